@@ -1,0 +1,241 @@
+//! The audit log: one line for every commit, refusal, heal and adoption, written after the fact by one `write`.
+//!
+//! Its default place is a directory that everybody may write to, so the file is used only if it is a regular file of
+//! ours with one name that nobody else may write; otherwise the log beside the state file takes its place. A log that
+//! cannot be written is a warning and stops nothing. No line holds contents of a document.
+
+use std::cell::OnceCell;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
+use crate::document::seal::{Lineage, Revision};
+use crate::error::one_line;
+use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
+use crate::time::rfc3339;
+
+/// The log used where the configured one cannot be trusted, beside the state file.
+pub const FALLBACK: &str = ".pipeline-audit.log";
+
+/// How grave a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// It went as it should.
+    Info,
+    /// It was refused, or mended.
+    Warn,
+    /// It failed.
+    Error,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Info => "INFO",
+            Self::Warn => "WARN",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+/// One line: who did what, with the facts as `key=value`.
+#[derive(Debug)]
+pub struct Entry {
+    level: Level,
+    component: String,
+    text: String,
+}
+
+impl Entry {
+    /// A line of `component` (`state-manager/update`) that says `text`.
+    #[must_use]
+    pub fn new(level: Level, component: &str, text: &str) -> Self {
+        Self { level, component: component.to_owned(), text: one_line(text) }
+    }
+
+    /// Adds `key=value`; a value with spaces or quotes in it is quoted.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
+        let value = one_line(&value.to_string());
+        let plain = !value.is_empty() && !value.contains([' ', '"', '=']);
+        let _ = if plain { write!(self.text, " {key}={value}") } else { write!(self.text, " {key}={value:?}") };
+        self
+    }
+}
+
+/// A commit as the log remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// When, RFC 3339.
+    pub time: String,
+    /// Which revision.
+    pub revision: Revision,
+    /// Why.
+    pub reason: String,
+    /// By which process.
+    pub pid: String,
+    /// By which command.
+    pub command: String,
+}
+
+/// The audit log of one root.
+#[derive(Debug)]
+pub struct Audit {
+    disk: Disk,
+    path: PathBuf,
+    fallback: PathBuf,
+    warning: OnceCell<String>,
+}
+
+impl Audit {
+    /// The log at `path`, or in `root` where that cannot be trusted.
+    #[must_use]
+    pub fn new(disk: Disk, path: PathBuf, root: &Path) -> Self {
+        Self { disk, path, fallback: root.join(FALLBACK), warning: OnceCell::new() }
+    }
+
+    /// Where the log is meant to be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What went wrong with the log so far; once a run is enough.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.get().map(String::as_str)
+    }
+
+    /// Appends a line. It never fails: see [`Audit::warning`].
+    pub fn record(&self, entry: &Entry) {
+        let line =
+            format!("{} [{}] {}: {}\n", rfc3339(self.disk.now()), entry.level.name(), entry.component, entry.text);
+        let Err(why) = self.append(&self.path, &line) else {
+            return;
+        };
+        let instead = self.append(&self.fallback, &line);
+        let outcome = match instead {
+            Ok(()) => format!("{} is used instead", self.fallback.display()),
+            Err(_) => "nothing was logged".to_owned(),
+        };
+        let _ = self.warning.set(format!("the audit log cannot be used: {why}; {outcome}"));
+    }
+
+    fn append(&self, path: &Path, line: &str) -> Result<(), String> {
+        let (file, _) = self.disk.open_or_make(&Dir::working(), path).map_err(|error| error.to_string())?;
+        let stat = self.disk.fstat(&file, path).map_err(|error| error.to_string())?;
+        distrust(&stat).map_or(Ok(()), |why| Err(format!("{} {why}", path.display())))?;
+        // One write, so that the lines of processes that append at once never mix; a short one is not continued.
+        self.disk.write(&file, path, line.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    /// The commits of a lineage that the logs remember, oldest first.
+    pub fn commits(&self, lineage: &Lineage) -> Vec<Committed> {
+        let mut commits = Vec::new();
+        for path in [&self.path, &self.fallback] {
+            if let Ok(Some(file)) = self.open_to_read(path) {
+                let wanted = format!("lineage={lineage}");
+                let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+                let of_lineage = lines.filter(|line| memchr::memmem::find(line, wanted.as_bytes()).is_some());
+                commits.extend(of_lineage.filter_map(|line| parse_commit(&String::from_utf8_lossy(&line))));
+            }
+        }
+        commits.sort_by(|a, b| (a.revision, &a.time).cmp(&(b.revision, &b.time)));
+        commits
+    }
+
+    fn open_to_read(&self, path: &Path) -> FsResult<Option<File>> {
+        let file = self.disk.open(&Dir::working(), OsStr::new(path), Access::Read)?;
+        let Some(file) = file else { return Ok(None) };
+        let stat = self.disk.fstat(&file, path)?;
+        Ok(distrust(&stat).is_none().then_some(file))
+    }
+}
+
+/// Why a file must not be used as a log, if so.
+fn distrust(stat: &Stat) -> Option<&'static str> {
+    if stat.kind != FileKind::Regular {
+        Some("is not a regular file")
+    } else if stat.uid != rustix::process::geteuid().as_raw() {
+        Some("belongs to another user")
+    } else if stat.nlink != 1 {
+        Some("has more than one name")
+    } else if stat.mode & 0o022 != 0 {
+        Some("may be written by others")
+    } else {
+        None
+    }
+}
+
+/// Reads back a line that a commit wrote.
+fn parse_commit(line: &str) -> Option<Committed> {
+    let (time, rest) = line.split_once(" [INFO] state-manager/")?;
+    let (_, facts) = rest.split_once(": committed")?;
+    let fact = |key: &str| {
+        let (_, value) = facts.split_once(&format!(" {key}="))?;
+        match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').map(|(value, _)| value.to_owned()),
+            None => value.split(' ').next().map(str::to_owned),
+        }
+    };
+    Some(Committed {
+        time: time.to_owned(),
+        revision: Revision::new(fact("revision")?.parse().ok()?)?,
+        reason: fact("reason")?,
+        pid: fact("pid")?,
+        command: fact("command")?,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn log_in(dir: &Path, name: &str) -> Audit {
+        Audit::new(Disk::real(), dir.join(name), dir)
+    }
+
+    fn entry() -> Entry {
+        Entry::new(Level::Info, "state-manager/update", "committed")
+            .with("revision", 3)
+            .with("reason", "a b")
+            .with("lineage", Lineage::from_bytes([1; 16]))
+            .with("pid", 7)
+            .with("command", "state update")
+    }
+
+    #[test]
+    fn a_line_reads_back_and_stays_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log_in(dir.path(), "audit.log");
+        log.record(&entry().with("note", "x\nforged line"));
+        let text = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        let commits = log.commits(&Lineage::from_bytes([1; 16]));
+        assert_eq!((commits[0].reason.as_str(), commits[0].command.as_str()), ("a b", "state update"));
+        assert_eq!(log.commits(&Lineage::from_bytes([2; 16])), []);
+    }
+
+    #[test]
+    fn a_log_that_others_could_have_prepared_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("victim"), "").unwrap();
+        symlink(at("victim"), at("symlink")).unwrap();
+        std::fs::hard_link(at("victim"), at("hardlink")).unwrap();
+        std::fs::write(at("writable"), "").unwrap();
+        std::fs::set_permissions(at("writable"), PermissionsExt::from_mode(0o666)).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        for name in ["symlink", "hardlink", "writable", "directory", "missing/log"] {
+            let log = log_in(dir.path(), name);
+            log.record(&entry());
+            assert!(log.warning().unwrap().contains(FALLBACK), "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(at("victim")).unwrap(), "");
+        assert_eq!(std::fs::read_to_string(at(FALLBACK)).unwrap().lines().count(), 5);
+    }
+}

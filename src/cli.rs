@@ -1,0 +1,123 @@
+//! The command line: arguments in, one call into the library, text or JSON out, one exit code.
+
+mod args;
+mod edit;
+mod follow;
+mod input;
+mod output;
+mod reports;
+mod state;
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use self::args::{Cli, Group};
+use self::output::{Output, PipeClosed, show_error};
+use crate::config::{self, Color, Config, Format, Given, ProcessEnvironment, Verbosity, wants_json};
+use crate::error::{Error, ExitCode, Kind};
+use crate::fs::Disk;
+
+/// Runs the program with these arguments, the first of which is its own name; its exit code.
+pub fn main(arguments: Vec<OsString>) -> u8 {
+    // Without a handler RLIMIT_FSIZE kills; with one, write(2) fails with EFBIG, which has an exit code.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    let format = if wants_json(&arguments, &ProcessEnvironment) { Format::Json } else { Format::Text };
+    std::panic::set_hook(Box::new(|_| {}));
+    catch_unwind(AssertUnwindSafe(|| run(&arguments, format))).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let error = Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
+            .try_command("state status", "nothing that was acknowledged is lost; see how the state is");
+        show_error(&error, "pipeline-state", format, Color::Auto);
+        error.code() as u8
+    })
+}
+
+fn run(arguments: &[OsString], format: Format) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error, format),
+    };
+    let given = Given::from(&cli.global);
+    let disk = Disk::real();
+    let config = match Config::resolve(&given, &ProcessEnvironment, &disk) {
+        Ok(config) => config,
+        Err(error) => {
+            show_error(&error, &config::program(&given), format, Color::Auto);
+            return error.code() as u8;
+        }
+    };
+    start_log(config.verbosity);
+    let output = Output::new(&config);
+    let result = match cli.group {
+        Group::State(command) => state::run(&command, &config, disk, &output),
+    };
+    finish(result, &config, &output)
+}
+
+/// The exit code of a run, after its error has been shown.
+fn finish(result: anyhow::Result<ExitCode>, config: &Config, output: &Output<'_>) -> u8 {
+    let error = match result {
+        Ok(code) => return code as u8,
+        Err(error) if error.is::<PipeClosed>() => return ExitCode::Success as u8,
+        Err(error) => error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
+    };
+    output.error(&error);
+    match error.code() {
+        ExitCode::LockTimeout => config.lock_exit,
+        code => code as u8,
+    }
+}
+
+/// `-v` and `DEBUG=1`: what is done and how, on standard error.
+fn start_log(verbosity: Verbosity) {
+    let level = match verbosity {
+        Verbosity::Quiet | Verbosity::Normal => return,
+        Verbosity::Info => tracing::Level::INFO,
+        Verbosity::Debug => tracing::Level::DEBUG,
+    };
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false);
+    let _ = subscriber.try_init();
+}
+
+/// Help and version go out as they are; anything else is an error of usage, told like every error.
+fn not_parsed(error: &clap::Error, format: Format) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            return ExitCode::Success as u8;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if format == Format::Text => {
+            let _ = error.print();
+            return ExitCode::Usage as u8;
+        }
+        _ => {}
+    }
+    let text = error.render().to_string();
+    let body = text.strip_prefix("error: ").unwrap_or(&text);
+    let sentence: Vec<&str> = body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
+    let mut failure = Error::new(Kind::Usage, sentence.join(" "));
+    let suggestions = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    for suggested in suggestions.into_iter().filter_map(|kind| error.get(kind)) {
+        let words = match suggested {
+            ContextValue::String(word) => word.clone(),
+            ContextValue::Strings(words) => words.join("`, `"),
+            _ => continue,
+        };
+        failure = failure.advise(format!("did you mean `{words}`?"));
+    }
+    // "Usage: pipeline-state state set …" names the command whose help will answer.
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: pipeline-state"));
+    let command = usage.map_or_else(String::new, |usage| {
+        let words = usage.split_whitespace().take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+        words.map(|word| format!("{word} ")).collect()
+    });
+    failure = failure.try_command(format!("{command}--help"), "");
+    show_error(&failure, "pipeline-state", format, Color::Auto);
+    failure.code() as u8
+}

@@ -1,0 +1,353 @@
+//! The command line as clap reads it. Nothing here does anything.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Color, Format, Given, Verbosity};
+use crate::time::parse_duration;
+
+/// Keeps the state of a development pipeline: a JSON document that loses nothing
+///
+/// For shell scripts, for hooks that run in parallel and get killed half-way, and for the person who has to find out
+/// what happened.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline-state", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub group: Group,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pipeline-state state init                       make a state here
+  pipeline-state state set phase=build            change it
+  pipeline-state state get .phase                 ask it
+  pipeline-state state status                     see how it is
+  pipeline-state state recover                    bring back the last good revision
+
+Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid, 5 missing file,
+6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage. Treat any other as failure.";
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Directory of the state [env: PIPELINE_ROOT] [default: the nearest one upwards that has a state]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// The state file itself [env: STATE_FILE] [default: ROOT/.workflow-state.json]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub state_file: Option<PathBuf>,
+    /// Where commits and refusals are logged [env: AUDIT_LOG] [default: /tmp/claude-pipeline-audit.log]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub audit_log: Option<PathBuf>,
+    /// How long to wait for a lock: 30, 0.5, 5s, 2m; 0 tries once [env: LOCK_TIMEOUT] [default: 30]
+    #[arg(long, global = true, value_name = "T", value_parser = parse_duration)]
+    pub lock_timeout: Option<Duration>,
+    /// Exit code when a lock was not had in time [env: PIPELINE_LOCK_EXIT] [default: 2]
+    #[arg(long, global = true, value_name = "N")]
+    pub lock_exit: Option<u8>,
+    /// How results and errors are written [env: PIPELINE_FORMAT] [default: text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub format: Option<FormatArg>,
+    /// Same as --format json
+    #[arg(long, global = true, conflicts_with = "format")]
+    pub json: bool,
+    /// No confirmations
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say what is done; -vv says more [env: DEBUG=1 is -vv]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colour [env: NO_COLOR] [default: auto]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub color: Option<ColorArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<&Global> for Given {
+    fn from(global: &Global) -> Self {
+        Self {
+            root: global.root.clone(),
+            state_file: global.state_file.clone(),
+            audit_log: global.audit_log.clone(),
+            lock_timeout: global.lock_timeout,
+            lock_exit: global.lock_exit,
+            format: match (global.json, global.format) {
+                (true, _) | (_, Some(FormatArg::Json)) => Some(Format::Json),
+                (_, Some(FormatArg::Text)) => Some(Format::Text),
+                _ => None,
+            },
+            verbosity: match (global.quiet, global.verbose) {
+                (true, _) => Some(Verbosity::Quiet),
+                (_, 0) => None,
+                (_, 1) => Some(Verbosity::Info),
+                _ => Some(Verbosity::Debug),
+            },
+            color: global.color.map(|color| match color {
+                ColorArg::Auto => Color::Auto,
+                ColorArg::Always => Color::Always,
+                ColorArg::Never => Color::Never,
+            }),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// The document: read, change, check and restore it
+    #[command(subcommand, visible_alias = "s")]
+    State(State),
+}
+
+/// Options of every command that writes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of writers")]
+pub struct Writer {
+    /// Why: for the audit log and the backup's name
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Only if this is the current revision
+    #[arg(long, value_name = "N")]
+    pub if_revision: Option<u64>,
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub enum State {
+    /// Make the directories and the first document; heal, migrate and tidy up what is there
+    #[command(after_help = "Examples:
+  pipeline-state state init
+  pipeline-state --root ~/project state init
+  pipeline-state state init --fresh      # archive the whole history and begin anew")]
+    Init {
+        /// Archive the history and begin a new lineage
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Print the document
+    #[command(after_help = "Examples:
+  pipeline-state state read > snapshot.json
+  pipeline-state state read | jq '.phase = \"build\"' | pipeline-state state write -   # `conflict` if somebody was faster")]
+    Read,
+    /// Print what a jq filter yields; exit 1 if that is nothing or null
+    #[command(after_help = "Examples:
+  pipeline-state state get .phase
+  pipeline-state state get '.signals | keys[]'
+  pipeline-state state get .retries --default 3
+  if pipeline-state state get -e '.completedTasks | index(\"lint\")' >/dev/null; then …; fi")]
+    Get {
+        /// jq filter, or a plain path like .a.b[0]
+        filter: String,
+        /// Exit 1 also if the last result is false, like jq -e
+        #[arg(short = 'e', long = "exit-status")]
+        exit_status: bool,
+        /// Printed where there is nothing, with exit code 0
+        #[arg(long, value_name = "V", allow_hyphen_values = true)]
+        default: Option<String>,
+        /// Exit 0 whatever the answer is
+        #[arg(long)]
+        exit_zero: bool,
+    },
+    /// Set values: PATH=TEXT or PATH:=JSON, several at once in one commit
+    #[command(after_help = "Examples:
+  pipeline-state state set phase=build
+  pipeline-state state set metadata.owner=me retries:=3 'tags[+]=nightly'
+  pipeline-state state set 'config.limits:={\"cpu\": 2}' --if-revision 12")]
+    Set {
+        /// PATH=TEXT sets a string, PATH:=JSON any value; [+] appends; missing parents are made
+        #[arg(required = true, value_name = "PATH=TEXT|PATH:=JSON")]
+        assignments: Vec<String>,
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Change the document by a jq program: one atomic read-modify-write
+    #[command(after_help = "Examples:
+  pipeline-state state update '.n = (.n // 0) + 1'
+  pipeline-state state update '.owner = $who' --arg who \"$USER\"
+  pipeline-state state update '.completedTasks += [\"lint\"]' --reason lint-done")]
+    Update {
+        /// jq program; it gets the document and must yield the new one
+        filter: String,
+        /// Binds $NAME to a string
+        #[arg(long, num_args = 2, value_names = ["NAME", "TEXT"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
+        arg: Vec<String>,
+        /// Binds $NAME to a JSON value
+        #[arg(long, num_args = 2, value_names = ["NAME", "JSON"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
+        argjson: Vec<String>,
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Replace the document by a file or standard input
+    #[command(after_help = "A document that says which revision it was made from (as `state read` prints it) is only
+written if that is still the current one; otherwise: conflict, exit 1.
+
+Examples:
+  pipeline-state state write new.json
+  pipeline-state state read | jq '.phase = \"test\"' | pipeline-state state write - --reason phase-transition")]
+    Write {
+        /// The file; - is standard input
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Even if somebody committed meanwhile
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Print the phase, or set it
+    #[command(after_help = "Examples:
+  pipeline-state state phase
+  pipeline-state state phase build")]
+    Phase {
+        /// The new phase
+        name: Option<String>,
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Add tasks to completedTasks; those that are there already stay as they are
+    #[command(after_help = "Examples:
+  pipeline-state state complete lint unit-tests")]
+    Complete {
+        /// The tasks
+        #[arg(required = true, value_name = "TASK")]
+        tasks: Vec<String>,
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Set a signal to now, and write its file in .signals/
+    #[command(after_help = "Examples:
+  pipeline-state state signal PHASE1_COMPLETE --phase phase2
+  pipeline-state state signal BUILD_DONE --metadata '{\"commit\":\"abc\"}'
+  pipeline-state state signal BUILD_DONE --clear")]
+    Signal {
+        /// The signal's name
+        name: String,
+        /// Set the phase in the same commit
+        #[arg(long, value_name = "P")]
+        phase: Option<String>,
+        /// Goes into the signal's file
+        #[arg(long, value_name = "JSON", conflicts_with = "clear", allow_hyphen_values = true)]
+        metadata: Option<String>,
+        /// Remove the signal and its file
+        #[arg(long)]
+        clear: bool,
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Check the document, or a file; never changes anything
+    #[command(after_help = "Examples:
+  pipeline-state state validate
+  pipeline-state state validate new.json")]
+    Validate {
+        /// A file to check instead; - is standard input
+        file: Option<PathBuf>,
+    },
+    /// Keep a copy of the document that no later commit removes
+    #[command(after_help = "Examples:
+  pipeline-state state backup before-upgrade")]
+    Backup {
+        /// Part of the file's name
+        name: Option<String>,
+    },
+    /// List the backups
+    #[command(after_help = "Examples:
+  pipeline-state state backups
+  pipeline-state state backups --json | jq -r '.[] | select(.pinned) | .name'")]
+    Backups,
+    /// Bring back the newest valid copy, or the one that is named
+    #[command(after_help = "Examples:
+  pipeline-state state recover                    # after damage, a foreign edit or a deletion
+  pipeline-state state recover before-upgrade     # roll back to a backup
+  pipeline-state state recover --to-revision 12")]
+    Recover {
+        /// Part of a backup's name, or a glob; the newest valid one that matches
+        #[arg(conflicts_with = "to_revision")]
+        pattern: Option<String>,
+        /// The copy of this revision
+        #[arg(long, value_name = "N")]
+        to_revision: Option<u64>,
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Accept a change that was made to the file by something else
+    #[command(after_help = "Examples:
+  pipeline-state state adopt --dry-run
+  pipeline-state state adopt --reason 'edited by hand'")]
+    Adopt {
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Persist the document in today's schema
+    #[command(after_help = "Examples:
+  pipeline-state state migrate --dry-run")]
+    Migrate {
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// List the revisions that are remembered
+    #[command(after_help = "Examples:
+  pipeline-state state history")]
+    History,
+    /// Show what differs between two revisions or backups
+    #[command(after_help = "Examples:
+  pipeline-state state diff                   # what the last commit changed, or somebody by hand
+  pipeline-state state diff 12                # revision 12 against now
+  pipeline-state state diff 12 before-upgrade")]
+    Diff {
+        /// The older one: a revision or a part of a backup's name
+        old: Option<String>,
+        /// The newer one; the live file if it is not given
+        new: Option<String>,
+    },
+    /// Edit the document in $VISUAL or $EDITOR; checked before it is committed
+    #[command(after_help = "Examples:
+  EDITOR=nano pipeline-state state edit")]
+    Edit {
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Return once a filter is true; exit 9 if it is not in time
+    #[command(after_help = "Examples:
+  pipeline-state state wait '.signals.BUILD_DONE' --timeout 10m
+  pipeline-state state wait '.phase == \"deploy\"'")]
+    Wait {
+        /// jq filter; true is anything but false, null or nothing
+        filter: String,
+        /// For how long: 30, 5s, 2m [default: for ever]
+        #[arg(long, value_name = "T", value_parser = parse_duration)]
+        timeout: Option<Duration>,
+    },
+    /// Print one JSON line for each revision until interrupted
+    #[command(after_help = "Examples:
+  pipeline-state state watch .phase")]
+    Watch {
+        /// jq filter on each revision
+        #[arg(default_value = ".")]
+        filter: String,
+    },
+    /// Say how the state is
+    #[command(after_help = "Examples:
+  pipeline-state state status
+  pipeline-state state status --json | jq -r .health")]
+    Status,
+}

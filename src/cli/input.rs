@@ -1,0 +1,149 @@
+//! What comes in: documents, JSON in arguments, filters.
+
+use std::cell::RefCell;
+use std::io::Read as _;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::document::path::{Path as DocumentPath, PathError};
+use crate::document::query::{Filter, FilterError};
+use crate::document::{READ_LIMIT, json as text, rules};
+use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+use crate::store::report::read_input;
+
+/// Inline JSON arguments, in bytes.
+const ARGUMENT_LIMIT: usize = 64 << 10;
+
+/// A file, or standard input for `-`, up to the size of a document.
+pub(super) fn input(store: &Store, file: &Path) -> Result<Vec<u8>> {
+    if file != Path::new("-") {
+        return read_input(store, file);
+    }
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(READ_LIMIT + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Error::new(Kind::of_io(&error), format!("cannot read standard input: {error}")))?;
+    if bytes.len() as u64 > READ_LIMIT {
+        return Err(Error::new(Kind::TooLarge, "the document on standard input is over 64 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// Input that is to become the document.
+pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
+    let value = text::parse(bytes).map_err(|error| {
+        Error::new(Kind::InvalidJson, format!("the input is no JSON document: {error}")).advise("nothing was written")
+    })?;
+    crate::document::migrate::refuse_newer(&value).map_err(|too_new| {
+        let message = format!("the input has schema {}, and this program knows {}", too_new.version, rules::SCHEMA);
+        Error::new(Kind::NewerSchema, message).advise("install a newer pipeline-state; nothing was written")
+    })?;
+    Ok(value)
+}
+
+pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
+    if json.len() > ARGUMENT_LIMIT {
+        let message = format!("the JSON of {what} has {} bytes, and 64 KiB is the limit", json.len());
+        return Err(Error::new(Kind::TooLarge, message)
+            .try_command("state write -", "takes a document of any size up to 16 MiB"));
+    }
+    text::parse(json.as_bytes()).map_err(|error| {
+        Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}"))
+            .advise("JSON strings need their double quotes: '\"text\"'")
+    })
+}
+
+pub(super) fn variables(arg: &[String], argjson: &[String]) -> Result<Vec<(String, Value)>> {
+    let mut variables = Vec::new();
+    for pair in arg.chunks_exact(2) {
+        if let [name, text] = pair {
+            if text.len() > ARGUMENT_LIMIT {
+                let message = format!("the text of ${name} has {} bytes, and 64 KiB is the limit", text.len());
+                return Err(Error::new(Kind::TooLarge, message));
+            }
+            variables.push((name.clone(), text.as_str().into()));
+        }
+    }
+    for pair in argjson.chunks_exact(2) {
+        if let [name, json] = pair {
+            variables.push((name.clone(), inline_json(&format!("${name}"), json)?));
+        }
+    }
+    for (name, _) in &variables {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(plain) {
+            return Err(Error::new(Kind::InvalidName, format!("{name:?} cannot be a variable's name in jq")));
+        }
+    }
+    Ok(variables)
+}
+
+/// A filter that was understood: a plain path, which needs no jq, or a program.
+pub(super) enum Query {
+    Path(DocumentPath),
+    Program(Box<Filter>),
+}
+
+impl Query {
+    pub(super) fn parse(source: &str) -> Result<Self> {
+        match DocumentPath::parse_filter(source) {
+            Some(path) => Ok(Self::Path(path)),
+            None => Ok(Self::Program(Box::new(compile(source, &[])?))),
+        }
+    }
+
+    /// All results, in order.
+    pub(super) fn run(&self, value: &Value) -> Result<Vec<Value>> {
+        match self {
+            Self::Path(path) => Ok(path.get(value).map_err(path_error)?.cloned().into_iter().collect()),
+            Self::Program(filter) => {
+                let mut results = Vec::new();
+                let each = |result| {
+                    results.push(result);
+                    ControlFlow::Continue(())
+                };
+                filter.run_each(value, each).map_err(filter_error)?;
+                Ok(results)
+            }
+        }
+    }
+}
+
+pub(super) fn compile(source: &str, variables: &[(String, Value)]) -> Result<Filter> {
+    Filter::compile(source, variables).map_err(filter_error)
+}
+
+pub(super) fn filter_error(error: FilterError) -> Error {
+    let failure = Error::new(Kind::Filter, format!("the filter fails: {}", error.message));
+    match error.hint {
+        Some(hint) => failure.advise(hint),
+        None => failure,
+    }
+}
+
+pub(super) fn path_error(error: PathError) -> Error {
+    Error::new(Kind::Path, error.to_string())
+}
+
+/// The one object that a program makes of the document.
+pub(super) fn only_object(filter: &Filter, document: &Value) -> Result<Value> {
+    let results: RefCell<Vec<Value>> = RefCell::default();
+    filter
+        .run_each(document, |result| {
+            let mut results = results.borrow_mut();
+            results.push(result);
+            if results.len() > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(filter_error)?;
+    let mut results = results.into_inner();
+    let problem = match (results.pop(), results.is_empty()) {
+        (Some(object @ Value::Object(_)), true) => return Ok(object),
+        (Some(other), true) => format!("it yields {}", rules::type_of(&other)),
+        (Some(_), false) => "it yields more than one result".to_owned(),
+        (None, _) => "it yields nothing".to_owned(),
+    };
+    Err(Error::new(Kind::Filter, format!("the filter must yield exactly one object, the new document; {problem}"))
+        .advise("to change a part, assign to it: `.phase = \"build\"`, not `.phase`"))
+}

@@ -1,0 +1,166 @@
+//! Writing to the terminal: results, confirmations, warnings, errors, tables.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::{Value, json};
+
+use crate::config::{Color, Config, Format, Verbosity};
+use crate::error::{Error, Kind, one_line};
+
+/// Where a run writes to.
+#[derive(Debug)]
+pub struct Output<'a> {
+    config: &'a Config,
+}
+
+/// Standard output was closed by its reader; the program ends without a word.
+#[derive(Debug, thiserror::Error)]
+#[error("the reader closed the pipe")]
+pub struct PipeClosed;
+
+impl<'a> Output<'a> {
+    /// The output that `config` asks for.
+    #[must_use]
+    pub fn new(config: &'a Config) -> Self {
+        Self { config }
+    }
+
+    /// Whether results are to be JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.config.format == Format::Json
+    }
+
+    /// Writes a result as it is.
+    pub fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        written.map_err(|error| {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                return PipeClosed.into();
+            }
+            Error::new(Kind::of_io(&error), format!("cannot write to standard output: {error}")).into()
+        })
+    }
+
+    /// Writes a result as a line of text.
+    pub fn line(&self, text: &str) -> anyhow::Result<()> {
+        self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    /// Writes a result as a line of JSON.
+    pub fn json(&self, value: &Value) -> anyhow::Result<()> {
+        self.line(&value.to_string())
+    }
+
+    /// Confirms what was done. The deed is done whether or not anybody can read this, so it never fails.
+    pub fn confirm(&self, text: &str, value: &Value) {
+        if self.config.verbosity > Verbosity::Quiet {
+            let written = if self.is_json() { self.json(value) } else { self.line(text) };
+            if let Err(error) = written
+                && !error.is::<PipeClosed>()
+            {
+                self.warning(&format!("it is done, but could not be confirmed: {error}"));
+            }
+        }
+    }
+
+    /// Warns on standard error.
+    pub fn warning(&self, text: &str) {
+        if self.is_json() {
+            to_stderr(&format!("{}\n", json!({"warning": {"message": text}})));
+        } else {
+            let head = paint("warning:", Paint::Yellow, self.config.color);
+            to_stderr(&format!("{head} {}\n", one_line(text)));
+        }
+    }
+
+    /// Shows an error.
+    pub fn error(&self, error: &Error) {
+        show_error(error, &self.config.program, self.config.format, self.config.color);
+    }
+
+    /// Writes rows in columns that are as wide as their widest cell; the last one is not padded. `right` names the
+    /// columns of numbers.
+    pub fn table(&self, head: &[&str], right: &[usize], rows: &[Vec<String>]) -> anyhow::Result<()> {
+        let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let padded = cells.zip(&widths).enumerate().map(|(column, (cell, width))| {
+                if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+        };
+        let mut text = line(&mut head.iter().copied());
+        for row in rows {
+            text.push_str(&line(&mut row.iter().map(String::as_str)));
+        }
+        self.bytes(text.as_bytes())
+    }
+
+    /// A word that says whether things are well, in colour where that is wanted.
+    #[must_use]
+    pub fn verdict(&self, word: &str, verdict: Verdict) -> String {
+        let paint_as = match verdict {
+            Verdict::Good => Paint::Green,
+            Verdict::Bad => Paint::Red,
+        };
+        let wanted = match self.config.color {
+            Color::Auto if io::stdout().is_terminal() => Color::Always,
+            Color::Auto => Color::Never,
+            color => color,
+        };
+        paint(word, paint_as, wanted)
+    }
+}
+
+/// Whether a verdict is good news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Good,
+    /// It is not.
+    Bad,
+}
+
+#[derive(Clone, Copy)]
+enum Paint {
+    Red,
+    Green,
+    Yellow,
+}
+
+fn paint(text: &str, paint: Paint, color: Color) -> String {
+    let wanted = match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => io::stderr().is_terminal(),
+    };
+    let code = match paint {
+        Paint::Red => "31",
+        Paint::Green => "32",
+        Paint::Yellow => "33",
+    };
+    if wanted { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// Shows an error on standard error.
+pub fn show_error(error: &Error, program: &str, format: Format, color: Color) {
+    match format {
+        Format::Json => to_stderr(&error.to_json(program)),
+        Format::Text => {
+            let text = error.to_text(program);
+            let rest = text.strip_prefix("error:").unwrap_or(&text);
+            to_stderr(&format!("{}{rest}", paint("error:", Paint::Red, color)));
+        }
+    }
+}
+
+/// Standard error may be closed; there is nobody left to tell.
+fn to_stderr(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,162 @@
+//! What `validate`, `backups`, `history` and `status` show.
+
+use serde_json::json;
+
+use super::output::{Output, Verdict};
+use crate::error::{ExitCode, one_line};
+use crate::store::Store;
+use crate::store::report::Validation;
+use crate::time::rfc3339;
+
+type Run = anyhow::Result<ExitCode>;
+
+pub(super) fn validate(output: &Output<'_>, validation: Validation) -> Run {
+    let passed = validation.error.is_none();
+    if output.is_json() {
+        output.json(&json!({"valid": passed, "findings": validation.findings, "note": validation.note}))?;
+    } else {
+        let verdict =
+            if passed { output.verdict("PASSED", Verdict::Good) } else { output.verdict("FAILED", Verdict::Bad) };
+        let mut text = format!("State validation: {verdict}\n");
+        for finding in &validation.findings {
+            text.push_str(&format!("  {}\n", one_line(&finding.to_string())));
+        }
+        if let Some(note) = &validation.note {
+            text.push_str(&format!("  note: {note}\n"));
+        }
+        output.bytes(text.as_bytes())?;
+    }
+    validation.error.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
+}
+
+pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
+    let listed = store.backups()?;
+    if output.is_json() {
+        output.json(&json!(listed))?;
+        return Ok(ExitCode::Success);
+    }
+    if listed.is_empty() {
+        output.line("no backups")?;
+        return Ok(ExitCode::Success);
+    }
+    let dash = || "-".to_owned();
+    let rows: Vec<Vec<String>> = listed
+        .into_iter()
+        .map(|backup| {
+            vec![
+                backup.revision.map_or_else(dash, |revision| revision.to_string()),
+                backup.time,
+                backup.bytes.to_string(),
+                if backup.pinned { "pinned".to_owned() } else { dash() },
+                backup.problem.map_or_else(|| "valid".to_owned(), |_| "INVALID".to_owned()),
+                backup.reason,
+            ]
+        })
+        .collect();
+    output.table(&["REVISION", "TIME", "BYTES", "PINNED", "VALID", "REASON"], &[0, 2], &rows)?;
+    Ok(ExitCode::Success)
+}
+
+pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
+    let revisions = store.history()?;
+    if output.is_json() {
+        output.json(&json!(revisions))?;
+        return Ok(ExitCode::Success);
+    }
+    let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let rows: Vec<Vec<String>> = revisions
+        .into_iter()
+        .map(|row| {
+            let kept = if row.file.is_some() { "kept" } else { "-" };
+            let command = dash(row.command);
+            vec![row.revision.to_string(), dash(row.time), dash(row.pid), command, kept.to_owned(), dash(row.reason)]
+        })
+        .collect();
+    output.table(&["REVISION", "TIME", "PID", "COMMAND", "COPY", "REASON"], &[0, 2], &rows)?;
+    Ok(ExitCode::Success)
+}
+
+pub(super) fn status(store: &Store, output: &Output<'_>) -> Run {
+    let (status, error) = store.status()?;
+    if output.is_json() {
+        output.json(&json!(status))?;
+    } else {
+        let verdict = if error.is_none() { Verdict::Good } else { Verdict::Bad };
+        let mut lines = vec![("State", output.verdict(status.health, verdict))];
+        if let (Some((_, text)), Some(revision)) = (lines.last_mut(), status.revision) {
+            text.push_str(&format!(", revision {revision}"));
+        }
+        for finding in status.findings.iter().take(10) {
+            lines.push(("", one_line(&finding.to_string())));
+        }
+        let bytes = status.bytes.map_or_else(String::new, |bytes| {
+            format!(" ({}, mode {})", size(bytes), status.mode.as_deref().unwrap_or("-"))
+        });
+        lines.push(("File", format!("{}{bytes}", status.path)));
+        if let Some(phase) = &status.phase {
+            lines.push(("Phase", one_line(phase)));
+            lines.push(("Tasks", format!("{} completed", status.completed_tasks.unwrap_or(0))));
+            let last = status.last_signal.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
+            lines.push(("Signals", format!("{}{}", status.signals.unwrap_or(0), one_line(&last))));
+        }
+        if status.degraded {
+            lines.push(("Degraded", "yes".to_owned()));
+        }
+        if let Some(time) = &status.last_modified {
+            lines.push(("Changed", format!("{time}{}", ago(time, &rfc3339(store.disk().now())))));
+        }
+        let backups = &status.backups;
+        let newest = backups.newest.as_ref().map_or_else(String::new, |newest| format!("; newest {newest}"));
+        lines.push((
+            "Mirror",
+            match status.mirror {
+                "same" => "up to date".to_owned(),
+                other => format!("{other}; the next write makes it anew"),
+            },
+        ));
+        lines.push(("Backups", format!("{} automatic, {} pinned{newest}", backups.automatic, backups.pinned)));
+        if backups.evidence > 0 {
+            lines.push(("Evidence", format!("{} damaged files kept", backups.evidence)));
+        }
+        let holder = status.state_lock.as_ref().map(|by| format!("held by process {} ({})", by.pid, by.command));
+        lines.push(("Lock", holder.unwrap_or_else(|| "free".to_owned())));
+        lines.push(("Checkpoints", status.checkpoints.to_string()));
+        if let Some(free) = status.disk_free {
+            lines.push(("Disk left", size(free)));
+        }
+        lines.push(("Audit log", status.audit_log.clone()));
+        let text: String = lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect();
+        output.bytes(text.as_bytes())?;
+    }
+    error.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 10_000 {
+        return format!("{bytes} bytes");
+    }
+    #[allow(clippy::cast_precision_loss)] // for people
+    let mut amount = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    format!("{amount:.1} {}", UNITS.get(unit).copied().unwrap_or("TiB"))
+}
+
+/// How long ago a time was, in words; nothing if it is no time.
+pub(super) fn ago(time: &str, now: &str) -> String {
+    let parse = |text| chrono::DateTime::parse_from_rfc3339(text).ok();
+    let Some(seconds) = parse(time).zip(parse(now)).map(|(time, now)| (now - time).num_seconds()) else {
+        return String::new();
+    };
+    match seconds {
+        ..0 => " (in the future: a clock is wrong)".to_owned(),
+        0..120 => format!(" ({seconds} s ago)"),
+        120..7200 => format!(" ({} min ago)", seconds / 60),
+        7200..172_800 => format!(" ({} h ago)", seconds / 3600),
+        _ => format!(" ({} days ago)", seconds / 86_400),
+    }
+}

@@ -1,0 +1,390 @@
+//! The `state` commands: each takes its arguments apart, calls the store once and shows what came of it.
+
+use serde_json::{Value, json};
+
+use super::args::{State, Writer};
+use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
+use super::output::Output;
+use super::{edit, follow, reports};
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::document::diff::Change;
+use crate::document::path::Path as DocumentPath;
+use crate::document::query::keep_key_order;
+use crate::document::{json as text, rules};
+use crate::error::{Error, ExitCode, Kind, Result};
+use crate::fs::Disk;
+use crate::name::Name;
+use crate::store::change::{Base, Claim, Mode, Order, Outcome, Proposal, conflict};
+use crate::store::fresh::{Beginning, InitChange};
+use crate::store::heal::{Recovered, Wanted};
+use crate::store::report::validate_input;
+use crate::store::{SignalFile, Store};
+use crate::time::epoch_seconds;
+
+type Run = anyhow::Result<ExitCode>;
+
+/// Runs one `state` command. Warnings are shown and refusals are logged here, for all of them alike.
+pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
+    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.root);
+    let store = Store::new(disk, config.settings.clone(), audit);
+    let result = dispatch(command, &store, output);
+    if let (Some(action), Err(error)) = (action_of(command), &result)
+        && let Some(error) = error.downcast_ref::<Error>()
+    {
+        store.record_refusal(action, error);
+    }
+    for warning in store.take_warnings() {
+        output.warning(&warning);
+    }
+    result
+}
+
+/// The name a writer goes by in the audit log; readers have none.
+fn action_of(command: &State) -> Option<&'static str> {
+    Some(match command {
+        State::Init { .. } => "init",
+        State::Set { .. } => "set",
+        State::Update { .. } => "update",
+        State::Write { .. } => "write",
+        State::Phase { name: Some(_), .. } => "phase",
+        State::Complete { .. } => "complete",
+        State::Signal { .. } => "signal",
+        State::Backup { .. } => "backup",
+        State::Recover { .. } => "recover",
+        State::Adopt { .. } => "adopt",
+        State::Migrate { .. } => "migrate",
+        State::Edit { .. } => "edit",
+        _ => return None,
+    })
+}
+
+fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
+    let order = |writer: &Writer| Order {
+        action: action_of(command).unwrap_or("write"),
+        reason: writer.reason.clone(),
+        if_revision: writer.if_revision,
+        mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },
+    };
+    match command {
+        State::Init { fresh } => init(store, output, if *fresh { Beginning::Fresh } else { Beginning::Continue }),
+        State::Read => {
+            output.bytes(&store.read()?.bytes)?;
+            Ok(ExitCode::Success)
+        }
+        State::Get { filter, exit_status, default, exit_zero } => {
+            let answer = get(store, output, filter, default.as_deref(), *exit_status)?;
+            Ok(if *exit_zero { ExitCode::Success } else { answer })
+        }
+        State::Set { assignments, writer } => {
+            let assignments = assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
+            change(store, output, &order(writer), "State updated", &mut |base| {
+                let mut value = base.value.clone();
+                for assignment in &assignments {
+                    assignment.path.set(&mut value, assignment.value.clone()).map_err(path_error)?;
+                }
+                Ok(value.into())
+            })
+        }
+        State::Update { filter, arg, argjson, writer } => {
+            let filter = compile(filter, &variables(arg, argjson)?)?;
+            change(store, output, &order(writer), "State updated", &mut |base| {
+                Ok(keep_key_order(&base.value, only_object(&filter, &base.value)?).into())
+            })
+        }
+        State::Write { file, force, writer } => {
+            let bytes = input(store, file)?;
+            let value = parse_document(&bytes)?;
+            let claim = Claim::of(&value);
+            change(store, output, &order(writer), "State written", &mut |base| {
+                if !force {
+                    check_claim(&claim, base)?;
+                }
+                Ok(value.clone().into())
+            })
+        }
+        State::Phase { name: None, .. } => get(store, output, ".phase", None, false),
+        State::Phase { name: Some(name), writer } => {
+            let name = one_word("phase", name)?;
+            change(store, output, &order(writer), "State updated", &mut |base| {
+                let mut value = base.value.clone();
+                put(&mut value, "phase", name.into());
+                Ok(value.into())
+            })
+        }
+        State::Complete { tasks, writer } => {
+            for task in tasks {
+                one_word("task", task)?;
+            }
+            change(store, output, &order(writer), "State updated", &mut |base| {
+                let mut value = base.value.clone();
+                if let Some(Value::Array(completed)) = value.get_mut("completedTasks") {
+                    for task in tasks {
+                        if !completed.iter().any(|done| done == task) {
+                            completed.push(task.as_str().into());
+                        }
+                    }
+                }
+                Ok(value.into())
+            })
+        }
+        State::Signal { name, phase, metadata, clear, writer } => {
+            let name = Name::parse("signal", name)?;
+            let metadata = metadata.as_deref().map(|json| inline_json("--metadata", json)).transpose()?;
+            change(store, output, &order(writer), "State updated", &mut |base| {
+                let phase = phase.as_deref().map(|phase| one_word("phase", phase)).transpose()?;
+                let signal = Signal { name: &name, phase, metadata: metadata.as_ref() };
+                if *clear { Ok(signal.clear(&base.value)) } else { signal.set(&base.value, store.disk()) }
+            })
+        }
+        State::Validate { file } => {
+            let validation = match file {
+                Some(file) => validate_input(&input(store, file)?),
+                None => store.validate()?,
+            };
+            reports::validate(output, validation)
+        }
+        State::Backup { name } => {
+            let name = name.as_deref().map(|name| Name::parse("backup", name)).transpose()?;
+            let path = store.backup(name.as_ref())?.display().to_string();
+            output.confirm(&format!("Backup created: {path}"), &json!({ "file": path }));
+            Ok(ExitCode::Success)
+        }
+        State::Backups => reports::backups(store, output),
+        State::Recover { pattern, to_revision, writer } => {
+            let wanted = match (pattern, to_revision) {
+                (Some(pattern), _) => Wanted::Matching(pattern.clone()),
+                (None, Some(revision)) => Wanted::Revision(*revision),
+                (None, None) => Wanted::Newest,
+            };
+            recover(store, output, &wanted, &order(writer))
+        }
+        State::Adopt { writer } => {
+            let outcome = store.adopt(&order(writer))?;
+            show_outcome(output, outcome, "State adopted")
+        }
+        State::Migrate { writer } => migrate(store, output, &order(writer)),
+        State::History => reports::history(store, output),
+        State::Diff { old, new } => {
+            show_changes(output, &store.differences(old.as_deref(), new.as_deref())?)?;
+            Ok(ExitCode::Success)
+        }
+        State::Edit { writer } => edit::run(store, output, &order(writer)),
+        State::Wait { filter, timeout } => follow::wait(store, filter, *timeout),
+        State::Watch { filter } => follow::watch(store, output, filter),
+        State::Status => reports::status(store, output),
+    }
+}
+
+// ---- changing ----
+
+/// Makes a change and shows what came of it.
+pub(super) fn change(
+    store: &Store,
+    output: &Output<'_>,
+    order: &Order,
+    done: &str,
+    make: &mut dyn FnMut(&Base) -> Result<Proposal>,
+) -> Run {
+    show_outcome(output, store.change(order, make)?, done)
+}
+
+fn show_outcome(output: &Output<'_>, outcome: Outcome, done: &str) -> Run {
+    match outcome {
+        Outcome::Committed { revision, .. } => {
+            let facts = json!({"revision": revision.get(), "changed": true});
+            output.confirm(&format!("{done}: revision {revision}"), &facts);
+        }
+        Outcome::Unchanged { revision } => {
+            let facts = json!({"revision": revision.get(), "changed": false});
+            output.confirm(&format!("State unchanged: revision {revision}"), &facts);
+        }
+        Outcome::Planned(changes) => show_changes(output, &changes)?,
+    }
+    Ok(ExitCode::Success)
+}
+
+pub(super) fn show_changes(output: &Output<'_>, changes: &[Change]) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.json(&json!(changes));
+    }
+    let lines: Vec<String> = changes.iter().map(|change| format!("{change}\n")).collect();
+    output.bytes(if lines.is_empty() { b"no differences\n".to_vec() } else { lines.concat().into_bytes() }.as_slice())
+}
+
+/// Refuses a document that was made from another revision than the current one.
+pub(super) fn check_claim(claim: &Claim, base: &Base) -> Result<()> {
+    if claim.is_made() && *claim != base.claim {
+        let message = format!(
+            "somebody committed since this document was read: {}, and the state is at revision {}",
+            claim.describe(),
+            base.revision()
+        );
+        return Err(conflict(&message, base.revision()));
+    }
+    Ok(())
+}
+
+struct Assignment {
+    path: DocumentPath,
+    value: Value,
+}
+
+impl Assignment {
+    fn parse(assignment: &str) -> Result<Self> {
+        let (path, rest) = DocumentPath::parse_target(assignment).map_err(path_error)?;
+        if let Some(json) = rest.strip_prefix(":=") {
+            return Ok(Self { value: inline_json(&path.to_string(), json)?, path });
+        }
+        if let Some(text) = rest.strip_prefix('=') {
+            return Ok(Self { path, value: text.into() });
+        }
+        Err(Error::new(Kind::Path, format!("{assignment:?} is no assignment: behind the path {path} comes {rest:?}"))
+            .advise("write PATH=TEXT for a string, PATH:=JSON for anything else"))
+    }
+}
+
+struct Signal<'a> {
+    name: &'a Name,
+    phase: Option<&'a str>,
+    metadata: Option<&'a Value>,
+}
+
+impl Signal<'_> {
+    fn set(&self, current: &Value, disk: &Disk) -> Result<Proposal> {
+        let mut value = current.clone();
+        let now = text::parse(epoch_seconds(disk.now()).as_bytes())
+            .map_err(|error| Error::new(Kind::Internal, format!("a time that is no number: {error}")))?;
+        if let Some(signals) = value.get_mut("signals").and_then(Value::as_object_mut) {
+            signals.insert(self.name.to_string(), now.clone());
+        }
+        put(&mut value, "lastSignal", self.name.as_str().into());
+        if let Some(phase) = self.phase {
+            put(&mut value, "phase", phase.into());
+        }
+        let mut file = json!({"signal": self.name.as_str(), "phase": value.get("phase"), "timestamp": null});
+        // Not through json!, which would rewrite the digits of numbers.
+        put(&mut file, "timestamp", now);
+        put(&mut file, "metadata", self.metadata.cloned().unwrap_or_else(|| json!({})));
+        let content = crate::document::seal::to_bytes(&file);
+        Ok(Proposal { value, signal: Some(SignalFile { name: self.name.clone(), content }) })
+    }
+
+    fn clear(&self, current: &Value) -> Proposal {
+        let mut value = current.clone();
+        if let Some(signals) = value.get_mut("signals").and_then(Value::as_object_mut) {
+            signals.shift_remove(self.name.as_str());
+        }
+        if value.get("lastSignal").and_then(Value::as_str) == Some(self.name.as_str()) {
+            put(&mut value, "lastSignal", Value::Null);
+        }
+        if let Some(phase) = self.phase {
+            put(&mut value, "phase", phase.into());
+        }
+        Proposal { value, signal: Some(SignalFile { name: self.name.clone(), content: None }) }
+    }
+}
+
+fn put(value: &mut Value, field: &str, new: Value) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert(field.to_owned(), new);
+    }
+}
+
+fn one_word<'a>(what: &str, word: &'a str) -> Result<&'a str> {
+    if word.trim().is_empty() {
+        return Err(Error::new(Kind::InvalidName, format!("an empty text is no {what}")));
+    }
+    Ok(word)
+}
+
+// ---- input ----
+
+// ---- filters ----
+
+// ---- reading ----
+
+fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, exit_status: bool) -> Run {
+    let query = Query::parse(filter)?;
+    let results = query.run(&store.read()?.value)?;
+    let answers: Vec<&Value> = results.iter().filter(|result| !result.is_null()).collect();
+    if let (true, Some(default)) = (answers.is_empty(), default) {
+        output.line(default)?;
+        return Ok(ExitCode::Success);
+    }
+    let lines: Vec<String> = answers
+        .iter()
+        .map(|answer| match answer {
+            Value::String(text) if !output.is_json() => format!("{text}\n"),
+            other => format!("{other}\n"),
+        })
+        .collect();
+    output.bytes(lines.concat().as_bytes())?;
+    let last_is_false = results.last().is_some_and(|last| *last == Value::Bool(false));
+    let no = answers.is_empty() || (exit_status && last_is_false);
+    Ok(if no { ExitCode::General } else { ExitCode::Success })
+}
+
+fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
+    let done = store.init(beginning, &Order::of("init"))?;
+    let path = store.path().display().to_string();
+    let change = match done.change {
+        InitChange::Nothing => "none",
+        InitChange::Created => "created",
+        InitChange::Mended => "mended",
+    };
+    let facts = json!({"path": path, "revision": done.revision.get(), "change": change});
+    output.confirm(&format!("State initialized: {path} (revision {})", done.revision), &facts);
+    Ok(ExitCode::Success)
+}
+
+fn migrate(store: &Store, output: &Output<'_>, order: &Order) -> Run {
+    match store.seal_as_it_is(order)? {
+        Outcome::Committed { revision, migrated_from: Some(from) } => {
+            let facts = json!({"from": from, "to": rules::SCHEMA, "revision": revision.get()});
+            output.confirm(&format!("State migrated: {from} -> {}", rules::SCHEMA), &facts);
+        }
+        Outcome::Committed { revision, .. } | Outcome::Unchanged { revision } => {
+            let facts = json!({"to": rules::SCHEMA, "revision": revision.get()});
+            output.confirm(&format!("State is already at schema {}", rules::SCHEMA), &facts);
+        }
+        Outcome::Planned(_) => {
+            let from = store.pending_migration()?;
+            let text = match &from {
+                Some(from) => format!("State would be migrated: {from} -> {}", rules::SCHEMA),
+                None => format!("State is already at schema {}", rules::SCHEMA),
+            };
+            output.confirm(&text, &json!({"from": from, "to": rules::SCHEMA}));
+        }
+    }
+    Ok(ExitCode::Success)
+}
+
+fn recover(store: &Store, output: &Output<'_>, wanted: &Wanted, order: &Order) -> Run {
+    if order.mode == Mode::DryRun {
+        match store.plan_recovery(wanted)? {
+            Some((file, changes)) => {
+                if !output.is_json() {
+                    output.line(&format!("State would be recovered from: {file}"))?;
+                }
+                show_changes(output, &changes)?;
+            }
+            None => output.line("Current state is valid; nothing to recover")?,
+        }
+        return Ok(ExitCode::Success);
+    }
+    match store.recover(wanted, order)? {
+        Recovered::From { file, revision } => {
+            let facts = json!({"recovered": true, "file": file, "revision": revision.get()});
+            output.confirm(&format!("State recovered from: {file} (revision {revision})"), &facts);
+        }
+        Recovered::NothingToDo { pre_migration } => {
+            let mut text = "Current state is valid; nothing to recover".to_owned();
+            if let Some(name) = &pre_migration {
+                text = format!("{text}\nThe state before its migration is kept: pipeline-state state recover {name}");
+            }
+            output.confirm(&text, &json!({"recovered": false, "preMigration": pre_migration}));
+        }
+    }
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,348 @@
+//! Configuration: options over environment over defaults, resolved once. Nothing else reads the environment.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result, quote};
+use crate::fs::{Dir, Disk, FileKind};
+use crate::store::layout::{BACKUPS, STATE_FILE};
+use crate::store::{AutoRecover, ForeignEdits, Settings};
+use crate::time::parse_duration;
+
+/// How results and errors are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Even in a pipe.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Results only.
+    Quiet,
+    /// Results and confirmations.
+    Normal,
+    /// What is done (`-v`).
+    Info,
+    /// How it is done (`-vv`, `DEBUG=1`).
+    Debug,
+}
+
+/// The options that were given; what was not is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// `--root`
+    pub root: Option<PathBuf>,
+    /// `--state-file`
+    pub state_file: Option<PathBuf>,
+    /// `--audit-log`
+    pub audit_log: Option<PathBuf>,
+    /// `--lock-timeout`
+    pub lock_timeout: Option<Duration>,
+    /// `--lock-exit`
+    pub lock_exit: Option<u8>,
+    /// `--format`, `--json`
+    pub format: Option<Format>,
+    /// `-q`, `-v`
+    pub verbosity: Option<Verbosity>,
+    /// `--color`
+    pub color: Option<Color>,
+}
+
+/// What a run works with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The state and how it is kept.
+    pub settings: Settings,
+    /// The directory that `config/` lies in.
+    pub root: PathBuf,
+    /// The audit log.
+    pub audit_log: PathBuf,
+    /// The exit code where a lock was not had in time.
+    pub lock_exit: u8,
+    /// How results are written.
+    pub format: Format,
+    /// How much is said.
+    pub verbosity: Verbosity,
+    /// When colours are used.
+    pub color: Color,
+    /// How this program was called, with the options that chose the state: what a hint begins with.
+    pub program: String,
+}
+
+/// Looks a variable up; empty counts as unset.
+pub trait Environment {
+    /// The variable's value.
+    fn get(&self, name: &str) -> Option<OsString>;
+}
+
+/// The process's own environment.
+#[derive(Debug)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn get(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name).filter(|value| !value.is_empty())
+    }
+}
+
+impl Config {
+    /// Resolves options, environment and defaults. Reads the file system only to find the root.
+    pub fn resolve(given: &Given, env: &dyn Environment, disk: &Disk) -> Result<Self> {
+        let program = program(given);
+        let named = given.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
+        let root = given.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
+        let (root, state_file) = match (root, named) {
+            (root, Some(file)) => (root.unwrap_or_else(|| directory_of(&file).to_owned()), file),
+            (Some(root), None) => (root.clone(), root.join(STATE_FILE)),
+            (None, None) => {
+                let root = nearest_root(disk)?;
+                (root.clone(), root.join(STATE_FILE))
+            }
+        };
+        let file_name = match state_file.file_name() {
+            Some(name) if !state_file.as_os_str().as_encoded_bytes().ends_with(b"/") => name.to_owned(),
+            _ => {
+                let shown = state_file.display().to_string();
+                return Err(Error::new(Kind::UnsafePath, format!("{shown} names a directory, not a state file"))
+                    .advise(format!(
+                        "--state-file {}",
+                        quote(&format!("{}/{STATE_FILE}", shown.trim_end_matches('/')))
+                    )));
+            }
+        };
+        let verbosity = match given.verbosity {
+            Some(verbosity) => verbosity,
+            None if env.get("DEBUG").is_some_and(|value| value == "1" || value == "true") => Verbosity::Debug,
+            None => Verbosity::Normal,
+        };
+        Ok(Self {
+            settings: Settings {
+                directory: directory_of(&state_file).to_owned(),
+                file_name,
+                lock_timeout: match given.lock_timeout {
+                    Some(timeout) => timeout,
+                    None => typed(env, "LOCK_TIMEOUT", parse_duration)?.unwrap_or(Duration::from_secs(30)),
+                },
+                max_backups: typed(env, "STATE_MAX_BACKUPS", parse_number)?.unwrap_or(5),
+                backup_days: typed(env, "STATE_BACKUP_DAYS", parse_number)?.unwrap_or(7),
+                auto_recover: match typed(env, "PIPELINE_AUTO_RECOVER", parse_switch)? {
+                    Some(false) => AutoRecover::No,
+                    _ => AutoRecover::Yes,
+                },
+                foreign_edits: typed(env, "STATE_FOREIGN_EDITS", |text| match text {
+                    "accept" => Ok(ForeignEdits::Accept),
+                    "refuse" => Ok(ForeignEdits::Refuse),
+                    _ => Err(format!("{text:?} is neither accept nor refuse")),
+                })?
+                .unwrap_or(ForeignEdits::Refuse),
+            },
+            root,
+            audit_log: given
+                .audit_log
+                .clone()
+                .or_else(|| env.get("AUDIT_LOG").map(PathBuf::from))
+                .unwrap_or_else(|| PathBuf::from("/tmp/claude-pipeline-audit.log")),
+            lock_exit: match given.lock_exit {
+                Some(code) => code,
+                None => typed(env, "PIPELINE_LOCK_EXIT", parse_number)?.unwrap_or(2),
+            },
+            format: match given.format {
+                Some(format) => format,
+                None => typed(env, "PIPELINE_FORMAT", parse_format)?.unwrap_or_default(),
+            },
+            verbosity,
+            color: match given.color {
+                Some(color) => color,
+                None if env.get("NO_COLOR").is_some() => Color::Never,
+                None => Color::Auto,
+            },
+            program,
+        })
+    }
+}
+
+/// The beginning of a hint: the program, and the options that chose the state. What came from the environment is
+/// there for the next command, too.
+#[must_use]
+pub fn program(given: &Given) -> String {
+    let mut program = "pipeline-state".to_owned();
+    for (option, value) in [("--root", &given.root), ("--state-file", &given.state_file)] {
+        if let Some(value) = value {
+            program.push_str(&format!(" {option} {}", quote(&value.to_string_lossy())));
+        }
+    }
+    program
+}
+
+/// Reads `text` or `json`.
+pub fn parse_format(text: &str) -> std::result::Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err(format!("{text:?} is neither text nor json")),
+    }
+}
+
+fn parse_switch(text: &str) -> std::result::Result<bool, String> {
+    match text {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err(format!("{text:?} is neither 1 nor 0")),
+    }
+}
+
+fn parse_number<T: std::str::FromStr>(text: &str) -> std::result::Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number in range"))
+}
+
+/// A variable of a type; a wrong value is an error of usage, like on the command line.
+fn typed<T>(
+    env: &dyn Environment,
+    name: &str,
+    parse: impl Fn(&str) -> std::result::Result<T, String>,
+) -> Result<Option<T>> {
+    let Some(value) = env.get(name) else {
+        return Ok(None);
+    };
+    let text = value.to_string_lossy();
+    match parse(&text) {
+        Ok(value) => Ok(Some(value)),
+        Err(why) => {
+            Err(Error::new(Kind::Usage, format!("the environment variable {name} cannot be understood: {why}"))
+                .advise(format!("unset {name}   # or correct it")))
+        }
+    }
+}
+
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => Path::new("/"),
+    }
+}
+
+/// The nearest directory from here up, or its `.claude`, that holds a state or its backups owned by this user. The
+/// search ends where the file system does. Where nothing is found: here.
+fn nearest_root(disk: &Disk) -> Result<PathBuf> {
+    let here = std::env::current_dir()
+        .map_err(|error| Error::new(Kind::Io, format!("the working directory cannot be determined: {error}")))?;
+    let user = rustix::process::geteuid().as_raw();
+    let look = |path: &Path| disk.stat(&Dir::working(), path).ok().flatten();
+    let ours = |dir: &Path, name: &str, kind: FileKind| {
+        look(&dir.join(name))
+            .is_some_and(|stat| stat.uid == user && (stat.kind == kind || stat.kind == FileKind::Symlink))
+    };
+    let Some(device) = look(&here).map(|stat| stat.dev) else {
+        return Ok(here);
+    };
+    for dir in here.ancestors() {
+        if look(dir).is_none_or(|stat| stat.dev != device) {
+            break;
+        }
+        for candidate in [dir.to_owned(), dir.join(".claude")] {
+            if ours(&candidate, STATE_FILE, FileKind::Regular) || ours(&candidate, BACKUPS, FileKind::Directory) {
+                return Ok(candidate);
+            }
+        }
+    }
+    Ok(here)
+}
+
+/// Whether errors are to be written as JSON, judged before the options are parsed: for errors of parsing them.
+#[must_use]
+pub fn wants_json(arguments: &[OsString], env: &dyn Environment) -> bool {
+    let mut format = env.get("PIPELINE_FORMAT").is_some_and(|value| value == "json");
+    let mut arguments = arguments.iter().take_while(|argument| *argument != OsStr::new("--"));
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--json" | "--format=json") => format = true,
+            Some("--format=text") => format = false,
+            Some("--format") => format = arguments.next().is_some_and(|value| value == "json"),
+            _ => {}
+        }
+    }
+    format
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    impl Environment for HashMap<&str, &str> {
+        fn get(&self, name: &str) -> Option<OsString> {
+            HashMap::get(self, name).filter(|value| !value.is_empty()).map(OsString::from)
+        }
+    }
+
+    fn resolve(given: &Given, env: &[(&'static str, &'static str)]) -> Result<Config> {
+        Config::resolve(given, &env.iter().copied().collect::<HashMap<_, _>>(), &Disk::real())
+    }
+
+    #[test]
+    fn options_win_over_the_environment_and_that_over_defaults() {
+        let given = Given { lock_timeout: Some(Duration::from_secs(1)), ..Given::default() };
+        let timeout =
+            |given: &Given, env: &[(&'static str, &'static str)]| resolve(given, env).unwrap().settings.lock_timeout;
+        assert_eq!(timeout(&given, &[("LOCK_TIMEOUT", "2")]), Duration::from_secs(1));
+        assert_eq!(timeout(&Given::default(), &[("LOCK_TIMEOUT", "0.5")]), Duration::from_millis(500));
+        assert_eq!(timeout(&Given::default(), &[("LOCK_TIMEOUT", "")]), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_variable_of_the_wrong_type_is_an_error_of_usage() {
+        for (name, value) in [
+            ("LOCK_TIMEOUT", "soon"),
+            ("STATE_MAX_BACKUPS", "many"),
+            ("STATE_BACKUP_DAYS", "-1"),
+            ("PIPELINE_AUTO_RECOVER", "maybe"),
+            ("STATE_FOREIGN_EDITS", "yes"),
+            ("PIPELINE_FORMAT", "xml"),
+            ("PIPELINE_LOCK_EXIT", "256"),
+        ] {
+            let error = resolve(&Given::default(), &[(name, value)]).unwrap_err();
+            assert_eq!(error.code() as u8, 64, "{name}");
+            assert!(error.message.contains(name));
+        }
+    }
+
+    #[test]
+    fn a_state_file_brings_its_directory_along() {
+        let config = resolve(&Given::default(), &[("STATE_FILE", "/some/where/my.json")]).unwrap();
+        assert_eq!(
+            (config.root.as_path(), config.settings.directory.as_path()),
+            (Path::new("/some/where"), Path::new("/some/where"))
+        );
+        let config = resolve(&Given::default(), &[("STATE_FILE", "my.json"), ("PIPELINE_ROOT", "/r")]).unwrap();
+        assert_eq!((config.root.as_path(), config.settings.directory.as_path()), (Path::new("/r"), Path::new(".")));
+        for bad in ["/", "/tmp/", "..", "a/.."] {
+            let given = Given { state_file: Some(bad.into()), ..Given::default() };
+            assert_eq!(resolve(&given, &[]).unwrap_err().code() as u8, 6, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_hint_names_the_state_that_was_chosen() {
+        let given = Given { root: Some("/a b".into()), ..Given::default() };
+        assert_eq!(program(&given), "pipeline-state --root '/a b'");
+    }
+}

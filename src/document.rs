@@ -1,0 +1,64 @@
+//! The document: text to tree and back without loss, its seal, its rules, and the ways to look into it.
+//!
+//! Nothing here touches a file. [`inspect`] says what the bytes of one file are, judged by themselves; what that
+//! means beside the other copies of the document is for [`crate::store::judge`] to say.
+
+pub mod diff;
+pub mod json;
+pub mod migrate;
+pub mod path;
+pub mod query;
+pub mod rules;
+pub mod seal;
+
+use serde_json::{Value, json};
+
+use self::seal::{Document, Seal};
+
+/// The largest document that is read, in bytes; a larger file counts as damaged.
+pub const READ_LIMIT: u64 = 64 << 20;
+/// The largest document that is written, in bytes.
+pub const WRITE_LIMIT: usize = 16 << 20;
+
+/// What the bytes of a file are.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// No JSON document; why not.
+    Damaged(String),
+    /// A document whose digest is right.
+    Sealed(Document),
+    /// A document that carries a digest, and was changed since.
+    Broken(Value),
+    /// A document that carries no digest.
+    Unsealed(Value),
+}
+
+/// Reads the bytes of one file.
+#[must_use]
+pub fn inspect(bytes: &[u8]) -> Reading {
+    let value = match json::parse(bytes) {
+        Ok(value) => value,
+        Err(error) => return Reading::Damaged(error.to_string()),
+    };
+    if let Some(seal) = Seal::verify(&value, bytes) {
+        return Reading::Sealed(Document { value, seal });
+    }
+    match value.pointer("/metadata/digest") {
+        Some(_) => Reading::Broken(value),
+        None => Reading::Unsealed(value),
+    }
+}
+
+/// The first document of a new root.
+#[must_use]
+pub fn first() -> Value {
+    json!({
+        "schemaVersion": rules::SCHEMA,
+        "phase": "pre-init",
+        "completedTasks": [],
+        "signals": {},
+        "lastActivation": "",
+        "metadata": {},
+        "degradedMode": {"enabled": false, "reason": "", "timestamp": "", "disabledFeatures": []},
+    })
+}

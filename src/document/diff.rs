@@ -1,0 +1,258 @@
+//! The structural difference of two documents, as a list of changed places; and the order of keys,
+//! which is no difference and is kept all the same.
+//!
+//! Invariant: setting every [`Change`] in an old document makes it equal to the new one, where
+//! equal means: the order of keys does not count, and numbers are equal when their digits are.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::path::{Path, Step};
+
+/// How many characters of a value a rendered line shows.
+const SHOWN: usize = 60;
+
+/// One place at which two documents differ.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// The canonical path of the place, `.` for the root.
+    pub path: String,
+    /// What was there; `None` if the place did not exist, which is not the same as a `null`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<Value>,
+    /// What is there now; `None` if the place is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<Value>,
+}
+
+/// Lists the places at which `old` and `new` differ, each as deep down as it can be named.
+///
+/// Objects come in the old order of their keys with the new keys after it; arrays are compared by
+/// index, so that an insertion in the middle shows as changes of everything behind it.
+#[must_use]
+pub fn diff(old: &Value, new: &Value) -> Vec<Change> {
+    let mut changes = Vec::new();
+    descend(&mut Path::default(), Some(old), Some(new), &mut changes);
+    changes
+}
+
+fn descend(at: &mut Path, old: Option<&Value>, new: Option<&Value>, changes: &mut Vec<Change>) {
+    let mut child = |step, old, new| {
+        at.0.push(step);
+        descend(at, old, new, changes);
+        at.0.pop();
+    };
+    match (old, new) {
+        (Some(Value::Object(old)), Some(Value::Object(new))) => {
+            for (key, value) in old {
+                child(Step::Key(key.clone()), Some(value), new.get(key));
+            }
+            for (key, value) in new.iter().filter(|(key, _)| !old.contains_key(*key)) {
+                child(Step::Key(key.clone()), None, Some(value));
+            }
+        }
+        (Some(Value::Array(old)), Some(Value::Array(new))) => {
+            for (index, at) in (0..).zip(0..old.len().max(new.len())) {
+                child(Step::Index(index), old.get(at), new.get(at));
+            }
+        }
+        // With `arbitrary_precision` this compares the text of numbers.
+        (old, new) if old == new => {}
+        (old, new) => changes.push(Change { path: at.to_string(), old: old.cloned(), new: new.cloned() }),
+    }
+}
+
+/// Puts the keys of `new` in the order of `old`, at every object that both have at the same path.
+///
+/// Keys that `old` does not have follow in their own order. jaq moves keys as it deletes others;
+/// without this, deleting one key would show as a rewritten document.
+#[must_use]
+pub fn keep_key_order(old: &Value, new: Value) -> Value {
+    match (old, new) {
+        (Value::Object(old), Value::Object(mut new)) => {
+            let mut ordered = Map::with_capacity(new.len());
+            for (key, was) in old {
+                if let Some(is) = new.get_mut(key) {
+                    ordered.insert(key.clone(), keep_key_order(was, is.take()));
+                }
+            }
+            new.retain(|key, _| !old.contains_key(key));
+            ordered.extend(new);
+            Value::Object(ordered)
+        }
+        (Value::Array(old), Value::Array(mut new)) => {
+            for (was, is) in old.iter().zip(&mut new) {
+                *is = keep_key_order(was, is.take());
+            }
+            Value::Array(new)
+        }
+        (_, new) => new,
+    }
+}
+
+impl fmt::Display for Change {
+    /// One line for people, such as `.n: 1 -> 2`; long values are cut and nothing in it moves a cursor.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = without_controls(&self.path);
+        let (old, new) = (shown(self.old.as_ref()), shown(self.new.as_ref()));
+        write!(f, "{path}: {old} -> {new}")
+    }
+}
+
+fn shown(value: Option<&Value>) -> String {
+    let Some(value) = value else {
+        return "(absent)".to_owned();
+    };
+    cut(&without_controls(&value.to_string()))
+}
+
+/// The first [`SHOWN`] characters of a text that is too long to show.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// JSON escapes only the controls below U+0020; a terminal obeys U+007F to U+009F as well.
+fn without_controls(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn number(text: &str) -> Value {
+        Value::Number(serde_json::Number::from_string_unchecked(text.to_owned()))
+    }
+
+    fn lines(old: &Value, new: &Value) -> Vec<String> {
+        diff(old, new).iter().map(Change::to_string).collect()
+    }
+
+    /// What the invariant at the top of the file promises, carried out.
+    fn apply(doc: &mut Value, changes: &[Change]) {
+        // Elements leave an array from its end, so that the indices before them stay true.
+        let (gone, kept): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.new.is_none());
+        for change in kept {
+            let mut path = Path::parse_filter(&change.path).unwrap();
+            if let (None, Some(last @ Step::Index(_))) = (&change.old, path.0.last_mut()) {
+                *last = Step::Append;
+            }
+            path.set(doc, change.new.clone().unwrap()).unwrap();
+        }
+        for change in gone.iter().rev() {
+            let mut path = Path::parse_filter(&change.path).unwrap();
+            let last = path.0.pop().unwrap();
+            let mut parent = path.get(doc).unwrap().unwrap().clone();
+            match (&mut parent, last) {
+                (Value::Object(map), Step::Key(key)) => drop(map.shift_remove(&key).unwrap()),
+                (Value::Array(list), Step::Index(_)) => drop(list.pop().unwrap()),
+                other => panic!("{other:?}"),
+            }
+            path.set(doc, parent).unwrap();
+        }
+    }
+
+    #[test]
+    fn equal_documents_have_no_difference_and_the_order_of_keys_does_not_count() {
+        assert!(diff(&json!({"a": 1, "b": [2]}), &json!({"b": [2], "a": 1})).is_empty());
+    }
+
+    #[test]
+    fn keys_stay_where_they_were_and_new_ones_follow() {
+        let old = json!({"a": {"x": 1, "y": 2, "z": 3}, "l": [{"p": 1, "q": 2}], "b": 1});
+        let new = json!({"n": {"j": 1, "i": 2}, "b": 2, "l": [{"q": 2, "p": 1}, 3], "a": {"z": 3, "w": 0, "x": 1}});
+        let kept = r#"{"a":{"x":1,"z":3,"w":0},"l":[{"p":1,"q":2},3],"b":2,"n":{"j":1,"i":2}}"#;
+        let ordered = keep_key_order(&old, new.clone());
+        assert_eq!(ordered, new);
+        assert_eq!(ordered.to_string(), kept);
+    }
+
+    #[test]
+    fn a_change_is_named_as_deep_down_as_it_is() {
+        let old = json!({"n": 1, "x": "a", "l": [1, 2, 3], "o k": {"p": null}, "t": {}});
+        let new = json!({"n": 2, "m": 1, "l": [1, 5], "o k": {"p": [], "q": null}, "t": []});
+        let expected = [
+            ".n: 1 -> 2",
+            r#".x: "a" -> (absent)"#,
+            ".l[1]: 2 -> 5",
+            ".l[2]: 3 -> (absent)",
+            r#"."o k".p: null -> []"#,
+            r#"."o k".q: (absent) -> null"#,
+            ".t: {} -> []",
+            ".m: (absent) -> 1",
+        ];
+        assert_eq!(lines(&old, &new), expected);
+        assert_eq!(lines(&json!(1), &json!([1])), [".: 1 -> [1]"]);
+        assert_eq!(lines(&json!([1]), &json!([1, 2])), [".[1]: (absent) -> 2"]);
+    }
+
+    #[test]
+    fn numbers_differ_when_their_digits_do() {
+        assert_eq!(lines(&number("1.0"), &number("1")), [".: 1.0 -> 1"]);
+        assert_eq!(
+            lines(&number("9223372036854775808"), &number("9223372036854775809")),
+            [".: 9223372036854775808 -> 9223372036854775809"]
+        );
+        assert!(diff(&number("1e400"), &number("1e400")).is_empty());
+    }
+
+    #[test]
+    fn an_absent_side_is_left_out_of_the_json_and_a_null_is_not() {
+        let changes = diff(&json!({"a": null}), &json!({"b": number("1.0")}));
+        let expected = r#"[{"path":".a","old":null},{"path":".b","new":1.0}]"#;
+        assert_eq!(serde_json::to_string(&changes).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_line_is_short_and_moves_no_cursor() {
+        let key = "\u{9b}k";
+        let change = lines(&json!({ key: "é".repeat(100) }), &json!({ key: "\u{1b}[2J\u{7f}" }));
+        let expected = format!(r#"."\u009bk": "{}… -> "\u001b[2J\u007f""#, "é".repeat(SHOWN - 1));
+        assert_eq!(change, [expected]);
+    }
+
+    fn document() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (0..3).prop_map(Value::from),
+            Just(number("1.0")),
+            "[ab\"\\\\]{0,2}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(("[abc \"\\-]{1}", inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_changes_turn_old_into_new(old in document(), new in document()) {
+            let changes = diff(&old, &new);
+            prop_assert_eq!(changes.is_empty(), old == new);
+            let mut doc = old;
+            apply(&mut doc, &changes);
+            prop_assert_eq!(doc, new);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Reading JSON without losing anything.
+//!
+//! serde_json keeps the order of keys and the digits of numbers, but takes equal keys in one object silently, and
+//! the trick by which it keeps digits misreads an object whose only key is its private token. Both are found here,
+//! by building the tree ourselves. This is the only place where text becomes a [`Value`].
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Objects and arrays inside each other, at most.
+pub const MAX_DEPTH: usize = 128;
+
+/// The key under which serde_json hands a number's text to a visitor (its `arbitrary_precision` feature).
+const NUMBER_TOKEN: &str = "$serde_json::private::Number";
+
+/// Why a text is not JSON that we can keep.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Nothing but white space.
+    #[error("it is empty")]
+    Empty,
+    /// Only NUL bytes, as a power cut leaves a file whose data was not synced.
+    #[error("it holds only NUL bytes ({0} of them)")]
+    Nuls(usize),
+    /// Not UTF-8.
+    #[error("it is not UTF-8: byte {0} begins no character")]
+    Utf8(usize),
+    /// Any other error of syntax, with line and column.
+    #[error("{0}")]
+    Syntax(String),
+}
+
+/// Parses one JSON text, refusing equal keys in one object and nesting over [`MAX_DEPTH`].
+pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(JsonError::Empty);
+    }
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Err(JsonError::Nuls(bytes.len()));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Utf8(error.valid_up_to()))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.disable_recursion_limit(); // ours is exact: serde_json's counts one less
+    let source = Source::new(text);
+    let seed = Tree { depth: 0, source: &source };
+    let value = seed.deserialize(&mut deserializer).map_err(|error| JsonError::Syntax(error.to_string()))?;
+    deserializer.end().map_err(|error| JsonError::Syntax(error.to_string()))?;
+    Ok(value)
+}
+
+/// Whether a tree is nested deeper than [`MAX_DEPTH`].
+#[must_use]
+pub fn is_nested_too_deep(value: &Value) -> bool {
+    fn exceeds(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(array) => left == 0 || array.iter().any(|value| exceeds(value, left - 1)),
+            Value::Object(map) => left == 0 || map.values().any(|value| exceeds(value, left - 1)),
+            _ => false,
+        }
+    }
+    exceeds(value, MAX_DEPTH)
+}
+
+/// The text that is parsed, and what the visitors tell each other about it.
+struct Source<'a> {
+    text: &'a str,
+    number_follows: Cell<bool>,
+    exponents: OnceCell<RefCell<std::vec::IntoIter<&'a str>>>,
+}
+
+impl<'a> Source<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, number_follows: Cell::new(false), exponents: OnceCell::new() }
+    }
+
+    /// A number as it stands in the text. serde_json keeps all digits but writes `1E5` as `1e+5`, so numbers with an
+    /// exponent are looked up in the text, where they come in the same order.
+    fn number(&self, digits: String) -> Value {
+        let original = digits.contains('e').then(|| {
+            let exponents = self.exponents.get_or_init(|| RefCell::new(numbers_with_exponent(self.text).into_iter()));
+            exponents.borrow_mut().next()
+        });
+        let digits = original.flatten().map_or(digits, str::to_owned);
+        // Not through `Number::from_str`, which would rewrite the exponent again; the parser has checked it.
+        Value::Number(Number::from_string_unchecked(digits))
+    }
+}
+
+/// The numbers with an exponent in a JSON text, in order.
+fn numbers_with_exponent(text: &str) -> Vec<&str> {
+    let mut numbers = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
+        let (_, token) = rest.split_at(at);
+        let length = if token.starts_with('"') {
+            let mut escaped = false;
+            let end = token.char_indices().skip(1).find(|(_, c)| {
+                let ends = *c == '"' && !escaped;
+                escaped = *c == '\\' && !escaped;
+                ends
+            });
+            end.map_or(token.len(), |(end, _)| end + 1)
+        } else {
+            let length = token.find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c)).unwrap_or(token.len());
+            let (number, _) = token.split_at(length);
+            if number.contains(['e', 'E']) {
+                numbers.push(number);
+            }
+            length
+        };
+        (_, rest) = token.split_at(length);
+    }
+    numbers
+}
+
+#[derive(Clone, Copy)]
+struct Tree<'a> {
+    depth: usize,
+    source: &'a Source<'a>,
+}
+
+impl Tree<'_> {
+    fn inner<E: de::Error>(self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    // Integers that fit come as such; any other number as its text, see `visit_map`.
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let inner = self.inner()?;
+        let mut array = Vec::new();
+        while let Some(element) = elements.next_element_seed(inner)? {
+            array.push(element);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        let key = Key { source: self.source };
+        while let Some(name) = entries.next_key_seed(key)? {
+            if self.source.number_follows.take() {
+                return Ok(self.source.number(entries.next_value()?));
+            }
+            let value = entries.next_value_seed(self.inner()?)?;
+            if map.contains_key(&name) {
+                return Err(de::Error::custom(format_args!("the key {name:?} stands twice in one object")));
+            }
+            map.insert(name, value);
+        }
+        self.inner::<A::Error>()?; // an empty object is a level, too
+        Ok(Value::Object(map))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Key<'a> {
+    source: &'a Source<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = String;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<String, E> {
+        Ok(key.to_owned()) // a key with escapes in it: a document's own
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<String, E> {
+        // The token that announces a number is a constant of serde_json; the same words as a document's own key
+        // lie within the text that is parsed.
+        let own = self.source.text.as_bytes().as_ptr_range().contains(&key.as_ptr());
+        self.source.number_follows.set(!own && key == NUMBER_TOKEN);
+        Ok(key.to_owned())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn digits_and_order_are_kept() {
+        let text = r#"{"z":1635789123.456,"a":9223372036854775808,"m":[1e400,1.0,-0,1E+5,0.10],"1e5":"\"2e3 \\","n":[-0.5E-07,1e+2,7]}"#;
+        assert_eq!(parse(text.as_bytes()).unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn equal_keys_are_found_at_any_depth_and_under_escapes() {
+        assert!(error(r#"{"a":1,"a":2}"#).contains("\"a\" stands twice"));
+        assert!(error(r#"{"x":[{"a":1,"b":0,"\u0061":2}]}"#).contains("\"a\" stands twice"));
+    }
+
+    #[test]
+    fn nesting_ends_at_128() {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let nested = |n: usize| format!("{}1{}", open.repeat(n), close.repeat(n));
+            parse(nested(128).as_bytes()).unwrap();
+            assert!(error(&nested(129)).contains("128 levels"));
+            assert!(error(&nested(10_000)).contains("128 levels"));
+        }
+        let empties = format!("{}{{}}{}", "[".repeat(128), "]".repeat(128));
+        assert!(error(&empties).contains("128 levels"));
+    }
+
+    #[test]
+    fn the_parsers_private_key_is_an_ordinary_key_in_a_document() {
+        for text in [
+            r#"{"$serde_json::private::Number":"12"}"#,
+            r#"{"a":1,"$serde_json::private::Number":{"b":2}}"#,
+            r#"{"$serde_json::private::RawValue":"[]"}"#,
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap().to_string(), text);
+        }
+        let escaped = r#"{"\u0024serde_json::private::Number":"12"}"#;
+        assert_eq!(parse(escaped.as_bytes()).unwrap().to_string(), r#"{"$serde_json::private::Number":"12"}"#);
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_apart() {
+        assert_eq!(parse(b"").unwrap_err(), JsonError::Empty);
+        assert_eq!(parse(b" \n").unwrap_err(), JsonError::Empty);
+        assert_eq!(parse(&[0; 4096]).unwrap_err(), JsonError::Nuls(4096));
+        assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err(), JsonError::Utf8(6));
+        for text in ["{\"a\":1", "garbage", "NaN", "[1,]", "{} {}", "\"\\ud800\"", "01", "+1", "\u{feff}{}", "Infinity"]
+        {
+            assert!(matches!(parse(text.as_bytes()), Err(JsonError::Syntax(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Migration: pure steps from an older form of the document to the present one.
+//!
+//! A step takes a document of one version and gives one of the next. The first step, from whatever the shell scripts
+//! and old hooks left, is the only one so far; a new schema adds a row to [`STEPS`] and nothing else.
+
+use serde_json::{Map, Value, json};
+
+use super::rules::{self, SCHEMA};
+
+/// A document in the present form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Migrated {
+    /// The document.
+    pub value: Value,
+    /// What it was before, if it was anything else: "legacy" or a version.
+    pub from: Option<String>,
+}
+
+/// A document that a newer program wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooNew {
+    /// Its `schemaVersion`.
+    pub version: String,
+}
+
+type Step = fn(&mut Map<String, Value>);
+
+/// From each version the step to the next, oldest first; the last leads to [`SCHEMA`].
+const STEPS: [(Version, Step); 1] = [(Version(0, 0), from_legacy)];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32);
+
+impl Version {
+    fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+        Some(Self(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
+/// The version a document says it has: a string, or a number as old hooks wrote it.
+fn declared(document: &Value) -> Option<String> {
+    match document.get("schemaVersion")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Whether the document's schema is newer than ours; then nothing may be written over it.
+pub fn refuse_newer(document: &Value) -> Result<(), TooNew> {
+    let newer = |text: &String| Version::parse(text) > Version::parse(SCHEMA);
+    declared(document).filter(newer).map_or(Ok(()), |version| Err(TooNew { version }))
+}
+
+/// Brings a document to the present form. A document that has it already comes back as it is; one that no step
+/// can mend comes back with the rules still broken.
+pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
+    refuse_newer(document)?;
+    let declared = declared(document);
+    let version = declared.as_deref().and_then(Version::parse);
+    let present = document.get("schemaVersion").is_some_and(Value::is_string) && version == Version::parse(SCHEMA);
+    if present && rules::check(document).is_empty() {
+        return Ok(Migrated { value: document.clone(), from: None });
+    }
+    let mut value = document.clone();
+    let Some(fields) = value.as_object_mut() else {
+        return Ok(Migrated { value, from: None });
+    };
+    // Old hooks wrote their numbers and nulls into documents of every version up to 1.0, so a 1.0 that breaks the
+    // rules takes the same way; so does an older version that nobody remembers.
+    for (_, step) in STEPS {
+        step(fields);
+    }
+    if fields.contains_key("schemaVersion") {
+        fields.insert("schemaVersion".into(), SCHEMA.into());
+    } else {
+        fields.shift_insert(0, "schemaVersion".into(), SCHEMA.into());
+    }
+    let from = match declared {
+        Some(version) if !present => version,
+        _ => "legacy".to_owned(),
+    };
+    if let Some(metadata) = fields.entry("metadata").or_insert_with(|| json!({})).as_object_mut() {
+        metadata.insert("migrated".into(), true.into());
+        metadata.insert("migratedFrom".into(), from.as_str().into());
+    }
+    Ok(Migrated { value, from: Some(from) })
+}
+
+/// What the shell scripts and their hooks left: times at the top, nulls for "nothing", numbers for names. `phase` is
+/// never made up: a document without one is not a state document.
+fn from_legacy(fields: &mut Map<String, Value>) {
+    for name in ["phase", "lastActivation"] {
+        if let Some(Value::Number(number)) = fields.get(name) {
+            let digits = number.to_string();
+            fields.insert(name.into(), digits.into());
+        }
+    }
+    for (name, nothing) in [("completedTasks", json!([])), ("signals", json!({})), ("lastActivation", json!(""))] {
+        if fields.get(name).is_none_or(Value::is_null) {
+            fields.insert(name.into(), nothing);
+        }
+    }
+    for (name, nothing) in [("metadata", json!({})), ("degradedMode", Value::Null)] {
+        if fields.get(name).is_some_and(Value::is_null) {
+            if nothing.is_null() {
+                fields.shift_remove(name);
+            } else {
+                fields.insert(name.into(), nothing);
+            }
+        }
+    }
+    // A time at the top moves into metadata, unless metadata has one of its own; then both are kept.
+    for name in ["created", "lastModified"] {
+        if !fields.get(name).is_some_and(Value::is_string) {
+            continue;
+        }
+        let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+        if metadata.get(name).is_none()
+            && metadata.is_object()
+            && let Some(time) = fields.shift_remove(name)
+            && let Some(Value::Object(metadata)) = fields.get_mut("metadata")
+        {
+            metadata.insert(name.into(), time);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn migrated(document: Value) -> Migrated {
+        let migrated = to_current(&document).unwrap();
+        assert_eq!(rules::check(&migrated.value), [], "{document}");
+        assert_eq!(to_current(&migrated.value).unwrap(), Migrated { from: None, ..migrated.clone() }, "idempotent");
+        migrated
+    }
+
+    #[test]
+    fn a_document_of_the_present_schema_stays_as_it_is() {
+        let seed = json!({
+            "schemaVersion": "1.0", "phase": "pre-init", "completedTasks": [],
+            "signals": {"PHASE1_START": 1635789123.456}, "lastActivation": "SPEC_GEN_V1", "metadata": {"created": "x"}
+        });
+        assert_eq!(migrated(seed.clone()), Migrated { value: seed, from: None });
+    }
+
+    #[test]
+    fn the_smallest_legacy_document_becomes_one_of_ours() {
+        let smallest = json!({"phase": "pre-init", "completedTasks": [], "signals": {}, "lastActivation": ""});
+        let Migrated { value, from } = migrated(smallest);
+        assert_eq!(from.as_deref(), Some("legacy"));
+        assert_eq!(value["schemaVersion"], "1.0");
+        assert_eq!(value["metadata"], json!({"migrated": true, "migratedFrom": "legacy"}));
+        assert_eq!(value.as_object().unwrap().keys().next().unwrap(), "schemaVersion");
+    }
+
+    #[test]
+    fn nothing_that_a_template_put_there_is_lost() {
+        let template = json!({
+            "phase": "{{PHASE}}", "completedTasks": [],
+            "signals": {"A": null, "B": null, "C": null, "D": null, "E": null, "F": null, "G": null, "H": null},
+            "lastActivation": "", "metadata": {"version": "3.0", "project": "{{PROJECT_NAME}}"},
+            "context": {"a": [1]}, "statistics": {"n": 0}
+        });
+        let value = migrated(template.clone()).value;
+        for field in ["phase", "signals", "context", "statistics"] {
+            assert_eq!(value[field], template[field]);
+        }
+        assert_eq!(value["metadata"]["version"], "3.0");
+        assert_eq!(value["metadata"]["project"], "{{PROJECT_NAME}}");
+    }
+
+    #[test]
+    fn what_old_hooks_wrote_is_understood() {
+        let old = super::super::json::parse(
+            br#"{"schemaVersion":"1.0","phase":1.50,"completedTasks":null,"signals":{"A":1635789123,"B":true},
+                "lastActivation":7,"degradedMode":null,"metadata":null}"#,
+        )
+        .unwrap();
+        let Migrated { value, from } = migrated(old);
+        assert_eq!(from.as_deref(), Some("legacy"));
+        assert_eq!((&value["phase"], &value["lastActivation"]), (&json!("1.50"), &json!("7")));
+        assert_eq!(value["signals"].to_string(), r#"{"A":1635789123,"B":true}"#);
+        assert_eq!(migrated(json!({"phase": "1.5"})).value["phase"], "1.5");
+    }
+
+    #[test]
+    fn times_at_the_top_move_into_metadata_and_none_is_dropped() {
+        let value = migrated(json!({"phase": "x", "created": "2023", "lastModified": "2024"})).value;
+        assert_eq!(value["metadata"]["created"], "2023");
+        assert_eq!(value.get("created"), None);
+        let both = migrated(json!({"phase": "x", "created": "2023", "metadata": {"created": "2022"}})).value;
+        assert_eq!((&both["created"], &both["metadata"]["created"]), (&json!("2023"), &json!("2022")));
+    }
+
+    #[test]
+    fn an_older_version_takes_the_legacy_way_and_a_newer_one_is_refused() {
+        assert_eq!(migrated(json!({"schemaVersion": "0.9", "phase": "x"})).from.as_deref(), Some("0.9"));
+        for version in [json!("1.1"), json!("2.0"), json!("10.0"), json!(2)] {
+            assert!(to_current(&json!({"schemaVersion": version, "phase": "x"})).is_err(), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_phase_is_never_invented() {
+        for document in [json!({}), json!({"name": "my-package"}), json!({"phase": null})] {
+            assert_ne!(rules::check(&to_current(&document).unwrap().value), []);
+        }
+    }
+}

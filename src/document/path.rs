@@ -1,0 +1,393 @@
+//! Plain paths such as `.phase`, `.a.b[0]` or `."odd key"[-1]`: where in a document, without a jq program.
+//!
+//! Invariants: a path read by [`Path::parse_filter`] means what jq means by the same text; whatever
+//! [`Display`](fmt::Display) writes parses back to the same path; and [`Path::set`] either makes
+//! its one change or leaves the document as it was.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// One step down into a document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The value under a key of an object.
+    Key(String),
+    /// The element at an index of an array; a negative index counts from the end.
+    Index(i64),
+    /// One past the last element of an array, written `[+]`; exists only where something is set.
+    Append,
+}
+
+/// Steps from the root of a document; no steps at all is the root itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Path(pub Vec<Step>);
+
+/// Why a path could not be read or followed; the paths in it are written out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PathError {
+    /// The text is no path: the column, in characters from 1, and what should have stood there.
+    #[error("bad path at column {0}: expected {1}")]
+    Syntax(usize, &'static str),
+    /// The root was named where a place inside the document is needed.
+    #[error("the root `.` cannot be set; name a key, as in `.phase`")]
+    Root,
+    /// A value of this type has no children by this key or `number`; the words are jq's.
+    #[error("cannot index {0} with {1}")]
+    CannotIndex(&'static str, String),
+    /// The parent at the first path is of this type, and so cannot hold the child at the second.
+    #[error("`{0}` is of type {1}, so `{2}` cannot be set inside it")]
+    WrongParent(String, &'static str, String),
+    /// The array at this path, with this many elements, has none at this index.
+    #[error("`{0}` has {1} element(s), so there is no [{2}]; use `[+]` to append")]
+    OutOfRange(String, usize, i64),
+    /// `[+]` was read from, where there is nothing yet.
+    #[error("`[+]` can be set but not read")]
+    AppendRead,
+}
+
+/// Which form is read: jq's own, or the laxer left side of `PATH=TEXT`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Filter,
+    Target,
+}
+
+impl Path {
+    /// Reads a whole text as a plain path with jq's meaning.
+    ///
+    /// `None` does not mean wrong, only that the text is jq's to judge.
+    pub fn parse_filter(text: &str) -> Option<Self> {
+        let text = text.trim_matches([' ', '\t', '\r', '\n']);
+        let (path, rest) = Cursor::new(text, Form::Filter).path().ok()?;
+        rest.is_empty().then_some(path)
+    }
+
+    /// Reads the longest path at the start of `PATH=TEXT` or `PATH:=JSON`, and returns what follows it.
+    ///
+    /// The leading dot may be missing, and a bare key may contain dashes but not end with one:
+    /// `n-=1` is somebody's arithmetic.
+    ///
+    /// # Errors
+    /// [`PathError::Syntax`] if no path starts here, [`PathError::Root`] for `.` alone.
+    pub fn parse_target(text: &str) -> Result<(Self, &str), PathError> {
+        let (path, rest) = Cursor::new(text, Form::Target).path()?;
+        if path.0.is_empty() {
+            return Err(PathError::Root);
+        }
+        Ok((path, rest))
+    }
+
+    /// Follows the path; `None` is what jq shows as the `null` of an absent value.
+    ///
+    /// # Errors
+    /// [`PathError::CannotIndex`] where jq would fail too, [`PathError::AppendRead`] for `[+]`.
+    pub fn get<'a>(&self, root: &'a Value) -> Result<Option<&'a Value>, PathError> {
+        if self.0.contains(&Step::Append) {
+            return Err(PathError::AppendRead);
+        }
+        let unfit = |value, by| Err(PathError::CannotIndex(kind(value), by));
+        let mut here = Some(root);
+        for step in &self.0 {
+            here = match (step, here) {
+                (_, None | Some(Value::Null)) => return Ok(None),
+                (Step::Key(key), Some(Value::Object(map))) => map.get(key),
+                (Step::Index(at), Some(Value::Array(list))) => position(*at, list.len()).and_then(|at| list.get(at)),
+                (Step::Key(key), Some(other)) => return unfit(other, quoted(key)),
+                (_, Some(other)) => return unfit(other, "number".to_owned()),
+            };
+        }
+        Ok(here)
+    }
+
+    /// Puts `new` at the path, making parents that are absent or `null`; an existing key keeps its place.
+    ///
+    /// `[0]` may make the first element of an array that is empty or absent, as in jq; any other
+    /// index must name an element that exists.
+    ///
+    /// # Errors
+    /// [`PathError::WrongParent`] or [`PathError::OutOfRange`]; the document is then unchanged.
+    pub fn set(&self, root: &mut Value, new: Value) -> Result<(), PathError> {
+        let mut here = root;
+        for (done, step) in self.0.iter().enumerate() {
+            here = match (step, here) {
+                (_, absent @ Value::Null) => {
+                    *absent = self.made(done, new)?;
+                    return Ok(());
+                }
+                (Step::Key(key), Value::Object(map)) => {
+                    if !map.contains_key(key) {
+                        map.insert(key.clone(), self.made(done + 1, new)?);
+                        return Ok(());
+                    }
+                    &mut map[key.as_str()]
+                }
+                (Step::Append | Step::Index(0), Value::Array(list)) if *step == Step::Append || list.is_empty() => {
+                    list.push(self.made(done + 1, new)?);
+                    return Ok(());
+                }
+                (Step::Index(index), Value::Array(list)) => {
+                    let at = position(*index, list.len());
+                    let at = at.ok_or_else(|| PathError::OutOfRange(self.upto(done), list.len(), *index))?;
+                    &mut list[at]
+                }
+                (_, parent) => {
+                    let child = self.upto(done + 1);
+                    return Err(PathError::WrongParent(self.upto(done), kind(parent), child));
+                }
+            };
+        }
+        *here = new;
+        Ok(())
+    }
+
+    /// The value that stands where `from` steps are done, so that the remaining ones lead to `new`.
+    fn made(&self, from: usize, new: Value) -> Result<Value, PathError> {
+        let mut value = new;
+        for (done, step) in self.0.iter().enumerate().skip(from).rev() {
+            value = match step {
+                Step::Key(key) => Value::Object(Map::from_iter([(key.clone(), value)])),
+                Step::Append | Step::Index(0) => Value::Array(vec![value]),
+                Step::Index(index) => {
+                    return Err(PathError::OutOfRange(self.upto(done), 0, *index));
+                }
+            };
+        }
+        Ok(value)
+    }
+
+    fn upto(&self, steps: usize) -> String {
+        Self(self.0.iter().take(steps).cloned().collect()).to_string()
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !matches!(self.0.first(), Some(Step::Key(_))) {
+            f.write_str(".")?;
+        }
+        self.0.iter().try_for_each(|step| match step {
+            Step::Key(key) if is_identifier(key) => write!(f, ".{key}"),
+            Step::Key(key) => write!(f, ".{}", quoted(key)),
+            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Append => f.write_str("[+]"),
+        })
+    }
+}
+
+/// What is left to read of a text.
+struct Cursor<'a> {
+    text: &'a str,
+    rest: &'a str,
+    form: Form,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(text: &'a str, form: Form) -> Self {
+        let rest = text;
+        Self { text, rest, form }
+    }
+
+    fn path(mut self) -> Result<(Path, &'a str), PathError> {
+        let mut steps = Vec::new();
+        let dot = self.eat(".");
+        if dot.is_none() && self.form == Form::Filter {
+            return Err(self.expected("a dot"));
+        }
+        match self.key()? {
+            Some(key) => steps.push(Step::Key(key)),
+            None if self.rest.starts_with('[') => {}
+            None if dot.is_some() => return Ok((Path(steps), self.rest)),
+            None => return Err(self.expected(KEY)),
+        }
+        loop {
+            if self.eat(".").is_some() {
+                let key = self.key()?.ok_or_else(|| self.expected(KEY))?;
+                steps.push(Step::Key(key));
+            } else if self.eat("[").is_some() {
+                steps.push(self.bracket()?);
+                self.eat("]").ok_or_else(|| self.expected("`]`"))?;
+            } else {
+                return Ok((Path(steps), self.rest));
+            }
+        }
+    }
+
+    fn bracket(&mut self) -> Result<Step, PathError> {
+        if self.form == Form::Target && self.eat("+").is_some() {
+            return Ok(Step::Append);
+        }
+        if self.rest.starts_with('"') {
+            return self.string().map(Step::Key);
+        }
+        let digits = self.rest.split(']').next().unwrap_or_default();
+        // Only the canonical form counts: `01` and `-0` are left to jq.
+        let index = digits.parse::<i64>().ok();
+        let index = index.filter(|index| index.to_string() == digits);
+        let index = index.ok_or_else(|| self.expected("an index, a quoted key or `+`"))?;
+        self.rest = &self.rest[digits.len()..];
+        Ok(Step::Index(index))
+    }
+
+    fn key(&mut self) -> Result<Option<String>, PathError> {
+        if self.rest.starts_with('"') {
+            return self.string().map(Some);
+        }
+        let dashes = self.form == Form::Target;
+        let in_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || (dashes && c == '-');
+        let len = self.rest.find(|c| !in_key(c)).unwrap_or(self.rest.len());
+        let key = self.rest[..len].trim_end_matches('-');
+        if !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            return Ok(None);
+        }
+        self.rest = &self.rest[key.len()..];
+        Ok(Some(key.to_owned()))
+    }
+
+    /// A JSON string; jq's `\(…)` is no JSON escape, so an interpolation is never taken for a key.
+    fn string(&mut self) -> Result<String, PathError> {
+        let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter();
+        let Some(Ok(key)) = strings.next() else {
+            return Err(self.expected("a JSON string"));
+        };
+        self.rest = &self.rest[strings.byte_offset()..];
+        Ok(key)
+    }
+
+    fn eat(&mut self, token: &str) -> Option<()> {
+        self.rest = self.rest.strip_prefix(token)?;
+        Some(())
+    }
+
+    fn expected(&self, expected: &'static str) -> PathError {
+        let done = &self.text[..self.text.len() - self.rest.len()];
+        PathError::Syntax(done.chars().count() + 1, expected)
+    }
+}
+
+const KEY: &str = "a key (quote it unless it is only letters, digits and `_`)";
+
+fn is_identifier(key: &str) -> bool {
+    key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// `Value`'s own `Display` is compact JSON and cannot fail on a string.
+fn quoted(key: &str) -> String {
+    Value::from(key).to_string()
+}
+
+fn position(index: i64, len: usize) -> Option<usize> {
+    let steps = usize::try_from(index.unsigned_abs()).ok()?;
+    let from_end = len.checked_sub(steps);
+    let at = if index < 0 { from_end? } else { steps };
+    (at < len).then_some(at)
+}
+
+/// The type of a value, as jq names it.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn target(text: &str) -> Path {
+        Path::parse_target(text).unwrap().0
+    }
+
+    #[test]
+    fn a_plain_path_is_read_and_anything_else_is_left_to_jq() {
+        let plain = r#".|.phase|.a.b[0]|.a[-1]|."odd key".x|.[0].a|."é\n""#;
+        for text in plain.split('|') {
+            assert_eq!(Path::parse_filter(text).unwrap().to_string(), text);
+        }
+        let read = Path::parse_filter(" .a[\"x\"][2].\"\\u0079\"[\"z \"]\n").unwrap();
+        assert_eq!(read.to_string(), r#".a.x[2].y."z ""#);
+        let jq = r#"/p/../.a-b/.a./.a | .b/.a?/.[]/.[+]/.[0/.[01]/.[-0]/.[1:2]/."\(.x)"/."a/.ä/.2"#;
+        for text in jq.split('/').chain([".[99999999999999999999]"]) {
+            assert_eq!(Path::parse_filter(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_ends_where_its_text_begins() {
+        let lines = r#".phase =x=y/.m.owner :=1/.list[+] =x/."a=b".c =1/.[0] =x/.n -=1"#;
+        for line in lines.split('/') {
+            let (path, rest) = line.split_once(' ').unwrap();
+            let text = format!("{path}{rest}");
+            for text in [text.as_str(), text.trim_start_matches('.')] {
+                assert_eq!(Path::parse_target(text), Ok((target(path), rest)));
+            }
+        }
+        assert_eq!(target("s.PHASE-1=").to_string(), r#".s."PHASE-1""#);
+        assert_eq!(Path::parse_target(".=1"), Err(PathError::Root));
+        assert_eq!(Path::parse_target("é=1"), Err(PathError::Syntax(1, KEY)));
+        assert_eq!(Path::parse_target("a.=1"), Err(PathError::Syntax(3, KEY)));
+    }
+
+    #[test]
+    fn reading_follows_jq() {
+        let doc = json!({"a": {"b": [1, null]}, "s": "x"});
+        let read = |path| match target(path).get(&doc) {
+            Ok(value) => value.map_or("absent".to_owned(), Value::to_string),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!([".a.b[-2]", ".a.b[1]"].map(read), ["1", "null"]);
+        let absent = [".a.b[1].c[0]", ".a.b[2]", ".a.b[-3]", ".zz[0]"];
+        assert_eq!(absent.map(read), ["absent"; 4]);
+        assert_eq!(read(".s.b"), r#"cannot index string with "b""#);
+        assert_eq!(read(".a[0]"), "cannot index object with number");
+        assert_eq!(read(".n[+]"), "`[+]` can be set but not read");
+    }
+
+    #[test]
+    fn a_missing_parent_is_made_and_a_refused_change_changes_nothing() {
+        let cases = r#"null | a.b[+].c[0] | {"a":{"b":[{"c":[9]}]}}
+            {"a":[0],"b":2} | a[0] | {"a":[9],"b":2}
+            [1,[2]] | [-1][+] | [1,[2,9]]
+            {"l":[1]} | l[1] | `.l` has 1 element(s), so there is no [1]; use `[+]` to append
+            {"l":[1]} | l[-2].a | `.l` has 1 element(s), so there is no [-2]; use `[+]` to append
+            {} | a.b[1] | `.a.b` has 0 element(s), so there is no [1]; use `[+]` to append
+            {"s":"x"} | s.x | `.s` is of type string, so `.s.x` cannot be set inside it
+            {"o":{}} | o[+] | `.o` is of type object, so `.o[+]` cannot be set inside it"#;
+        for case in cases.lines() {
+            let case: Vec<_> = case.trim().split(" | ").collect();
+            let mut doc: Value = case[0].parse().unwrap();
+            match target(case[1]).set(&mut doc, json!(9)) {
+                Ok(()) => assert_eq!(doc.to_string(), case[2]),
+                Err(error) => {
+                    assert_eq!([&doc.to_string(), &error.to_string()], [case[0], case[2]])
+                }
+            }
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let key = r#"\PC{0,6}|[a-z_\-"\\\n]{0,6}"#.prop_map(Step::Key);
+        prop_oneof![key, any::<i64>().prop_map(Step::Index), Just(Step::Append)]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(path in prop::collection::vec(step(), 1..6).prop_map(Path)) {
+            let text = format!("{path}=x");
+            prop_assert_eq!(Path::parse_target(&text), Ok((path.clone(), "=x")));
+            let readable = (!path.0.contains(&Step::Append)).then_some(path.clone());
+            prop_assert_eq!(Path::parse_filter(&path.to_string()), readable);
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! jq programs over documents, run by jaq inside this process.
+//!
+//! Invariants: a number that a filter does not calculate with keeps its digits; what comes out is
+//! always a JSON value no deeper than [`MAX_DEPTH`]; and no filter ends the process by `halt`.
+//!
+//! Limitations: a filter may still loop for ever, use up the memory, or recurse (or print a value
+//! nested some ten thousand deep in an error message) until the stack is used up, as in jq.
+
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use jaq_core::data::JustLut;
+use jaq_core::load::{self, Arena, File, Loader};
+use jaq_core::{Compiler, Ctx, ValT as _, Vars, compile, native};
+use jaq_json::{Num, Val};
+use serde_json::{Number, Value};
+use thiserror::Error;
+
+use super::diff::cut;
+pub use super::diff::keep_key_order;
+use super::path::Path;
+
+/// The deepest nesting of arrays and objects that a filter may read or produce.
+pub const MAX_DEPTH: usize = 128;
+
+/// Definitions over those of jaq: a store has one document and outlives its filters.
+const DEFINITIONS: &str = r#"
+    def inputs: empty; def input: empty; def input_line_number: 0;
+    def halt($code): error("`halt` cannot end the process here"); def halt: halt(0);
+    def halt_error($code): error; def halt_error: error;
+    def leaf_paths: paths(scalars); def IN(f): any(f == .; .); def IN(xs; f): any(xs == f; .);
+    def cell(f): if isstring then f elif . >= [] then error("cannot format \(.) in a row")
+        elif . == null then "" else tostring end;
+    def replace($c; $e): . / $c | join($e);
+    def @csv: map(cell("\"" + replace("\""; "\"\"") + "\"")) | join(",");
+    def @tsv: map(cell(replace("\\"; "\\\\") | replace("\t"; "\\t") | replace("\n"; "\\n")
+        | replace("\r"; "\\r"))) | join("\t");
+"#;
+
+/// Why a filter could not be compiled or run, in words for one line.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct FilterError {
+    /// What went wrong and where; runtime errors keep jq's words.
+    pub message: String,
+    /// What to try instead, if there is something.
+    pub hint: Option<String>,
+}
+
+impl From<String> for FilterError {
+    fn from(message: String) -> Self {
+        let hint = None;
+        Self { message, hint }
+    }
+}
+
+/// A compiled jq program with the values of its variables.
+pub struct Filter {
+    source: String,
+    program: jaq_core::Filter<JustLut<Val>>,
+    vars: Vec<Val>,
+}
+
+impl Filter {
+    /// Compiles a program in which each `(name, value)` can be used as `$name`.
+    ///
+    /// # Errors
+    /// A syntax error, an undefined function or variable, or a variable nested too deep.
+    pub fn compile(source: &str, values: &[(String, Value)]) -> Result<Self, FilterError> {
+        let (mut names, mut vars) = (vec!["$ENV".to_owned()], vec![environment()]);
+        for (name, value) in values {
+            names.push(format!("${name}"));
+            vars.push(to_val(value, 0)?);
+        }
+        let extra = load::parse(DEFINITIONS, |parser| parser.defs()).unwrap_or_default();
+        let defs = jaq_core::defs().chain(jaq_std::defs());
+        let defs = defs.chain(jaq_json::defs()).chain(extra);
+        // jaq's own `env` panics on a variable that is not UTF-8.
+        let env = native::run(("env", native::v(0), |_| native::bome(Ok(environment()))));
+        let funs = jaq_std::funs().filter(|fun| fun.0 != "env").chain([env]);
+        let funs = funs.chain(jaq_core::funs()).chain(jaq_json::funs());
+
+        let (arena, code, path) = (Arena::default(), source, ());
+        let modules = Loader::new(defs).load(&arena, File { code, path });
+        let modules = modules.map_err(|errors| syntax_error(source, &errors))?;
+        let compiler = Compiler::default().with_funs(funs);
+        let compiler = compiler.with_global_vars(names.iter().map(String::as_str));
+        let program = compiler.compile(modules);
+        let program = program.map_err(|errors| undefined(source, &errors))?;
+        let source = source.to_owned();
+        Ok(Self { source, program, vars })
+    }
+
+    /// Runs the program on a document and hands over its outputs one by one, until `each` breaks.
+    ///
+    /// # Errors
+    /// The first error of the program, or the first output that is no JSON value.
+    pub fn run_each(&self, input: &Value, mut each: impl FnMut(Value) -> ControlFlow<()>) -> Result<(), FilterError> {
+        let ctx = Ctx::<JustLut<Val>>::new(&self.program.lut, Vars::new(self.vars.clone()));
+        let mut outputs = self.program.id.run((ctx, to_val(input, 0)?));
+        loop {
+            // jaq panics on a few odd arguments; its caller may hold a lock and must not.
+            let next = catch_unwind(AssertUnwindSafe(|| outputs.next()));
+            let next = next.map_err(|_| "the filter made jaq panic".to_owned())?;
+            let Some(output) = next else { return Ok(()) };
+            let val = output.map_err(|exception| self.runtime_error(exception))?;
+            if each(to_output(val)?).is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn runtime_error(&self, exception: jaq_core::Exn<'_, Val>) -> FilterError {
+        let Ok(error) = exception.get_err() else {
+            return "the filter stopped itself".to_owned().into();
+        };
+        let shown = error.to_string();
+        let message = match error.into_val() {
+            // What jaq says itself is shown as it is; what `error("…")` says is shown as JSON.
+            Val::TStr(text) if *text == shown => in_jqs_words(&shown),
+            Val::TStr(text) => String::from_utf8_lossy(&text).into_owned(),
+            _ => format!("(not a string): {}", cut(&shown)),
+        };
+        // jq makes parents as it assigns and jaq does not: here its users notice.
+        let no_parent = shown == "cannot use null as iterable (array or object)" && self.assigns();
+        let hint = no_parent.then(|| "use `state set a.b=…`, which makes missing parents".to_owned());
+        FilterError { message, hint }
+    }
+
+    fn assigns(&self) -> bool {
+        let mut source = self.source.clone();
+        for comparison in ["==", "!=", "<=", ">="] {
+            source = source.replace(comparison, "");
+        }
+        source.contains('=')
+    }
+}
+
+fn to_output(val: Val) -> Result<Value, FilterError> {
+    to_value(&val, 0).map_err(|message| {
+        // Some part of it may be nested so deep that dropping it, which recurses, uses up the
+        // stack. Leaked, its reference count keeps everybody else from dropping it too.
+        std::mem::forget(val);
+        FilterError::from(message)
+    })
+}
+
+fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
+    Ok(match value {
+        Value::Null => Val::Null,
+        Value::Bool(bool) => Val::Bool(*bool),
+        // As an integer it would come back without its sign.
+        Value::Number(n) if n.as_str() == "-0" => Val::Num(Num::Dec(n.to_string().into())),
+        Value::Number(number) => Val::from_num(number.as_str()).map_err(|e| e.to_string())?,
+        Value::String(text) => Val::from(text.clone()),
+        Value::Array(_) | Value::Object(_) if depth == MAX_DEPTH => return Err(too_deep("read")),
+        Value::Array(list) => {
+            let vals = list.iter().map(|value| to_val(value, depth + 1));
+            vals.collect::<Result<_, _>>()?
+        }
+        Value::Object(map) => {
+            let pairs = map.iter().map(|(key, value)| (key, to_val(value, depth + 1)));
+            let pairs = pairs.map(|(key, val)| Ok((Val::from(key.clone()), val?)));
+            Val::obj(pairs.collect::<Result<_, String>>()?)
+        }
+    })
+}
+
+fn to_value(val: &Val, depth: usize) -> Result<Value, String> {
+    Ok(match val {
+        Val::Null => Value::Null,
+        Val::Bool(bool) => Value::Bool(*bool),
+        Val::Num(number) => to_number(number)?,
+        Val::TStr(text) => Value::String(to_text(text)?),
+        Val::BStr(_) => return Err(unfit("a byte string")),
+        Val::Arr(_) | Val::Obj(_) if depth == MAX_DEPTH => return Err(too_deep("produced")),
+        Val::Arr(list) => list.iter().map(|val| to_value(val, depth + 1)).collect::<Result<_, _>>()?,
+        Val::Obj(map) => {
+            let pair = |(key, val): (&Val, &Val)| match key {
+                Val::TStr(key) => Ok((to_text(key)?, to_value(val, depth + 1)?)),
+                _ => Err(unfit("an object key that is not a string")),
+            };
+            Value::Object(map.iter().map(pair).collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+/// Digits as they are; a calculated integer without a `.0`, which is how jq writes it.
+fn to_number(number: &Num) -> Result<Value, String> {
+    let text = match number {
+        Num::Float(float) if !float.is_finite() => return Err(unfit(&number.to_string())),
+        Num::Float(float) if float.fract() == 0.0 && float.abs() < 1e17 => format!("{float:.0}"),
+        _ => number.to_string(),
+    };
+    // `fromjson` takes more than JSON has, such as `+1.5` and `01.5`.
+    text.parse::<Number>().map_err(|_| unfit(&format!("the number {text}")))?;
+    // The parsed number itself will not do: serde_json has made `1e+400` of `1e400`.
+    Ok(Value::Number(Number::from_string_unchecked(text)))
+}
+
+fn to_text(bytes: &[u8]) -> Result<String, String> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| unfit("a string that is not UTF-8"))
+}
+
+fn unfit(what: &str) -> String {
+    format!("the filter produced {what}, which JSON cannot hold")
+}
+
+fn too_deep(verb: &str) -> String {
+    format!("the filter {verb} a value nested more than {MAX_DEPTH} deep")
+}
+
+/// `$ENV`, as far as it is UTF-8.
+fn environment() -> Val {
+    let utf8 = |text: OsString| text.into_string().ok().map(Val::from);
+    let pairs = std::env::vars_os().filter_map(|(k, v)| Some((utf8(k)?, utf8(v)?)));
+    Val::obj(pairs.collect())
+}
+
+fn syntax_error(source: &str, errors: &load::Errors<&str, ()>) -> FilterError {
+    let first = match errors.first().map(|(_, error)| error) {
+        Some(load::Error::Lex(errors)) => errors.first().map(|(e, at)| (e.as_str(), *at)),
+        Some(load::Error::Parse(errors)) => errors.first().map(|(e, at)| (e.as_str(), *at)),
+        Some(load::Error::Io(_)) | None => None,
+    };
+    let (expected, found) = first.unwrap_or(("a filter without modules", source));
+    let at = place(source, found);
+    let found = match found.lines().next() {
+        Some(line) => format!("`{}`", cut(line)),
+        None => "the end".to_owned(),
+    };
+    format!("syntax error at {at}: expected {expected}, found {found}").into()
+}
+
+fn undefined(source: &str, errors: &compile::Errors<&str, ()>) -> FilterError {
+    let Some((name, kind)) = errors.iter().flat_map(|(_, errors)| errors).next() else {
+        return "the filter does not compile".to_owned().into();
+    };
+    let at = place(source, name);
+    let compile::Undefined::Filter(arity) = kind else {
+        return format!("undefined {} {name} at {at}", kind.as_str()).into();
+    };
+    let path = Path::parse_filter(&format!(".{}", source.trim())).filter(|_| *arity == 0);
+    FilterError {
+        message: format!("undefined function \"{name}\"/{arity} at {at}"),
+        hint: path.map(|path| format!("did you mean `{path}`?")),
+    }
+}
+
+/// Where a part of the source begins, counted in characters from 1.
+fn place(source: &str, part: &str) -> String {
+    let offset = part.as_ptr().addr().checked_sub(source.as_ptr().addr());
+    let before = offset.and_then(|at| source.get(..at)).unwrap_or_default();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    match before.matches('\n').count() {
+        0 => format!("column {column}"),
+        lines => format!("line {}, column {column}", lines + 1),
+    }
+}
+
+/// jaq writes out whole values where jq names their type; a document is too long for an error.
+fn in_jqs_words(message: &str) -> String {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let words = message.split(|c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_string => escaped = true,
+            '"' => in_string = !in_string,
+            '[' | '{' if !in_string => depth += 1,
+            ']' | '}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ' ' && depth == 0 && !in_string
+    });
+    match words.collect::<Vec<_>>()[..] {
+        ["cannot", "index", value, "with", key] => {
+            let key = if key.starts_with('"') { key } else { kind(key) };
+            format!("cannot index {} with {}", kind(value), cut(key))
+        }
+        ref words => {
+            let words: Vec<_> = words.iter().map(|word| cut(word)).collect();
+            words.join(" ")
+        }
+    }
+}
+
+/// The type of a value that is written out.
+fn kind(json: &str) -> &'static str {
+    match json.as_bytes() {
+        [b'{', ..] => "object",
+        [b'[', ..] => "array",
+        [b'"' | b'b', ..] => "string",
+        [b't' | b'f', ..] => "boolean",
+        _ => "number",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const DIGITS: &str = "1635789123.456,9223372036854775808,1e400,1E2,1.0,-0";
+
+    fn run(filter: &str) -> Result<String, FilterError> {
+        let number = |digits: &str| Number::from_string_unchecked(digits.to_owned());
+        let mut doc = json!({"s": "build", "n": 1, "l": [3, 1, 2], "m": {"b": 1, "a": "x y"}});
+        doc["d"] = DIGITS.split(',').map(number).map(Value::Number).collect(); // `json!` would rewrite the exponents
+        let vars = ["x", "y"].map(|name| (name.to_owned(), name.into()));
+        let mut outputs = Vec::new();
+        Filter::compile(filter, &vars)?.run_each(&doc, |value| {
+            outputs.push(value.to_string());
+            ControlFlow::Continue(())
+        })?;
+        Ok(outputs.join(" "))
+    }
+
+    fn check(cases: &str) {
+        for (filter, expected) in cases.lines().filter_map(|case| case.split_once(" => ")) {
+            let output = run(filter.trim()).unwrap_or_else(|error| match error.hint {
+                Some(hint) => format!("! {} ({hint})", error.message),
+                None => format!("! {error}"),
+            });
+            assert_eq!(output, expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn the_usual_idioms_work_and_every_output_is_delivered() {
+        let cases = r#"
+            .l[], empty, (.n = (.n // 0) + 1).n, (.zz = (.zz // 0) + 1).zz => 3 1 2 2 1
+            .l |= map(select(. > 1)) | .l += [9] | .l => [3,2,9]
+            .m | to_entries[0], with_entries(.value |= tostring) => {"key":"b","value":1} {"b":"1","a":"x y"}
+            .s | test("^B"; "i"), [splits("i")], @base64, @sh => true ["bu","ld"] "YnVpbGQ=" "'build'"
+            [limit(2; .l[])], first(.l[]), getpath(["m","a"]), [.m | paths], (setpath(["m","b"]; 2).m | walk(if . == 2 then 3 end)).b => [3,1] 3 "x y" [["b"],["a"]] 3
+            0 | todate, (now | type), input_line_number => "1970-01-01T00:00:00Z" "number" 0
+            $x + $y, ($ENV == env), [inputs], (debug | stderr | .n) => "xy" true [] 1
+            [.l | @tsv, @csv, IN([3,1,2])], (.m | @csv "\([.a,1,null])") => ["3\t1\t2","3,1,2",true] "\"x y\",1,"
+"#;
+        check(cases);
+    }
+
+    #[test]
+    fn digits_are_kept_and_a_calculated_integer_is_written_like_one() {
+        check(&format!(".d => [{DIGITS}]"));
+        check(".d[1] + 1, 6/2, 7/2, .d[4] + 1 => 9223372036854775809 3 3.5 2");
+    }
+
+    #[test]
+    fn what_json_cannot_hold_is_refused() {
+        let cases = r#"
+            nan => ! the filter produced NaN, which JSON cannot hold
+            "+1.5" | fromjson => ! the filter produced the number +1.5, which JSON cannot hold
+            {(1): 2} => ! the filter produced an object key that is not a string, which JSON cannot hold
+            reduce range(128) as $i (null; [.]) | length => 1
+            reduce range(129) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
+            reduce range(10000) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
+            [nan, reduce range(10000) as $i (null; [.])] => ! the filter produced NaN, which JSON cannot hold
+"#;
+        check(cases);
+    }
+
+    #[test]
+    fn errors_say_what_and_where_in_jqs_words() {
+        let cases = r#"
+            .s.b => ! cannot index string with "b"
+            {"a": ("x" * 80)} | -. => ! cannot use {"a":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… as number
+            1, error("no such phase"), 2 => ! no such phase
+            .q.r = 1 => ! cannot use null as iterable (array or object) (use `state set a.b=…`, which makes missing parents)
+            .q | .[] | . == 1 => ! cannot use null as iterable (array or object)
+            m.a => ! undefined function "m"/0 at column 1 (did you mean `.m.a`?)
+            .s | => ! syntax error at column 5: expected term, found the end
+            import "x" as x; . => ! syntax error at column 1: expected a filter without modules, found `import "x" as x; .`
+            halt => ! `halt` cannot end the process here
+            "bye" | halt_error => ! bye
+"#;
+        check(cases);
+        let error = run("1 |\n f(2)").unwrap_err().message;
+        assert_eq!(error, r#"undefined function "f"/1 at line 2, column 2"#);
+    }
+}

@@ -1,0 +1,307 @@
+//! The seal: what this program adds to `metadata`, and how a file is known to be its work.
+//!
+//! `metadata.digest` is the SHA-256 of the file's exact bytes with the digest's own 64 hex digits replaced by 64
+//! zeros. There is no canonical form, so anybody can check a file with sed and sha256sum, and no byte of the file
+//! is outside it.
+
+use std::fmt;
+
+use memchr::memmem;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+/// The names of our fields inside `metadata`; a writer's own values for them are ignored.
+pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
+
+const HEX_LENGTH: usize = 64;
+
+/// How many commits a document has behind it: 1, 2, 3 …, at most 2^53 − 1, which every JSON reader holds exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// The largest.
+    pub const MAX: u64 = (1 << 53) - 1;
+
+    /// A revision, if the number is one.
+    #[must_use]
+    pub fn new(number: u64) -> Option<Self> {
+        (1..=Self::MAX).contains(&number).then_some(Self(number))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The revision after the highest of those found; the first, where none was. `None` after the last.
+    #[must_use]
+    pub fn after(highest: Option<Self>) -> Option<Self> {
+        Self::new(highest.map_or(0, Self::get) + 1)
+    }
+
+    /// Reads a revision as it stands in a document.
+    #[must_use]
+    pub fn from_value(value: &Value) -> Option<Self> {
+        value.as_u64().and_then(Self::new)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The random identity that `init` gives a document: 32 hex digits. Revisions compare within a lineage only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage(String);
+
+impl Lineage {
+    /// The lineage made of these random bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(hex(&bytes))
+    }
+
+    /// Reads a lineage as it stands in a document.
+    #[must_use]
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let text = value.as_str()?;
+        (text.len() == 32 && is_hex(text)).then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A SHA-256 in 64 lower-case hex digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of these bytes as they are.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(hex(&Sha256::digest(bytes)))
+    }
+
+    /// Reads a digest as it stands in a document.
+    #[must_use]
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let text = value.as_str()?;
+        (text.len() == HEX_LENGTH && is_hex(text)).then(|| Self(text.to_owned()))
+    }
+
+    /// The hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `bytes`, a document that claims this digest, has it. The digits must stand in it exactly once:
+    /// no sealed document can hold its own digest a second time.
+    #[must_use]
+    pub fn seals(&self, bytes: &[u8]) -> bool {
+        let mut places = memmem::find_iter(bytes, self.0.as_bytes());
+        let (Some(place), None) = (places.next(), places.next()) else {
+            return false;
+        };
+        digest_around(bytes, place).as_ref() == Some(self)
+    }
+}
+
+/// The digest of `bytes` with the 64 digits at `place` taken as zeros.
+fn digest_around(bytes: &[u8], place: usize) -> Option<Digest> {
+    let mut hash = Sha256::new();
+    hash.update(bytes.get(..place)?);
+    hash.update([b'0'; HEX_LENGTH]);
+    hash.update(bytes.get(place + HEX_LENGTH..)?);
+    Some(Digest(hex(&hash.finalize())))
+}
+
+/// What a sealed document says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// Which commit it is.
+    pub revision: Revision,
+    /// Which document it is a revision of.
+    pub lineage: Lineage,
+    /// The digest, once it is known to be right.
+    pub digest: Digest,
+}
+
+impl Seal {
+    /// The seal of a parsed document, if its bytes bear out what it claims.
+    #[must_use]
+    pub fn verify(value: &Value, bytes: &[u8]) -> Option<Self> {
+        let metadata = value.get("metadata")?;
+        let seal = Self {
+            revision: Revision::from_value(metadata.get("revision")?)?,
+            lineage: Lineage::from_value(metadata.get("lineage")?)?,
+            digest: Digest::from_value(metadata.get("digest")?)?,
+        };
+        seal.digest.seals(bytes).then_some(seal)
+    }
+}
+
+/// A document whose digest is right.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// All of it.
+    pub value: Value,
+    /// What it says of itself.
+    pub seal: Seal,
+}
+
+/// A document ready to be written.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// The document.
+    pub document: Document,
+    /// The file's exact content: two-space indentation, a newline at the end.
+    pub bytes: Vec<u8>,
+}
+
+/// Seals `value` as `revision` of `lineage`. `created` is kept from the document's past, `marker` is 32 random bytes
+/// (they hold the digest's place until it is known), `now` is RFC 3339. `None` if `metadata` is no object, which the
+/// rules exclude, or the marker happens to occur in the document.
+#[must_use]
+pub fn seal(
+    mut value: Value,
+    (revision, lineage): (Revision, &Lineage),
+    (created, now): (&str, &str),
+    marker: [u8; 32],
+) -> Option<Sealed> {
+    let marker = hex(&marker);
+    let metadata = value.as_object_mut()?.entry("metadata").or_insert_with(|| Map::new().into()).as_object_mut()?;
+    metadata.insert("created".into(), created.into());
+    metadata.insert("lastModified".into(), now.into());
+    metadata.insert("revision".into(), revision.get().into());
+    metadata.insert("lineage".into(), lineage.as_str().into());
+    metadata.insert("digest".into(), marker.as_str().into());
+    let mut bytes = to_bytes(&value)?;
+    let mut places = memmem::find_iter(&bytes, marker.as_bytes());
+    let (Some(place), None) = (places.next(), places.next()) else {
+        return None;
+    };
+    let digest = digest_around(&bytes, place)?;
+    bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
+    if let Some(digest_field) = value.pointer_mut("/metadata/digest") {
+        *digest_field = digest.as_str().into();
+    }
+    let seal = Seal { revision, lineage: lineage.clone(), digest };
+    Some(Sealed { document: Document { value, seal }, bytes })
+}
+
+/// The document as it stands in a file: two-space indentation and a newline at the end.
+#[must_use]
+pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value).ok()?;
+    bytes.push(b'\n');
+    Some(bytes)
+}
+
+/// The document without our fields: what its users put into it.
+#[must_use]
+pub fn without_seal(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in OWN_FIELDS {
+            metadata.shift_remove(field);
+        }
+        // Sealing makes the object; an empty one says nothing.
+        if metadata.is_empty()
+            && let Some(document) = value.as_object_mut()
+        {
+            document.shift_remove("metadata");
+        }
+    }
+    value
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Bytes as lower-case hex digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sealed() -> Sealed {
+        let value = json!({"phase": "x", "artifacts": {"digest": "0".repeat(64)}, "metadata": {"owner": "me"}});
+        let lineage = Lineage::from_bytes([7; 16]);
+        let times = ("2023-11-01T10:30:00Z", "2023-11-01T10:35:00Z");
+        seal(value, (Revision::new(5).unwrap(), &lineage), times, [9; 32]).unwrap()
+    }
+
+    #[test]
+    fn a_sealed_document_verifies_and_ends_in_a_newline() {
+        let sealed = sealed();
+        assert_eq!(Seal::verify(&sealed.document.value, &sealed.bytes), Some(sealed.document.seal.clone()));
+        assert!(sealed.bytes.ends_with(b"}\n"));
+        assert_eq!(super::super::json::parse(&sealed.bytes).unwrap(), sealed.document.value);
+    }
+
+    #[test]
+    fn the_digest_is_what_sed_and_sha256sum_say() {
+        let sealed = sealed();
+        let text = String::from_utf8(sealed.bytes).unwrap();
+        let zeroed = text.replace(sealed.document.seal.digest.as_str(), &"0".repeat(64));
+        assert_eq!(Digest::of(zeroed.as_bytes()), sealed.document.seal.digest);
+    }
+
+    #[test]
+    fn no_bit_of_a_sealed_file_can_flip_unseen() {
+        let sealed = sealed();
+        for bit in 0..sealed.bytes.len() * 8 {
+            let mut bytes = sealed.bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(value) = super::super::json::parse(&bytes) {
+                assert_eq!(Seal::verify(&value, &bytes), None, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_may_hold_many_zeros_and_digests_of_others() {
+        let sealed = sealed();
+        assert_eq!(without_seal(&sealed.document.value)["artifacts"]["digest"], "0".repeat(64));
+    }
+
+    #[test]
+    fn our_fields_keep_their_place_when_sealed_again() {
+        let first = sealed();
+        let keys = |value: &Value| value["metadata"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let lineage = first.document.seal.lineage.clone();
+        let again =
+            seal(first.document.value.clone(), (Revision::new(6).unwrap(), &lineage), ("a", "b"), [1; 32]).unwrap();
+        assert_eq!(keys(&first.document.value), keys(&again.document.value));
+    }
+
+    #[test]
+    fn revisions_begin_at_one_and_end_where_json_readers_round() {
+        assert_eq!(Revision::new(0), None);
+        assert_eq!(Revision::after(None), Revision::new(1));
+        assert_eq!(Revision::after(Revision::new(Revision::MAX)), None);
+    }
+}

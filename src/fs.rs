@@ -1,0 +1,419 @@
+//! The file-system seam: every side effect of the store passes through [`Disk`], and through [`Ops`] below it.
+//!
+//! [`Ops`] is one method a system call, so that a fault can be put at every call: [`real::Real`] makes them,
+//! [`observed::Observed`] lets a test see, fail, shorten or stop each. [`Disk`] adds what all callers want alike:
+//! interrupted calls are repeated, short writes are continued, and an error names its operation and path.
+//! `fsync` is the exception: it is never repeated, because a second call after a failure reports success for
+//! data that is gone (PostgreSQL's "fsyncgate", 2018).
+
+pub mod observed;
+pub mod real;
+pub mod watch;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use rustix::io::Errno;
+
+/// A directory that was opened once; names are looked up in it without following links.
+#[derive(Debug)]
+pub struct Dir {
+    fd: Option<OwnedFd>,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// An opened directory, with the path that messages show.
+    #[must_use]
+    pub fn new(fd: OwnedFd, path: PathBuf) -> Self {
+        Self { fd: Some(fd), path }
+    }
+
+    /// The working directory; "names" in it may be whole paths.
+    #[must_use]
+    pub fn working() -> Self {
+        Self { fd: None, path: PathBuf::new() }
+    }
+
+    /// The path of `name` in this directory, for messages and records.
+    #[must_use]
+    pub fn path_of(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.path.join(name.as_ref())
+    }
+
+    /// The path this directory was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The descriptor, for the `*at` system calls.
+    #[must_use]
+    pub fn at(&self) -> BorrowedFd<'_> {
+        self.fd.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd)
+    }
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Writing a file that must not exist yet (0600, whatever the umask).
+    CreateNew,
+    /// Appending to a file that exists.
+    Append,
+}
+
+/// What kind of thing a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A device, socket or pipe.
+    Special,
+}
+
+/// The facts about a file that decisions are made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Device number; with [`Stat::ino`] the identity of a file.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Hard links.
+    pub nlink: u64,
+    /// Last modification: seconds and nanoseconds since 1970.
+    pub mtime: (i64, i64),
+}
+
+impl Stat {
+    /// Whether both are the same file.
+    #[must_use]
+    pub fn same_file(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+
+    /// Whether both are the same file and nothing was written to it in between.
+    #[must_use]
+    pub fn unchanged(&self, other: &Self) -> bool {
+        self.same_file(other) && (self.size, self.mtime) == (other.size, other.mtime)
+    }
+}
+
+/// The system calls the store is made of. Names are single components unless the directory is
+/// [`Dir::working`]; no method follows a link in the last component, except [`Ops::open_root`].
+#[allow(missing_docs)] // each is the system call of its name
+pub trait Ops {
+    fn open_root(&self, path: &Path) -> io::Result<OwnedFd>;
+    fn open_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<OwnedFd>;
+    fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
+    fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>>;
+    fn stat(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat>;
+    fn open(&self, dir: &Dir, name: &OsStr, access: Access) -> io::Result<File>;
+    fn fstat(&self, file: &File) -> io::Result<Stat>;
+    fn read(&self, file: &File, buffer: &mut [u8]) -> io::Result<usize>;
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize>;
+    fn sync(&self, file: &File) -> io::Result<()>;
+    fn sync_dir(&self, dir: &Dir) -> io::Result<()>;
+    fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()>;
+    fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()>;
+    fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
+    /// Takes an exclusive flock(2), waiting no longer than `patience`; `WouldBlock` when that has passed.
+    fn lock(&self, file: &File, patience: Duration) -> io::Result<()>;
+    fn now(&self) -> SystemTime;
+}
+
+/// A system call that failed, and on what.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}: {}", path.display(), describe(source))]
+pub struct FsError {
+    /// What was tried: a verb.
+    pub operation: &'static str,
+    /// What it was tried on.
+    pub path: PathBuf,
+    /// The error as it came.
+    pub source: io::Error,
+}
+
+/// The operating system's words without Rust's "(os error 28)".
+fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    let plain = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = plain.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+impl FsError {
+    /// Whether the error is this one.
+    #[must_use]
+    pub fn is(&self, errno: Errno) -> bool {
+        Errno::from_io_error(&self.source) == Some(errno)
+    }
+
+    /// Whether space, quota or permitted file size ran out.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].into_iter().any(|errno| self.is(errno))
+    }
+}
+
+/// A result that fails with [`FsError`].
+pub type FsResult<T> = std::result::Result<T, FsError>;
+
+/// A file's bytes, read whole, with what it was when they were read.
+#[derive(Debug)]
+pub struct Content {
+    /// All of it, or its first part if it is larger than was asked for.
+    pub bytes: Vec<u8>,
+    /// Whether there is more than was read.
+    pub size: Extent,
+    /// The file's facts, taken from the open descriptor.
+    pub stat: Stat,
+}
+
+/// Whether a file was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The whole file.
+    Whole,
+    /// The file is over the limit; only a part was read.
+    OverLimit,
+}
+
+/// Whether a file had to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was there.
+    Found,
+    /// It is new and empty.
+    Made,
+}
+
+/// The seam as the store uses it.
+#[derive(Clone)]
+pub struct Disk {
+    ops: Rc<dyn Ops>,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Disk")
+    }
+}
+
+impl Disk {
+    /// A disk on top of `ops`.
+    pub fn new(ops: Rc<dyn Ops>) -> Self {
+        Self { ops }
+    }
+
+    /// The machine's own disk.
+    #[must_use]
+    pub fn real() -> Self {
+        Self::new(Rc::new(real::Real))
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.ops.now()
+    }
+
+    /// Opens a directory by path, following links: it is what the user named.
+    pub fn open_root(&self, path: &Path) -> FsResult<Dir> {
+        let fd = named("open", path, again(|| self.ops.open_root(path)))?;
+        Ok(Dir::new(fd, path.to_owned()))
+    }
+
+    /// Opens a directory inside `dir`; a symbolic link is an error (`ELOOP` or `ENOTDIR`).
+    pub fn open_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<Dir> {
+        let path = dir.path_of(&name);
+        let fd = named("open", &path, again(|| self.ops.open_dir(dir, name.as_ref())))?;
+        Ok(Dir::new(fd, path))
+    }
+
+    /// Makes a directory (0700, whatever the umask); fine if it is there.
+    pub fn make_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
+        match again(|| self.ops.make_dir(dir, name.as_ref())) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => named("make", &dir.path_of(&name), result),
+        }
+    }
+
+    /// The names in a directory, sorted, without `.` and `..`.
+    pub fn list(&self, dir: &Dir) -> FsResult<Vec<OsString>> {
+        let mut names = named("list", dir.path(), again(|| self.ops.list(dir)))?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// What `name` is, if it is there; links are not followed.
+    pub fn stat(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<Option<Stat>> {
+        found(named("look at", &dir.path_of(&name), again(|| self.ops.stat(dir, name.as_ref()))))
+    }
+
+    /// What an open file is.
+    pub fn fstat(&self, file: &File, path: &Path) -> FsResult<Stat> {
+        named("look at", path, again(|| self.ops.fstat(file)))
+    }
+
+    /// Opens a file, if it is there.
+    pub fn open(&self, dir: &Dir, name: impl AsRef<OsStr>, access: Access) -> FsResult<Option<File>> {
+        found(named("open", &dir.path_of(&name), again(|| self.ops.open(dir, name.as_ref(), access))))
+    }
+
+    /// Opens a file for appending or locking, and makes it where it is missing.
+    pub fn open_or_make(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<(File, Origin)> {
+        loop {
+            if let Some(file) = self.open(dir, &name, Access::Append)? {
+                return Ok((file, Origin::Found));
+            }
+            match self.create(dir, &name) {
+                Err(error) if error.is(Errno::EXIST) => {}
+                result => return result.map(|file| (file, Origin::Made)),
+            }
+        }
+    }
+
+    /// Makes a new file for writing; `EEXIST` if the name is taken.
+    pub fn create(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<File> {
+        let path = dir.path_of(&name);
+        named("create", &path, again(|| self.ops.open(dir, name.as_ref(), Access::CreateNew)))
+    }
+
+    /// Reads a file whole if it is there, up to `limit` bytes.
+    pub fn read(&self, dir: &Dir, name: impl AsRef<OsStr>, limit: u64) -> FsResult<Option<Content>> {
+        let path = dir.path_of(&name);
+        let Some(file) = self.open(dir, &name, Access::Read)? else {
+            return Ok(None);
+        };
+        let stat = self.fstat(&file, &path)?;
+        if stat.kind != FileKind::Regular || stat.size > limit {
+            return Ok(Some(Content { bytes: Vec::new(), size: Extent::OverLimit, stat }));
+        }
+        // One byte more than the size says: a file that ends there needs no second look.
+        let expected = usize::try_from(stat.size).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; expected.saturating_add(1)];
+        let mut length = 0;
+        while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
+            let count = named("read", &path, again(|| self.ops.read(&file, rest)))?;
+            if count == 0 {
+                break;
+            }
+            length += count;
+            if length == expected {
+                break;
+            }
+            if length == bytes.len() {
+                // It grew while it was read; such a file is somebody else's work in progress.
+                if length as u64 > limit {
+                    return Ok(Some(Content { bytes, size: Extent::OverLimit, stat }));
+                }
+                bytes.resize(length.saturating_mul(2), 0);
+            }
+        }
+        bytes.truncate(length);
+        Ok(Some(Content { bytes, size: Extent::Whole, stat }))
+    }
+
+    /// Writes all of `bytes`.
+    pub fn write(&self, file: &File, path: &Path, bytes: &[u8]) -> FsResult<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let count = named("write", path, again(|| self.ops.write(file, rest)))?;
+            if count == 0 {
+                return named("write", path, Err(io::ErrorKind::WriteZero.into()));
+            }
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Forces a file's data to the disk. Called once a file: never again after a failure.
+    pub fn sync(&self, file: &File, path: &Path) -> FsResult<()> {
+        named("sync", path, self.ops.sync(file))
+    }
+
+    /// Forces a directory's entries to the disk.
+    pub fn sync_dir(&self, dir: &Dir) -> FsResult<()> {
+        named("sync", dir.path(), self.ops.sync_dir(dir))
+    }
+
+    /// Gives a file a second name.
+    pub fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> FsResult<()> {
+        named("link", &to.0.path_of(to.1), again(|| self.ops.link(from, to)))
+    }
+
+    /// Puts a file under another name, replacing what was there.
+    pub fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> FsResult<()> {
+        named("replace", &to.0.path_of(to.1), again(|| self.ops.rename(from, to)))
+    }
+
+    /// Removes a name; fine if it is gone.
+    pub fn unlink(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
+        found(named("remove", &dir.path_of(&name), again(|| self.ops.unlink(dir, name.as_ref())))).map(|_| ())
+    }
+
+    /// Takes an exclusive flock, waiting no longer than `patience`; false when that has passed.
+    pub fn lock(&self, file: &File, path: &Path, patience: Duration) -> FsResult<Locked> {
+        match self.ops.lock(file, patience) {
+            Ok(()) => Ok(Locked::Yes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Locked::TimedOut),
+            Err(error) => named("lock", path, Err(error)),
+        }
+    }
+}
+
+/// How an attempt to lock ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locked {
+    /// The lock is ours.
+    Yes,
+    /// Somebody else had it for as long as we could wait.
+    TimedOut,
+}
+
+fn named<T>(operation: &'static str, path: &Path, result: io::Result<T>) -> FsResult<T> {
+    match &result {
+        Ok(_) => tracing::debug!(operation, path = %path.display()),
+        Err(error) => tracing::debug!(operation, path = %path.display(), %error),
+    }
+    result.map_err(|source| FsError { operation, path: path.to_owned(), source })
+}
+
+fn found<T>(result: FsResult<T>) -> FsResult<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Repeats a call that a signal interrupted; not for ever, since a broken file system may say so each time.
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..100 {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+    call()
+}

@@ -1,0 +1,165 @@
+//! A seam that a test can look through: every call is announced to a [`Hook`] before it is made, and the hook
+//! says whether it is made, fails, writes only a part, or never happens because the process "died".
+
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::io::Errno;
+
+use super::real::Real;
+use super::{Access, Dir, Ops, Stat};
+
+/// One call, as the hook sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The method of [`Ops`].
+    pub name: &'static str,
+    /// What it is about; for a link or rename the destination. Empty where only a descriptor is known.
+    pub path: PathBuf,
+    /// For a link or rename the source.
+    pub from: Option<PathBuf>,
+}
+
+impl Call {
+    /// Whether the call changes anything.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        matches!(self.name, "make_dir" | "create" | "write" | "sync" | "sync_dir" | "link" | "rename" | "unlink")
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is made.
+    Proceeds,
+    /// It fails with this error and changes nothing.
+    Fails(Errno),
+    /// It is made, but the error is reported all the same.
+    HappensAndFails(Errno),
+    /// A write takes only its first byte; any other call is made.
+    Shortened,
+}
+
+/// Decides the fate of each call.
+pub type Hook = Box<dyn FnMut(&Call) -> Fate>;
+
+/// [`Real`], with a hook before every call.
+pub struct Observed {
+    hook: RefCell<Hook>,
+}
+
+impl Observed {
+    /// Calls `hook` before each call.
+    pub fn new(hook: impl FnMut(&Call) -> Fate + 'static) -> Self {
+        Self { hook: RefCell::new(Box::new(hook)) }
+    }
+
+    fn call<T>(&self, call: &Call, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let fate = (self.hook.borrow_mut())(call);
+        match fate {
+            Fate::Proceeds | Fate::Shortened => make(),
+            Fate::Fails(errno) => Err(errno.into()),
+            Fate::HappensAndFails(errno) => make().and(Err(errno.into())),
+        }
+    }
+
+    fn on<T>(
+        &self,
+        name: &'static str,
+        dir: &Dir,
+        entry: &OsStr,
+        make: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.call(&Call { name, path: dir.path_of(entry), from: None }, make)
+    }
+
+    fn on_file<T>(&self, name: &'static str, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.call(&Call { name, path: PathBuf::new(), from: None }, make)
+    }
+}
+
+impl Ops for Observed {
+    fn open_root(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.on("open_root", &Dir::working(), path.as_os_str(), || Real.open_root(path))
+    }
+
+    fn open_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<OwnedFd> {
+        self.on("open_dir", dir, name, || Real.open_dir(dir, name))
+    }
+
+    fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        self.on("make_dir", dir, name, || Real.make_dir(dir, name))
+    }
+
+    fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
+        self.on("list", dir, OsStr::new(""), || Real.list(dir))
+    }
+
+    fn stat(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat> {
+        self.on("stat", dir, name, || Real.stat(dir, name))
+    }
+
+    fn open(&self, dir: &Dir, name: &OsStr, access: Access) -> io::Result<File> {
+        let call = match access {
+            Access::Read => "open",
+            Access::Append => "open_append",
+            Access::CreateNew => "create",
+        };
+        self.on(call, dir, name, || Real.open(dir, name, access))
+    }
+
+    fn fstat(&self, file: &File) -> io::Result<Stat> {
+        self.on_file("fstat", || Real.fstat(file))
+    }
+
+    fn read(&self, file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+        self.on_file("read", || Real.read(file, buffer))
+    }
+
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        let fate = (self.hook.borrow_mut())(&Call { name: "write", path: PathBuf::new(), from: None });
+        let part = bytes.get(..1).unwrap_or(bytes);
+        match fate {
+            Fate::Proceeds => Real.write(file, bytes),
+            Fate::Shortened => Real.write(file, part),
+            Fate::Fails(errno) => Err(errno.into()),
+            Fate::HappensAndFails(errno) => Real.write(file, part).and(Err(errno.into())),
+        }
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        self.on_file("sync", || Real.sync(file))
+    }
+
+    fn sync_dir(&self, dir: &Dir) -> io::Result<()> {
+        self.on("sync_dir", dir, OsStr::new(""), || Real.sync_dir(dir))
+    }
+
+    fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
+        let call = Call { name: "link", path: to.0.path_of(to.1), from: Some(from.0.path_of(from.1)) };
+        self.call(&call, || Real.link(from, to))
+    }
+
+    fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
+        let call = Call { name: "rename", path: to.0.path_of(to.1), from: Some(from.0.path_of(from.1)) };
+        self.call(&call, || Real.rename(from, to))
+    }
+
+    fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        self.on("unlink", dir, name, || Real.unlink(dir, name))
+    }
+
+    fn lock(&self, file: &File, patience: Duration) -> io::Result<()> {
+        self.on_file("lock", || Real.lock(file, patience))
+    }
+
+    fn now(&self) -> SystemTime {
+        Real.now()
+    }
+}

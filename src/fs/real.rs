@@ -1,0 +1,159 @@
+//! The system calls themselves.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use fs2::FileExt;
+use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags};
+
+use super::{Access, Dir, FileKind, Ops, Stat};
+
+/// The machine's own file system and clock.
+#[derive(Debug)]
+pub struct Real;
+
+const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
+const DIR_MODE: Mode = Mode::from_raw_mode(0o700);
+
+impl Ops for Real {
+    fn open_root(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Ok(sys::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    fn open_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(sys::openat(dir.at(), name, flags, Mode::empty())?)
+    }
+
+    fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        sys::mkdirat(dir.at(), name, DIR_MODE)?;
+        // The umask may have taken bits away.
+        Ok(sys::chmodat(dir.at(), name, DIR_MODE, AtFlags::empty())?)
+    }
+
+    fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in sys::Dir::read_from(dir.at())? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn stat(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat> {
+        Ok(to_stat(&sys::statat(dir.at(), name, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    fn open(&self, dir: &Dir, name: &OsStr, access: Access) -> io::Result<File> {
+        // NONBLOCK: a pipe that stands where a file should must not hold us up.
+        let always = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = match access {
+            Access::Read => sys::openat(dir.at(), name, always | OFlags::RDONLY, Mode::empty())?,
+            Access::Append => {
+                let flags = always | OFlags::RDWR | OFlags::APPEND;
+                sys::openat(dir.at(), name, flags, Mode::empty())?
+            }
+            Access::CreateNew => {
+                let flags = always | OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL;
+                let fd = sys::openat(dir.at(), name, flags, FILE_MODE)?;
+                sys::fchmod(&fd, FILE_MODE)?; // the umask may have taken bits away
+                fd
+            }
+        };
+        Ok(fd.into())
+    }
+
+    fn fstat(&self, file: &File) -> io::Result<Stat> {
+        Ok(to_stat(&sys::fstat(file)?))
+    }
+
+    fn read(&self, file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(file, buffer)?)
+    }
+
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(file, bytes)?)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        Ok(sys::fsync(file)?)
+    }
+
+    fn sync_dir(&self, dir: &Dir) -> io::Result<()> {
+        Ok(sys::fsync(dir.at())?)
+    }
+
+    fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
+        Ok(sys::linkat(from.0.at(), from.1, to.0.at(), to.1, AtFlags::empty())?)
+    }
+
+    fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
+        Ok(sys::renameat(from.0.at(), from.1, to.0.at(), to.1)?)
+    }
+
+    fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(sys::unlinkat(dir.at(), name, AtFlags::empty())?)
+    }
+
+    /// flock(2) has no timeout, so where the lock is not free a thread sleeps in the kernel's queue for it
+    /// and this one waits for the thread. fs2's methods are named in full: std has had methods of the same
+    /// names since 1.89, and `file.try_lock_exclusive()` would one day silently become those.
+    fn lock(&self, file: &File, patience: Duration) -> io::Result<()> {
+        match FileExt::try_lock_exclusive(file) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !patience.is_zero() => {}
+            result => return result,
+        }
+        let waiting = file.try_clone()?;
+        let (sender, receiver) = mpsc::sync_channel(0);
+        std::thread::Builder::new().spawn(move || {
+            let result = loop {
+                match FileExt::lock_exclusive(&waiting) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => break result,
+                }
+            };
+            // Both descriptors share one lock. Whoever asked may have given up; then it must not stay ours.
+            if let Err(mpsc::SendError(Ok(()))) = sender.send(result) {
+                let _ = FileExt::unlock(&waiting);
+            }
+        })?;
+        match receiver.recv_timeout(patience) {
+            Ok(result) => result,
+            Err(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+// The widths of these fields differ between architectures.
+#[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+fn to_stat(stat: &sys::Stat) -> Stat {
+    Stat {
+        kind: match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => FileKind::Regular,
+            FileType::Directory => FileKind::Directory,
+            FileType::Symlink => FileKind::Symlink,
+            _ => FileKind::Special,
+        },
+        dev: stat.st_dev as u64,
+        ino: stat.st_ino as u64,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mode: u32::from(stat.st_mode) & 0o7777,
+        uid: stat.st_uid,
+        nlink: stat.st_nlink as u64,
+        mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+    }
+}

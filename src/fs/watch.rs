@@ -1,0 +1,93 @@
+//! Waiting for a file to be replaced, without polling where the kernel can tell.
+//!
+//! The directory is watched rather than the file, because a commit replaces the file and a watch stays with the
+//! inode. Watches are few (128 a user on some machines), so when the kernel has no more of them waiting goes on by
+//! looking again at growing intervals.
+
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+
+const FIRST_INTERVAL: Duration = Duration::from_millis(5);
+const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A watch on one name in a directory. Look at the file after making the watch, and again after each
+/// [`Watch::wait`]: nothing that happens in between is missed.
+#[derive(Debug)]
+pub struct Watch {
+    source: Source,
+    name: std::ffi::OsString,
+}
+
+#[derive(Debug)]
+enum Source {
+    Events(OwnedFd),
+    Intervals(Duration),
+}
+
+impl Watch {
+    /// Watches `name` in the directory `dir`.
+    #[must_use]
+    pub fn new(dir: &Path, name: &OsStr) -> Self {
+        let source = Self::events(dir).map_or(Source::Intervals(FIRST_INTERVAL), Source::Events);
+        Self { source, name: name.to_owned() }
+    }
+
+    /// The same by looking again at intervals, as where the kernel has no watch to give.
+    #[must_use]
+    pub fn by_intervals(name: &OsStr) -> Self {
+        Self { source: Source::Intervals(FIRST_INTERVAL), name: name.to_owned() }
+    }
+
+    fn events(dir: &Path) -> rustix::io::Result<OwnedFd> {
+        use inotify::WatchFlags as On;
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let on = On::MOVED_TO | On::MOVED_FROM | On::CREATE | On::DELETE | On::CLOSE_WRITE | On::MODIFY;
+        inotify::add_watch(&fd, dir, on | On::ONLYDIR)?;
+        Ok(fd)
+    }
+
+    /// Returns when something happened to the name, when it is time to look again, or at the deadline
+    /// (`None` = wait for ever).
+    pub fn wait(&mut self, deadline: Option<Instant>) {
+        let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        match &mut self.source {
+            Source::Intervals(interval) => {
+                std::thread::sleep(left().map_or(*interval, |left| left.min(*interval)));
+                *interval = interval.saturating_mul(2).min(LONGEST_INTERVAL);
+            }
+            Source::Events(fd) => loop {
+                let left = left();
+                if left.is_some_and(|left| left.is_zero()) {
+                    return;
+                }
+                // A time too large for the kernel's clock is as good as none.
+                let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+                let ready = poll(&mut [PollFd::new(fd, PollFlags::IN)], timeout.as_ref());
+                if !matches!(ready, Ok(_) | Err(rustix::io::Errno::INTR)) || happened(fd, &self.name) {
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Drains the events and says whether one was about `name`, or all bets are off (overflow, directory gone).
+fn happened(fd: &OwnedFd, name: &OsStr) -> bool {
+    use inotify::ReadFlags;
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(fd, &mut buffer);
+    let mut seen = false;
+    while let Ok(event) = reader.next() {
+        let about = event.file_name().is_some_and(|file| file.to_bytes() == name.as_bytes());
+        seen |= about || event.events().intersects(ReadFlags::QUEUE_OVERFLOW | ReadFlags::IGNORED);
+    }
+    seen
+}

@@ -1,0 +1,47 @@
+//! **pipeline-state** keeps the state of a development pipeline: one JSON document that loses nothing.
+//!
+//! # The map
+//!
+//! | module | its one idea |
+//! |---|---|
+//! | [`error`] | the error table: kind, exit code, sentence, next step |
+//! | [`config`] | options over environment over defaults, resolved once |
+//! | [`fs`] | the seam every side effect passes through: real calls, or observed and failing ones |
+//! | [`document`] | text to tree without loss; its seal, rules, migration, paths, filters, differences |
+//! | [`store`] | the document on the disk |
+//! | `store::change` | the read-modify-write that every writer is |
+//! | `store::commit` | the commit protocol, top to bottom |
+//! | `store::next` | the next revision: number, lineage, seal |
+//! | `store::judge` | the verdict on the live file: healthy, damaged, foreign, legacy, missing |
+//! | `store::heal` | bringing back the newest valid copy |
+//! | `store::shelf` | mirror and backups, and which of them is the best |
+//! | `store::backups` | how copies are made, and which are kept |
+//! | `store::fresh` | beginnings: init, a new lineage, adoption |
+//! | `store::lock` | the flock around every commit |
+//! | `store::layout` | what the files are called |
+//! | [`audit`] | the audit log |
+//! | [`cli`] | the command line: options in, text or JSON out |
+//!
+//! Dependencies go one way: `cli` → `config` → `store` → `document`, and everything may use `fs`, `error`, `name`, `time`.
+//! The library below `cli` knows no command line, no colours and no process exit.
+//!
+//! # What holds at every instant
+//!
+//! 1. The live file is replaced by rename(2) and by nothing else; it is never written in place and never moved away.
+//! 2. What is renamed into place was synced before, and its directory is synced before anything is acknowledged.
+//! 3. Between a writer's read and its rename it holds the flock on `.locks/state.lock`, and it checks that the lock and
+//!    the live file are still the same just before it renames. After the rename nothing runs the change again.
+//! 4. The mirror is put in place after the live file, never before, so it is never ahead of what a power cut may leave.
+//! 5. A copy is bad only if it was read whole and found wrong. One that could not be read stops healing.
+//! 6. A damaged or foreign file is kept under another name before it is replaced.
+//! 7. Reading takes no lock. Reporting (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
+
+pub mod audit;
+pub mod cli;
+pub mod config;
+pub mod document;
+pub mod error;
+pub mod fs;
+pub mod name;
+pub mod store;
+pub mod time;

@@ -1,0 +1,89 @@
+//! Names that become part of a path: locks, backups, checkpoints, signals, operations.
+
+use std::fmt;
+
+use crate::error::{Error, Kind, Result};
+
+const MAX_LENGTH: usize = 128;
+
+/// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}` without `..`: safe as a part of a file name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// A name, if `text` is one; `what` says in the error what it was meant to name.
+    pub fn parse(what: &str, text: &str) -> Result<Self> {
+        if is_name(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        let message = format!("{text:?} is no name for a {what}");
+        Err(Error::new(Kind::InvalidName, message)
+            .advise("a name has 1 to 128 of the characters A-Z a-z 0-9 . _ -, begins with a letter or digit and has no `..`")
+            .detail("name", text))
+    }
+
+    /// Reduces any text to a name: what cannot stand in one becomes `-`. `fallback` where nothing is left.
+    #[must_use]
+    pub fn reduce(text: &str, fallback: &str) -> Self {
+        let mut name = String::new();
+        for c in text.chars() {
+            let c = if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+            let doubled = (c == '-' || c == '.') && name.ends_with(c);
+            let may_stand = c.is_ascii_alphanumeric() || !name.is_empty();
+            if may_stand && !doubled && name.len() < 64 {
+                name.push(c);
+            }
+        }
+        let name = name.trim_end_matches(['-', '.', '_']);
+        Self(if name.is_empty() { fallback.to_owned() } else { name.to_owned() })
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= MAX_LENGTH
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        && !text.contains("..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_can_never_leave_its_directory() {
+        for bad in ["", ".", "..", "../x", "a/b", "a..b", "-a", ".a", "a b", "a\n", "ä", "a\0", &"a".repeat(129)] {
+            assert!(Name::parse("backup", bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "PHASE1_START", "v1.2-rc_3", "9", &"a".repeat(128)] {
+            assert!(Name::parse("backup", good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn any_reason_can_be_reduced_to_a_name() {
+        for (reason, name) in [
+            ("phase transition", "phase-transition"),
+            ("../../etc", "etc"),
+            ("héllo…", "h-llo"),
+            ("…", "update"),
+            ("a..b", "a.b"),
+        ] {
+            assert_eq!(Name::reduce(reason, "update").as_str(), name);
+            assert!(is_name(name));
+        }
+        assert!(is_name(Name::reduce(&"x".repeat(999), "u").as_str()));
+    }
+}

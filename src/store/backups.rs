@@ -1,0 +1,342 @@
+//! Backups: how they are made, which ones are kept, and what goes when the disk is full.
+
+use std::ffi::OsStr;
+use std::time::{Duration, SystemTime};
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::change::Purpose;
+use super::commit::{Plan, Staged, Sync};
+use super::judge::Health;
+use super::layout::{BackupName, EVIDENCE_PREFIX, MIRROR, manual_reason, temporary};
+use super::shelf::Worth;
+use super::{Ground, Held, Store};
+use crate::audit::Level;
+use crate::document::seal::{Digest, Document, Revision, to_bytes};
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, FsError, FsResult};
+use crate::name::Name;
+use crate::time::{compact, rfc3339};
+
+/// Pinned backups and pieces of evidence that are kept, each.
+const PINNED_KEPT: usize = 20;
+/// Copies that a full disk may not cost.
+const SPARED_COPIES: usize = 2;
+
+/// What becomes of the file that a commit replaces.
+#[derive(Debug)]
+pub(super) enum Displaced {
+    /// It becomes a backup, as a second name of the same inode.
+    Backup(BackupName),
+    /// It is kept as evidence of what was wrong.
+    Evidence,
+    /// It goes; these bytes, an earlier document, become a pinned backup.
+    Reference(BackupName, Vec<u8>),
+    /// There is none, or it is kept already.
+    Nothing,
+}
+
+impl Displaced {
+    pub(super) fn backup(now: SystemTime, revision: Option<Revision>, reason: &str) -> Self {
+        Self::Backup(BackupName::new(now, revision, reason))
+    }
+
+    pub(super) fn reference(now: SystemTime, reference: &Document, reason: &str) -> Self {
+        let name = BackupName::new(now, Some(reference.seal.revision), reason);
+        // Sealed bytes are what `to_bytes` makes of the value, so the copy verifies like the original.
+        to_bytes(&reference.value).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
+    }
+}
+
+/// A copy on the shelf, as `state backups` lists it.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    /// The file's name.
+    pub name: String,
+    /// The revision it holds.
+    pub revision: Option<u64>,
+    /// Why it was made.
+    pub reason: String,
+    /// When, RFC 3339.
+    pub time: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it was made on purpose.
+    pub pinned: bool,
+    /// Whether it could be restored.
+    pub valid: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl Store {
+    /// The backups, newest first.
+    pub fn backups(&self) -> Result<Vec<Listed>> {
+        let shelf = self.shelf_to_read()?;
+        let Some(dir) = shelf.dir() else {
+            return Ok(Vec::new());
+        };
+        let mut listed = Vec::new();
+        for name in shelf.backups.iter().rev() {
+            let copy = shelf.read(name.as_str())?;
+            let problem = match &copy.worth {
+                Worth::Bad(why) => Some(why.clone()),
+                Worth::TooNew(too_new) => Some(format!("schema {} is newer than this program", too_new.version)),
+                Worth::Sealed(_) | Worth::Legacy(_) => None,
+            };
+            listed.push(Listed {
+                name: copy.name.clone(),
+                revision: copy.sealed().map(|document| document.seal.revision).or(name.revision).map(Revision::get),
+                reason: name.reason.clone(),
+                time: rfc3339(name.time),
+                bytes: self.disk.stat(dir, name.as_str())?.map_or(0, |stat| stat.size),
+                pinned: name.is_pinned(),
+                valid: problem.is_none(),
+                problem,
+            });
+        }
+        Ok(listed)
+    }
+
+    /// Makes a pinned copy of the document as it is; its path.
+    pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
+        let (held, ground) = self.sound_ground()?;
+        let found = ground.live.as_ref().ok_or_else(|| Error::new(Kind::Internal, "a healthy state without a file"))?;
+        let revision = match &ground.health {
+            Health::Healthy(document) => Some(document.seal.revision),
+            _ => None,
+        };
+        let Some(shelf) = ground.shelf.dir() else {
+            return Err(Error::new(Kind::Internal, "a backup without its directory"));
+        };
+        let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
+        let made = self.copy_to_backup(&held, shelf, wanted, &found.bytes)?;
+        self.disk.sync_dir(shelf)?;
+        let pinned = ground.shelf.backups.iter().filter(|backup| backup.is_pinned());
+        self.discard_oldest(shelf, pinned.map(BackupName::as_str).chain([made.as_str()]).collect(), PINNED_KEPT);
+        let entry = self.entry(Level::Info, "backup", "made").with("file", made.as_str());
+        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+        Ok(shelf.path_of(made.as_str()))
+    }
+
+    /// Takes the lock on a state that can be worked with, healing damage first.
+    pub(super) fn sound_ground(&self) -> Result<(Held, Ground)> {
+        let deadline = self.deadline();
+        let mut seen = None;
+        loop {
+            let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, deadline)?;
+            let ground = self.survey(&held)?;
+            match &ground.health {
+                Health::Healthy(_) | Health::Legacy(_) => {
+                    self.keep_mirror(&held, &ground);
+                    return Ok((held, ground));
+                }
+                Health::Damaged(_)
+                    if self.settings.auto_recover == super::AutoRecover::Yes && ground.shelf.has_history() =>
+                {
+                    if let Some(until) = self.unquiet(&ground.live, &mut seen, deadline) {
+                        drop(held);
+                        self.await_quiet(until);
+                    } else {
+                        self.heal(&held, &ground)?;
+                    }
+                }
+                health => return Err(self.refusal(health, &ground.shelf)),
+            }
+        }
+    }
+
+    /// Keeps the file that is about to be replaced, as the plan says. The guard removes it again unless the commit
+    /// happens. A backup that cannot be made stops nothing, unless the disk is full; evidence that cannot be kept does.
+    pub(super) fn set_aside<'a>(
+        &'a self,
+        held: &Held,
+        ground: &'a Ground,
+        displaced: &Displaced,
+    ) -> Result<Option<Staged<'a>>> {
+        let Some(shelf) = ground.shelf.dir() else {
+            return Ok(None);
+        };
+        let made = match displaced {
+            Displaced::Nothing => return Ok(None),
+            Displaced::Reference(name, bytes) => {
+                let kept = self.copy_to_backup(held, shelf, name.clone(), bytes)?;
+                return Ok(Some(Staged::of(self, shelf, kept.as_str().to_owned())));
+            }
+            Displaced::Evidence => match self.keep_evidence(held, ground, shelf)? {
+                Some(name) => return Ok(Some(Staged::of(self, shelf, name))),
+                None => return Ok(None),
+            },
+            Displaced::Backup(name) => self.link_live(shelf, name.clone()),
+        };
+        let made = match (made, ground.live.as_ref()) {
+            // Some file systems have no hard links.
+            (Err(error), Some(found)) if !error.is_full() => {
+                let Displaced::Backup(name) = displaced else {
+                    return Ok(None);
+                };
+                self.copy_to_backup(held, shelf, name.clone(), &found.bytes)
+            }
+            (made, _) => made,
+        };
+        match made {
+            Ok(name) => Ok(Some(Staged::of(self, shelf, name.as_str().to_owned()))),
+            Err(error) if error.is_full() => Err(error.into()),
+            Err(error) => {
+                self.warn(format!("the revision that is replaced could not be backed up: {error}"));
+                Ok(None)
+            }
+        }
+    }
+
+    fn link_live(&self, shelf: &Dir, name: BackupName) -> FsResult<BackupName> {
+        let live = self.path();
+        self.first_free(name, |name| self.disk.link((&Dir::working(), live.as_os_str()), (shelf, OsStr::new(name))))
+    }
+
+    /// A durable copy under a backup's name, complete or absent.
+    fn copy_to_backup(&self, held: &Held, shelf: &Dir, name: BackupName, bytes: &[u8]) -> FsResult<BackupName> {
+        let temporary = temporary(held.lock.inode(), "backup");
+        let staged = self.stage(shelf, &temporary, bytes, Sync::Now)?;
+        // rename() would replace a backup of the same name; under the lock nobody else makes one.
+        let made = self.first_free(name, |name| match self.disk.stat(shelf, name)? {
+            Some(_) => Err(FsError { operation: "create", path: shelf.path_of(name), source: Errno::EXIST.into() }),
+            None => self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(name))),
+        })?;
+        staged.keep();
+        Ok(made)
+    }
+
+    /// Tries `make` with a name and, where it is taken, with numbers behind it.
+    fn first_free(&self, name: BackupName, mut make: impl FnMut(&str) -> FsResult<()>) -> FsResult<BackupName> {
+        let mut candidate = name.clone();
+        for number in 2..1000 {
+            match make(candidate.as_str()) {
+                Err(error) if error.is(Errno::EXIST) => candidate = name.variant(number),
+                result => return result.map(|()| candidate),
+            }
+        }
+        make(candidate.as_str()).map(|()| candidate)
+    }
+
+    /// Keeps the live file as `corrupt-TIME-DIGEST.json`; `None` if the same bytes are kept already.
+    fn keep_evidence(&self, held: &Held, ground: &Ground, shelf: &Dir) -> Result<Option<String>> {
+        let Some(found) = ground.live.as_ref() else {
+            return Ok(None);
+        };
+        let digest = Digest::of(&found.bytes);
+        let short = digest.as_str().get(..16).unwrap_or_default();
+        let same = |name: &&String| {
+            name.contains(short) && ground.shelf.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
+        };
+        if !found.bytes.is_empty() && ground.shelf.evidence.iter().any(|name| same(&name)) {
+            return Ok(None);
+        }
+        if found.bytes.is_empty() && found.stat.size == 0 && ground.shelf.evidence.iter().any(|name| same(&name)) {
+            return Ok(None);
+        }
+        let name = format!("{EVIDENCE_PREFIX}{}-{short}.json", compact(self.disk.now()));
+        let live = self.path();
+        // A link costs no space and takes a file of any size.
+        let linked = self.disk.link((&Dir::working(), live.as_os_str()), (shelf, OsStr::new(&name)));
+        match linked {
+            Ok(()) => Ok(Some(name)),
+            Err(error) if error.is(Errno::EXIST) => Ok(None),
+            Err(_) if found.stat.size == found.bytes.len() as u64 => {
+                let temporary = temporary(held.lock.inode(), "backup");
+                let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
+                self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(&name)))?;
+                staged.keep();
+                Ok(Some(name))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes backups that are over number or age. Called after a commit; the backup just made is valid, it was the live
+    /// file, and it is never among those that go. If none was made, none goes.
+    pub(super) fn retire_backups(&self, ground: &Ground, plan: &Plan<'_>) {
+        let Some(shelf) = ground.shelf.dir() else {
+            return;
+        };
+        let listing = &ground.shelf;
+        let names = |pinned: bool| listing.backups.iter().filter(move |backup| backup.is_pinned() == pinned);
+        match &plan.displaced {
+            Displaced::Backup(made) if !made.is_pinned() => {
+                if !self.disk.stat(shelf, made.as_str()).is_ok_and(|stat| stat.is_some()) {
+                    return;
+                }
+                let kept = self.settings.max_backups.max(1) - 1; // besides the one just made
+                let now = self.disk.now();
+                let oldest = Duration::from_secs(self.settings.backup_days.saturating_mul(86_400));
+                let automatic: Vec<_> = names(false).collect();
+                let surplus = automatic.len().saturating_sub(kept);
+                let outlived = |name: &BackupName| now.duration_since(name.time).is_ok_and(|age| age > oldest);
+                for (place, name) in automatic.into_iter().enumerate() {
+                    if place < surplus || outlived(name) {
+                        self.discard(shelf, name.as_str());
+                    }
+                }
+            }
+            Displaced::Backup(made) | Displaced::Reference(made, _) => {
+                self.discard_oldest(
+                    shelf,
+                    names(true).map(BackupName::as_str).chain([made.as_str()]).collect(),
+                    PINNED_KEPT,
+                );
+            }
+            Displaced::Evidence => {
+                let kept = listing.evidence.iter().map(String::as_str).collect();
+                self.discard_oldest(shelf, kept, PINNED_KEPT - 1);
+            }
+            Displaced::Nothing => {}
+        }
+    }
+
+    fn discard_oldest(&self, shelf: &Dir, names: Vec<&str>, kept: usize) {
+        let surplus = names.len().saturating_sub(kept);
+        for name in names.into_iter().take(surplus) {
+            self.discard(shelf, name);
+        }
+    }
+
+    fn discard(&self, shelf: &Dir, name: &str) {
+        if let Err(error) = self.disk.unlink(shelf, name) {
+            self.warn(format!("an old backup could not be removed: {error}"));
+        }
+    }
+
+    /// Makes room on a full disk: temporary files, then automatic backups beyond the newest valid two. Never the mirror,
+    /// pinned backups or evidence.
+    pub(super) fn make_room(&self, held: &Held, ground: &Ground) -> Result<()> {
+        let Some(shelf) = ground.shelf.dir() else {
+            return Ok(());
+        };
+        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(super::layout::is_temporary))
+        {
+            self.disk.unlink(shelf, name)?;
+        }
+        for name in
+            self.disk.list(&held.root)?.iter().filter(|name| name.to_str().is_some_and(super::layout::is_temporary))
+        {
+            self.disk.unlink(&held.root, name)?;
+        }
+        let mut spared = 0;
+        let mut removed = 0;
+        for copy in ground.shelf.copies()?.iter().filter(|copy| copy.name != MIRROR) {
+            let automatic = super::layout::BackupName::parse(&copy.name).is_some_and(|name| !name.is_pinned());
+            if copy.value().is_some() && spared < SPARED_COPIES {
+                spared += 1;
+            } else if automatic && spared == SPARED_COPIES {
+                self.disk.unlink(shelf, &copy.name)?;
+                removed += 1;
+            }
+        }
+        if removed > 0 {
+            self.warn(format!("the disk is full; {removed} old backups were removed to make room"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,351 @@
+//! The read-modify-write: what every writer does under the lock, before and around the commit itself.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::backups::Displaced;
+use super::commit::{Plan, Published};
+use super::judge::Health;
+use super::layout::{automatic_reason, pinned};
+use super::live::Found;
+use super::next::new_lineage;
+use super::{AutoRecover, ForeignEdits, Ground, SignalFile, Store};
+use crate::audit::Level;
+use crate::document::diff::{self, diff};
+use crate::document::seal::{Document, Lineage, Revision, Seal, Sealed, without_seal};
+use crate::document::{json as text, rules};
+use crate::error::{Error, Kind, Result};
+
+/// What a writer is about to do, as far as it decides what must exist beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To make a state where there may be none.
+    Initialize,
+    /// To change or restore the one that is there.
+    Write,
+}
+
+/// Whether a change is made or only shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is made.
+    #[default]
+    Commit,
+    /// It is shown, and nothing is touched.
+    DryRun,
+}
+
+/// What all writers are told alike.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// The subcommand, for the audit log and the backup's name.
+    pub action: &'static str,
+    /// Why, in the user's words.
+    pub reason: Option<String>,
+    /// The revision that must be the current one (0: a document that was never sealed).
+    pub if_revision: Option<u64>,
+    /// Whether to commit.
+    pub mode: Mode,
+}
+
+impl Order {
+    /// Refuses to go on unless the current revision is the one that was asked for.
+    pub fn check_revision(&self, current: u64) -> Result<()> {
+        match self.if_revision {
+            Some(wanted) if wanted != current => {
+                Err(conflict(&format!("the state is at revision {current}, not {wanted}"), current))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An order without options.
+    #[must_use]
+    pub fn of(action: &'static str) -> Self {
+        Self { action, ..Self::default() }
+    }
+}
+
+/// The revision and digest that a document says it has, sealed or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    revision: Option<Value>,
+    digest: Option<Value>,
+}
+
+impl Claim {
+    /// What `document` claims.
+    #[must_use]
+    pub fn of(document: &Value) -> Self {
+        let field = |name: &str| document.get("metadata").and_then(|metadata| metadata.get(name)).cloned();
+        Self { revision: field("revision"), digest: field("digest") }
+    }
+
+    /// Whether the document says which revision it was made from.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        self.revision.is_some()
+    }
+
+    /// The claim in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let revision =
+            self.revision.as_ref().map_or_else(|| "no revision".to_owned(), |revision| format!("revision {revision}"));
+        let digest = self.digest.as_ref().and_then(Value::as_str).and_then(|digest| digest.get(..8));
+        digest
+            .map_or_else(|| format!("it says {revision}"), |digest| format!("it says {revision} with digest {digest}…"))
+    }
+}
+
+/// The document that a change starts from.
+#[derive(Debug)]
+pub struct Base {
+    /// The document, in today's form.
+    pub value: Value,
+    /// Its seal, unless it never had one or somebody broke it.
+    pub seal: Option<Seal>,
+    /// What a reader was shown as its revision and digest.
+    pub claim: Claim,
+    migrated_from: Option<String>,
+    reference: Option<Document>,
+}
+
+impl Base {
+    /// The current revision; 0 for a document without a seal.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.seal.as_ref().map_or(0, |seal| seal.revision.get())
+    }
+}
+
+/// The next document, and what goes with it.
+#[derive(Debug)]
+pub struct Proposal {
+    /// The document.
+    pub value: Value,
+    /// A signal's file to write or remove once the document is in place.
+    pub signal: Option<SignalFile>,
+}
+
+impl From<Value> for Proposal {
+    fn from(value: Value) -> Self {
+        Self { value, signal: None }
+    }
+}
+
+/// Makes the next document from the current one. It may be called again if somebody interferes.
+pub type Change<'a> = dyn FnMut(&Base) -> Result<Proposal> + 'a;
+
+/// How a change ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is on the disk.
+    Committed {
+        /// The new revision.
+        revision: Revision,
+        /// The schema it was migrated from on the way.
+        migrated_from: Option<String>,
+    },
+    /// It altered nothing, so nothing was written.
+    Unchanged {
+        /// The current revision.
+        revision: Revision,
+    },
+    /// It would make these differences.
+    Planned(Vec<diff::Change>),
+}
+
+impl Store {
+    /// Changes the document: one atomic read-modify-write under the state lock.
+    pub fn change(&self, order: &Order, make: &mut Change<'_>) -> Result<Outcome> {
+        if order.mode == Mode::DryRun {
+            return self.plan(order, make);
+        }
+        let deadline = self.deadline();
+        let mut seen = None;
+        loop {
+            let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, deadline)?;
+            let ground = self.survey(&held)?;
+            if matches!(ground.health, Health::Damaged(_)) {
+                if self.settings.auto_recover == AutoRecover::No || !ground.shelf.has_history() {
+                    return Err(self.refusal(&ground.health, &ground.shelf));
+                }
+                if let Some(until) = self.unquiet(&ground.live, &mut seen, deadline) {
+                    drop(held);
+                    self.await_quiet(until);
+                } else {
+                    self.heal(&held, &ground)?;
+                }
+                continue;
+            }
+            let base = self.base(&ground)?;
+            self.keep_mirror(&held, &ground);
+            let proposal = make_checked(order, &base, make)?;
+            let value = normalized(proposal.value)?;
+            if let Some(seal) = base.seal.as_ref().filter(|_| without_seal(&value) == without_seal(&base.value)) {
+                if let Some(signal) = &proposal.signal {
+                    self.place_signal(&held, signal);
+                }
+                return Ok(Outcome::Unchanged { revision: seal.revision });
+            }
+            check_document(&value)?;
+            let lineage = self.lineage(&base)?;
+            let sealed = self.seal(value, &ground, &lineage, base.value.pointer("/metadata/created"))?;
+            let displaced = self.displaced(order, &base, &ground);
+            let plan = Plan { sealed: &sealed, displaced, signal: proposal.signal.as_ref() };
+            if self.publish(&held, &ground, &plan)? == Published::Done {
+                self.record_commit(order, &sealed, &[]);
+                let revision = sealed.document.seal.revision;
+                return Ok(Outcome::Committed { revision, migrated_from: base.migrated_from });
+            }
+            give_up_after(deadline)?;
+        }
+    }
+
+    /// What a change would do, without a lock and without touching anything.
+    fn plan(&self, order: &Order, make: &mut Change<'_>) -> Result<Outcome> {
+        let live = Found::read(&self.disk, &self.path())?;
+        let shelf = self.shelf_to_read()?;
+        let health = super::judge::judge(&live, &shelf, super::Look::Thorough)?;
+        let health = match health {
+            Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && shelf.has_history() => {
+                let (document, _) = self.best_copy(&shelf, &health)?;
+                self.warn(format!("{} is damaged; this is against the copy it would be healed from", self.shown()));
+                match document {
+                    super::heal::Restorable::Sealed(document) => Health::Healthy(document),
+                    super::heal::Restorable::Legacy(value) => {
+                        Health::Legacy(crate::document::migrate::Migrated { value, from: None })
+                    }
+                }
+            }
+            health => health,
+        };
+        let base = self.base(&Ground { shelf, live, health })?;
+        let value = normalized(make_checked(order, &base, make)?.value)?;
+        check_document(&value)?;
+        Ok(Outcome::Planned(diff(&without_seal(&base.value), &without_seal(&value))))
+    }
+
+    /// The document to start from, or the reason why there is none.
+    fn base(&self, ground: &Ground) -> Result<Base> {
+        match &ground.health {
+            Health::Healthy(document) => Ok(Base {
+                value: document.value.clone(),
+                seal: Some(document.seal.clone()),
+                claim: Claim::of(&document.value),
+                migrated_from: None,
+                reference: None,
+            }),
+            Health::Legacy(migrated) => Ok(Base {
+                value: migrated.value.clone(),
+                seal: None,
+                claim: Claim { revision: Some(0.into()), digest: None },
+                migrated_from: migrated.from.clone(),
+                reference: None,
+            }),
+            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
+                let migrated = edit.acceptable().map_err(|health| self.refusal(&health, &ground.shelf))?;
+                self.warn(format!(
+                    "{} was changed by something else ({}); the change is sealed now",
+                    self.shown(),
+                    edit.reason
+                ));
+                Ok(Base {
+                    claim: Claim::of(&migrated.value),
+                    value: migrated.value,
+                    seal: None,
+                    migrated_from: migrated.from,
+                    reference: edit.reference.clone(),
+                })
+            }
+            health => Err(self.refusal(health, &ground.shelf)),
+        }
+    }
+
+    fn lineage(&self, base: &Base) -> Result<Lineage> {
+        let known = base.seal.as_ref().or(base.reference.as_ref().map(|document| &document.seal));
+        match known {
+            Some(seal) => Ok(seal.lineage.clone()),
+            None => new_lineage(),
+        }
+    }
+
+    fn displaced(&self, order: &Order, base: &Base, ground: &Ground) -> Displaced {
+        let now = self.disk.now();
+        if let Some(reference) = &base.reference {
+            return Displaced::reference(now, reference, pinned::PRE_ADOPT);
+        }
+        if ground.live.as_ref().is_none() || matches!(ground.health, Health::Foreign(_)) {
+            return Displaced::Nothing;
+        }
+        let reason = match &base.seal {
+            None => pinned::PRE_MIGRATION.to_owned(),
+            Some(_) => automatic_reason(order.reason.as_deref().unwrap_or(order.action), order.action),
+        };
+        Displaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
+    }
+
+    pub(super) fn record_commit(&self, order: &Order, sealed: &Sealed, facts: &[(&str, &str)]) {
+        let seal = &sealed.document.seal;
+        let reason = order.reason.as_deref().unwrap_or(order.action);
+        let entry = self.entry(Level::Info, order.action, "committed");
+        let entry = entry
+            .with("revision", seal.revision)
+            .with("reason", automatic_reason(reason, order.action))
+            .with("pid", std::process::id())
+            .with("command", format!("state {}", order.action))
+            .with("lineage", &seal.lineage)
+            .with("bytes", sealed.bytes.len());
+        let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
+        self.audit.record(&entry.with("path", self.shown()));
+    }
+}
+
+fn make_checked(order: &Order, base: &Base, make: &mut Change<'_>) -> Result<Proposal> {
+    order.check_revision(base.revision())?;
+    make(base)
+}
+
+/// The error of a writer that lost a race.
+pub fn conflict(message: &str, revision: u64) -> Error {
+    Error::new(Kind::Conflict, message)
+        .try_command("state read", "read it again, redo the change and write that")
+        .detail("revision", revision)
+}
+
+fn give_up_after(deadline: Instant) -> Result<()> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    let message = "something else keeps changing the state file or its lock; nothing was written";
+    Err(Error::new(Kind::Conflict, message).try_command("state status", "see what state it is in"))
+}
+
+/// The document as it will be written: it says which schema it has.
+fn normalized(mut value: Value) -> Result<Value> {
+    if let Some(fields) = value.as_object_mut().filter(|fields| !fields.contains_key("schemaVersion")) {
+        fields.shift_insert(0, "schemaVersion".into(), rules::SCHEMA.into());
+    }
+    Ok(value)
+}
+
+/// Refuses a document that breaks the rules.
+fn check_document(value: &Value) -> Result<()> {
+    let findings = rules::check(value);
+    let Some(first) = findings.first() else {
+        return if text::is_nested_too_deep(value) {
+            let message = format!("the new document is nested deeper than {} levels", text::MAX_DEPTH);
+            Err(Error::new(Kind::Schema, message)
+                .advise("keep deep structures in a file of their own; nothing was written"))
+        } else {
+            Ok(())
+        };
+    };
+    let more = findings.len() - 1;
+    let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+    Err(Error::new(Kind::Schema, format!("the new document breaks the schema's rules: {first}{more}"))
+        .advise("nothing was written; mend that and try again")
+        .detail("findings", json!(findings)))
+}

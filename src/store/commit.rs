@@ -1,0 +1,243 @@
+//! The commit protocol.
+//!
+//! What other code may rely on: when [`Store::change`] returns [`Outcome::Committed`], the new document is on the disk
+//! under the state file's name. When it fails, the old one is there untouched, except for
+//! [`Kind::DurabilityUnknown`], when the new one is in place and the disk did not confirm it. At no instant is the live
+//! file absent or partly written: it is only ever replaced, by rename(2).
+
+use std::ffi::OsStr;
+
+use rustix::io::Errno;
+
+use super::backups::Displaced;
+use super::judge::{Health, Mirror, mirror_state};
+use super::layout::{MIRROR, temporary};
+use super::{Ground, Held, SignalFile, Store};
+use crate::document::READ_LIMIT;
+use crate::document::seal::Sealed;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Access, Dir, FsResult};
+
+/// What [`Store::publish`] is to do.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub sealed: &'a Sealed,
+    pub displaced: Displaced,
+    pub signal: Option<&'a SignalFile>,
+}
+
+/// How publishing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// The document is on the disk.
+    Done,
+    /// Somebody changed the live file or took the lock's file away; nothing was written.
+    Overtaken,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    Now,
+    Never,
+}
+
+impl Store {
+    /// Puts a sealed document in the live file's place. Where the disk is full, what can be spared is removed and it is
+    /// tried once more; nothing has been replaced by then.
+    pub(super) fn publish(&self, held: &Held, ground: &Ground, plan: &Plan<'_>) -> Result<Published> {
+        let result = match self.attempt(held, ground, plan) {
+            Err(error) if error.kind == Kind::DiskFull => {
+                self.make_room(held, ground)?;
+                self.attempt(held, ground, plan)
+            }
+            result => result,
+        };
+        if result.as_ref().is_ok_and(|published| *published == Published::Done) {
+            self.retire_backups(ground, plan);
+        }
+        result
+    }
+
+    fn attempt(&self, held: &Held, ground: &Ground, plan: &Plan<'_>) -> Result<Published> {
+        let Some(shelf) = ground.shelf.dir() else {
+            return Err(Error::new(Kind::Internal, "a commit without its backup directory"));
+        };
+        let disk = &self.disk;
+        let bytes = &plan.sealed.bytes;
+        let live = self.settings.file_name.as_os_str();
+
+        // 1. The new document, whole and on the disk, under a name of its own.
+        let name = temporary(held.lock.inode(), "state");
+        let state = self.stage(&held.root, &name, bytes, Sync::Now)?;
+
+        // 2. The mirror's bytes. Not synced: until the next writer looks, the mirror only has to outlive the live file's
+        //    destruction, which the page cache does; against a power cut the live file itself was synced above. Written
+        //    now so that a full disk shows before the commit.
+        let mirror_name = temporary(held.lock.inode(), "mirror");
+        let mirror = match self.stage(shelf, &mirror_name, bytes, Sync::Never) {
+            Ok(staged) => Some(staged),
+            Err(error) if error.is_full() => return Err(error.into()),
+            Err(error) => {
+                self.warn_of_mirror(&error);
+                None
+            }
+        };
+
+        // 3. A signal's file, likewise.
+        let signal_name = temporary(held.lock.inode(), "signal");
+        let signal = match plan.signal.and_then(|signal| signal.content.as_ref()) {
+            Some(content) => Some(self.stage(shelf, &signal_name, content, Sync::Now)?),
+            None => None,
+        };
+
+        // 4. The old document under its backup's name.
+        let backup = self.set_aside(held, ground, &plan.displaced)?;
+
+        // 5. Still alone, and the live file still the one that was read?
+        if !held.lock.is_ours(disk, &held.root)? || !self.live_is_unchanged(ground)? {
+            return Ok(Published::Overtaken);
+        }
+
+        // 6. The commit.
+        if let Err(error) = disk.rename((&held.root, OsStr::new(&name)), (&held.root, live)) {
+            if error.is(Errno::NOENT) && !held.lock.is_ours(disk, &held.root)? {
+                return Ok(Published::Overtaken); // another writer took our file for a dead one's
+            }
+            if !self.holds(bytes) {
+                return Err(error.into());
+            }
+        }
+        // From here on the change is visible. Nothing below may run it again.
+        state.keep();
+        if let Some(backup) = backup {
+            backup.keep();
+        }
+
+        // 7. The new name, on the disk. Only now may it be acknowledged.
+        if let Err(error) = disk.sync_dir(&held.root) {
+            return Err(durability_unknown(plan.sealed, &error));
+        }
+
+        // 8. The mirror, after the fact: before it, a crash would leave a mirror ahead of the live file.
+        if let Some(mirror) = mirror {
+            match disk.rename((shelf, OsStr::new(&mirror_name)), (shelf, OsStr::new(MIRROR))) {
+                Ok(()) => mirror.keep(),
+                Err(error) => self.warn_of_mirror(&error),
+            }
+        }
+        if let Some(signal) = plan.signal {
+            self.finish_signal(held, shelf, signal, &signal_name);
+        }
+        drop(signal);
+        Ok(Published::Done)
+    }
+
+    /// Writes a file under a temporary name. Whoever holds the lock and finds the name taken has found a dead writer's.
+    pub(super) fn stage<'a>(&'a self, dir: &'a Dir, name: &'a str, bytes: &[u8], sync: Sync) -> FsResult<Staged<'a>> {
+        let file = match self.disk.create(dir, name) {
+            Err(error) if error.is(Errno::EXIST) => {
+                self.disk.unlink(dir, name)?;
+                self.disk.create(dir, name)?
+            }
+            result => result?,
+        };
+        let staged = Staged { store: self, dir, name: name.to_owned(), discard: Discard::OnDrop };
+        let path = dir.path_of(name);
+        self.disk.write(&file, &path, bytes)?;
+        if sync == Sync::Now {
+            self.disk.sync(&file, &path)?;
+        }
+        Ok(staged)
+    }
+
+    fn live_is_unchanged(&self, ground: &Ground) -> Result<bool> {
+        let now = self.disk.stat(&Dir::working(), self.path())?;
+        Ok(match (now, ground.live.as_ref()) {
+            (Some(now), Some(found)) => now.unchanged(&found.stat),
+            (now, found) => now.is_none() && found.is_none(),
+        })
+    }
+
+    /// Whether the live file holds exactly these bytes: a rename that reported an error may have happened.
+    fn holds(&self, bytes: &[u8]) -> bool {
+        let live = self.disk.read(&Dir::working(), self.path(), READ_LIMIT);
+        live.is_ok_and(|content| content.is_some_and(|content| content.bytes == bytes))
+    }
+
+    /// Makes a mirror that differs from the healthy live file anew. The live file's own name is synced first: its
+    /// writer may have died before that, and a mirror must never outlive, in a power cut, the revision it mirrors.
+    pub(super) fn keep_mirror(&self, held: &Held, ground: &Ground) {
+        let (Health::Healthy(_), Some(found)) = (&ground.health, ground.live.as_ref()) else {
+            return;
+        };
+        let Some(shelf) = ground.shelf.dir() else {
+            return;
+        };
+        if mirror_state(found, &ground.shelf).is_ok_and(|mirror| mirror == Mirror::Same) {
+            return;
+        }
+        let name = temporary(held.lock.inode(), "mirror");
+        let remake = || -> FsResult<()> {
+            if let Some(live) = self.disk.open(&Dir::working(), self.path(), Access::Read)? {
+                self.disk.sync(&live, &self.path())?;
+            }
+            self.disk.sync_dir(&held.root)?;
+            let staged = self.stage(shelf, &name, &found.bytes, Sync::Now)?;
+            self.disk.rename((shelf, OsStr::new(&name)), (shelf, OsStr::new(MIRROR)))?;
+            staged.keep();
+            self.disk.sync_dir(shelf)
+        };
+        if let Err(error) = remake() {
+            self.warn_of_mirror(&error);
+        }
+    }
+
+    fn warn_of_mirror(&self, error: &crate::fs::FsError) {
+        self.warn(format!(
+            "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} is destroyed",
+            self.shown()
+        ));
+    }
+}
+
+/// A file under a temporary name, or a backup of a commit that has not happened; removed unless it is kept.
+#[must_use]
+pub(super) struct Staged<'a> {
+    store: &'a Store,
+    dir: &'a Dir,
+    name: String,
+    discard: Discard,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Discard {
+    OnDrop,
+    Never,
+}
+
+impl<'a> Staged<'a> {
+    pub(super) fn of(store: &'a Store, dir: &'a Dir, name: String) -> Self {
+        Self { store, dir, name, discard: Discard::OnDrop }
+    }
+
+    pub(super) fn keep(mut self) {
+        self.discard = Discard::Never;
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if self.discard == Discard::OnDrop {
+            // The next writer tries again.
+            let _ = self.store.disk.unlink(self.dir, &self.name);
+        }
+    }
+}
+
+fn durability_unknown(sealed: &Sealed, error: &crate::fs::FsError) -> Error {
+    let revision = sealed.document.seal.revision;
+    let message = format!("revision {revision} is in place, but the disk did not confirm it: {error}");
+    Error::new(Kind::DurabilityUnknown, message)
+        .try_command("state read", "see what is there; do not repeat the change blindly")
+        .detail("revision", revision.get())
+}

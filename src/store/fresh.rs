@@ -1,0 +1,303 @@
+//! Beginnings: `state init`, `state init --fresh`, and `state adopt`.
+
+use std::ffi::OsStr;
+
+use super::backups::Displaced;
+use super::change::{Mode, Order, Outcome, Purpose};
+use super::commit::{Plan, Published, Sync};
+use super::judge::{Health, claimed_lineage};
+use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, pinned, temporary};
+use super::next::new_lineage;
+use super::shelf::{Shelf, lineage_of};
+use super::{AutoRecover, ForeignEdits, Ground, Held, Store};
+use crate::audit::Level;
+use crate::document::first;
+use crate::document::seal::Revision;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, FsResult};
+use crate::time::compact;
+
+/// What `state init` does where there is a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// It keeps it, healing and migrating where that is needed.
+    Continue,
+    /// It archives it and begins a new lineage.
+    Fresh,
+}
+
+/// What `state init` did.
+#[derive(Clone, Debug)]
+pub struct Initialized {
+    /// The current revision.
+    pub revision: Revision,
+    /// Whether a document had to be written.
+    pub change: InitChange,
+}
+
+/// What had to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InitChange {
+    /// Nothing: it was all there.
+    Nothing,
+    /// The first document.
+    Created,
+    /// The document, healed, sealed or migrated.
+    Mended,
+}
+
+impl Store {
+    /// Makes a root ready: directories, the first document where there is no history, healing, migration.
+    pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
+        let deadline = self.deadline();
+        let mut seen = None;
+        let mut change = InitChange::Nothing;
+        loop {
+            let root = self.precheck(Purpose::Initialize)?;
+            self.check_owner(
+                &Shelf::open(&self.disk, &root)
+                    .map_err(|error| super::side_directory_error(&root, super::BACKUPS, error))?,
+            )?;
+            let held = self.hold(root, Purpose::Initialize, deadline)?;
+            self.sweep(&held)?;
+            let ground = self.survey(&held)?;
+            if beginning == Beginning::Fresh {
+                if let Some(revision) = self.begin_anew(&held, ground, order)? {
+                    return Ok(Initialized { revision, change: InitChange::Created });
+                }
+                continue;
+            }
+            match &ground.health {
+                Health::NotInitialized => {
+                    let highest = self.archived_revision(&ground.shelf)?;
+                    if let Some(revision) = self.write_first(&held, &ground, order, highest)? {
+                        return Ok(Initialized { revision, change: InitChange::Created });
+                    }
+                }
+                Health::Healthy(document) => {
+                    self.keep_mirror(&held, &ground);
+                    return Ok(Initialized { revision: document.seal.revision, change });
+                }
+                Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && ground.shelf.has_history() => {
+                    if let Some(until) = self.unquiet(&ground.live, &mut seen, deadline) {
+                        drop(held);
+                        self.await_quiet(until);
+                    } else {
+                        self.heal(&held, &ground)?;
+                        change = InitChange::Mended;
+                    }
+                }
+                Health::Legacy(_) => {
+                    drop(held);
+                    self.seal_as_it_is(order)?;
+                    change = InitChange::Mended;
+                }
+                Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
+                    drop(held);
+                    self.seal_as_it_is(order)?;
+                    change = InitChange::Mended;
+                }
+                health => return Err(self.refusal(health, &ground.shelf)),
+            }
+        }
+    }
+
+    /// Commits the document as it stands: seals a legacy one, persists a migration.
+    pub fn seal_as_it_is(&self, order: &Order) -> Result<Outcome> {
+        self.change(order, &mut |base| Ok(base.value.clone().into()))
+    }
+
+    /// Removes temporary files of dead writers wherever they may lie.
+    fn sweep(&self, held: &Held) -> Result<()> {
+        for name in self.disk.list(&held.root)? {
+            if name.to_str().is_some_and(super::layout::is_temporary) {
+                self.disk.unlink(&held.root, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which state file the side directories belong to.
+    pub(super) fn record_owner(&self, held: &Held, shelf: &Shelf) -> Result<()> {
+        let Some(dir) = shelf.dir().filter(|_| !shelf.has_owner) else {
+            return Ok(());
+        };
+        let name = temporary(held.lock.inode(), "owner");
+        let mut line = self.settings.file_name.as_encoded_bytes().to_vec();
+        line.push(b'\n');
+        let staged = self.stage(dir, &name, &line, Sync::Now)?;
+        self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(OWNER)))?;
+        staged.keep();
+        Ok(())
+    }
+
+    /// Writes the first document; `None` if somebody else was faster.
+    fn write_first(
+        &self,
+        held: &Held,
+        ground: &Ground,
+        order: &Order,
+        highest: Option<Revision>,
+    ) -> Result<Option<Revision>> {
+        let revision = Revision::after(highest)
+            .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
+        let sealed = self.seal_as(first(), revision, &new_lineage()?, None)?;
+        let plan = Plan { sealed: &sealed, displaced: Displaced::Nothing, signal: None };
+        if self.publish(held, ground, &plan)? == Published::Overtaken {
+            return Ok(None);
+        }
+        // With no earlier revision to fall back to, the mirror must survive a power cut from the first moment.
+        let synced = || -> FsResult<()> {
+            let Some(shelf) = ground.shelf.dir() else {
+                return Ok(());
+            };
+            if let Some(mirror) = self.disk.open(shelf, MIRROR, crate::fs::Access::Read)? {
+                self.disk.sync(&mirror, &shelf.path_of(MIRROR))?;
+            }
+            self.disk.sync_dir(shelf)
+        };
+        if let Err(error) = synced() {
+            self.warn(format!("the mirror may not survive a power cut: {error}"));
+        }
+        self.record_commit(order, &sealed, &[]);
+        Ok(Some(revision))
+    }
+
+    /// Archives the whole history and begins a new lineage. The live file stays where it is until the new document
+    /// replaces it. The mirror goes first and durably: beside it a document of another lineage would be a foreign edit.
+    fn begin_anew(&self, held: &Held, ground: Ground, order: &Order) -> Result<Option<Revision>> {
+        let found = ground.live.as_ref();
+        if found.is_none() && !ground.shelf.has_history() && ground.shelf.evidence.is_empty() {
+            let highest = self.archived_revision(&ground.shelf)?;
+            return self.write_first(held, &ground, order, highest);
+        }
+        let copies = ground.shelf.copies()?;
+        let live = match &ground.health {
+            Health::Healthy(document) => Some(document.seal.revision),
+            _ => None,
+        };
+        let named = ground.shelf.backups.iter().filter_map(|backup| backup.revision).max();
+        let highest = live.max(super::shelf::highest_revision(copies)).max(self.archived_revision(&ground.shelf)?);
+        // A backup that cannot be read any more may have held what its name says.
+        let highest = highest.max(named);
+        let lineage = lineage_of(copies).map_or_else(|| "legacy".to_owned(), |lineage| lineage.to_string());
+        let Some(shelf) = ground.shelf.dir() else {
+            return Ok(None);
+        };
+        let archive_name = self.free_archive_name(shelf, &lineage)?;
+        self.disk.make_dir(shelf, &archive_name)?;
+        let archive = self.disk.open_dir(shelf, &archive_name)?;
+        if let Some(found) = found {
+            let name = BackupName::new(self.disk.now(), live, "live");
+            let whole = found.bytes.len() as u64 == found.stat.size;
+            if whole {
+                self.stage(&archive, name.as_str(), &found.bytes, Sync::Now)?.keep();
+            } else {
+                let live = self.path();
+                self.disk.link((&Dir::working(), live.as_os_str()), (&archive, OsStr::new(name.as_str())))?;
+            }
+        }
+        let backups = ground.shelf.backups.iter().map(BackupName::as_str);
+        let evidence = ground.shelf.evidence.iter().map(String::as_str);
+        let mirror = ground.shelf.has_mirror.then_some(MIRROR);
+        for name in backups.chain(evidence).chain(mirror) {
+            self.disk.rename((shelf, OsStr::new(name)), (&archive, OsStr::new(name)))?;
+        }
+        self.disk.sync_dir(&archive)?;
+        self.disk.sync_dir(shelf)?;
+        let entry =
+            self.entry(Level::Info, order.action, "archived").with("archive", &archive_name).with("path", self.shown());
+        self.audit.record(&entry);
+        let ground =
+            Ground { shelf: Shelf::list(&self.disk, self.side_directory(&held.root, super::BACKUPS)?)?, ..ground };
+        self.write_first(held, &ground, order, highest)
+    }
+
+    fn free_archive_name(&self, shelf: &Dir, lineage: &str) -> Result<String> {
+        let name = format!("{ARCHIVE_PREFIX}{lineage}-{}", compact(self.disk.now()));
+        for number in 2..1000 {
+            let candidate = if number == 2 { name.clone() } else { format!("{name}-{number}") };
+            if self.disk.stat(shelf, &candidate)?.is_none() {
+                return Ok(candidate);
+            }
+        }
+        Ok(name)
+    }
+
+    /// The highest revision that archives speak of: after `init --fresh` was interrupted they may be all that is left.
+    fn archived_revision(&self, shelf: &Shelf) -> Result<Option<Revision>> {
+        let Some(dir) = shelf.dir() else {
+            return Ok(None);
+        };
+        let mut highest = None;
+        for name in &shelf.archives {
+            let Ok(archive) = self.disk.open_dir(dir, name) else {
+                continue;
+            };
+            let archive = Shelf::list(&self.disk, archive)?;
+            let named = archive.backups.iter().filter_map(|backup| backup.revision).max();
+            let mirrored = if archive.has_mirror {
+                archive.read(MIRROR)?.sealed().map(|document| document.seal.revision)
+            } else {
+                None
+            };
+            highest = highest.max(named).max(mirrored);
+        }
+        Ok(highest)
+    }
+
+    /// Accepts a foreign edit: validates, seals and commits it. The last acknowledged revision becomes a pinned backup.
+    pub fn adopt(&self, order: &Order) -> Result<Outcome> {
+        if order.mode == Mode::DryRun {
+            let (health, shelf) = self.look()?;
+            return match &health {
+                Health::Foreign(edit) => {
+                    edit.acceptable().map_err(|health| self.refusal(&health, &shelf))?;
+                    Ok(Outcome::Planned(edit.changes()))
+                }
+                Health::Healthy(_) | Health::Legacy(_) => Ok(Outcome::Planned(Vec::new())),
+                health => Err(self.refusal(health, &shelf)),
+            };
+        }
+        let deadline = self.deadline();
+        loop {
+            let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, deadline)?;
+            let ground = self.survey(&held)?;
+            let edit = match &ground.health {
+                Health::Foreign(edit) => edit,
+                Health::Healthy(document) => {
+                    return Ok(Outcome::Unchanged { revision: document.seal.revision });
+                }
+                Health::Legacy(_) => {
+                    drop(held);
+                    return self.seal_as_it_is(order);
+                }
+                health => return Err(self.refusal(health, &ground.shelf)),
+            };
+            order.check_revision(edit.reference.as_ref().map_or(0, |reference| reference.seal.revision.get()))?;
+            let migrated = edit.acceptable().map_err(|health| self.refusal(&health, &ground.shelf))?;
+            let lineage = match lineage_of(ground.shelf.copies()?).or_else(|| claimed_lineage(&edit.value)) {
+                Some(lineage) => lineage,
+                None => new_lineage()?,
+            };
+            let created = migrated.value.pointer("/metadata/created").cloned();
+            let sealed = self.seal(migrated.value, &ground, &lineage, created.as_ref())?;
+            let displaced = match &edit.reference {
+                Some(reference) => Displaced::reference(self.disk.now(), reference, pinned::PRE_ADOPT),
+                None => Displaced::Evidence,
+            };
+            let plan = Plan { sealed: &sealed, displaced, signal: None };
+            if self.publish(&held, &ground, &plan)? == Published::Done {
+                self.record_commit(order, &sealed, &[]);
+                let revision = sealed.document.seal.revision;
+                return Ok(Outcome::Committed { revision, migrated_from: migrated.from });
+            }
+            if std::time::Instant::now() > deadline {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    "something else keeps changing the state file; nothing was adopted",
+                ));
+            }
+        }
+    }
+}

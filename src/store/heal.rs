@@ -1,0 +1,354 @@
+//! Healing and recovery: bringing back the newest valid copy when the live file is damaged, gone or not wanted.
+//!
+//! The document that is brought back is committed like any other, under a new revision. What it replaces is kept:
+//! a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use super::backups::Displaced;
+use super::change::{Order, Purpose};
+use super::commit::{Plan, Published};
+use super::judge::{Health, Look, judge};
+use super::layout::{BackupName, EVIDENCE_PREFIX, MIRROR, matches, pinned};
+use super::live::Found;
+use super::next::new_lineage;
+use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
+use super::{Ground, Held, QUIET, READER_PATIENCE, Served, Store};
+use crate::document::Reading;
+use crate::document::diff::{Change, diff};
+use crate::document::seal::{Document, Lineage, Revision, to_bytes, without_seal};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Stat;
+use crate::fs::watch::Watch;
+
+/// The action under which a healing is logged.
+const HEAL: &str = "heal";
+
+/// A document that can be brought back.
+#[derive(Clone, Debug)]
+pub(super) enum Restorable {
+    Sealed(Document),
+    Legacy(Value),
+}
+
+impl Restorable {
+    fn of(copy: &Copy) -> Option<Self> {
+        match &copy.worth {
+            Worth::Sealed(document) => Some(Self::Sealed(document.clone())),
+            Worth::Legacy(value) => Some(Self::Legacy(value.clone())),
+            Worth::TooNew(_) | Worth::Bad(_) => None,
+        }
+    }
+
+    fn value(&self) -> &Value {
+        match self {
+            Self::Sealed(document) => &document.value,
+            Self::Legacy(value) => value,
+        }
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        match self {
+            Self::Sealed(document) => Some(document.seal.revision),
+            Self::Legacy(_) => None,
+        }
+    }
+}
+
+/// What `state recover` is asked for.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// The newest valid copy, if the live file is not valid itself.
+    Newest,
+    /// The newest valid backup whose name matches.
+    Matching(String),
+    /// The copy of a revision.
+    Revision(u64),
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Recovered {
+    /// The state is valid, and no copy was named.
+    NothingToDo {
+        /// The backup from before a migration, if there is one.
+        pre_migration: Option<String>,
+    },
+    /// A copy was brought back.
+    From {
+        /// Its file name.
+        file: String,
+        /// The revision that holds it now.
+        revision: Revision,
+    },
+}
+
+impl Store {
+    /// Whether the live file may be in the middle of being written, and until when to wait for it. `seen` remembers the
+    /// file between calls: one that did not change through a wait is quiet, whatever its clock says.
+    pub(super) fn unquiet(&self, live: &Option<Found>, seen: &mut Option<Stat>, deadline: Instant) -> Option<Instant> {
+        let found = live.as_ref()?;
+        let (seconds, nanos) = found.stat.mtime;
+        let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
+        let age = self.disk.now().duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default();
+        let waited = seen.is_some_and(|seen| seen.unchanged(&found.stat));
+        if age >= QUIET || waited || Instant::now() >= deadline {
+            return None;
+        }
+        *seen = Some(found.stat);
+        Some(Instant::now() + (QUIET - age))
+    }
+
+    /// Waits until something happens to the live file, or `until`.
+    pub(super) fn await_quiet(&self, until: Instant) {
+        let mut watch = Watch::new(&self.settings.directory, &self.settings.file_name);
+        watch.wait(Some(until));
+    }
+
+    /// The copy that healing restores, or why there is none.
+    pub(super) fn best_copy(&self, shelf: &Shelf, health: &Health) -> Result<(Restorable, String)> {
+        let best = best(shelf.copies()?).map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), shelf))?;
+        if let Some((copy, document)) = best.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
+            return Ok((document, copy.name.clone()));
+        }
+        let what = health.refusal(&self.shown(), shelf).map_or_else(String::new, |error| format!("{error}; "));
+        let message = format!("{what}no valid copy is left in {}", super::layout::BACKUPS);
+        Err(Error::new(Kind::NothingToRestore, message)
+            .try_command("state backups", "see what is wrong with each copy")
+            .try_command("state init --fresh", "or begin anew; everything is archived"))
+    }
+
+    /// Replaces a damaged live file by the best copy. The caller holds the lock and has judged the file under it.
+    pub(super) fn heal(&self, held: &Held, ground: &Ground) -> Result<Recovered> {
+        let (document, name) = self.best_copy(&ground.shelf, &ground.health)?;
+        self.bring_back(held, ground, &Order::of(HEAL), &document, &name, Displaced::Evidence)
+    }
+
+    fn bring_back(
+        &self,
+        held: &Held,
+        ground: &Ground,
+        order: &Order,
+        document: &Restorable,
+        name: &str,
+        displaced: Displaced,
+    ) -> Result<Recovered> {
+        let lineage = match self.root_lineage(ground)? {
+            Some(lineage) => lineage,
+            None => new_lineage()?,
+        };
+        let created = document.value().pointer("/metadata/created");
+        let value = crate::document::migrate::to_current(document.value())
+            .map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), &ground.shelf))?
+            .value;
+        let sealed = self.seal(value, ground, &lineage, created)?;
+        let plan = Plan { sealed: &sealed, displaced, signal: None };
+        if self.publish(held, ground, &plan)? == Published::Overtaken {
+            return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
+        }
+        let revision = sealed.document.seal.revision;
+        if order.action == HEAL {
+            self.warn(self.healing_story(ground, document, name, revision));
+        }
+        self.record_commit(order, &sealed, &[("from", name)]);
+        Ok(Recovered::From { file: name.to_owned(), revision })
+    }
+
+    /// What a user should know about a healing: what was wrong, what came back, whether a revision was lost. To be told
+    /// before the healing itself is logged.
+    fn healing_story(&self, ground: &Ground, document: &Restorable, name: &str, revision: Revision) -> String {
+        let why = match &ground.health {
+            Health::Damaged(why) => why.clone(),
+            health => health.name().to_owned(),
+        };
+        let what =
+            document.revision().map_or_else(|| "a copy from before seals".to_owned(), |r| format!("revision {r}"));
+        let story = format!(
+            "{} was damaged ({why}); {what} was restored from {name} as revision {revision}; the damaged file is kept in {}/{EVIDENCE_PREFIX}…",
+            self.shown(),
+            super::layout::BACKUPS,
+        );
+        let Restorable::Sealed(document) = document else {
+            return story;
+        };
+        // The log remembers acknowledged revisions of which no copy survived.
+        match self.audit.commits(&document.seal.lineage).pop().filter(|last| last.revision > document.seal.revision) {
+            Some(lost) => {
+                format!("{story}; REVISION {} OF {} IS LOST: no valid copy of it is left", lost.revision, lost.time)
+            }
+            None => story,
+        }
+    }
+
+    fn root_lineage(&self, ground: &Ground) -> Result<Option<Lineage>> {
+        if let Health::Healthy(document) = &ground.health {
+            return Ok(Some(document.seal.lineage.clone()));
+        }
+        Ok(lineage_of(ground.shelf.copies()?))
+    }
+
+    /// A reader that found damage: heals it, or serves the copy that healing would restore.
+    pub(super) fn read_healing(&self, shelf: &Shelf, health: &Health) -> Result<Served> {
+        match self.try_to_heal() {
+            Ok(served) => Ok(served),
+            // These say that this reader cannot heal. Anything else is worth stopping for.
+            Err(error)
+                if matches!(
+                    error.kind,
+                    Kind::PermissionDenied | Kind::UnsafePath | Kind::DiskFull | Kind::LockTimeout
+                ) =>
+            {
+                let (document, name) = self.best_copy(shelf, health)?;
+                self.warn(format!(
+                    "{} is {}, and healing it was not possible: {error}; {name} is served",
+                    self.shown(),
+                    health.name()
+                ));
+                let value = document.value().clone();
+                let bytes = to_bytes(&value).unwrap_or_default();
+                Ok(Served { value, bytes })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_to_heal(&self) -> Result<Served> {
+        let mut seen = None;
+        let start = Instant::now();
+        let patience = READER_PATIENCE.min(self.settings.lock_timeout);
+        // An editor that keeps writing is waited for twice; then what is there is judged as it is.
+        let quiet_deadline = start + 2 * QUIET;
+        loop {
+            // The waiting is done without the lock, so that readers who meet the same editor do not queue up.
+            let live = Found::read(&self.disk, &self.path())?;
+            let shelf = self.shelf_to_read()?;
+            let health = judge(&live, &shelf, Look::Quick)?;
+            if !matches!(health, Health::Damaged(_)) {
+                return self.serve(health, live, &shelf);
+            }
+            if let Some(until) = self.unquiet(&live, &mut seen, quiet_deadline) {
+                self.await_quiet(until);
+                continue;
+            }
+            let root = self.precheck(Purpose::Write)?;
+            let held = self.hold(root, Purpose::Write, Instant::now() + patience)?;
+            let ground = self.survey(&held)?;
+            if matches!(ground.health, Health::Damaged(_))
+                && self.unquiet(&ground.live, &mut seen, quiet_deadline).is_none()
+            {
+                self.heal(&held, &ground)?;
+            }
+        }
+    }
+
+    /// `state recover`.
+    pub fn recover(&self, wanted: &Wanted, order: &Order) -> Result<Recovered> {
+        let deadline = self.deadline();
+        loop {
+            let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, deadline)?;
+            let ground = self.survey(&held)?;
+            let valid = matches!(ground.health, Health::Healthy(_) | Health::Legacy(_));
+            if let Health::TooNew(_) = ground.health {
+                return Err(self.refusal(&ground.health, &ground.shelf));
+            }
+            order.check_revision(ground.revision())?;
+            let (document, name) = match wanted {
+                Wanted::Newest if valid => {
+                    self.keep_mirror(&held, &ground);
+                    let mut backups = ground.shelf.backups.iter().rev();
+                    let pre_migration = backups.find(|backup| backup.reason == pinned::PRE_MIGRATION);
+                    return Ok(Recovered::NothingToDo {
+                        pre_migration: pre_migration.map(|name| name.as_str().to_owned()),
+                    });
+                }
+                Wanted::Newest => self.best_copy(&ground.shelf, &ground.health)?,
+                wanted => {
+                    // A rollback makes the present state a backup; the mirror must not lag behind it.
+                    self.keep_mirror(&held, &ground);
+                    self.wanted_copy(&ground, wanted)?
+                }
+            };
+            let displaced = match &ground.health {
+                Health::Healthy(current) => {
+                    Displaced::backup(self.disk.now(), Some(current.seal.revision), pinned::PRE_RECOVER)
+                }
+                Health::Legacy(_) => Displaced::backup(self.disk.now(), None, pinned::PRE_RECOVER),
+                _ => Displaced::Evidence,
+            };
+            if let recovered @ Recovered::From { .. } =
+                self.bring_back(&held, &ground, order, &document, &name, displaced)?
+            {
+                return Ok(recovered);
+            }
+            if Instant::now() > deadline {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    "something else keeps changing the state file; nothing was restored",
+                ));
+            }
+        }
+    }
+
+    /// What a recovery would bring back, and the differences it would make; `None` if there is nothing to recover.
+    /// Changes nothing.
+    pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Change>)>> {
+        let live = Found::read(&self.disk, &self.path())?;
+        let shelf = self.shelf_to_read()?;
+        let health = judge(&live, &shelf, Look::Thorough)?;
+        let current = match (&health, live.as_ref().map(|found| &found.reading)) {
+            (Health::Legacy(migrated), _) => migrated.value.clone(),
+            (_, Some(Reading::Sealed(document))) => document.value.clone(),
+            (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => value.clone(),
+            _ => Value::Null,
+        };
+        let ground = Ground { shelf, live, health };
+        let (document, name) = match (&ground.health, wanted) {
+            (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),
+            (Health::NotInitialized | Health::TooNew(_), _) => {
+                return Err(self.refusal(&ground.health, &ground.shelf));
+            }
+            (_, Wanted::Newest) => self.best_copy(&ground.shelf, &ground.health)?,
+            _ => self.wanted_copy(&ground, wanted)?,
+        };
+        Ok(Some((name, diff(&without_seal(&current), &without_seal(document.value())))))
+    }
+
+    fn wanted_copy(&self, ground: &Ground, wanted: &Wanted) -> Result<(Restorable, String)> {
+        let (what, copies): (String, Vec<&Copy>) = match wanted {
+            Wanted::Revision(revision) => {
+                let lineage = self.root_lineage(ground)?;
+                let of = |copy: &&Copy| {
+                    copy.sealed().is_some_and(|document| {
+                        document.seal.revision.get() == *revision && Some(&document.seal.lineage) == lineage.as_ref()
+                    })
+                };
+                (format!("of revision {revision}"), ground.shelf.copies()?.iter().filter(of).collect())
+            }
+            Wanted::Matching(pattern) => {
+                // A path, as `state backup` prints it, names the file in it.
+                let pattern = pattern.rsplit('/').next().unwrap_or(pattern);
+                let of = |copy: &&Copy| {
+                    copy.name != MIRROR && BackupName::parse(&copy.name).is_some() && matches(pattern, &copy.name)
+                };
+                (format!("matching {pattern:?}"), ground.shelf.copies()?.iter().filter(of).collect())
+            }
+            Wanted::Newest => (String::new(), ground.shelf.copies()?.iter().collect()),
+        };
+        // Copies stand newest first.
+        if let Some(found) = copies.iter().find_map(|copy| Some((Restorable::of(copy)?, copy.name.clone()))) {
+            return Ok(found);
+        }
+        if let Some(bad) = copies.first() {
+            let why = match &bad.worth {
+                Worth::Bad(why) => why.clone(),
+                _ => "a newer program wrote it".to_owned(),
+            };
+            let message = format!("no backup {what} is valid: {}: {why}", bad.name);
+            return Err(Error::new(Kind::NothingToRestore, message).try_command("state backups", "see which ones are"));
+        }
+        Err(Error::new(Kind::NotFound, format!("there is no backup {what}; nothing was changed"))
+            .try_command("state backups", "see which ones there are"))
+    }
+}

@@ -1,0 +1,285 @@
+//! The verdict on the live file, by the order of the contract: not initialized, missing, damaged, healthy, foreign
+//! edit, legacy. Judging reads and changes nothing; `validate` and `status` report what is decided here, and every
+//! other command acts on it.
+
+use serde_json::{Value, json};
+
+use super::live::Found;
+use super::shelf::{Shelf, best, lineage_of};
+use crate::document::diff::{Change, diff};
+use crate::document::migrate::{self, Migrated};
+use crate::document::rules::{self, Finding};
+use crate::document::seal::{Document, without_seal};
+use crate::document::{Reading, seal};
+use crate::error::{Error, Kind, Result};
+
+/// What the live file is, in the light of everything else that is known.
+#[derive(Debug)]
+pub enum Health {
+    /// There is no state here and never was.
+    NotInitialized,
+    /// The file is gone; its history is here.
+    Missing,
+    /// The file is no document, or none that we can keep.
+    Damaged(String),
+    /// A newer program wrote it.
+    TooNew(String),
+    /// It is what it claims to be, and breaks the schema's rules.
+    Invalid(Vec<Finding>),
+    /// It is the last acknowledged revision.
+    Healthy(Document),
+    /// It was changed by something else than this program.
+    Foreign(Foreign),
+    /// It is from before this program, in today's form.
+    Legacy(Migrated),
+}
+
+/// A live file that this program did not write, or did not write last.
+#[derive(Debug)]
+pub struct Foreign {
+    /// Why it is not taken for our own.
+    pub reason: String,
+    /// The document as it stands.
+    pub value: Value,
+    /// The last acknowledged revision, if a copy is left.
+    pub reference: Option<Document>,
+}
+
+impl Foreign {
+    /// What differs from the last acknowledged revision, our own fields apart.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        let reference = self.reference.as_ref().map(|reference| without_seal(&reference.value));
+        reference.map_or_else(Vec::new, |reference| diff(&reference, &without_seal(&self.value)))
+    }
+}
+
+/// How the mirror compares with the live file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirror {
+    /// It holds the same bytes in an inode of its own.
+    Same,
+    /// It holds something else.
+    Differs,
+    /// There is none.
+    Absent,
+}
+
+/// A healthy live file may still be an old copy that somebody put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Compare it with the mirror: writers, `validate`, `status`.
+    Thorough,
+    /// Its digest is enough: plain reads.
+    Quick,
+}
+
+/// Judges the live file.
+pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> {
+    let Some(found) = live.as_ref() else {
+        return Ok(if shelf.has_history() { Health::Missing } else { Health::NotInitialized });
+    };
+    match &found.reading {
+        Reading::Damaged(why) => Ok(Health::Damaged(why.clone())),
+        Reading::Sealed(document) => {
+            if look == Look::Thorough && mirror_state(found, shelf)? != Mirror::Same {
+                let copies = shelf.copies()?;
+                if let Some(reason) = not_the_latest(document, shelf)? {
+                    let reference = best(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
+                    return Ok(Health::Foreign(Foreign { reason, value: document.value.clone(), reference }));
+                }
+            }
+            match migrate::to_current(&document.value) {
+                Err(too_new) => Ok(Health::TooNew(too_new.version)),
+                Ok(migrated) => match rules::check(&migrated.value) {
+                    findings if findings.is_empty() => Ok(Health::Healthy(document.clone())),
+                    findings => Ok(Health::Invalid(findings)),
+                },
+            }
+        }
+        Reading::Broken(value) => Ok(Health::Foreign(foreign("its digest is wrong", value, shelf)?)),
+        Reading::Unsealed(value) => {
+            let edit = foreign("it carries no digest", value, shelf)?;
+            if edit.reference.is_some() {
+                return Ok(Health::Foreign(edit));
+            }
+            match migrate::to_current(value) {
+                Err(too_new) => Ok(Health::TooNew(too_new.version)),
+                Ok(migrated) => match rules::check(&migrated.value) {
+                    findings if findings.is_empty() => Ok(Health::Legacy(migrated)),
+                    findings => Ok(Health::Invalid(findings)),
+                },
+            }
+        }
+    }
+}
+
+fn foreign(reason: &str, value: &Value, shelf: &Shelf) -> Result<Foreign> {
+    let copies = shelf.copies()?;
+    let best = copies.iter().any(|copy| copy.sealed().is_some()).then(|| best(copies).ok().flatten());
+    let reference = best.flatten().and_then(|copy| copy.sealed().cloned());
+    Ok(Foreign { reason: reason.to_owned(), value: value.clone(), reference })
+}
+
+/// Why a sealed document is not the last acknowledged revision, if so.
+fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> {
+    let copies = shelf.copies()?;
+    let Some(lineage) = lineage_of(copies) else {
+        return Ok(None);
+    };
+    let seal = &document.seal;
+    if seal.lineage != lineage {
+        return Ok(Some(format!("it belongs to lineage {}, and this root keeps {lineage}", seal.lineage)));
+    }
+    let of_lineage = copies.iter().filter_map(super::shelf::Copy::sealed).filter(|copy| copy.seal.lineage == lineage);
+    let highest = of_lineage.map(|copy| copy.seal.revision).max();
+    Ok(highest
+        .filter(|highest| *highest > seal.revision)
+        .map(|highest| format!("it is revision {}, and revision {highest} was acknowledged", seal.revision)))
+}
+
+/// Compares the mirror with the live file, byte for byte.
+pub fn mirror_state(found: &Found, shelf: &Shelf) -> Result<Mirror> {
+    Ok(match shelf.mirror()? {
+        None => Mirror::Absent,
+        Some(mirror) if mirror.bytes == found.bytes && !mirror.stat.same_file(&found.stat) => Mirror::Same,
+        Some(_) => Mirror::Differs,
+    })
+}
+
+impl Health {
+    /// The verdict in a word or two, as `status` shows it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotInitialized => "not initialized",
+            Self::Missing => "missing",
+            Self::Damaged(_) => "damaged",
+            Self::TooNew(_) => "newer schema",
+            Self::Invalid(_) => "invalid",
+            Self::Healthy(_) => "healthy",
+            Self::Foreign(_) => "foreign edit",
+            Self::Legacy(_) => "legacy",
+        }
+    }
+
+    /// The broken rules as `validate` lists them; empty for a state that can be worked with.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let whole = |problem: String| vec![Finding { path: ".".to_owned(), problem }];
+        match self {
+            Self::Healthy(_) | Self::Legacy(_) => Vec::new(),
+            Self::NotInitialized => whole("there is no state here".to_owned()),
+            Self::Missing => whole("the state file is gone, but its history is here".to_owned()),
+            Self::Damaged(why) => whole(format!("damaged: {why}")),
+            Self::TooNew(version) => whole(format!("schema {version} is newer than {}", rules::SCHEMA)),
+            Self::Invalid(findings) => findings.clone(),
+            Self::Foreign(edit) => {
+                let mut findings = whole(format!("foreign edit: {}", edit.reason));
+                findings.extend(edit.changes().into_iter().map(|change| Finding {
+                    problem: change.to_string().split_once(": ").map_or_else(String::new, |(_, text)| text.to_owned()),
+                    path: change.path,
+                }));
+                findings
+            }
+        }
+    }
+
+    /// The error of a command that cannot work with this state; `None` where it can. `shown` is the state file's path.
+    #[must_use]
+    pub fn refusal(&self, shown: &str, shelf: &Shelf) -> Option<Error> {
+        let error = match self {
+            Self::Healthy(_) | Self::Legacy(_) => return None,
+            Self::NotInitialized => Error::new(Kind::NotInitialized, format!("there is no state at {shown}"))
+                .try_command("state init", "make one"),
+            Self::Missing => {
+                let best = shelf.copies().ok().and_then(|copies| best(copies).ok().flatten());
+                let what = best.map_or_else(
+                    || "bring back what is left of it".to_owned(),
+                    |copy| format!("bring it back from {}", copy.name),
+                );
+                Error::new(Kind::Missing, format!("{shown} is gone, but its history is here"))
+                    .try_command("state recover", what)
+                    .try_command("state init --fresh", "or begin anew; the history is archived")
+            }
+            Self::Damaged(why) => {
+                let error = Error::new(Kind::Corrupt, format!("{shown} is damaged: {why}"));
+                if shelf.has_history() {
+                    error
+                        .try_command("state recover", "bring back the newest valid copy; the damaged file is kept")
+                        .try_command("state init --fresh", "or begin anew; everything is archived")
+                } else {
+                    error
+                        .advise("there is no history to restore from; mend the file by hand, or begin anew:")
+                        .try_command("state init --fresh", "the damaged file is archived")
+                }
+            }
+            Self::TooNew(version) => {
+                let message = format!("{shown} has schema {version}, and this program knows {}", rules::SCHEMA);
+                Error::new(Kind::NewerSchema, message)
+                    .advise("install a newer pipeline-state; nothing was changed")
+                    .detail("schemaVersion", version.as_str())
+            }
+            Self::Invalid(findings) => {
+                let first = findings.first().map_or_else(String::new, ToString::to_string);
+                let more = findings.len().saturating_sub(1);
+                let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+                Error::new(Kind::Schema, format!("{shown} breaks the schema's rules: {first}{more}"))
+                    .try_command("state validate", "list every finding")
+                    .detail("findings", json!(findings))
+            }
+            Self::Foreign(edit) => edit.refusal(shown),
+        };
+        Some(error.detail("path", shown))
+    }
+}
+
+impl Foreign {
+    const SHOWN: usize = 5;
+
+    fn refusal(&self, shown: &str) -> Error {
+        let mut message = format!("{shown} was changed by something else: {}", self.reason);
+        let changes = self.changes();
+        match &self.reference {
+            Some(_) if changes.is_empty() => {
+                message.push_str("; the contents are those of the last acknowledged revision")
+            }
+            Some(reference) => {
+                let lines: Vec<String> = changes.iter().take(Self::SHOWN).map(ToString::to_string).collect();
+                message = format!("{message}; against revision {}: {}", reference.seal.revision, lines.join(", "));
+                if changes.len() > Self::SHOWN {
+                    message = format!("{message} and {} more", changes.len() - Self::SHOWN);
+                }
+            }
+            None => message.push_str("; no copy is left to compare it with"),
+        }
+        let error = Error::new(Kind::ForeignEdit, message)
+            .try_command("state adopt", "accept it as the next revision")
+            .detail("reason", self.reason.as_str())
+            .detail("changes", json!(changes));
+        match &self.reference {
+            Some(reference) => error
+                .try_command(
+                    "state recover",
+                    format!("or discard it and bring revision {} back", reference.seal.revision),
+                )
+                .detail("revision", reference.seal.revision.get()),
+            None => error,
+        }
+    }
+
+    /// The edit as a document in today's form, if it abides by the rules.
+    pub fn acceptable(&self) -> std::result::Result<Migrated, Box<Health>> {
+        let migrated = migrate::to_current(&self.value).map_err(|too_new| Box::new(Health::TooNew(too_new.version)))?;
+        match rules::check(&migrated.value) {
+            findings if findings.is_empty() => Ok(migrated),
+            findings => Err(Box::new(Health::Invalid(findings))),
+        }
+    }
+}
+
+/// Where the lineage of a document stands, for documents that claim one without bearing it out.
+#[must_use]
+pub fn claimed_lineage(value: &Value) -> Option<seal::Lineage> {
+    seal::Lineage::from_value(value.pointer("/metadata/lineage")?)
+}

@@ -1,0 +1,237 @@
+//! What the files are called.
+
+use std::time::SystemTime;
+
+use crate::document::seal::Revision;
+use crate::name::Name;
+use crate::time::{compact, parse_compact};
+
+/// The state file, where no other is named.
+pub const STATE_FILE: &str = ".workflow-state.json";
+/// Backups, the mirror, kept evidence.
+pub const BACKUPS: &str = ".state-backups";
+/// Locks.
+pub const LOCKS: &str = ".locks";
+/// Checkpoints.
+pub const CHECKPOINTS: &str = ".checkpoints";
+/// A file for each signal.
+pub const SIGNALS: &str = ".signals";
+/// The side directories, all of which `init` makes.
+pub const SIDE_DIRECTORIES: [&str; 4] = [BACKUPS, LOCKS, CHECKPOINTS, SIGNALS];
+
+/// The lock of every commit, in [`LOCKS`].
+pub const STATE_LOCK: &str = "state.lock";
+/// The same bytes as the live file in a second inode, in [`BACKUPS`].
+pub const MIRROR: &str = "mirror.json";
+/// The name of the state file that the side directories belong to, in [`BACKUPS`].
+pub const OWNER: &str = "owner";
+/// Where a failed rewrite's or replacement's file is kept; followed by time and digest.
+pub const EVIDENCE_PREFIX: &str = "corrupt-";
+/// A history that `init --fresh` moved out of the way; followed by lineage and time.
+pub const ARCHIVE_PREFIX: &str = "archive-";
+
+/// Reasons whose backups are pinned: kept apart from the automatic ones.
+pub mod pinned {
+    /// Made by `state backup`.
+    pub const MANUAL: &str = "manual";
+    /// The file as it was before it was migrated or first sealed.
+    pub const PRE_MIGRATION: &str = "pre-migration";
+    /// The valid state that `state recover` rolled back.
+    pub const PRE_RECOVER: &str = "pre-recover";
+    /// The last acknowledged revision before a foreign edit was adopted.
+    pub const PRE_ADOPT: &str = "pre-adopt";
+    /// The state before a checkpoint was restored.
+    pub const PRE_RESTORE: &str = "pre-restore";
+}
+
+/// A temporary file's name. It holds the inode of the lock its writer holds: whoever holds that lock and meets the name
+/// knows that its writer is dead, and a writer that lost its lock to `rm -rf .locks` can meet nobody else's file.
+#[must_use]
+pub fn temporary(lock_inode: u64, purpose: &str) -> String {
+    format!(".pipeline-state-{lock_inode}-{purpose}.tmp")
+}
+
+/// Whether a name is one that [`temporary`] makes.
+#[must_use]
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with(".pipeline-state-") && name.ends_with(".tmp")
+}
+
+/// `state-YYYYMMDD-HHMMSS-rREVISION-REASON.json`, taken apart. Older ones may lack revision and reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupName {
+    text: String,
+    /// When it was made, as the name says: a hard link's mtime is that of the commit before.
+    pub time: SystemTime,
+    /// The revision it says it holds; none if it is from before revisions.
+    pub revision: Option<Revision>,
+    /// Why it was made.
+    pub reason: String,
+}
+
+impl BackupName {
+    /// The name of a backup made now. Revision 0 stands for a document that was never sealed.
+    #[must_use]
+    pub fn new(time: SystemTime, revision: Option<Revision>, reason: &str) -> Self {
+        let number = revision.map_or(0, Revision::get);
+        let text = format!("state-{}-r{number}-{reason}.json", compact(time));
+        Self { text, time, revision, reason: reason.to_owned() }
+    }
+
+    /// The same with a number behind it, for when the name is taken.
+    #[must_use]
+    pub fn variant(&self, number: u32) -> Self {
+        Self::new(self.time, self.revision, &format!("{}-{number}", self.reason))
+    }
+
+    /// Takes a file name apart.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let body = text.strip_prefix("state-")?.strip_suffix(".json")?;
+        let time = parse_compact(body.get(..15)?)?;
+        let rest = body.get(15..)?;
+        let rest = if rest.is_empty() { "" } else { rest.strip_prefix('-')? };
+        let numbered = rest.strip_prefix('r').and_then(|rest| {
+            let (number, reason) = rest.split_once('-').unwrap_or((rest, ""));
+            Some((number.parse::<u64>().ok()?, reason))
+        });
+        let (revision, reason) = match numbered {
+            Some((number, reason)) => (Revision::new(number), reason),
+            None => (None, rest),
+        };
+        Some(Self { text: text.to_owned(), time, revision, reason: reason.to_owned() })
+    }
+
+    /// The file name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it was made on purpose rather than by a commit.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        is_pinned_reason(&self.reason)
+    }
+}
+
+fn is_pinned_reason(reason: &str) -> bool {
+    use pinned::{MANUAL, PRE_ADOPT, PRE_MIGRATION, PRE_RECOVER, PRE_RESTORE};
+    [MANUAL, PRE_MIGRATION, PRE_RECOVER, PRE_ADOPT, PRE_RESTORE]
+        .iter()
+        .any(|pinned| reason.strip_prefix(pinned).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+}
+
+/// The reason in the name of an automatic backup: one that reads like a pinned backup's is made to differ.
+#[must_use]
+pub fn automatic_reason(reason: &str, action: &str) -> String {
+    let name = Name::reduce(reason, action);
+    if is_pinned_reason(name.as_str()) { format!("{action}-{name}") } else { name.as_str().to_owned() }
+}
+
+/// The reason in the name of a backup that `state backup NAME` makes.
+#[must_use]
+pub fn manual_reason(name: Option<&Name>) -> String {
+    match name.map(Name::as_str) {
+        None => pinned::MANUAL.to_owned(),
+        Some(name) if is_pinned_reason(name) && name.starts_with(pinned::MANUAL) => name.to_owned(),
+        Some(name) => format!("{}-{name}", pinned::MANUAL),
+    }
+}
+
+/// Whether `name` matches a pattern as `state recover` takes it: a substring, or a glob with `*` and `?` for the whole.
+#[must_use]
+pub fn matches(pattern: &str, name: &str) -> bool {
+    if !pattern.contains(['*', '?']) {
+        return name.contains(pattern);
+    }
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    // Greedy matching that returns to the last star only: linear in practice, never exponential.
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || Some(c) == name.get(n) => {
+                p += 1;
+                n += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    p = at + 1;
+                    n = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == b'*'))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backups_name_says_when_which_and_why() {
+        let time = parse_compact("20231101-103000").unwrap();
+        let name = BackupName::new(time, Revision::new(12), "phase-transition");
+        assert_eq!(name.as_str(), "state-20231101-103000-r12-phase-transition.json");
+        assert_eq!(BackupName::parse(name.as_str()), Some(name));
+    }
+
+    #[test]
+    fn legacy_names_are_read_too() {
+        let parse = |text| BackupName::parse(text).map(|name| (name.revision, name.reason));
+        assert_eq!(parse("state-20231101-103000-auto.json"), Some((None, "auto".into())));
+        assert_eq!(parse("state-20231101-103000.json"), Some((None, String::new())));
+        assert_eq!(parse("state-20231101-103000-recover-me.json"), Some((None, "recover-me".into())));
+        for other in [
+            "mirror.json",
+            "corrupt-20231101-103000-ab.json",
+            "state-x.json",
+            "state-20231301-103000-a.json",
+            "state-ü.json",
+        ] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn no_writers_reason_can_pin_its_backup() {
+        for reason in ["manual", "manual-x", "pre-recover", "pre-migration"] {
+            let name = BackupName::new(SystemTime::UNIX_EPOCH, None, &automatic_reason(reason, "update"));
+            assert!(!name.is_pinned(), "{reason}");
+        }
+        assert_eq!(automatic_reason("phase transition", "update"), "phase-transition");
+        assert_eq!(automatic_reason("manually", "update"), "manually");
+    }
+
+    #[test]
+    fn a_manual_backup_is_found_by_the_name_it_was_given() {
+        for (name, reason) in
+            [("manual-backup", "manual-backup"), ("nightly", "manual-nightly"), ("pre-recover", "manual-pre-recover")]
+        {
+            let name = Name::parse("backup", name).unwrap();
+            assert_eq!(manual_reason(Some(&name)), reason);
+            assert!(BackupName::new(SystemTime::UNIX_EPOCH, None, reason).is_pinned());
+        }
+        assert_eq!(manual_reason(None), "manual");
+    }
+
+    #[test]
+    fn patterns_are_substrings_or_globs() {
+        let name = "state-20231101-103000-r12-nightly.json";
+        for pattern in ["nightly", "r12", "2023", "state-*", "*nightly*", "*-r1?-*", "**.json"] {
+            assert!(matches(pattern, name), "{pattern}");
+        }
+        for pattern in ["daily", "nightly*", "*-r1-*", "?"] {
+            assert!(!matches(pattern, name), "{pattern}");
+        }
+        assert!(!matches(&"*a".repeat(50), &"b".repeat(100)));
+    }
+}

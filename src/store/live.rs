@@ -1,0 +1,78 @@
+//! The live file: what stands at the state file's path.
+
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::document::{READ_LIMIT, Reading, inspect};
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, Disk, Extent, FileKind, FsError, Stat};
+
+/// The live file as it was when it was read.
+#[derive(Debug)]
+pub struct Found {
+    /// Its facts, from the descriptor it was read by.
+    pub stat: Stat,
+    /// Its bytes; empty if it is over the limit.
+    pub bytes: Vec<u8>,
+    /// What they are.
+    pub reading: Reading,
+}
+
+impl Found {
+    /// Reads the file at `path`, if there is one. A link, a special file or another user's file is refused (6); only root may read
+    /// what belongs to others.
+    pub fn read(disk: &Disk, path: &Path) -> Result<Option<Self>> {
+        let content = match disk.read(&Dir::working(), path, READ_LIMIT) {
+            Ok(Some(content)) => content,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(explain(disk, path, error)),
+        };
+        let kind = match content.stat.kind {
+            FileKind::Regular => None,
+            FileKind::Directory => Some("a directory"),
+            FileKind::Symlink => Some("a symbolic link"),
+            FileKind::Special => Some("a device, pipe or socket"),
+        };
+        if let Some(kind) = kind {
+            return Err(unsafe_path(path, &format!("is {kind}, not a regular file")));
+        }
+        let user = rustix::process::geteuid().as_raw();
+        if content.stat.uid != user && user != 0 {
+            return Err(unsafe_path(path, &format!("belongs to user {}, not to you ({user})", content.stat.uid)));
+        }
+        let reading = match content.size {
+            Extent::Whole => inspect(&content.bytes),
+            Extent::OverLimit => {
+                Reading::Damaged(format!("it has {} bytes, and 64 MiB is the limit", content.stat.size))
+            }
+        };
+        Ok(Some(Self { stat: content.stat, bytes: content.bytes, reading }))
+    }
+}
+
+/// A refusal to touch something that is not what it should be.
+pub fn unsafe_path(path: &Path, why: &str) -> Error {
+    let shown = path.display().to_string();
+    Error::new(Kind::UnsafePath, format!("{shown} {why}"))
+        .advise(format!(
+            "ls -ld {}   # see what it is; name the file itself with --state-file",
+            crate::error::quote(&shown)
+        ))
+        .detail("path", shown)
+}
+
+/// Opening fails with ELOOP on a symbolic link, and with ENXIO on a socket; both deserve plainer words. A directory
+/// on the way that is no directory is a missing one.
+fn explain(disk: &Disk, path: &Path, error: FsError) -> Error {
+    let kind = disk.stat(&Dir::working(), path).ok().flatten().map(|stat| stat.kind);
+    match kind {
+        Some(FileKind::Symlink) => unsafe_path(path, "is a symbolic link, not a regular file"),
+        Some(FileKind::Special) => unsafe_path(path, "is a device, pipe or socket, not a regular file"),
+        _ if error.is(Errno::NOTDIR) => {
+            Error::new(Kind::DependencyMissing, format!("{} does not lie in a directory", path.display()))
+                .advise("name a file in a directory that exists with --state-file, or a directory with --root")
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,109 @@
+//! `state.lock`: the flock that every commit holds from its read to its rename.
+//!
+//! The kernel drops it when the process ends, however it ends. The file itself is never removed by us; where somebody
+//! else does (`rm -rf .locks`), [`StateLock::is_ours`] shows it before anything is replaced.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::layout::{LOCKS, STATE_LOCK};
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, Disk, Locked, Origin, Stat};
+
+/// The exclusive lock on the state of one root; released when dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File, // closing it releases the lock
+    stat: Stat,
+    origin: Origin,
+}
+
+impl StateLock {
+    /// Takes the lock whose directory is `locks` (`.locks` in `root`), waiting until `deadline`.
+    pub fn acquire(disk: &Disk, root: &Dir, locks: &Dir, deadline: Instant) -> Result<Self> {
+        let started = Instant::now();
+        let path = locks.path_of(STATE_LOCK);
+        loop {
+            let (file, origin) = disk.open_or_make(locks, STATE_LOCK)?;
+            let stat = disk.fstat(&file, &path)?;
+            let patience = deadline.saturating_duration_since(Instant::now());
+            if disk.lock(&file, &path, patience)? == Locked::TimedOut {
+                return Err(timed_out(&stat, path, started.elapsed()));
+            }
+            let lock = Self { _file: file, stat, origin };
+            // While we waited the file may have been removed, and another writer may hold the lock on a new one.
+            if lock.is_ours(disk, root)? {
+                return Ok(lock);
+            }
+            if Instant::now() > deadline {
+                return Err(timed_out(&stat, path, started.elapsed()));
+            }
+            if disk.stat(root, LOCKS)?.is_none() {
+                let message = format!("{} was removed while it was waited for", locks.path().display());
+                return Err(Error::new(Kind::Conflict, message).try_command("state init", "make it again"));
+            }
+        }
+    }
+
+    /// Whether the lock's path still names the file that is locked.
+    pub fn is_ours(&self, disk: &Disk, root: &Dir) -> Result<bool> {
+        let path: PathBuf = [OsStr::new(LOCKS), OsStr::new(STATE_LOCK)].iter().collect();
+        Ok(disk.stat(root, path)?.is_some_and(|stat| stat.same_file(&self.stat)))
+    }
+
+    /// The inode of the lock's file, which names this writer's temporary files.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.stat.ino
+    }
+
+    /// Whether the lock's file had to be made: then temporary files of writers that held an earlier one may lie about.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+}
+
+fn timed_out(stat: &Stat, path: PathBuf, waited: Duration) -> Error {
+    let holder = holder(stat.ino);
+    let who = holder.as_ref().map_or_else(String::new, |by| format!("; process {} ({}) holds it", by.pid, by.command));
+    let message = format!("the state is locked by another command: waited {:.1} s{who}", waited.as_secs_f64());
+    let error = Error::new(Kind::LockTimeout, message)
+        .advise("try again, or wait longer with --lock-timeout 60")
+        .detail("path", path.display().to_string())
+        .detail("waited", waited.as_secs_f64());
+    match holder {
+        Some(holder) => error.detail("holder", json!(holder)),
+        None => error,
+    }
+}
+
+/// A process that holds a lock.
+#[derive(Clone, Debug, Serialize)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// Its name, as the kernel has it.
+    pub command: String,
+}
+
+/// Who holds a flock on this inode, from /proc/locks (proc_locks(5)); inodes of different file systems may coincide, so
+/// this is for messages only.
+pub fn holder(inode: u64) -> Option<Holder> {
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().filter(|line| !line.contains("->")).find_map(|line| {
+        let mut words = line.split_whitespace();
+        let is_flock = words.nth(1) == Some("FLOCK");
+        let pid = words.nth(2)?.parse().ok()?;
+        let number = words.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
+        (is_flock && number == inode).then_some(pid)
+    })?;
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Holder { pid, command: command.trim_end().to_owned() })
+}

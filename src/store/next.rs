@@ -1,0 +1,83 @@
+//! The next revision: its number, its lineage, its seal.
+
+use serde_json::Value;
+
+use super::judge::Health;
+use super::{Ground, Store};
+use crate::document::WRITE_LIMIT;
+use crate::document::seal::{Lineage, Revision, Sealed, seal};
+use crate::error::{Error, Kind, Result};
+use crate::fs::FsResult;
+use crate::time::rfc3339;
+
+impl Store {
+    /// Seals `value` as the next revision: one more than the highest found anywhere.
+    pub(super) fn seal(
+        &self,
+        value: Value,
+        ground: &Ground,
+        lineage: &Lineage,
+        created: Option<&Value>,
+    ) -> Result<Sealed> {
+        let highest = self.highest_revision(ground)?;
+        let revision = Revision::after(highest)
+            .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
+        self.seal_as(value, revision, lineage, created)
+    }
+
+    pub(super) fn seal_as(
+        &self,
+        value: Value,
+        revision: Revision,
+        lineage: &Lineage,
+        created: Option<&Value>,
+    ) -> Result<Sealed> {
+        let now = rfc3339(self.disk.now());
+        let created = created.and_then(Value::as_str).unwrap_or(&now).to_owned();
+        let marker = random()?;
+        let sealed = seal(value, (revision, lineage), (&created, &now), marker)
+            .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
+        if sealed.bytes.len() > WRITE_LIMIT {
+            let message = format!("the document would have {} bytes, and 16 MiB is the limit", sealed.bytes.len());
+            return Err(Error::new(Kind::TooLarge, message)
+                .advise("keep large data in files of their own, and their paths in the state")
+                .detail("bytes", sealed.bytes.len()));
+        }
+        Ok(sealed)
+    }
+
+    /// The highest revision in the live file, the mirror and the backups. A backup's name alone proves nothing: one
+    /// that claims more than the others hold is read.
+    fn highest_revision(&self, ground: &Ground) -> Result<Option<Revision>> {
+        let live = match &ground.health {
+            Health::Healthy(document) => Some(document.seal.revision),
+            Health::Foreign(_) | Health::Damaged(_) | Health::Missing => {
+                return Ok(super::shelf::highest_revision(ground.shelf.copies()?));
+            }
+            _ => None,
+        };
+        let mut claims = ground.shelf.backups.iter().rev().filter(|backup| backup.revision > live);
+        let proven = claims.try_fold(None, |highest: Option<Revision>, backup| {
+            if highest.is_some() {
+                return Ok(highest);
+            }
+            let copy = ground.shelf.read(backup.as_str())?;
+            FsResult::Ok(copy.sealed().map(|document| document.seal.revision))
+        })?;
+        Ok(proven.max(live))
+    }
+}
+
+/// A new identity for a document.
+pub(super) fn new_lineage() -> Result<Lineage> {
+    let bytes: [u8; 32] = random()?;
+    let (half, _) = bytes.split_at(16);
+    Ok(Lineage::from_bytes(half.try_into().unwrap_or_default()))
+}
+
+fn random() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")))?;
+    Ok(bytes)
+}

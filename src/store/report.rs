@@ -1,0 +1,392 @@
+//! What the store can tell about itself without changing anything: `validate`, `status`, `history`, `diff`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::judge::{Health, Look, Mirror, judge, mirror_state};
+use super::layout::{BackupName, CHECKPOINTS, MIRROR, matches};
+use super::live::Found;
+use super::shelf::{Copy, Shelf, lineage_of};
+use super::{Store, lock};
+use crate::document::diff::{Change, diff};
+use crate::document::migrate;
+use crate::document::rules::{self, Finding};
+use crate::document::seal::without_seal;
+use crate::document::{READ_LIMIT, Reading, inspect};
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, Extent};
+use crate::time::rfc3339;
+
+/// The state's condition, for a person or a program.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The state file.
+    pub path: String,
+    /// In a word or two: healthy, legacy, damaged, missing, foreign edit, invalid, newer schema, not initialized.
+    pub health: &'static str,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// The document's revision; none without a valid seal.
+    pub revision: Option<u64>,
+    /// Its lineage.
+    pub lineage: Option<String>,
+    /// Its schema, as it says.
+    pub schema: Option<String>,
+    /// Its phase.
+    pub phase: Option<String>,
+    /// How many tasks are completed.
+    pub completed_tasks: Option<usize>,
+    /// How many signals are set.
+    pub signals: Option<usize>,
+    /// The signal that was set last.
+    pub last_signal: Option<String>,
+    /// Whether degraded mode is on.
+    pub degraded: bool,
+    /// When it was last changed, RFC 3339.
+    pub last_modified: Option<String>,
+    /// Bytes of the state file.
+    pub bytes: Option<u64>,
+    /// Permission bits of the state file, in octal.
+    pub mode: Option<String>,
+    /// same, differs, absent.
+    pub mirror: &'static str,
+    /// Copies on the shelf.
+    pub backups: BackupCount,
+    /// Who holds the lock of the commit at this moment.
+    pub state_lock: Option<lock::Holder>,
+    /// How many checkpoints there are.
+    pub checkpoints: usize,
+    /// Bytes left on the disk for this user.
+    pub disk_free: Option<u64>,
+    /// The audit log.
+    pub audit_log: String,
+}
+
+/// How many copies of each kind there are.
+#[derive(Debug, Serialize)]
+pub struct BackupCount {
+    /// Made by commits.
+    pub automatic: usize,
+    /// Made on purpose.
+    pub pinned: usize,
+    /// Damaged files that were kept.
+    pub evidence: usize,
+    /// Histories that `init --fresh` put away.
+    pub archives: usize,
+    /// The newest backup's time, RFC 3339.
+    pub newest: Option<String>,
+}
+
+/// One revision, as far as it is remembered.
+#[derive(Debug, Default, Serialize)]
+pub struct Remembered {
+    /// The revision.
+    pub revision: u64,
+    /// Why it was made.
+    pub reason: Option<String>,
+    /// When, RFC 3339.
+    pub time: Option<String>,
+    /// By which process.
+    pub pid: Option<String>,
+    /// By which command.
+    pub command: Option<String>,
+    /// Where a copy of it is.
+    pub file: Option<String>,
+}
+
+/// What `validate` found.
+#[derive(Debug)]
+pub struct Validation {
+    /// A finding for each thing that is wrong.
+    pub findings: Vec<Finding>,
+    /// The error that a command would end with; none if all is well.
+    pub error: Option<Error>,
+    /// Something worth knowing that is not wrong.
+    pub note: Option<String>,
+}
+
+struct Examined {
+    live: Option<Found>,
+    shelf: Shelf,
+    health: Health,
+}
+
+impl Store {
+    fn examine(&self) -> Result<Examined> {
+        let live = Found::read(&self.disk, &self.path())?;
+        let shelf = self.shelf_to_read()?;
+        let health = judge(&live, &shelf, Look::Thorough)?;
+        Ok(Examined { live, shelf, health })
+    }
+
+    /// The verdict on the live file, and the shelf it was judged by; changes nothing.
+    pub(super) fn look(&self) -> Result<(Health, Shelf)> {
+        let examined = self.examine()?;
+        Ok((examined.health, examined.shelf))
+    }
+
+    /// Checks the live file, as every command would judge it.
+    pub fn validate(&self) -> Result<Validation> {
+        let Examined { live, shelf, health } = self.examine()?;
+        let error = health.refusal(&self.shown(), &shelf);
+        let note = match (&health, live.as_ref()) {
+            (Health::Legacy(_), _) => Some("the document is not sealed yet; the next write does it".to_owned()),
+            (Health::Healthy(_), Some(found)) if mirror_state(found, &shelf)? != Mirror::Same => {
+                Some("the mirror is not up to date; the next write makes it anew".to_owned())
+            }
+            _ => None,
+        };
+        self.warn_of_loose_mode(&live);
+        Ok(Validation { findings: health.findings(), error, note })
+    }
+
+    /// What the document would be migrated from; `None` if it has today's form.
+    pub fn pending_migration(&self) -> Result<Option<String>> {
+        match self.examine()?.health {
+            Health::Legacy(migrated) => Ok(migrated.from),
+            _ => Ok(None),
+        }
+    }
+
+    /// The state's condition, and the error that other commands would end with.
+    pub fn status(&self) -> Result<(Status, Option<Error>)> {
+        let Examined { live, shelf, health } = self.examine()?;
+        let found = live.as_ref();
+        let value = match (&health, found.map(|found| &found.reading)) {
+            (Health::Legacy(migrated), _) => Some(&migrated.value),
+            (_, Some(Reading::Sealed(document))) => Some(&document.value),
+            (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => Some(value),
+            _ => None,
+        };
+        let text =
+            |pointer: &str| value.and_then(|value| value.pointer(pointer)).and_then(Value::as_str).map(str::to_owned);
+        let seal = match found.map(|found| &found.reading) {
+            Some(Reading::Sealed(document)) => Some(&document.seal),
+            _ => None,
+        };
+        let root = self.open_root()?;
+        let checkpoints =
+            self.disk.open_dir(&root, CHECKPOINTS).and_then(|dir| self.disk.list(&dir)).unwrap_or_default();
+        let pinned = shelf.backups.iter().filter(|backup| backup.is_pinned()).count();
+        let status = Status {
+            path: self.shown(),
+            health: health.name(),
+            findings: health.findings(),
+            revision: seal.map(|seal| seal.revision.get()),
+            lineage: seal.map(|seal| seal.lineage.to_string()),
+            schema: text("/schemaVersion"),
+            phase: text("/phase"),
+            completed_tasks: value.and_then(|value| value.get("completedTasks")?.as_array().map(Vec::len)),
+            signals: value.and_then(|value| value.get("signals")?.as_object().map(serde_json::Map::len)),
+            last_signal: text("/lastSignal"),
+            degraded: value.and_then(|value| value.pointer("/degradedMode/enabled")?.as_bool()).unwrap_or_default(),
+            last_modified: text("/metadata/lastModified"),
+            bytes: found.map(|found| found.stat.size),
+            mode: found.map(|found| format!("{:04o}", found.stat.mode)),
+            mirror: match found.map(|found| mirror_state(found, &shelf)).transpose()? {
+                Some(Mirror::Same) => "same",
+                Some(Mirror::Differs) => "differs",
+                Some(Mirror::Absent) => "absent",
+                None if shelf.has_mirror => "differs",
+                None => "absent",
+            },
+            backups: BackupCount {
+                automatic: shelf.backups.len() - pinned,
+                pinned,
+                evidence: shelf.evidence.len(),
+                archives: shelf.archives.len(),
+                newest: shelf.backups.iter().map(|backup| backup.time).max().map(rfc3339),
+            },
+            state_lock: self.lock_holder(&root)?,
+            checkpoints: checkpoints.iter().filter(|name| name.to_string_lossy().starts_with("checkpoint-")).count(),
+            disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+            audit_log: self.audit.path().display().to_string(),
+        };
+        self.warn_of_loose_mode(&live);
+        let error = health.refusal(&self.shown(), &shelf);
+        Ok((status, error))
+    }
+
+    fn lock_holder(&self, root: &Dir) -> Result<Option<lock::Holder>> {
+        let path = Path::new(super::LOCKS).join(super::layout::STATE_LOCK);
+        let stat = self.disk.stat(root, path)?;
+        Ok(stat.and_then(|stat| lock::holder(stat.ino)))
+    }
+
+    /// The revisions of this lineage that backups and the audit log remember, newest first.
+    pub fn history(&self) -> Result<Vec<Remembered>> {
+        let Examined { live, shelf, health } = self.examine()?;
+        if matches!(health, Health::NotInitialized) {
+            return Err(self.refusal(&health, &shelf));
+        }
+        let sealed = match live.as_ref().map(|found| &found.reading) {
+            Some(Reading::Sealed(document)) => Some(document),
+            _ => None,
+        };
+        let copies = shelf.copies()?;
+        let lineage = match &health {
+            Health::Healthy(document) => Some(document.seal.lineage.clone()),
+            _ => lineage_of(copies).or_else(|| sealed.map(|document| document.seal.lineage.clone())),
+        };
+        let Some(lineage) = lineage else {
+            return Ok(Vec::new());
+        };
+        let mut revisions: BTreeMap<u64, Remembered> = BTreeMap::new();
+        let documents = copies.iter().filter_map(|copy| Some((copy.name.clone(), copy.sealed()?)));
+        let live = sealed.map(|document| (self.settings.file_name.to_string_lossy().into_owned(), document));
+        for (file, document) in documents.chain(live).filter(|(_, document)| document.seal.lineage == lineage) {
+            let revision = document.seal.revision.get();
+            let time = document.value.pointer("/metadata/lastModified").and_then(Value::as_str);
+            let entry = revisions.entry(revision).or_default();
+            entry.revision = revision;
+            entry.time = time.map(str::to_owned);
+            if entry.file.as_deref().is_none_or(|file| file == MIRROR) {
+                entry.file = Some(file);
+            }
+        }
+        for backup in shelf.backups.iter().filter(|backup| !backup.is_pinned()) {
+            // A backup's reason is that of the commit which replaced it.
+            let next = backup.revision.map(|revision| revision.get() + 1);
+            if let Some(entry) = next.and_then(|next| revisions.get_mut(&next)) {
+                entry.reason = Some(backup.reason.clone());
+            }
+        }
+        for commit in self.audit.commits(&lineage) {
+            let revision = commit.revision.get();
+            let entry = revisions.entry(revision).or_default();
+            entry.revision = revision;
+            entry.reason = Some(commit.reason);
+            entry.time = Some(commit.time);
+            entry.pid = Some(commit.pid);
+            entry.command = Some(commit.command);
+        }
+        Ok(revisions.into_values().rev().collect())
+    }
+
+    /// The differences between two revisions or backups; by default between the revision before the last and the live file.
+    pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Change>> {
+        let examined = self.examine()?;
+        let new = self.resolve(&examined, new)?;
+        let old = match old {
+            Some(old) => self.resolve(&examined, Some(old))?,
+            None => self.previous(&examined)?,
+        };
+        Ok(diff(&without_seal(&old), &without_seal(&new)))
+    }
+
+    /// The document a word stands for: a revision's number, a backup's name or a part of it; nothing is the live file.
+    fn resolve(&self, examined: &Examined, word: Option<&str>) -> Result<Value> {
+        let live = match (&examined.health, examined.live.as_ref().map(|found| &found.reading)) {
+            (Health::Legacy(migrated), _) => Some(&migrated.value),
+            (_, Some(Reading::Sealed(document))) => Some(&document.value),
+            (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => Some(value),
+            _ => None,
+        };
+        let Some(word) = word else {
+            return live.cloned().ok_or_else(|| self.refusal(&examined.health, &examined.shelf));
+        };
+        let copies = examined.shelf.copies()?;
+        let found = match word.parse::<u64>() {
+            Ok(number) => {
+                let lineage = lineage_of(copies);
+                let live = match &examined.health {
+                    Health::Healthy(document) if document.seal.revision.get() == number => Some(&document.value),
+                    _ => None,
+                };
+                let copy = copies.iter().filter_map(Copy::sealed).find(|document| {
+                    document.seal.revision.get() == number && Some(&document.seal.lineage) == lineage.as_ref()
+                });
+                live.or(copy.map(|document| &document.value))
+            }
+            Err(_) => {
+                let word = word.rsplit('/').next().unwrap_or(word);
+                copies.iter().filter(|copy| matches(word, &copy.name)).find_map(Copy::value)
+            }
+        };
+        found.cloned().ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("no valid copy of {word:?} is left"))
+                .try_command("state backups", "see which ones there are")
+        })
+    }
+
+    fn previous(&self, examined: &Examined) -> Result<Value> {
+        let current = match &examined.health {
+            Health::Healthy(document) => Some(document.seal.revision),
+            // Against a foreign edit the last acknowledged revision is the one before.
+            _ => None,
+        };
+        let copies = examined.shelf.copies()?;
+        let lineage = lineage_of(copies);
+        let older = copies.iter().filter_map(Copy::sealed).filter(|document| {
+            Some(&document.seal.lineage) == lineage.as_ref()
+                && current.is_none_or(|current| document.seal.revision < current)
+        });
+        let newest = older.max_by_key(|document| document.seal.revision).map(|document| document.value.clone());
+        newest.ok_or_else(|| {
+            Error::new(Kind::NotFound, "there is no earlier revision to compare with")
+                .try_command("state history", "see what is remembered")
+        })
+    }
+
+    /// The copies of revisions between two that a watcher saw, oldest first; those that are left.
+    pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, Value)> {
+        let Ok(shelf) = self.shelf_to_read() else {
+            return Vec::new();
+        };
+        let between = |name: &&BackupName| name.revision.is_some_and(|r| r.get() > seen && r.get() < current);
+        let mut found: Vec<(u64, Value)> = Vec::new();
+        for name in shelf.backups.iter().filter(between) {
+            if let Some(document) = shelf.read(name.as_str()).ok().as_ref().and_then(Copy::sealed)
+                && found.last().is_none_or(|(last, _)| *last < document.seal.revision.get())
+            {
+                found.push((document.seal.revision.get(), document.value.clone()));
+            }
+        }
+        found
+    }
+}
+
+/// Checks a document that is input rather than the live file: whatever is wrong with it is a broken rule.
+pub fn validate_input(bytes: &[u8]) -> Validation {
+    let whole = |problem: String| vec![Finding { path: ".".to_owned(), problem }];
+    let (findings, note) = match inspect(bytes) {
+        Reading::Damaged(why) => (whole(why), None),
+        Reading::Sealed(document) => (check(&document.value), None),
+        Reading::Unsealed(value) => (check(&value), None),
+        Reading::Broken(value) => {
+            (check(&value), Some("its digest is not that of its bytes: it was changed since it was sealed".to_owned()))
+        }
+    };
+    let error = findings.first().map(|first| {
+        Error::new(Kind::Schema, format!("the document breaks the rules: {first}"))
+            .detail("findings", serde_json::json!(findings))
+    });
+    Validation { findings, error, note }
+}
+
+fn check(value: &Value) -> Vec<Finding> {
+    match migrate::refuse_newer(value) {
+        Err(too_new) => {
+            let problem = format!("{:?} is newer than {:?}", too_new.version, rules::SCHEMA);
+            vec![Finding { path: ".schemaVersion".to_owned(), problem }]
+        }
+        Ok(()) => rules::check(value),
+    }
+}
+
+/// Reads a file that is input, up to the limit of a document.
+pub fn read_input(store: &Store, path: &Path) -> Result<Vec<u8>> {
+    let shown = path.display().to_string();
+    let content = store.disk.read(&Dir::working(), path, READ_LIMIT)?;
+    match content {
+        None => Err(Error::new(Kind::DependencyMissing, format!("there is no file {shown}")).detail("path", shown)),
+        Some(content) if content.size == Extent::OverLimit => {
+            let message = format!("{shown} is no regular file of at most 64 MiB");
+            Err(Error::new(Kind::TooLarge, message).detail("path", shown))
+        }
+        Some(content) => Ok(content.bytes),
+    }
+}

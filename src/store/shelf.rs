@@ -1,0 +1,265 @@
+//! The shelf: `.state-backups/`, where the mirror, the backups and the kept evidence stand.
+//!
+//! [`Shelf`] is a listing, taken once a command; copies are read only when they are needed. Which of them a damaged
+//! document is healed from is decided by [`best`], and by nothing else.
+
+use std::cell::OnceCell;
+use std::ffi::OsString;
+
+use rustix::io::Errno;
+
+use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER, is_temporary};
+use crate::document::migrate::{self, TooNew};
+use crate::document::seal::{Document, Lineage, Revision};
+use crate::document::{READ_LIMIT, Reading, inspect, rules};
+use crate::fs::{Content, Dir, Disk, Extent, FileKind, FsResult};
+
+/// What stands in `.state-backups/`.
+#[derive(Debug)]
+pub struct Shelf {
+    disk: Disk,
+    dir: Option<Dir>,
+    copies: OnceCell<Vec<Copy>>,
+    mirror: OnceCell<Option<Content>>,
+    /// Backups, oldest first: by revision, then by the time in the name.
+    pub backups: Vec<BackupName>,
+    /// Damaged files that were kept, oldest first.
+    pub evidence: Vec<String>,
+    /// Temporary files of writers.
+    pub temporaries: Vec<OsString>,
+    /// Directories that `init --fresh` made.
+    pub archives: Vec<String>,
+    /// Whether there is a mirror, of whatever worth.
+    pub has_mirror: bool,
+    /// Whether it is recorded which state file the shelf belongs to.
+    pub has_owner: bool,
+}
+
+/// A copy of the document on the shelf.
+#[derive(Debug)]
+pub struct Copy {
+    /// The file's name.
+    pub name: String,
+    /// What it holds.
+    pub worth: Worth,
+}
+
+/// What a copy is good for.
+#[derive(Debug)]
+pub enum Worth {
+    /// It can be restored.
+    Sealed(Document),
+    /// It can be restored, but nobody vouches for it: it is from before seals. In today's form.
+    Legacy(serde_json::Value),
+    /// A newer program wrote it; this one must not pass it over.
+    TooNew(TooNew),
+    /// It cannot be restored; why not.
+    Bad(String),
+}
+
+impl Copy {
+    /// The copy as a sealed document.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&Document> {
+        match &self.worth {
+            Worth::Sealed(sealed) => Some(sealed),
+            _ => None,
+        }
+    }
+
+    /// The document that restoring the copy would bring back, in today's form.
+    #[must_use]
+    pub fn value(&self) -> Option<&serde_json::Value> {
+        match &self.worth {
+            Worth::Sealed(sealed) => Some(&sealed.value),
+            Worth::Legacy(value) => Some(value),
+            Worth::TooNew(_) | Worth::Bad(_) => None,
+        }
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        self.sealed().map(|sealed| sealed.seal.revision)
+    }
+}
+
+impl Shelf {
+    /// Opens and lists the shelf of a root; an empty one where there is none.
+    pub fn open(disk: &Disk, root: &Dir) -> FsResult<Self> {
+        match disk.open_dir(root, BACKUPS) {
+            Ok(dir) => Self::list(disk, dir),
+            Err(error) if error.is(Errno::NOENT) => Ok(Self::empty(disk)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn empty(disk: &Disk) -> Self {
+        Self {
+            disk: disk.clone(),
+            dir: None,
+            copies: OnceCell::new(),
+            mirror: OnceCell::new(),
+            backups: Vec::new(),
+            evidence: Vec::new(),
+            temporaries: Vec::new(),
+            archives: Vec::new(),
+            has_mirror: false,
+            has_owner: false,
+        }
+    }
+
+    /// Lists an opened shelf.
+    pub fn list(disk: &Disk, dir: Dir) -> FsResult<Self> {
+        let mut shelf = Self::empty(disk);
+        for name in disk.list(&dir)? {
+            let Some(text) = name.to_str() else { continue };
+            if let Some(backup) = BackupName::parse(text) {
+                shelf.backups.push(backup);
+            } else if text == MIRROR {
+                shelf.has_mirror = true;
+            } else if text == OWNER {
+                shelf.has_owner = true;
+            } else if text.starts_with(EVIDENCE_PREFIX) {
+                shelf.evidence.push(text.to_owned());
+            } else if text.starts_with(ARCHIVE_PREFIX) {
+                shelf.archives.push(text.to_owned());
+            } else if is_temporary(text) {
+                shelf.temporaries.push(name);
+            }
+        }
+        shelf.backups.sort_by(|a, b| (a.revision, a.time, a.as_str()).cmp(&(b.revision, b.time, b.as_str())));
+        shelf.dir = Some(dir);
+        Ok(shelf)
+    }
+
+    /// The directory, if it exists.
+    #[must_use]
+    pub fn dir(&self) -> Option<&Dir> {
+        self.dir.as_ref()
+    }
+
+    /// Whether this root ever had a document that could be brought back.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        self.has_mirror || !self.backups.is_empty()
+    }
+
+    /// The mirror's content, if there is one that is a regular file of reasonable size.
+    pub fn mirror(&self) -> FsResult<Option<&Content>> {
+        if self.mirror.get().is_none() {
+            let content = match self.dir.as_ref().filter(|_| self.has_mirror) {
+                Some(dir) => self.disk.read(dir, MIRROR, READ_LIMIT)?,
+                None => None,
+            };
+            let _ = self.mirror.set(content.filter(|content| content.size == Extent::Whole));
+        }
+        Ok(self.mirror.get().and_then(Option::as_ref))
+    }
+
+    /// Reads one copy whole. A copy that cannot be read is an error and not a bad copy: the next attempt may succeed,
+    /// and an older copy must not be taken for the newest meanwhile.
+    pub fn read(&self, name: &str) -> FsResult<Copy> {
+        let bad = |why: &str| Ok(Copy { name: name.to_owned(), worth: Worth::Bad(why.to_owned()) });
+        let Some(dir) = &self.dir else {
+            return bad("it is gone");
+        };
+        let content = match self.disk.read(dir, name, READ_LIMIT) {
+            Ok(Some(content)) => content,
+            Ok(None) => return bad("it is gone"),
+            Err(error) if error.is(Errno::LOOP) => return bad("it is a symbolic link"),
+            Err(error) => return Err(error),
+        };
+        if content.stat.kind != FileKind::Regular {
+            return bad("it is not a regular file");
+        }
+        if content.size == Extent::OverLimit {
+            return bad("it is over 64 MiB");
+        }
+        Ok(Copy { name: name.to_owned(), worth: appraise(&content.bytes) })
+    }
+
+    /// All copies, read once: the mirror first, then the backups, newest first.
+    pub fn copies(&self) -> FsResult<&[Copy]> {
+        if let Some(copies) = self.copies.get() {
+            return Ok(copies);
+        }
+        let mirror = self.has_mirror.then_some(MIRROR);
+        let names = mirror.into_iter().chain(self.backups.iter().rev().map(BackupName::as_str));
+        let copies = names.map(|name| self.read(name)).collect::<FsResult<Vec<Copy>>>()?;
+        Ok(self.copies.get_or_init(|| copies))
+    }
+
+    /// The bytes of a piece of evidence, for comparison.
+    pub fn evidence_bytes(&self, name: &str) -> Option<Vec<u8>> {
+        let content = self.disk.read(self.dir.as_ref()?, name, READ_LIMIT).ok()??;
+        (content.size == Extent::Whole).then_some(content.bytes)
+    }
+
+    /// The names and inode of everything on the shelf that could be a link to another file.
+    pub fn links_to(&self, file: &crate::fs::Stat) -> FsResult<Vec<String>> {
+        let Some(dir) = &self.dir else {
+            return Ok(Vec::new());
+        };
+        let names = self.backups.iter().map(BackupName::as_str).chain(self.evidence.iter().map(String::as_str));
+        let mut links = Vec::new();
+        for name in names.chain(self.has_mirror.then_some(MIRROR)) {
+            if self.disk.stat(dir, name)?.is_some_and(|stat| stat.same_file(file)) {
+                links.push(name.to_owned());
+            }
+        }
+        Ok(links)
+    }
+}
+
+fn appraise(bytes: &[u8]) -> Worth {
+    let (value, sealed) = match inspect(bytes) {
+        Reading::Damaged(why) => return Worth::Bad(why),
+        Reading::Broken(_) => return Worth::Bad("its digest is wrong".to_owned()),
+        Reading::Sealed(sealed) => (sealed.value.clone(), Some(sealed)),
+        Reading::Unsealed(value) => (value, None),
+    };
+    let migrated = match migrate::to_current(&value) {
+        Ok(migrated) => migrated.value,
+        // Without a seal it may be anything.
+        Err(too_new) if sealed.is_some() => return Worth::TooNew(too_new),
+        Err(too_new) => return Worth::Bad(format!("its schema {} is unknown", too_new.version)),
+    };
+    match (rules::check(&migrated).first(), sealed) {
+        (Some(finding), _) => Worth::Bad(finding.to_string()),
+        (None, Some(sealed)) => Worth::Sealed(sealed),
+        (None, None) => Worth::Legacy(migrated),
+    }
+}
+
+/// The lineage of a root: the mirror's; without a valid mirror that of the highest revision on the shelf.
+#[must_use]
+pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
+    let mirror = copies.iter().filter(|copy| copy.name == MIRROR).find_map(Copy::sealed);
+    let highest = || copies.iter().filter_map(Copy::sealed).max_by_key(|sealed| sealed.seal.revision);
+    mirror.or_else(highest).map(|sealed| sealed.seal.lineage.clone())
+}
+
+/// The copy that a damaged or missing document is restored from: the highest valid revision of the root's lineage, from
+/// the mirror or any backup. Copies from before seals come after every sealed one, newest name first. A copy by a newer
+/// program stops the search: older ones must not take its place.
+pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, TooNew> {
+    for copy in copies {
+        if let Worth::TooNew(too_new) = &copy.worth {
+            return Err(too_new.clone());
+        }
+    }
+    let lineage = lineage_of(copies);
+    let of_lineage = |copy: &&Copy| copy.sealed().is_some_and(|sealed| Some(&sealed.seal.lineage) == lineage.as_ref());
+    // Of equals `max_by_key` gives the last; the mirror stands first and is preferred.
+    let sealed = copies.iter().rev().filter(of_lineage).max_by_key(|copy| copy.revision());
+    let legacy = || {
+        let unsealed = copies.iter().filter(|copy| matches!(copy.worth, Worth::Legacy(_)));
+        unsealed.max_by(|a, b| a.name.cmp(&b.name))
+    };
+    Ok(sealed.or_else(legacy))
+}
+
+/// The highest revision on the shelf, of whatever lineage.
+#[must_use]
+pub fn highest_revision(copies: &[Copy]) -> Option<Revision> {
+    copies.iter().filter_map(Copy::revision).max()
+}

@@ -1,0 +1,229 @@
+//! A root of its own for each test, and the real binary in it.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_pipeline-state");
+
+/// A directory that goes when the test ends.
+pub struct Sandbox {
+    dir: tempfile::TempDir,
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Sandbox {
+    /// An empty directory.
+    pub fn empty() -> Self {
+        Self { dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap() }
+    }
+
+    /// A directory with a state in it.
+    pub fn initialized() -> Self {
+        let sandbox = Self::empty();
+        sandbox.ok("state init");
+        sandbox
+    }
+
+    /// A state with a history: revision 4, `.n` is 3.
+    pub fn with_history() -> Self {
+        let sandbox = Self::initialized();
+        for n in 1..=3 {
+            sandbox.ok(&format!("state set n:={n}"));
+        }
+        sandbox
+    }
+
+    /// A directory with this text as its state file, a few seconds old.
+    pub fn holding(document: &str) -> Self {
+        let sandbox = Self::empty();
+        sandbox.overwrite(document);
+        sandbox
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path().join(name)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.file(".workflow-state.json")
+    }
+
+    pub fn mirror(&self) -> PathBuf {
+        self.file(".state-backups/mirror.json")
+    }
+
+    /// The program in this root, with nothing of the caller's environment that it would heed.
+    pub fn command(&self) -> Command {
+        self.dressed(Command::new(BINARY))
+    }
+
+    /// Any program in this root.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        self.dressed(Command::new(program))
+    }
+
+    fn dressed(&self, mut command: Command) -> Command {
+        command.current_dir(self.path()).env("AUDIT_LOG", self.file("audit.log")).env("PIPELINE_BINARY", BINARY);
+        for name in ["STATE_FILE", "PIPELINE_ROOT", "DEBUG", "PIPELINE_FORMAT", "LOCK_TIMEOUT", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the program with these words; `words` are split at spaces.
+    pub fn run(&self, words: &str) -> Ran {
+        self.run_args(&words.split_whitespace().collect::<Vec<_>>())
+    }
+
+    pub fn run_args(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command().args(args).output().unwrap())
+    }
+
+    /// Runs the program with this on its standard input.
+    pub fn feed(&self, words: &str, input: &[u8]) -> Ran {
+        let mut command = self.command();
+        command.args(words.split_whitespace()).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A program that refuses early closes its end; that is its right.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        Ran::of(child.wait_with_output().unwrap())
+    }
+
+    pub fn spawn(&self, words: &str) -> Child {
+        self.command().args(words.split_whitespace()).spawn().unwrap()
+    }
+
+    /// Runs a line of bash, in which `$PIPELINE_BINARY` is the program.
+    pub fn bash(&self, script: &str) -> Ran {
+        Ran::of(self.program("bash").arg("-c").arg(script).output().unwrap())
+    }
+
+    /// Runs and expects success; standard output without its last newline.
+    #[track_caller]
+    pub fn ok(&self, words: &str) -> String {
+        self.run(words).expect(0).stdout.trim_end().to_owned()
+    }
+
+    /// The live file, parsed.
+    pub fn document(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.state()).unwrap()).unwrap()
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.document()["metadata"]["revision"].as_u64().unwrap()
+    }
+
+    /// Writes the live file in place, as something that is not this program would, and makes it look a few seconds
+    /// old, so that nobody has to wait for an editor to finish.
+    pub fn overwrite(&self, bytes: impl AsRef<[u8]>) {
+        std::fs::write(self.state(), bytes).unwrap();
+        make_old(&self.state());
+    }
+
+    /// The names in a directory, sorted.
+    pub fn names(&self, directory: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.file(directory)) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The names in `.state-backups/` that begin with this.
+    pub fn shelf(&self, prefix: &str) -> Vec<String> {
+        self.names(".state-backups").into_iter().filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    /// Everything below the root with its content, to see that nothing was touched.
+    pub fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        fn collect(dir: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
+            let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+            entries.sort();
+            for path in entries {
+                let kind = path.symlink_metadata().unwrap().file_type();
+                if kind.is_dir() {
+                    into.push((path.clone(), Vec::new()));
+                    collect(&path, into);
+                } else if kind.is_file() && !path.ends_with("audit.log") {
+                    into.push((path.clone(), std::fs::read(&path).unwrap()));
+                } else if kind.is_symlink() {
+                    into.push((path.clone(), b"link".to_vec()));
+                }
+            }
+        }
+        let mut files = Vec::new();
+        collect(self.path(), &mut files);
+        files
+    }
+
+    /// Temporary files anywhere in the root.
+    pub fn debris(&self) -> Vec<PathBuf> {
+        let names = self.snapshot().into_iter().map(|(path, _)| path);
+        names.filter(|path| path.extension().is_some_and(|extension| extension == "tmp")).collect()
+    }
+}
+
+impl Ran {
+    pub fn of(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        Self {
+            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Expects an exit code; an error must come with its sentence, success without one.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(self.stderr.contains("error:"), code != 0, "stderr: {}", self.stderr);
+        self
+    }
+
+    /// Expects a word on standard error.
+    #[track_caller]
+    pub fn saying(self, words: &str) -> Self {
+        assert!(self.stderr.contains(words), "{words:?} is not in {:?}", self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
+    }
+}
+
+/// Sets a file's mtime ten seconds back.
+pub fn make_old(path: &Path) {
+    let file = std::fs::File::options().append(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(10)).unwrap();
+}
+
+/// Whether a program is installed; if not, says so in one line.
+pub fn installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "{program} is missing, and in CI nothing is skipped");
+        eprintln!("{program} is not installed: the test that needs it is not run");
+    }
+    found
+}
