@@ -329,9 +329,13 @@ impl Store {
                 self.side_directory(&root, name)?;
             }
         }
-        let locks = self.side_directory(&root, LOCKS)?;
-        let lock = StateLock::acquire(&self.disk, &root, &locks, deadline)?;
-        Ok(Held { root, lock })
+        loop {
+            let locks = self.side_directory(&root, LOCKS)?;
+            if let Some(lock) = StateLock::acquire(&self.disk, &root, &locks, deadline)? {
+                return Ok(Held { root, lock });
+            }
+            change::give_up_after(deadline)?;
+        }
     }
 
     /// Opens a side directory of ours, making it where it is missing.

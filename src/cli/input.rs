@@ -97,7 +97,7 @@ impl Query {
     /// All results, in order.
     pub(super) fn run(&self, value: &Value) -> Result<Vec<Value>> {
         match self {
-            Self::Path(path) => Ok(path.get(value).map_err(path_error)?.cloned().into_iter().collect()),
+            Self::Path(path) => Ok(vec![path.get(value).map_err(path_error)?.cloned().unwrap_or(Value::Null)]),
             Self::Program(filter) => {
                 let mut results = Vec::new();
                 let each = |result| {

@@ -315,7 +315,8 @@ pub fn conflict(message: &str, revision: u64) -> Error {
         .detail("revision", revision)
 }
 
-fn give_up_after(deadline: Instant) -> Result<()> {
+/// Ends a loop of starting over, which only somebody else can keep going.
+pub(super) fn give_up_after(deadline: Instant) -> Result<()> {
     if Instant::now() < deadline {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use super::backups::Displaced;
-use super::change::{Mode, Order, Outcome, Purpose};
+use super::change::{Mode, Order, Outcome, Purpose, give_up_after};
 use super::commit::{Plan, Published, Sync};
 use super::judge::{Health, claimed_lineage};
 use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, pinned, temporary};
@@ -292,12 +292,7 @@ impl Store {
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: migrated.from });
             }
-            if std::time::Instant::now() > deadline {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    "something else keeps changing the state file; nothing was adopted",
-                ));
-            }
+            give_up_after(deadline)?;
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use super::backups::Displaced;
-use super::change::{Order, Purpose};
+use super::change::{Order, Purpose, give_up_after};
 use super::commit::{Plan, Published};
 use super::judge::{Health, Look, judge};
 use super::layout::{BackupName, EVIDENCE_PREFIX, MIRROR, matches, pinned};
@@ -282,12 +282,7 @@ impl Store {
             {
                 return Ok(recovered);
             }
-            if Instant::now() > deadline {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    "something else keeps changing the state file; nothing was restored",
-                ));
-            }
+            give_up_after(deadline)?;
         }
     }
 

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::json;
 
@@ -25,30 +26,22 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Takes the lock whose directory is `locks` (`.locks` in `root`), waiting until `deadline`.
-    pub fn acquire(disk: &Disk, root: &Dir, locks: &Dir, deadline: Instant) -> Result<Self> {
+    /// Takes the lock in `locks` (`.locks` in `root`), waiting until `deadline`. `None` if its file was removed while we
+    /// waited: another writer may hold the lock on a new one, so the caller opens the directory again.
+    pub fn acquire(disk: &Disk, root: &Dir, locks: &Dir, deadline: Instant) -> Result<Option<Self>> {
         let started = Instant::now();
         let path = locks.path_of(STATE_LOCK);
-        loop {
-            let (file, origin) = disk.open_or_make(locks, STATE_LOCK)?;
-            let stat = disk.fstat(&file, &path)?;
-            let patience = deadline.saturating_duration_since(Instant::now());
-            if disk.lock(&file, &path, patience)? == Locked::TimedOut {
-                return Err(timed_out(&stat, path, started.elapsed()));
-            }
-            let lock = Self { _file: file, stat, origin };
-            // While we waited the file may have been removed, and another writer may hold the lock on a new one.
-            if lock.is_ours(disk, root)? {
-                return Ok(lock);
-            }
-            if Instant::now() > deadline {
-                return Err(timed_out(&stat, path, started.elapsed()));
-            }
-            if disk.stat(root, LOCKS)?.is_none() {
-                let message = format!("{} was removed while it was waited for", locks.path().display());
-                return Err(Error::new(Kind::Conflict, message).try_command("state init", "make it again"));
-            }
+        let (file, origin) = match disk.open_or_make(locks, STATE_LOCK) {
+            Err(error) if error.is(Errno::NOENT) => return Ok(None),
+            result => result?,
+        };
+        let stat = disk.fstat(&file, &path)?;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        if disk.lock(&file, &path, patience)? == Locked::TimedOut {
+            return Err(timed_out(&stat, path, started.elapsed()));
         }
+        let lock = Self { _file: file, stat, origin };
+        Ok(if lock.is_ours(disk, root)? { Some(lock) } else { None })
     }
 
     /// Whether the lock's path still names the file that is locked.

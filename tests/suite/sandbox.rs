@@ -227,3 +227,18 @@ pub fn installed(program: &str) -> bool {
     }
     found
 }
+
+impl Ran {
+    /// The error that was told as JSON, which must be one line and of this kind.
+    #[track_caller]
+    pub fn expect_json_error(&self, kind: &str) -> Value {
+        let line = self
+            .stderr
+            .lines()
+            .find(|line| line.starts_with("{\"error\""))
+            .unwrap_or_else(|| panic!("{}", self.stderr));
+        let error: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(error["error"]["kind"], kind, "{line}");
+        error["error"].clone()
+    }
+}

@@ -1,0 +1,390 @@
+//! P1, P2, P4: whatever happens to the live file, the last acknowledged revision comes back or the command refuses, and
+//! the bad file is kept.
+
+use std::fs;
+
+use crate::sandbox::{Ran, Sandbox, make_old};
+
+/// What can be done to a live file, and what it is called.
+type Damage = (&'static str, fn(&[u8]) -> Vec<u8>);
+
+/// No document any more: healed by whoever meets it.
+const DAMAGES: [Damage; 8] = [
+    ("cut to nothing", |_| Vec::new()),
+    ("garbage", |_| b"garbage".to_vec()),
+    ("a missing closing brace", |bytes| bytes[..bytes.len() - 2].to_vec()),
+    ("4 KB of NULs", |_| vec![0; 4096]),
+    ("NULs in the middle", |bytes| [&bytes[..100], &[0; 50], &bytes[150..]].concat()),
+    ("invalid UTF-8", |bytes| {
+        replace(bytes, "pre-init", "pre\u{0}\u{0}nit").iter().map(|b| if *b == 0 { 0xff } else { *b }).collect()
+    }),
+    ("a key that stands twice", |bytes| replace(bytes, "\"signals\"", "\"phase\": \"x\",\n  \"signals\"")),
+    ("nesting over 128", |bytes| {
+        replace(bytes, "\"signals\": {}", &format!("\"signals\": {}1{}", "[".repeat(200), "]".repeat(200)))
+    }),
+];
+
+/// A document still, but not the one that was acknowledged: refused until somebody decides.
+const FOREIGN_EDITS: [Damage; 7] = [
+    ("a bit in a value", |bytes| flip(bytes, "pre-init")),
+    ("a bit in a key", |bytes| flip(bytes, "phase")),
+    ("a bit in the digest", |bytes| {
+        let at = find(bytes, "\"digest\": \"") + 11;
+        let mut bytes = bytes.to_vec();
+        bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+        bytes
+    }),
+    ("a bit in the digest's key", |bytes| flip(bytes, "digest")),
+    ("a bit in schemaVersion", |bytes| replace(bytes, "\"1.0\"", "\"3.0\"")),
+    ("a bit in the key of metadata", |bytes| flip(bytes, "metadata")),
+    ("a hand edit", |bytes| replace(bytes, "\"pre-init\"", "\"by-hand\"")),
+];
+
+fn find(bytes: &[u8], what: &str) -> usize {
+    bytes.windows(what.len()).position(|window| window == what.as_bytes()).unwrap()
+}
+
+fn replace(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
+    let at = find(bytes, old);
+    [&bytes[..at], new.as_bytes(), &bytes[at + old.len()..]].concat()
+}
+
+fn flip(bytes: &[u8], word: &str) -> Vec<u8> {
+    let at = find(bytes, word);
+    let mut bytes = bytes.to_vec();
+    bytes[at] ^= 1;
+    bytes
+}
+
+/// `validate` and `status` tell, and touch nothing.
+#[track_caller]
+fn is_reported(sandbox: &Sandbox) {
+    let before = sandbox.snapshot();
+    let told = sandbox.run("state validate").expect(3);
+    assert!(told.stdout.starts_with("State validation: FAILED\n"), "{}", told.stdout);
+    assert!(sandbox.run("state status").expect(3).stdout.starts_with("State"));
+    sandbox.run("state backups").expect(0);
+    sandbox.run("state diff 1 2").expect(0);
+    assert_eq!(sandbox.snapshot(), before, "reporting changed something");
+}
+
+#[test]
+fn damage_heals_to_the_last_acknowledged_revision_and_the_bad_file_is_kept() {
+    for (what, damage) in DAMAGES {
+        for first in ["state read", "state get .n", "state update .n+=0", "state init", "state recover"] {
+            let sandbox = Sandbox::with_history();
+            let bad = damage(&fs::read(sandbox.state()).unwrap());
+            sandbox.overwrite(&bad);
+            is_reported(&sandbox);
+            sandbox.run(first).expect(0);
+            assert_eq!(sandbox.document()["n"], 3, "{what}, {first}");
+            assert_eq!(sandbox.revision(), 5, "{what}, {first}: a new revision");
+            let evidence = sandbox.shelf("corrupt-");
+            assert_eq!(evidence.len(), 1, "{what}, {first}");
+            assert_eq!(fs::read(sandbox.file(".state-backups").join(&evidence[0])).unwrap(), bad, "{what}");
+            sandbox.run("state validate").expect(0);
+            sandbox.ok("state set after=yes");
+            assert_eq!(sandbox.debris(), Vec::<std::path::PathBuf>::new());
+        }
+    }
+}
+
+#[test]
+fn a_reader_says_that_it_healed_and_what_was_wrong() {
+    let sandbox = Sandbox::with_history();
+    sandbox.overwrite("");
+    let ran =
+        sandbox.run("state read").expect(0).saying("warning:").saying("it is empty").saying("revision 4 was restored");
+    assert_eq!(ran.json()["n"], 3);
+    assert_eq!(sandbox.run("state read").expect(0).stderr, "");
+}
+
+#[test]
+fn identical_damage_is_kept_once() {
+    let sandbox = Sandbox::with_history();
+    for _ in 0..3 {
+        sandbox.overwrite("garbage");
+        sandbox.ok("state read");
+    }
+    sandbox.overwrite("other garbage");
+    sandbox.ok("state read");
+    assert_eq!(sandbox.shelf("corrupt-").len(), 2);
+}
+
+#[test]
+fn without_the_mirror_the_newest_backup_comes_back_and_the_loss_is_told() {
+    for (what, damage) in DAMAGES {
+        let sandbox = Sandbox::with_history();
+        sandbox.overwrite(damage(&fs::read(sandbox.state()).unwrap()));
+        fs::remove_file(sandbox.mirror()).unwrap();
+        let ran = sandbox.run("state read").expect(0).saying("REVISION 4 OF").saying("IS LOST");
+        assert_eq!(ran.json()["n"], 2, "{what}");
+    }
+}
+
+#[test]
+fn healing_takes_the_highest_valid_revision_and_not_the_newest_file() {
+    let sandbox = Sandbox::with_history();
+    for name in [".workflow-state.json", ".state-backups/mirror.json"] {
+        fs::write(sandbox.file(name), "x").unwrap();
+        make_old(&sandbox.file(name));
+    }
+    let newest = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r3-")).unwrap();
+    let bytes = fs::read(sandbox.file(".state-backups").join(&newest)).unwrap();
+    fs::write(sandbox.file(".state-backups").join(&newest), flip(&bytes, "pre-init")).unwrap();
+    // A name alone proves nothing.
+    fs::copy(
+        sandbox.file(".state-backups").join(&newest),
+        sandbox.file(".state-backups/state-20300101-000000-r99-forged.json"),
+    )
+    .unwrap();
+    assert_eq!(sandbox.run("state read").expect(0).json()["n"], 1);
+    assert_eq!(sandbox.revision(), 3);
+}
+
+#[test]
+fn when_no_copy_is_valid_it_is_reported_and_nothing_changes() {
+    let sandbox = Sandbox::initialized();
+    sandbox.overwrite("garbage");
+    fs::write(sandbox.mirror(), "garbage, too").unwrap();
+    let before = sandbox.snapshot();
+    for words in ["state read", "state update .n=1", "state recover", "state init"] {
+        sandbox.run(words).expect(3).saying("no valid copy").saying("state init --fresh");
+    }
+    assert_eq!(sandbox.snapshot(), before);
+}
+
+#[test]
+fn damage_without_history_is_reported_and_nothing_changes() {
+    let sandbox = Sandbox::holding("garbage");
+    for words in ["state read", "state update .n=1", "state init", "state validate"] {
+        sandbox.run(words).expect(3);
+    }
+    assert_eq!(fs::read_to_string(sandbox.state()).unwrap(), "garbage");
+    sandbox.ok("state init --fresh");
+    let archive = &sandbox.shelf("archive-")[0];
+    let kept = sandbox.names(&format!(".state-backups/{archive}"));
+    assert_eq!(kept.len(), 1, "the damaged file is archived: {kept:?}");
+}
+
+#[test]
+fn with_automatic_recovery_off_damage_is_only_reported() {
+    let sandbox = Sandbox::with_history();
+    sandbox.overwrite("garbage");
+    let before = sandbox.snapshot();
+    for words in ["state read", "state set a=b", "state init", "state backup"] {
+        let mut command = sandbox.command();
+        command.env("PIPELINE_AUTO_RECOVER", "0").args(words.split(' '));
+        Ran::of(command.output().unwrap()).expect(3).saying("state recover");
+    }
+    assert_eq!(sandbox.snapshot(), before);
+    assert!(sandbox.ok("state recover").starts_with("State recovered from: mirror.json (revision 5)"));
+}
+
+#[test]
+fn a_foreign_edit_is_refused_until_it_is_adopted_or_discarded() {
+    for (what, damage) in FOREIGN_EDITS {
+        let sandbox = Sandbox::with_history();
+        let edited = damage(&fs::read(sandbox.state()).unwrap());
+        sandbox.overwrite(&edited);
+        is_reported(&sandbox);
+        for words in ["state read", "state get .n", "state set a=b", "state init", "state backup", "state migrate"] {
+            sandbox.run(words).expect(3).saying("state recover").saying("state adopt");
+        }
+        assert_eq!(fs::read(sandbox.state()).unwrap(), edited, "{what}");
+        assert!(sandbox.ok("state recover").contains("revision 5"), "{what}");
+        assert_eq!(
+            (sandbox.document()["n"].clone(), sandbox.document()["phase"].clone()),
+            (3.into(), "pre-init".into())
+        );
+        assert_eq!(sandbox.shelf("corrupt-").len(), 1, "{what}: the edit is kept");
+    }
+}
+
+#[test]
+fn a_foreign_edit_is_shown_against_the_last_acknowledged_revision() {
+    let sandbox = Sandbox::with_history();
+    let edited = fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\"");
+    sandbox.overwrite(edited);
+    sandbox.run("state read").expect(3).saying(".phase: \"pre-init\" -> \"by-hand\"").saying("revision 4");
+    let ran = sandbox.run("state read --json").expect_json_error("foreign_edit");
+    assert_eq!(ran["details"]["changes"][0]["path"], ".phase");
+    assert!(sandbox.ok("state adopt --dry-run").contains("by-hand"));
+    assert_eq!(sandbox.ok("state adopt --reason on-purpose"), "State adopted: revision 5");
+    assert_eq!(sandbox.ok("state get .phase"), "by-hand");
+    let pinned = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r4-pre-adopt")).unwrap();
+    sandbox.ok(&format!("state recover {pinned}"));
+    assert_eq!(sandbox.ok("state get .phase"), "pre-init");
+}
+
+#[test]
+fn foreign_edits_can_be_accepted_as_a_matter_of_policy() {
+    let sandbox = Sandbox::with_history();
+    let accept = |words: &str| {
+        let mut command = sandbox.command();
+        Ran::of(command.env("STATE_FOREIGN_EDITS", "accept").args(words.split(' ')).output().unwrap())
+    };
+    sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\""));
+    assert_eq!(accept("state get .phase").expect(0).saying("warning:").stdout, "by-hand\n");
+    accept("state set more=yes").expect(0);
+    assert_eq!((sandbox.ok("state get .phase"), sandbox.revision()), ("by-hand".into(), 5));
+    assert!(sandbox.shelf("state-").iter().any(|name| name.contains("-r4-pre-adopt")));
+    sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("\"by-hand\"", "7"));
+    accept("state get .phase").expect(4).saying(".phase: must be a string");
+}
+
+#[test]
+fn an_old_copy_put_back_is_a_foreign_edit() {
+    for mirror in ["there", "gone"] {
+        let sandbox = Sandbox::with_history();
+        let old = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r2-")).unwrap();
+        let bytes = fs::read(sandbox.file(".state-backups").join(old)).unwrap();
+        sandbox.overwrite(bytes);
+        if mirror == "gone" {
+            fs::remove_file(sandbox.mirror()).unwrap();
+        }
+        is_reported(&sandbox);
+        sandbox.run("state set a=b").expect(3).saying("it is revision 2, and revision");
+        sandbox.ok("state recover");
+        assert_eq!(sandbox.document()["n"], if mirror == "there" { 3 } else { 2 }, "mirror {mirror}");
+    }
+}
+
+#[test]
+fn a_document_of_another_lineage_is_a_foreign_edit() {
+    let (sandbox, other) = (Sandbox::with_history(), Sandbox::initialized());
+    sandbox.overwrite(fs::read(other.state()).unwrap());
+    sandbox.run("state set a=b").expect(3).saying("lineage");
+    sandbox.ok("state adopt");
+    assert_eq!(sandbox.revision(), 5);
+}
+
+#[test]
+fn a_deleted_state_is_refused_and_one_recover_brings_it_back() {
+    for mirror in ["there", "gone"] {
+        let sandbox = Sandbox::with_history();
+        fs::remove_file(sandbox.state()).unwrap();
+        if mirror == "gone" {
+            fs::remove_file(sandbox.mirror()).unwrap();
+        }
+        let before = sandbox.snapshot();
+        for words in ["state read", "state get .n", "state set a=b", "state init", "state validate", "state status"] {
+            sandbox.run(words).expect(3).saying("state recover").saying("state init --fresh");
+        }
+        assert_eq!(sandbox.snapshot(), before);
+        sandbox.ok("state recover");
+        assert_eq!(sandbox.document()["n"], if mirror == "there" { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn deleting_everything_really_begins_anew() {
+    let sandbox = Sandbox::with_history();
+    fs::remove_file(sandbox.state()).unwrap();
+    fs::remove_dir_all(sandbox.file(".state-backups")).unwrap();
+    sandbox.run("state read").expect(1).saying("state init");
+    assert!(sandbox.ok("state init").ends_with("(revision 1)"));
+}
+
+#[test]
+fn init_fresh_archives_the_history_and_damage_then_heals_to_the_new_lineage() {
+    let sandbox = Sandbox::with_history();
+    let old = sandbox.document()["metadata"]["lineage"].clone();
+    assert!(sandbox.ok("state init --fresh").ends_with("(revision 5)"));
+    assert_ne!(sandbox.document()["metadata"]["lineage"], old);
+    let archive = sandbox.shelf("archive-").remove(0);
+    assert_eq!(sandbox.names(&format!(".state-backups/{archive}")).len(), 5, "live, mirror, three backups");
+    sandbox.overwrite("garbage");
+    assert_eq!(sandbox.run("state read").expect(0).json()["phase"], "pre-init");
+    assert_eq!(sandbox.ok("state get .n --default none"), "none");
+    sandbox.ok("state init --fresh");
+    assert_eq!(sandbox.shelf("archive-").len(), 2);
+    assert_eq!(sandbox.revision(), 7);
+}
+
+#[test]
+fn recover_rolls_back_and_keeps_what_it_replaced() {
+    let sandbox = Sandbox::with_history();
+    sandbox.ok("state backup before-upgrade");
+    sandbox.ok("state set n:=99");
+    assert!(sandbox.ok("state recover before-upgrade --dry-run").contains(".n: 99 -> 3"));
+    assert!(sandbox.ok("state recover before-upgrade").ends_with("(revision 6)"));
+    assert_eq!(sandbox.document()["n"], 3);
+    sandbox.ok("state recover --to-revision 5");
+    assert_eq!((sandbox.document()["n"].clone(), sandbox.revision()), (99.into(), 7));
+    let before = sandbox.snapshot();
+    for (words, code) in
+        [("state recover nothing-like-this", 1), ("state recover ../x", 1), ("state recover --to-revision 77", 1)]
+    {
+        sandbox.run(words).expect(code).saying("there is no backup");
+    }
+    assert_eq!(sandbox.snapshot(), before);
+    assert!(sandbox.ok("state recover").starts_with("Current state is valid; nothing to recover"));
+    assert_eq!(sandbox.revision(), 7);
+}
+
+#[test]
+fn evidence_is_never_restored_by_a_pattern() {
+    let sandbox = Sandbox::with_history();
+    sandbox.overwrite("garbage");
+    sandbox.ok("state read");
+    sandbox.run("state recover corrupt-").expect(1);
+    sandbox.run("state recover *corrupt*").expect(1);
+}
+
+#[test]
+fn a_copy_by_a_newer_program_is_not_passed_over() {
+    let sandbox = Sandbox::with_history();
+    let newer = crate::documents::reseal(&fs::read_to_string(sandbox.state()).unwrap().replace("\"1.0\"", "\"2.0\""));
+    fs::write(sandbox.mirror(), &newer).unwrap();
+    sandbox.overwrite("garbage");
+    let before = sandbox.snapshot();
+    sandbox.run("state read").expect(4);
+    sandbox.run("state recover").expect(4);
+    assert_eq!(sandbox.snapshot(), before);
+    sandbox.overwrite(&newer);
+    for words in ["state read", "state set a=b", "state init", "state recover", "state validate"] {
+        sandbox.run(words).expect(4).saying("2.0");
+    }
+}
+
+#[test]
+fn on_a_read_only_root_a_damaged_state_is_served_from_the_best_copy() {
+    for (what, damage) in DAMAGES {
+        let sandbox = Sandbox::with_history();
+        sandbox.overwrite(damage(&fs::read(sandbox.state()).unwrap()));
+        let before = sandbox.snapshot();
+        let Some(ran) = read_only(&sandbox, "state read") else { return };
+        assert_eq!(ran.expect(0).saying("warning:").saying("mirror.json is served").json()["n"], 3, "{what}");
+        for (words, code) in
+            [("state validate", 3), ("state status", 3), ("state update .n=1", 6), ("state recover", 6)]
+        {
+            read_only(&sandbox, words).unwrap().expect(code);
+        }
+        fs::remove_file(sandbox.mirror()).unwrap();
+        assert_eq!(read_only(&sandbox, "state read").unwrap().expect(0).json()["n"], 2);
+        fs::copy(&before.iter().find(|(path, _)| path.ends_with("owner")).unwrap().0, sandbox.file("unused")).unwrap();
+        assert!(sandbox.shelf("corrupt-").is_empty(), "{what}: nothing was changed");
+    }
+}
+
+#[test]
+fn a_read_only_root_can_be_read() {
+    let sandbox = Sandbox::with_history();
+    let Some(ran) = read_only(&sandbox, "state get .n") else { return };
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str(), ran.code), ("3\n", "", 0));
+    read_only(&sandbox, "state set a=b").unwrap().expect(6).saying("read-only file system");
+}
+
+/// Runs the program where the root is mounted read-only; nothing where this user may not do that.
+fn read_only(sandbox: &Sandbox, words: &str) -> Option<Ran> {
+    let script =
+        format!("mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && exec \"$PIPELINE_BINARY\" {words}");
+    let probe = sandbox.program("unshare").args(["-Urm", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "unshare -Urm does not work, and in CI nothing is skipped");
+        eprintln!("unshare -Urm is not permitted here: read-only roots are not tested");
+        return None;
+    }
+    Some(Ran::of(sandbox.program("unshare").args(["-Urm", "bash", "-c", &script]).output().unwrap()))
+}

@@ -1,0 +1,236 @@
+//! The races of §4 and §5, each brought about on purpose.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pipeline_state::audit::Audit;
+use pipeline_state::fs::Disk;
+use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::store::change::{Order, Outcome};
+use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
+use serde_json::Value;
+
+use crate::sandbox::{Ran, Sandbox};
+
+/// A store in this root, on a disk that announces its calls.
+fn store_on(sandbox: &Sandbox, disk: Disk) -> Store {
+    let settings = Settings {
+        directory: sandbox.path().to_owned(),
+        file_name: ".workflow-state.json".into(),
+        lock_timeout: Duration::from_secs(30),
+        max_backups: 5,
+        backup_days: 7,
+        auto_recover: AutoRecover::Yes,
+        foreign_edits: ForeignEdits::Refuse,
+    };
+    let audit = Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path());
+    Store::new(disk, settings, audit)
+}
+
+/// A disk that does `interfere` once, just before the first call of this name.
+fn interrupted(name: &'static str, interfere: impl Fn() + 'static) -> Disk {
+    let done = Cell::new(false);
+    Disk::new(Rc::new(Observed::new(move |call: &Call| {
+        if call.name == name && !done.replace(true) {
+            interfere();
+        }
+        Fate::Proceeds
+    })))
+}
+
+fn increment(store: &Store) -> pipeline_state::error::Result<Outcome> {
+    store.change(&Order::of("update"), &mut |base| {
+        let mut value = base.value.clone();
+        let n = value["n"].as_u64().unwrap_or(0);
+        value["n"] = (n + 1).into();
+        Ok(value.into())
+    })
+}
+
+#[test]
+fn a_writer_whose_lock_was_removed_starts_over_and_loses_nobodys_update() {
+    for when in ["create", "link", "fstat"] {
+        let sandbox = Rc::new(Sandbox::with_history());
+        let other = sandbox.clone();
+        let disk = interrupted(when, move || {
+            fs::remove_dir_all(other.file(".locks")).unwrap();
+            other.ok("state update .n+=10");
+        });
+        assert!(matches!(increment(&store_on(&sandbox, disk)), Ok(Outcome::Committed { .. })), "{when}");
+        assert_eq!(sandbox.document()["n"], 14, "{when}");
+        assert_eq!(sandbox.revision(), 6, "{when}");
+        assert!(sandbox.debris().is_empty(), "{when}");
+    }
+}
+
+#[test]
+fn a_file_edited_in_place_under_a_writer_is_not_overwritten() {
+    let sandbox = Rc::new(Sandbox::with_history());
+    let path = sandbox.state();
+    let disk = interrupted("link", move || {
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("pre-init", "by-hand")).unwrap();
+    });
+    let error = increment(&store_on(&sandbox, disk)).unwrap_err();
+    assert_eq!(error.code() as u8, 3);
+    assert_eq!(sandbox.document()["phase"], "by-hand");
+    assert!(sandbox.debris().is_empty());
+}
+
+#[test]
+fn a_second_writer_waits_for_the_first_and_both_count() {
+    let sandbox = Rc::new(Sandbox::with_history());
+    let (other, child) = (sandbox.clone(), Rc::new(Cell::new(None)));
+    let started = child.clone();
+    let disk = interrupted("rename", move || {
+        let child = other.spawn("state update .n+=10");
+        wait_until_asleep(child.id());
+        started.set(Some(child));
+    });
+    increment(&store_on(&sandbox, disk)).unwrap();
+    Ran::of(child.take().unwrap().wait_with_output().unwrap()).expect(0);
+    assert_eq!(sandbox.document()["n"], 14);
+}
+
+/// Returns when a process sleeps in a system call: it has done all it can without others.
+fn wait_until_asleep(pid: u32) {
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let state = stat.rsplit(") ").next().unwrap().chars().next().unwrap();
+        let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        // poll, ppoll, flock, futex, and their names elsewhere are not needed: the test runs where CI does.
+        let waits = ["7 ", "271 ", "73 ", "202 "].iter().any(|number| call.starts_with(number));
+        if state == 'Z' || (state == 'S' && waits) {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_editor_that_truncates_and_then_writes_is_waited_for_by_every_reader() {
+    let sandbox = Sandbox::with_history();
+    let content = fs::read(sandbox.state()).unwrap();
+    // On a machine too slow to start eight readers within the second, an attempt shows nothing.
+    for attempt in 0.. {
+        let truncated = Instant::now();
+        fs::write(sandbox.state(), "").unwrap();
+        let readers: Vec<_> = (0..8).map(|_| sandbox.spawn("state read")).collect();
+        readers.iter().for_each(|reader| wait_until_asleep(reader.id()));
+        let in_time = truncated.elapsed() < Duration::from_millis(900);
+        fs::write(sandbox.state(), &content).unwrap();
+        let answers = readers.into_iter().map(|reader| Ran::of(reader.wait_with_output().unwrap()));
+        let answers: Vec<Value> = answers.map(|ran| ran.expect(0).json()).collect();
+        assert!(answers.iter().all(|answer| answer["n"] == 3));
+        if in_time {
+            assert_eq!(fs::read(sandbox.state()).unwrap(), content, "nobody healed");
+            assert!(sandbox.shelf("corrupt-").is_empty());
+            return;
+        }
+        assert!(attempt < 20, "this machine never starts eight processes within a second");
+        sandbox.run("state recover");
+        fs::write(sandbox.state(), &content).unwrap();
+        fs::write(sandbox.mirror(), &content).unwrap();
+    }
+}
+
+#[test]
+fn eight_readers_that_meet_damage_heal_it_once() {
+    let sandbox = Sandbox::with_history();
+    sandbox.overwrite("garbage");
+    let readers: Vec<_> = (0..8).map(|_| sandbox.spawn("state read")).collect();
+    for reader in readers {
+        assert_eq!(Ran::of(reader.wait_with_output().unwrap()).expect(0).json()["n"], 3);
+    }
+    assert_eq!(sandbox.revision(), 5);
+    assert_eq!(sandbox.shelf("corrupt-").len(), 1);
+}
+
+#[test]
+fn a_revision_that_was_lost_and_made_again_is_told_apart_by_its_digest() {
+    let sandbox = Sandbox::with_history();
+    let copy = sandbox.ok("state read");
+    sandbox.overwrite("");
+    fs::write(sandbox.mirror(), "").unwrap();
+    sandbox.ok("state read");
+    assert_eq!((sandbox.revision(), sandbox.document()["n"].clone()), (4, 2.into()), "revision 4 was made again");
+    sandbox.feed("state write -", copy.as_bytes()).expect(1).saying("with digest");
+    assert_eq!(sandbox.document()["n"], 2);
+}
+
+#[test]
+fn a_second_state_file_in_one_directory_is_refused() {
+    let sandbox = Sandbox::with_history();
+    let second = |words: &str| {
+        let mut command = sandbox.command();
+        Ran::of(command.env("STATE_FILE", "second.json").args(words.split(' ')).output().unwrap())
+    };
+    let before = sandbox.snapshot();
+    for words in ["state init", "state init --fresh", "state read", "state set a=b", "state recover", "state status"] {
+        second(words).expect(4).saying(".workflow-state.json").saying("directory of its own");
+    }
+    fs::copy(sandbox.state(), sandbox.file("second.json")).unwrap();
+    for words in ["state read", "state set a=b", "state validate"] {
+        second(words).expect(4);
+    }
+    fs::remove_file(sandbox.file("second.json")).unwrap();
+    assert_eq!(sandbox.snapshot(), before);
+}
+
+#[test]
+fn a_dead_writers_files_are_cleared_by_the_next_one() {
+    let sandbox = Sandbox::with_history();
+    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(sandbox.file(".locks/state.lock")).unwrap());
+    for name in [
+        format!(".pipeline-state-{inode}-state.tmp"),
+        format!(".state-backups/.pipeline-state-{inode}-mirror.tmp"),
+        ".state-backups/.pipeline-state-1-backup.tmp".to_owned(),
+    ] {
+        fs::write(sandbox.file(name), "half").unwrap();
+    }
+    let dead_link = sandbox.file(".state-backups/state-20260101-000000-r4-dead.json");
+    fs::hard_link(sandbox.state(), &dead_link).unwrap();
+    sandbox.ok("state set n:=9");
+    assert!(sandbox.debris().is_empty());
+    assert!(!dead_link.exists());
+    // What another lock's writers left goes when the lock is made anew, and with `init`.
+    fs::write(sandbox.file(".pipeline-state-1-state.tmp"), "half").unwrap();
+    fs::remove_dir_all(sandbox.file(".locks")).unwrap();
+    sandbox.ok("state set n:=10");
+    assert!(sandbox.debris().is_empty());
+    fs::write(sandbox.file(".pipeline-state-1-state.tmp"), "half").unwrap();
+    sandbox.ok("state init");
+    assert!(sandbox.debris().is_empty());
+}
+
+#[test]
+fn a_mirror_that_lags_behind_is_made_anew_before_the_next_commit() {
+    for (what, mirror) in [("absent", None), ("older", Some("older")), ("garbage", Some("garbage"))] {
+        let sandbox = Sandbox::with_history();
+        match mirror {
+            None => fs::remove_file(sandbox.mirror()).unwrap(),
+            Some("older") => {
+                let old = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r3-")).unwrap();
+                fs::copy(sandbox.file(".state-backups").join(old), sandbox.mirror()).map(|_| ()).unwrap();
+            }
+            Some(text) => fs::write(sandbox.mirror(), text).unwrap(),
+        }
+        sandbox.ok("state init");
+        assert!(same(&sandbox.mirror(), &sandbox.state()), "{what}");
+        sandbox.run("state validate").expect(0);
+    }
+    let sandbox = Sandbox::with_history();
+    fs::remove_file(sandbox.mirror()).unwrap();
+    fs::hard_link(sandbox.state(), sandbox.mirror()).unwrap();
+    sandbox.ok("state init");
+    fs::write(sandbox.state(), "destroyed in place").unwrap();
+    crate::sandbox::make_old(&sandbox.state());
+    assert_eq!(sandbox.run("state read").expect(0).json()["n"], 3, "the mirror was an inode of its own");
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    fs::read(a).unwrap() == fs::read(b).unwrap()
+}
