@@ -35,6 +35,7 @@ use self::shelf::Shelf;
 pub use self::signal::SignalFile;
 use crate::audit::{Audit, Entry, Level};
 use crate::document::seal::to_bytes;
+use crate::document::{Reading, rules};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind};
 
@@ -166,6 +167,11 @@ impl Store {
         self.warnings.borrow_mut().push(warning.into());
     }
 
+    /// The live file, read without opening its directory first.
+    fn live(&self) -> Result<Option<Found>> {
+        Found::read(&self.disk, &Dir::working(), self.path().as_os_str())
+    }
+
     fn shown(&self) -> String {
         self.path().display().to_string()
     }
@@ -173,11 +179,12 @@ impl Store {
     /// The document. Damage is healed on the way; where that is impossible, the copy that healing would restore is
     /// served with a warning and nothing is changed.
     pub fn read(&self) -> Result<Served> {
-        let live = Found::read(&self.disk, &self.path())?;
+        let live = self.live()?;
         self.warn_of_loose_mode(&live);
-        if let Some((value, bytes)) = self.plainly_healthy(&live)? {
-            return Ok(Served { value, bytes });
-        }
+        let live = match self.plainly_healthy(live)? {
+            Ok(served) => return Ok(served),
+            Err(live) => live,
+        };
         let shelf = self.shelf_to_read()?;
         let health = judge(&live, &shelf, Look::Quick)?;
         match health {
@@ -188,20 +195,20 @@ impl Store {
         }
     }
 
-    /// The usual case, for which nothing but the live file is looked at.
-    fn plainly_healthy(&self, live: &Option<Found>) -> Result<Option<(Value, Vec<u8>)>> {
-        let Some(found) = live.as_ref() else {
-            return Ok(None);
-        };
-        let crate::document::Reading::Sealed(document) = &found.reading else {
-            return Ok(None);
-        };
+    /// The usual case, for which nothing but the live file is looked at; otherwise the file comes back.
+    fn plainly_healthy(&self, live: Option<Found>) -> Result<std::result::Result<Served, Option<Found>>> {
         // Any other name than the usual one may be the second in its directory.
         if self.settings.file_name != OsStr::new(layout::STATE_FILE) {
             self.shelf_to_read()?;
         }
-        let healthy = crate::document::rules::check(&document.value).is_empty();
-        Ok(healthy.then(|| (document.value.clone(), found.bytes.clone())))
+        Ok(match live {
+            Some(Found { reading: Reading::Sealed(document), bytes, .. })
+                if rules::check(&document.value).is_empty() =>
+            {
+                Ok(Served { value: document.value, bytes })
+            }
+            live => Err(live),
+        })
     }
 
     fn serve(&self, health: Health, live: Option<Found>, shelf: &Shelf) -> Result<Served> {
@@ -259,16 +266,18 @@ impl Store {
         })
     }
 
-    /// Side directories belong to one state file; which, their owner record says.
+    /// Side directories belong to one state file. A name other than the usual one is recorded there.
     fn check_owner(&self, shelf: &Shelf) -> Result<()> {
-        let Some(dir) = shelf.dir().filter(|_| shelf.has_owner) else {
-            return Ok(());
+        let record = match shelf.dir().filter(|_| shelf.has_owner) {
+            Some(dir) => self.disk.read(dir, layout::OWNER, 4096)?,
+            None => None,
         };
-        let Some(content) = self.disk.read(dir, layout::OWNER, 4096)? else {
-            return Ok(());
+        let owner = match &record {
+            Some(record) => record.bytes.strip_suffix(b"\n").unwrap_or(&record.bytes),
+            None if shelf.has_sealed_history() => layout::STATE_FILE.as_bytes(),
+            None => return Ok(()),
         };
-        let owner = content.bytes.strip_suffix(b"\n").unwrap_or(&content.bytes);
-        if owner == self.settings.file_name.as_encoded_bytes() || owner.is_empty() {
+        if owner == self.settings.file_name.as_encoded_bytes() {
             return Ok(());
         }
         let owner = String::from_utf8_lossy(owner).into_owned();
@@ -295,11 +304,10 @@ impl Store {
     /// that is no plain file or belongs to somebody else.
     fn precheck(&self, purpose: Purpose) -> Result<Dir> {
         let root = self.open_root()?;
-        let live = self.disk.stat(&Dir::working(), self.path())?;
-        match live {
+        match self.disk.stat(&root, &self.settings.file_name)? {
             Some(stat) => {
                 if stat.kind != FileKind::Regular {
-                    Found::read(&self.disk, &self.path())?; // says what it is
+                    Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
                     return Err(unsafe_path(&self.path(), "is not a regular file"));
                 }
                 let user = rustix::process::geteuid().as_raw();
@@ -365,7 +373,7 @@ impl Store {
         let mut shelf = Shelf::list(&self.disk, dir)?;
         self.check_owner(&shelf)?;
         self.record_owner(held, &shelf)?;
-        let live = Found::read(&self.disk, &self.path())?;
+        let live = Found::read(&self.disk, &held.root, &self.settings.file_name)?;
         let cleared = self.clear_leftovers(held, &shelf, &live)?;
         if cleared {
             shelf = Shelf::list(&self.disk, self.side_directory(&held.root, BACKUPS)?)?;

@@ -169,7 +169,7 @@ impl Store {
                 Some(name) => return Ok(Some(Staged::of(self, shelf, name))),
                 None => return Ok(None),
             },
-            Displaced::Backup(name) => self.link_live(shelf, name.clone()),
+            Displaced::Backup(name) => self.link_live(held, shelf, name.clone()),
         };
         let made = match (made, ground.live.as_ref()) {
             // Some file systems have no hard links.
@@ -191,9 +191,9 @@ impl Store {
         }
     }
 
-    fn link_live(&self, shelf: &Dir, name: BackupName) -> FsResult<BackupName> {
-        let live = self.path();
-        self.first_free(name, |name| self.disk.link((&Dir::working(), live.as_os_str()), (shelf, OsStr::new(name))))
+    fn link_live(&self, held: &Held, shelf: &Dir, name: BackupName) -> FsResult<BackupName> {
+        let live = (&held.root, self.settings.file_name.as_os_str());
+        self.first_free(name, |name| self.disk.link(live, (shelf, OsStr::new(name))))
     }
 
     /// A durable copy under a backup's name, complete or absent.
@@ -228,23 +228,21 @@ impl Store {
         };
         let digest = Digest::of(&found.bytes);
         let short = digest.as_str().get(..16).unwrap_or_default();
-        let same = |name: &&String| {
+        let whole = found.stat.size == found.bytes.len() as u64;
+        let same = |name: &String| {
             name.contains(short) && ground.shelf.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
         };
-        if !found.bytes.is_empty() && ground.shelf.evidence.iter().any(|name| same(&name)) {
-            return Ok(None);
-        }
-        if found.bytes.is_empty() && found.stat.size == 0 && ground.shelf.evidence.iter().any(|name| same(&name)) {
+        if whole && ground.shelf.evidence.iter().any(same) {
             return Ok(None);
         }
         let name = format!("{EVIDENCE_PREFIX}{}-{short}.json", compact(self.disk.now()));
-        let live = self.path();
+        let live = (&held.root, self.settings.file_name.as_os_str());
         // A link costs no space and takes a file of any size.
-        let linked = self.disk.link((&Dir::working(), live.as_os_str()), (shelf, OsStr::new(&name)));
+        let linked = self.disk.link(live, (shelf, OsStr::new(&name)));
         match linked {
             Ok(()) => Ok(Some(name)),
             Err(error) if error.is(Errno::EXIST) => Ok(None),
-            Err(_) if found.stat.size == found.bytes.len() as u64 => {
+            Err(_) if whole => {
                 let temporary = temporary(held.lock.inode(), "backup");
                 let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
                 self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(&name)))?;

@@ -8,7 +8,6 @@ use super::backups::Displaced;
 use super::commit::{Plan, Published};
 use super::judge::Health;
 use super::layout::{automatic_reason, pinned};
-use super::live::Found;
 use super::next::new_lineage;
 use super::{AutoRecover, ForeignEdits, Ground, SignalFile, Store};
 use crate::audit::Level;
@@ -206,7 +205,7 @@ impl Store {
 
     /// What a change would do, without a lock and without touching anything.
     fn plan(&self, order: &Order, make: &mut Change<'_>) -> Result<Outcome> {
-        let live = Found::read(&self.disk, &self.path())?;
+        let live = self.live()?;
         let shelf = self.shelf_to_read()?;
         let health = super::judge::judge(&live, &shelf, super::Look::Thorough)?;
         let health = match health {

@@ -94,7 +94,7 @@ impl Store {
         let backup = self.set_aside(held, ground, &plan.displaced)?;
 
         // 5. Still alone, and the live file still the one that was read?
-        if !held.lock.is_ours(disk, &held.root)? || !self.live_is_unchanged(ground)? {
+        if !held.lock.is_ours(disk, &held.root)? || !self.live_is_unchanged(held, ground)? {
             return Ok(Published::Overtaken);
         }
 
@@ -103,7 +103,7 @@ impl Store {
             if error.is(Errno::NOENT) && !held.lock.is_ours(disk, &held.root)? {
                 return Ok(Published::Overtaken); // another writer took our file for a dead one's
             }
-            if !self.holds(bytes) {
+            if !self.holds(held, bytes) {
                 return Err(error.into());
             }
         }
@@ -150,8 +150,8 @@ impl Store {
         Ok(staged)
     }
 
-    fn live_is_unchanged(&self, ground: &Ground) -> Result<bool> {
-        let now = self.disk.stat(&Dir::working(), self.path())?;
+    fn live_is_unchanged(&self, held: &Held, ground: &Ground) -> Result<bool> {
+        let now = self.disk.stat(&held.root, &self.settings.file_name)?;
         Ok(match (now, ground.live.as_ref()) {
             (Some(now), Some(found)) => now.unchanged(&found.stat),
             (now, found) => now.is_none() && found.is_none(),
@@ -159,8 +159,8 @@ impl Store {
     }
 
     /// Whether the live file holds exactly these bytes: a rename that reported an error may have happened.
-    fn holds(&self, bytes: &[u8]) -> bool {
-        let live = self.disk.read(&Dir::working(), self.path(), READ_LIMIT);
+    fn holds(&self, held: &Held, bytes: &[u8]) -> bool {
+        let live = self.disk.read(&held.root, &self.settings.file_name, READ_LIMIT);
         live.is_ok_and(|content| content.is_some_and(|content| content.bytes == bytes))
     }
 
@@ -178,7 +178,7 @@ impl Store {
         }
         let name = temporary(held.lock.inode(), "mirror");
         let remake = || -> FsResult<()> {
-            if let Some(live) = self.disk.open(&Dir::working(), self.path(), Access::Read)? {
+            if let Some(live) = self.disk.open(&held.root, &self.settings.file_name, Access::Read)? {
                 self.disk.sync(&live, &self.path())?;
             }
             self.disk.sync_dir(&held.root)?;

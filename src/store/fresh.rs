@@ -6,7 +6,7 @@ use super::backups::Displaced;
 use super::change::{Mode, Order, Outcome, Purpose, give_up_after};
 use super::commit::{Plan, Published, Sync};
 use super::judge::{Health, claimed_lineage};
-use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, pinned, temporary};
+use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, STATE_FILE, pinned, temporary};
 use super::next::new_lineage;
 use super::shelf::{Shelf, lineage_of};
 use super::{AutoRecover, ForeignEdits, Ground, Held, Store};
@@ -117,9 +117,10 @@ impl Store {
         Ok(())
     }
 
-    /// Notes which state file the side directories belong to.
+    /// Notes which state file the side directories belong to, if it is not the usual one.
     pub(super) fn record_owner(&self, held: &Held, shelf: &Shelf) -> Result<()> {
-        let Some(dir) = shelf.dir().filter(|_| !shelf.has_owner) else {
+        let usual = self.settings.file_name == OsStr::new(STATE_FILE);
+        let Some(dir) = shelf.dir().filter(|_| !usual && !shelf.has_owner) else {
             return Ok(());
         };
         let name = temporary(held.lock.inode(), "owner");
@@ -193,8 +194,7 @@ impl Store {
             if whole {
                 self.stage(&archive, name.as_str(), &found.bytes, Sync::Now)?.keep();
             } else {
-                let live = self.path();
-                self.disk.link((&Dir::working(), live.as_os_str()), (&archive, OsStr::new(name.as_str())))?;
+                self.disk.link((&held.root, &self.settings.file_name), (&archive, OsStr::new(name.as_str())))?;
             }
         }
         let backups = ground.shelf.backups.iter().map(BackupName::as_str);

@@ -16,9 +16,9 @@ use super::live::Found;
 use super::next::new_lineage;
 use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
 use super::{Ground, Held, QUIET, READER_PATIENCE, Served, Store};
-use crate::document::Reading;
 use crate::document::diff::{Change, diff};
 use crate::document::seal::{Document, Lineage, Revision, to_bytes, without_seal};
+use crate::document::{Reading, rules};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Stat;
 use crate::fs::watch::Watch;
@@ -109,7 +109,7 @@ impl Store {
 
     /// The copy that healing restores, or why there is none.
     pub(super) fn best_copy(&self, shelf: &Shelf, health: &Health) -> Result<(Restorable, String)> {
-        let best = best(shelf.copies()?).map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), shelf))?;
+        let best = best(shelf.copies()?).map_err(written_by_a_newer_program)?;
         if let Some((copy, document)) = best.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
             return Ok((document, copy.name.clone()));
         }
@@ -222,7 +222,7 @@ impl Store {
         let quiet_deadline = start + 2 * QUIET;
         loop {
             // The waiting is done without the lock, so that readers who meet the same editor do not queue up.
-            let live = Found::read(&self.disk, &self.path())?;
+            let live = self.live()?;
             let shelf = self.shelf_to_read()?;
             let health = judge(&live, &shelf, Look::Quick)?;
             if !matches!(health, Health::Damaged(_)) {
@@ -289,7 +289,7 @@ impl Store {
     /// What a recovery would bring back, and the differences it would make; `None` if there is nothing to recover.
     /// Changes nothing.
     pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Change>)>> {
-        let live = Found::read(&self.disk, &self.path())?;
+        let live = self.live()?;
         let shelf = self.shelf_to_read()?;
         let health = judge(&live, &shelf, Look::Thorough)?;
         let current = match (&health, live.as_ref().map(|found| &found.reading)) {
@@ -336,9 +336,8 @@ impl Store {
             return Ok(found);
         }
         if let Some(bad) = copies.first() {
-            let why = match &bad.worth {
-                Worth::Bad(why) => why.clone(),
-                _ => "a newer program wrote it".to_owned(),
+            let Worth::Bad(why) = &bad.worth else {
+                return Err(written_by_a_newer_program(bad));
             };
             let message = format!("no backup {what} is valid: {}: {why}", bad.name);
             return Err(Error::new(Kind::NothingToRestore, message).try_command("state backups", "see which ones are"));
@@ -346,4 +345,20 @@ impl Store {
         Err(Error::new(Kind::NotFound, format!("there is no backup {what}; nothing was changed"))
             .try_command("state backups", "see which ones there are"))
     }
+}
+
+/// The error where an older copy would have to take the place of one that this program does not understand.
+fn written_by_a_newer_program(copy: &Copy) -> Error {
+    let schema = match &copy.worth {
+        Worth::TooNew(too_new) => too_new.version.as_str(),
+        _ => "unknown",
+    };
+    let message = format!(
+        "the copy {} has schema {schema}, and this program knows {}; nothing older may take its place",
+        copy.name,
+        rules::SCHEMA
+    );
+    Error::new(Kind::NewerSchema, message)
+        .advise("install a newer pipeline-state; nothing was changed")
+        .detail("schemaVersion", schema)
 }

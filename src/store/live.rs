@@ -1,5 +1,6 @@
 //! The live file: what stands at the state file's path.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -20,13 +21,14 @@ pub struct Found {
 }
 
 impl Found {
-    /// Reads the file at `path`, if there is one. A link, a special file or another user's file is refused (6); only root may read
-    /// what belongs to others.
-    pub fn read(disk: &Disk, path: &Path) -> Result<Option<Self>> {
-        let content = match disk.read(&Dir::working(), path, READ_LIMIT) {
+    /// Reads the file `name` in `dir`, if there is one. A link, a special file or another user's file is refused (6);
+    /// only root may read what belongs to others.
+    pub fn read(disk: &Disk, dir: &Dir, name: &OsStr) -> Result<Option<Self>> {
+        let path = &dir.path_of(name);
+        let content = match disk.read(dir, name, READ_LIMIT) {
             Ok(Some(content)) => content,
             Ok(None) => return Ok(None),
-            Err(error) => return Err(explain(disk, path, error)),
+            Err(error) => return Err(explain(disk, (dir, name), error)),
         };
         let kind = match content.stat.kind {
             FileKind::Regular => None,
@@ -64,8 +66,9 @@ pub fn unsafe_path(path: &Path, why: &str) -> Error {
 
 /// Opening fails with ELOOP on a symbolic link, and with ENXIO on a socket; both deserve plainer words. A directory
 /// on the way that is no directory is a missing one.
-fn explain(disk: &Disk, path: &Path, error: FsError) -> Error {
-    let kind = disk.stat(&Dir::working(), path).ok().flatten().map(|stat| stat.kind);
+fn explain(disk: &Disk, (dir, name): (&Dir, &OsStr), error: FsError) -> Error {
+    let path = &dir.path_of(name);
+    let kind = disk.stat(dir, name).ok().flatten().map(|stat| stat.kind);
     match kind {
         Some(FileKind::Symlink) => unsafe_path(path, "is a symbolic link, not a regular file"),
         Some(FileKind::Special) => unsafe_path(path, "is a device, pipe or socket, not a regular file"),

@@ -116,7 +116,7 @@ struct Examined {
 
 impl Store {
     fn examine(&self) -> Result<Examined> {
-        let live = Found::read(&self.disk, &self.path())?;
+        let live = self.live()?;
         let shelf = self.shelf_to_read()?;
         let health = judge(&live, &shelf, Look::Thorough)?;
         Ok(Examined { live, shelf, health })

@@ -143,6 +143,12 @@ impl Shelf {
         self.has_mirror || !self.backups.is_empty()
     }
 
+    /// Whether this program wrote any of the history.
+    #[must_use]
+    pub fn has_sealed_history(&self) -> bool {
+        self.has_mirror || self.backups.iter().any(|backup| backup.revision.is_some())
+    }
+
     /// The mirror's content, if there is one that is a regular file of reasonable size.
     pub fn mirror(&self) -> FsResult<Option<&Content>> {
         if self.mirror.get().is_none() {
@@ -241,11 +247,9 @@ pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
 /// The copy that a damaged or missing document is restored from: the highest valid revision of the root's lineage, from
 /// the mirror or any backup. Copies from before seals come after every sealed one, newest name first. A copy by a newer
 /// program stops the search: older ones must not take its place.
-pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, TooNew> {
-    for copy in copies {
-        if let Worth::TooNew(too_new) = &copy.worth {
-            return Err(too_new.clone());
-        }
+pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, &Copy> {
+    if let Some(newer) = copies.iter().find(|copy| matches!(copy.worth, Worth::TooNew(_))) {
+        return Err(newer);
     }
     let lineage = lineage_of(copies);
     let of_lineage = |copy: &&Copy| copy.sealed().is_some_and(|sealed| Some(&sealed.seal.lineage) == lineage.as_ref());

@@ -8,5 +8,6 @@ mod cli;
 mod contention;
 mod damage;
 mod documents;
+mod durability;
 mod races;
 mod refusals;

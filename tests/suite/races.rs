@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::sandbox::{Ran, Sandbox};
 
 /// A store in this root, on a disk that announces its calls.
-fn store_on(sandbox: &Sandbox, disk: Disk) -> Store {
+pub fn store_on(sandbox: &Sandbox, disk: Disk) -> Store {
     let settings = Settings {
         directory: sandbox.path().to_owned(),
         file_name: ".workflow-state.json".into(),
@@ -41,7 +41,7 @@ fn interrupted(name: &'static str, interfere: impl Fn() + 'static) -> Disk {
     })))
 }
 
-fn increment(store: &Store) -> pipeline_state::error::Result<Outcome> {
+pub fn increment(store: &Store) -> pipeline_state::error::Result<Outcome> {
     store.change(&Order::of("update"), &mut |base| {
         let mut value = base.value.clone();
         let n = value["n"].as_u64().unwrap_or(0);

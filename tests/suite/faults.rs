@@ -1,0 +1,407 @@
+//! The library with each of its file-system calls failing, in one process.
+//!
+//! Every operation is run with its 1st, 2nd, 3rd … call failing, each time in a fresh copy of the same root, until one
+//! run ends without meeting the fault; with every error, failing once and failing ever after. Then a store on the real
+//! disk looks at what is left. The audit log works on the real disk throughout: what becomes of it stops nothing.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pipeline_state::audit::Audit;
+use pipeline_state::error::{Error, Kind, Result};
+use pipeline_state::fs::Disk;
+use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::name::Name;
+use pipeline_state::store::change::{Order, Outcome, Proposal};
+use pipeline_state::store::fresh::Beginning;
+use pipeline_state::store::heal::{Recovered, Wanted};
+use pipeline_state::store::layout::STATE_FILE;
+use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile, Store};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use crate::kill::{assert_settled, content, copy_of, damaged, in_parallel, precious};
+use crate::sandbox::Sandbox;
+
+/// The errors, and the exit code of each.
+const ERRORS: [(Errno, u8); 7] = [
+    (Errno::IO, 1),
+    (Errno::NOSPC, 7),
+    (Errno::DQUOT, 7),
+    (Errno::ROFS, 6),
+    (Errno::ACCESS, 6),
+    (Errno::MFILE, 10),
+    (Errno::INTR, 1),
+];
+/// The calls that may have happened although they report an error, as on a network file system.
+const DOUBTFUL: [&str; 5] = ["rename", "link", "unlink", "create", "make_dir"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasting {
+    Once,
+    EverAfter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Fails,
+    HappensAndFails,
+    Shortened,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    errno: Errno,
+    code: u8,
+    lasting: Lasting,
+    manner: Manner,
+}
+
+impl Fault {
+    /// Every error in every manner.
+    fn all() -> Vec<Self> {
+        let mut faults = Vec::new();
+        for lasting in [Lasting::Once, Lasting::EverAfter] {
+            for (errno, code) in ERRORS {
+                for manner in [Manner::Fails, Manner::HappensAndFails] {
+                    faults.push(Self { errno, code, lasting, manner });
+                }
+            }
+            faults.push(Self { errno: Errno::IO, code: 1, lasting, manner: Manner::Shortened });
+        }
+        faults
+    }
+
+    /// A disk whose `nth` call of those that can fail this way does; and the call it was, once it was made.
+    fn disk(self, nth: usize) -> (Disk, Rc<RefCell<Option<Call>>>) {
+        let (count, hit) = (Cell::new(0), Rc::new(RefCell::new(None)));
+        let seen = Rc::clone(&hit);
+        let observed = Observed::new(move |call| {
+            let doubtful = DOUBTFUL.contains(&call.name);
+            let counts = match self.manner {
+                Manner::Fails => true,
+                Manner::HappensAndFails => doubtful,
+                Manner::Shortened => call.name == "write",
+            };
+            let broken = seen.borrow().is_some() && self.lasting == Lasting::EverAfter;
+            count.set(count.get() + usize::from(counts));
+            if !broken {
+                if !counts || count.get() != nth {
+                    return Fate::Proceeds;
+                }
+                *seen.borrow_mut() = Some(call.clone());
+            }
+            match self.manner {
+                Manner::Shortened => Fate::Shortened,
+                Manner::HappensAndFails if doubtful => Fate::HappensAndFails(self.errno),
+                _ => Fate::Fails(self.errno),
+            }
+        });
+        (Disk::new(Rc::new(observed)), hit)
+    }
+}
+
+fn store(root: &Sandbox, disk: Disk) -> Store {
+    let settings = Settings {
+        directory: root.path().to_owned(),
+        file_name: STATE_FILE.into(),
+        lock_timeout: Duration::from_secs(5),
+        max_backups: 6,
+        backup_days: 7,
+        auto_recover: AutoRecover::Yes,
+        foreign_edits: ForeignEdits::Refuse,
+    };
+    Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
+}
+
+fn committed(outcome: Result<Outcome>) -> Result<()> {
+    outcome.map(|outcome| assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}"))
+}
+
+/// A change of one field.
+fn set(store: &Store, field: &str, make: impl Fn(&Value) -> Value) -> Result<()> {
+    committed(store.change(&Order::of("set"), &mut |base| {
+        let mut value = base.value.clone();
+        value[field] = make(&base.value);
+        Ok(value.into())
+    }))
+}
+
+struct Job {
+    name: &'static str,
+    start: Sandbox,
+    run: fn(&Store) -> Result<()>,
+    /// What the operation brings about.
+    proof: (&'static str, Value),
+    revisions: (u64, u64),
+    precious: &'static [&'static str],
+    /// Makes a state that is refused before the operation readable.
+    remedy: Option<fn(&Store) -> Result<()>>,
+    /// Whether a failure leaves the live file as it was; a reader may fail when it has healed already.
+    untouched: Untouched,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Untouched {
+    ByFailure,
+    Perhaps,
+}
+
+impl Job {
+    fn new(name: &'static str, start: Sandbox, proof: (&'static str, Value), run: fn(&Store) -> Result<()>) -> Self {
+        Self {
+            name,
+            start,
+            run,
+            proof,
+            revisions: (4, 5),
+            precious: &[STATE_FILE],
+            remedy: None,
+            untouched: Untouched::ByFailure,
+        }
+    }
+
+    fn failing_at_every_call(self) {
+        let began = Instant::now();
+        let root = copy_of(&self.start);
+        let real = store(&root, Disk::real());
+        let old = real.read().ok().map(|served| content(&served.bytes));
+        assert_eq!(old.is_none(), self.remedy.is_some());
+        let root = copy_of(&self.start);
+        let real = store(&root, Disk::real());
+        (self.run)(&real).unwrap();
+        let new = content(&real.read().unwrap().bytes);
+        assert_eq!(new.0.pointer(self.proof.0), Some(&self.proof.1));
+        assert_eq!((old.as_ref().map_or(self.revisions.0, |old| old.1), new.1), self.revisions);
+
+        let precious = precious(&self.start, self.precious);
+        let runs = AtomicUsize::new(0);
+        in_parallel(&Fault::all(), |fault| {
+            let (mut nth, mut failed) = (0, 0);
+            loop {
+                nth += 1;
+                let case = || self.meets(*fault, nth, old.as_ref(), &new, &precious);
+                match std::panic::catch_unwind(AssertUnwindSafe(case)) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(_) => failed += 1,
+                }
+            }
+            runs.fetch_add(nth - 1, Ordering::Relaxed);
+            assert_eq!(failed, 0, "{failed} of {} failures are taken badly; see above", nth - 1);
+        });
+        println!("{}: {} failures, {:.1} s", self.name, runs.into_inner(), began.elapsed().as_secs_f64());
+    }
+
+    /// Runs the operation with its `nth` call failing, and looks at what is left; false if there is no such call.
+    fn meets(
+        &self,
+        fault: Fault,
+        nth: usize,
+        old: Option<&(Value, u64)>,
+        new: &(Value, u64),
+        precious: &[Vec<u8>],
+    ) -> bool {
+        let root = copy_of(&self.start);
+        let (disk, hit) = fault.disk(nth);
+        let broken = store(&root, disk);
+        let result = (self.run)(&broken);
+        let Some(call) = hit.borrow_mut().take() else {
+            result.unwrap();
+            return false;
+        };
+        let Fault { errno, lasting, manner, .. } = fault;
+        let what = format!("{} of {:?} {:?}", call.name, call.path.file_name().unwrap_or_default(), call.from);
+        let told = result.as_ref().map_err(|error| (error.kind, &error.message));
+        let place = format!("{}: {what} {manner:?} {lasting:?}, #{nth}, {errno}\n{told:?}", self.name);
+        Self::assert_told_rightly(fault, &root, &call, &result, &place);
+
+        let live = fs::read(root.state()).ok();
+        let confirmed = !matches!(&result, Err(error) if error.kind == Kind::DurabilityUnknown);
+        if result.is_err() && confirmed && self.untouched == Untouched::ByFailure {
+            let untouched = live == fs::read(self.start.state()).ok();
+            assert!(untouched, "it failed, and the live file is another: {place}");
+        }
+        if result.is_ok() && self.untouched == Untouched::ByFailure && fs::read(root.mirror()).ok() != live {
+            let warnings = broken.take_warnings().join("\n");
+            assert!(warnings.contains("mirror"), "nobody was told of the mirror: {place}\n{warnings}");
+        }
+        drop(broken);
+
+        let real = store(&root, Disk::real());
+        let (mut read, mut remedied) = (real.read(), false);
+        if let (Err(_), Some(remedy)) = (&read, self.remedy) {
+            remedy(&real).unwrap_or_else(|error| panic!("no remedy: {error}: {place}"));
+            (read, remedied) = (real.read(), true);
+        }
+        let found = content(&read.unwrap_or_else(|error| panic!("a bad read: {error}: {place}")).bytes);
+        let is_new = found == *new && !remedied;
+        assert!(found == *new || Some(&found) == old, "neither old nor new: {place}\n{found:?}");
+        // A disk that fails for good at the rename cannot be asked whether it took place.
+        let blind = fault.lasting == Lasting::EverAfter && call.name == "rename" && call.path == root.state();
+        let unknown = !confirmed && blind && fault.manner == Manner::Fails;
+        assert!(is_new || (result.is_err() && confirmed) || unknown, "a change is lost: {place}");
+
+        set(&real, "z", |_| json!(1)).unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
+        let (mut expected, revision) = found;
+        expected["z"] = json!(1);
+        assert_eq!(content(&fs::read(root.state()).unwrap()), (expected, revision + 1), "{place}");
+        // A full disk costs automatic backups, but for two.
+        let full = fault.code == 7;
+        assert_settled(&root, &precious[if full { precious.len().saturating_sub(3) } else { 0 }..], &place);
+        true
+    }
+
+    /// An error has the exit code of what the disk said, and only a change that is in place may be of unknown durability.
+    fn assert_told_rightly(fault: Fault, root: &Sandbox, call: &Call, result: &Result<()>, place: &str) {
+        let synced = matches!(call.name, "sync" | "sync_dir");
+        // A call that happened in spite of EINTR may fail when it is repeated.
+        let repeated = fault.errno == Errno::INTR && fault.lasting == Lasting::Once && fault.manner == Manner::Fails;
+        let harmless = fault.manner == Manner::Shortened || (repeated && !synced);
+        match result {
+            Ok(()) => assert!(!(call.name == "sync_dir" && call.path == root.path()), "nothing was confirmed: {place}"),
+            Err(error) if error.kind == Kind::DurabilityUnknown => assert!(!harmless, "{place}"),
+            Err(error) => assert!(error.code() as u8 == fault.code && !harmless, "a wrong code: {place}"),
+        }
+    }
+}
+
+fn increment(store: &Store) -> Result<()> {
+    set(store, "n", |document| json!(document["n"].as_u64().unwrap() + 1))
+}
+
+fn begin(store: &Store) -> Result<()> {
+    store.init(Beginning::Continue, &Order::of("init")).map(|_| ())
+}
+
+fn adopt(store: &Store) -> Result<()> {
+    committed(store.adopt(&Order::of("adopt")))
+}
+
+fn recover(store: &Store, wanted: &Wanted) -> Result<()> {
+    let recovered = store.recover(wanted, &Order::of("recover"));
+    recovered.map(|recovered| assert!(matches!(recovered, Recovered::From { .. }), "{recovered:?}"))
+}
+
+#[test]
+fn a_change_whose_calls_fail_is_old_or_new_and_ok_means_new() {
+    Job::new("change", Sandbox::with_history(), ("/n", json!(4)), increment).failing_at_every_call();
+}
+
+#[test]
+fn a_change_that_retires_backups_while_calls_fail_is_old_or_new_and_ok_means_new() {
+    let start = Sandbox::initialized();
+    for n in 1..=8 {
+        let set = start.command().env("STATE_MAX_BACKUPS", "20").args(["state", "set", &format!("n:={n}")]).status();
+        assert!(set.unwrap().success());
+    }
+    let mut job = Job::new("change and retire", start, ("/n", json!(9)), increment);
+    job.revisions = (9, 10);
+    job.failing_at_every_call();
+}
+
+#[test]
+fn a_signal_whose_calls_fail_is_old_or_new_and_ok_means_new() {
+    let signal = |store: &Store| {
+        let name = Name::parse("signal", "GO")?;
+        committed(store.change(&Order::of("signal"), &mut |base| {
+            let mut value = base.value.clone();
+            value["lastSignal"] = json!("GO");
+            let file = SignalFile { name: name.clone(), content: Some(b"{}\n".to_vec()) };
+            Ok(Proposal { value, signal: Some(file) })
+        }))
+    };
+    Job::new("signal", Sandbox::with_history(), ("/lastSignal", json!("GO")), signal).failing_at_every_call();
+}
+
+#[test]
+fn an_init_whose_calls_fail_leaves_nothing_or_the_first_document() {
+    let mut job = Job::new("init", Sandbox::empty(), ("/phase", json!("pre-init")), begin);
+    (job.revisions, job.precious) = ((0, 1), &[]);
+    job.remedy = Some(begin);
+    job.failing_at_every_call();
+}
+
+#[test]
+fn a_fresh_beginning_whose_calls_fail_loses_no_revision_of_the_old_one() {
+    let start = Sandbox::with_history();
+    start.ok("state phase late");
+    let mut job = Job::new("init --fresh", start, ("/phase", json!("pre-init")), |store| {
+        store.init(Beginning::Fresh, &Order::of("init")).map(|_| ())
+    });
+    job.revisions = (5, 6);
+    job.failing_at_every_call();
+}
+
+#[test]
+fn a_recovery_whose_calls_fail_is_finished_by_the_next_reader() {
+    let mut job = Job::new("recover", damaged(), ("/n", json!(3)), |store| recover(store, &Wanted::Newest));
+    job.revisions = (5, 5);
+    job.failing_at_every_call();
+}
+
+#[test]
+fn a_rollback_whose_calls_fail_brings_back_all_of_a_backup_or_nothing() {
+    let rollback = |store: &Store| recover(store, &Wanted::Matching("r2-".into()));
+    Job::new("recover r2-", Sandbox::with_history(), ("/n", json!(1)), rollback).failing_at_every_call();
+}
+
+#[test]
+fn a_reader_that_heals_while_calls_fail_serves_the_healed_document_or_says_why_not() {
+    let mut job = Job::new("read", damaged(), ("/n", json!(3)), |store| {
+        store.read().map(|served| assert_eq!(served.value["n"].as_u64(), Some(3)))
+    });
+    (job.revisions, job.untouched) = ((5, 5), Untouched::Perhaps);
+    job.failing_at_every_call();
+}
+
+#[test]
+fn an_adoption_whose_calls_fail_leaves_the_edit_or_seals_it() {
+    let start = Sandbox::with_history();
+    start.overwrite(fs::read_to_string(start.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    let mut job = Job::new("adopt", start, ("/n", json!(33)), adopt);
+    job.precious = &[".state-backups/mirror.json"];
+    job.remedy = Some(adopt);
+    job.failing_at_every_call();
+}
+
+#[test]
+fn a_backup_whose_calls_fail_is_whole_or_absent_and_ok_means_whole() {
+    let mut job = Job::new("backup", Sandbox::with_history(), ("/n", json!(3)), |store| {
+        let made = store.backup(None)?;
+        assert_eq!(fs::read(made).unwrap(), fs::read(store.path()).unwrap());
+        Ok(())
+    });
+    job.revisions = (4, 4);
+    job.failing_at_every_call();
+}
+
+/// The rename happens and reports that the disk is full, and the look at the live file that would tell fails as well. The
+/// change must not be run again, and must not be taken for one that did not happen.
+#[test]
+fn a_rename_of_which_nothing_is_known_is_of_unknown_durability_and_never_repeated() {
+    for errno in [Errno::NOSPC, Errno::IO, Errno::INTR] {
+        let root = Sandbox::with_history();
+        let (live, mut renamed) = (root.state(), false);
+        let mut blind = 0;
+        let disk = Disk::new(Rc::new(Observed::new(move |call| {
+            if call.name == "rename" && call.path == live && !renamed {
+                (renamed, blind) = (true, 1);
+                return Fate::HappensAndFails(errno);
+            }
+            if call.name == "open" && call.path == live && blind > 0 {
+                blind -= 1;
+                return Fate::Fails(Errno::MFILE);
+            }
+            Fate::Proceeds
+        })));
+        let result = increment(&store(&root, disk));
+        assert_eq!(root.document()["n"], json!(4), "{errno:?} {result:?}");
+        let told = matches!(&result, Ok(()) | Err(Error { kind: Kind::DurabilityUnknown, .. }));
+        assert!(told, "{errno:?}: the new document is in place, and this was said: {result:?}");
+    }
+}

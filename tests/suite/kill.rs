@@ -1,0 +1,449 @@
+//! The real program under strace(1): killed before each of its file-system calls, and with each of them failing.
+//!
+//! Every command runs once undisturbed to list its calls, from the first that names the root to the last; then once for
+//! each of them in a fresh copy of the same root. Nothing is sampled; only mmap and fcntl (`F_GETFD`, in debug builds)
+//! are left out, since they change no file and a death before them is a death before the next call.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use pipeline_state::document::{Reading, inspect};
+use serde_json::{Value, json};
+
+use crate::sandbox::{BINARY, Ran, Sandbox, installed};
+
+// ---- what must hold ----
+
+/// A root of its own with the same files, as old as they were.
+pub fn copy_of(start: &Sandbox) -> Sandbox {
+    fn copy(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                DirBuilder::new().mode(0o700).create(&target).unwrap();
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), &target).unwrap();
+                let modified = entry.metadata().unwrap().modified().unwrap();
+                File::options().append(true).open(&target).unwrap().set_modified(modified).unwrap();
+            }
+        }
+    }
+    let root = Sandbox::empty();
+    copy(start.path(), root.path());
+    root
+}
+
+/// A document without what differs from run to run, and its revision.
+pub fn content(bytes: &[u8]) -> (Value, u64) {
+    let mut document: Value = serde_json::from_slice(bytes).unwrap();
+    let revision = document.pointer("/metadata/revision").and_then(Value::as_u64).unwrap();
+    if let Some(metadata) = document["metadata"].as_object_mut() {
+        for ours in ["created", "lastModified", "revision", "digest", "lineage"] {
+            metadata.remove(ours);
+        }
+    }
+    for (_, time) in document["signals"].as_object_mut().unwrap().iter_mut().filter(|(_, time)| time.is_number()) {
+        *time = json!("a time");
+    }
+    (document, revision)
+}
+
+/// The bytes that no death and no failure may cost: the newest three backups, and the live file or the mirror.
+pub fn precious(start: &Sandbox, besides: &[&str]) -> Vec<Vec<u8>> {
+    let backups = start.shelf("state-").into_iter().map(|name| start.file(".state-backups").join(name));
+    let mut files: Vec<_> = backups.chain(besides.iter().map(|name| start.file(name))).collect();
+    let older = files.len().saturating_sub(3 + besides.len());
+    files.drain(..older).for_each(drop);
+    files.into_iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// What holds of every root after a commit that ended well.
+pub fn assert_settled(root: &Sandbox, precious: &[Vec<u8>], place: &str) {
+    assert_eq!(root.debris(), Vec::<std::path::PathBuf>::new(), "temporary files are left: {place}");
+    let live = fs::read(root.state()).unwrap();
+    assert_eq!(fs::read(root.mirror()).unwrap(), live, "the mirror differs: {place}");
+    assert_eq!(fs::metadata(root.state()).unwrap().nlink(), 1, "something shares the live inode: {place}");
+    assert!(matches!(inspect(&live), Reading::Sealed(_)), "the live file's seal is wrong: {place}");
+    let kept = root.snapshot();
+    for (path, bytes) in &kept {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("state-") && name.ends_with(".json") {
+            match inspect(bytes) {
+                Reading::Sealed(document) => {
+                    let revision = format!("-r{}-", document.seal.revision);
+                    assert!(name.contains(&revision), "{name} holds {revision}: {place}");
+                }
+                Reading::Unsealed(_) => assert!(precious.contains(bytes), "{name} has no seal: {place}"),
+                bad => panic!("the backup {name} is {bad:?}: {place}"),
+            }
+        }
+    }
+    for wanted in precious {
+        let found = kept.iter().any(|(path, bytes)| bytes == wanted && *path != root.state());
+        assert!(found, "a document or a piece of evidence is lost: {place}\n{}", String::from_utf8_lossy(wanted));
+    }
+}
+
+/// An acknowledged change is in the mirror as well, or the user was warned.
+fn is_mirrored(root: &Sandbox, ran: &Ran) -> bool {
+    ran.stderr.contains("mirror") || fs::read(root.mirror()).ok() == fs::read(root.state()).ok()
+}
+
+// ---- strace ----
+
+/// A system call of the program: the `nth` of its name.
+struct Call {
+    name: String,
+    nth: usize,
+    line: String,
+}
+
+/// The calls that are made to fail.
+const FAILING: [&str; 11] =
+    ["open", "openat", "write", "fsync", "linkat", "rename", "renameat", "renameat2", "unlinkat", "mkdirat", "flock"];
+/// Errors, their exit code, and whether the call fails once or from then on.
+const ERRORS: [(&str, i32, &str); 7] = [
+    ("EIO", 1, ""),
+    ("ENOSPC", 7, ""),
+    ("ENOSPC", 7, "+"),
+    ("EROFS", 6, ""),
+    ("EACCES", 6, ""),
+    ("EMFILE", 10, ""),
+    ("EINTR", 0, ""),
+];
+
+struct Job {
+    words: &'static [&'static str],
+    input: &'static [u8],
+    start: Sandbox,
+    /// How the state is refused before the command, and the command that makes it whole; none if it can be read.
+    refused: Option<(i32, &'static str)>,
+    /// What the command brings about: a place in the document and what stands there.
+    proof: (&'static str, Value),
+    /// The revision before and after.
+    revisions: (u64, u64),
+    /// Besides the backups, what must survive.
+    precious: &'static [&'static str],
+    /// What else must hold after the command was killed; what it printed acknowledges it.
+    also: fn(&Sandbox, &Ran),
+}
+
+impl Job {
+    fn new(words: &'static [&'static str], start: Sandbox, proof: (&'static str, Value)) -> Self {
+        Self {
+            words,
+            input: b"",
+            start,
+            refused: None,
+            proof,
+            revisions: (4, 5),
+            precious: &[".workflow-state.json"],
+            also: |_, _| {},
+        }
+    }
+
+    fn strace(&self, root: &Sandbox, options: &[&str]) -> Ran {
+        let stdin = root.file("stdin");
+        fs::write(&stdin, self.input).unwrap();
+        let mut command = root.program("strace");
+        command.args(["-f", "-qq"]).args(options).arg(BINARY).args(self.words);
+        Ran::of(command.stdin(File::open(&stdin).unwrap()).output().unwrap())
+    }
+
+    fn inject(&self, root: &Sandbox, call: &str, fault: &str) -> Ran {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
+        self.strace(root, &["-o", "/dev/null", "-e", &trace, "-e", &inject])
+    }
+
+    /// The calls of an undisturbed run, and the documents before and after it.
+    fn rehearse(&self) -> (Vec<Call>, Option<Value>, Value) {
+        let read = copy_of(&self.start).run("state read");
+        assert_eq!(read.code, self.refused.map_or(0, |(code, _)| code));
+        let old = (read.code == 0).then(|| content(read.stdout.as_bytes()));
+        assert_eq!(old.as_ref().map_or(self.revisions.0, |old| old.1), self.revisions.0);
+
+        let root = copy_of(&self.start);
+        let trace = root.file("trace");
+        let listed = ["-y", "-o", trace.to_str().unwrap(), "-e", "trace=%file,%desc,exit_group"];
+        self.strace(&root, &listed).expect(0);
+        let calls = calls_in(&fs::read_to_string(&trace).unwrap(), root.path().to_str().unwrap());
+        let new = content(root.ok("state read").as_bytes());
+        assert_eq!(new.1, self.revisions.1);
+        assert_eq!(new.0.pointer(self.proof.0), Some(&self.proof.1));
+        (calls, old.map(|old| old.0), new.0)
+    }
+
+    /// Kills the command before each of its calls.
+    fn killed_at_every_call(self) {
+        if !installed("strace") {
+            return;
+        }
+        let began = Instant::now();
+        let (calls, old, new) = self.rehearse();
+        let precious = precious(&self.start, self.precious);
+        in_parallel(&calls, |call| {
+            let root = copy_of(&self.start);
+            let Call { name, nth, line } = call;
+            let ran = self.inject(&root, name, &format!("signal=SIGKILL:when={nth}"));
+            let place = format!("{:?}, killed before {name} #{nth}: {line}", self.words);
+            assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{}", ran.stderr);
+            // Its last call is exit_group: a death there comes after the confirmation.
+            let acknowledged = !ran.stdout.is_empty();
+            assert!(!acknowledged || is_mirrored(&root, &ran), "nobody was told of the mirror: {place}");
+            (self.also)(&root, &ran);
+            let is_new = self.old_or_new(&root, old.as_ref(), &new, &place);
+            assert!(is_new || !acknowledged, "an acknowledged change is lost: {place}\n{}", ran.stdout);
+            self.next_writer(&root, &precious, &place);
+        });
+        println!("{:?}: killed at {} calls, {:.1} s", self.words, calls.len(), began.elapsed().as_secs_f64());
+    }
+
+    /// Lets each call that can fail fail once, or from then on, with each error.
+    fn failing_at_every_call(self) {
+        if !installed("strace") {
+            return;
+        }
+        let began = Instant::now();
+        let (calls, old, new) = self.rehearse();
+        let precious = precious(&self.start, self.precious);
+        let failing = calls.iter().filter(|call| FAILING.contains(&call.name.as_str()));
+        let cases: Vec<_> =
+            failing.flat_map(|call| ERRORS.map(|(error, code, times)| (call, error, code, times))).collect();
+        in_parallel(&cases, |(call, error, code, times)| {
+            let root = copy_of(&self.start);
+            let Call { name, nth, line } = call;
+            let ran = self.inject(&root, name, &format!("error={error}:when={nth}{times}"));
+            let place =
+                format!("{:?}, {error} from {name} #{nth}{times}: {line}\n{} {}", self.words, ran.code, ran.stderr);
+
+            // A directory that cannot be synced after the rename is told as such, whatever the error was.
+            let unconfirmed = ran.stderr.contains("did not confirm");
+            if unconfirmed || (name == "fsync" && *error == "EINTR") {
+                assert!(ran.code == 1 || (ran.code == 0 && !unconfirmed), "{place}");
+            } else {
+                assert!([0, *code].contains(&ran.code), "not {code}: {place}");
+            }
+            let needed =
+                line.contains("-state.tmp") || (name == "fsync" && line.contains("<ROOT>)")) || name == "flock";
+            // An interrupted call is repeated; a full disk may have been emptied meanwhile.
+            let repeated = (*error == "EINTR" && name != "fsync") || (*error == "ENOSPC" && times.is_empty());
+            assert!(!needed || repeated || ran.code != 0, "what was needed failed, and it ended with 0: {place}");
+
+            assert!(ran.code != 0 || is_mirrored(&root, &ran), "nobody was told of the mirror: {place}");
+            let is_new = self.old_or_new(&root, old.as_ref(), &new, &place);
+            assert_eq!(is_new, ran.code == 0 || unconfirmed, "told the wrong thing: {place}");
+            // A full disk costs automatic backups, but for two.
+            let spared = if *error == "ENOSPC" { precious.len().saturating_sub(3) } else { 0 };
+            self.next_writer(&root, &precious[spared..], &place);
+        });
+        println!("{:?}: {} failures, {:.1} s", self.words, cases.len(), began.elapsed().as_secs_f64());
+    }
+
+    /// Reads what is there, which must be the whole document of before or after; true if it is the one of after.
+    fn old_or_new(&self, root: &Sandbox, old: Option<&Value>, new: &Value, place: &str) -> bool {
+        let (mut read, mut is_new) = (root.run("state read"), true);
+        if let Some((_, remedy)) = self.refused.filter(|(code, _)| *code == read.code) {
+            let mended = root.run(remedy);
+            assert_eq!(mended.code, 0, "{remedy}: {place}\n{}", mended.stderr);
+            (read, is_new) = (root.run("state read"), false);
+        }
+        assert_eq!(read.code, 0, "a bad read: {place}\n{}", read.stderr);
+        let (found, revision) = content(read.stdout.as_bytes());
+        // Revision 0 is a document from before seals, which is served in today's form.
+        assert!(revision == 0 || read.stdout.as_bytes() == fs::read(root.state()).unwrap(), "not the file: {place}");
+        if found == *new && revision == self.revisions.1 {
+            return is_new;
+        }
+        assert_eq!((Some(&found), revision), (old, self.revisions.0), "neither old nor new: {place}");
+        false
+    }
+
+    /// The next writer succeeds, takes the next revision and leaves the root in order.
+    fn next_writer(&self, root: &Sandbox, precious: &[Vec<u8>], place: &str) {
+        let (mut expected, revision) = content(root.ok("state read").as_bytes());
+        let ran = root.run("state set z:=1");
+        assert_eq!(ran.code, 0, "the next writer fails: {place}\n{}", ran.stderr);
+        expected["z"] = json!(1);
+        assert_eq!(content(&fs::read(root.state()).unwrap()), (expected, revision + 1), "{place}");
+        assert_settled(root, precious, place);
+    }
+}
+
+/// The calls in a trace, from the first that names the root on.
+fn calls_in(trace: &str, root: &str) -> Vec<Call> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    let mut calls = Vec::new();
+    let mut begun = false;
+    for line in trace.lines() {
+        let text = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+        let Some((name, arguments)) = text.split_once('(').filter(|(name, _)| !name.contains([' ', '<', '+', '-']))
+        else {
+            continue;
+        };
+        let nth = counts.entry(name).and_modify(|count| *count += 1).or_insert(1);
+        // Descriptors are shown with their paths, and so is the working directory: only quoted names are named.
+        begun |= arguments.contains(&format!("\"{root}"));
+        if begun && !["mmap", "fcntl"].contains(&name) {
+            calls.push(Call { name: name.to_owned(), nth: *nth, line: text.replace(root, "ROOT") });
+        }
+    }
+    assert!(calls.last().is_some_and(|call| call.name == "exit_group"), "the trace is not whole:\n{trace}");
+    calls
+}
+
+/// Four at a time: half of it is waiting for the disk. Every case runs, whatever the others show.
+pub fn in_parallel<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let shown = std::panic::catch_unwind(AssertUnwindSafe(|| work(case)));
+                    failed.fetch_add(usize::from(shown.is_err()), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    assert_eq!(failed, 0, "{failed} of {} cases failed; see above", cases.len());
+}
+
+/// A state with a history that was cut in half.
+pub fn damaged() -> Sandbox {
+    let root = Sandbox::with_history();
+    let whole = fs::read(root.state()).unwrap();
+    root.overwrite(&whole[..whole.len() / 2]);
+    root
+}
+
+// ---- killed ----
+
+#[test]
+fn killed_at_any_call_an_update_is_old_or_new_and_acknowledged_means_new() {
+    let start = Sandbox::with_history();
+    Job::new(&["state", "update", ".n += 1"], start, ("/n", json!(4))).killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_written_document_is_there_whole_or_not_at_all() {
+    let start = Sandbox::with_history();
+    let mut job = Job::new(&["state", "write", "-"], start, ("/phase", json!("written")));
+    job.input = br#"{"phase":"written","completedTasks":["a"],"signals":{},"lastActivation":"now"}"#;
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_several_assignments_are_made_together_or_not_at_all() {
+    let start = Sandbox::with_history();
+    start.ok("state set n:=4"); // four backups: with two more the oldest goes
+    start.ok("state set n:=5");
+    let mut job = Job::new(&["state", "set", "n:=7", "m=seven"], start, ("/m", json!("seven")));
+    job.revisions = (6, 7);
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_signals_file_never_announces_what_the_state_does_not_have() {
+    let start = Sandbox::with_history();
+    let mut job = Job::new(&["state", "signal", "GO"], start, ("/lastSignal", json!("GO")));
+    job.also = |root, ran| {
+        let file = fs::read(root.file(".signals/GO.json"));
+        assert!(file.is_ok() || ran.stdout.is_empty(), "acknowledged, and the signal has no file");
+        if let Ok(bytes) = file {
+            let file: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(file["timestamp"], root.document()["signals"]["GO"]);
+        }
+    };
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_init_leaves_nothing_or_the_first_document() {
+    let mut job = Job::new(&["state", "init"], Sandbox::empty(), ("/phase", json!("pre-init")));
+    (job.refused, job.revisions, job.precious) = (Some((1, "state init")), (0, 1), &[]);
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_fresh_beginning_loses_no_revision_of_the_old_one() {
+    let start = Sandbox::with_history();
+    start.ok("state phase late");
+    let mut job = Job::new(&["state", "init", "--fresh"], start, ("/phase", json!("pre-init")));
+    job.revisions = (5, 6);
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_recovery_is_finished_by_the_next_reader() {
+    let mut job = Job::new(&["state", "recover"], damaged(), ("/n", json!(3)));
+    job.revisions = (5, 5);
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_reader_that_heals_leaves_it_to_the_next_one() {
+    let mut job = Job::new(&["state", "read"], damaged(), ("/n", json!(3)));
+    job.revisions = (5, 5);
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_rollback_brings_back_all_of_a_backup_or_nothing() {
+    let start = Sandbox::with_history();
+    Job::new(&["state", "recover", "r2-"], start, ("/n", json!(1))).killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_migration_keeps_the_legacy_document() {
+    let legacy =
+        r#"{"phase": 3, "completedTasks": [], "signals": {"A": null}, "lastActivation": 1, "created": "then"}"#;
+    let mut job =
+        Job::new(&["state", "migrate"], Sandbox::holding(legacy), ("/metadata/migratedFrom", json!("legacy")));
+    job.revisions = (0, 1);
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_backup_is_whole_or_absent() {
+    let mut job = Job::new(&["state", "backup", "mine"], Sandbox::with_history(), ("/n", json!(3)));
+    job.revisions = (4, 4);
+    job.also = |root, ran| {
+        let mine = root.shelf("state-").into_iter().find(|name| name.contains("mine"));
+        assert!(mine.is_some() || ran.stdout.is_empty(), "acknowledged, and there is no backup");
+        if let Some(name) = mine {
+            assert_eq!(fs::read(root.file(".state-backups").join(name)).unwrap(), fs::read(root.state()).unwrap());
+        }
+    };
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_an_adoption_leaves_the_edit_or_seals_it() {
+    let start = Sandbox::with_history();
+    start.overwrite(fs::read_to_string(start.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    let mut job = Job::new(&["state", "adopt"], start, ("/n", json!(33)));
+    (job.refused, job.revisions) = (Some((3, "state adopt")), (4, 5));
+    job.precious = &[".state-backups/mirror.json"];
+    job.killed_at_every_call();
+}
+
+// ---- failing ----
+
+#[test]
+fn an_update_whose_calls_fail_tells_which_document_is_there_and_why() {
+    let start = Sandbox::with_history();
+    Job::new(&["state", "update", ".n += 1"], start, ("/n", json!(4))).failing_at_every_call();
+}
+
+#[test]
+fn an_init_whose_calls_fail_tells_which_document_is_there_and_why() {
+    let mut job = Job::new(&["state", "init"], Sandbox::empty(), ("/phase", json!("pre-init")));
+    (job.refused, job.revisions, job.precious) = (Some((1, "state init")), (0, 1), &[]);
+    job.failing_at_every_call();
+}
