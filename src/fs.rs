@@ -374,7 +374,7 @@ impl Disk {
 
     /// Takes an exclusive flock, waiting no longer than `patience`; false when that has passed.
     pub fn lock(&self, file: &File, path: &Path, patience: Duration) -> FsResult<Locked> {
-        match self.ops.lock(file, patience) {
+        match again(|| self.ops.lock(file, patience)) {
             Ok(()) => Ok(Locked::Yes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Locked::TimedOut),
             Err(error) => named("lock", path, Err(error)),

@@ -100,11 +100,19 @@ impl Store {
 
         // 6. The commit.
         if let Err(error) = disk.rename((&held.root, OsStr::new(&name)), (&held.root, live)) {
-            if error.is(Errno::NOENT) && !held.lock.is_ours(disk, &held.root)? {
-                return Ok(Published::Overtaken); // another writer took our file for a dead one's
-            }
-            if !self.holds(held, bytes) {
-                return Err(error.into());
+            match self.holds(held, bytes) {
+                Ok(true) => {} // it happened all the same
+                Ok(false) if error.is(Errno::NOENT) && !held.lock.is_ours(disk, &held.root)? => {
+                    return Ok(Published::Overtaken); // another writer took our file for a dead one's
+                }
+                Ok(false) => return Err(error.into()),
+                // It may have happened, so nothing may run it again, and what it displaced must stay.
+                Err(_) => {
+                    if let Some(backup) = backup {
+                        backup.keep();
+                    }
+                    return Err(durability_unknown(plan.sealed, "may be", &error));
+                }
             }
         }
         // From here on the change is visible. Nothing below may run it again.
@@ -115,7 +123,7 @@ impl Store {
 
         // 7. The new name, on the disk. Only now may it be acknowledged.
         if let Err(error) = disk.sync_dir(&held.root) {
-            return Err(durability_unknown(plan.sealed, &error));
+            return Err(durability_unknown(plan.sealed, "is", &error));
         }
 
         // 8. The mirror, after the fact: before it, a crash would leave a mirror ahead of the live file.
@@ -159,9 +167,9 @@ impl Store {
     }
 
     /// Whether the live file holds exactly these bytes: a rename that reported an error may have happened.
-    fn holds(&self, held: &Held, bytes: &[u8]) -> bool {
-        let live = self.disk.read(&held.root, &self.settings.file_name, READ_LIMIT);
-        live.is_ok_and(|content| content.is_some_and(|content| content.bytes == bytes))
+    fn holds(&self, held: &Held, bytes: &[u8]) -> FsResult<bool> {
+        let live = self.disk.read(&held.root, &self.settings.file_name, READ_LIMIT)?;
+        Ok(live.is_some_and(|content| content.bytes == bytes))
     }
 
     /// Makes a mirror that differs from the healthy live file anew. The live file's own name is synced first: its
@@ -234,9 +242,9 @@ impl Drop for Staged<'_> {
     }
 }
 
-fn durability_unknown(sealed: &Sealed, error: &crate::fs::FsError) -> Error {
+fn durability_unknown(sealed: &Sealed, is: &str, error: &crate::fs::FsError) -> Error {
     let revision = sealed.document.seal.revision;
-    let message = format!("revision {revision} is in place, but the disk did not confirm it: {error}");
+    let message = format!("revision {revision} {is} in place, but the disk did not confirm it: {error}");
     Error::new(Kind::DurabilityUnknown, message)
         .try_command("state read", "see what is there; do not repeat the change blindly")
         .detail("revision", revision.get())

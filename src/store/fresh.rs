@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 
+use rustix::io::Errno;
+
 use super::backups::Displaced;
 use super::change::{Mode, Order, Outcome, Purpose, give_up_after};
 use super::commit::{Plan, Published, Sync};
@@ -192,7 +194,11 @@ impl Store {
             let name = BackupName::new(self.disk.now(), live, "live");
             let whole = found.bytes.len() as u64 == found.stat.size;
             if whole {
-                self.stage(&archive, name.as_str(), &found.bytes, Sync::Now)?.keep();
+                // Complete or absent, like every copy.
+                let temporary = temporary(held.lock.inode(), "archive");
+                let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
+                self.disk.rename((shelf, OsStr::new(&temporary)), (&archive, OsStr::new(name.as_str())))?;
+                staged.keep();
             } else {
                 self.disk.link((&held.root, &self.settings.file_name), (&archive, OsStr::new(name.as_str())))?;
             }
@@ -231,8 +237,9 @@ impl Store {
         };
         let mut highest = None;
         for name in &shelf.archives {
-            let Ok(archive) = self.disk.open_dir(dir, name) else {
-                continue;
+            let archive = match self.disk.open_dir(dir, name) {
+                Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::LOOP) => continue, // none of ours
+                archive => archive?,
             };
             let archive = Shelf::list(&self.disk, archive)?;
             let named = archive.backups.iter().filter_map(|backup| backup.revision).max();

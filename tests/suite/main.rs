@@ -9,5 +9,7 @@ mod contention;
 mod damage;
 mod documents;
 mod durability;
+mod faults;
+mod kill;
 mod races;
 mod refusals;

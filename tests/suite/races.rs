@@ -67,6 +67,16 @@ fn a_writer_whose_lock_was_removed_starts_over_and_loses_nobodys_update() {
 }
 
 #[test]
+fn a_writer_never_commits_under_a_lock_that_nobody_else_can_see() {
+    let sandbox = Rc::new(Sandbox::with_history());
+    let other = sandbox.clone();
+    let disk = interrupted("link", move || fs::remove_dir_all(other.file(".locks")).unwrap());
+    increment(&store_on(&sandbox, disk)).unwrap();
+    assert!(sandbox.file(".locks/state.lock").exists(), "it took the lock again");
+    assert_eq!((sandbox.document()["n"].clone(), sandbox.revision()), (4.into(), 5));
+}
+
+#[test]
 fn a_file_edited_in_place_under_a_writer_is_not_overwritten() {
     let sandbox = Rc::new(Sandbox::with_history());
     let path = sandbox.state();
