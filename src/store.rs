@@ -241,8 +241,11 @@ impl Store {
 
     /// Opens the shelf without changing anything, and checks that it belongs to this state file.
     fn shelf_to_read(&self) -> Result<Shelf> {
-        let root = self.open_root()?;
-        let shelf = Shelf::open(&self.disk, &root).map_err(|error| side_directory_error(&root, BACKUPS, error))?;
+        self.shelf_of(&self.open_root()?)
+    }
+
+    fn shelf_of(&self, root: &Dir) -> Result<Shelf> {
+        let shelf = Shelf::open(&self.disk, root).map_err(|error| side_directory_error(root, BACKUPS, error))?;
         self.check_owner(&shelf)?;
         Ok(shelf)
     }
@@ -304,6 +307,9 @@ impl Store {
     /// that is no plain file or belongs to somebody else.
     fn precheck(&self, purpose: Purpose) -> Result<Dir> {
         let root = self.open_root()?;
+        if purpose == Purpose::Initialize {
+            self.shelf_of(&root)?;
+        }
         match self.disk.stat(&root, &self.settings.file_name)? {
             Some(stat) => {
                 if stat.kind != FileKind::Regular {
@@ -317,9 +323,7 @@ impl Store {
                 }
             }
             None if purpose != Purpose::Initialize => {
-                let shelf =
-                    Shelf::open(&self.disk, &root).map_err(|error| side_directory_error(&root, BACKUPS, error))?;
-                self.check_owner(&shelf)?;
+                let shelf = self.shelf_of(&root)?;
                 if !shelf.has_history() {
                     return Err(self.refusal(&Health::NotInitialized, &shelf));
                 }
@@ -331,9 +335,8 @@ impl Store {
 
     /// Takes the lock, making the directories where they are missing.
     fn hold(&self, root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held> {
-        let wanted: &[&str] = if purpose == Purpose::Initialize { &SIDE_DIRECTORIES } else { &[LOCKS] };
-        for name in wanted {
-            if *name != LOCKS {
+        if purpose == Purpose::Initialize {
+            for name in SIDE_DIRECTORIES {
                 self.side_directory(&root, name)?;
             }
         }

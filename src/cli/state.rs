@@ -16,7 +16,7 @@ use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 use crate::name::Name;
 use crate::store::change::{Base, Claim, Mode, Order, Outcome, Proposal, conflict};
-use crate::store::fresh::{Beginning, InitChange};
+use crate::store::fresh::{Beginning, Made};
 use crate::store::heal::{Recovered, Wanted};
 use crate::store::report::validate_input;
 use crate::store::{SignalFile, Store};
@@ -328,12 +328,7 @@ fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, 
 fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
     let done = store.init(beginning, &Order::of("init"))?;
     let path = store.path().display().to_string();
-    let change = match done.change {
-        InitChange::Nothing => "none",
-        InitChange::Created => "created",
-        InitChange::Mended => "mended",
-    };
-    let facts = json!({"path": path, "revision": done.revision.get(), "change": change});
+    let facts = json!({"path": path, "revision": done.revision.get(), "created": done.document == Made::Now});
     output.confirm(&format!("State initialized: {path} (revision {})", done.revision), &facts);
     Ok(ExitCode::Success)
 }

@@ -102,15 +102,16 @@ impl Store {
 
     /// Makes a pinned copy of the document as it is; its path.
     pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
-        let (held, ground) = self.sound_ground()?;
-        let found = ground.live.as_ref().ok_or_else(|| Error::new(Kind::Internal, "a healthy state without a file"))?;
+        let (held, ground) = self.undamaged_ground(Purpose::Write, self.deadline())?;
         let revision = match &ground.health {
             Health::Healthy(document) => Some(document.seal.revision),
-            _ => None,
+            Health::Legacy(_) => None,
+            health => return Err(self.refusal(health, &ground.shelf)),
         };
-        let Some(shelf) = ground.shelf.dir() else {
-            return Err(Error::new(Kind::Internal, "a backup without its directory"));
+        let (Some(found), Some(shelf)) = (&ground.live, ground.shelf.dir()) else {
+            return Err(Error::new(Kind::Internal, "a healthy state without its files"));
         };
+        self.keep_mirror(&held, &ground);
         let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
         let made = self.copy_to_backup(&held, shelf, wanted, &found.bytes)?;
         self.disk.sync_dir(shelf)?;
@@ -119,33 +120,6 @@ impl Store {
         let entry = self.entry(Level::Info, "backup", "made").with("file", made.as_str());
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
         Ok(shelf.path_of(made.as_str()))
-    }
-
-    /// Takes the lock on a state that can be worked with, healing damage first.
-    pub(super) fn sound_ground(&self) -> Result<(Held, Ground)> {
-        let deadline = self.deadline();
-        let mut seen = None;
-        loop {
-            let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, deadline)?;
-            let ground = self.survey(&held)?;
-            match &ground.health {
-                Health::Healthy(_) | Health::Legacy(_) => {
-                    self.keep_mirror(&held, &ground);
-                    return Ok((held, ground));
-                }
-                Health::Damaged(_)
-                    if self.settings.auto_recover == super::AutoRecover::Yes && ground.shelf.has_history() =>
-                {
-                    if let Some(until) = self.unquiet(&ground.live, &mut seen, deadline) {
-                        drop(held);
-                        self.await_quiet(until);
-                    } else {
-                        self.heal(&held, &ground)?;
-                    }
-                }
-                health => return Err(self.refusal(health, &ground.shelf)),
-            }
-        }
     }
 
     /// Keeps the file that is about to be replaced, as the plan says. The guard removes it again unless the commit

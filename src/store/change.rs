@@ -163,22 +163,8 @@ impl Store {
             return self.plan(order, make);
         }
         let deadline = self.deadline();
-        let mut seen = None;
         loop {
-            let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, deadline)?;
-            let ground = self.survey(&held)?;
-            if matches!(ground.health, Health::Damaged(_)) {
-                if self.settings.auto_recover == AutoRecover::No || !ground.shelf.has_history() {
-                    return Err(self.refusal(&ground.health, &ground.shelf));
-                }
-                if let Some(until) = self.unquiet(&ground.live, &mut seen, deadline) {
-                    drop(held);
-                    self.await_quiet(until);
-                } else {
-                    self.heal(&held, &ground)?;
-                }
-                continue;
-            }
+            let (held, ground) = self.undamaged_ground(Purpose::Write, deadline)?;
             let base = self.base(&ground)?;
             self.keep_mirror(&held, &ground);
             let proposal = make_checked(order, &base, make)?;

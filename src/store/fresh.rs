@@ -11,7 +11,7 @@ use super::judge::{Health, claimed_lineage};
 use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, STATE_FILE, pinned, temporary};
 use super::next::new_lineage;
 use super::shelf::{Shelf, lineage_of};
-use super::{AutoRecover, ForeignEdits, Ground, Held, Store};
+use super::{Ground, Held, Store};
 use crate::audit::Level;
 use crate::document::first;
 use crate::document::seal::Revision;
@@ -33,74 +33,54 @@ pub enum Beginning {
 pub struct Initialized {
     /// The current revision.
     pub revision: Revision,
-    /// Whether a document had to be written.
-    pub change: InitChange,
+    /// Whether the document is a new one.
+    pub document: Made,
 }
 
-/// What had to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InitChange {
-    /// Nothing: it was all there.
-    Nothing,
-    /// The first document.
-    Created,
-    /// The document, healed, sealed or migrated.
-    Mended,
+/// Whether a document is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It was there, or a copy of it.
+    Before,
+    /// It is the first of its lineage.
+    Now,
 }
 
 impl Store {
     /// Makes a root ready: directories, the first document where there is no history, healing, migration.
     pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
         let deadline = self.deadline();
-        let mut seen = None;
-        let mut change = InitChange::Nothing;
         loop {
-            let root = self.precheck(Purpose::Initialize)?;
-            self.check_owner(
-                &Shelf::open(&self.disk, &root)
-                    .map_err(|error| super::side_directory_error(&root, super::BACKUPS, error))?,
-            )?;
-            let held = self.hold(root, Purpose::Initialize, deadline)?;
-            self.sweep(&held)?;
-            let ground = self.survey(&held)?;
-            if beginning == Beginning::Fresh {
-                if let Some(revision) = self.begin_anew(&held, ground, order)? {
-                    return Ok(Initialized { revision, change: InitChange::Created });
+            let (held, ground) = match beginning {
+                Beginning::Continue => self.undamaged_ground(Purpose::Initialize, deadline)?,
+                Beginning::Fresh => {
+                    let held = self.hold(self.precheck(Purpose::Initialize)?, Purpose::Initialize, deadline)?;
+                    let ground = self.survey(&held)?;
+                    (held, ground)
                 }
-                continue;
-            }
-            match &ground.health {
+            };
+            self.sweep(&held)?;
+            let first = match &ground.health {
+                _ if beginning == Beginning::Fresh => self.begin_anew(&held, ground, order)?,
                 Health::NotInitialized => {
                     let highest = self.archived_revision(&ground.shelf)?;
-                    if let Some(revision) = self.write_first(&held, &ground, order, highest)? {
-                        return Ok(Initialized { revision, change: InitChange::Created });
-                    }
+                    self.write_first(&held, &ground, order, highest)?
                 }
                 Health::Healthy(document) => {
                     self.keep_mirror(&held, &ground);
-                    return Ok(Initialized { revision: document.seal.revision, change });
+                    return Ok(Initialized { revision: document.seal.revision, document: Made::Before });
                 }
-                Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && ground.shelf.has_history() => {
-                    if let Some(until) = self.unquiet(&ground.live, &mut seen, deadline) {
-                        drop(held);
-                        self.await_quiet(until);
-                    } else {
-                        self.heal(&held, &ground)?;
-                        change = InitChange::Mended;
-                    }
-                }
-                Health::Legacy(_) => {
+                Health::Legacy(_) | Health::Foreign(_) => {
                     drop(held);
-                    self.seal_as_it_is(order)?;
-                    change = InitChange::Mended;
-                }
-                Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                    drop(held);
-                    self.seal_as_it_is(order)?;
-                    change = InitChange::Mended;
+                    self.seal_as_it_is(order)?; // refuses a foreign edit unless those are accepted
+                    None
                 }
                 health => return Err(self.refusal(health, &ground.shelf)),
+            };
+            if let Some(revision) = first {
+                return Ok(Initialized { revision, document: Made::Now });
             }
+            give_up_after(deadline)?;
         }
     }
 

@@ -15,7 +15,7 @@ use super::layout::{BackupName, EVIDENCE_PREFIX, MIRROR, matches, pinned};
 use super::live::Found;
 use super::next::new_lineage;
 use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
-use super::{Ground, Held, QUIET, READER_PATIENCE, Served, Store};
+use super::{AutoRecover, Ground, Held, QUIET, READER_PATIENCE, Served, Store};
 use crate::document::diff::{Change, diff};
 use crate::document::seal::{Document, Lineage, Revision, to_bytes, without_seal};
 use crate::document::{Reading, rules};
@@ -105,6 +105,28 @@ impl Store {
     pub(super) fn await_quiet(&self, until: Instant) {
         let mut watch = Watch::new(&self.settings.directory, &self.settings.file_name);
         watch.wait(Some(until));
+    }
+
+    /// Takes the lock and looks at everything; damage is healed first, as far as that is allowed and possible.
+    pub(super) fn undamaged_ground(&self, purpose: Purpose, deadline: Instant) -> Result<(Held, Ground)> {
+        let mut seen = None;
+        loop {
+            let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
+            let ground = self.survey(&held)?;
+            if !matches!(ground.health, Health::Damaged(_)) {
+                return Ok((held, ground));
+            }
+            if self.settings.auto_recover == AutoRecover::No || !ground.shelf.has_history() {
+                return Err(self.refusal(&ground.health, &ground.shelf));
+            }
+            match self.unquiet(&ground.live, &mut seen, deadline) {
+                Some(until) => {
+                    drop(held);
+                    self.await_quiet(until);
+                }
+                None => drop(self.heal(&held, &ground)?), // and look again: somebody may have come between
+            }
+        }
     }
 
     /// The copy that healing restores, or why there is none.

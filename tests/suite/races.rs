@@ -11,6 +11,7 @@ use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
 use pipeline_state::store::change::{Order, Outcome};
 use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox};
@@ -74,6 +75,23 @@ fn a_writer_never_commits_under_a_lock_that_nobody_else_can_see() {
     increment(&store_on(&sandbox, disk)).unwrap();
     assert!(sandbox.file(".locks/state.lock").exists(), "it took the lock again");
     assert_eq!((sandbox.document()["n"].clone(), sandbox.revision()), (4.into(), 5));
+}
+
+#[test]
+fn a_copy_that_cannot_be_read_stops_healing_rather_than_giving_way_to_an_older_one() {
+    for (errno, code) in [(Errno::IO, 1), (Errno::ACCESS, 6), (Errno::MFILE, 10)] {
+        let sandbox = Sandbox::with_history();
+        sandbox.overwrite("garbage");
+        let before = sandbox.snapshot();
+        let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
+            if call.name == "open" && call.path.ends_with("mirror.json") { Fate::Fails(errno) } else { Fate::Proceeds }
+        })));
+        let store = store_on(&sandbox, disk);
+        assert_eq!(store.read().unwrap_err().code() as u8, code);
+        assert_eq!(increment(&store).unwrap_err().code() as u8, code);
+        assert_eq!(sandbox.snapshot(), before);
+        assert_eq!(sandbox.run("state read").expect(0).json()["n"], 3);
+    }
 }
 
 #[test]
@@ -201,7 +219,7 @@ fn a_dead_writers_files_are_cleared_by_the_next_one() {
     ] {
         fs::write(sandbox.file(name), "half").unwrap();
     }
-    let dead_link = sandbox.file(".state-backups/state-20260101-000000-r4-dead.json");
+    let dead_link = sandbox.file(".state-backups/state-20990101-000000-r4-dead.json");
     fs::hard_link(sandbox.state(), &dead_link).unwrap();
     sandbox.ok("state set n:=9");
     assert!(sandbox.debris().is_empty());
