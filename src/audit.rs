@@ -1,8 +1,9 @@
-//! The audit log: one line for every commit, refusal, heal and adoption, written after the fact by one `write`.
+//! The two logs: the audit log has a line for every commit, refusal, heal and adoption; the error log, beside the state
+//! file, one for everything that went wrong with the state itself. Lines are written after the fact, each by one `write`.
 //!
-//! Its default place is a directory that everybody may write to, so the file is used only if it is a regular file of
-//! ours with one name that nobody else may write; otherwise the log beside the state file takes its place. A log that
-//! cannot be written is a warning and stops nothing. No line holds contents of a document.
+//! The audit log's default place is a directory that everybody may write to, so a file is used only if it is a regular
+//! file of ours with one name that nobody else may write; otherwise a log in the root takes its place. A log that cannot
+//! be written is a warning and stops nothing. No line holds contents of a document.
 
 use std::cell::OnceCell;
 use std::ffi::OsStr;
@@ -12,7 +13,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use crate::document::seal::{Lineage, Revision};
-use crate::error::one_line;
+use crate::error::{ExitCode, one_line};
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
 use crate::time::rfc3339;
 
@@ -115,23 +116,15 @@ impl Audit {
         if self.path == Path::new("/dev/null") {
             return; // whoever sets this wants no log
         }
-        let Err(why) = self.append(&self.path, &line) else {
+        let Err(why) = append(&self.disk, &self.path, &line) else {
             return;
         };
-        let instead = self.append(&self.fallback, &line);
+        let instead = append(&self.disk, &self.fallback, &line);
         let outcome = match instead {
             Ok(()) => format!("{} is used instead", self.fallback.display()),
             Err(_) => "nothing was logged".to_owned(),
         };
         let _ = self.warning.set(format!("the audit log cannot be used: {why}; {outcome}"));
-    }
-
-    fn append(&self, path: &Path, line: &str) -> Result<(), String> {
-        let (file, _) = self.disk.open_or_make(&Dir::working(), path).map_err(|error| error.to_string())?;
-        let stat = self.disk.fstat(&file, path).map_err(|error| error.to_string())?;
-        distrust(&stat).map_or(Ok(()), |why| Err(format!("{} {why}", path.display())))?;
-        // One write, so that the lines of processes that append at once never mix; a short one is not continued.
-        self.disk.write(&file, path, line.as_bytes()).map_err(|error| error.to_string())
     }
 
     /// The commits of a lineage that the logs remember, oldest first.
@@ -155,6 +148,40 @@ impl Audit {
         let stat = self.disk.fstat(&file, path)?;
         Ok(distrust(&stat).is_none().then_some(file))
     }
+}
+
+/// The error log of one root: `TIME [LEVEL] error-recovery/COMPONENT: message (code: N)`.
+#[derive(Debug)]
+pub struct ErrorLog {
+    disk: Disk,
+    path: PathBuf,
+}
+
+impl ErrorLog {
+    /// The log's name, beside the state file.
+    pub const NAME: &str = ".error-recovery.log";
+
+    /// The log in this directory.
+    #[must_use]
+    pub fn new(disk: Disk, directory: &Path) -> Self {
+        Self { disk, path: directory.join(Self::NAME) }
+    }
+
+    /// Appends a line, where that is possible: whatever went wrong is told on standard error as well.
+    pub fn record(&self, level: Level, component: &str, message: &str, code: ExitCode) {
+        let (time, level, code) = (rfc3339(self.disk.now()), level.name(), code as u8);
+        let line = format!("{time} [{level}] error-recovery/{component}: {} (code: {code})\n", one_line(message));
+        let _ = append(&self.disk, &self.path, &line);
+    }
+}
+
+/// Appends a line to a log that can be trusted, making it where it is missing.
+fn append(disk: &Disk, path: &Path, line: &str) -> Result<(), String> {
+    let (file, _) = disk.open_or_make(&Dir::working(), path).map_err(|error| error.to_string())?;
+    let stat = disk.fstat(&file, path).map_err(|error| error.to_string())?;
+    distrust(&stat).map_or(Ok(()), |why| Err(format!("{} {why}", path.display())))?;
+    // One write, so that the lines of processes that append at once never mix.
+    disk.write(&file, path, line.as_bytes()).map_err(|error| error.to_string())
 }
 
 /// Why a file must not be used as a log, if so.

@@ -19,7 +19,7 @@
 //! | `store::fresh` | beginnings: init, a new lineage, adoption |
 //! | `store::lock` | the flock around every commit |
 //! | `store::layout` | what the files are called |
-//! | [`audit`] | the audit log |
+//! | [`audit`] | the two logs |
 //! | [`cli`] | the command line: options in, text or JSON out |
 //!
 //! Dependencies go one way: `cli` → `config` → `store` → `document`, and everything may use `fs`, `error`, `name`, `time`.

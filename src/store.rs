@@ -33,10 +33,10 @@ use self::live::{Found, unsafe_path};
 use self::lock::StateLock;
 use self::shelf::Shelf;
 pub use self::signal::SignalFile;
-use crate::audit::{Audit, Entry, Level};
+use crate::audit::{Audit, Entry, ErrorLog, Level};
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind};
 
 /// Whether damage is healed by the command that meets it.
@@ -82,6 +82,7 @@ pub struct Store {
     disk: Disk,
     settings: Settings,
     audit: Audit,
+    errors: ErrorLog,
     warnings: RefCell<Vec<String>>,
 }
 
@@ -129,7 +130,8 @@ impl Store {
     /// The store that `settings` describe, on `disk`.
     #[must_use]
     pub fn new(disk: Disk, settings: Settings, audit: Audit) -> Self {
-        Self { disk, settings, audit, warnings: RefCell::new(Vec::new()) }
+        let errors = ErrorLog::new(disk.clone(), &settings.directory);
+        Self { disk, settings, audit, errors, warnings: RefCell::new(Vec::new()) }
     }
 
     /// The state file's path.
@@ -420,17 +422,25 @@ impl Store {
         Entry::new(level, &format!("state-manager/{action}"), text)
     }
 
-    /// Notes a refusal in the audit log, if the root is one of ours.
+    /// Notes a writer's failure in the logs, if the root is one of ours. What is wrong with its input is no matter for the
+    /// error log.
     pub fn record_refusal(&self, action: &str, error: &Error) {
         let initialized = self.disk.open_root(&self.settings.directory).is_ok_and(|root| {
             self.disk.stat(&root, BACKUPS).is_ok_and(|stat| stat.is_some_and(|stat| stat.kind == FileKind::Directory))
         });
         if initialized {
-            let code = error.code() as u8;
-            let level = if code == 1 || code == 4 { Level::Warn } else { Level::Error };
-            let entry = self.entry(level, action, "refused");
-            let entry = entry.with("code", code).with("kind", error.kind.name()).with("pid", std::process::id());
+            let code = error.code();
+            let of_input = match code {
+                ExitCode::General => !matches!(error.kind, Kind::Io | Kind::DurabilityUnknown | Kind::Internal),
+                code => code == ExitCode::ValidationFailed,
+            };
+            let level = if of_input { Level::Warn } else { Level::Error };
+            let entry = self.entry(level, action, "refused").with("code", code as u8);
+            let entry = entry.with("kind", error.kind.name()).with("pid", std::process::id());
             self.audit.record(&entry.with("path", self.shown()));
+            if !of_input {
+                self.errors.record(Level::Error, action, &error.message, code);
+            }
         }
     }
 }

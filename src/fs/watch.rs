@@ -91,3 +91,50 @@ fn happened(fd: &OwnedFd, name: &OsStr) -> bool {
     }
     seen
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Replaces the file from another thread once the watch is waiting or about to.
+    fn is_woken(mut watch: Watch, dir: &Path) {
+        let (file, temporary) = (dir.join("file"), dir.join("temporary"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::fs::write(dir.join("another"), "x").unwrap();
+                std::fs::write(&temporary, "new").unwrap();
+                std::fs::rename(&temporary, &file).unwrap();
+            });
+            while !file.exists() {
+                watch.wait(None);
+            }
+        });
+    }
+
+    #[test]
+    fn a_replacement_ends_the_wait_by_events_and_by_intervals() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch::new(dir.path(), OsStr::new("file"));
+        assert!(matches!(watch.source, Source::Events(_)));
+        is_woken(watch, dir.path());
+        std::fs::remove_file(dir.path().join("file")).unwrap();
+        is_woken(Watch::by_intervals(OsStr::new("file")), dir.path());
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_and_other_files_do_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let mut watch = Watch::new(dir.path(), OsStr::new("file"));
+        std::fs::write(dir.path().join("another"), "x").unwrap();
+        watch.wait(Some(deadline));
+        assert!(Instant::now() >= deadline);
+    }
+
+    #[test]
+    fn where_the_kernel_has_no_watch_to_give_waiting_goes_on_by_intervals() {
+        let watch = Watch::new(Path::new("/nonexistent"), OsStr::new("file"));
+        assert!(matches!(watch.source, Source::Intervals(_)));
+    }
+}

@@ -16,10 +16,11 @@ use super::live::Found;
 use super::next::new_lineage;
 use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
 use super::{AutoRecover, Ground, Held, QUIET, READER_PATIENCE, Served, Store};
+use crate::audit::Level;
 use crate::document::diff::{Change, diff};
 use crate::document::seal::{Document, Lineage, Revision, to_bytes, without_seal};
 use crate::document::{Reading, rules};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Stat;
 use crate::fs::watch::Watch;
 
@@ -172,7 +173,9 @@ impl Store {
         }
         let revision = sealed.document.seal.revision;
         if order.action == HEAL {
-            self.warn(self.healing_story(ground, document, name, revision));
+            let story = self.healing_story(ground, document, name, revision);
+            self.errors.record(Level::Warn, HEAL, &story, ExitCode::StateCorruption);
+            self.warn(story);
         }
         self.record_commit(order, &sealed, &[("from", name)]);
         Ok(Recovered::From { file: name.to_owned(), revision })

@@ -162,6 +162,24 @@ fn the_audit_log_has_a_line_for_each_commit_and_refusal_and_no_contents() {
 }
 
 #[test]
+fn the_error_log_tells_what_went_wrong_with_the_state_and_not_what_was_mistyped() {
+    let sandbox = Sandbox::with_history();
+    sandbox.run("state set phase:=1").expect(4);
+    sandbox.run("state set a=b --if-revision 9").expect(1);
+    assert!(!sandbox.file(".error-recovery.log").exists());
+    sandbox.overwrite("");
+    sandbox.ok("state read");
+    sandbox.overwrite("{}");
+    sandbox.run("state set a=b").expect(3);
+    let log = fs::read_to_string(sandbox.file(".error-recovery.log")).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains("[WARN] error-recovery/heal: ") && lines[0].ends_with("(code: 3)"), "{log}");
+    assert!(lines[1].contains("[ERROR] error-recovery/set: ") && lines[1].ends_with("(code: 3)"), "{log}");
+    assert_eq!(fs::metadata(sandbox.file(".error-recovery.log")).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn a_file_size_limit_is_a_full_disk_and_not_a_death() {
     let sandbox = Sandbox::with_history();
     let before = fs::read(sandbox.state()).unwrap();

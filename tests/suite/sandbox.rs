@@ -162,7 +162,7 @@ impl Sandbox {
                 if kind.is_dir() {
                     into.push((path.clone(), Vec::new()));
                     collect(&path, into);
-                } else if kind.is_file() && !path.ends_with("audit.log") {
+                } else if kind.is_file() && !path.ends_with("audit.log") && !path.ends_with(".error-recovery.log") {
                     into.push((path.clone(), std::fs::read(&path).unwrap()));
                 } else if kind.is_symlink() {
                     into.push((path.clone(), b"link".to_vec()));
