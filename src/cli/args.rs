@@ -24,14 +24,15 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  pipeline-state state init                       make a state here
-  pipeline-state state set phase=build            change it
-  pipeline-state state get .phase                 ask it
-  pipeline-state state status                     see how it is
-  pipeline-state state recover                    bring back the last good revision
+  pipeline-state state init               make a state here
+  pipeline-state state set phase=build    change it
+  pipeline-state state get .phase         ask it
+  pipeline-state state status             see how it is
+  pipeline-state state recover            bring back the last good revision
 
-Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid, 5 missing file,
-6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage. Treat any other as failure.";
+Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
+5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage.
+Treat any other as failure.";
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
@@ -112,7 +113,7 @@ impl From<&Global> for Given {
 #[derive(Debug, Subcommand)]
 pub enum Group {
     /// The document: read, change, check and restore it
-    #[command(subcommand, visible_alias = "s")]
+    #[command(subcommand)]
     State(State),
 }
 
