@@ -76,7 +76,7 @@ pub struct Committed {
     /// Why.
     pub reason: String,
     /// By which process.
-    pub pid: String,
+    pub pid: u32,
     /// By which command.
     pub command: String,
 }
@@ -214,7 +214,7 @@ fn parse_commit(line: &str) -> Option<Committed> {
         time: time.to_owned(),
         revision: Revision::new(fact("revision")?.parse().ok()?)?,
         reason: fact("reason")?,
-        pid: fact("pid")?,
+        pid: fact("pid")?.parse().ok()?,
         command: fact("command")?,
     })
 }

@@ -48,7 +48,7 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
     let config = match Config::resolve(&given, &ProcessEnvironment, &disk) {
         Ok(config) => config,
         Err(error) => {
-            show_error(&error, &config::program(&given), format, Color::Auto);
+            show_error(&error, &config::program(&given, &ProcessEnvironment), format, Color::Auto);
             return error.code() as u8;
         }
     };
@@ -109,7 +109,7 @@ fn not_parsed(error: &clap::Error, format: Format) -> u8 {
             ContextValue::Strings(words) => words.join("`, `"),
             _ => continue,
         };
-        failure = failure.advise(format!("did you mean `{words}`?"));
+        failure = failure.meaning(format!("did you mean `{words}`?"));
     }
     // "Usage: pipeline-state state set …" names the command whose help will answer.
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: pipeline-state"));

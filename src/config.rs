@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result, quote};
+use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind};
 use crate::store::layout::{BACKUPS, STATE_FILE};
 use crate::store::{AutoRecover, ForeignEdits, Settings};
@@ -105,9 +105,8 @@ impl Environment for ProcessEnvironment {
 impl Config {
     /// Resolves options, environment and defaults. Reads the file system only to find the root.
     pub fn resolve(given: &Given, env: &dyn Environment, disk: &Disk) -> Result<Self> {
-        let program = program(given);
-        let named = given.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
-        let root = given.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
+        let program = program(given, env);
+        let (root, named) = chosen(given, env);
         let (root, state_file) = match (root, named) {
             (root, Some(file)) => (root.unwrap_or_else(|| directory_of(&file).to_owned()), file),
             (Some(root), None) => (root.clone(), root.join(STATE_FILE)),
@@ -121,12 +120,15 @@ impl Config {
             _ => {
                 let shown = state_file.display().to_string();
                 return Err(Error::new(Kind::UnsafePath, format!("{shown} names a directory, not a state file"))
-                    .advise(format!(
-                        "--state-file {}",
-                        quote(&format!("{}/{STATE_FILE}", shown.trim_end_matches('/')))
-                    )));
+                    .try_shell(
+                        format!("ls -ld {}", quote_path(&state_file)),
+                        "see what it is; --root names a directory",
+                    ));
             }
         };
+        // In logs that several roots share, and in hints, a path must mean the same everywhere.
+        let state_file = std::path::absolute(&state_file).unwrap_or(state_file);
+        let root = std::path::absolute(&root).unwrap_or(root);
         let verbosity = match given.verbosity {
             Some(verbosity) => verbosity,
             None if env.get("DEBUG").is_some_and(|value| value == "1" || value == "true") => Verbosity::Debug,
@@ -178,14 +180,21 @@ impl Config {
     }
 }
 
-/// The beginning of a hint: the program, and the options that chose the state. What came from the environment is
-/// there for the next command, too.
+/// The root and the state file that were named, by option or environment.
+fn chosen(given: &Given, env: &dyn Environment) -> (Option<PathBuf>, Option<PathBuf>) {
+    let root = given.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
+    let state_file = given.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
+    (root, state_file)
+}
+
+/// The beginning of a hint: the program, and what chose the state, so that it can be typed in another shell, too.
 #[must_use]
-pub fn program(given: &Given) -> String {
+pub fn program(given: &Given, env: &dyn Environment) -> String {
     let mut program = "pipeline-state".to_owned();
-    for (option, value) in [("--root", &given.root), ("--state-file", &given.state_file)] {
+    let (root, state_file) = chosen(given, env);
+    for (option, value) in [("--root", root), ("--state-file", state_file)] {
         if let Some(value) = value {
-            program.push_str(&format!(" {option} {}", quote(&value.to_string_lossy())));
+            program.push_str(&format!(" {option} {}", quote_path(&value)));
         }
     }
     program
@@ -226,7 +235,7 @@ fn typed<T>(
         Ok(value) => Ok(Some(value)),
         Err(why) => {
             Err(Error::new(Kind::Usage, format!("the environment variable {name} cannot be understood: {why}"))
-                .advise(format!("unset {name}   # or correct it")))
+                .try_shell(format!("unset {name}"), "or correct it"))
         }
     }
 }
@@ -333,7 +342,10 @@ mod tests {
             (Path::new("/some/where"), Path::new("/some/where"))
         );
         let config = resolve(&Given::default(), &[("STATE_FILE", "my.json"), ("PIPELINE_ROOT", "/r")]).unwrap();
-        assert_eq!((config.root.as_path(), config.settings.directory.as_path()), (Path::new("/r"), Path::new(".")));
+        assert_eq!(
+            (config.root.as_path(), config.settings.directory.as_path()),
+            (Path::new("/r"), std::env::current_dir().unwrap().as_path())
+        );
         for bad in ["/", "/tmp/", "..", "a/.."] {
             let given = Given { state_file: Some(bad.into()), ..Given::default() };
             assert_eq!(resolve(&given, &[]).unwrap_err().code() as u8, 6, "{bad}");
@@ -343,6 +355,7 @@ mod tests {
     #[test]
     fn a_hint_names_the_state_that_was_chosen() {
         let given = Given { root: Some("/a b".into()), ..Given::default() };
-        assert_eq!(program(&given), "pipeline-state --root '/a b'");
+        let env = HashMap::from([("STATE_FILE", "x.json")]);
+        assert_eq!(program(&given, &env), "pipeline-state --root '/a b' --state-file x.json");
     }
 }

@@ -6,7 +6,9 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::Path;
 
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::fs::FsError;
@@ -185,7 +187,6 @@ impl Kind {
     /// The kind of an operating-system error, by its errno.
     #[must_use]
     pub fn of_io(error: &io::Error) -> Self {
-        use rustix::io::Errno;
         let Some(errno) = Errno::from_io_error(error) else {
             return Self::Io;
         };
@@ -199,13 +200,15 @@ impl Kind {
     }
 }
 
-/// A next step: a command line to type, without the program's name, and what it does.
+/// A next step: a command to type, and what it does here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// Arguments of this program, and what they do here.
+    /// Arguments of this program.
     Run(String, String),
-    /// Any other advice.
-    Advice(String),
+    /// Another program's command line.
+    Shell(String, String),
+    /// What was probably meant by what was typed.
+    Meant(String),
 }
 
 /// A failure, ready to be shown: what happened, of which kind, and what to do about it.
@@ -238,10 +241,17 @@ impl Error {
         self
     }
 
-    /// Adds advice that is no command of this program.
+    /// Adds another program's command line as the next step, and what it does here.
     #[must_use]
-    pub fn advise(mut self, advice: impl Into<String>) -> Self {
-        self.hints.push(Hint::Advice(advice.into()));
+    pub fn try_shell(mut self, command: impl Into<String>, why: impl Into<String>) -> Self {
+        self.hints.push(Hint::Shell(command.into(), why.into()));
+        self
+    }
+
+    /// Adds what was probably meant.
+    #[must_use]
+    pub fn meaning(mut self, words: impl Into<String>) -> Self {
+        self.hints.push(Hint::Meant(words.into()));
         self
     }
 
@@ -252,6 +262,13 @@ impl Error {
             map.insert(key.to_owned(), value.into());
         }
         self
+    }
+
+    /// Whether removing files may help: space or quota ran out, and not a limit on one file's size.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        let too_large = Value::from(Errno::FBIG.raw_os_error());
+        self.kind == Kind::DiskFull && self.details.get("errno") != Some(&too_large)
     }
 
     /// The exit code this failure ends the program with.
@@ -280,7 +297,8 @@ impl Error {
             "name": self.code().name(),
             "kind": self.kind.name(),
             "message": self.message,
-            "hint": if hints.is_empty() { Value::Null } else { Value::from(hints.join("\n")) },
+            "hint": hints.first(),
+            "hints": hints,
             "details": self.details,
         });
         format!("{}\n", json!({ "error": error }))
@@ -289,11 +307,12 @@ impl Error {
 
 impl Hint {
     fn to_line(&self, program: &str) -> String {
+        // A shell reads the rest as a comment, so the line can be pasted whole.
+        let with = |command: String, why: &str| if why.is_empty() { command } else { format!("{command}   # {why}") };
         match self {
-            Self::Run(arguments, why) if why.is_empty() => format!("{program} {arguments}"),
-            // A shell reads the rest as a comment, so the line can be pasted whole.
-            Self::Run(arguments, why) => format!("{program} {arguments}   # {why}"),
-            Self::Advice(advice) => advice.clone(),
+            Self::Run(arguments, why) => with(format!("{program} {arguments}"), why),
+            Self::Shell(command, why) => with(command.clone(), why),
+            Self::Meant(words) => words.clone(),
         }
     }
 }
@@ -306,11 +325,18 @@ impl From<FsError> for Error {
             .detail("path", path.clone())
             .detail("operation", error.operation)
             .detail("errno", error.source.raw_os_error());
-        match kind {
-            Kind::DiskFull => failure.advise(format!("df -h {}   # free some space, then try again", quote(&path))),
-            Kind::PermissionDenied => failure.advise(format!("ls -ld {}   # see who may write there", quote(&path))),
-            Kind::ResourceExhausted => failure.advise("ulimit -a   # see which limit was reached, then try again"),
-            _ => failure,
+        // A temporary file is gone by the time somebody looks; its directory is not.
+        let directory = error.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let near = quote_path(if path.ends_with(".tmp") { directory.unwrap_or(&error.path) } else { &error.path });
+        let around = quote_path(directory.unwrap_or(Path::new(".")));
+        match error.source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::FBIG) => failure.try_shell("ulimit -f", "the largest file this shell permits, in KiB"),
+            _ if kind == Kind::DiskFull => {
+                failure.try_shell(format!("df -h {around}; df -i {around}"), "see what is left of space and inodes")
+            }
+            Some(Errno::ROFS) => failure.try_shell(format!("findmnt -T {around}"), "it is mounted read-only"),
+            _ if kind == Kind::ResourceExhausted => failure.try_shell("ulimit -a", "see which limit was reached"),
+            _ => failure.try_shell(format!("ls -ld {around} {near}"), "see what is there, and whose"),
         }
     }
 }
@@ -328,6 +354,21 @@ pub fn one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// A path as one word of a shell; one that is not plain text in the way that bash, zsh and ksh read.
+#[must_use]
+pub fn quote_path(path: &Path) -> String {
+    if let Some(text) = path.to_str().filter(|text| !text.contains(char::is_control)) {
+        return quote(text);
+    }
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    let escaped = bytes.flat_map(|byte| match byte {
+        b'\'' | b'\\' => vec!['\\', char::from(*byte)],
+        b' '..=b'~' => vec![char::from(*byte)],
+        _ => format!("\\x{byte:02x}").chars().collect(),
+    });
+    format!("$'{}'", escaped.collect::<String>())
 }
 
 /// `text` as one word of a POSIX shell.
@@ -361,8 +402,15 @@ mod tests {
     }
 
     #[test]
+    fn any_path_can_be_pasted_into_a_shell() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"a\xff\n'b"));
+        assert_eq!(quote_path(odd), r"$'a\xff\x0a\'b'");
+        assert_eq!(quote_path(Path::new("it's")), r"'it'\''s'");
+    }
+
+    #[test]
     fn operating_system_errors_have_their_codes() {
-        use rustix::io::Errno;
         let code = |errno: Errno| Kind::of_io(&errno.into()).code() as u8;
         assert_eq!([Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::LOOP].map(code), [6; 4]);
         assert_eq!([Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(code), [7; 3]);

@@ -16,10 +16,10 @@ impl Name {
         if is_name(text) {
             return Ok(Self(text.to_owned()));
         }
-        let message = format!("{text:?} is no name for a {what}");
-        Err(Error::new(Kind::InvalidName, message)
-            .advise("a name has 1 to 128 of the characters A-Z a-z 0-9 . _ -, begins with a letter or digit and has no `..`")
-            .detail("name", text))
+        let message = format!(
+            "{text:?} is no name for a {what}: that has 1 to 128 letters, digits, `.`, `_` and `-`, begins with a letter or digit and has no `..`"
+        );
+        Err(Error::new(Kind::InvalidName, message).detail("name", text))
     }
 
     /// Reduces any text to a name: what cannot stand in one becomes `-`. `fallback` where nothing is left.

@@ -36,7 +36,7 @@ pub use self::signal::SignalFile;
 use crate::audit::{Audit, Entry, ErrorLog, Level};
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
-use crate::error::{Error, ExitCode, Kind, Result};
+use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind};
 
 /// Whether damage is healed by the command that meets it.
@@ -166,7 +166,11 @@ impl Store {
     }
 
     fn warn(&self, warning: impl Into<String>) {
-        self.warnings.borrow_mut().push(warning.into());
+        let warning = warning.into();
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
     }
 
     /// The live file, read without opening its directory first.
@@ -255,19 +259,17 @@ impl Store {
     fn open_root(&self) -> Result<Dir> {
         self.disk.open_root(&self.settings.directory).map_err(|error| {
             let shown = self.settings.directory.display().to_string();
-            let (kind, what) = if error.is(Errno::NOENT) {
-                (Kind::DependencyMissing, "does not exist")
+            let word = quote_path(&self.settings.directory);
+            let failure = |what| Error::new(Kind::DependencyMissing, format!("the state's directory {shown} {what}"));
+            let failure = if error.is(Errno::NOENT) {
+                let why = "make it, or name another with --root or --state-file";
+                failure("does not exist").try_shell(format!("mkdir -p {word}"), why)
             } else if error.is(Errno::NOTDIR) {
-                (Kind::DependencyMissing, "is not a directory")
+                failure("is not a directory").try_shell(format!("ls -ld {word}"), "see what it is")
             } else {
                 return error.into();
             };
-            Error::new(kind, format!("the state's directory {shown} {what}"))
-                .advise(format!(
-                    "mkdir -p {}   # or name another with --root or --state-file",
-                    crate::error::quote(&shown)
-                ))
-                .detail("path", shown)
+            failure.detail("path", shown)
         })
     }
 
@@ -286,14 +288,44 @@ impl Store {
             return Ok(());
         }
         let owner = String::from_utf8_lossy(owner).into_owned();
+        let own = quote_path(&self.settings.directory.join("another"));
+        let name = quote_path(self.settings.file_name.as_ref());
         let directory = self.settings.directory.display();
         let message = format!(
             "{directory} keeps the state file {owner}; a second one, {}, would share its backups and locks",
             self.settings.file_name.display()
         );
         Err(Error::new(Kind::OtherStateFile, message)
-            .advise("give each state file a directory of its own")
+            .try_shell(
+                format!("mkdir {own} && pipeline-state --state-file {own}/{name} state init"),
+                "give it a directory of its own",
+            )
             .detail("owner", owner))
+    }
+
+    /// Says what the next writer would stumble over.
+    fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
+        let user = rustix::process::geteuid().as_raw();
+        for name in SIDE_DIRECTORIES {
+            let path = root.path_of(name);
+            match self.disk.stat(root, name)? {
+                Some(stat) if stat.kind != FileKind::Directory => {
+                    self.warn(format!(
+                        "{} is not a directory of its own; writers refuse to work with it",
+                        path.display()
+                    ));
+                }
+                Some(stat) if stat.uid != user => {
+                    self.warn(format!(
+                        "{} belongs to user {}; writers refuse to work with it",
+                        path.display(),
+                        stat.uid
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn warn_of_loose_mode(&self, live: &Option<Found>) {

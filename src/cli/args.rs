@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Color, Format, Given, Verbosity};
@@ -282,7 +283,7 @@ Examples:
   pipeline-state state recover --to-revision 12")]
     Recover {
         /// Part of a backup's name, or a glob; the newest valid one that matches
-        #[arg(conflicts_with = "to_revision")]
+        #[arg(conflicts_with = "to_revision", value_parser = NonEmptyStringValueParser::new())]
         pattern: Option<String>,
         /// The copy of this revision
         #[arg(long, value_name = "N")]
@@ -316,8 +317,10 @@ Examples:
   pipeline-state state diff 12 before-upgrade")]
     Diff {
         /// The older one: a revision or a part of a backup's name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         old: Option<String>,
         /// The newer one; the live file if it is not given
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         new: Option<String>,
     },
     /// Edit the document in $VISUAL or $EDITOR; checked before it is committed

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::input::parse_document;
 use super::output::Output;
 use super::state::{change, check_claim};
-use crate::error::{Error, ExitCode, Kind, Result, quote};
+use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::store::Store;
 use crate::store::change::{Claim, Order};
 
@@ -22,7 +22,10 @@ pub fn run(store: &Store, output: &Output<'_>, order: &Order) -> anyhow::Result<
     let (file, path) = copy.into_parts();
     drop(file);
     let edited = edit(&path);
-    let bytes = std::fs::read(&path)?;
+    let bytes = std::fs::read(&path).map_err(|error| {
+        let message = format!("the editor left no file to read at {}: {error}; nothing was committed", path.display());
+        Error::new(Kind::CommandFailed, message).try_command("state edit", "begin again")
+    })?;
     let committed = edited.map_err(anyhow::Error::from).and_then(|()| {
         let value = parse_document(&bytes)?;
         let claim = Claim::of(&value);
@@ -35,10 +38,10 @@ pub fn run(store: &Store, output: &Output<'_>, order: &Order) -> anyhow::Result<
         Err(error) if bytes != served.bytes => {
             let kept = path.keep()?;
             let error = error.downcast::<Error>()?;
-            let shown = quote(&kept.display().to_string());
+            let shown = quote_path(&kept);
             Err(error
-                .advise(format!("your edit is kept in {shown}; mend it there, then:"))
-                .try_command(format!("state write {shown}"), "commit it (--force if somebody committed meanwhile)")
+                .try_shell(format!("${{VISUAL:-${{EDITOR:-vi}}}} {shown}"), "your edit is kept there; mend it, then")
+                .try_command(format!("state write {shown}"), "commit it; --force if that undoes nobody's work")
                 .into())
         }
         result => result,
@@ -54,7 +57,7 @@ fn edit(path: &Path) -> Result<()> {
     match status.code() {
         Some(0) => Ok(()),
         Some(126 | 127) => Err(Error::new(Kind::DependencyMissing, format!("there is no editor {editor:?}"))
-            .advise("EDITOR=nano, or any other that is installed")),
+            .try_shell("export EDITOR=nano", "or any other that is installed")),
         _ => Err(Error::new(Kind::CommandFailed, format!("the editor ended with {status}; nothing was committed"))),
     }
 }

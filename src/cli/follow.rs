@@ -1,13 +1,14 @@
 //! `state wait` and `state watch`: woken by the events of the file's directory.
 
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::input::Query;
-use super::output::Output;
+use super::output::{Output, PipeClosed};
 use crate::error::{Error, ExitCode, Kind};
-use crate::fs::watch::Watch;
+use crate::fs::watch::{Audience, Watch};
 use crate::store::Store;
 
 fn watch_of(store: &Store) -> Watch {
@@ -57,6 +58,8 @@ pub fn watch(store: &Store, output: &Output<'_>, filter: &str) -> anyhow::Result
             }
             seen = Some(revision);
         }
-        watch.wait(None);
+        if watch.wait_while_read(std::io::stdout().as_fd()) == Audience::Gone {
+            return Err(PipeClosed.into());
+        }
     }
 }

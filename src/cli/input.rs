@@ -10,23 +10,29 @@ use serde_json::Value;
 use crate::document::path::{Path as DocumentPath, PathError};
 use crate::document::query::{Filter, FilterError};
 use crate::document::{READ_LIMIT, json as text, rules};
-use crate::error::{Error, Kind, Result};
-use crate::store::Store;
-use crate::store::report::read_input;
+use crate::error::{Error, Kind, Result, quote_path};
 
 /// Inline JSON arguments, in bytes.
 const ARGUMENT_LIMIT: usize = 64 << 10;
 
-/// A file, or standard input for `-`, up to the size of a document.
-pub(super) fn input(store: &Store, file: &Path) -> Result<Vec<u8>> {
-    if file != Path::new("-") {
-        return read_input(store, file);
-    }
+/// A file, or standard input for `-`, up to the size of a document. It may be a link or a pipe: `<(jq …)` is both.
+pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
+    let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(READ_LIMIT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Error::new(Kind::of_io(&error), format!("cannot read standard input: {error}")))?;
+    let read = match file {
+        file if file == Path::new("-") => std::io::stdin().lock().take(READ_LIMIT + 1).read_to_end(&mut bytes),
+        file => std::fs::File::open(file).and_then(|file| file.take(READ_LIMIT + 1).read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => Kind::DependencyMissing,
+            _ => Kind::of_io(&error),
+        };
+        Error::new(kind, format!("cannot read {shown}: {error}"))
+            .try_shell(format!("ls -ld {}", quote_path(file)), "see what is there")
+    })?;
     if bytes.len() as u64 > READ_LIMIT {
-        return Err(Error::new(Kind::TooLarge, "the document on standard input is over 64 MiB"));
+        return Err(Error::new(Kind::TooLarge, format!("{shown} has over 64 MiB, the limit of a document")));
     }
     Ok(bytes)
 }
@@ -34,11 +40,11 @@ pub(super) fn input(store: &Store, file: &Path) -> Result<Vec<u8>> {
 /// Input that is to become the document.
 pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
     let value = text::parse(bytes).map_err(|error| {
-        Error::new(Kind::InvalidJson, format!("the input is no JSON document: {error}")).advise("nothing was written")
+        Error::new(Kind::InvalidJson, format!("the input is no JSON document: {error}; nothing was written"))
     })?;
     crate::document::migrate::refuse_newer(&value).map_err(|too_new| {
         let message = format!("the input has schema {}, and this program knows {}", too_new.version, rules::SCHEMA);
-        Error::new(Kind::NewerSchema, message).advise("install a newer pipeline-state; nothing was written")
+        Error::new(Kind::NewerSchema, message).try_command("--version", "a newer one is needed; nothing was written")
     })?;
     Ok(value)
 }
@@ -51,7 +57,7 @@ pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
     }
     text::parse(json.as_bytes()).map_err(|error| {
         Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}"))
-            .advise("JSON strings need their double quotes: '\"text\"'")
+            .try_command("state set --help", "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'")
     })
 }
 
@@ -118,7 +124,7 @@ pub(super) fn compile(source: &str, variables: &[(String, Value)]) -> Result<Fil
 pub(super) fn filter_error(error: FilterError) -> Error {
     let failure = Error::new(Kind::Filter, format!("the filter fails: {}", error.message));
     match error.hint {
-        Some(hint) => failure.advise(hint),
+        Some(hint) => failure.meaning(hint),
         None => failure,
     }
 }
@@ -145,5 +151,5 @@ pub(super) fn only_object(filter: &Filter, document: &Value) -> Result<Value> {
         (None, _) => "it yields nothing".to_owned(),
     };
     Err(Error::new(Kind::Filter, format!("the filter must yield exactly one object, the new document; {problem}"))
-        .advise("to change a part, assign to it: `.phase = \"build\"`, not `.phase`"))
+        .try_command("state update '.phase = \"build\"'", "for instance: assign to a part of it"))
 }

@@ -69,7 +69,14 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
         .map(|row| {
             let kept = if row.file.is_some() { "kept" } else { "-" };
             let command = dash(row.command);
-            vec![row.revision.to_string(), dash(row.time), dash(row.pid), command, kept.to_owned(), dash(row.reason)]
+            vec![
+                row.revision.to_string(),
+                dash(row.time),
+                dash(row.pid.map(|pid| pid.to_string())),
+                command,
+                kept.to_owned(),
+                dash(row.reason),
+            ]
         })
         .collect();
     output.table(&["REVISION", "TIME", "PID", "COMMAND", "COPY", "REASON"], &[0, 2], &rows)?;
@@ -111,6 +118,7 @@ pub(super) fn status(store: &Store, output: &Output<'_>) -> Run {
             "Mirror",
             match status.mirror {
                 "same" => "up to date".to_owned(),
+                _ if error.is_some() => "kept as it is, for recovery".to_owned(),
                 other => format!("{other}; the next write makes it anew"),
             },
         ));
@@ -118,7 +126,7 @@ pub(super) fn status(store: &Store, output: &Output<'_>) -> Run {
         if backups.evidence > 0 {
             lines.push(("Evidence", format!("{} damaged files kept", backups.evidence)));
         }
-        let holder = status.state_lock.as_ref().map(|by| format!("held by process {} ({})", by.pid, by.command));
+        let holder = status.state_lock.as_ref().map(|holder| format!("held by {holder}"));
         lines.push(("Lock", holder.unwrap_or_else(|| "free".to_owned())));
         lines.push(("Checkpoints", status.checkpoints.to_string()));
         if let Some(free) = status.disk_free {

@@ -93,7 +93,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             })
         }
         State::Write { file, force, writer } => {
-            let bytes = input(store, file)?;
+            let bytes = input(file)?;
             let value = parse_document(&bytes)?;
             let claim = Claim::of(&value);
             change(store, output, &order(writer), "State written", &mut |base| {
@@ -139,7 +139,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         }
         State::Validate { file } => {
             let validation = match file {
-                Some(file) => validate_input(&input(store, file)?),
+                Some(file) => validate_input(&input(file)?),
                 None => store.validate()?,
             };
             reports::validate(output, validation)
@@ -215,12 +215,7 @@ pub(super) fn show_changes(output: &Output<'_>, changes: &[Change]) -> anyhow::R
 /// Refuses a document that was made from another revision than the current one.
 pub(super) fn check_claim(claim: &Claim, base: &Base) -> Result<()> {
     if claim.is_made() && *claim != base.claim {
-        let message = format!(
-            "somebody committed since this document was read: {}, and the state is at revision {}",
-            claim.describe(),
-            base.revision()
-        );
-        return Err(conflict(&message, base.revision()));
+        return Err(conflict(&claim.differs_from(&base.claim), base.revision()));
     }
     Ok(())
 }
@@ -240,7 +235,7 @@ impl Assignment {
             return Ok(Self { path, value: text.into() });
         }
         Err(Error::new(Kind::Path, format!("{assignment:?} is no assignment: behind the path {path} comes {rest:?}"))
-            .advise("write PATH=TEXT for a string, PATH:=JSON for anything else"))
+            .try_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
     }
 }
 

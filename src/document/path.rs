@@ -266,7 +266,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-const KEY: &str = "a key (quote it unless it is only letters, digits and `_`)";
+const KEY: &str = "a key (quote it unless it is only letters, digits, `_` and `-`)";
 
 fn is_identifier(key: &str) -> bool {
     key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -57,26 +57,51 @@ impl Watch {
     /// Returns when something happened to the name, when it is time to look again, or at the deadline
     /// (`None` = wait for ever).
     pub fn wait(&mut self, deadline: Option<Instant>) {
+        self.wait_for(deadline, None);
+    }
+
+    /// Likewise, and says whether whoever reads from `output` is gone, which ends the wait, too.
+    pub fn wait_while_read(&mut self, output: BorrowedFd<'_>) -> Audience {
+        self.wait_for(None, Some(output))
+    }
+
+    fn wait_for(&mut self, deadline: Option<Instant>, output: Option<BorrowedFd<'_>>) -> Audience {
         let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        match &mut self.source {
-            Source::Intervals(interval) => {
-                std::thread::sleep(left().map_or(*interval, |left| left.min(*interval)));
-                *interval = interval.saturating_mul(2).min(LONGEST_INTERVAL);
+        loop {
+            // A time too large for the kernel's clock is as good as none.
+            let (timeout, events) = match &mut self.source {
+                Source::Events(fd) => (left(), Some(fd)),
+                Source::Intervals(interval) => {
+                    let now = left().map_or(*interval, |left| left.min(*interval));
+                    *interval = interval.saturating_mul(2).min(LONGEST_INTERVAL);
+                    (Some(now), None)
+                }
+            };
+            let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
+            // Errors of the output are reported whether or not they are asked for: poll(2), POLLERR.
+            let mut sources: Vec<PollFd<'_>> = output.iter().map(|fd| PollFd::new(fd, PollFlags::empty())).collect();
+            sources.extend(events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)));
+            let ready = poll(&mut sources, timeout.as_ref());
+            if output.is_some() && sources.first().is_some_and(|source| !source.revents().is_empty()) {
+                return Audience::Gone;
             }
-            Source::Events(fd) => loop {
-                let left = left();
-                if left.is_some_and(|left| left.is_zero()) {
-                    return;
-                }
-                // A time too large for the kernel's clock is as good as none.
-                let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-                let ready = poll(&mut [PollFd::new(fd, PollFlags::IN)], timeout.as_ref());
-                if !matches!(ready, Ok(_) | Err(rustix::io::Errno::INTR)) || happened(fd, &self.name) {
-                    return;
-                }
-            },
+            let time_is_up = left().is_some_and(|left| left.is_zero());
+            let interrupted = matches!(ready, Err(rustix::io::Errno::INTR));
+            match &self.source {
+                Source::Events(fd) if !time_is_up && (interrupted || ready.is_ok() && !happened(fd, &self.name)) => {}
+                _ => return Audience::There,
+            }
         }
     }
+}
+
+/// Whether anybody still reads what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// As far as one can tell.
+    There,
+    /// Nobody.
+    Gone,
 }
 
 /// Drains the events and says whether one was about `name`, or all bets are off (overflow, directory gone).

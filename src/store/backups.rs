@@ -49,6 +49,35 @@ impl Displaced {
     }
 }
 
+/// What was kept of the file that is replaced.
+pub(super) enum Aside<'a> {
+    /// Nothing: there was none, or its backup could not be made.
+    Nothing,
+    /// The same bytes were kept before under this name.
+    Before(String),
+    /// A new file of this name, which goes again unless the commit happens.
+    New(Staged<'a>, String),
+}
+
+impl Aside<'_> {
+    /// Makes it last, now that the commit has happened; its name.
+    pub(super) fn keep(self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Before(name) => Some(name),
+            Self::New(staged, name) => {
+                staged.keep();
+                Some(name)
+            }
+        }
+    }
+}
+
+/// The part of a piece of evidence's name that tells its contents.
+fn tag(bytes: &[u8]) -> String {
+    Digest::of(bytes).as_str().chars().take(16).collect()
+}
+
 /// A copy on the shelf, as `state backups` lists it.
 #[derive(Debug, Serialize)]
 pub struct Listed {
@@ -122,45 +151,38 @@ impl Store {
         Ok(shelf.path_of(made.as_str()))
     }
 
-    /// Keeps the file that is about to be replaced, as the plan says. The guard removes it again unless the commit
-    /// happens. A backup that cannot be made stops nothing, unless the disk is full; evidence that cannot be kept does.
-    pub(super) fn set_aside<'a>(
-        &'a self,
-        held: &Held,
-        ground: &'a Ground,
-        displaced: &Displaced,
-    ) -> Result<Option<Staged<'a>>> {
+    /// Keeps the file that is about to be replaced, as the plan says. A backup that cannot be made stops nothing, unless
+    /// the disk is full; evidence that cannot be kept does.
+    pub(super) fn set_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
         let Some(shelf) = ground.shelf.dir() else {
-            return Ok(None);
+            return Ok(Aside::Nothing);
         };
-        let made = match displaced {
-            Displaced::Nothing => return Ok(None),
+        let new = |name: String| Aside::New(Staged::of(self, shelf, name.clone()), name);
+        match displaced {
+            Displaced::Nothing => Ok(Aside::Nothing),
             Displaced::Reference(name, bytes) => {
-                let kept = self.copy_to_backup(held, shelf, name.clone(), bytes)?;
-                return Ok(Some(Staged::of(self, shelf, kept.as_str().to_owned())));
+                Ok(new(self.copy_to_backup(held, shelf, name.clone(), bytes)?.as_str().to_owned()))
             }
-            Displaced::Evidence => match self.keep_evidence(held, ground, shelf)? {
-                Some(name) => return Ok(Some(Staged::of(self, shelf, name))),
-                None => return Ok(None),
+            Displaced::Evidence => match self.evidence_kept(ground) {
+                Some(name) => Ok(Aside::Before(name)),
+                None => Ok(self.keep_evidence(held, ground, shelf)?.map_or(Aside::Nothing, new)),
             },
-            Displaced::Backup(name) => self.link_live(held, shelf, name.clone()),
-        };
-        let made = match (made, ground.live.as_ref()) {
-            // Some file systems have no hard links.
-            (Err(error), Some(found)) if !error.is_full() => {
-                let Displaced::Backup(name) = displaced else {
-                    return Ok(None);
+            Displaced::Backup(name) => {
+                let made = match (self.link_live(held, shelf, name.clone()), &ground.live) {
+                    // Some file systems have no hard links.
+                    (Err(error), Some(found)) if !error.is_full() => {
+                        self.copy_to_backup(held, shelf, name.clone(), &found.bytes)
+                    }
+                    (made, _) => made,
                 };
-                self.copy_to_backup(held, shelf, name.clone(), &found.bytes)
-            }
-            (made, _) => made,
-        };
-        match made {
-            Ok(name) => Ok(Some(Staged::of(self, shelf, name.as_str().to_owned()))),
-            Err(error) if error.is_full() => Err(error.into()),
-            Err(error) => {
-                self.warn(format!("the revision that is replaced could not be backed up: {error}"));
-                Ok(None)
+                match made {
+                    Ok(name) => Ok(new(name.as_str().to_owned())),
+                    Err(error) if error.is_full() => Err(error.into()),
+                    Err(error) => {
+                        self.warn(format!("the revision that is replaced could not be backed up: {error}"));
+                        Ok(Aside::Nothing)
+                    }
+                }
             }
         }
     }
@@ -195,36 +217,37 @@ impl Store {
         make(candidate.as_str()).map(|()| candidate)
     }
 
-    /// Keeps the live file as `corrupt-TIME-DIGEST.json`; `None` if the same bytes are kept already.
+    /// The piece of evidence that holds the same bytes as the live file, if there is one.
+    fn evidence_kept(&self, ground: &Ground) -> Option<String> {
+        let found = ground.live.as_ref().filter(|found| found.is_whole())?;
+        let tag = tag(&found.bytes);
+        let same = |name: &&String| {
+            name.contains(&tag) && ground.shelf.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
+        };
+        ground.shelf.evidence.iter().find(same).cloned()
+    }
+
+    /// Keeps the live file as `corrupt-TIME-DIGEST.json`.
     fn keep_evidence(&self, held: &Held, ground: &Ground, shelf: &Dir) -> Result<Option<String>> {
-        let Some(found) = ground.live.as_ref() else {
-            return Ok(None);
-        };
-        let digest = Digest::of(&found.bytes);
-        let short = digest.as_str().get(..16).unwrap_or_default();
-        let whole = found.stat.size == found.bytes.len() as u64;
-        let same = |name: &String| {
-            name.contains(short) && ground.shelf.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
-        };
-        if whole && ground.shelf.evidence.iter().any(same) {
-            return Ok(None);
-        }
-        let name = format!("{EVIDENCE_PREFIX}{}-{short}.json", compact(self.disk.now()));
+        let Some(found) = &ground.live else { return Ok(None) };
+        let tag = if found.is_whole() { tag(&found.bytes) } else { "oversized".to_owned() };
+        let stem = format!("{EVIDENCE_PREFIX}{}-{tag}", compact(self.disk.now()));
+        let mut name = format!("{stem}.json");
         let live = (&held.root, self.settings.file_name.as_os_str());
-        // A link costs no space and takes a file of any size.
-        let linked = self.disk.link(live, (shelf, OsStr::new(&name)));
-        match linked {
-            Ok(()) => Ok(Some(name)),
-            Err(error) if error.is(Errno::EXIST) => Ok(None),
-            Err(_) if whole => {
-                let temporary = temporary(held.lock.inode(), "backup");
-                let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
-                self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(&name)))?;
-                staged.keep();
-                Ok(Some(name))
+        for number in 2..1000 {
+            // A link costs no space and takes a file of any size.
+            match self.disk.link(live, (shelf, OsStr::new(&name))) {
+                Ok(()) => return Ok(Some(name)),
+                Err(error) if error.is(Errno::EXIST) => name = format!("{stem}-{number}.json"),
+                Err(error) if !found.is_whole() => return Err(error.into()),
+                Err(_) => break, // no hard links here
             }
-            Err(error) => Err(error.into()),
         }
+        let temporary = temporary(held.lock.inode(), "backup");
+        let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
+        self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(&name)))?;
+        staged.keep();
+        Ok(Some(name))
     }
 
     /// Removes backups that are over number or age. Called after a commit; the backup just made is valid, it was the live
@@ -260,8 +283,9 @@ impl Store {
                 );
             }
             Displaced::Evidence => {
+                let new = usize::from(self.evidence_kept(ground).is_none());
                 let kept = listing.evidence.iter().map(String::as_str).collect();
-                self.discard_oldest(shelf, kept, PINNED_KEPT - 1);
+                self.discard_oldest(shelf, kept, PINNED_KEPT - new);
             }
             Displaced::Nothing => {}
         }
@@ -298,10 +322,12 @@ impl Store {
         let mut spared = 0;
         let mut removed = 0;
         for copy in ground.shelf.copies()?.iter().filter(|copy| copy.name != MIRROR) {
-            let automatic = super::layout::BackupName::parse(&copy.name).is_some_and(|name| !name.is_pinned());
+            if BackupName::parse(&copy.name).is_none_or(|name| name.is_pinned()) {
+                continue;
+            }
             if copy.value().is_some() && spared < SPARED_COPIES {
                 spared += 1;
-            } else if automatic && spared == SPARED_COPIES {
+            } else if spared == SPARED_COPIES {
                 self.disk.unlink(shelf, &copy.name)?;
                 removed += 1;
             }

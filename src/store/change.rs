@@ -5,9 +5,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::backups::Displaced;
-use super::commit::{Plan, Published};
+use super::commit::{Plan, Published, Room};
 use super::judge::Health;
-use super::layout::{automatic_reason, pinned};
+use super::layout::{SIGNALS, automatic_reason, pinned};
 use super::next::new_lineage;
 use super::{AutoRecover, ForeignEdits, Ground, SignalFile, Store};
 use crate::audit::Level;
@@ -87,14 +87,26 @@ impl Claim {
         self.revision.is_some()
     }
 
-    /// The claim in words.
+    /// How it differs from the current document's, in words.
     #[must_use]
-    pub fn describe(&self) -> String {
-        let revision =
-            self.revision.as_ref().map_or_else(|| "no revision".to_owned(), |revision| format!("revision {revision}"));
-        let digest = self.digest.as_ref().and_then(Value::as_str).and_then(|digest| digest.get(..8));
-        digest
-            .map_or_else(|| format!("it says {revision}"), |digest| format!("it says {revision} with digest {digest}…"))
+    pub fn differs_from(&self, current: &Self) -> String {
+        let number = |claim: &Self| claim.revision.as_ref().map_or_else(|| "none".to_owned(), Value::to_string);
+        let digest = |claim: &Self| {
+            let text = claim.digest.as_ref().and_then(Value::as_str).and_then(|digest| digest.get(..8));
+            text.map_or_else(|| "no digest".to_owned(), |digest| format!("digest {digest}…"))
+        };
+        if self.revision != current.revision {
+            let (theirs, ours) = (number(self), number(current));
+            return format!(
+                "somebody committed since this document was read: it is from revision {theirs}, and the state is at {ours}"
+            );
+        }
+        format!(
+            "this document says it is from revision {}, but with {}, and the current one has {}: it is not the one that was read",
+            number(self),
+            digest(self),
+            digest(current)
+        )
     }
 }
 
@@ -168,6 +180,9 @@ impl Store {
             let base = self.base(&ground)?;
             self.keep_mirror(&held, &ground);
             let proposal = make_checked(order, &base, make)?;
+            if proposal.signal.is_some() {
+                self.side_directory(&held.root, SIGNALS)?; // refused before the commit, if at all
+            }
             let value = normalized(proposal.value)?;
             if let Some(seal) = base.seal.as_ref().filter(|_| without_seal(&value) == without_seal(&base.value)) {
                 if let Some(signal) = &proposal.signal {
@@ -179,8 +194,8 @@ impl Store {
             let lineage = self.lineage(&base)?;
             let sealed = self.seal(value, &ground, &lineage, base.value.pointer("/metadata/created"))?;
             let displaced = self.displaced(order, &base, &ground);
-            let plan = Plan { sealed: &sealed, displaced, signal: proposal.signal.as_ref() };
-            if self.publish(&held, &ground, &plan)? == Published::Done {
+            let plan = Plan { sealed: &sealed, displaced, signal: proposal.signal.as_ref(), room: Room::MayBeMade };
+            if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
                 self.record_commit(order, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: base.migrated_from });
@@ -322,16 +337,15 @@ fn check_document(value: &Value) -> Result<()> {
     let findings = rules::check(value);
     let Some(first) = findings.first() else {
         return if text::is_nested_too_deep(value) {
-            let message = format!("the new document is nested deeper than {} levels", text::MAX_DEPTH);
-            Err(Error::new(Kind::Schema, message)
-                .advise("keep deep structures in a file of their own; nothing was written"))
+            let message =
+                format!("the new document is nested deeper than {} levels; nothing was written", text::MAX_DEPTH);
+            Err(Error::new(Kind::Schema, message))
         } else {
             Ok(())
         };
     };
     let more = findings.len() - 1;
     let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-    Err(Error::new(Kind::Schema, format!("the new document breaks the schema's rules: {first}{more}"))
-        .advise("nothing was written; mend that and try again")
-        .detail("findings", json!(findings)))
+    let message = format!("the new document breaks the schema's rules: {first}{more}; nothing was written");
+    Err(Error::new(Kind::Schema, message).detail("findings", json!(findings)))
 }

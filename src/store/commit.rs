@@ -24,13 +24,26 @@ pub(super) struct Plan<'a> {
     pub sealed: &'a Sealed,
     pub displaced: Displaced,
     pub signal: Option<&'a SignalFile>,
+    pub room: Room,
+}
+
+/// Whether old backups may go to make room on a full disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// A writer's change is worth them.
+    MayBeMade,
+    /// A reader changes nothing but what it heals.
+    IsWhatItIs,
 }
 
 /// How publishing ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Published {
     /// The document is on the disk.
-    Done,
+    Done {
+        /// The name under which what it replaced is kept.
+        kept: Option<String>,
+    },
     /// Somebody changed the live file or took the lock's file away; nothing was written.
     Overtaken,
 }
@@ -46,13 +59,13 @@ impl Store {
     /// tried once more; nothing has been replaced by then.
     pub(super) fn publish(&self, held: &Held, ground: &Ground, plan: &Plan<'_>) -> Result<Published> {
         let result = match self.attempt(held, ground, plan) {
-            Err(error) if error.kind == Kind::DiskFull => {
+            Err(error) if error.is_out_of_space() && plan.room == Room::MayBeMade => {
                 self.make_room(held, ground)?;
                 self.attempt(held, ground, plan)
             }
             result => result,
         };
-        if result.as_ref().is_ok_and(|published| *published == Published::Done) {
+        if matches!(result, Ok(Published::Done { .. })) {
             self.retire_backups(ground, plan);
         }
         result
@@ -91,7 +104,7 @@ impl Store {
         };
 
         // 4. The old document under its backup's name.
-        let backup = self.set_aside(held, ground, &plan.displaced)?;
+        let aside = self.set_aside(held, ground, &plan.displaced)?;
 
         // 5. Still alone, and the live file still the one that was read?
         if !held.lock.is_ours(disk, &held.root)? || !self.live_is_unchanged(held, ground)? {
@@ -108,18 +121,14 @@ impl Store {
                 Ok(false) => return Err(error.into()),
                 // It may have happened, so nothing may run it again, and what it displaced must stay.
                 Err(_) => {
-                    if let Some(backup) = backup {
-                        backup.keep();
-                    }
+                    aside.keep();
                     return Err(durability_unknown(plan.sealed, "may be", &error));
                 }
             }
         }
         // From here on the change is visible. Nothing below may run it again.
         state.keep();
-        if let Some(backup) = backup {
-            backup.keep();
-        }
+        let kept = aside.keep();
 
         // 7. The new name, on the disk. Only now may it be acknowledged.
         if let Err(error) = disk.sync_dir(&held.root) {
@@ -137,7 +146,7 @@ impl Store {
             self.finish_signal(held, shelf, signal, &signal_name);
         }
         drop(signal);
-        Ok(Published::Done)
+        Ok(Published::Done { kept })
     }
 
     /// Writes a file under a temporary name. Whoever holds the lock and finds the name taken has found a dead writer's.

@@ -6,11 +6,12 @@ use rustix::io::Errno;
 
 use super::backups::Displaced;
 use super::change::{Mode, Order, Outcome, Purpose, give_up_after};
-use super::commit::{Plan, Published, Sync};
+use super::commit::{Plan, Published, Room, Sync};
+use super::heal::written_by_a_newer_program;
 use super::judge::{Health, claimed_lineage};
 use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, STATE_FILE, pinned, temporary};
 use super::next::new_lineage;
-use super::shelf::{Shelf, lineage_of};
+use super::shelf::{Shelf, best, lineage_of};
 use super::{Ground, Held, Store};
 use crate::audit::Level;
 use crate::document::first;
@@ -125,7 +126,7 @@ impl Store {
         let revision = Revision::after(highest)
             .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
         let sealed = self.seal_as(first(), revision, &new_lineage()?, None)?;
-        let plan = Plan { sealed: &sealed, displaced: Displaced::Nothing, signal: None };
+        let plan = Plan { sealed: &sealed, displaced: Displaced::Nothing, signal: None, room: Room::MayBeMade };
         if self.publish(held, ground, &plan)? == Published::Overtaken {
             return Ok(None);
         }
@@ -155,6 +156,10 @@ impl Store {
             return self.write_first(held, &ground, order, highest);
         }
         let copies = ground.shelf.copies()?;
+        if let Health::TooNew(_) = ground.health {
+            return Err(self.refusal(&ground.health, &ground.shelf));
+        }
+        best(copies).map_err(written_by_a_newer_program)?;
         let live = match &ground.health {
             Health::Healthy(document) => Some(document.seal.revision),
             _ => None,
@@ -172,8 +177,7 @@ impl Store {
         let archive = self.disk.open_dir(shelf, &archive_name)?;
         if let Some(found) = found {
             let name = BackupName::new(self.disk.now(), live, "live");
-            let whole = found.bytes.len() as u64 == found.stat.size;
-            if whole {
+            if found.is_whole() {
                 // Complete or absent, like every copy.
                 let temporary = temporary(held.lock.inode(), "archive");
                 let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
@@ -273,8 +277,8 @@ impl Store {
                 Some(reference) => Displaced::reference(self.disk.now(), reference, pinned::PRE_ADOPT),
                 None => Displaced::Evidence,
             };
-            let plan = Plan { sealed: &sealed, displaced, signal: None };
-            if self.publish(&held, &ground, &plan)? == Published::Done {
+            let plan = Plan { sealed: &sealed, displaced, signal: None, room: Room::MayBeMade };
+            if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
                 self.record_commit(order, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: migrated.from });

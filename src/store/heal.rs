@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::backups::Displaced;
 use super::change::{Order, Purpose, give_up_after};
-use super::commit::{Plan, Published};
+use super::commit::{Plan, Published, Room};
 use super::judge::{Health, Look, judge};
-use super::layout::{BackupName, EVIDENCE_PREFIX, MIRROR, matches, pinned};
+use super::layout::{BackupName, MIRROR, matches, pinned};
 use super::live::Found;
 use super::next::new_lineage;
 use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
@@ -125,7 +125,7 @@ impl Store {
                     drop(held);
                     self.await_quiet(until);
                 }
-                None => drop(self.heal(&held, &ground)?), // and look again: somebody may have come between
+                None => drop(self.heal(&held, &ground, Room::MayBeMade)?), // and look again: somebody may have come between
             }
         }
     }
@@ -138,24 +138,25 @@ impl Store {
         }
         let what = health.refusal(&self.shown(), shelf).map_or_else(String::new, |error| format!("{error}; "));
         let message = format!("{what}no valid copy is left in {}", super::layout::BACKUPS);
-        Err(Error::new(Kind::NothingToRestore, message)
-            .try_command("state backups", "see what is wrong with each copy")
-            .try_command("state init --fresh", "or begin anew; everything is archived"))
+        let error = Error::new(Kind::NothingToRestore, message);
+        let error = match shelf.backups.is_empty() {
+            true => error,
+            false => error.try_command("state backups", "see what is wrong with each copy"),
+        };
+        Err(error.try_command("state init --fresh", "or begin anew; everything is archived"))
     }
 
     /// Replaces a damaged live file by the best copy. The caller holds the lock and has judged the file under it.
-    pub(super) fn heal(&self, held: &Held, ground: &Ground) -> Result<Recovered> {
+    pub(super) fn heal(&self, held: &Held, ground: &Ground, room: Room) -> Result<Recovered> {
         let (document, name) = self.best_copy(&ground.shelf, &ground.health)?;
-        self.bring_back(held, ground, &Order::of(HEAL), &document, &name, Displaced::Evidence)
+        self.bring_back((held, ground, room), &Order::of(HEAL), (&document, &name), Displaced::Evidence)
     }
 
     fn bring_back(
         &self,
-        held: &Held,
-        ground: &Ground,
+        (held, ground, room): (&Held, &Ground, Room),
         order: &Order,
-        document: &Restorable,
-        name: &str,
+        (document, name): (&Restorable, &str),
         displaced: Displaced,
     ) -> Result<Recovered> {
         let lineage = match self.root_lineage(ground)? {
@@ -167,13 +168,13 @@ impl Store {
             .map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), &ground.shelf))?
             .value;
         let sealed = self.seal(value, ground, &lineage, created)?;
-        let plan = Plan { sealed: &sealed, displaced, signal: None };
-        if self.publish(held, ground, &plan)? == Published::Overtaken {
+        let plan = Plan { sealed: &sealed, displaced, signal: None, room };
+        let Published::Done { kept } = self.publish(held, ground, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
-        }
+        };
         let revision = sealed.document.seal.revision;
         if order.action == HEAL {
-            let story = self.healing_story(ground, document, name, revision);
+            let story = self.healing_story(ground, (document, name, revision), kept.as_deref());
             self.errors.record(Level::Warn, HEAL, &story, ExitCode::StateCorruption);
             self.warn(story);
         }
@@ -183,7 +184,12 @@ impl Store {
 
     /// What a user should know about a healing: what was wrong, what came back, whether a revision was lost. To be told
     /// before the healing itself is logged.
-    fn healing_story(&self, ground: &Ground, document: &Restorable, name: &str, revision: Revision) -> String {
+    fn healing_story(
+        &self,
+        ground: &Ground,
+        (document, name, revision): (&Restorable, &str, Revision),
+        kept: Option<&str>,
+    ) -> String {
         let why = match &ground.health {
             Health::Damaged(why) => why.clone(),
             health => health.name().to_owned(),
@@ -191,9 +197,10 @@ impl Store {
         let what =
             document.revision().map_or_else(|| "a copy from before seals".to_owned(), |r| format!("revision {r}"));
         let story = format!(
-            "{} was damaged ({why}); {what} was restored from {name} as revision {revision}; the damaged file is kept in {}/{EVIDENCE_PREFIX}…",
+            "{} was damaged ({why}); {what} was restored from {name} as revision {revision}; the damaged file is {}/{}",
             self.shown(),
             super::layout::BACKUPS,
+            kept.unwrap_or_default(),
         );
         let Restorable::Sealed(document) = document else {
             return story;
@@ -263,7 +270,7 @@ impl Store {
             if matches!(ground.health, Health::Damaged(_))
                 && self.unquiet(&ground.live, &mut seen, quiet_deadline).is_none()
             {
-                self.heal(&held, &ground)?;
+                self.heal(&held, &ground, Room::IsWhatItIs)?;
             }
         }
     }
@@ -302,8 +309,9 @@ impl Store {
                 Health::Legacy(_) => Displaced::backup(self.disk.now(), None, pinned::PRE_RECOVER),
                 _ => Displaced::Evidence,
             };
+            let room = Room::MayBeMade;
             if let recovered @ Recovered::From { .. } =
-                self.bring_back(&held, &ground, order, &document, &name, displaced)?
+                self.bring_back((&held, &ground, room), order, (&document, &name), displaced)?
             {
                 return Ok(recovered);
             }
@@ -373,7 +381,7 @@ impl Store {
 }
 
 /// The error where an older copy would have to take the place of one that this program does not understand.
-fn written_by_a_newer_program(copy: &Copy) -> Error {
+pub(super) fn written_by_a_newer_program(copy: &Copy) -> Error {
     let schema = match &copy.worth {
         Worth::TooNew(too_new) => too_new.version.as_str(),
         _ => "unknown",
@@ -384,6 +392,6 @@ fn written_by_a_newer_program(copy: &Copy) -> Error {
         rules::SCHEMA
     );
     Error::new(Kind::NewerSchema, message)
-        .advise("install a newer pipeline-state; nothing was changed")
+        .try_command("--version", "a newer one is needed; nothing was changed")
         .detail("schemaVersion", schema)
 }

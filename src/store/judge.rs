@@ -11,7 +11,7 @@ use crate::document::migrate::{self, Migrated};
 use crate::document::rules::{self, Finding};
 use crate::document::seal::{Document, without_seal};
 use crate::document::{Reading, seal};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote};
 
 /// What the live file is, in the light of everything else that is known.
 #[derive(Debug)]
@@ -141,6 +141,7 @@ fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> 
 /// Compares the mirror with the live file, byte for byte.
 pub fn mirror_state(found: &Found, shelf: &Shelf) -> Result<Mirror> {
     Ok(match shelf.mirror()? {
+        None if shelf.has_mirror => Mirror::Differs,
         None => Mirror::Absent,
         Some(mirror) if mirror.bytes == found.bytes && !mirror.stat.same_file(&found.stat) => Mirror::Same,
         Some(_) => Mirror::Differs,
@@ -210,14 +211,17 @@ impl Health {
                         .try_command("state init --fresh", "or begin anew; everything is archived")
                 } else {
                     error
-                        .advise("there is no history to restore from; mend the file by hand, or begin anew:")
-                        .try_command("state init --fresh", "the damaged file is archived")
+                        .try_shell(
+                            format!("${{EDITOR:-vi}} {}", quote(shown)),
+                            "there is no copy to restore; mend it by hand",
+                        )
+                        .try_command("state init --fresh", "or begin anew; the damaged file is archived")
                 }
             }
             Self::TooNew(version) => {
                 let message = format!("{shown} has schema {version}, and this program knows {}", rules::SCHEMA);
                 Error::new(Kind::NewerSchema, message)
-                    .advise("install a newer pipeline-state; nothing was changed")
+                    .try_command("--version", "a newer one is needed; nothing was changed")
                     .detail("schemaVersion", version.as_str())
             }
             Self::Invalid(findings) => {
@@ -226,6 +230,7 @@ impl Health {
                 let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
                 Error::new(Kind::Schema, format!("{shown} breaks the schema's rules: {first}{more}"))
                     .try_command("state validate", "list every finding")
+                    .try_shell(format!("${{EDITOR:-vi}} {}", quote(shown)), "mend it by hand")
                     .detail("findings", json!(findings))
             }
             Self::Foreign(edit) => edit.refusal(shown),

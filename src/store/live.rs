@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::document::{READ_LIMIT, Reading, inspect};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, Extent, FileKind, FsError, Stat};
 
 /// The live file as it was when it was read.
@@ -51,16 +51,19 @@ impl Found {
         };
         Ok(Some(Self { stat: content.stat, bytes: content.bytes, reading }))
     }
+
+    /// Whether all of its bytes were read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.stat.size == self.bytes.len() as u64
+    }
 }
 
 /// A refusal to touch something that is not what it should be.
 pub fn unsafe_path(path: &Path, why: &str) -> Error {
     let shown = path.display().to_string();
     Error::new(Kind::UnsafePath, format!("{shown} {why}"))
-        .advise(format!(
-            "ls -ld {}   # see what it is; name the file itself with --state-file",
-            crate::error::quote(&shown)
-        ))
+        .try_shell(format!("ls -ld {}", quote_path(path)), "see what it is")
         .detail("path", shown)
 }
 
@@ -72,10 +75,11 @@ fn explain(disk: &Disk, (dir, name): (&Dir, &OsStr), error: FsError) -> Error {
     match kind {
         Some(FileKind::Symlink) => unsafe_path(path, "is a symbolic link, not a regular file"),
         Some(FileKind::Special) => unsafe_path(path, "is a device, pipe or socket, not a regular file"),
-        _ if error.is(Errno::NOTDIR) => {
-            Error::new(Kind::DependencyMissing, format!("{} does not lie in a directory", path.display()))
-                .advise("name a file in a directory that exists with --state-file, or a directory with --root")
-        }
+        _ if error.is(Errno::NOTDIR) => Error::new(
+            Kind::DependencyMissing,
+            format!("{} does not lie in a directory", path.display()),
+        )
+        .try_shell(format!("ls -ld {}", quote_path(dir.path_of(name).parent().unwrap_or(path))), "see what it is"),
         _ => error.into(),
     }
 }

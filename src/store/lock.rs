@@ -65,15 +65,16 @@ impl StateLock {
 
 fn timed_out(stat: &Stat, path: PathBuf, waited: Duration) -> Error {
     let holder = holder(stat.ino);
-    let who = holder.as_ref().map_or_else(String::new, |by| format!("; process {} ({}) holds it", by.pid, by.command));
+    let who = holder.as_ref().map_or_else(String::new, |holder| format!("; {holder} holds it"));
     let message = format!("the state is locked by another command: waited {:.1} s{who}", waited.as_secs_f64());
     let error = Error::new(Kind::LockTimeout, message)
-        .advise("try again, or wait longer with --lock-timeout 60")
         .detail("path", path.display().to_string())
         .detail("waited", waited.as_secs_f64());
     match holder {
-        Some(holder) => error.detail("holder", json!(holder)),
-        None => error,
+        Some(holder) => error
+            .try_shell(format!("ps -fp {}", holder.pid), "see what it does; wait longer with --lock-timeout 60")
+            .detail("holder", json!(holder)),
+        None => error.try_command("--lock-timeout 60 state init", "wait longer"),
     }
 }
 
@@ -84,6 +85,16 @@ pub struct Holder {
     pub pid: u32,
     /// Its name, as the kernel has it.
     pub command: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.command.as_str() {
+            // A lock lives as long as its open file, which a child may have inherited.
+            "" => write!(f, "process {} or a child it left behind", self.pid),
+            command => write!(f, "process {} ({command})", self.pid),
+        }
+    }
 }
 
 /// Who holds a flock on this inode, from /proc/locks (proc_locks(5)); inodes of different file systems may coincide, so

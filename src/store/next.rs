@@ -38,10 +38,11 @@ impl Store {
         let sealed = seal(value, (revision, lineage), (&created, &now), marker)
             .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
         if sealed.bytes.len() > WRITE_LIMIT {
-            let message = format!("the document would have {} bytes, and 16 MiB is the limit", sealed.bytes.len());
-            return Err(Error::new(Kind::TooLarge, message)
-                .advise("keep large data in files of their own, and their paths in the state")
-                .detail("bytes", sealed.bytes.len()));
+            let message = format!(
+                "the document would have {} bytes, and 16 MiB is the limit; keep large data in files of their own",
+                sealed.bytes.len()
+            );
+            return Err(Error::new(Kind::TooLarge, message).detail("bytes", sealed.bytes.len()));
         }
         Ok(sealed)
     }

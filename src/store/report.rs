@@ -15,9 +15,9 @@ use crate::document::diff::{Change, diff};
 use crate::document::migrate;
 use crate::document::rules::{self, Finding};
 use crate::document::seal::without_seal;
-use crate::document::{READ_LIMIT, Reading, inspect};
+use crate::document::{Reading, inspect};
 use crate::error::{Error, Kind, Result};
-use crate::fs::{Dir, Extent};
+use crate::fs::Dir;
 use crate::time::rfc3339;
 
 /// The state's condition, for a person or a program.
@@ -90,7 +90,7 @@ pub struct Remembered {
     /// When, RFC 3339.
     pub time: Option<String>,
     /// By which process.
-    pub pid: Option<String>,
+    pub pid: Option<u32>,
     /// By which command.
     pub command: Option<String>,
     /// Where a copy of it is.
@@ -140,6 +140,7 @@ impl Store {
             _ => None,
         };
         self.warn_of_loose_mode(&live);
+        self.warn_of_side_directories(&self.open_root()?)?;
         Ok(Validation { findings: health.findings(), error, note })
     }
 
@@ -206,6 +207,7 @@ impl Store {
             audit_log: self.audit.path().display().to_string(),
         };
         self.warn_of_loose_mode(&live);
+        self.warn_of_side_directories(&root)?;
         let error = health.refusal(&self.shown(), &shelf);
         Ok((status, error))
     }
@@ -374,19 +376,5 @@ fn check(value: &Value) -> Vec<Finding> {
             vec![Finding { path: ".schemaVersion".to_owned(), problem }]
         }
         Ok(()) => rules::check(value),
-    }
-}
-
-/// Reads a file that is input, up to the limit of a document.
-pub fn read_input(store: &Store, path: &Path) -> Result<Vec<u8>> {
-    let shown = path.display().to_string();
-    let content = store.disk.read(&Dir::working(), path, READ_LIMIT)?;
-    match content {
-        None => Err(Error::new(Kind::DependencyMissing, format!("there is no file {shown}")).detail("path", shown)),
-        Some(content) if content.size == Extent::OverLimit => {
-            let message = format!("{shown} is no regular file of at most 64 MiB");
-            Err(Error::new(Kind::TooLarge, message).detail("path", shown))
-        }
-        Some(content) => Ok(content.bytes),
     }
 }

@@ -153,7 +153,11 @@ impl Shelf {
     pub fn mirror(&self) -> FsResult<Option<&Content>> {
         if self.mirror.get().is_none() {
             let content = match self.dir.as_ref().filter(|_| self.has_mirror) {
-                Some(dir) => self.disk.read(dir, MIRROR, READ_LIMIT)?,
+                // A link in its place is no mirror; it is not followed, and the next writer replaces it.
+                Some(dir) => match self.disk.read(dir, MIRROR, READ_LIMIT) {
+                    Err(error) if error.is(Errno::LOOP) => None,
+                    content => content?,
+                },
                 None => None,
             };
             let _ = self.mirror.set(content.filter(|content| content.size == Extent::Whole));

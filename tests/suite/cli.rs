@@ -277,7 +277,7 @@ fn edit_commits_a_good_edit_and_keeps_a_bad_one() {
     let left =
         |sandbox: &Sandbox| sandbox.names(".").into_iter().filter(|name| name.contains("edit")).collect::<Vec<_>>();
     assert_eq!(left(&sandbox), Vec::<String>::new(), "the private copy goes");
-    edit("sed -i s/edited/\\\"/").expect(4).saying("your edit is kept in").saying("state write");
+    edit("sed -i s/edited/\\\"/").expect(4).saying("your edit is kept there").saying("state write");
     assert_eq!((left(&sandbox).len(), sandbox.ok("state get .phase")), (1, "edited".into()));
     edit("sh -c 'sed -i s/edited/late/ \"$1\"; \"$PIPELINE_BINARY\" state set first=yes' sh")
         .expect(1)
@@ -339,4 +339,39 @@ fn status_and_history_tell_the_whole_story() {
     assert_eq!(sandbox.ok("state diff"), ".n: 3 -> 4");
     assert_eq!(sandbox.ok("state diff 2 4"), ".n: 1 -> 3");
     sandbox.run("state diff 99").expect(1);
+}
+
+#[test]
+fn an_empty_pattern_is_a_mistake_and_not_everything() {
+    let sandbox = Sandbox::with_history();
+    let before = sandbox.snapshot();
+    for args in [["state", "recover", ""], ["state", "diff", ""]] {
+        sandbox.run_args(&args).expect(64);
+    }
+    assert_eq!(sandbox.snapshot(), before);
+}
+
+#[test]
+fn input_may_come_through_a_link_or_a_pipe() {
+    let sandbox = Sandbox::with_history();
+    sandbox.bash("$PIPELINE_BINARY state write <(sed s/pre-init/piped/ .workflow-state.json)").expect(0);
+    assert_eq!(sandbox.ok("state get .phase"), "piped");
+    sandbox.bash("sed s/piped/stdin/ .workflow-state.json | $PIPELINE_BINARY state write /dev/stdin").expect(0);
+    sandbox.bash("cp .workflow-state.json copy; ln -s copy link; $PIPELINE_BINARY state validate link").expect(0);
+    sandbox.run("state write nowhere.json").expect(5).saying("hint: ls -ld nowhere.json");
+}
+
+#[test]
+fn watch_ends_when_nobody_reads_any_more() {
+    let sandbox = Sandbox::initialized();
+    let ran = sandbox.bash("set -o pipefail; $PIPELINE_BINARY state watch .phase | head -1");
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "\"pre-init\"\n", ""));
+}
+
+#[test]
+fn a_hint_leads_to_the_same_state_in_another_shell() {
+    let sandbox = Sandbox::empty();
+    let mut command = sandbox.command();
+    let ran = Ran::of(command.env("PIPELINE_ROOT", sandbox.path()).args(["state", "read"]).output().unwrap());
+    ran.expect(1).saying(&format!("hint: pipeline-state --root {} state init", sandbox.path().display()));
 }

@@ -125,7 +125,7 @@ fn writing_a_stale_copy_is_a_conflict_unless_it_is_forced() {
     let sandbox = Sandbox::with_history();
     let stale = sandbox.ok("state read");
     sandbox.ok("state set n:=4");
-    sandbox.feed("state write -", stale.as_bytes()).expect(1).saying("revision 4").saying("revision 5");
+    sandbox.feed("state write -", stale.as_bytes()).expect(1).saying("revision 4").saying("at 5");
     assert_eq!(sandbox.document()["n"], 4);
     sandbox.feed("state write - --force", stale.as_bytes()).expect(0);
     assert_eq!((sandbox.document()["n"].clone(), sandbox.revision()), (3.into(), 6));

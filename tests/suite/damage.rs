@@ -346,6 +346,34 @@ fn a_copy_by_a_newer_program_is_not_passed_over() {
     for words in ["state read", "state set a=b", "state init", "state recover", "state validate"] {
         sandbox.run(words).expect(4).saying("2.0");
     }
+    sandbox.run("state init --fresh").expect(4);
+    assert_eq!(fs::read_to_string(sandbox.state()).unwrap(), newer);
+}
+
+#[test]
+fn a_mirror_that_is_a_link_is_not_followed_and_the_next_writer_replaces_it() {
+    let sandbox = Sandbox::with_history();
+    fs::remove_file(sandbox.mirror()).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", sandbox.mirror()).unwrap();
+    assert_eq!(sandbox.run("state status --json").expect(0).json()["mirror"], "differs");
+    sandbox.ok("state set n:=4");
+    assert!(sandbox.mirror().symlink_metadata().unwrap().is_file());
+    sandbox.overwrite("");
+    assert_eq!(sandbox.run("state read").expect(0).json()["n"], 4);
+}
+
+#[test]
+fn files_too_large_to_compare_are_each_kept() {
+    let sandbox = Sandbox::with_history();
+    for _ in 0..3 {
+        sandbox.overwrite("");
+        fs::File::options().write(true).open(sandbox.state()).unwrap().set_len(65 << 20).unwrap();
+        crate::sandbox::make_old(&sandbox.state());
+        let warning = sandbox.run("state get .n").expect(0).stderr;
+        let kept = sandbox.shelf("corrupt-");
+        assert!(kept.iter().any(|name| warning.contains(name.as_str())), "{warning} names none of {kept:?}");
+    }
+    assert_eq!(sandbox.shelf("corrupt-").len(), 3);
 }
 
 #[test]

@@ -68,6 +68,20 @@ fn a_writer_whose_lock_was_removed_starts_over_and_loses_nobodys_update() {
 }
 
 #[test]
+fn a_reader_that_cannot_heal_on_a_full_disk_serves_the_copy_and_removes_nothing() {
+    let sandbox = Sandbox::with_history();
+    sandbox.overwrite("garbage");
+    let before = sandbox.snapshot();
+    let disk = Disk::new(Rc::new(Observed::new(|call: &Call| {
+        if call.name == "create" { Fate::Fails(Errno::NOSPC) } else { Fate::Proceeds }
+    })));
+    let store = store_on(&sandbox, disk);
+    assert_eq!(store.read().unwrap().value["n"], 3);
+    assert!(store.take_warnings().iter().any(|warning| warning.contains("mirror.json is served")));
+    assert_eq!(sandbox.snapshot(), before);
+}
+
+#[test]
 fn a_writer_never_commits_under_a_lock_that_nobody_else_can_see() {
     let sandbox = Rc::new(Sandbox::with_history());
     let other = sandbox.clone();
@@ -185,7 +199,7 @@ fn a_revision_that_was_lost_and_made_again_is_told_apart_by_its_digest() {
     fs::write(sandbox.mirror(), "").unwrap();
     sandbox.ok("state read");
     assert_eq!((sandbox.revision(), sandbox.document()["n"].clone()), (4, 2.into()), "revision 4 was made again");
-    sandbox.feed("state write -", copy.as_bytes()).expect(1).saying("with digest");
+    sandbox.feed("state write -", copy.as_bytes()).expect(1).saying("but with digest");
     assert_eq!(sandbox.document()["n"], 2);
 }
 
