@@ -4,6 +4,7 @@ mod args;
 mod edit;
 mod follow;
 mod input;
+mod outcome;
 mod output;
 mod reports;
 mod state;

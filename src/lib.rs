@@ -11,11 +11,15 @@
 //! | [`store`] | the document on the disk |
 //! | `store::change` | the read-modify-write that every writer is |
 //! | `store::commit` | the commit protocol, top to bottom |
+//! | `store::order` | what all writers are told alike |
+//! | `store::ground` | the lock, the directories, and what was found under it |
+//! | `store::stage` | files under temporary names |
 //! | `store::next` | the next revision: number, lineage, seal |
 //! | `store::judge` | the verdict on the live file: healthy, damaged, foreign, legacy, missing |
 //! | `store::heal` | bringing back the newest valid copy |
 //! | `store::shelf` | mirror and backups, and which of them is the best |
-//! | `store::backups` | how copies are made, and which are kept |
+//! | `store::retain` | what is kept of a file that is replaced, and for how long |
+//! | `store::backups` | backups listed, and made on purpose |
 //! | `store::fresh` | beginnings: init, a new lineage, adoption |
 //! | `store::lock` | the flock around every commit |
 //! | `store::layout` | what the files are called |

@@ -8,29 +8,32 @@ pub mod backups;
 pub mod change;
 mod commit;
 pub mod fresh;
+mod ground;
 pub mod heal;
 pub mod judge;
 pub mod layout;
 pub mod live;
 pub mod lock;
 mod next;
+pub mod order;
 pub mod report;
+mod retain;
 pub mod shelf;
 mod signal;
+mod stage;
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use serde_json::Value;
 
-use self::change::Purpose;
+use self::ground::side_directory_error;
 use self::judge::{Health, Look, judge};
-use self::layout::{BACKUPS, LOCKS, SIDE_DIRECTORIES};
-use self::live::{Found, unsafe_path};
-use self::lock::StateLock;
+use self::layout::{BACKUPS, LOCKS};
+use self::live::Found;
 use self::shelf::Shelf;
 pub use self::signal::SignalFile;
 use crate::audit::{Audit, Entry, ErrorLog, Level};
@@ -93,32 +96,6 @@ pub struct Served {
     pub value: Value,
     /// What `state read` prints: the file's own bytes where they are in today's form.
     pub bytes: Vec<u8>,
-}
-
-/// What a writer holds: the lock and the directories, opened once.
-#[derive(Debug)]
-struct Held {
-    root: Dir,
-    lock: StateLock,
-}
-
-/// What a writer found under the lock.
-#[derive(Debug)]
-struct Ground {
-    shelf: Shelf,
-    live: Option<Found>,
-    health: Health,
-}
-
-impl Ground {
-    /// The revision that a user would call the current one; 0 where there is none.
-    fn revision(&self) -> u64 {
-        match &self.health {
-            Health::Healthy(document) => document.seal.revision.get(),
-            Health::Foreign(edit) => edit.reference.as_ref().map_or(0, |reference| reference.seal.revision.get()),
-            _ => 0,
-        }
-    }
 }
 
 /// A file that changed less than this ago may be in the middle of being written by an editor.
@@ -303,151 +280,11 @@ impl Store {
             .detail("owner", owner))
     }
 
-    /// Says what the next writer would stumble over.
-    fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
-        let user = rustix::process::geteuid().as_raw();
-        for name in SIDE_DIRECTORIES {
-            let path = root.path_of(name);
-            match self.disk.stat(root, name)? {
-                Some(stat) if stat.kind != FileKind::Directory => {
-                    self.warn(format!(
-                        "{} is not a directory of its own; writers refuse to work with it",
-                        path.display()
-                    ));
-                }
-                Some(stat) if stat.uid != user => {
-                    self.warn(format!(
-                        "{} belongs to user {}; writers refuse to work with it",
-                        path.display(),
-                        stat.uid
-                    ));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     fn warn_of_loose_mode(&self, live: &Option<Found>) {
         if let Some(found) = live.as_ref().filter(|found| found.stat.mode & 0o077 != 0) {
             let mode = found.stat.mode;
             self.warn(format!("{} has mode {mode:04o}, looser than 0600; the next write tightens it", self.shown()));
         }
-    }
-
-    // ---- writers ----
-
-    /// Refuses what no writer may touch, before anything is made: a root that was never initialized, a state file
-    /// that is no plain file or belongs to somebody else.
-    fn precheck(&self, purpose: Purpose) -> Result<Dir> {
-        let root = self.open_root()?;
-        if purpose == Purpose::Initialize {
-            self.shelf_of(&root)?;
-        }
-        match self.disk.stat(&root, &self.settings.file_name)? {
-            Some(stat) => {
-                if stat.kind != FileKind::Regular {
-                    Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
-                    return Err(unsafe_path(&self.path(), "is not a regular file"));
-                }
-                let user = rustix::process::geteuid().as_raw();
-                if stat.uid != user {
-                    let why = format!("belongs to user {}, not to you ({user})", stat.uid);
-                    return Err(unsafe_path(&self.path(), &why));
-                }
-            }
-            None if purpose != Purpose::Initialize => {
-                let shelf = self.shelf_of(&root)?;
-                if !shelf.has_history() {
-                    return Err(self.refusal(&Health::NotInitialized, &shelf));
-                }
-            }
-            None => {}
-        }
-        Ok(root)
-    }
-
-    /// Takes the lock, making the directories where they are missing.
-    fn hold(&self, root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held> {
-        if purpose == Purpose::Initialize {
-            for name in SIDE_DIRECTORIES {
-                self.side_directory(&root, name)?;
-            }
-        }
-        loop {
-            let locks = self.side_directory(&root, LOCKS)?;
-            if let Some(lock) = StateLock::acquire(&self.disk, &root, &locks, deadline)? {
-                return Ok(Held { root, lock });
-            }
-            change::give_up_after(deadline)?;
-        }
-    }
-
-    /// Opens a side directory of ours, making it where it is missing.
-    fn side_directory(&self, root: &Dir, name: &str) -> Result<Dir> {
-        let open = || self.disk.open_dir(root, name);
-        let dir = match open() {
-            Err(error) if error.is(Errno::NOENT) => {
-                self.disk.make_dir(root, name)?;
-                open()
-            }
-            result => result,
-        };
-        let dir = dir.map_err(|error| side_directory_error(root, name, error))?;
-        let owner = self.disk.stat(root, name)?.map(|stat| stat.uid);
-        let user = rustix::process::geteuid().as_raw();
-        match owner {
-            Some(owner) if owner != user => {
-                Err(unsafe_path(dir.path(), &format!("belongs to user {owner}, not to you ({user})")))
-            }
-            _ => Ok(dir),
-        }
-    }
-
-    /// Looks at everything under the lock, after clearing away what dead writers left.
-    fn survey(&self, held: &Held) -> Result<Ground> {
-        let dir = self.side_directory(&held.root, BACKUPS)?;
-        let mut shelf = Shelf::list(&self.disk, dir)?;
-        self.check_owner(&shelf)?;
-        self.record_owner(held, &shelf)?;
-        let live = Found::read(&self.disk, &held.root, &self.settings.file_name)?;
-        let cleared = self.clear_leftovers(held, &shelf, &live)?;
-        if cleared {
-            shelf = Shelf::list(&self.disk, self.side_directory(&held.root, BACKUPS)?)?;
-        }
-        let health = judge(&live, &shelf, Look::Thorough)?;
-        Ok(Ground { shelf, live, health })
-    }
-
-    /// Removes temporary files of dead writers, and backups that are still the live inode because their commit died
-    /// between its link and its rename. True if the shelf changed.
-    fn clear_leftovers(&self, held: &Held, shelf: &Shelf, live: &Option<Found>) -> Result<bool> {
-        let Some(dir) = shelf.dir() else {
-            return Ok(false);
-        };
-        for name in &shelf.temporaries {
-            self.disk.unlink(dir, name)?;
-        }
-        if held.lock.origin() == crate::fs::Origin::Made {
-            for name in self.disk.list(&held.root)? {
-                if name.to_str().is_some_and(layout::is_temporary) {
-                    self.disk.unlink(&held.root, name)?;
-                }
-            }
-        }
-        let mut cleared = false;
-        if let Some(found) = live.as_ref().filter(|found| found.stat.nlink > 1) {
-            for name in shelf.links_to(&found.stat)? {
-                self.disk.unlink(dir, name)?;
-                cleared = true;
-            }
-        }
-        Ok(cleared)
-    }
-
-    fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_add(self.settings.lock_timeout).unwrap_or(now + Duration::from_secs(86400 * 365))
     }
 
     fn entry(&self, level: Level, action: &str, text: &str) -> Entry {
@@ -486,13 +323,4 @@ fn serve_unsealed(mut value: Value) -> Result<Served> {
     }
     let bytes = to_bytes(&value).ok_or_else(|| Error::new(Kind::Internal, "the document cannot be written as JSON"))?;
     Ok(Served { value, bytes })
-}
-
-/// A side directory that is a link, or no directory at all, is refused.
-fn side_directory_error(root: &Dir, name: &str, error: crate::fs::FsError) -> Error {
-    if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) {
-        unsafe_path(&root.path_of(name), "is not a directory of its own (a symbolic link or a file stands there)")
-    } else {
-        error.into()
-    }
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use super::input::parse_document;
+use super::outcome::{change, check_claim};
 use super::output::Output;
-use super::state::{change, check_claim};
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::store::Store;
-use crate::store::change::{Claim, Order};
+use crate::store::change::Claim;
+use crate::store::order::Order;
 
 /// Lets the user edit the document, and commits it if it is valid and nobody committed meanwhile. A copy that cannot be
 /// committed is kept.

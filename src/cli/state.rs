@@ -4,20 +4,21 @@ use serde_json::{Value, json};
 
 use super::args::{State, Writer};
 use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
+use super::outcome::{change, check_claim, show_changes, show_outcome};
 use super::output::Output;
 use super::{edit, follow, reports};
 use crate::audit::Audit;
 use crate::config::Config;
-use crate::document::diff::Change;
 use crate::document::path::Path as DocumentPath;
 use crate::document::query::keep_key_order;
 use crate::document::{json as text, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 use crate::name::Name;
-use crate::store::change::{Base, Claim, Mode, Order, Outcome, Proposal, conflict};
+use crate::store::change::{Claim, Outcome, Proposal};
 use crate::store::fresh::{Beginning, Made};
 use crate::store::heal::{Recovered, Wanted};
+use crate::store::order::{Mode, Order};
 use crate::store::report::validate_input;
 use crate::store::{SignalFile, Store};
 use crate::time::epoch_seconds;
@@ -177,48 +178,6 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
 }
 
 // ---- changing ----
-
-/// Makes a change and shows what came of it.
-pub(super) fn change(
-    store: &Store,
-    output: &Output<'_>,
-    order: &Order,
-    done: &str,
-    make: &mut dyn FnMut(&Base) -> Result<Proposal>,
-) -> Run {
-    show_outcome(output, store.change(order, make)?, done)
-}
-
-fn show_outcome(output: &Output<'_>, outcome: Outcome, done: &str) -> Run {
-    match outcome {
-        Outcome::Committed { revision, .. } => {
-            let facts = json!({"revision": revision.get(), "changed": true});
-            output.confirm(&format!("{done}: revision {revision}"), &facts);
-        }
-        Outcome::Unchanged { revision } => {
-            let facts = json!({"revision": revision.get(), "changed": false});
-            output.confirm(&format!("State unchanged: revision {revision}"), &facts);
-        }
-        Outcome::Planned(changes) => show_changes(output, &changes)?,
-    }
-    Ok(ExitCode::Success)
-}
-
-pub(super) fn show_changes(output: &Output<'_>, changes: &[Change]) -> anyhow::Result<()> {
-    if output.is_json() {
-        return output.json(&json!(changes));
-    }
-    let lines: Vec<String> = changes.iter().map(|change| format!("{change}\n")).collect();
-    output.bytes(if lines.is_empty() { b"no differences\n".to_vec() } else { lines.concat().into_bytes() }.as_slice())
-}
-
-/// Refuses a document that was made from another revision than the current one.
-pub(super) fn check_claim(claim: &Claim, base: &Base) -> Result<()> {
-    if claim.is_made() && *claim != base.claim {
-        return Err(conflict(&claim.differs_from(&base.claim), base.revision()));
-    }
-    Ok(())
-}
 
 struct Assignment {
     path: DocumentPath,

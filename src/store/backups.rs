@@ -1,82 +1,18 @@
-//! Backups: how they are made, which ones are kept, and what goes when the disk is full.
+//! The backups as their user sees them: listed, and made on purpose.
 
-use std::ffi::OsStr;
-use std::time::{Duration, SystemTime};
-
-use rustix::io::Errno;
 use serde::Serialize;
 
-use super::change::Purpose;
-use super::commit::{Plan, Staged, Sync};
+use super::Store;
 use super::judge::Health;
-use super::layout::{BackupName, EVIDENCE_PREFIX, MIRROR, manual_reason, temporary};
+use super::layout::{BackupName, manual_reason};
+use super::order::Purpose;
+use super::retain::Displaced;
 use super::shelf::Worth;
-use super::{Ground, Held, Store};
 use crate::audit::Level;
-use crate::document::seal::{Digest, Document, Revision, to_bytes};
+use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
-use crate::fs::{Dir, FsError, FsResult};
 use crate::name::Name;
-use crate::time::{compact, rfc3339};
-
-/// Pinned backups and pieces of evidence that are kept, each.
-const PINNED_KEPT: usize = 20;
-/// Copies that a full disk may not cost.
-const SPARED_COPIES: usize = 2;
-
-/// What becomes of the file that a commit replaces.
-#[derive(Debug)]
-pub(super) enum Displaced {
-    /// It becomes a backup, as a second name of the same inode.
-    Backup(BackupName),
-    /// It is kept as evidence of what was wrong.
-    Evidence,
-    /// It goes; these bytes, an earlier document, become a pinned backup.
-    Reference(BackupName, Vec<u8>),
-    /// There is none, or it is kept already.
-    Nothing,
-}
-
-impl Displaced {
-    pub(super) fn backup(now: SystemTime, revision: Option<Revision>, reason: &str) -> Self {
-        Self::Backup(BackupName::new(now, revision, reason))
-    }
-
-    pub(super) fn reference(now: SystemTime, reference: &Document, reason: &str) -> Self {
-        let name = BackupName::new(now, Some(reference.seal.revision), reason);
-        // Sealed bytes are what `to_bytes` makes of the value, so the copy verifies like the original.
-        to_bytes(&reference.value).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
-    }
-}
-
-/// What was kept of the file that is replaced.
-pub(super) enum Aside<'a> {
-    /// Nothing: there was none, or its backup could not be made.
-    Nothing,
-    /// The same bytes were kept before under this name.
-    Before(String),
-    /// A new file of this name, which goes again unless the commit happens.
-    New(Staged<'a>, String),
-}
-
-impl Aside<'_> {
-    /// Makes it last, now that the commit has happened; its name.
-    pub(super) fn keep(self) -> Option<String> {
-        match self {
-            Self::Nothing => None,
-            Self::Before(name) => Some(name),
-            Self::New(staged, name) => {
-                staged.keep();
-                Some(name)
-            }
-        }
-    }
-}
-
-/// The part of a piece of evidence's name that tells its contents.
-fn tag(bytes: &[u8]) -> String {
-    Digest::of(bytes).as_str().chars().take(16).collect()
-}
+use crate::time::rfc3339;
 
 /// A copy on the shelf, as `state backups` lists it.
 #[derive(Debug, Serialize)]
@@ -144,197 +80,9 @@ impl Store {
         let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
         let made = self.copy_to_backup(&held, shelf, wanted, &found.bytes)?;
         self.disk.sync_dir(shelf)?;
-        let pinned = ground.shelf.backups.iter().filter(|backup| backup.is_pinned());
-        self.discard_oldest(shelf, pinned.map(BackupName::as_str).chain([made.as_str()]).collect(), PINNED_KEPT);
+        self.retire_backups(&ground, &Displaced::Backup(made.clone()));
         let entry = self.entry(Level::Info, "backup", "made").with("file", made.as_str());
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
         Ok(shelf.path_of(made.as_str()))
-    }
-
-    /// Keeps the file that is about to be replaced, as the plan says. A backup that cannot be made stops nothing, unless
-    /// the disk is full; evidence that cannot be kept does.
-    pub(super) fn set_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
-        let Some(shelf) = ground.shelf.dir() else {
-            return Ok(Aside::Nothing);
-        };
-        let new = |name: String| Aside::New(Staged::of(self, shelf, name.clone()), name);
-        match displaced {
-            Displaced::Nothing => Ok(Aside::Nothing),
-            Displaced::Reference(name, bytes) => {
-                Ok(new(self.copy_to_backup(held, shelf, name.clone(), bytes)?.as_str().to_owned()))
-            }
-            Displaced::Evidence => match self.evidence_kept(ground) {
-                Some(name) => Ok(Aside::Before(name)),
-                None => Ok(self.keep_evidence(held, ground, shelf)?.map_or(Aside::Nothing, new)),
-            },
-            Displaced::Backup(name) => {
-                let made = match (self.link_live(held, shelf, name.clone()), &ground.live) {
-                    // Some file systems have no hard links.
-                    (Err(error), Some(found)) if !error.is_full() => {
-                        self.copy_to_backup(held, shelf, name.clone(), &found.bytes)
-                    }
-                    (made, _) => made,
-                };
-                match made {
-                    Ok(name) => Ok(new(name.as_str().to_owned())),
-                    Err(error) if error.is_full() => Err(error.into()),
-                    Err(error) => {
-                        self.warn(format!("the revision that is replaced could not be backed up: {error}"));
-                        Ok(Aside::Nothing)
-                    }
-                }
-            }
-        }
-    }
-
-    fn link_live(&self, held: &Held, shelf: &Dir, name: BackupName) -> FsResult<BackupName> {
-        let live = (&held.root, self.settings.file_name.as_os_str());
-        self.first_free(name, |name| self.disk.link(live, (shelf, OsStr::new(name))))
-    }
-
-    /// A durable copy under a backup's name, complete or absent.
-    fn copy_to_backup(&self, held: &Held, shelf: &Dir, name: BackupName, bytes: &[u8]) -> FsResult<BackupName> {
-        let temporary = temporary(held.lock.inode(), "backup");
-        let staged = self.stage(shelf, &temporary, bytes, Sync::Now)?;
-        // rename() would replace a backup of the same name; under the lock nobody else makes one.
-        let made = self.first_free(name, |name| match self.disk.stat(shelf, name)? {
-            Some(_) => Err(FsError { operation: "create", path: shelf.path_of(name), source: Errno::EXIST.into() }),
-            None => self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(name))),
-        })?;
-        staged.keep();
-        Ok(made)
-    }
-
-    /// Tries `make` with a name and, where it is taken, with numbers behind it.
-    fn first_free(&self, name: BackupName, mut make: impl FnMut(&str) -> FsResult<()>) -> FsResult<BackupName> {
-        let mut candidate = name.clone();
-        for number in 2..1000 {
-            match make(candidate.as_str()) {
-                Err(error) if error.is(Errno::EXIST) => candidate = name.variant(number),
-                result => return result.map(|()| candidate),
-            }
-        }
-        make(candidate.as_str()).map(|()| candidate)
-    }
-
-    /// The piece of evidence that holds the same bytes as the live file, if there is one.
-    fn evidence_kept(&self, ground: &Ground) -> Option<String> {
-        let found = ground.live.as_ref().filter(|found| found.is_whole())?;
-        let tag = tag(&found.bytes);
-        let same = |name: &&String| {
-            name.contains(&tag) && ground.shelf.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
-        };
-        ground.shelf.evidence.iter().find(same).cloned()
-    }
-
-    /// Keeps the live file as `corrupt-TIME-DIGEST.json`.
-    fn keep_evidence(&self, held: &Held, ground: &Ground, shelf: &Dir) -> Result<Option<String>> {
-        let Some(found) = &ground.live else { return Ok(None) };
-        let tag = if found.is_whole() { tag(&found.bytes) } else { "oversized".to_owned() };
-        let stem = format!("{EVIDENCE_PREFIX}{}-{tag}", compact(self.disk.now()));
-        let mut name = format!("{stem}.json");
-        let live = (&held.root, self.settings.file_name.as_os_str());
-        for number in 2..1000 {
-            // A link costs no space and takes a file of any size.
-            match self.disk.link(live, (shelf, OsStr::new(&name))) {
-                Ok(()) => return Ok(Some(name)),
-                Err(error) if error.is(Errno::EXIST) => name = format!("{stem}-{number}.json"),
-                Err(error) if !found.is_whole() => return Err(error.into()),
-                Err(_) => break, // no hard links here
-            }
-        }
-        let temporary = temporary(held.lock.inode(), "backup");
-        let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
-        self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(&name)))?;
-        staged.keep();
-        Ok(Some(name))
-    }
-
-    /// Removes backups that are over number or age. Called after a commit; the backup just made is valid, it was the live
-    /// file, and it is never among those that go. If none was made, none goes.
-    pub(super) fn retire_backups(&self, ground: &Ground, plan: &Plan<'_>) {
-        let Some(shelf) = ground.shelf.dir() else {
-            return;
-        };
-        let listing = &ground.shelf;
-        let names = |pinned: bool| listing.backups.iter().filter(move |backup| backup.is_pinned() == pinned);
-        match &plan.displaced {
-            Displaced::Backup(made) if !made.is_pinned() => {
-                if !self.disk.stat(shelf, made.as_str()).is_ok_and(|stat| stat.is_some()) {
-                    return;
-                }
-                let kept = self.settings.max_backups.max(1) - 1; // besides the one just made
-                let now = self.disk.now();
-                let oldest = Duration::from_secs(self.settings.backup_days.saturating_mul(86_400));
-                let automatic: Vec<_> = names(false).collect();
-                let surplus = automatic.len().saturating_sub(kept);
-                let outlived = |name: &BackupName| now.duration_since(name.time).is_ok_and(|age| age > oldest);
-                for (place, name) in automatic.into_iter().enumerate() {
-                    if place < surplus || outlived(name) {
-                        self.discard(shelf, name.as_str());
-                    }
-                }
-            }
-            Displaced::Backup(made) | Displaced::Reference(made, _) => {
-                self.discard_oldest(
-                    shelf,
-                    names(true).map(BackupName::as_str).chain([made.as_str()]).collect(),
-                    PINNED_KEPT,
-                );
-            }
-            Displaced::Evidence => {
-                let new = usize::from(self.evidence_kept(ground).is_none());
-                let kept = listing.evidence.iter().map(String::as_str).collect();
-                self.discard_oldest(shelf, kept, PINNED_KEPT - new);
-            }
-            Displaced::Nothing => {}
-        }
-    }
-
-    fn discard_oldest(&self, shelf: &Dir, names: Vec<&str>, kept: usize) {
-        let surplus = names.len().saturating_sub(kept);
-        for name in names.into_iter().take(surplus) {
-            self.discard(shelf, name);
-        }
-    }
-
-    fn discard(&self, shelf: &Dir, name: &str) {
-        if let Err(error) = self.disk.unlink(shelf, name) {
-            self.warn(format!("an old backup could not be removed: {error}"));
-        }
-    }
-
-    /// Makes room on a full disk: temporary files, then automatic backups beyond the newest valid two. Never the mirror,
-    /// pinned backups or evidence.
-    pub(super) fn make_room(&self, held: &Held, ground: &Ground) -> Result<()> {
-        let Some(shelf) = ground.shelf.dir() else {
-            return Ok(());
-        };
-        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(super::layout::is_temporary))
-        {
-            self.disk.unlink(shelf, name)?;
-        }
-        for name in
-            self.disk.list(&held.root)?.iter().filter(|name| name.to_str().is_some_and(super::layout::is_temporary))
-        {
-            self.disk.unlink(&held.root, name)?;
-        }
-        let mut spared = 0;
-        let mut removed = 0;
-        for copy in ground.shelf.copies()?.iter().filter(|copy| copy.name != MIRROR) {
-            if BackupName::parse(&copy.name).is_none_or(|name| name.is_pinned()) {
-                continue;
-            }
-            if copy.value().is_some() && spared < SPARED_COPIES {
-                spared += 1;
-            } else if spared == SPARED_COPIES {
-                self.disk.unlink(shelf, &copy.name)?;
-                removed += 1;
-            }
-        }
-        if removed > 0 {
-            self.warn(format!("the disk is full; {removed} old backups were removed to make room"));
-        }
-        Ok(())
     }
 }

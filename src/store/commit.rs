@@ -9,14 +9,16 @@ use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::backups::Displaced;
+use super::ground::{Ground, Held};
 use super::judge::{Health, Mirror, mirror_state};
 use super::layout::{MIRROR, temporary};
-use super::{Ground, Held, SignalFile, Store};
+use super::retain::Displaced;
+use super::stage::Sync;
+use super::{SignalFile, Store};
 use crate::document::READ_LIMIT;
 use crate::document::seal::Sealed;
 use crate::error::{Error, Kind, Result};
-use crate::fs::{Access, Dir, FsResult};
+use crate::fs::{Access, FsResult};
 
 /// What [`Store::publish`] is to do.
 #[derive(Debug)]
@@ -48,12 +50,6 @@ pub(super) enum Published {
     Overtaken,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sync {
-    Now,
-    Never,
-}
-
 impl Store {
     /// Puts a sealed document in the live file's place. Where the disk is full, what can be spared is removed and it is
     /// tried once more; nothing has been replaced by then.
@@ -66,7 +62,7 @@ impl Store {
             result => result,
         };
         if matches!(result, Ok(Published::Done { .. })) {
-            self.retire_backups(ground, plan);
+            self.retire_backups(ground, &plan.displaced);
         }
         result
     }
@@ -149,24 +145,6 @@ impl Store {
         Ok(Published::Done { kept })
     }
 
-    /// Writes a file under a temporary name. Whoever holds the lock and finds the name taken has found a dead writer's.
-    pub(super) fn stage<'a>(&'a self, dir: &'a Dir, name: &'a str, bytes: &[u8], sync: Sync) -> FsResult<Staged<'a>> {
-        let file = match self.disk.create(dir, name) {
-            Err(error) if error.is(Errno::EXIST) => {
-                self.disk.unlink(dir, name)?;
-                self.disk.create(dir, name)?
-            }
-            result => result?,
-        };
-        let staged = Staged { store: self, dir, name: name.to_owned(), discard: Discard::OnDrop };
-        let path = dir.path_of(name);
-        self.disk.write(&file, &path, bytes)?;
-        if sync == Sync::Now {
-            self.disk.sync(&file, &path)?;
-        }
-        Ok(staged)
-    }
-
     fn live_is_unchanged(&self, held: &Held, ground: &Ground) -> Result<bool> {
         let now = self.disk.stat(&held.root, &self.settings.file_name)?;
         Ok(match (now, ground.live.as_ref()) {
@@ -214,40 +192,6 @@ impl Store {
             "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} is destroyed",
             self.shown()
         ));
-    }
-}
-
-/// A file under a temporary name, or a backup of a commit that has not happened; removed unless it is kept.
-#[must_use]
-pub(super) struct Staged<'a> {
-    store: &'a Store,
-    dir: &'a Dir,
-    name: String,
-    discard: Discard,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Discard {
-    OnDrop,
-    Never,
-}
-
-impl<'a> Staged<'a> {
-    pub(super) fn of(store: &'a Store, dir: &'a Dir, name: String) -> Self {
-        Self { store, dir, name, discard: Discard::OnDrop }
-    }
-
-    pub(super) fn keep(mut self) {
-        self.discard = Discard::Never;
-    }
-}
-
-impl Drop for Staged<'_> {
-    fn drop(&mut self) {
-        if self.discard == Discard::OnDrop {
-            // The next writer tries again.
-            let _ = self.store.disk.unlink(self.dir, &self.name);
-        }
     }
 }
 

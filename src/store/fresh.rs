@@ -4,15 +4,18 @@ use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::backups::Displaced;
-use super::change::{Mode, Order, Outcome, Purpose, give_up_after};
-use super::commit::{Plan, Published, Room, Sync};
+use super::Store;
+use super::change::Outcome;
+use super::commit::{Plan, Published, Room};
+use super::ground::{Ground, Held};
 use super::heal::written_by_a_newer_program;
 use super::judge::{Health, claimed_lineage};
 use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, STATE_FILE, pinned, temporary};
 use super::next::new_lineage;
+use super::order::{Mode, Order, Purpose, give_up_after};
+use super::retain::Displaced;
 use super::shelf::{Shelf, best, lineage_of};
-use super::{Ground, Held, Store};
+use super::stage::Sync;
 use crate::audit::Level;
 use crate::document::first;
 use crate::document::seal::Revision;

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use super::backups::Displaced;
-use super::change::{Order, Purpose, give_up_after};
 use super::commit::{Plan, Published, Room};
+use super::ground::{Ground, Held};
 use super::judge::{Health, Look, judge};
 use super::layout::{BackupName, MIRROR, matches, pinned};
 use super::live::Found;
 use super::next::new_lineage;
+use super::order::{Order, Purpose, give_up_after};
+use super::retain::Displaced;
 use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
-use super::{AutoRecover, Ground, Held, QUIET, READER_PATIENCE, Served, Store};
+use super::{AutoRecover, QUIET, READER_PATIENCE, Served, Store};
 use crate::audit::Level;
 use crate::document::diff::{Change, diff};
 use crate::document::seal::{Document, Lineage, Revision, to_bytes, without_seal};

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::Store;
+use super::ground::Ground;
 use super::judge::Health;
-use super::{Ground, Store};
 use crate::document::WRITE_LIMIT;
 use crate::document::seal::{Lineage, Revision, Sealed, seal};
 use crate::error::{Error, Kind, Result};

@@ -5,9 +5,10 @@
 
 use std::ffi::OsStr;
 
-use super::commit::Sync;
+use super::Store;
+use super::ground::Held;
 use super::layout::{SIGNALS, temporary};
-use super::{Held, Store};
+use super::stage::Sync;
 use crate::error::Result;
 use crate::fs::Dir;
 use crate::name::Name;

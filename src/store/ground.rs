@@ -1,0 +1,190 @@
+//! The ground a writer stands on: the lock, the directories, and what was found under it.
+
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::Store;
+use super::judge::{Health, Look, judge};
+use super::layout::{self, BACKUPS, LOCKS, SIDE_DIRECTORIES};
+use super::live::{Found, unsafe_path};
+use super::lock::StateLock;
+use super::order::{Purpose, give_up_after};
+use super::shelf::Shelf;
+use crate::error::{Error, Result};
+use crate::fs::{Dir, FileKind, FsError, Origin};
+
+/// What a writer holds: the lock and the directories, opened once.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub root: Dir,
+    pub lock: StateLock,
+}
+
+/// What a writer found under the lock.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub shelf: Shelf,
+    pub live: Option<Found>,
+    pub health: Health,
+}
+
+impl Ground {
+    /// The revision that a user would call the current one; 0 where there is none.
+    pub(super) fn revision(&self) -> u64 {
+        match &self.health {
+            Health::Healthy(document) => document.seal.revision.get(),
+            Health::Foreign(edit) => edit.reference.as_ref().map_or(0, |reference| reference.seal.revision.get()),
+            _ => 0,
+        }
+    }
+}
+
+impl Store {
+    /// Refuses what no writer may touch, before anything is made: a root that was never initialized, a state file
+    /// that is no plain file or belongs to somebody else.
+    pub(super) fn precheck(&self, purpose: Purpose) -> Result<Dir> {
+        let root = self.open_root()?;
+        if purpose == Purpose::Initialize {
+            self.shelf_of(&root)?;
+        }
+        match self.disk.stat(&root, &self.settings.file_name)? {
+            Some(stat) => {
+                if stat.kind != FileKind::Regular {
+                    Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
+                    return Err(unsafe_path(&self.path(), "is not a regular file"));
+                }
+                let user = rustix::process::geteuid().as_raw();
+                if stat.uid != user {
+                    let why = format!("belongs to user {}, not to you ({user})", stat.uid);
+                    return Err(unsafe_path(&self.path(), &why));
+                }
+            }
+            None if purpose != Purpose::Initialize => {
+                let shelf = self.shelf_of(&root)?;
+                if !shelf.has_history() {
+                    return Err(self.refusal(&Health::NotInitialized, &shelf));
+                }
+            }
+            None => {}
+        }
+        Ok(root)
+    }
+
+    /// Takes the lock, making the directories where they are missing.
+    pub(super) fn hold(&self, root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held> {
+        if purpose == Purpose::Initialize {
+            for name in SIDE_DIRECTORIES {
+                self.side_directory(&root, name)?;
+            }
+        }
+        loop {
+            let locks = self.side_directory(&root, LOCKS)?;
+            if let Some(lock) = StateLock::acquire(&self.disk, &root, &locks, deadline)? {
+                return Ok(Held { root, lock });
+            }
+            give_up_after(deadline)?;
+        }
+    }
+
+    /// Opens a side directory of ours, making it where it is missing.
+    pub(super) fn side_directory(&self, root: &Dir, name: &str) -> Result<Dir> {
+        let open = || self.disk.open_dir(root, name);
+        let dir = match open() {
+            Err(error) if error.is(Errno::NOENT) => {
+                self.disk.make_dir(root, name)?;
+                open()
+            }
+            result => result,
+        };
+        let dir = dir.map_err(|error| side_directory_error(root, name, error))?;
+        let owner = self.disk.stat(root, name)?.map(|stat| stat.uid);
+        let user = rustix::process::geteuid().as_raw();
+        match owner {
+            Some(owner) if owner != user => {
+                Err(unsafe_path(dir.path(), &format!("belongs to user {owner}, not to you ({user})")))
+            }
+            _ => Ok(dir),
+        }
+    }
+
+    /// Looks at everything under the lock, after clearing away what dead writers left.
+    pub(super) fn survey(&self, held: &Held) -> Result<Ground> {
+        let dir = self.side_directory(&held.root, BACKUPS)?;
+        let mut shelf = Shelf::list(&self.disk, dir)?;
+        self.check_owner(&shelf)?;
+        self.record_owner(held, &shelf)?;
+        let live = Found::read(&self.disk, &held.root, &self.settings.file_name)?;
+        let cleared = self.clear_leftovers(held, &shelf, &live)?;
+        if cleared {
+            shelf = Shelf::list(&self.disk, self.side_directory(&held.root, BACKUPS)?)?;
+        }
+        let health = judge(&live, &shelf, Look::Thorough)?;
+        Ok(Ground { shelf, live, health })
+    }
+
+    /// Removes temporary files of dead writers, and backups that are still the live inode because their commit died
+    /// between its link and its rename. True if the shelf changed.
+    pub(super) fn clear_leftovers(&self, held: &Held, shelf: &Shelf, live: &Option<Found>) -> Result<bool> {
+        let Some(dir) = shelf.dir() else {
+            return Ok(false);
+        };
+        for name in &shelf.temporaries {
+            self.disk.unlink(dir, name)?;
+        }
+        if held.lock.origin() == Origin::Made {
+            for name in self.disk.list(&held.root)? {
+                if name.to_str().is_some_and(layout::is_temporary) {
+                    self.disk.unlink(&held.root, name)?;
+                }
+            }
+        }
+        let mut cleared = false;
+        if let Some(found) = live.as_ref().filter(|found| found.stat.nlink > 1) {
+            for name in shelf.links_to(&found.stat)? {
+                self.disk.unlink(dir, name)?;
+                cleared = true;
+            }
+        }
+        Ok(cleared)
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.settings.lock_timeout).unwrap_or(now + Duration::from_secs(86400 * 365))
+    }
+
+    /// Says what the next writer would stumble over.
+    pub(super) fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
+        let user = rustix::process::geteuid().as_raw();
+        for name in SIDE_DIRECTORIES {
+            let path = root.path_of(name);
+            match self.disk.stat(root, name)? {
+                Some(stat) if stat.kind != FileKind::Directory => {
+                    self.warn(format!(
+                        "{} is not a directory of its own; writers refuse to work with it",
+                        path.display()
+                    ));
+                }
+                Some(stat) if stat.uid != user => {
+                    self.warn(format!(
+                        "{} belongs to user {}; writers refuse to work with it",
+                        path.display(),
+                        stat.uid
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A side directory that is a link, or no directory at all, is refused.
+pub(super) fn side_directory_error(root: &Dir, name: &str, error: FsError) -> Error {
+    if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) {
+        unsafe_path(&root.path_of(name), "is not a directory of its own (a symbolic link or a file stands there)")
+    } else {
+        error.into()
+    }
+}

@@ -1,0 +1,71 @@
+//! What all writers are told alike, and how long they try.
+
+use std::time::Instant;
+
+use crate::error::{Error, Kind, Result};
+
+/// What a writer is about to do, as far as it decides what must exist beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To make a state where there may be none.
+    Initialize,
+    /// To change or restore the one that is there.
+    Write,
+}
+
+/// Whether a change is made or only shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is made.
+    #[default]
+    Commit,
+    /// It is shown, and nothing is touched.
+    DryRun,
+}
+
+/// What all writers are told alike.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// The subcommand, for the audit log and the backup's name.
+    pub action: &'static str,
+    /// Why, in the user's words.
+    pub reason: Option<String>,
+    /// The revision that must be the current one (0: a document that was never sealed).
+    pub if_revision: Option<u64>,
+    /// Whether to commit.
+    pub mode: Mode,
+}
+
+impl Order {
+    /// Refuses to go on unless the current revision is the one that was asked for.
+    pub fn check_revision(&self, current: u64) -> Result<()> {
+        match self.if_revision {
+            Some(wanted) if wanted != current => {
+                Err(conflict(&format!("the state is at revision {current}, not {wanted}"), current))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An order without options.
+    #[must_use]
+    pub fn of(action: &'static str) -> Self {
+        Self { action, ..Self::default() }
+    }
+}
+
+/// The error of a writer that lost a race.
+pub fn conflict(message: &str, revision: u64) -> Error {
+    Error::new(Kind::Conflict, message)
+        .try_command("state read", "read it again, redo the change and write that")
+        .detail("revision", revision)
+}
+
+/// Ends a loop of starting over, which only somebody else can keep going.
+pub(super) fn give_up_after(deadline: Instant) -> Result<()> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    let message = "something else keeps changing the state file or its lock; nothing was written";
+    Err(Error::new(Kind::Conflict, message).try_command("state status", "see what state it is in"))
+}
