@@ -12,4 +12,5 @@ mod durability;
 mod faults;
 mod kill;
 mod races;
+mod readme;
 mod refusals;

@@ -1,0 +1,90 @@
+//! The README's examples, run as they stand there.
+
+use std::fs;
+
+use crate::sandbox::{BINARY, Ran, Sandbox, installed};
+
+const README: &str = include_str!("../../README.md");
+
+/// The blocks of a language, in order.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let opening = format!("```{language}\n");
+    let after = README.split(opening.as_str()).skip(1);
+    after.map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// A root in which the program is called by its name.
+fn with_program_on_path(sandbox: &Sandbox, script: &str) -> Ran {
+    let bin = sandbox.file("bin");
+    if !bin.exists() {
+        fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink(BINARY, bin.join("pipeline-state")).unwrap();
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    Ran::of(sandbox.program("bash").env("PATH", path).arg("-c").arg(script).output().unwrap())
+}
+
+/// Whether a line is what the README shows, where `…` stands for anything.
+fn is_shown(shown: &str, line: &str) -> bool {
+    let mut rest = line;
+    for (place, part) in shown.split('…').enumerate() {
+        match rest.find(part) {
+            Some(0) => rest = &rest[part.len()..],
+            Some(at) if place > 0 => rest = &rest[at + part.len()..],
+            _ => return false,
+        }
+    }
+    rest.is_empty() || shown.ends_with('…')
+}
+
+#[test]
+fn the_session_at_the_top_goes_as_it_is_shown() {
+    let sandbox = Sandbox::empty();
+    let session = blocks("console")[0];
+    let root = format!("{}/", sandbox.path().display());
+    let mut steps: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in session.lines() {
+        match line.strip_prefix("$ ") {
+            Some(command) => steps.push((command, Vec::new())),
+            None => steps.last_mut().unwrap().1.push(line),
+        }
+    }
+    assert!(steps.len() >= 6);
+    for (command, shown) in steps {
+        // Both streams as a terminal shows them, with paths as seen from the root.
+        let ran = with_program_on_path(&sandbox, &format!("{{ {command}\n}} 2>&1"));
+        let told = ran.stdout.replace(&root, "");
+        let told: Vec<&str> = told.lines().collect();
+        let same = told.len() == shown.len() && shown.iter().zip(&told).all(|(shown, line)| is_shown(shown, line));
+        assert!(same, "{command}\nshown: {shown:#?}\ntold: {told:#?}");
+    }
+}
+
+#[test]
+fn the_scripts_do_what_is_said_of_them() {
+    if !installed("jq") {
+        return;
+    }
+    let scripts = blocks("bash");
+    let find = |word: &str| *scripts.iter().find(|script| script.contains(word)).unwrap();
+    let sandbox = Sandbox::initialized();
+    assert_eq!(with_program_on_path(&sandbox, find("completedTasks")).expect(0).stdout, "State updated: revision 2\n");
+    assert_eq!(with_program_on_path(&sandbox, find("completedTasks")).expect(0).stdout, "lint was done before\n");
+    let several = format!("for i in 1 2 3 4; do ( {} ) & done; wait", find("until").trim());
+    with_program_on_path(&sandbox, &several).expect(0);
+    assert_eq!(sandbox.ok("state get .count"), "4");
+    let checked = with_program_on_path(&sandbox, find("sha256sum")).expect(0).stdout;
+    let lines: Vec<&str> = checked.lines().collect();
+    assert_eq!(lines[0].split(' ').next().unwrap(), lines[1], "{checked}");
+}
+
+#[test]
+fn every_command_that_is_named_exists() {
+    let sandbox = Sandbox::empty();
+    let help = sandbox.run("state --help").expect(0).stdout;
+    for code in README.split('`').skip(1).step_by(2) {
+        if let Some(command) = code.strip_prefix("state ").and_then(|rest| rest.split([' ', ',']).next()) {
+            assert!(help.contains(&format!("\n  {command} ")), "`{code}` is no command");
+        }
+    }
+}
