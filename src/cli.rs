@@ -6,6 +6,7 @@ mod follow;
 mod input;
 mod outcome;
 mod output;
+mod parse;
 mod reports;
 mod state;
 
@@ -14,7 +15,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use self::args::{Cli, Group};
@@ -40,7 +40,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
 }
 
 fn run(arguments: &[OsString], format: Format) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::parse_line(arguments) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, format),
     };

@@ -259,11 +259,10 @@ fn nearest_root(disk: &Disk) -> Result<PathBuf> {
         look(&dir.join(name))
             .is_some_and(|stat| stat.uid == user && (stat.kind == kind || stat.kind == FileKind::Symlink))
     };
-    let Some(device) = look(&here).map(|stat| stat.dev) else {
-        return Ok(here);
-    };
+    let mut device = None;
     for dir in here.ancestors() {
-        if look(dir).is_none_or(|stat| stat.dev != device) {
+        let Some(stat) = look(dir) else { break };
+        if *device.get_or_insert(stat.dev) != stat.dev {
             break;
         }
         for candidate in [dir.to_owned(), dir.join(".claude")] {

@@ -157,48 +157,19 @@ pub enum State {
   pipeline-state state get '.signals | keys[]'
   pipeline-state state get .retries --default 3
   if pipeline-state state get -e '.completedTasks | index(\"lint\")' >/dev/null; then …; fi")]
-    Get {
-        /// jq filter, or a plain path like .a.b[0]
-        filter: String,
-        /// Exit 1 also if the last result is false, like jq -e
-        #[arg(short = 'e', long = "exit-status")]
-        exit_status: bool,
-        /// Printed where there is nothing, with exit code 0
-        #[arg(long, value_name = "V", allow_hyphen_values = true)]
-        default: Option<String>,
-        /// Exit 0 whatever the answer is
-        #[arg(long)]
-        exit_zero: bool,
-    },
+    Get(Get),
     /// Set values: PATH=TEXT or PATH:=JSON, several at once in one commit
     #[command(after_help = "Examples:
   pipeline-state state set phase=build
   pipeline-state state set metadata.owner=me retries:=3 'tags[+]=nightly'
   pipeline-state state set 'config.limits:={\"cpu\": 2}' --if-revision 12")]
-    Set {
-        /// PATH=TEXT sets a string, PATH:=JSON any value; [+] appends; missing parents are made
-        #[arg(required = true, value_name = "PATH=TEXT|PATH:=JSON")]
-        assignments: Vec<String>,
-        #[command(flatten)]
-        writer: Writer,
-    },
+    Set(Set),
     /// Change the document by a jq program: one atomic read-modify-write
     #[command(after_help = "Examples:
   pipeline-state state update '.n = (.n // 0) + 1'
   pipeline-state state update '.owner = $who' --arg who \"$USER\"
   pipeline-state state update '.completedTasks += [\"lint\"]' --reason lint-done")]
-    Update {
-        /// jq program; it gets the document and must yield the new one
-        filter: String,
-        /// Binds $NAME to a string
-        #[arg(long, num_args = 2, value_names = ["NAME", "TEXT"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
-        arg: Vec<String>,
-        /// Binds $NAME to a JSON value
-        #[arg(long, num_args = 2, value_names = ["NAME", "JSON"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
-        argjson: Vec<String>,
-        #[command(flatten)]
-        writer: Writer,
-    },
+    Update(Update),
     /// Replace the document by a file or standard input
     #[command(after_help = "A document that says which revision it was made from (as `state read` prints it) is only
 written if that is still the current one; otherwise: conflict, exit 1.
@@ -206,56 +177,22 @@ written if that is still the current one; otherwise: conflict, exit 1.
 Examples:
   pipeline-state state write new.json
   pipeline-state state read | jq '.phase = \"test\"' | pipeline-state state write - --reason phase-transition")]
-    Write {
-        /// The file; - is standard input
-        #[arg(default_value = "-")]
-        file: PathBuf,
-        /// Even if somebody committed meanwhile
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        writer: Writer,
-    },
+    Write(Write),
     /// Print the phase, or set it
     #[command(after_help = "Examples:
   pipeline-state state phase
   pipeline-state state phase build")]
-    Phase {
-        /// The new phase
-        name: Option<String>,
-        #[command(flatten)]
-        writer: Writer,
-    },
+    Phase(Phase),
     /// Add tasks to completedTasks; those that are there already stay as they are
     #[command(after_help = "Examples:
   pipeline-state state complete lint unit-tests")]
-    Complete {
-        /// The tasks
-        #[arg(required = true, value_name = "TASK")]
-        tasks: Vec<String>,
-        #[command(flatten)]
-        writer: Writer,
-    },
+    Complete(Complete),
     /// Set a signal to now, and write its file in .signals/
     #[command(after_help = "Examples:
   pipeline-state state signal PHASE1_COMPLETE --phase phase2
   pipeline-state state signal BUILD_DONE --metadata '{\"commit\":\"abc\"}'
   pipeline-state state signal BUILD_DONE --clear")]
-    Signal {
-        /// The signal's name
-        name: String,
-        /// Set the phase in the same commit
-        #[arg(long, value_name = "P")]
-        phase: Option<String>,
-        /// Goes into the signal's file
-        #[arg(long, value_name = "JSON", conflicts_with = "clear", allow_hyphen_values = true)]
-        metadata: Option<String>,
-        /// Remove the signal and its file
-        #[arg(long)]
-        clear: bool,
-        #[command(flatten)]
-        writer: Writer,
-    },
+    Signal(Signal),
     /// Check the document, or a file; never changes anything
     #[command(after_help = "Examples:
   pipeline-state state validate
@@ -354,4 +291,88 @@ Examples:
   pipeline-state state status
   pipeline-state state status --json | jq -r .health")]
     Status,
+}
+
+#[derive(Args, Debug)]
+pub struct Get {
+    /// jq filter, or a plain path like .a.b[0]
+    pub filter: String,
+    /// Exit 1 also if the last result is false, like jq -e
+    #[arg(short = 'e', long = "exit-status")]
+    pub exit_status: bool,
+    /// Printed where there is nothing, with exit code 0
+    #[arg(long, value_name = "V", allow_hyphen_values = true)]
+    pub default: Option<String>,
+    /// Exit 0 whatever the answer is
+    #[arg(long)]
+    pub exit_zero: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Set {
+    /// PATH=TEXT sets a string, PATH:=JSON any value; [+] appends; missing parents are made
+    #[arg(required = true, value_name = "PATH=TEXT|PATH:=JSON")]
+    pub assignments: Vec<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Update {
+    /// jq program; it gets the document and must yield the new one
+    pub filter: String,
+    /// Binds $NAME to a string
+    #[arg(long, num_args = 2, value_names = ["NAME", "TEXT"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
+    pub arg: Vec<String>,
+    /// Binds $NAME to a JSON value
+    #[arg(long, num_args = 2, value_names = ["NAME", "JSON"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
+    pub argjson: Vec<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Write {
+    /// The file; - is standard input
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// Even if somebody committed meanwhile
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Phase {
+    /// The new phase
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Complete {
+    /// The tasks
+    #[arg(required = true, value_name = "TASK")]
+    pub tasks: Vec<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Signal {
+    /// The signal's name
+    pub name: String,
+    /// Set the phase in the same commit
+    #[arg(long, value_name = "P")]
+    pub phase: Option<String>,
+    /// Goes into the signal's file
+    #[arg(long, value_name = "JSON", conflicts_with = "clear", allow_hyphen_values = true)]
+    pub metadata: Option<String>,
+    /// Remove the signal and its file
+    #[arg(long)]
+    pub clear: bool,
+    #[command(flatten)]
+    pub writer: Writer,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::args::{State, Writer};
+use super::args::{self, State, Writer};
 use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
 use super::outcome::{change, check_claim, show_changes, show_outcome};
 use super::output::Output;
@@ -45,12 +45,12 @@ pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) ->
 fn action_of(command: &State) -> Option<&'static str> {
     Some(match command {
         State::Init { .. } => "init",
-        State::Set { .. } => "set",
-        State::Update { .. } => "update",
-        State::Write { .. } => "write",
-        State::Phase { name: Some(_), .. } => "phase",
-        State::Complete { .. } => "complete",
-        State::Signal { .. } => "signal",
+        State::Set(_) => "set",
+        State::Update(_) => "update",
+        State::Write(_) => "write",
+        State::Phase(args::Phase { name: Some(_), .. }) => "phase",
+        State::Complete(_) => "complete",
+        State::Signal(_) => "signal",
         State::Backup { .. } => "backup",
         State::Recover { .. } => "recover",
         State::Adopt { .. } => "adopt",
@@ -73,11 +73,11 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             output.bytes(&store.read()?.bytes)?;
             Ok(ExitCode::Success)
         }
-        State::Get { filter, exit_status, default, exit_zero } => {
+        State::Get(args::Get { filter, exit_status, default, exit_zero }) => {
             let answer = get(store, output, filter, default.as_deref(), *exit_status)?;
             Ok(if *exit_zero { ExitCode::Success } else { answer })
         }
-        State::Set { assignments, writer } => {
+        State::Set(args::Set { assignments, writer }) => {
             let assignments = assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
             change(store, output, &order(writer), "State updated", &mut |base| {
                 let mut value = base.value.clone();
@@ -87,13 +87,13 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 Ok(value.into())
             })
         }
-        State::Update { filter, arg, argjson, writer } => {
+        State::Update(args::Update { filter, arg, argjson, writer }) => {
             let filter = compile(filter, &variables(arg, argjson)?)?;
             change(store, output, &order(writer), "State updated", &mut |base| {
                 Ok(keep_key_order(&base.value, only_object(&filter, &base.value)?).into())
             })
         }
-        State::Write { file, force, writer } => {
+        State::Write(args::Write { file, force, writer }) => {
             let bytes = input(file)?;
             let value = parse_document(&bytes)?;
             let claim = Claim::of(&value);
@@ -104,8 +104,8 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 Ok(value.clone().into())
             })
         }
-        State::Phase { name: None, .. } => get(store, output, ".phase", None, false),
-        State::Phase { name: Some(name), writer } => {
+        State::Phase(args::Phase { name: None, .. }) => get(store, output, ".phase", None, false),
+        State::Phase(args::Phase { name: Some(name), writer }) => {
             let name = one_word("phase", name)?;
             change(store, output, &order(writer), "State updated", &mut |base| {
                 let mut value = base.value.clone();
@@ -113,7 +113,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 Ok(value.into())
             })
         }
-        State::Complete { tasks, writer } => {
+        State::Complete(args::Complete { tasks, writer }) => {
             for task in tasks {
                 one_word("task", task)?;
             }
@@ -129,7 +129,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 Ok(value.into())
             })
         }
-        State::Signal { name, phase, metadata, clear, writer } => {
+        State::Signal(args::Signal { name, phase, metadata, clear, writer }) => {
             let name = Name::parse("signal", name)?;
             let metadata = metadata.as_deref().map(|json| inline_json("--metadata", json)).transpose()?;
             change(store, output, &order(writer), "State updated", &mut |base| {

@@ -1,0 +1,110 @@
+//! From the words of a command line to its types.
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser};
+
+use super::args::{Cli, Global, Group, State};
+
+/// The arguments of one command, parsed without the tree of all others.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline-state")]
+struct Direct<A: Args> {
+    #[command(flatten)]
+    global: Global,
+    #[command(flatten)]
+    command: A,
+}
+
+#[derive(Args, Debug)]
+struct Nothing {}
+
+impl Cli {
+    /// Parses a command line. Building the tree of all commands takes clap longer than most commands take to run, so
+    /// those that scripts call over and over are parsed alone. What does not parse that way, be it wrong or a call for help, is the whole tree's to answer.
+    pub fn parse_line(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        Self::parse_directly(arguments).map_or_else(|| Self::try_parse_from(arguments), Ok)
+    }
+
+    fn parse_directly(arguments: &[OsString]) -> Option<Self> {
+        let (before, [group, command, rest @ ..]) = arguments.split_at_checked(group_place(arguments)?)? else {
+            return None;
+        };
+        if group != "state" {
+            return None;
+        }
+        fn direct<A: Args>(before: &[OsString], rest: &[OsString], wrap: fn(A) -> State) -> Option<Cli> {
+            let parsed = Direct::<A>::try_parse_from(before.iter().chain(rest)).ok()?;
+            Some(Cli { global: parsed.global, group: Group::State(wrap(parsed.command)) })
+        }
+        match command.to_str()? {
+            "read" => direct(before, rest, |Nothing {}| State::Read),
+            "get" => direct(before, rest, State::Get),
+            "set" => direct(before, rest, State::Set),
+            "update" => direct(before, rest, State::Update),
+            "write" => direct(before, rest, State::Write),
+            "phase" => direct(before, rest, State::Phase),
+            "complete" => direct(before, rest, State::Complete),
+            "signal" => direct(before, rest, State::Signal),
+            _ => None,
+        }
+    }
+}
+
+/// Where the group's name stands: behind the program's own and the global options before it.
+fn group_place(arguments: &[OsString]) -> Option<usize> {
+    const WITH_VALUE: [&str; 7] =
+        ["--root", "--state-file", "--audit-log", "--lock-timeout", "--lock-exit", "--format", "--color"];
+    let mut place = 1;
+    loop {
+        match arguments.get(place)?.to_str()? {
+            word if WITH_VALUE.contains(&word) => place += 2,
+            word if word.starts_with('-') => place += 1,
+            _ => return Some(place),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_parsed_alone_is_what_the_whole_tree_makes_of_it() {
+        let lines = [
+            "state read",
+            "state read --json -q --root /x",
+            "state get .a -e --default -1 --state-file f -v",
+            "state set a=b c:=1 --reason r --if-revision 3 --dry-run --lock-timeout 5s",
+            "state update .x --arg a -b --argjson c 1 --arg d e",
+            "state write - --force --color never",
+            "state phase",
+            "state complete a -- -b",
+            "state signal S --phase p --metadata {} --lock-exit 9",
+            "--root state state read",
+            "--root=state --json -vv state get .x",
+            "--state-file a --audit-log b --lock-timeout 1 --lock-exit 3 --format json --color auto -q state phase p",
+        ];
+        for line in lines {
+            let words: Vec<OsString> =
+                ["pipeline-state"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
+            let alone = Cli::parse_directly(&words).unwrap_or_else(|| unreachable!("{line}"));
+            assert_eq!(format!("{alone:?}"), format!("{:?}", Cli::try_parse_from(&words).unwrap()), "{line}");
+        }
+        for line in [
+            "state read x",
+            "state get",
+            "state set --help",
+            "--root state read",
+            "--root state get .x .y",
+            "-x state read",
+            "--",
+            "state status",
+        ] {
+            let words: Vec<OsString> =
+                ["pipeline-state"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
+            assert!(Cli::parse_directly(&words).is_none(), "{line}");
+        }
+    }
+}
