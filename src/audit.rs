@@ -113,6 +113,7 @@ impl Audit {
     pub fn record(&self, entry: &Entry) {
         let line =
             format!("{} [{}] {}: {}\n", rfc3339(self.disk.now()), entry.level.name(), entry.component, entry.text);
+        tracing::info!("{}: {}", entry.component, entry.text);
         if self.path == Path::new("/dev/null") {
             return; // whoever sets this wants no log
         }

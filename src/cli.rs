@@ -42,7 +42,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
 fn run(arguments: &[OsString], format: Format) -> u8 {
     let cli = match Cli::parse_line(arguments) {
         Ok(cli) => cli,
-        Err(error) => return not_parsed(&error, format),
+        Err(error) => return not_parsed(&error, arguments, format),
     };
     let given = Given::from(&cli.global);
     let disk = Disk::real();
@@ -87,7 +87,7 @@ fn start_log(verbosity: Verbosity) {
 }
 
 /// Help and version go out as they are; anything else is an error of usage, told like every error.
-fn not_parsed(error: &clap::Error, format: Format) -> u8 {
+fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = error.print();
@@ -112,12 +112,8 @@ fn not_parsed(error: &clap::Error, format: Format) -> u8 {
         };
         failure = failure.meaning(format!("did you mean `{words}`?"));
     }
-    // "Usage: pipeline-state state set …" names the command whose help will answer.
-    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: pipeline-state"));
-    let command = usage.map_or_else(String::new, |usage| {
-        let words = usage.split_whitespace().take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
-        words.map(|word| format!("{word} ")).collect()
-    });
+    // The command whose help will answer: the words before the first that is none.
+    let command: String = parse::command_words(arguments).iter().map(|word| format!("{word} ")).collect();
     failure = failure.try_command(format!("{command}--help"), "");
     show_error(&failure, "pipeline-state", format, Color::Auto);
     failure.code() as u8

@@ -194,7 +194,9 @@ pub fn program(given: &Given, env: &dyn Environment) -> String {
     let (root, state_file) = chosen(given, env);
     for (option, value) in [("--root", root), ("--state-file", state_file)] {
         if let Some(value) = value {
-            program.push_str(&format!(" {option} {}", quote_path(&value)));
+            let word = quote_path(&value);
+            let join = if word.starts_with('-') { '=' } else { ' ' };
+            program.push_str(&format!(" {option}{join}{word}"));
         }
     }
     program

@@ -336,6 +336,7 @@ impl From<FsError> for Error {
             }
             Some(Errno::ROFS) => failure.try_shell(format!("findmnt -T {around}"), "it is mounted read-only"),
             _ if kind == Kind::ResourceExhausted => failure.try_shell("ulimit -a", "see which limit was reached"),
+            _ if around == near => failure.try_shell(format!("ls -ld {near}"), "see what is there, and whose"),
             _ => failure.try_shell(format!("ls -ld {around} {near}"), "see what is there, and whose"),
         }
     }

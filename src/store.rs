@@ -205,11 +205,13 @@ impl Store {
             }
             Health::Legacy(migrated) => serve_unsealed(migrated.value),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                let migrated = edit.acceptable().map_err(|health| self.refusal(&health, shelf))?;
+                let Ok(migrated) = edit.acceptable() else {
+                    return Err(self.refusal(&Health::Foreign(edit), shelf));
+                };
                 self.warn(format!(
-                    "{} was changed by something else ({}); it is served as it is",
+                    "{} was changed by something else and is served as it is: {}",
                     self.shown(),
-                    edit.reason
+                    edit.summary()
                 ));
                 Ok(Served { bytes: to_bytes(&migrated.value).unwrap_or_default(), value: migrated.value })
             }

@@ -201,7 +201,7 @@ Examples:
         /// A file to check instead; - is standard input
         file: Option<PathBuf>,
     },
-    /// Keep a copy of the document that no later commit removes
+    /// Keep a copy of the document until 20 newer ones are kept
     #[command(after_help = "Examples:
   pipeline-state state backup before-upgrade")]
     Backup {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory as _, Parser};
 
 use super::args::{Cli, Global, Group, State};
 
@@ -63,6 +63,19 @@ fn group_place(arguments: &[OsString]) -> Option<usize> {
             _ => return Some(place),
         }
     }
+}
+
+/// The group and the command of a line, as far as they are ones.
+pub fn command_words(arguments: &[OsString]) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut tree = Cli::command();
+    let after = group_place(arguments).map_or(&[][..], |place| arguments.get(place..).unwrap_or_default());
+    for word in after.iter().map_while(|word| word.to_str()) {
+        let Some(command) = tree.find_subcommand(word).cloned() else { break };
+        words.push(word.to_owned());
+        tree = command;
+    }
+    words
 }
 
 #[cfg(test)]

@@ -263,7 +263,11 @@ fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, 
     let results = query.run(&store.read()?.value)?;
     let answers: Vec<&Value> = results.iter().filter(|result| !result.is_null()).collect();
     if let (true, Some(default)) = (answers.is_empty(), default) {
-        output.line(default)?;
+        match text::parse(default.as_bytes()) {
+            Ok(json) if output.is_json() => output.json(&json)?,
+            Err(_) if output.is_json() => output.json(&default.into())?,
+            _ => output.line(default)?,
+        }
         return Ok(ExitCode::Success);
     }
     let lines: Vec<String> = answers
@@ -294,7 +298,7 @@ fn migrate(store: &Store, output: &Output<'_>, order: &Order) -> Run {
             output.confirm(&format!("State migrated: {from} -> {}", rules::SCHEMA), &facts);
         }
         Outcome::Committed { revision, .. } | Outcome::Unchanged { revision } => {
-            let facts = json!({"to": rules::SCHEMA, "revision": revision.get()});
+            let facts = json!({"from": null, "to": rules::SCHEMA, "revision": revision.get()});
             output.confirm(&format!("State is already at schema {}", rules::SCHEMA), &facts);
         }
         Outcome::Planned(_) => {

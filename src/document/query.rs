@@ -6,11 +6,17 @@
 //! Limitations: a filter may still loop for ever, use up the memory, or recurse (or print a value
 //! nested some ten thousand deep in an error message) until the stack is used up, as in jq.
 
+mod assign;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jaq_core::data::JustLut;
+use jaq_core::load::parse::Def;
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, ValT as _, Vars, compile, native};
 use jaq_json::{Num, Val};
@@ -24,19 +30,10 @@ use super::path::Path;
 /// The deepest nesting of arrays and objects that a filter may read or produce.
 pub const MAX_DEPTH: usize = 128;
 
-/// Definitions over those of jaq: a store has one document and outlives its filters.
-const DEFINITIONS: &str = r#"
-    def inputs: empty; def input: empty; def input_line_number: 0;
-    def halt($code): error("`halt` cannot end the process here"); def halt: halt(0);
-    def halt_error($code): error; def halt_error: error;
-    def leaf_paths: paths(scalars); def IN(f): any(f == .; .); def IN(xs; f): any(xs == f; .);
-    def cell(f): if isstring then f elif . >= [] then error("cannot format \(.) in a row")
-        elif . == null then "" else tostring end;
-    def replace($c; $e): . / $c | join($e);
-    def @csv: map(cell("\"" + replace("\""; "\"\"") + "\"")) | join(",");
-    def @tsv: map(cell(replace("\\"; "\\\\") | replace("\t"; "\\t") | replace("\n"; "\\n")
-        | replace("\r"; "\\r"))) | join("\t");
-"#;
+/// Definitions over those of jaq.
+const PRELUDE: &str = include_str!("query/prelude.jq");
+/// What the program of the user is called by the program that jaq loads.
+const MAIN: &str = "__main";
 
 /// Why a filter could not be compiled or run, in words for one line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -57,7 +54,6 @@ impl From<String> for FilterError {
 
 /// A compiled jq program with the values of its variables.
 pub struct Filter {
-    source: String,
     program: jaq_core::Filter<JustLut<Val>>,
     vars: Vec<Val>,
 }
@@ -73,23 +69,32 @@ impl Filter {
             names.push(format!("${name}"));
             vars.push(to_val(value, 0)?);
         }
-        let extra = load::parse(DEFINITIONS, |parser| parser.defs()).unwrap_or_default();
-        let defs = jaq_core::defs().chain(jaq_std::defs());
-        let defs = defs.chain(jaq_json::defs()).chain(extra);
+        syntax::check(source)?;
+        let Some(body) = syntax::parse(source) else {
+            let arena = Arena::default();
+            let errors = Loader::new([]).load(&arena, File { code: source, path: () }).err();
+            return Err(syntax_error(source, &errors.unwrap_or_default()));
+        };
+        let main = Def { name: MAIN, args: Vec::new(), body };
+        let prelude = load::parse(PRELUDE, |parser| parser.defs()).unwrap_or_default();
+        let prelude = prelude.into_iter().map(|def| syntax::rewrite_def(def));
+        let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+        let defs = defs.filter(|def| assign::natives().iter().all(|native| native.0 != def.name));
+        let defs = defs.map(|def| Def { name: def.name, args: def.args, body: def.body });
         // jaq's own `env` panics on a variable that is not UTF-8.
         let env = native::run(("env", native::v(0), |_| native::bome(Ok(environment()))));
         let funs = jaq_std::funs().filter(|fun| fun.0 != "env").chain([env]);
-        let funs = funs.chain(jaq_core::funs()).chain(jaq_json::funs());
+        let funs = funs.chain(jaq_core::funs()).chain(jaq_json::funs()).chain(assign::natives());
 
-        let (arena, code, path) = (Arena::default(), source, ());
-        let modules = Loader::new(defs).load(&arena, File { code, path });
+        let arena = Arena::default();
+        let loader = Loader::new(defs.chain(prelude).chain([main]));
+        let modules = loader.load(&arena, File { code: MAIN, path: () });
         let modules = modules.map_err(|errors| syntax_error(source, &errors))?;
         let compiler = Compiler::default().with_funs(funs);
         let compiler = compiler.with_global_vars(names.iter().map(String::as_str));
         let program = compiler.compile(modules);
         let program = program.map_err(|errors| undefined(source, &errors))?;
-        let source = source.to_owned();
-        Ok(Self { source, program, vars })
+        Ok(Self { program, vars })
     }
 
     /// Runs the program on a document and hands over its outputs one by one, until `each` breaks.
@@ -104,37 +109,26 @@ impl Filter {
             let next = catch_unwind(AssertUnwindSafe(|| outputs.next()));
             let next = next.map_err(|_| "the filter made jaq panic".to_owned())?;
             let Some(output) = next else { return Ok(()) };
-            let val = output.map_err(|exception| self.runtime_error(exception))?;
+            let val = output.map_err(|exception| runtime_error(exception))?;
             if each(to_output(val)?).is_break() {
                 return Ok(());
             }
         }
     }
+}
 
-    fn runtime_error(&self, exception: jaq_core::Exn<'_, Val>) -> FilterError {
-        let Ok(error) = exception.get_err() else {
-            return "the filter stopped itself".to_owned().into();
-        };
-        let shown = error.to_string();
-        let message = match error.into_val() {
-            // What jaq says itself is shown as it is; what `error("…")` says is shown as JSON.
-            Val::TStr(text) if *text == shown => in_jqs_words(&shown),
-            Val::TStr(text) => String::from_utf8_lossy(&text).into_owned(),
-            _ => format!("(not a string): {}", cut(&shown)),
-        };
-        // jq makes parents as it assigns and jaq does not: here its users notice.
-        let no_parent = shown == "cannot use null as iterable (array or object)" && self.assigns();
-        let hint = no_parent.then(|| "use `state set a.b=…`, which makes missing parents".to_owned());
-        FilterError { message, hint }
-    }
-
-    fn assigns(&self) -> bool {
-        let mut source = self.source.clone();
-        for comparison in ["==", "!=", "<=", ">="] {
-            source = source.replace(comparison, "");
-        }
-        source.contains('=')
-    }
+fn runtime_error(exception: jaq_core::Exn<'_, Val>) -> FilterError {
+    let Ok(error) = exception.get_err() else {
+        return "the filter stopped itself".to_owned().into();
+    };
+    let shown = error.to_string();
+    let message = match error.into_val() {
+        // What jaq says itself is shown as it is; what `error("…")` says is shown as JSON.
+        Val::TStr(text) if *text == shown => in_jqs_words(&shown),
+        Val::TStr(text) => String::from_utf8_lossy(&text).into_owned(),
+        _ => format!("(not a string): {}", cut(&shown)),
+    };
+    message.into()
 }
 
 fn to_output(val: Val) -> Result<Value, FilterError> {
@@ -293,92 +287,5 @@ fn kind(json: &str) -> &'static str {
         [b'"' | b'b', ..] => "string",
         [b't' | b'f', ..] => "boolean",
         _ => "number",
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const DIGITS: &str = "1635789123.456,9223372036854775808,1e400,1E2,1.0,-0";
-
-    fn run(filter: &str) -> Result<String, FilterError> {
-        let number = |digits: &str| Number::from_string_unchecked(digits.to_owned());
-        let mut doc = json!({"s": "build", "n": 1, "l": [3, 1, 2], "m": {"b": 1, "a": "x y"}});
-        doc["d"] = DIGITS.split(',').map(number).map(Value::Number).collect(); // `json!` would rewrite the exponents
-        let vars = ["x", "y"].map(|name| (name.to_owned(), name.into()));
-        let mut outputs = Vec::new();
-        Filter::compile(filter, &vars)?.run_each(&doc, |value| {
-            outputs.push(value.to_string());
-            ControlFlow::Continue(())
-        })?;
-        Ok(outputs.join(" "))
-    }
-
-    fn check(cases: &str) {
-        for (filter, expected) in cases.lines().filter_map(|case| case.split_once(" => ")) {
-            let output = run(filter.trim()).unwrap_or_else(|error| match error.hint {
-                Some(hint) => format!("! {} ({hint})", error.message),
-                None => format!("! {error}"),
-            });
-            assert_eq!(output, expected, "{filter}");
-        }
-    }
-
-    #[test]
-    fn the_usual_idioms_work_and_every_output_is_delivered() {
-        let cases = r#"
-            .l[], empty, (.n = (.n // 0) + 1).n, (.zz = (.zz // 0) + 1).zz => 3 1 2 2 1
-            .l |= map(select(. > 1)) | .l += [9] | .l => [3,2,9]
-            .m | to_entries[0], with_entries(.value |= tostring) => {"key":"b","value":1} {"b":"1","a":"x y"}
-            .s | test("^B"; "i"), [splits("i")], @base64, @sh => true ["bu","ld"] "YnVpbGQ=" "'build'"
-            [limit(2; .l[])], first(.l[]), getpath(["m","a"]), [.m | paths], (setpath(["m","b"]; 2).m | walk(if . == 2 then 3 end)).b => [3,1] 3 "x y" [["b"],["a"]] 3
-            0 | todate, (now | type), input_line_number => "1970-01-01T00:00:00Z" "number" 0
-            $x + $y, ($ENV == env), [inputs], (debug | stderr | .n) => "xy" true [] 1
-            [.l | @tsv, @csv, IN([3,1,2])], (.m | @csv "\([.a,1,null])") => ["3\t1\t2","3,1,2",true] "\"x y\",1,"
-"#;
-        check(cases);
-    }
-
-    #[test]
-    fn digits_are_kept_and_a_calculated_integer_is_written_like_one() {
-        check(&format!(".d => [{DIGITS}]"));
-        check(".d[1] + 1, 6/2, 7/2, .d[4] + 1 => 9223372036854775809 3 3.5 2");
-    }
-
-    #[test]
-    fn what_json_cannot_hold_is_refused() {
-        let cases = r#"
-            nan => ! the filter produced NaN, which JSON cannot hold
-            "+1.5" | fromjson => ! the filter produced the number +1.5, which JSON cannot hold
-            {(1): 2} => ! the filter produced an object key that is not a string, which JSON cannot hold
-            reduce range(128) as $i (null; [.]) | length => 1
-            reduce range(129) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
-            reduce range(10000) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
-            [nan, reduce range(10000) as $i (null; [.])] => ! the filter produced NaN, which JSON cannot hold
-"#;
-        check(cases);
-    }
-
-    #[test]
-    fn errors_say_what_and_where_in_jqs_words() {
-        let cases = r#"
-            .s.b => ! cannot index string with "b"
-            {"a": ("x" * 80)} | -. => ! cannot use {"a":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… as number
-            1, error("no such phase"), 2 => ! no such phase
-            .q.r = 1 => ! cannot use null as iterable (array or object) (use `state set a.b=…`, which makes missing parents)
-            .q | .[] | . == 1 => ! cannot use null as iterable (array or object)
-            m.a => ! undefined function "m"/0 at column 1 (did you mean `.m.a`?)
-            .s | => ! syntax error at column 5: expected term, found the end
-            import "x" as x; . => ! syntax error at column 1: expected a filter without modules, found `import "x" as x; .`
-            halt => ! `halt` cannot end the process here
-            "bye" | halt_error => ! bye
-"#;
-        check(cases);
-        let error = run("1 |\n f(2)").unwrap_err().message;
-        assert_eq!(error, r#"undefined function "f"/1 at line 2, column 2"#);
     }
 }

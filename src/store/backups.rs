@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::Store;
 use super::judge::Health;
 use super::layout::{BackupName, manual_reason};
-use super::order::Purpose;
+use super::order::{Order, Purpose};
 use super::retain::Displaced;
 use super::shelf::Worth;
+use super::{ForeignEdits, Store};
 use crate::audit::Level;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
@@ -71,6 +71,11 @@ impl Store {
         let revision = match &ground.health {
             Health::Healthy(document) => Some(document.seal.revision),
             Health::Legacy(_) => None,
+            Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
+                drop(held);
+                self.seal_as_it_is(&Order::of("backup"))?;
+                return self.backup(name);
+            }
             health => return Err(self.refusal(health, &ground.shelf)),
         };
         let (Some(found), Some(shelf)) = (&ground.live, ground.shelf.dir()) else {

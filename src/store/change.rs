@@ -196,11 +196,11 @@ impl Store {
                 reference: None,
             }),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                let migrated = edit.acceptable().map_err(|health| self.refusal(&health, &ground.shelf))?;
+                let migrated = edit.acceptable().map_err(|_| self.refusal(&ground.health, &ground.shelf))?;
                 self.warn(format!(
-                    "{} was changed by something else ({}); the change is sealed now",
+                    "{} was changed by something else, which is sealed now: {}",
                     self.shown(),
-                    edit.reason
+                    edit.summary()
                 ));
                 Ok(Base {
                     claim: Claim::of(&migrated.value),

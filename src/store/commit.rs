@@ -18,7 +18,7 @@ use super::{SignalFile, Store};
 use crate::document::READ_LIMIT;
 use crate::document::seal::Sealed;
 use crate::error::{Error, Kind, Result};
-use crate::fs::{Access, FsResult};
+use crate::fs::{Access, Dir, FsResult};
 
 /// What [`Store::publish`] is to do.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Store {
         let aside = self.set_aside(held, ground, &plan.displaced)?;
 
         // 5. Still alone, and the live file still the one that was read?
-        if !held.lock.is_ours(disk, &held.root)? || !self.live_is_unchanged(held, ground)? {
+        if !held.lock.is_ours(disk, &held.root)? || !self.live_is_unchanged(ground)? {
             return Ok(Published::Overtaken);
         }
 
@@ -145,8 +145,10 @@ impl Store {
         Ok(Published::Done { kept })
     }
 
-    fn live_is_unchanged(&self, held: &Held, ground: &Ground) -> Result<bool> {
-        let now = self.disk.stat(&held.root, &self.settings.file_name)?;
+    /// Asked by the path that the user gave, and not in the directory that was opened: that may have been moved away, and
+    /// what is written there would be acknowledged to somebody who looks here.
+    fn live_is_unchanged(&self, ground: &Ground) -> Result<bool> {
+        let now = self.disk.stat(&Dir::working(), self.path())?;
         Ok(match (now, ground.live.as_ref()) {
             (Some(now), Some(found)) => now.unchanged(&found.stat),
             (now, found) => now.is_none() && found.is_none(),

@@ -9,8 +9,8 @@ use super::change::Outcome;
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::heal::written_by_a_newer_program;
-use super::judge::{Health, claimed_lineage};
-use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, STATE_FILE, pinned, temporary};
+use super::judge::{Foreign, Health, claimed_lineage};
+use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, SIGNALS, STATE_FILE, pinned, temporary};
 use super::next::new_lineage;
 use super::order::{Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
@@ -196,6 +196,10 @@ impl Store {
         for name in backups.chain(evidence).chain(mirror) {
             self.disk.rename((shelf, OsStr::new(name)), (&archive, OsStr::new(name)))?;
         }
+        match self.disk.rename((&held.root, OsStr::new(SIGNALS)), (&archive, OsStr::new(SIGNALS))) {
+            Err(error) if !error.is(Errno::NOENT) => return Err(error.into()),
+            _ => drop(self.side_directory(&held.root, SIGNALS)?),
+        }
         self.disk.sync_dir(&archive)?;
         self.disk.sync_dir(shelf)?;
         let entry =
@@ -246,8 +250,8 @@ impl Store {
             let (health, shelf) = self.look()?;
             return match &health {
                 Health::Foreign(edit) => {
-                    edit.acceptable().map_err(|health| self.refusal(&health, &shelf))?;
-                    Ok(Outcome::Planned(edit.changes()))
+                    let adopted = edit.acceptable().map_err(|health| self.refusal(&health, &shelf))?.value;
+                    Ok(Outcome::Planned(Foreign { value: adopted, ..edit.clone() }.changes()))
                 }
                 Health::Healthy(_) | Health::Legacy(_) => Ok(Outcome::Planned(Vec::new())),
                 health => Err(self.refusal(health, &shelf)),
@@ -260,6 +264,7 @@ impl Store {
             let edit = match &ground.health {
                 Health::Foreign(edit) => edit,
                 Health::Healthy(document) => {
+                    order.check_revision(document.seal.revision.get())?;
                     return Ok(Outcome::Unchanged { revision: document.seal.revision });
                 }
                 Health::Legacy(_) => {

@@ -174,17 +174,21 @@ impl Store {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
         };
         let revision = sealed.document.seal.revision;
+        let lost = self.lost_after(document);
         if order.action == HEAL {
             let story = self.healing_story(ground, (document, name, revision), kept.as_deref());
+            let story = lost.map_or(story.clone(), |lost| format!("{story}; {lost}"));
             self.errors.record(Level::Warn, HEAL, &story, ExitCode::StateCorruption);
             self.warn(story);
+        } else if let Some(lost) = lost.filter(|_| !matches!(ground.health, Health::Healthy(_) | Health::Legacy(_))) {
+            self.errors.record(Level::Warn, order.action, &lost, ExitCode::StateCorruption);
+            self.warn(lost);
         }
         self.record_commit(order, &sealed, &[("from", name)]);
         Ok(Recovered::From { file: name.to_owned(), revision })
     }
 
-    /// What a user should know about a healing: what was wrong, what came back, whether a revision was lost. To be told
-    /// before the healing itself is logged.
+    /// What a user should know about a healing: what was wrong, what came back, and where the bad file is.
     fn healing_story(
         &self,
         ground: &Ground,
@@ -197,22 +201,21 @@ impl Store {
         };
         let what =
             document.revision().map_or_else(|| "a copy from before seals".to_owned(), |r| format!("revision {r}"));
-        let story = format!(
+        format!(
             "{} was damaged ({why}); {what} was restored from {name} as revision {revision}; the damaged file is {}/{}",
             self.shown(),
             super::layout::BACKUPS,
             kept.unwrap_or_default(),
-        );
-        let Restorable::Sealed(document) = document else {
-            return story;
-        };
-        // The log remembers acknowledged revisions of which no copy survived.
-        match self.audit.commits(&document.seal.lineage).pop().filter(|last| last.revision > document.seal.revision) {
-            Some(lost) => {
-                format!("{story}; REVISION {} OF {} IS LOST: no valid copy of it is left", lost.revision, lost.time)
-            }
-            None => story,
-        }
+        )
+    }
+
+    /// That a later revision than this was acknowledged, and that no copy of it is left. To be asked before what is being
+    /// restored is logged itself.
+    fn lost_after(&self, document: &Restorable) -> Option<String> {
+        let Restorable::Sealed(document) = document else { return None };
+        let last = self.audit.commits(&document.seal.lineage).pop()?;
+        let lost = last.revision > document.seal.revision;
+        lost.then(|| format!("REVISION {} OF {} IS LOST: no valid copy of it is left", last.revision, last.time))
     }
 
     fn root_lineage(&self, ground: &Ground) -> Result<Option<Lineage>> {
@@ -348,10 +351,15 @@ impl Store {
         let (what, copies): (String, Vec<&Copy>) = match wanted {
             Wanted::Revision(revision) => {
                 let lineage = self.root_lineage(ground)?;
-                let of = |copy: &&Copy| {
-                    copy.sealed().is_some_and(|document| {
+                let named = |copy: &&Copy| {
+                    let name = BackupName::parse(&copy.name).and_then(|name| name.revision);
+                    name.is_some_and(|named| named.get() == *revision)
+                };
+                let of = |copy: &&Copy| match &copy.worth {
+                    Worth::Bad(_) => named(copy), // so that it can be told what is wrong with it
+                    _ => copy.sealed().is_some_and(|document| {
                         document.seal.revision.get() == *revision && Some(&document.seal.lineage) == lineage.as_ref()
-                    })
+                    }),
                 };
                 (format!("of revision {revision}"), ground.shelf.copies()?.iter().filter(of).collect())
             }

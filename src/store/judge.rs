@@ -35,7 +35,7 @@ pub enum Health {
 }
 
 /// A live file that this program did not write, or did not write last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Foreign {
     /// Why it is not taken for our own.
     pub reason: String,
@@ -243,25 +243,18 @@ impl Foreign {
     const SHOWN: usize = 5;
 
     fn refusal(&self, shown: &str) -> Error {
-        let mut message = format!("{shown} was changed by something else: {}", self.reason);
-        let changes = self.changes();
-        match &self.reference {
-            Some(_) if changes.is_empty() => {
-                message.push_str("; the contents are those of the last acknowledged revision")
-            }
-            Some(reference) => {
-                let lines: Vec<String> = changes.iter().take(Self::SHOWN).map(ToString::to_string).collect();
-                message = format!("{message}; against revision {}: {}", reference.seal.revision, lines.join(", "));
-                if changes.len() > Self::SHOWN {
-                    message = format!("{message} and {} more", changes.len() - Self::SHOWN);
-                }
-            }
-            None => message.push_str("; no copy is left to compare it with"),
+        let mut message = format!("{shown} was changed by something else: {}", self.summary());
+        let unfit = self.acceptable().err().and_then(|health| health.findings().into_iter().next());
+        if let Some(finding) = &unfit {
+            message = format!("{message}; and it breaks the rules: {finding}");
         }
         let error = Error::new(Kind::ForeignEdit, message)
-            .try_command("state adopt", "accept it as the next revision")
             .detail("reason", self.reason.as_str())
-            .detail("changes", json!(changes));
+            .detail("changes", json!(self.changes()));
+        let error = match unfit {
+            None => error.try_command("state adopt", "accept it as the next revision"),
+            Some(_) => error,
+        };
         match &self.reference {
             Some(reference) => error
                 .try_command(
@@ -271,6 +264,23 @@ impl Foreign {
                 .detail("revision", reference.seal.revision.get()),
             None => error,
         }
+    }
+
+    /// Why it is not our own, and what differs from the last acknowledged revision.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let changes = self.changes();
+        let what = match &self.reference {
+            Some(_) if changes.is_empty() => "the contents are those of the last acknowledged revision".to_owned(),
+            Some(reference) => {
+                let lines: Vec<String> = changes.iter().take(Self::SHOWN).map(ToString::to_string).collect();
+                let more = changes.len().saturating_sub(Self::SHOWN);
+                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+                format!("against revision {}: {}{more}", reference.seal.revision, lines.join(", "))
+            }
+            None => "no copy is left to compare it with".to_owned(),
+        };
+        format!("{}; {what}", self.reason)
     }
 
     /// The edit as a document in today's form, if it abides by the rules.

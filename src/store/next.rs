@@ -4,12 +4,16 @@ use serde_json::Value;
 
 use super::Store;
 use super::ground::Ground;
-use super::judge::Health;
+use super::judge::{Health, claimed_lineage};
+use super::shelf::{highest_revision, lineage_of};
 use crate::document::WRITE_LIMIT;
 use crate::document::seal::{Lineage, Revision, Sealed, seal};
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsResult;
 use crate::time::rfc3339;
+
+/// More revisions than this are not lost at once.
+const PLAUSIBLE_LEAP: u64 = 1_000_000;
 
 impl Store {
     /// Seals `value` as the next revision: one more than the highest found anywhere.
@@ -53,9 +57,7 @@ impl Store {
     fn highest_revision(&self, ground: &Ground) -> Result<Option<Revision>> {
         let live = match &ground.health {
             Health::Healthy(document) => Some(document.seal.revision),
-            Health::Foreign(_) | Health::Damaged(_) | Health::Missing => {
-                return Ok(super::shelf::highest_revision(ground.shelf.copies()?));
-            }
+            Health::Foreign(_) | Health::Damaged(_) | Health::Missing => return self.highest_remembered(ground),
             _ => None,
         };
         let mut claims = ground.shelf.backups.iter().rev().filter(|backup| backup.revision > live);
@@ -67,6 +69,23 @@ impl Store {
             FsResult::Ok(copy.sealed().map(|document| document.seal.revision))
         })?;
         Ok(proven.max(live))
+    }
+
+    /// Where the live file cannot be asked: the highest revision of any copy, or a higher one that was acknowledged and
+    /// of which no copy is left. Its number must not come twice, or `--if-revision` would take one for the other.
+    fn highest_remembered(&self, ground: &Ground) -> Result<Option<Revision>> {
+        let copies = ground.shelf.copies()?;
+        let found = highest_revision(copies);
+        let edited = match &ground.health {
+            Health::Foreign(edit) if edit.reference.is_none() => Some(&edit.value),
+            _ => None,
+        };
+        let claimed = edited.and_then(|value| Revision::from_value(value.pointer("/metadata/revision")?));
+        let lineage = lineage_of(copies).or_else(|| claimed_lineage(edited?));
+        let logged = lineage.and_then(|lineage| self.audit.commits(&lineage).pop()).map(|commit| commit.revision);
+        // Neither is proven. A number that is far off is no memory but a mistake.
+        let near = |revision: &Revision| revision.get() <= found.map_or(0, Revision::get) + PLAUSIBLE_LEAP;
+        Ok(found.max(claimed.filter(near)).max(logged.filter(near)))
     }
 }
 

@@ -224,6 +224,9 @@ impl Store {
         let surplus = names.len().saturating_sub(kept);
         for name in names.into_iter().take(surplus) {
             self.discard(shelf, name);
+            if BackupName::parse(name).is_some_and(|name| name.reason.starts_with(layout::pinned::MANUAL)) {
+                self.warn(format!("the backup {name} was removed: {kept} newer ones are pinned"));
+            }
         }
     }
 

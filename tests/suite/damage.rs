@@ -139,7 +139,7 @@ fn healing_takes_the_highest_valid_revision_and_not_the_newest_file() {
     )
     .unwrap();
     assert_eq!(sandbox.run("state read").expect(0).json()["n"], 1);
-    assert_eq!(sandbox.revision(), 3);
+    assert_eq!(sandbox.revision(), 5, "the log remembers that there was a revision 4");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn damage_without_history_is_reported_and_nothing_changes() {
     sandbox.ok("state init --fresh");
     let archive = &sandbox.shelf("archive-")[0];
     let kept = sandbox.names(&format!(".state-backups/{archive}"));
-    assert_eq!(kept.len(), 1, "the damaged file is archived: {kept:?}");
+    assert_eq!(kept.len(), 2, "the damaged file and the signals are archived: {kept:?}");
 }
 
 #[test]
@@ -189,8 +189,11 @@ fn a_foreign_edit_is_refused_until_it_is_adopted_or_discarded() {
         sandbox.overwrite(&edited);
         is_reported(&sandbox);
         for words in ["state read", "state get .n", "state set a=b", "state init", "state backup", "state migrate"] {
-            sandbox.run(words).expect(3).saying("state recover").saying("state adopt");
+            sandbox.run(words).expect(3).saying("state recover");
         }
+        // Only what could be adopted is offered for adoption.
+        let adoptable = sandbox.run("state adopt --dry-run").code == 0;
+        assert_eq!(sandbox.run("state read").stderr.contains("state adopt"), adoptable, "{what}");
         assert_eq!(fs::read(sandbox.state()).unwrap(), edited, "{what}");
         assert!(sandbox.ok("state recover").contains("revision 5"), "{what}");
         assert_eq!(
@@ -230,7 +233,8 @@ fn foreign_edits_can_be_accepted_as_a_matter_of_policy() {
     assert_eq!((sandbox.ok("state get .phase"), sandbox.revision()), ("by-hand".into(), 5));
     assert!(sandbox.shelf("state-").iter().any(|name| name.contains("-r4-pre-adopt")));
     sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("\"by-hand\"", "7"));
-    accept("state get .phase").expect(4).saying(".phase: must be a string");
+    accept("state get .phase").expect(3).saying(".phase: must be a string").saying("state recover");
+    sandbox.run("state adopt").expect(4);
 }
 
 #[test]
@@ -289,17 +293,19 @@ fn deleting_everything_really_begins_anew() {
 #[test]
 fn init_fresh_archives_the_history_and_damage_then_heals_to_the_new_lineage() {
     let sandbox = Sandbox::with_history();
+    sandbox.ok("state signal OLD");
     let old = sandbox.document()["metadata"]["lineage"].clone();
-    assert!(sandbox.ok("state init --fresh").ends_with("(revision 5)"));
+    assert!(sandbox.ok("state init --fresh").ends_with("(revision 6)"));
+    assert_eq!(sandbox.names(".signals"), Vec::<String>::new());
     assert_ne!(sandbox.document()["metadata"]["lineage"], old);
     let archive = sandbox.shelf("archive-").remove(0);
-    assert_eq!(sandbox.names(&format!(".state-backups/{archive}")).len(), 5, "live, mirror, three backups");
+    assert_eq!(sandbox.names(&format!(".state-backups/{archive}")).len(), 7, "live, mirror, four backups, signals");
     sandbox.overwrite("garbage");
     assert_eq!(sandbox.run("state read").expect(0).json()["phase"], "pre-init");
     assert_eq!(sandbox.ok("state get .n --default none"), "none");
     sandbox.ok("state init --fresh");
     assert_eq!(sandbox.shelf("archive-").len(), 2);
-    assert_eq!(sandbox.revision(), 7);
+    assert_eq!(sandbox.revision(), 8);
 }
 
 #[test]
@@ -321,6 +327,37 @@ fn recover_rolls_back_and_keeps_what_it_replaced() {
     assert_eq!(sandbox.snapshot(), before);
     assert!(sandbox.ok("state recover").starts_with("Current state is valid; nothing to recover"));
     assert_eq!(sandbox.revision(), 7);
+}
+
+#[test]
+fn a_lost_revision_is_told_by_recover_too_and_its_number_does_not_come_again() {
+    for damage in ["gone", "garbage", "edited"] {
+        let sandbox = Sandbox::with_history();
+        fs::remove_file(sandbox.mirror()).unwrap();
+        match damage {
+            "gone" => fs::remove_file(sandbox.state()).unwrap(),
+            "garbage" => sandbox.overwrite("garbage"),
+            _ => sandbox.overwrite(flip(&fs::read(sandbox.state()).unwrap(), "pre-init")),
+        }
+        let ran = sandbox.run("state recover").expect(0).saying("REVISION 4 OF").saying("IS LOST");
+        assert!(ran.stdout.contains("(revision 5)"), "{damage}: {}", ran.stdout);
+        sandbox.run("state set late=yes --if-revision 4").expect(1);
+    }
+    let sandbox = Sandbox::with_history();
+    sandbox.overwrite(flip(&fs::read(sandbox.state()).unwrap(), "pre-init"));
+    fs::remove_dir_all(sandbox.file(".state-backups")).unwrap();
+    fs::remove_file(sandbox.file("audit.log")).unwrap();
+    assert_eq!(sandbox.ok("state adopt"), "State adopted: revision 5", "never backwards");
+}
+
+#[test]
+fn a_damaged_copy_that_is_asked_for_is_told_apart_from_none() {
+    let sandbox = Sandbox::with_history();
+    let copy = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r2-")).unwrap();
+    fs::write(sandbox.file(".state-backups").join(copy), "x").unwrap();
+    sandbox.run("state recover --to-revision 2").expect(3).saying("state backups");
+    sandbox.run("state recover r2").expect(3);
+    sandbox.run("state recover --to-revision 77").expect(1);
 }
 
 #[test]

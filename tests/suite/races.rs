@@ -19,7 +19,12 @@ use crate::sandbox::{Ran, Sandbox};
 
 /// A store in this root, on a disk that announces its calls.
 pub fn store_on(sandbox: &Sandbox, disk: Disk) -> Store {
-    let settings = Settings {
+    let audit = Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path());
+    Store::new(disk, settings_of(sandbox), audit)
+}
+
+fn settings_of(sandbox: &Sandbox) -> Settings {
+    Settings {
         directory: sandbox.path().to_owned(),
         file_name: ".workflow-state.json".into(),
         lock_timeout: Duration::from_secs(30),
@@ -27,9 +32,7 @@ pub fn store_on(sandbox: &Sandbox, disk: Disk) -> Store {
         backup_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
-    };
-    let audit = Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path());
-    Store::new(disk, settings, audit)
+    }
 }
 
 /// A disk that does `interfere` once, just before the first call of this name.
@@ -80,6 +83,33 @@ fn a_reader_that_cannot_heal_on_a_full_disk_serves_the_copy_and_removes_nothing(
     assert_eq!(store.read().unwrap().value["n"], 3);
     assert!(store.take_warnings().iter().any(|warning| warning.contains("mirror.json is served")));
     assert_eq!(sandbox.snapshot(), before);
+}
+
+#[test]
+fn a_change_is_not_acknowledged_in_a_root_that_was_moved_away() {
+    for instead in ["another root", "a link to one"] {
+        let outer = Rc::new(Sandbox::empty());
+        fs::create_dir(outer.file("root")).unwrap();
+        outer.ok("--root root state init");
+        let root = Rc::new(outer.file("root"));
+        let (moved, aside, within) = (root.clone(), outer.file("aside"), outer.clone());
+        let disk = interrupted("link", move || {
+            fs::rename(&*moved, &aside).unwrap();
+            match instead {
+                "another root" => fs::create_dir(&*moved).unwrap(),
+                _ => {
+                    fs::create_dir(within.file("target")).unwrap();
+                    std::os::unix::fs::symlink("target", &*moved).unwrap();
+                }
+            }
+            within.ok("--root root state init");
+        });
+        let settings = Settings { directory: root.to_path_buf(), ..settings_of(&outer) };
+        let audit = Audit::new(disk.clone(), outer.file("audit.log"), &root);
+        increment(&Store::new(disk, settings, audit)).unwrap();
+        assert_eq!(outer.ok("--root root state get .n"), "1", "{instead}");
+        assert_eq!(outer.run("--root aside state get .n").code, 1, "{instead}: nothing went there");
+    }
 }
 
 #[test]
@@ -196,6 +226,7 @@ fn eight_readers_that_meet_damage_heal_it_once() {
 fn a_revision_that_was_lost_and_made_again_is_told_apart_by_its_digest() {
     let sandbox = Sandbox::with_history();
     let copy = sandbox.ok("state read");
+    fs::remove_file(sandbox.file("audit.log")).unwrap(); // which would remember that there was a revision 4
     sandbox.overwrite("");
     fs::write(sandbox.mirror(), "").unwrap();
     sandbox.ok("state read");

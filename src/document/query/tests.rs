@@ -1,0 +1,175 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use serde_json::json;
+
+use super::*;
+
+const DIGITS: &str = "1635789123.456,9223372036854775808,1e400,1E2,1.0,-0";
+
+fn run(filter: &str) -> Result<String, FilterError> {
+    let number = |digits: &str| Number::from_string_unchecked(digits.to_owned());
+    let mut doc = json!({"s": "build", "n": 1, "l": [3, 1, 2], "m": {"b": 1, "a": "x y"}});
+    doc["d"] = DIGITS.split(',').map(number).map(Value::Number).collect(); // `json!` would rewrite the exponents
+    run_on(&doc, filter)
+}
+
+fn run_on(doc: &Value, filter: &str) -> Result<String, FilterError> {
+    let vars = ["x", "y"].map(|name| (name.to_owned(), name.into()));
+    let mut outputs = Vec::new();
+    Filter::compile(filter, &vars)?.run_each(doc, |value| {
+        outputs.push(value.to_string());
+        ControlFlow::Continue(())
+    })?;
+    Ok(outputs.join(" "))
+}
+
+fn check(cases: &str) {
+    for (filter, expected) in cases.lines().filter_map(|case| case.split_once(" => ")) {
+        let output = run(filter.trim()).unwrap_or_else(|error| match error.hint {
+            Some(hint) => format!("! {} ({hint})", error.message),
+            None => format!("! {error}"),
+        });
+        assert_eq!(output, expected, "{filter}");
+    }
+}
+
+#[test]
+fn the_usual_idioms_work_and_every_output_is_delivered() {
+    let cases = r#"
+            .l[], empty, (.n = (.n // 0) + 1).n, (.zz = (.zz // 0) + 1).zz => 3 1 2 2 1
+            .l |= map(select(. > 1)) | .l += [9] | .l => [3,2,9]
+            .m | to_entries[0], with_entries(.value |= tostring) => {"key":"b","value":1} {"b":"1","a":"x y"}
+            .s | test("^B"; "i"), [splits("i")], @base64, @sh => true ["bu","ld"] "YnVpbGQ=" "'build'"
+            [limit(2; .l[])], first(.l[]), getpath(["m","a"]), [.m | paths], (setpath(["m","b"]; 2).m | walk(if . == 2 then 3 end)).b => [3,1] 3 "x y" [["b"],["a"]] 3
+            0 | todate, (now | type), input_line_number => "1970-01-01T00:00:00Z" "number" 0
+            $x + $y, ($ENV == env), [inputs], (debug | stderr | .n) => "xy" true [] 1
+            [.l | @tsv, @csv, IN([3,1,2])], (.m | @csv "\([.a,1,null])") => ["3\t1\t2","3,1,2",true] "\"x y\",1,"
+"#;
+    check(cases);
+}
+
+#[test]
+fn digits_are_kept_and_a_calculated_integer_is_written_like_one() {
+    check(&format!(".d => [{DIGITS}]"));
+    check(".d[1] + 1, 6/2, 7/2, .d[4] + 1 => 9223372036854775809 3 3.5 2");
+}
+
+#[test]
+fn what_json_cannot_hold_is_refused() {
+    let cases = r#"
+            nan => ! the filter produced NaN, which JSON cannot hold
+            "+1.5" | fromjson => ! the filter produced the number +1.5, which JSON cannot hold
+            {(1): 2} => ! the filter produced an object key that is not a string, which JSON cannot hold
+            reduce range(128) as $i (null; [.]) | length => 1
+            reduce range(129) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
+            reduce range(10000) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
+            [nan, reduce range(10000) as $i (null; [.])] => ! the filter produced NaN, which JSON cannot hold
+"#;
+    check(cases);
+}
+
+#[test]
+fn errors_say_what_and_where_in_jqs_words() {
+    let cases = r#"
+            .s.b => ! cannot index string with "b"
+            {"a": ("x" * 80)} | -. => ! cannot use {"a":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… as number
+            1, error("no such phase"), 2 => ! no such phase
+            .s.r = 1 => ! cannot index string with "r"
+            .q | .[] | . == 1 => ! cannot use null as iterable (array or object)
+            m.a => ! undefined function "m"/0 at column 1 (did you mean `.m.a`?)
+            .s | => ! syntax error at column 5: expected term, found the end
+            import "x" as x; . => ! syntax error at column 1: expected a filter without modules, found `import "x" as x; .`
+            halt => ! `halt` cannot end the process here
+            "bye" | halt_error => ! bye
+"#;
+    check(cases);
+    let error = run("1 |\n f(2)").unwrap_err().message;
+    assert_eq!(error, r#"undefined function "f"/1 at line 2, column 2"#);
+}
+
+#[test]
+fn assignments_and_deletions_are_those_of_jq() {
+    // Input, filter and what jq 1.6 makes of them; the last few are what jq 1.7 does better.
+    let cases = include_str!("cases.tsv").lines().map(|case| case.split('\t').collect::<Vec<_>>());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let [input, filter, expected] = case[..] else { panic!("{case:?}") };
+        let output = run_on(&input.parse::<Value>().unwrap(), filter).unwrap_or_else(|error| format!("! {error}"));
+        let sorted = |text: &str| {
+            let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+            values.map(|value| value.map_err(|_| text.to_owned())).collect::<Vec<_>>()
+        };
+        if sorted(&output).iter().ne(sorted(expected).iter()) {
+            wrong.push(format!("{input} | {filter}\n  is {output}\n not {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_assigned_in_a_loop_is_changed_in_place() {
+    let start = std::time::Instant::now();
+    let output = run("reduce range(20000) as $i (.; .log += [$i] | .m[\"k\\($i)\"] = $i) | .log | length");
+    assert_eq!(output.unwrap(), "20000");
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_source_that_would_overflow_the_stack_is_refused() {
+    // The main thread has this much; a thread of a test has a quarter.
+    let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(sources_are_refused_in_time);
+    thread.unwrap().join().unwrap();
+}
+
+fn sources_are_refused_in_time() {
+    let deep = |open: &str, n: usize, close: &str| open.repeat(n) + "." + &close.repeat(n);
+    let shapes = [
+        ("(", ")"),
+        ("[", "]"),
+        ("{a:", "}"),
+        ("-", ""),
+        ("1+", ""),
+        ("1|", ""),
+        ("1 as $x|", ""),
+        ("try ", ""),
+        ("if 1 then ", " end"),
+        ("def f: ", "; f"),
+        ("\"\\(", ")\""),
+        (".a[", "]"),
+        ("label $x|", ""),
+        ("reduce 1 as $x(0;", ")"),
+        ("1,", ""),
+        (".a=", ""),
+        (".a+=", ""),
+        ("1//", ""),
+        ("1 and ", ""),
+        ("def f: 1; ", ""),
+        ("", ".a"),
+        ("", "[0]"),
+        ("", "?"),
+        ("{a:1,b:", "}"),
+        ("[", "][0]"),
+        (". as [", "] | ."),
+        ("limit(1;", ")"),
+    ];
+    for (open, close) in shapes {
+        for n in [10, 49, 190, 20_000] {
+            let source = deep(open, n, close);
+            let outcome = run(&source);
+            if n == 20_000 && !matches!(open, "" | "1,") {
+                let message = outcome.unwrap_err().message;
+                assert!(message.starts_with("the filter "), "{open}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn long_literals_are_welcome() {
+    let numbers = (0..5000).map(|n| format!("-{n}")).collect::<Vec<_>>().join(",");
+    assert_eq!(run(&format!("[{numbers}] | length, .[4999]")).unwrap(), "5000 -4999");
+    let pairs = (0..3000).map(|n| format!("k{n}: {n}")).collect::<Vec<_>>().join(",");
+    assert_eq!(run(&format!("{{{pairs}}} | length, .k7")).unwrap(), "3000 7");
+    let text = "line\\n".repeat(3000);
+    assert_eq!(run(&format!("\"{text}\" | length")).unwrap(), "15000");
+}
