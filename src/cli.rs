@@ -11,7 +11,7 @@ mod reports;
 mod state;
 
 use std::ffi::OsString;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -20,6 +20,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use self::args::{Cli, Group};
 use self::output::{Output, PipeClosed, show_error};
 use crate::config::{self, Color, Config, Format, Given, ProcessEnvironment, Verbosity, wants_json};
+use crate::document::query::STACK;
 use crate::error::{Error, ExitCode, Kind};
 use crate::fs::Disk;
 
@@ -55,10 +56,22 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
     };
     start_log(config.verbosity);
     let output = Output::new(&config);
-    let result = match cli.group {
-        Group::State(command) => state::run(&command, &config, disk, &output),
+    let run = || match &cli.group {
+        Group::State(command) => state::run(command, &config, Disk::real(), &output),
+    };
+    let result = match &cli.group {
+        Group::State(command) if state::runs_a_program(command) => on_a_large_stack(run),
+        Group::State(_) => run(),
     };
     finish(result, &config, &output)
+}
+
+/// Runs jq programs, which recurse, where there is room for it; without a second thread in what room there is.
+fn on_a_large_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
+    std::thread::scope(|scope| match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, &work) {
+        Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        Err(_) => work(),
+    })
 }
 
 /// The exit code of a run, after its error has been shown.

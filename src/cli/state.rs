@@ -41,6 +41,17 @@ pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) ->
     result
 }
 
+/// Whether a command runs a jq program.
+pub fn runs_a_program(command: &State) -> bool {
+    match command {
+        State::Update(_) => true,
+        State::Get(args::Get { filter, .. }) | State::Wait { filter, .. } | State::Watch { filter } => {
+            DocumentPath::parse_filter(filter).is_none()
+        }
+        _ => false,
+    }
+}
+
 /// The name a writer goes by in the audit log; readers have none.
 fn action_of(command: &State) -> Option<&'static str> {
     Some(match command {

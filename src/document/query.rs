@@ -30,6 +30,9 @@ use super::path::Path;
 /// The deepest nesting of arrays and objects that a filter may read or produce.
 pub const MAX_DEPTH: usize = 128;
 
+/// Compiling and running a program recurses over its text; the limits of the text are made for a stack of this size.
+pub const STACK: usize = 256 << 20;
+
 /// Definitions over those of jaq.
 const PRELUDE: &str = include_str!("query/prelude.jq");
 /// What the program of the user is called by the program that jaq loads.

@@ -225,3 +225,34 @@ fn validate_checks_a_file_as_input() {
     sandbox.run("state validate missing.json").expect(5);
     sandbox.feed("state validate -", b"{\"a\":1,\"a\":1}").expect(4);
 }
+
+#[test]
+fn jq_programs_assign_and_delete_as_in_jq() {
+    let sandbox = Sandbox::initialized();
+    sandbox.ok("state complete a b c d");
+    let update = |program: &str| sandbox.run_args(&["state", "update", program]).expect(0);
+    update("del(.completedTasks[0,1])");
+    assert_eq!(sandbox.ok("state get .completedTasks"), r#"["c","d"]"#);
+    update(
+        ".metrics.build.time = 3 | .metrics.runs += 1 | .list[2] = \"x\" | .metrics.build |= with_entries(.value += 1)",
+    );
+    assert_eq!(sandbox.ok("state get .metrics"), r#"{"build":{"time":4},"runs":1}"#);
+    assert_eq!(sandbox.ok("state get .list"), r#"[null,null,"x"]"#);
+    update("del(.metrics.nothing.here, .list[0,2]) | .completedTasks[.completedTasks | length] = \"e\"");
+    assert_eq!(sandbox.ok("state get .list"), "[null]");
+    assert_eq!(sandbox.ok("state get .completedTasks[-1]"), "e");
+}
+
+#[test]
+fn a_program_too_long_for_the_stack_is_refused_and_not_died_of() {
+    let sandbox = Sandbox::initialized();
+    let deep = format!("{}1{}", "(".repeat(20_000), ")".repeat(20_000));
+    let long = format!("{}1", "1+".repeat(30_000));
+    for program in [deep, long] {
+        sandbox.run_args(&["state", "get", &program]).expect(4);
+        sandbox.run_args(&["state", "update", &program]).expect(4);
+    }
+    let stages: Vec<String> = (0..900).map(|n| format!(".k{n} = {n}")).collect();
+    sandbox.run_args(&["state", "update", &stages.join(" | ")]).expect(0);
+    assert_eq!(sandbox.ok("state get .k899"), "899");
+}

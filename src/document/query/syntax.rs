@@ -13,9 +13,9 @@ use super::assign::{ASSIGN, MODIFY};
 /// The longest program, in bytes.
 const MAX_SOURCE: usize = 64 << 10;
 /// The deepest nesting of brackets and strings.
-const MAX_BRACKETS: usize = 50;
+const MAX_BRACKETS: usize = 200;
 /// The deepest nesting of terms, where each operator of a chain nests one deeper.
-const MAX_TERMS: usize = 200;
+const MAX_TERMS: usize = 4000;
 /// How many operators of a chain use up as much stack as one before its operand does, in the parser.
 const PREFIX: usize = 8;
 /// The name of an operand that is evaluated before the paths; no user can write it.
