@@ -60,7 +60,7 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Group::State(command) => state::run(command, &config, Disk::real(), &output),
     };
     let result = match &cli.group {
-        Group::State(command) if state::runs_a_program(command) => on_a_large_stack(run),
+        Group::State(command) if state::runs_a_deep_program(command) => on_a_large_stack(run),
         Group::State(_) => run(),
     };
     finish(result, &config, &output)

@@ -10,7 +10,7 @@ use super::{edit, follow, reports};
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::document::path::Path as DocumentPath;
-use crate::document::query::keep_key_order;
+use crate::document::query::{is_deep, keep_key_order};
 use crate::document::{json as text, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
@@ -41,13 +41,13 @@ pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) ->
     result
 }
 
-/// Whether a command runs a jq program.
-pub fn runs_a_program(command: &State) -> bool {
+/// Whether a command runs a jq program that nests deep.
+pub fn runs_a_deep_program(command: &State) -> bool {
     match command {
-        State::Update(_) => true,
-        State::Get(args::Get { filter, .. }) | State::Wait { filter, .. } | State::Watch { filter } => {
-            DocumentPath::parse_filter(filter).is_none()
-        }
+        State::Update(args::Update { filter, .. })
+        | State::Get(args::Get { filter, .. })
+        | State::Wait { filter, .. }
+        | State::Watch { filter } => is_deep(filter),
         _ => false,
     }
 }

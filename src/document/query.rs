@@ -33,6 +33,9 @@ pub const MAX_DEPTH: usize = 128;
 /// Compiling and running a program recurses over its text; the limits of the text are made for a stack of this size.
 pub const STACK: usize = 256 << 20;
 
+/// So few bytes cannot nest deep.
+const PLAIN_SOURCE: usize = 20;
+
 /// Definitions over those of jaq.
 const PRELUDE: &str = include_str!("query/prelude.jq");
 /// What the program of the user is called by the program that jaq loads.
@@ -53,6 +56,12 @@ impl From<String> for FilterError {
         let hint = None;
         Self { message, hint }
     }
+}
+
+/// Whether a program should be compiled and run on a stack of [`STACK`]; the usual one needs none.
+#[must_use]
+pub fn is_deep(source: &str) -> bool {
+    source.len() > PLAIN_SOURCE && syntax::is_deep(source)
 }
 
 /// A compiled jq program with the values of its variables.

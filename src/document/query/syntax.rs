@@ -21,6 +21,16 @@ const PREFIX: usize = 8;
 /// The name of an operand that is evaluated before the paths; no user can write it.
 const OPERAND: &str = "$=";
 
+/// What the eight MiB of a main thread hold several times over, in a debug build, too.
+const PLAIN_BRACKETS: usize = 25;
+const PLAIN_TERMS: usize = 100;
+
+/// Whether a source nests so deep that its program should run on a stack of [`super::STACK`].
+pub(super) fn is_deep(source: &str) -> bool {
+    // The lexer recurses, too, so the brackets are counted before it is asked.
+    brackets(source) > PLAIN_BRACKETS || Lexer::new(source).lex().is_ok_and(|tokens| depth(&tokens) > PLAIN_TERMS)
+}
+
 /// Refuses a source that jaq, which recurses over it, might not survive.
 pub(super) fn check(source: &str) -> Result<(), String> {
     if source.len() > MAX_SOURCE {
