@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use super::diff::cut;
 pub use super::diff::keep_key_order;
+use super::json;
 use super::path::Path;
 
 /// The deepest nesting of arrays and objects that a filter may read or produce.
@@ -92,11 +93,15 @@ impl Filter {
         let prelude = prelude.into_iter().map(|def| syntax::rewrite_def(def));
         let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let defs = defs.filter(|def| assign::natives().iter().all(|native| native.0 != def.name));
+        let defs = defs.filter(|def| !["fromjson", "tonumber"].contains(&def.name));
         let defs = defs.map(|def| Def { name: def.name, args: def.args, body: def.body });
         // jaq's own `env` panics on a variable that is not UTF-8.
         let env = native::run(("env", native::v(0), |_| native::bome(Ok(environment()))));
-        let funs = jaq_std::funs().filter(|fun| fun.0 != "env").chain([env]);
-        let funs = funs.chain(jaq_core::funs()).chain(jaq_json::funs()).chain(assign::natives());
+        // jaq's own takes a text for any number of values, and gives those before an error.
+        let fromjson = native::run(("fromjson", native::v(0), |cv| native::bome(from_json(&cv.1))));
+        let funs = jaq_std::funs().chain(jaq_core::funs()).chain(jaq_json::funs());
+        let funs = funs.filter(|fun| !["env", "fromjson"].contains(&fun.0)).chain([env, fromjson]);
+        let funs = funs.chain(assign::natives());
 
         let arena = Arena::default();
         let loader = Loader::new(defs.chain(prelude).chain([main]));
@@ -215,6 +220,16 @@ fn unfit(what: &str) -> String {
 
 fn too_deep(verb: &str) -> String {
     format!("the filter {verb} a value nested more than {MAX_DEPTH} deep")
+}
+
+/// The one JSON value that a string holds.
+fn from_json(text: &Val) -> Result<Val, jaq_core::Error<Val>> {
+    let Val::TStr(bytes) = text else {
+        return Err(jaq_core::Error::str(format_args!("{text} cannot be parsed as JSON: it is no string")));
+    };
+    let parsed = json::parse(bytes).map_err(|error| error.to_string());
+    let val = parsed.and_then(|value| to_val(&value, 0));
+    val.map_err(|error| jaq_core::Error::str(format_args!("{text} cannot be parsed as JSON: {error}")))
 }
 
 /// `$ENV`, as far as it is UTF-8.

@@ -74,10 +74,11 @@ pub struct Base {
 }
 
 impl Base {
-    /// The current revision; 0 for a document without a seal.
+    /// The current revision, of a foreign edit the one before it; 0 for a document that was never sealed.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        self.seal.as_ref().map_or(0, |seal| seal.revision.get())
+        let known = self.seal.as_ref().or(self.reference.as_ref().map(|document| &document.seal));
+        known.map_or(0, |seal| seal.revision.get())
     }
 }
 
@@ -198,7 +199,7 @@ impl Store {
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
                 let migrated = edit.acceptable().map_err(|_| self.refusal(&ground.health, &ground.shelf))?;
                 self.warn(format!(
-                    "{} was changed by something else, which is sealed now: {}",
+                    "{} was changed by something else; the next commit seals it: {}",
                     self.shown(),
                     edit.summary()
                 ));

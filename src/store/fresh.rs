@@ -168,7 +168,7 @@ impl Store {
             _ => None,
         };
         let named = ground.shelf.backups.iter().filter_map(|backup| backup.revision).max();
-        let highest = live.max(super::shelf::highest_revision(copies)).max(self.archived_revision(&ground.shelf)?);
+        let highest = live.max(self.highest_remembered(&ground)?).max(self.archived_revision(&ground.shelf)?);
         // A backup that cannot be read any more may have held what its name says.
         let highest = highest.max(named);
         let lineage = lineage_of(copies).map_or_else(|| "legacy".to_owned(), |lineage| lineage.to_string());
@@ -286,7 +286,11 @@ impl Store {
                 None => Displaced::Evidence,
             };
             let plan = Plan { sealed: &sealed, displaced, signal: None, room: Room::MayBeMade };
+            let lost = edit.reference.as_ref().and_then(|reference| self.lost_after(reference));
             if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
+                if let Some(lost) = lost {
+                    self.warn(lost);
+                }
                 self.record_commit(order, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: migrated.from });

@@ -144,7 +144,7 @@ impl Store {
             true => error,
             false => error.try_command("state backups", "see what is wrong with each copy"),
         };
-        Err(error.try_command("state init --fresh", "or begin anew; everything is archived"))
+        Err(error.try_command("state init --fresh", "or begin anew; everything is archived").and_archives(shelf))
     }
 
     /// Replaces a damaged live file by the best copy. The caller holds the lock and has judged the file under it.
@@ -174,7 +174,10 @@ impl Store {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
         };
         let revision = sealed.document.seal.revision;
-        let lost = self.lost_after(document);
+        let lost = match document {
+            Restorable::Sealed(document) => self.lost_after(document),
+            Restorable::Legacy(_) => None,
+        };
         if order.action == HEAL {
             let story = self.healing_story(ground, (document, name, revision), kept.as_deref());
             let story = lost.map_or(story.clone(), |lost| format!("{story}; {lost}"));
@@ -211,8 +214,7 @@ impl Store {
 
     /// That a later revision than this was acknowledged, and that no copy of it is left. To be asked before what is being
     /// restored is logged itself.
-    fn lost_after(&self, document: &Restorable) -> Option<String> {
-        let Restorable::Sealed(document) = document else { return None };
+    pub(super) fn lost_after(&self, document: &Document) -> Option<String> {
         let last = self.audit.commits(&document.seal.lineage).pop()?;
         let lost = last.revision > document.seal.revision;
         lost.then(|| format!("REVISION {} OF {} IS LOST: no valid copy of it is left", last.revision, last.time))

@@ -11,7 +11,7 @@ use crate::document::migrate::{self, Migrated};
 use crate::document::rules::{self, Finding};
 use crate::document::seal::{Document, without_seal};
 use crate::document::{Reading, seal};
-use crate::error::{Error, Kind, Result, quote};
+use crate::error::{Error, Kind, Result, quote, quote_path};
 
 /// What the live file is, in the light of everything else that is known.
 #[derive(Debug)]
@@ -192,7 +192,8 @@ impl Health {
         let error = match self {
             Self::Healthy(_) | Self::Legacy(_) => return None,
             Self::NotInitialized => Error::new(Kind::NotInitialized, format!("there is no state at {shown}"))
-                .try_command("state init", "make one"),
+                .try_command("state init", "make one")
+                .and_archives(shelf),
             Self::Missing => {
                 let best = shelf.copies().ok().and_then(|copies| best(copies).ok().flatten());
                 let what = best.map_or_else(
@@ -236,6 +237,22 @@ impl Health {
             Self::Foreign(edit) => edit.refusal(shown),
         };
         Some(error.detail("path", shown))
+    }
+}
+
+impl Error {
+    /// Where nothing else is left, an archived history may hold what is looked for.
+    pub(super) fn and_archives(self, shelf: &Shelf) -> Self {
+        match shelf.archives.last().zip(shelf.dir()) {
+            Some((newest, dir)) => {
+                let directory = quote_path(&dir.path_of(newest));
+                self.try_shell(
+                    format!("ls {directory}"),
+                    "an archived history; `state write --force FILE` brings a copy back",
+                )
+            }
+            None => self,
+        }
     }
 }
 

@@ -73,15 +73,16 @@ impl Store {
 
     /// Where the live file cannot be asked: the highest revision of any copy, or a higher one that was acknowledged and
     /// of which no copy is left. Its number must not come twice, or `--if-revision` would take one for the other.
-    fn highest_remembered(&self, ground: &Ground) -> Result<Option<Revision>> {
+    pub(super) fn highest_remembered(&self, ground: &Ground) -> Result<Option<Revision>> {
         let copies = ground.shelf.copies()?;
         let found = highest_revision(copies);
         let edited = match &ground.health {
-            Health::Foreign(edit) if edit.reference.is_none() => Some(&edit.value),
+            Health::Foreign(edit) => Some(&edit.value),
             _ => None,
         };
         let claimed = edited.and_then(|value| Revision::from_value(value.pointer("/metadata/revision")?));
         let lineage = lineage_of(copies).or_else(|| claimed_lineage(edited?));
+        // Also asked by `init --fresh`, whose new lineage must not take a number of the old one.
         let logged = lineage.and_then(|lineage| self.audit.commits(&lineage).pop()).map(|commit| commit.revision);
         // Neither is proven. A number that is far off is no memory but a mistake.
         let near = |revision: &Revision| revision.get() <= found.map_or(0, Revision::get) + PLAUSIBLE_LEAP;

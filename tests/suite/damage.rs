@@ -351,6 +351,33 @@ fn a_lost_revision_is_told_by_recover_too_and_its_number_does_not_come_again() {
 }
 
 #[test]
+fn a_fresh_lineage_takes_no_number_of_the_old_one() {
+    for damage in ["gone", "edited"] {
+        let sandbox = Sandbox::with_history();
+        fs::remove_file(sandbox.mirror()).unwrap();
+        match damage {
+            "gone" => fs::remove_file(sandbox.state()).unwrap(),
+            _ => sandbox.overwrite(flip(&fs::read(sandbox.state()).unwrap(), "pre-init")),
+        }
+        assert!(sandbox.ok("state init --fresh").ends_with("(revision 5)"), "{damage}");
+    }
+}
+
+#[test]
+fn a_condition_on_the_revision_holds_for_an_accepted_edit_too() {
+    let sandbox = Sandbox::with_history();
+    sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\""));
+    let set = |revision: &str| {
+        let mut command = sandbox.command();
+        let args = ["state", "set", "m:=1", "--if-revision", revision];
+        Ran::of(command.env("STATE_FOREIGN_EDITS", "accept").args(args).output().unwrap())
+    };
+    set("0").expect(1);
+    set("4").expect(0);
+    assert_eq!(sandbox.revision(), 5);
+}
+
+#[test]
 fn a_damaged_copy_that_is_asked_for_is_told_apart_from_none() {
     let sandbox = Sandbox::with_history();
     let copy = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r2-")).unwrap();

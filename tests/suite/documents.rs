@@ -244,6 +244,38 @@ fn jq_programs_assign_and_delete_as_in_jq() {
 }
 
 #[test]
+fn what_jq_would_read_otherwise_is_refused_rather_than_written() {
+    let sandbox = Sandbox::initialized();
+    sandbox.run_args(&["state", "set", "n:=4", "bad:={\"a\":\"\",\"b\":\"1 2\"}"]).expect(0);
+    let before = sandbox.snapshot();
+    for program in [
+        ".total = .n as $x | .done = $x",
+        ".n |= . + 1 as $x | .w = $x",
+        ".x = (1 + 2 as $x | $x)",
+        ".a = .b = 3",
+        ".bad.a |= tonumber",
+        ".bad |= map_values(tonumber)",
+        ".y = (\"1 2\" | fromjson)",
+        ".y = (\"{\\\"a\\\":1,\\\"a\\\":2}\" | fromjson)",
+    ] {
+        sandbox.run_args(&["state", "update", program]).expect(4);
+        assert_eq!(sandbox.snapshot(), before, "{program}");
+    }
+    for (program, result) in [
+        ("(.n + 1) as $x | $x * 2", "10"),
+        (". as {n: $n} | -$n", "-4"),
+        ("reduce (1, 2) as $x (0; . + $x) | . as $y | $y + 1", "4"),
+        ("if .n > 3 then .n as $x | $x else 0 end", "4"),
+        ("def f: .n as $x | $x + 1; f * 2", "10"),
+        ("[\"7\", 8, \" 1.50 \"] | map(tonumber) | tojson", "[7,8,1.50]"),
+        ("\"[1e400]\" | fromjson", "[1e400]"),
+        ("[\"\", \"3\", \"4 5\"] | map(tonumber? // \"bad\") | tojson", "[\"bad\",3,\"bad\"]"),
+    ] {
+        assert_eq!(sandbox.run_args(&["state", "get", program]).expect(0).stdout.trim_end(), result, "{program}");
+    }
+}
+
+#[test]
 fn a_program_too_long_for_the_stack_is_refused_and_not_died_of() {
     let sandbox = Sandbox::initialized();
     let deep = format!("{}1{}", "(".repeat(20_000), ")".repeat(20_000));

@@ -27,6 +27,9 @@ def INDEX(key): INDEX(.[]; key);
 def toarray: if isarray then . else [.] end;
 
 # Strings
+def tonumber: if isnumber then . elif isstring then
+    . as $text | fromjson | if isnumber then . else error("\($text) cannot be parsed as a number") end
+    else error("\(.) cannot be parsed as a number") end;
 def ascii: [.] | implode;
 def ltrimstr($x): if isstring and ($x | isstring) and startswith($x) then .[$x | length:] end;
 def rtrimstr($x): if isstring and ($x | isstring) and endswith($x) then .[:length - ($x | length)] end;

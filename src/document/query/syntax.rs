@@ -43,7 +43,8 @@ pub(super) fn check(source: &str) -> Result<(), String> {
         Ok(tokens) if depth(&tokens) > MAX_TERMS => {
             Err(format!("the filter nests or chains more than {MAX_TERMS} operators"))
         }
-        _ => Ok(()),
+        Ok(tokens) => precedence(&tokens),
+        Err(_) => Ok(()), // the parser says it better
     }
 }
 
@@ -100,6 +101,52 @@ fn depth(tokens: &[Token<&str>]) -> usize {
         longest = longest.max(chain);
     }
     pipes + longest + inner
+}
+
+/// Refuses what jq and jaq read differently. `1 + 2 as $x | f` is `1 + (2 as $x | f)` to jq and `(1 + 2) as $x | f` to
+/// jaq, whose tree does not tell which was written; and `.a = .b = 3` is an error to jq alone.
+fn precedence(tokens: &[Token<&str>]) -> Result<(), String> {
+    const ASSIGNMENTS: [&str; 8] = ["=", "|=", "+=", "-=", "*=", "/=", "%=", "//="];
+    const OPERATORS: [&str; 13] = [",", "+", "-", "*", "/", "%", "//", "==", "!=", "<", ">", "<=", ">="];
+    let (mut operator, mut assigned, mut operand) = (None, false, false);
+    for Token(text, token) in tokens {
+        match (token, *text) {
+            (Tok::Block(tokens), _) => precedence(tokens)?,
+            (Tok::Str(parts), _) => {
+                for part in parts {
+                    if let StrPart::Term(token) = part {
+                        precedence(std::slice::from_ref(token))?;
+                    }
+                }
+            }
+            (Tok::Sym, "|" | ";" | ":")
+            | (Tok::Word, "reduce" | "foreach" | "if" | "then" | "elif" | "else" | "try" | "catch" | "def") => {
+                (operator, assigned) = (None, false);
+            }
+            (Tok::Word, "as") => {
+                if let Some(operator) = operator {
+                    return Err(format!(
+                        "`as` comes behind `{operator}`: put what is to be bound into parentheses, `(… {operator} …) as $x`"
+                    ));
+                }
+            }
+            (Tok::Sym, "-") if !operand => {}
+            (Tok::Sym, text) if ASSIGNMENTS.contains(&text) => {
+                if assigned {
+                    return Err("two assignments in a row: put parentheses around the second".to_owned());
+                }
+                (operator, assigned) = (Some(text), true);
+            }
+            (Tok::Sym, text) if OPERATORS.contains(&text) => {
+                operator = Some(text);
+                assigned &= text != ",";
+            }
+            (Tok::Word, text @ ("and" | "or")) => operator = Some(text),
+            _ => {}
+        }
+        operand = !matches!(token, Tok::Sym) || text.starts_with(['.', '?']);
+    }
+    Ok(())
 }
 
 pub(super) fn rewrite_def(def: Def<&str>) -> Def<&str> {

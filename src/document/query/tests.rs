@@ -58,7 +58,7 @@ fn digits_are_kept_and_a_calculated_integer_is_written_like_one() {
 fn what_json_cannot_hold_is_refused() {
     let cases = r#"
             nan => ! the filter produced NaN, which JSON cannot hold
-            "+1.5" | fromjson => ! the filter produced the number +1.5, which JSON cannot hold
+            "+1.5" | fromjson => ! "+1.5" cannot be parsed as JSON: expected value at line 1 column 1
             {(1): 2} => ! the filter produced an object key that is not a string, which JSON cannot hold
             reduce range(128) as $i (null; [.]) | length => 1
             reduce range(129) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
