@@ -126,7 +126,7 @@ fn precedence(tokens: &[Token<&str>]) -> Result<(), String> {
             (Tok::Word, "as") => {
                 if let Some(operator) = operator {
                     return Err(format!(
-                        "`as` comes behind `{operator}`: put what is to be bound into parentheses, `(… {operator} …) as $x`"
+                        "`as` comes behind `{operator}`: put parentheses around what is bound, or around all of `… as $x | …`"
                     ));
                 }
             }
