@@ -4,13 +4,14 @@ mod args;
 mod edit;
 mod follow;
 mod input;
+mod lock;
 mod outcome;
 mod output;
 mod parse;
 mod reports;
 mod state;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,7 @@ use crate::config::{self, Color, Config, Format, Given, ProcessEnvironment, Verb
 use crate::document::query::STACK;
 use crate::error::{Error, ExitCode, Kind};
 use crate::fs::Disk;
+use crate::lock::launch::{LAUNCH, become_command};
 
 /// Runs the program with these arguments, the first of which is its own name; its exit code.
 pub fn main(arguments: Vec<OsString>) -> u8 {
@@ -30,6 +32,11 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
     let format = if wants_json(&arguments, &ProcessEnvironment) { Format::Json } else { Format::Text };
     std::panic::set_hook(Box::new(|_| {}));
+    if let [_, launch, pipe, format, _, command @ ..] = arguments.as_slice()
+        && launch == LAUNCH
+    {
+        return become_command_or_fail(pipe, format, command);
+    }
     catch_unwind(AssertUnwindSafe(|| run(&arguments, format))).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -57,13 +64,27 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
     start_log(config.verbosity);
     let output = Output::new(&config);
     let run = || match &cli.group {
-        Group::State(command) => state::run(command, &config, Disk::real(), &output),
+        Group::State(command) => state::run(command, &config, Disk::real(), &output).map(|code| code as u8),
+        Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
     };
     let result = match &cli.group {
         Group::State(command) if state::runs_a_deep_program(command) => on_a_large_stack(run),
-        Group::State(_) => run(),
+        Group::State(_) | Group::Lock(_) => run(),
     };
     finish(result, &config, &output)
+}
+
+/// The child of `lock run`: it ends here only if it cannot become the command.
+fn become_command_or_fail(pipe: &OsStr, format: &OsStr, command: &[OsString]) -> u8 {
+    let format = if format == "json" { Format::Json } else { Format::Text };
+    match become_command(pipe, command) {
+        Ok(never) => match never {},
+        Err(None) => ExitCode::General as u8, // it was not told to, and nobody waits for it
+        Err(Some(error)) => {
+            show_error(&error, "pipeline-state", format, Color::Auto);
+            error.code() as u8
+        }
+    }
 }
 
 /// Runs jq programs, which recurse, where there is room for it; without a second thread in what room there is.
@@ -75,9 +96,9 @@ fn on_a_large_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
 }
 
 /// The exit code of a run, after its error has been shown.
-fn finish(result: anyhow::Result<ExitCode>, config: &Config, output: &Output<'_>) -> u8 {
+fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>) -> u8 {
     let error = match result {
-        Ok(code) => return code as u8,
+        Ok(code) => return code,
         Err(error) if error.is::<PipeClosed>() => return ExitCode::Success as u8,
         Err(error) => error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
     };

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind};
+use crate::lock::launch::{LOCK_TOKEN, OWNER_PID};
+use crate::lock::owner::Claim;
 use crate::store::layout::{BACKUPS, STATE_FILE};
 use crate::store::{AutoRecover, ForeignEdits, Settings};
 use crate::time::parse_duration;
@@ -154,6 +156,10 @@ impl Config {
                     _ => Err(format!("{text:?} is neither accept nor refuse")),
                 })?
                 .unwrap_or(ForeignEdits::Refuse),
+                claim: Claim {
+                    owner: typed(env, OWNER_PID, parse_number)?,
+                    shown: env.get(LOCK_TOKEN).map(|text| Claim::shown_by(&text.to_string_lossy())).unwrap_or_default(),
+                },
             },
             root,
             audit_log: given

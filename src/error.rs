@@ -39,6 +39,10 @@ pub enum ExitCode {
     ResourceExhausted = 10,
     /// The command line or the environment cannot be understood.
     Usage = 64,
+    /// A command that was to be run cannot be executed: the shell's code for it.
+    NotExecutable = 126,
+    /// A command that was to be run does not exist: the shell's code for it.
+    CommandNotFound = 127,
 }
 
 impl ExitCode {
@@ -57,6 +61,8 @@ impl ExitCode {
             Self::Timeout => "TIMEOUT",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             Self::Usage => "USAGE",
+            Self::NotExecutable => "NOT_EXECUTABLE",
+            Self::CommandNotFound => "COMMAND_NOT_FOUND",
         }
     }
 }
@@ -80,8 +86,18 @@ pub enum Kind {
     Internal,
     /// A program that was run failed.
     CommandFailed,
+    /// A lock is held by somebody else.
+    NotOwner,
+    /// A lock is held by the same owner or an ancestor already.
+    AlreadyHeld,
+    /// A lock was asked for that comes before one that is held.
+    LockOrder,
+    /// A grant without which nothing was to be written is no longer on record.
+    Fenced,
     /// A lock was not acquired in time.
     LockTimeout,
+    /// Waiting for a lock would never end.
+    Deadlock,
     /// The state cannot be read as a document.
     Corrupt,
     /// The state was changed by something other than this program.
@@ -118,6 +134,10 @@ pub enum Kind {
     WaitTimeout,
     /// Descriptors, memory or processes ran out.
     ResourceExhausted,
+    /// A command that was to be run cannot be executed.
+    NotExecutable,
+    /// A command that was to be run does not exist.
+    CommandNotFound,
 }
 
 impl Kind {
@@ -132,8 +152,12 @@ impl Kind {
             | Self::DurabilityUnknown
             | Self::Io
             | Self::Internal
-            | Self::CommandFailed => ExitCode::General,
-            Self::LockTimeout => ExitCode::LockTimeout,
+            | Self::CommandFailed
+            | Self::NotOwner
+            | Self::AlreadyHeld
+            | Self::LockOrder
+            | Self::Fenced => ExitCode::General,
+            Self::LockTimeout | Self::Deadlock => ExitCode::LockTimeout,
             Self::Corrupt | Self::ForeignEdit | Self::Missing | Self::NothingToRestore => ExitCode::StateCorruption,
             Self::Schema
             | Self::NewerSchema
@@ -148,6 +172,8 @@ impl Kind {
             Self::DiskFull => ExitCode::DiskFull,
             Self::WaitTimeout => ExitCode::Timeout,
             Self::ResourceExhausted => ExitCode::ResourceExhausted,
+            Self::NotExecutable => ExitCode::NotExecutable,
+            Self::CommandNotFound => ExitCode::CommandNotFound,
         }
     }
 
@@ -163,6 +189,11 @@ impl Kind {
             Self::Io => "io",
             Self::Internal => "internal",
             Self::CommandFailed => "command_failed",
+            Self::NotOwner => "not_owner",
+            Self::AlreadyHeld => "already_held",
+            Self::LockOrder => "lock_order",
+            Self::Fenced => "fenced",
+            Self::Deadlock => "deadlock",
             Self::LockTimeout | Self::WaitTimeout => "timeout",
             Self::Corrupt => "corrupt",
             Self::ForeignEdit => "foreign_edit",
@@ -181,6 +212,8 @@ impl Kind {
             Self::UnsafePath => "unsafe_path",
             Self::DiskFull => "disk_full",
             Self::ResourceExhausted => "resource_exhausted",
+            Self::NotExecutable => "not_executable",
+            Self::CommandNotFound => "command_not_found",
         }
     }
 

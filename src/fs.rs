@@ -8,6 +8,7 @@
 
 pub mod observed;
 pub mod real;
+pub mod stage;
 pub mod watch;
 
 use std::ffi::{OsStr, OsString};

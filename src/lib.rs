@@ -7,13 +7,13 @@
 //! | [`error`] | the error table: kind, exit code, sentence, next step |
 //! | [`config`] | options over environment over defaults, resolved once |
 //! | [`fs`] | the seam every side effect passes through: real calls, or observed and failing ones |
+//! | [`side`] | side directories: ours, or refused |
 //! | [`document`] | text to tree without loss; its seal, rules, migration, paths, filters, differences |
 //! | [`store`] | the document on the disk |
 //! | `store::change` | the read-modify-write that every writer is |
 //! | `store::commit` | the commit protocol, top to bottom |
 //! | `store::order` | what all writers are told alike |
 //! | `store::ground` | the lock, the directories, and what was found under it |
-//! | `store::stage` | files under temporary names |
 //! | `store::next` | the next revision: number, lineage, seal |
 //! | `store::judge` | the verdict on the live file: healthy, damaged, foreign, legacy, missing |
 //! | `store::heal` | bringing back the newest valid copy |
@@ -46,6 +46,8 @@ pub mod config;
 pub mod document;
 pub mod error;
 pub mod fs;
+pub mod lock;
 pub mod name;
+pub mod side;
 pub mod store;
 pub mod time;

@@ -13,26 +13,23 @@ pub mod heal;
 pub mod judge;
 pub mod layout;
 pub mod live;
-pub mod lock;
 mod next;
 pub mod order;
 pub mod report;
 mod retain;
 pub mod shelf;
 mod signal;
-mod stage;
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use serde_json::Value;
 
-use self::ground::side_directory_error;
 use self::judge::{Health, Look, judge};
-use self::layout::{BACKUPS, LOCKS};
+use self::layout::BACKUPS;
 use self::live::Found;
 use self::shelf::Shelf;
 pub use self::signal::SignalFile;
@@ -41,6 +38,9 @@ use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind};
+use crate::lock::Locks;
+use crate::lock::owner::Claim;
+use crate::side;
 
 /// Whether damage is healed by the command that meets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub struct Settings {
     pub auto_recover: AutoRecover,
     /// What becomes of foreign edits.
     pub foreign_edits: ForeignEdits,
+    /// What the environment says about who holds locks.
+    pub claim: Claim,
 }
 
 /// The state of one root.
@@ -84,7 +86,8 @@ pub struct Settings {
 pub struct Store {
     disk: Disk,
     settings: Settings,
-    audit: Audit,
+    audit: Rc<Audit>,
+    locks: Locks,
     errors: ErrorLog,
     warnings: RefCell<Vec<String>>,
 }
@@ -107,8 +110,10 @@ impl Store {
     /// The store that `settings` describe, on `disk`.
     #[must_use]
     pub fn new(disk: Disk, settings: Settings, audit: Audit) -> Self {
+        let audit = Rc::new(audit);
+        let locks = Locks::new(disk.clone(), &settings.directory, settings.claim.clone(), audit.clone());
         let errors = ErrorLog::new(disk.clone(), &settings.directory);
-        Self { disk, settings, audit, errors, warnings: RefCell::new(Vec::new()) }
+        Self { disk, settings, audit, locks, errors, warnings: RefCell::new(Vec::new()) }
     }
 
     /// The state file's path.
@@ -129,6 +134,12 @@ impl Store {
         &self.audit
     }
 
+    /// The locks of this root.
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
     /// The seam this store works through.
     #[must_use]
     pub fn disk(&self) -> &Disk {
@@ -138,6 +149,7 @@ impl Store {
     /// What deserves the user's attention although the command goes on; emptied by the call.
     pub fn take_warnings(&self) -> Vec<String> {
         let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
+        warnings.extend(self.locks.take_warnings());
         warnings.extend(self.audit.warning().map(str::to_owned));
         warnings
     }
@@ -230,26 +242,18 @@ impl Store {
     }
 
     fn shelf_of(&self, root: &Dir) -> Result<Shelf> {
-        let shelf = Shelf::open(&self.disk, root).map_err(|error| side_directory_error(root, BACKUPS, error))?;
+        let shelf = Shelf::open(&self.disk, root).map_err(|error| side::refusal(root, BACKUPS, error))?;
         self.check_owner(&shelf)?;
         Ok(shelf)
     }
 
     fn open_root(&self) -> Result<Dir> {
-        self.disk.open_root(&self.settings.directory).map_err(|error| {
-            let shown = self.settings.directory.display().to_string();
-            let word = quote_path(&self.settings.directory);
-            let failure = |what| Error::new(Kind::DependencyMissing, format!("the state's directory {shown} {what}"));
-            let failure = if error.is(Errno::NOENT) {
-                let why = "make it, or name another with --root or --state-file";
-                failure("does not exist").try_shell(format!("mkdir -p {word}"), why)
-            } else if error.is(Errno::NOTDIR) {
-                failure("is not a directory").try_shell(format!("ls -ld {word}"), "see what it is")
-            } else {
-                return error.into();
-            };
-            failure.detail("path", shown)
-        })
+        side::open_root(&self.disk, &self.settings.directory)
+    }
+
+    /// Refuses (4) a state file in a directory that keeps another.
+    pub fn check_belongs(&self) -> Result<()> {
+        self.shelf_to_read().map(|_| ())
     }
 
     /// Side directories belong to one state file. A name other than the usual one is recorded there.

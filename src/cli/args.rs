@@ -1,12 +1,16 @@
 //! The command line as clap reads it. Nothing here does anything.
 
+pub mod lock;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::lock::Lock;
 use crate::config::{Color, Format, Given, Verbosity};
+use crate::lock::token::Fence;
 use crate::time::parse_duration;
 
 /// Keeps the state of a development pipeline: a JSON document that loses nothing
@@ -29,6 +33,8 @@ Examples:
   pipeline-state state set phase=build    change it
   pipeline-state state get .phase         ask it
   pipeline-state state status             see how it is
+  pipeline-state lock run deploy -- make  hold a lock while a command runs
+  pipeline-state lock list                see who holds what, and who waits
   pipeline-state state recover            bring back the last good revision
 
 Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
@@ -116,6 +122,9 @@ pub enum Group {
     /// The document: read, change, check and restore it
     #[command(subcommand)]
     State(State),
+    /// Named locks that belong to the script: take, give back, wait for, look at them
+    #[command(subcommand)]
+    Lock(Lock),
 }
 
 /// Options of every command that writes.
@@ -128,6 +137,9 @@ pub struct Writer {
     /// Only if this is the current revision
     #[arg(long, value_name = "N")]
     pub if_revision: Option<u64>,
+    /// Only while this grant of a lock is on record; may be repeated
+    #[arg(long, value_name = "LOCK:TOKEN")]
+    pub fence: Vec<Fence>,
     /// Print what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,

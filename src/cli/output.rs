@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Color, Config, Format, Verbosity};
 use crate::error::{Error, Kind, one_line};
+use crate::lock::Locks;
 
 /// Where a run writes to.
 #[derive(Debug)]
@@ -73,6 +74,17 @@ impl<'a> Output<'a> {
             let head = paint("warning:", Paint::Yellow, self.config.color);
             to_stderr(&format!("{head} {}\n", one_line(text)));
         }
+    }
+
+    /// Has whoever waits long for a lock told on standard error for whom.
+    pub fn tell_of_waits(&self, locks: &Locks) {
+        let (format, color) = (self.config.format, self.config.color);
+        locks.tell_by(move |who| match format {
+            Format::Json => to_stderr(&format!("{}\n", json!({"waiting": {"message": who}}))),
+            Format::Text => {
+                to_stderr(&format!("{} {}\n", paint("waiting:", Paint::Yellow, color), one_line(who)));
+            }
+        });
     }
 
     /// Shows an error.

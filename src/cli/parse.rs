@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory as _, Parser};
 
-use super::args::{Cli, Global, Group, State};
+use super::args::lock::{Acquire, Check, Release, Run};
+use super::args::{Cli, Global, Group, Lock, State};
 
 /// The arguments of one command, parsed without the tree of all others.
 #[derive(Debug, Parser)]
@@ -30,22 +31,23 @@ impl Cli {
         let (before, [group, command, rest @ ..]) = arguments.split_at_checked(group_place(arguments)?)? else {
             return None;
         };
-        if group != "state" {
-            return None;
-        }
-        fn direct<A: Args>(before: &[OsString], rest: &[OsString], wrap: fn(A) -> State) -> Option<Cli> {
+        fn direct<A: Args>(before: &[OsString], rest: &[OsString], wrap: fn(A) -> Group) -> Option<Cli> {
             let parsed = Direct::<A>::try_parse_from(before.iter().chain(rest)).ok()?;
-            Some(Cli { global: parsed.global, group: Group::State(wrap(parsed.command)) })
+            Some(Cli { global: parsed.global, group: wrap(parsed.command) })
         }
-        match command.to_str()? {
-            "read" => direct(before, rest, |Nothing {}| State::Read),
-            "get" => direct(before, rest, State::Get),
-            "set" => direct(before, rest, State::Set),
-            "update" => direct(before, rest, State::Update),
-            "write" => direct(before, rest, State::Write),
-            "phase" => direct(before, rest, State::Phase),
-            "complete" => direct(before, rest, State::Complete),
-            "signal" => direct(before, rest, State::Signal),
+        match (group.to_str()?, command.to_str()?) {
+            ("state", "read") => direct(before, rest, |Nothing {}| Group::State(State::Read)),
+            ("state", "get") => direct(before, rest, |command| Group::State(State::Get(command))),
+            ("state", "set") => direct(before, rest, |command| Group::State(State::Set(command))),
+            ("state", "update") => direct(before, rest, |command| Group::State(State::Update(command))),
+            ("state", "write") => direct(before, rest, |command| Group::State(State::Write(command))),
+            ("state", "phase") => direct(before, rest, |command| Group::State(State::Phase(command))),
+            ("state", "complete") => direct(before, rest, |command| Group::State(State::Complete(command))),
+            ("state", "signal") => direct(before, rest, |command| Group::State(State::Signal(command))),
+            ("lock", "acquire") => direct::<Acquire>(before, rest, |command| Group::Lock(Lock::Acquire(command))),
+            ("lock", "release") => direct::<Release>(before, rest, |command| Group::Lock(Lock::Release(command))),
+            ("lock", "check") => direct::<Check>(before, rest, |command| Group::Lock(Lock::Check(command))),
+            ("lock", "run") => direct::<Run>(before, rest, |command| Group::Lock(Lock::Run(command))),
             _ => None,
         }
     }

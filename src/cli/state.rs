@@ -29,6 +29,7 @@ type Run = anyhow::Result<ExitCode>;
 pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.root);
     let store = Store::new(disk, config.settings.clone(), audit);
+    output.tell_of_waits(store.locks());
     let result = dispatch(command, &store, output);
     if let (Some(action), Err(error)) = (action_of(command), &result)
         && let Some(error) = error.downcast_ref::<Error>()
@@ -76,6 +77,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         action: action_of(command).unwrap_or("write"),
         reason: writer.reason.clone(),
         if_revision: writer.if_revision,
+        fences: writer.fence.clone(),
         mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },
     };
     match command {

@@ -130,7 +130,7 @@ impl Store {
             let (held, ground) = self.undamaged_ground(Purpose::Write, deadline)?;
             let base = self.base(&ground)?;
             self.keep_mirror(&held, &ground);
-            let proposal = make_checked(order, &base, make)?;
+            let proposal = self.make_checked(order, &base, make)?;
             if proposal.signal.is_some() {
                 self.side_directory(&held.root, SIGNALS)?; // refused before the commit, if at all
             }
@@ -145,7 +145,13 @@ impl Store {
             let lineage = self.lineage(&base)?;
             let sealed = self.seal(value, &ground, &lineage, base.value.pointer("/metadata/created"))?;
             let displaced = self.displaced(order, &base, &ground);
-            let plan = Plan { sealed: &sealed, displaced, signal: proposal.signal.as_ref(), room: Room::MayBeMade };
+            let plan = Plan {
+                sealed: &sealed,
+                displaced,
+                signal: proposal.signal.as_ref(),
+                fences: &order.fences,
+                room: Room::MayBeMade,
+            };
             if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
                 self.record_commit(order, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
@@ -174,9 +180,14 @@ impl Store {
             health => health,
         };
         let base = self.base(&Ground { shelf, live, health })?;
-        let value = normalized(make_checked(order, &base, make)?.value)?;
+        let value = normalized(self.make_checked(order, &base, make)?.value)?;
         check_document(&value)?;
         Ok(Outcome::Planned(diff(&without_seal(&base.value), &without_seal(&value))))
+    }
+
+    fn make_checked(&self, order: &Order, base: &Base, make: &mut Change<'_>) -> Result<Proposal> {
+        self.check_conditions(order, base.revision())?;
+        make(base)
     }
 
     /// The document to start from, or the reason why there is none.
@@ -252,11 +263,6 @@ impl Store {
         let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
         self.audit.record(&entry.with("path", self.shown()));
     }
-}
-
-fn make_checked(order: &Order, base: &Base, make: &mut Change<'_>) -> Result<Proposal> {
-    order.check_revision(base.revision())?;
-    make(base)
 }
 
 /// The document as it will be written: it says which schema it has.

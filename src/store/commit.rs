@@ -11,14 +11,15 @@ use rustix::io::Errno;
 
 use super::ground::{Ground, Held};
 use super::judge::{Health, Mirror, mirror_state};
-use super::layout::{MIRROR, temporary};
+use super::layout::MIRROR;
 use super::retain::Displaced;
-use super::stage::Sync;
 use super::{SignalFile, Store};
 use crate::document::READ_LIMIT;
 use crate::document::seal::Sealed;
 use crate::error::{Error, Kind, Result};
+use crate::fs::stage::{Sync, temporary};
 use crate::fs::{Access, Dir, FsResult};
+use crate::lock::token::Fence;
 
 /// What [`Store::publish`] is to do.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Plan<'a> {
     pub sealed: &'a Sealed,
     pub displaced: Displaced,
     pub signal: Option<&'a SignalFile>,
+    pub fences: &'a [Fence],
     pub room: Room,
 }
 
@@ -77,13 +79,13 @@ impl Store {
 
         // 1. The new document, whole and on the disk, under a name of its own.
         let name = temporary(held.lock.inode(), "state");
-        let state = self.stage(&held.root, &name, bytes, Sync::Now)?;
+        let state = self.disk.stage(&held.root, &name, bytes, Sync::Now)?;
 
         // 2. The mirror's bytes. Not synced: until the next writer looks, the mirror only has to outlive the live file's
         //    destruction, which the page cache does; against a power cut the live file itself was synced above. Written
         //    now so that a full disk shows before the commit.
         let mirror_name = temporary(held.lock.inode(), "mirror");
-        let mirror = match self.stage(shelf, &mirror_name, bytes, Sync::Never) {
+        let mirror = match self.disk.stage(shelf, &mirror_name, bytes, Sync::Never) {
             Ok(staged) => Some(staged),
             Err(error) if error.is_full() => return Err(error.into()),
             Err(error) => {
@@ -95,7 +97,7 @@ impl Store {
         // 3. A signal's file, likewise.
         let signal_name = temporary(held.lock.inode(), "signal");
         let signal = match plan.signal.and_then(|signal| signal.content.as_ref()) {
-            Some(content) => Some(self.stage(shelf, &signal_name, content, Sync::Now)?),
+            Some(content) => Some(self.disk.stage(shelf, &signal_name, content, Sync::Now)?),
             None => None,
         };
 
@@ -107,7 +109,10 @@ impl Store {
             return Ok(Published::Overtaken);
         }
 
-        // 6. The commit.
+        // 6. The grants that it was told to commit under: from here to the rename nobody can take them away.
+        let gate = self.locks.pass_fences(plan.fences, self.deadline())?;
+
+        // 7. The commit.
         if let Err(error) = disk.rename((&held.root, OsStr::new(&name)), (&held.root, live)) {
             match self.holds(held, bytes) {
                 Ok(true) => {} // it happened all the same
@@ -123,15 +128,16 @@ impl Store {
             }
         }
         // From here on the change is visible. Nothing below may run it again.
+        drop(gate);
         state.keep();
         let kept = aside.keep();
 
-        // 7. The new name, on the disk. Only now may it be acknowledged.
+        // 8. The new name, on the disk. Only now may it be acknowledged.
         if let Err(error) = disk.sync_dir(&held.root) {
             return Err(durability_unknown(plan.sealed, "is", &error));
         }
 
-        // 8. The mirror, after the fact: before it, a crash would leave a mirror ahead of the live file.
+        // 9. The mirror, after the fact: before it, a crash would leave a mirror ahead of the live file.
         if let Some(mirror) = mirror {
             match disk.rename((shelf, OsStr::new(&mirror_name)), (shelf, OsStr::new(MIRROR))) {
                 Ok(()) => mirror.keep(),
@@ -179,7 +185,7 @@ impl Store {
                 self.disk.sync(&live, &self.path())?;
             }
             self.disk.sync_dir(&held.root)?;
-            let staged = self.stage(shelf, &name, &found.bytes, Sync::Now)?;
+            let staged = self.disk.stage(shelf, &name, &found.bytes, Sync::Now)?;
             self.disk.rename((shelf, OsStr::new(&name)), (shelf, OsStr::new(MIRROR)))?;
             staged.keep();
             self.disk.sync_dir(shelf)

@@ -10,16 +10,16 @@ use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::heal::written_by_a_newer_program;
 use super::judge::{Foreign, Health, claimed_lineage};
-use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, SIGNALS, STATE_FILE, pinned, temporary};
+use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, SIGNALS, STATE_FILE, pinned};
 use super::next::new_lineage;
 use super::order::{Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::shelf::{Shelf, best, lineage_of};
-use super::stage::Sync;
 use crate::audit::Level;
 use crate::document::first;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
+use crate::fs::stage::{Sync, is_temporary, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::time::compact;
 
@@ -96,7 +96,7 @@ impl Store {
     /// Removes temporary files of dead writers wherever they may lie.
     fn sweep(&self, held: &Held) -> Result<()> {
         for name in self.disk.list(&held.root)? {
-            if name.to_str().is_some_and(super::layout::is_temporary) {
+            if name.to_str().is_some_and(is_temporary) {
                 self.disk.unlink(&held.root, name)?;
             }
         }
@@ -112,7 +112,7 @@ impl Store {
         let name = temporary(held.lock.inode(), "owner");
         let mut line = self.settings.file_name.as_encoded_bytes().to_vec();
         line.push(b'\n');
-        let staged = self.stage(dir, &name, &line, Sync::Now)?;
+        let staged = self.disk.stage(dir, &name, &line, Sync::Now)?;
         self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(OWNER)))?;
         staged.keep();
         Ok(())
@@ -129,7 +129,13 @@ impl Store {
         let revision = Revision::after(highest)
             .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
         let sealed = self.seal_as(first(), revision, &new_lineage()?, None)?;
-        let plan = Plan { sealed: &sealed, displaced: Displaced::Nothing, signal: None, room: Room::MayBeMade };
+        let plan = Plan {
+            sealed: &sealed,
+            displaced: Displaced::Nothing,
+            signal: None,
+            fences: &order.fences,
+            room: Room::MayBeMade,
+        };
         if self.publish(held, ground, &plan)? == Published::Overtaken {
             return Ok(None);
         }
@@ -183,7 +189,7 @@ impl Store {
             if found.is_whole() {
                 // Complete or absent, like every copy.
                 let temporary = temporary(held.lock.inode(), "archive");
-                let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
+                let staged = self.disk.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
                 self.disk.rename((shelf, OsStr::new(&temporary)), (&archive, OsStr::new(name.as_str())))?;
                 staged.keep();
             } else {
@@ -264,7 +270,7 @@ impl Store {
             let edit = match &ground.health {
                 Health::Foreign(edit) => edit,
                 Health::Healthy(document) => {
-                    order.check_revision(document.seal.revision.get())?;
+                    self.check_conditions(order, document.seal.revision.get())?;
                     return Ok(Outcome::Unchanged { revision: document.seal.revision });
                 }
                 Health::Legacy(_) => {
@@ -273,7 +279,8 @@ impl Store {
                 }
                 health => return Err(self.refusal(health, &ground.shelf)),
             };
-            order.check_revision(edit.reference.as_ref().map_or(0, |reference| reference.seal.revision.get()))?;
+            let current = edit.reference.as_ref().map_or(0, |reference| reference.seal.revision.get());
+            self.check_conditions(order, current)?;
             let migrated = edit.acceptable().map_err(|health| self.refusal(&health, &ground.shelf))?;
             let lineage = match lineage_of(ground.shelf.copies()?).or_else(|| claimed_lineage(&edit.value)) {
                 Some(lineage) => lineage,
@@ -285,7 +292,7 @@ impl Store {
                 Some(reference) => Displaced::reference(self.disk.now(), reference, pinned::PRE_ADOPT),
                 None => Displaced::Evidence,
             };
-            let plan = Plan { sealed: &sealed, displaced, signal: None, room: Room::MayBeMade };
+            let plan = Plan { sealed: &sealed, displaced, signal: None, fences: &order.fences, room: Room::MayBeMade };
             let lost = edit.reference.as_ref().and_then(|reference| self.lost_after(reference));
             if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
                 if let Some(lost) = lost {

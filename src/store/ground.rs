@@ -2,23 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use super::Store;
 use super::judge::{Health, Look, judge};
-use super::layout::{self, BACKUPS, LOCKS, SIDE_DIRECTORIES};
-use super::live::{Found, unsafe_path};
-use super::lock::StateLock;
+use super::layout::{BACKUPS, SIDE_DIRECTORIES};
+use super::live::Found;
 use super::order::{Purpose, give_up_after};
 use super::shelf::Shelf;
-use crate::error::{Error, Result};
-use crate::fs::{Dir, FileKind, FsError, Origin};
+use crate::error::Result;
+use crate::fs::stage::is_temporary;
+use crate::fs::{Dir, FileKind, Origin};
+use crate::lock::LOCKS;
+use crate::lock::acquire::Place;
+use crate::lock::flock::FileLock;
+use crate::side::{self, unsafe_path};
 
-/// What a writer holds: the lock and the directories, opened once.
+/// What a writer holds: the lock, its place in the queue if it had to wait in one, and the directory, opened once.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Held<'a> {
     pub root: Dir,
-    pub lock: StateLock,
+    pub lock: FileLock,
+    _place: Option<Place<'a>>, // left last, when the next in the queue finds the lock free
 }
 
 /// What a writer found under the lock.
@@ -72,7 +75,7 @@ impl Store {
     }
 
     /// Takes the lock, making the directories where they are missing.
-    pub(super) fn hold(&self, root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held> {
+    pub(super) fn hold(&self, root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
         if purpose == Purpose::Initialize {
             for name in SIDE_DIRECTORIES {
                 self.side_directory(&root, name)?;
@@ -80,8 +83,8 @@ impl Store {
         }
         loop {
             let locks = self.side_directory(&root, LOCKS)?;
-            if let Some(lock) = StateLock::acquire(&self.disk, &root, &locks, deadline)? {
-                return Ok(Held { root, lock });
+            if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
+                return Ok(Held { root, lock, _place: place });
             }
             give_up_after(deadline)?;
         }
@@ -89,23 +92,7 @@ impl Store {
 
     /// Opens a side directory of ours, making it where it is missing.
     pub(super) fn side_directory(&self, root: &Dir, name: &str) -> Result<Dir> {
-        let open = || self.disk.open_dir(root, name);
-        let dir = match open() {
-            Err(error) if error.is(Errno::NOENT) => {
-                self.disk.make_dir(root, name)?;
-                open()
-            }
-            result => result,
-        };
-        let dir = dir.map_err(|error| side_directory_error(root, name, error))?;
-        let owner = self.disk.stat(root, name)?.map(|stat| stat.uid);
-        let user = rustix::process::geteuid().as_raw();
-        match owner {
-            Some(owner) if owner != user => {
-                Err(unsafe_path(dir.path(), &format!("belongs to user {owner}, not to you ({user})")))
-            }
-            _ => Ok(dir),
-        }
+        side::open(&self.disk, root, name)
     }
 
     /// Looks at everything under the lock, after clearing away what dead writers left.
@@ -134,7 +121,7 @@ impl Store {
         }
         if held.lock.origin() == Origin::Made {
             for name in self.disk.list(&held.root)? {
-                if name.to_str().is_some_and(layout::is_temporary) {
+                if name.to_str().is_some_and(is_temporary) {
                     self.disk.unlink(&held.root, name)?;
                 }
             }
@@ -177,14 +164,5 @@ impl Store {
             }
         }
         Ok(())
-    }
-}
-
-/// A side directory that is a link, or no directory at all, is refused.
-pub(super) fn side_directory_error(root: &Dir, name: &str, error: FsError) -> Error {
-    if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) {
-        unsafe_path(&root.path_of(name), "is not a directory of its own (a symbolic link or a file stands there)")
-    } else {
-        error.into()
     }
 }

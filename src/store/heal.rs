@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// Takes the lock and looks at everything; damage is healed first, as far as that is allowed and possible.
-    pub(super) fn undamaged_ground(&self, purpose: Purpose, deadline: Instant) -> Result<(Held, Ground)> {
+    pub(super) fn undamaged_ground(&self, purpose: Purpose, deadline: Instant) -> Result<(Held<'_>, Ground)> {
         let mut seen = None;
         loop {
             let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
@@ -169,7 +169,7 @@ impl Store {
             .map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), &ground.shelf))?
             .value;
         let sealed = self.seal(value, ground, &lineage, created)?;
-        let plan = Plan { sealed: &sealed, displaced, signal: None, room };
+        let plan = Plan { sealed: &sealed, displaced, signal: None, fences: &order.fences, room };
         let Published::Done { kept } = self.publish(held, ground, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
         };
@@ -235,7 +235,7 @@ impl Store {
             Err(error)
                 if matches!(
                     error.kind,
-                    Kind::PermissionDenied | Kind::UnsafePath | Kind::DiskFull | Kind::LockTimeout
+                    Kind::PermissionDenied | Kind::UnsafePath | Kind::DiskFull | Kind::LockTimeout | Kind::Deadlock
                 ) =>
             {
                 let (document, name) = self.best_copy(shelf, health)?;
@@ -291,7 +291,7 @@ impl Store {
             if let Health::TooNew(_) = ground.health {
                 return Err(self.refusal(&ground.health, &ground.shelf));
             }
-            order.check_revision(ground.revision())?;
+            self.check_conditions(order, ground.revision())?;
             let (document, name) = match wanted {
                 Wanted::Newest if valid => {
                     self.keep_mirror(&held, &ground);

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::document::seal::Revision;
+use crate::lock::LOCKS;
 use crate::name::Name;
 use crate::time::{compact, parse_compact};
 
@@ -10,8 +11,6 @@ use crate::time::{compact, parse_compact};
 pub const STATE_FILE: &str = ".workflow-state.json";
 /// Backups, the mirror, kept evidence.
 pub const BACKUPS: &str = ".state-backups";
-/// Locks.
-pub const LOCKS: &str = ".locks";
 /// Checkpoints.
 pub const CHECKPOINTS: &str = ".checkpoints";
 /// A file for each signal.
@@ -19,8 +18,6 @@ pub const SIGNALS: &str = ".signals";
 /// The side directories, all of which `init` makes.
 pub const SIDE_DIRECTORIES: [&str; 4] = [BACKUPS, LOCKS, CHECKPOINTS, SIGNALS];
 
-/// The lock of every commit, in [`LOCKS`].
-pub const STATE_LOCK: &str = "state.lock";
 /// The same bytes as the live file in a second inode, in [`BACKUPS`].
 pub const MIRROR: &str = "mirror.json";
 /// The name of the state file that the side directories belong to, in [`BACKUPS`].
@@ -42,19 +39,6 @@ pub mod pinned {
     pub const PRE_ADOPT: &str = "pre-adopt";
     /// The state before a checkpoint was restored.
     pub const PRE_RESTORE: &str = "pre-restore";
-}
-
-/// A temporary file's name. It holds the inode of the lock its writer holds: whoever holds that lock and meets the name
-/// knows that its writer is dead, and a writer that lost its lock to `rm -rf .locks` can meet nobody else's file.
-#[must_use]
-pub fn temporary(lock_inode: u64, purpose: &str) -> String {
-    format!(".pipeline-state-{lock_inode}-{purpose}.tmp")
-}
-
-/// Whether a name is one that [`temporary`] makes.
-#[must_use]
-pub fn is_temporary(name: &str) -> bool {
-    name.starts_with(".pipeline-state-") && name.ends_with(".tmp")
 }
 
 /// `state-YYYYMMDD-HHMMSS-rREVISION-REASON.json`, taken apart. Older ones may lack revision and reason.

@@ -1,13 +1,13 @@
 //! The live file: what stands at the state file's path.
 
 use std::ffi::OsStr;
-use std::path::Path;
 
 use rustix::io::Errno;
 
 use crate::document::{READ_LIMIT, Reading, inspect};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, Extent, FileKind, FsError, Stat};
+use crate::side::unsafe_path;
 
 /// The live file as it was when it was read.
 #[derive(Debug)]
@@ -57,14 +57,6 @@ impl Found {
     pub fn is_whole(&self) -> bool {
         self.stat.size == self.bytes.len() as u64
     }
-}
-
-/// A refusal to touch something that is not what it should be.
-pub fn unsafe_path(path: &Path, why: &str) -> Error {
-    let shown = path.display().to_string();
-    Error::new(Kind::UnsafePath, format!("{shown} {why}"))
-        .try_shell(format!("ls -ld {}", quote_path(path)), "see what it is")
-        .detail("path", shown)
 }
 
 /// Opening fails with ELOOP on a symbolic link, and with ENXIO on a socket; both deserve plainer words. A directory

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use super::Store;
 use crate::error::{Error, Kind, Result};
+use crate::lock::token::Fence;
 
 /// What a writer is about to do, as far as it decides what must exist beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +34,24 @@ pub struct Order {
     pub reason: Option<String>,
     /// The revision that must be the current one (0: a document that was never sealed).
     pub if_revision: Option<u64>,
+    /// Grants that must be on record at the moment of the commit.
+    pub fences: Vec<Fence>,
     /// Whether to commit.
     pub mode: Mode,
 }
 
-impl Order {
-    /// Refuses to go on unless the current revision is the one that was asked for.
-    pub fn check_revision(&self, current: u64) -> Result<()> {
-        match self.if_revision {
-            Some(wanted) if wanted != current => {
-                Err(conflict(&format!("the state is at revision {current}, not {wanted}"), current))
-            }
-            _ => Ok(()),
+impl Store {
+    /// Refuses to go on unless the current revision is the one that was asked for and the fences stand. They are looked at
+    /// once more at the moment of the commit.
+    pub(super) fn check_conditions(&self, order: &Order, current: u64) -> Result<()> {
+        if let Some(wanted) = order.if_revision.filter(|wanted| *wanted != current) {
+            return Err(conflict(&format!("the state is at revision {current}, not {wanted}"), current));
         }
+        self.locks.check_fences(&order.fences)
     }
+}
 
+impl Order {
     /// An order without options.
     #[must_use]
     pub fn of(action: &'static str) -> Self {

@@ -6,11 +6,11 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Store;
 use super::judge::{Health, Look, Mirror, judge, mirror_state};
 use super::layout::{BackupName, CHECKPOINTS, MIRROR, matches};
 use super::live::Found;
 use super::shelf::{Copy, Shelf, lineage_of};
-use super::{Store, lock};
 use crate::document::diff::{Change, diff};
 use crate::document::migrate;
 use crate::document::rules::{self, Finding};
@@ -18,6 +18,7 @@ use crate::document::seal::without_seal;
 use crate::document::{Reading, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
+use crate::lock::{LOCKS, STATE_LOCK, flock};
 use crate::time::rfc3339;
 
 /// The state's condition, for a person or a program.
@@ -56,7 +57,7 @@ pub struct Status {
     /// Copies on the shelf.
     pub backups: BackupCount,
     /// Who holds the lock of the commit at this moment.
-    pub state_lock: Option<lock::Holder>,
+    pub state_lock: Option<flock::Holder>,
     /// How many checkpoints there are.
     pub checkpoints: usize,
     /// Bytes left on the disk for this user.
@@ -212,10 +213,10 @@ impl Store {
         Ok((status, error))
     }
 
-    fn lock_holder(&self, root: &Dir) -> Result<Option<lock::Holder>> {
-        let path = Path::new(super::LOCKS).join(super::layout::STATE_LOCK);
+    fn lock_holder(&self, root: &Dir) -> Result<Option<flock::Holder>> {
+        let path = Path::new(LOCKS).join(STATE_LOCK);
         let stat = self.disk.stat(root, path)?;
-        Ok(stat.and_then(|stat| lock::holder(stat.ino)))
+        Ok(stat.and_then(|stat| flock::holder(stat.ino)))
     }
 
     /// The revisions of this lineage that backups and the audit log remember, newest first.

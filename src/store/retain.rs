@@ -7,10 +7,10 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::ground::{Ground, Held};
-use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR, temporary};
-use super::stage::{Staged, Sync};
+use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR};
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
+use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
 use crate::fs::{Dir, FsError, FsResult};
 use crate::time::compact;
 
@@ -80,7 +80,7 @@ impl Store {
         let Some(shelf) = ground.shelf.dir() else {
             return Ok(Aside::Nothing);
         };
-        let new = |name: String| Aside::New(Staged::of(self, shelf, name.clone()), name);
+        let new = |name: String| Aside::New(Staged::of(&self.disk, shelf, name.clone()), name);
         match displaced {
             Displaced::Nothing => Ok(Aside::Nothing),
             Displaced::Reference(name, bytes) => {
@@ -124,7 +124,7 @@ impl Store {
         bytes: &[u8],
     ) -> FsResult<BackupName> {
         let temporary = temporary(held.lock.inode(), "backup");
-        let staged = self.stage(shelf, &temporary, bytes, Sync::Now)?;
+        let staged = self.disk.stage(shelf, &temporary, bytes, Sync::Now)?;
         // rename() would replace a backup of the same name; under the lock nobody else makes one.
         let made = self.first_free(name, |name| match self.disk.stat(shelf, name)? {
             Some(_) => Err(FsError { operation: "create", path: shelf.path_of(name), source: Errno::EXIST.into() }),
@@ -173,7 +173,7 @@ impl Store {
             }
         }
         let temporary = temporary(held.lock.inode(), "backup");
-        let staged = self.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
+        let staged = self.disk.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
         self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(&name)))?;
         staged.keep();
         Ok(Some(name))
@@ -242,10 +242,10 @@ impl Store {
         let Some(shelf) = ground.shelf.dir() else {
             return Ok(());
         };
-        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(layout::is_temporary)) {
+        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_temporary)) {
             self.disk.unlink(shelf, name)?;
         }
-        for name in self.disk.list(&held.root)?.iter().filter(|name| name.to_str().is_some_and(layout::is_temporary)) {
+        for name in self.disk.list(&held.root)?.iter().filter(|name| name.to_str().is_some_and(is_temporary)) {
             self.disk.unlink(&held.root, name)?;
         }
         let mut spared = 0;

@@ -8,10 +8,11 @@ use std::ffi::OsString;
 
 use rustix::io::Errno;
 
-use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER, is_temporary};
+use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER};
 use crate::document::migrate::{self, TooNew};
 use crate::document::seal::{Document, Lineage, Revision};
 use crate::document::{READ_LIMIT, Reading, inspect, rules};
+use crate::fs::stage::is_temporary;
 use crate::fs::{Content, Dir, Disk, Extent, FileKind, FsResult};
 
 /// What stands in `.state-backups/`.

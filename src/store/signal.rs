@@ -7,10 +7,10 @@ use std::ffi::OsStr;
 
 use super::Store;
 use super::ground::Held;
-use super::layout::{SIGNALS, temporary};
-use super::stage::Sync;
+use super::layout::SIGNALS;
 use crate::error::Result;
 use crate::fs::Dir;
+use crate::fs::stage::{Sync, temporary};
 use crate::name::Name;
 
 /// A signal's file: what it is to hold, or nothing if it is to go.
@@ -45,7 +45,7 @@ impl Store {
         let place = || -> Result<()> {
             let shelf = self.side_directory(&held.root, super::layout::BACKUPS)?;
             if let Some(content) = &signal.content {
-                self.stage(&shelf, &name, content, Sync::Now)?.keep();
+                self.disk.stage(&shelf, &name, content, Sync::Now)?.keep();
             }
             self.finish_signal(held, &shelf, signal, &name);
             Ok(())

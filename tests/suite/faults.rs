@@ -116,6 +116,7 @@ fn store(root: &Sandbox, disk: Disk) -> Store {
         backup_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
+        claim: Default::default(),
     };
     Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
 }

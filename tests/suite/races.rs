@@ -32,6 +32,7 @@ fn settings_of(sandbox: &Sandbox) -> Settings {
         backup_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
+        claim: Default::default(),
     }
 }
 

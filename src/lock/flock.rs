@@ -1,7 +1,7 @@
-//! `state.lock`: the flock that every commit holds from its read to its rename.
+//! flock(2) on a file in `.locks`: the short locks under which commits and records are made.
 //!
-//! The kernel drops it when the process ends, however it ends. The file itself is never removed by us; where somebody
-//! else does (`rm -rf .locks`), [`StateLock::is_ours`] shows it before anything is replaced.
+//! The kernel drops one when its process ends, however it ends. The file itself is never removed by us; where somebody
+//! else does (`rm -rf .locks`), [`FileLock::is_ours`] shows it before anything is replaced.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,61 +12,78 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::json;
 
-use super::layout::{LOCKS, STATE_LOCK};
+use super::acquire::SILENCE;
+use super::{LOCKS, Locks};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, Locked, Origin, Stat};
 
-/// The exclusive lock on the state of one root; released when dropped.
+/// An exclusive flock on a file in `.locks`; released when dropped.
 #[must_use]
 #[derive(Debug)]
-pub struct StateLock {
+pub struct FileLock {
     _file: File, // closing it releases the lock
+    name: &'static str,
     stat: Stat,
     origin: Origin,
 }
 
-impl StateLock {
-    /// Takes the lock in `locks` (`.locks` in `root`), waiting until `deadline`. `None` if its file was removed while we
-    /// waited: another writer may hold the lock on a new one, so the caller opens the directory again.
-    pub fn acquire(disk: &Disk, root: &Dir, locks: &Dir, deadline: Instant) -> Result<Option<Self>> {
+impl Locks {
+    /// Takes the lock on `name` in `dir` (`.locks` in `root`), waiting until `deadline`; `what` it guards is for messages.
+    /// `None` if its file was removed while we waited: somebody else may hold the lock on a new one, so the caller opens the
+    /// directory again.
+    pub(super) fn flock(
+        &self,
+        (root, dir): (&Dir, &Dir),
+        name: &'static str,
+        deadline: Instant,
+        what: &str,
+    ) -> Result<Option<FileLock>> {
         let started = Instant::now();
-        let path = locks.path_of(STATE_LOCK);
-        let (file, origin) = match disk.open_or_make(locks, STATE_LOCK) {
+        let path = dir.path_of(name);
+        let (file, origin) = match self.disk.open_or_make(dir, name) {
             Err(error) if error.is(Errno::NOENT) => return Ok(None),
             result => result?,
         };
-        let stat = disk.fstat(&file, &path)?;
-        let patience = deadline.saturating_duration_since(Instant::now());
-        if disk.lock(&file, &path, patience)? == Locked::TimedOut {
-            return Err(timed_out(&stat, path, started.elapsed()));
+        let stat = self.disk.fstat(&file, &path)?;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let mut locked = self.disk.lock(&file, &path, left().min(SILENCE))?;
+        if locked == Locked::TimedOut && !left().is_zero() {
+            let who = holder(stat.ino).map_or_else(String::new, |holder| format!(" by {holder}"));
+            self.tell(&format!("{what} locked{who}"));
+            locked = self.disk.lock(&file, &path, left())?;
         }
-        let lock = Self { _file: file, stat, origin };
-        Ok(if lock.is_ours(disk, root)? { Some(lock) } else { None })
+        if locked == Locked::TimedOut {
+            return Err(timed_out(what, &stat, path, started.elapsed()));
+        }
+        let lock = FileLock { _file: file, name, stat, origin };
+        Ok(if lock.is_ours(&self.disk, root)? { Some(lock) } else { None })
     }
+}
 
+impl FileLock {
     /// Whether the lock's path still names the file that is locked.
     pub fn is_ours(&self, disk: &Disk, root: &Dir) -> Result<bool> {
-        let path: PathBuf = [OsStr::new(LOCKS), OsStr::new(STATE_LOCK)].iter().collect();
+        let path: PathBuf = [OsStr::new(LOCKS), OsStr::new(self.name)].iter().collect();
         Ok(disk.stat(root, path)?.is_some_and(|stat| stat.same_file(&self.stat)))
     }
 
-    /// The inode of the lock's file, which names this writer's temporary files.
+    /// The inode of the lock's file, which names its holder's temporary files.
     #[must_use]
     pub fn inode(&self) -> u64 {
         self.stat.ino
     }
 
-    /// Whether the lock's file had to be made: then temporary files of writers that held an earlier one may lie about.
+    /// Whether the lock's file had to be made: then temporary files of those that held an earlier one may lie about.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 }
 
-fn timed_out(stat: &Stat, path: PathBuf, waited: Duration) -> Error {
+fn timed_out(what: &str, stat: &Stat, path: PathBuf, waited: Duration) -> Error {
     let holder = holder(stat.ino);
     let who = holder.as_ref().map_or_else(String::new, |holder| format!("; {holder} holds it"));
-    let message = format!("the state is locked by another command: waited {:.1} s{who}", waited.as_secs_f64());
+    let message = format!("{what} locked by another command: waited {:.1} s{who}", waited.as_secs_f64());
     let error = Error::new(Kind::LockTimeout, message)
         .detail("path", path.display().to_string())
         .detail("waited", waited.as_secs_f64());
@@ -74,7 +91,7 @@ fn timed_out(stat: &Stat, path: PathBuf, waited: Duration) -> Error {
         Some(holder) => error
             .try_shell(format!("ps -fp {}", holder.pid), "see what it does; wait longer with --lock-timeout 60")
             .detail("holder", json!(holder)),
-        None => error.try_command("--lock-timeout 60 state init", "wait longer"),
+        None => error.try_command("state status", "see how it is; wait longer with --lock-timeout 60"),
     }
 }
 

@@ -1,0 +1,187 @@
+//! The `lock` group as clap reads it.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::lock::record::Token;
+use crate::time::parse_duration;
+
+#[derive(Debug, Subcommand)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub enum Lock {
+    /// Take locks for the script that calls this; they are held until it gives them back or ends
+    #[command(after_help = "TIMEOUT, MODE and METADATA are told apart by their shape and may come in any order.
+
+Examples:
+  pipeline-state lock acquire deploy                      # wait up to 30 s
+  pipeline-state lock acquire deploy 0 || exit 1          # try once
+  pipeline-state lock acquire cache 60 shared '{\"for\":\"tests\"}'
+  pipeline-state lock acquire build,deploy 5m             # both or none
+  token=$(pipeline-state lock acquire deploy --print-token --owner-pid $$)")]
+    Acquire(Acquire),
+    /// Give locks back
+    #[command(after_help = "Examples:
+  pipeline-state lock release deploy
+  pipeline-state lock release deploy --token 17           # from anywhere")]
+    Release(Release),
+    /// Say whether a lock is held; exit 1 if it is not
+    #[command(after_help = "Prints locked:exclusive:PID, locked:shared:PID,PID, unlocked, stale or unknown:WHAT.
+
+Examples:
+  if pipeline-state lock check deploy >/dev/null; then echo busy; fi")]
+    Check(Check),
+    /// Show who holds what, and who waits for whom
+    #[command(after_help = "Examples:
+  pipeline-state lock list
+  pipeline-state lock list json | jq '.[] | select(.status == \"waiting\")'")]
+    List {
+        /// table or json
+        layout: Option<Layout>,
+    },
+    /// Drop the records of dead owners and waiters
+    #[command(after_help = "Nothing depends on this: whoever asks for a lock sees that its owner is dead.
+
+Examples:
+  pipeline-state lock clean")]
+    Clean,
+    /// Take a lock away from its holder: an operator's last resort
+    #[command(
+        after_help = "What the holder does under the lock goes on; a writer that was told --fence is refused from now on.
+
+Examples:
+  pipeline-state lock list                                # shows the token
+  pipeline-state lock break deploy --token 17
+  pipeline-state lock break deploy --force                # whoever holds it"
+    )]
+    Break(Break),
+    /// Prolong the time to live of a lock
+    #[command(after_help = "Examples:
+  pipeline-state lock renew deploy --ttl 10m")]
+    Renew(Renew),
+    /// Say how many locks are held, waited for, stale
+    Status,
+    /// Hold locks while a command runs
+    #[command(
+        after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no such command, 126 if it
+cannot be executed. The lock is the command's: it is held until the command ends, even if this program is killed.
+
+Examples:
+  pipeline-state lock run deploy -- ./deploy.sh --fast
+  pipeline-state lock run deploy -t 0 --conflict-code 75 -- make install
+  pipeline-state lock run build,deploy -t 5m -- sh -c 'make && make install'"
+    )]
+    Run(Run),
+}
+
+#[derive(Args, Debug)]
+pub struct Acquire {
+    /// The locks, all or none of which are taken
+    #[arg(value_name = "NAME[,NAME…]")]
+    pub names: String,
+    /// How long to wait (30, 5s, 2m; 0 tries once), exclusive or shared, and a JSON object
+    #[arg(value_name = "TIMEOUT|MODE|METADATA", allow_hyphen_values = true)]
+    pub shapes: Vec<String>,
+    /// How long to wait [default: --lock-timeout]
+    #[arg(short, long, value_name = "T", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Together with others that share it
+    #[arg(long)]
+    pub shared: bool,
+    /// What to note in the record
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub metadata: Option<String>,
+    /// Who is to own it: in a script, $$ [env: PIPELINE_OWNER_PID] [default: the parent process]
+    #[arg(long, value_name = "PID")]
+    pub owner_pid: Option<u32>,
+    /// If it is held already, count; it takes as many releases
+    #[arg(long)]
+    pub reentrant: bool,
+    /// How long to hold it where nobody can tell whether the owner lives: in containers, on network disks
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    pub ttl: Option<Duration>,
+    /// Print the token alone
+    #[arg(long)]
+    pub print_token: bool,
+    /// Wait even where that may never end
+    #[arg(long)]
+    pub no_deadlock_check: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Release {
+    /// The locks, all or none of which are given back
+    #[arg(value_name = "NAME[,NAME…]")]
+    pub names: String,
+    /// The grant to give back, whoever holds it
+    #[arg(long, value_name = "T")]
+    pub token: Option<Token>,
+    /// Whose lock it is, if not this script's [env: PIPELINE_OWNER_PID]
+    #[arg(long, value_name = "PID")]
+    pub owner_pid: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The lock
+    pub name: String,
+    /// Exit 0 whatever the answer is
+    #[arg(long)]
+    pub exit_zero: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    Table,
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub struct Break {
+    /// The lock
+    pub name: String,
+    /// The grant to take away
+    #[arg(long, value_name = "T", required_unless_present = "force", conflicts_with = "force")]
+    pub token: Option<Token>,
+    /// Whoever holds it
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Renew {
+    /// The lock
+    pub name: String,
+    /// For how long from now [default: as it was acquired with]
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    pub ttl: Option<Duration>,
+    /// The grant to prolong, whoever holds it
+    #[arg(long, value_name = "T")]
+    pub token: Option<Token>,
+    /// Whose lock it is, if not this script's [env: PIPELINE_OWNER_PID]
+    #[arg(long, value_name = "PID")]
+    pub owner_pid: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The locks, all or none of which are taken
+    #[arg(value_name = "NAME[,NAME…]")]
+    pub names: String,
+    /// How long to wait [default: --lock-timeout]
+    #[arg(short, long, value_name = "T", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Together with others that share it
+    #[arg(long)]
+    pub shared: bool,
+    /// Exit code where the locks were not had in time [default: --lock-exit]
+    #[arg(long, value_name = "N")]
+    pub conflict_code: Option<u8>,
+    /// Wait even where that may never end
+    #[arg(long)]
+    pub no_deadlock_check: bool,
+    /// The command
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}

@@ -1,0 +1,327 @@
+//! The `lock` commands: each takes its arguments apart, calls the locks once and shows what came of it.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::args::lock::{self as args, Layout, Lock};
+use super::input::inline_json;
+use super::output::Output;
+use super::reports::ago;
+use crate::audit::Audit;
+use crate::config::{Config, Format};
+use crate::error::{Error, ExitCode, Kind, Result};
+use crate::fs::Disk;
+use crate::lock::Locks;
+use crate::lock::acquire::{Acquired, Deadline, Deadlocks, MOST_AT_ONCE, Request};
+use crate::lock::break_up::Victim;
+use crate::lock::owner;
+use crate::lock::process::command_of;
+use crate::lock::queue::{Again, Ask};
+use crate::lock::record::{Mode, Purpose};
+use crate::lock::report::Entry;
+use crate::lock::run::{Job, code_of};
+use crate::name::Name;
+use crate::store::Store;
+use crate::store::layout::STATE_FILE;
+use crate::time::{parse_duration, rfc3339};
+
+type Run = anyhow::Result<u8>;
+
+/// Runs one `lock` command; its exit code.
+pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
+    if config.settings.file_name != STATE_FILE {
+        // Locks belong to one state file, like all that lies beside it.
+        let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.root);
+        Store::new(disk.clone(), config.settings.clone(), audit).check_belongs()?;
+    }
+    let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.root));
+    let locks = Locks::new(disk, &config.settings.directory, config.settings.claim.clone(), audit.clone());
+    output.tell_of_waits(&locks);
+    let result = dispatch(command, &locks, config, output);
+    if let (Some(action), Err(error)) = (action_of(command), &result)
+        && let Some(error) = error.downcast_ref::<Error>()
+    {
+        locks.audit_refusal(action, error);
+    }
+    for warning in locks.take_warnings().iter().map(String::as_str).chain(audit.warning()) {
+        output.warning(warning);
+    }
+    result
+}
+
+/// The name under which a refusal goes into the audit log.
+fn action_of(command: &Lock) -> Option<&'static str> {
+    match command {
+        Lock::Acquire(_) => Some("acquire"),
+        Lock::Release(_) => Some("release"),
+        Lock::Break(_) => Some("break"),
+        Lock::Renew(_) => Some("renew"),
+        Lock::Run(_) => Some("run"),
+        Lock::Check(_) | Lock::List { .. } | Lock::Clean | Lock::Status => None,
+    }
+}
+
+fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {
+    let done = |()| ExitCode::Success as u8;
+    let soon = Deadline::after(config.settings.lock_timeout).at;
+    match command {
+        Lock::Acquire(arguments) => acquire(arguments, locks, config, output).map(done),
+        Lock::Release(arguments) => release(arguments, locks, soon, output).map(done),
+        Lock::Check(args::Check { name, exit_zero }) => {
+            let standing = locks.check(&Name::parse("lock", name)?)?;
+            if output.is_json() {
+                output.json(&json!({"lock": name, "held": standing.is_held(), "standing": standing.to_string()}))?;
+            } else {
+                output.line(&standing.to_string())?;
+            }
+            let no = !standing.is_held() && !exit_zero;
+            Ok(if no { ExitCode::General as u8 } else { ExitCode::Success as u8 })
+        }
+        Lock::List { layout } => {
+            let as_json = layout.map_or(output.is_json(), |layout| layout == Layout::Json);
+            list(&locks.list()?, as_json, output).map(done)
+        }
+        Lock::Clean => {
+            let cleaned = locks.clean(soon)?;
+            output.confirm(&format!("Cleaned {cleaned} stale locks"), &json!({"cleaned": cleaned}));
+            Ok(ExitCode::Success as u8)
+        }
+        Lock::Break(args::Break { name, token, .. }) => {
+            let victim = token.map_or(Victim::Everybody, Victim::Token);
+            for grant in locks.break_lock(&Name::parse("lock", name)?, victim, soon)? {
+                let owner = grant.owner.as_ref().map(|owner| owner.pid);
+                let shown = owner.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+                let facts = json!({"lock": name, "token": grant.token.get(), "owner": owner});
+                output.confirm(&format!("Lock broken: {name} (token {}, owner {shown})", grant.token), &facts);
+            }
+            Ok(ExitCode::Success as u8)
+        }
+        Lock::Renew(args::Renew { name, ttl, token, owner_pid }) => {
+            let asker = owner::anybody(*owner_pid, locks.claim())?;
+            let until = locks.renew(&Name::parse("lock", name)?, *ttl, *token, &asker, soon)?;
+            let time = Duration::try_from_secs_f64(until).map_or_else(
+                |_| "for ever".to_owned(),
+                |since| std::time::SystemTime::UNIX_EPOCH.checked_add(since).map_or_else(String::new, rfc3339),
+            );
+            output.confirm(&format!("Lock renewed: {name} (until {time})"), &json!({"lock": name, "until": until}));
+            Ok(ExitCode::Success as u8)
+        }
+        Lock::Status => status(locks, output).map(done),
+        Lock::Run(arguments) => run_command(arguments, locks, config, output),
+    }
+}
+
+// ---- taking and giving back ----
+
+/// What the positional arguments of `acquire` say, told apart by their shape, and what the options say.
+struct Terms {
+    timeout: Option<Duration>,
+    mode: Mode,
+    metadata: Option<Value>,
+}
+
+impl Terms {
+    fn of(arguments: &args::Acquire) -> Result<Self> {
+        let (mut timeout, mut mode, mut metadata) = (None, None, None);
+        for word in &arguments.shapes {
+            let repeated = match word.as_str() {
+                "exclusive" => mode.replace(Mode::Exclusive).is_some(),
+                "shared" => mode.replace(Mode::Shared).is_some(),
+                json if json.starts_with('{') => metadata.replace(json.to_owned()).is_some(),
+                other => match parse_duration(other) {
+                    Ok(duration) => timeout.replace(duration).is_some(),
+                    Err(_) => {
+                        let message =
+                            format!("{other:?} is no duration, no mode (exclusive, shared) and no {{…}} metadata");
+                        return Err(usage(&message));
+                    }
+                },
+            };
+            if repeated {
+                return Err(usage(&format!("{word:?} says again what was said before it")));
+            }
+        }
+        let twice = [
+            ("a timeout", timeout.is_some() && arguments.timeout.is_some()),
+            ("a mode", mode.is_some() && arguments.shared),
+            ("metadata", metadata.is_some() && arguments.metadata.is_some()),
+        ];
+        if let Some((what, _)) = twice.iter().find(|(_, twice)| *twice) {
+            return Err(usage(&format!("{what} is given both as an option and without")));
+        }
+        let metadata = metadata.as_deref().or(arguments.metadata.as_deref());
+        let metadata = metadata.map(|json| inline_json("the metadata", json)).transpose()?;
+        let option = if arguments.shared { Mode::Shared } else { Mode::Exclusive };
+        Ok(Self { timeout: timeout.or(arguments.timeout), mode: mode.unwrap_or(option), metadata })
+    }
+}
+
+fn usage(message: &str) -> Error {
+    Error::new(Kind::Usage, message).try_command("lock acquire --help", "")
+}
+
+fn names(text: &str) -> Result<Vec<Name>> {
+    let names: Vec<Name> = text.split(',').map(|name| Name::parse("lock", name)).collect::<Result<_>>()?;
+    for (place, name) in names.iter().enumerate() {
+        if names.iter().take(place).any(|earlier| earlier == name) {
+            return Err(Error::new(Kind::Usage, format!("{name} is named twice")));
+        }
+    }
+    if names.len() > MOST_AT_ONCE {
+        let message = format!("{} locks are named, and {MOST_AT_ONCE} at once is the limit", names.len());
+        return Err(Error::new(Kind::TooLarge, message));
+    }
+    Ok(names)
+}
+
+fn deadlocks(risk: bool) -> Deadlocks {
+    if risk { Deadlocks::Risked } else { Deadlocks::Refused }
+}
+
+fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &Output<'_>) -> anyhow::Result<()> {
+    let names = names(&arguments.names)?;
+    let terms = Terms::of(arguments)?;
+    let (asker, warning) = owner::owner(arguments.owner_pid, locks.claim())?;
+    if let Some(warning) = warning {
+        output.warning(&warning);
+    }
+    let request = Request {
+        names,
+        ask: Ask {
+            mode: terms.mode,
+            purpose: Purpose::Hold,
+            again: if arguments.reentrant { Again::Counted } else { Again::Refused },
+        },
+        command: command_of(asker.owner.pid),
+        asker,
+        deadline: Deadline::after(terms.timeout.unwrap_or(config.settings.lock_timeout)),
+        deadlocks: deadlocks(arguments.no_deadlock_check),
+        metadata: terms.metadata,
+        ttl: arguments.ttl,
+        live_file: None,
+    };
+    let acquired = locks.acquire(&request)?;
+    for Acquired { name, grant } in &acquired {
+        let owner = grant.owner.as_ref().map_or(0, |owner| owner.pid);
+        if arguments.print_token {
+            if let Err(error) = output.line(&grant.token.to_string()) {
+                locks.give_back(&acquired); // nobody would know that it is held
+                return Err(error);
+            }
+            continue;
+        }
+        let facts = json!({
+            "lock": name.as_str(), "token": grant.token.get(), "owner": owner, "type": grant.mode.name(),
+            "count": grant.count,
+        });
+        output.confirm(&format!("Lock acquired: {name} (token {}, owner {owner})", grant.token), &facts);
+    }
+    Ok(())
+}
+
+fn release(arguments: &args::Release, locks: &Locks, deadline: Instant, output: &Output<'_>) -> anyhow::Result<()> {
+    let names = names(&arguments.names)?;
+    if names.len() > 1 && arguments.token.is_some() {
+        let error = Error::new(Kind::Usage, "a token is of one lock, and several are named");
+        return Err(error.try_command("lock release --help", "").into());
+    }
+    let asker = owner::anybody(arguments.owner_pid, locks.claim())?;
+    for released in locks.release(&names, arguments.token, &asker, deadline)? {
+        let (name, left) = (&released.name, released.left);
+        let more = if left == 0 { String::new() } else { format!(" (held {left} more)") };
+        let facts = json!({"lock": name.as_str(), "token": released.grant.token.get(), "left": left});
+        output.confirm(&format!("Lock released: {name}{more}"), &facts);
+    }
+    Ok(())
+}
+
+fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {
+    let job = Job {
+        names: names(&arguments.names)?,
+        mode: if arguments.shared { Mode::Shared } else { Mode::Exclusive },
+        deadline: Deadline::after(arguments.timeout.unwrap_or(config.settings.lock_timeout)),
+        deadlocks: deadlocks(arguments.no_deadlock_check),
+        command: arguments.command.clone(),
+        format: if config.format == Format::Json { "json" } else { "text" },
+    };
+    match locks.run(&job) {
+        Ok(status) => Ok(code_of(status)),
+        Err(error) => match arguments.conflict_code.filter(|_| error.code() == ExitCode::LockTimeout) {
+            Some(code) => {
+                output.error(&error);
+                Ok(code)
+            }
+            None => Err(error.into()),
+        },
+    }
+}
+
+// ---- looking ----
+
+fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
+    if as_json {
+        return output.json(&json!(entries));
+    }
+    if entries.is_empty() {
+        return output.line("no locks");
+    }
+    let dash = || "-".to_owned();
+    let now = rfc3339(std::time::SystemTime::now());
+    let rows: Vec<Vec<String>> = entries
+        .iter()
+        .map(|entry| {
+            let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
+            let host = entry.host.as_ref().map_or_else(String::new, |host| format!(" on {host}"));
+            vec![
+                entry.lock.clone(),
+                entry.r#type.to_owned(),
+                entry.status.to_owned(),
+                entry.pid.map_or_else(dash, |pid| format!("{pid}{host}")),
+                entry.token.map_or_else(dash, |token| token.to_string()),
+                if entry.since.is_empty() { dash() } else { format!("{}{}", entry.since, ago(&entry.since, &now)) },
+                if waiting_for.is_empty() { dash() } else { waiting_for.join(",") },
+                if entry.command.is_empty() { dash() } else { entry.command.clone() },
+                entry.metadata.as_ref().map_or_else(dash, Value::to_string),
+            ]
+        })
+        .collect();
+    let head = ["LOCK", "TYPE", "STATUS", "PID", "TOKEN", "SINCE", "WAITING FOR", "COMMAND", "METADATA"];
+    output.table(&head, &[], &rows)
+}
+
+fn status(locks: &Locks, output: &Output<'_>) -> anyhow::Result<()> {
+    let summary = locks.summary()?;
+    if output.is_json() {
+        output.json(&json!(summary))?;
+    } else {
+        let lines = [
+            ("Locks", summary.directory.clone()),
+            ("Held", summary.held.to_string()),
+            ("Waiting", summary.waiting.to_string()),
+            (
+                "Stale",
+                format!("{}{}", summary.stale, hint(summary.stale, "the next request or `lock clean` drops them")),
+            ),
+            (
+                "Unknown",
+                format!("{}{}", summary.unknown, hint(summary.unknown, "see `lock list`; `lock break` frees them")),
+            ),
+            ("On", summary.file_system.to_owned()),
+        ];
+        let text: String = lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect();
+        output.bytes(text.as_bytes())?;
+    }
+    if summary.shared_file_system {
+        output.warning(&format!(
+            "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there",
+            summary.directory, summary.file_system
+        ));
+    }
+    Ok(())
+}
+
+fn hint(count: usize, text: &str) -> String {
+    if count == 0 { String::new() } else { format!("   ({text})") }
+}

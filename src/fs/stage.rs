@@ -1,0 +1,84 @@
+//! Files under temporary names, which go again unless they are kept.
+
+use rustix::io::Errno;
+
+use super::{Dir, Disk, FsResult};
+
+/// A temporary file's name. It holds the inode of the lock its writer holds: whoever holds that lock and meets the name
+/// knows that its writer is dead, and a writer that lost its lock to `rm -rf .locks` can meet nobody else's file.
+#[must_use]
+pub fn temporary(lock_inode: u64, purpose: &str) -> String {
+    format!(".pipeline-state-{lock_inode}-{purpose}.tmp")
+}
+
+/// Whether a name is one that [`temporary`] makes.
+#[must_use]
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with(".pipeline-state-") && name.ends_with(".tmp")
+}
+
+/// Whether a file must survive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// It is synced before it is put in place.
+    Now,
+    /// The page cache is enough.
+    Never,
+}
+
+/// A file under a temporary name, or one whose purpose has not come about; removed unless it is kept.
+#[must_use]
+#[derive(Debug)]
+pub struct Staged<'a> {
+    disk: &'a Disk,
+    dir: &'a Dir,
+    name: String,
+    discard: Discard,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Discard {
+    OnDrop,
+    Never,
+}
+
+impl<'a> Staged<'a> {
+    /// Takes charge of a file that is there.
+    pub fn of(disk: &'a Disk, dir: &'a Dir, name: String) -> Self {
+        Self { disk, dir, name, discard: Discard::OnDrop }
+    }
+
+    /// Lets it stay, or says that it has another name by now.
+    pub fn keep(mut self) {
+        self.discard = Discard::Never;
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if self.discard == Discard::OnDrop {
+            // The next writer tries again.
+            let _ = self.disk.unlink(self.dir, &self.name);
+        }
+    }
+}
+
+impl Disk {
+    /// Writes a file under a temporary name. Whoever holds the lock and finds the name taken has found a dead writer's.
+    pub fn stage<'a>(&'a self, dir: &'a Dir, name: &str, bytes: &[u8], sync: Sync) -> FsResult<Staged<'a>> {
+        let file = match self.create(dir, name) {
+            Err(error) if error.is(Errno::EXIST) => {
+                self.unlink(dir, name)?;
+                self.create(dir, name)?
+            }
+            result => result?,
+        };
+        let staged = Staged::of(self, dir, name.to_owned());
+        let path = dir.path_of(name);
+        self.write(&file, &path, bytes)?;
+        if sync == Sync::Now {
+            self.sync(&file, &path)?;
+        }
+        Ok(staged)
+    }
+}

@@ -1,0 +1,114 @@
+//! What an operator does: taking a lock away, and clearing up after the dead.
+
+use std::time::{Duration, Instant};
+
+use super::Locks;
+use super::gate::{Draft, Seen};
+use super::liveness::Judge;
+use super::queue::prune;
+use super::record::{Grant, Record, Token};
+use crate::error::{Error, Kind, Result};
+use crate::fs::stage::is_temporary;
+use crate::fs::{Access, Dir, Locked};
+use crate::name::Name;
+
+/// Which grants are taken away.
+#[derive(Clone, Copy, Debug)]
+pub enum Victim {
+    /// The one of this token.
+    Token(Token),
+    /// All, whoever holds them.
+    Everybody,
+}
+
+impl Locks {
+    /// Takes a lock away from its holders, alive or not. Waiters keep their places.
+    pub fn break_lock(&self, name: &Name, victim: Victim, deadline: Instant) -> Result<Vec<Grant>> {
+        let gate = self.gate(deadline)?;
+        let mut draft = gate.load(name)?;
+        let hit = |grant: &Grant| match victim {
+            Victim::Token(token) => grant.token == token,
+            Victim::Everybody => true,
+        };
+        let (broken, kept): (Vec<Grant>, Vec<Grant>) =
+            std::mem::take(&mut draft.record.holders).into_iter().partition(hit);
+        if broken.is_empty() {
+            let what = match victim {
+                Victim::Token(token) => format!("by token {token}"),
+                Victim::Everybody => "by anybody".to_owned(),
+            };
+            return Err(Error::new(Kind::NotFound, format!("{name} is not held {what}; nothing was broken"))
+                .try_command("lock list", "see which locks are held, and by which tokens")
+                .detail("lock", name.as_str()));
+        }
+        draft.record.holders = kept;
+        gate.store(std::slice::from_ref(&draft))?;
+        drop(gate);
+        for grant in &broken {
+            self.audit_grant("break", "broken", name, grant);
+        }
+        Ok(broken)
+    }
+
+    /// Drops the records of dead owners and waiters, and the files they left; never those of the living or the unknown. How
+    /// many grants were dropped.
+    pub fn clean(&self, deadline: Instant) -> Result<usize> {
+        let Some(dir) = self.dir()? else { return Ok(0) };
+        let mut cleaned = 0;
+        for name in self.names(&dir)? {
+            // The gate is passed only where there is something to do, and left in between: others wait.
+            let is_stale = match self.peek(&dir, &name)? {
+                Seen::Torn(_) => true,
+                Seen::Record(record) => {
+                    let mut pruned = record.clone();
+                    prune(&mut pruned, &Judge::new(&self.disk, &dir)?);
+                    (pruned.holders.len(), pruned.waiters.len()) != (record.holders.len(), record.waiters.len())
+                        || record.is_empty()
+                }
+            };
+            if is_stale {
+                cleaned += self.clean_one(&name, deadline)?;
+            }
+        }
+        let gate = self.gate(deadline)?;
+        self.clear_leftovers(gate.dir())?;
+        Ok(cleaned)
+    }
+
+    fn clean_one(&self, name: &Name, deadline: Instant) -> Result<usize> {
+        let gate = self.gate(deadline)?;
+        let mut draft: Draft = gate.load(name)?;
+        let dead = prune(&mut draft.record, &gate.judge()?);
+        gate.store(std::slice::from_ref(&draft))?;
+        drop(gate);
+        for grant in &dead {
+            self.audit_grant("clean", "dropped", name, grant);
+        }
+        Ok(dead.len())
+    }
+
+    /// Removes temporary files, and live files that nobody holds locked and no record names. Called behind the gate, so
+    /// no temporary file of a record is in use; that of a reservation is left to the next reservation.
+    fn clear_leftovers(&self, dir: &Dir) -> Result<()> {
+        let mut named = Vec::new();
+        for name in self.names(dir)? {
+            if let Seen::Record(Record { holders, .. }) = self.peek(dir, &name)? {
+                named.extend(holders.into_iter().filter_map(|grant| grant.live_file));
+            }
+        }
+        for name in self.disk.list(dir)? {
+            let Some(text) = name.to_str() else { continue };
+            let is_lost = text.starts_with(super::run::LIVE_FILE) && !named.iter().any(|used| used == text) && {
+                let file = self.disk.open(dir, &name, Access::Append)?;
+                file.is_some_and(|file| {
+                    let free = self.disk.lock(&file, &dir.path_of(&name), Duration::ZERO);
+                    free.is_ok_and(|locked| locked == Locked::Yes)
+                })
+            };
+            if is_lost || (is_temporary(text) && !text.contains("reserved")) {
+                self.disk.unlink(dir, &name)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! A commit's turn: the state is locked like any other lock, but a commit needs no record.
+//!
+//! It takes the flock on `state.lock` and *then* reads what is on record for `state`. If somebody holds that who is no
+//! ancestor, or waits for it already, the commit lets go of the flock and queues like anyone; it keeps its place until it
+//! has committed. What its ancestors hold it passes, queue and all, but it takes the flock all the same.
+
+use std::time::{Duration, Instant};
+
+use super::acquire::{Deadline, Deadlocks, Place, Request};
+use super::flock::FileLock;
+use super::gate::{Gate, Seen};
+use super::liveness::{Judge, Patience};
+use super::owner;
+use super::process::command_of;
+use super::queue::{Again, Ask, blockers, prune};
+use super::record::{Mode, Purpose, Waiter};
+use super::token::Fence;
+use super::{LOCKS, Locks, STATE, STATE_LOCK, give_up_after};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
+use crate::name::Name;
+use crate::side;
+
+const WHAT: &str = "the state is";
+
+impl Locks {
+    /// Waits for a commit's turn: the flock, and the place in the queue that was needed for it. `None` if the flock's file
+    /// was removed while we waited.
+    pub fn turn(&self, (root, dir): (&Dir, &Dir), deadline: Instant) -> Result<Option<(FileLock, Option<Place<'_>>)>> {
+        let name = Name::parse("lock", STATE)?;
+        let mut place = None;
+        loop {
+            let Some(lock) = self.flock((root, dir), STATE_LOCK, deadline, WHAT)? else {
+                return Ok(None);
+            };
+            // The usual case, for which nothing else is looked at: nobody holds it, nobody waits for it.
+            let mut record = match self.peek(dir, &name)? {
+                Seen::Record(record) if record.is_empty() => return Ok(Some((lock, place))),
+                Seen::Record(record) => Some(record),
+                Seen::Torn(_) => None, // dealt with behind the gate
+            };
+            let request = self.commit_request(&name, deadline)?;
+            if let Some(record) = &mut record {
+                let judge = Judge::new(&self.disk, dir)?;
+                prune(record, &judge);
+                let passed_over = |waiter: &Waiter| judge.waiter(waiter) == Patience::PassedOver;
+                if blockers(&name, record, &request.asker, request.ask, &passed_over).is_empty() {
+                    return Ok(Some((lock, place)));
+                }
+            }
+            drop(lock);
+            let place = place.get_or_insert_with(|| Place::none(self, &request));
+            drop(self.when_free(&request, place)?);
+        }
+    }
+
+    fn commit_request(&self, name: &Name, at: Instant) -> Result<Request> {
+        let asker = owner::anybody(None, &self.claim)?;
+        let command = command_of(asker.process.pid);
+        Ok(Request {
+            names: vec![name.clone()],
+            ask: Ask { mode: Mode::Exclusive, purpose: Purpose::Commit, again: Again::Refused },
+            asker,
+            command,
+            deadline: Deadline { at, patience: Duration::ZERO },
+            deadlocks: Deadlocks::Refused,
+            metadata: None,
+            ttl: None,
+            live_file: None,
+        })
+    }
+
+    /// Lets a commit that read the record before `state` was granted come to its end.
+    pub(super) fn drain_commits(&self, deadline: Instant) -> Result<()> {
+        loop {
+            let root = side::open_root(&self.disk, &self.directory)?;
+            let dir = side::open(&self.disk, &root, LOCKS)?;
+            if self.flock((&root, &dir), STATE_LOCK, deadline, WHAT)?.is_some() {
+                return Ok(());
+            }
+            give_up_after(deadline)?;
+        }
+    }
+
+    /// Refuses to go on unless all of these grants are on record.
+    pub fn check_fences(&self, fences: &[Fence]) -> Result<()> {
+        for fence in fences {
+            let seen = match self.dir()? {
+                Some(dir) => self.peek(&dir, &fence.name)?,
+                None => Seen::Record(Default::default()),
+            };
+            if !matches!(&seen, Seen::Record(record) if record.grant(fence.token).is_some()) {
+                return Err(fenced(fence));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same behind the gate: while it is held, none of these grants can be taken away.
+    pub fn pass_fences(&self, fences: &[Fence], deadline: Instant) -> Result<Option<Gate<'_>>> {
+        if fences.is_empty() {
+            return Ok(None);
+        }
+        let gate = self.gate(deadline)?;
+        for fence in fences {
+            if gate.load(&fence.name)?.record.grant(fence.token).is_none() {
+                return Err(fenced(fence));
+            }
+        }
+        Ok(Some(gate))
+    }
+}
+
+fn fenced(fence: &Fence) -> Error {
+    let Fence { name, token } = fence;
+    Error::new(Kind::Fenced, format!("the grant {fence} is no longer on record, so nothing was written"))
+        .try_command(format!("lock acquire {name}"), "take it again, read the state again, and redo the change")
+        .detail("lock", name.as_str())
+        .detail("token", token.get())
+}

@@ -1,0 +1,248 @@
+//! The search for deadlocks: before one goes to sleep, would it wait for itself?
+//!
+//! A waiter stands for itself, its owner and all their ancestors: while it waits, none of them is expected to release
+//! anything. It waits for the holders it conflicts with and for the earlier waiters it conflicts with. The one who would
+//! close a circle is refused; those that sleep already sleep on. (Coffman, Elphick, Shoshani, "System Deadlocks", 1971:
+//! with single units of each resource a circle is not only necessary but sufficient.)
+
+use serde_json::{Value, json};
+
+use super::process::{Identity, lineage};
+use super::queue::{Blocker, blockers_of_waiter};
+use super::record::{Purpose, Record, Waiter};
+use crate::error::{Error, Kind};
+use crate::name::Name;
+
+/// A waiter in one lock's queue, with who is in its way there.
+#[derive(Debug)]
+struct Wait<'a> {
+    lock: &'a Name,
+    waiter: &'a Waiter,
+    stands_for: Vec<Identity>,
+    blocked_by: Vec<Obstacle<'a>>,
+}
+
+/// What a waiter waits for: a process that holds the lock, or an earlier waiter.
+#[derive(Clone, Debug)]
+struct Obstacle<'a> {
+    process: &'a Identity,
+    owner: &'a Identity,
+    command: &'a str,
+    how: &'static str,
+}
+
+/// One step of a circle.
+#[derive(Clone, Debug)]
+struct Link {
+    pid: u32,
+    command: String,
+    lock: Name,
+    purpose: Purpose,
+    how: &'static str,
+    blocker: u32,
+    blocker_command: String,
+}
+
+/// Everybody who waits in a root.
+#[derive(Debug)]
+pub struct Waits<'a> {
+    waits: Vec<Wait<'a>>,
+}
+
+impl<'a> Waits<'a> {
+    /// Who waits for whom, from all records without the dead. `passed_over` says which waiters others may overtake.
+    pub fn new(records: &'a [(Name, Record)], passed_over: &dyn Fn(&Waiter) -> bool) -> Self {
+        let mut waits = Vec::new();
+        for (lock, record) in records {
+            for (place, waiter) in record.waiters.iter().enumerate() {
+                waits.push(Wait {
+                    lock,
+                    waiter,
+                    stands_for: stands_for(waiter),
+                    blocked_by: blockers_of_waiter(record, place, waiter, passed_over)
+                        .into_iter()
+                        .filter_map(obstacle)
+                        .collect(),
+                });
+            }
+        }
+        Self { waits }
+    }
+
+    /// The circle in which this process would wait for itself, as an error; `None` if there is none.
+    #[must_use]
+    pub fn circle_of(&self, process: &Identity) -> Option<Error> {
+        let mut seen = Vec::new();
+        self.path(process, process, &mut seen).map(|links| deadlock(&links))
+    }
+
+    fn path(&self, from: &Identity, to: &Identity, seen: &mut Vec<Identity>) -> Option<Vec<Link>> {
+        seen.push(from.clone());
+        for wait in self.waits.iter().filter(|wait| wait.waiter.process.is(from)) {
+            for obstacle in &wait.blocked_by {
+                for next in self.behind(obstacle) {
+                    let rest = if next.is(to) {
+                        Some(Vec::new())
+                    } else if seen.iter().any(|one| one.is(next)) {
+                        None
+                    } else {
+                        self.path(next, to, seen)
+                    };
+                    if let Some(rest) = rest {
+                        let mut links = vec![Link::new(wait, obstacle)];
+                        links.extend(rest);
+                        return Some(links);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The waiting processes for which an obstacle will not move: itself, or all that stand for it.
+    fn behind(&self, obstacle: &Obstacle<'a>) -> impl Iterator<Item = &Identity> {
+        let process = obstacle.process.clone();
+        let stuck = move |wait: &&Wait<'a>| {
+            wait.waiter.process.is(&process) || wait.stands_for.iter().any(|one| one.is(&process))
+        };
+        self.waits.iter().filter(stuck).map(|wait| &wait.waiter.process)
+    }
+}
+
+impl Link {
+    fn new(wait: &Wait<'_>, obstacle: &Obstacle<'_>) -> Self {
+        Self {
+            pid: wait.waiter.owner.pid,
+            command: wait.waiter.command.clone(),
+            lock: wait.lock.clone(),
+            purpose: wait.waiter.purpose,
+            how: obstacle.how,
+            blocker: obstacle.owner.pid,
+            blocker_command: obstacle.command.to_owned(),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "pid": self.pid, "command": self.command, "waitsFor": self.lock.as_str(),
+            "blockedBy": {"pid": self.blocker, "command": self.blocker_command, "how": self.how},
+        })
+    }
+}
+
+fn stands_for(waiter: &Waiter) -> Vec<Identity> {
+    let mut all = vec![waiter.process.clone(), waiter.owner.clone()];
+    for process in [&waiter.process, &waiter.owner] {
+        let line = lineage(process.pid).unwrap_or_default();
+        // Of another namespace, or a pid used again, the line is somebody else's.
+        if line.first().is_some_and(|seen| seen.is(process)) {
+            all.extend(line);
+        }
+    }
+    all
+}
+
+fn obstacle(blocker: Blocker<'_>) -> Option<Obstacle<'_>> {
+    Some(match blocker {
+        Blocker::Holder(grant) => {
+            let owner = grant.owner.as_ref()?;
+            Obstacle { process: owner, owner, command: &grant.command, how: "held by" }
+        }
+        Blocker::Waiter(earlier) => Obstacle {
+            process: &earlier.process,
+            owner: &earlier.owner,
+            command: &earlier.command,
+            how: "wanted earlier by",
+        },
+    })
+}
+
+fn deadlock(links: &[Link]) -> Error {
+    let lines = links.iter().map(|link| {
+        let what = match link.purpose {
+            Purpose::Hold => format!("waits for {}", link.lock),
+            Purpose::Commit => format!("waits to commit ({})", link.lock),
+        };
+        format!("{} ({}) {what}, {} {} ({})", link.pid, link.command, link.how, link.blocker, link.blocker_command)
+    });
+    let circle = lines.collect::<Vec<_>>().join("; ");
+    let own = links.first().map_or_else(String::new, |link| link.lock.to_string());
+    Error::new(Kind::Deadlock, format!("waiting for {own} would never end: {circle}"))
+        .try_command("lock list", "release what this script holds, and take all of its locks at once: lock acquire A,B")
+        .detail("lock", own)
+        .detail("circle", links.iter().map(Link::to_json).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::lock::record::{Grant, Mode, Token};
+
+    fn process(pid: u32) -> Identity {
+        // No process has such a pid, so nobody has ancestors but those that a test gives.
+        Identity { pid: pid + 2_000_000_000, start: 1, place: Default::default() }
+    }
+
+    fn record(holder: u32, waiters: &[u32]) -> Record {
+        let grant = |owner| Grant {
+            token: Token::new(1).unwrap(),
+            mode: Mode::Exclusive,
+            owner: Some(process(owner)),
+            command: format!("script {owner}"),
+            since: String::new(),
+            count: 1,
+            metadata: None,
+            ttl: None,
+            expires: None,
+            live_file: None,
+            quarantined: None,
+        };
+        let waiter = |owner: &u32| Waiter {
+            mode: Mode::Exclusive,
+            owner: process(*owner),
+            process: process(owner + 100),
+            command: format!("script {owner}"),
+            since: String::new(),
+            until: 0.0,
+            own: None,
+            purpose: Purpose::Hold,
+        };
+        Record { holders: vec![grant(holder)], waiters: waiters.iter().map(waiter).collect(), ..Record::default() }
+    }
+
+    fn circle(records: &[(&str, Record)], owner: u32) -> Option<String> {
+        let records: Vec<_> =
+            records.iter().map(|(name, record)| (Name::parse("lock", name).unwrap(), record.clone())).collect();
+        Waits::new(&records, &|_| false).circle_of(&process(owner + 100)).map(|error| error.message)
+    }
+
+    #[test]
+    fn two_that_wait_for_each_other_are_a_circle() {
+        let records = [("a", record(1, &[2])), ("b", record(2, &[1]))];
+        for owner in [1, 2] {
+            let message = circle(&records, owner).unwrap();
+            assert!(message.contains("script 1") && message.contains("script 2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_circle_of_three_is_found_and_names_all() {
+        let records = [("a", record(1, &[3])), ("b", record(2, &[1])), ("c", record(3, &[2]))];
+        let message = circle(&records, 3).unwrap();
+        assert!(["script 1", "script 2", "script 3"].iter().all(|name| message.contains(name)), "{message}");
+    }
+
+    #[test]
+    fn waiting_for_one_that_waits_for_somebody_else_is_no_circle() {
+        assert_eq!(circle(&[("a", record(1, &[2])), ("b", record(3, &[1]))], 2), None);
+        assert_eq!(circle(&[("a", record(1, &[2, 3, 4]))], 4), None);
+    }
+
+    #[test]
+    fn an_earlier_waiter_closes_a_circle_too() {
+        // 3 waits for b behind 1; 1 waits for a, which 3's owner holds.
+        let records = [("a", record(3, &[1])), ("b", record(4, &[1, 3]))];
+        assert!(circle(&records, 3).is_some());
+    }
+}

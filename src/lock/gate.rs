@@ -1,0 +1,278 @@
+//! The gate: records are changed under one short flock for the whole root, and each is replaced by rename.
+//!
+//! Nothing under the gate waits or syncs. What locks protect does not outlive a power cut, so records need not either;
+//! what must, the tokens, is synced elsewhere ([`super::token`]). A change of several records is made by way of a
+//! journal, `.pending`: the rename that puts it in place is the change, and whoever passes the gate next completes it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::flock::FileLock;
+use super::liveness::Judge;
+use super::process::Place;
+use super::record::{Grant, Mode, Record, Token, Unreadable};
+use super::token::highest_known;
+use super::{LOCKS, Locks, give_up_after};
+use crate::audit::Level;
+use crate::error::{Error, Kind, Result};
+use crate::fs::stage::{Sync, temporary};
+use crate::fs::{Content, Dir, Extent, FileKind};
+use crate::name::Name;
+use crate::side::{self, unsafe_path};
+use crate::time::{compact, rfc3339};
+
+const GATE: &str = ".gate";
+const PENDING: &str = ".pending";
+const QUARANTINE: &str = ".torn-";
+/// A record is a few hundred bytes for each holder and waiter.
+const RECORD_LIMIT: u64 = 16 << 20;
+/// Who tries once waits so long for the gate, through which others only pass.
+const PASSING: Duration = Duration::from_secs(1);
+
+/// The locks of a root while nobody else changes them.
+#[must_use]
+#[derive(Debug)]
+pub struct Gate<'a> {
+    locks: &'a Locks,
+    dir: Dir,
+    lock: FileLock,
+}
+
+/// A record that is being changed.
+#[derive(Debug)]
+pub struct Draft {
+    /// The lock's name.
+    pub name: Name,
+    /// What is on record for it.
+    pub record: Record,
+    before: Vec<u8>,
+    live_files: Vec<String>,
+}
+
+/// What the journal holds: the new records, `None` for those that go.
+#[derive(Debug, Serialize, Deserialize)]
+struct Pending(BTreeMap<String, Option<Record>>);
+
+/// What a record looks like to somebody who may not change it.
+#[derive(Debug)]
+pub enum Seen {
+    /// There is none, or it can be read.
+    Record(Record),
+    /// It is damaged; why.
+    Torn(String),
+}
+
+impl Locks {
+    /// Passes the gate, making the directory where it is missing; waits until `deadline`.
+    pub(super) fn gate(&self, deadline: Instant) -> Result<Gate<'_>> {
+        let patience = deadline.max(Instant::now() + PASSING);
+        loop {
+            let root = side::open_root(&self.disk, &self.directory)?;
+            let dir = side::open(&self.disk, &root, LOCKS)?;
+            let what = "the lock records are";
+            if let Some(lock) = self.flock((&root, &dir), GATE, patience, what)? {
+                let gate = Gate { locks: self, dir, lock };
+                gate.complete_pending()?;
+                return Ok(gate);
+            }
+            give_up_after(patience)?;
+        }
+    }
+
+    /// The directory of the locks, if there is one.
+    pub(super) fn dir(&self) -> Result<Option<Dir>> {
+        side::open_to_read(&self.disk, &side::open_root(&self.disk, &self.directory)?, LOCKS)
+    }
+
+    /// What is on record for a lock, without passing the gate: a rename makes every read whole.
+    pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
+        match read(self, dir, name)?.map(|content| Record::parse(&content.bytes)) {
+            None => Ok(Seen::Record(Record::default())),
+            Some(Ok(record)) => Ok(Seen::Record(record)),
+            Some(Err(Unreadable::Torn(why))) => Ok(Seen::Torn(why)),
+            Some(Err(Unreadable::Newer(version))) => Err(newer(dir, name, version)),
+        }
+    }
+
+    /// The names of all locks that have a record, sorted.
+    pub(super) fn names(&self, dir: &Dir) -> Result<Vec<Name>> {
+        let names = self.disk.list(dir)?;
+        let names = names.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
+        Ok(names.filter_map(|name| Name::parse("lock", name).ok()).collect())
+    }
+}
+
+impl Gate<'_> {
+    /// The directory of the locks.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Who lives, as seen from here.
+    pub fn judge(&self) -> Result<Judge<'_>> {
+        Judge::new(&self.locks.disk, &self.dir)
+    }
+
+    /// A lock's record. A damaged one is put aside, and in its place stands one that says that nobody knows who holds the
+    /// lock: it may well be held.
+    pub fn load(&self, name: &Name) -> Result<Draft> {
+        let (record, before) = match read(self.locks, &self.dir, name)? {
+            None => (Record::default(), Vec::new()),
+            Some(content) => match Record::parse(&content.bytes) {
+                Ok(record) => (record, content.bytes),
+                Err(Unreadable::Newer(version)) => return Err(newer(&self.dir, name, version)),
+                Err(Unreadable::Torn(why)) => (self.quarantine(name, &content.bytes, &why)?, Vec::new()),
+            },
+        };
+        let live_files = record.holders.iter().filter_map(|grant| grant.live_file.clone()).collect();
+        Ok(Draft { name: name.clone(), record, before, live_files })
+    }
+
+    fn quarantine(&self, name: &Name, bytes: &[u8], why: &str) -> Result<Record> {
+        let disk = &self.locks.disk;
+        let time = disk.now();
+        let kept = format!("{QUARANTINE}{name}-{}", compact(time));
+        self.replace(&kept, bytes)?;
+        let known = match self.take_tokens(1)?.and_then(|tokens| tokens.first().copied()) {
+            Some(token) => Some(token),
+            None => Token::new(highest_known(self.locks, &self.dir)?),
+        };
+        let token = known.ok_or_else(|| Error::new(Kind::Internal, "tokens begin at 1"))?;
+        let unknown = Grant {
+            token,
+            mode: Mode::Exclusive,
+            owner: None,
+            command: String::new(),
+            since: rfc3339(time),
+            count: 1,
+            metadata: None,
+            ttl: None,
+            expires: None,
+            live_file: None,
+            quarantined: Some(kept.clone()),
+        };
+        let record = Record { holders: vec![unknown], ..Record::default() };
+        self.replace(&file_of(name), &record.to_bytes())?;
+        let entry = self.locks.entry(Level::Warn, "quarantine", "a damaged record was put aside");
+        self.locks.audit.record(&entry.with("lock", name).with("kept", &kept).with("why", why));
+        self.locks.warn(format!(
+            "the record of the lock {name} is damaged ({why}) and was put aside as {LOCKS}/{kept}; who holds it is not known"
+        ));
+        Ok(record)
+    }
+
+    /// Puts the changed ones of these records in place, all of them or none.
+    pub fn store(&self, drafts: &[Draft]) -> Result<()> {
+        let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
+        match changed.as_slice() {
+            [] => {}
+            [draft] => self.put(draft.name.as_str(), draft.content().as_ref())?,
+            _ => {
+                let records = changed.iter().map(|draft| (draft.name.to_string(), draft.content()));
+                let pending = Pending(records.collect());
+                let bytes = serde_json::to_vec(&pending)
+                    .map_err(|error| Error::new(Kind::Internal, format!("a journal that is no JSON: {error}")))?;
+                self.replace(PENDING, &bytes)?;
+                self.complete(&pending)?;
+            }
+        }
+        for draft in &changed {
+            let kept: Vec<&String> = draft.record.holders.iter().filter_map(|grant| grant.live_file.as_ref()).collect();
+            for gone in draft.live_files.iter().filter(|name| !kept.contains(name)) {
+                let _ = self.locks.disk.unlink(&self.dir, gone); // `lock clean` finds it
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the change of somebody who died in the middle of it.
+    fn complete_pending(&self) -> Result<()> {
+        let disk = &self.locks.disk;
+        let Some(content) = disk.read(&self.dir, PENDING, RECORD_LIMIT)? else {
+            return Ok(());
+        };
+        match serde_json::from_slice::<Pending>(&content.bytes) {
+            Ok(pending) => self.complete(&pending),
+            // A rename puts it in place whole, so a power cut did this, and it ended the change's owner, too.
+            Err(_) => Ok(disk.unlink(&self.dir, PENDING)?),
+        }
+    }
+
+    fn complete(&self, pending: &Pending) -> Result<()> {
+        for (name, record) in &pending.0 {
+            self.put(Name::parse("lock", name)?.as_str(), record.as_ref())?;
+        }
+        Ok(self.locks.disk.unlink(&self.dir, PENDING)?)
+    }
+
+    fn put(&self, name: &str, record: Option<&Record>) -> Result<()> {
+        let file = format!("{name}.json");
+        match record {
+            Some(record) => self.replace(&file, &record.to_bytes()),
+            None => Ok(self.locks.disk.unlink(&self.dir, &file)?),
+        }
+    }
+
+    /// Replaces a file in the locks' directory, whole, without syncing it.
+    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let temporary = temporary(self.lock.inode(), "lock");
+        let staged = self.locks.disk.stage(&self.dir, &temporary, bytes, Sync::Never)?;
+        self.locks.disk.rename((&self.dir, OsStr::new(&temporary)), (&self.dir, OsStr::new(name)))?;
+        staged.keep();
+        Ok(())
+    }
+
+    /// Where this runs, for what depends on the boot.
+    pub(super) fn here(&self) -> Result<&'static Place> {
+        Place::here()
+    }
+
+    pub(super) fn locks(&self) -> &Locks {
+        self.locks
+    }
+}
+
+impl Draft {
+    fn content(&self) -> Option<Record> {
+        (!self.record.is_empty()).then(|| self.record.clone())
+    }
+
+    /// Whether it differs from what is on the disk.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        let now = self.content().map(|record| record.to_bytes()).unwrap_or_default();
+        now != self.before
+    }
+}
+
+fn file_of(name: &Name) -> String {
+    format!("{name}.json")
+}
+
+fn read(locks: &Locks, dir: &Dir, name: &Name) -> Result<Option<Content>> {
+    let content = match locks.disk.read(dir, file_of(name), RECORD_LIMIT) {
+        Err(error) if error.is(Errno::LOOP) => {
+            return Err(unsafe_path(&dir.path_of(file_of(name)), "is a symbolic link, not a record"));
+        }
+        content => content?,
+    };
+    match content {
+        Some(content) if content.stat.kind != FileKind::Regular => {
+            Err(unsafe_path(&dir.path_of(file_of(name)), "is not a regular file"))
+        }
+        Some(content) if content.size == Extent::OverLimit => {
+            Err(unsafe_path(&dir.path_of(file_of(name)), "is far too large for a record"))
+        }
+        content => Ok(content),
+    }
+}
+
+fn newer(dir: &Dir, name: &Name, version: u64) -> Error {
+    let path = dir.path_of(file_of(name)).display().to_string();
+    Error::new(Kind::NewerSchema, format!("{path} has version {version}: a newer program wrote it"))
+        .try_command("--version", "a newer one is needed")
+}

@@ -1,0 +1,60 @@
+//! The order in which the six locks of the seed's hierarchy are taken. Other names have no rank and are left to the search
+//! for deadlocks.
+
+use super::queue::Asker;
+use super::record::Record;
+use crate::error::{Error, Kind, Result};
+use crate::name::Name;
+
+const RANKS: [(&str, u32); 6] = [("state", 1), ("config", 2), ("signals", 3), ("backup", 4), ("temp", 5), ("user", 10)];
+
+fn rank(name: &str) -> Option<u32> {
+    RANKS.iter().find(|(ranked, _)| *ranked == name).map(|(_, rank)| *rank)
+}
+
+/// The locks that must not be held by who asks for these.
+fn below(names: &[Name]) -> Vec<&'static str> {
+    let Some(highest) = names.iter().filter_map(|name| rank(name.as_str())).min() else {
+        return Vec::new();
+    };
+    let asked = |ranked: &str| names.iter().any(|name| name.as_str() == ranked);
+    RANKS.iter().filter(|(name, rank)| *rank > highest && !asked(name)).map(|(name, _)| *name).collect()
+}
+
+/// Refuses a request for a lock above one that the owner holds already, even if it is free: two that take them in different
+/// orders would wait for each other some day. `held` tells what is on record for a lock.
+pub fn check(names: &[Name], asker: &Asker, held: impl Fn(&Name) -> Result<Record>) -> Result<()> {
+    for lower in below(names) {
+        let lower = Name::parse("lock", lower)?;
+        let record = held(&lower)?;
+        let Some(grant) = asker.own_grant(&lower, &record) else { continue };
+        let lower_rank = rank(lower.as_str()).unwrap_or_default();
+        let offending = names.iter().find(|name| rank(name.as_str()).is_some_and(|rank| rank < lower_rank));
+        let Some(asked) = offending else { continue };
+        let message = format!(
+            "{asked} comes before {lower} in the order of locks, and {lower} is held already (token {}); take both at once or {asked} first",
+            grant.token
+        );
+        return Err(Error::new(Kind::LockOrder, message)
+            .try_command(format!("lock release {lower}"), format!("then: lock acquire {asked},{lower}"))
+            .detail("lock", asked.as_str())
+            .detail("held", lower.as_str())
+            .detail("token", grant.token.get()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_six_are_ranked_and_what_is_asked_at_once_has_no_order() {
+        let names = |names: &[&str]| names.iter().map(|name| Name::parse("lock", name).unwrap()).collect::<Vec<_>>();
+        assert_eq!(below(&names(&["backup"])), ["temp", "user"]);
+        assert_eq!(below(&names(&["state", "config"])), ["signals", "backup", "temp", "user"]);
+        assert_eq!(below(&names(&["user"])), [""; 0]);
+        assert_eq!(below(&names(&["deploy"])), [""; 0]);
+    }
+}

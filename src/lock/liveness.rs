@@ -1,0 +1,281 @@
+//! Whether the owner of a lock lives. Judged here and nowhere else.
+//!
+//! | verdict | when |
+//! |---|---|
+//! | alive | the process is there and started when the record says; or it is there and hidden from us (`EPERM`, `hidepid`) |
+//! | dead | no such process, or one that started at another time, or a zombie; or another boot of this machine, and the root lies on a file system that no other kernel shares |
+//! | unknown | another machine; another pid namespace of this boot, or another boot and a shared file system |
+//!
+//! A command that `lock run` started passes an flocked file on to its descendants, and where its pid says nothing that
+//! file does: see [`Judge::grant`]. Age is never a reason.
+
+use std::cell::OnceCell;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
+
+use super::process::{Identity, Place, Process};
+use super::record::{Grant, Waiter};
+use crate::error::Result;
+use crate::fs::{Access, Dir, Disk, Locked};
+
+/// Whether a process lives, as far as can be told from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It does.
+    Alive,
+    /// It does not, and never will again.
+    Dead,
+    /// It cannot be told from here.
+    Unknown,
+}
+
+/// Whether one that waits may be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It is in its place.
+    Waiting,
+    /// It is stopped or out of time; others may go first, but it keeps its place.
+    PassedOver,
+    /// It, or who it waits for, is dead.
+    Gone,
+}
+
+/// Judges owners and waiters as seen from this process, of the locks in one directory.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    disk: &'a Disk,
+    locks: &'a Dir,
+    here: &'static Place,
+    local: OnceCell<bool>,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge of the locks in the directory `locks`.
+    pub fn new(disk: &'a Disk, locks: &'a Dir) -> Result<Self> {
+        Ok(Self { disk, locks, here: Place::here()?, local: OnceCell::new() })
+    }
+
+    fn is_local(&self) -> bool {
+        *self.local.get_or_init(|| file_system(self.locks).is_local())
+    }
+
+    /// Whether a process lives.
+    #[must_use]
+    pub fn process(&self, identity: &Identity) -> Liveness {
+        let (there, here) = (&identity.place, self.here);
+        if there.boot != here.boot {
+            let same_machine = !here.machine.is_empty() && there.machine == here.machine;
+            return if same_machine && self.is_local() { Liveness::Dead } else { Liveness::Unknown };
+        }
+        if there.pid_namespace != here.pid_namespace {
+            return Liveness::Unknown;
+        }
+        match look(identity.pid) {
+            Sight::Nothing => Liveness::Dead,
+            Sight::Hidden => Liveness::Alive,
+            Sight::Process(_) if there.time_namespace != here.time_namespace => Liveness::Unknown,
+            Sight::Process(process) if process.start != identity.start => Liveness::Dead,
+            Sight::Process(process) if matches!(process.state, 'Z' | 'X') && has_ended(identity.pid) => Liveness::Dead,
+            Sight::Process(_) => Liveness::Alive,
+        }
+    }
+
+    /// Whether the owner of a grant lives. Where nothing else tells, the file that its command inherited does; failing
+    /// that, the time to live that it was given: a record whose owner is not known to be alive may say when it ends.
+    #[must_use]
+    pub fn grant(&self, grant: &Grant) -> Liveness {
+        let known = grant.owner.as_ref().map_or(Liveness::Unknown, |owner| self.process(owner));
+        if known != Liveness::Unknown {
+            return known;
+        }
+        if let (Some(name), Some(owner)) = (&grant.live_file, &grant.owner)
+            && owner.place.boot == self.here.boot
+            && self.is_local()
+            && let Some(seen) = self.live_file(name)
+        {
+            return seen;
+        }
+        match grant.expires {
+            Some(expires) if expires <= epoch(self.disk.now()) => Liveness::Dead,
+            _ => Liveness::Unknown,
+        }
+    }
+
+    /// A command that lives, or a child of it, holds its file locked.
+    fn live_file(&self, name: &str) -> Option<Liveness> {
+        let file = match self.disk.open(self.locks, name, Access::Append) {
+            Ok(Some(file)) => file,
+            _ => return None,
+        };
+        match self.disk.lock(&file, &self.locks.path_of(name), Duration::ZERO).ok()? {
+            Locked::Yes => Some(Liveness::Dead),
+            Locked::TimedOut => Some(Liveness::Alive),
+        }
+    }
+
+    /// Whether a waiter is to be waited for.
+    #[must_use]
+    pub fn waiter(&self, waiter: &Waiter) -> Patience {
+        let process = self.process(&waiter.process);
+        if process == Liveness::Dead || self.process(&waiter.owner) == Liveness::Dead {
+            return Patience::Gone;
+        }
+        if waiter.until <= epoch(self.disk.now()) {
+            // One that lives will take itself out; of one that cannot be seen nothing else is ever heard.
+            return if process == Liveness::Unknown { Patience::Gone } else { Patience::PassedOver };
+        }
+        let is_stopped = process == Liveness::Alive
+            && Process::of(waiter.process.pid).is_ok_and(|process| matches!(process.state, 'T' | 't'));
+        if is_stopped { Patience::PassedOver } else { Patience::Waiting }
+    }
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn epoch(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+enum Sight {
+    Process(Process),
+    Hidden,
+    Nothing,
+}
+
+/// A process is looked up in `/proc`; where that is closed to us (`hidepid`), kill(2) still tells whether it exists.
+fn look(pid: u32) -> Sight {
+    if let Ok(process) = Process::of(pid) {
+        return Sight::Process(process);
+    }
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Sight::Nothing;
+    };
+    match test_kill_process(number) {
+        Err(Errno::SRCH) => Sight::Nothing,
+        _ => match Process::of(pid) {
+            Ok(process) => Sight::Process(process),
+            Err(_) => Sight::Hidden,
+        },
+    }
+}
+
+/// A descriptor that becomes readable when the process ends; none where the kernel has no such thing, or no more.
+#[must_use]
+pub fn watch_process(pid: u32) -> Option<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// A zombie's first thread has ended; the process has only when all its threads have, and a pidfd knows.
+fn has_ended(pid: u32) -> bool {
+    let Some(fd) = watch_process(pid) else {
+        return true;
+    };
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    !matches!(poll(&mut fds, Some(&at_once)), Ok(0))
+}
+
+/// What a root lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// No other kernel can have it mounted.
+    Local(&'static str),
+    /// Another may, or it is not known.
+    Shared(&'static str),
+}
+
+impl FileSystem {
+    /// Whether what another boot left here is certainly dead.
+    #[must_use]
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
+    /// Its name, as statfs(2) lists it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local(name) | Self::Shared(name) => name,
+        }
+    }
+}
+
+/// What a directory lies on, by the magic numbers of statfs(2).
+#[must_use]
+#[allow(clippy::unnecessary_cast)] // its width differs between architectures
+pub fn file_system(dir: &Dir) -> FileSystem {
+    let Ok(facts) = rustix::fs::fstatfs(dir.at()) else {
+        return FileSystem::Shared("unknown");
+    };
+    match facts.f_type as u64 & 0xffff_ffff {
+        0xef53 => FileSystem::Local("ext4"),
+        0x5846_5342 => FileSystem::Local("xfs"),
+        0x9123_683e => FileSystem::Local("btrfs"),
+        0x0102_1994 => FileSystem::Local("tmpfs"),
+        0x8584_58f6 => FileSystem::Local("ramfs"),
+        0xf2f5_2010 => FileSystem::Local("f2fs"),
+        0x2fc1_2fc1 => FileSystem::Local("zfs"),
+        0xca45_1a4e => FileSystem::Local("bcachefs"),
+        0x794c_7630 => FileSystem::Local("overlayfs"),
+        0x4d44 => FileSystem::Local("vfat"),
+        0x2011_bab0 => FileSystem::Local("exfat"),
+        0x3153_464a => FileSystem::Local("jfs"),
+        0x6969 => FileSystem::Shared("nfs"),
+        0x0102_1997 => FileSystem::Shared("9p"),
+        0x6573_5546 => FileSystem::Shared("fuse"),
+        0xff53_4d42 | 0xfe53_4d42 | 0x517b => FileSystem::Shared("smb"),
+        0x00c3_6400 => FileSystem::Shared("ceph"),
+        0x0116_1970 => FileSystem::Shared("gfs2"),
+        0x7461_636f => FileSystem::Shared("ocfs2"),
+        _ => FileSystem::Shared("unknown"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn judged(change: impl Fn(&mut Identity)) -> Liveness {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::real();
+        let locks = disk.open_root(dir.path()).unwrap();
+        let mut me = Identity::of(std::process::id()).unwrap().unwrap();
+        change(&mut me);
+        Judge::new(&disk, &locks).unwrap().process(&me)
+    }
+
+    #[test]
+    fn a_pid_alone_proves_nothing() {
+        assert_eq!(judged(|_| {}), Liveness::Alive);
+        assert_eq!(judged(|me| me.start += 1), Liveness::Dead, "the pid is used again");
+        assert_eq!(judged(|me| me.pid = i32::MAX as u32), Liveness::Dead, "no such process");
+        assert_eq!(judged(|me| me.place.pid_namespace += 1), Liveness::Unknown);
+        assert_eq!(judged(|me| me.place.time_namespace += 1), Liveness::Unknown, "start times cannot be compared");
+        let elsewhere = |me: &mut Identity| {
+            me.place.boot = "another".to_owned();
+            me.place.machine = "another".to_owned();
+        };
+        assert_eq!(judged(elsewhere), Liveness::Unknown, "another machine");
+    }
+
+    #[test]
+    fn what_another_boot_of_this_machine_left_on_a_local_disk_is_dead() {
+        if Place::here().unwrap().machine.is_empty() {
+            assert_eq!(judged(|me| me.place.boot = "earlier".to_owned()), Liveness::Unknown);
+        } else {
+            assert_eq!(judged(|me| me.place.boot = "earlier".to_owned()), Liveness::Dead);
+        }
+    }
+
+    #[test]
+    fn another_users_process_that_may_not_be_signalled_is_alive() {
+        // The first process is root's; where this test runs as root it is alive all the same.
+        assert_eq!(judged(|me| (me.pid, me.start) = (1, Process::of(1).unwrap().start)), Liveness::Alive);
+    }
+}

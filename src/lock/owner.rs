@@ -1,0 +1,110 @@
+//! Who a command acts for: the owner of its locks, and what counts as the owner's own.
+
+use rustix::process::{getpid, getppid};
+
+use super::process::{Identity, Process, lineage, name_of};
+use super::queue::Asker;
+use super::record::Token;
+use crate::error::{Error, Kind, Result};
+use crate::name::Name;
+
+/// What the environment says about locks.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// `PIPELINE_OWNER_PID`: who is to own them.
+    pub owner: Option<u32>,
+    /// `PIPELINE_LOCK_TOKEN`: the grants of the `lock run`s this command runs under.
+    pub shown: Vec<(Name, Token)>,
+}
+
+impl Claim {
+    /// Reads `NAME:T[,NAME:T]`; what is none proves nothing.
+    #[must_use]
+    pub fn shown_by(text: &str) -> Vec<(Name, Token)> {
+        let one = |pair: &str| {
+            let (name, token) = pair.rsplit_once(':')?;
+            Some((Name::parse("lock", name).ok()?, token.parse().ok()?))
+        };
+        text.split(',').filter_map(one).collect()
+    }
+}
+
+/// The owner of what a command acquires: `given` (`--owner-pid`), else the environment's, else the parent process.
+pub fn owner(given: Option<u32>, claim: &Claim) -> Result<(Asker, Option<String>)> {
+    let explicit = given.or(claim.owner);
+    let (pid, warning) = match explicit {
+        Some(pid) => (pid, None),
+        None => {
+            let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+            (parent, warning_of(parent))
+        }
+    };
+    let identity = match (pid, explicit) {
+        (0, _) => None,
+        (1, None) => None,
+        (pid, _) => Identity::of(pid)?,
+    };
+    let Some(owner) = identity else {
+        return Err(no_owner(pid, explicit));
+    };
+    Ok((Asker { lineage: lineage(owner.pid)?, owner, process: own_identity()?, shown: claim.shown.clone() }, warning))
+}
+
+/// Who a command acts for that takes locks implicitly or gives them back: itself, its ancestors, and the owner that was named.
+pub fn anybody(given: Option<u32>, claim: &Claim) -> Result<Asker> {
+    let process = own_identity()?;
+    let mut line = lineage(process.pid)?;
+    if let Some(named) = given.or(claim.owner).filter(|pid| *pid != 0) {
+        line.extend(lineage(named)?);
+    }
+    Ok(Asker { owner: process.clone(), lineage: line, process, shown: claim.shown.clone() })
+}
+
+fn own_identity() -> Result<Identity> {
+    let pid = getpid().as_raw_nonzero().get().unsigned_abs();
+    Identity::of(pid)?.ok_or_else(|| Error::new(Kind::DependencyMissing, "/proc does not show this process"))
+}
+
+/// A parent that is a forked copy of its own parent, or `timeout`, ends before the script goes on.
+fn warning_of(parent: u32) -> Option<String> {
+    let process = Process::of(parent).ok()?;
+    let is_copy = || Process::of(process.parent).is_ok_and(|above| process.is_forked_copy_of(&above));
+    (name_of(parent) == "timeout" || is_copy())
+        .then(|| format!("owner {parent} ends with this subshell; pass --owner-pid $$"))
+}
+
+fn no_owner(pid: u32, explicit: Option<u32>) -> Error {
+    let message = match (pid, explicit) {
+        (0, Some(_)) => "0 is no process that could own a lock".to_owned(),
+        (pid, Some(_)) => format!("process {pid} is not running, so it cannot own a lock"),
+        (0, None) => "the parent of this command is outside its pid namespace, so it cannot own a lock".to_owned(),
+        (pid, None) => format!("the parent of this command is process {pid}, which does not stand for a script"),
+    };
+    let error = Error::new(Kind::Usage, message).detail("pid", pid);
+    error
+        .try_command("lock acquire NAME --owner-pid $$", "name the process that is to own it")
+        .try_command("lock run NAME -- COMMAND", "or hold it while a command runs")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_are_shown_read_back_and_nonsense_proves_nothing() {
+        let shown: Vec<_> = Claim::shown_by("a:1,b-c:22,,x,d:0,../e:3,f:-1")
+            .iter()
+            .map(|(name, token)| format!("{name}:{token}"))
+            .collect();
+        assert_eq!(shown, ["a:1", "b-c:22"]);
+    }
+
+    #[test]
+    fn no_process_and_no_script_can_own_nothing() {
+        for pid in [0, i32::MAX as u32] {
+            assert_eq!(owner(Some(pid), &Claim::default()).unwrap_err().code() as u8, 64);
+        }
+        assert!(owner(Some(1), &Claim::default()).is_ok(), "in a container the script may be the first process");
+    }
+}

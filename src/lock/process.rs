@@ -1,0 +1,230 @@
+//! Processes as the kernel shows them in `/proc` (proc_pid_stat(5)), and what tells one from every other for ever.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+
+/// A process at the moment it was looked at.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its id in our pid namespace.
+    pub pid: u32,
+    /// Its parent's id.
+    pub parent: u32,
+    /// When it started, in clock ticks since boot: what tells it from an earlier process of the same id.
+    pub start: u64,
+    /// Its state: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z` (zombie), `X` (dead), …
+    pub state: char,
+    start_stack: u64,
+    arg_start: u64,
+}
+
+impl Process {
+    /// The process of this id; `NotFound` if there is none that we may see.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let text = match std::fs::read(format!("/proc/{pid}/stat")) {
+            // A process that ends while its file is read: proc(5).
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            result => result?,
+        };
+        // The name is in parentheses and may hold anything, parentheses too.
+        let text = String::from_utf8_lossy(&text);
+        let fields: Vec<&str> = match text.rsplit_once(')') {
+            Some((_, rest)) => rest.split_ascii_whitespace().collect(),
+            None => Vec::new(),
+        };
+        let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+        let unreadable = || io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is not as expected"));
+        Ok(Self {
+            pid,
+            parent: number(4).and_then(|parent| u32::try_from(parent).ok()).ok_or_else(unreadable)?,
+            start: number(22).ok_or_else(unreadable)?,
+            state: fields.first().and_then(|text| text.chars().next()).ok_or_else(unreadable)?,
+            start_stack: number(28).unwrap_or(0),
+            arg_start: number(48).unwrap_or(0),
+        })
+    }
+
+    /// Whether this is a forked copy of `parent` that did not exec: a subshell. Its stack and arguments lie where the
+    /// parent's do, and an exec would have put them elsewhere. (The kernel shows zeros of processes we may not trace.)
+    #[must_use]
+    pub fn is_forked_copy_of(&self, parent: &Self) -> bool {
+        self.start_stack != 0
+            && self.start_stack == parent.start_stack
+            && self.arg_start != 0
+            && self.arg_start == parent.arg_start
+    }
+
+    /// Its identity: for ever, and for other processes of this machine.
+    pub fn identity(&self) -> Result<Identity> {
+        Ok(Identity { pid: self.pid, start: self.start, place: Place::here()?.clone() })
+    }
+}
+
+/// A process's command line on one line, as far as 200 characters go; its name for a kernel thread or a zombie.
+#[must_use]
+pub fn command_of(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    let line = abridged(words.join(" ").trim());
+    if !line.is_empty() {
+        return line;
+    }
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
+/// A command line as it is kept in a record.
+#[must_use]
+pub fn abridged(line: &str) -> String {
+    crate::error::one_line(line).chars().take(200).collect()
+}
+
+/// A process's short name, as the kernel has it.
+#[must_use]
+pub fn name_of(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
+/// Where process ids mean something: one boot of one machine, and a pid namespace in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The kernel's random id of this boot: `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+    /// The pid namespace's inode: pid_namespaces(7).
+    pub pid_namespace: u64,
+    /// The time namespace's inode, since start times differ between them: time_namespaces(7). 0 on older kernels.
+    #[serde(default)]
+    pub time_namespace: u64,
+    /// `/etc/machine-id`, empty where there is none: machine-id(5).
+    #[serde(default)]
+    pub machine: String,
+    /// The host's name, for people.
+    #[serde(default)]
+    pub host: String,
+}
+
+impl Place {
+    /// Where this process runs; 5 if `/proc` does not say.
+    pub fn here() -> Result<&'static Self> {
+        static HERE: OnceLock<Place> = OnceLock::new();
+        if let Some(here) = HERE.get() {
+            return Ok(here);
+        }
+        let text = |path: &str| std::fs::read_to_string(path).map(|text| text.trim_end().to_owned());
+        let namespace = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|stat| stat.ino());
+        let look = || -> io::Result<Self> {
+            Ok(Self {
+                boot: text("/proc/sys/kernel/random/boot_id")?,
+                pid_namespace: namespace("pid")?,
+                time_namespace: namespace("time").unwrap_or(0),
+                machine: text("/etc/machine-id").unwrap_or_default(),
+                host: text("/proc/sys/kernel/hostname").unwrap_or_default(),
+            })
+        };
+        let here = look().map_err(no_proc)?;
+        Ok(HERE.get_or_init(|| here))
+    }
+}
+
+/// The error where `/proc` is not there or does not tell.
+pub fn no_proc(error: io::Error) -> Error {
+    Error::new(Kind::DependencyMissing, format!("who owns a lock cannot be told without /proc: {error}"))
+        .try_shell("ls -d /proc/self; findmnt /proc", "is it mounted?")
+}
+
+/// What tells a process from every other, of all machines and for ever: its id alone is used again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its id in its own pid namespace.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub start: u64,
+    /// Where its id means something.
+    pub place: Place,
+}
+
+impl Identity {
+    /// The identity of a process that can be seen now; `None` if there is none, or only a zombie.
+    pub fn of(pid: u32) -> Result<Option<Self>> {
+        match Process::of(pid) {
+            Ok(process) if matches!(process.state, 'Z' | 'X') => Ok(None),
+            Ok(process) => process.identity().map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && std::path::Path::new("/proc/self").exists() => {
+                Ok(None)
+            }
+            Err(error) => Err(no_proc(error)),
+        }
+    }
+
+    /// Whether both are the same process.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (self.pid, self.start, self.place.pid_namespace) == (other.pid, other.start, other.place.pid_namespace)
+            && self.place.boot == other.place.boot
+    }
+}
+
+/// A process and all it descends from, nearest first, as far as they can be seen. A pid that is used again is no
+/// ancestor: a parent is never younger than its child.
+pub fn lineage(pid: u32) -> Result<Vec<Identity>> {
+    let mut line: Vec<Identity> = Vec::new();
+    let mut next = pid;
+    while next != 0
+        && line.len() < 1000
+        && let Ok(process) = Process::of(next)
+    {
+        if line.last().is_some_and(|child| child.start < process.start) {
+            break;
+        }
+        next = process.parent;
+        line.push(process.identity()?);
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_sees_itself_and_its_parents() {
+        let me = Process::of(std::process::id()).unwrap();
+        assert_eq!(me.parent, std::os::unix::process::parent_id());
+        assert!(me.is_forked_copy_of(&me));
+        let line = lineage(me.pid).unwrap();
+        assert!(line[0].is(&me.identity().unwrap()));
+        assert_eq!(line[1].pid, me.parent);
+        assert!(!line[0].is(&line[1]));
+    }
+
+    #[test]
+    fn a_zombie_and_a_missing_process_have_no_identity() {
+        let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        // Its end of the pipe closes when it ends.
+        std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut Vec::new()).unwrap();
+        while Process::of(child.id()).unwrap().state != 'Z' {
+            std::thread::yield_now();
+        }
+        assert!(Identity::of(child.id()).unwrap().is_none());
+        child.wait().unwrap();
+        assert!(Identity::of(child.id()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_command_line_stays_one_short_line() {
+        let mut child = std::process::Command::new("sleep").args(["1000"]).spawn().unwrap();
+        while command_of(child.id()) != "sleep 1000" {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(abridged(&"x\n".repeat(300)).chars().count(), 200);
+    }
+}

@@ -1,0 +1,325 @@
+//! The decision: given what is on record, may this request be granted now, and if not, who is in the way?
+//!
+//! First come, first served: a request waits for the holders it conflicts with and for the earlier waiters it conflicts
+//! with, so shared requests do not overtake a waiting exclusive one. An upgrade stands at the head of the queue, since those
+//! behind it wait for its own shared grant to go. Nothing here touches the disk.
+
+use super::liveness::{Judge, Liveness, Patience};
+use super::process::Identity;
+use super::record::{Grant, Mode, Purpose, Record, Token, Waiter};
+use crate::name::Name;
+
+/// Who asks: the owner that a grant will name, and all whose grants count as the asker's own.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// Who is to hold the lock.
+    pub owner: Identity,
+    /// The owner and its ancestors, nearest first.
+    pub lineage: Vec<Identity>,
+    /// The process that asks, and waits if it has to.
+    pub process: Identity,
+    /// Grants that the environment shows: they prove descent where pids cannot.
+    pub shown: Vec<(Name, Token)>,
+}
+
+impl Asker {
+    /// Whether a grant is held by the owner or one of its ancestors.
+    #[must_use]
+    pub fn is_kin_of(&self, name: &Name, grant: &Grant) -> bool {
+        let descends = |owner: &Identity| self.lineage.iter().any(|ancestor| ancestor.is(owner));
+        grant.owner.as_ref().is_some_and(descends) || self.shown.contains(&(name.clone(), grant.token))
+    }
+
+    /// The grant that the owner or its nearest ancestor holds.
+    #[must_use]
+    pub fn own_grant<'a>(&self, name: &Name, record: &'a Record) -> Option<&'a Grant> {
+        let kin = record.holders.iter().filter(|grant| self.is_kin_of(name, grant));
+        kin.min_by_key(|grant| {
+            let place = |owner: &Identity| self.lineage.iter().position(|ancestor| ancestor.is(owner));
+            grant.owner.as_ref().and_then(place).unwrap_or(usize::MAX)
+        })
+    }
+}
+
+/// Whether a lock that is held already may be taken once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// It is counted, and takes as many releases.
+    Counted,
+    /// It is refused.
+    Refused,
+}
+
+/// What is asked of one lock.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// How it is to be held.
+    pub mode: Mode,
+    /// What for.
+    pub purpose: Purpose,
+    /// Whether it may be held already.
+    pub again: Again,
+}
+
+/// The answer for one lock.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer<'a> {
+    /// It may be granted, or committed, now.
+    Free,
+    /// The owner's own grant may change its mode now.
+    Change(&'a Grant),
+    /// It is held already by the owner or an ancestor, and counted once more.
+    Count(&'a Grant),
+    /// It is held already by the owner or an ancestor.
+    AlreadyHeld(&'a Grant),
+    /// Somebody is in the way: see [`blockers`].
+    Blocked,
+}
+
+/// Somebody who is in the way.
+#[derive(Clone, Copy, Debug)]
+pub enum Blocker<'a> {
+    /// A holder.
+    Holder(&'a Grant),
+    /// One that came earlier.
+    Waiter(&'a Waiter),
+}
+
+/// Takes the dead off a record; their grants come back.
+pub fn prune(record: &mut Record, judge: &Judge<'_>) -> Vec<Grant> {
+    let (dead, kept) =
+        std::mem::take(&mut record.holders).into_iter().partition(|grant| judge.grant(grant) == Liveness::Dead);
+    record.holders = kept;
+    record.waiters.retain(|waiter| judge.waiter(waiter) != Patience::Gone);
+    dead
+}
+
+/// The answer to a request, from a record without the dead. `passed_over` says which waiters others may overtake.
+pub fn answer<'a>(
+    name: &Name,
+    record: &'a Record,
+    asker: &Asker,
+    ask: Ask,
+    passed_over: &dyn Fn(&Waiter) -> bool,
+) -> Answer<'a> {
+    if ask.purpose == Purpose::Hold
+        && let Some(own) = asker.own_grant(name, record)
+    {
+        let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&asker.owner));
+        let covers = own.mode == ask.mode || own.mode == Mode::Exclusive;
+        if ask.again == Again::Counted && covers {
+            return Answer::Count(own);
+        }
+        if own.mode == ask.mode || !is_owners {
+            return Answer::AlreadyHeld(own);
+        }
+        let alone = blockers(name, record, asker, ask, passed_over).is_empty();
+        return if alone { Answer::Change(own) } else { Answer::Blocked };
+    }
+    if blockers(name, record, asker, ask, passed_over).is_empty() { Answer::Free } else { Answer::Blocked }
+}
+
+/// Everybody who is in the way of a request: holders first, then earlier waiters in their order.
+pub fn blockers<'a>(
+    name: &Name,
+    record: &'a Record,
+    asker: &Asker,
+    ask: Ask,
+    passed_over: &dyn Fn(&Waiter) -> bool,
+) -> Vec<Blocker<'a>> {
+    let own = asker.own_grant(name, record);
+    let place = record.place_of(&asker.process).unwrap_or(record.waiters.len());
+    if ask.purpose == Purpose::Hold && own.is_some() && ask.mode == Mode::Shared {
+        return Vec::new(); // a downgrade takes nothing from anybody
+    }
+    let holders = record.holders.iter().filter(|grant| {
+        let is_kin = match ask.purpose {
+            Purpose::Commit => asker.is_kin_of(name, grant),
+            Purpose::Hold => own.is_some_and(|own| own.token == grant.token),
+        };
+        !is_kin && ask.mode.conflicts(grant.mode)
+    });
+    // Who holds the lock already does not queue for it.
+    let queue = if own.is_some() { &[] } else { record.waiters.get(..place).unwrap_or_default() };
+    let earlier = queue.iter().filter(|waiter| ask.mode.conflicts(waiter.mode) && !passed_over(waiter));
+    holders.map(Blocker::Holder).chain(earlier.map(Blocker::Waiter)).collect()
+}
+
+/// Everybody who is in the way of the waiter at this place of the queue.
+pub fn blockers_of_waiter<'a>(
+    record: &'a Record,
+    place: usize,
+    waiter: &Waiter,
+    passed_over: &dyn Fn(&Waiter) -> bool,
+) -> Vec<Blocker<'a>> {
+    let conflicting = |grant: &&Grant| Some(grant.token) != waiter.own && waiter.mode.conflicts(grant.mode);
+    let holders = record.holders.iter().filter(conflicting);
+    let queue = if waiter.own.is_some() { &[] } else { record.waiters.get(..place).unwrap_or_default() };
+    let earlier = queue.iter().filter(|earlier| waiter.mode.conflicts(earlier.mode) && !passed_over(earlier));
+    holders.map(Blocker::Holder).chain(earlier.map(Blocker::Waiter)).collect()
+}
+
+/// Puts a waiter in the queue: at its end, or if it has a grant already, behind the last that has.
+pub fn enqueue(record: &mut Record, waiter: Waiter) {
+    let first = record.waiters.iter().take_while(|earlier| earlier.own.is_some()).count();
+    let place = if waiter.own.is_some() { first } else { record.waiters.len() };
+    record.waiters.insert(place, waiter);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn name() -> Name {
+        Name::parse("lock", "deploy").unwrap()
+    }
+
+    fn process(pid: u32) -> Identity {
+        Identity { pid, start: u64::from(pid), place: Default::default() }
+    }
+
+    fn asker(owner: u32) -> Asker {
+        Asker {
+            owner: process(owner),
+            lineage: vec![process(owner), process(1)],
+            process: process(owner + 1000),
+            shown: Vec::new(),
+        }
+    }
+
+    fn grant(token: u64, mode: Mode, owner: u32) -> Grant {
+        Grant {
+            token: Token::new(token).unwrap(),
+            mode,
+            owner: Some(process(owner)),
+            command: String::new(),
+            since: String::new(),
+            count: 1,
+            metadata: None,
+            ttl: None,
+            expires: None,
+            live_file: None,
+            quarantined: None,
+        }
+    }
+
+    fn waiter(mode: Mode, owner: u32) -> Waiter {
+        Waiter {
+            mode,
+            owner: process(owner),
+            process: process(owner + 1000),
+            command: String::new(),
+            since: String::new(),
+            until: 0.0,
+            own: None,
+            purpose: Purpose::Hold,
+        }
+    }
+
+    fn record(holders: Vec<Grant>, waiters: Vec<Waiter>) -> Record {
+        Record { holders, waiters, ..Record::default() }
+    }
+
+    fn ask(mode: Mode) -> Ask {
+        Ask { mode, purpose: Purpose::Hold, again: Again::Refused }
+    }
+
+    fn told(record: &Record, owner: u32, ask: Ask) -> String {
+        match answer(&name(), record, &asker(owner), ask, &|_| false) {
+            Answer::Free => "free".to_owned(),
+            Answer::Change(grant) => format!("change {}", grant.token),
+            Answer::Count(grant) => format!("count {}", grant.token),
+            Answer::AlreadyHeld(grant) => format!("held {}", grant.token),
+            Answer::Blocked => {
+                let names =
+                    blockers(&name(), record, &asker(owner), ask, &|_| false).into_iter().map(
+                        |blocker| match blocker {
+                            Blocker::Holder(grant) => format!("holder {}", grant.owner.as_ref().unwrap().pid),
+                            Blocker::Waiter(waiter) => format!("waiter {}", waiter.owner.pid),
+                        },
+                    );
+                names.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    use Mode::{Exclusive, Shared};
+
+    #[test]
+    fn an_exclusive_lock_is_held_by_one_and_a_shared_one_by_many() {
+        assert_eq!(told(&record(vec![], vec![]), 2, ask(Exclusive)), "free");
+        let held = record(vec![grant(1, Exclusive, 2)], vec![]);
+        assert_eq!(told(&held, 3, ask(Exclusive)), "holder 2");
+        assert_eq!(told(&held, 3, ask(Shared)), "holder 2");
+        let shared = record(vec![grant(1, Shared, 2), grant(2, Shared, 3)], vec![]);
+        assert_eq!(told(&shared, 4, ask(Shared)), "free");
+        assert_eq!(told(&shared, 4, ask(Exclusive)), "holder 2, holder 3");
+    }
+
+    #[test]
+    fn shared_requests_do_not_overtake_a_waiting_exclusive_one() {
+        let queued = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3), waiter(Shared, 4)]);
+        assert_eq!(told(&queued, 5, ask(Shared)), "waiter 3");
+        assert_eq!(told(&queued, 4, ask(Shared)), "waiter 3");
+        assert_eq!(told(&queued, 3, ask(Exclusive)), "holder 2");
+        let only_shared = record(vec![], vec![waiter(Shared, 3)]);
+        assert_eq!(told(&only_shared, 4, ask(Shared)), "free");
+        assert_eq!(told(&only_shared, 4, ask(Exclusive)), "waiter 3");
+    }
+
+    #[test]
+    fn a_waiter_that_is_passed_over_is_in_nobodys_way() {
+        let queued = record(vec![], vec![waiter(Exclusive, 3)]);
+        assert!(blockers(&name(), &queued, &asker(4), ask(Exclusive), &|_| true).is_empty());
+    }
+
+    #[test]
+    fn what_the_owner_or_an_ancestor_holds_is_held_already_or_counted() {
+        let again = Ask { again: Again::Counted, ..ask(Shared) };
+        let held = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
+        assert_eq!(told(&held, 2, ask(Shared)), "held 1");
+        assert_eq!(told(&held, 2, again), "count 1", "and passes a queued exclusive one");
+        let ancestors = record(vec![grant(7, Exclusive, 1)], vec![]);
+        assert_eq!(told(&ancestors, 2, ask(Exclusive)), "held 7");
+        assert_eq!(told(&ancestors, 2, again), "count 7");
+        let exclusive = Ask { again: Again::Counted, ..ask(Exclusive) };
+        assert_eq!(told(&record(vec![grant(7, Shared, 1)], vec![]), 2, exclusive), "held 7", "it is too weak");
+    }
+
+    #[test]
+    fn an_upgrade_waits_for_the_other_holders_only_and_a_downgrade_for_nobody() {
+        let alone = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
+        assert_eq!(told(&alone, 2, ask(Exclusive)), "change 1");
+        let two = record(vec![grant(1, Shared, 2), grant(2, Shared, 4)], vec![waiter(Exclusive, 3)]);
+        assert_eq!(told(&two, 2, ask(Exclusive)), "holder 4");
+        let exclusive = record(vec![grant(1, Exclusive, 2)], vec![waiter(Exclusive, 3)]);
+        assert_eq!(told(&exclusive, 2, ask(Shared)), "change 1");
+        let mut queue = record(vec![], vec![waiter(Exclusive, 3)]);
+        for pid in [5, 6] {
+            enqueue(&mut queue, Waiter { own: Token::new(1), ..waiter(Exclusive, pid) });
+        }
+        enqueue(&mut queue, waiter(Shared, 7));
+        assert_eq!(queue.waiters.iter().map(|waiter| waiter.owner.pid).collect::<Vec<_>>(), [5, 6, 3, 7]);
+    }
+
+    #[test]
+    fn a_commit_passes_what_its_ancestors_hold_and_queues_behind_everybody_else() {
+        let commit = Ask { purpose: Purpose::Commit, ..ask(Exclusive) };
+        assert_eq!(told(&record(vec![grant(1, Exclusive, 1)], vec![waiter(Exclusive, 3)]), 2, commit), "free");
+        assert_eq!(told(&record(vec![grant(1, Shared, 1), grant(2, Shared, 4)], vec![]), 2, commit), "holder 4");
+        assert_eq!(told(&record(vec![], vec![waiter(Shared, 3)]), 2, commit), "waiter 3");
+    }
+
+    #[test]
+    fn a_token_that_is_shown_proves_descent() {
+        let held = record(vec![grant(9, Exclusive, 5)], vec![]);
+        let shown = Asker { shown: vec![(name(), Token::new(9).unwrap())], ..asker(2) };
+        assert!(matches!(
+            answer(&name(), &held, &shown, ask(Exclusive), &|_| false),
+            Answer::AlreadyHeld(grant) if grant.token.get() == 9
+        ));
+        let other = Asker { shown: vec![(name(), Token::new(8).unwrap())], ..asker(2) };
+        assert!(matches!(answer(&name(), &held, &other, ask(Exclusive), &|_| false), Answer::Blocked));
+    }
+}

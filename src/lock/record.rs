@@ -1,0 +1,238 @@
+//! What is on record for a lock: who holds it, who waits for it. One JSON file a lock, replaced by rename.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::process::Identity;
+
+/// The version of the records that this program writes.
+const VERSION: u32 = 1;
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// By one owner alone.
+    Exclusive,
+    /// Together with others that share it.
+    Shared,
+}
+
+impl Mode {
+    /// The mode's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// Whether two that hold it so can hold it together.
+    #[must_use]
+    pub fn conflicts(self, other: Self) -> bool {
+        self == Self::Exclusive || other == Self::Exclusive
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The number of a grant: of two grants in one root the later has the higher ("fencing token": Kleppmann, "How to do
+/// distributed locking", 2016).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(u64);
+
+impl Token {
+    /// The token of this number; tokens begin at 1.
+    #[must_use]
+    pub fn new(number: u64) -> Option<Self> {
+        (number > 0).then_some(Self(number))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Token {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().ok().and_then(Self::new).ok_or_else(|| format!("{text:?} is no token: that is a number from 1 up"))
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A lock as somebody holds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its number.
+    pub token: Token,
+    /// How it is held.
+    pub mode: Mode,
+    /// Who holds it; nobody knows where a damaged record stood.
+    pub owner: Option<Identity>,
+    /// The owner's command line.
+    pub command: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// How many releases it takes: `--reentrant`.
+    pub count: u32,
+    /// What its owner noted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub metadata: Option<Value>,
+    /// For how many seconds it is to be held where nobody can tell whether its owner lives.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ttl: Option<f64>,
+    /// Until when that is: seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires: Option<f64>,
+    /// The file in `.locks` that the command of `lock run` holds locked while it lives.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub live_file: Option<String>,
+    /// Where the bytes of a damaged record are kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub quarantined: Option<String>,
+}
+
+/// One that waits for a lock.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Waiter {
+    /// How it wants it.
+    pub mode: Mode,
+    /// Who is to hold it.
+    pub owner: Identity,
+    /// The process that waits; its identity is the place in the queue.
+    pub process: Identity,
+    /// The owner's command line.
+    pub command: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Until when: seconds since 1970.
+    pub until: f64,
+    /// The grant of its own on the same lock: one that it turns from shared to exclusive, or commits by.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub own: Option<Token>,
+    /// What the lock is wanted for.
+    pub purpose: Purpose,
+}
+
+/// What a waiter wants a lock for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// To hold it until it is released.
+    Hold,
+    /// To commit the state once, by its place in the queue alone.
+    Commit,
+}
+
+/// All that is on record for one lock. A lock without holders and waiters has no record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub(super) version: u32,
+    /// Who holds it.
+    pub holders: Vec<Grant>,
+    /// Who waits for it, first come first.
+    pub waiters: Vec<Waiter>,
+}
+
+/// Why a record cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is no record; why.
+    Torn(String),
+    /// A newer program wrote it.
+    Newer(u64),
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self { version: VERSION, holders: Vec::new(), waiters: Vec::new() }
+    }
+}
+
+impl Record {
+    /// Reads a record's bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| Unreadable::Torn(error.to_string()))?;
+        match value.get("version").and_then(Value::as_u64) {
+            Some(version) if version > u64::from(VERSION) => return Err(Unreadable::Newer(version)),
+            Some(_) => {}
+            None => return Err(Unreadable::Torn("it has no version".to_owned())),
+        }
+        Self::deserialize(value).map_err(|error| Unreadable::Torn(error.to_string()))
+    }
+
+    /// The record's bytes: a line of JSON.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default(); // strings and numbers: it cannot fail
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Whether nothing is on record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.holders.is_empty() && self.waiters.is_empty()
+    }
+
+    /// The grant of this token.
+    #[must_use]
+    pub fn grant(&self, token: Token) -> Option<&Grant> {
+        self.holders.iter().find(|grant| grant.token == token)
+    }
+
+    /// Where in the queue a process waits.
+    #[must_use]
+    pub fn place_of(&self, process: &Identity) -> Option<usize> {
+        self.waiters.iter().position(|waiter| waiter.process.is(process))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_and_half_of_one_is_torn() {
+        let me = Identity::of(std::process::id()).unwrap().unwrap();
+        let grant = Grant {
+            token: Token::new(u64::MAX).unwrap(),
+            mode: Mode::Shared,
+            owner: Some(me.clone()),
+            command: "a b".to_owned(),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            count: 2,
+            metadata: Some(serde_json::json!({"n": 1.5})),
+            ttl: Some(0.5),
+            expires: Some(1e10),
+            live_file: None,
+            quarantined: None,
+        };
+        let record = Record { holders: vec![grant], ..Record::default() };
+        let bytes = record.to_bytes();
+        let back = Record::parse(&bytes).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{record:?}"));
+        for length in 0..bytes.len() - 1 {
+            assert!(matches!(Record::parse(&bytes[..length]), Err(Unreadable::Torn(_))), "{length}");
+        }
+        assert_eq!(Record::parse(br#"{"version": 2}"#).unwrap_err(), Unreadable::Newer(2));
+    }
+}

@@ -1,0 +1,112 @@
+//! Giving locks back, and prolonging those that have a time to live.
+
+use std::time::{Duration, Instant};
+
+use super::Locks;
+use super::acquire::holder;
+use super::gate::Draft;
+use super::liveness::{Liveness, epoch};
+use super::queue::{Asker, prune};
+use super::record::{Grant, Token};
+use crate::error::{Error, Kind, Result};
+use crate::name::Name;
+
+/// A grant that was given back.
+#[derive(Clone, Debug)]
+pub struct Released {
+    /// The lock.
+    pub name: Name,
+    /// The grant, as it was.
+    pub grant: Grant,
+    /// How many more releases it takes.
+    pub left: u32,
+}
+
+impl Locks {
+    /// Gives locks back, all or none: those that the asker or its nearest ancestor holds, or the one of this token.
+    pub fn release(
+        &self,
+        names: &[Name],
+        token: Option<Token>,
+        asker: &Asker,
+        deadline: Instant,
+    ) -> Result<Vec<Released>> {
+        let gate = self.gate(deadline)?;
+        let mut drafts = gate.load_all(names)?;
+        let mut released = Vec::new();
+        for draft in &mut drafts {
+            let grant = own_grant(draft, token, asker, &|grant| {
+                gate.judge().is_ok_and(|judge| judge.grant(grant) == Liveness::Dead)
+            })?;
+            let left = grant.count.saturating_sub(1);
+            for held in draft.record.holders.iter_mut().filter(|held| held.token == grant.token) {
+                held.count = left;
+            }
+            draft.record.holders.retain(|held| held.count > 0);
+            prune(&mut draft.record, &gate.judge()?);
+            released.push(Released { name: draft.name.clone(), grant, left });
+        }
+        gate.store(&drafts)?;
+        drop(gate);
+        for Released { name, grant, left } in &released {
+            self.audit_grant("release", if *left == 0 { "released" } else { "counted down" }, name, grant);
+        }
+        self.reserve_ahead(deadline); // nobody waits for this command any more
+        Ok(released)
+    }
+
+    /// Prolongs a grant's time to live, counted from now; returns until when, in seconds since 1970.
+    pub fn renew(
+        &self,
+        name: &Name,
+        ttl: Option<Duration>,
+        token: Option<Token>,
+        asker: &Asker,
+        deadline: Instant,
+    ) -> Result<f64> {
+        let gate = self.gate(deadline)?;
+        let mut draft = gate.load(name)?;
+        let grant = own_grant(&draft, token, asker, &|_| false)?;
+        let Some(ttl) = ttl.map(|ttl| ttl.as_secs_f64()).or(grant.ttl) else {
+            return Err(Error::new(Kind::Usage, format!("{name} was acquired without --ttl; say for how long"))
+                .try_command(format!("lock renew {name} --ttl 10m"), "give it one"));
+        };
+        let expires = epoch(self.disk.now()) + ttl;
+        for held in draft.record.holders.iter_mut().filter(|held| held.token == grant.token) {
+            held.ttl = Some(ttl);
+            held.expires = Some(expires);
+        }
+        gate.store(std::slice::from_ref(&draft))?;
+        drop(gate);
+        self.audit_grant("renew", "renewed", name, &grant);
+        Ok(expires)
+    }
+}
+
+/// The grant that may be given back, or why there is none.
+fn own_grant(draft: &Draft, token: Option<Token>, asker: &Asker, is_dead: &dyn Fn(&Grant) -> bool) -> Result<Grant> {
+    let Draft { name, record, .. } = draft;
+    let found = match token {
+        Some(token) => record.grant(token),
+        None => asker.own_grant(name, record),
+    };
+    if let Some(grant) = found {
+        return Ok(grant.clone());
+    }
+    let holders: Vec<&Grant> = record.holders.iter().filter(|grant| !is_dead(grant)).collect();
+    let Some(first) = holders.first() else {
+        return Err(Error::new(Kind::NotFound, format!("{name} is not held by anybody; nothing was released"))
+            .try_command("lock list", "see which locks are held")
+            .detail("lock", name.as_str()));
+    };
+    let who = holders.iter().map(|grant| holder(grant)).collect::<Vec<_>>().join(", ");
+    let message = match token {
+        Some(token) => format!("{name} is not held by token {token} but by {who}; nothing was released"),
+        None => format!("{name} is held by {who}, not by this process or an ancestor; nothing was released"),
+    };
+    Err(Error::new(Kind::NotOwner, message)
+        .try_command(format!("lock release {name} --token T"), "if you have its token")
+        .try_command(format!("lock break {name} --token {}", first.token), "or take it away from its holder")
+        .detail("lock", name.as_str())
+        .detail("holders", holders.iter().map(|grant| grant.owner.as_ref().map(|owner| owner.pid)).collect::<Vec<_>>()))
+}

@@ -1,0 +1,248 @@
+//! What can be told about locks without passing the gate: `check`, `list`, `status`. Nothing here changes anything.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::acquire::holder;
+use super::gate::Seen;
+use super::liveness::{FileSystem, Judge, Liveness, Patience, file_system};
+use super::queue::{Blocker, blockers_of_waiter};
+use super::record::{Grant, Mode, Purpose, Record, Waiter};
+use super::{LOCKS, Locks};
+use crate::error::Result;
+use crate::fs::Dir;
+use crate::name::Name;
+
+/// Whether a lock is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// By nobody.
+    Unlocked,
+    /// By these processes.
+    Locked(Mode, Vec<u32>),
+    /// Only by the dead.
+    Stale,
+    /// By somebody of whom nothing can be told from here; what is known.
+    Unknown(String),
+}
+
+impl Standing {
+    /// Whether it must be taken for held.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Locked(..) | Self::Unknown(_))
+    }
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unlocked => f.write_str("unlocked"),
+            Self::Locked(mode, pids) => {
+                let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+                write!(f, "locked:{mode}:{}", pids.join(","))
+            }
+            Self::Stale => f.write_str("stale"),
+            Self::Unknown(what) => write!(f, "unknown:{what}"),
+        }
+    }
+}
+
+/// One that holds a lock or waits for it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// The lock.
+    pub lock: String,
+    /// exclusive or shared.
+    pub r#type: &'static str,
+    /// held, waiting, stopped, stale, unknown or damaged.
+    pub status: &'static str,
+    /// The owner.
+    pub pid: Option<u32>,
+    /// Its command line.
+    pub command: String,
+    /// The grant's number; none while it waits.
+    pub token: Option<u64>,
+    /// Since when it holds or waits, RFC 3339.
+    pub since: String,
+    /// Until when a waiter waits, or a time to live lasts: seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<f64>,
+    /// The owners that are in a waiter's way.
+    pub waiting_for: Vec<u32>,
+    /// How many releases it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// The machine of an owner of whom nothing can be told from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// What its owner noted, or where a damaged record is kept.
+    pub metadata: Option<Value>,
+}
+
+/// How many there are of each kind, and what they lie on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The directory of the locks.
+    pub directory: String,
+    /// Grants whose owners live.
+    pub held: usize,
+    /// Those that wait.
+    pub waiting: usize,
+    /// Grants of the dead, which the next request takes off the record.
+    pub stale: usize,
+    /// Grants of whose owners nothing can be told from here.
+    pub unknown: usize,
+    /// The file system's name.
+    pub file_system: &'static str,
+    /// Whether other machines may have it mounted: then flock and inotify may lie.
+    pub shared_file_system: bool,
+}
+
+impl Locks {
+    /// Whether a lock is held.
+    pub fn check(&self, name: &Name) -> Result<Standing> {
+        let Some(dir) = self.dir()? else { return Ok(Standing::Unlocked) };
+        let record = match self.peek(&dir, name)? {
+            Seen::Record(record) => record,
+            Seen::Torn(_) => return Ok(Standing::Unknown("damaged record".to_owned())),
+        };
+        let judge = Judge::new(&self.disk, &dir)?;
+        let (mut pids, mut unknown) = (Vec::new(), None);
+        for grant in &record.holders {
+            match (judge.grant(grant), &grant.owner) {
+                (Liveness::Alive, Some(owner)) => pids.push(owner.pid),
+                (Liveness::Dead, _) => {}
+                (_, Some(owner)) => {
+                    unknown = Some(format!("{}:{} on {}", grant.mode, owner.pid, owner.place.host));
+                }
+                (_, None) => unknown = Some("damaged record".to_owned()),
+            }
+        }
+        let mode = if record.holders.iter().any(|grant| grant.mode == Mode::Exclusive) {
+            Mode::Exclusive
+        } else {
+            Mode::Shared
+        };
+        Ok(match (unknown, pids.is_empty(), record.holders.is_empty()) {
+            (Some(what), ..) => Standing::Unknown(what),
+            (None, false, _) => Standing::Locked(mode, pids),
+            (None, true, false) => Standing::Stale,
+            (None, true, true) => Standing::Unlocked,
+        })
+    }
+
+    /// Who holds what and who waits for whom, by lock; holders first, waiters in their order.
+    pub fn list(&self) -> Result<Vec<Entry>> {
+        let Some(dir) = self.dir()? else { return Ok(Vec::new()) };
+        let judge = Judge::new(&self.disk, &dir)?;
+        let mut entries = Vec::new();
+        for name in self.names(&dir)? {
+            match self.peek(&dir, &name)? {
+                Seen::Torn(why) => entries.push(Entry::torn(&name, &why)),
+                Seen::Record(record) => {
+                    entries.extend(record.holders.iter().map(|grant| Entry::of_grant(&name, grant, &judge)));
+                    let waiters = record.waiters.iter().enumerate();
+                    entries
+                        .extend(waiters.map(|(place, waiter)| Entry::of_waiter(&name, &record, place, waiter, &judge)));
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// How many there are of each kind.
+    pub fn summary(&self) -> Result<Summary> {
+        let entries = self.list()?;
+        let count = |wanted: &[&str]| entries.iter().filter(|entry| wanted.contains(&entry.status)).count();
+        let file_system = self.file_system()?;
+        Ok(Summary {
+            directory: self.directory.join(LOCKS).display().to_string(),
+            held: count(&["held"]),
+            waiting: count(&["waiting", "stopped"]),
+            stale: count(&["stale"]),
+            unknown: count(&["unknown", "damaged"]),
+            file_system: file_system.name(),
+            shared_file_system: !file_system.is_local(),
+        })
+    }
+
+    fn file_system(&self) -> Result<FileSystem> {
+        let root = crate::side::open_root(&self.disk, &self.directory)?;
+        Ok(self.dir()?.map_or_else(|| file_system(&root), |dir: Dir| file_system(&dir)))
+    }
+}
+
+impl Entry {
+    fn of_grant(name: &Name, grant: &Grant, judge: &Judge<'_>) -> Self {
+        let liveness = judge.grant(grant);
+        let quarantined = grant.quarantined.as_ref().map(|kept| serde_json::json!({"quarantined": kept}));
+        Self {
+            lock: name.to_string(),
+            r#type: grant.mode.name(),
+            status: match liveness {
+                Liveness::Alive => "held",
+                Liveness::Dead => "stale",
+                Liveness::Unknown => "unknown",
+            },
+            pid: grant.owner.as_ref().map(|owner| owner.pid),
+            command: if grant.owner.is_some() { grant.command.clone() } else { holder(grant) },
+            token: Some(grant.token.get()),
+            since: grant.since.clone(),
+            until: grant.expires,
+            waiting_for: Vec::new(),
+            count: Some(grant.count),
+            host: grant.owner.as_ref().filter(|_| liveness == Liveness::Unknown).map(|owner| owner.place.host.clone()),
+            metadata: grant.metadata.clone().or(quarantined),
+        }
+    }
+
+    fn of_waiter(name: &Name, record: &Record, place: usize, waiter: &Waiter, judge: &Judge<'_>) -> Self {
+        let passed_over = |waiter: &Waiter| judge.waiter(waiter) != Patience::Waiting;
+        let in_the_way = blockers_of_waiter(record, place, waiter, &passed_over);
+        let in_the_way = in_the_way.into_iter().filter_map(|blocker| match blocker {
+            Blocker::Holder(grant) if judge.grant(grant) == Liveness::Dead => None,
+            Blocker::Holder(grant) => grant.owner.as_ref().map(|owner| owner.pid),
+            Blocker::Waiter(waiter) => Some(waiter.owner.pid),
+        });
+        let what = match waiter.purpose {
+            Purpose::Hold => waiter.command.clone(),
+            Purpose::Commit => format!("{} (a commit)", waiter.command),
+        };
+        Self {
+            lock: name.to_string(),
+            r#type: waiter.mode.name(),
+            status: match judge.waiter(waiter) {
+                Patience::Waiting => "waiting",
+                Patience::PassedOver => "stopped",
+                Patience::Gone => "stale",
+            },
+            pid: Some(waiter.owner.pid),
+            command: what,
+            token: None,
+            since: waiter.since.clone(),
+            until: Some(waiter.until),
+            waiting_for: in_the_way.collect(),
+            count: None,
+            host: None,
+            metadata: None,
+        }
+    }
+
+    fn torn(name: &Name, why: &str) -> Self {
+        Self {
+            lock: name.to_string(),
+            r#type: Mode::Exclusive.name(),
+            status: "damaged",
+            pid: None,
+            command: format!("its record is damaged: {why}"),
+            token: None,
+            since: String::new(),
+            until: None,
+            waiting_for: Vec::new(),
+            count: None,
+            host: None,
+            metadata: None,
+        }
+    }
+}

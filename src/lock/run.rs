@@ -1,0 +1,211 @@
+//! `lock run`: hold locks while a command runs.
+//!
+//! The record names the command, not this process, and does so before the command's first instruction: a child is started
+//! that waits for word ([`super::launch`]), its pid and start time go on record, and only then it becomes the command. So
+//! killing this process does not free a lock whose work goes on, and killing the command does.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+use super::Locks;
+use super::acquire::{Acquired, Deadline, Deadlocks, Request};
+use super::launch::LAUNCH;
+use super::owner;
+use super::process::{Identity, abridged, lineage};
+use super::queue::{Again, Ask, Asker};
+use super::record::{Mode, Purpose};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Locked;
+use crate::name::Name;
+
+/// Files in `.locks` that commands hold locked while they live; followed by pid and start time.
+pub const LIVE_FILE: &str = ".live-";
+/// How long giving a lock back may take.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// What to run under which locks.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The locks.
+    pub names: Vec<Name>,
+    /// How they are held.
+    pub mode: Mode,
+    /// For how long to wait for them.
+    pub deadline: Deadline,
+    /// What becomes of a deadlock.
+    pub deadlocks: Deadlocks,
+    /// The command: a program and its arguments.
+    pub command: Vec<OsString>,
+    /// How the child tells that there is no such program: text or json.
+    pub format: &'static str,
+}
+
+/// A child that waits for word to become the command. Without a word, because this process died or gave up, it ends.
+struct Candidate {
+    child: Child,
+    word: PipeWriter,
+    /// The child opens this end anew, by way of /proc; it must be there until then.
+    _other_end: PipeReader,
+}
+
+impl Locks {
+    /// Runs a command while its locks are held; how it ended.
+    pub fn run(&self, job: &Job) -> Result<ExitStatus> {
+        let (name, live_file) = self.live_file(job.deadline.at)?;
+        let result =
+            self.start(job, live_file).and_then(|mut candidate| match self.acquire_for(job, &candidate.child, &name) {
+                Ok(acquired) => self.oversee(candidate, &acquired),
+                Err(error) => {
+                    let _ = candidate.child.kill();
+                    let _ = candidate.child.wait();
+                    Err(error)
+                }
+            });
+        if result.is_err()
+            && let Ok(Some(dir)) = self.dir()
+        {
+            let _ = self.disk.unlink(&dir, &name); // `lock clean` finds it
+        }
+        result
+    }
+
+    /// Lets the child become the command, passes signals on, and gives the locks back when it has ended, even if a child of
+    /// the command lives on.
+    fn oversee(&self, mut candidate: Candidate, acquired: &[Acquired]) -> Result<ExitStatus> {
+        let forwarder = Forwarder::new(candidate.child.id());
+        let tokens = acquired.iter().map(|Acquired { name, grant }| format!("{name}:{}", grant.token));
+        let word = tokens.collect::<Vec<_>>().join(",") + "\n";
+        // A child that was killed before it could read this is waited for all the same.
+        let _ = candidate.word.write_all(word.as_bytes());
+        let ended = candidate.child.wait();
+        forwarder.stop();
+        for Acquired { name, grant } in acquired {
+            // The record is stale by now; if it cannot be removed, whoever looks next sees that.
+            let asker = owner::anybody(None, &self.claim);
+            let deadline = Instant::now() + LEAVING;
+            let released =
+                asker.and_then(|asker| self.release(std::slice::from_ref(name), Some(grant.token), &asker, deadline));
+            if let Err(error) = released {
+                tracing::debug!(%error, "the lock was not there to be released");
+            }
+        }
+        ended.map_err(|error| Error::new(Kind::of_io(&error), format!("cannot wait for the command: {error}")))
+    }
+
+    /// A file that is locked while any descriptor of it is open: the command and its children inherit one.
+    fn live_file(&self, deadline: Instant) -> Result<(String, File)> {
+        let me = owner::anybody(None, &self.claim)?.process;
+        let name = format!("{LIVE_FILE}{}-{}", me.pid, me.start);
+        let gate = self.gate(deadline)?; // so that `lock clean` never meets it unlocked
+        let file = self.disk.open_or_make(gate.dir(), &name)?.0;
+        let path = gate.dir().path_of(&name);
+        if self.disk.lock(&file, &path, Duration::ZERO)? == Locked::TimedOut {
+            return Err(Error::new(Kind::Internal, format!("{} is locked by somebody else", path.display())));
+        }
+        fcntl_setfd(file.as_fd(), FdFlags::empty()).map_err(|errno| not_started(&errno.into()))?;
+        Ok((name, file))
+    }
+
+    /// Starts the child. It inherits the live file, of which this process keeps no descriptor: the file is to tell of the
+    /// command.
+    fn start(&self, job: &Job, live_file: File) -> Result<Candidate> {
+        let (reader, writer) = std::io::pipe().map_err(|error| not_started(&error))?;
+        let own = std::process::id();
+        let descriptor = reader.as_raw_fd();
+        let child = Command::new("/proc/self/exe")
+            .arg0("pipeline-state")
+            .arg(LAUNCH)
+            .arg(format!("/proc/{own}/fd/{descriptor}"))
+            .arg(job.format)
+            .arg("--")
+            .args(&job.command)
+            .spawn()
+            .map_err(|error| not_started(&error))?;
+        drop(live_file);
+        Ok(Candidate { child, word: writer, _other_end: reader })
+    }
+
+    fn acquire_for(&self, job: &Job, child: &Child, live_file: &str) -> Result<Vec<Acquired>> {
+        let process = owner::anybody(None, &self.claim)?.process;
+        let command = Identity::of(child.id())?;
+        let Some(command) = command else {
+            return Err(Error::new(Kind::CommandFailed, "the command was killed before it began"));
+        };
+        let words: Vec<_> = job.command.iter().map(|word| word.to_string_lossy()).collect();
+        let request = Request {
+            names: job.names.clone(),
+            ask: Ask { mode: job.mode, purpose: Purpose::Hold, again: Again::Refused },
+            asker: Asker { lineage: lineage(command.pid)?, owner: command, process, shown: self.claim.shown.clone() },
+            command: abridged(&words.join(" ")),
+            deadline: job.deadline,
+            deadlocks: job.deadlocks,
+            metadata: None,
+            ttl: None,
+            live_file: Some(live_file.to_owned()),
+        };
+        self.acquire(&request)
+    }
+}
+
+/// Passes signals on to the command.
+struct Forwarder {
+    handle: Option<signal_hook::iterator::Handle>,
+}
+
+impl Forwarder {
+    fn new(child: u32) -> Self {
+        let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]) else {
+            return Self { handle: None };
+        };
+        let handle = signals.handle();
+        let pid = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+        let forward = move || {
+            for signal in signals.forever() {
+                // What the terminal sends, it sends to the command as well.
+                let by_terminal = matches!(signal, SIGINT | SIGQUIT) && in_foreground();
+                if let (Some(pid), false) = (pid, by_terminal)
+                    && let Some(signal) = rustix::process::Signal::from_named_raw(signal)
+                {
+                    let _ = rustix::process::kill_process(pid, signal);
+                }
+            }
+        };
+        let _ = std::thread::Builder::new().spawn(forward);
+        Self { handle: Some(handle) }
+    }
+
+    fn stop(self) {
+        if let Some(handle) = self.handle {
+            handle.close();
+        }
+    }
+}
+
+/// Whether this process is in the foreground of a terminal.
+fn in_foreground() -> bool {
+    let Ok(terminal) = File::open("/dev/tty") else {
+        return false;
+    };
+    rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+fn not_started(error: &std::io::Error) -> Error {
+    Error::new(Kind::of_io(error), format!("the command cannot be started: {error}"))
+        .try_shell("ulimit -a", "see which limit was reached")
+}
+
+/// The exit code that stands for how a command ended: its own, or 128 and the signal that ended it.
+#[must_use]
+pub fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code & 0xff).unwrap_or(1)
+}

@@ -1,0 +1,166 @@
+//! Tokens: the numbers of grants, strictly increasing in one root across release, break, crash and reboot.
+//!
+//! `.reserved` says, durably, below which number tokens may have been handed out. `.tokens` says, for this boot only, which
+//! one is next and how far the reservation reaches; it is replaced under the gate and never synced. After a reboot, or
+//! when it is gone, counting goes on from the reservation's end. So no grant waits for a sync unless a block of
+//! [`BLOCK`] was used up faster than releases and waiters reserve the next one.
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::flock::FileLock;
+use super::gate::{Gate, Seen};
+use super::process::Place;
+use super::record::Token;
+use super::{LOCKS, Locks, give_up_after};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
+use crate::fs::stage::{Sync, temporary};
+use crate::name::Name;
+use crate::side;
+
+const COUNTER: &str = ".tokens";
+const RESERVED: &str = ".reserved";
+const RESERVING: &str = ".reserving";
+/// Tokens reserved at a time.
+const BLOCK: u64 = 1024;
+/// The next block is reserved when so few are left.
+const LOW: u64 = 256;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Counter {
+    boot: String,
+    next: u64,
+    /// The first token that is not reserved durably.
+    end: u64,
+}
+
+impl Counter {
+    fn read(locks: &Locks, dir: &Dir) -> Result<Option<Self>> {
+        let content = locks.disk.read(dir, COUNTER, 4096)?;
+        Ok(content.and_then(|content| serde_json::from_slice(&content.bytes).ok()))
+    }
+
+    fn of_this_boot(locks: &Locks, dir: &Dir) -> Result<Option<Self>> {
+        let here = Place::here()?;
+        Ok(Self::read(locks, dir)?.filter(|counter| counter.boot == here.boot))
+    }
+
+    fn left(&self) -> u64 {
+        self.end.saturating_sub(self.next)
+    }
+}
+
+impl Gate<'_> {
+    /// The next `count` tokens; `None` if so many are not reserved. Then the caller leaves the gate, which is no place to
+    /// sync in, lets [`Locks::reserve`] do it, and comes back.
+    pub(super) fn take_tokens(&self, count: usize) -> Result<Option<Vec<Token>>> {
+        let Some(mut counter) = Counter::of_this_boot(self.locks(), self.dir())? else {
+            return Ok(None);
+        };
+        if counter.left() < count as u64 {
+            return Ok(None);
+        }
+        let tokens = (counter.next..).take(count).filter_map(Token::new).collect();
+        counter.next += count as u64;
+        self.write(&counter)?;
+        Ok(Some(tokens))
+    }
+
+    fn write(&self, counter: &Counter) -> Result<()> {
+        let bytes = serde_json::to_vec(counter)
+            .map_err(|error| Error::new(Kind::Internal, format!("a counter that is no JSON: {error}")))?;
+        self.replace(COUNTER, &bytes)
+    }
+}
+
+impl Locks {
+    /// Reserves the next block if few tokens are left; called where nobody waits for the answer.
+    pub(super) fn reserve_ahead(&self, deadline: Instant) {
+        let is_low = || -> Result<bool> {
+            let Some(dir) = self.dir()? else { return Ok(false) };
+            Ok(Counter::of_this_boot(self, &dir)?.is_none_or(|counter| counter.left() < LOW))
+        };
+        if is_low().is_ok_and(|low| low) {
+            let _ = self.reserve(deadline); // whoever needs a token will say what is wrong
+        }
+    }
+
+    /// Reserves a block durably.
+    pub(super) fn reserve(&self, deadline: Instant) -> Result<()> {
+        loop {
+            let root = side::open_root(&self.disk, &self.directory)?;
+            let dir = side::open(&self.disk, &root, LOCKS)?;
+            let what = "the tokens are";
+            if let Some(lock) = self.flock((&root, &dir), RESERVING, deadline, what)? {
+                return self.reserve_alone(&root, &dir, &lock, deadline);
+            }
+            give_up_after(deadline)?;
+        }
+    }
+
+    fn reserve_alone(&self, root: &Dir, dir: &Dir, lock: &FileLock, deadline: Instant) -> Result<()> {
+        let counter = Counter::of_this_boot(self, dir)?;
+        if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
+            return Ok(()); // somebody else did it while we waited
+        }
+        let used = highest_known(self, dir)?;
+        let end = used.checked_add(BLOCK).ok_or_else(|| Error::new(Kind::Internal, "all tokens are used up"))?;
+        let name = temporary(lock.inode(), "reserved");
+        let staged = self.disk.stage(dir, &name, format!("{end}\n").as_bytes(), Sync::Now)?;
+        self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(RESERVED)))?;
+        staged.keep();
+        self.disk.sync_dir(dir)?;
+        self.disk.sync_dir(root)?; // `.locks` itself may be new
+        let gate = self.gate(deadline)?;
+        let counter = Counter::of_this_boot(self, gate.dir())?;
+        let next = counter.map_or(used, |counter| counter.next).max(1);
+        gate.write(&Counter { boot: gate.here()?.boot.clone(), next, end })
+    }
+}
+
+/// A number that no token handed out so far reaches, from all that is known.
+pub(super) fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
+    let reserved = locks.disk.read(dir, RESERVED, 64)?;
+    let reserved = reserved.and_then(|content| String::from_utf8_lossy(&content.bytes).trim().parse::<u64>().ok());
+    let counted = Counter::read(locks, dir)?.map(|counter| counter.end);
+    if let Some(known) = reserved {
+        return Ok(known.max(counted.unwrap_or(0)).max(1));
+    }
+    // Somebody removed or damaged the file; then the records say what they can.
+    let mut highest = counted.unwrap_or(0);
+    for name in locks.names(dir)? {
+        if let Seen::Record(record) = locks.peek(dir, &name)? {
+            let tokens = record.holders.iter().map(|grant| grant.token.get() + 1);
+            highest = tokens.fold(highest, u64::max);
+        }
+    }
+    Ok(highest.max(1))
+}
+
+/// A grant without which a writer must not commit: `--fence NAME:TOKEN`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The lock.
+    pub name: Name,
+    /// The grant.
+    pub token: Token,
+}
+
+impl std::str::FromStr for Fence {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |why: &str| Error::new(Kind::Usage, format!("{text:?} is no fence: {why}; write LOCK:TOKEN"));
+        let (name, token) = text.rsplit_once(':').ok_or_else(|| wrong("there is no colon"))?;
+        Ok(Self { token: token.parse().map_err(|why: String| wrong(&why))?, name: Name::parse("lock", name)? })
+    }
+}
+
+impl std::fmt::Display for Fence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.name, self.token)
+    }
+}
