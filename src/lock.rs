@@ -31,6 +31,7 @@ pub mod flock;
 pub mod gate;
 pub mod hierarchy;
 pub mod launch;
+pub mod line;
 pub mod liveness;
 pub mod owner;
 pub mod process;
@@ -41,6 +42,7 @@ pub mod report;
 pub mod run;
 pub mod token;
 pub mod wait;
+pub mod words;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

@@ -80,9 +80,9 @@ impl<'a> Output<'a> {
     pub fn tell_of_waits(&self, locks: &Locks) {
         let (format, color) = (self.config.format, self.config.color);
         locks.tell_by(move |who| match format {
-            Format::Json => to_stderr(&format!("{}\n", json!({"waiting": {"message": who}}))),
+            Format::Json => to_stderr(&format!("{}\n", json!({"waiting": {"for": who}}))),
             Format::Text => {
-                to_stderr(&format!("{} {}\n", paint("waiting:", Paint::Yellow, color), one_line(who)));
+                to_stderr(&format!("{} {}\n", paint("waiting for", Paint::Yellow, color), one_line(who)));
             }
         });
     }

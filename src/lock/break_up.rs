@@ -61,7 +61,7 @@ impl Locks {
                 Seen::Torn(_) => true,
                 Seen::Record(record) => {
                     let mut pruned = record.clone();
-                    prune(&mut pruned, &Judge::new(&self.disk, &dir)?);
+                    prune(&mut pruned, usize::MAX, &Judge::new(&self.disk, &dir)?);
                     (pruned.holders.len(), pruned.waiters.len()) != (record.holders.len(), record.waiters.len())
                         || record.is_empty()
                 }
@@ -78,7 +78,7 @@ impl Locks {
     fn clean_one(&self, name: &Name, deadline: Instant) -> Result<usize> {
         let gate = self.gate(deadline)?;
         let mut draft: Draft = gate.load(name)?;
-        let dead = prune(&mut draft.record, &gate.judge()?);
+        let dead = prune(&mut draft.record, usize::MAX, &gate.judge()?);
         gate.store(std::slice::from_ref(&draft))?;
         drop(gate);
         for grant in &dead {

@@ -6,14 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::acquire::{Deadline, Deadlocks, Place, Request};
+use super::acquire::{Deadline, Deadlocks, Request};
 use super::flock::FileLock;
 use super::gate::{Gate, Seen};
-use super::liveness::{Judge, Patience};
+use super::line::Place;
+use super::liveness::Judge;
 use super::owner;
 use super::process::command_of;
-use super::queue::{Again, Ask, blockers, prune};
-use super::record::{Mode, Purpose, Waiter};
+use super::queue::{Again, Ask, blockers};
+use super::record::{Mode, Purpose};
 use super::token::Fence;
 use super::{LOCKS, Locks, STATE, STATE_LOCK, give_up_after};
 use crate::error::{Error, Kind, Result};
@@ -34,17 +35,15 @@ impl Locks {
                 return Ok(None);
             };
             // The usual case, for which nothing else is looked at: nobody holds it, nobody waits for it.
-            let mut record = match self.peek(dir, &name)? {
+            let record = match self.peek(dir, &name)? {
                 Seen::Record(record) if record.is_empty() => return Ok(Some((lock, place))),
                 Seen::Record(record) => Some(record),
                 Seen::Torn(_) => None, // dealt with behind the gate
             };
             let request = self.commit_request(&name, deadline)?;
-            if let Some(record) = &mut record {
+            if let Some(record) = &record {
                 let judge = Judge::new(&self.disk, dir)?;
-                prune(record, &judge);
-                let passed_over = |waiter: &Waiter| judge.waiter(waiter) == Patience::PassedOver;
-                if blockers(&name, record, &request.asker, request.ask, &passed_over).is_empty() {
+                if blockers(&name, record, &request.asker, request.ask, &judge).next().is_none() {
                     return Ok(Some((lock, place)));
                 }
             }

@@ -7,9 +7,11 @@
 
 use serde_json::{Value, json};
 
-use super::process::{Identity, lineage};
-use super::queue::{Blocker, blockers_of_waiter};
+use super::liveness::Patience;
+use super::process::{Family, Identity};
+use super::queue::{Blocker, Eyes, blockers_of_waiter};
 use super::record::{Purpose, Record, Waiter};
+use super::words::person;
 use crate::error::{Error, Kind};
 use crate::name::Name;
 
@@ -50,19 +52,18 @@ pub struct Waits<'a> {
 }
 
 impl<'a> Waits<'a> {
-    /// Who waits for whom, from all records without the dead. `passed_over` says which waiters others may overtake.
-    pub fn new(records: &'a [(Name, Record)], passed_over: &dyn Fn(&Waiter) -> bool) -> Self {
+    /// Who waits for whom, from all records that anybody waits in.
+    pub fn new(records: &'a [(Name, Record)], eyes: &'a dyn Eyes) -> Self {
         let mut waits = Vec::new();
+        let mut family = Family::default();
         for (lock, record) in records {
-            for (place, waiter) in record.waiters.iter().enumerate() {
+            let queue = record.waiters.iter().enumerate();
+            for (place, waiter) in queue.filter(|(_, waiter)| eyes.patience(waiter) != Patience::Gone) {
                 waits.push(Wait {
                     lock,
                     waiter,
-                    stands_for: stands_for(waiter),
-                    blocked_by: blockers_of_waiter(record, place, waiter, passed_over)
-                        .into_iter()
-                        .filter_map(obstacle)
-                        .collect(),
+                    stands_for: stands_for(waiter, &mut family),
+                    blocked_by: blockers_of_waiter(record, place, waiter, eyes).filter_map(obstacle).collect(),
                 });
             }
         }
@@ -99,13 +100,14 @@ impl<'a> Waits<'a> {
         None
     }
 
-    /// The waiting processes for which an obstacle will not move: itself, or all that stand for it.
+    /// The waiting processes because of which an obstacle will not move: an earlier waiter itself, or all that stand for a
+    /// holder.
     fn behind(&self, obstacle: &Obstacle<'a>) -> impl Iterator<Item = &Identity> {
         let process = obstacle.process.clone();
-        let stuck = move |wait: &&Wait<'a>| {
-            wait.waiter.process.is(&process) || wait.stands_for.iter().any(|one| one.is(&process))
-        };
-        self.waits.iter().filter(stuck).map(|wait| &wait.waiter.process)
+        self.waits
+            .iter()
+            .filter(move |wait| wait.stands_for.iter().any(|one| one.is(&process)))
+            .map(|wait| &wait.waiter.process)
     }
 }
 
@@ -130,10 +132,10 @@ impl Link {
     }
 }
 
-fn stands_for(waiter: &Waiter) -> Vec<Identity> {
+fn stands_for(waiter: &Waiter, family: &mut Family) -> Vec<Identity> {
     let mut all = vec![waiter.process.clone(), waiter.owner.clone()];
     for process in [&waiter.process, &waiter.owner] {
-        let line = lineage(process.pid).unwrap_or_default();
+        let line = family.lineage(process.pid).unwrap_or_default();
         // Of another namespace, or a pid used again, the line is somebody else's.
         if line.first().is_some_and(|seen| seen.is(process)) {
             all.extend(line);
@@ -163,7 +165,8 @@ fn deadlock(links: &[Link]) -> Error {
             Purpose::Hold => format!("waits for {}", link.lock),
             Purpose::Commit => format!("waits to commit ({})", link.lock),
         };
-        format!("{} ({}) {what}, {} {} ({})", link.pid, link.command, link.how, link.blocker, link.blocker_command)
+        let (who, blocker) = (person(link.pid, &link.command), person(link.blocker, &link.blocker_command));
+        format!("{who} {what}, {} {blocker}", link.how)
     });
     let circle = lines.collect::<Vec<_>>().join("; ");
     let own = links.first().map_or_else(String::new, |link| link.lock.to_string());
@@ -178,6 +181,18 @@ fn deadlock(links: &[Link]) -> Error {
 mod tests {
     use super::*;
     use crate::lock::record::{Grant, Mode, Token};
+
+    struct AllAreWell;
+
+    impl Eyes for AllAreWell {
+        fn is_dead(&self, _: &Grant) -> bool {
+            false
+        }
+
+        fn patience(&self, _: &Waiter) -> Patience {
+            Patience::Waiting
+        }
+    }
 
     fn process(pid: u32) -> Identity {
         // No process has such a pid, so nobody has ancestors but those that a test gives.
@@ -214,7 +229,7 @@ mod tests {
     fn circle(records: &[(&str, Record)], owner: u32) -> Option<String> {
         let records: Vec<_> =
             records.iter().map(|(name, record)| (Name::parse("lock", name).unwrap(), record.clone())).collect();
-        Waits::new(&records, &|_| false).circle_of(&process(owner + 100)).map(|error| error.message)
+        Waits::new(&records, &AllAreWell).circle_of(&process(owner + 100)).map(|error| error.message)
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::json;
 
-use super::acquire::SILENCE;
+use super::line::SILENCE;
 use super::{LOCKS, Locks};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, Locked, Origin, Stat};
@@ -49,7 +49,7 @@ impl Locks {
         let mut locked = self.disk.lock(&file, &path, left().min(SILENCE))?;
         if locked == Locked::TimedOut && !left().is_zero() {
             let who = holder(stat.ino).map_or_else(String::new, |holder| format!(" by {holder}"));
-            self.tell(&format!("{what} locked{who}"));
+            self.tell(&format!("{what}: held{who}"));
             locked = self.disk.lock(&file, &path, left())?;
         }
         if locked == Locked::TimedOut {

@@ -1,5 +1,6 @@
 //! Processes as the kernel shows them in `/proc` (proc_pid_stat(5)), and what tells one from every other for ever.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
@@ -170,22 +171,37 @@ impl Identity {
     }
 }
 
-/// A process and all it descends from, nearest first, as far as they can be seen. A pid that is used again is no
-/// ancestor: a parent is never younger than its child.
-pub fn lineage(pid: u32) -> Result<Vec<Identity>> {
-    let mut line: Vec<Identity> = Vec::new();
-    let mut next = pid;
-    while next != 0
-        && line.len() < 1000
-        && let Ok(process) = Process::of(next)
-    {
-        if line.last().is_some_and(|child| child.start < process.start) {
-            break;
-        }
-        next = process.parent;
-        line.push(process.identity()?);
+/// Processes that were looked at, each once: those that wait for locks have many ancestors in common.
+#[derive(Debug, Default)]
+pub struct Family {
+    known: HashMap<u32, Option<Process>>,
+}
+
+impl Family {
+    fn process(&mut self, pid: u32) -> Option<&Process> {
+        self.known.entry(pid).or_insert_with(|| Process::of(pid).ok()).as_ref()
     }
-    Ok(line)
+
+    /// A process and all it descends from, nearest first, as far as they can be seen. A pid that is used again is no
+    /// ancestor: a parent is never younger than its child.
+    pub fn lineage(&mut self, pid: u32) -> Result<Vec<Identity>> {
+        let mut line: Vec<Identity> = Vec::new();
+        let mut next = pid;
+        while next != 0
+            && line.len() < 1000
+            && let Some(process) = self.process(next)
+            && line.last().is_none_or(|child| child.start >= process.start)
+        {
+            next = process.parent;
+            line.push(process.identity()?);
+        }
+        Ok(line)
+    }
+}
+
+/// A process and all it descends from: see [`Family::lineage`].
+pub fn lineage(pid: u32) -> Result<Vec<Identity>> {
+    Family::default().lineage(pid)
 }
 
 #[cfg(test)]

@@ -85,23 +85,37 @@ pub enum Blocker<'a> {
     Waiter(&'a Waiter),
 }
 
-/// Takes the dead off a record; their grants come back.
-pub fn prune(record: &mut Record, judge: &Judge<'_>) -> Vec<Grant> {
-    let (dead, kept) =
-        std::mem::take(&mut record.holders).into_iter().partition(|grant| judge.grant(grant) == Liveness::Dead);
+/// How others look from here. A trait, so that the decision can be tested without processes.
+pub trait Eyes {
+    /// Whether a grant's owner is dead.
+    fn is_dead(&self, grant: &Grant) -> bool;
+    /// Whether a waiter is to be waited for.
+    fn patience(&self, waiter: &Waiter) -> Patience;
+}
+
+impl Eyes for Judge<'_> {
+    fn is_dead(&self, grant: &Grant) -> bool {
+        self.grant(grant) == Liveness::Dead
+    }
+
+    fn patience(&self, waiter: &Waiter) -> Patience {
+        self.waiter(waiter)
+    }
+}
+
+/// Takes the dead off a record, holders and those that wait before `place`; the grants of the dead come back.
+pub fn prune(record: &mut Record, place: usize, judge: &Judge<'_>) -> Vec<Grant> {
+    let (dead, kept) = std::mem::take(&mut record.holders).into_iter().partition(|grant| judge.is_dead(grant));
     record.holders = kept;
-    record.waiters.retain(|waiter| judge.waiter(waiter) != Patience::Gone);
+    let mut places = 0..;
+    record
+        .waiters
+        .retain(|waiter| places.next().is_some_and(|its| its >= place) || judge.waiter(waiter) != Patience::Gone);
     dead
 }
 
-/// The answer to a request, from a record without the dead. `passed_over` says which waiters others may overtake.
-pub fn answer<'a>(
-    name: &Name,
-    record: &'a Record,
-    asker: &Asker,
-    ask: Ask,
-    passed_over: &dyn Fn(&Waiter) -> bool,
-) -> Answer<'a> {
+/// The answer to a request.
+pub fn answer<'a>(name: &Name, record: &'a Record, asker: &Asker, ask: Ask, eyes: &dyn Eyes) -> Answer<'a> {
     if ask.purpose == Purpose::Hold
         && let Some(own) = asker.own_grant(name, record)
     {
@@ -113,50 +127,57 @@ pub fn answer<'a>(
         if own.mode == ask.mode || !is_owners {
             return Answer::AlreadyHeld(own);
         }
-        let alone = blockers(name, record, asker, ask, passed_over).is_empty();
+        let alone = blockers(name, record, asker, ask, eyes).next().is_none();
         return if alone { Answer::Change(own) } else { Answer::Blocked };
     }
-    if blockers(name, record, asker, ask, passed_over).is_empty() { Answer::Free } else { Answer::Blocked }
+    if blockers(name, record, asker, ask, eyes).next().is_none() { Answer::Free } else { Answer::Blocked }
 }
 
-/// Everybody who is in the way of a request: holders first, then earlier waiters in their order.
+/// Everybody who is in the way of a request: holders first, then earlier waiters, the nearest first. Nobody is looked at
+/// before it is asked for.
 pub fn blockers<'a>(
     name: &Name,
     record: &'a Record,
     asker: &Asker,
     ask: Ask,
-    passed_over: &dyn Fn(&Waiter) -> bool,
-) -> Vec<Blocker<'a>> {
-    let own = asker.own_grant(name, record);
+    eyes: &'a dyn Eyes,
+) -> impl Iterator<Item = Blocker<'a>> + use<'a> {
+    let own = asker.own_grant(name, record).map(|own| own.token);
+    let is_own = |grant: &Grant| match ask.purpose {
+        Purpose::Commit => asker.is_kin_of(name, grant),
+        Purpose::Hold => own == Some(grant.token),
+    };
+    let others: Vec<&Grant> = record.holders.iter().filter(|grant| !is_own(grant)).collect();
     let place = record.place_of(&asker.process).unwrap_or(record.waiters.len());
-    if ask.purpose == Purpose::Hold && own.is_some() && ask.mode == Mode::Shared {
-        return Vec::new(); // a downgrade takes nothing from anybody
-    }
-    let holders = record.holders.iter().filter(|grant| {
-        let is_kin = match ask.purpose {
-            Purpose::Commit => asker.is_kin_of(name, grant),
-            Purpose::Hold => own.is_some_and(|own| own.token == grant.token),
-        };
-        !is_kin && ask.mode.conflicts(grant.mode)
-    });
-    // Who holds the lock already does not queue for it.
+    // A downgrade takes nothing from anybody, and who holds the lock already does not queue for it.
+    let others = if own.is_some() && ask.mode == Mode::Shared { Vec::new() } else { others };
     let queue = if own.is_some() { &[] } else { record.waiters.get(..place).unwrap_or_default() };
-    let earlier = queue.iter().filter(|waiter| ask.mode.conflicts(waiter.mode) && !passed_over(waiter));
-    holders.map(Blocker::Holder).chain(earlier.map(Blocker::Waiter)).collect()
+    in_the_way(ask.mode, others.into_iter(), queue, eyes)
 }
 
-/// Everybody who is in the way of the waiter at this place of the queue.
+/// Everybody who is in the way of the waiter at this place of the queue, likewise.
 pub fn blockers_of_waiter<'a>(
     record: &'a Record,
     place: usize,
     waiter: &Waiter,
-    passed_over: &dyn Fn(&Waiter) -> bool,
-) -> Vec<Blocker<'a>> {
-    let conflicting = |grant: &&Grant| Some(grant.token) != waiter.own && waiter.mode.conflicts(grant.mode);
-    let holders = record.holders.iter().filter(conflicting);
-    let queue = if waiter.own.is_some() { &[] } else { record.waiters.get(..place).unwrap_or_default() };
-    let earlier = queue.iter().filter(|earlier| waiter.mode.conflicts(earlier.mode) && !passed_over(earlier));
-    holders.map(Blocker::Holder).chain(earlier.map(Blocker::Waiter)).collect()
+    eyes: &'a dyn Eyes,
+) -> impl Iterator<Item = Blocker<'a>> + use<'a> {
+    let own = waiter.own;
+    let others = record.holders.iter().filter(move |grant| Some(grant.token) != own);
+    let queue = if own.is_some() { &[] } else { record.waiters.get(..place).unwrap_or_default() };
+    in_the_way(waiter.mode, others, queue, eyes)
+}
+
+fn in_the_way<'a>(
+    mode: Mode,
+    others: impl Iterator<Item = &'a Grant>,
+    queue: &'a [Waiter],
+    eyes: &'a dyn Eyes,
+) -> impl Iterator<Item = Blocker<'a>> {
+    let holders = others.filter(move |grant| mode.conflicts(grant.mode) && !eyes.is_dead(grant));
+    let conflicting = queue.iter().rev().filter(move |earlier| mode.conflicts(earlier.mode));
+    let earlier = conflicting.filter(|earlier| eyes.patience(earlier) == Patience::Waiting);
+    holders.map(Blocker::Holder).chain(earlier.map(Blocker::Waiter))
 }
 
 /// Puts a waiter in the queue: at its end, or if it has a grant already, behind the last that has.
@@ -225,15 +246,41 @@ mod tests {
         Ask { mode, purpose: Purpose::Hold, again: Again::Refused }
     }
 
+    /// Everybody lives and waits.
+    struct AllAreWell;
+
+    impl Eyes for AllAreWell {
+        fn is_dead(&self, _: &Grant) -> bool {
+            false
+        }
+
+        fn patience(&self, _: &Waiter) -> Patience {
+            Patience::Waiting
+        }
+    }
+
+    /// All who wait are stopped, all who hold are dead.
+    struct NobodyIs;
+
+    impl Eyes for NobodyIs {
+        fn is_dead(&self, _: &Grant) -> bool {
+            true
+        }
+
+        fn patience(&self, _: &Waiter) -> Patience {
+            Patience::PassedOver
+        }
+    }
+
     fn told(record: &Record, owner: u32, ask: Ask) -> String {
-        match answer(&name(), record, &asker(owner), ask, &|_| false) {
+        match answer(&name(), record, &asker(owner), ask, &AllAreWell) {
             Answer::Free => "free".to_owned(),
             Answer::Change(grant) => format!("change {}", grant.token),
             Answer::Count(grant) => format!("count {}", grant.token),
             Answer::AlreadyHeld(grant) => format!("held {}", grant.token),
             Answer::Blocked => {
                 let names =
-                    blockers(&name(), record, &asker(owner), ask, &|_| false).into_iter().map(
+                    blockers(&name(), record, &asker(owner), ask, &AllAreWell).into_iter().map(
                         |blocker| match blocker {
                             Blocker::Holder(grant) => format!("holder {}", grant.owner.as_ref().unwrap().pid),
                             Blocker::Waiter(waiter) => format!("waiter {}", waiter.owner.pid),
@@ -269,9 +316,9 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_that_is_passed_over_is_in_nobodys_way() {
-        let queued = record(vec![], vec![waiter(Exclusive, 3)]);
-        assert!(blockers(&name(), &queued, &asker(4), ask(Exclusive), &|_| true).is_empty());
+    fn the_dead_and_the_stopped_are_in_nobodys_way() {
+        let queued = record(vec![grant(1, Exclusive, 2)], vec![waiter(Exclusive, 3)]);
+        assert!(blockers(&name(), &queued, &asker(4), ask(Exclusive), &NobodyIs).next().is_none());
     }
 
     #[test]
@@ -316,10 +363,10 @@ mod tests {
         let held = record(vec![grant(9, Exclusive, 5)], vec![]);
         let shown = Asker { shown: vec![(name(), Token::new(9).unwrap())], ..asker(2) };
         assert!(matches!(
-            answer(&name(), &held, &shown, ask(Exclusive), &|_| false),
+            answer(&name(), &held, &shown, ask(Exclusive), &AllAreWell),
             Answer::AlreadyHeld(grant) if grant.token.get() == 9
         ));
         let other = Asker { shown: vec![(name(), Token::new(8).unwrap())], ..asker(2) };
-        assert!(matches!(answer(&name(), &held, &other, ask(Exclusive), &|_| false), Answer::Blocked));
+        assert!(matches!(answer(&name(), &held, &other, ask(Exclusive), &AllAreWell), Answer::Blocked));
     }
 }

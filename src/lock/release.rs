@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::Locks;
-use super::acquire::holder;
 use super::gate::Draft;
 use super::liveness::{Liveness, epoch};
 use super::queue::{Asker, prune};
 use super::record::{Grant, Token};
+use super::words::holder;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 
@@ -43,7 +43,7 @@ impl Locks {
                 held.count = left;
             }
             draft.record.holders.retain(|held| held.count > 0);
-            prune(&mut draft.record, &gate.judge()?);
+            prune(&mut draft.record, usize::MAX, &gate.judge()?);
             released.push(Released { name: draft.name.clone(), grant, left });
         }
         gate.store(&drafts)?;

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::acquire::holder;
 use super::gate::Seen;
 use super::liveness::{FileSystem, Judge, Liveness, Patience, file_system};
 use super::queue::{Blocker, blockers_of_waiter};
 use super::record::{Grant, Mode, Purpose, Record, Waiter};
+use super::words::holder;
 use super::{LOCKS, Locks};
 use crate::error::Result;
 use crate::fs::Dir;
@@ -198,10 +198,7 @@ impl Entry {
     }
 
     fn of_waiter(name: &Name, record: &Record, place: usize, waiter: &Waiter, judge: &Judge<'_>) -> Self {
-        let passed_over = |waiter: &Waiter| judge.waiter(waiter) != Patience::Waiting;
-        let in_the_way = blockers_of_waiter(record, place, waiter, &passed_over);
-        let in_the_way = in_the_way.into_iter().filter_map(|blocker| match blocker {
-            Blocker::Holder(grant) if judge.grant(grant) == Liveness::Dead => None,
+        let in_the_way = blockers_of_waiter(record, place, waiter, judge).filter_map(|blocker| match blocker {
             Blocker::Holder(grant) => grant.owner.as_ref().map(|owner| owner.pid),
             Blocker::Waiter(waiter) => Some(waiter.owner.pid),
         });

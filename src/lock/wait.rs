@@ -74,10 +74,7 @@ impl Alarm {
                     return;
                 }
                 Some(fd) => fds.push(fd),
-                None if Process::of(identity.pid).is_ok_and(|process| process.start == identity.start) => {
-                    watchfulness = Watchfulness::Intervals;
-                }
-                None => return, // it ended just now
+                None => watchfulness = Watchfulness::Intervals, // it ended just now, or there is no such thing here
             }
         }
         let now = Instant::now();

@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin};
 use crate::lock::LOCKS;
-use crate::lock::acquire::Place;
 use crate::lock::flock::FileLock;
+use crate::lock::line::Place;
 use crate::side::{self, unsafe_path};
 
 /// What a writer holds: the lock, its place in the queue if it had to wait in one, and the directory, opened once.

@@ -1,0 +1,125 @@
+//! Locks in words: who is in the way, and why something is refused.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::LOCKS;
+use super::acquire::Request;
+use super::process::Identity;
+use super::queue::Blocker;
+use super::record::{Grant, Mode, Purpose};
+use crate::error::{Error, Kind};
+use crate::name::Name;
+
+/// Somebody who is in the way, for messages.
+#[derive(Clone, Debug)]
+pub struct InTheWay {
+    /// In the way of which lock.
+    pub lock: Name,
+    /// Its process id, if it is known.
+    pub pid: Option<u32>,
+    /// In words: `held by 123 (bash deploy.sh) since …`.
+    pub words: String,
+}
+
+impl InTheWay {
+    /// A blocker of this lock, in words.
+    #[must_use]
+    pub fn new(lock: &Name, blocker: &Blocker<'_>) -> Self {
+        let (pid, words) = match blocker {
+            Blocker::Holder(grant) => {
+                let shared = if grant.mode == Mode::Shared { ", shared," } else { "" };
+                let pid = grant.owner.as_ref().map(|owner| owner.pid);
+                (pid, format!("held by {}{shared} since {}", holder(grant), grant.since))
+            }
+            Blocker::Waiter(waiter) => {
+                let who = person(waiter.owner.pid, &waiter.command);
+                (Some(waiter.owner.pid), format!("wanted earlier by {who} since {}", waiter.since))
+            }
+        };
+        Self { lock: lock.clone(), pid, words }
+    }
+}
+
+/// A process in words: `123 (bash deploy.sh)`, its command as far as a line can bear.
+#[must_use]
+pub fn person(pid: u32, command: &str) -> String {
+    format!("{pid} ({})", brief(command))
+}
+
+/// A command line, cut to what a line of text can bear.
+#[must_use]
+pub fn brief(command: &str) -> String {
+    const LONGEST: usize = 48;
+    if command.chars().count() <= LONGEST {
+        return command.to_owned();
+    }
+    command.chars().take(LONGEST - 1).chain(['…']).collect()
+}
+
+/// A holder in words.
+#[must_use]
+pub fn holder(grant: &Grant) -> String {
+    match (&grant.owner, &grant.quarantined) {
+        (Some(owner), _) => person(owner.pid, &grant.command),
+        (None, Some(kept)) => format!("nobody knows whom (its record was damaged and is {LOCKS}/{kept})"),
+        (None, None) => "nobody knows whom".to_owned(),
+    }
+}
+
+/// Those in the way: `deploy: held by 123 (bash deploy.sh) since …`.
+#[must_use]
+pub fn sentence(in_the_way: &[InTheWay]) -> String {
+    let mut shown: Vec<String> = in_the_way.iter().take(3).map(|one| format!("{}: {}", one.lock, one.words)).collect();
+    if in_the_way.len() > 3 {
+        shown.push(format!("and {} more", in_the_way.len() - 3));
+    }
+    shown.join("; ")
+}
+
+/// The error of a wait that took too long.
+#[must_use]
+pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -> Error {
+    let why = sentence(in_the_way);
+    let message = match request.ask.purpose {
+        Purpose::Hold => format!("not acquired within {:.1} s: {why}", request.deadline.patience.as_secs_f64()),
+        Purpose::Commit => format!("the state is locked: waited {:.1} s for {why}", waited.as_secs_f64()),
+    };
+    let blockers = in_the_way.iter().map(|one| json!({"lock": one.lock.as_str(), "pid": one.pid, "how": one.words}));
+    let error = Error::new(Kind::LockTimeout, message)
+        .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
+        .detail("blockedBy", blockers.collect::<Vec<_>>())
+        .detail("waited", waited.as_secs_f64());
+    match in_the_way.iter().find(|one| one.pid.is_none()) {
+        Some(unknown) => {
+            let why = "once you are sure that nobody holds it";
+            error.try_command(format!("lock break {} --force", unknown.lock), why)
+        }
+        None => error.try_command("lock list", "see who holds what and who waits; wait longer with --lock-timeout 60"),
+    }
+}
+
+/// The error of who asks for what it, or an ancestor, holds.
+#[must_use]
+pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
+    let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&request.asker.owner));
+    let by = if is_owners { "this owner".to_owned() } else { format!("an ancestor, {}", holder(own)) };
+    let Grant { token, mode, since, .. } = own;
+    Error::new(Kind::AlreadyHeld, format!("{name} is held already by {by}: {mode}, token {token}, since {since}"))
+        .try_command(
+            format!("lock release {name} --token {token}"),
+            "give it back; or take it once more with --reentrant",
+        )
+        .detail("lock", name.as_str())
+        .detail("token", token.get())
+        .detail("mode", mode.name())
+        .detail("owner", own.owner.as_ref().map(|owner| owner.pid))
+}
+
+/// The error of who asks for an owner that is no more.
+#[must_use]
+pub fn owner_ended(owner: &Identity) -> Error {
+    let message = format!("process {}, which was to own the lock, has ended", owner.pid);
+    Error::new(Kind::NotOwner, message).try_command("lock acquire NAME --owner-pid $$", "name a process that lives on")
+}
