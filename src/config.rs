@@ -1,4 +1,5 @@
-//! Configuration: options over environment over defaults, resolved once. Nothing else reads the environment.
+//! Configuration: options over environment over defaults, resolved once. Nothing else reads the environment but the child of
+//! `lock run`, which passes it on.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

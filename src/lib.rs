@@ -9,6 +9,17 @@
 //! | [`fs`] | the seam every side effect passes through: real calls, or observed and failing ones |
 //! | [`side`] | side directories: ours, or refused |
 //! | [`document`] | text to tree without loss; its seal, rules, migration, paths, filters, differences |
+//! | [`lock`] | locks that belong to scripts: the protocol, its order, its limits |
+//! | `lock::liveness` | whether an owner lives |
+//! | `lock::process`, `lock::owner` | what tells a process from every other; for whom a command acts |
+//! | `lock::record`, `lock::gate` | what is on record for a lock; how records are changed |
+//! | `lock::queue` | the decision: granted, or who is in the way |
+//! | `lock::line`, `lock::wait` | standing in line, and what wakes a sleeper |
+//! | `lock::acquire`, `lock::release`, `lock::break_up` | taking, giving back, taking away |
+//! | `lock::deadlock`, `lock::hierarchy` | who would wait for itself; who asks out of order |
+//! | `lock::token` | numbers of grants that never come again |
+//! | `lock::commit`, `lock::flock` | a commit's turn among those who lock the state |
+//! | `lock::run`, `lock::launch` | a command that holds locks while it runs |
 //! | [`store`] | the document on the disk |
 //! | `store::change` | the read-modify-write that every writer is |
 //! | `store::commit` | the commit protocol, top to bottom |
@@ -21,12 +32,12 @@
 //! | `store::retain` | what is kept of a file that is replaced, and for how long |
 //! | `store::backups` | backups listed, and made on purpose |
 //! | `store::fresh` | beginnings: init, a new lineage, adoption |
-//! | `store::lock` | the flock around every commit |
 //! | `store::layout` | what the files are called |
 //! | [`audit`] | the two logs |
 //! | [`cli`] | the command line: options in, text or JSON out |
 //!
-//! Dependencies go one way: `cli` → `config` → `store` → `document`, and everything may use `fs`, `error`, `name`, `time`.
+//! Dependencies go one way: `cli` → `config` → `store` → `lock`, `document`, and everything may use `fs`, `side`, `error`, `name`,
+//! `time`, `audit`.
 //! The library below `cli` knows no command line, no colours and no process exit.
 //!
 //! # What holds at every instant
@@ -38,7 +49,8 @@
 //! 4. The mirror is put in place after the live file, never before, so it is never ahead of what a power cut may leave.
 //! 5. A copy is bad only if it was read whole and found wrong. One that could not be read stops healing.
 //! 6. A damaged or foreign file is kept under another name before it is replaced.
-//! 7. Reading takes no lock. Reporting (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
+//! 7. A lock is taken by who wants it, never given by who had it; records are changed behind the gate and replaced whole.
+//! 8. Reading takes no lock. Reporting (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
 
 pub mod audit;
 pub mod cli;

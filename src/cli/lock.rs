@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::lock::{self as args, Layout, Lock};
 use super::input::inline_json;
 use super::output::Output;
-use super::reports::ago;
+use super::reports::{ago, shared_file_system};
 use crate::audit::Audit;
 use crate::config::{Config, Format};
 use crate::error::{Error, ExitCode, Kind, Result};
@@ -22,6 +22,7 @@ use crate::lock::queue::{Again, Ask};
 use crate::lock::record::{Mode, Purpose};
 use crate::lock::report::Entry;
 use crate::lock::run::{Job, code_of};
+use crate::lock::words::brief;
 use crate::name::Name;
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
@@ -202,7 +203,16 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
         ttl: arguments.ttl,
         live_file: None,
     };
-    let acquired = locks.acquire(&request)?;
+    let acquired = match locks.acquire(&request) {
+        Err(error) if error.kind == Kind::AlreadyHeld && arguments.print_token => {
+            // So that a script whose earlier command was killed behind the grant can go on with it, or release it.
+            if let Some(token) = error.details.get("token") {
+                output.line(&token.to_string())?;
+            }
+            return Err(error.into());
+        }
+        result => result?,
+    };
     for Acquired { name, grant } in &acquired {
         let owner = grant.owner.as_ref().map_or(0, |owner| owner.pid);
         if arguments.print_token {
@@ -277,17 +287,17 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
             vec![
                 entry.lock.clone(),
                 entry.r#type.to_owned(),
-                entry.status.to_owned(),
                 entry.pid.map_or_else(dash, |pid| format!("{pid}{host}")),
+                if entry.command.is_empty() { dash() } else { brief(&entry.command) },
                 entry.token.map_or_else(dash, |token| token.to_string()),
                 if entry.since.is_empty() { dash() } else { format!("{}{}", entry.since, ago(&entry.since, &now)) },
                 if waiting_for.is_empty() { dash() } else { waiting_for.join(",") },
-                if entry.command.is_empty() { dash() } else { entry.command.clone() },
+                entry.status.to_owned(),
                 entry.metadata.as_ref().map_or_else(dash, Value::to_string),
             ]
         })
         .collect();
-    let head = ["LOCK", "TYPE", "STATUS", "PID", "TOKEN", "SINCE", "WAITING FOR", "COMMAND", "METADATA"];
+    let head = ["LOCK", "TYPE", "PID", "COMMAND", "TOKEN", "SINCE", "WAITING FOR", "STATUS", "METADATA"];
     output.table(&head, &[], &rows)
 }
 
@@ -314,10 +324,7 @@ fn status(locks: &Locks, output: &Output<'_>) -> anyhow::Result<()> {
         output.bytes(text.as_bytes())?;
     }
     if summary.shared_file_system {
-        output.warning(&format!(
-            "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there",
-            summary.directory, summary.file_system
-        ));
+        output.warning(&shared_file_system(&summary));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::output::{Output, Verdict};
 use crate::error::{ExitCode, one_line};
+use crate::lock::report::Summary;
 use crate::store::Store;
 use crate::store::report::Validation;
 use crate::time::rfc3339;
@@ -126,8 +127,14 @@ pub(super) fn status(store: &Store, output: &Output<'_>) -> Run {
         if backups.evidence > 0 {
             lines.push(("Evidence", format!("{} damaged files kept", backups.evidence)));
         }
-        let holder = status.state_lock.as_ref().map(|holder| format!("held by {holder}"));
-        lines.push(("Lock", holder.unwrap_or_else(|| "free".to_owned())));
+        let writer = status.state_lock.as_ref().map(|holder| format!("; {holder} is writing"));
+        let locks = &status.locks;
+        let mut counts = format!("{} held, {} waited for", locks.held, locks.waiting);
+        for (count, what) in [(locks.stale, "stale"), (locks.unknown, "unknown")].iter().filter(|(count, _)| *count > 0)
+        {
+            counts.push_str(&format!(", {count} {what}"));
+        }
+        lines.push(("Locks", counts + &writer.unwrap_or_default()));
         lines.push(("Checkpoints", status.checkpoints.to_string()));
         if let Some(free) = status.disk_free {
             lines.push(("Disk left", size(free)));
@@ -136,7 +143,19 @@ pub(super) fn status(store: &Store, output: &Output<'_>) -> Run {
         let text: String = lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect();
         output.bytes(text.as_bytes())?;
     }
+    if status.locks.shared_file_system {
+        output.warning(&shared_file_system(&status.locks));
+    }
     error.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
+}
+
+/// What to know of a file system that other machines may share.
+pub(super) fn shared_file_system(locks: &Summary) -> String {
+    format!(
+        "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there, and an owner on \
+         another machine is never taken for dead",
+        locks.directory, locks.file_system
+    )
 }
 
 pub(super) fn size(bytes: u64) -> String {

@@ -279,13 +279,10 @@ mod tests {
             Answer::Count(grant) => format!("count {}", grant.token),
             Answer::AlreadyHeld(grant) => format!("held {}", grant.token),
             Answer::Blocked => {
-                let names =
-                    blockers(&name(), record, &asker(owner), ask, &AllAreWell).into_iter().map(
-                        |blocker| match blocker {
-                            Blocker::Holder(grant) => format!("holder {}", grant.owner.as_ref().unwrap().pid),
-                            Blocker::Waiter(waiter) => format!("waiter {}", waiter.owner.pid),
-                        },
-                    );
+                let names = blockers(&name(), record, &asker(owner), ask, &AllAreWell).map(|blocker| match blocker {
+                    Blocker::Holder(grant) => format!("holder {}", grant.owner.as_ref().unwrap().pid),
+                    Blocker::Waiter(waiter) => format!("waiter {}", waiter.owner.pid),
+                });
                 names.collect::<Vec<_>>().join(", ")
             }
         }

@@ -18,6 +18,7 @@ use crate::document::seal::without_seal;
 use crate::document::{Reading, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
+use crate::lock::report::Summary;
 use crate::lock::{LOCKS, STATE_LOCK, flock};
 use crate::time::rfc3339;
 
@@ -58,6 +59,8 @@ pub struct Status {
     pub backups: BackupCount,
     /// Who holds the lock of the commit at this moment.
     pub state_lock: Option<flock::Holder>,
+    /// Named locks.
+    pub locks: Summary,
     /// How many checkpoints there are.
     pub checkpoints: usize,
     /// Bytes left on the disk for this user.
@@ -203,6 +206,7 @@ impl Store {
                 newest: shelf.backups.iter().map(|backup| backup.time).max().map(rfc3339),
             },
             state_lock: self.lock_holder(&root)?,
+            locks: self.locks.summary()?,
             checkpoints: checkpoints.iter().filter(|name| name.to_string_lossy().starts_with("checkpoint-")).count(),
             disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.audit.path().display().to_string(),
