@@ -283,11 +283,11 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
         .iter()
         .map(|entry| {
             let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
-            let host = entry.host.as_ref().map_or_else(String::new, |host| format!(" on {host}"));
+            let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
             vec![
                 entry.lock.clone(),
                 entry.r#type.to_owned(),
-                entry.pid.map_or_else(dash, |pid| format!("{pid}{host}")),
+                entry.pid.map_or_else(dash, |pid| format!("{pid}{place}")),
                 if entry.command.is_empty() { dash() } else { brief(&entry.command) },
                 entry.token.map_or_else(dash, |token| token.to_string()),
                 if entry.since.is_empty() { dash() } else { format!("{}{}", entry.since, ago(&entry.since, &now)) },

@@ -58,7 +58,7 @@ impl Locks {
         for name in self.names(&dir)? {
             // The gate is passed only where there is something to do, and left in between: others wait.
             let is_stale = match self.peek(&dir, &name)? {
-                Seen::Torn(_) => true,
+                Seen::Damaged(_) => true,
                 Seen::Record(record) => {
                     let mut pruned = record.clone();
                     prune(&mut pruned, usize::MAX, &Judge::new(&self.disk, &dir)?);
@@ -67,7 +67,12 @@ impl Locks {
                 }
             };
             if is_stale {
-                cleaned += self.clean_one(&name, deadline)?;
+                match self.clean_one(&name, deadline) {
+                    Err(error) if matches!(error.kind, Kind::UnsafePath | Kind::NewerSchema) => {
+                        self.warn(format!("{name} was left as it is: {error}"));
+                    }
+                    dropped => cleaned += dropped?,
+                }
             }
         }
         let gate = self.gate(deadline)?;

@@ -22,7 +22,7 @@ use crate::fs::Dir;
 use crate::name::Name;
 use crate::side;
 
-const WHAT: &str = "the state is";
+const WHAT: &str = "the state";
 
 impl Locks {
     /// Waits for a commit's turn: the flock, and the place in the queue that was needed for it. `None` if the flock's file
@@ -38,7 +38,7 @@ impl Locks {
             let record = match self.peek(dir, &name)? {
                 Seen::Record(record) if record.is_empty() => return Ok(Some((lock, place))),
                 Seen::Record(record) => Some(record),
-                Seen::Torn(_) => None, // dealt with behind the gate
+                Seen::Damaged(_) => None, // dealt with behind the gate
             };
             let request = self.commit_request(&name, deadline)?;
             if let Some(record) = &record {

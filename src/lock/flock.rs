@@ -83,7 +83,7 @@ impl FileLock {
 fn timed_out(what: &str, stat: &Stat, path: PathBuf, waited: Duration) -> Error {
     let holder = holder(stat.ino);
     let who = holder.as_ref().map_or_else(String::new, |holder| format!("; {holder} holds it"));
-    let message = format!("{what} locked by another command: waited {:.1} s{who}", waited.as_secs_f64());
+    let message = format!("{what} is locked by another command: waited {:.1} s{who}", waited.as_secs_f64());
     let error = Error::new(Kind::LockTimeout, message)
         .detail("path", path.display().to_string())
         .detail("waited", waited.as_secs_f64());

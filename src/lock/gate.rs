@@ -57,13 +57,13 @@ pub struct Draft {
 #[derive(Debug, Serialize, Deserialize)]
 struct Pending(BTreeMap<String, Option<Record>>);
 
-/// What a record looks like to somebody who may not change it.
+/// What a record looks like without passing the gate.
 #[derive(Debug)]
 pub enum Seen {
     /// There is none, or it can be read.
     Record(Record),
-    /// It is damaged; why.
-    Torn(String),
+    /// It cannot be used; why. What is to be done about it is decided behind the gate.
+    Damaged(String),
 }
 
 impl Locks {
@@ -73,7 +73,7 @@ impl Locks {
         loop {
             let root = side::open_root(&self.disk, &self.directory)?;
             let dir = side::open(&self.disk, &root, LOCKS)?;
-            let what = "the lock records are";
+            let what = "the table of locks";
             if let Some(lock) = self.flock((&root, &dir), GATE, patience, what)? {
                 let gate = Gate { locks: self, dir, lock };
                 gate.complete_pending()?;
@@ -90,12 +90,16 @@ impl Locks {
 
     /// What is on record for a lock, without passing the gate: a rename makes every read whole.
     pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
-        match read(self, dir, name)?.map(|content| Record::parse(&content.bytes)) {
-            None => Ok(Seen::Record(Record::default())),
-            Some(Ok(record)) => Ok(Seen::Record(record)),
-            Some(Err(Unreadable::Torn(why))) => Ok(Seen::Torn(why)),
-            Some(Err(Unreadable::Newer(version))) => Err(newer(dir, name, version)),
-        }
+        let content = match read(self, dir, name) {
+            Err(error) if error.kind == Kind::UnsafePath => return Ok(Seen::Damaged(error.message)),
+            content => content?,
+        };
+        Ok(match content.map(|content| Record::parse(&content.bytes)) {
+            None => Seen::Record(Record::default()),
+            Some(Ok(record)) => Seen::Record(record),
+            Some(Err(Unreadable::Torn(why))) => Seen::Damaged(why),
+            Some(Err(Unreadable::Newer(version))) => Seen::Damaged(newer(dir, name, version).message),
+        })
     }
 
     /// The names of all locks that have a record, sorted.

@@ -150,7 +150,7 @@ impl Locks {
         hierarchy::check(&new, &request.asker, |name| match self.dir()? {
             Some(dir) => match self.peek(&dir, name)? {
                 Seen::Record(record) => Ok(record),
-                Seen::Torn(_) => Ok(Record::default()),
+                Seen::Damaged(_) => Ok(Record::default()),
             },
             None => Ok(Record::default()),
         })
@@ -245,7 +245,7 @@ fn in_the_way<'a>(
     let mut all = Vec::new();
     for (name, record) in records {
         let blockers = blockers(name, record, &request.asker, request.ask, judge);
-        all.extend(blockers.map(|blocker| InTheWay::new(name, &blocker)));
+        all.extend(blockers.map(|blocker| InTheWay::new(name, &blocker, judge)));
     }
     all
 }

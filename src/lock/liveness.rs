@@ -63,6 +63,12 @@ impl<'a> Judge<'a> {
         *self.local.get_or_init(|| file_system(self.locks).is_local())
     }
 
+    /// Where a process is that cannot be judged from here.
+    #[must_use]
+    pub fn whereabouts(&self, identity: &Identity) -> String {
+        identity.place.seen_from(self.here)
+    }
+
     /// Whether a process lives.
     #[must_use]
     pub fn process(&self, identity: &Identity) -> Liveness {

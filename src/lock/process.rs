@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
@@ -27,7 +28,8 @@ pub struct Process {
 impl Process {
     /// The process of this id; `NotFound` if there is none that we may see.
     pub fn of(pid: u32) -> io::Result<Self> {
-        let text = match std::fs::read(format!("/proc/{pid}/stat")) {
+        let number = number_in_proc(pid)?;
+        let text = match std::fs::read(format!("/proc/{number}/stat")) {
             // A process that ends while its file is read: proc(5).
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
                 return Err(io::ErrorKind::NotFound.into());
@@ -42,9 +44,10 @@ impl Process {
         };
         let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
         let unreadable = || io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is not as expected"));
+        let parent = number(4).and_then(|parent| u32::try_from(parent).ok()).ok_or_else(unreadable)?;
         Ok(Self {
             pid,
-            parent: number(4).and_then(|parent| u32::try_from(parent).ok()).ok_or_else(unreadable)?,
+            parent: number_here(parent),
             start: number(22).ok_or_else(unreadable)?,
             state: fields.first().and_then(|text| text.chars().next()).ok_or_else(unreadable)?,
             start_stack: number(28).unwrap_or(0),
@@ -71,13 +74,13 @@ impl Process {
 /// A process's command line on one line, as far as 200 characters go; its name for a kernel thread or a zombie.
 #[must_use]
 pub fn command_of(pid: u32) -> String {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let Ok(number) = number_in_proc(pid) else {
+        return String::new();
+    };
+    let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let line = abridged(words.join(" ").trim());
-    if !line.is_empty() {
-        return line;
-    }
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+    if line.is_empty() { name_of(pid) } else { line }
 }
 
 /// A command line as it is kept in a record.
@@ -89,7 +92,41 @@ pub fn abridged(line: &str) -> String {
 /// A process's short name, as the kernel has it.
 #[must_use]
 pub fn name_of(pid: u32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+    let name = number_in_proc(pid).and_then(|number| std::fs::read_to_string(format!("/proc/{number}/comm")));
+    name.unwrap_or_default().trim_end().to_owned()
+}
+
+/// Whether `/proc` is that of our own pid namespace. After `unshare --fork --pid` without `--mount-proc` it is not, and
+/// numbers in it are not ours.
+fn proc_is_ours() -> bool {
+    static OURS: OnceLock<bool> = OnceLock::new();
+    *OURS.get_or_init(|| {
+        let own = std::fs::read_link("/proc/self");
+        own.is_ok_and(|own| own.to_str() == Some(&std::process::id().to_string()))
+    })
+}
+
+/// The number under which `/proc` has a process of our namespace; a pidfd knows both (proc_pid_fdinfo(5)).
+fn number_in_proc(pid: u32) -> io::Result<u32> {
+    if proc_is_ours() {
+        return Ok(pid);
+    }
+    let fd = super::liveness::watch_process(pid).ok_or(io::ErrorKind::NotFound)?;
+    let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    let number = facts.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    number.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// The number that a process in `/proc` has in our namespace; 0 if it is not in it: pid_namespaces(7).
+fn number_here(number: u32) -> u32 {
+    if proc_is_ours() || number == 0 {
+        return number;
+    }
+    let namespace = |who: &str| std::fs::metadata(format!("/proc/{who}/ns/pid")).map(|stat| stat.ino()).ok();
+    let is_in_ours = namespace("self").is_some() && namespace("self") == namespace(&number.to_string());
+    let facts = std::fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+    let innermost = facts.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse().ok());
+    innermost.filter(|_| is_in_ours).unwrap_or(0)
 }
 
 /// Where process ids mean something: one boot of one machine, and a pid namespace in it.
@@ -130,6 +167,20 @@ impl Place {
         };
         let here = look().map_err(no_proc)?;
         Ok(HERE.get_or_init(|| here))
+    }
+}
+
+impl Place {
+    /// Where this is, seen from another place, in words.
+    #[must_use]
+    pub fn seen_from(&self, other: &Self) -> String {
+        if self.boot == other.boot {
+            return "another pid namespace".to_owned();
+        }
+        match self.machine == other.machine {
+            true => format!("another boot of {}", self.host),
+            false => format!("another machine, {}", self.host),
+        }
     }
 }
 

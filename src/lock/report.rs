@@ -73,9 +73,9 @@ pub struct Entry {
     /// How many releases it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
-    /// The machine of an owner of whom nothing can be told from here.
+    /// Where an owner is of whom nothing can be told from here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    pub place: Option<String>,
     /// What its owner noted, or where a damaged record is kept.
     pub metadata: Option<Value>,
 }
@@ -105,7 +105,7 @@ impl Locks {
         let Some(dir) = self.dir()? else { return Ok(Standing::Unlocked) };
         let record = match self.peek(&dir, name)? {
             Seen::Record(record) => record,
-            Seen::Torn(_) => return Ok(Standing::Unknown("damaged record".to_owned())),
+            Seen::Damaged(why) => return Ok(Standing::Unknown(format!("damaged record: {why}"))),
         };
         let judge = Judge::new(&self.disk, &dir)?;
         let (mut pids, mut unknown) = (Vec::new(), None);
@@ -114,7 +114,7 @@ impl Locks {
                 (Liveness::Alive, Some(owner)) => pids.push(owner.pid),
                 (Liveness::Dead, _) => {}
                 (_, Some(owner)) => {
-                    unknown = Some(format!("{}:{} on {}", grant.mode, owner.pid, owner.place.host));
+                    unknown = Some(format!("{}:{} in {}", grant.mode, owner.pid, judge.whereabouts(owner)));
                 }
                 (_, None) => unknown = Some("damaged record".to_owned()),
             }
@@ -139,7 +139,7 @@ impl Locks {
         let mut entries = Vec::new();
         for name in self.names(&dir)? {
             match self.peek(&dir, &name)? {
-                Seen::Torn(why) => entries.push(Entry::torn(&name, &why)),
+                Seen::Damaged(why) => entries.push(Entry::damaged(&name, &why)),
                 Seen::Record(record) => {
                     entries.extend(record.holders.iter().map(|grant| Entry::of_grant(&name, grant, &judge)));
                     let waiters = record.waiters.iter().enumerate();
@@ -176,6 +176,7 @@ impl Locks {
 impl Entry {
     fn of_grant(name: &Name, grant: &Grant, judge: &Judge<'_>) -> Self {
         let liveness = judge.grant(grant);
+        let unknown = grant.owner.as_ref().filter(|_| liveness == Liveness::Unknown);
         let quarantined = grant.quarantined.as_ref().map(|kept| serde_json::json!({"quarantined": kept}));
         Self {
             lock: name.to_string(),
@@ -192,7 +193,7 @@ impl Entry {
             until: grant.expires,
             waiting_for: Vec::new(),
             count: Some(grant.count),
-            host: grant.owner.as_ref().filter(|_| liveness == Liveness::Unknown).map(|owner| owner.place.host.clone()),
+            place: unknown.map(|owner| judge.whereabouts(owner)),
             metadata: grant.metadata.clone().or(quarantined),
         }
     }
@@ -221,12 +222,12 @@ impl Entry {
             until: Some(waiter.until),
             waiting_for: in_the_way.collect(),
             count: None,
-            host: None,
+            place: None,
             metadata: None,
         }
     }
 
-    fn torn(name: &Name, why: &str) -> Self {
+    fn damaged(name: &Name, why: &str) -> Self {
         Self {
             lock: name.to_string(),
             r#type: Mode::Exclusive.name(),
@@ -238,7 +239,7 @@ impl Entry {
             until: None,
             waiting_for: Vec::new(),
             count: None,
-            host: None,
+            place: None,
             metadata: None,
         }
     }

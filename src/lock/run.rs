@@ -27,7 +27,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Locked;
 use crate::name::Name;
 
-/// Files in `.locks` that commands hold locked while they live; followed by pid and start time.
+/// Files in `.locks` that commands hold locked while they live; followed by the wrapper's pid, start time and pid namespace.
 pub const LIVE_FILE: &str = ".live-";
 /// How long giving a lock back may take.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -104,7 +104,7 @@ impl Locks {
     /// A file that is locked while any descriptor of it is open: the command and its children inherit one.
     fn live_file(&self, deadline: Instant) -> Result<(String, File)> {
         let me = owner::anybody(None, &self.claim)?.process;
-        let name = format!("{LIVE_FILE}{}-{}", me.pid, me.start);
+        let name = format!("{LIVE_FILE}{}-{}-{}", me.pid, me.start, me.place.pid_namespace);
         let gate = self.gate(deadline)?; // so that `lock clean` never meets it unlocked
         let file = self.disk.open_or_make(gate.dir(), &name)?.0;
         let path = gate.dir().path_of(&name);

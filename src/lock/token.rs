@@ -93,7 +93,7 @@ impl Locks {
         loop {
             let root = side::open_root(&self.disk, &self.directory)?;
             let dir = side::open(&self.disk, &root, LOCKS)?;
-            let what = "the tokens are";
+            let what = "the counter of tokens";
             if let Some(lock) = self.flock((&root, &dir), RESERVING, deadline, what)? {
                 return self.reserve_alone(&root, &dir, &lock, deadline);
             }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::LOCKS;
 use super::acquire::Request;
+use super::liveness::{Judge, Liveness};
 use super::process::Identity;
 use super::queue::Blocker;
 use super::record::{Grant, Mode, Purpose};
@@ -19,6 +20,8 @@ pub struct InTheWay {
     pub lock: Name,
     /// Its process id, if it is known.
     pub pid: Option<u32>,
+    /// Whether it can be told that it lives.
+    pub liveness: Liveness,
     /// In words: `held by 123 (bash deploy.sh) since …`.
     pub words: String,
 }
@@ -26,19 +29,23 @@ pub struct InTheWay {
 impl InTheWay {
     /// A blocker of this lock, in words.
     #[must_use]
-    pub fn new(lock: &Name, blocker: &Blocker<'_>) -> Self {
+    pub fn new(lock: &Name, blocker: &Blocker<'_>, judge: &Judge<'_>) -> Self {
+        let mut liveness = Liveness::Alive;
         let (pid, words) = match blocker {
             Blocker::Holder(grant) => {
                 let shared = if grant.mode == Mode::Shared { ", shared," } else { "" };
                 let pid = grant.owner.as_ref().map(|owner| owner.pid);
-                (pid, format!("held by {}{shared} since {}", holder(grant), grant.since))
+                liveness = judge.grant(grant);
+                let place = grant.owner.as_ref().filter(|_| liveness == Liveness::Unknown);
+                let place = place.map_or_else(String::new, |owner| format!(", in {},", judge.whereabouts(owner)));
+                (pid, format!("held by {}{place}{shared} since {}", holder(grant), grant.since))
             }
             Blocker::Waiter(waiter) => {
                 let who = person(waiter.owner.pid, &waiter.command);
                 (Some(waiter.owner.pid), format!("wanted earlier by {who} since {}", waiter.since))
             }
         };
-        Self { lock: lock.clone(), pid, words }
+        Self { lock: lock.clone(), pid, liveness, words }
     }
 }
 
@@ -91,9 +98,9 @@ pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -
         .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
         .detail("blockedBy", blockers.collect::<Vec<_>>())
         .detail("waited", waited.as_secs_f64());
-    match in_the_way.iter().find(|one| one.pid.is_none()) {
+    match in_the_way.iter().find(|one| one.liveness == Liveness::Unknown) {
         Some(unknown) => {
-            let why = "once you are sure that nobody holds it";
+            let why = "it cannot be told from here whether the holder lives; once you are sure that it does not";
             error.try_command(format!("lock break {} --force", unknown.lock), why)
         }
         None => error.try_command("lock list", "see who holds what and who waits; wait longer with --lock-timeout 60"),

@@ -73,6 +73,12 @@ fn the_scripts_do_what_is_said_of_them() {
     let several = format!("for i in 1 2 3 4; do ( {} ) & done; wait", find("until").trim());
     with_program_on_path(&sandbox, &several).expect(0);
     assert_eq!(sandbox.ok("state get .count"), "4");
+    let locked = with_program_on_path(&sandbox, find("lock acquire deploy")).expect(0).stdout;
+    assert!(
+        locked.starts_with("Lock acquired: deploy (token ") && locked.ends_with("Lock released: deploy\n"),
+        "{locked}"
+    );
+    assert_eq!(sandbox.ok("state phase"), "deploying");
     let checked = with_program_on_path(&sandbox, find("sha256sum")).expect(0).stdout;
     let lines: Vec<&str> = checked.lines().collect();
     assert_eq!(lines[0].split(' ').next().unwrap(), lines[1], "{checked}");
@@ -81,10 +87,13 @@ fn the_scripts_do_what_is_said_of_them() {
 #[test]
 fn every_command_that_is_named_exists() {
     let sandbox = Sandbox::empty();
-    let help = sandbox.run("state --help").expect(0).stdout;
-    for code in README.split('`').skip(1).step_by(2) {
-        if let Some(command) = code.strip_prefix("state ").and_then(|rest| rest.split([' ', ',']).next()) {
-            assert!(help.contains(&format!("\n  {command} ")), "`{code}` is no command");
+    for group in ["state", "lock"] {
+        let help = sandbox.run(&format!("{group} --help")).expect(0).stdout;
+        for code in README.split('`').skip(1).step_by(2) {
+            let rest = code.strip_prefix(group).and_then(|rest| rest.strip_prefix(' '));
+            if let Some(command) = rest.and_then(|rest| rest.split([' ', ',']).next()) {
+                assert!(help.contains(&format!("\n  {command} ")), "`{code}` is no command");
+            }
         }
     }
 }
