@@ -213,7 +213,7 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
         }
         result => result?,
     };
-    for Acquired { name, grant } in &acquired {
+    for Acquired { name, grant, .. } in &acquired {
         let owner = grant.owner.as_ref().map_or(0, |owner| owner.pid);
         if arguments.print_token {
             if let Err(error) = output.line(&grant.token.to_string()) {

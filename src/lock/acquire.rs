@@ -80,6 +80,8 @@ pub struct Acquired {
     pub name: Name,
     /// The grant.
     pub grant: Grant,
+    /// The grant it was before, if it was only changed or counted.
+    pub before: Option<Grant>,
 }
 
 impl Locks {
@@ -101,13 +103,15 @@ impl Locks {
             place.leave_to_others();
             break acquired;
         };
-        if request.names.iter().any(|name| name.as_str() == STATE)
+        // While it was held before, if only shared, no stranger could commit.
+        let is_new_to_state = |new: &Acquired| new.name.as_str() == STATE && new.before.is_none();
+        if acquired.iter().any(is_new_to_state)
             && let Err(error) = self.drain_commits(request.deadline.at)
         {
             self.give_back(&acquired);
             return Err(error);
         }
-        for Acquired { name, grant } in &acquired {
+        for Acquired { name, grant, .. } in &acquired {
             self.audit_grant("acquire", "granted", name, grant);
         }
         Ok(acquired)
@@ -119,8 +123,11 @@ impl Locks {
         let undo = || -> Result<()> {
             let gate = self.gate(Instant::now() + LEAVING)?;
             let mut drafts = gate.load_all(&names)?;
-            for (draft, Acquired { grant, .. }) in drafts.iter_mut().zip(acquired) {
-                draft.record.holders.retain(|held| held.token != grant.token);
+            for (draft, Acquired { grant, before, .. }) in drafts.iter_mut().zip(acquired) {
+                let held = draft.record.holders.iter().position(|held| held.token == grant.token);
+                if let Some(place) = held {
+                    draft.record.holders.splice(place..=place, before.clone());
+                }
             }
             gate.store(&drafts)
         };
@@ -155,6 +162,7 @@ impl Locks {
             _ => None,
         };
         let own = answered.and_then(|(token, _)| record.holders.iter_mut().find(|grant| grant.token == token));
+        let before = own.as_deref().cloned();
         let grant = match (own, answered) {
             (Some(own), Some((_, Again::Counted))) => {
                 own.count = own.count.saturating_add(1);
@@ -174,6 +182,6 @@ impl Locks {
                 new
             }
         };
-        Acquired { name, grant }
+        Acquired { name, grant, before }
     }
 }

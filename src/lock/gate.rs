@@ -181,7 +181,10 @@ impl Gate<'_> {
                 let bytes = serde_json::to_vec(&pending)
                     .map_err(|error| Error::new(Kind::Internal, format!("a journal that is no JSON: {error}")))?;
                 self.replace(PENDING, &bytes)?;
-                self.complete(&pending)?;
+                if let Err(error) = self.complete(&pending) {
+                    self.undo(&changed)?;
+                    return Err(error);
+                }
             }
         }
         for draft in &changed {
@@ -209,6 +212,18 @@ impl Gate<'_> {
     fn complete(&self, pending: &Pending) -> Result<()> {
         for (name, record) in &pending.0 {
             self.put(Name::parse("lock", name)?.as_str(), record.as_ref())?;
+        }
+        Ok(self.locks.disk.unlink(&self.dir, PENDING)?)
+    }
+
+    /// Takes back a change that could not be completed, so that nobody completes what was reported as failed. The journal goes
+    /// last: a death in between is no report.
+    fn undo(&self, changed: &[&Draft]) -> Result<()> {
+        for draft in changed {
+            match draft.before.as_slice() {
+                [] => self.locks.disk.unlink(&self.dir, file_of(&draft.name))?,
+                before => self.replace(&file_of(&draft.name), before)?,
+            }
         }
         Ok(self.locks.disk.unlink(&self.dir, PENDING)?)
     }

@@ -82,13 +82,13 @@ impl Locks {
     /// the command lives on.
     fn oversee(&self, mut candidate: Candidate, acquired: &[Acquired]) -> Result<ExitStatus> {
         let forwarder = Forwarder::new(candidate.child.id());
-        let tokens = acquired.iter().map(|Acquired { name, grant }| format!("{name}:{}", grant.token));
+        let tokens = acquired.iter().map(|Acquired { name, grant, .. }| format!("{name}:{}", grant.token));
         let word = tokens.collect::<Vec<_>>().join(",") + "\n";
         // A child that was killed before it could read this is waited for all the same.
         let _ = candidate.word.write_all(word.as_bytes());
         let ended = candidate.child.wait();
         forwarder.stop();
-        for Acquired { name, grant } in acquired {
+        for Acquired { name, grant, .. } in acquired {
             // The record is stale by now; if it cannot be removed, whoever looks next sees that.
             let asker = owner::anybody(None, &self.claim);
             let deadline = Instant::now() + LEAVING;

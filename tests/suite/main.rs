@@ -11,6 +11,7 @@ mod documents;
 mod durability;
 mod faults;
 mod kill;
+mod lock_faults;
 mod races;
 mod readme;
 mod refusals;

@@ -1,0 +1,170 @@
+//! Locks on a disk whose calls fail one after the other: what fails changes nothing, and several locks go together.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use pipeline_state::audit::Audit;
+use pipeline_state::error::Result;
+use pipeline_state::fs::Disk;
+use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::lock::Locks;
+use pipeline_state::lock::acquire::{Acquired, Deadline, Deadlocks, Request};
+use pipeline_state::lock::owner::{self, Claim};
+use pipeline_state::lock::queue::{Again, Ask};
+use pipeline_state::lock::record::{Mode, Purpose};
+use pipeline_state::lock::report::Standing;
+use pipeline_state::name::Name;
+use rustix::io::Errno;
+
+use crate::sandbox::Sandbox;
+
+fn locks_on(sandbox: &Sandbox, disk: Disk) -> Locks {
+    let audit = Rc::new(Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path()));
+    Locks::new(disk, sandbox.path(), Claim::default(), audit)
+}
+
+fn names(names: &str) -> Vec<Name> {
+    names.split(',').map(|name| Name::parse("lock", name).unwrap()).collect()
+}
+
+/// This process asks for itself, and does not wait.
+fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
+    let (asker, _) = owner::owner(Some(std::process::id()), &Claim::default())?;
+    locks.acquire(&Request {
+        names: names(wanted),
+        ask: Ask { mode, purpose: Purpose::Hold, again: Again::Refused },
+        asker,
+        command: "a test".to_owned(),
+        deadline: Deadline::after(std::time::Duration::ZERO),
+        deadlocks: Deadlocks::Refused,
+        metadata: None,
+        ttl: None,
+        live_file: None,
+    })
+}
+
+fn release(locks: &Locks, wanted: &str) -> Result<()> {
+    let asker = owner::anybody(None, &Claim::default())?;
+    locks.release(&names(wanted), None, &asker, Instant::now()).map(|_| ())
+}
+
+/// How each of these locks stands, once somebody has passed the gate and completed what a dead one left.
+fn standings(sandbox: &Sandbox, wanted: &str) -> Vec<String> {
+    let locks = locks_on(sandbox, Disk::real());
+    locks.clean(Instant::now()).unwrap();
+    names(wanted)
+        .iter()
+        .map(|name| match locks.check(name).unwrap() {
+            Standing::Locked(mode, pids) if pids == [std::process::id()] => mode.to_string(),
+            other => other.to_string(),
+        })
+        .collect()
+}
+
+/// A disk whose `nth` call fails, and whether that call was made.
+fn failing(nth: usize, errno: Errno) -> (Disk, Rc<Cell<bool>>) {
+    let (count, failed) = (Cell::new(0), Rc::new(Cell::new(false)));
+    let seen = failed.clone();
+    let disk = Disk::new(Rc::new(Observed::new(move |_: &Call| {
+        count.set(count.get() + 1);
+        if count.get() == nth {
+            seen.set(true);
+            return Fate::Fails(errno);
+        }
+        Fate::Proceeds
+    })));
+    (disk, failed)
+}
+
+/// Makes each call of an operation fail in turn, each time in a root that `prepare` made.
+fn at_every_call(
+    prepare: impl Fn(&Sandbox),
+    operate: impl Fn(&Locks) -> Result<()>,
+    check: impl Fn(&Sandbox, Result<()>, &str),
+) {
+    for errno in [Errno::IO, Errno::NOSPC, Errno::MFILE] {
+        for nth in 1.. {
+            let sandbox = Sandbox::empty();
+            prepare(&sandbox);
+            let (disk, failed) = failing(nth, errno);
+            let locks = locks_on(&sandbox, disk);
+            let result = operate(&locks);
+            drop(locks);
+            check(&sandbox, result, &format!("call {nth} fails with {errno}"));
+            if !failed.get() {
+                assert!(nth > 10, "the operation makes calls");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_acquire_that_fails_at_any_call_leaves_nothing_held() {
+    at_every_call(
+        |sandbox| {
+            acquire(&locks_on(sandbox, Disk::real()), "other", Mode::Exclusive).unwrap();
+        },
+        |locks| acquire(locks, "a,b,state", Mode::Exclusive).map(|_| ()),
+        |sandbox, result, place| {
+            let expected = if result.is_ok() { "exclusive" } else { "unlocked" };
+            assert_eq!(standings(sandbox, "a,b,state"), [expected; 3], "{place}: {result:?}");
+            assert_eq!(standings(sandbox, "other"), ["exclusive"], "{place}");
+        },
+    );
+}
+
+#[test]
+fn a_release_that_fails_at_any_call_leaves_all_held_or_none() {
+    at_every_call(
+        |sandbox| {
+            acquire(&locks_on(sandbox, Disk::real()), "a,b", Mode::Exclusive).unwrap();
+        },
+        |locks| release(locks, "a,b"),
+        |sandbox, result, place| {
+            let expected = if result.is_ok() { "unlocked" } else { "exclusive" };
+            assert_eq!(standings(sandbox, "a,b"), [expected; 2], "{place}: {result:?}");
+        },
+    );
+}
+
+#[test]
+fn an_upgrade_that_fails_at_any_call_leaves_the_shared_lock() {
+    at_every_call(
+        |sandbox| {
+            acquire(&locks_on(sandbox, Disk::real()), "a,b", Mode::Shared).unwrap();
+        },
+        |locks| acquire(locks, "a,b", Mode::Exclusive).map(|_| ()),
+        |sandbox, result, place| {
+            let expected = if result.is_ok() { "exclusive" } else { "shared" };
+            assert_eq!(standings(sandbox, "a,b"), [expected; 2], "{place}: {result:?}");
+        },
+    );
+}
+
+#[test]
+fn tokens_grow_whatever_fails() {
+    let sandbox = Sandbox::empty();
+    let mut last = 0;
+    for nth in 1..120 {
+        let (disk, _) = failing(nth, Errno::IO);
+        let granted = acquire(&locks_on(&sandbox, disk), "a,b", Mode::Exclusive);
+        let locks = locks_on(&sandbox, Disk::real());
+        if granted.is_err() {
+            let _ = release(&locks, "a,b");
+        }
+        for Acquired { grant, .. } in granted.iter().flatten() {
+            assert!(grant.token.get() > last, "call {nth}: {} after {last}", grant.token);
+            last = grant.token.get();
+        }
+        if granted.is_ok() {
+            release(&locks, "a,b").unwrap();
+        }
+        // A reboot now and then: what the counter said in memory is gone.
+        if nth % 10 == 0 {
+            let _ = std::fs::remove_file(sandbox.file(".locks/.tokens"));
+        }
+    }
+    assert!(last > 1024, "blocks were reserved on the way");
+}
