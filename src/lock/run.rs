@@ -7,20 +7,22 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal, getpgrp, kill_process, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::Locks;
 use super::acquire::{Acquired, Deadline, Deadlocks, Request};
 use super::launch::LAUNCH;
+use super::liveness::watch_process;
 use super::owner;
-use super::process::{Identity, abridged, lineage};
+use super::process::{Identity, abridged, lineage, no_proc};
 use super::queue::{Again, Ask, Asker};
 use super::record::{Mode, Purpose};
 use crate::error::{Error, Kind, Result};
@@ -29,8 +31,8 @@ use crate::name::Name;
 
 /// Files in `.locks` that commands hold locked while they live; followed by the wrapper's pid, start time and pid namespace.
 pub const LIVE_FILE: &str = ".live-";
-/// How long giving a lock back may take.
-const LEAVING: Duration = Duration::from_secs(5);
+/// How long giving the locks back may take.
+const GIVING_BACK: Duration = Duration::from_secs(5);
 
 /// What to run under which locks.
 #[derive(Clone, Debug)]
@@ -91,7 +93,7 @@ impl Locks {
         for Acquired { name, grant, .. } in acquired {
             // The record is stale by now; if it cannot be removed, whoever looks next sees that.
             let asker = owner::anybody(None, &self.claim);
-            let deadline = Instant::now() + LEAVING;
+            let deadline = Instant::now() + GIVING_BACK;
             let released =
                 asker.and_then(|asker| self.release(std::slice::from_ref(name), Some(grant.token), &asker, deadline));
             if let Err(error) = released {
@@ -119,12 +121,13 @@ impl Locks {
     /// command.
     fn start(&self, job: &Job, live_file: File) -> Result<Candidate> {
         let (reader, writer) = std::io::pipe().map_err(|error| not_started(&error))?;
-        let own = std::process::id();
+        // The number that /proc has this process under, which need not be its pid: see super::process.
+        let own = std::fs::read_link("/proc/self").map_err(no_proc)?;
         let descriptor = reader.as_raw_fd();
         let child = Command::new("/proc/self/exe")
             .arg0("pipeline-state")
             .arg(LAUNCH)
-            .arg(format!("/proc/{own}/fd/{descriptor}"))
+            .arg(format!("/proc/{}/fd/{descriptor}", own.display()))
             .arg(job.format)
             .arg("--")
             .args(&job.command)
@@ -167,15 +170,13 @@ impl Forwarder {
             return Self { handle: None };
         };
         let handle = signals.handle();
-        let pid = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+        let command = Target::new(child);
         let forward = move || {
             for signal in signals.forever() {
                 // What the terminal sends, it sends to the command as well.
                 let by_terminal = matches!(signal, SIGINT | SIGQUIT) && in_foreground();
-                if let (Some(pid), false) = (pid, by_terminal)
-                    && let Some(signal) = rustix::process::Signal::from_named_raw(signal)
-                {
-                    let _ = rustix::process::kill_process(pid, signal);
+                if !by_terminal && let Some(signal) = Signal::from_named_raw(signal) {
+                    command.send(signal);
                 }
             }
         };
@@ -190,12 +191,34 @@ impl Forwarder {
     }
 }
 
+/// A process to send signals to. A pidfd never means another one, which a pid may after the process has ended.
+enum Target {
+    Descriptor(OwnedFd),
+    Number(Option<Pid>),
+}
+
+impl Target {
+    fn new(pid: u32) -> Self {
+        let number = || i32::try_from(pid).ok().and_then(Pid::from_raw);
+        watch_process(pid).map_or_else(|| Self::Number(number()), Self::Descriptor)
+    }
+
+    fn send(&self, signal: Signal) {
+        // It may have ended.
+        let _ = match self {
+            Self::Descriptor(fd) => pidfd_send_signal(fd, signal),
+            Self::Number(Some(pid)) => kill_process(*pid, signal),
+            Self::Number(None) => Ok(()),
+        };
+    }
+}
+
 /// Whether this process is in the foreground of a terminal.
 fn in_foreground() -> bool {
     let Ok(terminal) = File::open("/dev/tty") else {
         return false;
     };
-    rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == rustix::process::getpgrp())
+    rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp())
 }
 
 fn not_started(error: &std::io::Error) -> Error {
