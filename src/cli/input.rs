@@ -55,10 +55,8 @@ pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
         return Err(Error::new(Kind::TooLarge, message)
             .try_command("state write -", "takes a document of any size up to 16 MiB"));
     }
-    text::parse(json.as_bytes()).map_err(|error| {
-        Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}"))
-            .try_command("state set --help", "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'")
-    })
+    text::parse(json.as_bytes())
+        .map_err(|error| Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}")))
 }
 
 pub(super) fn variables(arg: &[String], argjson: &[String]) -> Result<Vec<(String, Value)>> {

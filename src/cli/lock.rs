@@ -11,7 +11,7 @@ use super::output::Output;
 use super::reports::{ago, shared_file_system};
 use crate::audit::Audit;
 use crate::config::{Config, Format};
-use crate::error::{Error, ExitCode, Kind, Result};
+use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::lock::Locks;
 use crate::lock::acquire::{Acquired, Deadline, Deadlocks, MOST_AT_ONCE, Request};
@@ -298,6 +298,7 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
         })
         .collect();
     let head = ["LOCK", "TYPE", "PID", "COMMAND", "TOKEN", "SINCE", "WAITING FOR", "STATUS", "METADATA"];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     output.table(&head, &[], &rows)
 }
 

@@ -201,7 +201,10 @@ impl Assignment {
     fn parse(assignment: &str) -> Result<Self> {
         let (path, rest) = DocumentPath::parse_target(assignment).map_err(path_error)?;
         if let Some(json) = rest.strip_prefix(":=") {
-            return Ok(Self { value: inline_json(&path.to_string(), json)?, path });
+            let value = inline_json(&path.to_string(), json).map_err(|error| {
+                error.try_command("state set --help", "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'")
+            })?;
+            return Ok(Self { value, path });
         }
         if let Some(text) = rest.strip_prefix('=') {
             return Ok(Self { path, value: text.into() });
@@ -264,10 +267,6 @@ fn one_word<'a>(what: &str, word: &'a str) -> Result<&'a str> {
     }
     Ok(word)
 }
-
-// ---- input ----
-
-// ---- filters ----
 
 // ---- reading ----
 
