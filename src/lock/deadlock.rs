@@ -51,6 +51,24 @@ pub struct Waits<'a> {
     waits: Vec<Wait<'a>>,
 }
 
+/// Whether anybody may wait for what stands behind this waiter: only then it can close a circle. Quickly told, and mostly no,
+/// for a script that holds nothing and came last; then nobody's ancestors need to be looked up but its own.
+#[must_use]
+pub fn is_waited_for(process: &Identity, records: &[(Name, Record)]) -> bool {
+    let mut waiters = records.iter().flat_map(|(_, record)| &record.waiters);
+    let Some(waiter) = waiters.find(|waiter| waiter.process.is(process)) else {
+        return false;
+    };
+    let own = stands_for(waiter, &mut Family::default());
+    let is_own = |process: &Identity| own.iter().any(|one| one.is(process));
+    records.iter().any(|(_, record)| {
+        let holds = record.holders.iter().filter_map(|grant| grant.owner.as_ref()).any(is_own);
+        let first = record.waiters.iter().position(|waiter| is_own(&waiter.process));
+        let is_followed = first.is_some_and(|place| place + 1 < record.waiters.len());
+        holds && !record.waiters.is_empty() || is_followed
+    })
+}
+
 impl<'a> Waits<'a> {
     /// Who waits for whom, from all records that anybody waits in.
     pub fn new(records: &'a [(Name, Record)], eyes: &'a dyn Eyes) -> Self {

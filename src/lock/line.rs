@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::acquire::{Deadlocks, LEAVING, Request};
-use super::deadlock::Waits;
+use super::deadlock::{Waits, is_waited_for};
 use super::gate::{Draft, Gate, Seen};
 use super::hierarchy;
 use super::liveness::{Judge, Liveness, epoch};
 use super::process::Identity;
 use super::queue::{Answer, Blocker, answer, blockers, enqueue, prune};
 use super::record::{Grant, Purpose, Record, Waiter};
-use super::wait::{Alarm, Watchfulness};
+use super::wait::{Alarm, Records, Watchfulness};
 use super::words::{InTheWay, already_held, owner_ended, sentence, timed_out};
 use super::{LOCKS, Locks};
 use crate::error::Result;
@@ -170,6 +170,9 @@ impl Locks {
                 records.push((name, record));
             }
         }
+        if !is_waited_for(&request.asker.process, &records) {
+            return Ok(());
+        }
         Waits::new(&records, judge).circle_of(&request.asker.process).map_or(Ok(()), Err)
     }
 
@@ -196,19 +199,19 @@ impl Locks {
                 }
             }
             let records = || records.iter().map(|(name, record)| (*name, record));
-            let mut blockers =
-                records().flat_map(|(name, record)| blockers(name, record, &request.asker, request.ask, &judge));
-            // One is enough to sleep for; who else is in the way shows when that one is gone.
-            let Some(blocker) = blockers.next() else { return look_behind_the_gate };
+            let Some(blocker) = foremost(records(), request, &judge) else { return look_behind_the_gate };
             if Instant::now() >= until {
                 return Ok(in_the_way(records(), request, &judge));
             }
             let mut wake = until;
-            let mut awaited = vec![&request.asker.owner];
+            let mut record_events = Records::Watched;
             let others: &[&Identity] = match blocker {
                 Blocker::Holder(Grant { owner: Some(owner), .. }) => &[owner],
                 Blocker::Holder(Grant { owner: None, .. }) => &[],
+                // While it waits, nothing on record is of interest here; were all to look at every change, a hand-off would cost
+                // as much as the queue is long. Its process ends when it has the lock, gave up or died.
                 Blocker::Waiter(waiter) => {
+                    record_events = Records::Ignored;
                     watchfulness = watchfulness.max(Watchfulness::Heartbeat);
                     &[&waiter.process, &waiter.owner]
                 }
@@ -216,16 +219,35 @@ impl Locks {
             // The pid of one that cannot be judged from here is somebody else's.
             let (known, unknown): (Vec<&Identity>, Vec<&Identity>) =
                 others.iter().partition(|other| judge.process(other) == Liveness::Alive);
-            awaited.extend(known);
-            if let Blocker::Holder(grant) = blocker
-                && (!unknown.is_empty() || grant.owner.is_none())
-            {
-                watchfulness = Watchfulness::Intervals;
-                wake = wake.min(expiry(grant, epoch(self.disk.now())).unwrap_or(wake));
+            match blocker {
+                Blocker::Holder(grant) if known.is_empty() => {
+                    watchfulness = Watchfulness::Intervals;
+                    wake = wake.min(expiry(grant, epoch(self.disk.now())).unwrap_or(wake));
+                }
+                Blocker::Waiter(_) if !unknown.is_empty() => record_events = Records::Watched,
+                _ => {}
             }
-            alarm.sleep(&awaited, watchfulness, wake);
+            let awaited: Vec<&Identity> = known.into_iter().chain([&request.asker.owner]).collect();
+            alarm.sleep(&awaited, record_events, watchfulness, wake);
         }
     }
+}
+
+/// The one to sleep for: the nearest of those that stand in line before, or else a holder. One is enough; who else is in
+/// the way shows when that one is gone.
+fn foremost<'a>(
+    records: impl Iterator<Item = (&'a Name, &'a Record)>,
+    request: &Request,
+    judge: &'a Judge<'a>,
+) -> Option<Blocker<'a>> {
+    let mut holder = None;
+    for (name, record) in records {
+        match blockers(name, record, &request.asker, request.ask, judge).next() {
+            Some(waiter @ Blocker::Waiter(_)) => return Some(waiter),
+            other => holder = holder.or(other),
+        }
+    }
+    holder
 }
 
 fn expiry(grant: &Grant, now: f64) -> Option<Instant> {
@@ -245,7 +267,8 @@ fn in_the_way<'a>(
     let mut all = Vec::new();
     for (name, record) in records {
         let blockers = blockers(name, record, &request.asker, request.ask, judge);
-        all.extend(blockers.map(|blocker| InTheWay::new(name, &blocker, judge)));
+        let (holders, waiters): (Vec<_>, Vec<_>) = blockers.partition(|blocker| matches!(blocker, Blocker::Holder(_)));
+        all.extend(holders.iter().chain(&waiters).map(|blocker| InTheWay::new(name, blocker, judge)));
     }
     all
 }

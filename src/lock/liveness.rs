@@ -9,7 +9,8 @@
 //! A command that `lock run` started passes an flocked file on to its descendants, and where its pid says nothing that
 //! file does: see [`Judge::grant`]. Age is never a reason.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
@@ -44,19 +45,28 @@ pub enum Patience {
     Gone,
 }
 
-/// Judges owners and waiters as seen from this process, of the locks in one directory.
+/// Judges owners and waiters as seen from this process, of the locks in one directory. It looks at each process once:
+/// where many wait, each stands in the way of many, so a judge is for one look at the records and no longer.
 #[derive(Debug)]
 pub struct Judge<'a> {
     disk: &'a Disk,
     locks: &'a Dir,
     here: &'static Place,
     local: OnceCell<bool>,
+    seen: RefCell<HashMap<(u32, u64), Bearing>>,
+}
+
+/// How a process of this boot and namespace was found.
+#[derive(Clone, Copy, Debug)]
+struct Bearing {
+    liveness: Liveness,
+    is_stopped: bool,
 }
 
 impl<'a> Judge<'a> {
     /// A judge of the locks in the directory `locks`.
     pub fn new(disk: &'a Disk, locks: &'a Dir) -> Result<Self> {
-        Ok(Self { disk, locks, here: Place::here()?, local: OnceCell::new() })
+        Ok(Self { disk, locks, here: Place::here()?, local: OnceCell::new(), seen: RefCell::default() })
     }
 
     fn is_local(&self) -> bool {
@@ -80,14 +90,29 @@ impl<'a> Judge<'a> {
         if there.pid_namespace != here.pid_namespace {
             return Liveness::Unknown;
         }
-        match look(identity.pid) {
-            Sight::Nothing => Liveness::Dead,
-            Sight::Hidden => Liveness::Alive,
-            Sight::Process(_) if there.time_namespace != here.time_namespace => Liveness::Unknown,
-            Sight::Process(process) if process.start != identity.start => Liveness::Dead,
-            Sight::Process(process) if matches!(process.state, 'Z' | 'X') && has_ended(identity.pid) => Liveness::Dead,
-            Sight::Process(_) => Liveness::Alive,
+        if there.time_namespace != here.time_namespace && matches!(look(identity.pid), Sight::Process(_)) {
+            return Liveness::Unknown; // its start time cannot be compared with ours
         }
+        self.bearing(identity).liveness
+    }
+
+    fn bearing(&self, identity: &Identity) -> Bearing {
+        let key = (identity.pid, identity.start);
+        if let Some(seen) = self.seen.borrow().get(&key) {
+            return *seen;
+        }
+        let (liveness, is_stopped) = match look(identity.pid) {
+            Sight::Nothing => (Liveness::Dead, false),
+            Sight::Hidden => (Liveness::Alive, false),
+            Sight::Process(process) if process.start != identity.start => (Liveness::Dead, false),
+            Sight::Process(process) if matches!(process.state, 'Z' | 'X') && has_ended(identity.pid) => {
+                (Liveness::Dead, false)
+            }
+            Sight::Process(process) => (Liveness::Alive, matches!(process.state, 'T' | 't')),
+        };
+        let bearing = Bearing { liveness, is_stopped };
+        self.seen.borrow_mut().insert(key, bearing);
+        bearing
     }
 
     /// Whether the owner of a grant lives. Where nothing else tells, the file that its command inherited does; failing
@@ -134,8 +159,7 @@ impl<'a> Judge<'a> {
             // One that lives will take itself out; of one that cannot be seen nothing else is ever heard.
             return if process == Liveness::Unknown { Patience::Gone } else { Patience::PassedOver };
         }
-        let is_stopped = process == Liveness::Alive
-            && Process::of(waiter.process.pid).is_ok_and(|process| matches!(process.state, 'T' | 't'));
+        let is_stopped = process == Liveness::Alive && self.bearing(&waiter.process).is_stopped;
         if is_stopped { Patience::PassedOver } else { Patience::Waiting }
     }
 }

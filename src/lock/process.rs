@@ -1,7 +1,8 @@
 //! Processes as the kernel shows them in `/proc` (proc_pid_stat(5)), and what tells one from every other for ever.
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
@@ -29,7 +30,7 @@ impl Process {
     /// The process of this id; `NotFound` if there is none that we may see.
     pub fn of(pid: u32) -> io::Result<Self> {
         let number = number_in_proc(pid)?;
-        let text = match std::fs::read(format!("/proc/{number}/stat")) {
+        let text = match read(&format!("/proc/{number}/stat")) {
             // A process that ends while its file is read: proc(5).
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
                 return Err(io::ErrorKind::NotFound.into());
@@ -77,7 +78,7 @@ pub fn command_of(pid: u32) -> String {
     let Ok(number) = number_in_proc(pid) else {
         return String::new();
     };
-    let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    let line = read(&format!("/proc/{number}/cmdline")).unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let line = abridged(words.join(" ").trim());
     if line.is_empty() { name_of(pid) } else { line }
@@ -92,8 +93,19 @@ pub fn abridged(line: &str) -> String {
 /// A process's short name, as the kernel has it.
 #[must_use]
 pub fn name_of(pid: u32) -> String {
-    let name = number_in_proc(pid).and_then(|number| std::fs::read_to_string(format!("/proc/{number}/comm")));
-    name.unwrap_or_default().trim_end().to_owned()
+    number_in_proc(pid).and_then(|number| text_of(&format!("/proc/{number}/comm"))).unwrap_or_default()
+}
+
+/// The beginning of one of the kernel's small files, in one read: their size is not told ahead, so a reader that wants all
+/// makes a dozen calls of it, and who waits in a long queue looks at many processes.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; 4096];
+    let length = File::open(path)?.read(&mut buffer)?;
+    Ok(buffer.get(..length).unwrap_or_default().to_vec())
+}
+
+fn text_of(path: &str) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&read(path)?).trim_end().to_owned())
 }
 
 /// Whether `/proc` is that of our own pid namespace. After `unshare --fork --pid` without `--mount-proc` it is not, and
@@ -154,15 +166,14 @@ impl Place {
         if let Some(here) = HERE.get() {
             return Ok(here);
         }
-        let text = |path: &str| std::fs::read_to_string(path).map(|text| text.trim_end().to_owned());
         let namespace = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|stat| stat.ino());
         let look = || -> io::Result<Self> {
             Ok(Self {
-                boot: text("/proc/sys/kernel/random/boot_id")?,
+                boot: text_of("/proc/sys/kernel/random/boot_id")?,
                 pid_namespace: namespace("pid")?,
                 time_namespace: namespace("time").unwrap_or(0),
-                machine: text("/etc/machine-id").unwrap_or_default(),
-                host: text("/proc/sys/kernel/hostname").unwrap_or_default(),
+                machine: text_of("/etc/machine-id").unwrap_or_default(),
+                host: text_of("/proc/sys/kernel/hostname").unwrap_or_default(),
             })
         };
         let here = look().map_err(no_proc)?;

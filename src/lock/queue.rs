@@ -133,8 +133,8 @@ pub fn answer<'a>(name: &Name, record: &'a Record, asker: &Asker, ask: Ask, eyes
     if blockers(name, record, asker, ask, eyes).next().is_none() { Answer::Free } else { Answer::Blocked }
 }
 
-/// Everybody who is in the way of a request: holders first, then earlier waiters, the nearest first. Nobody is looked at
-/// before it is asked for.
+/// Everybody who is in the way of a request: earlier waiters, the nearest first, then holders. Nobody is looked at before it
+/// is asked for.
 pub fn blockers<'a>(
     name: &Name,
     record: &'a Record,
@@ -177,7 +177,7 @@ fn in_the_way<'a>(
     let holders = others.filter(move |grant| mode.conflicts(grant.mode) && !eyes.is_dead(grant));
     let conflicting = queue.iter().rev().filter(move |earlier| mode.conflicts(earlier.mode));
     let earlier = conflicting.filter(|earlier| eyes.patience(earlier) == Patience::Waiting);
-    holders.map(Blocker::Holder).chain(earlier.map(Blocker::Waiter))
+    earlier.map(Blocker::Waiter).chain(holders.map(Blocker::Holder))
 }
 
 /// Puts a waiter in the queue: at its end, or if it has a grant already, behind the last that has.

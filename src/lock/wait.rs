@@ -31,6 +31,15 @@ pub enum Watchfulness {
     Intervals,
 }
 
+/// Whether a change of the watched records wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// It does.
+    Watched,
+    /// Only what happens to processes does.
+    Ignored,
+}
+
 /// What wakes a waiter.
 #[derive(Debug)]
 pub struct Alarm {
@@ -62,8 +71,8 @@ impl Alarm {
         Watchfulness::Events
     }
 
-    /// Sleeps until a watched file is replaced, one of these processes ends, or `until`.
-    pub fn sleep(&mut self, processes: &[&Identity], watchfulness: Watchfulness, until: Instant) {
+    /// Sleeps until a watched record is replaced, one of these processes ends, or `until`.
+    pub fn sleep(&mut self, processes: &[&Identity], records: Records, watchfulness: Watchfulness, until: Instant) {
         let mut watchfulness = watchfulness;
         let mut fds = Vec::new();
         for identity in processes {
@@ -89,7 +98,7 @@ impl Alarm {
         };
         // A time too large for the kernel's clock is as good as none.
         let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
-        let sources = fds.iter().chain(&self.events);
+        let sources = fds.iter().chain(self.events.as_ref().filter(|_| records == Records::Watched));
         let mut sources: Vec<PollFd<'_>> = sources.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         // However it ends, the caller looks again.
         let _ = poll(&mut sources, timeout.as_ref());
