@@ -30,7 +30,7 @@ const QUARANTINE: &str = ".torn-";
 /// A record is a few hundred bytes for each holder and waiter.
 const RECORD_LIMIT: u64 = 16 << 20;
 /// Who tries once waits so long for the gate, through which others only pass.
-const PASSING: Duration = Duration::from_secs(1);
+pub(super) const PASSING: Duration = Duration::from_secs(1);
 
 /// The locks of a root while nobody else changes them.
 #[must_use]

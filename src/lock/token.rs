@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::flock::FileLock;
-use super::gate::{Gate, Seen};
+use super::gate::{Gate, PASSING, Seen};
 use super::process::Place;
 use super::record::Token;
 use super::{LOCKS, Locks, give_up_after};
@@ -95,8 +95,9 @@ impl Locks {
         }
     }
 
-    /// Reserves a block durably.
+    /// Reserves a block durably. Who tries once waits for others that do so, too: they hold no lock that was asked for.
     pub(super) fn reserve(&self, deadline: Instant) -> Result<()> {
+        let deadline = deadline.max(Instant::now() + PASSING);
         loop {
             let root = side::open_root(&self.disk, &self.directory)?;
             let dir = side::open(&self.disk, &root, LOCKS)?;
