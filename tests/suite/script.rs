@@ -67,6 +67,15 @@ impl Script {
         await_that("a zombie", || state().rsplit_once(") ").unwrap().1.starts_with('Z'));
     }
 
+    /// Kills its children with -9; the first process of a pid namespace takes all others along.
+    pub fn kill_children(&self) {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
+        for child in children.split_whitespace() {
+            let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+            rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+
     /// Kills it with -9.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
