@@ -174,6 +174,9 @@ fn what_cannot_own_a_lock_is_refused_with_a_way_on() {
     }
 }
 
+/// What was changed, and how.
+type Forgery<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 /// A lock that a living script holds, its record changed.
 fn forged(change: impl Fn(&mut Value)) -> (Sandbox, Script) {
     let sandbox = Sandbox::initialized();
@@ -191,8 +194,7 @@ fn an_owner_that_is_certainly_dead_holds_nothing() {
     let other_start = |record: &mut Value| record["holders"][0]["owner"]["start"] = json!(1);
     let no_process = |record: &mut Value| record["holders"][0]["owner"]["pid"] = json!(i32::MAX);
     let other_boot = |record: &mut Value| *place(record, "boot") = json!("an earlier one");
-    let mut forgeries: Vec<(&str, &dyn Fn(&mut Value))> =
-        vec![("a pid used again", &other_start), ("none", &no_process)];
+    let mut forgeries: Vec<Forgery<'_>> = vec![("a pid used again", &other_start), ("none", &no_process)];
     let (sandbox, _script) = forged(|_| {});
     let is_local = !sandbox.run("lock status --json").expect(0).json()["shared_file_system"].as_bool().unwrap();
     if is_local && fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty()) {
@@ -224,7 +226,7 @@ fn an_owner_of_whom_nothing_can_be_told_is_kept_until_an_operator_breaks_the_loc
         *place(record, "machine") = json!("");
     };
     let other_namespace = |record: &mut Value| *place(record, "pid_namespace") = json!(1);
-    let forgeries: [(&str, &dyn Fn(&mut Value)); 3] = [
+    let forgeries: [Forgery<'_>; 3] = [
         ("another machine", &elsewhere),
         ("a machine without a name", &no_machine),
         ("another pid namespace", &other_namespace),

@@ -160,7 +160,8 @@ fn a_child_that_the_command_leaves_behind_does_not_hold_the_lock() {
     let sandbox = Sandbox::initialized();
     let mut script = sandbox.script(
         "bash",
-        "$B lock run n -- sh -c '(setsid sleep 1000 >/dev/null 2>&1 & echo $! >left)'; echo $?; $B lock check n; read -r _",
+        "$B lock run n -- sh -c '(setsid sleep 1000 >/dev/null 2>&1 & echo $! >left)'; echo $?
+         $B lock check n; read -r _",
     );
     assert_eq!(script.line(), "0");
     assert_eq!(script.line(), "unlocked");
