@@ -14,15 +14,14 @@ use serde::{Deserialize, Serialize};
 use super::flock::FileLock;
 use super::liveness::Judge;
 use super::process::Place;
-use super::record::{Grant, Mode, Record, Token, Unreadable};
-use super::token::highest_known;
+use super::record::{Grant, Mode, Record, Unreadable};
 use super::{LOCKS, Locks, give_up_after};
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
-use crate::fs::{Content, Dir, Extent, FileKind};
+use crate::fs::{Dir, Extent, FileKind};
 use crate::name::Name;
-use crate::side::{self, unsafe_path};
+use crate::side;
 use crate::time::{compact, rfc3339};
 
 const GATE: &str = ".gate";
@@ -31,7 +30,7 @@ const QUARANTINE: &str = ".torn-";
 /// A record is a few hundred bytes for each holder and waiter.
 const RECORD_LIMIT: u64 = 16 << 20;
 /// Who tries once waits so long for the gate, through which others only pass.
-const PASSING: Duration = Duration::from_secs(1);
+pub(super) const PASSING: Duration = Duration::from_secs(1);
 
 /// The locks of a root while nobody else changes them.
 #[must_use]
@@ -90,15 +89,14 @@ impl Locks {
 
     /// What is on record for a lock, without passing the gate: a rename makes every read whole.
     pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
-        let content = match read(self, dir, name) {
-            Err(error) if error.kind == Kind::UnsafePath => return Ok(Seen::Damaged(error.message)),
-            content => content?,
-        };
-        Ok(match content.map(|content| Record::parse(&content.bytes)) {
-            None => Seen::Record(Record::default()),
-            Some(Ok(record)) => Seen::Record(record),
-            Some(Err(Unreadable::Torn(why))) => Seen::Damaged(why),
-            Some(Err(Unreadable::Newer(version))) => Seen::Damaged(newer(dir, name, version).message),
+        Ok(match read(self, dir, name)? {
+            Stored::Nothing => Seen::Record(Record::default()),
+            Stored::Other(what) => Seen::Damaged(what.to_owned()),
+            Stored::Bytes(bytes) => match Record::parse(&bytes) {
+                Ok(record) => Seen::Record(record),
+                Err(Unreadable::Torn(why)) => Seen::Damaged(why),
+                Err(Unreadable::Newer(version)) => Seen::Damaged(newer(dir, name, version).message),
+            },
         })
     }
 
@@ -125,27 +123,31 @@ impl Gate<'_> {
     /// lock: it may well be held.
     pub fn load(&self, name: &Name) -> Result<Draft> {
         let (record, before) = match read(self.locks, &self.dir, name)? {
-            None => (Record::default(), Vec::new()),
-            Some(content) => match Record::parse(&content.bytes) {
-                Ok(record) => (record, content.bytes),
+            Stored::Nothing => (Record::default(), Vec::new()),
+            Stored::Other(what) => (self.quarantine(name, None, what)?, Vec::new()),
+            Stored::Bytes(bytes) => match Record::parse(&bytes) {
+                Ok(record) => (record, bytes),
                 Err(Unreadable::Newer(version)) => return Err(newer(&self.dir, name, version)),
-                Err(Unreadable::Torn(why)) => (self.quarantine(name, &content.bytes, &why)?, Vec::new()),
+                Err(Unreadable::Torn(why)) => (self.quarantine(name, Some(&bytes), &why)?, Vec::new()),
             },
         };
         let live_files = record.holders.iter().filter_map(|grant| grant.live_file.clone()).collect();
         Ok(Draft { name: name.clone(), record, before, live_files })
     }
 
-    fn quarantine(&self, name: &Name, bytes: &[u8], why: &str) -> Result<Record> {
+    /// `bytes` are those of a file; anything else is put aside as it is.
+    fn quarantine(&self, name: &Name, bytes: Option<&[u8]>, why: &str) -> Result<Record> {
         let disk = &self.locks.disk;
         let time = disk.now();
-        let kept = format!("{QUARANTINE}{name}-{}", compact(time));
-        self.replace(&kept, bytes)?;
-        let known = match self.take_tokens(1)?.and_then(|tokens| tokens.first().copied()) {
-            Some(token) => Some(token),
-            None => Token::new(highest_known(self.locks, &self.dir)?),
+        let token = match self.take_tokens(1)?.and_then(|tokens| tokens.first().copied()) {
+            Some(token) => token,
+            None => self.take_unreserved_token()?,
         };
-        let token = known.ok_or_else(|| Error::new(Kind::Internal, "tokens begin at 1"))?;
+        let kept = format!("{QUARANTINE}{name}-{}-{token}", compact(time));
+        match bytes {
+            Some(bytes) => self.replace(&kept, bytes)?,
+            None => disk.rename((&self.dir, OsStr::new(&file_of(name))), (&self.dir, OsStr::new(&kept)))?,
+        }
         let unknown = Grant {
             token,
             mode: Mode::Exclusive,
@@ -272,22 +274,25 @@ fn file_of(name: &Name) -> String {
     format!("{name}.json")
 }
 
-fn read(locks: &Locks, dir: &Dir, name: &Name) -> Result<Option<Content>> {
+/// What stands in a record's place.
+enum Stored {
+    Nothing,
+    Bytes(Vec<u8>),
+    /// No file of ours; what it is.
+    Other(&'static str),
+}
+
+fn read(locks: &Locks, dir: &Dir, name: &Name) -> Result<Stored> {
     let content = match locks.disk.read(dir, file_of(name), RECORD_LIMIT) {
-        Err(error) if error.is(Errno::LOOP) => {
-            return Err(unsafe_path(&dir.path_of(file_of(name)), "is a symbolic link, not a record"));
-        }
+        Err(error) if error.is(Errno::LOOP) => return Ok(Stored::Other("it is a symbolic link")),
         content => content?,
     };
-    match content {
-        Some(content) if content.stat.kind != FileKind::Regular => {
-            Err(unsafe_path(&dir.path_of(file_of(name)), "is not a regular file"))
-        }
-        Some(content) if content.size == Extent::OverLimit => {
-            Err(unsafe_path(&dir.path_of(file_of(name)), "is far too large for a record"))
-        }
-        content => Ok(content),
-    }
+    Ok(match content {
+        None => Stored::Nothing,
+        Some(content) if content.stat.kind != FileKind::Regular => Stored::Other("it is not a regular file"),
+        Some(content) if content.size == Extent::OverLimit => Stored::Other("it is far too large for a record"),
+        Some(content) => Stored::Bytes(content.bytes),
+    })
 }
 
 fn newer(dir: &Dir, name: &Name, version: u64) -> Error {

@@ -12,7 +12,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, Signal, getpgrp, kill_process, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -31,6 +31,8 @@ use crate::name::Name;
 
 /// Files in `.locks` that commands hold locked while they live; followed by the wrapper's pid, start time and pid namespace.
 pub const LIVE_FILE: &str = ".live-";
+/// The descriptor of that file has this number or the next free one, where so many are allowed.
+const OUT_OF_THE_WAY: i32 = 100;
 /// How long giving the locks back may take.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
@@ -57,6 +59,8 @@ struct Candidate {
     word: PipeWriter,
     /// The child opens this end anew, by way of /proc; it must be there until then.
     _other_end: PipeReader,
+    /// Kept until the command has ended, for a command may close all that it inherited.
+    _live_file: File,
 }
 
 impl Locks {
@@ -113,12 +117,13 @@ impl Locks {
         if self.disk.lock(&file, &path, Duration::ZERO)? == Locked::TimedOut {
             return Err(Error::new(Kind::Internal, format!("{} is locked by somebody else", path.display())));
         }
-        fcntl_setfd(file.as_fd(), FdFlags::empty()).map_err(|errno| not_started(&errno.into()))?;
-        Ok((name, file))
+        // Scripts write to the low numbers without asking (`exec 3>log`) and would close it.
+        let out_of_the_way = fcntl_dupfd_cloexec(&file, OUT_OF_THE_WAY).map_or(file, File::from);
+        fcntl_setfd(out_of_the_way.as_fd(), FdFlags::empty()).map_err(|errno| not_started(&errno.into()))?;
+        Ok((name, out_of_the_way))
     }
 
-    /// Starts the child. It inherits the live file, of which this process keeps no descriptor: the file is to tell of the
-    /// command.
+    /// Starts the child, which inherits the live file.
     fn start(&self, job: &Job, live_file: File) -> Result<Candidate> {
         let (reader, writer) = std::io::pipe().map_err(|error| not_started(&error))?;
         // The number that /proc has this process under, which need not be its pid: see super::process.
@@ -133,8 +138,7 @@ impl Locks {
             .args(&job.command)
             .spawn()
             .map_err(|error| not_started(&error))?;
-        drop(live_file);
-        Ok(Candidate { child, word: writer, _other_end: reader })
+        Ok(Candidate { child, word: writer, _other_end: reader, _live_file: live_file })
     }
 
     fn acquire_for(&self, job: &Job, child: &Child, live_file: &str) -> Result<Vec<Acquired>> {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::flock::FileLock;
-use super::gate::{Gate, Seen};
+use super::gate::{Gate, PASSING, Seen};
 use super::process::Place;
 use super::record::Token;
 use super::{LOCKS, Locks, give_up_after};
@@ -69,6 +69,13 @@ impl Gate<'_> {
         Ok(Some(tokens))
     }
 
+    /// A token for what cannot wait for a reservation. A power cut may forget that it was taken.
+    pub(super) fn take_unreserved_token(&self) -> Result<Token> {
+        let next = highest_known(self.locks(), self.dir())?;
+        self.write(&Counter { boot: self.here()?.boot.clone(), next: next + 1, end: next + 1 })?;
+        Token::new(next).ok_or_else(|| Error::new(Kind::Internal, "tokens begin at 1"))
+    }
+
     fn write(&self, counter: &Counter) -> Result<()> {
         let bytes = serde_json::to_vec(counter)
             .map_err(|error| Error::new(Kind::Internal, format!("a counter that is no JSON: {error}")))?;
@@ -88,8 +95,9 @@ impl Locks {
         }
     }
 
-    /// Reserves a block durably.
+    /// Reserves a block durably. Who tries once waits for others that do so, too: they hold no lock that was asked for.
     pub(super) fn reserve(&self, deadline: Instant) -> Result<()> {
+        let deadline = deadline.max(Instant::now() + PASSING);
         loop {
             let root = side::open_root(&self.disk, &self.directory)?;
             let dir = side::open(&self.disk, &root, LOCKS)?;
@@ -122,7 +130,7 @@ impl Locks {
 }
 
 /// A number that no token handed out so far reaches, from all that is known.
-pub(super) fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
+fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
     let reserved = locks.disk.read(dir, RESERVED, 64)?;
     let reserved = reserved.and_then(|content| String::from_utf8_lossy(&content.bytes).trim().parse::<u64>().ok());
     let counted = Counter::read(locks, dir)?.map(|counter| counter.end);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod sandbox;
+mod script;
 
 mod cli;
 mod contention;
@@ -12,6 +13,10 @@ mod durability;
 mod faults;
 mod kill;
 mod lock_faults;
+mod lock_owners;
+mod lock_records;
+mod lock_run;
+mod lock_state;
 mod races;
 mod readme;
 mod refusals;

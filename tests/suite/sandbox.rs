@@ -84,6 +84,9 @@ impl Sandbox {
         for name in ["STATE_FILE", "PIPELINE_ROOT", "DEBUG", "PIPELINE_FORMAT", "LOCK_TIMEOUT", "NO_COLOR"] {
             command.env_remove(name);
         }
+        for name in ["PIPELINE_OWNER_PID", "PIPELINE_LOCK_TOKEN", "PIPELINE_LOCK_EXIT"] {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

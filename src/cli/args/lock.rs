@@ -81,7 +81,7 @@ pub struct Acquire {
     #[arg(value_name = "NAME[,NAME…]")]
     pub names: String,
     /// How long to wait (30, 5s, 2m; 0 tries once), exclusive or shared, and a JSON object
-    #[arg(value_name = "TIMEOUT|MODE|METADATA", allow_hyphen_values = true)]
+    #[arg(value_name = "TIMEOUT|MODE|METADATA")]
     pub shapes: Vec<String>,
     /// How long to wait [default: --lock-timeout]
     #[arg(short, long, value_name = "T", value_parser = parse_duration)]

@@ -1,0 +1,364 @@
+//! P5: a lock is held exactly as long as its owner lives. Who the owner is, and who is judged dead.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{BINARY, Ran, Sandbox, installed};
+use crate::script::{Script, is_permitted, is_root};
+
+/// What each way of calling the program from a script makes of the owner: the script.
+const BY_THE_SCRIPT: [&str; 12] = [
+    "$B lock acquire n",
+    "x=$($B lock acquire n); echo \"$x\"",
+    "x=`$B lock acquire n --print-token --owner-pid $$`",
+    "$B lock acquire n | cat",
+    "$B lock acquire n & wait $!",
+    "env A=b $B lock acquire n",
+    "nice $B lock acquire n",
+    "if $B lock acquire n; then :; fi",
+    "f() { $B lock acquire n; }; f",
+    "export PIPELINE_OWNER_PID=$$; ( $B lock acquire n; : )",
+    "x=$($B lock acquire n --owner-pid $$ || exit)",
+    "timeout 9 $B lock acquire n --owner-pid $$",
+];
+
+/// And those that stand between the script and the program, and end before the script goes on.
+const BY_A_SUBSHELL: [&str; 5] = [
+    "x=$($B lock acquire n || exit)",
+    "( $B lock acquire n; : )",
+    "x=$($B lock acquire n | cat; :)",
+    "echo | { $B lock acquire n; : ; }",
+    "timeout 9 $B lock acquire n",
+];
+
+#[test]
+fn a_lock_that_a_script_takes_is_the_scripts_however_it_calls() {
+    for shell in ["bash", "dash"].into_iter().filter(|shell| *shell == "bash" || is_permitted(shell, &["-c", ":"])) {
+        let sandbox = Sandbox::initialized();
+        for way in BY_THE_SCRIPT {
+            let text = format!("{way}\necho acquired; read -r _; $B lock release n; echo released $?; read -r _; :");
+            let mut script = sandbox.script(shell, &text);
+            script.until("acquired");
+            assert_eq!(sandbox.check("n"), (format!("locked:exclusive:{}", script.pid()), 0), "{shell}: {way}");
+            let other = sandbox.bash("$PIPELINE_BINARY lock acquire n 0");
+            other.expect(2).saying(&script.pid().to_string());
+            let stranger = sandbox.bash("$PIPELINE_BINARY lock release n");
+            stranger.expect(1).saying("nothing was released");
+            script.go();
+            script.until("released 0");
+            assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1), "{shell}: {way}");
+            assert_eq!(script.end().stderr, "", "{shell}: {way}");
+        }
+    }
+}
+
+#[test]
+fn an_owner_that_ends_before_the_script_goes_on_is_warned_of() {
+    for shell in ["bash", "dash"].into_iter().filter(|shell| *shell == "bash" || is_permitted(shell, &["-c", ":"])) {
+        let sandbox = Sandbox::initialized();
+        for way in BY_A_SUBSHELL {
+            let script = sandbox.script(shell, &format!("{way}\n$B lock check n; :"));
+            let ran = script.end().expect(0);
+            let (_, rest) =
+                ran.stderr.split_once("warning: owner ").unwrap_or_else(|| panic!("{shell}: {way}: {ran:?}"));
+            let (pid, rest) = rest.split_once(' ').unwrap();
+            assert!(rest.starts_with("ends with this subshell; pass --owner-pid $$\n"), "{shell}: {way}: {ran:?}");
+            assert!(pid.parse::<u32>().is_ok(), "{shell}: {way}: {ran:?}");
+            assert!(ran.stdout.ends_with("stale\n"), "{shell}: {way}: it is as dead as the warning said: {ran:?}");
+        }
+        // A script in its own right is no subshell, also where a shell started it.
+        let script = sandbox.script(shell, "sh -c '$B lock acquire n; :'; sh -c '$B lock acquire n; echo $?'");
+        assert!(!script.end().stderr.contains("warning"), "{shell}");
+    }
+}
+
+#[test]
+fn sh_c_that_goes_on_owns_its_lock_and_one_that_became_the_command_leaves_it_to_its_caller() {
+    let sandbox = Sandbox::initialized();
+    let mut script = sandbox.script("sh", "$B lock acquire n; $B lock check n; echo $$; :");
+    script.line();
+    let told = script.line();
+    assert_eq!(told, format!("locked:exclusive:{}", script.line()));
+    // bash makes way for the last command of -c, so nobody stands between the program and the caller of bash.
+    let mut script = sandbox.script("bash", "bash -c '$B lock acquire m'; $B lock check m; read -r _; :");
+    script.line();
+    assert_eq!(script.line(), format!("locked:exclusive:{}", script.pid()));
+}
+
+#[test]
+fn a_script_that_is_killed_frees_its_lock_and_the_waiter_gets_it() {
+    for shell in ["bash", "sh"] {
+        let sandbox = Sandbox::initialized();
+        let mut script = sandbox.script(shell, "$B lock acquire n 0; $B lock acquire m,o 0; echo held; read -r _; :");
+        script.until("held");
+        let mut waiters = [sandbox.waiter("n"), sandbox.waiter("o,m")];
+        let waiting_for = |row: &Value| row["status"] != "waiting" || row["waiting_for"] == json!([script.pid()]);
+        assert!(sandbox.rows().iter().all(waiting_for));
+        script.kill();
+        for waiter in &mut waiters {
+            assert_eq!(waiter.line(), "got 0");
+        }
+        assert_eq!(sandbox.check("n").0, format!("locked:exclusive:{}", waiters[0].pid()));
+        assert_eq!(sandbox.check("m").0, format!("locked:exclusive:{}", waiters[1].pid()));
+    }
+}
+
+#[test]
+fn a_lock_that_is_released_goes_to_the_waiters_in_their_order() {
+    let sandbox = Sandbox::initialized();
+    let mut holder =
+        sandbox.script("bash", "$B lock acquire n -q; echo held; read -r _; $B lock release n -q; read -r _");
+    holder.until("held");
+    let mut waiters = [sandbox.waiter("n"), sandbox.waiter("n"), sandbox.waiter("n")];
+    holder.go();
+    for waiter in &mut waiters {
+        assert_eq!(waiter.line(), "got 0");
+        assert_eq!(sandbox.check("n").0, format!("locked:exclusive:{}", waiter.pid()));
+        waiter.leave_a_zombie();
+    }
+    assert!(sandbox.is_free("n"));
+}
+
+#[test]
+fn a_waiter_sleeps_until_the_owner_ends_and_does_not_look_again_and_again() {
+    if !installed("strace") {
+        return;
+    }
+    let sandbox = Sandbox::initialized();
+    let holder = sandbox.holder("n");
+    // The owner is a process that goes on, which strace does not.
+    let text = "$B lock acquire other -q; echo ready
+                strace -f -qq -e trace=poll,ppoll,/nanosleep -o calls $B lock acquire n 20 --owner-pid $$ 2>&1";
+    let mut waiter = sandbox.script("bash", text);
+    waiter.until("ready");
+    sandbox.await_row("waiting", waiter.pid());
+    // It sleeps until it says who holds the lock, and then until its deadline.
+    assert!(waiter.line().starts_with(&format!("waiting for n: held by {} (", holder.pid())));
+    holder.kill();
+    assert!(waiter.line().starts_with("Lock acquired: n "));
+    assert_eq!(waiter.end().code, 0);
+    let calls = fs::read_to_string(sandbox.file("calls")).unwrap();
+    assert!(!calls.contains("nanosleep"), "{calls}");
+    assert!((2..20).contains(&calls.matches("poll(").count()), "{calls}");
+}
+
+#[test]
+fn what_cannot_own_a_lock_is_refused_with_a_way_on() {
+    let sandbox = Sandbox::initialized();
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let mut zombie = sandbox.script("sh", "read -r _");
+    zombie.leave_a_zombie();
+    for pid in ["0".to_owned(), gone.id().to_string(), zombie.pid().to_string(), "-1".to_owned(), "x".to_owned()] {
+        let by_option = sandbox.run(&format!("lock acquire n --owner-pid={pid}")).expect(64).saying("hint: ");
+        let mut command = sandbox.command();
+        command.env("PIPELINE_OWNER_PID", &pid).args(["lock", "acquire", "n"]);
+        let by_environment = Ran::of(command.output().unwrap()).expect(64).saying("hint: ");
+        if let Ok(number) = pid.parse::<u32>() {
+            for ran in [by_option, by_environment] {
+                let ran = ran.saying("--owner-pid $$").saying("lock run").saying(&number.to_string());
+                assert!(ran.stderr.contains("cannot own a lock") || number == 0, "{ran:?}");
+            }
+        }
+    }
+    sandbox.run("lock acquire n --owner-pid 0 --json").expect_json_error("usage");
+    assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1));
+    // An empty variable counts as unset, and the option is stronger than the variable.
+    for owner in ["", "0"] {
+        let mut script = sandbox.program("bash");
+        let option = if owner.is_empty() { "" } else { "--owner-pid $$" };
+        let text = format!("PIPELINE_OWNER_PID={owner} $PIPELINE_BINARY lock acquire n {option} 0");
+        Ran::of(script.args(["-c", &format!("{text}; exit $?")]).output().unwrap()).expect(0);
+    }
+}
+
+/// What was changed, and how.
+type Forgery<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
+/// A lock that a living script holds, its record changed.
+fn forged(change: impl Fn(&mut Value)) -> (Sandbox, Script) {
+    let sandbox = Sandbox::initialized();
+    let script = sandbox.holder("n");
+    sandbox.forge("n", change);
+    (sandbox, script)
+}
+
+fn place<'a>(record: &'a mut Value, field: &str) -> &'a mut Value {
+    &mut record["holders"][0]["owner"]["place"][field]
+}
+
+#[test]
+fn an_owner_that_is_certainly_dead_holds_nothing() {
+    let other_start = |record: &mut Value| record["holders"][0]["owner"]["start"] = json!(1);
+    let no_process = |record: &mut Value| record["holders"][0]["owner"]["pid"] = json!(i32::MAX);
+    let other_boot = |record: &mut Value| *place(record, "boot") = json!("an earlier one");
+    let mut forgeries: Vec<Forgery<'_>> = vec![("a pid used again", &other_start), ("none", &no_process)];
+    let (sandbox, _script) = forged(|_| {});
+    let is_local = !sandbox.run("lock status --json").expect(0).json()["shared_file_system"].as_bool().unwrap();
+    if is_local && fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty()) {
+        forgeries.push(("another boot", &other_boot));
+    } else {
+        eprintln!("no machine id or no local file system: what an earlier boot left is not judged dead here");
+    }
+    for (what, forgery) in forgeries {
+        let (sandbox, _script) = forged(forgery);
+        assert_eq!(sandbox.check("n"), ("stale".to_owned(), 1), "{what}");
+        assert_eq!(sandbox.rows()[0]["status"], "stale", "{what}");
+        assert!(sandbox.is_free("n"), "{what}");
+        let (sandbox, _script) = forged(forgery);
+        assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale locks", "{what}");
+        assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1), "{what}");
+        assert!(!sandbox.record_of("n").exists(), "{what}");
+    }
+}
+
+#[test]
+fn an_owner_of_whom_nothing_can_be_told_is_kept_until_an_operator_breaks_the_lock() {
+    let elsewhere = |record: &mut Value| {
+        *place(record, "boot") = json!("another");
+        *place(record, "machine") = json!("another");
+        *place(record, "host") = json!("far.example");
+    };
+    let no_machine = |record: &mut Value| {
+        *place(record, "boot") = json!("another");
+        *place(record, "machine") = json!("");
+    };
+    let other_namespace = |record: &mut Value| *place(record, "pid_namespace") = json!(1);
+    let forgeries: [Forgery<'_>; 3] = [
+        ("another machine", &elsewhere),
+        ("a machine without a name", &no_machine),
+        ("another pid namespace", &other_namespace),
+    ];
+    for (what, forgery) in forgeries {
+        let (sandbox, script) = forged(forgery);
+        let pid = script.pid();
+        drop(script);
+        let (told, code) = sandbox.check("n");
+        let host = sandbox.rows()[0]["host"].as_str().unwrap().to_owned();
+        assert_eq!((told, code), (format!("unknown:exclusive:{pid} on {host}"), 0), "{what}");
+        assert_eq!(sandbox.rows()[0]["status"], "unknown", "{what}");
+        assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks", "{what}");
+        sandbox.bash("$PIPELINE_BINARY lock acquire n 0").expect(2).saying("hint: pipeline-state lock list");
+        let mut waiter = sandbox.waiter("n");
+        sandbox.ok("lock break n --force");
+        assert_eq!(waiter.line(), "got 0", "{what}");
+    }
+}
+
+#[test]
+fn start_times_of_another_time_namespace_are_not_compared() {
+    let (sandbox, script) = forged(|record| {
+        *place(record, "time_namespace") = json!(1);
+        record["holders"][0]["owner"]["start"] = json!(1);
+    });
+    assert!(sandbox.check("n").0.starts_with(&format!("unknown:exclusive:{} on ", script.pid())));
+    script.kill();
+    assert_eq!(sandbox.check("n"), ("stale".to_owned(), 1), "no process, nothing to compare");
+}
+
+#[test]
+fn a_time_to_live_ends_what_nobody_can_judge_and_nothing_else() {
+    let sandbox = Sandbox::initialized();
+    let mut script = sandbox.script("bash", "$B lock acquire n --ttl 0.001; echo held; read -r _; :");
+    script.until("held");
+    let expired = |record: &mut Value| record["holders"][0]["expires"] = json!(1.0);
+    sandbox.forge("n", expired);
+    assert_eq!(sandbox.check("n"), (format!("locked:exclusive:{}", script.pid()), 0), "its owner lives");
+    assert!(!sandbox.is_free("n"));
+    assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks");
+    let unknown = |record: &mut Value| *place(record, "pid_namespace") = json!(1);
+    sandbox.forge("n", unknown);
+    assert_eq!(sandbox.check("n"), ("stale".to_owned(), 1));
+    assert!(sandbox.is_free("n"));
+    // And of one that has not run out yet, a waiter waits for the end.
+    let in_time = |record: &mut Value| {
+        unknown(record);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        record["holders"][0]["expires"] = json!(now + 0.5);
+    };
+    let _holder = sandbox.holder("n");
+    sandbox.forge("n", in_time);
+    assert_eq!(sandbox.waiter("n").line(), "got 0");
+}
+
+#[test]
+fn a_zombie_owns_nothing() {
+    let sandbox = Sandbox::initialized();
+    let mut holder = sandbox.holder("n");
+    let mut waiter = sandbox.waiter("n");
+    holder.leave_a_zombie();
+    assert_eq!(waiter.line(), "got 0");
+    waiter.leave_a_zombie();
+    assert_eq!(sandbox.check("n"), ("stale".to_owned(), 1));
+    assert!(sandbox.is_free("n"));
+}
+
+#[test]
+fn the_first_process_may_own_a_lock_if_it_is_named_and_another_users_owner_is_alive() {
+    let sandbox = Sandbox::initialized();
+    sandbox.ok("lock acquire n --owner-pid 1");
+    assert_eq!(sandbox.check("n"), ("locked:exclusive:1".to_owned(), 0));
+    sandbox.run("lock acquire n 0").expect(1).saying("held already by an ancestor, 1 ");
+    if !is_root() {
+        return; // it is root's process, and this was another user
+    }
+    let record = fs::read(sandbox.record_of("n")).unwrap();
+    let theirs = Sandbox::empty();
+    for path in [theirs.path().to_owned(), theirs.file("audit.log")] {
+        let _ = fs::File::options().append(true).create(true).open(&path);
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    let as_nobody = |program: &str, args: &[&str]| {
+        Ran::of(theirs.program(program).uid(65534).gid(65534).args(args).output().unwrap())
+    };
+    if as_nobody(BINARY, &["--version"]).code != 0 {
+        eprintln!("the binary cannot be run by another user here: that part is not tested");
+        return;
+    }
+    as_nobody(BINARY, &["state", "init"]).expect(0);
+    as_nobody(BINARY, &["lock", "acquire", "n", "--owner-pid", "1"]).expect(0);
+    assert_eq!(as_nobody(BINARY, &["lock", "check", "n"]).stdout, "locked:exclusive:1\n");
+    as_nobody(BINARY, &["lock", "acquire", "n", "0"]).expect(1).saying("an ancestor");
+    // Where /proc hides it, only EPERM tells that it is there.
+    if is_permitted("unshare", &["-m", "true"]) && is_permitted("setpriv", &["--version"]) {
+        let script = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+                      sh -c 'test ! -e /proc/1 && $PIPELINE_BINARY lock check n; \
+                      sh -c \"$PIPELINE_BINARY lock acquire n 0; exit\"'";
+        let ran = Ran::of(theirs.program("unshare").args(["-m", "sh", "-c", script]).output().unwrap());
+        assert_eq!((ran.stdout.as_str(), ran.code), ("locked:exclusive:1\n", 2), "{ran:?}");
+    }
+    assert_eq!(fs::read(sandbox.record_of("n")).unwrap(), record);
+}
+
+#[test]
+fn from_another_pid_namespace_an_owner_is_unknown_and_its_first_process_has_to_be_named() {
+    let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
+    if !is_permitted("unshare", &[flags, &["true"]].concat()) {
+        return;
+    }
+    let sandbox = Sandbox::initialized();
+    let script =
+        "$B lock acquire n 0; echo $?; $B lock acquire n 0 --owner-pid $$; $B lock check n; echo held; read -r _
+                  $B lock check n; read -r _";
+    let mut command = sandbox.program("unshare");
+    command.args(flags).args(["bash", "-c", script]).env("B", BINARY);
+    let mut inside = Script::of(command);
+    assert_eq!(inside.line(), "64", "process 1 by default");
+    inside.line();
+    assert_eq!(inside.line(), "locked:exclusive:1", "by name it may");
+    inside.until("held");
+    let (told, code) = sandbox.check("n");
+    assert!(told.starts_with("unknown:exclusive:1 on ") && code == 0, "{told}");
+    assert!(!sandbox.is_free("n"));
+    assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks");
+    let mut waiter = sandbox.waiter("n");
+    inside.go();
+    assert_eq!(inside.line(), "locked:exclusive:1", "the waiter outside is not taken for dead either");
+    let ran = inside.end();
+    assert!(ran.stderr.contains("--owner-pid"), "{ran:?}");
+    assert!(sandbox.check("n").0.starts_with("unknown:"), "that it ended cannot be seen");
+    sandbox.run("lock break n --force").expect(0);
+    assert_eq!(waiter.line(), "got 0");
+}

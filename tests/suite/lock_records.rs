@@ -1,0 +1,192 @@
+//! A record that is damaged, or not ours to understand, is never taken for a lock that is free.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use crate::sandbox::Sandbox;
+use crate::script::await_that;
+
+/// Expects that a lock is taken for held by somebody unknown until it is broken, and that its waiters then get it.
+#[track_caller]
+fn expect_kept_until_broken(sandbox: &Sandbox, what: &str) {
+    let (told, code) = sandbox.check("n");
+    assert!(told.starts_with("unknown:") && code == 0, "{what}: {told} {code}");
+    assert_eq!(sandbox.rows()[0]["status"], "damaged", "{what}");
+    assert_eq!(sandbox.check("n"), (told, code), "{what}: looking changes nothing");
+    let put_aside =
+        sandbox.bash("$PIPELINE_BINARY lock acquire n 0").expect(2).saying("was put aside as .locks/.torn-n-");
+    assert!(put_aside.stderr.contains("hint: pipeline-state lock break n --force"), "{what}: {put_aside:?}");
+    let (told, code) = sandbox.check("n");
+    assert!(told.starts_with("unknown:") && code == 0, "{what}: {told} {code}");
+    assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks", "{what}");
+    let mut waiter = sandbox.waiter("n");
+    sandbox.ok("lock break n --force");
+    assert_eq!(waiter.line(), "got 0", "{what}");
+}
+
+#[test]
+fn a_record_cut_short_anywhere_is_kept_until_it_is_broken() {
+    let sandbox = Sandbox::initialized();
+    let _holder = sandbox.holder("n");
+    let record = fs::read(sandbox.record_of("n")).unwrap();
+    assert!(record.ends_with(b"}\n"));
+    for length in 0..record.len() - 1 {
+        sandbox.put_record("n", &record[..length]);
+        let (told, code) = sandbox.check("n");
+        assert!(told.starts_with("unknown:") && code == 0, "{length}: {told} {code}");
+        assert!(!sandbox.is_free("n"), "{length}");
+    }
+    sandbox.put_record("n", &record[..record.len() - 1]);
+    assert!(sandbox.check("n").0.starts_with("locked:exclusive:"), "only the end of the line is missing");
+    let kept = sandbox.names(".locks").into_iter().filter(|name| name.starts_with(".torn-n-"));
+    let mut kept: Vec<Vec<u8>> = kept.map(|name| fs::read(sandbox.file(".locks").join(name)).unwrap()).collect();
+    kept.sort_by_key(Vec::len);
+    let wanted: Vec<Vec<u8>> = (0..record.len() - 1).map(|length| record[..length].to_vec()).collect();
+    assert!(kept == wanted, "evidence of each is kept: {} of {}", kept.len(), wanted.len());
+}
+
+#[test]
+fn whatever_else_stands_in_a_records_place_is_kept_until_it_is_broken() {
+    let place = |what: &str| {
+        let sandbox = Sandbox::initialized();
+        let holder = sandbox.holder("n");
+        let path = sandbox.record_of("n");
+        let record = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        match what {
+            "nothing in it" => fs::write(&path, "").unwrap(),
+            "NULs" => fs::write(&path, vec![0; record.len()]).unwrap(),
+            "half of it NULs" => fs::write(&path, [&record[..100], &[0; 300]].concat()).unwrap(),
+            "no JSON" => fs::write(&path, "locked by bob\n").unwrap(),
+            "no UTF-8" => fs::write(&path, b"{\"version\":1,\"holders\":\"\xff\"}").unwrap(),
+            "another JSON" => fs::write(&path, r#"{"holders":[],"waiters":[]}"#).unwrap(),
+            "a list" => fs::write(&path, "[]").unwrap(),
+            "no holders" => fs::write(&path, r#"{"version":1,"waiters":[]}"#).unwrap(),
+            "a token of none" => fs::write(&path, String::from_utf8(record).unwrap().replace(":1,", ":-1,")).unwrap(),
+            "a directory" => fs::create_dir(&path).unwrap(),
+            "a link" => symlink("../.workflow-state.json", &path).unwrap(),
+            "a link to nothing" => symlink("nowhere", &path).unwrap(),
+            "a pipe" => assert!(sandbox.program("mkfifo").arg(&path).status().unwrap().success()),
+            what => unreachable!("{what}"),
+        }
+        (sandbox, holder)
+    };
+    for what in [
+        "nothing in it",
+        "NULs",
+        "half of it NULs",
+        "no JSON",
+        "no UTF-8",
+        "another JSON",
+        "a list",
+        "no holders",
+        "a token of none",
+        "a directory",
+        "a link",
+        "a link to nothing",
+        "a pipe",
+    ] {
+        let (sandbox, _holder) = place(what);
+        let state = fs::read(sandbox.state()).unwrap();
+        expect_kept_until_broken(&sandbox, what);
+        assert_eq!(fs::read(sandbox.state()).unwrap(), state, "{what}");
+    }
+}
+
+#[test]
+fn a_record_that_is_torn_while_somebody_waits_is_kept_too_and_the_waiter_gets_it_when_it_is_broken() {
+    let sandbox = Sandbox::initialized();
+    let holder = sandbox.holder("n");
+    let mut waiter = sandbox.waiter("n");
+    sandbox.put_record("n", b"{");
+    await_that("quarantine", || sandbox.rows().iter().any(|row| row["status"] == "unknown"));
+    sandbox.await_row("waiting", waiter.pid());
+    holder.kill();
+    assert!(sandbox.check("n").0.starts_with("unknown:"));
+    sandbox.ok("lock break n --force");
+    assert_eq!(waiter.line(), "got 0");
+}
+
+#[test]
+fn a_state_whose_record_is_torn_is_not_written_but_read() {
+    let sandbox = Sandbox::with_history();
+    sandbox.put_record("state", b"\0\0\0\0");
+    let before = fs::read(sandbox.state()).unwrap();
+    sandbox.run("state set a=b --lock-timeout 0").expect(2).saying("lock break state --force");
+    sandbox.ok("state read");
+    assert_eq!(fs::read(sandbox.state()).unwrap(), before);
+    sandbox.ok("lock break state --force");
+    sandbox.ok("state set a=b");
+}
+
+#[test]
+fn what_stands_for_a_torn_record_has_a_token_of_its_own() {
+    for counter in ["there", "removed"] {
+        let sandbox = Sandbox::initialized();
+        drop(sandbox.holder("n"));
+        if counter == "removed" {
+            fs::remove_file(sandbox.file(".locks/.tokens")).unwrap();
+        }
+        for name in ["n", "m", "o"] {
+            sandbox.put_record(name, b"torn");
+        }
+        sandbox.bash("$PIPELINE_BINARY lock acquire n,m,o 0").expect(2);
+        let mut tokens: Vec<u64> = sandbox.rows().iter().map(|row| row["token"].as_u64().unwrap()).collect();
+        sandbox.ok("lock break n --force");
+        let holder = sandbox.holder("n");
+        tokens.extend(sandbox.rows().iter().filter(|row| row["lock"] == "n").map(|row| row["token"].as_u64().unwrap()));
+        let last = *tokens.last().unwrap();
+        assert!(tokens[..3].iter().all(|token| *token < last), "{counter}: {tokens:?}");
+        tokens.sort_unstable();
+        tokens.dedup();
+        assert_eq!(tokens.len(), 4, "{counter}: {tokens:?}");
+        drop(holder);
+    }
+}
+
+#[test]
+fn a_newer_programs_record_is_refused_and_left_alone() {
+    let sandbox = Sandbox::with_history();
+    let holders = ["n", "state"].map(|name| sandbox.holder(name));
+    for name in ["n", "state"] {
+        sandbox.forge(name, |record| *record = json!({"version": 2, "owners": record["holders"]}));
+    }
+    let before = sandbox.snapshot();
+    for words in [
+        "check n",
+        "acquire n 0",
+        "acquire other,n 0",
+        "release n",
+        "release n --token 1",
+        "break n --force",
+        "renew n --ttl 5",
+        "run n -- touch ran",
+        "list",
+        "clean",
+    ] {
+        let ran = sandbox.run(&format!("lock {words}")).expect(4);
+        assert!(ran.stderr.contains("version 2: a newer program wrote it"), "{words}: {ran:?}");
+    }
+    sandbox.run("state set a=b").expect(4).saying("a newer program wrote it");
+    sandbox.run("state set a=b --fence n:1").expect(4);
+    sandbox.ok("state read");
+    assert!(!sandbox.file("ran").exists());
+    let other: Vec<_> = sandbox.snapshot().into_iter().filter(|file| !before.contains(file)).collect();
+    assert!(other.is_empty(), "{other:?}");
+    drop(holders);
+}
+
+#[test]
+fn what_a_later_version_adds_to_a_record_is_no_damage() {
+    let sandbox = Sandbox::initialized();
+    let holder = sandbox.holder("n");
+    sandbox.forge("n", |record: &mut Value| {
+        record["extra"] = json!(1);
+        record["holders"][0]["extra"] = json!({});
+    });
+    assert_eq!(sandbox.check("n"), (format!("locked:exclusive:{}", holder.pid()), 0));
+    let ran = sandbox.bash("$PIPELINE_BINARY lock acquire n 0");
+    ran.expect(2);
+}

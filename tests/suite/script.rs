@@ -1,0 +1,201 @@
+//! Scripts that hold locks: they say a line, stop where they `read`, and go on when they are told. And what the program
+//! tells of locks from outside.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::sandbox::{Ran, Sandbox, installed};
+
+/// Nothing that is awaited takes so long, unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running script; killed when dropped.
+pub struct Script {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    input: Option<ChildStdin>,
+}
+
+impl Script {
+    /// Starts a program whose standard input and output are held here.
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, output, input }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line that it says, without its end; empty when it says no more.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Reads on until it says this line.
+    #[track_caller]
+    pub fn until(&mut self, wanted: &str) {
+        loop {
+            let line = self.line();
+            assert_ne!(line, "", "it ended before it said {wanted:?}");
+            if line == wanted {
+                return;
+            }
+        }
+    }
+
+    /// Lets it go on from where it reads a line.
+    pub fn go(&mut self) {
+        self.input.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Kills it with -9, without taking note of its end: until then it is a zombie.
+    pub fn leave_a_zombie(&mut self) {
+        self.child.kill().unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        await_that("a zombie", || state().rsplit_once(") ").unwrap().1.starts_with('Z'));
+    }
+
+    /// Kills its children with -9; the first process of a pid namespace takes all others along.
+    pub fn kill_children(&self) {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
+        for child in children.split_whitespace() {
+            let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+            rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+
+    /// Kills it with -9.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Closes its input and waits for its end; its exit code and what it still said.
+    pub fn end(mut self) -> Ran {
+        drop(self.input.take());
+        let mut stdout = String::new();
+        std::io::Read::read_to_string(&mut self.output, &mut stdout).unwrap();
+        let mut stderr = Vec::new();
+        if let Some(mut pipe) = self.child.stderr.take() {
+            std::io::Read::read_to_end(&mut pipe, &mut stderr).unwrap();
+        }
+        let status = self.child.wait().unwrap();
+        Ran::of(std::process::Output { status, stdout: stdout.into_bytes(), stderr })
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks again and again until something is so.
+#[track_caller]
+pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "{what}: it never came to that");
+        std::thread::yield_now();
+    }
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether this works here; if not, says so in one line.
+pub fn is_permitted(program: &str, args: &[&str]) -> bool {
+    let works =
+        installed(program) && Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
+    if !works {
+        assert!(std::env::var_os("CI").is_none(), "{program} {args:?} does not work, and in CI nothing is skipped");
+        eprintln!("{program} {args:?} is not permitted here: the test that needs it is not run");
+    }
+    works
+}
+
+impl Sandbox {
+    /// A script in this shell; `$B` is the program.
+    pub fn script(&self, shell: &str, text: &str) -> Script {
+        let mut command = self.program(shell);
+        command.arg("-c").arg(text).env("B", crate::sandbox::BINARY);
+        Script::of(command)
+    }
+
+    /// A script that holds a lock and then reads a line.
+    pub fn holder(&self, name: &str) -> Script {
+        let mut script = self.script("bash", &format!("$B lock acquire {name} 0 || exit; echo held; read -r _; :"));
+        script.until("held");
+        script
+    }
+
+    /// A script that wants a lock, says `got CODE` and reads a line; it waits in the queue when this returns.
+    pub fn waiter(&self, name: &str) -> Script {
+        let text = format!("echo $$; $B lock acquire {name} 20 -q; echo got $?; read -r _; :");
+        let mut script = self.script("bash", &text);
+        let pid: u32 = script.line().parse().unwrap();
+        self.await_row("waiting", pid);
+        script
+    }
+
+    /// Waits until `lock list` shows an owner in a state.
+    #[track_caller]
+    pub fn await_row(&self, status: &str, pid: u32) {
+        await_that(&format!("{pid} {status}"), || {
+            self.rows().iter().any(|row| row["status"] == status && row["pid"] == pid)
+        });
+    }
+
+    /// What `lock list` shows.
+    #[track_caller]
+    pub fn rows(&self) -> Vec<Value> {
+        self.run("lock list --json").expect(0).json().as_array().unwrap().clone()
+    }
+
+    /// What `lock check` says, and its exit code.
+    #[track_caller]
+    pub fn check(&self, name: &str) -> (String, i32) {
+        let ran = self.run(&format!("lock check {name}"));
+        assert_eq!(ran.stderr, "", "an answer writes nothing to stderr");
+        (ran.stdout.trim_end().to_owned(), ran.code)
+    }
+
+    /// Whether somebody else who tries once gets a lock; it is given back at once.
+    #[track_caller]
+    pub fn is_free(&self, name: &str) -> bool {
+        let ran = self.bash(&format!("$PIPELINE_BINARY lock acquire {name} 0 && $PIPELINE_BINARY lock release {name}"));
+        assert!(matches!(ran.code, 0 | 2), "{ran:?}");
+        ran.code == 0
+    }
+
+    pub fn record_of(&self, name: &str) -> PathBuf {
+        self.file(format!(".locks/{name}.json"))
+    }
+
+    /// A record of somebody who lives, changed as no program of ours would.
+    pub fn forge(&self, name: &str, change: impl Fn(&mut Value)) {
+        let mut record: Value = serde_json::from_slice(&std::fs::read(self.record_of(name)).unwrap()).unwrap();
+        change(&mut record);
+        self.put_record(name, &serde_json::to_vec(&record).unwrap());
+    }
+
+    /// Puts bytes in a record's place, by a rename as the program does.
+    pub fn put_record(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.file("forged"), bytes).unwrap();
+        std::fs::rename(self.file("forged"), self.record_of(name)).unwrap();
+    }
+}
