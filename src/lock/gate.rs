@@ -91,10 +91,10 @@ impl Locks {
     pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
         Ok(match read(self, dir, name)? {
             Stored::Nothing => Seen::Record(Record::default()),
-            Stored::Other(what) => Seen::Damaged(what.to_owned()),
+            Stored::Other(what) => Seen::Damaged(format!("damaged record: {what}")),
             Stored::Bytes(bytes) => match Record::parse(&bytes) {
                 Ok(record) => Seen::Record(record),
-                Err(Unreadable::Torn(why)) => Seen::Damaged(why),
+                Err(Unreadable::Torn(why)) => Seen::Damaged(format!("damaged record: {why}")),
                 Err(Unreadable::Newer(version)) => Seen::Damaged(newer(dir, name, version).message),
             },
         })

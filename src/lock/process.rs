@@ -185,13 +185,12 @@ impl Place {
     /// Where this is, seen from another place, in words.
     #[must_use]
     pub fn seen_from(&self, other: &Self) -> String {
-        if self.boot == other.boot {
-            return "another pid namespace".to_owned();
+        if self.boot != other.boot {
+            let what = if self.machine == other.machine { "boot of" } else { "machine," };
+            return format!("another {what} {}", self.host);
         }
-        match self.machine == other.machine {
-            true => format!("another boot of {}", self.host),
-            false => format!("another machine, {}", self.host),
-        }
+        let kind = if self.pid_namespace == other.pid_namespace { "time" } else { "pid" };
+        format!("another {kind} namespace")
     }
 }
 

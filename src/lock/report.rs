@@ -105,7 +105,7 @@ impl Locks {
         let Some(dir) = self.dir()? else { return Ok(Standing::Unlocked) };
         let record = match self.peek(&dir, name)? {
             Seen::Record(record) => record,
-            Seen::Damaged(why) => return Ok(Standing::Unknown(format!("damaged record: {why}"))),
+            Seen::Damaged(why) => return Ok(Standing::Unknown(why)),
         };
         let judge = Judge::new(&self.disk, &dir)?;
         let (mut pids, mut unknown) = (Vec::new(), None);
@@ -233,7 +233,7 @@ impl Entry {
             r#type: Mode::Exclusive.name(),
             status: "damaged",
             pid: None,
-            command: format!("its record is damaged: {why}"),
+            command: why.to_owned(),
             token: None,
             since: String::new(),
             until: None,

@@ -236,11 +236,11 @@ fn an_owner_of_whom_nothing_can_be_told_is_kept_until_an_operator_breaks_the_loc
         let pid = script.pid();
         drop(script);
         let (told, code) = sandbox.check("n");
-        let host = sandbox.rows()[0]["host"].as_str().unwrap().to_owned();
-        assert_eq!((told, code), (format!("unknown:exclusive:{pid} on {host}"), 0), "{what}");
+        let place = sandbox.rows()[0]["place"].as_str().unwrap().to_owned();
+        assert_eq!((told, code), (format!("unknown:exclusive:{pid} in {place}"), 0), "{what}");
         assert_eq!(sandbox.rows()[0]["status"], "unknown", "{what}");
         assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks", "{what}");
-        sandbox.bash("$PIPELINE_BINARY lock acquire n 0").expect(2).saying("hint: pipeline-state lock list");
+        sandbox.bash("$PIPELINE_BINARY lock acquire n 0").expect(2).saying("hint: pipeline-state lock break n --force");
         let mut waiter = sandbox.waiter("n");
         sandbox.ok("lock break n --force");
         assert_eq!(waiter.line(), "got 0", "{what}");
@@ -253,7 +253,7 @@ fn start_times_of_another_time_namespace_are_not_compared() {
         *place(record, "time_namespace") = json!(1);
         record["holders"][0]["owner"]["start"] = json!(1);
     });
-    assert!(sandbox.check("n").0.starts_with(&format!("unknown:exclusive:{} on ", script.pid())));
+    assert!(sandbox.check("n").0.starts_with(&format!("unknown:exclusive:{} in another time namespace", script.pid())));
     script.kill();
     assert_eq!(sandbox.check("n"), ("stale".to_owned(), 1), "no process, nothing to compare");
 }
@@ -350,7 +350,7 @@ fn from_another_pid_namespace_an_owner_is_unknown_and_its_first_process_has_to_b
     assert_eq!(inside.line(), "locked:exclusive:1", "by name it may");
     inside.until("held");
     let (told, code) = sandbox.check("n");
-    assert!(told.starts_with("unknown:exclusive:1 on ") && code == 0, "{told}");
+    assert!(told == "unknown:exclusive:1 in another pid namespace" && code == 0, "{told}");
     assert!(!sandbox.is_free("n"));
     assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks");
     let mut waiter = sandbox.waiter("n");

@@ -155,7 +155,6 @@ fn a_newer_programs_record_is_refused_and_left_alone() {
     }
     let before = sandbox.snapshot();
     for words in [
-        "check n",
         "acquire n 0",
         "acquire other,n 0",
         "release n",
@@ -163,12 +162,14 @@ fn a_newer_programs_record_is_refused_and_left_alone() {
         "break n --force",
         "renew n --ttl 5",
         "run n -- touch ran",
-        "list",
-        "clean",
     ] {
         let ran = sandbox.run(&format!("lock {words}")).expect(4);
         assert!(ran.stderr.contains("version 2: a newer program wrote it"), "{words}: {ran:?}");
     }
+    let (told, code) = sandbox.check("n");
+    assert!(told.starts_with("unknown:") && told.ends_with("a newer program wrote it") && code == 0, "{told}");
+    assert_eq!(sandbox.rows()[0]["status"], "damaged");
+    sandbox.run("lock clean").expect(0).saying("n was left as it is");
     sandbox.run("state set a=b").expect(4).saying("a newer program wrote it");
     sandbox.run("state set a=b --fence n:1").expect(4);
     sandbox.ok("state read");
