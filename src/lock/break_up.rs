@@ -75,8 +75,9 @@ impl Locks {
                 }
             }
         }
+        let reservation = self.no_reservation();
         let gate = self.gate(deadline)?;
-        self.clear_leftovers(gate.dir())?;
+        self.clear_leftovers(gate.dir(), reservation.is_some())?;
         Ok(cleaned)
     }
 
@@ -93,8 +94,8 @@ impl Locks {
     }
 
     /// Removes temporary files, and live files that nobody holds locked and no record names. Called behind the gate, so
-    /// no temporary file of a record is in use; that of a reservation is left to the next reservation.
-    fn clear_leftovers(&self, dir: &Dir) -> Result<()> {
+    /// no temporary file of a record is in use; that of a reservation may be, unless the caller keeps others from reserving.
+    fn clear_leftovers(&self, dir: &Dir, nobody_reserves: bool) -> Result<()> {
         let mut named = Vec::new();
         for name in self.names(dir)? {
             if let Seen::Record(Record { holders, .. }) = self.peek(dir, &name)? {
@@ -110,7 +111,7 @@ impl Locks {
                     free.is_ok_and(|locked| locked == Locked::Yes)
                 })
             };
-            if is_lost || (is_temporary(text) && !text.contains("reserved")) {
+            if is_lost || (is_temporary(text) && (nobody_reserves || !text.contains("reserved"))) {
                 self.disk.unlink(dir, &name)?;
             }
         }

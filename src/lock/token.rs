@@ -109,6 +109,13 @@ impl Locks {
         }
     }
 
+    /// Keeps others from reserving, unless somebody does just now.
+    pub(super) fn no_reservation(&self) -> Option<FileLock> {
+        let root = side::open_root(&self.disk, &self.directory).ok()?;
+        let dir = side::open_to_read(&self.disk, &root, LOCKS).ok()??;
+        self.flock((&root, &dir), RESERVING, Instant::now(), "the tokens are").ok()?
+    }
+
     fn reserve_alone(&self, root: &Dir, dir: &Dir, lock: &FileLock, deadline: Instant) -> Result<()> {
         let counter = Counter::of_this_boot(self, dir)?;
         if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
