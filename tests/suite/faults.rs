@@ -26,8 +26,9 @@ use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile, Sto
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use crate::kill::{assert_settled, content, copy_of, damaged, in_parallel, precious};
+use crate::kill::{assert_settled, content, copy_of, damaged, precious};
 use crate::sandbox::Sandbox;
+use crate::strace::in_parallel;
 
 /// The errors, and the exit code of each.
 const ERRORS: [(Errno, u8); 7] = [

@@ -4,18 +4,16 @@
 //! each of them in a fresh copy of the same root. Nothing is sampled; only mmap and fcntl (`F_GETFD`, in debug builds)
 //! are left out, since they change no file and a death before them is a death before the next call.
 
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use pipeline_state::document::{Reading, inspect};
 use serde_json::{Value, json};
 
-use crate::sandbox::{BINARY, Ran, Sandbox, installed};
+use crate::sandbox::{Ran, Sandbox, installed};
+use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
 // ---- what must hold ----
 
@@ -97,13 +95,6 @@ fn is_mirrored(root: &Sandbox, ran: &Ran) -> bool {
 
 // ---- strace ----
 
-/// A system call of the program: the `nth` of its name.
-struct Call {
-    name: String,
-    nth: usize,
-    line: String,
-}
-
 /// The calls that are made to fail.
 const FAILING: [&str; 11] =
     ["open", "openat", "write", "fsync", "linkat", "rename", "renameat", "renameat2", "unlinkat", "mkdirat", "flock"];
@@ -151,14 +142,13 @@ impl Job {
     fn strace(&self, root: &Sandbox, options: &[&str]) -> Ran {
         let stdin = root.file("stdin");
         fs::write(&stdin, self.input).unwrap();
-        let mut command = root.program("strace");
-        command.args(["-f", "-qq"]).args(options).arg(BINARY).args(self.words);
+        let options: Vec<&str> = ["-f"].iter().chain(options).copied().collect();
+        let mut command = strace(root, &options, self.words.iter().copied());
         Ran::of(command.stdin(File::open(&stdin).unwrap()).output().unwrap())
     }
 
     fn inject(&self, root: &Sandbox, call: &str, fault: &str) -> Ran {
-        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
-        self.strace(root, &["-o", "/dev/null", "-e", &trace, "-e", &inject])
+        self.strace(root, &injection(call, fault).each_ref().map(String::as_str))
     }
 
     /// The calls of an undisturbed run, and the documents before and after it.
@@ -277,45 +267,6 @@ impl Job {
         assert_eq!(content(&fs::read(root.state()).unwrap()), (expected, revision + 1), "{place}");
         assert_settled(root, precious, place);
     }
-}
-
-/// The calls in a trace, from the first that names the root on.
-fn calls_in(trace: &str, root: &str) -> Vec<Call> {
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    let mut calls = Vec::new();
-    let mut begun = false;
-    for line in trace.lines() {
-        let text = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
-        let Some((name, arguments)) = text.split_once('(').filter(|(name, _)| !name.contains([' ', '<', '+', '-']))
-        else {
-            continue;
-        };
-        let nth = counts.entry(name).and_modify(|count| *count += 1).or_insert(1);
-        // Descriptors are shown with their paths, and so is the working directory: only quoted names are named.
-        begun |= arguments.contains(&format!("\"{root}"));
-        if begun && !["mmap", "fcntl"].contains(&name) {
-            calls.push(Call { name: name.to_owned(), nth: *nth, line: text.replace(root, "ROOT") });
-        }
-    }
-    assert!(calls.last().is_some_and(|call| call.name == "exit_group"), "the trace is not whole:\n{trace}");
-    calls
-}
-
-/// Four at a time: half of it is waiting for the disk. Every case runs, whatever the others show.
-pub fn in_parallel<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
-    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let shown = std::panic::catch_unwind(AssertUnwindSafe(|| work(case)));
-                    failed.fetch_add(usize::from(shown.is_err()), Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner();
-    assert_eq!(failed, 0, "{failed} of {} cases failed; see above", cases.len());
 }
 
 /// A state with a history that was cut in half.

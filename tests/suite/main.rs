@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod owners;
 mod sandbox;
 mod script;
+mod strace;
 
 mod cli;
 mod contention;
@@ -13,6 +15,7 @@ mod durability;
 mod faults;
 mod kill;
 mod lock_faults;
+mod lock_kill;
 mod lock_owners;
 mod lock_records;
 mod lock_run;

@@ -84,6 +84,7 @@ impl Sandbox {
         for name in ["STATE_FILE", "PIPELINE_ROOT", "DEBUG", "PIPELINE_FORMAT", "LOCK_TIMEOUT", "NO_COLOR"] {
             command.env_remove(name);
         }
+        // The suite may itself run under `lock run`.
         for name in ["PIPELINE_OWNER_PID", "PIPELINE_LOCK_TOKEN", "PIPELINE_LOCK_EXIT"] {
             command.env_remove(name);
         }
