@@ -17,6 +17,7 @@ mod kill;
 mod lock_faults;
 mod lock_kill;
 mod lock_owners;
+mod lock_queue_kill;
 mod lock_records;
 mod lock_run;
 mod lock_state;

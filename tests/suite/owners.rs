@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox};
 
-/// Longer than anything here takes, and than any waiter sleeps without an event.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A process that does nothing but own locks. It ends with the test, however that ends: its input does.
 pub struct Owner(Child);
@@ -131,6 +131,12 @@ pub fn listed(root: &Sandbox) -> Vec<Entry> {
         token: entry["token"].as_u64(),
     };
     list.as_array().unwrap().iter().map(entry).collect()
+}
+
+/// What is on record without the dead.
+#[track_caller]
+pub fn living(root: &Sandbox) -> Vec<Entry> {
+    listed(root).into_iter().filter(|entry| entry.status != "stale").collect()
 }
 
 /// The tokens in what `lock … --json` printed.
