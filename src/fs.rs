@@ -137,7 +137,8 @@ pub trait Ops {
     fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()>;
     fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()>;
     fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
-    /// Takes an exclusive flock(2), waiting no longer than `patience`; `WouldBlock` when that has passed.
+    /// Takes an exclusive flock(2), waiting no longer than `patience`; `WouldBlock` when that has passed. Then the file
+    /// must not be locked again.
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()>;
     fn now(&self) -> SystemTime;
 }
@@ -373,10 +374,11 @@ impl Disk {
         found(named("remove", &dir.path_of(&name), again(|| self.ops.unlink(dir, name.as_ref())))).map(|_| ())
     }
 
-    /// Takes an exclusive flock, waiting no longer than `patience`; false when that has passed.
-    pub fn lock(&self, file: &File, path: &Path, patience: Duration) -> FsResult<Locked> {
-        match again(|| self.ops.lock(file, patience)) {
-            Ok(()) => Ok(Locked::Yes),
+    /// Takes an exclusive flock, waiting no longer than `patience`. The file comes back only with the lock: a wait that was
+    /// given up may still get the lock later, and drops it then, even one that another wait on the same file has got.
+    pub fn lock(&self, file: File, path: &Path, patience: Duration) -> FsResult<Locked> {
+        match again(|| self.ops.lock(&file, patience)) {
+            Ok(()) => Ok(Locked::Yes(file)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Locked::TimedOut),
             Err(error) => named("lock", path, Err(error)),
         }
@@ -384,10 +386,10 @@ impl Disk {
 }
 
 /// How an attempt to lock ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Locked {
-    /// The lock is ours.
-    Yes,
+    /// The lock is ours, until the file is closed.
+    Yes(File),
     /// Somebody else had it for as long as we could wait.
     TimedOut,
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Locks;
+use super::flock::FileLock;
 use super::gate::{Draft, Seen};
 use super::liveness::Judge;
 use super::queue::prune;
@@ -77,7 +78,7 @@ impl Locks {
         }
         let reservation = self.no_reservation();
         let gate = self.gate(deadline)?;
-        self.clear_leftovers(gate.dir(), reservation.is_some())?;
+        self.clear_leftovers(gate.dir(), reservation.as_ref())?;
         Ok(cleaned)
     }
 
@@ -94,8 +95,8 @@ impl Locks {
     }
 
     /// Removes temporary files, and live files that nobody holds locked and no record names. Called behind the gate, so
-    /// no temporary file of a record is in use; that of a reservation may be, unless the caller keeps others from reserving.
-    fn clear_leftovers(&self, dir: &Dir, nobody_reserves: bool) -> Result<()> {
+    /// no temporary file of a record is in use; that of a reservation may be, unless the caller holds its lock.
+    fn clear_leftovers(&self, dir: &Dir, reservation: Option<&FileLock>) -> Result<()> {
         let mut named = Vec::new();
         for name in self.names(dir)? {
             if let Seen::Record(Record { holders, .. }) = self.peek(dir, &name)? {
@@ -107,11 +108,11 @@ impl Locks {
             let is_lost = text.starts_with(super::run::LIVE_FILE) && !named.iter().any(|used| used == text) && {
                 let file = self.disk.open(dir, &name, Access::Append)?;
                 file.is_some_and(|file| {
-                    let free = self.disk.lock(&file, &dir.path_of(&name), Duration::ZERO);
-                    free.is_ok_and(|locked| locked == Locked::Yes)
+                    let free = self.disk.lock(file, &dir.path_of(&name), Duration::ZERO);
+                    matches!(free, Ok(Locked::Yes(_)))
                 })
             };
-            if is_lost || (is_temporary(text) && (nobody_reserves || !text.contains("reserved"))) {
+            if is_lost || (is_temporary(text) && (reservation.is_some() || !text.contains("reserved"))) {
                 self.disk.unlink(dir, &name)?;
             }
         }

@@ -40,23 +40,28 @@ impl Locks {
     ) -> Result<Option<FileLock>> {
         let started = Instant::now();
         let path = dir.path_of(name);
-        let (file, origin) = match self.disk.open_or_make(dir, name) {
-            Err(error) if error.is(Errno::NOENT) => return Ok(None),
-            result => result?,
-        };
-        let stat = self.disk.fstat(&file, &path)?;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let mut locked = self.disk.lock(&file, &path, left().min(SILENCE))?;
-        if locked == Locked::TimedOut && !left().is_zero() {
+        let (mut silence, mut was_made) = (SILENCE, false);
+        loop {
+            let (file, origin) = match self.disk.open_or_make(dir, name) {
+                Err(error) if error.is(Errno::NOENT) => return Ok(None),
+                result => result?,
+            };
+            was_made |= origin == Origin::Made;
+            let origin = if was_made { Origin::Made } else { Origin::Found };
+            let stat = self.disk.fstat(&file, &path)?;
+            let locked = self.disk.lock(file, &path, left().min(silence))?;
+            if let Locked::Yes(file) = locked {
+                let lock = FileLock { _file: file, name, stat, origin };
+                return Ok(if lock.is_ours(&self.disk, root)? { Some(lock) } else { None });
+            }
+            if left().is_zero() {
+                return Err(timed_out(what, &stat, path, started.elapsed()));
+            }
             let who = holder(stat.ino).map_or_else(String::new, |holder| format!(" by {holder}"));
             self.tell(&format!("{what}: held{who}"));
-            locked = self.disk.lock(&file, &path, left())?;
+            silence = Duration::MAX;
         }
-        if locked == Locked::TimedOut {
-            return Err(timed_out(what, &stat, path, started.elapsed()));
-        }
-        let lock = FileLock { _file: file, name, stat, origin };
-        Ok(if lock.is_ours(&self.disk, root)? { Some(lock) } else { None })
     }
 }
 
@@ -127,4 +132,63 @@ pub fn holder(inode: u64) -> Option<Holder> {
     })?;
     let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(Holder { pid, command: command.trim_end().to_owned() })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::audit::Audit;
+    use crate::lock::owner::Claim;
+
+    const ROUNDS: usize = 64;
+
+    /// Two threads of this process are woken at once, and only in one order would the first take away what the second
+    /// has: hence the many rounds.
+    #[test]
+    fn a_lock_that_was_waited_for_past_the_first_message_is_held() {
+        std::thread::scope(|scope| {
+            for _ in 0..ROUNDS {
+                scope.spawn(waits_long);
+            }
+        });
+    }
+
+    fn waits_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::real();
+        let audit = Audit::new(disk.clone(), dir.path().join("audit.log"), dir.path());
+        let locks = Locks::new(disk, dir.path(), Claim::default(), Rc::new(audit));
+        let soon = || Instant::now() + Duration::from_secs(60);
+        drop(locks.gate(soon()).unwrap());
+        let open = || File::options().append(true).open(dir.path().join(".locks/.gate")).unwrap();
+        let (mine, theirs) = (open(), open());
+        mine.lock().unwrap();
+        let inode = std::os::unix::fs::MetadataExt::ino(&mine.metadata().unwrap());
+        std::thread::scope(|scope| {
+            let (told, until_told) = mpsc::channel();
+            scope.spawn(move || {
+                until_told.recv().unwrap();
+                while waits_for(inode) < 2 {
+                    std::thread::yield_now(); // for the wait that was given up, and for the one after it
+                }
+                mine.unlock().unwrap();
+            });
+            locks.tell_by(move |_| told.send(()).unwrap());
+            let gate = locks.gate(soon()).unwrap();
+            for _ in 0..1000 {
+                assert!(theirs.try_lock().is_err(), "somebody else gets what is held");
+                std::thread::yield_now();
+            }
+            drop(gate);
+        });
+    }
+
+    fn waits_for(inode: u64) -> usize {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().filter(|line| line.contains("->") && line.contains(&format!(":{inode} "))).count()
+    }
 }

@@ -142,8 +142,8 @@ impl<'a> Judge<'a> {
             Ok(Some(file)) => file,
             _ => return None,
         };
-        match self.disk.lock(&file, &self.locks.path_of(name), Duration::ZERO).ok()? {
-            Locked::Yes => Some(Liveness::Dead),
+        match self.disk.lock(file, &self.locks.path_of(name), Duration::ZERO).ok()? {
+            Locked::Yes(_) => Some(Liveness::Dead),
             Locked::TimedOut => Some(Liveness::Alive),
         }
     }

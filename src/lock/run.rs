@@ -114,9 +114,9 @@ impl Locks {
         let gate = self.gate(deadline)?; // so that `lock clean` never meets it unlocked
         let file = self.disk.open_or_make(gate.dir(), &name)?.0;
         let path = gate.dir().path_of(&name);
-        if self.disk.lock(&file, &path, Duration::ZERO)? == Locked::TimedOut {
+        let Locked::Yes(file) = self.disk.lock(file, &path, Duration::ZERO)? else {
             return Err(Error::new(Kind::Internal, format!("{} is locked by somebody else", path.display())));
-        }
+        };
         // Scripts write to the low numbers without asking (`exec 3>log`) and would close it.
         let out_of_the_way = fcntl_dupfd_cloexec(&file, OUT_OF_THE_WAY).map_or(file, File::from);
         fcntl_setfd(out_of_the_way.as_fd(), FdFlags::empty()).map_err(|errno| not_started(&errno.into()))?;
