@@ -29,7 +29,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Locked;
 use crate::name::Name;
 
-/// Files in `.locks` that commands hold locked while they live; followed by the wrapper's pid, start time and pid namespace.
+/// Files in `.locks` that commands hold locked while they live; followed by who started the command.
 pub const LIVE_FILE: &str = ".live-";
 /// The descriptor of that file has this number or the next free one, where so many are allowed.
 const OUT_OF_THE_WAY: i32 = 100;
@@ -110,7 +110,9 @@ impl Locks {
     /// A file that is locked while any descriptor of it is open: the command and its children inherit one.
     fn live_file(&self, deadline: Instant) -> Result<(String, File)> {
         let me = owner::anybody(None, &self.claim)?.process;
-        let name = format!("{LIVE_FILE}{}-{}-{}", me.pid, me.start, me.place.pid_namespace);
+        // Containers that start together give their processes the same ids at the same time.
+        let boot = me.place.boot.split('-').next().unwrap_or_default();
+        let name = format!("{LIVE_FILE}{}-{}-{}-{boot}", me.pid, me.start, me.place.pid_namespace);
         let gate = self.gate(deadline)?; // so that `lock clean` never meets it unlocked
         let file = self.disk.open_or_make(gate.dir(), &name)?.0;
         let path = gate.dir().path_of(&name);
