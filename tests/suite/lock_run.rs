@@ -227,6 +227,29 @@ fn shared_runs_run_together() {
 }
 
 #[test]
+fn containers_that_start_together_do_not_get_in_each_others_way() {
+    let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
+    if !is_permitted("unshare", &[flags, &["true"]].concat()) {
+        return;
+    }
+    let sandbox = Sandbox::initialized();
+    // Each has a process 2 that started at the same clock tick as another's, in most rounds.
+    for round in 0..3 {
+        let start = |n: u32| {
+            let script = format!("$PIPELINE_BINARY lock run n-{n} -- cat; exit $?");
+            let mut command = sandbox.program("unshare");
+            command.args(flags).args(["sh", "-c", &script]);
+            Script::of(command)
+        };
+        let all: Vec<Script> = (0..6).map(start).collect();
+        for script in all {
+            let ran = script.end();
+            assert_eq!(ran.code, 0, "{round}: {ran:?}");
+        }
+    }
+}
+
+#[test]
 fn in_another_pid_namespace_the_inherited_file_tells_the_truth() {
     let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
     if !is_permitted("unshare", &[flags, &["true"]].concat()) {
