@@ -175,11 +175,11 @@ fn a_child_that_the_command_leaves_behind_does_not_hold_the_lock() {
 #[test]
 fn what_runs_under_a_lock_is_kin_also_when_pids_no_longer_say_so() {
     let sandbox = Sandbox::initialized();
-    assert!(sandbox.program("mkfifo").arg("done").status().unwrap().success());
-    // setsid -f forks and ends: what it runs is nobody's child any more. The command goes on until it has ended.
+    assert!(sandbox.program("mkfifo").args(["go", "done"]).status().unwrap().success());
+    // What setsid -f runs is nobody's child any more once setsid has ended. The command goes on until all is done.
     let detached = |env: &str| {
-        let inner =
-            format!("setsid -f {env} sh -c '$PIPELINE_BINARY state set a=b --lock-timeout 0; echo $? >done'; cat done");
+        let write = "read -r _ <go; $PIPELINE_BINARY state set a=b --lock-timeout 0; echo $? >done";
+        let inner = format!("setsid -f {env} sh -c '{write}'; echo >go; cat done");
         Ran::of(sandbox.command().args(["lock", "run", "state", "--", "sh", "-c", &inner]).output().unwrap())
     };
     assert_eq!(detached("").stdout.lines().last(), Some("0"));
