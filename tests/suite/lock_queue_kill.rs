@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use crate::kill::{assert_settled, content, copy_of, precious};
 use crate::lock_kill::{calls_on_root, killing, leftovers, listing};
-use crate::owners::{Entry, Owner, Waiting, listed, living, sleeps, tokens_in, until};
+use crate::owners::{Entry, Owner, Waiting, listed, living, sleeps, tokens_in};
+use crate::sandbox::until;
 use crate::sandbox::{Ran, Sandbox, installed};
 use crate::strace::{Call, in_parallel};
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use serde_json::{Value, json};
 
 use crate::sandbox::Sandbox;
-use crate::script::await_that;
+use crate::sandbox::until;
 
 /// Expects that a lock is taken for held by somebody unknown until it is broken, and that its waiters then get it.
 #[track_caller]
@@ -101,7 +101,7 @@ fn a_record_that_is_torn_while_somebody_waits_is_kept_too_and_the_waiter_gets_it
     let holder = sandbox.holder("n");
     let mut waiter = sandbox.waiter("n");
     sandbox.put_record("n", b"{");
-    await_that("quarantine", || sandbox.rows().iter().any(|row| row["status"] == "unknown"));
+    until("quarantine", || sandbox.rows().iter().any(|row| row["status"] == "unknown"));
     sandbox.await_row("waiting", waiter.pid());
     holder.kill();
     assert!(sandbox.check("n").0.starts_with("unknown:"));

@@ -2,8 +2,9 @@
 
 use rustix::process::Signal;
 
+use crate::sandbox::until;
 use crate::sandbox::{BINARY, Ran, Sandbox};
-use crate::script::{Script, await_that, is_permitted, is_root};
+use crate::script::{Script, is_permitted, is_root};
 
 /// `lock run n -- sh -c SCRIPT`, its standard input and output held here.
 fn runner(sandbox: &Sandbox, script: &str) -> Script {
@@ -113,7 +114,7 @@ fn a_wrapper_that_is_killed_while_it_waits_never_runs_the_command() {
             sandbox.script("bash", "$B lock acquire n -q; echo held; read -r _; $B lock release n; read -r _");
         holder.until("held");
         let run = runner(&sandbox, "touch ran");
-        await_that("the wrapper's place", || sandbox.rows().iter().any(|row| row["status"] == "waiting"));
+        until("the wrapper's place", || sandbox.rows().iter().any(|row| row["status"] == "waiting"));
         run.signal(signal);
         // Its output ends when the child that was to become the command has ended, too.
         assert_eq!(run.end().code, 128 + signal.as_raw());

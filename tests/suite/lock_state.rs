@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::sandbox::until;
 use crate::sandbox::{Ran, Sandbox};
-use crate::script::await_that;
 
 /// The token that a script's lock has on record.
 fn token(sandbox: &Sandbox, name: &str) -> u64 {
@@ -29,7 +29,7 @@ fn a_script_that_holds_the_state_writes_it_at_once_and_others_wait_in_their_orde
     let others: Vec<_> = (0..3)
         .map(|n| {
             let other = sandbox.spawn(&format!("state update .order+=[{n}]"));
-            await_that("its place", || sandbox.rows().iter().filter(|row| row["status"] == "waiting").count() == n + 1);
+            until("its place", || sandbox.rows().iter().filter(|row| row["status"] == "waiting").count() == n + 1);
             other
         })
         .collect();
@@ -58,7 +58,7 @@ fn a_script_that_dies_holding_the_state_leaves_it_to_who_waits() {
     let sandbox = Sandbox::initialized();
     let holder = sandbox.holder("state");
     let writer = sandbox.spawn("state set a=b");
-    await_that("its place", || sandbox.rows().iter().any(|row| row["status"] == "waiting"));
+    until("its place", || sandbox.rows().iter().any(|row| row["status"] == "waiting"));
     holder.kill();
     Ran::of(writer.wait_with_output().unwrap()).expect(0);
     assert_eq!(sandbox.document()["a"], "b");
@@ -307,5 +307,5 @@ fn readers_meet_damage_while_a_script_holds_the_state() {
     // Its holder's own commands heal.
     holder.go();
     holder.line();
-    await_that("healing", || fs::read_to_string(sandbox.state()).unwrap().contains("\"n\": 3"));
+    until("healing", || fs::read_to_string(sandbox.state()).unwrap().contains("\"n\": 3"));
 }

@@ -5,6 +5,7 @@
 mod owners;
 mod sandbox;
 mod script;
+mod shell;
 mod strace;
 
 mod cli;
@@ -14,8 +15,10 @@ mod documents;
 mod durability;
 mod faults;
 mod kill;
+mod lock_exclusion;
 mod lock_faults;
 mod lock_kill;
+mod lock_order;
 mod lock_owners;
 mod lock_queue_kill;
 mod lock_records;

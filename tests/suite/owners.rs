@@ -2,14 +2,10 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sandbox::{Ran, Sandbox};
-
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::sandbox::{Ran, Sandbox, until};
 
 /// A process that does nothing but own locks. It ends with the test, however that ends: its input does.
 pub struct Owner(Child);
@@ -28,16 +24,6 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// Waits for something that comes about in other processes.
-#[track_caller]
-pub fn until(what: &str, mut has_happened: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !has_happened() {
-        assert!(began.elapsed() < PATIENCE, "it never came about: {what}");
-        std::thread::yield_now();
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -220,6 +220,17 @@ impl Ran {
 pub fn make_old(path: &Path) {
     let file = std::fs::File::options().append(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(10)).unwrap();
+}
+
+/// Looks again and again until something is so that comes about in other processes. It comes at once or never; the limit is
+/// for the latter.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came about: {what}");
+        std::thread::yield_now();
+    }
 }
 
 /// Whether a program is installed; if not, says so in one line.

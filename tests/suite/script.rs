@@ -4,14 +4,10 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sandbox::{Ran, Sandbox, installed};
-
-/// Nothing that is awaited takes so long, unless it never comes.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::sandbox::{Ran, Sandbox, installed, until};
 
 /// A running script; killed when dropped.
 pub struct Script {
@@ -64,7 +60,7 @@ impl Script {
     pub fn leave_a_zombie(&mut self) {
         self.child.kill().unwrap();
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        await_that("a zombie", || state().rsplit_once(") ").unwrap().1.starts_with('Z'));
+        until("a zombie", || state().rsplit_once(") ").unwrap().1.starts_with('Z'));
     }
 
     /// Kills its children with -9; the first process of a pid namespace takes all others along.
@@ -100,16 +96,6 @@ impl Drop for Script {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Looks again and again until something is so.
-#[track_caller]
-pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "{what}: it never came to that");
-        std::thread::yield_now();
     }
 }
 
@@ -155,7 +141,7 @@ impl Sandbox {
     /// Waits until `lock list` shows an owner in a state.
     #[track_caller]
     pub fn await_row(&self, status: &str, pid: u32) {
-        await_that(&format!("{pid} {status}"), || {
+        until(&format!("{pid} {status}"), || {
             self.rows().iter().any(|row| row["status"] == status && row["pid"] == pid)
         });
     }

@@ -1,0 +1,122 @@
+//! Shells that own locks and are told line by line what to do, so that a test knows how far each has come.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde_json::Value;
+
+use crate::sandbox::{Ran, Sandbox, until};
+
+/// A shell; its locks are its own until it ends.
+pub struct Shell {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Shell {
+    /// A shell that waits for its first line.
+    pub fn start(sandbox: &Sandbox) -> Self {
+        let mut command = sandbox.program("sh");
+        command.env_remove("PIPELINE_OWNER_PID").env_remove("PIPELINE_LOCK_TOKEN");
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, stdin, stdout: BufReader::new(stdout) }
+    }
+
+    /// A shell that holds this lock.
+    #[track_caller]
+    pub fn holding(sandbox: &Sandbox, words: &str) -> Self {
+        let mut script = Self::start(sandbox);
+        script.lock(&format!("acquire {words} 0")).expect(0);
+        script
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tells it a line; [`Self::end`] waits for the end of that.
+    pub fn begin(&mut self, line: &str) {
+        writeln!(self.stdin, "{{ {line}; }} </dev/null 2>&1; echo \"ended $?\"").unwrap();
+    }
+
+    /// Waits for the line's end, or the shell's. Both its streams are in both of the answer's.
+    pub fn end(&mut self) -> Ran {
+        let mut said = String::new();
+        loop {
+            let mut line = String::new();
+            if self.stdout.read_line(&mut line).unwrap() == 0 {
+                let status = std::process::Output {
+                    status: self.child.wait().unwrap(),
+                    stdout: said.clone().into(),
+                    stderr: said.into(),
+                };
+                return Ran::of(status);
+            }
+            if let Some(code) = line.strip_prefix("ended ") {
+                let code = code.trim().parse().unwrap();
+                return Ran { code, stdout: said.clone(), stderr: said };
+            }
+            said += &line;
+        }
+    }
+
+    /// Has it run a line.
+    pub fn tell(&mut self, line: &str) -> Ran {
+        self.begin(line);
+        self.end()
+    }
+
+    /// Has it run a `lock` command.
+    pub fn lock(&mut self, words: &str) -> Ran {
+        self.tell(&lock(words))
+    }
+
+    /// Tells it a `lock` command that will have to wait, and waits until it does.
+    #[track_caller]
+    pub fn queue(&mut self, sandbox: &Sandbox, words: &str) {
+        self.begin(&lock(words));
+        until_waiting(sandbox, self.pid());
+    }
+
+    /// Kills it with -9; it is dead when this returns.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A `lock` command as a script has it.
+pub fn lock(words: &str) -> String {
+    format!("\"$PIPELINE_BINARY\" lock {words}")
+}
+
+/// Everybody on record: the lock, whether it is held or waited for, and the owner.
+pub fn on_record(sandbox: &Sandbox) -> Vec<(String, String, u32)> {
+    let entries = sandbox.run("lock list --json").expect(0).json();
+    let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
+    let entries = entries.as_array().unwrap().iter();
+    entries
+        .map(|entry| (text(entry, "lock"), text(entry, "status"), entry["pid"].as_u64().unwrap().try_into().unwrap()))
+        .collect()
+}
+
+/// The owners that wait, in the order of the queue.
+pub fn waiting(sandbox: &Sandbox) -> Vec<u32> {
+    let waiting = on_record(sandbox).into_iter().filter(|(_, status, _)| status == "waiting");
+    waiting.map(|(_, _, pid)| pid).collect()
+}
+
+/// Waits until this owner waits for a lock.
+#[track_caller]
+pub fn until_waiting(sandbox: &Sandbox, pid: u32) {
+    until(&format!("process {pid} waits"), || waiting(sandbox).contains(&pid));
+}
