@@ -10,7 +10,7 @@ use super::liveness::{Judge, Liveness, epoch};
 use super::process::Identity;
 use super::queue::{Answer, Blocker, answer, blockers, enqueue, prune};
 use super::record::{Grant, Purpose, Record, Waiter};
-use super::wait::{Alarm, Records, Watchfulness};
+use super::wait::{Alarm, Sleeper, Watchfulness};
 use super::words::{InTheWay, already_held, owner_ended, sentence, timed_out};
 use super::{LOCKS, Locks};
 use crate::error::Result;
@@ -179,12 +179,14 @@ impl Locks {
     /// Sleeps until nobody seems to be in the way any more, or something is amiss that is dealt with behind the gate; or until a
     /// moment, and then comes back with those that are in the way.
     fn sleep(&self, request: &Request, until: Instant) -> Result<Vec<InTheWay>> {
-        let mut alarm = Alarm::set();
+        // Only who is first in line needs to watch the record, and of such watches a user has few.
+        let mut alarm: Option<Alarm> = None;
+        let mut sleeper = Sleeper::default();
         let look_behind_the_gate = Ok(Vec::new());
         loop {
             let Some(dir) = self.dir()? else { return look_behind_the_gate };
             let files = request.names.iter().map(|name| self.directory.join(LOCKS).join(format!("{name}.json")));
-            let mut watchfulness = alarm.watch(files);
+            let mut watchfulness = alarm.as_ref().map_or(Watchfulness::Events, |alarm| alarm.watch(files));
             let judge = Judge::new(&self.disk, &dir)?;
             if judge.process(&request.asker.owner) == Liveness::Dead {
                 return look_behind_the_gate;
@@ -203,32 +205,35 @@ impl Locks {
             if Instant::now() >= until {
                 return Ok(in_the_way(records(), request, &judge));
             }
-            let mut wake = until;
-            let mut record_events = Records::Watched;
             let others: &[&Identity] = match blocker {
                 Blocker::Holder(Grant { owner: Some(owner), .. }) => &[owner],
                 Blocker::Holder(Grant { owner: None, .. }) => &[],
-                // While it waits, nothing on record is of interest here; were all to look at every change, a hand-off would cost
-                // as much as the queue is long. Its process ends when it has the lock, gave up or died.
-                Blocker::Waiter(waiter) => {
-                    record_events = Records::Ignored;
-                    watchfulness = watchfulness.max(Watchfulness::Heartbeat);
-                    &[&waiter.process, &waiter.owner]
-                }
+                Blocker::Waiter(waiter) => &[&waiter.process, &waiter.owner],
             };
             // The pid of one that cannot be judged from here is somebody else's.
             let (known, unknown): (Vec<&Identity>, Vec<&Identity>) =
                 others.iter().partition(|other| judge.process(other) == Liveness::Alive);
+            let mut wake = until;
             match blocker {
+                // While it waits, nothing on record is of interest here; were all to look at every change, a hand-off would cost
+                // as much as the queue is long. Its process ends when it has the lock, gave up or died.
+                Blocker::Waiter(_) if unknown.is_empty() => {
+                    alarm = None;
+                    watchfulness = Watchfulness::Heartbeat;
+                }
+                _ if alarm.is_none() => {
+                    alarm = Some(Alarm::set());
+                    continue; // the record may have changed before it was watched
+                }
+                Blocker::Waiter(_) => watchfulness = watchfulness.max(Watchfulness::Heartbeat),
                 Blocker::Holder(grant) if known.is_empty() => {
                     watchfulness = Watchfulness::Intervals;
                     wake = wake.min(expiry(grant, epoch(self.disk.now())).unwrap_or(wake));
                 }
-                Blocker::Waiter(_) if !unknown.is_empty() => record_events = Records::Watched,
-                _ => {}
+                Blocker::Holder(_) => {}
             }
             let awaited: Vec<&Identity> = known.into_iter().chain([&request.asker.owner]).collect();
-            alarm.sleep(&awaited, record_events, watchfulness, wake);
+            sleeper.sleep(alarm.as_ref(), &awaited, watchfulness, wake);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Sleeping until something about a lock may have changed: a record was replaced, an owner ended, or time is up.
 //!
 //! The record is watched by its own inode, which a replacement ends, rather than the directory: a herd of waiters for other
-//! locks sleeps on. Owners are watched by pidfd. Look at the records after [`Alarm::watch`] and before [`Alarm::sleep`]:
+//! locks sleeps on. Owners are watched by pidfd. Look at the records after [`Alarm::watch`] and before [`Sleeper::sleep`]:
 //! nothing that happens in between is missed. Where the kernel has no watches or no more of them, and for what has no
 //! event (a waiter that is stopped, an owner in another namespace), it is looked again at intervals.
 
@@ -31,32 +31,34 @@ pub enum Watchfulness {
     Intervals,
 }
 
-/// Whether a change of the watched records wakes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Records {
-    /// It does.
-    Watched,
-    /// Only what happens to processes does.
-    Ignored,
-}
-
-/// What wakes a waiter.
+/// The kernel's watch on records.
 #[derive(Debug)]
 pub struct Alarm {
     events: Option<OwnedFd>,
+}
+
+/// Sleeps, and remembers how long it slept where nothing tells it when to wake.
+#[derive(Debug)]
+pub struct Sleeper {
     interval: Duration,
 }
 
+impl Default for Sleeper {
+    fn default() -> Self {
+        Self { interval: FIRST_INTERVAL }
+    }
+}
+
 impl Alarm {
-    /// An alarm with the kernel's watches, as far as there are any.
+    /// An alarm by the kernel's events, as far as there are any.
     #[must_use]
     pub fn set() -> Self {
         let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
-        Self { events, interval: FIRST_INTERVAL }
+        Self { events }
     }
 
-    /// Watches these files; a file that was replaced is watched anew. False if not all are watched.
-    pub fn watch(&mut self, files: impl Iterator<Item = impl AsRef<Path>>) -> Watchfulness {
+    /// Watches these files; a file that was replaced is watched anew.
+    pub fn watch(&self, files: impl Iterator<Item = impl AsRef<Path>>) -> Watchfulness {
         use inotify::WatchFlags as On;
         let Some(fd) = &self.events else {
             return Watchfulness::Intervals;
@@ -70,9 +72,17 @@ impl Alarm {
         }
         Watchfulness::Events
     }
+}
 
-    /// Sleeps until a watched record is replaced, one of these processes ends, or `until`.
-    pub fn sleep(&mut self, processes: &[&Identity], records: Records, watchfulness: Watchfulness, until: Instant) {
+impl Sleeper {
+    /// Sleeps until the alarm goes off, one of these processes ends, or `until`.
+    pub fn sleep(
+        &mut self,
+        alarm: Option<&Alarm>,
+        processes: &[&Identity],
+        watchfulness: Watchfulness,
+        until: Instant,
+    ) {
         let mut watchfulness = watchfulness;
         let mut fds = Vec::new();
         for identity in processes {
@@ -98,7 +108,7 @@ impl Alarm {
         };
         // A time too large for the kernel's clock is as good as none.
         let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
-        let sources = fds.iter().chain(self.events.as_ref().filter(|_| records == Records::Watched));
+        let sources = fds.iter().chain(alarm.and_then(|alarm| alarm.events.as_ref()));
         let mut sources: Vec<PollFd<'_>> = sources.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         // However it ends, the caller looks again.
         let _ = poll(&mut sources, timeout.as_ref());

@@ -29,6 +29,9 @@ const LOCKS: [&str; 3] = ["one", "two", "three"];
 
 #[test]
 fn an_exclusive_lock_is_held_with_nobody_though_owners_and_their_commands_are_killed() {
+    if let Ok(seed) = std::env::var(SEED) {
+        own_locks_until_killed(seed.parse().unwrap());
+    }
     let acquisitions =
         std::env::var("LOCK_ACQUISITIONS").map_or(ACQUISITIONS, |number| number.parse().expect("a number"));
     let began = Instant::now();
@@ -132,21 +135,19 @@ impl Log {
 // ---- the owners ----
 
 const SEED: &str = "LOCK_EXCLUSION_SEED";
+const TEST: &str = "lock_exclusion::an_exclusive_lock_is_held_with_nobody_though_owners_and_their_commands_are_killed";
 
-/// A process that owns locks: this program, running nothing but the test below.
+/// A process that owns locks: this program, running nothing but the test above, which sees the seed.
 fn owner(sandbox: &Sandbox, seed: usize, log: &PipeWriter) -> Child {
     let mut command = sandbox.program(std::env::current_exe().unwrap());
-    command.args(["--exact", "lock_exclusion::owns_locks_until_it_is_killed", "--ignored", "--nocapture"]);
+    command.args(["--exact", TEST, "--nocapture"]);
     command.env_remove("PIPELINE_OWNER_PID").env_remove("PIPELINE_LOCK_TOKEN").env(SEED, seed.to_string());
     command.stdout(Stdio::null()).stderr(log.try_clone().unwrap()).spawn().unwrap()
 }
 
-#[test]
-#[ignore = "a part of the test above, in a process of its own"]
-fn owns_locks_until_it_is_killed() {
-    let Ok(seed) = std::env::var(SEED) else { return };
+fn own_locks_until_killed(seed: usize) -> ! {
     std::panic::set_hook(Box::new(|what| say(&what.to_string().replace('\n', " "))));
-    let mut dice = Dice::new(seed.parse().unwrap());
+    let mut dice = Dice::new(seed);
     loop {
         let lock = LOCKS[dice.below(LOCKS.len())];
         let mode = ["exclusive", "shared"][dice.below(2)];
@@ -216,8 +217,8 @@ fn say(line: &str) {
 struct Dice(u64);
 
 impl Dice {
-    fn new(seed: u64) -> Self {
-        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    fn new(seed: usize) -> Self {
+        Self((seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     fn below(&mut self, limit: usize) -> usize {
