@@ -10,7 +10,7 @@ use super::liveness::{Judge, epoch};
 use super::queue::{Again, Answer, Ask, Asker, answer};
 use super::record::{Grant, Token};
 use super::{Locks, STATE};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::name::Name;
 use crate::time::rfc3339;
 
@@ -88,8 +88,16 @@ impl Locks {
     /// Takes all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
         let mut place = Place::none(self, request);
+        let wants_state = request.names.iter().any(|name| name.as_str() == STATE);
         let acquired = loop {
-            let (gate, mut drafts) = self.when_free(request, &mut place)?;
+            let (gate, mut drafts) = match self.when_free(request, &mut place) {
+                // Its grant may be that of a command which was killed before it drained.
+                Err(error) if error.kind == Kind::AlreadyHeld && wants_state => {
+                    self.drain_commits(request.deadline.at)?;
+                    return Err(error);
+                }
+                result => result?,
+            };
             let Some(tokens) = gate.take_tokens(drafts.len())? else {
                 drop(gate);
                 self.reserve(request.deadline.at)?;
@@ -103,11 +111,7 @@ impl Locks {
             place.leave_to_others();
             break acquired;
         };
-        // While it was held before, if only shared, no stranger could commit.
-        let is_new_to_state = |new: &Acquired| new.name.as_str() == STATE && new.before.is_none();
-        if acquired.iter().any(is_new_to_state)
-            && let Err(error) = self.drain_commits(request.deadline.at)
-        {
+        if wants_state && let Err(error) = self.drain_commits(request.deadline.at) {
             self.give_back(&acquired);
             return Err(error);
         }

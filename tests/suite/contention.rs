@@ -1,5 +1,6 @@
 //! P3: no update is lost, revisions have no gaps, and a writer that lost a race is told so.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -104,6 +105,27 @@ fn a_writer_that_does_not_get_the_lock_in_time_says_who_has_it() {
     let waiting = sandbox.spawn("state set a=b");
     lock.unlock().unwrap();
     Ran::of(waiting.wait_with_output().unwrap()).expect(0);
+}
+
+#[test]
+fn writers_that_waited_so_long_that_they_said_so_still_go_one_at_a_time() {
+    let sandbox = Sandbox::initialized();
+    for round in 1..=3 {
+        let lock = std::fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let mut writers: Vec<Child> = (0..8).map(|_| sandbox.spawn("state update .n=(.n//0)+1")).collect();
+        for writer in &mut writers {
+            let mut line = String::new();
+            BufReader::new(writer.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+            assert!(line.starts_with("waiting:"), "{line}");
+        }
+        drop(lock);
+        for writer in writers {
+            let ran = Ran::of(writer.wait_with_output().unwrap());
+            assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        }
+        assert_eq!((sandbox.document()["n"].as_u64(), sandbox.revision()), (Some(8 * round), 8 * round + 1));
+    }
 }
 
 #[test]

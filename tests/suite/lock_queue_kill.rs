@@ -25,6 +25,13 @@ struct Queue {
     behind: [Owner; 2],
 }
 
+/// The calls of the rehearsal that met the fewest: who waits is woken once more or less as the others come and go, and
+/// says so if it takes long. Rehearsals in which it was overtaken do not count.
+fn shortest(mut rehearsed: impl FnMut() -> Option<Vec<Call>>) -> Vec<Call> {
+    let rehearsals = std::iter::repeat_with(&mut rehearsed).flatten().take(8);
+    rehearsals.min_by_key(Vec::len).unwrap()
+}
+
 impl Queue {
     /// Brings it about.
     fn form(&self, root: &Sandbox, mut killed: std::process::Command) -> (Waiting, [Waiting; 2]) {
@@ -50,15 +57,13 @@ impl Queue {
         let held = start.run(&format!("lock acquire {names} 0 --json --owner-pid {}", queue.holder.pid())).expect(0);
         let words = format!("lock acquire {names} 300 --json --owner-pid {}", queue.killed.pid());
 
-        // Who waits for long says so, with calls that it does not make otherwise.
-        let calls = loop {
+        let rehearsed = || {
             let root = copy_of(&start);
             let (mut killed, [mut first, _]) = queue.form(&root, listing(&trace, &root, "-f", &words));
             until("somebody is served", || killed.has_ended() || first.has_ended());
-            if !first.has_ended() && killed.ended().expect(0).stderr.is_empty() {
-                break calls_on_root(&trace, &root);
-            }
+            (!first.has_ended()).then(|| killed.ended().expect(0)).map(|_| calls_on_root(&trace, &root))
         };
+        let calls = shortest(rehearsed);
         let survivors = AtomicUsize::new(0);
         in_parallel(&calls, |call| {
             let root = copy_of(&start);
@@ -162,7 +167,9 @@ fn killed_at_any_call_the_wrapper_of_a_command_leaves_its_lock_no_longer_than_th
         }
         // Its output ends when all have ended that may hold the lock, but for the last steps of their way out.
         let ran = Ran::of(wrapper.wait_with_output().unwrap());
-        assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{}", ran.stderr);
+        // The sockets of its thread for signals are closed by that or by the first, whichever is later.
+        let is_uncounted = call.name == "close" && *index > wait && ran.code == 0;
+        assert!(is_uncounted || ran.code == 128 + 9, "it was not killed: {place}\n{ran:?}");
         until("the command is gone", || root.run(&acquire).code == 0);
         root.ok(&format!("lock release deploy --owner-pid {}", stranger.pid()));
         root.ok("lock clean");
@@ -195,14 +202,12 @@ fn killed_at_any_call_a_commit_whose_turn_came_lets_the_next_in_the_queue_have_t
         root.ok(&format!("lock release state --owner-pid {}", holder.pid()));
         (commit, waiting)
     };
-    let calls = loop {
+    let calls = shortest(|| {
         let root = copy_of(&start);
         let (mut commit, mut waiting) = queued(&root, listing(&trace, &root, "-f", words));
         until("somebody is served", || commit.has_ended() || waiting.has_ended());
-        if !waiting.has_ended() && commit.ended().expect(0).stderr.is_empty() {
-            break calls_on_root(&trace, &root);
-        }
-    };
+        (!waiting.has_ended()).then(|| commit.ended().expect(0)).map(|_| calls_on_root(&trace, &root))
+    });
     in_parallel(&calls, |call| {
         let root = copy_of(&start);
         let place = format!("{words:?}, killed before {} #{}: {}", call.name, call.nth, call.line);
