@@ -51,6 +51,8 @@ use std::time::Instant;
 
 use self::owner::Claim;
 use self::process::Identity;
+use serde_json::Value;
+
 use crate::audit::{Audit, Entry, Level};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
@@ -138,6 +140,12 @@ impl Locks {
         if is_initialized && error.code() != ExitCode::Usage {
             let entry = self.entry(Level::Warn, action, "refused").with("code", error.code() as u8);
             let entry = entry.with("kind", error.kind.name()).with("pid", std::process::id());
+            let locks = error.details.get("lock").or_else(|| error.details.get("locks"));
+            let entry = match locks {
+                Some(Value::String(name)) => entry.with("lock", name),
+                Some(names) => entry.with("lock", names),
+                None => entry,
+            };
             self.audit.record(&entry.with("root", self.directory.display()));
         }
     }

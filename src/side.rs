@@ -18,11 +18,15 @@ pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
         result => result,
     };
     let dir = dir.map_err(|error| refusal(root, name, error))?;
-    let owner = disk.stat(root, name)?.map(|stat| stat.uid);
     let user = rustix::process::geteuid().as_raw();
-    match owner {
-        Some(owner) if owner != user => {
-            Err(unsafe_path(dir.path(), &format!("belongs to user {owner}, not to you ({user})")))
+    match disk.stat(root, name)? {
+        Some(stat) if stat.uid != user => {
+            Err(unsafe_path(dir.path(), &format!("belongs to user {}, not to you ({user})", stat.uid)))
+        }
+        Some(stat) if stat.mode & 0o022 != 0 => {
+            let word = quote_path(dir.path());
+            let refusal = unsafe_path(dir.path(), &format!("may be written by others (mode {:04o})", stat.mode));
+            Err(refusal.try_shell(format!("chmod 700 {word}"), "once you know that nobody else put something there"))
         }
         _ => Ok(dir),
     }

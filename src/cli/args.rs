@@ -10,7 +10,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::lock::Lock;
 use crate::config::{Color, Format, Given, Verbosity};
-use crate::lock::token::Fence;
 use crate::time::parse_duration;
 
 /// Keeps the state of a development pipeline: a JSON document that loses nothing
@@ -139,7 +138,7 @@ pub struct Writer {
     pub if_revision: Option<u64>,
     /// Only while this grant of a lock is on record; may be repeated
     #[arg(long, value_name = "LOCK:TOKEN")]
-    pub fence: Vec<Fence>,
+    pub fence: Vec<String>,
     /// Print what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,

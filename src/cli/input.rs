@@ -52,8 +52,7 @@ pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
 pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
     if json.len() > ARGUMENT_LIMIT {
         let message = format!("the JSON of {what} has {} bytes, and 64 KiB is the limit", json.len());
-        return Err(Error::new(Kind::TooLarge, message)
-            .try_command("state write -", "takes a document of any size up to 16 MiB"));
+        return Err(Error::new(Kind::TooLarge, message));
     }
     text::parse(json.as_bytes())
         .map_err(|error| Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}")))

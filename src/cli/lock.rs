@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::args::lock::{self as args, Layout, Lock};
 use super::input::inline_json;
-use super::output::Output;
+use super::output::{Output, PipeClosed};
 use super::reports::{ago, shared_file_system};
 use crate::audit::Audit;
 use crate::config::{Config, Format};
+use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::lock::Locks;
@@ -64,10 +65,17 @@ fn action_of(command: &Lock) -> Option<&'static str> {
     }
 }
 
+/// Who takes a lock must be able to tell that it did not.
+fn success_for_failure() -> Error {
+    Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here")
+        .try_shell("unset PIPELINE_LOCK_EXIT", "or choose another with --lock-exit")
+}
+
 fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {
     let done = |()| ExitCode::Success as u8;
     let soon = Deadline::after(config.settings.lock_timeout).at;
     match command {
+        Lock::Acquire(_) | Lock::Run(_) if config.lock_exit == 0 => Err(success_for_failure().into()),
         Lock::Acquire(arguments) => acquire(arguments, locks, config, output).map(done),
         Lock::Release(arguments) => release(arguments, locks, soon, output).map(done),
         Lock::Check(args::Check { name, exit_zero }) => {
@@ -154,6 +162,13 @@ impl Terms {
         }
         let metadata = metadata.as_deref().or(arguments.metadata.as_deref());
         let metadata = metadata.map(|json| inline_json("the metadata", json)).transpose()?;
+        if let Some(other) = metadata.as_ref().filter(|metadata| !metadata.is_object()) {
+            let what = type_of(other);
+            return Err(Error::new(
+                Kind::InvalidJson,
+                format!("the metadata is {what}, and it must be an object: {{…}}"),
+            ));
+        }
         let option = if arguments.shared { Mode::Shared } else { Mode::Exclusive };
         Ok(Self { timeout: timeout.or(arguments.timeout), mode: mode.unwrap_or(option), metadata })
     }
@@ -185,6 +200,9 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
     let names = names(&arguments.names)?;
     let terms = Terms::of(arguments)?;
     let (asker, warning) = owner::owner(arguments.owner_pid, locks.claim())?;
+    if asker.owner.is(&asker.process) {
+        return Err(own_owner(asker.owner.pid).into());
+    }
     if let Some(warning) = warning {
         output.warning(&warning);
     }
@@ -213,15 +231,20 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
         }
         result => result?,
     };
+    if arguments.print_token {
+        let tokens: String = acquired.iter().map(|one| format!("{}\n", one.grant.token)).collect();
+        // In one write, so that nobody gets one of several. Where it fails nobody knows the tokens, and who closed the pipe did
+        // not want to.
+        return match output.bytes(tokens.as_bytes()) {
+            Err(error) if !error.is::<PipeClosed>() => {
+                locks.give_back(&acquired);
+                Err(error)
+            }
+            _ => Ok(()),
+        };
+    }
     for Acquired { name, grant, .. } in &acquired {
         let owner = grant.owner.as_ref().map_or(0, |owner| owner.pid);
-        if arguments.print_token {
-            if let Err(error) = output.line(&grant.token.to_string()) {
-                locks.give_back(&acquired); // nobody would know that it is held
-                return Err(error);
-            }
-            continue;
-        }
         let facts = json!({
             "lock": name.as_str(), "token": grant.token.get(), "owner": owner, "type": grant.mode.name(),
             "count": grant.count,
@@ -229,6 +252,15 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
         output.confirm(&format!("Lock acquired: {name} (token {}, owner {owner})", grant.token), &facts);
     }
     Ok(())
+}
+
+/// A shell that has nothing else to do becomes its last command: `bash -c 'pipeline-state lock acquire x --owner-pid $$'`.
+fn own_owner(pid: u32) -> Error {
+    let message = format!("process {pid} is this command itself, which ends at once, and the lock with it");
+    Error::new(Kind::Usage, message)
+        .try_command("lock run NAME -- COMMAND", "hold it while a command runs")
+        .try_command("lock acquire NAME --owner-pid $$; …", "or put something behind it, so that the shell stays")
+        .detail("pid", pid)
 }
 
 fn release(arguments: &args::Release, locks: &Locks, deadline: Instant, output: &Output<'_>) -> anyhow::Result<()> {

@@ -73,12 +73,14 @@ fn action_of(command: &State) -> Option<&'static str> {
 }
 
 fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
-    let order = |writer: &Writer| Order {
-        action: action_of(command).unwrap_or("write"),
-        reason: writer.reason.clone(),
-        if_revision: writer.if_revision,
-        fences: writer.fence.clone(),
-        mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },
+    let order = |writer: &Writer| -> Result<Order> {
+        Ok(Order {
+            action: action_of(command).unwrap_or("write"),
+            reason: writer.reason.clone(),
+            if_revision: writer.if_revision,
+            fences: writer.fence.iter().map(|fence| fence.parse()).collect::<Result<_>>()?,
+            mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },
+        })
     };
     match command {
         State::Init { fresh } => init(store, output, if *fresh { Beginning::Fresh } else { Beginning::Continue }),
@@ -92,7 +94,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         }
         State::Set(args::Set { assignments, writer }) => {
             let assignments = assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
-            change(store, output, &order(writer), "State updated", &mut |base| {
+            change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let mut value = base.value.clone();
                 for assignment in &assignments {
                     assignment.path.set(&mut value, assignment.value.clone()).map_err(path_error)?;
@@ -102,7 +104,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         }
         State::Update(args::Update { filter, arg, argjson, writer }) => {
             let filter = compile(filter, &variables(arg, argjson)?)?;
-            change(store, output, &order(writer), "State updated", &mut |base| {
+            change(store, output, &order(writer)?, "State updated", &mut |base| {
                 Ok(keep_key_order(&base.value, only_object(&filter, &base.value)?).into())
             })
         }
@@ -110,7 +112,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             let bytes = input(file)?;
             let value = parse_document(&bytes)?;
             let claim = Claim::of(&value);
-            change(store, output, &order(writer), "State written", &mut |base| {
+            change(store, output, &order(writer)?, "State written", &mut |base| {
                 if !force {
                     check_claim(&claim, base)?;
                 }
@@ -120,7 +122,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Phase(args::Phase { name: None, .. }) => get(store, output, ".phase", None, false),
         State::Phase(args::Phase { name: Some(name), writer }) => {
             let name = one_word("phase", name)?;
-            change(store, output, &order(writer), "State updated", &mut |base| {
+            change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let mut value = base.value.clone();
                 put(&mut value, "phase", name.into());
                 Ok(value.into())
@@ -130,7 +132,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             for task in tasks {
                 one_word("task", task)?;
             }
-            change(store, output, &order(writer), "State updated", &mut |base| {
+            change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let mut value = base.value.clone();
                 if let Some(Value::Array(completed)) = value.get_mut("completedTasks") {
                     for task in tasks {
@@ -145,7 +147,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Signal(args::Signal { name, phase, metadata, clear, writer }) => {
             let name = Name::parse("signal", name)?;
             let metadata = metadata.as_deref().map(|json| inline_json("--metadata", json)).transpose()?;
-            change(store, output, &order(writer), "State updated", &mut |base| {
+            change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let phase = phase.as_deref().map(|phase| one_word("phase", phase)).transpose()?;
                 let signal = Signal { name: &name, phase, metadata: metadata.as_ref() };
                 if *clear { Ok(signal.clear(&base.value)) } else { signal.set(&base.value, store.disk()) }
@@ -171,19 +173,19 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 (None, Some(revision)) => Wanted::Revision(*revision),
                 (None, None) => Wanted::Newest,
             };
-            recover(store, output, &wanted, &order(writer))
+            recover(store, output, &wanted, &order(writer)?)
         }
         State::Adopt { writer } => {
-            let outcome = store.adopt(&order(writer))?;
+            let outcome = store.adopt(&order(writer)?)?;
             show_outcome(output, outcome, "State adopted")
         }
-        State::Migrate { writer } => migrate(store, output, &order(writer)),
+        State::Migrate { writer } => migrate(store, output, &order(writer)?),
         State::History => reports::history(store, output),
         State::Diff { old, new } => {
             show_changes(output, &store.differences(old.as_deref(), new.as_deref())?)?;
             Ok(ExitCode::Success)
         }
-        State::Edit { writer } => edit::run(store, output, &order(writer)),
+        State::Edit { writer } => edit::run(store, output, &order(writer)?),
         State::Wait { filter, timeout } => follow::wait(store, filter, *timeout),
         State::Watch { filter } => follow::watch(store, output, filter),
         State::Status => reports::status(store, output),
@@ -201,8 +203,9 @@ impl Assignment {
     fn parse(assignment: &str) -> Result<Self> {
         let (path, rest) = DocumentPath::parse_target(assignment).map_err(path_error)?;
         if let Some(json) = rest.strip_prefix(":=") {
-            let value = inline_json(&path.to_string(), json).map_err(|error| {
-                error.try_command("state set --help", "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'")
+            let value = inline_json(&path.to_string(), json).map_err(|error| match error.kind {
+                Kind::TooLarge => error.try_command("state write -", "takes a document of any size up to 16 MiB"),
+                _ => error.try_command("state set --help", "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'"),
             })?;
             return Ok(Self { value, path });
         }

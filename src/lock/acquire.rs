@@ -109,6 +109,7 @@ impl Locks {
                 grants.map(|(draft, token)| self.grant((draft, &judge), request, token)).collect();
             gate.store(&drafts)?;
             place.leave_to_others();
+            gate.keep_spare();
             break acquired;
         };
         if wants_state && let Err(error) = self.drain_commits(request.deadline.at) {
@@ -133,7 +134,12 @@ impl Locks {
                     draft.record.holders.splice(place..=place, before.clone());
                 }
             }
-            gate.store(&drafts)
+            gate.store(&drafts)?;
+            drop(gate);
+            for Acquired { name, grant, .. } in acquired {
+                self.audit_grant("acquire", "given back", name, grant);
+            }
+            Ok(())
         };
         if let Err(error) = undo() {
             self.warn(format!("what was granted could not be given back: {error}; see `lock list`"));

@@ -25,6 +25,19 @@ pub enum Victim {
 impl Locks {
     /// Takes a lock away from its holders, alive or not. Waiters keep their places.
     pub fn break_lock(&self, name: &Name, victim: Victim, deadline: Instant) -> Result<Vec<Grant>> {
+        let not_held = || {
+            let what = match victim {
+                Victim::Token(token) => format!("by token {token}"),
+                Victim::Everybody => "by anybody".to_owned(),
+            };
+            Error::new(Kind::NotFound, format!("{name} is not held {what}; nothing was broken"))
+                .try_command("lock list", "see which locks are held, and by which tokens")
+                .detail("lock", name.as_str())
+        };
+        if self.dir()?.is_none() {
+            return Err(not_held());
+        }
+        self.reserve_ahead(deadline); // while this record still says which tokens were given
         let gate = self.gate(deadline)?;
         let mut draft = gate.load(name)?;
         let hit = |grant: &Grant| match victim {
@@ -34,13 +47,7 @@ impl Locks {
         let (broken, kept): (Vec<Grant>, Vec<Grant>) =
             std::mem::take(&mut draft.record.holders).into_iter().partition(hit);
         if broken.is_empty() {
-            let what = match victim {
-                Victim::Token(token) => format!("by token {token}"),
-                Victim::Everybody => "by anybody".to_owned(),
-            };
-            return Err(Error::new(Kind::NotFound, format!("{name} is not held {what}; nothing was broken"))
-                .try_command("lock list", "see which locks are held, and by which tokens")
-                .detail("lock", name.as_str()));
+            return Err(not_held());
         }
         draft.record.holders = kept;
         gate.store(std::slice::from_ref(&draft))?;
@@ -52,7 +59,7 @@ impl Locks {
     }
 
     /// Drops the records of dead owners and waiters, and the files they left; never those of the living or the unknown. How
-    /// many grants were dropped.
+    /// many were dropped.
     pub fn clean(&self, deadline: Instant) -> Result<usize> {
         let Some(dir) = self.dir()? else { return Ok(0) };
         let mut cleaned = 0;
@@ -85,18 +92,20 @@ impl Locks {
     fn clean_one(&self, name: &Name, deadline: Instant) -> Result<usize> {
         let gate = self.gate(deadline)?;
         let mut draft: Draft = gate.load(name)?;
+        let waiters = draft.record.waiters.len();
         let dead = prune(&mut draft.record, usize::MAX, &gate.judge()?);
+        let gone = waiters - draft.record.waiters.len();
         gate.store(std::slice::from_ref(&draft))?;
         drop(gate);
         for grant in &dead {
             self.audit_grant("clean", "dropped", name, grant);
         }
-        Ok(dead.len())
+        Ok(dead.len() + gone)
     }
 
     /// Removes temporary files, and live files that nobody holds locked and no record names. Called behind the gate, so
     /// no temporary file of a record is in use; that of a reservation may be, unless the caller holds its lock.
-    fn clear_leftovers(&self, dir: &Dir, reservation: Option<&FileLock>) -> Result<()> {
+    pub(super) fn clear_leftovers(&self, dir: &Dir, reservation: Option<&FileLock>) -> Result<()> {
         let mut named = Vec::new();
         for name in self.names(dir)? {
             if let Seen::Record(Record { holders, .. }) = self.peek(dir, &name)? {

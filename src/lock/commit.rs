@@ -113,7 +113,10 @@ impl Locks {
 fn fenced(fence: &Fence) -> Error {
     let Fence { name, token } = fence;
     Error::new(Kind::Fenced, format!("the grant {fence} is no longer on record, so nothing was written"))
-        .try_command(format!("lock acquire {name}"), "take it again, read the state again, and redo the change")
+        .try_command(
+            "lock list",
+            format!("see who has {name} now; take it again, read the state again and redo the change"),
+        )
         .detail("lock", name.as_str())
         .detail("token", token.get())
 }

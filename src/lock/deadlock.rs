@@ -188,10 +188,16 @@ fn deadlock(links: &[Link]) -> Error {
     });
     let circle = lines.collect::<Vec<_>>().join("; ");
     let own = links.first().map_or_else(String::new, |link| link.lock.to_string());
-    Error::new(Kind::Deadlock, format!("waiting for {own} would never end: {circle}"))
-        .try_command("lock list", "release what this script holds, and take all of its locks at once: lock acquire A,B")
-        .detail("lock", own)
-        .detail("circle", links.iter().map(Link::to_json).collect::<Vec<_>>())
+    let mut names: Vec<&str> = links.iter().map(|link| link.lock.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let error = Error::new(Kind::Deadlock, format!("waiting for {own} would never end: {circle}"));
+    let error = error.try_command("lock list", "see who holds what; release what this script holds and try again");
+    let error = match names.len() {
+        1 => error, // two upgrades of one lock
+        _ => error.try_command(format!("lock acquire {}", names.join(",")), "another time, take all of them at once"),
+    };
+    error.detail("lock", own).detail("circle", links.iter().map(Link::to_json).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -240,6 +246,7 @@ mod tests {
             until: 0.0,
             own: None,
             purpose: Purpose::Hold,
+            metadata: None,
         };
         Record { holders: vec![grant(holder)], waiters: waiters.iter().map(waiter).collect(), ..Record::default() }
     }

@@ -94,9 +94,9 @@ fn timed_out(what: &str, stat: &Stat, path: PathBuf, waited: Duration) -> Error 
         .detail("waited", waited.as_secs_f64());
     match holder {
         Some(holder) => error
-            .try_shell(format!("ps -fp {}", holder.pid), "see what it does; wait longer with --lock-timeout 60")
+            .try_shell(format!("ps -fp {}", holder.pid), "see what it does; or wait longer next time")
             .detail("holder", json!(holder)),
-        None => error.try_command("state status", "see how it is; wait longer with --lock-timeout 60"),
+        None => error.try_command("state status", "see how it is; or wait longer next time"),
     }
 }
 

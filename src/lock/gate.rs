@@ -27,6 +27,9 @@ use crate::time::{compact, rfc3339};
 const GATE: &str = ".gate";
 const PENDING: &str = ".pending";
 const QUARANTINE: &str = ".torn-";
+/// Space that is set aside for giving locks back on a full disk: some records and a journal.
+const SPARE: &str = ".spare";
+const SPARE_SIZE: usize = 32 << 10;
 /// A record is a few hundred bytes for each holder and waiter.
 const RECORD_LIMIT: u64 = 16 << 20;
 /// Who tries once waits so long for the gate, through which others only pass.
@@ -89,6 +92,12 @@ impl Locks {
 
     /// What is on record for a lock, without passing the gate: a rename makes every read whole.
     pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
+        // Of several locks that change together some may be changed already, and their owner dead in the middle.
+        if let Some(Pending(mut records)) = self.pending(dir)?
+            && let Some(record) = records.remove(name.as_str())
+        {
+            return Ok(Seen::Record(record.unwrap_or_default()));
+        }
         Ok(match read(self, dir, name)? {
             Stored::Nothing => Seen::Record(Record::default()),
             Stored::Other(what) => Seen::Damaged(format!("damaged record: {what}")),
@@ -102,9 +111,23 @@ impl Locks {
 
     /// The names of all locks that have a record, sorted.
     pub(super) fn names(&self, dir: &Dir) -> Result<Vec<Name>> {
-        let names = self.disk.list(dir)?;
-        let names = names.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
-        Ok(names.filter_map(|name| Name::parse("lock", name).ok()).collect())
+        let files = self.disk.list(dir)?;
+        let names = files.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
+        let mut names: Vec<Name> = names.filter_map(|name| Name::parse("lock", name).ok()).collect();
+        if let Some(Pending(records)) = self.pending(dir)? {
+            for name in records.keys().filter_map(|name| Name::parse("lock", name).ok()) {
+                if let Err(place) = names.binary_search_by(|other| other.as_str().cmp(name.as_str())) {
+                    names.insert(place, name);
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The change that somebody is in the middle of, or died in; one that is no journal is as good as none.
+    fn pending(&self, dir: &Dir) -> Result<Option<Pending>> {
+        let content = self.disk.read(dir, PENDING, RECORD_LIMIT)?;
+        Ok(content.and_then(|content| serde_json::from_slice(&content.bytes).ok()))
     }
 }
 
@@ -238,8 +261,37 @@ impl Gate<'_> {
         }
     }
 
-    /// Replaces a file in the locks' directory, whole, without syncing it.
+    /// Replaces a file in the locks' directory, whole, without syncing it. On a full disk the spare file goes for it: a lock
+    /// must be given back even then.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        match self.try_to_replace(name, bytes) {
+            Err(error) if error.is_out_of_space() && self.spend_spare()? => self.try_to_replace(name, bytes),
+            result => result,
+        }
+    }
+
+    fn spend_spare(&self) -> Result<bool> {
+        let is_there = self.locks.disk.stat(&self.dir, SPARE)?.is_some();
+        self.locks.disk.unlink(&self.dir, SPARE)?;
+        Ok(is_there)
+    }
+
+    /// Sets space aside, if there is none; without, all goes well until the disk is full.
+    pub(super) fn keep_spare(&self) {
+        let disk = &self.locks.disk;
+        if disk.stat(&self.dir, SPARE).is_ok_and(|stat| stat.is_none()) {
+            let name = temporary(self.lock.inode(), "spare");
+            let keep = || -> Result<()> {
+                let staged = disk.stage(&self.dir, &name, &[b'\n'; SPARE_SIZE], Sync::Never)?;
+                disk.rename((&self.dir, OsStr::new(&name)), (&self.dir, OsStr::new(SPARE)))?;
+                staged.keep();
+                Ok(())
+            };
+            let _ = keep();
+        }
+    }
+
+    fn try_to_replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let temporary = temporary(self.lock.inode(), "lock");
         let staged = self.locks.disk.stage(&self.dir, &temporary, bytes, Sync::Never)?;
         self.locks.disk.rename((&self.dir, OsStr::new(&temporary)), (&self.dir, OsStr::new(name)))?;

@@ -2,7 +2,7 @@
 //! for deadlocks.
 
 use super::queue::Asker;
-use super::record::Record;
+use super::record::{Record, Token};
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 
@@ -24,24 +24,28 @@ fn below(names: &[Name]) -> Vec<&'static str> {
 /// Refuses a request for a lock above one that the owner holds already, even if it is free: two that take them in different
 /// orders would wait for each other some day. `held` tells what is on record for a lock.
 pub fn check(names: &[Name], asker: &Asker, held: impl Fn(&Name) -> Result<Record>) -> Result<()> {
+    let mut later: Vec<(Name, Token)> = Vec::new();
     for lower in below(names) {
         let lower = Name::parse("lock", lower)?;
         let record = held(&lower)?;
-        let Some(grant) = asker.own_grant(&lower, &record) else { continue };
-        let lower_rank = rank(lower.as_str()).unwrap_or_default();
-        let offending = names.iter().find(|name| rank(name.as_str()).is_some_and(|rank| rank < lower_rank));
-        let Some(asked) = offending else { continue };
-        let message = format!(
-            "{asked} comes before {lower} in the order of locks, and {lower} is held already (token {}); take both at once or {asked} first",
-            grant.token
-        );
-        return Err(Error::new(Kind::LockOrder, message)
-            .try_command(format!("lock release {lower}"), format!("then: lock acquire {asked},{lower}"))
-            .detail("lock", asked.as_str())
-            .detail("held", lower.as_str())
-            .detail("token", grant.token.get()));
+        later.extend(asker.own_grant(&lower, &record).map(|grant| (lower.clone(), grant.token)));
     }
-    Ok(())
+    let Some((first, token)) = later.first() else { return Ok(()) };
+    let first_rank = rank(first.as_str()).unwrap_or_default();
+    let Some(asked) = names.iter().find(|name| rank(name.as_str()).is_some_and(|rank| rank < first_rank)) else {
+        return Ok(());
+    };
+    let list = |names: &mut dyn Iterator<Item = &Name>| names.map(Name::as_str).collect::<Vec<_>>().join(",");
+    let to_release = list(&mut later.iter().map(|(name, _)| name));
+    let all = list(&mut names.iter().chain(later.iter().map(|(name, _)| name)));
+    let message = format!(
+        "{asked} comes before {first} in the order of locks, and {first} is held already (token {token}); take them at once or {asked} first"
+    );
+    Err(Error::new(Kind::LockOrder, message)
+        .try_command(format!("lock release {to_release}"), format!("then: lock acquire {all}"))
+        .detail("lock", asked.as_str())
+        .detail("held", first.as_str())
+        .detail("token", token.get()))
 }
 
 #[cfg(test)]

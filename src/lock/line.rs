@@ -130,6 +130,7 @@ impl Locks {
             until: epoch(now) + left.as_secs_f64(),
             own: request.asker.own_grant(&draft.name, &draft.record).map(|grant| grant.token),
             purpose: request.ask.purpose,
+            metadata: request.metadata.clone(),
         }
     }
 

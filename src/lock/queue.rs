@@ -235,6 +235,7 @@ mod tests {
             until: 0.0,
             own: None,
             purpose: Purpose::Hold,
+            metadata: None,
         }
     }
 

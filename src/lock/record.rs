@@ -129,6 +129,9 @@ pub struct Waiter {
     pub own: Option<Token>,
     /// What the lock is wanted for.
     pub purpose: Purpose,
+    /// What its owner notes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub metadata: Option<Value>,
 }
 
 /// What a waiter wants a lock for.

@@ -31,11 +31,12 @@ impl Locks {
         asker: &Asker,
         deadline: Instant,
     ) -> Result<Vec<Released>> {
+        self.refuse_where_there_are_none(names, Deed::Release)?;
         let gate = self.gate(deadline)?;
         let mut drafts = gate.load_all(names)?;
         let mut released = Vec::new();
         for draft in &mut drafts {
-            let grant = own_grant(draft, token, asker, &|grant| {
+            let grant = own_grant(draft, token, asker, Deed::Release, &|grant| {
                 gate.judge().is_ok_and(|judge| judge.grant(grant) == Liveness::Dead)
             })?;
             let left = grant.count.saturating_sub(1);
@@ -64,9 +65,10 @@ impl Locks {
         asker: &Asker,
         deadline: Instant,
     ) -> Result<f64> {
+        self.refuse_where_there_are_none(std::slice::from_ref(name), Deed::Renew)?;
         let gate = self.gate(deadline)?;
         let mut draft = gate.load(name)?;
-        let grant = own_grant(&draft, token, asker, &|_| false)?;
+        let grant = own_grant(&draft, token, asker, Deed::Renew, &|_| false)?;
         let Some(ttl) = ttl.map(|ttl| ttl.as_secs_f64()).or(grant.ttl) else {
             return Err(Error::new(Kind::Usage, format!("{name} was acquired without --ttl; say for how long"))
                 .try_command(format!("lock renew {name} --ttl 10m"), "give it one"));
@@ -81,10 +83,53 @@ impl Locks {
         self.audit_grant("renew", "renewed", name, &grant);
         Ok(expires)
     }
+
+    /// What nobody holds is no reason to make the directory of locks.
+    fn refuse_where_there_are_none(&self, names: &[Name], deed: Deed) -> Result<()> {
+        match (self.dir()?, names.first()) {
+            (None, Some(name)) => Err(not_found(name, deed)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What was to be done with a grant.
+#[derive(Clone, Copy)]
+enum Deed {
+    Release,
+    Renew,
+}
+
+impl Deed {
+    fn done(self) -> &'static str {
+        match self {
+            Self::Release => "released",
+            Self::Renew => "renewed",
+        }
+    }
+
+    fn command(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Renew => "renew",
+        }
+    }
+}
+
+fn not_found(name: &Name, deed: Deed) -> Error {
+    Error::new(Kind::NotFound, format!("{name} is not held by anybody; nothing was {}", deed.done()))
+        .try_command("lock list", "see which locks are held")
+        .detail("lock", name.as_str())
 }
 
 /// The grant that may be given back, or why there is none.
-fn own_grant(draft: &Draft, token: Option<Token>, asker: &Asker, is_dead: &dyn Fn(&Grant) -> bool) -> Result<Grant> {
+fn own_grant(
+    draft: &Draft,
+    token: Option<Token>,
+    asker: &Asker,
+    deed: Deed,
+    is_dead: &dyn Fn(&Grant) -> bool,
+) -> Result<Grant> {
     let Draft { name, record, .. } = draft;
     let found = match token {
         Some(token) => record.grant(token),
@@ -94,18 +139,15 @@ fn own_grant(draft: &Draft, token: Option<Token>, asker: &Asker, is_dead: &dyn F
         return Ok(grant.clone());
     }
     let holders: Vec<&Grant> = record.holders.iter().filter(|grant| !is_dead(grant)).collect();
-    let Some(first) = holders.first() else {
-        return Err(Error::new(Kind::NotFound, format!("{name} is not held by anybody; nothing was released"))
-            .try_command("lock list", "see which locks are held")
-            .detail("lock", name.as_str()));
-    };
+    let Some(first) = holders.first() else { return Err(not_found(name, deed)) };
     let who = holders.iter().map(|grant| holder(grant)).collect::<Vec<_>>().join(", ");
+    let done = deed.done();
     let message = match token {
-        Some(token) => format!("{name} is not held by token {token} but by {who}; nothing was released"),
-        None => format!("{name} is held by {who}, not by this process or an ancestor; nothing was released"),
+        Some(token) => format!("{name} is not held by token {token} but by {who}; nothing was {done}"),
+        None => format!("{name} is held by {who}, not by this process or an ancestor; nothing was {done}"),
     };
     Err(Error::new(Kind::NotOwner, message)
-        .try_command(format!("lock release {name} --token T"), "if you have its token")
+        .try_command(format!("lock {} {name} --token T", deed.command()), "if you have its token")
         .try_command(format!("lock break {name} --token {}", first.token), "or take it away from its holder")
         .detail("lock", name.as_str())
         .detail("holders", holders.iter().map(|grant| grant.owner.as_ref().map(|owner| owner.pid)).collect::<Vec<_>>()))

@@ -18,8 +18,8 @@ use crate::name::Name;
 pub enum Standing {
     /// By nobody.
     Unlocked,
-    /// By these processes.
-    Locked(Mode, Vec<u32>),
+    /// By these processes; where a pid means nothing here, it says where it does.
+    Locked(Mode, Vec<String>),
     /// Only by the dead.
     Stale,
     /// By somebody of whom nothing can be told from here; what is known.
@@ -39,7 +39,6 @@ impl std::fmt::Display for Standing {
         match self {
             Self::Unlocked => f.write_str("unlocked"),
             Self::Locked(mode, pids) => {
-                let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
                 write!(f, "locked:{mode}:{}", pids.join(","))
             }
             Self::Stale => f.write_str("stale"),
@@ -73,7 +72,7 @@ pub struct Entry {
     /// How many releases it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
-    /// Where an owner is of whom nothing can be told from here.
+    /// Where an owner is whose pid means nothing here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
     /// What its owner noted, or where a damaged record is kept.
@@ -111,7 +110,10 @@ impl Locks {
         let (mut pids, mut unknown) = (Vec::new(), None);
         for grant in &record.holders {
             match (judge.grant(grant), &grant.owner) {
-                (Liveness::Alive, Some(owner)) => pids.push(owner.pid),
+                (Liveness::Alive, Some(owner)) if judge.process(owner) == Liveness::Unknown => {
+                    pids.push(format!("{} in {}", owner.pid, judge.whereabouts(owner)));
+                }
+                (Liveness::Alive, Some(owner)) => pids.push(owner.pid.to_string()),
                 (Liveness::Dead, _) => {}
                 (_, Some(owner)) => {
                     unknown = Some(format!("{}:{} in {}", grant.mode, owner.pid, judge.whereabouts(owner)));
@@ -176,7 +178,8 @@ impl Locks {
 impl Entry {
     fn of_grant(name: &Name, grant: &Grant, judge: &Judge<'_>) -> Self {
         let liveness = judge.grant(grant);
-        let unknown = grant.owner.as_ref().filter(|_| liveness == Liveness::Unknown);
+        // Its pid may be another process's here, even where its live file tells that it lives.
+        let elsewhere = grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
         let quarantined = grant.quarantined.as_ref().map(|kept| serde_json::json!({"quarantined": kept}));
         Self {
             lock: name.to_string(),
@@ -193,7 +196,7 @@ impl Entry {
             until: grant.expires,
             waiting_for: Vec::new(),
             count: Some(grant.count),
-            place: unknown.map(|owner| judge.whereabouts(owner)),
+            place: elsewhere.map(|owner| judge.whereabouts(owner)),
             metadata: grant.metadata.clone().or(quarantined),
         }
     }
@@ -223,7 +226,7 @@ impl Entry {
             waiting_for: in_the_way.collect(),
             count: None,
             place: None,
-            metadata: None,
+            metadata: waiter.metadata.clone(),
         }
     }
 

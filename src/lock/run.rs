@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, Signal, getpgrp, kill_process, pidfd_send_signal};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
+};
 use signal_hook::iterator::Signals;
 
 use super::Locks;
@@ -35,6 +37,10 @@ pub const LIVE_FILE: &str = ".live-";
 const OUT_OF_THE_WAY: i32 = 100;
 /// How long giving the locks back may take.
 const GIVING_BACK: Duration = Duration::from_secs(5);
+
+/// The signals that are passed on to the command: those that somebody may send on purpose and that can be caught.
+const PASSED_ON: [i32; 13] =
+    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGURG, SIGWINCH, SIGCONT];
 
 /// What to run under which locks.
 #[derive(Clone, Debug)]
@@ -113,7 +119,11 @@ impl Locks {
         // Containers that start together give their processes the same ids at the same time.
         let boot = me.place.boot.split('-').next().unwrap_or_default();
         let name = format!("{LIVE_FILE}{}-{}-{}-{boot}", me.pid, me.start, me.place.pid_namespace);
-        let gate = self.gate(deadline)?; // so that `lock clean` never meets it unlocked
+        let gate = self.gate(deadline)?; // so that nobody who clears up meets it unlocked
+        if self.disk.list(gate.dir())?.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(LIVE_FILE)))
+        {
+            self.clear_leftovers(gate.dir(), None)?; // of those that were killed before they had a record
+        }
         let file = self.disk.open_or_make(gate.dir(), &name)?.0;
         let path = gate.dir().path_of(&name);
         let Locked::Yes(file) = self.disk.lock(file, &path, Duration::ZERO)? else {
@@ -172,7 +182,7 @@ struct Forwarder {
 
 impl Forwarder {
     fn new(child: u32) -> Self {
-        let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]) else {
+        let Ok(mut signals) = Signals::new(PASSED_ON) else {
             return Self { handle: None };
         };
         let handle = signals.handle();
@@ -180,7 +190,7 @@ impl Forwarder {
         let forward = move || {
             for signal in signals.forever() {
                 // What the terminal sends, it sends to the command as well.
-                let by_terminal = matches!(signal, SIGINT | SIGQUIT) && in_foreground();
+                let by_terminal = matches!(signal, SIGINT | SIGQUIT | SIGWINCH) && in_foreground();
                 if !by_terminal && let Some(signal) = Signal::from_named_raw(signal) {
                     command.send(signal);
                 }

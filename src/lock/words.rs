@@ -36,7 +36,7 @@ impl InTheWay {
                 let shared = if grant.mode == Mode::Shared { ", shared," } else { "" };
                 let pid = grant.owner.as_ref().map(|owner| owner.pid);
                 liveness = judge.grant(grant);
-                let place = grant.owner.as_ref().filter(|_| liveness == Liveness::Unknown);
+                let place = grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
                 let place = place.map_or_else(String::new, |owner| format!(", in {},", judge.whereabouts(owner)));
                 (pid, format!("held by {}{place}{shared} since {}", holder(grant), grant.since))
             }
@@ -103,7 +103,7 @@ pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -
             let why = "it cannot be told from here whether the holder lives; once you are sure that it does not";
             error.try_command(format!("lock break {} --force", unknown.lock), why)
         }
-        None => error.try_command("lock list", "see who holds what and who waits; wait longer with --lock-timeout 60"),
+        None => error.try_command("lock list", "see who holds what and who waits; or wait longer next time"),
     }
 }
 
@@ -113,11 +113,20 @@ pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
     let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&request.asker.owner));
     let by = if is_owners { "this owner".to_owned() } else { format!("an ancestor, {}", holder(own)) };
     let Grant { token, mode, since, .. } = own;
-    Error::new(Kind::AlreadyHeld, format!("{name} is held already by {by}: {mode}, token {token}, since {since}"))
-        .try_command(
+    let message = format!("{name} is held already by {by}: {mode}, token {token}, since {since}");
+    let error = Error::new(Kind::AlreadyHeld, message);
+    let error = match (is_owners, &request.live_file) {
+        // A command of `lock run` is a new owner, so it is the script's.
+        (_, Some(_)) => error.try_command("lock list", "what it holds already need not be taken again"),
+        (true, None) => error.try_command(
             format!("lock release {name} --token {token}"),
             "give it back; or take it once more with --reentrant",
-        )
+        ),
+        (false, None) => {
+            error.try_command(format!("lock acquire {name} --reentrant"), "take it once more, and release it as often")
+        }
+    };
+    error
         .detail("lock", name.as_str())
         .detail("token", token.get())
         .detail("mode", mode.name())

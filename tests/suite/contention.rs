@@ -117,7 +117,7 @@ fn writers_that_waited_so_long_that_they_said_so_still_go_one_at_a_time() {
         for writer in &mut writers {
             let mut line = String::new();
             BufReader::new(writer.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
-            assert!(line.starts_with("waiting:"), "{line}");
+            assert!(line.starts_with("waiting for the state: held by "), "{line}");
         }
         drop(lock);
         for writer in writers {

@@ -56,7 +56,7 @@ fn standings(sandbox: &Sandbox, wanted: &str) -> Vec<String> {
     names(wanted)
         .iter()
         .map(|name| match locks.check(name).unwrap() {
-            Standing::Locked(mode, pids) if pids == [std::process::id()] => mode.to_string(),
+            Standing::Locked(mode, pids) if pids == [std::process::id().to_string()] => mode.to_string(),
             other => other.to_string(),
         })
         .collect()

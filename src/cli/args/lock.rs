@@ -61,11 +61,15 @@ Examples:
   pipeline-state lock renew deploy --ttl 10m")]
     Renew(Renew),
     /// Say how many locks are held, waited for, stale
+    #[command(after_help = "Examples:
+  pipeline-state lock status
+  pipeline-state lock status --json | jq .waiting")]
     Status,
     /// Hold locks while a command runs
     #[command(
-        after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no such command, 126 if it
-cannot be executed. The lock is the command's: it is held until the command ends, even if this program is killed.
+        after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no such command,
+126 if it cannot be executed. The lock is the command's: it is held until the command ends,
+even if this program is killed.
 
 Examples:
   pipeline-state lock run deploy -- ./deploy.sh --fast
@@ -89,7 +93,7 @@ pub struct Acquire {
     /// Together with others that share it
     #[arg(long)]
     pub shared: bool,
-    /// What to note in the record
+    /// What to note in the record: a JSON object
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     pub metadata: Option<String>,
     /// Who is to own it: in a script, $$ [env: PIPELINE_OWNER_PID] [default: the parent process]
@@ -176,7 +180,7 @@ pub struct Run {
     #[arg(long)]
     pub shared: bool,
     /// Exit code where the locks were not had in time [default: --lock-exit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub conflict_code: Option<u8>,
     /// Wait even where that may never end
     #[arg(long)]
