@@ -5,7 +5,8 @@
  *
  * Every round runs every command once, in an order drawn anew, so that what else the machine does hits all of them
  * alike. The clock (CLOCK_MONOTONIC) runs from before the spawn until the process is reaped. Input and output are
- * /dev/null. COMMAND is a path; nothing is searched for. A `@` in an ARG becomes the number of the round. BASE is the
+ * /dev/null. COMMAND is a path; nothing is searched for. A `@` in an ARG becomes the number of the round. An ARG that is
+ * `;` ends a command; what follows is another that is run after it, and both are timed together. BASE is the
  * NAME of the command that this one is measured against and LIMIT the ratio of the medians it is to keep below, both
  * for display; `-` is none. The first tenth of the rounds warms the caches up and is not counted. The column cpu is the
  * median of user and system time, which other processes disturb less. Ends with 1 if a command failed.
@@ -70,21 +71,32 @@ static void run(struct command *command, int round, int slot, posix_spawn_file_a
 {
     struct timespec start, end;
     struct rusage usage;
-    int status;
+    int status, failed = 0;
+    double cpu = 0;
     pid_t pid;
     char **argv = fill_in(command->argv, round);
 
     clock_gettime(CLOCK_MONOTONIC, &start);
-    if (posix_spawn(&pid, argv[0], actions, NULL, argv, environ) != 0)
-        fail(argv[0]);
-    if (wait4(pid, &status, 0, &usage) != pid)
-        fail("wait4");
+    while (*argv != NULL) {
+        char **next = argv;
+        while (*next != NULL && strcmp(*next, ";") != 0)
+            next++;
+        char **rest = *next == NULL ? next : next + 1;
+        *next = NULL;
+        if (posix_spawn(&pid, argv[0], actions, NULL, argv, environ) != 0)
+            fail(argv[0]);
+        if (wait4(pid, &status, 0, &usage) != pid)
+            fail("wait4");
+        failed |= status != 0;
+        cpu += microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+        argv = rest;
+    }
     clock_gettime(CLOCK_MONOTONIC, &end);
 
-    command->failed += status != 0;
+    command->failed += failed;
     if (slot >= 0) {
         command->wall[slot] = (double)(end.tv_sec - start.tv_sec) * 1e6 + (double)(end.tv_nsec - start.tv_nsec) / 1e3;
-        command->cpu[slot] = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+        command->cpu[slot] = cpu;
     }
 }
 

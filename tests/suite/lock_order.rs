@@ -238,7 +238,9 @@ fn hands_over(sandbox: &Sandbox, killed: bool, acquire: &str) {
     let mut holder = Shell::holding(sandbox, "door");
     let mut waiter = Shell::start(sandbox);
     waiter.begin(acquire);
-    until_waiting(sandbox, waiter.pid());
+    // It looks once more to say this; when it sleeps after that, only an event wakes it.
+    waiter.until_it_says("waiting for door: held by");
+    waiter.until_asleep(sandbox);
     let began = Instant::now();
     if killed {
         holder.kill();

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::sandbox::until;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 use crate::script::{Script, is_permitted, is_root};
 
@@ -130,18 +132,22 @@ fn a_waiter_sleeps_until_the_owner_ends_and_does_not_look_again_and_again() {
     let holder = sandbox.holder("n");
     // The owner is a process that goes on, which strace does not.
     let text = "$B lock acquire other -q; echo ready
-                strace -f -qq -e trace=poll,ppoll,/nanosleep -o calls $B lock acquire n 20 --owner-pid $$ 2>&1";
+                strace -f -qq -e trace=poll,ppoll,/nanosleep,pidfd_open -o calls $B lock acquire n 20 --owner-pid $$ 2>&1";
     let mut waiter = sandbox.script("bash", text);
     waiter.until("ready");
     sandbox.await_row("waiting", waiter.pid());
     // It sleeps until it says who holds the lock, and then until its deadline.
     assert!(waiter.line().starts_with(&format!("waiting for n: held by {} (", holder.pid())));
+    let calls = || fs::read_to_string(sandbox.file("calls")).unwrap();
+    until("the second sleep", || calls().matches("pidfd_open(").count() >= 4);
+    let started = Instant::now();
     holder.kill();
     assert!(waiter.line().starts_with("Lock acquired: n "));
+    assert!(started.elapsed() < Duration::from_secs(10), "it woke at its deadline only");
     assert_eq!(waiter.end().code, 0);
-    let calls = fs::read_to_string(sandbox.file("calls")).unwrap();
+    let calls = calls();
     assert!(!calls.contains("nanosleep"), "{calls}");
-    assert!((2..20).contains(&calls.matches("poll(").count()), "{calls}");
+    assert!((2..=6).contains(&calls.matches("poll(").count()), "{calls}");
 }
 
 #[test]
@@ -245,6 +251,33 @@ fn an_owner_of_whom_nothing_can_be_told_is_kept_until_an_operator_breaks_the_loc
         sandbox.ok("lock break n --force");
         assert_eq!(waiter.line(), "got 0", "{what}");
     }
+}
+
+#[test]
+fn of_those_that_share_a_lock_only_the_dead_are_cleaned_away() {
+    let sandbox = Sandbox::initialized();
+    let mut scripts =
+        [(); 3].map(|()| sandbox.script("bash", "$B lock acquire n shared 0 -q; echo held; read -r _; :"));
+    for script in &mut scripts {
+        script.until("held");
+    }
+    let [dead, alive, unknown] = scripts;
+    let pids = [dead.pid(), alive.pid(), unknown.pid()];
+    sandbox.forge("n", |record| {
+        for holder in record["holders"].as_array_mut().unwrap() {
+            if holder["owner"]["pid"] == json!(unknown.pid()) {
+                holder["owner"]["place"]["pid_namespace"] = json!(1);
+            }
+        }
+    });
+    dead.kill();
+    assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale locks");
+    let statuses = |pid: u32| {
+        let rows = sandbox.rows();
+        rows.iter().find(|row| row["pid"] == pid).map(|row| row["status"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(pids.map(statuses), [None, Some("held".to_owned()), Some("unknown".to_owned())]);
+    assert!(!sandbox.is_free("n"));
 }
 
 #[test]

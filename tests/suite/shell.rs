@@ -62,6 +62,23 @@ impl Shell {
         }
     }
 
+    /// Waits until it says a line that begins so.
+    #[track_caller]
+    pub fn until_it_says(&mut self, beginning: &str) {
+        let mut line = String::new();
+        while !line.starts_with(beginning) {
+            assert!(!line.starts_with("ended "), "it ended without saying {beginning:?}");
+            line.clear();
+            assert_ne!(self.stdout.read_line(&mut line).unwrap(), 0, "it ended without saying {beginning:?}");
+        }
+    }
+
+    /// Waits until what it runs sleeps, and not only for a moment: it does whenever it is looked at for a while.
+    #[track_caller]
+    pub fn until_asleep(&self, sandbox: &Sandbox) {
+        until("it does not sleep", || (0..5).all(|_| on_record(sandbox).len() > 1 && sleeps(youngest(self.pid()))));
+    }
+
     /// Has it run a line.
     pub fn tell(&mut self, line: &str) -> Ran {
         self.begin(line);
@@ -92,6 +109,17 @@ impl Drop for Shell {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The last of a line of children, for whom all others wait.
+fn youngest(pid: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().next().map_or(pid, |child| youngest(child.parse().unwrap()))
+}
+
+fn sleeps(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
 /// A `lock` command as a script has it.

@@ -1,0 +1,229 @@
+/*
+ * handoff.c - how long after a lock became free does the command that waited for it end?
+ *
+ *     handoff ROUNDS PIPELINE-STATE ROOT FLOCK
+ *
+ * PIPELINE-STATE waits with `lock acquire`, FLOCK, flock(1), with `FILE true`. In each round both wait for a lock that is
+ * given back and for one whose owner is killed with -9, in an order drawn anew. The clock (CLOCK_MONOTONIC) runs from
+ * before the one call that frees the lock, rename(2) of the record, flock(2) or kill(2), until the command is reaped.
+ * Before that the command has gone to sleep. A lock is given back here as `lock release` does it, by a record
+ * without the holder put in the place of the one with it, because that program's own time is not meant.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WAYS = 4, RECORD = 1 << 16 };
+
+extern char **environ;
+static const char *binary, *root, *flock_program;
+static char record_path[4096], new_path[4096], flock_path[4096];
+
+static void fail(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
+}
+
+static pid_t start(const char *const argv[])
+{
+    static posix_spawn_file_actions_t actions;
+    static int made;
+    pid_t pid;
+    if (!made++) {
+        posix_spawn_file_actions_init(&actions);
+        posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    }
+    if (posix_spawn(&pid, argv[0], &actions, NULL, (char **)argv, environ) != 0)
+        fail(argv[0]);
+    return pid;
+}
+
+static void finish(pid_t pid)
+{
+    int status;
+    if (waitpid(pid, &status, 0) != pid || status != 0) {
+        fprintf(stderr, "handoff: a command failed (wait status %d)\n", status);
+        exit(1);
+    }
+}
+
+/* A process that owns a lock until it is killed; it holds flock(2) on the file if there is one. */
+static pid_t owner(const char *file)
+{
+    int ready[2];
+    char byte;
+    if (pipe2(ready, O_CLOEXEC) != 0)
+        fail("pipe");
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (file != NULL && flock(open(file, O_RDONLY | O_CLOEXEC), LOCK_EX) != 0)
+            _exit(1);
+        if (write(ready[1], "", 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    if (pid < 0 || read(ready[0], &byte, 1) != 1)
+        fail("owner");
+    close(ready[0]);
+    close(ready[1]);
+    return pid;
+}
+
+static void lock(const char *what, pid_t of)
+{
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)of);
+    const char *argv[] = {binary, "--root", root, "lock", what, "hand", "--owner-pid", pid, NULL};
+    finish(start(argv));
+}
+
+static size_t read_record(char *text)
+{
+    int fd = open(record_path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? 0 : read(fd, text, RECORD - 1);
+    if (fd >= 0)
+        close(fd);
+    text[length < 0 ? 0 : length] = '\0';
+    return strlen(text);
+}
+
+/* Sleeps, for 20 ms at least, until the process does: state `S` in proc_pid_stat(5), four times in a row. */
+static void sleep_until_it_sleeps(pid_t pid)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    for (int asleep = 0; asleep < 4;) {
+        usleep(5000);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+        if (length < 0)
+            fail(path);
+        close(fd);
+        text[length] = '\0';
+        char *name_end = strrchr(text, ')');
+        asleep = name_end != NULL && name_end[2] == 'S' ? asleep + 1 : 0;
+    }
+}
+
+static double ours(int kills)
+{
+    static char old[RECORD], new[RECORD];
+    const char *waiters = ",\"waiters\":[";
+    pid_t holder = owner(NULL);
+    lock("acquire", holder);
+    const char *argv[] = {binary, "--root", root, "lock", "acquire", "hand", "60", NULL};
+    pid_t waiter = start(argv);
+    char *queue;
+    do
+        read_record(old);
+    while ((queue = strstr(old, waiters)) == NULL || queue[strlen(waiters)] == ']');
+    sleep_until_it_sleeps(waiter);
+
+    double began;
+    if (kills) {
+        began = now();
+        kill(holder, SIGKILL);
+    } else {
+        int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        int length = snprintf(new, sizeof new, "{\"version\":1,\"holders\":[]%s", queue);
+        if (fd < 0 || write(fd, new, (size_t)length) != length || close(fd) != 0)
+            fail(new_path);
+        began = now();
+        if (rename(new_path, record_path) != 0)
+            fail(record_path);
+    }
+    finish(waiter);
+    double ended = now();
+
+    kill(holder, SIGKILL);
+    waitpid(holder, NULL, 0);
+    lock("release", getpid());
+    return ended - began;
+}
+
+static double theirs(int kills)
+{
+    int fd = -1;
+    pid_t holder = 0;
+    if (kills)
+        holder = owner(flock_path);
+    else if ((fd = open(flock_path, O_RDONLY | O_CLOEXEC)) < 0 || flock(fd, LOCK_EX) != 0)
+        fail(flock_path);
+    const char *argv[] = {flock_program, flock_path, "true", NULL};
+    pid_t waiter = start(argv);
+    sleep_until_it_sleeps(waiter);
+
+    double began = now();
+    if (kills)
+        kill(holder, SIGKILL);
+    else
+        flock(fd, LOCK_UN);
+    finish(waiter);
+    double ended = now();
+
+    if (kills)
+        waitpid(holder, NULL, 0);
+    else
+        close(fd);
+    return ended - began;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *names[WAYS] = {"pipeline-state, released", "flock(1), released", "pipeline-state, killed",
+                                      "flock(1), killed"};
+    if (argc != 5 || atoi(argv[1]) < 1) {
+        fprintf(stderr, "usage: handoff ROUNDS PIPELINE-STATE ROOT FLOCK\n");
+        return 64;
+    }
+    int rounds = atoi(argv[1]), warm_up = (rounds + 9) / 10;
+    binary = argv[2], root = argv[3], flock_program = argv[4];
+    snprintf(record_path, sizeof record_path, "%s/.locks/hand.json", root);
+    snprintf(new_path, sizeof new_path, "%s/.locks/.hand.new", root);
+    snprintf(flock_path, sizeof flock_path, "%s/flock", root);
+    close(open(flock_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+
+    double *times[WAYS];
+    for (int way = 0; way < WAYS; way++)
+        if ((times[way] = calloc((size_t)rounds, sizeof(double))) == NULL)
+            fail("calloc");
+    unsigned seed = (unsigned)time(NULL);
+    for (int round = -warm_up; round < rounds; round++)
+        for (int i = 0, first = rand_r(&seed) % WAYS; i < WAYS; i++) {
+            int way = (first + i) % WAYS;
+            double time = way % 2 == 0 ? ours(way / 2) : theirs(way / 2);
+            if (round >= 0)
+                times[way][round] = time;
+        }
+    printf("%-34s %8s %8s %8s %8s %8s\n", "from free to the waiter's exit, µs", "median", "q1", "q3", "min", "max");
+    for (int way = 0; way < WAYS; way++) {
+        qsort(times[way], (size_t)rounds, sizeof(double), ascending);
+        printf("%-34s %8.0f %8.0f %8.0f %8.0f %8.0f\n", names[way], times[way][rounds / 2], times[way][rounds / 4],
+               times[way][rounds * 3 / 4], times[way][0], times[way][rounds - 1]);
+    }
+    return 0;
+}
