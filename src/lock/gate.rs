@@ -4,6 +4,7 @@
 //! what must, the tokens, is synced elsewhere ([`super::token`]). A change of several records is made by way of a
 //! journal, `.pending`: the rename that puts it in place is the change, and whoever passes the gate next completes it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
@@ -12,9 +13,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::flock::FileLock;
-use super::liveness::Judge;
-use super::process::Place;
-use super::record::{Grant, Mode, Record, Unreadable};
+use super::liveness::{Judge, Liveness, Patience};
+use super::process::{Identity, Place};
+use super::record::{Grant, Mode, Record, Token, Unreadable};
+use super::wait::wake;
 use super::{LOCKS, Locks, give_up_after};
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +44,17 @@ pub struct Gate<'a> {
     locks: &'a Locks,
     dir: Dir,
     lock: FileLock,
+    to_wake: ToWake, // behind the lock, so that it is free when they come
+}
+
+/// Those who may be next in line; woken when the gate has been left.
+#[derive(Debug, Default)]
+struct ToWake(RefCell<Vec<Identity>>);
+
+impl Drop for ToWake {
+    fn drop(&mut self) {
+        self.0.borrow().iter().for_each(wake);
+    }
 }
 
 /// A record that is being changed.
@@ -53,6 +66,9 @@ pub struct Draft {
     pub record: Record,
     before: Vec<u8>,
     live_files: Vec<String>,
+    /// The grants and the waiting processes that were on record.
+    tokens: Vec<Token>,
+    processes: Vec<Identity>,
 }
 
 /// What the journal holds: the new records, `None` for those that go.
@@ -77,7 +93,7 @@ impl Locks {
             let dir = side::open(&self.disk, &root, LOCKS)?;
             let what = "the table of locks";
             if let Some(lock) = self.flock((&root, &dir), GATE, patience, what)? {
-                let gate = Gate { locks: self, dir, lock };
+                let gate = Gate { locks: self, dir, lock, to_wake: ToWake::default() };
                 gate.complete_pending()?;
                 return Ok(gate);
             }
@@ -155,7 +171,9 @@ impl Gate<'_> {
             },
         };
         let live_files = record.holders.iter().filter_map(|grant| grant.live_file.clone()).collect();
-        Ok(Draft { name: name.clone(), record, before, live_files })
+        let tokens = record.holders.iter().map(|grant| grant.token).collect();
+        let processes = record.waiters.iter().map(|waiter| waiter.process.clone()).collect();
+        Ok(Draft { name: name.clone(), record, before, live_files, tokens, processes })
     }
 
     /// `bytes` are those of a file; anything else is put aside as it is.
@@ -212,10 +230,27 @@ impl Gate<'_> {
                 }
             }
         }
+        for draft in changed.iter().filter(|draft| draft.frees()) {
+            self.note_who_is_next(&draft.record)?;
+        }
         for draft in &changed {
             let kept: Vec<&String> = draft.record.holders.iter().filter_map(|grant| grant.live_file.as_ref()).collect();
             for gone in draft.live_files.iter().filter(|name| !kept.contains(name)) {
                 let _ = self.locks.disk.unlink(&self.dir, gone); // `lock clean` finds it
+            }
+        }
+        Ok(())
+    }
+
+    /// Those who may be next: all up to the first that is to have the lock alone.
+    fn note_who_is_next(&self, record: &Record) -> Result<()> {
+        let judge = self.judge()?;
+        for waiter in &record.waiters {
+            if judge.process(&waiter.process) == Liveness::Alive && waiter.process.pid != std::process::id() {
+                self.to_wake.0.borrow_mut().push(waiter.process.clone());
+            }
+            if waiter.mode == Mode::Exclusive && judge.waiter(waiter) == Patience::Waiting {
+                break;
             }
         }
         Ok(())
@@ -312,6 +347,12 @@ impl Gate<'_> {
 impl Draft {
     fn content(&self) -> Option<Record> {
         (!self.record.is_empty()).then(|| self.record.clone())
+    }
+
+    /// Whether somebody is no longer in the way who was.
+    fn frees(&self) -> bool {
+        let grants_gone = self.tokens.iter().any(|token| self.record.grant(*token).is_none());
+        grants_gone || self.processes.iter().any(|process| self.record.place_of(process).is_none())
     }
 
     /// Whether it differs from what is on the disk.

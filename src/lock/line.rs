@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Locks;
 use super::acquire::{Deadlocks, LEAVING, Request};
 use super::deadlock::{Waits, is_waited_for};
 use super::gate::{Draft, Gate, Seen};
@@ -10,9 +11,8 @@ use super::liveness::{Judge, Liveness, epoch};
 use super::process::Identity;
 use super::queue::{Answer, Blocker, answer, blockers, enqueue, prune};
 use super::record::{Grant, Purpose, Record, Waiter};
-use super::wait::{Alarm, Sleeper, Watchfulness};
+use super::wait::{Sleeper, Watchfulness};
 use super::words::{InTheWay, already_held, owner_ended, sentence, timed_out};
-use super::{LOCKS, Locks};
 use crate::error::Result;
 use crate::name::Name;
 use crate::time::rfc3339;
@@ -69,7 +69,7 @@ impl Locks {
     /// taken off them. What is there need not be stored.
     pub(super) fn when_free<'a>(&'a self, request: &Request, place: &mut Place<'a>) -> Result<(Gate<'a>, Vec<Draft>)> {
         let started = Instant::now();
-        let mut told = false;
+        let (mut told, mut sleeper) = (false, Sleeper::attentive());
         loop {
             let gate = self.gate(request.deadline.at)?;
             let mut drafts = gate.load_all(&request.names)?;
@@ -110,7 +110,7 @@ impl Locks {
                 self.reserve_ahead(request.deadline.at); // while there is time
             }
             let until = if told { request.deadline.at } else { (started + SILENCE).min(request.deadline.at) };
-            let still_in_the_way = self.sleep(request, until)?;
+            let still_in_the_way = self.sleep(request, &mut sleeper, until)?;
             if !told && !still_in_the_way.is_empty() && !request.deadline.is_over() {
                 told = true;
                 self.tell(&sentence(&still_in_the_way));
@@ -179,15 +179,11 @@ impl Locks {
 
     /// Sleeps until nobody seems to be in the way any more, or something is amiss that is dealt with behind the gate; or until a
     /// moment, and then comes back with those that are in the way.
-    fn sleep(&self, request: &Request, until: Instant) -> Result<Vec<InTheWay>> {
-        // Only who is first in line needs to watch the record, and of such watches a user has few.
-        let mut alarm: Option<Alarm> = None;
-        let mut sleeper = Sleeper::default();
+    fn sleep(&self, request: &Request, sleeper: &mut Sleeper, until: Instant) -> Result<Vec<InTheWay>> {
         let look_behind_the_gate = Ok(Vec::new());
         loop {
+            sleeper.listen_anew();
             let Some(dir) = self.dir()? else { return look_behind_the_gate };
-            let files = request.names.iter().map(|name| self.directory.join(LOCKS).join(format!("{name}.json")));
-            let mut watchfulness = alarm.as_ref().map_or(Watchfulness::Events, |alarm| alarm.watch(files));
             let judge = Judge::new(&self.disk, &dir)?;
             if judge.process(&request.asker.owner) == Liveness::Dead {
                 return look_behind_the_gate;
@@ -212,29 +208,17 @@ impl Locks {
                 Blocker::Waiter(waiter) => &[&waiter.process, &waiter.owner],
             };
             // The pid of one that cannot be judged from here is somebody else's.
-            let (known, unknown): (Vec<&Identity>, Vec<&Identity>) =
-                others.iter().partition(|other| judge.process(other) == Liveness::Alive);
-            let mut wake = until;
-            match blocker {
-                // While it waits, nothing on record is of interest here; were all to look at every change, a hand-off would cost
-                // as much as the queue is long. Its process ends when it has the lock, gave up or died.
-                Blocker::Waiter(_) if unknown.is_empty() => {
-                    alarm = None;
-                    watchfulness = Watchfulness::Heartbeat;
-                }
-                _ if alarm.is_none() => {
-                    alarm = Some(Alarm::set());
-                    continue; // the record may have changed before it was watched
-                }
-                Blocker::Waiter(_) => watchfulness = watchfulness.max(Watchfulness::Heartbeat),
-                Blocker::Holder(grant) if known.is_empty() => {
-                    watchfulness = Watchfulness::Intervals;
-                    wake = wake.min(expiry(grant, epoch(self.disk.now())).unwrap_or(wake));
-                }
-                Blocker::Holder(_) => {}
+            let is_alive = |other: &&&Identity| judge.process(other) == Liveness::Alive;
+            let known: Vec<&Identity> = others.iter().filter(is_alive).copied().collect();
+            let (mut wake, mut watchfulness) = (until, Watchfulness::Heartbeat);
+            if let Blocker::Holder(grant) = blocker
+                && known.is_empty()
+            {
+                watchfulness = Watchfulness::Intervals;
+                wake = wake.min(expiry(grant, epoch(self.disk.now())).unwrap_or(wake));
             }
             let awaited: Vec<&Identity> = known.into_iter().chain([&request.asker.owner]).collect();
-            sleeper.sleep(alarm.as_ref(), &awaited, watchfulness, wake);
+            sleeper.sleep(&awaited, watchfulness, wake);
         }
     }
 }

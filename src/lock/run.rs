@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, Signal, getpgrp, kill_process, pidfd_send_signal};
 use signal_hook::consts::{
-    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
 };
 use signal_hook::iterator::Signals;
 
@@ -39,8 +39,9 @@ const OUT_OF_THE_WAY: i32 = 100;
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
 /// The signals that are passed on to the command: those that somebody may send on purpose and that can be caught.
-const PASSED_ON: [i32; 13] =
-    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGURG, SIGWINCH, SIGCONT];
+/// (SIGURG is for waking this process: see super::wait.)
+const PASSED_ON: [i32; 12] =
+    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGWINCH, SIGCONT];
 
 /// What to run under which locks.
 #[derive(Clone, Debug)]

@@ -1,40 +1,66 @@
-//! Sleeping until something about a lock may have changed: a record was replaced, an owner ended, or time is up.
+//! Sleeping until something about a lock may have changed: a record was replaced, a process ended, or time is up.
 //!
-//! The record is watched by its own inode, which a replacement ends, rather than the directory: a herd of waiters for other
-//! locks sleeps on. Owners are watched by pidfd. Look at the records after [`Alarm::watch`] and before [`Sleeper::sleep`]:
-//! nothing that happens in between is missed. Where the kernel has no watches or no more of them, and for what has no
-//! event (a waiter that is stopped, an owner in another namespace), it is looked again at intervals.
+//! Whoever takes something off a record wakes those who may be next by a signal; the ends of owners and of earlier waiters
+//! are told by pidfds. The signal is SIGURG: one that reaches a process which does not wait (any more) is ignored by default.
+//! It is received from before the place in the queue is taken, through a pipe that remembers it, so none is missed. Watching
+//! the record with inotify(7) would do, too, but closing such a watch takes the kernel milliseconds (an SRCU grace period), more
+//! than all the rest of a hand-off.
+//!
+//! What gives no sign is looked for once a second: a waiter that is stopped, a record changed by somebody in another pid namespace
+//! or by one that was killed before it could say so. Where the kernel has no pidfds or no more of them, looking takes their place,
+//! at growing intervals.
 
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
+use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
+use signal_hook::consts::SIGURG;
 
 use super::liveness::watch_process;
 use super::process::{Identity, Process};
 
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
-/// How often those are looked at that give no sign when they are stopped.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How closely to look although there are events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watchfulness {
-    /// The events tell everything.
-    Events,
-    /// Somebody may stop without a sign.
+    /// Most things are told.
     Heartbeat,
-    /// Nothing tells.
+    /// Nothing is.
     Intervals,
 }
 
-/// The kernel's watch on records.
-#[derive(Debug)]
-pub struct Alarm {
-    events: Option<OwnedFd>,
+/// Wakes a process that may be next in line; nobody else who has its pid by now.
+pub fn wake(waiter: &Identity) {
+    let number = || i32::try_from(waiter.pid).ok().and_then(Pid::from_raw);
+    let descriptor = watch_process(waiter.pid);
+    if !Process::of(waiter.pid).is_ok_and(|process| process.start == waiter.start) {
+        return;
+    }
+    // One that cannot be woken looks by itself, a little later.
+    let _ = match (descriptor, number()) {
+        (Some(fd), _) => pidfd_send_signal(fd, Signal::URG),
+        (None, Some(pid)) => kill_process(pid, Signal::URG),
+        (None, None) => Ok(()),
+    };
+}
+
+/// What the signal arrives through; none if there are no descriptors left.
+fn bell() -> Option<&'static UnixStream> {
+    static BELL: OnceLock<Option<UnixStream>> = OnceLock::new();
+    let hang = || -> std::io::Result<UnixStream> {
+        let (inside, outside) = UnixStream::pair()?;
+        inside.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(SIGURG, outside)?;
+        Ok(inside)
+    };
+    BELL.get_or_init(|| hang().ok()).as_ref()
 }
 
 /// Sleeps, and remembers how long it slept where nothing tells it when to wake.
@@ -43,47 +69,24 @@ pub struct Sleeper {
     interval: Duration,
 }
 
-impl Default for Sleeper {
-    fn default() -> Self {
+impl Sleeper {
+    /// One that hears from now on when it is woken: to be made before the place in the queue is taken.
+    #[must_use]
+    pub fn attentive() -> Self {
+        bell();
         Self { interval: FIRST_INTERVAL }
     }
-}
 
-impl Alarm {
-    /// An alarm by the kernel's events, as far as there are any.
-    #[must_use]
-    pub fn set() -> Self {
-        let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
-        Self { events }
-    }
-
-    /// Watches these files; a file that was replaced is watched anew.
-    pub fn watch(&self, files: impl Iterator<Item = impl AsRef<Path>>) -> Watchfulness {
-        use inotify::WatchFlags as On;
-        let Some(fd) = &self.events else {
-            return Watchfulness::Intervals;
-        };
-        drain(fd);
-        let on = On::ATTRIB | On::DELETE_SELF | On::MOVE_SELF | On::MODIFY;
-        for file in files {
-            if inotify::add_watch(fd, file.as_ref(), on | On::DONT_FOLLOW).is_err() {
-                return Watchfulness::Intervals;
-            }
+    /// Forgets that it was woken. To be called before the records are looked at, so that a signal after that counts.
+    pub fn listen_anew(&self) {
+        if let Some(mut bell) = bell() {
+            while bell.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
         }
-        Watchfulness::Events
     }
-}
 
-impl Sleeper {
-    /// Sleeps until the alarm goes off, one of these processes ends, or `until`.
-    pub fn sleep(
-        &mut self,
-        alarm: Option<&Alarm>,
-        processes: &[&Identity],
-        watchfulness: Watchfulness,
-        until: Instant,
-    ) {
-        let mut watchfulness = watchfulness;
+    /// Sleeps until it is woken, one of these processes ends, or `until`.
+    pub fn sleep(&mut self, processes: &[&Identity], watchfulness: Watchfulness, until: Instant) {
+        let mut watchfulness = if bell().is_some() { watchfulness } else { Watchfulness::Intervals };
         let mut fds = Vec::new();
         for identity in processes {
             match watch_process(identity.pid) {
@@ -98,7 +101,6 @@ impl Sleeper {
         }
         let now = Instant::now();
         let until = match watchfulness {
-            Watchfulness::Events => until,
             Watchfulness::Heartbeat => until.min(now + HEARTBEAT),
             Watchfulness::Intervals => {
                 let next = until.min(now + self.interval);
@@ -108,15 +110,9 @@ impl Sleeper {
         };
         // A time too large for the kernel's clock is as good as none.
         let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
-        let sources = fds.iter().chain(alarm.and_then(|alarm| alarm.events.as_ref()));
-        let mut sources: Vec<PollFd<'_>> = sources.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        let sources = fds.iter().map(|fd| fd.as_fd()).chain(bell().map(|bell| bell.as_fd()));
+        let mut sources: Vec<PollFd<'_>> = sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         // However it ends, the caller looks again.
         let _ = poll(&mut sources, timeout.as_ref());
     }
-}
-
-fn drain(fd: &OwnedFd) {
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(fd, &mut buffer);
-    while reader.next().is_ok() {}
 }

@@ -198,18 +198,18 @@ fn a_waiter_wakes_when_the_owner_releases_or_dies() {
 
 /// As where the user's watches are used up and the kernel is older than pidfds: nothing tells, so it has to look.
 #[test]
-fn a_waiter_wakes_where_the_kernel_has_no_watches_and_no_pidfds() {
+fn a_waiter_wakes_where_nothing_can_tell_it() {
     if !installed("strace") {
         return;
     }
     for killed in [false, true] {
         let sandbox = Sandbox::empty();
-        let strace = "strace -f -qq -o trace -e trace=inotify_init1,pidfd_open \
-                      -e inject=inotify_init1:error=EMFILE -e inject=pidfd_open:error=ENOSYS";
+        let strace = "strace -f -qq -o trace -e trace=socketpair,pidfd_open \
+                      -e inject=socketpair:error=EMFILE -e inject=pidfd_open:error=ENOSYS";
         // The parent of the command is strace, which ends with it.
         hands_over(&sandbox, killed, &format!("{strace} {BINARY} lock acquire door 60 --owner-pid $$"));
         let trace = fs::read_to_string(sandbox.file("trace")).unwrap();
-        for call in ["inotify_init1", "pidfd_open"] {
+        for call in ["socketpair", "pidfd_open"] {
             let refused = trace.lines().filter(|line| line.contains(call) && line.contains("INJECTED")).count();
             assert!(refused > 0, "{call} was never refused: {trace}");
         }
@@ -217,11 +217,11 @@ fn a_waiter_wakes_where_the_kernel_has_no_watches_and_no_pidfds() {
 }
 
 #[test]
-fn a_waiter_wakes_where_only_the_watches_are_used_up() {
+fn a_waiter_wakes_where_only_one_of_its_senses_is_missing() {
     if !installed("strace") {
         return;
     }
-    for (call, error) in [("inotify_init1", "EMFILE"), ("inotify_add_watch", "ENOSPC"), ("pidfd_open", "EMFILE")] {
+    for (call, error) in [("socketpair", "EMFILE"), ("pidfd_open", "EMFILE")] {
         for killed in [false, true] {
             let sandbox = Sandbox::empty();
             let strace = format!("strace -f -qq -o trace -e trace={call} -e inject={call}:error={error}");

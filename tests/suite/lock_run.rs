@@ -39,13 +39,17 @@ fn it_ends_with_the_commands_own_code() {
 fn a_conflict_has_the_code_that_was_asked_for_and_the_command_does_not_run() {
     let sandbox = Sandbox::initialized();
     let _holder = sandbox.holder("n");
-    for (options, code) in [("", 2), ("--conflict-code 9", 9), ("--lock-exit 75", 75), ("--conflict-code 0", 0)] {
+    for (options, code) in [("", 2), ("--conflict-code 9", 9), ("--lock-exit 75", 75)] {
         let mut words = format!("lock run n -t 0 {options}").trim_end().to_owned();
         words.push_str(" -- touch ran");
         let ran = sandbox.run(&words);
         assert_eq!(ran.code, code, "{ran:?}");
         assert!(ran.stderr.contains("[LOCK_TIMEOUT]"), "{ran:?}");
     }
+    // Success must not stand for a lock that was not had.
+    sandbox.run("lock run n -t 0 --conflict-code 0 -- touch ran").expect(64);
+    sandbox.run("lock run n -t 0 --lock-exit 0 -- touch ran").expect(64).saying("cannot be 0");
+    sandbox.run("lock acquire n 0 --lock-exit 0").expect(64);
     assert!(!sandbox.file("ran").exists());
 }
 
