@@ -5,9 +5,10 @@
  *
  * PIPELINE-STATE waits with `lock acquire`, FLOCK, flock(1), with `FILE true`. In each round both wait for a lock that is
  * given back and for one whose owner is killed with -9, in an order drawn anew. The clock (CLOCK_MONOTONIC) runs from
- * before the one call that frees the lock, rename(2) of the record, flock(2) or kill(2), until the command is reaped.
- * Before that the command has gone to sleep. A lock is given back here as `lock release` does it, by a record
- * without the holder put in the place of the one with it, because that program's own time is not meant.
+ * before the call that frees the lock, rename(2) of the record, flock(2) or kill(2), until the command is reaped.
+ * Before that the command has gone to sleep. A lock is given back here as `lock release` does it, by a record without
+ * the holder put in the place of the one with it and a signal to the next in line, because that program's own time is
+ * not meant.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -149,6 +150,7 @@ static double ours(int kills)
         began = now();
         if (rename(new_path, record_path) != 0)
             fail(record_path);
+        kill(waiter, SIGURG); // the next in line is told: src/lock/wait.rs
     }
     finish(waiter);
     double ended = now();

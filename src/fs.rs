@@ -69,6 +69,8 @@ pub enum Access {
     CreateNew,
     /// Appending to a file that exists.
     Append,
+    /// Writing over the beginning of a file that exists.
+    Overwrite,
 }
 
 /// What kind of thing a name stands for.

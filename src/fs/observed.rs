@@ -109,6 +109,7 @@ impl Ops for Observed {
         let call = match access {
             Access::Read => "open",
             Access::Append => "open_append",
+            Access::Overwrite => "open_overwrite",
             Access::CreateNew => "create",
         };
         self.on(call, dir, name, || Real.open(dir, name, access))

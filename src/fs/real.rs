@@ -63,6 +63,7 @@ impl Ops for Real {
                 let flags = always | OFlags::RDWR | OFlags::APPEND;
                 sys::openat(dir.at(), name, flags, Mode::empty())?
             }
+            Access::Overwrite => sys::openat(dir.at(), name, always | OFlags::WRONLY, Mode::empty())?,
             Access::CreateNew => {
                 let flags = always | OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL;
                 let fd = sys::openat(dir.at(), name, flags, FILE_MODE)?;

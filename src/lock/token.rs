@@ -1,8 +1,9 @@
 //! Tokens: the numbers of grants, strictly increasing in one root across release, break, crash and reboot.
 //!
 //! `.reserved` says, durably, below which number tokens may have been handed out. `.tokens` says, for this boot only, which
-//! one is next and how far the reservation reaches; it is replaced under the gate and never synced. After a reboot, or
-//! when it is gone, counting goes on from the reservation's end. So no grant waits for a sync unless a block of
+//! one is next and how far the reservation reaches; it is written behind the gate, in place and by one write, and never
+//! synced: replacing it by rename would make ext4 allocate and flush it each time (auto_da_alloc). After a reboot, or when it
+//! is gone or torn, counting goes on from the reservation's end. So no grant waits for a sync unless a block of
 //! [`BLOCK`] was used up faster than releases and waiters reserve the next one.
 
 use std::ffi::OsStr;
@@ -16,25 +17,43 @@ use super::process::Place;
 use super::record::Token;
 use super::{LOCKS, Locks, give_up_after};
 use crate::error::{Error, Kind, Result};
-use crate::fs::Dir;
 use crate::fs::stage::{Sync, temporary};
+use crate::fs::{Access, Dir};
 use crate::name::Name;
 use crate::side;
 
 const COUNTER: &str = ".tokens";
 const RESERVED: &str = ".reserved";
 const RESERVING: &str = ".reserving";
+/// Always the same, so that what is written hides what was there.
+const COUNTER_SIZE: usize = 192;
 /// Tokens reserved at a time.
 const BLOCK: u64 = 1024;
 /// The next block is reserved when so few are left.
 const LOW: u64 = 256;
 
+/// Its numbers are written with all their digits, so that each has its place in the file: a write of which only the beginning
+/// took place leaves the higher digits of the new and the lower ones of the old, and that is never less than the old.
 #[derive(Debug, Serialize, Deserialize)]
 struct Counter {
     boot: String,
+    #[serde(with = "digits")]
     next: u64,
     /// The first token that is not reserved durably.
+    #[serde(with = "digits")]
     end: u64,
+}
+
+mod digits {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{number:020}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 impl Counter {
@@ -77,9 +96,14 @@ impl Gate<'_> {
     }
 
     fn write(&self, counter: &Counter) -> Result<()> {
-        let bytes = serde_json::to_vec(counter)
+        let mut bytes = serde_json::to_vec(counter)
             .map_err(|error| Error::new(Kind::Internal, format!("a counter that is no JSON: {error}")))?;
-        self.replace(COUNTER, &bytes)
+        bytes.resize(COUNTER_SIZE.max(bytes.len()), b' ');
+        let disk = &self.locks().disk;
+        match disk.open(self.dir(), COUNTER, Access::Overwrite)? {
+            Some(file) => Ok(disk.write(&file, &self.dir().path_of(COUNTER), &bytes)?),
+            None => self.replace(COUNTER, &bytes),
+        }
     }
 }
 
@@ -177,5 +201,25 @@ impl std::str::FromStr for Fence {
 impl std::fmt::Display for Fence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.name, self.token)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_of_which_a_part_was_written_never_goes_back() {
+        let text = |next| serde_json::to_string(&Counter { boot: "b".to_owned(), next, end: 1025 }).unwrap();
+        for (old, new) in [(99, 100), (199, 200), (9, 11), (1, 2), (999, 1010)] {
+            let (before, after) = (text(old), text(new));
+            assert_eq!(before.len(), after.len());
+            for cut in 0..=after.len() {
+                let mixed = format!("{}{}", &after[..cut], &before[cut..]);
+                let counter: Counter = serde_json::from_str(&mixed).unwrap();
+                assert!(counter.next >= old, "{old} and {new} became {}", counter.next);
+            }
+        }
     }
 }

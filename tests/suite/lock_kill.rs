@@ -291,7 +291,7 @@ fn killed_at_any_call_a_release_that_reserves_tokens_hands_out_none_twice() {
     // The last tokens of the block.
     let counter = start.file(".locks/.tokens");
     let mut tokens: Value = serde_json::from_slice(&fs::read(&counter).unwrap()).unwrap();
-    tokens["next"] = (tokens["end"].as_u64().unwrap() - 3).into();
+    tokens["next"] = (tokens["end"].as_str().unwrap().parse::<u64>().unwrap() - 3).to_string().into();
     fs::write(counter, tokens.to_string()).unwrap();
     let job = Job::new(&words, &["deploy"], start, &owner).given("deploy", &owner);
     assert!(job.highest > 1000);

@@ -293,8 +293,8 @@ fn more_tokens_than_a_block_reserves_are_all_different() {
     let sandbox = Sandbox::initialized();
     drop(sandbox.holder("n"));
     let counter: Value = serde_json::from_slice(&fs::read(sandbox.file(".locks/.tokens")).unwrap()).unwrap();
-    let end = counter["end"].as_u64().unwrap();
-    let nearly = json!({"boot": counter["boot"], "next": end - 2, "end": end});
+    let end: u64 = counter["end"].as_str().unwrap().parse().unwrap();
+    let nearly = json!({"boot": counter["boot"], "next": (end - 2).to_string(), "end": counter["end"]});
     fs::write(sandbox.file(".locks/.tokens"), nearly.to_string()).unwrap();
     let mut holders: Vec<_> = (0..2).map(|n| sandbox.holder(&format!("one-{n}"))).collect();
     // Several at once at the end of the block, and each tries only once.
