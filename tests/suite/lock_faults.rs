@@ -168,3 +168,46 @@ fn tokens_grow_whatever_fails() {
     }
     assert!(last > 1024, "blocks were reserved on the way");
 }
+
+#[test]
+fn on_a_full_disk_a_lock_can_still_be_given_back() {
+    let sandbox = Sandbox::empty();
+    for wanted in ["a", "a,b,c"] {
+        acquire(&locks_on(&sandbox, Disk::real()), "a,b,c,other", Mode::Shared).unwrap();
+        let spare = sandbox.file(".locks/.spare");
+        assert!(std::fs::metadata(&spare).unwrap().len() >= 16 << 10, "space was set aside");
+        // Full until the spare file is gone.
+        let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| match call.name {
+            "create" if spare.exists() => Fate::Fails(Errno::NOSPC),
+            _ => Fate::Proceeds,
+        })));
+        release(&locks_on(&sandbox, disk), wanted).unwrap();
+        let left = if wanted == "a" { "b,c,other" } else { "other" };
+        release(&locks_on(&sandbox, Disk::real()), left).unwrap();
+        assert_eq!(standings(&sandbox, "a,b,c,other"), ["unlocked"; 4]);
+    }
+}
+
+#[test]
+fn a_change_of_several_locks_is_seen_whole_though_its_owner_died_in_the_middle() {
+    let sandbox = Sandbox::empty();
+    let done = acquire(&locks_on(&sandbox, Disk::real()), "a,b", Mode::Exclusive).unwrap();
+    // As it is between the first rename and the second: the journal is there, and one of two records.
+    let record = |name: &str| std::fs::read_to_string(sandbox.file(format!(".locks/{name}.json"))).unwrap();
+    let pending = format!("{{\"a\":{},\"b\":{}}}", record("a").trim(), record("b").trim());
+    std::fs::write(sandbox.file(".locks/.pending"), pending).unwrap();
+    std::fs::remove_file(sandbox.file(".locks/b.json")).unwrap();
+    let locks = locks_on(&sandbox, Disk::real());
+    let me = std::process::id().to_string();
+    for name in names("a,b") {
+        assert_eq!(locks.check(&name).unwrap(), Standing::Locked(Mode::Exclusive, vec![me.clone()]), "{name}");
+    }
+    assert_eq!(locks.list().unwrap().len(), 2);
+    assert!(locks.check_fences(&[format!("b:{}", done[1].grant.token).parse().unwrap()]).is_ok());
+    assert!(sandbox.file(".locks/.pending").exists(), "looking changes nothing");
+    // And the other way round: given back, and one record is still there.
+    std::fs::write(sandbox.file(".locks/.pending"), r#"{"a":null,"b":null}"#).unwrap();
+    assert_eq!(locks.check(&names("a")[0]).unwrap(), Standing::Unlocked);
+    assert!(locks.list().unwrap().is_empty());
+    assert_eq!(standings(&sandbox, "a,b"), ["unlocked"; 2]);
+}

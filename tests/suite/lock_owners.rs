@@ -395,3 +395,60 @@ fn from_another_pid_namespace_an_owner_is_unknown_and_its_first_process_has_to_b
     sandbox.run("lock break n --force").expect(0);
     assert_eq!(waiter.line(), "got 0");
 }
+
+#[test]
+fn a_command_cannot_own_its_lock_itself() {
+    let sandbox = Sandbox::initialized();
+    // A shell that has nothing else to do becomes its last command.
+    for script in [
+        "bash -c '$PIPELINE_BINARY lock acquire n --owner-pid $$'",
+        "(exec $PIPELINE_BINARY lock acquire n --owner-pid $BASHPID)",
+    ] {
+        let ran = sandbox.bash(&format!("{script}; exit $?")).expect(64);
+        assert!(ran.stderr.contains("ends at once") && ran.stderr.contains("lock run"), "{ran:?}");
+    }
+    assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1));
+}
+
+#[test]
+fn tokens_go_out_in_one_write_and_a_reader_that_left_takes_no_lock_away() {
+    let sandbox = Sandbox::initialized();
+    let script = "set -o pipefail
+        $PIPELINE_BINARY lock acquire a,b --print-token --owner-pid $$ | head -n 1
+        $PIPELINE_BINARY lock acquire c --print-token --owner-pid $$ | true
+        for name in a b c; do $PIPELINE_BINARY lock check $name; done; exit 0";
+    let ran = sandbox.bash(script);
+    assert_eq!(ran.stdout.matches("locked:exclusive:").count(), 3, "{ran:?}");
+    let full = sandbox.bash("$PIPELINE_BINARY lock acquire d --print-token --owner-pid $$ >/dev/full; echo $?; $PIPELINE_BINARY lock check d; :");
+    assert_eq!(full.stdout, "7\nunlocked\n", "nobody knows its token: {full:?}");
+    let log = std::fs::read_to_string(sandbox.file("audit.log")).unwrap();
+    assert!(log.lines().any(|line| line.contains("given back") && line.contains("lock=d")), "{log}");
+}
+
+#[test]
+fn a_directory_of_locks_that_others_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let sandbox = Sandbox::initialized();
+    let locks = sandbox.file(".locks");
+    fs::set_permissions(&locks, fs::Permissions::from_mode(0o777)).unwrap();
+    for words in ["lock acquire n --owner-pid 1", "state set a=b", "lock run n -- true"] {
+        sandbox.run(words).expect(6).saying("may be written by others").saying("chmod 700");
+    }
+    fs::set_permissions(&locks, fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.ok("state set a=b");
+}
+
+#[test]
+fn metadata_is_an_object_and_is_shown_of_those_that_wait_too() {
+    let sandbox = Sandbox::initialized();
+    for words in ["--metadata [1]", "--metadata 5", "{1"] {
+        sandbox.run(&format!("lock acquire n --owner-pid 1 {words}")).expect(4);
+    }
+    let _holder = sandbox.holder("n");
+    let script = "echo $$; $B lock acquire n 20 '{\"for\":\"tests\"}'; read -r _; :";
+    let mut waiter = sandbox.script("bash", script);
+    let pid: u32 = waiter.line().parse().unwrap();
+    sandbox.await_row("waiting", pid);
+    let rows = sandbox.rows();
+    assert_eq!(rows.iter().find(|row| row["pid"] == pid).unwrap()["metadata"]["for"], "tests");
+}
