@@ -15,7 +15,7 @@
 //! | `lock::record`, `lock::gate` | what is on record for a lock; how records are changed |
 //! | `lock::queue` | the decision: granted, or who is in the way |
 //! | `lock::line`, `lock::wait` | standing in line, and what wakes a sleeper |
-//! | `lock::acquire`, `lock::release`, `lock::break_up` | taking, giving back, taking away |
+//! | `lock::request`, `lock::acquire`, `lock::release`, `lock::break_up` | taking, giving back, taking away |
 //! | `lock::deadlock`, `lock::hierarchy` | who would wait for itself; who asks out of order |
 //! | `lock::token` | numbers of grants that never come again |
 //! | `lock::commit`, `lock::flock` | a commit's turn among those who lock the state |

@@ -39,6 +39,7 @@ pub mod queue;
 pub mod record;
 pub mod release;
 pub mod report;
+pub mod request;
 pub mod run;
 pub mod token;
 pub mod wait;

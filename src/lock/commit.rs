@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::acquire::{Deadline, Deadlocks, Request};
 use super::flock::FileLock;
 use super::gate::{Gate, Seen};
 use super::line::Place;
@@ -15,6 +14,7 @@ use super::owner;
 use super::process::command_of;
 use super::queue::{Again, Ask, blockers};
 use super::record::{Mode, Purpose};
+use super::request::{Deadline, Deadlocks, Request};
 use super::token::Fence;
 use super::{LOCKS, Locks, STATE, STATE_LOCK, give_up_after};
 use crate::error::{Error, Kind, Result};

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::json;
 
-use super::line::SILENCE;
+use super::request::SILENCE;
 use super::{LOCKS, Locks};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, Locked, Origin, Stat};

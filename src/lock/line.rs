@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::Locks;
-use super::acquire::{Deadlocks, LEAVING, Request};
 use super::deadlock::{Waits, is_waited_for};
 use super::gate::{Draft, Gate, Seen};
 use super::hierarchy;
@@ -11,14 +10,12 @@ use super::liveness::{Judge, Liveness, epoch};
 use super::process::Identity;
 use super::queue::{Answer, Blocker, answer, blockers, enqueue, prune};
 use super::record::{Grant, Purpose, Record, Waiter};
+use super::request::{Deadlocks, LEAVING, Request, SILENCE};
 use super::wait::{Sleeper, Watchfulness};
 use super::words::{InTheWay, already_held, owner_ended, sentence, timed_out};
 use crate::error::Result;
 use crate::name::Name;
 use crate::time::rfc3339;
-
-/// After this long somebody who waits is told for whom.
-pub(super) const SILENCE: Duration = Duration::from_millis(400);
 
 /// A place in the queues of some locks; left when dropped.
 #[must_use]

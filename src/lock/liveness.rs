@@ -11,14 +11,13 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
+use rustix::process::{Pid, test_kill_process};
 
-use super::process::{Identity, Place, Process};
+use super::process::{Identity, Place, Process, watch_process};
 use super::record::{Grant, Waiter};
 use crate::error::Result;
 use crate::fs::{Access, Dir, Disk, Locked};
@@ -191,13 +190,6 @@ fn look(pid: u32) -> Sight {
             Err(_) => Sight::Hidden,
         },
     }
-}
-
-/// A descriptor that becomes readable when the process ends; none where the kernel has no such thing, or no more.
-#[must_use]
-pub fn watch_process(pid: u32) -> Option<OwnedFd> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
-    pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
 /// A zombie's first thread has ended; the process has only when all its threads have, and a pidfd knows.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -72,6 +73,13 @@ impl Process {
     }
 }
 
+/// A descriptor that becomes readable when the process ends; none where the kernel has no such thing, or no more.
+#[must_use]
+pub fn watch_process(pid: u32) -> Option<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
 /// A process's command line on one line, as far as 200 characters go; its name for a kernel thread or a zombie.
 #[must_use]
 pub fn command_of(pid: u32) -> String {
@@ -123,7 +131,7 @@ fn number_in_proc(pid: u32) -> io::Result<u32> {
     if proc_is_ours() {
         return Ok(pid);
     }
-    let fd = super::liveness::watch_process(pid).ok_or(io::ErrorKind::NotFound)?;
+    let fd = watch_process(pid).ok_or(io::ErrorKind::NotFound)?;
     let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     let number = facts.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     number.ok_or_else(|| io::ErrorKind::NotFound.into())

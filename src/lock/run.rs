@@ -20,13 +20,13 @@ use signal_hook::consts::{
 use signal_hook::iterator::Signals;
 
 use super::Locks;
-use super::acquire::{Acquired, Deadline, Deadlocks, Request};
+use super::acquire::Acquired;
 use super::launch::LAUNCH;
-use super::liveness::watch_process;
 use super::owner;
-use super::process::{Identity, abridged, lineage, no_proc};
+use super::process::{Identity, abridged, lineage, no_proc, watch_process};
 use super::queue::{Again, Ask, Asker};
 use super::record::{Mode, Purpose};
+use super::request::{Deadline, Deadlocks, Request};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Locked;
 use crate::name::Name;

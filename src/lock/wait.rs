@@ -20,8 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 use signal_hook::consts::SIGURG;
 
-use super::liveness::watch_process;
-use super::process::{Identity, Process};
+use super::process::{Identity, Process, watch_process};
 
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::LOCKS;
-use super::acquire::Request;
 use super::liveness::{Judge, Liveness};
 use super::process::Identity;
 use super::queue::Blocker;
 use super::record::{Grant, Mode, Purpose};
+use super::request::Request;
 use crate::error::{Error, Kind};
 use crate::name::Name;
 

@@ -9,11 +9,12 @@ use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
 use pipeline_state::lock::Locks;
-use pipeline_state::lock::acquire::{Acquired, Deadline, Deadlocks, Request};
+use pipeline_state::lock::acquire::Acquired;
 use pipeline_state::lock::owner::{self, Claim};
 use pipeline_state::lock::queue::{Again, Ask};
 use pipeline_state::lock::record::{Mode, Purpose};
 use pipeline_state::lock::report::Standing;
+use pipeline_state::lock::request::{Deadline, Deadlocks, Request};
 use pipeline_state::name::Name;
 use rustix::io::Errno;
 
