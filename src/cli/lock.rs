@@ -202,7 +202,7 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
     let terms = Terms::of(arguments)?;
     let (asker, warning) = owner::owner(arguments.owner_pid, locks.claim())?;
     if asker.owner.is(&asker.process) {
-        return Err(own_owner(asker.owner.pid).into());
+        return Err(own_owner(asker.owner.pid, &arguments.names).into());
     }
     if let Some(warning) = warning {
         output.warning(&warning);
@@ -256,11 +256,14 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
 }
 
 /// A shell that has nothing else to do becomes its last command: `bash -c 'pipeline-state lock acquire x --owner-pid $$'`.
-fn own_owner(pid: u32) -> Error {
+fn own_owner(pid: u32, names: &str) -> Error {
     let message = format!("process {pid} is this command itself, which ends at once, and the lock with it");
     Error::new(Kind::Usage, message)
-        .try_command("lock run NAME -- COMMAND", "hold it while a command runs")
-        .try_command("lock acquire NAME --owner-pid $$; …", "or put something behind it, so that the shell stays")
+        .try_command(format!("lock run {names} -- COMMAND"), "hold it while a command runs")
+        .try_command(
+            format!("lock acquire {names} --owner-pid $$; true"),
+            "or put something behind it, so that the shell stays",
+        )
         .detail("pid", pid)
 }
 

@@ -49,7 +49,7 @@ impl Locks {
                 grants.map(|(draft, token)| self.grant((draft, &judge), request, token)).collect();
             gate.store(&drafts)?;
             place.leave_to_others();
-            gate.keep_spare();
+            gate.keep_spares();
             break acquired;
         };
         if wants_state && let Err(error) = self.drain_commits(request.deadline.at) {

@@ -29,9 +29,9 @@ use crate::time::{compact, rfc3339};
 const GATE: &str = ".gate";
 const PENDING: &str = ".pending";
 const QUARANTINE: &str = ".torn-";
-/// Space that is set aside for giving locks back on a full disk: some records and a journal.
-const SPARE: &str = ".spare";
-const SPARE_SIZE: usize = 32 << 10;
+/// Space and inodes that are set aside for giving locks back on a full disk: a journal, a record, and one to undo them.
+const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
+const SPARE_SIZE: usize = 16 << 10;
 /// A record is a few hundred bytes for each holder and waiter.
 const RECORD_LIMIT: u64 = 16 << 20;
 /// Who tries once waits so long for the gate, through which others only pass.
@@ -224,8 +224,10 @@ impl Gate<'_> {
                 let bytes = serde_json::to_vec(&pending)
                     .map_err(|error| Error::new(Kind::Internal, format!("a journal that is no JSON: {error}")))?;
                 self.replace(PENDING, &bytes)?;
-                if let Err(error) = self.complete(&pending) {
-                    self.undo(&changed)?;
+                // While the journal stands the change is made, for all who look.
+                if let Err(error) = self.complete(&pending)
+                    && self.undo(&changed).is_ok()
+                {
                     return Err(error);
                 }
             }
@@ -296,33 +298,31 @@ impl Gate<'_> {
         }
     }
 
-    /// Replaces a file in the locks' directory, whole, without syncing it. On a full disk the spare file goes for it: a lock
+    /// Replaces a file in the locks' directory, whole, without syncing it. On a full disk the spare files go for it: a lock
     /// must be given back even then.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        match self.try_to_replace(name, bytes) {
-            Err(error) if error.is_out_of_space() && self.spend_spare()? => self.try_to_replace(name, bytes),
-            result => result,
+        let mut result = self.try_to_replace(name, bytes);
+        let mut spares = SPARES.iter();
+        while result.as_ref().is_err_and(Error::is_out_of_space)
+            && let Some(spare) = spares.next()
+        {
+            if self.locks.disk.stat(&self.dir, spare)?.is_some() {
+                self.locks.disk.unlink(&self.dir, spare)?;
+                result = self.try_to_replace(name, bytes);
+            }
         }
-    }
-
-    fn spend_spare(&self) -> Result<bool> {
-        let is_there = self.locks.disk.stat(&self.dir, SPARE)?.is_some();
-        self.locks.disk.unlink(&self.dir, SPARE)?;
-        Ok(is_there)
+        result
     }
 
     /// Sets space aside, if there is none; without, all goes well until the disk is full.
-    pub(super) fn keep_spare(&self) {
+    pub(super) fn keep_spares(&self) {
         let disk = &self.locks.disk;
-        if disk.stat(&self.dir, SPARE).is_ok_and(|stat| stat.is_none()) {
-            let name = temporary(self.lock.inode(), "spare");
-            let keep = || -> Result<()> {
-                let staged = disk.stage(&self.dir, &name, &[b'\n'; SPARE_SIZE], Sync::Never)?;
-                disk.rename((&self.dir, OsStr::new(&name)), (&self.dir, OsStr::new(SPARE)))?;
-                staged.keep();
-                Ok(())
-            };
-            let _ = keep();
+        let is_missing = |spare: &str| disk.stat(&self.dir, spare).is_ok_and(|stat| stat.is_none());
+        // The first is the first to go.
+        if SPARES.first().is_some_and(|first| is_missing(first)) {
+            for spare in SPARES.iter().filter(|spare| is_missing(spare)) {
+                let _ = self.try_to_replace(spare, &[b'\n'; SPARE_SIZE]);
+            }
         }
     }
 

@@ -175,9 +175,9 @@ fn on_a_full_disk_a_lock_can_still_be_given_back() {
     let sandbox = Sandbox::empty();
     for wanted in ["a", "a,b,c"] {
         acquire(&locks_on(&sandbox, Disk::real()), "a,b,c,other", Mode::Shared).unwrap();
-        let spare = sandbox.file(".locks/.spare");
+        let spare = sandbox.file(".locks/.spare-2");
         assert!(std::fs::metadata(&spare).unwrap().len() >= 16 << 10, "space was set aside");
-        // Full until the spare file is gone.
+        // Full until a second spare file is gone.
         let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| match call.name {
             "create" if spare.exists() => Fate::Fails(Errno::NOSPC),
             _ => Fate::Proceeds,
@@ -211,4 +211,25 @@ fn a_change_of_several_locks_is_seen_whole_though_its_owner_died_in_the_middle()
     assert_eq!(locks.check(&names("a")[0]).unwrap(), Standing::Unlocked);
     assert!(locks.list().unwrap().is_empty());
     assert_eq!(standings(&sandbox, "a,b"), ["unlocked"; 2]);
+}
+
+#[test]
+fn a_change_that_can_be_neither_completed_nor_taken_back_is_made() {
+    let sandbox = Sandbox::empty();
+    acquire(&locks_on(&sandbox, Disk::real()), "a,b", Mode::Shared).unwrap();
+    for number in 1..=3 {
+        std::fs::remove_file(sandbox.file(format!(".locks/.spare-{number}"))).unwrap();
+    }
+    // Once the journal stands, nothing can be made any more.
+    let pending = sandbox.file(".locks/.pending");
+    let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| match call.name {
+        "create" if pending.exists() => Fate::Fails(Errno::NOSPC),
+        _ => Fate::Proceeds,
+    })));
+    acquire(&locks_on(&sandbox, disk), "a,b", Mode::Exclusive).unwrap();
+    for name in names("a,b") {
+        let seen = locks_on(&sandbox, Disk::real()).check(&name).unwrap();
+        assert_eq!(seen.to_string(), format!("locked:exclusive:{}", std::process::id()), "{name}");
+    }
+    assert_eq!(standings(&sandbox, "a,b"), ["exclusive"; 2], "and it is completed when there is room");
 }
