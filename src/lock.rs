@@ -5,10 +5,10 @@
 //! 1. An owner is a process: pid, start time, boot, pid namespace ([`process`]). A command acts for its parent by default,
 //!    and what its ancestors hold counts as its own ([`owner`]).
 //! 2. What is on record for a lock, holders and waiters, is one JSON file, replaced by rename, never written in place
-//!    ([`record`]); changed only under the gate, one short flock for the root ([`gate`]).
+//!    ([`record`]); changed only under the gate, one short flock for the root, several by way of a journal ([`gate`]).
 //! 3. Who asks puts itself into the queue under the gate, unless nobody is in the way ([`queue`]). Nobody grants a lock to
 //!    another: a waiter looks, and when nobody is in its way any more it passes the gate, looks again and takes it ([`acquire`]).
-//! 4. Between looks it sleeps until the record is replaced or an owner ends ([`wait`]).
+//! 4. Between looks it sleeps until whoever takes something off the record wakes it, or an owner ends ([`wait`]).
 //! 5. A record names its owner; whether that lives is judged anew by whoever looks ([`liveness`]). So a death needs no
 //!    clean-up: the next who looks takes the dead off the record, owner or waiter.
 //! 6. Before it sleeps it looks whether it would wait for itself ([`deadlock`]), and asks in order ([`hierarchy`]).
