@@ -204,19 +204,8 @@ fn deadlock(links: &[Link]) -> Error {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::lock::queue::tests::AllAreWell;
     use crate::lock::record::{Grant, Mode, Token};
-
-    struct AllAreWell;
-
-    impl Eyes for AllAreWell {
-        fn is_dead(&self, _: &Grant) -> bool {
-            false
-        }
-
-        fn patience(&self, _: &Waiter) -> Patience {
-            Patience::Waiting
-        }
-    }
 
     fn process(pid: u32) -> Identity {
         // No process has such a pid, so nobody has ancestors but those that a test gives.

@@ -187,7 +187,12 @@ impl Gate<'_> {
         let kept = format!("{QUARANTINE}{name}-{}-{token}", compact(time));
         match bytes {
             Some(bytes) => self.replace(&kept, bytes)?,
-            None => disk.rename((&self.dir, OsStr::new(&file_of(name))), (&self.dir, OsStr::new(&kept)))?,
+            None => {
+                let (from, to) = (file_of(name), OsStr::new(&kept));
+                let from = (&self.dir, OsStr::new(&from));
+                // It keeps its place until the stand-in takes it. Only a directory cannot have two names.
+                disk.link(from, (&self.dir, to)).or_else(|_| disk.rename(from, (&self.dir, to)))?;
+            }
         }
         let unknown = Grant {
             token,

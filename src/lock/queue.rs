@@ -189,7 +189,7 @@ pub fn enqueue(record: &mut Record, waiter: Waiter) {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn name() -> Name {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     /// Everybody lives and waits.
-    struct AllAreWell;
+    pub struct AllAreWell;
 
     impl Eyes for AllAreWell {
         fn is_dead(&self, _: &Grant) -> bool {
