@@ -8,6 +8,7 @@ mod lock;
 mod outcome;
 mod output;
 mod parse;
+mod recover;
 mod reports;
 mod state;
 
@@ -66,10 +67,11 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
     let run = || match &cli.group {
         Group::State(command) => state::run(command, &config, Disk::real(), &output).map(|code| code as u8),
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
+        Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
     };
     let result = match &cli.group {
         Group::State(command) if state::runs_a_deep_program(command) => on_a_large_stack(run),
-        Group::State(_) | Group::Lock(_) => run(),
+        Group::State(_) | Group::Lock(_) | Group::Recover(_) => run(),
     };
     finish(result, &config, &output)
 }

@@ -73,8 +73,6 @@ pub struct Given {
 pub struct Config {
     /// The state and how it is kept.
     pub settings: Settings,
-    /// The directory that `config/` lies in.
-    pub root: PathBuf,
     /// The audit log.
     pub audit_log: PathBuf,
     /// The exit code where a lock was not had in time.
@@ -141,6 +139,7 @@ impl Config {
             settings: Settings {
                 directory: directory_of(&state_file).to_owned(),
                 file_name,
+                root,
                 lock_timeout: match given.lock_timeout {
                     Some(timeout) => timeout,
                     None => typed(env, "LOCK_TIMEOUT", parse_duration)?.unwrap_or(Duration::from_secs(30)),
@@ -162,7 +161,6 @@ impl Config {
                     shown: env.get(LOCK_TOKEN).map(|text| Claim::shown_by(&text.to_string_lossy())).unwrap_or_default(),
                 },
             },
-            root,
             audit_log: given
                 .audit_log
                 .clone()
@@ -346,12 +344,12 @@ mod tests {
     fn a_state_file_brings_its_directory_along() {
         let config = resolve(&Given::default(), &[("STATE_FILE", "/some/where/my.json")]).unwrap();
         assert_eq!(
-            (config.root.as_path(), config.settings.directory.as_path()),
+            (config.settings.root.as_path(), config.settings.directory.as_path()),
             (Path::new("/some/where"), Path::new("/some/where"))
         );
         let config = resolve(&Given::default(), &[("STATE_FILE", "my.json"), ("PIPELINE_ROOT", "/r")]).unwrap();
         assert_eq!(
-            (config.root.as_path(), config.settings.directory.as_path()),
+            (config.settings.root.as_path(), config.settings.directory.as_path()),
             (Path::new("/r"), std::env::current_dir().unwrap().as_path())
         );
         for bad in ["/", "/tmp/", "..", "a/.."] {

@@ -304,6 +304,13 @@ impl Error {
         self.kind == Kind::DiskFull && self.details.get("errno") != Some(&too_large)
     }
 
+    /// Whether it says that this process cannot write here and now, which need not keep it from reading.
+    #[must_use]
+    pub fn keeps_from_writing(&self) -> bool {
+        use Kind::{Deadlock, DiskFull, LockTimeout, PermissionDenied, UnsafePath};
+        matches!(self.kind, PermissionDenied | UnsafePath | DiskFull | LockTimeout | Deadlock)
+    }
+
     /// The exit code this failure ends the program with.
     #[must_use]
     pub fn code(&self) -> ExitCode {

@@ -139,6 +139,12 @@ pub trait Ops {
     fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()>;
     fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()>;
     fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
+    fn remove_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
+    fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()>;
+    fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()>;
+    fn read_link(&self, dir: &Dir, name: &OsStr) -> io::Result<OsString>;
+    fn set_mode(&self, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()>;
+    fn set_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()>;
     /// Takes an exclusive flock(2), waiting no longer than `patience`; `WouldBlock` when that has passed. Then the file
     /// must not be locked again.
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()>;
@@ -338,6 +344,11 @@ impl Disk {
         Ok(Some(Content { bytes, size: Extent::Whole, stat }))
     }
 
+    /// Reads what comes next in an open file into `buffer`; how much, 0 at the end.
+    pub fn read_some(&self, file: &File, path: &Path, buffer: &mut [u8]) -> FsResult<usize> {
+        named("read", path, again(|| self.ops.read(file, buffer)))
+    }
+
     /// Writes all of `bytes`.
     pub fn write(&self, file: &File, path: &Path, bytes: &[u8]) -> FsResult<()> {
         let mut rest = bytes;
@@ -374,6 +385,36 @@ impl Disk {
     /// Removes a name; fine if it is gone.
     pub fn unlink(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
         found(named("remove", &dir.path_of(&name), again(|| self.ops.unlink(dir, name.as_ref())))).map(|_| ())
+    }
+
+    /// Removes an empty directory; fine if it is gone.
+    pub fn remove_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
+        found(named("remove", &dir.path_of(&name), again(|| self.ops.remove_dir(dir, name.as_ref())))).map(|_| ())
+    }
+
+    /// Lets two names change places, at once.
+    pub fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> FsResult<()> {
+        named("replace", &other.0.path_of(other.1), again(|| self.ops.exchange(one, other)))
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(&self, target: &OsStr, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
+        named("make", &dir.path_of(&name), again(|| self.ops.symlink(target, dir, name.as_ref())))
+    }
+
+    /// Where a symbolic link leads.
+    pub fn read_link(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<OsString> {
+        named("read", &dir.path_of(&name), again(|| self.ops.read_link(dir, name.as_ref())))
+    }
+
+    /// Sets the permission bits of a file or directory; a link would be followed.
+    pub fn set_mode(&self, dir: &Dir, name: impl AsRef<OsStr>, mode: u32) -> FsResult<()> {
+        named("set the mode of", &dir.path_of(&name), again(|| self.ops.set_mode(dir, name.as_ref(), mode)))
+    }
+
+    /// Sets the time of the last modification, of a link that of itself.
+    pub fn set_mtime(&self, dir: &Dir, name: impl AsRef<OsStr>, mtime: (i64, i64)) -> FsResult<()> {
+        named("set the time of", &dir.path_of(&name), again(|| self.ops.set_mtime(dir, name.as_ref(), mtime)))
     }
 
     /// Takes an exclusive flock, waiting no longer than `patience`. The file comes back only with the lock: a wait that was

@@ -60,6 +60,8 @@ pub mod error;
 pub mod fs;
 pub mod lock;
 pub mod name;
+pub mod recovery;
 pub mod side;
 pub mod store;
 pub mod time;
+pub mod tree;

@@ -24,6 +24,7 @@
 //! and pids twice on one network disk) is taken for itself. On a network file system flock and inotify may lie.
 
 pub mod acquire;
+pub mod along;
 pub mod break_up;
 pub mod commit;
 pub mod deadlock;

@@ -6,6 +6,7 @@
 
 pub mod backups;
 pub mod change;
+pub mod checkpoint;
 mod commit;
 pub mod fresh;
 mod ground;
@@ -16,9 +17,11 @@ pub mod live;
 mod next;
 pub mod order;
 pub mod report;
+pub mod restore;
 mod retain;
 pub mod shelf;
 mod signal;
+mod workshop;
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
@@ -67,6 +70,8 @@ pub struct Settings {
     pub directory: PathBuf,
     /// The state file's name in it.
     pub file_name: OsString,
+    /// The directory that `config/` lies in.
+    pub root: PathBuf,
     /// How long a writer waits for the lock.
     pub lock_timeout: Duration,
     /// Automatic backups to keep.
@@ -174,6 +179,11 @@ impl Store {
     /// The document. Damage is healed on the way; where that is impossible, the copy that healing would restore is
     /// served with a warning and nothing is changed.
     pub fn read(&self) -> Result<Served> {
+        if self.is_restore_decided()?
+            && let Some(served) = self.finish_for_reader()?
+        {
+            return Ok(served);
+        }
         let live = self.live()?;
         self.warn_of_loose_mode(&live);
         let live = match self.plainly_healthy(live)? {

@@ -1,6 +1,7 @@
 //! The command line as clap reads it. Nothing here does anything.
 
 pub mod lock;
+pub mod recover;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::lock::Lock;
+pub use self::recover::Recover;
 use crate::config::{Color, Format, Given, Verbosity};
 use crate::time::parse_duration;
 
@@ -35,6 +37,7 @@ Examples:
   pipeline-state lock run deploy -- make  hold a lock while a command runs
   pipeline-state lock list                see who holds what, and who waits
   pipeline-state state recover            bring back the last good revision
+  pipeline-state recover doctor           check everything, and be told what to do
 
 Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
 5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage.
@@ -124,6 +127,9 @@ pub enum Group {
     /// Named locks that belong to the script: take, give back, wait for, look at them
     #[command(subcommand)]
     Lock(Lock),
+    /// When things go wrong: checkpoints, retries, degraded mode, a check of everything
+    #[command(subcommand)]
+    Recover(Recover),
 }
 
 /// Options of every command that writes.

@@ -36,10 +36,10 @@ type Run = anyhow::Result<u8>;
 pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
     if config.settings.file_name != STATE_FILE {
         // Locks belong to one state file, like all that lies beside it.
-        let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.root);
+        let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
         Store::new(disk.clone(), config.settings.clone(), audit).check_belongs()?;
     }
-    let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.root));
+    let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
     let locks = Locks::new(disk, &config.settings.directory, config.settings.claim.clone(), audit.clone());
     output.tell_of_waits(&locks);
     let result = dispatch(command, &locks, config, output);

@@ -2,14 +2,27 @@
 
 use serde_json::json;
 
+use super::args::Writer;
 use super::output::Output;
 use crate::document::diff::Change;
 use crate::error::{ExitCode, Result};
 use crate::store::Store;
 use crate::store::change::{Base, Claim, Outcome, Proposal};
-use crate::store::order::{Order, conflict};
+use crate::store::order::{Mode, Order, conflict};
 
 type Run = anyhow::Result<ExitCode>;
+
+/// What a writer is told on its command line.
+pub(super) fn order(group: &'static str, action: &'static str, writer: &Writer) -> Result<Order> {
+    Ok(Order {
+        group,
+        action,
+        reason: writer.reason.clone(),
+        if_revision: writer.if_revision,
+        fences: writer.fence.iter().map(|fence| fence.parse()).collect::<Result<_>>()?,
+        mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },
+    })
+}
 
 /// Makes a change and shows what came of it.
 pub(super) fn change(

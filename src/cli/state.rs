@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::{self, State, Writer};
 use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
-use super::outcome::{change, check_claim, show_changes, show_outcome};
+use super::outcome::{change, check_claim, order, show_changes, show_outcome};
 use super::output::Output;
 use super::{edit, follow, reports};
 use crate::audit::Audit;
@@ -27,7 +27,7 @@ type Run = anyhow::Result<ExitCode>;
 
 /// Runs one `state` command. Warnings are shown and refusals are logged here, for all of them alike.
 pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
-    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.root);
+    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
     let store = Store::new(disk, config.settings.clone(), audit);
     output.tell_of_waits(store.locks());
     let result = dispatch(command, &store, output);
@@ -73,15 +73,7 @@ fn action_of(command: &State) -> Option<&'static str> {
 }
 
 fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
-    let order = |writer: &Writer| -> Result<Order> {
-        Ok(Order {
-            action: action_of(command).unwrap_or("write"),
-            reason: writer.reason.clone(),
-            if_revision: writer.if_revision,
-            fences: writer.fence.iter().map(|fence| fence.parse()).collect::<Result<_>>()?,
-            mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },
-        })
-    };
+    let order = |writer: &Writer| order("state", action_of(command).unwrap_or("write"), writer);
     match command {
         State::Init { fresh } => init(store, output, if *fresh { Beginning::Fresh } else { Beginning::Continue }),
         State::Read => {

@@ -96,6 +96,12 @@ impl Digest {
         Self(hex(&Sha256::digest(bytes)))
     }
 
+    /// The digest of what `hash` was fed with.
+    #[must_use]
+    pub fn finish(hash: Sha256) -> Self {
+        Self(hex(&hash.finalize()))
+    }
+
     /// Reads a digest as it stands in a document.
     #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
@@ -210,6 +216,27 @@ pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value).ok()?;
     bytes.push(b'\n');
     Some(bytes)
+}
+
+/// A record of ours as it stands in a file, with its digest as its last field, made like a document's. `None` if `value`
+/// is no object.
+#[must_use]
+pub fn with_digest(mut value: Value) -> Option<Vec<u8>> {
+    const END: &[u8] = b"\"\n}\n";
+    value.as_object_mut()?.insert("digest".into(), "0".repeat(HEX_LENGTH).into());
+    let mut bytes = to_bytes(&value)?;
+    let place = bytes.len().checked_sub(HEX_LENGTH + END.len())?;
+    let digest = digest_around(&bytes, place)?;
+    bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
+    Some(bytes)
+}
+
+/// Reads what [`with_digest`] made; `None` if a byte of it is another.
+#[must_use]
+pub fn verified(bytes: &[u8]) -> Option<Value> {
+    let value = super::json::parse(bytes).ok()?;
+    let digest = Digest::from_value(value.get("digest")?)?;
+    digest.seals(bytes).then_some(value)
 }
 
 /// The document without our fields: what its users put into it.

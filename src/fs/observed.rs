@@ -29,7 +29,22 @@ impl Call {
     /// Whether the call changes anything.
     #[must_use]
     pub fn changes(&self) -> bool {
-        matches!(self.name, "make_dir" | "create" | "write" | "sync" | "sync_dir" | "link" | "rename" | "unlink")
+        const CHANGES: [&str; 13] = [
+            "make_dir",
+            "create",
+            "write",
+            "sync",
+            "sync_dir",
+            "link",
+            "rename",
+            "unlink",
+            "remove_dir",
+            "exchange",
+            "symlink",
+            "set_mode",
+            "set_mtime",
+        ];
+        CHANGES.contains(&self.name)
     }
 }
 
@@ -154,6 +169,31 @@ impl Ops for Observed {
 
     fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
         self.on("unlink", dir, name, || Real.unlink(dir, name))
+    }
+
+    fn remove_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        self.on("remove_dir", dir, name, || Real.remove_dir(dir, name))
+    }
+
+    fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()> {
+        let call = Call { name: "exchange", path: other.0.path_of(other.1), from: Some(one.0.path_of(one.1)) };
+        self.call(&call, || Real.exchange(one, other))
+    }
+
+    fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        self.on("symlink", dir, name, || Real.symlink(target, dir, name))
+    }
+
+    fn read_link(&self, dir: &Dir, name: &OsStr) -> io::Result<OsString> {
+        self.on("read_link", dir, name, || Real.read_link(dir, name))
+    }
+
+    fn set_mode(&self, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
+        self.on("set_mode", dir, name, || Real.set_mode(dir, name, mode))
+    }
+
+    fn set_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
+        self.on("set_mtime", dir, name, || Real.set_mtime(dir, name, mtime))
     }
 
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use fs2::FileExt;
-use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 
 use super::{Access, Dir, FileKind, Ops, Stat};
 
@@ -104,6 +104,33 @@ impl Ops for Real {
 
     fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
         Ok(sys::unlinkat(dir.at(), name, AtFlags::empty())?)
+    }
+
+    fn remove_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(sys::unlinkat(dir.at(), name, AtFlags::REMOVEDIR)?)
+    }
+
+    fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()> {
+        Ok(sys::renameat_with(one.0.at(), one.1, other.0.at(), other.1, RenameFlags::EXCHANGE)?)
+    }
+
+    fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(sys::symlinkat(target, dir.at(), name)?)
+    }
+
+    fn read_link(&self, dir: &Dir, name: &OsStr) -> io::Result<OsString> {
+        Ok(OsStr::from_bytes(sys::readlinkat(dir.at(), name, Vec::new())?.to_bytes()).to_owned())
+    }
+
+    fn set_mode(&self, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
+        Ok(sys::chmodat(dir.at(), name, Mode::from_raw_mode(mode), AtFlags::empty())?)
+    }
+
+    fn set_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
+        let last_access = Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT };
+        let last_modification = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1 };
+        let times = Timestamps { last_access, last_modification };
+        Ok(sys::utimensat(dir.at(), name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// flock(2) has no timeout, so where the lock is not free a thread sleeps in the kernel's queue for it

@@ -147,6 +147,7 @@ impl Store {
             let displaced = self.displaced(order, &base, &ground);
             let plan = Plan {
                 sealed: &sealed,
+                source: None,
                 displaced,
                 signal: proposal.signal.as_ref(),
                 fences: &order.fences,
@@ -257,7 +258,7 @@ impl Store {
             .with("revision", seal.revision)
             .with("reason", automatic_reason(reason, order.action))
             .with("pid", std::process::id())
-            .with("command", format!("state {}", order.action))
+            .with("command", format!("{} {}", order.group, order.action))
             .with("lineage", &seal.lineage)
             .with("bytes", sealed.bytes.len());
         let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));

@@ -17,7 +17,7 @@ use super::{SignalFile, Store};
 use crate::document::READ_LIMIT;
 use crate::document::seal::Sealed;
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::{Sync, temporary};
+use crate::fs::stage::{Staged, Sync, temporary};
 use crate::fs::{Access, Dir, FsResult};
 use crate::lock::token::Fence;
 
@@ -25,6 +25,8 @@ use crate::lock::token::Fence;
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     pub sealed: &'a Sealed,
+    /// Where its bytes stand already, synced, in a directory of the same file system.
+    pub source: Option<(&'a Dir, &'a OsStr)>,
     pub displaced: Displaced,
     pub signal: Option<&'a SignalFile>,
     pub fences: &'a [Fence],
@@ -79,7 +81,10 @@ impl Store {
 
         // 1. The new document, whole and on the disk, under a name of its own.
         let name = temporary(held.lock.inode(), "state");
-        let state = self.disk.stage(&held.root, &name, bytes, Sync::Now)?;
+        let state = match plan.source.map(|source| self.link_staged(held, source, &name)) {
+            Some(Ok(linked)) => linked,
+            _ => self.disk.stage(&held.root, &name, bytes, Sync::Now)?,
+        };
 
         // 2. The mirror's bytes. Not synced: until the next writer looks, the mirror only has to outlive the live file's
         //    destruction, which the page cache does; against a power cut the live file itself was synced above. Written
@@ -87,7 +92,8 @@ impl Store {
         let mirror_name = temporary(held.lock.inode(), "mirror");
         let mirror = match self.disk.stage(shelf, &mirror_name, bytes, Sync::Never) {
             Ok(staged) => Some(staged),
-            Err(error) if error.is_full() => return Err(error.into()),
+            // What is staged already needs no room, and is not given up for want of it.
+            Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
             Err(error) => {
                 self.warn_of_mirror(&error);
                 None
@@ -149,6 +155,13 @@ impl Store {
         }
         drop(signal);
         Ok(Published::Done { kept })
+    }
+
+    /// Gives what is staged a temporary name beside the live file.
+    fn link_staged<'a>(&'a self, held: &'a Held, from: (&Dir, &OsStr), name: &str) -> FsResult<Staged<'a>> {
+        self.disk.unlink(&held.root, name)?;
+        self.disk.link(from, (&held.root, OsStr::new(name)))?;
+        Ok(Staged::of(&self.disk, &held.root, name.to_owned()))
     }
 
     /// Asked by the path that the user gave, and not in the directory that was opened: that may have been moved away, and

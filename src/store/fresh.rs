@@ -131,6 +131,7 @@ impl Store {
         let sealed = self.seal_as(first(), revision, &new_lineage()?, None)?;
         let plan = Plan {
             sealed: &sealed,
+            source: None,
             displaced: Displaced::Nothing,
             signal: None,
             fences: &order.fences,
@@ -292,7 +293,14 @@ impl Store {
                 Some(reference) => Displaced::reference(self.disk.now(), reference, pinned::PRE_ADOPT),
                 None => Displaced::Evidence,
             };
-            let plan = Plan { sealed: &sealed, displaced, signal: None, fences: &order.fences, room: Room::MayBeMade };
+            let plan = Plan {
+                sealed: &sealed,
+                source: None,
+                displaced,
+                signal: None,
+                fences: &order.fences,
+                room: Room::MayBeMade,
+            };
             let lost = edit.reference.as_ref().and_then(|reference| self.lost_after(reference));
             if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
                 if let Some(lost) = lost {

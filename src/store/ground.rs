@@ -7,8 +7,9 @@ use super::judge::{Health, Look, judge};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
 use super::live::Found;
 use super::order::{Purpose, give_up_after};
+use super::restore::Settled;
 use super::shelf::Shelf;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin};
 use crate::lock::LOCKS;
@@ -48,7 +49,7 @@ impl Store {
     /// that is no plain file or belongs to somebody else.
     pub(super) fn precheck(&self, purpose: Purpose) -> Result<Dir> {
         let root = self.open_root()?;
-        if purpose == Purpose::Initialize {
+        if purpose != Purpose::Write {
             self.shelf_of(&root)?;
         }
         match self.disk.stat(&root, &self.settings.file_name)? {
@@ -63,9 +64,9 @@ impl Store {
                     return Err(unsafe_path(&self.path(), &why));
                 }
             }
-            None if purpose != Purpose::Initialize => {
+            None if purpose == Purpose::Write => {
                 let shelf = self.shelf_of(&root)?;
-                if !shelf.has_history() {
+                if !shelf.has_history() && !self.is_restore_decided()? {
                     return Err(self.refusal(&Health::NotInitialized, &shelf));
                 }
             }
@@ -74,9 +75,9 @@ impl Store {
         Ok(root)
     }
 
-    /// Takes the lock, making the directories where they are missing.
-    pub(super) fn hold(&self, root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
-        if purpose == Purpose::Initialize {
+    /// Takes the lock, making the directories where they are missing, and deals with what somebody left half done.
+    pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
+        if purpose != Purpose::Write {
             for name in SIDE_DIRECTORIES {
                 self.side_directory(&root, name)?;
             }
@@ -84,7 +85,21 @@ impl Store {
         loop {
             let locks = self.side_directory(&root, LOCKS)?;
             if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
-                return Ok(Held { root, lock, _place: place });
+                let held = Held { root, lock, _place: place };
+                if !self.has_workshop(&held.root)? {
+                    return Ok(held);
+                }
+                match self.settle(&held) {
+                    Ok(Settled::Yes) => return Ok(held),
+                    Ok(Settled::Busy) => {}
+                    // Another restore takes the place of one that can neither be finished nor undone.
+                    Err(error) if purpose == Purpose::Restore && error.kind == Kind::Corrupt => return Ok(held),
+                    Err(error) => return Err(error),
+                }
+                let Held { root: same, lock, _place } = held;
+                drop((lock, _place)); // whoever holds the flock waits for nothing
+                root = same;
+                self.await_along(deadline)?;
             }
             give_up_after(deadline)?;
         }

@@ -169,7 +169,7 @@ impl Store {
             .map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), &ground.shelf))?
             .value;
         let sealed = self.seal(value, ground, &lineage, created)?;
-        let plan = Plan { sealed: &sealed, displaced, signal: None, fences: &order.fences, room };
+        let plan = Plan { sealed: &sealed, source: None, displaced, signal: None, fences: &order.fences, room };
         let Published::Done { kept } = self.publish(held, ground, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
         };
@@ -231,13 +231,8 @@ impl Store {
     pub(super) fn read_healing(&self, shelf: &Shelf, health: &Health) -> Result<Served> {
         match self.try_to_heal() {
             Ok(served) => Ok(served),
-            // These say that this reader cannot heal. Anything else is worth stopping for.
-            Err(error)
-                if matches!(
-                    error.kind,
-                    Kind::PermissionDenied | Kind::UnsafePath | Kind::DiskFull | Kind::LockTimeout | Kind::Deadlock
-                ) =>
-            {
+            // Anything else is worth stopping for.
+            Err(error) if error.keeps_from_writing() => {
                 let (document, name) = self.best_copy(shelf, health)?;
                 self.warn(format!(
                     "{} is {}, and healing it was not possible: {error}; {name} is served",

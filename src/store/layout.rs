@@ -13,10 +13,24 @@ pub const STATE_FILE: &str = ".workflow-state.json";
 pub const BACKUPS: &str = ".state-backups";
 /// Checkpoints.
 pub const CHECKPOINTS: &str = ".checkpoints";
+/// What a checkpoint's name begins with; followed by time and operation.
+pub const CHECKPOINT_PREFIX: &str = "checkpoint-";
+/// Where a checkpoint or a restore is made ready, in [`CHECKPOINTS`].
+pub const WORKSHOP: &str = ".in-progress";
+/// The record of a restore that is decided, in [`WORKSHOP`].
+pub const INTENT: &str = "intent.json";
+/// The configuration of the pipeline, in its root.
+pub const CONFIG: &str = "config";
 /// A file for each signal.
 pub const SIGNALS: &str = ".signals";
 /// The side directories, all of which `init` makes.
 pub const SIDE_DIRECTORIES: [&str; 4] = [BACKUPS, LOCKS, CHECKPOINTS, SIGNALS];
+
+/// Where the tree that is to take the place of `name` stands until then: beside it, so that one rename does it.
+#[must_use]
+pub fn staged(name: &str) -> String {
+    format!(".pipeline-state-restore-{}", name.trim_start_matches('.'))
+}
 
 /// The same bytes as the live file in a second inode, in [`BACKUPS`].
 pub const MIRROR: &str = "mirror.json";

@@ -54,7 +54,7 @@ impl Store {
 
     /// The highest revision in the live file, the mirror and the backups. A backup's name alone proves nothing: one
     /// that claims more than the others hold is read.
-    fn highest_revision(&self, ground: &Ground) -> Result<Option<Revision>> {
+    pub(super) fn highest_revision(&self, ground: &Ground) -> Result<Option<Revision>> {
         let live = match &ground.health {
             Health::Healthy(document) => Some(document.seal.revision),
             Health::Foreign(_) | Health::Damaged(_) | Health::Missing => return self.highest_remembered(ground),

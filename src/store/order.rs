@@ -13,6 +13,8 @@ pub enum Purpose {
     Initialize,
     /// To change or restore the one that is there.
     Write,
+    /// To restore a checkpoint, of which nothing else need be there.
+    Restore,
 }
 
 /// Whether a change is made or only shown.
@@ -28,7 +30,9 @@ pub enum Mode {
 /// What all writers are told alike.
 #[derive(Clone, Debug, Default)]
 pub struct Order {
-    /// The subcommand, for the audit log and the backup's name.
+    /// The group of the command, for the audit log.
+    pub group: &'static str,
+    /// The command in it, for the audit log and the backup's name.
     pub action: &'static str,
     /// Why, in the user's words.
     pub reason: Option<String>,
@@ -55,7 +59,7 @@ impl Order {
     /// An order without options.
     #[must_use]
     pub fn of(action: &'static str) -> Self {
-        Self { action, ..Self::default() }
+        Self { group: "state", action, ..Self::default() }
     }
 }
 

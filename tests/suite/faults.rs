@@ -112,6 +112,7 @@ fn store(root: &Sandbox, disk: Disk) -> Store {
     let settings = Settings {
         directory: root.path().to_owned(),
         file_name: STATE_FILE.into(),
+        root: root.path().to_owned(),
         lock_timeout: Duration::from_secs(5),
         max_backups: 6,
         backup_days: 7,

@@ -1,0 +1,217 @@
+//! The `recover` group as clap reads it.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Writer;
+use super::lock::Layout;
+use crate::time::parse_duration;
+
+#[derive(Debug, Subcommand)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub enum Recover {
+    /// Make a checkpoint: the state, config/ and .signals/ as they are now
+    #[command(after_help = "PHASE and METADATA, a JSON object, may be left out.
+
+Examples:
+  pipeline-state recover checkpoint deployment
+  pipeline-state recover checkpoint deployment phase6 '{\"version\":\"1.2.3\"}'")]
+    Checkpoint(Checkpoint),
+    /// Restore a checkpoint: all three, or nothing
+    #[command(after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is in.
+
+Examples:
+  pipeline-state recover restore checkpoint-20231101-103000-deployment
+  pipeline-state recover restore --latest                 # the newest
+  pipeline-state recover restore --latest deployment      # the newest of an operation
+  pipeline-state recover restore --latest pre-restore     # undo the last restore
+  pipeline-state recover restore --latest --dry-run       # show what it would change")]
+    Restore(Restore),
+    /// List the checkpoints, newest first
+    List {
+        /// table or json
+        layout: Option<Layout>,
+    },
+    /// Show what a checkpoint holds
+    Show {
+        /// The checkpoint
+        id: String,
+    },
+    /// Read checkpoints to the last byte and compare them with their manifests
+    Verify {
+        /// The checkpoint [default: all]
+        id: Option<String>,
+    },
+    /// Remove old checkpoints, never the newest
+    #[command(after_help = "Examples:
+  pipeline-state recover cleanup               # older than 7 days
+  pipeline-state recover cleanup 30 --keep 10  # older than 30 days, but keep at least 10")]
+    Cleanup {
+        /// Remove what is older than this many days
+        #[arg(default_value_t = 7)]
+        days: u64,
+        /// Keep at least this many, however old
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        keep: usize,
+    },
+    /// Run a command; if it fails for good, restore what was there before
+    #[command(after_help = "Ends with the command's own exit code.
+
+Examples:
+  pipeline-state recover guard deploy -- ./deploy.sh
+  pipeline-state recover guard deploy --retries 3 -- ./deploy.sh --fast")]
+    Guard(Guard),
+    /// Run a command until it succeeds, waiting longer after each failure
+    #[command(after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at random.
+126 (not executable), 127 (not found) and the end by Ctrl-C or SIGTERM are never retried.
+Ends with the exit code of the last attempt.
+
+Examples:
+  pipeline-state recover retry -- curl -fsS https://example.org/
+  pipeline-state recover retry -n 5 --base-delay 1 --retry-on 75,111 -- ./fetch.sh")]
+    Retry(Retry),
+    /// Note in the state that something is out of order, and which features to leave alone
+    #[command(after_help = "Examples:
+  pipeline-state recover degrade database-unavailable '[\"real-time-updates\", \"notifications\"]'
+  pipeline-state recover degrade disk-slow reports,thumbnails")]
+    Degrade(Degrade),
+    /// Back to normal: clear what `degrade` noted
+    RecoverMode {
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Say whether the state is degraded, or a feature disabled; exit 1 if not
+    #[command(after_help = "Examples:
+  if pipeline-state recover degraded notifications >/dev/null; then echo \"not now\"; fi")]
+    Degraded(Degraded),
+    /// Do what helps against an exit code, and say what was done and what to type next
+    #[command(after_help = "Exit 0 if it is worth trying again, 1 if somebody has to look.
+
+Examples:
+  ./step.sh || { code=$?; pipeline-state recover handle $code --operation step && ./step.sh; }")]
+    Handle(Handle),
+    /// Check everything and say what to do about what is found
+    #[command(after_help = "Changes nothing without --fix. Exit 0 if all is well, else the code of the worst finding.
+
+Examples:
+  pipeline-state recover doctor
+  pipeline-state recover doctor --fix    # do what is safe; the rest is listed")]
+    Doctor {
+        /// Do what is safe
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Say how things are: checkpoints, degraded mode, the last errors
+    Status,
+    /// Lock wait times, state size, backup rate, recoveries
+    #[command(after_help = "Examples:
+  pipeline-state recover metrics prometheus > /var/lib/node_exporter/pipeline.prom")]
+    Metrics {
+        /// text, json or prometheus
+        form: Option<Form>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct Checkpoint {
+    /// What is about to be done
+    pub operation: String,
+    /// The phase [default: the state's], and a JSON object
+    #[arg(value_name = "PHASE|METADATA", num_args = 0..=2)]
+    pub shapes: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// The checkpoint
+    #[arg(required_unless_present = "latest", conflicts_with = "latest")]
+    pub id: Option<String>,
+    /// The newest one, or the newest of an operation
+    #[arg(long, value_name = "OP", num_args = 0..=1, default_missing_value = "")]
+    pub latest: Option<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Pauses {
+    /// How long to wait after the first failure
+    #[arg(long, value_name = "T", default_value = "2", value_parser = parse_duration)]
+    pub base_delay: Duration,
+    /// How long to wait at most
+    #[arg(long, value_name = "T", default_value = "60", value_parser = parse_duration)]
+    pub max_delay: Duration,
+    /// For how long to try, all attempts together; a command that runs then gets SIGTERM
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Retry only after these exit codes
+    #[arg(long, value_name = "CODES", value_delimiter = ',')]
+    pub retry_on: Vec<u8>,
+}
+
+#[derive(Args, Debug)]
+pub struct Guard {
+    /// What is about to be done
+    pub operation: String,
+    /// How many attempts there are
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub retries: u32,
+    #[command(flatten)]
+    pub pauses: Pauses,
+    /// The command
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub struct Retry {
+    /// How many attempts there are
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub retries: u32,
+    #[command(flatten)]
+    pub pauses: Pauses,
+    /// The command
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub struct Degrade {
+    /// What is out of order
+    #[arg(value_name = "REASON")]
+    pub cause: String,
+    /// Which features to leave alone: a JSON array, or names with commas between them
+    pub features: Option<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Degraded {
+    /// The feature
+    pub feature: Option<String>,
+    /// Exit 0 whatever the answer is
+    #[arg(long)]
+    pub exit_zero: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Handle {
+    /// The exit code
+    pub code: u8,
+    /// What ended with it
+    #[arg(long, value_name = "OP")]
+    pub operation: Option<String>,
+    /// What was said, for the error log
+    #[arg(long, value_name = "TEXT")]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    Text,
+    Json,
+    Prometheus,
+}

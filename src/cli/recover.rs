@@ -1,0 +1,298 @@
+//! The `recover` commands: each takes its arguments apart, calls the library once and shows what came of it.
+
+use serde_json::{Value, json};
+
+use super::args::lock::Layout;
+use super::args::recover::{self as args, Recover};
+use super::input::inline_json;
+use super::outcome::{change, order, show_changes};
+use super::output::Output;
+use super::reports::{ago, size};
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::document::rules::type_of;
+use crate::error::{Error, ExitCode, Kind, Result, one_line};
+use crate::fs::Disk;
+use crate::name::Name;
+use crate::recovery::degraded::{Degraded, features};
+use crate::store::Store;
+use crate::store::checkpoint::Snapshot;
+use crate::store::checkpoint::catalog::Which;
+use crate::store::order::Mode;
+use crate::time::rfc3339;
+use crate::tree::What;
+
+type Run = anyhow::Result<u8>;
+
+/// Runs one `recover` command; its exit code.
+pub fn run(command: &Recover, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
+    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
+    let store = Store::new(disk, config.settings.clone(), audit);
+    output.tell_of_waits(store.locks());
+    let result = dispatch(command, &store, output);
+    if let (Some(action), Err(error)) = (action_of(command), &result)
+        && let Some(error) = error.downcast_ref::<Error>()
+    {
+        store.record_refusal(action, error);
+    }
+    for warning in store.take_warnings() {
+        output.warning(&warning);
+    }
+    result
+}
+
+/// The name under which a refusal goes into the logs; what only looks has none.
+fn action_of(command: &Recover) -> Option<&'static str> {
+    Some(match command {
+        Recover::Checkpoint(_) => "checkpoint",
+        Recover::Restore(args::Restore { writer, .. }) if !writer.dry_run => "restore",
+        Recover::Cleanup { .. } => "cleanup",
+        Recover::Degrade(_) => "degrade",
+        Recover::RecoverMode { .. } => "recover-mode",
+        _ => return None,
+    })
+}
+
+fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
+    let done = |()| ExitCode::Success as u8;
+    match command {
+        Recover::Checkpoint(arguments) => checkpoint(arguments, store, output).map(done),
+        Recover::Restore(arguments) => restore(arguments, store, output).map(done),
+        Recover::List { layout } => {
+            let as_json = layout.map_or(output.is_json(), |layout| layout == Layout::Json);
+            list(store, as_json, output).map(done)
+        }
+        Recover::Show { id } => show(id, store, output).map(done),
+        Recover::Verify { id } => verify(id.as_deref(), store, output),
+        Recover::Cleanup { days, keep } => {
+            let age = std::time::Duration::from_secs(days.saturating_mul(86_400));
+            let removed = store.clean_checkpoints(age, *keep)?;
+            output.confirm(&format!("Cleaned {} checkpoints", removed.len()), &json!({"removed": removed}));
+            Ok(done(()))
+        }
+        Recover::Degrade(arguments) => degrade(arguments, store, output),
+        Recover::RecoverMode { writer } => {
+            let order = order("recover", "recover-mode", writer)?;
+            let normal = |document: &mut Value| Degraded::default().put_into(document);
+            set_mode(store, output, &order, "Degraded mode disabled", &normal)
+        }
+        Recover::Degraded(args::Degraded { feature, exit_zero }) => {
+            let answer = degraded(feature.as_deref(), store, output)?;
+            Ok(if answer || *exit_zero { ExitCode::Success as u8 } else { ExitCode::General as u8 })
+        }
+        _ => Err(Error::new(Kind::Internal, "not yet").into()),
+    }
+}
+
+// ---- checkpoints ----
+
+fn checkpoint(arguments: &args::Checkpoint, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    let operation = Name::parse("operation", &arguments.operation)?;
+    let (phase, metadata) = phase_and_metadata(&arguments.shapes)?;
+    let made = store.checkpoint(&Snapshot { operation, phase, metadata })?;
+    let facts = json!({"id": made.id, "files": made.files, "bytes": made.bytes});
+    output.confirm(&format!("Checkpoint created: {}", made.id), &facts);
+    Ok(())
+}
+
+/// A phase and a JSON object, told apart by their shape.
+fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
+    let (mut phase, mut metadata) = (None, None);
+    for shape in shapes {
+        if shape.trim_start().starts_with('{') {
+            let value = inline_json("METADATA", shape)?;
+            if !value.is_object() {
+                let message = format!("METADATA must be a JSON object, and this is {}", type_of(&value));
+                return Err(Error::new(Kind::InvalidJson, message));
+            }
+            if metadata.replace(value).is_some() {
+                return Err(Error::new(Kind::Usage, "METADATA is given twice"));
+            }
+        } else if phase.replace(shape.clone()).filter(|phase| !phase.is_empty()).is_some() {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("PHASE is given twice, or METADATA is no JSON object: {shape}"),
+            )
+            .try_command("recover checkpoint --help", ""));
+        }
+    }
+    Ok((phase.filter(|phase| !phase.is_empty()), metadata.unwrap_or_else(|| json!({}))))
+}
+
+fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    let which = match (&arguments.id, arguments.latest.as_deref()) {
+        (Some(id), _) => Which::Id(id.clone()),
+        (None, Some("") | None) => Which::Latest(None),
+        (None, Some(operation)) => Which::Latest(Some(Name::parse("operation", operation)?)),
+    };
+    let order = order("recover", "restore", &arguments.writer)?;
+    if order.mode == Mode::DryRun {
+        let plan = store.plan_restore(&which)?;
+        if !output.is_json() {
+            output.line(&format!("Checkpoint would be restored: {}", plan.id))?;
+        }
+        return show_changes(output, &plan.changes);
+    }
+    let restored = store.restore(&which, &order)?;
+    let facts = json!({"id": restored.id, "preRestore": restored.pre_restore, "revision": restored.revision});
+    output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);
+    Ok(())
+}
+
+fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
+    let checkpoints = store.checkpoints()?;
+    if as_json {
+        output.json(&json!(checkpoints))?;
+    } else if checkpoints.is_empty() {
+        output.line("no checkpoints")?;
+    } else {
+        let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let now = rfc3339(store.disk().now());
+        let rows: Vec<Vec<String>> = checkpoints
+            .into_iter()
+            .map(|row| {
+                let time = row.time.map(|time| format!("{time}{}", ago(&time, &now)));
+                let what =
+                    row.problem.or(row.metadata.filter(|noted| *noted != json!({})).map(|noted| noted.to_string()));
+                let cells = [
+                    row.id,
+                    dash(time),
+                    dash(row.operation),
+                    dash(row.phase),
+                    dash(row.revision.map(|revision| revision.to_string())),
+                    dash(row.files.map(|files| files.to_string())),
+                    dash(row.bytes.map(size)),
+                    dash(what),
+                ];
+                cells.iter().map(|cell| one_line(cell)).collect()
+            })
+            .collect();
+        output.table(&["ID", "TIME", "OPERATION", "PHASE", "REVISION", "FILES", "SIZE", "NOTES"], &[4, 5], &rows)?;
+    }
+    tell_of_interrupted_restore(store, output)
+}
+
+fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    let checkpoint = store.find_checkpoint(&Which::Id(id.to_owned()))?;
+    let metadata = json!(checkpoint.metadata);
+    let entries = checkpoint.listing.entries();
+    if output.is_json() {
+        let files: Vec<Value> = entries
+            .iter()
+            .map(|entry| {
+                let mode = format!("{:04o}", entry.mode);
+                match &entry.what {
+                    What::File { bytes, sha256 } => {
+                        json!({"path": entry.path, "type": "file", "mode": mode, "bytes": bytes, "sha256": sha256.as_str()})
+                    }
+                    What::Directory => json!({"path": entry.path, "type": "directory", "mode": mode}),
+                    What::Link { target } => json!({"path": entry.path, "type": "link", "target": target}),
+                }
+            })
+            .collect();
+        return output.json(&json!({"metadata": metadata, "files": files}));
+    }
+    let mut text = String::new();
+    for (name, value) in metadata.as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text.push_str(&format!("{name:<12}{}\n", one_line(&value)));
+    }
+    text.push('\n');
+    output.bytes(text.as_bytes())?;
+    let rows: Vec<Vec<String>> = entries
+        .iter()
+        .map(|entry| {
+            let (bytes, path) = match &entry.what {
+                What::File { bytes, .. } => (bytes.to_string(), entry.path.clone()),
+                What::Directory => ("-".to_owned(), format!("{}/", entry.path)),
+                What::Link { target } => ("-".to_owned(), format!("{} -> {target}", entry.path)),
+            };
+            vec![format!("{:04o}", entry.mode), bytes, one_line(&path)]
+        })
+        .collect();
+    output.table(&["MODE", "BYTES", "FILE"], &[1], &rows)
+}
+
+fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
+    if let Some(id) = id {
+        store.verify_checkpoint(id)?;
+        output.confirm(&format!("{id}: OK"), &json!([{"id": id, "valid": true}]));
+        return Ok(ExitCode::Success as u8);
+    }
+    let mut verdicts = Vec::new();
+    let mut worst = None;
+    for id in store.checkpoint_ids()?.into_iter().rev() {
+        let problem = store.verify_checkpoint(&id).err();
+        if !output.is_json() {
+            let why = problem.as_ref().map(|error| format!("FAILED: {}", one_line(&error.message)));
+            output.line(&format!("{id}: {}", why.unwrap_or_else(|| "OK".to_owned())))?;
+        }
+        let why = problem.as_ref().map(|error| error.message.clone());
+        verdicts.push(json!({"id": id, "valid": why.is_none(), "problem": why}));
+        worst = worst.or(problem);
+    }
+    if output.is_json() {
+        output.json(&json!(verdicts))?;
+    }
+    tell_of_interrupted_restore(store, output)?;
+    worst.map_or(Ok(ExitCode::Success as u8), |error| Err(error.into()))
+}
+
+/// Commands that only look say what the next one will do.
+fn tell_of_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    if let Some(id) = store.interrupted_restore()? {
+        output.warning(&format!(
+            "a restore of {id} was interrupted; the next command that reads or writes the state finishes it"
+        ));
+    }
+    Ok(())
+}
+
+// ---- degraded mode ----
+
+fn degrade(arguments: &args::Degrade, store: &Store, output: &Output<'_>) -> Run {
+    let mut order = order("recover", "degrade", &arguments.writer)?;
+    order.reason = order.reason.or_else(|| Some(format!("degraded {}", arguments.cause)));
+    let noted = Degraded {
+        is_on: true,
+        reason: arguments.cause.clone(),
+        since: rfc3339(store.disk().now()),
+        features: arguments.features.as_deref().map(features).transpose()?.unwrap_or_default(),
+    };
+    let note = |document: &mut Value| noted.put_into(document);
+    set_mode(store, output, &order, "Degraded mode enabled", &note)
+}
+
+fn set_mode(
+    store: &Store,
+    output: &Output<'_>,
+    order: &crate::store::order::Order,
+    done: &str,
+    set: &dyn Fn(&mut Value),
+) -> Run {
+    let code = change(store, output, order, done, &mut |base| {
+        let mut value = base.value.clone();
+        set(&mut value);
+        Ok(value.into())
+    })?;
+    Ok(code as u8)
+}
+
+/// The answer to whether the state is degraded, or a feature disabled.
+fn degraded(feature: Option<&str>, store: &Store, output: &Output<'_>) -> anyhow::Result<bool> {
+    let mode = Degraded::of(&store.read()?.value);
+    let answer = feature.map_or(mode.is_on, |feature| mode.disables(feature));
+    if output.is_json() {
+        output.json(&json!({
+            "degraded": mode.is_on, "reason": mode.reason, "since": mode.since, "disabledFeatures": mode.features,
+            "feature": feature, "disabled": feature.map(|feature| mode.disables(feature)),
+        }))?;
+    } else if answer {
+        let features = mode.features.join(", ");
+        let features = if features.is_empty() { String::new() } else { format!("; disabled: {features}") };
+        output.line(&one_line(&format!("degraded since {}: {}{features}", mode.since, mode.reason)))?;
+    } else {
+        output.line(if mode.is_on { "degraded, but not in this" } else { "normal" })?;
+    }
+    Ok(answer)
+}

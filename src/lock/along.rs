@@ -1,0 +1,91 @@
+//! Locks that a command takes along for itself while it works, besides its turn at the state: what its ancestors hold it uses
+//! as it is, and it gives back what it took.
+//!
+//! Whoever holds the flock of the state must not wait for a lock: its holder may be about to commit. So they are asked for
+//! without waiting first ([`Locks::take_along`] with no patience); where that fails the caller lets go of everything and waits
+//! ([`Locks::await_along`]) holding nothing else, so that it is in nobody's way meanwhile.
+
+use std::time::{Duration, Instant};
+
+use super::Locks;
+use super::acquire::Acquired;
+use super::owner;
+use super::process::command_of;
+use super::queue::{Again, Ask};
+use super::record::{Mode, Purpose};
+use super::request::{Deadline, Deadlocks, LEAVING, Request};
+use crate::error::{Kind, Result};
+use crate::name::Name;
+
+/// Locks that are held until this is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Along<'a> {
+    locks: &'a Locks,
+    acquired: Vec<Acquired>,
+}
+
+impl Locks {
+    /// Takes these locks if nobody is in the way; `None` if somebody is.
+    pub fn take_along(&self, names: &[&str]) -> Result<Option<Along<'_>>> {
+        match self.along(names, Deadline::after(Duration::ZERO)) {
+            Ok(along) => Ok(Some(along)),
+            Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until nobody is in the way of these locks. The caller holds nothing.
+    pub fn await_along(&self, names: &[&str], deadline: Instant) -> Result<()> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        self.along(names, Deadline { at: deadline, patience }).map(drop)
+    }
+
+    fn along(&self, names: &[&str], deadline: Deadline) -> Result<Along<'_>> {
+        let mut names = names.iter().map(|name| Name::parse("lock", name)).collect::<Result<Vec<_>>>()?;
+        let asker = owner::anybody(None, &self.claim)?;
+        loop {
+            if names.is_empty() {
+                return Ok(Along { locks: self, acquired: Vec::new() });
+            }
+            let request = Request {
+                names: names.clone(),
+                ask: Ask { mode: Mode::Exclusive, purpose: Purpose::Hold, again: Again::Refused },
+                command: command_of(asker.process.pid),
+                asker: asker.clone(),
+                deadline,
+                deadlocks: Deadlocks::Refused,
+                metadata: None,
+                ttl: None,
+                live_file: None,
+            };
+            match self.acquire(&request) {
+                Ok(acquired) => return Ok(Along { locks: self, acquired }),
+                Err(error) if error.kind == Kind::AlreadyHeld => {
+                    let held = error.details.get("lock").and_then(|name| name.as_str());
+                    let before = names.len();
+                    names.retain(|name| Some(name.as_str()) != held);
+                    if names.len() == before {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Along<'_> {
+    fn drop(&mut self) {
+        let names = |acquired: &Acquired| (acquired.name.clone(), acquired.grant.token);
+        for (name, token) in self.acquired.iter().map(names) {
+            let deadline = Instant::now() + LEAVING;
+            let asker = owner::anybody(None, &self.locks.claim);
+            let released =
+                asker.and_then(|asker| self.locks.release(std::slice::from_ref(&name), Some(token), &asker, deadline));
+            if let Err(error) = released {
+                tracing::debug!(%error, "the lock is given back by this process's end");
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Checkpoints: the state, `config/` and `.signals/` as they were at one moment, under the state lock and the locks of the
+//! other two. A checkpoint is made in the workshop, synced, and put in place by one rename: it is complete or absent.
+
+pub mod catalog;
+pub mod manifest;
+
+use std::ffi::OsStr;
+use std::time::{Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use self::manifest::Metadata;
+use super::ground::{Ground, Held};
+use super::judge::Health;
+use super::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
+use super::live::Found;
+use super::order::{Order, Purpose, give_up_after};
+use super::{ForeignEdits, Store};
+use crate::audit::{Entry as Line, Level};
+use crate::document::Reading;
+use crate::document::seal::{Digest, to_bytes};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
+use crate::fs::stage::Sync;
+use crate::lock::along::Along;
+use crate::name::Name;
+use crate::time::{compact, rfc3339};
+use crate::tree::{self, Attributes, Entry, Listing, What};
+
+/// The locks of what a checkpoint holds besides the state.
+const ALONG: [&str; 2] = ["config", "signals"];
+/// How often something that changes under our hands is looked at again.
+const ATTEMPTS: usize = 3;
+
+/// What a checkpoint is made for.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What is about to be done.
+    pub operation: Name,
+    /// The phase; that of the state, if it is not told.
+    pub phase: Option<String>,
+    /// What to note: a JSON object.
+    pub metadata: Value,
+}
+
+/// A checkpoint that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Its name.
+    pub id: String,
+    /// Files and links in it.
+    pub files: usize,
+    /// Bytes in these.
+    pub bytes: u64,
+}
+
+/// Everything that a checkpoint or a restore needs.
+pub(super) struct Hands<'a> {
+    pub held: Held<'a>,
+    _along: Along<'a>, // given back after the flock
+}
+
+impl Store {
+    /// Takes the state's turn and the locks of `config/` and `.signals/`, never waiting for one while it holds another.
+    pub(super) fn hold_all(&self, purpose: Purpose, deadline: Instant) -> Result<Hands<'_>> {
+        loop {
+            let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
+            if let Some(along) = self.locks.take_along(&ALONG)? {
+                return Ok(Hands { held, _along: along });
+            }
+            drop(held);
+            self.locks.await_along(&ALONG, deadline)?;
+        }
+    }
+
+    /// The locks of `config/` and `.signals/`, if nobody is in the way.
+    pub(super) fn take_along(&self) -> Result<Option<Along<'_>>> {
+        self.locks.take_along(&ALONG)
+    }
+
+    /// Waits until nobody is in the way of the locks of `config/` and `.signals/`.
+    pub(super) fn await_along(&self, deadline: Instant) -> Result<()> {
+        self.locks.await_along(&ALONG, deadline)
+    }
+
+    /// Makes a checkpoint of everything as it is. A damaged state is healed first.
+    pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
+        let deadline = self.deadline();
+        loop {
+            drop(self.undamaged_ground(Purpose::Write, deadline)?);
+            let hands = self.hold_all(Purpose::Write, deadline)?;
+            let ground = self.survey(&hands.held)?;
+            match &ground.health {
+                Health::Healthy(_) | Health::Legacy(_) => {}
+                Health::Damaged(_) => {
+                    drop(hands);
+                    give_up_after(deadline)?;
+                    continue;
+                }
+                Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
+                    drop(hands);
+                    self.seal_as_it_is(&Order::of("checkpoint"))?;
+                    continue;
+                }
+                health => return Err(self.refusal(health, &ground.shelf)),
+            }
+            self.keep_mirror(&hands.held, &ground);
+            return self.take_snapshot(&hands.held, &ground, snapshot);
+        }
+    }
+
+    /// Makes a checkpoint of what is there now, whatever that is.
+    pub(super) fn take_snapshot(&self, held: &Held, ground: &Ground, snapshot: &Snapshot) -> Result<Made> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.build(held, ground, snapshot) {
+                Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
+                Err(error) => {
+                    let why = format!("no checkpoint was made: {}", error.message);
+                    return Err(Error { message: why, ..error });
+                }
+                Ok(made) => {
+                    let entry = self.recovery_entry(Level::Info, "checkpoint", "created").with("id", &made.id);
+                    let entry = entry.with("files", made.files).with("bytes", made.bytes);
+                    self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+                    return Ok(made);
+                }
+            }
+        }
+    }
+
+    fn build(&self, held: &Held, ground: &Ground, snapshot: &Snapshot) -> Result<Made> {
+        let workshop = self.workshop(held)?;
+        let now = self.disk.now();
+        let id = self.free_id(&workshop.shelf, now, &snapshot.operation)?;
+        let bench = "checkpoint";
+        tree::remove(&self.disk, &workshop.dir, bench)?;
+        self.disk.make_dir(&workshop.dir, bench)?;
+        let dir = self.disk.open_dir(&workshop.dir, bench)?;
+
+        let mut entries = Vec::new();
+        // What is over the limit was not read; a restore keeps it as evidence.
+        if let Some(found) = ground.live.as_ref().filter(|found| found.is_whole()) {
+            self.disk.stage(&dir, manifest::STATE, &found.bytes, Sync::Now)?.keep();
+            entries.push(listed(manifest::STATE, &found.bytes, found.stat.mode & 0o777, found.stat.mtime));
+        }
+        if let Some(root) = self.config_root()? {
+            entries.extend(self.copy_in((&root, layout::CONFIG), (&dir, manifest::CONFIG))?);
+        }
+        entries.extend(self.copy_in((&held.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?);
+        let (files, bytes) = {
+            let listing = Listing::new(entries.clone());
+            (listing.files(), listing.bytes())
+        };
+        let metadata = Metadata {
+            id: id.clone(),
+            operation: snapshot.operation.to_string(),
+            phase: snapshot.phase.clone().or_else(|| phase_of(ground.live.as_ref())),
+            timestamp: rfc3339(now),
+            pid: std::process::id(),
+            hostname: hostname(),
+            revision: Some(ground.revision()).filter(|revision| *revision > 0),
+            metadata: snapshot.metadata.clone(),
+        };
+        let text = to_bytes(&json!(metadata)).unwrap_or_default();
+        self.disk.stage(&dir, manifest::METADATA, &text, Sync::Now)?.keep();
+        entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
+        let text = manifest::write(&Listing::new(entries))?;
+        self.disk.stage(&dir, manifest::MANIFEST, &text, Sync::Now)?.keep();
+        self.disk.sync_dir(&dir)?;
+
+        if !held.lock.is_ours(&self.disk, &held.root)? {
+            return Err(lock_lost());
+        }
+        self.disk.rename((&workshop.dir, OsStr::new(bench)), (&workshop.shelf, OsStr::new(&id)))?;
+        if let Err(error) = self.disk.sync_dir(&workshop.shelf) {
+            let message = format!("the checkpoint {id} is in place, but the disk did not confirm it: {error}");
+            return Err(Error::new(Kind::DurabilityUnknown, message)
+                .try_command(format!("recover verify {id}"), "see what is there"));
+        }
+        if let Err(error) = workshop.done() {
+            self.warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
+        }
+        Ok(Made { id, files, bytes })
+    }
+
+    fn copy_in(&self, (from, name): (&Dir, &str), to: (&Dir, &str)) -> Result<Vec<Entry>> {
+        let copied = tree::copy(&self.disk, (from, name), to, Attributes::Ours)?;
+        Ok(copied.map_or_else(Vec::new, |listing| listing.under(to.1)))
+    }
+
+    fn free_id(&self, shelf: &Dir, now: SystemTime, operation: &Name) -> Result<String> {
+        let stem = format!("{CHECKPOINT_PREFIX}{}", compact(now));
+        let mut id = format!("{stem}-{operation}");
+        let mut number = 2;
+        while self.disk.stat(shelf, &id)?.is_some() {
+            id = format!("{stem}-{number}-{operation}");
+            number += 1;
+        }
+        Ok(id)
+    }
+
+    pub(super) fn recovery_entry(&self, level: Level, action: &str, text: &str) -> Line {
+        Line::new(level, &format!("error-recovery/{action}"), text)
+    }
+}
+
+/// The error of one who finds that somebody removed the lock it holds.
+pub(super) fn lock_lost() -> Error {
+    Error::new(
+        Kind::Conflict,
+        "somebody removed the lock's file meanwhile, and another may have begun; nothing was done",
+    )
+    .try_command("state status", "see what state it is in, and do it again")
+}
+
+fn listed(path: &str, bytes: &[u8], mode: u32, mtime: (i64, i64)) -> Entry {
+    let what = What::File { bytes: bytes.len() as u64, sha256: Digest::of(bytes) };
+    Entry { path: path.to_owned(), what, mode, mtime }
+}
+
+fn seconds(time: SystemTime) -> (i64, i64) {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), i64::from(since.subsec_nanos()))
+}
+
+fn phase_of(live: Option<&Found>) -> Option<String> {
+    let value = match &live?.reading {
+        Reading::Sealed(document) => &document.value,
+        Reading::Broken(value) | Reading::Unsealed(value) => value,
+        Reading::Damaged(_) => return None,
+    };
+    value.get("phase").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// What this machine calls itself.
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,246 @@
+//! The checkpoints of a root: found, listed, verified, removed. Nothing here takes a lock but removing.
+
+use std::ffi::OsStr;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::super::Store;
+use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS};
+use super::super::order::Purpose;
+use super::super::restore::PRE_RESTORE;
+use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
+use crate::audit::Level;
+use crate::document::json as text;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, Disk};
+use crate::name::Name;
+use crate::side;
+use crate::time::parse_compact;
+use crate::tree::{self, Listing};
+
+/// The largest manifest or metadata that is read, in bytes.
+const LIMIT: u64 = 64 << 20;
+
+/// Which checkpoint is meant.
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// The one of this name.
+    Id(String),
+    /// The newest, of an operation if one is named. Those that restores make are meant only if they are named.
+    Latest(Option<Name>),
+}
+
+/// A checkpoint whose manifest is sound. Whether its files are is for [`Checkpoint::verify`] to say.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Its name.
+    pub id: String,
+    /// What it was made for.
+    pub metadata: Metadata,
+    /// What is in it.
+    pub listing: Listing,
+    /// Where it is.
+    pub dir: Dir,
+}
+
+/// A checkpoint as `recover list` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub id: String,
+    /// When it was made, RFC 3339.
+    pub time: Option<String>,
+    /// What was about to be done.
+    pub operation: Option<String>,
+    /// The phase at that time.
+    pub phase: Option<String>,
+    /// The revision of its state.
+    pub revision: Option<u64>,
+    /// Files and links in it.
+    pub files: Option<usize>,
+    /// Bytes in these.
+    pub bytes: Option<u64>,
+    /// What its maker noted.
+    pub metadata: Option<Value>,
+    /// Why it cannot be restored, as far as its manifest tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl Checkpoint {
+    /// Reads all of it and compares it with its manifest.
+    pub fn verify(&self, disk: &Disk) -> Result<()> {
+        let listed = tree::list(disk, &self.dir, ".")?.unwrap_or_default();
+        let is_described = |path: &str| !path.is_empty() && path != MANIFEST;
+        let found = listed.entries().iter().filter(|entry| is_described(&entry.path)).cloned().collect();
+        match self.listing.first_difference(&Listing::new(found)) {
+            None => Ok(()),
+            Some(difference) => Err(damaged(&self.id, &difference)),
+        }
+    }
+}
+
+fn damaged(id: &str, why: &str) -> Error {
+    Error::new(Kind::Corrupt, format!("the checkpoint {id} is damaged: {why}"))
+        .try_command("recover verify", "see which checkpoints are sound")
+        .detail("checkpoint", id)
+}
+
+impl Store {
+    /// The names of all checkpoints, oldest first.
+    pub fn checkpoint_ids(&self) -> Result<Vec<String>> {
+        let Some(shelf) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
+        let names = self.disk.list(&shelf)?.into_iter().filter_map(|name| name.into_string().ok());
+        let mut ids: Vec<String> = names.filter(|name| name.starts_with(CHECKPOINT_PREFIX)).collect();
+        ids.sort_by_key(|id| (time_of(id), number_of(id), id.clone()));
+        Ok(ids)
+    }
+
+    fn checkpoints_to_read(&self) -> Result<Option<Dir>> {
+        side::open_to_read(&self.disk, &self.open_root()?, CHECKPOINTS)
+    }
+
+    /// Opens a checkpoint and reads its manifest. Whatever is wrong with that is refused.
+    pub fn open_checkpoint(&self, shelf: &Dir, id: &str) -> Result<Checkpoint> {
+        let dir = match side::open_to_read(&self.disk, shelf, id)? {
+            Some(dir) => dir,
+            None => return Err(not_found(&format!("there is no checkpoint {id}"))),
+        };
+        let read = |name: &str| match self.disk.read(&dir, name, LIMIT) {
+            Err(error) if error.is(rustix::io::Errno::LOOP) => Ok(None),
+            content => Ok::<_, Error>(content?.filter(|content| content.stat.kind == crate::fs::FileKind::Regular)),
+        };
+        let bytes = read(MANIFEST)?.ok_or_else(|| damaged(id, "it has no manifest"))?.bytes;
+        let listing = manifest::read(&bytes).map_err(|flaw| match flaw {
+            Flaw::Damaged(why) => damaged(id, &format!("its manifest is not what was written: {why}")),
+            Flaw::Unsafe(path) => damaged(id, &format!("its manifest names {path:?}, which no checkpoint can hold")),
+            Flaw::TooNew(version) => {
+                let message =
+                    format!("the checkpoint {id} was made by a newer program (its manifest has version {version})");
+                Error::new(Kind::NewerSchema, message)
+                    .try_command("--version", "a newer one is needed; nothing was changed")
+            }
+        })?;
+        let bytes = read(METADATA)?.ok_or_else(|| damaged(id, "metadata.json is missing"))?.bytes;
+        let metadata = text::parse(&bytes).ok().and_then(|value| serde_json::from_value::<Metadata>(value).ok());
+        let metadata = metadata.ok_or_else(|| damaged(id, "metadata.json cannot be read"))?;
+        Ok(Checkpoint { id: id.to_owned(), metadata, listing, dir })
+    }
+
+    /// Finds the checkpoint that is meant.
+    pub fn find_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
+        let nowhere = |what: &str| not_found(&format!("there is no checkpoint {what}"));
+        let shelf = self.checkpoints_to_read()?;
+        match which {
+            Which::Id(word) => {
+                // A path, as `recover checkpoint` and completion make them, names the directory in it.
+                let id = word.trim_end_matches('/').rsplit('/').next().unwrap_or(word);
+                let id = Name::parse("checkpoint", id)?;
+                let shelf = shelf.filter(|_| id.as_str().starts_with(CHECKPOINT_PREFIX));
+                self.open_checkpoint(&shelf.ok_or_else(|| nowhere(id.as_str()))?, id.as_str())
+            }
+            Which::Latest(operation) => {
+                let what = operation.as_ref().map_or_else(|| "yet".to_owned(), |operation| format!("of {operation}"));
+                let shelf = shelf.ok_or_else(|| nowhere(&what))?;
+                let wanted = |id: &String| match operation {
+                    Some(operation) => is_of(id, operation.as_str()),
+                    None => !is_of(id, PRE_RESTORE),
+                };
+                let newest = self.checkpoint_ids()?.into_iter().rev().find(wanted);
+                self.open_checkpoint(&shelf, &newest.ok_or_else(|| nowhere(&what))?)
+            }
+        }
+    }
+
+    /// All checkpoints, newest first. Their files are not read; see [`Store::verify_checkpoint`].
+    pub fn checkpoints(&self) -> Result<Vec<Listed>> {
+        let Some(shelf) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
+        let describe = |id: String| match self.open_checkpoint(&shelf, &id) {
+            Ok(Checkpoint { metadata, listing, .. }) => Listed {
+                id,
+                time: Some(metadata.timestamp),
+                operation: Some(metadata.operation),
+                phase: metadata.phase,
+                revision: metadata.revision,
+                files: Some(listing.files()),
+                bytes: Some(listing.bytes()),
+                metadata: Some(metadata.metadata),
+                problem: None,
+            },
+            Err(error) => Listed {
+                time: time_of(&id).map(crate::time::rfc3339),
+                id,
+                operation: None,
+                phase: None,
+                revision: None,
+                files: None,
+                bytes: None,
+                metadata: None,
+                problem: Some(error.message),
+            },
+        };
+        Ok(self.checkpoint_ids()?.into_iter().rev().map(describe).collect())
+    }
+
+    /// Reads all of a checkpoint and says what is wrong with it.
+    pub fn verify_checkpoint(&self, id: &str) -> Result<()> {
+        self.find_checkpoint(&Which::Id(id.to_owned()))?.verify(&self.disk)
+    }
+
+    /// Removes the checkpoints that are older than this, but for the newest `kept`, of which there is at least one; their
+    /// names. Each goes at once: it is moved away before it is taken apart.
+    pub fn clean_checkpoints(&self, older_than: Duration, kept: usize) -> Result<Vec<String>> {
+        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
+        let ids = self.checkpoint_ids()?;
+        let now = self.disk.now();
+        let old =
+            |id: &String| time_of(id).is_some_and(|time| now.duration_since(time).is_ok_and(|age| age >= older_than));
+        let surplus = ids.len().saturating_sub(kept.max(1));
+        let doomed: Vec<String> = ids.into_iter().take(surplus).filter(old).collect();
+        if doomed.is_empty() {
+            return Ok(doomed);
+        }
+        let workshop = self.workshop(&held)?;
+        for id in &doomed {
+            self.disk.rename((&workshop.shelf, OsStr::new(id)), (&workshop.dir, OsStr::new(id)))?;
+        }
+        self.disk.sync_dir(&workshop.shelf)?;
+        workshop.clear()?;
+        let entry = self.recovery_entry(Level::Info, "cleanup", "removed").with("ids", json!(doomed));
+        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+        Ok(doomed)
+    }
+}
+
+fn not_found(message: &str) -> Error {
+    Error::new(Kind::NotFound, format!("{message}; nothing was changed"))
+        .try_command("recover list", "see which ones there are")
+}
+
+/// `checkpoint-TIME-[NUMBER-]OPERATION`, taken apart: what follows the time.
+fn rest_of(id: &str) -> Option<&str> {
+    id.strip_prefix(CHECKPOINT_PREFIX)?.get(15..)?.strip_prefix('-')
+}
+
+/// When a checkpoint was made, as its name says.
+pub fn time_of(id: &str) -> Option<SystemTime> {
+    parse_compact(id.strip_prefix(CHECKPOINT_PREFIX)?.get(..15)?)
+}
+
+/// The number that tells it from others of the same second; 1 if it has none.
+fn number_of(id: &str) -> u32 {
+    let number = rest_of(id).and_then(|rest| rest.split_once('-')?.0.parse().ok());
+    number.unwrap_or(1)
+}
+
+/// Whether a checkpoint's name says that it is of this operation.
+fn is_of(id: &str, operation: &str) -> bool {
+    let Some(rest) = rest_of(id) else { return false };
+    let numbered = || {
+        let (number, rest) = rest.split_once('-')?;
+        Some(number.parse::<u32>().is_ok() && rest == operation)
+    };
+    rest == operation || numbered().unwrap_or(false)
+}

@@ -1,0 +1,181 @@
+//! What a checkpoint says of itself: `metadata.json`, and `manifest.json`, which names every other file in it with its
+//! digest, and with the mode and time that a restore gives back. The manifest carries its own digest, made like a document's.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::document::seal::{Digest, verified, with_digest};
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Entry, Listing, What};
+
+/// The state, in a checkpoint.
+pub const STATE: &str = "state.json";
+/// What the checkpoint was made for.
+pub const METADATA: &str = "metadata.json";
+/// All that belongs to it.
+pub const MANIFEST: &str = "manifest.json";
+/// The tree of `config/`, in a checkpoint.
+pub const CONFIG: &str = "config";
+/// The tree of `.signals/`, in a checkpoint.
+pub const SIGNALS: &str = "signals";
+
+const VERSION: u64 = 1;
+
+/// What a checkpoint was made for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Metadata {
+    /// Its name.
+    pub id: String,
+    /// What was about to be done.
+    pub operation: String,
+    /// The phase at that time.
+    pub phase: Option<String>,
+    /// When, RFC 3339.
+    pub timestamp: String,
+    /// Which process made it.
+    pub pid: u32,
+    /// On which machine.
+    pub hostname: String,
+    /// The revision of the state in it; none if that was damaged or gone.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// What its maker noted.
+    pub metadata: Value,
+}
+
+/// The manifest of these entries, as it stands in its file.
+pub fn write(listing: &Listing) -> Result<Vec<u8>> {
+    let files: Vec<Value> = listing.entries().iter().map(line).collect();
+    with_digest(json!({"version": VERSION, "files": files}))
+        .ok_or_else(|| Error::new(Kind::Internal, "the manifest could not be written"))
+}
+
+fn line(entry: &Entry) -> Value {
+    let mut line = json!({"path": entry.path});
+    let Some(fields) = line.as_object_mut() else { return line };
+    match &entry.what {
+        What::File { bytes, sha256 } => {
+            fields.insert("type".into(), "file".into());
+            fields.insert("bytes".into(), (*bytes).into());
+            fields.insert("sha256".into(), sha256.as_str().into());
+        }
+        What::Directory => drop(fields.insert("type".into(), "directory".into())),
+        What::Link { target } => {
+            fields.insert("type".into(), "link".into());
+            fields.insert("target".into(), target.as_str().into());
+        }
+    }
+    fields.insert("mode".into(), format!("{:04o}", entry.mode).into());
+    fields.insert("mtime".into(), format!("{}.{:09}", entry.mtime.0, entry.mtime.1).into());
+    line
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is not what was written.
+    Damaged(String),
+    /// A newer program wrote it.
+    TooNew(u64),
+    /// It names something that no checkpoint can hold.
+    Unsafe(String),
+}
+
+/// Reads a manifest.
+pub fn read(bytes: &[u8]) -> std::result::Result<Listing, Flaw> {
+    let damaged = |why: &str| Flaw::Damaged(why.to_owned());
+    let value = verified(bytes).ok_or_else(|| damaged("its digest is wrong"))?;
+    match value.get("version").and_then(Value::as_u64) {
+        Some(VERSION) => {}
+        Some(newer) if newer > VERSION => return Err(Flaw::TooNew(newer)),
+        _ => return Err(damaged("it has no version")),
+    }
+    let lines = value.get("files").and_then(Value::as_array).ok_or_else(|| damaged("it names no files"))?;
+    let mut seen = BTreeSet::new();
+    let mut entries = Vec::new();
+    for line in lines {
+        let entry = entry(line).ok_or_else(|| Flaw::Damaged(format!("a line of it cannot be read: {line}")))?;
+        if !is_inside(&entry.path) {
+            return Err(Flaw::Unsafe(entry.path));
+        }
+        if !seen.insert(entry.path.clone()) {
+            return Err(Flaw::Damaged(format!("it names {} twice", entry.path)));
+        }
+        entries.push(entry);
+    }
+    Ok(Listing::new(entries))
+}
+
+fn entry(line: &Value) -> Option<Entry> {
+    let text = |field: &str| line.get(field)?.as_str();
+    let what = match text("type")? {
+        "file" => What::File { bytes: line.get("bytes")?.as_u64()?, sha256: Digest::from_value(line.get("sha256")?)? },
+        "directory" => What::Directory,
+        "link" => What::Link { target: text("target")?.to_owned() },
+        _ => return None,
+    };
+    let (seconds, nanos) = text("mtime")?.split_once('.')?;
+    let mtime = (seconds.parse().ok()?, nanos.parse().ok().filter(|nanos| (0..1_000_000_000).contains(nanos))?);
+    let mode = u32::from_str_radix(text("mode")?, 8).ok().filter(|mode| *mode <= 0o7777)?;
+    Some(Entry { path: text("path")?.to_owned(), what, mode, mtime })
+}
+
+/// Whether a path stays in the checkpoint, and in the parts that one has.
+fn is_inside(path: &str) -> bool {
+    let mut names = path.split('/');
+    let top = names.next();
+    let is_plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
+    match top {
+        Some(STATE | METADATA) => names.next().is_none(),
+        Some(CONFIG | SIGNALS) => names.all(is_plain),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn listing() -> Listing {
+        let file = What::File { bytes: 3, sha256: Digest::of(b"abc") };
+        let entry = |path: &str, what: What| Entry { path: path.into(), what, mode: 0o640, mtime: (-5, 7) };
+        Listing::new(vec![
+            entry("state.json", file.clone()),
+            entry("config", What::Directory),
+            entry("config/a b\n", file),
+            entry("config/link", What::Link { target: "../../etc".into() }),
+        ])
+    }
+
+    #[test]
+    fn a_manifest_reads_back_and_no_bit_of_it_can_flip_unseen() {
+        let bytes = write(&listing()).unwrap();
+        assert_eq!(read(&bytes).unwrap(), listing());
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_names_what_lies_outside_is_refused() {
+        for path in
+            ["../../x", "/etc/passwd", "config/../x", "config//x", "config/.", "state.json/x", "", "other", "config/"]
+        {
+            let mut entries = listing().entries().to_vec();
+            entries[0].path = path.to_owned();
+            let bytes = write(&Listing::new(entries)).unwrap();
+            assert_eq!(read(&bytes).unwrap_err(), Flaw::Unsafe(path.to_owned()), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_a_newer_program_is_told_from_a_damaged_one() {
+        let newer = with_digest(json!({"version": 2, "files": []})).unwrap();
+        assert_eq!(read(&newer), Err(Flaw::TooNew(2)));
+    }
+}

@@ -1,0 +1,291 @@
+//! Restoring a checkpoint: the state, `config/` and `.signals/`, all or nothing.
+//!
+//! 1. The checkpoint is verified to the last byte, and what is there now becomes a checkpoint itself (`pre-restore`).
+//! 2. Everything that is to take a place is staged beside it and synced, the sealed state too.
+//! 3. The intent is put in place and synced: that is the commit. Until then a crash leaves nothing but what the next writer
+//!    clears away; from then on whoever comes next carries it out ([`swap`]).
+//! 4. `config/` and `.signals/` change places with what is staged, then the state is committed. The state comes last, so
+//!    where that is in place all is; and an undo has only the trees to put back.
+//! 5. The intent is removed and that synced; then what was displaced goes.
+
+pub mod intent;
+mod swap;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use self::intent::{Action, Intent, Staged, Swap};
+pub(super) use self::swap::Settled;
+use super::Store;
+use super::checkpoint::catalog::{Checkpoint, Which};
+use super::checkpoint::{Snapshot, lock_lost, manifest};
+use super::ground::{Ground, Held};
+use super::judge::{Health, Look, judge};
+use super::layout::{CONFIG, INTENT, SIGNALS, staged};
+use super::next::new_lineage;
+use super::order::{Order, Purpose};
+use super::shelf::lineage_of;
+use super::workshop::Workshop;
+use crate::document::diff::{Change, diff};
+use crate::document::seal::{Digest, Sealed, without_seal};
+use crate::document::{Reading, inspect, migrate, rules};
+use crate::error::{Error, Kind, Result};
+use crate::fs::stage::Sync;
+use crate::fs::{Dir, FsError, FsResult};
+use crate::lock::token::Fence;
+use crate::name::Name;
+use crate::tree::{self, Attributes, Entry, Listing, What};
+
+/// The operation of the checkpoint that a restore makes of what is there.
+pub const PRE_RESTORE: &str = "pre-restore";
+
+/// The state, staged in the workshop.
+const STATE: &str = "state.json";
+
+/// A restore that was carried out.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The checkpoint.
+    pub id: String,
+    /// The checkpoint of what was there before.
+    pub pre_restore: String,
+    /// The revision that holds the restored state.
+    pub revision: u64,
+}
+
+impl Store {
+    /// Restores a checkpoint.
+    pub fn restore(&self, which: &Which, order: &Order) -> Result<Restored> {
+        let deadline = self.deadline();
+        self.find_checkpoint(which)?; // before anything is made for its sake
+        let hands = self.hold_all(Purpose::Restore, deadline)?;
+        let held = &hands.held;
+        let checkpoint = self.find_checkpoint(which)?;
+        checkpoint.verify(&self.disk)?;
+        let ground = self.survey(held)?;
+        if let Health::TooNew(_) = ground.health {
+            return Err(self.refusal(&ground.health, &ground.shelf));
+        }
+        self.check_conditions(order, ground.revision())?;
+        let sealed = self.sealed_from(&checkpoint, &ground)?;
+        self.keep_mirror(held, &ground);
+
+        let metadata = json!({"restored": checkpoint.id});
+        let snapshot = Snapshot { operation: Name::parse("operation", PRE_RESTORE)?, phase: None, metadata };
+        let pre_restore = self.take_snapshot(held, &ground, &snapshot)?.id;
+
+        let mut workshop = self.workshop(held)?;
+        let before = self.open_checkpoint(&workshop.shelf, &pre_restore)?;
+        let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
+        let mut intent = self.stage_trees(&workshop, (held, &config_root), &checkpoint, &before)?;
+        self.disk.stage(&workshop.dir, STATE, &sealed.bytes, Sync::Now)?.keep();
+        let seal = &sealed.document.seal;
+        intent.state =
+            Some(Staged { revision: seal.revision, lineage: seal.lineage.clone(), digest: seal.digest.clone() });
+        self.decide(&mut workshop, held, &intent, (&order.fences, deadline))?;
+        let revision = self.roll_forward(held, workshop, &intent, order).map_err(|error| {
+            let message = format!(
+                "{}; the restore of {} is decided, and the next command finishes it",
+                error.message, checkpoint.id
+            );
+            Error { message, ..error }
+        })?;
+        Ok(Restored { id: checkpoint.id, pre_restore, revision })
+    }
+
+    /// The state of a checkpoint as the next revision of this root.
+    fn sealed_from(&self, checkpoint: &Checkpoint, ground: &Ground) -> Result<Sealed> {
+        let id = &checkpoint.id;
+        let unfit = |why: String| {
+            Error::new(Kind::Corrupt, format!("the checkpoint {id} cannot be restored: {why}"))
+                .try_command("recover list", "see which others there are")
+                .detail("checkpoint", id.as_str())
+        };
+        let bytes = self.disk.read(&checkpoint.dir, manifest::STATE, crate::document::READ_LIMIT)?;
+        let Some(bytes) = bytes.filter(|_| checkpoint.listing.get(manifest::STATE).is_some()) else {
+            return Err(unfit("there was no state when it was made".to_owned()));
+        };
+        let (value, own_lineage) = match inspect(&bytes.bytes) {
+            Reading::Sealed(document) => (document.value, Some(document.seal.lineage)),
+            Reading::Unsealed(value) => (value, None),
+            Reading::Broken(_) => return Err(unfit("its state was edited by something else".to_owned())),
+            Reading::Damaged(why) => return Err(unfit(format!("its state was damaged when it was made: {why}"))),
+        };
+        let migrated = migrate::to_current(&value).map_err(|too_new| {
+            let message =
+                format!("the checkpoint {id} has schema {}, and this program knows {}", too_new.version, rules::SCHEMA);
+            Error::new(Kind::NewerSchema, message)
+                .try_command("--version", "a newer one is needed; nothing was changed")
+        })?;
+        if let Some(finding) = rules::check(&migrated.value).first() {
+            return Err(unfit(format!("its state breaks the rules: {finding}")));
+        }
+        let root_lineage = match &ground.health {
+            Health::Healthy(document) => Some(document.seal.lineage.clone()),
+            _ => lineage_of(ground.shelf.copies()?),
+        };
+        let lineage = match root_lineage.or(own_lineage) {
+            Some(lineage) => lineage,
+            None => new_lineage()?,
+        };
+        let created = migrated.value.pointer("/metadata/created").cloned();
+        self.seal(migrated.value, ground, &lineage, created.as_ref())
+    }
+
+    fn no_config_root(&self) -> Error {
+        let root = self.settings.root.display();
+        Error::new(Kind::DependencyMissing, format!("the root {root}, which config/ lies in, does not exist"))
+            .try_command("--help", "--root names another")
+    }
+
+    /// Stages the trees of a checkpoint beside those that are there, whose checkpoint is `before`. What was staged there by
+    /// an interrupted restore goes.
+    fn stage_trees(
+        &self,
+        workshop: &Workshop<'_>,
+        (held, config_root): (&Held, &Dir),
+        checkpoint: &Checkpoint,
+        before: &Checkpoint,
+    ) -> Result<Intent> {
+        let stage = |from: &str, parent: &Dir, name: &str| -> Result<Swap> {
+            let place = staged(name);
+            tree::remove(&self.disk, parent, &place)?;
+            let old = before.listing.below(from).map(|listing| listing.fingerprint());
+            let Some(listing) = checkpoint.listing.below(from) else { return Ok(Swap { new: None, old }) };
+            let new = self.stage_tree((&checkpoint.dir, from), (parent, &place), &listing)?;
+            Ok(Swap { new: Some(new), old })
+        };
+        let config = stage(manifest::CONFIG, config_root, CONFIG)?;
+        let signals = stage(manifest::SIGNALS, &held.root, SIGNALS)?;
+        // Their names must be on the disk before the record that speaks of them.
+        self.disk.sync_dir(config_root)?;
+        self.disk.sync_dir(&held.root)?;
+        self.disk.sync_dir(&workshop.shelf)?;
+        let settings = &self.settings;
+        Ok(Intent {
+            action: Action::Restore,
+            checkpoint: checkpoint.id.clone(),
+            pre_restore: before.id.clone(),
+            config_root: (settings.root != settings.directory).then(|| settings.root.clone()),
+            config,
+            signals,
+            state: None,
+        })
+    }
+
+    fn stage_tree(&self, from: (&Dir, &str), to: (&Dir, &str), listing: &Listing) -> Result<Digest> {
+        let copied = tree::copy(&self.disk, from, to, Attributes::Listed(listing))?.unwrap_or_default();
+        match listing.first_difference(&copied) {
+            None => Ok(listing.fingerprint()),
+            Some(difference) => {
+                let shown = from.0.path_of(from.1);
+                Err(Error::new(Kind::Corrupt, format!("{} changed while it was copied: {difference}", shown.display()))
+                    .try_command("recover verify", "see which checkpoints are sound"))
+            }
+        }
+    }
+
+    /// Puts the intent in place: the commit. What fails before it leaves nothing; when it is in place, all that is staged
+    /// stays, whatever else happens.
+    fn decide(
+        &self,
+        workshop: &mut Workshop<'_>,
+        held: &Held,
+        intent: &Intent,
+        (fences, deadline): (&[Fence], Instant),
+    ) -> Result<()> {
+        const DRAFT: &str = "intent.draft";
+        let bytes = intent.write()?;
+        self.disk.stage(&workshop.dir, DRAFT, &bytes, Sync::Now)?.keep();
+        if !held.lock.is_ours(&self.disk, &held.root)? {
+            return Err(lock_lost());
+        }
+        let gate = self.locks.pass_fences(fences, deadline)?;
+        let renamed = self.disk.rename((&workshop.dir, OsStr::new(DRAFT)), (&workshop.dir, OsStr::new(INTENT)));
+        drop(gate);
+        let unknown = |is: &str, error: &FsError| {
+            let message = format!(
+                "the restore of {} {is} decided, but the disk did not confirm it: {error}; if it is, the next command finishes it",
+                intent.checkpoint
+            );
+            Error::new(Kind::DurabilityUnknown, message).try_command("recover status", "see what is there")
+        };
+        if let Err(error) = renamed {
+            let holds = || -> FsResult<bool> {
+                let found = self.disk.read(&workshop.dir, INTENT, intent::LIMIT)?;
+                Ok(found.is_some_and(|found| found.bytes == bytes))
+            };
+            match holds() {
+                Ok(true) => {} // it happened all the same
+                Ok(false) => return Err(error.into()),
+                Err(_) => {
+                    workshop.keep();
+                    return Err(unknown("may be", &error));
+                }
+            }
+        }
+        workshop.keep();
+        self.disk.sync_dir(&workshop.dir).map_err(|error| unknown("is", &error))
+    }
+}
+
+/// What a restore would do.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The checkpoint.
+    pub id: String,
+    /// What would change in the state, and the files that would.
+    pub changes: Vec<Change>,
+}
+
+impl Store {
+    /// Verifies a checkpoint and says what restoring it would change. Changes nothing.
+    pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
+        let checkpoint = self.find_checkpoint(which)?;
+        checkpoint.verify(&self.disk)?;
+        let live = self.live()?;
+        let shelf = self.shelf_to_read()?;
+        let health = judge(&live, &shelf, Look::Thorough)?;
+        let current = live.as_ref().map_or(Value::Null, |found| match &found.reading {
+            Reading::Sealed(document) => document.value.clone(),
+            Reading::Broken(value) | Reading::Unsealed(value) => value.clone(),
+            Reading::Damaged(_) => Value::Null,
+        });
+        let sealed = self.sealed_from(&checkpoint, &Ground { shelf, live, health })?;
+        let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
+        let root = self.open_root()?;
+        let config_root = self.config_root()?;
+        for (from, parent, name) in
+            [(manifest::CONFIG, config_root.as_ref(), CONFIG), (manifest::SIGNALS, Some(&root), SIGNALS)]
+        {
+            let old =
+                parent.map(|parent| tree::list(&self.disk, parent, name)).transpose()?.flatten().unwrap_or_default();
+            let new = checkpoint.listing.below(from).unwrap_or_default();
+            changes.extend(differences(name, &old, &new));
+        }
+        Ok(Planned { id: checkpoint.id, changes })
+    }
+}
+
+/// The files of a tree that would change, each by what it is and its digest.
+fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Change> {
+    let show = |entry: Option<&Entry>| {
+        entry.map(|entry| {
+            Value::from(match &entry.what {
+                What::File { bytes, sha256 } => {
+                    let digest: String = sha256.as_str().chars().take(12).collect();
+                    format!("{bytes} bytes, sha256 {digest}…, mode {:04o}", entry.mode)
+                }
+                What::Directory => format!("a directory, mode {:04o}", entry.mode),
+                What::Link { target } => format!("a link to {target}"),
+            })
+        })
+    };
+    let paths: BTreeSet<&str> = old.entries().iter().chain(new.entries()).map(|entry| entry.path.as_str()).collect();
+    let both = paths.into_iter().map(|path| (path, show(old.get(path)), show(new.get(path))));
+    let changed = both.filter(|(_, old, new)| old != new);
+    changed.map(|(path, old, new)| Change { path: format!("{name}/{path}"), old, new }).collect()
+}

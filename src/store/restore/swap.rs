@@ -1,0 +1,383 @@
+//! Carrying out a restore that is decided: by the command that decided it, or by whoever comes next.
+//!
+//! How far it came is told by the trees themselves, not by notes: what is staged, what is in place, and the fingerprints of
+//! both in the intent. So it can be begun again from any point, as often as it takes.
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use super::super::commit::{Plan, Published, Room};
+use super::super::ground::{Ground, Held};
+use super::super::judge::Health;
+use super::super::layout::{CHECKPOINTS, CONFIG, INTENT, WORKSHOP, pinned, staged};
+use super::super::order::{Order, Purpose};
+use super::super::retain::Displaced;
+use super::super::workshop::Workshop;
+use super::super::{Served, Store};
+use super::intent::{self, Action, Intent, Staged, Swap};
+use super::{STATE, lock_lost};
+use crate::audit::Level;
+use crate::document::seal::{Digest, Document, Sealed};
+use crate::document::{READ_LIMIT, Reading, inspect};
+use crate::error::{Error, ExitCode, Kind, Result};
+use crate::fs::{Dir, FsResult};
+use crate::time::compact;
+use crate::{side, tree};
+
+/// The directories that the trees lie in: the state's own, and another for `config/` where that was told.
+struct Places<'a> {
+    root: &'a Dir,
+    config_root: Option<Dir>,
+}
+
+impl Places<'_> {
+    fn of(&self, name: &str) -> &Dir {
+        self.config_root.as_ref().filter(|_| name == CONFIG).unwrap_or(self.root)
+    }
+}
+
+/// How far the replacement of one thing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// The new is in place.
+    Done,
+    /// The new is staged.
+    Ready,
+    /// Neither can be found; why.
+    Broken,
+}
+
+/// Whether an interrupted restore is dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Settled {
+    /// There is none any more.
+    Yes,
+    /// Somebody holds `config` or `signals`; the caller must let go of the flock to wait for it.
+    Busy,
+}
+
+impl Store {
+    /// The checkpoint whose restore is decided and not carried out yet. Looks only.
+    pub fn interrupted_restore(&self) -> Result<Option<String>> {
+        if !self.is_restore_decided()? {
+            return Ok(None);
+        }
+        let root = self.open_root()?;
+        Ok(match self.read_intent(&root) {
+            Ok(intent) => intent.map(|(_, intent)| intent.checkpoint),
+            Err(error) if error.kind == Kind::Corrupt => Some("a checkpoint that cannot be told".to_owned()),
+            Err(error) => return Err(error),
+        })
+    }
+
+    /// Whether a restore is decided and not carried out yet: one look, for readers.
+    pub(in super::super) fn is_restore_decided(&self) -> Result<bool> {
+        let path = self.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
+        match self.disk.stat(&Dir::working(), &path) {
+            Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::ACCESS) => Ok(false),
+            found => Ok(found?.is_some()),
+        }
+    }
+
+    /// Reads the intent, without making anything.
+    fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
+        let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else { return Ok(None) };
+        let Some(dir) = side::open_to_read(&self.disk, &shelf, WORKSHOP)? else { return Ok(None) };
+        match self.disk.read(&dir, INTENT, intent::LIMIT)? {
+            Some(found) => Ok(Some((dir, Intent::read(&found.bytes)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Finishes or undoes what somebody died over in the workshop. The caller holds the state lock.
+    pub(in super::super) fn settle(&self, held: &Held) -> Result<Settled> {
+        let Some((_, intent)) = self.read_intent(&held.root)? else {
+            self.clear_workshop(&held.root)?;
+            return Ok(Settled::Yes);
+        };
+        let Some(_along) = self.take_along()? else { return Ok(Settled::Busy) };
+        let id = &intent.checkpoint;
+        let workshop = self.workshop(held)?;
+        if self.can_be_carried_out(held, &workshop, &intent)? {
+            let order = Order { group: "recover", ..Order::of("restore") };
+            self.roll_forward(held, workshop, &intent, &order)?;
+            if intent.action == Action::Restore {
+                self.tell_of_recovery(&format!("an interrupted restore of {id} was finished"));
+            } else {
+                self.tell_of_recovery(&format!("an interrupted restore of {id} was undone"));
+            }
+        } else {
+            self.undo(held, workshop, &intent)?;
+            self.tell_of_recovery(&format!(
+                "an interrupted restore of {id} could not be finished, since what was staged is gone or damaged: it was undone"
+            ));
+        }
+        Ok(Settled::Yes)
+    }
+
+    fn tell_of_recovery(&self, story: &str) {
+        self.errors.record(Level::Warn, "restore", story, ExitCode::General);
+        self.warn(story);
+    }
+
+    /// Whether everything is either in place or staged as the intent says. Changes nothing.
+    fn can_be_carried_out(&self, held: &Held, workshop: &Workshop<'_>, intent: &Intent) -> Result<bool> {
+        let places = self.places(held, intent)?;
+        for (name, swap) in intent.swaps() {
+            if self.progress(places.of(name), name, swap)? == Progress::Broken {
+                return Ok(false);
+            }
+        }
+        let Some(wanted) = &intent.state else { return Ok(true) };
+        Ok(self.staged_state(&workshop.dir, wanted)?.is_some() || is_in_place(&self.survey(held)?, wanted))
+    }
+
+    /// The directories that the trees lie in.
+    fn places<'a>(&self, held: &'a Held, intent: &Intent) -> Result<Places<'a>> {
+        let config_root = intent.config_root.as_ref().map(|path| side::open_root(&self.disk, path)).transpose()?;
+        Ok(Places { root: &held.root, config_root })
+    }
+
+    fn progress(&self, parent: &Dir, name: &str, swap: &Swap) -> Result<Progress> {
+        let print = |name: &str| -> Result<Option<Digest>> {
+            Ok(tree::list(&self.disk, parent, name)?.map(|listing| listing.fingerprint()))
+        };
+        let waits = print(&staged(name))?;
+        let Some(new) = &swap.new else {
+            // It is taken away by giving it the staged name.
+            let is_gone = waits.is_some() || self.disk.stat(parent, name)?.is_none();
+            return Ok(if is_gone { Progress::Done } else { Progress::Ready });
+        };
+        if waits.as_ref() == Some(new) {
+            return Ok(Progress::Ready);
+        }
+        let live = print(name)?;
+        // Where the new was in place already, somebody may have edited it since.
+        let changed_places = waits.is_some() && waits == swap.old;
+        let moved_in = waits.is_none() && swap.old.is_none() && live.is_some();
+        Ok(if live.as_ref() == Some(new) || changed_places || moved_in { Progress::Done } else { Progress::Broken })
+    }
+
+    /// Carries out a restore that is decided; the revision of the state then.
+    pub(super) fn roll_forward(
+        &self,
+        held: &Held,
+        workshop: Workshop<'_>,
+        intent: &Intent,
+        order: &Order,
+    ) -> Result<u64> {
+        let places = self.places(held, intent)?;
+        for (name, swap) in intent.swaps() {
+            let parent = places.of(name);
+            match self.progress(parent, name, swap)? {
+                Progress::Done => {}
+                Progress::Ready => self.put_in_place(parent, name, swap)?,
+                Progress::Broken => return Err(broken(intent, name)),
+            }
+            self.disk.sync_dir(parent)?;
+        }
+        let revision = match &intent.state {
+            Some(wanted) => self.publish_staged(held, &workshop, wanted, (intent, order))?,
+            None => 0,
+        };
+        self.finish(&places, workshop, intent)?;
+        let text = if intent.action == Action::Undo { "undone" } else { "restored" };
+        let entry = self.recovery_entry(Level::Info, "restore", text).with("id", &intent.checkpoint);
+        let entry = entry.with("before", &intent.pre_restore).with("pid", std::process::id());
+        self.audit.record(&entry.with("path", self.shown()));
+        Ok(revision)
+    }
+
+    /// Lets the staged tree and the one in place change places; no instant is without one.
+    fn put_in_place(&self, parent: &Dir, name: &str, swap: &Swap) -> Result<()> {
+        let place = staged(name);
+        let (waits, live) = ((parent, OsStr::new(&place)), (parent, OsStr::new(name)));
+        if swap.new.is_none() {
+            return Ok(self.disk.rename(live, waits)?);
+        }
+        if self.disk.stat(parent, name)?.is_none() {
+            return Ok(self.disk.rename(waits, live)?);
+        }
+        match self.disk.exchange(waits, live) {
+            // Not every file system can do that. Then there is an instant without one.
+            Err(error) if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].iter().any(|errno| error.is(*errno)) => {
+                let aside = aside(name);
+                self.disk.rename(live, (parent, OsStr::new(&aside)))?;
+                self.disk.rename(waits, live)?;
+                Ok(self.disk.rename((parent, OsStr::new(&aside)), waits)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn publish_staged(
+        &self,
+        held: &Held,
+        workshop: &Workshop<'_>,
+        wanted: &Staged,
+        (intent, order): (&Intent, &Order),
+    ) -> Result<u64> {
+        loop {
+            let ground = self.survey(held)?;
+            if is_in_place(&ground, wanted) {
+                return Ok(ground.revision());
+            }
+            if let Health::TooNew(_) = ground.health {
+                return Err(self.refusal(&ground.health, &ground.shelf));
+            }
+            let Some(sealed) = self.staged_state(&workshop.dir, wanted)? else {
+                return Err(broken(intent, "the state"));
+            };
+            let highest = self.highest_revision(&ground)?;
+            let is_next = highest.is_none_or(|highest| highest < wanted.revision);
+            // It was in place and destroyed again: its number was given out.
+            let (sealed, source) = if is_next {
+                (sealed, Some((&workshop.dir, OsStr::new(STATE))))
+            } else {
+                let created = sealed.document.value.pointer("/metadata/created").cloned();
+                (self.seal(sealed.document.value, &ground, &wanted.lineage, created.as_ref())?, None)
+            };
+            let now = self.disk.now();
+            let displaced = match &ground.health {
+                Health::Healthy(document) => Displaced::backup(now, Some(document.seal.revision), pinned::PRE_RESTORE),
+                Health::Legacy(_) => Displaced::backup(now, None, pinned::PRE_RESTORE),
+                Health::NotInitialized | Health::Missing => Displaced::Nothing,
+                _ => Displaced::Evidence,
+            };
+            // What is staged must not go to make room.
+            let plan = Plan { sealed: &sealed, source, displaced, signal: None, fences: &[], room: Room::IsWhatItIs };
+            if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
+                self.record_commit(order, &sealed, &[("from", &intent.checkpoint)]);
+                return Ok(sealed.document.seal.revision.get());
+            }
+            if !held.lock.is_ours(&self.disk, &held.root)? {
+                return Err(lock_lost());
+            }
+        }
+    }
+
+    /// The staged state, if it is what the intent says.
+    fn staged_state(&self, dir: &Dir, wanted: &Staged) -> FsResult<Option<Sealed>> {
+        let Some(found) = self.disk.read(dir, STATE, READ_LIMIT)? else { return Ok(None) };
+        Ok(match inspect(&found.bytes) {
+            Reading::Sealed(document) if document.seal.digest == wanted.digest => {
+                Some(Sealed { document, bytes: found.bytes })
+            }
+            _ => None,
+        })
+    }
+
+    /// Everything is in place: the record goes, and that is synced; then what was displaced.
+    fn finish(&self, places: &Places<'_>, workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
+        if intent.action == Action::Restore {
+            for (name, swap) in intent.swaps() {
+                self.keep_if_edited(places.of(name), name, swap)?;
+            }
+        }
+        self.disk.unlink(&workshop.dir, INTENT)?;
+        self.disk.sync_dir(&workshop.dir)?;
+        let clear = || -> Result<()> {
+            for (name, _) in intent.swaps() {
+                tree::remove(&self.disk, places.of(name), staged(name))?;
+                tree::remove(&self.disk, places.of(name), aside(name))?;
+            }
+            workshop.clear()
+        };
+        if let Err(error) = clear() {
+            self.warn(format!("what was displaced could not be removed, and the next writer tries again: {error}"));
+        }
+        Ok(())
+    }
+
+    /// What was displaced is in the checkpoint of before, unless somebody who asks for no locks edited it since.
+    fn keep_if_edited(&self, parent: &Dir, name: &str, swap: &Swap) -> Result<()> {
+        let place = staged(name);
+        let Some(listing) = tree::list(&self.disk, parent, &place)? else { return Ok(()) };
+        let print = Some(listing.fingerprint());
+        if print == swap.old || print == swap.new {
+            return Ok(());
+        }
+        let kept = format!("{name}.before-restore-{}", compact(self.disk.now()));
+        self.disk.rename((parent, OsStr::new(&place)), (parent, OsStr::new(&kept)))?;
+        self.warn(format!("{name} was edited while it was being replaced; what it held is kept in {kept}"));
+        Ok(())
+    }
+
+    /// Puts the trees back as they were before a restore that cannot be carried out: itself a restore, of the checkpoint that
+    /// was made then. Its intent takes the place of the other, so at no instant nobody knows what is going on.
+    fn undo(&self, held: &Held, mut workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
+        let lost = |error: Error| {
+            let message = format!(
+                "an interrupted restore of {} can neither be finished nor undone: {}",
+                intent.checkpoint, error.message
+            );
+            Error::new(Kind::Corrupt, message)
+                .try_command(
+                    format!("recover restore {}", intent.checkpoint),
+                    "begin it anew; or another one: recover list",
+                )
+                .detail("checkpoint", intent.checkpoint.as_str())
+        };
+        let fatal = |error: Error| {
+            if error.code() == ExitCode::StateCorruption || error.kind == Kind::NotFound { lost(error) } else { error }
+        };
+        let before = self.open_checkpoint(&workshop.shelf, &intent.pre_restore).map_err(fatal)?;
+        before.verify(&self.disk).map_err(fatal)?;
+        let places = self.places(held, intent)?;
+        let undo = self.stage_trees(&workshop, (held, places.of(CONFIG)), &before, &before)?;
+        let undo = Intent {
+            action: Action::Undo,
+            checkpoint: intent.checkpoint.clone(),
+            config_root: intent.config_root.clone(),
+            ..undo
+        };
+        self.decide(&mut workshop, held, &undo, (&[], Instant::now()))?;
+        self.roll_forward(held, workshop, &undo, &Order::of("restore")).map(drop)
+    }
+
+    /// For readers: finishes an interrupted restore; where that is impossible, the document as it is going to be.
+    pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
+        let deadline = Instant::now() + self.readers_patience();
+        let settled =
+            self.precheck(Purpose::Write).and_then(|root| self.hold(root, Purpose::Write, deadline)).map(drop);
+        let error = match settled {
+            Err(error) if error.keeps_from_writing() => error,
+            settled => return settled.map(|()| None),
+        };
+        let root = self.open_root()?;
+        let Some((dir, intent)) = self.read_intent(&root)? else { return Ok(None) };
+        let Some(wanted) = &intent.state else { return Ok(None) };
+        if let Some(Reading::Sealed(live)) = self.live()?.map(|found| found.reading)
+            && is_it(&live, wanted)
+        {
+            return Ok(None);
+        }
+        let Some(sealed) = self.staged_state(&dir, wanted)? else { return Err(error) };
+        self.warn(format!(
+            "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
+            intent.checkpoint
+        ));
+        Ok(Some(Served { value: sealed.document.value, bytes: sealed.bytes }))
+    }
+}
+
+/// Where a tree is for an instant, on file systems where two cannot change places at once.
+fn aside(name: &str) -> String {
+    format!("{}-old", staged(name))
+}
+
+/// Whether the live file holds the restored state, or a later revision.
+fn is_in_place(ground: &Ground, wanted: &Staged) -> bool {
+    matches!(&ground.health, Health::Healthy(document) if is_it(document, wanted))
+}
+
+fn is_it(document: &Document, wanted: &Staged) -> bool {
+    document.seal.lineage == wanted.lineage && document.seal.revision >= wanted.revision
+}
+
+fn broken(intent: &Intent, what: &str) -> Error {
+    let message = format!("what was staged of {what} for the restore of {} is gone or damaged", intent.checkpoint);
+    Error::new(Kind::Corrupt, message).try_command("recover status", "see how things are")
+}

@@ -1,0 +1,344 @@
+//! Directory trees: listed with digests, copied, removed. No link is ever followed, no mount point is ever entered.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use crate::document::seal::Digest;
+use crate::error::{Error, Kind, Result, quote_path};
+use crate::fs::{Access, Dir, Disk, FileKind, FsError, FsResult, Stat};
+use crate::side::unsafe_path;
+
+/// Directories in directories; each costs two descriptors while it is copied.
+const DEPTH: usize = 64;
+/// The bits of a mode that a copy keeps: a copy belongs to who made it, and must not lend that user's rights to others.
+const FILE_BITS: u32 = 0o777;
+const DIRECTORY_BITS: u32 = 0o3777;
+
+/// One thing in a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path below the top, with `/` between names; empty for the top itself.
+    pub path: String,
+    /// What it is.
+    pub what: What,
+    /// Permission bits.
+    pub mode: u32,
+    /// Last modification: seconds and nanoseconds since 1970.
+    pub mtime: (i64, i64),
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A regular file.
+    File {
+        /// Its size.
+        bytes: u64,
+        /// The digest of its content.
+        sha256: Digest,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link {
+        /// Where it leads, as it stands in the link.
+        target: String,
+    },
+}
+
+/// All that is in a tree, sorted by path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing(Vec<Entry>);
+
+impl Listing {
+    /// A listing of these, in whatever order they come.
+    #[must_use]
+    pub fn new(mut entries: Vec<Entry>) -> Self {
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Self(entries)
+    }
+
+    /// The entries, sorted by path.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+
+    /// The entry of a path.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Entry> {
+        let place = self.0.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()?;
+        self.0.get(place)
+    }
+
+    /// The part below `top`, with its paths told from there; `None` if there is no such entry.
+    #[must_use]
+    pub fn below(&self, top: &str) -> Option<Self> {
+        self.get(top)?;
+        let below = |entry: &Entry| {
+            let rest = entry.path.strip_prefix(top)?;
+            let path = if rest.is_empty() { rest } else { rest.strip_prefix('/')? };
+            Some(Entry { path: path.to_owned(), ..entry.clone() })
+        };
+        Some(Self::new(self.0.iter().filter_map(below).collect()))
+    }
+
+    /// The same with its paths told from above `top`.
+    #[must_use]
+    pub fn under(self, top: &str) -> Vec<Entry> {
+        let join = |path: &str| if path.is_empty() { top.to_owned() } else { format!("{top}/{path}") };
+        self.0.into_iter().map(|entry| Entry { path: join(&entry.path), ..entry }).collect()
+    }
+
+    /// Names the contents: kinds, modes, links and digests, but no times. Equal trees have equal fingerprints.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for Entry { path, what, mode, .. } in &self.0 {
+            let what = match what {
+                What::File { sha256, .. } => sha256.as_str(),
+                What::Directory => "directory",
+                What::Link { target } => target,
+            };
+            hash.update(format!("{path}\0{mode:o}\0{what}\0"));
+        }
+        Digest::finish(hash)
+    }
+
+    /// The first difference in contents from what `actual` is, in words; modes and times apart.
+    #[must_use]
+    pub fn first_difference(&self, actual: &Self) -> Option<String> {
+        let wrong = self.0.iter().find_map(|entry| {
+            let path = &entry.path;
+            match actual.get(path).map(|found| &found.what) {
+                Some(found) if *found == entry.what => None,
+                Some(What::File { .. }) if matches!(entry.what, What::File { .. }) => {
+                    Some(format!("{path} is not what it was: its digest is wrong"))
+                }
+                Some(_) => Some(format!("{path} is not what it was")),
+                None => Some(format!("{path} is missing")),
+            }
+        });
+        let extra = || actual.0.iter().find(|found| self.get(&found.path).is_none());
+        wrong.or_else(|| extra().map(|found| format!("{} does not belong to it", found.path)))
+    }
+
+    /// The bytes of all files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let size = |entry: &Entry| if let What::File { bytes, .. } = entry.what { bytes } else { 0 };
+        self.0.iter().map(size).sum()
+    }
+
+    /// How many files and links there are.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        self.0.iter().filter(|entry| entry.what != What::Directory).count()
+    }
+}
+
+/// Which modes and times a copy gets.
+#[derive(Clone, Copy, Debug)]
+pub enum Attributes<'a> {
+    /// Files of 0600 in directories of 0700.
+    Ours,
+    /// Those of a listing.
+    Listed(&'a Listing),
+}
+
+/// Whether something is mounted there; false if it cannot be told.
+#[must_use]
+pub fn is_mount_point(dir: &Dir, name: &OsStr) -> bool {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    statx(dir.at(), name, flags, StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Lists the tree `name` in `dir` and digests its files; `None` if there is none.
+pub fn list(disk: &Disk, dir: &Dir, name: &str) -> Result<Option<Listing>> {
+    walk(disk, (dir, name), None)
+}
+
+/// Copies the tree `name` in `from` to a new directory and syncs it, all but the new directory's own name; what was copied,
+/// with the modes and times of the original. `None` if there is none.
+pub fn copy(disk: &Disk, from: (&Dir, &str), to: (&Dir, &str), attributes: Attributes<'_>) -> Result<Option<Listing>> {
+    walk(disk, from, Some((to, attributes)))
+}
+
+type Target<'a> = ((&'a Dir, &'a str), Attributes<'a>);
+
+fn walk(disk: &Disk, (dir, name): (&Dir, &str), target: Option<Target<'_>>) -> Result<Option<Listing>> {
+    let Some(stat) = disk.stat(dir, name)? else { return Ok(None) };
+    let mut walk = Walk { disk, entries: Vec::new() };
+    let path = dir.path_of(name);
+    if stat.kind != FileKind::Directory {
+        return Err(unsafe_path(&path, "is not a directory of its own (a symbolic link or a file stands there)"));
+    }
+    walk.directory(
+        (dir, OsStr::new(name)),
+        stat,
+        String::new(),
+        target.as_ref().map(|(to, how)| (to.0, OsStr::new(to.1), *how)),
+        0,
+    )?;
+    Ok(Some(Listing::new(walk.entries)))
+}
+
+struct Walk<'a> {
+    disk: &'a Disk,
+    entries: Vec<Entry>,
+}
+
+type Copy<'a> = Option<(&'a Dir, &'a OsStr, Attributes<'a>)>;
+
+impl Walk<'_> {
+    fn directory(
+        &mut self,
+        (dir, name): (&Dir, &OsStr),
+        stat: Stat,
+        path: String,
+        copy: Copy<'_>,
+        depth: usize,
+    ) -> Result<()> {
+        let shown = dir.path_of(name);
+        if is_mount_point(dir, name) {
+            return Err(unsafe_path(&shown, "is a mount point"));
+        }
+        if depth > DEPTH {
+            let message = format!("{} lies deeper than {DEPTH} directories", shown.display());
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let from = self.disk.open_dir(dir, name).map_err(|error| moved(&shown, error))?;
+        let to = match copy {
+            Some((to, its, _)) => {
+                self.disk.make_dir(to, its)?;
+                Some(self.disk.open_dir(to, its)?)
+            }
+            None => None,
+        };
+        for entry in self.disk.list(&from)? {
+            let Some(word) = entry.to_str() else {
+                let message = format!("the name {} is not UTF-8", from.path_of(&entry).display());
+                let word = quote_path(&from.path_of(&entry));
+                return Err(Error::new(Kind::InvalidName, message).try_shell(format!("ls -ld {word}"), "rename it"));
+            };
+            let below = if path.is_empty() { word.to_owned() } else { format!("{path}/{word}") };
+            let Some(stat) = self.disk.stat(&from, &entry)? else { return Err(changed(&from.path_of(&entry))) };
+            let copy = to.as_ref().zip(copy).map(|(to, (_, _, how))| (to, entry.as_os_str(), how));
+            match stat.kind {
+                FileKind::Directory => self.directory((&from, &entry), stat, below, copy, depth + 1)?,
+                FileKind::Regular => self.file((&from, &entry), below, copy)?,
+                FileKind::Symlink => self.link((&from, &entry), stat, below, copy)?,
+                FileKind::Special => {
+                    let why = "is a device, pipe or socket, and only files, directories and links can be kept";
+                    return Err(unsafe_path(&from.path_of(&entry), why));
+                }
+            }
+        }
+        if let Some(((to, its, how), made)) = copy.zip(to) {
+            self.dress((to, its), &path, how)?;
+            self.disk.sync_dir(&made)?;
+        }
+        self.entries.push(Entry { path, what: What::Directory, mode: stat.mode & DIRECTORY_BITS, mtime: stat.mtime });
+        Ok(())
+    }
+
+    fn file(&mut self, (dir, name): (&Dir, &OsStr), path: String, copy: Copy<'_>) -> Result<()> {
+        let shown = dir.path_of(name);
+        let opened = self.disk.open(dir, name, Access::Read).map_err(|error| moved(&shown, error))?;
+        let Some(file) = opened else { return Err(changed(&shown)) };
+        let before = self.disk.fstat(&file, &shown)?;
+        let to = match copy {
+            Some((to, its, _)) => Some((self.disk.create(to, its)?, to.path_of(its))),
+            None => None,
+        };
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let count = self.disk.read_some(&file, &shown, &mut buffer)?;
+            let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else { break };
+            hash.update(part);
+            bytes += count as u64;
+            if let Some((to, path)) = &to {
+                self.disk.write(to, path, part)?;
+            }
+        }
+        if !before.unchanged(&self.disk.fstat(&file, &shown)?) || before.size != bytes {
+            return Err(changed(&shown));
+        }
+        if let Some(((to, its, how), (made, shown))) = copy.zip(to) {
+            self.dress((to, its), &path, how)?;
+            self.disk.sync(&made, &shown)?;
+        }
+        let what = What::File { bytes, sha256: Digest::finish(hash) };
+        self.entries.push(Entry { path, what, mode: before.mode & FILE_BITS, mtime: before.mtime });
+        Ok(())
+    }
+
+    fn link(&mut self, (dir, name): (&Dir, &OsStr), stat: Stat, path: String, copy: Copy<'_>) -> Result<()> {
+        let target = self.disk.read_link(dir, name)?;
+        let Some(text) = target.to_str().map(str::to_owned) else {
+            let message = format!("{} leads to a name that is not UTF-8", dir.path_of(name).display());
+            return Err(Error::new(Kind::InvalidName, message));
+        };
+        if let Some((to, its, how)) = copy {
+            self.disk.symlink(&target, to, its)?;
+            if let Attributes::Listed(listing) = how
+                && let Some(entry) = listing.get(&path)
+            {
+                self.disk.set_mtime(to, its, entry.mtime)?;
+            }
+        }
+        self.entries.push(Entry { path, what: What::Link { target: text }, mode: 0o777, mtime: stat.mtime });
+        Ok(())
+    }
+
+    /// Gives a copy its mode and time. A directory gets them when all is in it.
+    fn dress(&self, (dir, name): (&Dir, &OsStr), path: &str, attributes: Attributes<'_>) -> FsResult<()> {
+        if let Attributes::Listed(listing) = attributes
+            && let Some(entry) = listing.get(path)
+        {
+            self.disk.set_mode(dir, name, entry.mode)?;
+            self.disk.set_mtime(dir, name, entry.mtime)?;
+        }
+        Ok(())
+    }
+}
+
+/// Somebody else put a link where a file was a moment ago.
+fn moved(path: &Path, error: FsError) -> Error {
+    if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) || error.is(Errno::NOENT) {
+        changed(path)
+    } else {
+        error.into()
+    }
+}
+
+fn changed(path: &Path) -> Error {
+    let message = format!("{} changed while it was read; nothing was done", path.display());
+    Error::new(Kind::Conflict, message).detail("path", path.display().to_string())
+}
+
+/// Removes a tree, a file or a link; fine if there is none.
+pub fn remove(disk: &Disk, dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
+    let name = name.as_ref();
+    let Some(stat) = disk.stat(dir, name)? else { return Ok(()) };
+    if stat.kind != FileKind::Directory {
+        return Ok(disk.unlink(dir, name)?);
+    }
+    if is_mount_point(dir, name) {
+        return Err(unsafe_path(&dir.path_of(name), "is a mount point"));
+    }
+    if stat.mode & 0o700 != 0o700 {
+        disk.set_mode(dir, name, 0o700)?; // what is in it could not be removed
+    }
+    let inside = disk.open_dir(dir, name)?;
+    for entry in disk.list(&inside)? {
+        remove(disk, &inside, &entry)?;
+    }
+    Ok(disk.remove_dir(dir, name)?)
+}
