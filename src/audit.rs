@@ -109,6 +109,21 @@ impl Audit {
         self.warning.get().map(String::as_str)
     }
 
+    /// Why the log cannot be used, as far as looking tells; nothing is wrong with one that is not there yet.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        let stat = self.disk.stat(&Dir::working(), OsStr::new(&self.path));
+        match stat {
+            _ if self.path == Path::new("/dev/null") => None,
+            Ok(None) if self.path.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) => {
+                Some(format!("{} is not in a directory", self.path.display()))
+            }
+            Ok(None) => None,
+            Ok(Some(stat)) => distrust(&stat).map(|why| format!("{} {why}", self.path.display())),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// Appends a line. It never fails: see [`Audit::warning`].
     pub fn record(&self, entry: &Entry) {
         let line =
@@ -170,7 +185,12 @@ impl ErrorLog {
 
     /// Appends a line, where that is possible: whatever went wrong is told on standard error as well.
     pub fn record(&self, level: Level, component: &str, message: &str, code: ExitCode) {
-        let (time, level, code) = (rfc3339(self.disk.now()), level.name(), code as u8);
+        self.note(level, component, message, code as u8);
+    }
+
+    /// The same of a code that need not be ours.
+    pub fn note(&self, level: Level, component: &str, message: &str, code: u8) {
+        let (time, level) = (rfc3339(self.disk.now()), level.name());
         let line = format!("{time} [{level}] error-recovery/{component}: {} (code: {code})\n", one_line(message));
         let _ = append(&self.disk, &self.path, &line);
     }

@@ -33,6 +33,8 @@ pub enum ExitCode {
     PermissionDenied = 6,
     /// No space, quota or permitted file size is left.
     DiskFull = 7,
+    /// A remote store is out of reach.
+    NetworkError = 8,
     /// A wait that is not for a lock ran out.
     Timeout = 9,
     /// Descriptors, memory or processes ran out.
@@ -46,6 +48,32 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// The code of this number, if it is one of ours.
+    #[must_use]
+    pub fn of(code: u8) -> Option<Self> {
+        use ExitCode::{
+            CommandNotFound, DependencyMissing, DiskFull, General, LockTimeout, NetworkError, NotExecutable,
+            PermissionDenied, ResourceExhausted, StateCorruption, Success, Timeout, Usage, ValidationFailed,
+        };
+        let all = [
+            Success,
+            General,
+            LockTimeout,
+            StateCorruption,
+            ValidationFailed,
+            DependencyMissing,
+            PermissionDenied,
+            DiskFull,
+            NetworkError,
+            Timeout,
+            ResourceExhausted,
+            Usage,
+            NotExecutable,
+            CommandNotFound,
+        ];
+        all.into_iter().find(|known| *known as u8 == code)
+    }
+
     /// The code's name, as in the seed's table.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -58,6 +86,7 @@ impl ExitCode {
             Self::DependencyMissing => "DEPENDENCY_MISSING",
             Self::PermissionDenied => "PERMISSION_DENIED",
             Self::DiskFull => "DISK_FULL",
+            Self::NetworkError => "NETWORK_ERROR",
             Self::Timeout => "TIMEOUT",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             Self::Usage => "USAGE",
@@ -86,6 +115,8 @@ pub enum Kind {
     Internal,
     /// A program that was run failed.
     CommandFailed,
+    /// A check found something that is not as it should be.
+    Findings,
     /// A lock is held by somebody else.
     NotOwner,
     /// A lock is held by the same owner or an ancestor already.
@@ -141,6 +172,22 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// A kind that ends with this code, where nothing more is known.
+    #[must_use]
+    pub fn of_code(code: ExitCode) -> Self {
+        match code {
+            ExitCode::StateCorruption => Self::Corrupt,
+            ExitCode::PermissionDenied => Self::UnsafePath,
+            ExitCode::DiskFull => Self::DiskFull,
+            ExitCode::ValidationFailed => Self::Schema,
+            ExitCode::DependencyMissing => Self::DependencyMissing,
+            ExitCode::ResourceExhausted => Self::ResourceExhausted,
+            ExitCode::LockTimeout => Self::LockTimeout,
+            ExitCode::Timeout => Self::WaitTimeout,
+            _ => Self::Findings,
+        }
+    }
+
     /// The exit code of this kind.
     #[must_use]
     pub fn code(self) -> ExitCode {
@@ -153,6 +200,7 @@ impl Kind {
             | Self::Io
             | Self::Internal
             | Self::CommandFailed
+            | Self::Findings
             | Self::NotOwner
             | Self::AlreadyHeld
             | Self::LockOrder
@@ -189,6 +237,7 @@ impl Kind {
             Self::Io => "io",
             Self::Internal => "internal",
             Self::CommandFailed => "command_failed",
+            Self::Findings => "findings",
             Self::NotOwner => "not_owner",
             Self::AlreadyHeld => "already_held",
             Self::LockOrder => "lock_order",
@@ -346,7 +395,9 @@ impl Error {
 }
 
 impl Hint {
-    fn to_line(&self, program: &str) -> String {
+    /// The hint as a line that can be pasted into a shell.
+    #[must_use]
+    pub fn to_line(&self, program: &str) -> String {
         // A shell reads the rest as a comment, so the line can be pasted whole.
         let with = |command: String, why: &str| if why.is_empty() { command } else { format!("{command}   # {why}") };
         match self {

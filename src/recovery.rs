@@ -3,3 +3,5 @@
 //! ([`crate::store::checkpoint`], [`crate::store::restore`]).
 
 pub mod degraded;
+pub mod doctor;
+pub mod strategy;

@@ -307,6 +307,11 @@ impl Store {
         Entry::new(level, &format!("state-manager/{action}"), text)
     }
 
+    /// Notes in the error log that something ended with a code that need not be ours.
+    pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
+        self.errors.note(level, component, message, code);
+    }
+
     /// Notes a writer's failure in the logs, if the root is one of ours. What is wrong with its input is no matter for the
     /// error log.
     pub fn record_refusal(&self, action: &str, error: &Error) {

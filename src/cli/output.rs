@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde_json::{Value, json};
 
 use crate::config::{Color, Config, Format, Verbosity};
-use crate::error::{Error, Kind, one_line};
+use crate::error::{Error, Hint, Kind, one_line};
 use crate::lock::Locks;
 
 /// Where a run writes to.
@@ -85,6 +85,12 @@ impl<'a> Output<'a> {
                 to_stderr(&format!("{} {}\n", paint("waiting for", Paint::Yellow, color), one_line(who)));
             }
         });
+    }
+
+    /// A hint as it can be typed here.
+    #[must_use]
+    pub fn command(&self, hint: &Hint) -> String {
+        hint.to_line(&self.config.program)
     }
 
     /// Shows an error.

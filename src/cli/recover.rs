@@ -1,5 +1,7 @@
 //! The `recover` commands: each takes its arguments apart, calls the library once and shows what came of it.
 
+mod care;
+
 use serde_json::{Value, json};
 
 use super::args::lock::Layout;
@@ -49,6 +51,7 @@ fn action_of(command: &Recover) -> Option<&'static str> {
         Recover::Cleanup { .. } => "cleanup",
         Recover::Degrade(_) => "degrade",
         Recover::RecoverMode { .. } => "recover-mode",
+        Recover::Handle(_) => "handle",
         _ => return None,
     })
 }
@@ -80,6 +83,8 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
             let answer = degraded(feature.as_deref(), store, output)?;
             Ok(if answer || *exit_zero { ExitCode::Success as u8 } else { ExitCode::General as u8 })
         }
+        Recover::Handle(arguments) => care::handle(arguments, store, output),
+        Recover::Doctor { fix } => care::doctor(*fix, store, output),
         _ => Err(Error::new(Kind::Internal, "not yet").into()),
     }
 }

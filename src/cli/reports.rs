@@ -136,6 +136,12 @@ pub(super) fn status(store: &Store, output: &Output<'_>) -> Run {
         }
         lines.push(("Locks", counts + &writer.unwrap_or_default()));
         lines.push(("Checkpoints", status.checkpoints.to_string()));
+        if let Some(id) = &status.interrupted_restore {
+            lines.push((
+                "Restore",
+                format!("of {id} was interrupted; the next command that reads or writes finishes it"),
+            ));
+        }
         if let Some(free) = status.disk_free {
             lines.push(("Disk left", size(free)));
         }

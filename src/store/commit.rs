@@ -60,7 +60,10 @@ impl Store {
     pub(super) fn publish(&self, held: &Held, ground: &Ground, plan: &Plan<'_>) -> Result<Published> {
         let result = match self.attempt(held, ground, plan) {
             Err(error) if error.is_out_of_space() && plan.room == Room::MayBeMade => {
-                self.make_room(held, ground)?;
+                let removed = self.make_room(held, ground)?;
+                if removed > 0 {
+                    self.warn(format!("the disk is full; {removed} old backups were removed to make room"));
+                }
                 self.attempt(held, ground, plan)
             }
             result => result,

@@ -93,8 +93,18 @@ impl Store {
         self.change(order, &mut |base| Ok(base.value.clone().into()))
     }
 
-    /// Removes temporary files of dead writers wherever they may lie.
+    /// Does what writers do on their way, where a state is or was: finishes what was interrupted, heals damage, renews the
+    /// mirror, clears away what the dead left.
+    pub fn tidy(&self) -> Result<()> {
+        let (held, ground) = self.undamaged_ground(Purpose::Write, self.deadline())?;
+        self.sweep(&held)?;
+        self.keep_mirror(&held, &ground);
+        Ok(())
+    }
+
+    /// Removes what dead writers left, wherever it may lie. No restore is under way: the lock was taken through it.
     fn sweep(&self, held: &Held) -> Result<()> {
+        self.clear_workshop(&held.root)?;
         for name in self.disk.list(&held.root)? {
             if name.to_str().is_some_and(is_temporary) {
                 self.disk.unlink(&held.root, name)?;

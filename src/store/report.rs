@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Store;
 use super::judge::{Health, Look, Mirror, judge, mirror_state};
-use super::layout::{BackupName, CHECKPOINTS, MIRROR, matches};
+use super::layout::{BackupName, MIRROR, matches};
 use super::live::Found;
 use super::shelf::{Copy, Shelf, lineage_of};
 use crate::document::diff::{Change, diff};
@@ -63,6 +63,8 @@ pub struct Status {
     pub locks: Summary,
     /// How many checkpoints there are.
     pub checkpoints: usize,
+    /// The checkpoint whose restore was interrupted; the next command that reads or writes finishes it.
+    pub interrupted_restore: Option<String>,
     /// Bytes left on the disk for this user.
     pub disk_free: Option<u64>,
     /// The audit log.
@@ -126,6 +128,22 @@ impl Store {
         Ok(Examined { live, shelf, health })
     }
 
+    /// The document as it stands in the live file, if it is one; for reports.
+    pub fn read_as_it_is(&self) -> Result<Option<Value>> {
+        Ok(self.live()?.and_then(|found| match found.reading {
+            Reading::Sealed(document) => Some(document.value),
+            Reading::Broken(value) | Reading::Unsealed(value) => Some(value),
+            Reading::Damaged(_) => None,
+        }))
+    }
+
+    /// Whether the next command would heal a damaged state.
+    #[must_use]
+    pub fn heals_by_itself(&self) -> bool {
+        self.settings.auto_recover == super::AutoRecover::Yes
+            && self.look().is_ok_and(|(health, shelf)| self.best_copy(&shelf, &health).is_ok())
+    }
+
     /// The verdict on the live file, and the shelf it was judged by; changes nothing.
     pub(super) fn look(&self) -> Result<(Health, Shelf)> {
         let examined = self.examine()?;
@@ -137,6 +155,9 @@ impl Store {
         let Examined { live, shelf, health } = self.examine()?;
         let error = health.refusal(&self.shown(), &shelf);
         let note = match (&health, live.as_ref()) {
+            _ if self.is_restore_decided()? => {
+                Some("a restore was interrupted; the next command that reads or writes finishes it".to_owned())
+            }
             (Health::Legacy(_), _) => Some("the document is not sealed yet; the next write does it".to_owned()),
             (Health::Healthy(_), Some(found)) if mirror_state(found, &shelf)? != Mirror::Same => {
                 Some("the mirror is not up to date; the next write makes it anew".to_owned())
@@ -173,8 +194,6 @@ impl Store {
             _ => None,
         };
         let root = self.open_root()?;
-        let checkpoints =
-            self.disk.open_dir(&root, CHECKPOINTS).and_then(|dir| self.disk.list(&dir)).unwrap_or_default();
         let pinned = shelf.backups.iter().filter(|backup| backup.is_pinned()).count();
         let status = Status {
             path: self.shown(),
@@ -207,7 +226,8 @@ impl Store {
             },
             state_lock: self.lock_holder(&root)?,
             locks: self.locks.summary()?,
-            checkpoints: checkpoints.iter().filter(|name| name.to_string_lossy().starts_with("checkpoint-")).count(),
+            checkpoints: self.checkpoint_ids().map_or(0, |ids| ids.len()),
+            interrupted_restore: self.interrupted_restore()?,
             disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.audit.path().display().to_string(),
         };

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::Store;
 use super::ground::{Ground, Held};
 use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR};
+use super::order::Purpose;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
 use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
@@ -236,11 +237,18 @@ impl Store {
         }
     }
 
+    /// Makes room before anything fails for want of it; how many backups were removed.
+    pub fn make_room_now(&self) -> Result<usize> {
+        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
+        let ground = self.survey(&held)?;
+        self.make_room(&held, &ground)
+    }
+
     /// Makes room on a full disk: temporary files, then automatic backups beyond the newest valid two. Never the mirror,
     /// pinned backups or evidence.
-    pub(super) fn make_room(&self, held: &Held, ground: &Ground) -> Result<()> {
+    pub(super) fn make_room(&self, held: &Held, ground: &Ground) -> Result<usize> {
         let Some(shelf) = ground.shelf.dir() else {
-            return Ok(());
+            return Ok(0);
         };
         for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_temporary)) {
             self.disk.unlink(shelf, name)?;
@@ -261,9 +269,6 @@ impl Store {
                 removed += 1;
             }
         }
-        if removed > 0 {
-            self.warn(format!("the disk is full; {removed} old backups were removed to make room"));
-        }
-        Ok(())
+        Ok(removed)
     }
 }

@@ -11,6 +11,7 @@ mod strace;
 mod cli;
 mod contention;
 mod damage;
+mod doctor;
 mod documents;
 mod durability;
 mod faults;

@@ -27,6 +27,7 @@ fn settings_of(sandbox: &Sandbox) -> Settings {
     Settings {
         directory: sandbox.path().to_owned(),
         file_name: ".workflow-state.json".into(),
+        root: sandbox.path().to_owned(),
         lock_timeout: Duration::from_secs(30),
         max_backups: 5,
         backup_days: 7,

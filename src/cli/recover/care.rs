@@ -1,0 +1,79 @@
+//! `recover doctor` and `recover handle`: what is wrong, what was done, what to type.
+
+use serde_json::{Value, json};
+
+use super::super::args::recover::Handle;
+use super::super::output::{Output, Verdict};
+use super::Run;
+use crate::error::{Error, ExitCode, Hint, Kind, one_line};
+use crate::name::Name;
+use crate::recovery::doctor::{Finding, Mending, examine, mend};
+use crate::recovery::strategy::{self, Outlook};
+use crate::store::Store;
+
+pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
+    let report = if fix { mend(store) } else { examine(store) };
+    if output.is_json() {
+        let show = |finding: &Finding| {
+            let remedies: Vec<String> = finding.remedies.iter().map(|remedy| output.command(remedy)).collect();
+            json!({
+                "code": finding.code as u8, "name": finding.code.name(), "subject": finding.subject,
+                "message": finding.message, "remedy": remedies.first(), "remedies": remedies, "mending": finding.mending,
+            })
+        };
+        let all = |findings: &[Finding]| findings.iter().map(show).collect::<Vec<Value>>();
+        output.json(&json!({"findings": all(&report.findings), "fixed": all(&report.fixed)}))?;
+    } else {
+        for finding in &report.fixed {
+            output.line(&format!("{} {}", output.verdict("fixed:", Verdict::Good), describe(finding)))?;
+        }
+        for finding in &report.findings {
+            let remedy =
+                finding.remedies.first().map_or_else(String::new, |remedy| format!(" => {}", output.command(remedy)));
+            let name = output.verdict(finding.code.name(), Verdict::Bad);
+            output.line(&format!("{name} {}{remedy}", describe(finding)))?;
+        }
+        if report.findings.is_empty() {
+            output.line(&output.verdict("all is well", Verdict::Good))?;
+        }
+    }
+    let Some(worst) = report.findings.first() else { return Ok(ExitCode::Success as u8) };
+    let kind = Kind::of_code(worst.code);
+    let (count, safe) = (report.findings.len(), report.safe());
+    let error = Error::new(kind, format!("{count} things are not as they should be; the worst: {}", worst.message));
+    let error = match worst.remedies.first() {
+        Some(remedy) => Error { hints: vec![remedy.clone()], ..error },
+        None => error,
+    };
+    let error = match fix || safe == 0 || worst.mending == Mending::Safe {
+        true => error,
+        false => error.try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}")),
+    };
+    Err(error.detail("findings", count).detail("safe", safe).into())
+}
+
+fn describe(finding: &Finding) -> String {
+    let Finding { subject, message, .. } = finding;
+    one_line(&format!("{subject}: {message}"))
+}
+
+pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> Run {
+    let operation = arguments.operation.as_deref().map(|name| Name::parse("operation", name)).transpose()?;
+    let handled = strategy::handle(store, arguments.code, operation.as_ref(), arguments.message.as_deref())?;
+    let next: Vec<String> = handled.next.iter().map(|hint: &Hint| output.command(hint)).collect();
+    if output.is_json() {
+        output.json(&json!({
+            "code": arguments.code, "name": handled.name, "done": handled.done, "next": next,
+            "tryAgain": handled.outlook == Outlook::TryAgain,
+        }))?;
+    } else {
+        for done in &handled.done {
+            output.line(&format!("{}: {}", handled.name, one_line(done)))?;
+        }
+        for next in next {
+            output.line(&format!("next: {next}"))?;
+        }
+    }
+    let code = if handled.outlook == Outlook::TryAgain { ExitCode::Success } else { ExitCode::General };
+    Ok(code as u8)
+}

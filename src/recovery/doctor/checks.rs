@@ -1,0 +1,434 @@
+//! The checks, each on its own: what one of them stumbles over is a finding and stops no other.
+
+use std::ffi::OsStr;
+use std::time::{Duration, SystemTime};
+
+use super::{Finding, Loose};
+use crate::audit::ErrorLog;
+use crate::document::json as text;
+use crate::error::{ExitCode, Result, one_line, quote_path};
+use crate::fs::stage::is_temporary;
+use crate::fs::{Dir, FileKind, Stat};
+use crate::lock::run::LIVE_FILE;
+use crate::lock::{LOCKS, STATE_LOCK, flock};
+use crate::recovery::degraded::Degraded;
+use crate::store::Store;
+use crate::store::checkpoint::catalog::time_of;
+use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, SIDE_DIRECTORIES, SIGNALS, WORKSHOP, staged};
+use crate::store::report::Status;
+use crate::time::rfc3339;
+use crate::{side, tree};
+
+/// Less than this is left on the disk: the next commits may fail. A commit needs three times the state.
+const LITTLE_SPACE: u64 = 4 << 20;
+/// Fewer inodes than this are left: a commit needs three.
+const FEW_INODES: u64 = 32;
+/// A clock may be off by this much.
+const TOLERANCE: Duration = Duration::from_secs(120);
+/// More checkpoints than this, or older ones, are worth a word.
+const MANY_CHECKPOINTS: usize = 100;
+const OLD_CHECKPOINT: Duration = Duration::from_secs(30 * 86_400);
+/// A log of this size is worth a word.
+const LARGE_LOG: u64 = 1 << 30;
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// What others may read of ours.
+    pub(super) loose: Vec<Loose>,
+}
+
+type Check<'a> = fn(&mut Examination<'a>) -> Result<()>;
+
+struct Examination<'a> {
+    store: &'a Store,
+    root: Dir,
+    found: Found,
+}
+
+/// Runs all checks.
+pub fn all(store: &Store) -> Found {
+    let root = match side::open_root(store.disk(), &store.settings().directory) {
+        Ok(root) => root,
+        Err(error) => return Found { findings: vec![Finding::of("state", error)], loose: Vec::new() },
+    };
+    let mut all = Examination { store, root, found: Found::default() };
+    // A damaged state is told of by its own check, and what else there is by the others.
+    let checks: [(&'static str, Check<'_>); 12] = [
+        ("state", Examination::state),
+        ("restore", Examination::restore),
+        ("backups", Examination::backups),
+        ("checkpoints", Examination::checkpoints),
+        ("locks", Examination::locks),
+        ("signals", Examination::signals),
+        ("config", Examination::config),
+        ("modes", Examination::modes),
+        ("leftovers", Examination::leftovers),
+        ("logs", Examination::logs),
+        ("disk", Examination::disk),
+        ("clock", Examination::clock),
+    ];
+    for (subject, check) in checks {
+        if let Err(error) = check(&mut all) {
+            // What stops several checks is said once.
+            if !all.found.findings.iter().any(|finding| finding.message == error.message) {
+                all.found.findings.push(Finding::of(subject, error));
+            }
+        }
+    }
+    all.found
+}
+
+impl Examination<'_> {
+    fn add(&mut self, finding: Finding) {
+        self.found.findings.push(finding);
+    }
+
+    fn stat(&self, name: impl AsRef<OsStr>) -> Result<Option<Stat>> {
+        Ok(self.store.disk().stat(&self.root, name)?)
+    }
+
+    /// A side directory with the names in it; nothing if it is not there.
+    fn side(&self, name: &str) -> Result<Option<(Dir, Vec<String>)>> {
+        let Some(dir) = side::open_to_read(self.store.disk(), &self.root, name)? else { return Ok(None) };
+        let names = self.store.disk().list(&dir)?.into_iter().filter_map(|name| name.into_string().ok()).collect();
+        Ok(Some((dir, names)))
+    }
+
+    fn shown(&self, name: &str) -> String {
+        quote_path(&self.root.path_of(name))
+    }
+
+    fn state(&mut self) -> Result<()> {
+        let (status, refusal) = self.store.status()?;
+        self.store.take_warnings(); // each of them is a finding of its own
+        let Status { health, mirror, degraded, .. } = &status;
+        if let Some(error) = refusal {
+            let heals = *health == "damaged" && self.store.heals_by_itself();
+            let finding = Finding::of("state", error);
+            self.add(if heals { finding.safe() } else { finding });
+        } else if *health == "legacy" {
+            let finding = Finding::new(
+                "state",
+                ExitCode::General,
+                "the state is from before seals: nobody can tell whether it was changed",
+            );
+            self.add(finding.try_command("state migrate", "seal it; the file as it is becomes a pinned backup"));
+        } else if *mirror != "same" {
+            let message = format!("the mirror {mirror}: if the state file is destroyed, its newest revision is lost");
+            self.add(Finding::new("mirror", ExitCode::General, message.replace("absent", "is missing")).safe());
+        }
+        if *degraded {
+            let value = self.store.read_as_it_is()?;
+            let mode = value.map(|value| Degraded::of(&value)).unwrap_or_default();
+            let message = one_line(&format!("degraded since {}: {}", mode.since, mode.reason));
+            self.add(
+                Finding::new("degraded", ExitCode::General, message)
+                    .try_command("recover recover-mode", "back to normal"),
+            );
+        }
+        if status.locks.shared_file_system {
+            let message = format!(
+                "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there",
+                status.locks.directory, status.locks.file_system
+            );
+            let finding = Finding::new("locks", ExitCode::General, message);
+            self.add(finding.try_command("--help", "--state-file names one on a local disk"));
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self) -> Result<()> {
+        let in_progress = self.stat(format!("{CHECKPOINTS}/{WORKSHOP}"))?.is_some();
+        if let Some(id) = self.store.interrupted_restore()? {
+            let message =
+                format!("a restore of {id} was interrupted; the next command that reads or writes finishes it");
+            self.add(Finding::new("restore", ExitCode::General, message).safe());
+        } else if in_progress && !self.is_busy()? {
+            let message = format!("{CHECKPOINTS}/{WORKSHOP} was left by a command that was killed");
+            self.add(Finding::new("leftovers", ExitCode::General, message).safe());
+        }
+        Ok(())
+    }
+
+    /// Whether somebody works under the state lock at this moment; then what looks left over may be in use.
+    fn is_busy(&self) -> Result<bool> {
+        let lock = self.stat(format!("{LOCKS}/{STATE_LOCK}"))?;
+        Ok(lock.is_some_and(|stat| flock::holder(stat.ino).is_some()))
+    }
+
+    fn backups(&mut self) -> Result<()> {
+        for backup in self.store.backups()? {
+            let Some(problem) = backup.problem else { continue };
+            let path = self.shown(&format!("{BACKUPS}/{}", backup.name));
+            let message = format!("the backup {} cannot be restored: {problem}", backup.name);
+            let code =
+                if problem.contains("newer than") { ExitCode::ValidationFailed } else { ExitCode::StateCorruption };
+            self.add(
+                Finding::new("backups", code, message)
+                    .try_shell(format!("rm -i {path}"), "if nobody can make use of it"),
+            );
+        }
+        Ok(())
+    }
+
+    fn checkpoints(&mut self) -> Result<()> {
+        let ids = self.store.checkpoint_ids()?;
+        for id in &ids {
+            if let Err(error) = self.store.verify_checkpoint(id) {
+                let path = self.shown(&format!("{CHECKPOINTS}/{id}"));
+                let finding = Finding { remedies: Vec::new(), ..Finding::of("checkpoints", error) };
+                self.add(finding.try_shell(format!("rm -rI {path}"), "it cannot be restored; make another"));
+            }
+        }
+        let now = self.store.disk().now();
+        let is_old = |id: &&String| time_of(id).and_then(|time| now.duration_since(time).ok()) > Some(OLD_CHECKPOINT);
+        let old = ids.iter().rev().skip(1).filter(is_old).count();
+        if ids.len() > MANY_CHECKPOINTS || old > 0 {
+            let message = format!("{} checkpoints are kept, {old} of them older than 30 days", ids.len());
+            self.add(
+                Finding::new("checkpoints", ExitCode::General, message)
+                    .try_command("recover cleanup", "remove what is older than 7 days"),
+            );
+        }
+        Ok(())
+    }
+
+    fn locks(&mut self) -> Result<()> {
+        for entry in self.store.locks().list()? {
+            let who = entry.pid.map_or_else(String::new, |pid| format!(" of {pid} ({})", one_line(&entry.command)));
+            let lock = &entry.lock;
+            let token = entry.token.map_or_else(|| "--force".to_owned(), |token| format!("--token {token}"));
+            match entry.status {
+                "stale" => {
+                    let what = if entry.token.is_some() { "a grant" } else { "a place in the queue" };
+                    let message = format!("the lock {lock} has {what}{who}, which is dead");
+                    self.add(Finding::new("locks", ExitCode::General, message).safe());
+                }
+                "damaged" => {
+                    let message = format!("the record of the lock {lock} is damaged: {}", one_line(&entry.command));
+                    let finding = Finding::new("locks", ExitCode::StateCorruption, message);
+                    self.add(
+                        finding.try_command(format!("lock break {lock} --force"), "once you know that nobody holds it"),
+                    );
+                }
+                "unknown" => {
+                    let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
+                    let message =
+                        format!("nobody can tell from here whether the holder of the lock {lock}{who}{place} lives");
+                    let finding = Finding::new("locks", ExitCode::General, message);
+                    self.add(
+                        finding.try_command(format!("lock break {lock} {token}"), "once you know that it does not"),
+                    );
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Files of signals that the state does not have, as a rollback leaves them, or with another time.
+    fn signals(&mut self) -> Result<()> {
+        let (Some((dir, names)), Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else {
+            return Ok(());
+        };
+        for name in names {
+            let Some(signal) = name.strip_suffix(".json") else { continue };
+            let path = self.shown(&format!("{SIGNALS}/{name}"));
+            let content = self.store.disk().read(&dir, &name, 1 << 20)?;
+            let file = content.and_then(|content| text::parse(&content.bytes).ok());
+            let known = state.get("signals").and_then(|signals| signals.get(signal));
+            let finding = match (file.as_ref().and_then(|file| file.get("timestamp")), known) {
+                (None, _) => {
+                    Finding::new("signals", ExitCode::ValidationFailed, format!("{SIGNALS}/{name} is no signal's file"))
+                }
+                (Some(_), None) => {
+                    let message = format!("{SIGNALS}/{name} announces a signal that the state does not have");
+                    Finding::new("signals", ExitCode::General, message)
+                }
+                (Some(time), Some(known)) if time != known => {
+                    let message = format!("{SIGNALS}/{name} says {time}, and the state says {known}");
+                    Finding::new("signals", ExitCode::General, message)
+                }
+                _ => continue,
+            };
+            self.add(match known {
+                Some(_) => finding.try_command(format!("state signal {signal}"), "give it anew"),
+                None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
+            });
+        }
+        Ok(())
+    }
+
+    /// What no checkpoint could hold.
+    fn config(&mut self) -> Result<()> {
+        let root = side::open_root(self.store.disk(), &self.store.settings().root)?;
+        tree::list(self.store.disk(), &root, CONFIG).map(|_| ())
+    }
+
+    /// What others may read or write of ours.
+    fn modes(&mut self) -> Result<()> {
+        let file = self.store.settings().file_name.to_string_lossy().into_owned();
+        for name in [file.as_str(), ErrorLog::NAME] {
+            if let Some(stat) = self.stat(name)? {
+                self.mode(name, &stat, 0o600);
+            }
+        }
+        for name in SIDE_DIRECTORIES {
+            let Some(stat) = self.stat(name)? else { continue };
+            self.mode(name, &stat, 0o700);
+            if stat.kind != FileKind::Directory || ![BACKUPS, SIGNALS].contains(&name) {
+                continue;
+            }
+            let Some((dir, names)) = self.side(name)? else { continue };
+            for inner in names.into_iter().filter(|inner| !is_temporary(inner)) {
+                let stat = self.store.disk().stat(&dir, &inner)?;
+                if let Some(stat) = stat.filter(|stat| stat.kind == FileKind::Regular) {
+                    self.mode(&format!("{name}/{inner}"), &stat, 0o600);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mode(&mut self, path: &str, stat: &Stat, mode: u32) {
+        let user = rustix::process::geteuid().as_raw();
+        let word = self.shown(path);
+        let is_directory = mode == 0o700;
+        if (stat.kind == FileKind::Directory) != is_directory || stat.kind == FileKind::Symlink {
+            // Of what others work with, whoever opens it tells.
+            if path == ErrorLog::NAME {
+                let finding = Finding::new("logs", ExitCode::PermissionDenied, format!("{path} is not a regular file"));
+                self.add(finding.try_shell(format!("ls -ld {word}"), "see what it is; no errors are logged"));
+            }
+        } else if stat.uid != user {
+            let message = format!("{path} belongs to user {}, not to you ({user})", stat.uid);
+            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
+            self.add(finding.try_shell(format!("chown {user} {word}"), "or work as that user"));
+        } else if is_directory && stat.mode & 0o022 != 0 {
+            let message = format!("{path} may be written by others (mode {:04o}); nobody works with it", stat.mode);
+            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
+            self.add(
+                finding.try_shell(format!("chmod 700 {word}"), "once you know that nobody else put something there"),
+            );
+        } else if stat.mode & 0o077 != 0 {
+            let message = format!("{path} has mode {:04o}, looser than {mode:04o}", stat.mode);
+            self.add(Finding::new("modes", ExitCode::General, message).safe());
+            self.found.loose.push(Loose { path: path.to_owned(), mode });
+        }
+    }
+
+    /// What commands that were killed left behind.
+    fn leftovers(&mut self) -> Result<()> {
+        if self.is_busy()? {
+            return Ok(());
+        }
+        let mut left: Vec<String> = Vec::new();
+        for name in self.store.disk().list(&self.root)?.iter().filter_map(|name| name.to_str()) {
+            let is_staged = name == staged(CONFIG) || name == staged(SIGNALS);
+            if is_temporary(name) || (is_staged && self.store.interrupted_restore()?.is_none()) {
+                left.push(name.to_owned());
+            }
+        }
+        let mut left_locks = Vec::new();
+        for side in [BACKUPS, LOCKS] {
+            let Ok(Some((dir, names))) = self.side(side) else { continue }; // told by its own check
+            for name in names {
+                let place = format!("{side}/{name}");
+                if side == LOCKS && name.starts_with(LIVE_FILE) {
+                    let stat = self.store.disk().stat(&dir, &name)?;
+                    if stat.is_some_and(|stat| flock::holder(stat.ino).is_none()) {
+                        left_locks.push(place);
+                    }
+                } else if is_temporary(&name) {
+                    if side == LOCKS { left_locks.push(place) } else { left.push(place) }
+                }
+            }
+        }
+        let dead_link = self.stat(&self.store.settings().file_name)?.filter(|stat| stat.nlink > 1);
+        if let (Some(live), Ok(Some((dir, names)))) = (dead_link, self.side(BACKUPS)) {
+            for name in names.into_iter().filter(|name| BackupName::parse(name).is_some()) {
+                if self.store.disk().stat(&dir, &name)?.is_some_and(|stat| stat.same_file(&live)) {
+                    left.push(format!("{BACKUPS}/{name}"));
+                }
+            }
+        }
+        for (subject, names) in [("leftovers", left), ("locks", left_locks)] {
+            for name in names {
+                let message = format!("{name} was left by a command that was killed");
+                self.add(Finding::new(subject, ExitCode::General, message).safe());
+            }
+        }
+        Ok(())
+    }
+
+    fn logs(&mut self) -> Result<()> {
+        let audit = self.store.audit();
+        let path = audit.path().display().to_string();
+        if let Some(why) = audit.complaint() {
+            let message = format!("the audit log cannot be used: {why}; one in the root takes its place");
+            let word = quote_path(audit.path());
+            let finding = Finding::new("logs", ExitCode::PermissionDenied, message);
+            self.add(finding.try_shell(format!("ls -ld {word}"), "see what it is; --audit-log names another"));
+        } else if self.store.disk().stat(&Dir::working(), &path)?.is_some_and(|stat| stat.size > LARGE_LOG) {
+            let word = quote_path(audit.path());
+            let finding = Finding::new("logs", ExitCode::General, format!("the audit log {path} has over 1 GiB"));
+            self.add(finding.try_shell(format!("mv {word} {word}.old"), "history and metrics forget what is in it"));
+        }
+        Ok(())
+    }
+
+    fn disk(&mut self) -> Result<()> {
+        let Ok(disk) = rustix::fs::fstatvfs(self.root.at()) else { return Ok(()) };
+        let state = self.stat(&self.store.settings().file_name)?.map_or(0, |stat| stat.size);
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let little = free < LITTLE_SPACE.max(4 * state);
+        // Some file systems count no inodes.
+        let few = disk.f_files > 0 && disk.f_favail < FEW_INODES;
+        if little || few {
+            let what = if few { format!("{} inodes", disk.f_favail) } else { format!("{free} bytes") };
+            let root = quote_path(self.root.path());
+            let finding = Finding::new("disk", ExitCode::DiskFull, format!("{what} are left on the disk of the state"));
+            self.add(finding.try_shell(
+                format!("df -h {root}; df -i {root}"),
+                "make room; `recover cleanup` removes old checkpoints",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Times in the future: a clock is or was wrong, and names and ages lie.
+    fn clock(&mut self) -> Result<()> {
+        let limit = self.store.disk().now() + TOLERANCE;
+        let mut future: Vec<(String, SystemTime)> = Vec::new();
+        if let Some(stat) = self.stat(&self.store.settings().file_name)? {
+            let since = Duration::from_secs(u64::try_from(stat.mtime.0).unwrap_or(0));
+            future.push(("the state file".to_owned(), SystemTime::UNIX_EPOCH + since));
+        }
+        let state = self.store.read_as_it_is()?;
+        let modified = state.as_ref().and_then(|state| state.pointer("/metadata/lastModified")?.as_str());
+        if let Some(time) = modified.and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok()) {
+            future.push(("the last commit".to_owned(), time.into()));
+        }
+        if let Some((_, names)) = self.side(BACKUPS)? {
+            future.extend(
+                names
+                    .into_iter()
+                    .filter_map(|name| BackupName::parse(&name).map(|name| (name.as_str().to_owned(), name.time))),
+            );
+        }
+        future.extend(self.store.checkpoint_ids()?.into_iter().filter_map(|id| time_of(&id).map(|time| (id, time))));
+        future.retain(|(_, time)| *time > limit);
+        if let Some((what, time)) = future.first() {
+            let more = future.len() - 1;
+            let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+            let message = format!("{what} is from the future, {}{more}: a clock is or was wrong", rfc3339(*time));
+            self.add(
+                Finding::new("clock", ExitCode::General, message).try_shell("date -u; timedatectl", "see which one"),
+            );
+        }
+        Ok(())
+    }
+}

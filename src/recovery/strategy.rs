@@ -1,0 +1,203 @@
+//! What helps against an exit code: the recovery strategies of the seed, by hand. What can be done on the way every command
+//! does by itself: a dead owner's lock is taken, damage is healed, a full disk is cleared of old backups.
+
+use std::time::Duration;
+
+use crate::audit::Level;
+use crate::error::{Error, ExitCode, Hint, Kind, Result};
+use crate::lock::request::Deadline;
+use crate::name::Name;
+use crate::store::Store;
+use crate::store::checkpoint::catalog::Which;
+use crate::store::heal::{Recovered, Wanted};
+use crate::store::order::Order;
+
+/// How long it is waited for resources, in all.
+const PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// What a strategy did.
+#[derive(Clone, Debug)]
+pub struct Handled {
+    /// The name of the code, as far as it is one of ours.
+    pub name: &'static str,
+    /// What was done, in sentences.
+    pub done: Vec<String>,
+    /// What to type next.
+    pub next: Vec<Hint>,
+    /// Whether it is worth trying again.
+    pub outlook: Outlook,
+}
+
+/// Whether it is worth trying again what failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// What stood in the way is gone, or may be.
+    TryAgain,
+    /// Somebody has to look.
+    NeedsAPerson,
+}
+
+/// Runs the strategy of `code`, with which `operation` ended saying `message`, and notes it in the error log.
+pub fn handle(store: &Store, code: u8, operation: Option<&Name>, message: Option<&str>) -> Result<Handled> {
+    let known = ExitCode::of(code);
+    let component = operation.map_or("handle", Name::as_str);
+    let said = message.unwrap_or("no message was given");
+    let level = if known == Some(ExitCode::Success) { Level::Info } else { Level::Error };
+    store.note_error(level, component, said, code);
+    let name = known.map_or("UNKNOWN", ExitCode::name);
+    let mut handled = Handled { name, done: Vec::new(), next: Vec::new(), outlook: Outlook::TryAgain };
+    match known {
+        Some(ExitCode::Success) => handled.did("nothing: it succeeded"),
+        Some(ExitCode::LockTimeout) => clean_locks(store, &mut handled)?,
+        Some(ExitCode::StateCorruption) => recover(store, &mut handled)?,
+        Some(ExitCode::ValidationFailed) => restore_if_invalid(store, operation, &mut handled)?,
+        Some(ExitCode::DiskFull) => make_room(store, &mut handled)?,
+        Some(ExitCode::Timeout) => {
+            handled.did("nothing: what timed out can only be tried again");
+            handled.next("recover retry -n 3 -- COMMAND", "try it again, waiting longer each time");
+        }
+        Some(ExitCode::NetworkError) => {
+            handled.did("nothing: the network is not ours to mend");
+            handled.next("recover retry -n 5 -- COMMAND", "try it again, waiting longer each time");
+            handled.next("recover degrade network-unavailable", "or work without it meanwhile");
+        }
+        Some(ExitCode::ResourceExhausted) => await_resources(&mut handled),
+        Some(ExitCode::PermissionDenied) => {
+            handled.needs_a_person("nothing: what is forbidden takes somebody who may allow it");
+            handled.next("recover doctor", "see which files have the wrong mode or owner");
+        }
+        Some(ExitCode::DependencyMissing | ExitCode::CommandNotFound | ExitCode::NotExecutable) => {
+            handled.needs_a_person("nothing: something that is needed is not there");
+            handled.next("recover doctor", "see what is missing of the state; the command's own message says the rest");
+        }
+        Some(ExitCode::Usage) => {
+            handled.needs_a_person("nothing: the command line was not understood");
+            handled.next("--help", "see what can be said");
+        }
+        Some(ExitCode::General) | None => {
+            handled.needs_a_person("nothing: this code says too little to act on");
+            handled.next("recover status", "see the last errors");
+            handled.next("recover doctor", "check everything");
+        }
+    }
+    Ok(handled)
+}
+
+impl Handled {
+    fn did(&mut self, what: impl Into<String>) {
+        self.done.push(what.into());
+    }
+
+    fn next(&mut self, arguments: &str, why: &str) {
+        self.next.push(Hint::Run(arguments.to_owned(), why.to_owned()));
+    }
+
+    fn needs_a_person(&mut self, what: impl Into<String>) {
+        self.did(what);
+        self.outlook = Outlook::NeedsAPerson;
+    }
+
+    /// A refusal is what there is to say, and its hints are what there is to do.
+    fn refused(&mut self, error: Error) {
+        self.needs_a_person(format!("nothing: {}", error.message));
+        self.next.extend(error.hints);
+    }
+}
+
+fn clean_locks(store: &Store, handled: &mut Handled) -> Result<()> {
+    let deadline = Deadline::after(store.settings().lock_timeout).at;
+    let cleaned = store.locks().clean(deadline)?;
+    let held = store.locks().summary()?;
+    handled.did(format!(
+        "{cleaned} locks of dead owners were dropped; {} are held by the living, {} by owners of whom nothing is known",
+        held.held, held.unknown
+    ));
+    if held.held + held.unknown > 0 {
+        handled.next("lock list", "see who holds what, and who waits for whom");
+    }
+    Ok(())
+}
+
+fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
+    let (status, error) = store.status()?;
+    match (status.health, error) {
+        (_, None) => handled.did(format!("nothing: the state is {}", status.health)),
+        // Whether an edit is wanted is not for a program to say.
+        ("foreign edit", Some(error)) => handled.refused(error),
+        (health, Some(_)) => match store.recover(&Wanted::Newest, &Order::of("recover")) {
+            Ok(Recovered::From { file, revision }) => {
+                handled.did(format!("the state was {health}; it was restored from {file} as revision {revision}"));
+                handled.next("state read", "see what it is now");
+            }
+            Ok(Recovered::NothingToDo { .. }) => handled.did("nothing: the state is valid by now"),
+            Err(error) => handled.refused(error),
+        },
+    }
+    Ok(())
+}
+
+fn restore_if_invalid(store: &Store, operation: Option<&Name>, handled: &mut Handled) -> Result<()> {
+    let (status, error) = store.status()?;
+    match (status.health, error) {
+        (health, None) => {
+            handled.needs_a_person(format!(
+                "nothing: the state itself is {health}, so it was the input that broke the rules"
+            ));
+            handled.next("state validate -", "check a document before it is written");
+        }
+        ("invalid", Some(error)) => {
+            let order = Order { group: "recover", ..Order::of("restore") };
+            let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
+                // There is none of this operation.
+                Err(other) if other.kind == Kind::NotFound => store.restore(&Which::Latest(None), &order),
+                restored => restored,
+            };
+            match restored {
+                Ok(restored) => handled.did(format!(
+                    "the state broke the rules; the checkpoint {} was restored, and what was there is {}",
+                    restored.id, restored.pre_restore
+                )),
+                Err(other) if other.kind == Kind::NotFound => handled.refused(error),
+                Err(other) => handled.refused(other),
+            }
+        }
+        (_, Some(error)) => handled.refused(error),
+    }
+    Ok(())
+}
+
+fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
+    match store.make_room_now() {
+        Ok(removed) => handled.did(format!("temporary files were cleared away, and {removed} old backups removed")),
+        Err(error) => handled.refused(error),
+    }
+    handled.next("recover cleanup 1", "remove checkpoints older than a day, but for the newest");
+    let directory = crate::error::quote_path(&store.settings().directory);
+    handled.next.push(Hint::Shell(format!("df -h {directory}; df -i {directory}"), "see what is left".to_owned()));
+    Ok(())
+}
+
+/// Waits until descriptors and threads can be had again.
+fn await_resources(handled: &mut Handled) {
+    let is_enough = || {
+        let files: Vec<_> = (0..32).map_while(|_| std::fs::File::open("/proc/self/stat").ok()).collect();
+        let thread = std::thread::Builder::new().spawn(|| {});
+        files.len() == 32 && thread.is_ok_and(|thread| thread.join().is_ok())
+    };
+    let mut waited = Duration::ZERO;
+    for pause in PAUSES {
+        std::thread::sleep(pause);
+        waited += pause;
+        if is_enough() {
+            handled.did(format!("waited {} s: descriptors and threads can be had", waited.as_secs_f64()));
+            handled.next("recover retry -n 3 -- COMMAND", "try it again, waiting longer each time");
+            return;
+        }
+    }
+    handled.needs_a_person(format!(
+        "waited {} s, and there are still too few descriptors or threads",
+        waited.as_secs_f64()
+    ));
+    handled.next.push(Hint::Shell("ulimit -a".to_owned(), "see which limit was reached".to_owned()));
+}

@@ -1,0 +1,451 @@
+//! `recover doctor`, `recover handle`, degraded mode.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{Sandbox, make_old};
+
+fn chmod(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A root with checkpoints `one` and `two`, a configuration, a signal, five backups.
+fn in_order() -> Sandbox {
+    let root = Sandbox::with_history();
+    fs::create_dir(root.file("config")).unwrap();
+    fs::write(root.file("config/rules.json"), "{}\n").unwrap();
+    root.ok("recover checkpoint one");
+    root.ok("recover checkpoint two");
+    root.ok("state signal GO");
+    root
+}
+
+/// What the doctor finds, as JSON.
+fn findings(root: &Sandbox, words: &str) -> Vec<Value> {
+    let ran = root.run(&format!("{words} --json"));
+    let report: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
+    report["findings"].as_array().unwrap().clone()
+}
+
+/// Something that can go wrong: how it is planted, and what the doctor must say of it.
+struct Fault {
+    plant: fn(&Sandbox),
+    subject: &'static str,
+    saying: &'static str,
+    code: u64,
+    remedy: &'static str,
+    safe: bool,
+}
+
+const SAFE: &str = "pipeline-state recover doctor --fix";
+
+/// Faults that can all be there at once.
+const FAULTS: [Fault; 17] = [
+    Fault {
+        plant: |root| {
+            let name = root.shelf("state-").into_iter().find(|name| name.contains("-r2-")).unwrap();
+            fs::write(root.file(".state-backups").join(name), "x").unwrap();
+        },
+        subject: "backups",
+        saying: "-r2-",
+        code: 3,
+        remedy: "rm -i ",
+        safe: false,
+    },
+    Fault {
+        plant: |root| {
+            let id = root.names(".checkpoints").into_iter().find(|id| id.ends_with("-one")).unwrap();
+            fs::write(root.file(".checkpoints").join(id).join("config/rules.json"), "{}X").unwrap();
+        },
+        subject: "checkpoints",
+        saying: "config/rules.json",
+        code: 3,
+        remedy: "rm -rI ",
+        safe: false,
+    },
+    Fault {
+        plant: |root| fs::write(root.file(".locks/torn.json"), "junk").unwrap(),
+        subject: "locks",
+        saying: "the record of the lock torn is damaged",
+        code: 3,
+        remedy: "pipeline-state lock break torn",
+        safe: false,
+    },
+    Fault {
+        plant: |root| {
+            root.bash("\"$PIPELINE_BINARY\" lock acquire dead -q; :").expect(0);
+        },
+        subject: "locks",
+        saying: "the lock dead",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| fs::remove_file(root.mirror()).unwrap(),
+        subject: "mirror",
+        saying: "is missing",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| chmod(root.state(), 0o644),
+        subject: "modes",
+        saying: ".workflow-state.json has mode 0644",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| chmod(root.file(".signals"), 0o755),
+        subject: "modes",
+        saying: ".signals has mode 0755",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| chmod(root.file(".checkpoints"), 0o777),
+        subject: "modes",
+        saying: ".checkpoints may be written by others",
+        code: 6,
+        remedy: "chmod 700 ",
+        safe: false,
+    },
+    Fault {
+        plant: |root| fs::write(root.file(".pipeline-state-99-state.tmp"), "half").unwrap(),
+        subject: "leftovers",
+        saying: ".pipeline-state-99-state.tmp",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| fs::write(root.file(".state-backups/.pipeline-state-99-mirror.tmp"), "half").unwrap(),
+        subject: "leftovers",
+        saying: ".state-backups/.pipeline-state-99-mirror.tmp",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| fs::create_dir(root.file(".pipeline-state-restore-config")).unwrap(),
+        subject: "leftovers",
+        saying: ".pipeline-state-restore-config",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| fs::write(root.file(".locks/.live-1-2-3-4"), "").unwrap(),
+        subject: "locks",
+        saying: ".live-1-2-3-4",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| {
+            fs::write(root.file(".signals/BAD.json"), "{").unwrap();
+            chmod(root.file(".signals/BAD.json"), 0o600);
+        },
+        subject: "signals",
+        saying: "BAD.json is no signal's file",
+        code: 4,
+        remedy: "rm -i ",
+        safe: false,
+    },
+    Fault {
+        plant: |root| {
+            fs::write(root.file(".signals/GONE.json"), r#"{"timestamp": 1}"#).unwrap();
+            chmod(root.file(".signals/GONE.json"), 0o600);
+        },
+        subject: "signals",
+        saying: "a signal that the state does not have",
+        code: 1,
+        remedy: "rm -i ",
+        safe: false,
+    },
+    Fault {
+        plant: |root| {
+            symlink("/nowhere", root.file("config/link"))
+                .and_then(|()| std::os::unix::net::UnixListener::bind(root.file("config/socket")).map(drop))
+                .unwrap()
+        },
+        subject: "config",
+        saying: "config/socket is a device, pipe or socket",
+        code: 6,
+        remedy: "ls -ld ",
+        safe: false,
+    },
+    Fault {
+        plant: |root| chmod(root.file("audit.log"), 0o666),
+        subject: "logs",
+        saying: "the audit log cannot be used",
+        code: 6,
+        remedy: "ls -ld ",
+        safe: false,
+    },
+    Fault {
+        plant: |root| {
+            let from = root.file(".state-backups").join(&root.shelf("state-")[0]);
+            let name = root.file(".state-backups/state-20990101-000000-r1-x.json");
+            fs::copy(from, name).unwrap();
+        },
+        subject: "clock",
+        saying: "is from the future, 2099-01-01",
+        code: 1,
+        remedy: "date -u",
+        safe: false,
+    },
+];
+
+/// The findings in a few words, for a test that fails.
+fn brief(findings: &[Value]) -> String {
+    findings
+        .iter()
+        .map(|finding| format!("{} {} {}\n", finding["code"], finding["subject"], finding["message"]))
+        .collect()
+}
+
+fn tells_of(findings: &[Value], fault: &Fault) -> bool {
+    findings.iter().any(|finding| {
+        finding["subject"] == fault.subject
+            && finding["message"].as_str().unwrap().contains(fault.saying)
+            && finding["code"] == fault.code
+            && finding["remedy"].as_str().unwrap().starts_with(fault.remedy)
+            && finding["mending"] == if fault.safe { "safe" } else { "person" }
+    })
+}
+
+#[test]
+fn a_root_in_order_is_found_in_order() {
+    let root = in_order();
+    assert_eq!(root.ok("recover doctor"), "all is well");
+    assert_eq!(root.ok("recover doctor --fix"), "all is well");
+    // A fresh one, too, and one that was restored and rolled back.
+    assert_eq!(Sandbox::initialized().ok("recover doctor"), "all is well");
+    root.ok("recover restore --latest");
+    assert_eq!(root.ok("recover doctor"), "all is well");
+}
+
+#[test]
+fn each_fault_is_found_alone_and_no_other_with_it() {
+    for fault in &FAULTS {
+        let root = in_order();
+        (fault.plant)(&root);
+        let before = root.snapshot();
+        let found = findings(&root, "recover doctor");
+        assert!(tells_of(&found, fault), "{}:\n{}", fault.saying, brief(&found));
+        assert_eq!(found.len(), 1, "{}", brief(&found));
+        assert_eq!(root.snapshot(), before, "{}", fault.saying);
+        root.run("recover doctor").expect(i32::try_from(fault.code).unwrap());
+    }
+}
+
+#[test]
+fn all_faults_at_once_are_found_and_nothing_is_touched_and_the_fix_leaves_what_takes_a_person() {
+    let root = in_order();
+    for fault in &FAULTS {
+        (fault.plant)(&root);
+    }
+    let before = root.snapshot();
+    let found = findings(&root, "recover doctor");
+    for fault in &FAULTS {
+        assert!(tells_of(&found, fault), "{}:\n{}", fault.saying, brief(&found));
+    }
+    assert_eq!(found.len(), FAULTS.len(), "{}", brief(&found));
+    assert_eq!(root.snapshot(), before);
+    // A line each, with its remedy; the worst decides about the code.
+    let told = root.run("recover doctor");
+    assert_eq!((told.code, told.stdout.lines().count()), (3, FAULTS.len()), "{}", told.stdout);
+    assert!(told.stdout.lines().all(|line| line.contains(" => ")), "{}", told.stdout);
+
+    let precious = |root: &Sandbox| {
+        let files = root.snapshot().into_iter();
+        let ours = files.filter(|(path, _)| !path.to_string_lossy().contains("/.locks") && path.is_file());
+        ours.filter(|(path, _)| !path.to_string_lossy().ends_with(".tmp")).collect::<Vec<_>>()
+    };
+    let kept = precious(&root);
+    let left = findings(&root, "recover doctor --fix");
+    for fault in &FAULTS {
+        // A damaged record is put aside; that nobody knows who holds the lock remains.
+        let is_torn = fault.saying.contains("torn");
+        assert_eq!(tells_of(&left, fault), !fault.safe && !is_torn, "{}:\n{}", fault.saying, brief(&left));
+    }
+    assert_eq!(left.len(), FAULTS.iter().filter(|fault| !fault.safe).count(), "{}", brief(&left));
+    let after = precious(&root);
+    for file in &kept {
+        assert!(after.contains(file), "{:?} was touched", file.0);
+    }
+    assert_eq!(findings(&root, "recover doctor --fix"), left, "a second time changes nothing more");
+}
+
+#[test]
+fn the_fix_heals_what_every_command_heals_and_decides_nothing() {
+    let root = in_order();
+    root.overwrite("{ torn");
+    let found = findings(&root, "recover doctor");
+    assert_eq!(
+        (found[0]["subject"].as_str(), found[0]["mending"].as_str()),
+        (Some("state"), Some("safe")),
+        "{found:?}"
+    );
+    assert!(root.run("recover doctor --fix").expect(0).stdout.contains("fixed: state: "));
+    assert_eq!(root.document()["n"], 3);
+
+    // An edit and a deletion are somebody's decision.
+    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    let edited = fs::read(root.state()).unwrap();
+    root.run("recover doctor --fix").expect(3).saying("state adopt");
+    assert_eq!(fs::read(root.state()).unwrap(), edited);
+    fs::remove_file(root.state()).unwrap();
+    root.run("recover doctor --fix").expect(3).saying("state recover");
+    assert!(!root.state().exists());
+    // So is healing, where it was switched off.
+    root.overwrite("{ torn");
+    let fix = root.command().env("PIPELINE_AUTO_RECOVER", "0").args(["recover", "doctor", "--fix"]).status().unwrap();
+    assert_eq!((fix.code(), fs::read(root.state()).unwrap()), (Some(3), b"{ torn".to_vec()));
+}
+
+#[test]
+fn where_there_is_no_state_the_doctor_says_how_to_make_one_and_makes_none() {
+    let root = Sandbox::empty();
+    root.run("recover doctor --fix").expect(1).saying("pipeline-state state init");
+    assert_eq!(root.names("."), [] as [&str; 0]);
+}
+
+#[test]
+fn a_fault_of_a_side_directory_hides_no_other() {
+    let root = in_order();
+    let backups = root.file(".state-backups");
+    fs::rename(&backups, root.file("moved")).unwrap();
+    symlink("moved", &backups).unwrap();
+    fs::write(root.file(".pipeline-state-99-state.tmp"), "half").unwrap();
+    fs::remove_dir_all(root.file(".signals")).unwrap();
+    fs::write(root.file(".signals"), "").unwrap();
+    let found = findings(&root, "recover doctor");
+    let about = |word: &str| found.iter().any(|finding| finding["message"].as_str().unwrap().contains(word));
+    assert!(about(".state-backups") && about(".signals") && about("99-state.tmp"), "{}", brief(&found));
+}
+
+#[test]
+fn a_degraded_state_is_told_of_with_its_reason() {
+    let root = in_order();
+    root.run_args(&["recover", "degrade", "no database", r#"["reports", "mail"]"#]).expect(0);
+    let found = findings(&root, "recover doctor");
+    assert!(found[0]["message"].as_str().unwrap().ends_with("no database"), "{found:?}");
+    assert_eq!(found[0]["remedy"], "pipeline-state recover recover-mode   # back to normal");
+    assert_eq!(root.document()["degradedMode"]["disabledFeatures"], json!(["reports", "mail"]), "{}", root.document());
+    for (words, code) in
+        [("degraded", 0), ("degraded mail", 0), ("degraded other", 1), ("degraded other --exit-zero", 0)]
+    {
+        let ran = root.run(&format!("recover {words}"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{words}");
+    }
+    root.ok("recover recover-mode");
+    let normal = json!({"enabled": false, "reason": "", "timestamp": "", "disabledFeatures": []});
+    assert_eq!(root.document()["degradedMode"], normal);
+    assert_eq!(root.run("recover degraded").code, 1);
+    root.run_args(&["recover", "degrade", "x", "[1]"]).expect(4);
+}
+
+// ---- strategies ----
+
+#[test]
+fn each_code_has_a_strategy_that_says_what_it_did_and_what_to_type() {
+    let root = in_order();
+    for (code, worth, next) in [
+        (0, 0, None),
+        (1, 1, Some("recover status")),
+        (2, 0, None),
+        (3, 0, None),
+        (4, 1, Some("state validate -")),
+        (5, 1, Some("recover doctor")),
+        (6, 1, Some("recover doctor")),
+        (7, 0, Some("recover cleanup 1")),
+        (8, 0, Some("recover retry -n 5 -- COMMAND")),
+        (9, 0, Some("recover retry -n 3 -- COMMAND")),
+        (10, 0, Some("recover retry -n 3 -- COMMAND")),
+        (64, 1, Some("--help")),
+        (99, 1, Some("recover status")),
+    ] {
+        let ran =
+            root.run_args(&["recover", "handle", &code.to_string(), "--operation", "step", "--message", "it broke"]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (worth, ""), "{code}: {}", ran.stdout);
+        let next = next.map_or_else(String::new, |next| format!("next: pipeline-state {next}"));
+        assert!(ran.stdout.contains(&next), "{code}: {}", ran.stdout);
+        let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap();
+        let line = log.lines().last().unwrap();
+        assert!(line.ends_with(&format!(" error-recovery/step: it broke (code: {code})")), "{line}");
+    }
+    root.run("recover handle 256").expect(64);
+    root.run("recover handle two").expect(64);
+}
+
+#[test]
+fn a_lock_timeout_is_handled_by_dropping_what_the_dead_hold() {
+    let root = in_order();
+    root.bash("\"$PIPELINE_BINARY\" lock acquire dead -q; :").expect(0);
+    let ran = root.run("recover handle 2").expect(0);
+    assert!(ran.stdout.starts_with("LOCK_TIMEOUT: 1 locks of dead owners were dropped"), "{}", ran.stdout);
+    assert_eq!(root.run("lock check dead").stdout, "unlocked\n");
+}
+
+#[test]
+fn corruption_is_handled_from_the_newest_copy_and_an_edit_is_left_to_a_person() {
+    let root = in_order();
+    fs::remove_file(root.state()).unwrap();
+    assert!(
+        root.run("recover handle 3")
+            .expect(0)
+            .stdout
+            .contains("the state was missing; it was restored from mirror.json")
+    );
+    assert_eq!(root.document()["n"], 3);
+    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    let edited = fs::read(root.state()).unwrap();
+    let ran = root.run("recover handle 3");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("next: pipeline-state state adopt"), "{}", ran.stdout);
+    assert_eq!(fs::read(root.state()).unwrap(), edited);
+}
+
+#[test]
+fn invalid_input_restores_nothing_and_an_invalid_state_a_checkpoint() {
+    let root = in_order();
+    let before = root.snapshot();
+    root.feed("state write -", b"{}").expect(4);
+    assert_eq!(root.run("recover handle 4").code, 1);
+    assert_eq!(root.snapshot(), before);
+
+    // A state from before seals that breaks the rules, beside a checkpoint.
+    let kept = Sandbox::holding(r#"{"phase": "a", "completedTasks": [], "signals": {}, "lastActivation": ""}"#);
+    kept.ok("recover checkpoint good");
+    for copies in kept.shelf("") {
+        fs::remove_file(kept.file(".state-backups").join(copies)).unwrap();
+    }
+    kept.overwrite(r#"{"phase": ["no"], "completedTasks": 3, "signals": {}, "lastActivation": ""}"#);
+    make_old(&kept.state());
+    kept.run("state read").expect(4);
+    let ran = kept.run("recover handle 4 --operation other").expect(0);
+    assert!(ran.stdout.contains("-good was restored"), "{}", ran.stdout);
+    assert_eq!(kept.ok("state phase"), "a");
+}
+
+#[test]
+fn a_full_disk_is_handled_by_removing_all_automatic_backups_but_two() {
+    let root = in_order();
+    root.ok("state backup mine");
+    let kept = root.shelf("corrupt-").len() + root.shelf("mirror").len();
+    root.run("recover handle 7").expect(0);
+    let (pinned, automatic): (Vec<_>, Vec<_>) =
+        root.shelf("state-").into_iter().partition(|name| name.contains("manual"));
+    assert_eq!((pinned.len(), automatic.len()), (1, 2));
+    assert_eq!(root.shelf("corrupt-").len() + root.shelf("mirror").len(), kept);
+    assert_eq!(root.names(".checkpoints").len(), 2);
+}
