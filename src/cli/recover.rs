@@ -50,7 +50,7 @@ fn action_of(command: &Recover) -> Option<&'static str> {
         Recover::Restore(args::Restore { writer, .. }) if !writer.dry_run => "restore",
         Recover::Cleanup { .. } => "cleanup",
         Recover::Degrade(_) => "degrade",
-        Recover::RecoverMode { .. } => "recover-mode",
+        Recover::Normal { .. } => "recover-mode",
         Recover::Handle(_) => "handle",
         _ => return None,
     })
@@ -74,7 +74,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
             Ok(done(()))
         }
         Recover::Degrade(arguments) => degrade(arguments, store, output),
-        Recover::RecoverMode { writer } => {
+        Recover::Normal { writer } => {
             let order = order("recover", "recover-mode", writer)?;
             let normal = |document: &mut Value| Degraded::default().put_into(document);
             set_mode(store, output, &order, "Degraded mode disabled", &normal)

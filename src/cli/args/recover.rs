@@ -78,7 +78,8 @@ Examples:
   pipeline-state recover degrade disk-slow reports,thumbnails")]
     Degrade(Degrade),
     /// Back to normal: clear what `degrade` noted
-    RecoverMode {
+    #[command(name = "recover-mode")]
+    Normal {
         #[command(flatten)]
         writer: Writer,
     },
