@@ -11,6 +11,7 @@ mod commit;
 pub mod fresh;
 mod ground;
 pub mod heal;
+mod hold;
 pub mod judge;
 pub mod layout;
 pub mod live;

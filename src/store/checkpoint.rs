@@ -5,7 +5,7 @@ pub mod catalog;
 pub mod manifest;
 
 use std::ffi::OsStr;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -22,13 +22,10 @@ use crate::document::seal::{Digest, to_bytes};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::fs::stage::Sync;
-use crate::lock::along::Along;
 use crate::name::Name;
 use crate::time::{compact, rfc3339};
 use crate::tree::{self, Attributes, Entry, Listing, What};
 
-/// The locks of what a checkpoint holds besides the state.
-const ALONG: [&str; 2] = ["config", "signals"];
 /// How often something that changes under our hands is looked at again.
 const ATTEMPTS: usize = 3;
 
@@ -54,35 +51,7 @@ pub struct Made {
     pub bytes: u64,
 }
 
-/// Everything that a checkpoint or a restore needs.
-pub(super) struct Hands<'a> {
-    pub held: Held<'a>,
-    _along: Along<'a>, // given back after the flock
-}
-
 impl Store {
-    /// Takes the state's turn and the locks of `config/` and `.signals/`, never waiting for one while it holds another.
-    pub(super) fn hold_all(&self, purpose: Purpose, deadline: Instant) -> Result<Hands<'_>> {
-        loop {
-            let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
-            if let Some(along) = self.locks.take_along(&ALONG)? {
-                return Ok(Hands { held, _along: along });
-            }
-            drop(held);
-            self.locks.await_along(&ALONG, deadline)?;
-        }
-    }
-
-    /// The locks of `config/` and `.signals/`, if nobody is in the way.
-    pub(super) fn take_along(&self) -> Result<Option<Along<'_>>> {
-        self.locks.take_along(&ALONG)
-    }
-
-    /// Waits until nobody is in the way of the locks of `config/` and `.signals/`.
-    pub(super) fn await_along(&self, deadline: Instant) -> Result<()> {
-        self.locks.await_along(&ALONG, deadline)
-    }
-
     /// Makes a checkpoint of everything as it is. A damaged state is healed first.
     pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
         let deadline = self.deadline();

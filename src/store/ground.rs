@@ -1,28 +1,23 @@
 //! The ground a writer stands on: the lock, the directories, and what was found under it.
 
-use std::time::{Duration, Instant};
-
 use super::Store;
 use super::judge::{Health, Look, judge};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
 use super::live::Found;
-use super::order::{Purpose, give_up_after};
-use super::restore::Settled;
 use super::shelf::Shelf;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin};
-use crate::lock::LOCKS;
 use crate::lock::flock::FileLock;
 use crate::lock::line::Place;
-use crate::side::{self, unsafe_path};
+use crate::side::{self};
 
 /// What a writer holds: the lock, its place in the queue if it had to wait in one, and the directory, opened once.
 #[derive(Debug)]
 pub(super) struct Held<'a> {
     pub root: Dir,
     pub lock: FileLock,
-    _place: Option<Place<'a>>, // left last, when the next in the queue finds the lock free
+    pub place: Option<Place<'a>>, // left last, when the next in the queue finds the lock free
 }
 
 /// What a writer found under the lock.
@@ -45,66 +40,6 @@ impl Ground {
 }
 
 impl Store {
-    /// Refuses what no writer may touch, before anything is made: a root that was never initialized, a state file
-    /// that is no plain file or belongs to somebody else.
-    pub(super) fn precheck(&self, purpose: Purpose) -> Result<Dir> {
-        let root = self.open_root()?;
-        if purpose != Purpose::Write {
-            self.shelf_of(&root)?;
-        }
-        match self.disk.stat(&root, &self.settings.file_name)? {
-            Some(stat) => {
-                if stat.kind != FileKind::Regular {
-                    Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
-                    return Err(unsafe_path(&self.path(), "is not a regular file"));
-                }
-                let user = rustix::process::geteuid().as_raw();
-                if stat.uid != user {
-                    let why = format!("belongs to user {}, not to you ({user})", stat.uid);
-                    return Err(unsafe_path(&self.path(), &why));
-                }
-            }
-            None if purpose == Purpose::Write => {
-                let shelf = self.shelf_of(&root)?;
-                if !shelf.has_history() && !self.is_restore_decided()? {
-                    return Err(self.refusal(&Health::NotInitialized, &shelf));
-                }
-            }
-            None => {}
-        }
-        Ok(root)
-    }
-
-    /// Takes the lock, making the directories where they are missing, and deals with what somebody left half done.
-    pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
-        if purpose != Purpose::Write {
-            for name in SIDE_DIRECTORIES {
-                self.side_directory(&root, name)?;
-            }
-        }
-        loop {
-            let locks = self.side_directory(&root, LOCKS)?;
-            if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
-                let held = Held { root, lock, _place: place };
-                if !self.has_workshop(&held.root)? {
-                    return Ok(held);
-                }
-                match self.settle(&held) {
-                    Ok(Settled::Yes) => return Ok(held),
-                    Ok(Settled::Busy) => {}
-                    // Another restore takes the place of one that can neither be finished nor undone.
-                    Err(error) if purpose == Purpose::Restore && error.kind == Kind::Corrupt => return Ok(held),
-                    Err(error) => return Err(error),
-                }
-                let Held { root: same, lock, _place } = held;
-                drop((lock, _place)); // whoever holds the flock waits for nothing
-                root = same;
-                self.await_along(deadline)?;
-            }
-            give_up_after(deadline)?;
-        }
-    }
-
     /// Opens a side directory of ours, making it where it is missing.
     pub(super) fn side_directory(&self, root: &Dir, name: &str) -> Result<Dir> {
         side::open(&self.disk, root, name)
@@ -149,11 +84,6 @@ impl Store {
             }
         }
         Ok(cleared)
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_add(self.settings.lock_timeout).unwrap_or(now + Duration::from_secs(86400 * 365))
     }
 
     /// Says what the next writer would stumble over.

@@ -51,7 +51,7 @@ pub mod pinned {
     pub const PRE_RECOVER: &str = "pre-recover";
     /// The last acknowledged revision before a foreign edit was adopted.
     pub const PRE_ADOPT: &str = "pre-adopt";
-    /// The state before a checkpoint was restored.
+    /// The state before a checkpoint was restored; also the operation of the checkpoint that is made then.
     pub const PRE_RESTORE: &str = "pre-restore";
 }
 

@@ -24,7 +24,7 @@ use super::checkpoint::catalog::{Checkpoint, Which};
 use super::checkpoint::{Snapshot, lock_lost, manifest};
 use super::ground::{Ground, Held};
 use super::judge::{Health, Look, judge};
-use super::layout::{CONFIG, INTENT, SIGNALS, staged};
+use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
 use super::next::new_lineage;
 use super::order::{Order, Purpose};
 use super::shelf::lineage_of;
@@ -38,9 +38,6 @@ use crate::fs::{Dir, FsError, FsResult};
 use crate::lock::token::Fence;
 use crate::name::Name;
 use crate::tree::{self, Attributes, Entry, Listing, What};
-
-/// The operation of the checkpoint that a restore makes of what is there.
-pub const PRE_RESTORE: &str = "pre-restore";
 
 /// The state, staged in the workshop.
 const STATE: &str = "state.json";
@@ -74,7 +71,7 @@ impl Store {
         self.keep_mirror(held, &ground);
 
         let metadata = json!({"restored": checkpoint.id});
-        let snapshot = Snapshot { operation: Name::parse("operation", PRE_RESTORE)?, phase: None, metadata };
+        let snapshot = Snapshot { operation: Name::parse("operation", pinned::PRE_RESTORE)?, phase: None, metadata };
         let pre_restore = self.take_snapshot(held, &ground, &snapshot)?.id;
 
         let mut workshop = self.workshop(held)?;

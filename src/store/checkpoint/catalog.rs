@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::Store;
+use super::super::layout::pinned::PRE_RESTORE;
 use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS};
 use super::super::order::Purpose;
-use super::super::restore::PRE_RESTORE;
 use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
 use crate::audit::Level;
 use crate::document::json as text;

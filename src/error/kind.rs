@@ -1,0 +1,193 @@
+//! Kinds of failure, and the exit code of each.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::ExitCode;
+
+/// Why something failed; refines the exit code and is stable in JSON output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line or environment cannot be understood.
+    Usage,
+    /// There is no state here and never was.
+    NotInitialized,
+    /// Somebody committed meanwhile.
+    Conflict,
+    /// The named thing does not exist.
+    NotFound,
+    /// The change is in place, but the disk did not confirm it.
+    DurabilityUnknown,
+    /// The operating system reported an error without a code of its own.
+    Io,
+    /// A defect of this program.
+    Internal,
+    /// A program that was run failed.
+    CommandFailed,
+    /// A check found something that is not as it should be.
+    Findings,
+    /// A lock is held by somebody else.
+    NotOwner,
+    /// A lock is held by the same owner or an ancestor already.
+    AlreadyHeld,
+    /// A lock was asked for that comes before one that is held.
+    LockOrder,
+    /// A grant without which nothing was to be written is no longer on record.
+    Fenced,
+    /// A lock was not acquired in time.
+    LockTimeout,
+    /// Waiting for a lock would never end.
+    Deadlock,
+    /// The state cannot be read as a document.
+    Corrupt,
+    /// The state was changed by something other than this program.
+    ForeignEdit,
+    /// The state file is gone although its history is here.
+    Missing,
+    /// No valid copy is left to restore.
+    NothingToRestore,
+    /// The document breaks the schema's rules.
+    Schema,
+    /// The document was written by a newer program.
+    NewerSchema,
+    /// A JSON text cannot be parsed.
+    InvalidJson,
+    /// A filter does not compile, fails, or yields something that is no document.
+    Filter,
+    /// A path expression cannot be parsed or applied.
+    Path,
+    /// A name breaks the rules for names.
+    InvalidName,
+    /// An argument or a document is over its size limit.
+    TooLarge,
+    /// The directory keeps another state file already.
+    OtherStateFile,
+    /// A program or file that is needed is not there.
+    DependencyMissing,
+    /// The operating system forbids it.
+    PermissionDenied,
+    /// A link, a special file or another user's file stands where ours should.
+    UnsafePath,
+    /// No space is left.
+    DiskFull,
+    /// A wait that is not for a lock ran out.
+    WaitTimeout,
+    /// Descriptors, memory or processes ran out.
+    ResourceExhausted,
+    /// A command that was to be run cannot be executed.
+    NotExecutable,
+    /// A command that was to be run does not exist.
+    CommandNotFound,
+}
+
+impl Kind {
+    /// A kind that ends with this code, where nothing more is known.
+    #[must_use]
+    pub fn of_code(code: ExitCode) -> Self {
+        match code {
+            ExitCode::StateCorruption => Self::Corrupt,
+            ExitCode::PermissionDenied => Self::UnsafePath,
+            ExitCode::DiskFull => Self::DiskFull,
+            ExitCode::ValidationFailed => Self::Schema,
+            ExitCode::DependencyMissing => Self::DependencyMissing,
+            ExitCode::ResourceExhausted => Self::ResourceExhausted,
+            ExitCode::LockTimeout => Self::LockTimeout,
+            ExitCode::Timeout => Self::WaitTimeout,
+            _ => Self::Findings,
+        }
+    }
+
+    /// The exit code of this kind.
+    #[must_use]
+    pub fn code(self) -> ExitCode {
+        match self {
+            Self::Usage => ExitCode::Usage,
+            Self::NotInitialized
+            | Self::Conflict
+            | Self::NotFound
+            | Self::DurabilityUnknown
+            | Self::Io
+            | Self::Internal
+            | Self::CommandFailed
+            | Self::Findings
+            | Self::NotOwner
+            | Self::AlreadyHeld
+            | Self::LockOrder
+            | Self::Fenced => ExitCode::General,
+            Self::LockTimeout | Self::Deadlock => ExitCode::LockTimeout,
+            Self::Corrupt | Self::ForeignEdit | Self::Missing | Self::NothingToRestore => ExitCode::StateCorruption,
+            Self::Schema
+            | Self::NewerSchema
+            | Self::InvalidJson
+            | Self::Filter
+            | Self::Path
+            | Self::InvalidName
+            | Self::TooLarge
+            | Self::OtherStateFile => ExitCode::ValidationFailed,
+            Self::DependencyMissing => ExitCode::DependencyMissing,
+            Self::PermissionDenied | Self::UnsafePath => ExitCode::PermissionDenied,
+            Self::DiskFull => ExitCode::DiskFull,
+            Self::WaitTimeout => ExitCode::Timeout,
+            Self::ResourceExhausted => ExitCode::ResourceExhausted,
+            Self::NotExecutable => ExitCode::NotExecutable,
+            Self::CommandNotFound => ExitCode::CommandNotFound,
+        }
+    }
+
+    /// The kind's name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::NotInitialized => "not_initialized",
+            Self::Conflict => "conflict",
+            Self::NotFound => "not_found",
+            Self::DurabilityUnknown => "durability_unknown",
+            Self::Io => "io",
+            Self::Internal => "internal",
+            Self::CommandFailed => "command_failed",
+            Self::Findings => "findings",
+            Self::NotOwner => "not_owner",
+            Self::AlreadyHeld => "already_held",
+            Self::LockOrder => "lock_order",
+            Self::Fenced => "fenced",
+            Self::Deadlock => "deadlock",
+            Self::LockTimeout | Self::WaitTimeout => "timeout",
+            Self::Corrupt => "corrupt",
+            Self::ForeignEdit => "foreign_edit",
+            Self::Missing => "missing",
+            Self::NothingToRestore => "nothing_to_restore",
+            Self::Schema => "schema",
+            Self::NewerSchema => "newer_schema",
+            Self::InvalidJson => "invalid_json",
+            Self::Filter => "filter",
+            Self::Path => "path",
+            Self::InvalidName => "invalid_name",
+            Self::TooLarge => "too_large",
+            Self::OtherStateFile => "other_state_file",
+            Self::DependencyMissing => "dependency_missing",
+            Self::PermissionDenied => "permission_denied",
+            Self::UnsafePath => "unsafe_path",
+            Self::DiskFull => "disk_full",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::NotExecutable => "not_executable",
+            Self::CommandNotFound => "command_not_found",
+        }
+    }
+
+    /// The kind of an operating-system error, by its errno.
+    #[must_use]
+    pub fn of_io(error: &io::Error) -> Self {
+        let Some(errno) = Errno::from_io_error(error) else {
+            return Self::Io;
+        };
+        match errno {
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::PermissionDenied,
+            Errno::LOOP => Self::UnsafePath,
+            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Self::DiskFull,
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => Self::ResourceExhausted,
+            _ => Self::Io,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Taking the state's turn, and what else a command needs to hold: before it is anything's turn, what somebody left half done
+//! is finished or cleared away.
+
+use std::time::{Duration, Instant};
+
+use super::Store;
+use super::ground::Held;
+use super::judge::Health;
+use super::layout::SIDE_DIRECTORIES;
+use super::live::Found;
+use super::order::{Purpose, give_up_after};
+use super::restore::Settled;
+use crate::error::{Kind, Result};
+use crate::fs::{Dir, FileKind};
+use crate::lock::LOCKS;
+use crate::lock::along::Along;
+use crate::side::unsafe_path;
+
+/// The locks of what a checkpoint holds besides the state.
+const ALONG: [&str; 2] = ["config", "signals"];
+
+/// Everything that a checkpoint or a restore needs.
+pub(super) struct Hands<'a> {
+    pub held: Held<'a>,
+    _along: Along<'a>, // given back after the flock
+}
+
+impl Store {
+    /// Refuses what no writer may touch, before anything is made: a root that was never initialized, a state file
+    /// that is no plain file or belongs to somebody else.
+    pub(super) fn precheck(&self, purpose: Purpose) -> Result<Dir> {
+        let root = self.open_root()?;
+        if purpose != Purpose::Write {
+            self.shelf_of(&root)?;
+        }
+        match self.disk.stat(&root, &self.settings.file_name)? {
+            Some(stat) => {
+                if stat.kind != FileKind::Regular {
+                    Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
+                    return Err(unsafe_path(&self.path(), "is not a regular file"));
+                }
+                let user = rustix::process::geteuid().as_raw();
+                if stat.uid != user {
+                    let why = format!("belongs to user {}, not to you ({user})", stat.uid);
+                    return Err(unsafe_path(&self.path(), &why));
+                }
+            }
+            None if purpose == Purpose::Write => {
+                let shelf = self.shelf_of(&root)?;
+                if !shelf.has_history() && !self.is_restore_decided()? {
+                    return Err(self.refusal(&Health::NotInitialized, &shelf));
+                }
+            }
+            None => {}
+        }
+        Ok(root)
+    }
+
+    /// Takes the lock, making the directories where they are missing, and deals with what somebody left half done.
+    pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
+        if purpose != Purpose::Write {
+            for name in SIDE_DIRECTORIES {
+                self.side_directory(&root, name)?;
+            }
+        }
+        loop {
+            let locks = self.side_directory(&root, LOCKS)?;
+            if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
+                let held = Held { root, lock, place };
+                if !self.has_workshop(&held.root)? {
+                    return Ok(held);
+                }
+                match self.settle(&held) {
+                    Ok(Settled::Yes) => return Ok(held),
+                    Ok(Settled::Busy) => {}
+                    // Another restore takes the place of one that can neither be finished nor undone.
+                    Err(error) if purpose == Purpose::Restore && error.kind == Kind::Corrupt => return Ok(held),
+                    Err(error) => return Err(error),
+                }
+                let Held { root: same, lock, place } = held;
+                drop((lock, place)); // whoever holds the flock waits for nothing
+                root = same;
+                self.await_along(deadline)?;
+            }
+            give_up_after(deadline)?;
+        }
+    }
+
+    /// Takes the state's turn and the locks of `config/` and `.signals/`, never waiting for one while it holds another.
+    pub(super) fn hold_all(&self, purpose: Purpose, deadline: Instant) -> Result<Hands<'_>> {
+        loop {
+            let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
+            if let Some(along) = self.locks.take_along(&ALONG)? {
+                return Ok(Hands { held, _along: along });
+            }
+            drop(held);
+            self.locks.await_along(&ALONG, deadline)?;
+        }
+    }
+
+    /// The locks of `config/` and `.signals/`, if nobody is in the way.
+    pub(super) fn take_along(&self) -> Result<Option<Along<'_>>> {
+        self.locks.take_along(&ALONG)
+    }
+
+    /// Waits until nobody is in the way of the locks of `config/` and `.signals/`.
+    pub(super) fn await_along(&self, deadline: Instant) -> Result<()> {
+        self.locks.await_along(&ALONG, deadline)
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.settings.lock_timeout).unwrap_or(now + Duration::from_secs(86400 * 365))
+    }
+}
