@@ -53,6 +53,7 @@
 //! 8. Reading takes no lock. Reporting (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
 
 pub mod audit;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod document;

@@ -4,4 +4,6 @@
 
 pub mod degraded;
 pub mod doctor;
+pub mod guard;
+pub mod retry;
 pub mod strategy;

@@ -308,30 +308,36 @@ impl Store {
         Entry::new(level, &format!("state-manager/{action}"), text)
     }
 
-    /// Notes in the error log that something ended with a code that need not be ours.
+    /// Notes in the error log that something ended with a code that need not be ours, if the root is one of ours.
     pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
-        self.errors.note(level, component, message, code);
+        if self.is_initialized() {
+            self.errors.note(level, component, message, code);
+        }
+    }
+
+    fn is_initialized(&self) -> bool {
+        self.disk.open_root(&self.settings.directory).is_ok_and(|root| {
+            self.disk.stat(&root, BACKUPS).is_ok_and(|stat| stat.is_some_and(|stat| stat.kind == FileKind::Directory))
+        })
     }
 
     /// Notes a writer's failure in the logs, if the root is one of ours. What is wrong with its input is no matter for the
     /// error log.
     pub fn record_refusal(&self, action: &str, error: &Error) {
-        let initialized = self.disk.open_root(&self.settings.directory).is_ok_and(|root| {
-            self.disk.stat(&root, BACKUPS).is_ok_and(|stat| stat.is_some_and(|stat| stat.kind == FileKind::Directory))
-        });
-        if initialized {
-            let code = error.code();
-            let of_input = match code {
-                ExitCode::General => !matches!(error.kind, Kind::Io | Kind::DurabilityUnknown | Kind::Internal),
-                code => code == ExitCode::ValidationFailed,
-            };
-            let level = if of_input { Level::Warn } else { Level::Error };
-            let entry = self.entry(level, action, "refused").with("code", code as u8);
-            let entry = entry.with("kind", error.kind.name()).with("pid", std::process::id());
-            self.audit.record(&entry.with("path", self.shown()));
-            if !of_input {
-                self.errors.record(Level::Error, action, &error.message, code);
-            }
+        if !self.is_initialized() {
+            return;
+        }
+        let code = error.code();
+        let of_input = match code {
+            ExitCode::General => !matches!(error.kind, Kind::Io | Kind::DurabilityUnknown | Kind::Internal),
+            code => code == ExitCode::ValidationFailed,
+        };
+        let level = if of_input { Level::Warn } else { Level::Error };
+        let entry = self.entry(level, action, "refused").with("code", code as u8);
+        let entry = entry.with("kind", error.kind.name()).with("pid", std::process::id());
+        self.audit.record(&entry.with("path", self.shown()));
+        if !of_input {
+            self.errors.record(Level::Error, action, &error.message, code);
         }
     }
 }

@@ -76,6 +76,17 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Tells on standard error how things go, unless nobody wants to hear it.
+    pub fn tell(&self, text: &str) {
+        if self.config.verbosity == Verbosity::Quiet {
+            return;
+        }
+        match self.config.format {
+            Format::Json => to_stderr(&format!("{}\n", json!({"progress": {"message": text}}))),
+            Format::Text => to_stderr(&format!("{}\n", one_line(text))),
+        }
+    }
+
     /// Has whoever waits long for a lock told on standard error for whom.
     pub fn tell_of_waits(&self, locks: &Locks) {
         let (format, color) = (self.config.format, self.config.color);

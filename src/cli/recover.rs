@@ -1,5 +1,6 @@
 //! The `recover` commands: each takes its arguments apart, calls the library once and shows what came of it.
 
+mod attempt;
 mod care;
 
 use serde_json::{Value, json};
@@ -49,6 +50,7 @@ fn action_of(command: &Recover) -> Option<&'static str> {
         Recover::Checkpoint(_) => "checkpoint",
         Recover::Restore(args::Restore { writer, .. }) if !writer.dry_run => "restore",
         Recover::Cleanup { .. } => "cleanup",
+        Recover::Guard(_) => "guard",
         Recover::Degrade(_) => "degrade",
         Recover::Normal { .. } => "recover-mode",
         Recover::Handle(_) => "handle",
@@ -83,6 +85,8 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
             let answer = degraded(feature.as_deref(), store, output)?;
             Ok(if answer || *exit_zero { ExitCode::Success as u8 } else { ExitCode::General as u8 })
         }
+        Recover::Guard(arguments) => attempt::guard(arguments, store, output),
+        Recover::Retry(arguments) => attempt::retry(arguments, store, output),
         Recover::Handle(arguments) => care::handle(arguments, store, output),
         Recover::Doctor { fix } => care::doctor(*fix, store, output),
         _ => Err(Error::new(Kind::Internal, "not yet").into()),

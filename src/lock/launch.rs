@@ -6,11 +6,12 @@
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use crate::error::{Error, Kind, quote};
+use crate::child::not_run;
+use crate::error::Error;
 
 /// The first argument of such a child; then the pipe, the format of errors, `--` and the command.
 pub const LAUNCH: &str = "__launch";
@@ -35,12 +36,5 @@ pub fn become_command(pipe: &OsStr, command: &[OsString]) -> Result<Infallible, 
     let mut command = Command::new(program);
     command.args(arguments).env(LOCK_TOKEN, shown).env_remove(OWNER_PID);
     let error = command.exec();
-    let name = program.to_string_lossy();
-    let kind = match error.kind() {
-        ErrorKind::NotFound => Kind::CommandNotFound,
-        _ => Kind::NotExecutable,
-    };
-    let word = quote(&name);
-    let failure = Error::new(kind, format!("{name:?} cannot be run: {error}"));
-    Err(Some(failure.try_shell(format!("command -v {word}; ls -l {word}"), "see what is there")))
+    Err(Some(not_run(program, &error)))
 }

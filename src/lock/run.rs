@@ -7,26 +7,22 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use rustix::process::{Pid, Signal, getpgrp, kill_process, pidfd_send_signal};
-use signal_hook::consts::{
-    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
-};
-use signal_hook::iterator::Signals;
 
 use super::Locks;
 use super::acquire::Acquired;
 use super::launch::LAUNCH;
 use super::owner;
-use super::process::{Identity, abridged, lineage, no_proc, watch_process};
+use super::process::{Identity, abridged, lineage, no_proc};
 use super::queue::{Again, Ask, Asker};
 use super::record::{Mode, Purpose};
 use super::request::{Deadline, Deadlocks, Request};
+use crate::child::Forwarder;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Locked;
 use crate::name::Name;
@@ -37,11 +33,6 @@ pub const LIVE_FILE: &str = ".live-";
 const OUT_OF_THE_WAY: i32 = 100;
 /// How long giving the locks back may take.
 const GIVING_BACK: Duration = Duration::from_secs(5);
-
-/// The signals that are passed on to the command: those that somebody may send on purpose and that can be caught.
-/// (SIGURG is for waking this process: see super::wait.)
-const PASSED_ON: [i32; 12] =
-    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGWINCH, SIGCONT];
 
 /// What to run under which locks.
 #[derive(Clone, Debug)]
@@ -94,13 +85,14 @@ impl Locks {
     /// Lets the child become the command, passes signals on, and gives the locks back when it has ended, even if a child of
     /// the command lives on.
     fn oversee(&self, mut candidate: Candidate, acquired: &[Acquired]) -> Result<ExitStatus> {
-        let forwarder = Forwarder::new(candidate.child.id());
+        let signals = Forwarder::new();
+        signals.begin(candidate.child.id());
         let tokens = acquired.iter().map(|Acquired { name, grant, .. }| format!("{name}:{}", grant.token));
         let word = tokens.collect::<Vec<_>>().join(",") + "\n";
         // A child that was killed before it could read this is waited for all the same.
         let _ = candidate.word.write_all(word.as_bytes());
         let ended = candidate.child.wait();
-        forwarder.stop();
+        drop(signals);
         for Acquired { name, grant, .. } in acquired {
             // The record is stale by now; if it cannot be removed, whoever looks next sees that.
             let asker = owner::anybody(None, &self.claim);
@@ -176,76 +168,7 @@ impl Locks {
     }
 }
 
-/// Passes signals on to the command.
-struct Forwarder {
-    handle: Option<signal_hook::iterator::Handle>,
-}
-
-impl Forwarder {
-    fn new(child: u32) -> Self {
-        let Ok(mut signals) = Signals::new(PASSED_ON) else {
-            return Self { handle: None };
-        };
-        let handle = signals.handle();
-        let command = Target::new(child);
-        let forward = move || {
-            for signal in signals.forever() {
-                // What the terminal sends, it sends to the command as well.
-                let by_terminal = matches!(signal, SIGINT | SIGQUIT | SIGWINCH) && in_foreground();
-                if !by_terminal && let Some(signal) = Signal::from_named_raw(signal) {
-                    command.send(signal);
-                }
-            }
-        };
-        let _ = std::thread::Builder::new().spawn(forward);
-        Self { handle: Some(handle) }
-    }
-
-    fn stop(self) {
-        if let Some(handle) = self.handle {
-            handle.close();
-        }
-    }
-}
-
-/// A process to send signals to. A pidfd never means another one, which a pid may after the process has ended.
-enum Target {
-    Descriptor(OwnedFd),
-    Number(Option<Pid>),
-}
-
-impl Target {
-    fn new(pid: u32) -> Self {
-        let number = || i32::try_from(pid).ok().and_then(Pid::from_raw);
-        watch_process(pid).map_or_else(|| Self::Number(number()), Self::Descriptor)
-    }
-
-    fn send(&self, signal: Signal) {
-        // It may have ended.
-        let _ = match self {
-            Self::Descriptor(fd) => pidfd_send_signal(fd, signal),
-            Self::Number(Some(pid)) => kill_process(*pid, signal),
-            Self::Number(None) => Ok(()),
-        };
-    }
-}
-
-/// Whether this process is in the foreground of a terminal.
-fn in_foreground() -> bool {
-    let Ok(terminal) = File::open("/dev/tty") else {
-        return false;
-    };
-    rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp())
-}
-
 fn not_started(error: &std::io::Error) -> Error {
     Error::new(Kind::of_io(error), format!("the command cannot be started: {error}"))
         .try_shell("ulimit -a", "see which limit was reached")
-}
-
-/// The exit code that stands for how a command ended: its own, or 128 and the signal that ended it.
-#[must_use]
-pub fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    u8::try_from(code & 0xff).unwrap_or(1)
 }

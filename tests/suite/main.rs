@@ -28,3 +28,4 @@ mod lock_state;
 mod races;
 mod readme;
 mod refusals;
+mod retry;

@@ -1,0 +1,235 @@
+//! Another program, run in our place: signals are passed on to it, and its exit code becomes ours.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, kill_process, pidfd_open, pidfd_send_signal};
+use signal_hook::consts::{
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
+};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::error::{Error, Kind, quote};
+
+/// The signals that are passed on: those that somebody may send on purpose and that can be caught.
+/// (SIGURG is for waking this process: see [`crate::lock::wait`].)
+const PASSED_ON: [i32; 12] =
+    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGWINCH, SIGCONT];
+/// Those that mean that somebody wants an end.
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+/// How long a command that was told to end may take.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Passes signals on to the program that runs at the time, and remembers that an end was asked for. While it lives, this
+/// process does not die of them; dropping it leaves them to whoever comes next.
+#[derive(Debug)]
+pub struct Forwarder {
+    handle: Option<Handle>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    now: Mutex<Now>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    target: Option<Target>,
+    interrupt: Option<Interrupt>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Interrupt {
+    signal: i32,
+    origin: Origin,
+}
+
+/// Who sent a signal, as far as it matters who else got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The terminal, which sends it to all that runs in the foreground.
+    Terminal,
+    Somebody,
+}
+
+impl Shared {
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn receive(&self, signal: i32) {
+        let by_terminal = matches!(signal, SIGINT | SIGQUIT | SIGWINCH) && in_foreground();
+        let origin = if by_terminal { Origin::Terminal } else { Origin::Somebody };
+        let mut now = self.now();
+        if let Some(target) = now.target.as_ref().filter(|_| origin == Origin::Somebody) {
+            target.send(signal);
+        }
+        if ENDING.contains(&signal) && now.interrupt.is_none() {
+            now.interrupt = Some(Interrupt { signal, origin });
+        }
+        self.changed.notify_all();
+    }
+}
+
+impl Forwarder {
+    /// Begins to catch signals; those that this process ignores, as under nohup, stay ignored.
+    #[must_use]
+    pub fn new() -> Self {
+        let shared = Arc::new(Shared::default());
+        let ignored = ignored();
+        let caught = PASSED_ON.iter().filter(|signal| ignored & (1 << (**signal - 1)) == 0);
+        let Ok(mut signals) = Signals::new(caught) else {
+            return Self { handle: None, shared };
+        };
+        let handle = signals.handle();
+        let receiver = Arc::clone(&shared);
+        let _ =
+            std::thread::Builder::new().spawn(move || signals.forever().for_each(|signal| receiver.receive(signal)));
+        Self { handle: Some(handle), shared }
+    }
+
+    /// From now on signals go to this process.
+    pub fn begin(&self, child: u32) {
+        let target = Target::new(child);
+        let mut now = self.shared.now();
+        // It came while the child was being started.
+        if let Some(Interrupt { signal, origin: Origin::Somebody }) = now.interrupt {
+            target.send(signal);
+        }
+        now.target = Some(target);
+    }
+
+    /// The program has ended.
+    pub fn end(&self) {
+        self.shared.now().target = None;
+    }
+
+    /// The signal by which an end was asked for.
+    #[must_use]
+    pub fn interrupt(&self) -> Option<i32> {
+        self.shared.now().interrupt.map(|interrupt| interrupt.signal)
+    }
+
+    /// Waits so long, or until an end is asked for.
+    pub fn pause(&self, length: Duration) {
+        let now = self.shared.now();
+        drop(self.shared.changed.wait_timeout_while(now, length, |now| now.interrupt.is_none()));
+    }
+}
+
+impl Default for Forwarder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.handle {
+            handle.close();
+        }
+    }
+}
+
+/// The signals that this process ignores, a bit each, as /proc tells (see proc_pid_status(5), SigIgn).
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Whether this process is in the foreground of a terminal.
+fn in_foreground() -> bool {
+    let Ok(terminal) = File::open("/dev/tty") else {
+        return false;
+    };
+    rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp())
+}
+
+/// A process to send signals to. A pidfd never means another one, which a pid may after the process has ended.
+#[derive(Debug)]
+enum Target {
+    Descriptor(OwnedFd),
+    Number(Option<Pid>),
+}
+
+impl Target {
+    fn new(pid: u32) -> Self {
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let descriptor = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        descriptor.map_or(Self::Number(number), Self::Descriptor)
+    }
+
+    fn send(&self, signal: i32) {
+        let Some(signal) = Signal::from_named_raw(signal) else { return };
+        // It may have ended.
+        let _ = match self {
+            Self::Descriptor(fd) => pidfd_send_signal(fd, signal),
+            Self::Number(Some(pid)) => kill_process(*pid, signal),
+            Self::Number(None) => Ok(()),
+        };
+    }
+
+    /// Whether it ends before a moment; where the kernel cannot tell, it is said to.
+    fn ends_before(&self, moment: Instant) -> bool {
+        let Self::Descriptor(fd) = self else { return true };
+        loop {
+            let left = moment.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(fd, PollFlags::IN)], timeout.as_ref()) {
+                Ok(0) if Instant::now() < moment => {}
+                Ok(ready) => return ready > 0,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+/// Waits for a program's end. At the deadline it is told to end, and made to when it takes too long over that.
+pub fn wait(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<ExitStatus> {
+    if let Some(deadline) = deadline {
+        let target = Target::new(child.id());
+        if !target.ends_before(deadline) {
+            target.send(SIGTERM);
+            if !target.ends_before(Instant::now() + GRACE) {
+                child.kill()?;
+            }
+        }
+    }
+    child.wait()
+}
+
+/// The exit code that stands for how a program ended: its own, or 128 and the signal that ended it.
+#[must_use]
+pub fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| code_of_signal(status.signal().unwrap_or(0)).into());
+    u8::try_from(code & 0xff).unwrap_or(1)
+}
+
+/// The exit code that stands for an end by a signal.
+#[must_use]
+pub fn code_of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(255)
+}
+
+/// The error of a program that could not be started.
+#[must_use]
+pub fn not_run(program: &OsStr, error: &std::io::Error) -> Error {
+    let name = program.to_string_lossy();
+    let kind = match error.kind() {
+        std::io::ErrorKind::NotFound => Kind::CommandNotFound,
+        _ => Kind::NotExecutable,
+    };
+    let word = quote(&name);
+    Error::new(kind, format!("{name:?} cannot be run: {error}"))
+        .try_shell(format!("command -v {word}; ls -l {word}"), "see what is there")
+}

@@ -1,0 +1,55 @@
+//! `recover retry` and `recover guard`: a command's attempts. Its standard streams are its own; what there is to tell goes to
+//! standard error.
+
+use serde_json::json;
+
+use super::super::args::recover::{Guard, Pauses, Retry};
+use super::super::output::Output;
+use super::Run;
+use crate::audit::Level;
+use crate::child::Forwarder;
+use crate::name::Name;
+use crate::recovery::guard::{Step, guard as run_guarded};
+use crate::recovery::retry::{Ended, Policy, Schedule};
+use crate::store::Store;
+use crate::store::checkpoint::Snapshot;
+
+fn policy(attempts: u32, pauses: &Pauses) -> Policy {
+    let schedule = Schedule { base: pauses.base_delay, max: pauses.max_delay };
+    Policy { attempts, schedule, timeout: pauses.timeout, retry_on: pauses.retry_on.clone() }
+}
+
+/// The command's exit code; that it could not be run is told here.
+fn code(ended: &Ended, output: &Output<'_>) -> u8 {
+    if let Some(error) = &ended.error {
+        output.error(error);
+    }
+    ended.code
+}
+
+pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Run {
+    let signals = Forwarder::new();
+    let policy = policy(arguments.retries, &arguments.pauses);
+    let ended = policy.run(&arguments.command, &signals, &|what| output.tell(what));
+    if ended.code != 0 {
+        let what = arguments.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+        let why = format!("{what} failed for good after {} attempts", ended.attempts);
+        store.note_error(Level::Error, "retry", &why, ended.code);
+    }
+    Ok(code(&ended, output))
+}
+
+pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
+    let operation = Name::parse("operation", &arguments.operation)?;
+    let command: Vec<_> = arguments.command.iter().map(|word| word.to_string_lossy()).collect();
+    let snapshot = Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
+    let tell = |step: Step<'_>| match step {
+        Step::Created(id) => output.tell(&format!("Checkpoint created: {id}")),
+        Step::Failed(what) => output.tell(what),
+        Step::Restored(id) => output.tell(&format!("Checkpoint restored: {id}")),
+        Step::NotRestored(error) => output.error(error),
+    };
+    let policy = policy(arguments.retries, &arguments.pauses);
+    let ended = run_guarded(store, &snapshot, (&policy, &arguments.command), &tell)?;
+    Ok(code(&ended, output))
+}

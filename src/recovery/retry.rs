@@ -1,0 +1,141 @@
+//! A command run again until it succeeds, with longer and longer pauses.
+
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::child::{Forwarder, code_of, code_of_signal, not_run, wait};
+use crate::error::{Error, Kind};
+
+/// Not executable, not found: trying again changes nothing. And somebody wanted an end.
+const FINAL: [u8; 4] = [126, 127, 128 + SIGINT as u8, 128 + SIGTERM as u8];
+
+/// How long to wait after each failure: twice as long as the last time, up to a maximum, less up to half of it at random, so
+/// that many that failed together do not come back together ("equal jitter": Brooker, "Exponential Backoff And Jitter", AWS
+/// Architecture Blog, 2015).
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// After the first failure.
+    pub base: Duration,
+    /// At most.
+    pub max: Duration,
+}
+
+impl Schedule {
+    /// The pause after so many failures, at least one; `chance` is anything between 0 and `u32::MAX`.
+    #[must_use]
+    pub fn pause(&self, failures: u32, chance: u32) -> Duration {
+        let doubled = 2_u32.checked_pow(failures.saturating_sub(1)).and_then(|factor| self.base.checked_mul(factor));
+        let whole = doubled.map_or(self.max, |pause| pause.min(self.max));
+        whole / 2 + (whole / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+    }
+}
+
+/// When to try again.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// How many attempts there are.
+    pub attempts: u32,
+    /// The pauses between them.
+    pub schedule: Schedule,
+    /// For how long, all attempts together.
+    pub timeout: Option<Duration>,
+    /// The exit codes after which it is tried again; empty: all that may be.
+    pub retry_on: Vec<u8>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The command's last exit code, or 128 and the signal that ended the waiting for the next attempt.
+    pub code: u8,
+    /// How often the command was started.
+    pub attempts: u32,
+    /// Why it could not be.
+    pub error: Option<Error>,
+}
+
+impl Policy {
+    /// Runs a command until it succeeds or there is no sense in going on. `tell` is told before each pause.
+    pub fn run(&self, command: &[OsString], signals: &Forwarder, tell: &dyn Fn(&str)) -> Ended {
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut attempts = 0;
+        let mut code = 0;
+        while attempts < self.attempts {
+            if let Some(signal) = signals.interrupt() {
+                return Ended { code: code_of_signal(signal), attempts, error: None };
+            }
+            match run_once(command, signals, deadline) {
+                Ok(its) => code = its,
+                Err(error) => return Ended { code: error.code() as u8, attempts, error: Some(error) },
+            }
+            attempts += 1;
+            if !self.may_retry(code) || attempts == self.attempts || signals.interrupt().is_some() {
+                break;
+            }
+            let pause = self.schedule.pause(attempts, chance());
+            if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
+                break;
+            }
+            let seconds = pause.as_secs_f64();
+            tell(&format!(
+                "attempt {attempts} of {} ended with {code}; the next begins in {seconds:.1} s",
+                self.attempts
+            ));
+            signals.pause(pause);
+        }
+        Ended { code, attempts, error: None }
+    }
+
+    fn may_retry(&self, code: u8) -> bool {
+        code != 0 && !FINAL.contains(&code) && (self.retry_on.is_empty() || self.retry_on.contains(&code))
+    }
+}
+
+fn run_once(command: &[OsString], signals: &Forwarder, deadline: Option<Instant>) -> Result<u8, Error> {
+    let [program, arguments @ ..] = command else { return Err(Error::new(Kind::Usage, "there is no command")) };
+    let mut child = Command::new(program).args(arguments).spawn().map_err(|error| not_run(program, &error))?;
+    signals.begin(child.id());
+    let ended = wait(&mut child, deadline);
+    signals.end();
+    let status =
+        ended.map_err(|error| Error::new(Kind::of_io(&error), format!("cannot wait for the command: {error}")))?;
+    Ok(code_of(status))
+}
+
+/// Any number; the middle one where the system has none to give.
+fn chance() -> u32 {
+    let mut bytes = [0; 4];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
+        Ok(4) => u32::from_ne_bytes(bytes),
+        _ => u32::MAX / 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_maximum_and_lose_at_most_half_to_chance() {
+        let schedule = Schedule { base: Duration::from_secs(2), max: Duration::from_secs(60) };
+        for (failures, whole) in [(1, 2), (2, 4), (3, 8), (4, 16), (5, 32), (6, 60), (7, 60), (200, 60), (u32::MAX, 60)]
+        {
+            let whole = Duration::from_secs(whole);
+            assert_eq!(schedule.pause(failures, 0), whole / 2, "{failures}");
+            assert_eq!(schedule.pause(failures, u32::MAX), whole, "{failures}");
+            let middle = schedule.pause(failures, u32::MAX / 2);
+            assert!(middle > whole / 2 && middle < whole, "{failures}");
+        }
+    }
+
+    #[test]
+    fn no_base_is_no_pause_and_a_long_one_is_cut() {
+        let none = Schedule { base: Duration::ZERO, max: Duration::from_secs(60) };
+        assert_eq!(none.pause(9, u32::MAX), Duration::ZERO);
+        let long = Schedule { base: Duration::from_secs(u64::MAX), max: Duration::from_secs(1) };
+        assert_eq!(long.pause(2, u32::MAX), Duration::from_secs(1));
+    }
+}
