@@ -5,6 +5,8 @@
 //! file of ours with one name that nobody else may write; otherwise a log in the root takes its place. A log that cannot
 //! be written is a warning and stops nothing. No line holds contents of a document.
 
+mod error_log;
+
 use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -12,8 +14,9 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
+pub use self::error_log::{ErrorLog, Noted};
 use crate::document::seal::{Lineage, Revision};
-use crate::error::{ExitCode, one_line};
+use crate::error::one_line;
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
 use crate::time::rfc3339;
 
@@ -59,11 +62,17 @@ impl Entry {
     /// Adds `key=value`; a value with spaces or quotes in it is quoted.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl ToString) -> Self {
-        let value = one_line(&value.to_string());
-        let plain = !value.is_empty() && !value.contains([' ', '"', '=']);
-        let _ = if plain { write!(self.text, " {key}={value}") } else { write!(self.text, " {key}={value:?}") };
+        let _ = write!(self.text, " {}", fact(key, value));
         self
     }
+}
+
+/// `key=value` as it stands in a line.
+#[must_use]
+pub fn fact(key: &str, value: impl ToString) -> String {
+    let value = one_line(&value.to_string());
+    let plain = !value.is_empty() && !value.contains([' ', '"', '=']);
+    if plain { format!("{key}={value}") } else { format!("{key}={value:?}") }
 }
 
 /// A commit as the log remembers it.
@@ -146,54 +155,30 @@ impl Audit {
     /// The commits of a lineage that the logs remember, oldest first.
     pub fn commits(&self, lineage: &Lineage) -> Vec<Committed> {
         let mut commits = Vec::new();
-        for path in [&self.path, &self.fallback] {
-            if let Ok(Some(file)) = self.open_to_read(path) {
-                let wanted = format!("lineage={lineage}");
-                let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
-                let of_lineage = lines.filter(|line| memchr::memmem::find(line, wanted.as_bytes()).is_some());
-                commits.extend(of_lineage.filter_map(|line| parse_commit(&String::from_utf8_lossy(&line))));
-            }
-        }
+        self.each_line(&[format!("lineage={lineage}")], &mut |line| commits.extend(parse_commit(line)));
         commits.sort_by(|a, b| (a.revision, &a.time).cmp(&(b.revision, &b.time)));
         commits
     }
 
-    fn open_to_read(&self, path: &Path) -> FsResult<Option<File>> {
-        let file = self.disk.open(&Dir::working(), OsStr::new(path), Access::Read)?;
-        let Some(file) = file else { return Ok(None) };
-        let stat = self.disk.fstat(&file, path)?;
-        Ok(distrust(&stat).is_none().then_some(file))
+    /// Shows each line that holds one of these facts. The logs may be large, so they are read as a stream.
+    pub fn each_line(&self, facts: &[String], visit: &mut dyn FnMut(&str)) {
+        for path in [&self.path, &self.fallback] {
+            if let Ok(Some(file)) = open_to_read(&self.disk, path) {
+                for line in BufReader::with_capacity(1 << 16, file).split(b'\n').map_while(Result::ok) {
+                    let holds = |fact: &String| memchr::memmem::find(&line, fact.as_bytes()).is_some();
+                    if facts.iter().any(holds) {
+                        visit(&String::from_utf8_lossy(&line));
+                    }
+                }
+            }
+        }
     }
 }
 
-/// The error log of one root: `TIME [LEVEL] error-recovery/COMPONENT: message (code: N)`.
-#[derive(Debug)]
-pub struct ErrorLog {
-    disk: Disk,
-    path: PathBuf,
-}
-
-impl ErrorLog {
-    /// The log's name, beside the state file.
-    pub const NAME: &str = ".error-recovery.log";
-
-    /// The log in this directory.
-    #[must_use]
-    pub fn new(disk: Disk, directory: &Path) -> Self {
-        Self { disk, path: directory.join(Self::NAME) }
-    }
-
-    /// Appends a line, where that is possible: whatever went wrong is told on standard error as well.
-    pub fn record(&self, level: Level, component: &str, message: &str, code: ExitCode) {
-        self.note(level, component, message, code as u8);
-    }
-
-    /// The same of a code that need not be ours.
-    pub fn note(&self, level: Level, component: &str, message: &str, code: u8) {
-        let (time, level) = (rfc3339(self.disk.now()), level.name());
-        let line = format!("{time} [{level}] error-recovery/{component}: {} (code: {code})\n", one_line(message));
-        let _ = append(&self.disk, &self.path, &line);
-    }
+fn open_to_read(disk: &Disk, path: &Path) -> FsResult<Option<File>> {
+    let Some(file) = disk.open(&Dir::working(), OsStr::new(path), Access::Read)? else { return Ok(None) };
+    let stat = disk.fstat(&file, path)?;
+    Ok(distrust(&stat).is_none().then_some(file))
 }
 
 /// Appends a line to a log that can be trusted, making it where it is missing.
@@ -220,23 +205,47 @@ fn distrust(stat: &Stat) -> Option<&'static str> {
     }
 }
 
+/// A line of the log, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged<'a> {
+    /// When, RFC 3339.
+    pub time: &'a str,
+    /// Who: `state-manager/update`.
+    pub component: &'a str,
+    /// What, and the facts.
+    pub text: &'a str,
+}
+
+impl<'a> Logged<'a> {
+    /// Takes a line apart; nothing if it is none of ours.
+    #[must_use]
+    pub fn parse(line: &'a str) -> Option<Self> {
+        let (time, rest) = line.split_once(" [")?;
+        let (_, rest) = rest.split_once("] ")?;
+        let (component, text) = rest.split_once(": ")?;
+        Some(Self { time, component, text })
+    }
+
+    /// The value of a fact, as far as it is plain or quoted without quotes in it.
+    #[must_use]
+    pub fn fact(&self, key: &str) -> Option<&'a str> {
+        let (_, value) = self.text.split_once(&format!(" {key}="))?;
+        match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').map(|(value, _)| value),
+            None => value.split(' ').next(),
+        }
+    }
+}
+
 /// Reads back a line that a commit wrote.
 fn parse_commit(line: &str) -> Option<Committed> {
-    let (time, rest) = line.split_once(" [INFO] state-manager/")?;
-    let (_, facts) = rest.split_once(": committed")?;
-    let fact = |key: &str| {
-        let (_, value) = facts.split_once(&format!(" {key}="))?;
-        match value.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').map(|(value, _)| value.to_owned()),
-            None => value.split(' ').next().map(str::to_owned),
-        }
-    };
+    let line = Logged::parse(line).filter(|line| line.text.starts_with("committed "))?;
     Some(Committed {
-        time: time.to_owned(),
-        revision: Revision::new(fact("revision")?.parse().ok()?)?,
-        reason: fact("reason")?,
-        pid: fact("pid")?.parse().ok()?,
-        command: fact("command")?,
+        time: line.time.to_owned(),
+        revision: Revision::new(line.fact("revision")?.parse().ok()?)?,
+        reason: line.fact("reason")?.to_owned(),
+        pid: line.fact("pid")?.parse().ok()?,
+        command: line.fact("command")?.to_owned(),
     })
 }
 

@@ -154,10 +154,14 @@ impl Locks {
 
     /// A line about one grant in the audit log.
     fn audit_grant(&self, action: &str, text: &str, name: &crate::name::Name, grant: &record::Grant) {
+        self.audit.record(&self.grant_entry(action, text, name, grant));
+    }
+
+    fn grant_entry(&self, action: &str, text: &str, name: &crate::name::Name, grant: &record::Grant) -> Entry {
         let owner = grant.owner.as_ref().map_or_else(|| "unknown".to_owned(), |owner: &Identity| owner.pid.to_string());
         let entry = self.entry(Level::Info, action, text).with("lock", name).with("token", grant.token);
         let entry = entry.with("mode", grant.mode).with("owner", owner).with("pid", std::process::id());
-        self.audit.record(&entry.with("root", self.directory.display()));
+        entry.with("root", self.directory.display())
     }
 }
 

@@ -5,5 +5,7 @@
 pub mod degraded;
 pub mod doctor;
 pub mod guard;
+pub mod metrics;
+pub mod overview;
 pub mod retry;
 pub mod strategy;

@@ -37,7 +37,7 @@ use self::layout::BACKUPS;
 use self::live::Found;
 use self::shelf::Shelf;
 pub use self::signal::SignalFile;
-use crate::audit::{Audit, Entry, ErrorLog, Level};
+use crate::audit::{Audit, Entry, ErrorLog, Level, Noted};
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
@@ -312,6 +312,21 @@ impl Store {
     pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
         if self.is_initialized() {
             self.errors.note(level, component, message, code);
+        }
+    }
+
+    /// What the error log says at its end, oldest first.
+    #[must_use]
+    pub fn noted_errors(&self) -> Vec<Noted> {
+        self.errors.last()
+    }
+
+    /// Notes in the audit log that a strategy was run.
+    pub fn record_handling(&self, code: u8, outlook: &str) {
+        if self.is_initialized() {
+            let entry =
+                self.recovery_entry(Level::Info, "handle", "handled").with("code", code).with("outlook", outlook);
+            self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod care;
+mod figures;
 
 use serde_json::{Value, json};
 
@@ -89,7 +90,8 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
         Recover::Retry(arguments) => attempt::retry(arguments, store, output),
         Recover::Handle(arguments) => care::handle(arguments, store, output),
         Recover::Doctor { fix } => care::doctor(*fix, store, output),
-        _ => Err(Error::new(Kind::Internal, "not yet").into()),
+        Recover::Status => figures::status(store, output).map(done),
+        Recover::Metrics { form } => figures::metrics(*form, store, output).map(done),
     }
 }
 

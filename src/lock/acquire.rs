@@ -27,6 +27,7 @@ pub struct Acquired {
 impl Locks {
     /// Takes all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
+        let started = Instant::now();
         let mut place = Place::none(self, request);
         let wants_state = request.names.iter().any(|name| name.as_str() == STATE);
         let acquired = loop {
@@ -57,7 +58,8 @@ impl Locks {
             return Err(error);
         }
         for Acquired { name, grant, .. } in &acquired {
-            self.audit_grant("acquire", "granted", name, grant);
+            let waited = format!("{:.6}", started.elapsed().as_secs_f64());
+            self.audit.record(&self.grant_entry("acquire", "granted", name, grant).with("waited", waited));
         }
         Ok(acquired)
     }

@@ -81,6 +81,7 @@ pub fn handle(store: &Store, code: u8, operation: Option<&Name>, message: Option
             handled.next("recover doctor", "check everything");
         }
     }
+    store.record_handling(code, if handled.outlook == Outlook::TryAgain { "try-again" } else { "needs-a-person" });
     Ok(handled)
 }
 

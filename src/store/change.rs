@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::commit::{Plan, Published, Room};
-use super::ground::Ground;
+use super::ground::{Ground, Held};
 use super::judge::Health;
 use super::layout::{SIGNALS, automatic_reason, pinned};
 use super::next::new_lineage;
@@ -154,7 +154,7 @@ impl Store {
                 room: Room::MayBeMade,
             };
             if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
-                self.record_commit(order, &sealed, &[]);
+                self.record_commit(&held, order, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: base.migrated_from });
             }
@@ -250,7 +250,7 @@ impl Store {
         Displaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
     }
 
-    pub(super) fn record_commit(&self, order: &Order, sealed: &Sealed, facts: &[(&str, &str)]) {
+    pub(super) fn record_commit(&self, held: &Held, order: &Order, sealed: &Sealed, facts: &[(&str, &str)]) {
         let seal = &sealed.document.seal;
         let reason = order.reason.as_deref().unwrap_or(order.action);
         let entry = self.entry(Level::Info, order.action, "committed");
@@ -260,7 +260,8 @@ impl Store {
             .with("pid", std::process::id())
             .with("command", format!("{} {}", order.group, order.action))
             .with("lineage", &seal.lineage)
-            .with("bytes", sealed.bytes.len());
+            .with("bytes", sealed.bytes.len())
+            .with("waited", format!("{:.6}", held.waited.as_secs_f64()));
         let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
         self.audit.record(&entry.with("path", self.shown()));
     }

@@ -163,7 +163,7 @@ impl Store {
         if let Err(error) = synced() {
             self.warn(format!("the mirror may not survive a power cut: {error}"));
         }
-        self.record_commit(order, &sealed, &[]);
+        self.record_commit(held, order, &sealed, &[]);
         Ok(Some(revision))
     }
 
@@ -316,7 +316,7 @@ impl Store {
                 if let Some(lost) = lost {
                     self.warn(lost);
                 }
-                self.record_commit(order, &sealed, &[]);
+                self.record_commit(&held, order, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: migrated.from });
             }

@@ -1,5 +1,7 @@
 //! The ground a writer stands on: the lock, the directories, and what was found under it.
 
+use std::time::Duration;
+
 use super::Store;
 use super::judge::{Health, Look, judge};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
@@ -17,6 +19,8 @@ use crate::side::{self};
 pub(super) struct Held<'a> {
     pub root: Dir,
     pub lock: FileLock,
+    /// How long it waited for the lock.
+    pub waited: Duration,
     pub place: Option<Place<'a>>, // left last, when the next in the queue finds the lock free
 }
 

@@ -187,7 +187,7 @@ impl Store {
             self.errors.record(Level::Warn, order.action, &lost, ExitCode::StateCorruption);
             self.warn(lost);
         }
-        self.record_commit(order, &sealed, &[("from", name)]);
+        self.record_commit(held, order, &sealed, &[("from", name)]);
         Ok(Recovered::From { file: name.to_owned(), revision })
     }
 

@@ -58,6 +58,7 @@ impl Store {
 
     /// Takes the lock, making the directories where they are missing, and deals with what somebody left half done.
     pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
+        let started = Instant::now();
         if purpose != Purpose::Write {
             for name in SIDE_DIRECTORIES {
                 self.side_directory(&root, name)?;
@@ -66,7 +67,7 @@ impl Store {
         loop {
             let locks = self.side_directory(&root, LOCKS)?;
             if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
-                let held = Held { root, lock, place };
+                let held = Held { root, lock, waited: started.elapsed(), place };
                 if !self.has_workshop(&held.root)? {
                     return Ok(held);
                 }
@@ -77,7 +78,7 @@ impl Store {
                     Err(error) if purpose == Purpose::Restore && error.kind == Kind::Corrupt => return Ok(held),
                     Err(error) => return Err(error),
                 }
-                let Held { root: same, lock, place } = held;
+                let Held { root: same, lock, place, .. } = held;
                 drop((lock, place)); // whoever holds the flock waits for nothing
                 root = same;
                 self.await_along(deadline)?;

@@ -25,6 +25,7 @@ mod lock_queue_kill;
 mod lock_records;
 mod lock_run;
 mod lock_state;
+mod metrics;
 mod races;
 mod readme;
 mod refusals;

@@ -1,0 +1,92 @@
+//! The error log of one root: `TIME [LEVEL] error-recovery/COMPONENT: message (code: N)`.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Level, append, open_to_read};
+use crate::error::{ExitCode, one_line};
+use crate::fs::Disk;
+use crate::time::rfc3339;
+
+/// Only so much of the log's end is read.
+const TAIL: u64 = 1 << 20;
+
+/// The log, beside the state file.
+#[derive(Debug)]
+pub struct ErrorLog {
+    disk: Disk,
+    path: PathBuf,
+}
+
+impl ErrorLog {
+    /// The log's name, beside the state file.
+    pub const NAME: &str = ".error-recovery.log";
+
+    /// The log in this directory.
+    #[must_use]
+    pub fn new(disk: Disk, directory: &Path) -> Self {
+        Self { disk, path: directory.join(Self::NAME) }
+    }
+
+    /// Appends a line, where that is possible: whatever went wrong is told on standard error as well.
+    pub fn record(&self, level: Level, component: &str, message: &str, code: ExitCode) {
+        self.note(level, component, message, code as u8);
+    }
+
+    /// The same of a code that need not be ours.
+    pub fn note(&self, level: Level, component: &str, message: &str, code: u8) {
+        let (time, level) = (rfc3339(self.disk.now()), level.name());
+        let line = format!("{time} [{level}] error-recovery/{component}: {} (code: {code})\n", one_line(message));
+        let _ = append(&self.disk, &self.path, &line);
+    }
+
+    /// The lines at its end, oldest first; those that are none are passed over.
+    #[must_use]
+    pub fn last(&self) -> Vec<Noted> {
+        let Ok(Some(mut file)) = open_to_read(&self.disk, &self.path) else { return Vec::new() };
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        let start = length.saturating_sub(TAIL);
+        let mut bytes = Vec::new();
+        if file.seek(SeekFrom::Start(start)).and_then(|_| file.take(TAIL).read_to_end(&mut bytes)).is_err() {
+            return Vec::new();
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let whole = text.lines().skip(usize::from(start > 0));
+        whole.filter_map(Noted::parse).collect()
+    }
+}
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Noted {
+    /// When, RFC 3339.
+    pub time: String,
+    /// INFO, WARN or ERROR.
+    pub level: String,
+    /// What went wrong.
+    pub component: String,
+    /// What was said.
+    pub message: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl Noted {
+    fn parse(line: &str) -> Option<Self> {
+        let (time, rest) = line.split_once(" [")?;
+        let (level, rest) = rest.split_once("] error-recovery/")?;
+        let (component, rest) = rest.split_once(": ")?;
+        let (message, code) = rest.strip_suffix(')')?.rsplit_once(" (code: ")?;
+        let owned = str::to_owned;
+        let code = code.parse().ok()?;
+        Some(Self {
+            time: owned(time),
+            level: owned(level),
+            component: owned(component),
+            message: owned(message),
+            code,
+        })
+    }
+}

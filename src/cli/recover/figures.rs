@@ -1,0 +1,134 @@
+//! `recover status` and `recover metrics`.
+
+use serde_json::{Value, json};
+
+use super::super::args::recover::Form;
+use super::super::output::{Output, Verdict};
+use super::super::reports::size;
+use crate::error::{ExitCode, one_line};
+use crate::recovery::metrics::{Metrics, Waits, prometheus};
+use crate::recovery::overview::Overview;
+use crate::store::Store;
+
+/// Name and text, a line each.
+fn lines(lines: &[(&str, String)]) -> String {
+    lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect()
+}
+
+pub(super) fn status(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    let overview = Overview::of(store);
+    store.take_warnings(); // `doctor` is the place for them
+    let next: Vec<String> = overview.next.iter().map(|hint| output.command(hint)).collect();
+    let degraded = &overview.degraded;
+    if output.is_json() {
+        let mut all = json!(overview);
+        if let Some(fields) = all.as_object_mut() {
+            fields.insert(
+                "degraded".into(),
+                json!({
+                    "enabled": degraded.is_on, "reason": degraded.reason, "since": degraded.since,
+                    "disabledFeatures": degraded.features,
+                }),
+            );
+            fields.insert("next".into(), json!(next));
+        }
+        return output.json(&all);
+    }
+    let verdict = if ["healthy", "legacy"].contains(&overview.health.as_str()) { Verdict::Good } else { Verdict::Bad };
+    let revision = overview.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
+    let mut told = vec![("State", format!("{}{revision}", output.verdict(&overview.health, verdict)))];
+    if let Some(id) = &overview.interrupted_restore {
+        told.push(("Restore", format!("of {id} was interrupted; the next command that reads or writes finishes it")));
+    }
+    told.push((
+        "Degraded",
+        match degraded.is_on {
+            true => {
+                one_line(&format!("since {}: {} ({})", degraded.since, degraded.reason, degraded.features.join(", ")))
+            }
+            false => "no".to_owned(),
+        },
+    ));
+    let newest = overview.newest_checkpoint.as_ref().map_or_else(String::new, |id| format!("; newest {id}"));
+    told.push(("Checkpoints", format!("{}{newest}", overview.checkpoints)));
+    let counts = overview.errors.iter().map(|(code, count)| {
+        let name = ExitCode::of(*code).map_or("UNKNOWN", ExitCode::name);
+        format!("{count} x {code} {name}")
+    });
+    let counts: Vec<String> = counts.collect();
+    told.push(("Errors", if counts.is_empty() { "none on record".to_owned() } else { counts.join(", ") }));
+    let mut text = lines(&told);
+    for noted in &overview.last_errors {
+        text.push_str(&format!(
+            "  {} {}: {} (code: {})\n",
+            noted.time,
+            noted.component,
+            one_line(&noted.message),
+            noted.code
+        ));
+    }
+    text.extend(next.iter().map(|next| format!("next: {next}\n")));
+    output.bytes(text.as_bytes())
+}
+
+pub(super) fn metrics(form: Option<Form>, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    let metrics = Metrics::gather(store);
+    store.take_warnings();
+    match form.unwrap_or(if output.is_json() { Form::Json } else { Form::Text }) {
+        Form::Prometheus => output.bytes(prometheus::page(&metrics).as_bytes()),
+        Form::Json => output.json(&as_json(&metrics)),
+        Form::Text => output.bytes(as_text(&metrics).as_bytes()),
+    }
+}
+
+fn as_json(metrics: &Metrics) -> Value {
+    let waits = |waits: &Waits| {
+        json!({
+            "count": waits.count(), "seconds": waits.sum(), "median": waits.quantile(0.5), "p99": waits.quantile(0.99),
+            "max": waits.quantile(1.0),
+        })
+    };
+    let mut all = json!(metrics);
+    if let Some(fields) = all.as_object_mut() {
+        fields.insert("lock_waits".into(), waits(&metrics.lock_waits));
+        fields.insert("commit_waits".into(), waits(&metrics.commit_waits));
+        fields.insert("growth_bytes".into(), json!(metrics.growth()));
+    }
+    all
+}
+
+fn as_text(metrics: &Metrics) -> String {
+    let waits = |waits: &Waits| {
+        let millis = |share| waits.quantile(share) * 1000.0;
+        let (median, p99, max) = (millis(0.5), millis(0.99), millis(1.0));
+        format!("{} waits: median {median:.2} ms, p99 {p99:.2} ms, longest {max:.2} ms", waits.count())
+    };
+    let counted = |counts: Vec<(&str, u64)>| {
+        let some: Vec<String> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        if some.is_empty() { "none".to_owned() } else { some.join(", ") }
+    };
+    let growth = metrics
+        .growth()
+        .map_or_else(String::new, |growth| format!(", {growth:+} bytes since the first commit on record"));
+    let made = counted(metrics.backups.iter().map(|(kind, count)| (*kind, *count)).collect());
+    let recoveries = metrics.recoveries.iter().filter(|(_, count)| **count > 0);
+    let errors: u64 = metrics.errors.values().sum();
+    lines(&[
+        ("Since", metrics.since.clone().unwrap_or_else(|| "nothing is on record".to_owned())),
+        ("Locks", waits(&metrics.lock_waits)),
+        ("Commits", format!("{}; {}", metrics.commits, waits(&metrics.commit_waits))),
+        ("State", format!("{}{growth}", metrics.state_bytes.map_or_else(|| "none".to_owned(), size))),
+        (
+            "Backups",
+            format!("{made}; {} in the last 24 hours; {} kept", metrics.backups_last_day, metrics.backups_kept),
+        ),
+        (
+            "Recoveries",
+            format!(
+                "{}; {errors} errors on record",
+                counted(recoveries.map(|(kind, count)| (*kind, *count)).collect())
+            ),
+        ),
+        ("Checkpoints", metrics.checkpoints.to_string()),
+    ])
+}

@@ -1,0 +1,213 @@
+//! The figures to watch: how long locks are waited for, how large the state is and grows, how often it is backed up, how often
+//! something had to be recovered. All of it from what is recorded anyway, in the logs and beside the state; nothing is
+//! measured for its own sake.
+
+pub mod prometheus;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::degraded::Degraded;
+use crate::audit::{Logged, fact};
+use crate::store::Store;
+use crate::store::checkpoint::catalog::time_of;
+use crate::time::rfc3339;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Commits that keep what they replace under another name than an automatic backup's, or replace nothing.
+const WITHOUT_BACKUP: [&str; 5] = ["init", "heal", "recover", "adopt", "restore"];
+
+/// How long something was waited for: seconds, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Waits(Vec<f64>);
+
+impl Waits {
+    /// How often.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// In all.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
+    /// The time that this share of them took at most, by the nearest rank; 0 where there are none.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> f64 {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let rank = (share * self.0.len() as f64).ceil() as usize;
+        self.0.get(rank.max(1) - 1).copied().unwrap_or_default()
+    }
+
+    /// How many took at most so long.
+    #[must_use]
+    pub fn within(&self, limit: f64) -> usize {
+        self.0.partition_point(|wait| *wait <= limit)
+    }
+}
+
+/// The figures of one root.
+#[derive(Debug, Default, Serialize)]
+pub struct Metrics {
+    /// The state file.
+    pub path: String,
+    /// Since when the audit log tells of it, RFC 3339.
+    pub since: Option<String>,
+    /// How long named locks were waited for.
+    #[serde(skip)]
+    pub lock_waits: Waits,
+    /// How long commits waited for their turn.
+    #[serde(skip)]
+    pub commit_waits: Waits,
+    /// Bytes of the state file.
+    pub state_bytes: Option<u64>,
+    /// Bytes of the first commit on record.
+    pub first_bytes: Option<u64>,
+    /// Commits on record.
+    pub commits: u64,
+    /// Backups on record: automatic ones, one for each ordinary commit, and those made on purpose.
+    pub backups: BTreeMap<&'static str, u64>,
+    /// Of these in the last 24 hours.
+    pub backups_last_day: u64,
+    /// Backups that are kept now.
+    pub backups_kept: usize,
+    /// What was recovered, and how: heal, recover, adopt, restore, undo, handle.
+    pub recoveries: BTreeMap<&'static str, u64>,
+    /// Errors in the error log, by exit code.
+    pub errors: BTreeMap<u8, u64>,
+    /// The current revision.
+    pub revision: Option<u64>,
+    /// Locks, by how they stand.
+    pub locks: BTreeMap<&'static str, usize>,
+    /// How many checkpoints there are.
+    pub checkpoints: usize,
+    /// Seconds since the newest was made.
+    pub newest_checkpoint_age: Option<u64>,
+    /// Whether the state is degraded.
+    pub is_degraded: bool,
+    /// Whether commands can work with the state.
+    pub is_healthy: bool,
+    /// Bytes left on the disk.
+    pub disk_free: Option<u64>,
+}
+
+impl Metrics {
+    /// Gathers the figures. What cannot be read is left out; this never fails and changes nothing.
+    #[must_use]
+    pub fn gather(store: &Store) -> Self {
+        let mut metrics = Self { path: store.path().display().to_string(), ..Self::default() };
+        for kind in ["automatic", "manual"] {
+            metrics.backups.insert(kind, 0);
+        }
+        for kind in ["heal", "recover", "adopt", "restore", "undo", "handle"] {
+            metrics.recoveries.insert(kind, 0);
+        }
+        metrics.read_audit_log(store);
+        for noted in store.noted_errors().iter().filter(|noted| noted.code != 0) {
+            *metrics.errors.entry(noted.code).or_default() += 1;
+        }
+        metrics.look(store);
+        metrics
+    }
+
+    fn read_audit_log(&mut self, store: &Store) {
+        let yesterday = rfc3339(store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+        let ours = [fact("path", &self.path), fact("root", store.settings().directory.display())];
+        store.audit().each_line(&ours, &mut |text| {
+            // The fact must be the whole one: another root's path may begin like ours.
+            let is_ours = |fact: &String| text.ends_with(fact) || text.contains(&format!("{fact} "));
+            if let Some(line) = Logged::parse(text).filter(|_| ours.iter().any(is_ours)) {
+                self.count(&line, &yesterday);
+            }
+        });
+        for waits in [&mut self.lock_waits, &mut self.commit_waits] {
+            waits.0.sort_by(f64::total_cmp);
+        }
+    }
+
+    fn count(&mut self, line: &Logged<'_>, yesterday: &str) {
+        if self.since.as_deref().is_none_or(|since| since > line.time) {
+            self.since = Some(line.time.to_owned());
+        }
+        let waited =
+            || line.fact("waited").and_then(|waited| waited.parse::<f64>().ok()).filter(|waited| *waited >= 0.0);
+        let backup = match (line.component.split_once('/'), line.text.split(' ').next()) {
+            (Some(("lock-manager", "acquire")), Some("granted")) => {
+                self.lock_waits.0.extend(waited());
+                None
+            }
+            (Some(("state-manager", action)), Some("committed")) => {
+                self.commits += 1;
+                self.commit_waits.0.extend(waited());
+                let bytes = line.fact("bytes").and_then(|bytes| bytes.parse().ok());
+                self.first_bytes = self.first_bytes.or(bytes);
+                self.recovered(if action == "restore" { "" } else { action }); // told by its own line
+                (!WITHOUT_BACKUP.contains(&action)).then_some("automatic")
+            }
+            (Some(("state-manager", "backup")), Some("made")) => Some("manual"),
+            (Some(("error-recovery", "restore")), Some("restored")) => self.recovered("restore"),
+            (Some(("error-recovery", "restore")), Some("undone")) => self.recovered("undo"),
+            (Some(("error-recovery", "handle")), Some("handled")) => self.recovered("handle"),
+            _ => None,
+        };
+        if let Some(kind) = backup {
+            *self.backups.entry(kind).or_default() += 1;
+            self.backups_last_day += u64::from(line.time >= yesterday);
+        }
+    }
+
+    fn recovered(&mut self, kind: &str) -> Option<&'static str> {
+        if let Some(count) = self.recoveries.get_mut(kind) {
+            *count += 1;
+        }
+        None
+    }
+
+    fn look(&mut self, store: &Store) {
+        if let Ok((status, refusal)) = store.status() {
+            self.is_healthy = refusal.is_none();
+            self.revision = status.revision;
+            self.state_bytes = status.bytes;
+            self.backups_kept = status.backups.automatic + status.backups.pinned;
+            self.disk_free = status.disk_free;
+        }
+        if let Ok(locks) = store.locks().summary() {
+            let standings =
+                [("held", locks.held), ("waiting", locks.waiting), ("stale", locks.stale), ("unknown", locks.unknown)];
+            self.locks.extend(standings);
+        }
+        if let Ok(ids) = store.checkpoint_ids() {
+            self.checkpoints = ids.len();
+            let age = ids.last().and_then(|id| store.disk().now().duration_since(time_of(id)?).ok());
+            self.newest_checkpoint_age = age.map(|age| age.as_secs());
+        }
+        let document = store.read_as_it_is().ok().flatten();
+        self.is_degraded = document.is_some_and(|document| Degraded::of(&document).is_on);
+    }
+
+    /// By how much the state has grown since the first commit on record.
+    #[must_use]
+    pub fn growth(&self) -> Option<i64> {
+        let bytes = |bytes: u64| i64::try_from(bytes).ok();
+        Some(bytes(self.state_bytes?)? - bytes(self.first_bytes?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_the_nearest_rank_and_of_nothing_zero() {
+        assert_eq!(Waits::default().quantile(0.5), 0.0);
+        let waits = Waits((1..=100).map(f64::from).collect());
+        assert_eq!((waits.quantile(0.0), waits.quantile(0.5), waits.quantile(0.99)), (1.0, 50.0, 99.0));
+        assert_eq!((waits.quantile(1.0), waits.within(10.0), waits.within(0.5), waits.count()), (100.0, 10, 0, 100));
+    }
+}

@@ -1,0 +1,89 @@
+//! The figures in Prometheus' text format, version 0.0.4:
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
+
+use std::fmt::Write as _;
+
+use super::Metrics;
+use crate::error::ExitCode;
+
+/// The upper bounds of the histogram's buckets, in seconds.
+pub const BOUNDS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+struct Page<'a> {
+    root: &'a str,
+    text: String,
+}
+
+impl Page<'_> {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.text, "# HELP pipeline_state_{name} {help}\n# TYPE pipeline_state_{name} {kind}");
+    }
+
+    /// A sample; the state file is a label of each, so that several can be scraped together.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let mut all = format!("state_file=\"{}\"", escaped(self.root));
+        for (label, value) in labels {
+            let _ = write!(all, ",{label}=\"{}\"", escaped(value));
+        }
+        let _ = writeln!(self.text, "pipeline_state_{name}{{{all}}} {value}");
+    }
+
+    fn single(&mut self, name: &str, (kind, help): (&str, &str), value: Option<impl std::fmt::Display>) {
+        if let Some(value) = value {
+            self.family(name, kind, help);
+            self.sample(name, &[], value);
+        }
+    }
+}
+
+/// A label's value: backslash, quote and newline are escaped.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The page that a scraper reads.
+#[must_use]
+pub fn page(metrics: &Metrics) -> String {
+    let mut page = Page { root: &metrics.path, text: String::new() };
+    let name = "lock_wait_seconds";
+    page.family(name, "histogram", "How long locks were waited for: named locks, and the turn of commits.");
+    for (kind, waits) in [("lock", &metrics.lock_waits), ("commit", &metrics.commit_waits)] {
+        for bound in BOUNDS {
+            page.sample("lock_wait_seconds_bucket", &[("kind", kind), ("le", &bound.to_string())], waits.within(bound));
+        }
+        page.sample("lock_wait_seconds_bucket", &[("kind", kind), ("le", "+Inf")], waits.count());
+        page.sample("lock_wait_seconds_sum", &[("kind", kind)], waits.sum());
+        page.sample("lock_wait_seconds_count", &[("kind", kind)], waits.count());
+    }
+    page.single("document_bytes", ("gauge", "Size of the state file."), metrics.state_bytes);
+    let help = "By how much the state file has grown since the first commit on record.";
+    page.single("document_growth_bytes", ("gauge", help), metrics.growth());
+    page.single("commits_total", ("counter", "Commits in the audit log."), Some(metrics.commits));
+    page.family("backups_total", "counter", "Backups made, by the audit log.");
+    for (kind, count) in &metrics.backups {
+        page.sample("backups_total", &[("kind", kind)], count);
+    }
+    page.single("backups_kept", ("gauge", "Backups that are kept."), Some(metrics.backups_kept));
+    page.family("recoveries_total", "counter", "Recoveries, by the audit log.");
+    for (kind, count) in &metrics.recoveries {
+        page.sample("recoveries_total", &[("kind", kind)], count);
+    }
+    page.family("errors_total", "counter", "Errors at the end of the error log, by exit code.");
+    for (code, count) in &metrics.errors {
+        let name = ExitCode::of(*code).map_or("UNKNOWN", ExitCode::name);
+        page.sample("errors_total", &[("code", &code.to_string()), ("name", name)], count);
+    }
+    page.single("revision", ("gauge", "The current revision."), metrics.revision);
+    page.family("locks", "gauge", "Locks on record, by how they stand.");
+    for (standing, count) in &metrics.locks {
+        page.sample("locks", &[("status", standing)], count);
+    }
+    page.single("checkpoints", ("gauge", "Checkpoints that are kept."), Some(metrics.checkpoints));
+    let help = "Seconds since the newest checkpoint was made.";
+    page.single("newest_checkpoint_age_seconds", ("gauge", help), metrics.newest_checkpoint_age);
+    page.single("degraded", ("gauge", "Whether the state is degraded."), Some(u8::from(metrics.is_degraded)));
+    page.single("healthy", ("gauge", "Whether commands can work with the state."), Some(u8::from(metrics.is_healthy)));
+    page.single("disk_free_bytes", ("gauge", "Bytes left on the disk of the state."), metrics.disk_free);
+    page.text
+}

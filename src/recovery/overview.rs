@@ -1,0 +1,87 @@
+//! How things are, for a person at a bad moment: the state, what was interrupted, what is disabled, the last errors.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::degraded::Degraded;
+use crate::audit::Noted;
+use crate::error::{Error, Hint};
+use crate::store::Store;
+use crate::store::checkpoint::catalog::Which;
+
+/// The last lines of the error log that are shown.
+const LAST: usize = 10;
+
+/// How things are.
+#[derive(Debug, Serialize)]
+pub struct Overview {
+    /// The state file.
+    pub path: String,
+    /// The verdict on it, in a word or two.
+    pub health: String,
+    /// The current revision.
+    pub revision: Option<u64>,
+    /// The checkpoint whose restore was interrupted.
+    pub interrupted_restore: Option<String>,
+    /// Degraded mode.
+    #[serde(skip)]
+    pub degraded: Degraded,
+    /// How many checkpoints there are.
+    pub checkpoints: usize,
+    /// The newest that was made on purpose.
+    pub newest_checkpoint: Option<String>,
+    /// Errors at the end of the error log, by exit code.
+    pub errors: BTreeMap<u8, usize>,
+    /// The last lines of the error log.
+    pub last_errors: Vec<Noted>,
+    /// What to type next, where something is wrong.
+    #[serde(skip)]
+    pub next: Vec<Hint>,
+}
+
+impl Overview {
+    /// Looks at everything, changes nothing, and tells what it could not look at as part of the answer.
+    #[must_use]
+    pub fn of(store: &Store) -> Self {
+        let (health, revision, refusal) = match store.status() {
+            Ok((status, refusal)) => (status.health.to_owned(), status.revision, refusal),
+            Err(error) => ("unknown".to_owned(), None, Some(error)),
+        };
+        let document = store.read_as_it_is().ok().flatten();
+        let mut errors = BTreeMap::new();
+        let mut noted = store.noted_errors();
+        noted.retain(|noted| noted.code != 0);
+        for Noted { code, .. } in &noted {
+            *errors.entry(*code).or_default() += 1;
+        }
+        let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
+        let interrupted_restore = store.interrupted_restore().ok().flatten();
+        let mut next = refusal.map_or_else(Vec::new, |Error { hints, .. }| hints);
+        if interrupted_restore.is_some() {
+            next.push(Hint::Run(
+                "state read".to_owned(),
+                "finishes the interrupted restore, like every command".to_owned(),
+            ));
+        }
+        let degraded = document.map(|document| Degraded::of(&document)).unwrap_or_default();
+        if degraded.is_on {
+            next.push(Hint::Run("recover recover-mode".to_owned(), "back to normal".to_owned()));
+        }
+        if !last_errors.is_empty() {
+            next.push(Hint::Run("recover doctor".to_owned(), "check everything".to_owned()));
+        }
+        Self {
+            path: store.path().display().to_string(),
+            health,
+            revision,
+            interrupted_restore,
+            degraded,
+            checkpoints: store.checkpoint_ids().map_or(0, |ids| ids.len()),
+            newest_checkpoint: store.find_checkpoint(&Which::Latest(None)).ok().map(|checkpoint| checkpoint.id),
+            errors,
+            last_errors,
+            next,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `recover metrics` and `recover status`: the figures are right, and the page for Prometheus is one.
+
+use std::fs;
+
+use openmetrics_parser::prometheus::parse_prometheus;
+use openmetrics_parser::{HistogramValue, MetricNumber, PrometheusValue};
+use serde_json::{Value, json};
+
+use crate::sandbox::{Ran, Sandbox, make_old};
+
+/// The page as another's parser reads it: each sample's family, labels and value. Histograms come back whole.
+fn parsed(page: &str) -> Vec<(String, Vec<(String, String)>, PrometheusValue)> {
+    let exposition = parse_prometheus(page).unwrap_or_else(|error| panic!("{error:?}\n{page}"));
+    let mut samples = Vec::new();
+    for (name, family) in &exposition.families {
+        for sample in family.iter_samples() {
+            let labels = sample.get_labelset().unwrap();
+            let labels = labels.iter().map(|(label, value)| (label.clone(), value.clone()));
+            samples.push((name.clone(), labels.collect(), sample.value.clone()));
+        }
+    }
+    samples
+}
+
+fn page(root: &Sandbox) -> String {
+    root.run("recover metrics prometheus").expect(0).stdout
+}
+
+fn find(page: &str, name: &str, label: Option<(&str, &str)>) -> Option<PrometheusValue> {
+    let wanted =
+        |labels: &[(String, String)]| label.is_none_or(|(key, value)| labels.contains(&(key.into(), value.into())));
+    let name = format!("pipeline_state_{name}");
+    parsed(page).into_iter().find(|(its, labels, _)| *its == name && wanted(labels)).map(|(.., value)| value)
+}
+
+fn number(page: &str, name: &str, label: Option<(&str, &str)>) -> f64 {
+    match find(page, name, label).unwrap_or_else(|| panic!("{name} {label:?} is not in\n{page}")) {
+        PrometheusValue::Gauge(number) | PrometheusValue::Unknown(number) => number.as_f64(),
+        PrometheusValue::Counter(counter) => counter.value.as_f64(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+fn histogram(page: &str, kind: &str) -> HistogramValue {
+    match find(page, "lock_wait_seconds", Some(("kind", kind))) {
+        Some(PrometheusValue::Histogram(histogram)) => histogram,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Two locks granted at once, and one after a wait for another script.
+fn with_waits() -> Sandbox {
+    let root = Sandbox::with_history();
+    root.bash("\"$PIPELINE_BINARY\" lock acquire a,b -q; \"$PIPELINE_BINARY\" lock release a,b -q").expect(0);
+    let mut holder = root.holder("c");
+    let mut waiter = root.waiter("c");
+    holder.go();
+    assert_eq!(waiter.line(), "got 0");
+    root
+}
+
+#[test]
+fn the_page_is_one_that_prometheus_can_read() {
+    for root in [Sandbox::empty(), Sandbox::initialized(), with_waits()] {
+        let page = page(&root);
+        assert!(!parsed(&page).is_empty());
+        // What the format asks for and the parser lets pass: a help and a type for each family, before its samples.
+        let families: Vec<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split('{').next().unwrap();
+            let is_known = families.iter().any(|family| {
+                name.strip_prefix(family).is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
+            });
+            assert!(is_known && line.contains("{state_file=\""), "{line}");
+        }
+        let mut series: Vec<&str> = page.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+        let count = series.len();
+        series.sort_unstable();
+        series.dedup();
+        assert_eq!(series.len(), count, "a series is there twice");
+    }
+}
+
+#[test]
+fn a_root_of_any_name_is_a_label() {
+    let outer = Sandbox::empty();
+    let name = "a \"quoted\" \\ root\nof two lines =";
+    fs::create_dir(outer.file(name)).unwrap();
+    let file = outer.file(name).join(".workflow-state.json");
+    let run = |words: &[&str]| {
+        let root = outer.file(name);
+        Ran::of(outer.command().arg("--root").arg(root).args(words).output().unwrap()).expect(0).stdout
+    };
+    run(&["state", "init"]);
+    run(&["state", "set", "a=b"]);
+    let page = run(&["recover", "metrics", "prometheus"]);
+    let label = ("state_file", file.to_str().unwrap());
+    assert_eq!(number(&page, "commits_total", Some(label)), 2.0);
+}
+
+#[test]
+fn waits_are_counted_and_the_buckets_add_up() {
+    let root = with_waits();
+    let page = page(&root);
+    for (kind, count) in [("lock", 4), ("commit", 4)] {
+        let histogram = histogram(&page, kind);
+        assert_eq!(histogram.count, Some(count), "{kind}");
+        let counts: Vec<f64> = histogram.buckets.iter().map(|bucket| bucket.count.as_f64()).collect();
+        assert!(counts.is_sorted(), "{counts:?}");
+        let last = histogram.buckets.last().unwrap();
+        assert_eq!((last.upper_bound, last.count.as_f64()), (f64::INFINITY, count as f64));
+        let sum = histogram.sum.as_ref().map(MetricNumber::as_f64).unwrap();
+        let slowest = counts.iter().position(|so_far| *so_far > 0.0).map(|place| histogram.buckets[place].upper_bound);
+        assert!(sum > 0.0 && slowest.is_some(), "{sum}");
+    }
+    // The wait that was certain is the longest.
+    let waits = root.run("recover metrics json").expect(0).json()["lock_waits"].clone();
+    assert!(waits["max"].as_f64().unwrap() > waits["median"].as_f64().unwrap(), "{waits}");
+    assert_eq!(waits["count"], 4);
+}
+
+#[test]
+fn commits_backups_recoveries_and_errors_are_counted_once_each() {
+    let root = Sandbox::with_history(); // init and three commits
+    root.ok("state backup mine");
+    fs::create_dir(root.file("config")).unwrap();
+    root.ok("recover checkpoint one");
+    root.overwrite("{");
+    root.run("state read").expect(0); // heal
+    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    root.ok("state adopt");
+    root.ok("state recover r2-");
+    root.ok("recover restore --latest");
+    root.run("recover handle 9").expect(0);
+    root.run_args(&["recover", "handle", "7", "--message", "no room"]).expect(0);
+    root.run("recover degrade slow").expect(0);
+    let page = page(&root);
+    let counted = |name: &str, kind: &str| number(&page, name, Some(("kind", kind)));
+    assert_eq!(number(&page, "commits_total", None), 9.0);
+    assert_eq!((counted("backups_total", "automatic"), counted("backups_total", "manual")), (4.0, 1.0));
+    let recoveries =
+        ["heal", "adopt", "recover", "restore", "handle", "undo"].map(|kind| counted("recoveries_total", kind));
+    assert_eq!(recoveries, [1.0, 1.0, 1.0, 1.0, 2.0, 0.0]);
+    assert_eq!(number(&page, "errors_total", Some(("name", "DISK_FULL"))), 1.0);
+    assert_eq!(number(&page, "errors_total", Some(("code", "9"))), 1.0);
+    assert_eq!(number(&page, "revision", None), root.revision() as f64);
+    assert_eq!((number(&page, "degraded", None), number(&page, "healthy", None)), (1.0, 1.0));
+    assert_eq!(number(&page, "checkpoints", None), 2.0);
+    let bytes = fs::metadata(root.state()).unwrap().len() as f64;
+    assert_eq!(number(&page, "document_bytes", None), bytes);
+    let first = fs::read_to_string(root.file("audit.log")).unwrap();
+    let first = first
+        .lines()
+        .next()
+        .unwrap()
+        .split_once("bytes=")
+        .unwrap()
+        .1
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse::<f64>()
+        .unwrap();
+    assert_eq!(number(&page, "document_growth_bytes", None), bytes - first);
+    let text = root.ok("recover metrics");
+    assert!(text.contains("4 automatic, 1 manual; 5 in the last 24 hours"), "{text}");
+    assert!(text.contains("2 handle, 1 heal, 1 recover, 1 restore"), "{text}");
+}
+
+#[test]
+fn another_roots_lines_are_not_counted() {
+    let root = Sandbox::initialized();
+    let log = root.file("audit.log");
+    let other = format!("{}x", root.path().display());
+    let line = fs::read_to_string(&log).unwrap();
+    let line = line.lines().next().unwrap();
+    let foreign = line.replace(&root.path().display().to_string(), &other);
+    let garbage = "\u{0}garbage\n[INFO] : committed\n2026 [INFO] x/y: z\n";
+    fs::write(&log, format!("{foreign}\n{garbage}{line}\n{foreign}\n")).unwrap();
+    assert_eq!(number(&page(&root), "commits_total", None), 1.0);
+}
+
+#[test]
+fn figures_come_whatever_the_state_is_in_and_change_nothing() {
+    let damaged = Sandbox::with_history();
+    damaged.overwrite("{");
+    let edited = Sandbox::with_history();
+    edited.overwrite(fs::read_to_string(edited.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    let missing = Sandbox::with_history();
+    fs::remove_file(missing.state()).unwrap();
+    let legacy = Sandbox::holding(r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#);
+    make_old(&legacy.state());
+    for (root, healthy) in [(damaged, 0.0), (edited, 0.0), (missing, 0.0), (Sandbox::empty(), 0.0), (legacy, 1.0)] {
+        fs::write(root.file(".error-recovery.log"), "garbage\n\u{1}(code: 3)\n").unwrap();
+        let before = root.snapshot();
+        assert_eq!(number(&page(&root), "healthy", None), healthy);
+        root.run("recover metrics").expect(0);
+        root.run("recover status").expect(0);
+        assert_eq!(root.snapshot(), before);
+    }
+    let root = Sandbox::with_history();
+    let silent = root.command().env("AUDIT_LOG", "/dev/null").args(["recover", "metrics"]).output().unwrap();
+    assert!(Ran::of(silent).expect(0).stdout.starts_with("Since       nothing is on record"));
+}
+
+#[test]
+fn status_tells_what_is_wrong_and_what_to_type() {
+    let root = Sandbox::with_history();
+    root.ok("recover checkpoint one");
+    let well = root.ok("recover status");
+    assert!(
+        well.contains("healthy, revision 4") && well.contains("none on record") && !well.contains("next:"),
+        "{well}"
+    );
+    root.run_args(&["recover", "degrade", "no database", "mail"]).expect(0);
+    for n in 0..12 {
+        root.run_args(&["recover", "handle", "8", "--operation", "fetch", "--message", &format!("try {n}")]).expect(0);
+    }
+    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    let told = root.ok("recover status");
+    for words in [
+        "foreign edit",
+        "no database (mail)",
+        "1; newest checkpoint-",
+        "12 x 8 NETWORK_ERROR",
+        "fetch: try 11 (code: 8)",
+        "next: pipeline-state state adopt",
+        "next: pipeline-state recover recover-mode",
+        "next: pipeline-state recover doctor",
+    ] {
+        assert!(told.contains(words), "{words:?} is not in\n{told}");
+    }
+    assert!(!told.contains("try 1 ") && told.contains("try 2 "), "the last ten: {told}");
+    let all: Value = root.run("recover status --json").expect(0).json();
+    assert_eq!((all["health"].as_str(), all["errors"]["8"].as_u64()), (Some("foreign edit"), Some(12)));
+    assert_eq!(all["degraded"]["disabledFeatures"], json!(["mail"]));
+}
