@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{Ran, Sandbox, make_old};
 
+/// A sample: its family, its labels, its value.
+type Read = (String, Vec<(String, String)>, PrometheusValue);
+
 /// The page as another's parser reads it: each sample's family, labels and value. Histograms come back whole.
-fn parsed(page: &str) -> Vec<(String, Vec<(String, String)>, PrometheusValue)> {
+fn parsed(page: &str) -> Vec<Read> {
     let exposition = parse_prometheus(page).unwrap_or_else(|error| panic!("{error:?}\n{page}"));
     let mut samples = Vec::new();
     for (name, family) in &exposition.families {
