@@ -26,10 +26,21 @@ pub const SIGNALS: &str = ".signals";
 /// The side directories, all of which `init` makes.
 pub const SIDE_DIRECTORIES: [&str; 4] = [BACKUPS, LOCKS, CHECKPOINTS, SIGNALS];
 
-/// Where the tree that is to take the place of `name` stands until then: beside it, so that one rename does it.
+/// What is to take the place of a tree stands beside it, so that one rename does it; followed by the number of the restore
+/// and the tree's name.
+pub const STAGED_PREFIX: &str = ".pipeline-state-restore-";
+
+/// Where the tree that is to take the place of `name` stands until then. A restore that takes the place of an interrupted one
+/// has another number, so that nothing it stages can be taken for the other's.
 #[must_use]
-pub fn staged(name: &str) -> String {
-    format!(".pipeline-state-restore-{}", name.trim_start_matches('.'))
+pub fn staged(name: &str, number: u64) -> String {
+    format!("{STAGED_PREFIX}{number}-{}", name.trim_start_matches('.'))
+}
+
+/// The number in such a name.
+#[must_use]
+pub fn staged_number(name: &str) -> Option<u64> {
+    name.strip_prefix(STAGED_PREFIX)?.split('-').next()?.parse().ok()
 }
 
 /// The same bytes as the live file in a second inode, in [`BACKUPS`].

@@ -40,7 +40,9 @@ use crate::name::Name;
 use crate::tree::{self, Attributes, Entry, Listing, What};
 
 /// The state, staged in the workshop.
-const STATE: &str = "state.json";
+fn staged_state(number: u64) -> String {
+    format!("state-{number}.json")
+}
 
 /// A restore that was carried out.
 #[derive(Clone, Debug)]
@@ -78,7 +80,7 @@ impl Store {
         let before = self.open_checkpoint(&workshop.shelf, &pre_restore)?;
         let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
         let mut intent = self.stage_trees(&workshop, (held, &config_root), &checkpoint, &before)?;
-        self.disk.stage(&workshop.dir, STATE, &sealed.bytes, Sync::Now)?.keep();
+        self.disk.stage(&workshop.dir, &staged_state(intent.number), &sealed.bytes, Sync::Now)?.keep();
         let seal = &sealed.document.seal;
         intent.state =
             Some(Staged { revision: seal.revision, lineage: seal.lineage.clone(), digest: seal.digest.clone() });
@@ -138,8 +140,8 @@ impl Store {
             .try_command("--help", "--root names another")
     }
 
-    /// Stages the trees of a checkpoint beside those that are there, whose checkpoint is `before`. What was staged there by
-    /// an interrupted restore goes.
+    /// Stages the trees of a checkpoint beside those that are there, whose checkpoint is `before`. What an interrupted restore
+    /// staged stays until its intent is replaced: who looks in between must find what that speaks of, and nothing else.
     fn stage_trees(
         &self,
         workshop: &Workshop<'_>,
@@ -147,9 +149,9 @@ impl Store {
         checkpoint: &Checkpoint,
         before: &Checkpoint,
     ) -> Result<Intent> {
+        let number = self.free_number([&held.root, config_root])?;
         let stage = |from: &str, parent: &Dir, name: &str| -> Result<Swap> {
-            let place = staged(name);
-            tree::remove(&self.disk, parent, &place)?;
+            let place = staged(name, number);
             let old = before.listing.below(from).map(|listing| listing.fingerprint());
             let Some(listing) = checkpoint.listing.below(from) else { return Ok(Swap { new: None, old }) };
             let new = self.stage_tree((&checkpoint.dir, from), (parent, &place), &listing)?;
@@ -164,6 +166,7 @@ impl Store {
         let settings = &self.settings;
         Ok(Intent {
             action: Action::Restore,
+            number,
             checkpoint: checkpoint.id.clone(),
             pre_restore: before.id.clone(),
             config_root: (settings.root != settings.directory).then(|| settings.root.clone()),

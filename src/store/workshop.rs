@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::ground::Held;
-use super::layout::{CHECKPOINTS, CONFIG, INTENT, SIGNALS, WORKSHOP, staged};
+use super::layout::{CHECKPOINTS, INTENT, STAGED_PREFIX, WORKSHOP, staged_number};
 use crate::error::Result;
 use crate::fs::{Dir, FileKind};
 use crate::{side, tree};
@@ -78,14 +78,35 @@ impl Store {
 
     /// Removes the workshop and the trees that are staged beside their targets. The workshop goes last: it tells of them.
     pub(super) fn clear_workshop(&self, root: &Dir) -> Result<()> {
-        tree::remove(&self.disk, root, staged(SIGNALS))?;
+        self.clear_staged(root)?;
         if let Some(config_root) = self.config_root()? {
-            tree::remove(&self.disk, &config_root, staged(CONFIG))?;
+            self.clear_staged(&config_root)?;
         }
         if let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? {
             tree::remove(&self.disk, &shelf, WORKSHOP)?;
         }
         Ok(())
+    }
+
+    /// Removes what is staged in a directory.
+    pub(super) fn clear_staged(&self, dir: &Dir) -> Result<()> {
+        for name in self.disk.list(dir)? {
+            if name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)) {
+                tree::remove(&self.disk, dir, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A number for a restore that nothing in these directories was staged under.
+    pub(super) fn free_number(&self, dirs: [&Dir; 2]) -> Result<u64> {
+        let mut highest = 0;
+        for dir in dirs {
+            let names = self.disk.list(dir)?;
+            let numbers = names.iter().filter_map(|name| staged_number(name.to_str()?));
+            highest = numbers.fold(highest, u64::max);
+        }
+        Ok(highest + 1)
     }
 
     /// The directory that `config/` lies in, if it exists.

@@ -133,9 +133,9 @@ const FAULTS: [Fault; 17] = [
         safe: true,
     },
     Fault {
-        plant: |root| fs::create_dir(root.file(".pipeline-state-restore-config")).unwrap(),
+        plant: |root| fs::create_dir(root.file(".pipeline-state-restore-1-config")).unwrap(),
         subject: "leftovers",
-        saying: ".pipeline-state-restore-config",
+        saying: ".pipeline-state-restore-1-config",
         code: 1,
         remedy: SAFE,
         safe: true,

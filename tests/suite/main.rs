@@ -6,6 +6,7 @@ mod owners;
 mod sandbox;
 mod script;
 mod shell;
+mod snapshots;
 mod strace;
 
 mod cli;
@@ -29,4 +30,5 @@ mod metrics;
 mod races;
 mod readme;
 mod refusals;
+mod restore_kill;
 mod retry;

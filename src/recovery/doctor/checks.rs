@@ -14,7 +14,9 @@ use crate::lock::{LOCKS, STATE_LOCK, flock};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::time_of;
-use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, SIDE_DIRECTORIES, SIGNALS, WORKSHOP, staged};
+use crate::store::layout::{
+    BACKUPS, BackupName, CHECKPOINTS, CONFIG, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX, WORKSHOP,
+};
 use crate::store::report::Status;
 use crate::time::rfc3339;
 use crate::{side, tree};
@@ -327,7 +329,7 @@ impl Examination<'_> {
         }
         let mut left: Vec<String> = Vec::new();
         for name in self.store.disk().list(&self.root)?.iter().filter_map(|name| name.to_str()) {
-            let is_staged = name == staged(CONFIG) || name == staged(SIGNALS);
+            let is_staged = name.starts_with(STAGED_PREFIX);
             if is_temporary(name) || (is_staged && self.store.interrupted_restore()?.is_none()) {
                 left.push(name.to_owned());
             }

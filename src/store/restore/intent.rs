@@ -48,6 +48,8 @@ pub struct Staged {
 pub struct Intent {
     /// What it brings about.
     pub action: Action,
+    /// The number under which everything is staged.
+    pub number: u64,
     /// Which checkpoint is restored.
     pub checkpoint: String,
     /// The checkpoint of what was there before.
@@ -88,6 +90,7 @@ impl Intent {
         let record = json!({
             "version": VERSION,
             "action": if self.action == Action::Undo { "undo" } else { "restore" },
+            "number": self.number,
             "checkpoint": self.checkpoint,
             "preRestore": self.pre_restore,
             "configRoot": config_root,
@@ -132,6 +135,7 @@ impl Intent {
         };
         Some(Self {
             action: if text("action")? == "undo" { Action::Undo } else { Action::Restore },
+            number: value.get("number")?.as_u64()?,
             checkpoint: text("checkpoint")?,
             pre_restore: text("preRestore")?,
             config_root: text("configRoot").map(PathBuf::from),
@@ -151,6 +155,7 @@ mod tests {
     fn an_intent_reads_back_and_no_bit_of_it_can_flip_unseen() {
         let intent = Intent {
             action: Action::Restore,
+            number: 2,
             checkpoint: "checkpoint-20231101-103000-deploy".into(),
             pre_restore: "checkpoint-20231101-103500-pre-restore".into(),
             config_root: Some("/some/where".into()),

@@ -17,7 +17,7 @@ use super::super::retain::Displaced;
 use super::super::workshop::Workshop;
 use super::super::{Served, Store};
 use super::intent::{self, Action, Intent, Staged, Swap};
-use super::{STATE, lock_lost};
+use super::{lock_lost, staged_state};
 use crate::audit::Level;
 use crate::document::seal::{Digest, Document, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect};
@@ -126,12 +126,13 @@ impl Store {
     fn can_be_carried_out(&self, held: &Held, workshop: &Workshop<'_>, intent: &Intent) -> Result<bool> {
         let places = self.places(held, intent)?;
         for (name, swap) in intent.swaps() {
-            if self.progress(places.of(name), name, swap)? == Progress::Broken {
+            if self.progress(places.of(name), (name, intent.number), swap)? == Progress::Broken {
                 return Ok(false);
             }
         }
         let Some(wanted) = &intent.state else { return Ok(true) };
-        Ok(self.staged_state(&workshop.dir, wanted)?.is_some() || is_in_place(&self.survey(held)?, wanted))
+        Ok(self.staged_state(&workshop.dir, intent.number, wanted)?.is_some()
+            || is_in_place(&self.survey(held)?, wanted))
     }
 
     /// The directories that the trees lie in.
@@ -140,11 +141,11 @@ impl Store {
         Ok(Places { root: &held.root, config_root })
     }
 
-    fn progress(&self, parent: &Dir, name: &str, swap: &Swap) -> Result<Progress> {
+    fn progress(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<Progress> {
         let print = |name: &str| -> Result<Option<Digest>> {
             Ok(tree::list(&self.disk, parent, name)?.map(|listing| listing.fingerprint()))
         };
-        let waits = print(&staged(name))?;
+        let waits = print(&staged(name, number))?;
         let Some(new) = &swap.new else {
             // It is taken away by giving it the staged name.
             let is_gone = waits.is_some() || self.disk.stat(parent, name)?.is_none();
@@ -171,9 +172,9 @@ impl Store {
         let places = self.places(held, intent)?;
         for (name, swap) in intent.swaps() {
             let parent = places.of(name);
-            match self.progress(parent, name, swap)? {
+            match self.progress(parent, (name, intent.number), swap)? {
                 Progress::Done => {}
-                Progress::Ready => self.put_in_place(parent, name, swap)?,
+                Progress::Ready => self.put_in_place(parent, (name, intent.number), swap)?,
                 Progress::Broken => return Err(broken(intent, name)),
             }
             self.disk.sync_dir(parent)?;
@@ -191,8 +192,8 @@ impl Store {
     }
 
     /// Lets the staged tree and the one in place change places; no instant is without one.
-    fn put_in_place(&self, parent: &Dir, name: &str, swap: &Swap) -> Result<()> {
-        let place = staged(name);
+    fn put_in_place(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
+        let place = staged(name, number);
         let (waits, live) = ((parent, OsStr::new(&place)), (parent, OsStr::new(name)));
         if swap.new.is_none() {
             return Ok(self.disk.rename(live, waits)?);
@@ -203,7 +204,7 @@ impl Store {
         match self.disk.exchange(waits, live) {
             // Not every file system can do that. Then there is an instant without one.
             Err(error) if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].iter().any(|errno| error.is(*errno)) => {
-                let aside = aside(name);
+                let aside = format!("{place}-aside");
                 self.disk.rename(live, (parent, OsStr::new(&aside)))?;
                 self.disk.rename(waits, live)?;
                 Ok(self.disk.rename((parent, OsStr::new(&aside)), waits)?)
@@ -227,14 +228,15 @@ impl Store {
             if let Health::TooNew(_) = ground.health {
                 return Err(self.refusal(&ground.health, &ground.shelf));
             }
-            let Some(sealed) = self.staged_state(&workshop.dir, wanted)? else {
+            let Some(sealed) = self.staged_state(&workshop.dir, intent.number, wanted)? else {
                 return Err(broken(intent, "the state"));
             };
+            let staged = staged_state(intent.number);
             let highest = self.highest_revision(&ground)?;
             let is_next = highest.is_none_or(|highest| highest < wanted.revision);
             // It was in place and destroyed again: its number was given out.
             let (sealed, source) = if is_next {
-                (sealed, Some((&workshop.dir, OsStr::new(STATE))))
+                (sealed, Some((&workshop.dir, OsStr::new(&staged))))
             } else {
                 let created = sealed.document.value.pointer("/metadata/created").cloned();
                 (self.seal(sealed.document.value, &ground, &wanted.lineage, created.as_ref())?, None)
@@ -259,8 +261,8 @@ impl Store {
     }
 
     /// The staged state, if it is what the intent says.
-    fn staged_state(&self, dir: &Dir, wanted: &Staged) -> FsResult<Option<Sealed>> {
-        let Some(found) = self.disk.read(dir, STATE, READ_LIMIT)? else { return Ok(None) };
+    fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> FsResult<Option<Sealed>> {
+        let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else { return Ok(None) };
         Ok(match inspect(&found.bytes) {
             Reading::Sealed(document) if document.seal.digest == wanted.digest => {
                 Some(Sealed { document, bytes: found.bytes })
@@ -273,16 +275,13 @@ impl Store {
     fn finish(&self, places: &Places<'_>, workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
         if intent.action == Action::Restore {
             for (name, swap) in intent.swaps() {
-                self.keep_if_edited(places.of(name), name, swap)?;
+                self.keep_if_edited(places.of(name), (name, intent.number), swap)?;
             }
         }
         self.disk.unlink(&workshop.dir, INTENT)?;
         self.disk.sync_dir(&workshop.dir)?;
         let clear = || -> Result<()> {
-            for (name, _) in intent.swaps() {
-                tree::remove(&self.disk, places.of(name), staged(name))?;
-                tree::remove(&self.disk, places.of(name), aside(name))?;
-            }
+            self.clear_staged(places.of(CONFIG))?;
             workshop.clear()
         };
         if let Err(error) = clear() {
@@ -292,8 +291,8 @@ impl Store {
     }
 
     /// What was displaced is in the checkpoint of before, unless somebody who asks for no locks edited it since.
-    fn keep_if_edited(&self, parent: &Dir, name: &str, swap: &Swap) -> Result<()> {
-        let place = staged(name);
+    fn keep_if_edited(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
+        let place = staged(name, number);
         let Some(listing) = tree::list(&self.disk, parent, &place)? else { return Ok(()) };
         let print = Some(listing.fingerprint());
         if print == swap.old || print == swap.new {
@@ -354,18 +353,13 @@ impl Store {
         {
             return Ok(None);
         }
-        let Some(sealed) = self.staged_state(&dir, wanted)? else { return Err(error) };
+        let Some(sealed) = self.staged_state(&dir, intent.number, wanted)? else { return Err(error) };
         self.warn(format!(
             "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
             intent.checkpoint
         ));
         Ok(Some(Served { value: sealed.document.value, bytes: sealed.bytes }))
     }
-}
-
-/// Where a tree is for an instant, on file systems where two cannot change places at once.
-fn aside(name: &str) -> String {
-    format!("{}-old", staged(name))
 }
 
 /// Whether the live file holds the restored state, or a later revision.
