@@ -30,8 +30,8 @@ use super::order::{Order, Purpose};
 use super::shelf::lineage_of;
 use super::workshop::Workshop;
 use crate::document::diff::{Change, diff};
-use crate::document::seal::{Digest, Sealed, without_seal};
-use crate::document::{Reading, inspect, migrate, rules};
+use crate::document::seal::{Digest, Lineage, Sealed, without_seal};
+use crate::document::{READ_LIMIT, Reading, inspect, migrate, rules};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::Sync;
 use crate::fs::{Dir, FsError, FsResult};
@@ -59,11 +59,13 @@ impl Store {
     /// Restores a checkpoint.
     pub fn restore(&self, which: &Which, order: &Order) -> Result<Restored> {
         let deadline = self.deadline();
-        self.find_checkpoint(which)?; // before anything is made for its sake
-        let hands = self.hold_all(Purpose::Restore, deadline)?;
-        let held = &hands.held;
+        // All that can be refused is refused before anything is made or waited for. What is copied is compared once more.
         let checkpoint = self.find_checkpoint(which)?;
         checkpoint.verify(&self.disk)?;
+        self.state_of(&checkpoint)?;
+        let hands = self.hold_all(Purpose::Restore, deadline)?;
+        let held = &hands.held;
+        let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
         let ground = self.survey(held)?;
         if let Health::TooNew(_) = ground.health {
             return Err(self.refusal(&ground.health, &ground.shelf));
@@ -95,19 +97,22 @@ impl Store {
         Ok(Restored { id: checkpoint.id, pre_restore, revision })
     }
 
-    /// The state of a checkpoint as the next revision of this root.
-    fn sealed_from(&self, checkpoint: &Checkpoint, ground: &Ground) -> Result<Sealed> {
+    /// The state in a checkpoint, in today's form, and the lineage that it has itself.
+    fn state_of(&self, checkpoint: &Checkpoint) -> Result<(Value, Option<Lineage>)> {
         let id = &checkpoint.id;
         let unfit = |why: String| {
             Error::new(Kind::Corrupt, format!("the checkpoint {id} cannot be restored: {why}"))
                 .try_command("recover list", "see which others there are")
                 .detail("checkpoint", id.as_str())
         };
-        let bytes = self.disk.read(&checkpoint.dir, manifest::STATE, crate::document::READ_LIMIT)?;
-        let Some(bytes) = bytes.filter(|_| checkpoint.listing.get(manifest::STATE).is_some()) else {
+        let Some(entry) = checkpoint.listing.get(manifest::STATE) else {
             return Err(unfit("there was no state when it was made".to_owned()));
         };
-        let (value, own_lineage) = match inspect(&bytes.bytes) {
+        let found = self.disk.read(&checkpoint.dir, manifest::STATE, READ_LIMIT)?.map(|found| found.bytes);
+        let is_listed =
+            |bytes: &Vec<u8>| matches!(&entry.what, What::File { sha256, .. } if *sha256 == Digest::of(bytes));
+        let bytes = found.filter(is_listed).ok_or_else(|| unfit("its state.json is not what it was".to_owned()))?;
+        let (value, lineage) = match inspect(&bytes) {
             Reading::Sealed(document) => (document.value, Some(document.seal.lineage)),
             Reading::Unsealed(value) => (value, None),
             Reading::Broken(_) => return Err(unfit("its state was edited by something else".to_owned())),
@@ -119,9 +124,15 @@ impl Store {
             Error::new(Kind::NewerSchema, message)
                 .try_command("--version", "a newer one is needed; nothing was changed")
         })?;
-        if let Some(finding) = rules::check(&migrated.value).first() {
-            return Err(unfit(format!("its state breaks the rules: {finding}")));
+        match rules::check(&migrated.value).first() {
+            Some(finding) => Err(unfit(format!("its state breaks the rules: {finding}"))),
+            None => Ok((migrated.value, lineage)),
         }
+    }
+
+    /// The state of a checkpoint as the next revision of this root.
+    fn sealed_from(&self, checkpoint: &Checkpoint, ground: &Ground) -> Result<Sealed> {
+        let (value, own_lineage) = self.state_of(checkpoint)?;
         let root_lineage = match &ground.health {
             Health::Healthy(document) => Some(document.seal.lineage.clone()),
             _ => lineage_of(ground.shelf.copies()?),
@@ -130,8 +141,8 @@ impl Store {
             Some(lineage) => lineage,
             None => new_lineage()?,
         };
-        let created = migrated.value.pointer("/metadata/created").cloned();
-        self.seal(migrated.value, ground, &lineage, created.as_ref())
+        let created = value.pointer("/metadata/created").cloned();
+        self.seal(value, ground, &lineage, created.as_ref())
     }
 
     fn no_config_root(&self) -> Error {

@@ -9,6 +9,7 @@ mod shell;
 mod snapshots;
 mod strace;
 
+mod checkpoint;
 mod cli;
 mod contention;
 mod damage;
