@@ -44,24 +44,24 @@ const ERRORS: [(Errno, u8); 7] = [
 const DOUBTFUL: [&str; 5] = ["rename", "link", "unlink", "create", "make_dir"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lasting {
+pub enum Lasting {
     Once,
     EverAfter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
+pub enum Manner {
     Fails,
     HappensAndFails,
     Shortened,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Fault {
-    errno: Errno,
-    code: u8,
-    lasting: Lasting,
-    manner: Manner,
+pub struct Fault {
+    pub errno: Errno,
+    pub code: u8,
+    pub lasting: Lasting,
+    pub manner: Manner,
 }
 
 impl Fault {
@@ -80,7 +80,7 @@ impl Fault {
     }
 
     /// A disk whose `nth` call of those that can fail this way does; and the call it was, once it was made.
-    fn disk(self, nth: usize) -> (Disk, Rc<RefCell<Option<Call>>>) {
+    pub fn disk(self, nth: usize) -> (Disk, Rc<RefCell<Option<Call>>>) {
         let (count, hit) = (Cell::new(0), Rc::new(RefCell::new(None)));
         let seen = Rc::clone(&hit);
         let observed = Observed::new(move |call| {
@@ -108,7 +108,7 @@ impl Fault {
     }
 }
 
-fn store(root: &Sandbox, disk: Disk) -> Store {
+pub fn store(root: &Sandbox, disk: Disk) -> Store {
     let settings = Settings {
         directory: root.path().to_owned(),
         file_name: STATE_FILE.into(),

@@ -31,5 +31,6 @@ mod metrics;
 mod races;
 mod readme;
 mod refusals;
+mod restore_faults;
 mod restore_kill;
 mod retry;

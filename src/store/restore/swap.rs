@@ -76,7 +76,7 @@ impl Store {
     pub(in super::super) fn is_restore_decided(&self) -> Result<bool> {
         let path = self.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
         match self.disk.stat(&Dir::working(), &path) {
-            Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::ACCESS) => Ok(false),
+            Err(error) if error.is(Errno::NOTDIR) => Ok(false), // whoever opens it tells
             found => Ok(found?.is_some()),
         }
     }

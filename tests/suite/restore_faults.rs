@@ -1,0 +1,129 @@
+//! Checkpoints and restores with each of their file-system calls failing, in one process.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pipeline_state::error::{Kind, Result};
+use pipeline_state::fs::Disk;
+use pipeline_state::fs::observed::{Fate, Observed};
+use pipeline_state::name::Name;
+use pipeline_state::store::Store;
+use pipeline_state::store::checkpoint::Snapshot;
+use pipeline_state::store::checkpoint::catalog::Which;
+use pipeline_state::store::order::Order;
+use rustix::io::Errno;
+use serde_json::json;
+
+use crate::faults::{Fault, Lasting, Manner, store};
+use crate::sandbox::Sandbox;
+use crate::snapshots::{Whole, assert_tidy, restored, twin, with_small_checkpoint};
+use crate::strace::in_parallel;
+
+const FAULTS: [(Errno, u8, Lasting, Manner); 5] = [
+    (Errno::IO, 1, Lasting::Once, Manner::Fails),
+    (Errno::IO, 1, Lasting::EverAfter, Manner::Fails),
+    (Errno::IO, 1, Lasting::Once, Manner::HappensAndFails),
+    (Errno::NOSPC, 7, Lasting::EverAfter, Manner::Fails),
+    (Errno::ACCESS, 6, Lasting::Once, Manner::Fails),
+];
+
+/// Runs an operation with its 1st, 2nd, 3rd … call failing, each time in a root of its own, until one run meets no fault;
+/// `check` looks at what is left.
+fn failing_at_every_call(
+    start: &Sandbox,
+    run: fn(&Store) -> Result<()>,
+    check: impl Fn(&Sandbox, Fault, &Result<()>, &str) + Sync,
+) {
+    let faults = FAULTS.map(|(errno, code, lasting, manner)| Fault { errno, code, lasting, manner });
+    let count = AtomicUsize::new(0);
+    // Every fault at one call in eight: together they meet each call.
+    let cases: Vec<(usize, Fault)> = (0..8).flat_map(|lane| faults.map(|fault| (lane, fault))).collect();
+    in_parallel(&cases, |(lane, fault)| {
+        for nth in (1 + lane..).step_by(8) {
+            let root = twin(start);
+            let (disk, hit) = fault.disk(nth);
+            let result = run(&store(&root, disk));
+            let Some(call) = hit.borrow().clone() else {
+                assert!(result.is_ok(), "{result:?}");
+                return;
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+            check(&root, *fault, &result, &format!("{fault:?} at call {nth}, {call:?}: {result:?}"));
+        }
+    });
+    println!("{} failures", count.into_inner());
+}
+
+fn restore(store: &Store) -> Result<()> {
+    let which = Which::Latest(Some(Name::parse("operation", "good")?));
+    store.restore(&which, &Order { group: "recover", ..Order::of("restore") }).map(|_| ())
+}
+
+/// A failure has the code of what the disk said, unless nobody can tell what became of it.
+fn assert_told_rightly(fault: Fault, result: &Result<()>, place: &str) {
+    if let Err(error) = result {
+        let unknown = error.kind == Kind::DurabilityUnknown;
+        assert!(unknown || error.code() as u8 == fault.code || fault.manner == Manner::HappensAndFails, "{place}");
+    }
+}
+
+#[test]
+fn a_restore_whose_calls_fail_is_of_all_three_or_of_none_and_ok_means_all() {
+    let start = with_small_checkpoint();
+    let (old, new) = (Whole::of(&start), restored(&start));
+    failing_at_every_call(&start, restore, |root, fault, result, place| {
+        assert_told_rightly(fault, result, place);
+        let real = store(root, Disk::real());
+        let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
+        let found = Whole::with(root, &read.bytes);
+        assert!(found == old || found == new, "a mix: {place}\n{found:#?}");
+        assert!(found == new || result.is_err(), "it is told that it was done: {place}");
+        // Who is told that it failed is told so when it is going to happen all the same.
+        let decided = result.as_ref().is_err_and(|error| error.message.contains("decided"));
+        assert!(found == old || result.is_ok() || decided, "it is told that it was not done: {place}");
+        root.ok("state set y:=1");
+        assert_tidy(root, place);
+    });
+}
+
+#[test]
+fn a_reader_that_finishes_a_restore_while_calls_fail_serves_what_is_restored_or_says_why_not() {
+    let start = with_small_checkpoint();
+    let new = restored(&start);
+    // The first change of places fails: the restore is decided, and nothing is in place.
+    let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
+        "exchange" => Fate::Fails(Errno::IO),
+        _ => Fate::Proceeds,
+    })));
+    let error = restore(&store(&start, disk)).unwrap_err();
+    assert!(error.message.contains("is decided, and the next command finishes it"), "{error}");
+    let read = |store: &Store| store.read().map(|served| assert_eq!(served.value["n"], 3));
+    failing_at_every_call(&start, read, |root, _, _, place| {
+        let real = store(root, Disk::real());
+        let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
+        assert!(Whole::with(root, &read.bytes) == new, "{place}");
+        root.ok("state set y:=1");
+        assert_tidy(root, place);
+    });
+}
+
+#[test]
+fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
+    let start = with_small_checkpoint();
+    let old = Whole::of(&start);
+    let make = |store: &Store| {
+        let operation = Name::parse("operation", "again")?;
+        store.checkpoint(&Snapshot { operation, phase: None, metadata: json!({}) }).map(|_| ())
+    };
+    failing_at_every_call(&start, make, |root, fault, result, place| {
+        assert_told_rightly(fault, result, place);
+        let made = root.names(".checkpoints").iter().any(|id| id.ends_with("-again"));
+        assert!(made || result.is_err(), "{place}");
+        let unknown = result.as_ref().is_err_and(|error| error.kind == Kind::DurabilityUnknown);
+        assert!(!made || result.is_ok() || unknown || fault.manner == Manner::HappensAndFails, "{place}");
+        root.ok("recover verify");
+        root.ok("state set y:=1");
+        assert_tidy(root, place);
+        assert!(Whole::of(root) == old, "{place}");
+    });
+}
