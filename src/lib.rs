@@ -8,6 +8,8 @@
 //! | [`config`] | options over environment over defaults, resolved once |
 //! | [`fs`] | the seam every side effect passes through: real calls, or observed and failing ones |
 //! | [`side`] | side directories: ours, or refused |
+//! | [`tree`] | directory trees: listed with digests, copied, removed |
+//! | [`child`] | another program, run in our place |
 //! | [`document`] | text to tree without loss; its seal, rules, migration, paths, filters, differences |
 //! | [`lock`] | locks that belong to scripts: the protocol, its order, its limits |
 //! | `lock::liveness` | whether an owner lives |
@@ -19,12 +21,14 @@
 //! | `lock::deadlock`, `lock::hierarchy` | who would wait for itself; who asks out of order |
 //! | `lock::token` | numbers of grants that never come again |
 //! | `lock::commit`, `lock::flock` | a commit's turn among those who lock the state |
+//! | `lock::along` | locks that a command takes along for itself |
 //! | `lock::run`, `lock::launch` | a command that holds locks while it runs |
 //! | [`store`] | the document on the disk |
 //! | `store::change` | the read-modify-write that every writer is |
 //! | `store::commit` | the commit protocol, top to bottom |
 //! | `store::order` | what all writers are told alike |
-//! | `store::ground` | the lock, the directories, and what was found under it |
+//! | `store::hold` | taking the state's turn, after what was left half done |
+//! | `store::ground` | what is held, and what was found under the lock |
 //! | `store::next` | the next revision: number, lineage, seal |
 //! | `store::judge` | the verdict on the live file: healthy, damaged, foreign, legacy, missing |
 //! | `store::heal` | bringing back the newest valid copy |
@@ -32,12 +36,16 @@
 //! | `store::retain` | what is kept of a file that is replaced, and for how long |
 //! | `store::backups` | backups listed, and made on purpose |
 //! | `store::fresh` | beginnings: init, a new lineage, adoption |
+//! | `store::workshop` | where a checkpoint or a restore is made ready |
+//! | `store::checkpoint` | state, `config/` and `.signals/` as they were at one moment |
+//! | `store::restore` | and back again, all or nothing: the intent, and carrying it out |
 //! | `store::layout` | what the files are called |
+//! | [`recovery`] | what helps when things go wrong: retries, degraded mode, strategies, the doctor, figures |
 //! | [`audit`] | the two logs |
 //! | [`cli`] | the command line: options in, text or JSON out |
 //!
-//! Dependencies go one way: `cli` → `config` → `store` → `lock`, `document`, and everything may use `fs`, `side`, `error`, `name`,
-//! `time`, `audit`.
+//! Dependencies go one way: `cli` → `recovery`, `config` → `store` → `lock`, `tree`, `document`, and everything may use `fs`,
+//! `side`, `error`, `name`, `time`, `audit`, `child`.
 //! The library below `cli` knows no command line, no colours and no process exit.
 //!
 //! # What holds at every instant
@@ -50,7 +58,9 @@
 //! 5. A copy is bad only if it was read whole and found wrong. One that could not be read stops healing.
 //! 6. A damaged or foreign file is kept under another name before it is replaced.
 //! 7. A lock is taken by who wants it, never given by who had it; records are changed behind the gate and replaced whole.
-//! 8. Reading takes no lock. Reporting (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
+//! 8. A restore is decided by one record, when all it needs is staged and synced; from then on whoever comes next carries it out.
+//!    What else is in the workshop belongs to the dead, for whoever holds the state lock.
+//! 9. Reading takes no lock. Reporting (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
 
 pub mod audit;
 pub mod child;

@@ -19,7 +19,7 @@ use super::{ForeignEdits, Store};
 use crate::audit::{Entry as Line, Level};
 use crate::document::Reading;
 use crate::document::seal::{Digest, to_bytes};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Dir;
 use crate::fs::stage::Sync;
 use crate::name::Name;
@@ -87,7 +87,7 @@ impl Store {
                 Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
                 Err(error) => {
                     let why = format!("no checkpoint was made: {}", error.message);
-                    return Err(Error { message: why, ..error });
+                    return Err(self.past_its_place(Error { message: why, ..error }));
                 }
                 Ok(made) => {
                     let entry = self.recovery_entry(Level::Info, "checkpoint", "created").with("id", &made.id);
@@ -168,6 +168,22 @@ impl Store {
             number += 1;
         }
         Ok(id)
+    }
+
+    /// An error about what is staged, which is gone by the time somebody looks: its next steps are about what is there.
+    pub(super) fn past_its_place(&self, error: Error) -> Error {
+        let path = error.details.get("path").and_then(Value::as_str).unwrap_or_default();
+        if !path.contains(layout::WORKSHOP) && !path.contains(layout::STAGED_PREFIX) {
+            return error;
+        }
+        let root = quote_path(&self.settings.directory);
+        let error = Error { hints: Vec::new(), ..error };
+        match error.kind {
+            Kind::DiskFull => error
+                .try_shell(format!("df -h {root}; df -i {root}"), "see what is left of space and inodes")
+                .try_command("recover cleanup 1", "or remove checkpoints older than a day, but for the newest"),
+            _ => error.try_command("recover doctor", "check everything"),
+        }
     }
 
     pub(super) fn recovery_entry(&self, level: Level, action: &str, text: &str) -> Line {

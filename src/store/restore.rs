@@ -30,7 +30,7 @@ use super::order::{Order, Purpose};
 use super::shelf::lineage_of;
 use super::workshop::Workshop;
 use crate::document::diff::{Change, diff};
-use crate::document::seal::{Digest, Lineage, Sealed, without_seal};
+use crate::document::seal::{Digest, Lineage, Seal, Sealed, without_seal};
 use crate::document::{READ_LIMIT, Reading, inspect, migrate, rules};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::Sync;
@@ -80,12 +80,8 @@ impl Store {
 
         let mut workshop = self.workshop(held)?;
         let before = self.open_checkpoint(&workshop.shelf, &pre_restore)?;
-        let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
-        let mut intent = self.stage_trees(&workshop, (held, &config_root), &checkpoint, &before)?;
-        self.disk.stage(&workshop.dir, &staged_state(intent.number), &sealed.bytes, Sync::Now)?.keep();
-        let seal = &sealed.document.seal;
-        intent.state =
-            Some(Staged { revision: seal.revision, lineage: seal.lineage.clone(), digest: seal.digest.clone() });
+        let intent = self.stage_all(&workshop, held, (&checkpoint, &before), &sealed);
+        let intent = intent.map_err(|error| self.past_its_place(error))?;
         self.decide(&mut workshop, held, &intent, (&order.fences, deadline))?;
         let revision = self.roll_forward(held, workshop, &intent, order).map_err(|error| {
             let message = format!(
@@ -95,6 +91,22 @@ impl Store {
             Error { message, ..error }
         })?;
         Ok(Restored { id: checkpoint.id, pre_restore, revision })
+    }
+
+    /// Stages everything, the sealed state too.
+    fn stage_all(
+        &self,
+        workshop: &Workshop<'_>,
+        held: &Held,
+        (checkpoint, before): (&Checkpoint, &Checkpoint),
+        sealed: &Sealed,
+    ) -> Result<Intent> {
+        let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
+        let mut intent = self.stage_trees(workshop, (held, &config_root), checkpoint, before)?;
+        self.disk.stage(&workshop.dir, &staged_state(intent.number), &sealed.bytes, Sync::Now)?.keep();
+        let Seal { revision, lineage, digest } = sealed.document.seal.clone();
+        intent.state = Some(Staged { revision, lineage, digest });
+        Ok(intent)
     }
 
     /// The state in a checkpoint, in today's form, and the lineage that it has itself.

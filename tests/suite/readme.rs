@@ -1,6 +1,7 @@
 //! The README's examples, run as they stand there.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 
@@ -79,6 +80,13 @@ fn the_scripts_do_what_is_said_of_them() {
         "{locked}"
     );
     assert_eq!(sandbox.ok("state phase"), "deploying");
+    fs::write(sandbox.file("deploy.sh"), "#!/bin/sh\necho attempt\npipeline-state state phase half-done -q\nexit 4\n")
+        .unwrap();
+    fs::set_permissions(sandbox.file("deploy.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let recovered = with_program_on_path(&sandbox, find("recover checkpoint deployment")).expect(0).stdout;
+    assert_eq!(recovered.matches("attempt\n").count(), 3, "{recovered}");
+    assert!(recovered.ends_with("-deployment\n") && recovered.contains("Checkpoint restored: "), "{recovered}");
+    assert_eq!(sandbox.ok("state phase"), "deploying");
     let checked = with_program_on_path(&sandbox, find("sha256sum")).expect(0).stdout;
     let lines: Vec<&str> = checked.lines().collect();
     assert_eq!(lines[0].split(' ').next().unwrap(), lines[1], "{checked}");
@@ -87,7 +95,7 @@ fn the_scripts_do_what_is_said_of_them() {
 #[test]
 fn every_command_that_is_named_exists() {
     let sandbox = Sandbox::empty();
-    for group in ["state", "lock"] {
+    for group in ["state", "lock", "recover"] {
         let help = sandbox.run(&format!("{group} --help")).expect(0).stdout;
         for code in README.split('`').skip(1).step_by(2) {
             let rest = code.strip_prefix(group).and_then(|rest| rest.strip_prefix(' '));

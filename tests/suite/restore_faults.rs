@@ -108,6 +108,31 @@ fn a_reader_that_finishes_a_restore_while_calls_fail_serves_what_is_restored_or_
 }
 
 #[test]
+fn where_two_names_cannot_change_places_at_once_it_takes_three_renames_and_no_death_between_them_matters() {
+    let start = with_small_checkpoint();
+    let new = restored(&start);
+    for dies_at in 0..8 {
+        let root = twin(&start);
+        let (mut exchanged, mut renames) = (false, 0);
+        let disk = Disk::new(Rc::new(Observed::new(move |call| {
+            exchanged |= call.name == "exchange";
+            renames += usize::from(exchanged && call.name == "rename");
+            match call.name {
+                "exchange" => Fate::Fails(Errno::INVAL),
+                _ if dies_at > 0 && renames >= dies_at => Fate::Fails(Errno::IO),
+                _ => Fate::Proceeds,
+            }
+        })));
+        let result = restore(&store(&root, disk));
+        assert_eq!(result.is_ok(), dies_at == 0, "{dies_at}: {result:?}");
+        assert_eq!(root.ok("state get .n"), "3", "{dies_at}");
+        assert!(Whole::of(&root) == new, "{dies_at}");
+        root.ok("state set y:=1");
+        assert_tidy(&root, "by renames");
+    }
+}
+
+#[test]
 fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
     let start = with_small_checkpoint();
     let old = Whole::of(&start);

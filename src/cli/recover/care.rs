@@ -40,7 +40,11 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     let Some(worst) = report.findings.first() else { return Ok(ExitCode::Success as u8) };
     let kind = Kind::of_code(worst.code);
     let (count, safe) = (report.findings.len(), report.safe());
-    let error = Error::new(kind, format!("{count} things are not as they should be; the worst: {}", worst.message));
+    let message = match count {
+        1 => worst.message.clone(),
+        _ => format!("{count} things are not as they should be; the worst: {}", worst.message),
+    };
+    let error = Error::new(kind, message);
     let error = match worst.remedies.first() {
         Some(remedy) => Error { hints: vec![remedy.clone()], ..error },
         None => error,

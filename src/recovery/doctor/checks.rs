@@ -21,8 +21,8 @@ use crate::store::report::Status;
 use crate::time::rfc3339;
 use crate::{side, tree};
 
-/// Less than this is left on the disk: the next commits may fail. A commit needs three times the state.
-const LITTLE_SPACE: u64 = 4 << 20;
+/// Less than this and some times the state is left on the disk: the next commits may fail.
+const LITTLE_SPACE: u64 = 128 << 10;
 /// Fewer inodes than this are left: a commit needs three.
 const FEW_INODES: u64 = 32;
 /// A clock may be off by this much.
@@ -386,7 +386,7 @@ impl Examination<'_> {
         let Ok(disk) = rustix::fs::fstatvfs(self.root.at()) else { return Ok(()) };
         let state = self.stat(&self.store.settings().file_name)?.map_or(0, |stat| stat.size);
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let little = free < LITTLE_SPACE.max(4 * state);
+        let little = free < LITTLE_SPACE + 8 * state;
         // Some file systems count no inodes.
         let few = disk.f_files > 0 && disk.f_favail < FEW_INODES;
         if little || few {
