@@ -180,9 +180,11 @@ impl Store {
     /// The document. Damage is healed on the way; where that is impossible, the copy that healing would restore is
     /// served with a warning and nothing is changed.
     pub fn read(&self) -> Result<Served> {
-        if self.is_restore_decided()?
-            && let Some(served) = self.finish_for_reader()?
-        {
+        let decided = self.is_restore_decided();
+        if decided.is_err() {
+            self.live()?; // what is wrong with the state itself says more
+        }
+        if decided? && let Some(served) = self.finish_for_reader()? {
             return Ok(served);
         }
         let live = self.live()?;
