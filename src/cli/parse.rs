@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::{Args, CommandFactory as _, Parser};
 
 use super::args::lock::{Acquire, Check, Release, Run};
-use super::args::{Cli, Global, Group, Lock, State};
+use super::args::recover::Degraded;
+use super::args::{Cli, Global, Group, Lock, Recover, State};
 
 /// The arguments of one command, parsed without the tree of all others.
 #[derive(Debug, Parser)]
@@ -47,6 +48,9 @@ impl Cli {
             ("lock", "acquire") => direct::<Acquire>(before, rest, |command| Group::Lock(Lock::Acquire(command))),
             ("lock", "release") => direct::<Release>(before, rest, |command| Group::Lock(Lock::Release(command))),
             ("lock", "check") => direct::<Check>(before, rest, |command| Group::Lock(Lock::Check(command))),
+            ("recover", "degraded") => {
+                direct::<Degraded>(before, rest, |command| Group::Recover(Recover::Degraded(command)))
+            }
             ("lock", "run") => direct::<Run>(before, rest, |command| Group::Lock(Lock::Run(command))),
             _ => None,
         }
@@ -101,6 +105,7 @@ mod tests {
             "lock acquire a,b 30 shared {} --print-token --owner-pid 7 -q",
             "lock release a --token 3 --lock-timeout 1",
             "--root /x lock check a --exit-zero --json",
+            "recover degraded mail --exit-zero --json",
             "lock run a -t 5s --conflict-code 7 -v -- sh -c x --root",
             "--root state state read",
             "--root=state --json -vv state get .x",

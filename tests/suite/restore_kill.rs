@@ -223,6 +223,9 @@ fn what_only_looks_tells_of_an_interrupted_restore_and_leaves_it() {
         assert!(!tells || (ran.stdout + &ran.stderr).contains("was interrupted"), "{words}");
         assert_eq!(root.snapshot(), before, "{words}");
     }
+    let fixed = twin(&root);
+    assert!(fixed.run("recover doctor --fix").expect(0).stdout.contains("fixed: restore: "));
+    assert_eq!(fixed.document()["n"], 3);
     let told = root.run("state get .n").expect(0);
     assert_eq!(told.stdout, "3\n");
     assert!(
