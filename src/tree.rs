@@ -210,7 +210,8 @@ impl Walk<'_> {
         }
         if depth > DEPTH {
             let message = format!("{} lies deeper than {DEPTH} directories", shown.display());
-            return Err(Error::new(Kind::TooLarge, message));
+            let word = quote_path(&shown);
+            return Err(Error::new(Kind::TooLarge, message).try_shell(format!("ls -ld {word}"), "see what it is"));
         }
         let from = self.disk.open_dir(dir, name).map_err(|error| moved(&shown, error))?;
         let to = match copy {
@@ -283,7 +284,8 @@ impl Walk<'_> {
         let target = self.disk.read_link(dir, name)?;
         let Some(text) = target.to_str().map(str::to_owned) else {
             let message = format!("{} leads to a name that is not UTF-8", dir.path_of(name).display());
-            return Err(Error::new(Kind::InvalidName, message));
+            let word = quote_path(&dir.path_of(name));
+            return Err(Error::new(Kind::InvalidName, message).try_shell(format!("ls -ld {word}"), "see what it is"));
         };
         if let Some((to, its, how)) = copy {
             self.disk.symlink(&target, to, its)?;
@@ -320,7 +322,9 @@ fn moved(path: &Path, error: FsError) -> Error {
 
 fn changed(path: &Path) -> Error {
     let message = format!("{} changed while it was read; nothing was done", path.display());
-    Error::new(Kind::Conflict, message).detail("path", path.display().to_string())
+    Error::new(Kind::Conflict, message)
+        .try_shell(format!("ls -ld {}", quote_path(path)), "see who changes it, and try again")
+        .detail("path", path.display().to_string())
 }
 
 /// Removes a tree, a file or a link; fine if there is none.

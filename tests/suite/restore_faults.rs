@@ -132,6 +132,33 @@ fn where_two_names_cannot_change_places_at_once_it_takes_three_renames_and_no_de
     }
 }
 
+/// What somebody who asks for no locks puts there meanwhile must not stand in the way for ever, and is not lost.
+#[test]
+fn what_is_put_into_the_configuration_while_it_is_replaced_is_kept_and_hinders_nothing() {
+    let start = with_small_checkpoint();
+    let new = restored(&start);
+    let root = twin(&start);
+    let (config, mut exchanges) = (root.file("config"), 0);
+    let disk = Disk::new(Rc::new(Observed::new(move |call| {
+        if call.name == "exchange" {
+            exchanges += 1;
+            if exchanges == 1 {
+                std::fs::write(config.join("late"), "late").unwrap();
+                drop(std::os::unix::net::UnixListener::bind(config.join("socket")).unwrap());
+            }
+            return if exchanges == 2 { Fate::Fails(Errno::IO) } else { Fate::Proceeds };
+        }
+        Fate::Proceeds
+    })));
+    restore(&store(&root, disk)).unwrap_err();
+    root.run("state read").expect(0).saying("was edited while it was being replaced");
+    assert!(Whole::of(&root) == new);
+    let kept = root.names(".").into_iter().find(|name| name.starts_with("config.before-restore-")).unwrap();
+    assert_eq!(std::fs::read_to_string(root.file(kept).join("late")).unwrap(), "late");
+    root.ok("state set y:=1");
+    assert_tidy(&root, "kept");
+}
+
 #[test]
 fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
     let start = with_small_checkpoint();

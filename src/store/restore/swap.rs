@@ -49,6 +49,14 @@ enum Progress {
     Broken,
 }
 
+/// What a tree is, as far as a fingerprint tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Print {
+    Absent,
+    Of(Digest),
+    Unknown,
+}
+
 /// Whether an interrupted restore is dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Settled {
@@ -142,23 +150,38 @@ impl Store {
     }
 
     fn progress(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<Progress> {
-        let print = |name: &str| -> Result<Option<Digest>> {
-            Ok(tree::list(&self.disk, parent, name)?.map(|listing| listing.fingerprint()))
-        };
-        let waits = print(&staged(name, number))?;
+        let waits = self.print_of(parent, &staged(name, number))?;
+        let is_there = || Ok::<_, Error>(self.disk.stat(parent, name)?.is_some());
         let Some(new) = &swap.new else {
             // It is taken away by giving it the staged name.
-            let is_gone = waits.is_some() || self.disk.stat(parent, name)?.is_none();
-            return Ok(if is_gone { Progress::Done } else { Progress::Ready });
+            return Ok(if waits != Print::Absent || !is_there()? { Progress::Done } else { Progress::Ready });
         };
-        if waits.as_ref() == Some(new) {
+        let is_new = |print: &Print| matches!(print, Print::Of(print) if print == new);
+        if is_new(&waits) {
             return Ok(Progress::Ready);
         }
-        let live = print(name)?;
-        // Where the new was in place already, somebody may have edited it since.
-        let changed_places = waits.is_some() && waits == swap.old;
-        let moved_in = waits.is_none() && swap.old.is_none() && live.is_some();
-        Ok(if live.as_ref() == Some(new) || changed_places || moved_in { Progress::Done } else { Progress::Broken })
+        // Where the new was put in place already, somebody may have edited it since.
+        let is_done = match (&waits, &swap.old) {
+            (Print::Of(print), Some(old)) if print == old => true,
+            (Print::Unknown, _) => true, // nothing like it is ever staged
+            (Print::Absent, None) if is_there()? => true,
+            _ => is_new(&self.print_of(parent, name)?),
+        };
+        Ok(if is_done { Progress::Done } else { Progress::Broken })
+    }
+
+    fn print_of(&self, parent: &Dir, name: &str) -> Result<Print> {
+        match tree::list(&self.disk, parent, name) {
+            Ok(None) => Ok(Print::Absent),
+            Ok(Some(listing)) => Ok(Print::Of(listing.fingerprint())),
+            // Somebody put something there that no checkpoint can hold.
+            Err(error)
+                if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName | Kind::TooLarge | Kind::Conflict) =>
+            {
+                Ok(Print::Unknown)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Carries out a restore that is decided; the revision of the state then.
@@ -293,9 +316,12 @@ impl Store {
     /// What was displaced is in the checkpoint of before, unless somebody who asks for no locks edited it since.
     fn keep_if_edited(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
         let place = staged(name, number);
-        let Some(listing) = tree::list(&self.disk, parent, &place)? else { return Ok(()) };
-        let print = Some(listing.fingerprint());
-        if print == swap.old || print == swap.new {
+        let is_known = match self.print_of(parent, &place)? {
+            Print::Absent => true,
+            Print::Unknown => false,
+            Print::Of(print) => Some(&print) == swap.old.as_ref() || Some(&print) == swap.new.as_ref(),
+        };
+        if is_known {
             return Ok(());
         }
         let kept = format!("{name}.before-restore-{}", compact(self.disk.now()));
