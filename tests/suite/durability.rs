@@ -1,10 +1,13 @@
 //! P1: the order of calls that an acknowledgement rests on.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::store::order::Order;
 use rustix::io::Errno;
 
 use crate::races::{increment, store_on};
@@ -83,4 +86,95 @@ fn before_a_mirror_is_made_anew_the_live_files_own_name_is_synced() {
     assert!(place("sync") < place(&format!("sync_dir {directory}")));
     assert!(place(&format!("sync_dir {directory}")) < place("rename mirror.json"), "{calls:?}");
     assert!(place("rename mirror.json") < place("rename .workflow-state.json"), "{calls:?}");
+}
+
+/// What is not on the disk yet: files whose bytes are not synced, and directories with names that are not.
+#[derive(Default)]
+struct Unsynced {
+    files: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
+    last: PathBuf,
+}
+
+impl Unsynced {
+    fn note(&mut self, call: &Call) {
+        let parent = |path: &Path| path.parent().unwrap().to_owned();
+        match call.name {
+            "create" => {
+                self.files.insert(call.path.clone());
+                self.last = call.path.clone();
+            }
+            "sync" => drop(self.files.remove(&self.last)),
+            "sync_dir" => drop(self.directories.remove(&call.path)),
+            _ => {}
+        }
+        // Records of locks need not outlive a power cut: their owners do not.
+        self.files.retain(|file| !parent(file).ends_with(".locks"));
+        if ["create", "make_dir", "symlink", "rename", "exchange", "unlink", "remove_dir", "link"].contains(&call.name)
+        {
+            self.directories.insert(parent(&call.path));
+        }
+    }
+
+    /// Whether anything of this tree is not on the disk.
+    fn has(&self, tree: &Path) -> bool {
+        self.files.iter().chain(&self.directories).any(|path| path.starts_with(tree))
+    }
+}
+
+#[test]
+fn a_restore_is_decided_when_all_is_synced_and_nothing_is_swapped_before_that_is() {
+    let root = crate::snapshots::with_small_checkpoint();
+    let at = |name: &str| root.file(name);
+    let (workshop, top, shelf) = (at(".checkpoints/.in-progress"), root.path().to_owned(), at(".checkpoints"));
+    let steps: Rc<RefCell<Vec<&str>>> = Rc::default();
+    let (seen, mut unsynced) = (steps.clone(), Unsynced::default());
+    let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
+        let staged = |path: &Path| path.to_string_lossy().contains(".pipeline-state-restore-");
+        let mut step = |what| {
+            if seen.borrow().last() != Some(&what) {
+                seen.borrow_mut().push(what);
+            }
+        };
+        let of_shelf = call.path.parent() == Some(&shelf);
+        match call.name {
+            "rename" if of_shelf && !call.path.ends_with(".in-progress") => {
+                let from = call.from.clone().unwrap();
+                assert!(!unsynced.has(&from), "a checkpoint is named before it is on the disk");
+                step("checkpoint");
+            }
+            "rename" if call.path.ends_with("intent.json") => {
+                let waits = unsynced.files.iter().chain(&unsynced.directories).any(|path| staged(path));
+                assert!(!waits && !unsynced.directories.contains(&top), "decided before what is staged is on the disk");
+                assert!(unsynced.files.is_empty(), "{:?}", unsynced.files);
+                step("intent");
+            }
+            "exchange" => {
+                assert!(!unsynced.directories.contains(&workshop), "swapped before the intent is on the disk");
+                step("swap");
+            }
+            "rename" if call.path.ends_with(".workflow-state.json") => step("state"),
+            "unlink" if call.path.ends_with("intent.json") => {
+                assert!(
+                    !unsynced.directories.contains(&top),
+                    "the intent goes before what it speaks of is on the disk"
+                );
+                step("done");
+            }
+            "unlink" | "remove_dir" if staged(&call.path) && steps_has(&seen, "done") => {
+                assert!(!unsynced.directories.contains(&workshop), "the old goes before the intent is gone for good");
+                step("cleared");
+            }
+            _ => {}
+        }
+        unsynced.note(call);
+        Fate::Proceeds
+    })));
+    let which = pipeline_state::store::checkpoint::catalog::Which::Latest(None);
+    store_on(&root, disk).restore(&which, &Order::of("restore")).unwrap();
+    assert_eq!(*steps.borrow(), ["checkpoint", "intent", "swap", "state", "done", "cleared"]);
+}
+
+fn steps_has(steps: &RefCell<Vec<&str>>, what: &str) -> bool {
+    steps.borrow().contains(&what)
 }
