@@ -5,12 +5,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::name::Name;
+use pipeline_state::store::checkpoint::Snapshot;
+use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::order::Order;
+use pipeline_state::store::{Settings, Store};
 use rustix::io::Errno;
+use serde_json::json;
 
-use crate::races::{increment, store_on};
+use crate::races::{increment, settings_of, store_on};
 use crate::sandbox::Sandbox;
 
 /// The changing calls of one commit, with the names of the files they are about.
@@ -122,59 +128,87 @@ impl Unsynced {
     }
 }
 
-#[test]
-fn a_restore_is_decided_when_all_is_synced_and_nothing_is_swapped_before_that_is() {
-    let root = crate::snapshots::with_small_checkpoint();
+/// A disk that checks the order of syncs of a restore, and the steps that it saw.
+fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
     let at = |name: &str| root.file(name);
     let (workshop, top, shelf) = (at(".checkpoints/.in-progress"), root.path().to_owned(), at(".checkpoints"));
     let steps: Rc<RefCell<Vec<&str>>> = Rc::default();
     let (seen, mut unsynced) = (steps.clone(), Unsynced::default());
     let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
-        let staged = |path: &Path| path.to_string_lossy().contains(".pipeline-state-restore-");
-        let mut step = |what| {
-            if seen.borrow().last() != Some(&what) {
-                seen.borrow_mut().push(what);
-            }
-        };
-        let of_shelf = call.path.parent() == Some(&shelf);
-        match call.name {
-            "rename" if of_shelf && !call.path.ends_with(".in-progress") => {
-                let from = call.from.clone().unwrap();
-                assert!(!unsynced.has(&from), "a checkpoint is named before it is on the disk");
-                step("checkpoint");
+        let is_staged = |path: &Path| path.to_string_lossy().contains(".pipeline-state-restore-");
+        // Where trees are swapped: the root, and another that `config/` lies in.
+        let named_durably =
+            || !unsynced.directories.contains(&top) && !unsynced.directories.contains(&top.join("project"));
+        let is_done = seen.borrow().contains(&"done");
+        let step = match call.name {
+            "rename" if call.path.parent() == Some(&shelf) => {
+                assert!(!unsynced.has(call.from.as_ref().unwrap()), "a checkpoint is named before it is on the disk");
+                "checkpoint"
             }
             "rename" if call.path.ends_with("intent.json") => {
-                let waits = unsynced.files.iter().chain(&unsynced.directories).any(|path| staged(path));
-                assert!(!waits && !unsynced.directories.contains(&top), "decided before what is staged is on the disk");
+                let waits = unsynced.files.iter().chain(&unsynced.directories).any(|path| is_staged(path));
+                assert!(!waits && named_durably(), "decided before what is staged is on the disk");
                 assert!(unsynced.files.is_empty(), "{:?}", unsynced.files);
-                step("intent");
+                "intent"
             }
             "exchange" => {
                 assert!(!unsynced.directories.contains(&workshop), "swapped before the intent is on the disk");
-                step("swap");
+                "swap"
             }
-            "rename" if call.path.ends_with(".workflow-state.json") => step("state"),
+            "rename" if call.path.ends_with(".workflow-state.json") => "state",
             "unlink" if call.path.ends_with("intent.json") => {
-                assert!(
-                    !unsynced.directories.contains(&top),
-                    "the intent goes before what it speaks of is on the disk"
-                );
-                step("done");
+                assert!(named_durably(), "the intent goes before what it speaks of is on the disk");
+                "done"
             }
-            "unlink" | "remove_dir" if staged(&call.path) && steps_has(&seen, "done") => {
+            "unlink" | "remove_dir" if is_staged(&call.path) && is_done => {
                 assert!(!unsynced.directories.contains(&workshop), "the old goes before the intent is gone for good");
-                step("cleared");
+                "cleared"
             }
-            _ => {}
+            _ => "",
+        };
+        if !step.is_empty() && seen.borrow().last() != Some(&step) {
+            seen.borrow_mut().push(step);
         }
         unsynced.note(call);
         Fate::Proceeds
     })));
-    let which = pipeline_state::store::checkpoint::catalog::Which::Latest(None);
-    store_on(&root, disk).restore(&which, &Order::of("restore")).unwrap();
+    (disk, steps)
+}
+
+const GOOD: Which = Which::Latest(None);
+
+#[test]
+fn a_restore_is_decided_when_all_is_synced_and_nothing_is_swapped_before_that_is() {
+    let root = crate::snapshots::with_small_checkpoint();
+    let (disk, steps) = checked(&root);
+    store_on(&root, disk).restore(&GOOD, &Order::of("restore")).unwrap();
     assert_eq!(*steps.borrow(), ["checkpoint", "intent", "swap", "state", "done", "cleared"]);
 }
 
-fn steps_has(steps: &RefCell<Vec<&str>>, what: &str) -> bool {
-    steps.borrow().contains(&what)
+#[test]
+fn it_is_so_where_the_configuration_lies_elsewhere() {
+    let root = Sandbox::with_history();
+    std::fs::create_dir_all(root.file("project/config")).unwrap();
+    let settings = Settings { root: root.file("project"), ..settings_of(&root) };
+    let audit = || Audit::new(Disk::real(), root.file("audit.log"), root.path());
+    let operation = Name::parse("operation", "good").unwrap();
+    let snapshot = Snapshot { operation, phase: None, metadata: json!({}) };
+    Store::new(Disk::real(), settings.clone(), audit()).checkpoint(&snapshot).unwrap();
+    let (disk, steps) = checked(&root);
+    Store::new(disk, settings, audit()).restore(&GOOD, &Order::of("restore")).unwrap();
+    assert_eq!(*steps.borrow(), ["checkpoint", "intent", "swap", "state", "done", "cleared"]);
+}
+
+#[test]
+fn an_undo_is_as_durable_as_what_it_undoes() {
+    let root = crate::snapshots::with_small_checkpoint();
+    let dying = Disk::new(Rc::new(Observed::new(|call: &Call| match call.name {
+        "exchange" => Fate::Fails(Errno::IO),
+        _ => Fate::Proceeds,
+    })));
+    store_on(&root, dying).restore(&GOOD, &Order::of("restore")).unwrap_err();
+    std::fs::remove_dir_all(root.file(".pipeline-state-restore-1-config")).unwrap();
+    let (disk, steps) = checked(&root);
+    assert_eq!(store_on(&root, disk).read().unwrap().value["n"], 7);
+    assert_eq!(*steps.borrow(), ["intent", "swap", "done", "cleared"]);
 }

@@ -23,7 +23,7 @@ pub fn store_on(sandbox: &Sandbox, disk: Disk) -> Store {
     Store::new(disk, settings_of(sandbox), audit)
 }
 
-fn settings_of(sandbox: &Sandbox) -> Settings {
+pub fn settings_of(sandbox: &Sandbox) -> Settings {
     Settings {
         directory: sandbox.path().to_owned(),
         file_name: ".workflow-state.json".into(),
