@@ -4,13 +4,40 @@ use serde_json::json;
 
 use super::args::Writer;
 use super::output::Output;
+use crate::audit::Audit;
+use crate::config::Config;
 use crate::document::diff::Change;
-use crate::error::{ExitCode, Result};
+use crate::error::{Error, ExitCode, Result};
+use crate::fs::Disk;
 use crate::store::Store;
 use crate::store::change::{Base, Claim, Outcome, Proposal};
 use crate::store::order::{Mode, Order, conflict};
 
 type Run = anyhow::Result<ExitCode>;
+
+/// Works with the store of `config`. Warnings are shown and refusals are logged here, for all commands alike; `action` is the
+/// name under which that is done, which those that only look do not have.
+pub(super) fn with_store<T>(
+    config: &Config,
+    disk: Disk,
+    output: &Output<'_>,
+    action: Option<&'static str>,
+    work: impl FnOnce(&Store) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
+    let store = Store::new(disk, config.settings.clone(), audit);
+    output.tell_of_waits(store.locks());
+    let result = work(&store);
+    if let (Some(action), Err(error)) = (action, &result)
+        && let Some(error) = error.downcast_ref::<Error>()
+    {
+        store.record_refusal(action, error);
+    }
+    for warning in store.take_warnings() {
+        output.warning(&warning);
+    }
+    result
+}
 
 /// What a writer is told on its command line.
 pub(super) fn order(group: &'static str, action: &'static str, writer: &Writer) -> Result<Order> {

@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 use super::args::lock::Layout;
 use super::args::recover::{self as args, Recover};
 use super::input::inline_json;
-use super::outcome::{change, order, show_changes};
+use super::outcome::{change, order, show_changes, with_store};
 use super::output::Output;
 use super::reports::{ago, size};
-use crate::audit::Audit;
 use crate::config::Config;
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
@@ -30,19 +29,7 @@ type Run = anyhow::Result<u8>;
 
 /// Runs one `recover` command; its exit code.
 pub fn run(command: &Recover, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
-    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = Store::new(disk, config.settings.clone(), audit);
-    output.tell_of_waits(store.locks());
-    let result = dispatch(command, &store, output);
-    if let (Some(action), Err(error)) = (action_of(command), &result)
-        && let Some(error) = error.downcast_ref::<Error>()
-    {
-        store.record_refusal(action, error);
-    }
-    for warning in store.take_warnings() {
-        output.warning(&warning);
-    }
-    result
+    with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
 }
 
 /// The name under which a refusal goes into the logs; what only looks has none.

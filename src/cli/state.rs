@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::args::{self, State, Writer};
 use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
-use super::outcome::{change, check_claim, order, show_changes, show_outcome};
+use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
 use super::{edit, follow, reports};
-use crate::audit::Audit;
 use crate::config::Config;
 use crate::document::path::Path as DocumentPath;
 use crate::document::query::{is_deep, keep_key_order};
@@ -25,21 +24,9 @@ use crate::time::epoch_seconds;
 
 type Run = anyhow::Result<ExitCode>;
 
-/// Runs one `state` command. Warnings are shown and refusals are logged here, for all of them alike.
+/// Runs one `state` command.
 pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
-    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = Store::new(disk, config.settings.clone(), audit);
-    output.tell_of_waits(store.locks());
-    let result = dispatch(command, &store, output);
-    if let (Some(action), Err(error)) = (action_of(command), &result)
-        && let Some(error) = error.downcast_ref::<Error>()
-    {
-        store.record_refusal(action, error);
-    }
-    for warning in store.take_warnings() {
-        output.warning(&warning);
-    }
-    result
+    with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
 }
 
 /// Whether a command runs a jq program that nests deep.

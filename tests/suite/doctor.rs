@@ -379,6 +379,13 @@ fn each_code_has_a_strategy_that_says_what_it_did_and_what_to_type() {
         assert_eq!((ran.code, ran.stderr.as_str()), (worth, ""), "{code}: {}", ran.stdout);
         let next = next.map_or_else(String::new, |next| format!("next: pipeline-state {next}"));
         assert!(ran.stdout.contains(&next), "{code}: {}", ran.stdout);
+        for command in ran.stdout.lines().filter_map(|line| line.strip_prefix("next: pipeline-state ")) {
+            let words: Vec<&str> = command
+                .split(' ')
+                .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+                .collect();
+            assert_eq!(root.run(&format!("{} --help", words[..words.len().min(2)].join(" "))).code, 0, "{command}");
+        }
         let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap();
         let line = log.lines().last().unwrap();
         assert!(line.ends_with(&format!(" error-recovery/step: it broke (code: {code})")), "{line}");
