@@ -354,6 +354,20 @@ fn a_degraded_state_is_told_of_with_its_reason() {
     root.run_args(&["recover", "degrade", "x", "[1]"]).expect(4);
 }
 
+#[test]
+fn more_checkpoints_than_anybody_looks_at_are_told_of_and_the_remedy_removes_them() {
+    let root = in_order();
+    let made = root.file(".checkpoints").join(&root.names(".checkpoints")[0]);
+    for number in 0..120 {
+        let copy = root.file(format!(".checkpoints/checkpoint-20260101-{number:06}-x"));
+        assert!(std::process::Command::new("cp").arg("-r").arg(&made).arg(copy).status().unwrap().success());
+    }
+    let month_ago = findings(&root, "recover doctor");
+    assert!(month_ago[0]["remedy"].as_str().unwrap().starts_with("pipeline-state recover cleanup "), "{month_ago:?}");
+    root.ok("recover cleanup");
+    assert_eq!(root.ok("recover doctor"), "all is well");
+}
+
 // ---- strategies ----
 
 #[test]

@@ -10,6 +10,7 @@ mod snapshots;
 mod strace;
 
 mod checkpoint;
+mod checkpoint_refusals;
 mod cli;
 mod contention;
 mod damage;

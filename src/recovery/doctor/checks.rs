@@ -190,10 +190,11 @@ impl Examination<'_> {
         let old = ids.iter().rev().skip(1).filter(is_old).count();
         if ids.len() > MANY_CHECKPOINTS || old > 0 {
             let message = format!("{} checkpoints are kept, {old} of them older than 30 days", ids.len());
-            self.add(
-                Finding::new("checkpoints", ExitCode::General, message)
-                    .try_command("recover cleanup", "remove what is older than 7 days"),
-            );
+            let finding = Finding::new("checkpoints", ExitCode::General, message);
+            self.add(match old {
+                0 => finding.try_command("recover cleanup 0 --keep 20", "keep only the newest 20"),
+                _ => finding.try_command("recover cleanup", "remove what is older than 7 days"),
+            });
         }
         Ok(())
     }

@@ -1,0 +1,225 @@
+//! Checkpoints and configurations that are refused, and that nothing is touched then.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use pipeline_state::document::seal::{verified, with_digest};
+use serde_json::{Value, json};
+
+use crate::checkpoint::{RESTORE, checkpoint};
+use crate::sandbox::{Ran, Sandbox, make_old};
+use crate::script::is_permitted;
+use crate::snapshots::{twin, with_small_checkpoint};
+
+/// Expects that every way to restore it is refused and nothing is touched.
+#[track_caller]
+fn is_refused(root: &Sandbox, codes: &[i32], what: &str) {
+    let before = root.snapshot();
+    for words in [RESTORE, "recover restore --latest --dry-run"] {
+        let ran = root.run(words);
+        assert!(codes.contains(&ran.code), "{what}: {} {}{}", ran.code, ran.stdout, ran.stderr);
+        assert!(ran.stderr.contains("hint: "), "{what}: {}", ran.stderr);
+        assert!(root.snapshot() == before, "{what}: something was touched");
+    }
+}
+
+#[test]
+fn no_bit_of_a_checkpoint_can_flip_unseen() {
+    let start = with_small_checkpoint();
+    let dir = checkpoint(&start, "good");
+    let mut count = 0;
+    for (path, bytes) in start.snapshot().into_iter().filter(|(path, _)| path.starts_with(&dir) && path.is_file()) {
+        // Each byte of what is small, and a bit of it that goes round.
+        for (place, byte) in bytes.iter().enumerate().step_by(bytes.len().div_ceil(60)) {
+            let mut flipped = bytes.clone();
+            flipped[place] = byte ^ (1 << (place % 8));
+            fs::write(&path, flipped).unwrap();
+            let ran = start.run("recover verify");
+            assert!([3, 4].contains(&ran.code), "{} byte {place}: {ran:?}", path.display());
+            count += 1;
+        }
+        let half = bytes.len() / 2;
+        fs::write(&path, &bytes[..half]).unwrap();
+        is_refused(&start, &[3, 4], &format!("half of {}", path.display()));
+        fs::write(&path, bytes).unwrap();
+    }
+    assert!(count > 100);
+    start.ok("recover verify");
+    start.ok(RESTORE);
+}
+
+#[test]
+fn what_is_missing_from_a_checkpoint_or_does_not_belong_to_it_is_refused() {
+    let start = with_small_checkpoint();
+    let id = checkpoint(&start, "good").file_name().unwrap().to_owned();
+    type Spoil = fn(&Path);
+    let spoils: [(&str, Spoil); 12] = [
+        ("no manifest", |dir| fs::remove_file(dir.join("manifest.json")).unwrap()),
+        ("no metadata", |dir| fs::remove_file(dir.join("metadata.json")).unwrap()),
+        ("no state", |dir| fs::remove_file(dir.join("state.json")).unwrap()),
+        ("no config", |dir| fs::remove_dir_all(dir.join("config")).unwrap()),
+        ("a file less", |dir| fs::remove_file(dir.join("config/rules.json")).unwrap()),
+        ("a file more", |dir| fs::write(dir.join("config/more"), "").unwrap()),
+        ("a directory more", |dir| fs::create_dir(dir.join("more")).unwrap()),
+        ("a link for a file", |dir| {
+            fs::rename(dir.join("config/rules.json"), dir.join("../rules")).unwrap();
+            symlink("../../rules", dir.join("config/rules.json")).unwrap();
+        }),
+        ("a link for a directory", |dir| {
+            fs::rename(dir.join("config"), dir.join("../elsewhere")).unwrap();
+            symlink("../elsewhere", dir.join("config")).unwrap();
+        }),
+        ("another link", |dir| {
+            fs::remove_file(dir.join("config/link")).unwrap();
+            symlink("/etc/passwd", dir.join("config/link")).unwrap();
+        }),
+        ("a link for the manifest", |dir| {
+            fs::rename(dir.join("manifest.json"), dir.join("../m")).unwrap();
+            symlink("../m", dir.join("manifest.json")).unwrap();
+        }),
+        ("a pipe", |dir| drop(UnixListener::bind(dir.join("config/s")).unwrap())),
+    ];
+    for (what, spoil) in spoils {
+        let root = twin(&start);
+        spoil(&root.file(".checkpoints").join(&id));
+        is_refused(&root, if what == "a pipe" { &[3, 6] } else { &[3] }, what);
+        root.run("recover list").expect(0);
+        assert!([3, 6].contains(&root.run("recover verify").code), "{what}");
+    }
+}
+
+#[test]
+fn a_forged_manifest_leads_nowhere() {
+    let start = with_small_checkpoint();
+    let id = checkpoint(&start, "good").file_name().unwrap().to_owned();
+    let forge = |root: &Sandbox, change: &dyn Fn(&mut Value)| {
+        let path = root.file(".checkpoints").join(&id).join("manifest.json");
+        let mut manifest = verified(&fs::read(&path).unwrap()).unwrap();
+        manifest.as_object_mut().unwrap().shift_remove("digest");
+        change(&mut manifest);
+        fs::write(path, with_digest(manifest).unwrap()).unwrap();
+    };
+    for path in ["../../x", "/etc/passwd", "config/../../x", "config/", "x", "config/./a"] {
+        let root = twin(&start);
+        forge(&root, &|manifest| manifest["files"][1]["path"] = json!(path));
+        is_refused(&root, &[3, 4], path);
+    }
+    let root = twin(&start);
+    forge(&root, &|manifest| manifest["version"] = json!(2));
+    is_refused(&root, &[4], "a newer manifest");
+    // A state of a newer schema, with all digests right.
+    let root = twin(&start);
+    let state = root.file(".checkpoints").join(&id).join("state.json");
+    let newer = br#"{"schemaVersion":"9.0","phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#;
+    fs::write(&state, newer).unwrap();
+    let digest = pipeline_state::document::seal::Digest::of(newer).as_str().to_owned();
+    forge(&root, &|manifest| {
+        let files = manifest["files"].as_array_mut().unwrap();
+        let line = files.iter_mut().find(|line| line["path"] == "state.json").unwrap();
+        (line["sha256"], line["bytes"]) = (json!(digest), json!(newer.len()));
+    });
+    is_refused(&root, &[4], "a newer schema");
+    // The live state of a newer program is not written over.
+    let root = with_small_checkpoint();
+    for name in root.shelf("") {
+        fs::remove_file(root.file(".state-backups").join(name)).unwrap();
+    }
+    root.overwrite(newer);
+    make_old(&root.state());
+    root.run(RESTORE).expect(4);
+    assert_eq!(fs::read(root.state()).unwrap(), newer);
+}
+
+#[test]
+fn names_that_are_none_and_checkpoints_that_are_not_there_are_refused() {
+    let root = with_small_checkpoint();
+    let before = root.snapshot();
+    for (words, code) in [
+        ("recover checkpoint ../x", 4),
+        ("recover checkpoint a/b", 4),
+        ("recover checkpoint .x", 4),
+        ("recover restore ../../etc", 1),
+        ("recover restore checkpoint-..", 4),
+        ("recover restore checkpoint-20200101-000000-x", 1),
+        ("recover restore state.json", 1),
+        ("recover restore --latest nothing", 1),
+        ("recover restore", 64),
+        ("recover restore x --latest", 64),
+        ("recover show nothing", 1),
+        ("recover verify nothing", 1),
+        ("recover checkpoint x a b", 64),
+        ("recover cleanup soon", 64),
+    ] {
+        root.run(words).expect(code);
+    }
+    root.run_args(&["recover", "checkpoint", "x", "{broken"]).expect(4);
+    root.run_args(&["recover", "checkpoint", "x", &format!("{{\"a\":\"{}\"}}", "x".repeat(70_000))]).expect(4);
+    assert_eq!(root.snapshot(), before);
+    Sandbox::empty().run("recover checkpoint x").expect(1).saying("state init");
+    Sandbox::empty().run(RESTORE).expect(1);
+    // An edit is not to be taken into a checkpoint unseen.
+    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 7", "\"n\": 8"));
+    root.run("recover checkpoint x").expect(3).saying("state adopt");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_kept_is_refused_and_never_followed_out() {
+    type Spoil = fn(&Sandbox);
+    let outside = "a secret";
+    let spoils: [(&str, Spoil); 4] = [
+        ("a link for config", |root| {
+            fs::rename(root.file("config"), root.file("real")).unwrap();
+            symlink("real", root.file("config")).unwrap();
+        }),
+        ("a file for config", |root| {
+            fs::remove_dir_all(root.file("config")).unwrap();
+            fs::write(root.file("config"), "").unwrap();
+        }),
+        ("a socket", |root| drop(UnixListener::bind(root.file("config/s")).unwrap())),
+        ("a pipe", |root| {
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                root.file("config/p"),
+                rustix::fs::FileType::Fifo,
+                rustix::fs::Mode::RUSR,
+                0,
+            )
+            .unwrap();
+        }),
+    ];
+    for (what, spoil) in spoils {
+        let root = with_small_checkpoint();
+        spoil(&root);
+        let files = |root: &Sandbox| {
+            let files = root.snapshot().into_iter();
+            files.filter(|(path, _)| !path.starts_with(root.file(".locks"))).collect::<Vec<_>>()
+        };
+        let before = files(&root);
+        root.run("recover checkpoint x").expect(6);
+        root.run(RESTORE).expect(6);
+        assert!(files(&root) == before, "{what}");
+    }
+    let root = with_small_checkpoint();
+    fs::write(root.file("secret"), outside).unwrap();
+    symlink("../secret", root.file("config/leads out")).unwrap();
+    root.ok("recover checkpoint linked");
+    let inside = root.snapshot().into_iter().filter(|(path, _)| path.starts_with(root.file(".checkpoints")));
+    assert!(inside.into_iter().all(|(_, bytes)| bytes != outside.as_bytes()));
+    if is_permitted("unshare", &["-Urm", "true"]) {
+        let mounted = "mount --bind / config 2>/dev/null || mount -t tmpfs none config; exec \"$PIPELINE_BINARY\" recover checkpoint x";
+        let ran = Ran::of(root.program("unshare").args(["-Urm", "bash", "-c", mounted]).output().unwrap());
+        assert_eq!(ran.code, 6, "{}", ran.stderr);
+        assert!(ran.stderr.contains("is a mount point"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn rights_of_others_are_not_lent_by_a_restored_file() {
+    let root = with_small_checkpoint();
+    fs::set_permissions(root.file("config/rules.json"), fs::Permissions::from_mode(0o4755)).unwrap();
+    root.ok("recover checkpoint setuid");
+    root.ok("recover restore --latest setuid");
+    assert_eq!(fs::metadata(root.file("config/rules.json")).unwrap().permissions().mode() & 0o7777, 0o755);
+}
