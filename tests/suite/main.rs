@@ -13,6 +13,7 @@ mod checkpoint;
 mod checkpoint_refusals;
 mod cli;
 mod contention;
+mod crash;
 mod damage;
 mod doctor;
 mod documents;

@@ -30,6 +30,15 @@ impl Sandbox {
         Self { dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap() }
     }
 
+    /// An empty directory in memory where there is one: for tests that make very many.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let mut builder = tempfile::Builder::new();
+        let builder = builder.prefix("pipeline-state-test-");
+        let dir = builder.tempdir_in(memory).or_else(|_| builder.tempdir());
+        Self { dir: dir.unwrap() }
+    }
+
     /// A directory with a state in it.
     pub fn initialized() -> Self {
         let sandbox = Self::empty();

@@ -206,6 +206,8 @@ impl Store {
         for id in &doomed {
             self.disk.rename((&workshop.shelf, OsStr::new(id)), (&workshop.dir, OsStr::new(id)))?;
         }
+        // Nothing may go from them before they are certain to be gone from the shelf.
+        self.disk.sync_dir(&workshop.dir)?;
         self.disk.sync_dir(&workshop.shelf)?;
         workshop.clear()?;
         let entry = self.recovery_entry(Level::Info, "cleanup", "removed").with("ids", json!(doomed));

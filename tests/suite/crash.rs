@@ -1,0 +1,204 @@
+//! Power cuts: every tree that one may leave of a command, at every moment, is recovered from; and every tree that a second
+//! one may leave of that recovery. See [`power_cut`] for what is assumed of the file system, [`mutants`] for what is caught.
+
+mod explore;
+mod image;
+mod mutants;
+mod power_cut;
+mod recorder;
+mod reservations;
+
+use std::fs;
+
+use pipeline_state::error::{Kind, Result};
+use pipeline_state::name::Name;
+use pipeline_state::store::change::Proposal;
+use pipeline_state::store::checkpoint::Snapshot;
+use pipeline_state::store::checkpoint::catalog::Which;
+use pipeline_state::store::fresh::Beginning;
+use pipeline_state::store::heal::Wanted;
+use pipeline_state::store::order::Order;
+use pipeline_state::store::{SignalFile, Store};
+use serde_json::{Value, json};
+
+use self::explore::{Facts, Job, Step, Times, write_z};
+use crate::kill::damaged;
+use crate::sandbox::Sandbox;
+use crate::snapshots::with_small_checkpoint;
+
+fn set(store: &Store, field: &str, value: Value) -> Result<()> {
+    let change = store.change(&Order::of("set"), &mut |base| {
+        let mut document = base.value.clone();
+        document[field] = value.clone();
+        Ok(document.into())
+    });
+    change.map(|_| ())
+}
+
+fn init(store: &Store) -> Result<()> {
+    store.init(Beginning::Continue, &Order::of("init")).map(|_| ())
+}
+
+fn read(store: &Store) -> Result<()> {
+    store.read().map(|_| ())
+}
+
+fn adopt(store: &Store) -> Result<()> {
+    store.adopt(&Order::of("adopt")).map(|_| ())
+}
+
+fn recover(store: &Store, wanted: &Wanted) -> Result<()> {
+    store.recover(wanted, &Order::of("recover")).map(|_| ())
+}
+
+fn newest(store: &Store) -> Result<()> {
+    recover(store, &Wanted::Newest)
+}
+
+fn checkpoint(store: &Store) -> Result<()> {
+    let snapshot = Snapshot { operation: Name::parse("operation", "second")?, phase: None, metadata: Value::Null };
+    store.checkpoint(&snapshot).map(|_| ())
+}
+
+fn restore(store: &Store) -> Result<()> {
+    store.restore(&Which::Latest(Some(Name::parse("operation", "good")?)), &Order::of("restore")).map(|_| ())
+}
+
+fn signal(store: &Store, name: &str, content: Option<Vec<u8>>) -> Result<()> {
+    let change = store.change(&Order::of("signal"), &mut |base| {
+        let mut value = base.value.clone();
+        value["lastSignal"] = json!(format!("{name} {}", content.is_some()));
+        let file = SignalFile { name: Name::parse("signal", name)?, content: content.clone() };
+        Ok(Proposal { value, signal: Some(file) })
+    });
+    change.map(|_| ())
+}
+
+/// What must last besides the state: pinned backups, evidence, checkpoints, archives.
+fn kept(root: &Sandbox, store: &Store) -> Facts {
+    let backups = store.backups().unwrap().into_iter().filter(|backup| backup.pinned && backup.valid);
+    let mut facts: Facts = backups.map(|backup| format!("the backup {}", backup.reason)).collect();
+    for name in root.shelf("corrupt-") {
+        let bytes = fs::read(root.file(".state-backups").join(name)).unwrap();
+        facts.insert(format!("evidence: {}", String::from_utf8_lossy(&bytes)));
+    }
+    for id in store.checkpoint_ids().unwrap() {
+        let operation = id.rsplit('-').next().unwrap();
+        facts.insert(format!("the checkpoint {operation}"));
+    }
+    for archive in root.shelf("archive-") {
+        for name in root.names(&format!(".state-backups/{archive}")).iter().filter(|name| name.starts_with("state-")) {
+            facts.insert(format!("archived: {}", name.split('-').nth(3).unwrap()));
+        }
+    }
+    facts
+}
+
+fn job(name: &'static str, start: Sandbox, steps: &[Step]) -> Job {
+    let mut job = Job::new(name, start, steps.to_vec());
+    job.facts = kept;
+    job
+}
+
+fn edited() -> Sandbox {
+    let root = Sandbox::with_history();
+    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    root
+}
+
+/// More backups than are kept, and a signal.
+fn full() -> Sandbox {
+    let root = Sandbox::with_history();
+    root.ok("state signal GO");
+    root.ok("state backup first");
+    for n in 4..8 {
+        root.ok(&format!("state set n:={n}"));
+    }
+    root
+}
+
+fn three_changes() -> Job {
+    let steps: [Step; 3] = [|s| set(s, "n", json!(10)), |s| set(s, "n", json!(11)), |s| set(s, "n", json!(12))];
+    job("three changes", full(), &steps)
+}
+
+#[test]
+fn no_power_cut_loses_an_acknowledged_change() {
+    three_changes().holds();
+}
+
+#[test]
+fn no_power_cut_leaves_half_a_beginning() {
+    job("init, then a change", Sandbox::empty(), &[init, write_z]).holds();
+}
+
+#[test]
+fn no_power_cut_loses_an_old_lineage_to_a_fresh_one() {
+    let fresh: Step = |store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
+    let mut job = job("init --fresh, then a change", full(), &[fresh, write_z]);
+    job.refused = (Kind::Missing, fresh);
+    job.holds();
+}
+
+#[test]
+fn no_power_cut_stops_a_healing() {
+    job("heal, then a change", damaged(), &[read, write_z]).holds();
+}
+
+#[test]
+fn no_power_cut_undoes_a_recovery_or_loses_what_it_replaced() {
+    let rollback: Step = |store| recover(store, &Wanted::Matching("r2-".into()));
+    job("recover r2-, then a change", Sandbox::with_history(), &[rollback, write_z]).holds();
+    let gone = Sandbox::with_history();
+    fs::remove_file(gone.state()).unwrap();
+    let mut missing = job("recover what is gone", gone, &[newest, write_z]);
+    missing.refused = (Kind::Missing, newest);
+    missing.holds();
+}
+
+#[test]
+fn no_power_cut_makes_an_adoption_or_a_discarded_edit_a_mix() {
+    let mut accepted = job("adopt, then a change", edited(), &[adopt, write_z]);
+    accepted.refused = (Kind::ForeignEdit, adopt);
+    accepted.holds();
+    let mut discarded = job("recover from an edit, then a change", edited(), &[newest, write_z]);
+    discarded.refused = (Kind::ForeignEdit, newest);
+    discarded.holds();
+}
+
+#[test]
+fn no_power_cut_loses_the_document_that_was_migrated() {
+    let legacy = r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#;
+    job("migrate, then a change", Sandbox::holding(legacy), &[init, write_z]).holds();
+}
+
+#[test]
+fn no_power_cut_parts_a_signal_from_its_file() {
+    let steps: [Step; 3] = [|s| signal(s, "A", Some(b"{}\n".to_vec())), |s| signal(s, "GO", None), write_z];
+    job("signal, signal --clear, a change", full(), &steps).holds();
+}
+
+#[test]
+fn no_power_cut_loses_a_backup_or_a_checkpoint_that_was_acknowledged() {
+    let backup: Step = |store| store.backup(Some(&Name::parse("backup", "mine")?)).map(|_| ());
+    job("backup, checkpoint, a change", full(), &[backup, checkpoint, write_z]).holds();
+}
+
+#[test]
+fn no_power_cut_leaves_a_part_of_a_checkpoint_that_was_removed() {
+    let root = with_small_checkpoint();
+    root.ok("recover checkpoint newer");
+    let cleanup: Step = |store| store.clean_checkpoints(std::time::Duration::ZERO, 1).map(|_| ());
+    Job::new("recover cleanup, then a change", root, vec![cleanup, write_z]).holds();
+}
+
+fn restoring() -> Job {
+    let mut job = job("restore, then a change", with_small_checkpoint(), &[restore, write_z]);
+    (job.times, job.limit) = (Times::Matter, 30);
+    job
+}
+
+#[test]
+fn no_power_cut_makes_a_restore_a_mix() {
+    restoring().holds();
+}

@@ -1,0 +1,103 @@
+//! The protocol, broken on purpose: whoever breaks it so in earnest is told by the tests of this folder.
+//!
+//! What was recorded is rewritten as if the calls had come in another order, or not at all.
+
+use std::collections::BTreeSet;
+
+use super::explore::{Mutant, Until};
+use super::recorder::{Event, Recording};
+use super::{Job, restoring, three_changes};
+
+/// Moves the first event of these words, and of those that begin behind it with `also`, to the place before another.
+fn move_before(recording: &mut Recording, moved: &str, before: &str) {
+    let find = |words: &str, from: usize| {
+        let at = recording.words.iter().skip(from).position(|known| known.starts_with(words));
+        at.map(|at| at + from)
+    };
+    let to = find(before, 0).unwrap_or_else(|| panic!("{before} is not recorded: {:#?}", recording.words));
+    let from = find(moved, to).unwrap_or_else(|| panic!("{moved} is not recorded behind it: {:#?}", recording.words));
+    let (event, words) = (recording.events.remove(from), recording.words.remove(from));
+    recording.events.insert(to, event);
+    recording.words.insert(to, words);
+}
+
+fn without(recording: &mut Recording, is_gone: impl Fn(&str) -> bool) {
+    let kept: BTreeSet<usize> = (0..recording.words.len()).filter(|at| !is_gone(&recording.words[*at])).collect();
+    let mut numbers = 0..;
+    recording.events.retain(|_| kept.contains(&numbers.next().unwrap()));
+    let mut numbers = 0..;
+    recording.words.retain(|_| kept.contains(&numbers.next().unwrap()));
+}
+
+fn rewritten(rewrite: fn(&mut Recording)) -> Mutant {
+    Mutant { rewrite, ..Mutant::NONE }
+}
+
+#[test]
+fn a_commit_that_does_not_sync_its_file_is_caught() {
+    three_changes().is_caught(rewritten(|recording| without(recording, |words| words.starts_with("sync "))));
+}
+
+#[test]
+fn a_commit_that_does_not_sync_its_directory_is_caught() {
+    three_changes().is_caught(rewritten(|recording| without(recording, |words| words.starts_with("sync_dir "))));
+}
+
+#[test]
+fn a_commit_that_renames_the_live_file_away_is_caught() {
+    three_changes().is_caught(rewritten(|recording| {
+        let is_commit = |words: &String| words.starts_with("rename") && words.ends_with("\".workflow-state.json\"");
+        let at = recording.words.iter().position(is_commit).unwrap();
+        let Event::Named(namings) = &recording.events[at] else { panic!("no rename") };
+        let (directory, name, _) = namings[1].clone();
+        recording.events.insert(at, Event::Named(vec![(directory, name, None)]));
+        recording.words.insert(at, "renamed away".to_owned());
+    }));
+}
+
+#[test]
+fn a_commit_that_is_acknowledged_before_its_directory_is_synced_is_caught() {
+    three_changes().is_caught(rewritten(|recording| move_before(recording, "acknowledged", "sync_dir pipeline")));
+}
+
+#[test]
+fn a_mirror_that_is_put_in_place_before_the_commit_is_caught() {
+    three_changes().is_caught(rewritten(|recording| {
+        move_before(recording, "rename \".pipeline-state-3-mirror.tmp\"", "rename \".pipeline-state-3-state.tmp\"");
+    }));
+}
+
+#[test]
+fn an_intent_that_is_put_in_place_after_the_swap_is_caught() {
+    restoring().is_caught(rewritten(|recording| {
+        for _ in 0..2 {
+            move_before(recording, "exchange", "rename \"intent.draft\"");
+        }
+    }));
+}
+
+#[test]
+fn healing_from_backups_before_the_mirror_is_caught() {
+    let job = three_changes();
+    assert_eq!(job.survive_destruction(Mutant::NONE), Vec::<String>::new());
+    let blind = Mutant { blind_to: Some("mirror.json"), ..Mutant::NONE };
+    assert!(!job.survive_destruction(blind).is_empty(), "nobody noticed");
+}
+
+/// Which syncs a job makes that it could do without, as far as these trees tell.
+fn idle_syncs(job: &Job) -> Vec<String> {
+    let (recording, views) = job.record();
+    let syncs = (0..recording.events.len()).filter(|at| matches!(recording.events[*at], Event::Synced(_)));
+    let is_idle = |at: &usize| {
+        let mut broken = recording.clone();
+        broken.events.remove(*at);
+        broken.words.remove(*at);
+        job.search(&broken, &views, Mutant::NONE, Until::TheFirst).violations.is_empty()
+    };
+    syncs.filter(is_idle).map(|at| recording.words[at].clone()).collect()
+}
+
+#[test]
+fn no_sync_of_a_commit_can_be_left_out() {
+    assert_eq!(idle_syncs(&three_changes()), [] as [&str; 0]);
+}

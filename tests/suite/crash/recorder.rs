@@ -1,0 +1,269 @@
+//! A seam that makes every call and writes down what it did to the tree: the operations that a power cut may undo.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use pipeline_state::fs::real::Real;
+use pipeline_state::fs::{Access, Dir, Disk, Ops, Stat};
+
+use super::image::{Attributes, Body, Entry, Image, Node, with_node};
+
+/// A name in a directory, and what it leads to from now on.
+pub type Naming = (Node, OsString, Option<Node>);
+
+/// What happened, in the order in which it did.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A directory operation, which is atomic: these names lead elsewhere, or nowhere.
+    Named(Vec<Naming>),
+    /// A file holds these bytes.
+    Filled(Node, Vec<u8>),
+    /// A node has these attributes.
+    Marked(Node, Attributes),
+    /// A file or directory was synced.
+    Synced(Node),
+    /// A step ended well, and whoever asked for it was told.
+    Acknowledged,
+}
+
+/// All that happened to a tree.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The tree at the beginning, all of it durable; and the nodes that came later, as they were made.
+    pub image: Image,
+    pub events: Vec<Event>,
+    /// What each event was, for people.
+    pub words: Vec<String>,
+}
+
+#[derive(Clone)]
+pub struct Recorder {
+    recording: Rc<RefCell<Recording>>,
+    inodes: Rc<RefCell<HashMap<u64, Node>>>,
+    blind_to: Option<&'static str>,
+}
+
+impl Recorder {
+    /// Begins to record what happens below a directory.
+    pub fn of(top: &Path) -> Self {
+        let (image, inodes) = Image::read(top);
+        let recording = Recording { image, events: Vec::new(), words: Vec::new() };
+        Self { recording: Rc::new(RefCell::new(recording)), inodes: Rc::new(RefCell::new(inodes)), blind_to: None }
+    }
+
+    /// Whoever reads by way of this sees no such file.
+    pub fn blind_to(self, name: Option<&'static str>) -> Self {
+        Self { blind_to: name, ..self }
+    }
+
+    fn hides(&self, name: &OsStr) -> bool {
+        self.blind_to.is_some_and(|hidden| name == hidden)
+    }
+
+    pub fn disk(&self) -> Disk {
+        Disk::new(Rc::new(self.clone()))
+    }
+
+    pub fn acknowledge(&self) {
+        self.push(Event::Acknowledged, "acknowledged".to_owned());
+    }
+
+    pub fn recording(&self) -> Recording {
+        self.recording.borrow().clone()
+    }
+
+    fn push(&self, event: Event, words: String) {
+        let mut recording = self.recording.borrow_mut();
+        recording.events.push(event);
+        recording.words.push(words);
+    }
+
+    fn node(&self, stat: &Stat) -> Node {
+        *self.inodes.borrow().get(&stat.ino).unwrap_or_else(|| panic!("an unknown inode: {stat:?}"))
+    }
+
+    fn node_at(&self, dir: &Dir, name: &OsStr) -> Option<Node> {
+        Real.stat(dir, name).ok().map(|stat| self.node(&stat))
+    }
+
+    /// A directory and a name in it; of a whole path, those of its last component.
+    fn place(&self, dir: &Dir, name: &OsStr) -> (Node, OsString) {
+        let path = Path::new(name);
+        let (parent, name) = match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => (self.node_at(dir, parent.as_os_str()).unwrap(), path.file_name().unwrap()),
+            None => (self.node(&Real.stat(dir, OsStr::new(".")).unwrap()), name),
+        };
+        (parent, with_node(name, &self.inodes.borrow()))
+    }
+
+    /// Takes note of a node that was just made under this name.
+    fn made(&self, dir: &Dir, name: &OsStr, body: Body) -> io::Result<Node> {
+        let stat = Real.stat(dir, name)?;
+        let mut recording = self.recording.borrow_mut();
+        let node = recording.image.nodes.len();
+        let attributes = Attributes { mode: stat.mode, mtime: None };
+        recording.image.nodes.insert(node, Entry { body, attributes });
+        self.inodes.borrow_mut().insert(stat.ino, node);
+        Ok(node)
+    }
+
+    fn names_new(&self, call: &str, dir: &Dir, name: &OsStr, body: Body) -> io::Result<()> {
+        let node = self.made(dir, name, body)?;
+        let (parent, name) = self.place(dir, name);
+        self.push(Event::Named(vec![(parent, name.clone(), Some(node))]), format!("{call} {name:?}"));
+        Ok(())
+    }
+
+    fn marks(&self, dir: &Dir, name: &OsStr, change: impl FnOnce(&mut Attributes)) {
+        let Some(node) = self.node_at(dir, name) else { return };
+        let mut attributes = {
+            let recording = self.recording.borrow();
+            let marked = recording.events.iter().rev().find_map(|event| match event {
+                Event::Marked(its, attributes) if *its == node => Some(*attributes),
+                _ => None,
+            });
+            marked.unwrap_or(recording.image.nodes[&node].attributes)
+        };
+        change(&mut attributes);
+        self.push(Event::Marked(node, attributes), format!("marks {name:?}"));
+    }
+}
+
+impl Ops for Recorder {
+    fn open_root(&self, path: &Path) -> io::Result<OwnedFd> {
+        Real.open_root(path)
+    }
+
+    fn open_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<OwnedFd> {
+        Real.open_dir(dir, name)
+    }
+
+    fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Real.make_dir(dir, name)?;
+        self.names_new("make_dir", dir, name, Body::Directory(Default::default()))
+    }
+
+    fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
+        Ok(Real.list(dir)?.into_iter().filter(|name| !self.hides(name)).collect())
+    }
+
+    fn stat(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat> {
+        Real.stat(dir, name)
+    }
+
+    fn open(&self, dir: &Dir, name: &OsStr, access: Access) -> io::Result<File> {
+        if access == Access::Read && self.hides(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = Real.open(dir, name, access)?;
+        if access == Access::CreateNew {
+            self.names_new("create", dir, name, Body::File(Vec::new()))?;
+        }
+        Ok(file)
+    }
+
+    fn fstat(&self, file: &File) -> io::Result<Stat> {
+        Real.fstat(file)
+    }
+
+    fn read(&self, file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+        Real.read(file, buffer)
+    }
+
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        let count = Real.write(file, bytes)?;
+        let node = self.node(&Real.fstat(file)?);
+        let content = std::fs::read(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        self.push(Event::Filled(node, content), format!("write {node}"));
+        Ok(count)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        let node = self.node(&Real.fstat(file)?);
+        self.push(Event::Synced(node), format!("sync {node}"));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Dir) -> io::Result<()> {
+        let node = self.node(&Real.stat(dir, OsStr::new("."))?);
+        self.push(Event::Synced(node), format!("sync_dir {}", dir.path().file_name().unwrap_or_default().display()));
+        Ok(())
+    }
+
+    fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
+        Real.link(from, to)?;
+        let (parent, name) = self.place(to.0, to.1);
+        self.push(Event::Named(vec![(parent, name.clone(), self.node_at(to.0, to.1))]), format!("link {name:?}"));
+        Ok(())
+    }
+
+    fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
+        Real.rename(from, to)?;
+        let ((old_parent, old_name), (parent, name)) = (self.place(from.0, from.1), self.place(to.0, to.1));
+        let words = format!("rename {old_name:?} {name:?}");
+        let node = self.node_at(to.0, to.1);
+        self.push(Event::Named(vec![(old_parent, old_name, None), (parent, name, node)]), words);
+        Ok(())
+    }
+
+    fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Real.unlink(dir, name)?;
+        let (parent, name) = self.place(dir, name);
+        self.push(Event::Named(vec![(parent, name.clone(), None)]), format!("unlink {name:?}"));
+        Ok(())
+    }
+
+    fn remove_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Real.remove_dir(dir, name)?;
+        let (parent, name) = self.place(dir, name);
+        self.push(Event::Named(vec![(parent, name.clone(), None)]), format!("remove_dir {name:?}"));
+        Ok(())
+    }
+
+    fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()> {
+        Real.exchange(one, other)?;
+        let naming = |(dir, name): (&Dir, &OsStr)| {
+            let (parent, entry) = self.place(dir, name);
+            (parent, entry, self.node_at(dir, name))
+        };
+        let words = format!("exchange {:?} {:?}", one.1, other.1);
+        self.push(Event::Named(vec![naming(one), naming(other)]), words);
+        Ok(())
+    }
+
+    fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Real.symlink(target, dir, name)?;
+        self.names_new("symlink", dir, name, Body::Link(target.to_owned()))
+    }
+
+    fn read_link(&self, dir: &Dir, name: &OsStr) -> io::Result<OsString> {
+        Real.read_link(dir, name)
+    }
+
+    fn set_mode(&self, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
+        Real.set_mode(dir, name, mode)?;
+        self.marks(dir, name, |attributes| attributes.mode = mode);
+        Ok(())
+    }
+
+    fn set_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
+        Real.set_mtime(dir, name, mtime)?;
+        self.marks(dir, name, |attributes| attributes.mtime = Some(mtime));
+        Ok(())
+    }
+
+    fn lock(&self, file: &File, patience: Duration) -> io::Result<()> {
+        Real.lock(file, patience)
+    }
+
+    fn now(&self) -> SystemTime {
+        Real.now()
+    }
+}
