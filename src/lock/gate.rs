@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::flock::FileLock;
 use super::liveness::{Judge, Liveness, Patience};
@@ -19,6 +20,7 @@ use super::record::{Grant, Mode, Record, Token, Unreadable};
 use super::wait::wake;
 use super::{LOCKS, Locks, give_up_after};
 use crate::audit::Level;
+use crate::document::seal::{verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
 use crate::fs::{Dir, Extent, FileKind};
@@ -74,6 +76,19 @@ pub struct Draft {
 /// What the journal holds: the new records, `None` for those that go.
 #[derive(Debug, Serialize, Deserialize)]
 struct Pending(BTreeMap<String, Option<Record>>);
+
+impl Pending {
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        let value = serde_json::to_value(self).ok();
+        let bytes = value.and_then(|records| with_digest(json!({"records": records})));
+        bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
+    }
+
+    /// `None` where it is not what was written.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::deserialize(verified(bytes)?.get("records")?).ok()
+    }
+}
 
 /// What a record looks like without passing the gate.
 #[derive(Debug)]
@@ -143,7 +158,7 @@ impl Locks {
     /// The change that somebody is in the middle of, or died in; one that is no journal is as good as none.
     fn pending(&self, dir: &Dir) -> Result<Option<Pending>> {
         let content = self.disk.read(dir, PENDING, RECORD_LIMIT)?;
-        Ok(content.and_then(|content| serde_json::from_slice(&content.bytes).ok()))
+        Ok(content.and_then(|content| Pending::parse(&content.bytes)))
     }
 }
 
@@ -226,9 +241,7 @@ impl Gate<'_> {
             _ => {
                 let records = changed.iter().map(|draft| (draft.name.to_string(), draft.content()));
                 let pending = Pending(records.collect());
-                let bytes = serde_json::to_vec(&pending)
-                    .map_err(|error| Error::new(Kind::Internal, format!("a journal that is no JSON: {error}")))?;
-                self.replace(PENDING, &bytes)?;
+                self.replace(PENDING, &pending.to_bytes()?)?;
                 // While the journal stands the change is made, for all who look.
                 if let Err(error) = self.complete(&pending)
                     && self.undo(&changed).is_ok()
@@ -269,10 +282,10 @@ impl Gate<'_> {
         let Some(content) = disk.read(&self.dir, PENDING, RECORD_LIMIT)? else {
             return Ok(());
         };
-        match serde_json::from_slice::<Pending>(&content.bytes) {
-            Ok(pending) => self.complete(&pending),
+        match Pending::parse(&content.bytes) {
+            Some(pending) => self.complete(&pending),
             // A rename puts it in place whole, so a power cut did this, and it ended the change's owner, too.
-            Err(_) => Ok(disk.unlink(&self.dir, PENDING)?),
+            None => Ok(disk.unlink(&self.dir, PENDING)?),
         }
     }
 
