@@ -30,6 +30,12 @@ impl Sandbox {
         Self { dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap() }
     }
 
+    /// An empty directory on a file system in memory, where there is one: for tests that make very many.
+    pub fn in_memory() -> Self {
+        let dir = tempfile::Builder::new().prefix("pipeline-state-test-").tempdir_in("/dev/shm");
+        dir.map_or_else(|_| Self::empty(), |dir| Self { dir })
+    }
+
     /// A directory with a state in it.
     pub fn initialized() -> Self {
         let sandbox = Self::empty();
