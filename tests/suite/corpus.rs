@@ -1,7 +1,7 @@
 //! The checks of the fuzz targets over the committed corpora: what the fuzzer once thought worth keeping holds on every run.
 
 #[path = "../../fuzz/src/lib.rs"]
-mod oracles;
+pub mod oracles;
 
 use std::fs;
 use std::panic::catch_unwind;

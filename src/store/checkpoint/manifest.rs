@@ -50,7 +50,8 @@ impl Metadata {
     /// As it stands in its file; `None` if what its maker noted is nested so deep that it could not be read back.
     #[must_use]
     pub fn write(&self) -> Option<Vec<u8>> {
-        let value = json!(self);
+        let mut value = json!(self);
+        *value.get_mut("metadata")? = self.metadata.clone(); // by way of serde `1e5` would become `1e+5`
         if is_nested_too_deep(&value) { None } else { to_bytes(&value) }
     }
 
