@@ -17,8 +17,11 @@ pub mod manifest;
 use pipeline_state::document::json;
 use pipeline_state::document::seal::with_digest;
 
+/// Panics where bytes are read otherwise than they should be.
+pub type Check = fn(&[u8]);
+
 /// The checks by their targets' names.
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+pub const TARGETS: [(&str, Check); 4] = [
     ("document", document::check),
     ("intent", intent::check),
     ("lock_record", lock_record::check),

@@ -4,15 +4,15 @@
 //! what must, the tokens, is synced elsewhere ([`super::token`]). A change of several records is made by way of a
 //! journal, `.pending`: the rename that puts it in place is the change, and whoever passes the gate next completes it.
 
+mod journal;
+
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 
+use self::journal::Pending;
 use super::flock::FileLock;
 use super::liveness::{Judge, Liveness, Patience};
 use super::process::{Identity, Place};
@@ -20,7 +20,6 @@ use super::record::{Grant, Mode, Record, Token, Unreadable};
 use super::wait::wake;
 use super::{LOCKS, Locks, give_up_after};
 use crate::audit::Level;
-use crate::document::seal::{verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
 use crate::fs::{Dir, Extent, FileKind};
@@ -71,23 +70,6 @@ pub struct Draft {
     /// The grants and the waiting processes that were on record.
     tokens: Vec<Token>,
     processes: Vec<Identity>,
-}
-
-/// What the journal holds: the new records, `None` for those that go.
-#[derive(Debug, Serialize, Deserialize)]
-struct Pending(BTreeMap<String, Option<Record>>);
-
-impl Pending {
-    fn to_bytes(&self) -> Result<Vec<u8>> {
-        let value = serde_json::to_value(self).ok();
-        let bytes = value.and_then(|records| with_digest(json!({"records": records})));
-        bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
-    }
-
-    /// `None` where it is not what was written.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        Self::deserialize(verified(bytes)?.get("records")?).ok()
-    }
 }
 
 /// What a record looks like without passing the gate.

@@ -125,8 +125,8 @@ proptest! {
         for (name, old) in fields.iter().filter(|_| migrated.from.is_some()) {
             let new = migrated.value.get(name);
             let in_metadata = migrated.value["metadata"].get(name);
-            let is_kept = new.is_some_and(|new| new.to_string() == old.to_string());
-            let is_named = old.is_number() && new.is_some_and(|new| *new == Value::from(old.to_string()));
+            let is_kept = new == Some(old);
+            let is_named = old.is_number() && new.and_then(Value::as_str) == Some(old.to_string().as_str());
             let has_moved = ["created", "lastModified"].contains(&name.as_str()) && in_metadata == Some(old);
             let may_change = old.is_null() || name == "schemaVersion";
             let holds_all = name == "metadata" && old.as_object().is_some_and(|fields| {
