@@ -4,14 +4,15 @@
 //! what must, the tokens, is synced elsewhere ([`super::token`]). A change of several records is made by way of a
 //! journal, `.pending`: the rename that puts it in place is the change, and whoever passes the gate next completes it.
 
+mod journal;
+
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
+use self::journal::Pending;
 use super::flock::FileLock;
 use super::liveness::{Judge, Liveness, Patience};
 use super::process::{Identity, Place};
@@ -70,10 +71,6 @@ pub struct Draft {
     tokens: Vec<Token>,
     processes: Vec<Identity>,
 }
-
-/// What the journal holds: the new records, `None` for those that go.
-#[derive(Debug, Serialize, Deserialize)]
-struct Pending(BTreeMap<String, Option<Record>>);
 
 /// What a record looks like without passing the gate.
 #[derive(Debug)]
@@ -143,7 +140,7 @@ impl Locks {
     /// The change that somebody is in the middle of, or died in; one that is no journal is as good as none.
     fn pending(&self, dir: &Dir) -> Result<Option<Pending>> {
         let content = self.disk.read(dir, PENDING, RECORD_LIMIT)?;
-        Ok(content.and_then(|content| serde_json::from_slice(&content.bytes).ok()))
+        Ok(content.and_then(|content| Pending::parse(&content.bytes)))
     }
 }
 
@@ -226,9 +223,7 @@ impl Gate<'_> {
             _ => {
                 let records = changed.iter().map(|draft| (draft.name.to_string(), draft.content()));
                 let pending = Pending(records.collect());
-                let bytes = serde_json::to_vec(&pending)
-                    .map_err(|error| Error::new(Kind::Internal, format!("a journal that is no JSON: {error}")))?;
-                self.replace(PENDING, &bytes)?;
+                self.replace(PENDING, &pending.to_bytes()?)?;
                 // While the journal stands the change is made, for all who look.
                 if let Err(error) = self.complete(&pending)
                     && self.undo(&changed).is_ok()
@@ -269,10 +264,10 @@ impl Gate<'_> {
         let Some(content) = disk.read(&self.dir, PENDING, RECORD_LIMIT)? else {
             return Ok(());
         };
-        match serde_json::from_slice::<Pending>(&content.bytes) {
-            Ok(pending) => self.complete(&pending),
+        match Pending::parse(&content.bytes) {
+            Some(pending) => self.complete(&pending),
             // A rename puts it in place whole, so a power cut did this, and it ended the change's owner, too.
-            Err(_) => Ok(disk.unlink(&self.dir, PENDING)?),
+            None => Ok(disk.unlink(&self.dir, PENDING)?),
         }
     }
 

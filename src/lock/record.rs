@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::process::Identity;
+use crate::document::json;
+use crate::document::seal::{verified, with_digest};
 
 /// The version of the records that this program writes.
 const VERSION: u32 = 1;
@@ -93,7 +95,7 @@ pub struct Grant {
     /// How many releases it takes: `--reentrant`.
     pub count: u32,
     /// What its owner noted.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "json_text")]
     pub metadata: Option<Value>,
     /// For how many seconds it is to be held where nobody can tell whether its owner lives.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -130,8 +132,25 @@ pub struct Waiter {
     /// What the lock is wanted for.
     pub purpose: Purpose,
     /// What its owner notes.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "json_text")]
     pub metadata: Option<Value>,
+}
+
+/// What an owner notes may be any JSON, and stands in a record as a text of its own. As a part of it serde_json would not read
+/// back what is nested deeper than it likes, nor an object whose key is its own token for numbers; and a record that cannot be
+/// read stands for a lock that nobody can have.
+mod json_text {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+    use serde_json::Value;
+
+    pub fn serialize<S: Serializer>(metadata: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+        metadata.as_ref().map(Value::to_string).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| super::json::parse(text.as_bytes())).transpose().map_err(D::Error::custom)
+    }
 }
 
 /// What a waiter wants a lock for.
@@ -170,23 +189,29 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Reads a record's bytes.
+    /// Reads a record's bytes. Without the digest a flipped bit could leave a record of some other owner, one that is dead.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| Unreadable::Torn(error.to_string()))?;
+        let torn = |why: &str| Unreadable::Torn(why.to_owned());
+        let value = match verified(bytes) {
+            Some(value) => value,
+            None => {
+                let why = json::parse(bytes).err().map(|error| error.to_string());
+                return Err(torn(why.as_deref().unwrap_or("its digest is wrong")));
+            }
+        };
         match value.get("version").and_then(Value::as_u64) {
             Some(version) if version > u64::from(VERSION) => return Err(Unreadable::Newer(version)),
             Some(_) => {}
-            None => return Err(Unreadable::Torn("it has no version".to_owned())),
+            None => return Err(torn("it has no version")),
         }
-        Self::deserialize(value).map_err(|error| Unreadable::Torn(error.to_string()))
+        Self::deserialize(value).map_err(|error| torn(&error.to_string()))
     }
 
-    /// The record's bytes: a line of JSON.
+    /// The record's bytes: JSON whose last field is its digest, made like a document's; a later version must keep that.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec(self).unwrap_or_default(); // strings and numbers: it cannot fail
-        bytes.push(b'\n');
-        bytes
+        // strings and numbers: it cannot fail
+        serde_json::to_value(self).ok().and_then(with_digest).unwrap_or_default()
     }
 
     /// Whether nothing is on record.
@@ -233,9 +258,10 @@ mod tests {
         let bytes = record.to_bytes();
         let back = Record::parse(&bytes).unwrap();
         assert_eq!(format!("{back:?}"), format!("{record:?}"));
-        for length in 0..bytes.len() - 1 {
+        for length in 0..bytes.len() {
             assert!(matches!(Record::parse(&bytes[..length]), Err(Unreadable::Torn(_))), "{length}");
         }
-        assert_eq!(Record::parse(br#"{"version": 2}"#).unwrap_err(), Unreadable::Newer(2));
+        let newer = with_digest(serde_json::json!({"version": 2})).unwrap();
+        assert_eq!(Record::parse(&newer).unwrap_err(), Unreadable::Newer(2));
     }
 }

@@ -7,7 +7,7 @@ pub mod manifest;
 use std::ffi::OsStr;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::manifest::Metadata;
 use super::ground::{Ground, Held};
@@ -18,7 +18,8 @@ use super::order::{Order, Purpose, give_up_after};
 use super::{ForeignEdits, Store};
 use crate::audit::{Entry as Line, Level};
 use crate::document::Reading;
-use crate::document::seal::{Digest, to_bytes};
+use crate::document::json::MAX_DEPTH;
+use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Dir;
 use crate::fs::stage::Sync;
@@ -132,7 +133,9 @@ impl Store {
             revision: Some(ground.revision()).filter(|revision| *revision > 0),
             metadata: snapshot.metadata.clone(),
         };
-        let text = to_bytes(&json!(metadata)).unwrap_or_default();
+        let text = metadata.write().ok_or_else(|| {
+            Error::new(Kind::InvalidJson, format!("the metadata is nested deeper than {} levels", MAX_DEPTH - 1))
+        })?;
         self.disk.stage(&dir, manifest::METADATA, &text, Sync::Now)?.keep();
         entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
         let text = manifest::write(&Listing::new(entries))?;

@@ -223,3 +223,20 @@ fn rights_of_others_are_not_lent_by_a_restored_file() {
     root.ok("recover restore --latest setuid");
     assert_eq!(fs::metadata(root.file("config/rules.json")).unwrap().permissions().mode() & 0o7777, 0o755);
 }
+
+/// The first of these once made a checkpoint that could not be restored.
+#[test]
+fn what_is_noted_with_a_checkpoint_can_be_read_back_or_is_refused() {
+    let root = Sandbox::with_history();
+    let nested = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+    let deep = nested(127);
+    for noted in [r#"{"x":{"$serde_json::private::Number":"abc"},"n":1.50}"#, deep.as_str()] {
+        let made = root.run_args(&["recover", "checkpoint", "op", noted]).expect(0).stdout;
+        let id = made.trim_end().strip_prefix("Checkpoint created: ").unwrap().to_owned();
+        assert!(root.ok("recover list --json").contains(noted), "{noted}");
+        root.ok(&format!("recover restore {id}"));
+    }
+    let before = root.names(".checkpoints");
+    root.run_args(&["recover", "checkpoint", "op", &nested(128)]).expect(4).saying("nested deeper than 127 levels");
+    assert_eq!(root.names(".checkpoints"), before);
+}

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use pipeline_state::audit::Audit;
+use pipeline_state::document::seal::with_digest;
 use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
@@ -17,6 +18,7 @@ use pipeline_state::lock::report::Standing;
 use pipeline_state::lock::request::{Deadline, Deadlocks, Request};
 use pipeline_state::name::Name;
 use rustix::io::Errno;
+use serde_json::{Value, json};
 
 use crate::sandbox::Sandbox;
 
@@ -194,9 +196,15 @@ fn a_change_of_several_locks_is_seen_whole_though_its_owner_died_in_the_middle()
     let sandbox = Sandbox::empty();
     let done = acquire(&locks_on(&sandbox, Disk::real()), "a,b", Mode::Exclusive).unwrap();
     // As it is between the first rename and the second: the journal is there, and one of two records.
-    let record = |name: &str| std::fs::read_to_string(sandbox.file(format!(".locks/{name}.json"))).unwrap();
-    let pending = format!("{{\"a\":{},\"b\":{}}}", record("a").trim(), record("b").trim());
-    std::fs::write(sandbox.file(".locks/.pending"), pending).unwrap();
+    let record = |name: &str| -> Value {
+        let bytes = std::fs::read(sandbox.file(format!(".locks/{name}.json"))).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let journal = |records: Value| {
+        let bytes = with_digest(json!({ "records": records })).unwrap();
+        std::fs::write(sandbox.file(".locks/.pending"), bytes).unwrap();
+    };
+    journal(json!({"a": record("a"), "b": record("b")}));
     std::fs::remove_file(sandbox.file(".locks/b.json")).unwrap();
     let locks = locks_on(&sandbox, Disk::real());
     let me = std::process::id().to_string();
@@ -207,7 +215,7 @@ fn a_change_of_several_locks_is_seen_whole_though_its_owner_died_in_the_middle()
     assert!(locks.check_fences(&[format!("b:{}", done[1].grant.token).parse().unwrap()]).is_ok());
     assert!(sandbox.file(".locks/.pending").exists(), "looking changes nothing");
     // And the other way round: given back, and one record is still there.
-    std::fs::write(sandbox.file(".locks/.pending"), r#"{"a":null,"b":null}"#).unwrap();
+    journal(json!({"a": null, "b": null}));
     assert_eq!(locks.check(&names("a")[0]).unwrap(), Standing::Unlocked);
     assert!(locks.list().unwrap().is_empty());
     assert_eq!(standings(&sandbox, "a,b"), ["unlocked"; 2]);

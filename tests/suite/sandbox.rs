@@ -30,13 +30,10 @@ impl Sandbox {
         Self { dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap() }
     }
 
-    /// An empty directory in memory where there is one: for tests that make very many.
+    /// An empty directory on a file system in memory, where there is one: for tests that make very many.
     pub fn in_memory() -> Self {
-        let memory = Path::new("/dev/shm");
-        let mut builder = tempfile::Builder::new();
-        let builder = builder.prefix("pipeline-state-test-");
-        let dir = builder.tempdir_in(memory).or_else(|_| builder.tempdir());
-        Self { dir: dir.unwrap() }
+        let dir = tempfile::Builder::new().prefix("pipeline-state-test-").tempdir_in("/dev/shm");
+        dir.map_or_else(|_| Self::empty(), |dir| Self { dir })
     }
 
     /// A directory with a state in it.

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use pipeline_state::document::seal::with_digest;
 use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox, installed, until};
@@ -175,8 +176,9 @@ impl Sandbox {
     /// A record of somebody who lives, changed as no program of ours would.
     pub fn forge(&self, name: &str, change: impl Fn(&mut Value)) {
         let mut record: Value = serde_json::from_slice(&std::fs::read(self.record_of(name)).unwrap()).unwrap();
+        record.as_object_mut().unwrap().shift_remove("digest");
         change(&mut record);
-        self.put_record(name, &serde_json::to_vec(&record).unwrap());
+        self.put_record(name, &with_digest(record).unwrap());
     }
 
     /// Puts bytes in a record's place, by a rename as the program does.

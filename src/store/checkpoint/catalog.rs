@@ -12,7 +12,6 @@ use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS};
 use super::super::order::Purpose;
 use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
 use crate::audit::Level;
-use crate::document::json as text;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk};
 use crate::name::Name;
@@ -124,8 +123,7 @@ impl Store {
             }
         })?;
         let bytes = read(METADATA)?.ok_or_else(|| damaged(id, "metadata.json is missing"))?.bytes;
-        let metadata = text::parse(&bytes).ok().and_then(|value| serde_json::from_value::<Metadata>(value).ok());
-        let metadata = metadata.ok_or_else(|| damaged(id, "metadata.json cannot be read"))?;
+        let metadata = Metadata::read(&bytes).ok_or_else(|| damaged(id, "metadata.json cannot be read"))?;
         Ok(Checkpoint { id: id.to_owned(), metadata, listing, dir })
     }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::document::seal::{Digest, verified, with_digest};
+use crate::document::json::{is_nested_too_deep, parse};
+use crate::document::seal::{Digest, to_bytes, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Entry, Listing, What};
 
@@ -43,6 +44,25 @@ pub struct Metadata {
     pub revision: Option<u64>,
     /// What its maker noted.
     pub metadata: Value,
+}
+
+impl Metadata {
+    /// As it stands in its file; `None` if what its maker noted is nested so deep that it could not be read back.
+    #[must_use]
+    pub fn write(&self) -> Option<Vec<u8>> {
+        let mut value = json!(self);
+        *value.get_mut("metadata")? = self.metadata.clone(); // by way of serde `1e5` would become `1e+5`
+        if is_nested_too_deep(&value) { None } else { to_bytes(&value) }
+    }
+
+    /// Reads what [`Metadata::write`] made.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let mut value = parse(bytes).ok()?;
+        // By way of serde an object whose key is serde_json's own token for numbers would become a number, or an error.
+        let noted = value.get_mut("metadata")?.take();
+        Some(Self { metadata: noted, ..Self::deserialize(value).ok()? })
+    }
 }
 
 /// The manifest of these entries, as it stands in its file.

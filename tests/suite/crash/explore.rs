@@ -314,8 +314,9 @@ impl Search<'_> {
         drop(shapes);
         for at in moments(recovery) {
             let done = recovery.events.iter().take(at).filter(|event| matches!(event, Event::Acknowledged)).count();
-            // Until somebody was told what there is, either may come out.
-            let mut allowed: Vec<View> = if done == 0 { acceptable.to_vec() } else { Vec::new() };
+            // Until somebody was told what there is, either may come out; and a remedy has what it brings about, too.
+            let is_open = done == 0 || seen.is_none();
+            let mut allowed: Vec<View> = if is_open { acceptable.to_vec() } else { Vec::new() };
             allowed.extend_from_slice(&views[done.saturating_sub(1)..views.len().min(done + 1)]);
             for image in Cut::new(recovery, at).images(SECOND, at as u64).images {
                 let (outcome, _) = self.recover(&image);

@@ -1,0 +1,47 @@
+//! The journal of a change of several records. A flipped bit in it must not name another lock, whose record would be replaced.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::document::seal::{verified, with_digest};
+use crate::error::{Error, Kind, Result};
+use crate::lock::record::Record;
+
+/// What the journal holds: the new records, `None` for those that go.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Pending(pub(super) BTreeMap<String, Option<Record>>);
+
+impl Pending {
+    /// The journal as it stands in its file.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
+        let value = serde_json::to_value(self).ok();
+        let bytes = value.and_then(|records| with_digest(json!({"records": records})));
+        bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
+    }
+
+    /// `None` where it is not what was written.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::deserialize(verified(bytes)?.get("records")?).ok()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_reads_back_and_no_bit_of_it_can_flip_unseen() {
+        let records = [("a".to_owned(), Some(Record::default())), ("b".to_owned(), None)];
+        let journal = Pending(records.into());
+        let bytes = journal.to_bytes().unwrap();
+        assert_eq!(format!("{:?}", Pending::parse(&bytes).unwrap()), format!("{journal:?}"));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Pending::parse(&flipped).is_none(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! What holds of every document, path, record, name and duration that can be made up.
+
+use std::time::{Duration, SystemTime};
+
+use pipeline_state::document::diff::{diff, keep_key_order};
+use pipeline_state::document::path::{Path, Step};
+use pipeline_state::document::query::Filter;
+use pipeline_state::document::seal::{Digest, Lineage, Revision, seal};
+use pipeline_state::document::{Reading, inspect, json as text, migrate, rules};
+use pipeline_state::lock::process::{Identity, Place};
+use pipeline_state::lock::record::{Grant, Mode, Purpose, Record, Token, Waiter};
+use pipeline_state::name::Name;
+use pipeline_state::store::checkpoint::manifest;
+use pipeline_state::store::restore::intent::{Action, Intent, Staged, Swap};
+use pipeline_state::time::{compact, parse_compact, parse_duration};
+use pipeline_state::tree::{Entry, Listing, What};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::corpus::oracles;
+
+// ---- what there can be ----
+
+/// JSON texts without white space and needless escapes: what is read must come out as the very same text.
+fn json() -> impl Strategy<Value = String> {
+    let string = |pattern: &'static str| pattern.prop_map(|text: String| Value::from(text).to_string());
+    let key = prop_oneof![
+        4 => string("[a-d]"),
+        1 => string("\\PC{0,4}"),
+        1 => Just("\"$serde_json::private::Number\"".to_owned()),
+    ];
+    let leaf = prop_oneof![
+        "null|true|false",
+        "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?",
+        string("[\"\\\\a\n\u{7f}é-]{0,5}"),
+        string("[0-9a-f]{64}"),
+    ];
+    leaf.prop_recursive(4, 48, 5, move |inner| {
+        let array = vec(inner.clone(), 0..5).prop_map(|values| format!("[{}]", values.join(",")));
+        let object = vec((key.clone(), inner), 0..5).prop_map(|pairs| {
+            let mut seen = Vec::new();
+            let is_new = |(key, _): &(String, String)| !seen.contains(key) && (seen.push(key.clone()), true).1;
+            let fields = pairs.into_iter().filter(is_new);
+            let fields: Vec<String> = fields.map(|(key, value)| format!("{key}:{value}")).collect();
+            format!("{{{}}}", fields.join(","))
+        });
+        prop_oneof![array, object]
+    })
+}
+
+fn parsed(json: &str) -> Value {
+    text::parse(json.as_bytes()).unwrap()
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    json().prop_map(|json| parsed(&json))
+}
+
+/// A document such as old scripts left, or something like it: some of the known fields, of whatever type.
+fn legacy() -> impl Strategy<Value = Value> {
+    let version = prop_oneof![
+        3 => Just("\"1.0\"".to_owned()),
+        1 => "\"0\\.[0-9]\"|\"1\\.[0-9]\"|\"[a-z]{0,3}\"|0\\.9|1|1\\.0|null",
+    ];
+    let odd = prop_oneof![2 => "null|\"x\"|1\\.50|7", 1 => json()];
+    let field = |name: &'static str, good: &'static str, odd: BoxedStrategy<String>| {
+        option::weighted(0.8, prop_oneof![3 => Just(good.to_owned()), 1 => odd])
+            .prop_map(move |value| value.map(|value| (name.to_owned(), parsed(&value))))
+    };
+    let odd = || odd.clone().boxed();
+    let known = (
+        option::of(version.prop_map(|version| ("schemaVersion".to_owned(), parsed(&version)))),
+        field("phase", "\"build\"", odd()),
+        field("completedTasks", "[\"a\"]", odd()),
+        field("signals", "{\"A\":1635789123.456,\"B\":null}", odd()),
+        field("lastActivation", "\"\"", odd()),
+        field("metadata", "{\"created\":\"2022\",\"own\":[1.0]}", odd()),
+        field("degradedMode", "{\"enabled\":false}", odd()),
+        field("created", "\"2023\"", odd()),
+        field("lastModified", "\"2024\"", odd()),
+        field("extra", "{\"b\":1,\"a\":1E5}", odd()),
+    );
+    known.prop_map(|(a, b, c, d, e, f, g, h, i, j)| {
+        Value::Object([a, b, c, d, e, f, g, h, i, j].into_iter().flatten().collect::<Map<_, _>>())
+    })
+}
+
+// ---- documents ----
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_document_that_is_read_and_written_is_the_same_to_the_digit(json in json()) {
+        prop_assert_eq!(parsed(&json).to_string(), json.clone());
+        oracles::document::check(json.as_bytes());
+    }
+
+    #[test]
+    fn any_byte_of_a_sealed_document_that_is_changed_is_noticed(
+        json in json(), place in any::<prop::sample::Index>(), byte in any::<u8>(), marker in any::<[u8; 32]>()
+    ) {
+        let document = Value::Object(Map::from_iter([("of its user".to_owned(), parsed(&json))]));
+        let (revision, lineage) = (Revision::new(3).unwrap(), Lineage::from_bytes([1; 16]));
+        let sealed = seal(document, (revision, &lineage), ("then", "now"), marker).unwrap();
+        prop_assert!(matches!(inspect(&sealed.bytes), Reading::Sealed(_)));
+        let mut changed = sealed.bytes.clone();
+        let place = place.index(changed.len());
+        changed[place] = byte;
+        prop_assert_eq!(matches!(inspect(&changed), Reading::Sealed(_)), changed == sealed.bytes);
+    }
+
+    #[test]
+    fn what_is_migrated_is_not_migrated_again_and_loses_nothing(document in legacy()) {
+        let Ok(migrated) = migrate::to_current(&document) else { return Ok(()) };
+        let again = migrate::to_current(&migrated.value).unwrap();
+        if rules::check(&migrated.value).is_empty() {
+            prop_assert_eq!(&again.from, &None, "{}", document);
+            prop_assert_eq!(again.value.to_string(), migrated.value.to_string());
+        }
+        // A field that is gone was null, or a time that moved; one that is another was null, a number for a name, or metadata.
+        let fields = document.as_object().unwrap();
+        for (name, old) in fields.iter().filter(|_| migrated.from.is_some()) {
+            let new = migrated.value.get(name);
+            let in_metadata = migrated.value["metadata"].get(name);
+            let is_kept = new == Some(old);
+            let is_named = old.is_number() && new.and_then(Value::as_str) == Some(old.to_string().as_str());
+            let has_moved = ["created", "lastModified"].contains(&name.as_str()) && in_metadata == Some(old);
+            let may_change = old.is_null() || name == "schemaVersion";
+            let holds_all = name == "metadata" && old.as_object().is_some_and(|fields| {
+                fields.iter().filter(|(name, _)| !name.starts_with("migrated")).all(|(name, old)| new.unwrap().get(name) == Some(old))
+            });
+            prop_assert!(is_kept || is_named || has_moved || may_change || holds_all, "{name} of {document}");
+        }
+        prop_assert_eq!(migrated.value.get("phase").is_some(), fields.contains_key("phase"), "a phase is never invented");
+    }
+
+    #[test]
+    fn keys_keep_their_order_and_nothing_else_changes(old in value(), new in value()) {
+        let ordered = keep_key_order(&old, new.clone());
+        prop_assert_eq!(&ordered, &new);
+        if let (Value::Object(old), Value::Object(ordered), Value::Object(new)) = (&old, &ordered, &new) {
+            let of_old = old.keys().filter(|key| new.contains_key(*key));
+            let others = new.keys().filter(|key| !old.contains_key(*key));
+            prop_assert!(ordered.keys().eq(of_old.chain(others)));
+        }
+    }
+}
+
+// ---- paths ----
+
+/// A path that may well lead somewhere in the documents made here.
+fn path() -> impl Strategy<Value = Path> {
+    let key = prop_oneof![4 => "[a-d]", 1 => "\\PC{0,3}"].prop_map(Step::Key);
+    let index = prop_oneof![4 => -3_i64..4, 1 => any::<i64>()].prop_map(Step::Index);
+    vec(prop_oneof![3 => key, 2 => index], 1..4).prop_map(Path)
+}
+
+/// Whether one of two paths leads to or through the place of the other.
+fn meet(one: &Path, other: &Path) -> bool {
+    one.0.iter().zip(&other.0).all(|(one, other)| one == other)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn what_is_set_is_there_and_what_is_elsewhere_stays(document in value(), path in path(), new in value()) {
+        let mut changed = document.clone();
+        match path.set(&mut changed, new.clone()) {
+            Ok(()) => {
+                prop_assert_eq!(path.get(&changed).unwrap(), Some(&new));
+                let from_the_end = path.0.iter().any(|step| matches!(step, Step::Index(index) if *index < 0));
+                for change in diff(&document, &changed).iter().filter(|_| !from_the_end) {
+                    let place = Path::parse_filter(&change.path).unwrap();
+                    prop_assert!(meet(&place, &path), "{} is not on the way to {}", place, path);
+                }
+                let mut again = changed.clone();
+                path.set(&mut again, new).unwrap();
+                prop_assert_eq!(again.to_string(), changed.to_string());
+            }
+            Err(_) => prop_assert_eq!(changed.to_string(), document.to_string(), "a refused change changed something"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn get_and_set_mean_what_jq_means(document in value(), path in path(), new in value()) {
+        let run = |program: &str| {
+            let filter = Filter::compile(program, &[("new".to_owned(), new.clone())]).unwrap();
+            let mut results = Vec::new();
+            filter.run_each(&document, |result| {
+                results.push(result);
+                std::ops::ControlFlow::Continue(())
+            }).map(|()| results.remove(0))
+        };
+        match (path.get(&document), run(&path.to_string())) {
+            (Ok(found), Ok(jqs)) => prop_assert_eq!(found.unwrap_or(&Value::Null).to_string(), jqs.to_string()),
+            (Err(_), Err(_)) => {}
+            (Err(_), Ok(Value::Null)) => {} // jaq lets a number index an object, and jq does not
+            (ours, jqs) => prop_assert!(false, "{path} of {document}: {ours:?}, and jq: {jqs:?}"),
+        }
+        let mut changed = document.clone();
+        match (path.set(&mut changed, new.clone()), run(&format!("{path} = $new"))) {
+            (Ok(()), Ok(jqs)) => {
+                let ordered = |value| keep_key_order(&document, value).to_string();
+                prop_assert_eq!(ordered(jqs), ordered(changed));
+            },
+            (Err(_), _) => {} // jq fills arrays up with null
+            (Ok(()), Err(error)) => prop_assert!(false, "{path} of {document}: jq refuses: {error}"),
+        }
+    }
+}
+
+// ---- records ----
+
+fn identity() -> impl Strategy<Value = Identity> {
+    (any::<u32>(), any::<u64>(), "[0-9a-f-]{0,36}", any::<u64>(), any::<u64>(), "[0-9a-f]{0,32}", "\\PC{0,8}").prop_map(
+        |(pid, start, boot, pid_namespace, time_namespace, machine, host)| Identity {
+            pid,
+            start,
+            place: Place { boot, pid_namespace, time_namespace, machine, host },
+        },
+    )
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Exclusive), Just(Mode::Shared)]
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    (1..=u64::MAX).prop_map(|number| Token::new(number).unwrap())
+}
+
+fn grant() -> impl Strategy<Value = Grant> {
+    let seconds = || option::of(0.0..1e12_f64);
+    let who = (token(), mode(), option::of(identity()), "\\PC{0,20}", any::<u32>());
+    (who, option::of(value()), seconds(), seconds(), option::of("[a-z0-9.-]{1,9}"), option::of("[a-z0-9.-]{1,9}"))
+        .prop_map(|((token, mode, owner, command, count), metadata, ttl, expires, live_file, quarantined)| {
+            let since = "2023-11-01T10:30:00Z".to_owned();
+            Grant { token, mode, owner, command, since, count, metadata, ttl, expires, live_file, quarantined }
+        })
+}
+
+fn waiter() -> impl Strategy<Value = Waiter> {
+    let purpose = prop_oneof![Just(Purpose::Hold), Just(Purpose::Commit)];
+    let who = (mode(), identity(), identity(), "\\PC{0,20}", 0.0..1e12_f64);
+    (who, option::of(token()), purpose, option::of(value())).prop_map(
+        |((mode, owner, process, command, until), own, purpose, metadata)| {
+            let since = "2023-11-01T10:30:00Z".to_owned();
+            Waiter { mode, owner, process, command, since, until, own, purpose, metadata }
+        },
+    )
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<u64>().prop_map(|number| Digest::of(&number.to_le_bytes()))
+}
+
+fn swap() -> impl Strategy<Value = Swap> {
+    (option::of(digest()), option::of(digest())).prop_map(|(new, old)| Swap { new, old })
+}
+
+fn intent() -> impl Strategy<Value = Intent> {
+    let staged = (1..=Revision::MAX, any::<[u8; 16]>(), digest()).prop_map(|(revision, lineage, digest)| Staged {
+        revision: Revision::new(revision).unwrap(),
+        lineage: Lineage::from_bytes(lineage),
+        digest,
+    });
+    let action = prop_oneof![Just(Action::Restore), Just(Action::Undo)];
+    (action, any::<u64>(), "\\PC{0,9}", "\\PC{0,9}", option::of("/\\PC{0,9}"), swap(), swap(), option::of(staged))
+        .prop_map(|(action, number, checkpoint, pre_restore, config_root, config, signals, state)| Intent {
+            action,
+            number,
+            checkpoint,
+            pre_restore,
+            config_root: config_root.map(Into::into),
+            config,
+            signals,
+            state,
+        })
+}
+
+fn listing() -> impl Strategy<Value = Listing> {
+    let what = prop_oneof![
+        (any::<u64>(), digest()).prop_map(|(bytes, sha256)| What::File { bytes, sha256 }),
+        Just(What::Directory),
+        "\\PC{0,9}".prop_map(|target| What::Link { target }),
+    ];
+    let entry = (what, 0..=0o7777_u32, -1_000_000_000_000..1_000_000_000_000_i64, 0..1_000_000_000_i64);
+    vec(entry, 0..6).prop_map(|entries| {
+        let entries = entries.into_iter().enumerate().map(|(number, (what, mode, seconds, nanos))| Entry {
+            path: format!("config/é \n{number}"),
+            what,
+            mode,
+            mtime: (seconds, nanos),
+        });
+        Listing::new(entries.collect())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_lock_record_reads_back(holders in vec(grant(), 0..3), waiters in vec(waiter(), 0..3)) {
+        let mut record = Record::default();
+        (record.holders, record.waiters) = (holders, waiters);
+        let read = Record::parse(&record.to_bytes()).unwrap();
+        prop_assert_eq!(format!("{read:?}"), format!("{record:?}"));
+    }
+
+    #[test]
+    fn a_restores_intent_reads_back(intent in intent()) {
+        prop_assert_eq!(Intent::read(&intent.write().unwrap()).unwrap(), intent);
+    }
+
+    #[test]
+    fn a_manifest_reads_back(listing in listing()) {
+        prop_assert_eq!(manifest::read(&manifest::write(&listing).unwrap()).unwrap(), listing);
+    }
+}
+
+// ---- names and times ----
+
+/// The rule as the contract words it.
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric();
+    let mut chars = text.chars();
+    let begins = chars.next().is_some_and(plain);
+    begins
+        && chars.clone().count() <= 127
+        && chars.all(|c| plain(c) || ['.', '_', '-'].contains(&c))
+        && !text.contains("..")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_name_is_what_the_contract_says_and_everything_can_be_reduced_to_one(
+        text in prop_oneof!["\\PC{0,9}", "[a-z0-9._-]{0,9}", "[a-b./-]{0,140}"]
+    ) {
+        prop_assert_eq!(Name::parse("lock", &text).is_ok(), is_name(&text), "{:?}", text);
+        let reduced = Name::reduce(&text, "none");
+        prop_assert!(is_name(reduced.as_str()), "{:?} became {:?}", text, reduced);
+        if let Ok(name) = Name::parse("lock", reduced.as_str()) {
+            prop_assert_eq!(Name::reduce(reduced.as_str(), "none"), name, "what is reduced stays");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_its_number_times_its_unit(whole in 0..100_000_u64, thousandths in 0..1000_u64, unit in 0..5_usize) {
+        let (unit, millis) = [("", 1000), ("s", 1000), ("ms", 1), ("m", 60_000), ("h", 3_600_000)][unit];
+        let micros = u128::from((whole * 1000 + thousandths) * millis);
+        for text in [format!("{whole}.{thousandths:03}{unit}"), format!("0{whole}.{thousandths:03}{unit}")] {
+            let found = parse_duration(&text).unwrap().as_micros();
+            prop_assert!(found.abs_diff(micros) <= 1, "{text} is {found} µs");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused(text in prop_oneof!["\\PC{0,6}", "[-+.0-9a-z ]{0,6}"]) {
+        let plain = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).parse::<f64>().is_ok_and(|number| number >= 0.0);
+        if parse_duration(&text).is_ok() {
+            prop_assert!(plain && !text.starts_with(['-', '+', ' ']), "{:?}", text);
+        }
+    }
+
+    #[test]
+    fn a_time_in_a_name_reads_back(seconds in 0..253_402_300_800_u64) {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        prop_assert_eq!(parse_compact(&compact(time)), Some(time));
+    }
+}
