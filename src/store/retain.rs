@@ -43,6 +43,14 @@ impl Displaced {
         // Sealed bytes are what `to_bytes` makes of the value, so the copy verifies like the original.
         to_bytes(&reference.value).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
     }
+
+    fn is_kept_for_good(&self) -> bool {
+        match self {
+            Self::Backup(name) => name.is_pinned(),
+            Self::Evidence | Self::Reference(..) => true,
+            Self::Nothing => false,
+        }
+    }
 }
 
 /// What was kept of the file that is replaced.
@@ -76,8 +84,23 @@ fn tag(bytes: &[u8]) -> String {
 
 impl Store {
     /// Keeps the file that is about to be replaced, as the plan says. A backup that cannot be made stops nothing, unless
-    /// the disk is full; evidence that cannot be kept does.
+    /// the disk is full; evidence that cannot be kept does. What is kept for good is on the disk before its original is
+    /// replaced; an automatic backup is not worth a sync: a power cut that costs it leaves a newer revision.
     pub(super) fn set_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
+        let aside = self.put_aside(held, ground, displaced)?;
+        if displaced.is_kept_for_good()
+            && let (Some(shelf), Aside::New(..)) = (ground.shelf.dir(), &aside)
+            && let Err(error) = self.disk.sync_dir(shelf)
+        {
+            if matches!(displaced, Displaced::Evidence) {
+                return Err(error.into());
+            }
+            self.warn(format!("the backup of the revision that is replaced may not survive a power cut: {error}"));
+        }
+        Ok(aside)
+    }
+
+    fn put_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
         let Some(shelf) = ground.shelf.dir() else {
             return Ok(Aside::Nothing);
         };

@@ -21,7 +21,7 @@ use pipeline_state::store::order::Order;
 use pipeline_state::store::{SignalFile, Store};
 use serde_json::{Value, json};
 
-use self::explore::{Facts, Job, Step, Times, write_z};
+use self::explore::{Facts, Job, Step, Trees, write_z};
 use crate::kill::damaged;
 use crate::sandbox::Sandbox;
 use crate::snapshots::with_small_checkpoint;
@@ -74,7 +74,7 @@ fn signal(store: &Store, name: &str, content: Option<Vec<u8>>) -> Result<()> {
     change.map(|_| ())
 }
 
-/// What must last besides the state: pinned backups, evidence, checkpoints, archives.
+/// What must last besides the state: pinned backups, evidence, checkpoints.
 fn kept(root: &Sandbox, store: &Store) -> Facts {
     let backups = store.backups().unwrap().into_iter().filter(|backup| backup.pinned && backup.valid);
     let mut facts: Facts = backups.map(|backup| format!("the backup {}", backup.reason)).collect();
@@ -85,11 +85,6 @@ fn kept(root: &Sandbox, store: &Store) -> Facts {
     for id in store.checkpoint_ids().unwrap() {
         let operation = id.rsplit('-').next().unwrap();
         facts.insert(format!("the checkpoint {operation}"));
-    }
-    for archive in root.shelf("archive-") {
-        for name in root.names(&format!(".state-backups/{archive}")).iter().filter(|name| name.starts_with("state-")) {
-            facts.insert(format!("archived: {}", name.split('-').nth(3).unwrap()));
-        }
     }
     facts
 }
@@ -136,7 +131,12 @@ fn no_power_cut_leaves_half_a_beginning() {
 fn no_power_cut_loses_an_old_lineage_to_a_fresh_one() {
     let fresh: Step = |store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
     let mut job = job("init --fresh, then a change", full(), &[fresh, write_z]);
-    job.refused = (Kind::Missing, fresh);
+    job.facts = |root, _| {
+        let on_shelf = root.shelf("state-").into_iter().filter(|name| name.contains("manual-first"));
+        let archives = root.shelf("archive-").into_iter();
+        let archived = archives.flat_map(|archive| root.names(&format!(".state-backups/{archive}")));
+        on_shelf.chain(archived).collect()
+    };
     job.holds();
 }
 
@@ -175,7 +175,13 @@ fn no_power_cut_loses_the_document_that_was_migrated() {
 #[test]
 fn no_power_cut_parts_a_signal_from_its_file() {
     let steps: [Step; 3] = [|s| signal(s, "A", Some(b"{}\n".to_vec())), |s| signal(s, "GO", None), write_z];
-    job("signal, signal --clear, a change", full(), &steps).holds();
+    let mut job = Job::new("signal, signal --clear, a change", full(), steps.to_vec());
+    job.facts = |root, _| {
+        let is_there = |name: &str| root.file(".signals").join(name).exists();
+        let facts = [("A is there", is_there("A.json")), ("GO is gone", !is_there("GO.json"))];
+        facts.into_iter().filter(|(_, is_so)| *is_so).map(|(fact, _)| fact.to_owned()).collect()
+    };
+    job.holds();
 }
 
 #[test]
@@ -194,7 +200,7 @@ fn no_power_cut_leaves_a_part_of_a_checkpoint_that_was_removed() {
 
 fn restoring() -> Job {
     let mut job = job("restore, then a change", with_small_checkpoint(), &[restore, write_z]);
-    (job.times, job.limit) = (Times::Matter, 30);
+    (job.trees, job.limit, job.shapes) = (Trees::Matter, 30, 10);
     job
 }
 

@@ -37,16 +37,6 @@ impl Whole {
     }
 }
 
-impl Whole {
-    /// Makes all times the same.
-    pub fn forget_times(&mut self) {
-        for listing in [&mut self.config, &mut self.signals].into_iter().flatten() {
-            let entries = listing.entries().iter().cloned().map(|entry| tree::Entry { mtime: (0, 0), ..entry });
-            *listing = Listing::new(entries.collect());
-        }
-    }
-}
-
 /// A root with the same files, modes and times.
 pub fn twin(root: &Sandbox) -> Sandbox {
     let twin = Sandbox::empty();

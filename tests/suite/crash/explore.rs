@@ -38,18 +38,17 @@ pub struct Job {
     pub refused: (Kind, Step),
     /// What else is a part of what a step brings about.
     pub facts: fn(&Sandbox, &Store) -> Facts,
-    /// Whether files have to have the same times.
-    pub times: Times,
+    pub trees: Trees,
     /// Trees that are looked at for one moment.
     pub limit: usize,
     /// Recoveries of different shapes in which a second power cut is looked at.
     pub shapes: usize,
 }
 
-/// What becomes of times of modification.
+/// Whether `config/` and `.signals/` go together with the state.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Times {
-    /// They are brought back.
+pub enum Trees {
+    /// They are brought back as one, to the last time of modification.
     Matter,
     /// They are whatever they are.
     Pass,
@@ -128,7 +127,7 @@ fn begin(store: &Store) -> Result<()> {
 impl Job {
     pub fn new(name: &'static str, start: Sandbox, steps: Vec<Step>) -> Self {
         let refused: (Kind, Step) = (Kind::NotInitialized, begin);
-        Self { name, start, steps, refused, facts: |_, _| Facts::new(), times: Times::Pass, limit: 120, shapes: 6 }
+        Self { name, start, steps, refused, facts: |_, _| Facts::new(), trees: Trees::Pass, limit: 120, shapes: 6 }
     }
 
     fn view(&self, root: &Sandbox, store: &Store) -> std::result::Result<View, String> {
@@ -136,8 +135,8 @@ impl Job {
             Ok(served) => {
                 let revision = content(&served.bytes).1;
                 let mut whole = Whole::with(root, &served.bytes);
-                if self.times == Times::Pass {
-                    whole.forget_times();
+                if self.trees == Trees::Pass {
+                    (whole.config, whole.signals) = (None, None);
                 }
                 Ok(Some((whole, revision, (self.facts)(root, store))))
             }
@@ -253,7 +252,13 @@ struct Search<'a> {
 impl Search<'_> {
     fn at(&self, recording: &Recording, at: usize, views: &[View]) {
         let done = recording.events.iter().take(at).filter(|event| matches!(event, Event::Acknowledged)).count();
-        let acceptable = &views[done..views.len().min(done + 2)];
+        let mut acceptable = views[done..views.len().min(done + 2)].to_vec();
+        // What a step keeps besides is certain when it was acknowledged.
+        if let [Some((_, _, certain)), Some((_, _, facts))] = acceptable.as_mut_slice() {
+            facts.retain(|fact| certain.contains(fact));
+        } else if let [None, Some((_, _, facts))] = acceptable.as_mut_slice() {
+            facts.clear();
+        }
         let found = Cut::new(recording, at).images(self.job.limit, at as u64);
         if !found.are_all {
             self.report.lock().unwrap().sampled += 1;
@@ -267,13 +272,13 @@ impl Search<'_> {
             let outcome = known.unwrap_or_else(|| {
                 let (outcome, recovery) = self.recover(&image);
                 if let (Ok(seen), Some((recovery, views)), Until::All) = (&outcome, recovery, self.until) {
-                    self.once_more(&recovery, &views, acceptable, seen);
+                    self.once_more(&recovery, &views, &acceptable, seen);
                 }
                 self.report.lock().unwrap().trees += 1;
                 self.known.lock().unwrap().insert(digest, outcome.clone());
                 outcome
             });
-            if let Err(why) = judge(&outcome, acceptable) {
+            if let Err(why) = judge(&outcome, &acceptable) {
                 let before: Vec<&String> = recording.words.iter().take(at).rev().take(12).collect();
                 self.report.lock().unwrap().violations.push(format!("at event {at}, after {before:?}: {why}"));
             }
@@ -307,6 +312,12 @@ impl Search<'_> {
             words.replace(|c: char| c.is_ascii_digit(), "").hash(&mut shape); // times and inodes
         }
         seen.as_ref().map(|(_, revision, _)| revision).hash(&mut shape);
+        // Of what is kept only that matters which an earlier step had acknowledged.
+        let mut views = views.to_vec();
+        let needed = acceptable.first().cloned().flatten().map(|(_, _, facts)| facts).unwrap_or_default();
+        if let Some(Some((_, _, facts))) = views.first_mut() {
+            facts.retain(|fact| needed.contains(fact));
+        }
         let mut shapes = self.shapes.lock().unwrap();
         if shapes.len() >= self.job.shapes || !shapes.insert(shape.finish()) {
             return;
