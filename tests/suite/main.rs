@@ -18,6 +18,8 @@ mod doctor;
 mod documents;
 mod durability;
 mod faults;
+mod histories;
+mod history_checker;
 mod kill;
 mod lock_exclusion;
 mod lock_faults;
