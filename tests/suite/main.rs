@@ -17,6 +17,7 @@ mod damage;
 mod doctor;
 mod documents;
 mod durability;
+mod every_command;
 mod faults;
 mod histories;
 mod history_checker;
