@@ -34,9 +34,11 @@ fill() {
   mkdir -p "$disk/filler"
   sync -f "$disk"
   while now=$(free "$1"); ((now > $2)); do
-    number=$((number + 1))
     if [ "$1" = inodes ]; then
-      : >"$disk/filler/$number" || break
+      for ((; now > $2; now--)); do
+        number=$((number + 1))
+        : >"$disk/filler/$number" || break 2
+      done
     elif [ "$system" = tmpfs ]; then
       head -c $(((now - $2) * 4096)) /dev/zero >>"$disk/filler/file" || break
     else
