@@ -89,9 +89,9 @@ clean_up() {
   ((${#children[@]})) && kill -9 "${children[@]}" 2>/dev/null
   wait 2>/dev/null
   cd /
-  mountpoint -q "$disk" && umount "$disk"
+  mountpoint -q "$disk" && umount -l "$disk"
   umount /proc/sys/kernel/random/boot_id
-  umount "$work/ram"
+  umount -l "$work/ram" # the shell itself may have files open there
   rm -rf "$work"
 }
 trap clean_up EXIT
