@@ -116,6 +116,7 @@ impl Locks {
             Stored::Other(what) => Seen::Damaged(format!("damaged record: {what}")),
             Stored::Bytes(bytes) => match Record::parse(&bytes) {
                 Ok(record) => Seen::Record(record),
+                Err(Unreadable::Torn(_)) if self.is_from_before(dir)? => Seen::Record(Record::default()),
                 Err(Unreadable::Torn(why)) => Seen::Damaged(format!("damaged record: {why}")),
                 Err(Unreadable::Newer(version)) => Seen::Damaged(newer(dir, name, version).message),
             },
@@ -156,7 +157,7 @@ impl Gate<'_> {
     }
 
     /// A lock's record. A damaged one is put aside, and in its place stands one that says that nobody knows who holds the
-    /// lock: it may well be held.
+    /// lock: it may well be held. One that a power cut tore goes: whoever held the lock is dead.
     pub fn load(&self, name: &Name) -> Result<Draft> {
         let (record, before) = match read(self.locks, &self.dir, name)? {
             Stored::Nothing => (Record::default(), Vec::new()),
@@ -164,6 +165,10 @@ impl Gate<'_> {
             Stored::Bytes(bytes) => match Record::parse(&bytes) {
                 Ok(record) => (record, bytes),
                 Err(Unreadable::Newer(version)) => return Err(newer(&self.dir, name, version)),
+                Err(Unreadable::Torn(_)) if self.locks.is_from_before(&self.dir)? => {
+                    self.forget(name)?;
+                    (Record::default(), Vec::new())
+                }
                 Err(Unreadable::Torn(why)) => (self.quarantine(name, Some(&bytes), &why)?, Vec::new()),
             },
         };
@@ -171,6 +176,25 @@ impl Gate<'_> {
         let tokens = record.holders.iter().map(|grant| grant.token).collect();
         let processes = record.waiters.iter().map(|waiter| waiter.process.clone()).collect();
         Ok(Draft { name: name.clone(), record, before, live_files, tokens, processes })
+    }
+
+    /// Removes the records that a power cut tore.
+    pub(super) fn forget_the_torn(&self) -> Result<()> {
+        for name in self.locks.names(&self.dir)? {
+            if let Stored::Bytes(bytes) = read(self.locks, &self.dir, &name)?
+                && matches!(Record::parse(&bytes), Err(Unreadable::Torn(_)))
+            {
+                self.forget(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, name: &Name) -> Result<()> {
+        self.locks.disk.unlink(&self.dir, file_of(name))?;
+        let entry = self.locks.entry(Level::Warn, "forget", "a record was torn by the end of an earlier boot");
+        self.locks.audit.record(&entry.with("lock", name).with("root", self.locks.directory.display()));
+        Ok(())
     }
 
     /// `bytes` are those of a file; anything else is put aside as it is.

@@ -1,10 +1,13 @@
 //! Tokens: the numbers of grants, strictly increasing in one root across release, break, crash and reboot.
 //!
-//! `.reserved` says, durably, below which number tokens may have been handed out. `.tokens` says, for this boot only, which
+//! `.reserved` says, durably, below which number tokens may have been handed out, and in which boot. `.tokens` says, for this boot only, which
 //! one is next and how far the reservation reaches; it is written behind the gate, in place and by one write, and never
 //! synced: replacing it by rename would make ext4 allocate and flush it each time (auto_da_alloc). After a reboot, or when it
 //! is gone or torn, counting goes on from the reservation's end. So no grant waits for a sync unless a block of
 //! [`BLOCK`] was used up faster than releases and waiters reserve the next one.
+//!
+//! Since no boot grants a lock before it has reserved tokens, `.reserved` also tells a record that a power cut tore from one
+//! that was damaged while somebody may hold the lock: see [`Locks::is_from_before`].
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -13,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flock::FileLock;
 use super::gate::{Gate, PASSING, Seen};
+use super::liveness::file_system;
 use super::process::Place;
 use super::record::Token;
 use super::{LOCKS, Locks, give_up_after};
@@ -27,6 +31,7 @@ const RESERVED: &str = ".reserved";
 const RESERVING: &str = ".reserving";
 /// Always the same, so that what is written hides what was there.
 const COUNTER_SIZE: usize = 192;
+const RESERVED_LIMIT: u64 = 1024;
 /// Tokens reserved at a time.
 const BLOCK: u64 = 1024;
 /// The next block is reserved when so few are left.
@@ -72,6 +77,33 @@ impl Counter {
     }
 }
 
+/// What is on the disk of the tokens: a line of words, of which an earlier version wrote the first alone.
+#[derive(Debug)]
+struct Reservation {
+    /// The first token that was not reserved.
+    end: u64,
+    boot: String,
+    machine: String,
+}
+
+impl Reservation {
+    fn read(locks: &Locks, dir: &Dir) -> Result<Option<Self>> {
+        let content = locks.disk.read(dir, RESERVED, RESERVED_LIMIT)?;
+        Ok(content.and_then(|content| Self::parse(&String::from_utf8_lossy(&content.bytes))))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let end = words.next()?.parse().ok()?;
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        Some(Self { end, boot: word(), machine: word() })
+    }
+
+    fn to_line(&self) -> String {
+        format!("{} {} {}\n", self.end, self.boot, self.machine)
+    }
+}
+
 impl Gate<'_> {
     /// The next `count` tokens; `None` if so many are not reserved. Then the caller leaves the gate, which is no place to
     /// sync in, lets [`Locks::reserve`] do it, and comes back.
@@ -108,6 +140,16 @@ impl Gate<'_> {
 }
 
 impl Locks {
+    /// Whether all that is on record was written before this boot of this machine, so that whoever held a lock then is dead.
+    /// Records are not synced: a power cut may leave nothing of one but its name.
+    pub(super) fn is_from_before(&self, dir: &Dir) -> Result<bool> {
+        let here = Place::here()?;
+        let Some(reservation) = Reservation::read(self, dir)? else { return Ok(false) };
+        let same_machine = !here.machine.is_empty() && reservation.machine == here.machine;
+        let another_boot = !reservation.boot.is_empty() && reservation.boot != here.boot;
+        Ok(another_boot && same_machine && file_system(dir).is_local())
+    }
+
     /// Reserves the next block if few tokens are left; called where nobody waits for the answer.
     pub(super) fn reserve_ahead(&self, deadline: Instant) {
         let is_low = || -> Result<bool> {
@@ -145,10 +187,15 @@ impl Locks {
         if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
             return Ok(()); // somebody else did it while we waited
         }
+        if self.is_from_before(dir)? {
+            self.gate(deadline)?.forget_the_torn()?; // once this boot is on the disk they could not be told any more
+        }
         let used = highest_known(self, dir)?;
         let end = used.checked_add(BLOCK).ok_or_else(|| Error::new(Kind::Internal, "all tokens are used up"))?;
         let name = temporary(lock.inode(), "reserved");
-        let staged = self.disk.stage(dir, &name, format!("{end}\n").as_bytes(), Sync::Now)?;
+        let here = Place::here()?;
+        let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
+        let staged = self.disk.stage(dir, &name, reservation.to_line().as_bytes(), Sync::Now)?;
         self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(RESERVED)))?;
         staged.keep();
         self.disk.sync_dir(dir)?;
@@ -162,8 +209,7 @@ impl Locks {
 
 /// A number that no token handed out so far reaches, from all that is known.
 fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
-    let reserved = locks.disk.read(dir, RESERVED, 64)?;
-    let reserved = reserved.and_then(|content| String::from_utf8_lossy(&content.bytes).trim().parse::<u64>().ok());
+    let reserved = Reservation::read(locks, dir)?.map(|reservation| reservation.end);
     let counted = Counter::read(locks, dir)?.map(|counter| counter.end);
     if let Some(known) = reserved {
         return Ok(known.max(counted.unwrap_or(0)).max(1));

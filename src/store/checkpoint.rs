@@ -103,7 +103,7 @@ impl Store {
     fn build(&self, held: &Held, ground: &Ground, snapshot: &Snapshot) -> Result<Made> {
         let workshop = self.workshop(held)?;
         let now = self.disk.now();
-        let id = self.free_id(&workshop.shelf, now, &snapshot.operation)?;
+        let id = self.free_id(now, &snapshot.operation)?;
         let bench = "checkpoint";
         tree::remove(&self.disk, &workshop.dir, bench)?;
         self.disk.make_dir(&workshop.dir, bench)?;
@@ -162,15 +162,16 @@ impl Store {
         Ok(copied.map_or_else(Vec::new, |listing| listing.under(to.1)))
     }
 
-    fn free_id(&self, shelf: &Dir, now: SystemTime, operation: &Name) -> Result<String> {
+    /// A name that comes behind those of all other checkpoints of this second, whatever they are of: the order of the names is
+    /// that in which they were made, even where one was removed meanwhile.
+    fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
         let stem = format!("{CHECKPOINT_PREFIX}{}", compact(now));
-        let mut id = format!("{stem}-{operation}");
-        let mut number = 2;
-        while self.disk.stat(shelf, &id)?.is_some() {
-            id = format!("{stem}-{number}-{operation}");
-            number += 1;
-        }
-        Ok(id)
+        let ids = self.checkpoint_ids()?.into_iter();
+        let highest = ids.filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(&id)).max();
+        Ok(match highest {
+            None => format!("{stem}-{operation}"),
+            Some(highest) => format!("{stem}-{}-{operation}", highest.saturating_add(1)),
+        })
     }
 
     /// An error about what is staged, which is gone by the time somebody looks: its next steps are about what is there.

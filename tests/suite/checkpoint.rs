@@ -282,3 +282,38 @@ fn everything_is_on_record_in_the_audit_log() {
     }
     assert!(root.ok("state history").lines().nth(1).unwrap().contains("recover restore"));
 }
+
+#[test]
+fn of_the_checkpoints_of_one_second_the_last_is_the_latest_whatever_was_removed_before_it() {
+    let root = Sandbox::initialized();
+    let second = |id: &str| id.split('-').nth(2).unwrap().to_owned();
+    let id_of = |said: String| said.rsplit(' ').next().unwrap().to_owned();
+    let mut shown = false;
+    for attempt in 0..20 {
+        // Operations whose names stand in the wrong order.
+        root.ok(&format!("state set n:={attempt}"));
+        let first = id_of(root.ok("recover checkpoint z"));
+        let second_made = id_of(root.ok("recover checkpoint z"));
+        root.ok("recover cleanup 0");
+        root.ok("state set n:=100");
+        let last = id_of(root.ok("recover checkpoint z"));
+        root.ok("state set n:=200");
+        let other = id_of(root.ok("recover checkpoint a"));
+        if [&first, &second_made, &last].iter().any(|id| second(id) != second(&other)) {
+            continue; // a second began meanwhile
+        }
+        shown = true;
+        assert!(!root.file(".checkpoints").join(&first).exists(), "{first} was removed");
+        let plan =
+            |words: &str| root.run(&format!("recover restore --latest {words} --dry-run --json")).expect(0).stdout;
+        assert!(plan("z").contains("100"), "{last} is the latest of z: {}", plan("z"));
+        root.ok("recover restore --latest");
+        assert_eq!(root.document()["n"], 200, "{other} is the latest of all");
+        let listed = root.run("recover list json").expect(0).json();
+        let newest = listed.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).take(3);
+        let newest: Vec<String> = newest.collect();
+        assert_eq!(newest[1..], [other, last]);
+        break;
+    }
+    assert!(shown, "this machine makes no four checkpoints within a second");
+}

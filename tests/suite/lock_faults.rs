@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::Sandbox;
 
-fn locks_on(sandbox: &Sandbox, disk: Disk) -> Locks {
+pub fn locks_on(sandbox: &Sandbox, disk: Disk) -> Locks {
     let audit = Rc::new(Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path()));
     Locks::new(disk, sandbox.path(), Claim::default(), audit)
 }
@@ -32,7 +32,7 @@ fn names(names: &str) -> Vec<Name> {
 }
 
 /// This process asks for itself, and does not wait.
-fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
+pub fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
     let (asker, _) = owner::owner(Some(std::process::id()), &Claim::default())?;
     locks.acquire(&Request {
         names: names(wanted),
@@ -47,7 +47,7 @@ fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
     })
 }
 
-fn release(locks: &Locks, wanted: &str) -> Result<()> {
+pub fn release(locks: &Locks, wanted: &str) -> Result<()> {
     let asker = owner::anybody(None, &Claim::default())?;
     locks.release(&names(wanted), None, &asker, Instant::now()).map(|_| ())
 }

@@ -9,7 +9,7 @@ use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
 /// What changes something on the disk, or is the end. Whoever dies before another call leaves what is left by a death before
 /// the next of these.
-const CHANGES: [&str; 17] = [
+pub const CHANGES: [&str; 17] = [
     "write",
     "fsync",
     "rename",

@@ -230,7 +230,7 @@ pub fn time_of(id: &str) -> Option<SystemTime> {
 }
 
 /// The number that tells it from others of the same second; 1 if it has none.
-fn number_of(id: &str) -> u32 {
+pub fn number_of(id: &str) -> u32 {
     let number = rest_of(id).and_then(|rest| rest.split_once('-')?.0.parse().ok());
     number.unwrap_or(1)
 }

@@ -1,0 +1,532 @@
+//! Every command that changes something, the real program under strace(1): killed before each of its changing calls, and
+//! with its calls failing.
+//!
+//! A command is one line of [`commands`]. What it may leave is found out by running it: the document, `config/`, the
+//! signals, the checkpoints and the locks are each as they were before it or as they are behind it; what was acknowledged is
+//! there; the next writer succeeds and leaves the root in order. Stronger claims about single commands, and kills before
+//! their other calls, stand in `kill`, `restore_kill`, `lock_kill` and `lock_queue_kill`; what these kill at every call is
+//! not killed here again ([`Row::killed_elsewhere`]), but fails here.
+//!
+//! Of the deaths every [`DEATHS`]th is tried, of the failures (each error at each call on the root that can return it) every
+//! [`FAILURES`]th; `STRACE_STRIDE=1` tries all.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Instant;
+
+use pipeline_state::error::ExitCode;
+use pipeline_state::fs::Disk;
+use pipeline_state::lock::record::Mode;
+use pipeline_state::lock::report::Entry;
+use pipeline_state::store::change::Outcome;
+use pipeline_state::store::order::Order;
+use serde_json::{Value, json};
+
+use crate::faults::store;
+use crate::kill::{assert_settled, content, damaged, precious};
+use crate::lock_faults::{acquire, locks_on, release};
+use crate::lock_kill::leftovers;
+use crate::owners::Owner;
+use crate::restore_kill::CHANGES;
+use crate::sandbox::{Ran, Sandbox, installed};
+use crate::snapshots::{assert_tidy, twin, with_small_checkpoint};
+use crate::strace::{Call, calls_in, in_parallel, injection, strace};
+
+const DEATHS: usize = 3;
+const FAILURES: usize = 31;
+
+/// A command, and the root in which it begins.
+struct Row {
+    /// Split at spaces; OWNER is the pid of a process that owns locks.
+    words: &'static str,
+    start: fn(&Owner) -> Sandbox,
+    input: &'static str,
+    /// What makes the state readable where it is refused before the command.
+    remedy: Option<&'static str>,
+    steps: Steps,
+    kills: Kills,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Steps {
+    /// It changes one thing, and says so when it has.
+    One,
+    /// It does one thing after the other, and speaks in between; if it fails, some of it may be done.
+    Several,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kills {
+    Here,
+    Elsewhere,
+}
+
+fn row(words: &'static str, start: fn(&Owner) -> Sandbox) -> Row {
+    Row { words, start, input: "", remedy: None, steps: Steps::One, kills: Kills::Here }
+}
+
+impl Row {
+    fn fed(self, input: &'static str) -> Self {
+        Self { input, ..self }
+    }
+
+    fn refused_until(self, remedy: &'static str) -> Self {
+        Self { remedy: Some(remedy), ..self }
+    }
+
+    fn in_steps(self) -> Self {
+        Self { steps: Steps::Several, ..self }
+    }
+
+    fn killed_elsewhere(self) -> Self {
+        Self { kills: Kills::Elsewhere, ..self }
+    }
+}
+
+/// All commands that change something. To add one, add its line.
+fn commands() -> Vec<Row> {
+    const DOCUMENT: &str = r#"{"phase":"written","completedTasks":["a"],"signals":{},"lastActivation":"now"}"#;
+    vec![
+        row("state init", empty).refused_until("state init").killed_elsewhere(),
+        row("state init --fresh", history).killed_elsewhere(),
+        row("state read", |_| damaged()).killed_elsewhere(),
+        row("state set n:=7 m=seven", history).killed_elsewhere(),
+        row("state set n:=7 --fence deploy:1", deploy_held),
+        row("state write -", history).fed(DOCUMENT).killed_elsewhere(),
+        row("state phase build", history),
+        row("state complete lint unit", history),
+        row("state signal GO --phase gone", history),
+        row("state signal GO --clear", signalled),
+        row("state backup mine", history).killed_elsewhere(),
+        row("state recover", |_| damaged()).killed_elsewhere(),
+        row("state recover", |_| deleted()).refused_until("state recover"),
+        row("state recover r2-", history).killed_elsewhere(),
+        row("state recover --to-revision 2", history),
+        row("state adopt", |_| edited()).refused_until("state adopt").killed_elsewhere(),
+        row("state migrate", |_| legacy()).killed_elsewhere(),
+        row("state edit", with_programs),
+        row("lock acquire deploy 0 --owner-pid OWNER", history).killed_elsewhere(),
+        row("lock acquire deploy 0 --ttl 1h --owner-pid OWNER", empty),
+        row("lock acquire a,b,state 0 {\"for\":\"test\"} --owner-pid OWNER", history).killed_elsewhere(),
+        row("lock acquire deploy 0 --reentrant --owner-pid OWNER", deploy_held),
+        row("lock acquire deploy 0 shared --owner-pid OWNER", deploy_held),
+        row("lock release deploy --owner-pid OWNER", deploy_held).killed_elsewhere(),
+        row("lock release deploy --token 1", deploy_held),
+        row("lock break deploy --token 1", deploy_held),
+        row("lock renew deploy --ttl 2h --token 1", deploy_held),
+        row("lock clean", |_| deserted()).killed_elsewhere(),
+        row("lock run deploy -- true", history).in_steps().killed_elsewhere(),
+        row("recover checkpoint again", checkpointed).killed_elsewhere(),
+        row("recover restore --latest good", checkpointed).killed_elsewhere(),
+        row("recover cleanup 0", twice_checkpointed).killed_elsewhere(),
+        row("recover guard step -- ./fails", with_programs).in_steps(),
+        row("recover guard step -- ./succeeds", with_programs).in_steps(),
+        row("recover degrade slow-disk reports,thumbnails", history),
+        row("recover recover-mode", degraded),
+        row("recover handle 2", |_| deserted()).in_steps(),
+        row("recover handle 3", |_| deleted()).refused_until("state recover").in_steps(),
+        row("recover handle 4", |_| invalid()).refused_until("recover handle 4").in_steps(),
+        row("recover handle 7", littered).in_steps(),
+        row("recover doctor --fix", littered).in_steps(),
+    ]
+}
+
+// ---- beginnings ----
+
+fn empty(_: &Owner) -> Sandbox {
+    Sandbox::empty()
+}
+
+fn history(_: &Owner) -> Sandbox {
+    Sandbox::with_history()
+}
+
+fn checkpointed(_: &Owner) -> Sandbox {
+    with_small_checkpoint()
+}
+
+fn twice_checkpointed(_: &Owner) -> Sandbox {
+    let root = with_small_checkpoint();
+    root.ok("recover checkpoint newest");
+    root
+}
+
+fn signalled(_: &Owner) -> Sandbox {
+    let root = Sandbox::with_history();
+    root.ok("state signal GO");
+    root
+}
+
+fn degraded(_: &Owner) -> Sandbox {
+    let root = Sandbox::with_history();
+    root.ok("recover degrade slow-disk");
+    root
+}
+
+fn deploy_held(owner: &Owner) -> Sandbox {
+    let root = Sandbox::with_history();
+    root.ok(&format!("lock acquire deploy 0 --ttl 1h --owner-pid {}", owner.pid()));
+    root
+}
+
+/// Locks of the dead.
+fn deserted() -> Sandbox {
+    let (root, dead) = (Sandbox::with_history(), Owner::new());
+    root.ok(&format!("lock acquire a,b 0 --owner-pid {}", dead.pid()));
+    root
+}
+
+fn deleted() -> Sandbox {
+    let root = Sandbox::with_history();
+    fs::remove_file(root.state()).unwrap();
+    root
+}
+
+fn edited() -> Sandbox {
+    let root = Sandbox::with_history();
+    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
+    root
+}
+
+fn legacy() -> Sandbox {
+    Sandbox::holding(r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#)
+}
+
+/// A state from before seals that breaks the rules, beside a checkpoint.
+fn invalid() -> Sandbox {
+    let root = Sandbox::holding(r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#);
+    root.ok("recover checkpoint good");
+    for copy in root.shelf("") {
+        fs::remove_file(root.file(".state-backups").join(copy)).unwrap();
+    }
+    root.overwrite(r#"{"phase":["no"],"completedTasks":3,"signals":{},"lastActivation":""}"#);
+    root
+}
+
+/// What the dead left, a mirror that is gone, a mode that is too loose.
+fn littered(_: &Owner) -> Sandbox {
+    let root = deserted();
+    for name in [".state-backups/.pipeline-state-1-mirror.tmp", ".locks/.live-1-1"] {
+        fs::write(root.file(name), "half").unwrap();
+    }
+    fs::remove_file(root.mirror()).unwrap();
+    fs::set_permissions(root.state(), fs::Permissions::from_mode(0o644)).unwrap();
+    root
+}
+
+fn with_programs(owner: &Owner) -> Sandbox {
+    let root = checkpointed(owner);
+    for (name, script) in [
+        ("editor", "sed -i 's/\"n\": 7/\"n\": 8/' \"$1\""),
+        ("fails", "echo changed >config/rules.json; exit 3"),
+        ("succeeds", "echo changed >config/rules.json"),
+    ] {
+        fs::write(root.file(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(root.file(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    root
+}
+
+// ---- what is there ----
+
+/// What a command may change, piece by piece.
+#[derive(Clone, Debug, PartialEq)]
+struct View {
+    /// None where it is refused.
+    document: Option<Value>,
+    revision: u64,
+    config: Vec<(String, Vec<u8>)>,
+    signals: Vec<String>,
+    checkpoints: Vec<String>,
+    locks: Vec<(String, &'static str, Option<u32>, Option<u32>)>,
+}
+
+impl View {
+    fn of(root: &Sandbox) -> Self {
+        let read = store(root, Disk::real()).read();
+        let (document, revision) = read.map_or((None, 0), |served| {
+            let (document, revision) = content(&served.bytes);
+            (Some(timeless(document)), revision)
+        });
+        let config = root.names("config").into_iter();
+        let config = config.map(|name| (name.clone(), fs::read(root.file("config").join(name)).unwrap_or_default()));
+        let checkpoints = root.names(".checkpoints").into_iter().filter(|name| !name.starts_with('.'));
+        let is_number = |c: char| c.is_ascii_digit() || c == '-'; // which tells those of one second apart
+        let operation = |name: String| name.splitn(4, '-').last().unwrap().trim_start_matches(is_number).to_owned();
+        let checkpoints = checkpoints.map(operation).filter(|operation| !operation.ends_with("pre-restore"));
+        let locks = locks_on(root, Disk::real());
+        if root.file(".locks").exists() {
+            locks.clean(Instant::now()).unwrap(); // which completes what a dead one was in the middle of
+        }
+        let entries = locks.list().unwrap().into_iter();
+        let mut checkpoints: Vec<String> = checkpoints.collect();
+        checkpoints.sort(); // those of one second stand in no order
+        Self {
+            document,
+            revision,
+            config: config.collect(),
+            signals: root.names(".signals"),
+            checkpoints,
+            locks: entries.map(|entry| (entry.lock, entry.r#type, entry.pid, entry.count)).collect(),
+        }
+    }
+
+    /// Whether each piece is as in one of these two.
+    fn is_between(&self, before: &Self, after: &Self) -> bool {
+        (self.document == before.document || self.document == after.document)
+            && (before.revision..=after.revision).contains(&self.revision)
+            && (self.config == before.config || self.config == after.config || self.config.iter().any(is_changed))
+            && (self.signals == before.signals || self.signals == after.signals)
+            && (self.checkpoints == before.checkpoints || self.checkpoints == after.checkpoints)
+            && (self.locks == before.locks || self.locks == after.locks || self.locks.is_empty())
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Self { revision: 0, ..self.clone() } == Self { revision: 0, ..other.clone() }
+    }
+}
+
+/// What the guarded command did to the configuration.
+fn is_changed((_, bytes): &(String, Vec<u8>)) -> bool {
+    bytes == b"changed\n"
+}
+
+fn timeless(mut document: Value) -> Value {
+    if let Some(mode) = document.get_mut("degradedMode").and_then(Value::as_object_mut) {
+        mode.remove("timestamp");
+    }
+    document
+}
+
+// ---- a case ----
+
+struct Job {
+    row: Row,
+    owner: Owner,
+    start: Sandbox,
+    before: View,
+    after: View,
+    code: i32,
+    calls: Vec<Call>,
+    precious: Vec<Vec<u8>>,
+    /// How many of those a full disk may cost: automatic backups but for two.
+    spared_at_most: usize,
+}
+
+impl Job {
+    fn new(row: Row) -> Self {
+        let owner = Owner::new();
+        let start = (row.start)(&owner);
+        let before = View::of(&twin(&start));
+        assert_eq!(before.document.is_none(), row.remedy.is_some() || !start.state().exists(), "{}", row.words);
+        // An edit that is adopted goes on as it is, and what it was made of must stay.
+        let besides: &[&str] = match row.words {
+            "state adopt" => &[".state-backups/mirror.json"],
+            _ if start.state().exists() => &[".workflow-state.json"],
+            _ => &[],
+        };
+        let precious = precious(&start, besides);
+        let spared_at_most = (precious.len() - besides.len()).saturating_sub(2);
+        let mut job = Self {
+            row,
+            owner,
+            start,
+            after: before.clone(),
+            before,
+            code: 0,
+            calls: Vec::new(),
+            precious,
+            spared_at_most,
+        };
+        let root = twin(&job.start);
+        let traces = Sandbox::empty();
+        let trace = traces.file("trace");
+        let ran = job.run(&root, &["-y", "-o", trace.to_str().unwrap()]);
+        assert!([0, 3].contains(&ran.code), "{}: {ran:?}", job.row.words);
+        job.code = ran.code;
+        let place = root.path().to_str().unwrap();
+        job.calls = calls_in(&fs::read_to_string(trace).unwrap(), place);
+        let on_root =
+            |call: &Call| call.line.replace("AT_FDCWD<ROOT>", "").contains("ROOT") || call.name == "exit_group";
+        job.calls.retain(on_root);
+        job.after = View::of(&root);
+        job
+    }
+
+    fn run(&self, root: &Sandbox, options: &[&str]) -> Ran {
+        let stdin = root.file("stdin");
+        fs::write(&stdin, self.row.input).unwrap();
+        let words = self.row.words.replace("OWNER", &self.owner.pid().to_string());
+        let mut command = strace(root, options, words.split(' '));
+        command.env("EDITOR", "./editor").env_remove("VISUAL").stdin(File::open(&stdin).unwrap());
+        let ran = Ran::of(command.output().unwrap());
+        fs::remove_file(stdin).unwrap();
+        ran
+    }
+
+    fn inject(&self, root: &Sandbox, call: &Call, fault: &str) -> Ran {
+        let options = injection(&call.name, &format!("{fault}:when={}", call.nth));
+        self.run(root, &options.each_ref().map(String::as_str))
+    }
+
+    fn killed_before(&self, call: &Call) {
+        let root = twin(&self.start);
+        let ran = self.inject(&root, call, "signal=SIGKILL");
+        let place = format!("{:?}, killed before {} #{}: {}", self.row.words, call.name, call.nth, call.line);
+        assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{ran:?}");
+        let acknowledged = !ran.stdout.is_empty() && self.row.steps == Steps::One;
+        let found = self.look(&root, &place);
+        assert!(found.is(&self.after) || !acknowledged, "acknowledged and lost: {place}\n{found:#?}");
+        self.next_commands(&root, 0, &place);
+    }
+
+    fn failing_at(&self, call: &Call, error: &str, code: i32) {
+        let root = twin(&self.start);
+        let ran = self.inject(&root, call, &format!("error={error}"));
+        let place = format!("{:?}, {error} from {} #{}: {}\n{ran:?}", self.row.words, call.name, call.nth, call.line);
+        let said: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        let unconfirmed = ran.stderr.contains("did not confirm") || ran.stderr.contains("decided");
+        // A guarded command's own code, and that of the worst of several findings, say nothing of this error.
+        if self.row.steps == Steps::One {
+            assert!([0, code].contains(&ran.code) || (ran.code == 1 && unconfirmed), "not {code}: {place}");
+            assert_eq!(said.len(), usize::from(ran.code != 0), "not one sentence: {place}");
+            let name = ExitCode::of(u8::try_from(ran.code).unwrap()).map(|code| format!("[{}]", code.name())).unwrap();
+            assert!(said.iter().all(|line| line.ends_with(&name)), "not the name of its code: {place}");
+        }
+        let found = self.look(&root, &place);
+        if self.row.steps == Steps::One {
+            // What belongs to a change and is not the document may fail behind the commit, and then there is a warning.
+            let but_for = View { signals: self.after.signals.clone(), ..found.clone() };
+            let done = found.is(&self.after) || (but_for.is(&self.after) && ran.stderr.contains("warning: "));
+            assert!(done || ran.code != 0, "told that it was done: {place}\n{found:#?}");
+            let untouched = found.document == self.before.document && found.locks == self.before.locks;
+            assert!(
+                untouched || ran.code == 0 || unconfirmed || self.after.is(&self.before),
+                "told that it was not done: {place}\n{found:#?}"
+            );
+        }
+        self.next_commands(&root, if code == 7 { self.spared_at_most } else { 0 }, &place);
+    }
+
+    /// What is left: each piece as before or as behind the command.
+    fn look(&self, root: &Sandbox, place: &str) -> View {
+        let mut found = View::of(root);
+        if let Some(remedy) = self.row.remedy
+            && found.document.is_none()
+        {
+            let before = found.clone();
+            let mended = root.run(remedy);
+            assert_eq!(mended.code, 0, "{remedy}: {place}\n{mended:?}");
+            found = View { document: None, revision: before.revision, ..View::of(root) };
+        }
+        let initialized = root.file(".state-backups").exists() || self.before.document.is_some();
+        assert!(found.document.is_some() || self.row.remedy.is_some() || !initialized, "a bad read: {place}");
+        let mended = View { document: self.before.document.clone(), ..found.clone() };
+        let between = if found.document.is_none() { mended } else { found.clone() };
+        assert!(
+            between.is_between(&self.before, &self.after),
+            "neither before nor after: {place}\n{found:#?}\n{:#?}",
+            self.after
+        );
+        found
+    }
+
+    /// The next writer and the next who takes a lock succeed, and leave the root in order.
+    fn next_commands(&self, root: &Sandbox, spared: usize, place: &str) {
+        for Entry { lock, .. } in locks_on(root, Disk::real()).list().unwrap() {
+            root.ok(&format!("lock break {lock} --force")); // its owner lives
+        }
+        let real = store(root, Disk::real());
+        if root.run("state read").code == 1 {
+            root.ok("state init"); // a lock in a root without a state
+        }
+        let next = real.change(&Order::of("set"), &mut |base| {
+            let mut value = base.value.clone();
+            value["z"] = json!(1);
+            Ok(value.into())
+        });
+        assert!(matches!(next, Ok(Outcome::Committed { .. })), "the next writer fails: {place}\n{next:?}");
+        let shed = self.row.words.contains("handle 7");
+        let precious = &self.precious[if shed { self.spared_at_most } else { spared }..];
+        assert_settled(root, if self.row.words.contains("handle 4") { &[] } else { precious }, place);
+        assert_tidy(root, place);
+        let locks = locks_on(root, Disk::real());
+        acquire(&locks, "next", Mode::Exclusive).unwrap_or_else(|error| panic!("the next acquire: {error}: {place}"));
+        release(&locks, "next").unwrap_or_else(|error| panic!("the next release: {error}: {place}"));
+        locks.clean(Instant::now()).unwrap();
+        assert_eq!(leftovers(root), [""; 0], "{place}");
+    }
+}
+
+/// The errors, their exit codes, and the calls that may return them: of `create` those that make something.
+const ERRORS: [(&str, i32, &[&str]); 6] = [
+    (
+        "EIO",
+        1,
+        &["openat", "write", "fsync", "linkat", "rename", "unlinkat", "mkdirat", "symlinkat", "getdents64", "read"],
+    ),
+    ("ENOSPC", 7, &["create", "write", "linkat", "rename", "mkdirat", "symlinkat"]),
+    ("EDQUOT", 7, &["create", "write", "linkat", "rename", "mkdirat", "symlinkat"]),
+    ("EACCES", 6, &["openat", "linkat", "rename", "unlinkat", "mkdirat"]),
+    ("EROFS", 6, &["create", "linkat", "rename", "unlinkat", "mkdirat", "symlinkat", "fchmod"]),
+    ("EMFILE", 10, &["openat"]),
+];
+
+fn may_return(call: &Call, names: &[&str]) -> bool {
+    let name = if call.name.starts_with("rename") { "rename" } else { &call.name };
+    let name = if name.starts_with("fchmod") { "fchmod" } else { name };
+    names.contains(&name) || (names.contains(&"create") && call.line.contains("O_CREAT"))
+}
+
+fn stride(default: usize) -> usize {
+    std::env::var("STRACE_STRIDE").map_or(default, |stride| stride.parse().expect("a number"))
+}
+
+#[test]
+fn killed_at_any_changing_call_every_command_leaves_before_or_after_and_nothing_stands_in_the_way() {
+    if !installed("strace") {
+        return;
+    }
+    let began = Instant::now();
+    let rows = commands().into_iter().filter(|row| row.kills == Kills::Here);
+    let jobs: Vec<Job> = rows.map(Job::new).collect();
+    let changes = |call: &Call| CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT");
+    let cases: Vec<(&Job, &Call)> = jobs
+        .iter()
+        .flat_map(|job| job.calls.iter().filter(|call| changes(call)).map(move |call| (job, call)))
+        .collect();
+    let sampled: Vec<_> = cases.iter().step_by(stride(DEATHS)).collect();
+    in_parallel(&sampled, |(job, call)| job.killed_before(call));
+    println!(
+        "{} commands, killed at {} of {} calls, {:.1} s",
+        jobs.len(),
+        sampled.len(),
+        cases.len(),
+        began.elapsed().as_secs_f64()
+    );
+}
+
+#[test]
+fn whatever_call_fails_every_command_tells_what_it_left_and_nothing_stands_in_the_way() {
+    if !installed("strace") {
+        return;
+    }
+    let began = Instant::now();
+    let jobs: Vec<Job> = commands().into_iter().map(Job::new).collect();
+    let mut cases = Vec::new();
+    for job in &jobs {
+        for call in &job.calls {
+            let errors = ERRORS.iter().filter(|(_, _, names)| may_return(call, names));
+            cases.extend(errors.map(|(error, code, _)| (job, call, *error, *code)));
+        }
+    }
+    let sampled: Vec<_> = cases.iter().step_by(stride(FAILURES)).collect();
+    in_parallel(&sampled, |(job, call, error, code)| job.failing_at(call, error, *code));
+    println!(
+        "{} commands, {} of {} failures, {:.1} s",
+        jobs.len(),
+        sampled.len(),
+        cases.len(),
+        began.elapsed().as_secs_f64()
+    );
+}
