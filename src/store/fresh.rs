@@ -195,6 +195,7 @@ impl Store {
         let archive_name = self.free_archive_name(shelf, &lineage)?;
         self.disk.make_dir(shelf, &archive_name)?;
         let archive = self.disk.open_dir(shelf, &archive_name)?;
+        self.disk.sync_dir(shelf)?; // what is moved into it must not be lost with its name
         if let Some(found) = found {
             let name = BackupName::new(self.disk.now(), live, "live");
             if found.is_whole() {
