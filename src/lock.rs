@@ -36,6 +36,8 @@ pub mod launch;
 pub mod line;
 pub mod liveness;
 pub mod look;
+#[cfg(test)]
+mod model;
 pub mod owner;
 pub mod process;
 pub mod queue;

@@ -16,6 +16,7 @@ use super::request::{Deadlocks, LEAVING, Request, SILENCE};
 use super::wait::{Sleeper, Watchfulness};
 use super::words::{InTheWay, already_held, owner_ended, sentence, timed_out};
 use crate::error::Result;
+use crate::fs::Dir;
 use crate::name::Name;
 
 /// A place in the queues of some locks; left when dropped.
@@ -142,6 +143,18 @@ impl Locks {
         circle(&request.asker.process, &records, judge, &mut Family::default()).map_or(Ok(()), Err)
     }
 
+    /// What is on record for each of these, without passing the gate; `None` if one of them must be dealt with behind it.
+    fn peek_all(&self, dir: &Dir, names: &[Name]) -> Result<Option<Vec<(Name, Record)>>> {
+        let mut records = Vec::new();
+        for name in names {
+            match self.peek(dir, name)? {
+                Seen::Record(record) => records.push((name.clone(), record)),
+                Seen::Damaged(_) => return Ok(None),
+            }
+        }
+        Ok(Some(records))
+    }
+
     /// Sleeps until nobody seems to be in the way any more, or something is amiss that is dealt with behind the gate; or until a
     /// moment, and then comes back with those that are in the way.
     fn sleep(&self, request: &Request, sleeper: &mut Sleeper, until: Instant) -> Result<Vec<InTheWay>> {
@@ -150,13 +163,7 @@ impl Locks {
             sleeper.listen_anew();
             let Some(dir) = self.dir()? else { return look_behind_the_gate };
             let judge = Judge::new(&self.disk, &dir)?;
-            let mut records = Vec::new();
-            for name in &request.names {
-                match self.peek(&dir, name)? {
-                    Seen::Record(record) => records.push((name.clone(), record)),
-                    Seen::Damaged(_) => return look_behind_the_gate,
-                }
-            }
+            let Some(records) = self.peek_all(&dir, &request.names)? else { return look_behind_the_gate };
             let Some(blocker) = look(&records, request, &judge) else { return look_behind_the_gate };
             if Instant::now() >= until {
                 let records = records.iter().map(|(name, record)| (name, record));
@@ -169,6 +176,11 @@ impl Locks {
             {
                 watchfulness = Watchfulness::Intervals;
                 wake = wake.min(expiry(grant, epoch(self.disk.now())).unwrap_or(wake));
+            }
+            // Who frees a lock wakes those that it judges to be next. If one of them died after that, and we saw its death but not
+            // yet the change, nobody would wake us: what was judged must still be on record.
+            if self.peek_all(&dir, &request.names)?.is_none_or(|now| now != records) {
+                continue;
             }
             let awaited: Vec<&Identity> = known.into_iter().chain([&request.asker.owner]).collect();
             sleeper.sleep(&awaited, watchfulness, wake);
