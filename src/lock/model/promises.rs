@@ -107,7 +107,12 @@ impl Scenario {
             let records: Vec<(Name, Record)> = self
                 .locks(world, number)
                 .iter()
-                .map(|lock| (self.names[*lock].clone(), world.effective(&self.libraries, *lock, &self.names[*lock])))
+                .map(|lock| {
+                    (
+                        self.names[*lock].clone(),
+                        world.effective(&self.libraries, *lock, &self.names[*lock]).as_ref().clone(),
+                    )
+                })
                 .collect();
             if look(&records, request, world).is_none() {
                 return Some(format!("{number} sleeps, and nobody is in its way or will wake it"));
@@ -146,7 +151,10 @@ impl Actor<'_> {
             world.line.iter().flatten().map(|script| usize::from(*script)).take_while(|script| *script != self.me);
         let overtaken = earlier.into_iter().find(|earlier| {
             let it = &world.scripts[*earlier];
-            let waits = it.is_alive && world.is_running(*earlier) && !it.is_stopped && !it.is_late;
+            // Whoever came after the record was read came later.
+            let process = &scenario.request(world, *earlier).asker.process;
+            let is_seen = drafts.iter().any(|draft| draft.record.place_of(process).is_some());
+            let waits = is_seen && it.is_alive && world.is_running(*earlier) && !it.is_stopped && !it.is_late;
             let shares_lock = scenario.locks(world, *earlier).iter().any(|lock| mine.contains(lock));
             waits && shares_lock && scenario.request(world, *earlier).ask.mode.conflicts(request.ask.mode)
         });

@@ -133,7 +133,7 @@ impl Scenario {
     }
 
     /// What a script's command asks for; a release asks for nothing, and only says who it is.
-    pub fn request(&self, world: &World, script: usize) -> &Request {
+    pub fn request<'a>(&'a self, world: &World, script: usize) -> &'a Request {
         self.requests[usize::from(world.code(script))].as_ref().unwrap()
     }
 

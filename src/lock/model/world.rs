@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
 
 use crate::lock::acquire::Acquired;
 use crate::lock::deadlock::Ancestry;
@@ -15,13 +17,55 @@ use crate::lock::record::{Grant, Mode, Record, Waiter};
 pub const SCRIPTS: usize = 3;
 pub const LOCKS: usize = 2;
 
-/// Something that is kept once, and named by a number: states are compared and copied a million times.
+/// Something that is kept once, and named by a number: worlds are compared and copied a million times.
 pub struct Library<T> {
-    kept: RefCell<(Vec<T>, HashMap<Vec<u8>, u16>)>,
+    kept: RefCell<Kept<T>>,
     spell: fn(&T) -> Vec<u8>,
 }
 
-impl<T: Clone> Library<T> {
+/// The items, and their numbers by their spelling.
+type Kept<T> = (Vec<(Rc<T>, Rc<[u8]>)>, HashMap<Rc<[u8]>, u16, BuildHasherDefault<Quick>>);
+
+/// A hash that is good enough for what is not chosen by an enemy; the usual one takes half the time of a search.
+#[derive(Default)]
+pub struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((word, after)) = rest.split_first_chunk::<8>() {
+            self.write_u64(u64::from_le_bytes(*word));
+            rest = after;
+        }
+        rest.iter().for_each(|byte| self.write_u8(*byte));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(byte.into());
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(number.into());
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number.cast_unsigned() as u64);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+}
+
+impl<T> Library<T> {
     /// Number 0 is `nothing`.
     pub fn new(nothing: T, spell: fn(&T) -> Vec<u8>) -> Self {
         let library = Self { kept: RefCell::default(), spell };
@@ -31,14 +75,19 @@ impl<T: Clone> Library<T> {
 
     pub fn number(&self, item: T) -> u16 {
         let (items, numbers) = &mut *self.kept.borrow_mut();
-        *numbers.entry((self.spell)(&item)).or_insert_with(|| {
-            items.push(item);
+        let spelling: Rc<[u8]> = (self.spell)(&item).into();
+        *numbers.entry(spelling.clone()).or_insert_with(|| {
+            items.push((Rc::new(item), spelling));
             u16::try_from(items.len() - 1).unwrap()
         })
     }
 
-    pub fn get(&self, number: u16) -> T {
-        self.kept.borrow().0[usize::from(number)].clone()
+    pub fn get(&self, number: u16) -> Rc<T> {
+        self.kept.borrow().0[usize::from(number)].0.clone()
+    }
+
+    pub fn spelling(&self, number: u16) -> Rc<[u8]> {
+        self.kept.borrow().0[usize::from(number)].1.clone()
     }
 }
 
@@ -229,8 +278,6 @@ pub struct Plan {
     pub frees: [bool; LOCKS],
     /// Those who are to be woken.
     pub wake: [u8; SCRIPTS],
-    /// The highest token that it puts on record.
-    pub highest: u8,
     pub then: Then,
 }
 
@@ -292,9 +339,10 @@ impl World {
     }
 
     /// What is on record, for all who look.
-    pub fn effective(&self, libraries: &Libraries, lock: usize, name: &crate::name::Name) -> Record {
-        let pending = libraries.journals.get(self.journal).and_then(|pending| pending.record(name));
-        pending.unwrap_or_else(|| libraries.records.get(self.records[lock]))
+    pub fn effective(&self, libraries: &Libraries, lock: usize, name: &crate::name::Name) -> Rc<Record> {
+        let journal = libraries.journals.get(self.journal);
+        let pending = journal.as_ref().as_ref().and_then(|pending| pending.record(name));
+        pending.map_or_else(|| libraries.records.get(self.records[lock]), Rc::new)
     }
 }
 
