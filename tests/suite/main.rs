@@ -18,6 +18,7 @@ mod doctor;
 mod documents;
 mod durability;
 mod faults;
+mod interleavings;
 mod kill;
 mod lock_exclusion;
 mod lock_faults;
