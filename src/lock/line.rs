@@ -111,13 +111,7 @@ impl Locks {
 
     /// Refuses what is asked for out of order.
     fn refuse_out_of_order(&self, request: &Request, drafts: &[Draft]) -> Result<()> {
-        // What a command takes for itself it takes in whatever order its caller's locks require; a commit, too.
-        if request.asker.owner.is(&request.asker.process) {
-            return Ok(());
-        }
-        let is_new = |draft: &&Draft| request.asker.own_grant(&draft.name, &draft.record).is_none();
-        let new: Vec<Name> = drafts.iter().filter(is_new).map(|draft| draft.name.clone()).collect();
-        hierarchy::check(&new, &request.asker, |name| match self.dir()? {
+        hierarchy::check(drafts, &request.asker, |name| match self.dir()? {
             Some(dir) => match self.peek(&dir, name)? {
                 Seen::Record(record) => Ok(record),
                 Seen::Damaged(_) => Ok(Record::default()),

@@ -6,6 +6,7 @@
 
 mod schedule;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -257,20 +258,38 @@ fn adds_ten_to_what_it_read_before(root: &Path, disk: Disk) -> Told {
     }))
 }
 
-#[test]
-fn an_update_that_is_lost_is_found() {
-    let start = Sandbox::with_history();
-    let jobs: &[Job<Told>] = &[adds_ten_to_what_it_read_before, increments];
+/// One that puts the mirror in the place of a damaged file without the lock.
+fn heals_by_hand(root: &Path, disk: Disk) -> Told {
+    let dir = disk.open_root(root).unwrap();
+    let shelf = disk.open_dir(&dir, ".state-backups").unwrap();
+    let live = disk.read(&dir, ".workflow-state.json", 1 << 20).unwrap().unwrap();
+    if live.bytes == b"garbage" {
+        let mirror = disk.read(&shelf, "mirror.json", 1 << 20).unwrap().unwrap();
+        fs::write(root.join("by-hand"), mirror.bytes).unwrap();
+        disk.rename((&dir, "by-hand".as_ref()), (&dir, ".workflow-state.json".as_ref())).unwrap();
+    }
+    Told::default()
+}
+
+/// What `.n` may be in the end.
+fn sums(start: &Sandbox, jobs: &[Job<Told>]) -> Vec<i64> {
     let mut exhaustive = Exhaustive::new(1);
-    let mut sums = std::collections::BTreeSet::new();
+    let mut sums = BTreeSet::new();
     loop {
         let root = root();
         copy(start.path(), root.path());
         run(root.path(), jobs, &mut exhaustive);
         sums.insert(document(root.path(), ".workflow-state.json")["n"].as_i64().unwrap());
         if !exhaustive.advance() {
-            break;
+            return sums.into_iter().collect();
         }
     }
-    assert_eq!(sums.into_iter().collect::<Vec<_>>(), [13, 14], "with one preemption it is lost, without it is not");
+}
+
+#[test]
+fn an_update_that_is_lost_for_want_of_a_lock_is_found() {
+    let start = Sandbox::with_history();
+    assert_eq!(sums(&start, &[adds_ten_to_what_it_read_before, increments]), [13, 14], "13: the increment is lost");
+    start.overwrite("garbage");
+    assert_eq!(sums(&start, &[heals_by_hand, increments]), [3, 4], "3: the increment is lost");
 }

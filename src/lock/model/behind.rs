@@ -11,6 +11,7 @@ use crate::lock::acquire::{Acquired, grant, take_back};
 use crate::lock::break_up::{Victim, take_away};
 use crate::lock::deadlock::circle;
 use crate::lock::draft::{Draft, writes};
+use crate::lock::hierarchy;
 use crate::lock::look::{Line, Verdict, ask};
 use crate::lock::queue::{leave, next_in_line};
 use crate::lock::record::{Mode, Purpose, Record, Token};
@@ -76,7 +77,11 @@ impl Actor<'_> {
         let eyes = self.scenario.eyes(&before);
         let request = self.request();
         let wants_state = self.scenario.wants_state(request);
-        match ask(&mut drafts, request, (SystemTime::UNIX_EPOCH, Duration::ZERO), &eyes) {
+        let verdict = ask(&mut drafts, request, (SystemTime::UNIX_EPOCH, Duration::ZERO), &eyes);
+        if matches!(verdict, Verdict::Free | Verdict::Waits(_)) && self.is_out_of_order(request, &drafts) {
+            return self.refuse();
+        }
+        match verdict {
             Verdict::OwnerEnded => self.refuse(),
             Verdict::AlreadyHeld(..) => {
                 self.nothing_to_store(if wants_state { Then::DrainAgain } else { Then::AlreadyHeld });
@@ -110,6 +115,14 @@ impl Actor<'_> {
                 self.store(&drafts, Then::Wait);
             }
         }
+    }
+
+    pub fn is_out_of_order(&self, request: &Request, drafts: &[Draft]) -> bool {
+        let held = |name: &Name| match self.scenario.names.iter().position(|other| other == name) {
+            Some(lock) => Ok(self.world.effective(&self.scenario.libraries, lock, name).as_ref().clone()),
+            None => Ok(Record::default()),
+        };
+        hierarchy::check(drafts, &request.asker, held).is_err()
     }
 
     pub fn closes_circle(&self, request: &Request, drafts: &[Draft]) -> bool {

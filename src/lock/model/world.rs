@@ -141,6 +141,16 @@ pub struct Fates {
     pub expiries: u8,
 }
 
+impl std::fmt::Display for Fates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = [(self.kills, "kill"), (self.deaths, "death"), (self.stops, "stop"), (self.expiries, "expiry")];
+        let some: Vec<String> =
+            all.iter().filter(|(count, _)| *count > 0).map(|(count, of)| format!("{count} {of}")).collect();
+        f.write_str(if some.is_empty() { "no mishap" } else { "" })?;
+        f.write_str(&some.join(", "))
+    }
+}
+
 /// A script, and the command that it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Script {
