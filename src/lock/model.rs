@@ -124,6 +124,20 @@ fn who_asks_in_order_needs_no_search_for_circles() {
     tells("in order", search(&scenario.with(Mistake::DeadlocksNotLookedFor)));
 }
 
+/// With `INTERLEAVINGS=all` the last two, too, with one of each mishap: half as many states again as all the rest.
+#[test]
+fn mishaps_come_together() {
+    let each = Fates { kills: 1, deaths: 1, stops: 1, expiries: 1 };
+    holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[each]);
+    holds("alone and commit", &["state"], [ALONE, COMMIT, &[]], &[each]);
+    let is_all = std::env::var("INTERLEAVINGS").is_ok_and(|value| value == "all");
+    let some = if is_all { each } else { Fates { kills: 1, deaths: 1, ..NOTHING } };
+    let up = &[Acquire(ONE, Shared), Acquire(ONE, Exclusive)];
+    holds("two upgrades", &["deploy"], [up, up, &[]], &[some]);
+    let both = &[Acquire(BOTH, Exclusive)];
+    holds("both", &["one", "other"], [both, both, &[]], &[some]);
+}
+
 #[test]
 fn a_lock_that_is_broken_is_the_next_ones() {
     holds("break", &["state"], [ALONE, ALONE, &[Break(0)]], &[NOTHING, KILL]);

@@ -224,6 +224,11 @@ impl<'a> Actor<'a> {
             }
         }
         let script = &mut self.world.scripts[self.me];
+        // A command that was killed may have got the lock, and the next one failed before it could say so: the script ends.
+        let is_acquire = matches!(ended, Command::Acquire(..) | Command::AcquireAgain(..));
+        if outcome == Outcome::Failed && script.attempt > 0 && is_acquire {
+            (script.is_alive, script.holds) = (false, Default::default());
+        }
         script.is_broken = false;
         script.attempt = 0;
         script.command = match outcome {
