@@ -28,12 +28,17 @@ pub mod along;
 pub mod break_up;
 pub mod commit;
 pub mod deadlock;
+pub mod draft;
 pub mod flock;
 pub mod gate;
 pub mod hierarchy;
+pub mod journal;
 pub mod launch;
 pub mod line;
 pub mod liveness;
+pub mod look;
+#[cfg(test)]
+mod model;
 pub mod owner;
 pub mod process;
 pub mod queue;

@@ -59,6 +59,9 @@ pub enum Fate {
     HappensAndFails(Errno),
     /// A write takes only its first byte; any other call is made.
     Shortened,
+    /// A lock is only tried, and as long as somebody else has it the hook is asked again, with the call `blocked`; any other
+    /// call is made. So a test can say who is next without anybody waiting in the kernel.
+    Tried,
 }
 
 /// Decides the fate of each call.
@@ -78,7 +81,7 @@ impl Observed {
     fn call<T>(&self, call: &Call, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let fate = (self.hook.borrow_mut())(call);
         match fate {
-            Fate::Proceeds | Fate::Shortened => make(),
+            Fate::Proceeds | Fate::Shortened | Fate::Tried => make(),
             Fate::Fails(errno) => Err(errno.into()),
             Fate::HappensAndFails(errno) => make().and(Err(errno.into())),
         }
@@ -142,7 +145,7 @@ impl Ops for Observed {
         let fate = (self.hook.borrow_mut())(&Call { name: "write", path: PathBuf::new(), from: None });
         let part = bytes.get(..1).unwrap_or(bytes);
         match fate {
-            Fate::Proceeds => Real.write(file, bytes),
+            Fate::Proceeds | Fate::Tried => Real.write(file, bytes),
             Fate::Shortened => Real.write(file, part),
             Fate::Fails(errno) => Err(errno.into()),
             Fate::HappensAndFails(errno) => Real.write(file, part).and(Err(errno.into())),
@@ -197,7 +200,20 @@ impl Ops for Observed {
     }
 
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()> {
-        self.on_file("lock", || Real.lock(file, patience))
+        let mut call = Call { name: "lock", path: PathBuf::new(), from: None };
+        loop {
+            let fate = (self.hook.borrow_mut())(&call);
+            let result = match fate {
+                Fate::Proceeds | Fate::Shortened => return Real.lock(file, patience),
+                Fate::Tried => Real.lock(file, Duration::ZERO),
+                Fate::Fails(errno) => return Err(errno.into()),
+                Fate::HappensAndFails(errno) => return Real.lock(file, patience).and(Err(errno.into())),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !patience.is_zero() => call.name = "blocked",
+                result => return result,
+            }
+        }
     }
 
     fn now(&self) -> SystemTime {

@@ -1,11 +1,11 @@
 //! Taking locks: several at once or none.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use super::gate::Draft;
+use super::draft::Draft;
 use super::line::Place;
-use super::liveness::{Judge, epoch};
-use super::queue::{Again, Answer, answer};
+use super::liveness::epoch;
+use super::queue::{Again, Answer, Eyes, answer, leave};
 use super::record::{Grant, Token};
 use super::request::{LEAVING, Request};
 use super::{Locks, STATE};
@@ -44,10 +44,10 @@ impl Locks {
                 self.reserve(request.deadline.at)?;
                 continue;
             };
-            let judge = gate.judge()?;
+            let (judge, now) = (gate.judge()?, self.disk.now());
             let grants = drafts.iter_mut().zip(tokens);
             let acquired: Vec<Acquired> =
-                grants.map(|(draft, token)| self.grant((draft, &judge), request, token)).collect();
+                grants.map(|(draft, token)| grant(draft, request, (token, now), &judge)).collect();
             gate.store(&drafts)?;
             place.leave_to_others();
             gate.keep_spares();
@@ -70,11 +70,8 @@ impl Locks {
         let undo = || -> Result<()> {
             let gate = self.gate(Instant::now() + LEAVING)?;
             let mut drafts = gate.load_all(&names)?;
-            for (draft, Acquired { grant, before, .. }) in drafts.iter_mut().zip(acquired) {
-                let held = draft.record.holders.iter().position(|held| held.token == grant.token);
-                if let Some(place) = held {
-                    draft.record.holders.splice(place..=place, before.clone());
-                }
+            for (draft, acquired) in drafts.iter_mut().zip(acquired) {
+                take_back(draft, acquired);
             }
             gate.store(&drafts)?;
             drop(gate);
@@ -87,53 +84,59 @@ impl Locks {
             self.warn(format!("what was granted could not be given back: {error}; see `lock list`"));
         }
     }
+}
 
-    /// Writes the grant into a record in which nobody is in the way.
-    fn grant(&self, (draft, judge): (&mut Draft, &Judge<'_>), request: &Request, token: Token) -> Acquired {
-        let name = draft.name.clone();
-        let record = &mut draft.record;
-        record.waiters.retain(|waiter| !waiter.process.is(&request.asker.process));
-        let now = self.disk.now();
-        let ttl = request.ttl.map(|ttl| ttl.as_secs_f64());
-        let mut new = Grant {
-            token,
-            mode: request.ask.mode,
-            owner: Some(request.asker.owner.clone()),
-            command: request.command.clone(),
-            since: rfc3339(now),
-            count: 1,
-            metadata: request.metadata.clone(),
-            ttl,
-            expires: ttl.map(|ttl| epoch(now) + ttl),
-            live_file: request.live_file.clone(),
-            quarantined: None,
-        };
-        let answered = match answer(&name, record, &request.asker, request.ask, judge) {
-            Answer::Count(own) => Some((own.token, Again::Counted)),
-            Answer::Change(own) => Some((own.token, Again::Refused)),
-            _ => None,
-        };
-        let own = answered.and_then(|(token, _)| record.holders.iter_mut().find(|grant| grant.token == token));
-        let before = own.as_deref().cloned();
-        let grant = match (own, answered) {
-            (Some(own), Some((_, Again::Counted))) => {
-                own.count = own.count.saturating_add(1);
-                own.clone()
-            }
-            (Some(own), Some((_, Again::Refused))) => {
-                new.count = own.count;
-                new.metadata = new.metadata.or_else(|| own.metadata.clone());
-                new.ttl = new.ttl.or(own.ttl);
-                new.expires = new.expires.or(own.expires);
-                new.live_file = new.live_file.or_else(|| own.live_file.clone());
-                *own = new.clone();
-                new
-            }
-            _ => {
-                record.holders.push(new.clone());
-                new
-            }
-        };
-        Acquired { name, grant, before }
+/// Writes a grant of this token, given now, into a record in which nobody is in the way.
+pub fn grant(draft: &mut Draft, request: &Request, (token, now): (Token, SystemTime), eyes: &dyn Eyes) -> Acquired {
+    let name = draft.name.clone();
+    let record = &mut draft.record;
+    leave(record, &request.asker.process);
+    let ttl = request.ttl.map(|ttl| ttl.as_secs_f64());
+    let mut new = Grant {
+        token,
+        mode: request.ask.mode,
+        owner: Some(request.asker.owner.clone()),
+        command: request.command.clone(),
+        since: rfc3339(now),
+        count: 1,
+        metadata: request.metadata.clone(),
+        ttl,
+        expires: ttl.map(|ttl| epoch(now) + ttl),
+        live_file: request.live_file.clone(),
+        quarantined: None,
+    };
+    let answered = match answer(&name, record, &request.asker, request.ask, eyes) {
+        Answer::Count(own) => Some((own.token, Again::Counted)),
+        Answer::Change(own) => Some((own.token, Again::Refused)),
+        _ => None,
+    };
+    let own = answered.and_then(|(token, _)| record.holders.iter_mut().find(|grant| grant.token == token));
+    let before = own.as_deref().cloned();
+    let grant = match (own, answered) {
+        (Some(own), Some((_, Again::Counted))) => {
+            own.count = own.count.saturating_add(1);
+            own.clone()
+        }
+        (Some(own), Some((_, Again::Refused))) => {
+            new.count = own.count;
+            new.metadata = new.metadata.or_else(|| own.metadata.clone());
+            new.ttl = new.ttl.or(own.ttl);
+            new.expires = new.expires.or(own.expires);
+            new.live_file = new.live_file.or_else(|| own.live_file.clone());
+            *own = new.clone();
+            new
+        }
+        _ => {
+            record.holders.push(new.clone());
+            new
+        }
+    };
+    Acquired { name, grant, before }
+}
+
+/// Takes a grant off the record again; what it was before comes back.
+pub fn take_back(draft: &mut Draft, Acquired { grant, before, .. }: &Acquired) {
+    if let Some(place) = draft.record.holders.iter().position(|held| held.token == grant.token) {
+        draft.record.holders.splice(place..=place, before.clone());
     }
 }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::Locks;
+use super::draft::Draft;
 use super::flock::FileLock;
-use super::gate::{Draft, Seen};
+use super::gate::Seen;
 use super::liveness::Judge;
 use super::queue::prune;
 use super::record::{Grant, Record, Token};
@@ -40,16 +41,10 @@ impl Locks {
         self.reserve_ahead(deadline); // while this record still says which tokens were given
         let gate = self.gate(deadline)?;
         let mut draft = gate.load(name)?;
-        let hit = |grant: &Grant| match victim {
-            Victim::Token(token) => grant.token == token,
-            Victim::Everybody => true,
-        };
-        let (broken, kept): (Vec<Grant>, Vec<Grant>) =
-            std::mem::take(&mut draft.record.holders).into_iter().partition(hit);
+        let broken = take_away(&mut draft, victim);
         if broken.is_empty() {
             return Err(not_held());
         }
-        draft.record.holders = kept;
         gate.store(std::slice::from_ref(&draft))?;
         drop(gate);
         for grant in &broken {
@@ -127,4 +122,15 @@ impl Locks {
         }
         Ok(())
     }
+}
+
+/// Takes grants off the record; those that were hit.
+pub fn take_away(draft: &mut Draft, victim: Victim) -> Vec<Grant> {
+    let hit = |grant: &Grant| match victim {
+        Victim::Token(token) => grant.token == token,
+        Victim::Everybody => true,
+    };
+    let (broken, kept) = std::mem::take(&mut draft.record.holders).into_iter().partition(hit);
+    draft.record.holders = kept;
+    broken
 }

@@ -47,19 +47,44 @@ struct Link {
 
 /// Everybody who waits in a root.
 #[derive(Debug)]
-pub struct Waits<'a> {
+struct Waits<'a> {
     waits: Vec<Wait<'a>>,
+}
+
+/// The ancestors of processes. A trait, so that circles can be looked for without processes.
+pub trait Ancestry {
+    /// A process and its ancestors; none if they cannot be told.
+    fn line_of(&mut self, process: &Identity) -> Vec<Identity>;
+}
+
+impl Ancestry for Family {
+    fn line_of(&mut self, process: &Identity) -> Vec<Identity> {
+        let line = self.lineage(process.pid).unwrap_or_default();
+        // Of another namespace, or a pid used again, the line is somebody else's.
+        if line.first().is_some_and(|seen| seen.is(process)) { line } else { Vec::new() }
+    }
+}
+
+/// The circle in which this process would wait for itself, as an error; `None` if there is none.
+#[must_use]
+pub fn circle(
+    process: &Identity,
+    records: &[(Name, Record)],
+    eyes: &dyn Eyes,
+    family: &mut dyn Ancestry,
+) -> Option<Error> {
+    let is_waited_for = is_waited_for(process, records, family);
+    is_waited_for.then(|| Waits::new(records, eyes, family).circle_of(process)).flatten()
 }
 
 /// Whether anybody may wait for what stands behind this waiter: only then it can close a circle. Quickly told, and mostly no,
 /// for a script that holds nothing and came last; then nobody's ancestors need to be looked up but its own.
-#[must_use]
-pub fn is_waited_for(process: &Identity, records: &[(Name, Record)]) -> bool {
+fn is_waited_for(process: &Identity, records: &[(Name, Record)], family: &mut dyn Ancestry) -> bool {
     let mut waiters = records.iter().flat_map(|(_, record)| &record.waiters);
     let Some(waiter) = waiters.find(|waiter| waiter.process.is(process)) else {
         return false;
     };
-    let own = stands_for(waiter, &mut Family::default());
+    let own = stands_for(waiter, family);
     let is_own = |process: &Identity| own.iter().any(|one| one.is(process));
     records.iter().any(|(_, record)| {
         let holds = record.holders.iter().filter_map(|grant| grant.owner.as_ref()).any(is_own);
@@ -71,16 +96,15 @@ pub fn is_waited_for(process: &Identity, records: &[(Name, Record)]) -> bool {
 
 impl<'a> Waits<'a> {
     /// Who waits for whom, from all records that anybody waits in.
-    pub fn new(records: &'a [(Name, Record)], eyes: &'a dyn Eyes) -> Self {
+    fn new(records: &'a [(Name, Record)], eyes: &'a dyn Eyes, family: &mut dyn Ancestry) -> Self {
         let mut waits = Vec::new();
-        let mut family = Family::default();
         for (lock, record) in records {
             let queue = record.waiters.iter().enumerate();
             for (place, waiter) in queue.filter(|(_, waiter)| eyes.patience(waiter) != Patience::Gone) {
                 waits.push(Wait {
                     lock,
                     waiter,
-                    stands_for: stands_for(waiter, &mut family),
+                    stands_for: stands_for(waiter, family),
                     blocked_by: blockers_of_waiter(record, place, waiter, eyes).filter_map(obstacle).collect(),
                 });
             }
@@ -88,9 +112,7 @@ impl<'a> Waits<'a> {
         Self { waits }
     }
 
-    /// The circle in which this process would wait for itself, as an error; `None` if there is none.
-    #[must_use]
-    pub fn circle_of(&self, process: &Identity) -> Option<Error> {
+    fn circle_of(&self, process: &Identity) -> Option<Error> {
         let mut seen = Vec::new();
         self.path(process, process, &mut seen).map(|links| deadlock(&links))
     }
@@ -150,15 +172,10 @@ impl Link {
     }
 }
 
-fn stands_for(waiter: &Waiter, family: &mut Family) -> Vec<Identity> {
+fn stands_for(waiter: &Waiter, family: &mut dyn Ancestry) -> Vec<Identity> {
     let mut all = vec![waiter.process.clone(), waiter.owner.clone()];
-    for process in [&waiter.process, &waiter.owner] {
-        let line = family.lineage(process.pid).unwrap_or_default();
-        // Of another namespace, or a pid used again, the line is somebody else's.
-        if line.first().is_some_and(|seen| seen.is(process)) {
-            all.extend(line);
-        }
-    }
+    all.extend(family.line_of(&waiter.process));
+    all.extend(family.line_of(&waiter.owner));
     all
 }
 
@@ -240,17 +257,17 @@ mod tests {
         Record { holders: vec![grant(holder)], waiters: waiters.iter().map(waiter).collect(), ..Record::default() }
     }
 
-    fn circle(records: &[(&str, Record)], owner: u32) -> Option<String> {
+    fn circle_closed_by(owner: u32, records: &[(&str, Record)]) -> Option<String> {
         let records: Vec<_> =
             records.iter().map(|(name, record)| (Name::parse("lock", name).unwrap(), record.clone())).collect();
-        Waits::new(&records, &AllAreWell).circle_of(&process(owner + 100)).map(|error| error.message)
+        circle(&process(owner + 100), &records, &AllAreWell, &mut Family::default()).map(|error| error.message)
     }
 
     #[test]
     fn two_that_wait_for_each_other_are_a_circle() {
         let records = [("a", record(1, &[2])), ("b", record(2, &[1]))];
         for owner in [1, 2] {
-            let message = circle(&records, owner).unwrap();
+            let message = circle_closed_by(owner, &records).unwrap();
             assert!(message.contains("script 1") && message.contains("script 2"), "{message}");
         }
     }
@@ -258,20 +275,20 @@ mod tests {
     #[test]
     fn a_circle_of_three_is_found_and_names_all() {
         let records = [("a", record(1, &[3])), ("b", record(2, &[1])), ("c", record(3, &[2]))];
-        let message = circle(&records, 3).unwrap();
+        let message = circle_closed_by(3, &records).unwrap();
         assert!(["script 1", "script 2", "script 3"].iter().all(|name| message.contains(name)), "{message}");
     }
 
     #[test]
     fn waiting_for_one_that_waits_for_somebody_else_is_no_circle() {
-        assert_eq!(circle(&[("a", record(1, &[2])), ("b", record(3, &[1]))], 2), None);
-        assert_eq!(circle(&[("a", record(1, &[2, 3, 4]))], 4), None);
+        assert_eq!(circle_closed_by(2, &[("a", record(1, &[2])), ("b", record(3, &[1]))]), None);
+        assert_eq!(circle_closed_by(4, &[("a", record(1, &[2, 3, 4]))]), None);
     }
 
     #[test]
     fn an_earlier_waiter_closes_a_circle_too() {
         // 3 waits for b behind 1; 1 waits for a, which 3's owner holds.
         let records = [("a", record(3, &[1])), ("b", record(4, &[1, 3]))];
-        assert!(circle(&records, 3).is_some());
+        assert!(circle_closed_by(3, &records).is_some());
     }
 }

@@ -4,19 +4,19 @@
 //! what must, the tokens, is synced elsewhere ([`super::token`]). A change of several records is made by way of a
 //! journal, `.pending`: the rename that puts it in place is the change, and whoever passes the gate next completes it.
 
-mod journal;
-
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use self::journal::Pending;
+use super::draft::{Draft, Write, writes};
 use super::flock::FileLock;
-use super::liveness::{Judge, Liveness, Patience};
+use super::journal::Pending;
+use super::liveness::Judge;
 use super::process::{Identity, Place};
-use super::record::{Grant, Mode, Record, Token, Unreadable};
+use super::queue::next_in_line;
+use super::record::{Grant, Mode, Record, Unreadable};
 use super::wait::wake;
 use super::{LOCKS, Locks, give_up_after};
 use crate::audit::Level;
@@ -58,20 +58,6 @@ impl Drop for ToWake {
     }
 }
 
-/// A record that is being changed.
-#[derive(Debug)]
-pub struct Draft {
-    /// The lock's name.
-    pub name: Name,
-    /// What is on record for it.
-    pub record: Record,
-    before: Vec<u8>,
-    live_files: Vec<String>,
-    /// The grants and the waiting processes that were on record.
-    tokens: Vec<Token>,
-    processes: Vec<Identity>,
-}
-
 /// What a record looks like without passing the gate.
 #[derive(Debug)]
 pub enum Seen {
@@ -106,10 +92,8 @@ impl Locks {
     /// What is on record for a lock, without passing the gate: a rename makes every read whole.
     pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
         // Of several locks that change together some may be changed already, and their owner dead in the middle.
-        if let Some(Pending(mut records)) = self.pending(dir)?
-            && let Some(record) = records.remove(name.as_str())
-        {
-            return Ok(Seen::Record(record.unwrap_or_default()));
+        if let Some(record) = self.pending(dir)?.and_then(|pending| pending.record(name)) {
+            return Ok(Seen::Record(record));
         }
         Ok(match read(self, dir, name)? {
             Stored::Nothing => Seen::Record(Record::default()),
@@ -128,11 +112,9 @@ impl Locks {
         let files = self.disk.list(dir)?;
         let names = files.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
         let mut names: Vec<Name> = names.filter_map(|name| Name::parse("lock", name).ok()).collect();
-        if let Some(Pending(records)) = self.pending(dir)? {
-            for name in records.keys().filter_map(|name| Name::parse("lock", name).ok()) {
-                if let Err(place) = names.binary_search_by(|other| other.as_str().cmp(name.as_str())) {
-                    names.insert(place, name);
-                }
+        for name in self.pending(dir)?.iter().flat_map(Pending::names) {
+            if let Err(place) = names.binary_search_by(|other| other.as_str().cmp(name.as_str())) {
+                names.insert(place, name);
             }
         }
         Ok(names)
@@ -172,10 +154,7 @@ impl Gate<'_> {
                 Err(Unreadable::Torn(why)) => (self.quarantine(name, Some(&bytes), &why)?, Vec::new()),
             },
         };
-        let live_files = record.holders.iter().filter_map(|grant| grant.live_file.clone()).collect();
-        let tokens = record.holders.iter().map(|grant| grant.token).collect();
-        let processes = record.waiters.iter().map(|waiter| waiter.process.clone()).collect();
-        Ok(Draft { name: name.clone(), record, before, live_files, tokens, processes })
+        Ok(Draft::new(name, record, before))
     }
 
     /// Removes the records that a power cut tore.
@@ -241,43 +220,22 @@ impl Gate<'_> {
     /// Puts the changed ones of these records in place, all of them or none.
     pub fn store(&self, drafts: &[Draft]) -> Result<()> {
         let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
-        match changed.as_slice() {
-            [] => {}
-            [draft] => self.put(draft.name.as_str(), draft.content().as_ref())?,
-            _ => {
-                let records = changed.iter().map(|draft| (draft.name.to_string(), draft.content()));
-                let pending = Pending(records.collect());
-                self.replace(PENDING, &pending.to_bytes()?)?;
-                // While the journal stands the change is made, for all who look.
-                if let Err(error) = self.complete(&pending)
-                    && self.undo(&changed).is_ok()
-                {
-                    return Err(error);
-                }
-            }
+        let mut writes = writes(&changed)?.into_iter();
+        if let Some(change) = writes.next() {
+            self.make(&change)?;
+        }
+        if let Err(error) = writes.try_for_each(|write| self.make(&write))
+            && self.undo(&changed).is_ok()
+        {
+            return Err(error);
         }
         for draft in changed.iter().filter(|draft| draft.frees()) {
-            self.note_who_is_next(&draft.record)?;
+            let next = next_in_line(&draft.record, &self.judge()?);
+            let others = next.into_iter().filter(|process| process.pid != std::process::id());
+            self.to_wake.0.borrow_mut().extend(others);
         }
-        for draft in &changed {
-            let kept: Vec<&String> = draft.record.holders.iter().filter_map(|grant| grant.live_file.as_ref()).collect();
-            for gone in draft.live_files.iter().filter(|name| !kept.contains(name)) {
-                let _ = self.locks.disk.unlink(&self.dir, gone); // `lock clean` finds it
-            }
-        }
-        Ok(())
-    }
-
-    /// Those who may be next: all up to the first that is to have the lock alone.
-    fn note_who_is_next(&self, record: &Record) -> Result<()> {
-        let judge = self.judge()?;
-        for waiter in &record.waiters {
-            if judge.process(&waiter.process) == Liveness::Alive && waiter.process.pid != std::process::id() {
-                self.to_wake.0.borrow_mut().push(waiter.process.clone());
-            }
-            if waiter.mode == Mode::Exclusive && judge.waiter(waiter) == Patience::Waiting {
-                break;
-            }
+        for gone in changed.iter().flat_map(|draft| draft.lost_live_files()) {
+            let _ = self.locks.disk.unlink(&self.dir, gone); // `lock clean` finds it
         }
         Ok(())
     }
@@ -289,24 +247,17 @@ impl Gate<'_> {
             return Ok(());
         };
         match Pending::parse(&content.bytes) {
-            Some(pending) => self.complete(&pending),
+            Some(pending) => pending.completion()?.iter().try_for_each(|write| self.make(write)),
             // A rename puts it in place whole, so a power cut did this, and it ended the change's owner, too.
             None => Ok(disk.unlink(&self.dir, PENDING)?),
         }
-    }
-
-    fn complete(&self, pending: &Pending) -> Result<()> {
-        for (name, record) in &pending.0 {
-            self.put(Name::parse("lock", name)?.as_str(), record.as_ref())?;
-        }
-        Ok(self.locks.disk.unlink(&self.dir, PENDING)?)
     }
 
     /// Takes back a change that could not be completed, so that nobody completes what was reported as failed. The journal goes
     /// last: a death in between is no report.
     fn undo(&self, changed: &[&Draft]) -> Result<()> {
         for draft in changed {
-            match draft.before.as_slice() {
+            match draft.before() {
                 [] => self.locks.disk.unlink(&self.dir, file_of(&draft.name))?,
                 before => self.replace(&file_of(&draft.name), before)?,
             }
@@ -314,11 +265,16 @@ impl Gate<'_> {
         Ok(self.locks.disk.unlink(&self.dir, PENDING)?)
     }
 
-    fn put(&self, name: &str, record: Option<&Record>) -> Result<()> {
-        let file = format!("{name}.json");
-        match record {
-            Some(record) => self.replace(&file, &record.to_bytes()),
-            None => Ok(self.locks.disk.unlink(&self.dir, &file)?),
+    fn make(&self, write: &Write) -> Result<()> {
+        match write {
+            Write::Record(name, Some(record)) => self.replace(&file_of(name), &record.to_bytes()),
+            Write::Record(name, None) => Ok(self.locks.disk.unlink(&self.dir, file_of(name))?),
+            Write::Journal(pending) => {
+                let bytes = serde_json::to_vec(pending)
+                    .map_err(|error| Error::new(Kind::Internal, format!("a journal that is no JSON: {error}")))?;
+                self.replace(PENDING, &bytes)
+            }
+            Write::NoJournal => Ok(self.locks.disk.unlink(&self.dir, PENDING)?),
         }
     }
 
@@ -365,25 +321,6 @@ impl Gate<'_> {
 
     pub(super) fn locks(&self) -> &Locks {
         self.locks
-    }
-}
-
-impl Draft {
-    fn content(&self) -> Option<Record> {
-        (!self.record.is_empty()).then(|| self.record.clone())
-    }
-
-    /// Whether somebody is no longer in the way who was.
-    fn frees(&self) -> bool {
-        let grants_gone = self.tokens.iter().any(|token| self.record.grant(*token).is_none());
-        grants_gone || self.processes.iter().any(|process| self.record.place_of(process).is_none())
-    }
-
-    /// Whether it differs from what is on the disk.
-    #[must_use]
-    pub fn is_changed(&self) -> bool {
-        let now = self.content().map(|record| record.to_bytes()).unwrap_or_default();
-        now != self.before
     }
 }
 

@@ -1,6 +1,7 @@
 //! The order in which the six locks of the seed's hierarchy are taken. Other names have no rank and are left to the search
 //! for deadlocks.
 
+use super::draft::Draft;
 use super::queue::Asker;
 use super::record::{Record, Token};
 use crate::error::{Error, Kind, Result};
@@ -22,10 +23,16 @@ fn below(names: &[Name]) -> Vec<&'static str> {
 }
 
 /// Refuses a request for a lock above one that the owner holds already, even if it is free: two that take them in different
-/// orders would wait for each other some day. `held` tells what is on record for a lock.
-pub fn check(names: &[Name], asker: &Asker, held: impl Fn(&Name) -> Result<Record>) -> Result<()> {
+/// orders would wait for each other some day. What a command takes for itself it takes in whatever order its caller's locks
+/// require. `held` tells what is on record for a lock.
+pub fn check(drafts: &[Draft], asker: &Asker, held: impl Fn(&Name) -> Result<Record>) -> Result<()> {
+    if asker.owner.is(&asker.process) {
+        return Ok(());
+    }
+    let is_new = |draft: &&Draft| asker.own_grant(&draft.name, &draft.record).is_none();
+    let names: Vec<Name> = drafts.iter().filter(is_new).map(|draft| draft.name.clone()).collect();
     let mut later: Vec<(Name, Token)> = Vec::new();
-    for lower in below(names) {
+    for lower in below(&names) {
         let lower = Name::parse("lock", lower)?;
         let record = held(&lower)?;
         later.extend(asker.own_grant(&lower, &record).map(|grant| (lower.clone(), grant.token)));

@@ -209,7 +209,7 @@ pub fn no_proc(error: io::Error) -> Error {
 }
 
 /// What tells a process from every other, of all machines and for ever: its id alone is used again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its id in its own pid namespace.
     pub pid: u32,

@@ -87,6 +87,8 @@ pub enum Blocker<'a> {
 
 /// How others look from here. A trait, so that the decision can be tested without processes.
 pub trait Eyes {
+    /// Whether a process lives.
+    fn process(&self, process: &Identity) -> Liveness;
     /// Whether a grant's owner is dead.
     fn is_dead(&self, grant: &Grant) -> bool;
     /// Whether a waiter is to be waited for.
@@ -94,6 +96,10 @@ pub trait Eyes {
 }
 
 impl Eyes for Judge<'_> {
+    fn process(&self, process: &Identity) -> Liveness {
+        self.process(process)
+    }
+
     fn is_dead(&self, grant: &Grant) -> bool {
         self.grant(grant) == Liveness::Dead
     }
@@ -104,13 +110,13 @@ impl Eyes for Judge<'_> {
 }
 
 /// Takes the dead off a record, holders and those that wait before `place`; the grants of the dead come back.
-pub fn prune(record: &mut Record, place: usize, judge: &Judge<'_>) -> Vec<Grant> {
-    let (dead, kept) = std::mem::take(&mut record.holders).into_iter().partition(|grant| judge.is_dead(grant));
+pub fn prune(record: &mut Record, place: usize, eyes: &dyn Eyes) -> Vec<Grant> {
+    let (dead, kept) = std::mem::take(&mut record.holders).into_iter().partition(|grant| eyes.is_dead(grant));
     record.holders = kept;
     let mut places = 0..;
     record
         .waiters
-        .retain(|waiter| places.next().is_some_and(|its| its >= place) || judge.waiter(waiter) != Patience::Gone);
+        .retain(|waiter| places.next().is_some_and(|its| its >= place) || eyes.patience(waiter) != Patience::Gone);
     dead
 }
 
@@ -187,6 +193,20 @@ pub fn enqueue(record: &mut Record, waiter: Waiter) {
     record.waiters.insert(place, waiter);
 }
 
+/// Takes a waiter out of the queue.
+pub fn leave(record: &mut Record, process: &Identity) {
+    record.waiters.retain(|waiter| !waiter.process.is(process));
+}
+
+/// Those who may be next once somebody is no longer in the way: all that live, up to the first that is to have the lock alone.
+#[must_use]
+pub fn next_in_line(record: &Record, eyes: &dyn Eyes) -> Vec<Identity> {
+    let is_last = |waiter: &Waiter| waiter.mode == Mode::Exclusive && eyes.patience(waiter) == Patience::Waiting;
+    let count = record.waiters.iter().position(is_last).map_or(record.waiters.len(), |place| place + 1);
+    let processes = record.waiters.iter().take(count).map(|waiter| &waiter.process);
+    processes.filter(|process| eyes.process(process) == Liveness::Alive).cloned().collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
@@ -251,6 +271,10 @@ pub(super) mod tests {
     pub struct AllAreWell;
 
     impl Eyes for AllAreWell {
+        fn process(&self, _: &Identity) -> Liveness {
+            Liveness::Alive
+        }
+
         fn is_dead(&self, _: &Grant) -> bool {
             false
         }
@@ -264,6 +288,10 @@ pub(super) mod tests {
     struct NobodyIs;
 
     impl Eyes for NobodyIs {
+        fn process(&self, _: &Identity) -> Liveness {
+            Liveness::Dead
+        }
+
         fn is_dead(&self, _: &Grant) -> bool {
             true
         }

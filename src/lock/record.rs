@@ -80,7 +80,7 @@ impl fmt::Display for Token {
 }
 
 /// A lock as somebody holds it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grant {
     /// Its number.
     pub token: Token,
@@ -112,7 +112,7 @@ pub struct Grant {
 }
 
 /// One that waits for a lock.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Waiter {
     /// How it wants it.
     pub mode: Mode,
@@ -164,7 +164,7 @@ pub enum Purpose {
 }
 
 /// All that is on record for one lock. A lock without holders and waiters has no record.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub(super) version: u32,
     /// Who holds it.

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::Locks;
-use super::gate::Draft;
-use super::liveness::{Liveness, epoch};
-use super::queue::{Asker, prune};
+use super::draft::Draft;
+use super::liveness::epoch;
+use super::queue::{Asker, Eyes, prune};
 use super::record::{Grant, Token};
 use super::words::holder;
 use crate::error::{Error, Kind, Result};
@@ -34,19 +34,9 @@ impl Locks {
         self.refuse_where_there_are_none(names, Deed::Release)?;
         let gate = self.gate(deadline)?;
         let mut drafts = gate.load_all(names)?;
-        let mut released = Vec::new();
-        for draft in &mut drafts {
-            let grant = own_grant(draft, token, asker, Deed::Release, &|grant| {
-                gate.judge().is_ok_and(|judge| judge.grant(grant) == Liveness::Dead)
-            })?;
-            let left = grant.count.saturating_sub(1);
-            for held in draft.record.holders.iter_mut().filter(|held| held.token == grant.token) {
-                held.count = left;
-            }
-            draft.record.holders.retain(|held| held.count > 0);
-            prune(&mut draft.record, usize::MAX, &gate.judge()?);
-            released.push(Released { name: draft.name.clone(), grant, left });
-        }
+        let judge = gate.judge()?;
+        let released: Vec<Released> =
+            drafts.iter_mut().map(|draft| give_up(draft, token, asker, &judge)).collect::<Result<_>>()?;
         gate.store(&drafts)?;
         drop(gate);
         for Released { name, grant, left } in &released {
@@ -120,6 +110,18 @@ fn not_found(name: &Name, deed: Deed) -> Error {
     Error::new(Kind::NotFound, format!("{name} is not held by anybody; nothing was {}", deed.done()))
         .try_command("lock list", "see which locks are held")
         .detail("lock", name.as_str())
+}
+
+/// Takes one release of a grant off the record, and the dead with it.
+pub fn give_up(draft: &mut Draft, token: Option<Token>, asker: &Asker, eyes: &dyn Eyes) -> Result<Released> {
+    let grant = own_grant(draft, token, asker, Deed::Release, &|grant| eyes.is_dead(grant))?;
+    let left = grant.count.saturating_sub(1);
+    for held in draft.record.holders.iter_mut().filter(|held| held.token == grant.token) {
+        held.count = left;
+    }
+    draft.record.holders.retain(|held| held.count > 0);
+    prune(&mut draft.record, usize::MAX, eyes);
+    Ok(Released { name: draft.name.clone(), grant, left })
 }
 
 /// The grant that may be given back, or why there is none.

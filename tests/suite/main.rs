@@ -25,6 +25,7 @@ mod every_command;
 mod faults;
 mod histories;
 mod history_checker;
+mod interleavings;
 mod kill;
 mod lock_exclusion;
 mod lock_faults;

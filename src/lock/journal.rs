@@ -5,25 +5,45 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::draft::Write;
+use super::record::Record;
 use crate::document::seal::{verified, with_digest};
 use crate::error::{Error, Kind, Result};
-use crate::lock::record::Record;
+use crate::name::Name;
 
 /// What the journal holds: the new records, `None` for those that go.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Pending(pub(super) BTreeMap<String, Option<Record>>);
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pending(pub(super) BTreeMap<String, Option<Record>>);
 
 impl Pending {
     /// The journal as it stands in its file.
-    pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let value = serde_json::to_value(self).ok();
         let bytes = value.and_then(|records| with_digest(json!({"records": records})));
         bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
     }
 
     /// `None` where it is not what was written.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         Self::deserialize(verified(bytes)?.get("records")?).ok()
+    }
+
+    /// The writes that complete the change.
+    pub fn completion(&self) -> Result<Vec<Write>> {
+        let record =
+            |(name, record): (&String, &Option<Record>)| Ok(Write::Record(Name::parse("lock", name)?, record.clone()));
+        self.0.iter().map(record).chain([Ok(Write::NoJournal)]).collect()
+    }
+
+    /// What is on record for a lock that the change is about; `None` for others.
+    #[must_use]
+    pub fn record(&self, name: &Name) -> Option<Record> {
+        self.0.get(name.as_str()).map(|record| record.clone().unwrap_or_default())
+    }
+
+    /// The locks that the change is about, sorted.
+    pub fn names(&self) -> impl Iterator<Item = Name> {
+        self.0.keys().filter_map(|name| Name::parse("lock", name).ok())
     }
 }
 

@@ -1,0 +1,89 @@
+//! Records that are being changed: what there was, what there will be, and the writes that lead from one to the other. Nothing
+//! here touches the disk.
+
+use super::journal::Pending;
+use super::process::Identity;
+use super::record::{Record, Token};
+use crate::error::Result;
+use crate::name::Name;
+
+/// A record that is being changed.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The lock's name.
+    pub name: Name,
+    /// What is on record for it.
+    pub record: Record,
+    before: Vec<u8>,
+    live_files: Vec<String>,
+    /// The grants and the waiting processes that were on record.
+    tokens: Vec<Token>,
+    processes: Vec<Identity>,
+}
+
+/// One replacement of one file, whole.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Of a record; `None` if it goes.
+    Record(Name, Option<Record>),
+    /// The journal is put in place.
+    Journal(Pending),
+    /// It has done its service.
+    NoJournal,
+}
+
+impl Draft {
+    /// A record as it was found; `before` are the bytes it was read from, none if there are none that would do.
+    #[must_use]
+    pub fn new(name: &Name, record: Record, before: Vec<u8>) -> Self {
+        let live_files = record.holders.iter().filter_map(|grant| grant.live_file.clone()).collect();
+        let tokens = record.holders.iter().map(|grant| grant.token).collect();
+        let processes = record.waiters.iter().map(|waiter| waiter.process.clone()).collect();
+        Self { name: name.clone(), record, before, live_files, tokens, processes }
+    }
+
+    fn content(&self) -> Option<Record> {
+        (!self.record.is_empty()).then(|| self.record.clone())
+    }
+
+    /// The bytes it was read from.
+    #[must_use]
+    pub fn before(&self) -> &[u8] {
+        &self.before
+    }
+
+    /// Whether somebody is no longer in the way who was.
+    #[must_use]
+    pub fn frees(&self) -> bool {
+        let grants_gone = self.tokens.iter().any(|token| self.record.grant(*token).is_none());
+        grants_gone || self.processes.iter().any(|process| self.record.place_of(process).is_none())
+    }
+
+    /// Whether it differs from what is on the disk.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        let now = self.content().map(|record| record.to_bytes()).unwrap_or_default();
+        now != self.before
+    }
+
+    /// The live files that no grant names any more.
+    pub fn lost_live_files(&self) -> impl Iterator<Item = &String> {
+        let is_named = |file: &String| self.record.holders.iter().any(|grant| grant.live_file.as_ref() == Some(file));
+        self.live_files.iter().filter(move |file| !is_named(file))
+    }
+}
+
+/// The writes that put changed records in place, all of them or none: the first is the change, for all who look, and the others
+/// only complete it.
+pub fn writes(changed: &[&Draft]) -> Result<Vec<Write>> {
+    let [draft] = changed else {
+        if changed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let records = changed.iter().map(|draft| (draft.name.to_string(), draft.content()));
+        let pending = Pending(records.collect());
+        let completion = pending.completion()?;
+        return Ok([Write::Journal(pending)].into_iter().chain(completion).collect());
+    };
+    Ok(vec![Write::Record(draft.name.clone(), draft.content())])
+}

@@ -1,0 +1,108 @@
+//! The two looks of one who wants locks: behind the gate, where it takes them or stands in line, and from before it, where it
+//! sleeps or goes on. Nothing here touches the disk.
+
+use std::time::{Duration, SystemTime};
+
+use super::draft::Draft;
+use super::liveness::{Liveness, epoch};
+use super::process::Identity;
+use super::queue::{Answer, Blocker, Eyes, answer, blockers, enqueue, leave, prune};
+use super::record::{Grant, Purpose, Record, Waiter};
+use super::request::Request;
+use crate::name::Name;
+use crate::time::rfc3339;
+
+/// What becomes of a request behind the gate.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Nobody is left who could hold the locks.
+    OwnerEnded,
+    /// One of the locks is held already by the owner or an ancestor.
+    AlreadyHeld(Name, Box<Grant>),
+    /// Nobody is in the way.
+    Free,
+    /// Somebody is.
+    Waits(Line),
+}
+
+/// How one comes to stand in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// It stands there already.
+    Kept,
+    /// It has put itself there, in all queues anew.
+    Joined,
+}
+
+/// The look behind the gate: the dead go off the records, and the request is answered or stands in line. `now`: the time, and how
+/// much of it is left.
+pub fn ask(drafts: &mut [Draft], request: &Request, now: (SystemTime, Duration), eyes: &dyn Eyes) -> Verdict {
+    let Request { asker, ask, .. } = request;
+    for Draft { record, .. } in drafts.iter_mut() {
+        let place = record.place_of(&asker.process).unwrap_or(record.waiters.len());
+        prune(record, place, eyes);
+    }
+    if ask.purpose == Purpose::Hold && eyes.process(&asker.owner) == Liveness::Dead {
+        return Verdict::OwnerEnded;
+    }
+    let mut is_blocked = false;
+    for Draft { name, record, .. } in drafts.iter() {
+        match answer(name, record, asker, *ask, eyes) {
+            Answer::AlreadyHeld(own) => return Verdict::AlreadyHeld(name.clone(), Box::new(own.clone())),
+            answer => is_blocked |= matches!(answer, Answer::Blocked),
+        }
+    }
+    if !is_blocked {
+        return Verdict::Free;
+    }
+    if drafts.iter().all(|draft| draft.record.place_of(&asker.process).is_some()) {
+        return Verdict::Waits(Line::Kept);
+    }
+    for draft in drafts {
+        leave(&mut draft.record, &asker.process);
+        let waiter = waiter(request, draft, now);
+        enqueue(&mut draft.record, waiter);
+    }
+    Verdict::Waits(Line::Joined)
+}
+
+fn waiter(request: &Request, draft: &Draft, (now, left): (SystemTime, Duration)) -> Waiter {
+    Waiter {
+        mode: request.ask.mode,
+        owner: request.asker.owner.clone(),
+        process: request.asker.process.clone(),
+        command: request.command.clone(),
+        since: rfc3339(now),
+        until: epoch(now) + left.as_secs_f64(),
+        own: request.asker.own_grant(&draft.name, &draft.record).map(|grant| grant.token),
+        purpose: request.ask.purpose,
+        metadata: request.metadata.clone(),
+    }
+}
+
+/// The look from before the gate: the one to sleep for, the nearest of those that stand in line before, or else a holder. One is
+/// enough; who else is in the way shows when that one is gone. `None` if there is nobody, or something is amiss.
+pub fn look<'a>(records: &'a [(Name, Record)], request: &Request, eyes: &'a dyn Eyes) -> Option<Blocker<'a>> {
+    let is_in_line = |(_, record): &(Name, Record)| record.place_of(&request.asker.process).is_some();
+    if eyes.process(&request.asker.owner) == Liveness::Dead || !records.iter().all(is_in_line) {
+        return None;
+    }
+    let mut holder = None;
+    for (name, record) in records {
+        match blockers(name, record, &request.asker, request.ask, eyes).next() {
+            Some(waiter @ Blocker::Waiter(_)) => return Some(waiter),
+            other => holder = holder.or(other),
+        }
+    }
+    holder
+}
+
+/// The processes whose end ends the wait for this one. The pid of one that cannot be judged from here is somebody else's.
+pub fn ends_to_await<'a>(blocker: &Blocker<'a>, eyes: &dyn Eyes) -> Vec<&'a Identity> {
+    let processes: &[&Identity] = match blocker {
+        Blocker::Holder(Grant { owner: Some(owner), .. }) => &[owner],
+        Blocker::Holder(Grant { owner: None, .. }) => &[],
+        Blocker::Waiter(waiter) => &[&waiter.process, &waiter.owner],
+    };
+    processes.iter().filter(|process| eyes.process(process) == Liveness::Alive).copied().collect()
+}

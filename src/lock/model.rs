@@ -1,0 +1,144 @@
+//! Every ordering of the lock protocol's steps for three scripts, searched breadth first.
+//!
+//! What is searched is the program's own: `look::ask`, `look::look`, `queue`, `deadlock::circle`, `acquire::grant`,
+//! `release::give_up`, `break_up::take_away` and `draft::writes` decide, on records like those on the disk. What is told here
+//! once more is the order in which the callers of these functions go about it ([`steps`]): what they hold meanwhile, and
+//! between which of their steps others may come, die, stop or lose patience.
+//!
+//! Not in here: times (a time that is up is an event like others), the once-a-second look, except after what gives no sign
+//! (see [`super::wait`]), flock's queue (whoever wants it may have it when it is free), other pid namespaces, damaged records.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod before;
+mod behind;
+mod fates;
+mod mutants;
+mod promises;
+mod scenario;
+mod search;
+mod steps;
+mod world;
+
+use self::scenario::Command::{Acquire, AcquireAgain, Break, Commit, Release};
+use self::scenario::{Command, Mistake, Scenario};
+use self::search::{Found, search};
+use self::world::Fates;
+use super::record::Mode::{Exclusive, Shared};
+
+const ONE: &[usize] = &[0];
+const OTHER: &[usize] = &[1];
+const BOTH: &[usize] = &[0, 1];
+
+const NOTHING: Fates = Fates { kills: 0, deaths: 0, stops: 0, expiries: 0 };
+const KILL: Fates = Fates { kills: 1, ..NOTHING };
+const DEATH: Fates = Fates { deaths: 1, ..NOTHING };
+const STOP: Fates = Fates { stops: 1, ..NOTHING };
+const EXPIRY: Fates = Fates { expiries: 1, ..NOTHING };
+
+type Scripts<'a> = [&'a [Command]; 3];
+
+const ALONE: &[Command] = &[Acquire(ONE, Exclusive)];
+const SHARED: &[Command] = &[Acquire(ONE, Shared)];
+const COMMIT: &[Command] = &[Commit];
+
+#[track_caller]
+fn holds(what: &str, names: &[&str], scripts: Scripts<'_>, fates: &[Fates]) {
+    for fates in fates {
+        tells(&format!("{what}, {fates}"), search(&Scenario::new(names, scripts, *fates)));
+    }
+}
+
+#[track_caller]
+fn tells(what: &str, found: Found) {
+    let Found { states, moves, ends, broken } = found;
+    println!("{what}: {states} states, {moves} moves, {ends} ends");
+    if let Some(broken) = broken {
+        panic!("{broken}");
+    }
+    assert!(ends > 0, "nobody comes to an end");
+}
+
+#[test]
+fn a_lock_is_held_by_one_alone_first_come_first_served() {
+    holds("alone", &["deploy"], [ALONE, ALONE, ALONE], &[KILL, DEATH, STOP, EXPIRY]);
+}
+
+#[test]
+fn a_lock_is_shared_by_those_who_share_it() {
+    holds("shared", &["deploy"], [SHARED, SHARED, ALONE], &[KILL, DEATH, STOP, EXPIRY]);
+}
+
+#[test]
+fn of_two_upgrades_one_is_refused_and_a_downgrade_lets_others_in() {
+    let up = &[Acquire(ONE, Shared), Acquire(ONE, Exclusive)];
+    let down = &[Acquire(ONE, Exclusive), Acquire(ONE, Shared)];
+    holds("two upgrades", &["deploy"], [up, up, &[]], &[KILL, DEATH]);
+    holds("two upgrades and shared", &["deploy"], [up, up, SHARED], &[NOTHING]);
+    holds("upgrade and alone", &["deploy"], [up, ALONE, &[]], &[KILL]);
+    holds("upgrade, shared and alone", &["deploy"], [up, SHARED, ALONE], &[NOTHING]);
+    holds("downgrade, shared and alone", &["deploy"], [down, SHARED, ALONE], &[NOTHING]);
+}
+
+#[test]
+fn what_is_counted_takes_as_many_releases() {
+    let twice = &[Acquire(ONE, Shared), AcquireAgain(ONE, Shared), Release(ONE), Release(ONE)];
+    holds("counted", &["deploy"], [twice, ALONE, SHARED], &[NOTHING]);
+    holds("counted", &["deploy"], [twice, ALONE, &[]], &[KILL]);
+}
+
+#[test]
+fn nobody_commits_while_another_holds_the_state() {
+    holds("commits", &["state"], [ALONE, COMMIT, COMMIT], &[KILL, DEATH, EXPIRY]);
+    holds("commit, shared and alone", &["state"], [SHARED, ALONE, COMMIT], &[DEATH]);
+    let own = &[Acquire(ONE, Exclusive), Commit];
+    holds("own commit", &["state"], [own, ALONE, COMMIT], &[NOTHING]);
+    holds("own commit", &["state"], [own, COMMIT, &[]], &[KILL]);
+}
+
+#[test]
+fn several_locks_are_granted_all_or_none() {
+    let both = &[Acquire(BOTH, Exclusive)];
+    let other = &[Acquire(OTHER, Exclusive)];
+    holds("both and other", &["one", "other"], [both, both, other], &[NOTHING]);
+    holds("both", &["one", "other"], [both, both, &[]], &[KILL, DEATH]);
+    holds("both, commit and other", &["state", "other"], [both, COMMIT, other], &[NOTHING]);
+    holds("both and commit", &["state", "other"], [both, COMMIT, &[]], &[KILL]);
+}
+
+#[test]
+fn who_would_close_a_circle_is_refused_and_the_others_go_on() {
+    let one_first = &[Acquire(ONE, Exclusive), Acquire(OTHER, Exclusive)];
+    let other_first = &[Acquire(OTHER, Exclusive), Acquire(ONE, Exclusive)];
+    holds("circle", &["one", "other"], [one_first, other_first, ALONE], &[NOTHING]);
+    holds("circle", &["one", "other"], [one_first, other_first, &[]], &[KILL, DEATH]);
+    let commits = &[Acquire(OTHER, Exclusive), Commit];
+    holds("circle with a commit", &["state", "other"], [one_first, commits, &[]], &[KILL]);
+}
+
+#[test]
+fn who_asks_in_order_needs_no_search_for_circles() {
+    let state_first = &[Acquire(ONE, Exclusive), Acquire(OTHER, Exclusive)];
+    let config_first = &[Acquire(OTHER, Exclusive), Acquire(ONE, Exclusive)];
+    let scenario = Scenario::new(&["state", "config"], [state_first, config_first, ALONE], NOTHING);
+    tells("in order", search(&scenario.with(Mistake::DeadlocksNotLookedFor)));
+}
+
+/// With `INTERLEAVINGS=all` the last two, too, with one of each mishap: half as many states again as all the rest.
+#[test]
+fn mishaps_come_together() {
+    let each = Fates { kills: 1, deaths: 1, stops: 1, expiries: 1 };
+    holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[each]);
+    holds("alone and commit", &["state"], [ALONE, COMMIT, &[]], &[each]);
+    let is_all = std::env::var("INTERLEAVINGS").is_ok_and(|value| value == "all");
+    let some = if is_all { each } else { Fates { kills: 1, deaths: 1, ..NOTHING } };
+    let up = &[Acquire(ONE, Shared), Acquire(ONE, Exclusive)];
+    holds("two upgrades", &["deploy"], [up, up, &[]], &[some]);
+    let both = &[Acquire(BOTH, Exclusive)];
+    holds("both", &["one", "other"], [both, both, &[]], &[some]);
+}
+
+#[test]
+fn a_lock_that_is_broken_is_the_next_ones() {
+    holds("break", &["state"], [ALONE, ALONE, &[Break(0)]], &[NOTHING, KILL]);
+}

@@ -1,0 +1,247 @@
+//! What a command does behind the gate, and whom it wakes when it has left it.
+
+use std::time::{Duration, SystemTime};
+
+use super::scenario::{Command, Mistake, Scenario};
+use super::steps::Actor;
+use super::world::{
+    Errand, LOCKS, Outcome, Parents, Plan, SCRIPTS, Script, Step, Then, Turn, World, code_of, script_of,
+};
+use crate::lock::acquire::{Acquired, grant, take_back};
+use crate::lock::break_up::{Victim, take_away};
+use crate::lock::deadlock::circle;
+use crate::lock::draft::{Draft, writes};
+use crate::lock::hierarchy;
+use crate::lock::look::{Line, Verdict, ask};
+use crate::lock::queue::{leave, next_in_line};
+use crate::lock::record::{Mode, Purpose, Record, Token};
+use crate::lock::release::give_up;
+use crate::lock::request::Request;
+use crate::name::Name;
+
+impl Actor<'_> {
+    pub fn draft(&self, lock: usize, record: u16) -> Draft {
+        let records = &self.scenario.libraries.records;
+        let before = if record == 0 { Vec::new() } else { records.spelling(record).to_vec() };
+        Draft::new(&self.scenario.names[lock], records.get(record).as_ref().clone(), before)
+    }
+
+    pub fn decide(&mut self, errand: Errand) {
+        let locks = self.scenario.locks(&self.world, self.me);
+        let mut drafts: Vec<Draft> = locks.iter().map(|lock| self.draft(*lock, self.world.records[*lock])).collect();
+        let process = &self.request().asker.process;
+        match errand {
+            Errand::Ask => self.ask(drafts),
+            Errand::Leave(outcome) => {
+                drafts.iter_mut().for_each(|draft| leave(&mut draft.record, process));
+                self.store(&drafts, Then::End(outcome));
+            }
+            Errand::GiveBack(granted) => {
+                let acquired = self.scenario.libraries.grants.get(granted);
+                drafts.iter_mut().zip(acquired.iter()).for_each(|(draft, acquired)| take_back(draft, acquired));
+                self.store(&drafts, Then::End(Outcome::Failed));
+            }
+        }
+    }
+
+    pub fn ask(&mut self, mut drafts: Vec<Draft>) {
+        let before = self.world;
+        let eyes = self.scenario.eyes(&before);
+        let asker = &self.request().asker;
+        match self.scenario.command(&self.world, self.me) {
+            Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit => self.ask_for(drafts),
+            Command::Release(_) | Command::GiveAllBack => {
+                let released: Result<Vec<_>, _> =
+                    drafts.iter_mut().map(|draft| give_up(draft, None, asker, &eyes)).collect();
+                match released {
+                    Ok(_) => self.store(&drafts, Then::End(Outcome::Done)),
+                    Err(_) => self.nothing_to_store(Then::End(Outcome::Failed)),
+                }
+            }
+            Command::Break(_) => {
+                for draft in &mut drafts {
+                    let broken = take_away(draft, Victim::Everybody);
+                    for owner in broken.iter().filter_map(|grant| grant.owner.as_ref()) {
+                        let script = script_of(code_of(owner));
+                        self.world.scripts[script].holds = Default::default();
+                        self.world.scripts[script].is_broken = self.world.is_running(script);
+                    }
+                }
+                self.store(&drafts, Then::End(Outcome::Done));
+            }
+        }
+    }
+
+    pub fn ask_for(&mut self, mut drafts: Vec<Draft>) {
+        let before = self.world;
+        let eyes = self.scenario.eyes(&before);
+        let request = self.request();
+        let wants_state = self.scenario.wants_state(request);
+        let verdict = ask(&mut drafts, request, (SystemTime::UNIX_EPOCH, Duration::ZERO), &eyes);
+        if matches!(verdict, Verdict::Free | Verdict::Waits(_)) && self.is_out_of_order(request, &drafts) {
+            return self.refuse();
+        }
+        match verdict {
+            Verdict::OwnerEnded => self.refuse(),
+            Verdict::AlreadyHeld(..) => {
+                self.nothing_to_store(if wants_state { Then::DrainAgain } else { Then::AlreadyHeld });
+            }
+            Verdict::Free if request.ask.purpose == Purpose::Commit => self.nothing_to_store(Then::Turn),
+            Verdict::Free => {
+                self.look_for_overtaken(&drafts);
+                let first = u64::from(self.world.token);
+                let tokens = (first..).filter_map(Token::new);
+                let now = SystemTime::UNIX_EPOCH;
+                let acquired: Vec<_> = drafts
+                    .iter_mut()
+                    .zip(tokens)
+                    .map(|(draft, token)| grant(draft, request, (token, now), &eyes))
+                    .collect();
+                if self.scenario.mistake != Mistake::TokenGivenTwice {
+                    self.world.token += u8::try_from(acquired.len()).unwrap();
+                }
+                let granted = self.scenario.libraries.grants.number(acquired);
+                self.store(&drafts, Then::Granted(granted));
+            }
+            Verdict::Waits(_) if self.world.scripts[self.me].is_late => self.refuse(),
+            Verdict::Waits(Line::Kept) => self.nothing_to_store(Then::Wait),
+            Verdict::Waits(Line::Joined) => {
+                if self.scenario.mistake == Mistake::SharedAhead && request.ask.mode == Mode::Shared {
+                    drafts.iter_mut().for_each(|draft| draft.record.waiters.rotate_right(1));
+                }
+                if self.scenario.mistake != Mistake::DeadlocksNotLookedFor && self.closes_circle(request, &drafts) {
+                    return self.refuse();
+                }
+                self.store(&drafts, Then::Wait);
+            }
+        }
+    }
+
+    pub fn is_out_of_order(&self, request: &Request, drafts: &[Draft]) -> bool {
+        let held = |name: &Name| match self.scenario.names.iter().position(|other| other == name) {
+            Some(lock) => Ok(self.world.effective(&self.scenario.libraries, lock, name).as_ref().clone()),
+            None => Ok(Record::default()),
+        };
+        hierarchy::check(drafts, &request.asker, held).is_err()
+    }
+
+    pub fn closes_circle(&self, request: &Request, drafts: &[Draft]) -> bool {
+        let mut records: Vec<(Name, Record)> =
+            drafts.iter().map(|draft| (draft.name.clone(), draft.record.clone())).collect();
+        for (lock, name) in self.scenario.names.iter().enumerate() {
+            if !request.names.contains(name) {
+                let record = self.world.effective(&self.scenario.libraries, lock, name);
+                records.push((name.clone(), record.as_ref().clone()));
+            }
+        }
+        circle(&request.asker.process, &records, &self.scenario.eyes(&self.world), &mut Parents).is_some()
+    }
+
+    pub fn refuse(&mut self) {
+        let is_in_line = self.world.scripts[self.me].in_line;
+        self.nothing_to_store(if is_in_line { Then::Leave(Outcome::Failed) } else { Then::End(Outcome::Failed) });
+    }
+
+    pub fn nothing_to_store(&mut self, then: Then) {
+        self.leave_gate();
+        self.go_on(then);
+    }
+
+    pub fn store(&mut self, drafts: &[Draft], then: Then) {
+        let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
+        let writes = match self.scenario.mistake {
+            Mistake::NoJournal => changed.iter().flat_map(|draft| writes(&[*draft]).unwrap()).collect(),
+            _ => writes(&changed).unwrap(),
+        };
+        let mut frees = [false; LOCKS];
+        for draft in changed.iter().filter(|draft| draft.frees()) {
+            frees[self.scenario.place_of(&draft.name)] = true;
+        }
+        let ops = self.ops(&writes);
+        if ops.next().is_none() {
+            return self.nothing_to_store(then);
+        }
+        let plan = Plan { ops, frees, wake: [0; SCRIPTS], then };
+        match (self.scenario.mistake, then) {
+            (Mistake::RecordAfterDrain, Then::Granted(_)) => self.set(Step::Flock(Turn::TooEarly(plan))),
+            _ => self.set(Step::Write(plan)),
+        }
+    }
+
+    pub fn write(&mut self, plan: Plan) {
+        if plan.ops.made == 0 {
+            self.note(&plan);
+        }
+        let ops = self.make(plan.ops);
+        let plan = Plan { ops, ..plan };
+        if ops.next().is_some() {
+            return self.set(Step::Write(plan));
+        }
+        if plan.frees.contains(&true) {
+            return self.set(Step::Note(plan));
+        }
+        self.leave_gate();
+        self.go_on(plan.then);
+    }
+
+    pub fn note_who_is_next(&mut self, mut plan: Plan) {
+        let next = self.scenario.next(&self.world, self.me, &plan);
+        plan.wake.iter_mut().zip(next).for_each(|(wake, code)| *wake = code);
+        self.leave_gate();
+        if plan.wake[0] == 0 { self.go_on(plan.then) } else { self.set(Step::Wake(plan)) }
+    }
+
+    /// The first write is the change.
+    pub fn note(&mut self, plan: &Plan) {
+        match plan.then {
+            Then::Granted(granted) => {
+                for Acquired { grant, before, .. } in self.scenario.libraries.grants.get(granted).iter() {
+                    let is_counted = before.as_ref().is_some_and(|before| before.token == grant.token);
+                    let (new, old) = (u8::try_from(grant.token.get()).unwrap(), self.world.highest);
+                    if new <= old && !is_counted {
+                        self.complaint = Some(format!("token {new} is granted after {old}"));
+                    }
+                    self.world.highest = old.max(new);
+                }
+                self.world.leave_line(self.me);
+            }
+            Then::Wait => self.world.join_line(self.me),
+            _ => {}
+        }
+    }
+
+    pub fn tell(&mut self, code: u8, what: impl Fn(&mut Script)) {
+        if code != 0 && self.world.lives(code) {
+            what(&mut self.world.scripts[script_of(code)]);
+        }
+    }
+}
+
+impl Scenario {
+    /// The processes that may be next once this is written.
+    fn next(&self, world: &World, script: usize, plan: &Plan) -> Vec<u8> {
+        let eyes = self.eyes(world);
+        let freed = self.names.iter().enumerate().filter(|(lock, _)| plan.frees[*lock]);
+        let records = freed.map(|(lock, name)| world.effective(&self.libraries, lock, name));
+        let next = records.flat_map(|record| next_in_line(&record, &eyes));
+        let mut next: Vec<u8> = next.map(|it| code_of(&it)).filter(|code| *code != world.code(script)).collect();
+        next.sort_unstable();
+        next.dedup();
+        match self.mistake {
+            Mistake::SilentRelease => next.clear(),
+            Mistake::OnlyFirstWoken => next.truncate(1),
+            _ => {}
+        }
+        next
+    }
+
+    /// The processes that a command has yet to wake for a change that is made.
+    pub fn to_wake(&self, world: &World, script: usize) -> Vec<u8> {
+        match world.scripts[script].step {
+            Step::Write(plan) if plan.ops.made > 0 => self.next(world, script, &plan),
+            Step::Note(plan) => self.next(world, script, &plan),
+            Step::Wake(plan) => plan.wake.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+}

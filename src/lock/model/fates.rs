@@ -1,0 +1,90 @@
+//! What befalls a command or its script, between any two of its steps.
+
+use super::scenario::{Command, Scenario};
+use super::search::{Move, What};
+use super::steps::Actor;
+use super::world::{Outcome, Step, World};
+
+impl Scenario {
+    pub fn fates_of(&self, world: &World, me: usize, moves: &mut Vec<(Move, World)>) {
+        let is_running = world.is_running(me);
+        let script = &world.scripts[me];
+        let mut befalls = |what, change: &dyn Fn(&mut Actor<'_>)| {
+            let mut actor = Actor { scenario: self, world: *world, me, complaint: None };
+            change(&mut actor);
+            moves.push((Move { what, script: me }, actor.world));
+        };
+        if is_running && world.fates.kills > 0 {
+            befalls(What::CommandIsKilled, &|actor| actor.is_killed());
+        }
+        if script.is_alive && script.step != Step::End && world.fates.deaths > 0 {
+            befalls(What::ScriptDies, &|actor| actor.script_dies());
+        }
+        if is_running && !script.is_stopped && world.fates.stops > 0 {
+            befalls(What::Stops, &|actor| {
+                actor.world.fates.stops -= 1;
+                actor.world.scripts[me].is_stopped = true;
+                actor.others_look_soon();
+            });
+        }
+        if script.is_stopped {
+            befalls(What::Continues, &|actor| {
+                actor.world.scripts[me].is_stopped = false;
+                actor.others_look_soon();
+            });
+        }
+        let waits =
+            matches!(self.command(world, me), Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit);
+        if is_running && waits && !script.is_late && world.fates.expiries > 0 {
+            befalls(What::TimeIsUp, &|actor| {
+                actor.world.fates.expiries -= 1;
+                actor.world.scripts[me].is_late = true;
+            });
+        }
+    }
+}
+
+impl Actor<'_> {
+    pub fn is_killed(&mut self) {
+        let me = Some(u8::try_from(self.me).unwrap());
+        self.world.fates.kills -= 1;
+        self.world.gate = self.world.gate.filter(|_| self.world.gate != me);
+        self.world.flock = self.world.flock.filter(|_| self.world.flock != me);
+        // It did not come to waking those that it was to wake.
+        for code in self.scenario.to_wake(&self.world, self.me) {
+            self.tell(code, |script| script.looks_soon = true);
+        }
+        let script = self.world.scripts[self.me];
+        if script.is_alive && script.attempt == 0 {
+            self.world.leave_line(self.me);
+            let script = &mut self.world.scripts[self.me];
+            (script.bell, script.looks_soon, script.is_stopped, script.is_late) = (false, false, false, false);
+            script.is_broken = false;
+            script.attempt = 1;
+            script.step = Step::Begin;
+        } else {
+            self.end(Outcome::Failed);
+        }
+    }
+
+    pub fn script_dies(&mut self) {
+        self.world.fates.deaths -= 1;
+        let script = &mut self.world.scripts[self.me];
+        script.is_alive = false;
+        script.holds = Default::default();
+        if script.step == Step::Begin {
+            script.step = Step::End;
+        }
+    }
+
+    /// A waiter that is stopped, or goes on, gives no sign.
+    pub fn others_look_soon(&mut self) {
+        for (number, script) in self.world.scripts.iter_mut().enumerate() {
+            let has_judged = match script.step {
+                Step::PeekJournal(peek) | Step::PeekRecord(peek) => peek.judged.is_some(),
+                step => matches!(step, Step::Sleep(_)),
+            };
+            script.looks_soon |= number != self.me && has_judged;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The search finds what is wrong: each of these protocols has one mistake in it, and breaks the promise that it should.
+
+use super::scenario::{Command, Mistake, Scenario};
+use super::search::search;
+use super::world::Fates;
+use super::{ALONE, BOTH, COMMIT, DEATH, KILL, NOTHING, ONE, OTHER, SHARED, Scripts};
+use crate::lock::record::Mode::{Exclusive, Shared};
+
+#[track_caller]
+fn breaks(mistake: Mistake, promise: &str, names: &[&str], scripts: Scripts<'_>, fates: Fates) {
+    let found = search(&Scenario::new(names, scripts, fates).with(mistake));
+    let broken = found.broken.unwrap_or_else(|| panic!("{mistake:?} breaks nothing in {} states", found.states));
+    let complaint = broken.lines().next().unwrap_or_default();
+    println!("{mistake:?}: {complaint}, after {} states", found.states);
+    assert!(complaint.contains(promise), "{mistake:?} breaks another promise: {broken}");
+}
+
+const D: &[&str] = &["deploy"];
+const S: &[&str] = &["state"];
+const TWO: &[&str] = &["one", "other"];
+
+const AT_ONCE: &str = "at once";
+const NOT_WOKEN: &str = "nobody is in its way or will wake it";
+
+#[test]
+fn two_have_what_one_should_have() {
+    breaks(Mistake::LivingTakenForDead, AT_ONCE, D, [ALONE, ALONE, &[]], NOTHING);
+    let while_held = "commits while";
+    breaks(Mistake::RecordAfterDrain, while_held, S, [ALONE, COMMIT, &[]], NOTHING);
+    breaks(Mistake::DrainSkipped, while_held, S, [ALONE, COMMIT, &[]], NOTHING);
+    breaks(Mistake::CommitReadsBeforeFlock, while_held, S, [ALONE, COMMIT, &[]], NOTHING);
+    let both = &[Command::Acquire(BOTH, Exclusive)];
+    breaks(Mistake::NoJournal, "one of two", TWO, [both, &[], &[]], KILL);
+    breaks(Mistake::TokenGivenTwice, "token", D, [ALONE, ALONE, &[]], NOTHING);
+}
+
+#[test]
+fn somebody_is_not_woken() {
+    // It overwrites the place of one that came meanwhile.
+    breaks(Mistake::GrantWithoutSecondLook, NOT_WOKEN, D, [ALONE, ALONE, SHARED], NOTHING);
+    breaks(Mistake::SilentRelease, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
+    breaks(Mistake::SleepWithoutLook, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
+    breaks(Mistake::BellForgottenAfterLook, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
+    breaks(Mistake::OnlyFirstWoken, NOT_WOKEN, D, [ALONE, SHARED, SHARED], NOTHING);
+    breaks(Mistake::BlockerNotWatched, NOT_WOKEN, D, [ALONE, ALONE, ALONE], DEATH);
+    breaks(Mistake::JudgedOnce, NOT_WOKEN, D, [ALONE, ALONE, ALONE], KILL);
+}
+
+#[test]
+fn somebody_is_overtaken_or_never_comes_to_an_end() {
+    breaks(Mistake::SharedAhead, "overtakes", D, [SHARED, ALONE, SHARED], NOTHING);
+    breaks(Mistake::WaitingTakenForStopped, "overtakes", D, [SHARED, ALONE, SHARED], NOTHING);
+    let one_first = &[Command::Acquire(ONE, Exclusive), Command::Acquire(OTHER, Exclusive)];
+    let other_first = &[Command::Acquire(OTHER, Exclusive), Command::Acquire(ONE, Exclusive)];
+    breaks(Mistake::DeadlocksNotLookedFor, "nobody can move", TWO, [one_first, other_first, &[]], NOTHING);
+    let upgrade = &[Command::Acquire(ONE, Shared), Command::Acquire(ONE, Exclusive)];
+    breaks(Mistake::DeadlocksNotLookedFor, "nobody can move", D, [upgrade, upgrade, &[]], NOTHING);
+    breaks(Mistake::DeadTakenForLiving, "never comes to an end", D, [ALONE, ALONE, &[]], DEATH);
+}

@@ -1,0 +1,182 @@
+//! What must hold in every world that can be reached, told from what the scripts were told and when they came, not from what the
+//! program makes of it.
+
+use super::scenario::{Command, Scenario};
+use super::search::{Move, What};
+use super::steps::Actor;
+use super::world::{Held, LOCKS, SCRIPTS, Step, World, identity, script_code};
+use crate::lock::draft::Draft;
+use crate::lock::look::look;
+use crate::lock::queue::Eyes as _;
+use crate::lock::record::{Mode, Record};
+use crate::name::Name;
+
+impl Scenario {
+    pub fn is_over(&self, world: &World) -> bool {
+        world.scripts.iter().all(|script| script.step == Step::End)
+    }
+
+    /// The first promise that is broken.
+    pub fn complaint(&self, world: &World, moves: &[(Move, World)]) -> Option<String> {
+        self.two_at_once(world)
+            .or_else(|| self.two_on_record(world))
+            .or_else(|| self.one_of_several(world))
+            .or_else(|| self.never_woken(world))
+            .or_else(|| self.nobody_moves(world, moves))
+    }
+
+    /// What a script relies on: what it was told that it holds, until it begins to give it back.
+    fn relies_on(&self, world: &World, script: usize, lock: usize) -> Option<Held> {
+        let it = &world.scripts[script];
+        let is_begun = it.step != Step::Begin || it.attempt > 0;
+        let gives_back = is_begun
+            && match self.command(world, script) {
+                Command::Release(locks) => locks.contains(&lock),
+                Command::GiveAllBack => true,
+                _ => false,
+            };
+        // From the moment a downgrade begins it shares.
+        let shares = is_begun
+            && matches!(self.command(world, script), Command::Acquire(locks, Mode::Shared) if locks.contains(&lock));
+        let held = it.holds[lock].filter(|_| it.is_alive && !it.is_broken && !gives_back)?;
+        Some(if shares { Held::Shared } else { held })
+    }
+
+    fn two_at_once(&self, world: &World) -> Option<String> {
+        for lock in 0..LOCKS {
+            let holders = (0..SCRIPTS).filter_map(|script| Some((script, self.relies_on(world, script, lock)?)));
+            let holders: Vec<(usize, Held)> = holders.collect();
+            if holders.len() > 1 && holders.iter().any(|(_, held)| *held == Held::Alone) {
+                return Some(format!("lock {lock} is held by {holders:?} at once"));
+            }
+            let commits = (0..SCRIPTS).filter(|script| lock == 0 && world.scripts[*script].step == Step::Commit);
+            for committer in commits {
+                // A script that holds the state may commit, and so may what it left behind when it died.
+                if let Some((holder, _)) = holders.iter().find(|(holder, _)| *holder != committer) {
+                    return Some(format!("{committer} commits while {holder} holds the state"));
+                }
+            }
+        }
+        None
+    }
+
+    fn two_on_record(&self, world: &World) -> Option<String> {
+        for (lock, name) in self.names.iter().enumerate() {
+            let record = world.effective(&self.libraries, lock, name);
+            let living: Vec<_> = record.holders.iter().filter(|grant| !world.is_dead(grant)).collect();
+            if living.len() > 1 && living.iter().any(|grant| grant.mode == Mode::Exclusive) {
+                return Some(format!("on record for {name}: {living:?}"));
+            }
+        }
+        None
+    }
+
+    /// Who only ever asks for all locks at once has all or none of them.
+    fn one_of_several(&self, world: &World) -> Option<String> {
+        for script in (0..SCRIPTS).filter(|script| world.scripts[*script].is_alive) {
+            let takes_all = |command: &Command| match command {
+                Command::Acquire(locks, _) | Command::Release(locks) => locks.len() == LOCKS,
+                Command::GiveAllBack => true,
+                _ => false,
+            };
+            if self.names.len() < LOCKS || !self.scripts[script].iter().all(takes_all) {
+                continue;
+            }
+            let owner = identity(script_code(script));
+            let is_on = |(lock, name): (usize, &Name)| {
+                let record = world.effective(&self.libraries, lock, name);
+                record.holders.iter().any(|grant| grant.owner.as_ref().is_some_and(|held| held.is(&owner)))
+            };
+            let count = self.names.iter().enumerate().filter(|place| is_on(*place)).count();
+            if count != 0 && count != LOCKS {
+                return Some(format!("{script} is granted one of two"));
+            }
+        }
+        None
+    }
+
+    /// Somebody sleeps, nobody is in its way, and nothing that wakes it is on its way.
+    fn never_woken(&self, world: &World) -> Option<String> {
+        for (number, script) in world.scripts.iter().enumerate() {
+            let Step::Sleep(ends) = script.step else { continue };
+            let is_ended = ends.iter().any(|code| *code != 0 && !world.lives(*code));
+            if script.bell || script.looks_soon || script.is_late || is_ended || self.is_to_be_woken(world, number) {
+                continue;
+            }
+            let request = self.request(world, number);
+            let records: Vec<(Name, Record)> = self
+                .locks(world, number)
+                .iter()
+                .map(|lock| {
+                    (
+                        self.names[*lock].clone(),
+                        world.effective(&self.libraries, *lock, &self.names[*lock]).as_ref().clone(),
+                    )
+                })
+                .collect();
+            if look(&records, request, world).is_none() {
+                return Some(format!("{number} sleeps, and nobody is in its way or will wake it"));
+            }
+        }
+        None
+    }
+
+    fn is_to_be_woken(&self, world: &World, sleeper: usize) -> bool {
+        let code = world.code(sleeper);
+        world.scripts.iter().enumerate().any(|(number, script)| {
+            // One that is late is about to leave the queue, and wakes who is next.
+            let leaves = number != sleeper && script.is_late && script.in_line && world.is_running(number);
+            leaves || self.to_wake(world, number).contains(&code)
+        })
+    }
+
+    fn nobody_moves(&self, world: &World, moves: &[(Move, World)]) -> Option<String> {
+        let is_stuck = !moves.iter().any(|(by, _)| by.what == What::Steps);
+        let is_anybody_stopped = world.scripts.iter().any(|script| script.is_stopped);
+        (is_stuck && !is_anybody_stopped && !self.is_over(world)).then(|| "all wait, and nobody can move".to_owned())
+    }
+}
+
+impl Actor<'_> {
+    /// Complains if this grant or commit goes before an earlier one that waits in its place. Who holds the lock already does not
+    /// queue for it.
+    pub fn look_for_overtaken(&mut self, drafts: &[Draft]) {
+        let (world, scenario) = (&self.world, self.scenario);
+        let request = scenario.request(world, self.me);
+        if drafts.iter().any(|draft| request.asker.own_grant(&draft.name, &draft.record).is_some()) {
+            return;
+        }
+        let mine = scenario.locks(world, self.me);
+        let earlier =
+            world.line.iter().flatten().map(|script| usize::from(*script)).take_while(|script| *script != self.me);
+        let overtaken = earlier.into_iter().find(|earlier| {
+            let it = &world.scripts[*earlier];
+            // Whoever came after the record was read came later.
+            let process = &scenario.request(world, *earlier).asker.process;
+            let is_seen = drafts.iter().any(|draft| draft.record.place_of(process).is_some());
+            let waits = is_seen && it.is_alive && world.is_running(*earlier) && !it.is_stopped && !it.is_late;
+            let shares_lock = scenario.locks(world, *earlier).iter().any(|lock| mine.contains(lock));
+            waits && shares_lock && scenario.request(world, *earlier).ask.mode.conflicts(request.ask.mode)
+        });
+        if let Some(overtaken) = overtaken {
+            self.complaint = Some(format!("{} overtakes {overtaken}", self.me));
+        }
+    }
+}
+
+impl World {
+    pub fn join_line(&mut self, script: usize) {
+        self.leave_line(script);
+        self.scripts[script].in_line = true;
+        if let Some(place) = self.line.iter_mut().find(|place| place.is_none()) {
+            *place = u8::try_from(script).ok();
+        }
+    }
+
+    pub fn leave_line(&mut self, script: usize) {
+        self.scripts[script].in_line = false;
+        let script = u8::try_from(script).ok();
+        let mut others = self.line.into_iter().filter(|place| *place != script && place.is_some());
+        self.line = std::array::from_fn(|_| others.next().flatten());
+    }
+}

@@ -1,0 +1,223 @@
+//! Who wants what, what may befall them, and how the protocol is broken on purpose.
+
+use std::time::Duration;
+
+use super::world::{Fates, LOCKS, Libraries, SCRIPTS, Script, Step, World, identity, process_code, script_code};
+use crate::lock::STATE;
+use crate::lock::liveness::{Liveness, Patience};
+use crate::lock::process::Identity;
+use crate::lock::queue::{Again, Ask, Asker, Eyes};
+use crate::lock::record::{Grant, Mode, Purpose, Waiter};
+use crate::lock::request::{Deadline, Deadlocks, Request};
+use crate::name::Name;
+
+/// A command of a script.
+#[derive(Clone, Copy, Debug)]
+pub enum Command {
+    Acquire(&'static [usize], Mode),
+    /// Likewise, and counted if it is held.
+    AcquireAgain(&'static [usize], Mode),
+    Release(&'static [usize]),
+    /// A commit of the state, which is lock 0.
+    Commit,
+    /// The lock is taken away from whoever holds it.
+    Break(usize),
+    /// The end of every script: it gives back what it has.
+    GiveAllBack,
+}
+
+/// A protocol with a mistake in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    None,
+    /// What was seen from before the gate is granted, without a look behind it.
+    GrantWithoutSecondLook,
+    /// Commits are drained first, and the record is written then.
+    RecordAfterDrain,
+    DrainSkipped,
+    /// The record is read first, and the flock of the state taken then.
+    CommitReadsBeforeFlock,
+    /// Who has got into line sleeps without a look.
+    SleepWithoutLook,
+    /// Whether what was judged is still on record when one goes to sleep is not looked at.
+    JudgedOnce,
+    /// A signal is forgotten after the look and not before it.
+    BellForgottenAfterLook,
+    /// Who frees a lock wakes nobody.
+    SilentRelease,
+    /// Only the first is woken, although others may share.
+    OnlyFirstWoken,
+    /// Shared requests stand ahead of all others.
+    SharedAhead,
+    /// A sleeper does not see the one die that is in its way.
+    BlockerNotWatched,
+    /// Several records are changed without a journal.
+    NoJournal,
+    /// A living owner is taken for dead.
+    LivingTakenForDead,
+    /// A waiter in its place is taken for stopped.
+    WaitingTakenForStopped,
+    /// A dead owner is taken for alive.
+    DeadTakenForLiving,
+    DeadlocksNotLookedFor,
+    /// A token is given, and not counted.
+    TokenGivenTwice,
+}
+
+pub struct Scenario {
+    pub names: Vec<Name>,
+    pub scripts: [Vec<Command>; SCRIPTS],
+    pub fates: Fates,
+    pub mistake: Mistake,
+    pub libraries: Libraries,
+    requests: Vec<Option<Request>>,
+}
+
+impl Scenario {
+    pub fn new(names: &[&str], scripts: [&[Command]; SCRIPTS], fates: Fates) -> Self {
+        let names: Vec<Name> = names.iter().map(|name| Name::parse("lock", name).unwrap()).collect();
+        assert!(names.len() <= LOCKS);
+        let scripts = scripts.map(|commands| [commands, &[Command::GiveAllBack]].concat());
+        let mut requests = vec![None; 256];
+        for (script, commands) in scripts.iter().enumerate() {
+            for (number, command) in commands.iter().enumerate() {
+                for attempt in [0, 1] {
+                    let code = process_code(script, u8::try_from(number).unwrap(), attempt);
+                    requests[usize::from(code)] = Some(request(&names, script, code, *command));
+                }
+            }
+        }
+        Self { names, scripts, fates, mistake: Mistake::None, libraries: Libraries::new(), requests }
+    }
+
+    pub fn with(mut self, mistake: Mistake) -> Self {
+        self.mistake = mistake;
+        self
+    }
+
+    pub fn begin(&self) -> World {
+        let script = Script {
+            is_alive: true,
+            command: 0,
+            attempt: 0,
+            step: Step::Begin,
+            holds: [None; LOCKS],
+            in_line: false,
+            bell: false,
+            is_stopped: false,
+            is_late: false,
+            is_broken: false,
+            looks_soon: false,
+        };
+        let mut world = World {
+            records: [0; LOCKS],
+            journal: 0,
+            gate: None,
+            flock: None,
+            token: 1,
+            highest: 0,
+            line: [None; SCRIPTS],
+            fates: self.fates,
+            scripts: [script; SCRIPTS],
+        };
+        for (script, commands) in world.scripts.iter_mut().zip(&self.scripts) {
+            if commands.len() == 1 {
+                script.step = Step::End;
+            }
+        }
+        world
+    }
+
+    pub fn command(&self, world: &World, script: usize) -> Command {
+        self.scripts[script][usize::from(world.scripts[script].command)]
+    }
+
+    /// What a script's command asks for; a release asks for nothing, and only says who it is.
+    pub fn request<'a>(&'a self, world: &World, script: usize) -> &'a Request {
+        self.requests[usize::from(world.code(script))].as_ref().unwrap()
+    }
+
+    /// The locks that a command is about.
+    pub fn locks(&self, world: &World, script: usize) -> Vec<usize> {
+        match self.command(world, script) {
+            Command::Acquire(locks, _) | Command::AcquireAgain(locks, _) | Command::Release(locks) => locks.to_vec(),
+            Command::Commit => vec![0],
+            Command::Break(lock) => vec![lock],
+            Command::GiveAllBack => {
+                let holds = &world.scripts[script].holds;
+                (0..LOCKS).filter(|lock| holds[*lock].is_some()).collect()
+            }
+        }
+    }
+
+    pub fn wants_state(&self, request: &Request) -> bool {
+        request.names.iter().any(|name| name.as_str() == STATE)
+    }
+
+    pub fn eyes<'a>(&self, world: &'a World) -> Sight<'a> {
+        Sight { world, mistake: self.mistake }
+    }
+}
+
+/// Eyes that may lie.
+pub struct Sight<'a> {
+    world: &'a World,
+    mistake: Mistake,
+}
+
+impl Eyes for Sight<'_> {
+    fn process(&self, process: &Identity) -> Liveness {
+        match self.mistake {
+            Mistake::DeadTakenForLiving => Liveness::Alive,
+            _ => self.world.process(process),
+        }
+    }
+
+    fn is_dead(&self, grant: &Grant) -> bool {
+        match self.mistake {
+            Mistake::DeadTakenForLiving => false,
+            Mistake::LivingTakenForDead => true,
+            _ => self.world.is_dead(grant),
+        }
+    }
+
+    fn patience(&self, waiter: &Waiter) -> Patience {
+        match (self.mistake, self.world.patience(waiter)) {
+            (Mistake::WaitingTakenForStopped, Patience::Waiting) => Patience::PassedOver,
+            (Mistake::DeadTakenForLiving, Patience::Gone) => Patience::Waiting,
+            (_, patience) => patience,
+        }
+    }
+}
+
+fn request(names: &[Name], script: usize, code: u8, command: Command) -> Request {
+    let (script, process) = (identity(script_code(script)), identity(code));
+    let of_script =
+        Asker { owner: script.clone(), lineage: vec![script.clone()], process: process.clone(), shown: Vec::new() };
+    // Who commits or releases acts for itself and its ancestors: see `owner::anybody`.
+    let of_process =
+        Asker { owner: process.clone(), lineage: vec![process.clone(), script], process, shown: Vec::new() };
+    let hold = |mode, again| Ask { mode, purpose: Purpose::Hold, again };
+    let (locks, ask, asker) = match command {
+        Command::Acquire(locks, mode) => (locks, hold(mode, Again::Refused), of_script),
+        Command::AcquireAgain(locks, mode) => (locks, hold(mode, Again::Counted), of_script),
+        Command::Commit => {
+            let ask = Ask { mode: Mode::Exclusive, purpose: Purpose::Commit, again: Again::Refused };
+            ([0].as_slice(), ask, of_process)
+        }
+        Command::Release(_) | Command::Break(_) | Command::GiveAllBack => {
+            ([].as_slice(), hold(Mode::Exclusive, Again::Refused), of_process)
+        }
+    };
+    Request {
+        names: locks.iter().map(|lock| names[*lock].clone()).collect(),
+        ask,
+        asker,
+        command: String::new(),
+        deadline: Deadline::after(Duration::ZERO),
+        deadlocks: Deadlocks::Refused,
+        metadata: None,
+        ttl: None,
+        live_file: None,
+    }
+}

@@ -1,0 +1,277 @@
+//! What a command does next, one step at a time: the order of the steps is that of `acquire`, `line`, `commit`, `release` and
+//! `gate`; what each of them decides is decided by the program's own functions.
+
+use super::scenario::{Command, Mistake, Scenario};
+use super::search::{Move, What};
+use super::world::{Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code};
+use crate::lock::draft::Write;
+use crate::lock::request::Request;
+use crate::name::Name;
+
+/// One script's next step in a world that it changes; what is wrong with it, if anything is.
+pub struct Actor<'a> {
+    pub scenario: &'a Scenario,
+    pub world: World,
+    pub me: usize,
+    pub complaint: Option<String>,
+}
+
+impl Scenario {
+    /// Every world that may be next, and the complaint about a step that breaks a promise.
+    pub fn moves(&self, world: &World) -> (Vec<(Move, World)>, Option<String>) {
+        let mut moves = Vec::new();
+        let mut complaint = None;
+        for script in 0..SCRIPTS {
+            let mut actor = Actor { scenario: self, world: *world, me: script, complaint: None };
+            if actor.step().is_some() {
+                moves.push((Move { what: What::Steps, script }, actor.world));
+            }
+            complaint = complaint.or(actor.complaint);
+            self.fates_of(world, script, &mut moves);
+        }
+        (moves, complaint)
+    }
+
+    pub fn place_of(&self, name: &Name) -> usize {
+        self.names.iter().position(|other| other == name).unwrap()
+    }
+}
+
+impl<'a> Actor<'a> {
+    pub fn step(&mut self) -> Option<()> {
+        let script = self.world.scripts[self.me];
+        if script.is_stopped {
+            return None;
+        }
+        match script.step {
+            Step::End => return None,
+            Step::Begin => match self.scenario.command(&self.world, self.me) {
+                Command::Commit if self.scenario.mistake == Mistake::CommitReadsBeforeFlock => {
+                    self.peek(Peek::default())
+                }
+                Command::Commit => self.take_flock(Turn::ToCommit)?,
+                _ => self.pass(Errand::Ask)?,
+            },
+            Step::Pass(errand) => self.pass(errand)?,
+            Step::Complete(ops, errand) => {
+                let ops = self.make(ops);
+                match ops.next() {
+                    Some(_) => self.set(Step::Complete(ops, errand)),
+                    None => self.decide(errand),
+                }
+            }
+            Step::Write(plan) => self.write(plan),
+            Step::Note(plan) => self.note_who_is_next(plan),
+            Step::Wake(plan) => {
+                plan.wake.into_iter().for_each(|code| self.tell(code, |script| script.bell = true));
+                self.go_on(plan.then);
+            }
+            Step::Listen => {
+                self.listen_anew();
+                match self.scenario.mistake {
+                    Mistake::SleepWithoutLook => self.set(Step::Sleep([script_code(self.me), 0, 0])),
+                    _ => self.look(),
+                }
+            }
+            Step::PeekJournal(peek) => self.set(Step::PeekRecord(Peek { journal: self.world.journal, ..peek })),
+            Step::PeekRecord(peek) => self.peek_record(peek),
+            Step::Judge(peek) => self.judge(&peek),
+            Step::Sleep(ends) => {
+                let is_over = ends.iter().any(|code| *code != 0 && !self.world.lives(*code));
+                if !(is_over || script.bell || script.looks_soon || script.is_late) {
+                    return None;
+                }
+                self.listen_anew();
+                self.look();
+            }
+            Step::Flock(turn) => self.take_flock(turn)?,
+            Step::Commit => {
+                self.world.flock = None;
+                self.end_or_leave(Outcome::Done);
+            }
+        }
+        Some(())
+    }
+
+    pub fn set(&mut self, step: Step) {
+        self.world.scripts[self.me].step = step;
+    }
+
+    pub fn request(&self) -> &'a Request {
+        self.scenario.request(&self.world, self.me)
+    }
+
+    pub fn listen_anew(&mut self) {
+        let script = &mut self.world.scripts[self.me];
+        script.looks_soon = false;
+        if self.scenario.mistake != Mistake::BellForgottenAfterLook {
+            script.bell = false;
+        }
+    }
+
+    // The gate.
+
+    pub fn pass(&mut self, errand: Errand) -> Option<()> {
+        if self.world.gate.is_some() {
+            return None;
+        }
+        self.world.gate = Some(u8::try_from(self.me).unwrap());
+        self.set(Step::Pass(errand)); // it runs, for all who look
+        match self.scenario.libraries.journals.get(self.world.journal).as_ref() {
+            Some(pending) => {
+                let ops = self.ops(&pending.completion().unwrap());
+                self.set(Step::Complete(ops, errand));
+            }
+            None => self.decide(errand),
+        }
+        Some(())
+    }
+
+    pub fn leave_gate(&mut self) {
+        if self.world.gate.map(usize::from) == Some(self.me) {
+            self.world.gate = None;
+        }
+    }
+
+    pub fn ops(&self, writes: &[Write]) -> Ops {
+        let libraries = &self.scenario.libraries;
+        let mut ops = Ops::default();
+        for (op, write) in ops.all.iter_mut().zip(writes) {
+            *op = Some(match write {
+                Write::Record(name, record) => {
+                    let number = libraries.records.number(record.clone().unwrap_or_default());
+                    Op::Record(u8::try_from(self.scenario.place_of(name)).unwrap(), number)
+                }
+                Write::Journal(pending) => Op::Journal(libraries.journals.number(Some(pending.clone()))),
+                Write::NoJournal => Op::Journal(0),
+            });
+        }
+        assert!(writes.len() <= ops.all.len());
+        ops
+    }
+
+    pub fn make(&mut self, ops: Ops) -> Ops {
+        match ops.next() {
+            Some(Op::Record(lock, record)) => self.world.records[usize::from(lock)] = record,
+            Some(Op::Journal(journal)) => self.world.journal = journal,
+            None => {}
+        }
+        Ops { made: ops.made + 1, ..ops }
+    }
+
+    // What comes after the gate.
+
+    pub fn go_on(&mut self, then: Then) {
+        match then {
+            Then::End(outcome) => self.end(outcome),
+            Then::Leave(outcome) => self.set(Step::Pass(Errand::Leave(outcome))),
+            Then::Wait => self.set(Step::Listen),
+            Then::Turn => self.set(Step::Flock(Turn::ToCommit)),
+            Then::AlreadyHeld => self.holds(),
+            Then::DrainAgain => self.set(Step::Flock(Turn::ToDrainAgain)),
+            Then::Granted(granted) => {
+                let is_drained = matches!(self.scenario.mistake, Mistake::DrainSkipped | Mistake::RecordAfterDrain);
+                if self.scenario.wants_state(self.request()) && !is_drained {
+                    self.set(Step::Flock(Turn::ToDrain(granted)));
+                } else {
+                    self.holds();
+                }
+            }
+        }
+    }
+
+    /// The script is told that it has what it asked for.
+    pub fn holds(&mut self) {
+        let held = Held::of(self.request().ask.mode);
+        for lock in self.scenario.locks(&self.world, self.me) {
+            let script = &mut self.world.scripts[self.me];
+            let is_counted =
+                matches!(self.scenario.scripts[self.me][usize::from(script.command)], Command::AcquireAgain(..));
+            if script.is_alive && !script.is_broken && !(is_counted && script.holds[lock].is_some()) {
+                script.holds[lock] = Some(held);
+            }
+        }
+        self.end(Outcome::Done);
+    }
+
+    pub fn end_or_leave(&mut self, outcome: Outcome) {
+        if self.world.scripts[self.me].in_line {
+            self.set(Step::Pass(Errand::Leave(outcome)));
+        } else {
+            self.end(outcome);
+        }
+    }
+
+    /// The command ends, and the script goes on to its next, or gives back what it has.
+    pub fn end(&mut self, outcome: Outcome) {
+        self.world.leave_line(self.me);
+        let commands = &self.scenario.scripts[self.me];
+        let last = u8::try_from(commands.len() - 1).unwrap();
+        let ended = self.scenario.command(&self.world, self.me);
+        let freed = self.scenario.locks(&self.world, self.me);
+        let script = &mut self.world.scripts[self.me];
+        (script.bell, script.looks_soon, script.is_stopped, script.is_late) = (false, false, false, false);
+        let is_release = matches!(ended, Command::Release(_) | Command::GiveAllBack);
+        if is_release || script.is_broken {
+            // A lock that was counted twice is held on; the record knows.
+            let request = self.scenario.request(&self.world, self.me);
+            for lock in freed {
+                let record = self.world.effective(&self.scenario.libraries, lock, &self.scenario.names[lock]);
+                let own = request.asker.own_grant(&self.scenario.names[lock], &record);
+                if own.is_none() {
+                    self.world.scripts[self.me].holds[lock] = None;
+                }
+            }
+        }
+        let script = &mut self.world.scripts[self.me];
+        // A command that was killed may have got the lock, and the next one failed before it could say so: the script ends.
+        let is_acquire = matches!(ended, Command::Acquire(..) | Command::AcquireAgain(..));
+        if outcome == Outcome::Failed && script.attempt > 0 && is_acquire {
+            (script.is_alive, script.holds) = (false, Default::default());
+        }
+        script.is_broken = false;
+        script.attempt = 0;
+        script.command = match outcome {
+            Outcome::Done => (script.command + 1).min(last),
+            Outcome::Failed => last,
+        };
+        let has_more = script.command < last || script.holds.iter().any(Option::is_some);
+        let goes_on =
+            script.is_alive && has_more && !matches!(ended, Command::GiveAllBack if outcome == Outcome::Failed);
+        if !goes_on {
+            (script.command, script.holds) = (last, Default::default());
+        }
+        script.step = if goes_on { Step::Begin } else { Step::End };
+    }
+
+    // The flock of the state.
+
+    pub fn take_flock(&mut self, turn: Turn) -> Option<()> {
+        if self.world.flock.is_some() {
+            if !self.world.scripts[self.me].is_late {
+                return None;
+            }
+            match turn {
+                Turn::ToCommit | Turn::AlreadySeen => self.end_or_leave(Outcome::Failed),
+                Turn::ToDrain(granted) => self.set(Step::Pass(Errand::GiveBack(granted))),
+                Turn::ToDrainAgain => self.end(Outcome::Failed),
+                Turn::TooEarly(_) => self.refuse(),
+            }
+            return Some(());
+        }
+        match turn {
+            Turn::ToCommit => {
+                self.world.flock = Some(u8::try_from(self.me).unwrap());
+                self.peek(Peek::default());
+            }
+            Turn::AlreadySeen => {
+                self.world.flock = Some(u8::try_from(self.me).unwrap());
+                self.set(Step::Commit);
+            }
+            // Taken and dropped.
+            Turn::ToDrain(_) | Turn::ToDrainAgain => self.holds(),
+            Turn::TooEarly(plan) => self.set(Step::Write(plan)),
+        }
+        Some(())
+    }
+}

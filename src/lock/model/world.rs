@@ -1,0 +1,390 @@
+//! A root and three scripts at one instant: what is on record, who holds the gate and the flock of the state, and at which
+//! step of the protocol each script's command is.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+
+use crate::lock::acquire::Acquired;
+use crate::lock::deadlock::Ancestry;
+use crate::lock::journal::Pending;
+use crate::lock::liveness::{Liveness, Patience};
+use crate::lock::process::Identity;
+use crate::lock::queue::Eyes;
+use crate::lock::record::{Grant, Mode, Record, Waiter};
+
+pub const SCRIPTS: usize = 3;
+pub const LOCKS: usize = 2;
+
+/// Something that is kept once, and named by a number: worlds are compared and copied a million times.
+pub struct Library<T> {
+    kept: RefCell<Kept<T>>,
+    spell: fn(&T) -> Vec<u8>,
+}
+
+/// The items, and their numbers by their spelling.
+type Kept<T> = (Vec<(Rc<T>, Rc<[u8]>)>, HashMap<Rc<[u8]>, u16, BuildHasherDefault<Quick>>);
+
+/// A hash that is good enough for what is not chosen by an enemy; the usual one takes half the time of a search.
+#[derive(Default)]
+pub struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((word, after)) = rest.split_first_chunk::<8>() {
+            self.write_u64(u64::from_le_bytes(*word));
+            rest = after;
+        }
+        rest.iter().for_each(|byte| self.write_u8(*byte));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(byte.into());
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(number.into());
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number.cast_unsigned() as u64);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+}
+
+impl<T> Library<T> {
+    /// Number 0 is `nothing`.
+    pub fn new(nothing: T, spell: fn(&T) -> Vec<u8>) -> Self {
+        let library = Self { kept: RefCell::default(), spell };
+        library.number(nothing);
+        library
+    }
+
+    pub fn number(&self, item: T) -> u16 {
+        let (items, numbers) = &mut *self.kept.borrow_mut();
+        let spelling: Rc<[u8]> = (self.spell)(&item).into();
+        *numbers.entry(spelling.clone()).or_insert_with(|| {
+            items.push((Rc::new(item), spelling));
+            u16::try_from(items.len() - 1).unwrap()
+        })
+    }
+
+    pub fn get(&self, number: u16) -> Rc<T> {
+        self.kept.borrow().0[usize::from(number)].0.clone()
+    }
+
+    pub fn spelling(&self, number: u16) -> Rc<[u8]> {
+        self.kept.borrow().0[usize::from(number)].1.clone()
+    }
+}
+
+pub struct Libraries {
+    pub records: Library<Record>,
+    pub journals: Library<Option<Pending>>,
+    pub grants: Library<Vec<Acquired>>,
+}
+
+impl Libraries {
+    pub fn new() -> Self {
+        Self {
+            records: Library::new(Record::default(), Record::to_bytes),
+            journals: Library::new(None, |journal| serde_json::to_vec(journal).unwrap()),
+            grants: Library::new(Vec::new(), |grants| format!("{grants:?}").into_bytes()),
+        }
+    }
+}
+
+/// Everything at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    /// The numbers of the records in place.
+    pub records: [u16; LOCKS],
+    /// That of the journal; 0 if there is none.
+    pub journal: u16,
+    /// The script whose command is behind the gate.
+    pub gate: Option<u8>,
+    /// And whose holds the flock of the state.
+    pub flock: Option<u8>,
+    /// The next token, and the highest that was ever put on record.
+    pub token: u8,
+    pub highest: u8,
+    /// Who stands in line, in the order in which they came, as the promise of order sees it.
+    pub line: [Option<u8>; SCRIPTS],
+    /// What may still befall somebody.
+    pub fates: Fates,
+    pub scripts: [Script; SCRIPTS],
+}
+
+/// How many times what may happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Fates {
+    /// A command is killed; its script starts it once more.
+    pub kills: u8,
+    /// A script is killed; its command goes on.
+    pub deaths: u8,
+    /// A command is stopped, and continued some time.
+    pub stops: u8,
+    /// Somebody's patience ends.
+    pub expiries: u8,
+}
+
+impl std::fmt::Display for Fates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = [(self.kills, "kill"), (self.deaths, "death"), (self.stops, "stop"), (self.expiries, "expiry")];
+        let some: Vec<String> =
+            all.iter().filter(|(count, _)| *count > 0).map(|(count, of)| format!("{count} {of}")).collect();
+        f.write_str(if some.is_empty() { "no mishap" } else { "" })?;
+        f.write_str(&some.join(", "))
+    }
+}
+
+/// A script, and the command that it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Script {
+    pub is_alive: bool,
+    /// Which of its commands it runs, and for the how manieth time.
+    pub command: u8,
+    pub attempt: u8,
+    pub step: Step,
+    /// What it may rely on: that it holds these locks.
+    pub holds: [Option<Held>; LOCKS],
+    /// Its command has a place in the queues.
+    pub in_line: bool,
+    /// A signal has come that its command has not heard yet.
+    pub bell: bool,
+    pub is_stopped: bool,
+    /// Its command's time is up.
+    pub is_late: bool,
+    /// Its lock was taken away from it.
+    pub is_broken: bool,
+    /// Something happened that gives no sign: it looks again within a second.
+    pub looks_soon: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Held {
+    Alone,
+    Shared,
+}
+
+impl Held {
+    pub fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Exclusive => Self::Alone,
+            Mode::Shared => Self::Shared,
+        }
+    }
+}
+
+/// What a command does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// It has not begun.
+    Begin,
+    /// It wants to pass the gate.
+    Pass(Errand),
+    /// It is behind the gate, and completes somebody else's change.
+    Complete(Ops, Errand),
+    /// It is behind the gate, and has decided what to write.
+    Write(Plan),
+    /// All is written, and it looks who may be next.
+    Note(Plan),
+    /// It has left the gate, and wakes those who may be next.
+    Wake(Plan),
+    /// It forgets that it was woken, to look at the records.
+    Listen,
+    /// It looks whether there is a journal, and then at a record.
+    PeekJournal(Peek),
+    PeekRecord(Peek),
+    /// It judges what it has seen.
+    Judge(Peek),
+    /// It sleeps until one of these processes ends, or it is woken.
+    Sleep([u8; 3]),
+    /// It wants the flock of the state, to commit or to drain.
+    Flock(Turn),
+    /// It holds it and commits.
+    Commit,
+    /// The script has nothing more to do.
+    End,
+}
+
+/// What is to be done behind the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Errand {
+    /// What the command is about.
+    Ask,
+    /// Give up the place in the queues.
+    Leave(Outcome),
+    /// Give back what was granted a moment ago: that of this number.
+    GiveBack(u16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Turn {
+    ToCommit,
+    ToDrain(u16),
+    /// To drain, before saying that it is held already.
+    ToDrainAgain,
+    /// A mistake: to commit upon what was seen without it.
+    AlreadySeen,
+    /// A mistake: to drain what was not granted yet.
+    TooEarly(Plan),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Done,
+    Failed,
+}
+
+/// What one has seen from before the gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Peek {
+    pub journal: u16,
+    pub seen: [u16; LOCKS],
+    pub count: u8,
+    /// What was judged, and whose end is awaited: it must still be on record.
+    pub judged: Option<([u16; LOCKS], [u8; 3])>,
+}
+
+/// Writes of which some are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ops {
+    pub all: [Option<Op>; 4],
+    pub made: u8,
+}
+
+impl Ops {
+    pub fn next(&self) -> Option<Op> {
+        self.all.get(usize::from(self.made)).copied().flatten()
+    }
+}
+
+/// One replacement of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    Record(u8, u16),
+    Journal(u16),
+}
+
+/// What is done behind the gate, and what comes after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    pub ops: Ops,
+    /// The locks that are freed for somebody.
+    pub frees: [bool; LOCKS],
+    /// Those who are to be woken.
+    pub wake: [u8; SCRIPTS],
+    pub then: Then,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Then {
+    /// The command ends.
+    End(Outcome),
+    /// It was granted: that of this number.
+    Granted(u16),
+    /// It stands in line.
+    Wait,
+    /// It is its turn to commit.
+    Turn,
+    /// The place in line is given up before the command ends.
+    Leave(Outcome),
+    /// It is held already.
+    AlreadyHeld,
+    /// Likewise, and commits are drained before it is said.
+    DrainAgain,
+}
+
+/// A process, as a number: 0 for none.
+pub fn process_code(script: usize, command: u8, attempt: u8) -> u8 {
+    1 + u8::try_from(script).unwrap() * 32 + command * 2 + attempt
+}
+
+pub fn script_code(script: usize) -> u8 {
+    200 + u8::try_from(script).unwrap()
+}
+
+/// No process has such a pid.
+const FIRST_PID: u32 = 2_000_000_000;
+
+pub fn identity(code: u8) -> Identity {
+    Identity { pid: FIRST_PID + u32::from(code), start: 1, place: Default::default() }
+}
+
+pub fn code_of(identity: &Identity) -> u8 {
+    u8::try_from(identity.pid - FIRST_PID).unwrap()
+}
+
+/// The script that a process is, or belongs to.
+pub fn script_of(code: u8) -> usize {
+    usize::from(if code >= 200 { code - 200 } else { (code - 1) / 32 })
+}
+
+impl World {
+    pub fn code(&self, script: usize) -> u8 {
+        process_code(script, self.scripts[script].command, self.scripts[script].attempt)
+    }
+
+    pub fn lives(&self, code: u8) -> bool {
+        let script = script_of(code);
+        if code >= 200 { self.scripts[script].is_alive } else { self.is_running(script) && self.code(script) == code }
+    }
+
+    pub fn is_running(&self, script: usize) -> bool {
+        !matches!(self.scripts[script].step, Step::Begin | Step::End)
+    }
+
+    /// What is on record, for all who look.
+    pub fn effective(&self, libraries: &Libraries, lock: usize, name: &crate::name::Name) -> Rc<Record> {
+        let journal = libraries.journals.get(self.journal);
+        let pending = journal.as_ref().as_ref().and_then(|pending| pending.record(name));
+        pending.map_or_else(|| libraries.records.get(self.records[lock]), Rc::new)
+    }
+}
+
+/// How a world looks to the decision functions.
+impl Eyes for World {
+    fn process(&self, process: &Identity) -> Liveness {
+        if self.lives(code_of(process)) { Liveness::Alive } else { Liveness::Dead }
+    }
+
+    fn is_dead(&self, grant: &Grant) -> bool {
+        grant.owner.as_ref().is_some_and(|owner| self.process(owner) == Liveness::Dead)
+    }
+
+    fn patience(&self, waiter: &Waiter) -> Patience {
+        let script = self.scripts[script_of(code_of(&waiter.process))];
+        if [&waiter.process, &waiter.owner].iter().any(|process| self.process(process) == Liveness::Dead) {
+            Patience::Gone
+        } else if script.is_stopped || script.is_late {
+            Patience::PassedOver
+        } else {
+            Patience::Waiting
+        }
+    }
+}
+
+/// A command's parent is its script.
+pub struct Parents;
+
+impl Ancestry for Parents {
+    fn line_of(&mut self, process: &Identity) -> Vec<Identity> {
+        let code = code_of(process);
+        let script = identity(script_code(script_of(code)));
+        if code >= 200 { vec![script] } else { vec![process.clone(), script] }
+    }
+}

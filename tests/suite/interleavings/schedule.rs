@@ -1,0 +1,235 @@
+//! Actors in threads of their own, of which one at a time makes one file-system call: a schedule says which.
+//!
+//! Which schedules: all with at most so many preemptions, where an actor that could go on has to let another one go first
+//! ("Iterative Context Bounding", Musuvathi & Qadeer, PLDI 2007: most errors need one or two). Where an actor ends or waits for
+//! a lock, everybody else is tried without counting.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use pipeline_state::fs::Disk;
+use pipeline_state::fs::observed::{Call, Fate, Observed};
+use rustix::io::Errno;
+
+/// What an actor does with its own disk, in a root that all share.
+pub type Job<T> = fn(&Path, Disk) -> T;
+
+/// How a run went.
+pub struct Run<T> {
+    pub told: Vec<T>,
+    /// Who made which call, in order.
+    pub steps: Vec<(usize, String)>,
+}
+
+/// Says who is next.
+pub trait Chooser {
+    /// One of so many; the first is the one that goes on if it can.
+    fn choose(&mut self, count: usize, preempts: Preempts) -> usize;
+}
+
+/// Whether any other choice than the first is a preemption.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Preempts {
+    Yes,
+    No,
+}
+
+enum Actor {
+    Ready,
+    /// Somebody else has this lock.
+    Blocked(PathBuf),
+    Ended,
+}
+
+enum Report<T> {
+    At(String),
+    Blocked(PathBuf),
+    Ended(Option<T>),
+}
+
+/// Runs all jobs as the chooser says.
+pub fn run<T: Send + 'static>(root: &Path, jobs: &[Job<T>], chooser: &mut dyn Chooser) -> Run<T> {
+    std::thread::scope(|scope| {
+        let (report, reports) = channel();
+        let mut go = Vec::new();
+        for (number, job) in jobs.iter().enumerate() {
+            let (sender, receiver) = sync_channel(1);
+            go.push(sender);
+            let report = report.clone();
+            scope.spawn(move || {
+                let _ = receiver.recv();
+                let sender = report.clone();
+                let disk = Disk::new(Rc::new(Observed::new(stopping(number, sender, receiver))));
+                let told = catch_unwind(AssertUnwindSafe(|| job(root, disk))).ok();
+                let _ = report.send((number, Report::Ended(told)));
+            });
+        }
+        conduct(&go, &reports, chooser)
+    })
+}
+
+/// Stops before each call that others might see or that might see others.
+fn stopping<T: 'static>(
+    number: usize,
+    report: Sender<(usize, Report<T>)>,
+    go: Receiver<()>,
+) -> impl FnMut(&Call) -> Fate {
+    let mut opened = PathBuf::new();
+    move |call| {
+        if matches!(call.name, "open_append" | "create") {
+            opened = call.path.clone();
+        }
+        if is_private(call) {
+            return Fate::Proceeds;
+        }
+        let stopped = match call.name {
+            "blocked" => Report::Blocked(opened.clone()),
+            _ => Report::At(format!("{} {}", call.name, call.path.display())),
+        };
+        let goes_on = report.send((number, stopped)).is_ok() && go.recv().is_ok();
+        if goes_on { Fate::Tried } else { Fate::Fails(Errno::IO) }
+    }
+}
+
+/// What nobody else can see, nor be seen by: what is done with a descriptor alone (files are read as they were when they were
+/// opened, since none is written in place), and with files that only who holds a lock looks at. What is durable when, and the
+/// logs, are no matter here.
+fn is_private(call: &Call) -> bool {
+    let of_descriptor =
+        matches!(call.name, "fstat" | "read" | "write" | "sync" | "sync_dir" | "set_mode" | "set_mtime");
+    let of_directory = matches!(call.name, "open_root" | "open_dir");
+    let ends_with = |names: &[&str]| names.iter().any(|name| call.path.ends_with(name));
+    let is_in = |name: &str| call.path.components().any(|part| part.as_os_str() == name);
+    let of_holder = is_in(".checkpoints") && !ends_with(&["intent.json", ".in-progress"])
+        || is_in(".locks") && !ends_with(&["state.lock", "state.json"])
+        || ends_with(&["audit.log", ".error-recovery.log"])
+        || call.path.extension().is_some_and(|extension| extension == "tmp");
+    of_descriptor || of_directory || of_holder
+}
+
+fn conduct<T>(go: &[SyncSender<()>], reports: &Receiver<(usize, Report<T>)>, chooser: &mut dyn Chooser) -> Run<T> {
+    let mut actors: Vec<Actor> = go.iter().map(|_| Actor::Ready).collect();
+    let mut told: Vec<Option<T>> = go.iter().map(|_| None).collect();
+    let (mut steps, mut current) = (Vec::new(), None);
+    loop {
+        let mut able: Vec<usize> = (0..actors.len()).filter(|number| is_able(&actors[*number])).collect();
+        if able.is_empty() {
+            assert!(actors.iter().all(|actor| matches!(actor, Actor::Ended)), "nobody can move: {steps:?}");
+            let told = told.into_iter().map(|told| told.unwrap()).collect();
+            return Run { told, steps };
+        }
+        let goes_on = current.and_then(|current| able.iter().position(|number| *number == current));
+        if let Some(place) = goes_on {
+            able[..=place].rotate_right(1);
+        }
+        let preempts = if goes_on.is_some() { Preempts::Yes } else { Preempts::No };
+        let next = able[if able.len() == 1 { 0 } else { chooser.choose(able.len(), preempts) }];
+        current = Some(next);
+        go[next].send(()).unwrap();
+        let (number, report) = reports.recv().unwrap();
+        assert_eq!(number, next, "one at a time");
+        actors[next] = match report {
+            Report::At(call) => {
+                steps.push((next, call));
+                Actor::Ready
+            }
+            Report::Blocked(path) => Actor::Blocked(path),
+            Report::Ended(result) => {
+                assert!(result.is_some(), "it did not go as it should: {steps:?}");
+                told[next] = result;
+                Actor::Ended
+            }
+        };
+    }
+}
+
+fn is_able(actor: &Actor) -> bool {
+    match actor {
+        Actor::Ready => true,
+        Actor::Blocked(path) => File::open(path).is_ok_and(|file| file.try_lock().is_ok()),
+        Actor::Ended => false,
+    }
+}
+
+/// All schedules with at most so many preemptions, one after the other.
+pub struct Exhaustive {
+    bound: usize,
+    left: usize,
+    /// What was chosen of how many, and how often it was chosen between so far in this run.
+    path: Vec<(usize, usize)>,
+    depth: usize,
+}
+
+impl Exhaustive {
+    pub fn new(bound: usize) -> Self {
+        Self { bound, left: bound, path: Vec::new(), depth: 0 }
+    }
+
+    /// Goes on to the next schedule, if there is one.
+    pub fn advance(&mut self) -> bool {
+        (self.left, self.depth) = (self.bound, 0);
+        while let Some((chosen, count)) = self.path.pop() {
+            if chosen + 1 < count {
+                self.path.push((chosen + 1, count));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Chooser for Exhaustive {
+    fn choose(&mut self, count: usize, preempts: Preempts) -> usize {
+        if preempts == Preempts::Yes && self.left == 0 {
+            return 0;
+        }
+        if self.path.len() == self.depth {
+            self.path.push((0, count));
+        }
+        let (chosen, seen) = self.path[self.depth];
+        assert_eq!(seen, count, "the same choices lead to the same place");
+        self.depth += 1;
+        self.left -= usize::from(preempts == Preempts::Yes && chosen != 0);
+        chosen
+    }
+}
+
+/// Schedules with a few preemptions at places that dice choose.
+pub struct Diced {
+    seed: u64,
+    /// At which of the choices to preempt.
+    at: Vec<usize>,
+    place: usize,
+}
+
+impl Diced {
+    /// So many preemptions among so many choices.
+    pub fn new(seed: u64, preemptions: usize, choices: usize) -> Self {
+        let mut dice = Self { seed, at: Vec::new(), place: 0 };
+        dice.at = (0..preemptions).map(|_| dice.below(choices)).collect();
+        dice
+    }
+
+    /// SplitMix64.
+    fn below(&mut self, limit: usize) -> usize {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % limit.max(1) as u64).unwrap()
+    }
+}
+
+impl Chooser for Diced {
+    fn choose(&mut self, count: usize, preempts: Preempts) -> usize {
+        self.place += 1;
+        match preempts {
+            Preempts::No => self.below(count),
+            Preempts::Yes if self.at.contains(&(self.place - 1)) => 1 + self.below(count - 1),
+            Preempts::Yes => 0,
+        }
+    }
+}
