@@ -18,6 +18,8 @@ mod doctor;
 mod documents;
 mod durability;
 mod faults;
+mod hook_bounds;
+mod hooks;
 mod kill;
 mod lock_exclusion;
 mod lock_faults;
