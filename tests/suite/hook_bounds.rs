@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::hooks::{PROMPT, TOOL, context, fire, prompted, ran_command, with_rules, write_rules};
+use crate::hooks::{PROMPT, TOOL, context, fire, fire_with, prompted, ran_command, started, with_rules, write_rules};
 use crate::owners::Owner;
-use crate::sandbox::{Ran, Sandbox};
+use crate::sandbox::Ran;
 
 /// A signal for `emit N`, an activation for `activate N`.
 fn rules_for(count: usize) -> String {
@@ -24,19 +23,6 @@ fn rules_for(count: usize) -> String {
         .map(|n| json!({"tool": "Bash", "command_regex": format!("^emit {n}$"), "emit_signal": format!("S{n}")}))
         .collect();
     json!({"skills": skills, "tool_rules": tool_rules}).to_string()
-}
-
-/// Starts a hook and keeps its standard input open.
-fn started(sandbox: &Sandbox, hook: &str, environment: &[(&str, &str)]) -> Child {
-    let mut command = sandbox.command();
-    command.args(hook.split(' ')).envs(environment.iter().copied()).stdin(Stdio::piped());
-    command.spawn().unwrap()
-}
-
-fn fire_with(sandbox: &Sandbox, hook: &str, event: &Value, environment: &[(&str, &str)]) -> Ran {
-    let mut child = started(sandbox, hook, environment);
-    let _ = child.stdin.take().unwrap().write_all(event.to_string().as_bytes());
-    Ran::of(child.wait_with_output().unwrap())
 }
 
 #[test]

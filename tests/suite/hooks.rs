@@ -1,7 +1,9 @@
 //! Hooks: what an editor's events bring about, by the rules of `config/skill-rules.json`.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
@@ -64,7 +66,21 @@ fn used(sandbox: &Sandbox, tool: &str, input: Value) -> Value {
 }
 
 pub fn fire(sandbox: &Sandbox, hook: &str, event: &Value) -> Ran {
-    sandbox.feed(hook, event.to_string().as_bytes())
+    fire_with(sandbox, hook, event, &[])
+}
+
+pub fn fire_with(sandbox: &Sandbox, hook: &str, event: &Value, environment: &[(&str, &str)]) -> Ran {
+    let mut child = started(sandbox, hook, environment);
+    // A hook that refuses early closes its end; that is its right.
+    let _ = child.stdin.take().unwrap().write_all(event.to_string().as_bytes());
+    Ran::of(child.wait_with_output().unwrap())
+}
+
+/// Starts a hook, whose standard input is a pipe.
+pub fn started(sandbox: &Sandbox, hook: &str, environment: &[(&str, &str)]) -> Child {
+    let mut command = sandbox.command();
+    command.args(hook.split(' ')).envs(environment.iter().copied()).stdin(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 /// What the agent is told, in the documented form and no other.
@@ -194,39 +210,26 @@ fn no_option_of_output_changes_what_an_editor_is_told() {
 
 #[test]
 fn the_root_is_the_one_named_else_the_projects_else_where_the_editor_is() {
-    let (named, project, here) = (with_rules(RULES), with_rules(RULES), with_rules(RULES));
+    let (named, project, editor) = (with_rules(RULES), with_rules(RULES), with_rules(RULES));
     let elsewhere = Sandbox::empty();
-    fs::create_dir_all(here.file("deep/er")).unwrap();
-    let mut event = ran_command(&here, "make");
-    event["cwd"] = json!(here.file("deep/er"));
-    let fire = |options: &[&str], project: Option<&Sandbox>| {
-        let mut command = elsewhere.command();
-        command.args(options).args(TOOL.split(' ')).stdin(std::process::Stdio::piped());
-        if let Some(project) = project {
-            command.env("CLAUDE_PROJECT_DIR", project.path());
-        }
-        let mut child = command.spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), event.to_string().as_bytes()).unwrap();
-        silent(&Ran::of(child.wait_with_output().unwrap()));
-        [&named, &project_of(&project, &here), &here].map(Sandbox::revision)
-    };
-    fn project_of<'a>(project: &Option<&'a Sandbox>, other: &'a Sandbox) -> &'a Sandbox {
-        project.unwrap_or(other)
-    }
-    assert_eq!(fire(&[], None), [1, 2, 2]);
-    assert_eq!(fire(&[], Some(&project)), [1, 2, 2]);
-    assert_eq!(fire(&["--root", named.path().to_str().unwrap()], Some(&project)), [2, 2, 2]);
-    // A project without a state has none, wherever the editor is.
-    fire_in_empty_project(&elsewhere, &event);
-    assert_eq!(here.revision(), 2);
-}
-
-fn fire_in_empty_project(project: &Sandbox, event: &Value) {
-    let mut command = project.command();
-    command.args(TOOL.split(' ')).env("CLAUDE_PROJECT_DIR", project.path()).stdin(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), event.to_string().as_bytes()).unwrap();
-    silent(&Ran::of(child.wait_with_output().unwrap()));
+    fs::create_dir_all(editor.file("deep/er")).unwrap();
+    let mut event = ran_command(&editor, "make");
+    event["cwd"] = json!(editor.file("deep/er"));
+    let path = |root: &Sandbox| root.path().to_str().unwrap().to_owned();
+    let revisions = || [&named, &project, &editor].map(Sandbox::revision);
+    silent(&fire(&elsewhere, TOOL, &event));
+    assert_eq!(revisions(), [1, 1, 2]);
+    silent(&fire_with(&elsewhere, TOOL, &event, &[("CLAUDE_PROJECT_DIR", &path(&project))]));
+    assert_eq!(revisions(), [1, 2, 2]);
+    let both = [("CLAUDE_PROJECT_DIR", path(&project)), ("PIPELINE_ROOT", path(&named))];
+    silent(&fire_with(&elsewhere, TOOL, &event, &both.each_ref().map(|(name, value)| (*name, value.as_str()))));
+    assert_eq!(revisions(), [2, 2, 2]);
+    silent(&fire_with(&elsewhere, &format!("--root {} {TOOL}", path(&named)), &event, &[]));
+    assert_eq!(revisions(), [3, 2, 2]);
+    // A project without a state has none, wherever the editor is; without either, the working directory counts.
+    silent(&fire_with(&elsewhere, TOOL, &event, &[("CLAUDE_PROJECT_DIR", &path(&elsewhere))]));
+    silent(&fire(&project, TOOL, &json!({"tool": "Bash", "input": "make"})));
+    assert_eq!(revisions(), [3, 3, 2]);
 }
 
 #[test]
@@ -263,15 +266,7 @@ fn a_foreign_edit_is_never_sealed_by_a_hook() {
         let sandbox = with_rules(RULES);
         sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("pre-init", "by-hand"));
         let before = sandbox.snapshot();
-        let fire = |hook: &str, event: Value| {
-            let input = sandbox.file("audit.log.event");
-            fs::write(&input, event.to_string()).unwrap();
-            let mut command = sandbox.command();
-            command.args(hook.split(' ')).env("STATE_FOREIGN_EDITS", accept).stdin(fs::File::open(&input).unwrap());
-            let ran = Ran::of(command.output().unwrap());
-            fs::remove_file(&input).unwrap();
-            ran
-        };
+        let fire = |hook: &str, event: Value| fire_with(&sandbox, hook, &event, &[("STATE_FOREIGN_EDITS", accept)]);
         let ran = fire(PROMPT, prompted(&sandbox, "write a spec")).expect(0);
         assert_eq!(context(&ran, "UserPromptSubmit"), "[ACTIVATE:SPEC_GEN_V1]");
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
