@@ -64,7 +64,7 @@ pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool
 /// `is_meant` tells whether a glob means the file that it was used on.
 pub fn concerned<'r>(rules: &'r Rules, used: &ToolUse, is_meant: &dyn Fn(&FilePattern) -> bool) -> Vec<&'r ToolRule> {
     let fits = |rule: &&ToolRule| {
-        rule.tool.is_match(&used.name)
+        rule.tool.matches(&used.name)
             && match &rule.object {
                 Object::Any => true,
                 Object::Path(pattern) => is_meant(pattern),

@@ -16,7 +16,7 @@ pub fn path(root: &Path) -> PathBuf {
 
 /// Reads the rules of a root, if there are any; the inner error is of a file of which nothing can be used. It is the user's
 /// own, and may be a link.
-pub fn load(root: &Path, scope: Scope) -> Result<Option<std::result::Result<Reading, Finding>>> {
+pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<std::result::Result<Reading, Finding>>> {
     let path = path(root);
     let mut bytes = Vec::new();
     let read = File::open(&path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));

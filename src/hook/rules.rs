@@ -70,8 +70,8 @@ pub enum Start {
 /// What it means that a tool was used.
 #[derive(Debug)]
 pub struct ToolRule {
-    /// The tool's whole name matches this.
-    pub tool: Regex,
+    /// Which tools.
+    pub tool: ToolPattern,
     /// What it was used on or for.
     pub object: Object,
     /// The signal that must have been there before.
@@ -82,6 +82,29 @@ pub struct ToolRule {
     pub phase: Option<String>,
     /// What the agent is told.
     pub message: Option<String>,
+}
+
+/// Which tools a rule is about, by their whole names.
+#[derive(Debug)]
+pub enum ToolPattern {
+    /// All.
+    Any,
+    /// Those that are named.
+    OneOf(Vec<String>),
+    /// Those that match.
+    Matching(Regex),
+}
+
+impl ToolPattern {
+    /// Whether it is about this tool.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::OneOf(names) => names.iter().any(|other| other == name),
+            Self::Matching(regex) => regex.is_match(name),
+        }
+    }
 }
 
 /// What a tool must have been used on.
@@ -95,13 +118,14 @@ pub enum Object {
     Command(Regex),
 }
 
-/// How much of the rules somebody needs: patterns are compiled for nothing else.
+/// How much of the rules somebody needs. Nothing else is read: compiling patterns takes longer than all else that a hook
+/// computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum Scope<'a> {
     /// What prompts mean.
     Prompts,
-    /// What tools mean.
-    Tools,
+    /// What it means that this tool was used.
+    Tool(&'a str),
     /// Everything.
     All,
 }
@@ -157,7 +181,7 @@ impl Reading {
 /// Reads a file of rules. The error is of a text that is no JSON object, of which nothing can be used.
 ///
 /// It ends well or not, but it never panics, whatever the bytes are.
-pub fn parse(bytes: &[u8], scope: Scope) -> Result<Reading, Finding> {
+pub fn parse(bytes: &[u8], scope: Scope<'_>) -> Result<Reading, Finding> {
     read::rules(&source::Source::new(bytes)?, scope)
 }
 

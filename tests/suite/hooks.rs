@@ -175,7 +175,13 @@ fn several_rules_take_effect_in_one_commit_and_required_signals_must_be_there() 
     assert_eq!((sandbox.revision(), sandbox.ok("state phase")), (4, "phase3".to_owned()));
     let signals = sandbox.document()["signals"].clone();
     assert_eq!(signals["TESTED"], signals["MADE"]);
+    assert_eq!(ran.stderr, "");
     assert_eq!(sandbox.names(".signals"), ["MADE.json", "SPEC_WRITTEN.json", "TESTED.json"]);
+    for signal in ["MADE", "TESTED"] {
+        let file = fs::read(sandbox.file(format!(".signals/{signal}.json"))).unwrap();
+        let file: Value = serde_json::from_slice(&file).unwrap();
+        assert_eq!((&file["signal"], &file["timestamp"]), (&json!(signal), &signals[signal]));
+    }
     assert!(sandbox.debris().is_empty());
 }
 

@@ -103,7 +103,10 @@ impl Hook<'_> {
             Err(error) if error.kind == Kind::NotInitialized => return Ok(()),
             state => state,
         };
-        let scope = if self.event == Answers::Prompt { Scope::Prompts } else { Scope::Tools };
+        let scope = match (self.event, &told.tool) {
+            (Answers::Tool, Some(used)) => Scope::Tool(&used.name),
+            _ => Scope::Prompts,
+        };
         let Some(rules) = self.rules(&settings.root, scope)? else { return Ok(()) };
         let project = Project::of_root(&settings.root);
         match (self.event, &told.prompt, &told.tool) {
@@ -123,7 +126,7 @@ impl Hook<'_> {
     // ---- rules ----
 
     /// The rules that can be used; the others are told and logged.
-    fn rules(&self, root: &Path, scope: Scope) -> Result<Option<Rules>> {
+    fn rules(&self, root: &Path, scope: Scope<'_>) -> Result<Option<Rules>> {
         let path = path(root);
         match load(root, scope)? {
             None => Ok(None),

@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::source::{Node, Source};
-use super::{Finding, Object, Reading, Rules, Scope, Skill, Start, ToolRule, Transition, Weight};
+use super::{Finding, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition, Weight};
 use crate::hook::files::FilePattern;
 use crate::name::Name;
 
@@ -13,8 +13,9 @@ const PATTERN_LIMIT: usize = 4 << 20;
 const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
 
 /// Reads all rules that `scope` needs.
-pub(super) fn rules(source: &Source<'_>, scope: Scope) -> Result<Reading, Finding> {
-    let mut reader = Reader { source, findings: Vec::new() };
+pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Finding> {
+    let used = if let Scope::Tool(name) = scope { Some(name) } else { None };
+    let mut reader = Reader { source, used, findings: Vec::new() };
     let root = source.root();
     let Some(top) = reader.object(&root, &["skills", "phase_transitions", "tool_rules"]) else {
         return Err(Finding {
@@ -25,7 +26,7 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope) -> Result<Reading, Findin
         });
     };
     let mut rules = Rules::default();
-    if scope != Scope::Tools {
+    if used.is_none() {
         rules.skills = reader.each(&top, "skills", Reader::skill);
     }
     if scope != Scope::Prompts {
@@ -51,6 +52,8 @@ impl<'a> Fields<'a> {
 
 struct Reader<'s, 'a> {
     source: &'s Source<'a>,
+    /// The tool that was used, if only its rules matter.
+    used: Option<&'s str>,
     findings: Vec<Finding>,
 }
 
@@ -239,10 +242,12 @@ impl<'a> Reader<'_, 'a> {
     fn tool_rule(&mut self, node: &Node<'a>) -> Option<ToolRule> {
         let known = ["tool", "path_glob", "command_regex", "requires_signal", "emit_signal", "phase", "message"];
         let fields = self.object(node, &known)?;
-        let tool = self.required((node, &fields), "tool", |reader, node| {
-            // `*` is how hook settings say "any".
-            reader.regex(node, |text| RegexBuilder::new(&format!("^(?:{})$", if text == "*" { ".*" } else { text })))
-        });
+        let tool = self.required((node, &fields), "tool", Self::tool_pattern);
+        if let (Some(tool), Some(used)) = (&tool, self.used)
+            && !tool.matches(used)
+        {
+            return None;
+        }
         let path = self.optional(&fields, "path_glob", |reader, node| reader.glob(node, FilePattern::anywhere));
         let command = self.optional(&fields, "command_regex", |reader, node| reader.regex(node, RegexBuilder::new));
         if fields.get("path_glob").is_some() && fields.get("command_regex").is_some() {
@@ -264,6 +269,20 @@ impl<'a> Reader<'_, 'a> {
             (None, None) => Object::Any,
         };
         Some(ToolRule { tool: tool?, object, requires, emits, phase, message })
+    }
+
+    /// Names with `|` between them, or a regular expression; `*` is how hook settings say "any".
+    fn tool_pattern(&mut self, node: &Node<'a>) -> Option<ToolPattern> {
+        let text = self.text(node)?;
+        let is_plain =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        if text == "*" {
+            Some(ToolPattern::Any)
+        } else if text.split('|').all(is_plain) {
+            Some(ToolPattern::OneOf(text.split('|').map(str::to_owned).collect()))
+        } else {
+            self.regex(node, |text| RegexBuilder::new(&format!("^(?:{text})$"))).map(ToolPattern::Matching)
+        }
     }
 
     /// Codes that nothing is activated by are most likely misspelt.

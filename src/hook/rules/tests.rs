@@ -60,6 +60,21 @@ fn every_bad_rule_is_found_at_its_line_and_the_others_are_kept() {
 }
 
 #[test]
+fn of_a_tools_use_only_its_own_rules_are_read() {
+    let text = r#"{"skills": 7, "tool_rules": [
+      {"tool": "Read|Write", "emit_signal": "A"}, {"tool": "Wri.e", "emit_signal": "B"}, {"tool": "*", "emit_signal": "C"},
+      {"tool": "Wr", "emit_signal": "D"}, {"tool": "Bash", "command_regex": "(", "emit_signal": "E"}]}"#;
+    let emitted = |tool: &str| {
+        let reading = parse(text.as_bytes(), Scope::Tool(tool)).unwrap();
+        let names = reading.rules.tool_rules.iter().map(|rule| rule.emits.as_ref().unwrap().to_string());
+        (names.collect::<Vec<_>>().concat(), reading.bad().count())
+    };
+    assert_eq!(emitted("Write"), ("ABC".to_owned(), 0));
+    assert_eq!(emitted("Read"), ("AC".to_owned(), 0));
+    assert_eq!(emitted("Bash"), ("C".to_owned(), 1));
+}
+
+#[test]
 fn what_was_probably_meant_is_said_and_harms_nothing() {
     let text = r#"{"skils": [], "tool_rules": [
       {"tool": "T", "emit_signal": "S", "path_globs": "x", "priority": 7, "description": "d"}],
@@ -69,7 +84,7 @@ fn what_was_probably_meant_is_said_and_harms_nothing() {
     for (found, words) in found.iter().zip(["`skills`", "`path_glob`", "`auto_trigger`", "NOBODY"]) {
         assert!(found.contains("note: ") && found.contains(words), "{found}");
     }
-    assert_eq!(parse(text.as_bytes(), Scope::Tools).unwrap().rules.tool_rules.len(), 1);
+    assert_eq!(parse(text.as_bytes(), Scope::Tool("T")).unwrap().rules.tool_rules.len(), 1);
 }
 
 #[test]
