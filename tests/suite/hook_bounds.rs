@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::hooks::{PROMPT, TOOL, context, fire, fire_with, prompted, ran_command, started, with_rules, write_rules};
 use crate::owners::Owner;
-use crate::sandbox::Ran;
+use crate::sandbox::{Ran, installed};
+use crate::strace::{in_parallel, injection, strace};
 
 /// A signal for `emit N`, an activation for `activate N`.
 fn rules_for(count: usize) -> String {
@@ -88,7 +89,11 @@ fn a_hook_that_does_not_get_the_lock_gives_up_and_blocks_nobody() {
         let ran = fire_with(&sandbox, &format!("{TOOL} --lock-exit 2"), &tool, environment);
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
         assert!(began.elapsed() < Duration::from_secs(5));
-        ran.saying("the signal S0 is not recorded").saying(&pid);
+        let ran = ran.saying("the signal S0 is not recorded").saying(&pid);
+        if environment.iter().any(|(_, value)| *value == "json") {
+            let error = ran.expect_json_error("timeout");
+            assert_eq!((&error["details"]["exit"], &error["details"]["signals"]), (&json!(1), &json!(["S0"])));
+        }
     }
     let documents = |files: Vec<(std::path::PathBuf, Vec<u8>)>| {
         files.into_iter().filter(|(path, _)| !path.to_string_lossy().contains("/.locks")).collect::<Vec<_>>()
@@ -176,8 +181,35 @@ fn what_never_ends_is_ended() {
     fs::remove_file(&rules).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&rules).status().unwrap().success());
     let began = Instant::now();
-    fire(&sandbox, TOOL, &ran_command(&sandbox, "emit 0")).expect(1).saying("was ended after 4.5 s");
+    fire(&sandbox, TOOL, &ran_command(&sandbox, "emit 0")).expect(1).saying("was ended after 4 s");
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_disk_that_hangs_costs_the_signal_and_not_the_person() {
+    if !installed("strace") {
+        return;
+    }
+    // It would take 7 s; strace sees the end of a process only when its delay is over.
+    in_parallel(&[PROMPT, TOOL], |hook| {
+        let sandbox = with_rules(&rules_for(1));
+        let event = json!({"prompt": "activate 0", "tool": "Bash", "input": "emit 0"});
+        fs::write(sandbox.file("event"), event.to_string()).unwrap();
+        let hang = injection("fsync", "delay_enter=7000000");
+        let options: Vec<&str> = ["-f"].into_iter().chain(hang.iter().map(String::as_str)).collect();
+        let mut command = strace(&sandbox, &options, hook.split(' '));
+        let ran = Ran::of(command.stdin(fs::File::open(sandbox.file("event")).unwrap()).output().unwrap());
+        let ran = ran.saying("was ended after 4 s");
+        if *hook == PROMPT {
+            assert_eq!((ran.code, context(&ran, "UserPromptSubmit").as_str()), (0, "[ACTIVATE:A0]"));
+        } else {
+            assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+            ran.saying("the signal S0 may not be recorded");
+        }
+        assert_eq!(sandbox.revision(), 1);
+        fire(&sandbox, TOOL, &ran_command(&sandbox, "emit 0")).expect(0);
+        assert!(sandbox.debris().is_empty());
+    });
 }
 
 #[test]

@@ -29,7 +29,7 @@ Examples:
     /// Print the settings that have an editor call these hooks
     #[command(after_help = "Examples:
   pipeline-state hook settings                   # paste into .claude/settings.json
-  pipeline-state hook settings > .claude/settings.json")]
+  pipeline-state --root ~/project hook settings  # for a root that is found nowhere else")]
     Settings,
     /// Write rules to begin with, for a pipeline of six phases, to config/skill-rules.json
     #[command(

@@ -29,8 +29,9 @@ pub fn answer(event: Answers, given: &Given, format: Format) -> u8 {
     let (told, config) = match listen(event, given, &disk, &bound) {
         Ok(heard) => heard,
         Err(error) => {
-            show_error(&error, "pipeline-state", format, Color::Auto);
-            return code_of(&error);
+            let code = code_of(&error);
+            show_error(&error.detail("exit", code), "pipeline-state", format, Color::Auto);
+            return code;
         }
     };
     super::super::start_log(config.verbosity);
@@ -47,8 +48,9 @@ pub fn answer(event: Answers, given: &Given, format: Format) -> u8 {
         Err(error) if error.is::<PipeClosed>() => return ExitCode::Success as u8,
         Err(error) => error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
     };
-    output.error(&error);
-    code_of(&error)
+    let code = code_of(&error);
+    output.error(&error.detail("exit", code));
+    code
 }
 
 fn code_of(error: &Error) -> u8 {

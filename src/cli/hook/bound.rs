@@ -8,10 +8,10 @@ use super::super::output::show_error;
 use crate::config::{Color, Format};
 use crate::error::{Error, ExitCode, Kind};
 
-/// After which a hook ends, whatever it is at; 5 s are promised.
-const WHOLE: Duration = Duration::from_millis(4500);
+/// After which a hook ends, whatever it is at. 5 s are promised, and a busy machine takes its time, too.
+const WHOLE: Duration = Duration::from_secs(4);
 /// How long the event may take to come in; a wait for the lock still fits behind it.
-const INPUT: Duration = Duration::from_secs(3);
+const INPUT: Duration = Duration::from_millis(2500);
 /// What is left for the commit when a wait for the lock took all the time it may.
 const COMMIT: Duration = Duration::from_millis(400);
 
@@ -85,7 +85,7 @@ fn end(stage: &Stage, format: Format) -> ExitCode {
         Stage::Recording(what) => (format!("{took}; {what} may not be recorded"), ExitCode::General),
         Stage::Answered => (format!("{took}; what it announced may not be recorded"), ExitCode::Success),
     };
-    let error = Error::new(Kind::WaitTimeout, message);
+    let error = Error::new(Kind::WaitTimeout, message).detail("exit", code as u8);
     show_error(&error.try_command("recover doctor", "see what is the matter"), "pipeline-state", format, Color::Auto);
     code
 }
