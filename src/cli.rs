@@ -3,6 +3,7 @@
 mod args;
 mod edit;
 mod follow;
+mod hook;
 mod input;
 mod lock;
 mod outcome;
@@ -54,6 +55,9 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Err(error) => return not_parsed(&error, arguments, format),
     };
     let given = Given::from(&cli.global);
+    if let Some(event) = hook::event(&cli.group) {
+        return hook::answer(event, &given, format);
+    }
     let disk = Disk::real();
     let config = match Config::resolve(&given, &ProcessEnvironment, &disk) {
         Ok(config) => config,
@@ -68,10 +72,11 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Group::State(command) => state::run(command, &config, Disk::real(), &output).map(|code| code as u8),
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
+        Group::Hook(command) => hook::run(command, &config, &output),
     };
     let result = match &cli.group {
         Group::State(command) if state::runs_a_deep_program(command) => on_a_large_stack(run),
-        Group::State(_) | Group::Lock(_) | Group::Recover(_) => run(),
+        Group::State(_) | Group::Lock(_) | Group::Recover(_) | Group::Hook(_) => run(),
     };
     finish(result, &config, &output)
 }

@@ -112,7 +112,7 @@ impl Config {
             (root, Some(file)) => (root.unwrap_or_else(|| directory_of(&file).to_owned()), file),
             (Some(root), None) => (root.clone(), root.join(STATE_FILE)),
             (None, None) => {
-                let root = nearest_root(disk)?;
+                let root = nearest_root(disk, &working_directory()?);
                 (root.clone(), root.join(STATE_FILE))
             }
         };
@@ -257,9 +257,7 @@ fn directory_of(file: &Path) -> &Path {
 
 /// The nearest directory from here up, or its `.claude`, that holds a state or its backups owned by this user. The
 /// search ends where the file system does. Where nothing is found: here.
-fn nearest_root(disk: &Disk) -> Result<PathBuf> {
-    let here = std::env::current_dir()
-        .map_err(|error| Error::new(Kind::Io, format!("the working directory cannot be determined: {error}")))?;
+fn nearest_root(disk: &Disk, here: &Path) -> PathBuf {
     let user = rustix::process::geteuid().as_raw();
     let look = |path: &Path| disk.stat(&Dir::working(), path).ok().flatten();
     let ours = |dir: &Path, name: &str, kind: FileKind| {
@@ -274,11 +272,35 @@ fn nearest_root(disk: &Disk) -> Result<PathBuf> {
         }
         for candidate in [dir.to_owned(), dir.join(".claude")] {
             if ours(&candidate, STATE_FILE, FileKind::Regular) || ours(&candidate, BACKUPS, FileKind::Directory) {
-                return Ok(candidate);
+                return candidate;
             }
         }
     }
-    Ok(here)
+    here.to_owned()
+}
+
+fn working_directory() -> Result<PathBuf> {
+    std::env::current_dir()
+        .map_err(|error| Error::new(Kind::Io, format!("the working directory cannot be determined: {error}")))
+}
+
+/// What an editor's hook is given where neither option nor environment says otherwise: the nearest root from the project's
+/// directory up, or else from where the editor is at work; and a person who waits.
+pub fn given_to_hook(given: &Given, env: &dyn Environment, disk: &Disk, cwd: Option<&Path>) -> Result<Given> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let mut given = given.clone();
+    if chosen(&given, env) == (None, None) {
+        let project = env.get("CLAUDE_PROJECT_DIR").map(PathBuf::from);
+        let start = match project.as_deref().or(cwd) {
+            Some(start) => working_directory().map_or_else(|_| start.to_owned(), |here| here.join(start)),
+            None => working_directory()?,
+        };
+        given.root = Some(nearest_root(disk, &start));
+    }
+    if given.lock_timeout.is_none() && env.get("LOCK_TIMEOUT").is_none() {
+        given.lock_timeout = Some(PATIENCE);
+    }
+    Ok(given)
 }
 
 /// Whether errors are to be written as JSON, judged before the options are parsed: for errors of parsing them.

@@ -41,10 +41,11 @@
 //! | `store::restore` | and back again, all or nothing: the intent, and carrying it out |
 //! | `store::layout` | what the files are called |
 //! | [`recovery`] | what helps when things go wrong: retries, degraded mode, strategies, the doctor, figures |
+//! | [`hook`] | what an editor's events mean, by the rules of `config/`: signals, phases, activations |
 //! | [`audit`] | the two logs |
 //! | [`cli`] | the command line: options in, text or JSON out |
 //!
-//! Dependencies go one way: `cli` → `recovery`, `config` → `store` → `lock`, `tree`, `document`, and everything may use `fs`,
+//! Dependencies go one way: `cli` → `recovery`, `hook`, `config` → `store` → `lock`, `tree`, `document`, and everything may use `fs`,
 //! `side`, `error`, `name`, `time`, `audit`, `child`.
 //! The library below `cli` knows no command line, no colours and no process exit.
 //!
@@ -69,6 +70,7 @@ pub mod config;
 pub mod document;
 pub mod error;
 pub mod fs;
+pub mod hook;
 pub mod lock;
 pub mod name;
 pub mod recovery;

@@ -1,5 +1,6 @@
 //! The command line as clap reads it. Nothing here does anything.
 
+pub mod hook;
 pub mod lock;
 pub mod recover;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::hook::Hook;
 pub use self::lock::Lock;
 pub use self::recover::Recover;
 use crate::config::{Color, Format, Given, Verbosity};
@@ -130,6 +132,9 @@ pub enum Group {
     /// When things go wrong: checkpoints, retries, degraded mode, a check of everything
     #[command(subcommand)]
     Recover(Recover),
+    /// For editors and agents: what their events mean, by the rules in config/skill-rules.json
+    #[command(subcommand)]
+    Hook(Hook),
 }
 
 /// Options of every command that writes.

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory as _, Parser};
 
 use super::args::lock::{Acquire, Check, Release, Run};
 use super::args::recover::Degraded;
-use super::args::{Cli, Global, Group, Lock, Recover, State};
+use super::args::{Cli, Global, Group, Hook, Lock, Recover, State};
 
 /// The arguments of one command, parsed without the tree of all others.
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ impl Cli {
             ("recover", "degraded") => {
                 direct::<Degraded>(before, rest, |command| Group::Recover(Recover::Degraded(command)))
             }
+            ("hook", "skill-activation-prompt") => direct(before, rest, |Nothing {}| Group::Hook(Hook::Prompt)),
+            ("hook", "post-tool-use-tracker") => direct(before, rest, |Nothing {}| Group::Hook(Hook::Tool)),
             ("lock", "run") => direct::<Run>(before, rest, |command| Group::Lock(Lock::Run(command))),
             _ => None,
         }
@@ -106,6 +108,8 @@ mod tests {
             "lock release a --token 3 --lock-timeout 1",
             "--root /x lock check a --exit-zero --json",
             "recover degraded mail --exit-zero --json",
+            "hook skill-activation-prompt --root /x",
+            "--state-file f hook post-tool-use-tracker --lock-timeout 2",
             "lock run a -t 5s --conflict-code 7 -v -- sh -c x --root",
             "--root state state read",
             "--root=state --json -vv state get .x",

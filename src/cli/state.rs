@@ -20,7 +20,6 @@ use crate::store::heal::{Recovered, Wanted};
 use crate::store::order::{Mode, Order};
 use crate::store::report::validate_input;
 use crate::store::{SignalFile, Store};
-use crate::time::epoch_seconds;
 
 type Run = anyhow::Result<ExitCode>;
 
@@ -205,21 +204,12 @@ struct Signal<'a> {
 impl Signal<'_> {
     fn set(&self, current: &Value, disk: &Disk) -> Result<Proposal> {
         let mut value = current.clone();
-        let now = text::parse(epoch_seconds(disk.now()).as_bytes())
-            .map_err(|error| Error::new(Kind::Internal, format!("a time that is no number: {error}")))?;
-        if let Some(signals) = value.get_mut("signals").and_then(Value::as_object_mut) {
-            signals.insert(self.name.to_string(), now.clone());
-        }
-        put(&mut value, "lastSignal", self.name.as_str().into());
         if let Some(phase) = self.phase {
             put(&mut value, "phase", phase.into());
         }
-        let mut file = json!({"signal": self.name.as_str(), "phase": value.get("phase"), "timestamp": null});
-        // Not through json!, which would rewrite the digits of numbers.
-        put(&mut file, "timestamp", now);
-        put(&mut file, "metadata", self.metadata.cloned().unwrap_or_else(|| json!({})));
-        let content = crate::document::seal::to_bytes(&file);
-        Ok(Proposal { value, signal: Some(SignalFile { name: self.name.clone(), content }) })
+        let metadata = self.metadata.cloned().unwrap_or_else(|| json!({}));
+        let signals = vec![SignalFile::give(&mut value, self.name, &metadata, disk.now())?];
+        Ok(Proposal { value, signals })
     }
 
     fn clear(&self, current: &Value) -> Proposal {
@@ -233,7 +223,7 @@ impl Signal<'_> {
         if let Some(phase) = self.phase {
             put(&mut value, "phase", phase.into());
         }
-        Proposal { value, signal: Some(SignalFile { name: self.name.clone(), content: None }) }
+        Proposal { value, signals: vec![SignalFile { name: self.name.clone(), content: None }] }
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Kind {
     Conflict,
     /// The named thing does not exist.
     NotFound,
+    /// What was to be made is there already.
+    Exists,
     /// The change is in place, but the disk did not confirm it.
     DurabilityUnknown,
     /// The operating system reported an error without a code of its own.
@@ -106,6 +108,7 @@ impl Kind {
             Self::NotInitialized
             | Self::Conflict
             | Self::NotFound
+            | Self::Exists
             | Self::DurabilityUnknown
             | Self::Io
             | Self::Internal
@@ -143,6 +146,7 @@ impl Kind {
             Self::NotInitialized => "not_initialized",
             Self::Conflict => "conflict",
             Self::NotFound => "not_found",
+            Self::Exists => "exists",
             Self::DurabilityUnknown => "durability_unknown",
             Self::Io => "io",
             Self::Internal => "internal",

@@ -87,13 +87,13 @@ impl Base {
 pub struct Proposal {
     /// The document.
     pub value: Value,
-    /// A signal's file to write or remove once the document is in place.
-    pub signal: Option<SignalFile>,
+    /// Files of signals to write or remove once the document is in place.
+    pub signals: Vec<SignalFile>,
 }
 
 impl From<Value> for Proposal {
     fn from(value: Value) -> Self {
-        Self { value, signal: None }
+        Self { value, signals: Vec::new() }
     }
 }
 
@@ -131,14 +131,12 @@ impl Store {
             let base = self.base(&ground)?;
             self.keep_mirror(&held, &ground);
             let proposal = self.make_checked(order, &base, make)?;
-            if proposal.signal.is_some() {
+            if !proposal.signals.is_empty() {
                 self.side_directory(&held.root, SIGNALS)?; // refused before the commit, if at all
             }
             let value = normalized(proposal.value)?;
             if let Some(seal) = base.seal.as_ref().filter(|_| without_seal(&value) == without_seal(&base.value)) {
-                if let Some(signal) = &proposal.signal {
-                    self.place_signal(&held, signal);
-                }
+                self.place_signals(&held, &proposal.signals);
                 return Ok(Outcome::Unchanged { revision: seal.revision });
             }
             check_document(&value)?;
@@ -149,7 +147,7 @@ impl Store {
                 sealed: &sealed,
                 source: None,
                 displaced,
-                signal: proposal.signal.as_ref(),
+                signals: &proposal.signals,
                 fences: &order.fences,
                 room: Room::MayBeMade,
             };

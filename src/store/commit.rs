@@ -28,7 +28,7 @@ pub(super) struct Plan<'a> {
     /// Where its bytes stand already, synced, in a directory of the same file system.
     pub source: Option<(&'a Dir, &'a OsStr)>,
     pub displaced: Displaced,
-    pub signal: Option<&'a SignalFile>,
+    pub signals: &'a [SignalFile],
     pub fences: &'a [Fence],
     pub room: Room,
 }
@@ -103,12 +103,8 @@ impl Store {
             }
         };
 
-        // 3. A signal's file, likewise.
-        let signal_name = temporary(held.lock.inode(), "signal");
-        let signal = match plan.signal.and_then(|signal| signal.content.as_ref()) {
-            Some(content) => Some(self.disk.stage(shelf, &signal_name, content, Sync::Now)?),
-            None => None,
-        };
+        // 3. The files of signals, likewise.
+        let signals = self.stage_signals(held, shelf, plan.signals)?;
 
         // 4. The old document under its backup's name.
         let aside = self.set_aside(held, ground, &plan.displaced)?;
@@ -153,10 +149,8 @@ impl Store {
                 Err(error) => self.warn_of_mirror(&error),
             }
         }
-        if let Some(signal) = plan.signal {
-            self.finish_signal(held, shelf, signal, &signal_name);
-        }
-        drop(signal);
+        self.finish_signals(held, shelf, plan.signals);
+        drop(signals);
         Ok(Published::Done { kept })
     }
 

@@ -143,7 +143,7 @@ impl Store {
             sealed: &sealed,
             source: None,
             displaced: Displaced::Nothing,
-            signal: None,
+            signals: &[],
             fences: &order.fences,
             room: Room::MayBeMade,
         };
@@ -308,7 +308,7 @@ impl Store {
                 sealed: &sealed,
                 source: None,
                 displaced,
-                signal: None,
+                signals: &[],
                 fences: &order.fences,
                 room: Room::MayBeMade,
             };

@@ -169,7 +169,7 @@ impl Store {
             .map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), &ground.shelf))?
             .value;
         let sealed = self.seal(value, ground, &lineage, created)?;
-        let plan = Plan { sealed: &sealed, source: None, displaced, signal: None, fences: &order.fences, room };
+        let plan = Plan { sealed: &sealed, source: None, displaced, signals: &[], fences: &order.fences, room };
         let Published::Done { kept } = self.publish(held, ground, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
         };

@@ -6,7 +6,6 @@ mod image;
 mod mutants;
 mod power_cut;
 mod recorder;
-mod reservations;
 
 use std::fs;
 
@@ -69,7 +68,7 @@ fn signal(store: &Store, name: &str, content: Option<Vec<u8>>) -> Result<()> {
         let mut value = base.value.clone();
         value["lastSignal"] = json!(format!("{name} {}", content.is_some()));
         let file = SignalFile { name: Name::parse("signal", name)?, content: content.clone() };
-        Ok(Proposal { value, signal: Some(file) })
+        Ok(Proposal { value, signals: vec![file] })
     });
     change.map(|_| ())
 }

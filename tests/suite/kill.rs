@@ -318,6 +318,28 @@ fn killed_at_any_call_a_signals_file_never_announces_what_the_state_does_not_hav
 }
 
 #[test]
+fn killed_at_any_call_a_hook_gives_all_signals_of_an_event_or_none() {
+    let start = Sandbox::with_history();
+    fs::create_dir(start.file("config")).unwrap();
+    let rules =
+        r#"{"tool_rules": [{"tool": "T", "emit_signal": "GO"}, {"tool": "T", "emit_signal": "ON", "message": "m"}]}"#;
+    fs::write(start.file("config/skill-rules.json"), rules).unwrap();
+    let mut job = Job::new(&["hook", "post-tool-use-tracker"], start, ("/lastSignal", json!("ON")));
+    job.input = br#"{"tool_name": "T"}"#;
+    job.also = |root, ran| {
+        for signal in ["GO", "ON"] {
+            let file = fs::read(root.file(format!(".signals/{signal}.json")));
+            assert!(file.is_ok() || ran.stdout.is_empty(), "announced, and the signal has no file");
+            if let Ok(bytes) = file {
+                let file: Value = serde_json::from_slice(&bytes).unwrap();
+                assert_eq!(file["timestamp"], root.document()["signals"][signal]);
+            }
+        }
+    };
+    job.killed_at_every_call();
+}
+
+#[test]
 fn killed_at_any_call_init_leaves_nothing_or_the_first_document() {
     let mut job = Job::new(&["state", "init"], Sandbox::empty(), ("/phase", json!("pre-init")));
     (job.refused, job.revisions, job.precious) = (Some((1, "state init")), (0, 1), &[]);

@@ -25,6 +25,8 @@ mod every_command;
 mod faults;
 mod histories;
 mod history_checker;
+mod hook_bounds;
+mod hooks;
 mod interleavings;
 mod kill;
 mod lock_exclusion;

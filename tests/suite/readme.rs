@@ -95,7 +95,7 @@ fn the_scripts_do_what_is_said_of_them() {
 #[test]
 fn every_command_that_is_named_exists() {
     let sandbox = Sandbox::empty();
-    for group in ["state", "lock", "recover"] {
+    for group in ["state", "lock", "recover", "hook"] {
         let help = sandbox.run(&format!("{group} --help")).expect(0).stdout;
         for code in README.split('`').skip(1).step_by(2) {
             let rest = code.strip_prefix(group).and_then(|rest| rest.strip_prefix(' '));

@@ -50,7 +50,7 @@ fn killed(root: &Sandbox, words: &str, call: &Call) -> Ran {
 }
 
 /// A root that was left by a restore which was killed before the first call whose line holds this, behind the intent.
-fn interrupted(start: &Sandbox, before: &str) -> Sandbox {
+pub fn interrupted(start: &Sandbox, before: &str) -> Sandbox {
     let calls = calls(start, RESTORE);
     let decided =
         calls.iter().position(|call| call.name.starts_with("rename") && call.line.contains("intent.json")).unwrap();

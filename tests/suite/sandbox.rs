@@ -91,7 +91,7 @@ impl Sandbox {
             command.env_remove(name);
         }
         // The suite may itself run under `lock run`.
-        for name in ["PIPELINE_OWNER_PID", "PIPELINE_LOCK_TOKEN", "PIPELINE_LOCK_EXIT"] {
+        for name in ["PIPELINE_OWNER_PID", "PIPELINE_LOCK_TOKEN", "PIPELINE_LOCK_EXIT", "CLAUDE_PROJECT_DIR"] {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -272,7 +272,7 @@ impl Store {
                 _ => Displaced::Evidence,
             };
             // What is staged must not go to make room.
-            let plan = Plan { sealed: &sealed, source, displaced, signal: None, fences: &[], room: Room::IsWhatItIs };
+            let plan = Plan { sealed: &sealed, source, displaced, signals: &[], fences: &[], room: Room::IsWhatItIs };
             if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
                 self.record_commit(held, order, &sealed, &[("from", &intent.checkpoint)]);
                 return Ok(sealed.document.seal.revision.get());

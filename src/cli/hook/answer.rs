@@ -1,0 +1,244 @@
+//! Answering an event: what it means goes into the state, what comes of it to standard output.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::super::output::{Output, PipeClosed, show_error};
+use super::bound::Bound;
+use super::input;
+use crate::audit::{Audit, Level};
+use crate::config::{Color, Config, Format, Given, ProcessEnvironment, given_to_hook};
+use crate::error::{Error, ExitCode, Kind, Result, one_line};
+use crate::fs::Disk;
+use crate::hook::announce::{Answers, answer as answer_to};
+use crate::hook::decide::{Effects, concerned, on_prompt, on_tool};
+use crate::hook::event::{Event, ToolUse};
+use crate::hook::files::Project;
+use crate::hook::load::{load, path};
+use crate::hook::record::record;
+use crate::hook::rules::{Finding, Rules, Scope, ToolRule};
+use crate::name::Name;
+use crate::store::{ForeignEdits, Served, Store};
+
+/// Answers the event on standard input; the exit code: 0, 1, or 64 where the command line or a variable is wrong.
+/// Never 2, which an editor would read as "block": also where a lock was not had, and whatever `--lock-exit` says.
+pub fn answer(event: Answers, given: &Given, format: Format) -> u8 {
+    let bound = Bound::begin(format);
+    let disk = Disk::real();
+    let (told, config) = match listen(event, given, &disk, &bound) {
+        Ok(heard) => heard,
+        Err(error) => {
+            let code = code_of(&error);
+            show_error(&error.detail("exit", code), "pipeline-state", format, Color::Auto);
+            return code;
+        }
+    };
+    super::super::start_log(config.verbosity);
+    let output = Output::new(&config);
+    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
+    let store = Store::new(disk, config.settings.clone(), audit);
+    let hook = Hook { event, store: &store, output: &output, bound: &bound };
+    let result = hook.respond(&told);
+    for warning in store.take_warnings() {
+        output.warning(&warning);
+    }
+    let error = match result {
+        Ok(()) => return ExitCode::Success as u8,
+        Err(error) if error.is::<PipeClosed>() => return ExitCode::Success as u8,
+        Err(error) => error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
+    };
+    let code = code_of(&error);
+    output.error(&error.detail("exit", code));
+    code
+}
+
+fn code_of(error: &Error) -> u8 {
+    let code = if error.kind == Kind::Usage { ExitCode::Usage } else { ExitCode::General };
+    code as u8
+}
+
+/// Reads the event, which may say where the root is.
+fn listen(event: Answers, given: &Given, disk: &Disk, bound: &Bound) -> Result<(Event, Config)> {
+    let told = input::read(bound.input())?;
+    check(event, &told)?;
+    let given = given_to_hook(given, &ProcessEnvironment, disk, told.cwd.as_deref())?;
+    let mut config = Config::resolve(&given, &ProcessEnvironment, disk)?;
+    config.settings.lock_timeout = bound.patience(config.settings.lock_timeout);
+    config.settings.foreign_edits = ForeignEdits::Refuse; // it is for a person to decide
+    Ok((told, config))
+}
+
+/// Refuses an event that this hook is not for.
+fn check(event: Answers, told: &Event) -> Result<()> {
+    let (is_there, what) = match event {
+        Answers::Prompt => (told.prompt.is_some(), "prompt"),
+        Answers::Tool => (told.tool.is_some(), "tool_name"),
+    };
+    // A tool that is about to be used has done nothing yet.
+    let too_early = matches!(told.name.as_deref(), Some("PreToolUse" | "PermissionRequest"));
+    if is_there && !too_early {
+        return Ok(());
+    }
+    let name = told.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+    let why = if too_early { "comes too early".to_owned() } else { format!("has no `{what}`") };
+    let message = format!("this hook is for {}, and the event{name} {why}", event.event());
+    Err(Error::new(Kind::InvalidJson, message)
+        .try_command("hook settings", "print the settings that have it called right"))
+}
+
+struct Hook<'a> {
+    event: Answers,
+    store: &'a Store,
+    output: &'a Output<'a>,
+    bound: &'a Bound,
+}
+
+impl Hook<'_> {
+    fn respond(&self, told: &Event) -> anyhow::Result<()> {
+        let settings = self.store.settings();
+        if !settings.directory.is_dir() {
+            return Ok(());
+        }
+        // First of all: it finishes a restore that is decided, which may bring other rules.
+        let state = match self.store.read() {
+            Err(error) if error.kind == Kind::NotInitialized => return Ok(()),
+            state => state,
+        };
+        let scope = match (self.event, &told.tool) {
+            (Answers::Tool, Some(used)) => Scope::Tool(&used.name),
+            _ => Scope::Prompts,
+        };
+        let Some(rules) = self.rules(&settings.root, scope)? else { return Ok(()) };
+        let project = Project::of_root(&settings.root);
+        match (self.event, &told.prompt, &told.tool) {
+            (Answers::Prompt, Some(prompt), _) => self.prompt(prompt, &rules, &project, state),
+            (Answers::Tool, _, Some(used)) => self.tool(used, told.cwd.as_deref(), &rules, &project, state),
+            _ => Ok(()),
+        }
+    }
+
+    fn action(&self) -> &'static str {
+        match self.event {
+            Answers::Prompt => "skill-activation-prompt",
+            Answers::Tool => "post-tool-use-tracker",
+        }
+    }
+
+    // ---- rules ----
+
+    /// The rules that can be used; the others are told and logged.
+    fn rules(&self, root: &Path, scope: Scope<'_>) -> Result<Option<Rules>> {
+        let path = path(root);
+        match load(root, scope)? {
+            None => Ok(None),
+            Some(Ok(reading)) => {
+                self.log(reading.bad().map(|finding| format!("{}:{finding}; the rule is skipped", path.display())));
+                Ok(Some(reading.rules))
+            }
+            Some(Err(fault)) => {
+                let Finding { line, .. } = fault;
+                let message = format!("{}:{fault}", path.display());
+                self.log(std::iter::once(message.clone()));
+                Err(Error::new(Kind::InvalidJson, message)
+                    .try_command("hook check", "see all of it once it is mended")
+                    .detail("line", line))
+            }
+        }
+    }
+
+    /// Warns, and logs what is not in the error log's last lines yet: a hook runs many times a minute.
+    fn log(&self, messages: impl Iterator<Item = String>) {
+        let mut messages = messages.peekable();
+        if messages.peek().is_none() {
+            return;
+        }
+        let noted = self.store.noted_errors();
+        for message in messages {
+            self.output.warning(&message);
+            if !noted.iter().any(|noted| noted.message == one_line(&message)) {
+                self.store.note_error(Level::Warn, "hook", &message, ExitCode::ValidationFailed as u8);
+            }
+        }
+    }
+
+    // ---- events ----
+
+    /// The activation is announced whatever becomes of the commit: the person asked for it.
+    fn prompt(&self, prompt: &str, rules: &Rules, project: &Project, state: Result<Served>) -> anyhow::Result<()> {
+        let effects = on_prompt(rules, prompt, &|pattern| project.has(pattern));
+        self.log(project.take_complaints().into_iter());
+        let told = self.tell(&effects);
+        self.bound.answered();
+        let recorded = state.and_then(|state| match effects.change(&state.value) {
+            true => record(self.store, (self.action(), reason(&effects)), &Value::Null, &mut |_| effects.clone())
+                .map(|_| ()),
+            false => Ok(()),
+        });
+        if let (Err(error), true) = (recorded, effects != Effects::default()) {
+            self.store.record_refusal(self.action(), &error);
+            self.output.warning(&lost(&effects, error).message);
+        }
+        told
+    }
+
+    /// What comes next is announced once it is true. If that fails, what is lost is named.
+    fn tool(
+        &self,
+        used: &ToolUse,
+        cwd: Option<&Path>,
+        rules: &Rules,
+        project: &Project,
+        state: Result<Served>,
+    ) -> anyhow::Result<()> {
+        let here = std::env::current_dir().unwrap_or_default();
+        let file = used.absolute_path(&here.join(cwd.unwrap_or(Path::new("."))));
+        let concerned =
+            concerned(rules, used, &|pattern| file.as_ref().is_some_and(|file| project.is_meant(pattern, file)));
+        if concerned.is_empty() {
+            return Ok(());
+        }
+        let decide = |state: &Value| on_tool(&concerned, rules, state);
+        let refuse = |effects: &Effects, error: Error| {
+            self.store.record_refusal(self.action(), &error);
+            lost(effects, error)
+        };
+        let state = state.map_err(|error| refuse(&at_most(&concerned), error))?.value;
+        let mut effects = decide(&state);
+        if effects.change(&state) {
+            self.bound.records(&effects.in_words());
+            let about = json!({"tool": used.name});
+            effects = record(self.store, (self.action(), reason(&effects)), &about, &mut |state| decide(state))
+                .map_err(|error| refuse(&effects, error))?;
+        }
+        self.bound.answered();
+        self.tell(&effects)
+    }
+
+    fn tell(&self, effects: &Effects) -> anyhow::Result<()> {
+        answer_to(self.event, &effects.announcements).map_or(Ok(()), |answer| self.output.json(&answer))
+    }
+}
+
+/// For the history: the last signal, or the activation.
+fn reason(effects: &Effects) -> Option<String> {
+    effects.signals.last().or(effects.activation.as_ref()).map(Name::to_string)
+}
+
+/// What these rules bring about if all they require is there.
+fn at_most(rules: &[&ToolRule]) -> Effects {
+    Effects {
+        signals: rules.iter().filter_map(|rule| rule.emits.clone()).collect(),
+        phase: rules.iter().rev().find_map(|rule| rule.phase.clone()),
+        ..Effects::default()
+    }
+}
+
+/// The error of a commit that did not come about, by what is lost with it.
+fn lost(effects: &Effects, error: Error) -> Error {
+    let what = effects.in_words();
+    let how = if error.kind == Kind::DurabilityUnknown { "may not last" } else { "is not recorded" };
+    let signals: Vec<&str> = effects.signals.iter().map(Name::as_str).collect();
+    let signals = json!(signals);
+    Error { message: format!("{what} {how}: {}", error.message), ..error }.detail("signals", signals)
+}

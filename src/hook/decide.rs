@@ -1,0 +1,213 @@
+//! What follows from the rules, an event and the state: a function of the three, and of nothing else.
+
+use serde_json::Value;
+
+use super::announce::Announcement;
+use super::event::{Outcome, ToolUse};
+use super::files::FilePattern;
+use super::rules::{Object, Rules, Start, ToolRule};
+use crate::name::Name;
+
+/// What an event brings about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effects {
+    /// Signals that are given, in order.
+    pub signals: Vec<Name>,
+    /// The phase that begins.
+    pub phase: Option<String>,
+    /// The activation that is announced: the state remembers the last.
+    pub activation: Option<Name>,
+    /// What the agent is told.
+    pub announcements: Vec<Announcement>,
+}
+
+impl Effects {
+    /// Whether the state would be another one afterwards. A signal always makes it so: it has a time.
+    #[must_use]
+    pub fn change(&self, state: &Value) -> bool {
+        let is = |field: &str, new: Option<&str>| {
+            new.is_none_or(|new| state.get(field).and_then(Value::as_str) == Some(new))
+        };
+        let same = self.signals.is_empty()
+            && is("phase", self.phase.as_deref())
+            && is("lastActivation", self.activation.as_ref().map(Name::as_str));
+        !same
+    }
+
+    /// What of it goes into the state, in words.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let names: Vec<&str> = self.signals.iter().map(Name::as_str).collect();
+        match (names.as_slice(), &self.phase, &self.activation) {
+            ([], Some(phase), None) => format!("the phase {phase}"),
+            ([], _, Some(code)) => format!("the activation {code}"),
+            ([], None, None) => "nothing".to_owned(),
+            ([name], ..) => format!("the signal {name}"),
+            (names, ..) => format!("the signals {}", names.join(", ")),
+        }
+    }
+}
+
+/// A prompt activates the first skill whose conditions it meets. `has` tells whether a glob matches anything.
+pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool) -> Effects {
+    let fits = |patterns: &[regex::Regex]| patterns.is_empty() || patterns.iter().any(|regex| regex.is_match(prompt));
+    let skill = rules.skills.iter().find(|skill| fits(&skill.prompts) && skill.files.iter().all(has));
+    skill.map_or_else(Effects::default, |skill| Effects {
+        signals: Vec::new(),
+        phase: skill.phase.clone(),
+        activation: Some(skill.code.clone()),
+        announcements: vec![Announcement::Activation { code: skill.code.clone(), delay: 0.0 }],
+    })
+}
+
+/// The rules that say something about the use of a tool, whatever signals they require. A use that failed means nothing.
+/// `is_meant` tells whether a glob means the file that it was used on.
+pub fn concerned<'r>(rules: &'r Rules, used: &ToolUse, is_meant: &dyn Fn(&FilePattern) -> bool) -> Vec<&'r ToolRule> {
+    let fits = |rule: &&ToolRule| {
+        rule.tool.matches(&used.name)
+            && match &rule.object {
+                Object::Any => true,
+                Object::Path(pattern) => is_meant(pattern),
+                Object::Command(regex) => used.command.as_ref().is_some_and(|command| regex.is_match(command)),
+            }
+    };
+    match used.outcome {
+        Outcome::Done => rules.tool_rules.iter().filter(fits).collect(),
+        Outcome::Failed => Vec::new(),
+    }
+}
+
+/// All of these rules take effect whose required signals were there before the event, in the order of the file: the last
+/// phase stands, and so does the last signal.
+#[must_use]
+pub fn on_tool(concerned: &[&ToolRule], rules: &Rules, state: &Value) -> Effects {
+    let mut effects = Effects::default();
+    for rule in concerned.iter().filter(|rule| rule.requires.as_ref().is_none_or(|name| is_given(state, name))) {
+        if let Some(phase) = &rule.phase {
+            effects.phase = Some(phase.clone());
+        }
+        if let Some(message) = &rule.message {
+            effects.announcements.push(Announcement::Message(message.clone()));
+        }
+        if let Some(signal) = rule.emits.as_ref().filter(|signal| !effects.signals.contains(signal)) {
+            effects.signals.push(signal.clone());
+        }
+    }
+    for signal in &effects.signals {
+        for transition in rules.transitions.iter().filter(|transition| transition.signal == *signal) {
+            let (code, delay) = (transition.next.clone(), transition.delay);
+            effects.announcements.push(match transition.start {
+                Start::Automatic => {
+                    effects.activation = Some(code.clone());
+                    Announcement::Activation { code, delay }
+                }
+                Start::Suggested => Announcement::Suggestion { code, delay, signal: signal.clone() },
+            });
+        }
+    }
+    effects
+}
+
+fn is_given(state: &Value, signal: &Name) -> bool {
+    let value = state.get("signals").and_then(|signals| signals.get(signal.as_str()));
+    value.is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::hook::rules::{Scope, parse};
+
+    const RULES: &str = r#"{
+      "skills": [
+        {"skill": "s", "activation_code": "SPEC", "phase": "p1", "trigger_conditions": {"user_patterns": ["write .*spec", "^specify"]}},
+        {"skill": "d", "activation_code": "DEPLOY", "trigger_conditions": {"user_patterns": ["deploy"], "file_patterns": ["a", "b"]}},
+        {"skill": "x", "activation_code": "EXTRA", "trigger_conditions": {"file_patterns": ["x"]}}
+      ],
+      "phase_transitions": {
+        "ONE": {"next_activation": "SPEC", "auto_trigger": true, "delay_seconds": 2},
+        "TWO": {"next_activation": "DEPLOY"}
+      },
+      "tool_rules": [
+        {"tool": "Write|Edit", "path_glob": "a", "emit_signal": "ONE", "phase": "p2", "message": "well done"},
+        {"tool": "Bash", "command_regex": "^make", "emit_signal": "TWO", "phase": "p3"},
+        {"tool": "*", "requires_signal": "ONE", "emit_signal": "TWO", "phase": "p4"},
+        {"tool": "Note", "message": "noted"}
+      ]}"#;
+
+    fn rules() -> Rules {
+        let reading = parse(RULES.as_bytes(), Scope::All).unwrap();
+        assert!(reading.findings.is_empty(), "{:?}", reading.findings);
+        reading.rules
+    }
+
+    fn signals(effects: &Effects) -> Vec<&str> {
+        effects.signals.iter().map(Name::as_str).collect()
+    }
+
+    fn after(tool: &str, command: Option<&str>, signals: Value) -> Effects {
+        let used = ToolUse { name: tool.into(), command: command.map(str::to_owned), ..ToolUse::default() };
+        let rules = rules();
+        on_tool(&concerned(&rules, &used, &|_| true), &rules, &json!({ "signals": signals }))
+    }
+
+    #[test]
+    fn a_prompt_activates_the_first_skill_whose_conditions_all_hold() {
+        let code = |prompt: &str, there: &[&str]| {
+            let has =
+                |pattern: &FilePattern| there.iter().any(|name| format!("{pattern:?}").contains(&format!("{name:?}")));
+            on_prompt(&rules(), prompt, &has).activation.map(|code| code.to_string())
+        };
+        assert_eq!(code("please WRITE a good Spec", &[]).as_deref(), Some("SPEC"), "whatever the case");
+        assert_eq!(code("specify and deploy", &["a", "b"]).as_deref(), Some("SPEC"), "the first");
+        assert_eq!(code("deploy", &["a", "b"]).as_deref(), Some("DEPLOY"));
+        assert_eq!(code("deploy", &["a"]), None, "each glob must match something");
+        assert_eq!(code("anything", &["x"]).as_deref(), Some("EXTRA"), "no pattern, any prompt");
+        assert_eq!(code("hello", &[]), None);
+    }
+
+    #[test]
+    fn all_rules_that_match_take_effect_together() {
+        let effects = after("Write", None, json!({"ONE": 1.5}));
+        assert_eq!((signals(&effects), effects.phase.as_deref()), (vec!["ONE", "TWO"], Some("p4")));
+        let told: Vec<String> = effects.announcements.iter().map(ToString::to_string).collect();
+        assert_eq!(told[0], "well done");
+        assert!(told[1].starts_with("[ACTIVATE:SPEC]") && told[1].contains("2 s"), "{told:?}");
+        assert!(told[2].contains("DEPLOY") && !told[2].contains("[ACTIVATE:"), "{told:?}");
+        assert_eq!(effects.activation.map(|code| code.to_string()).as_deref(), Some("SPEC"));
+    }
+
+    #[test]
+    fn a_required_signal_must_have_been_there_before_the_event() {
+        for absent in [json!({}), json!({"ONE": null}), json!({"ONE": false})] {
+            assert_eq!(signals(&after("Edit", None, absent)), ["ONE"]);
+        }
+        assert_eq!(signals(&after("Read", None, json!({"ONE": "yes"}))), ["TWO"]);
+    }
+
+    #[test]
+    fn a_tool_is_meant_by_its_whole_name_and_a_command_by_a_part() {
+        assert_eq!(signals(&after("Bash", Some("make test"), json!({}))), ["TWO"]);
+        for (tool, command) in
+            [("Bash", Some("cmake")), ("Bash", None), ("bash", Some("make")), ("BashOutput", Some("make"))]
+        {
+            assert!(signals(&after(tool, command, json!({}))).is_empty(), "{tool} {command:?}");
+        }
+        assert!(signals(&after("MultiEdit", None, json!({}))).is_empty());
+        assert_eq!(after("Note", None, json!({})).announcements, [Announcement::Message("noted".into())]);
+    }
+
+    #[test]
+    fn what_the_state_says_already_is_no_change() {
+        let effects =
+            Effects { phase: Some("p".into()), activation: Name::parse("activation", "A").ok(), ..Effects::default() };
+        assert!(!effects.change(&json!({"phase": "p", "lastActivation": "A"})));
+        for other in [json!({"phase": "q", "lastActivation": "A"}), json!({"phase": "p", "lastActivation": ""})] {
+            assert!(effects.change(&other));
+        }
+        assert!(!Effects::default().change(&json!({})));
+    }
+}

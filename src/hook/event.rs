@@ -1,0 +1,168 @@
+//! What an editor or agent tells: the documented fields, and those of older hooks.
+//!
+//! Fields that nobody asks for may hold anything, of any depth; they are passed over without being kept.
+
+mod facts;
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::Error as _;
+
+use self::facts::{Facts, Scalar};
+
+/// The largest event that is read, in bytes.
+pub const LIMIT: usize = 64 << 20;
+
+/// An event, whichever it is.
+#[derive(Debug, Default)]
+pub struct Event {
+    /// What it calls itself, if it does.
+    pub name: Option<String>,
+    /// Where the editor is at work.
+    pub cwd: Option<PathBuf>,
+    /// What was asked for: `prompt`, once `message`.
+    pub prompt: Option<String>,
+    /// The tool that was used.
+    pub tool: Option<ToolUse>,
+}
+
+/// A tool that was used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolUse {
+    /// Which: `tool_name`, once `tool`.
+    pub name: String,
+    /// The file it was used on.
+    pub path: Option<PathBuf>,
+    /// The command it ran.
+    pub command: Option<String>,
+    /// How that went.
+    pub outcome: Outcome,
+}
+
+/// Whether the use of a tool came to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did, as far as is told.
+    #[default]
+    Done,
+    /// It failed or was interrupted.
+    Failed,
+}
+
+impl Event {
+    /// Reads an event.
+    pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        // Where an object is expected serde would take a list, field by field.
+        if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+            return Err(serde_json::Error::custom("an event is a JSON object"));
+        }
+        let raw: Raw = serde_json::from_slice(bytes)?;
+        let name = raw.hook_event_name.text();
+        let failed = name.as_deref() == Some(TOOL_FAILED) || raw.tool_response.is_failure();
+        let tool = raw.tool_name.text().or(raw.tool.text()).map(|tool| ToolUse {
+            name: tool,
+            path: raw.tool_input.path().or(raw.input.path()).map(PathBuf::from),
+            command: raw.tool_input.command().or(raw.input.command()),
+            outcome: if failed { Outcome::Failed } else { Outcome::Done },
+        });
+        Ok(Self {
+            name,
+            cwd: raw.cwd.text().map(PathBuf::from),
+            prompt: raw.prompt.text().or(raw.message.text()),
+            tool,
+        })
+    }
+}
+
+impl ToolUse {
+    /// The file, as seen from where the editor is at work.
+    #[must_use]
+    pub fn absolute_path(&self, cwd: &Path) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| cwd.join(path))
+    }
+}
+
+/// The event of a tool whose use failed.
+const TOOL_FAILED: &str = "PostToolUseFailure";
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Raw {
+    hook_event_name: Scalar,
+    cwd: Scalar,
+    prompt: Scalar,
+    message: Scalar,
+    tool_name: Scalar,
+    tool: Scalar,
+    tool_input: Facts,
+    input: Facts,
+    tool_response: Facts,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn tool(json: &str) -> ToolUse {
+        Event::parse(json.as_bytes()).unwrap().tool.unwrap()
+    }
+
+    #[test]
+    fn the_documented_fields_and_the_older_ones_say_the_same() {
+        let now = r#"{"session_id":"x","cwd":"/p","hook_event_name":"UserPromptSubmit","prompt":"go on"}"#;
+        let event = Event::parse(now.as_bytes()).unwrap();
+        assert_eq!((event.prompt.as_deref(), event.cwd.as_deref()), (Some("go on"), Some(Path::new("/p"))));
+        let then = Event::parse(br#"{"message":"go on"}"#).unwrap();
+        assert_eq!((then.prompt.as_deref(), then.name), (Some("go on"), None));
+
+        let write = r#"{"tool_name":"Write","tool_input":{"file_path":"/p/a","content":"x"},"tool_response":{"success":true,"filePath":"/p/a"}}"#;
+        let old = r#"{"tool":"Write","input":{"file_path":"/p/a"}}"#;
+        assert_eq!(tool(write), tool(old));
+        let bash = r#"{"tool_name":"Bash","tool_input":{"command":"make"},"tool_response":{"stdout":"error","stderr":"","interrupted":false,"exit_code":0}}"#;
+        let older = r#"{"tool":"Bash","input":"make"}"#;
+        assert_eq!((tool(bash).command, tool(bash).outcome), (tool(older).command, tool(older).outcome));
+    }
+
+    #[test]
+    fn a_use_that_failed_shows_in_what_is_told_of_it() {
+        for response in [
+            r#"{"success":false}"#,
+            r#"{"is_error":true}"#,
+            r#"{"interrupted":true}"#,
+            r#"{"error":"no such file"}"#,
+            r#"{"error":{"a":1}}"#,
+            r#"{"exit_code":1}"#,
+        ] {
+            let event = format!(r#"{{"tool_name":"Bash","tool_response":{response}}}"#);
+            assert_eq!(tool(&event).outcome, Outcome::Failed, "{response}");
+        }
+        for response in
+            ["null", "\"Error? no\"", "[]", "17", "1.5", r#"{"success":true,"error":null}"#, r#"{"code":404}"#]
+        {
+            let event = format!(r#"{{"tool_name":"Bash","tool_response":{response}}}"#);
+            assert_eq!(tool(&event).outcome, Outcome::Done, "{response}");
+        }
+        let failed = r#"{"hook_event_name":"PostToolUseFailure","tool_name":"Bash"}"#;
+        assert_eq!(tool(failed).outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_may_be_anything() {
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        let event = format!(
+            r#"{{"x":{deep},"tool_response":{{"structured":{deep},"n":1.5}},"tool_input":{{"edits":{deep},"command":"c"}},"tool_name":"T","prompt":{deep},"cwd":7,"message":"m","half":"\ud83d","input":{{"content":"\ud83d"}}}}"#
+        );
+        let event = Event::parse(event.as_bytes()).unwrap();
+        assert_eq!((event.prompt.as_deref(), event.cwd), (Some("m"), None));
+        assert_eq!(event.tool.unwrap().command.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        for garbage in ["", "garbage", "[]", "7", "{\"prompt\":\"x\"", "{} {}", "\u{feff}{}"] {
+            assert!(Event::parse(garbage.as_bytes()).is_err(), "{garbage}");
+        }
+    }
+}

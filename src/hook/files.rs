@@ -1,0 +1,205 @@
+//! Files of the project, and globs that match them.
+//!
+//! Globs are relative to the root; where that is a project's `.claude`, to the project. `*` and `?` stop at a `/`, `**`
+//! does not, `{a,b}` is either.
+
+use std::cell::RefCell;
+use std::path::{Component, Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+use walkdir::WalkDir;
+
+use crate::store::layout::SIDE_DIRECTORIES;
+
+/// Names that are looked at for one glob, at most: a prompt must not wait for a walk through everything.
+const SEARCH_LIMIT: usize = 20_000;
+/// Directories in which nobody's documents are, and which hold many files.
+const PASSED_OVER: [&str; 2] = [".git", "node_modules"];
+
+/// A glob for files.
+#[derive(Clone, Debug)]
+pub struct FilePattern {
+    text: String,
+    matcher: GlobMatcher,
+}
+
+impl FilePattern {
+    /// A glob for files under the root only.
+    pub fn under_the_root(text: &str) -> Result<Self, String> {
+        if text.starts_with('/') || text.split('/').any(|part| part == "..") {
+            return Err("it leads out of the root".to_owned());
+        }
+        Self::anywhere(text)
+    }
+
+    /// A glob for files under the root, or, beginning with `/`, anywhere.
+    pub fn anywhere(text: &str) -> Result<Self, String> {
+        let text = text.trim_start_matches("./").to_owned();
+        let glob = GlobBuilder::new(&text).literal_separator(true).build();
+        let matcher = glob.map_err(|error| error.kind().to_string())?.compile_matcher();
+        Ok(Self { text, matcher })
+    }
+
+    fn is_absolute(&self) -> bool {
+        self.text.starts_with('/')
+    }
+
+    /// The directories that are named plainly in front, and how many levels below them a match can be.
+    fn reach(&self) -> (PathBuf, usize) {
+        let is_plain = |part: &&str| !part.contains(['*', '?', '[', ']', '{', '}', '\\']);
+        let parts: Vec<&str> = self.text.split('/').collect();
+        let plain: PathBuf = parts.iter().take_while(|part| is_plain(part)).collect();
+        let left = parts.iter().skip_while(|part| is_plain(part)).count();
+        let is_deep = self.text.contains("**") || self.text.contains('{');
+        (plain, if is_deep { usize::MAX } else { left })
+    }
+}
+
+/// The project whose files are meant.
+#[derive(Debug)]
+pub struct Project {
+    directory: PathBuf,
+    complaints: RefCell<Vec<String>>,
+}
+
+impl Project {
+    /// The project of this root.
+    #[must_use]
+    pub fn of_root(root: &Path) -> Self {
+        let inner = root.file_name().is_some_and(|name| name == ".claude");
+        let directory = root.parent().filter(|_| inner).unwrap_or(root).to_owned();
+        Self { directory, complaints: RefCell::default() }
+    }
+
+    /// Whether a file is one that the glob means. `path` is absolute.
+    #[must_use]
+    pub fn is_meant(&self, pattern: &FilePattern, path: &Path) -> bool {
+        let path = plain(path);
+        if pattern.is_absolute() {
+            return pattern.matcher.is_match(&path);
+        }
+        // Either side may be spelt by way of a link.
+        let roots = [Some(self.directory.clone()), self.directory.canonicalize().ok()];
+        let spelt = [Some(path.clone()), canonical(&path)];
+        roots.iter().flatten().any(|root| {
+            spelt.iter().flatten().any(|path| path.strip_prefix(root).is_ok_and(|path| pattern.matcher.is_match(path)))
+        })
+    }
+
+    /// Whether there is anything that the glob matches. Links are followed only where they are named plainly, in front.
+    #[must_use]
+    pub fn has(&self, pattern: &FilePattern) -> bool {
+        let (plain, levels) = pattern.reach();
+        let start = self.directory.join(plain);
+        if levels == 0 {
+            return start.symlink_metadata().is_ok();
+        }
+        let walk = WalkDir::new(&start).min_depth(1).max_depth(levels).into_iter();
+        let passed_over = |name: &str| PASSED_OVER.contains(&name) || SIDE_DIRECTORIES.contains(&name);
+        let walk =
+            walk.filter_entry(|entry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(passed_over));
+        for (seen, entry) in walk.enumerate() {
+            if seen == SEARCH_LIMIT {
+                self.complaints.borrow_mut().push(format!(
+                    "{:?} has to look at more than {SEARCH_LIMIT} files in {}; it counts as matching nothing",
+                    pattern.text,
+                    start.display()
+                ));
+                return false;
+            }
+            let Ok(entry) = entry else { continue };
+            if entry.path().strip_prefix(&self.directory).is_ok_and(|path| pattern.matcher.is_match(path)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What could not be searched; emptied by the call.
+    pub fn take_complaints(&self) -> Vec<String> {
+        std::mem::take(&mut *self.complaints.borrow_mut())
+    }
+}
+
+/// A path without `.` and `..`, as far as its spelling tells.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// The path by way of no link; of a file that is gone, its directory's.
+fn canonical(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().or_else(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_glob_means_files_below_the_root_however_they_are_spelt() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().join("real");
+        fs::create_dir(&real).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let is_meant = |root: &Path, glob: &str, path: PathBuf| {
+            Project::of_root(root).is_meant(&FilePattern::anywhere(glob).unwrap(), &path)
+        };
+        for (root, other) in [(&real, &link), (&link, &real)] {
+            assert!(is_meant(root, "*.md", root.join("a.md")));
+            assert!(is_meant(root, "./*.md", other.join("a.md")));
+            assert!(is_meant(root, "docs/{a,b}.md", root.join("x/../docs/./b.md")));
+            assert!(is_meant(&root.join(".claude"), "a.md", root.join("a.md")));
+            assert!(!is_meant(root, "*.md", root.join("docs/a.md")), "a star stops at a slash");
+            assert!(is_meant(root, "**/*.md", root.join("docs/deep/a.md")));
+            assert!(is_meant(root, "**/*.md", root.join("a.md")));
+            assert!(!is_meant(root, "**/*.md", "/elsewhere/a.md".into()));
+        }
+        assert!(is_meant(&real, "/etc/*", "/etc/hosts".into()));
+    }
+
+    #[test]
+    fn a_glob_is_looked_for_where_it_can_match() {
+        let dir = tempfile::tempdir().unwrap();
+        for made in ["docs/prd", "node_modules/x", ".state-backups"] {
+            fs::create_dir_all(dir.path().join(made)).unwrap();
+        }
+        for made in ["docs/prd/one.md", "node_modules/x/hidden.md", ".state-backups/hidden.md"] {
+            fs::write(dir.path().join(made), "").unwrap();
+        }
+        std::os::unix::fs::symlink("/", dir.path().join("everything")).unwrap();
+        let project = Project::of_root(dir.path());
+        let has = |glob: &str| project.has(&FilePattern::under_the_root(glob).unwrap());
+        for there in ["docs", "docs/prd/one.md", "docs/*", "docs/*/one.md", "**/one.md", "{x,docs/prd}/o*", "*/prd/*"] {
+            assert!(has(there), "{there}");
+        }
+        for absent in ["prd", "*.md", "docs/*.md", "**/hidden.md", "*/etc", "**/etc", "docs/one.md", "gone/*"] {
+            assert!(!has(absent), "{absent}");
+        }
+        assert!(has("node_modules/*/hidden.md"), "what is named is looked into");
+        assert!(project.take_complaints().is_empty());
+    }
+
+    #[test]
+    fn no_glob_leads_out_of_the_root() {
+        for bad in ["/etc/*", "../x", "a/../../b"] {
+            assert!(FilePattern::under_the_root(bad).is_err(), "{bad}");
+        }
+        for bad in ["[", "{a", "a**b[z-a]"] {
+            assert!(FilePattern::anywhere(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What an event brings about, made part of the state: one commit, or none.
+
+use serde_json::{Value, json};
+
+use super::decide::Effects;
+use crate::error::Result;
+use crate::store::change::{Outcome, Proposal};
+use crate::store::order::Order;
+use crate::store::{SignalFile, Store};
+
+/// Commits what `decide` makes of the state that is found under the lock; what that came to. Where nothing would change
+/// nothing is committed. `reason` is for the history, `about` goes into the signals' files.
+pub fn record(
+    store: &Store,
+    (action, reason): (&'static str, Option<String>),
+    about: &Value,
+    decide: &mut dyn FnMut(&Value) -> Effects,
+) -> Result<Effects> {
+    let mut decided = Effects::default();
+    let order = Order { group: "hook", reason, ..Order::of(action) };
+    let outcome = store.change(&order, &mut |base| {
+        decided = decide(&base.value);
+        propose(&decided, &base.value, about, store)
+    })?;
+    if let Outcome::Committed { revision, .. } = outcome {
+        tracing::info!("{} is revision {revision}", decided.in_words());
+    }
+    Ok(decided)
+}
+
+fn propose(effects: &Effects, state: &Value, about: &Value, store: &Store) -> Result<Proposal> {
+    let mut value = state.clone();
+    if let Some(fields) = value.as_object_mut() {
+        if let Some(phase) = &effects.phase {
+            fields.insert("phase".into(), json!(phase));
+        }
+        if let Some(code) = &effects.activation {
+            fields.insert("lastActivation".into(), json!(code.as_str()));
+        }
+    }
+    let now = store.disk().now();
+    let give = |signal| SignalFile::give(&mut value, signal, about, now);
+    let signals = effects.signals.iter().map(give).collect::<Result<_>>()?;
+    Ok(Proposal { value, signals })
+}

@@ -1,0 +1,318 @@
+//! From JSON to rules, finding fault on the way.
+
+use regex::{Regex, RegexBuilder};
+
+use super::source::{Node, Source};
+use super::{Finding, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition, Weight};
+use crate::hook::files::FilePattern;
+use crate::name::Name;
+
+/// What a compiled regular expression may take, in bytes: counted repetitions of each other grow without bound.
+const PATTERN_LIMIT: usize = 4 << 20;
+/// Fields that are known everywhere, since they mean nothing.
+const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
+
+/// Reads all rules that `scope` needs.
+pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Finding> {
+    let used = if let Scope::Tool(name) = scope { Some(name) } else { None };
+    let mut reader = Reader { source, used, findings: Vec::new() };
+    let root = source.root();
+    let Some(top) = reader.object(&root, &["skills", "phase_transitions", "tool_rules"]) else {
+        return Err(Finding {
+            line: source.line(&root),
+            place: String::new(),
+            message: format!("the rules must be an object, and this is {}", root.kind()),
+            weight: Weight::Bad,
+        });
+    };
+    let mut rules = Rules::default();
+    if used.is_none() {
+        rules.skills = reader.each(&top, "skills", Reader::skill);
+    }
+    if scope != Scope::Prompts {
+        rules.transitions = reader.transitions(&top);
+        rules.tool_rules = reader.each(&top, "tool_rules", Reader::tool_rule);
+    }
+    if scope == Scope::All {
+        reader.look_for_loose_ends(&rules, &top);
+    }
+    let mut findings = reader.findings;
+    findings.sort_by_key(|finding| finding.line);
+    Ok(Reading { rules, findings })
+}
+
+/// An object's fields, `null` ones left out.
+struct Fields<'a>(Vec<(String, Node<'a>)>);
+
+impl<'a> Fields<'a> {
+    fn get(&self, name: &str) -> Option<&Node<'a>> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, node)| node)
+    }
+}
+
+struct Reader<'s, 'a> {
+    source: &'s Source<'a>,
+    /// The tool that was used, if only its rules matter.
+    used: Option<&'s str>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Reader<'_, 'a> {
+    fn find(&mut self, node: &Node<'a>, weight: Weight, message: String) {
+        let line = self.source.line(node);
+        self.findings.push(Finding { line, place: node.place.clone(), message, weight });
+    }
+
+    fn bad(&mut self, node: &Node<'a>, message: impl Into<String>) {
+        self.find(node, Weight::Bad, message.into());
+    }
+
+    fn must_be<T>(&mut self, node: &Node<'a>, what: &str) -> Option<T> {
+        let kind = node.kind();
+        if what == kind {
+            self.bad(node, "it has an escape in it that is half a character");
+        } else {
+            self.bad(node, format!("it must be {what}, and this is {kind}"));
+        }
+        None
+    }
+
+    // ---- values ----
+
+    /// The fields of an object, of equal ones the first; notes those that are almost one of the `known`.
+    fn object(&mut self, node: &Node<'a>, known: &[&str]) -> Option<Fields<'a>> {
+        let Some(fields) = node.fields() else { return self.must_be(node, "an object") };
+        let mut kept: Vec<(String, Node<'a>)> = Vec::new();
+        for (name, value) in fields {
+            if kept.iter().any(|(other, _)| *other == name) {
+                self.bad(&value, "the key stands twice in one object");
+                continue;
+            }
+            if let Some(meant) = meant_by(&name, known) {
+                self.find(&value, Weight::Odd, format!("there is no field `{name}`; did you mean `{meant}`?"));
+            }
+            kept.push((name, value));
+        }
+        kept.retain(|(_, value)| !value.is_null());
+        Some(Fields(kept))
+    }
+
+    /// A rule for each element of an array; of those that can be used.
+    fn each<T>(&mut self, top: &Fields<'a>, name: &str, read: fn(&mut Self, &Node<'a>) -> Option<T>) -> Vec<T> {
+        let Some(node) = top.get(name) else { return Vec::new() };
+        let Some(elements) = node.elements() else {
+            self.must_be::<()>(node, "an array");
+            return Vec::new();
+        };
+        elements.iter().filter_map(|element| self.unless_bad(|reader| read(reader, element))).collect()
+    }
+
+    /// What `read` reads, if it finds nothing bad.
+    fn unless_bad<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let before = self.count_bad();
+        read(self).filter(|_| self.count_bad() == before)
+    }
+
+    fn count_bad(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.weight == Weight::Bad).count()
+    }
+
+    fn text(&mut self, node: &Node<'a>) -> Option<String> {
+        let Some(text) = node.value::<String>() else { return self.must_be(node, "a string") };
+        if text.trim().is_empty() {
+            self.bad(node, "it is empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    fn name(&mut self, node: &Node<'a>, what: &str) -> Option<Name> {
+        let text = self.text(node)?;
+        self.as_name(node, what, &text)
+    }
+
+    fn as_name(&mut self, node: &Node<'a>, what: &str, text: &str) -> Option<Name> {
+        Name::parse(what, text).map_err(|error| self.bad(node, error.message)).ok()
+    }
+
+    fn required<T>(
+        &mut self,
+        (rule, fields): (&Node<'a>, &Fields<'a>),
+        name: &str,
+        read: impl FnOnce(&mut Self, &Node<'a>) -> Option<T>,
+    ) -> Option<T> {
+        let Some(node) = fields.get(name) else {
+            self.bad(rule, format!("it has no `{name}`"));
+            return None;
+        };
+        read(self, node)
+    }
+
+    fn optional<T>(
+        &mut self,
+        fields: &Fields<'a>,
+        name: &str,
+        read: impl FnOnce(&mut Self, &Node<'a>) -> Option<T>,
+    ) -> Option<T> {
+        fields.get(name).and_then(|node| read(self, node))
+    }
+
+    fn list<T>(&mut self, fields: &Fields<'a>, name: &str, read: impl Fn(&mut Self, &Node<'a>) -> Option<T>) -> Vec<T> {
+        let Some(node) = fields.get(name) else { return Vec::new() };
+        let Some(elements) = node.elements() else {
+            self.must_be::<()>(node, "an array of strings");
+            return Vec::new();
+        };
+        elements.iter().filter_map(|element| read(self, element)).collect()
+    }
+
+    fn regex(&mut self, node: &Node<'a>, build: impl FnOnce(&str) -> RegexBuilder) -> Option<Regex> {
+        let text = self.text(node)?;
+        let built = build(&text).size_limit(PATTERN_LIMIT).build();
+        built.map_err(|error| self.bad(node, format!("{text:?} is no regular expression: {}", reason(&error)))).ok()
+    }
+
+    fn glob(
+        &mut self,
+        node: &Node<'a>,
+        parse: impl FnOnce(&str) -> Result<FilePattern, String>,
+    ) -> Option<FilePattern> {
+        let text = self.text(node)?;
+        parse(&text).map_err(|why| self.bad(node, format!("{text:?} is no glob: {why}"))).ok()
+    }
+
+    // ---- rules ----
+
+    fn skill(&mut self, node: &Node<'a>) -> Option<Skill> {
+        let fields = self.object(node, &["skill", "activation_code", "phase", "trigger_conditions"])?;
+        let skill = self.required((node, &fields), "skill", Self::text);
+        let code = self.required((node, &fields), "activation_code", |reader, node| reader.name(node, "activation"));
+        let phase = self.optional(&fields, "phase", Self::text);
+        let conditions = self.required((node, &fields), "trigger_conditions", |reader, node| {
+            let fields = reader.object(node, &["user_patterns", "file_patterns"])?;
+            let before = reader.count_bad();
+            let prompts = reader.list(&fields, "user_patterns", |reader, node| {
+                reader.regex(node, |text| {
+                    let mut builder = RegexBuilder::new(text);
+                    builder.case_insensitive(true);
+                    builder
+                })
+            });
+            let files =
+                reader.list(&fields, "file_patterns", |reader, node| reader.glob(node, FilePattern::under_the_root));
+            if prompts.is_empty() && files.is_empty() && reader.count_bad() == before {
+                reader.bad(node, "it has neither a pattern in `user_patterns` nor one in `file_patterns`");
+            }
+            Some((prompts, files))
+        });
+        let (prompts, files) = conditions?;
+        Some(Skill { skill: skill?, code: code?, phase, prompts, files })
+    }
+
+    fn transitions(&mut self, top: &Fields<'a>) -> Vec<Transition> {
+        let Some(node) = top.get("phase_transitions") else { return Vec::new() };
+        let Some(entries) = self.object(node, &[]) else { return Vec::new() };
+        let read = |(signal, node): &(String, Node<'a>)| {
+            self.unless_bad(|reader| {
+                let signal = reader.as_name(node, "signal", signal);
+                reader.transition(node, signal)
+            })
+        };
+        entries.0.iter().filter(|(name, _)| !REMARKS.contains(&name.as_str())).filter_map(read).collect()
+    }
+
+    fn transition(&mut self, node: &Node<'a>, signal: Option<Name>) -> Option<Transition> {
+        let fields = self.object(node, &["next_activation", "auto_trigger", "delay_seconds"])?;
+        let next = self.required((node, &fields), "next_activation", |reader, node| reader.name(node, "activation"));
+        let automatic = self
+            .optional(&fields, "auto_trigger", |reader, node| {
+                node.value::<bool>().or_else(|| reader.must_be(node, "true or false"))
+            })
+            .unwrap_or(false);
+        let delay = self
+            .optional(&fields, "delay_seconds", |reader, node| {
+                let seconds = node.value::<f64>().filter(|seconds| (0.0..=1e9).contains(seconds));
+                seconds.or_else(|| reader.must_be(node, "a number of seconds, 0 or more"))
+            })
+            .unwrap_or(0.0);
+        let start = if automatic { Start::Automatic } else { Start::Suggested };
+        Some(Transition { signal: signal?, next: next?, start, delay })
+    }
+
+    fn tool_rule(&mut self, node: &Node<'a>) -> Option<ToolRule> {
+        let known = ["tool", "path_glob", "command_regex", "requires_signal", "emit_signal", "phase", "message"];
+        let fields = self.object(node, &known)?;
+        let tool = self.required((node, &fields), "tool", Self::tool_pattern);
+        if let (Some(tool), Some(used)) = (&tool, self.used)
+            && !tool.matches(used)
+        {
+            return None;
+        }
+        let path = self.optional(&fields, "path_glob", |reader, node| reader.glob(node, FilePattern::anywhere));
+        let command = self.optional(&fields, "command_regex", |reader, node| reader.regex(node, RegexBuilder::new));
+        if fields.get("path_glob").is_some() && fields.get("command_regex").is_some() {
+            self.bad(
+                node,
+                "it has both `path_glob` and `command_regex`, and no tool is used on a file and a command at once",
+            );
+        }
+        let requires = self.optional(&fields, "requires_signal", |reader, node| reader.name(node, "signal"));
+        let emits = self.optional(&fields, "emit_signal", |reader, node| reader.name(node, "signal"));
+        let phase = self.optional(&fields, "phase", Self::text);
+        let message = self.optional(&fields, "message", Self::text);
+        if ["emit_signal", "phase", "message"].iter().all(|name| fields.get(name).is_none()) {
+            self.bad(node, "it does nothing: it has neither `emit_signal` nor `phase` nor `message`");
+        }
+        let object = match (path, command) {
+            (Some(path), _) => Object::Path(path),
+            (None, Some(command)) => Object::Command(command),
+            (None, None) => Object::Any,
+        };
+        Some(ToolRule { tool: tool?, object, requires, emits, phase, message })
+    }
+
+    /// Names with `|` between them, or a regular expression; `*` is how hook settings say "any".
+    fn tool_pattern(&mut self, node: &Node<'a>) -> Option<ToolPattern> {
+        let text = self.text(node)?;
+        let is_plain =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        if text == "*" {
+            Some(ToolPattern::Any)
+        } else if text.split('|').all(is_plain) {
+            Some(ToolPattern::OneOf(text.split('|').map(str::to_owned).collect()))
+        } else {
+            self.regex(node, |text| RegexBuilder::new(&format!("^(?:{text})$"))).map(ToolPattern::Matching)
+        }
+    }
+
+    /// Codes that nothing is activated by are most likely misspelt.
+    fn look_for_loose_ends(&mut self, rules: &Rules, top: &Fields<'a>) {
+        let Some(transitions) = top.get("phase_transitions").and_then(Node::fields) else { return };
+        for transition in &rules.transitions {
+            let is_known = rules.skills.iter().any(|skill| skill.code == transition.next);
+            let node = transitions.iter().find(|(name, _)| name == transition.signal.as_str()).map(|(_, node)| node);
+            if let Some(node) = node.filter(|_| !is_known) {
+                let message = format!("no skill that can be used has the activation code {}", transition.next);
+                self.find(node, Weight::Odd, message);
+            }
+        }
+    }
+}
+
+/// The known field that a name was probably meant to be.
+fn meant_by<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    if known.contains(&name) || REMARKS.contains(&name) {
+        return None;
+    }
+    let distance = |other: &str| strsim::damerau_levenshtein(name, other);
+    let nearest = known.iter().min_by_key(|other| distance(other))?;
+    // Two slips in a long word, one in a short one.
+    (distance(nearest) <= if nearest.len() > 5 { 2 } else { 1 }).then_some(nearest)
+}
+
+/// The reason at the end of a picture with several lines.
+fn reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim().trim_start_matches("error: ").to_owned()
+}

@@ -1,0 +1,132 @@
+//! A JSON text whose values know at which line they stand.
+//!
+//! serde_json's raw values are parts of the text they come from, so where they stand in it follows from their address.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Finding, Weight};
+
+/// A text that is JSON.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    text: &'a str,
+    root: &'a RawValue,
+}
+
+/// A value in it.
+#[derive(Clone, Debug)]
+pub(super) struct Node<'a> {
+    raw: &'a RawValue,
+    /// As in `skills[2].phase`.
+    pub place: String,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Finding> {
+        let fault = |line, message| Finding { line, place: String::new(), message, weight: Weight::Bad };
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            fault(1 + newlines(before), "it is not UTF-8".to_owned())
+        })?;
+        if text.trim().is_empty() {
+            return Err(fault(1, "it is empty; `{}` is a file without rules".to_owned()));
+        }
+        let root = serde_json::from_str(text).map_err(|error: serde_json::Error| {
+            fault(error.line().max(1), format!("it is no JSON: {}", without_place(&error)))
+        })?;
+        Ok(Self { text, root })
+    }
+
+    pub(super) fn root(&self) -> Node<'a> {
+        Node { raw: self.root, place: String::new() }
+    }
+
+    /// The line at which a value of this text begins.
+    pub(super) fn line(&self, node: &Node<'_>) -> usize {
+        let offset = node.raw.get().as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
+        1 + newlines(self.text.as_bytes().get(..offset).unwrap_or_default())
+    }
+}
+
+fn newlines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// What serde_json says, but the line and column at its end.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&place) {
+        Some(what) => format!("{what} (column {})", error.column()),
+        None => text,
+    }
+}
+
+impl<'a> Node<'a> {
+    /// What it is, in words.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.raw.get().as_bytes().first() {
+            Some(b'{') => "an object",
+            Some(b'[') => "an array",
+            Some(b'"') => "a string",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'n') => "null",
+            _ => "a number",
+        }
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        self.kind() == "null"
+    }
+
+    /// Its value, if it is one of this type.
+    pub(super) fn value<T: Deserialize<'a>>(&self) -> Option<T> {
+        serde_json::from_str(self.raw.get()).ok()
+    }
+
+    /// The fields of an object, in order.
+    pub(super) fn fields(&self) -> Option<Vec<(String, Self)>> {
+        let entries: Entries<'a> = self.value().filter(|_| self.kind() == "an object")?;
+        let node = |(name, raw): (String, &'a RawValue)| {
+            let place = if self.place.is_empty() { name.clone() } else { format!("{}.{name}", self.place) };
+            (name, Self { raw, place })
+        };
+        Some(entries.0.into_iter().map(node).collect())
+    }
+
+    /// The elements of an array.
+    pub(super) fn elements(&self) -> Option<Vec<Self>> {
+        let elements: Vec<&'a RawValue> = self.value()?;
+        let node = |(index, raw)| Self { raw, place: format!("{}[{index}]", self.place) };
+        Some(elements.into_iter().enumerate().map(node).collect())
+    }
+}
+
+/// An object's entries as they stand, equal keys too.
+struct Entries<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = object.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}

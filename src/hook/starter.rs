@@ -1,0 +1,70 @@
+//! Rules to begin with, and the settings that have an editor call the hooks.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::rules::FILE;
+use crate::error::{Error, Kind, Result, quote_path};
+use crate::store::layout::CONFIG;
+
+/// Rules for a pipeline of six phases.
+pub const STARTER: &str = include_str!("starter.json");
+/// Seconds an editor is to wait for a hook: twice as long as one takes at most.
+const TIMEOUT: u32 = 10;
+
+/// Writes rules to begin with, whole or not at all, and never over others. What lies in `config/` is the user's, and most
+/// likely under version control: its modes are those of any other file of theirs, but nobody else may write it.
+pub fn write_rules(root: &Path) -> Result<PathBuf> {
+    let directory = root.join(CONFIG);
+    let path = directory.join(FILE);
+    let made = || -> io::Result<()> {
+        match DirBuilder::new().mode(0o755).create(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let mut temporary = tempfile::Builder::new();
+        let temporary = temporary.prefix(".pipeline-state-").suffix(".tmp").permissions(Permissions::from_mode(0o644));
+        let mut file = temporary.tempfile_in(&directory)?;
+        file.write_all(STARTER.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(&path)?;
+        File::open(&directory)?.sync_all()?;
+        File::open(root)?.sync_all()
+    };
+    made().map_err(|error| refusal(&path, &error))?;
+    Ok(path)
+}
+
+fn refusal(path: &Path, error: &io::Error) -> Error {
+    let (shown, word) = (path.display().to_string(), quote_path(path));
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Error::new(Kind::Exists, format!("{shown} is there already; nothing was written"))
+                .try_command("hook check", "see whether it is right")
+                .try_shell(format!("mv {word} {word}.old"), "or move it away first")
+        }
+        io::ErrorKind::NotFound => {
+            let root = path.parent().and_then(Path::parent).unwrap_or(path);
+            Error::new(Kind::DependencyMissing, format!("{} does not exist", root.display()))
+                .try_shell(format!("mkdir -p {}", quote_path(root)), "make it")
+        }
+        _ => Error::new(Kind::of_io(error), format!("cannot write {shown}: {error}"))
+            .try_shell(format!("ls -ld {}", quote_path(path.parent().unwrap_or(path))), "see what is there, and whose"),
+    }
+    .detail("path", shown)
+}
+
+/// The settings that have an editor call `program`, a command line, at the events that matter.
+#[must_use]
+pub fn settings(program: &str) -> Value {
+    let call =
+        |hook: &str| json!([{"type": "command", "command": format!("{program} hook {hook}"), "timeout": TIMEOUT}]);
+    json!({"hooks": {
+        "UserPromptSubmit": [{"hooks": call("skill-activation-prompt")}],
+        "PostToolUse": [{"matcher": "*", "hooks": call("post-tool-use-tracker")}],
+    }})
+}
