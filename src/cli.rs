@@ -10,6 +10,7 @@ mod output;
 mod parse;
 mod recover;
 mod reports;
+mod shell;
 mod state;
 
 use std::ffi::{OsStr, OsString};
@@ -53,6 +54,9 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, arguments, format),
     };
+    if let Some(code) = without_state(&cli, arguments, format) {
+        return code;
+    }
     let given = Given::from(&cli.global);
     let disk = Disk::real();
     let config = match Config::resolve(&given, &ProcessEnvironment, &disk) {
@@ -68,12 +72,28 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Group::State(command) => state::run(command, &config, Disk::real(), &output).map(|code| code as u8),
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
+        Group::Pause(command) => Ok(shell::pause(command, &output)),
+        Group::Shell(_) => Ok(ExitCode::Success as u8), // done without a state
     };
     let result = match &cli.group {
         Group::State(command) if state::runs_a_deep_program(command) => on_a_large_stack(run),
-        Group::State(_) | Group::Lock(_) | Group::Recover(_) => run(),
+        _ => run(),
     };
     finish(result, &config, &output)
+}
+
+/// Runs what needs neither a state nor a configuration; `None` if it does.
+fn without_state(cli: &Cli, arguments: &[OsString], format: Format) -> Option<u8> {
+    let called = arguments.first().map_or(OsStr::new("pipeline-state"), OsString::as_os_str);
+    let result = match &cli.group {
+        Group::Shell(command) => shell::print(command, &cli.global, called),
+        _ => return None,
+    };
+    Some(result.unwrap_or_else(|error| {
+        let Some(error) = told(error) else { return ExitCode::Success as u8 };
+        show_error(&error, "pipeline-state", format, Color::Auto);
+        error.code() as u8
+    }))
 }
 
 /// The child of `lock run`: it ends here only if it cannot become the command.
@@ -101,14 +121,24 @@ fn on_a_large_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
 fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>) -> u8 {
     let error = match result {
         Ok(code) => return code,
-        Err(error) if error.is::<PipeClosed>() => return ExitCode::Success as u8,
-        Err(error) => error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
+        Err(error) => match told(error) {
+            Some(error) => error,
+            None => return ExitCode::Success as u8,
+        },
     };
     output.error(&error);
     match error.code() {
         ExitCode::LockTimeout => config.lock_exit,
         code => code as u8,
     }
+}
+
+/// What is to be told of an error; nothing if nobody reads on.
+fn told(error: anyhow::Error) -> Option<Error> {
+    if error.is::<PipeClosed>() {
+        return None;
+    }
+    Some(error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))))
 }
 
 /// `-v` and `DEBUG=1`: what is done and how, on standard error.

@@ -41,6 +41,7 @@
 //! | `store::restore` | and back again, all or nothing: the intent, and carrying it out |
 //! | `store::layout` | what the files are called |
 //! | [`recovery`] | what helps when things go wrong: retries, degraded mode, strategies, the doctor, figures |
+//! | [`shell`] | functions for scripts, as text |
 //! | [`audit`] | the two logs |
 //! | [`cli`] | the command line: options in, text or JSON out |
 //!
@@ -72,6 +73,7 @@ pub mod fs;
 pub mod lock;
 pub mod name;
 pub mod recovery;
+pub mod shell;
 pub mod side;
 pub mod store;
 pub mod time;

@@ -35,3 +35,4 @@ mod refusals;
 mod restore_faults;
 mod restore_kill;
 mod retry;
+mod shell_functions;
