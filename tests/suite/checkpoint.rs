@@ -282,3 +282,14 @@ fn everything_is_on_record_in_the_audit_log() {
     }
     assert!(root.ok("state history").lines().nth(1).unwrap().contains("recover restore"));
 }
+
+#[test]
+fn many_at_once_all_come_about() {
+    let sandbox = Sandbox::initialized();
+    let start = |n: usize| sandbox.spawn(&format!("recover checkpoint operation-{n} --lock-timeout 60"));
+    let children: Vec<_> = (0..16).map(start).collect();
+    for child in children {
+        Ran::of(child.wait_with_output().unwrap()).expect(0);
+    }
+    assert_eq!(sandbox.names(".checkpoints").len(), 16);
+}
