@@ -1,10 +1,12 @@
 //! The command line: arguments in, one call into the library, text or JSON out, one exit code.
 
 mod args;
+mod complete;
 mod edit;
 mod follow;
 mod input;
 mod lock;
+mod manual;
 mod outcome;
 mod output;
 mod parse;
@@ -38,6 +40,9 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
         && launch == LAUNCH
     {
         return become_command_or_fail(pipe, format, command);
+    }
+    if let Some(code) = complete::answer(&arguments) {
+        return code;
     }
     catch_unwind(AssertUnwindSafe(|| run(&arguments, format))).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -73,7 +78,7 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
         Group::Pause(command) => Ok(shell::pause(command, &output)),
-        Group::Shell(_) => Ok(ExitCode::Success as u8), // done without a state
+        Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
     let result = match &cli.group {
         Group::State(command) if state::runs_a_deep_program(command) => on_a_large_stack(run),
@@ -87,6 +92,8 @@ fn without_state(cli: &Cli, arguments: &[OsString], format: Format) -> Option<u8
     let called = arguments.first().map_or(OsStr::new("pipeline-state"), OsString::as_os_str);
     let result = match &cli.group {
         Group::Shell(command) => shell::print(command, &cli.global, called),
+        Group::Completions(command) => complete::print(command),
+        Group::Man(command) => manual::write(command),
         _ => return None,
     };
     Some(result.unwrap_or_else(|error| {

@@ -134,6 +134,19 @@ pub enum Group {
     /// Print shell functions for scripts: lock_state, read_state, write_state, retry_with_backoff and others
     #[command(after_help = SHELL_EXAMPLES)]
     Shell(shell::Functions),
+    /// Print the completions for a shell: commands, options, and the locks, checkpoints and backups that are there
+    #[command(after_help = "Put the line that is right for your shell into its start-up file, behind compinit in zsh.
+
+Examples:
+  source <(pipeline-state completions bash)
+  source <(pipeline-state completions zsh)
+  pipeline-state completions fish | source")]
+    Completions(shell::Completions),
+    /// Print the manual page, or write one for each command into a directory
+    #[command(after_help = "Examples:
+  pipeline-state man | man -l -
+  mkdir -p ~/.local/share/man/man1 && pipeline-state man ~/.local/share/man/man1")]
+    Man(shell::Man),
     /// Wait until the next attempt of `retry_with_backoff`
     #[command(hide = true)]
     Pause(shell::Pause),
