@@ -41,17 +41,15 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     {
         return become_command_or_fail(pipe, format, command);
     }
-    if let Some(code) = complete::answer(&arguments) {
-        return code;
-    }
-    catch_unwind(AssertUnwindSafe(|| run(&arguments, format))).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        let error = Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
-            .try_command("state status", "nothing that was acknowledged is lost; see how the state is");
-        show_error(&error, "pipeline-state", format, Color::Auto);
-        error.code() as u8
-    })
+    catch_unwind(AssertUnwindSafe(|| complete::answer(&arguments).unwrap_or_else(|| run(&arguments, format))))
+        .unwrap_or_else(|panic| {
+            let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            let error = Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
+                .try_command("state status", "nothing that was acknowledged is lost; see how the state is");
+            show_error(&error, "pipeline-state", format, Color::Auto);
+            error.code() as u8
+        })
 }
 
 fn run(arguments: &[OsString], format: Format) -> u8 {

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
@@ -59,13 +59,28 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
         _ => return None,
     };
     let mut command = with_names(Cli::command(), &chosen(words));
-    command.build();
+    command.build(); // its own options, too
+    if !asked_word(words).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        command = without_options(command);
+    }
     let here = std::env::current_dir().ok();
     let mut found = Vec::new();
     // Whatever goes wrong, a person who presses a key wants to read nothing about it.
     let answered = engine(shell).write_complete(&mut command, words.to_vec(), here.as_deref(), &mut found);
     let written = answered.is_ok() && std::io::stdout().write_all(&found).is_ok();
     Some(if written { ExitCode::Success as u8 } else { ExitCode::General as u8 })
+}
+
+/// The word that is being completed: the one that bash and zsh count, fish's last.
+fn asked_word(words: &[OsString]) -> Option<&OsString> {
+    let place = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|place| place.parse::<usize>().ok());
+    words.get(place.unwrap_or(words.len().checked_sub(1)?))
+}
+
+/// Has options offered only where there is nothing else: a dozen of them go with every command.
+fn without_options(command: Command) -> Command {
+    let hide = |arg: Arg| if arg.is_positional() { arg } else { arg.hide(true) };
+    command.mut_args(hide).mut_subcommands(without_options)
 }
 
 /// The state that a line names.
@@ -121,12 +136,15 @@ const NAMED: [(&str, &str, &str, Names); 12] = [
 ];
 
 fn with_names(command: Command, given: &Given) -> Command {
-    NAMED.iter().fold(command, |command, (group, subcommand, argument, names)| {
-        let (given, names) = (given.clone(), *names);
-        let completer = ArgValueCompleter::new(move |current: &OsStr| candidates(names, &given, current));
-        command.mut_subcommand(group, |command| {
-            command.mut_subcommand(subcommand, |command| command.mut_arg(argument, |argument| argument.add(completer)))
-        })
+    NAMED.iter().fold(command, |command, (group, subcommand, named, names)| {
+        let completer = || {
+            let (given, names) = (given.clone(), *names);
+            ArgValueCompleter::new(move |current: &OsStr| candidates(names, &given, current))
+        };
+        // All are passed through, since one that is changed alone would become the last.
+        let complete = |arg: Arg| if arg.get_id() == named { arg.add(completer()) } else { arg };
+        command
+            .mut_subcommand(group, |command| command.mut_subcommand(subcommand, |command| command.mut_args(complete)))
     })
 }
 

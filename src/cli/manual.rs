@@ -36,11 +36,24 @@ fn write_pages(command: &Command, dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Characters beyond ASCII by their names in groff_char(7), which mandoc knows, too.
+fn named(c: char) -> String {
+    if c.is_ascii() { c.to_string() } else { format!("\\[u{:04X}]", u32::from(c)) }
+}
+
 /// A page in the language of man(7). What stands below a command's help is laid out already: it keeps its lines.
 fn page(command: &Command) -> anyhow::Result<Vec<u8>> {
     let below = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string);
     let mut page = Vec::new();
-    Man::new(command.clone().after_help("").after_long_help("")).render(&mut page)?;
+    let man = Man::new(command.clone()).manual("").source(concat!("pipeline-state ", env!("CARGO_PKG_VERSION")));
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
     if let Some(below) = below.filter(|text| !text.is_empty()) {
         page.extend(b".SH NOTES AND EXAMPLES\n.nf\n");
         for line in below.lines() {
@@ -50,5 +63,6 @@ fn page(command: &Command) -> anyhow::Result<Vec<u8>> {
         }
         page.extend(b".fi\n");
     }
-    Ok(page)
+    let page = String::from_utf8_lossy(&page);
+    Ok(page.chars().map(named).collect::<String>().into_bytes())
 }

@@ -12,6 +12,7 @@ mod strace;
 mod checkpoint;
 mod checkpoint_refusals;
 mod cli;
+mod completions;
 mod contention;
 mod damage;
 mod doctor;
