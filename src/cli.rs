@@ -1,16 +1,19 @@
 //! The command line: arguments in, one call into the library, text or JSON out, one exit code.
 
 mod args;
+mod complete;
 mod edit;
 mod follow;
 mod hook;
 mod input;
 mod lock;
+mod manual;
 mod outcome;
 mod output;
 mod parse;
 mod recover;
 mod reports;
+mod shell;
 mod state;
 
 use std::ffi::{OsStr, OsString};
@@ -39,14 +42,15 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     {
         return become_command_or_fail(pipe, format, command);
     }
-    catch_unwind(AssertUnwindSafe(|| run(&arguments, format))).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        let error = Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
-            .try_command("state status", "nothing that was acknowledged is lost; see how the state is");
-        show_error(&error, "pipeline-state", format, Color::Auto);
-        error.code() as u8
-    })
+    catch_unwind(AssertUnwindSafe(|| complete::answer(&arguments).unwrap_or_else(|| run(&arguments, format))))
+        .unwrap_or_else(|panic| {
+            let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            let error = Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
+                .try_command("state status", "nothing that was acknowledged is lost; see how the state is");
+            show_error(&error, "pipeline-state", format, Color::Auto);
+            error.code() as u8
+        })
 }
 
 fn run(arguments: &[OsString], format: Format) -> u8 {
@@ -54,6 +58,9 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, arguments, format),
     };
+    if let Some(code) = without_state(&cli, arguments, format) {
+        return code;
+    }
     let given = Given::from(&cli.global);
     if let Some(event) = hook::event(&cli.group) {
         return hook::answer(event, &given, format);
@@ -73,12 +80,30 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
         Group::Hook(command) => hook::run(command, &config, &output),
+        Group::Pause(command) => Ok(shell::pause(command, &output)),
+        Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
     let result = match &cli.group {
         Group::State(command) if state::runs_a_deep_program(command) => on_a_large_stack(run),
-        Group::State(_) | Group::Lock(_) | Group::Recover(_) | Group::Hook(_) => run(),
+        _ => run(),
     };
     finish(result, &config, &output)
+}
+
+/// Runs what needs neither a state nor a configuration; `None` if it does.
+fn without_state(cli: &Cli, arguments: &[OsString], format: Format) -> Option<u8> {
+    let called = arguments.first().map_or(OsStr::new("pipeline-state"), OsString::as_os_str);
+    let result = match &cli.group {
+        Group::Shell(command) => shell::print(command, &cli.global, called),
+        Group::Completions(command) => complete::print(command),
+        Group::Man(command) => manual::write(command),
+        _ => return None,
+    };
+    Some(result.unwrap_or_else(|error| {
+        let Some(error) = told(error) else { return ExitCode::Success as u8 };
+        show_error(&error, "pipeline-state", format, Color::Auto);
+        error.code() as u8
+    }))
 }
 
 /// The child of `lock run`: it ends here only if it cannot become the command.
@@ -106,14 +131,24 @@ fn on_a_large_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
 fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>) -> u8 {
     let error = match result {
         Ok(code) => return code,
-        Err(error) if error.is::<PipeClosed>() => return ExitCode::Success as u8,
-        Err(error) => error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
+        Err(error) => match told(error) {
+            Some(error) => error,
+            None => return ExitCode::Success as u8,
+        },
     };
     output.error(&error);
     match error.code() {
         ExitCode::LockTimeout => config.lock_exit,
         code => code as u8,
     }
+}
+
+/// What is to be told of an error; nothing if nobody reads on.
+fn told(error: anyhow::Error) -> Option<Error> {
+    if error.is::<PipeClosed>() {
+        return None;
+    }
+    Some(error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))))
 }
 
 /// `-v` and `DEBUG=1`: what is done and how, on standard error.

@@ -42,6 +42,7 @@
 //! | `store::layout` | what the files are called |
 //! | [`recovery`] | what helps when things go wrong: retries, degraded mode, strategies, the doctor, figures |
 //! | [`hook`] | what an editor's events mean, by the rules of `config/`: signals, phases, activations |
+//! | [`shell`] | functions for scripts, as text |
 //! | [`audit`] | the two logs |
 //! | [`cli`] | the command line: options in, text or JSON out |
 //!
@@ -74,6 +75,7 @@ pub mod hook;
 pub mod lock;
 pub mod name;
 pub mod recovery;
+pub mod shell;
 pub mod side;
 pub mod store;
 pub mod time;

@@ -3,6 +3,7 @@
 pub mod hook;
 pub mod lock;
 pub mod recover;
+pub mod shell;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -135,7 +136,41 @@ pub enum Group {
     /// For editors and agents: what their events mean, by the rules in config/skill-rules.json
     #[command(subcommand)]
     Hook(Hook),
+    /// Print shell functions for scripts: lock_state, read_state, write_state, retry_with_backoff and others
+    #[command(after_help = SHELL_EXAMPLES)]
+    Shell(shell::Functions),
+    /// Print the completions for a shell: commands, options, and the locks, checkpoints and backups that are there
+    #[command(after_help = "Put the line that is right for your shell into its start-up file, behind compinit in zsh.
+
+Examples:
+  source <(pipeline-state completions bash)
+  source <(pipeline-state completions zsh)
+  pipeline-state completions fish | source")]
+    Completions(shell::Completions),
+    /// Print the manual page, or write one for each command into a directory
+    #[command(after_help = "Examples:
+  pipeline-state man | man -l -
+  mkdir -p ~/.local/share/man/man1 && pipeline-state man ~/.local/share/man/man1")]
+    Man(shell::Man),
+    /// Wait until the next attempt of `retry_with_backoff`
+    #[command(hide = true)]
+    Pause(shell::Pause),
 }
+
+const SHELL_EXAMPLES: &str = "\
+init_state_manager, read_state, write_state JSON [REASON], validate_state, backup_state,
+recover_state, migrate_state; lock_state [TIMEOUT] (nests), unlock_state; acquire_lock
+NAME [TIMEOUT] [MODE] [METADATA], release_lock, check_lock; create_checkpoint OP (sets
+CHECKPOINT_ID), restore_checkpoint ID; enable_degraded_mode REASON [FEATURES],
+disable_degraded_mode, is_degraded_mode [FEATURE]; retry_with_backoff COMMAND [ATTEMPTS
+[BASE_DELAY [ARGUMENT…]]]. They return the exit codes of this program, and what they lock
+belongs to the shell or subshell that called. They call the program by the path it was
+printed from, with the options given here, or what PIPELINE_STATE_BIN names.
+
+Examples:
+  eval \"$(pipeline-state shell bash)\"
+  eval \"$(pipeline-state --root ~/project shell zsh)\"
+  if lock_state 30; then write_state \"$new\" phase-done; unlock_state; fi";
 
 /// Options of every command that writes.
 #[derive(Args, Clone, Debug, Default)]

@@ -19,6 +19,18 @@ pub struct Output<'a> {
 #[error("the reader closed the pipe")]
 pub struct PipeClosed;
 
+/// Writes to standard output.
+pub fn write_out(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return PipeClosed.into();
+        }
+        Error::new(Kind::of_io(&error), format!("cannot write to standard output: {error}")).into()
+    })
+}
+
 impl<'a> Output<'a> {
     /// The output that `config` asks for.
     #[must_use]
@@ -34,14 +46,7 @@ impl<'a> Output<'a> {
 
     /// Writes a result as it is.
     pub fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-        written.map_err(|error| {
-            if error.kind() == io::ErrorKind::BrokenPipe {
-                return PipeClosed.into();
-            }
-            Error::new(Kind::of_io(&error), format!("cannot write to standard output: {error}")).into()
-        })
+        write_out(bytes)
     }
 
     /// Writes a result as a line of text.

@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory as _, Parser};
 
 use super::args::lock::{Acquire, Check, Release, Run};
 use super::args::recover::Degraded;
+use super::args::shell::{Functions, Pause};
 use super::args::{Cli, Global, Group, Hook, Lock, Recover, State};
 
 /// The arguments of one command, parsed without the tree of all others.
@@ -29,9 +30,10 @@ impl Cli {
     }
 
     fn parse_directly(arguments: &[OsString]) -> Option<Self> {
-        let (before, [group, command, rest @ ..]) = arguments.split_at_checked(group_place(arguments)?)? else {
+        let (before, [group, after_group @ ..]) = arguments.split_at_checked(group_place(arguments)?)? else {
             return None;
         };
+        let [command, rest @ ..] = after_group else { return None };
         fn direct<A: Args>(before: &[OsString], rest: &[OsString], wrap: fn(A) -> Group) -> Option<Cli> {
             let parsed = Direct::<A>::try_parse_from(before.iter().chain(rest)).ok()?;
             Some(Cli { global: parsed.global, group: wrap(parsed.command) })
@@ -54,6 +56,8 @@ impl Cli {
             ("hook", "skill-activation-prompt") => direct(before, rest, |Nothing {}| Group::Hook(Hook::Prompt)),
             ("hook", "post-tool-use-tracker") => direct(before, rest, |Nothing {}| Group::Hook(Hook::Tool)),
             ("lock", "run") => direct::<Run>(before, rest, |command| Group::Lock(Lock::Run(command))),
+            ("shell", _) => direct::<Functions>(before, after_group, Group::Shell),
+            ("pause", _) => direct::<Pause>(before, after_group, Group::Pause),
             _ => None,
         }
     }
@@ -104,6 +108,8 @@ mod tests {
             "state complete a -- -b",
             "state signal S --phase p --metadata {} --lock-exit 9",
             "state set a=b --fence deploy:3 --fence x:4",
+            "--root r shell bash --lock-timeout 2",
+            "pause 1 3 5 0.5 -q",
             "lock acquire a,b 30 shared {} --print-token --owner-pid 7 -q",
             "lock release a --token 3 --lock-timeout 1",
             "--root /x lock check a --exit-zero --json",
@@ -128,6 +134,8 @@ mod tests {
             "--root state read",
             "--root state get .x .y",
             "-x state read",
+            "shell",
+            "shell fish",
             "--",
             "state status",
         ] {

@@ -3,7 +3,7 @@
 //!
 //! Whoever holds the flock of the state must not wait for a lock: its holder may be about to commit. So they are asked for
 //! without waiting first ([`Locks::take_along`] with no patience); where that fails the caller lets go of everything and waits
-//! ([`Locks::await_along`]) holding nothing else, so that it is in nobody's way meanwhile.
+//! ([`Locks::wait_along`]) holding nothing else, so that it is in nobody's way meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -35,10 +35,10 @@ impl Locks {
         }
     }
 
-    /// Waits until nobody is in the way of these locks. The caller holds nothing.
-    pub fn await_along(&self, names: &[&str], deadline: Instant) -> Result<()> {
+    /// Takes these locks, waiting until nobody is in the way of them. The caller holds nothing.
+    pub fn wait_along(&self, names: &[&str], deadline: Instant) -> Result<Along<'_>> {
         let patience = deadline.saturating_duration_since(Instant::now());
-        self.along(names, Deadline { at: deadline, patience }).map(drop)
+        self.along(names, Deadline { at: deadline, patience })
     }
 
     fn along(&self, names: &[&str], deadline: Deadline) -> Result<Along<'_>> {

@@ -269,11 +269,7 @@ impl Gate<'_> {
         match write {
             Write::Record(name, Some(record)) => self.replace(&file_of(name), &record.to_bytes()),
             Write::Record(name, None) => Ok(self.locks.disk.unlink(&self.dir, file_of(name))?),
-            Write::Journal(pending) => {
-                let bytes = serde_json::to_vec(pending)
-                    .map_err(|error| Error::new(Kind::Internal, format!("a journal that is no JSON: {error}")))?;
-                self.replace(PENDING, &bytes)
-            }
+            Write::Journal(pending) => self.replace(PENDING, &pending.to_bytes()?),
             Write::NoJournal => Ok(self.locks.disk.unlink(&self.dir, PENDING)?),
         }
     }

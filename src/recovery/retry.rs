@@ -31,6 +31,19 @@ impl Schedule {
         let whole = doubled.map_or(self.max, |pause| pause.min(self.max));
         whole / 2 + (whole / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
     }
+
+    /// A pause after so many failures, at random.
+    #[must_use]
+    pub fn draw(&self, failures: u32) -> Duration {
+        self.pause(failures, chance())
+    }
+}
+
+/// How an attempt went, and how long it is until the next.
+#[must_use]
+pub fn told(attempt: u32, attempts: u32, code: u8, pause: Duration) -> String {
+    let seconds = pause.as_secs_f64();
+    format!("attempt {attempt} of {attempts} ended with {code}; the next begins in {seconds:.1} s")
 }
 
 /// When to try again.
@@ -75,15 +88,11 @@ impl Policy {
             if !self.may_retry(code) || attempts == self.attempts || signals.interrupt().is_some() {
                 break;
             }
-            let pause = self.schedule.pause(attempts, chance());
+            let pause = self.schedule.draw(attempts);
             if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
                 break;
             }
-            let seconds = pause.as_secs_f64();
-            tell(&format!(
-                "attempt {attempts} of {} ended with {code}; the next begins in {seconds:.1} s",
-                self.attempts
-            ));
+            tell(&told(attempts, self.attempts, code, pause));
             signals.pause(pause);
         }
         Ended { code, attempts, error: None }

@@ -19,6 +19,9 @@ use crate::side::unsafe_path;
 /// The locks of what a checkpoint holds besides the state.
 const ALONG: [&str; 2] = ["config", "signals"];
 
+/// For how long locks that others may want are held while the state is not had.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Everything that a checkpoint or a restore needs.
 pub(super) struct Hands<'a> {
     pub held: Held<'a>,
@@ -87,7 +90,10 @@ impl Store {
         }
     }
 
-    /// Takes the state's turn and the locks of `config/` and `.signals/`, never waiting for one while it holds another.
+    /// Takes the state's turn and the locks of `config/` and `.signals/`, never waiting long for one while it holds another.
+    ///
+    /// Where many want all of them, each keeps the locks that came to it in the order of their queue while it tries for its
+    /// turn. If it gave them back first, whoever has its turn would find others in the queue, and hardly anybody all at once.
     pub(super) fn hold_all(&self, purpose: Purpose, deadline: Instant) -> Result<Hands<'_>> {
         loop {
             let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
@@ -95,7 +101,13 @@ impl Store {
                 return Ok(Hands { held, _along: along });
             }
             drop(held);
-            self.locks.await_along(&ALONG, deadline)?;
+            let along = self.locks.wait_along(&ALONG, deadline)?;
+            match self.hold(self.precheck(purpose)?, purpose, deadline.min(Instant::now() + PATIENCE)) {
+                Ok(held) => return Ok(Hands { held, _along: along }),
+                // Whoever holds the state may wait for what we hold.
+                Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => drop(along),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -106,7 +118,7 @@ impl Store {
 
     /// Waits until nobody is in the way of the locks of `config/` and `.signals/`.
     pub(super) fn await_along(&self, deadline: Instant) -> Result<()> {
-        self.locks.await_along(&ALONG, deadline)
+        self.locks.wait_along(&ALONG, deadline).map(drop)
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -317,3 +317,14 @@ fn of_the_checkpoints_of_one_second_the_last_is_the_latest_whatever_was_removed_
     }
     assert!(shown, "this machine makes no four checkpoints within a second");
 }
+
+#[test]
+fn many_at_once_all_come_about() {
+    let sandbox = Sandbox::initialized();
+    let start = |n: usize| sandbox.spawn(&format!("recover checkpoint operation-{n} --lock-timeout 60"));
+    let children: Vec<_> = (0..16).map(start).collect();
+    for child in children {
+        Ran::of(child.wait_with_output().unwrap()).expect(0);
+    }
+    assert_eq!(sandbox.names(".checkpoints").len(), 16);
+}

@@ -147,11 +147,13 @@ impl Job {
 
     /// Runs the steps once, and records them; what is to be seen before the first and after each.
     pub fn record(&self) -> (Recording, Vec<View>) {
-        let root = Sandbox::in_memory();
-        Image::read(self.start.path()).0.write(root.path());
+        let start = Image::read(self.start.path()).0;
+        let (root, twin) = (Sandbox::in_memory(), Sandbox::in_memory());
+        start.write(root.path());
+        start.write(twin.path()); // who looks may heal
         let recorder = Recorder::of(root.path());
         let disk = recorder.disk();
-        let mut views = vec![self.view(&root, &store(&root, &Disk::real())).unwrap()];
+        let mut views = vec![self.view(&twin, &store(&twin, &Disk::real())).unwrap()];
         for step in &self.steps {
             step(&store(&root, &disk)).unwrap_or_else(|error| panic!("{}: {error}", self.name));
             recorder.acknowledge();

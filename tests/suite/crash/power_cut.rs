@@ -139,7 +139,7 @@ impl<'a> Cut<'a> {
             if !bare.is_a_tree() {
                 continue; // no file system lets a directory have two names
             }
-            let (fillings, all) = self.fillings(&bare, &mut chance);
+            let (fillings, all) = self.fillings(&bare, limit, &mut chance);
             are_all &= all;
             for image in fillings {
                 if seen.insert(image.digest()) {
@@ -188,15 +188,14 @@ impl<'a> Cut<'a> {
     }
 
     /// One tree for each way in which the files that have a name may be filled.
-    fn fillings(&self, bare: &Image, chance: &mut Chance) -> (Vec<Image>, bool) {
-        const LIMIT: usize = 64;
+    fn fillings(&self, bare: &Image, limit: usize, chance: &mut Chance) -> (Vec<Image>, bool) {
         let mut loose: Vec<(Node, &File<'_>)> = Vec::new();
         for node in bare.reachable() {
             loose.extend(self.files.get(&node).filter(|file| file.is_loose()).map(|file| (node, file)));
         }
         let count = loose.iter().try_fold(1_usize, |count, (_, file)| count.checked_mul(file.parts().len()));
-        let are_all = count.is_some_and(|count| count <= LIMIT);
-        let tries = count.unwrap_or(LIMIT).min(LIMIT);
+        let tries = count.unwrap_or(limit).min(limit / 4 + 4);
+        let are_all = count == Some(tries);
         let mut images = Vec::new();
         for number in 0..tries {
             let mut image = bare.clone();

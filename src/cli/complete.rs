@@ -1,0 +1,176 @@
+//! Completions. What `completions` prints for a shell has that shell ask the program itself, so that what is there now is offered:
+//! locks, checkpoints and backups of the root that the line names.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, Command, CommandFactory as _};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+
+use super::args::Cli;
+use super::args::shell::{CompletionShell, Completions};
+use super::output::write_out;
+use crate::audit::Audit;
+use crate::config::{Config, Given, ProcessEnvironment};
+use crate::error::ExitCode;
+use crate::fs::Disk;
+use crate::store::Store;
+
+/// Set to the shell's name by the scripts for it, which then have `--` and the words of the line as arguments.
+const ASKED_BY: &str = "PIPELINE_STATE_COMPLETE";
+
+const NAME: &str = "pipeline-state";
+
+fn engine(shell: CompletionShell) -> &'static dyn EnvCompleter {
+    match shell {
+        CompletionShell::Bash => &Bash,
+        CompletionShell::Zsh => &Zsh,
+        CompletionShell::Fish => &Fish,
+    }
+}
+
+/// Prints the script for a shell.
+pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
+    let mut script = Vec::new();
+    engine(arguments.shell).write_registration(ASKED_BY, NAME, NAME, &program(), &mut script)?;
+    write_out(&script)?;
+    Ok(ExitCode::Success as u8)
+}
+
+/// The program by its path, or by its name where the scripts could not quote that.
+fn program() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/_-.,+=:@".contains(c);
+    let path = std::env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
+    path.filter(|path| path.chars().all(plain) && Path::new(path).exists()).unwrap_or_else(|| NAME.to_owned())
+}
+
+/// Answers a shell that asks how a line may go on; the exit code, or `None` if none asks.
+pub fn answer(arguments: &[OsString]) -> Option<u8> {
+    let [_, dashes, words @ ..] = arguments else { return None };
+    if dashes != "--" || words.is_empty() {
+        return None;
+    }
+    let shell = match std::env::var(ASKED_BY).ok()?.as_str() {
+        "bash" => CompletionShell::Bash,
+        "zsh" => CompletionShell::Zsh,
+        "fish" => CompletionShell::Fish,
+        _ => return None,
+    };
+    let mut command = with_names(Cli::command(), &chosen(words));
+    command.build(); // its own options, too
+    if !asked_word(words).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        command = without_options(command);
+    }
+    let here = std::env::current_dir().ok();
+    let mut found = Vec::new();
+    // Whatever goes wrong, a person who presses a key wants to read nothing about it.
+    let answered = engine(shell).write_complete(&mut command, words.to_vec(), here.as_deref(), &mut found);
+    let written = answered.is_ok() && std::io::stdout().write_all(&found).is_ok();
+    Some(if written { ExitCode::Success as u8 } else { ExitCode::General as u8 })
+}
+
+/// The word that is being completed: the one that bash and zsh count, fish's last.
+fn asked_word(words: &[OsString]) -> Option<&OsString> {
+    let place = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|place| place.parse::<usize>().ok());
+    words.get(place.unwrap_or(words.len().checked_sub(1)?))
+}
+
+/// Has options offered only where there is nothing else: a dozen of them go with every command.
+fn without_options(command: Command) -> Command {
+    let hide = |arg: Arg| if arg.is_positional() { arg } else { arg.hide(true) };
+    command.mut_args(hide).mut_subcommands(without_options)
+}
+
+/// The state that a line names.
+fn chosen(words: &[OsString]) -> Given {
+    let mut given = Given::default();
+    let mut words = words.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        let (option, value) = match word.split_once('=') {
+            Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
+            None => (word.into_owned(), None),
+        };
+        let place = match option.as_str() {
+            "--root" => &mut given.root,
+            "--state-file" => &mut given.state_file,
+            _ => continue,
+        };
+        *place = value.or_else(|| words.next().map(String::from)).map(|path| at_home(&path));
+    }
+    given
+}
+
+/// A path as the shell would have it: on an unfinished line nothing is expanded yet.
+fn at_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+/// What there are names of.
+#[derive(Clone, Copy)]
+enum Names {
+    Locks,
+    Checkpoints,
+    Operations,
+    Backups,
+}
+
+/// The arguments that are names of something.
+const NAMED: [(&str, &str, &str, Names); 12] = [
+    ("lock", "acquire", "names", Names::Locks),
+    ("lock", "release", "names", Names::Locks),
+    ("lock", "run", "names", Names::Locks),
+    ("lock", "check", "name", Names::Locks),
+    ("lock", "break", "name", Names::Locks),
+    ("lock", "renew", "name", Names::Locks),
+    ("recover", "restore", "id", Names::Checkpoints),
+    ("recover", "restore", "latest", Names::Operations),
+    ("recover", "show", "id", Names::Checkpoints),
+    ("recover", "verify", "id", Names::Checkpoints),
+    ("state", "recover", "pattern", Names::Backups),
+    ("state", "diff", "old", Names::Backups),
+];
+
+fn with_names(command: Command, given: &Given) -> Command {
+    NAMED.iter().fold(command, |command, (group, subcommand, named, names)| {
+        let completer = || {
+            let (given, names) = (given.clone(), *names);
+            ArgValueCompleter::new(move |current: &OsStr| candidates(names, &given, current))
+        };
+        // All are passed through, since one that is changed alone would become the last.
+        let complete = |arg: Arg| if arg.get_id() == named { arg.add(completer()) } else { arg };
+        command
+            .mut_subcommand(group, |command| command.mut_subcommand(subcommand, |command| command.mut_args(complete)))
+    })
+}
+
+/// The names that go on like this; behind the last comma, where several can be given.
+fn candidates(names: Names, given: &Given, current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(current) = current.to_str() else { return Vec::new() };
+    let (before, begun) = match (names, current.rfind(',')) {
+        (Names::Locks, Some(comma)) => current.split_at(comma + 1),
+        _ => ("", current),
+    };
+    let mut found = look_up(names, given).unwrap_or_default();
+    found.sort();
+    found.dedup();
+    let fitting = found.iter().filter(|name| name.starts_with(begun) && !before.split(',').any(|had| had == *name));
+    fitting.map(|name| CompletionCandidate::new(format!("{before}{name}"))).collect()
+}
+
+fn look_up(names: Names, given: &Given) -> crate::error::Result<Vec<String>> {
+    let disk = Disk::real();
+    let config = Config::resolve(given, &ProcessEnvironment, &disk)?;
+    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
+    let store = Store::new(disk, config.settings, audit);
+    Ok(match names {
+        Names::Locks => store.locks().list()?.into_iter().map(|entry| entry.lock).collect(),
+        Names::Checkpoints => store.checkpoint_ids()?,
+        Names::Operations => store.checkpoints()?.into_iter().filter_map(|row| row.operation).collect(),
+        Names::Backups => store.backups()?.into_iter().map(|backup| backup.name).collect(),
+    })
+}

@@ -1,0 +1,95 @@
+
+# They return the program's exit codes and print only what they are asked for. What begins with _pipeline_ is their own.
+_pipeline_self='' _pipeline_text='' _pipeline_owner='' _pipeline_command='' _pipeline_code=0 _pipeline_next=0
+_pipeline_borrower=${_pipeline_borrower-} _pipeline_borrowed=${_pipeline_borrowed-0}
+CHECKPOINT_ID=${CHECKPOINT_ID-}
+
+init_state_manager() { _pipeline state init >/dev/null; }
+read_state() { _pipeline state read; }
+validate_state() { _pipeline state validate ${1:+"$1"}; }
+backup_state() { _pipeline state backup ${1:+"$1"} >/dev/null; }
+recover_state() { _pipeline state recover ${1:+"$1"} >/dev/null; }
+migrate_state() { _pipeline state migrate >/dev/null; }
+
+# write_state DOCUMENT [REASON]. A document may be longer than an argument of a command; a closed pipe is the program's to explain.
+write_state() {
+  { printf '%s\n' "${1-}" 2>/dev/null || :; } | _pipeline state write - ${2:+"--reason=$2"} >/dev/null
+}
+
+# lock_state [TIMEOUT]. The lock belongs to this (sub)shell, and nests: it takes as many unlock_state. What an ancestor holds
+# is held here, too; its count is left alone, since this (sub)shell may end before it unlocks.
+lock_state() {
+  _pipeline_find_self
+  _pipeline_text=$(_pipeline lock acquire state ${1:+"$1"} --reentrant --owner-pid "$_pipeline_self") || return
+  _pipeline_owner=${_pipeline_text##*owner}
+  _pipeline_owner=${_pipeline_owner#"${_pipeline_owner%%[0-9]*}"}
+  _pipeline_owner=${_pipeline_owner%%[!0-9]*}
+  case $_pipeline_owner in '' | "$_pipeline_self") return 0 ;; esac
+  _pipeline lock release state >/dev/null || return
+  [ "$_pipeline_borrower" = "$_pipeline_self" ] || _pipeline_borrowed=0
+  _pipeline_borrower=$_pipeline_self
+  _pipeline_borrowed=$((_pipeline_borrowed + 1))
+}
+
+# unlock_state undoes one lock_state.
+unlock_state() {
+  _pipeline_find_self
+  if [ "$_pipeline_borrower" = "$_pipeline_self" ] && [ "$_pipeline_borrowed" -gt 0 ]; then
+    _pipeline_borrowed=$((_pipeline_borrowed - 1))
+    return 0
+  fi
+  _pipeline lock release state >/dev/null || return
+}
+
+# acquire_lock NAME [TIMEOUT] [exclusive|shared] [METADATA], for this (sub)shell. (A shell may become its last command, which
+# cannot own a lock: hence the return.)
+acquire_lock() {
+  _pipeline_find_self
+  _pipeline lock acquire "${1-}" ${2:+"$2"} ${3:+"$3"} ${4:+"$4"} --owner-pid "$_pipeline_self" >/dev/null || return
+}
+
+release_lock() { _pipeline lock release "${1-}" >/dev/null; }
+check_lock() { _pipeline lock check "${1-}"; }
+
+# create_checkpoint OPERATION [PHASE] [METADATA] sets CHECKPOINT_ID; to nothing if there is no checkpoint.
+create_checkpoint() {
+  CHECKPOINT_ID=''
+  _pipeline_text=$(_pipeline recover checkpoint "${1-}" ${2:+"$2"} ${3:+"$3"}) || return
+  CHECKPOINT_ID=checkpoint-${_pipeline_text#*checkpoint-}
+  CHECKPOINT_ID=${CHECKPOINT_ID%%[!A-Za-z0-9._-]*}
+}
+
+restore_checkpoint() { _pipeline recover restore ${1:+"$1"} >/dev/null; }
+enable_degraded_mode() { _pipeline recover degrade "${1-}" ${2:+"$2"} >/dev/null; }
+disable_degraded_mode() { _pipeline recover recover-mode >/dev/null; }
+is_degraded_mode() { _pipeline recover degraded ${1:+"$1"} >/dev/null; }
+
+# retry_with_backoff COMMAND [ATTEMPTS [BASE_DELAY [ARGUMENT…]]]: at most 3 attempts, unless another one would change nothing.
+# The command may be a function that retries something itself, so what must last while it runs is in $1 to $4.
+retry_with_backoff() {
+  [ $# -ge 3 ] || set -- "${1-}" "${2-3}" "${3-2}"
+  case $2 in '' | 0 | *[!0-9]*) _pipeline_usage "the number of attempts is no number from 1: $2" || return ;; esac
+  case $3 in [0-9]* | .[0-9]*) ;; *) _pipeline_usage "the delay is no duration: $3" || return ;; esac
+  set -- 1 "$@"
+  while :; do
+    _pipeline_code=0
+    _pipeline_attempt "$@" || _pipeline_code=$?
+    case $_pipeline_code in 0 | 4 | 6 | 7 | 126 | 127 | 130 | 143) return "$_pipeline_code" ;; esac
+    [ "$1" -lt "$3" ] || return "$_pipeline_code"
+    _pipeline pause "$1" "$3" "$_pipeline_code" "$4" || return
+    _pipeline_next=$(($1 + 1))
+    shift
+    set -- "$_pipeline_next" "$@"
+  done
+}
+
+_pipeline_attempt() {
+  _pipeline_command=$2
+  shift 4
+  "$_pipeline_command" "$@"
+}
+
+_pipeline_usage() {
+  printf 'error: retry_with_backoff: %s [USAGE]\n' "$1" >&2
+  return 64
+}

@@ -1,0 +1,1 @@
+_pipeline_find_self() { _pipeline_self=$BASHPID; }

@@ -1,0 +1,188 @@
+//! Completions, asked for as bash, zsh and fish do, and the manual.
+
+use std::process::Command;
+
+use crate::sandbox::{BINARY, Ran, Sandbox, installed};
+
+/// Asks a real shell how lines go on. Of what it offers, the words come without what is said about them.
+struct Asked<'a> {
+    sandbox: &'a Sandbox,
+    shell: &'static str,
+    /// Where shells leave what they like, and the program is.
+    home: Sandbox,
+}
+
+impl Asked<'_> {
+    /// What is offered behind the words, the last of which is begun.
+    fn offers(&self, words: &[&str]) -> Vec<String> {
+        let load = "export PATH=\"$BIN:$PATH\"\n";
+        let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let (words, last) = (quoted.join(" "), quoted.len() - 1);
+        let (arguments, script) = match self.shell {
+            "bash" => (
+                &["-c"][..],
+                format!(
+                    "{load}source <(pipeline-state completions bash)\nCOMP_WORDS=({words}) COMP_CWORD={last} COMP_TYPE=9\n\
+                     $(complete -p pipeline-state | sed 's/.* -F \\([^ ]*\\) .*/\\1/') pipeline-state \
+                     \"${{COMP_WORDS[COMP_CWORD]}}\" x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
+                )
+                // A substitution would keep what it sets.
+                .replace("\n$(complete", "\nf=$(complete")
+                .replace("\\1/') pipeline", "\\1/')\n\"$f\" pipeline"),
+            ),
+            "zsh" => (
+                &["-f", "-c"][..],
+                format!(
+                    "{load}autoload -Uz compinit; compinit -u -d \"$HOME/dump\"\nsource <(pipeline-state completions zsh)\n\
+                     _describe() {{ local name=${{@[-1]}}; [[ $name == /* ]] && name=dirs; print -rl -- ${{(P)name}} }}\n\
+                     words=({words}) CURRENT=$(({last} + 1))\n$_comps[pipeline-state]"
+                ),
+            ),
+            _ => (
+                &["-c"][..],
+                format!(
+                    "set -x PATH $BIN $PATH\npipeline-state completions fish | source\n\
+                     complete -C {}",
+                    quote_fish(&quoted)
+                ),
+            ),
+        };
+        let mut command: Command = self.sandbox.program(self.shell);
+        let bin = self.home.file("bin");
+        if !bin.exists() {
+            std::fs::create_dir(&bin).unwrap();
+            std::os::unix::fs::symlink(BINARY, bin.join("pipeline-state")).unwrap();
+        }
+        command.args(arguments).arg(script).env("BIN", bin).env("HOME", self.home.path());
+        let ran = Ran::of(command.output().unwrap());
+        assert_eq!(ran.stderr, "", "{}", self.shell);
+        let word = |line: &str| line.split(['\t', ':']).next().unwrap().to_owned();
+        ran.stdout.lines().map(word).filter(|word| !word.is_empty()).collect()
+    }
+}
+
+fn quote_fish(words: &[String]) -> String {
+    let line = words.join(" ").replace("''", "");
+    format!("\"{}\"", line.replace('\'', ""))
+}
+
+/// The shells that are installed, asked about a root.
+fn shells(sandbox: &Sandbox) -> impl Iterator<Item = Asked<'_>> {
+    let shells = ["bash", "zsh", "fish"].into_iter().filter(|shell| installed(shell));
+    shells.map(|shell| Asked { sandbox, shell, home: Sandbox::empty() })
+}
+
+#[test]
+fn commands_values_and_options_are_offered() {
+    let sandbox = Sandbox::empty();
+    for asked in shells(&sandbox) {
+        let shell = asked.shell;
+        assert_eq!(
+            asked.offers(&["pipeline-state", ""])[..3],
+            ["state", "lock", "recover"],
+            "{shell}: and no options where there are commands"
+        );
+        let all = asked.offers(&["pipeline-state", ""]);
+        assert!(!all.iter().any(|word| word == "pause" || word.starts_with('-')), "{shell}: {all:?}");
+        assert_eq!(asked.offers(&["pipeline-state", "lock", "re"]), ["release", "renew"], "{shell}");
+        assert_eq!(asked.offers(&["pipeline-state", "shell", ""]), ["bash", "zsh", "sh"], "{shell}");
+        assert_eq!(asked.offers(&["pipeline-state", "state", "set", "--re"]), ["--reason"], "{shell}");
+        assert_eq!(asked.offers(&["pipeline-state", "--format", "j"]), ["json"], "{shell}");
+        assert!(asked.offers(&["pipeline-state", "lock", "release", ""]).contains(&"--token".to_owned()), "{shell}");
+    }
+    assert!(sandbox.snapshot().is_empty(), "asking makes nothing");
+}
+
+#[test]
+fn locks_checkpoints_and_backups_of_the_root_are_offered() {
+    let sandbox = Sandbox::initialized();
+    let _holder = sandbox.holder("deploy,build");
+    let id = sandbox.ok("recover checkpoint first-step").replace("Checkpoint created: ", "");
+    sandbox.ok("state backup keep");
+    let backup = sandbox.shelf("state-").pop().unwrap();
+    let before = sandbox.snapshot();
+    for asked in shells(&sandbox) {
+        let shell = asked.shell;
+        for command in ["release", "check", "break", "renew", "acquire", "run"] {
+            assert_eq!(
+                asked.offers(&["pipeline-state", "lock", command, ""]),
+                ["build", "deploy"],
+                "{shell} {command}"
+            );
+        }
+        assert_eq!(asked.offers(&["pipeline-state", "lock", "release", "de"]), ["deploy"], "{shell}");
+        assert_eq!(asked.offers(&["pipeline-state", "lock", "release", "build,"]), ["build,deploy"], "{shell}");
+        for command in ["restore", "show", "verify"] {
+            assert_eq!(asked.offers(&["pipeline-state", "recover", command, ""]), [id.as_str()], "{shell} {command}");
+        }
+        assert_eq!(asked.offers(&["pipeline-state", "recover", "restore", "--latest", "f"]), ["first-step"], "{shell}");
+        for command in ["recover", "diff"] {
+            assert_eq!(
+                asked.offers(&["pipeline-state", "state", command, "st"]),
+                [backup.as_str()],
+                "{shell} {command}"
+            );
+        }
+    }
+    assert!(sandbox.snapshot() == before, "asking changes nothing");
+}
+
+#[test]
+fn the_root_is_the_one_that_the_line_names() {
+    let sandbox = Sandbox::initialized();
+    let _holder = sandbox.holder("deploy");
+    let root = sandbox.path().to_str().unwrap();
+    let elsewhere = Sandbox::empty();
+    for asked in shells(&elsewhere) {
+        assert_eq!(
+            asked.offers(&["pipeline-state", "--root", root, "lock", "check", "d"]),
+            ["deploy"],
+            "{}",
+            asked.shell
+        );
+        assert_eq!(asked.offers(&["pipeline-state", "lock", "check", "d"]), [""; 0], "{}", asked.shell);
+    }
+}
+
+#[test]
+fn who_did_not_ask_gets_no_completions() {
+    let sandbox = Sandbox::initialized();
+    for (variable, words) in [("bash", "state phase"), ("sh", "-- state phase"), ("", "-- state phase")] {
+        let mut command = sandbox.command();
+        let ran = Ran::of(command.env("PIPELINE_STATE_COMPLETE", variable).args(words.split(' ')).output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "pre-init\n"), "{variable} {words}");
+    }
+    sandbox.run("completions powershell").expect(64);
+}
+
+// ---- the manual ----
+
+#[test]
+fn every_command_has_a_page_that_is_set_without_a_warning() {
+    let sandbox = Sandbox::empty();
+    sandbox.run("man pages").expect(5).saying("mkdir -p pages");
+    std::fs::create_dir(sandbox.file("pages")).unwrap();
+    sandbox.run("man pages").expect(0);
+    let pages = sandbox.names("pages");
+    for page in ["pipeline-state.1", "pipeline-state-lock.1", "pipeline-state-state-update.1", "pipeline-state-man.1"] {
+        assert!(pages.iter().any(|name| name == page), "{page} is not in {pages:?}");
+    }
+    assert!(!pages.iter().any(|name| name.contains("pause")));
+    let main = std::fs::read_to_string(sandbox.file("pages/pipeline-state.1")).unwrap();
+    assert_eq!(sandbox.run("man").expect(0).stdout, main);
+    sandbox.run("man pages/pipeline-state.1").expect(5).saying("is no directory");
+    if !installed("groff") {
+        return;
+    }
+    for page in pages {
+        let page = sandbox.file("pages").join(page);
+        let ran =
+            Ran::of(sandbox.program("groff").args(["-man", "-Tutf8", "-ww", "-P-cbou"]).arg(&page).output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", page.display());
+        assert!(ran.stdout.contains("SYNOPSIS"), "{}", page.display());
+    }
+    let update = sandbox.file("pages/pipeline-state-state-update.1");
+    let text =
+        Ran::of(sandbox.program("groff").args(["-man", "-Tascii", "-P-cbou"]).arg(update).output().unwrap()).stdout;
+    assert!(text.contains("\n         pipeline-state state update '.owner = $who' --arg who \"$USER\"\n"), "{text}");
+}

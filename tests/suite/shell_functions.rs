@@ -1,0 +1,661 @@
+//! The functions that `shell` prints, in real shells.
+
+use std::process::{Child, Command};
+
+use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
+use crate::script::Script;
+
+/// A shell that is installed here, and which functions are for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Shell {
+    program: &'static str,
+    functions: &'static str,
+    strict: &'static str,
+}
+
+const BASH: Shell = Shell { program: "bash", functions: "bash", strict: "set -euo pipefail" };
+const DASH: Shell = Shell { program: "dash", functions: "sh", strict: "set -eu" };
+const ZSH: Shell = Shell { program: "zsh", functions: "zsh", strict: "set -euo pipefail" };
+
+fn shells() -> impl Iterator<Item = Shell> {
+    [BASH, DASH, ZSH].into_iter().filter(|shell| installed(shell.program))
+}
+
+impl Shell {
+    /// The line that defines the functions.
+    fn load(self) -> String {
+        format!("eval \"$(\"$PIPELINE_BINARY\" shell {})\"\n", self.functions)
+    }
+
+    fn command(self, sandbox: &Sandbox, text: &str) -> Command {
+        let mut command = sandbox.program(self.program);
+        if self == ZSH {
+            command.arg("-f"); // nobody's own start-up files
+        }
+        command.arg("-c").arg(text).arg("script");
+        command
+    }
+
+    /// Runs a script that begins with the functions, and is as strict as its shell can be.
+    fn run(self, sandbox: &Sandbox, script: &str) -> Ran {
+        let text = format!("{}\n{}{HELPERS}{script}", self.strict, self.load());
+        Ran::of(self.command(sandbox, &text).output().unwrap())
+    }
+
+    /// Starts one that a test leads step by step.
+    fn script(self, sandbox: &Sandbox, script: &str) -> Script {
+        Script::of(self.command(sandbox, &format!("{}{HELPERS}{script}", self.load())))
+    }
+}
+
+/// What scripts here say with: `is` ends them where something is not as it should be; `code` says what a command returns.
+const HELPERS: &str = r#"
+is() { [ "$1" = "$2" ] || { printf 'it is %s and not %s\n' "$1" "$2" >&2; exit 99; }; }
+code() { code=0; "$@" || code=$?; }
+returns() { wanted=$1; shift; code "$@"; is "$* returns $code" "$* returns $wanted"; }
+holder() { "$PIPELINE_BINARY" lock check state --exit-zero; }
+here() { me=$(exec sh -c 'echo $PPID'); }
+"#;
+
+// ---- the scripts of "Programming Interface" ----
+
+/// Word for word as the request for this program has them.
+const STATE_SCRIPT: &str = r##"#!/bin/bash
+
+# Load state management
+source "$(dirname "$0")/lib/state-manager.sh"
+
+# Safe state update
+if lock_state 30; then
+    current_state=$(read_state)
+    updated_state=$(echo "$current_state" | jq '.phase = "new-phase"')
+    
+    if write_state "$updated_state" "phase-transition"; then
+        echo "State updated successfully"
+    else
+        echo "Failed to update state"
+    fi
+    
+    unlock_state
+fi
+"##;
+
+const RECOVERY_SCRIPT: &str = r##"#!/bin/bash
+
+source "$(dirname "$0")/lib/error-recovery.sh"
+
+# Create checkpoint before risky operation
+create_checkpoint "risky-operation" "current-phase"
+
+# Perform operation with retry
+if retry_with_backoff "risky_command" 3 2 "arg1" "arg2"; then
+    echo "Operation succeeded"
+else
+    echo "Operation failed, restoring checkpoint"
+    restore_checkpoint "$CHECKPOINT_ID"
+fi
+"##;
+
+/// The script for a shell: the line that loads is the program's, and dash, whose `echo` undoes `\n` in JSON, has `printf`.
+fn as_in(shell: Shell, script: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in script.lines() {
+        lines.push(if line.starts_with("source ") { shell.load() } else { line.to_owned() });
+    }
+    let text = lines.join("\n") + "\n";
+    if shell == DASH { text.replace("echo \"$current_state\"", "printf '%s\\n' \"$current_state\"") } else { text }
+}
+
+/// Puts `risky_command` on the path of a command.
+fn with_risky_command(sandbox: &Sandbox, command: &mut Command, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bin = sandbox.file("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let risky = bin.join("risky_command");
+    if !risky.exists() {
+        std::fs::write(&risky, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&risky, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    command.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+}
+
+#[test]
+fn the_state_script_runs_as_it_was_printed() {
+    if !installed("jq") {
+        return;
+    }
+    for shell in shells() {
+        for strict in ["", shell.strict] {
+            let sandbox = Sandbox::initialized();
+            // The `echo` of zsh would undo this, too.
+            let note = if shell == ZSH { "plain" } else { "two\nlines and a \\" };
+            sandbox.run_args(&["state", "set", &format!("note={note}")]).expect(0);
+            let script = format!("{strict}\n{}", as_in(shell, STATE_SCRIPT));
+            let ran = Ran::of(shell.command(&sandbox, &script).output().unwrap()).expect(0);
+            assert_eq!(ran.stdout, "State updated successfully\n", "{shell:?}: {}", ran.stderr);
+            assert_eq!(sandbox.ok("state phase"), "new-phase");
+            assert_eq!(sandbox.document()["note"], note);
+            assert!(sandbox.shelf("state-").iter().any(|name| name.contains("phase-transition")));
+            assert_eq!(sandbox.check("state"), ("unlocked".to_owned(), 1));
+        }
+    }
+}
+
+#[test]
+fn the_recovery_script_runs_as_it_was_printed() {
+    let fails = "echo \"$# $1 $2\" >>calls; \"$PIPELINE_BINARY\" state phase half-done; exit 5";
+    let scripts: Vec<(Shell, &str, Sandbox)> = shells()
+        .flat_map(|shell| [(shell, ""), (shell, shell.strict)])
+        .map(|(shell, strict)| (shell, strict, Sandbox::initialized()))
+        .collect();
+    // All at once: what fails is tried again after seconds.
+    let started: Vec<Child> = scripts
+        .iter()
+        .map(|(shell, strict, sandbox)| {
+            let mut command = shell.command(sandbox, &format!("{strict}\n{}", as_in(*shell, RECOVERY_SCRIPT)));
+            with_risky_command(sandbox, &mut command, fails);
+            command.spawn().unwrap()
+        })
+        .collect();
+    for ((shell, _, sandbox), child) in scripts.iter().zip(started) {
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        assert_eq!(ran.code, 0, "{shell:?}: {}", ran.stderr);
+        assert!(ran.stdout.ends_with("Operation failed, restoring checkpoint\n"), "{shell:?}: {}", ran.stdout);
+        let calls = std::fs::read_to_string(sandbox.file("calls")).unwrap();
+        assert_eq!(calls, "2 arg1 arg2\n".repeat(3), "{shell:?}");
+        assert!(ran.stderr.contains("attempt 2 of 3 ended with 5; the next begins in "), "{}", ran.stderr);
+        assert_eq!(sandbox.ok("state phase"), "pre-init", "{shell:?}: it is restored");
+        let mut command = shell.command(sandbox, &as_in(*shell, RECOVERY_SCRIPT));
+        command.env("PATH", "/usr/bin:/bin").env_remove("PIPELINE_STATE_BIN");
+        std::fs::remove_file(sandbox.file("bin/risky_command")).unwrap();
+        with_risky_command(sandbox, &mut command, "exit 0");
+        let ran = Ran::of(command.output().unwrap()).expect(0);
+        assert_eq!(ran.stdout, "Operation succeeded\n", "{shell:?}: {}", ran.stderr);
+    }
+}
+
+/// How many at once. So many waiting at a lock cost a program that was built for tests much time; PIPELINE_CROWD has more come.
+fn crowded(size: usize) -> usize {
+    std::env::var("PIPELINE_CROWD").map_or(size, |size| size.parse().unwrap())
+}
+
+/// Runs a script in all shells in turn, so many times at once; each must end well and say this.
+fn crowd(sandbox: &Sandbox, size: usize, script: &dyn Fn(Shell) -> String, said: &str) {
+    let shells: Vec<Shell> = shells().collect();
+    let start = |shell: &Shell| {
+        let mut command = shell.command(sandbox, &format!("{}\n{}", shell.strict, script(*shell)));
+        with_risky_command(sandbox, &mut command, "exec \"$PIPELINE_BINARY\" state update '.n = (.n // 0) + 1' -q");
+        // Nobody's patience depends on how fast a hundred others are; and each says on whom it waits.
+        command.env("LOCK_TIMEOUT", "600").stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let children: Vec<(Shell, Child)> = shells.iter().cycle().take(size).map(|shell| (*shell, start(shell))).collect();
+    for (shell, child) in children {
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, said), "{shell:?}");
+    }
+    assert_eq!(sandbox.document()["n"], size, "{shells:?}");
+    assert_eq!(sandbox.revision(), 1 + size as u64);
+    assert_eq!(sandbox.rows(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn many_state_scripts_at_once_lose_no_update_and_leave_no_lock() {
+    if installed("jq") {
+        let script = |shell| as_in(shell, STATE_SCRIPT).replace(".phase = \"new-phase\"", ".n = (.n // 0) + 1");
+        let script = |shell| script(shell).replace("lock_state 30", "lock_state 600");
+        crowd(&Sandbox::initialized(), crowded(60), &script, "State updated successfully\n");
+    }
+}
+
+#[test]
+fn many_recovery_scripts_at_once_lose_no_update_and_leave_no_lock() {
+    let sandbox = Sandbox::initialized();
+    crowd(&sandbox, crowded(30), &|shell| as_in(shell, RECOVERY_SCRIPT), "Operation succeeded\n");
+    assert_eq!(sandbox.names(".checkpoints").len(), crowded(30));
+}
+
+// ---- every function ----
+
+#[test]
+fn every_function_does_what_its_command_does() {
+    for shell in shells() {
+        let sandbox = Sandbox::empty();
+        let script = r#"
+            returns 1 read_state 2>/dev/null
+            init_state_manager
+            is "$(read_state)" "$(cat .workflow-state.json)"
+            is "$(validate_state)" "State validation: PASSED"
+            old=$(read_state)
+            write_state "${old%\}*}, \"n\": 1}" "first write"
+            write_state "$(read_state)"
+            returns 1 write_state "$old" stale 2>/dev/null
+            returns 4 write_state "" 2>/dev/null
+            returns 4 write_state '{"phase":' 2>/dev/null
+            backup_state keep
+            "$PIPELINE_BINARY" state set n:=2 -q
+            recover_state keep
+            is "$("$PIPELINE_BINARY" state get .n)" 1
+            recover_state ""
+            migrate_state
+            returns 1 recover_state nothing-like-it 2>/dev/null
+
+            acquire_lock build
+            here; is "$(check_lock build)" "locked:exclusive:$me"
+            returns 1 acquire_lock build 0 2>/dev/null
+            release_lock build
+            code check_lock build >said
+            is "$code $(cat said)" "1 unlocked"
+            acquire_lock build 1 shared '{"for":"a test"}'
+            is "$(check_lock build)" "locked:shared:$me"
+            release_lock build
+            returns 1 release_lock build 2>/dev/null
+            returns 4 acquire_lock "" 2>/dev/null
+            acquire_lock build "" "" ""
+            release_lock build
+
+            create_checkpoint deploy phase6 '{"version":"1.2.3"}'
+            is "$("$PIPELINE_BINARY" recover show "$CHECKPOINT_ID" --json | grep -c '"phase":"phase6"')" 1
+            "$PIPELINE_BINARY" state phase half-done -q
+            restore_checkpoint "$CHECKPOINT_ID"
+            is "$("$PIPELINE_BINARY" state phase)" pre-init
+            before=$CHECKPOINT_ID
+            returns 4 create_checkpoint "../evil" 2>/dev/null
+            is "$CHECKPOINT_ID" ""
+            returns 64 restore_checkpoint "$CHECKPOINT_ID" 2>/dev/null
+            PIPELINE_FORMAT=json; export PIPELINE_FORMAT
+            create_checkpoint deploy
+            "$PIPELINE_BINARY" recover verify "$CHECKPOINT_ID" -q
+            [ "$CHECKPOINT_ID" != "$before" ]
+            lock_state; here; is "$(holder | grep -c "exclusive:$me\"")" 1; unlock_state
+            unset PIPELINE_FORMAT
+
+            returns 1 is_degraded_mode
+            enable_degraded_mode database-unavailable '["real-time-updates", "notifications"]'
+            is_degraded_mode
+            is_degraded_mode notifications
+            returns 1 is_degraded_mode mail
+            disable_degraded_mode
+            returns 1 is_degraded_mode
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+        assert!(sandbox.shelf("state-").iter().any(|name| name.contains("first-write")), "{shell:?}");
+    }
+}
+
+#[test]
+fn a_lock_that_is_not_had_is_told_by_the_programs_code_and_stops_no_strict_script_in_an_if() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let _holder = sandbox.holder("state,deploy");
+        let script = r#"
+            if lock_state 0; then echo locked; else echo "not: $?"; fi
+            lock_state 0.01 || echo "not: $?"
+            acquire_lock deploy 0 || echo "not: $?"
+            unlock_state || echo "not unlocked: $?"
+            PIPELINE_LOCK_EXIT=75; export PIPELINE_LOCK_EXIT
+            lock_state 0 || echo "not: $?"
+            lock_state soon || echo "not: $?"
+            : | lock_state 0 || echo "not in a pipeline: $?"
+            said=$(lock_state 0) || echo "not in a substitution: $?"
+            lock_state 0
+            echo "a strict script does not come here"
+        "#;
+        let ran = shell.run(&sandbox, script);
+        let wanted = "not: 2\nnot: 2\nnot: 2\nnot unlocked: 1\nnot: 75\nnot: 64\nnot in a pipeline: 75\n\
+                      not in a substitution: 75\n";
+        assert_eq!((ran.code, ran.stdout.as_str()), (75, wanted), "{shell:?}: {}", ran.stderr);
+    }
+}
+
+// ---- whose the lock is ----
+
+#[test]
+fn a_lock_of_the_state_nests_and_is_the_scripts_until_it_unlocks_as_often() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = r#"
+            inner() { lock_state; write_state "$(read_state)"; unlock_state; }
+            lock_state 5
+            here; is "$(holder)" "locked:exclusive:$me"
+            lock_state
+            inner
+            unlock_state
+            here; is "$(holder)" "locked:exclusive:$me"
+            read_state | { inner; cat >/dev/null; }
+            unlock_state
+            is "$(holder)" unlocked
+            returns 1 unlock_state 2>/dev/null
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn a_lock_taken_in_a_subshell_ends_with_it_and_not_before() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = r#"
+            ( lock_state; here; is "$(holder)" "locked:exclusive:$me"; echo "$me" >inner )
+            here; [ "$me" != "$(cat inner)" ]
+            is "$(holder)" stale
+            lock_state 0
+            unlock_state
+            ( acquire_lock deploy; here; is "$(check_lock deploy)" "locked:exclusive:$me" )
+            acquire_lock deploy 0
+            said=$(lock_state; here; is "$(holder)" "locked:exclusive:$me"; echo fine)
+            is "$said" fine
+            : | ( lock_state; here; is "$(holder)" "locked:exclusive:$me" )
+            lock_state 0
+            ( acquire_lock last ); ( lock_state ); said=$(acquire_lock last)
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn what_a_script_holds_its_subshells_and_scripts_hold_too_and_leave_to_it() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        std::fs::write(
+            sandbox.file("other"),
+            format!("{}\n{}lock_state 0; write_state \"$(read_state)\" x; unlock_state", shell.strict, shell.load()),
+        )
+        .unwrap();
+        let script = format!(
+            r#"
+            lock_state
+            ( lock_state 0; lock_state 0; write_state "$(read_state)"; unlock_state; unlock_state )
+            ( ( lock_state 0; ( lock_state 0; unlock_state ); here; kill -9 "$me" ); : ) 2>/dev/null || :
+            said=$(lock_state 0; write_state "$(read_state)"; unlock_state)
+            {} other
+            here; is "$(holder)" "locked:exclusive:$me"
+            unlock_state
+            is "$(holder)" unlocked
+            lock_state
+            read_state | while IFS= read -r line; do case $line in *phase*) unlock_state ;; esac; done
+            is "$(holder)" unlocked
+            "#,
+            shell.program
+        );
+        let ran = shell.run(&sandbox, &script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn a_background_subshell_that_outlives_the_scripts_lock_takes_its_own() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = r#"
+            mkfifo go
+            lock_state
+            ( read -r _ <go; lock_state 5; here; is "$(holder)" "locked:exclusive:$me"; unlock_state; echo ended ) &
+            unlock_state
+            echo >go
+            wait $!
+            is "$(holder)" unlocked
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "ended\n", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn a_script_that_is_killed_leaves_its_locks_to_the_next() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let mut holder = shell.script(&sandbox, "lock_state; lock_state; acquire_lock deploy; echo held; read -r _; :");
+        holder.until("held");
+        let next = "here; echo \"$me\"; lock_state 60; acquire_lock deploy 60; echo \"got $?\"; read -r _; unlock_state; echo released";
+        let mut next = shell.script(&sandbox, next);
+        let pid: u32 = next.line().parse().unwrap();
+        sandbox.await_row("waiting", pid);
+        holder.kill();
+        next.until("got 0");
+        next.go();
+        next.until("released");
+        next.end().expect(0);
+    }
+}
+
+#[test]
+fn a_trap_at_the_end_unlocks_and_a_failed_script_holds_nothing() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let ran = shell.run(&sandbox, "trap 'unlock_state; echo unlocked' EXIT\nlock_state\nfalse\necho not here");
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "unlocked\n", ""), "{shell:?}");
+        assert_eq!(sandbox.check("state").0, "unlocked", "{shell:?}");
+    }
+}
+
+// ---- what a script may be like ----
+
+#[test]
+fn documents_longer_than_an_argument_may_be_are_written() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = r#"
+            big=0123456789abcdef
+            while [ ${#big} -lt 300000 ]; do big=$big$big; done
+            lock_state
+            old=$(read_state)
+            write_state "${old%\}*}, \"big\": \"$big\"}" big
+            is "$("$PIPELINE_BINARY" state get .big)" "$big"
+            returns 4 write_state "[\"$big\"]" wrong 2>said
+            grep -q VALIDATION_FAILED said
+            unlock_state
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn a_refusal_before_the_document_is_read_is_told_by_its_own_code() {
+    for shell in shells() {
+        let sandbox = Sandbox::empty();
+        let big = r#"big=0123456789abcdef; while [ ${#big} -lt 300000 ]; do big=$big$big; done; "#;
+        for ignored in ["", "trap '' PIPE; "] {
+            let ran = shell.run(&sandbox, &format!("{ignored}{big} PIPELINE_AUTO_RECOVER=maybe; export PIPELINE_AUTO_RECOVER; returns 64 write_state \"$big\""));
+            assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{shell:?}: {}", ran.stderr);
+            assert!(
+                ran.stderr.starts_with("error: ") && !ran.stderr.contains("roken pipe"),
+                "{shell:?}: {}",
+                ran.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn odd_separators_options_and_directories_change_nothing() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let options = match shell {
+            BASH => "set -o posix -o noglob -o noclobber; shopt -s nullglob failglob",
+            ZSH => "setopt sh_word_split ksh_arrays glob_subst no_clobber warn_create_global err_return",
+            _ => "set -f -C",
+        };
+        let script = format!(
+            r#"
+            {options}
+            IFS=0123456789/
+            cd /
+            lock_state 5 && write_state "$(read_state)" "a reason with 'quotes' * and $" && unlock_state
+            create_checkpoint op && restore_checkpoint "$CHECKPOINT_ID"
+            acquire_lock deploy && release_lock deploy
+            fail() {{ return 3; }}
+            code retry_with_backoff fail 2 0 2>/dev/null; IFS=' '; is "$code" 3
+            "#
+        );
+        let load = format!("eval \"$(\"$PIPELINE_BINARY\" --root . shell {})\"\n", shell.functions);
+        let text = format!("{}\n{load}{HELPERS}{script}", shell.strict);
+        let ran = Ran::of(shell.command(&sandbox, &text).output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
+    let elsewhere = Sandbox::empty();
+    let dir = elsewhere.file("it's a \"dir\" $HOME");
+    std::fs::create_dir(&dir).unwrap();
+    let program = dir.join("pipeline state");
+    if std::fs::hard_link(BINARY, &program).is_err() {
+        std::fs::copy(BINARY, &program).unwrap();
+    }
+    for shell in shells() {
+        let sandbox = Sandbox::empty();
+        let root = sandbox.file("the root's dir");
+        std::fs::create_dir(&root).unwrap();
+        let text = format!(
+            "{}\neval \"$(\"$PROGRAM\" shell {} --root \"$ROOT\" --lock-timeout 250ms --lock-exit 7)\"\nPATH=/nowhere\ncd /\n\
+             init_state_manager\nlock_state\nread_state >/dev/null\nunlock_state",
+            shell.strict, shell.functions
+        );
+        let mut command = shell.command(&sandbox, &text);
+        let ran = Ran::of(command.env("PROGRAM", &program).env("ROOT", &root).output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+        assert!(root.join(".workflow-state.json").exists(), "{shell:?}");
+
+        let other = dir.join("another");
+        std::fs::write(&other, "#!/bin/sh\necho \"called with $*\"\n").unwrap();
+        std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let text = format!(
+            "{}PIPELINE_STATE_BIN=$OTHER read_state; PIPELINE_STATE_BIN=$OTHER; check_lock 'a b'",
+            shell.load()
+        );
+        let ran = Ran::of(shell.command(&sandbox, &text).env("OTHER", &other).output().unwrap()).expect(0);
+        assert_eq!(ran.stdout, "called with state read\ncalled with lock check a b\n", "{shell:?}");
+    }
+}
+
+#[test]
+fn nothing_is_left_in_a_script_but_what_is_documented() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let names = if shell == ZSH { "typeset +" } else { "set" };
+        let script = format!(
+            "{names} >before; {}\nlock_state; write_state \"$(read_state)\"; unlock_state; create_checkpoint x; \
+             restore_checkpoint \"$CHECKPOINT_ID\"; retry_with_backoff true; acquire_lock x; release_lock x; \
+             {names} >after",
+            shell.load()
+        );
+        let ran = Ran::of(shell.command(&sandbox, &script).output().unwrap()).expect(0);
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{shell:?}");
+        let variables = |file: &str| -> Vec<String> {
+            let text = std::fs::read_to_string(sandbox.file(file)).unwrap();
+            let plain = |name: &&str| name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.is_empty();
+            let lines = text.lines().map_while(|line| if line.ends_with("() ") { None } else { Some(line) });
+            let name = |line: &'_ str| line.split('=').next().unwrap().rsplit(' ').next().unwrap().to_owned();
+            lines.map(name).filter(|name| plain(&name.as_str())).collect()
+        };
+        let before = variables("before");
+        assert!(before.contains(&"PATH".to_owned()), "{before:?}");
+        let shells_own =
+            ["_", "PIPESTATUS", "BASH_LINENO", "LINENO", "RANDOM", "SECONDS", "OPTIND", "pipestatus", "BASHPID"];
+        let left: Vec<String> = variables("after")
+            .into_iter()
+            .filter(|name| !before.contains(name) && !shells_own.contains(&name.as_str()))
+            .filter(|name| !name.starts_with("_pipeline_"))
+            .collect();
+        assert_eq!(left, ["CHECKPOINT_ID"], "{shell:?}");
+    }
+}
+
+#[test]
+fn the_functions_are_printed_without_a_state_and_whatever_the_environment_says() {
+    let sandbox = Sandbox::empty();
+    for shell in ["bash", "zsh", "sh"] {
+        let mut command = sandbox.command();
+        command
+            .args(["shell", shell])
+            .env("LOCK_TIMEOUT", "soon")
+            .env("PIPELINE_FORMAT", "json")
+            .env("STATE_FILE", "/");
+        let ran = Ran::of(command.output().unwrap()).expect(0);
+        assert!(ran.stdout.contains("\nlock_state() {"), "{shell}");
+    }
+    assert!(sandbox.snapshot().is_empty());
+    sandbox.run("shell").expect(64);
+    sandbox.run("shell powershell").expect(64);
+    assert_eq!(sandbox.bash("$PIPELINE_BINARY shell bash | head -1; exit ${PIPESTATUS[0]}").expect(0).stderr, "");
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    if !installed("shellcheck") {
+        return;
+    }
+    let sandbox = Sandbox::empty();
+    for shell in ["bash", "sh", "zsh"] {
+        std::fs::write(sandbox.file("functions"), sandbox.run(&format!("shell {shell}")).expect(0).stdout).unwrap();
+        let ran = Ran::of(sandbox.program("shellcheck").arg("functions").output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{shell}");
+    }
+}
+
+// ---- retries ----
+
+#[test]
+fn a_command_is_tried_as_often_as_is_said_and_not_after_what_is_final() {
+    for shell in shells() {
+        let sandbox = Sandbox::empty();
+        let script = r#"
+            fail() { echo "$#:$1" >>calls; return "$2"; }
+            tries() { rm -f calls; code "$@" 2>said; said=$(grep -c . calls); }
+            tries retry_with_backoff fail 3 0 "two words" 5
+            is "$code after $said, $(sort -u calls)" "5 after 3, 2:two words"
+            is "$(grep -c 'of 3 ended with 5; the next begins in 0.0 s' said)" 2
+            for final in 4 6 7 126 127 130 143; do
+                tries retry_with_backoff fail 3 0 x "$final"
+                is "$code after $said" "$final after 1"
+            done
+            for other in 1 2 3 5 8 9 10 64 129 255; do
+                tries retry_with_backoff fail 2 0 x "$other"
+                is "$code after $said" "$other after 2"
+            done
+            second() { echo x >>calls; [ "$(grep -c . calls)" -gt 1 ]; }
+            tries retry_with_backoff second 3 0.001
+            is "$code after $said" "0 after 2"
+            nested() { echo x >>calls; retry_with_backoff second "$1" 0; return 1; }
+            tries retry_with_backoff nested 2 0 2
+            is "$code after $said" "1 after 4"
+            tries retry_with_backoff fail 1 0 x 5
+            is "$code after $said" "5 after 1"
+            returns 127 retry_with_backoff no-such-command 3 0 2>/dev/null
+            retry_with_backoff true
+            rm -f calls
+            for wrong in 0 -1 many ''; do returns 64 retry_with_backoff second "$wrong" 0 2>said; done
+            for wrong in -1 soon ''; do returns 64 retry_with_backoff second 3 "$wrong" 2>said; done
+            returns 64 retry_with_backoff fail 3 1parsec x 5 2>said
+            is "$(grep -c . calls)" 1
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_pause_between_attempts() {
+    for shell in shells() {
+        let sandbox = Sandbox::empty();
+        let mut command = shell.command(
+            &sandbox,
+            &format!("{}{HELPERS}here; echo \"$me\"; retry_with_backoff false 3 1h; echo \"ended $?\"", shell.load()),
+        );
+        command.stderr(std::fs::File::create(sandbox.file("said")).unwrap());
+        let mut script = Script::of(command);
+        let pid = script.line();
+        let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let said = || std::fs::read_to_string(sandbox.file("said")).unwrap();
+        until("it pauses", || said().contains("the next begins in") && !children().trim().is_empty());
+        let paused = rustix::process::Pid::from_raw(children().trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(paused, rustix::process::Signal::TERM).unwrap();
+        script.until("ended 143");
+        script.end().expect(0);
+    }
+}
