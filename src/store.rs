@@ -112,6 +112,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long a reader waits for the lock before it serves the copy that healing would restore.
 const READER_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often a reader looks whose file is replaced each time before it has seen the rest.
+const LOOKS: u32 = 100;
+
 impl Store {
     /// The store that `settings` describe, on `disk`.
     #[must_use]
@@ -187,20 +190,38 @@ impl Store {
         if decided? && let Some(served) = self.finish_for_reader()? {
             return Ok(served);
         }
-        let live = self.live()?;
-        self.warn_of_loose_mode(&live);
-        let live = match self.plainly_healthy(live)? {
-            Ok(served) => return Ok(served),
-            Err(live) => live,
-        };
-        let shelf = self.shelf_to_read()?;
-        let health = judge(&live, &shelf, Look::Quick)?;
-        match health {
-            Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && shelf.has_history() => {
-                self.read_healing(&shelf, &health)
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let live = self.live()?;
+            self.warn_of_loose_mode(&live);
+            let live = match self.plainly_healthy(live)? {
+                Ok(served) => return Ok(served),
+                Err(live) => live,
+            };
+            let shelf = self.shelf_to_read()?;
+            // Who commits between the two looks leaves a shelf that this file must not be judged by.
+            if looks < LOOKS && !self.is_still(live.as_ref())? {
+                continue;
             }
-            health => self.serve(health, live, &shelf),
+            let health = judge(&live, &shelf, Look::Quick)?;
+            return match health {
+                Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && shelf.has_history() => {
+                    self.read_healing(&shelf, &health)
+                }
+                health => self.serve(health, live, &shelf),
+            };
         }
+    }
+
+    /// Whether the live file is still the one that was found. Asked by the path that the user gave, and not in the directory
+    /// that was opened: that may have been moved away.
+    fn is_still(&self, found: Option<&Found>) -> Result<bool> {
+        let now = self.disk.stat(&Dir::working(), self.path())?;
+        Ok(match (now, found) {
+            (Some(now), Some(found)) => now.unchanged(&found.stat),
+            (now, found) => now.is_none() && found.is_none(),
+        })
     }
 
     /// The usual case, for which nothing but the live file is looked at; otherwise the file comes back.

@@ -120,8 +120,13 @@ impl std::fmt::Display for Holder {
 }
 
 /// Who holds a flock on this inode, from /proc/locks (proc_locks(5)); inodes of different file systems may coincide, so
-/// this is for messages only.
+/// this is for messages only. The kernel shows that file a page at a time, and while others lock and unlock a line may fall
+/// between two pages, so it is read again where nothing is found.
 pub fn holder(inode: u64) -> Option<Holder> {
+    (0..5).find_map(|_| look_for_holder(inode))
+}
+
+fn look_for_holder(inode: u64) -> Option<Holder> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let pid = locks.lines().filter(|line| !line.contains("->")).find_map(|line| {
         let mut words = line.split_whitespace();

@@ -109,8 +109,9 @@ impl Store {
         // 4. The old document under its backup's name.
         let aside = self.set_aside(held, ground, &plan.displaced)?;
 
-        // 5. Still alone, and the live file still the one that was read?
-        if !held.lock.is_ours(disk, &held.root)? || !self.live_is_unchanged(ground)? {
+        // 5. Still alone, and the live file still the one that was read? By the path that the user gave: what is written into a
+        //    directory that was moved away would be acknowledged to somebody who looks here.
+        if !held.lock.is_ours(disk, &held.root)? || !self.is_still(ground.live.as_ref())? {
             return Ok(Published::Overtaken);
         }
 
@@ -159,16 +160,6 @@ impl Store {
         self.disk.unlink(&held.root, name)?;
         self.disk.link(from, (&held.root, OsStr::new(name)))?;
         Ok(Staged::of(&self.disk, &held.root, name.to_owned()))
-    }
-
-    /// Asked by the path that the user gave, and not in the directory that was opened: that may have been moved away, and
-    /// what is written there would be acknowledged to somebody who looks here.
-    fn live_is_unchanged(&self, ground: &Ground) -> Result<bool> {
-        let now = self.disk.stat(&Dir::working(), self.path())?;
-        Ok(match (now, ground.live.as_ref()) {
-            (Some(now), Some(found)) => now.unchanged(&found.stat),
-            (now, found) => now.is_none() && found.is_none(),
-        })
     }
 
     /// Whether the live file holds exactly these bytes: a rename that reported an error may have happened.

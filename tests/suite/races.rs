@@ -310,3 +310,14 @@ fn a_mirror_that_lags_behind_is_made_anew_before_the_next_commit() {
 fn same(a: &Path, b: &Path) -> bool {
     fs::read(a).unwrap() == fs::read(b).unwrap()
 }
+
+#[test]
+fn a_reader_between_whose_looks_somebody_seals_the_document_takes_it_for_no_foreign_edit() {
+    let sandbox = Rc::new(Sandbox::holding(r#"{"phase":"old","completedTasks":[],"signals":{},"lastActivation":""}"#));
+    sandbox.ok("lock list"); // the directories of locks may be there; there is no history yet
+    let other = sandbox.clone();
+    // The live file was read, and what stands beside it is about to be looked at.
+    let disk = interrupted("open_root", move || drop(other.ok("state init")));
+    let served = store_on(&sandbox, disk).read().unwrap();
+    assert_eq!(served.value["metadata"]["revision"], 1);
+}

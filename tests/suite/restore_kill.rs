@@ -192,7 +192,7 @@ fn killed_at_any_call_a_cleanup_leaves_no_half_of_a_checkpoint() {
         root.ok("state set y:=1");
         assert_tidy(&root, &call.line);
         let left = root.names(".checkpoints");
-        assert!(left.last().unwrap().ends_with("-newest"), "{left:?}");
+        assert!(left.iter().any(|id| id.ends_with("-newest")), "{left:?}");
     });
 }
 

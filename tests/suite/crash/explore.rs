@@ -63,6 +63,12 @@ pub struct Mutant {
     pub blind_to: Option<&'static str>,
 }
 
+/// What the next command reads, or what is wrong with it.
+type Seen = std::result::Result<View, String>;
+
+/// What the next commands did, and what was to be seen after each.
+type Recovery = (Recording, Vec<View>);
+
 impl Mutant {
     /// The protocol as it is.
     pub const NONE: Self = Self { rewrite: |_| {}, blind_to: None };
@@ -130,7 +136,7 @@ impl Job {
         Self { name, start, steps, refused, facts: |_, _| Facts::new(), trees: Trees::Pass, limit: 120, shapes: 6 }
     }
 
-    fn view(&self, root: &Sandbox, store: &Store) -> std::result::Result<View, String> {
+    fn view(&self, root: &Sandbox, store: &Store) -> Seen {
         match store.read() {
             Ok(served) => {
                 let revision = content(&served.bytes).1;
@@ -246,7 +252,7 @@ struct Search<'a> {
     job: &'a Job,
     mutant: Mutant,
     until: Until,
-    known: Mutex<HashMap<u64, std::result::Result<View, String>>>,
+    known: Mutex<HashMap<u64, Seen>>,
     shapes: Mutex<HashSet<u64>>,
     report: Mutex<Report>,
 }
@@ -288,9 +294,9 @@ impl Search<'_> {
     }
 
     /// Has the next command read the tree, and the one behind it write; what was read, and what they did.
-    fn recover(&self, image: &Image) -> (std::result::Result<View, String>, Option<(Recording, Vec<View>)>) {
+    fn recover(&self, image: &Image) -> (Seen, Option<Recovery>) {
         let root = Sandbox::in_memory();
-        image.write(root.path());
+        image.clone().left_to_the_next_boot().write(root.path());
         let recorder = Recorder::of(root.path()).blind_to(self.mutant.blind_to);
         let disk = recorder.disk();
         let seen = match self.job.view(&root, &store(&root, &disk)) {
@@ -344,7 +350,7 @@ impl Search<'_> {
     }
 }
 
-fn judge(outcome: &std::result::Result<View, String>, acceptable: &[View]) -> std::result::Result<(), String> {
+fn judge(outcome: &Seen, acceptable: &[View]) -> std::result::Result<(), String> {
     let seen = outcome.as_ref().map_err(Clone::clone)?;
     let fits = |other: &View| match (seen, other) {
         (Some((seen, revision, facts)), Some((other, least, needed))) => {
@@ -373,7 +379,7 @@ fn tell(view: &View) -> String {
 
 impl Search<'_> {
     /// The next writer writes, and leaves the root in order; what is to be seen then.
-    fn settle(&self, root: &Sandbox, disk: &Disk, seen: &View) -> std::result::Result<View, String> {
+    fn settle(&self, root: &Sandbox, disk: &Disk, seen: &View) -> Seen {
         let writer = store(root, disk);
         let wanted = match seen {
             Some((whole, revision, _)) => {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use pipeline_state::document::seal::{verified, with_digest};
 use pipeline_state::fs::real::Real;
 use pipeline_state::fs::{Dir, Ops as _};
 use pipeline_state::store::layout::STATE_FILE;
@@ -118,6 +119,24 @@ impl Image {
     pub fn write(&self, top: &Path) {
         let old = SystemTime::now() - Duration::from_secs(10);
         Writer { image: self, old, made: HashMap::new() }.directory(TOP, top);
+    }
+
+    /// The tree as another boot of this machine finds it: what names this one names an earlier one.
+    pub fn left_to_the_next_boot(mut self) -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let (boot, earlier) = (boot.trim(), "00000000-0000-4000-8000-000000000000");
+        for entry in self.nodes.values_mut() {
+            if let Body::File(bytes) = &mut entry.body
+                && let Ok(text) = std::str::from_utf8(bytes)
+                && text.contains(boot)
+            {
+                let other = text.replace(boot, earlier);
+                let resealed = || with_digest(serde_json::from_str(&other).ok()?);
+                let resealed = verified(bytes).and_then(|_| resealed());
+                *bytes = resealed.unwrap_or_else(|| other.clone().into_bytes());
+            }
+        }
+        self
     }
 }
 

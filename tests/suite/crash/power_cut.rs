@@ -238,6 +238,13 @@ impl<'a> Cut<'a> {
             let entry = image.nodes.get_mut(node).unwrap();
             (entry.body, entry.attributes) = (Body::File(file.last.to_vec()), file.attributes);
         }
+        for event in self.recording.events.iter().take(self.at) {
+            if let Event::Marked(node, attributes) = event
+                && let Some(link) = image.nodes.get_mut(node).filter(|entry| matches!(entry.body, Body::Link(_)))
+            {
+                link.attributes = *attributes;
+            }
+        }
         for (node, (synced, last)) in &self.directories {
             // With what was named in it lost, its attributes are lost, too.
             let attributes = if lost.is_empty() { *last } else { *synced };
