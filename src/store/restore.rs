@@ -173,6 +173,8 @@ impl Store {
         checkpoint: &Checkpoint,
         before: &Checkpoint,
     ) -> Result<Intent> {
+        // What lies beside its target is cleared away by whoever finds the workshop, so that must not be lost before it.
+        self.disk.sync_dir(&workshop.shelf)?;
         let number = self.free_number([&held.root, config_root])?;
         let stage = |from: &str, parent: &Dir, name: &str| -> Result<Swap> {
             let place = staged(name, number);

@@ -88,14 +88,14 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what is staged in a directory.
+    /// Removes what is staged in a directory, for good: when the workshop is gone nobody looks for it.
     pub(super) fn clear_staged(&self, dir: &Dir) -> Result<()> {
-        for name in self.disk.list(dir)? {
-            if name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)) {
-                tree::remove(&self.disk, dir, &name)?;
-            }
+        let mut staged = self.disk.list(dir)?;
+        staged.retain(|name| name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)));
+        for name in &staged {
+            tree::remove(&self.disk, dir, name)?;
         }
-        Ok(())
+        if staged.is_empty() { Ok(()) } else { Ok(self.disk.sync_dir(dir)?) }
     }
 
     /// A number for a restore that nothing in these directories was staged under.

@@ -6,6 +6,7 @@ mod image;
 mod mutants;
 mod power_cut;
 mod recorder;
+mod reservations;
 
 use std::fs;
 
@@ -199,7 +200,7 @@ fn no_power_cut_leaves_a_part_of_a_checkpoint_that_was_removed() {
 
 fn restoring() -> Job {
     let mut job = job("restore, then a change", with_small_checkpoint(), &[restore, write_z]);
-    (job.trees, job.limit, job.shapes) = (Trees::Matter, 30, 10);
+    (job.trees, job.limit, job.shapes) = (Trees::Matter, 10, 6);
     job
 }
 

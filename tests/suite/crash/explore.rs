@@ -75,7 +75,7 @@ impl Mutant {
 }
 
 /// Trees that are looked at for one moment of a recovery.
-const SECOND: usize = 6;
+const SECOND: usize = 4;
 
 /// How long violations are looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,7 @@ fn begin(store: &Store) -> Result<()> {
 impl Job {
     pub fn new(name: &'static str, start: Sandbox, steps: Vec<Step>) -> Self {
         let refused: (Kind, Step) = (Kind::NotInitialized, begin);
-        Self { name, start, steps, refused, facts: |_, _| Facts::new(), trees: Trees::Pass, limit: 120, shapes: 6 }
+        Self { name, start, steps, refused, facts: |_, _| Facts::new(), trees: Trees::Pass, limit: 60, shapes: 3 }
     }
 
     fn view(&self, root: &Sandbox, store: &Store) -> Seen {

@@ -88,6 +88,54 @@ pub struct Images {
     pub are_all: bool,
 }
 
+/// Trees, each once.
+struct Found {
+    seen: HashSet<u64>,
+    images: Vec<Image>,
+    are_all: bool,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { seen: HashSet::new(), images: Vec::new(), are_all: true }
+    }
+}
+
+impl Found {
+    fn keep(&mut self, image: Image) {
+        // No file system lets a directory have two names.
+        if image.is_a_tree() && self.seen.insert(image.digest()) {
+            self.images.push(image);
+        }
+    }
+
+    fn finish(self) -> Images {
+        Images { images: self.images, are_all: self.are_all }
+    }
+}
+
+/// How far one file may be filled.
+struct Choice<'a> {
+    parts: &'a [Part],
+    /// In how many ways those before it may be.
+    before: usize,
+}
+
+impl Choice<'_> {
+    /// As the number of a way through all files says.
+    fn nth(&self, number: usize) -> Part {
+        self.parts[number / self.before % self.parts.len()]
+    }
+
+    fn first(&self) -> Part {
+        self.parts[0]
+    }
+
+    fn last(&self) -> Part {
+        self.parts[self.parts.len() - 1]
+    }
+}
+
 impl<'a> Cut<'a> {
     /// The moment before the event number `at`.
     pub fn new(recording: &'a Recording, at: usize) -> Self {
@@ -129,93 +177,94 @@ impl<'a> Cut<'a> {
         Self { recording, at, loose, files, directories }
     }
 
-    /// Every tree that may be left; or `limit` of them, those nearest to all and to nothing first, then some at random.
+    /// Every tree that may be left, if those are few; else those with all, nothing, all but one thing, one thing, or all from
+    /// some operation on missing, each with whole files and with nothing in those that were not synced, and `limit` at random.
     pub fn images(&self, limit: usize, seed: u64) -> Images {
         let mut chance = Chance(seed);
-        let (mut seen, mut images) = (HashSet::new(), Vec::new());
-        let (subsets, mut are_all) = self.subsets(limit, &mut chance);
-        for lost in subsets {
-            let bare = self.without(&lost);
-            if !bare.is_a_tree() {
-                continue; // no file system lets a directory have two names
-            }
-            let (fillings, all) = self.fillings(&bare, limit, &mut chance);
-            are_all &= all;
-            for image in fillings {
-                if seen.insert(image.digest()) {
-                    images.push(image);
+        let mut found = Found::default();
+        let count = self.loose.len();
+        if count < 12 {
+            for bits in 0..1_u64 << count {
+                let bare = self.without(&self.picked(bits));
+                let ways = self.ways(&bare);
+                if ways > limit || found.images.len() > limit {
+                    found.are_all = false;
+                    break;
+                }
+                for number in 0..ways {
+                    found.keep(self.filled(&bare, |choice| choice.nth(number)));
                 }
             }
-            if images.len() >= limit {
-                return Images { images, are_all: false };
-            }
-        }
-        Images { images, are_all }
-    }
-
-    /// Which directory operations are lost; and whether these are all possible sets.
-    fn subsets(&self, limit: usize, chance: &mut Chance) -> (Vec<BTreeSet<usize>>, bool) {
-        let loose: BTreeSet<usize> = self.loose.iter().copied().collect();
-        let some = |chosen: &[usize]| chosen.iter().copied().collect::<BTreeSet<usize>>();
-        let mut subsets = vec![some(&[]), loose.clone()];
-        for one in &self.loose {
-            subsets.push(some(&[*one]));
-            subsets.push(&loose - &some(&[*one]));
-            subsets.push(loose.range(..one).copied().collect());
-        }
-        let is_small = self.loose.len() < 16 && 1 << self.loose.len() <= limit.max(1 << 10);
-        if is_small {
-            for bits in 0..1_usize << self.loose.len() {
-                subsets.push(
-                    self.loose.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, n)| *n).collect(),
-                );
-            }
         } else {
-            for number in 0..limit {
-                // Every other one is near to all or to nothing.
-                let bits = match number % 4 {
-                    0 => chance.next() & chance.next() & chance.next(),
-                    1 => chance.next() | chance.next() | chance.next(),
-                    _ => chance.next(),
-                };
-                let picks = self.loose.iter().enumerate().filter(|(place, _)| bits >> (place % 64) & 1 == 1);
-                subsets.push(picks.map(|(_, number)| *number).collect());
-            }
+            found.are_all = false;
         }
-        let mut seen = HashSet::new();
-        subsets.retain(|subset| seen.insert(subset.clone()));
-        (subsets, is_small)
+        if found.are_all {
+            return found.finish();
+        }
+        for lost in self.extremes() {
+            let bare = self.without(&lost);
+            found.keep(self.filled(&bare, |choice| choice.last()));
+            found.keep(self.filled(&bare, |choice| choice.first()));
+        }
+        for number in 0..limit {
+            // Every other one is near to all or to nothing.
+            let bits = match number % 4 {
+                0 => chance.next() & chance.next() & chance.next(),
+                1 => chance.next() | chance.next() | chance.next(),
+                _ => chance.next(),
+            };
+            let bare = self.without(&self.picked(bits));
+            found.keep(self.filled(&bare, |choice| choice.nth(chance.next() as usize)));
+        }
+        found.finish()
     }
 
-    /// One tree for each way in which the files that have a name may be filled.
-    fn fillings(&self, bare: &Image, limit: usize, chance: &mut Chance) -> (Vec<Image>, bool) {
-        let mut loose: Vec<(Node, &File<'_>)> = Vec::new();
-        for node in bare.reachable() {
-            loose.extend(self.files.get(&node).filter(|file| file.is_loose()).map(|file| (node, file)));
+    /// The operations whose bits are set.
+    fn picked(&self, bits: u64) -> BTreeSet<usize> {
+        let picks = self.loose.iter().enumerate().filter(|(place, _)| bits >> (place % 64) & 1 == 1);
+        picks.map(|(_, number)| *number).collect()
+    }
+
+    fn extremes(&self) -> BTreeSet<BTreeSet<usize>> {
+        let loose: BTreeSet<usize> = self.loose.iter().copied().collect();
+        let mut extremes = BTreeSet::from([BTreeSet::new(), loose.clone()]);
+        for one in &self.loose {
+            let alone = BTreeSet::from([*one]);
+            extremes.extend([
+                &loose - &alone,
+                alone,
+                loose.range(..one).copied().collect(),
+                loose.range(one..).copied().collect(),
+            ]);
         }
-        let count = loose.iter().try_fold(1_usize, |count, (_, file)| count.checked_mul(file.parts().len()));
-        let tries = count.unwrap_or(limit).min(limit / 4 + 4);
-        let are_all = count == Some(tries);
-        let mut images = Vec::new();
-        for number in 0..tries {
-            let mut image = bare.clone();
-            let mut rest = number;
-            for (node, file) in &loose {
-                let parts = file.parts();
-                let part = match (are_all, number) {
-                    (true, _) => parts[rest % parts.len()],
-                    (false, 0) => parts[0],
-                    (false, 1) => Part::All,
-                    (false, _) => parts[chance.next() as usize % parts.len()],
-                };
-                rest /= parts.len();
-                let entry = image.nodes.get_mut(node).unwrap();
-                entry.body = Body::File(file.bytes(part));
-                entry.attributes = if part == Part::Nothing { file.synced_attributes } else { file.attributes };
-            }
-            images.push(image);
+        extremes
+    }
+
+    /// The files of a tree of which it is not certain what they hold.
+    fn open_files(&self, bare: &Image) -> Vec<(Node, &File<'_>)> {
+        let files = bare.reachable().into_iter().filter_map(|node| Some((node, self.files.get(&node)?)));
+        files.filter(|(_, file)| file.is_loose()).collect()
+    }
+
+    /// In how many ways they may be filled.
+    fn ways(&self, bare: &Image) -> usize {
+        let parts = self.open_files(bare).into_iter().map(|(_, file)| file.parts().len());
+        parts.fold(1, usize::saturating_mul)
+    }
+
+    /// The tree with its open files filled, each as far as `choose` says.
+    fn filled(&self, bare: &Image, mut choose: impl FnMut(&mut Choice<'_>) -> Part) -> Image {
+        let mut image = bare.clone();
+        let mut ways = 1;
+        for (node, file) in self.open_files(bare) {
+            let parts = file.parts();
+            let part = choose(&mut Choice { parts, before: ways });
+            ways *= parts.len();
+            let entry = image.nodes.get_mut(&node).unwrap();
+            entry.body = Body::File(file.bytes(part));
+            entry.attributes = if part == Part::Nothing { file.synced_attributes } else { file.attributes };
         }
-        (images, are_all)
+        image
     }
 
     /// The tree without some operations, with all files as they were last written.
