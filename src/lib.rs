@@ -14,7 +14,7 @@
 //! | [`lock`] | locks that belong to scripts: the protocol, its order, its limits |
 //! | `lock::liveness` | whether an owner lives |
 //! | `lock::process`, `lock::owner` | what tells a process from every other; for whom a command acts |
-//! | `lock::record`, `lock::draft`, `lock::gate` | what is on record for a lock; the writes of a change; how they are made |
+//! | `lock::record`, `lock::draft`, `lock::journal`, `lock::gate` | what is on record for a lock; the writes of a change, of several by way of a journal; how they are made |
 //! | `lock::queue` | the decision: granted, or who is in the way |
 //! | `lock::look`, `lock::line`, `lock::wait` | what one who wants locks sees; standing in line; what wakes a sleeper |
 //! | `lock::request`, `lock::acquire`, `lock::release`, `lock::break_up` | taking, giving back, taking away |

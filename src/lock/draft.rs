@@ -82,8 +82,15 @@ pub fn writes(changed: &[&Draft]) -> Result<Vec<Write>> {
         }
         let records = changed.iter().map(|draft| (draft.name.to_string(), draft.content()));
         let pending = Pending(records.collect());
-        let completion = pending.completion()?;
+        let completion = completion(&pending)?;
         return Ok([Write::Journal(pending)].into_iter().chain(completion).collect());
     };
     Ok(vec![Write::Record(draft.name.clone(), draft.content())])
+}
+
+/// The writes that complete a change whose journal is in place.
+pub fn completion(pending: &Pending) -> Result<Vec<Write>> {
+    let record =
+        |(name, record): (&String, &Option<Record>)| Ok(Write::Record(Name::parse("lock", name)?, record.clone()));
+    pending.0.iter().map(record).chain([Ok(Write::NoJournal)]).collect()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::draft::{Draft, Write, writes};
+use super::draft::{Draft, Write, completion, writes};
 use super::flock::FileLock;
 use super::journal::Pending;
 use super::liveness::Judge;
@@ -247,7 +247,7 @@ impl Gate<'_> {
             return Ok(());
         };
         match Pending::parse(&content.bytes) {
-            Some(pending) => pending.completion()?.iter().try_for_each(|write| self.make(write)),
+            Some(pending) => completion(&pending)?.iter().try_for_each(|write| self.make(write)),
             // A rename puts it in place whole, so a power cut did this, and it ended the change's owner, too.
             None => Ok(disk.unlink(&self.dir, PENDING)?),
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::draft::Write;
 use super::record::Record;
 use crate::document::seal::{verified, with_digest};
 use crate::error::{Error, Kind, Result};
@@ -26,13 +25,6 @@ impl Pending {
     /// `None` where it is not what was written.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         Self::deserialize(verified(bytes)?.get("records")?).ok()
-    }
-
-    /// The writes that complete the change.
-    pub fn completion(&self) -> Result<Vec<Write>> {
-        let record =
-            |(name, record): (&String, &Option<Record>)| Ok(Write::Record(Name::parse("lock", name)?, record.clone()));
-        self.0.iter().map(record).chain([Ok(Write::NoJournal)]).collect()
     }
 
     /// What is on record for a lock that the change is about; `None` for others.

@@ -1,8 +1,8 @@
 //! Power cuts: every tree that one may leave of a command, at every moment, is recovered from; and every tree that a second
 //! one may leave of that recovery. See [`power_cut`] for what is assumed of the file system, [`mutants`] for what is caught.
 
-mod explore;
-mod image;
+pub mod explore;
+pub mod image;
 mod mutants;
 mod power_cut;
 mod recorder;

@@ -105,3 +105,35 @@ fn every_command_that_is_named_exists() {
         }
     }
 }
+
+#[test]
+fn the_scripts_with_functions_do_what_is_said_of_them() {
+    if !installed("jq") {
+        return;
+    }
+    let find = |word: &str| *blocks("bash").iter().find(|script| script.contains(word)).unwrap();
+    let sandbox = Sandbox::initialized();
+    let ran = with_program_on_path(&sandbox, find("lock_state 30")).expect(0);
+    assert_eq!(ran.stdout, "State updated successfully\n");
+    assert_eq!(sandbox.ok("state phase"), "new-phase");
+    let command = sandbox.file("bin/risky_command");
+    let text = "#!/bin/sh\n[ \"$1 $2\" = 'arg1 arg2' ] && pipeline-state state phase half-done -q\nexit 4\n";
+    fs::write(&command, text).unwrap(); // 4 is final
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+    let ran = with_program_on_path(&sandbox, find("create_checkpoint"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "Operation failed, restoring checkpoint\n"), "{}", ran.stderr);
+    assert_eq!(sandbox.ok("state phase"), "new-phase");
+}
+
+#[test]
+fn the_hooks_are_set_up_as_it_is_shown() {
+    let find = |word: &str| *blocks("bash").iter().find(|script| script.contains(word)).unwrap();
+    let sandbox = Sandbox::empty();
+    let told = with_program_on_path(&sandbox, find("hook init-rules")).expect(0).stdout;
+    let printed: serde_json::Value = serde_json::from_str(&told[told.find("{\n").unwrap()..]).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(blocks("json")[0]).unwrap();
+    let called = printed["hooks"]["PostToolUse"][0]["hooks"][0]["command"].as_str().unwrap();
+    let program = called.strip_suffix(" hook post-tool-use-tracker").unwrap();
+    let printed = printed.to_string().replace(&program.replace('"', "\\\""), "pipeline-state");
+    assert_eq!(printed, shown.to_string());
+}

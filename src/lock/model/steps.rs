@@ -4,7 +4,7 @@
 use super::scenario::{Command, Mistake, Scenario};
 use super::search::{Move, What};
 use super::world::{Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code};
-use crate::lock::draft::Write;
+use crate::lock::draft::{Write, completion};
 use crate::lock::request::Request;
 use crate::name::Name;
 
@@ -119,7 +119,7 @@ impl<'a> Actor<'a> {
         self.set(Step::Pass(errand)); // it runs, for all who look
         match self.scenario.libraries.journals.get(self.world.journal).as_ref() {
             Some(pending) => {
-                let ops = self.ops(&pending.completion().unwrap());
+                let ops = self.ops(&completion(&pending).unwrap());
                 self.set(Step::Complete(ops, errand));
             }
             None => self.decide(errand),
