@@ -119,7 +119,7 @@ impl<'a> Actor<'a> {
         self.set(Step::Pass(errand)); // it runs, for all who look
         match self.scenario.libraries.journals.get(self.world.journal).as_ref() {
             Some(pending) => {
-                let ops = self.ops(&completion(&pending).unwrap());
+                let ops = self.ops(&completion(pending).unwrap());
                 self.set(Step::Complete(ops, errand));
             }
             None => self.decide(errand),
