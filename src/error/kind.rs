@@ -183,7 +183,9 @@ impl Kind {
     /// The kind of an operating-system error, by its errno.
     #[must_use]
     pub fn of_io(error: &io::Error) -> Self {
-        let Some(errno) = Errno::from_io_error(error) else {
+        // tempfile wraps what the system said together with the path.
+        let wrapped = || error.get_ref()?.source()?.downcast_ref().and_then(Errno::from_io_error);
+        let Some(errno) = Errno::from_io_error(error).or_else(wrapped) else {
             return Self::Io;
         };
         match errno {
