@@ -183,10 +183,13 @@ impl Kind {
     /// The kind of an operating-system error, by its errno.
     #[must_use]
     pub fn of_io(error: &io::Error) -> Self {
-        // tempfile wraps what the system said together with the path.
-        let wrapped = || error.get_ref()?.source()?.downcast_ref().and_then(Errno::from_io_error);
-        let Some(errno) = Errno::from_io_error(error).or_else(wrapped) else {
-            return Self::Io;
+        let Some(errno) = Errno::from_io_error(error) else {
+            // tempfile adds the path to what the system said, and only this is left of it.
+            return match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::PermissionDenied,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+                _ => Self::Io,
+            };
         };
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::PermissionDenied,

@@ -1,8 +1,8 @@
 //! Rules to begin with, and the settings that have an editor call the hooks.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -29,8 +29,11 @@ pub fn write_rules(root: &Path) -> Result<PathBuf> {
         }
         clear_leftovers(&directory)?;
         let mut temporary = tempfile::Builder::new();
-        let temporary = temporary.prefix(".pipeline-state-").suffix(".tmp").permissions(Permissions::from_mode(0o644));
-        let mut file = temporary.tempfile_in(&directory)?;
+        // Opened here, since tempfile's own errors no longer tell what the system said.
+        let mut open = OpenOptions::new();
+        open.write(true).create_new(true).mode(0o644);
+        let mut file =
+            temporary.prefix(".pipeline-state-").suffix(".tmp").make_in(&directory, |path| open.open(path))?;
         file.write_all(STARTER.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist_noclobber(&path)?;
