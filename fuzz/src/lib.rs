@@ -13,6 +13,7 @@ pub mod document;
 pub mod intent;
 pub mod lock_record;
 pub mod manifest;
+pub mod skill_rules;
 
 use pipeline_state::document::json;
 use pipeline_state::document::seal::with_digest;
@@ -21,11 +22,12 @@ use pipeline_state::document::seal::with_digest;
 pub type Check = fn(&[u8]);
 
 /// The checks by their targets' names.
-pub const TARGETS: [(&str, Check); 4] = [
+pub const TARGETS: [(&str, Check); 5] = [
     ("document", document::check),
     ("intent", intent::check),
     ("lock_record", lock_record::check),
     ("manifest", manifest::check),
+    ("skill_rules", skill_rules::check),
 ];
 
 /// The same record with the digest that its bytes have, if it is an object: no fuzzer finds a digest by itself.

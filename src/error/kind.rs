@@ -184,7 +184,12 @@ impl Kind {
     #[must_use]
     pub fn of_io(error: &io::Error) -> Self {
         let Some(errno) = Errno::from_io_error(error) else {
-            return Self::Io;
+            // tempfile adds the path to what the system said, and only this is left of it.
+            return match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::PermissionDenied,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+                _ => Self::Io,
+            };
         };
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::PermissionDenied,

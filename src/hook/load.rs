@@ -1,8 +1,11 @@
 //! Where the rules are, and what is there.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::rules::{FILE, Finding, LIMIT, Reading, Scope, parse};
 use crate::error::{Error, Kind, Result, quote_path};
@@ -19,7 +22,7 @@ pub fn path(root: &Path) -> PathBuf {
 pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<std::result::Result<Reading, Finding>>> {
     let path = path(root);
     let mut bytes = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
+    let read = open(&path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
     match read {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
@@ -35,4 +38,14 @@ pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<std::result::Result<
         Ok(_) => {}
     }
     Ok(Some(parse(&bytes, scope)))
+}
+
+/// A pipe in the file's place would have its reader wait for somebody to write.
+fn open(path: &Path) -> io::Result<File> {
+    let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok(file)
 }

@@ -1,14 +1,15 @@
 //! Rules to begin with, and the settings that have an editor call the hooks.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::rules::FILE;
 use crate::error::{Error, Kind, Result, quote_path};
+use crate::fs::stage::is_temporary;
 use crate::store::layout::CONFIG;
 
 /// Rules for a pipeline of six phases.
@@ -26,9 +27,13 @@ pub fn write_rules(root: &Path) -> Result<PathBuf> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        clear_leftovers(&directory)?;
         let mut temporary = tempfile::Builder::new();
-        let temporary = temporary.prefix(".pipeline-state-").suffix(".tmp").permissions(Permissions::from_mode(0o644));
-        let mut file = temporary.tempfile_in(&directory)?;
+        // Opened here, since tempfile's own errors no longer tell what the system said.
+        let mut open = OpenOptions::new();
+        open.write(true).create_new(true).mode(0o644);
+        let mut file =
+            temporary.prefix(".pipeline-state-").suffix(".tmp").make_in(&directory, |path| open.open(path))?;
         file.write_all(STARTER.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist_noclobber(&path)?;
@@ -37,6 +42,21 @@ pub fn write_rules(root: &Path) -> Result<PathBuf> {
     };
     made().map_err(|error| refusal(&path, &error))?;
     Ok(path)
+}
+
+/// Removes what those left who were killed before their rules were in place. Of two that are at it at once, who removes the
+/// other's file has its own still to make: one of them gets to the end.
+fn clear_leftovers(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_temporary) && entry.file_type()?.is_file() {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn refusal(path: &Path, error: &io::Error) -> Error {

@@ -1,10 +1,11 @@
 //! Tokens: the numbers of grants, strictly increasing in one root across release, break, crash and reboot.
 //!
-//! `.reserved` says, durably, below which number tokens may have been handed out, and in which boot. `.tokens` says, for this boot only, which
-//! one is next and how far the reservation reaches; it is written behind the gate, in place and by one write, and never
-//! synced: replacing it by rename would make ext4 allocate and flush it each time (auto_da_alloc). After a reboot, or when it
-//! is gone or torn, counting goes on from the reservation's end. So no grant waits for a sync unless a block of
-//! [`BLOCK`] was used up faster than releases and waiters reserve the next one.
+//! `.reserved` says, durably, below which number tokens may have been handed out, and in which boot. `.tokens` says, for this
+//! boot only, which one is next and how far the reservation reaches; it is written behind the gate, and for a grant in place, by
+//! one write, and never synced: replacing it by rename would make ext4 allocate and flush it each time (auto_da_alloc). Both
+//! end in a digest, since one flipped bit of a number would have tokens come again. After a reboot, or when `.tokens` is gone,
+//! torn or damaged, counting goes on from the reservation's end. So no grant waits for a sync unless a block of [`BLOCK`] was
+//! used up faster than releases and waiters reserve the next one.
 //!
 //! Since no boot grants a lock before it has reserved tokens, `.reserved` also tells a record that a power cut tore from one
 //! that was damaged while somebody may hold the lock: see [`Locks::is_from_before`].
@@ -12,6 +13,7 @@
 use std::ffi::OsStr;
 use std::time::Instant;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::flock::FileLock;
@@ -20,6 +22,7 @@ use super::liveness::file_system;
 use super::process::Place;
 use super::record::Token;
 use super::{LOCKS, Locks, give_up_after};
+use crate::document::seal::{verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
 use crate::fs::{Access, Dir};
@@ -29,16 +32,15 @@ use crate::side;
 const COUNTER: &str = ".tokens";
 const RESERVED: &str = ".reserved";
 const RESERVING: &str = ".reserving";
-/// Always the same, so that what is written hides what was there.
-const COUNTER_SIZE: usize = 192;
-const RESERVED_LIMIT: u64 = 1024;
+/// More than either has.
+const LIMIT: u64 = 1024;
 /// Tokens reserved at a time.
 const BLOCK: u64 = 1024;
 /// The next block is reserved when so few are left.
 const LOW: u64 = 256;
 
-/// Its numbers are written with all their digits, so that each has its place in the file: a write of which only the beginning
-/// took place leaves the higher digits of the new and the lower ones of the old, and that is never less than the old.
+/// Its numbers are written with all their digits, so that in one boot it always has the same length, and one that is written
+/// over another leaves nothing of it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Counter {
     boot: String,
@@ -63,8 +65,8 @@ mod digits {
 
 impl Counter {
     fn read(locks: &Locks, dir: &Dir) -> Result<Option<Self>> {
-        let content = locks.disk.read(dir, COUNTER, 4096)?;
-        Ok(content.and_then(|content| serde_json::from_slice(&content.bytes).ok()))
+        let content = locks.disk.read(dir, COUNTER, LIMIT)?;
+        Ok(content.and_then(|content| whole(&content.bytes)))
     }
 
     fn of_this_boot(locks: &Locks, dir: &Dir) -> Result<Option<Self>> {
@@ -77,8 +79,8 @@ impl Counter {
     }
 }
 
-/// What is on the disk of the tokens: a line of words, of which an earlier version wrote the first alone.
-#[derive(Debug)]
+/// What is on the disk of the tokens.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Reservation {
     /// The first token that was not reserved.
     end: u64,
@@ -88,20 +90,31 @@ struct Reservation {
 
 impl Reservation {
     fn read(locks: &Locks, dir: &Dir) -> Result<Option<Self>> {
-        let content = locks.disk.read(dir, RESERVED, RESERVED_LIMIT)?;
-        Ok(content.and_then(|content| Self::parse(&String::from_utf8_lossy(&content.bytes))))
+        let content = locks.disk.read(dir, RESERVED, LIMIT)?;
+        Ok(content.and_then(|content| Self::parse(&content.bytes)))
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        whole(bytes).or_else(|| Self::from_line(std::str::from_utf8(bytes).ok()?))
+    }
+
+    /// Earlier versions wrote a line of these words, or the first alone, without a digest.
+    fn from_line(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let end = words.next()?.parse().ok()?;
         let mut word = || words.next().unwrap_or_default().to_owned();
         Some(Self { end, boot: word(), machine: word() })
     }
+}
 
-    fn to_line(&self) -> String {
-        format!("{} {} {}\n", self.end, self.boot, self.machine)
-    }
+/// What [`sealed`] made, if no byte of it is another.
+fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    verified(bytes).and_then(|value| T::deserialize(value).ok())
+}
+
+fn sealed(record: &impl Serialize) -> Result<Vec<u8>> {
+    let bytes = serde_json::to_value(record).ok().and_then(with_digest);
+    bytes.ok_or_else(|| Error::new(Kind::Internal, "numbers that are no JSON"))
 }
 
 impl Gate<'_> {
@@ -116,22 +129,20 @@ impl Gate<'_> {
         }
         let tokens = (counter.next..).take(count).filter_map(Token::new).collect();
         counter.next += count as u64;
-        self.write(&counter)?;
+        self.overwrite(&counter)?;
         Ok(Some(tokens))
     }
 
     /// A token for what cannot wait for a reservation. A power cut may forget that it was taken.
     pub(super) fn take_unreserved_token(&self) -> Result<Token> {
         let next = highest_known(self.locks(), self.dir())?;
-        self.write(&Counter { boot: self.here()?.boot.clone(), next: next + 1, end: next + 1 })?;
+        self.replace(COUNTER, &sealed(&Counter { boot: self.here()?.boot.clone(), next: next + 1, end: next + 1 })?)?;
         Token::new(next).ok_or_else(|| Error::new(Kind::Internal, "tokens begin at 1"))
     }
 
-    fn write(&self, counter: &Counter) -> Result<()> {
-        let mut bytes = serde_json::to_vec(counter)
-            .map_err(|error| Error::new(Kind::Internal, format!("a counter that is no JSON: {error}")))?;
-        bytes.resize(COUNTER_SIZE.max(bytes.len()), b' ');
-        let disk = &self.locks().disk;
+    /// Writes over a counter of this boot that was whole.
+    fn overwrite(&self, counter: &Counter) -> Result<()> {
+        let (disk, bytes) = (&self.locks().disk, sealed(counter)?);
         match disk.open(self.dir(), COUNTER, Access::Overwrite)? {
             Some(file) => Ok(disk.write(&file, &self.dir().path_of(COUNTER), &bytes)?),
             None => self.replace(COUNTER, &bytes),
@@ -195,7 +206,7 @@ impl Locks {
         let name = temporary(lock.inode(), "reserved");
         let here = Place::here()?;
         let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
-        let staged = self.disk.stage(dir, &name, reservation.to_line().as_bytes(), Sync::Now)?;
+        let staged = self.disk.stage(dir, &name, &sealed(&reservation)?, Sync::Now)?;
         self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(RESERVED)))?;
         staged.keep();
         self.disk.sync_dir(dir)?;
@@ -203,7 +214,7 @@ impl Locks {
         let gate = self.gate(deadline)?;
         let counter = Counter::of_this_boot(self, gate.dir())?;
         let next = counter.map_or(used, |counter| counter.next).max(1);
-        gate.write(&Counter { boot: gate.here()?.boot.clone(), next, end })
+        gate.replace(COUNTER, &sealed(&Counter { boot: gate.here()?.boot.clone(), next, end })?)
     }
 }
 
@@ -211,11 +222,15 @@ impl Locks {
 fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
     let reserved = Reservation::read(locks, dir)?.map(|reservation| reservation.end);
     let counted = Counter::read(locks, dir)?.map(|counter| counter.end);
-    if let Some(known) = reserved {
-        return Ok(known.max(counted.unwrap_or(0)).max(1));
+    let mut highest = reserved.max(counted).unwrap_or(0);
+    if reserved.is_some() && counted.is_some() {
+        return Ok(highest.max(1));
     }
-    // Somebody removed or damaged the file; then the records say what they can.
-    let mut highest = counted.unwrap_or(0);
+    if reserved.is_none() && locks.disk.stat(dir, RESERVED)?.is_some() {
+        let path = dir.path_of(RESERVED);
+        locks.warn(format!("{} is damaged; tokens go on from the highest that is known", path.display()));
+    }
+    // One of them is gone or damaged. Either may be the higher, and the records say what they can.
     for name in locks.names(dir)? {
         if let Seen::Record(record) = locks.peek(dir, &name)? {
             let tokens = record.holders.iter().map(|grant| grant.token.get() + 1);
@@ -255,17 +270,48 @@ impl std::fmt::Display for Fence {
 mod tests {
     use super::*;
 
+    const BOOT: &str = "11111111-2222-3333-4444-555555555555";
+
     #[test]
-    fn a_counter_of_which_a_part_was_written_never_goes_back() {
-        let text = |next| serde_json::to_string(&Counter { boot: "b".to_owned(), next, end: 1025 }).unwrap();
-        for (old, new) in [(99, 100), (199, 200), (9, 11), (1, 2), (999, 1010)] {
-            let (before, after) = (text(old), text(new));
+    fn no_bit_of_either_number_can_flip_unseen() {
+        let counter = sealed(&Counter { boot: BOOT.to_owned(), next: 99, end: 1025 }).unwrap();
+        let reservation = Reservation { end: 1025, boot: BOOT.to_owned(), machine: "m".to_owned() };
+        let reserved = sealed(&reservation).unwrap();
+        assert_eq!(whole::<Counter>(&counter).unwrap().next, 99);
+        assert_eq!(Reservation::parse(&reserved), Some(reservation));
+        let flipped = |bytes: &[u8], bit: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        };
+        for bit in 0..counter.len() * 8 {
+            assert!(whole::<Counter>(&flipped(&counter, bit)).is_none(), "bit {bit}");
+        }
+        for bit in 0..reserved.len() * 8 {
+            assert_eq!(Reservation::parse(&flipped(&reserved, bit)), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_counter_of_which_a_part_was_written_is_the_old_or_the_new_or_none() {
+        let bytes = |next| sealed(&Counter { boot: BOOT.to_owned(), next, end: u64::MAX }).unwrap();
+        for (old, new) in [(99, 100), (1, u64::MAX), (9, 11)] {
+            let (before, after) = (bytes(old), bytes(new));
             assert_eq!(before.len(), after.len());
             for cut in 0..=after.len() {
-                let mixed = format!("{}{}", &after[..cut], &before[cut..]);
-                let counter: Counter = serde_json::from_str(&mixed).unwrap();
-                assert!(counter.next >= old, "{old} and {new} became {}", counter.next);
+                let mixed = [&after[..cut], &before[cut..]].concat();
+                let next = whole::<Counter>(&mixed).map(|counter| counter.next);
+                assert!(next.is_none_or(|next| [old, new].contains(&next)), "{old} and {new} became {next:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_lines_of_earlier_versions_are_read() {
+        let reservation =
+            |end, boot: &str, machine: &str| Some(Reservation { end, boot: boot.into(), machine: machine.into() });
+        assert_eq!(Reservation::parse(b"1025\n"), reservation(1025, "", ""));
+        assert_eq!(Reservation::parse(b"2049 b m\n"), reservation(2049, "b", "m"));
+        assert_eq!(Reservation::parse(b"torn"), None);
     }
 }

@@ -162,12 +162,13 @@ impl Store {
         Ok(copied.map_or_else(Vec::new, |listing| listing.under(to.1)))
     }
 
-    /// A name that comes behind those of all other checkpoints of this second, whatever they are of: the order of the names is
-    /// that in which they were made, even where one was removed meanwhile.
+    /// A name that comes behind those of all other checkpoints, whatever they are of: the order of the names is that in which
+    /// they were made, even where one was removed meanwhile, or where the clock was put back. Then it has the time of the last.
     fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
-        let stem = format!("{CHECKPOINT_PREFIX}{}", compact(now));
-        let ids = self.checkpoint_ids()?.into_iter();
-        let highest = ids.filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(&id)).max();
+        let ids = self.checkpoint_ids()?;
+        let newest = ids.iter().filter_map(|id| catalog::time_of(id)).max();
+        let stem = format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
+        let highest = ids.iter().filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(id)).max();
         Ok(match highest {
             None => format!("{stem}-{operation}"),
             Some(highest) => format!("{stem}-{}-{operation}", highest.saturating_add(1)),

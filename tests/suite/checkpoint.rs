@@ -328,3 +328,24 @@ fn many_at_once_all_come_about() {
     }
     assert_eq!(sandbox.names(".checkpoints").len(), 16);
 }
+
+/// The first one was made when the clock was ahead.
+#[test]
+fn the_latest_checkpoint_is_the_one_that_was_made_last_though_the_clock_was_put_back() {
+    let root = Sandbox::with_history();
+    root.ok("recover checkpoint early");
+    let early = root.names(".checkpoints").remove(0);
+    let ahead = "checkpoint-20991231-235959-early";
+    fs::rename(root.file(".checkpoints").join(early), root.file(".checkpoints").join(ahead)).unwrap();
+    root.ok("state set n:=7");
+    for operation in ["late", "late", "later"] {
+        root.ok(&format!("recover checkpoint {operation}"));
+    }
+    root.ok("state set n:=8");
+    let listed = root.run("recover list --json").expect(0).json();
+    let operations: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|row| row["operation"].as_str().unwrap()).collect();
+    assert!(operations == ["early", "late", "late", "later"] || operations == ["later", "late", "late", "early"]);
+    root.ok("recover restore --latest");
+    assert_eq!(root.ok("state get .n"), "7");
+}

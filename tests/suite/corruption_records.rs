@@ -22,7 +22,9 @@ use pipeline_state::store::{Settings, Store};
 use serde_json::json;
 
 use crate::faults::store;
+use crate::lock_faults::{acquire, locks_on, release};
 use crate::sandbox::Sandbox;
+use crate::script::forged;
 use crate::snapshots::{Whole, restored, twin, with_small_checkpoint};
 use crate::strace::in_parallel;
 
@@ -165,6 +167,41 @@ fn put_aside(root: &Sandbox) -> Vec<Vec<u8>> {
     let kept = root.names(".locks").into_iter().filter(|name| name.starts_with(".torn-"));
     let kept = kept.map(|name| root.file(".locks").join(name));
     kept.map(|path| (fs::read(&path).unwrap(), fs::remove_file(&path).unwrap()).0).collect()
+}
+
+/// A number that came again would let one write whose lock was taken away (`--fence`). The reservation is damaged together with a
+/// reboot, since only then it is read.
+#[test]
+fn whatever_bit_flips_no_token_comes_again() {
+    in_lanes("every bit of the counter of tokens and of their reservation", |lane| {
+        let root = Sandbox::in_memory();
+        let locks = || locks_on(&root, Disk::real());
+        let (counter, reserved) = (root.file(".locks/.tokens"), root.file(".locks/.reserved"));
+        let (mut last, mut count) = (0, 0);
+        let mut grows = |what: &str| {
+            for again in ["first", "second"] {
+                let token = acquire(&locks(), "n", Mode::Exclusive).unwrap()[0].grant.token.get();
+                release(&locks(), "n").unwrap();
+                assert!(token > last, "{what}: {token} after {last}, the {again}");
+                last = token;
+            }
+        };
+        grows("none");
+        for file in [&counter, &reserved] {
+            for bit in (lane..fs::read(file).unwrap().len() * 8).step_by(LANES) {
+                let mut bytes = fs::read(file).unwrap();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                fs::write(file, bytes).unwrap();
+                if *file == reserved {
+                    fs::write(&counter, forged(&counter, |counter| counter["boot"] = json!("earlier"))).unwrap();
+                }
+                grows(&format!("bit {bit} of {}", file.display()));
+                count += 1;
+            }
+        }
+        assert!(last < 2048 * count as u64, "nor are they used up: {last} after {count} flips");
+        count
+    });
 }
 
 // ---- restores ----

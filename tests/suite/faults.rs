@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pipeline_state::audit::Audit;
+use pipeline_state::document::seal::without_seal;
+use pipeline_state::document::{Reading, inspect};
 use pipeline_state::error::{Error, Kind, Result};
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
@@ -376,6 +378,54 @@ fn an_adoption_whose_calls_fail_leaves_the_edit_or_seals_it() {
     job.precious = &[".state-backups/mirror.json"];
     job.remedy = Some(adopt);
     job.failing_at_every_call();
+}
+
+/// It was no revision before, so what is left is told by its digest.
+#[test]
+fn a_migration_whose_calls_fail_leaves_the_legacy_document_or_seals_it_migrated() {
+    const LEGACY: &str =
+        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then","n":1}"#;
+    let (start, runs) = (Sandbox::holding(LEGACY), AtomicUsize::new(0));
+    let migrate =
+        |store: &Store| committed(store.change(&Order::of("migrate"), &mut |base| Ok(base.value.clone().into())));
+    let users = |bytes: &[u8]| {
+        let mut document = without_seal(&serde_json::from_slice(bytes).unwrap());
+        document.as_object_mut().unwrap().shift_remove("z");
+        document
+    };
+    let expected = {
+        let root = copy_of(&start);
+        let real = store(&root, Disk::real());
+        migrate(&real).unwrap();
+        users(&real.read().unwrap().bytes)
+    };
+    assert_eq!((&expected["phase"], &expected["metadata"]["migratedFrom"]), (&json!("3"), &json!("legacy")));
+    in_parallel(&Fault::all(), |fault| {
+        for nth in 1.. {
+            let root = copy_of(&start);
+            let (disk, hit) = fault.disk(nth);
+            let result = migrate(&store(&root, disk));
+            let Some(call) = hit.borrow_mut().take() else {
+                result.unwrap();
+                break;
+            };
+            runs.fetch_add(1, Ordering::Relaxed);
+            let told = result.as_ref().map_err(|error| (error.kind, &error.message));
+            let place = format!("{fault:?} at call {nth}, {call:?}\n{told:?}");
+            Job::assert_told_rightly(*fault, &root, &call, &result, &place);
+            let is_sealed = matches!(inspect(&fs::read(root.state()).unwrap()), Reading::Sealed(_));
+            let unconfirmed = matches!(&result, Err(error) if error.kind == Kind::DurabilityUnknown);
+            assert!(is_sealed == result.is_ok() || unconfirmed, "told otherwise than it is: {place}");
+            assert!(is_sealed || fs::read(root.state()).unwrap() == LEGACY.as_bytes(), "neither old nor new: {place}");
+            let real = store(&root, Disk::real());
+            let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
+            assert_eq!(users(&read.bytes), expected, "{place}");
+            set(&real, "z", |_| json!(1)).unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
+            assert_eq!(users(&fs::read(root.state()).unwrap()), expected, "{place}");
+            assert_settled(&root, &[LEGACY.as_bytes().to_vec()], &place);
+        }
+    });
+    println!("migrate: {} failures", runs.into_inner());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::hooks::{PROMPT, TOOL, context, fire, fire_with, prompted, ran_command, started, with_rules, write_rules};
 use crate::owners::Owner;
-use crate::sandbox::{Ran, installed};
+use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 use crate::strace::{in_parallel, injection, strace};
 
 /// A signal for `emit N`, an activation for `activate N`.
@@ -175,17 +175,6 @@ fn an_input_that_stays_open_holds_nobody_up() {
 }
 
 #[test]
-fn what_never_ends_is_ended() {
-    let sandbox = with_rules("{}");
-    let rules = sandbox.file("config/skill-rules.json");
-    fs::remove_file(&rules).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&rules).status().unwrap().success());
-    let began = Instant::now();
-    fire(&sandbox, TOOL, &ran_command(&sandbox, "emit 0")).expect(1).saying("was ended after 4 s");
-    assert!(began.elapsed() < Duration::from_secs(5));
-}
-
-#[test]
 fn a_disk_that_hangs_costs_the_signal_and_not_the_person() {
     if !installed("strace") {
         return;
@@ -287,4 +276,15 @@ fn rules_that_cannot_be_read_at_all_are_an_error_that_blocks_nobody() {
     }
     assert!(sandbox.run("hook check").expect(4).stdout.contains(&format!("{rules}:2: it is no JSON")));
     assert_eq!(sandbox.revision(), 1);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_rules_has_nobody_wait() {
+    let sandbox = Sandbox::initialized();
+    fs::create_dir(sandbox.file("config")).unwrap();
+    assert!(sandbox.bash("mkfifo config/skill-rules.json").code == 0);
+    let checked = sandbox.program("timeout").args(["20", BINARY, "hook", "check"]).output().unwrap();
+    Ran::of(checked).expect(1).saying("skill-rules.json: it is not a regular file");
+    let told = sandbox.feed("hook skill-activation-prompt", br#"{"prompt":"go"}"#);
+    told.expect(1).saying("skill-rules.json: it is not a regular file");
 }

@@ -385,6 +385,16 @@ fn rules_to_begin_with_lead_through_six_phases() {
 }
 
 #[test]
+fn what_a_killed_init_rules_left_is_cleared_by_the_next() {
+    let sandbox = Sandbox::empty();
+    fs::create_dir(sandbox.file("config")).unwrap();
+    fs::write(sandbox.file("config/.pipeline-state-aB3xYz.tmp"), "{").unwrap();
+    fs::write(sandbox.file("config/mine.tmp"), "").unwrap();
+    sandbox.ok("hook init-rules");
+    assert_eq!(sandbox.names("config"), ["mine.tmp", "skill-rules.json"]);
+}
+
+#[test]
 fn rules_to_begin_with_never_replace_others() {
     let sandbox = Sandbox::empty();
     let told = sandbox.run("hook init-rules --json").expect(0).json();

@@ -7,9 +7,8 @@
 use std::fs;
 use std::time::Instant;
 
-use serde_json::Value;
-
 use crate::kill::copy_of;
+use crate::lock_state::leave_tokens;
 use crate::owners::{Entry, Owner, Waiting, listed, living, tokens_in};
 use crate::sandbox::{Ran, Sandbox, installed};
 use crate::strace::{Call, calls_in, in_parallel, injection, strace};
@@ -289,10 +288,7 @@ fn killed_at_any_call_a_release_that_reserves_tokens_hands_out_none_twice() {
     let start = Sandbox::empty();
     start.ok("lock run deploy -- true");
     // The last tokens of the block.
-    let counter = start.file(".locks/.tokens");
-    let mut tokens: Value = serde_json::from_slice(&fs::read(&counter).unwrap()).unwrap();
-    tokens["next"] = (tokens["end"].as_str().unwrap().parse::<u64>().unwrap() - 3).to_string().into();
-    fs::write(counter, tokens.to_string()).unwrap();
+    leave_tokens(&start.file(".locks/.tokens"), 3);
     let job = Job::new(&words, &["deploy"], start, &owner).given("deploy", &owner);
     assert!(job.highest > 1000);
     job.killed_at_every_call();

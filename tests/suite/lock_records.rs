@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::Sandbox;
 use crate::sandbox::until;
+use crate::script::forged;
 
 /// Expects that a lock is taken for held by somebody unknown until it is broken, and that its waiters then get it.
 #[track_caller]
@@ -122,6 +123,10 @@ fn a_state_whose_record_is_torn_is_not_written_but_read() {
     sandbox.ok("state set a=b");
 }
 
+fn another_boot(record: &mut Value) {
+    record["boot"] = json!("11111111-2222-3333-4444-555555555555");
+}
+
 /// Records are not synced, so of one that was made just before a power cut there may be nothing but its name (on ext4 and
 /// XFS there is). Its owner died with the power.
 #[test]
@@ -130,13 +135,9 @@ fn what_a_power_cut_tore_is_free_after_the_reboot_and_not_before() {
         let sandbox = Sandbox::with_history();
         sandbox.holder("n").kill();
         let reserved = sandbox.file(".locks/.reserved");
-        let line = fs::read_to_string(&reserved).unwrap();
-        let mut words: Vec<&str> = line.split_whitespace().collect();
-        assert_eq!(words.len(), 3, "the number, the boot and the machine");
         if boot == "another" {
-            words[1] = "11111111-2222-3333-4444-555555555555";
+            fs::write(&reserved, forged(&reserved, another_boot)).unwrap();
         }
-        fs::write(reserved, words.join(" ")).unwrap();
         for (name, bytes) in [("n", ""), ("m", "\0\0\0\0"), ("state", "{\"version\":1,\"hol")] {
             sandbox.put_record(name, bytes.as_bytes());
         }
@@ -159,6 +160,23 @@ fn what_a_power_cut_tore_is_free_after_the_reboot_and_not_before() {
     for words in ["state set a=b --lock-timeout 0", "lock acquire n 0", "lock acquire m 0"] {
         sandbox.bash(&format!("$PIPELINE_BINARY {words}")).expect(2).saying("nobody knows whom");
     }
+}
+
+/// Where nobody knows any more in which boot a record was made, its owner may live.
+#[test]
+fn a_torn_record_is_not_free_when_what_is_known_of_the_boot_is_damaged_too() {
+    let sandbox = Sandbox::with_history();
+    sandbox.holder("n").kill();
+    let reserved = sandbox.file(".locks/.reserved");
+    let (whole, earlier) = (fs::read(&reserved).unwrap(), forged(&reserved, another_boot));
+    let of_this_boot = String::from_utf8(whole).unwrap();
+    let boot = of_this_boot.split("\"boot\": \"").nth(1).unwrap();
+    let other = if boot.starts_with('0') { '1' } else { '0' };
+    sandbox.put_record("n", b"");
+    fs::write(&reserved, of_this_boot.replace(boot, &format!("{other}{}", &boot[1..]))).unwrap();
+    assert!(sandbox.check("n").0.starts_with("unknown:"));
+    fs::write(&reserved, earlier).unwrap();
+    assert_eq!(sandbox.check("n").0, "unlocked");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! `state` as a lock of the script's, and fences.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::sandbox::until;
 use crate::sandbox::{Ran, Sandbox};
+use crate::script::forged;
 
 /// The token that a script's lock has on record.
 fn token(sandbox: &Sandbox, name: &str) -> u64 {
@@ -267,7 +269,8 @@ fn tokens_grow_whatever_becomes_of_the_locks_and_their_counter() {
     };
     let (_, first) = grown("the first");
     let counter = sandbox.file(".locks/.tokens");
-    let early = fs::read_to_string(&counter).unwrap();
+    let of_earlier_boot = || forged(&counter, |counter| counter["boot"] = json!("earlier"));
+    let early = of_earlier_boot();
     grown("a kill").0.kill();
     let (_holder, broken) = grown("a kill");
     sandbox.ok(&format!("lock break n --token {broken}"));
@@ -275,27 +278,35 @@ fn tokens_grow_whatever_becomes_of_the_locks_and_their_counter() {
     sandbox.ok(&format!("lock release n --token {released}"));
     grown("a release").0.kill();
     // The counter is never synced: after a power cut it may be any earlier one.
-    fs::write(&counter, early.replace("\"boot\":\"", "\"boot\":\"earlier-")).unwrap();
+    fs::write(&counter, early).unwrap();
     grown("a reboot").0.kill();
     fs::remove_file(&counter).unwrap();
     grown("a lost counter").0.kill();
     fs::write(&counter, [0; 64]).unwrap();
     grown("a torn counter").0.kill();
+    fs::write(&counter, [b' '; 4096]).unwrap();
+    grown("a counter of another length").0.kill();
     fs::remove_file(sandbox.file(".locks/.reserved")).unwrap();
     grown("a lost reservation").0.kill();
-    fs::write(&counter, fs::read_to_string(&counter).unwrap().replace("\"boot\":\"", "\"boot\":\"earlier-")).unwrap();
+    fs::write(&counter, of_earlier_boot()).unwrap();
     let (_holder, token) = grown("a lost reservation and a reboot");
     assert!(token > first);
+}
+
+/// Leaves so many tokens in the block that is reserved, and tells its end.
+pub fn leave_tokens(counter: &Path, left: u64) -> u64 {
+    let now: Value = serde_json::from_slice(&fs::read(counter).unwrap()).unwrap();
+    let end: u64 = now["end"].as_str().unwrap().parse().unwrap();
+    fs::write(counter, forged(counter, |counter| counter["next"] = json!(format!("{:020}", end - left)))).unwrap();
+    end
 }
 
 #[test]
 fn more_tokens_than_a_block_reserves_are_all_different() {
     let sandbox = Sandbox::initialized();
     drop(sandbox.holder("n"));
-    let counter: Value = serde_json::from_slice(&fs::read(sandbox.file(".locks/.tokens")).unwrap()).unwrap();
-    let end: u64 = counter["end"].as_str().unwrap().parse().unwrap();
-    let nearly = json!({"boot": counter["boot"], "next": (end - 2).to_string(), "end": counter["end"]});
-    fs::write(sandbox.file(".locks/.tokens"), nearly.to_string()).unwrap();
+    let counter = sandbox.file(".locks/.tokens");
+    let end = leave_tokens(&counter, 2);
     let mut holders: Vec<_> = (0..2).map(|n| sandbox.holder(&format!("one-{n}"))).collect();
     // Several at once at the end of the block, and each tries only once.
     let names: Vec<String> = (0..6).map(|n| format!("many-{n}")).collect();

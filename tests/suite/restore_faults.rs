@@ -92,17 +92,50 @@ fn a_restore_whose_calls_fail_is_of_all_three_or_of_none_and_ok_means_all() {
     });
 }
 
-#[test]
-fn a_reader_that_finishes_a_restore_while_calls_fail_serves_what_is_restored_or_says_why_not() {
+/// A root in which a restore of `good` is decided and nothing is in place yet, and what it will bring: the first change of
+/// places fails.
+fn with_decided_restore() -> (Sandbox, Whole) {
     let start = with_small_checkpoint();
     let new = restored(&start);
-    // The first change of places fails: the restore is decided, and nothing is in place.
     let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
         "exchange" => Fate::Fails(Errno::IO),
         _ => Fate::Proceeds,
     })));
     let error = restore(&store(&start, disk)).unwrap_err();
     assert!(error.message.contains("is decided, and the next command finishes it"), "{error}");
+    (start, new)
+}
+
+/// What it writes is in what is restored or nowhere, and the restore is never half of it.
+#[test]
+fn a_writer_that_finishes_a_restore_while_calls_fail_writes_to_what_is_restored_or_not_at_all() {
+    let (start, new) = with_decided_restore();
+    let write = |store: &Store| {
+        let outcome = store.change(&Order::of("set"), &mut |base| {
+            assert_eq!(base.value["n"], 3, "it is made to what is restored");
+            let mut value = base.value.clone();
+            value["y"] = json!(1);
+            Ok(value.into())
+        });
+        outcome.map(drop)
+    };
+    failing_at_every_call(&start, write, |root, fault, result, place| {
+        let unknown = result.as_ref().is_err_and(|error| error.kind == Kind::DurabilityUnknown);
+        let real = store(root, Disk::real());
+        let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
+        assert!(Whole::with(root, &read.bytes) == new, "{place}");
+        let is_written = read.value.get("y").is_some();
+        assert!(is_written || result.is_err(), "acknowledged and lost: {place}");
+        let doubtful = unknown || fault.manner == Manner::HappensAndFails;
+        assert!(!is_written || result.is_ok() || doubtful, "refused and written: {place}");
+        root.ok("state set z:=1");
+        assert_tidy(root, place);
+    });
+}
+
+#[test]
+fn a_reader_that_finishes_a_restore_while_calls_fail_serves_what_is_restored_or_says_why_not() {
+    let (start, new) = with_decided_restore();
     let read = |store: &Store| store.read().map(|served| assert_eq!(served.value["n"], 3));
     failing_at_every_call(&start, read, |root, _, _, place| {
         let real = store(root, Disk::real());

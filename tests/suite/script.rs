@@ -2,7 +2,7 @@
 //! tells of locks from outside.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use pipeline_state::document::seal::with_digest;
@@ -175,10 +175,7 @@ impl Sandbox {
 
     /// A record of somebody who lives, changed as no program of ours would.
     pub fn forge(&self, name: &str, change: impl Fn(&mut Value)) {
-        let mut record: Value = serde_json::from_slice(&std::fs::read(self.record_of(name)).unwrap()).unwrap();
-        record.as_object_mut().unwrap().shift_remove("digest");
-        change(&mut record);
-        self.put_record(name, &with_digest(record).unwrap());
+        self.put_record(name, &forged(&self.record_of(name), change));
     }
 
     /// Puts bytes in a record's place, by a rename as the program does.
@@ -186,4 +183,12 @@ impl Sandbox {
         std::fs::write(self.file("forged"), bytes).unwrap();
         std::fs::rename(self.file("forged"), self.record_of(name)).unwrap();
     }
+}
+
+/// What stands in a file that ends in a digest, changed, with the digest that it then has.
+pub fn forged(file: &Path, change: impl Fn(&mut Value)) -> Vec<u8> {
+    let mut record: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    record.as_object_mut().unwrap().shift_remove("digest");
+    change(&mut record);
+    with_digest(record).unwrap()
 }

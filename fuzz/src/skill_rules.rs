@@ -1,0 +1,36 @@
+//! What hooks read: the rules in `config/`, and the event an editor tells of. Whatever the bytes are, each is read or refused.
+
+use pipeline_state::hook::event::Event;
+use pipeline_state::hook::rules::{Scope, parse};
+
+pub fn check(bytes: &[u8]) {
+    explains_rules(bytes);
+    if let Ok(event) = Event::parse(bytes) {
+        let again = Event::parse(bytes).expect("it was read just now");
+        assert_eq!(format!("{again:?}"), format!("{event:?}"));
+    }
+}
+
+/// Every finding names a line that is there and says something; who asks for less is told no more.
+fn explains_rules(bytes: &[u8]) {
+    let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
+    let reading = match parse(bytes, Scope::All) {
+        Ok(reading) => reading,
+        Err(finding) => {
+            assert!((1..=lines).contains(&finding.line) && !finding.message.is_empty(), "{finding:?}");
+            for scope in [Scope::Prompts, Scope::Tool("Bash")] {
+                parse(bytes, scope).expect_err("of what is no rules nothing can be used");
+            }
+            return;
+        }
+    };
+    for finding in &reading.findings {
+        assert!((1..=lines).contains(&finding.line) && !finding.message.is_empty(), "{finding:?}");
+    }
+    for scope in [Scope::Prompts, Scope::Tool("Bash")] {
+        let part = parse(bytes, scope).expect("rules are rules, however much of them is read").rules;
+        assert!(
+            part.skills.len() <= reading.rules.skills.len() && part.tool_rules.len() <= reading.rules.tool_rules.len()
+        );
+    }
+}
