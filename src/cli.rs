@@ -15,6 +15,7 @@ mod recover;
 mod reports;
 mod shell;
 mod state;
+mod table;
 
 use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::args::lock::{self as args, Layout, Lock};
 use super::input::inline_json;
-use super::output::{Output, PipeClosed};
-use super::reports::{ago, shared_file_system};
+use super::output::{Output, Paint, PipeClosed};
+use super::reports::{age, ago, shared_file_system};
+use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
 use crate::config::{Config, Format};
@@ -314,29 +315,45 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
     if entries.is_empty() {
         return output.line("no locks");
     }
-    let dash = || "-".to_owned();
     let now = rfc3339(std::time::SystemTime::now());
-    let rows: Vec<Vec<String>> = entries
-        .iter()
-        .map(|entry| {
-            let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
-            let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
-            vec![
-                entry.lock.clone(),
-                entry.r#type.to_owned(),
-                entry.pid.map_or_else(dash, |pid| format!("{pid}{place}")),
-                if entry.command.is_empty() { dash() } else { brief(&entry.command) },
-                entry.token.map_or_else(dash, |token| token.to_string()),
-                if entry.since.is_empty() { dash() } else { format!("{}{}", entry.since, ago(&entry.since, &now)) },
-                if waiting_for.is_empty() { dash() } else { waiting_for.join(",") },
-                entry.status.to_owned(),
-                entry.metadata.as_ref().map_or_else(dash, Value::to_string),
-            ]
-        })
-        .collect();
-    let head = ["LOCK", "TYPE", "PID", "COMMAND", "TOKEN", "SINCE", "WAITING FOR", "STATUS", "METADATA"];
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
-    output.table(&head, &[], &rows)
+    let mut table = Table::new(&[
+        Column::new("LOCK"),
+        Column::new("TYPE").whole(),
+        Column::new("PID"),
+        Column::new("COMMAND"),
+        Column::new("TOKEN").whole(),
+        Column::new("SINCE").whole(),
+        Column::new("WAITING FOR"),
+        Column::new("STATUS").whole().painted(colour),
+        Column::new("METADATA").spare(),
+    ]);
+    for entry in entries {
+        let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
+        let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
+        let text = |text: Option<String>| Cell::from(one_line(&dash(text)));
+        let since = format!("{}{}", entry.since, ago(&entry.since, &now));
+        table.row([
+            text(Some(entry.lock.clone())),
+            entry.r#type.into(),
+            text(entry.pid.map(|pid| format!("{pid}{place}"))),
+            text(Some(brief(&entry.command)).filter(|command| !command.is_empty())),
+            dash(entry.token).into(),
+            if entry.since.is_empty() { "-".into() } else { Cell::or(one_line(&since), age(&entry.since, &now)) },
+            text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
+            entry.status.into(),
+            text(entry.metadata.as_ref().map(Value::to_string)),
+        ]);
+    }
+    output.table(table)
+}
+
+/// A word of a lock's standing in colour, where it asks for attention.
+fn colour(status: &str) -> Option<Paint> {
+    match status {
+        "held" => None,
+        "waiting" => Some(Paint::Yellow),
+        _ => Some(Paint::Red),
+    }
 }
 
 fn status(locks: &Locks, output: &Output<'_>) -> anyhow::Result<()> {

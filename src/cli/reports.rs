@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::output::{Output, Verdict};
+use super::output::{Output, Paint, Verdict};
+use super::table::{Cell, Column, Table, dash};
 use crate::error::{ExitCode, one_line};
 use crate::lock::report::Summary;
 use crate::store::Store;
@@ -40,21 +41,26 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
         output.line("no backups")?;
         return Ok(ExitCode::Success);
     }
-    let dash = || "-".to_owned();
-    let rows: Vec<Vec<String>> = listed
-        .into_iter()
-        .map(|backup| {
-            vec![
-                backup.revision.map_or_else(dash, |revision| revision.to_string()),
-                backup.time,
-                backup.bytes.to_string(),
-                if backup.pinned { "pinned".to_owned() } else { dash() },
-                backup.problem.map_or_else(|| "valid".to_owned(), |_| "INVALID".to_owned()),
-                backup.reason,
-            ]
-        })
-        .collect();
-    output.table(&["REVISION", "TIME", "BYTES", "PINNED", "VALID", "REASON"], &[0, 2], &rows)?;
+    let now = rfc3339(store.disk().now());
+    let mut table = Table::new(&[
+        Column::number("REVISION"),
+        Column::new("TIME").whole(),
+        Column::number("BYTES"),
+        Column::new("PINNED").whole(),
+        Column::new("VALID").whole().painted(|word| (word == "INVALID").then_some(Paint::Red)),
+        Column::new("REASON"),
+    ]);
+    for backup in listed {
+        table.row([
+            dash(backup.revision).into(),
+            Cell::or(backup.time.clone(), past(&backup.time, &now)),
+            backup.bytes.to_string().into(),
+            dash(backup.pinned.then_some("pinned")).into(),
+            if backup.problem.is_none() { "valid" } else { "INVALID" }.into(),
+            one_line(&backup.reason).into(),
+        ]);
+    }
+    output.table(table)?;
     Ok(ExitCode::Success)
 }
 
@@ -64,23 +70,27 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
         output.json(&json!(revisions))?;
         return Ok(ExitCode::Success);
     }
-    let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let rows: Vec<Vec<String>> = revisions
-        .into_iter()
-        .map(|row| {
-            let kept = if row.file.is_some() { "kept" } else { "-" };
-            let command = dash(row.command);
-            vec![
-                row.revision.to_string(),
-                dash(row.time),
-                dash(row.pid.map(|pid| pid.to_string())),
-                command,
-                kept.to_owned(),
-                dash(row.reason),
-            ]
-        })
-        .collect();
-    output.table(&["REVISION", "TIME", "PID", "COMMAND", "COPY", "REASON"], &[0, 2], &rows)?;
+    let now = rfc3339(store.disk().now());
+    let mut table = Table::new(&[
+        Column::number("REVISION"),
+        Column::new("TIME").whole(),
+        Column::number("PID"),
+        Column::new("COMMAND"),
+        Column::new("COPY").whole(),
+        Column::new("REASON"),
+    ]);
+    for row in revisions {
+        let text = |text: Option<String>| Cell::from(one_line(&dash(text)));
+        table.row([
+            row.revision.to_string().into(),
+            row.time.map_or_else(|| "-".into(), |time| Cell::or(one_line(&time), past(&time, &now))),
+            dash(row.pid).into(),
+            text(row.command),
+            dash(row.file.map(|_| "kept")).into(),
+            text(row.reason),
+        ]);
+    }
+    output.table(table)?;
     Ok(ExitCode::Success)
 }
 
@@ -179,17 +189,35 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS.get(unit).copied().unwrap_or("TiB"))
 }
 
-/// How long ago a time was, in words; nothing if it is no time.
+/// How long ago a time was, behind it in parentheses; nothing if it is no time.
 pub(super) fn ago(time: &str, now: &str) -> String {
-    let parse = |text| chrono::DateTime::parse_from_rfc3339(text).ok();
-    let Some(seconds) = parse(time).zip(parse(now)).map(|(time, now)| (now - time).num_seconds()) else {
-        return String::new();
-    };
-    match seconds {
-        ..0 => " (in the future: a clock is wrong)".to_owned(),
-        0..120 => format!(" ({seconds} s ago)"),
-        120..7200 => format!(" ({} min ago)", seconds / 60),
-        7200..172_800 => format!(" ({} h ago)", seconds / 3600),
-        _ => format!(" ({} days ago)", seconds / 86_400),
+    match seconds_since(time, now) {
+        None => String::new(),
+        Some(..0) => " (in the future: a clock is wrong)".to_owned(),
+        Some(_) => format!(" ({} ago)", age(time, now)),
     }
+}
+
+/// The same without the time; but the time itself if that cannot be told.
+pub(super) fn past(time: &str, now: &str) -> String {
+    match seconds_since(time, now) {
+        Some(0..) => format!("{} ago", age(time, now)),
+        _ => one_line(time),
+    }
+}
+
+/// How long it is since then; the time itself if that cannot be told.
+pub(super) fn age(time: &str, now: &str) -> String {
+    match seconds_since(time, now) {
+        None | Some(..0) => one_line(time),
+        Some(seconds @ 0..120) => format!("{seconds} s"),
+        Some(seconds @ 120..7200) => format!("{} min", seconds / 60),
+        Some(seconds @ 7200..172_800) => format!("{} h", seconds / 3600),
+        Some(seconds) => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn seconds_since(time: &str, now: &str) -> Option<i64> {
+    let parse = |text| chrono::DateTime::parse_from_rfc3339(text).ok();
+    parse(time).zip(parse(now)).map(|(time, now)| (now - time).num_seconds())
 }
