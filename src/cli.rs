@@ -4,6 +4,7 @@ mod args;
 mod complete;
 mod edit;
 mod follow;
+mod glance;
 mod hook;
 mod input;
 mod lock;
@@ -15,6 +16,7 @@ mod recover;
 mod reports;
 mod shell;
 mod state;
+mod status;
 mod table;
 
 use std::ffi::{OsStr, OsString};

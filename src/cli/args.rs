@@ -190,6 +190,14 @@ pub struct Writer {
     pub dry_run: bool,
 }
 
+/// Options of commands that say how things are.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Watched {
+    /// Say it again at each change, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum State {
@@ -347,7 +355,7 @@ Examples:
     #[command(after_help = "Examples:
   pipeline-state state status
   pipeline-state state status --json | jq -r .health")]
-    Status,
+    Status(Watched),
 }
 
 #[derive(Args, Debug)]

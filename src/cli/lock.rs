@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::args::Watched;
 use super::args::lock::{self as args, Layout, Lock};
+use super::glance::{self, Glance};
 use super::input::inline_json;
 use super::output::{Output, Paint, PipeClosed};
 use super::reports::{age, ago, shared_file_system};
@@ -16,7 +18,7 @@ use crate::config::{Config, Format};
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
-use crate::lock::Locks;
+use crate::fs::watch::places::Place;
 use crate::lock::acquire::Acquired;
 use crate::lock::break_up::Victim;
 use crate::lock::owner;
@@ -27,6 +29,7 @@ use crate::lock::report::Entry;
 use crate::lock::request::{Deadline, Deadlocks, MOST_AT_ONCE, Request};
 use crate::lock::run::Job;
 use crate::lock::words::brief;
+use crate::lock::{LOCKS, Locks};
 use crate::name::Name;
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
@@ -64,7 +67,7 @@ fn action_of(command: &Lock) -> Option<&'static str> {
         Lock::Break(_) => Some("break"),
         Lock::Renew(_) => Some("renew"),
         Lock::Run(_) => Some("run"),
-        Lock::Check(_) | Lock::List { .. } | Lock::Clean | Lock::Status => None,
+        Lock::Check(_) | Lock::List { .. } | Lock::Clean | Lock::Status(_) => None,
     }
 }
 
@@ -120,7 +123,7 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             output.confirm(&format!("Lock renewed: {name} (until {time})"), &json!({"lock": name, "until": until}));
             Ok(ExitCode::Success as u8)
         }
-        Lock::Status => status(locks, output).map(done),
+        Lock::Status(watched) => status(locks, *watched, config, output).map(done),
         Lock::Run(arguments) => run_command(arguments, locks, config, output),
     }
 }
@@ -356,34 +359,34 @@ fn colour(status: &str) -> Option<Paint> {
     }
 }
 
-fn status(locks: &Locks, output: &Output<'_>) -> anyhow::Result<()> {
-    let summary = locks.summary()?;
-    if output.is_json() {
-        output.json(&json!(summary))?;
-    } else {
-        let lines = [
-            ("Locks", summary.directory.clone()),
-            ("Held", summary.held.to_string()),
-            ("Waiting", summary.waiting.to_string()),
-            (
-                "Stale",
-                format!("{}{}", summary.stale, hint(summary.stale, "the next request or `lock clean` drops them")),
-            ),
-            (
-                "Unknown",
-                format!("{}{}", summary.unknown, hint(summary.unknown, "see `lock list`; `lock break` frees them")),
-            ),
-            ("On", summary.file_system.to_owned()),
-        ];
-        let text: String = lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect();
-        output.bytes(text.as_bytes())?;
-    }
-    if summary.shared_file_system {
-        output.warning(&shared_file_system(&summary));
-    }
-    Ok(())
+fn status(locks: &Locks, watched: Watched, config: &Config, output: &Output<'_>) -> anyhow::Result<()> {
+    let root = config.settings.directory.clone();
+    let places = || {
+        let locks = Place { dir: root.join(LOCKS), names: Vec::new() };
+        vec![Place { dir: root.clone(), names: vec![LOCKS.into()] }, locks]
+    };
+    glance::show(output, watched.watch.then(places), &mut || look(locks, output))
 }
 
-fn hint(count: usize, text: &str) -> String {
-    if count == 0 { String::new() } else { format!("   ({text})") }
+fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<Glance> {
+    let summary = locks.summary()?;
+    let count = |count: usize, colour, hint: &str| match count {
+        0 => "0".to_owned(),
+        _ if hint.is_empty() => output.paint(&count.to_string(), colour),
+        _ => format!("{}   ({hint})", output.paint(&count.to_string(), colour)),
+    };
+    let mut text = glance::lines(&[
+        ("Held", summary.held.to_string()),
+        ("Waiting", count(summary.waiting, Paint::Yellow, "")),
+        ("Stale", count(summary.stale, Paint::Red, "the next request or `lock clean` drops them")),
+        ("Unknown", count(summary.unknown, Paint::Red, "see `lock list`; `lock break` frees them")),
+        ("In", format!("{} ({})", summary.directory, summary.file_system)),
+    ]);
+    let holders = glance::holders(output, &summary, &rfc3339(std::time::SystemTime::now()));
+    if !holders.is_empty() {
+        text.push_str(&format!("\n{holders}"));
+    }
+    let mut warnings = locks.take_warnings();
+    warnings.extend(summary.shared_file_system.then(|| shared_file_system(&summary)));
+    Ok(Glance { text, facts: json!(summary), warnings, processes: glance::processes(&summary), ..Glance::default() })
 }

@@ -110,6 +110,14 @@ impl<'a> Output<'a> {
         hint.to_line(&self.config.program)
     }
 
+    /// An error, as part of a result.
+    #[must_use]
+    pub fn told(&self, error: &Error) -> String {
+        let text = error.to_text(&self.config.program);
+        let rest = text.strip_prefix("error:").unwrap_or(&text);
+        format!("{}{rest}", self.paint("error:", Paint::Red))
+    }
+
     /// Shows an error.
     pub fn error(&self, error: &Error) {
         show_error(error, &self.config.program, self.config.format, self.config.color);

@@ -78,7 +78,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
         Recover::Retry(arguments) => attempt::retry(arguments, store, output),
         Recover::Handle(arguments) => care::handle(arguments, store, output),
         Recover::Doctor { fix } => care::doctor(*fix, store, output),
-        Recover::Status => figures::status(store, output).map(done),
+        Recover::Status(watched) => figures::status(store, *watched, output).map(done),
         Recover::Metrics { form } => figures::metrics(*form, store, output).map(done),
     }
 }

@@ -6,7 +6,7 @@ use super::args::{self, State, Writer};
 use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
 use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
-use super::{edit, follow, reports};
+use super::{edit, follow, reports, status};
 use crate::config::Config;
 use crate::document::path::Path as DocumentPath;
 use crate::document::query::{is_deep, keep_key_order};
@@ -166,7 +166,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Edit { writer } => edit::run(store, output, &order(writer)?),
         State::Wait { filter, timeout } => follow::wait(store, filter, *timeout),
         State::Watch { filter } => follow::watch(store, output, filter),
-        State::Status => reports::status(store, output),
+        State::Status(watched) => status::status(store, *watched, output),
     }
 }
 

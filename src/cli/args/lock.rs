@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Watched;
 use crate::lock::record::Token;
 use crate::time::parse_duration;
 
@@ -64,7 +65,7 @@ Examples:
     #[command(after_help = "Examples:
   pipeline-state lock status
   pipeline-state lock status --json | jq .waiting")]
-    Status,
+    Status(Watched),
     /// Hold locks while a command runs
     #[command(
         after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no such command,

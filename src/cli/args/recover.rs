@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Writer;
 use super::lock::Layout;
+use super::{Watched, Writer};
 use crate::time::parse_duration;
 
 #[derive(Debug, Subcommand)]
@@ -105,7 +105,7 @@ Examples:
         fix: bool,
     },
     /// Say how things are: checkpoints, degraded mode, the last errors
-    Status,
+    Status(Watched),
     /// Lock wait times, state size, backup rate, recoveries
     #[command(after_help = "Examples:
   pipeline-state recover metrics prometheus > /var/lib/node_exporter/pipeline.prom")]
