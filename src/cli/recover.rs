@@ -220,7 +220,7 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
 fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
     if let Some(id) = id {
         store.verify_checkpoint(id)?;
-        output.confirm(&format!("{id}: OK"), &json!([{"id": id, "valid": true}]));
+        output.confirm(&format!("{id}: OK"), &json!([{"id": id, "valid": true, "problem": null}]));
         return Ok(ExitCode::Success as u8);
     }
     let mut verdicts = Vec::new();

@@ -306,6 +306,7 @@ fn recover(store: &Store, output: &Output<'_>, wanted: &Wanted, order: &Order) -
                 }
                 show_changes(output, &changes)?;
             }
+            None if output.is_json() => show_changes(output, &[])?,
             None => output.line("Current state is valid; nothing to recover")?,
         }
         return Ok(ExitCode::Success);
