@@ -135,7 +135,7 @@ pub enum Group {
   pipeline-state state set phase=build retries:=3
   pipeline-state state get .phase
   pipeline-state state status --watch
-  pipeline-state state diff 1                 # revision 1 against now
+  pipeline-state state diff                   # what the last commit changed
   pipeline-state state recover before-upgrade # roll back to a backup"
     )]
     State(State),

@@ -30,7 +30,7 @@ use crate::lock::request::{Deadline, Deadlocks, MOST_AT_ONCE, Request};
 use crate::lock::run::Job;
 use crate::lock::words::brief;
 use crate::lock::{LOCKS, Locks};
-use crate::name::Name;
+use crate::name::{Name, nearest};
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
 use crate::time::{parse_duration, rfc3339};
@@ -47,7 +47,7 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
     let locks = Locks::new(disk, &config.settings.directory, config.settings.claim.clone(), audit.clone());
     output.tell_of_waits(&locks);
-    let result = dispatch(command, &locks, config, output);
+    let result = dispatch(command, &locks, config, output).map_err(|error| meant(command, &locks, error));
     if let (Some(action), Err(error)) = (action_of(command), &result)
         && let Some(error) = error.downcast_ref::<Error>()
     {
@@ -68,6 +68,23 @@ fn action_of(command: &Lock) -> Option<&'static str> {
         Lock::Renew(_) => Some("renew"),
         Lock::Run(_) => Some("run"),
         Lock::Check(_) | Lock::List { .. } | Lock::Clean | Lock::Status(_) => None,
+    }
+}
+
+/// An error about a lock that nobody holds, with the one that was probably meant.
+fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
+    let (name, again) = match command {
+        Lock::Release(args::Release { names, .. }) => (names, "lock release"),
+        Lock::Renew(args::Renew { name, .. }) => (name, "lock renew"),
+        Lock::Break(args::Break { name, .. }) => (name, "lock check"),
+        _ => return error,
+    };
+    let is_not_found = error.downcast_ref::<Error>().is_some_and(|error| error.kind == Kind::NotFound);
+    let entries = if is_not_found { locks.list().unwrap_or_default() } else { Vec::new() };
+    let held = entries.iter().filter(|entry| entry.token.is_some()).map(|entry| entry.lock.as_str());
+    match (nearest(name, held), error.downcast::<Error>()) {
+        (Some(meant), Ok(error)) => error.rather(format!("{again} {meant}")).into(),
+        (_, error) => error.map_or_else(|error| error, Into::into),
     }
 }
 

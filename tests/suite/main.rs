@@ -29,6 +29,7 @@ mod history_checker;
 mod hook_bounds;
 mod hooks;
 mod interleavings;
+mod json_shapes;
 mod kill;
 mod lock_exclusion;
 mod lock_faults;
