@@ -12,6 +12,7 @@ mod manual;
 mod outcome;
 mod output;
 mod parse;
+mod progress;
 mod recover;
 mod reports;
 mod shell;

@@ -152,6 +152,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
     // What is to be seen at a glance stands where a narrow terminal does not cut it off.
     let alarm = if status == "held" { String::new() } else { format!("{} ", output.paint(status, Paint::Red)) };
     let room = terminal_width().unwrap_or(usize::MAX);
+    let lock = cut(lock, (room / 3).max(16));
     let used = 4 + lock.chars().count() + waiting.chars().count() + if alarm.is_empty() { 0 } else { status.len() + 1 };
     let words = cut(&one_line(&words), room.saturating_sub(used).max(16));
     let painted = if waiting.is_empty() { String::new() } else { output.paint(&waiting, Paint::Yellow) };

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::{Value, json};
 
+use super::progress::Progress;
 use super::table::Table;
 use crate::config::{Color, Config, Format, Verbosity};
 use crate::error::{Error, Hint, Kind, one_line};
@@ -91,6 +92,12 @@ impl<'a> Output<'a> {
             Format::Json => to_stderr(&format!("{}\n", json!({"progress": {"message": text}}))),
             Format::Text => to_stderr(&format!("{}\n", one_line(text))),
         }
+    }
+
+    /// Counts the seconds on a terminal while something goes on that may take long.
+    pub fn progress(&self, what: impl Into<String>) -> Option<Progress> {
+        let is_wanted = !self.is_json() && self.config.verbosity > Verbosity::Quiet;
+        is_wanted.then(|| Progress::begin(what.into()))
     }
 
     /// Has whoever waits long for a lock told on standard error for whom.

@@ -88,7 +88,9 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
 fn checkpoint(arguments: &args::Checkpoint, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     let operation = Name::parse("operation", &arguments.operation)?;
     let (phase, metadata) = phase_and_metadata(&arguments.shapes)?;
+    let progress = output.progress("making a checkpoint");
     let made = store.checkpoint(&Snapshot { operation, phase, metadata })?;
+    drop(progress);
     let facts = json!({"id": made.id, "files": made.files, "bytes": made.bytes});
     output.confirm(&format!("Checkpoint created: {}", made.id), &facts);
     Ok(())
@@ -132,7 +134,9 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
         }
         return show_changes(output, &plan.changes);
     }
+    let progress = output.progress("restoring a checkpoint");
     let restored = store.restore(&which, &order)?;
+    drop(progress);
     let facts = json!({"id": restored.id, "preRestore": restored.pre_restore, "revision": restored.revision});
     output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);
     Ok(())
@@ -219,14 +223,19 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
 
 fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
     if let Some(id) = id {
+        let progress = output.progress(format!("reading {id}"));
         store.verify_checkpoint(id)?;
+        drop(progress);
         output.confirm(&format!("{id}: OK"), &json!([{"id": id, "valid": true, "problem": null}]));
         return Ok(ExitCode::Success as u8);
     }
     let mut verdicts = Vec::new();
     let mut worst = None;
-    for id in store.checkpoint_ids()?.into_iter().rev() {
-        let problem = store.verify_checkpoint(&id).err();
+    let ids = store.checkpoint_ids()?;
+    for (place, id) in ids.iter().rev().enumerate() {
+        let progress = output.progress(format!("reading {id} ({} of {})", place + 1, ids.len()));
+        let problem = store.verify_checkpoint(id).err();
+        drop(progress);
         if !output.is_json() {
             let why = problem.as_ref().map(|error| format!("FAILED: {}", one_line(&error.message)));
             output.line(&format!("{id}: {}", why.unwrap_or_else(|| "OK".to_owned())))?;

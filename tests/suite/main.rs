@@ -49,3 +49,4 @@ mod restore_faults;
 mod restore_kill;
 mod retry;
 mod shell_functions;
+mod terminal;
