@@ -40,14 +40,15 @@ Examples:
   pipeline-state lock run deploy -- make  hold a lock while a command runs
   pipeline-state lock list                see who holds what, and who waits
   pipeline-state state recover            bring back the last good revision
-  pipeline-state recover doctor           check everything, and be told what to do
+  pipeline-state recover doctor           check everything, and say what to do
 
 Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
 5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage.
 Treat any other as failure.
 
-`--help` of each command has examples, and what it prints with --json: the fields and
-their types; field? may be missing. An error is a line of JSON on standard error then.";
+`--help` of each command has examples, and what it prints with --json: the
+fields and their types; field? may be missing. An error is a line of JSON on
+standard error then.";
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
@@ -135,7 +136,7 @@ pub enum Group {
   pipeline-state state set phase=build retries:=3
   pipeline-state state get .phase
   pipeline-state state status --watch
-  pipeline-state state diff                   # what the last commit changed
+  pipeline-state state diff  # what the last commit changed
   pipeline-state state recover before-upgrade # roll back to a backup"
     )]
     State(State),
@@ -143,29 +144,29 @@ pub enum Group {
     #[command(
         subcommand,
         after_help = "Examples:
-  pipeline-state lock run deploy -- make install  # the simplest: it cannot be forgotten
-  pipeline-state lock acquire deploy 30           # in a script, which then owns it
+  pipeline-state lock run deploy -- make install  # cannot be forgotten
+  pipeline-state lock acquire deploy 30  # in a script, which then owns it
   pipeline-state lock release deploy
-  pipeline-state lock list                        # who holds what, and who waits"
+  pipeline-state lock list  # who holds what, and who waits"
     )]
     Lock(Lock),
     /// When things go wrong: checkpoints, retries, degraded mode, a check of everything
     #[command(
         subcommand,
         after_help = "Examples:
-  pipeline-state recover doctor                     # what is wrong, and what to type
+  pipeline-state recover doctor            # what is wrong, and what to type
   pipeline-state recover guard deploy -- ./deploy.sh
   pipeline-state recover checkpoint before-upgrade
-  pipeline-state recover restore --latest           # all of it, as it was"
+  pipeline-state recover restore --latest  # all of it, as it was"
     )]
     Recover(Recover),
     /// For editors and agents: what their events mean, by the rules in config/skill-rules.json
     #[command(
         subcommand,
         after_help = "Examples:
-  pipeline-state hook init-rules                 # rules to begin with
-  pipeline-state hook check                      # are they right?
-  pipeline-state hook settings                   # paste into .claude/settings.json
+  pipeline-state hook init-rules  # rules to begin with
+  pipeline-state hook check       # are they right?
+  pipeline-state hook settings    # paste into .claude/settings.json
   echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt"
     )]
     Hook(Hook),
@@ -173,7 +174,8 @@ pub enum Group {
     #[command(after_help = SHELL_EXAMPLES)]
     Shell(shell::Functions),
     /// Print the completions for a shell: commands, options, and the locks, checkpoints and backups that are there
-    #[command(after_help = "Put the line that is right for your shell into its start-up file, behind compinit in zsh.
+    #[command(after_help = "Put the line that is right for your shell into its start-up file, behind
+compinit in zsh.
 
 Examples:
   source <(pipeline-state completions bash)
@@ -191,14 +193,15 @@ Examples:
 }
 
 const SHELL_EXAMPLES: &str = "\
-init_state_manager, read_state, write_state JSON [REASON], validate_state, backup_state,
-recover_state, migrate_state; lock_state [TIMEOUT] (nests), unlock_state; acquire_lock
-NAME [TIMEOUT] [MODE] [METADATA], release_lock, check_lock; create_checkpoint OP (sets
-CHECKPOINT_ID), restore_checkpoint ID; enable_degraded_mode REASON [FEATURES],
-disable_degraded_mode, is_degraded_mode [FEATURE]; retry_with_backoff COMMAND [ATTEMPTS
-[BASE_DELAY [ARGUMENT…]]]. They return the exit codes of this program, and what they lock
-belongs to the shell or subshell that called. They call the program by the path it was
-printed from, with the options given here, or what PIPELINE_STATE_BIN names.
+init_state_manager, read_state, write_state JSON [REASON], validate_state,
+backup_state, recover_state, migrate_state; lock_state [TIMEOUT] (nests),
+unlock_state; acquire_lock NAME [TIMEOUT] [MODE] [METADATA], release_lock,
+check_lock; create_checkpoint OP (sets CHECKPOINT_ID), restore_checkpoint ID;
+enable_degraded_mode REASON [FEATURES], disable_degraded_mode, is_degraded_mode
+[FEATURE]; retry_with_backoff COMMAND [ATTEMPTS [BASE_DELAY [ARGUMENT…]]]. They
+return the exit codes of this program, and what they lock belongs to the shell
+or subshell that called. They call the program by the path it was printed from,
+with the options given here, or what PIPELINE_STATE_BIN names.
 
 Examples:
   eval \"$(pipeline-state shell bash)\"
@@ -238,7 +241,7 @@ pub enum State {
     #[command(after_help = "Examples:
   pipeline-state state init
   pipeline-state --root ~/project state init
-  pipeline-state state init --fresh      # archive the whole history and begin anew
+  pipeline-state state init --fresh  # archive the history, begin anew
 
 JSON:
   {path: string, revision: number, created: boolean}")]
@@ -250,7 +253,7 @@ JSON:
     /// Print the document
     #[command(after_help = "Examples:
   pipeline-state state read > snapshot.json
-  pipeline-state state read | jq '.phase = \"build\"' | pipeline-state state write -   # `conflict` if somebody was faster
+  pipeline-state state read | jq '.n += 1' | pipeline-state state write -
 
 JSON:
   the document, as without --json")]
@@ -260,7 +263,7 @@ JSON:
   pipeline-state state get .phase
   pipeline-state state get '.signals | keys[]'
   pipeline-state state get .retries --default 3
-  if pipeline-state state get -e '.completedTasks | index(\"lint\")' >/dev/null; then …; fi
+  pipeline-state state get -e '.completedTasks | index(\"lint\")' || make lint
 
 JSON:
   any, a line for each result")]
@@ -286,12 +289,12 @@ JSON:
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Update(Update),
     /// Replace the document by a file or standard input
-    #[command(after_help = "A document that says which revision it was made from (as `state read` prints it) is only
-written if that is still the current one; otherwise: conflict, exit 1.
+    #[command(after_help = "A document that says which revision it was made from (as `state read` prints it)
+is only written if that is still the current one; otherwise: conflict, exit 1.
 
 Examples:
   pipeline-state state write new.json
-  pipeline-state state read | jq '.phase = \"test\"' | pipeline-state state write - --reason phase-transition
+  pipeline-state state read | jq '.n += 1' | pipeline-state state write -
 
 JSON:
   {revision: number, changed: boolean}
@@ -330,7 +333,8 @@ JSON:
   pipeline-state state validate new.json
 
 JSON:
-  {valid: boolean, findings: [{path: string, problem: string}], note: string|null}")]
+  {valid: boolean, findings: [{path: string, problem: string}],
+    note: string|null}")]
     Validate {
         /// A file to check instead; - is standard input
         file: Option<PathBuf>,
@@ -356,12 +360,13 @@ JSON:
     Backups,
     /// Bring back the newest valid copy, or the one that is named
     #[command(after_help = "Examples:
-  pipeline-state state recover                    # after damage, a foreign edit or a deletion
-  pipeline-state state recover before-upgrade     # roll back to a backup
+  pipeline-state state recover  # after damage, a foreign edit or a deletion
+  pipeline-state state recover before-upgrade  # roll back to a backup
   pipeline-state state recover --to-revision 12
 
 JSON:
-  {recovered: boolean, file?: string, revision?: number, preMigration?: string|null}
+  {recovered: boolean, file?: string, revision?: number,
+    preMigration?: string|null}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Recover {
         /// Part of a backup's name, or a glob; the newest valid one that matches
@@ -400,13 +405,13 @@ JSON:
   pipeline-state state history
 
 JSON:
-  [{revision: number, reason: string|null, time: string|null, pid: number|null,
-    command: string|null, file: string|null}]")]
+  [{revision: number, reason: string|null, time: string|null,
+    pid: number|null, command: string|null, file: string|null}]")]
     History,
     /// Show what differs between two revisions or backups
     #[command(after_help = "Examples:
-  pipeline-state state diff                   # what the last commit changed, or somebody by hand
-  pipeline-state state diff 12                # revision 12 against now
+  pipeline-state state diff     # what the last commit changed
+  pipeline-state state diff 12  # revision 12 against now
   pipeline-state state diff 12 before-upgrade
 
 JSON:
@@ -457,7 +462,7 @@ JSON:
     /// Say how the state is
     #[command(after_help = "Examples:
   pipeline-state state status
-  pipeline-state state status --watch              # until Ctrl-C
+  pipeline-state state status --watch  # until Ctrl-C
   pipeline-state state status --json | jq -r .health
 
 JSON:
@@ -466,10 +471,10 @@ JSON:
     phase: string|null, completed_tasks: number|null, signals: number|null,
     last_signal: string|null, degraded: boolean, last_modified: string|null,
     bytes: number|null, mode: string|null, mirror: string,
-    backups: {automatic: number, pinned: number, evidence: number, archives: number,
-      newest: string|null},
-    state_lock: {pid: number, command: string}|null, locks: as `lock status`,
-    checkpoints: number, interrupted_restore: string|null, disk_free: number|null,
+    backups: {automatic: number, pinned: number, evidence: number,
+    archives: number, newest: string|null}, state_lock: {pid: number,
+    command: string}|null, locks: as `lock status`, checkpoints: number,
+    interrupted_restore: string|null, disk_free: number|null,
     audit_log: string}")]
     Status(Watched),
 }

@@ -8,8 +8,9 @@ pub enum Hook {
     /// For an editor, when a prompt is submitted: announce the skill that it activates
     #[command(
         name = "skill-activation-prompt",
-        after_help = "Reads the event from standard input, as JSON, and answers with `additionalContext`: [ACTIVATE:CODE].
-Ends with 0 or 1 and never with 2, which would block the prompt; within 5 s.
+        after_help = "Reads the event from standard input, as JSON, and answers with
+`additionalContext`: [ACTIVATE:CODE]. Ends with 0 or 1 and never with 2, which
+would block the prompt; within 5 s.
 
 Examples:
   echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt
@@ -21,8 +22,9 @@ JSON:
     /// For an editor, when a tool was used: give the signals that this means
     #[command(
         name = "post-tool-use-tracker",
-        after_help = "Reads the event from standard input, as JSON, and answers with `additionalContext`: what comes next.
-Ends with 0, or with 1 if a signal was lost, and never with 2; within 5 s.
+        after_help = "Reads the event from standard input, as JSON, and answers with
+`additionalContext`: what comes next. Ends with 0, or with 1 if a signal was
+lost, and never with 2; within 5 s.
 
 Examples:
   echo '{\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"make test\"}}' |
@@ -34,8 +36,8 @@ JSON:
     Tool,
     /// Print the settings that have an editor call these hooks
     #[command(after_help = "Examples:
-  pipeline-state hook settings                   # paste into .claude/settings.json
-  pipeline-state --root ~/project hook settings  # for a root that is found nowhere else
+  pipeline-state hook settings  # paste into .claude/settings.json
+  pipeline-state --root ~/project hook settings  # for another root
 
 JSON:
   the settings, as without --json")]
@@ -59,8 +61,8 @@ Examples:
   pipeline-state hook check
 
 JSON:
-  {valid: boolean, path: string,
-    usable: {skills: number, phase_transitions: number, tool_rules: number},
-    findings: [{line: number, place: string, message: string, weight: string}]}")]
+  {valid: boolean, path: string, usable: {skills: number,
+    phase_transitions: number, tool_rules: number}, findings: [{line: number,
+    place: string, message: string, weight: string}]}")]
     Check,
 }
