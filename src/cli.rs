@@ -187,7 +187,8 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8
     for suggested in suggestions.into_iter().filter_map(|kind| error.get(kind)) {
         let words = match suggested {
             ContextValue::String(word) => word.clone(),
-            ContextValue::Strings(words) => words.join("`, `"),
+            // The likeliest stands last there.
+            ContextValue::Strings(words) => words.iter().rev().map(String::as_str).collect::<Vec<_>>().join("`, `"),
             _ => continue,
         };
         failure = failure.meaning(format!("did you mean `{words}`?"));

@@ -190,7 +190,8 @@ impl Assignment {
         if let Some(text) = rest.strip_prefix('=') {
             return Ok(Self { path, value: text.into() });
         }
-        Err(Error::new(Kind::Path, format!("{assignment:?} is no assignment: behind the path {path} comes {rest:?}"))
+        let what = if rest.is_empty() { "nothing".to_owned() } else { format!("{rest:?}") };
+        Err(Error::new(Kind::Path, format!("{assignment:?} is no assignment: behind the path {path} comes {what}"))
             .try_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
     }
 }

@@ -58,7 +58,9 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
     let revision = status.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
     let mut lines = vec![("State", output.verdict(status.health, verdict) + &revision)];
     for finding in status.findings.iter().take(MOST_FINDINGS) {
-        lines.push(("", one_line(&finding.to_string())));
+        // Of the document itself it says enough what is wrong.
+        let text = if finding.path == "." { finding.problem.clone() } else { finding.to_string() };
+        lines.push(("", one_line(&text)));
     }
     if let Some(id) = &status.interrupted_restore {
         let how = output.paint("interrupted", Paint::Yellow);
@@ -95,6 +97,7 @@ fn where_things_are(status: &Status, error: Option<&Error>, now: &str) -> Lines 
     });
     let mirror = match status.mirror {
         "same" => "up to date".to_owned(),
+        "absent" if error.is_some() => "none".to_owned(),
         _ if error.is_some() => "kept as it is, for recovery".to_owned(),
         other => format!("{other}; the next write makes it anew"),
     };

@@ -1,7 +1,9 @@
 //! What a person sees: tables that fit, colour that means something, a status that follows what happens.
 
-use std::io::{BufRead as _, BufReader, Lines};
-use std::process::{Child, ChildStdout, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use crate::owners::Owner;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
@@ -83,19 +85,23 @@ fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
 /// A command that goes on, and the lines it prints.
 struct Follower {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Follower {
     fn new(root: &Sandbox, words: &str) -> Self {
         let mut child = root.command().args(words.split(' ')).stderr(Stdio::inherit()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, lines }
     }
 
     /// Reads on until a line has this in it. It comes at once or never.
+    #[track_caller]
     fn reads(&mut self, words: &str) {
-        assert!(self.lines.any(|line| line.unwrap().contains(words)), "{words:?} never came");
+        let mut next = || self.lines.recv_timeout(Duration::from_secs(60)).ok();
+        assert!(std::iter::from_fn(&mut next).any(|line| line.contains(words)), "{words:?} never came");
     }
 }
 
@@ -180,6 +186,8 @@ fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
         let told = root.run(&words).expect(1).stderr;
         assert_eq!(told.lines().nth(1).map(|line| line.starts_with(&hint)), Some(true), "{words}: {told}");
     }
+    let command = root.run("state sett a=b").expect(64).stderr;
+    assert!(command.contains("hint: did you mean `set`"), "the likeliest first: {command}");
     let other = root.run("lock release something-else --owner-pid 1").expect(1).stderr;
     assert!(!other.contains("did you mean"), "{other}");
 }
