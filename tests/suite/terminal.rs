@@ -188,6 +188,10 @@ fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
     }
     let command = root.run("state sett a=b").expect(64).stderr;
     assert!(command.contains("hint: did you mean `set`"), "the likeliest first: {command}");
+    let ungrouped = root.run("status").expect(64).stderr;
+    for group in ["state", "lock", "recover"] {
+        assert!(ungrouped.contains(&format!("hint: pipeline-state {group} status\n")), "{ungrouped}");
+    }
     let other = root.run("lock release something-else --owner-pid 1").expect(1).stderr;
     assert!(!other.contains("did you mean"), "{other}");
 }
