@@ -4,6 +4,7 @@ mod args;
 mod complete;
 mod edit;
 mod follow;
+mod glance;
 mod hook;
 mod input;
 mod lock;
@@ -11,16 +12,20 @@ mod manual;
 mod outcome;
 mod output;
 mod parse;
+mod progress;
 mod recover;
 mod reports;
 mod shell;
 mod state;
+mod status;
+mod table;
 
 use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use self::args::{Cli, Group};
@@ -179,11 +184,16 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8
     let body = text.strip_prefix("error: ").unwrap_or(&text);
     let sentence: Vec<&str> = body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
     let mut failure = Error::new(Kind::Usage, sentence.join(" "));
+    let with_group = without_its_group(error);
+    for command in &with_group {
+        failure = failure.try_command(command, "");
+    }
     let suggestions = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
-    for suggested in suggestions.into_iter().filter_map(|kind| error.get(kind)) {
+    for suggested in suggestions.into_iter().filter(|_| with_group.is_empty()).filter_map(|kind| error.get(kind)) {
         let words = match suggested {
             ContextValue::String(word) => word.clone(),
-            ContextValue::Strings(words) => words.join("`, `"),
+            // The likeliest stands last there.
+            ContextValue::Strings(words) => words.iter().rev().map(String::as_str).collect::<Vec<_>>().join("`, `"),
             _ => continue,
         };
         failure = failure.meaning(format!("did you mean `{words}`?"));
@@ -193,4 +203,12 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8
     failure = failure.try_command(format!("{command}--help"), "");
     show_error(&failure, "pipeline-state", format, Color::Auto);
     failure.code() as u8
+}
+
+/// What was probably meant by a command that was called without its group.
+fn without_its_group(error: &clap::Error) -> Vec<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return Vec::new() };
+    let program = Cli::command();
+    let groups = program.get_subcommands().filter(|group| group.find_subcommand(word).is_some());
+    groups.map(|group| format!("{} {word}", group.get_name())).collect()
 }

@@ -64,6 +64,13 @@ impl Error {
         self
     }
 
+    /// Puts the command that was probably meant in front of all other next steps.
+    #[must_use]
+    pub fn rather(mut self, arguments: impl Into<String>) -> Self {
+        self.hints.insert(0, Hint::Run(arguments.into(), "did you mean this one?".to_owned()));
+        self
+    }
+
     /// Adds what was probably meant.
     #[must_use]
     pub fn meaning(mut self, words: impl Into<String>) -> Self {

@@ -51,6 +51,14 @@ impl fmt::Display for Name {
     }
 }
 
+/// The one of `known` that a word was probably meant to be, if it is none of them.
+pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let distance = |other: &str| strsim::damerau_levenshtein(word, other);
+    let nearest = known.min_by_key(|other| distance(other))?;
+    // Two slips in a long word, one in a short one.
+    (1..=if nearest.len() > 5 { 2 } else { 1 }).contains(&distance(nearest)).then_some(nearest)
+}
+
 fn is_name(text: &str) -> bool {
     text.len() <= MAX_LENGTH
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())

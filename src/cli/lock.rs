@@ -5,17 +5,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::args::Watched;
 use super::args::lock::{self as args, Layout, Lock};
+use super::glance::{self, Glance};
 use super::input::inline_json;
-use super::output::{Output, PipeClosed};
-use super::reports::{ago, shared_file_system};
+use super::output::{Output, Paint, PipeClosed};
+use super::reports::{age, ago, shared_file_system};
+use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
 use crate::config::{Config, Format};
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
-use crate::lock::Locks;
+use crate::fs::watch::places::Place;
 use crate::lock::acquire::Acquired;
 use crate::lock::break_up::Victim;
 use crate::lock::owner;
@@ -26,7 +29,8 @@ use crate::lock::report::Entry;
 use crate::lock::request::{Deadline, Deadlocks, MOST_AT_ONCE, Request};
 use crate::lock::run::Job;
 use crate::lock::words::brief;
-use crate::name::Name;
+use crate::lock::{LOCKS, Locks};
+use crate::name::{Name, nearest};
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
 use crate::time::{parse_duration, rfc3339};
@@ -43,7 +47,7 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
     let locks = Locks::new(disk, &config.settings.directory, config.settings.claim.clone(), audit.clone());
     output.tell_of_waits(&locks);
-    let result = dispatch(command, &locks, config, output);
+    let result = dispatch(command, &locks, config, output).map_err(|error| meant(command, &locks, error));
     if let (Some(action), Err(error)) = (action_of(command), &result)
         && let Some(error) = error.downcast_ref::<Error>()
     {
@@ -63,7 +67,24 @@ fn action_of(command: &Lock) -> Option<&'static str> {
         Lock::Break(_) => Some("break"),
         Lock::Renew(_) => Some("renew"),
         Lock::Run(_) => Some("run"),
-        Lock::Check(_) | Lock::List { .. } | Lock::Clean | Lock::Status => None,
+        Lock::Check(_) | Lock::List { .. } | Lock::Clean | Lock::Status(_) => None,
+    }
+}
+
+/// An error about a lock that nobody holds, with the one that was probably meant.
+fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
+    let (name, again) = match command {
+        Lock::Release(args::Release { names, .. }) => (names, "lock release"),
+        Lock::Renew(args::Renew { name, .. }) => (name, "lock renew"),
+        Lock::Break(args::Break { name, .. }) => (name, "lock check"),
+        _ => return error,
+    };
+    let is_not_found = error.downcast_ref::<Error>().is_some_and(|error| error.kind == Kind::NotFound);
+    let entries = if is_not_found { locks.list().unwrap_or_default() } else { Vec::new() };
+    let held = entries.iter().filter(|entry| entry.token.is_some()).map(|entry| entry.lock.as_str());
+    match (nearest(name, held), error.downcast::<Error>()) {
+        (Some(meant), Ok(error)) => error.rather(format!("{again} {meant}")).into(),
+        (_, error) => error.map_or_else(|error| error, Into::into),
     }
 }
 
@@ -119,7 +140,7 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             output.confirm(&format!("Lock renewed: {name} (until {time})"), &json!({"lock": name, "until": until}));
             Ok(ExitCode::Success as u8)
         }
-        Lock::Status => status(locks, output).map(done),
+        Lock::Status(watched) => status(locks, *watched, config, output).map(done),
         Lock::Run(arguments) => run_command(arguments, locks, config, output),
     }
 }
@@ -314,59 +335,75 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
     if entries.is_empty() {
         return output.line("no locks");
     }
-    let dash = || "-".to_owned();
     let now = rfc3339(std::time::SystemTime::now());
-    let rows: Vec<Vec<String>> = entries
-        .iter()
-        .map(|entry| {
-            let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
-            let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
-            vec![
-                entry.lock.clone(),
-                entry.r#type.to_owned(),
-                entry.pid.map_or_else(dash, |pid| format!("{pid}{place}")),
-                if entry.command.is_empty() { dash() } else { brief(&entry.command) },
-                entry.token.map_or_else(dash, |token| token.to_string()),
-                if entry.since.is_empty() { dash() } else { format!("{}{}", entry.since, ago(&entry.since, &now)) },
-                if waiting_for.is_empty() { dash() } else { waiting_for.join(",") },
-                entry.status.to_owned(),
-                entry.metadata.as_ref().map_or_else(dash, Value::to_string),
-            ]
-        })
-        .collect();
-    let head = ["LOCK", "TYPE", "PID", "COMMAND", "TOKEN", "SINCE", "WAITING FOR", "STATUS", "METADATA"];
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
-    output.table(&head, &[], &rows)
+    let mut table = Table::new(&[
+        Column::new("LOCK"),
+        Column::new("TYPE").whole(),
+        Column::new("PID"),
+        Column::new("COMMAND"),
+        Column::new("TOKEN").whole(),
+        Column::new("SINCE").whole(),
+        Column::new("WAITING FOR"),
+        Column::new("STATUS").whole().painted(colour),
+        Column::new("METADATA").spare(),
+    ]);
+    for entry in entries {
+        let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
+        let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
+        let text = |text: Option<String>| Cell::from(one_line(&dash(text)));
+        let since = format!("{}{}", entry.since, ago(&entry.since, &now));
+        table.row([
+            text(Some(entry.lock.clone())),
+            entry.r#type.into(),
+            text(entry.pid.map(|pid| format!("{pid}{place}"))),
+            text(Some(brief(&entry.command)).filter(|command| !command.is_empty())),
+            dash(entry.token).into(),
+            if entry.since.is_empty() { "-".into() } else { Cell::or(one_line(&since), age(&entry.since, &now)) },
+            text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
+            entry.status.into(),
+            text(entry.metadata.as_ref().map(Value::to_string)),
+        ]);
+    }
+    output.table(table)
 }
 
-fn status(locks: &Locks, output: &Output<'_>) -> anyhow::Result<()> {
+/// A word of a lock's standing in colour, where it asks for attention.
+fn colour(status: &str) -> Option<Paint> {
+    match status {
+        "held" => None,
+        "waiting" => Some(Paint::Yellow),
+        _ => Some(Paint::Red),
+    }
+}
+
+fn status(locks: &Locks, watched: Watched, config: &Config, output: &Output<'_>) -> anyhow::Result<()> {
+    let root = config.settings.directory.clone();
+    let places = || {
+        let locks = Place { dir: root.join(LOCKS), names: Vec::new() };
+        vec![Place { dir: root.clone(), names: vec![LOCKS.into()] }, locks]
+    };
+    glance::show(output, watched.watch.then(places), &mut || look(locks, output))
+}
+
+fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<Glance> {
     let summary = locks.summary()?;
-    if output.is_json() {
-        output.json(&json!(summary))?;
-    } else {
-        let lines = [
-            ("Locks", summary.directory.clone()),
-            ("Held", summary.held.to_string()),
-            ("Waiting", summary.waiting.to_string()),
-            (
-                "Stale",
-                format!("{}{}", summary.stale, hint(summary.stale, "the next request or `lock clean` drops them")),
-            ),
-            (
-                "Unknown",
-                format!("{}{}", summary.unknown, hint(summary.unknown, "see `lock list`; `lock break` frees them")),
-            ),
-            ("On", summary.file_system.to_owned()),
-        ];
-        let text: String = lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect();
-        output.bytes(text.as_bytes())?;
+    let count = |count: usize, colour, hint: &str| match count {
+        0 => "0".to_owned(),
+        _ if hint.is_empty() => output.paint(&count.to_string(), colour),
+        _ => format!("{}   ({hint})", output.paint(&count.to_string(), colour)),
+    };
+    let mut text = glance::lines(&[
+        ("Held", summary.held.to_string()),
+        ("Waiting", count(summary.waiting, Paint::Yellow, "")),
+        ("Stale", count(summary.stale, Paint::Red, "the next request or `lock clean` drops them")),
+        ("Unknown", count(summary.unknown, Paint::Red, "see `lock list`; `lock break` frees them")),
+        ("In", format!("{} ({})", summary.directory, summary.file_system)),
+    ]);
+    let holders = glance::holders(output, &summary, &rfc3339(std::time::SystemTime::now()));
+    if !holders.is_empty() {
+        text.push_str(&format!("\n{holders}"));
     }
-    if summary.shared_file_system {
-        output.warning(&shared_file_system(&summary));
-    }
-    Ok(())
-}
-
-fn hint(count: usize, text: &str) -> String {
-    if count == 0 { String::new() } else { format!("   ({text})") }
+    let mut warnings = locks.take_warnings();
+    warnings.extend(summary.shared_file_system.then(|| shared_file_system(&summary)));
+    Ok(Glance { text, facts: json!(summary), warnings, processes: glance::processes(&summary), ..Glance::default() })
 }

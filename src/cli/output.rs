@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::{Value, json};
 
+use super::progress::Progress;
+use super::table::Table;
 use crate::config::{Color, Config, Format, Verbosity};
 use crate::error::{Error, Hint, Kind, one_line};
 use crate::lock::Locks;
@@ -92,6 +94,12 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Counts the seconds on a terminal while something goes on that may take long.
+    pub fn progress(&self, what: impl Into<String>) -> Option<Progress> {
+        let is_wanted = !self.is_json() && self.config.verbosity > Verbosity::Quiet;
+        is_wanted.then(|| Progress::begin(what.into()))
+    }
+
     /// Has whoever waits long for a lock told on standard error for whom.
     pub fn tell_of_waits(&self, locks: &Locks) {
         let (format, color) = (self.config.format, self.config.color);
@@ -109,46 +117,43 @@ impl<'a> Output<'a> {
         hint.to_line(&self.config.program)
     }
 
+    /// An error, as part of a result.
+    #[must_use]
+    pub fn told(&self, error: &Error) -> String {
+        let text = error.to_text(&self.config.program);
+        let rest = text.strip_prefix("error:").unwrap_or(&text);
+        format!("{}{rest}", self.paint("error:", Paint::Red))
+    }
+
     /// Shows an error.
     pub fn error(&self, error: &Error) {
         show_error(error, &self.config.program, self.config.format, self.config.color);
     }
 
-    /// Writes rows in columns that are as wide as their widest cell; the last one is not padded. `right` names the
-    /// columns of numbers.
-    pub fn table(&self, head: &[&str], right: &[usize], rows: &[Vec<String>]) -> anyhow::Result<()> {
-        let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-        for row in rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let padded = cells.zip(&widths).enumerate().map(|(column, (cell, width))| {
-                if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            });
-            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-        };
-        let mut text = line(&mut head.iter().copied());
-        for row in rows {
-            text.push_str(&line(&mut row.iter().map(String::as_str)));
-        }
-        self.bytes(text.as_bytes())
+    /// Writes a table.
+    pub fn table(&self, table: Table) -> anyhow::Result<()> {
+        self.bytes(table.render(self).as_bytes())
     }
 
     /// A word that says whether things are well, in colour where that is wanted.
     #[must_use]
     pub fn verdict(&self, word: &str, verdict: Verdict) -> String {
-        let paint_as = match verdict {
+        let colour = match verdict {
             Verdict::Good => Paint::Green,
             Verdict::Bad => Paint::Red,
         };
+        self.paint(word, colour)
+    }
+
+    /// A word of a result in colour, where that is wanted.
+    #[must_use]
+    pub fn paint(&self, word: &str, colour: Paint) -> String {
         let wanted = match self.config.color {
             Color::Auto if io::stdout().is_terminal() => Color::Always,
             Color::Auto => Color::Never,
             color => color,
         };
-        paint(word, paint_as, wanted)
+        paint(word, colour, wanted)
     }
 }
 
@@ -161,10 +166,14 @@ pub enum Verdict {
     Bad,
 }
 
-#[derive(Clone, Copy)]
-enum Paint {
+/// A colour that means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    /// Something is wrong.
     Red,
+    /// All is well.
     Green,
+    /// Something is worth knowing.
     Yellow,
 }
 

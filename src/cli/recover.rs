@@ -11,7 +11,8 @@ use super::args::recover::{self as args, Recover};
 use super::input::inline_json;
 use super::outcome::{change, order, show_changes, with_store};
 use super::output::Output;
-use super::reports::{ago, size};
+use super::reports::{ago, past, size};
+use super::table::{Cell, Column, Table, dash};
 use crate::config::Config;
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
@@ -77,7 +78,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
         Recover::Retry(arguments) => attempt::retry(arguments, store, output),
         Recover::Handle(arguments) => care::handle(arguments, store, output),
         Recover::Doctor { fix } => care::doctor(*fix, store, output),
-        Recover::Status => figures::status(store, output).map(done),
+        Recover::Status(watched) => figures::status(store, *watched, output).map(done),
         Recover::Metrics { form } => figures::metrics(*form, store, output).map(done),
     }
 }
@@ -87,7 +88,9 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
 fn checkpoint(arguments: &args::Checkpoint, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     let operation = Name::parse("operation", &arguments.operation)?;
     let (phase, metadata) = phase_and_metadata(&arguments.shapes)?;
+    let progress = output.progress("making a checkpoint");
     let made = store.checkpoint(&Snapshot { operation, phase, metadata })?;
+    drop(progress);
     let facts = json!({"id": made.id, "files": made.files, "bytes": made.bytes});
     output.confirm(&format!("Checkpoint created: {}", made.id), &facts);
     Ok(())
@@ -131,7 +134,9 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
         }
         return show_changes(output, &plan.changes);
     }
+    let progress = output.progress("restoring a checkpoint");
     let restored = store.restore(&which, &order)?;
+    drop(progress);
     let facts = json!({"id": restored.id, "preRestore": restored.pre_restore, "revision": restored.revision});
     output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);
     Ok(())
@@ -144,28 +149,35 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
     } else if checkpoints.is_empty() {
         output.line("no checkpoints")?;
     } else {
-        let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let now = rfc3339(store.disk().now());
-        let rows: Vec<Vec<String>> = checkpoints
-            .into_iter()
-            .map(|row| {
-                let time = row.time.map(|time| format!("{time}{}", ago(&time, &now)));
-                let what =
-                    row.problem.or(row.metadata.filter(|noted| *noted != json!({})).map(|noted| noted.to_string()));
-                let cells = [
-                    row.id,
-                    dash(time),
-                    dash(row.operation),
-                    dash(row.phase),
-                    dash(row.revision.map(|revision| revision.to_string())),
-                    dash(row.files.map(|files| files.to_string())),
-                    dash(row.bytes.map(size)),
-                    dash(what),
-                ];
-                cells.iter().map(|cell| one_line(cell)).collect()
-            })
-            .collect();
-        output.table(&["ID", "TIME", "OPERATION", "PHASE", "REVISION", "FILES", "SIZE", "NOTES"], &[4, 5], &rows)?;
+        let mut table = Table::new(&[
+            Column::new("ID").whole(),
+            Column::new("TIME").whole(),
+            Column::new("OPERATION").spare(), // the end of its ID
+            Column::new("PHASE"),
+            Column::number("REVISION"),
+            Column::number("FILES").spare(),
+            Column::new("SIZE").spare(),
+            Column::new("NOTES"),
+        ]);
+        for row in checkpoints {
+            let text = |text: Option<String>| Cell::from(one_line(&dash(text)));
+            let noted = row.metadata.filter(|noted| *noted != json!({})).map(|noted| noted.to_string());
+            table.row([
+                text(Some(row.id)),
+                row.time.map_or_else(
+                    || "-".into(),
+                    |time| Cell::or(one_line(&format!("{time}{}", ago(&time, &now))), past(&time, &now)),
+                ),
+                text(row.operation),
+                text(row.phase),
+                dash(row.revision).into(),
+                dash(row.files).into(),
+                dash(row.bytes.map(size)).into(),
+                text(row.problem.or(noted)),
+            ]);
+        }
+        output.table(table)?;
     }
     tell_of_interrupted_restore(store, output)
 }
@@ -197,30 +209,33 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     }
     text.push('\n');
     output.bytes(text.as_bytes())?;
-    let rows: Vec<Vec<String>> = entries
-        .iter()
-        .map(|entry| {
-            let (bytes, path) = match &entry.what {
-                What::File { bytes, .. } => (bytes.to_string(), entry.path.clone()),
-                What::Directory => ("-".to_owned(), format!("{}/", entry.path)),
-                What::Link { target } => ("-".to_owned(), format!("{} -> {target}", entry.path)),
-            };
-            vec![format!("{:04o}", entry.mode), bytes, one_line(&path)]
-        })
-        .collect();
-    output.table(&["MODE", "BYTES", "FILE"], &[1], &rows)
+    let mut table = Table::new(&[Column::new("MODE").whole(), Column::number("BYTES"), Column::new("FILE").whole()]);
+    for entry in entries {
+        let (bytes, path) = match &entry.what {
+            What::File { bytes, .. } => (bytes.to_string(), entry.path.clone()),
+            What::Directory => ("-".to_owned(), format!("{}/", entry.path)),
+            What::Link { target } => ("-".to_owned(), format!("{} -> {target}", entry.path)),
+        };
+        table.row([format!("{:04o}", entry.mode).into(), bytes.into(), one_line(&path).into()]);
+    }
+    output.table(table)
 }
 
 fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
     if let Some(id) = id {
+        let progress = output.progress(format!("reading {id}"));
         store.verify_checkpoint(id)?;
-        output.confirm(&format!("{id}: OK"), &json!([{"id": id, "valid": true}]));
+        drop(progress);
+        output.confirm(&format!("{id}: OK"), &json!([{"id": id, "valid": true, "problem": null}]));
         return Ok(ExitCode::Success as u8);
     }
     let mut verdicts = Vec::new();
     let mut worst = None;
-    for id in store.checkpoint_ids()?.into_iter().rev() {
-        let problem = store.verify_checkpoint(&id).err();
+    let ids = store.checkpoint_ids()?;
+    for (place, id) in ids.iter().rev().enumerate() {
+        let progress = output.progress(format!("reading {id} ({} of {})", place + 1, ids.len()));
+        let problem = store.verify_checkpoint(id).err();
+        drop(progress);
         if !output.is_json() {
             let why = problem.as_ref().map(|error| format!("FAILED: {}", one_line(&error.message)));
             output.line(&format!("{id}: {}", why.unwrap_or_else(|| "OK".to_owned())))?;

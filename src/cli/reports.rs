@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::output::{Output, Verdict};
+use super::output::{Output, Paint, Verdict};
+use super::table::{Cell, Column, Table, dash};
 use crate::error::{ExitCode, one_line};
 use crate::lock::report::Summary;
 use crate::store::Store;
@@ -40,21 +41,26 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
         output.line("no backups")?;
         return Ok(ExitCode::Success);
     }
-    let dash = || "-".to_owned();
-    let rows: Vec<Vec<String>> = listed
-        .into_iter()
-        .map(|backup| {
-            vec![
-                backup.revision.map_or_else(dash, |revision| revision.to_string()),
-                backup.time,
-                backup.bytes.to_string(),
-                if backup.pinned { "pinned".to_owned() } else { dash() },
-                backup.problem.map_or_else(|| "valid".to_owned(), |_| "INVALID".to_owned()),
-                backup.reason,
-            ]
-        })
-        .collect();
-    output.table(&["REVISION", "TIME", "BYTES", "PINNED", "VALID", "REASON"], &[0, 2], &rows)?;
+    let now = rfc3339(store.disk().now());
+    let mut table = Table::new(&[
+        Column::number("REVISION"),
+        Column::new("TIME").whole(),
+        Column::number("BYTES"),
+        Column::new("PINNED").whole(),
+        Column::new("VALID").whole().painted(|word| (word == "INVALID").then_some(Paint::Red)),
+        Column::new("REASON"),
+    ]);
+    for backup in listed {
+        table.row([
+            dash(backup.revision).into(),
+            Cell::or(backup.time.clone(), past(&backup.time, &now)),
+            backup.bytes.to_string().into(),
+            dash(backup.pinned.then_some("pinned")).into(),
+            if backup.problem.is_none() { "valid" } else { "INVALID" }.into(),
+            one_line(&backup.reason).into(),
+        ]);
+    }
+    output.table(table)?;
     Ok(ExitCode::Success)
 }
 
@@ -64,95 +70,28 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
         output.json(&json!(revisions))?;
         return Ok(ExitCode::Success);
     }
-    let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let rows: Vec<Vec<String>> = revisions
-        .into_iter()
-        .map(|row| {
-            let kept = if row.file.is_some() { "kept" } else { "-" };
-            let command = dash(row.command);
-            vec![
-                row.revision.to_string(),
-                dash(row.time),
-                dash(row.pid.map(|pid| pid.to_string())),
-                command,
-                kept.to_owned(),
-                dash(row.reason),
-            ]
-        })
-        .collect();
-    output.table(&["REVISION", "TIME", "PID", "COMMAND", "COPY", "REASON"], &[0, 2], &rows)?;
+    let now = rfc3339(store.disk().now());
+    let mut table = Table::new(&[
+        Column::number("REVISION"),
+        Column::new("TIME").whole(),
+        Column::number("PID"),
+        Column::new("COMMAND"),
+        Column::new("COPY").whole(),
+        Column::new("REASON"),
+    ]);
+    for row in revisions {
+        let text = |text: Option<String>| Cell::from(one_line(&dash(text)));
+        table.row([
+            row.revision.to_string().into(),
+            row.time.map_or_else(|| "-".into(), |time| Cell::or(one_line(&time), past(&time, &now))),
+            dash(row.pid).into(),
+            text(row.command),
+            dash(row.file.map(|_| "kept")).into(),
+            text(row.reason),
+        ]);
+    }
+    output.table(table)?;
     Ok(ExitCode::Success)
-}
-
-pub(super) fn status(store: &Store, output: &Output<'_>) -> Run {
-    let (status, error) = store.status()?;
-    if output.is_json() {
-        output.json(&json!(status))?;
-    } else {
-        let verdict = if error.is_none() { Verdict::Good } else { Verdict::Bad };
-        let mut lines = vec![("State", output.verdict(status.health, verdict))];
-        if let (Some((_, text)), Some(revision)) = (lines.last_mut(), status.revision) {
-            text.push_str(&format!(", revision {revision}"));
-        }
-        for finding in status.findings.iter().take(10) {
-            lines.push(("", one_line(&finding.to_string())));
-        }
-        let bytes = status.bytes.map_or_else(String::new, |bytes| {
-            format!(" ({}, mode {})", size(bytes), status.mode.as_deref().unwrap_or("-"))
-        });
-        lines.push(("File", format!("{}{bytes}", status.path)));
-        if let Some(phase) = &status.phase {
-            lines.push(("Phase", one_line(phase)));
-            lines.push(("Tasks", format!("{} completed", status.completed_tasks.unwrap_or(0))));
-            let last = status.last_signal.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
-            lines.push(("Signals", format!("{}{}", status.signals.unwrap_or(0), one_line(&last))));
-        }
-        if status.degraded {
-            lines.push(("Degraded", "yes".to_owned()));
-        }
-        if let Some(time) = &status.last_modified {
-            lines.push(("Changed", format!("{time}{}", ago(time, &rfc3339(store.disk().now())))));
-        }
-        let backups = &status.backups;
-        let newest = backups.newest.as_ref().map_or_else(String::new, |newest| format!("; newest {newest}"));
-        lines.push((
-            "Mirror",
-            match status.mirror {
-                "same" => "up to date".to_owned(),
-                _ if error.is_some() => "kept as it is, for recovery".to_owned(),
-                other => format!("{other}; the next write makes it anew"),
-            },
-        ));
-        lines.push(("Backups", format!("{} automatic, {} pinned{newest}", backups.automatic, backups.pinned)));
-        if backups.evidence > 0 {
-            lines.push(("Evidence", format!("{} damaged files kept", backups.evidence)));
-        }
-        let writer = status.state_lock.as_ref().map(|holder| format!("; {holder} is writing"));
-        let locks = &status.locks;
-        let mut counts = format!("{} held, {} waited for", locks.held, locks.waiting);
-        for (count, what) in [(locks.stale, "stale"), (locks.unknown, "unknown")].iter().filter(|(count, _)| *count > 0)
-        {
-            counts.push_str(&format!(", {count} {what}"));
-        }
-        lines.push(("Locks", counts + &writer.unwrap_or_default()));
-        lines.push(("Checkpoints", status.checkpoints.to_string()));
-        if let Some(id) = &status.interrupted_restore {
-            lines.push((
-                "Restore",
-                format!("of {id} was interrupted; the next command that reads or writes finishes it"),
-            ));
-        }
-        if let Some(free) = status.disk_free {
-            lines.push(("Disk left", size(free)));
-        }
-        lines.push(("Audit log", status.audit_log.clone()));
-        let text: String = lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect();
-        output.bytes(text.as_bytes())?;
-    }
-    if status.locks.shared_file_system {
-        output.warning(&shared_file_system(&status.locks));
-    }
-    error.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
 }
 
 /// What to know of a file system that other machines may share.
@@ -179,17 +118,35 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS.get(unit).copied().unwrap_or("TiB"))
 }
 
-/// How long ago a time was, in words; nothing if it is no time.
+/// How long ago a time was, behind it in parentheses; nothing if it is no time.
 pub(super) fn ago(time: &str, now: &str) -> String {
-    let parse = |text| chrono::DateTime::parse_from_rfc3339(text).ok();
-    let Some(seconds) = parse(time).zip(parse(now)).map(|(time, now)| (now - time).num_seconds()) else {
-        return String::new();
-    };
-    match seconds {
-        ..0 => " (in the future: a clock is wrong)".to_owned(),
-        0..120 => format!(" ({seconds} s ago)"),
-        120..7200 => format!(" ({} min ago)", seconds / 60),
-        7200..172_800 => format!(" ({} h ago)", seconds / 3600),
-        _ => format!(" ({} days ago)", seconds / 86_400),
+    match seconds_since(time, now) {
+        None => String::new(),
+        Some(..0) => " (in the future: a clock is wrong)".to_owned(),
+        Some(_) => format!(" ({} ago)", age(time, now)),
     }
+}
+
+/// The same without the time; but the time itself if that cannot be told.
+pub(super) fn past(time: &str, now: &str) -> String {
+    match seconds_since(time, now) {
+        Some(0..) => format!("{} ago", age(time, now)),
+        _ => one_line(time),
+    }
+}
+
+/// How long it is since then; the time itself if that cannot be told.
+pub(super) fn age(time: &str, now: &str) -> String {
+    match seconds_since(time, now) {
+        None | Some(..0) => one_line(time),
+        Some(seconds @ 0..120) => format!("{seconds} s"),
+        Some(seconds @ 120..7200) => format!("{} min", seconds / 60),
+        Some(seconds @ 7200..172_800) => format!("{} h", seconds / 3600),
+        Some(seconds) => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn seconds_since(time: &str, now: &str) -> Option<i64> {
+    let parse = |text| chrono::DateTime::parse_from_rfc3339(text).ok();
+    parse(time).zip(parse(now)).map(|(time, now)| (now - time).num_seconds())
 }

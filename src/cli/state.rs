@@ -6,7 +6,7 @@ use super::args::{self, State, Writer};
 use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
 use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
-use super::{edit, follow, reports};
+use super::{edit, follow, reports, status};
 use crate::config::Config;
 use crate::document::path::Path as DocumentPath;
 use crate::document::query::{is_deep, keep_key_order};
@@ -166,7 +166,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Edit { writer } => edit::run(store, output, &order(writer)?),
         State::Wait { filter, timeout } => follow::wait(store, filter, *timeout),
         State::Watch { filter } => follow::watch(store, output, filter),
-        State::Status => reports::status(store, output),
+        State::Status(watched) => status::status(store, *watched, output),
     }
 }
 
@@ -190,7 +190,8 @@ impl Assignment {
         if let Some(text) = rest.strip_prefix('=') {
             return Ok(Self { path, value: text.into() });
         }
-        Err(Error::new(Kind::Path, format!("{assignment:?} is no assignment: behind the path {path} comes {rest:?}"))
+        let what = if rest.is_empty() { "nothing".to_owned() } else { format!("{rest:?}") };
+        Err(Error::new(Kind::Path, format!("{assignment:?} is no assignment: behind the path {path} comes {what}"))
             .try_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
     }
 }
@@ -306,6 +307,7 @@ fn recover(store: &Store, output: &Output<'_>, wanted: &Wanted, order: &Order) -
                 }
                 show_changes(output, &changes)?;
             }
+            None if output.is_json() => show_changes(output, &[])?,
             None => output.line("Current state is valid; nothing to recover")?,
         }
         return Ok(ExitCode::Success);

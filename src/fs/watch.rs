@@ -4,6 +4,8 @@
 //! inode. Watches are few (128 a user on some machines), so when the kernel has no more of them waiting goes on by
 //! looking again at growing intervals.
 
+pub mod places;
+
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -96,6 +96,8 @@ pub struct Summary {
     pub file_system: &'static str,
     /// Whether other machines may have it mounted: then flock and inotify may lie.
     pub shared_file_system: bool,
+    /// Who holds what and who waits for whom.
+    pub entries: Vec<Entry>,
 }
 
 impl Locks {
@@ -166,6 +168,7 @@ impl Locks {
             unknown: count(&["unknown", "damaged"]),
             file_system: file_system.name(),
             shared_file_system: !file_system.is_local(),
+            entries,
         })
     }
 

@@ -24,6 +24,7 @@ use crate::document::{Reading, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Stat;
 use crate::fs::watch::Watch;
+use crate::name::nearest;
 
 /// The action under which a healing is logged.
 const HEAL: &str = "heal";
@@ -381,8 +382,15 @@ impl Store {
             let message = format!("no backup {what} is valid: {}: {why}", bad.name);
             return Err(Error::new(Kind::NothingToRestore, message).try_command("state backups", "see which ones are"));
         }
-        Err(Error::new(Kind::NotFound, format!("there is no backup {what}; nothing was changed"))
-            .try_command("state backups", "see which ones there are"))
+        let error = Error::new(Kind::NotFound, format!("there is no backup {what}; nothing was changed"))
+            .try_command("state backups", "see which ones there are");
+        let Wanted::Matching(pattern) = wanted else { return Err(error) };
+        let names = ground.shelf.copies()?.iter().filter_map(|copy| BackupName::parse(&copy.name));
+        let given: Vec<String> = names.map(|name| name.given().to_owned()).collect();
+        Err(match nearest(pattern, given.iter().map(String::as_str)) {
+            Some(meant) => error.rather(format!("state recover {meant}")),
+            None => error,
+        })
     }
 }
 

@@ -117,6 +117,13 @@ impl BackupName {
         &self.text
     }
 
+    /// The name that was given to `state backup`, or the reason.
+    #[must_use]
+    pub fn given(&self) -> &str {
+        let given = self.reason.strip_prefix(pinned::MANUAL).and_then(|rest| rest.strip_prefix('-'));
+        given.unwrap_or(&self.reason)
+    }
+
     /// Whether it was made on purpose rather than by a commit.
     #[must_use]
     pub fn is_pinned(&self) -> bool {

@@ -8,28 +8,39 @@ pub enum Hook {
     /// For an editor, when a prompt is submitted: announce the skill that it activates
     #[command(
         name = "skill-activation-prompt",
-        after_help = "Reads the event from standard input, as JSON, and answers with `additionalContext`: [ACTIVATE:CODE].
-Ends with 0 or 1 and never with 2, which would block the prompt; within 5 s.
+        after_help = "Reads the event from standard input, as JSON, and answers with
+`additionalContext`: [ACTIVATE:CODE]. Ends with 0 or 1 and never with 2, which
+would block the prompt; within 5 s.
 
 Examples:
-  echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt"
+  echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt
+
+JSON:
+  the answer to the editor, as without --json"
     )]
     Prompt,
     /// For an editor, when a tool was used: give the signals that this means
     #[command(
         name = "post-tool-use-tracker",
-        after_help = "Reads the event from standard input, as JSON, and answers with `additionalContext`: what comes next.
-Ends with 0, or with 1 if a signal was lost, and never with 2; within 5 s.
+        after_help = "Reads the event from standard input, as JSON, and answers with
+`additionalContext`: what comes next. Ends with 0, or with 1 if a signal was
+lost, and never with 2; within 5 s.
 
 Examples:
   echo '{\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"make test\"}}' |
-    pipeline-state hook post-tool-use-tracker"
+    pipeline-state hook post-tool-use-tracker
+
+JSON:
+  the answer to the editor, as without --json"
     )]
     Tool,
     /// Print the settings that have an editor call these hooks
     #[command(after_help = "Examples:
-  pipeline-state hook settings                   # paste into .claude/settings.json
-  pipeline-state --root ~/project hook settings  # for a root that is found nowhere else")]
+  pipeline-state hook settings  # paste into .claude/settings.json
+  pipeline-state --root ~/project hook settings  # for another root
+
+JSON:
+  the settings, as without --json")]
     Settings,
     /// Write rules to begin with, for a pipeline of six phases, to config/skill-rules.json
     #[command(
@@ -37,13 +48,21 @@ Examples:
         after_help = "Never overwrites a file.
 
 Examples:
-  pipeline-state hook init-rules"
+  pipeline-state hook init-rules
+
+JSON:
+  {path: string}"
     )]
     InitRules,
     /// Check config/skill-rules.json: explain each bad rule, with its line
     #[command(after_help = "Exit 0 if all rules can be used, 4 if one cannot, 5 if there are none.
 
 Examples:
-  pipeline-state hook check")]
+  pipeline-state hook check
+
+JSON:
+  {valid: boolean, path: string, usable: {skills: number,
+    phase_transitions: number, tool_rules: number}, findings: [{line: number,
+    place: string, message: string, weight: string}]}")]
     Check,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Watched;
 use crate::lock::record::Token;
 use crate::time::parse_duration;
 
@@ -12,30 +13,51 @@ use crate::time::parse_duration;
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum Lock {
     /// Take locks for the script that calls this; they are held until it gives them back or ends
-    #[command(after_help = "TIMEOUT, MODE and METADATA are told apart by their shape and may come in any order.
+    #[command(after_help = "TIMEOUT, MODE and METADATA are told apart by their shape and may come in any
+order.
 
 Examples:
-  pipeline-state lock acquire deploy                      # wait up to 30 s
-  pipeline-state lock acquire deploy 0 || exit 1          # try once
+  pipeline-state lock acquire deploy              # wait up to 30 s
+  pipeline-state lock acquire deploy 0 || exit 1  # try once
   pipeline-state lock acquire cache 60 shared '{\"for\":\"tests\"}'
-  pipeline-state lock acquire build,deploy 5m             # both or none
-  token=$(pipeline-state lock acquire deploy --print-token --owner-pid $$)")]
+  pipeline-state lock acquire build,deploy 5m     # both or none
+  token=$(pipeline-state lock acquire deploy --print-token --owner-pid $$)
+
+JSON:
+  {lock: string, token: number, owner: number, type: string, count: number}, a
+    line for each lock")]
     Acquire(Acquire),
     /// Give locks back
     #[command(after_help = "Examples:
   pipeline-state lock release deploy
-  pipeline-state lock release deploy --token 17           # from anywhere")]
+  pipeline-state lock release deploy --token 17  # from anywhere
+
+JSON:
+  {lock: string, token: number, left: number}, a line for each lock")]
     Release(Release),
     /// Say whether a lock is held; exit 1 if it is not
-    #[command(after_help = "Prints locked:exclusive:PID, locked:shared:PID,PID, unlocked, stale or unknown:WHAT.
+    #[command(after_help = "Prints locked:exclusive:PID, locked:shared:PID,PID, unlocked, stale or
+unknown:WHAT.
 
 Examples:
-  if pipeline-state lock check deploy >/dev/null; then echo busy; fi")]
+  if pipeline-state lock check deploy >/dev/null; then echo busy; fi
+
+JSON:
+  {lock: string, held: boolean, standing: string}")]
     Check(Check),
     /// Show who holds what, and who waits for whom
-    #[command(after_help = "Examples:
+    #[command(after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
+of them.
+
+Examples:
   pipeline-state lock list
-  pipeline-state lock list json | jq '.[] | select(.status == \"waiting\")'")]
+  pipeline-state lock list json | jq '.[] | select(.status == \"waiting\")'
+
+JSON:
+  [{lock: string, type: string, status: string, pid: number|null,
+    command: string, token: number|null, since: string, until?: number,
+    waiting_for: [number], count?: number, place?: string,
+    metadata: object|null}]")]
     List {
         /// table or json
         layout: Option<Layout>,
@@ -44,38 +66,53 @@ Examples:
     #[command(after_help = "Nothing depends on this: whoever asks for a lock sees that its owner is dead.
 
 Examples:
-  pipeline-state lock clean")]
+  pipeline-state lock clean
+
+JSON:
+  {cleaned: number}")]
     Clean,
     /// Take a lock away from its holder: an operator's last resort
-    #[command(
-        after_help = "What the holder does under the lock goes on; a writer that was told --fence is refused from now on.
+    #[command(after_help = "What the holder does under the lock goes on; a writer that was told --fence is
+refused from now on.
 
 Examples:
-  pipeline-state lock list                                # shows the token
+  pipeline-state lock list                  # shows the token
   pipeline-state lock break deploy --token 17
-  pipeline-state lock break deploy --force                # whoever holds it"
-    )]
+  pipeline-state lock break deploy --force  # whoever holds it
+
+JSON:
+  {lock: string, token: number, owner: number|null}, a line for each grant")]
     Break(Break),
     /// Prolong the time to live of a lock
     #[command(after_help = "Examples:
-  pipeline-state lock renew deploy --ttl 10m")]
+  pipeline-state lock renew deploy --ttl 10m
+
+JSON:
+  {lock: string, until: number}")]
     Renew(Renew),
     /// Say how many locks are held, waited for, stale
     #[command(after_help = "Examples:
   pipeline-state lock status
-  pipeline-state lock status --json | jq .waiting")]
-    Status,
+  pipeline-state lock status --watch  # until Ctrl-C
+  pipeline-state lock status --json | jq .waiting
+
+JSON:
+  {directory: string, held: number, waiting: number, stale: number,
+    unknown: number, file_system: string, shared_file_system: boolean,
+    entries: as `lock list`}")]
+    Status(Watched),
     /// Hold locks while a command runs
-    #[command(
-        after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no such command,
-126 if it cannot be executed. The lock is the command's: it is held until the command ends,
-even if this program is killed.
+    #[command(after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no
+such command, 126 if it cannot be executed. The lock is the command's: it is
+held until the command ends, even if this program is killed.
 
 Examples:
   pipeline-state lock run deploy -- ./deploy.sh --fast
   pipeline-state lock run deploy -t 0 --conflict-code 75 -- make install
-  pipeline-state lock run build,deploy -t 5m -- sh -c 'make && make install'"
-    )]
+  pipeline-state lock run build,deploy -t 5m -- sh -c 'make && make install'
+
+JSON:
+  nothing: standard output is the command's")]
     Run(Run),
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Writer;
 use super::lock::Layout;
+use super::{Watched, Writer};
 use crate::time::parse_duration;
 
 #[derive(Debug, Subcommand)]
@@ -17,29 +17,64 @@ pub enum Recover {
 
 Examples:
   pipeline-state recover checkpoint deployment
-  pipeline-state recover checkpoint deployment phase6 '{\"version\":\"1.2.3\"}'")]
+  pipeline-state recover checkpoint deployment phase6 '{\"version\":\"1.2.3\"}'
+
+JSON:
+  {id: string, files: number, bytes: number}")]
     Checkpoint(Checkpoint),
     /// Restore a checkpoint: all three, or nothing
-    #[command(after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is in.
+    #[command(after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is
+in.
 
 Examples:
   pipeline-state recover restore checkpoint-20231101-103000-deployment
-  pipeline-state recover restore --latest                 # the newest
-  pipeline-state recover restore --latest deployment      # the newest of an operation
-  pipeline-state recover restore --latest pre-restore     # undo the last restore
-  pipeline-state recover restore --latest --dry-run       # show what it would change")]
+  pipeline-state recover restore --latest  # the newest
+  pipeline-state recover restore --latest deployment  # of an operation
+  pipeline-state recover restore --latest pre-restore  # undo the last restore
+  pipeline-state recover restore --latest --dry-run  # show what it would change
+
+JSON:
+  {id: string, preRestore: string, revision: number}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
     Restore(Restore),
     /// List the checkpoints, newest first
+    #[command(after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
+of them.
+
+Examples:
+  pipeline-state recover list
+  pipeline-state recover list json | jq -r '.[].id'
+
+JSON:
+  [{id: string, time: string|null, operation: string|null, phase: string|null,
+    revision: number|null, files: number|null, bytes: number|null,
+    metadata: object|null, problem?: string}]")]
     List {
         /// table or json
         layout: Option<Layout>,
     },
     /// Show what a checkpoint holds
+    #[command(after_help = "Examples:
+  pipeline-state recover show checkpoint-20231101-103000-deployment
+
+JSON:
+  {metadata: {id: string, operation: string, phase: string|null,
+    timestamp: string, pid: number, hostname: string, revision: number|null,
+    metadata: object}, files: [{path: string, type: string, mode?: string,
+    bytes?: number, sha256?: string, target?: string}]}")]
     Show {
         /// The checkpoint
         id: String,
     },
     /// Read checkpoints to the last byte and compare them with their manifests
+    #[command(after_help = "Exit 3 if one is damaged.
+
+Examples:
+  pipeline-state recover verify
+  pipeline-state recover verify checkpoint-20231101-103000-deployment
+
+JSON:
+  [{id: string, valid: boolean, problem: string|null}]")]
     Verify {
         /// The checkpoint [default: all]
         id: Option<String>,
@@ -47,7 +82,10 @@ Examples:
     /// Remove old checkpoints, never the newest
     #[command(after_help = "Examples:
   pipeline-state recover cleanup               # older than 7 days
-  pipeline-state recover cleanup 30 --keep 10  # older than 30 days, but keep at least 10")]
+  pipeline-state recover cleanup 30 --keep 10  # but keep at least 10
+
+JSON:
+  {removed: [string]}")]
     Cleanup {
         /// Remove what is older than this many days
         #[arg(default_value_t = 7)]
@@ -61,54 +99,109 @@ Examples:
 
 Examples:
   pipeline-state recover guard deploy -- ./deploy.sh
-  pipeline-state recover guard deploy --retries 3 -- ./deploy.sh --fast")]
+  pipeline-state recover guard deploy --retries 3 -- ./deploy.sh --fast
+
+JSON:
+  nothing: standard output is the command's")]
     Guard(Guard),
     /// Run a command until it succeeds, waiting longer after each failure
-    #[command(after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at random.
-126 (not executable), 127 (not found) and the end by Ctrl-C or SIGTERM are never retried.
-Ends with the exit code of the last attempt.
+    #[command(after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at
+random. 126 (not executable), 127 (not found) and the end by Ctrl-C or SIGTERM
+are never retried. Ends with the exit code of the last attempt.
 
 Examples:
   pipeline-state recover retry -- curl -fsS https://example.org/
-  pipeline-state recover retry -n 5 --base-delay 1 --retry-on 75,111 -- ./fetch.sh")]
+  pipeline-state recover retry -n 5 --base-delay 1 --retry-on 75 -- ./fetch.sh
+
+JSON:
+  nothing: standard output is the command's")]
     Retry(Retry),
     /// Note in the state that something is out of order, and which features to leave alone
     #[command(after_help = "Examples:
-  pipeline-state recover degrade database-unavailable '[\"real-time-updates\", \"notifications\"]'
-  pipeline-state recover degrade disk-slow reports,thumbnails")]
+  pipeline-state recover degrade no-database '[\"live-updates\", \"notifications\"]'
+  pipeline-state recover degrade disk-slow reports,thumbnails
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
     Degrade(Degrade),
     /// Back to normal: clear what `degrade` noted
-    #[command(name = "recover-mode")]
+    #[command(
+        name = "recover-mode",
+        after_help = "Examples:
+  pipeline-state recover recover-mode --reason 'the database is back'
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]"
+    )]
     Normal {
         #[command(flatten)]
         writer: Writer,
     },
     /// Say whether the state is degraded, or a feature disabled; exit 1 if not
     #[command(after_help = "Examples:
-  if pipeline-state recover degraded notifications >/dev/null; then echo \"not now\"; fi")]
+  pipeline-state recover degraded notifications >/dev/null || ./notify.sh
+
+JSON:
+  {degraded: boolean, reason: string, since: string,
+    disabledFeatures: [string], feature: string|null, disabled: boolean|null}")]
     Degraded(Degraded),
     /// Do what helps against an exit code, and say what was done and what to type next
     #[command(after_help = "Exit 0 if it is worth trying again, 1 if somebody has to look.
 
 Examples:
-  ./step.sh || { code=$?; pipeline-state recover handle $code --operation step && ./step.sh; }")]
+  ./step.sh || { pipeline-state recover handle $? && ./step.sh; }
+
+JSON:
+  {code: number, name: string, done: [string], next: [string],
+    tryAgain: boolean}")]
     Handle(Handle),
     /// Check everything and say what to do about what is found
-    #[command(after_help = "Changes nothing without --fix. Exit 0 if all is well, else the code of the worst finding.
+    #[command(after_help = "Changes nothing without --fix. Exit 0 if all is well, else the code of the worst
+finding.
 
 Examples:
   pipeline-state recover doctor
-  pipeline-state recover doctor --fix    # do what is safe; the rest is listed")]
+  pipeline-state recover doctor --fix  # do what is safe; the rest is listed
+
+JSON:
+  {findings: [{code: number, name: string, subject: string, message: string,
+    remedy: string|null, remedies: [string], mending: string}],
+    fixed: the same}")]
     Doctor {
         /// Do what is safe
         #[arg(long)]
         fix: bool,
     },
     /// Say how things are: checkpoints, degraded mode, the last errors
-    Status,
+    #[command(after_help = "Examples:
+  pipeline-state recover status
+  pipeline-state recover status --watch
+
+JSON:
+  {path: string, health: string, revision: number|null,
+    interrupted_restore: string|null, checkpoints: number,
+    newest_checkpoint: string|null, errors: {[code]: number},
+    last_errors: [{time: string, level: string, component: string,
+    message: string, code: number}], degraded: {enabled: boolean,
+    reason: string, since: string, disabledFeatures: [string]},
+    next: [string]}")]
+    Status(Watched),
     /// Lock wait times, state size, backup rate, recoveries
     #[command(after_help = "Examples:
-  pipeline-state recover metrics prometheus > /var/lib/node_exporter/pipeline.prom")]
+  pipeline-state recover metrics prometheus > /var/lib/node/pipeline.prom
+
+JSON:
+  {path: string, since: string|null, state_bytes: number|null,
+    first_bytes: number|null, commits: number, backups: {[kind]: number},
+    backups_last_day: number, backups_kept: number,
+    recoveries: {[kind]: number}, errors: {[code]: number},
+    revision: number|null, locks: {[status]: number}, checkpoints: number,
+    newest_checkpoint_age: number|null, is_degraded: boolean,
+    is_healthy: boolean, disk_free: number|null, lock_waits: {count: number,
+    seconds: number, median: number, p99: number, max: number},
+    commit_waits: the same, growth_bytes: number|null}")]
     Metrics {
         /// text, json or prometheus
         form: Option<Form>,

@@ -1,39 +1,45 @@
 //! `recover status` and `recover metrics`.
 
+use std::ffi::OsString;
+
 use serde_json::{Value, json};
 
+use super::super::args::Watched;
 use super::super::args::recover::Form;
+use super::super::glance::{self, Glance, lines};
 use super::super::output::{Output, Verdict};
 use super::super::reports::size;
+use crate::audit::ErrorLog;
 use crate::error::{ExitCode, one_line};
+use crate::fs::watch::places::Place;
 use crate::recovery::metrics::{Metrics, Waits, prometheus};
 use crate::recovery::overview::Overview;
 use crate::store::Store;
+use crate::store::layout::{BACKUPS, CHECKPOINTS};
 
-/// Name and text, a line each.
-fn lines(lines: &[(&str, String)]) -> String {
-    lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect()
+pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> anyhow::Result<()> {
+    glance::show(output, watched.watch.then(|| places(store)), &mut || Ok(look(store, output)))
 }
 
-pub(super) fn status(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+/// Where something may happen that `status` tells of.
+fn places(store: &Store) -> Vec<Place> {
+    let settings = store.settings();
+    let mut names: Vec<OsString> = [ErrorLog::NAME, CHECKPOINTS, BACKUPS].map(OsString::from).into();
+    names.push(settings.file_name.clone());
+    let inside = |name| Place { dir: settings.directory.join(name), names: Vec::new() };
+    vec![Place { dir: settings.directory.clone(), names }, inside(CHECKPOINTS), inside(BACKUPS)]
+}
+
+fn look(store: &Store, output: &Output<'_>) -> Glance {
     let overview = Overview::of(store);
     store.take_warnings(); // `doctor` is the place for them
     let next: Vec<String> = overview.next.iter().map(|hint| output.command(hint)).collect();
     let degraded = &overview.degraded;
-    if output.is_json() {
-        let mut all = json!(overview);
-        if let Some(fields) = all.as_object_mut() {
-            fields.insert(
-                "degraded".into(),
-                json!({
-                    "enabled": degraded.is_on, "reason": degraded.reason, "since": degraded.since,
-                    "disabledFeatures": degraded.features,
-                }),
-            );
-            fields.insert("next".into(), json!(next));
-        }
-        return output.json(&all);
-    }
+    let mode = json!({
+        "enabled": degraded.is_on, "reason": degraded.reason, "since": degraded.since,
+        "disabledFeatures": degraded.features,
+    });
+    let facts = glance::with(&overview, &[("degraded", mode), ("next", json!(next))]);
     let verdict = if ["healthy", "legacy"].contains(&overview.health.as_str()) { Verdict::Good } else { Verdict::Bad };
     let revision = overview.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
     let mut told = vec![("State", format!("{}{revision}", output.verdict(&overview.health, verdict)))];
@@ -68,7 +74,7 @@ pub(super) fn status(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
         ));
     }
     text.extend(next.iter().map(|next| format!("next: {next}\n")));
-    output.bytes(text.as_bytes())
+    Glance { text, facts, ..Glance::default() }
 }
 
 pub(super) fn metrics(form: Option<Form>, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {

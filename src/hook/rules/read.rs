@@ -5,7 +5,7 @@ use regex::{Regex, RegexBuilder};
 use super::source::{Node, Source};
 use super::{Finding, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition, Weight};
 use crate::hook::files::FilePattern;
-use crate::name::Name;
+use crate::name::{Name, nearest};
 
 /// What a compiled regular expression may take, in bytes: counted repetitions of each other grow without bound.
 const PATTERN_LIMIT: usize = 4 << 20;
@@ -304,10 +304,7 @@ fn meant_by<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     if known.contains(&name) || REMARKS.contains(&name) {
         return None;
     }
-    let distance = |other: &str| strsim::damerau_levenshtein(name, other);
-    let nearest = known.iter().min_by_key(|other| distance(other))?;
-    // Two slips in a long word, one in a short one.
-    (distance(nearest) <= if nearest.len() > 5 { 2 } else { 1 }).then_some(nearest)
+    nearest(name, known.iter().copied())
 }
 
 /// The reason at the end of a picture with several lines.

@@ -14,7 +14,7 @@ use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk};
-use crate::name::Name;
+use crate::name::{Name, nearest};
 use crate::side;
 use crate::time::parse_compact;
 use crate::tree::{self, Listing};
@@ -137,7 +137,9 @@ impl Store {
                 let id = word.trim_end_matches('/').rsplit('/').next().unwrap_or(word);
                 let id = Name::parse("checkpoint", id)?;
                 let shelf = shelf.filter(|_| id.as_str().starts_with(CHECKPOINT_PREFIX));
-                self.open_checkpoint(&shelf.ok_or_else(|| nowhere(id.as_str()))?, id.as_str())
+                let found = shelf.ok_or_else(|| nowhere(id.as_str()));
+                let found = found.and_then(|shelf| self.open_checkpoint(&shelf, id.as_str()));
+                found.map_err(|error| self.with_what_was_meant(error, id.as_str()))
             }
             Which::Latest(operation) => {
                 let what = operation.as_ref().map_or_else(|| "yet".to_owned(), |operation| format!("of {operation}"));
@@ -149,6 +151,16 @@ impl Store {
                 let newest = self.checkpoint_ids()?.into_iter().rev().find(wanted);
                 self.open_checkpoint(&shelf, &newest.ok_or_else(|| nowhere(&what))?)
             }
+        }
+    }
+
+    /// Names the checkpoint that a word was meant to be: one that is spelt nearly so, or the newest of that operation.
+    fn with_what_was_meant(&self, error: Error, word: &str) -> Error {
+        let Ok(ids) = self.checkpoint_ids() else { return error };
+        let of_operation = || ids.iter().rev().find(|id| is_of(id, word)).map(String::as_str);
+        match nearest(word, ids.iter().map(String::as_str)).or_else(of_operation) {
+            Some(id) if error.kind == Kind::NotFound => error.rather(format!("recover show {id}")),
+            _ => error,
         }
     }
 

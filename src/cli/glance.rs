@@ -1,0 +1,186 @@
+//! What the three `status` commands show, once or again at each change.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::output::{Output, Paint, PipeClosed};
+use super::reports::age;
+use super::table::terminal_width;
+use crate::error::{Error, one_line};
+use crate::fs::watch::Audience;
+use crate::fs::watch::places::{Place, Places};
+use crate::lock::process::watch_process;
+use crate::lock::report::{Entry, Summary};
+use crate::lock::words::person;
+use crate::time::rfc3339;
+
+/// The most locks that are named.
+const MOST_LOCKS: usize = 6;
+/// The most processes whose end is waited for.
+const MOST_PROCESSES: usize = 64;
+/// Nobody tells when a commit drops its flock; it takes no longer than this to look again.
+const SOON: Duration = Duration::from_millis(50);
+
+/// How things are at one moment.
+#[derive(Debug, Default)]
+pub struct Glance {
+    /// For a person.
+    pub text: String,
+    /// For a program.
+    pub facts: Value,
+    /// What is worth knowing besides.
+    pub warnings: Vec<String>,
+    /// The error that this ends with.
+    pub error: Option<Error>,
+    /// Processes whose end changes something.
+    pub processes: Vec<u32>,
+    /// Whether it passes by itself.
+    pub is_passing: bool,
+}
+
+/// Shows it once, or, where there are places to watch, at each change until nobody looks any more.
+pub fn show(
+    output: &Output<'_>,
+    places: Option<Vec<Place>>,
+    look: &mut dyn FnMut() -> anyhow::Result<Glance>,
+) -> anyhow::Result<()> {
+    if let Some(places) = places {
+        return follow(output, Places::new(places), look);
+    }
+    let glance = look()?;
+    if output.is_json() {
+        output.json(&glance.facts)?;
+    } else {
+        output.bytes(glance.text.as_bytes())?;
+    }
+    for warning in &glance.warnings {
+        output.warning(warning);
+    }
+    glance.error.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn follow(
+    output: &Output<'_>,
+    mut places: Places,
+    look: &mut dyn FnMut() -> anyhow::Result<Glance>,
+) -> anyhow::Result<()> {
+    let mut shown: Option<Value> = None;
+    loop {
+        places.renew();
+        let glance = look()?;
+        if shown.as_ref() != Some(&glance.facts) {
+            draw(output, &glance, shown.is_none())?;
+        }
+        let processes = glance.processes.iter().take(MOST_PROCESSES);
+        let ends: Vec<OwnedFd> = processes.filter_map(|pid| watch_process(*pid)).collect();
+        let at_most = glance.is_passing.then_some(SOON);
+        shown = Some(glance.facts);
+        if places.wait(std::io::stdout().as_fd(), &ends, at_most) == Audience::Gone {
+            return Err(PipeClosed.into());
+        }
+    }
+}
+
+/// Draws over what a terminal shows; elsewhere writes one below the other.
+fn draw(output: &Output<'_>, glance: &Glance, is_first: bool) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.json(&glance.facts);
+    }
+    let mut text =
+        format!("{}   shown again at each change; Ctrl-C ends it\n\n{}", rfc3339(SystemTime::now()), glance.text);
+    for warning in &glance.warnings {
+        text.push_str(&format!("{} {}\n", output.paint("warning:", Paint::Yellow), one_line(warning)));
+    }
+    if let Some(error) = &glance.error {
+        text.push_str(&output.told(error));
+    }
+    if terminal_width().is_none() {
+        return output.bytes(format!("{text}\n").as_bytes());
+    }
+    // Home, each line to its end, and what is left below: without a blank screen in between, which would flicker.
+    let lines: String = text.lines().map(|line| format!("{line}\u{1b}[K\n")).collect();
+    let clear = if is_first { "\u{1b}[2J" } else { "" };
+    output.bytes(format!("\u{1b}[H{clear}{lines}\u{1b}[J").as_bytes())
+}
+
+/// Name and text, a line each.
+pub fn lines(lines: &[(&str, String)]) -> String {
+    lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect()
+}
+
+/// Who holds what, a line for each lock, those that are waited for first: what stands in somebody's way.
+pub fn holders(output: &Output<'_>, locks: &Summary, now: &str) -> String {
+    let mut by_lock: Vec<(&str, Vec<&Entry>)> = Vec::new();
+    for entry in &locks.entries {
+        match by_lock.last_mut().filter(|(lock, _)| *lock == entry.lock) {
+            Some((_, entries)) => entries.push(entry),
+            None => by_lock.push((&entry.lock, vec![entry])),
+        }
+    }
+    by_lock.sort_by_key(|(_, entries)| std::cmp::Reverse(waiting(entries)));
+    let mut text: String =
+        by_lock.iter().take(MOST_LOCKS).map(|(lock, entries)| holder(output, lock, entries, now)).collect();
+    if by_lock.len() > MOST_LOCKS {
+        text.push_str(&format!("  … and {} more: `lock list`\n", by_lock.len() - MOST_LOCKS));
+    }
+    text
+}
+
+fn waiting(entries: &[&Entry]) -> usize {
+    entries.iter().filter(|entry| entry.token.is_none() && entry.status == "waiting").count()
+}
+
+fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> String {
+    let mut holding = entries.iter().filter(|entry| entry.token.is_some() || entry.status == "damaged");
+    let more = holding.clone().count().saturating_sub(1);
+    let (mut words, mut status) = ("nobody holds it".to_owned(), "held");
+    if let Some(first) = holding.next() {
+        status = first.status;
+        let who = first.pid.map_or_else(|| first.command.clone(), |pid| person(pid, &first.command));
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let since = if first.since.is_empty() { String::new() } else { format!("for {} ", age(&first.since, now)) };
+        let share = if first.r#type == "shared" { "shared" } else { "held" };
+        words = format!("{share} {since}by {who}{more}");
+    }
+    let waiting = match waiting(entries) {
+        0 => String::new(),
+        1 => "; 1 waits".to_owned(),
+        count => format!("; {count} wait"),
+    };
+    // What is to be seen at a glance stands where a narrow terminal does not cut it off.
+    let alarm = if status == "held" { String::new() } else { format!("{} ", output.paint(status, Paint::Red)) };
+    let room = terminal_width().unwrap_or(usize::MAX);
+    let lock = cut(lock, (room / 3).max(16));
+    let used = 4 + lock.chars().count() + waiting.chars().count() + if alarm.is_empty() { 0 } else { status.len() + 1 };
+    let words = cut(&one_line(&words), room.saturating_sub(used).max(16));
+    let painted = if waiting.is_empty() { String::new() } else { output.paint(&waiting, Paint::Yellow) };
+    format!("  {lock}: {alarm}{words}{}\n", painted)
+}
+
+/// A text without its end, where it is longer than this.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The processes of locks, as far as they are here.
+pub fn processes(locks: &Summary) -> Vec<u32> {
+    let here = locks.entries.iter().filter(|entry| entry.place.is_none() && entry.status != "stale");
+    let mut pids: Vec<u32> = here.filter_map(|entry| entry.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+/// JSON of something and further fields.
+pub fn with(facts: impl serde::Serialize, more: &[(&str, Value)]) -> Value {
+    let mut facts = json!(facts);
+    if let Some(fields) = facts.as_object_mut() {
+        fields.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    }
+    facts
+}

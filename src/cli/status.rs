@@ -1,0 +1,120 @@
+//! `state status`: is it healthy, where are we, who is in the way; below that, where everything is.
+
+use super::args::Watched;
+use super::glance::{self, Glance, lines};
+use super::output::{Output, Paint, Verdict};
+use super::reports::{ago, past, shared_file_system, size};
+use crate::audit::ErrorLog;
+use crate::error::{Error, ExitCode, one_line};
+use crate::fs::watch::places::Place;
+use crate::store::Store;
+use crate::store::layout::SIDE_DIRECTORIES;
+use crate::store::report::Status;
+use crate::time::rfc3339;
+
+/// The most findings that are named.
+const MOST_FINDINGS: usize = 10;
+
+pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> anyhow::Result<ExitCode> {
+    glance::show(output, watched.watch.then(|| places(store)), &mut || look(store, output))?;
+    Ok(ExitCode::Success)
+}
+
+/// Where something may happen that is told of.
+fn places(store: &Store) -> Vec<Place> {
+    let settings = store.settings();
+    let dir = settings.directory.clone();
+    let inside = SIDE_DIRECTORIES.map(|name| Place { dir: dir.join(name), names: Vec::new() });
+    let mut names: Vec<_> = SIDE_DIRECTORIES.into_iter().chain([ErrorLog::NAME]).map(Into::into).collect();
+    names.push(settings.file_name.clone());
+    std::iter::once(Place { dir, names }).chain(inside).collect()
+}
+
+fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<Glance> {
+    let (status, error) = store.status()?;
+    let now = rfc3339(store.disk().now());
+    let text = [
+        lines(&at_a_glance(&status, error.as_ref(), &now, output)),
+        glance::holders(output, &status.locks, &now),
+        "\n".to_owned(),
+        lines(&where_things_are(&status, error.as_ref(), &now)),
+    ];
+    let mut warnings = store.take_warnings();
+    warnings.extend(status.locks.shared_file_system.then(|| shared_file_system(&status.locks)));
+    Ok(Glance {
+        text: text.concat(),
+        facts: serde_json::json!(status),
+        warnings,
+        error,
+        processes: glance::processes(&status.locks),
+        is_passing: status.state_lock.is_some(),
+    })
+}
+
+type Lines = Vec<(&'static str, String)>;
+
+fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Output<'_>) -> Lines {
+    let verdict = if error.is_none() { Verdict::Good } else { Verdict::Bad };
+    let revision = status.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
+    let mut lines = vec![("State", output.verdict(status.health, verdict) + &revision)];
+    for finding in status.findings.iter().take(MOST_FINDINGS) {
+        // Of the document itself it says enough what is wrong.
+        let text = if finding.path == "." { finding.problem.clone() } else { finding.to_string() };
+        lines.push(("", one_line(&text)));
+    }
+    if let Some(id) = &status.interrupted_restore {
+        let how = output.paint("interrupted", Paint::Yellow);
+        lines.push(("Restore", format!("of {id} was {how}; the next command that reads or writes finishes it")));
+    }
+    if status.degraded {
+        let how = output.paint("yes", Paint::Yellow);
+        lines.push(("Degraded", format!("{how} (`recover status` says why and since when)")));
+    }
+    if let Some(phase) = &status.phase {
+        lines.push(("Phase", one_line(phase)));
+        lines.push(("Tasks", format!("{} completed", status.completed_tasks.unwrap_or(0))));
+        let last = status.last_signal.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
+        lines.push(("Signals", format!("{}{}", status.signals.unwrap_or(0), one_line(&last))));
+    }
+    if let Some(time) = &status.last_modified {
+        lines.push(("Changed", one_line(&format!("{time}{}", ago(time, now)))));
+    }
+    let locks = &status.locks;
+    let mut counts = format!("{} held, {} waited for", locks.held, locks.waiting);
+    for (count, what) in [(locks.stale, "stale"), (locks.unknown, "unknown")] {
+        if count > 0 {
+            counts.push_str(&format!(", {count} {}", output.paint(what, Paint::Red)));
+        }
+    }
+    let writer = status.state_lock.as_ref().map(|holder| format!("; {holder} is writing"));
+    lines.push(("Locks", counts + &writer.unwrap_or_default()));
+    lines
+}
+
+fn where_things_are(status: &Status, error: Option<&Error>, now: &str) -> Lines {
+    let bytes = status.bytes.map_or_else(String::new, |bytes| {
+        format!(" ({}, mode {})", size(bytes), status.mode.as_deref().unwrap_or("-"))
+    });
+    let mirror = match status.mirror {
+        "same" => "up to date".to_owned(),
+        "absent" if error.is_some() => "none".to_owned(),
+        _ if error.is_some() => "kept as it is, for recovery".to_owned(),
+        other => format!("{other}; the next write makes it anew"),
+    };
+    let backups = &status.backups;
+    let newest = backups.newest.as_ref().map_or_else(String::new, |newest| format!("; newest {}", past(newest, now)));
+    let mut lines = vec![
+        ("File", format!("{}{bytes}", status.path)),
+        ("Mirror", mirror),
+        ("Backups", format!("{} automatic, {} pinned{newest}", backups.automatic, backups.pinned)),
+    ];
+    if backups.evidence > 0 {
+        lines.push(("Evidence", format!("{} damaged files kept", backups.evidence)));
+    }
+    lines.push(("Checkpoints", status.checkpoints.to_string()));
+    if let Some(free) = status.disk_free {
+        lines.push(("Disk left", size(free)));
+    }
+    lines.push(("Audit log", status.audit_log.clone()));
+    lines
+}

@@ -1,0 +1,277 @@
+//! Tables. Whatever goes to a file or a pipe is whole; a terminal that is too narrow gets what fits on its lines.
+//!
+//! What is given up there, in this order: long forms of cells, columns that say what another one says, columns that say
+//! nothing, the ends of the widest cells.
+
+use std::io;
+
+use rustix::termios::{isatty, tcgetwinsize};
+
+use super::output::{Output, Paint};
+
+/// Two spaces between columns.
+const GAP: usize = 2;
+/// A column is not made narrower than this.
+const NARROWEST: usize = 8;
+/// What stands where there is nothing.
+const NOTHING: &str = "-";
+
+/// A table on its way out.
+#[derive(Debug)]
+pub struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// What is the same in all rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    head: &'static str,
+    side: Side,
+    need: Need,
+    paint: fn(&str) -> Option<Paint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// What may be given up of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// The ends of its cells.
+    Words,
+    /// Nothing, as long as others have something to give: it is there to be copied.
+    Whole,
+    /// All of it.
+    Spare,
+}
+
+/// What stands in a row: whole, and as short as a narrow line needs it.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    whole: String,
+    short: Option<String>,
+}
+
+impl Cell {
+    /// Something that has a shorter form.
+    pub fn or(whole: impl Into<String>, short: impl Into<String>) -> Self {
+        Self { whole: whole.into(), short: Some(short.into()) }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { whole: text.into(), short: None }
+    }
+}
+
+/// A dash where there is nothing.
+pub fn dash<T: ToString>(thing: Option<T>) -> String {
+    thing.map_or_else(|| NOTHING.to_owned(), |thing| thing.to_string())
+}
+
+impl Column {
+    /// A column of words.
+    pub const fn new(head: &'static str) -> Self {
+        Self { head, side: Side::Left, need: Need::Words, paint: |_| None }
+    }
+
+    /// A column of numbers.
+    pub const fn number(head: &'static str) -> Self {
+        Self { side: Side::Right, need: Need::Whole, ..Self::new(head) }
+    }
+
+    /// Its cells are there to be copied, or short anyway.
+    pub const fn whole(self) -> Self {
+        Self { need: Need::Whole, ..self }
+    }
+
+    /// A narrow terminal can do without it.
+    pub const fn spare(self) -> Self {
+        Self { need: Need::Spare, ..self }
+    }
+
+    /// Its cells are in colour where they mean something.
+    pub const fn painted(self, paint: fn(&str) -> Option<Paint>) -> Self {
+        Self { paint, ..self }
+    }
+}
+
+impl Table {
+    /// A table of these columns.
+    pub fn new(columns: &[Column]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row: a cell for each column.
+    pub fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// The table as it is to be written.
+    pub fn render(mut self, output: &Output<'_>) -> String {
+        if let Some(width) = terminal_width() {
+            self.fit(width);
+        }
+        let widths = self.widths();
+        let mut text = String::new();
+        let heads: Vec<Cell> = self.columns.iter().map(|column| column.head.into()).collect();
+        for (number, row) in std::iter::once(&heads).chain(&self.rows).enumerate() {
+            let mut line = String::new();
+            let mut blank = 0; // written only where something follows
+            for ((column, cell), width) in self.columns.iter().zip(row).zip(&widths) {
+                let space = width.saturating_sub(length(&cell.whole));
+                let (before, after) = if column.side == Side::Right { (space, 0) } else { (0, space) };
+                let paint = (column.paint)(&cell.whole).filter(|_| number > 0);
+                line.push_str(&" ".repeat(blank + before));
+                line.push_str(&paint.map_or_else(|| cell.whole.clone(), |paint| output.paint(&cell.whole, paint)));
+                blank = after + GAP;
+            }
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.columns.iter().map(|column| length(column.head)).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(length(&cell.whole));
+            }
+        }
+        widths
+    }
+
+    /// By how much the lines are longer than this.
+    fn excess(&self, width: usize) -> usize {
+        let widths = self.widths();
+        (widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)).saturating_sub(width)
+    }
+
+    fn fit(&mut self, width: usize) {
+        if self.excess(width) == 0 {
+            return;
+        }
+        for cell in self.rows.iter_mut().flatten() {
+            if let Some(short) = cell.short.take() {
+                cell.whole = short;
+            }
+        }
+        while self.excess(width) > 0
+            && let Some(spare) = self.columns.iter().position(|column| column.need == Need::Spare)
+        {
+            let mut places = 0..;
+            self.keep_columns(|_| places.next() != Some(spare));
+        }
+        if self.excess(width) > 0 {
+            self.keep_columns(|cells| cells.iter().any(|cell| cell.whole != NOTHING));
+        }
+        for need in [Need::Words, Need::Whole] {
+            while self.excess(width) > 0 && self.narrow_widest(need) {}
+        }
+    }
+
+    fn keep_columns(&mut self, mut keep: impl FnMut(&[&Cell]) -> bool) {
+        let kept = (0..self.columns.len()).map(|place| {
+            let cells: Vec<&Cell> = self.rows.iter().filter_map(|row| row.get(place)).collect();
+            keep(&cells)
+        });
+        let kept: Vec<bool> = kept.collect();
+        let mut kept_columns = kept.iter();
+        self.columns.retain(|_| kept_columns.next() == Some(&true));
+        for row in &mut self.rows {
+            let mut kept_cells = kept.iter();
+            row.retain(|_| kept_cells.next() == Some(&true));
+        }
+    }
+
+    /// Takes a character from the widest column that can spare one; whether there is one.
+    fn narrow_widest(&mut self, need: Need) -> bool {
+        let widths = self.widths();
+        let can = |(place, width): &(usize, &usize)| {
+            self.columns
+                .get(*place)
+                .is_some_and(|column| column.need == need && **width > NARROWEST.max(length(column.head)))
+        };
+        let Some((place, width)) = widths.iter().enumerate().filter(can).max_by_key(|(_, width)| **width) else {
+            return false;
+        };
+        for cell in self.rows.iter_mut().filter_map(|row| row.get_mut(place)) {
+            if length(&cell.whole) >= *width {
+                let kept: String = cell.whole.trim_end_matches('…').chars().take(width.saturating_sub(2)).collect();
+                cell.whole = format!("{}…", kept.trim_end());
+            }
+        }
+        true
+    }
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// How many characters a line of the terminal has that standard output is; `None` if it is none.
+pub fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    let size = isatty(&stdout).then(|| tcgetwinsize(&stdout).ok()).flatten()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let columns = [
+            Column::new("LOCK"),
+            Column::number("PID"),
+            Column::new("SINCE").whole(),
+            Column::new("NOTE").spare(),
+            Column::new("FOR"),
+            Column::new("COMMAND"),
+        ];
+        let mut table = Table::new(&columns);
+        let time = || Cell::or("2026-01-01T00:00:00Z (5 s ago)", "5 s");
+        table.row([
+            "deploy".into(),
+            "12".into(),
+            time(),
+            "x".into(),
+            "-".into(),
+            "make -C a/long/way/down install".into(),
+        ]);
+        table.row(["b".into(), "1234567".into(), time(), "-".into(), "-".into(), "sh".into()]);
+        table
+    }
+
+    fn rows(table: &Table) -> Vec<String> {
+        table.rows.iter().map(|row| row.iter().map(|cell| cell.whole.as_str()).collect::<Vec<_>>().join("|")).collect()
+    }
+
+    #[test]
+    fn a_table_gives_up_no_more_than_it_must() {
+        let fitted = |width| {
+            let mut table = table();
+            table.fit(width);
+            assert_eq!(table.excess(width), 0, "{width}");
+            rows(&table)
+        };
+        assert_eq!(fitted(200), rows(&table()));
+        assert_eq!(fitted(80)[0], "deploy|12|5 s|x|-|make -C a/long/way/down install");
+        assert_eq!(fitted(64)[0], "deploy|12|5 s|-|make -C a/long/way/down install");
+        assert_eq!(fitted(59)[0], "deploy|12|5 s|make -C a/long/way/down install");
+        assert_eq!(fitted(46), ["deploy|12|5 s|make -C a/long/way/do…", "b|1234567|5 s|sh"]);
+    }
+
+    #[test]
+    fn a_terminal_too_narrow_for_anything_is_no_reason_to_hang() {
+        let mut table = table();
+        table.fit(1);
+        assert_eq!(rows(&table)[0], "deploy|12|5 s|make -C…");
+    }
+}

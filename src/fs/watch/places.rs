@@ -1,0 +1,101 @@
+//! Waiting for anything to happen in several directories, for those who show how things are.
+//!
+//! Of a directory that is not there the parent tells when it comes. What only processes know, that they end, is told by
+//! the kernel as well; what nobody tells (the time, the end of a flock) is for the caller to look at again.
+
+use std::ffi::OsString;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, WatchFlags as On};
+
+use super::{Audience, LONGEST_INTERVAL};
+use crate::fs::stage::is_temporary;
+
+/// A directory, and what in it is worth looking again.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory.
+    pub dir: PathBuf,
+    /// The names that matter; all but temporary ones if there are none.
+    pub names: Vec<OsString>,
+}
+
+impl Place {
+    fn cares_for(&self, name: &[u8]) -> bool {
+        let temporary = std::str::from_utf8(name).is_ok_and(is_temporary);
+        !temporary && (self.names.is_empty() || self.names.iter().any(|known| known.as_bytes() == name))
+    }
+}
+
+/// A watch on several places. [`Places::renew`] it, then look, then [`Places::wait`]: nothing that happens in between is missed.
+#[derive(Debug)]
+pub struct Places {
+    places: Vec<Place>,
+    watched: Vec<Option<i32>>,
+    events: Option<OwnedFd>,
+}
+
+impl Places {
+    /// A watch on these.
+    #[must_use]
+    pub fn new(places: Vec<Place>) -> Self {
+        let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
+        Self { watched: vec![None; places.len()], places, events }
+    }
+
+    /// Watches also what was not there before, or is another directory now.
+    pub fn renew(&mut self) {
+        let Some(events) = &self.events else { return };
+        // Not CLOSE_WRITE: whoever looks whether an owner lives closes files that it could have written.
+        let on = On::MOVED_TO | On::MOVED_FROM | On::CREATE | On::DELETE | On::MODIFY | On::ONLYDIR;
+        for (place, watched) in self.places.iter().zip(&mut self.watched) {
+            *watched = inotify::add_watch(events, &place.dir, on).ok();
+        }
+    }
+
+    /// Returns when something happened, one of the processes ended, or `at_most` is over; says whether whoever reads
+    /// from `output` is still there, the end of which ends the wait, too.
+    pub fn wait(&self, output: BorrowedFd<'_>, ends: &[OwnedFd], at_most: Option<Duration>) -> Audience {
+        let is_told = self.watched.first().is_some_and(Option::is_some);
+        let at_most = if is_told { at_most } else { Some(at_most.unwrap_or(LONGEST_INTERVAL).min(LONGEST_INTERVAL)) };
+        let timeout = at_most.and_then(|left| Timespec::try_from(left).ok());
+        loop {
+            let mut sources = vec![PollFd::new(&output, PollFlags::empty())];
+            sources.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));
+            let others = sources.len();
+            sources.extend(self.events.iter().map(|events| PollFd::new(events, PollFlags::IN)));
+            let ready = poll(&mut sources, timeout.as_ref());
+            let mut told = sources.iter().take(others).map(|source| !source.revents().is_empty());
+            if told.next() == Some(true) {
+                return Audience::Gone;
+            }
+            let ended = told.any(|ended| ended);
+            let time_is_up = ready == Ok(0);
+            if ended || time_is_up || self.happened() {
+                return Audience::There;
+            }
+        }
+    }
+
+    /// Drains the events and says whether one mattered.
+    fn happened(&self) -> bool {
+        let Some(events) = &self.events else { return false };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(events, &mut buffer);
+        let mut mattered = false;
+        while let Ok(event) = reader.next() {
+            let lost = inotify::ReadFlags::QUEUE_OVERFLOW | inotify::ReadFlags::IGNORED;
+            let place = self.watched.iter().position(|watched| *watched == Some(event.wd()));
+            let place = place.and_then(|place| self.places.get(place));
+            let name = event.file_name().map(std::ffi::CStr::to_bytes);
+            mattered |=
+                event.events().intersects(lost) || place.zip(name).is_some_and(|(place, name)| place.cares_for(name));
+        }
+        mattered
+    }
+}

@@ -1,0 +1,381 @@
+//! What `--help` says a command prints as JSON is what it prints: every field it names, of the types it names, and no other.
+//!
+//! The shapes stand in the help of each command, below `JSON:`, where people look for them; here they are read and held
+//! against real output. A field with `?` may be missing; `|` is "or"; `{[name]: T}` has any names; `the same` is the type of
+//! the field before, and "as `GROUP COMMAND`" that of another command.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::owners::Owner;
+use crate::sandbox::{Ran, Sandbox};
+
+#[derive(Clone, Debug, PartialEq)]
+enum Shape {
+    Any,
+    Null,
+    Boolean,
+    Number,
+    Text,
+    AnyObject,
+    List(Box<Shape>),
+    Map(Box<Shape>),
+    Object(Vec<Field>),
+    Either(Vec<Shape>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Field {
+    name: String,
+    may_be_missing: bool,
+    shape: Shape,
+}
+
+impl Shape {
+    fn check(&self, value: &Value, path: &str) -> Result<(), String> {
+        let fits = match (self, value) {
+            (Self::Any, _)
+            | (Self::Null, Value::Null)
+            | (Self::Boolean, Value::Bool(_))
+            | (Self::Number, Value::Number(_))
+            | (Self::Text, Value::String(_))
+            | (Self::AnyObject, Value::Object(_)) => true,
+            (Self::List(one), Value::Array(all)) => {
+                return all.iter().enumerate().try_for_each(|(n, value)| one.check(value, &format!("{path}[{n}]")));
+            }
+            (Self::Map(one), Value::Object(all)) => {
+                return all.iter().try_for_each(|(name, value)| one.check(value, &format!("{path}.{name}")));
+            }
+            (Self::Object(fields), Value::Object(all)) => {
+                if let Some(unknown) = all.keys().find(|name| !fields.iter().any(|field| &field.name == *name)) {
+                    return Err(format!("{path}.{unknown} is not documented"));
+                }
+                return fields.iter().try_for_each(|field| match all.get(&field.name) {
+                    Some(value) => field.shape.check(value, &format!("{path}.{}", field.name)),
+                    None if field.may_be_missing => Ok(()),
+                    None => Err(format!("{path}.{} is missing", field.name)),
+                });
+            }
+            (Self::Either(shapes), value) => {
+                let mut errors = shapes.iter().map(|shape| shape.check(value, path).err());
+                let deepest = shapes.iter().filter_map(|shape| shape.check(value, path).err()).max_by_key(String::len);
+                return if errors.any(|error| error.is_none()) { Ok(()) } else { deepest.map_or(Ok(()), Err) };
+            }
+            _ => false,
+        };
+        if fits { Ok(()) } else { Err(format!("{path} is {value}, and documented as {self:?}")) }
+    }
+}
+
+/// Reads shapes.
+struct Reader<'a> {
+    text: &'a str,
+    root: &'a Sandbox,
+}
+
+impl Reader<'_> {
+    fn takes(&mut self, word: &str) -> bool {
+        let Some(rest) = self.text.trim_start().strip_prefix(word) else { return false };
+        self.text = rest;
+        true
+    }
+
+    #[track_caller]
+    fn expect(&mut self, word: &str) {
+        assert!(self.takes(word), "{word:?} is expected at {:?}", self.text);
+    }
+
+    fn until(&mut self, end: char) -> String {
+        let (before, after) = self.text.split_once(end).unwrap_or_else(|| panic!("no {end:?} in {:?}", self.text));
+        self.text = after;
+        before.trim().to_owned()
+    }
+
+    fn shape(&mut self, before: Option<&Shape>) -> Shape {
+        let mut shapes = vec![self.one(before)];
+        while self.takes("|") {
+            shapes.push(self.one(before));
+        }
+        if shapes.len() == 1 { shapes.remove(0) } else { Shape::Either(shapes) }
+    }
+
+    fn one(&mut self, before: Option<&Shape>) -> Shape {
+        let words = [
+            ("any", Shape::Any),
+            ("null", Shape::Null),
+            ("boolean", Shape::Boolean),
+            ("number", Shape::Number),
+            ("string", Shape::Text),
+            ("object", Shape::AnyObject),
+        ];
+        if let Some((_, shape)) = words.into_iter().find(|(word, _)| self.takes(word)) {
+            return shape;
+        }
+        if self.takes("the same") {
+            return before.expect("a field before").clone();
+        }
+        if self.takes("as `") {
+            let command = self.until('`');
+            return documented(self.root, &command).plain.expect("a shape");
+        }
+        if self.takes("[") {
+            let one = self.shape(None);
+            self.expect("]");
+            return Shape::List(Box::new(one));
+        }
+        self.expect("{");
+        if self.takes("[") {
+            self.until(']');
+            self.expect(":");
+            let one = self.shape(None);
+            self.expect("}");
+            return Shape::Map(Box::new(one));
+        }
+        let mut fields: Vec<Field> = Vec::new();
+        loop {
+            let name = self.until(':');
+            let shape = self.shape(fields.last().map(|field| &field.shape));
+            let may_be_missing = name.ends_with('?');
+            fields.push(Field { name: name.trim_end_matches('?').to_owned(), may_be_missing, shape });
+            if !self.takes(",") {
+                self.expect("}");
+                return Shape::Object(fields);
+            }
+        }
+    }
+}
+
+/// What the help of a command says.
+#[derive(Debug)]
+struct Documented {
+    text: String,
+    plain: Option<Shape>,
+    named: Option<Shape>,
+    dry_run: Option<Shape>,
+}
+
+#[track_caller]
+fn documented(root: &Sandbox, command: &str) -> Documented {
+    let help = root.ok(&format!("{command} --help"));
+    let (before, text) = help.split_once("\nJSON:\n").unwrap_or_else(|| panic!("{command}: what of JSON? {help}"));
+    let examples = before.split("Examples:\n").nth(1).unwrap_or_default();
+    assert!(examples.contains(&format!("pipeline-state {command}")), "{command} has no example: {help}");
+    let read = |text: &str| {
+        let mut reader = Reader { text, root };
+        let shape = reader.shape(None);
+        let rest = reader.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(rest.is_empty() || rest.starts_with(", a line for each "), "{command}: {rest:?}");
+        shape
+    };
+    let (now, dry_run) = text.split_once("with --dry-run:").map_or((text, None), |(now, dry)| (now, Some(read(dry))));
+    let (now, named) = now.split_once(", or with NAME:").map_or((now, None), |(now, named)| (now, Some(read(named))));
+    let is_words = ["nothing", "the "].iter().any(|word| now.trim_start().starts_with(word));
+    Documented { text: text.trim().to_owned(), plain: (!is_words).then(|| read(now)), named, dry_run }
+}
+
+/// The commands of a group, as its help lists them.
+fn commands(root: &Sandbox, group: &str) -> Vec<String> {
+    let help = root.ok(&format!("{group} --help"));
+    assert!(help.contains("Examples:\n"), "{help}");
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.map(|line| format!("{group} {}", line.split_whitespace().next().unwrap())).collect()
+}
+
+/// Runs commands with `--json` and holds what they print against their help.
+struct Witness<'a> {
+    root: &'a Sandbox,
+    seen: BTreeSet<String>,
+}
+
+impl Witness<'_> {
+    /// A command, split at spaces, and the exit codes it may end with.
+    #[track_caller]
+    fn run(&mut self, words: &str, codes: &[i32]) {
+        let ran = self.root.run(&format!("--json {words}"));
+        self.check(words, &ran, codes);
+    }
+
+    #[track_caller]
+    fn check(&mut self, words: &str, ran: &Ran, codes: &[i32]) {
+        assert!(codes.contains(&ran.code), "{words}: {ran:?}");
+        let command = words.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        let documented = documented(self.root, &command);
+        let shape = match &documented {
+            Documented { dry_run: Some(shape), .. } if words.ends_with("--dry-run") => Some(shape),
+            Documented { named: Some(shape), .. } if words.split(' ').count() > 2 => Some(shape),
+            Documented { plain, .. } => plain.as_ref(),
+        };
+        match shape {
+            Some(shape) => {
+                assert!(!ran.stdout.is_empty(), "{words} prints nothing: {}", ran.stderr);
+                for line in ran.stdout.lines() {
+                    let value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{words}: {error}: {line}"));
+                    shape.check(&value, "").unwrap_or_else(|error| panic!("{words}: {error}\nin {line}"));
+                }
+            }
+            None if documented.text.starts_with("nothing") => assert_eq!(ran.stdout, "", "{words}"),
+            None => assert_eq!(ran.stdout, self.root.run(words).stdout, "{words} is the same without --json"),
+        }
+        self.seen.insert(command);
+    }
+}
+
+#[test]
+fn every_command_prints_as_json_what_its_help_says() {
+    let root = Sandbox::empty();
+    let mut witness = Witness { root: &root, seen: BTreeSet::new() };
+    let owner = Owner::new();
+    let me = owner.pid();
+    the_state(&mut witness);
+    the_locks(&mut witness, me);
+    recovery(&mut witness);
+    hooks(&mut witness);
+    let all: BTreeSet<String> =
+        ["state", "lock", "recover", "hook"].iter().flat_map(|group| commands(&root, group)).collect();
+    assert!(all.len() >= 45, "{all:?}");
+    assert_eq!(witness.seen, all, "every command is held against its help");
+}
+
+fn the_state(witness: &mut Witness<'_>) {
+    let root = witness.root;
+    for words in
+        ["state init", "state init", "state set n:=1", "state set n:=1", "state update .n=2", "state phase build"]
+    {
+        witness.run(words, &[0]);
+    }
+    for words in ["state read", "state get .", "state get .phase", "state get .nothing --default x", "state phase"] {
+        witness.run(words, &[0]);
+    }
+    for words in ["state set n:=7", "state update .n=7", "state phase late", "state complete a", "state signal S"] {
+        witness.run(&format!("{words} --dry-run"), &[0]);
+    }
+    for words in ["state complete a", "state signal S", "state signal S --clear", "state wait .phase"] {
+        witness.run(words, &[0]);
+    }
+    fs::write(root.file("new.json"), r#"{"phase":"p","completedTasks":[],"signals":{},"lastActivation":""}"#).unwrap();
+    fs::write(root.file("bad.json"), r#"{"phase":1}"#).unwrap();
+    witness.run("state write new.json", &[0]);
+    witness.run("state validate", &[0]);
+    witness.run("state validate bad.json", &[4]);
+    witness.run("state backup mine", &[0]);
+    fs::write(root.file(".state-backups/state-20200101-000000-r1-bad.json"), "{").unwrap();
+    for words in ["state backups", "state history", "state diff", "state diff mine", "state recover mine --dry-run"] {
+        witness.run(words, &[0]);
+    }
+    for words in
+        ["state recover", "state recover --dry-run", "state recover mine", "state migrate", "state migrate --dry-run"]
+    {
+        witness.run(words, &[0]);
+    }
+    let mut edit = root.command();
+    let edit = edit.env("EDITOR", "true").env_remove("VISUAL").args(["--json", "state", "edit"]).output().unwrap();
+    witness.check("state edit", &Ran::of(edit), &[0]);
+    witness.run("state status", &[0]);
+    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"p\"", "\"q\""));
+    witness.run("state status", &[3]);
+    witness.run("recover status", &[0]);
+    witness.run("recover doctor", &[3]);
+    witness.run("state adopt --dry-run", &[0]);
+    witness.run("state adopt", &[0]);
+    witness.check("state watch", &first_line(root, "--json state watch"), &[137]);
+}
+
+fn the_locks(witness: &mut Witness<'_>, me: u32) {
+    let root = witness.root;
+    witness.run("lock status", &[0]);
+    witness.run("lock check deploy", &[1]);
+    witness.run(&format!("lock acquire a,b 0 {{\"for\":\"test\"}} --ttl 1h --owner-pid {me}"), &[0]);
+    witness.run(&format!("lock acquire c 0 shared --owner-pid {me}"), &[0]);
+    root.ok("lock run dead -- true");
+    let other = Owner::new();
+    let waiting = crate::owners::Waiting::in_queue(root, "a", &other);
+    for words in ["lock list", "lock check a", "lock status", "state status"] {
+        witness.run(words, &[0]);
+    }
+    witness.check("lock status", &first_line(root, "--json lock status --watch"), &[137]);
+    witness.run(&format!("lock renew a --owner-pid {me}"), &[0]);
+    witness.run("lock break b --force", &[0]);
+    witness.run(&format!("lock release a,c --owner-pid {me}"), &[0]);
+    waiting.ended().expect(0);
+    witness.run("lock run d -- true", &[0]);
+    witness.run("lock clean", &[0]);
+}
+
+fn recovery(witness: &mut Witness<'_>) {
+    let root = witness.root;
+    fs::create_dir(root.file("config")).unwrap();
+    fs::write(root.file("config/a"), "a").unwrap();
+    std::os::unix::fs::symlink("a", root.file("config/link")).unwrap();
+    witness.run("recover checkpoint op early {\"a\":1}", &[0]);
+    let id = root.run("recover list --json").json()[0]["id"].as_str().unwrap().to_owned();
+    for words in ["recover list", "recover verify", "recover restore --latest op", "recover cleanup", "recover metrics"]
+    {
+        witness.run(words, &[0]);
+    }
+    for words in [format!("recover show {id}"), format!("recover verify {id}")] {
+        witness.run(&words, &[0]);
+    }
+    root.ok("state set n:=99");
+    fs::write(root.file("config/a"), "b").unwrap();
+    witness.run("recover restore --latest op --dry-run", &[0]);
+    for words in ["recover guard op -- true", "recover retry -- true", "recover handle 8 --operation fetch"] {
+        witness.run(words, &[0]);
+    }
+    witness.run("recover degraded", &[1]);
+    witness.run("recover degrade no-mail mail --dry-run", &[0]);
+    witness.run("recover degrade no-mail mail", &[0]);
+    witness.run("recover degraded mail", &[0]);
+    witness.run("recover status", &[0]);
+    witness.run("recover recover-mode --dry-run", &[0]);
+    witness.run("recover recover-mode", &[0]);
+    fs::write(root.file(".checkpoints").join(&id).join("state.json"), "{}").unwrap();
+    fs::remove_file(root.file(".checkpoints").join(&id).join("metadata.json")).unwrap();
+    witness.run("recover list", &[0]);
+    witness.run("recover verify", &[3]);
+    witness.run("recover doctor", &[3]);
+    witness.run("recover metrics", &[0]);
+}
+
+fn hooks(witness: &mut Witness<'_>) {
+    let root = witness.root;
+    witness.run("hook init-rules", &[0]);
+    witness.run("hook check", &[0]);
+    witness.run("hook settings", &[0]);
+    for event in ["hook skill-activation-prompt", "hook post-tool-use-tracker"] {
+        let input = br#"{"prompt":"write a spec","tool_name":"Read","tool_input":{}}"#;
+        let (with, without) = (root.feed(&format!("{event} --json"), input), root.feed(event, input));
+        assert_eq!((with.code, &with.stdout), (0, &without.stdout), "{event}");
+        assert!(documented(root, event).text.starts_with("the answer to the editor"));
+        witness.seen.insert(event.to_owned());
+    }
+    fs::write(root.file("config/skill-rules.json"), r#"{"tool_rules":[{"tool":1}],"skils":[]}"#).unwrap();
+    witness.run("hook check", &[4]);
+}
+
+/// The first line of a command that goes on, which is killed then.
+fn first_line(root: &Sandbox, words: &str) -> Ran {
+    let mut child = root.command().args(words.split(' ')).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut stdout).unwrap();
+    child.kill().unwrap();
+    Ran { stdout, ..Ran::of(child.wait_with_output().unwrap()) }
+}
+
+#[test]
+fn a_shape_finds_what_is_missing_unknown_or_of_another_type() {
+    let root = Sandbox::empty();
+    let shape = Reader { text: "{a: number|null, b?: [{c: string}], d: {[x]: boolean}}", root: &root }.shape(None);
+    let check = |json: &str| shape.check(&serde_json::from_str(json).unwrap(), "").err().unwrap_or_default();
+    assert_eq!(check(r#"{"a":null,"d":{}}"#), "");
+    assert_eq!(check(r#"{"a":1,"b":[{"c":""}],"d":{"y":true}}"#), "");
+    assert_eq!(check(r#"{"a":1}"#), ".d is missing");
+    assert_eq!(check(r#"{"a":1,"d":{},"e":1}"#), ".e is not documented");
+    assert!(check(r#"{"a":"","d":{}}"#).starts_with(".a is"));
+    assert!(check(r#"{"a":1,"b":[{"c":1}],"d":{}}"#).starts_with(".b[0].c is"));
+    assert!(check(r#"{"a":1,"d":{"y":1}}"#).starts_with(".d.y is"));
+}

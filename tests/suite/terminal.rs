@@ -1,0 +1,197 @@
+//! What a person sees: tables that fit, colour that means something, a status that follows what happens.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::owners::Owner;
+use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
+
+/// Runs the program in a terminal of so many columns; what it shows, and without what steers the terminal.
+fn in_terminal(root: &Sandbox, columns: u16, words: &str) -> (String, String) {
+    let line = format!("stty cols {columns} rows 24; exec {BINARY} {words}");
+    let shown = root.program("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").output().unwrap();
+    let raw = Ran::of(shown).stdout.replace('\r', "");
+    let mut plain = String::new();
+    let mut rest = raw.as_str();
+    while let Some((before, behind)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        rest = behind.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or_default();
+    }
+    (raw.clone(), plain + rest)
+}
+
+fn busy_root(owner: &Owner) -> Sandbox {
+    let root = Sandbox::with_history();
+    root.run_args(&["state", "set", "a=b", "--reason", &"long reason ".repeat(9)]).expect(0);
+    root.ok("state phase a-phase-whose-name-is-so-long-that-no-table-can-bear-it-nor-should");
+    root.ok(&format!(
+        "recover checkpoint {} {{\"version\":\"1.2.3\",\"note\":\"{}\"}}",
+        "x".repeat(60),
+        "y".repeat(60)
+    ));
+    let name = "n".repeat(70);
+    root.ok(&format!("lock acquire {name} {{\"purpose\":\"{}\"}} --owner-pid {}", "p".repeat(90), owner.pid()));
+    root
+}
+
+const TABLES: [&str; 4] = ["lock list", "recover list", "state backups", "state history"];
+
+#[test]
+fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
+    if !installed("script") {
+        return;
+    }
+    let owner = Owner::new();
+    let root = busy_root(&owner);
+    for table in TABLES {
+        let whole = root.ok(table);
+        assert!(!whole.contains('…') && whole.lines().any(|line| line.chars().count() > 80), "{whole}");
+        for columns in [80, 60] {
+            let (_, shown) = in_terminal(&root, columns, table);
+            let widest = shown.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= columns.into() && shown.contains('…'), "{columns}: {widest}\n{shown}");
+            assert_eq!(shown.lines().count(), whole.lines().count(), "{shown}");
+        }
+        let (_, wide) = in_terminal(&root, 500, table);
+        assert_eq!(wide.lines().next(), whole.lines().next(), "where there is room nothing is left out");
+    }
+    for status in ["state status", "lock status"] {
+        let (_, shown) = in_terminal(&root, 80, status);
+        let holder = shown.lines().find(|line| line.starts_with("  n")).unwrap();
+        assert!(holder.chars().count() <= 80, "{holder}");
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
+    let root = Sandbox::with_history();
+    for words in ["state status", "state validate", "recover doctor", "recover status", "lock list"] {
+        assert!(!root.run(words).stdout.contains('\u{1b}'), "{words}: not in a pipe");
+    }
+    let green = "\u{1b}[32mhealthy\u{1b}[0m";
+    assert!(root.ok("state status --color always").contains(green));
+    if !installed("script") {
+        return;
+    }
+    assert!(in_terminal(&root, 80, "state status").0.contains(green));
+    assert!(!in_terminal(&root, 80, "state status --color never").0.contains('\u{1b}'));
+    let mut quiet = root.program("script");
+    quiet.env("NO_COLOR", "1").args(["-qec", &format!("{BINARY} state status"), "/dev/null"]);
+    assert!(!Ran::of(quiet.output().unwrap()).stdout.contains('\u{1b}'));
+}
+
+/// A command that goes on, and the lines it prints.
+struct Follower {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Follower {
+    fn new(root: &Sandbox, words: &str) -> Self {
+        let mut child = root.command().args(words.split(' ')).stderr(Stdio::inherit()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines }
+    }
+
+    /// Reads on until a line has this in it. It comes at once or never.
+    #[track_caller]
+    fn reads(&mut self, words: &str) {
+        let mut next = || self.lines.recv_timeout(Duration::from_secs(60)).ok();
+        assert!(std::iter::from_fn(&mut next).any(|line| line.contains(words)), "{words:?} never came");
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_watched_status_is_told_again_when_something_happens() {
+    let root = Sandbox::with_history();
+    let mut state = Follower::new(&root, "state status --watch");
+    state.reads("healthy, revision 4");
+    root.ok("state phase built");
+    state.reads("built");
+    root.ok("state backup mine");
+    state.reads("1 pinned");
+    root.overwrite("");
+    state.reads("damaged");
+    state.reads("error: ");
+    root.ok("state read");
+    state.reads("healthy, revision 6");
+    let mut recovery = Follower::new(&root, "recover status -w --json");
+    recovery.reads("\"checkpoints\":0");
+    root.ok("recover checkpoint op");
+    recovery.reads("\"checkpoints\":1");
+    root.run("recover handle 8 --operation fetch").expect(0);
+    recovery.reads("\"component\":\"fetch\"");
+}
+
+#[test]
+fn a_watched_lock_status_tells_of_grants_and_of_the_death_of_an_owner() {
+    let root = Sandbox::empty(); // there are not even directories
+    let mut locks = Follower::new(&root, "lock status --watch --json");
+    locks.reads("\"held\":0");
+    let owner = Owner::new();
+    root.ok(&format!("lock acquire deploy --owner-pid {}", owner.pid()));
+    locks.reads("\"held\":1");
+    drop(owner);
+    locks.reads("\"stale\":1");
+    root.ok("lock clean");
+    locks.reads("\"stale\":0");
+}
+
+#[test]
+fn a_watched_status_ends_when_nobody_reads_any_more() {
+    let root = Sandbox::initialized();
+    for group in ["state", "lock", "recover"] {
+        let ran = root.bash(&format!("set -o pipefail; $PIPELINE_BINARY {group} status --watch --json | head -1"));
+        assert_eq!((ran.code, ran.stdout.lines().count(), ran.stderr.as_str()), (0, 1, ""), "{group}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_watched_status_without_a_word() {
+    let root = Sandbox::initialized();
+    let mut watched = Follower::new(&root, "state status --watch");
+    watched.reads("healthy");
+    let pid = watched.child.id().to_string();
+    assert!(root.program("kill").args(["-INT", &pid]).status().unwrap().success());
+    until("it ends", || watched.child.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
+    let root = Sandbox::with_history();
+    let owner = Owner::new();
+    let me = owner.pid();
+    root.ok(&format!("lock acquire deploy --owner-pid {me}"));
+    root.ok("state backup before-upgrade");
+    let id = root.ok("recover checkpoint deployment").replace("Checkpoint created: ", "");
+    let asked = [
+        (format!("lock release depoly --owner-pid {me}"), "hint: pipeline-state lock release deploy ".to_owned()),
+        ("lock break deplo --force".to_owned(), "hint: pipeline-state lock check deploy ".to_owned()),
+        ("state recover befor-upgrade".to_owned(), "hint: pipeline-state state recover before-upgrade ".to_owned()),
+        ("recover show deployment".to_owned(), format!("hint: pipeline-state recover show {id} ")),
+        (format!("recover restore {id}s"), format!("hint: pipeline-state recover show {id} ")),
+    ];
+    for (words, hint) in asked {
+        let told = root.run(&words).expect(1).stderr;
+        assert_eq!(told.lines().nth(1).map(|line| line.starts_with(&hint)), Some(true), "{words}: {told}");
+    }
+    let command = root.run("state sett a=b").expect(64).stderr;
+    assert!(command.contains("hint: did you mean `set`"), "the likeliest first: {command}");
+    let ungrouped = root.run("status").expect(64).stderr;
+    for group in ["state", "lock", "recover"] {
+        assert!(ungrouped.contains(&format!("hint: pipeline-state {group} status\n")), "{ungrouped}");
+    }
+    let other = root.run("lock release something-else --owner-pid 1").expect(1).stderr;
+    assert!(!other.contains("did you mean"), "{other}");
+}
