@@ -39,6 +39,8 @@ const PLAIN_SOURCE: usize = 20;
 
 /// Definitions over those of jaq.
 const PRELUDE: &str = include_str!("query/prelude.jq");
+/// The natives whose names definitions have, too.
+const HIDDEN: [(&str, usize); 3] = [("halt", 1), ("ltrimstr", 1), ("rtrimstr", 1)];
 /// What the program of the user is called by the program that jaq loads.
 const MAIN: &str = "__main";
 
@@ -83,34 +85,13 @@ impl Filter {
             vars.push(to_val(value, 0)?);
         }
         syntax::check(source)?;
-        let Some(body) = syntax::parse(source) else {
-            let arena = Arena::default();
-            let errors = Loader::new([]).load(&arena, File { code: source, path: () }).err();
-            return Err(syntax_error(source, &errors.unwrap_or_default()));
+        // Reading and compiling all definitions takes longer than a commit, and many programs need none of them. One that
+        // compiles without them, and without the natives they hide, means the same with them.
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let program = match compiled(source, &names, natives().filter(|fun| !is_hidden(fun)), std::iter::empty()) {
+            Err(_) => compiled(source, &names, natives(), definitions())?,
+            program => program?,
         };
-        let main = Def { name: MAIN, args: Vec::new(), body };
-        let prelude = load::parse(PRELUDE, |parser| parser.defs()).unwrap_or_default();
-        let prelude = prelude.into_iter().map(|def| syntax::rewrite_def(def));
-        let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-        let defs = defs.filter(|def| assign::natives().iter().all(|native| native.0 != def.name));
-        let defs = defs.filter(|def| !["fromjson", "tonumber"].contains(&def.name));
-        let defs = defs.map(|def| Def { name: def.name, args: def.args, body: def.body });
-        // jaq's own `env` panics on a variable that is not UTF-8.
-        let env = native::run(("env", native::v(0), |_| native::bome(Ok(environment()))));
-        // jaq's own takes a text for any number of values, and gives those before an error.
-        let fromjson = native::run(("fromjson", native::v(0), |cv| native::bome(from_json(&cv.1))));
-        let funs = jaq_std::funs().chain(jaq_core::funs()).chain(jaq_json::funs());
-        let funs = funs.filter(|fun| !["env", "fromjson"].contains(&fun.0)).chain([env, fromjson]);
-        let funs = funs.chain(assign::natives());
-
-        let arena = Arena::default();
-        let loader = Loader::new(defs.chain(prelude).chain([main]));
-        let modules = loader.load(&arena, File { code: MAIN, path: () });
-        let modules = modules.map_err(|errors| syntax_error(source, &errors))?;
-        let compiler = Compiler::default().with_funs(funs);
-        let compiler = compiler.with_global_vars(names.iter().map(String::as_str));
-        let program = compiler.compile(modules);
-        let program = program.map_err(|errors| undefined(source, &errors))?;
         Ok(Self { program, vars })
     }
 
@@ -132,6 +113,53 @@ impl Filter {
             }
         }
     }
+}
+
+/// What is defined in jq's own language, by jaq and over it.
+fn definitions() -> impl Iterator<Item = Def<&'static str>> {
+    let prelude = load::parse(PRELUDE, |parser| parser.defs()).unwrap_or_default();
+    let prelude = prelude.into_iter().map(|def| syntax::rewrite_def(def));
+    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let defs = defs.filter(|def| assign::natives().iter().all(|native| native.0 != def.name));
+    let defs = defs.filter(|def| !["fromjson", "tonumber"].contains(&def.name));
+    defs.chain(prelude)
+}
+
+/// What is defined in Rust.
+fn natives() -> impl Iterator<Item = native::Fun<JustLut<Val>>> {
+    // jaq's own `env` panics on a variable that is not UTF-8.
+    let env = native::run(("env", native::v(0), |_| native::bome(Ok(environment()))));
+    // jaq's own takes a text for any number of values, and gives those before an error.
+    let fromjson = native::run(("fromjson", native::v(0), |cv| native::bome(from_json(&cv.1))));
+    let funs = jaq_std::funs().chain(jaq_core::funs()).chain(jaq_json::funs());
+    let funs = funs.filter(|fun| !["env", "fromjson"].contains(&fun.0)).chain([env, fromjson]);
+    funs.chain(assign::natives())
+}
+
+/// Whether a definition has this native's name and number of arguments.
+fn is_hidden(native: &native::Fun<JustLut<Val>>) -> bool {
+    HIDDEN.contains(&(native.0, native.1.len()))
+}
+
+/// A program compiled with these definitions.
+fn compiled<'s>(
+    source: &'s str,
+    names: &[&'s str],
+    natives: impl Iterator<Item = native::Fun<JustLut<Val>>>,
+    defs: impl Iterator<Item = Def<&'static str>>,
+) -> Result<jaq_core::Filter<JustLut<Val>>, FilterError> {
+    let arena = Arena::default();
+    let Some(body) = syntax::parse(source) else {
+        let errors = Loader::new([]).load(&arena, File { code: source, path: () }).err();
+        return Err(syntax_error(source, &errors.unwrap_or_default()));
+    };
+    let main = Def { name: MAIN, args: Vec::new(), body };
+    let defs = defs.map(|def| Def { name: def.name, args: def.args, body: def.body });
+    let loader = Loader::new(defs.chain([main]));
+    let modules = loader.load(&arena, File { code: MAIN, path: () });
+    let modules = modules.map_err(|errors| syntax_error(source, &errors))?;
+    let compiler = Compiler::default().with_funs(natives).with_global_vars(names.iter().copied());
+    compiler.compile(modules).map_err(|errors| undefined(source, &errors))
 }
 
 fn runtime_error(exception: jaq_core::Exn<'_, Val>) -> FilterError {
