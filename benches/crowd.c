@@ -7,8 +7,8 @@
  * each, all begun at once: first those of MINE, then those of PEER, REPEATS times over. For both it tells how many turns
  * were done in a second (the median of the repeats), the median, 99th percentile and maximum of a turn's time over all
  * repeats, how much later than the script in the middle the last one had done all its turns, and the processor time of a
- * turn, in which waiting shows if it costs any. Each script is a process of its own, so it owns the locks that it takes. Input and
- * output are /dev/null. Ends with 1 if a command failed.
+ * turn, in which waiting shows if it costs any. Each script is a process of its own, so it owns the locks that it takes. Input,
+ * output and what is said while waiting are /dev/null. Ends with 1 if a command failed.
  *
  * If SUMMARY names a file, lines about WHAT are appended to it: what, ours, the peer's, the ratio, the target; tabs between.
  * The targets are for 32 processes that update: 0.7 of the peer's throughput, and p99 at most 3 times the median.
@@ -176,6 +176,7 @@ int main(int argc, char **argv)
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
     for (int side = 0; side < 2; side++)
         sides[side].turns = shared((size_t)total * sizeof(double));
     for (int index = 0; index < repeats; index++)

@@ -162,22 +162,22 @@ bench_lock() {
     both 'acquire and release' 'flock FILE true, twice' 2 "$binary" locks
     [ -z "$static" ] || both 'acquire and release, static' 'flock FILE true, twice' 2 "$static" locks-static
     race "$((rounds * 2))"
-    [ -z "${flock:-}" ] || { printf '\n' && ./handoff "$few" "$binary" hands "$flock"; }
+    [ -z "${flock:-}" ] || { printf '\n' && ./handoff "$rounds" "$binary" hands "$flock"; }
 }
 
 bench_crowd() {
     title 'Crowds'
     local count turns before flock=
-    root crowd && root crowd-c && mkdir crowd-locks && : >crowd-file
+    root crowding && root crowding-c && mkdir crowd-locks && : >crowd-file
     ! has flock || flock=$(type -P flock)
     for count in 1 8 32 128; do
         turns=$(((rounds * 2 + count - 1) / count))
         [ "$turns" -ge 3 ] || turns=3
-        before=$(revision_of crowd)
+        before=$(revision_of crowding)
         printf '\n'
         ./crowd "$count" "$turns" 3 "$count updating" 'state update' 'C, dynamic' \
-            "$binary" --root crowd --lock-timeout 10m state update '.n = (.n // 0) + 1' -- ./commit-dynamic crowd-c x
-        must_be_at $((before + count * turns * 3)) crowd
+            "$binary" --root crowding --lock-timeout 10m state update '.n = (.n // 0) + 1' -- ./commit-dynamic crowding-c x
+        must_be_at $((before + count * turns * 3)) crowding
         [ -z "$flock" ] || ./crowd "$count" "$turns" 3 "$count taking a lock" 'acquire and release' 'flock FILE true, twice' \
             "$binary" --root crowd-locks lock acquire hot 10m ';' "$binary" --root crowd-locks lock release hot --lock-timeout 10m \
             -- "$flock" crowd-file "$(type -P true)" ';' "$flock" crowd-file "$(type -P true)"

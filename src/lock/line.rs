@@ -68,7 +68,7 @@ impl Locks {
     /// taken off them. What is there need not be stored.
     pub(super) fn when_free<'a>(&'a self, request: &Request, place: &mut Place<'a>) -> Result<(Gate<'a>, Vec<Draft>)> {
         let started = Instant::now();
-        let (mut told, mut sleeper) = (false, Sleeper::new());
+        let (mut told, mut sleeper) = (false, Sleeper::awake());
         loop {
             let gate = self.gate(request.deadline.at)?;
             let mut drafts = gate.load_all(&request.names)?;

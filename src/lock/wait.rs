@@ -71,7 +71,7 @@ pub struct Sleeper {
 impl Sleeper {
     /// One that has not slept yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn awake() -> Self {
         Self { interval: FIRST_INTERVAL }
     }
 
