@@ -19,7 +19,7 @@ use jaq_core::data::JustLut;
 use jaq_core::load::parse::Def;
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, ValT as _, Vars, compile, native};
-use jaq_json::{Num, Val};
+use jaq_json::{Num, Rc, Val};
 use serde_json::{Number, Value};
 use thiserror::Error;
 
@@ -177,12 +177,22 @@ fn runtime_error(exception: jaq_core::Exn<'_, Val>) -> FilterError {
 }
 
 fn to_output(val: Val) -> Result<Value, FilterError> {
-    to_value(&val, 0).map_err(|message| {
-        // Some part of it may be nested so deep that dropping it, which recurses, uses up the
-        // stack. Leaked, its reference count keeps everybody else from dropping it too.
+    if is_deeper_than(&val, MAX_DEPTH) {
+        // Dropping it, which recurses, may use up the stack. Leaked, its reference count keeps everybody else from
+        // dropping it too.
         std::mem::forget(val);
-        FilterError::from(message)
-    })
+        return Err(too_deep("produced").into());
+    }
+    Ok(to_value(val)?)
+}
+
+fn is_deeper_than(val: &Val, levels: usize) -> bool {
+    match val {
+        Val::Arr(_) | Val::Obj(_) if levels == 0 => true,
+        Val::Arr(list) => list.iter().any(|val| is_deeper_than(val, levels - 1)),
+        Val::Obj(map) => map.iter().any(|(key, val)| [key, val].iter().any(|part| is_deeper_than(part, levels - 1))),
+        _ => false,
+    }
 }
 
 fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
@@ -192,7 +202,8 @@ fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
         // As an integer it would come back without its sign.
         Value::Number(n) if n.as_str() == "-0" => Val::Num(Num::Dec(n.to_string().into())),
         Value::Number(number) => Val::from_num(number.as_str()).map_err(|e| e.to_string())?,
-        Value::String(text) => Val::from(text.clone()),
+        // From bytes it takes one allocation, from a string three.
+        Value::String(text) => Val::utf8_str(text.clone().into_bytes()),
         Value::Array(_) | Value::Object(_) if depth == MAX_DEPTH => return Err(too_deep("read")),
         Value::Array(list) => {
             let vals = list.iter().map(|value| to_val(value, depth + 1));
@@ -206,21 +217,21 @@ fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
     })
 }
 
-fn to_value(val: &Val, depth: usize) -> Result<Value, String> {
+/// The value is taken apart on the way, so that a large one does not stand in memory twice.
+fn to_value(val: Val) -> Result<Value, String> {
     Ok(match val {
         Val::Null => Value::Null,
-        Val::Bool(bool) => Value::Bool(*bool),
-        Val::Num(number) => to_number(number)?,
-        Val::TStr(text) => Value::String(to_text(text)?),
+        Val::Bool(bool) => Value::Bool(bool),
+        Val::Num(number) => to_number(&number)?,
+        Val::TStr(text) => Value::String(to_text(&text)?),
         Val::BStr(_) => return Err(unfit("a byte string")),
-        Val::Arr(_) | Val::Obj(_) if depth == MAX_DEPTH => return Err(too_deep("produced")),
-        Val::Arr(list) => list.iter().map(|val| to_value(val, depth + 1)).collect::<Result<_, _>>()?,
+        Val::Arr(list) => Rc::unwrap_or_clone(list).into_iter().map(to_value).collect::<Result<_, _>>()?,
         Val::Obj(map) => {
-            let pair = |(key, val): (&Val, &Val)| match key {
-                Val::TStr(key) => Ok((to_text(key)?, to_value(val, depth + 1)?)),
+            let pair = |(key, val): (Val, Val)| match key {
+                Val::TStr(key) => Ok((to_text(&key)?, to_value(val)?)),
                 _ => Err(unfit("an object key that is not a string")),
             };
-            Value::Object(map.iter().map(pair).collect::<Result<_, _>>()?)
+            Value::Object(Rc::unwrap_or_clone(map).into_iter().map(pair).collect::<Result<_, _>>()?)
         }
     })
 }
