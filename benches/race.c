@@ -8,8 +8,10 @@
  * /dev/null. COMMAND is a path; nothing is searched for. A `@` in an ARG becomes the number of the round. An ARG that is
  * `;` ends a command; what follows is another that is run after it, and both are timed together. BASE is the
  * NAME of the command that this one is measured against and LIMIT the ratio of the medians it is to keep below, both
- * for display; `-` is none. The first tenth of the rounds warms the caches up and is not counted. The column cpu is the
- * median of user and system time, which other processes disturb less. Ends with 1 if a command failed.
+ * for display; `-` is none. ARGs of the form NAME=VALUE before the COMMAND are put into its environment. The first tenth of the rounds warms the caches up and is not counted. The column cpu is the
+ * median of user and system time, which other processes disturb less, and MiB the largest memory of any run. Ends with 1
+ * if a command failed. If SUMMARY names a file, a line for each command that has a BASE is appended to it: NAME, time, BASE
+ * and its time, ratio, LIMIT; tabs between.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -28,6 +30,7 @@ struct command {
     char *name, *base, *limit;
     char **argv; /* as given, ended by NULL */
     double *wall, *cpu;
+    long memory; /* KiB */
     int failed;
 };
 
@@ -83,11 +86,21 @@ static void run(struct command *command, int round, int slot, posix_spawn_file_a
             next++;
         char **rest = *next == NULL ? next : next + 1;
         *next = NULL;
+        char **variables = argv;
+        for (; *argv != NULL && strchr(*argv, '=') != NULL && strcspn(*argv, "=") < strcspn(*argv, "/"); argv++)
+            putenv(*argv);
         if (posix_spawn(&pid, argv[0], actions, NULL, argv, environ) != 0)
             fail(argv[0]);
         if (wait4(pid, &status, 0, &usage) != pid)
             fail("wait4");
         failed |= status != 0;
+        if (usage.ru_maxrss > command->memory)
+            command->memory = usage.ru_maxrss;
+        for (; variables < argv; variables++) {
+            char name[MAX_ARG];
+            snprintf(name, sizeof name, "%.*s", (int)strcspn(*variables, "="), *variables);
+            unsetenv(name);
+        }
         cpu += microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
         argv = rest;
     }
@@ -130,25 +143,31 @@ static int report(struct command *commands, int count, int rounds)
         qsort(commands[i].wall, (size_t)rounds, sizeof(double), ascending);
         qsort(commands[i].cpu, (size_t)rounds, sizeof(double), ascending);
     }
-    printf("%-34s %8s %8s %8s %8s %8s %6s  %-26s %s\n", "whole process, µs", "median", "q1", "q3", "min", "cpu", "ratio",
-           "against", "target");
+    FILE *summary = getenv("SUMMARY") == NULL ? NULL : fopen(getenv("SUMMARY"), "a");
+    printf("%-34s %8s %8s %8s %8s %8s %6s %6s  %-26s %s\n", "whole process, µs", "median", "q1", "q3", "min", "cpu", "MiB",
+           "ratio", "against", "target");
     for (int i = 0; i < count; i++) {
         const struct command *it = &commands[i];
         const struct command *base = find(commands, count, it->base);
         double median = quantile(it->wall, rounds, 0.5);
-        printf("%-34s %8.0f %8.0f %8.0f %8.0f %8.0f ", it->name, median, quantile(it->wall, rounds, 0.25),
-               quantile(it->wall, rounds, 0.75), it->wall[0], quantile(it->cpu, rounds, 0.5));
-        if (base != NULL)
-            printf("%6.2f  %-26s %s%s\n", median / quantile(base->wall, rounds, 0.5), base->name,
-                   strcmp(it->limit, "-") == 0 ? "" : "<= ", it->limit);
-        else
+        printf("%-34s %8.0f %8.0f %8.0f %8.0f %8.0f %6.1f ", it->name, median, quantile(it->wall, rounds, 0.25),
+               quantile(it->wall, rounds, 0.75), it->wall[0], quantile(it->cpu, rounds, 0.5), (double)it->memory / 1024);
+        if (base != NULL) {
+            const char *least = strcmp(it->limit, "-") == 0 ? "" : "<= ";
+            double other = quantile(base->wall, rounds, 0.5);
+            printf("%6.2f  %-26s %s%s\n", median / other, base->name, least, it->limit);
+            if (summary != NULL)
+                fprintf(summary, "%s\t%.0f µs\t%s: %.0f µs\t%.2f\t%s%s\n", it->name, median, base->name, other, median / other,
+                        least, it->limit);
+        } else {
             printf("%6s  %-26s %s\n", "-", "-", "-");
+        }
         if (it->failed > 0) {
             fprintf(stderr, "race: %s failed %d times\n", it->name, it->failed);
             failures++;
         }
     }
-    return failures;
+    return failures + (summary != NULL && fclose(summary) != 0);
 }
 
 int main(int argc, char **argv)

@@ -194,7 +194,7 @@ fn append(disk: &Disk, path: &Path, line: &str) -> Result<(), String> {
 fn distrust(stat: &Stat) -> Option<&'static str> {
     if stat.kind != FileKind::Regular {
         Some("is not a regular file")
-    } else if stat.uid != rustix::process::geteuid().as_raw() {
+    } else if stat.uid != crate::side::user() {
         Some("belongs to another user")
     } else if stat.nlink != 1 {
         Some("has more than one name")

@@ -258,7 +258,7 @@ fn directory_of(file: &Path) -> &Path {
 /// The nearest directory from here up, or its `.claude`, that holds a state or its backups owned by this user. The
 /// search ends where the file system does. Where nothing is found: here.
 fn nearest_root(disk: &Disk, here: &Path) -> PathBuf {
-    let user = rustix::process::geteuid().as_raw();
+    let user = crate::side::user();
     let look = |path: &Path| disk.stat(&Dir::working(), path).ok().flatten();
     let ours = |dir: &Path, name: &str, kind: FileKind| {
         look(&dir.join(name))

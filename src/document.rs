@@ -41,7 +41,7 @@ pub fn inspect(bytes: &[u8]) -> Reading {
         Err(error) => return Reading::Damaged(error.to_string()),
     };
     if let Some(seal) = Seal::verify(&value, bytes) {
-        return Reading::Sealed(Document { value, seal });
+        return Reading::Sealed(Document { value: value.into(), seal });
     }
     match value.pointer("/metadata/digest") {
         Some(_) => Reading::Broken(value),

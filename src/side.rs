@@ -1,11 +1,19 @@
 //! Side directories: opened relative to the root without following links; ours, or refused (6).
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FsError};
+
+/// Who we are: what others own is not trusted. It never changes here.
+#[must_use]
+pub fn user() -> u32 {
+    static USER: OnceLock<u32> = OnceLock::new();
+    *USER.get_or_init(|| rustix::process::geteuid().as_raw())
+}
 
 /// Opens a side directory of ours, making it (0700) where it is missing.
 pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
@@ -18,7 +26,7 @@ pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
         result => result,
     };
     let dir = dir.map_err(|error| refusal(root, name, error))?;
-    let user = rustix::process::geteuid().as_raw();
+    let user = user();
     match disk.stat(root, name)? {
         Some(stat) if stat.uid != user => {
             Err(unsafe_path(dir.path(), &format!("belongs to user {}, not to you ({user})", stat.uid)))

@@ -234,7 +234,7 @@ impl Store {
             Some(Found { reading: Reading::Sealed(document), bytes, .. })
                 if rules::check(&document.value).is_empty() =>
             {
-                Ok(Served { value: document.value, bytes })
+                Ok(Served { value: document.into_value(), bytes })
             }
             live => Err(live),
         })
@@ -247,7 +247,7 @@ impl Store {
                     Some(found) => found.bytes,
                     None => Vec::new(),
                 };
-                Ok(Served { value: document.value, bytes })
+                Ok(Served { value: document.into_value(), bytes })
             }
             Health::Legacy(migrated) => serve_unsealed(migrated.value),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {

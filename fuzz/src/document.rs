@@ -10,7 +10,7 @@ pub fn check(bytes: &[u8]) {
         Reading::Damaged(why) => return assert!(!why.is_empty()),
         Reading::Sealed(document) => {
             assert_eq!(document.seal.digest.as_str(), digest_of(bytes, document.seal.digest.as_str()));
-            document.value
+            document.into_value()
         }
         Reading::Broken(value) | Reading::Unsealed(value) => value,
     };

@@ -284,7 +284,7 @@ fn set_mode(
     set: &dyn Fn(&mut Value),
 ) -> Run {
     let code = change(store, output, order, done, &mut |base| {
-        let mut value = base.value.clone();
+        let mut value = base.draft();
         set(&mut value);
         Ok(value.into())
     })?;

@@ -73,7 +73,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Set(args::Set { assignments, writer }) => {
             let assignments = assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut value = base.value.clone();
+                let mut value = base.draft();
                 for assignment in &assignments {
                     assignment.path.set(&mut value, assignment.value.clone()).map_err(path_error)?;
                 }
@@ -101,7 +101,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Phase(args::Phase { name: Some(name), writer }) => {
             let name = one_word("phase", name)?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut value = base.value.clone();
+                let mut value = base.draft();
                 put(&mut value, "phase", name.into());
                 Ok(value.into())
             })
@@ -111,7 +111,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 one_word("task", task)?;
             }
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut value = base.value.clone();
+                let mut value = base.draft();
                 if let Some(Value::Array(completed)) = value.get_mut("completedTasks") {
                     for task in tasks {
                         if !completed.iter().any(|done| done == task) {

@@ -19,7 +19,7 @@ use jaq_core::data::JustLut;
 use jaq_core::load::parse::Def;
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, ValT as _, Vars, compile, native};
-use jaq_json::{Num, Val};
+use jaq_json::{Num, Rc, Val};
 use serde_json::{Number, Value};
 use thiserror::Error;
 
@@ -39,6 +39,8 @@ const PLAIN_SOURCE: usize = 20;
 
 /// Definitions over those of jaq.
 const PRELUDE: &str = include_str!("query/prelude.jq");
+/// The natives whose names definitions have, too.
+const HIDDEN: [(&str, usize); 3] = [("halt", 1), ("ltrimstr", 1), ("rtrimstr", 1)];
 /// What the program of the user is called by the program that jaq loads.
 const MAIN: &str = "__main";
 
@@ -83,34 +85,13 @@ impl Filter {
             vars.push(to_val(value, 0)?);
         }
         syntax::check(source)?;
-        let Some(body) = syntax::parse(source) else {
-            let arena = Arena::default();
-            let errors = Loader::new([]).load(&arena, File { code: source, path: () }).err();
-            return Err(syntax_error(source, &errors.unwrap_or_default()));
+        // Reading and compiling all definitions takes longer than a commit, and many programs need none of them. One that
+        // compiles without them, and without the natives they hide, means the same with them.
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let program = match compiled(source, &names, natives().filter(|fun| !is_hidden(fun)), std::iter::empty()) {
+            Err(_) => compiled(source, &names, natives(), definitions())?,
+            program => program?,
         };
-        let main = Def { name: MAIN, args: Vec::new(), body };
-        let prelude = load::parse(PRELUDE, |parser| parser.defs()).unwrap_or_default();
-        let prelude = prelude.into_iter().map(|def| syntax::rewrite_def(def));
-        let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-        let defs = defs.filter(|def| assign::natives().iter().all(|native| native.0 != def.name));
-        let defs = defs.filter(|def| !["fromjson", "tonumber"].contains(&def.name));
-        let defs = defs.map(|def| Def { name: def.name, args: def.args, body: def.body });
-        // jaq's own `env` panics on a variable that is not UTF-8.
-        let env = native::run(("env", native::v(0), |_| native::bome(Ok(environment()))));
-        // jaq's own takes a text for any number of values, and gives those before an error.
-        let fromjson = native::run(("fromjson", native::v(0), |cv| native::bome(from_json(&cv.1))));
-        let funs = jaq_std::funs().chain(jaq_core::funs()).chain(jaq_json::funs());
-        let funs = funs.filter(|fun| !["env", "fromjson"].contains(&fun.0)).chain([env, fromjson]);
-        let funs = funs.chain(assign::natives());
-
-        let arena = Arena::default();
-        let loader = Loader::new(defs.chain(prelude).chain([main]));
-        let modules = loader.load(&arena, File { code: MAIN, path: () });
-        let modules = modules.map_err(|errors| syntax_error(source, &errors))?;
-        let compiler = Compiler::default().with_funs(funs);
-        let compiler = compiler.with_global_vars(names.iter().map(String::as_str));
-        let program = compiler.compile(modules);
-        let program = program.map_err(|errors| undefined(source, &errors))?;
         Ok(Self { program, vars })
     }
 
@@ -134,6 +115,53 @@ impl Filter {
     }
 }
 
+/// What is defined in jq's own language, by jaq and over it.
+fn definitions() -> impl Iterator<Item = Def<&'static str>> {
+    let prelude = load::parse(PRELUDE, |parser| parser.defs()).unwrap_or_default();
+    let prelude = prelude.into_iter().map(|def| syntax::rewrite_def(def));
+    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let defs = defs.filter(|def| assign::natives().iter().all(|native| native.0 != def.name));
+    let defs = defs.filter(|def| !["fromjson", "tonumber"].contains(&def.name));
+    defs.chain(prelude)
+}
+
+/// What is defined in Rust.
+fn natives() -> impl Iterator<Item = native::Fun<JustLut<Val>>> {
+    // jaq's own `env` panics on a variable that is not UTF-8.
+    let env = native::run(("env", native::v(0), |_| native::bome(Ok(environment()))));
+    // jaq's own takes a text for any number of values, and gives those before an error.
+    let fromjson = native::run(("fromjson", native::v(0), |cv| native::bome(from_json(&cv.1))));
+    let funs = jaq_std::funs().chain(jaq_core::funs()).chain(jaq_json::funs());
+    let funs = funs.filter(|fun| !["env", "fromjson"].contains(&fun.0)).chain([env, fromjson]);
+    funs.chain(assign::natives())
+}
+
+/// Whether a definition has this native's name and number of arguments.
+fn is_hidden(native: &native::Fun<JustLut<Val>>) -> bool {
+    HIDDEN.contains(&(native.0, native.1.len()))
+}
+
+/// A program compiled with these definitions.
+fn compiled<'s>(
+    source: &'s str,
+    names: &[&'s str],
+    natives: impl Iterator<Item = native::Fun<JustLut<Val>>>,
+    defs: impl Iterator<Item = Def<&'static str>>,
+) -> Result<jaq_core::Filter<JustLut<Val>>, FilterError> {
+    let arena = Arena::default();
+    let Some(body) = syntax::parse(source) else {
+        let errors = Loader::new([]).load(&arena, File { code: source, path: () }).err();
+        return Err(syntax_error(source, &errors.unwrap_or_default()));
+    };
+    let main = Def { name: MAIN, args: Vec::new(), body };
+    let defs = defs.map(|def| Def { name: def.name, args: def.args, body: def.body });
+    let loader = Loader::new(defs.chain([main]));
+    let modules = loader.load(&arena, File { code: MAIN, path: () });
+    let modules = modules.map_err(|errors| syntax_error(source, &errors))?;
+    let compiler = Compiler::default().with_funs(natives).with_global_vars(names.iter().copied());
+    compiler.compile(modules).map_err(|errors| undefined(source, &errors))
+}
+
 fn runtime_error(exception: jaq_core::Exn<'_, Val>) -> FilterError {
     let Ok(error) = exception.get_err() else {
         return "the filter stopped itself".to_owned().into();
@@ -149,12 +177,22 @@ fn runtime_error(exception: jaq_core::Exn<'_, Val>) -> FilterError {
 }
 
 fn to_output(val: Val) -> Result<Value, FilterError> {
-    to_value(&val, 0).map_err(|message| {
-        // Some part of it may be nested so deep that dropping it, which recurses, uses up the
-        // stack. Leaked, its reference count keeps everybody else from dropping it too.
+    if is_deeper_than(&val, MAX_DEPTH) {
+        // Dropping it, which recurses, may use up the stack. Leaked, its reference count keeps everybody else from
+        // dropping it too.
         std::mem::forget(val);
-        FilterError::from(message)
-    })
+        return Err(too_deep("produced").into());
+    }
+    Ok(to_value(val)?)
+}
+
+fn is_deeper_than(val: &Val, levels: usize) -> bool {
+    match val {
+        Val::Arr(_) | Val::Obj(_) if levels == 0 => true,
+        Val::Arr(list) => list.iter().any(|val| is_deeper_than(val, levels - 1)),
+        Val::Obj(map) => map.iter().any(|(key, val)| [key, val].iter().any(|part| is_deeper_than(part, levels - 1))),
+        _ => false,
+    }
 }
 
 fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
@@ -164,7 +202,8 @@ fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
         // As an integer it would come back without its sign.
         Value::Number(n) if n.as_str() == "-0" => Val::Num(Num::Dec(n.to_string().into())),
         Value::Number(number) => Val::from_num(number.as_str()).map_err(|e| e.to_string())?,
-        Value::String(text) => Val::from(text.clone()),
+        // From bytes it takes one allocation, from a string three.
+        Value::String(text) => Val::utf8_str(text.clone().into_bytes()),
         Value::Array(_) | Value::Object(_) if depth == MAX_DEPTH => return Err(too_deep("read")),
         Value::Array(list) => {
             let vals = list.iter().map(|value| to_val(value, depth + 1));
@@ -178,21 +217,21 @@ fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
     })
 }
 
-fn to_value(val: &Val, depth: usize) -> Result<Value, String> {
+/// The value is taken apart on the way, so that a large one does not stand in memory twice.
+fn to_value(val: Val) -> Result<Value, String> {
     Ok(match val {
         Val::Null => Value::Null,
-        Val::Bool(bool) => Value::Bool(*bool),
-        Val::Num(number) => to_number(number)?,
-        Val::TStr(text) => Value::String(to_text(text)?),
+        Val::Bool(bool) => Value::Bool(bool),
+        Val::Num(number) => to_number(&number)?,
+        Val::TStr(text) => Value::String(to_text(&text)?),
         Val::BStr(_) => return Err(unfit("a byte string")),
-        Val::Arr(_) | Val::Obj(_) if depth == MAX_DEPTH => return Err(too_deep("produced")),
-        Val::Arr(list) => list.iter().map(|val| to_value(val, depth + 1)).collect::<Result<_, _>>()?,
+        Val::Arr(list) => Rc::unwrap_or_clone(list).into_iter().map(to_value).collect::<Result<_, _>>()?,
         Val::Obj(map) => {
-            let pair = |(key, val): (&Val, &Val)| match key {
-                Val::TStr(key) => Ok((to_text(key)?, to_value(val, depth + 1)?)),
+            let pair = |(key, val): (Val, Val)| match key {
+                Val::TStr(key) => Ok((to_text(&key)?, to_value(val)?)),
                 _ => Err(unfit("an object key that is not a string")),
             };
-            Value::Object(map.iter().map(pair).collect::<Result<_, _>>()?)
+            Value::Object(Rc::unwrap_or_clone(map).into_iter().map(pair).collect::<Result<_, _>>()?)
         }
     })
 }

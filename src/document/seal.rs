@@ -8,6 +8,8 @@ use std::fmt;
 
 use memchr::memmem;
 use serde_json::{Map, Value};
+use std::rc::Rc;
+
 use sha2::{Digest as _, Sha256};
 
 /// The names of our fields inside `metadata`; a writer's own values for them are ignored.
@@ -164,10 +166,18 @@ impl Seal {
 /// A document whose digest is right.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// All of it.
-    pub value: Value,
+    /// All of it; shared, since it may be large.
+    pub value: Rc<Value>,
     /// What it says of itself.
     pub seal: Seal,
+}
+
+impl Document {
+    /// The document alone.
+    #[must_use]
+    pub fn into_value(self) -> Value {
+        Rc::unwrap_or_clone(self.value)
+    }
 }
 
 /// A document ready to be written.
@@ -207,7 +217,7 @@ pub fn seal(
         *digest_field = digest.as_str().into();
     }
     let seal = Seal { revision, lineage: lineage.clone(), digest };
-    Some(Sealed { document: Document { value, seal }, bytes })
+    Some(Sealed { document: Document { value: value.into(), seal }, bytes })
 }
 
 /// The document as it stands in a file: two-space indentation and a newline at the end.
@@ -257,6 +267,29 @@ pub fn without_seal(value: &Value) -> Value {
     value
 }
 
+/// Whether two documents are the same but for our fields; compared where they stand, since they may be large.
+#[must_use]
+pub fn are_same_without_seal(one: &Value, other: &Value) -> bool {
+    let (Value::Object(these), Value::Object(those)) = (one, other) else { return one == other };
+    let users = |document: &Map<String, Value>| match document.get("metadata") {
+        None => Some(Map::new()),
+        Some(Value::Object(metadata)) => {
+            let users = metadata.iter().filter(|(key, _)| !OWN_FIELDS.contains(&key.as_str()));
+            Some(users.map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+        Some(_) => None,
+    };
+    let are_same_metadata = match (users(these), users(those)) {
+        (Some(these), Some(those)) => these == those,
+        (None, None) => these.get("metadata") == those.get("metadata"),
+        _ => false,
+    };
+    let count = |document: &Map<String, Value>| document.len() - usize::from(document.contains_key("metadata"));
+    are_same_metadata
+        && count(these) == count(those)
+        && these.iter().all(|(key, value)| key == "metadata" || those.get(key) == Some(value))
+}
+
 fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
@@ -286,7 +319,7 @@ mod tests {
         let sealed = sealed();
         assert_eq!(Seal::verify(&sealed.document.value, &sealed.bytes), Some(sealed.document.seal.clone()));
         assert!(sealed.bytes.ends_with(b"}\n"));
-        assert_eq!(super::super::json::parse(&sealed.bytes).unwrap(), sealed.document.value);
+        assert_eq!(super::super::json::parse(&sealed.bytes).unwrap(), *sealed.document.value);
     }
 
     #[test]
@@ -321,7 +354,8 @@ mod tests {
         let keys = |value: &Value| value["metadata"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let lineage = first.document.seal.lineage.clone();
         let again =
-            seal(first.document.value.clone(), (Revision::new(6).unwrap(), &lineage), ("a", "b"), [1; 32]).unwrap();
+            seal(first.document.clone().into_value(), (Revision::new(6).unwrap(), &lineage), ("a", "b"), [1; 32])
+                .unwrap();
         assert_eq!(keys(&first.document.value), keys(&again.document.value));
     }
 
@@ -330,5 +364,28 @@ mod tests {
         assert_eq!(Revision::new(0), None);
         assert_eq!(Revision::after(None), Revision::new(1));
         assert_eq!(Revision::after(Revision::new(Revision::MAX)), None);
+    }
+
+    #[test]
+    fn documents_are_compared_as_if_the_seal_were_taken_off_both() {
+        let documents = [
+            json!({"a": 1}),
+            json!({"a": 2}),
+            json!({"a": 1, "metadata": {}}),
+            json!({"a": 1, "metadata": {"revision": 3, "digest": "x"}}),
+            json!({"a": 1, "metadata": {"revision": 4, "note": "y"}}),
+            json!({"metadata": {"note": "y", "created": "z"}, "a": 1}),
+            json!({"a": 1, "metadata": null}),
+            json!({"a": 1, "metadata": [1]}),
+            json!({"a": 1, "b": 1}),
+            json!({"b": 1}),
+            json!([1]),
+        ];
+        for one in &documents {
+            for other in &documents {
+                let are_same = without_seal(one) == without_seal(other);
+                assert_eq!(are_same_without_seal(one, other), are_same, "{one} {other}");
+            }
+        }
     }
 }

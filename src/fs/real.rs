@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use fs2::FileExt;
-use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Timespec, Timestamps};
 
 use super::{Access, Dir, FileKind, Ops, Stat};
 
@@ -40,7 +41,10 @@ impl Ops for Real {
 
     fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
-        for entry in sys::Dir::read_from(dir.at())? {
+        let mut buffer = [MaybeUninit::uninit(); 32 << 10];
+        sys::seek(dir.at(), SeekFrom::Start(0))?; // whoever listed it before us left it at its end
+        let mut entries = RawDir::new(dir.at(), &mut buffer);
+        while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {

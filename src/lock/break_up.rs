@@ -35,10 +35,8 @@ impl Locks {
                 .try_command("lock list", "see which locks are held, and by which tokens")
                 .detail("lock", name.as_str())
         };
-        if self.dir()?.is_none() {
-            return Err(not_held());
-        }
-        self.reserve_ahead(deadline); // while this record still says which tokens were given
+        let Some(dir) = self.dir()? else { return Err(not_held()) };
+        self.reserve_ahead(&dir, deadline); // while this record still says which tokens were given
         let gate = self.gate(deadline)?;
         let mut draft = gate.load(name)?;
         let broken = take_away(&mut draft, victim);

@@ -128,6 +128,14 @@ impl Locks {
 }
 
 impl Gate<'_> {
+    /// Leaves the gate; the directory stays open.
+    pub(super) fn leave(self) -> Dir {
+        let Self { dir, lock, to_wake, .. } = self;
+        drop(lock);
+        drop(to_wake);
+        dir
+    }
+
     /// The directory of the locks.
     pub fn dir(&self) -> &Dir {
         &self.dir

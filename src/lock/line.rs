@@ -68,7 +68,7 @@ impl Locks {
     /// taken off them. What is there need not be stored.
     pub(super) fn when_free<'a>(&'a self, request: &Request, place: &mut Place<'a>) -> Result<(Gate<'a>, Vec<Draft>)> {
         let started = Instant::now();
-        let (mut told, mut sleeper) = (false, Sleeper::attentive());
+        let (mut told, mut sleeper) = (false, Sleeper::awake());
         loop {
             let gate = self.gate(request.deadline.at)?;
             let mut drafts = gate.load_all(&request.names)?;
@@ -93,12 +93,13 @@ impl Locks {
                 self.refuse_deadlock(request, &gate, &drafts, &judge)?;
             }
             if joins {
+                sleeper.attend();
                 gate.store(&drafts)?;
                 place.taken = true;
             }
-            drop(gate);
+            let dir = gate.leave();
             if joins {
-                self.reserve_ahead(request.deadline.at); // while there is time
+                self.reserve_ahead(&dir, request.deadline.at); // while there is time
             }
             let until = if told { request.deadline.at } else { (started + SILENCE).min(request.deadline.at) };
             let still_in_the_way = self.sleep(request, &mut sleeper, until)?;

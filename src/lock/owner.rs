@@ -2,7 +2,7 @@
 
 use rustix::process::{getpid, getppid};
 
-use super::process::{Identity, Process, lineage, name_of};
+use super::process::{Family, Identity, name_of};
 use super::queue::Asker;
 use super::record::Token;
 use crate::error::{Error, Kind, Result};
@@ -32,43 +32,46 @@ impl Claim {
 /// The owner of what a command acquires: `given` (`--owner-pid`), else the environment's, else the parent process.
 pub fn owner(given: Option<u32>, claim: &Claim) -> Result<(Asker, Option<String>)> {
     let explicit = given.or(claim.owner);
+    let mut family = Family::default();
     let (pid, warning) = match explicit {
         Some(pid) => (pid, None),
         None => {
             let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
-            (parent, warning_of(parent))
+            (parent, warning_of(parent, &mut family))
         }
     };
     let identity = match (pid, explicit) {
         (0, _) => None,
         (1, None) => None,
-        (pid, _) => Identity::of(pid)?,
+        (pid, _) => family.identity(pid)?,
     };
     let Some(owner) = identity else {
         return Err(no_owner(pid, explicit));
     };
-    Ok((Asker { lineage: lineage(owner.pid)?, owner, process: own_identity()?, shown: claim.shown.clone() }, warning))
+    let (lineage, process) = (family.lineage(owner.pid)?, own_identity(&mut family)?);
+    Ok((Asker { lineage, owner, process, shown: claim.shown.clone() }, warning))
 }
 
 /// Who a command acts for that takes locks implicitly or gives them back: itself, its ancestors, and the owner that was named.
 pub fn anybody(given: Option<u32>, claim: &Claim) -> Result<Asker> {
-    let process = own_identity()?;
-    let mut line = lineage(process.pid)?;
+    let mut family = Family::default();
+    let process = own_identity(&mut family)?;
+    let mut line = family.lineage(process.pid)?;
     if let Some(named) = given.or(claim.owner).filter(|pid| *pid != 0) {
-        line.extend(lineage(named)?);
+        line.extend(family.lineage(named)?);
     }
     Ok(Asker { owner: process.clone(), lineage: line, process, shown: claim.shown.clone() })
 }
 
-fn own_identity() -> Result<Identity> {
+fn own_identity(family: &mut Family) -> Result<Identity> {
     let pid = getpid().as_raw_nonzero().get().unsigned_abs();
-    Identity::of(pid)?.ok_or_else(|| Error::new(Kind::DependencyMissing, "/proc does not show this process"))
+    family.identity(pid)?.ok_or_else(|| Error::new(Kind::DependencyMissing, "/proc does not show this process"))
 }
 
 /// A parent that is a forked copy of its own parent, or `timeout`, ends before the script goes on.
-fn warning_of(parent: u32) -> Option<String> {
-    let process = Process::of(parent).ok()?;
-    let is_copy = || Process::of(process.parent).is_ok_and(|above| process.is_forked_copy_of(&above));
+fn warning_of(parent: u32, family: &mut Family) -> Option<String> {
+    let process = family.process(parent)?.clone();
+    let mut is_copy = || family.process(process.parent).is_some_and(|above| process.is_forked_copy_of(above));
     (name_of(parent) == "timeout" || is_copy())
         .then(|| format!("owner {parent} ends with this subshell; pass --owner-pid $$"))
 }

@@ -181,7 +181,7 @@ impl Place {
                 pid_namespace: namespace("pid")?,
                 time_namespace: namespace("time").unwrap_or(0),
                 machine: text_of("/etc/machine-id").unwrap_or_default(),
-                host: text_of("/proc/sys/kernel/hostname").unwrap_or_default(),
+                host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             })
         };
         let here = look().map_err(no_proc)?;
@@ -247,8 +247,17 @@ pub struct Family {
 }
 
 impl Family {
-    fn process(&mut self, pid: u32) -> Option<&Process> {
+    /// A process, if it can be seen.
+    pub fn process(&mut self, pid: u32) -> Option<&Process> {
         self.known.entry(pid).or_insert_with(|| Process::of(pid).ok()).as_ref()
+    }
+
+    /// The identity of a process that can be seen now; `None` if there is none, or only a zombie.
+    pub fn identity(&mut self, pid: u32) -> Result<Option<Identity>> {
+        match self.process(pid) {
+            Some(process) if !matches!(process.state, 'Z' | 'X') => process.identity().map(Some),
+            _ => Identity::of(pid), // says why
+        }
     }
 
     /// A process and all it descends from, nearest first, as far as they can be seen. A pid that is used again is no

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::Locks;
 use super::draft::Draft;
 use super::liveness::epoch;
 use super::queue::{Asker, Eyes, prune};
 use super::record::{Grant, Token};
 use super::words::holder;
+use super::{LOCKS, Locks};
 use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
 use crate::name::Name;
 
 /// A grant that was given back.
@@ -38,11 +39,11 @@ impl Locks {
         let released: Vec<Released> =
             drafts.iter_mut().map(|draft| give_up(draft, token, asker, &judge)).collect::<Result<_>>()?;
         gate.store(&drafts)?;
-        drop(gate);
+        let dir = gate.leave();
         for Released { name, grant, left } in &released {
             self.audit_grant("release", if *left == 0 { "released" } else { "counted down" }, name, grant);
         }
-        self.reserve_ahead(deadline); // nobody waits for this command any more
+        self.reserve_ahead(&dir, deadline); // nobody waits for this command any more
         Ok(released)
     }
 
@@ -76,6 +77,9 @@ impl Locks {
 
     /// What nobody holds is no reason to make the directory of locks.
     fn refuse_where_there_are_none(&self, names: &[Name], deed: Deed) -> Result<()> {
+        if self.disk.stat(&Dir::working(), self.directory.join(LOCKS)).is_ok_and(|found| found.is_some()) {
+            return Ok(()); // what it is, the gate will see
+        }
         match (self.dir()?, names.first()) {
             (None, Some(name)) => Err(not_found(name, deed)),
             _ => Ok(()),

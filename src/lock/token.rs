@@ -162,12 +162,9 @@ impl Locks {
     }
 
     /// Reserves the next block if few tokens are left; called where nobody waits for the answer.
-    pub(super) fn reserve_ahead(&self, deadline: Instant) {
-        let is_low = || -> Result<bool> {
-            let Some(dir) = self.dir()? else { return Ok(false) };
-            Ok(Counter::of_this_boot(self, &dir)?.is_none_or(|counter| counter.left() < LOW))
-        };
-        if is_low().is_ok_and(|low| low) {
+    pub(super) fn reserve_ahead(&self, dir: &Dir, deadline: Instant) {
+        let counter = Counter::of_this_boot(self, dir);
+        if counter.is_ok_and(|counter| counter.is_none_or(|counter| counter.left() < LOW)) {
             let _ = self.reserve(deadline); // whoever needs a token will say what is wrong
         }
     }

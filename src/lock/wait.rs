@@ -69,11 +69,15 @@ pub struct Sleeper {
 }
 
 impl Sleeper {
-    /// One that hears from now on when it is woken: to be made before the place in the queue is taken.
+    /// One that has not slept yet.
     #[must_use]
-    pub fn attentive() -> Self {
-        bell();
+    pub fn awake() -> Self {
         Self { interval: FIRST_INTERVAL }
+    }
+
+    /// Hears from now on when it is woken: to be called before the place in the queue is taken. Who need not wait needs no bell.
+    pub fn attend(&self) {
+        bell();
     }
 
     /// Forgets that it was woken. To be called before the records are looked at, so that a signal after that counts.

@@ -1,5 +1,7 @@
 //! The read-modify-write: what every writer does under the lock, before and around the commit itself.
 
+use std::rc::Rc;
+
 use serde_json::{Value, json};
 
 use super::commit::{Plan, Published, Room};
@@ -12,7 +14,7 @@ use super::retain::Displaced;
 use super::{AutoRecover, ForeignEdits, SignalFile, Store};
 use crate::audit::Level;
 use crate::document::diff::{self, diff};
-use crate::document::seal::{Document, Lineage, Revision, Seal, Sealed, without_seal};
+use crate::document::seal::{Document, Lineage, Revision, Seal, Sealed, are_same_without_seal, without_seal};
 use crate::document::{json as text, rules};
 use crate::error::{Error, Kind, Result};
 
@@ -64,7 +66,7 @@ impl Claim {
 #[derive(Debug)]
 pub struct Base {
     /// The document, in today's form.
-    pub value: Value,
+    pub value: Rc<Value>,
     /// Its seal, unless it never had one or somebody broke it.
     pub seal: Option<Seal>,
     /// What a reader was shown as its revision and digest.
@@ -74,6 +76,12 @@ pub struct Base {
 }
 
 impl Base {
+    /// A copy of the document, to be changed.
+    #[must_use]
+    pub fn draft(&self) -> Value {
+        Value::clone(&self.value)
+    }
+
     /// The current revision, of a foreign edit the one before it; 0 for a document that was never sealed.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -127,15 +135,16 @@ impl Store {
         }
         let deadline = self.deadline();
         loop {
-            let (held, ground) = self.undamaged_ground(Purpose::Write, deadline)?;
+            let (held, mut ground) = self.undamaged_ground(Purpose::Write, deadline)?;
             let base = self.base(&ground)?;
             self.keep_mirror(&held, &ground);
+            ground.shelf.forget_mirror();
             let proposal = self.make_checked(order, &base, make)?;
             if !proposal.signals.is_empty() {
                 self.side_directory(&held.root, SIGNALS)?; // refused before the commit, if at all
             }
             let value = normalized(proposal.value)?;
-            if let Some(seal) = base.seal.as_ref().filter(|_| without_seal(&value) == without_seal(&base.value)) {
+            if let Some(seal) = base.seal.as_ref().filter(|_| are_same_without_seal(&value, &base.value)) {
                 self.place_signals(&held, &proposal.signals);
                 return Ok(Outcome::Unchanged { revision: seal.revision });
             }
@@ -200,7 +209,7 @@ impl Store {
                 reference: None,
             }),
             Health::Legacy(migrated) => Ok(Base {
-                value: migrated.value.clone(),
+                value: migrated.value.clone().into(),
                 seal: None,
                 claim: Claim { revision: Some(0.into()), digest: None },
                 migrated_from: migrated.from.clone(),
@@ -215,7 +224,7 @@ impl Store {
                 ));
                 Ok(Base {
                     claim: Claim::of(&migrated.value),
-                    value: migrated.value,
+                    value: migrated.value.into(),
                     seal: None,
                     migrated_from: migrated.from,
                     reference: edit.reference.clone(),

@@ -90,7 +90,7 @@ impl Store {
 
     /// Commits the document as it stands: seals a legacy one, persists a migration.
     pub fn seal_as_it_is(&self, order: &Order) -> Result<Outcome> {
-        self.change(order, &mut |base| Ok(base.value.clone().into()))
+        self.change(order, &mut |base| Ok(base.draft().into()))
     }
 
     /// Does what writers do on their way, where a state is or was: finishes what was interrupted, heals damage, renews the

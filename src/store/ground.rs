@@ -92,7 +92,7 @@ impl Store {
 
     /// Says what the next writer would stumble over.
     pub(super) fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
-        let user = rustix::process::geteuid().as_raw();
+        let user = crate::side::user();
         for name in SIDE_DIRECTORIES {
             let path = root.path_of(name);
             match self.disk.stat(root, name)? {

@@ -329,7 +329,7 @@ impl Store {
         let health = judge(&live, &shelf, Look::Thorough)?;
         let current = match (&health, live.as_ref().map(|found| &found.reading)) {
             (Health::Legacy(migrated), _) => migrated.value.clone(),
-            (_, Some(Reading::Sealed(document))) => document.value.clone(),
+            (_, Some(Reading::Sealed(document))) => Value::clone(&document.value),
             (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => value.clone(),
             _ => Value::Null,
         };

@@ -42,7 +42,7 @@ impl Store {
                     Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
                     return Err(unsafe_path(&self.path(), "is not a regular file"));
                 }
-                let user = rustix::process::geteuid().as_raw();
+                let user = crate::side::user();
                 if stat.uid != user {
                     let why = format!("belongs to user {}, not to you ({user})", stat.uid);
                     return Err(unsafe_path(&self.path(), &why));

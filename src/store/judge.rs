@@ -86,7 +86,7 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
                 let copies = shelf.copies()?;
                 if let Some(reason) = not_the_latest(document, shelf)? {
                     let reference = best(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
-                    return Ok(Health::Foreign(Foreign { reason, value: document.value.clone(), reference }));
+                    return Ok(Health::Foreign(Foreign { reason, value: Value::clone(&document.value), reference }));
                 }
             }
             match migrate::to_current(&document.value) {

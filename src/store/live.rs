@@ -39,7 +39,7 @@ impl Found {
         if let Some(kind) = kind {
             return Err(unsafe_path(path, &format!("is {kind}, not a regular file")));
         }
-        let user = rustix::process::geteuid().as_raw();
+        let user = crate::side::user();
         if content.stat.uid != user && user != 0 {
             return Err(unsafe_path(path, &format!("belongs to user {}, not to you ({user})", content.stat.uid)));
         }

@@ -131,7 +131,7 @@ impl Store {
     /// The document as it stands in the live file, if it is one; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
         Ok(self.live()?.and_then(|found| match found.reading {
-            Reading::Sealed(document) => Some(document.value),
+            Reading::Sealed(document) => Some(document.into_value()),
             Reading::Broken(value) | Reading::Unsealed(value) => Some(value),
             Reading::Damaged(_) => None,
         }))
@@ -183,7 +183,7 @@ impl Store {
         let found = live.as_ref();
         let value = match (&health, found.map(|found| &found.reading)) {
             (Health::Legacy(migrated), _) => Some(&migrated.value),
-            (_, Some(Reading::Sealed(document))) => Some(&document.value),
+            (_, Some(Reading::Sealed(document))) => Some(&*document.value),
             (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => Some(value),
             _ => None,
         };
@@ -308,7 +308,7 @@ impl Store {
     fn resolve(&self, examined: &Examined, word: Option<&str>) -> Result<Value> {
         let live = match (&examined.health, examined.live.as_ref().map(|found| &found.reading)) {
             (Health::Legacy(migrated), _) => Some(&migrated.value),
-            (_, Some(Reading::Sealed(document))) => Some(&document.value),
+            (_, Some(Reading::Sealed(document))) => Some(&*document.value),
             (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => Some(value),
             _ => None,
         };
@@ -320,13 +320,13 @@ impl Store {
             Ok(number) => {
                 let lineage = lineage_of(copies);
                 let live = match &examined.health {
-                    Health::Healthy(document) if document.seal.revision.get() == number => Some(&document.value),
+                    Health::Healthy(document) if document.seal.revision.get() == number => Some(&*document.value),
                     _ => None,
                 };
                 let copy = copies.iter().filter_map(Copy::sealed).find(|document| {
                     document.seal.revision.get() == number && Some(&document.seal.lineage) == lineage.as_ref()
                 });
-                live.or(copy.map(|document| &document.value))
+                live.or(copy.map(|document| &*document.value))
             }
             Err(_) => {
                 let word = word.rsplit('/').next().unwrap_or(word);
@@ -351,7 +351,7 @@ impl Store {
             Some(&document.seal.lineage) == lineage.as_ref()
                 && current.is_none_or(|current| document.seal.revision < current)
         });
-        let newest = older.max_by_key(|document| document.seal.revision).map(|document| document.value.clone());
+        let newest = older.max_by_key(|document| document.seal.revision).map(|document| Value::clone(&document.value));
         newest.ok_or_else(|| {
             Error::new(Kind::NotFound, "there is no earlier revision to compare with")
                 .try_command("state history", "see what is remembered")
@@ -369,7 +369,7 @@ impl Store {
             if let Some(document) = shelf.read(name.as_str()).ok().as_ref().and_then(Copy::sealed)
                 && found.last().is_none_or(|(last, _)| *last < document.seal.revision.get())
             {
-                found.push((document.seal.revision.get(), document.value.clone()));
+                found.push((document.seal.revision.get(), Value::clone(&document.value)));
             }
         }
         found

@@ -126,7 +126,10 @@ impl Store {
             |bytes: &Vec<u8>| matches!(&entry.what, What::File { sha256, .. } if *sha256 == Digest::of(bytes));
         let bytes = found.filter(is_listed).ok_or_else(|| unfit("its state.json is not what it was".to_owned()))?;
         let (value, lineage) = match inspect(&bytes) {
-            Reading::Sealed(document) => (document.value, Some(document.seal.lineage)),
+            Reading::Sealed(document) => {
+                let lineage = document.seal.lineage.clone();
+                (document.into_value(), Some(lineage))
+            }
             Reading::Unsealed(value) => (value, None),
             Reading::Broken(_) => return Err(unfit("its state was edited by something else".to_owned())),
             Reading::Damaged(why) => return Err(unfit(format!("its state was damaged when it was made: {why}"))),
@@ -276,7 +279,7 @@ impl Store {
         let shelf = self.shelf_to_read()?;
         let health = judge(&live, &shelf, Look::Thorough)?;
         let current = live.as_ref().map_or(Value::Null, |found| match &found.reading {
-            Reading::Sealed(document) => document.value.clone(),
+            Reading::Sealed(document) => Value::clone(&document.value),
             Reading::Broken(value) | Reading::Unsealed(value) => value.clone(),
             Reading::Damaged(_) => Value::Null,
         });

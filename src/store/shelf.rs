@@ -5,6 +5,7 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
+use std::rc::Rc;
 
 use rustix::io::Errno;
 
@@ -166,6 +167,11 @@ impl Shelf {
         Ok(self.mirror.get().and_then(Option::as_ref))
     }
 
+    /// Lets go of the mirror's content, when it has been looked at: it is as large as the document.
+    pub fn forget_mirror(&mut self) {
+        self.mirror.take();
+    }
+
     /// Reads one copy whole. A copy that cannot be read is an error and not a bad copy: the next attempt may succeed,
     /// and an older copy must not be taken for the newest meanwhile.
     pub fn read(&self, name: &str) -> FsResult<Copy> {
@@ -225,8 +231,8 @@ fn appraise(bytes: &[u8]) -> Worth {
     let (value, sealed) = match inspect(bytes) {
         Reading::Damaged(why) => return Worth::Bad(why),
         Reading::Broken(_) => return Worth::Bad("its digest is wrong".to_owned()),
-        Reading::Sealed(sealed) => (sealed.value.clone(), Some(sealed)),
-        Reading::Unsealed(value) => (value, None),
+        Reading::Sealed(sealed) => (Rc::clone(&sealed.value), Some(sealed)),
+        Reading::Unsealed(value) => (value.into(), None),
     };
     let migrated = match migrate::to_current(&value) {
         Ok(migrated) => migrated.value,

@@ -254,7 +254,7 @@ fn survives(plan: &Plan, damages: &Damages) {
         (None, _) => {
             assert_eq!(read.unwrap().bytes, plan.live());
             let set = store.change(&Order::of("set"), &mut |base| {
-                let mut value = base.value.clone();
+                let mut value = base.draft();
                 value["z"] = json!(1);
                 Ok(value.into())
             });

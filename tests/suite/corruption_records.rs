@@ -42,7 +42,7 @@ fn flipped(bytes: &[u8], bits: impl Iterator<Item = usize>) -> impl Iterator<Ite
 
 fn set(store: &Store) -> pipeline_state::error::Result<()> {
     let outcome = store.change(&Order::of("set"), &mut |base| {
-        let mut value = base.value.clone();
+        let mut value = base.draft();
         value["z"] = json!(1);
         Ok(value.into())
     });

@@ -28,7 +28,7 @@ use crate::snapshots::with_small_checkpoint;
 
 fn set(store: &Store, field: &str, value: Value) -> Result<()> {
     let change = store.change(&Order::of("set"), &mut |base| {
-        let mut document = base.value.clone();
+        let mut document = base.draft();
         document[field] = value.clone();
         Ok(document.into())
     });
@@ -66,7 +66,7 @@ fn restore(store: &Store) -> Result<()> {
 
 fn signal(store: &Store, name: &str, content: Option<Vec<u8>>) -> Result<()> {
     let change = store.change(&Order::of("signal"), &mut |base| {
-        let mut value = base.value.clone();
+        let mut value = base.draft();
         value["lastSignal"] = json!(format!("{name} {}", content.is_some()));
         let file = SignalFile { name: Name::parse("signal", name)?, content: content.clone() };
         Ok(Proposal { value, signals: vec![file] })

@@ -458,7 +458,7 @@ impl Job {
             root.ok("state init"); // a lock in a root without a state
         }
         let next = real.change(&Order::of("set"), &mut |base| {
-            let mut value = base.value.clone();
+            let mut value = base.draft();
             value["z"] = json!(1);
             Ok(value.into())
         });

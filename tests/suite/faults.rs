@@ -132,7 +132,7 @@ fn committed(outcome: Result<Outcome>) -> Result<()> {
 /// A change of one field.
 fn set(store: &Store, field: &str, make: impl Fn(&Value) -> Value) -> Result<()> {
     committed(store.change(&Order::of("set"), &mut |base| {
-        let mut value = base.value.clone();
+        let mut value = base.draft();
         value[field] = make(&base.value);
         Ok(value.into())
     }))
@@ -254,7 +254,7 @@ impl Job {
         assert!(is_new || (result.is_err() && confirmed) || unknown, "a change is lost: {place}");
 
         if fs::metadata(root.state()).unwrap().nlink() > 1 {
-            real.change(&Order::of("update"), &mut |base| Ok(base.value.clone().into())).unwrap();
+            real.change(&Order::of("update"), &mut |base| Ok(base.draft().into())).unwrap();
             assert_eq!(fs::metadata(root.state()).unwrap().nlink(), 1, "a failed commit's link is left: {place}");
         }
         set(&real, "z", |_| json!(1)).unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
@@ -320,7 +320,7 @@ fn a_signal_whose_calls_fail_is_old_or_new_and_ok_means_new() {
     let signal = |store: &Store| {
         let name = Name::parse("signal", "GO")?;
         committed(store.change(&Order::of("signal"), &mut |base| {
-            let mut value = base.value.clone();
+            let mut value = base.draft();
             value["lastSignal"] = json!("GO");
             let file = SignalFile { name: name.clone(), content: Some(b"{}\n".to_vec()) };
             Ok(Proposal { value, signals: vec![file] })

@@ -9,6 +9,7 @@ mod shell;
 mod snapshots;
 mod strace;
 
+mod calls;
 mod checkpoint;
 mod checkpoint_refusals;
 mod cli;

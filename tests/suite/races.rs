@@ -50,7 +50,7 @@ fn interrupted(name: &'static str, interfere: impl Fn() + 'static) -> Disk {
 
 pub fn increment(store: &Store) -> pipeline_state::error::Result<Outcome> {
     store.change(&Order::of("update"), &mut |base| {
-        let mut value = base.value.clone();
+        let mut value = base.draft();
         let n = value["n"].as_u64().unwrap_or(0);
         value["n"] = (n + 1).into();
         Ok(value.into())

@@ -297,7 +297,7 @@ impl Examination<'_> {
     }
 
     fn mode(&mut self, path: &str, stat: &Stat, mode: u32) {
-        let user = rustix::process::geteuid().as_raw();
+        let user = crate::side::user();
         let word = self.shown(path);
         let is_directory = mode == 0o700;
         if (stat.kind == FileKind::Directory) != is_directory || stat.kind == FileKind::Symlink {

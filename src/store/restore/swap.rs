@@ -262,7 +262,7 @@ impl Store {
                 (sealed, Some((&workshop.dir, OsStr::new(&staged))))
             } else {
                 let created = sealed.document.value.pointer("/metadata/created").cloned();
-                (self.seal(sealed.document.value, &ground, &wanted.lineage, created.as_ref())?, None)
+                (self.seal(sealed.document.into_value(), &ground, &wanted.lineage, created.as_ref())?, None)
             };
             let now = self.disk.now();
             let displaced = match &ground.health {
@@ -384,7 +384,7 @@ impl Store {
             "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
             intent.checkpoint
         ));
-        Ok(Some(Served { value: sealed.document.value, bytes: sealed.bytes }))
+        Ok(Some(Served { value: sealed.document.into_value(), bytes: sealed.bytes }))
     }
 }
 

@@ -119,7 +119,7 @@ pub fn store(root: &Sandbox, disk: &Disk) -> Store {
 
 pub fn write_z(store: &Store) -> Result<()> {
     let change = store.change(&Order::of("set"), &mut |base| {
-        let mut value = base.value.clone();
+        let mut value = base.draft();
         value["z"] = json!(base.value["z"].as_u64().unwrap_or(0) + 1);
         Ok(value.into())
     });

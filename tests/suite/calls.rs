@@ -1,0 +1,151 @@
+//! What a command asks of the kernel, counted, so that it cannot creep up unnoticed: a time would be noise. Counted is from the
+//! first touch of the root on; what the loader and the C library do before is not ours. See `benches/README.md`.
+
+use std::collections::HashMap;
+
+use crate::sandbox::{BINARY, Sandbox, installed};
+use crate::strace::{calls_in, strace};
+
+/// Memory and the C library's own affairs differ from one library to the next.
+const NOT_COUNTED: [&str; 8] =
+    ["brk", "munmap", "mremap", "mprotect", "madvise", "sigaltstack", "getrandom", "exit_group"];
+
+/// What a command asked for.
+struct Asked {
+    lines: Vec<String>,
+    /// How often each file of `/proc` was opened. Their number depends on how many ancestors we have.
+    proc_files: HashMap<String, usize>,
+    calls: usize,
+}
+
+impl Asked {
+    fn by(root: &Sandbox, words: &str) -> Self {
+        let trace = root.file("trace");
+        let options = ["-f", "-s", "4096", "-o", trace.to_str().unwrap()];
+        let output = strace(root, &options, words.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = std::fs::read_to_string(&trace).unwrap();
+        std::fs::remove_file(&trace).unwrap();
+        assert!(!text.contains("clone"), "{words} starts a thread or a process:\n{text}");
+        let calls = calls_in(&text, root.path().to_str().unwrap());
+        let calls = calls.into_iter().filter(|call| !NOT_COUNTED.contains(&call.name.as_str()));
+        let lines: Vec<String> = calls.map(|call| call.line).collect();
+        let mut proc_files = HashMap::new();
+        for line in lines.iter().filter(|line| line.starts_with("open")) {
+            if let Some((_, rest)) = line.split_once("\"/proc/") {
+                let path = rest.split('"').next().unwrap_or_default();
+                *proc_files.entry(path.to_owned()).or_insert(0) += 1;
+            }
+        }
+        // Each is opened, read once and closed.
+        let calls = lines.len() - 3 * proc_files.values().sum::<usize>();
+        Self { lines, proc_files, calls }
+    }
+
+    #[track_caller]
+    fn at_most(&self, limit: usize) -> &Self {
+        assert!(self.calls <= limit, "{} calls, not {limit}:\n{}", self.calls, self.lines.join("\n"));
+        assert!(self.calls + 2 > limit, "{} calls: the limit of {limit} can be lowered", self.calls);
+        self
+    }
+
+    fn count(&self, call: &str) -> usize {
+        self.lines.iter().filter(|line| line.starts_with(&format!("{call}("))).count()
+    }
+}
+
+#[test]
+fn reading_asks_the_kernel_for_little_beyond_the_file() {
+    if !installed("strace") {
+        return;
+    }
+    let root = Sandbox::with_history();
+    // Where the root is (4), whether a restore is decided (1), the file (4), the answer (1).
+    Asked::by(&root, "state read").at_most(10);
+    Asked::by(&root, "state get .phase").at_most(10);
+}
+
+#[test]
+fn a_commit_makes_the_calls_of_the_protocol_and_few_others() {
+    if !installed("strace") {
+        return;
+    }
+    let root = Sandbox::with_history();
+    for n in 1..=5 {
+        root.ok(&format!("state set n:={n}0")); // from now on a backup goes for each that comes
+    }
+    for words in ["state set phase=x", "state update .n=7"] {
+        let asked = Asked::by(&root, words);
+        asked.at_most(55);
+        assert_eq!(asked.count("fsync"), 2, "the new file's and its directory's");
+        assert_eq!(asked.count("renameat"), 2, "of the live file and of the mirror");
+        assert_eq!((asked.count("linkat"), asked.count("unlinkat"), asked.count("flock")), (1, 1, 1));
+    }
+}
+
+#[test]
+fn a_lock_that_is_free_is_taken_and_given_back_with_few_calls_and_without_a_sync() {
+    if !installed("strace") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    root.ok("lock acquire a --owner-pid 1"); // reserves tokens, and makes what is made once
+    root.ok("lock release a --owner-pid 1");
+    let acquired = Asked::by(&root, &format!("lock acquire a --owner-pid {}", std::process::id()));
+    let released = Asked::by(&root, &format!("lock release a --owner-pid {}", std::process::id()));
+    acquired.at_most(44);
+    released.at_most(40);
+    for asked in [&acquired, &released] {
+        assert_eq!((asked.count("fsync"), asked.count("flock")), (0, 1));
+        assert_eq!(asked.count("rt_sigaction"), 0, "who need not wait hangs up no bell");
+    }
+    // Who lives is looked at once more behind the gate; giving back asks nobody.
+    assert!(acquired.proc_files.values().all(|count| *count <= 2), "{:?}", acquired.proc_files);
+    assert!(released.proc_files.values().all(|count| *count == 1), "{:?}", released.proc_files);
+}
+
+#[test]
+fn what_a_commit_asks_for_does_not_grow_with_what_lies_around() {
+    if !installed("strace") {
+        return;
+    }
+    let root = Sandbox::with_history();
+    let few = Asked::by(&root, "state set n:=4").calls;
+    for batch in 0..4 {
+        let names: Vec<String> = (0..64).map(|n| format!("other-{batch}-{n}")).collect();
+        root.ok(&format!("lock acquire {} --owner-pid {}", names.join(","), std::process::id()));
+    }
+    for _ in 0..20 {
+        root.ok("recover checkpoint x");
+    }
+    std::fs::File::options().append(true).open(root.file("audit.log")).unwrap().set_len(1 << 30).unwrap();
+    assert_eq!(Asked::by(&root, "state set n:=5").calls, few);
+}
+
+#[test]
+fn ten_megabytes_of_strings_are_updated_in_eight_times_their_size() {
+    if !installed("time") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let strings: Vec<String> = (0..100_000).map(|n| format!("task {n}: {}", "with some words ".repeat(6))).collect();
+    let mut document = root.document();
+    document["many"] = strings.into();
+    root.feed("state write - --force", document.to_string().as_bytes()).expect(0);
+    let bytes = root.state().metadata().unwrap().len();
+    assert!(bytes > 10_000_000);
+    // The largest resident memory, in KiB: time(1).
+    let peak = |words: &[&str]| {
+        let mut command = root.program("time");
+        let output = command.args(["-f", "%M", BINARY]).args(words).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        told.trim().parse::<u64>().unwrap_or_else(|_| panic!("{told}")) * 1024
+    };
+    // What a program takes that was compiled for debugging is not meant. Compiled for use, it takes less than half the file.
+    let own = peak(&["--version"]);
+    for words in [["state", "update", ".n = 1"], ["state", "set", "n:=2"]] {
+        let peak = peak(&words) - own;
+        assert!(peak * 2 <= bytes * 15, "{words:?} takes {peak} bytes for {bytes}");
+    }
+    assert_eq!(root.document()["n"], 2);
+}
