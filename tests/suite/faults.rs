@@ -387,7 +387,7 @@ fn a_migration_whose_calls_fail_leaves_the_legacy_document_or_seals_it_migrated(
         r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then","n":1}"#;
     let (start, runs) = (Sandbox::holding(LEGACY), AtomicUsize::new(0));
     let migrate =
-        |store: &Store| committed(store.change(&Order::of("migrate"), &mut |base| Ok(base.value.clone().into())));
+        |store: &Store| committed(store.change(&Order::of("migrate"), &mut |base| Ok((*base.value).clone().into())));
     let users = |bytes: &[u8]| {
         let mut document = without_seal(&serde_json::from_slice(bytes).unwrap());
         document.as_object_mut().unwrap().shift_remove("z");

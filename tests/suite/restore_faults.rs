@@ -113,7 +113,7 @@ fn a_writer_that_finishes_a_restore_while_calls_fail_writes_to_what_is_restored_
     let write = |store: &Store| {
         let outcome = store.change(&Order::of("set"), &mut |base| {
             assert_eq!(base.value["n"], 3, "it is made to what is restored");
-            let mut value = base.value.clone();
+            let mut value = (*base.value).clone();
             value["y"] = json!(1);
             Ok(value.into())
         });
