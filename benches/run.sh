@@ -167,18 +167,18 @@ bench_lock() {
 
 bench_crowd() {
     title 'Crowds'
-    local count turns before flock=
+    local count turns before repeats=3 flock=
     root crowding && root crowding-c && mkdir crowd-locks && : >crowd-file
     ! has flock || flock=$(type -P flock)
     for count in 1 8 32 128; do
         turns=$(((rounds * 2 + count - 1) / count))
-        [ "$turns" -ge 3 ] || turns=3
+        [ "$count" -lt 128 ] || repeats=1 turns=2 # each waits for all others
         before=$(revision_of crowding)
         printf '\n'
-        ./crowd "$count" "$turns" 3 "$count updating" 'state update' 'C, dynamic' \
+        ./crowd "$count" "$turns" "$repeats" "$count updating" 'state update' 'C, dynamic' \
             "$binary" --root crowding --lock-timeout 10m state update '.n = (.n // 0) + 1' -- ./commit-dynamic crowding-c x
-        must_be_at $((before + count * turns * 3)) crowding
-        [ -z "$flock" ] || ./crowd "$count" "$turns" 3 "$count taking a lock" 'acquire and release' 'flock FILE true, twice' \
+        must_be_at $((before + count * turns * repeats)) crowding
+        [ -z "$flock" ] || ./crowd "$count" "$turns" "$repeats" "$count taking a lock" 'acquire and release' 'flock FILE true, twice' \
             "$binary" --root crowd-locks lock acquire hot 10m ';' "$binary" --root crowd-locks lock release hot --lock-timeout 10m \
             -- "$flock" crowd-file "$(type -P true)" ';' "$flock" crowd-file "$(type -P true)"
     done
@@ -194,7 +194,7 @@ bench_large() {
     has jq && has flock || return 0
     title 'A document of 10 MB'
     local kind
-    ten_megabytes strings 'range(100000) | "task \(.) of the pipeline, with some words to say what it is about: lorem ipsum dolor"'
+    ten_megabytes strings 'range(100000) | "task \(.) of the pipeline, with some words to say what it is about: lorem ipsum dolor sit amet"'
     ten_megabytes numbers 'range(900000) | . * 37'
     for kind in strings numbers; do
         script "$kind"
