@@ -463,6 +463,9 @@ impl Job {
             Ok(value.into())
         });
         assert!(matches!(next, Ok(Outcome::Committed { .. })), "the next writer fails: {place}\n{next:?}");
+        if self.row.words == "hook init-rules" {
+            root.run(self.row.words); // `config/` is its user's, so nobody else clears away what a killed one left
+        }
         let shed = self.row.words.contains("handle 7");
         let precious = &self.precious[if shed { self.spared_at_most } else { spared }..];
         assert_settled(root, if self.row.words.contains("handle 4") { &[] } else { precious }, place);
