@@ -186,12 +186,12 @@ fn crowd(sandbox: &Sandbox, size: usize, script: &dyn Fn(Shell) -> String, said:
         let mut command = shell.command(sandbox, &format!("{}\n{}", shell.strict, script(*shell)));
         with_risky_command(sandbox, &mut command, "exec \"$PIPELINE_BINARY\" state update '.n = (.n // 0) + 1' -q");
         // Nobody's patience depends on how fast a hundred others are; and each says on whom it waits.
-        command.env("LOCK_TIMEOUT", "600").stderr(std::process::Stdio::null()).spawn().unwrap()
+        command.env("LOCK_TIMEOUT", "600").stderr(std::process::Stdio::piped()).spawn().unwrap()
     };
     let children: Vec<(Shell, Child)> = shells.iter().cycle().take(size).map(|shell| (*shell, start(shell))).collect();
     for (shell, child) in children {
         let ran = Ran::of(child.wait_with_output().unwrap());
-        assert_eq!((ran.code, ran.stdout.as_str()), (0, said), "{shell:?}");
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, said), "{shell:?}: {}", ran.stderr);
     }
     assert_eq!(sandbox.document()["n"], size, "{shells:?}");
     assert_eq!(sandbox.revision(), 1 + size as u64);
