@@ -66,6 +66,11 @@ impl Locks {
 
     /// Takes back what was granted a moment ago.
     pub fn give_back(&self, acquired: &[Acquired]) {
+        self.give_back_as(acquired, ("acquire", "given back"));
+    }
+
+    /// Takes back all of these at once or none; the audit log has it under this action and in these words.
+    pub(super) fn give_back_as(&self, acquired: &[Acquired], (action, words): (&str, &str)) {
         let names: Vec<Name> = acquired.iter().map(|acquired| acquired.name.clone()).collect();
         let undo = || -> Result<()> {
             let gate = self.gate(Instant::now() + LEAVING)?;
@@ -76,7 +81,7 @@ impl Locks {
             gate.store(&drafts)?;
             drop(gate);
             for Acquired { name, grant, .. } in acquired {
-                self.audit_grant("acquire", "given back", name, grant);
+                self.audit_grant(action, words, name, grant);
             }
             Ok(())
         };
