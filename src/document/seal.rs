@@ -7,6 +7,7 @@
 use std::fmt;
 
 use memchr::memmem;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use std::rc::Rc;
 
@@ -16,6 +17,9 @@ use sha2::{Digest as _, Sha256};
 pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
 
 const HEX_LENGTH: usize = 64;
+
+/// What stands in a digest's place until it is known.
+pub const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// How many commits a document has behind it: 1, 2, 3 …, at most 2^53 − 1, which every JSON reader holds exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -222,31 +226,46 @@ pub fn seal(
 
 /// The document as it stands in a file: two-space indentation and a newline at the end.
 #[must_use]
-pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
+pub fn to_bytes(value: &impl Serialize) -> Option<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value).ok()?;
     bytes.push(b'\n');
     Some(bytes)
 }
 
+/// How a record of ours ends, behind the digits of its digest.
+const RECORD_END: &[u8] = b"\"\n}\n";
+
 /// A record of ours as it stands in a file, with its digest as its last field, made like a document's. `None` if `value`
 /// is no object.
 #[must_use]
 pub fn with_digest(mut value: Value) -> Option<Vec<u8>> {
-    const END: &[u8] = b"\"\n}\n";
-    value.as_object_mut()?.insert("digest".into(), "0".repeat(HEX_LENGTH).into());
-    let mut bytes = to_bytes(&value)?;
-    let place = bytes.len().checked_sub(HEX_LENGTH + END.len())?;
+    value.as_object_mut()?.insert("digest".into(), NO_DIGEST.into());
+    end_in_digest(&value)
+}
+
+/// The same of anything that is written as an object whose last field is a `digest` of [`NO_DIGEST`].
+#[must_use]
+pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
+    let mut bytes = to_bytes(value)?;
+    let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len())?;
     let digest = digest_around(&bytes, place)?;
     bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
     Some(bytes)
 }
 
+/// Whether these are the bytes that [`with_digest`] made: not one of them is another.
+#[must_use]
+pub fn is_intact(bytes: &[u8]) -> bool {
+    let digits = bytes.strip_suffix(RECORD_END).and_then(|rest| rest.last_chunk::<HEX_LENGTH>());
+    let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len());
+    let digest = place.and_then(|place| digest_around(bytes, place));
+    matches!((digits, digest), (Some(digits), Some(digest)) if digest.0.as_bytes() == digits)
+}
+
 /// Reads what [`with_digest`] made; `None` if a byte of it is another.
 #[must_use]
 pub fn verified(bytes: &[u8]) -> Option<Value> {
-    let value = super::json::parse(bytes).ok()?;
-    let digest = Digest::from_value(value.get("digest")?)?;
-    digest.seals(bytes).then_some(value)
+    is_intact(bytes).then(|| super::json::parse(bytes).ok()).flatten()
 }
 
 /// The document without our fields: what its users put into it.

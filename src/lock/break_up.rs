@@ -62,7 +62,7 @@ impl Locks {
                 Seen::Damaged(_) => true,
                 Seen::Record(record) => {
                     let mut pruned = record.clone();
-                    prune(&mut pruned, usize::MAX, &Judge::new(&self.disk, &dir)?);
+                    prune(&mut pruned, &Judge::new(&self.disk, &dir)?);
                     (pruned.holders.len(), pruned.waiters.len()) != (record.holders.len(), record.waiters.len())
                         || record.is_empty()
                 }
@@ -86,7 +86,7 @@ impl Locks {
         let gate = self.gate(deadline)?;
         let mut draft: Draft = gate.load(name)?;
         let waiters = draft.record.waiters.len();
-        let dead = prune(&mut draft.record, usize::MAX, &gate.judge()?);
+        let dead = prune(&mut draft.record, &gate.judge()?);
         let gone = waiters - draft.record.waiters.len();
         gate.store(std::slice::from_ref(&draft))?;
         drop(gate);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::liveness::Patience;
 use super::process::{Family, Identity};
 use super::queue::{Blocker, Eyes, blockers_of_waiter};
-use super::record::{Purpose, Record, Waiter};
+use super::record::{Mode, Purpose, Record, Waiter};
 use super::words::person;
 use crate::error::{Error, Kind};
 use crate::name::Name;
@@ -105,7 +105,7 @@ impl<'a> Waits<'a> {
                     lock,
                     waiter,
                     stands_for: stands_for(waiter, family),
-                    blocked_by: blockers_of_waiter(record, place, waiter, eyes).filter_map(obstacle).collect(),
+                    blocked_by: obstacles(blockers_of_waiter(record, place, waiter, eyes)),
                 });
             }
         }
@@ -179,6 +179,19 @@ fn stands_for(waiter: &Waiter, family: &mut dyn Ancestry) -> Vec<Identity> {
     all
 }
 
+/// Those in the way up to the first that itself waits for everybody before it: what is behind those is behind that one, too,
+/// and of a long queue each waiter would stand for all before it otherwise.
+fn obstacles<'a>(blockers: impl Iterator<Item = Blocker<'a>>) -> Vec<Obstacle<'a>> {
+    let mut obstacles = Vec::new();
+    for blocker in blockers {
+        obstacles.extend(obstacle(blocker));
+        if matches!(blocker, Blocker::Waiter(Waiter { mode: Mode::Exclusive, own: None, .. })) {
+            break;
+        }
+    }
+    obstacles
+}
+
 fn obstacle(blocker: Blocker<'_>) -> Option<Obstacle<'_>> {
     Some(match blocker {
         Blocker::Holder(grant) => {
@@ -222,7 +235,7 @@ fn deadlock(links: &[Link]) -> Error {
 mod tests {
     use super::*;
     use crate::lock::queue::tests::AllAreWell;
-    use crate::lock::record::{Grant, Mode, Token};
+    use crate::lock::record::{Grant, Token};
 
     fn process(pid: u32) -> Identity {
         // No process has such a pid, so nobody has ancestors but those that a test gives.
@@ -290,5 +303,22 @@ mod tests {
         // 3 waits for b behind 1; 1 waits for a, which 3's owner holds.
         let records = [("a", record(3, &[1])), ("b", record(4, &[1, 3]))];
         assert!(circle_closed_by(3, &records).is_some());
+    }
+
+    #[test]
+    fn a_circle_closes_through_any_number_of_earlier_waiters() {
+        // 9 waits for b last of all; the first in that queue waits for a too, which 9's owner holds.
+        let records = [("a", record(9, &[1])), ("b", record(4, &[1, 5, 6, 7, 9]))];
+        assert!(circle_closed_by(9, &records).is_some());
+        // Shared ones stand in nobody's way there, and hide nobody who does.
+        let mut shared = records.clone();
+        for waiter in shared[1].1.waiters.iter_mut().skip(1).take(3) {
+            waiter.mode = Mode::Shared;
+        }
+        assert!(circle_closed_by(9, &shared).is_some());
+        shared[1].1.waiters[4].mode = Mode::Shared;
+        assert!(circle_closed_by(9, &shared).is_some(), "the first is exclusive");
+        // By way of the holder behind the queue.
+        assert!(circle_closed_by(9, &[("a", record(9, &[4])), ("b", record(4, &[5, 6, 9]))]).is_some());
     }
 }

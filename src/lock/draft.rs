@@ -2,8 +2,7 @@
 //! here touches the disk.
 
 use super::journal::Pending;
-use super::process::Identity;
-use super::record::{Record, Token};
+use super::record::Record;
 use crate::error::Result;
 use crate::name::Name;
 
@@ -12,13 +11,9 @@ use crate::name::Name;
 pub struct Draft {
     /// The lock's name.
     pub name: Name,
-    /// What is on record for it.
+    /// What is to be on record for it.
     pub record: Record,
-    before: Vec<u8>,
-    live_files: Vec<String>,
-    /// The grants and the waiting processes that were on record.
-    tokens: Vec<Token>,
-    processes: Vec<Identity>,
+    original: Record,
 }
 
 /// One replacement of one file, whole.
@@ -33,43 +28,40 @@ pub enum Write {
 }
 
 impl Draft {
-    /// A record as it was found; `before` are the bytes it was read from, none if there are none that would do.
+    /// A record as it was found.
     #[must_use]
-    pub fn new(name: &Name, record: Record, before: Vec<u8>) -> Self {
-        let live_files = record.holders.iter().filter_map(|grant| grant.live_file.clone()).collect();
-        let tokens = record.holders.iter().map(|grant| grant.token).collect();
-        let processes = record.waiters.iter().map(|waiter| waiter.process.clone()).collect();
-        Self { name: name.clone(), record, before, live_files, tokens, processes }
+    pub fn new(name: &Name, record: Record) -> Self {
+        Self { name: name.clone(), original: record.clone(), record }
     }
 
     fn content(&self) -> Option<Record> {
         (!self.record.is_empty()).then(|| self.record.clone())
     }
 
-    /// The bytes it was read from.
+    /// The record as it was found.
     #[must_use]
-    pub fn before(&self) -> &[u8] {
-        &self.before
+    pub fn original(&self) -> &Record {
+        &self.original
     }
 
     /// Whether somebody is no longer in the way who was.
     #[must_use]
     pub fn frees(&self) -> bool {
-        let grants_gone = self.tokens.iter().any(|token| self.record.grant(*token).is_none());
-        grants_gone || self.processes.iter().any(|process| self.record.place_of(process).is_none())
+        let Record { holders, waiters, .. } = &self.original;
+        let grants_gone = holders.iter().any(|grant| self.record.grant(grant.token).is_none());
+        grants_gone || waiters.iter().any(|waiter| self.record.place_of(&waiter.process).is_none())
     }
 
     /// Whether it differs from what is on the disk.
     #[must_use]
     pub fn is_changed(&self) -> bool {
-        let now = self.content().map(|record| record.to_bytes()).unwrap_or_default();
-        now != self.before
+        self.record != self.original
     }
 
     /// The live files that no grant names any more.
     pub fn lost_live_files(&self) -> impl Iterator<Item = &String> {
         let is_named = |file: &String| self.record.holders.iter().any(|grant| grant.live_file.as_ref() == Some(file));
-        self.live_files.iter().filter(move |file| !is_named(file))
+        self.original.holders.iter().filter_map(|grant| grant.live_file.as_ref()).filter(move |file| !is_named(file))
     }
 }
 

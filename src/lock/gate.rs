@@ -67,6 +67,13 @@ pub enum Seen {
     Damaged(String),
 }
 
+/// All bytes that stand for a lock; as long as they are the same, nothing has changed.
+#[derive(Debug, PartialEq)]
+pub(super) struct Glimpse {
+    pending: Option<Vec<u8>>,
+    stored: Stored,
+}
+
 impl Locks {
     /// Passes the gate, making the directory where it is missing; waits until `deadline`.
     pub(super) fn gate(&self, deadline: Instant) -> Result<Gate<'_>> {
@@ -91,14 +98,26 @@ impl Locks {
 
     /// What is on record for a lock, without passing the gate: a rename makes every read whole.
     pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
+        self.made_out(dir, name, &self.glimpse(dir, name)?)
+    }
+
+    /// The bytes that stand for a lock, without passing the gate.
+    pub(super) fn glimpse(&self, dir: &Dir, name: &Name) -> Result<Glimpse> {
+        let pending = self.disk.read(dir, PENDING, RECORD_LIMIT)?.map(|content| content.bytes);
+        Ok(Glimpse { pending, stored: read(self, dir, name)? })
+    }
+
+    /// What those bytes say.
+    pub(super) fn made_out(&self, dir: &Dir, name: &Name, glimpse: &Glimpse) -> Result<Seen> {
+        let Glimpse { pending, stored } = glimpse;
         // Of several locks that change together some may be changed already, and their owner dead in the middle.
-        if let Some(record) = self.pending(dir)?.and_then(|pending| pending.record(name)) {
+        if let Some(record) = pending.as_deref().and_then(Pending::parse).and_then(|pending| pending.record(name)) {
             return Ok(Seen::Record(record));
         }
-        Ok(match read(self, dir, name)? {
+        Ok(match stored {
             Stored::Nothing => Seen::Record(Record::default()),
             Stored::Other(what) => Seen::Damaged(format!("damaged record: {what}")),
-            Stored::Bytes(bytes) => match Record::parse(&bytes) {
+            Stored::Bytes(bytes) => match Record::parse(bytes) {
                 Ok(record) => Seen::Record(record),
                 Err(Unreadable::Torn(_)) if self.is_from_before(dir)? => Seen::Record(Record::default()),
                 Err(Unreadable::Torn(why)) => Seen::Damaged(format!("damaged record: {why}")),
@@ -149,20 +168,20 @@ impl Gate<'_> {
     /// A lock's record. A damaged one is put aside, and in its place stands one that says that nobody knows who holds the
     /// lock: it may well be held. One that a power cut tore goes: whoever held the lock is dead.
     pub fn load(&self, name: &Name) -> Result<Draft> {
-        let (record, before) = match read(self.locks, &self.dir, name)? {
-            Stored::Nothing => (Record::default(), Vec::new()),
-            Stored::Other(what) => (self.quarantine(name, None, what)?, Vec::new()),
+        let record = match read(self.locks, &self.dir, name)? {
+            Stored::Nothing => Record::default(),
+            Stored::Other(what) => self.quarantine(name, None, what)?,
             Stored::Bytes(bytes) => match Record::parse(&bytes) {
-                Ok(record) => (record, bytes),
+                Ok(record) => record,
                 Err(Unreadable::Newer(version)) => return Err(newer(&self.dir, name, version)),
                 Err(Unreadable::Torn(_)) if self.locks.is_from_before(&self.dir)? => {
                     self.forget(name)?;
-                    (Record::default(), Vec::new())
+                    Record::default()
                 }
-                Err(Unreadable::Torn(why)) => (self.quarantine(name, Some(&bytes), &why)?, Vec::new()),
+                Err(Unreadable::Torn(why)) => self.quarantine(name, Some(&bytes), &why)?,
             },
         };
-        Ok(Draft::new(name, record, before))
+        Ok(Draft::new(name, record))
     }
 
     /// Removes the records that a power cut tore.
@@ -265,10 +284,9 @@ impl Gate<'_> {
     /// last: a death in between is no report.
     fn undo(&self, changed: &[&Draft]) -> Result<()> {
         for draft in changed {
-            match draft.before() {
-                [] => self.locks.disk.unlink(&self.dir, file_of(&draft.name))?,
-                before => self.replace(&file_of(&draft.name), before)?,
-            }
+            let original = draft.original();
+            let original = (!original.is_empty()).then(|| original.clone());
+            self.make(&Write::Record(draft.name.clone(), original))?;
         }
         Ok(self.locks.disk.unlink(&self.dir, PENDING)?)
     }
@@ -333,6 +351,7 @@ fn file_of(name: &Name) -> String {
 }
 
 /// What stands in a record's place.
+#[derive(Debug, PartialEq)]
 enum Stored {
     Nothing,
     Bytes(Vec<u8>),

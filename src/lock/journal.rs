@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::record::Record;
-use crate::document::seal::{verified, with_digest};
+use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 
@@ -14,17 +13,28 @@ use crate::name::Name;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Pending(pub(super) BTreeMap<String, Option<Record>>);
 
+/// The journal as it is written, and as it is read.
+#[derive(Serialize)]
+struct Written<'a> {
+    records: &'a Pending,
+    digest: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    records: Pending,
+}
+
 impl Pending {
     /// The journal as it stands in its file.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let value = serde_json::to_value(self).ok();
-        let bytes = value.and_then(|records| with_digest(json!({"records": records})));
+        let bytes = end_in_digest(&Written { records: self, digest: NO_DIGEST });
         bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
     }
 
     /// `None` where it is not what was written.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        Self::deserialize(verified(bytes)?.get("records")?).ok()
+        is_intact(bytes).then(|| serde_json::from_slice(bytes).ok().map(|Read { records }| records)).flatten()
     }
 
     /// What is on record for a lock that the change is about; `None` for others.

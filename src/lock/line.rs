@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Locks;
 use super::deadlock::circle;
 use super::draft::Draft;
-use super::gate::{Gate, Seen};
+use super::gate::{Gate, Glimpse, Seen};
 use super::hierarchy;
 use super::liveness::{Judge, epoch};
 use super::look::{Line, Verdict, ask, ends_to_await, look};
@@ -138,11 +138,15 @@ impl Locks {
         circle(&request.asker.process, &records, judge, &mut Family::default()).map_or(Ok(()), Err)
     }
 
-    /// What is on record for each of these, without passing the gate; `None` if one of them must be dealt with behind it.
-    fn peek_all(&self, dir: &Dir, names: &[Name]) -> Result<Option<Vec<(Name, Record)>>> {
+    fn glimpses(&self, dir: &Dir, names: &[Name]) -> Result<Vec<Glimpse>> {
+        names.iter().map(|name| self.glimpse(dir, name)).collect()
+    }
+
+    /// What is on record for each of these; `None` if one of them must be dealt with behind the gate.
+    fn all_made_out(&self, dir: &Dir, names: &[Name], glimpses: &[Glimpse]) -> Result<Option<Vec<(Name, Record)>>> {
         let mut records = Vec::new();
-        for name in names {
-            match self.peek(dir, name)? {
+        for (name, glimpse) in names.iter().zip(glimpses) {
+            match self.made_out(dir, name, glimpse)? {
                 Seen::Record(record) => records.push((name.clone(), record)),
                 Seen::Damaged(_) => return Ok(None),
             }
@@ -154,11 +158,17 @@ impl Locks {
     /// moment, and then comes back with those that are in the way.
     fn sleep(&self, request: &Request, sleeper: &mut Sleeper, until: Instant) -> Result<Vec<InTheWay>> {
         let look_behind_the_gate = Ok(Vec::new());
+        let (mut glimpses, mut records) = (Vec::new(), Vec::new());
         loop {
             sleeper.listen_anew();
             let Some(dir) = self.dir()? else { return look_behind_the_gate };
             let judge = Judge::new(&self.disk, &dir)?;
-            let Some(records) = self.peek_all(&dir, &request.names)? else { return look_behind_the_gate };
+            let now = self.glimpses(&dir, &request.names)?;
+            if now != glimpses {
+                let made_out = self.all_made_out(&dir, &request.names, &now)?;
+                let Some(made_out) = made_out else { return look_behind_the_gate };
+                (glimpses, records) = (now, made_out);
+            }
             let Some(blocker) = look(&records, request, &judge) else { return look_behind_the_gate };
             if Instant::now() >= until {
                 let records = records.iter().map(|(name, record)| (name, record));
@@ -174,7 +184,7 @@ impl Locks {
             }
             // Who frees a lock wakes those that it judges to be next. If one of them died after that, and we saw its death but not
             // yet the change, nobody would wake us: what was judged must still be on record.
-            if self.peek_all(&dir, &request.names)?.is_none_or(|now| now != records) {
+            if self.glimpses(&dir, &request.names)? != glimpses {
                 continue;
             }
             let awaited: Vec<&Identity> = known.into_iter().chain([&request.asker.owner]).collect();

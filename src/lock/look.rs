@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::draft::Draft;
 use super::liveness::{Liveness, epoch};
 use super::process::Identity;
-use super::queue::{Answer, Blocker, Eyes, answer, blockers, enqueue, leave, prune};
+use super::queue::{Answer, Blocker, Eyes, answer, blockers, enqueue, leave, prune_front};
 use super::record::{Grant, Purpose, Record, Waiter};
 use super::request::Request;
 use crate::name::Name;
@@ -40,7 +40,7 @@ pub fn ask(drafts: &mut [Draft], request: &Request, now: (SystemTime, Duration),
     let Request { asker, ask, .. } = request;
     for Draft { record, .. } in drafts.iter_mut() {
         let place = record.place_of(&asker.process).unwrap_or(record.waiters.len());
-        prune(record, place, eyes);
+        prune_front(record, place, eyes);
     }
     if ask.purpose == Purpose::Hold && eyes.process(&asker.owner) == Liveness::Dead {
         return Verdict::OwnerEnded;

@@ -109,14 +109,28 @@ impl Eyes for Judge<'_> {
     }
 }
 
-/// Takes the dead off a record, holders and those that wait before `place`; the grants of the dead come back.
-pub fn prune(record: &mut Record, place: usize, eyes: &dyn Eyes) -> Vec<Grant> {
+/// Takes the dead off a record, holders and waiters; the grants of the dead come back.
+pub fn prune(record: &mut Record, eyes: &dyn Eyes) -> Vec<Grant> {
+    record.waiters.retain(|waiter| eyes.patience(waiter) != Patience::Gone);
+    bury_holders(record, eyes)
+}
+
+/// Takes the dead off a record that stand in the way of the first who waits. Those behind it are in nobody's way, and who
+/// waits in a long queue need not look at all of it. The waiter at `place`, and who is behind it, stay in any case.
+pub fn prune_front(record: &mut Record, place: usize, eyes: &dyn Eyes) {
+    bury_holders(record, eyes);
+    let (mut places, mut is_front) = (0..place, true);
+    record.waiters.retain(|waiter| {
+        is_front = is_front && places.next().is_some();
+        let patience = is_front.then(|| eyes.patience(waiter));
+        is_front = is_front && patience != Some(Patience::Waiting);
+        patience != Some(Patience::Gone)
+    });
+}
+
+fn bury_holders(record: &mut Record, eyes: &dyn Eyes) -> Vec<Grant> {
     let (dead, kept) = std::mem::take(&mut record.holders).into_iter().partition(|grant| eyes.is_dead(grant));
     record.holders = kept;
-    let mut places = 0..;
-    record
-        .waiters
-        .retain(|waiter| places.next().is_some_and(|its| its >= place) || eyes.patience(waiter) != Patience::Gone);
     dead
 }
 
@@ -394,5 +408,76 @@ pub(super) mod tests {
         ));
         let other = Asker { shown: vec![(name(), Token::new(8).unwrap())], ..asker(2) };
         assert!(matches!(answer(&name(), &held, &other, ask(Exclusive), &AllAreWell), Answer::Blocked));
+    }
+
+    /// Waiters with an odd pid are dead, and those whose pid can be divided by four are stopped.
+    struct SomeAreDead;
+
+    impl Eyes for SomeAreDead {
+        fn process(&self, _: &Identity) -> Liveness {
+            Liveness::Alive
+        }
+
+        fn is_dead(&self, grant: &Grant) -> bool {
+            grant.owner.as_ref().unwrap().pid % 2 == 1
+        }
+
+        fn patience(&self, waiter: &Waiter) -> Patience {
+            match waiter.owner.pid % 4 {
+                1 | 3 => Patience::Gone,
+                0 => Patience::PassedOver,
+                _ => Patience::Waiting,
+            }
+        }
+    }
+
+    #[test]
+    fn the_dead_go_up_to_the_first_who_waits_and_no_further_than_ones_own_place() {
+        let waiting = |pids: &[u32]| pids.iter().map(|pid| waiter(Exclusive, *pid)).collect::<Vec<_>>();
+        let left = |record: &Record| record.waiters.iter().map(|waiter| waiter.owner.pid).collect::<Vec<_>>();
+        let holders = || vec![grant(1, Shared, 2), grant(2, Shared, 3)];
+        let queued = record(holders(), waiting(&[1, 4, 3, 2, 5, 6]));
+        let mut pruned = queued.clone();
+        prune_front(&mut pruned, usize::MAX, &SomeAreDead);
+        assert_eq!(left(&pruned), [4, 2, 5, 6]);
+        assert_eq!(pruned.holders.len(), 1);
+        let mut pruned = queued.clone();
+        prune_front(&mut pruned, 2, &SomeAreDead);
+        assert_eq!(left(&pruned), [4, 3, 2, 5, 6]);
+        let mut pruned = queued.clone();
+        assert_eq!(prune(&mut pruned, &SomeAreDead).len(), 1, "of the holders");
+        assert_eq!(left(&pruned), [4, 2, 6]);
+    }
+
+    /// All are well, and it is counted how many are looked at.
+    #[derive(Default)]
+    struct Counted(std::cell::Cell<usize>);
+
+    impl Eyes for Counted {
+        fn process(&self, process: &Identity) -> Liveness {
+            self.0.set(self.0.get() + 1);
+            AllAreWell.process(process)
+        }
+
+        fn is_dead(&self, grant: &Grant) -> bool {
+            self.0.set(self.0.get() + 1);
+            AllAreWell.is_dead(grant)
+        }
+
+        fn patience(&self, waiter: &Waiter) -> Patience {
+            self.0.set(self.0.get() + 1);
+            AllAreWell.patience(waiter)
+        }
+    }
+
+    #[test]
+    fn who_joins_leaves_or_frees_a_long_queue_looks_at_its_ends_alone() {
+        let waiters = (10..1010).map(|pid| waiter(Exclusive, pid)).collect();
+        let mut queued = record(vec![grant(1, Exclusive, 2)], waiters);
+        let eyes = Counted::default();
+        prune_front(&mut queued, usize::MAX, &eyes);
+        assert!(matches!(answer(&name(), &queued, &asker(5), ask(Exclusive), &eyes), Answer::Blocked));
+        assert_eq!(next_in_line(&queued, &eyes).len(), 1);
+        assert!(eyes.0.get() <= 6, "{} were looked at", eyes.0.get());
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::process::Identity;
 use crate::document::json;
-use crate::document::seal::{verified, with_digest};
+use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
 
 /// The version of the records that this program writes.
 const VERSION: u32 = 1;
@@ -191,27 +191,20 @@ impl Default for Record {
 impl Record {
     /// Reads a record's bytes. Without the digest a flipped bit could leave a record of some other owner, one that is dead.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let torn = |why: &str| Unreadable::Torn(why.to_owned());
-        let value = match verified(bytes) {
-            Some(value) => value,
-            None => {
-                let why = json::parse(bytes).err().map(|error| error.to_string());
-                return Err(torn(why.as_deref().unwrap_or("its digest is wrong")));
-            }
-        };
-        match value.get("version").and_then(Value::as_u64) {
-            Some(version) if version > u64::from(VERSION) => return Err(Unreadable::Newer(version)),
-            Some(_) => {}
-            None => return Err(torn("it has no version")),
+        if is_intact(bytes)
+            && let Ok(record) = serde_json::from_slice::<Self>(bytes)
+            && record.version <= VERSION
+        {
+            return Ok(record);
         }
-        Self::deserialize(value).map_err(|error| torn(&error.to_string()))
+        Err(why_unreadable(bytes))
     }
 
     /// The record's bytes: JSON whose last field is its digest, made like a document's; a later version must keep that.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         // strings and numbers: it cannot fail
-        serde_json::to_value(self).ok().and_then(with_digest).unwrap_or_default()
+        end_in_digest(&Written { record: self, digest: NO_DIGEST }).unwrap_or_default()
     }
 
     /// Whether nothing is on record.
@@ -233,10 +226,33 @@ impl Record {
     }
 }
 
+/// A record as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    record: &'a Record,
+    digest: &'static str,
+}
+
+fn why_unreadable(bytes: &[u8]) -> Unreadable {
+    let torn = |why: &str| Unreadable::Torn(why.to_owned());
+    let value = match (json::parse(bytes), is_intact(bytes)) {
+        (Err(error), _) => return torn(&error.to_string()),
+        (Ok(_), false) => return torn("its digest is wrong"),
+        (Ok(value), true) => value,
+    };
+    match value.get("version").and_then(Value::as_u64) {
+        Some(version) if version > u64::from(VERSION) => Unreadable::Newer(version),
+        Some(_) => torn(&Record::deserialize(value).err().map_or_else(String::new, |error| error.to_string())),
+        None => torn("it has no version"),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::document::seal::with_digest;
 
     #[test]
     fn a_record_reads_back_and_half_of_one_is_torn() {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::draft::Draft;
 use super::liveness::epoch;
-use super::queue::{Asker, Eyes, prune};
+use super::queue::{Asker, Eyes, prune_front};
 use super::record::{Grant, Token};
 use super::words::holder;
 use super::{LOCKS, Locks};
@@ -124,7 +124,7 @@ pub fn give_up(draft: &mut Draft, token: Option<Token>, asker: &Asker, eyes: &dy
         held.count = left;
     }
     draft.record.holders.retain(|held| held.count > 0);
-    prune(&mut draft.record, usize::MAX, eyes);
+    prune_front(&mut draft.record, usize::MAX, eyes);
     Ok(Released { name: draft.name.clone(), grant, left })
 }
 

@@ -60,7 +60,7 @@ impl Actor<'_> {
             let is_turn = blockers(name, record, &request.asker, request.ask, &eyes).next().is_none();
             match (is_turn, has_flock) {
                 (true, true) => {
-                    self.look_for_overtaken(&[Draft::new(name, record.clone(), Vec::new())]);
+                    self.look_for_overtaken(&[Draft::new(name, record.clone())]);
                     self.set(Step::Commit);
                 }
                 (true, false) => self.set(Step::Flock(Turn::AlreadySeen)),

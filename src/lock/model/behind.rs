@@ -22,8 +22,7 @@ use crate::name::Name;
 impl Actor<'_> {
     pub fn draft(&self, lock: usize, record: u16) -> Draft {
         let records = &self.scenario.libraries.records;
-        let before = if record == 0 { Vec::new() } else { records.spelling(record).to_vec() };
-        Draft::new(&self.scenario.names[lock], records.get(record).as_ref().clone(), before)
+        Draft::new(&self.scenario.names[lock], records.get(record).as_ref().clone())
     }
 
     pub fn decide(&mut self, errand: Errand) {

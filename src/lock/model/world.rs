@@ -24,7 +24,7 @@ pub struct Library<T> {
 }
 
 /// The items, and their numbers by their spelling.
-type Kept<T> = (Vec<(Rc<T>, Rc<[u8]>)>, HashMap<Rc<[u8]>, u16, BuildHasherDefault<Quick>>);
+type Kept<T> = (Vec<Rc<T>>, HashMap<Vec<u8>, u16, BuildHasherDefault<Quick>>);
 
 /// A hash that is good enough for what is not chosen by an enemy; the usual one takes half the time of a search.
 #[derive(Default)]
@@ -75,19 +75,14 @@ impl<T> Library<T> {
 
     pub fn number(&self, item: T) -> u16 {
         let (items, numbers) = &mut *self.kept.borrow_mut();
-        let spelling: Rc<[u8]> = (self.spell)(&item).into();
-        *numbers.entry(spelling.clone()).or_insert_with(|| {
-            items.push((Rc::new(item), spelling));
+        *numbers.entry((self.spell)(&item)).or_insert_with(|| {
+            items.push(Rc::new(item));
             u16::try_from(items.len() - 1).unwrap()
         })
     }
 
     pub fn get(&self, number: u16) -> Rc<T> {
-        self.kept.borrow().0[usize::from(number)].0.clone()
-    }
-
-    pub fn spelling(&self, number: u16) -> Rc<[u8]> {
-        self.kept.borrow().0[usize::from(number)].1.clone()
+        self.kept.borrow().0[usize::from(number)].clone()
     }
 }
 
