@@ -55,6 +55,20 @@ impl Asked {
 }
 
 #[test]
+fn starting_loads_the_c_library_and_no_other() {
+    if !installed("strace") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let output = strace(&root, &["-e", "trace=open,openat"], ["--version"]).output().unwrap();
+    let trace = String::from_utf8_lossy(&output.stderr);
+    let opened = trace.lines().filter(|line| !line.contains("ENOENT") && line.contains(".so"));
+    let others: Vec<&str> =
+        opened.filter(|line| !["/libc.so", "/ld.so"].iter().any(|its| line.contains(its))).collect();
+    assert!(others.is_empty(), "see build.rs: {others:?}");
+}
+
+#[test]
 fn reading_asks_the_kernel_for_little_beyond_the_file() {
     if !installed("strace") {
         return;
