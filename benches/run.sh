@@ -32,7 +32,7 @@ if [ -z "${STATIC+set}" ]; then
         (cd "$here/.." && cargo build --release --target "$kind") && STATIC=$(built "$kind/release/pipeline-state")
     else
         kind=$machine-unknown-linux-gnu
-        (cd "$here/.." && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target "$kind") &&
+        (cd "$here/.." && RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' cargo build --release --target "$kind") &&
             STATIC=$(built "$kind/release/pipeline-state")
     fi
 fi
