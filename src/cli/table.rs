@@ -8,6 +8,7 @@ use std::io;
 use rustix::termios::{isatty, tcgetwinsize};
 
 use super::output::{Output, Paint};
+use crate::error::one_line;
 
 /// Two spaces between columns.
 const GAP: usize = 2;
@@ -49,7 +50,7 @@ enum Need {
     Spare,
 }
 
-/// What stands in a row: whole, and as short as a narrow line needs it.
+/// What stands in a row: whole, and as short as a narrow line needs it. Nothing in it steers a terminal.
 #[derive(Clone, Debug)]
 pub struct Cell {
     whole: String,
@@ -59,13 +60,13 @@ pub struct Cell {
 impl Cell {
     /// Something that has a shorter form.
     pub fn or(whole: impl Into<String>, short: impl Into<String>) -> Self {
-        Self { whole: whole.into(), short: Some(short.into()) }
+        Self { short: Some(one_line(&short.into())), ..whole.into().into() }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { whole: text.into(), short: None }
+        Self { whole: one_line(&text.into()), short: None }
     }
 }
 

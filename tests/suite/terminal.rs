@@ -195,3 +195,45 @@ fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
     let other = root.run("lock release something-else --owner-pid 1").expect(1).stderr;
     assert!(!other.contains("did you mean"), "{other}");
 }
+
+#[test]
+fn the_name_of_a_root_steers_no_terminal() {
+    let place = Sandbox::empty();
+    let root = format!("{}/odd\u{1b}[2J\nname\u{9b}", place.path().display());
+    std::fs::create_dir(&root).unwrap();
+    let log = format!("{root}/audit.log");
+    let run = |words: &str| {
+        let mut args = vec!["--root", &root, "--audit-log", &log];
+        args.extend(words.split(' '));
+        place.run_args(&args)
+    };
+    let mut shown = 0;
+    for words in [
+        "state init",
+        "hook init-rules",
+        "hook check",
+        "state backup",
+        "state validate",
+        "state status",
+        "lock status",
+        "recover checkpoint op",
+        "recover list",
+        "recover status",
+        "recover metrics",
+        "recover doctor",
+        "state history",
+    ] {
+        if words == "hook check" {
+            std::fs::write(format!("{root}/config/skill-rules.json"), "{\"tool_rule\": []}").unwrap(); // a finding names the file
+        }
+        let ran = run(words).expect(0);
+        let steers = |c: char| c.is_control() && c != '\n';
+        let is_torn = ran.stdout.lines().any(|line| line.starts_with("name"));
+        assert!(!ran.stdout.contains(steers) && !is_torn, "{words}: {:?}", ran.stdout);
+        shown += ran.stdout.matches("odd\\u{1b}[2J\\nname\\u{9b}").count();
+    }
+    assert!(shown >= 7, "only {shown} paths are shown");
+    let wanted = std::fs::canonicalize(&root).unwrap().join(".workflow-state.json");
+    let told = run("state status --json").expect(0).json()["path"].as_str().map(str::to_owned);
+    assert_eq!(told.as_deref(), wanted.to_str(), "a program gets it as it is");
+}

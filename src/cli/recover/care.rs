@@ -72,7 +72,7 @@ pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> 
         }))?;
     } else {
         for done in &handled.done {
-            output.line(&format!("{}: {}", handled.name, one_line(done)))?;
+            output.line(&format!("{}: {done}", handled.name))?;
         }
         for next in next {
             output.line(&format!("next: {next}"))?;
