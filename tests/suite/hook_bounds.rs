@@ -131,7 +131,10 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
         ] {
             let ran = sandbox.feed(hook, garbage);
             assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{hook} {garbage:?}");
-            ran.saying("error:");
+            let ran = ran.saying("error:");
+            if garbage == b"garbage" {
+                ran.saying(&format!("hint: pipeline-state {hook} --help "));
+            }
         }
         sandbox.run(hook).expect(1).saying("it is empty");
         let closed = sandbox.bash(&format!("$PIPELINE_BINARY {hook} <&-"));
