@@ -65,6 +65,21 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
 }
 
 #[test]
+fn of_a_holder_it_is_the_command_that_is_cut() {
+    if !installed("script") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let script = root.script("bash", &format!("read -r _; : {}", "x".repeat(60)));
+    root.ok(&format!("lock acquire deploy --owner-pid {}", script.pid()));
+    for columns in [60, 50] {
+        let (_, shown) = in_terminal(&root, columns, "state status");
+        let holder = shown.lines().find(|line| line.starts_with("  deploy: ")).unwrap();
+        assert!(holder.ends_with("…)") && holder.chars().count() <= columns.into(), "{holder}");
+    }
+}
+
+#[test]
 fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
     let root = Sandbox::with_history();
     for words in ["state status", "state validate", "recover doctor", "recover status", "lock list"] {
