@@ -19,6 +19,7 @@ mod shell;
 mod state;
 mod status;
 mod table;
+mod width;
 
 use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::output::{Output, Paint, PipeClosed};
 use super::reports::age;
 use super::table::terminal_width;
+use super::width::{self, cut};
 use crate::error::{Error, one_line};
 use crate::fs::watch::Audience;
 use crate::fs::watch::places::{Place, Places};
@@ -154,22 +155,13 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
     let alarm = if status == "held" { String::new() } else { format!("{} ", output.paint(status, Paint::Red)) };
     let room = terminal_width().unwrap_or(usize::MAX);
     let lock = cut(lock, (room / 3).max(16));
-    let used = 4 + lock.chars().count() + waiting.chars().count() + if alarm.is_empty() { 0 } else { status.len() + 1 };
+    let used = 4 + width::of(&lock) + width::of(&waiting) + if alarm.is_empty() { 0 } else { status.len() + 1 };
     // Of the words it is the command that is cut: behind it stands more.
     let command = first.map_or_else(String::new, |first| one_line(&brief(&first.command)));
-    let length = command.chars().count();
-    let excess = (used + words(&command).chars().count()).saturating_sub(room);
-    let words = words(&cut(&command, length.saturating_sub(excess)));
+    let excess = (used + width::of(&words(&command))).saturating_sub(room);
+    let words = words(&cut(&command, width::of(&command).saturating_sub(excess)));
     let painted = if waiting.is_empty() { String::new() } else { output.paint(&waiting, Paint::Yellow) };
     format!("  {lock}: {alarm}{words}{}\n", painted)
-}
-
-/// A text without its end, where it is longer than this.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// The processes of locks, as far as they are here.

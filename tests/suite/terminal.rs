@@ -5,6 +5,8 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::owners::Owner;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
 
@@ -62,6 +64,24 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
         let holder = shown.lines().find(|line| line.starts_with("  n")).unwrap();
         assert!(holder.chars().count() <= 80, "{holder}");
     }
+}
+
+#[test]
+fn columns_stand_below_each_other_whatever_the_script() {
+    let root = Sandbox::initialized();
+    root.run_args(&["recover", "checkpoint", "wide", "部署中的阶段"]).expect(0);
+    let listed = root.ok("recover list");
+    let (head, row) = listed.split_once('\n').unwrap();
+    let before = head.split_once("REVISION").unwrap().0;
+    let (phase, numbers) = row.split_at(row.find("段").unwrap() + "段".len());
+    let number = numbers.len() - numbers.trim_start().len();
+    assert_eq!(phase.width() + number + 1, before.width() + "REVISION".len(), "{listed}");
+    if !installed("script") {
+        return;
+    }
+    root.run_args(&["recover", "checkpoint", "wide", &"部署中的阶段".repeat(20)]).expect(0);
+    let (_, shown) = in_terminal(&root, 60, "recover list");
+    assert!(shown.lines().all(|line| line.width() <= 60) && shown.contains('…'), "{shown}");
 }
 
 #[test]
