@@ -1,6 +1,6 @@
 //! What a person sees: tables that fit, colour that means something, a status that follows what happens.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -115,6 +115,38 @@ fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
     let mut quiet = root.program("script");
     quiet.env("NO_COLOR", "1").args(["-qec", &format!("{BINARY} state status"), "/dev/null"]);
     assert!(!Ran::of(quiet.output().unwrap()).stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn what_takes_long_counts_its_seconds_on_a_terminal_and_leaves_no_trace() {
+    if !installed("script") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let mut holder = root.holder("config");
+    // Two that take as long as somebody holds what they need.
+    let mut piped = root.spawn("recover checkpoint piped --lock-timeout 60");
+    let mut log = BufReader::new(piped.stderr.take().unwrap());
+    let mut said = String::new();
+    log.read_line(&mut said).unwrap();
+    assert!(said.starts_with("waiting for "), "{said}");
+    let command = format!("{BINARY} recover checkpoint shown --lock-timeout 60");
+    let mut shown = root.program("script").args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").spawn().unwrap();
+    let mut screen = BufReader::new(shown.stdout.take().unwrap());
+    let (mut seen, line) = (Vec::new(), b"\rmaking a checkpoint: ");
+    while seen.windows(line.len()).filter(|part| part == line).count() < 2 {
+        assert_ne!(screen.read_until(b'K', &mut seen).unwrap(), 0, "{}", String::from_utf8_lossy(&seen));
+    }
+    holder.go();
+    let mut rest = String::new();
+    screen.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("\r\u{1b}[KCheckpoint created: ") && !rest.ends_with('K'), "{rest:?}");
+    assert!(shown.wait().unwrap().success());
+    log.read_to_string(&mut said).unwrap();
+    assert!(
+        piped.wait().unwrap().success() && !said.contains("making"),
+        "in a pipe there is nothing to count on: {said}"
+    );
 }
 
 /// A command that goes on, and the lines it prints.
