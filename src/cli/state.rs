@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::args::{self, State, Writer};
+use super::args::Writer;
+use super::args::state::{self as args, State};
 use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
 use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
