@@ -19,20 +19,21 @@ mod shell;
 mod state;
 mod status;
 mod table;
+mod width;
 
 use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Cli, Group};
 use self::output::{Output, PipeClosed, show_error};
 use crate::config::{self, Color, Config, Format, Given, ProcessEnvironment, Verbosity, wants_json};
 use crate::document::query::STACK;
-use crate::error::{Error, ExitCode, Kind};
+use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
 use crate::lock::launch::{LAUNCH, become_command};
 
@@ -198,11 +199,27 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8
         };
         failure = failure.meaning(format!("did you mean `{words}`?"));
     }
+    if let Some(line) = with_dashes(error, arguments) {
+        failure = failure.try_command(line, "the command to run stands behind --");
+    }
     // The command whose help will answer: the words before the first that is none.
     let command: String = parse::command_words(arguments).iter().map(|word| format!("{word} ")).collect();
     failure = failure.try_command(format!("{command}--help"), "");
     show_error(&failure, "pipeline-state", format, Color::Auto);
     failure.code() as u8
+}
+
+/// The line with the `--` that was left out in front of a command to run: `lock run deploy -- make`.
+fn with_dashes(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
+    let places = (1..arguments.len()).filter(|place| arguments.get(*place).is_some_and(|argument| argument == &**word));
+    let lines = places.filter(|_| !word.starts_with('-')).map(|place| {
+        let mut line = arguments.to_vec();
+        line.insert(place, "--".into());
+        line
+    });
+    let line = lines.into_iter().find(|line| Cli::try_parse_from(line).is_ok())?;
+    Some(line.iter().skip(1).map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" "))
 }
 
 /// What was probably meant by a command that was called without its group.

@@ -58,23 +58,40 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
         "fish" => CompletionShell::Fish,
         _ => return None,
     };
-    let mut command = with_names(Cli::command(), &chosen(words));
+    let asked = asked_place(words);
+    let words = joined(words, asked);
+    let mut command = with_names(Cli::command(), &chosen(&words));
     command.build(); // its own options, too
-    if !asked_word(words).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
+    if !words.get(asked).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
         command = without_options(command);
     }
     let here = std::env::current_dir().ok();
     let mut found = Vec::new();
     // Whatever goes wrong, a person who presses a key wants to read nothing about it.
-    let answered = engine(shell).write_complete(&mut command, words.to_vec(), here.as_deref(), &mut found);
+    let answered = engine(shell).write_complete(&mut command, words, here.as_deref(), &mut found);
     let written = answered.is_ok() && std::io::stdout().write_all(&found).is_ok();
     Some(if written { ExitCode::Success as u8 } else { ExitCode::General as u8 })
 }
 
-/// The word that is being completed: the one that bash and zsh count, fish's last.
-fn asked_word(words: &[OsString]) -> Option<&OsString> {
-    let place = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|place| place.parse::<usize>().ok());
-    words.get(place.unwrap_or(words.len().checked_sub(1)?))
+/// Where the word is that is being completed: bash and zsh count, fish's is the last.
+fn asked_place(words: &[OsString]) -> usize {
+    let place = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|place| place.parse().ok());
+    place.unwrap_or(words.len().saturating_sub(1))
+}
+
+/// The words before the one that is asked for, with `--root = DIR`, as bash breaks it, in the form `--root DIR`. Bash has counted
+/// them, so another takes the place of the one too many, one that changes nothing.
+fn joined(words: &[OsString], asked: usize) -> Vec<OsString> {
+    let mut words = words.to_vec();
+    for place in 2..asked {
+        if let Some([option, equals, value]) = words.get_mut(place - 2..=place)
+            && option.as_encoded_bytes().starts_with(b"--")
+            && equals == "="
+        {
+            *equals = std::mem::replace(value, "-v".into());
+        }
+    }
+    words
 }
 
 /// Has options offered only where there is nothing else: a dozen of them go with every command.

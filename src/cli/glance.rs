@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::output::{Output, Paint, PipeClosed};
 use super::reports::age;
 use super::table::terminal_width;
+use super::width::{self, cut};
 use crate::error::{Error, one_line};
 use crate::fs::watch::Audience;
 use crate::fs::watch::places::{Place, Places};
 use crate::lock::process::watch_process;
 use crate::lock::report::{Entry, Summary};
-use crate::lock::words::person;
+use crate::lock::words::{brief, person};
 use crate::time::rfc3339;
 
 /// The most locks that are named.
@@ -135,15 +136,16 @@ fn waiting(entries: &[&Entry]) -> usize {
 fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> String {
     let mut holding = entries.iter().filter(|entry| entry.token.is_some() || entry.status == "damaged");
     let more = holding.clone().count().saturating_sub(1);
-    let (mut words, mut status) = ("nobody holds it".to_owned(), "held");
-    if let Some(first) = holding.next() {
-        status = first.status;
-        let who = first.pid.map_or_else(|| first.command.clone(), |pid| person(pid, &first.command));
+    let first = holding.next();
+    let status = first.map_or("held", |first| first.status);
+    let words = |command: &str| {
+        let Some(first) = first else { return "nobody holds it".to_owned() };
+        let who = first.pid.map_or_else(|| command.to_owned(), |pid| person(pid, command));
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let since = if first.since.is_empty() { String::new() } else { format!("for {} ", age(&first.since, now)) };
         let share = if first.r#type == "shared" { "shared" } else { "held" };
-        words = format!("{share} {since}by {who}{more}");
-    }
+        format!("{share} {since}by {who}{more}")
+    };
     let waiting = match waiting(entries) {
         0 => String::new(),
         1 => "; 1 waits".to_owned(),
@@ -153,18 +155,13 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
     let alarm = if status == "held" { String::new() } else { format!("{} ", output.paint(status, Paint::Red)) };
     let room = terminal_width().unwrap_or(usize::MAX);
     let lock = cut(lock, (room / 3).max(16));
-    let used = 4 + lock.chars().count() + waiting.chars().count() + if alarm.is_empty() { 0 } else { status.len() + 1 };
-    let words = cut(&one_line(&words), room.saturating_sub(used).max(16));
+    let used = 4 + width::of(&lock) + width::of(&waiting) + if alarm.is_empty() { 0 } else { status.len() + 1 };
+    // Of the words it is the command that is cut: behind it stands more.
+    let command = first.map_or_else(String::new, |first| one_line(&brief(&first.command)));
+    let excess = (used + width::of(&words(&command))).saturating_sub(room);
+    let words = words(&cut(&command, width::of(&command).saturating_sub(excess)));
     let painted = if waiting.is_empty() { String::new() } else { output.paint(&waiting, Paint::Yellow) };
     format!("  {lock}: {alarm}{words}{}\n", painted)
-}
-
-/// A text without its end, where it is longer than this.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// The processes of locks, as far as they are here.

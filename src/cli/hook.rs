@@ -50,7 +50,7 @@ fn print_settings(config: &Config, output: &Output<'_>) -> Run {
     // With the root, if one was chosen.
     let options = config.program.strip_prefix("pipeline-state").unwrap_or_default();
     let settings = settings(&format!("{}{options}", quote_path(&binary)));
-    output.line(&format!("{settings:#}"))?;
+    output.bytes(format!("{settings:#}\n").as_bytes())?;
     Ok(ExitCode::Success as u8)
 }
 
@@ -97,7 +97,7 @@ fn show(output: &Output<'_>, (path, rules, findings): (&str, &Rules, &[Finding])
     let usable: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let mut text = format!("Hook rules: {verdict} ({} can be used)\n", usable.join(", "));
     for finding in findings {
-        text.push_str(&format!("{path}:{}\n", one_line(&finding.to_string())));
+        text.push_str(&format!("{}\n", one_line(&format!("{path}:{finding}"))));
     }
     output.bytes(text.as_bytes())
 }

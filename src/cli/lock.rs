@@ -350,7 +350,7 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
     for entry in entries {
         let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
         let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
-        let text = |text: Option<String>| Cell::from(one_line(&dash(text)));
+        let text = |text: Option<String>| Cell::from(dash(text));
         let since = format!("{}{}", entry.since, ago(&entry.since, &now));
         table.row([
             text(Some(entry.lock.clone())),
@@ -358,7 +358,7 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
             text(entry.pid.map(|pid| format!("{pid}{place}"))),
             text(Some(brief(&entry.command)).filter(|command| !command.is_empty())),
             dash(entry.token).into(),
-            if entry.since.is_empty() { "-".into() } else { Cell::or(one_line(&since), age(&entry.since, &now)) },
+            if entry.since.is_empty() { "-".into() } else { Cell::or(since, age(&entry.since, &now)) },
             text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
             entry.status.into(),
             text(entry.metadata.as_ref().map(Value::to_string)),
@@ -397,7 +397,7 @@ fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<Glance> {
         ("Waiting", count(summary.waiting, Paint::Yellow, "")),
         ("Stale", count(summary.stale, Paint::Red, "the next request or `lock clean` drops them")),
         ("Unknown", count(summary.unknown, Paint::Red, "see `lock list`; `lock break` frees them")),
-        ("In", format!("{} ({})", summary.directory, summary.file_system)),
+        ("In", one_line(&format!("{} ({})", summary.directory, summary.file_system))),
     ]);
     let holders = glance::holders(output, &summary, &rfc3339(std::time::SystemTime::now()));
     if !holders.is_empty() {

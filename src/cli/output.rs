@@ -51,20 +51,26 @@ impl<'a> Output<'a> {
         write_out(bytes)
     }
 
-    /// Writes a result as a line of text.
+    /// Writes a result as a line of text, and nothing in it steers a terminal.
     pub fn line(&self, text: &str) -> anyhow::Result<()> {
-        self.bytes(format!("{text}\n").as_bytes())
+        self.bytes(format!("{}\n", one_line(text)).as_bytes())
     }
 
     /// Writes a result as a line of JSON.
     pub fn json(&self, value: &Value) -> anyhow::Result<()> {
-        self.line(&value.to_string())
+        self.bytes(format!("{value}\n").as_bytes())
     }
 
     /// Confirms what was done. The deed is done whether or not anybody can read this, so it never fails.
     pub fn confirm(&self, text: &str, value: &Value) {
+        self.confirm_in_lines(&[text], value);
+    }
+
+    /// The same in several lines.
+    pub fn confirm_in_lines(&self, lines: &[&str], value: &Value) {
         if self.config.verbosity > Verbosity::Quiet {
-            let written = if self.is_json() { self.json(value) } else { self.line(text) };
+            let mut lines = lines.iter();
+            let written = if self.is_json() { self.json(value) } else { lines.try_for_each(|line| self.line(line)) };
             if let Err(error) = written
                 && !error.is::<PipeClosed>()
             {

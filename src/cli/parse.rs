@@ -26,7 +26,9 @@ impl Cli {
     /// Parses a command line. Building the tree of all commands takes clap longer than most commands take to run, so
     /// those that scripts call over and over are parsed alone. What does not parse that way, be it wrong or a call for help, is the whole tree's to answer.
     pub fn parse_line(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        Self::parse_directly(arguments).map_or_else(|| Self::try_parse_from(arguments), Ok)
+        let whole = || Self::try_parse_from(arguments);
+        let helped = |error| help_asked(arguments).map_or(Err(error), Self::try_parse_from);
+        Self::parse_directly(arguments).map_or_else(|| whole().or_else(helped), Ok)
     }
 
     fn parse_directly(arguments: &[OsString]) -> Option<Self> {
@@ -61,6 +63,18 @@ impl Cli {
             _ => None,
         }
     }
+}
+
+/// The line `state set --help` for `help state set` and `state help set`. As a command of clap's own, `help` would stand among
+/// those of each group, and have pages.
+fn help_asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    let place = group_place(arguments)?;
+    let place =
+        [place, place + 1].into_iter().find(|place| arguments.get(*place).is_some_and(|word| word == "help"))?;
+    let mut line = arguments.to_vec();
+    line.remove(place);
+    line.push("--help".into());
+    Some(line)
 }
 
 /// Where the group's name stands: behind the program's own and the global options before it.

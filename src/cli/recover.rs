@@ -161,13 +161,13 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
             Column::new("NOTES"),
         ]);
         for row in checkpoints {
-            let text = |text: Option<String>| Cell::from(one_line(&dash(text)));
+            let text = |text: Option<String>| Cell::from(dash(text));
             let noted = row.metadata.filter(|noted| *noted != json!({})).map(|noted| noted.to_string());
             table.row([
                 text(Some(row.id)),
                 row.time.map_or_else(
                     || "-".into(),
-                    |time| Cell::or(one_line(&format!("{time}{}", ago(&time, &now))), past(&time, &now)),
+                    |time| Cell::or(format!("{time}{}", ago(&time, &now)), past(&time, &now)),
                 ),
                 text(row.operation),
                 text(row.phase),
@@ -216,7 +216,7 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
             What::Directory => ("-".to_owned(), format!("{}/", entry.path)),
             What::Link { target } => ("-".to_owned(), format!("{} -> {target}", entry.path)),
         };
-        table.row([format!("{:04o}", entry.mode).into(), bytes.into(), one_line(&path).into()]);
+        table.row([format!("{:04o}", entry.mode).into(), bytes.into(), path.into()]);
     }
     output.table(table)
 }
@@ -237,7 +237,7 @@ fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
         let problem = store.verify_checkpoint(id).err();
         drop(progress);
         if !output.is_json() {
-            let why = problem.as_ref().map(|error| format!("FAILED: {}", one_line(&error.message)));
+            let why = problem.as_ref().map(|error| format!("FAILED: {}", error.message));
             output.line(&format!("{id}: {}", why.unwrap_or_else(|| "OK".to_owned())))?;
         }
         let why = problem.as_ref().map(|error| error.message.clone());
@@ -303,7 +303,7 @@ fn degraded(feature: Option<&str>, store: &Store, output: &Output<'_>) -> anyhow
     } else if answer {
         let features = mode.features.join(", ");
         let features = if features.is_empty() { String::new() } else { format!("; disabled: {features}") };
-        output.line(&one_line(&format!("degraded since {}: {}{features}", mode.since, mode.reason)))?;
+        output.line(&format!("degraded since {}: {}{features}", mode.since, mode.reason))?;
     } else {
         output.line(if mode.is_on { "degraded, but not in this" } else { "normal" })?;
     }

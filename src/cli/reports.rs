@@ -57,7 +57,7 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
             backup.bytes.to_string().into(),
             dash(backup.pinned.then_some("pinned")).into(),
             if backup.problem.is_none() { "valid" } else { "INVALID" }.into(),
-            one_line(&backup.reason).into(),
+            backup.reason.into(),
         ]);
     }
     output.table(table)?;
@@ -80,10 +80,10 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
         Column::new("REASON"),
     ]);
     for row in revisions {
-        let text = |text: Option<String>| Cell::from(one_line(&dash(text)));
+        let text = |text: Option<String>| Cell::from(dash(text));
         table.row([
             row.revision.to_string().into(),
-            row.time.map_or_else(|| "-".into(), |time| Cell::or(one_line(&time), past(&time, &now))),
+            row.time.map_or_else(|| "-".into(), |time| Cell::or(time.clone(), past(&time, &now))),
             dash(row.pid).into(),
             text(row.command),
             dash(row.file.map(|_| "kept")).into(),

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::args::{self, State, Writer};
+use super::args::Writer;
+use super::args::state::{self as args, State};
 use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
 use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
@@ -251,7 +252,7 @@ fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, 
         match text::parse(default.as_bytes()) {
             Ok(json) if output.is_json() => output.json(&json)?,
             Err(_) if output.is_json() => output.json(&default.into())?,
-            _ => output.line(default)?,
+            _ => output.bytes(format!("{default}\n").as_bytes())?,
         }
         return Ok(ExitCode::Success);
     }
@@ -318,11 +319,12 @@ fn recover(store: &Store, output: &Output<'_>, wanted: &Wanted, order: &Order) -
             output.confirm(&format!("State recovered from: {file} (revision {revision})"), &facts);
         }
         Recovered::NothingToDo { pre_migration } => {
-            let mut text = "Current state is valid; nothing to recover".to_owned();
-            if let Some(name) = &pre_migration {
-                text = format!("{text}\nThe state before its migration is kept: pipeline-state state recover {name}");
-            }
-            output.confirm(&text, &json!({"recovered": false, "preMigration": pre_migration}));
+            let kept = pre_migration
+                .as_ref()
+                .map(|name| format!("The state before its migration is kept: pipeline-state state recover {name}"));
+            let lines = ["Current state is valid; nothing to recover"].into_iter().chain(kept.as_deref());
+            let facts = json!({"recovered": false, "preMigration": pre_migration});
+            output.confirm_in_lines(&lines.collect::<Vec<_>>(), &facts);
         }
     }
     Ok(ExitCode::Success)

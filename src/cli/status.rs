@@ -86,7 +86,7 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
             counts.push_str(&format!(", {count} {}", output.paint(what, Paint::Red)));
         }
     }
-    let writer = status.state_lock.as_ref().map(|holder| format!("; {holder} is writing"));
+    let writer = status.state_lock.as_ref().map(|holder| one_line(&format!("; {holder} is writing")));
     lines.push(("Locks", counts + &writer.unwrap_or_default()));
     lines
 }
@@ -104,7 +104,7 @@ fn where_things_are(status: &Status, error: Option<&Error>, now: &str) -> Lines 
     let backups = &status.backups;
     let newest = backups.newest.as_ref().map_or_else(String::new, |newest| format!("; newest {}", past(newest, now)));
     let mut lines = vec![
-        ("File", format!("{}{bytes}", status.path)),
+        ("File", one_line(&format!("{}{bytes}", status.path))),
         ("Mirror", mirror),
         ("Backups", format!("{} automatic, {} pinned{newest}", backups.automatic, backups.pinned)),
     ];
@@ -115,6 +115,6 @@ fn where_things_are(status: &Status, error: Option<&Error>, now: &str) -> Lines 
     if let Some(free) = status.disk_free {
         lines.push(("Disk left", size(free)));
     }
-    lines.push(("Audit log", status.audit_log.clone()));
+    lines.push(("Audit log", one_line(&status.audit_log)));
     lines
 }

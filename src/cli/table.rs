@@ -8,6 +8,8 @@ use std::io;
 use rustix::termios::{isatty, tcgetwinsize};
 
 use super::output::{Output, Paint};
+use super::width::{self, cut};
+use crate::error::one_line;
 
 /// Two spaces between columns.
 const GAP: usize = 2;
@@ -49,7 +51,7 @@ enum Need {
     Spare,
 }
 
-/// What stands in a row: whole, and as short as a narrow line needs it.
+/// What stands in a row: whole, and as short as a narrow line needs it. Nothing in it steers a terminal.
 #[derive(Clone, Debug)]
 pub struct Cell {
     whole: String,
@@ -59,13 +61,13 @@ pub struct Cell {
 impl Cell {
     /// Something that has a shorter form.
     pub fn or(whole: impl Into<String>, short: impl Into<String>) -> Self {
-        Self { whole: whole.into(), short: Some(short.into()) }
+        Self { short: Some(one_line(&short.into())), ..whole.into().into() }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { whole: text.into(), short: None }
+        Self { whole: one_line(&text.into()), short: None }
     }
 }
 
@@ -124,7 +126,7 @@ impl Table {
             let mut line = String::new();
             let mut blank = 0; // written only where something follows
             for ((column, cell), width) in self.columns.iter().zip(row).zip(&widths) {
-                let space = width.saturating_sub(length(&cell.whole));
+                let space = width.saturating_sub(width::of(&cell.whole));
                 let (before, after) = if column.side == Side::Right { (space, 0) } else { (0, space) };
                 let paint = (column.paint)(&cell.whole).filter(|_| number > 0);
                 line.push_str(&" ".repeat(blank + before));
@@ -138,10 +140,10 @@ impl Table {
     }
 
     fn widths(&self) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.columns.iter().map(|column| length(column.head)).collect();
+        let mut widths: Vec<usize> = self.columns.iter().map(|column| width::of(column.head)).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(length(&cell.whole));
+                *width = (*width).max(width::of(&cell.whole));
             }
         }
         widths
@@ -161,6 +163,7 @@ impl Table {
             if let Some(short) = cell.short.take() {
                 cell.whole = short;
             }
+            cell.whole = cut(&cell.whole, width.max(NARROWEST)); // no column is wider than the line
         }
         while self.excess(width) > 0
             && let Some(spare) = self.columns.iter().position(|column| column.need == Need::Spare)
@@ -196,26 +199,19 @@ impl Table {
         let can = |(place, width): &(usize, &usize)| {
             self.columns
                 .get(*place)
-                .is_some_and(|column| column.need == need && **width > NARROWEST.max(length(column.head)))
+                .is_some_and(|column| column.need == need && **width > NARROWEST.max(width::of(column.head)))
         };
         let Some((place, width)) = widths.iter().enumerate().filter(can).max_by_key(|(_, width)| **width) else {
             return false;
         };
         for cell in self.rows.iter_mut().filter_map(|row| row.get_mut(place)) {
-            if length(&cell.whole) >= *width {
-                let kept: String = cell.whole.trim_end_matches('…').chars().take(width.saturating_sub(2)).collect();
-                cell.whole = format!("{}…", kept.trim_end());
-            }
+            cell.whole = cut(&cell.whole, width.saturating_sub(1));
         }
         true
     }
 }
 
-fn length(text: &str) -> usize {
-    text.chars().count()
-}
-
-/// How many characters a line of the terminal has that standard output is; `None` if it is none.
+/// How many columns a line of the terminal has that standard output is; `None` if it is none.
 pub fn terminal_width() -> Option<usize> {
     let stdout = io::stdout();
     let size = isatty(&stdout).then(|| tcgetwinsize(&stdout).ok()).flatten()?;

@@ -62,6 +62,15 @@ impl Answers {
             Self::Tool => "PostToolUse",
         }
     }
+
+    /// The command that answers it.
+    #[must_use]
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Prompt => "skill-activation-prompt",
+            Self::Tool => "post-tool-use-tracker",
+        }
+    }
 }
 
 /// What goes to standard output; nothing where there is nothing to tell.

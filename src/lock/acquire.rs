@@ -8,6 +8,7 @@ use super::liveness::epoch;
 use super::queue::{Again, Answer, Eyes, answer, leave};
 use super::record::{Grant, Token};
 use super::request::{LEAVING, Request};
+use super::words::held_all_the_same;
 use super::{Locks, STATE};
 use crate::error::{Kind, Result};
 use crate::name::Name;
@@ -34,8 +35,10 @@ impl Locks {
             let (gate, mut drafts) = match self.when_free(request, &mut place) {
                 // Its grant may be that of a command which was killed before it drained.
                 Err(error) if error.kind == Kind::AlreadyHeld && wants_state => {
-                    self.drain_commits(request.deadline.at)?;
-                    return Err(error);
+                    return Err(match self.drain_commits(request.deadline.at) {
+                        Ok(()) => error,
+                        Err(late) => held_all_the_same(late, error),
+                    });
                 }
                 result => result?,
             };

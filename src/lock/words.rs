@@ -133,6 +133,14 @@ pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
         .detail("owner", own.owner.as_ref().map(|owner| owner.pid))
 }
 
+/// The error of who has to go on waiting for a commit that is under way, with what it holds already.
+#[must_use]
+pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
+    late.message = format!("{}; {}", late.message, already_held.message);
+    late.hints.extend(already_held.hints);
+    late.detail("held", *already_held.details)
+}
+
 /// The error of who asks for an owner that is no more.
 #[must_use]
 pub fn owner_ended(owner: &Identity) -> Error {

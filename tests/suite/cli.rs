@@ -34,6 +34,43 @@ fn wrong_usage_is_64_and_tells_what_was_meant() {
 }
 
 #[test]
+fn help_is_a_word_too() {
+    let sandbox = Sandbox::empty();
+    for (words, meant) in [
+        ("help", "--help"),
+        ("help state", "state --help"),
+        ("--json help state set", "state set --help"),
+        ("state help", "state --help"),
+        ("lock help acquire -q", "lock acquire --help"),
+        ("help man", "man --help"),
+    ] {
+        assert_eq!(sandbox.run(words).expect(0).stdout, sandbox.run(meant).expect(0).stdout, "{words}");
+    }
+    sandbox.run("help nonsense").expect(64).saying("unrecognized subcommand 'nonsense'");
+    sandbox.run("man help").expect(5); // there it is a directory
+}
+
+#[test]
+fn a_command_to_run_without_its_dashes_is_answered_with_the_line_that_has_them() {
+    let sandbox = Sandbox::empty();
+    for (words, meant) in [
+        ("lock run deploy make", "lock run deploy -- make"),
+        ("lock run make make -j4 make", "lock run make -- make -j4 make"),
+        ("--root . lock run -t 5 deploy make it -q", "--root . lock run -t 5 deploy -- make it -q"),
+        ("recover guard op ./run.sh", "recover guard op -- ./run.sh"),
+        ("recover retry -n 2 retry", "recover retry -n 2 -- retry"),
+    ] {
+        let hint = format!("hint: pipeline-state {meant}   # the command to run stands behind --\n");
+        sandbox.run(words).expect(64).saying(&hint);
+    }
+    for words in
+        ["lock run deploy --nonsense", "lock run deploy -- make --nonsense x", "state get .a .b", "lock check a b"]
+    {
+        assert!(!sandbox.run(words).stderr.contains("stands behind --"), "{words}");
+    }
+}
+
+#[test]
 fn every_command_has_examples_in_its_help() {
     let sandbox = Sandbox::empty();
     let help = sandbox.run("state --help").expect(0).stdout;

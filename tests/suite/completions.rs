@@ -140,6 +140,13 @@ fn the_root_is_the_one_that_the_line_names() {
             "{}",
             asked.shell
         );
+        let joined = format!("--root={root}");
+        // Bash takes it apart.
+        let option = if asked.shell == "bash" { vec!["--root", "=", root] } else { vec![joined.as_str()] };
+        for words in [[&option[..], &["lock", "check", "d"]], [&["lock", "check"], &[&option[..], &["d"]].concat()]] {
+            let line = [&["pipeline-state"], words[0], words[1]].concat();
+            assert_eq!(asked.offers(&line), ["deploy"], "{}: {line:?}", asked.shell);
+        }
         assert_eq!(asked.offers(&["pipeline-state", "lock", "check", "d"]), [""; 0], "{}", asked.shell);
     }
 }

@@ -243,7 +243,13 @@ fn each_fault_is_found_alone_and_no_other_with_it() {
         assert!(tells_of(&found, fault), "{}:\n{}", fault.saying, brief(&found));
         assert_eq!(found.len(), 1, "{}", brief(&found));
         assert_eq!(root.snapshot(), before, "{}", fault.saying);
-        root.run("recover doctor").expect(i32::try_from(fault.code).unwrap());
+        let told = root.run("recover doctor").expect(i32::try_from(fault.code).unwrap());
+        let name = told.stdout.split(' ').next().unwrap();
+        assert_eq!(
+            told.stderr,
+            format!("error: 1 thing is not as it should be [{name}]\n"),
+            "what it is stands above it"
+        );
     }
 }
 
@@ -264,6 +270,12 @@ fn all_faults_at_once_are_found_and_nothing_is_touched_and_the_fix_leaves_what_t
     let told = root.run("recover doctor");
     assert_eq!((told.code, told.stdout.lines().count()), (3, FAULTS.len()), "{}", told.stdout);
     assert!(told.stdout.lines().all(|line| line.contains(" => ")), "{}", told.stdout);
+    let safe = FAULTS.iter().filter(|fault| fault.safe).count();
+    let summary = format!(
+        "error: {0} things are not as they should be [STATE_CORRUPTION]\nhint: {SAFE}   # does what is safe: {safe} of {0}\n",
+        FAULTS.len()
+    );
+    assert_eq!(told.stderr, summary, "and nothing is told twice");
 
     let precious = |root: &Sandbox| {
         let files = root.snapshot().into_iter();
@@ -301,10 +313,11 @@ fn the_fix_heals_what_every_command_heals_and_decides_nothing() {
     // An edit and a deletion are somebody's decision.
     root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
     let edited = fs::read(root.state()).unwrap();
-    root.run("recover doctor --fix").expect(3).saying("state adopt");
+    let is_told = |way_on: &str| root.run("recover doctor --fix").expect(3).stdout.contains(way_on);
+    assert!(is_told(" => pipeline-state state adopt"));
     assert_eq!(fs::read(root.state()).unwrap(), edited);
     fs::remove_file(root.state()).unwrap();
-    root.run("recover doctor --fix").expect(3).saying("state recover");
+    assert!(is_told(" => pipeline-state state recover"));
     assert!(!root.state().exists());
     // So is healing, where it was switched off.
     root.overwrite("{ torn");
@@ -315,7 +328,8 @@ fn the_fix_heals_what_every_command_heals_and_decides_nothing() {
 #[test]
 fn where_there_is_no_state_the_doctor_says_how_to_make_one_and_makes_none() {
     let root = Sandbox::empty();
-    root.run("recover doctor --fix").expect(1).saying("pipeline-state state init");
+    let told = root.run("recover doctor --fix").expect(1);
+    assert!(told.stdout.contains(" => pipeline-state state init"), "{}", told.stdout);
     assert_eq!(root.names("."), [] as [&str; 0]);
 }
 

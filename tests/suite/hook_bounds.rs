@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::{Value, json};
 
 use crate::hooks::{PROMPT, TOOL, context, fire, fire_with, prompted, ran_command, started, with_rules, write_rules};
@@ -131,7 +132,10 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
         ] {
             let ran = sandbox.feed(hook, garbage);
             assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{hook} {garbage:?}");
-            ran.saying("error:");
+            let ran = ran.saying("error:");
+            if garbage == b"garbage" {
+                ran.saying(&format!("hint: pipeline-state {hook} --help "));
+            }
         }
         sandbox.run(hook).expect(1).saying("it is empty");
         let closed = sandbox.bash(&format!("$PIPELINE_BINARY {hook} <&-"));
@@ -172,6 +176,22 @@ fn an_input_that_stays_open_holds_nobody_up() {
     }
     assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!(sandbox.revision(), 2);
+}
+
+#[test]
+fn an_answer_that_nobody_takes_holds_nobody_up() {
+    let sandbox = with_rules(&rules_for(1));
+    fs::write(sandbox.file("event"), prompted(&sandbox, "activate 0").to_string()).unwrap();
+    // A pipe that is full, and whose reader reads nothing.
+    let (reader, mut full) = std::io::pipe().unwrap();
+    fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
+    while full.write(&[0; 4096]).is_ok() {}
+    fcntl_setfl(&full, OFlags::empty()).unwrap();
+    let mut hook = sandbox.program("timeout");
+    hook.args(["60", BINARY]).args(PROMPT.split(' '));
+    let ran = Ran::of(hook.stdin(fs::File::open(sandbox.file("event")).unwrap()).stdout(full).output().unwrap());
+    ran.expect(1).saying("was ended after 4 s");
+    drop(reader);
 }
 
 #[test]

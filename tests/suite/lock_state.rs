@@ -87,6 +87,29 @@ fn the_state_is_granted_when_the_commit_in_flight_has_ended() {
 }
 
 #[test]
+fn who_was_killed_behind_the_grant_is_told_that_it_holds_the_state_while_a_commit_goes_on() {
+    let sandbox = Sandbox::initialized();
+    let mut script =
+        sandbox.script("bash", "$B lock acquire state & read -r _; kill -9 $!; wait $!; echo killed; read -r _");
+    let commit = fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
+    commit.lock().unwrap();
+    sandbox.await_row("held", script.pid());
+    script.go();
+    script.until("killed");
+    let token = token(&sandbox, "state");
+    let again = format!("lock acquire state 0 --owner-pid {}", script.pid());
+    let told = sandbox
+        .run(&again)
+        .expect(2)
+        .saying(&format!("state is held already by this owner: exclusive, token {token}, "));
+    told.saying(&format!("hint: pipeline-state lock release state --token {token} "));
+    let error = sandbox.run(&format!("{again} --json")).expect_json_error("timeout");
+    assert_eq!(error["details"]["held"]["token"], token);
+    commit.unlock().unwrap();
+    sandbox.run(&again).expect(1).saying("held already");
+}
+
+#[test]
 fn the_six_are_taken_in_order_and_others_in_any() {
     let sandbox = Sandbox::initialized();
     let ran = sandbox.bash(

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod owners;
+mod real_shells;
 mod sandbox;
 mod script;
 mod shell;
@@ -50,4 +51,5 @@ mod restore_faults;
 mod restore_kill;
 mod retry;
 mod shell_functions;
+mod shell_scripts;
 mod terminal;

@@ -1,9 +1,11 @@
 //! What a person sees: tables that fit, colour that means something, a status that follows what happens.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::owners::Owner;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
@@ -65,6 +67,39 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
 }
 
 #[test]
+fn columns_stand_below_each_other_whatever_the_script() {
+    let root = Sandbox::initialized();
+    root.run_args(&["recover", "checkpoint", "wide", "部署中的阶段"]).expect(0);
+    let listed = root.ok("recover list");
+    let (head, row) = listed.split_once('\n').unwrap();
+    let before = head.split_once("REVISION").unwrap().0;
+    let (phase, numbers) = row.split_at(row.find("段").unwrap() + "段".len());
+    let number = numbers.len() - numbers.trim_start().len();
+    assert_eq!(phase.width() + number + 1, before.width() + "REVISION".len(), "{listed}");
+    if !installed("script") {
+        return;
+    }
+    root.run_args(&["recover", "checkpoint", "wide", &"部署中的阶段".repeat(20)]).expect(0);
+    let (_, shown) = in_terminal(&root, 60, "recover list");
+    assert!(shown.lines().all(|line| line.width() <= 60) && shown.contains('…'), "{shown}");
+}
+
+#[test]
+fn of_a_holder_it_is_the_command_that_is_cut() {
+    if !installed("script") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let script = root.script("bash", &format!("read -r _; : {}", "x".repeat(60)));
+    root.ok(&format!("lock acquire deploy --owner-pid {}", script.pid()));
+    for columns in [60, 50] {
+        let (_, shown) = in_terminal(&root, columns, "state status");
+        let holder = shown.lines().find(|line| line.starts_with("  deploy: ")).unwrap();
+        assert!(holder.ends_with("…)") && holder.chars().count() <= columns.into(), "{holder}");
+    }
+}
+
+#[test]
 fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
     let root = Sandbox::with_history();
     for words in ["state status", "state validate", "recover doctor", "recover status", "lock list"] {
@@ -80,6 +115,38 @@ fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
     let mut quiet = root.program("script");
     quiet.env("NO_COLOR", "1").args(["-qec", &format!("{BINARY} state status"), "/dev/null"]);
     assert!(!Ran::of(quiet.output().unwrap()).stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn what_takes_long_counts_its_seconds_on_a_terminal_and_leaves_no_trace() {
+    if !installed("script") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let mut holder = root.holder("config");
+    // Two that take as long as somebody holds what they need.
+    let mut piped = root.spawn("recover checkpoint piped --lock-timeout 60");
+    let mut log = BufReader::new(piped.stderr.take().unwrap());
+    let mut said = String::new();
+    log.read_line(&mut said).unwrap();
+    assert!(said.starts_with("waiting for "), "{said}");
+    let command = format!("{BINARY} recover checkpoint shown --lock-timeout 60");
+    let mut shown = root.program("script").args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").spawn().unwrap();
+    let mut screen = BufReader::new(shown.stdout.take().unwrap());
+    let (mut seen, line) = (Vec::new(), b"\rmaking a checkpoint: ");
+    while seen.windows(line.len()).filter(|part| part == line).count() < 2 {
+        assert_ne!(screen.read_until(b'K', &mut seen).unwrap(), 0, "{}", String::from_utf8_lossy(&seen));
+    }
+    holder.go();
+    let mut rest = String::new();
+    screen.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("\r\u{1b}[KCheckpoint created: ") && !rest.ends_with('K'), "{rest:?}");
+    assert!(shown.wait().unwrap().success());
+    log.read_to_string(&mut said).unwrap();
+    assert!(
+        piped.wait().unwrap().success() && !said.contains("making"),
+        "in a pipe there is nothing to count on: {said}"
+    );
 }
 
 /// A command that goes on, and the lines it prints.
@@ -194,4 +261,46 @@ fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
     }
     let other = root.run("lock release something-else --owner-pid 1").expect(1).stderr;
     assert!(!other.contains("did you mean"), "{other}");
+}
+
+#[test]
+fn the_name_of_a_root_steers_no_terminal() {
+    let place = Sandbox::empty();
+    let root = format!("{}/odd\u{1b}[2J\nname\u{9b}", place.path().display());
+    std::fs::create_dir(&root).unwrap();
+    let log = format!("{root}/audit.log");
+    let run = |words: &str| {
+        let mut args = vec!["--root", &root, "--audit-log", &log];
+        args.extend(words.split(' '));
+        place.run_args(&args)
+    };
+    let mut shown = 0;
+    for words in [
+        "state init",
+        "hook init-rules",
+        "hook check",
+        "state backup",
+        "state validate",
+        "state status",
+        "lock status",
+        "recover checkpoint op",
+        "recover list",
+        "recover status",
+        "recover metrics",
+        "recover doctor",
+        "state history",
+    ] {
+        if words == "hook check" {
+            std::fs::write(format!("{root}/config/skill-rules.json"), "{\"tool_rule\": []}").unwrap(); // a finding names the file
+        }
+        let ran = run(words).expect(0);
+        let steers = |c: char| c.is_control() && c != '\n';
+        let is_torn = ran.stdout.lines().any(|line| line.starts_with("name"));
+        assert!(!ran.stdout.contains(steers) && !is_torn, "{words}: {:?}", ran.stdout);
+        shown += ran.stdout.matches("odd\\u{1b}[2J\\nname\\u{9b}").count();
+    }
+    assert!(shown >= 7, "only {shown} paths are shown");
+    let wanted = std::fs::canonicalize(&root).unwrap().join(".workflow-state.json");
+    let told = run("state status --json").expect(0).json()["path"].as_str().map(str::to_owned);
+    assert_eq!(told.as_deref(), wanted.to_str(), "a program gets it as it is");
 }

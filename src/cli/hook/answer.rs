@@ -60,7 +60,7 @@ fn code_of(error: &Error) -> u8 {
 
 /// Reads the event, which may say where the root is.
 fn listen(event: Answers, given: &Given, disk: &Disk, bound: &Bound) -> Result<(Event, Config)> {
-    let told = input::read(bound.input())?;
+    let told = input::read(event, bound.input())?;
     check(event, &told)?;
     let given = given_to_hook(given, &ProcessEnvironment, disk, told.cwd.as_deref())?;
     let mut config = Config::resolve(&given, &ProcessEnvironment, disk)?;
@@ -118,13 +118,6 @@ impl Hook<'_> {
         }
     }
 
-    fn action(&self) -> &'static str {
-        match self.event {
-            Answers::Prompt => "skill-activation-prompt",
-            Answers::Tool => "post-tool-use-tracker",
-        }
-    }
-
     // ---- rules ----
 
     /// The rules that can be used; the others are told and logged.
@@ -171,12 +164,14 @@ impl Hook<'_> {
         let told = self.tell(&effects);
         self.bound.answered();
         let recorded = state.and_then(|state| match effects.change(&state.value) {
-            true => record(self.store, (self.action(), reason(&effects)), &Value::Null, &mut |_| effects.clone())
-                .map(|_| ()),
+            true => {
+                record(self.store, (self.event.command(), reason(&effects)), &Value::Null, &mut |_| effects.clone())
+                    .map(|_| ())
+            }
             false => Ok(()),
         });
         if let (Err(error), true) = (recorded, effects != Effects::default()) {
-            self.store.record_refusal(self.action(), &error);
+            self.store.record_refusal(self.event.command(), &error);
             self.output.warning(&lost(&effects, error).message);
         }
         told
@@ -200,7 +195,7 @@ impl Hook<'_> {
         }
         let decide = |state: &Value| on_tool(&concerned, rules, state);
         let refuse = |effects: &Effects, error: Error| {
-            self.store.record_refusal(self.action(), &error);
+            self.store.record_refusal(self.event.command(), &error);
             lost(effects, error)
         };
         let state = state.map_err(|error| refuse(&at_most(&concerned), error))?.value;
@@ -208,7 +203,7 @@ impl Hook<'_> {
         if effects.change(&state) {
             self.bound.records(&effects.in_words());
             let about = json!({"tool": used.name});
-            effects = record(self.store, (self.action(), reason(&effects)), &about, &mut |state| decide(state))
+            effects = record(self.store, (self.event.command(), reason(&effects)), &about, &mut |state| decide(state))
                 .map_err(|error| refuse(&effects, error))?;
         }
         self.bound.answered();

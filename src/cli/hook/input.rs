@@ -8,10 +8,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
+use crate::hook::announce::Answers;
 use crate::hook::event::{Event, LIMIT};
 
 /// Reads an event until its writer closes the pipe, or, if that stays open, until it is whole.
-pub fn read(until: Instant) -> Result<Event> {
+pub fn read(hook: Answers, until: Instant) -> Result<Event> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         return Err(Error::new(Kind::Usage, "a hook is called by an editor, with an event as JSON on standard input")
@@ -51,7 +52,7 @@ pub fn read(until: Instant) -> Result<Event> {
     }
     Event::parse(&bytes).map_err(|error| {
         Error::new(Kind::InvalidJson, format!("what came on standard input is no event: {error}"))
-            .try_command("hook skill-activation-prompt --help", "has an example of one")
+            .try_command(format!("hook {} --help", hook.command()), "has an example of one")
     })
 }
 

@@ -38,21 +38,18 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
         }
     }
     let Some(worst) = report.findings.first() else { return Ok(ExitCode::Success as u8) };
-    let kind = Kind::of_code(worst.code);
     let (count, safe) = (report.findings.len(), report.safe());
     let message = match count {
-        1 => worst.message.clone(),
-        _ => format!("{count} things are not as they should be; the worst: {}", worst.message),
+        1 => "1 thing is not as it should be".to_owned(),
+        _ => format!("{count} things are not as they should be"),
     };
-    let error = Error::new(kind, message);
-    let error = match worst.remedies.first() {
-        Some(remedy) => Error { hints: vec![remedy.clone()], ..error },
-        None => error,
-    };
-    let error = match fix || safe == 0 || worst.mending == Mending::Safe {
-        true => error,
-        false => error.try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}")),
-    };
+    let mut error = Error::new(Kind::of_code(worst.code), message);
+    if output.is_json() {
+        error.hints.extend(worst.remedies.first().cloned()); // a person has read it behind the finding
+    }
+    if !fix && safe > 0 && worst.mending == Mending::Person {
+        error = error.try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}"));
+    }
     Err(error.detail("findings", count).detail("safe", safe).into())
 }
 
@@ -72,7 +69,7 @@ pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> 
         }))?;
     } else {
         for done in &handled.done {
-            output.line(&format!("{}: {}", handled.name, one_line(done)))?;
+            output.line(&format!("{}: {done}", handled.name))?;
         }
         for next in next {
             output.line(&format!("next: {next}"))?;

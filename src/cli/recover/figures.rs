@@ -55,7 +55,8 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
             false => "no".to_owned(),
         },
     ));
-    let newest = overview.newest_checkpoint.as_ref().map_or_else(String::new, |id| format!("; newest {id}"));
+    let newest =
+        overview.newest_checkpoint.as_ref().map_or_else(String::new, |id| format!("; newest {}", one_line(id)));
     told.push(("Checkpoints", format!("{}{newest}", overview.checkpoints)));
     let counts = overview.errors.iter().map(|(code, count)| {
         let name = ExitCode::of(*code).map_or("UNKNOWN", ExitCode::name);
@@ -65,13 +66,8 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
     told.push(("Errors", if counts.is_empty() { "none on record".to_owned() } else { counts.join(", ") }));
     let mut text = lines(&told);
     for noted in &overview.last_errors {
-        text.push_str(&format!(
-            "  {} {}: {} (code: {})\n",
-            noted.time,
-            noted.component,
-            one_line(&noted.message),
-            noted.code
-        ));
+        let told = format!("  {} {}: {} (code: {})", noted.time, noted.component, noted.message, noted.code);
+        text.push_str(&format!("{}\n", one_line(&told)));
     }
     text.extend(next.iter().map(|next| format!("next: {next}\n")));
     Glance { text, facts, ..Glance::default() }

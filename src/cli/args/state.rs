@@ -1,0 +1,339 @@
+//! The `state` group as clap reads it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+
+use super::{Watched, Writer};
+use crate::time::parse_duration;
+
+#[derive(Debug, Subcommand)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub enum State {
+    /// Make the directories and the first document; heal, migrate and tidy up what is there
+    #[command(after_help = "Examples:
+  pipeline-state state init
+  pipeline-state --root ~/project state init
+  pipeline-state state init --fresh  # archive the history, begin anew
+
+JSON:
+  {path: string, revision: number, created: boolean}")]
+    Init {
+        /// Archive the history and begin a new lineage
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Print the document
+    #[command(after_help = "Examples:
+  pipeline-state state read > snapshot.json
+  pipeline-state state read | jq '.n += 1' | pipeline-state state write -
+
+JSON:
+  the document, as without --json")]
+    Read,
+    /// Print what a jq filter yields; exit 1 if that is nothing or null
+    #[command(after_help = "Examples:
+  pipeline-state state get .phase
+  pipeline-state state get '.signals | keys[]'
+  pipeline-state state get .retries --default 3
+  pipeline-state state get -e '.completedTasks | index(\"lint\")' || make lint
+
+JSON:
+  any, a line for each result")]
+    Get(Get),
+    /// Set values: PATH=TEXT or PATH:=JSON, several at once in one commit
+    #[command(after_help = "Examples:
+  pipeline-state state set phase=build
+  pipeline-state state set metadata.owner=me retries:=3 'tags[+]=nightly'
+  pipeline-state state set 'config.limits:={\"cpu\": 2}' --if-revision 12
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
+    Set(Set),
+    /// Change the document by a jq program: one atomic read-modify-write
+    #[command(after_help = "Examples:
+  pipeline-state state update '.n = (.n // 0) + 1'
+  pipeline-state state update '.owner = $who' --arg who \"$USER\"
+  pipeline-state state update '.completedTasks += [\"lint\"]' --reason lint-done
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
+    Update(Update),
+    /// Replace the document by a file or standard input
+    #[command(after_help = "A document that says which revision it was made from (as `state read` prints it)
+is only written if that is still the current one; otherwise: conflict, exit 1.
+
+Examples:
+  pipeline-state state write new.json
+  pipeline-state state read | jq '.n += 1' | pipeline-state state write -
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
+    Write(Write),
+    /// Print the phase, or set it
+    #[command(after_help = "Examples:
+  pipeline-state state phase
+  pipeline-state state phase build
+
+JSON:
+  string, or with NAME: {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
+    Phase(Phase),
+    /// Add tasks to completedTasks; those that are there already stay as they are
+    #[command(after_help = "Examples:
+  pipeline-state state complete lint unit-tests
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
+    Complete(Complete),
+    /// Set a signal to now, and write its file in .signals/
+    #[command(after_help = "Examples:
+  pipeline-state state signal PHASE1_COMPLETE --phase phase2
+  pipeline-state state signal BUILD_DONE --metadata '{\"commit\":\"abc\"}'
+  pipeline-state state signal BUILD_DONE --clear
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
+    Signal(Signal),
+    /// Check the document, or a file; never changes anything
+    #[command(after_help = "Examples:
+  pipeline-state state validate
+  pipeline-state state validate new.json
+
+JSON:
+  {valid: boolean, findings: [{path: string, problem: string}],
+    note: string|null}")]
+    Validate {
+        /// A file to check instead; - is standard input
+        file: Option<PathBuf>,
+    },
+    /// Keep a copy of the document until 20 newer ones are kept
+    #[command(after_help = "Examples:
+  pipeline-state state backup before-upgrade
+
+JSON:
+  {file: string}")]
+    Backup {
+        /// Part of the file's name
+        name: Option<String>,
+    },
+    /// List the backups
+    #[command(after_help = "Examples:
+  pipeline-state state backups
+  pipeline-state state backups --json | jq -r '.[] | select(.pinned) | .name'
+
+JSON:
+  [{name: string, revision: number|null, reason: string, time: string,
+    bytes: number, pinned: boolean, valid: boolean, problem?: string}]")]
+    Backups,
+    /// Bring back the newest valid copy, or the one that is named
+    #[command(after_help = "Examples:
+  pipeline-state state recover  # after damage, a foreign edit or a deletion
+  pipeline-state state recover before-upgrade  # roll back to a backup
+  pipeline-state state recover --to-revision 12
+
+JSON:
+  {recovered: boolean, file?: string, revision?: number,
+    preMigration?: string|null}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
+    Recover {
+        /// Part of a backup's name, or a glob; the newest valid one that matches
+        #[arg(conflicts_with = "to_revision", value_parser = NonEmptyStringValueParser::new())]
+        pattern: Option<String>,
+        /// The copy of this revision
+        #[arg(long, value_name = "N")]
+        to_revision: Option<u64>,
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Accept a change that was made to the file by something else
+    #[command(after_help = "Examples:
+  pipeline-state state adopt --dry-run
+  pipeline-state state adopt --reason 'edited by hand'
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
+    Adopt {
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Persist the document in today's schema
+    #[command(after_help = "Examples:
+  pipeline-state state migrate --dry-run
+
+JSON:
+  {from: string|null, to: string, revision?: number}")]
+    Migrate {
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// List the revisions that are remembered
+    #[command(after_help = "Examples:
+  pipeline-state state history
+
+JSON:
+  [{revision: number, reason: string|null, time: string|null,
+    pid: number|null, command: string|null, file: string|null}]")]
+    History,
+    /// Show what differs between two revisions or backups
+    #[command(after_help = "Examples:
+  pipeline-state state diff     # what the last commit changed
+  pipeline-state state diff 12  # revision 12 against now
+  pipeline-state state diff 12 before-upgrade
+
+JSON:
+  [{path: string, old?: any, new?: any}]")]
+    Diff {
+        /// The older one: a revision or a part of a backup's name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        old: Option<String>,
+        /// The newer one; the live file if it is not given
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        new: Option<String>,
+    },
+    /// Edit the document in $VISUAL or $EDITOR; checked before it is committed
+    #[command(after_help = "Examples:
+  EDITOR=nano pipeline-state state edit
+
+JSON:
+  {revision: number, changed: boolean}")]
+    Edit {
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Return once a filter is true; exit 9 if it is not in time
+    #[command(after_help = "Examples:
+  pipeline-state state wait '.signals.BUILD_DONE' --timeout 10m
+  pipeline-state state wait '.phase == \"deploy\"'
+
+JSON:
+  nothing")]
+    Wait {
+        /// jq filter; true is anything but false, null or nothing
+        filter: String,
+        /// For how long: 30, 5s, 2m [default: for ever]
+        #[arg(long, value_name = "T", value_parser = parse_duration)]
+        timeout: Option<Duration>,
+    },
+    /// Print one JSON line for each revision until interrupted
+    #[command(after_help = "Examples:
+  pipeline-state state watch .phase
+
+JSON:
+  any, a line for each result")]
+    Watch {
+        /// jq filter on each revision
+        #[arg(default_value = ".")]
+        filter: String,
+    },
+    /// Say how the state is
+    #[command(after_help = "Examples:
+  pipeline-state state status
+  pipeline-state state status --watch  # until Ctrl-C
+  pipeline-state state status --json | jq -r .health
+
+JSON:
+  {path: string, health: string, findings: [{path: string, problem: string}],
+    revision: number|null, lineage: string|null, schema: string|null,
+    phase: string|null, completed_tasks: number|null, signals: number|null,
+    last_signal: string|null, degraded: boolean, last_modified: string|null,
+    bytes: number|null, mode: string|null, mirror: string,
+    backups: {automatic: number, pinned: number, evidence: number,
+    archives: number, newest: string|null}, state_lock: {pid: number,
+    command: string}|null, locks: as `lock status`, checkpoints: number,
+    interrupted_restore: string|null, disk_free: number|null,
+    audit_log: string}")]
+    Status(Watched),
+}
+
+#[derive(Args, Debug)]
+pub struct Get {
+    /// jq filter, or a plain path like .a.b[0]
+    pub filter: String,
+    /// Exit 1 also if the last result is false, like jq -e
+    #[arg(short = 'e', long = "exit-status")]
+    pub exit_status: bool,
+    /// Printed where there is nothing, with exit code 0
+    #[arg(long, value_name = "V", allow_hyphen_values = true)]
+    pub default: Option<String>,
+    /// Exit 0 whatever the answer is
+    #[arg(long)]
+    pub exit_zero: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Set {
+    /// PATH=TEXT sets a string, PATH:=JSON any value; [+] appends; missing parents are made
+    #[arg(required = true, value_name = "PATH=TEXT|PATH:=JSON")]
+    pub assignments: Vec<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Update {
+    /// jq program; it gets the document and must yield the new one
+    pub filter: String,
+    /// Binds $NAME to a string
+    #[arg(long, num_args = 2, value_names = ["NAME", "TEXT"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
+    pub arg: Vec<String>,
+    /// Binds $NAME to a JSON value
+    #[arg(long, num_args = 2, value_names = ["NAME", "JSON"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
+    pub argjson: Vec<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Write {
+    /// The file; - is standard input
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// Even if somebody committed meanwhile
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Phase {
+    /// The new phase
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Complete {
+    /// The tasks
+    #[arg(required = true, value_name = "TASK")]
+    pub tasks: Vec<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Signal {
+    /// The signal's name
+    pub name: String,
+    /// Set the phase in the same commit
+    #[arg(long, value_name = "P")]
+    pub phase: Option<String>,
+    /// Goes into the signal's file
+    #[arg(long, value_name = "JSON", conflicts_with = "clear", allow_hyphen_values = true)]
+    pub metadata: Option<String>,
+    /// Remove the signal and its file
+    #[arg(long)]
+    pub clear: bool,
+    #[command(flatten)]
+    pub writer: Writer,
+}
