@@ -3,16 +3,21 @@
 //! Nothing here touches a file. [`inspect`] says what the bytes of one file are, judged by themselves; what that
 //! means beside the other copies of the document is for [`crate::store::judge`] to say.
 
+pub mod body;
 pub mod diff;
+pub mod draft;
 pub mod json;
 pub mod migrate;
 pub mod path;
+mod pretty;
 pub mod query;
 pub mod rules;
 pub mod seal;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
+use self::body::Body;
 use self::seal::{Document, Seal};
 
 /// The largest document that is read, in bytes; a larger file counts as damaged.
@@ -36,16 +41,22 @@ pub enum Reading {
 /// Reads the bytes of one file.
 #[must_use]
 pub fn inspect(bytes: &[u8]) -> Reading {
-    let value = match json::parse(bytes) {
+    inspect_text(Bytes::copy_from_slice(bytes))
+}
+
+/// Reads the bytes of one file, which the document is going to share.
+#[must_use]
+pub fn inspect_text(text: Bytes) -> Reading {
+    let value = match Body::of_text(text.clone()) {
         Ok(value) => value,
         Err(error) => return Reading::Damaged(error.to_string()),
     };
-    if let Some(seal) = Seal::verify(&value, bytes) {
-        return Reading::Sealed(Document { value: value.into(), seal });
+    if let Some(seal) = Seal::verify(value.outline(), &text) {
+        return Reading::Sealed(Document { value, seal });
     }
-    match value.pointer("/metadata/digest") {
-        Some(_) => Reading::Broken(value),
-        None => Reading::Unsealed(value),
+    match value.outline().pointer("/metadata/digest") {
+        Some(_) => Reading::Broken(value.into_value()),
+        None => Reading::Unsealed(value.into_value()),
     }
 }
 

@@ -68,7 +68,7 @@ fn is_sealed_rightly(value: &Value, bytes: &[u8]) {
     assert_eq!((read.seal.revision, &read.seal.lineage), (revision, &lineage));
     assert_eq!(read.seal.digest.as_str(), digest_of(&sealed.bytes, read.seal.digest.as_str()));
     assert_eq!(without_seal(&read.value).to_string(), without_seal(value).to_string());
-    let mut changed = sealed.bytes;
+    let mut changed = sealed.bytes.to_vec();
     let place = marker.iter().take(3).fold(0, |place, byte| place << 8 | usize::from(*byte)) % changed.len();
     changed[place] ^= 1 << (bytes.len() % 8);
     assert!(!matches!(inspect(&changed), Reading::Sealed(_)), "the byte at {place} was changed, and nobody noticed");

@@ -9,7 +9,7 @@ use super::output::Output;
 use super::{edit, follow, reports, status};
 use crate::config::Config;
 use crate::document::path::Path as DocumentPath;
-use crate::document::query::{is_deep, keep_key_order};
+use crate::document::query::is_deep;
 use crate::document::{json as text, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
@@ -83,7 +83,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Update(args::Update { filter, arg, argjson, writer }) => {
             let filter = compile(filter, &variables(arg, argjson)?)?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                Ok(keep_key_order(&base.value, only_object(&filter, &base.value)?).into())
+                Ok(only_object(&filter, &base.value)?.into())
             })
         }
         State::Write(args::Write { file, force, writer }) => {
@@ -210,7 +210,7 @@ impl Signal<'_> {
         }
         let metadata = self.metadata.cloned().unwrap_or_else(|| json!({}));
         let signals = vec![SignalFile::give(&mut value, self.name, &metadata, disk.now())?];
-        Ok(Proposal { value, signals })
+        Ok(Proposal { draft: value.into(), signals })
     }
 
     fn clear(&self, current: &Value) -> Proposal {
@@ -224,7 +224,7 @@ impl Signal<'_> {
         if let Some(phase) = self.phase {
             put(&mut value, "phase", phase.into());
         }
-        Proposal { value, signals: vec![SignalFile { name: self.name.clone(), content: None }] }
+        Proposal { draft: value.into(), signals: vec![SignalFile { name: self.name.clone(), content: None }] }
     }
 }
 

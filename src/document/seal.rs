@@ -6,11 +6,14 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use memchr::memmem;
 use serde_json::{Map, Value};
-use std::rc::Rc;
-
 use sha2::{Digest as _, Sha256};
+
+use super::body::Body;
+use super::draft::Draft;
+use super::pretty::Printer;
 
 /// The names of our fields inside `metadata`; a writer's own values for them are ignored.
 pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
@@ -167,7 +170,7 @@ impl Seal {
 #[derive(Clone, Debug)]
 pub struct Document {
     /// All of it; shared, since it may be large.
-    pub value: Rc<Value>,
+    pub value: Body,
     /// What it says of itself.
     pub seal: Seal,
 }
@@ -176,7 +179,7 @@ impl Document {
     /// The document alone.
     #[must_use]
     pub fn into_value(self) -> Value {
-        Rc::unwrap_or_clone(self.value)
+        self.value.into_value()
     }
 }
 
@@ -186,46 +189,49 @@ pub struct Sealed {
     /// The document.
     pub document: Document,
     /// The file's exact content: two-space indentation, a newline at the end.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
-/// Seals `value` as `revision` of `lineage`. `created` is kept from the document's past, `marker` is 32 random bytes
+/// Seals `draft` as `revision` of `lineage`. `created` is kept from the document's past, `marker` is 32 random bytes
 /// (they hold the digest's place until it is known), `now` is RFC 3339. `None` if `metadata` is no object, which the
 /// rules exclude, or the marker happens to occur in the document.
 #[must_use]
 pub fn seal(
-    mut value: Value,
+    draft: impl Into<Draft>,
     (revision, lineage): (Revision, &Lineage),
     (created, now): (&str, &str),
     marker: [u8; 32],
 ) -> Option<Sealed> {
     let marker = hex(&marker);
-    let metadata = value.as_object_mut()?.entry("metadata").or_insert_with(|| Map::new().into()).as_object_mut()?;
+    let mut draft = draft.into();
+    let metadata = draft.fields_mut()?.entry("metadata").or_insert_with(|| Map::new().into()).as_object_mut()?;
     metadata.insert("created".into(), created.into());
     metadata.insert("lastModified".into(), now.into());
     metadata.insert("revision".into(), revision.get().into());
     metadata.insert("lineage".into(), lineage.as_str().into());
     metadata.insert("digest".into(), marker.as_str().into());
-    let mut bytes = to_bytes(&value)?;
+    let mut bytes = draft.to_bytes()?;
     let mut places = memmem::find_iter(&bytes, marker.as_bytes());
     let (Some(place), None) = (places.next(), places.next()) else {
         return None;
     };
     let digest = digest_around(&bytes, place)?;
     bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
-    if let Some(digest_field) = value.pointer_mut("/metadata/digest") {
-        *digest_field = digest.as_str().into();
+    if let Some(Value::Object(metadata)) = draft.fields_mut()?.get_mut("metadata") {
+        metadata.insert("digest".into(), digest.as_str().into());
     }
+    let bytes = Bytes::from(bytes);
+    let value = draft.into_body(&bytes);
     let seal = Seal { revision, lineage: lineage.clone(), digest };
-    Some(Sealed { document: Document { value: value.into(), seal }, bytes })
+    Some(Sealed { document: Document { value, seal }, bytes })
 }
 
 /// The document as it stands in a file: two-space indentation and a newline at the end.
 #[must_use]
 pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(value).ok()?;
-    bytes.push(b'\n');
-    Some(bytes)
+    let mut printer = Printer::default();
+    printer.value(value)?;
+    Some(printer.finish())
 }
 
 /// A record of ours as it stands in a file, with its digest as its last field, made like a document's. `None` if `value`
@@ -325,7 +331,7 @@ mod tests {
     #[test]
     fn the_digest_is_what_sed_and_sha256sum_say() {
         let sealed = sealed();
-        let text = String::from_utf8(sealed.bytes).unwrap();
+        let text = String::from_utf8(sealed.bytes.to_vec()).unwrap();
         let zeroed = text.replace(sealed.document.seal.digest.as_str(), &"0".repeat(64));
         assert_eq!(Digest::of(zeroed.as_bytes()), sealed.document.seal.digest);
     }
@@ -334,7 +340,7 @@ mod tests {
     fn no_bit_of_a_sealed_file_can_flip_unseen() {
         let sealed = sealed();
         for bit in 0..sealed.bytes.len() * 8 {
-            let mut bytes = sealed.bytes.clone();
+            let mut bytes = sealed.bytes.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             if let Ok(value) = super::super::json::parse(&bytes) {
                 assert_eq!(Seal::verify(&value, &bytes), None, "bit {bit}");

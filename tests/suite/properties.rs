@@ -2,10 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use pipeline_state::document::diff::{diff, keep_key_order};
+use pipeline_state::document::body::Body;
+use pipeline_state::document::diff::diff;
+use pipeline_state::document::draft::Draft;
 use pipeline_state::document::path::{Path, Step};
-use pipeline_state::document::query::Filter;
-use pipeline_state::document::seal::{Digest, Lineage, Revision, seal};
+use pipeline_state::document::query::{Filter, FilterError};
+use pipeline_state::document::seal::{Digest, Lineage, Revision, are_same_without_seal, seal, to_bytes};
 use pipeline_state::document::{Reading, inspect, json as text, migrate, rules};
 use pipeline_state::lock::process::{Identity, Place};
 use pipeline_state::lock::record::{Grant, Mode, Purpose, Record, Token, Waiter};
@@ -87,6 +89,26 @@ fn legacy() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Documents of which many have the same fields.
+fn document() -> impl Strategy<Value = Value> {
+    (legacy(), json()).prop_map(|(mut document, json)| {
+        document["of its user"] = parsed(&json);
+        document
+    })
+}
+
+/// What a program makes of a document, which can use `$new`.
+fn made(old: &Value, program: &str, new: &Value) -> Result<Draft, FilterError> {
+    let filter = Filter::compile(program, &[("new".to_owned(), new.clone())])?;
+    let mut drafts = Vec::new();
+    let text = Body::of_text(old.to_string().into()).unwrap();
+    filter.make_each(&text, |draft| {
+        drafts.push(draft);
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(drafts.remove(0))
+}
+
 // ---- documents ----
 
 proptest! {
@@ -106,7 +128,7 @@ proptest! {
         let (revision, lineage) = (Revision::new(3).unwrap(), Lineage::from_bytes([1; 16]));
         let sealed = seal(document, (revision, &lineage), ("then", "now"), marker).unwrap();
         prop_assert!(matches!(inspect(&sealed.bytes), Reading::Sealed(_)));
-        let mut changed = sealed.bytes.clone();
+        let mut changed = sealed.bytes.to_vec();
         let place = place.index(changed.len());
         changed[place] = byte;
         prop_assert_eq!(matches!(inspect(&changed), Reading::Sealed(_)), changed == sealed.bytes);
@@ -138,8 +160,22 @@ proptest! {
     }
 
     #[test]
+    fn what_jq_makes_is_written_like_any_value_and_known_to_be_the_same_or_not(old in document(), new in document()) {
+        for (program, new) in [("$new", &new), (".", &old), (".a = .a", &old), ("if false then . else $new end", &old)] {
+            let draft = made(&old, program, new).unwrap();
+            let whole = serde_json::to_string_pretty(&draft.to_value()).unwrap() + "\n";
+            prop_assert_eq!(draft.to_bytes().unwrap(), whole.as_bytes());
+            prop_assert_eq!(to_bytes(&draft.to_value()).unwrap(), whole.as_bytes());
+            let text = Body::of_text(old.to_string().into()).unwrap();
+            prop_assert_eq!(draft.is_same_as(&text), are_same_without_seal(&draft.to_value(), &old), "{} {}", program, old);
+            prop_assert_eq!(rules::check(draft.outline()), rules::check(&draft.to_value()));
+            prop_assert_eq!(rules::check(text.outline()), rules::check(&old));
+        }
+    }
+
+    #[test]
     fn keys_keep_their_order_and_nothing_else_changes(old in value(), new in value()) {
-        let ordered = keep_key_order(&old, new.clone());
+        let ordered = made(&old, "$new", &new).unwrap().to_value();
         prop_assert_eq!(&ordered, &new);
         if let (Value::Object(old), Value::Object(ordered), Value::Object(new)) = (&old, &ordered, &new) {
             let of_old = old.keys().filter(|key| new.contains_key(*key));
@@ -194,7 +230,7 @@ proptest! {
         let run = |program: &str| {
             let filter = Filter::compile(program, &[("new".to_owned(), new.clone())]).unwrap();
             let mut results = Vec::new();
-            filter.run_each(&document, |result| {
+            filter.run_each(&document.clone().into(), |result| {
                 results.push(result);
                 std::ops::ControlFlow::Continue(())
             }).map(|()| results.remove(0))
@@ -208,8 +244,9 @@ proptest! {
         let mut changed = document.clone();
         match (path.set(&mut changed, new.clone()), run(&format!("{path} = $new"))) {
             (Ok(()), Ok(jqs)) => {
-                let ordered = |value| keep_key_order(&document, value).to_string();
-                prop_assert_eq!(ordered(jqs), ordered(changed));
+                prop_assert_eq!(&jqs, &changed);
+                let written = made(&document, &format!("{path} = $new"), &new).unwrap().to_value();
+                prop_assert_eq!(written.to_string(), changed.to_string());
             },
             (Err(_), _) => {} // jq fills arrays up with null
             (Ok(()), Err(error)) => prop_assert!(false, "{path} of {document}: jq refuses: {error}"),

@@ -1,0 +1,109 @@
+//! The next document, before it is sealed.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::body::{Body, OUTLINED};
+use super::pretty::Printer;
+use super::query::Made;
+use super::seal::{are_same_without_seal, to_bytes};
+use super::{json, rules};
+
+/// A document that was made, as a value or by jq. What jq made stays as it is but for its outline, in which it is judged
+/// and sealed.
+#[derive(Debug)]
+pub struct Draft {
+    outline: Value,
+    made: Option<Made>,
+}
+
+impl From<Value> for Draft {
+    fn from(value: Value) -> Self {
+        Self { outline: value, made: None }
+    }
+}
+
+impl From<Made> for Draft {
+    fn from(made: Made) -> Self {
+        match made.outline(&OUTLINED) {
+            Some(outline) => Self { outline, made: Some(made) },
+            None => made.into_value().into(), // no document, but somebody says so
+        }
+    }
+}
+
+impl Draft {
+    /// The document with the fields of [`OUTLINED`] as they are. The others need not have more than their type.
+    #[must_use]
+    pub fn outline(&self) -> &Value {
+        &self.outline
+    }
+
+    /// The fields of the outline, if it is an object. Only those of [`OUTLINED`] may be changed.
+    pub(super) fn fields_mut(&mut self) -> Option<&mut Map<String, Value>> {
+        self.outline.as_object_mut()
+    }
+
+    /// Makes it say which schema it has.
+    pub fn say_schema(&mut self) {
+        if let Some(fields) = self.fields_mut().filter(|fields| !fields.contains_key("schemaVersion")) {
+            fields.shift_insert(0, "schemaVersion".into(), rules::SCHEMA.into());
+        }
+    }
+
+    /// Whether it is the document that it was made from, but for our fields.
+    #[must_use]
+    pub fn is_same_as(&self, base: &Body) -> bool {
+        match &self.made {
+            None => are_same_without_seal(&self.outline, base),
+            Some(made) if base.text().is_some() => {
+                made.kept_the_rest() && are_same_without_seal(&self.outline, base.outline())
+            }
+            Some(_) => are_same_without_seal(&self.to_value(), base),
+        }
+    }
+
+    /// The document as it stands in a file. `None` if it holds what JSON cannot hold, which jq is kept from making.
+    #[must_use]
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        let (Some(made), Value::Object(fields)) = (&self.made, &self.outline) else {
+            return to_bytes(&self.outline);
+        };
+        let mut printer = Printer::of_size(made.size());
+        let fields = fields.iter().map(|(key, value)| (key.as_bytes(), (key, value)));
+        printer.object(fields, |printer, (key, value)| {
+            match made.field(key).filter(|_| !OUTLINED.contains(&key.as_str())) {
+                Some(field) => field.print(printer),
+                None => printer.value(value),
+            }
+        })?;
+        Some(printer.finish())
+    }
+
+    /// Whether it is nested too deep; jq is kept from making such a thing.
+    #[must_use]
+    pub fn is_nested_too_deep(&self) -> bool {
+        json::is_nested_too_deep(&self.outline)
+    }
+
+    /// The whole of it.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        match &self.made {
+            None => self.outline.clone(),
+            Some(_) => self.to_bytes().and_then(|bytes| json::parse(&bytes).ok()).unwrap_or_default(),
+        }
+    }
+
+    /// The document, when its text is written.
+    pub(super) fn into_body(self, text: &Bytes) -> Body {
+        match self.made {
+            None => self.outline.into(),
+            Some(made) => {
+                // It may be large, and the process is about to end: that gives it back faster than we could, piece by piece.
+                std::mem::forget(made);
+                Body::outlined(self.outline, text.clone())
+            }
+        }
+    }
+}
