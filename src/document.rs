@@ -8,6 +8,7 @@ pub mod diff;
 pub mod draft;
 pub mod json;
 pub mod migrate;
+pub mod parts;
 pub mod path;
 mod pretty;
 pub mod query;

@@ -63,12 +63,12 @@ fn is_sealed_rightly(value: &Value, bytes: &[u8]) {
     if json::is_nested_too_deep(&sealed.document.value) {
         return; // the rules keep such a document from being written
     }
-    let Reading::Sealed(read) = inspect(&sealed.bytes) else { panic!("it is not sealed") };
+    let Reading::Sealed(read) = inspect(&sealed.text.whole()) else { panic!("it is not sealed") };
     assert_eq!(read.seal, sealed.document.seal);
     assert_eq!((read.seal.revision, &read.seal.lineage), (revision, &lineage));
-    assert_eq!(read.seal.digest.as_str(), digest_of(&sealed.bytes, read.seal.digest.as_str()));
+    assert_eq!(read.seal.digest.as_str(), digest_of(&sealed.text.whole(), read.seal.digest.as_str()));
     assert_eq!(without_seal(&read.value).to_string(), without_seal(value).to_string());
-    let mut changed = sealed.bytes.to_vec();
+    let mut changed = sealed.text.whole().to_vec();
     let place = marker.iter().take(3).fold(0, |place, byte| place << 8 | usize::from(*byte)) % changed.len();
     changed[place] ^= 1 << (bytes.len() % 8);
     assert!(!matches!(inspect(&changed), Reading::Sealed(_)), "the byte at {place} was changed, and nobody noticed");

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::json::{self, JsonError};
+use super::parts::Parts;
 use super::path::{Path, Step};
 
 /// The fields that the rules, the seal and the migration look into; of all others they want to know the type.
@@ -22,7 +23,7 @@ pub struct Body(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    text: Bytes,
+    text: Parts,
     outline: Option<Value>,
     value: OnceCell<Value>,
 }
@@ -31,12 +32,12 @@ impl Body {
     /// The document that stands in a text.
     pub fn of_text(text: Bytes) -> Result<Self, JsonError> {
         let outline = json::outline(&text, &OUTLINED)?;
-        Ok(Self::outlined(outline, text))
+        Ok(Self::outlined(outline, text.into()))
     }
 
     /// The document that stands in a text, whose outline is known.
     #[must_use]
-    pub(super) fn outlined(outline: Value, text: Bytes) -> Self {
+    pub(super) fn outlined(outline: Value, text: Parts) -> Self {
         Self(Rc::new(Inner { text, outline: Some(outline), value: OnceCell::new() }))
     }
 
@@ -57,8 +58,8 @@ impl Body {
 
     /// The text it was made of, if it was.
     #[must_use]
-    pub fn text(&self) -> Option<&Bytes> {
-        self.0.outline.as_ref().map(|_| &self.0.text)
+    pub fn text(&self) -> Option<Bytes> {
+        self.0.outline.as_ref().map(|_| self.0.text.whole())
     }
 
     /// The document alone.
@@ -76,12 +77,12 @@ impl Deref for Body {
     type Target = Value;
 
     fn deref(&self) -> &Value {
-        self.0.value.get_or_init(|| json::parse(&self.0.text).unwrap_or_default())
+        self.0.value.get_or_init(|| json::parse(&self.0.text.whole()).unwrap_or_default())
     }
 }
 
 impl From<Value> for Body {
     fn from(value: Value) -> Self {
-        Self(Rc::new(Inner { text: Bytes::new(), outline: None, value: value.into() }))
+        Self(Rc::new(Inner { text: Parts::default(), outline: None, value: value.into() }))
     }
 }

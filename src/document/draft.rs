@@ -1,12 +1,12 @@
 //! The next document, before it is sealed.
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::body::{Body, OUTLINED};
+use super::parts::Parts;
 use super::pretty::Printer;
 use super::query::Made;
-use super::seal::{are_same_without_seal, to_bytes};
+use super::seal::are_same_without_seal;
 use super::{json, rules};
 
 /// A document that was made, as a value or by jq. What jq made stays as it is but for its outline, in which it is judged
@@ -65,18 +65,21 @@ impl Draft {
 
     /// The document as it stands in a file. `None` if it holds what JSON cannot hold, which jq is kept from making.
     #[must_use]
-    pub fn to_bytes(&self) -> Option<Vec<u8>> {
-        let (Some(made), Value::Object(fields)) = (&self.made, &self.outline) else {
-            return to_bytes(&self.outline);
-        };
-        let mut printer = Printer::of_size(made.size());
-        let fields = fields.iter().map(|(key, value)| (key.as_bytes(), (key, value)));
-        printer.object(fields, |printer, (key, value)| {
-            match made.field(key).filter(|_| !OUTLINED.contains(&key.as_str())) {
-                Some(field) => field.print(printer),
-                None => printer.value(value),
+    pub fn to_text(&self) -> Option<Parts> {
+        let mut printer = Printer::over(self.made.as_ref().map(Made::old_text).unwrap_or_default());
+        match (&self.made, &self.outline) {
+            (Some(made), Value::Object(fields)) => {
+                let fields = fields.iter().map(|(key, value)| {
+                    let field = made.field(key).filter(|_| !OUTLINED.contains(&key.as_str()));
+                    field.map_or((key.as_bytes(), Err(value)), |(key, field)| (key, Ok(field)))
+                });
+                printer.object(fields, |printer, field| match field {
+                    Ok(field) => field.print(printer),
+                    Err(value) => printer.value(value),
+                })?;
             }
-        })?;
+            (_, outline) => printer.value(outline)?,
+        }
         Some(printer.finish())
     }
 
@@ -91,12 +94,12 @@ impl Draft {
     pub fn to_value(&self) -> Value {
         match &self.made {
             None => self.outline.clone(),
-            Some(_) => self.to_bytes().and_then(|bytes| json::parse(&bytes).ok()).unwrap_or_default(),
+            Some(_) => self.to_text().and_then(|text| json::parse(&text.whole()).ok()).unwrap_or_default(),
         }
     }
 
     /// The document, when its text is written.
-    pub(super) fn into_body(self, text: &Bytes) -> Body {
+    pub(super) fn into_body(self, text: &Parts) -> Body {
         match self.made {
             None => self.outline.into(),
             Some(made) => {

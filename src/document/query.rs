@@ -116,8 +116,8 @@ impl Filter {
         mut each: impl FnMut(Draft) -> ControlFlow<()>,
     ) -> Result<(), FilterError> {
         let old = made::input(document)?;
-        let size = document.text().map_or(0, |text| text.len());
-        self.run(old.clone(), |val| Ok(each(Made::of(&old, size, val)?.into())))
+        let old_text = document.text().unwrap_or_default();
+        self.run(old.clone(), |val| Ok(each(Made::of((&old, &old_text), val)?.into())))
     }
 
     fn run(

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::body::Body;
 use super::draft::Draft;
+use super::parts::Parts;
 use super::pretty::Printer;
 
 /// The names of our fields inside `metadata`; a writer's own values for them are ignored.
@@ -124,21 +125,32 @@ impl Digest {
     /// no sealed document can hold its own digest a second time.
     #[must_use]
     pub fn seals(&self, bytes: &[u8]) -> bool {
-        let mut places = memmem::find_iter(bytes, self.0.as_bytes());
-        let (Some(place), None) = (places.next(), places.next()) else {
-            return false;
-        };
-        digest_around(bytes, place).as_ref() == Some(self)
+        let digest = only_place([bytes], &self.0).and_then(|place| digest_around([bytes], place));
+        digest.as_ref() == Some(self)
     }
 }
 
-/// The digest of `bytes` with the 64 digits at `place` taken as zeros.
-fn digest_around(bytes: &[u8], place: usize) -> Option<Digest> {
+/// The part and the place in it where these digits stand, if they stand in the text exactly once.
+fn only_place<'a>(parts: impl IntoIterator<Item = &'a [u8]>, digits: &str) -> Option<(usize, usize)> {
+    let finder = memmem::Finder::new(digits);
+    let in_part = |(at, part)| finder.find_iter(part).map(move |place| (at, place));
+    let mut places = parts.into_iter().enumerate().flat_map(in_part);
+    places.next().filter(|_| places.next().is_none())
+}
+
+/// The digest of a text with the 64 digits at a place in one of its parts taken as zeros.
+fn digest_around<'a>(parts: impl IntoIterator<Item = &'a [u8]>, (at, place): (usize, usize)) -> Option<Digest> {
     let mut hash = Sha256::new();
-    hash.update(bytes.get(..place)?);
-    hash.update([b'0'; HEX_LENGTH]);
-    hash.update(bytes.get(place + HEX_LENGTH..)?);
-    Some(Digest(hex(&hash.finalize())))
+    for (index, part) in parts.into_iter().enumerate() {
+        if index == at {
+            hash.update(part.get(..place)?);
+            hash.update([b'0'; HEX_LENGTH]);
+            hash.update(part.get(place + HEX_LENGTH..)?);
+        } else {
+            hash.update(part);
+        }
+    }
+    Some(Digest::finish(hash))
 }
 
 /// What a sealed document says of itself.
@@ -189,7 +201,7 @@ pub struct Sealed {
     /// The document.
     pub document: Document,
     /// The file's exact content: two-space indentation, a newline at the end.
-    pub bytes: Bytes,
+    pub text: Parts,
 }
 
 /// Seals `draft` as `revision` of `lineage`. `created` is kept from the document's past, `marker` is 32 random bytes
@@ -210,28 +222,24 @@ pub fn seal(
     metadata.insert("revision".into(), revision.get().into());
     metadata.insert("lineage".into(), lineage.as_str().into());
     metadata.insert("digest".into(), marker.as_str().into());
-    let mut bytes = draft.to_bytes()?;
-    let mut places = memmem::find_iter(&bytes, marker.as_bytes());
-    let (Some(place), None) = (places.next(), places.next()) else {
-        return None;
-    };
-    let digest = digest_around(&bytes, place)?;
-    bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
+    let mut text = draft.to_text()?;
+    let place = only_place(text.iter(), &marker)?;
+    let digest = digest_around(text.iter(), place)?;
+    text.overwrite(place, digest.0.as_bytes())?;
     if let Some(Value::Object(metadata)) = draft.fields_mut()?.get_mut("metadata") {
         metadata.insert("digest".into(), digest.as_str().into());
     }
-    let bytes = Bytes::from(bytes);
-    let value = draft.into_body(&bytes);
+    let value = draft.into_body(&text);
     let seal = Seal { revision, lineage: lineage.clone(), digest };
-    Some(Sealed { document: Document { value, seal }, bytes })
+    Some(Sealed { document: Document { value, seal }, text })
 }
 
 /// The document as it stands in a file: two-space indentation and a newline at the end.
 #[must_use]
 pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
-    let mut printer = Printer::default();
+    let mut printer = Printer::over(Bytes::new());
     printer.value(value)?;
-    Some(printer.finish())
+    Some(printer.finish().whole().into())
 }
 
 /// A record of ours as it stands in a file, with its digest as its last field, made like a document's. `None` if `value`
@@ -242,7 +250,7 @@ pub fn with_digest(mut value: Value) -> Option<Vec<u8>> {
     value.as_object_mut()?.insert("digest".into(), "0".repeat(HEX_LENGTH).into());
     let mut bytes = to_bytes(&value)?;
     let place = bytes.len().checked_sub(HEX_LENGTH + END.len())?;
-    let digest = digest_around(&bytes, place)?;
+    let digest = digest_around([&*bytes], (0, place))?;
     bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
     Some(bytes)
 }
@@ -323,15 +331,15 @@ mod tests {
     #[test]
     fn a_sealed_document_verifies_and_ends_in_a_newline() {
         let sealed = sealed();
-        assert_eq!(Seal::verify(&sealed.document.value, &sealed.bytes), Some(sealed.document.seal.clone()));
-        assert!(sealed.bytes.ends_with(b"}\n"));
-        assert_eq!(super::super::json::parse(&sealed.bytes).unwrap(), *sealed.document.value);
+        assert_eq!(Seal::verify(&sealed.document.value, &sealed.text.whole()), Some(sealed.document.seal.clone()));
+        assert!(sealed.text.whole().ends_with(b"}\n"));
+        assert_eq!(super::super::json::parse(&sealed.text.whole()).unwrap(), *sealed.document.value);
     }
 
     #[test]
     fn the_digest_is_what_sed_and_sha256sum_say() {
         let sealed = sealed();
-        let text = String::from_utf8(sealed.bytes.to_vec()).unwrap();
+        let text = String::from_utf8(sealed.text.whole().to_vec()).unwrap();
         let zeroed = text.replace(sealed.document.seal.digest.as_str(), &"0".repeat(64));
         assert_eq!(Digest::of(zeroed.as_bytes()), sealed.document.seal.digest);
     }
@@ -339,8 +347,8 @@ mod tests {
     #[test]
     fn no_bit_of_a_sealed_file_can_flip_unseen() {
         let sealed = sealed();
-        for bit in 0..sealed.bytes.len() * 8 {
-            let mut bytes = sealed.bytes.to_vec();
+        for bit in 0..sealed.text.size() * 8 {
+            let mut bytes = sealed.text.whole().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             if let Ok(value) = super::super::json::parse(&bytes) {
                 assert_eq!(Seal::verify(&value, &bytes), None, "bit {bit}");

@@ -274,7 +274,7 @@ impl Store {
             .with("pid", std::process::id())
             .with("command", format!("{} {}", order.group, order.action))
             .with("lineage", &seal.lineage)
-            .with("bytes", sealed.bytes.len())
+            .with("bytes", sealed.text.size())
             .with("waited", format!("{:.6}", held.waited.as_secs_f64()));
         let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
         self.audit.record(&entry.with("path", self.shown()));

@@ -43,12 +43,12 @@ impl Store {
         let marker = random()?;
         let sealed = seal(draft, (revision, lineage), (&created, &now), marker)
             .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
-        if sealed.bytes.len() > WRITE_LIMIT {
+        if sealed.text.size() > WRITE_LIMIT {
             let message = format!(
                 "the document would have {} bytes, and 16 MiB is the limit; keep large data in files of their own",
-                sealed.bytes.len()
+                sealed.text.size()
             );
-            return Err(Error::new(Kind::TooLarge, message).detail("bytes", sealed.bytes.len()));
+            return Err(Error::new(Kind::TooLarge, message).detail("bytes", sealed.text.size()));
         }
         Ok(sealed)
     }

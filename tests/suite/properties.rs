@@ -127,11 +127,11 @@ proptest! {
         let document = Value::Object(Map::from_iter([("of its user".to_owned(), parsed(&json))]));
         let (revision, lineage) = (Revision::new(3).unwrap(), Lineage::from_bytes([1; 16]));
         let sealed = seal(document, (revision, &lineage), ("then", "now"), marker).unwrap();
-        prop_assert!(matches!(inspect(&sealed.bytes), Reading::Sealed(_)));
-        let mut changed = sealed.bytes.to_vec();
+        prop_assert!(matches!(inspect(&sealed.text.whole()), Reading::Sealed(_)));
+        let mut changed = sealed.text.whole().to_vec();
         let place = place.index(changed.len());
         changed[place] = byte;
-        prop_assert_eq!(matches!(inspect(&changed), Reading::Sealed(_)), changed == sealed.bytes);
+        prop_assert_eq!(matches!(inspect(&changed), Reading::Sealed(_)), sealed.text.are(&changed));
     }
 
     #[test]
@@ -164,7 +164,7 @@ proptest! {
         for (program, new) in [("$new", &new), (".", &old), (".a = .a", &old), ("if false then . else $new end", &old)] {
             let draft = made(&old, program, new).unwrap();
             let whole = serde_json::to_string_pretty(&draft.to_value()).unwrap() + "\n";
-            prop_assert_eq!(draft.to_bytes().unwrap(), whole.as_bytes());
+            prop_assert_eq!(draft.to_text().unwrap().whole(), whole.as_bytes());
             prop_assert_eq!(to_bytes(&draft.to_value()).unwrap(), whole.as_bytes());
             let text = Body::of_text(old.to_string().into()).unwrap();
             prop_assert_eq!(draft.is_same_as(&text), are_same_without_seal(&draft.to_value(), &old), "{} {}", program, old);

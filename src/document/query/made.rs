@@ -18,12 +18,12 @@ use crate::document::pretty::Printer;
 pub struct Made {
     val: Val,
     kept_the_rest: bool,
-    size: usize,
+    old_text: Bytes,
 }
 
 impl Made {
-    /// Takes what a program made of `old`, whose text has `size` bytes.
-    pub(super) fn of(old: &Val, size: usize, mut val: Val) -> Result<Self, FilterError> {
+    /// Takes what a program made of `old`, whose strings are parts of `old_text`.
+    pub(super) fn of((old, old_text): (&Val, &Bytes), mut val: Val) -> Result<Self, FilterError> {
         if is_deeper_than(&val, MAX_DEPTH) {
             // Dropping it, which recurses, may use up the stack. Leaked, its reference count keeps everybody else from
             // dropping it too.
@@ -31,12 +31,12 @@ impl Made {
             return Err(too_deep("produced").into());
         }
         let kept_the_rest = settle(Some(old), &mut val, &OUTLINED)?;
-        Ok(Self { val, kept_the_rest, size })
+        Ok(Self { val, kept_the_rest, old_text: old_text.clone() })
     }
 
-    /// How many bytes its text is likely to have.
-    pub(in crate::document) fn size(&self) -> usize {
-        self.size + self.size / 32
+    /// The text that many of its strings are parts of; empty if there is none.
+    pub(in crate::document) fn old_text(&self) -> Bytes {
+        self.old_text.clone()
     }
 
     /// Whether all fields outside of the outline are what they were.
@@ -60,10 +60,11 @@ impl Made {
         to_value(self.val).unwrap_or_default()
     }
 
-    /// One of its fields.
-    pub(in crate::document) fn field(&self, key: &str) -> Option<Shown<'_>> {
+    /// One of its fields, with its name.
+    pub(in crate::document) fn field(&self, key: &str) -> Option<(&[u8], Shown<'_>)> {
         let Val::Obj(map) = &self.val else { return None };
-        map.get(&Val::utf8_str(key.to_owned())).map(Shown)
+        let (key, val) = map.get_key_value(&Val::utf8_str(key.to_owned()))?;
+        Some((bytes_of(key)?, Shown(val)))
     }
 }
 
@@ -183,7 +184,7 @@ impl Shown<'_> {
 /// The document as jq takes it.
 pub(super) fn input(document: &Body) -> Result<Val, FilterError> {
     match document.text() {
-        Some(text) => json::make(text, Vals { text }).map_err(|error| error.to_string().into()),
+        Some(text) => json::make(&text, Vals { text: &text }).map_err(|error| error.to_string().into()),
         None => Ok(to_val(document, 0)?),
     }
 }

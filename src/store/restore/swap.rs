@@ -289,7 +289,9 @@ impl Store {
         let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else { return Ok(None) };
         let bytes = Bytes::from(found.bytes);
         Ok(match inspect_text(bytes.clone()) {
-            Reading::Sealed(document) if document.seal.digest == wanted.digest => Some(Sealed { document, bytes }),
+            Reading::Sealed(document) if document.seal.digest == wanted.digest => {
+                Some(Sealed { document, text: bytes.into() })
+            }
             _ => None,
         })
     }
@@ -384,7 +386,7 @@ impl Store {
             "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
             intent.checkpoint
         ));
-        Ok(Some(Served { value: sealed.document.value, bytes: sealed.bytes }))
+        Ok(Some(Served { value: sealed.document.value, bytes: sealed.text.whole() }))
     }
 }
 
