@@ -17,6 +17,12 @@ use super::path::{Path, Step};
 /// The fields that the rules, the seal and the migration look into; of all others they want to know the type.
 pub const OUTLINED: [&str; 6] = ["schemaVersion", "phase", "signals", "lastActivation", "lastSignal", "metadata"];
 
+/// Whether a place lies in a field of [`OUTLINED`].
+#[must_use]
+pub fn is_in_outline(path: &Path) -> bool {
+    matches!(path.0.first(), Some(Step::Key(key)) if OUTLINED.contains(&key.as_str()))
+}
+
 /// A document. It can be used like a [`Value`], and is made one when that is done first.
 #[derive(Clone, Debug)]
 pub struct Body(Rc<Inner>);
@@ -50,10 +56,7 @@ impl Body {
     /// As much of it as is needed to look at `path`.
     #[must_use]
     pub fn at(&self, path: &Path) -> &Value {
-        match path.0.first() {
-            Some(Step::Key(key)) if OUTLINED.contains(&key.as_str()) => self.outline(),
-            _ => self,
-        }
+        if is_in_outline(path) { self.outline() } else { self }
     }
 
     /// The text it was made of, if it was.

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::body::{Body, OUTLINED};
+use super::body::{Body, OUTLINED, is_in_outline};
 use super::parts::Parts;
+use super::path::Path;
 use super::pretty::Printer;
 use super::query::Made;
 use super::seal::are_same_without_seal;
@@ -33,6 +34,20 @@ impl From<Made> for Draft {
 }
 
 impl Draft {
+    /// A document again, to be changed in the places of `paths`. The rest of it is not taken apart if they allow that.
+    pub fn again<'a>(base: &Body, paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        let text = base.text().filter(|_| paths.into_iter().all(is_in_outline));
+        match text.and_then(|text| Made::again(&text)) {
+            Some(made) => Self { outline: base.outline().clone(), made: Some(made) },
+            None => Value::clone(base).into(),
+        }
+    }
+
+    /// The document, as far as it may be changed.
+    pub fn root_mut(&mut self) -> &mut Value {
+        &mut self.outline
+    }
+
     /// The document with the fields of [`OUTLINED`] as they are. The others need not have more than their type.
     #[must_use]
     pub fn outline(&self) -> &Value {

@@ -39,6 +39,12 @@ impl Made {
         self.old_text.clone()
     }
 
+    /// A document of which nothing is changed but perhaps the outline.
+    pub(in crate::document) fn again(text: &Bytes) -> Option<Self> {
+        let val = json::make(text, Vals { text, numbers: Numbers::AsWritten }).ok()?;
+        Some(Self { val, kept_the_rest: true, old_text: text.clone() })
+    }
+
     /// Whether all fields outside of the outline are what they were.
     pub(in crate::document) fn kept_the_rest(&self) -> bool {
         self.kept_the_rest
@@ -184,7 +190,9 @@ impl Shown<'_> {
 /// The document as jq takes it.
 pub(super) fn input(document: &Body) -> Result<Val, FilterError> {
     match document.text() {
-        Some(text) => json::make(&text, Vals { text: &text }).map_err(|error| error.to_string().into()),
+        Some(text) => {
+            json::make(&text, Vals { text: &text, numbers: Numbers::ForJq }).map_err(|error| error.to_string().into())
+        }
         None => Ok(to_val(document, 0)?),
     }
 }
@@ -193,6 +201,16 @@ pub(super) fn input(document: &Body) -> Result<Val, FilterError> {
 #[derive(Clone, Copy)]
 struct Vals<'t> {
     text: &'t Bytes,
+    numbers: Numbers,
+}
+
+/// What becomes of a number that is no small integer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// A large integer becomes one that can be calculated with.
+    ForJq,
+    /// Its digits are kept.
+    AsWritten,
 }
 
 impl<'t> Make<'t> for Vals<'t> {
@@ -221,7 +239,7 @@ impl<'t> Make<'t> for Vals<'t> {
 
     fn number(self, digits: &str) -> Val {
         // As an integer it would come back without its sign.
-        if digits == "-0" {
+        if digits == "-0" || self.numbers == Numbers::AsWritten {
             return Val::Num(Num::Dec(digits.to_owned().into()));
         }
         Val::from_num(digits).unwrap_or_default()
