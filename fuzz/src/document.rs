@@ -1,11 +1,13 @@
 //! A document: nothing in it is lost on the way from text to tree to text, and its seal tells what it should.
 
+use pipeline_state::document::body::OUTLINED;
 use pipeline_state::document::seal::{Lineage, Revision, seal, to_bytes, without_seal};
 use pipeline_state::document::{Reading, diff, inspect, json, migrate, rules};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub fn check(bytes: &[u8]) {
+    assert_eq!(json::outline(bytes, &OUTLINED).err(), json::parse(bytes).err());
     let value = match inspect(bytes) {
         Reading::Damaged(why) => return assert!(!why.is_empty()),
         Reading::Sealed(document) => {

@@ -253,7 +253,16 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        parse(text.as_bytes()).unwrap_err().to_string()
+        let error = parse(text.as_bytes()).unwrap_err();
+        assert_eq!(outline(text.as_bytes(), &["phase"]).unwrap_err(), error, "the outline hides it");
+        error.to_string()
+    }
+
+    #[test]
+    fn an_outline_has_some_fields_and_of_the_others_the_type() {
+        let text = r#"{"a":[1,{"b":"x"}],"phase":{"b":["x",1E5]},"s":"x","n":1E5,"o":{"b":1},"z":null,"t":true}"#;
+        let expected = r#"{"a":[],"phase":{"b":["x",1E5]},"s":"","n":1E5,"o":{},"z":null,"t":true}"#;
+        assert_eq!(outline(text.as_bytes(), &["phase"]).unwrap().to_string(), expected);
     }
 
     #[test]
@@ -266,6 +275,12 @@ mod tests {
     fn equal_keys_are_found_at_any_depth_and_under_escapes() {
         assert!(error(r#"{"a":1,"a":2}"#).contains("\"a\" stands twice"));
         assert!(error(r#"{"x":[{"a":1,"b":0,"\u0061":2}]}"#).contains("\"a\" stands twice"));
+        let many: String = (0..40).map(|n| format!("\"k{n}\":0,")).collect();
+        for twice in [0, 5, 20, 39] {
+            assert!(
+                error(&format!("{{\"x\":{{{many}\"k{twice}\":1}}}}")).contains(&format!("\"k{twice}\" stands twice"))
+            );
+        }
     }
 
     #[test]
