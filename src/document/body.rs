@@ -23,7 +23,7 @@ pub fn is_in_outline(path: &Path) -> bool {
     matches!(path.0.first(), Some(Step::Key(key)) if OUTLINED.contains(&key.as_str()))
 }
 
-/// A document. It can be used like a [`Value`], and is made one when that is done first.
+/// A document. It can be used like a [`Value`], and becomes one when it is first used so; its outline can be had without.
 #[derive(Clone, Debug)]
 pub struct Body(Rc<Inner>);
 
@@ -68,7 +68,7 @@ impl Body {
     /// The document alone.
     #[must_use]
     pub fn into_value(self) -> Value {
-        let _: &Value = &self;
+        let _: &Value = &self; // made now, if it was not yet
         match Rc::try_unwrap(self.0) {
             Ok(inner) => inner.value.into_inner().unwrap_or_default(),
             Err(shared) => Value::clone(&Self(shared)),

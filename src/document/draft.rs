@@ -10,8 +10,8 @@ use super::query::Made;
 use super::seal::are_same_without_seal;
 use super::{json, rules};
 
-/// A document that was made, as a value or by jq. What jq made stays as it is but for its outline, in which it is judged
-/// and sealed.
+/// A document that was made, as a value or by jq. What jq made is not taken apart: it is judged and sealed by its outline,
+/// whose fields of [`OUTLINED`] are written in place of its own.
 #[derive(Debug)]
 pub struct Draft {
     outline: Value,
@@ -43,7 +43,7 @@ impl Draft {
         }
     }
 
-    /// The document, as far as it may be changed.
+    /// The document, as far as it may be changed: in the places that it was asked for.
     pub fn root_mut(&mut self) -> &mut Value {
         &mut self.outline
     }

@@ -13,7 +13,7 @@ use crate::document::body::{Body, OUTLINED};
 use crate::document::json::{self, Make};
 use crate::document::pretty::Printer;
 
-/// What a program made of a document: JSON, with the keys in the order of that document.
+/// What a program made of a document: JSON, with the keys in the order of that document. Its strings need not be copies.
 #[derive(Debug)]
 pub struct Made {
     val: Val,
