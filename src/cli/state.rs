@@ -74,7 +74,8 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Set(args::Set { assignments, writer }) => {
             let assignments = assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut draft = Draft::again(&base.value, assignments.iter().map(|assignment| &assignment.path));
+                let mut draft =
+                    Draft::again(&base.value, assignments.iter().filter_map(|assignment| assignment.path.field()));
                 for assignment in &assignments {
                     assignment.path.set(draft.root_mut(), assignment.value.clone()).map_err(path_error)?;
                 }
@@ -112,15 +113,15 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 one_word("task", task)?;
             }
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut value = base.draft();
-                if let Some(Value::Array(completed)) = value.get_mut("completedTasks") {
+                let mut draft = Draft::again(&base.value, ["completedTasks"]);
+                if let Some(Value::Array(completed)) = draft.root_mut().get_mut("completedTasks") {
                     for task in tasks {
                         if !completed.iter().any(|done| done == task) {
                             completed.push(task.as_str().into());
                         }
                     }
                 }
-                Ok(value.into())
+                Ok(draft.into())
             })
         }
         State::Signal(args::Signal { name, phase, metadata, clear, writer }) => {

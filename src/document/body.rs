@@ -12,16 +12,10 @@ use serde_json::Value;
 
 use super::json::{self, JsonError};
 use super::parts::Parts;
-use super::path::{Path, Step};
+use super::path::Path;
 
 /// The fields that the rules, the seal and the migration look into; of all others they want to know the type.
 pub const OUTLINED: [&str; 6] = ["schemaVersion", "phase", "signals", "lastActivation", "lastSignal", "metadata"];
-
-/// Whether a place lies in a field of [`OUTLINED`].
-#[must_use]
-pub fn is_in_outline(path: &Path) -> bool {
-    matches!(path.0.first(), Some(Step::Key(key)) if OUTLINED.contains(&key.as_str()))
-}
 
 /// A document. It can be used like a [`Value`], and becomes one when it is first used so; its outline can be had without.
 #[derive(Clone, Debug)]
@@ -56,7 +50,7 @@ impl Body {
     /// As much of it as is needed to look at `path`.
     #[must_use]
     pub fn at(&self, path: &Path) -> &Value {
-        if is_in_outline(path) { self.outline() } else { self }
+        if path.field().is_some_and(|field| OUTLINED.contains(&field)) { self.outline() } else { self }
     }
 
     /// The text it was made of, if it was.

@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::body::{Body, OUTLINED, is_in_outline};
+use super::body::{Body, OUTLINED};
 use super::parts::Parts;
-use super::path::Path;
 use super::pretty::Printer;
 use super::query::Made;
 use super::seal::are_same_without_seal;
@@ -16,34 +15,45 @@ use super::{json, rules};
 pub struct Draft {
     outline: Value,
     made: Option<Made>,
+    /// Fields that are whole in the outline, besides those of [`OUTLINED`].
+    besides: Vec<String>,
 }
 
 impl From<Value> for Draft {
     fn from(value: Value) -> Self {
-        Self { outline: value, made: None }
+        Self { outline: value, made: None, besides: Vec::new() }
     }
 }
 
 impl From<Made> for Draft {
     fn from(made: Made) -> Self {
         match made.outline(&OUTLINED) {
-            Some(outline) => Self { outline, made: Some(made) },
+            Some(outline) => Self { outline, made: Some(made), besides: Vec::new() },
             None => made.into_value().into(), // no document, but somebody says so
         }
     }
 }
 
 impl Draft {
-    /// A document again, to be changed in the places of `paths`. The rest of it is not taken apart if they allow that.
-    pub fn again<'a>(base: &Body, paths: impl IntoIterator<Item = &'a Path>) -> Self {
-        let text = base.text().filter(|_| paths.into_iter().all(is_in_outline));
-        match text.and_then(|text| Made::again(&text)) {
-            Some(made) => Self { outline: base.outline().clone(), made: Some(made) },
-            None => Value::clone(base).into(),
+    /// A document again, to be changed in these of its fields. The others are not taken apart.
+    pub fn again<'a>(base: &Body, fields: impl IntoIterator<Item = &'a str>) -> Self {
+        let made = base.text().and_then(|text| Made::again(&text));
+        let (Some(made), Value::Object(outline)) = (made, base.outline()) else { return Value::clone(base).into() };
+        let (mut outline, mut besides) = (outline.clone(), Vec::new());
+        for name in fields.into_iter().filter(|name| !OUTLINED.contains(name)) {
+            if let Some(value) = made.value(name) {
+                outline.insert(name.to_owned(), value);
+                besides.push(name.to_owned());
+            }
         }
+        Self { outline: outline.into(), made: Some(made), besides }
     }
 
-    /// The document, as far as it may be changed: in the places that it was asked for.
+    fn is_whole(&self, field: &str) -> bool {
+        OUTLINED.contains(&field) || self.besides.iter().any(|name| name == field)
+    }
+
+    /// The document, as far as it may be changed: in the fields that it was asked for, and those of [`OUTLINED`].
     pub fn root_mut(&mut self) -> &mut Value {
         &mut self.outline
     }
@@ -72,7 +82,16 @@ impl Draft {
         match &self.made {
             None => are_same_without_seal(&self.outline, base),
             Some(made) if base.text().is_some() => {
-                made.kept_the_rest() && are_same_without_seal(&self.outline, base.outline())
+                let mut outline = self.outline.clone();
+                let is_same = |name: &String| made.value(name).as_ref() == self.outline.get(name);
+                for name in &self.besides {
+                    if let (Some(field), Some(old)) = (outline.get_mut(name), base.outline().get(name)) {
+                        *field = old.clone();
+                    }
+                }
+                made.kept_the_rest()
+                    && self.besides.iter().all(is_same)
+                    && are_same_without_seal(&outline, base.outline())
             }
             Some(_) => are_same_without_seal(&self.to_value(), base),
         }
@@ -85,7 +104,7 @@ impl Draft {
         match (&self.made, &self.outline) {
             (Some(made), Value::Object(fields)) => {
                 let fields = fields.iter().map(|(key, value)| {
-                    let field = made.field(key).filter(|_| !OUTLINED.contains(&key.as_str()));
+                    let field = made.field(key).filter(|_| !self.is_whole(key));
                     field.map_or((key.as_bytes(), Err(value)), |(key, field)| (key, Ok(field)))
                 });
                 printer.object(fields, |printer, field| match field {

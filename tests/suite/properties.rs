@@ -173,12 +173,19 @@ fn a_large_document_is_written_as_if_nothing_were_shared_with_the_text_before() 
         }
     }
     let body = Body::of_text(pretty(&old).into()).unwrap();
-    let mut draft = Draft::again(&body, []);
-    draft.root_mut()["phase"] = "y".into();
-    let mut changed = old.clone();
-    changed["phase"] = "y".into();
-    assert!(!draft.is_same_as(&body) && draft.to_text().unwrap().are(pretty(&changed).as_bytes()));
-    assert!(draft.to_text().unwrap().iter().count() > 1, "nothing was shared");
+    for field in ["phase", "n", "last", "new"] {
+        let mut draft = Draft::again(&body, [field]);
+        assert!(draft.is_same_as(&body) && draft.to_text().unwrap().are(pretty(&old).as_bytes()));
+        draft.root_mut()[field] = "y".into();
+        let mut changed = old.clone();
+        changed[field] = "y".into();
+        assert!(!draft.is_same_as(&body) && draft.to_text().unwrap().are(pretty(&changed).as_bytes()), "{field}");
+        assert!(draft.to_text().unwrap().iter().count() > 1, "nothing was shared");
+    }
+    let mut draft = Draft::again(&body, ["rows"]);
+    assert!(draft.is_same_as(&body) && draft.to_text().unwrap().are(pretty(&old).as_bytes()));
+    draft.root_mut()["rows"][1] = "y".into();
+    assert!(!draft.is_same_as(&body));
 }
 
 proptest! {

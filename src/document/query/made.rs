@@ -66,6 +66,11 @@ impl Made {
         to_value(self.val).unwrap_or_default()
     }
 
+    /// One of its fields as a value.
+    pub(in crate::document) fn value(&self, key: &str) -> Option<Value> {
+        self.field(key).and_then(|(_, Shown(val))| to_value(val.clone()).ok())
+    }
+
     /// One of its fields, with its name.
     pub(in crate::document) fn field(&self, key: &str) -> Option<(&[u8], Shown<'_>)> {
         let Val::Obj(map) = &self.val else { return None };
