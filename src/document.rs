@@ -3,17 +3,25 @@
 //! Nothing here touches a file. [`inspect`] says what the bytes of one file are, judged by themselves; what that
 //! means beside the other copies of the document is for [`crate::store::judge`] to say.
 
+pub mod body;
 pub mod diff;
+pub mod draft;
 pub mod json;
 pub mod migrate;
+pub mod parts;
 pub mod path;
+mod pretty;
 pub mod query;
 pub mod rules;
 pub mod seal;
 
+use std::thread;
+
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use self::seal::{Document, Seal};
+use self::body::Body;
+use self::seal::{Digest, Document, Seal};
 
 /// The largest document that is read, in bytes; a larger file counts as damaged.
 pub const READ_LIMIT: u64 = 64 << 20;
@@ -36,17 +44,37 @@ pub enum Reading {
 /// Reads the bytes of one file.
 #[must_use]
 pub fn inspect(bytes: &[u8]) -> Reading {
-    let value = match json::parse(bytes) {
+    inspect_text(Bytes::copy_from_slice(bytes))
+}
+
+/// Reads the bytes of one file, which the document is going to share.
+#[must_use]
+pub fn inspect_text(text: Bytes) -> Reading {
+    let (value, digest) =
+        beside(&text, || Body::of_text(text.clone()), || Digest::claimed(&text).filter(|digest| digest.seals(&text)));
+    let value = match value {
         Ok(value) => value,
         Err(error) => return Reading::Damaged(error.to_string()),
     };
-    if let Some(seal) = Seal::verify(&value, bytes) {
-        return Reading::Sealed(Document { value: value.into(), seal });
+    if let Some(seal) = Seal::verify(value.outline(), &text, digest.flatten().as_ref()) {
+        return Reading::Sealed(Document { value, seal });
     }
-    match value.pointer("/metadata/digest") {
-        Some(_) => Reading::Broken(value),
-        None => Reading::Unsealed(value),
+    match value.outline().pointer("/metadata/digest") {
+        Some(_) => Reading::Broken(value.into_value()),
+        None => Reading::Unsealed(value.into_value()),
     }
+}
+
+/// Does what can be done ahead in a thread of its own, where the text is large enough to make that worth while.
+fn beside<T, U: Send>(text: &Bytes, work: impl FnOnce() -> T, ahead: impl FnOnce() -> U + Send) -> (T, Option<U>) {
+    const LARGE: usize = 1 << 20;
+    if text.len() < LARGE {
+        return (work(), None);
+    }
+    thread::scope(|scope| {
+        let ahead = thread::Builder::new().spawn_scoped(scope, ahead);
+        (work(), ahead.ok().and_then(|thread| thread.join().ok()))
+    })
 }
 
 /// The first document of a new root.

@@ -344,6 +344,29 @@ impl Disk {
         Ok(Some(Content { bytes, size: Extent::Whole, stat }))
     }
 
+    /// What a file is, if it is a regular one and holds exactly these bytes. It is never in memory as a whole.
+    pub fn stat_if_same(&self, dir: &Dir, name: impl AsRef<OsStr>, bytes: &[u8]) -> FsResult<Option<Stat>> {
+        const PIECE: usize = 128 << 10;
+        let path = dir.path_of(&name);
+        let Some(file) = self.open(dir, &name, Access::Read)? else {
+            return Ok(None);
+        };
+        let stat = self.fstat(&file, &path)?;
+        if stat.kind != FileKind::Regular || stat.size != bytes.len() as u64 {
+            return Ok(None);
+        }
+        let mut buffer = vec![0; bytes.len().min(PIECE)];
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let count = self.read_some(&file, &path, &mut buffer)?;
+            match rest.split_at_checked(count) {
+                Some((these, others)) if count > 0 && buffer.starts_with(these) => rest = others,
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(stat))
+    }
+
     /// Reads what comes next in an open file into `buffer`; how much, 0 at the end.
     pub fn read_some(&self, file: &File, path: &Path, buffer: &mut [u8]) -> FsResult<usize> {
         named("read", path, again(|| self.ops.read(file, buffer)))

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use self::judge::{Health, Look, judge};
@@ -38,6 +39,7 @@ use self::live::Found;
 use self::shelf::Shelf;
 pub use self::signal::SignalFile;
 use crate::audit::{Audit, Entry, ErrorLog, Level, Noted};
+use crate::document::body::Body;
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
@@ -102,9 +104,9 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Served {
     /// The document, in today's form.
-    pub value: Value,
+    pub value: Body,
     /// What `state read` prints: the file's own bytes where they are in today's form.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// A file that changed less than this ago may be in the middle of being written by an editor.
@@ -232,9 +234,9 @@ impl Store {
         }
         Ok(match live {
             Some(Found { reading: Reading::Sealed(document), bytes, .. })
-                if rules::check(&document.value).is_empty() =>
+                if rules::check(document.value.outline()).is_empty() =>
             {
-                Ok(Served { value: document.into_value(), bytes })
+                Ok(Served { value: document.value, bytes })
             }
             live => Err(live),
         })
@@ -245,9 +247,9 @@ impl Store {
             Health::Healthy(document) => {
                 let bytes = match live {
                     Some(found) => found.bytes,
-                    None => Vec::new(),
+                    None => Bytes::new(),
                 };
-                Ok(Served { value: document.into_value(), bytes })
+                Ok(Served { value: document.value, bytes })
             }
             Health::Legacy(migrated) => serve_unsealed(migrated.value),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
@@ -259,7 +261,7 @@ impl Store {
                     self.shown(),
                     edit.summary()
                 ));
-                Ok(Served { bytes: to_bytes(&migrated.value).unwrap_or_default(), value: migrated.value })
+                Ok(Served { bytes: to_bytes(&migrated.value).unwrap_or_default().into(), value: migrated.value.into() })
             }
             health => Err(self.refusal(&health, shelf)),
         }
@@ -388,5 +390,5 @@ fn serve_unsealed(mut value: Value) -> Result<Served> {
         metadata.insert("revision".into(), 0.into());
     }
     let bytes = to_bytes(&value).ok_or_else(|| Error::new(Kind::Internal, "the document cannot be written as JSON"))?;
-    Ok(Served { value, bytes })
+    Ok(Served { value: value.into(), bytes: bytes.into() })
 }

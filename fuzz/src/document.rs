@@ -1,11 +1,13 @@
 //! A document: nothing in it is lost on the way from text to tree to text, and its seal tells what it should.
 
+use pipeline_state::document::body::OUTLINED;
 use pipeline_state::document::seal::{Lineage, Revision, seal, to_bytes, without_seal};
 use pipeline_state::document::{Reading, diff, inspect, json, migrate, rules};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub fn check(bytes: &[u8]) {
+    assert_eq!(json::outline(bytes, &OUTLINED).err(), json::parse(bytes).err());
     let value = match inspect(bytes) {
         Reading::Damaged(why) => return assert!(!why.is_empty()),
         Reading::Sealed(document) => {
@@ -63,12 +65,12 @@ fn is_sealed_rightly(value: &Value, bytes: &[u8]) {
     if json::is_nested_too_deep(&sealed.document.value) {
         return; // the rules keep such a document from being written
     }
-    let Reading::Sealed(read) = inspect(&sealed.bytes) else { panic!("it is not sealed") };
+    let Reading::Sealed(read) = inspect(&sealed.text.whole()) else { panic!("it is not sealed") };
     assert_eq!(read.seal, sealed.document.seal);
     assert_eq!((read.seal.revision, &read.seal.lineage), (revision, &lineage));
-    assert_eq!(read.seal.digest.as_str(), digest_of(&sealed.bytes, read.seal.digest.as_str()));
+    assert_eq!(read.seal.digest.as_str(), digest_of(&sealed.text.whole(), read.seal.digest.as_str()));
     assert_eq!(without_seal(&read.value).to_string(), without_seal(value).to_string());
-    let mut changed = sealed.bytes;
+    let mut changed = sealed.text.whole().to_vec();
     let place = marker.iter().take(3).fold(0, |place, byte| place << 8 | usize::from(*byte)) % changed.len();
     changed[place] ^= 1 << (bytes.len() % 8);
     assert!(!matches!(inspect(&changed), Reading::Sealed(_)), "the byte at {place} was changed, and nobody noticed");

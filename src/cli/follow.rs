@@ -43,16 +43,16 @@ pub fn watch(store: &Store, output: &Output<'_>, filter: &str) -> anyhow::Result
     let mut watch = watch_of(store);
     let mut seen: Option<u64> = None;
     loop {
-        let value = store.read()?.value;
+        let document = store.read()?.value;
         for warning in store.take_warnings() {
             output.warning(&warning);
         }
-        let revision = value.pointer("/metadata/revision").and_then(Value::as_u64).unwrap_or(0);
+        let revision = document.outline().pointer("/metadata/revision").and_then(Value::as_u64).unwrap_or(0);
         if seen != Some(revision) {
             // Commits that came faster than we looked are still on the shelf, as far as it reaches.
             let missed = seen.map_or_else(Vec::new, |seen| store.between(seen, revision));
-            for value in missed.into_iter().map(|(_, value)| value).chain([value]) {
-                for result in query.run(&value)? {
+            for document in missed.into_iter().map(|(_, document)| document).chain([document]) {
+                for result in query.run(&document)? {
                     output.json(&result)?;
                 }
             }

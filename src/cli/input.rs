@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::document::body::Body;
+use crate::document::draft::Draft;
 use crate::document::path::{Path as DocumentPath, PathError};
 use crate::document::query::{Filter, FilterError};
 use crate::document::{READ_LIMIT, json as text, rules};
@@ -98,16 +100,18 @@ impl Query {
     }
 
     /// All results, in order.
-    pub(super) fn run(&self, value: &Value) -> Result<Vec<Value>> {
+    pub(super) fn run(&self, document: &Body) -> Result<Vec<Value>> {
         match self {
-            Self::Path(path) => Ok(vec![path.get(value).map_err(path_error)?.cloned().unwrap_or(Value::Null)]),
+            Self::Path(path) => {
+                Ok(vec![path.get(document.at(path)).map_err(path_error)?.cloned().unwrap_or(Value::Null)])
+            }
             Self::Program(filter) => {
                 let mut results = Vec::new();
                 let each = |result| {
                     results.push(result);
                     ControlFlow::Continue(())
                 };
-                filter.run_each(value, each).map_err(filter_error)?;
+                filter.run_each(document, each).map_err(filter_error)?;
                 Ok(results)
             }
         }
@@ -131,10 +135,10 @@ pub(super) fn path_error(error: PathError) -> Error {
 }
 
 /// The one object that a program makes of the document.
-pub(super) fn only_object(filter: &Filter, document: &Value) -> Result<Value> {
-    let results: RefCell<Vec<Value>> = RefCell::default();
+pub(super) fn only_object(filter: &Filter, document: &Body) -> Result<Draft> {
+    let results: RefCell<Vec<Draft>> = RefCell::default();
     filter
-        .run_each(document, |result| {
+        .make_each(document, |result| {
             let mut results = results.borrow_mut();
             results.push(result);
             if results.len() > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -142,8 +146,8 @@ pub(super) fn only_object(filter: &Filter, document: &Value) -> Result<Value> {
         .map_err(filter_error)?;
     let mut results = results.into_inner();
     let problem = match (results.pop(), results.is_empty()) {
-        (Some(object @ Value::Object(_)), true) => return Ok(object),
-        (Some(other), true) => format!("it yields {}", rules::type_of(&other)),
+        (Some(object), true) if object.outline().is_object() => return Ok(object),
+        (Some(other), true) => format!("it yields {}", rules::type_of(other.outline())),
         (Some(_), false) => "it yields more than one result".to_owned(),
         (None, _) => "it yields nothing".to_owned(),
     };

@@ -9,8 +9,9 @@ use super::outcome::{change, check_claim, order, show_changes, show_outcome, wit
 use super::output::Output;
 use super::{edit, follow, reports, status};
 use crate::config::Config;
+use crate::document::draft::Draft;
 use crate::document::path::Path as DocumentPath;
-use crate::document::query::{is_deep, keep_key_order};
+use crate::document::query::is_deep;
 use crate::document::{json as text, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
@@ -74,17 +75,18 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Set(args::Set { assignments, writer }) => {
             let assignments = assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut value = base.draft();
+                let mut draft =
+                    Draft::again(&base.value, assignments.iter().filter_map(|assignment| assignment.path.field()));
                 for assignment in &assignments {
-                    assignment.path.set(&mut value, assignment.value.clone()).map_err(path_error)?;
+                    assignment.path.set(draft.root_mut(), assignment.value.clone()).map_err(path_error)?;
                 }
-                Ok(value.into())
+                Ok(draft.into())
             })
         }
         State::Update(args::Update { filter, arg, argjson, writer }) => {
             let filter = compile(filter, &variables(arg, argjson)?)?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                Ok(keep_key_order(&base.value, only_object(&filter, &base.value)?).into())
+                Ok(only_object(&filter, &base.value)?.into())
             })
         }
         State::Write(args::Write { file, force, writer }) => {
@@ -102,9 +104,9 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Phase(args::Phase { name: Some(name), writer }) => {
             let name = one_word("phase", name)?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut value = base.draft();
-                put(&mut value, "phase", name.into());
-                Ok(value.into())
+                let mut draft = Draft::again(&base.value, []);
+                put(draft.root_mut(), "phase", name.into());
+                Ok(draft.into())
             })
         }
         State::Complete(args::Complete { tasks, writer }) => {
@@ -112,15 +114,15 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 one_word("task", task)?;
             }
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut value = base.draft();
-                if let Some(Value::Array(completed)) = value.get_mut("completedTasks") {
+                let mut draft = Draft::again(&base.value, ["completedTasks"]);
+                if let Some(Value::Array(completed)) = draft.root_mut().get_mut("completedTasks") {
                     for task in tasks {
                         if !completed.iter().any(|done| done == task) {
                             completed.push(task.as_str().into());
                         }
                     }
                 }
-                Ok(value.into())
+                Ok(draft.into())
             })
         }
         State::Signal(args::Signal { name, phase, metadata, clear, writer }) => {
@@ -129,7 +131,8 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let phase = phase.as_deref().map(|phase| one_word("phase", phase)).transpose()?;
                 let signal = Signal { name: &name, phase, metadata: metadata.as_ref() };
-                if *clear { Ok(signal.clear(&base.value)) } else { signal.set(&base.value, store.disk()) }
+                let draft = Draft::again(&base.value, []);
+                if *clear { Ok(signal.clear(draft)) } else { signal.set(draft, store.disk()) }
             })
         }
         State::Validate { file } => {
@@ -204,28 +207,28 @@ struct Signal<'a> {
 }
 
 impl Signal<'_> {
-    fn set(&self, current: &Value, disk: &Disk) -> Result<Proposal> {
-        let mut value = current.clone();
+    fn set(&self, mut draft: Draft, disk: &Disk) -> Result<Proposal> {
+        let value = draft.root_mut();
         if let Some(phase) = self.phase {
-            put(&mut value, "phase", phase.into());
+            put(value, "phase", phase.into());
         }
         let metadata = self.metadata.cloned().unwrap_or_else(|| json!({}));
-        let signals = vec![SignalFile::give(&mut value, self.name, &metadata, disk.now())?];
-        Ok(Proposal { value, signals })
+        let signals = vec![SignalFile::give(value, self.name, &metadata, disk.now())?];
+        Ok(Proposal { draft, signals })
     }
 
-    fn clear(&self, current: &Value) -> Proposal {
-        let mut value = current.clone();
+    fn clear(&self, mut draft: Draft) -> Proposal {
+        let value = draft.root_mut();
         if let Some(signals) = value.get_mut("signals").and_then(Value::as_object_mut) {
             signals.shift_remove(self.name.as_str());
         }
         if value.get("lastSignal").and_then(Value::as_str) == Some(self.name.as_str()) {
-            put(&mut value, "lastSignal", Value::Null);
+            put(value, "lastSignal", Value::Null);
         }
         if let Some(phase) = self.phase {
-            put(&mut value, "phase", phase.into());
+            put(value, "phase", phase.into());
         }
-        Proposal { value, signals: vec![SignalFile { name: self.name.clone(), content: None }] }
+        Proposal { draft, signals: vec![SignalFile { name: self.name.clone(), content: None }] }
     }
 }
 

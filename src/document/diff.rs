@@ -1,5 +1,4 @@
-//! The structural difference of two documents, as a list of changed places; and the order of keys,
-//! which is no difference and is kept all the same.
+//! The structural difference of two documents, as a list of changed places.
 //!
 //! Invariant: setting every [`Change`] in an old document makes it equal to the new one, where
 //! equal means: the order of keys does not count, and numbers are equal when their digits are.
@@ -7,7 +6,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::path::{Path, Step};
 
@@ -61,34 +60,6 @@ fn descend(at: &mut Path, old: Option<&Value>, new: Option<&Value>, changes: &mu
         // With `arbitrary_precision` this compares the text of numbers.
         (old, new) if old == new => {}
         (old, new) => changes.push(Change { path: at.to_string(), old: old.cloned(), new: new.cloned() }),
-    }
-}
-
-/// Puts the keys of `new` in the order of `old`, at every object that both have at the same path.
-///
-/// Keys that `old` does not have follow in their own order. jaq moves keys as it deletes others;
-/// without this, deleting one key would show as a rewritten document.
-#[must_use]
-pub fn keep_key_order(old: &Value, new: Value) -> Value {
-    match (old, new) {
-        (Value::Object(old), Value::Object(mut new)) => {
-            let mut ordered = Map::with_capacity(new.len());
-            for (key, was) in old {
-                if let Some(is) = new.get_mut(key) {
-                    ordered.insert(key.clone(), keep_key_order(was, is.take()));
-                }
-            }
-            new.retain(|key, _| !old.contains_key(key));
-            ordered.extend(new);
-            Value::Object(ordered)
-        }
-        (Value::Array(old), Value::Array(mut new)) => {
-            for (was, is) in old.iter().zip(&mut new) {
-                *is = keep_key_order(was, is.take());
-            }
-            Value::Array(new)
-        }
-        (_, new) => new,
     }
 }
 
@@ -172,16 +143,6 @@ mod tests {
     #[test]
     fn equal_documents_have_no_difference_and_the_order_of_keys_does_not_count() {
         assert!(diff(&json!({"a": 1, "b": [2]}), &json!({"b": [2], "a": 1})).is_empty());
-    }
-
-    #[test]
-    fn keys_stay_where_they_were_and_new_ones_follow() {
-        let old = json!({"a": {"x": 1, "y": 2, "z": 3}, "l": [{"p": 1, "q": 2}], "b": 1});
-        let new = json!({"n": {"j": 1, "i": 2}, "b": 2, "l": [{"q": 2, "p": 1}, 3], "a": {"z": 3, "w": 0, "x": 1}});
-        let kept = r#"{"a":{"x":1,"z":3,"w":0},"l":[{"p":1,"q":2},3],"b":2,"n":{"j":1,"i":2}}"#;
-        let ordered = keep_key_order(&old, new.clone());
-        assert_eq!(ordered, new);
-        assert_eq!(ordered.to_string(), kept);
     }
 
     #[test]

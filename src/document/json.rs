@@ -2,13 +2,19 @@
 //!
 //! serde_json keeps the order of keys and the digits of numbers, but takes equal keys in one object silently, and
 //! the trick by which it keeps digits misreads an object whose only key is its private token. Both are found here,
-//! by building the tree ourselves. This is the only place where text becomes a [`Value`].
+//! by building the tree ourselves. This is the only place where text becomes a [`Value`], or anything else: what it is
+//! made into is for a [`Make`] to say.
 
+mod tree;
+
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::Value;
+
+pub(super) use self::tree::Make;
 
 /// Objects and arrays inside each other, at most.
 pub const MAX_DEPTH: usize = 128;
@@ -35,6 +41,17 @@ pub enum JsonError {
 
 /// Parses one JSON text, refusing equal keys in one object and nesting over [`MAX_DEPTH`].
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    make(bytes, tree::Plain::Whole)
+}
+
+/// Checks a text as [`parse`] does, and takes apart only the fields of `whole` at its top. Of the others only the type is
+/// right: their arrays, objects and strings are empty.
+pub fn outline(bytes: &[u8], whole: &'static [&'static str]) -> Result<Value, JsonError> {
+    make(bytes, tree::Plain::Top(whole))
+}
+
+/// Makes something of a text, of whatever kind `maker` makes.
+pub(super) fn make<'t, M: Make<'t>>(bytes: &'t [u8], maker: M) -> Result<M::Node, JsonError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(JsonError::Empty);
     }
@@ -45,7 +62,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.disable_recursion_limit(); // ours is exact: serde_json's counts one less
     let source = Source::new(text);
-    let seed = Tree { depth: 0, source: &source };
+    let seed = Tree { depth: 0, source: &source, maker };
     let value = seed.deserialize(&mut deserializer).map_err(|error| JsonError::Syntax(error.to_string()))?;
     deserializer.end().map_err(|error| JsonError::Syntax(error.to_string()))?;
     Ok(value)
@@ -78,14 +95,12 @@ impl<'a> Source<'a> {
 
     /// A number as it stands in the text. serde_json keeps all digits but writes `1E5` as `1e+5`, so numbers with an
     /// exponent are looked up in the text, where they come in the same order.
-    fn number(&self, digits: String) -> Value {
+    fn number(&self, digits: String) -> Cow<'a, str> {
         let original = digits.contains('e').then(|| {
             let exponents = self.exponents.get_or_init(|| RefCell::new(numbers_with_exponent(self.text).into_iter()));
             exponents.borrow_mut().next()
         });
-        let digits = original.flatten().map_or(digits, str::to_owned);
-        // Not through `Number::from_str`, which would rewrite the exponent again; the parser has checked it.
-        Value::Number(Number::from_string_unchecked(digits))
+        original.flatten().map_or(Cow::Owned(digits), Cow::Borrowed)
     }
 }
 
@@ -117,83 +132,86 @@ fn numbers_with_exponent(text: &str) -> Vec<&str> {
 }
 
 #[derive(Clone, Copy)]
-struct Tree<'a> {
+struct Tree<'a, M> {
     depth: usize,
     source: &'a Source<'a>,
+    maker: M,
 }
 
-impl Tree<'_> {
-    fn inner<E: de::Error>(self) -> Result<Self, E> {
+impl<'t, M: Make<'t>> Tree<'_, M> {
+    /// For what lies in an array, or under a key of an object.
+    fn inner<E: de::Error>(self, key: Option<&str>) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
         }
-        Ok(Self { depth: self.depth + 1, ..self })
+        Ok(Self { depth: self.depth + 1, maker: self.maker.inside(key), ..self })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Tree<'_> {
-    type Value = Value;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+impl<'de, M: Make<'de>> DeserializeSeed<'de> for Tree<'_, M> {
+    type Value = M::Node;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<M::Node, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Tree<'_> {
-    type Value = Value;
+impl<'de, M: Make<'de>> Visitor<'de> for Tree<'_, M> {
+    type Value = M::Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<M::Node, E> {
+        Ok(self.maker.null())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<M::Node, E> {
+        Ok(self.maker.bool(value))
     }
 
     // Integers that fit come as such; any other number as its text, see `visit_map`.
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_u64<E>(self, value: u64) -> Result<M::Node, E> {
+        Ok(self.maker.unsigned(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_i64<E>(self, value: i64) -> Result<M::Node, E> {
+        Ok(self.maker.signed(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<M::Node, E> {
+        Ok(self.maker.string(Cow::Owned(value.to_owned())))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<M::Node, E> {
+        Ok(self.maker.string(Cow::Borrowed(value)))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let inner = self.inner()?;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<M::Node, A::Error> {
+        let inner = self.inner(None)?;
         let mut array = Vec::new();
         while let Some(element) = elements.next_element_seed(inner)? {
-            array.push(element);
+            if self.maker.keeps_elements() {
+                array.push(element);
+            }
         }
-        Ok(Value::Array(array))
+        Ok(self.maker.array(array))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<M::Node, A::Error> {
+        let mut object = M::Object::default();
         let key = Key { source: self.source };
         while let Some(name) = entries.next_key_seed(key)? {
             if self.source.number_follows.take() {
-                return Ok(self.source.number(entries.next_value()?));
+                return Ok(self.maker.number(&self.source.number(entries.next_value()?)));
             }
-            let value = entries.next_value_seed(self.inner()?)?;
-            if map.contains_key(&name) {
-                return Err(de::Error::custom(format_args!("the key {name:?} stands twice in one object")));
-            }
-            map.insert(name, value);
+            let value = entries.next_value_seed(self.inner(Some(&name))?)?;
+            self.maker
+                .insert(&mut object, name, value)
+                .map_err(|name| de::Error::custom(format_args!("the key {name:?} stands twice in one object")))?;
         }
-        self.inner::<A::Error>()?; // an empty object is a level, too
-        Ok(Value::Object(map))
+        self.inner::<A::Error>(None)?; // an empty object is a level, too
+        Ok(self.maker.object(object))
     }
 }
 
@@ -203,29 +221,29 @@ struct Key<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = String;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+    type Value = Cow<'de, str>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl<'de> Visitor<'de> for Key<'_> {
-    type Value = String;
+    type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<String, E> {
-        Ok(key.to_owned()) // a key with escapes in it: a document's own
+    fn visit_str<E>(self, key: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(key.to_owned())) // a key with escapes in it: a document's own
     }
 
-    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<String, E> {
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Cow<'de, str>, E> {
         // The token that announces a number is a constant of serde_json; the same words as a document's own key
         // lie within the text that is parsed.
         let own = self.source.text.as_bytes().as_ptr_range().contains(&key.as_ptr());
         self.source.number_follows.set(!own && key == NUMBER_TOKEN);
-        Ok(key.to_owned())
+        Ok(Cow::Borrowed(key))
     }
 }
 
@@ -235,7 +253,16 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        parse(text.as_bytes()).unwrap_err().to_string()
+        let error = parse(text.as_bytes()).unwrap_err();
+        assert_eq!(outline(text.as_bytes(), &["phase"]).unwrap_err(), error, "the outline hides it");
+        error.to_string()
+    }
+
+    #[test]
+    fn an_outline_has_some_fields_and_of_the_others_the_type() {
+        let text = r#"{"a":[1,{"b":"x"}],"phase":{"b":["x",1E5]},"s":"x","n":1E5,"o":{"b":1},"z":null,"t":true}"#;
+        let expected = r#"{"a":[],"phase":{"b":["x",1E5]},"s":"","n":1E5,"o":{},"z":null,"t":true}"#;
+        assert_eq!(outline(text.as_bytes(), &["phase"]).unwrap().to_string(), expected);
     }
 
     #[test]
@@ -248,6 +275,12 @@ mod tests {
     fn equal_keys_are_found_at_any_depth_and_under_escapes() {
         assert!(error(r#"{"a":1,"a":2}"#).contains("\"a\" stands twice"));
         assert!(error(r#"{"x":[{"a":1,"b":0,"\u0061":2}]}"#).contains("\"a\" stands twice"));
+        let many: String = (0..40).map(|n| format!("\"k{n}\":0,")).collect();
+        for twice in [0, 5, 20, 39] {
+            assert!(
+                error(&format!("{{\"x\":{{{many}\"k{twice}\":1}}}}")).contains(&format!("\"k{twice}\" stands twice"))
+            );
+        }
     }
 
     #[test]

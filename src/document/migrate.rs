@@ -53,16 +53,26 @@ pub fn refuse_newer(document: &Value) -> Result<(), TooNew> {
     declared(document).filter(newer).map_or(Ok(()), |version| Err(TooNew { version }))
 }
 
+/// Whether a document says that it has the present form.
+fn is_present(document: &Value) -> bool {
+    let text = document.get("schemaVersion").and_then(Value::as_str);
+    text.is_some_and(|text| Version::parse(text) == Version::parse(SCHEMA))
+}
+
+/// Whether a document has the present form and abides by the rules; its outline is enough.
+#[must_use]
+pub fn is_current(document: &Value) -> bool {
+    is_present(document) && rules::check(document).is_empty()
+}
+
 /// Brings a document to the present form. A document that has it already comes back as it is; one that no step
 /// can mend comes back with the rules still broken.
 pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
     refuse_newer(document)?;
-    let declared = declared(document);
-    let version = declared.as_deref().and_then(Version::parse);
-    let present = document.get("schemaVersion").is_some_and(Value::is_string) && version == Version::parse(SCHEMA);
-    if present && rules::check(document).is_empty() {
+    if is_current(document) {
         return Ok(Migrated { value: document.clone(), from: None });
     }
+    let declared = declared(document);
     let mut value = document.clone();
     let Some(fields) = value.as_object_mut() else {
         return Ok(Migrated { value, from: None });
@@ -78,7 +88,7 @@ pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
         fields.shift_insert(0, "schemaVersion".into(), SCHEMA.into());
     }
     let from = match declared {
-        Some(version) if !present => version,
+        Some(version) if !is_present(document) => version,
         _ => "legacy".to_owned(),
     };
     if let Some(metadata) = fields.entry("metadata").or_insert_with(|| json!({})).as_object_mut() {

@@ -79,6 +79,15 @@ impl Path {
         Ok((path, rest))
     }
 
+    /// The field of the root that it leads to or through.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        match self.0.first() {
+            Some(Step::Key(key)) => Some(key),
+            _ => None,
+        }
+    }
+
     /// Follows the path; `None` is what jq shows as the `null` of an absent value.
     ///
     /// # Errors

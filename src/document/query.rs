@@ -7,6 +7,7 @@
 //! nested some ten thousand deep in an error message) until the stack is used up, as in jq.
 
 mod assign;
+mod made;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -23,8 +24,10 @@ use jaq_json::{Num, Rc, Val};
 use serde_json::{Number, Value};
 use thiserror::Error;
 
+pub use self::made::Made;
+use super::body::Body;
 use super::diff::cut;
-pub use super::diff::keep_key_order;
+use super::draft::Draft;
 use super::json;
 use super::path::Path;
 
@@ -99,16 +102,38 @@ impl Filter {
     ///
     /// # Errors
     /// The first error of the program, or the first output that is no JSON value.
-    pub fn run_each(&self, input: &Value, mut each: impl FnMut(Value) -> ControlFlow<()>) -> Result<(), FilterError> {
+    pub fn run_each(&self, document: &Body, mut each: impl FnMut(Value) -> ControlFlow<()>) -> Result<(), FilterError> {
+        self.run(made::input(document)?, |val| Ok(each(to_output(val)?)))
+    }
+
+    /// Runs the program on a document and hands over what it makes of it.
+    ///
+    /// # Errors
+    /// As with [`Self::run_each`].
+    pub fn make_each(
+        &self,
+        document: &Body,
+        mut each: impl FnMut(Draft) -> ControlFlow<()>,
+    ) -> Result<(), FilterError> {
+        let old = made::input(document)?;
+        let old_text = document.text().unwrap_or_default();
+        self.run(old.clone(), |val| Ok(each(Made::of((&old, &old_text), val)?.into())))
+    }
+
+    fn run(
+        &self,
+        input: Val,
+        mut each: impl FnMut(Val) -> Result<ControlFlow<()>, FilterError>,
+    ) -> Result<(), FilterError> {
         let ctx = Ctx::<JustLut<Val>>::new(&self.program.lut, Vars::new(self.vars.clone()));
-        let mut outputs = self.program.id.run((ctx, to_val(input, 0)?));
+        let mut outputs = self.program.id.run((ctx, input));
         loop {
             // jaq panics on a few odd arguments; its caller may hold a lock and must not.
             let next = catch_unwind(AssertUnwindSafe(|| outputs.next()));
             let next = next.map_err(|_| "the filter made jaq panic".to_owned())?;
             let Some(output) = next else { return Ok(()) };
             let val = output.map_err(|exception| runtime_error(exception))?;
-            if each(to_output(val)?).is_break() {
+            if each(val)?.is_break() {
                 return Ok(());
             }
         }

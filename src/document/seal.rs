@@ -6,12 +6,16 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use memchr::memmem;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::rc::Rc;
-
 use sha2::{Digest as _, Sha256};
+
+use super::body::Body;
+use super::draft::Draft;
+use super::parts::Parts;
+use super::pretty::Printer;
 
 /// The names of our fields inside `metadata`; a writer's own values for them are ignored.
 pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
@@ -108,6 +112,15 @@ impl Digest {
         Self(hex(&hash.finalize()))
     }
 
+    /// What is likely to be the digest of a document that was not read yet, from where we write it.
+    #[must_use]
+    pub fn claimed(bytes: &[u8]) -> Option<Self> {
+        const BEFORE: &[u8] = b"\",\n    \"digest\": \"";
+        let start = memmem::find(bytes, BEFORE)? + BEFORE.len();
+        let text = std::str::from_utf8(bytes.get(start..start + HEX_LENGTH)?).ok()?;
+        is_hex(text).then(|| Self(text.to_owned()))
+    }
+
     /// Reads a digest as it stands in a document.
     #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
@@ -125,21 +138,32 @@ impl Digest {
     /// no sealed document can hold its own digest a second time.
     #[must_use]
     pub fn seals(&self, bytes: &[u8]) -> bool {
-        let mut places = memmem::find_iter(bytes, self.0.as_bytes());
-        let (Some(place), None) = (places.next(), places.next()) else {
-            return false;
-        };
-        digest_around(bytes, place).as_ref() == Some(self)
+        let digest = only_place([bytes], &self.0).and_then(|place| digest_around([bytes], place));
+        digest.as_ref() == Some(self)
     }
 }
 
-/// The digest of `bytes` with the 64 digits at `place` taken as zeros.
-fn digest_around(bytes: &[u8], place: usize) -> Option<Digest> {
+/// The part and the place in it where these digits stand, if they stand in the text exactly once.
+fn only_place<'a>(parts: impl IntoIterator<Item = &'a [u8]>, digits: &str) -> Option<(usize, usize)> {
+    let finder = memmem::Finder::new(digits);
+    let in_part = |(at, part)| finder.find_iter(part).map(move |place| (at, place));
+    let mut places = parts.into_iter().enumerate().flat_map(in_part);
+    places.next().filter(|_| places.next().is_none())
+}
+
+/// The digest of a text with the 64 digits at a place in one of its parts taken as zeros.
+fn digest_around<'a>(parts: impl IntoIterator<Item = &'a [u8]>, (at, place): (usize, usize)) -> Option<Digest> {
     let mut hash = Sha256::new();
-    hash.update(bytes.get(..place)?);
-    hash.update([b'0'; HEX_LENGTH]);
-    hash.update(bytes.get(place + HEX_LENGTH..)?);
-    Some(Digest(hex(&hash.finalize())))
+    for (index, part) in parts.into_iter().enumerate() {
+        if index == at {
+            hash.update(part.get(..place)?);
+            hash.update([b'0'; HEX_LENGTH]);
+            hash.update(part.get(place + HEX_LENGTH..)?);
+        } else {
+            hash.update(part);
+        }
+    }
+    Some(Digest::finish(hash))
 }
 
 /// What a sealed document says of itself.
@@ -154,16 +178,17 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// The seal of a parsed document, if its bytes bear out what it claims.
+    /// The seal of a parsed document, if its bytes bear out what it claims. `known` is a digest that they have, if that was
+    /// found out before.
     #[must_use]
-    pub fn verify(value: &Value, bytes: &[u8]) -> Option<Self> {
+    pub fn verify(value: &Value, bytes: &[u8], known: Option<&Digest>) -> Option<Self> {
         let metadata = value.get("metadata")?;
         let seal = Self {
             revision: Revision::from_value(metadata.get("revision")?)?,
             lineage: Lineage::from_value(metadata.get("lineage")?)?,
             digest: Digest::from_value(metadata.get("digest")?)?,
         };
-        seal.digest.seals(bytes).then_some(seal)
+        (known == Some(&seal.digest) || seal.digest.seals(bytes)).then_some(seal)
     }
 }
 
@@ -171,7 +196,7 @@ impl Seal {
 #[derive(Clone, Debug)]
 pub struct Document {
     /// All of it; shared, since it may be large.
-    pub value: Rc<Value>,
+    pub value: Body,
     /// What it says of itself.
     pub seal: Seal,
 }
@@ -180,7 +205,7 @@ impl Document {
     /// The document alone.
     #[must_use]
     pub fn into_value(self) -> Value {
-        Rc::unwrap_or_clone(self.value)
+        self.value.into_value()
     }
 }
 
@@ -190,46 +215,45 @@ pub struct Sealed {
     /// The document.
     pub document: Document,
     /// The file's exact content: two-space indentation, a newline at the end.
-    pub bytes: Vec<u8>,
+    pub text: Parts,
 }
 
-/// Seals `value` as `revision` of `lineage`. `created` is kept from the document's past, `marker` is 32 random bytes
+/// Seals `draft` as `revision` of `lineage`. `created` is kept from the document's past, `marker` is 32 random bytes
 /// (they hold the digest's place until it is known), `now` is RFC 3339. `None` if `metadata` is no object, which the
 /// rules exclude, or the marker happens to occur in the document.
 #[must_use]
 pub fn seal(
-    mut value: Value,
+    draft: impl Into<Draft>,
     (revision, lineage): (Revision, &Lineage),
     (created, now): (&str, &str),
     marker: [u8; 32],
 ) -> Option<Sealed> {
     let marker = hex(&marker);
-    let metadata = value.as_object_mut()?.entry("metadata").or_insert_with(|| Map::new().into()).as_object_mut()?;
+    let mut draft = draft.into();
+    let metadata = draft.fields_mut()?.entry("metadata").or_insert_with(|| Map::new().into()).as_object_mut()?;
     metadata.insert("created".into(), created.into());
     metadata.insert("lastModified".into(), now.into());
     metadata.insert("revision".into(), revision.get().into());
     metadata.insert("lineage".into(), lineage.as_str().into());
     metadata.insert("digest".into(), marker.as_str().into());
-    let mut bytes = to_bytes(&value)?;
-    let mut places = memmem::find_iter(&bytes, marker.as_bytes());
-    let (Some(place), None) = (places.next(), places.next()) else {
-        return None;
-    };
-    let digest = digest_around(&bytes, place)?;
-    bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
-    if let Some(digest_field) = value.pointer_mut("/metadata/digest") {
-        *digest_field = digest.as_str().into();
+    let mut text = draft.to_text()?;
+    let place = only_place(text.iter(), &marker)?;
+    let digest = digest_around(text.iter(), place)?;
+    text.overwrite(place, digest.0.as_bytes())?;
+    if let Some(Value::Object(metadata)) = draft.fields_mut()?.get_mut("metadata") {
+        metadata.insert("digest".into(), digest.as_str().into());
     }
+    let value = draft.into_body(&text);
     let seal = Seal { revision, lineage: lineage.clone(), digest };
-    Some(Sealed { document: Document { value: value.into(), seal }, bytes })
+    Some(Sealed { document: Document { value, seal }, text })
 }
 
 /// The document as it stands in a file: two-space indentation and a newline at the end.
 #[must_use]
-pub fn to_bytes(value: &impl Serialize) -> Option<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(value).ok()?;
-    bytes.push(b'\n');
-    Some(bytes)
+pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
+    let mut printer = Printer::over(Bytes::new());
+    printer.value(value)?;
+    Some(printer.finish().whole().into())
 }
 
 /// How a record of ours ends, behind the digits of its digest.
@@ -246,9 +270,10 @@ pub fn with_digest(mut value: Value) -> Option<Vec<u8>> {
 /// The same of anything that is written as an object whose last field is a `digest` of [`NO_DIGEST`].
 #[must_use]
 pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
-    let mut bytes = to_bytes(value)?;
+    let mut bytes = serde_json::to_vec_pretty(value).ok()?;
+    bytes.push(b'\n');
     let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len())?;
-    let digest = digest_around(&bytes, place)?;
+    let digest = digest_around([&*bytes], (0, place))?;
     bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
     Some(bytes)
 }
@@ -258,7 +283,7 @@ pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
 pub fn is_intact(bytes: &[u8]) -> bool {
     let digits = bytes.strip_suffix(RECORD_END).and_then(|rest| rest.last_chunk::<HEX_LENGTH>());
     let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len());
-    let digest = place.and_then(|place| digest_around(bytes, place));
+    let digest = place.and_then(|place| digest_around([bytes], (0, place)));
     matches!((digits, digest), (Some(digits), Some(digest)) if digest.0.as_bytes() == digits)
 }
 
@@ -336,15 +361,18 @@ mod tests {
     #[test]
     fn a_sealed_document_verifies_and_ends_in_a_newline() {
         let sealed = sealed();
-        assert_eq!(Seal::verify(&sealed.document.value, &sealed.bytes), Some(sealed.document.seal.clone()));
-        assert!(sealed.bytes.ends_with(b"}\n"));
-        assert_eq!(super::super::json::parse(&sealed.bytes).unwrap(), *sealed.document.value);
+        assert_eq!(
+            Seal::verify(&sealed.document.value, &sealed.text.whole(), None),
+            Some(sealed.document.seal.clone())
+        );
+        assert!(sealed.text.whole().ends_with(b"}\n"));
+        assert_eq!(super::super::json::parse(&sealed.text.whole()).unwrap(), *sealed.document.value);
     }
 
     #[test]
     fn the_digest_is_what_sed_and_sha256sum_say() {
         let sealed = sealed();
-        let text = String::from_utf8(sealed.bytes).unwrap();
+        let text = String::from_utf8(sealed.text.whole().to_vec()).unwrap();
         let zeroed = text.replace(sealed.document.seal.digest.as_str(), &"0".repeat(64));
         assert_eq!(Digest::of(zeroed.as_bytes()), sealed.document.seal.digest);
     }
@@ -352,11 +380,11 @@ mod tests {
     #[test]
     fn no_bit_of_a_sealed_file_can_flip_unseen() {
         let sealed = sealed();
-        for bit in 0..sealed.bytes.len() * 8 {
-            let mut bytes = sealed.bytes.clone();
+        for bit in 0..sealed.text.size() * 8 {
+            let mut bytes = sealed.text.whole().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             if let Ok(value) = super::super::json::parse(&bytes) {
-                assert_eq!(Seal::verify(&value, &bytes), None, "bit {bit}");
+                assert_eq!(Seal::verify(&value, &bytes, None), None, "bit {bit}");
             }
         }
     }

@@ -66,6 +66,17 @@ impl Drop for Staged<'_> {
 impl Disk {
     /// Writes a file under a temporary name. Whoever holds the lock and finds the name taken has found a dead writer's.
     pub fn stage<'a>(&'a self, dir: &'a Dir, name: &str, bytes: &[u8], sync: Sync) -> FsResult<Staged<'a>> {
+        self.stage_parts(dir, name, [bytes], sync)
+    }
+
+    /// The same for a text in parts.
+    pub fn stage_parts<'a, 'b>(
+        &'a self,
+        dir: &'a Dir,
+        name: &str,
+        parts: impl IntoIterator<Item = &'b [u8]>,
+        sync: Sync,
+    ) -> FsResult<Staged<'a>> {
         let file = match self.create(dir, name) {
             Err(error) if error.is(Errno::EXIST) => {
                 self.unlink(dir, name)?;
@@ -75,7 +86,9 @@ impl Disk {
         };
         let staged = Staged::of(self, dir, name.to_owned());
         let path = dir.path_of(name);
-        self.write(&file, &path, bytes)?;
+        for part in parts {
+            self.write(&file, &path, part)?;
+        }
         if sync == Sync::Now {
             self.sync(&file, &path)?;
         }

@@ -41,5 +41,5 @@ fn propose(effects: &Effects, state: &Value, about: &Value, store: &Store) -> Re
     let now = store.disk().now();
     let give = |signal| SignalFile::give(&mut value, signal, about, now);
     let signals = effects.signals.iter().map(give).collect::<Result<_>>()?;
-    Ok(Proposal { value, signals })
+    Ok(Proposal { draft: value.into(), signals })
 }

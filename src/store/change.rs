@@ -1,7 +1,5 @@
 //! The read-modify-write: what every writer does under the lock, before and around the commit itself.
 
-use std::rc::Rc;
-
 use serde_json::{Value, json};
 
 use super::commit::{Plan, Published, Room};
@@ -13,8 +11,10 @@ use super::order::{Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::{AutoRecover, ForeignEdits, SignalFile, Store};
 use crate::audit::Level;
+use crate::document::body::Body;
 use crate::document::diff::{self, diff};
-use crate::document::seal::{Document, Lineage, Revision, Seal, Sealed, are_same_without_seal, without_seal};
+use crate::document::draft::Draft;
+use crate::document::seal::{Document, Lineage, Revision, Seal, Sealed, without_seal};
 use crate::document::{json as text, rules};
 use crate::error::{Error, Kind, Result};
 
@@ -66,7 +66,7 @@ impl Claim {
 #[derive(Debug)]
 pub struct Base {
     /// The document, in today's form.
-    pub value: Rc<Value>,
+    pub value: Body,
     /// Its seal, unless it never had one or somebody broke it.
     pub seal: Option<Seal>,
     /// What a reader was shown as its revision and digest.
@@ -94,14 +94,20 @@ impl Base {
 #[derive(Debug)]
 pub struct Proposal {
     /// The document.
-    pub value: Value,
+    pub draft: Draft,
     /// Files of signals to write or remove once the document is in place.
     pub signals: Vec<SignalFile>,
 }
 
 impl From<Value> for Proposal {
     fn from(value: Value) -> Self {
-        Self { value, signals: Vec::new() }
+        Self { draft: value.into(), signals: Vec::new() }
+    }
+}
+
+impl From<Draft> for Proposal {
+    fn from(draft: Draft) -> Self {
+        Self { draft, signals: Vec::new() }
     }
 }
 
@@ -135,22 +141,22 @@ impl Store {
         }
         let deadline = self.deadline();
         loop {
-            let (held, mut ground) = self.undamaged_ground(Purpose::Write, deadline)?;
+            let (held, ground) = self.undamaged_ground(Purpose::Write, deadline)?;
             let base = self.base(&ground)?;
             self.keep_mirror(&held, &ground);
-            ground.shelf.forget_mirror();
             let proposal = self.make_checked(order, &base, make)?;
             if !proposal.signals.is_empty() {
                 self.side_directory(&held.root, SIGNALS)?; // refused before the commit, if at all
             }
-            let value = normalized(proposal.value)?;
-            if let Some(seal) = base.seal.as_ref().filter(|_| are_same_without_seal(&value, &base.value)) {
+            let mut draft = proposal.draft;
+            draft.say_schema();
+            if let Some(seal) = base.seal.as_ref().filter(|_| draft.is_same_as(&base.value)) {
                 self.place_signals(&held, &proposal.signals);
                 return Ok(Outcome::Unchanged { revision: seal.revision });
             }
-            check_document(&value)?;
+            check_document(&draft)?;
             let lineage = self.lineage(&base)?;
-            let sealed = self.seal(value, &ground, &lineage, base.value.pointer("/metadata/created"))?;
+            let sealed = self.seal(draft, &ground, &lineage, base.value.outline().pointer("/metadata/created"))?;
             let displaced = self.displaced(order, &base, &ground);
             let plan = Plan {
                 sealed: &sealed,
@@ -188,9 +194,10 @@ impl Store {
             health => health,
         };
         let base = self.base(&Ground { shelf, live, health })?;
-        let value = normalized(self.make_checked(order, &base, make)?.value)?;
-        check_document(&value)?;
-        Ok(Outcome::Planned(diff(&without_seal(&base.value), &without_seal(&value))))
+        let mut draft = self.make_checked(order, &base, make)?.draft;
+        draft.say_schema();
+        check_document(&draft)?;
+        Ok(Outcome::Planned(diff(&without_seal(&base.value), &without_seal(&draft.to_value()))))
     }
 
     fn make_checked(&self, order: &Order, base: &Base, make: &mut Change<'_>) -> Result<Proposal> {
@@ -204,7 +211,7 @@ impl Store {
             Health::Healthy(document) => Ok(Base {
                 value: document.value.clone(),
                 seal: Some(document.seal.clone()),
-                claim: Claim::of(&document.value),
+                claim: Claim::of(document.value.outline()),
                 migrated_from: None,
                 reference: None,
             }),
@@ -267,26 +274,18 @@ impl Store {
             .with("pid", std::process::id())
             .with("command", format!("{} {}", order.group, order.action))
             .with("lineage", &seal.lineage)
-            .with("bytes", sealed.bytes.len())
+            .with("bytes", sealed.text.size())
             .with("waited", format!("{:.6}", held.waited.as_secs_f64()));
         let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
         self.audit.record(&entry.with("path", self.shown()));
     }
 }
 
-/// The document as it will be written: it says which schema it has.
-fn normalized(mut value: Value) -> Result<Value> {
-    if let Some(fields) = value.as_object_mut().filter(|fields| !fields.contains_key("schemaVersion")) {
-        fields.shift_insert(0, "schemaVersion".into(), rules::SCHEMA.into());
-    }
-    Ok(value)
-}
-
 /// Refuses a document that breaks the rules.
-fn check_document(value: &Value) -> Result<()> {
-    let findings = rules::check(value);
+fn check_document(draft: &Draft) -> Result<()> {
+    let findings = rules::check(draft.outline());
     let Some(first) = findings.first() else {
-        return if text::is_nested_too_deep(value) {
+        return if draft.is_nested_too_deep() {
             let message =
                 format!("the new document is nested deeper than {} levels; nothing was written", text::MAX_DEPTH);
             Err(Error::new(Kind::Schema, message))

@@ -15,6 +15,7 @@ use super::layout::MIRROR;
 use super::retain::Displaced;
 use super::{SignalFile, Store};
 use crate::document::READ_LIMIT;
+use crate::document::parts::Parts;
 use crate::document::seal::Sealed;
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Staged, Sync, temporary};
@@ -79,21 +80,21 @@ impl Store {
             return Err(Error::new(Kind::Internal, "a commit without its backup directory"));
         };
         let disk = &self.disk;
-        let bytes = &plan.sealed.bytes;
+        let text = &plan.sealed.text;
         let live = self.settings.file_name.as_os_str();
 
         // 1. The new document, whole and on the disk, under a name of its own.
         let name = temporary(held.lock.inode(), "state");
         let state = match plan.source.map(|source| self.link_staged(held, source, &name)) {
             Some(Ok(linked)) => linked,
-            _ => self.disk.stage(&held.root, &name, bytes, Sync::Now)?,
+            _ => self.disk.stage_parts(&held.root, &name, text.iter(), Sync::Now)?,
         };
 
         // 2. The mirror's bytes. Not synced: until the next writer looks, the mirror only has to outlive the live file's
         //    destruction, which the page cache does; against a power cut the live file itself was synced above. Written
         //    now so that a full disk shows before the commit.
         let mirror_name = temporary(held.lock.inode(), "mirror");
-        let mirror = match self.disk.stage(shelf, &mirror_name, bytes, Sync::Never) {
+        let mirror = match self.disk.stage_parts(shelf, &mirror_name, text.iter(), Sync::Never) {
             Ok(staged) => Some(staged),
             // What is staged already needs no room, and is not given up for want of it.
             Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
@@ -120,7 +121,7 @@ impl Store {
 
         // 7. The commit.
         if let Err(error) = disk.rename((&held.root, OsStr::new(&name)), (&held.root, live)) {
-            match self.holds(held, bytes) {
+            match self.holds(held, text) {
                 Ok(true) => {} // it happened all the same
                 Ok(false) if error.is(Errno::NOENT) && !held.lock.is_ours(disk, &held.root)? => {
                     return Ok(Published::Overtaken); // another writer took our file for a dead one's
@@ -162,10 +163,10 @@ impl Store {
         Ok(Staged::of(&self.disk, &held.root, name.to_owned()))
     }
 
-    /// Whether the live file holds exactly these bytes: a rename that reported an error may have happened.
-    fn holds(&self, held: &Held, bytes: &[u8]) -> FsResult<bool> {
+    /// Whether the live file holds exactly this text: a rename that reported an error may have happened.
+    fn holds(&self, held: &Held, text: &Parts) -> FsResult<bool> {
         let live = self.disk.read(&held.root, &self.settings.file_name, READ_LIMIT)?;
-        Ok(live.is_some_and(|content| content.bytes == bytes))
+        Ok(live.is_some_and(|content| text.are(&content.bytes)))
     }
 
     /// Makes a mirror that differs from the healthy live file anew. The live file's own name is synced first: its

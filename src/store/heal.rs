@@ -242,7 +242,7 @@ impl Store {
                 ));
                 let value = document.value().clone();
                 let bytes = to_bytes(&value).unwrap_or_default();
-                Ok(Served { value, bytes })
+                Ok(Served { value: value.into(), bytes: bytes.into() })
             }
             Err(error) => Err(error),
         }

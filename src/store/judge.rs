@@ -89,6 +89,9 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
                     return Ok(Health::Foreign(Foreign { reason, value: Value::clone(&document.value), reference }));
                 }
             }
+            if migrate::is_current(document.value.outline()) {
+                return Ok(Health::Healthy(document.clone()));
+            }
             match migrate::to_current(&document.value) {
                 Err(too_new) => Ok(Health::TooNew(too_new.version)),
                 Ok(migrated) => match rules::check(&migrated.value) {
@@ -140,11 +143,10 @@ fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> 
 
 /// Compares the mirror with the live file, byte for byte.
 pub fn mirror_state(found: &Found, shelf: &Shelf) -> Result<Mirror> {
-    Ok(match shelf.mirror()? {
-        None if shelf.has_mirror => Mirror::Differs,
-        None => Mirror::Absent,
-        Some(mirror) if mirror.bytes == found.bytes && !mirror.stat.same_file(&found.stat) => Mirror::Same,
-        Some(_) => Mirror::Differs,
+    Ok(match shelf.mirror_like(&found.bytes)? {
+        _ if !shelf.has_mirror => Mirror::Absent,
+        Some(mirror) if !mirror.same_file(&found.stat) => Mirror::Same,
+        _ => Mirror::Differs,
     })
 }
 

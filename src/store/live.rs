@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 
-use crate::document::{READ_LIMIT, Reading, inspect};
+use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, Extent, FileKind, FsError, Stat};
 use crate::side::unsafe_path;
@@ -15,7 +16,7 @@ pub struct Found {
     /// Its facts, from the descriptor it was read by.
     pub stat: Stat,
     /// Its bytes; empty if it is over the limit.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// What they are.
     pub reading: Reading,
 }
@@ -43,13 +44,14 @@ impl Found {
         if content.stat.uid != user && user != 0 {
             return Err(unsafe_path(path, &format!("belongs to user {}, not to you ({user})", content.stat.uid)));
         }
+        let bytes = Bytes::from(content.bytes);
         let reading = match content.size {
-            Extent::Whole => inspect(&content.bytes),
+            Extent::Whole => inspect_text(bytes.clone()),
             Extent::OverLimit => {
                 Reading::Damaged(format!("it has {} bytes, and 64 MiB is the limit", content.stat.size))
             }
         };
-        Ok(Some(Self { stat: content.stat, bytes: content.bytes, reading }))
+        Ok(Some(Self { stat: content.stat, bytes, reading }))
     }
 
     /// Whether all of its bytes were read.

@@ -7,6 +7,7 @@ use super::ground::Ground;
 use super::judge::{Health, claimed_lineage};
 use super::shelf::{highest_revision, lineage_of};
 use crate::document::WRITE_LIMIT;
+use crate::document::draft::Draft;
 use crate::document::seal::{Lineage, Revision, Sealed, seal};
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsResult;
@@ -16,10 +17,10 @@ use crate::time::rfc3339;
 const PLAUSIBLE_LEAP: u64 = 1_000_000;
 
 impl Store {
-    /// Seals `value` as the next revision: one more than the highest found anywhere.
+    /// Seals `draft` as the next revision: one more than the highest found anywhere.
     pub(super) fn seal(
         &self,
-        value: Value,
+        draft: impl Into<Draft>,
         ground: &Ground,
         lineage: &Lineage,
         created: Option<&Value>,
@@ -27,12 +28,12 @@ impl Store {
         let highest = self.highest_revision(ground)?;
         let revision = Revision::after(highest)
             .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
-        self.seal_as(value, revision, lineage, created)
+        self.seal_as(draft, revision, lineage, created)
     }
 
     pub(super) fn seal_as(
         &self,
-        value: Value,
+        draft: impl Into<Draft>,
         revision: Revision,
         lineage: &Lineage,
         created: Option<&Value>,
@@ -40,14 +41,14 @@ impl Store {
         let now = rfc3339(self.disk.now());
         let created = created.and_then(Value::as_str).unwrap_or(&now).to_owned();
         let marker = random()?;
-        let sealed = seal(value, (revision, lineage), (&created, &now), marker)
+        let sealed = seal(draft, (revision, lineage), (&created, &now), marker)
             .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
-        if sealed.bytes.len() > WRITE_LIMIT {
+        if sealed.text.size() > WRITE_LIMIT {
             let message = format!(
                 "the document would have {} bytes, and 16 MiB is the limit; keep large data in files of their own",
-                sealed.bytes.len()
+                sealed.text.size()
             );
-            return Err(Error::new(Kind::TooLarge, message).detail("bytes", sealed.bytes.len()));
+            return Err(Error::new(Kind::TooLarge, message).detail("bytes", sealed.text.size()));
         }
         Ok(sealed)
     }

@@ -11,6 +11,7 @@ use super::judge::{Health, Look, Mirror, judge, mirror_state};
 use super::layout::{BackupName, MIRROR, matches};
 use super::live::Found;
 use super::shelf::{Copy, Shelf, lineage_of};
+use crate::document::body::Body;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate;
 use crate::document::rules::{self, Finding};
@@ -359,17 +360,17 @@ impl Store {
     }
 
     /// The copies of revisions between two that a watcher saw, oldest first; those that are left.
-    pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, Value)> {
+    pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, Body)> {
         let Ok(shelf) = self.shelf_to_read() else {
             return Vec::new();
         };
         let between = |name: &&BackupName| name.revision.is_some_and(|r| r.get() > seen && r.get() < current);
-        let mut found: Vec<(u64, Value)> = Vec::new();
+        let mut found: Vec<(u64, Body)> = Vec::new();
         for name in shelf.backups.iter().filter(between) {
             if let Some(document) = shelf.read(name.as_str()).ok().as_ref().and_then(Copy::sealed)
                 && found.last().is_none_or(|(last, _)| *last < document.seal.revision.get())
             {
-                found.push((document.seal.revision.get(), Value::clone(&document.value)));
+                found.push((document.seal.revision.get(), document.value.clone()));
             }
         }
         found

@@ -103,7 +103,7 @@ impl Store {
     ) -> Result<Intent> {
         let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
         let mut intent = self.stage_trees(workshop, (held, &config_root), checkpoint, before)?;
-        self.disk.stage(&workshop.dir, &staged_state(intent.number), &sealed.bytes, Sync::Now)?.keep();
+        self.disk.stage(&workshop.dir, &staged_state(intent.number), &sealed.text.whole(), Sync::Now)?.keep();
         self.disk.sync_dir(&workshop.dir)?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
         intent.state = Some(Staged { revision, lineage, digest });

@@ -41,7 +41,7 @@ impl Displaced {
     pub(super) fn reference(now: SystemTime, reference: &Document, reason: &str) -> Self {
         let name = BackupName::new(now, Some(reference.seal.revision), reason);
         // Sealed bytes are what `to_bytes` makes of the value, so the copy verifies like the original.
-        to_bytes(&*reference.value).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
+        to_bytes(&reference.value).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
     }
 
     fn is_kept_for_good(&self) -> bool {

@@ -5,16 +5,16 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::rc::Rc;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER};
 use crate::document::migrate::{self, TooNew};
 use crate::document::seal::{Document, Lineage, Revision};
-use crate::document::{READ_LIMIT, Reading, inspect, rules};
+use crate::document::{READ_LIMIT, Reading, inspect_text, rules};
 use crate::fs::stage::is_temporary;
-use crate::fs::{Content, Dir, Disk, Extent, FileKind, FsResult};
+use crate::fs::{Dir, Disk, Extent, FileKind, FsResult, Stat};
 
 /// What stands in `.state-backups/`.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Shelf {
     disk: Disk,
     dir: Option<Dir>,
     copies: OnceCell<Vec<Copy>>,
-    mirror: OnceCell<Option<Content>>,
+    mirror: OnceCell<Option<Stat>>,
     /// Backups, oldest first: by revision, then by the time in the name.
     pub backups: Vec<BackupName>,
     /// Damaged files that were kept, oldest first.
@@ -151,25 +151,20 @@ impl Shelf {
         self.has_mirror || self.backups.iter().any(|backup| backup.revision.is_some())
     }
 
-    /// The mirror's content, if there is one that is a regular file of reasonable size.
-    pub fn mirror(&self) -> FsResult<Option<&Content>> {
-        if self.mirror.get().is_none() {
-            let content = match self.dir.as_ref().filter(|_| self.has_mirror) {
-                // A link in its place is no mirror; it is not followed, and the next writer replaces it.
-                Some(dir) => match self.disk.read(dir, MIRROR, READ_LIMIT) {
-                    Err(error) if error.is(Errno::LOOP) => None,
-                    content => content?,
-                },
-                None => None,
-            };
-            let _ = self.mirror.set(content.filter(|content| content.size == Extent::Whole));
+    /// What the mirror is, if it holds the bytes of the live file. It is compared once a command.
+    pub fn mirror_like(&self, live: &[u8]) -> FsResult<Option<Stat>> {
+        if let Some(known) = self.mirror.get() {
+            return Ok(*known);
         }
-        Ok(self.mirror.get().and_then(Option::as_ref))
-    }
-
-    /// Lets go of the mirror's content, when it has been looked at: it is as large as the document.
-    pub fn forget_mirror(&mut self) {
-        self.mirror.take();
+        let mirror = match self.dir.as_ref().filter(|_| self.has_mirror) {
+            // A link in its place is no mirror; it is not followed, and the next writer replaces it.
+            Some(dir) => match self.disk.stat_if_same(dir, MIRROR, live) {
+                Err(error) if error.is(Errno::LOOP) => None,
+                stat => stat?,
+            },
+            None => None,
+        };
+        Ok(*self.mirror.get_or_init(|| mirror))
     }
 
     /// Reads one copy whole. A copy that cannot be read is an error and not a bad copy: the next attempt may succeed,
@@ -191,7 +186,7 @@ impl Shelf {
         if content.size == Extent::OverLimit {
             return bad("it is over 64 MiB");
         }
-        Ok(Copy { name: name.to_owned(), worth: appraise(&content.bytes) })
+        Ok(Copy { name: name.to_owned(), worth: appraise(content.bytes.into()) })
     }
 
     /// All copies, read once: the mirror first, then the backups, newest first.
@@ -227,11 +222,12 @@ impl Shelf {
     }
 }
 
-fn appraise(bytes: &[u8]) -> Worth {
-    let (value, sealed) = match inspect(bytes) {
+fn appraise(text: Bytes) -> Worth {
+    let (value, sealed) = match inspect_text(text) {
         Reading::Damaged(why) => return Worth::Bad(why),
         Reading::Broken(_) => return Worth::Bad("its digest is wrong".to_owned()),
-        Reading::Sealed(sealed) => (Rc::clone(&sealed.value), Some(sealed)),
+        Reading::Sealed(sealed) if migrate::is_current(sealed.value.outline()) => return Worth::Sealed(sealed),
+        Reading::Sealed(sealed) => (sealed.value.clone(), Some(sealed)),
         Reading::Unsealed(value) => (value.into(), None),
     };
     let migrated = match migrate::to_current(&value) {

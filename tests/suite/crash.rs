@@ -69,7 +69,7 @@ fn signal(store: &Store, name: &str, content: Option<Vec<u8>>) -> Result<()> {
         let mut value = base.draft();
         value["lastSignal"] = json!(format!("{name} {}", content.is_some()));
         let file = SignalFile { name: Name::parse("signal", name)?, content: content.clone() };
-        Ok(Proposal { value, signals: vec![file] })
+        Ok(Proposal { draft: value.into(), signals: vec![file] })
     });
     change.map(|_| ())
 }

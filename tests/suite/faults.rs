@@ -323,7 +323,7 @@ fn a_signal_whose_calls_fail_is_old_or_new_and_ok_means_new() {
             let mut value = base.draft();
             value["lastSignal"] = json!("GO");
             let file = SignalFile { name: name.clone(), content: Some(b"{}\n".to_vec()) };
-            Ok(Proposal { value, signals: vec![file] })
+            Ok(Proposal { draft: value.into(), signals: vec![file] })
         }))
     };
     Job::new("signal", Sandbox::with_history(), ("/lastSignal", json!("GO")), signal).failing_at_every_call();

@@ -64,7 +64,7 @@ fn reads_twice(root: &Path, disk: Disk) -> Told {
     let read = |_| {
         let served = store.read().unwrap();
         let whole: Value = serde_json::from_slice(&served.bytes).unwrap();
-        assert_eq!(whole, served.value);
+        assert_eq!(whole, *served.value);
         (whole["metadata"]["revision"].as_u64().unwrap(), whole["n"].as_i64().unwrap_or(-1))
     };
     Told { committed: None, read: (0..2).map(read).collect() }
@@ -250,7 +250,7 @@ fn two_that_begin_at_once_begin_one_history() {
 /// One that reads first, and takes the lock then.
 fn adds_ten_to_what_it_read_before(root: &Path, disk: Disk) -> Told {
     let store = store(root, disk);
-    let read = store.read().unwrap().value;
+    let read = store.read().unwrap().value.into_value();
     committed(store.change(&Order::of("update"), &mut |_| {
         let mut value = read.clone();
         value["n"] = (value["n"].as_u64().unwrap() + 10).into();

@@ -16,7 +16,7 @@ fn run(filter: &str) -> Result<String, FilterError> {
 fn run_on(doc: &Value, filter: &str) -> Result<String, FilterError> {
     let vars = ["x", "y"].map(|name| (name.to_owned(), name.into()));
     let mut outputs = Vec::new();
-    Filter::compile(filter, &vars)?.run_each(doc, |value| {
+    Filter::compile(filter, &vars)?.run_each(&doc.clone().into(), |value| {
         outputs.push(value.to_string());
         ControlFlow::Continue(())
     })?;

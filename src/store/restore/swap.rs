@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::super::commit::{Plan, Published, Room};
@@ -20,7 +21,7 @@ use super::intent::{self, Action, Intent, Staged, Swap};
 use super::{lock_lost, staged_state};
 use crate::audit::Level;
 use crate::document::seal::{Digest, Document, Sealed};
-use crate::document::{READ_LIMIT, Reading, inspect};
+use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::{Dir, FsResult};
 use crate::time::compact;
@@ -286,9 +287,10 @@ impl Store {
     /// The staged state, if it is what the intent says.
     fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> FsResult<Option<Sealed>> {
         let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else { return Ok(None) };
-        Ok(match inspect(&found.bytes) {
+        let bytes = Bytes::from(found.bytes);
+        Ok(match inspect_text(bytes.clone()) {
             Reading::Sealed(document) if document.seal.digest == wanted.digest => {
-                Some(Sealed { document, bytes: found.bytes })
+                Some(Sealed { document, text: bytes.into() })
             }
             _ => None,
         })
@@ -384,7 +386,7 @@ impl Store {
             "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
             intent.checkpoint
         ));
-        Ok(Some(Served { value: sealed.document.into_value(), bytes: sealed.bytes }))
+        Ok(Some(Served { value: sealed.document.value, bytes: sealed.text.whole() }))
     }
 }
 

@@ -1,0 +1,63 @@
+//! A text in parts.
+//!
+//! A large document is mostly what it was. The text of the next one shares with the text of the last what both have, so that
+//! it takes neither the time nor the memory of a second one.
+
+use bytes::{Bytes, BytesMut};
+
+/// A text that is written part by part.
+#[derive(Clone, Debug, Default)]
+pub struct Parts(Vec<Bytes>);
+
+impl Parts {
+    /// The parts, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|part| &**part)
+    }
+
+    /// How many bytes the text has.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    /// The text in one.
+    #[must_use]
+    pub fn whole(&self) -> Bytes {
+        match &self.0[..] {
+            [only] => only.clone(),
+            parts => parts.concat().into(),
+        }
+    }
+
+    /// Whether the text has exactly these bytes.
+    #[must_use]
+    pub fn are(&self, bytes: &[u8]) -> bool {
+        let rest = self.iter().try_fold(bytes, |rest, part| rest.strip_prefix(part));
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+
+    /// Puts `bytes` in the place of others in one part.
+    pub(super) fn overwrite(&mut self, (part, place): (usize, usize), bytes: &[u8]) -> Option<()> {
+        let part = self.0.get_mut(part)?;
+        let mut changed = match std::mem::take(part).try_into_mut() {
+            Ok(own) => own,
+            Err(shared) => BytesMut::from(&*shared),
+        };
+        changed.get_mut(place..place + bytes.len())?.copy_from_slice(bytes);
+        *part = changed.freeze();
+        Some(())
+    }
+}
+
+impl From<Vec<Bytes>> for Parts {
+    fn from(parts: Vec<Bytes>) -> Self {
+        Self(parts)
+    }
+}
+
+impl From<Bytes> for Parts {
+    fn from(text: Bytes) -> Self {
+        Self(vec![text])
+    }
+}

@@ -1,0 +1,278 @@
+//! Documents as jq has them, made of a text and written to one without going through a [`Value`].
+
+use std::borrow::Cow;
+use std::mem;
+
+use bytes::Bytes;
+use jaq_core::ValT as _;
+use jaq_json::{Map, Num, Rc, Val};
+use serde_json::Value;
+
+use super::{FilterError, MAX_DEPTH, is_deeper_than, to_number, to_val, to_value, too_deep, unfit};
+use crate::document::body::{Body, OUTLINED};
+use crate::document::json::{self, Make};
+use crate::document::pretty::Printer;
+
+/// What a program made of a document: JSON, with the keys in the order of that document. Its strings need not be copies.
+#[derive(Debug)]
+pub struct Made {
+    val: Val,
+    kept_the_rest: bool,
+    old_text: Bytes,
+}
+
+impl Made {
+    /// Takes what a program made of `old`, whose strings are parts of `old_text`.
+    pub(super) fn of((old, old_text): (&Val, &Bytes), mut val: Val) -> Result<Self, FilterError> {
+        if is_deeper_than(&val, MAX_DEPTH) {
+            // Dropping it, which recurses, may use up the stack. Leaked, its reference count keeps everybody else from
+            // dropping it too.
+            mem::forget(val);
+            return Err(too_deep("produced").into());
+        }
+        let kept_the_rest = settle(Some(old), &mut val, &OUTLINED)?;
+        Ok(Self { val, kept_the_rest, old_text: old_text.clone() })
+    }
+
+    /// The text that many of its strings are parts of; empty if there is none.
+    pub(in crate::document) fn old_text(&self) -> Bytes {
+        self.old_text.clone()
+    }
+
+    /// A document of which nothing is changed but perhaps the outline.
+    pub(in crate::document) fn again(text: &Bytes) -> Option<Self> {
+        let val = json::make(text, Vals { text, numbers: Numbers::AsWritten }).ok()?;
+        Some(Self { val, kept_the_rest: true, old_text: text.clone() })
+    }
+
+    /// Whether all fields outside of the outline are what they were.
+    pub(in crate::document) fn kept_the_rest(&self) -> bool {
+        self.kept_the_rest
+    }
+
+    /// The object with these fields whole, and only the type of others.
+    pub(in crate::document) fn outline(&self, whole: &[&str]) -> Option<Value> {
+        let Val::Obj(map) = &self.val else { return None };
+        let fields = map.iter().filter_map(|(key, val)| {
+            let key = text_of(key)?;
+            let value = if whole.contains(&key) { to_value(val.clone()).ok()? } else { shell(val) };
+            Some((key.to_owned(), value))
+        });
+        Some(Value::Object(fields.collect()))
+    }
+
+    /// All of it.
+    pub(in crate::document) fn into_value(self) -> Value {
+        to_value(self.val).unwrap_or_default()
+    }
+
+    /// One of its fields as a value.
+    pub(in crate::document) fn value(&self, key: &str) -> Option<Value> {
+        self.field(key).and_then(|(_, Shown(val))| to_value(val.clone()).ok())
+    }
+
+    /// One of its fields, with its name.
+    pub(in crate::document) fn field(&self, key: &str) -> Option<(&[u8], Shown<'_>)> {
+        let Val::Obj(map) = &self.val else { return None };
+        let (key, val) = map.get_key_value(&Val::utf8_str(key.to_owned()))?;
+        Some((bytes_of(key)?, Shown(val)))
+    }
+}
+
+fn bytes_of(val: &Val) -> Option<&[u8]> {
+    match val {
+        Val::TStr(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn text_of(val: &Val) -> Option<&str> {
+    bytes_of(val).and_then(|text| std::str::from_utf8(text).ok())
+}
+
+/// An empty value of the same type, or one without contents as it is.
+fn shell(val: &Val) -> Value {
+    match val {
+        Val::Null => Value::Null,
+        Val::Bool(bool) => Value::Bool(*bool),
+        Val::Num(number) => to_number(number).unwrap_or_default(),
+        Val::BStr(_) | Val::TStr(_) => Value::String(String::new()),
+        Val::Arr(_) => Value::Array(Vec::new()),
+        Val::Obj(_) => Value::Object(serde_json::Map::new()),
+    }
+}
+
+/// Refuses what JSON cannot hold, and puts the keys in the order of `old`, those that it does not have behind: jq moves keys
+/// as it deletes others. Whether all is what it was, but for the fields `aside`. What both share is not looked at.
+fn settle(old: Option<&Val>, new: &mut Val, aside: &[&str]) -> Result<bool, String> {
+    Ok(match (old, new) {
+        (Some(Val::Arr(old)), Val::Arr(new)) if Rc::ptr_eq(old, new) => true,
+        (Some(Val::Obj(old)), Val::Obj(new)) if Rc::ptr_eq(old, new) => true,
+        (old, Val::Arr(new)) => {
+            let old = if let Some(Val::Arr(old)) = old { Some(old) } else { None };
+            let mut is_same = old.is_some_and(|old| old.len() == new.len());
+            for (at, val) in Rc::make_mut(new).iter_mut().enumerate() {
+                is_same &= settle(old.and_then(|old| old.get(at)), val, &[])?;
+            }
+            is_same
+        }
+        (old, Val::Obj(new)) => {
+            let old = if let Some(Val::Obj(old)) = old { Some(old) } else { None };
+            let new = Rc::make_mut(new);
+            let mut is_same = old.is_some();
+            for (key, val) in new.iter_mut() {
+                let Val::TStr(name) = key else { return Err(unfit("an object key that is not a string")) };
+                let name = std::str::from_utf8(name).map_err(|_| unfit("a string that is not UTF-8"))?;
+                is_same &= settle(old.and_then(|old| old.get(key)), val, &[])? || aside.contains(&name);
+            }
+            let count =
+                |map: &Map| map.keys().filter(|key| text_of(key).is_none_or(|key| !aside.contains(&key))).count();
+            if let Some(old) = old {
+                is_same &= old.len() == new.len() || count(old) == count(new);
+                order_keys(old, new);
+            }
+            is_same
+        }
+        (Some(Val::TStr(old)), Val::TStr(new)) if old == new => true,
+        (_, Val::TStr(new)) => {
+            std::str::from_utf8(new).map_err(|_| unfit("a string that is not UTF-8"))?;
+            false
+        }
+        (_, Val::BStr(_)) => return Err(unfit("a byte string")),
+        (Some(Val::Num(old)), Val::Num(new)) => has_same_digits(old, new)?,
+        (_, Val::Num(new)) => to_number(new).map(|_| false)?,
+        (Some(Val::Bool(old)), Val::Bool(new)) => old == new,
+        (old, Val::Null) => matches!(old, Some(Val::Null)),
+        (_, Val::Bool(_)) => false,
+    })
+}
+
+fn has_same_digits(old: &Num, new: &Num) -> Result<bool, String> {
+    match (old, new) {
+        (Num::Int(old), Num::Int(new)) => Ok(old == new),
+        (Num::Dec(old), Num::Dec(new)) if Rc::ptr_eq(old, new) => Ok(true),
+        (Num::BigInt(old), Num::BigInt(new)) if Rc::ptr_eq(old, new) => Ok(true),
+        _ => Ok(to_number(new)? == to_number(old)?),
+    }
+}
+
+fn order_keys(old: &Map, new: &mut Map) {
+    if old.keys().filter(|key| new.contains_key(*key)).zip(new.keys()).all(|(old, new)| old == new) {
+        return;
+    }
+    let mut ordered = Map::default();
+    for key in old.keys() {
+        if let Some(val) = new.get_mut(key) {
+            ordered.insert(key.clone(), mem::take(val));
+        }
+    }
+    new.retain(|key, _| !old.contains_key(key));
+    ordered.extend(mem::take(new));
+    *new = ordered;
+}
+
+/// A value that is written.
+pub(in crate::document) struct Shown<'a>(&'a Val);
+
+impl Shown<'_> {
+    pub(in crate::document) fn print(&self, printer: &mut Printer) -> Option<()> {
+        match self.0 {
+            Val::Null => printer.word("null"),
+            Val::Bool(true) => printer.word("true"),
+            Val::Bool(false) => printer.word("false"),
+            Val::Num(Num::Int(number)) => printer.integer(*number),
+            Val::Num(number) => printer.value(&to_number(number).ok()?),
+            Val::BStr(text) | Val::TStr(text) => printer.string(text),
+            Val::Arr(list) => printer.array(&**list, |printer, val| Shown(val).print(printer)),
+            Val::Obj(map) => {
+                let fields = map.iter().filter_map(|(key, val)| Some((bytes_of(key)?, val)));
+                printer.object(fields, |printer, val| Shown(val).print(printer))
+            }
+        }
+    }
+}
+
+/// The document as jq takes it.
+pub(super) fn input(document: &Body) -> Result<Val, FilterError> {
+    match document.text() {
+        Some(text) => {
+            json::make(&text, Vals { text: &text, numbers: Numbers::ForJq }).map_err(|error| error.to_string().into())
+        }
+        None => Ok(to_val(document, 0)?),
+    }
+}
+
+/// Makes jq's values, whose strings are parts of the text.
+#[derive(Clone, Copy)]
+struct Vals<'t> {
+    text: &'t Bytes,
+    numbers: Numbers,
+}
+
+/// What becomes of a number that is no small integer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// A large integer becomes one that can be calculated with.
+    ForJq,
+    /// Its digits are kept.
+    AsWritten,
+}
+
+impl<'t> Make<'t> for Vals<'t> {
+    type Node = Val;
+    type Object = Map;
+
+    fn inside(self, _: Option<&str>) -> Self {
+        self
+    }
+
+    fn null(self) -> Val {
+        Val::Null
+    }
+
+    fn bool(self, value: bool) -> Val {
+        Val::Bool(value)
+    }
+
+    fn unsigned(self, value: u64) -> Val {
+        isize::try_from(value).map_or_else(|_| self.number(&value.to_string()), Val::from)
+    }
+
+    fn signed(self, value: i64) -> Val {
+        isize::try_from(value).map_or_else(|_| self.number(&value.to_string()), Val::from)
+    }
+
+    fn number(self, digits: &str) -> Val {
+        // As an integer it would come back without its sign.
+        if digits == "-0" || self.numbers == Numbers::AsWritten {
+            return Val::Num(Num::Dec(digits.to_owned().into()));
+        }
+        Val::from_num(digits).unwrap_or_default()
+    }
+
+    fn string(self, text: Cow<'t, str>) -> Val {
+        match text {
+            Cow::Borrowed(part) if self.text.as_ptr_range().contains(&part.as_ptr()) => {
+                Val::utf8_str(self.text.slice_ref(part.as_bytes()))
+            }
+            text => Val::utf8_str(text.into_owned()),
+        }
+    }
+
+    fn array(self, elements: Vec<Val>) -> Val {
+        Val::Arr(elements.into())
+    }
+
+    fn insert(self, object: &mut Map, key: Cow<'t, str>, node: Val) -> Result<(), Cow<'t, str>> {
+        let name = self.string(key.clone());
+        if object.contains_key(&name) {
+            return Err(key);
+        }
+        object.insert(name, node);
+        Ok(())
+    }
+
+    fn object(self, object: Map) -> Val {
+        Val::obj(object)
+    }
+}
