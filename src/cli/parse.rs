@@ -124,6 +124,7 @@ mod tests {
             "state set a=b --fence deploy:3 --fence x:4",
             "--root r shell bash --lock-timeout 2",
             "pause 1 3 5 0.5 -q",
+            "pause -- 0 -1 0 --help",
             "lock acquire a,b 30 shared {} --print-token --owner-pid 7 -q",
             "lock release a --token 3 --lock-timeout 1",
             "--root /x lock check a --exit-zero --json",

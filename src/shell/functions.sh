@@ -1,6 +1,6 @@
 
 # They return the program's exit codes and print only what they are asked for. What begins with _pipeline_ is their own.
-_pipeline_self='' _pipeline_text='' _pipeline_owner='' _pipeline_command='' _pipeline_code=0 _pipeline_next=0
+_pipeline_self='' _pipeline_text='' _pipeline_owner='' _pipeline_command='' _pipeline_next=0
 _pipeline_borrower=${_pipeline_borrower-} _pipeline_borrowed=${_pipeline_borrowed-0}
 CHECKPOINT_ID=${CHECKPOINT_ID-}
 
@@ -65,20 +65,19 @@ disable_degraded_mode() { _pipeline recover recover-mode >/dev/null; }
 is_degraded_mode() { _pipeline recover degraded ${1:+"$1"} >/dev/null; }
 
 # retry_with_backoff COMMAND [ATTEMPTS [BASE_DELAY [ARGUMENT…]]]: at most 3 attempts, unless another one would change nothing.
-# The command may be a function that retries something itself, so what must last while it runs is in $1 to $4.
+# The command may be a function that retries something itself.
 retry_with_backoff() {
   [ $# -ge 3 ] || set -- "${1-}" "${2-3}" "${3-2}"
-  case $2 in '' | 0 | *[!0-9]*) _pipeline_usage "the number of attempts is no number from 1: $2" || return ;; esac
-  case $3 in [0-9]* | .[0-9]*) ;; *) _pipeline_usage "the delay is no duration: $3" || return ;; esac
+  _pipeline pause -- 0 "$2" 0 "$3" || return "$?"
   set -- 1 "$@"
   while :; do
-    _pipeline_code=0
-    _pipeline_attempt "$@" || _pipeline_code=$?
-    case $_pipeline_code in 0 | 4 | 6 | 7 | 126 | 127 | 130 | 143) return "$_pipeline_code" ;; esac
-    [ "$1" -lt "$3" ] || return "$_pipeline_code"
-    _pipeline pause "$1" "$3" "$_pipeline_code" "$4" || return
-    _pipeline_next=$(($1 + 1))
-    shift
+    _pipeline_attempt "$@" && return 0
+    set -- "$?" "$@"
+    case $1 in 4 | 6 | 7 | 126 | 127 | 130 | 143) return "$1" ;; esac
+    [ "$2" -lt "$4" ] || return "$1"
+    _pipeline pause -- "$2" "$4" "$1" "$5" || return "$?"
+    _pipeline_next=$(($2 + 1))
+    shift 2
     set -- "$_pipeline_next" "$@"
   done
 }
@@ -87,9 +86,4 @@ _pipeline_attempt() {
   _pipeline_command=$2
   shift 4
   "$_pipeline_command" "$@"
-}
-
-_pipeline_usage() {
-  printf 'error: retry_with_backoff: %s [USAGE]\n' "$1" >&2
-  return 64
 }

@@ -1,8 +1,7 @@
 //! The functions that `shell` prints, in real shells.
 
 use crate::real_shells::{BASH, HELPERS, ZSH, shells};
-use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
-use crate::script::Script;
+use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 
 // ---- every function ----
 
@@ -385,67 +384,5 @@ fn shellcheck_has_nothing_to_say() {
         std::fs::write(sandbox.file("functions"), sandbox.run(&format!("shell {shell}")).expect(0).stdout).unwrap();
         let ran = Ran::of(sandbox.program("shellcheck").arg("functions").output().unwrap());
         assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{shell}");
-    }
-}
-
-// ---- retries ----
-
-#[test]
-fn a_command_is_tried_as_often_as_is_said_and_not_after_what_is_final() {
-    for shell in shells() {
-        let sandbox = Sandbox::empty();
-        let script = r#"
-            fail() { echo "$#:$1" >>calls; return "$2"; }
-            tries() { rm -f calls; code "$@" 2>said; said=$(grep -c . calls); }
-            tries retry_with_backoff fail 3 0 "two words" 5
-            is "$code after $said, $(sort -u calls)" "5 after 3, 2:two words"
-            is "$(grep -c 'of 3 ended with 5; the next begins in 0.0 s' said)" 2
-            for final in 4 6 7 126 127 130 143; do
-                tries retry_with_backoff fail 3 0 x "$final"
-                is "$code after $said" "$final after 1"
-            done
-            for other in 1 2 3 5 8 9 10 64 129 255; do
-                tries retry_with_backoff fail 2 0 x "$other"
-                is "$code after $said" "$other after 2"
-            done
-            second() { echo x >>calls; [ "$(grep -c . calls)" -gt 1 ]; }
-            tries retry_with_backoff second 3 0.001
-            is "$code after $said" "0 after 2"
-            nested() { echo x >>calls; retry_with_backoff second "$1" 0; return 1; }
-            tries retry_with_backoff nested 2 0 2
-            is "$code after $said" "1 after 4"
-            tries retry_with_backoff fail 1 0 x 5
-            is "$code after $said" "5 after 1"
-            returns 127 retry_with_backoff no-such-command 3 0 2>/dev/null
-            retry_with_backoff true
-            rm -f calls
-            for wrong in 0 -1 many ''; do returns 64 retry_with_backoff second "$wrong" 0 2>said; done
-            for wrong in -1 soon ''; do returns 64 retry_with_backoff second 3 "$wrong" 2>said; done
-            returns 64 retry_with_backoff fail 3 1parsec x 5 2>said
-            is "$(grep -c . calls)" 1
-        "#;
-        let ran = shell.run(&sandbox, script);
-        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
-    }
-}
-
-#[test]
-fn an_interrupt_ends_the_pause_between_attempts() {
-    for shell in shells() {
-        let sandbox = Sandbox::empty();
-        let mut command = shell.command(
-            &sandbox,
-            &format!("{}{HELPERS}here; echo \"$me\"; retry_with_backoff false 3 1h; echo \"ended $?\"", shell.load()),
-        );
-        command.stderr(std::fs::File::create(sandbox.file("said")).unwrap());
-        let mut script = Script::of(command);
-        let pid = script.line();
-        let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let said = || std::fs::read_to_string(sandbox.file("said")).unwrap();
-        until("it pauses", || said().contains("the next begins in") && !children().trim().is_empty());
-        let paused = rustix::process::Pid::from_raw(children().trim().parse().unwrap()).unwrap();
-        rustix::process::kill_process(paused, rustix::process::Signal::TERM).unwrap();
-        script.until("ended 143");
-        script.end().expect(0);
     }
 }
