@@ -1,7 +1,8 @@
 
 # They return the program's exit codes and print only what they are asked for. What begins with _pipeline_ is their own.
-_pipeline_self='' _pipeline_text='' _pipeline_owner='' _pipeline_command='' _pipeline_next=0
-_pipeline_borrower=${_pipeline_borrower-} _pipeline_borrowed=${_pipeline_borrowed-0}
+# What must last while the program runs is in $1 and so on, which each call has for
+# itself: a trap, too, may call these functions meanwhile.
+_pipeline_self='' _pipeline_command='' _pipeline_next=0 _pipeline_borrowed=${_pipeline_borrowed-}
 CHECKPOINT_ID=${CHECKPOINT_ID-}
 
 init_state_manager() { _pipeline state init >/dev/null; }
@@ -20,32 +21,27 @@ write_state() {
 # is held here, too; its count is left alone, since this (sub)shell may end before it unlocks.
 lock_state() {
   _pipeline_find_self
-  _pipeline_text=$(_pipeline lock acquire state ${1:+"$1"} --reentrant --owner-pid "$_pipeline_self") || return
-  _pipeline_owner=${_pipeline_text##*owner}
-  _pipeline_owner=${_pipeline_owner#"${_pipeline_owner%%[0-9]*}"}
-  _pipeline_owner=${_pipeline_owner%%[!0-9]*}
-  case $_pipeline_owner in '' | "$_pipeline_self") return 0 ;; esac
-  _pipeline lock release state >/dev/null || return
-  [ "$_pipeline_borrower" = "$_pipeline_self" ] || _pipeline_borrowed=0
-  _pipeline_borrower=$_pipeline_self
-  _pipeline_borrowed=$((_pipeline_borrowed + 1))
+  set -- "$(_pipeline_said lock acquire state --borrow ${1:+"--timeout=$1"} --owner-pid="$_pipeline_self")"
+  case $1 in
+    failed*) return "${1#failed }" ;;
+    *borrowed*) _pipeline_borrowed="$_pipeline_borrowed $_pipeline_self" ;;
+  esac
 }
 
 # unlock_state undoes one lock_state.
 unlock_state() {
   _pipeline_find_self
-  if [ "$_pipeline_borrower" = "$_pipeline_self" ] && [ "$_pipeline_borrowed" -gt 0 ]; then
-    _pipeline_borrowed=$((_pipeline_borrowed - 1))
-    return 0
-  fi
-  _pipeline lock release state >/dev/null || return
+  case $_pipeline_borrowed in
+    *" $_pipeline_self") _pipeline_borrowed=${_pipeline_borrowed% *} ;;
+    *) _pipeline lock release state >/dev/null || return "$?" ;;
+  esac
 }
 
 # acquire_lock NAME [TIMEOUT] [exclusive|shared] [METADATA], for this (sub)shell. (A shell may become its last command, which
-# cannot own a lock: hence the return.)
+# cannot own a lock: hence the return. In a trap, a return that does not say what returns what was before the trap.)
 acquire_lock() {
   _pipeline_find_self
-  _pipeline lock acquire "${1-}" ${2:+"$2"} ${3:+"$3"} ${4:+"$4"} --owner-pid "$_pipeline_self" >/dev/null || return
+  _pipeline lock acquire "${1-}" ${2:+"$2"} ${3:+"$3"} ${4:+"$4"} --owner-pid="$_pipeline_self" >/dev/null || return "$?"
 }
 
 release_lock() { _pipeline lock release "${1-}" >/dev/null; }
@@ -53,10 +49,11 @@ check_lock() { _pipeline lock check "${1-}"; }
 
 # create_checkpoint OPERATION [PHASE] [METADATA] sets CHECKPOINT_ID; to nothing if there is no checkpoint.
 create_checkpoint() {
+  set -- "$(_pipeline_said recover checkpoint "${1-}" ${2:+"$2"} ${3:+"$3"})"
   CHECKPOINT_ID=''
-  _pipeline_text=$(_pipeline recover checkpoint "${1-}" ${2:+"$2"} ${3:+"$3"}) || return
-  CHECKPOINT_ID=checkpoint-${_pipeline_text#*checkpoint-}
-  CHECKPOINT_ID=${CHECKPOINT_ID%%[!A-Za-z0-9._-]*}
+  case $1 in failed*) return "${1#failed }" ;; esac
+  set -- "${1#*checkpoint-}"
+  CHECKPOINT_ID=checkpoint-${1%%[!A-Za-z0-9._-]*}
 }
 
 restore_checkpoint() { _pipeline recover restore ${1:+"$1"} >/dev/null; }
@@ -87,3 +84,6 @@ _pipeline_attempt() {
   shift 4
   "$_pipeline_command" "$@"
 }
+
+# What the program says; or, where it fails, with which code.
+_pipeline_said() { _pipeline "$@" || printf 'failed %s' "$?"; }

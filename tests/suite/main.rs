@@ -53,4 +53,5 @@ mod retry;
 mod shell_functions;
 mod shell_retries;
 mod shell_scripts;
+mod shell_traps;
 mod terminal;
