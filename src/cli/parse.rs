@@ -126,6 +126,7 @@ mod tests {
             "pause 1 3 5 0.5 -q",
             "pause -- 0 -1 0 --help",
             "lock acquire a,b 30 shared {} --print-token --owner-pid 7 -q",
+            "lock acquire --owner-pid=7 -- --json -h",
             "lock release a --token 3 --lock-timeout 1",
             "--root /x lock check a --exit-zero --json",
             "recover degraded mail --exit-zero --json",

@@ -1,15 +1,15 @@
 
 # They return the program's exit codes and print only what they are asked for. What begins with _pipeline_ is their own.
-# What must last while the program runs is in $1 and so on, which each call has for
+# Their arguments are data, never options. What must last while the program runs is in $1 and so on, which each call has for
 # itself: a trap, too, may call these functions meanwhile.
 _pipeline_self='' _pipeline_command='' _pipeline_next=0 _pipeline_borrowed=${_pipeline_borrowed-}
 CHECKPOINT_ID=${CHECKPOINT_ID-}
 
 init_state_manager() { _pipeline state init >/dev/null; }
 read_state() { _pipeline state read; }
-validate_state() { _pipeline state validate ${1:+"$1"}; }
-backup_state() { _pipeline state backup ${1:+"$1"} >/dev/null; }
-recover_state() { _pipeline state recover ${1:+"$1"} >/dev/null; }
+validate_state() { _pipeline state validate -- ${1:+"$1"}; }
+backup_state() { _pipeline state backup -- ${1:+"$1"} >/dev/null; }
+recover_state() { _pipeline state recover -- ${1:+"$1"} >/dev/null; }
 migrate_state() { _pipeline state migrate >/dev/null; }
 
 # write_state DOCUMENT [REASON]. A document may be longer than an argument of a command; a closed pipe is the program's to explain.
@@ -41,25 +41,25 @@ unlock_state() {
 # cannot own a lock: hence the return. In a trap, a return that does not say what returns what was before the trap.)
 acquire_lock() {
   _pipeline_find_self
-  _pipeline lock acquire "${1-}" ${2:+"$2"} ${3:+"$3"} ${4:+"$4"} --owner-pid="$_pipeline_self" >/dev/null || return "$?"
+  _pipeline lock acquire --owner-pid="$_pipeline_self" -- "${1-}" ${2:+"$2"} ${3:+"$3"} ${4:+"$4"} >/dev/null || return "$?"
 }
 
-release_lock() { _pipeline lock release "${1-}" >/dev/null; }
-check_lock() { _pipeline lock check "${1-}"; }
+release_lock() { _pipeline lock release -- "${1-}" >/dev/null; }
+check_lock() { _pipeline lock check -- "${1-}"; }
 
 # create_checkpoint OPERATION [PHASE] [METADATA] sets CHECKPOINT_ID; to nothing if there is no checkpoint.
 create_checkpoint() {
-  set -- "$(_pipeline_said recover checkpoint "${1-}" ${2:+"$2"} ${3:+"$3"})"
+  set -- "$(_pipeline_said recover checkpoint -- "${1-}" ${2:+"$2"} ${3:+"$3"})"
   CHECKPOINT_ID=''
   case $1 in failed*) return "${1#failed }" ;; esac
   set -- "${1#*checkpoint-}"
   CHECKPOINT_ID=checkpoint-${1%%[!A-Za-z0-9._-]*}
 }
 
-restore_checkpoint() { _pipeline recover restore ${1:+"$1"} >/dev/null; }
-enable_degraded_mode() { _pipeline recover degrade "${1-}" ${2:+"$2"} >/dev/null; }
+restore_checkpoint() { _pipeline recover restore -- ${1:+"$1"} >/dev/null; }
+enable_degraded_mode() { _pipeline recover degrade -- "${1-}" ${2:+"$2"} >/dev/null; }
 disable_degraded_mode() { _pipeline recover recover-mode >/dev/null; }
-is_degraded_mode() { _pipeline recover degraded ${1:+"$1"} >/dev/null; }
+is_degraded_mode() { _pipeline recover degraded -- ${1:+"$1"} >/dev/null; }
 
 # retry_with_backoff COMMAND [ATTEMPTS [BASE_DELAY [ARGUMENT…]]]: at most 3 attempts, unless another one would change nothing.
 # The command may be a function that retries something itself.

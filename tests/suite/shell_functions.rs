@@ -288,6 +288,36 @@ fn odd_separators_options_and_directories_change_nothing() {
 }
 
 #[test]
+fn an_argument_is_never_an_option() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = r#"
+            for word in --help -h --json -- --latest --version; do
+                code lock_state "$word" 2>said; is "$code" 64
+                for function in acquire_lock release_lock check_lock create_checkpoint restore_checkpoint; do
+                    code "$function" "$word" 2>said; is "$function $word: $code" "$function $word: 4"
+                    grep -qe "\"$word\" is no " said
+                done
+                is "$CHECKPOINT_ID" ""
+                returns 64 acquire_lock deploy "$word" 2>said; grep -qe "\"$word\" is no duration" said
+                returns 64 retry_with_backoff true "$word" 0 2>said
+                returns 5 validate_state "$word" 2>said
+                returns 1 recover_state "$word" 2>said
+                returns 4 backup_state "$word" 2>said
+                returns 1 is_degraded_mode "$word"
+            done
+            returns 64 acquire_lock deploy --no-deadlock-check 2>said
+            enable_degraded_mode --help '["-h"]'
+            is "$("$PIPELINE_BINARY" state get .degradedMode.reason)" --help
+            is_degraded_mode -h
+            acquire_lock deploy; lock_state; release_lock deploy
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
 fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
     let elsewhere = Sandbox::empty();
     let dir = elsewhere.file("it's a \"dir\" $HOME");
@@ -318,7 +348,7 @@ fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
             shell.load()
         );
         let ran = Ran::of(shell.command(&sandbox, &text).env("OTHER", &other).output().unwrap()).expect(0);
-        assert_eq!(ran.stdout, "called with state read\ncalled with lock check a b\n", "{shell:?}");
+        assert_eq!(ran.stdout, "called with state read\ncalled with lock check -- a b\n", "{shell:?}");
     }
 }
 
