@@ -14,7 +14,7 @@ migrate_state() { _pipeline state migrate >/dev/null; }
 
 # write_state DOCUMENT [REASON]. A document may be longer than an argument of a command; a closed pipe is the program's to explain.
 write_state() {
-  { printf '%s\n' "${1-}" 2>/dev/null || :; } | _pipeline state write - ${2:+"--reason=$2"} >/dev/null
+  { "$_pipeline_builtin" printf '%s\n' "${1-}" 2>/dev/null || :; } | _pipeline state write - ${2:+"--reason=$2"} >/dev/null
 }
 
 # lock_state [TIMEOUT]. The lock belongs to this (sub)shell, and nests: it takes as many unlock_state. What an ancestor holds
@@ -86,4 +86,4 @@ _pipeline_attempt() {
 }
 
 # What the program says; or, where it fails, with which code.
-_pipeline_said() { _pipeline "$@" || printf 'failed %s' "$?"; }
+_pipeline_said() { _pipeline "$@" || "$_pipeline_builtin" printf 'failed %s' "$?"; }

@@ -318,6 +318,35 @@ fn an_argument_is_never_an_option() {
 }
 
 #[test]
+fn functions_and_aliases_of_a_script_with_the_names_of_builtins_change_nothing() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = format!(
+            r#"
+            {}
+            read() {{ echo my own read; }}
+            printf() {{ echo my own printf; }}
+            alias read=false printf=false
+            {}
+            lock_state
+            write_state "$(read_state)"
+            ( lock_state 0; unlock_state )
+            create_checkpoint op
+            code=0; create_checkpoint -h 2>said || code=$?
+            [ "$code" = 4 ]
+            [ "$("$PIPELINE_BINARY" lock check state)" = "locked:exclusive:$$" ]
+            unlock_state
+            "#,
+            if shell == BASH { "shopt -s expand_aliases" } else { "" },
+            shell.load()
+        );
+        let text = format!("{}\n{script}", shell.strict);
+        let ran = Ran::of(shell.command(&sandbox, &text).output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
 fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
     let elsewhere = Sandbox::empty();
     let dir = elsewhere.file("it's a \"dir\" $HOME");
