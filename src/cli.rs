@@ -86,7 +86,7 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
         Group::Hook(command) => hook::run(command, &config, &output),
-        Group::Pause(command) => Ok(shell::pause(command, &output)),
+        Group::Pause(command) => shell::pause(command, &output),
         Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
     let result = match &cli.group {

@@ -26,6 +26,14 @@ impl Shell {
         }
     }
 
+    /// What runs a builtin and no function of the script's; in zsh `command` runs programs alone.
+    fn builtin(self) -> &'static str {
+        match self {
+            Self::Zsh => "builtin",
+            Self::Bash | Self::Sh => "command",
+        }
+    }
+
     /// The function that finds out which process the shell is.
     fn find_self(self) -> &'static str {
         match self {
@@ -38,7 +46,9 @@ impl Shell {
 /// The functions. They call `program`, unless PIPELINE_STATE_BIN names another, with these options before all others.
 #[must_use]
 pub fn functions(shell: Shell, program: &OsStr, options: &[OsString]) -> Vec<u8> {
-    let mut text = format!("# shellcheck shell={}\n_pipeline_program=", shell.dialect()).into_bytes();
+    let (dialect, builtin) = (shell.dialect(), shell.builtin());
+    let mut text =
+        format!("# shellcheck shell={dialect}\n_pipeline_builtin='{builtin}'\n_pipeline_program=").into_bytes();
     text.extend(quote(program));
     text.extend(b"\n_pipeline() { \"${PIPELINE_STATE_BIN:-$_pipeline_program}\" ");
     for option in options {

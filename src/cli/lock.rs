@@ -234,7 +234,11 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
         ask: Ask {
             mode: terms.mode,
             purpose: Purpose::Hold,
-            again: if arguments.reentrant { Again::Counted } else { Again::Refused },
+            again: match (arguments.reentrant, arguments.borrow) {
+                (true, _) => Again::Counted,
+                (_, true) => Again::OwnCounted,
+                _ => Again::Refused,
+            },
         },
         command: command_of(asker.owner.pid),
         asker,
@@ -251,6 +255,13 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
                 output.line(&token.to_string())?;
             }
             return Err(error.into());
+        }
+        Err(error) if arguments.borrow && is_borrowed(&error, &request) => {
+            let detail = |key| error.details.get(key).cloned().unwrap_or_default();
+            let (token, owner) = (detail("token"), detail("owner"));
+            let facts = json!({"lock": arguments.names, "token": token, "owner": owner, "borrowed": true});
+            output.confirm(&format!("Lock borrowed: {} (token {token}, owner {owner})", arguments.names), &facts);
+            return Ok(());
         }
         result => result?,
     };
@@ -275,6 +286,13 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
         output.confirm(&format!("Lock acquired: {name} (token {}, owner {owner})", grant.token), &facts);
     }
     Ok(())
+}
+
+/// Whether the one lock that was asked for is held by an ancestor, in a mode that is enough.
+fn is_borrowed(error: &Error, request: &Request) -> bool {
+    let mode = error.details.get("mode").and_then(Value::as_str);
+    let covers = [Mode::Exclusive, request.ask.mode].iter().any(|enough| mode == Some(enough.name()));
+    error.kind == Kind::AlreadyHeld && request.names.len() == 1 && covers
 }
 
 /// A shell that has nothing else to do becomes its last command: `bash -c 'pipeline-state lock acquire x --owner-pid $$'`.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::args::Global;
 use super::args::shell::{FunctionShell, Functions, Pause};
 use super::output::{Output, write_out};
-use crate::error::ExitCode;
+use crate::error::{Error, ExitCode, Kind};
 use crate::recovery::retry::{Schedule, told};
 use crate::shell::{Shell, functions};
+use crate::time::parse_duration;
 
 /// Prints the functions. They call this program by the path it has now, and with the options that chose the state and how to
 /// lock it. Looks at no state.
@@ -44,11 +45,22 @@ fn options(global: &Global) -> Vec<OsString> {
     options
 }
 
-/// Says how an attempt went, and waits as long as `recover retry` would.
-pub fn pause(arguments: &Pause, output: &Output<'_>) -> u8 {
-    let schedule = Schedule { base: arguments.base_delay, max: Duration::from_secs(60) };
-    let pause = schedule.draw(arguments.attempt);
-    output.tell(&told(arguments.attempt, arguments.attempts, arguments.code, pause));
-    std::thread::sleep(pause);
-    ExitCode::Success as u8
+/// Says how an attempt went, and waits as long as `recover retry` would. Before the first it only looks at what was asked for.
+pub fn pause(arguments: &Pause, output: &Output<'_>) -> anyhow::Result<u8> {
+    let Pause { attempt, attempts: words, code, base_delay } = arguments;
+    let is_number = words.bytes().all(|byte| byte.is_ascii_digit());
+    let attempts = words.parse().ok().filter(|attempts| is_number && *attempts > 0);
+    let attempts: u32 = attempts
+        .ok_or_else(|| usage(&format!("{words:?} is no number of attempts: write one from 1 to {}", u32::MAX)))?;
+    let base = parse_duration(base_delay).map_err(|message| usage(&message))?;
+    if *attempt > 0 {
+        let pause = Schedule { base, max: Duration::from_secs(60) }.draw(*attempt);
+        output.tell(&told(*attempt, attempts, *code, pause));
+        std::thread::sleep(pause);
+    }
+    Ok(ExitCode::Success as u8)
+}
+
+fn usage(message: &str) -> Error {
+    Error::new(Kind::Usage, format!("retry_with_backoff: {message}")).try_command("shell --help", "")
 }

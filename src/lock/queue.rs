@@ -46,6 +46,8 @@ impl Asker {
 pub enum Again {
     /// It is counted, and takes as many releases.
     Counted,
+    /// It is counted where it is the owner's own, and refused where it is an ancestor's.
+    OwnCounted,
     /// It is refused.
     Refused,
 }
@@ -141,7 +143,8 @@ pub fn answer<'a>(name: &Name, record: &'a Record, asker: &Asker, ask: Ask, eyes
     {
         let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&asker.owner));
         let covers = own.mode == ask.mode || own.mode == Mode::Exclusive;
-        if ask.again == Again::Counted && covers {
+        let counted = ask.again == Again::Counted || ask.again == Again::OwnCounted && is_owners;
+        if counted && covers {
             return Answer::Count(own);
         }
         if own.mode == ask.mode || !is_owners {
@@ -370,6 +373,9 @@ pub(super) mod tests {
         let ancestors = record(vec![grant(7, Exclusive, 1)], vec![]);
         assert_eq!(told(&ancestors, 2, ask(Exclusive)), "held 7");
         assert_eq!(told(&ancestors, 2, again), "count 7");
+        let only_own = Ask { again: Again::OwnCounted, ..ask(Exclusive) };
+        assert_eq!(told(&ancestors, 2, only_own), "held 7");
+        assert_eq!(told(&ancestors, 1, only_own), "count 7");
         let exclusive = Ask { again: Again::Counted, ..ask(Exclusive) };
         assert_eq!(told(&record(vec![grant(7, Shared, 1)], vec![]), 2, exclusive), "held 7", "it is too weak");
     }

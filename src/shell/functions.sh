@@ -1,84 +1,80 @@
 
 # They return the program's exit codes and print only what they are asked for. What begins with _pipeline_ is their own.
-_pipeline_self='' _pipeline_text='' _pipeline_owner='' _pipeline_command='' _pipeline_code=0 _pipeline_next=0
-_pipeline_borrower=${_pipeline_borrower-} _pipeline_borrowed=${_pipeline_borrowed-0}
+# Their arguments are data, never options. What must last while the program runs is in $1 and so on, which each call has for
+# itself: a trap, too, may call these functions meanwhile.
+_pipeline_self='' _pipeline_command='' _pipeline_next=0 _pipeline_borrowed=${_pipeline_borrowed-}
 CHECKPOINT_ID=${CHECKPOINT_ID-}
 
 init_state_manager() { _pipeline state init >/dev/null; }
 read_state() { _pipeline state read; }
-validate_state() { _pipeline state validate ${1:+"$1"}; }
-backup_state() { _pipeline state backup ${1:+"$1"} >/dev/null; }
-recover_state() { _pipeline state recover ${1:+"$1"} >/dev/null; }
+validate_state() { _pipeline state validate -- ${1:+"$1"}; }
+backup_state() { _pipeline state backup -- ${1:+"$1"} >/dev/null; }
+recover_state() { _pipeline state recover -- ${1:+"$1"} >/dev/null; }
 migrate_state() { _pipeline state migrate >/dev/null; }
 
 # write_state DOCUMENT [REASON]. A document may be longer than an argument of a command; a closed pipe is the program's to explain.
 write_state() {
-  { printf '%s\n' "${1-}" 2>/dev/null || :; } | _pipeline state write - ${2:+"--reason=$2"} >/dev/null
+  { "$_pipeline_builtin" printf '%s\n' "${1-}" 2>/dev/null || :; } | _pipeline state write - ${2:+"--reason=$2"} >/dev/null
 }
 
 # lock_state [TIMEOUT]. The lock belongs to this (sub)shell, and nests: it takes as many unlock_state. What an ancestor holds
 # is held here, too; its count is left alone, since this (sub)shell may end before it unlocks.
 lock_state() {
   _pipeline_find_self
-  _pipeline_text=$(_pipeline lock acquire state ${1:+"$1"} --reentrant --owner-pid "$_pipeline_self") || return
-  _pipeline_owner=${_pipeline_text##*owner}
-  _pipeline_owner=${_pipeline_owner#"${_pipeline_owner%%[0-9]*}"}
-  _pipeline_owner=${_pipeline_owner%%[!0-9]*}
-  case $_pipeline_owner in '' | "$_pipeline_self") return 0 ;; esac
-  _pipeline lock release state >/dev/null || return
-  [ "$_pipeline_borrower" = "$_pipeline_self" ] || _pipeline_borrowed=0
-  _pipeline_borrower=$_pipeline_self
-  _pipeline_borrowed=$((_pipeline_borrowed + 1))
+  set -- "$(_pipeline_said lock acquire state --borrow ${1:+"--timeout=$1"} --owner-pid="$_pipeline_self")"
+  case $1 in
+    failed*) return "${1#failed }" ;;
+    *borrowed*) _pipeline_borrowed="$_pipeline_borrowed $_pipeline_self" ;;
+  esac
 }
 
 # unlock_state undoes one lock_state.
 unlock_state() {
   _pipeline_find_self
-  if [ "$_pipeline_borrower" = "$_pipeline_self" ] && [ "$_pipeline_borrowed" -gt 0 ]; then
-    _pipeline_borrowed=$((_pipeline_borrowed - 1))
-    return 0
-  fi
-  _pipeline lock release state >/dev/null || return
+  case $_pipeline_borrowed in
+    *" $_pipeline_self") _pipeline_borrowed=${_pipeline_borrowed% *} ;;
+    *) _pipeline lock release state >/dev/null || return "$?" ;;
+  esac
 }
 
 # acquire_lock NAME [TIMEOUT] [exclusive|shared] [METADATA], for this (sub)shell. (A shell may become its last command, which
-# cannot own a lock: hence the return.)
+# cannot own a lock: hence the return. In a trap, a return that does not say what returns what was before the trap.)
 acquire_lock() {
   _pipeline_find_self
-  _pipeline lock acquire "${1-}" ${2:+"$2"} ${3:+"$3"} ${4:+"$4"} --owner-pid "$_pipeline_self" >/dev/null || return
+  _pipeline lock acquire --owner-pid="$_pipeline_self" -- "${1-}" ${2:+"$2"} ${3:+"$3"} ${4:+"$4"} >/dev/null || return "$?"
 }
 
-release_lock() { _pipeline lock release "${1-}" >/dev/null; }
-check_lock() { _pipeline lock check "${1-}"; }
+release_lock() { _pipeline lock release -- "${1-}" >/dev/null; }
+check_lock() { _pipeline lock check -- "${1-}"; }
 
 # create_checkpoint OPERATION [PHASE] [METADATA] sets CHECKPOINT_ID; to nothing if there is no checkpoint.
 create_checkpoint() {
+  set -- "$(_pipeline_said recover checkpoint -- "${1-}" ${2:+"$2"} ${3:+"$3"})"
   CHECKPOINT_ID=''
-  _pipeline_text=$(_pipeline recover checkpoint "${1-}" ${2:+"$2"} ${3:+"$3"}) || return
-  CHECKPOINT_ID=checkpoint-${_pipeline_text#*checkpoint-}
-  CHECKPOINT_ID=${CHECKPOINT_ID%%[!A-Za-z0-9._-]*}
+  case $1 in failed*) return "${1#failed }" ;; esac
+  set -- "${1#*checkpoint-}"
+  CHECKPOINT_ID=checkpoint-${1%%[!A-Za-z0-9._-]*}
 }
 
-restore_checkpoint() { _pipeline recover restore ${1:+"$1"} >/dev/null; }
-enable_degraded_mode() { _pipeline recover degrade "${1-}" ${2:+"$2"} >/dev/null; }
+restore_checkpoint() { _pipeline recover restore -- ${1:+"$1"} >/dev/null; }
+enable_degraded_mode() { _pipeline recover degrade -- "${1-}" ${2:+"$2"} >/dev/null; }
 disable_degraded_mode() { _pipeline recover recover-mode >/dev/null; }
-is_degraded_mode() { _pipeline recover degraded ${1:+"$1"} >/dev/null; }
+is_degraded_mode() { _pipeline recover degraded -- ${1:+"$1"} >/dev/null; }
 
 # retry_with_backoff COMMAND [ATTEMPTS [BASE_DELAY [ARGUMENT…]]]: at most 3 attempts, unless another one would change nothing.
-# The command may be a function that retries something itself, so what must last while it runs is in $1 to $4.
+# The command may be a function that retries something itself.
 retry_with_backoff() {
   [ $# -ge 3 ] || set -- "${1-}" "${2-3}" "${3-2}"
-  case $2 in '' | 0 | *[!0-9]*) _pipeline_usage "the number of attempts is no number from 1: $2" || return ;; esac
-  case $3 in [0-9]* | .[0-9]*) ;; *) _pipeline_usage "the delay is no duration: $3" || return ;; esac
+  _pipeline pause -- 0 "$2" 0 "$3" || return "$?"
   set -- 1 "$@"
   while :; do
-    _pipeline_code=0
-    _pipeline_attempt "$@" || _pipeline_code=$?
-    case $_pipeline_code in 0 | 4 | 6 | 7 | 126 | 127 | 130 | 143) return "$_pipeline_code" ;; esac
-    [ "$1" -lt "$3" ] || return "$_pipeline_code"
-    _pipeline pause "$1" "$3" "$_pipeline_code" "$4" || return
-    _pipeline_next=$(($1 + 1))
-    shift
+    _pipeline_attempt "$@" && return 0
+    set -- "$?" "$@"
+    case $1 in 4 | 6 | 7 | 126 | 127 | 130 | 143) return "$1" ;; esac
+    [ "$2" -lt "$4" ] || return "$1"
+    _pipeline pause -- "$2" "$4" "$1" "$5" || return "$?"
+    _pipeline_next=$(($2 + 1))
+    shift 2
     set -- "$_pipeline_next" "$@"
   done
 }
@@ -89,7 +85,5 @@ _pipeline_attempt() {
   "$_pipeline_command" "$@"
 }
 
-_pipeline_usage() {
-  printf 'error: retry_with_backoff: %s [USAGE]\n' "$1" >&2
-  return 64
-}
+# What the program says; or, where it fails, with which code.
+_pipeline_said() { _pipeline "$@" || "$_pipeline_builtin" printf 'failed %s' "$?"; }

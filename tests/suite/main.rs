@@ -51,5 +51,7 @@ mod restore_faults;
 mod restore_kill;
 mod retry;
 mod shell_functions;
+mod shell_retries;
 mod shell_scripts;
+mod shell_traps;
 mod terminal;

@@ -1,8 +1,7 @@
 //! The functions that `shell` prints, in real shells.
 
 use crate::real_shells::{BASH, HELPERS, ZSH, shells};
-use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
-use crate::script::Script;
+use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 
 // ---- every function ----
 
@@ -289,6 +288,65 @@ fn odd_separators_options_and_directories_change_nothing() {
 }
 
 #[test]
+fn an_argument_is_never_an_option() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = r#"
+            for word in --help -h --json -- --latest --version; do
+                code lock_state "$word" 2>said; is "$code" 64
+                for function in acquire_lock release_lock check_lock create_checkpoint restore_checkpoint; do
+                    code "$function" "$word" 2>said; is "$function $word: $code" "$function $word: 4"
+                    grep -qe "\"$word\" is no " said
+                done
+                is "$CHECKPOINT_ID" ""
+                returns 64 acquire_lock deploy "$word" 2>said; grep -qe "\"$word\" is no duration" said
+                returns 64 retry_with_backoff true "$word" 0 2>said
+                returns 5 validate_state "$word" 2>said
+                returns 1 recover_state "$word" 2>said
+                returns 4 backup_state "$word" 2>said
+                returns 1 is_degraded_mode "$word"
+            done
+            returns 64 acquire_lock deploy --no-deadlock-check 2>said
+            enable_degraded_mode --help '["-h"]'
+            is "$("$PIPELINE_BINARY" state get .degradedMode.reason)" --help
+            is_degraded_mode -h
+            acquire_lock deploy; lock_state; release_lock deploy
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn functions_and_aliases_of_a_script_with_the_names_of_builtins_change_nothing() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = format!(
+            r#"
+            {}
+            read() {{ echo my own read; }}
+            printf() {{ echo my own printf; }}
+            alias read=false printf=false
+            {}
+            lock_state
+            write_state "$(read_state)"
+            ( lock_state 0; unlock_state )
+            create_checkpoint op
+            code=0; create_checkpoint -h 2>said || code=$?
+            [ "$code" = 4 ]
+            [ "$("$PIPELINE_BINARY" lock check state)" = "locked:exclusive:$$" ]
+            unlock_state
+            "#,
+            if shell == BASH { "shopt -s expand_aliases" } else { "" },
+            shell.load()
+        );
+        let text = format!("{}\n{script}", shell.strict);
+        let ran = Ran::of(shell.command(&sandbox, &text).output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
 fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
     let elsewhere = Sandbox::empty();
     let dir = elsewhere.file("it's a \"dir\" $HOME");
@@ -319,7 +377,7 @@ fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
             shell.load()
         );
         let ran = Ran::of(shell.command(&sandbox, &text).env("OTHER", &other).output().unwrap()).expect(0);
-        assert_eq!(ran.stdout, "called with state read\ncalled with lock check a b\n", "{shell:?}");
+        assert_eq!(ran.stdout, "called with state read\ncalled with lock check -- a b\n", "{shell:?}");
     }
 }
 
@@ -385,67 +443,5 @@ fn shellcheck_has_nothing_to_say() {
         std::fs::write(sandbox.file("functions"), sandbox.run(&format!("shell {shell}")).expect(0).stdout).unwrap();
         let ran = Ran::of(sandbox.program("shellcheck").arg("functions").output().unwrap());
         assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{shell}");
-    }
-}
-
-// ---- retries ----
-
-#[test]
-fn a_command_is_tried_as_often_as_is_said_and_not_after_what_is_final() {
-    for shell in shells() {
-        let sandbox = Sandbox::empty();
-        let script = r#"
-            fail() { echo "$#:$1" >>calls; return "$2"; }
-            tries() { rm -f calls; code "$@" 2>said; said=$(grep -c . calls); }
-            tries retry_with_backoff fail 3 0 "two words" 5
-            is "$code after $said, $(sort -u calls)" "5 after 3, 2:two words"
-            is "$(grep -c 'of 3 ended with 5; the next begins in 0.0 s' said)" 2
-            for final in 4 6 7 126 127 130 143; do
-                tries retry_with_backoff fail 3 0 x "$final"
-                is "$code after $said" "$final after 1"
-            done
-            for other in 1 2 3 5 8 9 10 64 129 255; do
-                tries retry_with_backoff fail 2 0 x "$other"
-                is "$code after $said" "$other after 2"
-            done
-            second() { echo x >>calls; [ "$(grep -c . calls)" -gt 1 ]; }
-            tries retry_with_backoff second 3 0.001
-            is "$code after $said" "0 after 2"
-            nested() { echo x >>calls; retry_with_backoff second "$1" 0; return 1; }
-            tries retry_with_backoff nested 2 0 2
-            is "$code after $said" "1 after 4"
-            tries retry_with_backoff fail 1 0 x 5
-            is "$code after $said" "5 after 1"
-            returns 127 retry_with_backoff no-such-command 3 0 2>/dev/null
-            retry_with_backoff true
-            rm -f calls
-            for wrong in 0 -1 many ''; do returns 64 retry_with_backoff second "$wrong" 0 2>said; done
-            for wrong in -1 soon ''; do returns 64 retry_with_backoff second 3 "$wrong" 2>said; done
-            returns 64 retry_with_backoff fail 3 1parsec x 5 2>said
-            is "$(grep -c . calls)" 1
-        "#;
-        let ran = shell.run(&sandbox, script);
-        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
-    }
-}
-
-#[test]
-fn an_interrupt_ends_the_pause_between_attempts() {
-    for shell in shells() {
-        let sandbox = Sandbox::empty();
-        let mut command = shell.command(
-            &sandbox,
-            &format!("{}{HELPERS}here; echo \"$me\"; retry_with_backoff false 3 1h; echo \"ended $?\"", shell.load()),
-        );
-        command.stderr(std::fs::File::create(sandbox.file("said")).unwrap());
-        let mut script = Script::of(command);
-        let pid = script.line();
-        let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let said = || std::fs::read_to_string(sandbox.file("said")).unwrap();
-        until("it pauses", || said().contains("the next begins in") && !children().trim().is_empty());
-        let paused = rustix::process::Pid::from_raw(children().trim().parse().unwrap()).unwrap();
-        rustix::process::kill_process(paused, rustix::process::Signal::TERM).unwrap();
-        script.until("ended 143");
-        script.end().expect(0);
     }
 }

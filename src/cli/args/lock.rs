@@ -139,6 +139,9 @@ pub struct Acquire {
     /// If it is held already, count; it takes as many releases
     #[arg(long)]
     pub reentrant: bool,
+    /// Of what is held already, count the owner's own, and leave an ancestor's as it is: it is held here, too
+    #[arg(long, hide = true, conflicts_with = "reentrant")]
+    pub borrow: bool,
     /// How long to hold it where nobody can tell whether the owner lives: in containers, on network disks
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     pub ttl: Option<Duration>,

@@ -1,11 +1,8 @@
 //! What is for shells and readers, as clap reads it: functions, completions, the manual.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-
-use crate::time::parse_duration;
 
 #[derive(Args, Debug)]
 pub struct Functions {
@@ -39,17 +36,15 @@ pub struct Man {
     pub dir: Option<PathBuf>,
 }
 
-/// The pause of the shell function `retry_with_backoff`.
+/// The pause of the shell function `retry_with_backoff`, whose caller's words come here as they are.
 #[derive(Args, Debug)]
 pub struct Pause {
-    /// Which attempt failed
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    /// Which attempt failed; 0 before the first
     pub attempt: u32,
     /// Of how many
-    pub attempts: u32,
+    pub attempts: String,
     /// With which exit code
     pub code: u8,
     /// How long to wait after the first failure
-    #[arg(value_parser = parse_duration)]
-    pub base_delay: Duration,
+    pub base_delay: String,
 }

@@ -1,0 +1,93 @@
+//! The functions when something comes between: traps that call them meanwhile, subshells that are killed. In real shells.
+
+use rustix::process::Signal;
+
+use crate::real_shells::shells;
+use crate::sandbox::{Sandbox, until};
+
+#[test]
+fn a_trap_that_makes_a_checkpoint_while_a_script_waits_for_the_state_takes_nothing_from_it() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let mut holder = sandbox.holder("state");
+        let script =
+            "trap 'create_checkpoint from-trap' USR1\nlock_state 60; echo \"got $?\"; holder; unlock_state; holder";
+        let mut script = shell.script(&sandbox, script);
+        sandbox.await_row("waiting", script.pid());
+        script.signal(Signal::USR1);
+        holder.go();
+        script.until("got 0");
+        assert_eq!(script.line(), format!("locked:exclusive:{}", script.pid()), "{shell:?}");
+        assert_eq!(script.line(), "unlocked", "{shell:?}");
+        script.end().expect(0);
+        assert!(sandbox.names(".checkpoints")[0].ends_with("-from-trap"), "{shell:?}");
+    }
+}
+
+#[test]
+fn a_trap_that_locks_the_state_while_a_checkpoint_waits_leaves_the_script_its_id() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let mut holder = sandbox.holder("state");
+        let script = "trap 'lock_state 60; ( lock_state; unlock_state ); unlock_state' USR1\n\
+                      create_checkpoint risky; echo \"got $?\"; echo \"$CHECKPOINT_ID\"; holder";
+        let mut script = shell.script(&sandbox, script);
+        until("it waits", || sandbox.rows().iter().any(|row| row["status"] == "waiting"));
+        script.signal(Signal::USR1);
+        holder.go();
+        script.until("got 0");
+        assert_eq!(sandbox.names(".checkpoints"), [script.line()], "{shell:?}");
+        assert_eq!(script.line(), "unlocked", "{shell:?}");
+        script.end().expect(0);
+    }
+}
+
+#[test]
+fn what_fails_in_a_trap_says_so() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let _holder = sandbox.holder("state,deploy");
+        let script = r#"
+            fail() { return 5; }
+            each() {
+                returns 2 acquire_lock deploy 0
+                returns 2 lock_state 0
+                returns 1 unlock_state
+                returns 1 release_lock deploy
+                returns 4 create_checkpoint ../evil
+                returns 5 retry_with_backoff fail 2 0
+                returns 64 retry_with_backoff true 0
+                retry_with_backoff true
+                echo said
+            }
+            trap each USR1
+            here; kill -USR1 "$me"
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "said\n"), "{shell:?}: {}", ran.stderr);
+    }
+}
+
+/// It may be killed at any moment, so that there must be none at which the count is another.
+#[test]
+fn a_subshell_never_counts_on_what_its_script_holds() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let script = r#"
+            lock_state
+            cp "$AUDIT_LOG" before
+            ( lock_state 0; lock_state 5; ( lock_state 0; unlock_state ); unlock_state; unlock_state )
+            said=$(lock_state; unlock_state; lock_state; unlock_state)
+            PIPELINE_FORMAT=json; export PIPELINE_FORMAT
+            ( lock_state 0; unlock_state )
+            unset PIPELINE_FORMAT
+            cmp "$AUDIT_LOG" before
+            ( ( lock_state; here; kill -9 "$me" ); : ) 2>/dev/null || :
+            cmp "$AUDIT_LOG" before
+            unlock_state
+            is "$(holder)" unlocked
+        "#;
+        let ran = shell.run(&sandbox, script);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
