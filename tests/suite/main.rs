@@ -53,3 +53,4 @@ mod retry;
 mod shell_functions;
 mod shell_scripts;
 mod terminal;
+mod ways_on;
