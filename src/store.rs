@@ -360,6 +360,11 @@ impl Store {
         }
     }
 
+    /// Notes in the error log how a command ended that we only ran. Its code is not ours, and no error of ours.
+    pub fn note_command(&self, component: &str, message: &str) {
+        self.note_error(Level::Warn, component, message, ExitCode::Success as u8);
+    }
+
     /// What the error log says at its end, oldest first.
     #[must_use]
     pub fn noted_errors(&self) -> Vec<Noted> {
