@@ -211,7 +211,8 @@ impl Examination<'_> {
                     self.add(Finding::new("locks", ExitCode::General, message).safe());
                 }
                 "damaged" => {
-                    let message = format!("the record of the lock {lock} is damaged: {}", one_line(&entry.command));
+                    let why = one_line(entry.command.trim_start_matches("damaged record: "));
+                    let message = format!("the record of the lock {lock} is damaged: {why}");
                     let finding = Finding::new("locks", ExitCode::StateCorruption, message);
                     self.add(
                         finding.try_command(format!("lock break {lock} --force"), "once you know that nobody holds it"),
