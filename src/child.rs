@@ -194,18 +194,29 @@ impl Target {
     }
 }
 
+/// What a program's end came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Itself, or a signal of somebody else.
+    Itself,
+    /// The deadline.
+    Deadline,
+}
+
 /// Waits for a program's end. At the deadline it is told to end, and made to when it takes too long over that.
-pub fn wait(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<ExitStatus> {
+pub fn wait(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(ExitStatus, Cause)> {
+    let mut cause = Cause::Itself;
     if let Some(deadline) = deadline {
         let target = Target::new(child.id());
         if !target.ends_before(deadline) {
+            cause = Cause::Deadline;
             target.send(SIGTERM);
             if !target.ends_before(Instant::now() + GRACE) {
                 child.kill()?;
             }
         }
     }
-    child.wait()
+    Ok((child.wait()?, cause))
 }
 
 /// The exit code that stands for how a program ended: its own, or 128 and the signal that ended it.

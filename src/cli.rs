@@ -36,6 +36,7 @@ use crate::document::query::STACK;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
 use crate::lock::launch::{LAUNCH, become_command};
+use crate::name::nearest;
 
 /// Runs the program with these arguments, the first of which is its own name; its exit code.
 pub fn main(arguments: Vec<OsString>) -> u8 {
@@ -181,23 +182,19 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8
         }
         _ => {}
     }
+    // `help lock nope` is about `lock`.
+    let asked = parse::help_asked(arguments);
+    let arguments = asked.as_deref().unwrap_or(arguments);
     let text = error.render().to_string();
     let body = text.strip_prefix("error: ").unwrap_or(&text);
     let sentence: Vec<&str> = body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
-    let mut failure = Error::new(Kind::Usage, sentence.join(" "));
+    let mut failure = Error::new(Kind::Usage, plainly(&sentence.join(" ")));
     let with_group = without_its_group(error);
     for command in &with_group {
         failure = failure.try_command(command, "");
     }
-    let suggestions = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
-    for suggested in suggestions.into_iter().filter(|_| with_group.is_empty()).filter_map(|kind| error.get(kind)) {
-        let words = match suggested {
-            ContextValue::String(word) => word.clone(),
-            // The likeliest stands last there.
-            ContextValue::Strings(words) => words.iter().rev().map(String::as_str).collect::<Vec<_>>().join("`, `"),
-            _ => continue,
-        };
-        failure = failure.meaning(format!("did you mean `{words}`?"));
+    if let Some(line) = corrected(error, arguments).filter(|_| with_group.is_empty()) {
+        failure = failure.rather(line);
     }
     if let Some(line) = with_dashes(error, arguments) {
         failure = failure.try_command(line, "the command to run stands behind --");
@@ -207,6 +204,35 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8
     failure = failure.try_command(format!("{command}--help"), "");
     show_error(&failure, "pipeline-state", format, Color::Auto);
     failure.code() as u8
+}
+
+/// What the standard library says of a number that is none, in words of this program.
+fn plainly(sentence: &str) -> String {
+    ["invalid digit found in string", "cannot parse integer from empty string"]
+        .iter()
+        .fold(sentence.to_owned(), |sentence, words| sentence.replace(words, "it is no whole number"))
+}
+
+/// The line with what is misspelt put right, if it is nearly something.
+fn corrected(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let pairs = [
+        (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
+        (ContextKind::InvalidArg, ContextKind::SuggestedArg),
+        (ContextKind::InvalidValue, ContextKind::SuggestedValue),
+    ];
+    pairs.into_iter().find_map(|(wrong, suggested)| {
+        let Some(ContextValue::String(wrong)) = error.get(wrong) else { return None };
+        let known = match error.get(suggested)? {
+            ContextValue::String(word) => std::slice::from_ref(word),
+            ContextValue::Strings(words) => words,
+            _ => return None,
+        };
+        let meant = nearest(wrong, known.iter().map(String::as_str))?;
+        let place = arguments.iter().skip(1).position(|argument| argument == wrong.as_str())? + 1;
+        let line = arguments.iter().enumerate().skip(1);
+        let words = line.map(|(at, word)| if at == place { meant.into() } else { word.to_string_lossy() });
+        Some(words.map(|word| quote(&word)).collect::<Vec<_>>().join(" "))
+    })
 }
 
 /// The line with the `--` that was left out in front of a command to run: `lock run deploy -- make`.

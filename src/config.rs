@@ -242,7 +242,7 @@ fn typed<T>(
         Ok(value) => Ok(Some(value)),
         Err(why) => {
             Err(Error::new(Kind::Usage, format!("the environment variable {name} cannot be understood: {why}"))
-                .try_shell(format!("unset {name}"), "or correct it"))
+                .try_shell(format!("unset {name}"), "take the default, or correct it"))
         }
     }
 }

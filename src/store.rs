@@ -33,7 +33,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use self::judge::{Health, Look, judge};
+use self::judge::{Health, Look};
 use self::layout::BACKUPS;
 use self::live::Found;
 use self::shelf::Shelf;
@@ -206,7 +206,7 @@ impl Store {
             if looks < LOOKS && !self.is_still(live.as_ref())? {
                 continue;
             }
-            let health = judge(&live, &shelf, Look::Quick)?;
+            let health = self.judge(&live, &shelf, Look::Quick)?;
             return match health {
                 Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && shelf.has_history() => {
                     self.read_healing(&shelf, &health)
@@ -267,9 +267,31 @@ impl Store {
         }
     }
 
+    /// Whether there ever was a state here: a copy of the document is left, or a checkpoint.
+    fn has_history(&self, shelf: &Shelf) -> bool {
+        shelf.has_history() || self.checkpoint_ids().is_ok_and(|ids| !ids.is_empty())
+    }
+
+    /// The verdict on the live file. The checkpoints are asked only where nothing else is left.
+    fn judge(&self, live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> {
+        Ok(match judge::judge(live, shelf, look)? {
+            Health::NotInitialized if self.has_history(shelf) => Health::Missing,
+            health => health,
+        })
+    }
+
+    /// The error of a command that cannot work with this state; `None` where it can.
+    fn refusal_of(&self, health: &Health, shelf: &Shelf) -> Option<Error> {
+        let restoring = match health {
+            Health::Missing | Health::Damaged(_) | Health::Invalid(_) => self.restoring(),
+            _ => None,
+        };
+        health.refusal(&self.shown(), shelf, restoring.as_deref())
+    }
+
     fn refusal(&self, health: &Health, shelf: &Shelf) -> Error {
         let fallback = || Error::new(Kind::Internal, format!("{} cannot be used: {}", self.shown(), health.name()));
-        health.refusal(&self.shown(), shelf).unwrap_or_else(fallback)
+        self.refusal_of(health, shelf).unwrap_or_else(fallback)
     }
 
     /// Opens the shelf without changing anything, and checks that it belongs to this state file.
@@ -338,6 +360,11 @@ impl Store {
         if self.is_initialized() {
             self.errors.note(level, component, message, code);
         }
+    }
+
+    /// Notes in the error log how a command ended that we only ran. Its code is not ours, and no error of ours.
+    pub fn note_command(&self, component: &str, message: &str) {
+        self.note_error(Level::Warn, component, message, ExitCode::Success as u8);
     }
 
     /// What the error log says at its end, oldest first.

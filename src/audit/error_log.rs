@@ -74,6 +74,18 @@ pub struct Noted {
 }
 
 impl Noted {
+    /// Whether a command of ours failed. What a command ended with that we only ran is told with code 0.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.code != 0
+    }
+
+    /// Whether it tells of something that went wrong.
+    #[must_use]
+    pub fn is_trouble(&self) -> bool {
+        self.is_ours() || self.level != Level::Info.name()
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (time, rest) = line.split_once(" [")?;
         let (level, rest) = rest.split_once("] error-recovery/")?;

@@ -34,14 +34,14 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  pipeline-state state init               make a state here
-  pipeline-state state set phase=build    change it
-  pipeline-state state get .phase         ask it
-  pipeline-state state status             see how it is
-  pipeline-state lock run deploy -- make  hold a lock while a command runs
-  pipeline-state lock list                see who holds what, and who waits
-  pipeline-state state recover            bring back the last good revision
-  pipeline-state recover doctor           check everything, and say what to do
+  pipeline-state state init               # make a state here
+  pipeline-state state set phase=build    # change it
+  pipeline-state state get .phase         # ask it
+  pipeline-state state status             # see how it is
+  pipeline-state lock run deploy -- make  # hold a lock while a command runs
+  pipeline-state lock list                # see who holds what, and who waits
+  pipeline-state state recover            # bring back the last good revision
+  pipeline-state recover doctor           # check everything, and say what to do
 
 Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
 5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage.

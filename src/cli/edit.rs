@@ -58,7 +58,7 @@ fn edit(path: &Path) -> Result<()> {
     match status.code() {
         Some(0) => Ok(()),
         Some(126 | 127) => Err(Error::new(Kind::DependencyMissing, format!("there is no editor {editor:?}"))
-            .try_shell("export EDITOR=nano", "or any other that is installed")),
+            .try_shell("export EDITOR=nano", "name an editor that is installed")),
         _ => Err(Error::new(Kind::CommandFailed, format!("the editor ended with {status}; nothing was committed"))),
     }
 }

@@ -91,7 +91,7 @@ fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
 /// Who takes a lock must be able to tell that it did not.
 fn success_for_failure() -> Error {
     Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here")
-        .try_shell("unset PIPELINE_LOCK_EXIT", "or choose another with --lock-exit")
+        .try_shell("unset PIPELINE_LOCK_EXIT", "take the default, or choose another with --lock-exit")
 }
 
 fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {

@@ -67,7 +67,7 @@ impl Cli {
 
 /// The line `state set --help` for `help state set` and `state help set`. As a command of clap's own, `help` would stand among
 /// those of each group, and have pages.
-fn help_asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
+pub fn help_asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let place = group_place(arguments)?;
     let place =
         [place, place + 1].into_iter().find(|place| arguments.get(*place).is_some_and(|word| word == "help"))?;

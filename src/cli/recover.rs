@@ -100,7 +100,7 @@ fn checkpoint(arguments: &args::Checkpoint, store: &Store, output: &Output<'_>) 
 fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
     let (mut phase, mut metadata) = (None, None);
     for shape in shapes {
-        if shape.trim_start().starts_with('{') {
+        if shape.trim_start().starts_with(['{', '[']) {
             let value = inline_json("METADATA", shape)?;
             if !value.is_object() {
                 let message = format!("METADATA must be a JSON object, and this is {}", type_of(&value));

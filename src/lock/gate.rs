@@ -238,6 +238,7 @@ impl Gate<'_> {
         self.replace(&file_of(name), &record.to_bytes())?;
         let entry = self.locks.entry(Level::Warn, "quarantine", "a damaged record was put aside");
         self.locks.audit.record(&entry.with("lock", name).with("kept", &kept).with("why", why));
+        let why = why.trim_start_matches("damaged record: ");
         self.locks.warn(format!(
             "the record of the lock {name} is damaged ({why}) and was put aside as {LOCKS}/{kept}; who holds it is not known"
         ));

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 
 use super::retry::{Ended, Policy};
-use crate::audit::Level;
 use crate::child::Forwarder;
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -40,8 +39,8 @@ pub fn guard(
     if ended.code == 0 || ended.attempts == 0 {
         return Ok(ended);
     }
-    let why = format!("the command failed for good after {} attempts; {id} is restored", ended.attempts);
-    store.note_error(Level::Error, snapshot.operation.as_str(), &why, ended.code);
+    let why = format!("the command {}; {id} is restored", ended.told());
+    store.note_command(snapshot.operation.as_str(), &why);
     let order =
         Order { group: "recover", reason: Some(format!("guard {}", snapshot.operation)), ..Order::of("restore") };
     match store.restore(&Which::Id(id.clone()), &order) {

@@ -109,7 +109,7 @@ impl Metrics {
             metrics.recoveries.insert(kind, 0);
         }
         metrics.read_audit_log(store);
-        for noted in store.noted_errors().iter().filter(|noted| noted.code != 0) {
+        for noted in store.noted_errors().iter().filter(|noted| noted.is_ours()) {
             *metrics.errors.entry(noted.code).or_default() += 1;
         }
         metrics.look(store);

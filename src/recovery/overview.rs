@@ -51,8 +51,8 @@ impl Overview {
         let document = store.read_as_it_is().ok().flatten();
         let mut errors = BTreeMap::new();
         let mut noted = store.noted_errors();
-        noted.retain(|noted| noted.code != 0);
-        for Noted { code, .. } in &noted {
+        noted.retain(Noted::is_trouble);
+        for Noted { code, .. } in noted.iter().filter(|noted| noted.is_ours()) {
             *errors.entry(*code).or_default() += 1;
         }
         let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
@@ -68,7 +68,7 @@ impl Overview {
         if degraded.is_on {
             next.push(Hint::Run("recover recover-mode".to_owned(), "back to normal".to_owned()));
         }
-        if !last_errors.is_empty() {
+        if last_errors.iter().any(Noted::is_ours) {
             next.push(Hint::Run("recover doctor".to_owned(), "check everything".to_owned()));
         }
         Self {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::child::{Forwarder, code_of, code_of_signal, not_run, wait};
+use crate::child::{Cause, Forwarder, code_of, code_of_signal, not_run, wait};
 use crate::error::{Error, Kind};
 
 /// Not executable, not found: trying again changes nothing. And somebody wanted an end.
@@ -42,8 +42,17 @@ impl Schedule {
 /// How an attempt went, and how long it is until the next.
 #[must_use]
 pub fn told(attempt: u32, attempts: u32, code: u8, pause: Duration) -> String {
-    let seconds = pause.as_secs_f64();
-    format!("attempt {attempt} of {attempts} ended with {code}; the next begins in {seconds:.1} s")
+    format!("attempt {attempt} of {attempts} ended with {code}; the next begins in {}", seconds(pause))
+}
+
+/// A time in seconds: tenths, and of what is shorter than one as much as says something.
+fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if time.is_zero() || seconds >= 0.95 {
+        return format!("{seconds:.1} s");
+    }
+    let digits = if seconds >= 0.095 { 1 } else { 3 };
+    format!("{seconds:.digits$} s")
 }
 
 /// When to try again.
@@ -59,6 +68,15 @@ pub struct Policy {
     pub retry_on: Vec<u8>,
 }
 
+impl Ended {
+    /// That it failed, and how, for the error log.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let attempts = if self.attempts == 1 { "attempt" } else { "attempts" };
+        format!("failed for good after {} {attempts} with its exit code {}", self.attempts, self.code)
+    }
+}
+
 /// How it ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -71,9 +89,12 @@ pub struct Ended {
 }
 
 impl Policy {
-    /// Runs a command until it succeeds or there is no sense in going on. `tell` is told before each pause.
+    /// Runs a command until it succeeds or there is no sense in going on. `tell` is told before each pause, and that the time
+    /// is up.
     pub fn run(&self, command: &[OsString], signals: &Forwarder, tell: &dyn Fn(&str)) -> Ended {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let limit = seconds(self.timeout.unwrap_or_default());
+        let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
         let mut attempts = 0;
         let mut code = 0;
         while attempts < self.attempts {
@@ -81,15 +102,25 @@ impl Policy {
                 return Ended { code: code_of_signal(signal), attempts, error: None };
             }
             match run_once(command, signals, deadline) {
-                Ok(its) => code = its,
+                Ok((its, cause)) => {
+                    code = its;
+                    attempts += 1;
+                    if cause == Cause::Deadline {
+                        tell(&format!("{program} was told to end: the time of {limit} was up in attempt {attempts}"));
+                        break;
+                    }
+                }
                 Err(error) => return Ended { code: error.code() as u8, attempts, error: Some(error) },
             }
-            attempts += 1;
             if !self.may_retry(code) || attempts == self.attempts || signals.interrupt().is_some() {
                 break;
             }
             let pause = self.schedule.draw(attempts);
             if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
+                let of = self.attempts;
+                tell(&format!(
+                    "attempt {attempts} of {of} ended with {code}; the time of {limit} leaves none for another"
+                ));
                 break;
             }
             tell(&told(attempts, self.attempts, code, pause));
@@ -103,15 +134,15 @@ impl Policy {
     }
 }
 
-fn run_once(command: &[OsString], signals: &Forwarder, deadline: Option<Instant>) -> Result<u8, Error> {
+fn run_once(command: &[OsString], signals: &Forwarder, deadline: Option<Instant>) -> Result<(u8, Cause), Error> {
     let [program, arguments @ ..] = command else { return Err(Error::new(Kind::Usage, "there is no command")) };
     let mut child = Command::new(program).args(arguments).spawn().map_err(|error| not_run(program, &error))?;
     signals.begin(child.id());
     let ended = wait(&mut child, deadline);
     signals.end();
-    let status =
+    let (status, cause) =
         ended.map_err(|error| Error::new(Kind::of_io(&error), format!("cannot wait for the command: {error}")))?;
-    Ok(code_of(status))
+    Ok((code_of(status), cause))
 }
 
 /// Any number; the middle one where the system has none to give.
@@ -138,6 +169,15 @@ mod tests {
             let middle = schedule.pause(failures, u32::MAX / 2);
             assert!(middle > whole / 2 && middle < whole, "{failures}");
         }
+    }
+
+    #[test]
+    fn a_short_time_is_not_shown_as_none() {
+        let shown = [0, 1, 10, 73, 99, 500, 949, 1000, 61_000].map(|millis| seconds(Duration::from_millis(millis)));
+        assert_eq!(
+            shown,
+            ["0.0 s", "0.001 s", "0.010 s", "0.073 s", "0.1 s", "0.5 s", "0.9 s", "1.0 s", "61.0 s"].map(str::to_owned)
+        );
     }
 
     #[test]

@@ -132,10 +132,16 @@ fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
                 handled.next("state read", "see what it is now");
             }
             Ok(Recovered::NothingToDo { .. }) => handled.did("nothing: the state is valid by now"),
+            Err(error) if is_without_copy(&error) => restore(store, None, (health, error), handled),
             Err(error) => handled.refused(error),
         },
     }
     Ok(())
+}
+
+/// Whether all that is left to bring the state back from are checkpoints.
+fn is_without_copy(error: &Error) -> bool {
+    error.kind == Kind::NothingToRestore
 }
 
 fn restore_if_invalid(store: &Store, operation: Option<&Name>, handled: &mut Handled) -> Result<()> {
@@ -147,25 +153,32 @@ fn restore_if_invalid(store: &Store, operation: Option<&Name>, handled: &mut Han
             ));
             handled.next("state validate -", "check a document before it is written");
         }
-        ("invalid", Some(error)) => {
-            let order = Order { group: "recover", ..Order::of("restore") };
-            let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
-                // There is none of this operation.
-                Err(other) if other.kind == Kind::NotFound => store.restore(&Which::Latest(None), &order),
-                restored => restored,
-            };
-            match restored {
-                Ok(restored) => handled.did(format!(
-                    "the state broke the rules; the checkpoint {} was restored, and what was there is {}",
-                    restored.id, restored.pre_restore
-                )),
-                Err(other) if other.kind == Kind::NotFound => handled.refused(error),
-                Err(other) => handled.refused(other),
-            }
+        ("invalid", Some(error)) => restore(store, operation, ("invalid", error), handled),
+        // What has a valid copy comes back from that.
+        (health @ ("damaged" | "missing"), Some(error)) if !store.has_valid_copy() => {
+            restore(store, operation, (health, error), handled);
         }
         (_, Some(error)) => handled.refused(error),
     }
     Ok(())
+}
+
+/// Restores the newest checkpoint, of the operation if there is one of it. Where there is none, the refusal stands.
+fn restore(store: &Store, operation: Option<&Name>, (health, refusal): (&str, Error), handled: &mut Handled) {
+    let order = Order { group: "recover", ..Order::of("restore") };
+    let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
+        // There is none of this operation.
+        Err(other) if other.kind == Kind::NotFound => store.restore(&Which::Latest(None), &order),
+        restored => restored,
+    };
+    match restored {
+        Ok(restored) => handled.did(format!(
+            "the state was {health}; the checkpoint {} was restored, and what was there is {}",
+            restored.id, restored.pre_restore
+        )),
+        Err(other) if other.kind == Kind::NotFound => handled.refused(refusal),
+        Err(other) => handled.refused(other),
+    }
 }
 
 fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {

@@ -179,7 +179,7 @@ impl Store {
     fn plan(&self, order: &Order, make: &mut Change<'_>) -> Result<Outcome> {
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
-        let health = super::judge::judge(&live, &shelf, super::Look::Thorough)?;
+        let health = self.judge(&live, &shelf, super::Look::Thorough)?;
         let health = match health {
             Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && shelf.has_history() => {
                 let (document, _) = self.best_copy(&shelf, &health)?;

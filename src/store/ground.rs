@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Store;
-use super::judge::{Health, Look, judge};
+use super::judge::{Health, Look};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
 use super::live::Found;
 use super::shelf::Shelf;
@@ -60,7 +60,7 @@ impl Store {
         if cleared {
             shelf = Shelf::list(&self.disk, self.side_directory(&held.root, BACKUPS)?)?;
         }
-        let health = judge(&live, &shelf, Look::Thorough)?;
+        let health = self.judge(&live, &shelf, Look::Thorough)?;
         Ok(Ground { shelf, live, health })
     }
 

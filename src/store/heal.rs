@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
-use super::judge::{Health, Look, judge};
+use super::judge::{Health, Look};
 use super::layout::{BackupName, MIRROR, matches, pinned};
 use super::live::Found;
 use super::next::new_lineage;
@@ -138,14 +138,14 @@ impl Store {
         if let Some((copy, document)) = best.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
             return Ok((document, copy.name.clone()));
         }
-        let what = health.refusal(&self.shown(), shelf).map_or_else(String::new, |error| format!("{error}; "));
+        let what = health.refusal(&self.shown(), shelf, None).map_or_else(String::new, |error| format!("{error}; "));
         let message = format!("{what}no valid copy is left in {}", super::layout::BACKUPS);
-        let error = Error::new(Kind::NothingToRestore, message);
+        let error = Error::new(Kind::NothingToRestore, message).try_restoring(self.restoring().as_deref());
         let error = match shelf.backups.is_empty() {
             true => error,
             false => error.try_command("state backups", "see what is wrong with each copy"),
         };
-        Err(error.try_command("state init --fresh", "or begin anew; everything is archived").and_archives(shelf))
+        Err(error.try_command("state init --fresh", "begin anew; everything is archived").and_archives(shelf))
     }
 
     /// Replaces a damaged live file by the best copy. The caller holds the lock and has judged the file under it.
@@ -258,7 +258,7 @@ impl Store {
             // The waiting is done without the lock, so that readers who meet the same editor do not queue up.
             let live = self.live()?;
             let shelf = self.shelf_to_read()?;
-            let health = judge(&live, &shelf, Look::Quick)?;
+            let health = self.judge(&live, &shelf, Look::Quick)?;
             if !matches!(health, Health::Damaged(_)) {
                 return self.serve(health, live, &shelf);
             }
@@ -326,7 +326,7 @@ impl Store {
     pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Change>)>> {
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
-        let health = judge(&live, &shelf, Look::Thorough)?;
+        let health = self.judge(&live, &shelf, Look::Thorough)?;
         let current = match (&health, live.as_ref().map(|found| &found.reading)) {
             (Health::Legacy(migrated), _) => migrated.value.clone(),
             (_, Some(Reading::Sealed(document))) => Value::clone(&document.value),

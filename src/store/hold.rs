@@ -50,7 +50,7 @@ impl Store {
             }
             None if purpose == Purpose::Write => {
                 let shelf = self.shelf_of(&root)?;
-                if !shelf.has_history() && !self.is_restore_decided()? {
+                if !self.has_history(&shelf) && !self.is_restore_decided()? {
                     return Err(self.refusal(&Health::NotInitialized, &shelf));
                 }
             }

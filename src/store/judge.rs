@@ -189,26 +189,30 @@ impl Health {
     }
 
     /// The error of a command that cannot work with this state; `None` where it can. `shown` is the state file's path.
+    /// `restoring` is the command that restores a checkpoint, if there is one that could be.
     #[must_use]
-    pub fn refusal(&self, shown: &str, shelf: &Shelf) -> Option<Error> {
+    pub fn refusal(&self, shown: &str, shelf: &Shelf, restoring: Option<&str>) -> Option<Error> {
         let error = match self {
             Self::Healthy(_) | Self::Legacy(_) => return None,
             Self::NotInitialized => Error::new(Kind::NotInitialized, format!("there is no state at {shown}"))
                 .try_command("state init", "make one")
                 .and_archives(shelf),
             Self::Missing => {
-                let best = shelf.copies().ok().and_then(|copies| best(copies).ok().flatten());
-                let what = best.map_or_else(
-                    || "bring back what is left of it".to_owned(),
-                    |copy| format!("bring it back from {}", copy.name),
-                );
-                Error::new(Kind::Missing, format!("{shown} is gone, but its history is here"))
-                    .try_command("state recover", what)
-                    .try_command("state init --fresh", "or begin anew; the history is archived")
+                let error = Error::new(Kind::Missing, format!("{shown} is gone, but its history is here"));
+                let error = match best_name(shelf) {
+                    Some(name) => error.try_command("state recover", format!("bring it back from {name}")),
+                    None if restoring.is_some() => error.try_restoring(restoring),
+                    None => error.try_command("state recover", "bring back what is left of it"),
+                };
+                error.try_command("state init --fresh", "or begin anew; the history is archived")
             }
             Self::Damaged(why) => {
                 let error = Error::new(Kind::Corrupt, format!("{shown} is damaged: {why}"));
-                if shelf.has_history() {
+                if restoring.is_some() && best_name(shelf).is_none() {
+                    error
+                        .try_restoring(restoring)
+                        .try_command("state init --fresh", "or begin anew; the damaged file is archived")
+                } else if shelf.has_history() {
                     error
                         .try_command("state recover", "bring back the newest valid copy; the damaged file is kept")
                         .try_command("state init --fresh", "or begin anew; everything is archived")
@@ -231,9 +235,20 @@ impl Health {
                 let first = findings.first().map_or_else(String::new, ToString::to_string);
                 let more = findings.len().saturating_sub(1);
                 let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-                Error::new(Kind::Schema, format!("{shown} breaks the schema's rules: {first}{more}"))
-                    .try_command("state validate", "list every finding")
-                    .try_shell(format!("${{EDITOR:-vi}} {}", quote(shown)), "mend it by hand")
+                let error = Error::new(Kind::Schema, format!("{shown} breaks the schema's rules: {first}{more}"));
+                let error = match best_name(shelf) {
+                    Some(name) => error.try_command("state recover", format!("bring back {name}")),
+                    None => error,
+                };
+                let error = match restoring {
+                    Some(_) => error.try_command("recover handle 4", "restore the newest checkpoint"),
+                    None => error,
+                };
+                error
+                    .try_shell(
+                        format!("${{EDITOR:-vi}} {}", quote(shown)),
+                        "mend it by hand; if it had a digest, `state adopt` accepts it then",
+                    )
                     .detail("findings", json!(findings))
             }
             Self::Foreign(edit) => edit.refusal(shown),
@@ -242,7 +257,21 @@ impl Health {
     }
 }
 
+/// The copy that would be brought back, if one is left.
+fn best_name(shelf: &Shelf) -> Option<&str> {
+    let copies = shelf.copies().ok()?;
+    best(copies).ok().flatten().map(|copy| copy.name.as_str())
+}
+
 impl Error {
+    /// Where no copy of the document is left, a checkpoint may hold one.
+    pub(super) fn try_restoring(self, restoring: Option<&str>) -> Self {
+        match restoring {
+            Some(restoring) => self.try_command(restoring, "bring back the newest checkpoint that is sound"),
+            None => self,
+        }
+    }
+
     /// Where nothing else is left, an archived history may hold what is looked for.
     pub(super) fn and_archives(self, shelf: &Shelf) -> Self {
         match shelf.archives.last().zip(shelf.dir()) {
@@ -270,15 +299,15 @@ impl Foreign {
         let error = Error::new(Kind::ForeignEdit, message)
             .detail("reason", self.reason.as_str())
             .detail("changes", json!(self.changes()));
-        let error = match unfit {
-            None => error.try_command("state adopt", "accept it as the next revision"),
-            Some(_) => error,
+        let (error, or) = match unfit {
+            None => (error.try_command("state adopt", "accept it as the next revision"), "or "),
+            Some(_) => (error, ""),
         };
         match &self.reference {
             Some(reference) => error
                 .try_command(
                     "state recover",
-                    format!("or discard it and bring revision {} back", reference.seal.revision),
+                    format!("{or}discard it and bring revision {} back", reference.seal.revision),
                 )
                 .detail("revision", reference.seal.revision.get()),
             None => error,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Store;
-use super::judge::{Health, Look, Mirror, judge, mirror_state};
+use super::judge::{Health, Look, Mirror, mirror_state};
 use super::layout::{BackupName, MIRROR, matches};
 use super::live::Found;
 use super::shelf::{Copy, Shelf, lineage_of};
@@ -125,7 +125,7 @@ impl Store {
     fn examine(&self) -> Result<Examined> {
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
-        let health = judge(&live, &shelf, Look::Thorough)?;
+        let health = self.judge(&live, &shelf, Look::Thorough)?;
         Ok(Examined { live, shelf, health })
     }
 
@@ -141,8 +141,13 @@ impl Store {
     /// Whether the next command would heal a damaged state.
     #[must_use]
     pub fn heals_by_itself(&self) -> bool {
-        self.settings.auto_recover == super::AutoRecover::Yes
-            && self.look().is_ok_and(|(health, shelf)| self.best_copy(&shelf, &health).is_ok())
+        self.settings.auto_recover == super::AutoRecover::Yes && self.has_valid_copy()
+    }
+
+    /// Whether there is a copy that `state recover` would bring back.
+    #[must_use]
+    pub fn has_valid_copy(&self) -> bool {
+        self.look().is_ok_and(|(health, shelf)| self.best_copy(&shelf, &health).is_ok())
     }
 
     /// The verdict on the live file, and the shelf it was judged by; changes nothing.
@@ -154,7 +159,7 @@ impl Store {
     /// Checks the live file, as every command would judge it.
     pub fn validate(&self) -> Result<Validation> {
         let Examined { live, shelf, health } = self.examine()?;
-        let error = health.refusal(&self.shown(), &shelf);
+        let error = self.refusal_of(&health, &shelf);
         let note = match (&health, live.as_ref()) {
             _ if self.is_restore_decided()? => {
                 Some("a restore was interrupted; the next command that reads or writes finishes it".to_owned())
@@ -234,7 +239,7 @@ impl Store {
         };
         self.warn_of_loose_mode(&live);
         self.warn_of_side_directories(&root)?;
-        let error = health.refusal(&self.shown(), &shelf);
+        let error = self.refusal_of(&health, &shelf);
         Ok((status, error))
     }
 

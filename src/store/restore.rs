@@ -23,16 +23,16 @@ use super::Store;
 use super::checkpoint::catalog::{Checkpoint, Which};
 use super::checkpoint::{Snapshot, lock_lost, manifest};
 use super::ground::{Ground, Held};
-use super::judge::{Health, Look, judge};
+use super::judge::{Health, Look};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
 use super::next::new_lineage;
 use super::order::{Order, Purpose};
 use super::shelf::lineage_of;
 use super::workshop::Workshop;
 use crate::document::diff::{Change, diff};
-use crate::document::seal::{Digest, Lineage, Seal, Sealed, without_seal};
+use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed, without_seal};
 use crate::document::{READ_LIMIT, Reading, inspect, migrate, rules};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::Sync;
 use crate::fs::{Dir, FsError, FsResult};
 use crate::lock::token::Fence;
@@ -60,9 +60,7 @@ impl Store {
     pub fn restore(&self, which: &Which, order: &Order) -> Result<Restored> {
         let deadline = self.deadline();
         // All that can be refused is refused before anything is made or waited for. What is copied is compared once more.
-        let checkpoint = self.find_checkpoint(which)?;
-        checkpoint.verify(&self.disk)?;
-        self.state_of(&checkpoint)?;
+        let checkpoint = self.sound_checkpoint(which)?;
         let hands = self.hold_all(Purpose::Restore, deadline)?;
         let held = &hands.held;
         let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
@@ -146,6 +144,27 @@ impl Store {
         }
     }
 
+    /// The checkpoint that is meant, if it can be restored; the error names the newest other one that can be.
+    fn sound_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
+        let found = self.find_checkpoint(which).and_then(|checkpoint| {
+            checkpoint.verify(&self.disk)?;
+            self.state_of(&checkpoint)?;
+            Ok(checkpoint)
+        });
+        found.map_err(|mut error| {
+            let spoilt = error.details.get("checkpoint").and_then(Value::as_str);
+            if let Some(other) = spoilt.and_then(|spoilt| self.restoring_other_than(Some(spoilt))) {
+                error.hints.insert(0, Hint::Run(other, "bring back the newest checkpoint that is sound".to_owned()));
+            }
+            error
+        })
+    }
+
+    /// Whether a checkpoint could be restored.
+    pub(super) fn is_restorable(&self, checkpoint: &Checkpoint) -> bool {
+        checkpoint.verify(&self.disk).is_ok() && self.state_of(checkpoint).is_ok()
+    }
+
     /// The state of a checkpoint as the next revision of this root.
     fn sealed_from(&self, checkpoint: &Checkpoint, ground: &Ground) -> Result<Sealed> {
         let (value, own_lineage) = self.state_of(checkpoint)?;
@@ -158,7 +177,15 @@ impl Store {
             None => new_lineage()?,
         };
         let created = value.pointer("/metadata/created").cloned();
-        self.seal(value, ground, &lineage, created.as_ref())
+        // Where no copy is left, the number must still be above those that this lineage gave out.
+        let given_out = || {
+            let logged = self.audit.commits(&lineage).pop().map(|commit| commit.revision);
+            logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
+        };
+        match self.highest_revision(ground)?.or_else(given_out).and_then(|highest| Revision::after(Some(highest))) {
+            Some(revision) => self.seal_as(value, revision, &lineage, created.as_ref()),
+            None => self.seal(value, ground, &lineage, created.as_ref()),
+        }
     }
 
     fn no_config_root(&self) -> Error {
@@ -273,11 +300,10 @@ pub struct Planned {
 impl Store {
     /// Verifies a checkpoint and says what restoring it would change. Changes nothing.
     pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
-        let checkpoint = self.find_checkpoint(which)?;
-        checkpoint.verify(&self.disk)?;
+        let checkpoint = self.sound_checkpoint(which)?;
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
-        let health = judge(&live, &shelf, Look::Thorough)?;
+        let health = self.judge(&live, &shelf, Look::Thorough)?;
         let current = live.as_ref().map_or(Value::Null, |found| match &found.reading {
             Reading::Sealed(document) => Value::clone(&document.value),
             Reading::Broken(value) | Reading::Unsealed(value) => value.clone(),

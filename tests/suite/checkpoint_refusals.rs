@@ -237,6 +237,9 @@ fn what_is_noted_with_a_checkpoint_can_be_read_back_or_is_refused() {
         root.ok(&format!("recover restore {id}"));
     }
     let before = root.names(".checkpoints");
+    for array in ["[1]", " [", "[]"] {
+        root.run_args(&["recover", "checkpoint", "op", array]).expect(4);
+    }
     root.run_args(&["recover", "checkpoint", "op", &nested(128)]).expect(4).saying("nested deeper than 127 levels");
     assert_eq!(root.names(".checkpoints"), before);
 }

@@ -10,7 +10,7 @@ use crate::sandbox::{Ran, Sandbox};
 fn wrong_usage_is_64_and_tells_what_was_meant() {
     let sandbox = Sandbox::initialized();
     for (words, saying) in [
-        ("state sttatus", "did you mean `status`?"),
+        ("state sttatus", "hint: pipeline-state state status   # did you mean this one?"),
         ("state set", "state set --help"),
         ("state read --nonsense", "--nonsense"),
         ("state wait .x --timeout soon", "soon"),
@@ -46,8 +46,44 @@ fn help_is_a_word_too() {
     ] {
         assert_eq!(sandbox.run(words).expect(0).stdout, sandbox.run(meant).expect(0).stdout, "{words}");
     }
+    let told = sandbox.run("help lock nope").expect(64).stderr;
+    assert!(told.contains("hint: pipeline-state lock --help\n"), "{told}");
     sandbox.run("help nonsense").expect(64).saying("unrecognized subcommand 'nonsense'");
     sandbox.run("man help").expect(5); // there it is a directory
+}
+
+#[test]
+fn what_is_misspelt_is_answered_with_the_whole_line_put_right_and_what_is_near_nothing_with_none() {
+    let sandbox = Sandbox::empty();
+    for (words, meant) in [
+        ("--root . state complet lint", "--root . state complete lint"),
+        ("recover restore --lates", "recover restore --latest"),
+        ("--format jsn state read", "--format json state read"),
+        ("lokc list", "lock list"),
+    ] {
+        sandbox.run(words).expect(64).saying(&format!("hint: pipeline-state {meant}   # did you mean this one?\n"));
+    }
+    for words in ["state nope", "state read --nonsense", "nonsense"] {
+        let told = sandbox.run(words).expect(64).stderr;
+        assert!(!told.contains("did you mean"), "{words}: {told}");
+    }
+    for words in
+        ["recover retry -n two -- true", "recover handle x", "recover handle -- ", "state set a=b --if-revision x"]
+    {
+        assert!(!sandbox.run(words).expect(64).stderr.contains("digit found"), "{words}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_first_page_can_be_pasted() {
+    let sandbox = Sandbox::initialized();
+    let help = sandbox.run("--help").expect(0).stdout;
+    let lines: Vec<&str> = help.lines().filter(|line| line.starts_with("  pipeline-state ")).collect();
+    assert!(lines.len() >= 8 && lines.iter().all(|line| line.contains("  # ")), "{help}");
+    let set = lines.iter().find(|line| line.contains(" state set ")).unwrap();
+    let line = set.replace("pipeline-state", "\"$PIPELINE_BINARY\"");
+    sandbox.bash(&line).expect(0);
+    assert_eq!(sandbox.ok("state phase"), "build");
 }
 
 #[test]

@@ -55,3 +55,4 @@ mod shell_retries;
 mod shell_scripts;
 mod shell_traps;
 mod terminal;
+mod ways_on;

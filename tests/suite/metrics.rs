@@ -172,6 +172,26 @@ fn commits_backups_recoveries_and_errors_are_counted_once_each() {
 }
 
 #[test]
+fn what_a_command_ended_with_that_was_only_run_is_told_and_is_no_error_of_ours() {
+    let root = Sandbox::initialized();
+    // As it was written before; it stays readable, and cannot be told from ours.
+    fs::write(root.file(".error-recovery.log"), "2026-01-01T00:00:00Z [ERROR] error-recovery/old: x (code: 7)\n")
+        .unwrap();
+    assert_eq!(root.run_args(&["recover", "guard", "g", "--", "sh", "-c", "exit 3"]).code, 3);
+    assert_eq!(root.run_args(&["recover", "retry", "-n", "1", "--", "sh", "-c", "exit 6"]).code, 6);
+    let status = root.ok("recover status");
+    assert!(status.contains("Errors      1 x 7 DISK_FULL\n"), "{status}");
+    for told in ["g: the command failed for good after 1 attempt with its exit code 3; checkpoint-", "retry: sh failed"]
+    {
+        assert!(status.contains(told), "{status}");
+    }
+    let page = page(&root);
+    let counted: Vec<&str> = page.lines().filter(|line| line.starts_with("pipeline_state_errors_total{")).collect();
+    assert!(matches!(counted[..], [only] if only.contains("DISK_FULL")), "{counted:?}");
+    assert_eq!(root.run("recover status --json").json()["errors"], json!({"7": 1}));
+}
+
+#[test]
 fn another_roots_lines_are_not_counted() {
     let root = Sandbox::initialized();
     let log = root.file("audit.log");

@@ -126,6 +126,21 @@ fn a_time_limit_holds_for_all_attempts_together() {
 }
 
 #[test]
+fn an_end_by_the_time_limit_is_told_with_its_length_and_the_code_stays() {
+    let root = Sandbox::initialized();
+    for words in ["retry", "guard op"] {
+        let ran = root.run(&format!("recover {words} --timeout 0.2 -n 5 -- sleep 3600"));
+        let told = "sleep was told to end: the time of 0.2 s was up in attempt 1\n";
+        assert_eq!((ran.code, ran.stderr.matches(told).count()), (143, 1), "{}", ran.stderr);
+    }
+    let ran = root.run("recover retry -n 3 --base-delay 3600 --max-delay 3600 --timeout 60 -- false");
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (1, "attempt 1 of 3 ended with 1; the time of 60.0 s leaves none for another\n")
+    );
+}
+
+#[test]
 fn an_interrupt_ends_the_waiting_at_once() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let root = Sandbox::empty();
@@ -208,7 +223,7 @@ fn what_fails_for_good_is_undone_and_ends_with_its_own_code() {
     assert!(said[0].starts_with("Checkpoint created: checkpoint-") && said[0].ends_with("-deploy"), "{said:?}");
     assert!(said[3].starts_with("Checkpoint restored: checkpoint-") && said[3].ends_with("-deploy"), "{said:?}");
     let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap();
-    assert!(log.lines().last().unwrap().ends_with("is restored (code: 1)"), "{log}");
+    assert!(log.lines().last().unwrap().ends_with("is restored (code: 0)"), "{log}");
 }
 
 #[test]

@@ -254,7 +254,7 @@ fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
         assert_eq!(told.lines().nth(1).map(|line| line.starts_with(&hint)), Some(true), "{words}: {told}");
     }
     let command = root.run("state sett a=b").expect(64).stderr;
-    assert!(command.contains("hint: did you mean `set`"), "the likeliest first: {command}");
+    assert!(command.contains("hint: pipeline-state state set a=b   # did you mean"), "the nearest: {command}");
     let ungrouped = root.run("status").expect(64).stderr;
     for group in ["state", "lock", "recover"] {
         assert!(ungrouped.contains(&format!("hint: pipeline-state {group} status\n")), "{ungrouped}");

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::lock::Layout;
 use super::{Watched, Writer};
@@ -218,12 +218,13 @@ pub struct Checkpoint {
 }
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("which").required(true))]
 pub struct Restore {
     /// The checkpoint
-    #[arg(required_unless_present = "latest", conflicts_with = "latest")]
+    #[arg(group = "which")]
     pub id: Option<String>,
     /// The newest one, or the newest of an operation
-    #[arg(long, value_name = "OP", num_args = 0..=1, default_missing_value = "")]
+    #[arg(group = "which", long, value_name = "OP", num_args = 0..=1, default_missing_value = "")]
     pub latest: Option<String>,
     #[command(flatten)]
     pub writer: Writer,

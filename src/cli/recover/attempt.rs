@@ -31,10 +31,11 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
     let signals = Forwarder::new();
     let policy = policy(arguments.retries, &arguments.pauses);
     let ended = policy.run(&arguments.command, &signals, &|what| output.tell(what));
-    if ended.code != 0 {
+    if let Some(error) = &ended.error {
+        store.note_error(Level::Error, "retry", &error.message, ended.code);
+    } else if ended.code != 0 {
         let what = arguments.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-        let why = format!("{what} failed for good after {} attempts", ended.attempts);
-        store.note_error(Level::Error, "retry", &why, ended.code);
+        store.note_command("retry", &format!("{what} {}", ended.told()));
     }
     Ok(code(&ended, output))
 }

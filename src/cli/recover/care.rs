@@ -28,10 +28,13 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
             output.line(&format!("{} {}", output.verdict("fixed:", Verdict::Good), describe(finding)))?;
         }
         for finding in &report.findings {
-            let remedy =
-                finding.remedies.first().map_or_else(String::new, |remedy| format!(" => {}", output.command(remedy)));
+            let mut remedies = finding.remedies.iter().map(|remedy| format!(" => {}", output.command(remedy)));
             let name = output.verdict(finding.code.name(), Verdict::Bad);
-            output.line(&format!("{name} {}{remedy}", describe(finding)))?;
+            output.line(&format!("{name} {}{}", describe(finding), remedies.next().unwrap_or_default()))?;
+            // What takes a decision has more than one way on.
+            for remedy in remedies.filter(|_| finding.mending == Mending::Person) {
+                output.line(&format!("   {remedy}"))?;
+            }
         }
         if report.findings.is_empty() {
             output.line(&output.verdict("all is well", Verdict::Good))?;

@@ -66,7 +66,8 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
     told.push(("Errors", if counts.is_empty() { "none on record".to_owned() } else { counts.join(", ") }));
     let mut text = lines(&told);
     for noted in &overview.last_errors {
-        let told = format!("  {} {}: {} (code: {})", noted.time, noted.component, noted.message, noted.code);
+        let code = if noted.is_ours() { format!(" (code: {})", noted.code) } else { String::new() };
+        let told = format!("  {} {}: {}{code}", noted.time, noted.component, noted.message);
         text.push_str(&format!("{}\n", one_line(&told)));
     }
     text.extend(next.iter().map(|next| format!("next: {next}\n")));

@@ -211,7 +211,8 @@ impl Examination<'_> {
                     self.add(Finding::new("locks", ExitCode::General, message).safe());
                 }
                 "damaged" => {
-                    let message = format!("the record of the lock {lock} is damaged: {}", one_line(&entry.command));
+                    let why = one_line(entry.command.trim_start_matches("damaged record: "));
+                    let message = format!("the record of the lock {lock} is damaged: {why}");
                     let finding = Finding::new("locks", ExitCode::StateCorruption, message);
                     self.add(
                         finding.try_command(format!("lock break {lock} --force"), "once you know that nobody holds it"),
@@ -309,7 +310,7 @@ impl Examination<'_> {
         } else if stat.uid != user {
             let message = format!("{path} belongs to user {}, not to you ({user})", stat.uid);
             let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
-            self.add(finding.try_shell(format!("chown {user} {word}"), "or work as that user"));
+            self.add(finding.try_shell(format!("chown {user} {word}"), "make it yours, or work as that user"));
         } else if is_directory && stat.mode & 0o022 != 0 {
             let message = format!("{path} may be written by others (mode {:04o}); nobody works with it", stat.mode);
             let finding = Finding::new("modes", ExitCode::PermissionDenied, message);

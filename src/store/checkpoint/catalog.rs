@@ -12,7 +12,7 @@ use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS};
 use super::super::order::Purpose;
 use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
 use crate::audit::Level;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk};
 use crate::name::{Name, nearest};
 use crate::side;
@@ -76,14 +76,14 @@ impl Checkpoint {
         let found = listed.entries().iter().filter(|entry| is_described(&entry.path)).cloned().collect();
         match self.listing.first_difference(&Listing::new(found)) {
             None => Ok(()),
-            Some(difference) => Err(damaged(&self.id, &difference)),
+            Some(difference) => Err(damaged(&self.dir, &self.id, &difference)),
         }
     }
 }
 
-fn damaged(id: &str, why: &str) -> Error {
+fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
     Error::new(Kind::Corrupt, format!("the checkpoint {id} is damaged: {why}"))
-        .try_command("recover verify", "see which checkpoints are sound")
+        .try_shell(format!("rm -rI {}", quote_path(dir.path())), "it cannot be restored; make another")
         .detail("checkpoint", id)
 }
 
@@ -95,6 +95,28 @@ impl Store {
         let mut ids: Vec<String> = names.filter(|name| name.starts_with(CHECKPOINT_PREFIX)).collect();
         ids.sort_by_key(|id| (time_of(id), number_of(id), id.clone()));
         Ok(ids)
+    }
+
+    /// The command that restores the newest checkpoint which can be restored; the one of that name is none.
+    pub(in super::super) fn restoring_other_than(&self, spoilt: Option<&str>) -> Option<String> {
+        let ids = self.checkpoint_ids().ok()?;
+        let latest = ids.iter().rev().find(|id| !is_of(id, PRE_RESTORE));
+        let is_sound = |id: &&String| {
+            let checkpoint = self.find_checkpoint(&Which::Id((*id).clone()));
+            Some(id.as_str()) != spoilt && checkpoint.is_ok_and(|checkpoint| self.is_restorable(&checkpoint))
+        };
+        // What restores displaced is what somebody wanted to be rid of: it comes last.
+        let (displaced, made): (Vec<&String>, Vec<&String>) = ids.iter().rev().partition(|id| is_of(id, PRE_RESTORE));
+        let sound = made.into_iter().chain(displaced).find(is_sound)?;
+        Some(match latest == Some(sound) {
+            true => "recover restore --latest".to_owned(),
+            false => format!("recover restore {sound}"),
+        })
+    }
+
+    /// The command that restores the newest checkpoint which can be restored.
+    pub(in super::super) fn restoring(&self) -> Option<String> {
+        self.restoring_other_than(None)
     }
 
     fn checkpoints_to_read(&self) -> Result<Option<Dir>> {
@@ -111,10 +133,12 @@ impl Store {
             Err(error) if error.is(rustix::io::Errno::LOOP) => Ok(None),
             content => Ok::<_, Error>(content?.filter(|content| content.stat.kind == crate::fs::FileKind::Regular)),
         };
-        let bytes = read(MANIFEST)?.ok_or_else(|| damaged(id, "it has no manifest"))?.bytes;
+        let bytes = read(MANIFEST)?.ok_or_else(|| damaged(&dir, id, "it has no manifest"))?.bytes;
         let listing = manifest::read(&bytes).map_err(|flaw| match flaw {
-            Flaw::Damaged(why) => damaged(id, &format!("its manifest is not what was written: {why}")),
-            Flaw::Unsafe(path) => damaged(id, &format!("its manifest names {path:?}, which no checkpoint can hold")),
+            Flaw::Damaged(why) => damaged(&dir, id, &format!("its manifest is not what was written: {why}")),
+            Flaw::Unsafe(path) => {
+                damaged(&dir, id, &format!("its manifest names {path:?}, which no checkpoint can hold"))
+            }
             Flaw::TooNew(version) => {
                 let message =
                     format!("the checkpoint {id} was made by a newer program (its manifest has version {version})");
@@ -122,8 +146,8 @@ impl Store {
                     .try_command("--version", "a newer one is needed; nothing was changed")
             }
         })?;
-        let bytes = read(METADATA)?.ok_or_else(|| damaged(id, "metadata.json is missing"))?.bytes;
-        let metadata = Metadata::read(&bytes).ok_or_else(|| damaged(id, "metadata.json cannot be read"))?;
+        let bytes = read(METADATA)?.ok_or_else(|| damaged(&dir, id, "metadata.json is missing"))?.bytes;
+        let metadata = Metadata::read(&bytes).ok_or_else(|| damaged(&dir, id, "metadata.json cannot be read"))?;
         Ok(Checkpoint { id: id.to_owned(), metadata, listing, dir })
     }
 
