@@ -14,7 +14,7 @@ use super::reports::{age, ago, shared_file_system};
 use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
-use crate::config::{Config, Format};
+use crate::config::Config;
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
@@ -312,7 +312,7 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
         deadline: Deadline::after(arguments.timeout.unwrap_or(config.settings.lock_timeout)),
         deadlocks: deadlocks(arguments.no_deadlock_check),
         command: arguments.command.clone(),
-        format: if config.format == Format::Json { "json" } else { "text" },
+        format: config.look.word(),
     };
     match locks.run(&job) {
         Ok(status) => Ok(code_of(status)),
