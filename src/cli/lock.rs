@@ -338,11 +338,11 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
     let now = rfc3339(std::time::SystemTime::now());
     let mut table = Table::new(&[
         Column::new("LOCK"),
-        Column::new("TYPE").whole(),
+        Column::new("TYPE").whole().light(),
         Column::new("PID"),
-        Column::new("COMMAND"),
-        Column::new("TOKEN").whole(),
-        Column::new("SINCE").whole(),
+        Column::new("COMMAND").light(),
+        Column::new("TOKEN").whole().light(),
+        Column::new("SINCE").whole().light(),
         Column::new("WAITING FOR"),
         Column::new("STATUS").whole().painted(colour),
         Column::new("METADATA").spare(),

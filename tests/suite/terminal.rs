@@ -35,6 +35,7 @@ fn busy_root(owner: &Owner) -> Sandbox {
     ));
     let name = "n".repeat(70);
     root.ok(&format!("lock acquire {name} {{\"purpose\":\"{}\"}} --owner-pid {}", "p".repeat(90), owner.pid()));
+    root.ok(&format!("lock acquire deploy --owner-pid {}", owner.pid()));
     root
 }
 
@@ -47,10 +48,13 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
     }
     let owner = Owner::new();
     let root = busy_root(&owner);
+    let mut waiter = root.spawn("lock run deploy -- true");
+    let waits = || root.ok("lock list --json").contains(r#""status":"waiting""#);
+    until("it waits", waits);
     for table in TABLES {
         let whole = root.ok(table);
         assert!(!whole.contains('…') && whole.lines().any(|line| line.chars().count() > 80), "{whole}");
-        for columns in [80, 60] {
+        for columns in [80, 60, 40] {
             let (_, shown) = in_terminal(&root, columns, table);
             let widest = shown.lines().map(|line| line.chars().count()).max().unwrap();
             assert!(widest <= columns.into() && shown.contains('…'), "{columns}: {widest}\n{shown}");
@@ -64,6 +68,8 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
         let holder = shown.lines().find(|line| line.starts_with("  n")).unwrap();
         assert!(holder.chars().count() <= 80, "{holder}");
     }
+    drop(owner);
+    assert!(waiter.wait().unwrap().success());
 }
 
 #[test]
