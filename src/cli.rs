@@ -22,6 +22,7 @@ mod table;
 mod width;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,8 +31,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Cli, Group};
-use self::output::{Output, PipeClosed, show_error};
-use crate::config::{self, Color, Config, Format, Given, ProcessEnvironment, Verbosity, wants_json};
+use self::output::{Output, PipeClosed, has_colour, show_error, to_stderr, write_out};
+use crate::config::{self, Config, Format, Given, Look, ProcessEnvironment, Verbosity};
 use crate::document::query::STACK;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
@@ -42,41 +43,41 @@ use crate::name::nearest;
 pub fn main(arguments: Vec<OsString>) -> u8 {
     // Without a handler RLIMIT_FSIZE kills; with one, write(2) fails with EFBIG, which has an exit code.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
-    let format = if wants_json(&arguments, &ProcessEnvironment) { Format::Json } else { Format::Text };
+    let look = config::look(&arguments, &ProcessEnvironment);
     std::panic::set_hook(Box::new(|_| {}));
-    if let [_, launch, pipe, format, _, command @ ..] = arguments.as_slice()
+    if let [_, launch, pipe, look, _, command @ ..] = arguments.as_slice()
         && launch == LAUNCH
     {
-        return become_command_or_fail(pipe, format, command);
+        return become_command_or_fail(pipe, Look::of(look), command);
     }
-    catch_unwind(AssertUnwindSafe(|| complete::answer(&arguments).unwrap_or_else(|| run(&arguments, format))))
+    catch_unwind(AssertUnwindSafe(|| complete::answer(&arguments).unwrap_or_else(|| run(&arguments, look))))
         .unwrap_or_else(|panic| {
             let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
             let error = Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
                 .try_command("state status", "nothing that was acknowledged is lost; see how the state is");
-            show_error(&error, "pipeline-state", format, Color::Auto);
+            show_error(&error, "pipeline-state", look);
             error.code() as u8
         })
 }
 
-fn run(arguments: &[OsString], format: Format) -> u8 {
+fn run(arguments: &[OsString], look: Look) -> u8 {
     let cli = match Cli::parse_line(arguments) {
         Ok(cli) => cli,
-        Err(error) => return not_parsed(&error, arguments, format),
+        Err(error) => return not_parsed(&error, arguments, look),
     };
-    if let Some(code) = without_state(&cli, arguments, format) {
+    if let Some(code) = without_state(&cli, arguments, look) {
         return code;
     }
     let given = Given::from(&cli.global);
     if let Some(event) = hook::event(&cli.group) {
-        return hook::answer(event, &given, format);
+        return hook::answer(event, &given, look);
     }
     let disk = Disk::real();
     let config = match Config::resolve(&given, &ProcessEnvironment, &disk) {
         Ok(config) => config,
         Err(error) => {
-            show_error(&error, &config::program(&given, &ProcessEnvironment), format, Color::Auto);
+            show_error(&error, &config::program(&given, &ProcessEnvironment), look);
             return error.code() as u8;
         }
     };
@@ -98,7 +99,7 @@ fn run(arguments: &[OsString], format: Format) -> u8 {
 }
 
 /// Runs what needs neither a state nor a configuration; `None` if it does.
-fn without_state(cli: &Cli, arguments: &[OsString], format: Format) -> Option<u8> {
+fn without_state(cli: &Cli, arguments: &[OsString], look: Look) -> Option<u8> {
     let called = arguments.first().map_or(OsStr::new("pipeline-state"), OsString::as_os_str);
     let result = match &cli.group {
         Group::Shell(command) => shell::print(command, &cli.global, called),
@@ -108,19 +109,18 @@ fn without_state(cli: &Cli, arguments: &[OsString], format: Format) -> Option<u8
     };
     Some(result.unwrap_or_else(|error| {
         let Some(error) = told(error) else { return ExitCode::Success as u8 };
-        show_error(&error, "pipeline-state", format, Color::Auto);
+        show_error(&error, "pipeline-state", look);
         error.code() as u8
     }))
 }
 
 /// The child of `lock run`: it ends here only if it cannot become the command.
-fn become_command_or_fail(pipe: &OsStr, format: &OsStr, command: &[OsString]) -> u8 {
-    let format = if format == "json" { Format::Json } else { Format::Text };
+fn become_command_or_fail(pipe: &OsStr, look: Look, command: &[OsString]) -> u8 {
     match become_command(pipe, command) {
         Ok(never) => match never {},
         Err(None) => ExitCode::General as u8, // it was not told to, and nobody waits for it
         Err(Some(error)) => {
-            show_error(&error, "pipeline-state", format, Color::Auto);
+            show_error(&error, "pipeline-state", look);
             error.code() as u8
         }
     }
@@ -170,14 +170,14 @@ fn start_log(verbosity: Verbosity) {
 }
 
 /// Help and version go out as they are; anything else is an error of usage, told like every error.
-fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8 {
+fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
+            let _ = write_out(rendered(error, has_colour(look.color, &io::stdout())).as_bytes());
             return ExitCode::Success as u8;
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if format == Format::Text => {
-            let _ = error.print();
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if look.format == Format::Text => {
+            to_stderr(&rendered(error, has_colour(look.color, &io::stderr())));
             return ExitCode::Usage as u8;
         }
         _ => {}
@@ -185,7 +185,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8
     // `help lock nope` is about `lock`.
     let asked = parse::help_asked(arguments);
     let arguments = asked.as_deref().unwrap_or(arguments);
-    let text = error.render().to_string();
+    let text = rendered(error, false);
     let body = text.strip_prefix("error: ").unwrap_or(&text);
     let sentence: Vec<&str> = body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
     let mut failure = Error::new(Kind::Usage, plainly(&sentence.join(" ")));
@@ -202,7 +202,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], format: Format) -> u8
     // The command whose help will answer: the words before the first that is none.
     let command: String = parse::command_words(arguments).iter().map(|word| format!("{word} ")).collect();
     failure = failure.try_command(format!("{command}--help"), "");
-    show_error(&failure, "pipeline-state", format, Color::Auto);
+    show_error(&failure, "pipeline-state", look);
     failure.code() as u8
 }
 
@@ -233,6 +233,12 @@ fn corrected(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
         let words = line.map(|(at, word)| if at == place { meant.into() } else { word.to_string_lossy() });
         Some(words.map(|word| quote(&word)).collect::<Vec<_>>().join(" "))
     })
+}
+
+/// What clap has to say.
+fn rendered(error: &clap::Error, in_colour: bool) -> String {
+    let text = error.render();
+    if in_colour { text.ansi().to_string() } else { text.to_string() }
 }
 
 /// The line with the `--` that was left out in front of a command to run: `lock run deploy -- make`.

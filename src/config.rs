@@ -34,6 +34,35 @@ pub enum Color {
     Never,
 }
 
+/// How results and errors look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// How they are written.
+    pub format: Format,
+    /// When they are in colour.
+    pub color: Color,
+}
+
+impl Look {
+    /// The look of errors in a word, to be handed to another process.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match (self.format, self.color) {
+            (Format::Json, _) => "json",
+            (Format::Text, Color::Auto) => "auto",
+            (Format::Text, Color::Always) => "always",
+            (Format::Text, Color::Never) => "never",
+        }
+    }
+
+    /// The look that a word stands for.
+    #[must_use]
+    pub fn of(word: &OsStr) -> Self {
+        let format = if word == "json" { Format::Json } else { Format::Text };
+        Self { format, color: color_named(word.to_str()).unwrap_or(Color::Auto) }
+    }
+}
+
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
@@ -77,12 +106,10 @@ pub struct Config {
     pub audit_log: PathBuf,
     /// The exit code where a lock was not had in time.
     pub lock_exit: u8,
-    /// How results are written.
-    pub format: Format,
+    /// How results and errors look.
+    pub look: Look,
     /// How much is said.
     pub verbosity: Verbosity,
-    /// When colours are used.
-    pub color: Color,
     /// How this program was called, with the options that chose the state: what a hint begins with.
     pub program: String,
 }
@@ -170,16 +197,14 @@ impl Config {
                 Some(code) => code,
                 None => typed(env, "PIPELINE_LOCK_EXIT", parse_number)?.unwrap_or(2),
             },
-            format: match given.format {
-                Some(format) => format,
-                None => typed(env, "PIPELINE_FORMAT", parse_format)?.unwrap_or_default(),
+            look: Look {
+                format: match given.format {
+                    Some(format) => format,
+                    None => typed(env, "PIPELINE_FORMAT", parse_format)?.unwrap_or_default(),
+                },
+                color: color(given.color, env),
             },
             verbosity,
-            color: match given.color {
-                Some(color) => color,
-                None if env.get("NO_COLOR").is_some() => Color::Never,
-                None => Color::Auto,
-            },
             program,
         })
     }
@@ -213,6 +238,24 @@ pub fn parse_format(text: &str) -> std::result::Result<Format, String> {
         "text" => Ok(Format::Text),
         "json" => Ok(Format::Json),
         _ => Err(format!("{text:?} is neither text nor json")),
+    }
+}
+
+fn color_named(word: Option<&str>) -> Option<Color> {
+    match word? {
+        "always" => Some(Color::Always),
+        "never" => Some(Color::Never),
+        _ => None,
+    }
+}
+
+/// When colours are used: as it was asked for; on a terminal, unless it is a dumb one or `NO_COLOR` is set.
+fn color(given: Option<Color>, env: &dyn Environment) -> Color {
+    match given.unwrap_or(Color::Auto) {
+        Color::Auto if env.get("NO_COLOR").is_some() || env.get("TERM").is_some_and(|term| term == "dumb") => {
+            Color::Never
+        }
+        color => color,
     }
 }
 
@@ -303,20 +346,28 @@ pub fn given_to_hook(given: &Given, env: &dyn Environment, disk: &Disk, cwd: Opt
     Ok(given)
 }
 
-/// Whether errors are to be written as JSON, judged before the options are parsed: for errors of parsing them.
+/// How errors and help are to look, judged before the options are parsed: for errors of parsing them.
 #[must_use]
-pub fn wants_json(arguments: &[OsString], env: &dyn Environment) -> bool {
-    let mut format = env.get("PIPELINE_FORMAT").is_some_and(|value| value == "json");
-    let mut arguments = arguments.iter().take_while(|argument| *argument != OsStr::new("--"));
-    while let Some(argument) = arguments.next() {
-        match argument.to_str() {
-            Some("--json" | "--format=json") => format = true,
-            Some("--format=text") => format = false,
-            Some("--format") => format = arguments.next().is_some_and(|value| value == "json"),
+pub fn look(arguments: &[OsString], env: &dyn Environment) -> Look {
+    let mut format = match env.get("PIPELINE_FORMAT") {
+        Some(value) if value == "json" => Format::Json,
+        _ => Format::Text,
+    };
+    let mut wanted = None;
+    let mut words =
+        arguments.iter().take_while(|argument| *argument != OsStr::new("--")).filter_map(|word| word.to_str());
+    while let Some(word) = words.next() {
+        let (option, joined) = word.split_once('=').map_or((word, None), |(option, value)| (option, Some(value)));
+        match option {
+            "--json" => format = Format::Json,
+            "--format" => {
+                format = joined.or_else(|| words.next()).and_then(|word| parse_format(word).ok()).unwrap_or_default()
+            }
+            "--color" => wanted = color_named(joined.or_else(|| words.next())),
             _ => {}
         }
     }
-    format
+    Look { format, color: color(wanted, env) }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Completions. What `completions` prints for a shell has that shell ask the program itself, so that what is there now is offered:
-//! locks, checkpoints and backups of the root that the line names.
+//! locks, checkpoints and backups of the root that the line names. Bash inserts what it is given as it stands, and Enter runs it:
+//! it is given only what needs no quotes, and completes the names of files itself.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
@@ -23,6 +24,9 @@ const ASKED_BY: &str = "PIPELINE_STATE_COMPLETE";
 
 const NAME: &str = "pipeline-state";
 
+/// Stands for the names of files, where the shell is to complete them.
+const FILES: &str = "\0";
+
 fn engine(shell: CompletionShell) -> &'static dyn EnvCompleter {
     match shell {
         CompletionShell::Bash => &Bash,
@@ -35,7 +39,8 @@ fn engine(shell: CompletionShell) -> &'static dyn EnvCompleter {
 pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     engine(arguments.shell).write_registration(ASKED_BY, NAME, NAME, &program(), &mut script)?;
-    write_out(&script)?;
+    // Where bash is told nothing it offers files, in quotes where they need some.
+    write_out(String::from_utf8_lossy(&script).replace("-o bashdefault", "-o bashdefault -o default").as_bytes())?;
     Ok(ExitCode::Success as u8)
 }
 
@@ -65,10 +70,16 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     if !words.get(asked).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
         command = without_options(command);
     }
+    if shell == CompletionShell::Bash {
+        command = without_files(command);
+    }
     let here = std::env::current_dir().ok();
     let mut found = Vec::new();
     // Whatever goes wrong, a person who presses a key wants to read nothing about it.
     let answered = engine(shell).write_complete(&mut command, words, here.as_deref(), &mut found);
+    if found.ends_with(FILES.as_bytes()) {
+        found.clear();
+    }
     let written = answered.is_ok() && std::io::stdout().write_all(&found).is_ok();
     Some(if written { ExitCode::Success as u8 } else { ExitCode::General as u8 })
 }
@@ -98,6 +109,13 @@ fn joined(words: &[OsString], asked: usize) -> Vec<OsString> {
 fn without_options(command: Command) -> Command {
     let hide = |arg: Arg| if arg.is_positional() { arg } else { arg.hide(true) };
     command.mut_args(hide).mut_subcommands(without_options)
+}
+
+/// Offers [`FILES`] in place of the names of files.
+fn without_files(command: Command) -> Command {
+    let files = || ArgValueCompleter::new(|_: &OsStr| vec![CompletionCandidate::new(FILES)]);
+    let leave = |arg: Arg| if arg.get_value_hint() == ValueHint::AnyPath { arg.add(files()) } else { arg };
+    command.mut_args(leave).mut_subcommands(without_files)
 }
 
 /// The state that a line names.
@@ -173,10 +191,17 @@ fn candidates(names: Names, given: &Given, current: &OsStr) -> Vec<CompletionCan
         _ => ("", current),
     };
     let mut found = look_up(names, given).unwrap_or_default();
+    found.retain(|name| needs_no_quotes(name));
     found.sort();
     found.dedup();
     let fitting = found.iter().filter(|name| name.starts_with(begun) && !before.split(',').any(|had| had == *name));
     fitting.map(|name| CompletionCandidate::new(format!("{before}{name}"))).collect()
+}
+
+/// Whether no shell can read anything into a name. All that this program gives are like that; others can lie beside them.
+fn needs_no_quotes(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 fn look_up(names: Names, given: &Given) -> crate::error::Result<Vec<String>> {

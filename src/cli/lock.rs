@@ -14,7 +14,7 @@ use super::reports::{age, ago, shared_file_system};
 use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
-use crate::config::{Config, Format};
+use crate::config::Config;
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
@@ -330,7 +330,7 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
         deadline: Deadline::after(arguments.timeout.unwrap_or(config.settings.lock_timeout)),
         deadlocks: deadlocks(arguments.no_deadlock_check),
         command: arguments.command.clone(),
-        format: if config.format == Format::Json { "json" } else { "text" },
+        format: config.look.word(),
     };
     match locks.run(&job) {
         Ok(status) => Ok(code_of(status)),
@@ -356,11 +356,11 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
     let now = rfc3339(std::time::SystemTime::now());
     let mut table = Table::new(&[
         Column::new("LOCK"),
-        Column::new("TYPE").whole(),
+        Column::new("TYPE").whole().light(),
         Column::new("PID"),
-        Column::new("COMMAND"),
-        Column::new("TOKEN").whole(),
-        Column::new("SINCE").whole(),
+        Column::new("COMMAND").light(),
+        Column::new("TOKEN").whole().light(),
+        Column::new("SINCE").whole().light(),
         Column::new("WAITING FOR"),
         Column::new("STATUS").whole().painted(colour),
         Column::new("METADATA").spare(),

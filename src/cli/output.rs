@@ -1,12 +1,12 @@
 //! Writing to the terminal: results, confirmations, warnings, errors, tables.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 
 use serde_json::{Value, json};
 
 use super::progress::Progress;
 use super::table::Table;
-use crate::config::{Color, Config, Format, Verbosity};
+use crate::config::{Color, Config, Format, Look, Verbosity};
 use crate::error::{Error, Hint, Kind, one_line};
 use crate::lock::Locks;
 
@@ -43,7 +43,7 @@ impl<'a> Output<'a> {
     /// Whether results are to be JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
-        self.config.format == Format::Json
+        self.config.look.format == Format::Json
     }
 
     /// Writes a result as it is.
@@ -84,7 +84,7 @@ impl<'a> Output<'a> {
         if self.is_json() {
             to_stderr(&format!("{}\n", json!({"warning": {"message": text}})));
         } else {
-            let head = paint("warning:", Paint::Yellow, self.config.color);
+            let head = paint("warning:", Paint::Yellow, has_colour(self.config.look.color, &io::stderr()));
             to_stderr(&format!("{head} {}\n", one_line(text)));
         }
     }
@@ -94,7 +94,7 @@ impl<'a> Output<'a> {
         if self.config.verbosity == Verbosity::Quiet {
             return;
         }
-        match self.config.format {
+        match self.config.look.format {
             Format::Json => to_stderr(&format!("{}\n", json!({"progress": {"message": text}}))),
             Format::Text => to_stderr(&format!("{}\n", one_line(text))),
         }
@@ -108,11 +108,12 @@ impl<'a> Output<'a> {
 
     /// Has whoever waits long for a lock told on standard error for whom.
     pub fn tell_of_waits(&self, locks: &Locks) {
-        let (format, color) = (self.config.format, self.config.color);
-        locks.tell_by(move |who| match format {
+        let look = self.config.look;
+        locks.tell_by(move |who| match look.format {
             Format::Json => to_stderr(&format!("{}\n", json!({"waiting": {"for": who}}))),
             Format::Text => {
-                to_stderr(&format!("{} {}\n", paint("waiting for", Paint::Yellow, color), one_line(who)));
+                let head = paint("waiting for", Paint::Yellow, has_colour(look.color, &io::stderr()));
+                to_stderr(&format!("{head} {}\n", one_line(who)));
             }
         });
     }
@@ -133,7 +134,7 @@ impl<'a> Output<'a> {
 
     /// Shows an error.
     pub fn error(&self, error: &Error) {
-        show_error(error, &self.config.program, self.config.format, self.config.color);
+        show_error(error, &self.config.program, self.config.look);
     }
 
     /// Writes a table.
@@ -154,12 +155,7 @@ impl<'a> Output<'a> {
     /// A word of a result in colour, where that is wanted.
     #[must_use]
     pub fn paint(&self, word: &str, colour: Paint) -> String {
-        let wanted = match self.config.color {
-            Color::Auto if io::stdout().is_terminal() => Color::Always,
-            Color::Auto => Color::Never,
-            color => color,
-        };
-        paint(word, colour, wanted)
+        paint(word, colour, has_colour(self.config.look.color, &io::stdout()))
     }
 }
 
@@ -183,33 +179,37 @@ pub enum Paint {
     Yellow,
 }
 
-fn paint(text: &str, paint: Paint, color: Color) -> String {
-    let wanted = match color {
+/// Whether what is written to this stream is in colour.
+pub fn has_colour(color: Color, stream: &impl IsTerminal) -> bool {
+    match color {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => io::stderr().is_terminal(),
-    };
+        Color::Auto => stream.is_terminal(),
+    }
+}
+
+fn paint(text: &str, paint: Paint, is_wanted: bool) -> String {
     let code = match paint {
         Paint::Red => "31",
         Paint::Green => "32",
         Paint::Yellow => "33",
     };
-    if wanted { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    if is_wanted { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 /// Shows an error on standard error.
-pub fn show_error(error: &Error, program: &str, format: Format, color: Color) {
-    match format {
+pub fn show_error(error: &Error, program: &str, look: Look) {
+    match look.format {
         Format::Json => to_stderr(&error.to_json(program)),
         Format::Text => {
             let text = error.to_text(program);
             let rest = text.strip_prefix("error:").unwrap_or(&text);
-            to_stderr(&format!("{}{rest}", paint("error:", Paint::Red, color)));
+            to_stderr(&format!("{}{rest}", paint("error:", Paint::Red, has_colour(look.color, &io::stderr()))));
         }
     }
 }
 
 /// Standard error may be closed; there is nobody left to tell.
-fn to_stderr(text: &str) {
+pub fn to_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

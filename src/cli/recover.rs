@@ -155,7 +155,7 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
             Column::new("TIME").whole(),
             Column::new("OPERATION").spare(), // the end of its ID
             Column::new("PHASE"),
-            Column::number("REVISION"),
+            Column::number("REVISION").light(),
             Column::number("FILES").spare(),
             Column::new("SIZE").spare(),
             Column::new("NOTES"),

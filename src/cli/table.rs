@@ -1,7 +1,7 @@
 //! Tables. Whatever goes to a file or a pipe is whole; a terminal that is too narrow gets what fits on its lines.
 //!
 //! What is given up there, in this order: long forms of cells, columns that say what another one says, columns that say
-//! nothing, the ends of the widest cells.
+//! nothing, the ends of the widest cells, columns that matter less than others, the ends of what is there to be copied.
 
 use std::io;
 
@@ -19,7 +19,7 @@ const NARROWEST: usize = 8;
 const NOTHING: &str = "-";
 
 /// A table on its way out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
@@ -31,6 +31,7 @@ pub struct Column {
     head: &'static str,
     side: Side,
     need: Need,
+    weight: Weight,
     paint: fn(&str) -> Option<Paint>,
 }
 
@@ -49,6 +50,15 @@ enum Need {
     Whole,
     /// All of it.
     Spare,
+}
+
+/// What becomes of a column where cut words do not make a table narrow enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    /// It stays.
+    Heavy,
+    /// It goes, the first one first.
+    Light,
 }
 
 /// What stands in a row: whole, and as short as a narrow line needs it. Nothing in it steers a terminal.
@@ -79,7 +89,7 @@ pub fn dash<T: ToString>(thing: Option<T>) -> String {
 impl Column {
     /// A column of words.
     pub const fn new(head: &'static str) -> Self {
-        Self { head, side: Side::Left, need: Need::Words, paint: |_| None }
+        Self { head, side: Side::Left, need: Need::Words, weight: Weight::Heavy, paint: |_| None }
     }
 
     /// A column of numbers.
@@ -95,6 +105,11 @@ impl Column {
     /// A narrow terminal can do without it.
     pub const fn spare(self) -> Self {
         Self { need: Need::Spare, ..self }
+    }
+
+    /// It matters less than others.
+    pub const fn light(self) -> Self {
+        Self { weight: Weight::Light, ..self }
     }
 
     /// Its cells are in colour where they mean something.
@@ -165,18 +180,30 @@ impl Table {
             }
             cell.whole = cut(&cell.whole, width.max(NARROWEST)); // no column is wider than the line
         }
-        while self.excess(width) > 0
-            && let Some(spare) = self.columns.iter().position(|column| column.need == Need::Spare)
-        {
-            let mut places = 0..;
-            self.keep_columns(|_| places.next() != Some(spare));
-        }
+        while self.excess(width) > 0 && self.give_up(|column| column.need == Need::Spare) {}
         if self.excess(width) > 0 {
             self.keep_columns(|cells| cells.iter().any(|cell| cell.whole != NOTHING));
         }
-        for need in [Need::Words, Need::Whole] {
-            while self.excess(width) > 0 && self.narrow_widest(need) {}
+        let mut narrowed = self.narrowed(Need::Words, width);
+        while narrowed.excess(width) > 0 && self.give_up(|column| column.weight == Weight::Light) {
+            narrowed = self.narrowed(Need::Words, width);
         }
+        *self = narrowed.narrowed(Need::Whole, width);
+    }
+
+    /// The table with as much of such cells cut as it must be.
+    fn narrowed(&self, need: Need, width: usize) -> Self {
+        let mut table = self.clone();
+        while table.excess(width) > 0 && table.narrow_widest(need) {}
+        table
+    }
+
+    /// Leaves out the first column of a kind; whether there is one.
+    fn give_up(&mut self, kind: impl Fn(&Column) -> bool) -> bool {
+        let place = self.columns.iter().position(kind);
+        let mut places = 0..;
+        self.keep_columns(|_| places.next() != place);
+        place.is_some()
     }
 
     fn keep_columns(&mut self, mut keep: impl FnMut(&[&Cell]) -> bool) {
@@ -269,5 +296,24 @@ mod tests {
         let mut table = table();
         table.fit(1);
         assert_eq!(rows(&table)[0], "deploy|12|5 s|make -C…");
+    }
+
+    #[test]
+    fn columns_that_matter_less_go_before_what_is_there_to_be_copied_is_cut() {
+        let fitted = |width| {
+            let mut table = Table::new(&[
+                Column::new("ID").whole(),
+                Column::number("BYTES").light(),
+                Column::new("PID").light(),
+                Column::new("NOTE"),
+            ]);
+            table.row(["checkpoint-1".into(), "123456".into(), "42".into(), "a few words more".into()]);
+            table.fit(width);
+            rows(&table).remove(0)
+        };
+        assert_eq!(fitted(35), "checkpoint-1|123456|42|a few w…");
+        assert_eq!(fitted(34), "checkpoint-1|42|a few words mo…");
+        assert_eq!(fitted(26), "checkpoint-1|a few words…");
+        assert_eq!(fitted(20), "checkpoin…|a few w…");
     }
 }

@@ -13,7 +13,7 @@ use std::process::Command;
 use crate::child::not_run;
 use crate::error::Error;
 
-/// The first argument of such a child; then the pipe, the format of errors, `--` and the command.
+/// The first argument of such a child; then the pipe, how errors look, `--` and the command.
 pub const LAUNCH: &str = "__launch";
 
 /// The variable that shows a command the grants it runs under: `NAME:T[,NAME:T]`.

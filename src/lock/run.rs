@@ -47,7 +47,7 @@ pub struct Job {
     pub deadlocks: Deadlocks,
     /// The command: a program and its arguments.
     pub command: Vec<OsString>,
-    /// How the child tells that there is no such program: text or json.
+    /// How it looks when the child tells that there is no such program.
     pub format: &'static str,
 }
 

@@ -151,6 +151,61 @@ fn the_root_is_the_one_that_the_line_names() {
     }
 }
 
+/// Makes names that a shell could read something into, beside good ones, which are offered.
+fn with_odd_names(sandbox: &Sandbox) {
+    let id = sandbox.ok("recover checkpoint good").replace("Checkpoint created: ", "");
+    sandbox.ok("state backup keep");
+    for name in
+        ["checkpoint-20260101-000000-a b$(touch PWNED)", "checkpoint-20260102-000000-a;touch PWNED", "checkpoint-2\n3"]
+    {
+        let (from, to) = (sandbox.file(".checkpoints").join(&id), sandbox.file(".checkpoints").join(name));
+        assert!(sandbox.program("cp").arg("-r").args([from, to]).status().unwrap().success());
+    }
+    let shelf = sandbox.file(".state-backups");
+    for name in ["state-20260101-000000-r1-a`touch PWNED`.json", "state-20260101-000000-r1-a\nb.json"] {
+        std::fs::copy(sandbox.state(), shelf.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_name_that_a_shell_could_read_something_into_is_not_offered() {
+    let sandbox = Sandbox::initialized();
+    with_odd_names(&sandbox);
+    let plain = |word: &String| word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    for asked in shells(&sandbox) {
+        for (words, last) in [(["recover", "show", ""], "good"), (["state", "recover", ""], "keep.json")] {
+            let offered = asked.offers(&[&["pipeline-state"], &words[..]].concat());
+            assert!(offered.iter().all(plain), "{}: {offered:?}", asked.shell);
+            assert!(offered.len() == 1 && offered[0].ends_with(last), "{}: {offered:?}", asked.shell);
+        }
+    }
+}
+
+#[test]
+fn what_bash_completes_runs_nothing_but_the_line_that_was_typed() {
+    if !installed("script") {
+        return;
+    }
+    let sandbox = Sandbox::initialized();
+    with_odd_names(&sandbox);
+    std::fs::write(sandbox.file("odd $(touch PWNED)"), "{}").unwrap();
+    let keys = "source <($PIPELINE_BINARY completions bash)\n\
+                pipeline-state recover show checkpoint-20260101\t\n\
+                pipeline-state state validate od\t; echo \"ended: $?\"\n\
+                exit\n";
+    std::fs::write(sandbox.file("keys"), keys).unwrap();
+    let bin = sandbox.file("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(BINARY, bin.join("pipeline-state")).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let line = "exec script -qec 'bash --norc --noprofile -i' /dev/null <keys";
+    let ran =
+        Ran::of(sandbox.program("bash").env("PATH", path).env("TERM", "xterm").args(["-c", line]).output().unwrap());
+    assert!(!sandbox.file("PWNED").exists(), "{}", ran.stdout);
+    assert!(ran.stdout.contains("odd\\ \\$\\(touch\\ PWNED\\)"), "bash quotes the file's name: {}", ran.stdout);
+    assert!(ran.stdout.contains("ended: "), "{}", ran.stdout);
+}
+
 #[test]
 fn who_did_not_ask_gets_no_completions() {
     let sandbox = Sandbox::initialized();

@@ -35,6 +35,7 @@ fn busy_root(owner: &Owner) -> Sandbox {
     ));
     let name = "n".repeat(70);
     root.ok(&format!("lock acquire {name} {{\"purpose\":\"{}\"}} --owner-pid {}", "p".repeat(90), owner.pid()));
+    root.ok(&format!("lock acquire deploy --owner-pid {}", owner.pid()));
     root
 }
 
@@ -47,10 +48,13 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
     }
     let owner = Owner::new();
     let root = busy_root(&owner);
+    let mut waiter = root.spawn("lock run deploy -- true");
+    let waits = || root.ok("lock list --json").contains(r#""status":"waiting""#);
+    until("it waits", waits);
     for table in TABLES {
         let whole = root.ok(table);
         assert!(!whole.contains('…') && whole.lines().any(|line| line.chars().count() > 80), "{whole}");
-        for columns in [80, 60] {
+        for columns in [80, 60, 40] {
             let (_, shown) = in_terminal(&root, columns, table);
             let widest = shown.lines().map(|line| line.chars().count()).max().unwrap();
             assert!(widest <= columns.into() && shown.contains('…'), "{columns}: {widest}\n{shown}");
@@ -64,6 +68,8 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
         let holder = shown.lines().find(|line| line.starts_with("  n")).unwrap();
         assert!(holder.chars().count() <= 80, "{holder}");
     }
+    drop(owner);
+    assert!(waiter.wait().unwrap().success());
 }
 
 #[test]
@@ -112,9 +118,41 @@ fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
     }
     assert!(in_terminal(&root, 80, "state status").0.contains(green));
     assert!(!in_terminal(&root, 80, "state status --color never").0.contains('\u{1b}'));
-    let mut quiet = root.program("script");
-    quiet.env("NO_COLOR", "1").args(["-qec", &format!("{BINARY} state status"), "/dev/null"]);
-    assert!(!Ran::of(quiet.output().unwrap()).stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn whether_there_is_colour_is_one_decision_for_help_errors_and_results() {
+    let root = Sandbox::with_history();
+    root.overwrite("{}"); // damaged for the doctor, and an error for a writer
+    let all =
+        ["--help", "state get --help", "", "state", "state nosuch", "state status", "recover doctor", "state set a=b"];
+    let nobody = "lock run nobody -- no-such-program";
+    for words in all.into_iter().chain([nobody]) {
+        for (options, is_coloured) in [("--color always", true), ("--color=always", true), ("", false)] {
+            let args: Vec<&str> = options.split_whitespace().chain(words.split_whitespace()).collect();
+            let ran = root.run_args(&args);
+            let is_seen = (ran.stdout.clone() + &ran.stderr).contains('\u{1b}');
+            assert_eq!(is_seen, is_coloured, "{options} {words}, in a pipe: {ran:?}");
+        }
+        if !installed("script") {
+            continue;
+        }
+        for (variable, options, is_coloured) in [
+            ("TERM=xterm", "", true),
+            ("TERM=xterm", "--color never", false),
+            ("TERM=xterm", "--color=never", false),
+            ("NO_COLOR=1", "", false),
+            ("NO_COLOR=1", "--color auto", false),
+            ("TERM=dumb", "", false),
+            ("TERM=dumb", "--color always", true),
+        ] {
+            let line = format!("env {variable} {BINARY} {options} {words}");
+            let shown =
+                root.program("script").env("TERM", "xterm").args(["-qec", &line, "/dev/null"]).output().unwrap();
+            let shown = Ran::of(shown).stdout;
+            assert_eq!(shown.contains('\u{1b}'), is_coloured, "{line}: {shown:?}");
+        }
+    }
 }
 
 #[test]

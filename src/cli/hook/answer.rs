@@ -8,7 +8,7 @@ use super::super::output::{Output, PipeClosed, show_error};
 use super::bound::Bound;
 use super::input;
 use crate::audit::{Audit, Level};
-use crate::config::{Color, Config, Format, Given, ProcessEnvironment, given_to_hook};
+use crate::config::{Config, Given, Look, ProcessEnvironment, given_to_hook};
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::hook::announce::{Answers, answer as answer_to};
@@ -23,14 +23,14 @@ use crate::store::{ForeignEdits, Served, Store};
 
 /// Answers the event on standard input; the exit code: 0, 1, or 64 where the command line or a variable is wrong.
 /// Never 2, which an editor would read as "block": also where a lock was not had, and whatever `--lock-exit` says.
-pub fn answer(event: Answers, given: &Given, format: Format) -> u8 {
-    let bound = Bound::begin(format);
+pub fn answer(event: Answers, given: &Given, look: Look) -> u8 {
+    let bound = Bound::begin(look);
     let disk = Disk::real();
     let (told, config) = match listen(event, given, &disk, &bound) {
         Ok(heard) => heard,
         Err(error) => {
             let code = code_of(&error);
-            show_error(&error.detail("exit", code), "pipeline-state", format, Color::Auto);
+            show_error(&error.detail("exit", code), "pipeline-state", look);
             return code;
         }
     };

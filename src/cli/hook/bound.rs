@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::output::show_error;
-use crate::config::{Color, Format};
+use crate::config::Look;
 use crate::error::{Error, ExitCode, Kind};
 
 /// After which a hook ends, whatever it is at. 5 s are promised, and a busy machine takes its time, too.
@@ -38,13 +38,13 @@ enum Stage {
 
 impl Bound {
     /// Begins now.
-    pub fn begin(format: Format) -> Self {
+    pub fn begin(look: Look) -> Self {
         let (alive, watched) = channel::<()>();
         let stage = Arc::new(Mutex::new(Stage::default()));
         let seen = Arc::clone(&stage);
         let watch = move || {
             if watched.recv_timeout(WHOLE) == Err(RecvTimeoutError::Timeout) {
-                let code = end(&seen.lock().unwrap_or_else(PoisonError::into_inner), format);
+                let code = end(&seen.lock().unwrap_or_else(PoisonError::into_inner), look);
                 std::process::exit(code as i32);
             }
         };
@@ -78,7 +78,7 @@ impl Bound {
     }
 }
 
-fn end(stage: &Stage, format: Format) -> ExitCode {
+fn end(stage: &Stage, look: Look) -> ExitCode {
     let took = format!("the hook was ended after {} s", WHOLE.as_secs_f64());
     let (message, code) = match stage {
         Stage::Reading => (took, ExitCode::General),
@@ -86,6 +86,6 @@ fn end(stage: &Stage, format: Format) -> ExitCode {
         Stage::Answered => (format!("{took}; what it announced may not be recorded"), ExitCode::Success),
     };
     let error = Error::new(Kind::WaitTimeout, message).detail("exit", code as u8);
-    show_error(&error.try_command("recover doctor", "see what is the matter"), "pipeline-state", format, Color::Auto);
+    show_error(&error.try_command("recover doctor", "see what is the matter"), "pipeline-state", look);
     code
 }
