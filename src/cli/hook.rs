@@ -15,6 +15,7 @@ use super::args::{Group, Hook};
 use super::output::{Output, Verdict};
 use crate::config::{Config, Given, ProcessEnvironment, chosen};
 use crate::error::{Error, ExitCode, Kind, Result, one_line, quote, quote_path};
+use crate::fs::Disk;
 use crate::hook::announce::Answers;
 use crate::hook::load::{load, path};
 use crate::hook::rules::{Finding, Rules, Scope, Weight};
@@ -39,7 +40,7 @@ pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) 
         }
         Hook::Settings => print_settings(given, output),
         Hook::InitRules => {
-            let path = write_rules(&config.settings.root)?.display().to_string();
+            let path = write_rules(&Disk::real(), &config.settings.root)?.display().to_string();
             output.confirm(&format!("Rules written: {path}"), &json!({ "path": path }));
             Ok(ExitCode::Success as u8)
         }

@@ -29,6 +29,7 @@ mod faults;
 mod histories;
 mod history_checker;
 mod hook_bounds;
+mod hook_obstacles;
 mod hook_settings;
 mod hooks;
 mod interleavings;
