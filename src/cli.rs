@@ -1,5 +1,6 @@
 //! The command line: arguments in, one call into the library, text or JSON out, one exit code.
 
+mod again;
 mod args;
 mod complete;
 mod edit;
@@ -87,7 +88,7 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
         Group::State(command) => state::run(command, &config, Disk::real(), &output).map(|code| code as u8),
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
-        Group::Hook(command) => hook::run(command, &config, &output),
+        Group::Hook(command) => hook::run(command, &given, &config, &output),
         Group::Pause(command) => shell::pause(command, &output),
         Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };

@@ -211,7 +211,8 @@ impl Config {
 }
 
 /// The root and the state file that were named, by option or environment.
-fn chosen(given: &Given, env: &dyn Environment) -> (Option<PathBuf>, Option<PathBuf>) {
+#[must_use]
+pub fn chosen(given: &Given, env: &dyn Environment) -> (Option<PathBuf>, Option<PathBuf>) {
     let root = given.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
     let state_file = given.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
     (root, state_file)

@@ -158,6 +158,19 @@ pub fn is_mount_point(dir: &Dir, name: &OsStr) -> bool {
         .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
+/// Refuses a tree that could not be kept: `name` in `dir` is there, but no directory of its own.
+pub fn check(disk: &Disk, dir: &Dir, name: &str) -> Result<()> {
+    disk.stat(dir, name)?.map_or(Ok(()), |stat| check_own((dir, OsStr::new(name)), stat))
+}
+
+fn check_own((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
+    let refuse = |why| Err(unsafe_path(&dir.path_of(name), why));
+    if stat.kind != FileKind::Directory {
+        return refuse("is not a directory of its own (a symbolic link or a file stands there)");
+    }
+    if is_mount_point(dir, name) { refuse("is a mount point") } else { Ok(()) }
+}
+
 /// Lists the tree `name` in `dir` and digests its files; `None` if there is none.
 pub fn list(disk: &Disk, dir: &Dir, name: &str) -> Result<Option<Listing>> {
     walk(disk, (dir, name), None)
@@ -174,10 +187,6 @@ type Target<'a> = ((&'a Dir, &'a str), Attributes<'a>);
 fn walk(disk: &Disk, (dir, name): (&Dir, &str), target: Option<Target<'_>>) -> Result<Option<Listing>> {
     let Some(stat) = disk.stat(dir, name)? else { return Ok(None) };
     let mut walk = Walk { disk, entries: Vec::new() };
-    let path = dir.path_of(name);
-    if stat.kind != FileKind::Directory {
-        return Err(unsafe_path(&path, "is not a directory of its own (a symbolic link or a file stands there)"));
-    }
     walk.directory(
         (dir, OsStr::new(name)),
         stat,
@@ -204,10 +213,8 @@ impl Walk<'_> {
         copy: Copy<'_>,
         depth: usize,
     ) -> Result<()> {
+        check_own((dir, name), stat)?;
         let shown = dir.path_of(name);
-        if is_mount_point(dir, name) {
-            return Err(unsafe_path(&shown, "is a mount point"));
-        }
         if depth > DEPTH {
             let message = format!("{} lies deeper than {DEPTH} directories", shown.display());
             let word = quote_path(&shown);

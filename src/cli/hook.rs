@@ -4,13 +4,18 @@ mod answer;
 mod bound;
 mod input;
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 pub use self::answer::answer;
+use super::again::options;
 use super::args::{Group, Hook};
 use super::output::{Output, Verdict};
-use crate::config::Config;
-use crate::error::{Error, ExitCode, Kind, one_line, quote_path};
+use crate::config::{Config, Given, ProcessEnvironment, chosen};
+use crate::error::{Error, ExitCode, Kind, Result, one_line, quote, quote_path};
+use crate::fs::Disk;
 use crate::hook::announce::Answers;
 use crate::hook::load::{load, path};
 use crate::hook::rules::{Finding, Rules, Scope, Weight};
@@ -28,14 +33,14 @@ pub fn event(group: &Group) -> Option<Answers> {
 }
 
 /// Runs a command for whoever sets the hooks up.
-pub fn run(command: &Hook, config: &Config, output: &Output<'_>) -> Run {
+pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) -> Run {
     match command {
         Hook::Prompt | Hook::Tool => {
             Err(Error::new(Kind::Internal, "an event is answered before there is a configuration").into())
         }
-        Hook::Settings => print_settings(config, output),
+        Hook::Settings => print_settings(given, output),
         Hook::InitRules => {
-            let path = write_rules(&config.settings.root)?.display().to_string();
+            let path = write_rules(&Disk::real(), &config.settings.root)?.display().to_string();
             output.confirm(&format!("Rules written: {path}"), &json!({ "path": path }));
             Ok(ExitCode::Success as u8)
         }
@@ -43,15 +48,30 @@ pub fn run(command: &Hook, config: &Config, output: &Output<'_>) -> Run {
     }
 }
 
-/// The settings are JSON, whatever the format, and name this very binary: an editor may have another search path.
-fn print_settings(config: &Config, output: &Output<'_>) -> Run {
+/// The settings are JSON, whatever the format, and name this very binary: an editor may have another search path, and may call
+/// from another directory.
+fn print_settings(given: &Given, output: &Output<'_>) -> Run {
     let binary = std::env::current_exe()
         .map_err(|error| Error::new(Kind::of_io(&error), format!("cannot tell where this program is: {error}")))?;
-    // With the root, if one was chosen.
-    let options = config.program.strip_prefix("pipeline-state").unwrap_or_default();
-    let settings = settings(&format!("{}{options}", quote_path(&binary)));
-    output.bytes(format!("{settings:#}\n").as_bytes())?;
+    // With the root, if one was chosen. What a hook ends with is settled, wherever it meets a lock.
+    let (root, state_file) = chosen(given, &ProcessEnvironment);
+    let options = options(&Given { root, state_file, lock_exit: None, ..given.clone() });
+    let words = std::iter::once(binary.into_os_string()).chain(options);
+    let program = words.map(|word| as_text(&word)).collect::<Result<Vec<_>>>()?.join(" ");
+    // JSON leaves some of the characters as they are that steer a terminal.
+    let escape = |c: char| if c.is_control() && c != '\n' { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    output.bytes(format!("{:#}\n", settings(&program)).chars().map(escape).collect::<String>().as_bytes())?;
     Ok(ExitCode::Success as u8)
+}
+
+/// A word that each `sh` takes for what it is. It has to go into JSON, which is text.
+fn as_text(word: &OsStr) -> Result<String> {
+    word.to_str().map(quote).ok_or_else(|| {
+        let path = Path::new(word);
+        let message = format!("the name {} is not UTF-8, and settings are text", path.display());
+        let what = format!("ls -ld {}", quote_path(path));
+        Error::new(Kind::InvalidName, message).try_shell(what, "rename it, or use another")
+    })
 }
 
 fn check(config: &Config, output: &Output<'_>) -> Run {

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
+use super::again::options;
 use super::args::Global;
 use super::args::shell::{FunctionShell, Functions, Pause};
 use super::output::{Output, write_out};
@@ -22,27 +23,8 @@ pub fn print(arguments: &Functions, global: &Global, called: &OsStr) -> anyhow::
     // Where it was replaced meanwhile, the path is one no more.
     let path = std::env::current_exe().ok().filter(|path| path.exists());
     let program = path.map_or_else(|| called.to_owned(), OsString::from);
-    write_out(&functions(shell, &program, &options(global)))?;
+    write_out(&functions(shell, &program, &options(&global.into())))?;
     Ok(ExitCode::Success as u8)
-}
-
-fn options(global: &Global) -> Vec<OsString> {
-    let mut options = Vec::new();
-    let mut give = |option: &str, value: &OsStr| options.extend([OsString::from(option), value.to_owned()]);
-    let paths = [("--root", &global.root), ("--state-file", &global.state_file), ("--audit-log", &global.audit_log)];
-    for (option, path) in paths {
-        if let Some(path) = path {
-            // The script may change its directory.
-            give(option, std::path::absolute(path).unwrap_or_else(|_| path.clone()).as_os_str());
-        }
-    }
-    if let Some(timeout) = global.lock_timeout {
-        give("--lock-timeout", OsStr::new(&timeout.as_secs_f64().to_string()));
-    }
-    if let Some(code) = global.lock_exit {
-        give("--lock-exit", OsStr::new(&code.to_string()));
-    }
-    options
 }
 
 /// Says how an attempt went, and waits as long as `recover retry` would. Before the first it only looks at what was asked for.

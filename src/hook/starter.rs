@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::load::in_the_way;
 use super::rules::FILE;
 use crate::error::{Error, Kind, Result, quote_path};
+use crate::fs::Disk;
 use crate::fs::stage::is_temporary;
 use crate::store::layout::CONFIG;
+use crate::{side, tree};
 
 /// Rules for a pipeline of six phases.
 pub const STARTER: &str = include_str!("starter.json");
@@ -19,7 +22,9 @@ const TIMEOUT: u32 = 10;
 
 /// Writes rules to begin with, whole or not at all, and never over others. What lies in `config/` is the user's, and most
 /// likely under version control: its modes are those of any other file of theirs, but nobody else may write it.
-pub fn write_rules(root: &Path) -> Result<PathBuf> {
+pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
+    // Through a link they would come to lie where no checkpoint keeps them.
+    tree::check(disk, &side::open_root(disk, root)?, CONFIG)?;
     let directory = root.join(CONFIG);
     let path = directory.join(FILE);
     let made = || -> io::Result<()> {
@@ -40,7 +45,7 @@ pub fn write_rules(root: &Path) -> Result<PathBuf> {
         File::open(&directory)?.sync_all()?;
         File::open(root)?.sync_all()
     };
-    made().map_err(|error| refusal(&path, &error))?;
+    made().map_err(|error| in_the_way(root).unwrap_or_else(|| refusal(&path, &error)))?;
     Ok(path)
 }
 
@@ -66,11 +71,6 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
             Error::new(Kind::Exists, format!("{shown} is there already; nothing was written"))
                 .try_command("hook check", "see whether it is right")
                 .try_shell(format!("mv {word} {word}.old"), "or move it away first")
-        }
-        io::ErrorKind::NotFound => {
-            let root = path.parent().and_then(Path::parent).unwrap_or(path);
-            Error::new(Kind::DependencyMissing, format!("{} does not exist", root.display()))
-                .try_shell(format!("mkdir -p {}", quote_path(root)), "make it")
         }
         _ => Error::new(Kind::of_io(error), format!("cannot write {shown}: {error}"))
             .try_shell(format!("ls -ld {}", quote_path(path.parent().unwrap_or(path))), "see what is there, and whose"),

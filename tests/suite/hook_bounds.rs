@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::hooks::{PROMPT, TOOL, context, fire, fire_with, prompted, ran_command, started, with_rules, write_rules};
 use crate::owners::Owner;
-use crate::sandbox::{BINARY, Ran, Sandbox, installed};
+use crate::sandbox::{BINARY, Ran, installed};
 use crate::strace::{in_parallel, injection, strace};
 
 /// A signal for `emit N`, an activation for `activate N`.
@@ -296,15 +296,4 @@ fn rules_that_cannot_be_read_at_all_are_an_error_that_blocks_nobody() {
     }
     assert!(sandbox.run("hook check").expect(4).stdout.contains(&format!("{rules}:2: it is no JSON")));
     assert_eq!(sandbox.revision(), 1);
-}
-
-#[test]
-fn a_pipe_in_the_place_of_the_rules_has_nobody_wait() {
-    let sandbox = Sandbox::initialized();
-    fs::create_dir(sandbox.file("config")).unwrap();
-    assert!(sandbox.bash("mkfifo config/skill-rules.json").code == 0);
-    let checked = sandbox.program("timeout").args(["20", BINARY, "hook", "check"]).output().unwrap();
-    Ran::of(checked).expect(1).saying("skill-rules.json: it is not a regular file");
-    let told = sandbox.feed("hook skill-activation-prompt", br#"{"prompt":"go"}"#);
-    told.expect(1).saying("skill-rules.json: it is not a regular file");
 }

@@ -29,6 +29,8 @@ mod faults;
 mod histories;
 mod history_checker;
 mod hook_bounds;
+mod hook_obstacles;
+mod hook_settings;
 mod hooks;
 mod interleavings;
 mod json_shapes;
