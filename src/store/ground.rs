@@ -1,5 +1,6 @@
 //! The ground a writer stands on: the lock, the directories, and what was found under it.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use super::Store;
@@ -7,6 +8,7 @@ use super::judge::{Health, Look, judge};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
 use super::live::Found;
 use super::shelf::Shelf;
+use super::signal;
 use crate::error::Result;
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin};
@@ -61,6 +63,7 @@ impl Store {
             shelf = Shelf::list(&self.disk, self.side_directory(&held.root, BACKUPS)?)?;
         }
         let health = judge(&live, &shelf, Look::Thorough)?;
+        self.settle_signals(held, &shelf, &health);
         Ok(Ground { shelf, live, health })
     }
 
@@ -70,7 +73,9 @@ impl Store {
         let Some(dir) = shelf.dir() else {
             return Ok(false);
         };
-        for name in &shelf.temporaries {
+        // What is staged of signals may be of a commit that has happened, which only the state can tell.
+        let is_signal = |name: &&OsString| name.to_str().is_some_and(signal::is_staged);
+        for name in shelf.temporaries.iter().filter(|name| !is_signal(name)) {
             self.disk.unlink(dir, name)?;
         }
         if held.lock.origin() == Origin::Made {

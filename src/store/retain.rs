@@ -9,6 +9,7 @@ use super::Store;
 use super::ground::{Ground, Held};
 use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR};
 use super::order::Purpose;
+use super::signal;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
 use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
@@ -273,7 +274,9 @@ impl Store {
         let Some(shelf) = ground.shelf.dir() else {
             return Ok(0);
         };
-        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_temporary)) {
+        // Of signals nothing is staged any more but where it is not known yet what becomes of it.
+        let is_spare = |name: &str| is_temporary(name) && !signal::is_staged(name);
+        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_spare)) {
             self.disk.unlink(shelf, name)?;
         }
         for name in self.disk.list(&held.root)?.iter().filter(|name| name.to_str().is_some_and(is_temporary)) {

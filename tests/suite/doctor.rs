@@ -43,7 +43,7 @@ struct Fault {
 const SAFE: &str = "pipeline-state recover doctor --fix";
 
 /// Faults that can all be there at once.
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 18] = [
     Fault {
         plant: |root| {
             let name = root.shelf("state-").into_iter().find(|name| name.contains("-r2-")).unwrap();
@@ -144,6 +144,14 @@ const FAULTS: [Fault; 17] = [
         plant: |root| fs::write(root.file(".locks/.live-1-2-3-4"), "").unwrap(),
         subject: "locks",
         saying: ".live-1-2-3-4",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
+        plant: |root| fs::write(root.file(".state-backups/.pipeline-state-99-signal-0.tmp"), "half").unwrap(),
+        subject: "leftovers",
+        saying: "99-signal-0.tmp was left by a command that was killed while it gave or cleared a signal",
         code: 1,
         remedy: SAFE,
         safe: true,
@@ -295,6 +303,41 @@ fn all_faults_at_once_are_found_and_nothing_is_touched_and_the_fix_leaves_what_t
         assert!(after.contains(file), "{:?} was touched", file.0);
     }
     assert_eq!(findings(&root, "recover doctor --fix"), left, "a second time changes nothing more");
+}
+
+#[test]
+fn what_a_killed_writer_staged_of_signals_is_told_of_and_carried_out_by_the_fix_if_the_state_agrees() {
+    let root = in_order();
+    root.ok("state signal ON");
+    root.ok("state signal OFF");
+    let staged = |number: u32| root.file(format!(".state-backups/.pipeline-state-99-signal-{number}.tmp"));
+    let file = |name: &str| root.file(format!(".signals/{name}.json"));
+    // ON was given, and an older file of it stands in its place; OFF was cleared; GO was not, and GONE never given.
+    let (given, cleared) = (fs::read(file("ON")).unwrap(), fs::read(file("OFF")).unwrap());
+    root.ok("state signal OFF --clear");
+    fs::write(file("OFF"), &cleared).unwrap();
+    fs::rename(file("ON"), staged(0)).unwrap();
+    fs::write(file("ON"), r#"{"signal":"ON","timestamp":1}"#).unwrap();
+    [("OFF", "null"), ("GO", "null"), ("GONE", "7")].iter().zip(1..).for_each(|((signal, time), number)| {
+        fs::write(staged(number), format!(r#"{{"signal":"{signal}","timestamp":{time}}}"#)).unwrap();
+    });
+    for number in 0..4 {
+        chmod(staged(number), 0o600);
+    }
+    for name in ["ON", "OFF"] {
+        chmod(file(name), 0o600);
+    }
+    let before = root.snapshot();
+    let found = findings(&root, "recover doctor");
+    assert_eq!(found.len(), 4, "{}", brief(&found));
+    assert!(found.iter().all(|finding| finding["mending"] == "safe"), "{}", brief(&found));
+    for words in ["state status", "state validate", "state read", "recover status"] {
+        root.ok(words);
+    }
+    assert_eq!(root.snapshot(), before);
+    assert_eq!(findings(&root, "recover doctor --fix"), [] as [Value; 0]);
+    assert_eq!(root.names(".signals"), ["GO.json", "ON.json"]);
+    assert_eq!(fs::read(file("ON")).unwrap(), given);
 }
 
 #[test]

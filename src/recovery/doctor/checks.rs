@@ -18,6 +18,7 @@ use crate::store::layout::{
     BACKUPS, BackupName, CHECKPOINTS, CONFIG, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX, WORKSHOP,
 };
 use crate::store::report::Status;
+use crate::store::signal;
 use crate::time::rfc3339;
 use crate::{side, tree};
 
@@ -237,8 +238,13 @@ impl Examination<'_> {
         let (Some((dir, names)), Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else {
             return Ok(());
         };
+        // The files of these the next writer puts in place, or removes.
+        let staged = self.store.staged_signals()?;
         for name in names {
             let Some(signal) = name.strip_suffix(".json") else { continue };
+            if staged.iter().any(|staged| staged.as_str() == signal) {
+                continue;
+            }
             let path = self.shown(&format!("{SIGNALS}/{name}"));
             let content = self.store.disk().read(&dir, &name, 1 << 20)?;
             let file = content.and_then(|content| text::parse(&content.bytes).ok());
@@ -360,7 +366,9 @@ impl Examination<'_> {
         }
         for (subject, names) in [("leftovers", left), ("locks", left_locks)] {
             for name in names {
-                let message = format!("{name} was left by a command that was killed");
+                let is_signal = name.rsplit('/').next().is_some_and(signal::is_staged);
+                let when = if is_signal { " while it gave or cleared a signal" } else { "" };
+                let message = format!("{name} was left by a command that was killed{when}");
                 self.add(Finding::new(subject, ExitCode::General, message).safe());
             }
         }
