@@ -51,6 +51,29 @@ impl Store {
         side::open(&self.disk, root, name)
     }
 
+    /// Takes from others what they may read in a side directory from before this program.
+    pub(super) fn tighten(&self, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
+        let Some(stat) = self.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0) else { return Ok(()) };
+        let tighten = || -> Result<()> {
+            self.disk.set_mode(root, name, 0o700)?;
+            for inner in self.disk.list(dir)? {
+                let stat = self.disk.stat(dir, &inner)?;
+                if stat.is_some_and(|stat| stat.kind == FileKind::Regular && stat.mode & 0o077 != 0) {
+                    self.disk.set_mode(dir, &inner, 0o600)?;
+                }
+            }
+            Ok(())
+        };
+        let (shown, mode) = (dir.path().display(), stat.mode);
+        self.warn(match tighten() {
+            Ok(()) => {
+                format!("{shown} had mode {mode:04o}, looser than 0700; it and the files in it are yours alone now")
+            }
+            Err(error) => format!("{shown} has mode {mode:04o}, looser than 0700, and that stays: {error}"),
+        });
+        Ok(())
+    }
+
     /// Looks at everything under the lock, after clearing away what dead writers left.
     pub(super) fn survey(&self, held: &Held) -> Result<Ground> {
         let dir = self.side_directory(&held.root, BACKUPS)?;

@@ -89,6 +89,12 @@ impl Store {
     /// replaced; an automatic backup is not worth a sync: a power cut that costs it leaves a newer revision.
     pub(super) fn set_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
         let aside = self.put_aside(held, ground, displaced)?;
+        let is_loose = ground.live.as_ref().is_some_and(|found| found.stat.mode & 0o077 != 0);
+        if let (true, Some(shelf), Aside::New(_, name)) = (is_loose, ground.shelf.dir(), &aside)
+            && let Err(error) = self.disk.set_mode(shelf, name, 0o600)
+        {
+            self.warn(format!("others may read the backup of what is replaced: {error}"));
+        }
         if displaced.is_kept_for_good()
             && let (Some(shelf), Aside::New(..)) = (ground.shelf.dir(), &aside)
             && let Err(error) = self.disk.sync_dir(shelf)
