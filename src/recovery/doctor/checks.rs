@@ -13,7 +13,7 @@ use crate::lock::run::LIVE_FILE;
 use crate::lock::{LOCKS, STATE_LOCK, flock};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
-use crate::store::checkpoint::catalog::time_of;
+use crate::store::checkpoint::catalog::{is_of_old_libraries, time_of};
 use crate::store::layout::{
     BACKUPS, BackupName, CHECKPOINTS, CONFIG, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX, WORKSHOP,
 };
@@ -179,12 +179,21 @@ impl Examination<'_> {
 
     fn checkpoints(&mut self) -> Result<()> {
         let ids = self.store.checkpoint_ids()?;
+        let mut newest_from_before = None;
         for id in &ids {
             if let Err(error) = self.store.verify_checkpoint(id) {
+                if is_of_old_libraries(&error) {
+                    newest_from_before = Some(error);
+                    continue;
+                }
                 let path = self.shown(&format!("{CHECKPOINTS}/{id}"));
                 let finding = Finding { remedies: Vec::new(), ..Finding::of("checkpoints", error) };
                 self.add(finding.try_shell(format!("rm -rI {path}"), "it cannot be restored; make another"));
             }
+        }
+        // They are all of one kind, and no damage.
+        if let Some(error) = newest_from_before {
+            self.add(Finding { code: ExitCode::General, ..Finding::of("checkpoints", error) });
         }
         let now = self.store.disk().now();
         let is_old = |id: &&String| time_of(id).and_then(|time| now.duration_since(time).ok()) > Some(OLD_CHECKPOINT);
@@ -264,7 +273,9 @@ impl Examination<'_> {
                 _ => continue,
             };
             self.add(match known {
-                Some(_) => finding.try_command(format!("state signal {signal}"), "give it anew"),
+                Some(_) => {
+                    finding.try_command(format!("state signal {signal}"), "writes it anew, and sets the signal to now")
+                }
                 None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
             });
         }
