@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, make_old};
 
-fn chmod(path: impl AsRef<Path>, mode: u32) {
+pub fn chmod(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// A root with checkpoints `one` and `two`, a configuration, a signal, five backups.
-fn in_order() -> Sandbox {
+pub fn in_order() -> Sandbox {
     let root = Sandbox::with_history();
     fs::create_dir(root.file("config")).unwrap();
     fs::write(root.file("config/rules.json"), "{}\n").unwrap();
@@ -24,7 +24,7 @@ fn in_order() -> Sandbox {
 }
 
 /// What the doctor finds, as JSON.
-fn findings(root: &Sandbox, words: &str) -> Vec<Value> {
+pub fn findings(root: &Sandbox, words: &str) -> Vec<Value> {
     let ran = root.run(&format!("{words} --json"));
     let report: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
     report["findings"].as_array().unwrap().clone()
@@ -213,7 +213,7 @@ const FAULTS: [Fault; 18] = [
 ];
 
 /// The findings in a few words, for a test that fails.
-fn brief(findings: &[Value]) -> String {
+pub fn brief(findings: &[Value]) -> String {
     findings
         .iter()
         .map(|finding| format!("{} {} {}\n", finding["code"], finding["subject"], finding["message"]))
@@ -303,41 +303,6 @@ fn all_faults_at_once_are_found_and_nothing_is_touched_and_the_fix_leaves_what_t
         assert!(after.contains(file), "{:?} was touched", file.0);
     }
     assert_eq!(findings(&root, "recover doctor --fix"), left, "a second time changes nothing more");
-}
-
-#[test]
-fn what_a_killed_writer_staged_of_signals_is_told_of_and_carried_out_by_the_fix_if_the_state_agrees() {
-    let root = in_order();
-    root.ok("state signal ON");
-    root.ok("state signal OFF");
-    let staged = |number: u32| root.file(format!(".state-backups/.pipeline-state-99-signal-{number}.tmp"));
-    let file = |name: &str| root.file(format!(".signals/{name}.json"));
-    // ON was given, and an older file of it stands in its place; OFF was cleared; GO was not, and GONE never given.
-    let (given, cleared) = (fs::read(file("ON")).unwrap(), fs::read(file("OFF")).unwrap());
-    root.ok("state signal OFF --clear");
-    fs::write(file("OFF"), &cleared).unwrap();
-    fs::rename(file("ON"), staged(0)).unwrap();
-    fs::write(file("ON"), r#"{"signal":"ON","timestamp":1}"#).unwrap();
-    [("OFF", "null"), ("GO", "null"), ("GONE", "7")].iter().zip(1..).for_each(|((signal, time), number)| {
-        fs::write(staged(number), format!(r#"{{"signal":"{signal}","timestamp":{time}}}"#)).unwrap();
-    });
-    for number in 0..4 {
-        chmod(staged(number), 0o600);
-    }
-    for name in ["ON", "OFF"] {
-        chmod(file(name), 0o600);
-    }
-    let before = root.snapshot();
-    let found = findings(&root, "recover doctor");
-    assert_eq!(found.len(), 4, "{}", brief(&found));
-    assert!(found.iter().all(|finding| finding["mending"] == "safe"), "{}", brief(&found));
-    for words in ["state status", "state validate", "state read", "recover status"] {
-        root.ok(words);
-    }
-    assert_eq!(root.snapshot(), before);
-    assert_eq!(findings(&root, "recover doctor --fix"), [] as [Value; 0]);
-    assert_eq!(root.names(".signals"), ["GO.json", "ON.json"]);
-    assert_eq!(fs::read(file("ON")).unwrap(), given);
 }
 
 #[test]
