@@ -21,7 +21,7 @@ pub mod report;
 pub mod restore;
 mod retain;
 pub mod shelf;
-mod signal;
+pub mod signal;
 mod workshop;
 
 use std::cell::RefCell;

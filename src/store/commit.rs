@@ -104,7 +104,7 @@ impl Store {
             }
         };
 
-        // 3. The files of signals, likewise.
+        // 3. The files of signals.
         let signals = self.stage_signals(held, shelf, plan.signals)?;
 
         // 4. The old document under its backup's name.
@@ -130,6 +130,7 @@ impl Store {
                 // It may have happened, so nothing may run it again, and what it displaced must stay.
                 Err(_) => {
                     aside.keep();
+                    signals.into_iter().for_each(Staged::keep);
                     return Err(durability_unknown(plan.sealed, "may be", &error));
                 }
             }
@@ -138,6 +139,7 @@ impl Store {
         drop(gate);
         state.keep();
         let kept = aside.keep();
+        signals.into_iter().for_each(Staged::keep);
 
         // 8. The new name, on the disk. Only now may it be acknowledged.
         if let Err(error) = disk.sync_dir(&held.root) {
@@ -152,7 +154,6 @@ impl Store {
             }
         }
         self.finish_signals(held, shelf, plan.signals);
-        drop(signals);
         Ok(Published::Done { kept })
     }
 

@@ -1,5 +1,6 @@
 //! The ground a writer stands on: the lock, the directories, and what was found under it.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use super::Store;
@@ -7,6 +8,7 @@ use super::judge::{Health, Look};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
 use super::live::Found;
 use super::shelf::Shelf;
+use super::signal;
 use crate::error::Result;
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin};
@@ -49,6 +51,29 @@ impl Store {
         side::open(&self.disk, root, name)
     }
 
+    /// Takes from others what they may read in a side directory from before this program.
+    pub(super) fn tighten(&self, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
+        let Some(stat) = self.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0) else { return Ok(()) };
+        let tighten = || -> Result<()> {
+            self.disk.set_mode(root, name, 0o700)?;
+            for inner in self.disk.list(dir)? {
+                let stat = self.disk.stat(dir, &inner)?;
+                if stat.is_some_and(|stat| stat.kind == FileKind::Regular && stat.mode & 0o077 != 0) {
+                    self.disk.set_mode(dir, &inner, 0o600)?;
+                }
+            }
+            Ok(())
+        };
+        let (shown, mode) = (dir.path().display(), stat.mode);
+        self.warn(match tighten() {
+            Ok(()) => {
+                format!("{shown} had mode {mode:04o}, looser than 0700; it and the files in it are yours alone now")
+            }
+            Err(error) => format!("{shown} has mode {mode:04o}, looser than 0700, and that stays: {error}"),
+        });
+        Ok(())
+    }
+
     /// Looks at everything under the lock, after clearing away what dead writers left.
     pub(super) fn survey(&self, held: &Held) -> Result<Ground> {
         let dir = self.side_directory(&held.root, BACKUPS)?;
@@ -61,6 +86,7 @@ impl Store {
             shelf = Shelf::list(&self.disk, self.side_directory(&held.root, BACKUPS)?)?;
         }
         let health = self.judge(&live, &shelf, Look::Thorough)?;
+        self.settle_signals(held, &shelf, &health);
         Ok(Ground { shelf, live, health })
     }
 
@@ -70,7 +96,9 @@ impl Store {
         let Some(dir) = shelf.dir() else {
             return Ok(false);
         };
-        for name in &shelf.temporaries {
+        // What is staged of signals may be of a commit that has happened, which only the state can tell.
+        let is_signal = |name: &&OsString| name.to_str().is_some_and(signal::is_staged);
+        for name in shelf.temporaries.iter().filter(|name| !is_signal(name)) {
             self.disk.unlink(dir, name)?;
         }
         if held.lock.origin() == Origin::Made {

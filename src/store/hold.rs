@@ -64,7 +64,10 @@ impl Store {
         let started = Instant::now();
         if purpose != Purpose::Write {
             for name in SIDE_DIRECTORIES {
-                self.side_directory(&root, name)?;
+                let dir = self.side_directory(&root, name)?;
+                if purpose == Purpose::Initialize {
+                    self.tighten(&root, name, &dir)?;
+                }
             }
         }
         loop {

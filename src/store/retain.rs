@@ -9,6 +9,7 @@ use super::Store;
 use super::ground::{Ground, Held};
 use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR};
 use super::order::Purpose;
+use super::signal;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
 use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
@@ -88,6 +89,12 @@ impl Store {
     /// replaced; an automatic backup is not worth a sync: a power cut that costs it leaves a newer revision.
     pub(super) fn set_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
         let aside = self.put_aside(held, ground, displaced)?;
+        let is_loose = ground.live.as_ref().is_some_and(|found| found.stat.mode & 0o077 != 0);
+        if let (true, Some(shelf), Aside::New(_, name)) = (is_loose, ground.shelf.dir(), &aside)
+            && let Err(error) = self.disk.set_mode(shelf, name, 0o600)
+        {
+            self.warn(format!("others may read the backup of what is replaced: {error}"));
+        }
         if displaced.is_kept_for_good()
             && let (Some(shelf), Aside::New(..)) = (ground.shelf.dir(), &aside)
             && let Err(error) = self.disk.sync_dir(shelf)
@@ -273,7 +280,9 @@ impl Store {
         let Some(shelf) = ground.shelf.dir() else {
             return Ok(0);
         };
-        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_temporary)) {
+        // Of signals nothing is staged any more but where it is not known yet what becomes of it.
+        let is_spare = |name: &str| is_temporary(name) && !signal::is_staged(name);
+        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_spare)) {
             self.disk.unlink(shelf, name)?;
         }
         for name in self.disk.list(&held.root)?.iter().filter(|name| name.to_str().is_some_and(is_temporary)) {

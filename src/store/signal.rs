@@ -1,20 +1,26 @@
 //! `.signals/NAME.json`: the file that goes with a signal in the state.
 //!
 //! The state is the truth. The files are staged and synced before the commit and put in place after it, so that they never
-//! announce a signal that the state does not have.
+//! announce a signal that the state does not have. Of a signal that is cleared a note is staged, a file without a time. What
+//! a writer leaves that dies between the two says which signal the state is to have, and since when: the next writer carries
+//! it out if the state has just that, and removes it if not.
+//!
+//! They are staged on the shelf, whose names every writer reads anyway.
 
 use std::ffi::OsStr;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::Store;
 use super::ground::Held;
+use super::judge::Health;
 use super::layout::{BACKUPS, SIGNALS};
-use crate::document::{json as text, seal};
+use super::shelf::Shelf;
+use super::{ForeignEdits, Store};
+use crate::document::{READ_LIMIT, json as text, seal};
 use crate::error::{Error, Kind, Result};
-use crate::fs::Dir;
-use crate::fs::stage::{Staged, Sync, temporary};
+use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
+use crate::fs::{Dir, FsResult};
 use crate::name::Name;
 use crate::time::epoch_seconds;
 
@@ -50,24 +56,57 @@ impl SignalFile {
     fn file(&self) -> String {
         format!("{}.json", self.name)
     }
+
+    /// What is staged of it. That a signal goes is nothing that a power cut could tear.
+    fn draft(&self) -> Option<(Vec<u8>, Sync)> {
+        match &self.content {
+            Some(content) => Some((content.clone(), Sync::Now)),
+            None => Some((seal::to_bytes(&json!({"signal": self.name.as_str(), "timestamp": null}))?, Sync::Never)),
+        }
+    }
+
+    /// What is staged, if the state is as it is to be then.
+    fn due(staged: Vec<u8>, state: &Value) -> Option<Self> {
+        let draft = text::parse(&staged).ok()?;
+        let name = named(&draft)?;
+        let known = state.get("signals").and_then(|signals| signals.get(name.as_str()));
+        match draft.get("timestamp")? {
+            Value::Null => known.is_none().then_some(Self { name, content: None }),
+            time => (known == Some(time)).then_some(Self { name, content: Some(staged) }),
+        }
+    }
 }
 
+/// The signal that a file is of.
+fn named(file: &Value) -> Option<Name> {
+    Name::parse("signal", file.get("signal")?.as_str()?).ok()
+}
+
+/// Whether a name on the shelf is that of a signal's file whose writer is at work, or died.
+#[must_use]
+pub fn is_staged(name: &str) -> bool {
+    is_temporary(name) && name.contains(STAGED)
+}
+
+const STAGED: &str = "-signal-";
+
 impl Store {
-    /// Writes the files under temporary names.
+    /// Writes the files under temporary names, and notes of those that are to go.
     pub(super) fn stage_signals<'a>(
         &'a self,
         held: &Held,
         shelf: &'a Dir,
         signals: &[SignalFile],
     ) -> Result<Vec<Staged<'a>>> {
-        let contents = signals.iter().enumerate().filter_map(|(index, signal)| Some((index, signal.content.as_ref()?)));
-        let stage = |(index, content): (usize, &Vec<u8>)| {
-            Ok(self.disk.stage(shelf, &staged_name(held, index), content, Sync::Now)?)
+        let stage = |(index, signal): (usize, &SignalFile)| {
+            let (bytes, sync) = signal.draft().ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
+            Ok(self.disk.stage(shelf, &staged_name(held, index), &bytes, sync)?)
         };
-        contents.map(stage).collect()
+        signals.iter().enumerate().map(stage).collect()
     }
 
-    /// Puts the staged files in place. The state is committed by now, so a failure is a warning.
+    /// Puts the staged files in place. The state is committed by now, so a failure is a warning, and what is staged stays for
+    /// the next writer.
     pub(super) fn finish_signals(&self, held: &Held, shelf: &Dir, signals: &[SignalFile]) {
         if signals.is_empty() {
             return;
@@ -75,19 +114,22 @@ impl Store {
         let finish = || -> Result<()> {
             let dir = self.side_directory(&held.root, SIGNALS)?;
             for (index, signal) in signals.iter().enumerate() {
-                let file = signal.file();
-                match signal.content {
-                    Some(_) => {
-                        self.disk.rename((shelf, OsStr::new(&staged_name(held, index))), (&dir, OsStr::new(&file)))?;
-                    }
-                    None => self.disk.unlink(&dir, &file)?,
-                }
+                self.carry_out((shelf, OsStr::new(&staged_name(held, index))), &dir, signal)?;
             }
             Ok(self.disk.sync_dir(&dir)?)
         };
         if let Err(error) = finish() {
             self.warn(format!("the state is committed, but {} may not be up to date: {error}", files(signals)));
         }
+    }
+
+    fn carry_out(&self, (shelf, staged): (&Dir, &OsStr), dir: &Dir, signal: &SignalFile) -> FsResult<()> {
+        let file = signal.file();
+        if signal.content.is_some() {
+            return self.disk.rename((shelf, staged), (dir, OsStr::new(&file)));
+        }
+        self.disk.unlink(dir, &file)?;
+        self.disk.unlink(shelf, staged)
     }
 
     /// Writes or removes the files of signals when the state itself need not change.
@@ -105,6 +147,50 @@ impl Store {
             self.warn(format!("{} may not be up to date: {error}", files(signals)));
         }
     }
+
+    /// The signals of which something is staged.
+    pub fn staged_signals(&self) -> Result<Vec<Name>> {
+        let shelf = self.shelf_to_read()?;
+        let Some(dir) = shelf.dir() else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for staged in shelf.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged)) {
+            let found = self.disk.read(dir, staged, READ_LIMIT)?;
+            names.extend(found.and_then(|found| named(&text::parse(&found.bytes).ok()?)));
+        }
+        Ok(names)
+    }
+
+    /// Carries out what a dead writer left staged behind its commit, and removes what one left before it. Where nobody can
+    /// tell yet what the state is, or is to be when a restore is through, it stays.
+    pub(super) fn settle_signals(&self, held: &Held, shelf: &Shelf, health: &Health) {
+        let state = match health {
+            Health::Healthy(document) => &*document.value,
+            Health::Legacy(migrated) => &migrated.value,
+            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => &edit.value,
+            _ => return,
+        };
+        let Some(dir) = shelf.dir() else { return };
+        let mut staged = shelf.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged)).peekable();
+        if staged.peek().is_none() || self.has_workshop(&held.root).unwrap_or(true) {
+            return;
+        }
+        let settle = |staged: &OsStr| -> Result<()> {
+            let found = self.disk.read(dir, staged, READ_LIMIT)?;
+            match found.and_then(|found| SignalFile::due(found.bytes, state)) {
+                Some(due) => {
+                    let place = self.side_directory(&held.root, SIGNALS)?;
+                    self.carry_out((dir, staged), &place, &due)?;
+                    Ok(self.disk.sync_dir(&place)?) // from here on others may have seen it
+                }
+                None => Ok(self.disk.unlink(dir, staged)?),
+            }
+        };
+        for staged in staged {
+            if let Err(error) = settle(staged) {
+                self.warn(format!("what a killed command left of a signal stays for the next writer: {error}"));
+            }
+        }
+    }
 }
 
 fn files(signals: &[SignalFile]) -> String {
@@ -114,6 +200,5 @@ fn files(signals: &[SignalFile]) -> String {
 
 /// Where a signal's file stands until the state is committed.
 fn staged_name(held: &Held, index: usize) -> String {
-    let purpose = if index == 0 { "signal".to_owned() } else { format!("signal-{index}") };
-    temporary(held.lock.inode(), &purpose)
+    temporary(held.lock.inode(), &format!("{}{index}", STAGED.trim_start_matches('-')))
 }

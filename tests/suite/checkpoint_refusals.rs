@@ -243,3 +243,34 @@ fn what_is_noted_with_a_checkpoint_can_be_read_back_or_is_refused() {
     root.run_args(&["recover", "checkpoint", "op", &nested(128)]).expect(4).saying("nested deeper than 127 levels");
     assert_eq!(root.names(".checkpoints"), before);
 }
+
+#[test]
+fn a_checkpoint_of_the_old_libraries_is_no_damage_and_its_state_can_be_written() {
+    let root = with_small_checkpoint();
+    for operation in ["deployment", "build"] {
+        let id = format!("checkpoint-20231101-103000-{operation}");
+        let dir = root.file(".checkpoints").join(&id);
+        fs::create_dir(&dir).unwrap();
+        let state = r#"{"phase":"old","completedTasks":[],"signals":{},"lastActivation":""}"#;
+        fs::write(dir.join("state.json"), state).unwrap();
+        let metadata = json!({"id": id, "operation": operation, "phase": "old", "timestamp": "x", "metadata": {}});
+        fs::write(dir.join("metadata.json"), metadata.to_string()).unwrap();
+    }
+    let old = "checkpoint-20231101-103000-deployment";
+    let (what, way_on) =
+        ("was made by the old libraries", format!("state write {}/", root.file(".checkpoints").display()));
+    let before = root.snapshot();
+    let told = root.run("recover doctor").expect(1).stdout;
+    assert_eq!(told.matches(what).count(), 1, "all of them in one line: {told}");
+    assert!(told.contains(&way_on) && !told.contains("rm "), "{told}");
+    let refused = root.run(&format!("recover restore {old}")).expect(3).stderr;
+    assert!(refused.contains(what) && refused.contains(&way_on), "{refused}");
+    assert_eq!(root.snapshot(), before);
+    root.ok(&format!("state write .checkpoints/{old}/state.json"));
+    assert_eq!(root.ok("state get .phase"), "old");
+
+    // One of ours whose manifest is lost is damaged.
+    let ours = root.names(".checkpoints").into_iter().find(|id| !id.contains("20231101")).unwrap();
+    fs::remove_file(root.file(".checkpoints").join(&ours).join("manifest.json")).unwrap();
+    root.run(&format!("recover restore {ours}")).expect(3).saying("is damaged: it has no manifest");
+}

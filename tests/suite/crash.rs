@@ -12,16 +12,16 @@ use std::fs;
 
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::name::Name;
-use pipeline_state::store::change::Proposal;
+use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::Beginning;
 use pipeline_state::store::heal::Wanted;
 use pipeline_state::store::order::Order;
-use pipeline_state::store::{SignalFile, Store};
 use serde_json::{Value, json};
 
 use self::explore::{Facts, Job, Step, Trees, write_z};
+use crate::faults::signal;
 use crate::kill::damaged;
 use crate::sandbox::Sandbox;
 use crate::snapshots::with_small_checkpoint;
@@ -62,16 +62,6 @@ fn checkpoint(store: &Store) -> Result<()> {
 
 fn restore(store: &Store) -> Result<()> {
     store.restore(&Which::Latest(Some(Name::parse("operation", "good")?)), &Order::of("restore")).map(|_| ())
-}
-
-fn signal(store: &Store, name: &str, content: Option<Vec<u8>>) -> Result<()> {
-    let change = store.change(&Order::of("signal"), &mut |base| {
-        let mut value = base.draft();
-        value["lastSignal"] = json!(format!("{name} {}", content.is_some()));
-        let file = SignalFile { name: Name::parse("signal", name)?, content: content.clone() };
-        Ok(Proposal { draft: value.into(), signals: vec![file] })
-    });
-    change.map(|_| ())
 }
 
 /// What must last besides the state: pinned backups, evidence, checkpoints.
@@ -174,7 +164,7 @@ fn no_power_cut_loses_the_document_that_was_migrated() {
 
 #[test]
 fn no_power_cut_parts_a_signal_from_its_file() {
-    let steps: [Step; 3] = [|s| signal(s, "A", Some(b"{}\n".to_vec())), |s| signal(s, "GO", None), write_z];
+    let steps: [Step; 3] = [|s| signal(s, "A", true), |s| signal(s, "GO", false), write_z];
     let mut job = Job::new("signal, signal --clear, a change", full(), steps.to_vec());
     job.facts = |root, _| {
         let is_there = |name: &str| root.file(".signals").join(name).exists();

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, make_old};
 
-fn chmod(path: impl AsRef<Path>, mode: u32) {
+pub fn chmod(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// A root with checkpoints `one` and `two`, a configuration, a signal, five backups.
-fn in_order() -> Sandbox {
+pub fn in_order() -> Sandbox {
     let root = Sandbox::with_history();
     fs::create_dir(root.file("config")).unwrap();
     fs::write(root.file("config/rules.json"), "{}\n").unwrap();
@@ -24,7 +24,7 @@ fn in_order() -> Sandbox {
 }
 
 /// What the doctor finds, as JSON.
-fn findings(root: &Sandbox, words: &str) -> Vec<Value> {
+pub fn findings(root: &Sandbox, words: &str) -> Vec<Value> {
     let ran = root.run(&format!("{words} --json"));
     let report: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
     report["findings"].as_array().unwrap().clone()
@@ -43,7 +43,7 @@ struct Fault {
 const SAFE: &str = "pipeline-state recover doctor --fix";
 
 /// Faults that can all be there at once.
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 18] = [
     Fault {
         plant: |root| {
             let name = root.shelf("state-").into_iter().find(|name| name.contains("-r2-")).unwrap();
@@ -149,6 +149,14 @@ const FAULTS: [Fault; 17] = [
         safe: true,
     },
     Fault {
+        plant: |root| fs::write(root.file(".state-backups/.pipeline-state-99-signal-0.tmp"), "half").unwrap(),
+        subject: "leftovers",
+        saying: "99-signal-0.tmp was left by a command that was killed while it gave or cleared a signal",
+        code: 1,
+        remedy: SAFE,
+        safe: true,
+    },
+    Fault {
         plant: |root| {
             fs::write(root.file(".signals/BAD.json"), "{").unwrap();
             chmod(root.file(".signals/BAD.json"), 0o600);
@@ -205,7 +213,7 @@ const FAULTS: [Fault; 17] = [
 ];
 
 /// The findings in a few words, for a test that fails.
-fn brief(findings: &[Value]) -> String {
+pub fn brief(findings: &[Value]) -> String {
     findings
         .iter()
         .map(|finding| format!("{} {} {}\n", finding["code"], finding["subject"], finding["message"]))

@@ -1,6 +1,8 @@
 //! §4: what documents are taken, kept and refused.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
@@ -60,6 +62,33 @@ fn legacy_documents_are_read_migrated_sealed_and_can_be_had_back() {
         assert_eq!(fs::read_to_string(sandbox.file(".state-backups").join(&pinned[0])).unwrap(), text, "{what}");
         assert!(sandbox.ok("state recover").contains("pre-migration"), "the hint at the old document");
     }
+}
+
+#[test]
+fn what_a_migration_finds_open_to_others_is_private_behind_it_and_the_doctor_finds_nothing() {
+    let open_to_all = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let sandbox = Sandbox::holding(LEGACY[0].1);
+    open_to_all(&sandbox.state(), 0o644);
+    let told = sandbox.run("state init").expect(0);
+    assert_eq!(told.stderr, "", "nothing but a copy was open");
+    assert_eq!(sandbox.ok("recover doctor"), "all is well");
+
+    let sandbox = Sandbox::holding(LEGACY[0].1);
+    open_to_all(&sandbox.state(), 0o644);
+    for name in [".state-backups", ".locks", ".checkpoints", ".signals"] {
+        fs::create_dir(sandbox.file(name)).unwrap();
+        open_to_all(&sandbox.file(name), 0o755);
+    }
+    let backup = sandbox.file(".state-backups/state-20231101-103000-auto.json");
+    fs::write(&backup, LEGACY[0].1).unwrap();
+    open_to_all(&backup, 0o644);
+    let told = sandbox.run("state init").expect(0).stderr;
+    for name in [".state-backups", ".locks", ".checkpoints", ".signals"] {
+        let warning = format!("{} had mode 0755, looser than 0700", sandbox.file(name).display());
+        assert!(told.contains(&warning), "{warning}\n{told}");
+    }
+    assert_eq!(sandbox.ok("recover doctor"), "all is well");
+    assert_eq!(sandbox.run("state init").expect(0).stderr, "", "once is enough");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_state::audit::Audit;
 use pipeline_state::document::seal::without_seal;
@@ -315,18 +315,35 @@ fn a_change_that_retires_backups_while_calls_fail_is_old_or_new_and_ok_means_new
     job.failing_at_every_call();
 }
 
+/// Gives a signal, or clears it.
+pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
+    let name = Name::parse("signal", name)?;
+    committed(store.change(&Order::of("signal"), &mut |base| {
+        let mut value = base.draft();
+        if gives {
+            let file = SignalFile::give(&mut value, &name, &Value::Null, SystemTime::now())?;
+            return Ok(Proposal { draft: value.into(), signals: vec![file] });
+        }
+        value["signals"].as_object_mut().unwrap().remove(name.as_str());
+        value["lastSignal"] = Value::Null;
+        Ok(Proposal { draft: value.into(), signals: vec![SignalFile { name: name.clone(), content: None }] })
+    }))
+}
+
 #[test]
-fn a_signal_whose_calls_fail_is_old_or_new_and_ok_means_new() {
-    let signal = |store: &Store| {
-        let name = Name::parse("signal", "GO")?;
-        committed(store.change(&Order::of("signal"), &mut |base| {
-            let mut value = base.draft();
-            value["lastSignal"] = json!("GO");
-            let file = SignalFile { name: name.clone(), content: Some(b"{}\n".to_vec()) };
-            Ok(Proposal { draft: value.into(), signals: vec![file] })
-        }))
-    };
-    Job::new("signal", Sandbox::with_history(), ("/lastSignal", json!("GO")), signal).failing_at_every_call();
+fn a_signal_whose_calls_fail_is_given_with_its_file_or_not_and_ok_means_given() {
+    let give = |store: &Store| signal(store, "GO", true);
+    Job::new("signal", Sandbox::with_history(), ("/lastSignal", json!("GO")), give).failing_at_every_call();
+}
+
+#[test]
+fn a_signal_whose_calls_fail_is_cleared_with_its_file_or_not_and_ok_means_cleared() {
+    let start = Sandbox::with_history();
+    start.ok("state signal GO");
+    let clear = |store: &Store| signal(store, "GO", false);
+    let mut job = Job::new("signal --clear", start, ("/lastSignal", Value::Null), clear);
+    job.revisions = (5, 6);
+    job.failing_at_every_call();
 }
 
 #[test]

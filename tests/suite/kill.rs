@@ -61,6 +61,18 @@ pub fn precious(start: &Sandbox, besides: &[&str]) -> Vec<Vec<u8>> {
     files.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
+/// Each signal has its file, of the same time, and each file its signal.
+pub fn assert_signals(root: &Sandbox, place: &str) {
+    let mut known = root.document()["signals"].clone();
+    for name in root.names(".signals") {
+        let file: Value = serde_json::from_slice(&fs::read(root.file(".signals").join(&name)).unwrap()).unwrap();
+        let time = known.as_object_mut().unwrap().remove(name.trim_end_matches(".json"));
+        assert_eq!(Some(&file["timestamp"]), time.as_ref(), "{name} is of another time: {place}");
+    }
+    known.as_object_mut().unwrap().retain(|_, time| !time.is_null()); // as old hooks have them
+    assert_eq!(known, json!({}), "signals without a file: {place}");
+}
+
 /// What holds of every root after a commit that ended well.
 pub fn assert_settled(root: &Sandbox, precious: &[Vec<u8>], place: &str) {
     assert_eq!(root.debris(), Vec::<std::path::PathBuf>::new(), "temporary files are left: {place}");
@@ -68,6 +80,7 @@ pub fn assert_settled(root: &Sandbox, precious: &[Vec<u8>], place: &str) {
     assert_eq!(fs::read(root.mirror()).unwrap(), live, "the mirror differs: {place}");
     assert_eq!(fs::metadata(root.state()).unwrap().nlink(), 1, "something shares the live inode: {place}");
     assert!(matches!(inspect(&live), Reading::Sealed(_)), "the live file's seal is wrong: {place}");
+    assert_signals(root, place);
     let kept = root.snapshot();
     for (path, bytes) in &kept {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -313,6 +326,20 @@ fn killed_at_any_call_a_signals_file_never_announces_what_the_state_does_not_hav
             let file: Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(file["timestamp"], root.document()["signals"]["GO"]);
         }
+    };
+    job.killed_at_every_call();
+}
+
+#[test]
+fn killed_at_any_call_a_signal_is_cleared_with_its_file_or_keeps_it() {
+    let start = Sandbox::with_history();
+    start.ok("state signal GO");
+    let mut job = Job::new(&["state", "signal", "GO", "--clear"], start, ("/lastSignal", Value::Null));
+    job.revisions = (5, 6);
+    job.also = |root, ran| {
+        let is_there = root.file(".signals/GO.json").exists();
+        assert!(!is_there || ran.stdout.is_empty(), "acknowledged, and the file is there");
+        assert!(is_there || root.document()["signals"].get("GO").is_none(), "the file went before the signal");
     };
     job.killed_at_every_call();
 }

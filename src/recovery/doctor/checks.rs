@@ -13,11 +13,12 @@ use crate::lock::run::LIVE_FILE;
 use crate::lock::{LOCKS, STATE_LOCK, flock};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
-use crate::store::checkpoint::catalog::time_of;
+use crate::store::checkpoint::catalog::{is_of_old_libraries, time_of};
 use crate::store::layout::{
     BACKUPS, BackupName, CHECKPOINTS, CONFIG, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX, WORKSHOP,
 };
 use crate::store::report::Status;
+use crate::store::signal;
 use crate::time::rfc3339;
 use crate::{side, tree};
 
@@ -178,12 +179,21 @@ impl Examination<'_> {
 
     fn checkpoints(&mut self) -> Result<()> {
         let ids = self.store.checkpoint_ids()?;
+        let mut newest_from_before = None;
         for id in &ids {
             if let Err(error) = self.store.verify_checkpoint(id) {
+                if is_of_old_libraries(&error) {
+                    newest_from_before = Some(error);
+                    continue;
+                }
                 let path = self.shown(&format!("{CHECKPOINTS}/{id}"));
                 let finding = Finding { remedies: Vec::new(), ..Finding::of("checkpoints", error) };
                 self.add(finding.try_shell(format!("rm -rI {path}"), "it cannot be restored; make another"));
             }
+        }
+        // They are all of one kind, and no damage.
+        if let Some(error) = newest_from_before {
+            self.add(Finding { code: ExitCode::General, ..Finding::of("checkpoints", error) });
         }
         let now = self.store.disk().now();
         let is_old = |id: &&String| time_of(id).and_then(|time| now.duration_since(time).ok()) > Some(OLD_CHECKPOINT);
@@ -238,8 +248,13 @@ impl Examination<'_> {
         let (Some((dir, names)), Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else {
             return Ok(());
         };
+        // The files of these the next writer puts in place, or removes.
+        let staged = self.store.staged_signals()?;
         for name in names {
             let Some(signal) = name.strip_suffix(".json") else { continue };
+            if staged.iter().any(|staged| staged.as_str() == signal) {
+                continue;
+            }
             let path = self.shown(&format!("{SIGNALS}/{name}"));
             let content = self.store.disk().read(&dir, &name, 1 << 20)?;
             let file = content.and_then(|content| text::parse(&content.bytes).ok());
@@ -259,7 +274,9 @@ impl Examination<'_> {
                 _ => continue,
             };
             self.add(match known {
-                Some(_) => finding.try_command(format!("state signal {signal}"), "give it anew"),
+                Some(_) => {
+                    finding.try_command(format!("state signal {signal}"), "writes it anew, and sets the signal to now")
+                }
                 None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
             });
         }
@@ -361,7 +378,9 @@ impl Examination<'_> {
         }
         for (subject, names) in [("leftovers", left), ("locks", left_locks)] {
             for name in names {
-                let message = format!("{name} was left by a command that was killed");
+                let is_signal = name.rsplit('/').next().is_some_and(signal::is_staged);
+                let when = if is_signal { " while it gave or cleared a signal" } else { "" };
+                let message = format!("{name} was left by a command that was killed{when}");
                 self.add(Finding::new(subject, ExitCode::General, message).safe());
             }
         }

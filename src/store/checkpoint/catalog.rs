@@ -12,8 +12,9 @@ use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS};
 use super::super::order::Purpose;
 use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
 use crate::audit::Level;
+use crate::document::json as text;
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::{Dir, Disk};
+use crate::fs::{Content, Dir, Disk};
 use crate::name::{Name, nearest};
 use crate::side;
 use crate::time::parse_compact;
@@ -87,6 +88,25 @@ fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
         .detail("checkpoint", id)
 }
 
+/// The error about a checkpoint that nothing is wrong with, but that nothing vouches for either.
+fn of_old_libraries(id: &str, dir: &Dir) -> Error {
+    let state = quote_path(&dir.path_of(manifest::STATE));
+    let message =
+        format!("the checkpoint {id} was made by the old libraries: it has no manifest, and nothing vouches for it");
+    Error::new(Kind::Corrupt, message)
+        .try_command(format!("state write {state}"), "takes the state in it, once you have looked at that")
+        .detail("checkpoint", id)
+        .detail(OLD, true)
+}
+
+/// Whether an error is about a checkpoint of the libraries that this program takes the place of.
+#[must_use]
+pub fn is_of_old_libraries(error: &Error) -> bool {
+    error.details.get(OLD).is_some()
+}
+
+const OLD: &str = "fromBefore";
+
 impl Store {
     /// The names of all checkpoints, oldest first.
     pub fn checkpoint_ids(&self) -> Result<Vec<String>> {
@@ -133,7 +153,15 @@ impl Store {
             Err(error) if error.is(rustix::io::Errno::LOOP) => Ok(None),
             content => Ok::<_, Error>(content?.filter(|content| content.stat.kind == crate::fs::FileKind::Regular)),
         };
-        let bytes = read(MANIFEST)?.ok_or_else(|| damaged(&dir, id, "it has no manifest"))?.bytes;
+        let Some(Content { bytes, .. }) = read(MANIFEST)? else {
+            let metadata = read(METADATA)?.and_then(|metadata| text::parse(&metadata.bytes).ok());
+            let state = self.disk.stat(&dir, manifest::STATE)?;
+            // Ours note the revision, if only that there is none.
+            return Err(match metadata.filter(|metadata| state.is_some() && metadata.get("revision").is_none()) {
+                Some(_) => of_old_libraries(id, &dir),
+                None => damaged(&dir, id, "it has no manifest"),
+            });
+        };
         let listing = manifest::read(&bytes).map_err(|flaw| match flaw {
             Flaw::Damaged(why) => damaged(&dir, id, &format!("its manifest is not what was written: {why}")),
             Flaw::Unsafe(path) => {
