@@ -164,7 +164,7 @@ impl Store {
     /// tell yet what the state is, or is to be when a restore is through, it stays.
     pub(super) fn settle_signals(&self, held: &Held, shelf: &Shelf, health: &Health) {
         let state = match health {
-            Health::Healthy(document) => &*document.value,
+            Health::Healthy(document) => document.value.outline(),
             Health::Legacy(migrated) => &migrated.value,
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => &edit.value,
             _ => return,
