@@ -292,8 +292,11 @@ fn rules_that_cannot_be_read_at_all_are_an_error_that_blocks_nobody() {
     let sandbox = with_rules("{\n  \"skills\": [,]\n}");
     let rules = sandbox.file("config/skill-rules.json").display().to_string();
     for (hook, event) in [(PROMPT, prompted(&sandbox, "go")), (TOOL, ran_command(&sandbox, "x"))] {
-        fire(&sandbox, hook, &event).expect(1).saying(&format!("{rules}:2: ")).saying("hook check");
+        let ran = fire(&sandbox, hook, &event).expect(1).saying(&format!("error: {rules}:2: ")).saying("hook check");
+        assert_eq!(ran.stderr.matches("it is no JSON").count(), 1, "once is enough: {}", ran.stderr);
     }
     assert!(sandbox.run("hook check").expect(4).stdout.contains(&format!("{rules}:2: it is no JSON")));
+    let log = fs::read_to_string(sandbox.file(".error-recovery.log")).unwrap();
+    assert_eq!(log.matches("it is no JSON").count(), 1, "{log}");
     assert_eq!(sandbox.revision(), 1);
 }

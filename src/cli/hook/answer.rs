@@ -132,7 +132,7 @@ impl Hook<'_> {
             Some(Err(fault)) => {
                 let Finding { line, .. } = fault;
                 let message = format!("{}:{fault}", path.display());
-                self.log(std::iter::once(message.clone()));
+                self.note(std::slice::from_ref(&message));
                 Err(Error::new(Kind::InvalidJson, message)
                     .try_command("hook check", "see all of it once it is mended")
                     .detail("line", line))
@@ -140,17 +140,24 @@ impl Hook<'_> {
         }
     }
 
-    /// Warns, and logs what is not in the error log's last lines yet: a hook runs many times a minute.
+    /// Warns, and logs it.
     fn log(&self, messages: impl Iterator<Item = String>) {
-        let mut messages = messages.peekable();
-        if messages.peek().is_none() {
+        let messages: Vec<String> = messages.collect();
+        for message in &messages {
+            self.output.warning(message);
+        }
+        self.note(&messages);
+    }
+
+    /// Logs what is not in the error log's last lines yet: a hook runs many times a minute.
+    fn note(&self, messages: &[String]) {
+        if messages.is_empty() {
             return;
         }
         let noted = self.store.noted_errors();
         for message in messages {
-            self.output.warning(&message);
-            if !noted.iter().any(|noted| noted.message == one_line(&message)) {
-                self.store.note_error(Level::Warn, "hook", &message, ExitCode::ValidationFailed as u8);
+            if !noted.iter().any(|noted| noted.message == one_line(message)) {
+                self.store.note_error(Level::Warn, "hook", message, ExitCode::ValidationFailed as u8);
             }
         }
     }

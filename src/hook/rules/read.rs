@@ -9,6 +9,8 @@ use crate::name::{Name, nearest};
 
 /// What a compiled regular expression may take, in bytes: counted repetitions of each other grow without bound.
 const PATTERN_LIMIT: usize = 4 << 20;
+/// The longest delay, in seconds: some 30 years.
+const DELAY_LIMIT: f64 = 1e9;
 /// Fields that are known everywhere, since they mean nothing.
 const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
 
@@ -231,8 +233,19 @@ impl<'a> Reader<'_, 'a> {
             .unwrap_or(false);
         let delay = self
             .optional(&fields, "delay_seconds", |reader, node| {
-                let seconds = node.value::<f64>().filter(|seconds| (0.0..=1e9).contains(seconds));
-                seconds.or_else(|| reader.must_be(node, "a number of seconds, 0 or more"))
+                if node.kind() != "a number" {
+                    return reader.must_be(node, "a number of seconds, 0 or more");
+                }
+                let seconds = node.value::<f64>().filter(|seconds| (0.0..=DELAY_LIMIT).contains(seconds));
+                if seconds.is_none() {
+                    let why = if node.is_negative() {
+                        "it is negative".to_owned()
+                    } else {
+                        format!("it is over {DELAY_LIMIT}")
+                    };
+                    reader.bad(node, format!("it must be a number of seconds, 0 or more, and {why}"));
+                }
+                seconds
             })
             .unwrap_or(0.0);
         let start = if automatic { Start::Automatic } else { Start::Suggested };

@@ -83,6 +83,11 @@ impl<'a> Node<'a> {
         self.kind() == "null"
     }
 
+    /// Whether it is a number below 0, as it is written.
+    pub(super) fn is_negative(&self) -> bool {
+        self.raw.get().starts_with('-')
+    }
+
     /// Its value, if it is one of this type.
     pub(super) fn value<T: Deserialize<'a>>(&self) -> Option<T> {
         serde_json::from_str(self.raw.get()).ok()

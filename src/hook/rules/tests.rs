@@ -120,6 +120,30 @@ fn a_pattern_that_would_take_all_memory_is_refused() {
     assert_eq!(parse(nested.as_bytes(), Scope::All).unwrap().bad().count(), 1);
 }
 
+#[test]
+fn a_delay_that_cannot_be_is_told_by_what_is_wrong_with_it() {
+    let told = |delay: &str| {
+        findings(&format!(r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "delay_seconds": {delay}}}}}}}"#))
+            .concat()
+    };
+    for (delay, wrong) in [
+        ("-5", "and it is negative"),
+        ("-1e400", "and it is negative"),
+        ("1e308", "and it is over 1000000000"),
+        ("1e400", "and it is over 1000000000"),
+        ("\"5\"", "and this is a string"),
+    ] {
+        let told = told(delay);
+        assert!(
+            told.contains("delay_seconds: it must be a number of seconds, 0 or more, ") && told.contains(wrong),
+            "{told}"
+        );
+    }
+    for fine in ["0", "-0", "0.5", "1e9"] {
+        assert!(!told(fine).contains("delay_seconds"), "{}", told(fine));
+    }
+}
+
 proptest! {
     #[test]
     fn parsing_never_panics_and_finds_faults_within_the_text(text in "[\\[\\]{}\",:\\\\ \na-z0-9\\*\\(]{0,80}") {
