@@ -16,8 +16,9 @@ impl Name {
         if is_name(text) {
             return Ok(Self(text.to_owned()));
         }
+        let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         let message = format!(
-            "{text:?} is no name for a {what}: that has 1 to 128 letters, digits, `.`, `_` and `-`, begins with a letter or digit and has no `..`"
+            "{text:?} is no name for {article} {what}: that has 1 to 128 letters, digits, `.`, `_` and `-`, begins with a letter or digit and has no `..`"
         );
         Err(Error::new(Kind::InvalidName, message).detail("name", text))
     }

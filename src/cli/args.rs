@@ -23,7 +23,7 @@ use crate::time::parse_duration;
 /// For shell scripts, for hooks that run in parallel and get killed half-way, and for the person who has to find out
 /// what happened.
 #[derive(Debug, Parser)]
-#[command(name = "pipeline-state", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "pipeline-state", version, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]

@@ -123,6 +123,19 @@ fn another_users_state_is_refused_and_only_root_may_read_it() {
 }
 
 #[test]
+fn what_is_refused_is_told_with_all_that_would_do() {
+    let sandbox = Sandbox::empty();
+    sandbox.run_args(&["recover", "checkpoint", "a b"]).expect(4).saying("is no name for an operation");
+    sandbox.run_args(&["lock", "check", "a b"]).expect(4).saying("is no name for a lock");
+    sandbox.run("lock break aa").expect(64).saying("<--token <T>|--force>");
+    sandbox.run("lock break aa --token 1 --force").expect(64).saying("cannot be used with");
+    let told = sandbox.run("shell fish").expect(64).saying("bash, zsh, sh").stderr;
+    assert!(!told.contains("did you mean"), "{told}");
+    sandbox.run("state read -V").expect(64);
+    assert_eq!(sandbox.ok("-V"), concat!("pipeline-state ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
 fn an_audit_log_of_somebody_else_is_not_written_and_stops_nothing() {
     let sandbox = Sandbox::initialized();
     fs::write(sandbox.file("victim"), "").unwrap();

@@ -182,14 +182,15 @@ pub enum Layout {
 }
 
 #[derive(Args, Debug)]
+#[command(group(clap::ArgGroup::new("whose").required(true)))]
 pub struct Break {
     /// The lock
     pub name: String,
     /// The grant to take away
-    #[arg(long, value_name = "T", required_unless_present = "force", conflicts_with = "force")]
+    #[arg(long, value_name = "T", group = "whose")]
     pub token: Option<Token>,
     /// Whoever holds it
-    #[arg(long)]
+    #[arg(long, group = "whose")]
     pub force: bool,
 }
 
