@@ -3,6 +3,7 @@
 //! Fields that nobody asks for may hold anything, of any depth; they are passed over without being kept.
 
 mod facts;
+mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -51,13 +52,16 @@ pub enum Outcome {
 }
 
 impl Event {
-    /// Reads an event.
+    /// Reads an event. What was cut in the middle of a character is read with U+FFFD there.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         // Where an object is expected serde would take a list, field by field.
         if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(serde_json::Error::custom("an event is a JSON object"));
         }
-        let raw: Raw = serde_json::from_slice(bytes)?;
+        let raw: Raw = serde_json::from_slice(bytes).or_else(|error| match text::replaced(bytes) {
+            Some(whole) => serde_json::from_str(&whole),
+            None => Err(error),
+        })?;
         let name = raw.hook_event_name.text();
         let failed = name.as_deref() == Some(TOOL_FAILED) || raw.tool_response.is_failure();
         let tool = raw.tool_name.text().or(raw.tool.text()).map(|tool| ToolUse {
@@ -160,8 +164,30 @@ mod tests {
     }
 
     #[test]
+    fn half_a_character_does_not_cost_the_event() {
+        for (cut, whole) in [
+            (&br#"{"prompt":"go on \ud83d"}"#[..], "go on \u{fffd}"),
+            (br#"{"prompt":"\uDE00 go \\ud83d on \ud83d\ud83d\ude00"}"#, "\u{fffd} go \\ud83d on \u{fffd}\u{1f600}"),
+            (b"{\"prompt\":\"go on \xf0\x9f\"}", "go on \u{fffd}"),
+            (b"{\"prompt\":\"go\xff\\n\\udc00\"}", "go\u{fffd}\n\u{fffd}"),
+        ] {
+            assert_eq!(Event::parse(cut).unwrap().prompt.as_deref(), Some(whole), "{}", cut.escape_ascii());
+        }
+    }
+
+    #[test]
     fn garbage_is_an_error() {
-        for garbage in ["", "garbage", "[]", "7", "{\"prompt\":\"x\"", "{} {}", "\u{feff}{}"] {
+        for garbage in [
+            "",
+            "garbage",
+            "[]",
+            "7",
+            "{\"prompt\":\"x\"",
+            "{\"prompt\":\"\\ud83d",
+            "{\"prompt\":\"\\",
+            "{} {}",
+            "\u{feff}{}",
+        ] {
             assert!(Event::parse(garbage.as_bytes()).is_err(), "{garbage}");
         }
     }
