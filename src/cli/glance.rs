@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::output::{Output, Paint, PipeClosed};
 use super::reports::age;
-use super::table::terminal_width;
+use super::table::{terminal_size, terminal_width};
 use super::width::{self, cut};
 use crate::error::{Error, one_line};
 use crate::fs::watch::Audience;
@@ -97,13 +97,29 @@ fn draw(output: &Output<'_>, glance: &Glance, is_first: bool) -> anyhow::Result<
     if let Some(error) = &glance.error {
         text.push_str(&output.told(error));
     }
-    if terminal_width().is_none() {
-        return output.bytes(format!("{text}\n").as_bytes());
-    }
+    let Some(size) = terminal_size() else { return output.bytes(format!("{text}\n").as_bytes()) };
     // Home, each line to its end, and what is left below: without a blank screen in between, which would flicker.
-    let lines: String = text.lines().map(|line| format!("{line}\u{1b}[K\n")).collect();
+    let lines: String = top(&text, size).iter().map(|line| format!("{line}\u{1b}[K\n")).collect();
     let clear = if is_first { "\u{1b}[2J" } else { "" };
     output.bytes(format!("\u{1b}[H{clear}{lines}\u{1b}[J").as_bytes())
+}
+
+/// What a terminal of this size shows without scrolling, which would take the top away.
+fn top(text: &str, (columns, rows): (usize, usize)) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let used = lines.iter().scan(0, |used: &mut usize, line| {
+        *used += width::of(line).div_ceil(columns).max(1); // colours are counted, too: rather one line less
+        Some(*used)
+    });
+    let used: Vec<usize> = used.collect();
+    let room = rows.saturating_sub(1); // the last one is the cursor's
+    let fit = |room: usize| used.iter().take_while(|used| **used <= room).count();
+    if fit(room) == lines.len() {
+        return lines.into_iter().map(str::to_owned).collect();
+    }
+    let shown = fit(room.saturating_sub(1));
+    let more = format!("… {} more lines", lines.len() - shown);
+    lines.into_iter().take(shown).map(str::to_owned).chain([more]).collect()
 }
 
 /// Name and text, a line each.
@@ -180,4 +196,20 @@ pub fn with(facts: impl serde::Serialize, more: &[(&str, Value)]) -> Value {
         fields.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::top;
+
+    #[test]
+    fn a_low_terminal_keeps_the_top_and_says_how_much_is_below() {
+        let text = "1\n2 long line\n\n4\n";
+        assert_eq!(top(text, (80, 5)), ["1", "2 long line", "", "4"]);
+        assert_eq!(top(text, (80, 4)), ["1", "2 long line", "… 2 more lines"]);
+        assert_eq!(top(text, (6, 6)), ["1", "2 long line", "", "4"]);
+        assert_eq!(top(text, (6, 5)), ["1", "2 long line", "… 2 more lines"]);
+        assert_eq!(top(text, (6, 4)), ["1", "… 3 more lines"]);
+        assert_eq!(top(text, (6, 1)), ["… 4 more lines"]);
+    }
 }

@@ -240,9 +240,15 @@ impl Table {
 
 /// How many columns a line of the terminal has that standard output is; `None` if it is none.
 pub fn terminal_width() -> Option<usize> {
+    terminal_size().map(|(columns, _)| columns)
+}
+
+/// The columns and the lines of that terminal.
+pub fn terminal_size() -> Option<(usize, usize)> {
     let stdout = io::stdout();
     let size = isatty(&stdout).then(|| tcgetwinsize(&stdout).ok()).flatten()?;
-    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    let lines = if size.ws_row == 0 { usize::MAX } else { size.ws_row.into() };
+    Some((size.ws_col.into(), lines)).filter(|(columns, _)| *columns > 0)
 }
 
 #[cfg(test)]
