@@ -367,6 +367,28 @@ fn first_line(root: &Sandbox, words: &str) -> Ran {
 }
 
 #[test]
+fn every_line_of_standard_error_is_json_of_one_kind() {
+    let root = Sandbox::with_history();
+    let mut holder = root.holder("deploy");
+    let retried = root.run("recover retry -n 2 --base-delay 0.001 --json -- false");
+    let waited = root.run("lock run deploy --timeout 1 --json -- true");
+    root.overwrite("damaged");
+    let healed = root.run("state set a=1 --json");
+    let field = |line: &str| -> String {
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let (name, inner) = value.as_object().and_then(|object| object.iter().next()).unwrap();
+        let said = if name == "waiting" { "for" } else { "message" };
+        assert!(inner[said].is_string() && value.as_object().unwrap().len() == 1, "{line}");
+        name.clone()
+    };
+    let kinds = |ran: &Ran| ran.stderr.lines().map(field).collect::<Vec<_>>();
+    assert_eq!(kinds(&retried).first().map(String::as_str), Some("progress"), "{}", retried.stderr);
+    assert_eq!(kinds(&waited), ["waiting", "error"]);
+    assert_eq!(kinds(&healed).first().map(String::as_str), Some("warning"), "{}", healed.stderr);
+    holder.go();
+}
+
+#[test]
 fn a_shape_finds_what_is_missing_unknown_or_of_another_type() {
     let root = Sandbox::empty();
     let shape = Reader { text: "{a: number|null, b?: [{c: string}], d: {[x]: boolean}}", root: &root }.shape(None);
