@@ -43,7 +43,7 @@ struct Fault {
 const SAFE: &str = "pipeline-state recover doctor --fix";
 
 /// Faults that can all be there at once.
-const FAULTS: [Fault; 18] = [
+const FAULTS: [Fault; 19] = [
     Fault {
         plant: |root| {
             let name = root.shelf("state-").into_iter().find(|name| name.contains("-r2-")).unwrap();
@@ -188,6 +188,14 @@ const FAULTS: [Fault; 18] = [
         saying: "config/socket is a device, pipe or socket",
         code: 6,
         remedy: "ls -ld ",
+        safe: false,
+    },
+    Fault {
+        plant: |root| fs::write(root.file("config/skill-rules.json"), r#"{"tool_rules": [{"tool": 7}]}"#).unwrap(),
+        subject: "rules",
+        saying: "config/skill-rules.json: hooks do without",
+        code: 4,
+        remedy: "pipeline-state hook check",
         safe: false,
     },
     Fault {

@@ -9,6 +9,8 @@ use crate::document::json as text;
 use crate::error::{ExitCode, Result, one_line, quote_path};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Stat};
+use crate::hook::load::{load, path};
+use crate::hook::rules::Scope;
 use crate::lock::run::LIVE_FILE;
 use crate::lock::{LOCKS, STATE_LOCK, flock};
 use crate::recovery::degraded::Degraded;
@@ -59,7 +61,7 @@ pub fn all(store: &Store) -> Found {
     };
     let mut all = Examination { store, root, found: Found::default() };
     // A damaged state is told of by its own check, and what else there is by the others.
-    let checks: [(&'static str, Check<'_>); 12] = [
+    let checks: [(&'static str, Check<'_>); 13] = [
         ("state", Examination::state),
         ("restore", Examination::restore),
         ("backups", Examination::backups),
@@ -67,6 +69,7 @@ pub fn all(store: &Store) -> Found {
         ("locks", Examination::locks),
         ("signals", Examination::signals),
         ("config", Examination::config),
+        ("rules", Examination::rules),
         ("modes", Examination::modes),
         ("leftovers", Examination::leftovers),
         ("logs", Examination::logs),
@@ -287,6 +290,23 @@ impl Examination<'_> {
     fn config(&mut self) -> Result<()> {
         let root = side::open_root(self.store.disk(), &self.store.settings().root)?;
         tree::list(self.store.disk(), &root, CONFIG).map(|_| ())
+    }
+
+    /// What the hooks pass over.
+    fn rules(&mut self) -> Result<()> {
+        let root = &self.store.settings().root;
+        let bad = match load(root, Scope::All)? {
+            None => return Ok(()),
+            Some(Ok(reading)) => reading.bad().count(),
+            Some(Err(_)) => 1,
+        };
+        if bad > 0 {
+            let things = if bad == 1 { "a thing is".to_owned() } else { format!("{bad} things are") };
+            let message = format!("{things} wrong with {}: hooks do without", quote_path(&path(root)));
+            let finding = Finding::new("rules", ExitCode::ValidationFailed, message);
+            self.add(finding.try_command("hook check", "see each of them, with its line"));
+        }
+        Ok(())
     }
 
     /// What others may read or write of ours.
