@@ -13,7 +13,7 @@ pub enum Shell {
     Bash,
     /// zsh
     Zsh,
-    /// dash, and others that have what POSIX has.
+    /// dash, and others that have what POSIX has, and `local`.
     Sh,
 }
 
@@ -22,7 +22,7 @@ impl Shell {
     fn dialect(self) -> &'static str {
         match self {
             Self::Bash => "bash",
-            Self::Zsh | Self::Sh => "sh",
+            Self::Zsh | Self::Sh => "dash",
         }
     }
 

@@ -1,8 +1,8 @@
 
 # They return the program's exit codes and print only what they are asked for. What begins with _pipeline_ is their own.
-# Their arguments are data, never options. What must last while the program runs is in $1 and so on, which each call has for
-# itself: a trap, too, may call these functions meanwhile.
-_pipeline_self='' _pipeline_command='' _pipeline_next=0 _pipeline_borrowed=${_pipeline_borrowed-}
+# Their arguments are data, never options. What must last while something else runs is in $1 and so on or local, so that each
+# call has it for itself: a trap, too, may call these functions meanwhile.
+_pipeline_self='' _pipeline_borrowed=${_pipeline_borrowed-}
 CHECKPOINT_ID=${CHECKPOINT_ID-}
 
 init_state_manager() { _pipeline state init >/dev/null; }
@@ -64,7 +64,8 @@ is_degraded_mode() { _pipeline recover degraded -- ${1:+"$1"} >/dev/null; }
 # retry_with_backoff COMMAND [ATTEMPTS [BASE_DELAY [ARGUMENT…]]]: at most 3 attempts, unless another one would change nothing.
 # The command may be a function that retries something itself.
 retry_with_backoff() {
-  [ $# -ge 3 ] || set -- "${1-}" "${2-3}" "${3-2}"
+  local _pipeline_command='' _pipeline_next=0
+  [ "$#" -ge 3 ] || set -- "${1-}" "${2-3}" "${3-2}"
   _pipeline pause -- 0 "$2" 0 "$3" || return "$?"
   set -- 1 "$@"
   while :; do

@@ -42,6 +42,26 @@ fn a_trap_that_locks_the_state_while_a_checkpoint_waits_leaves_the_script_its_id
     }
 }
 
+/// The trap comes before each of the commands that the functions consist of.
+#[test]
+fn a_trap_that_retries_something_takes_neither_the_command_nor_its_count_from_another_retry() {
+    let script = r#"
+        eval "$("$PIPELINE_BINARY" shell bash)"
+        deploy() { tries=$((tries + 1)); echo "deploy $*"; [ "$tries" -lt 9 ] || exit 9; [ "$tries" = 3 ]; }
+        beat() { [ $# = 0 ] || { echo "beat was called with $*"; exit 9; }; return 1; }
+        tries=0 inside=''
+        set -o functrace
+        trap '[ "$inside" ] || { inside=1; retry_with_backoff beat 2 0 2>/dev/null || :; inside=; }' DEBUG
+        retry_with_backoff deploy 4 0 to production
+        echo "ended with $?"
+    "#;
+    let ran = Sandbox::empty().bash(script).expect(0);
+    let deploy = "deploy to production\n";
+    assert_eq!(ran.stdout, format!("{deploy}{deploy}{deploy}ended with 0\n"));
+    let counted: Vec<&str> = ran.stderr.lines().filter_map(|line| line.split(" ended").next()).collect();
+    assert_eq!(counted, ["attempt 1 of 4", "attempt 2 of 4"]);
+}
+
 #[test]
 fn what_fails_in_a_trap_says_so() {
     for shell in shells() {
