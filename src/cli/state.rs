@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::document::draft::Draft;
 use crate::document::path::Path as DocumentPath;
 use crate::document::query::is_deep;
-use crate::document::{json as text, rules};
-use crate::error::{Error, ExitCode, Kind, Result};
+use crate::document::{json as text, migrate, rules};
+use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::name::Name;
 use crate::store::change::{Claim, Outcome, Proposal};
@@ -89,15 +89,29 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 Ok(only_object(&filter, &base.value)?.into())
             })
         }
-        State::Write(args::Write { file, force, writer }) => {
+        State::Write(args::Write { file, force, migrate, writer }) => {
             let bytes = input(file)?;
-            let value = parse_document(&bytes)?;
+            let mut value = parse_document(&bytes)?;
+            let is_old = migrate::mends(&value);
+            if is_old && *migrate {
+                value = migrate::to_current(&value).map_or(value, |migrated| migrated.value);
+            }
             let claim = Claim::of(&value);
             change(store, output, &order(writer)?, "State written", &mut |base| {
                 if !force {
                     check_claim(&claim, base)?;
                 }
                 Ok(value.clone().into())
+            })
+            .map_err(|error| match error.downcast::<Error>() {
+                Ok(error) if error.kind == Kind::Schema && is_old => {
+                    let way_on = format!("state write {} --migrate", quote_path(file));
+                    error
+                        .try_command(way_on, "if it is of the old libraries: brings it to the present form first")
+                        .into()
+                }
+                Ok(error) => error.into(),
+                Err(error) => error,
             })
         }
         State::Phase(args::Phase { name: None, .. }) => get(store, output, ".phase", None, false),

@@ -98,6 +98,13 @@ pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
     Ok(Migrated { value, from: Some(from) })
 }
 
+/// Whether a document is refused as it is, and would not be in the present form.
+#[must_use]
+pub fn mends(document: &Value) -> bool {
+    let is_sound = |migrated: Migrated| rules::check(&migrated.value).is_empty();
+    !rules::check(document).is_empty() && to_current(document).is_ok_and(is_sound)
+}
+
 /// What the shell scripts and their hooks left: times at the top, nulls for "nothing", numbers for names. `phase` is
 /// never made up: a document without one is not a state document.
 fn from_legacy(fields: &mut Map<String, Value>) {

@@ -269,6 +269,28 @@ fn a_checkpoint_of_the_old_libraries_is_no_damage_and_its_state_can_be_written()
     root.ok(&format!("state write .checkpoints/{old}/state.json"));
     assert_eq!(root.ok("state get .phase"), "old");
 
+    // One with what old hooks wrote, one with a copy of a document of ours, and one of which not much is left: what the
+    // refusal names works.
+    for (operation, state, metadata) in [
+        ("hooks", r#"{"phase":3,"completedTasks":[],"signals":null,"lastActivation":"z"}"#.to_owned(), "{}"),
+        ("copy", fs::read_to_string(root.file(".workflow-state.json")).unwrap(), "{}"),
+        ("torn", r#"{"phase":"torn","completedTasks":[],"signals":{},"lastActivation":""}"#.to_owned(), "garbage"),
+    ] {
+        let id = format!("checkpoint-20231101-103000-{operation}");
+        let dir = root.file(".checkpoints").join(&id);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("state.json"), state).unwrap();
+        fs::write(dir.join("metadata.json"), metadata).unwrap();
+        root.ok("state set n=1");
+        let refused = root.run(&format!("recover restore {id}")).expect(3).stderr;
+        let command = refused
+            .lines()
+            .find_map(|line| line.split("pipeline-state ").find(|part| part.starts_with("state write ")));
+        let command = command.unwrap().split("   #").next().unwrap();
+        root.ok(command);
+        assert_eq!(root.ok("state get .n --default none"), "none", "{command}");
+    }
+
     // One of ours whose manifest is lost is damaged.
     let ours = root.names(".checkpoints").into_iter().find(|id| !id.contains("20231101")).unwrap();
     fs::remove_file(root.file(".checkpoints").join(&ours).join("manifest.json")).unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::sandbox::Sandbox;
@@ -221,6 +222,29 @@ fn bad_input_is_refused_with_4_and_the_state_stays_as_it_is() {
         sandbox.run_args(&args).expect(4);
         assert_eq!(sandbox.snapshot(), before, "{args:?}");
     }
+}
+
+#[test]
+fn a_document_of_the_old_libraries_is_written_only_if_that_is_meant() {
+    let root = Sandbox::initialized();
+    let old = br#"{"phase":3,"completedTasks":null,"signals":null,"lastActivation":"z","own":1.50}"#;
+    root.feed("state write -", old).expect(4).saying("state write - --migrate").expect(0);
+    root.feed("state write -", br#"{"phase":"3"}"#).expect(4).saying("--migrate");
+    for hopeless in [&b"{}"[..], br#"{"phase":[],"completedTasks":[],"signals":{},"lastActivation":""}"#] {
+        let refused = root.feed("state write -", hopeless).expect(4);
+        assert!(!refused.stderr.contains("--migrate"), "{}", refused.stderr);
+        root.feed("state write - --migrate", hopeless).expect(4);
+    }
+    assert_eq!(root.document()["metadata"]["revision"], 1);
+    root.feed("state write - --migrate", old).expect(0);
+    let written = root.document();
+    assert_eq!((&written["phase"], &written["signals"]), (&json!("3"), &json!({})));
+    assert_eq!(written["own"].to_string(), "1.50");
+    assert_eq!(written["metadata"]["migratedFrom"], "legacy");
+    // One that is as it should be stays so.
+    root.run("state set n=1").expect(0);
+    root.bash("$PIPELINE_BINARY state read | $PIPELINE_BINARY state write - --migrate").expect(0);
+    assert_eq!(root.document()["metadata"]["revision"], 3, "nothing was to be brought to anything");
 }
 
 #[test]

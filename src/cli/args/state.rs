@@ -300,6 +300,9 @@ pub struct Write {
     /// Even if somebody committed meanwhile
     #[arg(long)]
     pub force: bool,
+    /// Bring a document of the old libraries to the present form first
+    #[arg(long)]
+    pub migrate: bool,
     #[command(flatten)]
     pub writer: Writer,
 }

@@ -12,8 +12,8 @@ use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS};
 use super::super::order::Purpose;
 use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
 use crate::audit::Level;
-use crate::document::json as text;
-use crate::error::{Error, Kind, Result, quote_path};
+use crate::document::{json as text, migrate, rules};
+use crate::error::{Error, Hint, Kind, Result, quote_path};
 use crate::fs::{Content, Dir, Disk};
 use crate::name::{Name, nearest};
 use crate::side;
@@ -89,14 +89,23 @@ fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
 }
 
 /// The error about a checkpoint that nothing is wrong with, but that nothing vouches for either.
-fn of_old_libraries(id: &str, dir: &Dir) -> Error {
-    let state = quote_path(&dir.path_of(manifest::STATE));
+fn of_old_libraries(id: &str) -> Error {
     let message =
         format!("the checkpoint {id} was made by the old libraries: it has no manifest, and nothing vouches for it");
-    Error::new(Kind::Corrupt, message)
-        .try_command(format!("state write {state}"), "takes the state in it, once you have looked at that")
-        .detail("checkpoint", id)
-        .detail(OLD, true)
+    Error::new(Kind::Corrupt, message).detail("checkpoint", id).detail(OLD, true)
+}
+
+/// The command that takes the state of a checkpoint, if that can be taken.
+fn taking(dir: &Dir, state: &Value) -> Option<String> {
+    let file = quote_path(&dir.path_of(manifest::STATE));
+    let is_old = migrate::mends(state);
+    if !is_old && !rules::check(state).is_empty() {
+        return None;
+    }
+    let migrate = if is_old { " --migrate" } else { "" };
+    // An old script may have copied a sealed document: of a revision that somebody has overtaken since.
+    let force = if state.pointer("/metadata/revision").is_some() { " --force" } else { "" };
+    Some(format!("state write {file}{migrate}{force}"))
 }
 
 /// Whether an error is about a checkpoint of the libraries that this program takes the place of.
@@ -154,13 +163,20 @@ impl Store {
             content => Ok::<_, Error>(content?.filter(|content| content.stat.kind == crate::fs::FileKind::Regular)),
         };
         let Some(Content { bytes, .. }) = read(MANIFEST)? else {
-            let metadata = read(METADATA)?.and_then(|metadata| text::parse(&metadata.bytes).ok());
-            let state = self.disk.stat(&dir, manifest::STATE)?;
+            let parsed = |content: Option<Content>| content.and_then(|content| text::parse(&content.bytes).ok());
+            let (metadata, state) = (parsed(read(METADATA)?), parsed(read(manifest::STATE)?));
             // Ours note the revision, if only that there is none.
-            return Err(match metadata.filter(|metadata| state.is_some() && metadata.get("revision").is_none()) {
-                Some(_) => of_old_libraries(id, &dir),
-                None => damaged(&dir, id, "it has no manifest"),
-            });
+            let is_old = metadata.is_some_and(|metadata| metadata.get("revision").is_none());
+            let mut error = match &state {
+                Some(_) if is_old => of_old_libraries(id),
+                _ => damaged(&dir, id, "it has no manifest"),
+            };
+            if let Some(command) = state.and_then(|state| taking(&dir, &state)) {
+                error
+                    .hints
+                    .insert(0, Hint::Run(command, "takes the state in it, once you have looked at that".to_owned()));
+            }
+            return Err(error);
         };
         let listing = manifest::read(&bytes).map_err(|flaw| match flaw {
             Flaw::Damaged(why) => damaged(&dir, id, &format!("its manifest is not what was written: {why}")),
