@@ -263,26 +263,28 @@ fn one_word<'a>(what: &str, word: &'a str) -> Result<&'a str> {
 
 fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, exit_status: bool) -> Run {
     let query = Query::parse(filter)?;
-    let results = query.run(&store.read()?.value)?;
-    let answers: Vec<&Value> = results.iter().filter(|result| !result.is_null()).collect();
-    if let (true, Some(default)) = (answers.is_empty(), default) {
-        match text::parse(default.as_bytes()) {
-            Ok(json) if output.is_json() => output.json(&json)?,
-            Err(_) if output.is_json() => output.json(&default.into())?,
-            _ => output.bytes(format!("{default}\n").as_bytes())?,
+    let mut results = query.run(&store.read()?.value)?;
+    if results.iter().all(Value::is_null) {
+        if default.is_none() {
+            return Ok(ExitCode::General);
         }
-        return Ok(ExitCode::Success);
+        results.resize(results.len().max(1), Value::Null);
     }
-    let lines: Vec<String> = answers
-        .iter()
-        .map(|answer| match answer {
-            Value::String(text) if !output.is_json() => format!("{text}\n"),
-            other => format!("{other}\n"),
-        })
-        .collect();
-    output.bytes(lines.concat().as_bytes())?;
-    let last_is_false = results.last().is_some_and(|last| *last == Value::Bool(false));
-    let no = answers.is_empty() || (exit_status && last_is_false);
+    let instead = default.map(|default| match output.is_json() {
+        true => text::parse(default.as_bytes()).unwrap_or_else(|_| default.into()).to_string(),
+        false => default.to_owned(),
+    });
+    let line = |result: &Value| match (result, &instead) {
+        (Value::Null, Some(instead)) => format!("{instead}\n"),
+        (Value::String(text), _) if !output.is_json() => format!("{text}\n"),
+        (other, _) => format!("{other}\n"),
+    };
+    output.bytes(results.iter().map(line).collect::<String>().as_bytes())?;
+    let no = match results.last() {
+        Some(Value::Bool(false)) => exit_status,
+        Some(Value::Null) => exit_status && default.is_none(),
+        _ => false,
+    };
     Ok(if no { ExitCode::General } else { ExitCode::Success })
 }
 

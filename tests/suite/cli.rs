@@ -177,7 +177,14 @@ fn get_answers_like_jq_and_its_exit_code_is_the_answer() {
     };
     assert_eq!(get(&[".a.b[0]"]), (0, "1\n".into()));
     assert_eq!(get(&[".a.b[-2]"]), (0, "two\n".into()));
-    assert_eq!(get(&[".a.b[]"]), (0, "1\ntwo\n".into()));
+    assert_eq!(get(&[".a.b[]"]), (0, "1\ntwo\nnull\n".into()));
+    assert_eq!(get(&[".a.b[]", "--json", "--default", "x"]), (0, "1\n\"two\"\n\"x\"\n".into()));
+    assert_eq!(get(&[".a.b[]", "--default", "x y"]), (0, "1\ntwo\nx y\n".into()));
+    assert_eq!(get(&[".a.b[]", "-e"]), (1, "1\ntwo\nnull\n".into()));
+    assert_eq!(get(&[".nope, .a.b[0]", "-e"]), (0, "null\n1\n".into()));
+    assert_eq!(get(&[".nope, .a.nope"]), (1, String::new()));
+    assert_eq!(get(&[".nope, .a.nope", "--default", "-"]), (0, "-\n-\n".into()));
+    assert_eq!(get(&["empty", "--default", "-"]), (0, "-\n".into()));
     assert_eq!(get(&[".a.b | length"]), (0, "3\n".into()));
     assert_eq!(get(&[".a"]), (0, "{\"b\":[1,\"two\",null]}\n".into()));
     assert_eq!(get(&[".nope"]), (1, String::new()));

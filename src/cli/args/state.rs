@@ -33,7 +33,7 @@ JSON:
 JSON:
   the document, as without --json")]
     Read,
-    /// Print what a jq filter yields; exit 1 if that is nothing or null
+    /// Print what a jq filter yields; exit 1 if that is nothing or nothing but null
     #[command(after_help = "Examples:
   pipeline-state state get .phase
   pipeline-state state get '.signals | keys[]'
@@ -258,10 +258,10 @@ JSON:
 pub struct Get {
     /// jq filter, or a plain path like .a.b[0]
     pub filter: String,
-    /// Exit 1 also if the last result is false, like jq -e
+    /// Exit 1 also if the last result is false or null, like jq -e
     #[arg(short = 'e', long = "exit-status")]
     pub exit_status: bool,
-    /// Printed where there is nothing, with exit code 0
+    /// Printed where there is nothing, and for each null among results; exit 0
     #[arg(long, value_name = "V", allow_hyphen_values = true)]
     pub default: Option<String>,
     /// Exit 0 whatever the answer is
