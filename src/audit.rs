@@ -144,10 +144,12 @@ impl Audit {
         let Err(why) = append(&self.disk, &self.path, &line) else {
             return;
         };
-        let instead = append(&self.disk, &self.fallback, &line);
-        let outcome = match instead {
-            Ok(()) => format!("{} is used instead", self.fallback.display()),
-            Err(_) => "nothing was logged".to_owned(),
+        let root = self.fallback.parent().unwrap_or(Path::new("."));
+        let is_ours =
+            matches!(self.disk.stat(&Dir::working(), root), Ok(Some(stat)) if stat.uid == crate::side::user());
+        let outcome = match is_ours.then(|| append(&self.disk, &self.fallback, &line)) {
+            Some(Ok(())) => format!("{} is used instead", self.fallback.display()),
+            _ => "nothing was logged".to_owned(),
         };
         let _ = self.warning.set(format!("the audit log cannot be used: {why}; {outcome}"));
     }

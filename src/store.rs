@@ -357,7 +357,7 @@ impl Store {
 
     /// Notes in the error log that something ended with a code that need not be ours, if the root is one of ours.
     pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
-        if self.is_initialized() {
+        if self.shelf_owner() == Some(side::user()) {
             self.errors.note(level, component, message, code);
         }
     }
@@ -383,9 +383,14 @@ impl Store {
     }
 
     fn is_initialized(&self) -> bool {
-        self.disk.open_root(&self.settings.directory).is_ok_and(|root| {
-            self.disk.stat(&root, BACKUPS).is_ok_and(|stat| stat.is_some_and(|stat| stat.kind == FileKind::Directory))
-        })
+        self.shelf_owner().is_some()
+    }
+
+    /// Whose root it is, if it is one. Who leaves a file in another's, as root may, spoils it for that one.
+    fn shelf_owner(&self) -> Option<u32> {
+        let root = self.disk.open_root(&self.settings.directory).ok()?;
+        let stat = self.disk.stat(&root, BACKUPS).ok()??;
+        (stat.kind == FileKind::Directory).then_some(stat.uid)
     }
 
     /// Notes a writer's failure in the logs, if the root is one of ours. What is wrong with its input is no matter for the
@@ -404,7 +409,7 @@ impl Store {
         let entry = entry.with("kind", error.kind.name()).with("pid", std::process::id());
         self.audit.record(&entry.with("path", self.shown()));
         if !of_input {
-            self.errors.record(Level::Error, action, &error.message, code);
+            self.note_error(Level::Error, action, &error.message, code as u8);
         }
     }
 }

@@ -123,6 +123,27 @@ fn another_users_state_is_refused_and_only_root_may_read_it() {
 }
 
 #[test]
+fn what_root_is_refused_leaves_nothing_of_roots_in_another_users_state() {
+    if rustix::process::geteuid().as_raw() != 0 {
+        eprintln!("not root: other users' files are not tested");
+        return;
+    }
+    let sandbox = Sandbox::with_history();
+    let chown = |path: &std::path::Path| std::os::unix::fs::chown(path, Some(4242), None).unwrap();
+    fs::remove_file(sandbox.file("audit.log")).unwrap(); // whose place one beside the state would take
+    symlink("nowhere", sandbox.file("audit.log")).unwrap();
+    for (path, _) in sandbox.snapshot().iter().filter(|(path, _)| !path.ends_with("audit.log")) {
+        chown(path);
+    }
+    chown(sandbox.path());
+    let before = sandbox.snapshot();
+    for words in ["state set a=b", "state init", "recover checkpoint op", "state recover"] {
+        sandbox.run(words).expect(6);
+        assert_eq!(sandbox.snapshot(), before, "{words}");
+    }
+}
+
+#[test]
 fn what_is_refused_is_told_with_all_that_would_do() {
     let sandbox = Sandbox::empty();
     sandbox.run_args(&["recover", "checkpoint", "a b"]).expect(4).saying("is no name for an operation");
