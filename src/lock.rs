@@ -68,6 +68,8 @@ use crate::fs::Disk;
 pub const LOCKS: &str = ".locks";
 /// The flock of every commit, in [`LOCKS`].
 pub const STATE_LOCK: &str = "state.lock";
+/// The files of `.locks` that have one place.
+pub const FILES: [&str; 6] = [STATE_LOCK, gate::GATE, gate::PENDING, token::COUNTER, token::RESERVED, token::RESERVING];
 /// The lock that stands for the state.
 pub const STATE: &str = "state";
 

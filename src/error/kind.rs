@@ -193,7 +193,7 @@ impl Kind {
         };
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::PermissionDenied,
-            Errno::LOOP => Self::UnsafePath,
+            Errno::LOOP | Errno::ISDIR => Self::UnsafePath,
             Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Self::DiskFull,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => Self::ResourceExhausted,
             _ => Self::Io,

@@ -27,8 +27,8 @@ use crate::name::Name;
 use crate::side;
 use crate::time::{compact, rfc3339};
 
-const GATE: &str = ".gate";
-const PENDING: &str = ".pending";
+pub(super) const GATE: &str = ".gate";
+pub(super) const PENDING: &str = ".pending";
 const QUARANTINE: &str = ".torn-";
 /// Space and inodes that are set aside for giving locks back on a full disk: a journal, a record, and one to undo them.
 const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];

@@ -29,9 +29,9 @@ use crate::fs::{Access, Dir};
 use crate::name::Name;
 use crate::side;
 
-const COUNTER: &str = ".tokens";
-const RESERVED: &str = ".reserved";
-const RESERVING: &str = ".reserving";
+pub(super) const COUNTER: &str = ".tokens";
+pub(super) const RESERVED: &str = ".reserved";
+pub(super) const RESERVING: &str = ".reserving";
 /// More than either has.
 const LIMIT: u64 = 1024;
 /// Tokens reserved at a time.

@@ -1,26 +1,22 @@
 //! The checks, each on its own: what one of them stumbles over is a finding and stops no other.
 
+mod files;
+
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::{Finding, Loose};
-use crate::audit::ErrorLog;
 use crate::document::json as text;
 use crate::error::{ExitCode, Result, one_line, quote_path};
-use crate::fs::stage::is_temporary;
-use crate::fs::{Dir, FileKind, Stat};
+use crate::fs::{Dir, Stat};
 use crate::hook::load::{load, path};
 use crate::hook::rules::Scope;
-use crate::lock::run::LIVE_FILE;
 use crate::lock::{LOCKS, STATE_LOCK, flock};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::{is_of_old_libraries, time_of};
-use crate::store::layout::{
-    BACKUPS, BackupName, CHECKPOINTS, CONFIG, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX, WORKSHOP,
-};
+use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, SIGNALS, WORKSHOP};
 use crate::store::report::Status;
-use crate::store::signal;
 use crate::time::rfc3339;
 use crate::{side, tree};
 
@@ -61,7 +57,7 @@ pub fn all(store: &Store) -> Found {
     };
     let mut all = Examination { store, root, found: Found::default() };
     // A damaged state is told of by its own check, and what else there is by the others.
-    let checks: [(&'static str, Check<'_>); 13] = [
+    let checks: [(&'static str, Check<'_>); 14] = [
         ("state", Examination::state),
         ("restore", Examination::restore),
         ("backups", Examination::backups),
@@ -70,6 +66,7 @@ pub fn all(store: &Store) -> Found {
         ("signals", Examination::signals),
         ("config", Examination::config),
         ("rules", Examination::rules),
+        ("files", Examination::places),
         ("modes", Examination::modes),
         ("leftovers", Examination::leftovers),
         ("logs", Examination::logs),
@@ -122,7 +119,7 @@ impl Examination<'_> {
                 "the state is from before seals: nobody can tell whether it was changed",
             );
             self.add(finding.try_command("state migrate", "seal it; the file as it is becomes a pinned backup"));
-        } else if *mirror != "same" {
+        } else if *mirror != "same" && self.is_place_free(BACKUPS, MIRROR)? {
             let message = format!("the mirror {mirror}: if the state file is destroyed, its newest revision is lost");
             self.add(Finding::new("mirror", ExitCode::General, message.replace("absent", "is missing")).safe());
         }
@@ -253,7 +250,7 @@ impl Examination<'_> {
         let staged = self.store.staged_signals()?;
         for name in names {
             let Some(signal) = name.strip_suffix(".json") else { continue };
-            if staged.iter().any(|staged| staged.as_str() == signal) {
+            if staged.iter().any(|staged| staged.as_str() == signal) || !self.is_place_free(SIGNALS, &name)? {
                 continue;
             }
             let path = self.shown(&format!("{SIGNALS}/{name}"));
@@ -303,104 +300,6 @@ impl Examination<'_> {
             let message = format!("{things} wrong with {}: hooks do without", quote_path(&path(root)));
             let finding = Finding::new("rules", ExitCode::ValidationFailed, message);
             self.add(finding.try_command("hook check", "see each of them, with its line"));
-        }
-        Ok(())
-    }
-
-    /// What others may read or write of ours.
-    fn modes(&mut self) -> Result<()> {
-        let file = self.store.settings().file_name.to_string_lossy().into_owned();
-        for name in [file.as_str(), ErrorLog::NAME] {
-            if let Some(stat) = self.stat(name)? {
-                self.mode(name, &stat, 0o600);
-            }
-        }
-        for name in SIDE_DIRECTORIES {
-            let Some(stat) = self.stat(name)? else { continue };
-            self.mode(name, &stat, 0o700);
-            if stat.kind != FileKind::Directory || ![BACKUPS, SIGNALS].contains(&name) {
-                continue;
-            }
-            let Some((dir, names)) = self.side(name)? else { continue };
-            for inner in names.into_iter().filter(|inner| !is_temporary(inner)) {
-                let stat = self.store.disk().stat(&dir, &inner)?;
-                if let Some(stat) = stat.filter(|stat| stat.kind == FileKind::Regular) {
-                    self.mode(&format!("{name}/{inner}"), &stat, 0o600);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn mode(&mut self, path: &str, stat: &Stat, mode: u32) {
-        let user = crate::side::user();
-        let word = self.shown(path);
-        let is_directory = mode == 0o700;
-        if (stat.kind == FileKind::Directory) != is_directory || stat.kind == FileKind::Symlink {
-            // Of what others work with, whoever opens it tells.
-            if path == ErrorLog::NAME {
-                let finding = Finding::new("logs", ExitCode::PermissionDenied, format!("{path} is not a regular file"));
-                self.add(finding.try_shell(format!("ls -ld {word}"), "see what it is; no errors are logged"));
-            }
-        } else if stat.uid != user {
-            let message = format!("{path} belongs to user {}, not to you ({user})", stat.uid);
-            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
-            self.add(finding.try_shell(format!("chown {user} {word}"), "make it yours, or work as that user"));
-        } else if is_directory && stat.mode & 0o022 != 0 {
-            let message = format!("{path} may be written by others (mode {:04o}); nobody works with it", stat.mode);
-            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
-            self.add(
-                finding.try_shell(format!("chmod 700 {word}"), "once you know that nobody else put something there"),
-            );
-        } else if stat.mode & 0o077 != 0 {
-            let message = format!("{path} has mode {:04o}, looser than {mode:04o}", stat.mode);
-            self.add(Finding::new("modes", ExitCode::General, message).safe());
-            self.found.loose.push(Loose { path: path.to_owned(), mode });
-        }
-    }
-
-    /// What commands that were killed left behind.
-    fn leftovers(&mut self) -> Result<()> {
-        if self.is_busy()? {
-            return Ok(());
-        }
-        let mut left: Vec<String> = Vec::new();
-        for name in self.store.disk().list(&self.root)?.iter().filter_map(|name| name.to_str()) {
-            let is_staged = name.starts_with(STAGED_PREFIX);
-            if is_temporary(name) || (is_staged && self.store.interrupted_restore()?.is_none()) {
-                left.push(name.to_owned());
-            }
-        }
-        let mut left_locks = Vec::new();
-        for side in [BACKUPS, LOCKS] {
-            let Ok(Some((dir, names))) = self.side(side) else { continue }; // told by its own check
-            for name in names {
-                let place = format!("{side}/{name}");
-                if side == LOCKS && name.starts_with(LIVE_FILE) {
-                    let stat = self.store.disk().stat(&dir, &name)?;
-                    if stat.is_some_and(|stat| flock::holder(stat.ino).is_none()) {
-                        left_locks.push(place);
-                    }
-                } else if is_temporary(&name) {
-                    if side == LOCKS { left_locks.push(place) } else { left.push(place) }
-                }
-            }
-        }
-        let dead_link = self.stat(&self.store.settings().file_name)?.filter(|stat| stat.nlink > 1);
-        if let (Some(live), Ok(Some((dir, names)))) = (dead_link, self.side(BACKUPS)) {
-            for name in names.into_iter().filter(|name| BackupName::parse(name).is_some()) {
-                if self.store.disk().stat(&dir, &name)?.is_some_and(|stat| stat.same_file(&live)) {
-                    left.push(format!("{BACKUPS}/{name}"));
-                }
-            }
-        }
-        for (subject, names) in [("leftovers", left), ("locks", left_locks)] {
-            for name in names {
-                let is_signal = name.rsplit('/').next().is_some_and(signal::is_staged);
-                let when = if is_signal { " while it gave or cleared a signal" } else { "" };
-                let message = format!("{name} was left by a command that was killed{when}");
-                self.add(Finding::new(subject, ExitCode::General, message).safe());
-            }
         }
         Ok(())
     }

@@ -1,0 +1,143 @@
+//! What lies where it should, whose it is, who may read it, and what lies where nothing should.
+
+use super::{Examination, Loose};
+use crate::audit::ErrorLog;
+use crate::error::{ExitCode, Result};
+use crate::fs::stage::is_temporary;
+use crate::fs::{FileKind, Stat};
+use crate::lock::run::LIVE_FILE;
+use crate::lock::{FILES, LOCKS, flock};
+use crate::recovery::doctor::Finding;
+use crate::side;
+use crate::store::layout::{BACKUPS, BackupName, MIRROR, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX};
+use crate::store::signal;
+
+impl Examination<'_> {
+    /// Whether a file of ours can be where it belongs: nothing stands there that no writer replaces.
+    pub(super) fn is_place_free(&self, side: &str, name: &str) -> Result<bool> {
+        let is_free = |stat: Stat| match side {
+            LOCKS => stat.kind == FileKind::Regular,
+            _ => stat.kind != FileKind::Directory,
+        };
+        Ok(self.stat(format!("{side}/{name}"))?.is_none_or(is_free))
+    }
+
+    /// What stands where only a file of ours can be: commands are refused for it, or do without the file.
+    pub(super) fn places(&mut self) -> Result<()> {
+        let mut places: Vec<(&str, String)> = FILES.iter().map(|name| (LOCKS, (*name).to_owned())).collect();
+        places.push((BACKUPS, MIRROR.to_owned()));
+        let signals = self.side(SIGNALS)?.map_or_else(Vec::new, |(_, names)| names);
+        places.extend(signals.into_iter().filter(|name| name.ends_with(".json")).map(|name| (SIGNALS, name)));
+        for (side, name) in places {
+            let Some((_, names)) = self.side(side)? else { continue };
+            if names.contains(&name) && !self.is_place_free(side, &name)? {
+                let place = format!("{side}/{name}");
+                let word = self.shown(&place);
+                let message = format!("{place} is no regular file, and nothing else can be of use there");
+                let finding = Finding::new("files", ExitCode::PermissionDenied, message);
+                self.add(finding.try_shell(format!("mv {word} {word}.old"), "move it away"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What others may read or write of ours.
+    pub(super) fn modes(&mut self) -> Result<()> {
+        let file = self.store.settings().file_name.to_string_lossy().into_owned();
+        for name in [file.as_str(), ErrorLog::NAME] {
+            if let Some(stat) = self.stat(name)? {
+                self.mode(name, &stat, 0o600);
+            }
+        }
+        for name in SIDE_DIRECTORIES {
+            let Some(stat) = self.stat(name)? else { continue };
+            self.mode(name, &stat, 0o700);
+            if stat.kind != FileKind::Directory || ![BACKUPS, SIGNALS].contains(&name) {
+                continue;
+            }
+            let Some((dir, names)) = self.side(name)? else { continue };
+            for inner in names.into_iter().filter(|inner| !is_temporary(inner)) {
+                let stat = self.store.disk().stat(&dir, &inner)?;
+                if let Some(stat) = stat.filter(|stat| stat.kind == FileKind::Regular) {
+                    self.mode(&format!("{name}/{inner}"), &stat, 0o600);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mode(&mut self, path: &str, stat: &Stat, mode: u32) {
+        let user = side::user();
+        let word = self.shown(path);
+        let is_directory = mode == 0o700;
+        if (stat.kind == FileKind::Directory) != is_directory || stat.kind == FileKind::Symlink {
+            // Of what others work with, whoever opens it tells.
+            if path == ErrorLog::NAME {
+                let finding = Finding::new("logs", ExitCode::PermissionDenied, format!("{path} is not a regular file"));
+                self.add(finding.try_shell(format!("ls -ld {word}"), "see what it is; no errors are logged"));
+            }
+        } else if stat.uid != user {
+            let message = format!("{path} belongs to user {}, not to you ({user})", stat.uid);
+            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
+            self.add(finding.try_shell(format!("chown {user} {word}"), "make it yours, or work as that user"));
+        } else if is_directory && stat.mode & 0o022 != 0 {
+            let message = format!("{path} may be written by others (mode {:04o}); nobody works with it", stat.mode);
+            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
+            self.add(
+                finding.try_shell(format!("chmod 700 {word}"), "once you know that nobody else put something there"),
+            );
+        } else if stat.mode & 0o077 != 0 {
+            let message = format!("{path} has mode {:04o}, looser than {mode:04o}", stat.mode);
+            self.add(Finding::new("modes", ExitCode::General, message).safe());
+            self.found.loose.push(Loose { path: path.to_owned(), mode });
+        }
+    }
+
+    /// What commands that were killed left behind.
+    pub(super) fn leftovers(&mut self) -> Result<()> {
+        if self.is_busy()? {
+            return Ok(());
+        }
+        let mut left: Vec<String> = Vec::new();
+        for name in self.store.disk().list(&self.root)?.iter().filter_map(|name| name.to_str()) {
+            let is_staged = name.starts_with(STAGED_PREFIX);
+            if is_temporary(name) || (is_staged && self.store.interrupted_restore()?.is_none()) {
+                left.push(name.to_owned());
+            }
+        }
+        let mut left_locks = Vec::new();
+        for side in [BACKUPS, LOCKS] {
+            let Ok(Some((dir, names))) = self.side(side) else { continue }; // told by its own check
+            for name in names {
+                let place = format!("{side}/{name}");
+                if side == LOCKS && name.starts_with(LIVE_FILE) {
+                    let stat = self.store.disk().stat(&dir, &name)?;
+                    if stat.is_some_and(|stat| flock::holder(stat.ino).is_none()) {
+                        left_locks.push(place);
+                    }
+                } else if is_temporary(&name) {
+                    if side == LOCKS { left_locks.push(place) } else { left.push(place) }
+                }
+            }
+        }
+        let dead_link = self.stat(&self.store.settings().file_name)?.filter(|stat| stat.nlink > 1);
+        if let (Some(live), Ok(Some((dir, names)))) = (dead_link, self.side(BACKUPS)) {
+            for name in names.into_iter().filter(|name| BackupName::parse(name).is_some()) {
+                if self.store.disk().stat(&dir, &name)?.is_some_and(|stat| stat.same_file(&live)) {
+                    left.push(format!("{BACKUPS}/{name}"));
+                }
+            }
+        }
+        for (subject, names) in [("leftovers", left), ("locks", left_locks)] {
+            for name in names {
+                let is_signal = name.rsplit('/').next().is_some_and(signal::is_staged);
+                let message = match is_signal {
+                    true => format!("{name} is of a signal whose writer was killed or could not put its file in place"),
+                    false => format!("{name} was left by a command that was killed"),
+                };
+                self.add(Finding::new(subject, ExitCode::General, message).safe());
+            }
+        }
+        Ok(())
+    }
+}
