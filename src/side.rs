@@ -67,6 +67,17 @@ pub fn open_root(disk: &Disk, path: &Path) -> Result<Dir> {
     })
 }
 
+/// The name in a word that may be a path to something in a side directory, as commands print it and shells complete it. A path
+/// that leads elsewhere is no name, and stays what it is.
+#[must_use]
+pub fn name_in<'w>(root: &Path, side: &str, word: &'w str) -> &'w str {
+    let Some((dir, name)) = word.trim_end_matches('/').rsplit_once('/') else { return word };
+    match (Path::new(dir).canonicalize(), root.join(side).canonicalize()) {
+        (Ok(named), Ok(side)) if named == side => name,
+        _ => word,
+    }
+}
+
 /// A side directory that is a link, or no directory at all, is refused.
 #[must_use]
 pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::judge::{Health, Look};
-use super::layout::{BackupName, MIRROR, matches, pinned};
+use super::layout::{BACKUPS, BackupName, MIRROR, matches, pinned};
 use super::live::Found;
 use super::next::new_lineage;
 use super::order::{Order, Purpose, give_up_after};
@@ -25,6 +25,7 @@ use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Stat;
 use crate::fs::watch::Watch;
 use crate::name::nearest;
+use crate::side;
 
 /// The action under which a healing is logged.
 const HEAL: &str = "heal";
@@ -362,8 +363,7 @@ impl Store {
                 (format!("of revision {revision}"), ground.shelf.copies()?.iter().filter(of).collect())
             }
             Wanted::Matching(pattern) => {
-                // A path, as `state backup` prints it, names the file in it.
-                let pattern = pattern.rsplit('/').next().unwrap_or(pattern);
+                let pattern = side::name_in(&self.settings.directory, BACKUPS, pattern);
                 let of = |copy: &&Copy| {
                     copy.name != MIRROR && BackupName::parse(&copy.name).is_some() && matches(pattern, &copy.name)
                 };

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Store;
 use super::judge::{Health, Look, Mirror, mirror_state};
-use super::layout::{BackupName, MIRROR, matches};
+use super::layout::{BACKUPS, BackupName, MIRROR, matches};
 use super::live::Found;
 use super::shelf::{Copy, Shelf, lineage_of};
 use crate::document::body::Body;
@@ -21,6 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::lock::report::Summary;
 use crate::lock::{LOCKS, STATE_LOCK, flock};
+use crate::side;
 use crate::time::rfc3339;
 
 /// The state's condition, for a person or a program.
@@ -335,7 +336,7 @@ impl Store {
                 live.or(copy.map(|document| &*document.value))
             }
             Err(_) => {
-                let word = word.rsplit('/').next().unwrap_or(word);
+                let word = side::name_in(&self.settings.directory, BACKUPS, word);
                 copies.iter().filter(|copy| matches(word, &copy.name)).find_map(Copy::value)
             }
         };

@@ -140,7 +140,7 @@ fn names_that_are_none_and_checkpoints_that_are_not_there_are_refused() {
         ("recover checkpoint ../x", 4),
         ("recover checkpoint a/b", 4),
         ("recover checkpoint .x", 4),
-        ("recover restore ../../etc", 1),
+        ("recover restore ../../etc", 4),
         ("recover restore checkpoint-..", 4),
         ("recover restore checkpoint-20200101-000000-x", 1),
         ("recover restore state.json", 1),
@@ -242,6 +242,26 @@ fn what_is_noted_with_a_checkpoint_can_be_read_back_or_is_refused() {
     }
     root.run_args(&["recover", "checkpoint", "op", &nested(128)]).expect(4).saying("nested deeper than 127 levels");
     assert_eq!(root.names(".checkpoints"), before);
+}
+
+#[test]
+fn a_path_to_a_checkpoint_or_backup_of_this_root_is_its_name_and_one_that_leads_elsewhere_is_none() {
+    let root = with_small_checkpoint();
+    let id = root.names(".checkpoints").into_iter().find(|name| name.starts_with("checkpoint-")).unwrap();
+    let backup = root.shelf("state-")[0].clone();
+    let before = root.snapshot();
+    for elsewhere in [format!("/no/such/place/{id}"), format!("../{id}"), format!("config/{id}"), format!("/{id}")] {
+        root.run(&format!("recover restore {elsewhere}")).expect(4).saying("recover list");
+        root.run(&format!("recover show {elsewhere}")).expect(4);
+    }
+    root.run(&format!("state recover /no/such/place/{backup}")).expect(1).saying("there is no backup");
+    assert_eq!(root.snapshot(), before);
+    let here = root.file(".checkpoints").join(&id);
+    for path in [format!(".checkpoints/{id}/"), format!("./.checkpoints/{id}"), here.display().to_string()] {
+        root.ok(&format!("recover show {path}"));
+    }
+    root.ok(&format!("state recover .state-backups/{backup}"));
+    root.ok(&format!("recover restore {}", here.display()));
 }
 
 #[test]

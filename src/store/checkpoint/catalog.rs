@@ -201,9 +201,9 @@ impl Store {
         let shelf = self.checkpoints_to_read()?;
         match which {
             Which::Id(word) => {
-                // A path, as `recover checkpoint` and completion make them, names the directory in it.
-                let id = word.trim_end_matches('/').rsplit('/').next().unwrap_or(word);
-                let id = Name::parse("checkpoint", id)?;
+                let word = side::name_in(&self.settings.directory, CHECKPOINTS, word);
+                let id = Name::parse("checkpoint", word)
+                    .map_err(|error| error.try_command("recover list", "see which ones there are"))?;
                 let shelf = shelf.filter(|_| id.as_str().starts_with(CHECKPOINT_PREFIX));
                 let found = shelf.ok_or_else(|| nowhere(id.as_str()));
                 let found = found.and_then(|shelf| self.open_checkpoint(&shelf, id.as_str()));
