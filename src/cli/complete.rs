@@ -1,6 +1,6 @@
 //! Completions. What `completions` prints for a shell has that shell ask the program itself, so that what is there now is offered:
 //! locks, checkpoints and backups of the root that the line names. Bash inserts what it is given as it stands, and Enter runs it:
-//! it is given only what needs no quotes, and completes the names of files itself.
+//! it is given only what needs no quotes. It and zsh complete the names of files themselves.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
@@ -39,8 +39,17 @@ fn engine(shell: CompletionShell) -> &'static dyn EnvCompleter {
 pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     engine(arguments.shell).write_registration(ASKED_BY, NAME, NAME, &program(), &mut script)?;
-    // Where bash is told nothing it offers files, in quotes where they need some.
-    write_out(String::from_utf8_lossy(&script).replace("-o bashdefault", "-o bashdefault -o default").as_bytes())?;
+    // Where bash and zsh are told nothing they offer files, in quotes where these need some. zsh takes the quotes of a line off,
+    // and bash leaves that to us.
+    let script = String::from_utf8_lossy(&script);
+    let script = match arguments.shell {
+        CompletionShell::Bash => script.replace("-o bashdefault", "-o bashdefault -o default"),
+        CompletionShell::Zsh => script
+            .replace("\"${words[@]}\"", "\"${(@Q)words}\"")
+            .replace("' other\n    fi\n}", "' other\n    else\n        _files\n    fi\n}"),
+        CompletionShell::Fish => script.into_owned(),
+    };
+    write_out(script.as_bytes())?;
     Ok(ExitCode::Success as u8)
 }
 
@@ -70,7 +79,7 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     if !words.get(asked).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
         command = without_options(command);
     }
-    if shell == CompletionShell::Bash {
+    if shell != CompletionShell::Fish {
         command = without_files(command);
     }
     let here = std::env::current_dir().ok();
@@ -132,9 +141,24 @@ fn chosen(words: &[OsString]) -> Given {
             "--state-file" => &mut given.state_file,
             _ => continue,
         };
-        *place = value.or_else(|| words.next().map(String::from)).map(|path| at_home(&path));
+        *place = value.or_else(|| words.next().map(String::from)).map(|path| at_home(&unquoted(&path)));
     }
     given
+}
+
+/// A word as bash would have it, which hands over what is typed.
+fn unquoted(word: &str) -> String {
+    let (mut plain, mut quote) = (String::new(), None);
+    let mut chars = word.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if quote != Some('\'') => plain.extend(chars.next()),
+            '\'' | '"' if quote.is_none() => quote = Some(c),
+            c if quote == Some(c) => quote = None,
+            c => plain.push(c),
+        }
+    }
+    plain
 }
 
 /// A path as the shell would have it: on an unfinished line nothing is expanded yet.

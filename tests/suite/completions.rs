@@ -16,7 +16,7 @@ impl Asked<'_> {
     /// What is offered behind the words, the last of which is begun.
     fn offers(&self, words: &[&str]) -> Vec<String> {
         let load = "export PATH=\"$BIN:$PATH\"\n";
-        let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
         let (words, last) = (quoted.join(" "), quoted.len() - 1);
         let (arguments, script) = match self.shell {
             "bash" => (
@@ -35,6 +35,7 @@ impl Asked<'_> {
                 format!(
                     "{load}autoload -Uz compinit; compinit -u -d \"$HOME/dump\"\nsource <(pipeline-state completions zsh)\n\
                      _describe() {{ local name=${{@[-1]}}; [[ $name == /* ]] && name=dirs; print -rl -- ${{(P)name}} }}\n\
+                     _files() {{ local files=(${{words[CURRENT]}}*(N)); print -rl -- $files }}\n\
                      words=({words}) CURRENT=$(({last} + 1))\n$_comps[pipeline-state]"
                 ),
             ),
@@ -148,6 +149,11 @@ fn the_root_is_the_one_that_the_line_names() {
             assert_eq!(asked.offers(&line), ["deploy"], "{}: {line:?}", asked.shell);
         }
         assert_eq!(asked.offers(&["pipeline-state", "lock", "check", "d"]), [""; 0], "{}", asked.shell);
+        // Bash and zsh hand over what is typed, quotes and all.
+        for typed in [format!("'{root}'"), format!("\"{root}\""), root.replace('-', "\\-")] {
+            let line = ["pipeline-state", "--root", &typed, "lock", "check", "d"];
+            assert!(asked.shell == "fish" || asked.offers(&line) == ["deploy"], "{}: {typed}", asked.shell);
+        }
     }
 }
 
@@ -204,6 +210,30 @@ fn what_bash_completes_runs_nothing_but_the_line_that_was_typed() {
     assert!(!sandbox.file("PWNED").exists(), "{}", ran.stdout);
     assert!(ran.stdout.contains("odd\\ \\$\\(touch\\ PWNED\\)"), "bash quotes the file's name: {}", ran.stdout);
     assert!(ran.stdout.contains("ended: "), "{}", ran.stdout);
+}
+
+#[test]
+fn zsh_completes_the_names_of_files_itself_wherever_they_may_stand() {
+    if !installed("zsh") || !installed("script") {
+        return;
+    }
+    let sandbox = Sandbox::initialized();
+    sandbox.run("state read").expect(0);
+    std::fs::copy(sandbox.state(), sandbox.file("document one.json")).unwrap();
+    let bin = sandbox.file("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(BINARY, bin.join("pipeline-state")).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let keys = "autoload -Uz compinit; compinit -u -d dump; source <($PIPELINE_BINARY completions zsh)\n\
+                pipeline-state state validate ~/docu\t; echo \"ended: $?\"\n\
+                pipeline-state lock run x -- cat ~/docu\t >copy; echo \"ended: $?\"\n\
+                exit\n";
+    std::fs::write(sandbox.file("keys"), keys).unwrap();
+    let mut command = sandbox.program("bash");
+    command.env("PATH", path).env("HOME", sandbox.path()).env("TERM", "xterm");
+    let ran = Ran::of(command.args(["-c", "exec script -qec 'zsh -f -i' /dev/null <keys"]).output().unwrap());
+    assert_eq!(ran.stdout.matches("ended: 0").count(), 2, "{}", ran.stdout);
+    assert_eq!(std::fs::read(sandbox.file("copy")).unwrap(), std::fs::read(sandbox.state()).unwrap());
 }
 
 #[test]
