@@ -356,11 +356,11 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
     let now = rfc3339(std::time::SystemTime::now());
     let mut table = Table::new(&[
         Column::new("LOCK"),
-        Column::new("TYPE").whole().light(),
+        Column::new("TYPE").whole().light(1),
         Column::new("PID"),
-        Column::new("COMMAND").light(),
-        Column::new("TOKEN").whole().light(),
-        Column::new("SINCE").whole().light(),
+        Column::new("COMMAND").light(1),
+        Column::new("TOKEN").whole().light(1),
+        Column::new("SINCE").whole().light(1),
         Column::new("WAITING FOR"),
         Column::new("STATUS").whole().painted(colour),
         Column::new("METADATA").spare(),

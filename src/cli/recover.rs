@@ -152,13 +152,13 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
         let now = rfc3339(store.disk().now());
         let mut table = Table::new(&[
             Column::new("ID").whole(),
-            Column::new("TIME").whole(),
+            Column::new("TIME").whole().light(1),
             Column::new("OPERATION").spare(), // the end of its ID
-            Column::new("PHASE"),
-            Column::number("REVISION").light(),
+            Column::new("PHASE").light(2),
+            Column::number("REVISION").light(3),
             Column::number("FILES").spare(),
             Column::new("SIZE").spare(),
-            Column::new("NOTES"),
+            Column::new("NOTES").light(4),
         ]);
         for row in checkpoints {
             let text = |text: Option<String>| Cell::from(dash(text));

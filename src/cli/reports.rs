@@ -45,8 +45,8 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
     let mut table = Table::new(&[
         Column::number("REVISION"),
         Column::new("TIME").whole(),
-        Column::number("BYTES").light(),
-        Column::new("PINNED").whole().light(),
+        Column::number("BYTES").light(1),
+        Column::new("PINNED").whole().light(1),
         Column::new("VALID").whole().painted(|word| (word == "INVALID").then_some(Paint::Red)),
         Column::new("REASON"),
     ]);
@@ -74,9 +74,9 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
     let mut table = Table::new(&[
         Column::number("REVISION"),
         Column::new("TIME").whole(),
-        Column::number("PID").light(),
+        Column::number("PID").light(1),
         Column::new("COMMAND"),
-        Column::new("COPY").whole().light(),
+        Column::new("COPY").whole().light(1),
         Column::new("REASON"),
     ]);
     for row in revisions {

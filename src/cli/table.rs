@@ -31,7 +31,8 @@ pub struct Column {
     head: &'static str,
     side: Side,
     need: Need,
-    weight: Weight,
+    /// How soon it goes where cut words do not make a table narrow enough: the highest first, and 0 never.
+    lightness: u8,
     paint: fn(&str) -> Option<Paint>,
 }
 
@@ -50,15 +51,6 @@ enum Need {
     Whole,
     /// All of it.
     Spare,
-}
-
-/// What becomes of a column where cut words do not make a table narrow enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weight {
-    /// It stays.
-    Heavy,
-    /// It goes, the first one first.
-    Light,
 }
 
 /// What stands in a row: whole, and as short as a narrow line needs it. Nothing in it steers a terminal.
@@ -89,7 +81,7 @@ pub fn dash<T: ToString>(thing: Option<T>) -> String {
 impl Column {
     /// A column of words.
     pub const fn new(head: &'static str) -> Self {
-        Self { head, side: Side::Left, need: Need::Words, weight: Weight::Heavy, paint: |_| None }
+        Self { head, side: Side::Left, need: Need::Words, lightness: 0, paint: |_| None }
     }
 
     /// A column of numbers.
@@ -107,9 +99,9 @@ impl Column {
         Self { need: Need::Spare, ..self }
     }
 
-    /// It matters less than others.
-    pub const fn light(self) -> Self {
-        Self { weight: Weight::Light, ..self }
+    /// It matters less than others, the more so the higher this is.
+    pub const fn light(self, lightness: u8) -> Self {
+        Self { lightness, ..self }
     }
 
     /// Its cells are in colour where they mean something.
@@ -180,12 +172,12 @@ impl Table {
             }
             cell.whole = cut(&cell.whole, width.max(NARROWEST)); // no column is wider than the line
         }
-        while self.excess(width) > 0 && self.give_up(|column| column.need == Need::Spare) {}
+        while self.excess(width) > 0 && self.give_up(|column| u8::from(column.need == Need::Spare)) {}
         if self.excess(width) > 0 {
             self.keep_columns(|cells| cells.iter().any(|cell| cell.whole != NOTHING));
         }
         let mut narrowed = self.narrowed(Need::Words, width);
-        while narrowed.excess(width) > 0 && self.give_up(|column| column.weight == Weight::Light) {
+        while narrowed.excess(width) > 0 && self.give_up(|column| column.lightness) {
             narrowed = self.narrowed(Need::Words, width);
         }
         *self = narrowed.narrowed(Need::Whole, width);
@@ -198,9 +190,10 @@ impl Table {
         table
     }
 
-    /// Leaves out the first column of a kind; whether there is one.
-    fn give_up(&mut self, kind: impl Fn(&Column) -> bool) -> bool {
-        let place = self.columns.iter().position(kind);
+    /// Leaves out the column for which this is highest, of several the first; whether it is more than 0 for one.
+    fn give_up(&mut self, rank: impl Fn(&Column) -> u8) -> bool {
+        let highest = self.columns.iter().map(&rank).max().filter(|highest| *highest > 0);
+        let place = self.columns.iter().position(|column| Some(rank(column)) == highest);
         let mut places = 0..;
         self.keep_columns(|_| places.next() != place);
         place.is_some()
@@ -309,8 +302,8 @@ mod tests {
         let fitted = |width| {
             let mut table = Table::new(&[
                 Column::new("ID").whole(),
-                Column::number("BYTES").light(),
-                Column::new("PID").light(),
+                Column::number("BYTES").light(1),
+                Column::new("PID").light(1),
                 Column::new("NOTE"),
             ]);
             table.row(["checkpoint-1".into(), "123456".into(), "42".into(), "a few words more".into()]);

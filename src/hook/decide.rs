@@ -43,7 +43,7 @@ impl Effects {
             ([], _, Some(code)) => format!("the activation {code}"),
             ([], None, None) => "nothing".to_owned(),
             ([name], ..) => format!("the signal {name}"),
-            (names, ..) => format!("the signals {}", names.join(", ")),
+            (names, ..) => format!("each of the signals {}", names.join(", ")),
         }
     }
 }

@@ -72,8 +72,16 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
                 .try_command("hook check", "see whether it is right")
                 .try_shell(format!("mv {word} {word}.old"), "or move it away first")
         }
-        _ => Error::new(Kind::of_io(error), format!("cannot write {shown}: {error}"))
-            .try_shell(format!("ls -ld {}", quote_path(path.parent().unwrap_or(path))), "see what is there, and whose"),
+        _ => {
+            let directory = quote_path(path.parent().unwrap_or(path));
+            let error = Error::new(Kind::of_io(error), format!("cannot write {shown}: {error}"));
+            match error.kind {
+                Kind::DiskFull => error.try_shell(format!("df -h {directory}; df -i {directory}"), "see what is left"),
+                Kind::PermissionDenied => error
+                    .try_shell(format!("ls -ld {directory}; findmnt -T {directory}"), "whose it is, and where it lies"),
+                _ => error.try_shell(format!("ls -ld {directory}"), "see what is there, and whose"),
+            }
+        }
     }
     .detail("path", shown)
 }
