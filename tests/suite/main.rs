@@ -22,6 +22,7 @@ mod corruption_records;
 mod crash;
 mod damage;
 mod doctor;
+mod doctor_places;
 mod doctor_signals;
 mod documents;
 mod durability;

@@ -1,0 +1,46 @@
+//! `recover doctor`: what stands where only a file of ours can be.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use crate::doctor::{brief, findings, in_order};
+
+/// A directory, pipe or link where a file belongs is named, also where commands do without the file.
+#[test]
+fn what_stands_where_a_file_belongs_is_found_and_its_remedy_helps() {
+    for place in
+        [".locks/state.lock", ".locks/.gate", ".locks/.tokens", ".state-backups/mirror.json", ".signals/A.json"]
+    {
+        let links: &[bool] = if place.contains("locks") { &[false, true] } else { &[false] };
+        for link in links {
+            let root = in_order();
+            let path = root.file(place);
+            let _ = fs::remove_file(&path);
+            if *link {
+                symlink("nowhere", &path).unwrap()
+            } else {
+                fs::create_dir(&path).unwrap()
+            };
+            if place.contains(".signals") {
+                root.run("state signal A").expect(0);
+            }
+            let found = findings(&root, "recover doctor");
+            let finding = &found[0];
+            assert_eq!((&finding["subject"], &finding["code"]), (&json!("files"), &json!(6)), "{}", brief(&found));
+            assert!(finding["message"].as_str().unwrap().starts_with(place), "{}", brief(&found));
+            let remedy = finding["remedy"].as_str().unwrap().split("   #").next().unwrap().to_owned();
+            assert_eq!(root.run("recover doctor --fix --json").code, 6, "that is for a person: {place}");
+            root.bash(&remedy).expect(0);
+            root.run("state set n=1").expect(0);
+            root.run("lock run x -- true").expect(0);
+            root.run("recover doctor --fix");
+            assert_eq!(root.ok("recover doctor"), "all is well", "{place}");
+        }
+    }
+    let root = in_order();
+    fs::remove_file(root.file(".locks/state.lock")).unwrap();
+    fs::create_dir(root.file(".locks/state.lock")).unwrap();
+    root.run("state set n=1").expect(6).saying("state.lock");
+}
