@@ -265,6 +265,20 @@ fn old_checkpoints_go_but_never_the_newest() {
 }
 
 #[test]
+fn the_newest_checkpoint_that_can_be_restored_stays_too() {
+    let root = Sandbox::with_history();
+    for operation in ["old", "sound", "torn"] {
+        root.ok(&format!("recover checkpoint {operation}"));
+    }
+    fs::remove_file(checkpoint(&root, "torn").join("manifest.json")).unwrap();
+    assert_eq!(root.ok("recover cleanup 0"), "Cleaned 1 checkpoints");
+    let left = root.names(".checkpoints");
+    assert!(left.len() == 2 && left.iter().any(|id| id.ends_with("-sound")), "{left:?}");
+    root.ok("state set n=1");
+    root.ok(&format!("recover restore {}", checkpoint(&root, "sound").display()));
+}
+
+#[test]
 fn everything_is_on_record_in_the_audit_log() {
     let root = with_small_checkpoint();
     root.ok(RESTORE);

@@ -130,17 +130,19 @@ impl Store {
     pub(in super::super) fn restoring_other_than(&self, spoilt: Option<&str>) -> Option<String> {
         let ids = self.checkpoint_ids().ok()?;
         let latest = ids.iter().rev().find(|id| !is_of(id, PRE_RESTORE));
-        let is_sound = |id: &&String| {
-            let checkpoint = self.find_checkpoint(&Which::Id((*id).clone()));
-            Some(id.as_str()) != spoilt && checkpoint.is_ok_and(|checkpoint| self.is_restorable(&checkpoint))
-        };
         // What restores displaced is what somebody wanted to be rid of: it comes last.
         let (displaced, made): (Vec<&String>, Vec<&String>) = ids.iter().rev().partition(|id| is_of(id, PRE_RESTORE));
-        let sound = made.into_iter().chain(displaced).find(is_sound)?;
+        let mut others = made.into_iter().chain(displaced).filter(|id| Some(id.as_str()) != spoilt);
+        let sound = others.find(|id| self.is_sound(id))?;
         Some(match latest == Some(sound) {
             true => "recover restore --latest".to_owned(),
             false => format!("recover restore {sound}"),
         })
+    }
+
+    fn is_sound(&self, id: &str) -> bool {
+        let checkpoint = self.find_checkpoint(&Which::Id(id.to_owned()));
+        checkpoint.is_ok_and(|checkpoint| self.is_restorable(&checkpoint))
     }
 
     /// The command that restores the newest checkpoint which can be restored.
@@ -167,11 +169,12 @@ impl Store {
             let (metadata, state) = (parsed(read(METADATA)?), parsed(read(manifest::STATE)?));
             // Ours note the revision, if only that there is none.
             let is_old = metadata.is_some_and(|metadata| metadata.get("revision").is_none());
-            let mut error = match &state {
+            let command = state.and_then(|state| taking(&dir, &state));
+            let mut error = match command {
                 Some(_) if is_old => of_old_libraries(id),
                 _ => damaged(&dir, id, "it has no manifest"),
             };
-            if let Some(command) = state.and_then(|state| taking(&dir, &state)) {
+            if let Some(command) = command {
                 error
                     .hints
                     .insert(0, Hint::Run(command, "takes the state in it, once you have looked at that".to_owned()));
@@ -267,8 +270,8 @@ impl Store {
         self.find_checkpoint(&Which::Id(id.to_owned()))?.verify(&self.disk)
     }
 
-    /// Removes the checkpoints that are older than this, but for the newest `kept`, of which there is at least one; their
-    /// names. Each goes at once: it is moved away before it is taken apart.
+    /// Removes the checkpoints that are older than this, but for the newest `kept`, of which there is at least one, and the
+    /// newest that can be restored; their names. Each goes at once: it is moved away before it is taken apart.
     pub fn clean_checkpoints(&self, older_than: Duration, kept: usize) -> Result<Vec<String>> {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let ids = self.checkpoint_ids()?;
@@ -276,7 +279,11 @@ impl Store {
         let old =
             |id: &String| time_of(id).is_some_and(|time| now.duration_since(time).is_ok_and(|age| age >= older_than));
         let surplus = ids.len().saturating_sub(kept.max(1));
-        let doomed: Vec<String> = ids.into_iter().take(surplus).filter(old).collect();
+        let mut doomed: Vec<String> = ids.iter().take(surplus).filter(|id| old(id)).cloned().collect();
+        if !doomed.is_empty() {
+            let sound = ids.iter().rev().find(|id| self.is_sound(id));
+            doomed.retain(|id| Some(id) != sound);
+        }
         if doomed.is_empty() {
             return Ok(doomed);
         }
