@@ -133,6 +133,7 @@ fn whether_there_is_colour_is_one_decision_for_help_errors_and_results() {
             let ran = root.run_args(&args);
             let is_seen = (ran.stdout.clone() + &ran.stderr).contains('\u{1b}');
             assert_eq!(is_seen, is_coloured, "{options} {words}, in a pipe: {ran:?}");
+            assert!(!(ran.stdout + &ran.stderr).contains("u{1b}"), "colour is escaped: {options} {words}");
         }
         if !installed("script") {
             continue;

@@ -25,19 +25,20 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
         output.json(&json!({"findings": all(&report.findings), "fixed": all(&report.fixed)}))?;
     } else {
         for finding in &report.fixed {
-            output.line(&format!("{} {}", output.verdict("fixed:", Verdict::Good), describe(finding)))?;
+            output.bytes(format!("{} {}\n", output.verdict("fixed:", Verdict::Good), describe(finding)).as_bytes())?;
         }
         for finding in &report.findings {
             let mut remedies = finding.remedies.iter().map(|remedy| format!(" => {}", output.command(remedy)));
             let name = output.verdict(finding.code.name(), Verdict::Bad);
-            output.line(&format!("{name} {}{}", describe(finding), remedies.next().unwrap_or_default()))?;
+            let remedy = one_line(&remedies.next().unwrap_or_default());
+            output.bytes(format!("{name} {}{remedy}\n", describe(finding)).as_bytes())?;
             // What takes a decision has more than one way on.
             for remedy in remedies.filter(|_| finding.mending == Mending::Person) {
                 output.line(&format!("   {remedy}"))?;
             }
         }
         if report.findings.is_empty() {
-            output.line(&output.verdict("all is well", Verdict::Good))?;
+            output.bytes(format!("{}\n", output.verdict("all is well", Verdict::Good)).as_bytes())?;
         }
     }
     let Some(worst) = report.findings.first() else { return Ok(ExitCode::Success as u8) };
