@@ -89,15 +89,18 @@ fn draw(output: &Output<'_>, glance: &Glance, is_first: bool) -> anyhow::Result<
     if output.is_json() {
         return output.json(&glance.facts);
     }
-    let mut text =
-        format!("{}   shown again at each change; Ctrl-C ends it\n\n{}", rfc3339(SystemTime::now()), glance.text);
+    let head = format!("{}   shown again at each change; Ctrl-C ends it\n\n", rfc3339(SystemTime::now()));
+    let mut text = glance.text.clone();
     for warning in &glance.warnings {
         text.push_str(&format!("{} {}\n", output.paint("warning:", Paint::Yellow), one_line(warning)));
     }
     if let Some(error) = &glance.error {
         text.push_str(&output.told(error));
     }
-    let Some(size) = terminal_size() else { return output.bytes(format!("{text}\n").as_bytes()) };
+    let Some(size) = terminal_size() else { return output.bytes(format!("{head}{text}\n").as_bytes()) };
+    // Where not all fits, the head goes first.
+    let whole = head + &text;
+    let text = if top(&whole, size).len() == whole.lines().count() { whole } else { text };
     // Home, each line to its end, and what is left below: without a blank screen in between, which would flicker.
     let lines: String = top(&text, size).iter().map(|line| format!("{line}\u{1b}[K\n")).collect();
     let clear = if is_first { "\u{1b}[2J" } else { "" };

@@ -37,7 +37,8 @@ pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<std::result::Result<
         }
         Ok(_) if bytes.len() as u64 > LIMIT => {
             let message = format!("{} has over {} MiB, the limit of rules", path.display(), LIMIT >> 20);
-            return Err(Error::new(Kind::TooLarge, message));
+            return Err(Error::new(Kind::TooLarge, message)
+                .try_shell(format!("ls -l {}", quote_path(&path)), "see what is in it that are no rules"));
         }
         Ok(_) => {}
     }
@@ -62,9 +63,14 @@ pub fn in_the_way(root: &Path) -> Option<Error> {
             Err(_) => return None, // who opens it is told
         };
         let word = quote_path(path);
+        // What no checkpoint could hold must not stay in `config/`.
+        let away = match what {
+            "a device, pipe or socket" if !is_link => format!("rm -i {word}"),
+            _ => format!("mv {word} {word}.old"),
+        };
         Some(
             unsafe_path(path, &format!("is {what}, not {wanted}"))
-                .try_shell(format!("mv {word} {word}.old"), "move it away")
+                .try_shell(away, "make room")
                 .try_command("hook init-rules", "then write rules to begin with"),
         )
     };

@@ -12,7 +12,7 @@ use super::rules::FILE;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::fs::stage::is_temporary;
-use crate::store::layout::CONFIG;
+use crate::store::layout::{BACKUPS, CONFIG};
 use crate::{side, tree};
 
 /// Rules for a pipeline of six phases.
@@ -23,6 +23,11 @@ const TIMEOUT: u32 = 10;
 /// Writes rules to begin with, whole or not at all, and never over others. What lies in `config/` is the user's, and most
 /// likely under version control: its modes are those of any other file of theirs, but nobody else may write it.
 pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
+    // Root's files in another's root would keep that one from making checkpoints.
+    let owner = disk.stat(&side::open_root(disk, root)?, BACKUPS)?.map_or_else(side::user, |stat| stat.uid);
+    if owner != side::user() {
+        return Err(side::unsafe_path(root, &format!("belongs to user {owner}, not to you ({})", side::user())));
+    }
     // Through a link they would come to lie where no checkpoint keeps them.
     tree::check(disk, &side::open_root(disk, root)?, CONFIG)?;
     let directory = root.join(CONFIG);

@@ -15,7 +15,8 @@ use serde_json::json;
 use super::request::SILENCE;
 use super::{LOCKS, Locks};
 use crate::error::{Error, Kind, Result};
-use crate::fs::{Dir, Disk, Locked, Origin, Stat};
+use crate::fs::{Dir, Disk, FileKind, Locked, Origin, Stat};
+use crate::side::unsafe_path;
 
 /// An exclusive flock on a file in `.locks`; released when dropped.
 #[must_use]
@@ -50,6 +51,9 @@ impl Locks {
             was_made |= origin == Origin::Made;
             let origin = if was_made { Origin::Made } else { Origin::Found };
             let stat = self.disk.fstat(&file, &path)?;
+            if stat.kind != FileKind::Regular {
+                return Err(unsafe_path(&path, "is a device, pipe or socket, not a regular file"));
+            }
             let locked = self.disk.lock(file, &path, left().min(silence))?;
             if let Locked::Yes(file) = locked {
                 let lock = FileLock { _file: file, name, stat, origin };

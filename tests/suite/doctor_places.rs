@@ -39,8 +39,25 @@ fn what_stands_where_a_file_belongs_is_found_and_its_remedy_helps() {
             assert_eq!(root.ok("recover doctor"), "all is well", "{place}");
         }
     }
-    let root = in_order();
-    fs::remove_file(root.file(".locks/state.lock")).unwrap();
-    fs::create_dir(root.file(".locks/state.lock")).unwrap();
-    root.run("state set n=1").expect(6).saying("state.lock");
+    for make in ["mkdir", "mkfifo"] {
+        let root = in_order();
+        fs::remove_file(root.file(".locks/state.lock")).unwrap();
+        root.bash(&format!("{make} .locks/state.lock")).expect(0);
+        root.run("state set n=1").expect(6).saying("state.lock");
+    }
+    // What stands among backups or rules goes, too, and to where nothing stumbles over it.
+    for make in [
+        "mkdir .state-backups/state-20200101-000001-r1-y.json",
+        "mkfifo config/skill-rules.json",
+        "rm .error-recovery.log; mkdir .error-recovery.log",
+    ] {
+        let root = in_order();
+        root.bash(make);
+        let found = findings(&root, "recover doctor");
+        let remedies = found.iter().flat_map(|finding| finding["remedies"].as_array().unwrap());
+        let mut away = remedies.filter_map(|remedy| remedy.as_str()).filter(|remedy| !remedy.starts_with("ls "));
+        let remedy = away.next().unwrap().replace("rm -i", "rm");
+        root.bash(&remedy).expect(0);
+        assert_eq!(root.ok("recover doctor"), "all is well", "{make}: {remedy}");
+    }
 }

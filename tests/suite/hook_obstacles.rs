@@ -40,7 +40,8 @@ fn what_is_no_file_of_rules_is_named_by_all_and_what_is_to_be_typed_gets_it_out_
         }
         assert!(root.snapshot() == before, "{what}: something was touched");
         let hints = checked.stderr.lines().filter_map(|line| line.strip_prefix("hint: "));
-        let script: Vec<String> = hints.map(|line| line.replace("pipeline-state ", "\"$PIPELINE_BINARY\" ")).collect();
+        let script: Vec<String> =
+            hints.map(|line| line.replace("pipeline-state ", "\"$PIPELINE_BINARY\" ").replace("rm -i", "rm")).collect();
         let followed = root.bash(&format!("set -e\n{}", script.join("\n"))).expect(0);
         assert!(followed.stdout.contains("Rules written"), "{what}: {}", checked.stderr);
         root.run("hook check").expect(0);

@@ -137,7 +137,7 @@ fn what_root_is_refused_leaves_nothing_of_roots_in_another_users_state() {
     }
     chown(sandbox.path());
     let before = sandbox.snapshot();
-    for words in ["state set a=b", "state init", "recover checkpoint op", "state recover"] {
+    for words in ["state set a=b", "state init", "recover checkpoint op", "state recover", "hook init-rules"] {
         sandbox.run(words).expect(6);
         assert_eq!(sandbox.snapshot(), before, "{words}");
     }

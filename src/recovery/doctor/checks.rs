@@ -169,10 +169,11 @@ impl Examination<'_> {
             let message = format!("the backup {} cannot be restored: {problem}", backup.name);
             let code =
                 if problem.contains("newer than") { ExitCode::ValidationFailed } else { ExitCode::StateCorruption };
-            self.add(
-                Finding::new("backups", code, message)
-                    .try_shell(format!("rm -i {path}"), "if nobody can make use of it"),
-            );
+            let away = match self.is_place_free(BACKUPS, &backup.name)? {
+                true => format!("rm -i {path}"),
+                false => format!("mv {path} {path}.old"),
+            };
+            self.add(Finding::new("backups", code, message).try_shell(away, "if nobody can make use of it"));
         }
         Ok(())
     }

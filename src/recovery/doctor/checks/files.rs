@@ -74,7 +74,7 @@ impl Examination<'_> {
             // Of what others work with, whoever opens it tells.
             if path == ErrorLog::NAME {
                 let finding = Finding::new("logs", ExitCode::PermissionDenied, format!("{path} is not a regular file"));
-                self.add(finding.try_shell(format!("ls -ld {word}"), "see what it is; no errors are logged"));
+                self.add(finding.try_shell(format!("mv {word} {word}.old"), "move it away; no errors are logged"));
             }
         } else if stat.uid != user {
             let message = format!("{path} belongs to user {}, not to you ({user})", stat.uid);
