@@ -140,6 +140,8 @@ fn what_root_is_refused_leaves_nothing_of_roots_in_another_users_state() {
     for words in ["state set a=b", "state init", "recover checkpoint op", "state recover", "hook init-rules"] {
         sandbox.run(words).expect(6);
         assert_eq!(sandbox.snapshot(), before, "{words}");
+        let of_root = sandbox.bash("find . -uid 0 ! -name audit.log").expect(0).stdout;
+        assert_eq!(of_root, "", "{words}: the logs, too");
     }
 }
 
