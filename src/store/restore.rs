@@ -147,8 +147,7 @@ impl Store {
     /// The checkpoint that is meant, if it can be restored; the error names the newest other one that can be.
     fn sound_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
         let found = self.find_checkpoint(which).and_then(|checkpoint| {
-            checkpoint.verify(&self.disk)?;
-            self.state_of(&checkpoint)?;
+            self.check_restorable(&checkpoint)?;
             Ok(checkpoint)
         });
         found.map_err(|mut error| {
@@ -160,9 +159,10 @@ impl Store {
         })
     }
 
-    /// Whether a checkpoint could be restored.
-    pub(super) fn is_restorable(&self, checkpoint: &Checkpoint) -> bool {
-        checkpoint.verify(&self.disk).is_ok() && self.state_of(checkpoint).is_ok()
+    /// Refuses a checkpoint that could not be restored.
+    pub(super) fn check_restorable(&self, checkpoint: &Checkpoint) -> Result<()> {
+        checkpoint.verify(&self.disk)?;
+        self.state_of(checkpoint).map(|_| ())
     }
 
     /// The state of a checkpoint as the next revision of this root.

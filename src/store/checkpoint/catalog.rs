@@ -133,16 +133,23 @@ impl Store {
         // What restores displaced is what somebody wanted to be rid of: it comes last.
         let (displaced, made): (Vec<&String>, Vec<&String>) = ids.iter().rev().partition(|id| is_of(id, PRE_RESTORE));
         let mut others = made.into_iter().chain(displaced).filter(|id| Some(id.as_str()) != spoilt);
-        let sound = others.find(|id| self.is_sound(id))?;
+        let sound = others.find(|id| self.is_sound(id).unwrap_or(false))?;
         Some(match latest == Some(sound) {
             true => "recover restore --latest".to_owned(),
             false => format!("recover restore {sound}"),
         })
     }
 
-    fn is_sound(&self, id: &str) -> bool {
+    /// Whether a checkpoint can be restored. One that cannot be read is not known to be damaged.
+    fn is_sound(&self, id: &str) -> Result<bool> {
         let checkpoint = self.find_checkpoint(&Which::Id(id.to_owned()));
-        checkpoint.is_ok_and(|checkpoint| self.is_restorable(&checkpoint))
+        match checkpoint.and_then(|checkpoint| self.check_restorable(&checkpoint)) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind, Kind::Io | Kind::PermissionDenied | Kind::ResourceExhausted) => {
+                Err(error)
+            }
+            Err(_) => Ok(false),
+        }
     }
 
     /// The command that restores the newest checkpoint which can be restored.
@@ -281,8 +288,12 @@ impl Store {
         let surplus = ids.len().saturating_sub(kept.max(1));
         let mut doomed: Vec<String> = ids.iter().take(surplus).filter(|id| old(id)).cloned().collect();
         if !doomed.is_empty() {
-            let sound = ids.iter().rev().find(|id| self.is_sound(id));
-            doomed.retain(|id| Some(id) != sound);
+            for id in ids.iter().rev() {
+                if self.is_sound(id)? {
+                    doomed.retain(|doomed| doomed != id);
+                    break;
+                }
+            }
         }
         if doomed.is_empty() {
             return Ok(doomed);
