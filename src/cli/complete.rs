@@ -1,6 +1,6 @@
 //! Completions. What `completions` prints for a shell has that shell ask the program itself, so that what is there now is offered:
 //! locks, checkpoints and backups of the root that the line names. Bash inserts what it is given as it stands, and Enter runs it:
-//! it is given only what needs no quotes. It and zsh complete the names of files themselves.
+//! it is given only what needs no quotes. All of them complete the names of files themselves.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
@@ -39,7 +39,7 @@ fn engine(shell: CompletionShell) -> &'static dyn EnvCompleter {
 pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     engine(arguments.shell).write_registration(ASKED_BY, NAME, NAME, &program(), &mut script)?;
-    // Where bash and zsh are told nothing they offer files, in quotes where these need some. zsh takes the quotes of a line off,
+    // Where they are told nothing they offer files, in quotes where these need some. zsh takes the quotes of a line off,
     // and bash leaves that to us.
     let script = String::from_utf8_lossy(&script);
     let script = match arguments.shell {
@@ -47,7 +47,11 @@ pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
         CompletionShell::Zsh => script
             .replace("\"${words[@]}\"", "\"${(@Q)words}\"")
             .replace("' other\n    fi\n}", "' other\n    else\n        _files\n    fi\n}"),
-        CompletionShell::Fish => script.into_owned(),
+        CompletionShell::Fish => script.replace(
+            "(commandline --current-token))",
+            "(commandline --current-token)\
+             ; or complete -C '__fish_command_without_completions '(commandline --current-token))",
+        ),
     };
     write_out(script.as_bytes())?;
     Ok(ExitCode::Success as u8)
@@ -79,17 +83,16 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     if !words.get(asked).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
         command = without_options(command);
     }
-    if shell != CompletionShell::Fish {
-        command = without_files(command);
-    }
+    command = without_files(command);
     let here = std::env::current_dir().ok();
     let mut found = Vec::new();
     // Whatever goes wrong, a person who presses a key wants to read nothing about it.
     let answered = engine(shell).write_complete(&mut command, words, here.as_deref(), &mut found);
-    if found.ends_with(FILES.as_bytes()) {
+    if found.trim_ascii_end().ends_with(FILES.as_bytes()) {
         found.clear();
     }
-    let written = answered.is_ok() && std::io::stdout().write_all(&found).is_ok();
+    let is_left_to_fish = shell == CompletionShell::Fish && found.is_empty();
+    let written = answered.is_ok() && !is_left_to_fish && std::io::stdout().write_all(&found).is_ok();
     Some(if written { ExitCode::Success as u8 } else { ExitCode::General as u8 })
 }
 

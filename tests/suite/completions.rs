@@ -237,6 +237,27 @@ fn zsh_completes_the_names_of_files_itself_wherever_they_may_stand() {
 }
 
 #[test]
+fn fish_completes_the_names_of_files_itself_in_quotes_and_behind_dashes_too() {
+    if !installed("fish") {
+        return;
+    }
+    let sandbox = Sandbox::initialized();
+    std::fs::write(sandbox.file("document one.json"), "{}").unwrap();
+    let bin = sandbox.file("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(BINARY, bin.join("pipeline-state")).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    for line in
+        ["state write docu", "state write \"docu", "state write 'docu", "lock run x -- cat docu", "--state-file docu"]
+    {
+        let script = "pipeline-state completions fish | source; complete -C \"pipeline-state $argv[1]\"";
+        let mut command = sandbox.program("fish");
+        command.env("PATH", &path).env("HOME", sandbox.path()).args(["-c", script, "--", line]);
+        assert_eq!(Ran::of(command.output().unwrap()).stdout, "document one.json\n", "{line}");
+    }
+}
+
+#[test]
 fn who_did_not_ask_gets_no_completions() {
     let sandbox = Sandbox::initialized();
     for (variable, words) in [("bash", "state phase"), ("sh", "-- state phase"), ("", "-- state phase")] {
