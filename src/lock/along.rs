@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Locks;
 use super::acquire::Acquired;
 use super::owner;
-use super::process::command_of;
+use super::process::{command_of, is_same_line};
 use super::queue::{Again, Ask};
 use super::record::{Mode, Purpose};
 use super::request::{Deadline, Deadlocks, Request};
@@ -43,7 +43,7 @@ impl Locks {
 
     fn along(&self, names: &[&str], deadline: Deadline) -> Result<Along<'_>> {
         let mut names = names.iter().map(|name| Name::parse("lock", name)).collect::<Result<Vec<_>>>()?;
-        let asker = owner::anybody(None, &self.claim)?;
+        let mut asker = owner::anybody(None, &self.claim)?;
         loop {
             if names.is_empty() {
                 return Ok(Along { locks: self, acquired: Vec::new() });
@@ -62,6 +62,11 @@ impl Locks {
             match self.acquire(&request) {
                 Ok(acquired) => return Ok(Along { locks: self, acquired }),
                 Err(error) if error.kind == Kind::AlreadyHeld => {
+                    // Where the script between has been killed, who holds it is no ancestor any more.
+                    let before = std::mem::replace(&mut asker, owner::anybody(None, &self.claim)?);
+                    if !is_same_line(&before.lineage, &asker.lineage) {
+                        continue;
+                    }
                     let held = error.details.get("lock").and_then(|name| name.as_str());
                     let before = names.len();
                     names.retain(|name| Some(name.as_str()) != held);

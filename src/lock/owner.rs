@@ -49,7 +49,7 @@ pub fn owner(given: Option<u32>, claim: &Claim) -> Result<(Asker, Option<String>
         return Err(no_owner(pid, explicit));
     };
     let (lineage, process) = (family.lineage(owner.pid)?, own_identity(&mut family)?);
-    Ok((Asker { lineage, owner, process, shown: claim.shown.clone() }, warning))
+    Ok((Asker { lineage, owner, is_named: explicit.is_some(), process, shown: claim.shown.clone() }, warning))
 }
 
 /// Who a command acts for that takes locks implicitly or gives them back: itself, its ancestors, and the owner that was named.
@@ -57,10 +57,11 @@ pub fn anybody(given: Option<u32>, claim: &Claim) -> Result<Asker> {
     let mut family = Family::default();
     let process = own_identity(&mut family)?;
     let mut line = family.lineage(process.pid)?;
-    if let Some(named) = given.or(claim.owner).filter(|pid| *pid != 0) {
+    let named = given.or(claim.owner).filter(|pid| *pid != 0);
+    if let Some(named) = named {
         line.extend(family.lineage(named)?);
     }
-    Ok(Asker { owner: process.clone(), lineage: line, process, shown: claim.shown.clone() })
+    Ok(Asker { owner: process.clone(), lineage: line, is_named: named.is_some(), process, shown: claim.shown.clone() })
 }
 
 fn own_identity(family: &mut Family) -> Result<Identity> {

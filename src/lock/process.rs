@@ -282,6 +282,12 @@ pub fn lineage(pid: u32) -> Result<Vec<Identity>> {
     Family::default().lineage(pid)
 }
 
+/// Whether both are the same processes, in the same order: a line that was looked up changes when somebody in it dies.
+#[must_use]
+pub fn is_same_line(one: &[Identity], other: &[Identity]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is(other))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -16,6 +16,8 @@ pub struct Asker {
     pub owner: Identity,
     /// The owner and its ancestors, nearest first.
     pub lineage: Vec<Identity>,
+    /// Whether the owner was named; then it and its ancestors stand behind those of the process that asks.
+    pub is_named: bool,
     /// The process that asks, and waits if it has to.
     pub process: Identity,
     /// Grants that the environment shows: they prove descent where pids cannot.
@@ -241,6 +243,7 @@ pub(super) mod tests {
         Asker {
             owner: process(owner),
             lineage: vec![process(owner), process(1)],
+            is_named: false,
             process: process(owner + 1000),
             shown: Vec::new(),
         }

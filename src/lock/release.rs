@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::draft::Draft;
 use super::liveness::epoch;
+use super::process::{is_same_line, lineage};
 use super::queue::{Asker, Eyes, prune_front};
 use super::record::{Grant, Token};
 use super::words::holder;
@@ -38,6 +39,17 @@ impl Locks {
         let judge = gate.judge()?;
         let released: Vec<Released> =
             drafts.iter_mut().map(|draft| give_up(draft, token, asker, &judge)).collect::<Result<_>>()?;
+        for Released { name, grant, .. } in &released {
+            if token.is_none() && is_left_behind(asker, grant)? {
+                let message = format!(
+                    "{name} is held by {}, and the script that this was to release it for has ended; nothing was released",
+                    holder(grant)
+                );
+                return Err(Error::new(Kind::NotOwner, message)
+                    .try_command("lock list", "see which locks are held")
+                    .detail("lock", name.as_str()));
+            }
+        }
         gate.store(&drafts)?;
         let dir = gate.leave();
         for Released { name, grant, left } in &released {
@@ -85,6 +97,17 @@ impl Locks {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the process that asks does not descend any more from whom it is to release for. A script between the two was killed
+/// then, and what it had held another took, who has not asked for anything.
+fn is_left_behind(asker: &Asker, grant: &Grant) -> Result<bool> {
+    let place = grant.owner.as_ref().and_then(|owner| asker.lineage.iter().position(|ancestor| ancestor.is(owner)));
+    // Nobody is between a script and its own command; and who names the owner does not ask for its ancestors.
+    let Some(place) = place.filter(|place| *place > 1 && !asker.is_named) else { return Ok(false) };
+    let now = lineage(asker.process.pid)?;
+    let (Some(then), Some(now)) = (asker.lineage.get(..=place), now.get(..=place)) else { return Ok(true) };
+    Ok(!is_same_line(then, now))
 }
 
 /// What was to be done with a grant.

@@ -156,7 +156,13 @@ impl Locks {
         let request = Request {
             names: job.names.clone(),
             ask: Ask { mode: job.mode, purpose: Purpose::Hold, again: Again::Refused },
-            asker: Asker { lineage: lineage(command.pid)?, owner: command, process, shown: self.claim.shown.clone() },
+            asker: Asker {
+                lineage: lineage(command.pid)?,
+                owner: command,
+                is_named: false,
+                process,
+                shown: self.claim.shown.clone(),
+            },
             command: abridged(&words.join(" ")),
             deadline: job.deadline,
             deadlocks: job.deadlocks,

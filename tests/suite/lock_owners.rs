@@ -328,6 +328,48 @@ fn a_zombie_owns_nothing() {
     assert!(sandbox.is_free("n"));
 }
 
+/// A script is killed while its `command` waited for the table of locks, and its parent then takes the lock `name`:
+/// what the parent says about it once `awaited` holds of the command, which goes on.
+fn left_behind(sandbox: &Sandbox, command: &str, name: &str, awaited: &str) -> Vec<String> {
+    let script = r#"
+        # Nobody may be there who buries it.
+        has_ended() { ! grep -q '^State:.[RSDT]' /proc/$command/status 2>/dev/null; }
+        bash -c '$FIRST && mkfifo go && read <go; "$PIPELINE_BINARY" COMMAND; :' & child=$!
+        until [ -p go ]; do :; done
+        exec 9>>.locks/.gate; flock 9
+        echo >go
+        # It has looked whose command it is.
+        until command=$(pgrep -P $child -f 'COMMAND') && grep -q -- "-> FLOCK .* $command " /proc/locks; do :; done
+        kill -STOP $command; kill -9 $child; wait $child
+        until grep -q '^State:.*T' /proc/$command/status; do :; done
+        exec 9>&-
+        "$PIPELINE_BINARY" lock acquire NAME 10 -q; echo "acquired: $?"
+        kill -CONT $command
+        until AWAITED; do :; done
+        "$PIPELINE_BINARY" lock check NAME | sed "s/:$$\$/:parent/"
+    "#;
+    let first = if command.contains("release") { "\"$PIPELINE_BINARY\" lock acquire NAME -q" } else { ":" };
+    let script =
+        script.replace("$FIRST", first).replace("AWAITED", awaited).replace("COMMAND", command).replace("NAME", name);
+    sandbox.bash(&script).stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_killed_script_was_about_to_release_is_not_released_for_its_parent() {
+    let said = left_behind(&Sandbox::initialized(), "lock release deploy", "deploy", "has_ended");
+    assert_eq!(said, ["acquired: 0", "locked:exclusive:parent"]);
+}
+
+#[test]
+fn what_a_killed_script_was_about_to_do_waits_for_a_lock_that_its_parent_took_since() {
+    let sandbox = Sandbox::initialized();
+    let waits = r#""$PIPELINE_BINARY" lock list json | grep -q '"status":"waiting"' || has_ended"#;
+    let said = left_behind(&sandbox, "recover checkpoint build c", "config", waits);
+    let [acquired, checked, made] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((acquired.as_str(), checked.as_str()), ("acquired: 0", "locked:exclusive:parent"));
+    assert!(made.starts_with("Checkpoint created"), "{made}: not when its parent had ended");
+}
+
 #[test]
 fn the_first_process_may_own_a_lock_if_it_is_named_and_another_users_owner_is_alive() {
     let sandbox = Sandbox::initialized();

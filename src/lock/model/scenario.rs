@@ -192,11 +192,21 @@ impl Eyes for Sight<'_> {
 
 fn request(names: &[Name], script: usize, code: u8, command: Command) -> Request {
     let (script, process) = (identity(script_code(script)), identity(code));
-    let of_script =
-        Asker { owner: script.clone(), lineage: vec![script.clone()], process: process.clone(), shown: Vec::new() };
+    let of_script = Asker {
+        owner: script.clone(),
+        lineage: vec![script.clone()],
+        is_named: false,
+        process: process.clone(),
+        shown: Vec::new(),
+    };
     // Who commits or releases acts for itself and its ancestors: see `owner::anybody`.
-    let of_process =
-        Asker { owner: process.clone(), lineage: vec![process.clone(), script], process, shown: Vec::new() };
+    let of_process = Asker {
+        owner: process.clone(),
+        lineage: vec![process.clone(), script],
+        is_named: false,
+        process,
+        shown: Vec::new(),
+    };
     let hold = |mode, again| Ask { mode, purpose: Purpose::Hold, again };
     let (locks, ask, asker) = match command {
         Command::Acquire(locks, mode) => (locks, hold(mode, Again::Refused), of_script),
