@@ -235,6 +235,11 @@ proptest! {
         }
         prop_assert_eq!(migrated.value.get("phase").is_some(), fields.contains_key("phase"), "a phase is never invented");
     }
+}
+
+proptest! {
+    // Fewer, for a program takes its time to be compiled.
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn what_jq_makes_is_written_like_any_value_and_known_to_be_the_same_or_not(old in document(), new in document()) {
