@@ -23,6 +23,8 @@ const MOST_LOCKS: usize = 6;
 const MOST_PROCESSES: usize = 64;
 /// Nobody tells when a commit drops its flock; it takes no longer than this to look again.
 const SOON: Duration = Duration::from_millis(50);
+/// Nor does anybody tell when a process ends that cannot be watched.
+const LATER: Duration = Duration::from_millis(250);
 
 /// How things are at one moment.
 #[derive(Debug, Default)]
@@ -76,7 +78,9 @@ fn follow(
         }
         let processes = glance.processes.iter().take(MOST_PROCESSES);
         let ends: Vec<OwnedFd> = processes.filter_map(|pid| watch_process(*pid)).collect();
-        let at_most = glance.is_passing.then_some(SOON);
+        // One that has ended since we looked cannot be watched either.
+        let are_watched = ends.len() == glance.processes.len();
+        let at_most = glance.is_passing.then_some(SOON).or((!are_watched).then_some(LATER));
         shown = Some(glance.facts);
         if places.wait(std::io::stdout().as_fd(), &ends, at_most) == Audience::Gone {
             return Err(PipeClosed.into());

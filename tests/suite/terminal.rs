@@ -1,7 +1,7 @@
 //! What a person sees: tables that fit, colour that means something, a status that follows what happens.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::owners::Owner;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
+use crate::strace::{injection, strace};
 
 /// Runs the program in a terminal of so many columns; what it shows, and without what steers the terminal.
 fn in_terminal(root: &Sandbox, columns: u16, words: &str) -> (String, String) {
@@ -196,7 +197,11 @@ struct Follower {
 
 impl Follower {
     fn new(root: &Sandbox, words: &str) -> Self {
-        let mut child = root.command().args(words.split(' ')).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::of(root.command().args(words.split(' ')))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -252,6 +257,23 @@ fn a_watched_lock_status_tells_of_grants_and_of_the_death_of_an_owner() {
     locks.reads("\"stale\":1");
     root.ok("lock clean");
     locks.reads("\"stale\":0");
+}
+
+#[test]
+fn a_watched_status_tells_of_the_death_of_an_owner_that_cannot_be_watched() {
+    if !installed("strace") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let owner = Owner::new();
+    root.ok(&format!("lock acquire deploy --owner-pid {}", owner.pid()));
+    // As if it had ended after it was looked at, or the kernel had no more descriptors.
+    let options = injection("pidfd_open", "error=ESRCH");
+    let options = options.each_ref().map(String::as_str);
+    let mut locks = Follower::of(&mut strace(&root, &options, ["lock", "status", "--watch", "--json"]));
+    locks.reads("\"held\":1");
+    drop(owner);
+    locks.reads("\"stale\":1");
 }
 
 #[test]
