@@ -222,7 +222,7 @@ fn deadlocks(risk: bool) -> Deadlocks {
 fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &Output<'_>) -> anyhow::Result<()> {
     let names = names(&arguments.names)?;
     let terms = Terms::of(arguments)?;
-    let (asker, warning) = owner::owner(arguments.owner_pid, locks.claim())?;
+    let (asker, warning) = owner::owner(arguments.owner_pid, &names, locks.claim())?;
     if asker.owner.is(&asker.process) {
         return Err(own_owner(asker.owner.pid, &arguments.names).into());
     }

@@ -76,7 +76,7 @@ impl Locks {
             let now = (self.disk.now(), request.deadline.at.saturating_duration_since(Instant::now()));
             let verdict = ask(&mut drafts, request, now, &judge);
             match &verdict {
-                Verdict::OwnerEnded => return Err(owner_ended(&request.asker.owner)),
+                Verdict::OwnerEnded => return Err(owner_ended(&request.asker.owner, &request.names)),
                 Verdict::AlreadyHeld(name, own) => return Err(already_held(name, own, request)),
                 Verdict::Free | Verdict::Waits(_) => self.refuse_out_of_order(request, &drafts)?,
             }

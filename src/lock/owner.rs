@@ -5,6 +5,7 @@ use rustix::process::{getpid, getppid};
 use super::process::{Family, Identity, name_of};
 use super::queue::Asker;
 use super::record::Token;
+use super::words::listed;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 
@@ -29,8 +30,8 @@ impl Claim {
     }
 }
 
-/// The owner of what a command acquires: `given` (`--owner-pid`), else the environment's, else the parent process.
-pub fn owner(given: Option<u32>, claim: &Claim) -> Result<(Asker, Option<String>)> {
+/// The owner of the locks `names` that a command acquires: `given` (`--owner-pid`), else the environment's, else the parent process.
+pub fn owner(given: Option<u32>, names: &[Name], claim: &Claim) -> Result<(Asker, Option<String>)> {
     let explicit = given.or(claim.owner);
     let mut family = Family::default();
     let (pid, warning) = match explicit {
@@ -46,7 +47,7 @@ pub fn owner(given: Option<u32>, claim: &Claim) -> Result<(Asker, Option<String>
         (pid, _) => family.identity(pid)?,
     };
     let Some(owner) = identity else {
-        return Err(no_owner(pid, explicit));
+        return Err(no_owner(pid, explicit, names));
     };
     let (lineage, process) = (family.lineage(owner.pid)?, own_identity(&mut family)?);
     Ok((Asker { lineage, owner, is_named: explicit.is_some(), process, shown: claim.shown.clone() }, warning))
@@ -77,17 +78,18 @@ fn warning_of(parent: u32, family: &mut Family) -> Option<String> {
         .then(|| format!("owner {parent} ends with this subshell; pass --owner-pid $$"))
 }
 
-fn no_owner(pid: u32, explicit: Option<u32>) -> Error {
+fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
     let message = match (pid, explicit) {
         (0, Some(_)) => "0 is no process that could own a lock".to_owned(),
         (pid, Some(_)) => format!("process {pid} is not running, so it cannot own a lock"),
         (0, None) => "the parent of this command is outside its pid namespace, so it cannot own a lock".to_owned(),
         (pid, None) => format!("the parent of this command is process {pid}, which does not stand for a script"),
     };
-    let error = Error::new(Kind::Usage, message).detail("pid", pid);
-    error
-        .try_command("lock acquire NAME --owner-pid $$", "name the process that is to own it")
-        .try_command("lock run NAME -- COMMAND", "or hold it while a command runs")
+    let names = listed(names);
+    Error::new(Kind::Usage, message)
+        .detail("pid", pid)
+        .try_command(format!("lock acquire {names} --owner-pid $$"), "name the process that is to own it")
+        .try_command(format!("lock run {names} -- COMMAND"), "or hold it while a command runs")
 }
 
 #[cfg(test)]
@@ -107,8 +109,8 @@ mod tests {
     #[test]
     fn no_process_and_no_script_can_own_nothing() {
         for pid in [0, i32::MAX as u32] {
-            assert_eq!(owner(Some(pid), &Claim::default()).unwrap_err().code() as u8, 64);
+            assert_eq!(owner(Some(pid), &[], &Claim::default()).unwrap_err().code() as u8, 64);
         }
-        assert!(owner(Some(1), &Claim::default()).is_ok(), "in a container the script may be the first process");
+        assert!(owner(Some(1), &[], &Claim::default()).is_ok(), "in a container the script may be the first process");
     }
 }

@@ -143,7 +143,13 @@ pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
 
 /// The error of who asks for an owner that is no more.
 #[must_use]
-pub fn owner_ended(owner: &Identity) -> Error {
+pub fn owner_ended(owner: &Identity, names: &[Name]) -> Error {
     let message = format!("process {}, which was to own the lock, has ended", owner.pid);
-    Error::new(Kind::NotOwner, message).try_command("lock acquire NAME --owner-pid $$", "name a process that lives on")
+    let command = format!("lock acquire {} --owner-pid $$", listed(names));
+    Error::new(Kind::NotOwner, message).try_command(command, "name a process that lives on")
+}
+
+/// Names as they are typed.
+pub(super) fn listed(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(",")
 }

@@ -100,7 +100,7 @@ fn no_bit_of_a_checkpoint_can_flip_and_be_restored() {
 
 /// Somebody who is neither the holder nor its kin asks for a lock and does not wait.
 fn asks(name: &str) -> Request {
-    let (asker, _) = owner(None, &Default::default()).unwrap();
+    let (asker, _) = owner(None, &[], &Default::default()).unwrap();
     Request {
         names: vec![Name::parse("lock", name).unwrap()],
         ask: Ask { mode: Mode::Shared, purpose: Purpose::Hold, again: Again::Refused },

@@ -33,7 +33,7 @@ fn names(names: &str) -> Vec<Name> {
 
 /// This process asks for itself, and does not wait.
 pub fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
-    let (asker, _) = owner::owner(Some(std::process::id()), &Claim::default())?;
+    let (asker, _) = owner::owner(Some(std::process::id()), &[], &Claim::default())?;
     locks.acquire(&Request {
         names: names(wanted),
         ask: Ask { mode, purpose: Purpose::Hold, again: Again::Refused },

@@ -164,7 +164,7 @@ fn what_cannot_own_a_lock_is_refused_with_a_way_on() {
         let by_environment = Ran::of(command.output().unwrap()).expect(64).saying("hint: ");
         if let Ok(number) = pid.parse::<u32>() {
             for ran in [by_option, by_environment] {
-                let ran = ran.saying("--owner-pid $$").saying("lock run").saying(&number.to_string());
+                let ran = ran.saying("lock acquire n --owner-pid $$").saying("lock run n").saying(&number.to_string());
                 assert!(ran.stderr.contains("cannot own a lock") || number == 0, "{ran:?}");
             }
         }

@@ -277,6 +277,24 @@ fn a_watched_status_tells_of_the_death_of_an_owner_that_cannot_be_watched() {
 }
 
 #[test]
+fn a_watched_status_tells_that_its_root_was_moved_away_and_what_is_in_its_place() {
+    let root = Sandbox::initialized();
+    let (here, away) = (root.path().join("r"), root.path().join("away"));
+    std::fs::create_dir(&here).unwrap();
+    root.ok("--root r state init");
+    let mut state = Follower::new(&root, "--root r state status --watch --json");
+    state.reads("\"revision\":1");
+    let mut recovery = Follower::new(&root, "--root r recover status --watch --json");
+    recovery.reads("\"health\":\"healthy\"");
+    std::fs::rename(&here, &away).unwrap();
+    recovery.reads("\"health\":\"unknown\"");
+    assert_eq!(state.child.wait().unwrap().code(), Some(5), "without a root there is no state");
+    std::fs::create_dir(&here).unwrap();
+    root.ok("--root r state init");
+    recovery.reads("\"health\":\"healthy\"");
+}
+
+#[test]
 fn a_watched_status_ends_when_nobody_reads_any_more() {
     let root = Sandbox::initialized();
     for group in ["state", "lock", "recover"] {

@@ -53,6 +53,7 @@ impl Places {
         let Some(events) = &self.events else { return };
         // Not CLOSE_WRITE: whoever looks whether an owner lives closes files that it could have written.
         let on = On::MOVED_TO | On::MOVED_FROM | On::CREATE | On::DELETE | On::MODIFY | On::ONLYDIR;
+        let on = on | On::MOVE_SELF | On::DELETE_SELF; // then another may stand there, and is watched next time
         for (place, watched) in self.places.iter().zip(&mut self.watched) {
             *watched = inotify::add_watch(events, &place.dir, on).ok();
         }
@@ -89,7 +90,8 @@ impl Places {
         let mut reader = inotify::Reader::new(events, &mut buffer);
         let mut mattered = false;
         while let Ok(event) = reader.next() {
-            let lost = inotify::ReadFlags::QUEUE_OVERFLOW | inotify::ReadFlags::IGNORED;
+            use inotify::ReadFlags as Told;
+            let lost = Told::QUEUE_OVERFLOW | Told::IGNORED | Told::MOVE_SELF | Told::DELETE_SELF;
             let place = self.watched.iter().position(|watched| *watched == Some(event.wd()));
             let place = place.and_then(|place| self.places.get(place));
             let name = event.file_name().map(std::ffi::CStr::to_bytes);
