@@ -48,6 +48,7 @@ mod lock_run;
 mod lock_state;
 mod metrics;
 mod properties;
+mod properties_of_records;
 mod races;
 mod readme;
 mod refusals;
