@@ -339,9 +339,10 @@ fn left_behind(sandbox: &Sandbox, command: &str, name: &str, awaited: &str) -> V
         exec 9>>.locks/.gate; flock 9
         echo >go
         # It has looked whose command it is.
-        until command=$(tr -d ' ' </proc/$child/task/$child/children) && grep -q -- "-> FLOCK .* $command " /proc/locks; do :; done
+        until command=$(tr -d ' ' </proc/$child/task/$child/children) && [ "$command" ] && grep -q -- "-> FLOCK .* $command " /proc/locks; do :; done
         kill -STOP $command; kill -9 $child; wait $child
-        until grep -q '^State:.*T' /proc/$command/status; do :; done
+        # All its threads: one of them waits for the table.
+        while grep -q '^State:.[RSD]' /proc/$command/task/*/status; do :; done
         exec 9>&-
         "$PIPELINE_BINARY" lock acquire NAME 10 -q; echo "acquired: $?"
         kill -CONT $command
