@@ -6,6 +6,7 @@
 //! `fsync` is the exception: it is never repeated, because a second call after a failure reports success for
 //! data that is gone (PostgreSQL's "fsyncgate", 2018).
 
+pub mod identity;
 pub mod observed;
 pub mod real;
 pub mod stage;

@@ -23,6 +23,7 @@ use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::order::Mode;
+use crate::store::restore::{Aborted, Interrupted};
 use crate::time::rfc3339;
 use crate::tree::What;
 
@@ -120,7 +121,21 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
     Ok((phase.filter(|phase| !phase.is_empty()), metadata.unwrap_or_else(|| json!({}))))
 }
 
+fn abort(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    let (text, checkpoint, undone) = match store.abort_restore()? {
+        Aborted::Nothing => ("No restore was interrupted".to_owned(), None, false),
+        Aborted::Dropped { checkpoint: None } => ("Damaged record of a restore dropped".to_owned(), None, false),
+        Aborted::Dropped { checkpoint: Some(id) } => (format!("Restore dropped: {id}"), Some(id), false),
+        Aborted::Undone { checkpoint } => (format!("Restore undone: {checkpoint}"), Some(checkpoint), true),
+    };
+    output.confirm(&text, &json!({"aborted": checkpoint, "undone": undone}));
+    Ok(())
+}
+
 fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    if arguments.abort {
+        return abort(store, output);
+    }
     let which = match (&arguments.id, arguments.latest.as_deref()) {
         (Some(id), _) => Which::Id(id.clone()),
         (None, Some("") | None) => Which::Latest(None),
@@ -253,10 +268,12 @@ fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
 
 /// Commands that only look say what the next one will do.
 fn tell_of_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
-    if let Some(id) = store.interrupted_restore()? {
-        output.warning(&format!(
+    match store.interrupted_restore()? {
+        Some(Interrupted::Ours(id)) => output.warning(&format!(
             "a restore of {id} was interrupted; the next command that reads or writes the state finishes it"
-        ));
+        )),
+        Some(Interrupted::Foreign(refusal)) => output.warning(&refusal.message),
+        None => {}
     }
     Ok(())
 }

@@ -45,6 +45,8 @@ pub enum Kind {
     Corrupt,
     /// The state was changed by something other than this program.
     ForeignEdit,
+    /// The record of an interrupted restore was written for another root.
+    ForeignIntent,
     /// The state file is gone although its history is here.
     Missing,
     /// No valid copy is left to restore.
@@ -119,7 +121,9 @@ impl Kind {
             | Self::LockOrder
             | Self::Fenced => ExitCode::General,
             Self::LockTimeout | Self::Deadlock => ExitCode::LockTimeout,
-            Self::Corrupt | Self::ForeignEdit | Self::Missing | Self::NothingToRestore => ExitCode::StateCorruption,
+            Self::Corrupt | Self::ForeignEdit | Self::ForeignIntent | Self::Missing | Self::NothingToRestore => {
+                ExitCode::StateCorruption
+            }
             Self::Schema
             | Self::NewerSchema
             | Self::InvalidJson
@@ -160,6 +164,7 @@ impl Kind {
             Self::LockTimeout | Self::WaitTimeout => "timeout",
             Self::Corrupt => "corrupt",
             Self::ForeignEdit => "foreign_edit",
+            Self::ForeignIntent => "foreign_intent",
             Self::Missing => "missing",
             Self::NothingToRestore => "nothing_to_restore",
             Self::Schema => "schema",

@@ -9,6 +9,7 @@ use crate::audit::Noted;
 use crate::error::{Error, Hint};
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;
+use crate::store::restore::Interrupted;
 
 /// The last lines of the error log that are shown.
 const LAST: usize = 10;
@@ -56,14 +57,20 @@ impl Overview {
             *errors.entry(*code).or_default() += 1;
         }
         let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
-        let interrupted_restore = store.interrupted_restore().ok().flatten();
+        let interrupted = store.interrupted_restore().ok().flatten();
         let mut next = refusal.map_or_else(Vec::new, |Error { hints, .. }| hints);
-        if interrupted_restore.is_some() {
-            next.push(Hint::Run(
-                "state read".to_owned(),
-                "finishes the interrupted restore, like every command".to_owned(),
-            ));
-        }
+        let interrupted_restore = match interrupted {
+            Some(Interrupted::Ours(id)) => {
+                let finishes = "finishes the interrupted restore, like every command";
+                next.push(Hint::Run("state read".to_owned(), finishes.to_owned()));
+                Some(id)
+            }
+            Some(Interrupted::Foreign(refusal)) => {
+                next.extend(refusal.hints);
+                None
+            }
+            None => None,
+        };
         let degraded = document.map(|document| Degraded::of(&document)).unwrap_or_default();
         if degraded.is_on {
             next.push(Hint::Run("recover recover-mode".to_owned(), "back to normal".to_owned()));

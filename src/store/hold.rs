@@ -33,7 +33,7 @@ impl Store {
     /// that is no plain file or belongs to somebody else.
     pub(super) fn precheck(&self, purpose: Purpose) -> Result<Dir> {
         let root = self.open_root()?;
-        if purpose != Purpose::Write {
+        if matches!(purpose, Purpose::Initialize | Purpose::Restore) {
             self.shelf_of(&root)?;
         }
         match self.disk.stat(&root, &self.settings.file_name)? {
@@ -48,7 +48,7 @@ impl Store {
                     return Err(unsafe_path(&self.path(), &why));
                 }
             }
-            None if purpose == Purpose::Write => {
+            None if matches!(purpose, Purpose::Write | Purpose::Abort) => {
                 let shelf = self.shelf_of(&root)?;
                 if !self.has_history(&shelf) && !self.is_restore_decided()? {
                     return Err(self.refusal(&Health::NotInitialized, &shelf));
@@ -62,7 +62,7 @@ impl Store {
     /// Takes the lock, making the directories where they are missing, and deals with what somebody left half done.
     pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
         let started = Instant::now();
-        if purpose != Purpose::Write {
+        if matches!(purpose, Purpose::Initialize | Purpose::Restore) {
             for name in SIDE_DIRECTORIES {
                 let dir = self.side_directory(&root, name)?;
                 if purpose == Purpose::Initialize {
@@ -74,6 +74,9 @@ impl Store {
             let locks = self.side_directory(&root, LOCKS)?;
             if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
                 let held = Held { root, lock, waited: started.elapsed(), place };
+                if purpose == Purpose::Abort {
+                    return Ok(held);
+                }
                 if !self.has_workshop(&held.root)? {
                     return Ok(held);
                 }

@@ -15,6 +15,8 @@ pub enum Purpose {
     Write,
     /// To restore a checkpoint, of which nothing else need be there.
     Restore,
+    /// To abort an interrupted restore, which therefore is not finished first.
+    Abort,
 }
 
 /// Whether a change is made or only shown.

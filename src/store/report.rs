@@ -10,6 +10,7 @@ use super::Store;
 use super::judge::{Health, Look, Mirror, mirror_state};
 use super::layout::{BACKUPS, BackupName, MIRROR, matches};
 use super::live::Found;
+use super::restore::Interrupted;
 use super::shelf::{Copy, Shelf, lineage_of};
 use crate::document::body::Body;
 use crate::document::diff::{Change, diff};
@@ -162,9 +163,10 @@ impl Store {
         let Examined { live, shelf, health } = self.examine()?;
         let error = self.refusal_of(&health, &shelf);
         let note = match (&health, live.as_ref()) {
-            _ if self.is_restore_decided()? => {
-                Some("a restore was interrupted; the next command that reads or writes finishes it".to_owned())
-            }
+            _ if self.is_restore_decided()? => match self.interrupted_restore() {
+                Ok(Some(Interrupted::Foreign(refusal))) => Some(refusal.message),
+                _ => Some("a restore was interrupted; the next command that reads or writes finishes it".to_owned()),
+            },
             (Health::Legacy(_), _) => Some("the document is not sealed yet; the next write does it".to_owned()),
             (Health::Healthy(_), Some(found)) if mirror_state(found, &shelf)? != Mirror::Same => {
                 Some("the mirror is not up to date; the next write makes it anew".to_owned())
@@ -234,7 +236,14 @@ impl Store {
             state_lock: self.lock_holder(&root)?,
             locks: self.locks.summary()?,
             checkpoints: self.checkpoint_ids().map_or(0, |ids| ids.len()),
-            interrupted_restore: self.interrupted_restore()?,
+            interrupted_restore: match self.interrupted_restore()? {
+                Some(Interrupted::Ours(id)) => Some(id),
+                Some(Interrupted::Foreign(refusal)) => {
+                    self.warn(refusal.message);
+                    None
+                }
+                None => None,
+            },
             disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.audit.path().display().to_string(),
         };

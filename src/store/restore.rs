@@ -8,7 +8,9 @@
 //!    where that is in place all is; and an undo has only the trees to put back.
 //! 5. The intent is removed and that synced; then what was displaced goes.
 
+mod abort;
 pub mod intent;
+mod origin;
 mod swap;
 
 use std::collections::BTreeSet;
@@ -17,7 +19,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use self::intent::{Action, Intent, Staged, Swap};
+pub use self::abort::Aborted;
+use self::intent::{Action, Intent, Manner, Staged, Swap};
+pub use self::origin::Interrupted;
 pub(super) use self::swap::Settled;
 use super::Store;
 use super::checkpoint::catalog::{Checkpoint, Which};
@@ -188,7 +192,7 @@ impl Store {
         }
     }
 
-    fn no_config_root(&self) -> Error {
+    pub(super) fn no_config_root(&self) -> Error {
         let root = self.settings.root.display();
         Error::new(Kind::DependencyMissing, format!("the root {root}, which config/ lies in, does not exist"))
             .try_command("--help", "--root names another")
@@ -209,9 +213,10 @@ impl Store {
         let stage = |from: &str, parent: &Dir, name: &str| -> Result<Swap> {
             let place = staged(name, number);
             let old = before.listing.below(from).map(|listing| listing.fingerprint());
-            let Some(listing) = checkpoint.listing.below(from) else { return Ok(Swap { new: None, old }) };
+            let manner = Manner::Move;
+            let Some(listing) = checkpoint.listing.below(from) else { return Ok(Swap { new: None, old, manner }) };
             let new = self.stage_tree((&checkpoint.dir, from), (parent, &place), &listing)?;
-            Ok(Swap { new: Some(new), old })
+            Ok(Swap { new: Some(new), old, manner })
         };
         let config = stage(manifest::CONFIG, config_root, CONFIG)?;
         let signals = stage(manifest::SIGNALS, &held.root, SIGNALS)?;
@@ -219,15 +224,14 @@ impl Store {
         self.disk.sync_dir(config_root)?;
         self.disk.sync_dir(&held.root)?;
         self.disk.sync_dir(&workshop.shelf)?;
-        let settings = &self.settings;
         Ok(Intent {
             action: Action::Restore,
             number,
             checkpoint: checkpoint.id.clone(),
             pre_restore: before.id.clone(),
-            config_root: (settings.root != settings.directory).then(|| settings.root.clone()),
-            config,
-            signals,
+            origin: Some(self.origin(&held.root, config_root)?),
+            config: Some(config),
+            signals: Some(signals),
             state: None,
         })
     }

@@ -28,6 +28,7 @@ mod documents;
 mod durability;
 mod every_command;
 mod faults;
+mod foreign_intent;
 mod histories;
 mod history_checker;
 mod hook_bounds;

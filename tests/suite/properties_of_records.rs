@@ -3,11 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use pipeline_state::document::seal::{Digest, Lineage, Revision};
+use pipeline_state::fs::identity::DirId;
 use pipeline_state::lock::process::{Identity, Place};
 use pipeline_state::lock::record::{Grant, Mode, Purpose, Record, Token, Waiter};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::manifest;
-use pipeline_state::store::restore::intent::{Action, Intent, Staged, Swap};
+use pipeline_state::store::restore::intent::{Action, Intent, Manner, Origin, Staged, Swap};
 use pipeline_state::time::{compact, parse_compact, parse_duration};
 use pipeline_state::tree::{Entry, Listing, What};
 use proptest::collection::vec;
@@ -61,8 +62,23 @@ fn digest() -> impl Strategy<Value = Digest> {
     any::<u64>().prop_map(|number| Digest::of(&number.to_le_bytes()))
 }
 
-fn swap() -> impl Strategy<Value = Swap> {
-    (option::of(digest()), option::of(digest())).prop_map(|(new, old)| Swap { new, old })
+fn swap() -> impl Strategy<Value = Option<Swap>> {
+    let manner = prop_oneof![Just(Manner::Move), Just(Manner::CopyInto)];
+    let swap = (option::of(digest()), option::of(digest()), manner);
+    option::of(swap.prop_map(|(new, old, manner)| Swap { new, old, manner }))
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    let identity = || {
+        let created = option::of((any::<i64>(), any::<u32>()));
+        let facts = (any::<u64>(), any::<u64>(), created);
+        facts.prop_map(|(device, inode, created)| DirId { device, inode, created })
+    };
+    (identity(), identity(), "/\\PC{0,9}").prop_map(|(root, config_root, config_path)| Origin {
+        root,
+        config_root,
+        config_path,
+    })
 }
 
 fn intent() -> impl Strategy<Value = Intent> {
@@ -72,17 +88,19 @@ fn intent() -> impl Strategy<Value = Intent> {
         digest,
     });
     let action = prop_oneof![Just(Action::Restore), Just(Action::Undo)];
-    (action, any::<u64>(), "\\PC{0,9}", "\\PC{0,9}", option::of("/\\PC{0,9}"), swap(), swap(), option::of(staged))
-        .prop_map(|(action, number, checkpoint, pre_restore, config_root, config, signals, state)| Intent {
+    let id = || "checkpoint-[^/\\pC]{0,9}";
+    (action, any::<u64>(), id(), id(), origin(), swap(), swap(), option::of(staged)).prop_map(
+        |(action, number, checkpoint, pre_restore, origin, config, signals, state)| Intent {
             action,
             number,
             checkpoint,
             pre_restore,
-            config_root: config_root.map(Into::into),
+            origin: Some(origin),
             config,
             signals,
             state,
-        })
+        },
+    )
 }
 
 fn listing() -> impl Strategy<Value = Listing> {

@@ -24,7 +24,8 @@ JSON:
     Checkpoint(Checkpoint),
     /// Restore a checkpoint: all three, or nothing
     #[command(after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is
-in.
+in. A restore that was interrupted is finished by the next command; --abort puts
+back what it replaced, and drops a record that belongs to another root.
 
 Examples:
   pipeline-state recover restore checkpoint-20231101-103000-deployment
@@ -32,9 +33,11 @@ Examples:
   pipeline-state recover restore --latest deployment  # of an operation
   pipeline-state recover restore --latest pre-restore  # undo the last restore
   pipeline-state recover restore --latest --dry-run  # show what it would change
+  pipeline-state recover restore --abort  # give up one that cannot be finished
 
 JSON:
   {id: string, preRestore: string, revision: number}
+  with --abort: {aborted: string|null, undone: boolean}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Restore(Restore),
     /// List the checkpoints, newest first
@@ -226,6 +229,9 @@ pub struct Restore {
     /// The newest one, or the newest of an operation
     #[arg(group = "which", long, value_name = "OP", num_args = 0..=1, default_missing_value = "")]
     pub latest: Option<String>,
+    /// Give up an interrupted restore: put back what it replaced, or drop it
+    #[arg(group = "which", long)]
+    pub abort: bool,
     #[command(flatten)]
     pub writer: Writer,
 }

@@ -17,6 +17,7 @@ use crate::store::Store;
 use crate::store::checkpoint::catalog::{is_of_old_libraries, time_of};
 use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, SIGNALS, WORKSHOP};
 use crate::store::report::Status;
+use crate::store::restore::Interrupted;
 use crate::time::rfc3339;
 use crate::{side, tree};
 
@@ -145,10 +146,18 @@ impl Examination<'_> {
 
     fn restore(&mut self) -> Result<()> {
         let in_progress = self.stat(format!("{CHECKPOINTS}/{WORKSHOP}"))?.is_some();
-        if let Some(id) = self.store.interrupted_restore()? {
-            let message =
-                format!("a restore of {id} was interrupted; the next command that reads or writes finishes it");
-            self.add(Finding::new("restore", ExitCode::General, message).safe());
+        if let Some(interrupted) = self.store.interrupted_restore()? {
+            match interrupted {
+                Interrupted::Ours(id) => {
+                    let message =
+                        format!("a restore of {id} was interrupted; the next command that reads or writes finishes it");
+                    self.add(Finding::new("restore", ExitCode::General, message).safe());
+                }
+                Interrupted::Foreign(refusal) => {
+                    let finding = Finding::new("restore", refusal.code(), refusal.message);
+                    self.add(finding.try_command("recover restore --abort", "drop it"));
+                }
+            }
         } else if in_progress && !self.is_busy()? {
             let message = format!("{CHECKPOINTS}/{WORKSHOP} was left by a command that was killed");
             self.add(Finding::new("leftovers", ExitCode::General, message).safe());

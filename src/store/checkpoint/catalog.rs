@@ -333,6 +333,12 @@ pub fn number_of(id: &str) -> u32 {
     number.unwrap_or(1)
 }
 
+/// Whether a text can be the name of a checkpoint: one component of a path, with the prefix of all checkpoints.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.starts_with(CHECKPOINT_PREFIX) && !text.contains(['/', '\0'])
+}
+
 /// Whether a checkpoint's name says that it is of this operation.
 fn is_of(id: &str, operation: &str) -> bool {
     let Some(rest) = rest_of(id) else { return false };

@@ -1,15 +1,21 @@
-//! The record of a restore that is decided. From the moment it is in place the restore has happened as far as everybody is
-//! concerned: who comes next carries it out.
-
-use std::path::PathBuf;
+//! The record of a restore that is decided. From the moment it is in place the restore has happened as far as every other
+//! command is concerned: the next one carries it out.
+//!
+//! The record is data, not authority. It names its targets by what they are: `config`, `.signals`, the state. The root and
+//! the config root that it was written for are compared with those that the command resolved, never followed, so in a copy
+//! or clone of a root it is foreign. A record of version 1 does not say which root it was written for: it is always foreign.
 
 use serde_json::{Value, json};
 
+use super::super::checkpoint::catalog::is_id;
 use super::super::layout::{CONFIG, SIGNALS};
 use crate::document::seal::{Digest, Lineage, Revision, verified, with_digest};
 use crate::error::{Error, Kind, Result};
+use crate::fs::identity::DirId;
 
-const VERSION: u64 = 1;
+/// The record without an [`Origin`], as earlier releases write it.
+const WITHOUT_ORIGIN: u64 = 1;
+const VERSION: u64 = 2;
 
 /// The largest record that is read, in bytes.
 pub const LIMIT: u64 = 1 << 20;
@@ -23,6 +29,27 @@ pub enum Action {
     Undo,
 }
 
+/// How a tree takes the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// The two directories change places by rename.
+    Move,
+    /// The directory stays, and its contents are replaced file by file: it is a mount point, or a merged directory of an
+    /// overlay.
+    CopyInto,
+}
+
+impl Manner {
+    /// The word in the record.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Move => "move",
+            Self::CopyInto => "copy-into",
+        }
+    }
+}
+
 /// A tree that takes the place of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
@@ -30,6 +57,8 @@ pub struct Swap {
     pub new: Option<Digest>,
     /// The fingerprint of what was there.
     pub old: Option<Digest>,
+    /// How it is done.
+    pub manner: Manner,
 }
 
 /// The sealed state that is to take the live file's place.
@@ -43,6 +72,17 @@ pub struct Staged {
     pub digest: Digest,
 }
 
+/// The directories that a record was written for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The state's directory.
+    pub root: DirId,
+    /// The directory that `config/` lies in.
+    pub config_root: DirId,
+    /// The path of that directory, for messages only.
+    pub config_path: String,
+}
+
 /// A restore that is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
@@ -54,46 +94,49 @@ pub struct Intent {
     pub checkpoint: String,
     /// The checkpoint of what was there before.
     pub pre_restore: String,
-    /// The directory that `config/` lies in, where that is not the state's own.
-    pub config_root: Option<PathBuf>,
-    /// `config/`
-    pub config: Swap,
-    /// `.signals/`
-    pub signals: Swap,
-    /// The state; an undo leaves it as it is, since it comes last.
+    /// What it was written for; an earlier release does not say.
+    pub origin: Option<Origin>,
+    /// `config/`; without one it stays as it is.
+    pub config: Option<Swap>,
+    /// `.signals/`; without one it stays as it is.
+    pub signals: Option<Swap>,
+    /// The state; an undo may leave it as it is, since it comes last.
     pub state: Option<Staged>,
 }
 
 impl Intent {
-    /// The trees, by the names of their places.
-    pub fn swaps(&self) -> [(&'static str, &Swap); 2] {
+    /// The trees that are replaced, by the names of their places.
+    pub fn swaps(&self) -> impl Iterator<Item = (&'static str, &Swap)> {
         [(CONFIG, &self.config), (SIGNALS, &self.signals)]
+            .into_iter()
+            .filter_map(|(name, swap)| Some((name, swap.as_ref()?)))
     }
 
     /// The record as it stands in its file.
     pub fn write(&self) -> Result<Vec<u8>> {
-        let swap = |swap: &Swap| {
-            let text = |digest: &Option<Digest>| digest.as_ref().map(|digest| digest.as_str().to_owned());
-            json!({"new": text(&swap.new), "old": text(&swap.old)})
+        let text = |digest: &Option<Digest>| digest.as_ref().map(|digest| digest.as_str().to_owned());
+        let swap = |swap: &Option<Swap>| {
+            let swap = swap.as_ref()?;
+            Some(json!({"new": text(&swap.new), "old": text(&swap.old), "manner": swap.manner.name()}))
         };
         let state = self.state.as_ref().map(|state| {
             let Staged { revision, lineage, digest } = state;
             json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()})
         });
-        let config_root =
-            match &self.config_root {
-                Some(path) => Some(path.to_str().ok_or_else(|| {
-                    Error::new(Kind::InvalidName, format!("the path {} is not UTF-8", path.display()))
-                })?),
-                None => None,
-            };
+        let identity = |identity: &DirId| {
+            let created = identity.created.map(|(seconds, nanos)| json!([seconds, nanos]));
+            json!({"device": identity.device, "inode": identity.inode, "created": created})
+        };
+        let origin = self.origin.as_ref();
         let record = json!({
-            "version": VERSION,
+            "version": if origin.is_some() { VERSION } else { WITHOUT_ORIGIN },
             "action": if self.action == Action::Undo { "undo" } else { "restore" },
             "number": self.number,
             "checkpoint": self.checkpoint,
             "preRestore": self.pre_restore,
-            "configRoot": config_root,
+            "root": origin.map(|origin| identity(&origin.root)),
+            "configRoot": origin.map(|origin| identity(&origin.config_root)),
+            "configPath": origin.map(|origin| origin.config_path.as_str()),
             "config": swap(&self.config),
             "signals": swap(&self.signals),
             "state": state,
@@ -106,24 +149,37 @@ impl Intent {
         let damaged = || {
             Error::new(Kind::Corrupt, "the record of an interrupted restore is damaged")
                 .try_command("recover list", "choose a checkpoint; restoring that replaces the interrupted restore")
+                .try_command("recover restore --abort", "or drop the record; nothing else is changed")
         };
         let value = verified(bytes).ok_or_else(damaged)?;
-        if let Some(version) = value.get("version").and_then(Value::as_u64).filter(|version| *version > VERSION) {
+        let version = value.get("version").and_then(Value::as_u64).ok_or_else(damaged)?;
+        if version > VERSION {
             let message = format!("a newer program (version {version} of its record) was restoring a checkpoint");
             return Err(Error::new(Kind::NewerSchema, message).try_command("--version", "a newer one is needed"));
         }
-        Self::parse(&value).ok_or_else(damaged)
+        Self::parse(&value, version).ok_or_else(damaged)
     }
 
-    fn parse(value: &Value) -> Option<Self> {
+    fn parse(value: &Value, version: u64) -> Option<Self> {
         let text = |field: &str| value.get(field)?.as_str().map(str::to_owned);
+        // An id is a part of a path, and must not lead out of the checkpoints.
+        let id = |field: &str| text(field).filter(|id| is_id(id));
         let digest = |swap: &Value, field: &str| match swap.get(field)? {
             Value::Null => Some(None),
             text => Digest::from_value(text).map(Some),
         };
         let swap = |field: &str| {
-            let swap = value.get(field)?;
-            Some(Swap { new: digest(swap, "new")?, old: digest(swap, "old")? })
+            let swap = match value.get(field)? {
+                Value::Null => return Some(None),
+                swap => swap,
+            };
+            let manner = match swap.get("manner").and_then(Value::as_str) {
+                Some("copy-into") => Manner::CopyInto,
+                Some("move") => Manner::Move,
+                None if version == WITHOUT_ORIGIN => Manner::Move,
+                _ => return None,
+            };
+            Some(Some(Swap { new: digest(swap, "new")?, old: digest(swap, "old")?, manner }))
         };
         let state = match value.get("state")? {
             Value::Null => None,
@@ -133,12 +189,20 @@ impl Intent {
                 digest: Digest::from_value(state.get("digest")?)?,
             }),
         };
+        let origin = match version {
+            WITHOUT_ORIGIN => None,
+            _ => Some(Origin {
+                root: identity(value.get("root")?)?,
+                config_root: identity(value.get("configRoot")?)?,
+                config_path: text("configPath")?,
+            }),
+        };
         Some(Self {
             action: if text("action")? == "undo" { Action::Undo } else { Action::Restore },
             number: value.get("number")?.as_u64()?,
-            checkpoint: text("checkpoint")?,
-            pre_restore: text("preRestore")?,
-            config_root: text("configRoot").map(PathBuf::from),
+            checkpoint: id("checkpoint")?,
+            pre_restore: id("preRestore")?,
+            origin,
             config: swap("config")?,
             signals: swap("signals")?,
             state,
@@ -146,33 +210,74 @@ impl Intent {
     }
 }
 
+fn identity(value: &Value) -> Option<DirId> {
+    let created = match value.get("created")? {
+        Value::Null => None,
+        time => Some((time.get(0)?.as_i64()?, time.get(1)?.as_u64()?.try_into().ok()?)),
+    };
+    Some(DirId { device: value.get("device")?.as_u64()?, inode: value.get("inode")?.as_u64()?, created })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_intent_reads_back_and_no_bit_of_it_can_flip_unseen() {
-        let intent = Intent {
+    fn intent() -> Intent {
+        let root = DirId { device: 1, inode: u64::MAX, created: Some((-5, 999_999_999)) };
+        Intent {
             action: Action::Restore,
             number: 2,
             checkpoint: "checkpoint-20231101-103000-deploy".into(),
             pre_restore: "checkpoint-20231101-103500-pre-restore".into(),
-            config_root: Some("/some/where".into()),
-            config: Swap { new: Some(Digest::of(b"new")), old: None },
-            signals: Swap { new: None, old: Some(Digest::of(b"old")) },
+            origin: Some(Origin {
+                config_root: DirId { created: None, ..root.clone() },
+                root,
+                config_path: "/some/where".into(),
+            }),
+            config: Some(Swap { new: Some(Digest::of(b"new")), old: None, manner: Manner::CopyInto }),
+            signals: Some(Swap { new: None, old: Some(Digest::of(b"old")), manner: Manner::Move }),
             state: Some(Staged {
                 revision: Revision::new(7).unwrap(),
                 lineage: Lineage::from_bytes([3; 16]),
                 digest: Digest::of(b"state"),
             }),
-        };
-        let bytes = intent.write().unwrap();
-        assert_eq!(Intent::read(&bytes).unwrap(), intent);
+        }
+    }
+
+    #[test]
+    fn an_intent_reads_back_and_no_bit_of_it_can_flip_unseen() {
+        let bytes = intent().write().unwrap();
+        assert_eq!(Intent::read(&bytes).unwrap(), intent());
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Intent::read(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_intent_of_the_first_release_is_read_without_an_origin() {
+        let swap = json!({"new": Digest::of(b"new").as_str(), "old": null});
+        let old = json!({
+            "version": 1, "action": "restore", "number": 2, "checkpoint": "checkpoint-20231101-103000-deploy",
+            "preRestore": "checkpoint-20231101-103500-pre-restore", "configRoot": "/else/where", "config": swap,
+            "signals": swap, "state": null,
+        });
+        let read = Intent::read(&with_digest(old).unwrap()).unwrap();
+        assert_eq!(read.origin, None);
+        assert_eq!(read.swaps().map(|(_, swap)| swap.manner).collect::<Vec<_>>(), [Manner::Move; 2]);
+        assert_eq!(Intent::read(&read.write().unwrap()).unwrap(), read);
+    }
+
+    #[test]
+    fn an_intent_names_nothing_outside_the_checkpoints() {
+        for id in ["../x", "checkpoint-/../../x", "/etc", "checkpoint-x/..", "other", ""] {
+            for field in ["checkpoint", "preRestore"] {
+                let mut value = verified(&intent().write().unwrap()).unwrap();
+                value[field] = id.into();
+                assert!(Intent::read(&with_digest(value).unwrap()).is_err(), "{field} {id}");
+            }
         }
     }
 }

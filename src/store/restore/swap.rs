@@ -18,6 +18,7 @@ use super::super::retain::Displaced;
 use super::super::workshop::Workshop;
 use super::super::{Served, Store};
 use super::intent::{self, Action, Intent, Staged, Swap};
+use super::origin::Interrupted;
 use super::{lock_lost, staged_state};
 use crate::audit::Level;
 use crate::document::seal::{Digest, Document, Sealed};
@@ -27,15 +28,15 @@ use crate::fs::{Dir, FsResult};
 use crate::time::compact;
 use crate::{side, tree};
 
-/// The directories that the trees lie in: the state's own, and another for `config/` where that was told.
-struct Places<'a> {
+/// The directories that the trees lie in: those that this command resolved, never what a record names.
+pub(super) struct Places<'a> {
     root: &'a Dir,
-    config_root: Option<Dir>,
+    config_root: Dir,
 }
 
 impl Places<'_> {
-    fn of(&self, name: &str) -> &Dir {
-        self.config_root.as_ref().filter(|_| name == CONFIG).unwrap_or(self.root)
+    pub(super) fn of(&self, name: &str) -> &Dir {
+        if name == CONFIG { &self.config_root } else { self.root }
     }
 }
 
@@ -69,16 +70,23 @@ pub(in super::super) enum Settled {
 
 impl Store {
     /// The checkpoint whose restore is decided and not carried out yet. Looks only.
-    pub fn interrupted_restore(&self) -> Result<Option<String>> {
+    pub fn interrupted_restore(&self) -> Result<Option<Interrupted>> {
         if !self.is_restore_decided()? {
             return Ok(None);
         }
         let root = self.open_root()?;
-        Ok(match self.read_intent(&root) {
-            Ok(intent) => intent.map(|(_, intent)| intent.checkpoint),
-            Err(error) if error.kind == Kind::Corrupt => Some("a checkpoint that cannot be told".to_owned()),
+        let intent = match self.read_intent(&root) {
+            Ok(Some((_, intent))) => intent,
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind == Kind::Corrupt => {
+                return Ok(Some(Interrupted::Ours("a checkpoint that cannot be told".to_owned())));
+            }
             Err(error) => return Err(error),
-        })
+        };
+        Ok(Some(match self.foreign(&root, &intent)? {
+            Some(refusal) => Interrupted::Foreign(refusal),
+            None => Interrupted::Ours(intent.checkpoint),
+        }))
     }
 
     /// Whether a restore is decided and not carried out yet: one look, for readers.
@@ -91,7 +99,7 @@ impl Store {
     }
 
     /// Reads the intent, without making anything.
-    fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
+    pub(super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
         let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else { return Ok(None) };
         let Some(dir) = side::open_to_read(&self.disk, &shelf, WORKSHOP)? else { return Ok(None) };
         match self.disk.read(&dir, INTENT, intent::LIMIT)? {
@@ -106,6 +114,9 @@ impl Store {
             self.clear_workshop(&held.root)?;
             return Ok(Settled::Yes);
         };
+        if let Some(refusal) = self.foreign(&held.root, &intent)? {
+            return Err(refusal);
+        }
         let Some(_along) = self.take_along()? else { return Ok(Settled::Busy) };
         let id = &intent.checkpoint;
         let workshop = self.workshop(held)?;
@@ -133,7 +144,7 @@ impl Store {
 
     /// Whether everything is either in place or staged as the intent says. Changes nothing.
     fn can_be_carried_out(&self, held: &Held, workshop: &Workshop<'_>, intent: &Intent) -> Result<bool> {
-        let places = self.places(held, intent)?;
+        let places = self.places(held)?;
         for (name, swap) in intent.swaps() {
             if self.progress(places.of(name), (name, intent.number), swap)? == Progress::Broken {
                 return Ok(false);
@@ -145,8 +156,8 @@ impl Store {
     }
 
     /// The directories that the trees lie in.
-    fn places<'a>(&self, held: &'a Held, intent: &Intent) -> Result<Places<'a>> {
-        let config_root = intent.config_root.as_ref().map(|path| side::open_root(&self.disk, path)).transpose()?;
+    pub(super) fn places<'a>(&self, held: &'a Held) -> Result<Places<'a>> {
+        let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
         Ok(Places { root: &held.root, config_root })
     }
 
@@ -193,7 +204,7 @@ impl Store {
         intent: &Intent,
         order: &Order,
     ) -> Result<u64> {
-        let places = self.places(held, intent)?;
+        let places = self.places(held)?;
         for (name, swap) in intent.swaps() {
             let parent = places.of(name);
             match self.progress(parent, (name, intent.number), swap)? {
@@ -334,7 +345,7 @@ impl Store {
 
     /// Puts the trees back as they were before a restore that cannot be carried out: itself a restore, of the checkpoint that
     /// was made then. Its intent takes the place of the other, so at no instant nobody knows what is going on.
-    fn undo(&self, held: &Held, mut workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
+    pub(super) fn undo(&self, held: &Held, mut workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
         let lost = |error: Error| {
             let message = format!(
                 "an interrupted restore of {} can neither be finished nor undone: {}",
@@ -352,20 +363,22 @@ impl Store {
         };
         let before = self.open_checkpoint(&workshop.shelf, &intent.pre_restore).map_err(fatal)?;
         before.verify(&self.disk).map_err(fatal)?;
-        let places = self.places(held, intent)?;
+        let places = self.places(held)?;
         let undo = self.stage_trees(&workshop, (held, places.of(CONFIG)), &before, &before)?;
-        let undo = Intent {
-            action: Action::Undo,
-            checkpoint: intent.checkpoint.clone(),
-            config_root: intent.config_root.clone(),
-            ..undo
-        };
+        let undo = Intent { action: Action::Undo, checkpoint: intent.checkpoint.clone(), ..undo };
         self.decide(&mut workshop, held, &undo, (&[], Instant::now()))?;
         self.roll_forward(held, workshop, &undo, &Order::of("restore")).map(drop)
     }
 
     /// For readers: finishes an interrupted restore; where that is impossible, the document as it is going to be.
     pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
+        let root = self.open_root()?;
+        if let Ok(Some((_, intent))) = self.read_intent(&root)
+            && let Some(refusal) = self.foreign(&root, &intent)?
+        {
+            self.warn(format!("{refusal}; the live state is served"));
+            return Ok(None);
+        }
         let deadline = Instant::now() + self.readers_patience();
         let settled =
             self.precheck(Purpose::Write).and_then(|root| self.hold(root, Purpose::Write, deadline)).map(drop);
@@ -373,7 +386,6 @@ impl Store {
             Err(error) if error.keeps_from_writing() => error,
             settled => return settled.map(|()| None),
         };
-        let root = self.open_root()?;
         let Some((dir, intent)) = self.read_intent(&root)? else { return Ok(None) };
         let Some(wanted) = &intent.state else { return Ok(None) };
         if let Some(Reading::Sealed(live)) = self.live()?.map(|found| found.reading)

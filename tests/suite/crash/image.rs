@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use pipeline_state::document::seal::{verified, with_digest};
+use pipeline_state::fs::identity::DirId;
 use pipeline_state::fs::real::Real;
-use pipeline_state::fs::{Dir, Ops as _};
-use pipeline_state::store::layout::STATE_FILE;
+use pipeline_state::fs::{Dir, Disk, Ops as _};
+use pipeline_state::store::layout::{CHECKPOINTS, INTENT, STATE_FILE, WORKSHOP};
+use pipeline_state::store::restore::intent::Intent;
 
 /// A file, directory or link, whatever its names.
 pub type Node = usize;
@@ -119,6 +121,7 @@ impl Image {
     pub fn write(&self, top: &Path) {
         let old = SystemTime::now() - Duration::from_secs(10);
         Writer { image: self, old, made: HashMap::new() }.directory(TOP, top);
+        own_intent(top);
     }
 
     /// The tree as another boot of this machine finds it: what names this one names an earlier one.
@@ -137,6 +140,21 @@ impl Image {
             }
         }
         self
+    }
+}
+
+/// Has the intent of an interrupted restore say that it was written for this directory: the tree stands for the root that
+/// it was read from, not for a copy of it.
+pub fn own_intent(top: &Path) {
+    let path = top.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
+    let Ok(mut intent) = fs::read(&path).map_err(drop).and_then(|bytes| Intent::read(&bytes).map_err(drop)) else {
+        return;
+    };
+    if let Some(origin) = &mut intent.origin {
+        let disk = Disk::real();
+        let root = DirId::of(&disk, &disk.open_root(top).unwrap()).unwrap().unwrap();
+        (origin.root, origin.config_root) = (root.clone(), root);
+        fs::write(path, intent.write().unwrap()).unwrap();
     }
 }
 

@@ -1,0 +1,54 @@
+//! The identity of a directory: it lasts as long as the directory, and a copy has another.
+
+use rustix::fs::{AtFlags, StatxFlags, statx};
+
+use super::{Dir, Disk, FsResult};
+
+/// Device and inode of a directory, and when it was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirId {
+    /// Device number. Some file systems get another one at each mount.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Creation time, seconds and nanoseconds since 1970, where the file system records it.
+    pub created: Option<(i64, u32)>,
+}
+
+impl DirId {
+    /// The identity of an open directory.
+    pub fn of(disk: &Disk, dir: &Dir) -> FsResult<Option<Self>> {
+        let Some(stat) = disk.stat(dir, ".")? else { return Ok(None) };
+        let created = statx(dir.at(), ".", AtFlags::empty(), StatxFlags::BTIME).ok();
+        let created = created.filter(|found| found.stx_mask & StatxFlags::BTIME.bits() != 0);
+        let created = created.map(|found| (found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
+        Ok(Some(Self { device: stat.dev, inode: stat.ino, created }))
+    }
+
+    /// Whether both are the same directory. The creation time decides where both know it: it survives a reboot that
+    /// renumbers devices, and it tells a new directory that was given the inode of a removed one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_same_time = match (self.created, other.created) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.device == other.device,
+        };
+        self.inode == other.inode && is_same_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_another_identity_and_a_renumbered_device_does_not_matter() {
+        let root = DirId { device: 1, inode: 2, created: Some((3, 4)) };
+        assert!(root.is_same(&DirId { device: 9, ..root.clone() }), "another mount of the same file system");
+        assert!(!root.is_same(&DirId { inode: 9, ..root.clone() }));
+        assert!(!root.is_same(&DirId { created: Some((3, 5)), ..root.clone() }), "a reused inode");
+        let unknown = DirId { created: None, ..root.clone() };
+        assert!(root.is_same(&unknown));
+        assert!(!root.is_same(&DirId { device: 9, ..unknown }), "without a time the device decides");
+    }
+}

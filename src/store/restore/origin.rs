@@ -1,0 +1,69 @@
+//! Whether the record of an interrupted restore belongs to the directories that this command resolved.
+
+use super::super::Store;
+use super::intent::{Intent, Origin};
+use crate::error::{Error, Kind, Result, quote_path};
+use crate::fs::identity::DirId;
+use crate::fs::{Dir, Disk};
+
+/// Which root an interrupted restore belongs to.
+#[derive(Debug)]
+pub enum Interrupted {
+    /// This one: the next command finishes the restore of this checkpoint.
+    Ours(String),
+    /// Another one, or none that can be known: nothing carries it out. Holds the refusal of a writer.
+    Foreign(Error),
+}
+
+impl Store {
+    /// The directories that an intent of this command is for.
+    pub(super) fn origin(&self, root: &Dir, config_root: &Dir) -> Result<Origin> {
+        Ok(Origin {
+            root: identity(&self.disk, root)?,
+            config_root: identity(&self.disk, config_root)?,
+            config_path: self.settings.root.to_string_lossy().into_owned(),
+        })
+    }
+
+    /// The refusal of an intent that was not written for this root and this config root; `None` for one of ours.
+    pub(super) fn foreign(&self, root: &Dir, intent: &Intent) -> Result<Option<Error>> {
+        let refuse = |why: String| {
+            let message = format!(
+                "{} holds the record of an interrupted restore of {} that {why}; nothing of it is carried out",
+                root.path().display(),
+                intent.checkpoint
+            );
+            let abort = "drop the record and what it staged; the state, config/ and .signals/ stay as they are";
+            Error::new(Kind::ForeignIntent, message)
+                .try_command("recover restore --abort", abort)
+                .detail("checkpoint", intent.checkpoint.as_str())
+        };
+        let Some(origin) = &intent.origin else {
+            return Ok(Some(refuse("does not say which root it was written for: an earlier release wrote it".into())));
+        };
+        if !identity(&self.disk, root)?.is_same(&origin.root) {
+            return Ok(Some(refuse("was written for another root: this one is a copy of that".into())));
+        }
+        let config_root = match self.config_root()? {
+            Some(config_root) => Some(identity(&self.disk, &config_root)?),
+            None => None,
+        };
+        if config_root.is_some_and(|found| found.is_same(&origin.config_root)) {
+            return Ok(None);
+        }
+        let refusal = refuse(format!(
+            "was written for the config/ of {}, and this command works with that of {}",
+            origin.config_path,
+            self.settings.root.display()
+        ));
+        Ok(Some(refusal.try_shell(
+            format!("ls -ld {}", quote_path(origin.config_path.as_ref())),
+            "with --root and --state-file as they were then, the next command finishes it",
+        )))
+    }
+}
+
+fn identity(disk: &Disk, dir: &Dir) -> Result<DirId> {
+    let gone = || Error::new(Kind::DependencyMissing, format!("{} is gone", dir.path().display()));
+    DirId::of(disk, dir)?.ok_or_else(gone)
+}
