@@ -156,6 +156,7 @@ struct Documented {
     plain: Option<Shape>,
     named: Option<Shape>,
     dry_run: Option<Shape>,
+    abort: Option<Shape>,
 }
 
 #[track_caller]
@@ -171,10 +172,12 @@ fn documented(root: &Sandbox, command: &str) -> Documented {
         assert!(rest.is_empty() || rest.starts_with(", a line for each "), "{command}: {rest:?}");
         shape
     };
+    let (text, abort) =
+        text.split_once("with --abort:").map_or((text, None), |(text, abort)| (text, Some(read(abort))));
     let (now, dry_run) = text.split_once("with --dry-run:").map_or((text, None), |(now, dry)| (now, Some(read(dry))));
     let (now, named) = now.split_once(", or with NAME:").map_or((now, None), |(now, named)| (now, Some(read(named))));
     let is_words = ["nothing", "the "].iter().any(|word| now.trim_start().starts_with(word));
-    Documented { text: text.trim().to_owned(), plain: (!is_words).then(|| read(now)), named, dry_run }
+    Documented { text: text.trim().to_owned(), plain: (!is_words).then(|| read(now)), named, dry_run, abort }
 }
 
 /// The commands of a group, as its help lists them.
@@ -207,6 +210,7 @@ impl Witness<'_> {
         let documented = documented(self.root, &command);
         let shape = match &documented {
             Documented { dry_run: Some(shape), .. } if words.ends_with("--dry-run") => Some(shape),
+            Documented { abort: Some(shape), .. } if words.ends_with("--abort") => Some(shape),
             Documented { named: Some(shape), .. } if words.split(' ').count() > 2 => Some(shape),
             Documented { plain, .. } => plain.as_ref(),
         };
@@ -323,6 +327,7 @@ fn recovery(witness: &mut Witness<'_>) {
     root.ok("state set n:=99");
     fs::write(root.file("config/a"), "b").unwrap();
     witness.run("recover restore --latest op --dry-run", &[0]);
+    witness.run("recover restore --abort", &[0]);
     for words in ["recover guard op -- true", "recover retry -- true", "recover handle 8 --operation fetch"] {
         witness.run(words, &[0]);
     }

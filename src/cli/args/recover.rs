@@ -37,8 +37,8 @@ Examples:
 
 JSON:
   {id: string, preRestore: string, revision: number}
-  with --abort: {aborted: string|null, undone: boolean}
-  with --dry-run: [{path: string, old?: any, new?: any}]")]
+  with --dry-run: [{path: string, old?: any, new?: any}]
+  with --abort: {aborted: string|null, undone: boolean}")]
     Restore(Restore),
     /// List the checkpoints, newest first
     #[command(after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
