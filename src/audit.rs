@@ -20,6 +20,8 @@ use crate::error::one_line;
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
 use crate::time::rfc3339;
 
+/// The log where no other is named.
+pub const DEFAULT: &str = "/tmp/claude-pipeline-audit.log";
 /// The log used where the configured one cannot be trusted, beside the state file.
 pub const FALLBACK: &str = ".pipeline-audit.log";
 
@@ -96,6 +98,8 @@ pub struct Audit {
     disk: Disk,
     path: PathBuf,
     fallback: PathBuf,
+    /// Nobody chose the path, so another user's log there is no matter for a warning.
+    is_default: bool,
     warning: OnceCell<String>,
 }
 
@@ -103,13 +107,26 @@ impl Audit {
     /// The log at `path`, or in `root` where that cannot be trusted.
     #[must_use]
     pub fn new(disk: Disk, path: PathBuf, root: &Path) -> Self {
-        Self { disk, path, fallback: root.join(FALLBACK), warning: OnceCell::new() }
+        let is_default = path == Path::new(DEFAULT);
+        Self { disk, path, fallback: root.join(FALLBACK), is_default, warning: OnceCell::new() }
     }
 
     /// Where the log is meant to be.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The log that is used: where the default one belongs to another user, the one in the root.
+    #[must_use]
+    pub fn used(&self) -> &Path {
+        if self.is_replaced() { &self.fallback } else { &self.path }
+    }
+
+    /// Whether the default log belongs to another user.
+    fn is_replaced(&self) -> bool {
+        let stat = || self.disk.stat(&Dir::working(), OsStr::new(&self.path)).ok().flatten();
+        self.is_default && stat().is_some_and(|stat| stat.uid != crate::side::user())
     }
 
     /// What went wrong with the log so far; once a run is enough.
@@ -123,7 +140,7 @@ impl Audit {
     pub fn complaint(&self) -> Option<String> {
         let stat = self.disk.stat(&Dir::working(), OsStr::new(&self.path));
         match stat {
-            _ if self.path == Path::new("/dev/null") => None,
+            _ if self.path == Path::new("/dev/null") || self.is_replaced() => None,
             Ok(None) if self.path.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) => {
                 Some(format!("{} is not in a directory", self.path.display()))
             }
@@ -148,16 +165,21 @@ impl Audit {
         let is_ours =
             matches!(self.disk.stat(&Dir::working(), root), Ok(Some(stat)) if stat.uid == crate::side::user());
         let outcome = match is_ours.then(|| append(&self.disk, &self.fallback, &line)) {
+            Some(Ok(())) if self.is_replaced() => return,
             Some(Ok(())) => format!("{} is used instead", self.fallback.display()),
             _ => "nothing was logged".to_owned(),
         };
         let _ = self.warning.set(format!("the audit log cannot be used: {why}; {outcome}"));
     }
 
-    /// The commits of a lineage that the logs remember, oldest first.
-    pub fn commits(&self, lineage: &Lineage) -> Vec<Committed> {
+    /// The commits of a lineage that the logs have of the state file at `path`, oldest first. A copy of the root has the
+    /// lineage, and another path.
+    pub fn commits(&self, lineage: &Lineage, path: &str) -> Vec<Committed> {
         let mut commits = Vec::new();
-        self.each_line(&[format!("lineage={lineage}")], &mut |line| commits.extend(parse_commit(line)));
+        let path = format!(" {}", fact("path", path));
+        self.each_line(&[format!("lineage={lineage}")], &mut |line| {
+            commits.extend(parse_commit(line).filter(|_| line.ends_with(&path)));
+        });
         commits.sort_by(|a, b| (a.revision, &a.time).cmp(&(b.revision, &b.time)));
         commits
     }
@@ -268,18 +290,41 @@ mod tests {
             .with("lineage", Lineage::from_bytes([1; 16]))
             .with("pid", 7)
             .with("command", "state update")
+            .with("path", "/p/state.json")
     }
 
     #[test]
     fn a_line_reads_back_and_stays_one_line() {
         let dir = tempfile::tempdir().unwrap();
         let log = log_in(dir.path(), "audit.log");
-        log.record(&entry().with("note", "x\nforged line"));
+        log.record(&entry());
+        log.record(&Entry::new(Level::Info, "state-manager/update", "refused").with("note", "x\nforged line"));
         let text = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
-        assert_eq!(text.lines().count(), 1);
-        let commits = log.commits(&Lineage::from_bytes([1; 16]));
+        assert_eq!(text.lines().count(), 2);
+        let commits = log.commits(&Lineage::from_bytes([1; 16]), "/p/state.json");
         assert_eq!((commits[0].reason.as_str(), commits[0].command.as_str()), ("a b", "state update"));
-        assert_eq!(log.commits(&Lineage::from_bytes([2; 16])), []);
+        assert_eq!(log.commits(&Lineage::from_bytes([2; 16]), "/p/state.json"), []);
+        assert_eq!(log.commits(&Lineage::from_bytes([1; 16]), "/copy/p/state.json"), []);
+    }
+
+    #[test]
+    fn the_default_log_of_another_user_is_replaced_without_a_warning() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("skipped: only root can give a file away");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        std::fs::write(&path, "").unwrap();
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        let log = Audit { is_default: true, ..log_in(dir.path(), "audit.log") };
+        log.record(&entry());
+        assert_eq!((log.warning(), log.complaint()), (None, None));
+        assert_eq!(log.used(), dir.path().join(FALLBACK));
+        assert_eq!(log.commits(&Lineage::from_bytes([1; 16]), "/p/state.json").len(), 1);
+        let named = log_in(dir.path(), "audit.log");
+        named.record(&entry());
+        assert!(named.warning().unwrap().contains("another user"));
+        assert_eq!(named.used(), path);
     }
 
     #[test]

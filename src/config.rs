@@ -192,7 +192,7 @@ impl Config {
                 .audit_log
                 .clone()
                 .or_else(|| env.get("AUDIT_LOG").map(PathBuf::from))
-                .unwrap_or_else(|| PathBuf::from("/tmp/claude-pipeline-audit.log")),
+                .unwrap_or_else(|| PathBuf::from(crate::audit::DEFAULT)),
             lock_exit: match given.lock_exit {
                 Some(code) => code,
                 None => typed(env, "PIPELINE_LOCK_EXIT", parse_number)?.unwrap_or(2),

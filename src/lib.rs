@@ -43,6 +43,7 @@
 //! | [`recovery`] | what helps when things go wrong: retries, degraded mode, strategies, the doctor, figures |
 //! | [`hook`] | what an editor's events mean, by the rules of `config/`: signals, phases, activations |
 //! | [`shell`] | functions for scripts, as text |
+//! | [`journal`] | what happened in one root, an event a line |
 //! | [`audit`] | the two logs |
 //! | [`cli`] | the command line: options in, text or JSON out |
 //!
@@ -72,6 +73,7 @@ pub mod document;
 pub mod error;
 pub mod fs;
 pub mod hook;
+pub mod journal;
 pub mod lock;
 pub mod name;
 pub mod recovery;

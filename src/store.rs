@@ -17,6 +17,7 @@ pub mod layout;
 pub mod live;
 mod next;
 pub mod order;
+mod record;
 pub mod report;
 pub mod restore;
 mod retain;

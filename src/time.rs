@@ -10,6 +10,12 @@ pub fn rfc3339(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// `2023-11-01T10:30:00.123Z`
+#[must_use]
+pub fn rfc3339_millis(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
 /// `20231101-103000`
 #[must_use]
 pub fn compact(time: SystemTime) -> String {

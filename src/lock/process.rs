@@ -168,6 +168,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// The name of this machine.
+    #[must_use]
+    pub fn host_name() -> String {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+
     /// Where this process runs; 5 if `/proc` does not say.
     pub fn here() -> Result<&'static Self> {
         static HERE: OnceLock<Place> = OnceLock::new();
@@ -181,7 +187,7 @@ impl Place {
                 pid_namespace: namespace("pid")?,
                 time_namespace: namespace("time").unwrap_or(0),
                 machine: text_of("/etc/machine-id").unwrap_or_default(),
-                host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+                host: Self::host_name(),
             })
         };
         let here = look().map_err(no_proc)?;

@@ -4,7 +4,7 @@
 
 pub mod prometheus;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -108,7 +108,7 @@ impl Metrics {
         for kind in ["heal", "recover", "adopt", "restore", "undo", "handle"] {
             metrics.recoveries.insert(kind, 0);
         }
-        metrics.read_audit_log(store);
+        metrics.read_logs(store);
         for noted in store.noted_errors().iter().filter(|noted| noted.is_ours()) {
             *metrics.errors.entry(noted.code).or_default() += 1;
         }
@@ -116,13 +116,28 @@ impl Metrics {
         metrics
     }
 
-    fn read_audit_log(&mut self, store: &Store) {
+    /// Counts the commits of the journal, and those of the audit log that the journal has no line of.
+    fn read_logs(&mut self, store: &Store) {
         let yesterday = rfc3339(store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+        let mut journaled = HashSet::new();
+        for commit in store.journal().commits() {
+            self.count_since(&commit.time);
+            let action = commit.default_reason();
+            self.count_commit(action, Some(commit.waited), Some(commit.bytes));
+            self.count_backup((!WITHOUT_BACKUP.contains(&action)).then_some("automatic"), commit.time >= yesterday);
+            journaled.insert((commit.lineage.to_string(), commit.revision.get()));
+        }
+        let is_journaled = |line: &Logged<'_>| {
+            let revision = line.fact("revision").and_then(|revision| revision.parse().ok());
+            let key = line.fact("lineage").map(str::to_owned).zip(revision);
+            line.text.starts_with("committed ") && key.is_some_and(|key| journaled.contains(&key))
+        };
         let ours = [fact("path", &self.path), fact("root", store.settings().directory.display())];
         store.audit().each_line(&ours, &mut |text| {
             // The fact must be the whole one: another root's path may begin like ours.
             let is_ours = |fact: &String| text.ends_with(fact) || text.contains(&format!("{fact} "));
-            if let Some(line) = Logged::parse(text).filter(|_| ours.iter().any(is_ours)) {
+            let line = Logged::parse(text).filter(|_| ours.iter().any(is_ours));
+            if let Some(line) = line.filter(|line| !is_journaled(line)) {
                 self.count(&line, &yesterday);
             }
         });
@@ -132,9 +147,7 @@ impl Metrics {
     }
 
     fn count(&mut self, line: &Logged<'_>, yesterday: &str) {
-        if self.since.as_deref().is_none_or(|since| since > line.time) {
-            self.since = Some(line.time.to_owned());
-        }
+        self.count_since(line.time);
         let waited =
             || line.fact("waited").and_then(|waited| waited.parse::<f64>().ok()).filter(|waited| *waited >= 0.0);
         let backup = match (line.component.split_once('/'), line.text.split(' ').next()) {
@@ -143,11 +156,8 @@ impl Metrics {
                 None
             }
             (Some(("state-manager", action)), Some("committed")) => {
-                self.commits += 1;
-                self.commit_waits.0.extend(waited());
                 let bytes = line.fact("bytes").and_then(|bytes| bytes.parse().ok());
-                self.first_bytes = self.first_bytes.or(bytes);
-                self.recovered(if action == "restore" { "" } else { action }); // told by its own line
+                self.count_commit(action, waited(), bytes);
                 (!WITHOUT_BACKUP.contains(&action)).then_some("automatic")
             }
             (Some(("state-manager", "backup")), Some("made")) => Some("manual"),
@@ -156,9 +166,26 @@ impl Metrics {
             (Some(("error-recovery", "handle")), Some("handled")) => self.recovered("handle"),
             _ => None,
         };
-        if let Some(kind) = backup {
+        self.count_backup(backup, line.time >= yesterday);
+    }
+
+    fn count_since(&mut self, time: &str) {
+        if self.since.as_deref().is_none_or(|since| since > time) {
+            self.since = Some(time.to_owned());
+        }
+    }
+
+    fn count_commit(&mut self, action: &str, waited: Option<f64>, bytes: Option<u64>) {
+        self.commits += 1;
+        self.commit_waits.0.extend(waited);
+        self.first_bytes = self.first_bytes.or(bytes);
+        self.recovered(if action == "restore" { "" } else { action }); // a restore has a line of its own
+    }
+
+    fn count_backup(&mut self, kind: Option<&'static str>, is_of_last_day: bool) {
+        if let Some(kind) = kind {
             *self.backups.entry(kind).or_default() += 1;
-            self.backups_last_day += u64::from(line.time >= yesterday);
+            self.backups_last_day += u64::from(is_of_last_day);
         }
     }
 

@@ -3,18 +3,17 @@
 use serde_json::{Value, json};
 
 use super::commit::{Plan, Published, Room};
-use super::ground::{Ground, Held};
+use super::ground::Ground;
 use super::judge::Health;
 use super::layout::{SIGNALS, automatic_reason, pinned};
 use super::next::new_lineage;
 use super::order::{Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::{AutoRecover, ForeignEdits, SignalFile, Store};
-use crate::audit::Level;
 use crate::document::body::Body;
 use crate::document::diff::{self, diff};
 use crate::document::draft::Draft;
-use crate::document::seal::{Document, Lineage, Revision, Seal, Sealed, without_seal};
+use crate::document::seal::{Document, Lineage, Revision, Seal, without_seal};
 use crate::document::{json as text, rules};
 use crate::error::{Error, Kind, Result};
 
@@ -167,7 +166,7 @@ impl Store {
                 room: Room::MayBeMade,
             };
             if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
-                self.record_commit(&held, order, &sealed, &[]);
+                self.record_commit((&held, &ground), order, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: base.migrated_from });
             }
@@ -262,22 +261,6 @@ impl Store {
             Some(_) => automatic_reason(order.reason.as_deref().unwrap_or(order.action), order.action),
         };
         Displaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
-    }
-
-    pub(super) fn record_commit(&self, held: &Held, order: &Order, sealed: &Sealed, facts: &[(&str, &str)]) {
-        let seal = &sealed.document.seal;
-        let reason = order.reason.as_deref().unwrap_or(order.action);
-        let entry = self.entry(Level::Info, order.action, "committed");
-        let entry = entry
-            .with("revision", seal.revision)
-            .with("reason", automatic_reason(reason, order.action))
-            .with("pid", std::process::id())
-            .with("command", format!("{} {}", order.group, order.action))
-            .with("lineage", &seal.lineage)
-            .with("bytes", sealed.text.size())
-            .with("waited", format!("{:.6}", held.waited.as_secs_f64()));
-        let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
-        self.audit.record(&entry.with("path", self.shown()));
     }
 }
 

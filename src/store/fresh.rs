@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::Store;
 use super::change::Outcome;
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
@@ -15,6 +14,7 @@ use super::next::new_lineage;
 use super::order::{Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::shelf::{Shelf, best, lineage_of};
+use super::{ForeignEdits, Store};
 use crate::audit::Level;
 use crate::document::first;
 use crate::document::seal::Revision;
@@ -55,7 +55,7 @@ impl Store {
     pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
         let deadline = self.deadline();
         loop {
-            let (held, ground) = match beginning {
+            let (held, mut ground) = match beginning {
                 Beginning::Continue => self.undamaged_ground(Purpose::Initialize, deadline)?,
                 Beginning::Fresh => {
                     let held = self.hold(self.precheck(Purpose::Initialize)?, Purpose::Initialize, deadline)?;
@@ -64,6 +64,9 @@ impl Store {
                 }
             };
             self.sweep(&held)?;
+            if self.is_to_be_initialized(beginning, &ground.health) {
+                self.make_journal(&mut ground.shelf);
+            }
             let first = match &ground.health {
                 _ if beginning == Beginning::Fresh => self.begin_anew(&held, ground, order)?,
                 Health::NotInitialized => {
@@ -85,6 +88,16 @@ impl Store {
                 return Ok(Initialized { revision, document: Made::Now });
             }
             give_up_after(deadline)?;
+        }
+    }
+
+    /// Whether `init` will not refuse what it found.
+    fn is_to_be_initialized(&self, beginning: Beginning, health: &Health) -> bool {
+        match health {
+            Health::TooNew(_) => false,
+            Health::NotInitialized | Health::Healthy(_) | Health::Legacy(_) => true,
+            Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => true,
+            _ => beginning == Beginning::Fresh,
         }
     }
 
@@ -163,7 +176,7 @@ impl Store {
         if let Err(error) = synced() {
             self.warn(format!("the mirror may not survive a power cut: {error}"));
         }
-        self.record_commit(held, order, &sealed, &[]);
+        self.record_commit((held, ground), order, &sealed, &[]);
         Ok(Some(revision))
     }
 
@@ -312,12 +325,12 @@ impl Store {
                 fences: &order.fences,
                 room: Room::MayBeMade,
             };
-            let lost = edit.reference.as_ref().and_then(|reference| self.lost_after(reference));
+            let lost = edit.reference.as_ref().and_then(|reference| self.lost_after(&ground.shelf, reference));
             if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
                 if let Some(lost) = lost {
                     self.warn(lost);
                 }
-                self.record_commit(&held, order, &sealed, &[]);
+                self.record_commit((&held, &ground), order, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: migrated.from });
             }

@@ -177,7 +177,7 @@ impl Store {
         };
         let revision = sealed.document.seal.revision;
         let lost = match document {
-            Restorable::Sealed(document) => self.lost_after(document),
+            Restorable::Sealed(document) => self.lost_after(&ground.shelf, document),
             Restorable::Legacy(_) => None,
         };
         if order.action == HEAL {
@@ -189,7 +189,7 @@ impl Store {
             self.errors.record(Level::Warn, order.action, &lost, ExitCode::StateCorruption);
             self.warn(lost);
         }
-        self.record_commit(held, order, &sealed, &[("from", name)]);
+        self.record_commit((held, ground), order, &sealed, &[("from", name)]);
         Ok(Recovered::From { file: name.to_owned(), revision })
     }
 
@@ -216,8 +216,8 @@ impl Store {
 
     /// That a later revision than this was acknowledged, and that no copy of it is left. To be asked before what is being
     /// restored is logged itself.
-    pub(super) fn lost_after(&self, document: &Document) -> Option<String> {
-        let last = self.audit.commits(&document.seal.lineage).pop()?;
+    pub(super) fn lost_after(&self, shelf: &Shelf, document: &Document) -> Option<String> {
+        let last = self.last_commit(shelf, &document.seal.lineage)?;
         let lost = last.revision > document.seal.revision;
         lost.then(|| format!("REVISION {} OF {} IS LOST: no valid copy of it is left", last.revision, last.time))
     }

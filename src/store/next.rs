@@ -84,7 +84,8 @@ impl Store {
         let claimed = edited.and_then(|value| Revision::from_value(value.pointer("/metadata/revision")?));
         let lineage = lineage_of(copies).or_else(|| claimed_lineage(edited?));
         // Also asked by `init --fresh`, whose new lineage must not take a number of the old one.
-        let logged = lineage.and_then(|lineage| self.audit.commits(&lineage).pop()).map(|commit| commit.revision);
+        let logged =
+            lineage.and_then(|lineage| self.last_commit(&ground.shelf, &lineage)).map(|commit| commit.revision);
         // Neither is proven. A number that is far off is no memory but a mistake.
         let near = |revision: &Revision| revision.get() <= found.map_or(0, Revision::get) + PLAUSIBLE_LEAP;
         Ok(found.max(claimed.filter(near)).max(logged.filter(near)))

@@ -58,6 +58,12 @@ impl Store {
 }
 
 impl Order {
+    /// The command as records have it: `state set`.
+    #[must_use]
+    pub fn command(&self) -> String {
+        format!("{} {}", self.group, self.action)
+    }
+
     /// An order without options.
     #[must_use]
     pub fn of(action: &'static str) -> Self {

@@ -245,7 +245,7 @@ impl Store {
                 None => None,
             },
             disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
-            audit_log: self.audit.path().display().to_string(),
+            audit_log: self.audit.used().display().to_string(),
         };
         self.warn_of_loose_mode(&live);
         self.warn_of_side_directories(&root)?;
@@ -297,7 +297,11 @@ impl Store {
                 entry.reason = Some(backup.reason.clone());
             }
         }
-        for commit in self.audit.commits(&lineage) {
+        let damaged = self.events(&shelf).damaged;
+        if damaged > 0 {
+            self.warn(format!("{damaged} lines of the journal are damaged; they were skipped"));
+        }
+        for commit in self.commits(&shelf, &lineage).into_values() {
             let revision = commit.revision.get();
             let entry = revisions.entry(revision).or_default();
             entry.revision = revision;

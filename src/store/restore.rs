@@ -183,7 +183,7 @@ impl Store {
         let created = value.pointer("/metadata/created").cloned();
         // Where no copy is left, the number must still be above those that this lineage gave out.
         let given_out = || {
-            let logged = self.audit.commits(&lineage).pop().map(|commit| commit.revision);
+            let logged = self.last_commit(&ground.shelf, &lineage).map(|commit| commit.revision);
             logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
         };
         match self.highest_revision(ground)?.or_else(given_out).and_then(|highest| Revision::after(Some(highest))) {

@@ -15,6 +15,7 @@ use crate::document::seal::{Document, Lineage, Revision};
 use crate::document::{READ_LIMIT, Reading, inspect_text, rules};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, Disk, Extent, FileKind, FsResult, Stat};
+use crate::journal::{JOURNAL, OLD_JOURNAL};
 
 /// What stands in `.state-backups/`.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Shelf {
     pub temporaries: Vec<OsString>,
     /// Directories that `init --fresh` made.
     pub archives: Vec<String>,
+    /// Whether there is a journal.
+    pub has_journal: bool,
     /// Whether there is a mirror, of whatever worth.
     pub has_mirror: bool,
     /// Whether it is recorded which state file the shelf belongs to.
@@ -106,6 +109,7 @@ impl Shelf {
             archives: Vec::new(),
             has_mirror: false,
             has_owner: false,
+            has_journal: false,
         }
     }
 
@@ -120,6 +124,8 @@ impl Shelf {
                 shelf.has_mirror = true;
             } else if text == OWNER {
                 shelf.has_owner = true;
+            } else if text == JOURNAL || text == OLD_JOURNAL {
+                shelf.has_journal = true;
             } else if text.starts_with(EVIDENCE_PREFIX) {
                 shelf.evidence.push(text.to_owned());
             } else if text.starts_with(ARCHIVE_PREFIX) {

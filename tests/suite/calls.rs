@@ -90,7 +90,7 @@ fn a_commit_makes_the_calls_of_the_protocol_and_few_others() {
     }
     for words in ["state set phase=x", "state update .n=7"] {
         let asked = Asked::by(&root, words);
-        asked.at_most(55);
+        asked.at_most(62);
         assert_eq!(asked.count("fsync"), 2, "the new file's and its directory's");
         assert_eq!(asked.count("renameat"), 2, "of the live file and of the mirror");
         assert_eq!((asked.count("linkat"), asked.count("unlinkat"), asked.count("flock")), (1, 1, 1));

@@ -53,6 +53,7 @@ fn acknowledged_means_synced_before_it_was_named_and_named_durably_before_it_was
             "rename .workflow-state.json",
             &format!("sync_dir {directory}"),
             "rename mirror.json",
+            "write", // the journal's line
             "write", // the audit line
         ]
     );

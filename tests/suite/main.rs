@@ -36,6 +36,7 @@ mod hook_obstacles;
 mod hook_settings;
 mod hooks;
 mod interleavings;
+mod journal;
 mod json_shapes;
 mod kill;
 mod lock_exclusion;

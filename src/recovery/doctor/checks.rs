@@ -316,14 +316,14 @@ impl Examination<'_> {
 
     fn logs(&mut self) -> Result<()> {
         let audit = self.store.audit();
-        let path = audit.path().display().to_string();
+        let path = audit.used().display().to_string();
         if let Some(why) = audit.complaint() {
             let message = format!("the audit log cannot be used: {why}; one in the root takes its place");
             let word = quote_path(audit.path());
             let finding = Finding::new("logs", ExitCode::PermissionDenied, message);
             self.add(finding.try_shell(format!("ls -ld {word}"), "see what it is; --audit-log names another"));
         } else if self.store.disk().stat(&Dir::working(), &path)?.is_some_and(|stat| stat.size > LARGE_LOG) {
-            let word = quote_path(audit.path());
+            let word = quote_path(audit.used());
             let finding = Finding::new("logs", ExitCode::General, format!("the audit log {path} has over 1 GiB"));
             self.add(finding.try_shell(format!("mv {word} {word}.old"), "history and metrics forget what is in it"));
         }

@@ -286,7 +286,7 @@ impl Store {
             // What is staged must not go to make room.
             let plan = Plan { sealed: &sealed, source, displaced, signals: &[], fences: &[], room: Room::IsWhatItIs };
             if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
-                self.record_commit(held, order, &sealed, &[("from", &intent.checkpoint)]);
+                self.record_commit((held, &ground), order, &sealed, &[("from", &intent.checkpoint)]);
                 return Ok(sealed.document.seal.revision.get());
             }
             if !held.lock.is_ours(&self.disk, &held.root)? {

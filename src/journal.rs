@@ -1,0 +1,295 @@
+//! The journal: what happened in one root, one line an event, in `.state-backups/journal.jsonl`.
+//!
+//! It lies in the root, so a copy of the root has a copy of it and goes on alone. A line begins and ends with a line feed,
+//! so that a torn line spoils no other. Lines are appended after the fact, each with one write. Only `state init` makes the
+//! file; where it is missing, nothing is written. A journal that cannot be written is a warning and stops nothing.
+
+pub mod changes;
+pub mod event;
+
+use std::ffi::OsStr;
+use std::fs::File;
+
+pub use self::changes::Changes;
+pub use self::event::{Commit, Event, GuardEvent, Owner, Skipped};
+use crate::fs::stage::{Sync, temporary};
+use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
+
+/// The file, in `.state-backups/`.
+pub const JOURNAL: &str = "journal.jsonl";
+/// The file before the last rotation.
+pub const OLD_JOURNAL: &str = "journal.1.jsonl";
+/// A journal of this size, in bytes, is rotated.
+pub const ROTATED_AT: u64 = 8 << 20;
+/// A larger file, in bytes, is not read: this program makes none.
+const READ_LIMIT: u64 = 4 * ROTATED_AT;
+
+/// The journal in a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Journal<'a> {
+    disk: &'a Disk,
+    dir: &'a Dir,
+}
+
+/// The events that were read, oldest first, and what was skipped.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// The events.
+    pub list: Vec<Event>,
+    /// How many lines are torn or damaged.
+    pub damaged: usize,
+    /// Why a file was not read.
+    pub problem: Option<String>,
+}
+
+impl Events {
+    /// The commits among them.
+    pub fn commits(&self) -> impl Iterator<Item = &Commit> {
+        self.list.iter().filter_map(|event| match event {
+            Event::Commit(commit) => Some(commit),
+            Event::Guard(_) => None,
+        })
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        let mut lines = bytes.split(|byte| *byte == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            match Event::parse(line) {
+                _ if line.is_empty() => {}
+                Ok(event) => self.list.push(event),
+                // The last line may be one that is being written.
+                Err(Skipped::Damaged) if lines.peek().is_some() => self.damaged += 1,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl<'a> Journal<'a> {
+    /// The journal in `dir`, which is `.state-backups/`.
+    #[must_use]
+    pub fn new(disk: &'a Disk, dir: &'a Dir) -> Self {
+        Self { disk, dir }
+    }
+
+    /// Makes the journal where it is missing.
+    pub fn make(&self) -> FsResult<()> {
+        if self.disk.stat(self.dir, JOURNAL)?.is_none() {
+            self.disk.create(self.dir, JOURNAL)?;
+        }
+        Ok(())
+    }
+
+    /// Appends an event; why it could not be, in words. The caller holds the state lock, whose inode is `lock_inode`.
+    pub fn append(&self, event: &Event, lock_inode: u64) -> Result<(), String> {
+        let words = |error: crate::fs::FsError| error.to_string();
+        let Some((file, stat)) = self.open().map_err(words)? else { return Err("it is gone".to_owned()) };
+        let path = self.dir.path_of(JOURNAL);
+        if let Some(why) = distrust(&stat) {
+            return Err(format!("{} {why}", path.display()));
+        }
+        let line = event.to_line().ok_or("the line is too long")?;
+        if stat.size >= ROTATED_AT {
+            return self.rotate(&line, lock_inode).map_err(words);
+        }
+        self.disk.write(&file, &path, line.as_bytes()).map_err(words)
+    }
+
+    fn open(&self) -> FsResult<Option<(File, Stat)>> {
+        let file = match self.disk.open(self.dir, JOURNAL, Access::Append)? {
+            Some(file) => file,
+            // A rotation died between its two renames.
+            None if self.disk.stat(self.dir, OLD_JOURNAL)?.is_some() => self.disk.create(self.dir, JOURNAL)?,
+            None => return Ok(None),
+        };
+        let stat = self.disk.fstat(&file, &self.dir.path_of(JOURNAL))?;
+        Ok(Some((file, stat)))
+    }
+
+    /// Begins a new file with `line`; the one before is kept, and the one before that goes.
+    fn rotate(&self, line: &str, lock_inode: u64) -> FsResult<()> {
+        let name = temporary(lock_inode, "journal");
+        let staged = self.disk.stage(self.dir, &name, line.as_bytes(), Sync::Never)?;
+        let (journal, old) = ((self.dir, OsStr::new(JOURNAL)), (self.dir, OsStr::new(OLD_JOURNAL)));
+        self.disk.rename(journal, old)?;
+        self.disk.rename((self.dir, OsStr::new(&name)), journal)?;
+        staged.keep();
+        Ok(())
+    }
+
+    /// Reads all events. It takes no lock: a file that is rotated meanwhile is read once.
+    #[must_use]
+    pub fn read(&self) -> Events {
+        let mut events = Events::default();
+        let mut open = |name: &str| {
+            let opened = self.disk.open(self.dir, name, Access::Read);
+            let found = opened.and_then(|file| {
+                file.map(|file| Ok((self.disk.fstat(&file, &self.dir.path_of(name))?, file))).transpose()
+            });
+            match found {
+                Ok(Some((stat, file))) if stat.kind == FileKind::Regular && stat.size <= READ_LIMIT => {
+                    Some((stat, file))
+                }
+                Ok(None) => None,
+                Ok(Some(_)) => {
+                    let shown = self.dir.path_of(name);
+                    events.problem = Some(format!("{} is not a journal that this program wrote", shown.display()));
+                    None
+                }
+                Err(error) => {
+                    events.problem = Some(error.to_string());
+                    None
+                }
+            }
+        };
+        let current = open(JOURNAL);
+        let old = open(OLD_JOURNAL).filter(|(old, _)| current.as_ref().is_none_or(|(stat, _)| !stat.same_file(old)));
+        for (name, file) in [(OLD_JOURNAL, old), (JOURNAL, current)] {
+            let Some((_, file)) = file else { continue };
+            match self.read_whole(&file, name) {
+                Ok(bytes) => events.read(&bytes),
+                Err(error) => events.problem = Some(error.to_string()),
+            }
+        }
+        events
+    }
+
+    fn read_whole(&self, file: &File, name: &str) -> FsResult<Vec<u8>> {
+        let path = self.dir.path_of(name);
+        let (mut bytes, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+        while (bytes.len() as u64) <= READ_LIMIT {
+            let count = self.disk.read_some(file, &path, &mut piece)?;
+            if count == 0 {
+                break;
+            }
+            bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+        }
+        Ok(bytes)
+    }
+}
+
+/// Why a file must not be written as a journal, if so.
+fn distrust(stat: &Stat) -> Option<&'static str> {
+    if stat.kind != FileKind::Regular {
+        Some("is not a regular file")
+    } else if stat.uid != crate::side::user() {
+        Some("belongs to another user")
+    } else if stat.nlink != 1 {
+        Some("has more than one name")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::path::Path;
+
+    use super::*;
+
+    fn event(number: usize) -> Event {
+        Event::Guard(GuardEvent {
+            time: "2026-01-02T03:04:05.678Z".into(),
+            id: number.to_string(),
+            step: "began".into(),
+        })
+    }
+
+    fn numbers(events: &Events) -> Vec<usize> {
+        let number = |event: &Event| match event {
+            Event::Guard(guard) => guard.id.parse().ok(),
+            Event::Commit(_) => None,
+        };
+        events.list.iter().filter_map(number).collect()
+    }
+
+    fn in_directory<T>(test: impl FnOnce(&Path, Journal<'_>) -> T) -> T {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::real();
+        let opened = disk.open_root(dir.path()).unwrap();
+        test(dir.path(), Journal::new(&disk, &opened))
+    }
+
+    #[test]
+    fn nothing_but_init_makes_a_journal() {
+        in_directory(|path, journal| {
+            assert!(journal.append(&event(1), 7).is_err());
+            assert!(!path.join(JOURNAL).exists());
+            journal.make().unwrap();
+            journal.append(&event(1), 7).unwrap();
+            journal.make().unwrap();
+            assert_eq!(numbers(&journal.read()), [1]);
+            assert_eq!(path.join(JOURNAL).metadata().unwrap().mode() & 0o777, 0o600);
+        });
+    }
+
+    #[test]
+    fn a_torn_line_spoils_no_other() {
+        in_directory(|path, journal| {
+            journal.make().unwrap();
+            let whole = event(2).to_line().unwrap();
+            for length in 0..whole.len() {
+                std::fs::write(path.join(JOURNAL), &whole[..length]).unwrap();
+                let before = journal.read();
+                assert_eq!(before.damaged, 0, "a line that is being written is not damaged");
+                journal.append(&event(3), 7).unwrap();
+                let events = journal.read();
+                assert_eq!(*numbers(&events).last().unwrap(), 3, "cut at {length}");
+                assert_eq!(events.damaged, usize::from((2..whole.len() - 1).contains(&length)), "cut at {length}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_journal_that_is_not_ours_alone_is_not_written() {
+        in_directory(|path, journal| {
+            std::fs::write(path.join("victim"), "").unwrap();
+            let at = path.join(JOURNAL);
+            symlink("victim", &at).unwrap();
+            assert!(journal.append(&event(1), 7).is_err());
+            std::fs::remove_file(&at).unwrap();
+            std::fs::hard_link(path.join("victim"), &at).unwrap();
+            assert!(journal.append(&event(1), 7).unwrap_err().contains("more than one name"));
+            assert_eq!(std::fs::read_to_string(path.join("victim")).unwrap(), "");
+            std::fs::remove_file(&at).unwrap();
+            std::fs::create_dir(&at).unwrap();
+            assert!(journal.append(&event(1), 7).is_err());
+        });
+    }
+
+    #[test]
+    fn a_full_journal_is_rotated_and_one_old_file_is_kept() {
+        in_directory(|path, journal| {
+            journal.make().unwrap();
+            for number in 1..=3 {
+                journal.append(&event(number), 7).unwrap();
+                let mut file = std::fs::File::options().append(true).open(path.join(JOURNAL)).unwrap();
+                file.write_all(&vec![b'\n'; usize::try_from(ROTATED_AT).unwrap()]).unwrap();
+            }
+            journal.append(&event(4), 7).unwrap();
+            assert_eq!(numbers(&journal.read()), [3, 4]);
+            assert!(path.join(JOURNAL).metadata().unwrap().len() < 1 << 12);
+            // A rotation that died between its two renames.
+            std::fs::rename(path.join(JOURNAL), path.join(OLD_JOURNAL)).unwrap();
+            journal.append(&event(5), 7).unwrap();
+            assert_eq!(numbers(&journal.read()), [4, 5]);
+        });
+    }
+
+    #[test]
+    fn damaged_lines_are_counted_and_unknown_events_are_not() {
+        in_directory(|path, journal| {
+            journal.make().unwrap();
+            journal.append(&event(1), 7).unwrap();
+            let mut text = std::fs::read_to_string(path.join(JOURNAL)).unwrap();
+            text = format!("{text}{}\nnonsense\n", text.replace("began", "ended"));
+            std::fs::write(path.join(JOURNAL), text).unwrap();
+            journal.append(&event(2), 7).unwrap();
+            let events = journal.read();
+            assert_eq!((numbers(&events), events.damaged), (vec![1, 2], 2));
+        });
+    }
+}

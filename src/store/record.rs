@@ -1,0 +1,139 @@
+//! What is recorded of a commit, in the journal and in the audit log, and what is remembered of commits.
+
+use std::collections::BTreeMap;
+
+use super::Store;
+use super::ground::{Ground, Held};
+use super::judge::Health;
+use super::layout::automatic_reason;
+use super::order::Order;
+use super::shelf::Shelf;
+use crate::audit::{Committed, Level};
+use crate::document::Reading;
+use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
+use crate::journal::{Changes, Commit, Event, Events, Journal, Owner};
+use crate::lock::process::{Place, name_of};
+use crate::time::rfc3339_millis;
+
+impl Store {
+    /// Records a commit that has happened. The caller still holds the state lock.
+    pub(super) fn record_commit(
+        &self,
+        (held, ground): (&Held, &Ground),
+        order: &Order,
+        sealed: &Sealed,
+        facts: &[(&str, &str)],
+    ) {
+        self.journal_commit(held, ground, order, sealed);
+        let seal = &sealed.document.seal;
+        let reason = order.reason.as_deref().unwrap_or(order.action);
+        let entry = self.entry(Level::Info, order.action, "committed");
+        let entry = entry
+            .with("revision", seal.revision)
+            .with("reason", automatic_reason(reason, order.action))
+            .with("pid", std::process::id())
+            .with("command", order.command())
+            .with("lineage", &seal.lineage)
+            .with("bytes", sealed.text.size())
+            .with("waited", format!("{:.6}", held.waited.as_secs_f64()));
+        let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
+        self.audit.record(&entry.with("path", self.shown()));
+    }
+
+    fn journal_commit(&self, held: &Held, ground: &Ground, order: &Order, sealed: &Sealed) {
+        let Some(dir) = ground.shelf.dir().filter(|_| ground.shelf.has_journal) else { return };
+        let seal = &sealed.document.seal;
+        let commit = Commit {
+            time: rfc3339_millis(self.disk.now()),
+            lineage: seal.lineage.clone(),
+            revision: seal.revision,
+            digest: seal.digest.clone(),
+            command: order.command(),
+            reason: order.reason.clone(),
+            pid: std::process::id(),
+            owner: self.owner_of_command(),
+            waited: held.waited.as_secs_f64(),
+            bytes: sealed.text.size() as u64,
+            changes: changes(ground, sealed),
+            guards: Vec::new(),
+        };
+        self.append_to_journal(dir, held, &Event::Commit(commit));
+    }
+
+    pub(super) fn append_to_journal(&self, dir: &crate::fs::Dir, held: &Held, event: &Event) {
+        if let Err(why) = Journal::new(&self.disk, dir).append(event, held.lock.inode()) {
+            self.warn(format!("the journal has no line of this: {why}"));
+        }
+    }
+
+    /// The script that this command acts for: the named owner of locks, else the parent process.
+    fn owner_of_command(&self) -> Owner {
+        let parent = || rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+        let pid = self.settings.claim.owner.unwrap_or_else(parent);
+        Owner {
+            pid,
+            uid: crate::side::user(),
+            host: Place::host_name(),
+            program: if pid == 0 { String::new() } else { name_of(pid) },
+        }
+    }
+
+    /// Makes the journal where it is missing.
+    pub(super) fn make_journal(&self, shelf: &mut Shelf) {
+        let Some(dir) = shelf.dir() else { return };
+        match Journal::new(&self.disk, dir).make() {
+            Ok(()) => shelf.has_journal = true,
+            Err(error) => self.warn(format!("there is no journal of this state: {error}")),
+        }
+    }
+
+    /// The events of this root's journal.
+    pub(super) fn events(&self, shelf: &Shelf) -> Events {
+        let dir = shelf.dir().filter(|_| shelf.has_journal);
+        dir.map(|dir| Journal::new(&self.disk, dir).read()).unwrap_or_default()
+    }
+
+    /// What the journal of this root has; nothing where it cannot be read.
+    #[must_use]
+    pub fn journal(&self) -> Events {
+        self.shelf_to_read().map(|shelf| self.events(&shelf)).unwrap_or_default()
+    }
+
+    /// The commits of a lineage that are on record for this root, by revision: those of the journal; where it has no line
+    /// of a revision, those that the audit log has of this lineage and this path.
+    pub(super) fn commits(&self, shelf: &Shelf, lineage: &Lineage) -> BTreeMap<Revision, Committed> {
+        let logged = self.audit.commits(lineage, &self.shown());
+        let mut commits: BTreeMap<_, _> = logged.into_iter().map(|commit| (commit.revision, commit)).collect();
+        for commit in self.events(shelf).commits().filter(|commit| commit.lineage == *lineage) {
+            let committed = Committed {
+                time: commit.time.clone(),
+                revision: commit.revision,
+                reason: commit.reason.clone().unwrap_or_else(|| commit.default_reason().to_owned()),
+                pid: commit.pid,
+                command: commit.command.clone(),
+            };
+            commits.insert(commit.revision, committed);
+        }
+        commits
+    }
+
+    /// The last commit of a lineage that is on record for this root.
+    pub(super) fn last_commit(&self, shelf: &Shelf, lineage: &Lineage) -> Option<Committed> {
+        self.commits(shelf, lineage).pop_last().map(|(_, commit)| commit)
+    }
+}
+
+fn changes(ground: &Ground, sealed: &Sealed) -> Option<Changes> {
+    let reference = match &ground.health {
+        Health::Foreign(edit) => Some(to_bytes(&edit.reference.as_ref()?.value)?),
+        _ => None,
+    };
+    let old = match &reference {
+        Some(bytes) => bytes,
+        None => match ground.live.as_ref()? {
+            found if matches!(found.reading, Reading::Damaged(_)) => return None,
+            found => &*found.bytes,
+        },
+    };
+    Changes::between(old, sealed.text.iter())
+}
