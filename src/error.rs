@@ -4,6 +4,7 @@
 //! failure names its [`Kind`]; the mapping to a number follows from it.
 
 mod code;
+mod denied;
 mod kind;
 
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 pub use self::code::ExitCode;
+pub use self::denied::{use_as, work_as};
 pub use self::kind::Kind;
 use crate::fs::FsError;
 
@@ -153,7 +155,15 @@ impl From<FsError> for Error {
     fn from(error: FsError) -> Self {
         let kind = Kind::of_io(&error.source);
         let path = error.path.display().to_string();
-        let failure = Self::new(kind, error.to_string())
+        let denied = match error.source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::ACCESS) => denied::explain(&error.path),
+            _ => None,
+        };
+        let message = match &denied {
+            Some(denied) => format!("{error}: {}", denied.why),
+            None => error.to_string(),
+        };
+        let failure = Self::new(kind, message)
             .detail("path", path.clone())
             .detail("operation", error.operation)
             .detail("errno", error.source.raw_os_error());
@@ -161,6 +171,9 @@ impl From<FsError> for Error {
         let directory = error.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let near = quote_path(if path.ends_with(".tmp") { directory.unwrap_or(&error.path) } else { &error.path });
         let around = quote_path(directory.unwrap_or(Path::new(".")));
+        if let Some(denied) = denied {
+            return Self { hints: vec![denied.hint], ..failure };
+        }
         match error.source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::FBIG) => failure.try_shell("ulimit -f", "the largest file this shell permits, in KiB"),
             _ if kind == Kind::DiskFull => {

@@ -9,6 +9,7 @@
 //! | [`fs`] | the seam every side effect passes through: real calls, or observed and failing ones |
 //! | [`side`] | side directories: ours, or refused |
 //! | [`tree`] | directory trees: listed with digests, copied, removed |
+//! | [`user`] | names of users |
 //! | [`child`] | another program, run in our place |
 //! | [`document`] | text to tree without loss; its seal, rules, migration, paths, filters, differences |
 //! | [`lock`] | locks that belong to scripts: the protocol, its order, its limits |
@@ -82,3 +83,4 @@ pub mod side;
 pub mod store;
 pub mod time;
 pub mod tree;
+pub mod user;

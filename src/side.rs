@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
-use crate::error::{Error, Kind, Result, quote_path};
+use crate::error::{Error, Kind, Result, quote_path, use_as};
 use crate::fs::{Dir, Disk, FsError};
+use crate::user;
 
 /// Who we are: what others own is not trusted. It never changes here.
 #[must_use]
@@ -26,17 +27,21 @@ pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
         result => result,
     };
     let dir = dir.map_err(|error| refusal(root, name, error))?;
-    let user = user();
+    check(disk, root, name, &dir)?;
+    Ok(dir)
+}
+
+/// Refuses (6) a side directory of another user, or one that others may write.
+pub fn check(disk: &Disk, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
     match disk.stat(root, name)? {
-        Some(stat) if stat.uid != user => {
-            Err(unsafe_path(dir.path(), &format!("belongs to user {}, not to you ({user})", stat.uid)))
-        }
+        Some(stat) if stat.uid != user() => Err(foreign_owner(dir.path(), stat.uid)),
         Some(stat) if stat.mode & 0o022 != 0 => {
             let word = quote_path(dir.path());
-            let refusal = unsafe_path(dir.path(), &format!("may be written by others (mode {:04o})", stat.mode));
-            Err(refusal.try_shell(format!("chmod 700 {word}"), "once you know that nobody else put something there"))
+            let why = format!("may be written by others (mode {:04o})", stat.mode);
+            let hint = "once you know that no other user put something there";
+            Err(unsafe_path(dir.path(), &why).try_shell(format!("chmod 700 {word}"), hint))
         }
-        _ => Ok(dir),
+        _ => Ok(()),
     }
 }
 
@@ -86,6 +91,17 @@ pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
     } else {
         error.into()
     }
+}
+
+/// A refusal (6) to work with a file or directory of another user.
+#[must_use]
+pub fn foreign_owner(path: &Path, owner: u32) -> Error {
+    let shown = path.display().to_string();
+    let (owner_name, own_name) = (user::describe(owner), user::describe(user()));
+    let message = format!("{shown} belongs to {owner_name}, not to you, {own_name}");
+    let mut error = Error::new(Kind::UnsafePath, message).detail("path", shown).detail("owner", owner);
+    error.hints.push(use_as(owner));
+    error
 }
 
 /// A refusal to touch something that is not what it should be.

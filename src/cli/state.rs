@@ -1,5 +1,7 @@
 //! The `state` commands: each takes its arguments apart, calls the store once and shows what came of it.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::args::Writer;
@@ -130,11 +132,10 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let mut draft = Draft::again(&base.value, ["completedTasks"]);
                 if let Some(Value::Array(completed)) = draft.root_mut().get_mut("completedTasks") {
-                    for task in tasks {
-                        if !completed.iter().any(|done| done == task) {
-                            completed.push(task.as_str().into());
-                        }
-                    }
+                    let mut done: HashSet<&str> = completed.iter().filter_map(Value::as_str).collect();
+                    let new: Vec<Value> =
+                        tasks.iter().filter(|task| done.insert(task)).map(|task| task.as_str().into()).collect();
+                    completed.extend(new);
                 }
                 Ok(draft.into())
             })

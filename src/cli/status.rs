@@ -62,6 +62,10 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
         let text = if finding.path == "." { finding.problem.clone() } else { finding.to_string() };
         lines.push(("", one_line(&text)));
     }
+    if let Some(why) = &status.write_obstacle {
+        let how = output.paint("no", Paint::Red);
+        lines.push(("Writable", format!("{how}: {}", one_line(why))));
+    }
     if let Some(id) = &status.interrupted_restore {
         let how = output.paint("interrupted", Paint::Yellow);
         lines.push(("Restore", format!("of {id} was {how}; the next command that reads or writes finishes it")));

@@ -26,7 +26,7 @@ pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
     // Root's files in another's root would keep that one from making checkpoints.
     let owner = disk.stat(&side::open_root(disk, root)?, BACKUPS)?.map_or_else(side::user, |stat| stat.uid);
     if owner != side::user() {
-        return Err(side::unsafe_path(root, &format!("belongs to user {owner}, not to you ({})", side::user())));
+        return Err(side::foreign_owner(root, owner));
     }
     // Through a link they would come to lie where no checkpoint keeps them.
     tree::check(disk, &side::open_root(disk, root)?, CONFIG)?;

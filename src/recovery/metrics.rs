@@ -91,8 +91,10 @@ pub struct Metrics {
     pub newest_checkpoint_age: Option<u64>,
     /// Whether the state is degraded.
     pub is_degraded: bool,
-    /// Whether commands can work with the state.
+    /// Whether commands can work with the state: it is sound, and writers can write.
     pub is_healthy: bool,
+    /// Whether writers can write.
+    pub is_writable: bool,
     /// Bytes left on the disk.
     pub disk_free: Option<u64>,
 }
@@ -198,7 +200,8 @@ impl Metrics {
 
     fn look(&mut self, store: &Store) {
         if let Ok((status, refusal)) = store.status() {
-            self.is_healthy = refusal.is_none();
+            self.is_writable = status.writable;
+            self.is_healthy = refusal.is_none() && status.writable;
             self.revision = status.revision;
             self.state_bytes = status.bytes;
             self.backups_kept = status.backups.automatic + status.backups.pinned;

@@ -14,7 +14,7 @@ use crate::error::{Kind, Result};
 use crate::fs::{Dir, FileKind};
 use crate::lock::LOCKS;
 use crate::lock::along::Along;
-use crate::side::unsafe_path;
+use crate::side::{foreign_owner, unsafe_path};
 
 /// The locks of what a checkpoint holds besides the state.
 const ALONG: [&str; 2] = ["config", "signals"];
@@ -42,10 +42,8 @@ impl Store {
                     Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
                     return Err(unsafe_path(&self.path(), "is not a regular file"));
                 }
-                let user = crate::side::user();
-                if stat.uid != user {
-                    let why = format!("belongs to user {}, not to you ({user})", stat.uid);
-                    return Err(unsafe_path(&self.path(), &why));
+                if stat.uid != crate::side::user() {
+                    return Err(foreign_owner(&self.path(), stat.uid));
                 }
             }
             None if matches!(purpose, Purpose::Write | Purpose::Abort) => {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, Extent, FileKind, FsError, Stat};
-use crate::side::unsafe_path;
+use crate::side::{foreign_owner, unsafe_path};
 
 /// The live file as it was when it was read.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Found {
         }
         let user = crate::side::user();
         if content.stat.uid != user && user != 0 {
-            return Err(unsafe_path(path, &format!("belongs to user {}, not to you ({user})", content.stat.uid)));
+            return Err(foreign_owner(path, content.stat.uid));
         }
         let bytes = Bytes::from(content.bytes);
         let reading = match content.size {

@@ -70,6 +70,10 @@ pub struct Status {
     pub interrupted_restore: Option<String>,
     /// Bytes left on the disk for this user.
     pub disk_free: Option<u64>,
+    /// Whether the next writer can write here.
+    pub writable: bool,
+    /// What keeps it from writing.
+    pub write_obstacle: Option<String>,
     /// The audit log.
     pub audit_log: String,
 }
@@ -203,6 +207,7 @@ impl Store {
             _ => None,
         };
         let root = self.open_root()?;
+        let obstacle = self.write_obstacle()?;
         let pinned = shelf.backups.iter().filter(|backup| backup.is_pinned()).count();
         let status = Status {
             path: self.shown(),
@@ -246,6 +251,8 @@ impl Store {
             },
             disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.audit.used().display().to_string(),
+            writable: obstacle.is_none(),
+            write_obstacle: obstacle.map(|error| error.message),
         };
         self.warn_of_loose_mode(&live);
         self.warn_of_side_directories(&root)?;

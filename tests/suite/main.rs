@@ -63,3 +63,4 @@ mod shell_scripts;
 mod shell_traps;
 mod terminal;
 mod ways_on;
+mod writable;

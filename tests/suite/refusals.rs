@@ -118,7 +118,7 @@ fn another_users_state_is_refused_and_only_root_may_read_it() {
         eprintln!("the binary cannot be run by another user here: that part is not tested");
         return;
     }
-    as_user("state read").expect(6).saying("belongs to user 0");
+    as_user("state read").expect(6).saying("belongs to root (uid 0)");
     as_user("state set a=b").expect(6);
 }
 

@@ -216,6 +216,13 @@ impl Ran {
         self
     }
 
+    /// Expects a word on standard output.
+    #[track_caller]
+    pub fn showing(self, words: &str) -> Self {
+        assert!(self.stdout.contains(words), "{words:?} is not in {:?}", self.stdout);
+        self
+    }
+
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))

@@ -202,8 +202,8 @@ JSON:
     recoveries: {[kind]: number}, errors: {[code]: number},
     revision: number|null, locks: {[status]: number}, checkpoints: number,
     newest_checkpoint_age: number|null, is_degraded: boolean,
-    is_healthy: boolean, disk_free: number|null, lock_waits: {count: number,
-    seconds: number, median: number, p99: number, max: number},
+    is_healthy: boolean, is_writable: boolean, disk_free: number|null,
+    lock_waits: {count: number, seconds: number, median: number, p99: number, max: number},
     commit_waits: the same, growth_bytes: number|null}")]
     Metrics {
         /// text, json or prometheus

@@ -250,6 +250,7 @@ JSON:
     archives: number, newest: string|null}, state_lock: {pid: number,
     command: string}|null, locks: as `lock status`, checkpoints: number,
     interrupted_restore: string|null, disk_free: number|null,
+    writable: boolean, write_obstacle: string|null,
     audit_log: string}")]
     Status(Watched),
 }

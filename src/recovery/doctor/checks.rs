@@ -1,13 +1,14 @@
 //! The checks, each on its own: what one of them stumbles over is a finding and stops no other.
 
 mod files;
+mod owners;
 
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::{Finding, Loose};
 use crate::document::json as text;
-use crate::error::{ExitCode, Result, one_line, quote_path};
+use crate::error::{ExitCode, Kind, Result, one_line, quote_path};
 use crate::fs::{Dir, Stat};
 use crate::hook::load::{load, path};
 use crate::hook::rules::Scope;
@@ -58,7 +59,8 @@ pub fn all(store: &Store) -> Found {
     };
     let mut all = Examination { store, root, found: Found::default() };
     // A damaged state is told of by its own check, and what else there is by the others.
-    let checks: [(&'static str, Check<'_>); 14] = [
+    let checks: [(&'static str, Check<'_>); 16] = [
+        ("owners", Examination::owners),
         ("state", Examination::state),
         ("restore", Examination::restore),
         ("backups", Examination::backups),
@@ -69,6 +71,7 @@ pub fn all(store: &Store) -> Found {
         ("rules", Examination::rules),
         ("files", Examination::places),
         ("modes", Examination::modes),
+        ("writing", Examination::writability),
         ("leftovers", Examination::leftovers),
         ("logs", Examination::logs),
         ("disk", Examination::disk),
@@ -76,7 +79,12 @@ pub fn all(store: &Store) -> Found {
     ];
     for (subject, check) in checks {
         if let Err(error) = check(&mut all) {
-            // What stops several checks is said once.
+            // What stops several checks is said once, and an owner that shuts this user out is named.
+            let is_owned = all.found.findings.iter().any(|finding| finding.subject == "owners");
+            let shuts_out = error.kind == Kind::PermissionDenied || error.details.get("owner").is_some();
+            if is_owned && shuts_out {
+                continue;
+            }
             if !all.found.findings.iter().any(|finding| finding.message == error.message) {
                 all.found.findings.push(Finding::of(subject, error));
             }
@@ -317,6 +325,9 @@ impl Examination<'_> {
     fn logs(&mut self) -> Result<()> {
         let audit = self.store.audit();
         let path = audit.used().display().to_string();
+        if self.found.findings.iter().any(|finding| finding.subject == "owners") {
+            return Ok(()); // to another user the log of the owner is unusable, as all else is
+        }
         if let Some(why) = audit.complaint() {
             let message = format!("the audit log cannot be used: {why}; one in the root takes its place");
             let word = quote_path(audit.path());
@@ -331,6 +342,9 @@ impl Examination<'_> {
     }
 
     fn disk(&mut self) -> Result<()> {
+        if self.found.findings.iter().any(|finding| finding.code == ExitCode::DiskFull) {
+            return Ok(());
+        }
         let Ok(disk) = rustix::fs::fstatvfs(self.root.at()) else { return Ok(()) };
         let state = self.stat(&self.store.settings().file_name)?.map_or(0, |stat| stat.size);
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);

@@ -84,6 +84,8 @@ pub fn page(metrics: &Metrics) -> String {
     page.single("newest_checkpoint_age_seconds", ("gauge", help), metrics.newest_checkpoint_age);
     page.single("degraded", ("gauge", "Whether the state is degraded."), Some(u8::from(metrics.is_degraded)));
     page.single("healthy", ("gauge", "Whether commands can work with the state."), Some(u8::from(metrics.is_healthy)));
+    let help = "Whether writers can write: permissions, mounts, space.";
+    page.single("writable", ("gauge", help), Some(u8::from(metrics.is_writable)));
     page.single("disk_free_bytes", ("gauge", "Bytes left on the disk of the state."), metrics.disk_free);
     page.text
 }

@@ -24,13 +24,18 @@ impl Examination<'_> {
 
     /// What stands where only a file of ours can be: commands are refused for it, or do without the file.
     pub(super) fn places(&mut self) -> Result<()> {
-        let mut places: Vec<(&str, String)> = FILES.iter().map(|name| (LOCKS, (*name).to_owned())).collect();
-        places.push((BACKUPS, MIRROR.to_owned()));
-        let signals = self.side(SIGNALS)?.map_or_else(Vec::new, |(_, names)| names);
-        places.extend(signals.into_iter().filter(|name| name.ends_with(".json")).map(|name| (SIGNALS, name)));
-        for (side, name) in places {
+        let mut places: Vec<(&str, String)> = Vec::new();
+        for side in [LOCKS, BACKUPS, SIGNALS] {
             let Some((_, names)) = self.side(side)? else { continue };
-            if names.contains(&name) && !self.is_place_free(side, &name)? {
+            let is_place = |name: &str| match side {
+                LOCKS => FILES.contains(&name),
+                BACKUPS => name == MIRROR,
+                _ => name.ends_with(".json"),
+            };
+            places.extend(names.into_iter().filter(|name| is_place(name)).map(|name| (side, name)));
+        }
+        for (side, name) in places {
+            if !self.is_place_free(side, &name)? {
                 let place = format!("{side}/{name}");
                 let word = self.shown(&place);
                 let message = format!("{place} is no regular file, and nothing else can be of use there");
@@ -67,7 +72,6 @@ impl Examination<'_> {
     }
 
     fn mode(&mut self, path: &str, stat: &Stat, mode: u32) {
-        let user = side::user();
         let word = self.shown(path);
         let is_directory = mode == 0o700;
         if (stat.kind == FileKind::Directory) != is_directory || stat.kind == FileKind::Symlink {
@@ -76,10 +80,8 @@ impl Examination<'_> {
                 let finding = Finding::new("logs", ExitCode::PermissionDenied, format!("{path} is not a regular file"));
                 self.add(finding.try_shell(format!("mv {word} {word}.old"), "move it away; no errors are logged"));
             }
-        } else if stat.uid != user {
-            let message = format!("{path} belongs to user {}, not to you ({user})", stat.uid);
-            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
-            self.add(finding.try_shell(format!("chown {user} {word}"), "make it yours, or work as that user"));
+        } else if stat.uid != side::user() {
+            // One finding about owners speaks of all of them.
         } else if is_directory && stat.mode & 0o022 != 0 {
             let message = format!("{path} may be written by others (mode {:04o}); nobody works with it", stat.mode);
             let finding = Finding::new("modes", ExitCode::PermissionDenied, message);

@@ -1,0 +1,62 @@
+//! Why access was denied: the first path on the way that this user cannot use, and its owner.
+
+use std::fs::{Metadata, symlink_metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Hint, quote_path};
+use crate::{side, user};
+
+/// What denies access to a path, as far as this user can see it.
+pub(super) struct Denied {
+    /// The owner and the mode, as the end of a sentence.
+    pub(super) why: String,
+    /// What to type next.
+    pub(super) hint: Hint,
+}
+
+/// Finds what denies access to `path`: a directory on the way without search permission, or the
+/// file itself. `None` where nothing of it can be seen, or where modes explain nothing.
+pub(super) fn explain(path: &Path) -> Option<Denied> {
+    let (place, found) = nearest_visible(path)?;
+    let mode = found.mode() & 0o7777;
+    let shown = if place == path { "it".to_owned() } else { place.display().to_string() };
+    if found.uid() == side::user() {
+        let (wanted, bits) = if found.is_dir() { ("u+rwx", 0o700) } else { ("u+rw", 0o600) };
+        if mode & bits == bits {
+            return None;
+        }
+        let word = quote_path(&place);
+        return Some(Denied {
+            why: format!("{shown} has mode {mode:04o}"),
+            hint: Hint::Shell(format!("chmod {wanted} {word}"), "its owner may use it then".to_owned()),
+        });
+    }
+    let owner = user::describe(found.uid());
+    Some(Denied { why: format!("{shown} belongs to {owner} and has mode {mode:04o}"), hint: use_as(found.uid()) })
+}
+
+/// The next step where a file of another user denies access. What root left in a user's directory
+/// is given back.
+pub fn use_as(uid: u32) -> Hint {
+    if uid != 0 {
+        return work_as(uid);
+    }
+    let why = "lists what belongs to root here, and the command that gives it back";
+    Hint::Run("recover doctor".to_owned(), why.to_owned())
+}
+
+/// The next step where all belongs to another user.
+pub fn work_as(uid: u32) -> Hint {
+    let name = user::as_operand(uid);
+    let name = name.strip_prefix('+').map_or(name.clone(), |number| format!("'#{number}'"));
+    let why = "work as the owner";
+    Hint::Shell(format!("sudo -u {name} -s"), why.to_owned())
+}
+
+/// The deepest part of `path` whose facts this user may see, with them.
+fn nearest_visible(path: &Path) -> Option<(PathBuf, Metadata)> {
+    let absolute = std::path::absolute(path).ok()?;
+    let mut parts = absolute.ancestors();
+    parts.find_map(|part| symlink_metadata(part).ok().map(|found| (part.to_owned(), found)))
+}

@@ -1,0 +1,113 @@
+//! Files of several owners: one finding, and one command that gives them back to the right one.
+
+use std::collections::BTreeSet;
+
+use super::{Examination, Finding};
+use crate::audit::ErrorLog;
+use crate::error::{ExitCode, Kind, Result, quote_path, work_as};
+use crate::fs::FileKind;
+use crate::store::layout::SIDE_DIRECTORIES;
+use crate::{side, user};
+
+/// What belongs to one user, in the root.
+struct Owned {
+    /// Its path below the root.
+    place: String,
+    uid: u32,
+}
+
+impl Examination<'_> {
+    /// Files and directories that do not belong to the owner of this state.
+    pub(super) fn owners(&mut self) -> Result<()> {
+        let owned = self.owned()?;
+        let Some(rightful) = self.rightful_owner(&owned)? else { return Ok(()) };
+        let strays: Vec<&Owned> = owned.iter().filter(|owned| owned.uid != rightful).collect();
+        let own = side::user();
+        if strays.is_empty() {
+            if rightful != own {
+                let message = format!(
+                    "the state belongs to {}; {} may read it and not write it",
+                    user::describe(rightful),
+                    user::describe(own)
+                );
+                let mut finding = Finding::new("owners", ExitCode::PermissionDenied, message);
+                finding.remedies.push(work_as(rightful));
+                self.add(finding);
+            }
+            return Ok(());
+        }
+        let others: BTreeSet<u32> = strays.iter().map(|stray| stray.uid).collect();
+        let others: Vec<String> = others.into_iter().map(user::describe).collect();
+        let first = strays.first().map_or("", |stray| stray.place.as_str());
+        let more = match strays.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message =
+            format!("{first}{more} belong to {}; the state belongs to {}", others.join(", "), user::describe(rightful));
+        let finding = Finding::new("owners", ExitCode::PermissionDenied, message);
+        let command = self.chown(&strays, rightful);
+        self.add(finding.try_shell(command, "gives all of it to the owner of the state"));
+        Ok(())
+    }
+
+    /// The state file, the error log, and the side directories with what lies in them; links and
+    /// what cannot be looked at left out.
+    fn owned(&self) -> Result<Vec<Owned>> {
+        let disk = self.store.disk();
+        let mut owned = Vec::new();
+        let file = self.store.settings().file_name.to_string_lossy().into_owned();
+        for place in [file.as_str(), ErrorLog::NAME].into_iter().chain(SIDE_DIRECTORIES) {
+            let Some(stat) = self.stat(place)? else { continue };
+            if stat.kind != FileKind::Symlink {
+                owned.push(Owned { place: place.to_owned(), uid: stat.uid });
+            }
+            if stat.kind != FileKind::Directory {
+                continue;
+            }
+            let Ok(Some((dir, names))) = self.side(place) else { continue };
+            for name in names {
+                let Ok(Some(stat)) = disk.stat(&dir, &name) else { continue };
+                if stat.kind != FileKind::Symlink {
+                    owned.push(Owned { place: format!("{place}/{name}"), uid: stat.uid });
+                }
+            }
+        }
+        Ok(owned)
+    }
+
+    /// The user that all of it should belong to. The owner of the root directory, the state file
+    /// and its history are asked in this order; root is the answer only where all of them are
+    /// root's, since what root left in a user's directory is the user's. `None` without a state.
+    fn rightful_owner(&self, owned: &[Owned]) -> Result<Option<u32>> {
+        let mut asked = Vec::new();
+        asked.extend(self.stat(".")?.map(|stat| stat.uid));
+        asked.extend(owned.iter().map(|owned| owned.uid));
+        let user = asked.iter().copied().find(|uid| *uid != 0);
+        Ok(if owned.is_empty() { None } else { user.or(Some(0)) })
+    }
+
+    /// One command that changes the owner of the strays: whole side directories where they hold
+    /// any.
+    fn chown(&self, strays: &[&Owned], owner: u32) -> String {
+        let tops: BTreeSet<&str> =
+            strays.iter().map(|stray| stray.place.split('/').next().unwrap_or_default()).collect();
+        let paths: Vec<String> = tops.into_iter().map(|top| quote_path(&self.root.path_of(top))).collect();
+        let sudo = if side::user() == 0 { "" } else { "sudo " };
+        format!("{sudo}chown -hR {} {}", user::as_operand(owner), paths.join(" "))
+    }
+
+    /// What keeps the next writer from writing, unless another finding speaks of it.
+    pub(super) fn writability(&mut self) -> Result<()> {
+        let Some(error) = self.store.write_obstacle()? else { return Ok(()) };
+        // An owner, mode or link that keeps writers out has a finding of its own, with its remedy.
+        let explains = |finding: &Finding| ["owners", "modes", "files"].contains(&finding.subject);
+        if error.kind == Kind::UnsafePath && self.found.findings.iter().any(explains) {
+            return Ok(());
+        }
+        if !self.found.findings.iter().any(|finding| finding.message == error.message) {
+            self.add(Finding::of("writing", error));
+        }
+        Ok(())
+    }
+}

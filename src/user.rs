@@ -1,0 +1,35 @@
+//! Names of users, for sentences and command lines.
+
+use nix::unistd::{Uid, User};
+
+/// The login name of a user id, if the user database has one.
+#[must_use]
+pub fn name(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+}
+
+/// A user for a sentence: `alice (uid 1000)`, or `uid 1000` where no name is known.
+#[must_use]
+pub fn describe(uid: u32) -> String {
+    name(uid).map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
+}
+
+/// A user for a command line such as chown(1): the login name, or `+UID`, which is never taken
+/// for a name.
+#[must_use]
+pub fn as_operand(uid: u32) -> String {
+    name(uid).unwrap_or_else(|| format!("+{uid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_a_name_is_shown_by_number() {
+        assert_eq!(name(0).as_deref(), Some("root"));
+        assert_eq!(describe(0), "root (uid 0)");
+        assert_eq!(describe(4_000_000_001), "uid 4000000001");
+        assert_eq!(as_operand(4_000_000_001), "+4000000001");
+    }
+}
