@@ -56,6 +56,7 @@ mod readme;
 mod refusals;
 mod restore_faults;
 mod restore_kill;
+mod restore_mounts;
 mod retry;
 mod shell_functions;
 mod shell_retries;

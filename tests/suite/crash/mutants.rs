@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::explore::{Mutant, Until};
 use super::recorder::{Event, Recording};
-use super::{Job, restoring, three_changes};
+use super::{Job, aborting, restoring, restoring_into, three_changes};
 
 /// Moves the first event of these words, and of those that begin behind it with `also`, to the place before another.
 fn move_before(recording: &mut Recording, moved: &str, before: &str) {
@@ -74,6 +74,18 @@ fn an_intent_that_is_put_in_place_after_the_swap_is_caught() {
             move_before(recording, "exchange", "rename \"intent.draft\"");
         }
     }));
+}
+
+#[test]
+fn a_file_that_is_copied_into_a_tree_before_the_intent_is_caught() {
+    restoring_into().is_caught(rewritten(|recording| {
+        move_before(recording, "rename \"rules.json\" \"rules.json\"", "rename \"intent.draft\"");
+    }));
+}
+
+#[test]
+fn an_abort_that_puts_a_tree_back_before_its_intent_is_caught() {
+    aborting().is_caught(rewritten(|recording| move_before(recording, "exchange", "rename \"intent.draft\"")));
 }
 
 #[test]
