@@ -15,6 +15,7 @@ mod hold;
 pub mod judge;
 pub mod layout;
 pub mod live;
+mod new_lineage;
 mod next;
 pub mod order;
 mod record;
@@ -210,7 +211,7 @@ impl Store {
             }
             let health = self.judge(&live, &shelf, Look::Quick)?;
             return match health {
-                Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && shelf.has_history() => {
+                Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) => {
                     self.read_healing(&shelf, &health)
                 }
                 health => self.serve(health, live, &shelf),
@@ -278,6 +279,10 @@ impl Store {
     fn judge(&self, live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> {
         Ok(match judge::judge(live, shelf, look)? {
             Health::NotInitialized if self.has_history(shelf) => Health::Missing,
+            Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
+                Some(Reading::Sealed(document)) if self.is_fresh(document) => Health::Healthy(document.clone()),
+                _ => Health::Foreign(edit),
+            },
             health => health,
         })
     }

@@ -180,7 +180,7 @@ impl Store {
         let shelf = self.shelf_to_read()?;
         let health = self.judge(&live, &shelf, super::Look::Thorough)?;
         let health = match health {
-            Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && shelf.has_history() => {
+            Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) => {
                 let (document, _) = self.best_copy(&shelf, &health)?;
                 self.warn(format!("{} is damaged; this is against the copy it would be healed from", self.shown()));
                 match document {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::judge::{Health, Look};
-use super::layout::{BACKUPS, BackupName, MIRROR, matches, pinned};
+use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, MIRROR, matches, pinned};
 use super::live::Found;
 use super::next::new_lineage;
 use super::order::{Order, Purpose, give_up_after};
@@ -120,7 +120,7 @@ impl Store {
             if !matches!(ground.health, Health::Damaged(_)) {
                 return Ok((held, ground));
             }
-            if self.settings.auto_recover == AutoRecover::No || !ground.shelf.has_history() {
+            if self.settings.auto_recover == AutoRecover::No || !self.has_copies(&ground.shelf) {
                 return Err(self.refusal(&ground.health, &ground.shelf));
             }
             match self.unquiet(&ground.live, &mut seen, deadline) {
@@ -139,6 +139,9 @@ impl Store {
         if let Some((copy, document)) = best.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
             return Ok((document, copy.name.clone()));
         }
+        if let Some(found) = self.archived_copy(shelf)? {
+            return Ok(found);
+        }
         let what = health.refusal(&self.shown(), shelf, None).map_or_else(String::new, |error| format!("{error}; "));
         let message = format!("{what}no valid copy is left in {}", super::layout::BACKUPS);
         let error = Error::new(Kind::NothingToRestore, message).try_restoring(self.restoring().as_deref());
@@ -147,6 +150,27 @@ impl Store {
             false => error.try_command("state backups", "see what is wrong with each copy"),
         };
         Err(error.try_command("state init --fresh", "begin anew; everything is archived").and_archives(shelf))
+    }
+
+    /// The best copy in the newest archive of the live lineage. An `init --fresh` of an earlier release that failed left
+    /// the live state without any other.
+    fn archived_copy(&self, shelf: &Shelf) -> Result<Option<(Restorable, String)>> {
+        let (Some(dir), false) = (shelf.dir(), shelf.archives.is_empty()) else { return Ok(None) };
+        let Some(lineage) = self.last_lineage(shelf) else { return Ok(None) };
+        let prefix = format!("{ARCHIVE_PREFIX}{lineage}-");
+        for name in shelf.archives.iter().rev().filter(|name| name.starts_with(&prefix)) {
+            let archive = Shelf::list(&self.disk, self.disk.open_dir(dir, name)?)?;
+            let found = best(archive.copies()?).map_err(written_by_a_newer_program)?;
+            if let Some((copy, document)) = found.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
+                return Ok(Some((document, format!("{name}/{}", copy.name))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether healing has something to restore, of whatever worth.
+    pub(super) fn has_copies(&self, shelf: &Shelf) -> bool {
+        shelf.has_history() || self.archived_copy(shelf).is_ok_and(|copy| copy.is_some())
     }
 
     /// Replaces a damaged live file by the best copy. The caller holds the lock and has judged the file under it.

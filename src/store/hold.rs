@@ -113,6 +113,7 @@ impl Store {
         let made = self.disk.create(root, &name).map(drop);
         let found = self.disk.stat(root, &name);
         self.disk.unlink(root, &name)?;
+        self.disk.sync_dir(root)?; // gone for good before anything is made by which it would be found
         let has_modes = match (&made, found?) {
             (Ok(()), Some(stat)) => stat.mode & 0o777 == 0o600,
             // The file was made, and then its mode could not be set.
@@ -123,10 +124,15 @@ impl Store {
             return Ok(());
         }
         let shown = root.path().display();
-        let message = format!("{shown} lies on a file system without permissions: no mode can be set there, and others \
-            could read and change what is kept");
+        let message = format!(
+            "{shown} lies on a file system without permissions: no mode can be set there, and others \
+            could read and change what is kept"
+        );
         Err(Error::new(Kind::UnsafePath, message)
-            .try_shell(format!("findmnt -T {}", quote_path(root.path())), "see which; --root names a directory elsewhere")
+            .try_shell(
+                format!("findmnt -T {}", quote_path(root.path())),
+                "see which; --root names a directory elsewhere",
+            )
             .detail("path", shown.to_string()))
     }
 

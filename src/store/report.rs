@@ -169,6 +169,7 @@ impl Store {
         let note = match (&health, live.as_ref()) {
             _ if self.is_restore_decided()? => match self.interrupted_restore() {
                 Ok(Some(Interrupted::Foreign(refusal))) => Some(refusal.message),
+                Ok(None) => None,
                 _ => Some("a restore was interrupted; the next command that reads or writes finishes it".to_owned()),
             },
             (Health::Legacy(_), _) => Some("the document is not sealed yet; the next write does it".to_owned()),

@@ -30,7 +30,8 @@ pub use self::probe::RestorePlan;
 pub(super) use self::swap::Settled;
 use super::Store;
 use super::checkpoint::catalog::{Checkpoint, Which};
-use super::checkpoint::{Snapshot, lock_lost, manifest};
+pub(super) use super::checkpoint::lock_lost;
+use super::checkpoint::{Snapshot, manifest};
 use super::ground::{Ground, Held};
 use super::judge::{Health, Look};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
@@ -49,7 +50,7 @@ use crate::name::Name;
 use crate::tree::{self, Attributes, Entry, Listing, What};
 
 /// The state, staged in the workshop.
-fn staged_state(number: u64) -> String {
+pub(super) fn staged_state(number: u64) -> String {
     format!("state-{number}.json")
 }
 
@@ -283,7 +284,11 @@ impl Store {
                 }
             };
             let beside = target.as_ref().unwrap_or(parent);
+            let modified = self.disk.stat(beside, ".")?.map(|stat| stat.mtime);
             let new = self.stage_tree((tree.dir, tree.name), (beside, &staged(name, number)), listing)?;
+            if let Some(modified) = modified.filter(|_| target.is_some()) {
+                self.disk.set_mtime(beside, ".", modified)?;
+            }
             self.disk.sync_dir(beside)?;
             Ok(Some(Swap { new: Some(new), old, manner }))
         };

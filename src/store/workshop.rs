@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::ground::Held;
-use super::layout::{CHECKPOINTS, CONFIG, INTENT, SIGNALS, STAGED_PREFIX, WORKSHOP, staged_number};
+use super::layout::{BACKUPS, CHECKPOINTS, CONFIG, INTENT, SIGNALS, STAGED_PREFIX, WORKSHOP, staged_number};
 use crate::error::Result;
 use crate::fs::{Dir, FileKind};
 use crate::{side, tree};
@@ -107,8 +107,8 @@ impl Store {
             dir => dir.map(Some),
         };
         let config = places.last().map(|parent| target(parent, CONFIG)).transpose()?.flatten();
-        let signals = target(root, SIGNALS)?;
-        places.extend(config.into_iter().chain(signals));
+        let (signals, backups) = (target(root, SIGNALS)?, target(root, BACKUPS)?);
+        places.extend(config.into_iter().chain(signals).chain(backups));
         Ok(places)
     }
 
@@ -116,10 +116,18 @@ impl Store {
     fn clear_staged(&self, dir: &Dir) -> Result<()> {
         let mut staged = self.disk.list(dir)?;
         staged.retain(|name| name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)));
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let modified = self.disk.stat(dir, ".")?.map(|stat| stat.mtime);
         for name in &staged {
             tree::remove(&self.disk, dir, name)?;
         }
-        if staged.is_empty() { Ok(()) } else { Ok(self.disk.sync_dir(dir)?) }
+        // It may be `config/` or `.signals/` itself, in which nothing of its own has changed.
+        if let Some(modified) = modified {
+            self.disk.set_mtime(dir, ".", modified)?;
+        }
+        Ok(self.disk.sync_dir(dir)?)
     }
 
     /// A number for a restore that nothing was staged under.

@@ -10,6 +10,7 @@ use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
+use pipeline_state::store::fresh::Beginning;
 use pipeline_state::store::order::Order;
 use pipeline_state::store::restore::Aborted;
 use rustix::io::Errno;
@@ -287,5 +288,32 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
         real.checkpoint_ids().unwrap().iter().for_each(|id| real.verify_checkpoint(id).unwrap());
         next_writer(root, place);
         assert!(Whole::of(root) == old, "{place}");
+    });
+}
+
+#[test]
+fn a_fresh_beginning_whose_calls_fail_leaves_the_state_with_its_copies_or_begins() {
+    let start = with_small_checkpoint();
+    start.ok("state signal GO");
+    let begin = |store: &Store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
+    failing_at_every_call(&start, begin, |root, fault, result, place| {
+        assert_told_rightly(fault, result, place);
+        let real = store(root, Disk::real());
+        let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
+        let has_begun = read.value.get("n").is_none();
+        assert!(has_begun || result.is_err(), "acknowledged and not done: {place}");
+        assert!(has_begun || root.file(".signals/GO.json").exists(), "a signal is gone: {place}");
+        next_writer(root, place);
+        let live = root.document();
+        let has_begun = live.get("n").is_none();
+        let archives = root.shelf("archive-");
+        assert_eq!(archives.len(), usize::from(has_begun), "{archives:?}: {place}");
+        if has_begun {
+            assert!(root.names(&format!(".state-backups/{}", archives[0])).len() > 4, "{place}");
+            assert!(!root.file(".signals/GO.json").exists(), "{place}");
+        }
+        root.overwrite("");
+        let healed = real.read().unwrap_or_else(|error| panic!("it has no copies: {error}: {place}"));
+        assert_eq!(healed.value.get("n"), live.get("n"), "{place}");
     });
 }

@@ -143,7 +143,8 @@ fn a_state_file_that_is_a_mount_point_is_read_and_neither_written_nor_guarded() 
     let bare = Sandbox::empty();
     fs::copy(root.state(), bare.file("one.json")).unwrap();
     fs::write(bare.state(), "").unwrap();
-    let script = "mount --bind one.json .workflow-state.json; \"$B\" state init && exit 1; [ \"$(ls -A | wc -l)\" -le 3 ]";
+    let script =
+        "mount --bind one.json .workflow-state.json; \"$B\" state init && exit 1; [ \"$(ls -A | wc -l)\" -le 3 ]";
     let ran = mounted(&bare, script);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(bare.names("."), [".workflow-state.json", "one.json"]);

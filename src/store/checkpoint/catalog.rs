@@ -121,7 +121,8 @@ impl Store {
     pub fn checkpoint_ids(&self) -> Result<Vec<String>> {
         let Some(shelf) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
         let names = self.disk.list(&shelf)?.into_iter().filter_map(|name| name.into_string().ok());
-        let mut ids: Vec<String> = names.filter(|name| name.starts_with(CHECKPOINT_PREFIX) || name == WORKSHOP).collect();
+        let mut ids: Vec<String> =
+            names.filter(|name| name.starts_with(CHECKPOINT_PREFIX) || name == WORKSHOP).collect();
         if let Some(at) = ids.iter().position(|name| name == WORKSHOP) {
             ids.swap_remove(at);
             let doomed = self.doomed_checkpoints(&shelf)?;

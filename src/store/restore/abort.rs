@@ -55,7 +55,9 @@ impl Store {
             let intent = match self.read_intent(&held.root) {
                 Ok(Some((_, intent))) => intent,
                 Ok(None) => {
-                    self.clear_workshop(&held.root)?;
+                    if !self.settle_fresh(&held)? {
+                        self.clear_workshop(&held.root)?;
+                    }
                     return Ok(Aborted::Nothing);
                 }
                 Err(error) if error.kind == Kind::Corrupt => {

@@ -66,8 +66,13 @@ impl Store {
             return Ok(Progress::Ready); // to take everything away can always be begun again
         }
         let Some(waits) = tree::list(&self.disk, &target, &staged(name, number))? else {
-            let is_new = self.contents(&target)?.is_some_and(|found| found.fingerprint() == new.fingerprint());
-            return Ok(if is_new { Progress::Done } else { Progress::Broken });
+            // All is in place, but the directory itself may lack its mode and time.
+            let inside = |listing: &Listing| {
+                Listing::new(listing.entries().iter().filter(|entry| !entry.path.is_empty()).cloned().collect())
+            };
+            let is_new =
+                self.contents(&target)?.is_some_and(|found| inside(&found).fingerprint() == inside(&new).fingerprint());
+            return Ok(if is_new { Progress::Ready } else { Progress::Broken });
         };
         for entry in new.entries().iter().filter(|entry| entry.what != What::Directory) {
             let is_fine = match waits.get(&entry.path) {

@@ -45,6 +45,7 @@ impl Store {
     /// The same under a lock that is held. The workshop tells the next writer that there may be something to clear away.
     pub(super) fn plan_held(&self, held: &Held) -> Result<RestorePlan> {
         let workshop = self.workshop(held)?;
+        self.disk.sync_dir(&workshop.shelf)?; // what is made for the probe must not be found without the workshop
         let plan = self.probe(held).map_err(|error| self.past_its_place(error))?;
         workshop.done()?;
         Ok(plan)
@@ -83,7 +84,11 @@ impl Store {
         });
         let (scratch, manner) = match beside {
             Ok((scratch, None)) => (scratch, Manner::Move),
-            Ok((_, Some(_))) => (Scratch::make(&self.disk, &target)?, Manner::CopyInto),
+            // What is in the way of both is the obstacle of the first.
+            Ok((_, Some(blocked))) => match Scratch::make(&self.disk, &target) {
+                Err(error) if error.kind == Kind::PermissionDenied => return Err(blocked.into()),
+                inside => (inside?, Manner::CopyInto),
+            },
             Err(error) if error.kind == Kind::PermissionDenied => {
                 (Scratch::make(&self.disk, &target)?, Manner::CopyInto)
             }
@@ -99,14 +104,17 @@ struct Scratch<'a> {
     disk: &'a Disk,
     parent: &'a Dir,
     name: OsString,
+    /// When the directory that it is made in was last modified, which it is to say again.
+    mtime: (i64, i64),
 }
 
 impl<'a> Scratch<'a> {
     fn make(disk: &'a Disk, parent: &'a Dir) -> Result<Self> {
         let name = OsString::from(format!("{STAGED_PREFIX}0-probe"));
         tree::remove(disk, parent, &name)?; // left by a command that was killed
+        let mtime = disk.stat(parent, ".")?.map_or((0, 0), |stat| stat.mtime);
         disk.make_dir(parent, &name)?;
-        let scratch = Self { disk, parent, name };
+        let scratch = Self { disk, parent, name, mtime };
         let dir = disk.open_dir(parent, &scratch.name)?;
         drop(disk.create(&dir, "not-empty")?);
         Ok(scratch)
@@ -171,6 +179,9 @@ impl<'a> Scratch<'a> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         // The next writer tries again.
-        let _ = tree::remove(self.disk, self.parent, &self.name);
+        if tree::remove(self.disk, self.parent, &self.name).is_ok() {
+            let _ = self.disk.set_mtime(self.parent, ".", self.mtime);
+            let _ = self.disk.sync_dir(self.parent); // gone for good before the workshop is
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::super::layout::{CHECKPOINTS, CONFIG, INTENT, WORKSHOP, pinned, staged
 use super::super::order::{Order, Purpose};
 use super::super::retain::Displaced;
 use super::super::workshop::Workshop;
-use super::super::{Served, Store};
+use super::super::{Served, Store, new_lineage};
 use super::intent::{self, Action, Intent, Manner, Staged, Swap};
 use super::origin::Interrupted;
 use super::{lock_lost, staged_state};
@@ -98,11 +98,12 @@ impl Store {
         }
     }
 
-    /// Reads the intent, without making anything.
+    /// Reads the intent, without making anything; that of a new lineage is none of a restore.
     pub(super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
         let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else { return Ok(None) };
         let Some(dir) = side::open_to_read(&self.disk, &shelf, WORKSHOP)? else { return Ok(None) };
         match self.disk.read(&dir, INTENT, intent::LIMIT)? {
+            Some(found) if new_lineage::Intent::read(&found.bytes).is_some() => Ok(None),
             Some(found) => Ok(Some((dir, Intent::read(&found.bytes)?))),
             None => Ok(None),
         }
@@ -111,6 +112,9 @@ impl Store {
     /// Finishes or undoes what a command that died left in the workshop. The caller holds the state lock.
     pub(in super::super) fn settle(&self, held: &Held) -> Result<Settled> {
         let Some((_, intent)) = self.read_intent(&held.root)? else {
+            if self.settle_fresh(held)? {
+                return Ok(Settled::Yes);
+            }
             if let Err(error) = self.clear_workshop(&held.root) {
                 // It hinders nothing, and an immutable file in it must not keep writers from writing.
                 self.warn(format!("what a killed command left cannot be removed: {error}"));
@@ -316,7 +320,7 @@ impl Store {
     }
 
     /// The staged state, if it is what the intent says.
-    fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> FsResult<Option<Sealed>> {
+    pub(in super::super) fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> FsResult<Option<Sealed>> {
         let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else { return Ok(None) };
         let bytes = Bytes::from(found.bytes);
         Ok(match inspect_text(bytes.clone()) {

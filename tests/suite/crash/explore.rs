@@ -134,7 +134,17 @@ fn begin(store: &Store) -> Result<()> {
 impl Job {
     pub fn new(name: &'static str, start: Sandbox, steps: Vec<Step>) -> Self {
         let refused: (Kind, Step) = (Kind::NotInitialized, begin);
-        Self { name, start, steps, refused, facts: |_, _| Facts::new(), trees: Trees::Pass, directories: Directories::Movable, limit: 60, shapes: 3 }
+        Self {
+            name,
+            start,
+            steps,
+            refused,
+            facts: |_, _| Facts::new(),
+            trees: Trees::Pass,
+            directories: Directories::Movable,
+            limit: 60,
+            shapes: 3,
+        }
     }
 
     fn view(&self, root: &Sandbox, store: &Store) -> Seen {

@@ -74,7 +74,12 @@ impl Recorder {
     pub fn of(top: &Path) -> Self {
         let (image, inodes) = Image::read(top);
         let recording = Recording { image, events: Vec::new(), words: Vec::new() };
-        Self { recording: Rc::new(RefCell::new(recording)), inodes: Rc::new(RefCell::new(inodes)), blind_to: None, directories: Directories::Movable }
+        Self {
+            recording: Rc::new(RefCell::new(recording)),
+            inodes: Rc::new(RefCell::new(inodes)),
+            blind_to: None,
+            directories: Directories::Movable,
+        }
     }
 
     /// Whoever reads by way of this sees no such file.
