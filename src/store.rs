@@ -4,6 +4,7 @@
 //! state lock from its read to its rename: survey what is there, judge it, heal or refuse, let the caller make the
 //! next document, publish it ([`commit`]). Recovery, adoption and the rest are changes with a different base.
 
+pub mod absence;
 pub mod backups;
 pub mod change;
 pub mod checkpoint;
@@ -15,7 +16,6 @@ mod hold;
 pub mod judge;
 pub mod layout;
 pub mod live;
-mod new_lineage;
 mod next;
 pub mod order;
 mod record;
@@ -36,6 +36,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
+use self::absence::Absence;
 use self::judge::{Health, Look};
 use self::layout::BACKUPS;
 use self::live::Found;
@@ -101,6 +102,7 @@ pub struct Store {
     locks: Locks,
     errors: ErrorLog,
     warnings: RefCell<Vec<String>>,
+    absence: Absence,
 }
 
 /// A document as a reader gets it.
@@ -127,7 +129,7 @@ impl Store {
         let audit = Rc::new(audit);
         let locks = Locks::new(disk.clone(), &settings.directory, settings.claim.clone(), audit.clone());
         let errors = ErrorLog::new(disk.clone(), &settings.directory);
-        Self { disk, settings, audit, locks, errors, warnings: RefCell::new(Vec::new()) }
+        Self { disk, settings, audit, locks, errors, warnings: RefCell::new(Vec::new()), absence: Absence::WaitedOut }
     }
 
     /// The state file's path.
@@ -199,7 +201,7 @@ impl Store {
         loop {
             looks += 1;
             let live = self.live()?;
-            self.warn_of_loose_mode(&live);
+            self.warn_of_file(&live);
             let live = match self.plainly_healthy(live)? {
                 Ok(served) => return Ok(served),
                 Err(live) => live,
@@ -210,8 +212,11 @@ impl Store {
                 continue;
             }
             let health = self.judge(&live, &shelf, Look::Quick)?;
+            if matches!(health, Health::Missing) && self.returns()? && looks < LOOKS {
+                continue;
+            }
             return match health {
-                Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) => {
+                Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && shelf.has_history() => {
                     self.read_healing(&shelf, &health)
                 }
                 health => self.serve(health, live, &shelf),
@@ -249,8 +254,8 @@ impl Store {
         match health {
             Health::Healthy(document) => {
                 let bytes = match live {
-                    Some(found) => found.bytes,
-                    None => Bytes::new(),
+                    Some(found) if document.older.is_none() => found.bytes,
+                    _ => written(&document.value)?,
                 };
                 Ok(Served { value: document.value, bytes })
             }
@@ -279,10 +284,6 @@ impl Store {
     fn judge(&self, live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> {
         Ok(match judge::judge(live, shelf, look)? {
             Health::NotInitialized if self.has_history(shelf) => Health::Missing,
-            Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
-                Some(Reading::Sealed(document)) if self.is_fresh(document) => Health::Healthy(document.clone()),
-                _ => Health::Foreign(edit),
-            },
             health => health,
         })
     }
@@ -351,8 +352,18 @@ impl Store {
             .detail("owner", owner))
     }
 
-    fn warn_of_loose_mode(&self, live: &Option<Found>) {
-        if let Some(found) = live.as_ref().filter(|found| found.stat.mode & 0o077 != 0) {
+    /// Warns of what the next write puts right; a document that is another tool's is none of our business.
+    fn warn_of_file(&self, live: &Option<Found>) {
+        let is_strangers = |found: &&Found| match &found.reading {
+            Reading::Unsealed(value) => value.get("phase").is_none(),
+            _ => false,
+        };
+        let live = live.as_ref().filter(|found| !is_strangers(found));
+        if let Some(conversion) = live.and_then(|found| found.conversion) {
+            let (shown, what) = (self.shown(), conversion.words());
+            self.warn(format!("{shown} has {what}, which this program did not write; the next write removes them"));
+        }
+        if let Some(found) = live.filter(|found| found.stat.mode & 0o077 != 0) {
             let mode = found.stat.mode;
             self.warn(format!("{} has mode {mode:04o}, looser than 0600; the next write tightens it", self.shown()));
         }
@@ -428,6 +439,10 @@ fn serve_unsealed(mut value: Value) -> Result<Served> {
     if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
         metadata.insert("revision".into(), 0.into());
     }
-    let bytes = to_bytes(&value).ok_or_else(|| Error::new(Kind::Internal, "the document cannot be written as JSON"))?;
-    Ok(Served { value: value.into(), bytes: bytes.into() })
+    Ok(Served { bytes: written(&value)?, value: value.into() })
+}
+
+fn written(value: &Value) -> Result<Bytes> {
+    let unwritable = || Error::new(Kind::Internal, "the document cannot be written as JSON");
+    to_bytes(value).map(Bytes::from).ok_or_else(unwritable)
 }
