@@ -13,9 +13,7 @@ pub mod path;
 mod pretty;
 pub mod query;
 pub mod rules;
-pub mod schema;
 pub mod seal;
-pub mod text;
 
 use std::thread;
 
@@ -35,9 +33,7 @@ pub const WRITE_LIMIT: usize = 16 << 20;
 pub enum Reading {
     /// No JSON document; why not.
     Damaged(String),
-    /// No JSON document, since git left its conflict markers in it, from this line on.
-    Conflicted(usize),
-    /// A document whose digest is right, perhaps after a conversion of its text was taken back ([`text::unconverted`]).
+    /// A document whose digest is right.
     Sealed(Document),
     /// A document that carries a digest, and was changed since.
     Broken(Value),
@@ -54,28 +50,14 @@ pub fn inspect(bytes: &[u8]) -> Reading {
 /// Reads the bytes of one file, which the document is going to share.
 #[must_use]
 pub fn inspect_text(text: Bytes) -> Reading {
-    let reading = inspect_as_it_is(text.clone());
-    if matches!(reading, Reading::Sealed(_)) {
-        return reading;
-    }
-    match text::unconverted(&text).map(|(text, _)| inspect_as_it_is(text)) {
-        Some(sealed @ Reading::Sealed(_)) => sealed,
-        _ => reading,
-    }
-}
-
-fn inspect_as_it_is(text: Bytes) -> Reading {
     let (value, digest) =
         beside(&text, || Body::of_text(text.clone()), || Digest::claimed(&text).filter(|digest| digest.seals(&text)));
     let value = match value {
         Ok(value) => value,
-        Err(error) => {
-            let damaged = || Reading::Damaged(error.to_string());
-            return text::conflict_markers(&text).map_or_else(damaged, Reading::Conflicted);
-        }
+        Err(error) => return Reading::Damaged(error.to_string()),
     };
     if let Some(seal) = Seal::verify(value.outline(), &text, digest.flatten().as_ref()) {
-        return Reading::Sealed(Document { value, seal, older: None });
+        return Reading::Sealed(Document { value, seal });
     }
     match value.outline().pointer("/metadata/digest") {
         Some(_) => Reading::Broken(value.into_value()),
@@ -98,15 +80,13 @@ fn beside<T, U: Send>(text: &Bytes, work: impl FnOnce() -> T, ahead: impl FnOnce
 /// The first document of a new root.
 #[must_use]
 pub fn first() -> Value {
-    let mut first = json!({
-        "schemaVersion": "1.0",
+    json!({
+        "schemaVersion": rules::SCHEMA,
         "phase": "pre-init",
         "completedTasks": [],
         "signals": {},
         "lastActivation": "",
         "metadata": {},
         "degradedMode": {"enabled": false, "reason": "", "timestamp": "", "disabledFeatures": []},
-    });
-    migrate::step_forward(&mut first);
-    first
+    })
 }

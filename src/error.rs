@@ -161,6 +161,7 @@ impl From<FsError> for Error {
         };
         let message = match &denied {
             Some(denied) => format!("{error}: {}", denied.why),
+            None if error.is(Errno::BUSY) => format!("cannot {} {path}: it is a mount point", error.operation),
             None => error.to_string(),
         };
         let failure = Self::new(kind, message)
@@ -178,6 +179,13 @@ impl From<FsError> for Error {
             Some(Errno::FBIG) => failure.try_shell("ulimit -f", "the largest file this shell permits, in KiB"),
             _ if kind == Kind::DiskFull => {
                 failure.try_shell(format!("df -h {around}; df -i {around}"), "see what is left of space and inodes")
+            }
+            Some(Errno::BUSY) => failure.try_shell(
+                format!("findmnt {near}"),
+                "see what is mounted there; mount the directory that it lies in instead",
+            ),
+            Some(Errno::PERM) => {
+                failure.try_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only")
             }
             Some(Errno::ROFS) => failure.try_shell(format!("findmnt -T {around}"), "it is mounted read-only"),
             _ if kind == Kind::ResourceExhausted => failure.try_shell("ulimit -a", "see which limit was reached"),
@@ -258,7 +266,7 @@ mod tests {
     #[test]
     fn operating_system_errors_have_their_codes() {
         let code = |errno: Errno| Kind::of_io(&errno.into()).code() as u8;
-        assert_eq!([Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::LOOP].map(code), [6; 4]);
+        assert_eq!([Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::LOOP, Errno::BUSY, Errno::XDEV].map(code), [6; 6]);
         assert_eq!([Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(code), [7; 3]);
         assert_eq!([Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN].map(code), [10; 4]);
         assert_eq!([Errno::IO, Errno::NOENT, Errno::INTR].map(code), [1; 3]);

@@ -1,4 +1,5 @@
-//! Directory trees: listed with digests, copied, removed. No link is ever followed, no mount point is ever entered.
+//! Directory trees: listed with digests, copied, removed. No link is ever followed, and no mount point inside a tree is
+//! ever entered.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -127,6 +128,15 @@ impl Listing {
         wrong.or_else(|| extra().map(|found| format!("{} does not belong to it", found.path)))
     }
 
+    /// The entries directly in a directory, by its path; that of the top is empty.
+    pub fn children<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Entry> {
+        let is_child = move |entry: &&Entry| match entry.path.rsplit_once('/') {
+            Some((parent, _)) => parent == path,
+            None => path.is_empty() && !entry.path.is_empty(),
+        };
+        self.0.iter().filter(is_child)
+    }
+
     /// The bytes of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -160,15 +170,20 @@ pub fn is_mount_point(dir: &Dir, name: &OsStr) -> bool {
 
 /// Refuses a tree that could not be kept: `name` in `dir` is there, but no directory of its own.
 pub fn check(disk: &Disk, dir: &Dir, name: &str) -> Result<()> {
-    disk.stat(dir, name)?.map_or(Ok(()), |stat| check_own((dir, OsStr::new(name)), stat))
+    disk.stat(dir, name)?.map_or(Ok(()), |stat| check_directory((dir, OsStr::new(name)), stat))
+}
+
+fn check_directory((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
+    if stat.kind == FileKind::Directory {
+        return Ok(());
+    }
+    let why = "is not a directory of its own (a symbolic link or a file stands there)";
+    Err(unsafe_path(&dir.path_of(name), why))
 }
 
 fn check_own((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
-    let refuse = |why| Err(unsafe_path(&dir.path_of(name), why));
-    if stat.kind != FileKind::Directory {
-        return refuse("is not a directory of its own (a symbolic link or a file stands there)");
-    }
-    if is_mount_point(dir, name) { refuse("is a mount point") } else { Ok(()) }
+    check_directory((dir, name), stat)?;
+    if is_mount_point(dir, name) { Err(unsafe_path(&dir.path_of(name), "is a mount point")) } else { Ok(()) }
 }
 
 /// Lists the tree `name` in `dir` and digests its files; `None` if there is none.
@@ -213,7 +228,12 @@ impl Walk<'_> {
         copy: Copy<'_>,
         depth: usize,
     ) -> Result<()> {
-        check_own((dir, name), stat)?;
+        // The tree itself may be a mount; what is mounted in it is not a part of it.
+        if depth == 0 {
+            check_directory((dir, name), stat)?;
+        } else {
+            check_own((dir, name), stat)?;
+        }
         let shown = dir.path_of(name);
         if depth > DEPTH {
             let message = format!("{} lies deeper than {DEPTH} directories", shown.display());

@@ -11,9 +11,8 @@ use crate::document::body::Body;
 use crate::document::draft::Draft;
 use crate::document::path::{Path as DocumentPath, PathError};
 use crate::document::query::{Filter, FilterError};
-use crate::document::{READ_LIMIT, json as text, migrate, rules};
+use crate::document::{READ_LIMIT, json as text, rules};
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::store::judge::newer_schema;
 
 /// Inline JSON arguments, in bytes.
 const ARGUMENT_LIMIT: usize = 64 << 10;
@@ -45,7 +44,10 @@ pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
     let value = text::parse(bytes).map_err(|error| {
         Error::new(Kind::InvalidJson, format!("the input is no JSON document: {error}; nothing was written"))
     })?;
-    migrate::refuse_newer(&value).map_err(|too_new| newer_schema("the input", &too_new))?;
+    crate::document::migrate::refuse_newer(&value).map_err(|too_new| {
+        let message = format!("the input has schema {}, and this program knows {}", too_new.version, rules::SCHEMA);
+        Error::new(Kind::NewerSchema, message).try_command("--version", "a newer one is needed; nothing was written")
+    })?;
     Ok(value)
 }
 

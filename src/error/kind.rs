@@ -53,8 +53,6 @@ pub enum Kind {
     NothingToRestore,
     /// The document breaks the schema's rules.
     Schema,
-    /// What stands at the state file's path is another tool's.
-    NotAState,
     /// The document was written by a newer program.
     NewerSchema,
     /// A JSON text cannot be parsed.
@@ -127,7 +125,6 @@ impl Kind {
                 ExitCode::StateCorruption
             }
             Self::Schema
-            | Self::NotAState
             | Self::NewerSchema
             | Self::InvalidJson
             | Self::Filter
@@ -171,7 +168,6 @@ impl Kind {
             Self::Missing => "missing",
             Self::NothingToRestore => "nothing_to_restore",
             Self::Schema => "schema",
-            Self::NotAState => "not_a_state",
             Self::NewerSchema => "newer_schema",
             Self::InvalidJson => "invalid_json",
             Self::Filter => "filter",
@@ -202,7 +198,8 @@ impl Kind {
         };
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::PermissionDenied,
-            Errno::LOOP | Errno::ISDIR => Self::UnsafePath,
+            // A mount point cannot be replaced, and nothing is renamed from one file system to another.
+            Errno::LOOP | Errno::ISDIR | Errno::BUSY | Errno::XDEV => Self::UnsafePath,
             Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Self::DiskFull,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => Self::ResourceExhausted,
             _ => Self::Io,

@@ -8,7 +8,7 @@ pub mod places;
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,6 +59,15 @@ impl Watch {
     /// Returns when something happened to the name, when it is time to look again, or at the deadline
     /// (`None` = wait for ever).
     pub fn wait(&mut self, deadline: Option<Instant>) {
+        self.wait_for(deadline, None);
+    }
+
+    /// Likewise, and says whether whoever reads from `output` is gone, which ends the wait, too.
+    pub fn wait_while_read(&mut self, output: BorrowedFd<'_>) -> Audience {
+        self.wait_for(None, Some(output))
+    }
+
+    fn wait_for(&mut self, deadline: Option<Instant>, output: Option<BorrowedFd<'_>>) -> Audience {
         let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
         loop {
             // A time too large for the kernel's clock is as good as none.
@@ -71,13 +80,18 @@ impl Watch {
                 }
             };
             let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
-            let mut sources: Vec<PollFd<'_>> = events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
+            // Errors of the output are reported whether or not they are asked for: poll(2), POLLERR.
+            let mut sources: Vec<PollFd<'_>> = output.iter().map(|fd| PollFd::new(fd, PollFlags::empty())).collect();
+            sources.extend(events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)));
             let ready = poll(&mut sources, timeout.as_ref());
+            if output.is_some() && sources.first().is_some_and(|source| !source.revents().is_empty()) {
+                return Audience::Gone;
+            }
             let time_is_up = left().is_some_and(|left| left.is_zero());
             let interrupted = matches!(ready, Err(rustix::io::Errno::INTR));
             match &self.source {
                 Source::Events(fd) if !time_is_up && (interrupted || ready.is_ok() && !happened(fd, &self.name)) => {}
-                _ => return,
+                _ => return Audience::There,
             }
         }
     }

@@ -11,7 +11,6 @@ use serde::Deserialize;
 use serde::de::Error as _;
 
 use self::facts::{Facts, Scalar};
-use crate::document::text::without_mark;
 
 /// The largest event that is read, in bytes.
 pub const LIMIT: usize = 64 << 20;
@@ -55,7 +54,6 @@ pub enum Outcome {
 impl Event {
     /// Reads an event. What was cut in the middle of a character is read with U+FFFD there.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let bytes = without_mark(bytes);
         // Where an object is expected serde would take a list, field by field.
         if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(serde_json::Error::custom("an event is a JSON object"));
@@ -188,7 +186,7 @@ mod tests {
             "{\"prompt\":\"\\ud83d",
             "{\"prompt\":\"\\",
             "{} {}",
-            "\u{feff}7",
+            "\u{feff}{}",
         ] {
             assert!(Event::parse(garbage.as_bytes()).is_err(), "{garbage}");
         }

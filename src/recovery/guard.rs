@@ -31,6 +31,8 @@ pub fn guard(
     (policy, command): (&Policy, &[OsString]),
     tell: &dyn Fn(Step<'_>),
 ) -> Result<Ended> {
+    // What could not be put back is not run.
+    store.restore_plan()?;
     let id = store.checkpoint(snapshot)?.id;
     tell(Step::Created(&id));
     // From here on a signal ends the command or the waiting, and not what puts things back.

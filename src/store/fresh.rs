@@ -8,20 +8,18 @@ use super::change::Outcome;
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::heal::written_by_a_newer_program;
-use super::judge::{Foreign, Health, Look, claimed_lineage};
-use super::layout::{ARCHIVE_PREFIX, BackupName, MIRROR, OWNER, SIDE_DIRECTORIES, SIGNALS, STATE_FILE, pinned};
+use super::judge::{Foreign, Health, claimed_lineage};
+use super::layout::{ARCHIVE_PREFIX, MIRROR, OWNER, STATE_FILE, pinned};
 use super::next::new_lineage;
 use super::order::{Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::shelf::{Shelf, best, lineage_of};
 use super::{ForeignEdits, Store};
-use crate::audit::Level;
 use crate::document::first;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
 use crate::fs::stage::{Sync, is_temporary, temporary};
-use crate::fs::{Dir, FsResult};
-use crate::side;
 use crate::time::compact;
 
 /// What `state init` does where there is a history.
@@ -54,7 +52,6 @@ pub enum Made {
 impl Store {
     /// Makes a root ready: directories, the first document where there is no history, healing, migration.
     pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
-        self.refuse_before_making(beginning)?;
         let deadline = self.deadline();
         loop {
             let (held, mut ground) = match beginning {
@@ -75,11 +72,11 @@ impl Store {
                     let highest = self.archived_revision(&ground.shelf)?;
                     self.write_first(&held, &ground, order, highest)?
                 }
-                Health::Healthy(document) if !ground.is_rewritten() => {
+                Health::Healthy(document) => {
                     self.keep_mirror(&held, &ground);
                     return Ok(Initialized { revision: document.seal.revision, document: Made::Before });
                 }
-                Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
+                Health::Legacy(_) | Health::Foreign(_) => {
                     drop(held);
                     self.seal_as_it_is(order)?; // refuses a foreign edit unless those are accepted
                     None
@@ -101,21 +98,6 @@ impl Store {
             Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => true,
             _ => beginning == Beginning::Fresh,
         }
-    }
-
-    /// Refuses what can be refused without the lock, while there is nothing of this program in the root: a refused init
-    /// leaves nothing behind.
-    fn refuse_before_making(&self, beginning: Beginning) -> Result<()> {
-        let root = self.open_root()?;
-        let shelf = self.shelf_of(&root)?;
-        if shelf.dir().is_some() || self.is_restore_decided()? {
-            return Ok(());
-        }
-        for name in SIDE_DIRECTORIES {
-            side::open_to_read(&self.disk, &root, name)?;
-        }
-        let health = self.judge(&self.live()?, &shelf, Look::Thorough)?;
-        if self.is_to_be_initialized(beginning, &health) { Ok(()) } else { Err(self.refusal(&health, &shelf)) }
     }
 
     /// Commits the document as it stands: seals a legacy one, persists a migration.
@@ -180,25 +162,15 @@ impl Store {
         if self.publish(held, ground, &plan)? == Published::Overtaken {
             return Ok(None);
         }
-        // With no earlier revision to fall back to, the mirror must survive a power cut from the first moment.
-        let synced = || -> FsResult<()> {
-            let Some(shelf) = ground.shelf.dir() else {
-                return Ok(());
-            };
-            if let Some(mirror) = self.disk.open(shelf, MIRROR, crate::fs::Access::Read)? {
-                self.disk.sync(&mirror, &shelf.path_of(MIRROR))?;
-            }
-            self.disk.sync_dir(shelf)
-        };
-        if let Err(error) = synced() {
+        let mirrored = ground.shelf.dir().map_or(Ok(()), |shelf| self.mirror_live(held, shelf));
+        if let Err(error) = mirrored {
             self.warn(format!("the mirror may not survive a power cut: {error}"));
         }
         self.record_commit((held, ground), order, &sealed, &[]);
         Ok(Some(revision))
     }
 
-    /// Archives the whole history and begins a new lineage. The live file stays where it is until the new document
-    /// replaces it. The mirror goes first and durably: beside it a document of another lineage would be a foreign edit.
+    /// Archives the whole history and begins a new lineage.
     fn begin_anew(&self, held: &Held, ground: Ground, order: &Order) -> Result<Option<Revision>> {
         let found = ground.live.as_ref();
         if found.is_none() && !ground.shelf.has_history() && ground.shelf.evidence.is_empty() {
@@ -218,47 +190,13 @@ impl Store {
         let highest = live.max(self.highest_remembered(&ground)?).max(self.archived_revision(&ground.shelf)?);
         // A backup that cannot be read any more may have held what its name says.
         let highest = highest.max(named);
-        let lineage = lineage_of(copies).map_or_else(|| "legacy".to_owned(), |lineage| lineage.to_string());
-        let Some(shelf) = ground.shelf.dir() else {
-            return Ok(None);
-        };
-        let archive_name = self.free_archive_name(shelf, &lineage)?;
-        self.disk.make_dir(shelf, &archive_name)?;
-        let archive = self.disk.open_dir(shelf, &archive_name)?;
-        self.disk.sync_dir(shelf)?; // what is moved into it must not be lost with its name
-        if let Some(found) = found {
-            let name = BackupName::new(self.disk.now(), live, "live");
-            if found.is_whole() {
-                // Complete or absent, like every copy.
-                let temporary = temporary(held.lock.inode(), "archive");
-                let staged = self.disk.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
-                self.disk.rename((shelf, OsStr::new(&temporary)), (&archive, OsStr::new(name.as_str())))?;
-                staged.keep();
-            } else {
-                self.disk.link((&held.root, &self.settings.file_name), (&archive, OsStr::new(name.as_str())))?;
-            }
-        }
-        let backups = ground.shelf.backups.iter().map(BackupName::as_str);
-        let evidence = ground.shelf.evidence.iter().map(String::as_str);
-        let mirror = ground.shelf.has_mirror.then_some(MIRROR);
-        for name in backups.chain(evidence).chain(mirror) {
-            self.disk.rename((shelf, OsStr::new(name)), (&archive, OsStr::new(name)))?;
-        }
-        match self.disk.rename((&held.root, OsStr::new(SIGNALS)), (&archive, OsStr::new(SIGNALS))) {
-            Err(error) if !error.is(Errno::NOENT) => return Err(error.into()),
-            _ => drop(self.side_directory(&held.root, SIGNALS)?),
-        }
-        self.disk.sync_dir(&archive)?;
-        self.disk.sync_dir(shelf)?;
-        let entry =
-            self.entry(Level::Info, order.action, "archived").with("archive", &archive_name).with("path", self.shown());
-        self.audit.record(&entry);
-        let ground =
-            Ground { shelf: Shelf::list(&self.disk, self.side_directory(&held.root, super::BACKUPS)?)?, ..ground };
-        self.write_first(held, &ground, order, highest)
+        let revision = Revision::after(highest)
+            .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
+        let sealed = self.seal_as(first(), revision, &new_lineage()?, None)?;
+        self.start_new_lineage(held, &ground, (&sealed, order))
     }
 
-    fn free_archive_name(&self, shelf: &Dir, lineage: &str) -> Result<String> {
+    pub(super) fn free_archive_name(&self, shelf: &Dir, lineage: &str) -> Result<String> {
         let name = format!("{ARCHIVE_PREFIX}{lineage}-{}", compact(self.disk.now()));
         for number in 2..1000 {
             let candidate = if number == 2 { name.clone() } else { format!("{name}-{number}") };

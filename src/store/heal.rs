@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
-use super::judge::{Health, Look, known};
-use super::layout::{BACKUPS, BackupName, MIRROR, matches, pinned};
+use super::judge::{Health, Look};
+use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, MIRROR, matches, pinned};
 use super::live::Found;
 use super::next::new_lineage;
 use super::order::{Order, Purpose, give_up_after};
@@ -19,8 +19,8 @@ use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
 use super::{AutoRecover, QUIET, READER_PATIENCE, Served, Store};
 use crate::audit::Level;
 use crate::document::diff::{Change, diff};
-use crate::document::schema;
 use crate::document::seal::{Document, Lineage, Revision, to_bytes, without_seal};
+use crate::document::{Reading, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Stat;
 use crate::fs::watch::Watch;
@@ -33,9 +33,7 @@ const HEAL: &str = "heal";
 /// A document that can be brought back.
 #[derive(Clone, Debug)]
 pub(super) enum Restorable {
-    /// With its seal, its value in today's form.
     Sealed(Document),
-    /// From before seals, in today's form.
     Legacy(Value),
 }
 
@@ -44,7 +42,7 @@ impl Restorable {
         match &copy.worth {
             Worth::Sealed(document) => Some(Self::Sealed(document.clone())),
             Worth::Legacy(value) => Some(Self::Legacy(value.clone())),
-            Worth::TooNew(..) | Worth::Bad(_) => None,
+            Worth::TooNew(_) | Worth::Bad(_) => None,
         }
     }
 
@@ -122,7 +120,7 @@ impl Store {
             if !matches!(ground.health, Health::Damaged(_)) {
                 return Ok((held, ground));
             }
-            if self.settings.auto_recover == AutoRecover::No || !ground.shelf.has_history() {
+            if self.settings.auto_recover == AutoRecover::No || !self.has_copies(&ground.shelf) {
                 return Err(self.refusal(&ground.health, &ground.shelf));
             }
             match self.unquiet(&ground.live, &mut seen, deadline) {
@@ -141,6 +139,9 @@ impl Store {
         if let Some((copy, document)) = best.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
             return Ok((document, copy.name.clone()));
         }
+        if let Some(found) = self.archived_copy(shelf)? {
+            return Ok(found);
+        }
         let what = health.refusal(&self.shown(), shelf, None).map_or_else(String::new, |error| format!("{error}; "));
         let message = format!("{what}no valid copy is left in {}", super::layout::BACKUPS);
         let error = Error::new(Kind::NothingToRestore, message).try_restoring(self.restoring().as_deref());
@@ -149,6 +150,27 @@ impl Store {
             false => error.try_command("state backups", "see what is wrong with each copy"),
         };
         Err(error.try_command("state init --fresh", "begin anew; everything is archived").and_archives(shelf))
+    }
+
+    /// The best copy in the newest archive of the live lineage. An `init --fresh` of an earlier release that failed left
+    /// the live state without any other.
+    fn archived_copy(&self, shelf: &Shelf) -> Result<Option<(Restorable, String)>> {
+        let (Some(dir), false) = (shelf.dir(), shelf.archives.is_empty()) else { return Ok(None) };
+        let Some(lineage) = self.last_lineage(shelf) else { return Ok(None) };
+        let prefix = format!("{ARCHIVE_PREFIX}{lineage}-");
+        for name in shelf.archives.iter().rev().filter(|name| name.starts_with(&prefix)) {
+            let archive = Shelf::list(&self.disk, self.disk.open_dir(dir, name)?)?;
+            let found = best(archive.copies()?).map_err(written_by_a_newer_program)?;
+            if let Some((copy, document)) = found.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
+                return Ok(Some((document, format!("{name}/{}", copy.name))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether healing has something to restore, of whatever worth.
+    pub(super) fn has_copies(&self, shelf: &Shelf) -> bool {
+        shelf.has_history() || self.archived_copy(shelf).is_ok_and(|copy| copy.is_some())
     }
 
     /// Replaces a damaged live file by the best copy. The caller holds the lock and has judged the file under it.
@@ -169,7 +191,10 @@ impl Store {
             None => new_lineage()?,
         };
         let created = document.value().pointer("/metadata/created");
-        let sealed = self.seal(document.value().clone(), ground, &lineage, created)?;
+        let value = crate::document::migrate::to_current(document.value())
+            .map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), &ground.shelf))?
+            .value;
+        let sealed = self.seal(value, ground, &lineage, created)?;
         let plan = Plan { sealed: &sealed, source: None, displaced, signals: &[], fences: &order.fences, room };
         let Published::Done { kept } = self.publish(held, ground, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
@@ -288,9 +313,6 @@ impl Store {
                 return Err(self.refusal(&ground.health, &ground.shelf));
             }
             self.check_conditions(order, ground.revision())?;
-            if !valid {
-                best(ground.shelf.copies()?).map_err(written_by_a_newer_program)?;
-            }
             let (document, name) = match wanted {
                 Wanted::Newest if valid => {
                     self.keep_mirror(&held, &ground);
@@ -330,7 +352,12 @@ impl Store {
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
         let health = self.judge(&live, &shelf, Look::Thorough)?;
-        let current = known(&health, live.as_ref()).cloned().unwrap_or_default();
+        let current = match (&health, live.as_ref().map(|found| &found.reading)) {
+            (Health::Legacy(migrated), _) => migrated.value.clone(),
+            (_, Some(Reading::Sealed(document))) => Value::clone(&document.value),
+            (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => value.clone(),
+            _ => Value::Null,
+        };
         let ground = Ground { shelf, live, health };
         let (document, name) = match (&ground.health, wanted) {
             (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),
@@ -393,16 +420,16 @@ impl Store {
 
 /// The error where an older copy would have to take the place of one that this program does not understand.
 pub(super) fn written_by_a_newer_program(copy: &Copy) -> Error {
-    let version = match &copy.worth {
-        Worth::TooNew(too_new, _) => too_new.version.as_str(),
+    let schema = match &copy.worth {
+        Worth::TooNew(too_new) => too_new.version.as_str(),
         _ => "unknown",
     };
     let message = format!(
-        "the copy {} has schema {version}, and this program knows {}; nothing older may take its place",
+        "the copy {} has schema {schema}, and this program knows {}; nothing older may take its place",
         copy.name,
-        schema::current().version
+        rules::SCHEMA
     );
     Error::new(Kind::NewerSchema, message)
         .try_command("--version", "a newer one is needed; nothing was changed")
-        .detail("schemaVersion", version)
+        .detail("schemaVersion", schema)
 }

@@ -3,18 +3,22 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::Store;
 use super::ground::Held;
-use super::judge::{Health, Look};
-use super::layout::SIDE_DIRECTORIES;
+use super::judge::Health;
+use super::layout::{BACKUPS, SIDE_DIRECTORIES};
 use super::live::Found;
 use super::order::{Purpose, give_up_after};
 use super::restore::Settled;
-use crate::error::{Kind, Result};
-use crate::fs::{Dir, FileKind};
+use crate::error::{Error, Kind, Result, quote_path};
+use crate::fs::stage::temporary;
+use crate::fs::{Dir, FileKind, FsError};
 use crate::lock::LOCKS;
 use crate::lock::along::Along;
-use crate::side::{self, foreign_owner, unsafe_path};
+use crate::side::{foreign_owner, unsafe_path};
+use crate::tree::is_mount_point;
 
 /// The locks of what a checkpoint holds besides the state.
 const ALONG: [&str; 2] = ["config", "signals"];
@@ -42,6 +46,11 @@ impl Store {
                     Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
                     return Err(unsafe_path(&self.path(), "is not a regular file"));
                 }
+                // Later ones find out when they replace it; this one leaves nothing behind.
+                if purpose == Purpose::Initialize && is_mount_point(&root, &self.settings.file_name) {
+                    let (operation, path) = ("replace", self.path());
+                    return Err(FsError { operation, path, source: Errno::BUSY.into() }.into());
+                }
                 if stat.uid != crate::side::user() {
                     return Err(foreign_owner(&self.path(), stat.uid));
                 }
@@ -57,18 +66,12 @@ impl Store {
         Ok(root)
     }
 
-    /// Refuses a document that no command works with, while there is nothing of this program beside it: it is left alone.
-    pub(super) fn refuse_strangers(&self, root: &Dir) -> Result<()> {
-        let shelf = self.shelf_of(root)?;
-        match self.judge(&self.live()?, &shelf, Look::Quick)? {
-            health @ (Health::NotAState | Health::Invalid(_) | Health::TooNew(_)) => Err(self.refusal(&health, &shelf)),
-            _ => Ok(()),
-        }
-    }
-
     /// Takes the lock, making the directories where they are missing, and deals with what somebody left half done.
     pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
         let started = Instant::now();
+        if purpose == Purpose::Initialize && self.disk.stat(&root, BACKUPS)?.is_none() {
+            self.check_modes(&root)?;
+        }
         if matches!(purpose, Purpose::Initialize | Purpose::Restore) {
             for name in SIDE_DIRECTORIES {
                 let dir = self.side_directory(&root, name)?;
@@ -78,7 +81,7 @@ impl Store {
             }
         }
         loop {
-            let locks = side::open_unless(&self.disk, &root, LOCKS, || self.refuse_strangers(&root))?;
+            let locks = self.side_directory(&root, LOCKS)?;
             if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
                 let held = Held { root, lock, waited: started.elapsed(), place };
                 if purpose == Purpose::Abort {
@@ -101,6 +104,36 @@ impl Store {
             }
             give_up_after(deadline)?;
         }
+    }
+
+    /// Refuses a file system without permission bits, where everything would belong to everyone. Leaves nothing behind.
+    fn check_modes(&self, root: &Dir) -> Result<()> {
+        let name = temporary(0, "modes");
+        self.disk.unlink(root, &name)?;
+        let made = self.disk.create(root, &name).map(drop);
+        let found = self.disk.stat(root, &name);
+        self.disk.unlink(root, &name)?;
+        self.disk.sync_dir(root)?; // gone for good before anything is made by which it would be found
+        let has_modes = match (&made, found?) {
+            (Ok(()), Some(stat)) => stat.mode & 0o777 == 0o600,
+            // The file was made, and then its mode could not be set.
+            (Err(error), Some(_)) if error.is(Errno::PERM) || error.is(Errno::OPNOTSUPP) => false,
+            _ => return Ok(made?),
+        };
+        if has_modes {
+            return Ok(());
+        }
+        let shown = root.path().display();
+        let message = format!(
+            "{shown} lies on a file system without permissions: no mode can be set there, and others \
+            could read and change what is kept"
+        );
+        Err(Error::new(Kind::UnsafePath, message)
+            .try_shell(
+                format!("findmnt -T {}", quote_path(root.path())),
+                "see which; --root names a directory elsewhere",
+            )
+            .detail("path", shown.to_string()))
     }
 
     /// Takes the state's turn and the locks of `config/` and `.signals/`, never waiting long for one while it holds another.

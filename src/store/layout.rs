@@ -17,8 +17,10 @@ pub const CHECKPOINTS: &str = ".checkpoints";
 pub const CHECKPOINT_PREFIX: &str = "checkpoint-";
 /// Where a checkpoint or a restore is made ready, in [`CHECKPOINTS`].
 pub const WORKSHOP: &str = ".in-progress";
-/// The record of a restore that is decided, in [`WORKSHOP`].
+/// The record of a restore or of a new lineage that is decided, in [`WORKSHOP`].
 pub const INTENT: &str = "intent.json";
+/// What the mark of a checkpoint that is being removed begins with, in [`WORKSHOP`]; followed by the checkpoint's name.
+pub const DOOMED_PREFIX: &str = "removed-";
 /// The configuration of the pipeline, in its root.
 pub const CONFIG: &str = "config";
 /// A file for each signal.

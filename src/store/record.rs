@@ -8,7 +8,7 @@ use super::judge::Health;
 use super::layout::automatic_reason;
 use super::order::Order;
 use super::shelf::Shelf;
-use crate::audit::{Committed, Level};
+use crate::audit::{Committed, Level, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
 use crate::journal::{Changes, Commit, Event, Events, Journal, Owner};
@@ -115,6 +115,23 @@ impl Store {
             commits.insert(commit.revision, committed);
         }
         commits
+    }
+
+    /// The lineage of the last commit of this root that is on record, in the journal or else in the audit log.
+    pub(super) fn last_lineage(&self, shelf: &Shelf) -> Option<Lineage> {
+        if let Some(commit) = self.events(shelf).commits().last() {
+            return Some(commit.lineage.clone());
+        }
+        let (path, mut last) = (fact("path", self.shown()), None);
+        self.audit.each_line(&[path.clone()], &mut |line| {
+            let mut words = line.split(' ');
+            if line.trim_end().ends_with(&path)
+                && let Some(lineage) = words.find_map(|word| word.strip_prefix("lineage="))
+            {
+                last = Lineage::from_value(&lineage.into()).or(last.take());
+            }
+        });
+        last
     }
 
     /// The last commit of a lineage that is on record for this root.

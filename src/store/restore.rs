@@ -1,16 +1,20 @@
 //! Restoring a checkpoint: the state, `config/` and `.signals/`, all or nothing.
 //!
 //! 1. The checkpoint is verified to the last byte, and what is there now becomes a checkpoint itself (`pre-restore`).
-//! 2. Everything that is to take a place is staged beside it and synced, the sealed state too.
+//! 2. How each target can be replaced is found out ([`probe`]); what cannot be refuses the restore. Everything that is to
+//!    take a place is staged on the file system of that place and synced, the sealed state too.
 //! 3. The intent is put in place and synced: that is the commit. Until then a crash leaves nothing but what the next writer
 //!    clears away; from then on whoever comes next carries it out ([`swap`]).
-//! 4. `config/` and `.signals/` change places with what is staged, then the state is committed. The state comes last, so
+//! 4. `config/` and `.signals/` change places with what is staged, or what is in them is replaced file by file
+//!    ([`copy_into`]), then the state is committed. The state comes last, so
 //!    where that is in place all is; and an undo has only the trees to put back.
 //! 5. The intent is removed and that synced; then what was displaced goes.
 
 mod abort;
+mod copy_into;
 pub mod intent;
 mod origin;
+mod probe;
 mod swap;
 
 use std::collections::BTreeSet;
@@ -22,21 +26,22 @@ use serde_json::{Value, json};
 pub use self::abort::Aborted;
 use self::intent::{Action, Intent, Manner, Staged, Swap};
 pub use self::origin::Interrupted;
+pub use self::probe::RestorePlan;
 pub(super) use self::swap::Settled;
 use super::Store;
 use super::checkpoint::catalog::{Checkpoint, Which};
-use super::checkpoint::{Snapshot, lock_lost, manifest};
+pub(super) use super::checkpoint::lock_lost;
+use super::checkpoint::{Snapshot, manifest};
 use super::ground::{Ground, Held};
-use super::judge::{Health, Look, known, newer_schema};
+use super::judge::{Health, Look};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
 use super::next::new_lineage;
 use super::order::{Order, Purpose};
 use super::shelf::lineage_of;
 use super::workshop::Workshop;
 use crate::document::diff::{Change, diff};
-use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed, without_seal};
-use crate::document::{READ_LIMIT, Reading, inspect};
+use crate::document::{READ_LIMIT, Reading, inspect, migrate, rules};
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::Sync;
 use crate::fs::{Dir, FsError, FsResult};
@@ -45,8 +50,32 @@ use crate::name::Name;
 use crate::tree::{self, Attributes, Entry, Listing, What};
 
 /// The state, staged in the workshop.
-fn staged_state(number: u64) -> String {
+pub(super) fn staged_state(number: u64) -> String {
     format!("state-{number}.json")
+}
+
+/// A tree that is to take the place of `config/` or `.signals/`.
+pub(super) struct Tree<'a> {
+    /// Where it is.
+    pub dir: &'a Dir,
+    /// Its name there: that of its kind in a manifest.
+    pub name: &'static str,
+    /// All that is in it; nothing is to be there if there is none.
+    pub listing: Option<Listing>,
+}
+
+/// What a restore is to bring about: a state, and trees, of which those that are not named stay as they are.
+pub(super) struct Proposed<'a> {
+    /// The checkpoint that it is said to restore.
+    pub id: String,
+    /// The state.
+    pub value: Value,
+    /// The lineage that the value had, for a root that has none.
+    pub lineage: Option<Lineage>,
+    /// What is to be `config/`.
+    pub config: Option<Tree<'a>>,
+    /// What is to be `.signals/`.
+    pub signals: Option<Tree<'a>>,
 }
 
 /// A restore that was carried out.
@@ -66,54 +95,66 @@ impl Store {
         let deadline = self.deadline();
         // All that can be refused is refused before anything is made or waited for. What is copied is compared once more.
         let checkpoint = self.sound_checkpoint(which)?;
-        if let (health @ Health::TooNew(_), shelf) = self.look()? {
-            return Err(self.refusal(&health, &shelf));
-        }
         let hands = self.hold_all(Purpose::Restore, deadline)?;
-        let held = &hands.held;
         let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
-        let ground = self.survey(held)?;
+        let ground = self.survey(&hands.held)?;
+        let proposed = self.whole(&checkpoint)?;
+        self.restore_held((&hands.held, &ground), &proposed, (order, deadline))
+    }
+
+    /// All that a checkpoint holds.
+    fn whole<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Proposed<'a>> {
+        let (value, lineage) = self.state_of(checkpoint)?;
+        let tree =
+            |name: &'static str| Some(Tree { dir: &checkpoint.dir, name, listing: checkpoint.listing.below(name) });
+        let (config, signals) = (tree(manifest::CONFIG), tree(manifest::SIGNALS));
+        Ok(Proposed { id: checkpoint.id.clone(), value, lineage, config, signals })
+    }
+
+    /// Brings about what is proposed, or nothing. The caller holds the state lock and the locks of both trees, and found
+    /// this ground under them.
+    pub(super) fn restore_held(
+        &self,
+        (held, ground): (&Held, &Ground),
+        proposed: &Proposed<'_>,
+        (order, deadline): (&Order, Instant),
+    ) -> Result<Restored> {
         if let Health::TooNew(_) = ground.health {
             return Err(self.refusal(&ground.health, &ground.shelf));
         }
         self.check_conditions(order, ground.revision())?;
-        let sealed = self.sealed_from(&checkpoint, &ground)?;
-        self.keep_mirror(held, &ground);
+        let sealed = self.seal_proposed(held, proposed, ground)?;
+        // Before anything is made: what cannot be replaced refuses the restore.
+        let plan = self.plan_held(held)?;
+        self.keep_mirror(held, ground);
 
-        let metadata = json!({"restored": checkpoint.id});
+        let id = proposed.id.clone();
+        let metadata = json!({"restored": id});
         let snapshot = Snapshot { operation: Name::parse("operation", pinned::PRE_RESTORE)?, phase: None, metadata };
-        let pre_restore = self.take_snapshot(held, &ground, &snapshot)?.id;
+        let pre_restore = self.take_snapshot(held, ground, &snapshot)?.id;
 
         let mut workshop = self.workshop(held)?;
         let before = self.open_checkpoint(&workshop.shelf, &pre_restore)?;
-        let intent = self.stage_all(&workshop, held, (&checkpoint, &before), &sealed);
+        let intent =
+            self.stage_trees(&workshop, (held, plan), (proposed.config.as_ref(), proposed.signals.as_ref()), &before);
+        let intent =
+            intent.and_then(|intent| self.stage_state(&workshop, Intent { checkpoint: id.clone(), ..intent }, &sealed));
         let intent = intent.map_err(|error| self.past_its_place(error))?;
         self.decide(&mut workshop, held, &intent, (&order.fences, deadline))?;
         let revision = self.roll_forward(held, workshop, &intent, order).map_err(|error| {
-            let message = format!(
-                "{}; the restore of {} is decided, and the next command finishes it",
-                error.message, checkpoint.id
-            );
-            Error { message, ..error }
+            let message =
+                format!("{}; the restore of {id} is decided, and the next command finishes it", error.message);
+            Error { message, ..error }.or_abort()
         })?;
-        Ok(Restored { id: checkpoint.id, pre_restore, revision })
+        Ok(Restored { id, pre_restore, revision })
     }
 
-    /// Stages everything, the sealed state too.
-    fn stage_all(
-        &self,
-        workshop: &Workshop<'_>,
-        held: &Held,
-        (checkpoint, before): (&Checkpoint, &Checkpoint),
-        sealed: &Sealed,
-    ) -> Result<Intent> {
-        let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
-        let mut intent = self.stage_trees(workshop, (held, &config_root), checkpoint, before)?;
+    /// Stages the sealed state.
+    pub(super) fn stage_state(&self, workshop: &Workshop<'_>, intent: Intent, sealed: &Sealed) -> Result<Intent> {
         self.disk.stage(&workshop.dir, &staged_state(intent.number), &sealed.text.whole(), Sync::Now)?.keep();
         self.disk.sync_dir(&workshop.dir)?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
-        intent.state = Some(Staged { revision, lineage, digest });
-        Ok(intent)
+        Ok(Intent { state: Some(Staged { revision, lineage, digest }), ..intent })
     }
 
     /// The state in a checkpoint, in today's form, and the lineage that it has itself.
@@ -139,15 +180,16 @@ impl Store {
             Reading::Unsealed(value) => (value, None),
             Reading::Broken(_) => return Err(unfit("its state was edited by something else".to_owned())),
             Reading::Damaged(why) => return Err(unfit(format!("its state was damaged when it was made: {why}"))),
-            Reading::Conflicted(_) => return Err(unfit("its state has git's conflict markers".to_owned())),
         };
-        match migrate::usable(&value) {
-            Ok(migrated) => Ok((migrated.value, lineage)),
-            Err(Unfit::TooNew(too_new)) => Err(newer_schema(&format!("the checkpoint {id}"), &too_new)),
-            Err(Unfit::Invalid(findings)) => {
-                let finding = findings.first().map_or_else(String::new, ToString::to_string);
-                Err(unfit(format!("its state breaks the rules: {finding}")))
-            }
+        let migrated = migrate::to_current(&value).map_err(|too_new| {
+            let message =
+                format!("the checkpoint {id} has schema {}, and this program knows {}", too_new.version, rules::SCHEMA);
+            Error::new(Kind::NewerSchema, message)
+                .try_command("--version", "a newer one is needed; nothing was changed")
+        })?;
+        match rules::check(&migrated.value).first() {
+            Some(finding) => Err(unfit(format!("its state breaks the rules: {finding}"))),
+            None => Ok((migrated.value, lineage)),
         }
     }
 
@@ -172,14 +214,27 @@ impl Store {
         self.state_of(checkpoint).map(|_| ())
     }
 
-    /// The state of a checkpoint as the next revision of this root.
-    fn sealed_from(&self, checkpoint: &Checkpoint, ground: &Ground) -> Result<Sealed> {
-        let (value, own_lineage) = self.state_of(checkpoint)?;
+    /// The proposed state as the next revision of this root: above that of an interrupted restore, too, which a reader
+    /// may have been served.
+    fn seal_proposed(&self, held: &Held, proposed: &Proposed<'_>, ground: &Ground) -> Result<Sealed> {
+        let interrupted = match self.read_intent(&held.root) {
+            Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
+            _ => None, // a damaged record says nothing, and another error comes up when the intent is replaced
+        };
+        self.sealed_from((&proposed.value, proposed.lineage.as_ref()), ground, interrupted)
+    }
+
+    fn sealed_from(
+        &self,
+        (value, own_lineage): (&Value, Option<&Lineage>),
+        ground: &Ground,
+        interrupted: Option<Revision>,
+    ) -> Result<Sealed> {
         let root_lineage = match &ground.health {
             Health::Healthy(document) => Some(document.seal.lineage.clone()),
             _ => lineage_of(ground.shelf.copies()?),
         };
-        let lineage = match root_lineage.or(own_lineage) {
+        let lineage = match root_lineage.or_else(|| own_lineage.cloned()) {
             Some(lineage) => lineage,
             None => new_lineage()?,
         };
@@ -189,9 +244,10 @@ impl Store {
             let logged = self.last_commit(&ground.shelf, &lineage).map(|commit| commit.revision);
             logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
         };
-        match self.highest_revision(ground)?.or_else(given_out).and_then(|highest| Revision::after(Some(highest))) {
-            Some(revision) => self.seal_as(value, revision, &lineage, created.as_ref()),
-            None => self.seal(value, ground, &lineage, created.as_ref()),
+        let highest = self.highest_revision(ground)?.or_else(given_out).max(interrupted);
+        match highest.and_then(|highest| Revision::after(Some(highest))) {
+            Some(revision) => self.seal_as(value.clone(), revision, &lineage, created.as_ref()),
+            None => self.seal(value.clone(), ground, &lineage, created.as_ref()),
         }
     }
 
@@ -201,40 +257,56 @@ impl Store {
             .try_command("--help", "--root names another")
     }
 
-    /// Stages the trees of a checkpoint beside those that are there, whose checkpoint is `before`. What an interrupted restore
-    /// staged stays until its intent is replaced: who looks in between must find what that speaks of, and nothing else.
-    fn stage_trees(
+    /// Stages trees beside or inside those that are there, whose checkpoint is `before`. What an interrupted restore staged
+    /// stays until its intent is replaced: who looks in between must find what that speaks of, and nothing else.
+    pub(super) fn stage_trees(
         &self,
         workshop: &Workshop<'_>,
-        (held, config_root): (&Held, &Dir),
-        checkpoint: &Checkpoint,
+        (held, plan): (&Held, RestorePlan),
+        (config, signals): (Option<&Tree<'_>>, Option<&Tree<'_>>),
         before: &Checkpoint,
     ) -> Result<Intent> {
-        // What lies beside its target is cleared away by whoever finds the workshop, so that must not be lost before it.
+        // What is staged is cleared away by whoever finds the workshop, so that must not be lost before it.
         self.disk.sync_dir(&workshop.shelf)?;
-        let number = self.free_number([&held.root, config_root])?;
-        let stage = |from: &str, parent: &Dir, name: &str| -> Result<Swap> {
-            let place = staged(name, number);
-            let old = before.listing.below(from).map(|listing| listing.fingerprint());
-            let manner = Manner::Move;
-            let Some(listing) = checkpoint.listing.below(from) else { return Ok(Swap { new: None, old, manner }) };
-            let new = self.stage_tree((&checkpoint.dir, from), (parent, &place), &listing)?;
-            Ok(Swap { new: Some(new), old, manner })
+        let places = self.places(held)?;
+        let number = self.free_number(&held.root)?;
+        let stage = |tree: Option<&Tree<'_>>, name: &str| -> Result<Option<Swap>> {
+            let Some(tree) = tree else { return Ok(None) };
+            let parent = places.of(name);
+            let (old, manner) = (before.listing.below(tree.name), plan.of(name));
+            let old = old.map(|listing| listing.fingerprint());
+            let Some(listing) = &tree.listing else { return Ok(Some(Swap { new: None, old, manner })) };
+            let target = match manner {
+                Manner::Move => None,
+                Manner::CopyInto => {
+                    self.keep_listing(workshop, (name, number), listing)?;
+                    Some(self.disk.open_dir(parent, name)?)
+                }
+            };
+            let beside = target.as_ref().unwrap_or(parent);
+            let modified = self.disk.stat(beside, ".")?.map(|stat| stat.mtime);
+            let new = self.stage_tree((tree.dir, tree.name), (beside, &staged(name, number)), listing)?;
+            if let Some(modified) = modified.filter(|_| target.is_some()) {
+                self.disk.set_mtime(beside, ".", modified)?;
+            }
+            self.disk.sync_dir(beside)?;
+            Ok(Some(Swap { new: Some(new), old, manner }))
         };
-        let config = stage(manifest::CONFIG, config_root, CONFIG)?;
-        let signals = stage(manifest::SIGNALS, &held.root, SIGNALS)?;
+        let config = stage(config, CONFIG)?;
+        let signals = stage(signals, SIGNALS)?;
         // Their names must be on the disk before the record that speaks of them.
-        self.disk.sync_dir(config_root)?;
+        self.disk.sync_dir(places.of(CONFIG))?;
         self.disk.sync_dir(&held.root)?;
+        self.disk.sync_dir(&workshop.dir)?;
         self.disk.sync_dir(&workshop.shelf)?;
         Ok(Intent {
             action: Action::Restore,
             number,
-            checkpoint: checkpoint.id.clone(),
+            checkpoint: before.id.clone(),
             pre_restore: before.id.clone(),
-            origin: Some(self.origin(&held.root, config_root)?),
-            config: Some(config),
-            signals: Some(signals),
+            origin: Some(self.origin(&held.root, places.of(CONFIG))?),
+            config,
+            signals,
             state: None,
         })
     }
@@ -295,6 +367,13 @@ impl Store {
     }
 }
 
+impl Error {
+    /// The way out of a restore that is decided and cannot go on.
+    pub(super) fn or_abort(self) -> Self {
+        self.try_command("recover restore --abort", "or put back what it replaced, and give it up")
+    }
+}
+
 /// What a restore would do.
 #[derive(Clone, Debug)]
 pub struct Planned {
@@ -311,8 +390,13 @@ impl Store {
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
         let health = self.judge(&live, &shelf, Look::Thorough)?;
-        let current = known(&health, live.as_ref()).cloned().unwrap_or_default();
-        let sealed = self.sealed_from(&checkpoint, &Ground { shelf, live, health })?;
+        let current = live.as_ref().map_or(Value::Null, |found| match &found.reading {
+            Reading::Sealed(document) => Value::clone(&document.value),
+            Reading::Broken(value) | Reading::Unsealed(value) => value.clone(),
+            Reading::Damaged(_) => Value::Null,
+        });
+        let (value, lineage) = self.state_of(&checkpoint)?;
+        let sealed = self.sealed_from((&value, lineage.as_ref()), &Ground { shelf, live, health }, None)?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
         let root = self.open_root()?;
         let config_root = self.config_root()?;

@@ -10,6 +10,7 @@
 use std::ffi::OsStr;
 use std::time::SystemTime;
 
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::ground::Held;
@@ -125,11 +126,21 @@ impl Store {
 
     fn carry_out(&self, (shelf, staged): (&Dir, &OsStr), dir: &Dir, signal: &SignalFile) -> FsResult<()> {
         let file = signal.file();
-        if signal.content.is_some() {
-            return self.disk.rename((shelf, staged), (dir, OsStr::new(&file)));
+        let Some(content) = &signal.content else {
+            self.disk.unlink(dir, &file)?;
+            return self.disk.unlink(shelf, staged);
+        };
+        match self.disk.rename((shelf, staged), (dir, OsStr::new(&file))) {
+            // The signals are a mount of their own: the file is staged there once more.
+            Err(error) if error.is(Errno::XDEV) => {
+                let again = staged.to_string_lossy();
+                let copy = self.disk.stage(dir, &again, content, Sync::Now)?;
+                self.disk.rename((dir, OsStr::new(&*again)), (dir, OsStr::new(&file)))?;
+                copy.keep();
+                self.disk.unlink(shelf, staged)
+            }
+            result => result,
         }
-        self.disk.unlink(dir, &file)?;
-        self.disk.unlink(shelf, staged)
     }
 
     /// Writes or removes the files of signals when the state itself need not change.
@@ -166,9 +177,7 @@ impl Store {
         let state = match health {
             Health::Healthy(document) => document.value.outline(),
             Health::Legacy(migrated) => &migrated.value,
-            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept && edit.is_document() => {
-                &edit.value
-            }
+            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => &edit.value,
             _ => return,
         };
         let Some(dir) = shelf.dir() else { return };

@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::Store;
 use super::ground::Held;
-use super::layout::{CHECKPOINTS, INTENT, STAGED_PREFIX, WORKSHOP, staged_number};
+use super::layout::{BACKUPS, CHECKPOINTS, CONFIG, INTENT, SIGNALS, STAGED_PREFIX, WORKSHOP, staged_number};
 use crate::error::Result;
 use crate::fs::{Dir, FileKind};
 use crate::{side, tree};
@@ -76,33 +78,63 @@ impl Store {
         }
     }
 
-    /// Removes the workshop and the trees that are staged beside their targets. The workshop goes last: it tells of them.
+    /// Removes the workshop, the checkpoints that are marked in it, and the trees that are staged beside or inside their
+    /// targets. The workshop goes last: it tells
+    /// of them.
     pub(super) fn clear_workshop(&self, root: &Dir) -> Result<()> {
-        self.clear_staged(root)?;
-        if let Some(config_root) = self.config_root()? {
-            self.clear_staged(&config_root)?;
+        for dir in self.staging_places(root)? {
+            self.clear_staged(&dir)?;
         }
         if let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? {
+            let doomed = self.doomed_checkpoints(&shelf)?;
+            for id in &doomed {
+                tree::remove(&self.disk, &shelf, id)?;
+            }
+            if !doomed.is_empty() {
+                self.disk.sync_dir(&shelf)?; // gone for good before the marks are
+            }
             tree::remove(&self.disk, &shelf, WORKSHOP)?;
         }
         Ok(())
     }
 
+    /// The directories in which trees are staged: those that the targets lie in, and the targets.
+    fn staging_places(&self, root: &Dir) -> Result<Vec<Dir>> {
+        let mut places = vec![self.disk.open_dir(root, ".")?];
+        places.extend(self.config_root()?);
+        let target = |parent: &Dir, name: &str| match self.disk.open_dir(parent, name) {
+            Err(error) if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].iter().any(|errno| error.is(*errno)) => Ok(None),
+            dir => dir.map(Some),
+        };
+        let config = places.last().map(|parent| target(parent, CONFIG)).transpose()?.flatten();
+        let (signals, backups) = (target(root, SIGNALS)?, target(root, BACKUPS)?);
+        places.extend(config.into_iter().chain(signals).chain(backups));
+        Ok(places)
+    }
+
     /// Removes what is staged in a directory, for good: when the workshop is gone nobody looks for it.
-    pub(super) fn clear_staged(&self, dir: &Dir) -> Result<()> {
+    fn clear_staged(&self, dir: &Dir) -> Result<()> {
         let mut staged = self.disk.list(dir)?;
         staged.retain(|name| name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)));
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let modified = self.disk.stat(dir, ".")?.map(|stat| stat.mtime);
         for name in &staged {
             tree::remove(&self.disk, dir, name)?;
         }
-        if staged.is_empty() { Ok(()) } else { Ok(self.disk.sync_dir(dir)?) }
+        // It may be `config/` or `.signals/` itself, in which nothing of its own has changed.
+        if let Some(modified) = modified {
+            self.disk.set_mtime(dir, ".", modified)?;
+        }
+        Ok(self.disk.sync_dir(dir)?)
     }
 
-    /// A number for a restore that nothing in these directories was staged under.
-    pub(super) fn free_number(&self, dirs: [&Dir; 2]) -> Result<u64> {
+    /// A number for a restore that nothing was staged under.
+    pub(super) fn free_number(&self, root: &Dir) -> Result<u64> {
         let mut highest = 0;
-        for dir in dirs {
-            let names = self.disk.list(dir)?;
+        for dir in self.staging_places(root)? {
+            let names = self.disk.list(&dir)?;
             let numbers = names.iter().filter_map(|name| staged_number(name.to_str()?));
             highest = numbers.fold(highest, u64::max);
         }

@@ -9,8 +9,11 @@ mod recorder;
 mod reservations;
 
 use std::fs;
+use std::rc::Rc;
 
 use pipeline_state::error::{Kind, Result};
+use pipeline_state::fs::Disk;
+use pipeline_state::fs::observed::{Fate, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
@@ -18,9 +21,11 @@ use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::Beginning;
 use pipeline_state::store::heal::Wanted;
 use pipeline_state::store::order::Order;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use self::explore::{Facts, Job, Step, Trees, write_z};
+use self::recorder::Directories;
 use crate::faults::signal;
 use crate::kill::damaged;
 use crate::sandbox::Sandbox;
@@ -117,17 +122,23 @@ fn no_power_cut_leaves_half_a_beginning() {
     job("init, then a change", Sandbox::empty(), &[init, write_z]).holds();
 }
 
-#[test]
-fn no_power_cut_loses_an_old_lineage_to_a_fresh_one() {
+/// A new lineage, whose archive holds what the shelf held.
+fn beginning_anew() -> Job {
     let fresh: Step = |store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
     let mut job = job("init --fresh, then a change", full(), &[fresh, write_z]);
     job.facts = |root, _| {
-        let on_shelf = root.shelf("state-").into_iter().filter(|name| name.contains("manual-first"));
+        let on_shelf = root.shelf("state-").into_iter();
         let archives = root.shelf("archive-").into_iter();
         let archived = archives.flat_map(|archive| root.names(&format!(".state-backups/{archive}")));
-        on_shelf.chain(archived).collect()
+        let names = on_shelf.chain(archived).filter(|name| name.contains("manual-first"));
+        names.map(|_| "the pinned backup".to_owned()).collect()
     };
-    job.holds();
+    job
+}
+
+#[test]
+fn no_power_cut_loses_an_old_lineage_to_a_fresh_one() {
+    beginning_anew().holds();
 }
 
 #[test]
@@ -199,4 +210,39 @@ fn restoring() -> Job {
 #[test]
 fn no_power_cut_makes_a_restore_a_mix() {
     restoring().holds();
+}
+
+/// Where the trees cannot be renamed: what is in them is replaced file by file.
+fn restoring_into() -> Job {
+    Job { directories: Directories::Merged, ..restoring() }
+}
+
+#[test]
+fn no_power_cut_makes_a_restore_file_by_file_a_mix() {
+    restoring_into().holds();
+}
+
+/// A root in which `config/` is restored, and `.signals/` could not be.
+fn half_restored() -> Sandbox {
+    let root = with_small_checkpoint();
+    let mut exchanges = 0;
+    let disk = Disk::new(Rc::new(Observed::new(move |call| {
+        exchanges += usize::from(call.name == "exchange");
+        if call.name == "exchange" && exchanges > 1 { Fate::Fails(Errno::IO) } else { Fate::Proceeds }
+    })));
+    restore(&crate::faults::store(&root, disk)).unwrap_err();
+    root
+}
+
+/// Until its own intent is in place, the restore that it aborts is finished by the next command.
+fn aborting() -> Job {
+    let abort: Step = |store| store.abort_restore().map(|_| ());
+    let mut job = job("abort, then a change", half_restored(), &[abort, write_z]);
+    (job.trees, job.limit, job.shapes) = (Trees::Matter, 10, 6);
+    job
+}
+
+#[test]
+fn no_power_cut_makes_an_abort_a_mix() {
+    aborting().holds();
 }

@@ -113,6 +113,11 @@ impl Unsynced {
             }
             "sync" => drop(self.files.remove(&self.last)),
             "sync_dir" => drop(self.directories.remove(&call.path)),
+            // What is gone need not be on the disk.
+            "unlink" | "remove_dir" => {
+                self.files.retain(|path| !path.starts_with(&call.path));
+                self.directories.retain(|path| !path.starts_with(&call.path));
+            }
             _ => {}
         }
         // Records of locks need not outlive a power cut: their owners do not.
@@ -203,13 +208,14 @@ fn it_is_so_where_the_configuration_lies_elsewhere() {
 #[test]
 fn an_undo_is_as_durable_as_what_it_undoes() {
     let root = crate::snapshots::with_small_checkpoint();
-    let dying = Disk::new(Rc::new(Observed::new(|call: &Call| match call.name {
-        "exchange" => Fate::Fails(Errno::IO),
-        _ => Fate::Proceeds,
+    let mut exchanges = 0;
+    let dying = Disk::new(Rc::new(Observed::new(move |call: &Call| {
+        exchanges += usize::from(call.name == "exchange");
+        if call.name == "exchange" && exchanges > 1 { Fate::Fails(Errno::IO) } else { Fate::Proceeds }
     })));
     store_on(&root, dying).restore(&GOOD, &Order::of("restore")).unwrap_err();
-    std::fs::remove_dir_all(root.file(".pipeline-state-restore-1-config")).unwrap();
+    std::fs::remove_dir_all(root.file(".pipeline-state-restore-1-signals")).unwrap();
     let (disk, steps) = checked(&root);
     assert_eq!(store_on(&root, disk).read().unwrap().value["n"], 7);
-    assert_eq!(*steps.borrow(), ["intent", "swap", "done", "cleared"]);
+    assert_eq!(*steps.borrow(), ["intent", "swap", "state", "done", "cleared"]);
 }

@@ -10,7 +10,9 @@ use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
+use pipeline_state::store::fresh::Beginning;
 use pipeline_state::store::order::Order;
+use pipeline_state::store::restore::Aborted;
 use rustix::io::Errno;
 use serde_json::json;
 
@@ -197,6 +199,77 @@ fn what_is_put_into_the_configuration_while_it_is_replaced_is_kept_and_hinders_n
     assert_tidy(&root, "kept");
 }
 
+/// A disk on which neither `config/` nor `.signals/` can be renamed, and the `nth` change that follows the intent fails.
+fn merged(nth: usize) -> Disk {
+    let (mut decided, mut changes) = (false, 0);
+    Disk::new(Rc::new(Observed::new(move |call| {
+        let is_tree = |path: &std::path::Path| path.ends_with("config") || path.ends_with(".signals");
+        let renames_tree = call.from.as_deref().is_some_and(is_tree) || call.name == "exchange";
+        if renames_tree && ["rename", "exchange"].contains(&call.name) {
+            return Fate::Fails(Errno::XDEV);
+        }
+        changes += usize::from(decided && call.changes());
+        decided |= call.name == "rename" && call.path.ends_with("intent.json");
+        if nth > 0 && changes == nth { Fate::Fails(Errno::IO) } else { Fate::Proceeds }
+    })))
+}
+
+#[test]
+fn a_restore_file_by_file_whose_calls_fail_is_finished_by_the_next_command_or_aborted() {
+    let start = with_small_checkpoint();
+    let (old, new) = (Whole::of(&start), restored(&start));
+    let root = twin(&start);
+    restore(&store(&root, merged(0))).unwrap();
+    assert!(Whole::of(&root) == new, "file by file it is the same");
+    assert_tidy(&root, "file by file");
+    for nth in 1.. {
+        let root = twin(&start);
+        let Err(error) = restore(&store(&root, merged(nth))) else {
+            println!("{nth} changes failed");
+            break;
+        };
+        let place = format!("change {nth}: {error}");
+        let aborted = twin(&root);
+        let real = store(&root, merged(0));
+        let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
+        assert!(Whole::with(&root, &read.bytes) == new, "{place}");
+        next_writer(&root, &place);
+        let found = store(&aborted, merged(0)).abort_restore().unwrap();
+        let wanted = if matches!(found, Aborted::Nothing) { &new } else { &old };
+        let whole = Whole::of(&aborted);
+        assert_eq!(whole.state, wanted.state, "{place}");
+        let print = |tree: &Option<pipeline_state::tree::Listing>| tree.as_ref().map(|tree| tree.fingerprint());
+        assert_eq!(print(&whole.config), print(&wanted.config), "{place}: {found:?}");
+        assert_eq!(print(&whole.signals), print(&wanted.signals), "{place}: {found:?}");
+        next_writer(&aborted, &place);
+    }
+}
+
+#[test]
+fn what_is_edited_while_a_tree_is_replaced_file_by_file_is_kept_beside_it() {
+    let start = with_small_checkpoint();
+    let new = restored(&start);
+    let root = twin(&start);
+    let config = root.file("config");
+    let disk = Disk::new(Rc::new(Observed::new(move |call| {
+        let is_tree = |path: &std::path::Path| path.ends_with("config") || path.ends_with(".signals");
+        if call.name == "rename" && call.path.ends_with("intent.json") {
+            std::fs::write(config.join("rules.json"), "edited").unwrap();
+        }
+        match call.name {
+            "rename" if call.from.as_deref().is_some_and(is_tree) => Fate::Fails(Errno::XDEV),
+            _ => Fate::Proceeds,
+        }
+    })));
+    let restoring = store(&root, disk);
+    restore(&restoring).unwrap();
+    assert!(restoring.take_warnings().iter().any(|warning| warning.contains("was edited while it was being replaced")));
+    assert!(Whole::of(&root) == new);
+    let kept = root.names(".").into_iter().find(|name| name.starts_with("config.before-restore-")).unwrap();
+    assert_eq!(std::fs::read_to_string(root.file(kept).join("rules.json")).unwrap(), "edited");
+    assert_tidy(&root, "kept");
+}
+
 #[test]
 fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
     let start = with_small_checkpoint();
@@ -215,5 +288,32 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
         real.checkpoint_ids().unwrap().iter().for_each(|id| real.verify_checkpoint(id).unwrap());
         next_writer(root, place);
         assert!(Whole::of(root) == old, "{place}");
+    });
+}
+
+#[test]
+fn a_fresh_beginning_whose_calls_fail_leaves_the_state_with_its_copies_or_begins() {
+    let start = with_small_checkpoint();
+    start.ok("state signal GO");
+    let begin = |store: &Store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
+    failing_at_every_call(&start, begin, |root, fault, result, place| {
+        assert_told_rightly(fault, result, place);
+        let real = store(root, Disk::real());
+        let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
+        let has_begun = read.value.get("n").is_none();
+        assert!(has_begun || result.is_err(), "acknowledged and not done: {place}");
+        assert!(has_begun || root.file(".signals/GO.json").exists(), "a signal is gone: {place}");
+        next_writer(root, place);
+        let live = root.document();
+        let has_begun = live.get("n").is_none();
+        let archives = root.shelf("archive-");
+        assert_eq!(archives.len(), usize::from(has_begun), "{archives:?}: {place}");
+        if has_begun {
+            assert!(root.names(&format!(".state-backups/{}", archives[0])).len() > 4, "{place}");
+            assert!(!root.file(".signals/GO.json").exists(), "{place}");
+        }
+        root.overwrite("");
+        let healed = real.read().unwrap_or_else(|error| panic!("it has no copies: {error}: {place}"));
+        assert_eq!(healed.value.get("n"), live.get("n"), "{place}");
     });
 }

@@ -278,7 +278,9 @@ fn what_can_neither_be_finished_nor_undone_is_refused_until_another_restore_take
     fs::write(root.file(".pipeline-state-restore-1-signals/EARLY.json"), "{}").unwrap();
     let before = root.names(".checkpoints").into_iter().find(|id| id.ends_with("pre-restore")).unwrap();
     fs::write(root.file(".checkpoints").join(before).join("config/rules.json"), "spoiled").unwrap();
-    for words in ["state read", "state set z:=1", "state init", "recover checkpoint x"] {
+    let served = root.run("state get .n").expect(0).saying("the state as it is going to be is served");
+    assert_eq!(served.stdout, "3\n");
+    for words in ["state set z:=1", "state init", "recover checkpoint x"] {
         root.run(words).expect(3).saying("recover restore checkpoint-");
     }
     root.run(RESTORE).expect(0);

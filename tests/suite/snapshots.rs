@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use pipeline_state::fs::Disk;
-use pipeline_state::tree::{self, Listing};
+use pipeline_state::store::layout::STAGED_PREFIX;
+use pipeline_state::tree::{self, Entry, Listing};
 use serde_json::Value;
 
 use crate::crash::image::Image;
@@ -28,7 +29,12 @@ impl Whole {
     pub fn with(root: &Sandbox, state: &[u8]) -> Self {
         let disk = Disk::real();
         let dir = disk.open_root(root.path()).unwrap();
-        let list = |name| tree::list(&disk, &dir, name).unwrap();
+        // What is staged in a tree that cannot be renamed is there until the next writer comes.
+        let is_own = |entry: &&Entry| !entry.path.starts_with(STAGED_PREFIX);
+        let list = |name| {
+            let listing = tree::list(&disk, &dir, name).unwrap()?;
+            Some(Listing::new(listing.entries().iter().filter(is_own).cloned().collect()))
+        };
         let mut state = content(state).0;
         for ours in ["y", "z"] {
             state.as_object_mut().unwrap().shift_remove(ours); // written by those who only look whether they can

@@ -301,7 +301,7 @@ pub struct Write {
     /// Even if somebody committed meanwhile
     #[arg(long)]
     pub force: bool,
-    /// Without a warning where the document has an older form, which is brought to the present one
+    /// Bring a document of the old libraries to the present form first
     #[arg(long)]
     pub migrate: bool,
     #[command(flatten)]

@@ -96,7 +96,7 @@ fn a_text_that_is_no_object_is_of_no_use_and_says_at_which_line() {
         ("{\n\"skills\": [,]\n}", 2),
         ("{\n}\n}", 3),
         ("{\"a\":\n\"", 2),
-        ("\u{feff}7", 1),
+        ("\u{feff}{}", 1),
     ] {
         let fault = parse(text.as_bytes(), Scope::All).unwrap_err();
         assert_eq!(fault.line, line, "{text:?}: {fault}");

@@ -1,6 +1,5 @@
 //! The checkpoints of a root: found, listed, verified, removed. Nothing here takes a lock but removing.
 
-use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -8,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::super::Store;
 use super::super::layout::pinned::PRE_RESTORE;
-use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS};
+use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS, DOOMED_PREFIX, WORKSHOP};
 use super::super::order::Purpose;
 use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
 use crate::audit::Level;
 use crate::document::{json as text, migrate, rules};
 use crate::error::{Error, Hint, Kind, Result, quote_path};
+use crate::fs::stage::Sync;
 use crate::fs::{Content, Dir, Disk};
 use crate::name::{Name, nearest};
 use crate::side;
@@ -98,11 +98,11 @@ fn of_old_libraries(id: &str) -> Error {
 /// The command that takes the state of a checkpoint, if that can be taken.
 fn taking(dir: &Dir, state: &Value) -> Option<String> {
     let file = quote_path(&dir.path_of(manifest::STATE));
-    let is_current = rules::check(state).is_empty();
-    if !is_current && migrate::usable(state).is_err() {
+    let is_old = migrate::mends(state);
+    if !is_old && !rules::check(state).is_empty() {
         return None;
     }
-    let migrate = if is_current { "" } else { " --migrate" };
+    let migrate = if is_old { " --migrate" } else { "" };
     // An old script may have copied a sealed document: of a revision that somebody has overtaken since.
     let force = if state.pointer("/metadata/revision").is_some() { " --force" } else { "" };
     Some(format!("state write {file}{migrate}{force}"))
@@ -121,7 +121,13 @@ impl Store {
     pub fn checkpoint_ids(&self) -> Result<Vec<String>> {
         let Some(shelf) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
         let names = self.disk.list(&shelf)?.into_iter().filter_map(|name| name.into_string().ok());
-        let mut ids: Vec<String> = names.filter(|name| name.starts_with(CHECKPOINT_PREFIX)).collect();
+        let mut ids: Vec<String> =
+            names.filter(|name| name.starts_with(CHECKPOINT_PREFIX) || name == WORKSHOP).collect();
+        if let Some(at) = ids.iter().position(|name| name == WORKSHOP) {
+            ids.swap_remove(at);
+            let doomed = self.doomed_checkpoints(&shelf)?;
+            ids.retain(|id| !doomed.contains(id));
+        }
         ids.sort_by_key(|id| (time_of(id), number_of(id), id.clone()));
         Ok(ids)
     }
@@ -277,8 +283,17 @@ impl Store {
         self.find_checkpoint(&Which::Id(id.to_owned()))?.verify(&self.disk)
     }
 
+    /// The checkpoints that are being removed: they count as gone, whatever is left of them.
+    pub(in super::super) fn doomed_checkpoints(&self, shelf: &Dir) -> Result<Vec<String>> {
+        let Some(workshop) = side::open_to_read(&self.disk, shelf, WORKSHOP)? else { return Ok(Vec::new()) };
+        let names = self.disk.list(&workshop)?.into_iter();
+        let doomed = names.filter_map(|name| Some(name.to_str()?.strip_prefix(DOOMED_PREFIX)?.to_owned()));
+        Ok(doomed.filter(|id| is_id(id)).collect())
+    }
+
     /// Removes the checkpoints that are older than this, but for the newest `kept`, of which there is at least one, and the
-    /// newest that can be restored; their names. Each goes at once: it is moved away before it is taken apart.
+    /// newest that can be restored; their names. They go at once: each is marked, durably, before any is taken apart. A
+    /// directory that came with an overlay's lower layer cannot be renamed away.
     pub fn clean_checkpoints(&self, older_than: Duration, kept: usize) -> Result<Vec<String>> {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let ids = self.checkpoint_ids()?;
@@ -300,9 +315,9 @@ impl Store {
         }
         let workshop = self.workshop(&held)?;
         for id in &doomed {
-            self.disk.rename((&workshop.shelf, OsStr::new(id)), (&workshop.dir, OsStr::new(id)))?;
+            self.disk.stage(&workshop.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?.keep();
         }
-        // Nothing may go from them before they are certain to be gone from the shelf.
+        // Nothing may go from them before they are certain to be gone.
         self.disk.sync_dir(&workshop.dir)?;
         self.disk.sync_dir(&workshop.shelf)?;
         workshop.clear()?;

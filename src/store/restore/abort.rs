@@ -1,16 +1,35 @@
 //! `recover restore --abort`: an interrupted restore is undone or dropped, never finished.
 
+use std::time::Instant;
+
 use super::super::Store;
-use super::super::layout::INTENT;
-use super::super::order::Purpose;
+use super::super::checkpoint::manifest;
+use super::super::ground::Held;
+use super::super::judge::Health;
+use super::super::layout::{CONFIG, INTENT, SIGNALS};
+use super::super::order::{Order, Purpose};
 use super::super::workshop::Workshop;
+use super::Tree;
+use super::intent::{Action, Intent, Manner, Swap};
+use super::swap::{Print, Progress, is_in_place};
 use crate::audit::Level;
-use crate::error::{Kind, Result};
+use crate::document::seal::Revision;
+use crate::error::{Error, ExitCode, Kind, Result};
+use crate::fs::Dir;
+
+/// What an undo did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// Trees were put back.
+    Trees,
+    /// Nothing had been replaced.
+    Nothing,
+}
 
 /// What `recover restore --abort` did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Aborted {
-    /// No restore was interrupted.
+    /// No restore was interrupted, or all of it was in place already.
     Nothing,
     /// The record was dropped, and what was staged for it: nothing had been replaced, or it was foreign or damaged.
     Dropped {
@@ -36,7 +55,9 @@ impl Store {
             let intent = match self.read_intent(&held.root) {
                 Ok(Some((_, intent))) => intent,
                 Ok(None) => {
-                    self.clear_workshop(&held.root)?;
+                    if !self.settle_fresh(&held)? {
+                        self.clear_workshop(&held.root)?;
+                    }
                     return Ok(Aborted::Nothing);
                 }
                 Err(error) if error.kind == Kind::Corrupt => {
@@ -56,10 +77,92 @@ impl Store {
                 self.await_along(deadline)?;
                 continue;
             };
-            self.undo(&held, self.workshop(&held)?, &intent)?;
-            self.record_abort(&checkpoint, "undone");
-            return Ok(Aborted::Undone { checkpoint });
+            let workshop = self.workshop(&held)?;
+            let is_carried_out = intent.state.as_ref().map(|wanted| Ok(is_in_place(&self.survey(&held)?, wanted)));
+            if intent.action == Action::Undo || is_carried_out.unwrap_or(Ok::<_, Error>(false))? {
+                self.roll_forward(&held, workshop, &intent, &Order { group: "recover", ..Order::of("restore") })?;
+                return Ok(match intent.action {
+                    Action::Undo => Aborted::Undone { checkpoint },
+                    Action::Restore => Aborted::Nothing,
+                });
+            }
+            return Ok(match self.undo(&held, workshop, &intent)? {
+                Undone::Trees => Aborted::Undone { checkpoint },
+                Undone::Nothing => Aborted::Dropped { checkpoint: Some(checkpoint) },
+            });
         }
+    }
+
+    /// Puts back what a restore replaced that is not going to be carried out: itself a restore, of the trees in the
+    /// checkpoint that was made then, and of the live state as the next revision, above that of the restore, which a reader
+    /// may have been served. Its intent takes the place of the other. Where nothing was replaced, the record is dropped.
+    pub(super) fn undo(&self, held: &Held, mut workshop: Workshop<'_>, intent: &Intent) -> Result<Undone> {
+        let places = self.places(held)?;
+        let mut replaced = Vec::new();
+        for (name, swap) in intent.swaps() {
+            if !self.is_untouched(&workshop, places.of(name), (name, intent.number), swap)? {
+                replaced.push(name);
+            }
+        }
+        if replaced.is_empty() {
+            self.drop_intent(workshop)?;
+            self.record_abort(&intent.checkpoint, "dropped");
+            return Ok(Undone::Nothing);
+        }
+        let fatal = |error: Error| {
+            let is_lost = error.code() == ExitCode::StateCorruption || error.kind == Kind::NotFound;
+            if is_lost { lost(intent, &error) } else { error }
+        };
+        let before = self.open_checkpoint(&workshop.shelf, &intent.pre_restore).map_err(fatal)?;
+        before.verify(&self.disk).map_err(fatal)?;
+        let plan = self.probe(held)?;
+        let tree = |place: &str, name: &'static str| {
+            let listing = before.listing.below(name);
+            replaced.contains(&place).then(|| Tree { dir: &before.dir, name, listing })
+        };
+        let (config, signals) = (tree(CONFIG, manifest::CONFIG), tree(SIGNALS, manifest::SIGNALS));
+        let undo = self.stage_trees(&workshop, (held, plan), (config.as_ref(), signals.as_ref()), &before)?;
+        let undo = Intent { action: Action::Undo, checkpoint: intent.checkpoint.clone(), ..undo };
+        let ground = self.survey(held)?;
+        let undo = match (&ground.health, &intent.state) {
+            (Health::Healthy(document), Some(restored)) => {
+                let highest = self.highest_revision(&ground)?.max(Some(restored.revision));
+                let next = Revision::after(highest)
+                    .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
+                let created = document.value.outline().pointer("/metadata/created").cloned();
+                let live = document.clone().into_value();
+                let sealed = self.seal_as(live, next, &document.seal.lineage, created.as_ref())?;
+                self.stage_state(&workshop, undo, &sealed)?
+            }
+            _ => undo,
+        };
+        self.decide(&mut workshop, held, &undo, (&[], Instant::now()))?;
+        let order = Order { group: "recover", reason: Some("abort".to_owned()), ..Order::of("restore") };
+        self.roll_forward(held, workshop, &undo, &order)?;
+        self.record_abort(&intent.checkpoint, "undone");
+        Ok(Undone::Trees)
+    }
+
+    /// Whether nothing of a tree was replaced yet.
+    fn is_untouched(
+        &self,
+        workshop: &Workshop<'_>,
+        parent: &Dir,
+        (name, number): (&str, u64),
+        swap: &Swap,
+    ) -> Result<bool> {
+        if swap.manner == Manner::CopyInto {
+            let found = self.contents_of(parent, name)?.map(|found| found.fingerprint());
+            return Ok(found == swap.old);
+        }
+        if self.progress((&workshop.dir, parent), (name, number), swap)? == Progress::Ready {
+            return Ok(true);
+        }
+        Ok(match (self.print_of(parent, name)?, &swap.old) {
+            (Print::Absent, None) => true,
+            (Print::Of(found), Some(old)) => found == *old,
+            _ => false,
+        })
     }
 
     /// Removes the record, durably, and then what was staged for it.
@@ -76,4 +179,13 @@ impl Store {
         let entry = self.recovery_entry(Level::Info, "abort", text).with("id", checkpoint);
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
     }
+}
+
+/// The error of a restore that can neither be finished nor undone.
+fn lost(intent: &Intent, error: &Error) -> Error {
+    let id = &intent.checkpoint;
+    let message = format!("an interrupted restore of {id} can neither be finished nor undone: {}", error.message);
+    Error::new(Kind::Corrupt, message)
+        .try_command(format!("recover restore {id}"), "begin it again; or another one: recover list")
+        .detail("checkpoint", id.as_str())
 }

@@ -11,21 +11,20 @@ use rustix::io::Errno;
 
 use super::super::commit::{Plan, Published, Room};
 use super::super::ground::{Ground, Held};
-use super::super::judge::{Health, newer_schema};
+use super::super::judge::Health;
 use super::super::layout::{CHECKPOINTS, CONFIG, INTENT, WORKSHOP, pinned, staged};
 use super::super::order::{Order, Purpose};
 use super::super::retain::Displaced;
 use super::super::workshop::Workshop;
-use super::super::{Served, Store, written};
-use super::intent::{self, Action, Intent, Staged, Swap};
+use super::super::{Served, Store, new_lineage};
+use super::intent::{self, Action, Intent, Manner, Staged, Swap};
 use super::origin::Interrupted;
 use super::{lock_lost, staged_state};
 use crate::audit::Level;
-use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Document, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, ExitCode, Kind, Result};
-use crate::fs::Dir;
+use crate::fs::{Dir, FsResult};
 use crate::time::compact;
 use crate::{side, tree};
 
@@ -43,7 +42,7 @@ impl Places<'_> {
 
 /// How far the replacement of one thing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     /// The new is in place.
     Done,
     /// The new is staged.
@@ -54,7 +53,7 @@ enum Progress {
 
 /// What a tree is, as far as a fingerprint tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Print {
+pub(super) enum Print {
     Absent,
     Of(Digest),
     Unknown,
@@ -99,43 +98,56 @@ impl Store {
         }
     }
 
-    /// Reads the intent, without making anything.
+    /// Reads the intent, without making anything; that of a new lineage is none of a restore.
     pub(super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
         let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else { return Ok(None) };
         let Some(dir) = side::open_to_read(&self.disk, &shelf, WORKSHOP)? else { return Ok(None) };
         match self.disk.read(&dir, INTENT, intent::LIMIT)? {
+            Some(found) if new_lineage::Intent::read(&found.bytes).is_some() => Ok(None),
             Some(found) => Ok(Some((dir, Intent::read(&found.bytes)?))),
             None => Ok(None),
         }
     }
 
-    /// Finishes or undoes what somebody died over in the workshop. The caller holds the state lock.
+    /// Finishes or undoes what a command that died left in the workshop. The caller holds the state lock.
     pub(in super::super) fn settle(&self, held: &Held) -> Result<Settled> {
         let Some((_, intent)) = self.read_intent(&held.root)? else {
-            self.clear_workshop(&held.root)?;
+            if self.settle_fresh(held)? {
+                return Ok(Settled::Yes);
+            }
+            if let Err(error) = self.clear_workshop(&held.root) {
+                // It hinders nothing, and an immutable file in it must not keep writers from writing.
+                self.warn(format!("what a killed command left cannot be removed: {error}"));
+            }
             return Ok(Settled::Yes);
         };
         if let Some(refusal) = self.foreign(&held.root, &intent)? {
             return Err(refusal);
         }
         let Some(_along) = self.take_along()? else { return Ok(Settled::Busy) };
+        self.finish_or_undo(held, &intent).map_err(|error| {
+            let message =
+                format!("an interrupted restore of {} cannot be finished: {}", intent.checkpoint, error.message);
+            Error { message, ..error }.or_abort()
+        })?;
+        Ok(Settled::Yes)
+    }
+
+    fn finish_or_undo(&self, held: &Held, intent: &Intent) -> Result<()> {
         let id = &intent.checkpoint;
         let workshop = self.workshop(held)?;
-        if self.can_be_carried_out(held, &workshop, &intent)? {
+        if self.can_be_carried_out(held, &workshop, intent)? {
             let order = Order { group: "recover", ..Order::of("restore") };
-            self.roll_forward(held, workshop, &intent, &order)?;
-            if intent.action == Action::Restore {
-                self.tell_of_recovery(&format!("an interrupted restore of {id} was finished"));
-            } else {
-                self.tell_of_recovery(&format!("an interrupted restore of {id} was undone"));
-            }
+            self.roll_forward(held, workshop, intent, &order)?;
+            let done = if intent.action == Action::Restore { "finished" } else { "undone" };
+            self.tell_of_recovery(&format!("an interrupted restore of {id} was {done}"));
         } else {
-            self.undo(held, workshop, &intent)?;
+            self.undo(held, workshop, intent)?;
             self.tell_of_recovery(&format!(
                 "an interrupted restore of {id} could not be finished, since what was staged is gone or damaged: it was undone"
             ));
         }
-        Ok(Settled::Yes)
+        Ok(())
     }
 
     fn tell_of_recovery(&self, story: &str) {
@@ -147,7 +159,7 @@ impl Store {
     fn can_be_carried_out(&self, held: &Held, workshop: &Workshop<'_>, intent: &Intent) -> Result<bool> {
         let places = self.places(held)?;
         for (name, swap) in intent.swaps() {
-            if self.progress(places.of(name), (name, intent.number), swap)? == Progress::Broken {
+            if self.progress((&workshop.dir, places.of(name)), (name, intent.number), swap)? == Progress::Broken {
                 return Ok(false);
             }
         }
@@ -162,7 +174,15 @@ impl Store {
         Ok(Places { root: &held.root, config_root })
     }
 
-    fn progress(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<Progress> {
+    pub(super) fn progress(
+        &self,
+        (workshop, parent): (&Dir, &Dir),
+        (name, number): (&str, u64),
+        swap: &Swap,
+    ) -> Result<Progress> {
+        if swap.manner == Manner::CopyInto {
+            return self.progress_into((workshop, parent), (name, number), swap);
+        }
         let waits = self.print_of(parent, &staged(name, number))?;
         let is_there = || Ok::<_, Error>(self.disk.stat(parent, name)?.is_some());
         let Some(new) = &swap.new else {
@@ -183,7 +203,7 @@ impl Store {
         Ok(if is_done { Progress::Done } else { Progress::Broken })
     }
 
-    fn print_of(&self, parent: &Dir, name: &str) -> Result<Print> {
+    pub(super) fn print_of(&self, parent: &Dir, name: &str) -> Result<Print> {
         match tree::list(&self.disk, parent, name) {
             Ok(None) => Ok(Print::Absent),
             Ok(Some(listing)) => Ok(Print::Of(listing.fingerprint())),
@@ -208,8 +228,11 @@ impl Store {
         let places = self.places(held)?;
         for (name, swap) in intent.swaps() {
             let parent = places.of(name);
-            match self.progress(parent, (name, intent.number), swap)? {
+            match self.progress((&workshop.dir, parent), (name, intent.number), swap)? {
                 Progress::Done => {}
+                Progress::Ready if swap.manner == Manner::CopyInto => {
+                    self.copy_into((&workshop, parent), (name, swap), intent)?;
+                }
                 Progress::Ready => self.put_in_place(parent, (name, intent.number), swap)?,
                 Progress::Broken => return Err(broken(intent, name)),
             }
@@ -296,38 +319,28 @@ impl Store {
         }
     }
 
-    /// The staged state, if it is what the intent says: its text as staged, its value in today's form.
-    fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> Result<Option<Sealed>> {
+    /// The staged state, if it is what the intent says.
+    pub(in super::super) fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> FsResult<Option<Sealed>> {
         let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else { return Ok(None) };
         let bytes = Bytes::from(found.bytes);
-        match inspect_text(bytes.clone()) {
+        Ok(match inspect_text(bytes.clone()) {
             Reading::Sealed(document) if document.seal.digest == wanted.digest => {
-                match migrate::usable_sealed(document) {
-                    Ok(document) => Ok(Some(Sealed { document, text: bytes.into() })),
-                    Err(Unfit::TooNew(too_new)) => {
-                        Err(newer_schema("the state that an interrupted restore brings back", &too_new))
-                    }
-                    Err(Unfit::Invalid(_)) => Ok(None),
-                }
+                Some(Sealed { document, text: bytes.into() })
             }
-            _ => Ok(None),
-        }
+            _ => None,
+        })
     }
 
     /// Everything is in place: the record goes, and that is synced; then what was displaced.
     fn finish(&self, places: &Places<'_>, workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
         if intent.action == Action::Restore {
-            for (name, swap) in intent.swaps() {
+            for (name, swap) in intent.swaps().filter(|(_, swap)| swap.manner == Manner::Move) {
                 self.keep_if_edited(places.of(name), (name, intent.number), swap)?;
             }
         }
         self.disk.unlink(&workshop.dir, INTENT)?;
         self.disk.sync_dir(&workshop.dir)?;
-        let clear = || -> Result<()> {
-            self.clear_staged(places.of(CONFIG))?;
-            workshop.clear()
-        };
-        if let Err(error) = clear() {
+        if let Err(error) = workshop.clear() {
             self.warn(format!("what was displaced could not be removed, and the next writer tries again: {error}"));
         }
         Ok(())
@@ -350,34 +363,8 @@ impl Store {
         Ok(())
     }
 
-    /// Puts the trees back as they were before a restore that cannot be carried out: itself a restore, of the checkpoint that
-    /// was made then. Its intent takes the place of the other, so at no instant nobody knows what is going on.
-    pub(super) fn undo(&self, held: &Held, mut workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
-        let lost = |error: Error| {
-            let message = format!(
-                "an interrupted restore of {} can neither be finished nor undone: {}",
-                intent.checkpoint, error.message
-            );
-            Error::new(Kind::Corrupt, message)
-                .try_command(
-                    format!("recover restore {}", intent.checkpoint),
-                    "begin it anew; or another one: recover list",
-                )
-                .detail("checkpoint", intent.checkpoint.as_str())
-        };
-        let fatal = |error: Error| {
-            if error.code() == ExitCode::StateCorruption || error.kind == Kind::NotFound { lost(error) } else { error }
-        };
-        let before = self.open_checkpoint(&workshop.shelf, &intent.pre_restore).map_err(fatal)?;
-        before.verify(&self.disk).map_err(fatal)?;
-        let places = self.places(held)?;
-        let undo = self.stage_trees(&workshop, (held, places.of(CONFIG)), &before, &before)?;
-        let undo = Intent { action: Action::Undo, checkpoint: intent.checkpoint.clone(), ..undo };
-        self.decide(&mut workshop, held, &undo, (&[], Instant::now()))?;
-        self.roll_forward(held, workshop, &undo, &Order::of("restore")).map(drop)
-    }
-
-    /// For readers: finishes an interrupted restore; where that is impossible, the document as it is going to be.
+    /// For readers: finishes an interrupted restore; where that is impossible, for whatever cause, the document as it is
+    /// going to be.
     pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
         let root = self.open_root()?;
         if let Ok(Some((_, intent))) = self.read_intent(&root)
@@ -390,8 +377,9 @@ impl Store {
         let settled =
             self.precheck(Purpose::Write).and_then(|root| self.hold(root, Purpose::Write, deadline)).map(drop);
         let error = match settled {
-            Err(error) if error.keeps_from_writing() => error,
-            settled => return settled.map(|()| None),
+            Ok(()) => return Ok(None),
+            Err(error) if error.kind == Kind::NewerSchema => return Err(error),
+            Err(error) => error,
         };
         let Some((dir, intent)) = self.read_intent(&root)? else { return Ok(None) };
         let Some(wanted) = &intent.state else { return Ok(None) };
@@ -405,16 +393,12 @@ impl Store {
             "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
             intent.checkpoint
         ));
-        let bytes = match &sealed.document.older {
-            None => sealed.text.whole(),
-            Some(_) => written(&sealed.document.value)?,
-        };
-        Ok(Some(Served { value: sealed.document.value, bytes }))
+        Ok(Some(Served { value: sealed.document.value, bytes: sealed.text.whole() }))
     }
 }
 
 /// Whether the live file holds the restored state, or a later revision.
-fn is_in_place(ground: &Ground, wanted: &Staged) -> bool {
+pub(super) fn is_in_place(ground: &Ground, wanted: &Staged) -> bool {
     matches!(&ground.health, Health::Healthy(document) if is_it(document, wanted))
 }
 

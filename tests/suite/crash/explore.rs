@@ -21,7 +21,7 @@ use serde_json::json;
 
 use super::image::Image;
 use super::power_cut::{Cut, moments};
-use super::recorder::{Event, Recorder, Recording};
+use super::recorder::{Directories, Event, Recorder, Recording};
 use crate::kill::content;
 use crate::sandbox::Sandbox;
 use crate::snapshots::Whole;
@@ -39,6 +39,7 @@ pub struct Job {
     /// What else is a part of what a step brings about.
     pub facts: fn(&Sandbox, &Store) -> Facts,
     pub trees: Trees,
+    pub directories: Directories,
     /// Trees that are looked at for one moment.
     pub limit: usize,
     /// Recoveries of different shapes in which a second power cut is looked at.
@@ -133,7 +134,17 @@ fn begin(store: &Store) -> Result<()> {
 impl Job {
     pub fn new(name: &'static str, start: Sandbox, steps: Vec<Step>) -> Self {
         let refused: (Kind, Step) = (Kind::NotInitialized, begin);
-        Self { name, start, steps, refused, facts: |_, _| Facts::new(), trees: Trees::Pass, limit: 60, shapes: 3 }
+        Self {
+            name,
+            start,
+            steps,
+            refused,
+            facts: |_, _| Facts::new(),
+            trees: Trees::Pass,
+            directories: Directories::Movable,
+            limit: 60,
+            shapes: 3,
+        }
     }
 
     fn view(&self, root: &Sandbox, store: &Store) -> Seen {
@@ -157,7 +168,7 @@ impl Job {
         let (root, twin) = (Sandbox::in_memory(), Sandbox::in_memory());
         start.write(root.path());
         start.write(twin.path()); // who looks may heal
-        let recorder = Recorder::of(root.path());
+        let recorder = Recorder::of(root.path()).with(self.directories);
         let disk = recorder.disk();
         let mut views = vec![self.view(&twin, &store(&twin, &Disk::real())).unwrap()];
         for step in &self.steps {
@@ -297,7 +308,7 @@ impl Search<'_> {
     fn recover(&self, image: &Image) -> (Seen, Option<Recovery>) {
         let root = Sandbox::in_memory();
         image.clone().left_to_the_next_boot().write(root.path());
-        let recorder = Recorder::of(root.path()).blind_to(self.mutant.blind_to);
+        let recorder = Recorder::of(root.path()).blind_to(self.mutant.blind_to).with(self.job.directories);
         let disk = recorder.disk();
         let seen = match self.job.view(&root, &store(&root, &disk)) {
             Ok(seen) => seen,

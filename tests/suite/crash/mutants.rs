@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::explore::{Mutant, Until};
 use super::recorder::{Event, Recording};
-use super::{Job, restoring, three_changes};
+use super::{Job, aborting, beginning_anew, restoring, restoring_into, three_changes};
 
 /// Moves the first event of these words, and of those that begin behind it with `also`, to the place before another.
 fn move_before(recording: &mut Recording, moved: &str, before: &str) {
@@ -73,6 +73,34 @@ fn an_intent_that_is_put_in_place_after_the_swap_is_caught() {
         for _ in 0..2 {
             move_before(recording, "exchange", "rename \"intent.draft\"");
         }
+    }));
+}
+
+#[test]
+fn a_file_that_is_copied_into_a_tree_before_the_intent_is_caught() {
+    restoring_into().is_caught(rewritten(|recording| {
+        move_before(recording, "rename \"rules.json\" \"rules.json\"", "rename \"intent.draft\"");
+    }));
+}
+
+#[test]
+fn an_abort_that_puts_a_tree_back_before_its_intent_is_caught() {
+    aborting().is_caught(rewritten(|recording| move_before(recording, "exchange", "rename \"intent.draft\"")));
+}
+
+#[test]
+fn a_fresh_beginning_that_removes_a_backup_before_its_intent_is_caught() {
+    beginning_anew().is_caught(rewritten(|recording| {
+        let is_pinned = |words: &&String| words.starts_with("unlink") && words.contains("manual-first");
+        let removal = recording.words.iter().find(is_pinned).unwrap().clone();
+        move_before(recording, &removal, "rename \"fresh.draft\"");
+    }));
+}
+
+#[test]
+fn a_fresh_beginning_that_commits_before_its_intent_is_caught() {
+    beginning_anew().is_caught(rewritten(|recording| {
+        move_before(recording, "rename \".pipeline-state-3-state.tmp\"", "rename \"fresh.draft\"");
     }));
 }
 

@@ -48,6 +48,25 @@ pub struct Recorder {
     recording: Rc<RefCell<Recording>>,
     inodes: Rc<RefCell<HashMap<u64, Node>>>,
     blind_to: Option<&'static str>,
+    directories: Directories,
+}
+
+/// Whether directories that were there at the beginning can be renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directories {
+    /// They can.
+    Movable,
+    /// `config/` and `.signals/` cannot, as those of an overlay's lower layer.
+    Merged,
+}
+
+impl Directories {
+    fn check(self, name: &OsStr) -> io::Result<()> {
+        match self {
+            Self::Merged if name == "config" || name == ".signals" => Err(rustix::io::Errno::XDEV.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Recorder {
@@ -55,12 +74,22 @@ impl Recorder {
     pub fn of(top: &Path) -> Self {
         let (image, inodes) = Image::read(top);
         let recording = Recording { image, events: Vec::new(), words: Vec::new() };
-        Self { recording: Rc::new(RefCell::new(recording)), inodes: Rc::new(RefCell::new(inodes)), blind_to: None }
+        Self {
+            recording: Rc::new(RefCell::new(recording)),
+            inodes: Rc::new(RefCell::new(inodes)),
+            blind_to: None,
+            directories: Directories::Movable,
+        }
     }
 
     /// Whoever reads by way of this sees no such file.
     pub fn blind_to(self, name: Option<&'static str>) -> Self {
         Self { blind_to: name, ..self }
+    }
+
+    /// Directories can be renamed, or not.
+    pub fn with(self, directories: Directories) -> Self {
+        Self { directories, ..self }
     }
 
     fn hides(&self, name: &OsStr) -> bool {
@@ -205,6 +234,7 @@ impl Ops for Recorder {
     }
 
     fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
+        self.directories.check(from.1)?;
         Real.rename(from, to)?;
         let ((old_parent, old_name), (parent, name)) = (self.place(from.0, from.1), self.place(to.0, to.1));
         let words = format!("rename {old_name:?} {name:?}");
@@ -228,6 +258,7 @@ impl Ops for Recorder {
     }
 
     fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()> {
+        self.directories.check(other.1)?;
         Real.exchange(one, other)?;
         let naming = |(dir, name): (&Dir, &OsStr)| {
             let (parent, entry) = self.place(dir, name);

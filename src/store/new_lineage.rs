@@ -1,0 +1,328 @@
+//! `init --fresh`: the history goes into an archive, and a new lineage begins.
+//!
+//! Nothing is taken away before the new document is in place.
+//! 1. Everything is linked or copied into an archive that is being made, and synced.
+//! 2. The intent is put in place and synced. Until then a crash leaves nothing but what the next writer clears away; from
+//!    then on the next writer goes on from here.
+//! 3. The new document is committed. If that is impossible, the intent is dropped, and all is as it was.
+//! 4. The archive gets its name, the mirror its new contents, and what is in the archive goes from the shelf.
+//! 5. The intent is removed.
+
+use std::ffi::OsStr;
+
+use serde_json::{Value, json};
+
+use super::Store;
+use super::commit::{Plan, Published, Room};
+use super::ground::{Ground, Held};
+use super::judge::Health;
+use super::layout::{
+    ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS, STAGED_PREFIX, WORKSHOP,
+};
+use super::live::Found;
+use super::order::Order;
+use super::restore::intent::Staged;
+use super::restore::{lock_lost, staged_state};
+use super::retain::Displaced;
+use super::shelf::lineage_of;
+use super::workshop::Workshop;
+use crate::audit::Level;
+use crate::document::seal::{Digest, Document, Lineage, Revision, Seal, Sealed, verified, with_digest};
+use crate::document::{READ_LIMIT, Reading};
+use crate::error::{Error, Kind, Result};
+use crate::fs::stage::{Sync, temporary};
+use crate::fs::{Access, Dir};
+use crate::side;
+use crate::tree::{self, Attributes};
+
+/// What the record says it brings about: it has the place of a restore's, so that one look finds either.
+const FRESH: &str = "fresh";
+const VERSION: u64 = 2;
+/// The largest record that is read, in bytes.
+const LIMIT: u64 = 1 << 16;
+/// The number under which the new document is staged.
+const NUMBER: u64 = 0;
+
+/// A new lineage that is decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Intent {
+    /// What the archive is going to be called.
+    archive: String,
+    /// The first document of the lineage.
+    state: Staged,
+}
+
+impl Intent {
+    fn write(&self) -> Result<Vec<u8>> {
+        let Staged { revision, lineage, digest } = &self.state;
+        let state = json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
+        with_digest(json!({"version": VERSION, "action": FRESH, "archive": self.archive, "state": state}))
+            .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))
+    }
+
+    /// `None` for a record that is damaged, of a newer program, or names something else than an archive.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let value = verified(bytes).filter(|value| value.get("version").and_then(Value::as_u64) == Some(VERSION))?;
+        value.get("action").filter(|action| **action == FRESH)?;
+        let archive = value.get("archive")?.as_str().filter(|name| name.starts_with(ARCHIVE_PREFIX))?;
+        let state = value.get("state")?;
+        Some(Self {
+            archive: (!archive.contains(['/', '\0'])).then(|| archive.to_owned())?,
+            state: Staged {
+                revision: Revision::from_value(state.get("revision")?)?,
+                lineage: Lineage::from_value(state.get("lineage")?)?,
+                digest: Digest::from_value(state.get("digest")?)?,
+            },
+        })
+    }
+}
+
+/// The archive while it is being made, on the shelf.
+fn archive_in_progress() -> String {
+    format!("{STAGED_PREFIX}{NUMBER}-archive")
+}
+
+/// Whether a name on the shelf is one that an archive takes over.
+fn is_archived(name: &str) -> bool {
+    BackupName::parse(name).is_some() || name.starts_with(EVIDENCE_PREFIX)
+}
+
+impl Store {
+    /// Archives everything and commits the first document of a new lineage; `None` if another writer was faster.
+    pub(super) fn start_new_lineage(
+        &self,
+        held: &Held,
+        ground: &Ground,
+        (sealed, order): (&Sealed, &Order),
+    ) -> Result<Option<Revision>> {
+        let Some(shelf) = ground.shelf.dir() else { return Ok(None) };
+        let mut workshop = self.workshop(held)?;
+        self.disk.sync_dir(&workshop.shelf)?; // what is made on the shelf must not be found without the workshop
+        self.make_archive(held, ground, shelf)?;
+        let lineage = lineage_of(ground.shelf.copies()?).map_or_else(|| "legacy".to_owned(), |l| l.to_string());
+        let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
+        let archive = self.free_archive_name(shelf, &lineage)?;
+        let intent = Intent { archive, state: Staged { revision, lineage: new, digest } };
+        self.disk.stage(&workshop.dir, &staged_state(NUMBER), &sealed.text.whole(), Sync::Now)?.keep();
+        self.decide_fresh(&mut workshop, held, &intent)?;
+        match self.commit_fresh(held, ground, (&workshop, sealed), order) {
+            Ok(Published::Done { .. }) => {}
+            Ok(Published::Overtaken) => {
+                self.drop_fresh(workshop)?;
+                return Ok(None);
+            }
+            // What is in place may have happened; the next writer sees.
+            Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
+            Err(error) => {
+                self.drop_fresh(workshop)?;
+                return Err(error);
+            }
+        }
+        self.finish_fresh(held, workshop, &intent);
+        self.record_archive(&intent, order);
+        self.record_commit((held, ground), order, sealed, &[]);
+        Ok(Some(revision))
+    }
+
+    fn record_archive(&self, intent: &Intent, order: &Order) {
+        let entry = self.entry(Level::Info, order.action, "archived").with("archive", &intent.archive);
+        self.audit.record(&entry.with("path", self.shown()));
+    }
+
+    fn commit_fresh(
+        &self,
+        held: &Held,
+        ground: &Ground,
+        (workshop, sealed): (&Workshop<'_>, &Sealed),
+        order: &Order,
+    ) -> Result<Published> {
+        let staged = staged_state(NUMBER);
+        let plan = Plan {
+            sealed,
+            source: Some((&workshop.dir, OsStr::new(&staged))),
+            displaced: Displaced::Nothing, // the archive has it
+            signals: &[],
+            fences: &order.fences,
+            room: Room::IsWhatItIs,
+        };
+        self.publish(held, ground, &plan)
+    }
+
+    /// Links or copies everything into the archive, and syncs that.
+    fn make_archive(&self, held: &Held, ground: &Ground, shelf: &Dir) -> Result<()> {
+        let place = archive_in_progress();
+        tree::remove(&self.disk, shelf, &place)?;
+        self.disk.make_dir(shelf, &place)?;
+        let archive = self.disk.open_dir(shelf, &place)?;
+        if let Some(found) = &ground.live {
+            let live = match &ground.health {
+                Health::Healthy(document) => Some(document.seal.revision),
+                _ => None,
+            };
+            let name = BackupName::new(self.disk.now(), live, "live");
+            if found.is_whole() {
+                self.disk.stage(&archive, name.as_str(), &found.bytes, Sync::Now)?.keep();
+            } else {
+                self.disk.link((&held.root, &self.settings.file_name), (&archive, OsStr::new(name.as_str())))?;
+            }
+        }
+        let backups = ground.shelf.backups.iter().map(BackupName::as_str);
+        let evidence = ground.shelf.evidence.iter().map(String::as_str);
+        let mirror = ground.shelf.has_mirror.then_some(MIRROR);
+        for name in backups.chain(evidence).chain(mirror) {
+            self.link_or_copy((shelf, &archive), name)?;
+        }
+        self.archive_signals(held, &archive)?;
+        self.disk.sync_dir(&archive)?;
+        Ok(self.disk.sync_dir(shelf)?)
+    }
+
+    fn link_or_copy(&self, (from, to): (&Dir, &Dir), name: &str) -> Result<()> {
+        match self.disk.link((from, OsStr::new(name)), (to, OsStr::new(name))) {
+            Err(error) if error.is_full() => Err(error.into()),
+            // Some file systems have no hard links.
+            Err(_) => {
+                if let Some(found) = self.disk.read(from, name, READ_LIMIT)? {
+                    self.disk.stage(to, name, &found.bytes, Sync::Now)?.keep();
+                }
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn archive_signals(&self, held: &Held, archive: &Dir) -> Result<()> {
+        let listed = match tree::list(&self.disk, &held.root, SIGNALS) {
+            Err(error) if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName) => {
+                self.warn(format!("{SIGNALS} stays as it is: {error}"));
+                return Ok(());
+            }
+            listed => listed?,
+        };
+        let Some(listed) = listed else { return Ok(()) };
+        let attributes = Attributes::Listed(&listed);
+        tree::copy(&self.disk, (&held.root, SIGNALS), (archive, SIGNALS), attributes).map(drop)
+    }
+
+    /// Puts the intent in place: from here on the next writer goes on.
+    fn decide_fresh(&self, workshop: &mut Workshop<'_>, held: &Held, intent: &Intent) -> Result<()> {
+        const DRAFT: &str = "fresh.draft";
+        self.disk.stage(&workshop.dir, DRAFT, &intent.write()?, Sync::Now)?.keep();
+        if !held.lock.is_ours(&self.disk, &held.root)? {
+            return Err(lock_lost());
+        }
+        self.disk.rename((&workshop.dir, OsStr::new(DRAFT)), (&workshop.dir, OsStr::new(INTENT)))?;
+        self.disk.sync_dir(&workshop.dir)?;
+        workshop.keep();
+        Ok(())
+    }
+
+    /// Nothing was replaced yet: the intent goes, and then what was made for it.
+    fn drop_fresh(&self, workshop: Workshop<'_>) -> Result<()> {
+        self.disk.unlink(&workshop.dir, INTENT)?;
+        self.disk.sync_dir(&workshop.dir)?;
+        workshop.clear()
+    }
+
+    fn read_fresh(&self, root: &Dir) -> Result<Option<Intent>> {
+        let found = self.disk.read(root, format!("{CHECKPOINTS}/{WORKSHOP}/{INTENT}"), LIMIT)?;
+        Ok(found.and_then(|found| Intent::read(&found.bytes)))
+    }
+
+    /// Whether a document is the first of a lineage whose beginning is not tidied up yet: beside the old lineage's copies
+    /// it is no foreign edit.
+    pub(super) fn is_fresh(&self, document: &Document) -> bool {
+        let intent = self.open_root().and_then(|root| self.read_fresh(&root)).ok().flatten();
+        intent.is_some_and(|intent| intent.state.digest == document.seal.digest)
+    }
+
+    /// Goes on with a beginning that was interrupted; where it cannot be committed, it is dropped, and all is as it was.
+    /// Whether there was one.
+    pub(super) fn settle_fresh(&self, held: &Held) -> Result<bool> {
+        let Some(intent) = self.read_fresh(&held.root)? else { return Ok(false) };
+        let mut workshop = self.workshop(held)?;
+        workshop.keep();
+        let live = Found::read(&self.disk, &held.root, &self.settings.file_name)?;
+        let is_committed = live.is_some_and(
+            |found| matches!(&found.reading, Reading::Sealed(live) if live.seal.lineage == intent.state.lineage),
+        );
+        let order = Order::of("init");
+        if !is_committed {
+            let sealed = self.staged_state(&workshop.dir, NUMBER, &intent.state)?;
+            let committed = sealed.map(|sealed| {
+                let ground = self.survey(held)?;
+                let published = self.commit_fresh(held, &ground, (&workshop, &sealed), &order)?;
+                Ok::<_, Error>((published != Published::Overtaken).then_some((sealed, ground)))
+            });
+            match committed {
+                Some(Ok(Some((sealed, ground)))) => self.record_commit((held, &ground), &order, &sealed, &[]),
+                Some(Err(error)) if error.kind == Kind::DurabilityUnknown => return Err(error),
+                other => {
+                    let why = other.and_then(Result::err).map_or_else(String::new, |error| format!(": {error}"));
+                    self.warn(format!("a killed `init --fresh` could not be finished, and is given up{why}"));
+                    return self.drop_fresh(workshop).map(|()| true);
+                }
+            }
+        }
+        self.warn("a killed `init --fresh` was finished");
+        self.record_archive(&intent, &order);
+        self.finish_fresh(held, workshop, &intent);
+        Ok(true)
+    }
+
+    /// The new document is in place: the archive gets its name, the mirror the new contents, and what is archived goes.
+    fn finish_fresh(&self, held: &Held, workshop: Workshop<'_>, intent: &Intent) {
+        let finish = || -> Result<()> {
+            let shelf = self.side_directory(&held.root, BACKUPS)?;
+            let place = archive_in_progress();
+            if self.disk.stat(&shelf, &place)?.is_some() {
+                self.disk.rename((&shelf, OsStr::new(&place)), (&shelf, OsStr::new(&intent.archive)))?;
+                self.disk.sync_dir(&shelf)?;
+            }
+            self.mirror_live(held, &shelf)?;
+            let archive = self.disk.open_dir(&shelf, &intent.archive)?;
+            for name in self.disk.list(&archive)?.iter().filter(|name| name.to_str().is_some_and(is_archived)) {
+                self.disk.unlink(&shelf, name)?;
+            }
+            self.disk.sync_dir(&shelf)?;
+            self.remove_archived_signals(held, &archive)?;
+            self.disk.unlink(&workshop.dir, INTENT)?;
+            self.disk.sync_dir(&workshop.dir)?;
+            workshop.clear()
+        };
+        if let Err(error) = finish() {
+            self.warn(format!("the new lineage has begun; what is archived could not be removed yet: {error}"));
+        }
+    }
+
+    /// Makes the mirror hold what the live file holds, durably: with no earlier revision to fall back to, it must survive
+    /// a power cut from the first moment.
+    pub(super) fn mirror_live(&self, held: &Held, shelf: &Dir) -> Result<()> {
+        let Some(found) = Found::read(&self.disk, &held.root, &self.settings.file_name)? else { return Ok(()) };
+        let name = temporary(held.lock.inode(), "mirror");
+        let same = self.disk.stat_if_same(shelf, MIRROR, &found.bytes)?.filter(|mirror| !mirror.same_file(&found.stat));
+        if same.is_none() {
+            self.disk.sync_dir(&held.root)?;
+            let staged = self.disk.stage(shelf, &name, &found.bytes, Sync::Now)?;
+            self.disk.rename((shelf, OsStr::new(&name)), (shelf, OsStr::new(MIRROR)))?;
+            staged.keep();
+        } else if let Some(mirror) = self.disk.open(shelf, MIRROR, Access::Read)? {
+            self.disk.sync(&mirror, &shelf.path_of(MIRROR))?;
+        }
+        Ok(self.disk.sync_dir(shelf)?)
+    }
+
+    /// Removes the files of signals that are in the archive as they are here. The directory stays: it may be a mount.
+    fn remove_archived_signals(&self, held: &Held, archive: &Dir) -> Result<()> {
+        let Some(archived) = tree::list(&self.disk, archive, SIGNALS)? else { return Ok(()) };
+        let Some(signals) = side::open_to_read(&self.disk, &held.root, SIGNALS)? else { return Ok(()) };
+        let Some(found) = tree::list(&self.disk, &held.root, SIGNALS)? else { return Ok(()) };
+        for entry in archived.children("") {
+            let print = |listing: &tree::Listing| listing.below(&entry.path).map(|below| below.fingerprint());
+            if print(&found) == print(&archived) {
+                tree::remove(&self.disk, &signals, &entry.path)?;
+            }
+        }
+        Ok(self.disk.sync_dir(&signals)?)
+    }
+}

@@ -1,0 +1,235 @@
+//! Replacing a tree whose directory cannot be renamed: its contents, file by file, under the intent.
+//!
+//! The directory may be a mount point or a merged directory of an overlay. The new tree is staged inside it, so that every
+//! file of it is on the directory's own file system and takes its place by one rename. The staged directory tells how far
+//! it came: what is still in it has to be put in place, what is missing from it was. It goes, empty, before the intent
+//! does; from then on the tree itself is the proof.
+
+use std::ffi::OsStr;
+
+use super::super::Store;
+use super::super::checkpoint::manifest;
+use super::super::layout::{STAGED_PREFIX, staged};
+use super::super::workshop::Workshop;
+use super::intent::{Intent, Swap};
+use super::swap::Progress;
+use crate::error::{Error, Kind, Result};
+use crate::fs::stage::Sync;
+use crate::fs::{Dir, FileKind};
+use crate::time::compact;
+use crate::tree::{self, Attributes, Listing, What};
+
+/// The largest listing of a staged tree that is read, in bytes.
+const LIMIT: u64 = 64 << 20;
+
+/// The listing of a staged tree, in the workshop.
+fn listing_name(name: &str, number: u64) -> String {
+    format!("{}-{number}.json", name.trim_start_matches('.'))
+}
+
+/// What a listing of a tree is called where manifests call it so.
+fn in_manifest(name: &str) -> &str {
+    name.trim_start_matches('.')
+}
+
+impl Store {
+    /// Keeps the listing of a tree that is staged inside its target: when the first file of it is in place, the staged
+    /// tree itself does not tell any more what is to be there.
+    pub(super) fn keep_listing(
+        &self,
+        workshop: &Workshop<'_>,
+        (name, number): (&str, u64),
+        listing: &Listing,
+    ) -> Result<()> {
+        let text = manifest::write(&Listing::new(listing.clone().under(in_manifest(name))))?;
+        self.disk.stage(&workshop.dir, &listing_name(name, number), &text, Sync::Now)?.keep();
+        Ok(())
+    }
+
+    fn kept_listing(&self, workshop: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<Option<Listing>> {
+        let Some(print) = &swap.new else { return Ok(Some(Listing::default())) };
+        let found = self.disk.read(workshop, listing_name(name, number), LIMIT)?;
+        let listing = found.and_then(|found| manifest::read(&found.bytes).ok()?.below(in_manifest(name)));
+        Ok(listing.filter(|listing| listing.fingerprint() == *print))
+    }
+
+    /// How far the replacement of a tree's contents came.
+    pub(super) fn progress_into(
+        &self,
+        (workshop, parent): (&Dir, &Dir),
+        (name, number): (&str, u64),
+        swap: &Swap,
+    ) -> Result<Progress> {
+        let Some(new) = self.kept_listing(workshop, (name, number), swap)? else { return Ok(Progress::Broken) };
+        let Some(target) = self.target(parent, name)? else { return Ok(Progress::Broken) };
+        if swap.new.is_none() {
+            return Ok(Progress::Ready); // to take everything away can always be begun again
+        }
+        let Some(waits) = tree::list(&self.disk, &target, &staged(name, number))? else {
+            // All is in place, but the directory itself may lack its mode and time.
+            let inside = |listing: &Listing| {
+                Listing::new(listing.entries().iter().filter(|entry| !entry.path.is_empty()).cloned().collect())
+            };
+            let is_new =
+                self.contents(&target)?.is_some_and(|found| inside(&found).fingerprint() == inside(&new).fingerprint());
+            return Ok(if is_new { Progress::Ready } else { Progress::Broken });
+        };
+        for entry in new.entries().iter().filter(|entry| entry.what != What::Directory) {
+            let is_fine = match waits.get(&entry.path) {
+                Some(staged) => staged.what == entry.what,
+                // It is in place, where it may have been edited since.
+                None => self.disk.stat(&target, &entry.path)?.is_some(),
+            };
+            if !is_fine {
+                return Ok(Progress::Broken);
+            }
+        }
+        Ok(Progress::Ready)
+    }
+
+    /// The directory whose contents are replaced, if it is still there.
+    fn target(&self, parent: &Dir, name: &str) -> Result<Option<Dir>> {
+        match self.disk.stat(parent, name)? {
+            Some(stat) if stat.kind == FileKind::Directory => Ok(Some(self.disk.open_dir(parent, name)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The same by its name; `None` also where it is gone.
+    pub(super) fn contents_of(&self, parent: &Dir, name: &str) -> Result<Option<Listing>> {
+        self.target(parent, name)?.map_or(Ok(None), |target| self.contents(&target))
+    }
+
+    /// What is in the target besides what is staged; `None` if no checkpoint could hold it.
+    fn contents(&self, target: &Dir) -> Result<Option<Listing>> {
+        match tree::list(&self.disk, target, ".") {
+            Ok(listing) => Ok(listing.map(|listing| {
+                let is_own = |path: &str| !path.starts_with(STAGED_PREFIX);
+                let own = listing.entries().iter().filter(|entry| is_own(&entry.path)).cloned();
+                Listing::new(own.collect())
+            })),
+            Err(error)
+                if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName | Kind::TooLarge | Kind::Conflict) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces what is in a tree by what is staged in it. May be begun again from any point.
+    pub(super) fn copy_into(
+        &self,
+        (workshop, parent): (&Workshop<'_>, &Dir),
+        (name, swap): (&str, &Swap),
+        intent: &Intent,
+    ) -> Result<()> {
+        let number = intent.number;
+        let gone = |what: &str| Error::new(Kind::Corrupt, format!("what was staged of {what} is gone or damaged"));
+        let new = self.kept_listing(&workshop.dir, (name, number), swap)?.ok_or_else(|| gone(name))?;
+        let target = self.target(parent, name)?.ok_or_else(|| gone(name))?;
+        let place = staged(name, number);
+        self.keep_edited((parent, name), (&target, &new), (workshop, intent))?;
+        let waits = match self.disk.stat(&target, &place)? {
+            Some(_) => Some(self.writable(&target, OsStr::new(&place))?),
+            None => None,
+        };
+        self.replace_in(&target, waits.as_ref(), "", &new)?;
+        // Nothing but directories is left of what was staged. Gone before the intent, it is never taken for missing.
+        if waits.is_some() {
+            tree::remove(&self.disk, &target, &place)?;
+        }
+        if swap.new.is_none() {
+            match self.disk.remove_dir(parent, name) {
+                // A mount point stays, empty.
+                Err(error) if error.is(rustix::io::Errno::BUSY) => {}
+                result => return Ok(result?),
+            }
+        }
+        self.dress((parent, OsStr::new(name)), "", &new)?;
+        Ok(self.disk.sync_dir(&target)?)
+    }
+
+    /// Keeps a copy of the tree beside it where a file of it is neither what was there when the restore was decided nor
+    /// what is to be there: something that does not ask for locks edited it since.
+    fn keep_edited(
+        &self,
+        (parent, name): (&Dir, &str),
+        (target, new): (&Dir, &Listing),
+        (workshop, intent): (&Workshop<'_>, &Intent),
+    ) -> Result<()> {
+        let before = self.open_checkpoint(&workshop.shelf, &intent.pre_restore).ok();
+        let before = before.and_then(|before| before.listing.below(in_manifest(name))).unwrap_or_default();
+        let Some(found) = self.contents(target)? else {
+            self.warn(format!("{name} holds what no checkpoint can hold; that stays there"));
+            return Ok(());
+        };
+        let is_known = |entry: &tree::Entry| {
+            let is_it = |listing: &Listing| listing.get(&entry.path).is_some_and(|known| known.what == entry.what);
+            entry.what == What::Directory || is_it(&before) || is_it(new)
+        };
+        if found.entries().iter().all(is_known) {
+            return Ok(());
+        }
+        let kept = format!("{name}.before-restore-{}", compact(self.disk.now()));
+        if self.disk.stat(parent, &kept)?.is_none() {
+            let copied = tree::copy(&self.disk, (parent, name), (parent, &kept), Attributes::Listed(&found));
+            copied.inspect_err(|_| drop(tree::remove(&self.disk, parent, &kept)))?;
+            tree::remove(&self.disk, &self.disk.open_dir(parent, &kept)?, staged(name, intent.number))?;
+        }
+        self.warn(format!("{name} was edited while it was being replaced; what it held is kept in {kept}"));
+        Ok(())
+    }
+
+    /// Makes one directory of the target what the listing says, and those in it.
+    fn replace_in(&self, target: &Dir, waits: Option<&Dir>, path: &str, new: &Listing) -> Result<()> {
+        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+        for name in self.disk.list(target)? {
+            let Some(stat) = self.disk.stat(target, &name)? else { continue };
+            let wanted = name.to_str().and_then(|name| new.get(&below(name)));
+            let fits =
+                wanted.is_some_and(|entry| (entry.what == What::Directory) == (stat.kind == FileKind::Directory));
+            let is_staging = path.is_empty() && name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX));
+            if !fits && !is_staging && stat.kind != FileKind::Special {
+                tree::remove(&self.disk, target, &name)?;
+            }
+        }
+        for entry in new.children(path) {
+            let name = OsStr::new(entry.path.rsplit('/').next().unwrap_or_default());
+            if entry.what == What::Directory {
+                self.disk.make_dir(target, name)?;
+                let inner = self.writable(target, name)?;
+                let waiting = match waits {
+                    Some(waits) if self.disk.stat(waits, name)?.is_some() => Some(self.writable(waits, name)?),
+                    _ => None,
+                };
+                self.replace_in(&inner, waiting.as_ref(), &entry.path, new)?;
+                self.dress((target, name), &entry.path, new)?;
+                self.disk.sync_dir(&inner)?;
+            } else if let Some(waits) = waits
+                && self.disk.stat(waits, name)?.is_some()
+            {
+                self.disk.rename((waits, name), (target, name))?;
+            }
+        }
+        Ok(self.disk.sync_dir(target)?)
+    }
+
+    /// Opens a directory that things are to be put into or taken out of.
+    fn writable(&self, parent: &Dir, name: &OsStr) -> Result<Dir> {
+        let dir = self.disk.open_dir(parent, name)?;
+        if self.disk.stat(parent, name)?.is_some_and(|stat| stat.mode & 0o700 != 0o700) {
+            self.disk.set_mode(parent, name, 0o700)?;
+        }
+        Ok(dir)
+    }
+
+    /// Gives a directory its mode and time, when all is in it.
+    fn dress(&self, (parent, name): (&Dir, &OsStr), path: &str, new: &Listing) -> Result<()> {
+        if let Some(entry) = new.get(path) {
+            self.disk.set_mode(parent, name, entry.mode)?;
+            self.disk.set_mtime(parent, name, entry.mtime)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! How each target of a restore can be replaced, found out without changing a live name.
+//!
+//! The probe renames the target onto a directory beside it that is not empty. No rename replaces such a directory, so the
+//! kernel says what else would have stopped it: nothing (`ENOTEMPTY`), a mount point (`EBUSY`), a merged directory of an
+//! overlay (`EXDEV`), an immutable file (`EPERM`).
+
+use std::ffi::{OsStr, OsString};
+
+use rustix::io::Errno;
+
+use super::super::Store;
+use super::super::ground::Held;
+use super::super::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
+use super::super::order::Purpose;
+use super::intent::Manner;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, Disk, FileKind, FsError};
+use crate::side::unsafe_path;
+use crate::tree;
+
+/// How a restore would replace each of its targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestorePlan {
+    /// `config/`
+    pub config: Manner,
+    /// `.signals/`
+    pub signals: Manner,
+}
+
+impl RestorePlan {
+    /// The manner of the tree of this name.
+    pub(super) fn of(self, name: &str) -> Manner {
+        if name == CONFIG { self.config } else { self.signals }
+    }
+}
+
+impl Store {
+    /// How a restore would replace its targets; the obstacle, as the error that a restore would be refused with, if one of
+    /// them cannot be replaced. Takes the state lock, and changes no live name.
+    pub fn restore_plan(&self) -> Result<RestorePlan> {
+        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
+        self.plan_held(&held)
+    }
+
+    /// The same under a lock that is held. The workshop tells the next writer that there may be something to clear away.
+    pub(super) fn plan_held(&self, held: &Held) -> Result<RestorePlan> {
+        let workshop = self.workshop(held)?;
+        self.disk.sync_dir(&workshop.shelf)?; // what is made for the probe must not be found without the workshop
+        let plan = self.probe(held).map_err(|error| self.past_its_place(error))?;
+        workshop.done()?;
+        Ok(plan)
+    }
+
+    pub(super) fn probe(&self, held: &Held) -> Result<RestorePlan> {
+        let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
+        self.probe_state(&held.root)?;
+        Ok(RestorePlan {
+            config: self.probe_tree(&config_root, CONFIG)?,
+            signals: self.probe_tree(&held.root, SIGNALS)?,
+        })
+    }
+
+    fn probe_state(&self, root: &Dir) -> Result<()> {
+        let name = self.settings.file_name.as_os_str();
+        let scratch = Scratch::make(&self.disk, root)?;
+        if self.disk.stat(root, name)?.is_some_and(|stat| stat.kind == FileKind::Regular) {
+            scratch.try_file(root, name)?;
+        }
+        Ok(())
+    }
+
+    fn probe_tree(&self, parent: &Dir, name: &str) -> Result<Manner> {
+        let Some(stat) = self.disk.stat(parent, name)? else {
+            return Scratch::make(&self.disk, parent).map(|_| Manner::Move);
+        };
+        if stat.kind != FileKind::Directory {
+            tree::check(&self.disk, parent, name)?;
+        }
+        let target = self.disk.open_dir(parent, name)?;
+        // What is beside it must be on the same mount, and writable; else only what is inside it may be.
+        let beside = Scratch::make(&self.disk, parent).and_then(|scratch| {
+            let blocked = scratch.blocks_move(parent, OsStr::new(name))?;
+            Ok((scratch, blocked))
+        });
+        let (scratch, manner) = match beside {
+            Ok((scratch, None)) => (scratch, Manner::Move),
+            // What is in the way of both is the obstacle of the first.
+            Ok((_, Some(blocked))) => match Scratch::make(&self.disk, &target) {
+                Err(error) if error.kind == Kind::PermissionDenied => return Err(blocked.into()),
+                inside => (inside?, Manner::CopyInto),
+            },
+            Err(error) if error.kind == Kind::PermissionDenied => {
+                (Scratch::make(&self.disk, &target)?, Manner::CopyInto)
+            }
+            Err(error) => return Err(error),
+        };
+        scratch.try_contents(&target)?;
+        Ok(manner)
+    }
+}
+
+/// A directory that is not empty, for renames that must fail; it goes when it is dropped.
+struct Scratch<'a> {
+    disk: &'a Disk,
+    parent: &'a Dir,
+    name: OsString,
+    /// When the directory that it is made in was last modified, which it is to say again.
+    mtime: (i64, i64),
+}
+
+impl<'a> Scratch<'a> {
+    fn make(disk: &'a Disk, parent: &'a Dir) -> Result<Self> {
+        let name = OsString::from(format!("{STAGED_PREFIX}0-probe"));
+        tree::remove(disk, parent, &name)?; // left by a command that was killed
+        let mtime = disk.stat(parent, ".")?.map_or((0, 0), |stat| stat.mtime);
+        disk.make_dir(parent, &name)?;
+        let scratch = Self { disk, parent, name, mtime };
+        let dir = disk.open_dir(parent, &scratch.name)?;
+        drop(disk.create(&dir, "not-empty")?);
+        Ok(scratch)
+    }
+
+    /// What keeps a directory from being renamed; `None` if nothing does.
+    fn blocks_move(&self, dir: &Dir, name: &OsStr) -> Result<Option<FsError>> {
+        const OBSTACLES: [Errno; 5] = [Errno::XDEV, Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::ROFS];
+        match self.disk.rename((dir, name), (self.parent, &self.name)) {
+            Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => Ok(None),
+            Err(error) if OBSTACLES.iter().any(|errno| error.is(*errno)) => {
+                Ok(Some(FsError { path: dir.path_of(name), ..error }))
+            }
+            Err(error) => Err(error.into()),
+            // Something emptied the scratch directory, and the target is in its place.
+            Ok(()) => {
+                self.disk.rename((self.parent, &self.name), (dir, name))?;
+                Err(Error::new(Kind::Conflict, "something else removes files of a restore; nothing was done"))
+            }
+        }
+    }
+
+    /// Refuses what keeps a file or link from being replaced.
+    fn try_file(&self, dir: &Dir, name: &OsStr) -> Result<()> {
+        if tree::is_mount_point(dir, name) {
+            let busy = FsError { operation: "replace", path: dir.path_of(name), source: Errno::BUSY.into() };
+            return Err(busy.into());
+        }
+        match self.disk.rename((dir, name), (self.parent, &self.name)) {
+            Err(error) if error.is(Errno::ISDIR) => Ok(()),
+            Err(error) if error.is(Errno::NOENT) => Ok(()), // it went meanwhile
+            // Some file systems look at the destination last.
+            Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => Ok(()),
+            Err(error) => Err(FsError { path: dir.path_of(name), ..error }.into()),
+            Ok(()) => Err(unsafe_path(&dir.path_of(name), "was renamed onto a directory")),
+        }
+    }
+
+    /// Refuses what keeps anything in a directory from being replaced or removed.
+    fn try_contents(&self, dir: &Dir) -> Result<()> {
+        for name in self.disk.list(dir)? {
+            if name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)) {
+                continue;
+            }
+            let Some(stat) = self.disk.stat(dir, &name)? else { continue };
+            if stat.kind != FileKind::Directory {
+                self.try_file(dir, &name)?;
+                continue;
+            }
+            match self.blocks_move(dir, &name)? {
+                // What is in it can be taken out of a merged directory.
+                Some(error) if !error.is(Errno::XDEV) => {
+                    return Err(error.into());
+                }
+                _ => self.try_contents(&self.disk.open_dir(dir, &name)?)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        // The next writer tries again.
+        if tree::remove(self.disk, self.parent, &self.name).is_ok() {
+            let _ = self.disk.set_mtime(self.parent, ".", self.mtime);
+            let _ = self.disk.sync_dir(self.parent); // gone for good before the workshop is
+        }
+    }
+}
