@@ -25,6 +25,20 @@ pub const DEFAULT: &str = "/tmp/claude-pipeline-audit.log";
 /// The log used where the configured one cannot be trusted, beside the state file.
 pub const FALLBACK: &str = ".pipeline-audit.log";
 
+/// The longest line of a log, in bytes. Each is written at once, and readers of a log's end look at many times as much.
+pub const LINE_LIMIT: usize = 16 << 10;
+/// What stands before and after the text of a line, at most.
+const FRAME: usize = 512;
+
+/// A text that fits in a line, with `…` where something is missing.
+fn fitted(text: String) -> String {
+    if text.len() <= LINE_LIMIT - FRAME {
+        return text;
+    }
+    let end = (0..=LINE_LIMIT - FRAME).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
 /// How grave a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -152,8 +166,8 @@ impl Audit {
 
     /// Appends a line. It never fails: see [`Audit::warning`].
     pub fn record(&self, entry: &Entry) {
-        let line =
-            format!("{} [{}] {}: {}\n", rfc3339(self.disk.now()), entry.level.name(), entry.component, entry.text);
+        let text = fitted(entry.text.clone());
+        let line = format!("{} [{}] {}: {text}\n", rfc3339(self.disk.now()), entry.level.name(), entry.component);
         tracing::info!("{}: {}", entry.component, entry.text);
         if self.path == Path::new("/dev/null") {
             return; // whoever sets this wants no log

@@ -2,6 +2,7 @@
 
 mod again;
 mod args;
+mod ask;
 mod complete;
 mod edit;
 mod follow;
@@ -44,6 +45,7 @@ use crate::name::nearest;
 pub fn main(arguments: Vec<OsString>) -> u8 {
     // Without a handler RLIMIT_FSIZE kills; with one, write(2) fails with EFBIG, which has an exit code.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    end_with_resources_exhausted();
     let look = config::look(&arguments, &ProcessEnvironment);
     std::panic::set_hook(Box::new(|_| {}));
     if let [_, launch, pipe, look, _, command @ ..] = arguments.as_slice()
@@ -60,6 +62,14 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
             show_error(&error, "pipeline-state", look);
             error.code() as u8
         })
+}
+
+/// Has an abort end the process with the code of exhausted resources. Where memory or a stack is used up, the standard library
+/// says so in one line of its own and calls abort(3); a handler of that signal is the last thing that runs.
+fn end_with_resources_exhausted() {
+    let code = i32::from(ExitCode::ResourceExhausted as u8);
+    let always = Arc::new(AtomicBool::new(true));
+    let _ = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGABRT, code, always);
 }
 
 fn run(arguments: &[OsString], look: Look) -> u8 {
@@ -143,6 +153,14 @@ fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>) -> u
             Some(error) => error,
             None => return ExitCode::Success as u8,
         },
+    };
+    // What is wrong with the input can be put right by who typed it.
+    let error = match error.code() {
+        // What doctor finds stands on standard output, each with its remedy.
+        ExitCode::ValidationFailed if error.hints.is_empty() && error.details.get("findings").is_none() => {
+            error.try_command("--help", "each command's --help has examples")
+        }
+        _ => error,
     };
     output.error(&error);
     match error.code() {

@@ -110,6 +110,8 @@ pub struct Config {
     pub look: Look,
     /// How much is said.
     pub verbosity: Verbosity,
+    /// The root, where none was named and it is not the working directory but one above.
+    pub found_above: Option<PathBuf>,
     /// How this program was called, with the options that chose the state: what a hint begins with.
     pub program: String,
 }
@@ -135,11 +137,14 @@ impl Config {
     pub fn resolve(given: &Given, env: &dyn Environment, disk: &Disk) -> Result<Self> {
         let program = program(given, env);
         let (root, named) = chosen(given, env);
+        let mut found_above = None;
         let (root, state_file) = match (root, named) {
             (root, Some(file)) => (root.unwrap_or_else(|| directory_of(&file).to_owned()), file),
             (Some(root), None) => (root.clone(), root.join(STATE_FILE)),
             (None, None) => {
-                let root = nearest_root(disk, &working_directory()?);
+                let here = working_directory()?;
+                let root = nearest_root(disk, &here);
+                found_above = (!root.starts_with(&here)).then(|| root.clone());
                 (root.clone(), root.join(STATE_FILE))
             }
         };
@@ -205,6 +210,7 @@ impl Config {
                 color: color(given.color, env),
             },
             verbosity,
+            found_above,
             program,
         })
     }

@@ -25,8 +25,11 @@ use self::seal::{Digest, Document, Seal};
 
 /// The largest document that is read, in bytes; a larger file counts as damaged.
 pub const READ_LIMIT: u64 = 64 << 20;
-/// The largest document that is written, in bytes.
+/// The largest document that a command may make, in bytes, counted as if its revision had the most digits.
 pub const WRITE_LIMIT: usize = 16 << 20;
+/// The bytes by which a document may exceed [`WRITE_LIMIT`] for what this program adds: by a migration, an adoption, degraded
+/// mode. So none of them, and no healing, is refused for a document that was accepted.
+pub const OWN_ROOM: usize = 64 << 10;
 
 /// What the bytes of a file are.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 //! `fsync` is the exception: it is never repeated, because a second call after a failure reports success for
 //! data that is gone (PostgreSQL's "fsyncgate", 2018).
 
+pub mod free_name;
 pub mod identity;
 pub mod observed;
 pub mod real;
@@ -322,7 +323,7 @@ impl Disk {
         }
         // One byte more than the size says: a file that ends there needs no second look.
         let expected = usize::try_from(stat.size).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; expected.saturating_add(1)];
+        let mut bytes = named("read", &path, zeroed(expected.saturating_add(1)))?;
         let mut length = 0;
         while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
             let count = named("read", &path, again(|| self.ops.read(&file, rest)))?;
@@ -475,6 +476,16 @@ fn found<T>(result: FsResult<T>) -> FsResult<Option<T>> {
         Err(error) if error.is(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// So many zeros; `ENOMEM` where there is no memory for them.
+fn zeroed(count: usize) -> io::Result<Vec<u8>> {
+    const LARGE: usize = 1 << 20;
+    if count >= LARGE {
+        // Asked for and given back: the kernel's own zeros cost less than ours, but their want ends the process.
+        Vec::<u8>::new().try_reserve_exact(count).map_err(|_| io::Error::from(Errno::NOMEM))?;
+    }
+    Ok(vec![0; count])
 }
 
 /// Repeats a call that a signal interrupted; not for ever, since a broken file system may say so each time.

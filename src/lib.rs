@@ -10,6 +10,7 @@
 //! | [`side`] | side directories: ours, or refused |
 //! | [`tree`] | directory trees: listed with digests, copied, removed |
 //! | [`user`] | names of users |
+//! | [`clutter`] | files that other programs leave anywhere, told by their names |
 //! | [`child`] | another program, run in our place |
 //! | [`document`] | text to tree without loss; its seal, rules, migration, paths, filters, differences |
 //! | [`lock`] | locks that belong to scripts: the protocol, its order, its limits |
@@ -69,6 +70,7 @@
 pub mod audit;
 pub mod child;
 pub mod cli;
+pub mod clutter;
 pub mod config;
 pub mod document;
 pub mod error;

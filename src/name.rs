@@ -4,7 +4,11 @@ use std::fmt;
 
 use crate::error::{Error, Kind, Result};
 
-const MAX_LENGTH: usize = 128;
+/// The longest name, in characters.
+pub const MAX_LENGTH: usize = 128;
+/// The longest name of an operation in a new checkpoint, in characters. It is the end of the checkpoint's id; ids of older
+/// checkpoints may be longer.
+pub const MAX_OPERATION: usize = 64;
 
 /// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}` without `..`: safe as a part of a file name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,14 +17,26 @@ pub struct Name(String);
 impl Name {
     /// A name, if `text` is one; `what` says in the error what it was meant to name.
     pub fn parse(what: &str, text: &str) -> Result<Self> {
-        if is_name(text) {
+        Self::parse_up_to(MAX_LENGTH, what, text)
+    }
+
+    /// The name of an operation that a checkpoint is to be made for: at most [`MAX_OPERATION`] characters.
+    pub fn parse_operation(text: &str) -> Result<Self> {
+        Self::parse_up_to(MAX_OPERATION, "operation", text)
+    }
+
+    fn parse_up_to(longest: usize, what: &str, text: &str) -> Result<Self> {
+        if text.len() <= longest && is_name(text) {
             return Ok(Self(text.to_owned()));
         }
         let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         let message = format!(
-            "{text:?} is no name for {article} {what}: that has 1 to 128 letters, digits, `.`, `_` and `-`, begins with a letter or digit and has no `..`"
+            "{text:?} is no name for {article} {what}: that has 1 to {longest} letters, digits, `.`, `_` and `-`, \
+             begins with a letter or digit and has no `..`"
         );
-        Err(Error::new(Kind::InvalidName, message).detail("name", text))
+        let mut meant = Self::reduce(text, what).0;
+        meant.truncate(longest);
+        Err(Error::new(Kind::InvalidName, message).meaning(format!("a name that fits: {meant}")).detail("name", text))
     }
 
     /// Reduces any text to a name: what cannot stand in one becomes `-`. `fallback` where nothing is left.
@@ -61,8 +77,13 @@ pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&
 }
 
 fn is_name(text: &str) -> bool {
-    text.len() <= MAX_LENGTH
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+    text.len() <= MAX_LENGTH && is_plain(text)
+}
+
+/// Whether a text has the form of a name, of whatever length.
+#[must_use]
+pub fn is_plain(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
         && !text.contains("..")
 }

@@ -409,7 +409,7 @@ impl Store {
         let code = error.code();
         let of_input = match code {
             ExitCode::General => !matches!(error.kind, Kind::Io | Kind::DurabilityUnknown | Kind::Internal),
-            code => code == ExitCode::ValidationFailed,
+            code => matches!(code, ExitCode::ValidationFailed | ExitCode::Conflict),
         };
         let level = if of_input { Level::Warn } else { Level::Error };
         let entry = self.entry(level, action, "refused").with("code", code as u8);

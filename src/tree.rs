@@ -8,13 +8,14 @@ use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use crate::clutter::{is_below_clutter, is_clutter};
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Access, Dir, Disk, FileKind, FsError, FsResult, Stat};
 use crate::side::unsafe_path;
 
-/// Directories in directories; each costs two descriptors while it is copied.
-const DEPTH: usize = 64;
+/// Directories in directories, in a tree that is kept; each costs two descriptors while it is copied.
+pub const DEPTH: usize = 64;
 /// The bits of a mode that a copy keeps: a copy belongs to who made it, and must not lend that user's rights to others.
 const FILE_BITS: u32 = 0o777;
 const DIRECTORY_BITS: u32 = 0o3777;
@@ -110,13 +111,43 @@ impl Listing {
         Digest::finish(hash)
     }
 
-    /// The first difference in contents from what `actual` is, in words; modes and times apart.
+    /// The directories directly in the one at `path`.
+    fn directories_in<'l>(&'l self, path: &str) -> impl Iterator<Item = &'l Entry> + use<'l> {
+        let top = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let start = self.0.partition_point(|entry| entry.path < top);
+        let below = self.0.iter().skip(start).map_while(move |entry| Some((entry, entry.path.strip_prefix(&top)?)));
+        below
+            .filter(|(entry, rest)| entry.what == What::Directory && !rest.is_empty() && !rest.contains('/'))
+            .map(|(entry, _)| entry)
+    }
+
+    /// Whether there is a file or link in the directory at `path`, however deep.
+    fn holds_files_in(&self, path: &str) -> bool {
+        let top = format!("{path}/");
+        let start = self.0.partition_point(|entry| entry.path < top);
+        let mut below = self.0.iter().skip(start).take_while(|entry| entry.path.starts_with(&top));
+        below.any(|entry| entry.what != What::Directory)
+    }
+
+    /// The same without the clutter that `actual` lacks or holds with another content: nobody vouches for that.
+    #[must_use]
+    pub fn without_lost_clutter(&self, actual: &Self) -> Self {
+        let is_kept = |entry: &&Entry| {
+            !is_below_clutter(&entry.path) || actual.get(&entry.path).is_some_and(|found| found.what == entry.what)
+        };
+        Self(self.0.iter().filter(is_kept).cloned().collect())
+    }
+
+    /// The first difference in contents from what `actual` is, in words; modes and times apart. Clutter is no difference, nor is
+    /// the loss of a directory without files: git and archives keep none.
     #[must_use]
     pub fn first_difference(&self, actual: &Self) -> Option<String> {
         let wrong = self.0.iter().find_map(|entry| {
             let path = &entry.path;
             match actual.get(path).map(|found| &found.what) {
                 Some(found) if *found == entry.what => None,
+                _ if is_below_clutter(path) => None,
+                None if entry.what == What::Directory && !self.holds_files_in(path) => None,
                 Some(What::File { .. }) if matches!(entry.what, What::File { .. }) => {
                     Some(format!("{path} is not what it was: its digest is wrong"))
                 }
@@ -124,7 +155,8 @@ impl Listing {
                 None => Some(format!("{path} is missing")),
             }
         });
-        let extra = || actual.0.iter().find(|found| self.get(&found.path).is_none());
+        let is_extra = |found: &&Entry| self.get(&found.path).is_none() && !is_below_clutter(&found.path);
+        let extra = || actual.0.iter().find(is_extra);
         wrong.or_else(|| extra().map(|found| format!("{} does not belong to it", found.path)))
     }
 
@@ -188,20 +220,31 @@ fn check_own((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
 
 /// Lists the tree `name` in `dir` and digests its files; `None` if there is none.
 pub fn list(disk: &Disk, dir: &Dir, name: &str) -> Result<Option<Listing>> {
-    walk(disk, (dir, name), None)
+    walk(disk, (dir, name), None, DEPTH)
+}
+
+/// Lists a directory in which trees are kept, and so nests one deeper than they do.
+pub fn list_holding(disk: &Disk, dir: &Dir) -> Result<Listing> {
+    Ok(walk(disk, (dir, "."), None, DEPTH + 1)?.unwrap_or_default())
 }
 
 /// Copies the tree `name` in `from` to a new directory and syncs it, all but the new directory's own name; what was copied,
-/// with the modes and times of the original. `None` if there is none.
+/// with the modes and times of the original. `None` if there is none. By a listing, directories without files are made where the
+/// original lost them, and clutter that is not as listed is left out.
 pub fn copy(disk: &Disk, from: (&Dir, &str), to: (&Dir, &str), attributes: Attributes<'_>) -> Result<Option<Listing>> {
-    walk(disk, from, Some((to, attributes)))
+    walk(disk, from, Some((to, attributes)), DEPTH)
 }
 
 type Target<'a> = ((&'a Dir, &'a str), Attributes<'a>);
 
-fn walk(disk: &Disk, (dir, name): (&Dir, &str), target: Option<Target<'_>>) -> Result<Option<Listing>> {
-    let Some(stat) = disk.stat(dir, name)? else { return Ok(None) };
-    let mut walk = Walk { disk, entries: Vec::new() };
+fn walk(disk: &Disk, (dir, name): (&Dir, &str), target: Option<Target<'_>>, deepest: usize) -> Result<Option<Listing>> {
+    let mut walk = Walk { disk, entries: Vec::new(), deepest };
+    let Some(stat) = disk.stat(dir, name)? else {
+        let Some(((to, its), Attributes::Listed(listing))) = target else { return Ok(None) };
+        let Some(top) = listing.get("").filter(|top| top.what == What::Directory) else { return Ok(None) };
+        walk.lost_directory((to, OsStr::new(its)), top, listing)?;
+        return Ok(Some(Listing::new(walk.entries)));
+    };
     walk.directory(
         (dir, OsStr::new(name)),
         stat,
@@ -215,6 +258,7 @@ fn walk(disk: &Disk, (dir, name): (&Dir, &str), target: Option<Target<'_>>) -> R
 struct Walk<'a> {
     disk: &'a Disk,
     entries: Vec<Entry>,
+    deepest: usize,
 }
 
 type Copy<'a> = Option<(&'a Dir, &'a OsStr, Attributes<'a>)>;
@@ -235,7 +279,7 @@ impl Walk<'_> {
             check_own((dir, name), stat)?;
         }
         let shown = dir.path_of(name);
-        if depth > DEPTH {
+        if depth > self.deepest {
             let message = format!("{} lies deeper than {DEPTH} directories", shown.display());
             let word = quote_path(&shown);
             return Err(Error::new(Kind::TooLarge, message).try_shell(format!("ls -ld {word}"), "see what it is"));
@@ -248,13 +292,22 @@ impl Walk<'_> {
             }
             None => None,
         };
+        let listing = match copy {
+            Some((_, _, Attributes::Listed(listing))) => Some(listing),
+            _ => None,
+        };
         for entry in self.disk.list(&from)? {
+            let is_listed =
+                |listing: &Listing| entry.to_str().is_some_and(|word| listing.get(&joined(&path, word)).is_some());
+            if is_clutter(&entry) && listing.is_some_and(|listing| !is_listed(listing)) {
+                continue;
+            }
             let Some(word) = entry.to_str() else {
                 let message = format!("the name {} is not UTF-8", from.path_of(&entry).display());
                 let word = quote_path(&from.path_of(&entry));
                 return Err(Error::new(Kind::InvalidName, message).try_shell(format!("ls -ld {word}"), "rename it"));
             };
-            let below = if path.is_empty() { word.to_owned() } else { format!("{path}/{word}") };
+            let below = joined(&path, word);
             let Some(stat) = self.disk.stat(&from, &entry)? else { return Err(changed(&from.path_of(&entry))) };
             let copy = to.as_ref().zip(copy).map(|(to, (_, _, how))| (to, entry.as_os_str(), how));
             match stat.kind {
@@ -267,11 +320,33 @@ impl Walk<'_> {
                 }
             }
         }
+        if let Some((to, listing)) = to.as_ref().zip(listing) {
+            for lost in listing.directories_in(&path) {
+                let name = lost.path.rsplit('/').next().unwrap_or_default();
+                if self.disk.stat(to, name)?.is_none() {
+                    self.lost_directory((to, OsStr::new(name)), lost, listing)?;
+                }
+            }
+        }
         if let Some(((to, its, how), made)) = copy.zip(to) {
             self.dress((to, its), &path, how)?;
             self.disk.sync_dir(&made)?;
         }
         self.entries.push(Entry { path, what: What::Directory, mode: stat.mode & DIRECTORY_BITS, mtime: stat.mtime });
+        Ok(())
+    }
+
+    /// Makes a listed directory that the original lost, with the directories in it.
+    fn lost_directory(&mut self, (to, name): (&Dir, &OsStr), lost: &Entry, listing: &Listing) -> Result<()> {
+        self.disk.make_dir(to, name)?;
+        let made = self.disk.open_dir(to, name)?;
+        for inner in listing.directories_in(&lost.path) {
+            let name = inner.path.rsplit('/').next().unwrap_or_default();
+            self.lost_directory((&made, OsStr::new(name)), inner, listing)?;
+        }
+        self.dress((to, name), &lost.path, Attributes::Listed(listing))?;
+        self.disk.sync_dir(&made)?;
+        self.entries.push(lost.clone());
         Ok(())
     }
 
@@ -303,6 +378,12 @@ impl Walk<'_> {
             self.disk.sync(&made, &shown)?;
         }
         let what = What::File { bytes, sha256: Digest::finish(hash) };
+        if let Some((to, its, Attributes::Listed(listing))) = copy
+            && is_below_clutter(&path)
+            && listing.get(&path).is_none_or(|entry| entry.what != what)
+        {
+            return Ok(self.disk.unlink(to, its)?);
+        }
         self.entries.push(Entry { path, what, mode: before.mode & FILE_BITS, mtime: before.mtime });
         Ok(())
     }
@@ -336,6 +417,10 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
 /// Somebody else put a link where a file was a moment ago.

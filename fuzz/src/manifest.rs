@@ -19,7 +19,7 @@ pub fn check(bytes: &[u8]) {
 
 fn reads_back(bytes: &[u8]) {
     let Ok(listing) = manifest::read(bytes) else { return };
-    let written = manifest::write(&listing).expect("what was read can be written");
+    let written = manifest::write(&listing, manifest::LIMIT).expect("what was read can be written");
     assert_eq!(manifest::read(&written).expect("what was written can be read"), listing);
     for entry in listing.entries() {
         let stays = Path::new(&entry.path).components().all(|part| matches!(part, Component::Normal(_)));

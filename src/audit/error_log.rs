@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Level, append, open_to_read};
+use super::{Level, append, fitted, open_to_read};
 use crate::error::{ExitCode, one_line};
 use crate::fs::Disk;
 use crate::time::rfc3339;
@@ -38,7 +38,8 @@ impl ErrorLog {
     /// The same of a code that need not be ours.
     pub fn note(&self, level: Level, component: &str, message: &str, code: u8) {
         let (time, level) = (rfc3339(self.disk.now()), level.name());
-        let line = format!("{time} [{level}] error-recovery/{component}: {} (code: {code})\n", one_line(message));
+        let message = fitted(one_line(message));
+        let line = format!("{time} [{level}] error-recovery/{component}: {message} (code: {code})\n");
         let _ = append(&self.disk, &self.path, &line);
     }
 

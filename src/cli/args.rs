@@ -44,8 +44,8 @@ Examples:
   pipeline-state recover doctor           # check everything, and say what to do
 
 Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
-5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage.
-Treat any other as failure.
+5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage,
+75 conflict: read again, repeat. Treat any other as failure.
 
 `--help` of each command has examples, and what it prints with --json: the
 fields and their types; field? may be missing. An error is a line of JSON on

@@ -182,7 +182,7 @@ enum Names {
 }
 
 /// The arguments that are names of something.
-const NAMED: [(&str, &str, &str, Names); 12] = [
+const NAMED: [(&str, &str, &str, Names); 13] = [
     ("lock", "acquire", "names", Names::Locks),
     ("lock", "release", "names", Names::Locks),
     ("lock", "run", "names", Names::Locks),
@@ -193,6 +193,7 @@ const NAMED: [(&str, &str, &str, Names); 12] = [
     ("recover", "restore", "latest", Names::Operations),
     ("recover", "show", "id", Names::Checkpoints),
     ("recover", "verify", "id", Names::Checkpoints),
+    ("recover", "remove", "ids", Names::Checkpoints),
     ("state", "recover", "pattern", Names::Backups),
     ("state", "diff", "old", Names::Backups),
 ];

@@ -12,10 +12,14 @@ use crate::document::draft::Draft;
 use crate::document::path::{Path as DocumentPath, PathError};
 use crate::document::query::{Filter, FilterError};
 use crate::document::{READ_LIMIT, json as text, rules};
-use crate::error::{Error, Kind, Result, quote_path};
+use crate::error::{Error, Kind, Result, quote, quote_path};
 
 /// Inline JSON arguments, in bytes.
 const ARGUMENT_LIMIT: usize = 64 << 10;
+
+/// What to do with more than [`ARGUMENT_LIMIT`].
+const FROM_A_FILE: &str =
+    "data of that size goes into the document by `state write FILE`, or stays in a file of its own";
 
 /// A file, or standard input for `-`, up to the size of a document. It may be a link or a pipe: `<(jq …)` is both.
 pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
@@ -34,7 +38,8 @@ pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
             .try_shell(format!("ls -ld {}", quote_path(file)), "see what is there")
     })?;
     if bytes.len() as u64 > READ_LIMIT {
-        return Err(Error::new(Kind::TooLarge, format!("{shown} has over 64 MiB, the limit of a document")));
+        return Err(Error::new(Kind::TooLarge, format!("{shown} has over 64 MiB, the limit of a document"))
+            .try_command("state write --help", "a document may have 16 MiB; keep large data in files of their own"));
     }
     Ok(bytes)
 }
@@ -43,6 +48,7 @@ pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
 pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
     let value = text::parse(bytes).map_err(|error| {
         Error::new(Kind::InvalidJson, format!("the input is no JSON document: {error}; nothing was written"))
+            .try_command("state validate FILE", "see what is wrong with it; `jq . FILE` shows where")
     })?;
     crate::document::migrate::refuse_newer(&value).map_err(|too_new| {
         let message = format!("the input has schema {}, and this program knows {}", too_new.version, rules::SCHEMA);
@@ -54,10 +60,12 @@ pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
 pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
     if json.len() > ARGUMENT_LIMIT {
         let message = format!("the JSON of {what} has {} bytes, and 64 KiB is the limit", json.len());
-        return Err(Error::new(Kind::TooLarge, message));
+        return Err(Error::new(Kind::TooLarge, message).meaning(FROM_A_FILE));
     }
-    text::parse(json.as_bytes())
-        .map_err(|error| Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}")))
+    text::parse(json.as_bytes()).map_err(|error| {
+        Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}"))
+            .meaning("text is in double quotes inside the shell's: '\"text\"'; objects are '{\"key\": 1}'")
+    })
 }
 
 pub(super) fn variables(arg: &[String], argjson: &[String]) -> Result<Vec<(String, Value)>> {
@@ -66,7 +74,7 @@ pub(super) fn variables(arg: &[String], argjson: &[String]) -> Result<Vec<(Strin
         if let [name, text] = pair {
             if text.len() > ARGUMENT_LIMIT {
                 let message = format!("the text of ${name} has {} bytes, and 64 KiB is the limit", text.len());
-                return Err(Error::new(Kind::TooLarge, message));
+                return Err(Error::new(Kind::TooLarge, message).meaning(FROM_A_FILE));
             }
             variables.push((name.clone(), text.as_str().into()));
         }
@@ -79,7 +87,8 @@ pub(super) fn variables(arg: &[String], argjson: &[String]) -> Result<Vec<(Strin
     for (name, _) in &variables {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(plain) {
-            return Err(Error::new(Kind::InvalidName, format!("{name:?} cannot be a variable's name in jq")));
+            return Err(Error::new(Kind::InvalidName, format!("{name:?} cannot be a variable's name in jq"))
+                .meaning("a name has letters, digits and _, and begins with no digit"));
         }
     }
     Ok(variables)
@@ -103,7 +112,8 @@ impl Query {
     pub(super) fn run(&self, document: &Body) -> Result<Vec<Value>> {
         match self {
             Self::Path(path) => {
-                Ok(vec![path.get(document.at(path)).map_err(path_error)?.cloned().unwrap_or(Value::Null)])
+                let found = path.get(document.at(path)).map_err(|error| path_error(&path.to_string(), error))?;
+                Ok(vec![found.cloned().unwrap_or(Value::Null)])
             }
             Self::Program(filter) => {
                 let mut results = Vec::new();
@@ -126,12 +136,47 @@ pub(super) fn filter_error(error: FilterError) -> Error {
     let failure = Error::new(Kind::Filter, format!("the filter fails: {}", error.message));
     match error.hint {
         Some(hint) => failure.meaning(hint),
-        None => failure,
+        None => failure.try_command("state update --help", "see examples; a filter is one argument in quotes"),
     }
 }
 
-pub(super) fn path_error(error: PathError) -> Error {
-    Error::new(Kind::Path, error.to_string())
+/// An argument as messages show it: its beginning, where it is long.
+pub(super) fn cut(argument: &str) -> String {
+    const SHOWN: usize = 80;
+    match argument.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", argument.get(..end).unwrap_or_default()),
+        None => argument.to_owned(),
+    }
+}
+
+/// The error about a path: it names the argument that the path stands in, and the cure.
+pub(super) fn path_error(argument: &str, error: PathError) -> Error {
+    let failure = Error::new(Kind::Path, format!("{:?}: {error}", cut(argument)));
+    let set = |path: &str, rest: &str| format!("state set {}", quote(&format!("{path}{rest}")));
+    match &error {
+        PathError::Syntax(..) => {
+            let key = argument.split(['=', ':']).next().unwrap_or_default().trim_start_matches('.');
+            failure
+                .try_command(set(&format!(".{}", Value::from(cut(key))), "=TEXT"), "a key that is odd is quoted")
+                .try_command("state set --help", "see what a path is")
+        }
+        PathError::Root => failure.try_command("state write -", "replaces the whole document"),
+        PathError::Owned(_) => failure
+            .try_command("state set PATH=TEXT --if-revision N", "commits only on top of a revision")
+            .try_command("state history", "see the revisions"),
+        PathError::WrongParent(parent, "object", child) if child.ends_with(']') && !child.ends_with("[+]") => {
+            let digits = child.rsplit('[').next().unwrap_or_default().trim_end_matches(']');
+            failure.try_command(set(parent, &format!(".\"{digits}\"=TEXT")), "a key of digits is quoted")
+        }
+        PathError::WrongParent(parent, "array", _) => {
+            failure.try_command(set(parent, "[0]=TEXT"), "elements of an array have numbers; [+] appends")
+        }
+        PathError::WrongParent(parent, _, _) if parent != "." => {
+            failure.try_command(set(parent, ":={}"), "makes it an object first; what it is now is lost")
+        }
+        PathError::OutOfRange(path, ..) => failure.try_command(set(path, "[+]=TEXT"), "appends to it"),
+        _ => failure.try_command("state read", "see what is there"),
+    }
 }
 
 /// The one object that a program makes of the document.

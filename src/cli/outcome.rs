@@ -48,6 +48,7 @@ pub(super) fn order(group: &'static str, action: &'static str, writer: &Writer) 
         if_revision: writer.if_revision,
         fences: writer.fence.iter().map(|fence| fence.parse()).collect::<Result<_>>()?,
         mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },
+        ..Order::default()
     })
 }
 

@@ -89,6 +89,11 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Writes a line for a person to standard error, whatever the verbosity: what a question is about.
+    pub fn notice(&self, text: &str) {
+        to_stderr(&format!("{}\n", one_line(text)));
+    }
+
     /// Tells on standard error how things go, unless nobody wants to hear it.
     pub fn tell(&self, text: &str) {
         if self.config.verbosity == Verbosity::Quiet {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::lock::Layout;
 use super::args::recover::{self as args, Recover};
+use super::ask;
 use super::input::inline_json;
 use super::outcome::{change, order, show_changes, with_store};
 use super::output::Output;
@@ -22,7 +23,7 @@ use crate::recovery::degraded::{Degraded, features};
 use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::catalog::Which;
-use crate::store::order::Mode;
+use crate::store::order::{Author, Mode, Order};
 use crate::store::restore::{Aborted, Interrupted};
 use crate::time::rfc3339;
 use crate::tree::What;
@@ -39,7 +40,8 @@ fn action_of(command: &Recover) -> Option<&'static str> {
     Some(match command {
         Recover::Checkpoint(_) => "checkpoint",
         Recover::Restore(args::Restore { writer, .. }) if !writer.dry_run => "restore",
-        Recover::Cleanup { .. } => "cleanup",
+        Recover::Cleanup { dry_run: false, .. } => "cleanup",
+        Recover::Remove { .. } => "remove",
         Recover::Guard(_) => "guard",
         Recover::Degrade(_) => "degrade",
         Recover::Normal { .. } => "recover-mode",
@@ -59,10 +61,21 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
         }
         Recover::Show { id } => show(id, store, output).map(done),
         Recover::Verify { id } => verify(id.as_deref(), store, output),
-        Recover::Cleanup { days, keep } => {
+        Recover::Cleanup { days, keep, dry_run } => {
             let age = std::time::Duration::from_secs(days.saturating_mul(86_400));
-            let removed = store.clean_checkpoints(age, *keep)?;
+            let mode = if *dry_run { Mode::DryRun } else { Mode::Commit };
+            let removed = store.clean_checkpoints(age, *keep, mode)?;
+            if mode == Mode::DryRun {
+                return would_remove(&removed, output).map(done);
+            }
             output.confirm(&format!("Cleaned {} checkpoints", removed.len()), &json!({"removed": removed}));
+            Ok(done(()))
+        }
+        Recover::Remove { ids } => {
+            let removed = store.remove_checkpoints(ids)?;
+            let lines: Vec<String> = removed.iter().map(|id| format!("Checkpoint removed: {id}")).collect();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            output.confirm_in_lines(&lines, &json!({"removed": removed}));
             Ok(done(()))
         }
         Recover::Degrade(arguments) => degrade(arguments, store, output),
@@ -87,7 +100,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
 // ---- checkpoints ----
 
 fn checkpoint(arguments: &args::Checkpoint, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
-    let operation = Name::parse("operation", &arguments.operation)?;
+    let operation = Name::parse_operation(&arguments.operation)?;
     let (phase, metadata) = phase_and_metadata(&arguments.shapes)?;
     let progress = output.progress("making a checkpoint");
     let made = store.checkpoint(&Snapshot { operation, phase, metadata })?;
@@ -105,7 +118,7 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
             let value = inline_json("METADATA", shape)?;
             if !value.is_object() {
                 let message = format!("METADATA must be a JSON object, and this is {}", type_of(&value));
-                return Err(Error::new(Kind::InvalidJson, message));
+                return Err(Error::new(Kind::InvalidJson, message).try_command("recover checkpoint --help", ""));
             }
             if metadata.replace(value).is_some() {
                 return Err(Error::new(Kind::Usage, "METADATA is given twice"));
@@ -149,12 +162,44 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
         }
         return show_changes(output, &plan.changes);
     }
+    let which = match arguments.yes || !ask::is_typed() {
+        true => which,
+        false => asked_for(&which, store, output)?,
+    };
     let progress = output.progress("restoring a checkpoint");
     let restored = store.restore(&which, &order)?;
     drop(progress);
     let facts = json!({"id": restored.id, "preRestore": restored.pre_restore, "revision": restored.revision});
     output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);
     Ok(())
+}
+
+/// Lists the revisions that restoring a checkpoint undoes, and asks whether it is to be.
+fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which> {
+    const SHOWN: usize = 20;
+    let checkpoint = store.find_checkpoint(which)?;
+    let id = checkpoint.id;
+    let since = checkpoint.metadata.revision.unwrap_or_default();
+    let mut undone = store.history().unwrap_or_default();
+    undone.retain(|revision| revision.revision > since);
+    for revision in undone.iter().take(SHOWN) {
+        let [time, command, reason] =
+            [&revision.time, &revision.command, &revision.reason].map(|text| text.as_deref().unwrap_or("-"));
+        output.notice(&format!("undoes revision {}: {time}, {command}, {reason}", revision.revision));
+    }
+    if undone.len() > SHOWN {
+        output.notice(&format!("and {} more: state history", undone.len() - SHOWN));
+    }
+    let question = match undone.len() {
+        0 => format!("No revision is newer than {id}. Restore it?"),
+        1 => format!("One revision is newer than {id}. Restore it?"),
+        count => format!("{count} revisions are newer than {id}. Restore it?"),
+    };
+    if ask::ask(&question) {
+        return Ok(Which::Id(id));
+    }
+    Err(Error::new(Kind::Cancelled, "the answer was no; nothing was changed")
+        .try_command(format!("recover restore {id} --dry-run"), "see what it would change"))
 }
 
 fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
@@ -195,6 +240,16 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
         output.table(table)?;
     }
     tell_of_interrupted_restore(store, output)
+}
+
+fn would_remove(ids: &[String], output: &Output<'_>) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.json(&json!({"would_remove": ids}));
+    }
+    if ids.is_empty() {
+        return output.line("no checkpoints would be removed");
+    }
+    ids.iter().try_for_each(|id| output.line(&format!("Checkpoint would be removed: {id}")))
 }
 
 fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
@@ -293,13 +348,8 @@ fn degrade(arguments: &args::Degrade, store: &Store, output: &Output<'_>) -> Run
     set_mode(store, output, &order, "Degraded mode enabled", &note)
 }
 
-fn set_mode(
-    store: &Store,
-    output: &Output<'_>,
-    order: &crate::store::order::Order,
-    done: &str,
-    set: &dyn Fn(&mut Value),
-) -> Run {
+fn set_mode(store: &Store, output: &Output<'_>, order: &Order, done: &str, set: &dyn Fn(&mut Value)) -> Run {
+    let order = &Order { author: Author::Program, ..order.clone() };
     let code = change(store, output, order, done, &mut |base| {
         let mut value = base.draft();
         set(&mut value);

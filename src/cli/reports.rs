@@ -43,21 +43,25 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
     }
     let now = rfc3339(store.disk().now());
     let mut table = Table::new(&[
-        Column::number("REVISION"),
-        Column::new("TIME").whole(),
-        Column::number("BYTES").light(1),
+        Column::new("NAME").whole(),
+        Column::number("REVISION").light(2),
+        Column::new("TIME").light(2),
+        Column::number("BYTES").spare(),
         Column::new("PINNED").whole().light(1),
         Column::new("VALID").whole().painted(|word| (word == "INVALID").then_some(Paint::Red)),
-        Column::new("REASON"),
+        Column::new("REASON").light(3),
     ]);
     for backup in listed {
+        // A part of the file's name is what `state recover` and `state diff` take.
+        let name = backup.name.trim_start_matches("state-").trim_end_matches(".json");
         table.row([
+            name.into(),
             dash(backup.revision).into(),
             Cell::or(backup.time.clone(), past(&backup.time, &now)),
             backup.bytes.to_string().into(),
             dash(backup.pinned.then_some("pinned")).into(),
             if backup.problem.is_none() { "valid" } else { "INVALID" }.into(),
-            backup.reason.into(),
+            dash(backup.reason).into(),
         ]);
     }
     output.table(table)?;

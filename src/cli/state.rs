@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 
 use super::args::Writer;
 use super::args::state::{self as args, State};
-use super::input::{Query, compile, inline_json, input, only_object, parse_document, path_error, variables};
+use super::input::{Query, compile, cut, inline_json, input, only_object, parse_document, path_error, variables};
 use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
-use super::{edit, follow, reports, status};
+use super::{ask, edit, follow, reports, status};
 use crate::config::Config;
 use crate::document::draft::Draft;
 use crate::document::path::Path as DocumentPath;
 use crate::document::query::is_deep;
 use crate::document::{json as text, migrate, rules};
-use crate::error::{Error, ExitCode, Kind, Result, quote_path};
+use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::name::Name;
 use crate::store::change::{Claim, Outcome, Proposal};
-use crate::store::fresh::{Beginning, Made};
+use crate::store::fresh::{Beginning, Done};
 use crate::store::heal::{Recovered, Wanted};
 use crate::store::order::{Mode, Order};
 use crate::store::report::validate_input;
@@ -29,6 +29,9 @@ type Run = anyhow::Result<ExitCode>;
 
 /// Runs one `state` command.
 pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
+    if let (State::Init { .. }, Some(root)) = (command, &config.found_above) {
+        output.warning(&format!("using the state of {}; `--root .` makes one here", root.display()));
+    }
     with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
 }
 
@@ -65,7 +68,11 @@ fn action_of(command: &State) -> Option<&'static str> {
 fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
     let order = |writer: &Writer| order("state", action_of(command).unwrap_or("write"), writer);
     match command {
-        State::Init { fresh } => init(store, output, if *fresh { Beginning::Fresh } else { Beginning::Continue }),
+        State::Init { fresh: true, yes } => {
+            check_fresh(store, *yes)?;
+            init(store, output, Beginning::Fresh)
+        }
+        State::Init { fresh: false, .. } => init(store, output, Beginning::Continue),
         State::Read => {
             output.bytes(&store.read()?.bytes)?;
             Ok(ExitCode::Success)
@@ -80,7 +87,8 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 let mut draft =
                     Draft::again(&base.value, assignments.iter().filter_map(|assignment| assignment.path.field()));
                 for assignment in &assignments {
-                    assignment.path.set(draft.root_mut(), assignment.value.clone()).map_err(path_error)?;
+                    let set = assignment.path.set(draft.root_mut(), assignment.value.clone());
+                    set.map_err(|error| path_error(&assignment.argument, error))?;
                 }
                 Ok(draft.into())
             })
@@ -192,25 +200,29 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
 // ---- changing ----
 
 struct Assignment {
+    argument: String,
     path: DocumentPath,
     value: Value,
 }
 
 impl Assignment {
     fn parse(assignment: &str) -> Result<Self> {
-        let (path, rest) = DocumentPath::parse_target(assignment).map_err(path_error)?;
+        let unfit = |error| path_error(assignment, error);
+        let (path, rest) = DocumentPath::parse_target(assignment).map_err(unfit)?;
+        path.check_settable().map_err(unfit)?;
         if let Some(json) = rest.strip_prefix(":=") {
             let value = inline_json(&path.to_string(), json).map_err(|error| match error.kind {
                 Kind::TooLarge => error.try_command("state write -", "takes a document of any size up to 16 MiB"),
                 _ => error.try_command("state set --help", "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'"),
             })?;
-            return Ok(Self { value, path });
+            return Ok(Self { argument: assignment.to_owned(), value, path });
         }
         if let Some(text) = rest.strip_prefix('=') {
-            return Ok(Self { path, value: text.into() });
+            return Ok(Self { argument: assignment.to_owned(), path, value: text.into() });
         }
-        let what = if rest.is_empty() { "nothing".to_owned() } else { format!("{rest:?}") };
-        Err(Error::new(Kind::Path, format!("{assignment:?} is no assignment: behind the path {path} comes {what}"))
+        let what = if rest.is_empty() { "nothing".to_owned() } else { format!("{:?}", cut(rest)) };
+        let shown = cut(assignment);
+        Err(Error::new(Kind::Path, format!("{shown:?} is no assignment: behind the path {path} comes {what}"))
             .try_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
     }
 }
@@ -255,7 +267,8 @@ fn put(value: &mut Value, field: &str, new: Value) {
 
 fn one_word<'a>(what: &str, word: &'a str) -> Result<&'a str> {
     if word.trim().is_empty() {
-        return Err(Error::new(Kind::InvalidName, format!("an empty text is no {what}")));
+        return Err(Error::new(Kind::InvalidName, format!("an empty text is no {what}"))
+            .meaning(format!("a name in its place; an unset variable is an empty text: \"${{{what}:?}}\"")));
     }
     Ok(word)
 }
@@ -289,11 +302,40 @@ fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, 
     Ok(if no { ExitCode::General } else { ExitCode::Success })
 }
 
+/// Asks before a state that can be read is archived; where nobody can be asked, `--yes` says so.
+fn check_fresh(store: &Store, yes: bool) -> Result<()> {
+    let Some(served) = store.served().filter(|_| !yes) else { return Ok(()) };
+    let what = format!("{} is {served}, and --fresh archives it with its history", store.path().display());
+    if !ask::is_possible() {
+        return Err(Error::new(Kind::Usage, format!("{what}; nothing was changed"))
+            .try_command("state init --fresh --yes", "archive it and start a new one")
+            .try_command("state init", "keep it; heals and migrates where that is needed"));
+    }
+    if ask::ask(&format!("{what}. Start a new one?")) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Cancelled, "the answer was no; nothing was changed")
+        .try_command("state init", "keep it; heals and migrates where that is needed"))
+}
+
 fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
-    let done = store.init(beginning, &Order::of("init"))?;
-    let path = store.path().display().to_string();
-    let facts = json!({"path": path, "revision": done.revision.get(), "created": done.document == Made::Now});
-    output.confirm(&format!("State initialized: {path} (revision {})", done.revision), &facts);
+    let archives = if beginning == Beginning::Fresh { store.archives() } else { Vec::new() };
+    let initialized = store.init(beginning, &Order::of("init"))?;
+    let archive = (beginning == Beginning::Fresh).then(|| store.archive_besides(&archives)).flatten();
+    let (archive, archived_state) = archive.map_or((None, None), |(archive, state)| (Some(archive), state));
+    let (path, done) = (store.path().display().to_string(), initialized.done);
+    let facts = json!({
+        "path": path, "revision": initialized.revision.get(), "created": done == Done::Created,
+        "done": done.words(), "archive": archive.as_ref().map(|path| path.display().to_string()),
+        "archived_state": archived_state.as_ref().map(|path| path.display().to_string()),
+    });
+    let mut lines = vec![format!("State {}: {path} (revision {})", done.words(), initialized.revision)];
+    lines.extend(archive.map(|archive| format!("The history before it is kept in {}", archive.display())));
+    lines.extend(archived_state.map(|state| {
+        let way_back = Hint::Run(format!("state write --force {}", quote_path(&state)), String::new());
+        format!("The way back: {}", output.command(&way_back))
+    }));
+    output.confirm_in_lines(&lines.iter().map(String::as_str).collect::<Vec<_>>(), &facts);
     Ok(ExitCode::Success)
 }
 

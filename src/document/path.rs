@@ -9,6 +9,8 @@ use std::fmt;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::seal::OWN_FIELDS;
+
 /// One step down into a document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -42,6 +44,9 @@ pub enum PathError {
     /// The array at this path, with this many elements, has none at this index.
     #[error("`{0}` has {1} element(s), so there is no [{2}]; use `[+]` to append")]
     OutOfRange(String, usize, i64),
+    /// The field at this path is the program's own.
+    #[error("`{0}` is written by the program itself, with every commit")]
+    Owned(String),
     /// `[+]` was read from, where there is nothing yet.
     #[error("`[+]` can be set but not read")]
     AppendRead,
@@ -77,6 +82,21 @@ impl Path {
             return Err(PathError::Root);
         }
         Ok((path, rest))
+    }
+
+    /// Refuses a path to, or into, a field that belongs to the program.
+    ///
+    /// # Errors
+    /// [`PathError::Owned`] for the fields of `metadata` that sealing writes.
+    pub fn check_settable(&self) -> Result<(), PathError> {
+        match self.0.as_slice() {
+            [Step::Key(metadata), Step::Key(field), ..]
+                if metadata == "metadata" && OWN_FIELDS.contains(&field.as_str()) =>
+            {
+                Err(PathError::Owned(self.upto(2)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The field of the root that it leads to or through.
@@ -200,6 +220,11 @@ impl<'a> Cursor<'a> {
 
     fn path(mut self) -> Result<(Path, &'a str), PathError> {
         let mut steps = Vec::new();
+        if self.form == Form::Target
+            && let Some(index) = self.dotted_index()
+        {
+            return self.rest_of(vec![Step::Index(index)]);
+        }
         let dot = self.eat(".");
         if dot.is_none() && self.form == Form::Filter {
             return Err(self.expected("a dot"));
@@ -210,8 +235,26 @@ impl<'a> Cursor<'a> {
             None if dot.is_some() => return Ok((Path(steps), self.rest)),
             None => return Err(self.expected(KEY)),
         }
+        self.rest_of(steps)
+    }
+
+    /// `.1` or `.-1`, where jq would see an error: an index like `[1]`. At the beginning of a filter it is a number.
+    fn dotted_index(&mut self) -> Option<i64> {
+        let after = self.rest.strip_prefix('.')?;
+        let length = after.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(after.len());
+        let (digits, rest) = after.split_at(length);
+        // `.1a` and `.1-2` are keys that want quotes, and `01` is none of jq's numbers.
+        let ends = !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        let index = digits.parse::<i64>().ok().filter(|index| ends && index.to_string() == digits)?;
+        self.rest = rest;
+        Some(index)
+    }
+
+    fn rest_of(mut self, mut steps: Vec<Step>) -> Result<(Path, &'a str), PathError> {
         loop {
-            if self.eat(".").is_some() {
+            if let Some(index) = self.dotted_index() {
+                steps.push(Step::Index(index));
+            } else if self.eat(".").is_some() {
                 let key = self.key()?.ok_or_else(|| self.expected(KEY))?;
                 steps.push(Step::Key(key));
             } else if self.eat("[").is_some() {
@@ -275,7 +318,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-const KEY: &str = "a key (quote it unless it is only letters, digits, `_` and `-`)";
+const KEY: &str = "a key (quote it unless it is only letters, digits, `_` and `-`, and begins with no digit)";
 
 fn is_identifier(key: &str) -> bool {
     key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

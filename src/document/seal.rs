@@ -248,6 +248,25 @@ pub fn seal(
     Some(Sealed { document: Document { value, seal }, text })
 }
 
+/// The bytes of a sealed document if its revision had the most digits: no later revision of the same contents has more.
+#[must_use]
+pub fn full_size(text: &Parts, revision: Revision) -> usize {
+    text.size() + digits(Revision::MAX) - digits(revision.get())
+}
+
+/// The same of a document that is not sealed yet. `None` if it cannot be.
+#[must_use]
+pub fn size_when_sealed(draft: impl Into<Draft>, created: Option<&str>) -> Option<usize> {
+    const TIME: &str = "2023-11-01T10:30:00Z";
+    let (last, lineage) = (Revision(Revision::MAX), Lineage::from_bytes([0; 16]));
+    let sealed = seal(draft, (last, &lineage), (created.unwrap_or(TIME), TIME), [0x5a; 32])?;
+    Some(sealed.text.size())
+}
+
+fn digits(number: u64) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
 /// The document as it stands in a file: two-space indentation and a newline at the end.
 #[must_use]
 pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {

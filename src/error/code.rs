@@ -1,6 +1,6 @@
 //! The exit codes. The numbers of the program stand here and nowhere else.
 
-/// The exit codes of the program. 0–10 are the seed's table, 64 is `EX_USAGE` of `sysexits.h`.
+/// The exit codes of the program. 0–10 are the seed's table, 64 and 75 are `EX_USAGE` and `EX_TEMPFAIL` of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
@@ -28,6 +28,8 @@ pub enum ExitCode {
     ResourceExhausted = 10,
     /// The command line or the environment cannot be understood.
     Usage = 64,
+    /// A race was lost: read again, and repeat.
+    Conflict = 75,
     /// A command that was to be run cannot be executed: the shell's code for it.
     NotExecutable = 126,
     /// A command that was to be run does not exist: the shell's code for it.
@@ -39,7 +41,7 @@ impl ExitCode {
     #[must_use]
     pub fn of(code: u8) -> Option<Self> {
         use ExitCode::{
-            CommandNotFound, DependencyMissing, DiskFull, General, LockTimeout, NetworkError, NotExecutable,
+            CommandNotFound, Conflict, DependencyMissing, DiskFull, General, LockTimeout, NetworkError, NotExecutable,
             PermissionDenied, ResourceExhausted, StateCorruption, Success, Timeout, Usage, ValidationFailed,
         };
         let all = [
@@ -55,6 +57,7 @@ impl ExitCode {
             Timeout,
             ResourceExhausted,
             Usage,
+            Conflict,
             NotExecutable,
             CommandNotFound,
         ];
@@ -77,6 +80,7 @@ impl ExitCode {
             Self::Timeout => "TIMEOUT",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             Self::Usage => "USAGE",
+            Self::Conflict => "CONFLICT",
             Self::NotExecutable => "NOT_EXECUTABLE",
             Self::CommandNotFound => "COMMAND_NOT_FOUND",
         }

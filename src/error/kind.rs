@@ -19,6 +19,10 @@ pub enum Kind {
     NotFound,
     /// What was to be made is there already.
     Exists,
+    /// The person who was asked said no.
+    Cancelled,
+    /// Something on record needs it.
+    InUse,
     /// The change is in place, but the disk did not confirm it.
     DurabilityUnknown,
     /// The operating system reported an error without a code of its own.
@@ -107,10 +111,12 @@ impl Kind {
     pub fn code(self) -> ExitCode {
         match self {
             Self::Usage => ExitCode::Usage,
+            Self::Conflict => ExitCode::Conflict,
             Self::NotInitialized
-            | Self::Conflict
             | Self::NotFound
             | Self::Exists
+            | Self::Cancelled
+            | Self::InUse
             | Self::DurabilityUnknown
             | Self::Io
             | Self::Internal
@@ -151,6 +157,8 @@ impl Kind {
             Self::Conflict => "conflict",
             Self::NotFound => "not_found",
             Self::Exists => "exists",
+            Self::Cancelled => "cancelled",
+            Self::InUse => "in_use",
             Self::DurabilityUnknown => "durability_unknown",
             Self::Io => "io",
             Self::Internal => "internal",
@@ -193,6 +201,7 @@ impl Kind {
             return match error.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::PermissionDenied,
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+                io::ErrorKind::OutOfMemory => Self::ResourceExhausted,
                 _ => Self::Io,
             };
         };

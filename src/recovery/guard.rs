@@ -33,7 +33,7 @@ pub fn guard(
 ) -> Result<Ended> {
     // What could not be put back is not run.
     store.restore_plan()?;
-    let id = store.checkpoint(snapshot)?.id;
+    let id = store.automatic_checkpoint(snapshot)?.id;
     tell(Step::Created(&id));
     // From here on a signal ends the command or the waiting, and not what puts things back.
     let signals = Forwarder::new();

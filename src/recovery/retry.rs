@@ -86,6 +86,8 @@ pub struct Ended {
     pub attempts: u32,
     /// Why it could not be.
     pub error: Option<Error>,
+    /// Whether the time of all attempts together ended it.
+    pub timed_out: bool,
 }
 
 impl Policy {
@@ -97,9 +99,10 @@ impl Policy {
         let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
         let mut attempts = 0;
         let mut code = 0;
+        let mut timed_out = false;
         while attempts < self.attempts {
             if let Some(signal) = signals.interrupt() {
-                return Ended { code: code_of_signal(signal), attempts, error: None };
+                return Ended { code: code_of_signal(signal), attempts, error: None, timed_out: false };
             }
             match run_once(command, signals, deadline) {
                 Ok((its, cause)) => {
@@ -107,10 +110,13 @@ impl Policy {
                     attempts += 1;
                     if cause == Cause::Deadline {
                         tell(&format!("{program} was told to end: the time of {limit} was up in attempt {attempts}"));
+                        timed_out = true;
                         break;
                     }
                 }
-                Err(error) => return Ended { code: error.code() as u8, attempts, error: Some(error) },
+                Err(error) => {
+                    return Ended { code: error.code() as u8, attempts, error: Some(error), timed_out: false };
+                }
             }
             if !self.may_retry(code) || attempts == self.attempts || signals.interrupt().is_some() {
                 break;
@@ -121,12 +127,13 @@ impl Policy {
                 tell(&format!(
                     "attempt {attempts} of {of} ended with {code}; the time of {limit} leaves none for another"
                 ));
+                timed_out = true;
                 break;
             }
             tell(&told(attempts, self.attempts, code, pause));
             signals.pause(pause);
         }
-        Ended { code, attempts, error: None }
+        Ended { code, attempts, error: None, timed_out }
     }
 
     fn may_retry(&self, code: u8) -> bool {

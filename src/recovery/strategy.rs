@@ -57,6 +57,11 @@ pub fn handle(store: &Store, code: u8, operation: Option<&Name>, message: Option
             handled.did("nothing: what timed out can only be tried again");
             handled.next("recover retry -n 3 -- COMMAND", "try it again, waiting longer each time");
         }
+        Some(ExitCode::Conflict) => {
+            handled.did("nothing: another commit came first, and this one was refused");
+            handled.next("state read", "read the state again, redo the change and write that");
+            handled.next("recover retry -n 5 --retry-on 75 -- COMMAND", "repeat a command that reads by itself");
+        }
         Some(ExitCode::NetworkError) => {
             handled.did("nothing: the network is not ours to mend");
             handled.next("recover retry -n 5 -- COMMAND", "try it again, waiting longer each time");

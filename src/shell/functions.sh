@@ -56,7 +56,7 @@ create_checkpoint() {
   CHECKPOINT_ID=checkpoint-${1%%[!A-Za-z0-9._-]*}
 }
 
-restore_checkpoint() { _pipeline recover restore -- ${1:+"$1"} >/dev/null; }
+restore_checkpoint() { _pipeline recover restore --yes -- ${1:+"$1"} >/dev/null; }
 enable_degraded_mode() { _pipeline recover degrade -- "${1-}" ${2:+"$2"} >/dev/null; }
 disable_degraded_mode() { _pipeline recover recover-mode >/dev/null; }
 is_degraded_mode() { _pipeline recover degraded -- ${1:+"$1"} >/dev/null; }

@@ -1,5 +1,7 @@
 //! The backups as their user sees them: listed, and made on purpose.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::judge::Health;
@@ -21,8 +23,10 @@ pub struct Listed {
     pub name: String,
     /// The revision it holds.
     pub revision: Option<u64>,
-    /// Why it was made.
-    pub reason: String,
+    /// Why the revision in it was committed, as far as that is remembered.
+    pub reason: Option<String>,
+    /// Why a copy of it was kept, as the file's name says.
+    pub kept: String,
     /// When, RFC 3339.
     pub time: String,
     /// Its size.
@@ -43,6 +47,10 @@ impl Store {
         let Some(dir) = shelf.dir() else {
             return Ok(Vec::new());
         };
+        let mut reasons: BTreeMap<u64, Option<String>> = BTreeMap::new();
+        for row in self.history().unwrap_or_default() {
+            reasons.insert(row.revision, row.reason);
+        }
         let mut listed = Vec::new();
         for name in shelf.backups.iter().rev() {
             let copy = shelf.read(name.as_str())?;
@@ -51,10 +59,13 @@ impl Store {
                 Worth::TooNew(too_new) => Some(format!("schema {} is newer than this program", too_new.version)),
                 Worth::Sealed(_) | Worth::Legacy(_) => None,
             };
+            let held = copy.sealed().map(|document| document.seal.revision);
+            let revision = held.or(name.revision).map(Revision::get);
             listed.push(Listed {
                 name: copy.name.clone(),
-                revision: copy.sealed().map(|document| document.seal.revision).or(name.revision).map(Revision::get),
-                reason: name.reason.clone(),
+                revision,
+                reason: revision.and_then(|revision| reasons.get(&revision).cloned().flatten()),
+                kept: name.reason.clone(),
                 time: rfc3339(name.time),
                 bytes: self.disk.stat(dir, name.as_str())?.map_or(0, |stat| stat.size),
                 pinned: name.is_pinned(),

@@ -6,14 +6,15 @@ use super::commit::{Plan, Published, Room};
 use super::ground::Ground;
 use super::judge::Health;
 use super::layout::{SIGNALS, automatic_reason, pinned};
-use super::next::new_lineage;
+use super::next::{check_growth, new_lineage};
 use super::order::{Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::{AutoRecover, ForeignEdits, SignalFile, Store};
 use crate::document::body::Body;
 use crate::document::diff::{self, diff};
 use crate::document::draft::Draft;
-use crate::document::seal::{Document, Lineage, Revision, Seal, without_seal};
+use crate::document::parts::Parts;
+use crate::document::seal::{Document, Lineage, Revision, Seal, full_size, size_when_sealed, without_seal};
 use crate::document::{json as text, rules};
 use crate::error::{Error, Kind, Result};
 
@@ -79,6 +80,14 @@ impl Base {
     #[must_use]
     pub fn draft(&self) -> Value {
         Value::clone(&self.value)
+    }
+
+    /// The bytes of the sealed document that it is, counted by [`full_size`]; 0 for one that is not sealed.
+    fn full_size(&self, ground: &Ground) -> usize {
+        match (&self.seal, &ground.live) {
+            (Some(seal), Some(found)) => full_size(&Parts::from(found.bytes.clone()), seal.revision),
+            _ => 0,
+        }
     }
 
     /// The current revision, of a foreign edit the one before it; 0 for a document that was never sealed.
@@ -156,6 +165,8 @@ impl Store {
             check_document(&draft)?;
             let lineage = self.lineage(&base)?;
             let sealed = self.seal(draft, &ground, &lineage, base.value.outline().pointer("/metadata/created"))?;
+            let size = full_size(&sealed.text, sealed.document.seal.revision);
+            check_growth(size, base.full_size(&ground), order.author)?;
             let displaced = self.displaced(order, &base, &ground);
             let plan = Plan {
                 sealed: &sealed,
@@ -192,11 +203,18 @@ impl Store {
             }
             health => health,
         };
-        let base = self.base(&Ground { shelf, live, health })?;
+        let ground = Ground { shelf, live, health };
+        let base = self.base(&ground)?;
         let mut draft = self.make_checked(order, &base, make)?.draft;
         draft.say_schema();
         check_document(&draft)?;
-        Ok(Outcome::Planned(diff(&without_seal(&base.value), &without_seal(&draft.to_value()))))
+        let changes = diff(&without_seal(&base.value), &without_seal(&draft.to_value()));
+        if !changes.is_empty() {
+            let created = base.value.outline().pointer("/metadata/created").and_then(Value::as_str);
+            let size = size_when_sealed(draft, created).unwrap_or_default();
+            check_growth(size, base.full_size(&ground), order.author)?;
+        }
+        Ok(Outcome::Planned(changes))
     }
 
     fn make_checked(&self, order: &Order, base: &Base, make: &mut Change<'_>) -> Result<Proposal> {
@@ -271,7 +289,8 @@ fn check_document(draft: &Draft) -> Result<()> {
         return if draft.is_nested_too_deep() {
             let message =
                 format!("the new document is nested deeper than {} levels; nothing was written", text::MAX_DEPTH);
-            Err(Error::new(Kind::Schema, message))
+            Err(Error::new(Kind::Schema, message)
+                .try_command("state validate FILE", "see what is wrong with a document before it is written"))
         } else {
             Ok(())
         };
@@ -279,5 +298,7 @@ fn check_document(draft: &Draft) -> Result<()> {
     let more = findings.len() - 1;
     let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
     let message = format!("the new document breaks the schema's rules: {first}{more}; nothing was written");
-    Err(Error::new(Kind::Schema, message).detail("findings", json!(findings)))
+    Err(Error::new(Kind::Schema, message)
+        .try_command("state read", "see what the document is now; these rules are on its top fields")
+        .detail("findings", json!(findings)))
 }

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod manifest;
+pub mod retention;
 
 use std::ffi::OsStr;
 use std::time::SystemTime;
@@ -10,6 +11,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use self::manifest::Metadata;
+use self::retention::Retention;
 use super::ground::{Ground, Held};
 use super::judge::Health;
 use super::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
@@ -18,7 +20,6 @@ use super::order::{Order, Purpose, give_up_after};
 use super::{ForeignEdits, Store};
 use crate::audit::{Entry as Line, Level};
 use crate::document::Reading;
-use crate::document::json::MAX_DEPTH;
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Dir;
@@ -55,6 +56,15 @@ pub struct Made {
 impl Store {
     /// Makes a checkpoint of everything as it is. A damaged state is healed first.
     pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
+        self.checkpoint_for(snapshot, Retention::Manual)
+    }
+
+    /// The same for a command that was not asked for a checkpoint: older ones of that kind go.
+    pub fn automatic_checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
+        self.checkpoint_for(snapshot, Retention::Automatic)
+    }
+
+    fn checkpoint_for(&self, snapshot: &Snapshot, retention: Retention) -> Result<Made> {
         let deadline = self.deadline();
         loop {
             drop(self.undamaged_ground(Purpose::Write, deadline)?);
@@ -75,16 +85,26 @@ impl Store {
                 health => return Err(self.refusal(health, &ground.shelf)),
             }
             self.keep_mirror(&hands.held, &ground);
-            return self.take_snapshot(&hands.held, &ground, snapshot);
+            let made = self.take_snapshot(&hands.held, &ground, snapshot, retention)?;
+            if retention == Retention::Automatic {
+                self.retire_checkpoints(&hands.held, &made.id);
+            }
+            return Ok(made);
         }
     }
 
     /// Makes a checkpoint of what is there now, whatever that is.
-    pub(super) fn take_snapshot(&self, held: &Held, ground: &Ground, snapshot: &Snapshot) -> Result<Made> {
+    pub(super) fn take_snapshot(
+        &self,
+        held: &Held,
+        ground: &Ground,
+        snapshot: &Snapshot,
+        retention: Retention,
+    ) -> Result<Made> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.build(held, ground, snapshot) {
+            match self.build(held, ground, snapshot, retention) {
                 Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
                 Err(error) => {
                     let why = format!("no checkpoint was made: {}", error.message);
@@ -100,7 +120,7 @@ impl Store {
         }
     }
 
-    fn build(&self, held: &Held, ground: &Ground, snapshot: &Snapshot) -> Result<Made> {
+    fn build(&self, held: &Held, ground: &Ground, snapshot: &Snapshot, retention: Retention) -> Result<Made> {
         let workshop = self.workshop(held)?;
         let now = self.disk.now();
         let id = self.free_id(now, &snapshot.operation)?;
@@ -131,14 +151,18 @@ impl Store {
             pid: std::process::id(),
             hostname: hostname(),
             revision: Some(ground.revision()).filter(|revision| *revision > 0),
+            automatic: retention == Retention::Automatic,
             metadata: snapshot.metadata.clone(),
         };
-        let text = metadata.write().ok_or_else(|| {
-            Error::new(Kind::InvalidJson, format!("the metadata is nested deeper than {} levels", MAX_DEPTH - 1))
-        })?;
+        let text = metadata.write()?;
         self.disk.stage(&dir, manifest::METADATA, &text, Sync::Now)?.keep();
         entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
-        let text = manifest::write(&Listing::new(entries))?;
+        // What a restore displaces was a checkpoint's tree, and its own checkpoint's metadata may be longer.
+        let limit = match snapshot.operation.as_str() {
+            layout::pinned::PRE_RESTORE => manifest::LIMIT,
+            _ => manifest::LIMIT - manifest::ROOM,
+        };
+        let text = manifest::write(&Listing::new(entries), limit)?;
         self.disk.stage(&dir, manifest::MANIFEST, &text, Sync::Now)?.keep();
         self.disk.sync_dir(&dir)?;
 
@@ -169,8 +193,11 @@ impl Store {
         let newest = ids.iter().filter_map(|id| catalog::time_of(id)).max();
         let stem = format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
         let highest = ids.iter().filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(id)).max();
+        // A number at the beginning of an operation would be taken for that.
+        let is_plain = catalog::number_of(&format!("{stem}-{operation}")) == 1;
         Ok(match highest {
-            None => format!("{stem}-{operation}"),
+            None if is_plain => format!("{stem}-{operation}"),
+            None => format!("{stem}-1-{operation}"),
             Some(highest) => format!("{stem}-{}-{operation}", highest.saturating_add(1)),
         })
     }

@@ -1,8 +1,10 @@
 //! Beginnings: `state init`, `state init --fresh`, and `state adopt`.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
+use serde_json::Value;
 
 use super::change::Outcome;
 use super::commit::{Plan, Published, Room};
@@ -11,16 +13,20 @@ use super::heal::written_by_a_newer_program;
 use super::judge::{Foreign, Health, claimed_lineage};
 use super::layout::{ARCHIVE_PREFIX, MIRROR, OWNER, STATE_FILE, pinned};
 use super::next::new_lineage;
-use super::order::{Mode, Order, Purpose, give_up_after};
+use super::order::{Author, Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::shelf::{Shelf, best, lineage_of};
-use super::{ForeignEdits, Store};
+use super::{AutoRecover, ForeignEdits, Store};
 use crate::document::first;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
+use crate::fs::free_name::first_free;
 use crate::fs::stage::{Sync, is_temporary, temporary};
 use crate::time::compact;
+
+/// Why a state's copy in an archive was made: it was the live file.
+pub(super) const LIVE: &str = "live";
 
 /// What `state init` does where there is a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,23 +42,42 @@ pub enum Beginning {
 pub struct Initialized {
     /// The current revision.
     pub revision: Revision,
-    /// Whether the document is a new one.
-    pub document: Made,
+    /// What was done.
+    pub done: Done,
 }
 
-/// Whether a document is new.
+/// What `state init` did to the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Made {
-    /// It was there, or a copy of it.
-    Before,
+pub enum Done {
     /// It is the first of its lineage.
-    Now,
+    Created,
+    /// It was damaged, and brought back from a copy.
+    Healed,
+    /// It was brought to today's form and sealed.
+    Migrated,
+    /// Nothing: it was there.
+    AlreadyThere,
+}
+
+impl Done {
+    /// The words for it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Healed => "healed",
+            Self::Migrated => "migrated",
+            Self::AlreadyThere => "already there",
+        }
+    }
 }
 
 impl Store {
     /// Makes a root ready: directories, the first document where there is no history, healing, migration.
     pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
         let deadline = self.deadline();
+        let was_damaged = self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
+        let mut done = if was_damaged { Done::Healed } else { Done::AlreadyThere };
         loop {
             let (held, mut ground) = match beginning {
                 Beginning::Continue => self.undamaged_ground(Purpose::Initialize, deadline)?,
@@ -74,17 +99,18 @@ impl Store {
                 }
                 Health::Healthy(document) => {
                     self.keep_mirror(&held, &ground);
-                    return Ok(Initialized { revision: document.seal.revision, document: Made::Before });
+                    return Ok(Initialized { revision: document.seal.revision, done });
                 }
                 Health::Legacy(_) | Health::Foreign(_) => {
                     drop(held);
+                    done = Done::Migrated;
                     self.seal_as_it_is(order)?; // refuses a foreign edit unless those are accepted
                     None
                 }
                 health => return Err(self.refusal(health, &ground.shelf)),
             };
             if let Some(revision) = first {
-                return Ok(Initialized { revision, document: Made::Now });
+                return Ok(Initialized { revision, done: Done::Created });
             }
             give_up_after(deadline)?;
         }
@@ -100,9 +126,49 @@ impl Store {
         }
     }
 
+    /// What `state read` would serve, in words; `None` if there is nothing that it would.
+    #[must_use]
+    pub fn served(&self) -> Option<String> {
+        let (health, shelf) = self.look().ok()?;
+        let document = match &health {
+            Health::Healthy(document) => Value::clone(document.value.outline()),
+            Health::Legacy(migrated) => migrated.value.clone(),
+            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
+                edit.acceptable().ok()?.value
+            }
+            Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes => {
+                self.best_copy(&shelf, &health).ok()?.0.into_value()
+            }
+            _ => return None,
+        };
+        let revision = document
+            .pointer("/metadata/revision")
+            .map_or_else(|| "unsealed".to_owned(), |revision| format!("at revision {revision}"));
+        let phase = document.get("phase").and_then(Value::as_str).unwrap_or_default();
+        Some(format!("{revision}, phase {phase:?}"))
+    }
+
+    /// The newest archive of `init --fresh` that is not among `known`, and in it the state that was replaced.
+    #[must_use]
+    pub fn archive_besides(&self, known: &[String]) -> Option<(PathBuf, Option<PathBuf>)> {
+        let shelf = self.shelf_to_read().ok()?;
+        let name = shelf.archives.iter().rev().find(|name| !known.contains(name))?;
+        let archive = Shelf::list(&self.disk, self.disk.open_dir(shelf.dir()?, name).ok()?).ok()?;
+        let dir = archive.dir()?;
+        let live = archive.backups.iter().rev().find(|backup| backup.reason == LIVE);
+        Some((dir.path().to_owned(), live.map(|backup| dir.path_of(backup.as_str()))))
+    }
+
+    /// The archives of `init --fresh`.
+    #[must_use]
+    pub fn archives(&self) -> Vec<String> {
+        self.shelf_to_read().map_or_else(|_| Vec::new(), |shelf| shelf.archives)
+    }
+
     /// Commits the document as it stands: seals a legacy one, persists a migration.
     pub fn seal_as_it_is(&self, order: &Order) -> Result<Outcome> {
-        self.change(order, &mut |base| Ok(base.draft().into()))
+        let order = Order { author: Author::Program, ..order.clone() };
+        self.change(&order, &mut |base| Ok(base.draft().into()))
     }
 
     /// Does what writers do on their way, where a state is or was: finishes what was interrupted, heals damage, renews the
@@ -198,13 +264,7 @@ impl Store {
 
     pub(super) fn free_archive_name(&self, shelf: &Dir, lineage: &str) -> Result<String> {
         let name = format!("{ARCHIVE_PREFIX}{lineage}-{}", compact(self.disk.now()));
-        for number in 2..1000 {
-            let candidate = if number == 2 { name.clone() } else { format!("{name}-{number}") };
-            if self.disk.stat(shelf, &candidate)?.is_none() {
-                return Ok(candidate);
-            }
-        }
-        Ok(name)
+        Ok(first_free(&name, "", |name| self.disk.check_free(shelf, name))?)
     }
 
     /// The highest revision that archives speak of: after `init --fresh` was interrupted they may be all that is left.

@@ -46,6 +46,13 @@ impl Restorable {
         }
     }
 
+    pub(super) fn into_value(self) -> Value {
+        match self {
+            Self::Sealed(document) => document.into_value(),
+            Self::Legacy(value) => value,
+        }
+    }
+
     fn value(&self) -> &Value {
         match self {
             Self::Sealed(document) => &document.value,

@@ -89,12 +89,6 @@ impl BackupName {
         Self { text, time, revision, reason: reason.to_owned() }
     }
 
-    /// The same with a number behind it, for when the name is taken.
-    #[must_use]
-    pub fn variant(&self, number: u32) -> Self {
-        Self::new(self.time, self.revision, &format!("{}-{number}", self.reason))
-    }
-
     /// Takes a file name apart.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -54,6 +54,12 @@ impl Found {
         Ok(Some(Self { stat: content.stat, bytes, reading }))
     }
 
+    /// Whether it is no document.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        matches!(self.reading, Reading::Damaged(_))
+    }
+
     /// Whether all of its bytes were read.
     #[must_use]
     pub fn is_whole(&self) -> bool {

@@ -159,7 +159,7 @@ impl Store {
                 Health::Healthy(document) => Some(document.seal.revision),
                 _ => None,
             };
-            let name = BackupName::new(self.disk.now(), live, "live");
+            let name = BackupName::new(self.disk.now(), live, super::fresh::LIVE);
             if found.is_whole() {
                 self.disk.stage(&archive, name.as_str(), &found.bytes, Sync::Now)?.keep();
             } else {

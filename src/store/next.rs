@@ -5,10 +5,11 @@ use serde_json::Value;
 use super::Store;
 use super::ground::Ground;
 use super::judge::{Health, claimed_lineage};
+use super::order::Author;
 use super::shelf::{highest_revision, lineage_of};
-use crate::document::WRITE_LIMIT;
 use crate::document::draft::Draft;
-use crate::document::seal::{Lineage, Revision, Sealed, seal};
+use crate::document::seal::{Lineage, Revision, Sealed, full_size, seal};
+use crate::document::{OWN_ROOM, WRITE_LIMIT};
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsResult;
 use crate::time::rfc3339;
@@ -43,13 +44,7 @@ impl Store {
         let marker = random()?;
         let sealed = seal(draft, (revision, lineage), (&created, &now), marker)
             .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
-        if sealed.text.size() > WRITE_LIMIT {
-            let message = format!(
-                "the document would have {} bytes, and 16 MiB is the limit; keep large data in files of their own",
-                sealed.text.size()
-            );
-            return Err(Error::new(Kind::TooLarge, message).detail("bytes", sealed.text.size()));
-        }
+        check_size(full_size(&sealed.text, revision), WRITE_LIMIT + OWN_ROOM)?;
         Ok(sealed)
     }
 
@@ -89,6 +84,29 @@ impl Store {
         // Neither is proven. A number that is far off is no memory but a mistake.
         let near = |revision: &Revision| revision.get() <= found.map_or(0, Revision::get) + PLAUSIBLE_LEAP;
         Ok(found.max(claimed.filter(near)).max(logged.filter(near)))
+    }
+}
+
+/// Refuses a document of `size` bytes, counted by [`full_size`], that is larger than `limit`.
+pub(super) fn check_size(size: usize, limit: usize) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "the document would have {size} bytes, and {} MiB is the limit; keep large data in files of their own",
+        WRITE_LIMIT >> 20
+    );
+    Err(Error::new(Kind::TooLarge, message)
+        .try_command("state update 'del(.large)'", "for instance: remove what is large from it")
+        .detail("bytes", size))
+}
+
+/// Refuses a document of `size` bytes that a command of `author` would make of one of `base` bytes. One that is over the limit
+/// already, for what this program added, may be changed as long as it does not grow.
+pub(super) fn check_growth(size: usize, base: usize, author: Author) -> Result<()> {
+    match author {
+        Author::User => check_size(size, base.clamp(WRITE_LIMIT, WRITE_LIMIT + OWN_ROOM)),
+        Author::Program => check_size(size, WRITE_LIMIT + OWN_ROOM),
     }
 }
 

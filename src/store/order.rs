@@ -29,6 +29,16 @@ pub enum Mode {
     DryRun,
 }
 
+/// What makes a document larger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Author {
+    /// What the user puts into it.
+    #[default]
+    User,
+    /// What this program adds: it has [`OWN_ROOM`](crate::document::OWN_ROOM) more.
+    Program,
+}
+
 /// What all writers are told alike.
 #[derive(Clone, Debug, Default)]
 pub struct Order {
@@ -44,6 +54,8 @@ pub struct Order {
     pub fences: Vec<Fence>,
     /// Whether to commit.
     pub mode: Mode,
+    /// Whose contents make the document larger.
+    pub author: Author,
 }
 
 impl Store {

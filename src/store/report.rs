@@ -16,8 +16,8 @@ use crate::document::body::Body;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate;
 use crate::document::rules::{self, Finding};
-use crate::document::seal::without_seal;
-use crate::document::{Reading, inspect};
+use crate::document::seal::{size_when_sealed, without_seal};
+use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::lock::report::Summary;
@@ -180,6 +180,15 @@ impl Store {
         };
         self.warn_of_loose_mode(&live);
         self.warn_of_side_directories(&self.open_root()?)?;
+        // Readers take what no writer could seal.
+        if let Health::Legacy(migrated) = &health
+            && let Some(finding) = too_large(&migrated.value, WRITE_LIMIT + OWN_ROOM)
+        {
+            let error =
+                Error::new(Kind::TooLarge, format!("{} cannot be written: it {}", self.shown(), finding.problem))
+                    .try_command("state read", "take what is large out of it, and write the rest with `state write`");
+            return Ok(Validation { findings: vec![finding], error: Some(error), note });
+        }
         Ok(Validation { findings: health.findings(), error, note })
     }
 
@@ -417,6 +426,7 @@ pub fn validate_input(bytes: &[u8]) -> Validation {
     };
     let error = findings.first().map(|first| {
         Error::new(Kind::Schema, format!("the document breaks the rules: {first}"))
+            .try_command("state write --help", "--migrate mends a document of the old libraries")
             .detail("findings", serde_json::json!(findings))
     });
     Validation { findings, error, note }
@@ -428,6 +438,17 @@ fn check(value: &Value) -> Vec<Finding> {
             let problem = format!("{:?} is newer than {:?}", too_new.version, rules::SCHEMA);
             vec![Finding { path: ".schemaVersion".to_owned(), problem }]
         }
-        Ok(()) => rules::check(value),
+        Ok(()) => match rules::check(value) {
+            findings if findings.is_empty() => too_large(value, WRITE_LIMIT).into_iter().collect(),
+            findings => findings,
+        },
     }
+}
+
+/// The finding about a document that would be larger than `limit` bytes when it is sealed, as a writer counts them.
+fn too_large(value: &Value, limit: usize) -> Option<Finding> {
+    let created = value.pointer("/metadata/created").and_then(Value::as_str);
+    let size = size_when_sealed(value.clone(), created).unwrap_or_default();
+    let problem = format!("would have {size} bytes when it is sealed, and {} MiB is the limit", WRITE_LIMIT >> 20);
+    (size > limit).then(|| Finding { path: ".".to_owned(), problem })
 }

@@ -31,6 +31,7 @@ pub(super) use self::swap::Settled;
 use super::Store;
 use super::checkpoint::catalog::{Checkpoint, Which};
 pub(super) use super::checkpoint::lock_lost;
+use super::checkpoint::retention::Retention;
 use super::checkpoint::{Snapshot, manifest};
 use super::ground::{Ground, Held};
 use super::judge::{Health, Look};
@@ -131,7 +132,7 @@ impl Store {
         let id = proposed.id.clone();
         let metadata = json!({"restored": id});
         let snapshot = Snapshot { operation: Name::parse("operation", pinned::PRE_RESTORE)?, phase: None, metadata };
-        let pre_restore = self.take_snapshot(held, ground, &snapshot)?.id;
+        let pre_restore = self.take_snapshot(held, ground, &snapshot, Retention::Automatic)?.id;
 
         let mut workshop = self.workshop(held)?;
         let before = self.open_checkpoint(&workshop.shelf, &pre_restore)?;
@@ -146,6 +147,7 @@ impl Store {
                 format!("{}; the restore of {id} is decided, and the next command finishes it", error.message);
             Error { message, ..error }.or_abort()
         })?;
+        self.retire_checkpoints(held, &id);
         Ok(Restored { id, pre_restore, revision })
     }
 
@@ -313,6 +315,7 @@ impl Store {
 
     fn stage_tree(&self, from: (&Dir, &str), to: (&Dir, &str), listing: &Listing) -> Result<Digest> {
         let copied = tree::copy(&self.disk, from, to, Attributes::Listed(listing))?.unwrap_or_default();
+        let listing = listing.without_lost_clutter(&copied);
         match listing.first_difference(&copied) {
             None => Ok(listing.fingerprint()),
             Some(difference) => {

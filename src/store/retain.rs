@@ -3,8 +3,6 @@
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
-use rustix::io::Errno;
-
 use super::Store;
 use super::ground::{Ground, Held};
 use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR};
@@ -12,8 +10,9 @@ use super::order::Purpose;
 use super::signal;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
+use crate::fs::free_name::first_free;
 use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
-use crate::fs::{Dir, FsError, FsResult};
+use crate::fs::{Dir, FsResult};
 use crate::time::compact;
 
 /// Pinned backups and pieces of evidence that are kept, each.
@@ -83,6 +82,13 @@ fn tag(bytes: &[u8]) -> String {
     Digest::of(bytes).as_str().chars().take(16).collect()
 }
 
+/// Calls `make` with a backup's name and, where it is taken, with numbers behind it.
+fn free_backup(name: BackupName, make: impl FnMut(&str) -> FsResult<()>) -> FsResult<BackupName> {
+    let stem = name.as_str().strip_suffix(".json").unwrap_or(name.as_str());
+    let made = first_free(stem, ".json", make)?;
+    Ok(BackupName::parse(&made).unwrap_or(name))
+}
+
 impl Store {
     /// Keeps the file that is about to be replaced, as the plan says. A backup that cannot be made stops nothing, unless
     /// the disk is full; evidence that cannot be kept does. What is kept for good is on the disk before its original is
@@ -143,7 +149,7 @@ impl Store {
 
     fn link_live(&self, held: &Held, shelf: &Dir, name: BackupName) -> FsResult<BackupName> {
         let live = (&held.root, self.settings.file_name.as_os_str());
-        self.first_free(name, |name| self.disk.link(live, (shelf, OsStr::new(name))))
+        free_backup(name, |name| self.disk.link(live, (shelf, OsStr::new(name))))
     }
 
     /// A durable copy under a backup's name, complete or absent.
@@ -157,24 +163,9 @@ impl Store {
         let temporary = temporary(held.lock.inode(), "backup");
         let staged = self.disk.stage(shelf, &temporary, bytes, Sync::Now)?;
         // rename() would replace a backup of the same name; under the lock nobody else makes one.
-        let made = self.first_free(name, |name| match self.disk.stat(shelf, name)? {
-            Some(_) => Err(FsError { operation: "create", path: shelf.path_of(name), source: Errno::EXIST.into() }),
-            None => self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(name))),
-        })?;
+        let made = free_backup(name, |name| self.disk.rename_to_free((shelf, OsStr::new(&temporary)), (shelf, name)))?;
         staged.keep();
         Ok(made)
-    }
-
-    /// Tries `make` with a name and, where it is taken, with numbers behind it.
-    fn first_free(&self, name: BackupName, mut make: impl FnMut(&str) -> FsResult<()>) -> FsResult<BackupName> {
-        let mut candidate = name.clone();
-        for number in 2..1000 {
-            match make(candidate.as_str()) {
-                Err(error) if error.is(Errno::EXIST) => candidate = name.variant(number),
-                result => return result.map(|()| candidate),
-            }
-        }
-        make(candidate.as_str()).map(|()| candidate)
     }
 
     /// The piece of evidence that holds the same bytes as the live file, if there is one.
@@ -192,20 +183,17 @@ impl Store {
         let Some(found) = &ground.live else { return Ok(None) };
         let tag = if found.is_whole() { tag(&found.bytes) } else { "oversized".to_owned() };
         let stem = format!("{EVIDENCE_PREFIX}{}-{tag}", compact(self.disk.now()));
-        let mut name = format!("{stem}.json");
         let live = (&held.root, self.settings.file_name.as_os_str());
-        for number in 2..1000 {
-            // A link costs no space and takes a file of any size.
-            match self.disk.link(live, (shelf, OsStr::new(&name))) {
-                Ok(()) => return Ok(Some(name)),
-                Err(error) if error.is(Errno::EXIST) => name = format!("{stem}-{number}.json"),
-                Err(error) if !found.is_whole() => return Err(error.into()),
-                Err(_) => break, // no hard links here
-            }
+        // A link costs no space and takes a file of any size.
+        match first_free(&stem, ".json", |name| self.disk.link(live, (shelf, OsStr::new(name)))) {
+            Ok(name) => return Ok(Some(name)),
+            Err(error) if !found.is_whole() => return Err(error.into()),
+            Err(_) => {} // no hard links here
         }
         let temporary = temporary(held.lock.inode(), "backup");
         let staged = self.disk.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
-        self.disk.rename((shelf, OsStr::new(&temporary)), (shelf, OsStr::new(&name)))?;
+        let from = (shelf, OsStr::new(&temporary));
+        let name = first_free(&stem, ".json", |name| self.disk.rename_to_free(from, (shelf, name)))?;
         staged.keep();
         Ok(Some(name))
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER};
+use crate::clutter::is_clutter;
 use crate::document::migrate::{self, TooNew};
 use crate::document::seal::{Document, Lineage, Revision};
 use crate::document::{READ_LIMIT, Reading, inspect_text, rules};
@@ -117,7 +118,7 @@ impl Shelf {
     pub fn list(disk: &Disk, dir: Dir) -> FsResult<Self> {
         let mut shelf = Self::empty(disk);
         for name in disk.list(&dir)? {
-            let Some(text) = name.to_str() else { continue };
+            let Some(text) = name.to_str().filter(|_| !is_clutter(&name)) else { continue };
             if let Some(backup) = BackupName::parse(text) {
                 shelf.backups.push(backup);
             } else if text == MIRROR {

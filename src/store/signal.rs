@@ -51,6 +51,11 @@ impl SignalFile {
             fields.insert("timestamp".to_owned(), now);
             fields.insert("metadata".to_owned(), metadata.clone());
         }
+        if text::is_nested_too_deep(&file) {
+            let message = format!("the signal's metadata is nested deeper than {} levels", text::MAX_DEPTH - 1);
+            return Err(Error::new(Kind::InvalidJson, message)
+                .try_command("state signal --help", "keep what is nested in the document, or in a file"));
+        }
         Ok(Self { name: name.clone(), content: seal::to_bytes(&file) })
     }
 

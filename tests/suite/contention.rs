@@ -46,7 +46,7 @@ fn in_the_plain_pipeline_every_success_counts_and_every_lost_race_is_a_conflict(
                         match ran.code {
                             0 => successes.fetch_add(1, Ordering::Relaxed),
                             _ => {
-                                ran.expect(1).saying("somebody committed since");
+                                ran.expect(75).saying("somebody committed since");
                                 conflicts.fetch_add(1, Ordering::Relaxed)
                             }
                         };
@@ -137,7 +137,7 @@ fn a_condition_on_the_revision_is_checked_under_the_lock() {
         "state recover --to-revision 2 --if-revision 4",
         "state phase x --if-revision 9",
     ] {
-        sandbox.run(words).expect(1).saying("revision 5");
+        sandbox.run(words).expect(75).saying("revision 5");
     }
     assert_eq!(sandbox.ok("state get .a"), "1");
 }
@@ -147,7 +147,7 @@ fn writing_a_stale_copy_is_a_conflict_unless_it_is_forced() {
     let sandbox = Sandbox::with_history();
     let stale = sandbox.ok("state read");
     sandbox.ok("state set n:=4");
-    sandbox.feed("state write -", stale.as_bytes()).expect(1).saying("revision 4").saying("at 5");
+    sandbox.feed("state write -", stale.as_bytes()).expect(75).saying("revision 4").saying("at 5");
     assert_eq!(sandbox.document()["n"], 4);
     sandbox.feed("state write - --force", stale.as_bytes()).expect(0);
     assert_eq!((sandbox.document()["n"].clone(), sandbox.revision()), (3.into(), 6));

@@ -20,7 +20,7 @@ use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::Beginning;
 use pipeline_state::store::heal::Wanted;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::order::{Mode, Order};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ fn restore(store: &Store) -> Result<()> {
 /// What must last besides the state: pinned backups, evidence, checkpoints.
 fn kept(root: &Sandbox, store: &Store) -> Facts {
     let backups = store.backups().unwrap().into_iter().filter(|backup| backup.pinned && backup.valid);
-    let mut facts: Facts = backups.map(|backup| format!("the backup {}", backup.reason)).collect();
+    let mut facts: Facts = backups.map(|backup| format!("the backup {}", backup.kept)).collect();
     for name in root.shelf("corrupt-") {
         let bytes = fs::read(root.file(".state-backups").join(name)).unwrap();
         facts.insert(format!("evidence: {}", String::from_utf8_lossy(&bytes)));
@@ -195,7 +195,7 @@ fn no_power_cut_loses_a_backup_or_a_checkpoint_that_was_acknowledged() {
 fn no_power_cut_leaves_a_part_of_a_checkpoint_that_was_removed() {
     let root = with_small_checkpoint();
     root.ok("recover checkpoint newer");
-    let cleanup: Step = |store| store.clean_checkpoints(std::time::Duration::ZERO, 1).map(|_| ());
+    let cleanup: Step = |store| store.clean_checkpoints(std::time::Duration::ZERO, 1, Mode::Commit).map(|_| ());
     let mut job = Job::new("recover cleanup, then a change", root, vec![cleanup, write_z]);
     (job.limit, job.shapes) = (20, 1);
     job.holds();

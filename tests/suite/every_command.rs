@@ -92,7 +92,7 @@ fn commands() -> Vec<Row> {
         r#"{"hook_event_name":"PostToolUse","tool_name":"Write","tool_input":{"file_path":"docs/spec.md"}}"#;
     vec![
         row("state init", empty).refused_until("state init").killed_elsewhere(),
-        row("state init --fresh", history).killed_elsewhere(),
+        row("state init --fresh --yes", history).killed_elsewhere(),
         row("state read", |_| damaged()).killed_elsewhere(),
         row("state set n:=7 m=seven", history).killed_elsewhere(),
         row("state set n:=7 --fence deploy:1", deploy_held),

@@ -322,7 +322,7 @@ fn outcome_of(ran: &Ran) -> Outcome {
         return Outcome::Committed(said["revision"].as_u64().unwrap());
     }
     match ran.code {
-        1 if ran.stderr.contains(r#""kind":"conflict""#) => Outcome::Conflict,
+        75 if ran.stderr.contains(r#""kind":"conflict""#) => Outcome::Conflict,
         1 if ran.stderr.contains(r#""kind":"fenced""#) => Outcome::Fenced,
         code => {
             assert_eq!(code, 128 + 9, "{ran:?}");

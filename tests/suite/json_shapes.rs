@@ -317,8 +317,14 @@ fn recovery(witness: &mut Witness<'_>) {
     std::os::unix::fs::symlink("a", root.file("config/link")).unwrap();
     witness.run("recover checkpoint op early {\"a\":1}", &[0]);
     let id = root.run("recover list --json").json()[0]["id"].as_str().unwrap().to_owned();
-    for words in ["recover list", "recover verify", "recover restore --latest op", "recover cleanup", "recover metrics"]
-    {
+    for words in [
+        "recover list",
+        "recover verify",
+        "recover restore --latest op",
+        "recover cleanup",
+        "recover cleanup --dry-run",
+        "recover metrics",
+    ] {
         witness.run(words, &[0]);
     }
     for words in [format!("recover show {id}"), format!("recover verify {id}")] {
@@ -344,6 +350,7 @@ fn recovery(witness: &mut Witness<'_>) {
     witness.run("recover verify", &[3]);
     witness.run("recover doctor", &[3]);
     witness.run("recover metrics", &[0]);
+    witness.run(&format!("recover remove {id}"), &[0]);
 }
 
 fn hooks(witness: &mut Witness<'_>) {

@@ -10,6 +10,7 @@ mod shell;
 mod snapshots;
 mod strace;
 
+mod answers;
 mod calls;
 mod checkpoint;
 mod checkpoint_refusals;
@@ -39,6 +40,7 @@ mod interleavings;
 mod journal;
 mod json_shapes;
 mod kill;
+mod limits;
 mod lock_exclusion;
 mod lock_faults;
 mod lock_kill;

@@ -195,7 +195,7 @@ fn the_audit_log_has_a_line_for_each_commit_and_refusal_and_no_contents() {
 fn the_error_log_tells_what_went_wrong_with_the_state_and_not_what_was_mistyped() {
     let sandbox = Sandbox::with_history();
     sandbox.run("state set phase:=1").expect(4);
-    sandbox.run("state set a=b --if-revision 9").expect(1);
+    sandbox.run("state set a=b --if-revision 9").expect(75);
     assert!(!sandbox.file(".error-recovery.log").exists());
     sandbox.overwrite("");
     sandbox.ok("state read");

@@ -17,7 +17,7 @@ fn every_function_does_what_its_command_does() {
             old=$(read_state)
             write_state "${old%\}*}, \"n\": 1}" "first write"
             write_state "$(read_state)"
-            returns 1 write_state "$old" stale 2>/dev/null
+            returns 75 write_state "$old" stale 2>/dev/null
             returns 4 write_state "" 2>/dev/null
             returns 4 write_state '{"phase":' 2>/dev/null
             backup_state keep

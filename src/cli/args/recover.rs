@@ -24,7 +24,7 @@ JSON:
     Checkpoint(Checkpoint),
     /// Restore a checkpoint: all three, or nothing
     #[command(after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is
-in. A restore that was interrupted is finished by the next command; --abort puts
+in. Typed at a terminal it lists the revisions that it undoes, and asks. A restore that was interrupted is finished by the next command; --abort puts
 back what it replaced, and drops a record that belongs to another root.
 
 Examples:
@@ -86,9 +86,11 @@ JSON:
     #[command(after_help = "Examples:
   pipeline-state recover cleanup               # older than 7 days
   pipeline-state recover cleanup 30 --keep 10  # but keep at least 10
+  pipeline-state recover cleanup 1 --dry-run   # which ones would go
 
 JSON:
-  {removed: [string]}")]
+  {removed: [string]}
+  with --dry-run: {would_remove: [string]}")]
     Cleanup {
         /// Remove what is older than this many days
         #[arg(default_value_t = 7)]
@@ -96,6 +98,24 @@ JSON:
         /// Keep at least this many, however old
         #[arg(long, value_name = "N", default_value_t = 1)]
         keep: usize,
+        /// Print which ones would be removed, and remove none
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove the checkpoints that are named
+    #[command(after_help = "An id, or the beginning of one, with or without `checkpoint-`, that no other
+begins with. What an interrupted restore needs stays.
+
+Examples:
+  pipeline-state recover remove checkpoint-20231101-103000-deployment
+  pipeline-state recover remove 20231101-10 20231102
+
+JSON:
+  {removed: [string]}")]
+    Remove {
+        /// The checkpoints
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
     },
     /// Run a command; if it fails for good, restore what was there before
     #[command(after_help = "Ends with the command's own exit code.
@@ -110,7 +130,8 @@ JSON:
     /// Run a command until it succeeds, waiting longer after each failure
     #[command(after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at
 random. 126 (not executable), 127 (not found) and the end by Ctrl-C or SIGTERM
-are never retried. Ends with the exit code of the last attempt.
+are never retried. Ends with the exit code of the last attempt, and with 9 where
+the time of --timeout was up. A lost race (75) is retried like any failure.
 
 Examples:
   pipeline-state recover retry -- curl -fsS https://example.org/
@@ -213,7 +234,7 @@ JSON:
 
 #[derive(Args, Debug)]
 pub struct Checkpoint {
-    /// What is about to be done
+    /// What is about to be done: a name of at most 64 characters
     pub operation: String,
     /// The phase [default: the state's], and a JSON object
     #[arg(value_name = "PHASE|METADATA", num_args = 0..=2)]
@@ -232,6 +253,9 @@ pub struct Restore {
     /// Give up an interrupted restore: put back what it replaced, or drop it
     #[arg(group = "which", long)]
     pub abort: bool,
+    /// Do not ask; scripts are never asked
+    #[arg(long)]
+    pub yes: bool,
     #[command(flatten)]
     pub writer: Writer,
 }

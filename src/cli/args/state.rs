@@ -13,17 +13,23 @@ use crate::time::parse_duration;
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum State {
     /// Make the directories and the first document; heal, migrate and tidy up what is there
-    #[command(after_help = "Examples:
+    #[command(after_help = "Says what it did: created, healed, migrated or already there.
+
+Examples:
   pipeline-state state init
   pipeline-state --root ~/project state init
-  pipeline-state state init --fresh  # archive the history, begin anew
+  pipeline-state state init --fresh  # archive the history, start a new one
 
 JSON:
-  {path: string, revision: number, created: boolean}")]
+  {path: string, revision: number, created: boolean, done: string,
+    archive: string|null, archived_state: string|null}")]
     Init {
-        /// Archive the history and begin a new lineage
+        /// Archive the history and start a new lineage; asks where there is a state
         #[arg(long)]
         fresh: bool,
+        /// With --fresh: do not ask
+        #[arg(long, requires = "fresh")]
+        yes: bool,
     },
     /// Print the document
     #[command(after_help = "Examples:
@@ -44,7 +50,10 @@ JSON:
   any, a line for each result")]
     Get(Get),
     /// Set values: PATH=TEXT or PATH:=JSON, several at once in one commit
-    #[command(after_help = "Examples:
+    #[command(after_help = "A path is keys with dots between them; .1 and [1] are elements of arrays, and a key
+is quoted unless it is letters, digits, _ and -, with no digit first: .\"2024\".
+
+Examples:
   pipeline-state state set phase=build
   pipeline-state state set metadata.owner=me retries:=3 'tags[+]=nightly'
   pipeline-state state set 'config.limits:={\"cpu\": 2}' --if-revision 12
@@ -65,7 +74,7 @@ JSON:
     Update(Update),
     /// Replace the document by a file or standard input
     #[command(after_help = "A document that says which revision it was made from (as `state read` prints it)
-is only written if that is still the current one; otherwise: conflict, exit 1.
+is only written if that is still the current one; otherwise: conflict, exit 75.
 
 Examples:
   pipeline-state state write new.json
@@ -125,13 +134,17 @@ JSON:
         name: Option<String>,
     },
     /// List the backups
-    #[command(after_help = "Examples:
+    #[command(after_help = "NAME, or a part of it, is what `state recover` and `state diff` take; REASON is that
+of the revision in it.
+
+Examples:
   pipeline-state state backups
   pipeline-state state backups --json | jq -r '.[] | select(.pinned) | .name'
 
 JSON:
-  [{name: string, revision: number|null, reason: string, time: string,
-    bytes: number, pinned: boolean, valid: boolean, problem?: string}]")]
+  [{name: string, revision: number|null, reason: string|null, kept: string,
+    time: string, bytes: number, pinned: boolean, valid: boolean,
+    problem?: string}]")]
     Backups,
     /// Bring back the newest valid copy, or the one that is named
     #[command(after_help = "Examples:

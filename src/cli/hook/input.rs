@@ -36,7 +36,8 @@ pub fn read(hook: Answers, until: Instant) -> Result<Event> {
             }
         }
         if bytes.len() > LIMIT {
-            return Err(Error::new(Kind::TooLarge, "the event has over 64 MiB, the limit of one"));
+            return Err(Error::new(Kind::TooLarge, "the event has over 64 MiB, the limit of one")
+                .try_command("hook settings", "print the settings that have an editor send one"));
         }
         // Some never close their end. What ends like an object and is followed by nothing may be whole.
         if bytes.trim_ascii_end().last() == Some(&b'}')

@@ -8,6 +8,7 @@ use super::super::output::Output;
 use super::Run;
 use crate::audit::Level;
 use crate::child::Forwarder;
+use crate::error::{Error, Kind};
 use crate::name::Name;
 use crate::recovery::guard::{Step, guard as run_guarded};
 use crate::recovery::retry::{Ended, Policy, Schedule};
@@ -37,11 +38,22 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
         let what = arguments.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
         store.note_command("retry", &format!("{what} {}", ended.told()));
     }
+    if ended.timed_out {
+        let attempts = if ended.attempts == 1 { "attempt" } else { "attempts" };
+        let message = format!(
+            "the time of all attempts was up after {} {attempts}; the last one ended with {}",
+            ended.attempts, ended.code
+        );
+        let error = Error::new(Kind::WaitTimeout, message)
+            .try_command("recover retry --help", "--timeout T is how long all attempts may take together")
+            .detail("code", ended.code);
+        return Err(error.into());
+    }
     Ok(code(&ended, output))
 }
 
 pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
-    let operation = Name::parse("operation", &arguments.operation)?;
+    let operation = Name::parse_operation(&arguments.operation)?;
     let command: Vec<_> = arguments.command.iter().map(|word| word.to_string_lossy()).collect();
     let snapshot = Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
     let tell = |step: Step<'_>| match step {

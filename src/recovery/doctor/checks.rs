@@ -7,7 +7,8 @@ use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::{Finding, Loose};
-use crate::document::json as text;
+use crate::clutter::is_clutter;
+use crate::document::{READ_LIMIT, json as text};
 use crate::error::{ExitCode, Kind, Result, one_line, quote_path};
 use crate::fs::{Dir, Stat};
 use crate::hook::load::{load, path};
@@ -105,7 +106,8 @@ impl Examination<'_> {
     /// A side directory with the names in it; nothing if it is not there.
     fn side(&self, name: &str) -> Result<Option<(Dir, Vec<String>)>> {
         let Some(dir) = side::open_to_read(self.store.disk(), &self.root, name)? else { return Ok(None) };
-        let names = self.store.disk().list(&dir)?.into_iter().filter_map(|name| name.into_string().ok()).collect();
+        let names = self.store.disk().list(&dir)?.into_iter().filter(|name| !is_clutter(name));
+        let names = names.filter_map(|name| name.into_string().ok()).collect();
         Ok(Some((dir, names)))
     }
 
@@ -272,7 +274,7 @@ impl Examination<'_> {
                 continue;
             }
             let path = self.shown(&format!("{SIGNALS}/{name}"));
-            let content = self.store.disk().read(&dir, &name, 1 << 20)?;
+            let content = self.store.disk().read(&dir, &name, READ_LIMIT)?;
             let file = content.and_then(|content| text::parse(&content.bytes).ok());
             let known = state.get("signals").and_then(|signals| signals.get(signal));
             let finding = match (file.as_ref().and_then(|file| file.get("timestamp")), known) {

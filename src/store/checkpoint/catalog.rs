@@ -1,27 +1,21 @@
 //! The checkpoints of a root: found, listed, verified, removed. Nothing here takes a lock but removing.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::Store;
 use super::super::layout::pinned::PRE_RESTORE;
 use super::super::layout::{CHECKPOINT_PREFIX, CHECKPOINTS, DOOMED_PREFIX, WORKSHOP};
-use super::super::order::Purpose;
-use super::manifest::{self, Flaw, MANIFEST, METADATA, Metadata};
-use crate::audit::Level;
-use crate::document::{json as text, migrate, rules};
+use super::manifest::{self, Flaw, MANIFEST, METADATA, METADATA_LIMIT, Metadata};
+use crate::document::{READ_LIMIT, json as text, migrate, rules};
 use crate::error::{Error, Hint, Kind, Result, quote_path};
-use crate::fs::stage::Sync;
 use crate::fs::{Content, Dir, Disk};
-use crate::name::{Name, nearest};
+use crate::name::{Name, is_plain, nearest};
 use crate::side;
 use crate::time::parse_compact;
 use crate::tree::{self, Listing};
-
-/// The largest manifest or metadata that is read, in bytes.
-const LIMIT: u64 = 64 << 20;
 
 /// Which checkpoint is meant.
 #[derive(Clone, Debug)]
@@ -72,7 +66,7 @@ pub struct Listed {
 impl Checkpoint {
     /// Reads all of it and compares it with its manifest.
     pub fn verify(&self, disk: &Disk) -> Result<()> {
-        let listed = tree::list(disk, &self.dir, ".")?.unwrap_or_default();
+        let listed = tree::list_holding(disk, &self.dir)?;
         let is_described = |path: &str| !path.is_empty() && path != MANIFEST;
         let found = listed.entries().iter().filter(|entry| is_described(&entry.path)).cloned().collect();
         match self.listing.first_difference(&Listing::new(found)) {
@@ -121,8 +115,8 @@ impl Store {
     pub fn checkpoint_ids(&self) -> Result<Vec<String>> {
         let Some(shelf) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
         let names = self.disk.list(&shelf)?.into_iter().filter_map(|name| name.into_string().ok());
-        let mut ids: Vec<String> =
-            names.filter(|name| name.starts_with(CHECKPOINT_PREFIX) || name == WORKSHOP).collect();
+        let is_known = |name: &String| (name.starts_with(CHECKPOINT_PREFIX) && is_plain(name)) || name == WORKSHOP;
+        let mut ids: Vec<String> = names.filter(is_known).collect();
         if let Some(at) = ids.iter().position(|name| name == WORKSHOP) {
             ids.swap_remove(at);
             let doomed = self.doomed_checkpoints(&shelf)?;
@@ -147,7 +141,7 @@ impl Store {
     }
 
     /// Whether a checkpoint can be restored. One that cannot be read is not known to be damaged.
-    fn is_sound(&self, id: &str) -> Result<bool> {
+    pub(super) fn is_sound(&self, id: &str) -> Result<bool> {
         let checkpoint = self.find_checkpoint(&Which::Id(id.to_owned()));
         match checkpoint.and_then(|checkpoint| self.check_restorable(&checkpoint)) {
             Ok(()) => Ok(true),
@@ -163,7 +157,7 @@ impl Store {
         self.restoring_other_than(None)
     }
 
-    fn checkpoints_to_read(&self) -> Result<Option<Dir>> {
+    pub(super) fn checkpoints_to_read(&self) -> Result<Option<Dir>> {
         side::open_to_read(&self.disk, &self.open_root()?, CHECKPOINTS)
     }
 
@@ -173,13 +167,14 @@ impl Store {
             Some(dir) => dir,
             None => return Err(not_found(&format!("there is no checkpoint {id}"))),
         };
-        let read = |name: &str| match self.disk.read(&dir, name, LIMIT) {
+        let read = |name: &str, limit: u64| match self.disk.read(&dir, name, limit) {
             Err(error) if error.is(rustix::io::Errno::LOOP) => Ok(None),
             content => Ok::<_, Error>(content?.filter(|content| content.stat.kind == crate::fs::FileKind::Regular)),
         };
-        let Some(Content { bytes, .. }) = read(MANIFEST)? else {
+        let Some(Content { bytes, .. }) = read(MANIFEST, manifest::LIMIT)? else {
             let parsed = |content: Option<Content>| content.and_then(|content| text::parse(&content.bytes).ok());
-            let (metadata, state) = (parsed(read(METADATA)?), parsed(read(manifest::STATE)?));
+            let metadata = parsed(read(METADATA, METADATA_LIMIT)?);
+            let state = parsed(read(manifest::STATE, READ_LIMIT)?);
             // Ours note the revision, if only that there is none.
             let is_old = metadata.is_some_and(|metadata| metadata.get("revision").is_none());
             let command = state.and_then(|state| taking(&dir, &state));
@@ -206,7 +201,7 @@ impl Store {
                     .try_command("--version", "a newer one is needed; nothing was changed")
             }
         })?;
-        let bytes = read(METADATA)?.ok_or_else(|| damaged(&dir, id, "metadata.json is missing"))?.bytes;
+        let bytes = read(METADATA, METADATA_LIMIT)?.ok_or_else(|| damaged(&dir, id, "metadata.json is missing"))?.bytes;
         let metadata = Metadata::read(&bytes).ok_or_else(|| damaged(&dir, id, "metadata.json cannot be read"))?;
         Ok(Checkpoint { id: id.to_owned(), metadata, listing, dir })
     }
@@ -217,34 +212,40 @@ impl Store {
         let shelf = self.checkpoints_to_read()?;
         match which {
             Which::Id(word) => {
-                let word = side::name_in(&self.settings.directory, CHECKPOINTS, word);
-                let id = Name::parse("checkpoint", word)
-                    .map_err(|error| error.try_command("recover list", "see which ones there are"))?;
-                let shelf = shelf.filter(|_| id.as_str().starts_with(CHECKPOINT_PREFIX));
-                let found = shelf.ok_or_else(|| nowhere(id.as_str()));
-                let found = found.and_then(|shelf| self.open_checkpoint(&shelf, id.as_str()));
-                found.map_err(|error| self.with_what_was_meant(error, id.as_str()))
+                let id = self.resolve_id(word)?;
+                self.open_checkpoint(&shelf.ok_or_else(|| nowhere(&id))?, &id)
             }
             Which::Latest(operation) => {
                 let what = operation.as_ref().map_or_else(|| "yet".to_owned(), |operation| format!("of {operation}"));
-                let shelf = shelf.ok_or_else(|| nowhere(&what))?;
+                let shelf = shelf.ok_or_else(|| nowhere(&what));
                 let wanted = |id: &String| match operation {
                     Some(operation) => is_of(id, operation.as_str()),
                     None => !is_of(id, PRE_RESTORE),
                 };
                 let newest = self.checkpoint_ids()?.into_iter().rev().find(wanted);
-                self.open_checkpoint(&shelf, &newest.ok_or_else(|| nowhere(&what))?)
+                // Operations of older checkpoints may be longer than those of new ones.
+                if let (None, Some(operation)) = (&newest, operation) {
+                    Name::parse_operation(operation.as_str())?;
+                }
+                self.open_checkpoint(&shelf?, &newest.ok_or_else(|| nowhere(&what))?)
             }
         }
     }
 
-    /// Names the checkpoint that a word was meant to be: one that is spelt nearly so, or the newest of that operation.
-    fn with_what_was_meant(&self, error: Error, word: &str) -> Error {
-        let Ok(ids) = self.checkpoint_ids() else { return error };
+    /// The error about a word that names no checkpoint. It names the one that was meant: one that is spelt nearly so, or the
+    /// newest of that operation.
+    pub(super) fn no_such_checkpoint(&self, word: &str, ids: &[String]) -> Error {
+        if !is_plain(word) {
+            let message = format!("{word:?} is no name of a checkpoint");
+            return Error::new(Kind::InvalidName, message)
+                .try_command("recover list", "see which ones there are")
+                .detail("name", word);
+        }
+        let error = not_found(&format!("there is no checkpoint {word}"));
         let of_operation = || ids.iter().rev().find(|id| is_of(id, word)).map(String::as_str);
         match nearest(word, ids.iter().map(String::as_str)).or_else(of_operation) {
-            Some(id) if error.kind == Kind::NotFound => error.rather(format!("recover show {id}")),
-            _ => error,
+            Some(id) => error.rather(format!("recover show {id}")),
+            None => error,
         }
     }
 
@@ -290,41 +291,6 @@ impl Store {
         let doomed = names.filter_map(|name| Some(name.to_str()?.strip_prefix(DOOMED_PREFIX)?.to_owned()));
         Ok(doomed.filter(|id| is_id(id)).collect())
     }
-
-    /// Removes the checkpoints that are older than this, but for the newest `kept`, of which there is at least one, and the
-    /// newest that can be restored; their names. They go at once: each is marked, durably, before any is taken apart. A
-    /// directory that came with an overlay's lower layer cannot be renamed away.
-    pub fn clean_checkpoints(&self, older_than: Duration, kept: usize) -> Result<Vec<String>> {
-        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
-        let ids = self.checkpoint_ids()?;
-        let now = self.disk.now();
-        let old =
-            |id: &String| time_of(id).is_some_and(|time| now.duration_since(time).is_ok_and(|age| age >= older_than));
-        let surplus = ids.len().saturating_sub(kept.max(1));
-        let mut doomed: Vec<String> = ids.iter().take(surplus).filter(|id| old(id)).cloned().collect();
-        if !doomed.is_empty() {
-            for id in ids.iter().rev() {
-                if self.is_sound(id)? {
-                    doomed.retain(|doomed| doomed != id);
-                    break;
-                }
-            }
-        }
-        if doomed.is_empty() {
-            return Ok(doomed);
-        }
-        let workshop = self.workshop(&held)?;
-        for id in &doomed {
-            self.disk.stage(&workshop.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?.keep();
-        }
-        // Nothing may go from them before they are certain to be gone.
-        self.disk.sync_dir(&workshop.dir)?;
-        self.disk.sync_dir(&workshop.shelf)?;
-        workshop.clear()?;
-        let entry = self.recovery_entry(Level::Info, "cleanup", "removed").with("ids", json!(doomed));
-        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
-        Ok(doomed)
-    }
 }
 
 fn not_found(message: &str) -> Error {
@@ -343,7 +309,7 @@ pub fn time_of(id: &str) -> Option<SystemTime> {
 }
 
 /// The number that tells it from others of the same second; 1 if it has none.
-pub fn number_of(id: &str) -> u32 {
+pub fn number_of(id: &str) -> u64 {
     let number = rest_of(id).and_then(|rest| rest.split_once('-')?.0.parse().ok());
     number.unwrap_or(1)
 }
@@ -359,7 +325,7 @@ fn is_of(id: &str, operation: &str) -> bool {
     let Some(rest) = rest_of(id) else { return false };
     let numbered = || {
         let (number, rest) = rest.split_once('-')?;
-        Some(number.parse::<u32>().is_ok() && rest == operation)
+        Some(number.parse::<u64>().is_ok() && rest == operation)
     };
     rest == operation || numbered().unwrap_or(false)
 }

@@ -2,11 +2,12 @@
 //! digest, and with the mode and time that a restore gives back. The manifest carries its own digest, made like a document's.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::document::json::{is_nested_too_deep, parse};
+use crate::document::json::{MAX_DEPTH, is_nested_too_deep, parse};
 use crate::document::seal::{Digest, to_bytes, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Entry, Listing, What};
@@ -21,6 +22,14 @@ pub const MANIFEST: &str = "manifest.json";
 pub const CONFIG: &str = "config";
 /// The tree of `.signals/`, in a checkpoint.
 pub const SIGNALS: &str = "signals";
+
+/// The largest manifest, in bytes. One that a restore makes of what is there before it may be that large, others
+/// [`ROOM`] less: then a restore of any checkpoint can be undone, though its metadata says more.
+pub const LIMIT: u64 = 64 << 20;
+/// What the manifest of a restore's own checkpoint may have more than others, in bytes.
+pub const ROOM: u64 = 64 << 10;
+/// The largest `metadata.json`, in bytes.
+pub const METADATA_LIMIT: u64 = 64 << 20;
 
 const VERSION: u64 = 1;
 
@@ -42,17 +51,41 @@ pub struct Metadata {
     /// The revision of the state in it; none if that was damaged or gone.
     #[serde(default)]
     pub revision: Option<u64>,
+    /// Whether a command made it on its own, so that it goes when there are many newer ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
     /// What its maker noted.
     pub metadata: Value,
 }
 
 impl Metadata {
-    /// As it stands in its file; `None` if what its maker noted is nested so deep that it could not be read back.
-    #[must_use]
-    pub fn write(&self) -> Option<Vec<u8>> {
+    /// As it stands in its file. What could not be read back is refused: metadata that nests too deep, or is too large.
+    pub fn write(&self) -> Result<Vec<u8>> {
+        let refuse = |kind, why: String| {
+            let error = Error::new(kind, format!("the metadata {why}"));
+            Err(error.try_command("recover checkpoint --help", "note less, or keep it in a file of config/"))
+        };
         let mut value = json!(self);
-        *value.get_mut("metadata")? = self.metadata.clone(); // by way of serde `1e5` would become `1e+5`
-        if is_nested_too_deep(&value) { None } else { to_bytes(&value) }
+        if let Some(noted) = value.get_mut("metadata") {
+            *noted = self.metadata.clone(); // by way of serde `1e5` would become `1e+5`
+        }
+        if is_nested_too_deep(&value) {
+            return refuse(Kind::InvalidJson, format!("is nested deeper than {} levels", MAX_DEPTH - 1));
+        }
+        match to_bytes(&value) {
+            Some(bytes) if bytes.len() as u64 <= METADATA_LIMIT => Ok(bytes),
+            Some(bytes) => {
+                let limit = METADATA_LIMIT >> 20;
+                refuse(Kind::TooLarge, format!("has {} bytes, and {limit} MiB is the limit", bytes.len()))
+            }
+            None => Err(Error::new(Kind::Internal, "the metadata could not be written")),
+        }
+    }
+
+    /// When it was made, as far as that is a time.
+    #[must_use]
+    pub fn time(&self) -> Option<SystemTime> {
+        chrono::DateTime::parse_from_rfc3339(&self.timestamp).ok().map(SystemTime::from)
     }
 
     /// Reads what [`Metadata::write`] made.
@@ -65,11 +98,23 @@ impl Metadata {
     }
 }
 
-/// The manifest of these entries, as it stands in its file.
-pub fn write(listing: &Listing) -> Result<Vec<u8>> {
+/// The manifest of these entries, as it stands in its file. One of more than `limit` bytes, which could not be read back, is
+/// refused; `limit` is at most [`LIMIT`].
+pub fn write(listing: &Listing, limit: u64) -> Result<Vec<u8>> {
     let files: Vec<Value> = listing.entries().iter().map(line).collect();
-    with_digest(json!({"version": VERSION, "files": files}))
-        .ok_or_else(|| Error::new(Kind::Internal, "the manifest could not be written"))
+    let bytes = with_digest(json!({"version": VERSION, "files": files}))
+        .ok_or_else(|| Error::new(Kind::Internal, "the manifest could not be written"))?;
+    if bytes.len() as u64 > limit.min(LIMIT) {
+        let message = format!(
+            "config/ and .signals/ hold {} files and directories, whose list would have {} MiB; {} MiB is the limit",
+            listing.entries().len(),
+            (bytes.len() >> 20) + 1,
+            LIMIT >> 20
+        );
+        return Err(Error::new(Kind::TooLarge, message)
+            .try_shell("find config .signals | wc -l", "see how many there are; keep what is made elsewhere"));
+    }
+    Ok(bytes)
 }
 
 fn line(entry: &Entry) -> Value {
@@ -172,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_manifest_reads_back_and_no_bit_of_it_can_flip_unseen() {
-        let bytes = write(&listing()).unwrap();
+        let bytes = write(&listing(), LIMIT).unwrap();
         assert_eq!(read(&bytes).unwrap(), listing());
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -188,7 +233,7 @@ mod tests {
         {
             let mut entries = listing().entries().to_vec();
             entries[0].path = path.to_owned();
-            let bytes = write(&Listing::new(entries)).unwrap();
+            let bytes = write(&Listing::new(entries), LIMIT).unwrap();
             assert_eq!(read(&bytes).unwrap_err(), Flaw::Unsafe(path.to_owned()), "{path:?}");
         }
     }

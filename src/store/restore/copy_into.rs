@@ -41,7 +41,7 @@ impl Store {
         (name, number): (&str, u64),
         listing: &Listing,
     ) -> Result<()> {
-        let text = manifest::write(&Listing::new(listing.clone().under(in_manifest(name))))?;
+        let text = manifest::write(&Listing::new(listing.clone().under(in_manifest(name))), manifest::LIMIT)?;
         self.disk.stage(&workshop.dir, &listing_name(name, number), &text, Sync::Now)?.keep();
         Ok(())
     }

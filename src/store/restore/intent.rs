@@ -141,7 +141,12 @@ impl Intent {
             "signals": swap(&self.signals),
             "state": state,
         });
-        with_digest(record).ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))
+        let bytes = with_digest(record).ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))?;
+        if bytes.len() as u64 > LIMIT {
+            let message = format!("the record of the restore would have {} bytes, and could not be read", bytes.len());
+            return Err(Error::new(Kind::TooLarge, message).try_command("--help", "--root names a shorter path"));
+        }
+        Ok(bytes)
     }
 
     /// Reads a record; what is wrong with it, if it cannot be read.

@@ -89,6 +89,15 @@ impl Store {
         }))
     }
 
+    /// Whether a restore that is decided and not carried out yet restores a checkpoint, or would be undone by it.
+    pub(in super::super) fn intent_names(&self, id: &str) -> Result<bool> {
+        if !self.is_restore_decided()? {
+            return Ok(false);
+        }
+        let intent = self.read_intent(&self.open_root()?)?;
+        Ok(intent.is_some_and(|(_, intent)| intent.checkpoint == id || intent.pre_restore == id))
+    }
+
     /// Whether a restore is decided and not carried out yet: one look, for readers.
     pub(in super::super) fn is_restore_decided(&self) -> Result<bool> {
         let path = self.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);

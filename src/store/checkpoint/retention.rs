@@ -1,0 +1,186 @@
+//! Which checkpoints go: the old ones that `recover cleanup` asks for, those that are named, and those that commands made on their
+//! own, of which the newest [`AUTOMATIC_KEPT`] stay, for [`AUTOMATIC_DAYS`].
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use super::super::Store;
+use super::super::ground::Held;
+use super::super::layout::{CHECKPOINTS, DOOMED_PREFIX};
+use super::super::order::{Mode, Purpose};
+use super::catalog::time_of;
+use super::manifest::{METADATA, METADATA_LIMIT, Metadata};
+use crate::audit::Level;
+use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
+use crate::fs::stage::Sync;
+
+/// Checkpoints that commands made on their own which are kept.
+pub const AUTOMATIC_KEPT: usize = 20;
+/// Days after which a checkpoint that a command made on its own goes.
+pub const AUTOMATIC_DAYS: u64 = 7;
+
+/// What a checkpoint is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Somebody asked for it: it stays until it is removed by name or by `recover cleanup`.
+    Manual,
+    /// A command made it on its own.
+    Automatic,
+}
+
+impl Store {
+    /// Whether something on record names a checkpoint, so that it must stay: a restore that was interrupted.
+    pub fn is_referenced(&self, id: &str) -> Result<bool> {
+        self.intent_names(id)
+    }
+
+    /// Removes the checkpoints that are older than this, but for the newest `kept`, of which there is at least one, the newest that
+    /// can be restored, and those that something on record names. Returns their ids, oldest first; a dry run only returns them.
+    pub fn clean_checkpoints(&self, older_than: Duration, kept: usize, mode: Mode) -> Result<Vec<String>> {
+        if mode == Mode::DryRun {
+            return self.old_checkpoints(older_than, kept);
+        }
+        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
+        let doomed = self.old_checkpoints(older_than, kept)?;
+        self.take_checkpoints_away(&held, &doomed, "cleanup")?;
+        Ok(doomed)
+    }
+
+    fn old_checkpoints(&self, older_than: Duration, kept: usize) -> Result<Vec<String>> {
+        let ids = self.checkpoint_ids()?;
+        let now = self.disk.now();
+        let surplus = ids.len().saturating_sub(kept.max(1));
+        let mut doomed = Vec::new();
+        for id in ids.iter().take(surplus) {
+            if self.age_of(id, now)?.is_some_and(|age| age >= older_than) && !self.is_referenced(id)? {
+                doomed.push(id.clone());
+            }
+        }
+        if doomed.is_empty() {
+            return Ok(doomed);
+        }
+        // One dated ahead of the clock is not taken for the newest.
+        let newest = ids.iter().rev().find(|id| time_of(id).is_some_and(|time| time <= now)).cloned();
+        let mut sound = None;
+        for id in ids.iter().rev() {
+            if self.is_sound(id)? {
+                sound = Some(id.clone());
+                break;
+            }
+        }
+        doomed.retain(|id| Some(id) != newest.as_ref() && Some(id) != sound.as_ref());
+        Ok(doomed)
+    }
+
+    /// Removes the checkpoints that are named, by id or by an unambiguous beginning of one. Returns their ids.
+    pub fn remove_checkpoints(&self, words: &[String]) -> Result<Vec<String>> {
+        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
+        let mut doomed: Vec<String> = Vec::new();
+        for word in words {
+            let id = self.resolve_id(word)?;
+            if self.is_referenced(&id)? {
+                let message = format!("the checkpoint {id} is needed by what is on record; nothing was removed");
+                return Err(Error::new(Kind::InUse, message)
+                    .try_command("recover status", "see what needs it")
+                    .detail("checkpoint", id));
+            }
+            if !doomed.contains(&id) {
+                doomed.push(id);
+            }
+        }
+        self.take_checkpoints_away(&held, &doomed, "remove")?;
+        Ok(doomed)
+    }
+
+    /// Removes those of the checkpoints that commands made on their own which are over number or age. Never the newest checkpoint,
+    /// none that something on record names, and not `used`, which the caller just made or restored. The caller has done its work,
+    /// so a failure is a warning.
+    pub(in super::super) fn retire_checkpoints(&self, held: &Held, used: &str) {
+        let retire = || -> Result<()> {
+            let ids = self.checkpoint_ids()?;
+            let Some(shelf) = self.checkpoints_to_read()? else { return Ok(()) };
+            let now = self.disk.now();
+            let limit = Duration::from_secs(AUTOMATIC_DAYS * 86_400);
+            let (mut newer, mut doomed) = (0, Vec::new());
+            for (place, id) in ids.iter().rev().enumerate() {
+                if self.metadata_of(&shelf, id)?.is_none_or(|metadata| !metadata.automatic) {
+                    continue;
+                }
+                newer += 1;
+                let outlived = || Ok::<_, Error>(self.age_of(id, now)?.is_some_and(|age| age > limit));
+                if place > 0 && id != used && (newer > AUTOMATIC_KEPT || outlived()?) && !self.is_referenced(id)? {
+                    doomed.push(id.clone());
+                }
+            }
+            self.take_checkpoints_away(held, &doomed, "retire")
+        };
+        if let Err(error) = retire() {
+            self.warn(format!("old checkpoints could not be removed: {error}"));
+        }
+    }
+
+    /// Takes checkpoints away. They go at once: each is marked, durably, before any is taken apart. A directory that came with an
+    /// overlay's lower layer cannot be renamed away.
+    fn take_checkpoints_away(&self, held: &Held, doomed: &[String], action: &str) -> Result<()> {
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        let workshop = self.workshop(held)?;
+        for id in doomed {
+            self.disk.stage(&workshop.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?.keep();
+        }
+        // Nothing may go from them before they are certain to be gone.
+        self.disk.sync_dir(&workshop.dir)?;
+        self.disk.sync_dir(&workshop.shelf)?;
+        workshop.clear()?;
+        let entry = self.recovery_entry(Level::Info, action, "removed").with("ids", json!(doomed));
+        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+        Ok(())
+    }
+
+    /// How old a checkpoint is. The time in its id is that of the last one before it, where that is later than the clock was: then
+    /// its metadata has the clock's. One that is dated ahead in both counts as made now; `None` if nothing dates it.
+    fn age_of(&self, id: &str, now: SystemTime) -> Result<Option<Duration>> {
+        let Some(named) = time_of(id) else { return Ok(None) };
+        if let Ok(age) = now.duration_since(named) {
+            return Ok(Some(age));
+        }
+        let noted = match self.checkpoints_to_read()? {
+            Some(shelf) => self.metadata_of(&shelf, id)?.and_then(|metadata| metadata.time()),
+            None => None,
+        };
+        Ok(Some(noted.and_then(|noted| now.duration_since(noted).ok()).unwrap_or_default()))
+    }
+
+    /// What a checkpoint says of itself, if it says anything.
+    fn metadata_of(&self, shelf: &Dir, id: &str) -> Result<Option<Metadata>> {
+        let found = self.disk.read(shelf, format!("{id}/{METADATA}"), METADATA_LIMIT);
+        Ok(found.ok().flatten().and_then(|found| Metadata::read(&found.bytes)))
+    }
+
+    /// The id that a word names: the id itself, or the beginning of one, with or without `checkpoint-`.
+    pub(in super::super) fn resolve_id(&self, word: &str) -> Result<String> {
+        let word = crate::side::name_in(&self.settings.directory, CHECKPOINTS, word);
+        let ids = self.checkpoint_ids()?;
+        if let Some(id) = ids.iter().find(|id| *id == word) {
+            return Ok(id.clone());
+        }
+        let begins = |id: &&String| {
+            let time = id.strip_prefix(super::super::layout::CHECKPOINT_PREFIX);
+            !word.is_empty() && (id.starts_with(word) || time.is_some_and(|time| time.starts_with(word)))
+        };
+        let found: Vec<&String> = ids.iter().filter(begins).collect();
+        match found.as_slice() {
+            [only] => Ok((*only).clone()),
+            [] => Err(self.no_such_checkpoint(word, &ids)),
+            [first, ..] => {
+                let message = format!("{} checkpoints begin with {word:?}; nothing was changed", found.len());
+                Err(Error::new(Kind::NotFound, message)
+                    .try_command(format!("recover show {first}"), "name one of them; this is the oldest")
+                    .try_command("recover list", "see all of them"))
+            }
+        }
+    }
+}
