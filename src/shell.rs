@@ -38,7 +38,8 @@ impl Shell {
     fn find_self(self) -> &'static str {
         match self {
             Self::Bash => include_str!("shell/self_bash.sh"),
-            Self::Zsh | Self::Sh => include_str!("shell/self_proc.sh"),
+            Self::Zsh => include_str!("shell/self_zsh.sh"),
+            Self::Sh => include_str!("shell/self_proc.sh"),
         }
     }
 }

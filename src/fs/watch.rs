@@ -67,7 +67,7 @@ impl Watch {
         self.wait_for(None, Some(output))
     }
 
-    fn wait_for(&mut self, deadline: Option<Instant>, output: Option<BorrowedFd<'_>>) -> Audience {
+    fn wait_for(&mut self, deadline: Option<Instant>, mut output: Option<BorrowedFd<'_>>) -> Audience {
         let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
         loop {
             // A time too large for the kernel's clock is as good as none.
@@ -80,12 +80,15 @@ impl Watch {
                 }
             };
             let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
-            // Errors of the output are reported whether or not they are asked for: poll(2), POLLERR.
-            let mut sources: Vec<PollFd<'_>> = output.iter().map(|fd| PollFd::new(fd, PollFlags::empty())).collect();
+            let mut sources: Vec<PollFd<'_>> = output.iter().map(|fd| PollFd::new(fd, READER_GONE)).collect();
             sources.extend(events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)));
             let ready = poll(&mut sources, timeout.as_ref());
-            if output.is_some() && sources.first().is_some_and(|source| !source.revents().is_empty()) {
-                return Audience::Gone;
+            let about_output = sources.first().filter(|_| output.is_some()).map(PollFd::revents);
+            match about_output {
+                Some(revents) if reader_is_gone(revents) => return Audience::Gone,
+                // Polled again it would answer at once, for ever.
+                Some(revents) if !revents.is_empty() => output = None,
+                _ => {}
             }
             let time_is_up = left().is_some_and(|left| left.is_zero());
             let interrupted = matches!(ready, Err(rustix::io::Errno::INTR));
@@ -95,6 +98,16 @@ impl Watch {
             }
         }
     }
+}
+
+/// What poll(2) reports of an output that no process reads any more. Both are reported without being
+/// requested.
+pub(super) const READER_GONE: PollFlags = PollFlags::ERR.union(PollFlags::HUP);
+
+/// Whether the reader of a polled output is gone. POLLNVAL does not mean that: some systems report it
+/// for terminals and other devices that cannot be polled.
+fn reader_is_gone(revents: PollFlags) -> bool {
+    revents.intersects(READER_GONE)
 }
 
 /// Whether anybody still reads what is written.
@@ -122,6 +135,8 @@ fn happened(fd: &OwnedFd, name: &OsStr) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     /// Replaces the file from another thread once the watch is waiting or about to.
@@ -147,6 +162,31 @@ mod tests {
         is_woken(watch, dir.path());
         std::fs::remove_file(dir.path().join("file")).unwrap();
         is_woken(Watch::by_intervals(OsStr::new("file")), dir.path());
+    }
+
+    #[test]
+    fn only_an_error_or_a_hangup_means_that_the_reader_is_gone() {
+        for gone in [PollFlags::ERR, PollFlags::HUP, PollFlags::HUP | PollFlags::OUT] {
+            assert!(reader_is_gone(gone), "{gone:?}");
+        }
+        for there in [PollFlags::empty(), PollFlags::NVAL, PollFlags::OUT, PollFlags::PRI] {
+            assert!(!reader_is_gone(there), "{there:?}");
+        }
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_polled_does_not_end_a_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        // poll(2) reports POLLNVAL for it, as other systems do for terminals.
+        let path_only = rustix::fs::OFlags::PATH;
+        let output = rustix::fs::open(dir.path(), path_only, rustix::fs::Mode::empty()).unwrap();
+        let mut watch = Watch::new(dir.path(), OsStr::new("file"));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| watch.wait_while_read(output.as_fd()));
+            std::fs::write(dir.path().join("temporary"), "new").unwrap();
+            std::fs::rename(dir.path().join("temporary"), dir.path().join("file")).unwrap();
+            assert_eq!(waiting.join().unwrap(), Audience::There);
+        });
     }
 
     #[test]

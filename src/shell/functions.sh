@@ -86,5 +86,7 @@ _pipeline_attempt() {
   "$_pipeline_command" "$@"
 }
 
+# The parent of a process that takes the place of a subshell is the shell that calls.
+_pipeline_parent() { exec sh -c 'command printf %s "$PPID"'; }
 # What the program says; or, where it fails, with which code.
 _pipeline_said() { _pipeline "$@" || "$_pipeline_builtin" printf 'failed %s' "$?"; }

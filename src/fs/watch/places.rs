@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, WatchFlags as On};
 
-use super::{Audience, LONGEST_INTERVAL};
+use super::{Audience, LONGEST_INTERVAL, READER_GONE, reader_is_gone};
 use crate::fs::stage::is_temporary;
 
 /// A directory, and what in it is worth looking again.
@@ -65,17 +65,24 @@ impl Places {
         let is_told = self.watched.first().is_some_and(Option::is_some);
         let at_most = if is_told { at_most } else { Some(at_most.unwrap_or(LONGEST_INTERVAL).min(LONGEST_INTERVAL)) };
         let timeout = at_most.and_then(|left| Timespec::try_from(left).ok());
+        let mut output = Some(output);
         loop {
-            let mut sources = vec![PollFd::new(&output, PollFlags::empty())];
+            let mut sources: Vec<PollFd<'_>> =
+                output.iter().map(|output| PollFd::new(output, READER_GONE)).collect();
+            let outputs = sources.len();
             sources.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));
             let others = sources.len();
             sources.extend(self.events.iter().map(|events| PollFd::new(events, PollFlags::IN)));
             let ready = poll(&mut sources, timeout.as_ref());
-            let mut told = sources.iter().take(others).map(|source| !source.revents().is_empty());
-            if told.next() == Some(true) {
-                return Audience::Gone;
+            let mut children = sources.iter().take(others).skip(outputs);
+            let ended = children.any(|child| !child.revents().is_empty());
+            let about_output = sources.iter().take(outputs).map(PollFd::revents).next();
+            match about_output {
+                Some(revents) if reader_is_gone(revents) => return Audience::Gone,
+                // Polled again it would answer at once, for ever.
+                Some(revents) if !revents.is_empty() => output = None,
+                _ => {}
             }
-            let ended = told.any(|ended| ended);
             let time_is_up = ready == Ok(0);
             if ended || time_is_up || self.happened() {
                 return Audience::There;
