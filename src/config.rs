@@ -335,9 +335,13 @@ fn working_directory() -> Result<PathBuf> {
 }
 
 /// What an editor's hook is given where neither option nor environment says otherwise: the nearest root from the project's
-/// directory up, or else from where the editor is at work; and a person who waits.
-pub fn given_to_hook(given: &Given, env: &dyn Environment, disk: &Disk, cwd: Option<&Path>) -> Result<Given> {
-    const PATIENCE: Duration = Duration::from_secs(1);
+/// directory up, or else from where the editor is at work; and how long it waits for a lock.
+pub fn given_to_hook(
+    given: &Given,
+    env: &dyn Environment,
+    disk: &Disk,
+    (cwd, lock_timeout): (Option<&Path>, Duration),
+) -> Result<Given> {
     let mut given = given.clone();
     if chosen(&given, env) == (None, None) {
         let project = env.get("CLAUDE_PROJECT_DIR").map(PathBuf::from);
@@ -348,7 +352,7 @@ pub fn given_to_hook(given: &Given, env: &dyn Environment, disk: &Disk, cwd: Opt
         given.root = Some(nearest_root(disk, &start));
     }
     if given.lock_timeout.is_none() && env.get("LOCK_TIMEOUT").is_none() {
-        given.lock_timeout = Some(PATIENCE);
+        given.lock_timeout = Some(lock_timeout);
     }
     Ok(given)
 }

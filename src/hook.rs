@@ -1,7 +1,7 @@
 //! Hooks: what an editor or an agent does, told by its events, moves the pipeline on.
 //!
-//! Nothing of one pipeline is compiled in: `config/skill-rules.json` says which prompts activate which skill and what a
-//! used tool means ([`rules`]). An event comes as JSON on standard input ([`event`]). What follows from rules, event and
+//! Nothing of one pipeline is compiled in: `config/skill-rules.json`, or `.claude/skills/skill-rules.json`, says which
+//! prompts activate which skill and what a used tool means ([`rules`]). An event comes as JSON on standard input ([`event`]). What follows from rules, event and
 //! state is a pure function of the three ([`decide`]); it goes into the state as one commit, and out as text for the
 //! agent ([`announce`]).
 //!
@@ -13,10 +13,12 @@
 //! 4. It commits at most once an event, and nothing where nothing would change.
 
 pub mod announce;
+pub mod content;
 pub mod decide;
 pub mod event;
 pub mod files;
 pub mod load;
+pub mod named;
 pub mod record;
 pub mod rules;
 pub mod starter;

@@ -17,8 +17,8 @@ use crate::config::{Config, Given, ProcessEnvironment, chosen};
 use crate::error::{Error, ExitCode, Kind, Result, one_line, quote, quote_path};
 use crate::fs::Disk;
 use crate::hook::announce::Answers;
-use crate::hook::load::{load, path};
-use crate::hook::rules::{Finding, Rules, Scope, Weight};
+use crate::hook::load::{editors_path, load, path};
+use crate::hook::rules::{Finding, Form, Reading, Rules, Scope, Weight};
 use crate::hook::starter::{settings, write_rules};
 
 type Run = anyhow::Result<u8>;
@@ -76,24 +76,29 @@ fn as_text(word: &OsStr) -> Result<String> {
 
 fn check(config: &Config, output: &Output<'_>) -> Run {
     let root = &config.settings.root;
-    let path = path(root).display().to_string();
-    let Some(read) = load(root, Scope::All)? else {
-        return Err(Error::new(Kind::DependencyMissing, format!("{path} does not exist"))
+    let Some(loaded) = load(root, Scope::All)? else {
+        let (path, other) = (path(root).display().to_string(), editors_path(root));
+        return Err(Error::new(Kind::DependencyMissing, format!("{path} does not exist, nor {}", other.display()))
             .try_command("hook init-rules", "write one to begin with")
             .detail("path", path)
             .into());
     };
-    let (rules, findings) = match read {
-        Ok(reading) => (reading.rules, reading.findings),
-        Err(fault) => (Rules::default(), vec![fault]),
+    let path = loaded.path.display().to_string();
+    let (rules, findings) = match loaded.read {
+        Ok(mut reading) => {
+            reading.findings.extend(misplaced(root, &loaded.path, &reading));
+            (Some(reading.rules), reading.findings)
+        }
+        Err(fault) => (None, vec![fault]),
     };
     let bad = findings.iter().filter(|finding| finding.weight == Weight::Bad).count();
-    show(output, (&path, &rules, &findings), bad)?;
+    let unread = loaded.unread.map(|path| path.display().to_string());
+    show(output, &Checked { path: &path, unread, rules, findings: &findings }, bad)?;
     match bad {
         0 => Ok(ExitCode::Success as u8),
         bad => {
             let things = if bad == 1 { "1 thing is".to_owned() } else { format!("{bad} things are") };
-            Err(Error::new(Kind::Schema, format!("{things} wrong with {path}; the rules concerned are skipped"))
+            Err(Error::new(Kind::Schema, format!("{things} wrong with {path}"))
                 .detail("path", path)
                 .detail("findings", json!(findings))
                 .into())
@@ -101,22 +106,54 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
     }
 }
 
-fn show(output: &Output<'_>, (path, rules, findings): (&str, &Rules, &[Finding]), bad: usize) -> anyhow::Result<()> {
+/// Skills by name in `config/`: hooks read them there, but the programs that this form is of do not.
+fn misplaced(root: &Path, path: &Path, reading: &Reading) -> Option<Finding> {
+    let editors = editors_path(root);
+    let is_misplaced = reading.rules.form == Form::Object && path != editors;
+    is_misplaced.then(|| Finding {
+        line: reading.line,
+        place: "skills".to_owned(),
+        message: format!("an object of skills belongs in {}; here, only these hooks find it", editors.display()),
+        weight: Weight::Bad,
+    })
+}
+
+/// What a check found.
+struct Checked<'a> {
+    path: &'a str,
+    unread: Option<String>,
+    /// What can be used, if the file can be read at all.
+    rules: Option<Rules>,
+    findings: &'a [Finding],
+}
+
+fn show(output: &Output<'_>, checked: &Checked<'_>, bad: usize) -> anyhow::Result<()> {
+    let Checked { path, unread, rules, findings } = checked;
+    let form = rules.as_ref().map(|rules| rules.form.name());
+    let none = Rules::default();
+    let rules = rules.as_ref().unwrap_or(&none);
     let counts = [
-        ("skills", rules.skills.len()),
+        ("skills", rules.skills.len() + rules.named.len()),
         ("phase_transitions", rules.transitions.len()),
         ("tool_rules", rules.tool_rules.len()),
     ];
     if output.is_json() {
         let usable: serde_json::Map<String, Value> =
             counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
-        return output.json(&json!({"valid": bad == 0, "path": path, "usable": usable, "findings": findings}));
+        return output.json(&json!({
+            "valid": bad == 0, "path": path, "form": form, "unread": unread, "usable": usable, "findings": findings,
+        }));
     }
     let verdict =
         if bad == 0 { output.verdict("PASSED", Verdict::Good) } else { output.verdict("FAILED", Verdict::Bad) };
     let usable: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let mut text = format!("Hook rules: {verdict} ({} can be used)\n", usable.join(", "));
-    for finding in findings {
+    let form = form.map_or_else(String::new, |form| format!(" (skills as an {form})"));
+    text.push_str(&format!("{}\n", one_line(&format!("read: {path}{form}"))));
+    if let Some(unread) = unread {
+        text.push_str(&format!("{}\n", one_line(&format!("not read: {unread}; the other file comes first"))));
+    }
+    for finding in *findings {
         text.push_str(&format!("{}\n", one_line(&format!("{path}:{finding}"))));
     }
     output.bytes(text.as_bytes())

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::rules::named::{Enforcement, Priority};
 use crate::name::Name;
 
 /// What the agent is told.
@@ -27,6 +28,17 @@ pub enum Announcement {
     },
     /// A rule's own words.
     Message(String),
+    /// A skill by name is triggered.
+    Skill {
+        /// Its name.
+        name: String,
+        /// How strongly its rules want it.
+        enforcement: Enforcement,
+        /// Its rank.
+        priority: Priority,
+        /// Its rules' own words about the file that triggered it.
+        message: Option<String>,
+    },
 }
 
 impl fmt::Display for Announcement {
@@ -40,6 +52,10 @@ impl fmt::Display for Announcement {
                 write!(f, "{signal} is reached; next, if wanted: {code}{wait}")
             }
             Self::Message(text) => f.write_str(text),
+            Self::Skill { name, enforcement, priority, message } => {
+                write!(f, "[ACTIVATE:{name}] ({enforcement}; priority {priority})")?;
+                message.as_ref().map_or(Ok(()), |message| write!(f, "\n{message}"))
+            }
         }
     }
 }

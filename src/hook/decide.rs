@@ -16,7 +16,7 @@ pub struct Effects {
     /// The phase that begins.
     pub phase: Option<String>,
     /// The activation that is announced: the state remembers the last.
-    pub activation: Option<Name>,
+    pub activation: Option<String>,
     /// What the agent is told.
     pub announcements: Vec<Announcement>,
 }
@@ -30,7 +30,7 @@ impl Effects {
         };
         let same = self.signals.is_empty()
             && is("phase", self.phase.as_deref())
-            && is("lastActivation", self.activation.as_ref().map(Name::as_str));
+            && is("lastActivation", self.activation.as_deref());
         !same
     }
 
@@ -49,13 +49,20 @@ impl Effects {
 }
 
 /// A prompt activates the first skill whose conditions it meets. `has` tells whether a glob matches anything.
+///
+/// Of the file patterns any suffices; of the files that must exist each is needed, at any of its places.
 pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool) -> Effects {
     let fits = |patterns: &[regex::Regex]| patterns.is_empty() || patterns.iter().any(|regex| regex.is_match(prompt));
-    let skill = rules.skills.iter().find(|skill| fits(&skill.prompts) && skill.files.iter().all(has));
+    let some = |patterns: &[FilePattern]| patterns.iter().any(has);
+    let skill = rules.skills.iter().find(|skill| {
+        fits(&skill.prompts)
+            && (skill.files.is_empty() || some(&skill.files))
+            && skill.exists.iter().all(|file| some(file))
+    });
     skill.map_or_else(Effects::default, |skill| Effects {
         signals: Vec::new(),
         phase: skill.phase.clone(),
-        activation: Some(skill.code.clone()),
+        activation: Some(skill.code.to_string()),
         announcements: vec![Announcement::Activation { code: skill.code.clone(), delay: 0.0 }],
     })
 }
@@ -96,12 +103,16 @@ pub fn on_tool(concerned: &[&ToolRule], rules: &Rules, state: &Value) -> Effects
     for signal in &effects.signals {
         for transition in rules.transitions.iter().filter(|transition| transition.signal == *signal) {
             let (code, delay) = (transition.next.clone(), transition.delay);
-            effects.announcements.push(match transition.start {
-                Start::Automatic => {
-                    effects.activation = Some(code.clone());
-                    Announcement::Activation { code, delay }
-                }
-                Start::Suggested => Announcement::Suggestion { code, delay, signal: signal.clone() },
+            let starts = match &transition.start {
+                Start::Automatic => true,
+                Start::Approved(gate) => is_given(state, gate) || effects.signals.contains(gate),
+                Start::Suggested => false,
+            };
+            effects.announcements.push(if starts {
+                effects.activation = Some(code.to_string());
+                Announcement::Activation { code, delay }
+            } else {
+                Announcement::Suggestion { code, delay, signal: signal.clone() }
             });
         }
     }
@@ -159,12 +170,15 @@ mod tests {
         let code = |prompt: &str, there: &[&str]| {
             let has =
                 |pattern: &FilePattern| there.iter().any(|name| format!("{pattern:?}").contains(&format!("{name:?}")));
-            on_prompt(&rules(), prompt, &has).activation.map(|code| code.to_string())
+            on_prompt(&rules(), prompt, &has).activation
         };
         assert_eq!(code("please WRITE a good Spec", &[]).as_deref(), Some("SPEC"), "whatever the case");
         assert_eq!(code("specify and deploy", &["a", "b"]).as_deref(), Some("SPEC"), "the first");
         assert_eq!(code("deploy", &["a", "b"]).as_deref(), Some("DEPLOY"));
-        assert_eq!(code("deploy", &["a"]), None, "each glob must match something");
+        assert_eq!(code("deploy", &["b"]).as_deref(), Some("DEPLOY"), "any of the globs will do");
+        assert_eq!(code("deploy", &["docs/a"]).as_deref(), Some("DEPLOY"), "below docs/");
+        assert_eq!(code("deploy", &["a.md"]).as_deref(), Some("DEPLOY"), "with .md");
+        assert_eq!(code("deploy", &["c"]), None, "one must match something");
         assert_eq!(code("anything", &["x"]).as_deref(), Some("EXTRA"), "no pattern, any prompt");
         assert_eq!(code("hello", &[]), None);
     }
@@ -177,7 +191,7 @@ mod tests {
         assert_eq!(told[0], "well done");
         assert!(told[1].starts_with("[ACTIVATE:SPEC]") && told[1].contains("2 s"), "{told:?}");
         assert!(told[2].contains("DEPLOY") && !told[2].contains("[ACTIVATE:"), "{told:?}");
-        assert_eq!(effects.activation.map(|code| code.to_string()).as_deref(), Some("SPEC"));
+        assert_eq!(effects.activation.as_deref(), Some("SPEC"));
     }
 
     #[test]
@@ -202,8 +216,7 @@ mod tests {
 
     #[test]
     fn what_the_state_says_already_is_no_change() {
-        let effects =
-            Effects { phase: Some("p".into()), activation: Name::parse("activation", "A").ok(), ..Effects::default() };
+        let effects = Effects { phase: Some("p".into()), activation: Some("A".into()), ..Effects::default() };
         assert!(!effects.change(&json!({"phase": "p", "lastActivation": "A"})));
         for other in [json!({"phase": "q", "lastActivation": "A"}), json!({"phase": "p", "lastActivation": ""})] {
             assert!(effects.change(&other));

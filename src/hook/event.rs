@@ -39,6 +39,8 @@ pub struct ToolUse {
     pub command: Option<String>,
     /// How that went.
     pub outcome: Outcome,
+    /// Whether it made the file.
+    pub created: bool,
 }
 
 /// Whether the use of a tool came to its end.
@@ -52,8 +54,9 @@ pub enum Outcome {
 }
 
 impl Event {
-    /// Reads an event. What was cut in the middle of a character is read with U+FFFD there.
+    /// Reads an event; a byte order mark in front is skipped. What was cut in the middle of a character is read with U+FFFD there.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         // Where an object is expected serde would take a list, field by field.
         if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(serde_json::Error::custom("an event is a JSON object"));
@@ -69,6 +72,7 @@ impl Event {
             path: raw.tool_input.path().or(raw.input.path()).map(PathBuf::from),
             command: raw.tool_input.command().or(raw.input.command()),
             outcome: if failed { Outcome::Failed } else { Outcome::Done },
+            created: raw.tool_response.is_creation(),
         });
         Ok(Self {
             name,
@@ -176,6 +180,21 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_in_front_is_skipped() {
+        let event = Event::parse("\u{feff}{\"prompt\":\"go on\"}".as_bytes()).unwrap();
+        assert_eq!(event.prompt.as_deref(), Some("go on"));
+    }
+
+    #[test]
+    fn a_response_says_whether_the_file_was_made() {
+        for (kind, created) in [("create", true), ("update", false), ("text", false)] {
+            let event = format!(r#"{{"tool_name":"Write","tool_response":{{"type":"{kind}"}}}}"#);
+            assert_eq!(tool(&event).created, created, "{kind}");
+        }
+        assert!(!tool(r#"{"tool_name":"Write"}"#).created);
+    }
+
+    #[test]
     fn garbage_is_an_error() {
         for garbage in [
             "",
@@ -186,7 +205,8 @@ mod tests {
             "{\"prompt\":\"\\ud83d",
             "{\"prompt\":\"\\",
             "{} {}",
-            "\u{feff}{}",
+            "\u{feff}",
+            "\u{feff}\u{feff}{}",
         ] {
             assert!(Event::parse(garbage.as_bytes()).is_err(), "{garbage}");
         }

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::WalkDir;
 
+use super::load::EDITORS;
 use crate::store::layout::SIDE_DIRECTORIES;
 
 /// Names that are looked at for one glob, at most: a prompt must not wait for a walk through everything.
@@ -66,7 +67,7 @@ impl Project {
     /// The project of this root.
     #[must_use]
     pub fn of_root(root: &Path) -> Self {
-        let inner = root.file_name().is_some_and(|name| name == ".claude");
+        let inner = root.file_name().is_some_and(|name| name == EDITORS);
         let directory = root.parent().filter(|_| inner).unwrap_or(root).to_owned();
         Self { directory, complaints: RefCell::default() }
     }
@@ -86,13 +87,17 @@ impl Project {
         })
     }
 
-    /// Whether there is anything that the glob matches. Links are followed only where they are named plainly, in front.
+    /// Whether there is anything that the glob matches. Links are followed only where they are named plainly, in front,
+    /// and lead to something in the project.
     #[must_use]
     pub fn has(&self, pattern: &FilePattern) -> bool {
         let (plain, levels) = pattern.reach();
         let start = self.directory.join(plain);
         if levels == 0 {
-            return start.symlink_metadata().is_ok();
+            return start.symlink_metadata().is_ok() && start.parent().is_some_and(|parent| self.holds(parent));
+        }
+        if !self.holds(&start) {
+            return false;
         }
         let walk = WalkDir::new(&start).min_depth(1).max_depth(levels).into_iter();
         let passed_over = |name: &str| PASSED_OVER.contains(&name) || SIDE_DIRECTORIES.contains(&name);
@@ -113,6 +118,25 @@ impl Project {
             }
         }
         false
+    }
+
+    /// The project's directory, and a file's path from there, as both are spelt. `path` is absolute.
+    #[must_use]
+    pub fn locate(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
+        let path = plain(path);
+        let roots = [Some(self.directory.clone()), self.directory.canonicalize().ok()];
+        roots.into_iter().flatten().find_map(|root| {
+            let relative = path.strip_prefix(&root).ok()?.to_owned();
+            Some((root, relative))
+        })
+    }
+
+    /// Whether a directory is the project's or in it, with all links followed.
+    fn holds(&self, directory: &Path) -> bool {
+        match (directory.canonicalize(), self.directory.canonicalize()) {
+            (Ok(directory), Ok(project)) => directory.starts_with(project),
+            _ => false,
+        }
     }
 
     /// What could not be searched; emptied by the call.
@@ -186,7 +210,10 @@ mod tests {
         for there in ["docs", "docs/prd/one.md", "docs/*", "docs/*/one.md", "**/one.md", "{x,docs/prd}/o*", "*/prd/*"] {
             assert!(has(there), "{there}");
         }
-        for absent in ["prd", "*.md", "docs/*.md", "**/hidden.md", "*/etc", "**/etc", "docs/one.md", "gone/*"] {
+        for absent in ["prd", "*.md", "docs/*.md", "**/hidden.md", "*/etc", "**/etc", "docs/one.md", "gone/*"]
+            .into_iter()
+            .chain(["everything/etc", "everything/etc/*", "everything/*"])
+        {
             assert!(!has(absent), "{absent}");
         }
         assert!(has("node_modules/*/hidden.md"), "what is named is looked into");

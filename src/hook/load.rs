@@ -12,70 +12,107 @@ use crate::error::{Error, Kind, Result, quote_path};
 use crate::side::unsafe_path;
 use crate::store::layout::CONFIG;
 
-/// The rules of this root.
+/// An editor's own directory in a project.
+pub const EDITORS: &str = ".claude";
+/// The directory for skills in it.
+const SKILLS: &str = "skills";
+
+/// The rules of this root that come first.
 #[must_use]
 pub fn path(root: &Path) -> PathBuf {
     root.join(CONFIG).join(FILE)
 }
 
-/// Reads the rules of a root, if there are any; the inner error is of a file of which nothing can be used. It is the user's
-/// own, and it or `config/` may be a link: only who would have to replace it, as a restore would, refuses that.
-pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<std::result::Result<Reading, Finding>>> {
-    let path = path(root);
+/// The rules that are read where there are none at [`path`]: those of the editor's own directory, `.claude`.
+#[must_use]
+pub fn editors_path(root: &Path) -> PathBuf {
+    let is_editors = root.file_name().is_some_and(|name| name == EDITORS);
+    let editors = if is_editors { root.to_owned() } else { root.join(EDITORS) };
+    editors.join(SKILLS).join(FILE)
+}
+
+/// A root's rules.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The file that was read.
+    pub path: PathBuf,
+    /// What is in it; the error is of a file of which nothing can be used.
+    pub read: std::result::Result<Reading, Finding>,
+    /// Another file of rules that is there and was not read: rules are never merged.
+    pub unread: Option<PathBuf>,
+}
+
+/// Reads the rules of a root, if there are any. They are the user's own, and the file or `config/` may be a link: only a
+/// restore, which would have to replace it, refuses that.
+pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<Loaded>> {
+    let (first, second) = (path(root), editors_path(root));
+    let is_there = || second.symlink_metadata().is_ok();
+    if let Some(bytes) = read(&first, || in_the_way(root))? {
+        let unread = is_there().then(|| second.clone());
+        return Ok(Some(Loaded { read: parse(&bytes, scope), path: first, unread }));
+    }
+    let refusal = || is_wrong(&second, Metadata::is_file, "a file");
+    let bytes = read(&second, || if is_there() { refusal() } else { None })?;
+    Ok(bytes.map(|bytes| Loaded { read: parse(&bytes, scope), path: second, unread: None }))
+}
+
+/// The bytes of a file of rules, if it is there; `refusal` says what is wrong with one that cannot be read.
+fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    let read = open(&path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
+    let read = open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
     match read {
         Err(error) => {
-            if let Some(refusal) = in_the_way(root) {
+            if let Some(refusal) = refusal() {
                 return Err(refusal);
             }
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
                 return Ok(None);
             }
-            return Err(Error::new(Kind::of_io(&error), format!("cannot read {}: {error}", path.display()))
-                .try_shell(format!("ls -lL {}", quote_path(&path)), "see what it is, and whose"));
+            Err(Error::new(Kind::of_io(&error), format!("cannot read {}: {error}", path.display()))
+                .try_shell(format!("ls -lL {}", quote_path(path)), "see what it is, and whose"))
         }
         Ok(_) if bytes.len() as u64 > LIMIT => {
             let message = format!("{} has over {} MiB, the limit of rules", path.display(), LIMIT >> 20);
-            return Err(Error::new(Kind::TooLarge, message)
-                .try_shell(format!("ls -l {}", quote_path(&path)), "see what is in it that are no rules"));
+            Err(Error::new(Kind::TooLarge, message)
+                .try_shell(format!("ls -l {}", quote_path(path)), "see what is in it that are no rules"))
         }
-        Ok(_) => {}
+        Ok(_) => Ok(Some(bytes)),
     }
-    Ok(Some(parse(&bytes, scope)))
 }
 
 /// The refusal of what stands where the rules belong and is no file of rules, if something does.
 #[must_use]
 pub fn in_the_way(root: &Path) -> Option<Error> {
-    let is_wrong = |path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str| {
-        let is_link = path.symlink_metadata().ok()?.is_symlink();
-        let is_lost = |error: &io::Error| {
-            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-                || Kind::of_io(error) == Kind::UnsafePath
-        };
-        let what = match path.metadata() {
-            Ok(found) if is_right(&found) => return None,
-            Ok(found) if found.is_dir() => "a directory",
-            Ok(found) if found.is_file() => "a file",
-            Ok(_) => "a device, pipe or socket",
-            Err(error) if is_link && is_lost(&error) => "a symbolic link that leads nowhere",
-            Err(_) => return None, // who opens it is told
-        };
-        let word = quote_path(path);
-        // What no checkpoint could hold must not stay in `config/`.
-        let away = match what {
-            "a device, pipe or socket" if !is_link => format!("rm -i {word}"),
-            _ => format!("mv {word} {word}.old"),
-        };
-        Some(
-            unsafe_path(path, &format!("is {what}, not {wanted}"))
-                .try_shell(away, "make room")
-                .try_command("hook init-rules", "then write rules to begin with"),
-        )
-    };
     let path = path(root);
     is_wrong(path.parent()?, Metadata::is_dir, "a directory").or_else(|| is_wrong(&path, Metadata::is_file, "a file"))
+}
+
+/// The refusal of what is at a path and is not `wanted`; nothing where nothing is there.
+fn is_wrong(path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str) -> Option<Error> {
+    let is_link = path.symlink_metadata().ok()?.is_symlink();
+    let is_lost = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            || Kind::of_io(error) == Kind::UnsafePath
+    };
+    let what = match path.metadata() {
+        Ok(found) if is_right(&found) => return None,
+        Ok(found) if found.is_dir() => "a directory",
+        Ok(found) if found.is_file() => "a file",
+        Ok(_) => "a device, pipe or socket",
+        Err(error) if is_link && is_lost(&error) => "a symbolic link that leads nowhere",
+        Err(_) => return None, // opening it reports this
+    };
+    let word = quote_path(path);
+    // What no checkpoint could hold must not stay in `config/`.
+    let away = match what {
+        "a device, pipe or socket" if !is_link => format!("rm -i {word}"),
+        _ => format!("mv {word} {word}.old"),
+    };
+    Some(
+        unsafe_path(path, &format!("is {what}, not {wanted}"))
+            .try_shell(away, "make room")
+            .try_command("hook init-rules", "then write rules to begin with"),
+    )
 }
 
 /// A pipe in the file's place would have its reader wait for somebody to write.

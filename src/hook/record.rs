@@ -35,7 +35,7 @@ fn propose(effects: &Effects, state: &Value, about: &Value, store: &Store) -> Re
             fields.insert("phase".into(), json!(phase));
         }
         if let Some(code) = &effects.activation {
-            fields.insert("lastActivation".into(), json!(code.as_str()));
+            fields.insert("lastActivation".into(), json!(code));
         }
     }
     let now = store.disk().now();

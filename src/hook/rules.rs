@@ -1,8 +1,11 @@
-//! `config/skill-rules.json`: what prompts and tools mean in this pipeline.
+//! `skill-rules.json`: what prompts and tools mean in this pipeline.
+//!
+//! It has one of two forms: `skills` is an array of [`Skill`]s, or an object of skills by name ([`named`]).
 //!
 //! Every rule stands for itself: a bad one is left out and found fault with, at its line, and the others are read.
 //! Fields that are not known here are left to whoever wrote them.
 
+pub mod named;
 mod read;
 mod source;
 
@@ -11,6 +14,7 @@ use std::fmt;
 use regex::Regex;
 use serde::Serialize;
 
+use self::named::NamedSkill;
 use super::files::FilePattern;
 use crate::name::Name;
 
@@ -19,9 +23,34 @@ pub const FILE: &str = "skill-rules.json";
 /// The largest file of rules, in bytes.
 pub const LIMIT: u64 = 4 << 20;
 
+/// How a file of rules has its skills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `skills` is an array, or missing.
+    #[default]
+    Array,
+    /// `skills` is an object.
+    Object,
+}
+
+impl Form {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Array => "array",
+            Self::Object => "object",
+        }
+    }
+}
+
 /// The rules that can be used.
 #[derive(Debug, Default)]
 pub struct Rules {
+    /// The form of the file.
+    pub form: Form,
+    /// Skills by name; there are none in the form of an array.
+    pub named: Vec<NamedSkill>,
     /// What prompts activate, first things first.
     pub skills: Vec<Skill>,
     /// What comes after a signal.
@@ -41,8 +70,10 @@ pub struct Skill {
     pub phase: Option<String>,
     /// One of these must match the prompt, whatever its case; where there are none, every prompt will do.
     pub prompts: Vec<Regex>,
-    /// Each of these must match something.
+    /// One of these must match something, if there are any.
     pub files: Vec<FilePattern>,
+    /// Files that must exist, each by the places where it may be.
+    pub exists: Vec<Vec<FilePattern>>,
 }
 
 /// What comes after a signal.
@@ -59,10 +90,12 @@ pub struct Transition {
 }
 
 /// How an activation that is next comes about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     /// It is announced as such.
     Automatic,
+    /// Likewise once this signal is given; suggested until then.
+    Approved(Name),
     /// It is suggested.
     Suggested,
 }
@@ -137,6 +170,8 @@ pub struct Reading {
     pub rules: Rules,
     /// What is wrong with the rest, in the order of the file.
     pub findings: Vec<Finding>,
+    /// The line of `skills`, or of the file's beginning.
+    pub line: usize,
 }
 
 /// Something about the rules that deserves a look.

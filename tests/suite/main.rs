@@ -33,6 +33,7 @@ mod foreign_intent;
 mod histories;
 mod history_checker;
 mod hook_bounds;
+mod hook_forms;
 mod hook_obstacles;
 mod hook_settings;
 mod hooks;

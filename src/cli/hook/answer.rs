@@ -1,6 +1,7 @@
 //! Answering an event: what it means goes into the state, what comes of it to standard output.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,12 +13,14 @@ use crate::config::{Config, Given, Look, ProcessEnvironment, given_to_hook};
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::hook::announce::{Answers, answer as answer_to};
+use crate::hook::content::read_below;
 use crate::hook::decide::{Effects, concerned, on_prompt, on_tool};
 use crate::hook::event::{Event, ToolUse};
 use crate::hook::files::Project;
-use crate::hook::load::{load, path};
+use crate::hook::load::{Loaded, load};
+use crate::hook::named::{self, Surroundings};
 use crate::hook::record::record;
-use crate::hook::rules::{Finding, Rules, Scope, ToolRule};
+use crate::hook::rules::{Finding, Form, Rules, Scope, ToolRule};
 use crate::name::Name;
 use crate::store::{ForeignEdits, Served, Store};
 
@@ -27,7 +30,8 @@ pub fn answer(event: Answers, given: &Given, look: Look) -> u8 {
     let bound = Bound::begin(look);
     let disk = Disk::real();
     let (told, config) = match listen(event, given, &disk, &bound) {
-        Ok(heard) => heard,
+        Ok(Some(heard)) => heard,
+        Ok(None) => return ExitCode::Success as u8,
         Err(error) => {
             let code = code_of(&error);
             show_error(&error.detail("exit", code), "pipeline-state", look);
@@ -58,30 +62,38 @@ fn code_of(error: &Error) -> u8 {
     code as u8
 }
 
-/// Reads the event, which may say where the root is.
-fn listen(event: Answers, given: &Given, disk: &Disk, bound: &Bound) -> Result<(Event, Config)> {
+/// Reads the event, which may say where the root is. A prompt without text, as one that is only a picture, means nothing.
+fn listen(event: Answers, given: &Given, disk: &Disk, bound: &Bound) -> Result<Option<(Event, Config)>> {
     let told = input::read(event, bound.input())?;
-    check(event, &told)?;
-    let given = given_to_hook(given, &ProcessEnvironment, disk, told.cwd.as_deref())?;
+    match event {
+        Answers::Prompt if told.prompt.as_ref().is_none_or(String::is_empty) => return Ok(None),
+        Answers::Prompt => {}
+        Answers::Tool => check(event, &told)?,
+    }
+    let patience = match event {
+        Answers::Prompt => PROMPT_PATIENCE,
+        Answers::Tool => Duration::MAX, // a signal is lost otherwise: as long as the hook's own time allows
+    };
+    let given = given_to_hook(given, &ProcessEnvironment, disk, (told.cwd.as_deref(), patience))?;
     let mut config = Config::resolve(&given, &ProcessEnvironment, disk)?;
     config.settings.lock_timeout = bound.patience(config.settings.lock_timeout);
     config.settings.foreign_edits = ForeignEdits::Refuse; // it is for a person to decide
-    Ok((told, config))
+    Ok(Some((told, config)))
 }
 
-/// Refuses an event that this hook is not for.
+/// How long the prompt's hook waits for the lock: a person waits for it.
+const PROMPT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Refuses an event that is not one of a used tool.
 fn check(event: Answers, told: &Event) -> Result<()> {
-    let (is_there, what) = match event {
-        Answers::Prompt => (told.prompt.is_some(), "prompt"),
-        Answers::Tool => (told.tool.is_some(), "tool_name"),
-    };
+    let is_there = told.tool.is_some();
     // A tool that is about to be used has done nothing yet.
     let too_early = matches!(told.name.as_deref(), Some("PreToolUse" | "PermissionRequest"));
     if is_there && !too_early {
         return Ok(());
     }
     let name = told.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
-    let why = if too_early { "comes too early".to_owned() } else { format!("has no `{what}`") };
+    let why = if too_early { "comes too early".to_owned() } else { "has no `tool_name`".to_owned() };
     let message = format!("this hook is for {}, and the event{name} {why}", event.event());
     Err(Error::new(Kind::InvalidJson, message)
         .try_command("hook settings", "print the settings that have it called right"))
@@ -122,14 +134,13 @@ impl Hook<'_> {
 
     /// The rules that can be used; the others are told and logged.
     fn rules(&self, root: &Path, scope: Scope<'_>) -> Result<Option<Rules>> {
-        let path = path(root);
-        match load(root, scope)? {
-            None => Ok(None),
-            Some(Ok(reading)) => {
-                self.log(reading.bad().map(|finding| format!("{}:{finding}; the rule is skipped", path.display())));
+        let Some(Loaded { path, read, .. }) = load(root, scope)? else { return Ok(None) };
+        match read {
+            Ok(reading) => {
+                self.log(reading.bad().map(|finding| format!("{}:{finding}; it is left out", path.display())));
                 Ok(Some(reading.rules))
             }
-            Some(Err(fault)) => {
+            Err(fault) => {
                 let Finding { line, .. } = fault;
                 let message = format!("{}:{fault}", path.display());
                 self.note(std::slice::from_ref(&message));
@@ -166,7 +177,11 @@ impl Hook<'_> {
 
     /// The activation is announced whatever becomes of the commit: the person asked for it.
     fn prompt(&self, prompt: &str, rules: &Rules, project: &Project, state: Result<Served>) -> anyhow::Result<()> {
-        let effects = on_prompt(rules, prompt, &|pattern| project.has(pattern));
+        let around = Around { disk: self.store.disk(), project, file: None };
+        let effects = match rules.form {
+            Form::Array => on_prompt(rules, prompt, &|pattern| project.has(pattern)),
+            Form::Object => named::on_prompt(&rules.named, prompt, &around),
+        };
         self.log(project.take_complaints().into_iter());
         let told = self.tell(&effects);
         self.bound.answered();
@@ -197,8 +212,13 @@ impl Hook<'_> {
         let file = used.absolute_path(&here.join(cwd.unwrap_or(Path::new("."))));
         let concerned =
             concerned(rules, used, &|pattern| file.as_ref().is_some_and(|file| project.is_meant(pattern, file)));
+        let around = Around { disk: self.store.disk(), project, file: file.as_deref() };
+        let triggered = file
+            .as_deref()
+            .map_or_else(Vec::new, |file| named::on_change(&rules.named, (used, file), project, &around));
         if concerned.is_empty() {
-            return Ok(());
+            self.bound.answered();
+            return self.tell(&Effects { announcements: triggered, ..Effects::default() });
         }
         let decide = |state: &Value| on_tool(&concerned, rules, state);
         let refuse = |effects: &Effects, error: Error| {
@@ -214,6 +234,7 @@ impl Hook<'_> {
                 .map_err(|error| refuse(&effects, error))?;
         }
         self.bound.answered();
+        effects.announcements.extend(triggered);
         self.tell(&effects)
     }
 
@@ -222,9 +243,28 @@ impl Hook<'_> {
     }
 }
 
+/// What skills by name look at.
+struct Around<'a> {
+    disk: &'a Disk,
+    project: &'a Project,
+    /// The changed file.
+    file: Option<&'a Path>,
+}
+
+impl Surroundings for Around<'_> {
+    fn is_set(&self, variable: &str) -> bool {
+        std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+    }
+
+    fn contents(&self) -> Option<String> {
+        let (directory, relative) = self.project.locate(self.file?)?;
+        read_below(self.disk, &directory, &relative)
+    }
+}
+
 /// For the history: the last signal, or the activation.
 fn reason(effects: &Effects) -> Option<String> {
-    effects.signals.last().or(effects.activation.as_ref()).map(Name::to_string)
+    effects.signals.last().map(Name::to_string).or_else(|| effects.activation.clone())
 }
 
 /// What these rules bring about if all they require is there.

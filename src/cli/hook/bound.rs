@@ -9,11 +9,11 @@ use crate::config::Look;
 use crate::error::{Error, ExitCode, Kind};
 
 /// After which a hook ends, whatever it is at. 5 s are promised, and a busy machine takes its time, too.
-const WHOLE: Duration = Duration::from_secs(4);
+const WHOLE: Duration = Duration::from_millis(4700);
+/// By when a wait for the lock ends. The commit that follows has the rest.
+const LOCK: Duration = Duration::from_secs(4);
 /// How long the event may take to come in; a wait for the lock still fits behind it.
 const INPUT: Duration = Duration::from_millis(2500);
-/// What is left for the commit when a wait for the lock took all the time it may.
-const COMMIT: Duration = Duration::from_millis(400);
 
 /// The time of one run. While it lives, a second thread sees to it that the process ends in time: a disk that hangs or a
 /// pattern that takes for ever listens to nothing else. A commit that is cut off so is old or new, as after any death.
@@ -60,7 +60,7 @@ impl Bound {
 
     /// How long a wait for the lock may be that was to be this long.
     pub fn patience(&self, wanted: Duration) -> Duration {
-        wanted.min((WHOLE - COMMIT).saturating_sub(self.began.elapsed()))
+        wanted.min(LOCK.saturating_sub(self.began.elapsed()))
     }
 
     /// From here on this is lost if time runs out, as far as anybody can tell.

@@ -67,8 +67,7 @@ impl Places {
         let timeout = at_most.and_then(|left| Timespec::try_from(left).ok());
         let mut output = Some(output);
         loop {
-            let mut sources: Vec<PollFd<'_>> =
-                output.iter().map(|output| PollFd::new(output, READER_GONE)).collect();
+            let mut sources: Vec<PollFd<'_>> = output.iter().map(|output| PollFd::new(output, READER_GONE)).collect();
             let outputs = sources.len();
             sources.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));
             let others = sources.len();

@@ -38,11 +38,12 @@ pub(super) struct Facts {
 }
 
 /// The fields of a tool's input and response that mean something here. A file's whole content is not among them.
-const ASKED_FOR: [&str; 13] = [
+const ASKED_FOR: [&str; 14] = [
     "file_path",
     "notebook_path",
     "filePath",
     "path",
+    "type",
     "command",
     "success",
     "is_error",
@@ -66,6 +67,11 @@ impl Facts {
 
     pub(super) fn command(&self) -> Option<String> {
         self.get(&["command"]).and_then(Scalar::text).or_else(|| self.text.clone())
+    }
+
+    /// Whether a file was made that was not there before.
+    pub(super) fn is_creation(&self) -> bool {
+        self.get(&["type"]).and_then(Scalar::text).as_deref() == Some("create")
     }
 
     pub(super) fn is_failure(&self) -> bool {

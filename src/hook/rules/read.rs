@@ -1,9 +1,11 @@
 //! From JSON to rules, finding fault on the way.
 
+mod named;
+
 use regex::{Regex, RegexBuilder};
 
 use super::source::{Node, Source};
-use super::{Finding, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition, Weight};
+use super::{Finding, Form, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition, Weight};
 use crate::hook::files::FilePattern;
 use crate::name::{Name, nearest};
 
@@ -11,15 +13,18 @@ use crate::name::{Name, nearest};
 const PATTERN_LIMIT: usize = 4 << 20;
 /// The longest delay, in seconds: some 30 years.
 const DELAY_LIMIT: f64 = 1e9;
+/// The parts of a file.
+const PARTS: [&str; 3] = ["skills", "phase_transitions", "tool_rules"];
+/// Fields of a transition that keep it from being automatic.
+const CONFIRMATIONS: [&str; 3] = ["requires_user_confirmation", "requires_user_command", "requires_human_review"];
 /// Fields that are known everywhere, since they mean nothing.
 const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
 
 /// Reads all rules that `scope` needs.
 pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Finding> {
-    let used = if let Scope::Tool(name) = scope { Some(name) } else { None };
-    let mut reader = Reader { source, used, findings: Vec::new() };
+    let mut reader = Reader { source, scope, findings: Vec::new(), unused: Vec::new() };
     let root = source.root();
-    let Some(top) = reader.object(&root, &["skills", "phase_transitions", "tool_rules"]) else {
+    let Some(top) = reader.object(&root, &PARTS) else {
         return Err(Finding {
             line: source.line(&root),
             place: String::new(),
@@ -27,8 +32,12 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Fi
             weight: Weight::Bad,
         });
     };
+    let skills = top.get("skills").unwrap_or(&root);
     let mut rules = Rules::default();
-    if used.is_none() {
+    if skills.place == "skills" && skills.kind() == "an object" {
+        rules.form = Form::Object;
+        rules.named = reader.named_skills(skills);
+    } else if !matches!(scope, Scope::Tool(_)) {
         rules.skills = reader.each(&top, "skills", Reader::skill);
     }
     if scope != Scope::Prompts {
@@ -37,10 +46,15 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Fi
     }
     if scope == Scope::All {
         reader.look_for_loose_ends(&rules, &top);
+        reader.unused(&top, "error_recovery", "`recover retry` and `recover handle` take options instead");
+        if top.0.iter().all(|(name, _)| !PARTS.contains(&name.as_str())) && !top.0.is_empty() {
+            reader.find(&root, Weight::Odd, format!("it has none of the fields {}", PARTS.join(", ")));
+        }
     }
     let mut findings = reader.findings;
+    findings.extend(reader.unused.into_iter().map(Unused::finding));
     findings.sort_by_key(|finding| finding.line);
-    Ok(Reading { rules, findings })
+    Ok(Reading { rules, findings, line: source.line(skills) })
 }
 
 /// An object's fields, `null` ones left out.
@@ -54,15 +68,44 @@ impl<'a> Fields<'a> {
 
 struct Reader<'s, 'a> {
     source: &'s Source<'a>,
-    /// The tool that was used, if only its rules matter.
-    used: Option<&'s str>,
+    scope: Scope<'s>,
     findings: Vec<Finding>,
+    unused: Vec<Unused>,
+}
+
+/// A field that other programs have a use for, and hooks do not: told once, however often it stands there.
+struct Unused {
+    name: &'static str,
+    why: &'static str,
+    first: Finding,
+    count: usize,
+}
+
+impl Unused {
+    fn finding(self) -> Finding {
+        let Self { name, why, first, count } = self;
+        let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
+        Finding { message: format!("`{name}` is not used{times}: {why}"), ..first }
+    }
 }
 
 impl<'a> Reader<'_, 'a> {
     fn find(&mut self, node: &Node<'a>, weight: Weight, message: String) {
         let line = self.source.line(node);
         self.findings.push(Finding { line, place: node.place.clone(), message, weight });
+    }
+
+    /// Notes a field that is there and that hooks do not use.
+    fn unused(&mut self, fields: &Fields<'a>, name: &'static str, why: &'static str) {
+        let Some(node) = fields.get(name).filter(|_| self.scope == Scope::All) else { return };
+        match self.unused.iter_mut().find(|unused| unused.name == name) {
+            Some(unused) => unused.count += 1,
+            None => {
+                let (line, place) = (self.source.line(node), node.place.clone());
+                let first = Finding { line, place, message: String::new(), weight: Weight::Odd };
+                self.unused.push(Unused { name, why, first, count: 1 });
+            }
+        }
     }
 
     fn bad(&mut self, node: &Node<'a>, message: impl Into<String>) {
@@ -183,15 +226,37 @@ impl<'a> Reader<'_, 'a> {
         parse(&text).map_err(|why| self.bad(node, format!("{text:?} is no glob: {why}"))).ok()
     }
 
+    fn flag(&mut self, node: &Node<'a>) -> Option<bool> {
+        node.value::<bool>().or_else(|| self.must_be(node, "true or false"))
+    }
+
+    /// A phase is a text; of a number its digits are.
+    fn phase(&mut self, node: &Node<'a>) -> Option<String> {
+        node.digits().map(str::to_owned).or_else(|| self.text(node))
+    }
+
+    /// A file that rules name, at each place where it may be: as it is named, below `docs/`, and with `.md`.
+    fn places(&mut self, node: &Node<'a>) -> Option<Vec<FilePattern>> {
+        let as_named = self.glob(node, FilePattern::under_the_root)?;
+        let name = self.text(node)?;
+        let others = [format!("docs/{name}"), format!("{name}.md")];
+        let others = others.iter().filter_map(|name| FilePattern::under_the_root(name).ok());
+        Some(std::iter::once(as_named).chain(others).collect())
+    }
+
     // ---- rules ----
 
     fn skill(&mut self, node: &Node<'a>) -> Option<Skill> {
         let fields = self.object(node, &["skill", "activation_code", "phase", "trigger_conditions"])?;
         let skill = self.required((node, &fields), "skill", Self::text);
         let code = self.required((node, &fields), "activation_code", |reader, node| reader.name(node, "activation"));
-        let phase = self.optional(&fields, "phase", Self::text);
+        let phase = self.optional(&fields, "phase", Self::phase);
+        self.unused(&fields, "priority", "the first skill whose conditions hold is activated");
+        self.unused(&fields, "outputs", "`tool_rules` say which signals are given");
         let conditions = self.required((node, &fields), "trigger_conditions", |reader, node| {
-            let fields = reader.object(node, &["user_patterns", "file_patterns"])?;
+            let fields = reader.object(node, &["user_patterns", "file_patterns", "file_exists"])?;
+            reader.unused(&fields, "signals_detected", "`phase_transitions` say what follows a signal");
+            reader.unused(&fields, "phase_state", "no condition depends on the phase");
             let before = reader.count_bad();
             let prompts = reader.list(&fields, "user_patterns", |reader, node| {
                 reader.regex(node, |text| {
@@ -200,15 +265,15 @@ impl<'a> Reader<'_, 'a> {
                     builder
                 })
             });
-            let files =
-                reader.list(&fields, "file_patterns", |reader, node| reader.glob(node, FilePattern::under_the_root));
-            if prompts.is_empty() && files.is_empty() && reader.count_bad() == before {
+            let files: Vec<_> = reader.list(&fields, "file_patterns", Self::places).into_iter().flatten().collect();
+            let exists = reader.list(&fields, "file_exists", Self::places);
+            if prompts.is_empty() && files.is_empty() && exists.is_empty() && reader.count_bad() == before {
                 reader.bad(node, "it has neither a pattern in `user_patterns` nor one in `file_patterns`");
             }
-            Some((prompts, files))
+            Some((prompts, files, exists))
         });
-        let (prompts, files) = conditions?;
-        Some(Skill { skill: skill?, code: code?, phase, prompts, files })
+        let (prompts, files, exists) = conditions?;
+        Some(Skill { skill: skill?, code: code?, phase, prompts, files, exists })
     }
 
     fn transitions(&mut self, top: &Fields<'a>) -> Vec<Transition> {
@@ -225,12 +290,14 @@ impl<'a> Reader<'_, 'a> {
 
     fn transition(&mut self, node: &Node<'a>, signal: Option<Name>) -> Option<Transition> {
         let fields = self.object(node, &["next_activation", "auto_trigger", "delay_seconds"])?;
+        let is_null = |(name, value): &(String, Node<'a>)| name == "next_activation" && value.is_null();
+        if node.fields().is_some_and(|fields| fields.iter().any(is_null)) {
+            return None; // nothing follows, by the rule's own word
+        }
         let next = self.required((node, &fields), "next_activation", |reader, node| reader.name(node, "activation"));
-        let automatic = self
-            .optional(&fields, "auto_trigger", |reader, node| {
-                node.value::<bool>().or_else(|| reader.must_be(node, "true or false"))
-            })
-            .unwrap_or(false);
+        let automatic = self.optional(&fields, "auto_trigger", Self::flag).unwrap_or(false);
+        let is_asked =
+            CONFIRMATIONS.iter().any(|name| fields.get(name).is_some_and(|node| node.value::<bool>() == Some(true)));
         let delay = self
             .optional(&fields, "delay_seconds", |reader, node| {
                 if node.kind() != "a number" {
@@ -248,7 +315,15 @@ impl<'a> Reader<'_, 'a> {
                 seconds
             })
             .unwrap_or(0.0);
-        let start = if automatic { Start::Automatic } else { Start::Suggested };
+        // What is no signal opens no gate.
+        let gate = fields.get("approval_gate").filter(|gate| gate.value::<bool>() != Some(false));
+        let gate = gate.map(|gate| gate.value::<String>().and_then(|name| Name::parse("signal", &name).ok()));
+        let start = match gate {
+            _ if !automatic || is_asked => Start::Suggested,
+            None => Start::Automatic,
+            Some(Some(signal)) => Start::Approved(signal),
+            Some(None) => Start::Suggested,
+        };
         Some(Transition { signal: signal?, next: next?, start, delay })
     }
 
@@ -256,7 +331,7 @@ impl<'a> Reader<'_, 'a> {
         let known = ["tool", "path_glob", "command_regex", "requires_signal", "emit_signal", "phase", "message"];
         let fields = self.object(node, &known)?;
         let tool = self.required((node, &fields), "tool", Self::tool_pattern);
-        if let (Some(tool), Some(used)) = (&tool, self.used)
+        if let (Some(tool), Scope::Tool(used)) = (&tool, self.scope)
             && !tool.matches(used)
         {
             return None;
@@ -271,7 +346,7 @@ impl<'a> Reader<'_, 'a> {
         }
         let requires = self.optional(&fields, "requires_signal", |reader, node| reader.name(node, "signal"));
         let emits = self.optional(&fields, "emit_signal", |reader, node| reader.name(node, "signal"));
-        let phase = self.optional(&fields, "phase", Self::text);
+        let phase = self.optional(&fields, "phase", Self::phase);
         let message = self.optional(&fields, "message", Self::text);
         if ["emit_signal", "phase", "message"].iter().all(|name| fields.get(name).is_none()) {
             self.bad(node, "it does nothing: it has neither `emit_signal` nor `phase` nor `message`");

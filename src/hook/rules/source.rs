@@ -28,6 +28,8 @@ pub(super) struct Node<'a> {
 impl<'a> Source<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Finding> {
         let fault = |line, message| Finding { line, place: String::new(), message, weight: Weight::Bad };
+        // Some editors put a byte order mark in front.
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
             fault(1 + newlines(before), "it is not UTF-8".to_owned())
@@ -86,6 +88,11 @@ impl<'a> Node<'a> {
     /// Whether it is a number below 0, as it is written.
     pub(super) fn is_negative(&self) -> bool {
         self.raw.get().starts_with('-')
+    }
+
+    /// The digits of a number, as they are written.
+    pub(super) fn digits(&self) -> Option<&'a str> {
+        Some(self.raw.get()).filter(|_| self.kind() == "a number")
     }
 
     /// Its value, if it is one of this type.

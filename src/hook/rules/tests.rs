@@ -54,9 +54,9 @@ fn every_bad_rule_is_found_at_its_line_and_the_others_are_kept() {
             (21, "tool_rules[2]"),
         ]
     );
-    let Rules { skills, transitions, tool_rules } = reading.rules;
+    let Rules { skills, transitions, tool_rules, .. } = reading.rules;
     assert_eq!((skills.len(), transitions.len(), tool_rules.len()), (1, 1, 1));
-    assert_eq!((transitions[0].start, transitions[0].delay), (Start::Automatic, 1.5));
+    assert_eq!((&transitions[0].start, transitions[0].delay), (&Start::Automatic, 1.5));
 }
 
 #[test]
@@ -88,6 +88,112 @@ fn what_was_probably_meant_is_said_and_harms_nothing() {
 }
 
 #[test]
+fn fields_that_hooks_do_not_use_are_named_once_each_and_change_nothing() {
+    let text = r#"{"version": "2.0", "activation_mode": "codeword", "error_recovery": {"max_retries": 3},
+      "skills": [
+        {"skill": "a", "activation_code": "A", "phase": 0, "priority": 1, "outputs": {"signals": ["S"]},
+         "trigger_conditions": {"user_patterns": ["a"], "phase_state": "ready"}},
+        {"skill": "b", "activation_code": "B", "phase": 1.50, "priority": 2, "outputs": {"signals": ["T"]},
+         "trigger_conditions": {"user_patterns": ["b"], "phase_state": "ready", "signals_detected": ["S"]}}]}"#;
+    let reading = parse(text.as_bytes(), Scope::All).unwrap();
+    assert_eq!(reading.bad().count(), 0);
+    let phases: Vec<_> = reading.rules.skills.iter().map(|skill| skill.phase.as_deref()).collect();
+    assert_eq!(phases, [Some("0"), Some("1.50")], "a number is its digits");
+    let found = findings(text);
+    assert_eq!(found.len(), 5, "{found:#?}");
+    for (name, line) in [
+        ("error_recovery", 1),
+        ("priority` is not used (2 times)", 3),
+        ("outputs", 3),
+        ("phase_state", 4),
+        ("signals_detected", 6),
+    ] {
+        let is_it = |found: &&String| found.contains(name) && found.starts_with(&format!("{line}: note: "));
+        assert_eq!(found.iter().filter(is_it).count(), 1, "{name}: {found:#?}");
+    }
+    assert!(parse(text.as_bytes(), Scope::Prompts).unwrap().findings.is_empty());
+}
+
+#[test]
+fn a_transition_that_asks_somebody_first_is_not_automatic() {
+    let start = |fields: &str| {
+        let text =
+            format!(r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "auto_trigger": true{fields}}}}}}}"#);
+        parse(text.as_bytes(), Scope::All).unwrap().rules.transitions.remove(0).start
+    };
+    for free in ["", r#", "requires_user_confirmation": false"#, r#", "approval_gate": false"#] {
+        assert_eq!(start(free), Start::Automatic, "{free}");
+    }
+    assert_eq!(start(r#", "approval_gate": "GO""#), Start::Approved(Name::parse("signal", "GO").unwrap()));
+    for asking in
+        [r#", "requires_user_confirmation": true"#, r#", "requires_user_command": true"#, r#", "approval_gate": true"#]
+    {
+        assert_eq!(start(asking), Start::Suggested, "{asking}");
+    }
+    let last = r#"{"phase_transitions": {"DONE": {"next_activation": null, "auto_trigger": false}}}"#;
+    let reading = parse(last.as_bytes(), Scope::All).unwrap();
+    assert!(reading.findings.is_empty() && reading.rules.transitions.is_empty(), "{:?}", reading.findings);
+}
+
+/// The form of `.claude/skills/skill-rules.json`, with what other programs' files have in it.
+const BY_NAME: &str = r#"{"version": "1.0", "description": "d", "notes": {"a": "b"},
+  "skills": {
+    "_comment": "not a skill",
+    "style": {"type": "domain", "enforcement": "suggest", "priority": "low", "description": "d",
+      "promptTriggers": {"keywords": ["CSS"], "intentPatterns": ["(make|draw).*?page"]}},
+    "team/database": {"type": "guardrail", "enforcement": "block", "priority": "critical",
+      "promptTriggers": {"keywords": ["column"], "intentPatterns": ["(?!x)add", "(a)\1", "alter.*?table"]},
+      "fileTriggers": {"pathPatterns": ["**/*.sql", "["], "pathExclusions": ["**/test/**"],
+        "contentPatterns": ["DROP\s+TABLE"], "createOnly": false},
+      "blockMessage": "look at {file_path}",
+      "skipConditions": {"sessionSkillUsed": true, "fileMarkers": ["@checked"], "envOverride": "SKIP_DB"}},
+    "odd": {"enforcement": "remind", "priority": 7, "promptTriggers": {"keywords": ["odd"]}},
+    "idle": {"enforcement": "warn", "priority": "high"}}}"#;
+
+#[test]
+fn skills_by_name_are_read_and_patterns_that_cannot_be_used_are_named_and_left_out() {
+    let reading = parse(BY_NAME.as_bytes(), Scope::All).unwrap();
+    let bad: Vec<String> = reading.bad().map(|finding| finding.place.clone()).collect();
+    let place = "skills.team/database.";
+    assert_eq!(
+        bad,
+        [
+            format!("{place}promptTriggers.intentPatterns[0]"),
+            format!("{place}promptTriggers.intentPatterns[1]"),
+            format!("{place}fileTriggers.pathPatterns[1]")
+        ]
+    );
+    let notes: Vec<String> = reading.findings.iter().map(ToString::to_string).collect();
+    for words in [
+        "`type` is not used (2 times)",
+        "`sessionSkillUsed` is not used",
+        "none of suggest",
+        "none of critical",
+        "skills.idle",
+    ] {
+        assert!(notes.iter().any(|note| note.contains("note: ") && note.contains(words)), "{words}: {notes:#?}");
+    }
+    let Rules { form, named, skills, .. } = reading.rules;
+    assert_eq!((form, named.len(), skills.len()), (Form::Object, 4, 0));
+    assert_eq!((named[1].intents.len(), named[1].files.as_ref().unwrap().paths.len()), (1, 1));
+    assert_eq!((named[2].priority, named[2].enforcement), Default::default());
+}
+
+#[test]
+fn of_skills_by_name_only_what_an_event_needs_is_read() {
+    let named = |scope| parse(BY_NAME.as_bytes(), scope).unwrap().rules.named;
+    assert!(named(Scope::Prompts).iter().all(|skill| skill.files.is_none()));
+    assert!(named(Scope::Tool("Edit")).iter().all(|skill| skill.keywords.is_empty() && skill.intents.is_empty()));
+    assert!(named(Scope::Tool("Edit")).iter().any(|skill| skill.files.is_some()));
+}
+
+#[test]
+fn content_patterns_of_which_none_can_be_used_match_nothing() {
+    let text = r#"{"skills": {"s": {"fileTriggers": {"pathPatterns": ["*"], "contentPatterns": ["(?<=a)b"]}}}}"#;
+    assert!(parse(text.as_bytes(), Scope::Tool("Edit")).unwrap().rules.named[0].files.is_none());
+}
+
+#[test]
 fn a_text_that_is_no_object_is_of_no_use_and_says_at_which_line() {
     for (text, line) in [
         ("", 1),
@@ -96,16 +202,18 @@ fn a_text_that_is_no_object_is_of_no_use_and_says_at_which_line() {
         ("{\n\"skills\": [,]\n}", 2),
         ("{\n}\n}", 3),
         ("{\"a\":\n\"", 2),
-        ("\u{feff}{}", 1),
+        ("\u{feff}\u{feff}{}", 1),
     ] {
         let fault = parse(text.as_bytes(), Scope::All).unwrap_err();
         assert_eq!(fault.line, line, "{text:?}: {fault}");
     }
     assert_eq!(parse(b"{\n\"\xff\"}", Scope::All).unwrap_err().line, 2);
-    for fine in ["{}", "{\"skills\": null}", "{\"$schema\": \"x\", \"phase_transitions\": {\"_comment\": \"y\"}}"] {
+    for fine in
+        ["{}", "\u{feff}{}", "{\"skills\": null}", "{\"$schema\": \"x\", \"phase_transitions\": {\"_comment\": \"y\"}}"]
+    {
         assert_eq!(findings(fine), Vec::<String>::new(), "{fine}");
     }
-    assert!(findings(r#"{"skills": {}, "tool_rules": 7, "phase_transitions": []}"#).len() == 3);
+    assert!(findings(r#"{"skills": 7, "tool_rules": 7, "phase_transitions": []}"#).len() == 3);
     assert!(findings(r#"{"skills": [], "skills": []}"#)[0].contains("twice"));
     assert!(findings(r#"{"skills": [{"skill": "\ud800"}]}"#)[0].contains("half a character"));
 }

@@ -11,7 +11,7 @@ use crate::clutter::is_clutter;
 use crate::document::{READ_LIMIT, json as text};
 use crate::error::{ExitCode, Kind, Result, one_line, quote_path};
 use crate::fs::{Dir, Stat};
-use crate::hook::load::{load, path};
+use crate::hook::load::load;
 use crate::hook::rules::Scope;
 use crate::lock::{LOCKS, STATE_LOCK, flock};
 use crate::recovery::degraded::Degraded;
@@ -310,14 +310,11 @@ impl Examination<'_> {
     /// What the hooks pass over.
     fn rules(&mut self) -> Result<()> {
         let root = &self.store.settings().root;
-        let bad = match load(root, Scope::All)? {
-            None => return Ok(()),
-            Some(Ok(reading)) => reading.bad().count(),
-            Some(Err(_)) => 1,
-        };
+        let Some(loaded) = load(root, Scope::All)? else { return Ok(()) };
+        let bad = loaded.read.as_ref().map_or(1, |reading| reading.bad().count());
         if bad > 0 {
             let things = if bad == 1 { "a thing is".to_owned() } else { format!("{bad} things are") };
-            let message = format!("{things} wrong with {}: hooks do without", quote_path(&path(root)));
+            let message = format!("{things} wrong with {}: hooks do without", quote_path(&loaded.path));
             let finding = Finding::new("rules", ExitCode::ValidationFailed, message);
             self.add(finding.try_command("hook check", "see each of them, with its line"));
         }
