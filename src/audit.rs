@@ -131,10 +131,10 @@ impl Audit {
         &self.path
     }
 
-    /// The log that is used: where the default one belongs to another user, the one in the root.
+    /// The log that is used: the one in the root where the configured one cannot be, as far as looking tells.
     #[must_use]
     pub fn used(&self) -> &Path {
-        if self.is_replaced() { &self.fallback } else { &self.path }
+        if self.is_replaced() || self.complaint().is_some() { &self.fallback } else { &self.path }
     }
 
     /// Whether the default log belongs to another user.
@@ -219,11 +219,15 @@ fn open_to_read(disk: &Disk, path: &Path) -> FsResult<Option<File>> {
     Ok(distrust(&stat).is_none().then_some(file))
 }
 
-/// Appends a line to a log that can be trusted, making it where it is missing.
-fn append(disk: &Disk, path: &Path, line: &str) -> Result<(), String> {
+/// Opens a log that can be trusted for appending, making it where it is missing. The error is a sentence.
+pub fn open(disk: &Disk, path: &Path) -> Result<File, String> {
     let (file, _) = disk.open_or_make(&Dir::working(), path).map_err(|error| error.to_string())?;
     let stat = disk.fstat(&file, path).map_err(|error| error.to_string())?;
-    distrust(&stat).map_or(Ok(()), |why| Err(format!("{} {why}", path.display())))?;
+    distrust(&stat).map_or(Ok(file), |why| Err(format!("{} {why}", path.display())))
+}
+
+fn append(disk: &Disk, path: &Path, line: &str) -> Result<(), String> {
+    let file = open(disk, path)?;
     // One write, so that the lines of processes that append at once never mix.
     disk.write(&file, path, line.as_bytes()).map_err(|error| error.to_string())
 }
@@ -338,7 +342,7 @@ mod tests {
         let named = log_in(dir.path(), "audit.log");
         named.record(&entry());
         assert!(named.warning().unwrap().contains("another user"));
-        assert_eq!(named.used(), path);
+        assert_eq!(named.used(), dir.path().join(FALLBACK));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod glance;
 mod hook;
 mod input;
 mod lock;
+mod log;
 mod manual;
 mod outcome;
 mod output;
@@ -34,7 +35,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Cli, Group};
 use self::output::{Output, PipeClosed, has_colour, show_error, to_stderr, write_out};
-use crate::config::{self, Config, Format, Given, Look, ProcessEnvironment, Verbosity};
+use crate::config::{self, Config, Format, Given, Look, ProcessEnvironment};
 use crate::document::query::STACK;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
@@ -92,14 +93,14 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
             return error.code() as u8;
         }
     };
-    start_log(config.verbosity);
+    log::start(&config);
     let output = Output::new(&config);
     let run = || match &cli.group {
         Group::State(command) => state::run(command, &config, Disk::real(), &output).map(|code| code as u8),
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
         Group::Hook(command) => hook::run(command, &given, &config, &output),
-        Group::Pause(command) => shell::pause(command, &output),
+        Group::Pause(command) => shell::pause(command, &config, &output),
         Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
     let result = match &cli.group {
@@ -175,17 +176,6 @@ fn told(error: anyhow::Error) -> Option<Error> {
         return None;
     }
     Some(error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))))
-}
-
-/// `-v` and `DEBUG=1`: what is done and how, on standard error.
-fn start_log(verbosity: Verbosity) {
-    let level = match verbosity {
-        Verbosity::Quiet | Verbosity::Normal => return,
-        Verbosity::Info => tracing::Level::INFO,
-        Verbosity::Debug => tracing::Level::DEBUG,
-    };
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false);
-    let _ = subscriber.try_init();
 }
 
 /// Help and version go out as they are; anything else is an error of usage, told like every error.

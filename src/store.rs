@@ -389,6 +389,38 @@ impl Store {
         }
     }
 
+    /// Makes the error log, empty, where it is missing and the root is one of ours.
+    pub fn make_error_log(&self) {
+        if self.shelf_owner() == Some(side::user()) {
+            self.errors.make();
+        }
+    }
+
+    /// Records in the audit log that a command was run again so many times, and how it ended in the end.
+    pub fn record_retries(&self, program: &str, times: u32, code: u8) {
+        if times > 0 && self.is_initialized() {
+            let entry = self.recovery_entry(Level::Info, "retry", "retried").with("times", times).with("code", code);
+            let entry = entry.with("program", program).with("pid", std::process::id());
+            self.audit.record(&entry.with("path", self.shown()));
+        }
+    }
+
+    /// Records in the audit log that a command was guarded, and how it ended.
+    pub fn record_guard(&self, operation: &str, code: u8) {
+        let entry = self.recovery_entry(Level::Info, "guard", "guarded").with("operation", operation);
+        let entry = entry.with("code", code).with("pid", std::process::id());
+        self.audit.record(&entry.with("path", self.shown()));
+    }
+
+    /// Records in the audit log what the doctor mended, by the subjects of its findings.
+    pub fn record_mending(&self, subjects: &[&str], left: usize) {
+        if self.is_initialized() {
+            let entry = self.recovery_entry(Level::Info, "doctor", "mended").with("fixed", subjects.join(","));
+            let entry = entry.with("left", left).with("pid", std::process::id());
+            self.audit.record(&entry.with("path", self.shown()));
+        }
+    }
+
     fn is_initialized(&self) -> bool {
         self.shelf_owner().is_some()
     }

@@ -30,6 +30,11 @@ impl ErrorLog {
         Self { disk, path: directory.join(Self::NAME) }
     }
 
+    /// Makes the log, empty, where it is missing: for those who watch it. It is made with its first line otherwise.
+    pub fn make(&self) {
+        let _ = append(&self.disk, &self.path, "");
+    }
+
     /// Appends a line, where that is possible: whatever went wrong is told on standard error as well.
     pub fn record(&self, level: Level, component: &str, message: &str, code: ExitCode) {
         self.note(level, component, message, code as u8);

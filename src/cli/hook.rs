@@ -13,6 +13,7 @@ pub use self::answer::answer;
 use super::again::options;
 use super::args::{Group, Hook};
 use super::output::{Output, Verdict};
+use crate::audit::{Audit, Entry, Level};
 use crate::config::{Config, Given, ProcessEnvironment, chosen};
 use crate::error::{Error, ExitCode, Kind, Result, one_line, quote, quote_path};
 use crate::fs::Disk;
@@ -41,6 +42,12 @@ pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) 
         Hook::Settings => print_settings(given, output),
         Hook::InitRules => {
             let path = write_rules(&Disk::real(), &config.settings.root)?.display().to_string();
+            let audit = Audit::new(Disk::real(), config.audit_log.clone(), &config.settings.root);
+            let entry = Entry::new(Level::Info, "hook/init-rules", "written").with("pid", std::process::id());
+            audit.record(&entry.with("path", &path));
+            if let Some(warning) = audit.warning() {
+                output.warning(warning);
+            }
             output.confirm(&format!("Rules written: {path}"), &json!({ "path": path }));
             Ok(ExitCode::Success as u8)
         }

@@ -6,8 +6,11 @@ use std::time::Duration;
 use super::again::options;
 use super::args::Global;
 use super::args::shell::{FunctionShell, Functions, Pause};
+use super::outcome::with_store;
 use super::output::{Output, write_out};
+use crate::config::Config;
 use crate::error::{Error, ExitCode, Kind};
+use crate::fs::Disk;
 use crate::recovery::retry::{Schedule, told};
 use crate::shell::{Shell, functions};
 use crate::time::parse_duration;
@@ -28,7 +31,7 @@ pub fn print(arguments: &Functions, global: &Global, called: &OsStr) -> anyhow::
 }
 
 /// Says how an attempt went, and waits as long as `recover retry` would. Before the first it only looks at what was asked for.
-pub fn pause(arguments: &Pause, output: &Output<'_>) -> anyhow::Result<u8> {
+pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow::Result<u8> {
     let Pause { attempt, attempts: words, code, base_delay } = arguments;
     let is_number = words.bytes().all(|byte| byte.is_ascii_digit());
     let attempts = words.parse().ok().filter(|attempts| is_number && *attempts > 0);
@@ -38,6 +41,10 @@ pub fn pause(arguments: &Pause, output: &Output<'_>) -> anyhow::Result<u8> {
     if *attempt > 0 {
         let pause = Schedule { base, max: Duration::from_secs(60) }.draw(*attempt);
         output.tell(&told(*attempt, attempts, *code, pause));
+        with_store(config, Disk::real(), output, None, |store| {
+            store.record_retries("retry_with_backoff", 1, *code);
+            Ok(())
+        })?;
         std::thread::sleep(pause);
     }
     Ok(ExitCode::Success as u8)

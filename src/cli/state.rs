@@ -321,6 +321,7 @@ fn check_fresh(store: &Store, yes: bool) -> Result<()> {
 fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
     let archives = if beginning == Beginning::Fresh { store.archives() } else { Vec::new() };
     let initialized = store.init(beginning, &Order::of("init"))?;
+    store.make_error_log();
     let archive = (beginning == Beginning::Fresh).then(|| store.archive_besides(&archives)).flatten();
     let (archive, archived_state) = archive.map_or((None, None), |(archive, state)| (Some(archive), state));
     let (path, done) = (store.path().display().to_string(), initialized.done);

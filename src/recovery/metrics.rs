@@ -20,6 +20,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Commits that keep what they replace under another name than an automatic backup's, or replace nothing.
 const WITHOUT_BACKUP: [&str; 5] = ["init", "heal", "recover", "adopt", "restore"];
 
+/// The kinds of recoveries that are counted.
+const RECOVERIES: [&str; 9] = ["heal", "recover", "adopt", "restore", "undo", "handle", "retry", "guard", "degrade"];
+
 /// How long something was waited for: seconds, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Waits(Vec<f64>);
@@ -34,7 +37,7 @@ impl Waits {
     /// In all.
     #[must_use]
     pub fn sum(&self) -> f64 {
-        self.0.iter().sum()
+        self.0.iter().fold(0.0, |sum, wait| sum + wait) // a sum of nothing is -0
     }
 
     /// The time that this share of them took at most, by the nearest rank; 0 where there are none.
@@ -77,7 +80,8 @@ pub struct Metrics {
     pub backups_last_day: u64,
     /// Backups that are kept now.
     pub backups_kept: usize,
-    /// What was recovered, and how: heal, recover, adopt, restore, undo, handle.
+    /// What was recovered, and how: heal, recover, adopt, restore, undo, handle; commands that were tried again and
+    /// guarded, and how often degraded mode was enabled: retry, guard, degrade.
     pub recoveries: BTreeMap<&'static str, u64>,
     /// Errors in the error log, by exit code.
     pub errors: BTreeMap<u8, u64>,
@@ -107,7 +111,7 @@ impl Metrics {
         for kind in ["automatic", "manual"] {
             metrics.backups.insert(kind, 0);
         }
-        for kind in ["heal", "recover", "adopt", "restore", "undo", "handle"] {
+        for kind in RECOVERIES {
             metrics.recoveries.insert(kind, 0);
         }
         metrics.read_logs(store);
@@ -166,6 +170,11 @@ impl Metrics {
             (Some(("error-recovery", "restore")), Some("restored")) => self.recovered("restore"),
             (Some(("error-recovery", "restore")), Some("undone")) => self.recovered("undo"),
             (Some(("error-recovery", "handle")), Some("handled")) => self.recovered("handle"),
+            (Some(("error-recovery", "guard")), Some("guarded")) => self.recovered("guard"),
+            (Some(("error-recovery", "retry")), Some("retried")) => {
+                let times = line.fact("times").and_then(|times| times.parse().ok()).unwrap_or(1);
+                self.recovered_often("retry", times)
+            }
             _ => None,
         };
         self.count_backup(backup, line.time >= yesterday);
@@ -192,8 +201,12 @@ impl Metrics {
     }
 
     fn recovered(&mut self, kind: &str) -> Option<&'static str> {
+        self.recovered_often(kind, 1)
+    }
+
+    fn recovered_often(&mut self, kind: &str, times: u64) -> Option<&'static str> {
         if let Some(count) = self.recoveries.get_mut(kind) {
-            *count += 1;
+            *count += times;
         }
         None
     }
@@ -236,6 +249,7 @@ mod tests {
     #[test]
     fn quantiles_are_of_the_nearest_rank_and_of_nothing_zero() {
         assert_eq!(Waits::default().quantile(0.5), 0.0);
+        assert_eq!(Waits::default().sum().to_string(), "0");
         let waits = Waits((1..=100).map(f64::from).collect());
         assert_eq!((waits.quantile(0.0), waits.quantile(0.5), waits.quantile(0.99)), (1.0, 50.0, 99.0));
         assert_eq!((waits.quantile(1.0), waits.within(10.0), waits.within(0.5), waits.count()), (100.0, 10, 0, 100));

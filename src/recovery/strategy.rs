@@ -188,7 +188,12 @@ fn restore(store: &Store, operation: Option<&Name>, (health, refusal): (&str, Er
 
 fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
     match store.make_room_now() {
-        Ok(removed) => handled.did(format!("temporary files were cleared away, and {removed} old backups removed")),
+        Ok(removed) => {
+            handled.did(format!("temporary files were cleared away, and {removed} old backups removed"));
+            if let Err(error) = store.test_room() {
+                handled.needs_a_person(format!("there is still no room: {}", error.message));
+            }
+        }
         Err(error) => handled.refused(error),
     }
     handled.next("recover cleanup 1", "remove checkpoints older than a day, but for the newest");

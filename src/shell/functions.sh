@@ -6,7 +6,6 @@ _pipeline_self='' _pipeline_borrowed=${_pipeline_borrowed-}
 CHECKPOINT_ID=${CHECKPOINT_ID-}
 
 init_state_manager() { _pipeline state init >/dev/null; }
-read_state() { _pipeline state read; }
 validate_state() { _pipeline state validate -- ${1:+"$1"}; }
 backup_state() { _pipeline state backup -- ${1:+"$1"} >/dev/null; }
 recover_state() { _pipeline state recover -- ${1:+"$1"} >/dev/null; }
@@ -15,6 +14,14 @@ migrate_state() { _pipeline state migrate >/dev/null; }
 # write_state DOCUMENT [REASON]. A document may be longer than an argument of a command; a closed pipe is the program's to explain.
 write_state() {
   { "$_pipeline_builtin" printf '%s\n' "${1-}" 2>/dev/null || :; } | _pipeline state write - ${2:+"--reason=$2"} >/dev/null
+}
+
+# read_state [FILE] prints the document, or writes it into a file, which is left alone where there is nothing to write.
+read_state() {
+  case ${1-} in '') _pipeline state read; return "$?" ;; esac
+  local _pipeline_document=''
+  _pipeline_document=$(_pipeline state read) || return "$?"
+  "$_pipeline_builtin" printf '%s\n' "$_pipeline_document" >"$1"
 }
 
 # lock_state [TIMEOUT]. The lock belongs to this (sub)shell, and nests: it takes as many unlock_state. What an ancestor holds
@@ -56,10 +63,25 @@ create_checkpoint() {
   CHECKPOINT_ID=checkpoint-${1%%[!A-Za-z0-9._-]*}
 }
 
-restore_checkpoint() { _pipeline recover restore --yes -- ${1:+"$1"} >/dev/null; }
+# restore_checkpoint [ID]: the last one that create_checkpoint made, where none is named.
+restore_checkpoint() {
+  set -- "${1:-${CHECKPOINT_ID-}}"
+  _pipeline recover restore --yes -- ${1:+"$1"} >/dev/null
+}
+
 enable_degraded_mode() { _pipeline recover degrade -- "${1-}" ${2:+"$2"} >/dev/null; }
 disable_degraded_mode() { _pipeline recover recover-mode >/dev/null; }
-is_degraded_mode() { _pipeline recover degraded -- ${1:+"$1"} >/dev/null; }
+
+# is_degraded_mode [FEATURE] prints true or false, and returns 0 either way.
+is_degraded_mode() {
+  set -- "$(_pipeline_said recover degraded --exit-zero -- ${1:+"$1"})"
+  case $1 in
+    failed*) return "${1#failed }" ;;
+    'degraded since '* | *'"disabled":true'* | *'"degraded":true'*'"disabled":null'*) set -- true ;;
+    *) set -- false ;;
+  esac
+  "$_pipeline_builtin" printf '%s\n' "$1"
+}
 
 # retry_with_backoff COMMAND [ATTEMPTS [BASE_DELAY [ARGUMENT…]]]: at most 3 attempts, unless another one would change nothing.
 # The command may be a function that retries something itself.
@@ -87,6 +109,6 @@ _pipeline_attempt() {
 }
 
 # The parent of a process that takes the place of a subshell is the shell that calls.
-_pipeline_parent() { exec sh -c 'command printf %s "$PPID"'; }
+_pipeline_parent() { exec /bin/sh -c 'command printf %s "$PPID"'; }
 # What the program says; or, where it fails, with which code.
 _pipeline_said() { _pipeline "$@" || "$_pipeline_builtin" printf 'failed %s' "$?"; }

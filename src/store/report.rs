@@ -74,7 +74,7 @@ pub struct Status {
     pub writable: bool,
     /// What keeps it from writing.
     pub write_obstacle: Option<String>,
-    /// The audit log.
+    /// The audit log that is used.
     pub audit_log: String,
 }
 

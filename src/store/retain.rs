@@ -262,6 +262,20 @@ impl Store {
         self.make_room(&held, &ground)
     }
 
+    /// Finds out whether a commit would have room: writes as much as one and its mirror need under temporary names, syncs
+    /// it, and removes it.
+    pub fn test_room(&self) -> Result<()> {
+        const SPARE: u64 = 4 << 10; // what a change may add
+        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
+        let live = self.disk.stat(&held.root, &self.settings.file_name)?;
+        let size = live.map_or(0, |stat| stat.size).saturating_add(SPARE);
+        let zeros = vec![0; usize::try_from(size).unwrap_or(0)];
+        let name = |purpose| temporary(held.lock.inode(), purpose);
+        let _document = self.disk.stage(&held.root, &name("room"), &zeros, Sync::Now)?;
+        let _mirror = self.disk.stage(&held.root, &name("room-for-mirror"), &zeros, Sync::Now)?;
+        Ok(())
+    }
+
     /// Makes room on a full disk: temporary files, then automatic backups beyond the newest valid two. Never the mirror,
     /// pinned backups or evidence.
     pub(super) fn make_room(&self, held: &Held, ground: &Ground) -> Result<usize> {

@@ -349,7 +349,9 @@ fn rules_to_begin_with_lead_through_six_phases() {
     let sandbox = Sandbox::initialized();
     sandbox.run("hook init-rules").expect(0);
     let checked = sandbox.run("hook check").expect(0).stdout;
-    assert_eq!(checked, "Hook rules: PASSED (6 skills, 5 phase_transitions, 6 tool_rules can be used)\n");
+    let lines: Vec<&str> = checked.lines().collect();
+    assert_eq!(lines[0], "Hook rules: PASSED (6 skills, 5 phase_transitions, 6 tool_rules can be used)");
+    assert_eq!(lines.len(), 2, "and the file that was read: {checked}");
     let rules = fs::read_to_string(sandbox.file("config/skill-rules.json")).unwrap();
     let parsed: Value = serde_json::from_str(&rules).unwrap();
     let transitions = parsed["phase_transitions"].as_object().unwrap().values();

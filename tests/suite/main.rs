@@ -51,6 +51,7 @@ mod lock_queue_kill;
 mod lock_records;
 mod lock_run;
 mod lock_state;
+mod logs;
 mod metrics;
 mod properties;
 mod properties_of_records;

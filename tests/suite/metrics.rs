@@ -124,6 +124,30 @@ fn waits_are_counted_and_the_buckets_add_up() {
 }
 
 #[test]
+fn retries_guards_and_degradations_are_counted() {
+    let root = Sandbox::initialized();
+    assert_eq!(root.run("recover retry -n 3 --base-delay 0 -- false").code, 1);
+    root.run("recover retry -- true").expect(0);
+    root.run("recover guard op --base-delay 0 -- true").expect(0);
+    let script = "eval \"$(\"$PIPELINE_BINARY\" shell bash)\"; retry_with_backoff false 2 0";
+    assert_eq!(root.bash(script).code, 1);
+    root.ok("recover degrade slow");
+    let page = page(&root);
+    let counted = ["retry", "guard", "degrade"].map(|kind| number(&page, "recoveries_total", Some(("kind", kind))));
+    assert_eq!(counted, [3.0, 1.0, 1.0]);
+}
+
+#[test]
+fn a_sum_of_no_waits_is_zero_without_a_sign() {
+    for root in [Sandbox::empty(), Sandbox::initialized()] {
+        for form in ["text", "json", "prometheus"] {
+            let told = root.ok(&format!("recover metrics {form}"));
+            assert!(!told.contains("-0"), "{told}");
+        }
+    }
+}
+
+#[test]
 fn commits_backups_recoveries_and_errors_are_counted_once_each() {
     let root = Sandbox::with_history(); // init and three commits
     root.ok("state backup mine");

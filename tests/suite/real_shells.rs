@@ -17,6 +17,9 @@ pub const BASH: Shell = Shell { program: "bash", functions: "bash", strict: "set
 pub const DASH: Shell = Shell { program: "dash", functions: "sh", strict: "set -eu" };
 pub const ZSH: Shell = Shell { program: "zsh", functions: "zsh", strict: "set -euo pipefail" };
 
+/// What bash 3.2, the one of macOS, has of today's bash, as far as it matters here.
+pub const BASH_3: Shell = Shell { program: "bash", functions: "bash", strict: "unset BASHPID; set -euo pipefail" };
+
 pub fn shells() -> impl Iterator<Item = Shell> {
     [BASH, DASH, ZSH].into_iter().filter(|shell| installed(shell.program))
 }

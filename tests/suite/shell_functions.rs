@@ -1,13 +1,13 @@
 //! The functions that `shell` prints, in real shells.
 
-use crate::real_shells::{BASH, HELPERS, ZSH, shells};
+use crate::real_shells::{BASH, BASH_3, HELPERS, ZSH, shells};
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 
 // ---- every function ----
 
 #[test]
 fn every_function_does_what_its_command_does() {
-    for shell in shells() {
+    for shell in shells().chain([BASH_3]) {
         let sandbox = Sandbox::empty();
         let script = r#"
             returns 1 read_state 2>/dev/null
@@ -58,13 +58,33 @@ fn every_function_does_what_its_command_does() {
             lock_state; here; is "$(holder | grep -c "exclusive:$me\"")" 1; unlock_state
             unset PIPELINE_FORMAT
 
-            returns 1 is_degraded_mode
-            enable_degraded_mode database-unavailable '["real-time-updates", "notifications"]'
-            is_degraded_mode
-            is_degraded_mode notifications
-            returns 1 is_degraded_mode mail
-            disable_degraded_mode
-            returns 1 is_degraded_mode
+            "$PIPELINE_BINARY" state phase half-done -q
+            restore_checkpoint
+            is "$("$PIPELINE_BINARY" state phase)" pre-init
+
+            for PIPELINE_FORMAT in text json; do
+              export PIPELINE_FORMAT
+              is "$(is_degraded_mode)" false
+              enable_degraded_mode database-unavailable '["real-time-updates", "\"disabled\":true"]'
+              is "$(is_degraded_mode)" true
+              is "$(is_degraded_mode real-time-updates)" true
+              is "$(is_degraded_mode mail)" false
+              is "$(is_degraded_mode '"disabled":true')" true
+              disable_degraded_mode
+              is "$(is_degraded_mode)" false
+            done
+            unset PIPELINE_FORMAT
+            PIPELINE_ROOT=/nowhere; export PIPELINE_ROOT
+            returns 5 is_degraded_mode >said 2>/dev/null
+            is "$(cat said)" ""
+            unset PIPELINE_ROOT
+
+            read_state copy
+            is "$(cat copy)" "$(read_state)"
+            PIPELINE_ROOT=/nowhere; export PIPELINE_ROOT
+            returns 5 read_state copy 2>/dev/null
+            unset PIPELINE_ROOT
+            is "$(cat copy)" "$(read_state)"
         "#;
         let ran = shell.run(&sandbox, script);
         assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
@@ -304,12 +324,12 @@ fn an_argument_is_never_an_option() {
                 returns 5 validate_state "$word" 2>said
                 returns 1 recover_state "$word" 2>said
                 returns 4 backup_state "$word" 2>said
-                returns 1 is_degraded_mode "$word"
+                is "$(is_degraded_mode "$word")" false
             done
             returns 64 acquire_lock deploy --no-deadlock-check 2>said
             enable_degraded_mode --help '["-h"]'
             is "$("$PIPELINE_BINARY" state get .degradedMode.reason)" --help
-            is_degraded_mode -h
+            is "$(is_degraded_mode -h)" true
             acquire_lock deploy; lock_state; release_lock deploy
         "#;
         let ran = shell.run(&sandbox, script);
@@ -403,8 +423,18 @@ fn nothing_is_left_in_a_script_but_what_is_documented() {
         };
         let before = variables("before");
         assert!(before.contains(&"PATH".to_owned()), "{before:?}");
-        let shells_own =
-            ["_", "PIPESTATUS", "BASH_LINENO", "LINENO", "RANDOM", "SECONDS", "OPTIND", "pipestatus", "BASHPID"];
+        let shells_own = [
+            "sysparams",
+            "_",
+            "PIPESTATUS",
+            "BASH_LINENO",
+            "LINENO",
+            "RANDOM",
+            "SECONDS",
+            "OPTIND",
+            "pipestatus",
+            "BASHPID",
+        ];
         let left: Vec<String> = variables("after")
             .into_iter()
             .filter(|name| !before.contains(name) && !shells_own.contains(&name.as_str()))
@@ -431,6 +461,41 @@ fn the_functions_are_printed_without_a_state_and_whatever_the_environment_says()
     sandbox.run("shell").expect(64);
     sandbox.run("shell powershell").expect(64);
     assert_eq!(sandbox.bash("$PIPELINE_BINARY shell bash | head -1; exit ${PIPESTATUS[0]}").expect(0).stderr, "");
+}
+
+#[test]
+fn the_process_of_a_subshell_is_found_without_bashpid_proc_and_modules() {
+    for shell in shells() {
+        let sandbox = Sandbox::initialized();
+        let load = format!(
+            "unset BASHPID\neval \"$(\"$PIPELINE_BINARY\" shell {} | \
+             sed 's,/proc/self/stat,/nowhere,; s,sysparams,nothing,')\"",
+            shell.functions
+        );
+        let script = r#"
+            lock_state; here; is "$(holder)" "locked:exclusive:$me"; unlock_state
+            ( lock_state; here; is "$(holder)" "locked:exclusive:$me"; [ "$me" != "$$" ]; unlock_state; : )
+            { acquire_lock build; here; is "$(check_lock build)" "locked:exclusive:$me"; } | cat
+            is "$(check_lock build || :)" stale
+            lock_state; ( lock_state; unlock_state; : ); is "$(holder)" "locked:exclusive:$$"; unlock_state
+        "#;
+        let text = format!("{}\n{load}\n{HELPERS}{script}", shell.strict);
+        let ran = Ran::of(shell.command(&sandbox, &text).output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell:?}");
+    }
+}
+
+#[test]
+fn the_functions_for_bash_have_nothing_that_bash_3_lacks() {
+    if !installed("shellcheck") {
+        return;
+    }
+    let sandbox = Sandbox::empty();
+    let text = sandbox.run("shell bash").expect(0).stdout.replace("shell=bash", "shell=dash");
+    std::fs::write(sandbox.file("functions"), text).unwrap();
+    // bash 3.2 has all that POSIX has, and `local`; BASHPID has its own way out.
+    let ran = Ran::of(sandbox.program("shellcheck").args(["-e", "SC3028", "functions"]).output().unwrap());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command};
 
-use crate::real_shells::{DASH, Shell, ZSH, shells};
+use crate::real_shells::{BASH_3, DASH, Shell, ZSH, shells};
 use crate::sandbox::{Ran, Sandbox, installed};
 
 /// Word for word as the request for this program has them.
@@ -70,7 +70,7 @@ fn the_state_script_runs_as_it_was_printed() {
     if !installed("jq") {
         return;
     }
-    for shell in shells() {
+    for shell in shells().chain([BASH_3]) {
         for strict in ["", shell.strict] {
             let sandbox = Sandbox::initialized();
             // The `echo` of zsh would undo this, too.
@@ -91,6 +91,7 @@ fn the_state_script_runs_as_it_was_printed() {
 fn the_recovery_script_runs_as_it_was_printed() {
     let fails = "echo \"$# $1 $2\" >>calls; \"$PIPELINE_BINARY\" state phase half-done; exit 5";
     let scripts: Vec<(Shell, &str, Sandbox)> = shells()
+        .chain([BASH_3])
         .flat_map(|shell| [(shell, ""), (shell, shell.strict)])
         .map(|(shell, strict)| (shell, strict, Sandbox::initialized()))
         .collect();

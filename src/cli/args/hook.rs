@@ -54,14 +54,16 @@ JSON:
   {path: string}"
     )]
     InitRules,
-    /// Check config/skill-rules.json: explain each bad rule, with its line
-    #[command(after_help = "Exit 0 if all rules can be used, 4 if one cannot, 5 if there are none.
+    /// Check the rules: explain each bad one, with its line
+    #[command(after_help = "Reads config/skill-rules.json or, where there is none,
+.claude/skills/skill-rules.json; says which, in which form, and what of it hooks
+do not use. Exit 0 if all rules can be used, 4 if one cannot, 5 if there are none.
 
 Examples:
   pipeline-state hook check
 
 JSON:
-  {valid: boolean, path: string, usable: {skills: number,
+  {valid: boolean, path: string, form: string|null, unread: string|null, usable: {skills: number,
     phase_transitions: number, tool_rules: number}, findings: [{line: number,
     place: string, message: string, weight: string}]}")]
     Check,

@@ -38,7 +38,7 @@ pub fn answer(event: Answers, given: &Given, look: Look) -> u8 {
             return code;
         }
     };
-    super::super::start_log(config.verbosity);
+    super::super::log::start(&config);
     let output = Output::new(&config);
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
     let store = Store::new(disk, config.settings.clone(), audit);

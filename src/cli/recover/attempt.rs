@@ -1,6 +1,8 @@
 //! `recover retry` and `recover guard`: a command's attempts. Its standard streams are its own; what there is to tell goes to
 //! standard error.
 
+use std::ffi::OsString;
+
 use serde_json::json;
 
 use super::super::args::recover::{Guard, Pauses, Retry};
@@ -32,6 +34,7 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
     let signals = Forwarder::new();
     let policy = policy(arguments.retries, &arguments.pauses);
     let ended = policy.run(&arguments.command, &signals, &|what| output.tell(what));
+    record_retries(store, &arguments.command, &ended);
     if let Some(error) = &ended.error {
         store.note_error(Level::Error, "retry", &error.message, ended.code);
     } else if ended.code != 0 {
@@ -52,6 +55,11 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
     Ok(code(&ended, output))
 }
 
+fn record_retries(store: &Store, command: &[OsString], ended: &Ended) {
+    let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+    store.record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
+}
+
 pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
     let operation = Name::parse_operation(&arguments.operation)?;
     let command: Vec<_> = arguments.command.iter().map(|word| word.to_string_lossy()).collect();
@@ -64,5 +72,7 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
     };
     let policy = policy(arguments.retries, &arguments.pauses);
     let ended = run_guarded(store, &snapshot, (&policy, &arguments.command), &tell)?;
+    record_retries(store, &arguments.command, &ended);
+    store.record_guard(snapshot.operation.as_str(), ended.code);
     Ok(code(&ended, output))
 }

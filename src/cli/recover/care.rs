@@ -1,5 +1,7 @@
 //! `recover doctor` and `recover handle`: what is wrong, what was done, what to type.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::super::args::recover::Handle;
@@ -13,6 +15,10 @@ use crate::store::Store;
 
 pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     let report = if fix { mend(store) } else { examine(store) };
+    if !report.fixed.is_empty() {
+        let subjects: BTreeSet<&str> = report.fixed.iter().map(|finding| finding.subject).collect();
+        store.record_mending(&subjects.into_iter().collect::<Vec<_>>(), report.findings.len());
+    }
     if output.is_json() {
         let show = |finding: &Finding| {
             let remedies: Vec<String> = finding.remedies.iter().map(|remedy| output.command(remedy)).collect();

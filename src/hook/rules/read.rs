@@ -37,6 +37,7 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Fi
     if skills.place == "skills" && skills.kind() == "an object" {
         rules.form = Form::Object;
         rules.named = reader.named_skills(skills);
+        reader.unused_but(&top, &[&PARTS[..], &["version", "notes", "error_recovery"]].concat());
     } else if !matches!(scope, Scope::Tool(_)) {
         rules.skills = reader.each(&top, "skills", Reader::skill);
     }
@@ -75,7 +76,7 @@ struct Reader<'s, 'a> {
 
 /// A field that other programs have a use for, and hooks do not: told once, however often it stands there.
 struct Unused {
-    name: &'static str,
+    name: String,
     why: &'static str,
     first: Finding,
     count: usize,
@@ -96,15 +97,23 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// Notes a field that is there and that hooks do not use.
-    fn unused(&mut self, fields: &Fields<'a>, name: &'static str, why: &'static str) {
+    fn unused(&mut self, fields: &Fields<'a>, name: &str, why: &'static str) {
         let Some(node) = fields.get(name).filter(|_| self.scope == Scope::All) else { return };
         match self.unused.iter_mut().find(|unused| unused.name == name) {
             Some(unused) => unused.count += 1,
             None => {
                 let (line, place) = (self.source.line(node), node.place.clone());
                 let first = Finding { line, place, message: String::new(), weight: Weight::Odd };
-                self.unused.push(Unused { name, why, first, count: 1 });
+                self.unused.push(Unused { name: name.to_owned(), why, first, count: 1 });
             }
+        }
+    }
+
+    /// Likewise for all fields but these and remarks.
+    fn unused_but(&mut self, fields: &Fields<'a>, known: &[&str]) {
+        let others = fields.0.iter().map(|(name, _)| name.as_str());
+        for name in others.filter(|name| !known.contains(name) && !REMARKS.contains(name)) {
+            self.unused(fields, name, "hooks do not know it");
         }
     }
 

@@ -147,7 +147,7 @@ const BY_NAME: &str = r#"{"version": "1.0", "description": "d", "notes": {"a": "
         "contentPatterns": ["DROP\s+TABLE"], "createOnly": false},
       "blockMessage": "look at {file_path}",
       "skipConditions": {"sessionSkillUsed": true, "fileMarkers": ["@checked"], "envOverride": "SKIP_DB"}},
-    "odd": {"enforcement": "remind", "priority": 7, "promptTriggers": {"keywords": ["odd"]}},
+    "odd": {"enforcement": "remind", "priority": 7, "alwaysActivate": true, "promptTriggers": {"keywords": ["odd"]}},
     "idle": {"enforcement": "warn", "priority": "high"}}}"#;
 
 #[test]
@@ -167,6 +167,7 @@ fn skills_by_name_are_read_and_patterns_that_cannot_be_used_are_named_and_left_o
     for words in [
         "`type` is not used (2 times)",
         "`sessionSkillUsed` is not used",
+        "`alwaysActivate` is not used",
         "none of suggest",
         "none of critical",
         "skills.idle",

@@ -29,6 +29,7 @@ impl<'a> Reader<'_, 'a> {
         let enforcement = self.word(&fields, "enforcement", &Enforcement::WORDS);
         let priority = self.word(&fields, "priority", &Priority::WORDS);
         self.unused(&fields, "type", "`enforcement` says how a skill is announced");
+        self.unused_but(&fields, &[&known[..], &["type"]].concat());
         let skip = self.skip_conditions(&fields);
         let (mut keywords, mut intents, mut files) = (Vec::new(), Vec::new(), None);
         if !matches!(self.scope, Scope::Tool(_)) {

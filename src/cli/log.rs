@@ -1,0 +1,63 @@
+//! What is done and how, for `-v` and `DEBUG=1`: on standard error, and in an audit log that was named.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::audit;
+use crate::config::{Config, Verbosity};
+use crate::fs::Disk;
+
+/// Starts the log. Debug lines also go to the audit log, if it is not the default one, which users share; its own lines
+/// are there already.
+pub(super) fn start(config: &Config) {
+    let level = match config.verbosity {
+        Verbosity::Quiet | Verbosity::Normal => return,
+        Verbosity::Info => Level::INFO,
+        Verbosity::Debug => Level::DEBUG,
+    };
+    let is_named = level == Level::DEBUG && config.audit_log.as_os_str() != audit::DEFAULT;
+    // Opened before anything is logged: to open it is itself something that is logged.
+    let audit_log = is_named.then(|| audit::open(&Disk::real(), &config.audit_log).ok()).flatten();
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
+    let _ = subscriber.with_writer(Outputs { audit_log }).try_init();
+}
+
+/// Where lines go.
+struct Outputs {
+    audit_log: Option<File>,
+}
+
+/// One line on its way.
+struct Line<'a> {
+    audit_log: Option<&'a File>,
+}
+
+impl<'a> MakeWriter<'a> for Outputs {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line { audit_log: None }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
+        Line { audit_log: self.audit_log.as_ref().filter(|_| *meta.level() == Level::DEBUG) }
+    }
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(mut log) = self.audit_log {
+            // The level stands in brackets in an audit log. One write, so that lines of several processes never mix.
+            let text = String::from_utf8_lossy(line).replacen(" DEBUG ", " [DEBUG] ", 1);
+            let _ = log.write(text.as_bytes());
+        }
+        io::stderr().write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
