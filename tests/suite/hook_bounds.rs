@@ -216,7 +216,7 @@ fn an_answer_that_nobody_takes_holds_nobody_up() {
     let mut hook = sandbox.program("timeout");
     hook.args(["60", BINARY]).args(PROMPT.split(' '));
     let ran = Ran::of(hook.stdin(fs::File::open(sandbox.file("event")).unwrap()).stdout(full).output().unwrap());
-    ran.expect(1).saying("was ended after 4 s");
+    ran.expect(1).saying("was ended after 4.7 s");
     drop(reader);
 }
 
@@ -234,7 +234,7 @@ fn a_disk_that_hangs_costs_the_signal_and_not_the_person() {
         let options: Vec<&str> = ["-f"].into_iter().chain(hang.iter().map(String::as_str)).collect();
         let mut command = strace(&sandbox, &options, hook.split(' '));
         let ran = Ran::of(command.stdin(fs::File::open(sandbox.file("event")).unwrap()).output().unwrap());
-        let ran = ran.saying("was ended after 4 s");
+        let ran = ran.saying("was ended after 4.7 s");
         if *hook == PROMPT {
             assert_eq!((ran.code, context(&ran, "UserPromptSubmit").as_str()), (0, "[ACTIVATE:A0]"));
         } else {
