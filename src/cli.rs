@@ -35,7 +35,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Cli, Group};
 use self::output::{Output, PipeClosed, has_colour, show_error, to_stderr, write_out};
-use crate::config::{self, Config, Format, Given, Look, ProcessEnvironment};
+use crate::config::{self, Config, Format, Given, Look, Marks, ProcessEnvironment};
 use crate::document::query::STACK;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
@@ -86,7 +86,8 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
         return hook::answer(event, &given, look);
     }
     let disk = Disk::real();
-    let config = match Config::resolve(&given, &ProcessEnvironment, &disk) {
+    let marks = if matches!(cli.group, Group::Lock(_)) { Marks::StateOrLocks } else { Marks::State };
+    let config = match Config::resolve_by(marks, &given, &ProcessEnvironment, &disk) {
         Ok(config) => config,
         Err(error) => {
             show_error(&error, &config::program(&given, &ProcessEnvironment), look);

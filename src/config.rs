@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind};
+use crate::lock::LOCKS;
 use crate::lock::launch::{LOCK_TOKEN, OWNER_PID};
 use crate::lock::owner::Claim;
 use crate::store::layout::{BACKUPS, STATE_FILE};
@@ -112,8 +113,30 @@ pub struct Config {
     pub verbosity: Verbosity,
     /// The root, where none was named and it is not the working directory but one above.
     pub found_above: Option<PathBuf>,
+    /// How the root was found.
+    pub origin: Origin,
     /// How this program was called, with the options that chose the state: what a hint begins with.
     pub program: String,
+}
+
+/// How the root was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An option or a variable names it.
+    Named,
+    /// It is the nearest directory upwards with a mark.
+    Found,
+    /// There is no mark upwards, so it is the working directory.
+    Nowhere,
+}
+
+/// What marks a directory as a root, where none is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// A state, or its backups.
+    State,
+    /// Or locks, which need no state.
+    StateOrLocks,
 }
 
 /// Looks a variable up; empty counts as unset.
@@ -135,15 +158,23 @@ impl Environment for ProcessEnvironment {
 impl Config {
     /// Resolves options, environment and defaults. Reads the file system only to find the root.
     pub fn resolve(given: &Given, env: &dyn Environment, disk: &Disk) -> Result<Self> {
+        Self::resolve_by(Marks::State, given, env, disk)
+    }
+
+    /// The same, with the root found by these marks.
+    pub fn resolve_by(marks: Marks, given: &Given, env: &dyn Environment, disk: &Disk) -> Result<Self> {
         let program = program(given, env);
         let (root, named) = chosen(given, env);
         let mut found_above = None;
+        let mut origin = Origin::Named;
         let (root, state_file) = match (root, named) {
             (root, Some(file)) => (root.unwrap_or_else(|| directory_of(&file).to_owned()), file),
             (Some(root), None) => (root.clone(), root.join(STATE_FILE)),
             (None, None) => {
                 let here = working_directory()?;
-                let root = nearest_root(disk, &here);
+                let nearest = nearest_root(disk, &here, marks);
+                origin = if nearest.is_some() { Origin::Found } else { Origin::Nowhere };
+                let root = nearest.unwrap_or(here);
                 found_above = (!root.starts_with(&here)).then(|| root.clone());
                 (root.clone(), root.join(STATE_FILE))
             }
@@ -211,6 +242,7 @@ impl Config {
             },
             verbosity,
             found_above,
+            origin,
             program,
         })
     }
@@ -305,9 +337,9 @@ fn directory_of(file: &Path) -> &Path {
     }
 }
 
-/// The nearest directory from here up, or its `.claude`, that holds a state or its backups owned by this user. The
-/// search ends where the file system does. Where nothing is found: here.
-fn nearest_root(disk: &Disk, here: &Path) -> PathBuf {
+/// The nearest directory from here up, or its `.claude`, that holds a mark owned by this user. The search ends where the
+/// file system does.
+fn nearest_root(disk: &Disk, here: &Path, marks: Marks) -> Option<PathBuf> {
     let user = crate::side::user();
     let look = |path: &Path| disk.stat(&Dir::working(), path).ok().flatten();
     let ours = |dir: &Path, name: &str, kind: FileKind| {
@@ -321,12 +353,15 @@ fn nearest_root(disk: &Disk, here: &Path) -> PathBuf {
             break;
         }
         for candidate in [dir.to_owned(), dir.join(".claude")] {
-            if ours(&candidate, STATE_FILE, FileKind::Regular) || ours(&candidate, BACKUPS, FileKind::Directory) {
-                return candidate;
+            if ours(&candidate, STATE_FILE, FileKind::Regular)
+                || ours(&candidate, BACKUPS, FileKind::Directory)
+                || marks == Marks::StateOrLocks && ours(&candidate, LOCKS, FileKind::Directory)
+            {
+                return Some(candidate);
             }
         }
     }
-    here.to_owned()
+    None
 }
 
 fn working_directory() -> Result<PathBuf> {
@@ -349,7 +384,7 @@ pub fn given_to_hook(
             Some(start) => working_directory().map_or_else(|_| start.to_owned(), |here| here.join(start)),
             None => working_directory()?,
         };
-        given.root = Some(nearest_root(disk, &start));
+        given.root = Some(nearest_root(disk, &start, Marks::State).unwrap_or(start));
     }
     if given.lock_timeout.is_none() && env.get("LOCK_TIMEOUT").is_none() {
         given.lock_timeout = Some(lock_timeout);

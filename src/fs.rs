@@ -9,6 +9,7 @@
 pub mod free_name;
 pub mod identity;
 pub mod observed;
+pub mod probe;
 pub mod real;
 pub mod stage;
 pub mod watch;
@@ -150,6 +151,8 @@ pub trait Ops {
     /// Takes an exclusive flock(2), waiting no longer than `patience`; `WouldBlock` when that has passed. Then the file
     /// must not be locked again.
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()>;
+    /// Takes a shared flock(2) without waiting; `WouldBlock` if another open file has an exclusive one.
+    fn try_lock_shared(&self, file: &File) -> io::Result<()>;
     fn now(&self) -> SystemTime;
 }
 

@@ -19,6 +19,9 @@
 //! | `lock::record`, `lock::draft`, `lock::journal`, `lock::gate` | what is on record for a lock; the writes of a change, of several by way of a journal; how they are made |
 //! | `lock::queue` | the decision: granted, or who is in the way |
 //! | `lock::look`, `lock::line`, `lock::wait` | what one who wants locks sees; standing in line; what wakes a sleeper |
+//! | `lock::idle` | a waiter that leaves its free lock to others |
+//! | `lock::lifeline` | files whose flock proves a life from any pid namespace |
+//! | `lock::limits` | what a record may hold, so that what is accepted can be read and granted |
 //! | `lock::request`, `lock::acquire`, `lock::release`, `lock::break_up` | taking, giving back, taking away |
 //! | `lock::deadlock`, `lock::hierarchy` | who would wait for itself; who asks out of order |
 //! | `lock::token` | numbers of grants that never come again |

@@ -10,7 +10,8 @@
 //!    another: a waiter looks, and when nobody is in its way any more it passes the gate, looks again and takes it ([`acquire`]).
 //! 4. Between looks it sleeps until whoever takes something off the record wakes it, or an owner ends ([`wait`]).
 //! 5. A record names its owner; whether that lives is judged anew by whoever looks ([`liveness`]). So a death needs no
-//!    clean-up: the next who looks takes the dead off the record, owner or waiter.
+//!    clean-up: the next who looks takes the dead off the record, owner or waiter. Across pid namespaces an flock proves
+//!    a waiter's life ([`lifeline`]); a waiter that lives and leaves its free lock is passed over ([`idle`]).
 //! 6. Before it sleeps it looks whether it would wait for itself ([`deadlock`]), and asks in order ([`hierarchy`]).
 //! 7. Every grant has a number that was never used before in this root ([`token`]); a writer may be told to commit only
 //!    while that grant is on record.
@@ -32,8 +33,11 @@ pub mod draft;
 pub mod flock;
 pub mod gate;
 pub mod hierarchy;
+pub mod idle;
 pub mod journal;
 pub mod launch;
+pub mod lifeline;
+pub mod limits;
 pub mod line;
 pub mod liveness;
 pub mod look;

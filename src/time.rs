@@ -4,10 +4,28 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 
+/// The longest duration that options and variables express: 100 years. A longer one means the same, and a sum
+/// of this one and any time of a clock overflows nothing.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// The last second with a year of four digits, which is all that the written forms have.
+const LAST_SECOND: i64 = 253_402_300_799;
+/// And the first.
+const FIRST_SECOND: i64 = -62_167_219_200;
+
+/// The calendar's date of a time; a time outside the years 0 to 9999 becomes the nearest one inside. File systems
+/// keep times that no calendar has.
+fn date(time: SystemTime) -> DateTime<Utc> {
+    let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
+    };
+    DateTime::from_timestamp(seconds.clamp(FIRST_SECOND, LAST_SECOND), 0).unwrap_or_default()
+}
+
 /// `2023-11-01T10:30:00Z`
 #[must_use]
 pub fn rfc3339(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
+    date(time).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// `2023-11-01T10:30:00.123Z`
@@ -19,7 +37,7 @@ pub fn rfc3339_millis(time: SystemTime) -> String {
 /// `20231101-103000`
 #[must_use]
 pub fn compact(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).format("%Y%m%d-%H%M%S").to_string()
+    date(time).format("%Y%m%d-%H%M%S").to_string()
 }
 
 /// Reads `20231101-103000`.
@@ -36,7 +54,8 @@ pub fn epoch_seconds(time: SystemTime) -> String {
     format!("{}.{:06}", since.as_secs(), since.subsec_micros())
 }
 
-/// Reads a duration as options and variables have it: `30`, `0.5`, `5s`, `2m`, `1h`, `250ms`.
+/// Reads a duration as options and variables have it: `30`, `0.5`, `5s`, `2m`, `1h`, `250ms`. More than 100 years
+/// are read as 100 years.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[number.len()..] {
@@ -50,6 +69,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let seconds = number.parse::<f64>().ok().filter(|_| plain);
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds * unit).ok())
+        .map(|duration| duration.min(LONGEST))
         .ok_or_else(|| format!("{text:?} is no duration: write 30, 0.5, 5s or 2m"))
 }
 
@@ -67,6 +87,21 @@ mod tests {
         for bad in ["", "s", "-1", "5x", "nan", "inf", "1e999", "1 s", "five"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn no_duration_and_no_time_is_too_large_to_be_added_or_written() {
+        for huge in ["99999999999999999", "1e18", "99999999999999999h", "18446744073709551615"] {
+            let Ok(duration) = parse_duration(huge) else { continue };
+            assert!(std::time::Instant::now().checked_add(duration).is_some(), "{huge}");
+            assert!(rfc3339(SystemTime::now() + duration).starts_with("21"), "{huge}");
+        }
+        assert_eq!(parse_duration("99999999999999999"), Ok(LONGEST));
+        let (end, start) = (Duration::from_secs(i64::MAX as u64), Duration::from_secs(1 << 62));
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + end), "9999-12-31T23:59:59Z");
+        assert_eq!(compact(SystemTime::UNIX_EPOCH + end), "99991231-235959");
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - start), "0000-01-01T00:00:00Z");
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1969-12-31T23:59:59Z");
     }
 
     #[test]

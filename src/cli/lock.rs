@@ -14,13 +14,14 @@ use super::reports::{age, ago, shared_file_system};
 use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::fs::watch::places::Place;
 use crate::lock::acquire::Acquired;
-use crate::lock::break_up::Victim;
+use crate::lock::break_up::{BrokenWait, Victim};
+use crate::lock::lifeline::Lifeline;
 use crate::lock::owner;
 use crate::lock::process::command_of;
 use crate::lock::queue::{Again, Ask};
@@ -39,6 +40,7 @@ type Run = anyhow::Result<u8>;
 
 /// Runs one `lock` command; its exit code.
 pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
+    refuse_nowhere(command, config)?;
     if config.settings.file_name != STATE_FILE {
         // Locks belong to one state file, like all that lies beside it.
         let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
@@ -59,6 +61,27 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
     result
 }
 
+/// A lock in a directory that no other script works in excludes none, and silently.
+fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
+    let (again, wanted) = match command {
+        Lock::Acquire(args::Acquire { names, .. }) => (format!("lock acquire {names}"), names),
+        Lock::Release(args::Release { names, .. }) => (format!("lock release {names}"), names),
+        Lock::Check(args::Check { name, .. }) => (format!("lock check {name}"), name),
+        Lock::Run(args::Run { names, .. }) => (format!("lock run {names} -- COMMAND"), names),
+        Lock::List { .. } | Lock::Clean | Lock::Break(_) | Lock::Renew(_) | Lock::Status(_) => return Ok(()),
+    };
+    if config.origin != Origin::Nowhere {
+        return Ok(());
+    }
+    names(wanted)?;
+    let here = config.settings.root.display().to_string();
+    let message = format!("neither a state nor locks are found in {here} or above it");
+    Err(Error::new(Kind::NotInitialized, message)
+        .try_command("state init", "make a state here")
+        .try_command(format!("--root . {again}"), "or use locks without a state in this directory")
+        .detail("path", here))
+}
+
 /// The name under which a refusal goes into the audit log.
 fn action_of(command: &Lock) -> Option<&'static str> {
     match command {
@@ -76,7 +99,7 @@ fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
     let (name, again) = match command {
         Lock::Release(args::Release { names, .. }) => (names, "lock release"),
         Lock::Renew(args::Renew { name, .. }) => (name, "lock renew"),
-        Lock::Break(args::Break { name, .. }) => (name, "lock check"),
+        Lock::Break(args::Break { name: Some(name), .. }) => (name, "lock check"),
         _ => return error,
     };
     let is_not_found = error.downcast_ref::<Error>().is_some_and(|error| error.kind == Kind::NotFound);
@@ -120,7 +143,17 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             output.confirm(&format!("Cleaned {cleaned} stale locks"), &json!({"cleaned": cleaned}));
             Ok(ExitCode::Success as u8)
         }
+        Lock::Break(args::Break { waiter: Some(id), .. }) => {
+            let lifeline = Lifeline::of_waiter(id).ok_or_else(|| no_id(id))?;
+            let BrokenWait { names, owner } = locks.break_waiter(&lifeline, soon)?;
+            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+            let facts = json!({"waiter": id, "locks": names, "owner": owner});
+            let text = format!("Wait broken: {} (waiter {id}, owner {owner})", names.join(","));
+            output.confirm(&text, &facts);
+            Ok(ExitCode::Success as u8)
+        }
         Lock::Break(args::Break { name, token, .. }) => {
+            let name = name.as_deref().unwrap_or_default();
             let victim = token.map_or(Victim::Everybody, Victim::Token);
             for grant in locks.break_lock(&Name::parse("lock", name)?, victim, soon)? {
                 let owner = grant.owner.as_ref().map(|owner| owner.pid);
@@ -195,6 +228,11 @@ impl Terms {
         let option = if arguments.shared { Mode::Shared } else { Mode::Exclusive };
         Ok(Self { timeout: timeout.or(arguments.timeout), mode: mode.unwrap_or(option), metadata })
     }
+}
+
+fn no_id(id: &str) -> Error {
+    let message = format!("{id:?} is not the ID of a waiter: that has 16 digits and letters from a to f");
+    Error::new(Kind::Usage, message).try_command("lock list", "see who waits, and the IDs")
 }
 
 fn usage(message: &str) -> Error {
@@ -360,6 +398,7 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
         Column::new("PID"),
         Column::new("COMMAND").light(1),
         Column::new("TOKEN").whole().light(1),
+        Column::new("WAITER").whole().light(1),
         Column::new("SINCE").whole().light(1),
         Column::new("WAITING FOR"),
         Column::new("STATUS").whole().painted(colour),
@@ -376,6 +415,7 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
             text(entry.pid.map(|pid| format!("{pid}{place}"))),
             text(Some(brief(&entry.command)).filter(|command| !command.is_empty())),
             dash(entry.token).into(),
+            text(entry.waiter.clone()),
             if entry.since.is_empty() { "-".into() } else { Cell::or(since, age(&entry.since, &now)) },
             text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
             entry.status.into(),

@@ -45,6 +45,8 @@ pub enum Kind {
     LockTimeout,
     /// Waiting for a lock would never end.
     Deadlock,
+    /// An operator ended the wait for a lock.
+    Broken,
     /// The state cannot be read as a document.
     Corrupt,
     /// The state was changed by something other than this program.
@@ -126,7 +128,7 @@ impl Kind {
             | Self::AlreadyHeld
             | Self::LockOrder
             | Self::Fenced => ExitCode::General,
-            Self::LockTimeout | Self::Deadlock => ExitCode::LockTimeout,
+            Self::LockTimeout | Self::Deadlock | Self::Broken => ExitCode::LockTimeout,
             Self::Corrupt | Self::ForeignEdit | Self::ForeignIntent | Self::Missing | Self::NothingToRestore => {
                 ExitCode::StateCorruption
             }
@@ -169,6 +171,7 @@ impl Kind {
             Self::LockOrder => "lock_order",
             Self::Fenced => "fenced",
             Self::Deadlock => "deadlock",
+            Self::Broken => "broken",
             Self::LockTimeout | Self::WaitTimeout => "timeout",
             Self::Corrupt => "corrupt",
             Self::ForeignEdit => "foreign_edit",

@@ -216,6 +216,10 @@ impl Ops for Observed {
         }
     }
 
+    fn try_lock_shared(&self, file: &File) -> io::Result<()> {
+        self.on_file("try_lock_shared", || Real.try_lock_shared(file))
+    }
+
     fn now(&self) -> SystemTime {
         Real.now()
     }

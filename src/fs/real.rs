@@ -165,6 +165,10 @@ impl Ops for Real {
         }
     }
 
+    fn try_lock_shared(&self, file: &File) -> io::Result<()> {
+        FileExt::try_lock_shared(file)
+    }
+
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }

@@ -1,17 +1,20 @@
 //! What an operator does: taking a lock away, and clearing up after the dead.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Locks;
 use super::draft::Draft;
 use super::flock::FileLock;
 use super::gate::Seen;
-use super::liveness::Judge;
-use super::queue::prune;
-use super::record::{Grant, Record, Token};
+use super::lifeline::Lifeline;
+use super::liveness::{Judge, Liveness};
+use super::queue::{leave, prune};
+use super::record::{Grant, Record, Token, Waiter};
+use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::is_temporary;
-use crate::fs::{Access, Dir, Locked};
+use crate::fs::Dir;
+use crate::fs::probe::Probe;
 use crate::name::Name;
 
 /// Which grants are taken away.
@@ -23,6 +26,15 @@ pub enum Victim {
     Everybody,
 }
 
+/// A wait that was ended.
+#[derive(Clone, Debug)]
+pub struct BrokenWait {
+    /// The locks it was for.
+    pub names: Vec<Name>,
+    /// The process that was to own them.
+    pub owner: u32,
+}
+
 impl Locks {
     /// Takes a lock away from its holders, alive or not. Waiters keep their places.
     pub fn break_lock(&self, name: &Name, victim: Victim, deadline: Instant) -> Result<Vec<Grant>> {
@@ -32,7 +44,7 @@ impl Locks {
                 Victim::Everybody => "by anybody".to_owned(),
             };
             Error::new(Kind::NotFound, format!("{name} is not held {what}; nothing was broken"))
-                .try_command("lock list", "see which locks are held, and by which tokens")
+                .try_command("lock list", "see the tokens of grants and the IDs of waiters (lock break --waiter ID)")
                 .detail("lock", name.as_str())
         };
         let Some(dir) = self.dir()? else { return Err(not_held()) };
@@ -49,6 +61,53 @@ impl Locks {
             self.audit_grant("break", "broken", name, grant);
         }
         Ok(broken)
+    }
+
+    /// Ends the wait of the waiter with this lifeline, in all queues it is in: its command ends with
+    /// [`Kind::Broken`]. One that is proven dead is removed.
+    pub fn break_waiter(&self, lifeline: &Lifeline, deadline: Instant) -> Result<BrokenWait> {
+        let not_found = || {
+            let message = format!("no waiter has the ID {}; nothing was broken", lifeline.id());
+            Error::new(Kind::NotFound, message)
+                .try_command("lock list", "see who waits, and the IDs")
+                .detail("waiter", lifeline.id())
+        };
+        let Some(dir) = self.dir()? else { return Err(not_found()) };
+        let is_it = |waiter: &Waiter| waiter.lifeline.as_ref() == Some(lifeline);
+        let mut names = Vec::new();
+        for name in self.names(&dir)? {
+            if let Seen::Record(record) = self.peek(&dir, &name)?
+                && record.waiters.iter().any(is_it)
+            {
+                names.push(name);
+            }
+        }
+        let gate = self.gate(deadline)?;
+        let (mut drafts, judge) = (gate.load_all(&names)?, gate.judge()?);
+        let mut found: Option<Waiter> = None;
+        for draft in &mut drafts {
+            let Some(waiter) = draft.record.waiters.iter_mut().find(|waiter| is_it(waiter)) else { continue };
+            waiter.broken = true;
+            let (waiter, is_dead) = (waiter.clone(), judge.is_dead_waiter(waiter));
+            if is_dead {
+                leave(&mut draft.record, &waiter.process);
+            }
+            found = Some(waiter);
+        }
+        drafts.retain(|draft| draft.original().waiters.iter().any(is_it));
+        let Some(waiter) = found else { return Err(not_found()) };
+        gate.store(&drafts)?;
+        if judge.process(&waiter.process) == Liveness::Alive {
+            gate.wake_later(waiter.process.clone());
+        }
+        drop(gate);
+        let names: Vec<Name> = drafts.into_iter().map(|draft| draft.name).collect();
+        for name in &names {
+            let entry = self.entry(Level::Info, "break", "a wait was ended").with("lock", name);
+            let entry = entry.with("waiter", lifeline.id()).with("owner", waiter.owner.pid);
+            self.audit.record(&entry.with("pid", std::process::id()).with("root", self.directory.display()));
+        }
+        Ok(BrokenWait { names, owner: waiter.owner.pid })
     }
 
     /// Drops the records of dead owners and waiters, and the files they left; never those of the living or the unknown. How
@@ -96,23 +155,31 @@ impl Locks {
         Ok(dead.len() + gone)
     }
 
-    /// Removes temporary files, and live files that nobody holds locked and no record names. Called behind the gate, so
-    /// no temporary file of a record is in use; that of a reservation may be, unless the caller holds its lock.
-    pub(super) fn clear_leftovers(&self, dir: &Dir, reservation: Option<&FileLock>) -> Result<()> {
+    /// The lifelines that records name.
+    pub fn lifelines(&self) -> Result<Vec<Lifeline>> {
+        self.dir()?.map_or(Ok(Vec::new()), |dir| self.named_lifelines(&dir))
+    }
+
+    fn named_lifelines(&self, dir: &Dir) -> Result<Vec<Lifeline>> {
         let mut named = Vec::new();
         for name in self.names(dir)? {
-            if let Seen::Record(Record { holders, .. }) = self.peek(dir, &name)? {
+            if let Seen::Record(Record { holders, waiters, .. }) = self.peek(dir, &name)? {
                 named.extend(holders.into_iter().filter_map(|grant| grant.live_file));
+                named.extend(waiters.into_iter().filter_map(|waiter| waiter.lifeline));
             }
         }
+        Ok(named)
+    }
+
+    /// Removes temporary files, and lifelines that no process has locked and no record names. Called behind the gate, so
+    /// no temporary file of a record is in use; that of a reservation may be, unless the caller holds its lock.
+    pub(super) fn clear_leftovers(&self, dir: &Dir, reservation: Option<&FileLock>) -> Result<()> {
+        let named = self.named_lifelines(dir)?;
         for name in self.disk.list(dir)? {
             let Some(text) = name.to_str() else { continue };
-            let is_lost = text.starts_with(super::run::LIVE_FILE) && !named.iter().any(|used| used == text) && {
-                let file = self.disk.open(dir, &name, Access::Append)?;
-                file.is_some_and(|file| {
-                    let free = self.disk.lock(file, &dir.path_of(&name), Duration::ZERO);
-                    matches!(free, Ok(Locked::Yes(_)))
-                })
+            let is_lost = match Lifeline::parse(text) {
+                Some(lifeline) if !named.contains(&lifeline) => self.disk.probe(dir, text)? == Probe::Free,
+                _ => false,
             };
             if is_lost || (is_temporary(text) && (reservation.is_some() || !text.contains("reserved"))) {
                 self.disk.unlink(dir, &name)?;

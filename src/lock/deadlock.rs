@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::liveness::Patience;
 use super::process::{Family, Identity};
-use super::queue::{Blocker, Eyes, blockers_of_waiter};
+use super::queue::{Blocker, Eyes, blockers_of_waiter, patience};
 use super::record::{Mode, Purpose, Record, Waiter};
 use super::words::person;
 use crate::error::{Error, Kind};
@@ -100,7 +100,7 @@ impl<'a> Waits<'a> {
         let mut waits = Vec::new();
         for (lock, record) in records {
             let queue = record.waiters.iter().enumerate();
-            for (place, waiter) in queue.filter(|(_, waiter)| eyes.patience(waiter) != Patience::Gone) {
+            for (place, waiter) in queue.filter(|(_, waiter)| patience(waiter, eyes) != Patience::Gone) {
                 waits.push(Wait {
                     lock,
                     waiter,
@@ -266,6 +266,10 @@ mod tests {
             own: None,
             purpose: Purpose::Hold,
             metadata: None,
+            lifeline: None,
+            locks: 1,
+            passed_over: false,
+            broken: false,
         };
         Record { holders: vec![grant(holder)], waiters: waiters.iter().map(waiter).collect(), ..Record::default() }
     }

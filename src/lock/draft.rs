@@ -2,7 +2,8 @@
 //! here touches the disk.
 
 use super::journal::Pending;
-use super::record::Record;
+use super::lifeline::Lifeline;
+use super::record::{Record, Waiter};
 use crate::error::Result;
 use crate::name::Name;
 
@@ -44,12 +45,16 @@ impl Draft {
         &self.original
     }
 
-    /// Whether somebody is no longer in the way who was.
+    /// Whether the change may unblock a waiter: a grant or a waiter goes, or others may pass it from now on.
     #[must_use]
     pub fn frees(&self) -> bool {
         let Record { holders, waiters, .. } = &self.original;
         let grants_gone = holders.iter().any(|grant| self.record.grant(grant.token).is_none());
-        grants_gone || waiters.iter().any(|waiter| self.record.place_of(&waiter.process).is_none())
+        let steps_aside = |before: &Waiter| match self.record.place_of(&before.process) {
+            None => true,
+            Some(place) => self.record.waiters.get(place).is_some_and(|now| now.is_aside() && !before.is_aside()),
+        };
+        grants_gone || waiters.iter().any(steps_aside)
     }
 
     /// Whether it differs from what is on the disk.
@@ -58,11 +63,24 @@ impl Draft {
         self.record != self.original
     }
 
-    /// The live files that no grant names any more.
-    pub fn lost_live_files(&self) -> impl Iterator<Item = &String> {
-        let is_named = |file: &String| self.record.holders.iter().any(|grant| grant.live_file.as_ref() == Some(file));
-        self.original.holders.iter().filter_map(|grant| grant.live_file.as_ref()).filter(move |file| !is_named(file))
+    /// The lifelines of commands that no grant names any more.
+    pub fn lost_commands(&self) -> impl Iterator<Item = &Lifeline> {
+        lost(&self.original, &self.record, |record| record.holders.iter().filter_map(|grant| grant.live_file.as_ref()))
     }
+
+    /// The lifelines of waiters that are gone from the queue.
+    pub fn lost_waiters(&self) -> impl Iterator<Item = &Lifeline> {
+        lost(&self.original, &self.record, |record| record.waiters.iter().filter_map(|one| one.lifeline.as_ref()))
+    }
+}
+
+/// What stands in the first of two records and not in the second.
+fn lost<'a, I: Iterator<Item = &'a Lifeline>>(
+    before: &'a Record,
+    now: &'a Record,
+    named: impl Fn(&'a Record) -> I + 'a,
+) -> impl Iterator<Item = &'a Lifeline> {
+    named(before).filter(move |file| !named(now).any(|other| other == *file))
 }
 
 /// The writes that put changed records in place, all of them or none: the first is the change, for all who look, and the others

@@ -5,6 +5,7 @@
 //! journal, `.pending`: the rename that puts it in place is the change, and whoever passes the gate next completes it.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use rustix::io::Errno;
 use super::draft::{Draft, Write, completion, writes};
 use super::flock::FileLock;
 use super::journal::Pending;
+use super::lifeline::Lifeline;
+use super::limits;
 use super::liveness::Judge;
 use super::process::{Identity, Place};
 use super::queue::next_in_line;
@@ -33,8 +36,6 @@ const QUARANTINE: &str = ".torn-";
 /// Space and inodes that are set aside for giving locks back on a full disk: a journal, a record, and one to undo them.
 const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
 const SPARE_SIZE: usize = 16 << 10;
-/// A record is a few hundred bytes for each holder and waiter.
-const RECORD_LIMIT: u64 = 16 << 20;
 /// Who tries once waits so long for the gate, through which others only pass.
 pub(super) const PASSING: Duration = Duration::from_secs(1);
 
@@ -103,7 +104,7 @@ impl Locks {
 
     /// The bytes that stand for a lock, without passing the gate.
     pub(super) fn glimpse(&self, dir: &Dir, name: &Name) -> Result<Glimpse> {
-        let pending = self.disk.read(dir, PENDING, RECORD_LIMIT)?.map(|content| content.bytes);
+        let pending = self.disk.read(dir, PENDING, limits::FILE)?.map(|content| content.bytes);
         Ok(Glimpse { pending, stored: read(self, dir, name)? })
     }
 
@@ -141,7 +142,7 @@ impl Locks {
 
     /// The change that somebody is in the middle of, or died in; one that is no journal is as good as none.
     fn pending(&self, dir: &Dir) -> Result<Option<Pending>> {
-        let content = self.disk.read(dir, PENDING, RECORD_LIMIT)?;
+        let content = self.disk.read(dir, PENDING, limits::FILE)?;
         Ok(content.and_then(|content| Pending::parse(&content.bytes)))
     }
 }
@@ -153,6 +154,11 @@ impl Gate<'_> {
         drop(lock);
         drop(to_wake);
         dir
+    }
+
+    /// Wakes a process when the gate has been left.
+    pub(super) fn wake_later(&self, process: Identity) {
+        self.to_wake.0.borrow_mut().push(process);
     }
 
     /// The directory of the locks.
@@ -248,6 +254,13 @@ impl Gate<'_> {
     /// Puts the changed ones of these records in place, all of them or none.
     pub fn store(&self, drafts: &[Draft]) -> Result<()> {
         let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
+        changed.iter().try_for_each(|draft| limits::check(draft))?;
+        // Before the write: a waiter that is to leave the record and has no lifeline any more is dead for all who look,
+        // and a death in between leaves no file that no record names.
+        let gone: BTreeSet<&Lifeline> = changed.iter().flat_map(|draft| draft.lost_waiters()).collect();
+        for lifeline in gone {
+            let _ = self.locks.disk.unlink(&self.dir, lifeline.as_str()); // `lock clean` finds it
+        }
         let mut writes = writes(&changed)?.into_iter();
         if let Some(change) = writes.next() {
             self.make(&change)?;
@@ -262,8 +275,8 @@ impl Gate<'_> {
             let others = next.into_iter().filter(|process| process.pid != std::process::id());
             self.to_wake.0.borrow_mut().extend(others);
         }
-        for gone in changed.iter().flat_map(|draft| draft.lost_live_files()) {
-            let _ = self.locks.disk.unlink(&self.dir, gone); // `lock clean` finds it
+        for gone in changed.iter().flat_map(|draft| draft.lost_commands()) {
+            let _ = self.locks.disk.unlink(&self.dir, gone.as_str()); // `lock clean` finds it
         }
         Ok(())
     }
@@ -271,7 +284,7 @@ impl Gate<'_> {
     /// Completes the change of somebody who died in the middle of it.
     fn complete_pending(&self) -> Result<()> {
         let disk = &self.locks.disk;
-        let Some(content) = disk.read(&self.dir, PENDING, RECORD_LIMIT)? else {
+        let Some(content) = disk.read(&self.dir, PENDING, limits::FILE)? else {
             return Ok(());
         };
         match Pending::parse(&content.bytes) {
@@ -296,7 +309,7 @@ impl Gate<'_> {
         match write {
             Write::Record(name, Some(record)) => self.replace(&file_of(name), &record.to_bytes()),
             Write::Record(name, None) => Ok(self.locks.disk.unlink(&self.dir, file_of(name))?),
-            Write::Journal(pending) => self.replace(PENDING, &pending.to_bytes()?),
+            Write::Journal(pending) => self.replace(PENDING, &journal_of(pending)?),
             Write::NoJournal => Ok(self.locks.disk.unlink(&self.dir, PENDING)?),
         }
     }
@@ -347,6 +360,21 @@ impl Gate<'_> {
     }
 }
 
+/// A journal's bytes. Only records that an earlier version let grow too large make it too large.
+fn journal_of(pending: &Pending) -> Result<Vec<u8>> {
+    let bytes = pending.to_bytes()?;
+    if bytes.len() as u64 <= limits::FILE {
+        return Ok(bytes);
+    }
+    let names: Vec<Name> = pending.names().collect();
+    let message = format!("the records of {} locks are too large to be changed together; nothing was changed", names.len());
+    let error = Error::new(Kind::TooLarge, message);
+    Err(match names.first() {
+        Some(first) => error.try_command(format!("lock release {first}"), "name one lock at a time"),
+        None => error,
+    })
+}
+
 fn file_of(name: &Name) -> String {
     format!("{name}.json")
 }
@@ -361,7 +389,7 @@ enum Stored {
 }
 
 fn read(locks: &Locks, dir: &Dir, name: &Name) -> Result<Stored> {
-    let content = match locks.disk.read(dir, file_of(name), RECORD_LIMIT) {
+    let content = match locks.disk.read(dir, file_of(name), limits::FILE) {
         Err(error) if error.is(Errno::LOOP) => return Ok(Stored::Other("it is a symbolic link")),
         content => content?,
     };

@@ -1,5 +1,6 @@
 //! Standing in line: a place in the queues, kept while one sleeps until nobody is in the way any more.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use super::Locks;
@@ -7,14 +8,17 @@ use super::deadlock::circle;
 use super::draft::Draft;
 use super::gate::{Gate, Glimpse, Seen};
 use super::hierarchy;
+use super::idle::{self, Idle, is_next_everywhere, next_up};
+use super::lifeline::Lifeline;
 use super::liveness::{Judge, epoch};
 use super::look::{Line, Verdict, ask, ends_to_await, look};
 use super::process::{Family, Identity};
 use super::queue::{Blocker, blockers, leave};
-use super::record::{Grant, Record};
+use super::record::{Grant, Record, Waiter};
 use super::request::{Deadlocks, LEAVING, Request, SILENCE};
 use super::wait::{Sleeper, Watchfulness};
-use super::words::{InTheWay, already_held, owner_ended, sentence, timed_out};
+use super::words::{InTheWay, already_held, broken, owner_ended, sentence, timed_out};
+use crate::audit::Level;
 use crate::error::Result;
 use crate::fs::Dir;
 use crate::name::Name;
@@ -27,12 +31,47 @@ pub struct Place<'a> {
     names: Vec<Name>,
     process: Identity,
     taken: bool,
+    /// Locked while this process waits; closing it is the last trace of the wait.
+    lifeline: Option<File>,
+}
+
+/// Why a sleeper woke.
+enum Woken {
+    /// Nothing seems to block it, or the gate has to be passed for another reason.
+    Look,
+    /// It is as late as it was to sleep; what blocks it.
+    Blocked(Vec<InTheWay>),
+    /// An earlier waiter left its free lock to others for too long.
+    Idle(Idle),
 }
 
 impl<'a> Place<'a> {
     /// No place yet.
     pub(super) fn none(locks: &'a Locks, request: &Request) -> Self {
-        Self { locks, names: request.names.clone(), process: request.asker.process.clone(), taken: false }
+        Self { locks, names: request.names.clone(), process: request.asker.process.clone(), taken: false, lifeline: None }
+    }
+
+    /// Puts the records in place in which this process is queued, and creates its lifeline. In this order, so that a
+    /// process that is killed in between leaves no file that no record names. Without the file, where there are no
+    /// more descriptors or inodes, other pid namespaces wait for this process until its deadline.
+    fn take(&mut self, gate: &Gate<'_>, drafts: &mut [Draft]) -> Result<()> {
+        let process = self.process.clone();
+        let name = |drafts: &mut [Draft], lifeline: Option<&Lifeline>| {
+            for waiter in drafts.iter_mut().filter_map(|draft| draft.record.waiter_mut(&process)) {
+                waiter.lifeline = lifeline.cloned();
+            }
+        };
+        let lifeline = Lifeline::random()?;
+        name(drafts, Some(&lifeline));
+        gate.store(drafts)?;
+        self.taken = true;
+        self.lifeline = lifeline.create(&self.locks.disk, gate.dir()).ok();
+        if self.lifeline.is_none() {
+            name(drafts, None);
+            gate.store(drafts)?;
+            let _ = self.locks.disk.unlink(gate.dir(), lifeline.as_str());
+        }
+        Ok(())
     }
 
     /// The place is given up by other means.
@@ -69,8 +108,12 @@ impl Locks {
     pub(super) fn when_free<'a>(&'a self, request: &Request, place: &mut Place<'a>) -> Result<(Gate<'a>, Vec<Draft>)> {
         let started = Instant::now();
         let (mut told, mut sleeper) = (false, Sleeper::awake());
+        let (mut idle, mut watched) = (None, None);
         loop {
             let gate = self.gate(request.deadline.at)?;
+            if let Some(idle) = idle.take() {
+                self.pass_over(&gate, request, &idle)?;
+            }
             let mut drafts = gate.load_all(&request.names)?;
             let judge = gate.judge()?;
             let now = (self.disk.now(), request.deadline.at.saturating_duration_since(Instant::now()));
@@ -78,12 +121,11 @@ impl Locks {
             match &verdict {
                 Verdict::OwnerEnded => return Err(owner_ended(&request.asker.owner, &request.names)),
                 Verdict::AlreadyHeld(name, own) => return Err(already_held(name, own, request)),
+                Verdict::Broken => return Err(broken(request)),
                 Verdict::Free | Verdict::Waits(_) => self.refuse_out_of_order(request, &drafts)?,
             }
-            let joins = match verdict {
-                Verdict::Waits(line) => line == Line::Joined,
-                _ => return Ok((gate, drafts)),
-            };
+            let Verdict::Waits(line) = verdict else { return Ok((gate, drafts)) };
+            let joins = line == Line::Joined;
             if request.deadline.is_over() {
                 let drafts = drafts.iter().map(|draft| (&draft.name, &draft.record));
                 return Err(timed_out(request, &in_the_way(drafts, request, &judge), started.elapsed()));
@@ -92,22 +134,79 @@ impl Locks {
             if joins || told {
                 self.refuse_deadlock(request, &gate, &drafts, &judge)?;
             }
-            if joins {
-                sleeper.attend();
-                gate.store(&drafts)?;
-                place.taken = true;
+            match line {
+                Line::Joined => {
+                    sleeper.attend();
+                    place.take(&gate, &mut drafts)?;
+                }
+                Line::Resumed => gate.store(&drafts)?,
+                Line::Kept => {}
             }
             let dir = gate.leave();
             if joins {
                 self.reserve_ahead(&dir, request.deadline.at); // while there is time
             }
             let until = if told { request.deadline.at } else { (started + SILENCE).min(request.deadline.at) };
-            let still_in_the_way = self.sleep(request, &mut sleeper, until)?;
-            if !told && !still_in_the_way.is_empty() && !request.deadline.is_over() {
-                told = true;
-                self.tell(&sentence(&still_in_the_way));
+            match self.sleep(request, &mut sleeper, &mut watched, until)? {
+                Woken::Blocked(by) if !told && !request.deadline.is_over() => {
+                    told = true;
+                    self.tell(&sentence(&by));
+                }
+                Woken::Idle(waiter) => idle = Some(waiter),
+                Woken::Look | Woken::Blocked(_) => {}
             }
         }
+    }
+
+    /// Marks a waiter as passed over that left its free lock to others for too long, if that is still so.
+    fn pass_over(&self, gate: &Gate<'_>, request: &Request, idle: &Idle) -> Result<()> {
+        let (mut draft, judge) = (gate.load(&idle.lock)?, gate.judge()?);
+        let Some(place) = draft.record.place_of(&request.asker.process) else { return Ok(()) };
+        let waiter = draft.record.waiters.iter().find(|waiter| waiter.process.is(&idle.process)).cloned();
+        let Some(waiter) = waiter else { return Ok(()) };
+        if !self.is_next(gate.dir(), &waiter, &judge)?
+            || !idle::mark(&mut draft.record, place, &idle.process, &judge)
+        {
+            return Ok(());
+        }
+        gate.store(std::slice::from_ref(&draft))?;
+        let entry = self.entry(Level::Info, "acquire", "a waiter that did not take its lock was passed over");
+        let entry = entry.with("lock", &idle.lock).with("waiter", waiter.lifeline.as_ref().map_or("-", Lifeline::id));
+        self.audit.record(&entry.with("pid", std::process::id()).with("root", self.directory.display()));
+        Ok(())
+    }
+
+    /// Whether a waiter that is next for one lock could take all locks it waits for.
+    fn is_next(&self, dir: &Dir, waiter: &Waiter, judge: &Judge<'_>) -> Result<bool> {
+        if waiter.locks <= 1 {
+            return Ok(true);
+        }
+        let mut records = Vec::new();
+        for name in self.names(dir)? {
+            match self.peek(dir, &name)? {
+                Seen::Record(record) if record.place_of(&waiter.process).is_some() => records.push(record),
+                _ => {}
+            }
+        }
+        Ok(is_next_everywhere(&waiter.process, &records, judge))
+    }
+
+    /// The waiter before this request that could take its lock now.
+    fn next_before<'a>(
+        &self,
+        (dir, records): (&Dir, &'a [(Name, Record)]),
+        request: &Request,
+        judge: &'a Judge<'_>,
+    ) -> Result<Option<(&'a Name, &'a Waiter)>> {
+        for (name, record) in records {
+            let place = record.place_of(&request.asker.process).unwrap_or_default();
+            if let Some(waiter) = next_up(record, place, judge)
+                && self.is_next(dir, waiter, judge)?
+            {
+                return Ok(Some((name, waiter)));
+            }
+        }
+        Ok(None)
     }
 
     /// Refuses what is asked for out of order.
@@ -154,28 +253,43 @@ impl Locks {
         Ok(Some(records))
     }
 
-    /// Sleeps until nobody seems to be in the way any more, or something is amiss that is dealt with behind the gate; or until a
-    /// moment, and then comes back with those that are in the way.
-    fn sleep(&self, request: &Request, sleeper: &mut Sleeper, until: Instant) -> Result<Vec<InTheWay>> {
-        let look_behind_the_gate = Ok(Vec::new());
+    /// Sleeps until nothing seems to block the request, something has to be done at the gate, or `until`. `watched`: the
+    /// waiter that was next when this process last looked.
+    fn sleep(
+        &self,
+        request: &Request,
+        sleeper: &mut Sleeper,
+        watched: &mut Option<Idle>,
+        until: Instant,
+    ) -> Result<Woken> {
         let (mut glimpses, mut records) = (Vec::new(), Vec::new());
         loop {
             sleeper.listen_anew();
-            let Some(dir) = self.dir()? else { return look_behind_the_gate };
+            let Some(dir) = self.dir()? else { return Ok(Woken::Look) };
             let judge = Judge::new(&self.disk, &dir)?;
             let now = self.glimpses(&dir, &request.names)?;
             if now != glimpses {
                 let made_out = self.all_made_out(&dir, &request.names, &now)?;
-                let Some(made_out) = made_out else { return look_behind_the_gate };
+                let Some(made_out) = made_out else { return Ok(Woken::Look) };
                 (glimpses, records) = (now, made_out);
             }
-            let Some(blocker) = look(&records, request, &judge) else { return look_behind_the_gate };
-            if Instant::now() >= until {
+            let Some(blocker) = look(&records, request, &judge) else { return Ok(Woken::Look) };
+            let now = Instant::now();
+            let next = match blocker {
+                Blocker::Waiter(_) => self.next_before((&dir, &records), request, &judge)?,
+                Blocker::Holder(_) => None,
+            };
+            *watched = Idle::seen(watched.take(), next, now);
+            if let Some(idle) = watched.take_if(|idle| idle.until() <= now) {
+                return Ok(Woken::Idle(idle));
+            }
+            if now >= until {
                 let records = records.iter().map(|(name, record)| (name, record));
-                return Ok(in_the_way(records, request, &judge));
+                return Ok(Woken::Blocked(in_the_way(records, request, &judge)));
             }
             let known = ends_to_await(&blocker, &judge);
-            let (mut wake, mut watchfulness) = (until, Watchfulness::Heartbeat);
+            let grace = watched.as_ref().map_or(until, Idle::until);
+            let (mut wake, mut watchfulness) = (until.min(grace), Watchfulness::Heartbeat);
             if let Blocker::Holder(grant) = blocker
                 && known.is_empty()
             {

@@ -6,21 +6,24 @@
 //! | dead | no such process, or one that started at another time, or a zombie; or another boot of this machine, and the root lies on a file system that no other kernel shares |
 //! | unknown | another machine; another pid namespace of this boot, or another boot and a shared file system |
 //!
-//! A command that `lock run` started passes an flocked file on to its descendants, and where its pid says nothing that
-//! file does: see [`Judge::grant`]. Age is never a reason.
+//! Where a pid says nothing, an flocked file does: the one that a command of `lock run` passes on to its descendants
+//! ([`Judge::grant`]), and the one that a waiter holds ([`Judge::waiter`]). That works on a local file system and within
+//! one boot. Age is never a reason.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use super::lifeline::Lifeline;
 use super::process::{Identity, Place, Process, watch_process};
 use super::record::{Grant, Waiter};
 use crate::error::Result;
-use crate::fs::{Access, Dir, Disk, Locked};
+use crate::fs::probe::Probe;
+use crate::fs::{Dir, Disk};
 
 /// Whether a process lives, as far as can be told from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub struct Judge<'a> {
     here: &'static Place,
     local: OnceCell<bool>,
     seen: RefCell<HashMap<(u32, u64), Bearing>>,
+    probed: RefCell<HashMap<Lifeline, Option<Probe>>>,
 }
 
 /// How a process of this boot and namespace was found.
@@ -65,7 +69,7 @@ struct Bearing {
 impl<'a> Judge<'a> {
     /// A judge of the locks in the directory `locks`.
     pub fn new(disk: &'a Disk, locks: &'a Dir) -> Result<Self> {
-        Ok(Self { disk, locks, here: Place::here()?, local: OnceCell::new(), seen: RefCell::default() })
+        Ok(Self { disk, locks, here: Place::here()?, local: OnceCell::new(), seen: RefCell::default(), probed: RefCell::default() })
     }
 
     fn is_local(&self) -> bool {
@@ -122,12 +126,13 @@ impl<'a> Judge<'a> {
         if known != Liveness::Unknown {
             return known;
         }
-        if let (Some(name), Some(owner)) = (&grant.live_file, &grant.owner)
-            && owner.place.boot == self.here.boot
-            && self.is_local()
-            && let Some(seen) = self.live_file(name)
-        {
-            return seen;
+        // A command that lives, or a child of it, holds its file locked. One whose file is gone may live all the same.
+        if let (Some(file), Some(owner)) = (&grant.live_file, &grant.owner) {
+            match self.probe(file, owner) {
+                Some(Probe::Locked) => return Liveness::Alive,
+                Some(Probe::Free) => return Liveness::Dead,
+                _ => {}
+            }
         }
         match grant.expires {
             Some(expires) if expires <= epoch(self.disk.now()) => Liveness::Dead,
@@ -135,30 +140,48 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// A command that lives, or a child of it, holds its file locked.
-    fn live_file(&self, name: &str) -> Option<Liveness> {
-        let file = match self.disk.open(self.locks, name, Access::Append) {
-            Ok(Some(file)) => file,
-            _ => return None,
-        };
-        match self.disk.lock(file, &self.locks.path_of(name), Duration::ZERO).ok()? {
-            Locked::Yes(_) => Some(Liveness::Dead),
-            Locked::TimedOut => Some(Liveness::Alive),
+    /// The state of a process's lifeline; `None` where an flock proves nothing.
+    fn probe(&self, file: &Lifeline, process: &Identity) -> Option<Probe> {
+        if process.place.boot != self.here.boot || !self.is_local() {
+            return None;
         }
+        let probe = || self.disk.probe(self.locks, file.as_str()).ok();
+        *self.probed.borrow_mut().entry(file.clone()).or_insert_with(probe)
+    }
+
+    /// Whether the process of a waiter lives. A waiter's lifeline is removed by the change that takes it off the
+    /// record, so a waiter whose file is gone is dead.
+    #[must_use]
+    pub fn waiting_process(&self, waiter: &Waiter) -> Liveness {
+        match (self.process(&waiter.process), &waiter.lifeline) {
+            (Liveness::Unknown, Some(file)) => match self.probe(file, &waiter.process) {
+                Some(Probe::Locked) => Liveness::Alive,
+                Some(Probe::Free | Probe::Missing) => Liveness::Dead,
+                Some(Probe::NotRegular) | None => Liveness::Unknown,
+            },
+            (known, _) => known,
+        }
+    }
+
+    /// Whether a waiter is proven dead, or the owner it waits for.
+    #[must_use]
+    pub fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
+        self.waiting_process(waiter) == Liveness::Dead || self.process(&waiter.owner) == Liveness::Dead
     }
 
     /// Whether a waiter is to be waited for.
     #[must_use]
     pub fn waiter(&self, waiter: &Waiter) -> Patience {
-        let process = self.process(&waiter.process);
-        if process == Liveness::Dead || self.process(&waiter.owner) == Liveness::Dead {
+        if self.is_dead_waiter(waiter) {
             return Patience::Gone;
         }
         if waiter.until <= epoch(self.disk.now()) {
-            // One that lives will take itself out; of one that cannot be seen nothing else is ever heard.
-            return if process == Liveness::Unknown { Patience::Gone } else { Patience::PassedOver };
+            // One that lives will take itself out; of one that cannot be judged nothing else is ever heard.
+            let is_unknown = self.waiting_process(waiter) == Liveness::Unknown;
+            return if is_unknown { Patience::Gone } else { Patience::PassedOver };
         }
-        let is_stopped = process == Liveness::Alive && self.bearing(&waiter.process).is_stopped;
+        let is_here = self.process(&waiter.process) == Liveness::Alive;
+        let is_stopped = is_here && self.bearing(&waiter.process).is_stopped;
         if is_stopped { Patience::PassedOver } else { Patience::Waiting }
     }
 }

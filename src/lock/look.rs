@@ -23,6 +23,8 @@ pub enum Verdict {
     Free,
     /// Somebody is.
     Waits(Line),
+    /// An operator ended this wait.
+    Broken,
 }
 
 /// How one comes to stand in line.
@@ -32,6 +34,8 @@ pub enum Line {
     Kept,
     /// It has put itself there, in all queues anew.
     Joined,
+    /// It was passed over, runs again, and has cleared the mark.
+    Resumed,
 }
 
 /// The look behind the gate: the dead go off the records, and the request is answered or stands in line. `now`: the time, and how
@@ -45,6 +49,14 @@ pub fn ask(drafts: &mut [Draft], request: &Request, now: (SystemTime, Duration),
     if ask.purpose == Purpose::Hold && eyes.process(&asker.owner) == Liveness::Dead {
         return Verdict::OwnerEnded;
     }
+    let own = |record: &Record| record.place_of(&asker.process).and_then(|place| record.waiters.get(place).cloned());
+    if drafts.iter().any(|draft| own(&draft.record).is_some_and(|waiter| waiter.broken)) {
+        return Verdict::Broken;
+    }
+    let was_passed_over = drafts.iter().any(|draft| own(&draft.record).is_some_and(|waiter| waiter.passed_over));
+    for waiter in drafts.iter_mut().filter_map(|draft| draft.record.waiter_mut(&asker.process)) {
+        waiter.passed_over = false;
+    }
     let mut is_blocked = false;
     for Draft { name, record, .. } in drafts.iter() {
         match answer(name, record, asker, *ask, eyes) {
@@ -56,7 +68,7 @@ pub fn ask(drafts: &mut [Draft], request: &Request, now: (SystemTime, Duration),
         return Verdict::Free;
     }
     if drafts.iter().all(|draft| draft.record.place_of(&asker.process).is_some()) {
-        return Verdict::Waits(Line::Kept);
+        return Verdict::Waits(if was_passed_over { Line::Resumed } else { Line::Kept });
     }
     for draft in drafts {
         leave(&mut draft.record, &asker.process);
@@ -77,13 +89,21 @@ fn waiter(request: &Request, draft: &Draft, (now, left): (SystemTime, Duration))
         own: request.asker.own_grant(&draft.name, &draft.record).map(|grant| grant.token),
         purpose: request.ask.purpose,
         metadata: request.metadata.clone(),
+        lifeline: None, // made when the place is taken
+        locks: u32::try_from(request.names.len()).unwrap_or(u32::MAX),
+        passed_over: false,
+        broken: false,
     }
 }
 
 /// The look from before the gate: the one to sleep for, the nearest of those that stand in line before, or else a holder. One is
-/// enough; who else is in the way shows when that one is gone. `None` if there is nobody, or something is amiss.
+/// enough; who else is in the way shows when that one is gone. `None` if there is nobody, or if the record says something
+/// about this waiter that is dealt with behind the gate: it is gone, passed over or broken.
 pub fn look<'a>(records: &'a [(Name, Record)], request: &Request, eyes: &'a dyn Eyes) -> Option<Blocker<'a>> {
-    let is_in_line = |(_, record): &(Name, Record)| record.place_of(&request.asker.process).is_some();
+    let is_in_line = |(_, record): &(Name, Record)| {
+        let place = record.place_of(&request.asker.process);
+        place.and_then(|place| record.waiters.get(place)).is_some_and(|own| !own.is_aside())
+    };
     if eyes.process(&request.asker.owner) == Liveness::Dead || !records.iter().all(is_in_line) {
         return None;
     }

@@ -6,7 +6,8 @@
 //! between which of their steps others may come, die, stop or lose patience.
 //!
 //! Not in here: times (a time that is up is an event like others), the once-a-second look, except after what gives no sign
-//! (see [`super::wait`]), flock's queue (whoever wants it may have it when it is free), other pid namespaces, damaged records.
+//! (see [`super::wait`]) and in other pid namespaces, flock's queue (whoever wants it may have it when it is free), damaged
+//! records.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -30,11 +31,12 @@ const ONE: &[usize] = &[0];
 const OTHER: &[usize] = &[1];
 const BOTH: &[usize] = &[0, 1];
 
-const NOTHING: Fates = Fates { kills: 0, deaths: 0, stops: 0, expiries: 0 };
+const NOTHING: Fates = Fates { kills: 0, deaths: 0, stops: 0, expiries: 0, freezes: 0 };
 const KILL: Fates = Fates { kills: 1, ..NOTHING };
 const DEATH: Fates = Fates { deaths: 1, ..NOTHING };
 const STOP: Fates = Fates { stops: 1, ..NOTHING };
 const EXPIRY: Fates = Fates { expiries: 1, ..NOTHING };
+const FREEZE: Fates = Fates { freezes: 1, ..NOTHING };
 
 type Scripts<'a> = [&'a [Command]; 3];
 
@@ -127,7 +129,7 @@ fn who_asks_in_order_needs_no_search_for_circles() {
 /// With `INTERLEAVINGS=all` the last two, too, with one of each mishap: half as many states again as all the rest.
 #[test]
 fn mishaps_come_together() {
-    let each = Fates { kills: 1, deaths: 1, stops: 1, expiries: 1 };
+    let each = Fates { kills: 1, deaths: 1, stops: 1, expiries: 1, freezes: 0 };
     holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[each]);
     holds("alone and commit", &["state"], [ALONE, COMMIT, &[]], &[each]);
     let is_all = std::env::var("INTERLEAVINGS").is_ok_and(|value| value == "all");
@@ -136,6 +138,32 @@ fn mishaps_come_together() {
     holds("two upgrades", &["deploy"], [up, up, &[]], &[some]);
     let both = &[Acquire(BOTH, Exclusive)];
     holds("both", &["one", "other"], [both, both, &[]], &[some]);
+}
+
+#[test]
+fn a_frozen_waiter_is_passed_over_and_keeps_its_place() {
+    holds("alone", &["deploy"], [ALONE, ALONE, ALONE], &[FREEZE]);
+    holds("shared", &["deploy"], [SHARED, ALONE, SHARED], &[FREEZE]);
+    holds("commits", &["state"], [ALONE, COMMIT, COMMIT], &[FREEZE]);
+    let both = &[Acquire(BOTH, Exclusive)];
+    holds("both", &["one", "other"], [both, both, &[]], &[FREEZE, Fates { kills: 1, ..FREEZE }]);
+    holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[Fates { kills: 1, deaths: 1, ..FREEZE }]);
+}
+
+#[test]
+fn across_pid_namespaces_a_flock_tells_who_waits() {
+    let both = &[Acquire(BOTH, Exclusive)];
+    let roots: [(&[&str], Scripts<'_>); 3] = [
+        (&["deploy"], [ALONE, ALONE, ALONE]),
+        (&["deploy"], [SHARED, ALONE, SHARED]),
+        (&["one", "other"], [both, both, &[]]),
+    ];
+    for (names, scripts) in roots {
+        for fates in [KILL, FREEZE] {
+            let scenario = Scenario::new(names, scripts, fates).apart();
+            tells(&format!("apart, {names:?}, {fates}"), search(&scenario));
+        }
+    }
 }
 
 #[test]

@@ -186,7 +186,8 @@ impl Place {
                 boot: text_of("/proc/sys/kernel/random/boot_id")?,
                 pid_namespace: namespace("pid")?,
                 time_namespace: namespace("time").unwrap_or(0),
-                machine: text_of("/etc/machine-id").unwrap_or_default(),
+                // 32 digits: machine-id(5). Whatever else stands there must fit into the files that hold it.
+                machine: text_of("/etc/machine-id").unwrap_or_default().chars().take(64).collect(),
                 host: Self::host_name(),
             })
         };

@@ -2,7 +2,8 @@
 //!
 //! First come, first served: a request waits for the holders it conflicts with and for the earlier waiters it conflicts
 //! with, so shared requests do not overtake a waiting exclusive one. An upgrade stands at the head of the queue, since those
-//! behind it wait for its own shared grant to go. Nothing here touches the disk.
+//! behind it wait for its own shared grant to go. A waiter that is stopped, out of time, marked as passed over or broken blocks
+//! nobody, and keeps its place. Nothing here touches the disk.
 
 use super::liveness::{Judge, Liveness, Patience};
 use super::process::Identity;
@@ -95,8 +96,20 @@ pub trait Eyes {
     fn process(&self, process: &Identity) -> Liveness;
     /// Whether a grant's owner is dead.
     fn is_dead(&self, grant: &Grant) -> bool;
-    /// Whether a waiter is to be waited for.
+    /// Whether a waiter is to be waited for, as far as its process shows.
     fn patience(&self, waiter: &Waiter) -> Patience;
+    /// Whether a waiter, or the owner it waits for, is proven dead.
+    fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
+        self.patience(waiter) == Patience::Gone
+    }
+}
+
+/// Whether a waiter is to be waited for: by what its process shows, and by what the record says.
+pub fn patience(waiter: &Waiter, eyes: &dyn Eyes) -> Patience {
+    match eyes.patience(waiter) {
+        Patience::Waiting if waiter.is_aside() => Patience::PassedOver,
+        patience => patience,
+    }
 }
 
 impl Eyes for Judge<'_> {
@@ -111,11 +124,15 @@ impl Eyes for Judge<'_> {
     fn patience(&self, waiter: &Waiter) -> Patience {
         self.waiter(waiter)
     }
+
+    fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
+        Judge::is_dead_waiter(self, waiter)
+    }
 }
 
-/// Takes the dead off a record, holders and waiters; the grants of the dead come back.
+/// Removes the proven dead from a record, holders and waiters; returns the grants of the dead.
 pub fn prune(record: &mut Record, eyes: &dyn Eyes) -> Vec<Grant> {
-    record.waiters.retain(|waiter| eyes.patience(waiter) != Patience::Gone);
+    record.waiters.retain(|waiter| !eyes.is_dead_waiter(waiter));
     bury_holders(record, eyes)
 }
 
@@ -126,7 +143,7 @@ pub fn prune_front(record: &mut Record, place: usize, eyes: &dyn Eyes) {
     let (mut places, mut is_front) = (0..place, true);
     record.waiters.retain(|waiter| {
         is_front = is_front && places.next().is_some();
-        let patience = is_front.then(|| eyes.patience(waiter));
+        let patience = is_front.then(|| patience(waiter, eyes));
         is_front = is_front && patience != Some(Patience::Waiting);
         patience != Some(Patience::Gone)
     });
@@ -201,7 +218,7 @@ fn in_the_way<'a>(
 ) -> impl Iterator<Item = Blocker<'a>> {
     let holders = others.filter(move |grant| mode.conflicts(grant.mode) && !eyes.is_dead(grant));
     let conflicting = queue.iter().rev().filter(move |earlier| mode.conflicts(earlier.mode));
-    let earlier = conflicting.filter(|earlier| eyes.patience(earlier) == Patience::Waiting);
+    let earlier = conflicting.filter(|earlier| patience(earlier, eyes) == Patience::Waiting);
     earlier.map(Blocker::Waiter).chain(holders.map(Blocker::Holder))
 }
 
@@ -220,7 +237,7 @@ pub fn leave(record: &mut Record, process: &Identity) {
 /// Those who may be next once somebody is no longer in the way: all that live, up to the first that is to have the lock alone.
 #[must_use]
 pub fn next_in_line(record: &Record, eyes: &dyn Eyes) -> Vec<Identity> {
-    let is_last = |waiter: &Waiter| waiter.mode == Mode::Exclusive && eyes.patience(waiter) == Patience::Waiting;
+    let is_last = |waiter: &Waiter| waiter.mode == Mode::Exclusive && patience(waiter, eyes) == Patience::Waiting;
     let count = record.waiters.iter().position(is_last).map_or(record.waiters.len(), |place| place + 1);
     let processes = record.waiters.iter().take(count).map(|waiter| &waiter.process);
     processes.filter(|process| eyes.process(process) == Liveness::Alive).cloned().collect()
@@ -265,7 +282,7 @@ pub(super) mod tests {
         }
     }
 
-    fn waiter(mode: Mode, owner: u32) -> Waiter {
+    pub fn waiter(mode: Mode, owner: u32) -> Waiter {
         Waiter {
             mode,
             owner: process(owner),
@@ -276,6 +293,10 @@ pub(super) mod tests {
             own: None,
             purpose: Purpose::Hold,
             metadata: None,
+            lifeline: None,
+            locks: 1,
+            passed_over: false,
+            broken: false,
         }
     }
 

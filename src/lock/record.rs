@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::lifeline::Lifeline;
 use super::process::Identity;
 use crate::document::json;
 use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
@@ -105,7 +106,7 @@ pub struct Grant {
     pub expires: Option<f64>,
     /// The file in `.locks` that the command of `lock run` holds locked while it lives.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub live_file: Option<String>,
+    pub live_file: Option<Lifeline>,
     /// Where the bytes of a damaged record are kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub quarantined: Option<String>,
@@ -134,6 +135,33 @@ pub struct Waiter {
     /// What its owner notes.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "json_text")]
     pub metadata: Option<Value>,
+    /// The file in `.locks` that the process holds locked while it waits; its name holds the waiter's ID. `None`
+    /// for one that an earlier version wrote, or that could not make the file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lifeline: Option<Lifeline>,
+    /// How many locks the request is for.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub locks: u32,
+    /// Others may go first, since it did not take a free lock in time. It clears this itself when it runs again.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub passed_over: bool,
+    /// An operator ended the wait; the process has yet to see it.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub broken: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls them
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// What an owner notes may be any JSON, and stands in a record as a text of its own. As a part of it serde_json would not read
@@ -150,6 +178,14 @@ mod json_text {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| super::json::parse(text.as_bytes())).transpose().map_err(D::Error::custom)
+    }
+}
+
+impl Waiter {
+    /// Whether others may go first, by what the record says.
+    #[must_use]
+    pub fn is_aside(&self) -> bool {
+        self.passed_over || self.broken
     }
 }
 
@@ -223,6 +259,11 @@ impl Record {
     #[must_use]
     pub fn place_of(&self, process: &Identity) -> Option<usize> {
         self.waiters.iter().position(|waiter| waiter.process.is(process))
+    }
+
+    /// The waiter that a process is.
+    pub fn waiter_mut(&mut self, process: &Identity) -> Option<&mut Waiter> {
+        self.waiters.iter_mut().find(|waiter| waiter.process.is(process))
     }
 }
 

@@ -176,7 +176,7 @@ fn own_grant(
         None => format!("{name} is held by {who}, not by this process or an ancestor; nothing was {done}"),
     };
     Err(Error::new(Kind::NotOwner, message)
-        .try_command(format!("lock {} {name} --token T", deed.command()), "if you have its token")
+        .try_command(format!("lock {} {name} --token {}", deed.command(), first.token), "if it is yours")
         .try_command(format!("lock break {name} --token {}", first.token), "or take it away from its holder")
         .detail("lock", name.as_str())
         .detail("holders", holders.iter().map(|grant| grant.owner.as_ref().map(|owner| owner.pid)).collect::<Vec<_>>()))

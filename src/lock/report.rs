@@ -54,7 +54,7 @@ pub struct Entry {
     pub lock: String,
     /// exclusive or shared.
     pub r#type: &'static str,
-    /// held, waiting, stopped, stale, unknown or damaged.
+    /// held, waiting, stopped, passed-over, broken, stale, unknown or damaged.
     pub status: &'static str,
     /// The owner.
     pub pid: Option<u32>,
@@ -62,6 +62,9 @@ pub struct Entry {
     pub command: String,
     /// The grant's number; none while it waits.
     pub token: Option<u64>,
+    /// A waiter's ID, which `break --waiter` takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiter: Option<String>,
     /// Since when it holds or waits, RFC 3339.
     pub since: String,
     /// Until when a waiter waits, or a time to live lasts: seconds since 1970.
@@ -163,7 +166,7 @@ impl Locks {
         Ok(Summary {
             directory: self.directory.join(LOCKS).display().to_string(),
             held: count(&["held"]),
-            waiting: count(&["waiting", "stopped"]),
+            waiting: count(&["waiting", "stopped", "passed-over"]),
             stale: count(&["stale"]),
             unknown: count(&["unknown", "damaged"]),
             file_system: file_system.name(),
@@ -195,6 +198,7 @@ impl Entry {
             pid: grant.owner.as_ref().map(|owner| owner.pid),
             command: if grant.owner.is_some() { grant.command.clone() } else { holder(grant) },
             token: Some(grant.token.get()),
+            waiter: None,
             since: grant.since.clone(),
             until: grant.expires,
             waiting_for: Vec::new(),
@@ -209,6 +213,7 @@ impl Entry {
             Blocker::Holder(grant) => grant.owner.as_ref().map(|owner| owner.pid),
             Blocker::Waiter(waiter) => Some(waiter.owner.pid),
         });
+        let elsewhere = judge.process(&waiter.process) == Liveness::Unknown;
         let what = match waiter.purpose {
             Purpose::Hold => waiter.command.clone(),
             Purpose::Commit => format!("{} (a commit)", waiter.command),
@@ -217,18 +222,22 @@ impl Entry {
             lock: name.to_string(),
             r#type: waiter.mode.name(),
             status: match judge.waiter(waiter) {
+                Patience::Gone if judge.is_dead_waiter(waiter) => "stale",
+                Patience::Gone => "unknown",
+                _ if waiter.broken => "broken",
+                _ if waiter.passed_over => "passed-over",
                 Patience::Waiting => "waiting",
                 Patience::PassedOver => "stopped",
-                Patience::Gone => "stale",
             },
             pid: Some(waiter.owner.pid),
             command: what,
             token: None,
+            waiter: waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned()),
             since: waiter.since.clone(),
             until: Some(waiter.until),
             waiting_for: in_the_way.collect(),
             count: None,
-            place: None,
+            place: elsewhere.then(|| judge.whereabouts(&waiter.process)),
             metadata: waiter.metadata.clone(),
         }
     }
@@ -241,6 +250,7 @@ impl Entry {
             pid: None,
             command: why.to_owned(),
             token: None,
+            waiter: None,
             since: String::new(),
             until: None,
             waiting_for: Vec::new(),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::lifeline::Lifeline;
 use super::queue::{Ask, Asker};
 use crate::name::Name;
 
@@ -65,5 +66,5 @@ pub struct Request {
     /// For how long to hold it where nobody can tell whether the owner lives.
     pub ttl: Option<Duration>,
     /// The file that the owner holds locked while it lives.
-    pub live_file: Option<String>,
+    pub live_file: Option<Lifeline>,
 }

@@ -17,6 +17,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use super::Locks;
 use super::acquire::Acquired;
 use super::launch::LAUNCH;
+use super::lifeline::{self, Lifeline};
 use super::owner;
 use super::process::{Identity, abridged, lineage, no_proc};
 use super::queue::{Again, Ask, Asker};
@@ -27,8 +28,6 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Locked;
 use crate::name::Name;
 
-/// Files in `.locks` that commands hold locked while they live; followed by who started the command.
-pub const LIVE_FILE: &str = ".live-";
 /// The descriptor of that file has this number or the next free one, where so many are allowed.
 const OUT_OF_THE_WAY: i32 = 100;
 /// How long giving the locks back may take.
@@ -77,7 +76,7 @@ impl Locks {
         if result.is_err()
             && let Ok(Some(dir)) = self.dir()
         {
-            let _ = self.disk.unlink(&dir, &name); // `lock clean` finds it
+            let _ = self.disk.unlink(&dir, name.as_str()); // `lock clean` finds it
         }
         result
     }
@@ -107,13 +106,15 @@ impl Locks {
     }
 
     /// A file that is locked while any descriptor of it is open: the command and its children inherit one.
-    fn live_file(&self, deadline: Instant) -> Result<(String, File)> {
+    fn live_file(&self, deadline: Instant) -> Result<(Lifeline, File)> {
         let me = owner::anybody(None, &self.claim)?.process;
         // Containers that start together give their processes the same ids at the same time.
         let boot = me.place.boot.split('-').next().unwrap_or_default();
-        let name = format!("{LIVE_FILE}{}-{}-{}-{boot}", me.pid, me.start, me.place.pid_namespace);
+        let name = format!("{}{}-{}-{}-{boot}", lifeline::COMMAND, me.pid, me.start, me.place.pid_namespace);
+        let lifeline =
+            Lifeline::parse(&name).ok_or_else(|| Error::new(Kind::Internal, format!("{name} names no lifeline")))?;
         let gate = self.gate(deadline)?; // so that nobody who clears up meets it unlocked
-        if self.disk.list(gate.dir())?.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(LIVE_FILE)))
+        if self.disk.list(gate.dir())?.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(lifeline::COMMAND)))
         {
             self.clear_leftovers(gate.dir(), None)?; // of those that were killed before they had a record
         }
@@ -125,7 +126,7 @@ impl Locks {
         // Scripts write to the low numbers without asking (`exec 3>log`) and would close it.
         let out_of_the_way = fcntl_dupfd_cloexec(&file, OUT_OF_THE_WAY).map_or(file, File::from);
         fcntl_setfd(out_of_the_way.as_fd(), FdFlags::empty()).map_err(|errno| not_started(&errno.into()))?;
-        Ok((name, out_of_the_way))
+        Ok((lifeline, out_of_the_way))
     }
 
     /// Starts the child, which inherits the live file.
@@ -146,7 +147,7 @@ impl Locks {
         Ok(Candidate { child, word: writer, _other_end: reader, _live_file: live_file })
     }
 
-    fn acquire_for(&self, job: &Job, child: &Child, live_file: &str) -> Result<Vec<Acquired>> {
+    fn acquire_for(&self, job: &Job, child: &Child, live_file: &Lifeline) -> Result<Vec<Acquired>> {
         let process = owner::anybody(None, &self.claim)?.process;
         let command = Identity::of(child.id())?;
         let Some(command) = command else {
@@ -168,7 +169,7 @@ impl Locks {
             deadlocks: job.deadlocks,
             metadata: None,
             ttl: None,
-            live_file: Some(live_file.to_owned()),
+            live_file: Some(live_file.clone()),
         };
         self.acquire(&request)
     }

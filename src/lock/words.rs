@@ -24,13 +24,16 @@ pub struct InTheWay {
     pub liveness: Liveness,
     /// In words: `held by 123 (bash deploy.sh) since …`.
     pub words: String,
+    /// The ID of a waiter.
+    pub waiter: Option<String>,
 }
 
 impl InTheWay {
     /// A blocker of this lock, in words.
     #[must_use]
     pub fn new(lock: &Name, blocker: &Blocker<'_>, judge: &Judge<'_>) -> Self {
-        let mut liveness = Liveness::Alive;
+        let liveness;
+        let mut id = None;
         let (pid, words) = match blocker {
             Blocker::Holder(grant) => {
                 let shared = if grant.mode == Mode::Shared { ", shared," } else { "" };
@@ -42,10 +45,15 @@ impl InTheWay {
             }
             Blocker::Waiter(waiter) => {
                 let who = person(waiter.owner.pid, &waiter.command);
-                (Some(waiter.owner.pid), format!("wanted earlier by {who} since {}", waiter.since))
+                liveness = judge.waiting_process(waiter);
+                id = waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned());
+                let is_elsewhere = judge.process(&waiter.process) == Liveness::Unknown;
+                let place = is_elsewhere.then(|| format!(", in {},", judge.whereabouts(&waiter.process)));
+                let place = place.unwrap_or_default();
+                (Some(waiter.owner.pid), format!("wanted earlier by {who}{place} since {}", waiter.since))
             }
         };
-        Self { lock: lock.clone(), pid, liveness, words }
+        Self { lock: lock.clone(), pid, liveness, words, waiter: id }
     }
 }
 
@@ -99,6 +107,10 @@ pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -
         .detail("blockedBy", blockers.collect::<Vec<_>>())
         .detail("waited", waited.as_secs_f64());
     match in_the_way.iter().find(|one| one.liveness == Liveness::Unknown) {
+        Some(InTheWay { waiter: Some(id), .. }) => error.try_command(
+            format!("lock break --waiter {id}"),
+            "it cannot be told from here whether that waiter lives; once you are sure that it does not",
+        ),
         Some(unknown) => {
             let why = "it cannot be told from here whether the holder lives; once you are sure that it does not";
             error.try_command(format!("lock break {} --force", unknown.lock), why)
@@ -139,6 +151,21 @@ pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
     late.message = format!("{}; {}", late.message, already_held.message);
     late.hints.extend(already_held.hints);
     late.detail("held", *already_held.details)
+}
+
+/// The error of a wait that an operator ended.
+#[must_use]
+pub fn broken(request: &Request) -> Error {
+    let names = listed(&request.names);
+    let message = match request.ask.purpose {
+        Purpose::Hold => format!("an operator ended the wait for {names} (lock break --waiter); nothing was acquired"),
+        Purpose::Commit => {
+            format!("an operator ended the wait for {names} (lock break --waiter); nothing was committed")
+        }
+    };
+    Error::new(Kind::Broken, message)
+        .try_command("lock list", "see who holds what and who waits")
+        .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
 }
 
 /// The error of who asks for an owner that is no more.

@@ -20,10 +20,14 @@ struct Asked {
 
 impl Asked {
     fn by(root: &Sandbox, words: &str) -> Self {
+        Self::ending(0, root, words)
+    }
+
+    fn ending(code: i32, root: &Sandbox, words: &str) -> Self {
         let trace = root.file("trace");
         let options = ["-f", "-s", "4096", "-o", trace.to_str().unwrap()];
         let output = strace(root, &options, words.split(' ')).output().unwrap();
-        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         let text = std::fs::read_to_string(&trace).unwrap();
         std::fs::remove_file(&trace).unwrap();
         assert!(!text.contains("clone"), "{words} starts a thread or a process:\n{text}");
@@ -112,10 +116,27 @@ fn a_lock_that_is_free_is_taken_and_given_back_with_few_calls_and_without_a_sync
     for asked in [&acquired, &released] {
         assert_eq!((asked.count("fsync"), asked.count("flock")), (0, 1));
         assert_eq!(asked.count("rt_sigaction"), 0, "who need not wait hangs up no bell");
+        assert!(!asked.lines.iter().any(|line| line.contains(".wait-")), "and makes no lifeline");
     }
     // Who lives is looked at once more behind the gate; giving back asks nobody.
     assert!(acquired.proc_files.values().all(|count| *count <= 2), "{:?}", acquired.proc_files);
     assert!(released.proc_files.values().all(|count| *count == 1), "{:?}", released.proc_files);
+}
+
+#[test]
+fn a_wait_costs_a_lifeline_and_few_other_calls() {
+    if !installed("strace") {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let owner = crate::owners::Owner::new();
+    root.ok(&format!("lock acquire a --owner-pid {}", owner.pid()));
+    // It joins the queue, sleeps once until its time is up, and leaves. Shorter than what a wait is told after.
+    let asked = Asked::ending(2, &root, &format!("lock acquire a 0.2 --owner-pid {}", std::process::id()));
+    asked.at_most(150);
+    let lifeline = asked.lines.iter().filter(|line| line.contains("\".wait-")).count();
+    assert_eq!(lifeline, 2, "it is created and removed:\n{}", asked.lines.join("\n"));
+    assert_eq!((asked.count("fsync"), asked.count("flock")), (0, 4), "three times the gate, once the lifeline");
 }
 
 #[test]

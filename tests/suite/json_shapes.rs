@@ -301,9 +301,16 @@ fn the_locks(witness: &mut Witness<'_>, me: u32) {
     for words in ["lock list", "lock check a", "lock status", "state status"] {
         witness.run(words, &[0]);
     }
+    let third = Owner::new();
+    let doomed = crate::owners::Waiting::in_queue(root, "a", &third);
+    let list = root.run("lock list json").json();
+    let is_doomed = |entry: &&Value| entry["pid"] == third.pid();
+    let id = list.as_array().unwrap().iter().find(is_doomed).unwrap()["waiter"].as_str().unwrap().to_owned();
     witness.check("lock status", &first_line(root, "--json lock status --watch"), &[137]);
     witness.run(&format!("lock renew a --owner-pid {me}"), &[0]);
     witness.run("lock break b --force", &[0]);
+    witness.run(&format!("lock break --waiter {id}"), &[0]);
+    doomed.ended().expect_json_error("broken");
     witness.run(&format!("lock release a,c --owner-pid {me}"), &[0]);
     waiting.ended().expect(0);
     witness.run("lock run d -- true", &[0]);

@@ -32,7 +32,7 @@ pub fn copy_of(start: &Sandbox) -> Sandbox {
             }
         }
     }
-    let root = Sandbox::empty();
+    let root = Sandbox::like(start);
     copy(start.path(), root.path());
     root
 }

@@ -35,7 +35,7 @@ fn an_exclusive_lock_is_held_with_nobody_though_owners_and_their_commands_are_ki
     let acquisitions =
         std::env::var("LOCK_ACQUISITIONS").map_or(ACQUISITIONS, |number| number.parse().expect("a number"));
     let began = Instant::now();
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let (reader, writer) = std::io::pipe().unwrap();
     let mut owners: Vec<Killed> = (0..OWNERS).map(|seed| Killed(owner(&sandbox, seed, &writer))).collect();
     let mut dice = Dice::new(7);

@@ -129,10 +129,21 @@ fn places(entries: &[Entry]) -> Vec<(&str, &str, &str, u64)> {
     entries.iter().map(Entry::place).collect()
 }
 
-/// What lies in `.locks` and is neither a record nor there for good.
+/// What lies in `.locks` and is neither a record, nor there for good, nor the lifeline of a waiter on record.
 pub fn leftovers(root: &Sandbox) -> Vec<String> {
+    let list = root.run("lock list json").expect(0).json();
+    let waiters: Vec<String> =
+        list.as_array().unwrap().iter().filter_map(|entry| Some(format!(".wait-{}", entry["waiter"].as_str()?))).collect();
     let expected = [".gate", ".tokens", ".reserved", ".reserving", ".spare-1", ".spare-2", ".spare-3", "state.lock"];
-    root.names(".locks").into_iter().filter(|name| !expected.contains(&&**name) && !name.ends_with(".json")).collect()
+    let is_known = |name: &String| expected.contains(&&**name) || name.ends_with(".json") || waiters.contains(name);
+    root.names(".locks").into_iter().filter(|name| !is_known(name)).collect()
+}
+
+/// The ID of the waiter that waits on behalf of an owner.
+pub fn waiter_id(root: &Sandbox, owner: &Owner) -> String {
+    let list = root.run("lock list json").expect(0).json();
+    let mut entries = list.as_array().unwrap().iter().filter(|entry| entry["pid"] == owner.pid());
+    entries.find_map(|entry| entry["waiter"].as_str()).unwrap().to_owned()
 }
 
 impl Aftermath<'_> {
@@ -225,21 +236,21 @@ impl Aftermath<'_> {
 fn killed_at_any_call_the_first_acquire_in_a_root_is_granted_or_not_made() {
     let owner = Owner::new();
     let words = format!("lock acquire deploy 0 --owner-pid {}", owner.pid());
-    Job::new(&words, &["deploy"], Sandbox::empty(), &owner).killed_at_every_call();
+    Job::new(&words, &["deploy"], Sandbox::named(), &owner).killed_at_every_call();
 }
 
 #[test]
 fn killed_at_any_call_a_shared_acquire_leaves_the_others_their_share() {
     let (owner, other) = (Owner::new(), Owner::new());
     let words = format!("lock acquire cache 0 shared --owner-pid {}", owner.pid());
-    Job::new(&words, &["cache"], Sandbox::empty(), &owner).given("cache --shared", &other).killed_at_every_call();
+    Job::new(&words, &["cache"], Sandbox::with_locks(), &owner).given("cache --shared", &other).killed_at_every_call();
 }
 
 #[test]
 fn killed_at_any_call_several_locks_are_taken_together_or_not_at_all() {
     let (owner, other) = (Owner::new(), Owner::new());
     let words = format!("lock acquire a,b,c 0 --owner-pid {}", owner.pid());
-    let job = Job::new(&words, &["a", "b", "c"], Sandbox::empty(), &owner).given("b,z", &other);
+    let job = Job::new(&words, &["a", "b", "c"], Sandbox::with_locks(), &owner).given("b,z", &other);
     job.start.ok(&format!("lock release b --owner-pid {}", other.pid()));
     job.killed_at_every_call();
 }
@@ -248,7 +259,7 @@ fn killed_at_any_call_several_locks_are_taken_together_or_not_at_all() {
 fn killed_at_any_call_an_upgrade_leaves_the_lock_shared_or_exclusive() {
     let owner = Owner::new();
     let words = format!("lock acquire cache 0 exclusive --owner-pid {}", owner.pid());
-    Job::new(&words, &["cache"], Sandbox::empty(), &owner).given("cache --shared", &owner).killed_at_every_call();
+    Job::new(&words, &["cache"], Sandbox::with_locks(), &owner).given("cache --shared", &owner).killed_at_every_call();
 }
 
 #[test]
@@ -262,7 +273,7 @@ fn killed_at_any_call_the_lock_of_the_state_is_granted_or_not_taken() {
 
 /// A root where somebody holds `a` and `b`, and two sleep in the queue for `a`.
 fn queued<'a>(words: &str, owner: &'a Owner, waiters: &[Owner; 2]) -> (Job<'a>, Vec<Waiting>) {
-    let job = Job::new(words, &["a", "b"], Sandbox::empty(), owner).given("a,b", owner);
+    let job = Job::new(words, &["a", "b"], Sandbox::with_locks(), owner).given("a,b", owner);
     let waiting = waiters.iter().map(|waiter| Waiting::in_queue(&job.start, "a", waiter)).collect();
     (job, waiting)
 }
@@ -285,7 +296,7 @@ fn killed_at_any_call_several_locks_are_given_back_together_or_not_at_all() {
 fn killed_at_any_call_a_release_that_reserves_tokens_hands_out_none_twice() {
     let owner = Owner::new();
     let words = format!("lock release deploy --owner-pid {}", owner.pid());
-    let start = Sandbox::empty();
+    let start = Sandbox::with_locks();
     start.ok("lock run deploy -- true");
     // The last tokens of the block.
     leave_tokens(&start.file(".locks/.tokens"), 3);
@@ -302,21 +313,29 @@ fn killed_at_any_call_a_break_takes_the_lock_away_or_leaves_it_and_the_queue_is_
 }
 
 #[test]
+fn killed_at_any_call_a_break_of_a_wait_ends_it_or_leaves_it_and_the_queue_is_intact() {
+    let (owner, waiters) = (Owner::new(), [Owner::new(), Owner::new()]);
+    let (mut job, _waiting) = queued("", &owner, &waiters);
+    job.words = format!("lock break --waiter {} --json", waiter_id(&job.start, &waiters[0]));
+    job.killed_at_every_call();
+}
+
+#[test]
 fn killed_at_any_call_a_renewal_costs_nobody_the_lock() {
     let owner = Owner::new();
     let words = format!("lock renew deploy --ttl 2h --owner-pid {}", owner.pid());
-    Job::new(&words, &["deploy"], Sandbox::empty(), &owner).given("deploy --ttl 1h", &owner).killed_at_every_call();
+    Job::new(&words, &["deploy"], Sandbox::with_locks(), &owner).given("deploy --ttl 1h", &owner).killed_at_every_call();
 }
 
 #[test]
 fn killed_at_any_call_a_cleaning_takes_nothing_from_the_living() {
     let (owner, dead, waiter) = (Owner::new(), Owner::new(), Owner::new());
-    let job = Job::new("lock clean", &["a", "b", "c", "d"], Sandbox::empty(), &owner);
+    let job = Job::new("lock clean", &["a", "b", "c", "d"], Sandbox::with_locks(), &owner);
     let job = job.given("a,d", &dead).given("b,c", &owner);
     drop([Waiting::in_queue(&job.start, "b", &waiter)]);
     let living = Waiting::in_queue(&job.start, "b", &waiter);
     drop(dead);
-    for leftover in [".live-1-1", ".pipeline-state-1-lock.tmp"] {
+    for leftover in [".live-1-1", ".wait-0123456789abcdef", ".pipeline-state-1-lock.tmp"] {
         fs::write(job.start.file(".locks").join(leftover), "").unwrap();
     }
     job.killed_at_every_call();

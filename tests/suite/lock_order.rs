@@ -12,7 +12,7 @@ use crate::shell::{Shell, lock, on_record, until_waiting, waiting};
 
 #[test]
 fn fifty_waiters_are_served_in_the_order_in_which_they_came() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let mut holder = Shell::holding(&sandbox, "turn");
     let mut waiters: Vec<Shell> = Vec::new();
     for number in 0..50 {
@@ -43,7 +43,7 @@ fn fifty_waiters_are_served_in_the_order_in_which_they_came() {
 
 #[test]
 fn a_writer_gets_its_turn_among_readers_that_never_leave_a_gap() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let mut current = Shell::holding(&sandbox, "file shared");
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -79,7 +79,7 @@ fn a_writer_gets_its_turn_among_readers_that_never_leave_a_gap() {
 
 #[test]
 fn a_reader_that_comes_after_a_waiting_writer_goes_after_it() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let mut readers = [Shell::holding(&sandbox, "file shared"), Shell::start(&sandbox), Shell::start(&sandbox)];
     let mut writer = Shell::start(&sandbox);
     writer.queue(&sandbox, "acquire file exclusive 60");
@@ -103,7 +103,7 @@ fn a_reader_that_comes_after_a_waiting_writer_goes_after_it() {
 
 #[test]
 fn of_two_that_upgrade_the_second_is_told_and_the_first_gets_its_turn_when_the_second_lets_go() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let mut first = Shell::holding(&sandbox, "file shared");
     let mut second = Shell::holding(&sandbox, "file shared");
     first.queue(&sandbox, "acquire file exclusive 60");
@@ -117,7 +117,7 @@ fn of_two_that_upgrade_the_second_is_told_and_the_first_gets_its_turn_when_the_s
 
 #[test]
 fn who_closes_a_circle_of_two_is_told_and_the_other_goes_on() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let mut one = Shell::holding(&sandbox, "a");
     let mut other = Shell::holding(&sandbox, "b");
     one.queue(&sandbox, "acquire b 60");
@@ -128,7 +128,7 @@ fn who_closes_a_circle_of_two_is_told_and_the_other_goes_on() {
 
 #[test]
 fn who_closes_a_circle_of_three_is_told_and_the_others_go_on() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let mut scripts = ["a", "b", "c"].map(|name| Shell::holding(&sandbox, name));
     scripts[0].queue(&sandbox, "acquire b 60");
     scripts[1].queue(&sandbox, "acquire c 60");
@@ -142,7 +142,7 @@ fn who_closes_a_circle_of_three_is_told_and_the_others_go_on() {
 
 #[test]
 fn a_circle_that_goes_through_an_earlier_waiter_is_found() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let mut one = Shell::holding(&sandbox, "a");
     let mut other = Shell::holding(&sandbox, "b");
     let mut third = Shell::start(&sandbox);
@@ -157,7 +157,7 @@ fn a_circle_that_goes_through_an_earlier_waiter_is_found() {
 
 #[test]
 fn who_wants_to_may_wait_in_a_circle_until_its_time_is_up() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     let mut one = Shell::holding(&sandbox, "a");
     let mut other = Shell::holding(&sandbox, "b");
     one.queue(&sandbox, "acquire b 60");
@@ -190,7 +190,7 @@ fn is_told_at_once(script: &mut Shell, words: &str, locks: &[&str], others: &[&S
 
 #[test]
 fn a_waiter_wakes_when_the_owner_releases_or_dies() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_locks();
     for killed in [false, true] {
         hands_over(&sandbox, killed, &lock("acquire door 60"));
     }
@@ -203,7 +203,7 @@ fn a_waiter_wakes_where_nothing_can_tell_it() {
         return;
     }
     for killed in [false, true] {
-        let sandbox = Sandbox::empty();
+        let sandbox = Sandbox::with_locks();
         let strace = "strace -f -qq -o trace -e trace=socketpair,pidfd_open \
                       -e inject=socketpair:error=EMFILE -e inject=pidfd_open:error=ENOSYS";
         // The parent of the command is strace, which ends with it.
@@ -223,7 +223,7 @@ fn a_waiter_wakes_where_only_one_of_its_senses_is_missing() {
     }
     for (call, error) in [("socketpair", "EMFILE"), ("pidfd_open", "EMFILE")] {
         for killed in [false, true] {
-            let sandbox = Sandbox::empty();
+            let sandbox = Sandbox::with_locks();
             let strace = format!("strace -f -qq -o trace -e trace={call} -e inject={call}:error={error}");
             hands_over(&sandbox, killed, &format!("{strace} {BINARY} lock acquire door 60 --owner-pid $$"));
             assert!(fs::read_to_string(sandbox.file("trace")).unwrap().contains("INJECTED"), "{call}");

@@ -52,7 +52,7 @@ impl Queue {
             return;
         }
         let began = Instant::now();
-        let (start, trace) = (Sandbox::empty(), Sandbox::empty());
+        let (start, trace) = (Sandbox::with_locks(), Sandbox::empty());
         let queue = Self { names, holder: Owner::new(), killed: Owner::new(), behind: [Owner::new(), Owner::new()] };
         let held = start.run(&format!("lock acquire {names} 0 --json --owner-pid {}", queue.holder.pid())).expect(0);
         let words = format!("lock acquire {names} 300 --json --owner-pid {}", queue.killed.pid());
@@ -134,7 +134,7 @@ fn killed_at_any_call_the_wrapper_of_a_command_leaves_its_lock_no_longer_than_th
         return;
     }
     let began = Instant::now();
-    let (trace, root, stranger) = (Sandbox::empty(), Sandbox::empty(), Owner::new());
+    let (trace, root, stranger) = (Sandbox::empty(), Sandbox::with_locks(), Owner::new());
     let words = "lock run deploy -- cat";
     Ran::of(listing(&trace, &root, "-y", words).output().unwrap()).expect(0);
     let calls = calls_on_root(&trace, &root);
@@ -144,7 +144,7 @@ fn killed_at_any_call_the_wrapper_of_a_command_leaves_its_lock_no_longer_than_th
     assert!(word < wait);
     let cases: Vec<usize> = (0..calls.len()).collect();
     in_parallel(&cases, |index| {
-        let (call, root) = (&calls[*index], copy_of(&Sandbox::empty()));
+        let (call, root) = (&calls[*index], copy_of(&Sandbox::with_locks()));
         let place = format!("{words:?}, killed before {} #{}: {}", call.name, call.nth, call.line);
         let mut command = killing(call, &root, "-y", words);
         let mut wrapper = command.stdin(Stdio::piped()).spawn().unwrap();

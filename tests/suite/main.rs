@@ -45,6 +45,7 @@ mod limits;
 mod lock_exclusion;
 mod lock_faults;
 mod lock_kill;
+mod lock_namespaces;
 mod lock_order;
 mod lock_owners;
 mod lock_queue_kill;

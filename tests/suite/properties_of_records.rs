@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use pipeline_state::document::seal::{Digest, Lineage, Revision};
 use pipeline_state::fs::identity::DirId;
+use pipeline_state::lock::lifeline::Lifeline;
 use pipeline_state::lock::process::{Identity, Place};
 use pipeline_state::lock::record::{Grant, Mode, Purpose, Record, Token, Waiter};
 use pipeline_state::name::Name;
@@ -40,9 +41,11 @@ fn token() -> impl Strategy<Value = Token> {
 fn grant() -> impl Strategy<Value = Grant> {
     let seconds = || option::of(0.0..1e12_f64);
     let who = (token(), mode(), option::of(identity()), "\\PC{0,20}", any::<u32>());
-    (who, option::of(value()), seconds(), seconds(), option::of("[a-z0-9.-]{1,9}"), option::of("[a-z0-9.-]{1,9}"))
+    let lifeline = option::of("[.]live-[a-z0-9-]{1,9}");
+    (who, option::of(value()), seconds(), seconds(), lifeline, option::of("[a-z0-9.-]{1,9}"))
         .prop_map(|((token, mode, owner, command, count), metadata, ttl, expires, live_file, quarantined)| {
             let since = "2023-11-01T10:30:00Z".to_owned();
+            let live_file = live_file.map(|name| Lifeline::parse(&name).unwrap());
             Grant { token, mode, owner, command, since, count, metadata, ttl, expires, live_file, quarantined }
         })
 }
@@ -50,10 +53,26 @@ fn grant() -> impl Strategy<Value = Grant> {
 fn waiter() -> impl Strategy<Value = Waiter> {
     let purpose = prop_oneof![Just(Purpose::Hold), Just(Purpose::Commit)];
     let who = (mode(), identity(), identity(), "\\PC{0,20}", 0.0..1e12_f64);
-    (who, option::of(token()), purpose, option::of(value())).prop_map(
-        |((mode, owner, process, command, until), own, purpose, metadata)| {
+    let marks = (option::of("[0-9a-f]{16}"), 1..65_u32, any::<bool>(), any::<bool>());
+    (who, option::of(token()), purpose, option::of(value()), marks).prop_map(
+        |((mode, owner, process, command, until), own, purpose, metadata, (id, locks, passed_over, broken))| {
             let since = "2023-11-01T10:30:00Z".to_owned();
-            Waiter { mode, owner, process, command, since, until, own, purpose, metadata }
+            let lifeline = id.map(|id| Lifeline::of_waiter(&id).unwrap());
+            Waiter {
+                mode,
+                owner,
+                process,
+                command,
+                since,
+                until,
+                own,
+                purpose,
+                metadata,
+                lifeline,
+                locks,
+                passed_over,
+                broken,
+            }
         },
     )
 }

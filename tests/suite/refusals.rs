@@ -151,7 +151,7 @@ fn what_is_refused_is_told_with_all_that_would_do() {
     let sandbox = Sandbox::empty();
     sandbox.run_args(&["recover", "checkpoint", "a b"]).expect(4).saying("is no name for an operation");
     sandbox.run_args(&["lock", "check", "a b"]).expect(4).saying("is no name for a lock");
-    sandbox.run("lock break aa").expect(64).saying("<--token <T>|--force>");
+    sandbox.run("lock break aa").expect(64).saying("<--token <T>|--force|--waiter <ID>>");
     sandbox.run("lock break aa --token 1 --force").expect(64).saying("cannot be used with");
     let told = sandbox.run("shell fish").expect(64).saying("bash, zsh, sh").stderr;
     assert!(!told.contains("did you mean"), "{told}");

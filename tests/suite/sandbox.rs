@@ -14,6 +14,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_pipeline-state");
 /// A directory that goes when the test ends.
 pub struct Sandbox {
     dir: tempfile::TempDir,
+    /// Whether `PIPELINE_ROOT` names it.
+    is_named: bool,
 }
 
 /// What a run left behind.
@@ -27,13 +29,31 @@ pub struct Ran {
 impl Sandbox {
     /// An empty directory.
     pub fn empty() -> Self {
-        Self { dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap() }
+        Self { dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap(), is_named: false }
+    }
+
+    /// An empty directory that `PIPELINE_ROOT` names.
+    pub fn named() -> Self {
+        Self { is_named: true, ..Self::empty() }
+    }
+
+    /// An empty directory that is named if the other is.
+    pub fn like(other: &Self) -> Self {
+        Self { is_named: other.is_named, ..Self::empty() }
+    }
+
+    /// A root of locks without a state.
+    pub fn with_locks() -> Self {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let sandbox = Self::empty();
+        std::fs::DirBuilder::new().mode(0o700).create(sandbox.file(".locks")).unwrap();
+        sandbox
     }
 
     /// An empty directory on a file system in memory, where there is one: for tests that make very many.
     pub fn in_memory() -> Self {
         let dir = tempfile::Builder::new().prefix("pipeline-state-test-").tempdir_in("/dev/shm");
-        dir.map_or_else(|_| Self::empty(), |dir| Self { dir })
+        dir.map_or_else(|_| Self::empty(), |dir| Self { dir, is_named: false })
     }
 
     /// A directory with a state in it.
@@ -93,6 +113,9 @@ impl Sandbox {
         // The suite may itself run under `lock run`.
         for name in ["PIPELINE_OWNER_PID", "PIPELINE_LOCK_TOKEN", "PIPELINE_LOCK_EXIT", "CLAUDE_PROJECT_DIR"] {
             command.env_remove(name);
+        }
+        if self.is_named {
+            command.env("PIPELINE_ROOT", self.path());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

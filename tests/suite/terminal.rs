@@ -247,7 +247,7 @@ fn a_watched_status_is_told_again_when_something_happens() {
 
 #[test]
 fn a_watched_lock_status_tells_of_grants_and_of_the_death_of_an_owner() {
-    let root = Sandbox::empty(); // there are not even directories
+    let root = Sandbox::named(); // there are not even directories
     let mut locks = Follower::new(&root, "lock status --watch --json");
     locks.reads("\"held\":0");
     let owner = Owner::new();

@@ -55,9 +55,13 @@ Examples:
 
 JSON:
   [{lock: string, type: string, status: string, pid: number|null,
-    command: string, token: number|null, since: string, until?: number,
-    waiting_for: [number], count?: number, place?: string,
-    metadata: object|null}]")]
+    command: string, token: number|null, waiter?: string, since: string,
+    until?: number, waiting_for: [number], count?: number, place?: string,
+    metadata: object|null}]
+
+  status is held, waiting, stopped, passed-over (it did not take its free lock
+  within a second), broken, stale, unknown or damaged; waiter is the ID for
+  `lock break --waiter`")]
     List {
         /// table or json
         layout: Option<Layout>,
@@ -71,17 +75,20 @@ Examples:
 JSON:
   {cleaned: number}")]
     Clean,
-    /// Take a lock away from its holder: an operator's last resort
+    /// Take a lock away from its holder, or end one wait: an operator's last resort
     #[command(after_help = "What the holder does under the lock goes on; a writer that was told --fence is
-refused from now on.
+refused from now on. A wait that is ended ends its command with exit 2 and the
+kind broken.
 
 Examples:
   pipeline-state lock list                  # shows the token
   pipeline-state lock break deploy --token 17
-  pipeline-state lock break deploy --force  # whoever holds it
+  pipeline-state lock break deploy --force  # all its holders
+  pipeline-state lock break --waiter 5f0c1e77a94b2d38  # an ID of the list
 
 JSON:
-  {lock: string, token: number, owner: number|null}, a line for each grant")]
+  {lock: string, token: number, owner: number|null}, a line for each grant
+  {waiter: string, locks: [string], owner: number} with --waiter")]
     Break(Break),
     /// Prolong the time to live of a lock
     #[command(after_help = "Examples:
@@ -185,13 +192,17 @@ pub enum Layout {
 #[command(group(clap::ArgGroup::new("whose").required(true)))]
 pub struct Break {
     /// The lock
-    pub name: String,
+    #[arg(required_unless_present = "waiter")]
+    pub name: Option<String>,
     /// The grant to take away
     #[arg(long, value_name = "T", group = "whose")]
     pub token: Option<Token>,
-    /// Whoever holds it
+    /// All its holders
     #[arg(long, group = "whose")]
     pub force: bool,
+    /// The waiter whose wait is to end; it has no NAME
+    #[arg(long, value_name = "ID", group = "whose", conflicts_with = "name")]
+    pub waiter: Option<String>,
 }
 
 #[derive(Args, Debug)]

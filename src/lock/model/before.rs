@@ -49,7 +49,7 @@ impl Actor<'_> {
 
     pub fn judge(&mut self, peek: &Peek) {
         let before = self.world;
-        let eyes = self.scenario.eyes(&before);
+        let eyes = self.scenario.eyes(&before, self.me);
         let request = self.request();
         let records = self.scenario.named(request, &peek.seen);
         let has_flock = self.world.flock.map(usize::from) == Some(self.me);
@@ -83,7 +83,7 @@ impl Actor<'_> {
     }
 
     pub fn sleep(&mut self, blocker: &Blocker<'_>, peek: &Peek) {
-        let known = ends_to_await(blocker, &self.scenario.eyes(&self.world));
+        let known = ends_to_await(blocker, &self.scenario.eyes(&self.world, self.me));
         let mut ends = [script_code(self.me), 0, 0];
         if self.scenario.mistake != Mistake::BlockerNotWatched {
             ends.iter_mut().skip(1).zip(&known).for_each(|(end, process)| *end = code_of(process));

@@ -5,16 +5,17 @@ use std::time::{Duration, SystemTime};
 use super::scenario::{Command, Mistake, Scenario};
 use super::steps::Actor;
 use super::world::{
-    Errand, LOCKS, Outcome, Parents, Plan, SCRIPTS, Script, Step, Then, Turn, World, code_of, script_of,
+    Errand, LOCKS, Outcome, Parents, Plan, SCRIPTS, Script, Step, Then, Turn, World, code_of, identity, script_of,
 };
 use crate::lock::acquire::{Acquired, grant, take_back};
 use crate::lock::break_up::{Victim, take_away};
 use crate::lock::deadlock::circle;
 use crate::lock::draft::{Draft, writes};
 use crate::lock::hierarchy;
+use crate::lock::idle;
 use crate::lock::look::{Line, Verdict, ask};
-use crate::lock::queue::{leave, next_in_line};
-use crate::lock::record::{Mode, Purpose, Record, Token};
+use crate::lock::queue::{Eyes, leave, next_in_line};
+use crate::lock::record::{Mode, Purpose, Record, Token, Waiter};
 use crate::lock::release::give_up;
 use crate::lock::request::Request;
 use crate::name::Name;
@@ -35,6 +36,7 @@ impl Actor<'_> {
                 drafts.iter_mut().for_each(|draft| leave(&mut draft.record, process));
                 self.store(&drafts, Then::End(outcome));
             }
+            Errand::PassOver(lock, code) => self.pass_over(usize::from(lock), code, drafts),
             Errand::GiveBack(granted) => {
                 let acquired = self.scenario.libraries.grants.get(granted);
                 drafts.iter_mut().zip(acquired.iter()).for_each(|(draft, acquired)| take_back(draft, acquired));
@@ -45,7 +47,7 @@ impl Actor<'_> {
 
     pub fn ask(&mut self, mut drafts: Vec<Draft>) {
         let before = self.world;
-        let eyes = self.scenario.eyes(&before);
+        let eyes = self.scenario.eyes(&before, self.me);
         let asker = &self.request().asker;
         match self.scenario.command(&self.world, self.me) {
             Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit => self.ask_for(drafts),
@@ -72,16 +74,24 @@ impl Actor<'_> {
     }
 
     pub fn ask_for(&mut self, mut drafts: Vec<Draft>) {
+        self.world.scripts[self.me].is_excused = false;
         let before = self.world;
-        let eyes = self.scenario.eyes(&before);
+        let eyes = self.scenario.eyes(&before, self.me);
         let request = self.request();
         let wants_state = self.scenario.wants_state(request);
         let verdict = ask(&mut drafts, request, (SystemTime::UNIX_EPOCH, Duration::ZERO), &eyes);
+        if self.scenario.mistake == Mistake::MarkKept {
+            for draft in &mut drafts {
+                let was = |waiter: &Waiter| waiter.passed_over && waiter.process.is(&request.asker.process);
+                let was_marked = draft.original().waiters.iter().any(was);
+                draft.record.waiter_mut(&request.asker.process).into_iter().for_each(|own| own.passed_over = was_marked);
+            }
+        }
         if matches!(verdict, Verdict::Free | Verdict::Waits(_)) && self.is_out_of_order(request, &drafts) {
             return self.refuse();
         }
         match verdict {
-            Verdict::OwnerEnded => self.refuse(),
+            Verdict::OwnerEnded | Verdict::Broken => self.refuse(),
             Verdict::AlreadyHeld(..) => {
                 self.nothing_to_store(if wants_state { Then::DrainAgain } else { Then::AlreadyHeld });
             }
@@ -104,6 +114,7 @@ impl Actor<'_> {
             }
             Verdict::Waits(_) if self.world.scripts[self.me].is_late => self.refuse(),
             Verdict::Waits(Line::Kept) => self.nothing_to_store(Then::Wait),
+            Verdict::Waits(Line::Resumed) => self.store(&drafts, Then::WaitOn),
             Verdict::Waits(Line::Joined) => {
                 if self.scenario.mistake == Mistake::SharedAhead && request.ask.mode == Mode::Shared {
                     drafts.iter_mut().for_each(|draft| draft.record.waiters.rotate_right(1));
@@ -133,7 +144,7 @@ impl Actor<'_> {
                 records.push((name.clone(), record.as_ref().clone()));
             }
         }
-        circle(&request.asker.process, &records, &self.scenario.eyes(&self.world), &mut Parents).is_some()
+        circle(&request.asker.process, &records, &self.scenario.eyes(&self.world, self.me), &mut Parents).is_some()
     }
 
     pub fn refuse(&mut self) {
@@ -176,11 +187,51 @@ impl Actor<'_> {
         if ops.next().is_some() {
             return self.set(Step::Write(plan));
         }
+        if plan.then == Then::Wait && self.scenario.is_apart {
+            return self.set(Step::Anchor(plan));
+        }
+        self.written(plan);
+    }
+
+    /// The record that names the lifeline is in place, so a death before this leaves no file that none names.
+    pub fn anchor(&mut self, plan: Plan) {
+        self.world.scripts[self.me].has_lifeline = self.scenario.mistake != Mistake::LifelineNotHeld;
+        self.written(plan);
+    }
+
+    fn written(&mut self, plan: Plan) {
         if plan.frees.contains(&true) {
             return self.set(Step::Note(plan));
         }
         self.leave_gate();
         self.go_on(plan.then);
+    }
+
+    /// Marks a waiter that is next and does not take its lock.
+    fn pass_over(&mut self, lock: usize, code: u8, mut drafts: Vec<Draft>) {
+        let before = self.world;
+        let eyes = self.scenario.eyes(&before, self.me);
+        let name = &self.scenario.names[lock];
+        let process = identity(code);
+        let own = self.request().asker.process.clone();
+        let Some(draft) = drafts.iter_mut().find(|draft| draft.name == *name) else {
+            return self.nothing_to_store(Then::WaitOn);
+        };
+        let is_marked = match (draft.record.place_of(&own), self.scenario.mistake) {
+            (None, _) => false,
+            (Some(_), Mistake::AnyPassedOver) => {
+                draft.record.waiter_mut(&process).is_some_and(|waiter| !std::mem::replace(&mut waiter.passed_over, true))
+            }
+            (Some(place), _) => {
+                self.scenario.is_next(&self.world, code, &eyes) && idle::mark(&mut draft.record, place, &process, &eyes)
+            }
+        };
+        if !is_marked {
+            return self.nothing_to_store(Then::WaitOn);
+        }
+        let script = &mut self.world.scripts[script_of(code)];
+        script.is_excused |= script.is_frozen;
+        self.store(&drafts, Then::AskAgain);
     }
 
     pub fn note_who_is_next(&mut self, mut plan: Plan) {
@@ -217,9 +268,40 @@ impl Actor<'_> {
 }
 
 impl Scenario {
+    /// Whether a waiter could take all locks that it waits for.
+    pub fn is_next(&self, world: &World, code: u8, eyes: &dyn Eyes) -> bool {
+        let records: Vec<Record> = (0..self.names.len())
+            .map(|lock| world.effective(&self.libraries, lock, &self.names[lock]).as_ref().clone())
+            .collect();
+        idle::is_next_everywhere(&identity(code), &records, eyes)
+    }
+
+    /// A frozen waiter that a sleeper sees to be next, for longer than it would take one that runs: the lock and the
+    /// process.
+    pub fn idle_before(&self, world: &World, me: usize) -> Option<(u8, u8)> {
+        let eyes = self.eyes(world, me);
+        let own = &self.request(world, me).asker.process;
+        self.locks(world, me).into_iter().find_map(|lock| {
+            let record = world.effective(&self.libraries, lock, &self.names[lock]);
+            let place = record.place_of(own)?;
+            let code = match self.mistake {
+                Mistake::FrozenBlocks => return None,
+                Mistake::AnyPassedOver => {
+                    code_of(&record.waiters[..place].iter().find(|waiter| !waiter.passed_over)?.process)
+                }
+                _ => {
+                    let code = code_of(&idle::next_up(&record, place, &eyes)?.process);
+                    world.scripts[script_of(code)].is_frozen.then_some(code)?
+                }
+            };
+            let is_next = self.mistake == Mistake::AnyPassedOver || self.is_next(world, code, &eyes);
+            is_next.then_some((u8::try_from(lock).unwrap(), code))
+        })
+    }
+
     /// The processes that may be next once this is written.
     fn next(&self, world: &World, script: usize, plan: &Plan) -> Vec<u8> {
-        let eyes = self.eyes(world);
+        let eyes = self.eyes(world, script);
         let freed = self.names.iter().enumerate().filter(|(lock, _)| plan.frees[*lock]);
         let records = freed.map(|(lock, name)| world.effective(&self.libraries, lock, name));
         let next = records.flat_map(|record| next_in_line(&record, &eyes));

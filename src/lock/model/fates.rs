@@ -33,6 +33,15 @@ impl Scenario {
                 actor.others_look_soon();
             });
         }
+        if is_running && !script.is_frozen && !script.is_stopped && world.fates.freezes > 0 {
+            befalls(What::Freezes, &|actor| {
+                actor.world.fates.freezes -= 1;
+                actor.world.scripts[me].is_frozen = true;
+            });
+        }
+        if script.is_frozen {
+            befalls(What::Continues, &|actor| actor.world.scripts[me].is_frozen = false);
+        }
         let waits =
             matches!(self.command(world, me), Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit);
         if is_running && waits && !script.is_late && world.fates.expiries > 0 {
@@ -59,6 +68,7 @@ impl Actor<'_> {
             self.world.leave_line(self.me);
             let script = &mut self.world.scripts[self.me];
             (script.bell, script.looks_soon, script.is_stopped, script.is_late) = (false, false, false, false);
+            (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
             script.is_broken = false;
             script.attempt = 1;
             script.step = Step::Begin;

@@ -3,12 +3,17 @@
 use super::scenario::{Command, Mistake, Scenario};
 use super::search::search;
 use super::world::Fates;
-use super::{ALONE, BOTH, COMMIT, DEATH, KILL, NOTHING, ONE, OTHER, SHARED, Scripts};
+use super::{ALONE, BOTH, COMMIT, DEATH, FREEZE, KILL, NOTHING, ONE, OTHER, SHARED, Scripts};
 use crate::lock::record::Mode::{Exclusive, Shared};
 
 #[track_caller]
 fn breaks(mistake: Mistake, promise: &str, names: &[&str], scripts: Scripts<'_>, fates: Fates) {
-    let found = search(&Scenario::new(names, scripts, fates).with(mistake));
+    is_refuted(Scenario::new(names, scripts, fates), mistake, promise);
+}
+
+#[track_caller]
+fn is_refuted(scenario: Scenario, mistake: Mistake, promise: &str) {
+    let found = search(&scenario.with(mistake));
     let broken = found.broken.unwrap_or_else(|| panic!("{mistake:?} breaks nothing in {} states", found.states));
     let complaint = broken.lines().next().unwrap_or_default();
     println!("{mistake:?}: {complaint}, after {} states", found.states);
@@ -56,4 +61,14 @@ fn somebody_is_overtaken_or_never_comes_to_an_end() {
     let upgrade = &[Command::Acquire(ONE, Shared), Command::Acquire(ONE, Exclusive)];
     breaks(Mistake::DeadlocksNotLookedFor, "nobody can move", D, [upgrade, upgrade, &[]], NOTHING);
     breaks(Mistake::DeadTakenForLiving, "never comes to an end", D, [ALONE, ALONE, &[]], DEATH);
+}
+
+#[test]
+fn a_waiter_that_is_not_there_blocks_or_one_that_is_is_overtaken() {
+    let alone = [ALONE, ALONE, ALONE];
+    breaks(Mistake::FrozenBlocks, "frozen and holds nothing", D, alone, FREEZE);
+    breaks(Mistake::AnyPassedOver, "overtakes", D, alone, NOTHING);
+    breaks(Mistake::MarkKept, "overtakes", D, alone, FREEZE);
+    is_refuted(Scenario::new(D, alone, NOTHING).apart(), Mistake::LifelineNotHeld, "overtakes");
+    is_refuted(Scenario::new(D, alone, KILL).apart(), Mistake::DeadLifelineBlocks, "nobody can move");
 }

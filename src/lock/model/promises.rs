@@ -97,7 +97,7 @@ impl Scenario {
 
     /// Somebody sleeps, nobody is in its way, and nothing that wakes it is on its way.
     fn never_woken(&self, world: &World) -> Option<String> {
-        for (number, script) in world.scripts.iter().enumerate() {
+        for (number, script) in world.scripts.iter().enumerate().filter(|_| !self.is_apart) {
             let Step::Sleep(ends) = script.step else { continue };
             let is_ended = ends.iter().any(|code| *code != 0 && !world.lives(*code));
             if script.bell || script.looks_soon || script.is_late || is_ended || self.is_to_be_woken(world, number) {
@@ -133,7 +133,24 @@ impl Scenario {
     fn nobody_moves(&self, world: &World, moves: &[(Move, World)]) -> Option<String> {
         let is_stuck = !moves.iter().any(|(by, _)| by.what == What::Steps);
         let is_anybody_stopped = world.scripts.iter().any(|script| script.is_stopped);
-        (is_stuck && !is_anybody_stopped && !self.is_over(world)).then(|| "all wait, and nobody can move".to_owned())
+        if !is_stuck || is_anybody_stopped || self.is_over(world) {
+            return None;
+        }
+        let mut frozen = (0..SCRIPTS).filter(|script| world.scripts[*script].is_frozen).peekable();
+        if frozen.peek().is_none() {
+            return Some("all wait, and nobody can move".to_owned());
+        }
+        // One that holds something is waited for, frozen or not.
+        let holds = |script: usize| {
+            let number = u8::try_from(script).ok();
+            let is_owner = |lock: usize| {
+                let record = world.effective(&self.libraries, lock, &self.names[lock]);
+                let owner = identity(script_code(script));
+                record.holders.iter().any(|grant| grant.owner.as_ref().is_some_and(|held| held.is(&owner)))
+            };
+            world.gate == number || world.flock == number || (0..self.names.len()).any(is_owner)
+        };
+        (!frozen.any(holds)).then(|| "all wait for one that is frozen and holds nothing".to_owned())
     }
 }
 
@@ -153,8 +170,9 @@ impl Actor<'_> {
             let it = &world.scripts[*earlier];
             // Whoever came after the record was read came later.
             let process = &scenario.request(world, *earlier).asker.process;
-            let is_seen = drafts.iter().any(|draft| draft.record.place_of(process).is_some());
-            let waits = is_seen && it.is_alive && world.is_running(*earlier) && !it.is_stopped && !it.is_late;
+            let is_seen = drafts.iter().any(|draft| draft.original().place_of(process).is_some());
+            let is_aside = it.is_stopped || it.is_late || it.is_excused;
+            let waits = is_seen && it.is_alive && world.is_running(*earlier) && !is_aside;
             let shares_lock = scenario.locks(world, *earlier).iter().any(|lock| mine.contains(lock));
             waits && shares_lock && scenario.request(world, *earlier).ask.mode.conflicts(request.ask.mode)
         });

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::world::{Fates, LOCKS, Libraries, SCRIPTS, Script, Step, World, identity, process_code, script_code};
+use super::world::{
+    Fates, LOCKS, Libraries, SCRIPTS, Script, Step, World, code_of, identity, process_code, script_code, script_of,
+};
 use crate::lock::STATE;
 use crate::lock::liveness::{Liveness, Patience};
 use crate::lock::process::Identity;
@@ -62,6 +64,16 @@ pub enum Mistake {
     DeadlocksNotLookedFor,
     /// A token is given, and not counted.
     TokenGivenTwice,
+    /// A frozen waiter is waited for.
+    FrozenBlocks,
+    /// A waiter is passed over although it is not its turn.
+    AnyPassedOver,
+    /// Who was passed over and runs again leaves its mark in the record.
+    MarkKept,
+    /// A waiter does not lock its lifeline.
+    LifelineNotHeld,
+    /// A dead waiter of another pid namespace is waited for.
+    DeadLifelineBlocks,
 }
 
 pub struct Scenario {
@@ -69,6 +81,8 @@ pub struct Scenario {
     pub scripts: [Vec<Command>; SCRIPTS],
     pub fates: Fates,
     pub mistake: Mistake,
+    /// Each script is in a pid namespace of its own.
+    pub is_apart: bool,
     pub libraries: Libraries,
     requests: Vec<Option<Request>>,
 }
@@ -87,11 +101,16 @@ impl Scenario {
                 }
             }
         }
-        Self { names, scripts, fates, mistake: Mistake::None, libraries: Libraries::new(), requests }
+        Self { names, scripts, fates, mistake: Mistake::None, is_apart: false, libraries: Libraries::new(), requests }
     }
 
     pub fn with(mut self, mistake: Mistake) -> Self {
         self.mistake = mistake;
+        self
+    }
+
+    pub fn apart(mut self) -> Self {
+        self.is_apart = true;
         self
     }
 
@@ -105,6 +124,9 @@ impl Scenario {
             in_line: false,
             bell: false,
             is_stopped: false,
+            is_frozen: false,
+            has_lifeline: false,
+            is_excused: false,
             is_late: false,
             is_broken: false,
             looks_soon: false,
@@ -154,8 +176,8 @@ impl Scenario {
         request.names.iter().any(|name| name.as_str() == STATE)
     }
 
-    pub fn eyes<'a>(&self, world: &'a World) -> Sight<'a> {
-        Sight { world, mistake: self.mistake }
+    pub fn eyes<'a>(&self, world: &'a World, me: usize) -> Sight<'a> {
+        Sight { world, mistake: self.mistake, apart: self.is_apart.then_some(me) }
     }
 }
 
@@ -163,12 +185,15 @@ impl Scenario {
 pub struct Sight<'a> {
     world: &'a World,
     mistake: Mistake,
+    /// The script that looks, where the pids of others say nothing to it.
+    apart: Option<usize>,
 }
 
 impl Eyes for Sight<'_> {
     fn process(&self, process: &Identity) -> Liveness {
         match self.mistake {
             Mistake::DeadTakenForLiving => Liveness::Alive,
+            _ if self.apart.is_some_and(|me| me != script_of(code_of(process))) => Liveness::Unknown,
             _ => self.world.process(process),
         }
     }
@@ -177,11 +202,19 @@ impl Eyes for Sight<'_> {
         match self.mistake {
             Mistake::DeadTakenForLiving => false,
             Mistake::LivingTakenForDead => true,
+            _ if self.apart.is_some() => grant.owner.as_ref().is_some_and(|owner| self.process(owner) == Liveness::Dead),
             _ => self.world.is_dead(grant),
         }
     }
 
     fn patience(&self, waiter: &Waiter) -> Patience {
+        let code = code_of(&waiter.process);
+        if self.apart.is_some_and(|me| me != script_of(code)) {
+            // The flock of its lifeline is all that is seen of it.
+            let is_held = self.world.lives(code) && self.world.scripts[script_of(code)].has_lifeline;
+            let is_waited_for = is_held || self.mistake == Mistake::DeadLifelineBlocks;
+            return if is_waited_for { Patience::Waiting } else { Patience::Gone };
+        }
         match (self.mistake, self.world.patience(waiter)) {
             (Mistake::WaitingTakenForStopped, Patience::Waiting) => Patience::PassedOver,
             (Mistake::DeadTakenForLiving, Patience::Gone) => Patience::Waiting,

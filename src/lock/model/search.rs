@@ -21,6 +21,7 @@ pub enum What {
     CommandIsKilled,
     ScriptDies,
     Stops,
+    Freezes,
     Continues,
     TimeIsUp,
 }

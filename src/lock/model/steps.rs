@@ -5,6 +5,7 @@ use super::scenario::{Command, Mistake, Scenario};
 use super::search::{Move, What};
 use super::world::{Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code};
 use crate::lock::draft::{Write, completion};
+use crate::lock::look::look;
 use crate::lock::request::Request;
 use crate::name::Name;
 
@@ -40,7 +41,7 @@ impl Scenario {
 impl<'a> Actor<'a> {
     pub fn step(&mut self) -> Option<()> {
         let script = self.world.scripts[self.me];
-        if script.is_stopped {
+        if script.is_stopped || script.is_frozen {
             return None;
         }
         match script.step {
@@ -62,6 +63,7 @@ impl<'a> Actor<'a> {
             }
             Step::Write(plan) => self.write(plan),
             Step::Note(plan) => self.note_who_is_next(plan),
+            Step::Anchor(plan) => self.anchor(plan),
             Step::Wake(plan) => {
                 plan.wake.into_iter().for_each(|code| self.tell(code, |script| script.bell = true));
                 self.go_on(plan.then);
@@ -78,7 +80,11 @@ impl<'a> Actor<'a> {
             Step::Judge(peek) => self.judge(&peek),
             Step::Sleep(ends) => {
                 let is_over = ends.iter().any(|code| *code != 0 && !self.world.lives(*code));
-                if !(is_over || script.bell || script.looks_soon || script.is_late) {
+                if !(is_over || script.bell || script.looks_soon || script.is_late || self.sees_by_heartbeat()) {
+                    if let Some((lock, code)) = self.scenario.idle_before(&self.world, self.me) {
+                        self.set(Step::Pass(Errand::PassOver(lock, code)));
+                        return Some(());
+                    }
                     return None;
                 }
                 self.listen_anew();
@@ -91,6 +97,17 @@ impl<'a> Actor<'a> {
             }
         }
         Some(())
+    }
+
+    /// Nothing wakes a process in another pid namespace: it looks once a second.
+    fn sees_by_heartbeat(&self) -> bool {
+        let scenario = self.scenario;
+        let record = |lock: &usize| {
+            let name = &scenario.names[*lock];
+            (name.clone(), self.world.effective(&scenario.libraries, *lock, name).as_ref().clone())
+        };
+        let records = || scenario.locks(&self.world, self.me).iter().map(record).collect::<Vec<_>>();
+        scenario.is_apart && look(&records(), self.request(), &scenario.eyes(&self.world, self.me)).is_none()
     }
 
     pub fn set(&mut self, step: Step) {
@@ -165,7 +182,8 @@ impl<'a> Actor<'a> {
         match then {
             Then::End(outcome) => self.end(outcome),
             Then::Leave(outcome) => self.set(Step::Pass(Errand::Leave(outcome))),
-            Then::Wait => self.set(Step::Listen),
+            Then::Wait | Then::WaitOn => self.set(Step::Listen),
+            Then::AskAgain => self.set(Step::Pass(Errand::Ask)),
             Then::Turn => self.set(Step::Flock(Turn::ToCommit)),
             Then::AlreadyHeld => self.holds(),
             Then::DrainAgain => self.set(Step::Flock(Turn::ToDrainAgain)),
@@ -211,6 +229,7 @@ impl<'a> Actor<'a> {
         let freed = self.scenario.locks(&self.world, self.me);
         let script = &mut self.world.scripts[self.me];
         (script.bell, script.looks_soon, script.is_stopped, script.is_late) = (false, false, false, false);
+        (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
         let is_release = matches!(ended, Command::Release(_) | Command::GiveAllBack);
         if is_release || script.is_broken {
             // A lock that was counted twice is held on; the record knows.

@@ -134,11 +134,13 @@ pub struct Fates {
     pub stops: u8,
     /// Somebody's patience ends.
     pub expiries: u8,
+    /// A command is frozen, which no other process can see, and runs again some time.
+    pub freezes: u8,
 }
 
 impl std::fmt::Display for Fates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let all = [(self.kills, "kill"), (self.deaths, "death"), (self.stops, "stop"), (self.expiries, "expiry")];
+        let all = [(self.kills, "kill"), (self.deaths, "death"), (self.stops, "stop"), (self.expiries, "expiry"), (self.freezes, "freeze")];
         let some: Vec<String> =
             all.iter().filter(|(count, _)| *count > 0).map(|(count, of)| format!("{count} {of}")).collect();
         f.write_str(if some.is_empty() { "no mishap" } else { "" })?;
@@ -161,6 +163,11 @@ pub struct Script {
     /// A signal has come that its command has not heard yet.
     pub bell: bool,
     pub is_stopped: bool,
+    pub is_frozen: bool,
+    /// Its command holds the flock of its lifeline.
+    pub has_lifeline: bool,
+    /// It was passed over when it was frozen, and has not run since: who goes first does not overtake it.
+    pub is_excused: bool,
     /// Its command's time is up.
     pub is_late: bool,
     /// Its lock was taken away from it.
@@ -197,6 +204,8 @@ pub enum Step {
     Write(Plan),
     /// All is written, and it looks who may be next.
     Note(Plan),
+    /// It creates its lifeline.
+    Anchor(Plan),
     /// It has left the gate, and wakes those who may be next.
     Wake(Plan),
     /// It forgets that it was woken, to look at the records.
@@ -225,6 +234,8 @@ pub enum Errand {
     Leave(Outcome),
     /// Give back what was granted a moment ago: that of this number.
     GiveBack(u16),
+    /// Mark a waiter as passed over, for this lock.
+    PassOver(u8, u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -294,6 +305,8 @@ pub enum Then {
     Granted(u16),
     /// It stands in line.
     Wait,
+    /// It keeps its place, and has cleared the mark of one that was passed over.
+    WaitOn,
     /// It is its turn to commit.
     Turn,
     /// The place in line is given up before the command ends.
@@ -302,6 +315,8 @@ pub enum Then {
     AlreadyHeld,
     /// Likewise, and commits are drained before it is said.
     DrainAgain,
+    /// A waiter was passed over, and the request is looked at once more.
+    AskAgain,
 }
 
 /// A process, as a number: 0 for none.
@@ -363,6 +378,7 @@ impl Eyes for World {
 
     fn patience(&self, waiter: &Waiter) -> Patience {
         let script = self.scripts[script_of(code_of(&waiter.process))];
+        // A frozen one looks like one that is about to run.
         if [&waiter.process, &waiter.owner].iter().any(|process| self.process(process) == Liveness::Dead) {
             Patience::Gone
         } else if script.is_stopped || script.is_late {

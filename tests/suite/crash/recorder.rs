@@ -294,6 +294,10 @@ impl Ops for Recorder {
         Real.lock(file, patience)
     }
 
+    fn try_lock_shared(&self, file: &File) -> io::Result<()> {
+        Real.try_lock_shared(file)
+    }
+
     fn now(&self) -> SystemTime {
         Real.now()
     }

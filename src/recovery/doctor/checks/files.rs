@@ -5,8 +5,9 @@ use crate::audit::ErrorLog;
 use crate::error::{ExitCode, Result};
 use crate::fs::stage::is_temporary;
 use crate::fs::{FileKind, Stat};
-use crate::lock::run::LIVE_FILE;
-use crate::lock::{FILES, LOCKS, flock};
+use crate::fs::probe::Probe;
+use crate::lock::lifeline::Lifeline;
+use crate::lock::{FILES, LOCKS};
 use crate::recovery::doctor::Finding;
 use crate::side;
 use crate::store::layout::{BACKUPS, BackupName, MIRROR, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX};
@@ -108,13 +109,15 @@ impl Examination<'_> {
             }
         }
         let mut left_locks = Vec::new();
+        let named = self.store.locks().lifelines()?;
         for side in [BACKUPS, LOCKS] {
             let Ok(Some((dir, names))) = self.side(side) else { continue }; // told by its own check
             for name in names {
                 let place = format!("{side}/{name}");
-                if side == LOCKS && name.starts_with(LIVE_FILE) {
-                    let stat = self.store.disk().stat(&dir, &name)?;
-                    if stat.is_some_and(|stat| flock::holder(stat.ino).is_none()) {
+                if side == LOCKS && Lifeline::parse(&name).is_some() {
+                    // What a record names goes with it; what is locked belongs to a living process, wherever that is.
+                    let is_named = named.iter().any(|used| used.as_str() == name);
+                    if !is_named && self.store.disk().probe(&dir, &name)? == Probe::Free {
                         left_locks.push(place);
                     }
                 } else if is_temporary(&name) {

@@ -1,0 +1,124 @@
+//! A waiter that is next and does not take its free lock: frozen, swapped out, stopped in another pid namespace.
+//!
+//! Nothing tells these from a waiter that is about to run, so the others watch. A waiter that sees for [`GRACE`] on
+//! its own clock that the same earlier waiter is next and its lock is free passes the gate, looks once more and marks
+//! that waiter as passed over. The mark stands in the record, so every process sees the same. The marked waiter keeps
+//! its place; when it runs, it passes the gate and clears the mark or takes the lock. A wrong mark, on a waiter that
+//! was only slow, costs it one turn.
+//!
+//! The age of a file or of an entry says nothing here.
+
+use std::time::{Duration, Instant};
+
+use super::liveness::Patience;
+use super::process::Identity;
+use super::queue::{Eyes, blockers_of_waiter, patience};
+use super::record::{Record, Waiter};
+use crate::name::Name;
+
+/// How long a waiter may leave a free lock before others go first.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
+/// Looks further apart than this do not add up: the process that looks was itself stopped in between.
+const LONGEST_GAP: Duration = Duration::from_secs(2);
+
+/// A waiter that was next when last seen, and since when it has been.
+#[derive(Clone, Debug)]
+pub struct Idle {
+    /// The lock.
+    pub lock: Name,
+    /// The waiter's process.
+    pub process: Identity,
+    since: Instant,
+    seen: Instant,
+}
+
+/// The waiter before `place` that could take the lock now: the first that is waiting in its place, if nothing blocks it.
+#[must_use]
+pub fn next_up<'a>(record: &'a Record, place: usize, eyes: &'a dyn Eyes) -> Option<&'a Waiter> {
+    let mut earlier = record.waiters.iter().take(place).enumerate();
+    let (at, first) = earlier.find(|(_, waiter)| patience(waiter, eyes) == Patience::Waiting)?;
+    blockers_of_waiter(record, at, first, eyes).next().is_none().then_some(first)
+}
+
+/// Whether a waiter for several locks could take all of them now. `records`: all in which a process waits.
+#[must_use]
+pub fn is_next_everywhere<'a>(
+    process: &Identity,
+    records: impl IntoIterator<Item = &'a Record>,
+    eyes: &'a dyn Eyes,
+) -> bool {
+    let blocked = |record: &'a Record| {
+        let place = record.place_of(process);
+        let waiter = place.and_then(|place| Some((place, record.waiters.get(place)?)));
+        waiter.is_some_and(|(place, waiter)| blockers_of_waiter(record, place, waiter, eyes).next().is_some())
+    };
+    !records.into_iter().any(blocked)
+}
+
+/// Marks a waiter as passed over, if it is still next before `place`; whether it was.
+pub fn mark(record: &mut Record, place: usize, process: &Identity, eyes: &dyn Eyes) -> bool {
+    let is_next = next_up(record, place, eyes).is_some_and(|next| next.process.is(process));
+    if let Some(waiter) = record.waiter_mut(process).filter(|_| is_next) {
+        waiter.passed_over = true;
+    }
+    is_next
+}
+
+impl Idle {
+    /// What is known after one more look, at `now`: the waiter that is next, if there is one.
+    #[must_use]
+    pub fn seen(before: Option<Self>, next: Option<(&Name, &Waiter)>, now: Instant) -> Option<Self> {
+        let (lock, waiter) = next?;
+        let is_same = |idle: &Self| {
+            let gap = now.saturating_duration_since(idle.seen);
+            idle.lock == *lock && idle.process.is(&waiter.process) && gap <= LONGEST_GAP
+        };
+        let since = before.filter(is_same).map_or(now, |idle| idle.since);
+        Some(Self { lock: lock.clone(), process: waiter.process.clone(), since, seen: now })
+    }
+
+    /// When others may go first.
+    #[must_use]
+    pub fn until(&self) -> Instant {
+        self.since + GRACE
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::lock::queue::tests::{AllAreWell, waiter};
+    use crate::lock::record::Mode;
+
+    fn queue(pids: &[u32]) -> Record {
+        let waiters = pids.iter().map(|pid| waiter(Mode::Exclusive, *pid)).collect();
+        Record { waiters, ..Record::default() }
+    }
+
+    #[test]
+    fn the_first_that_waits_is_next_and_the_marked_are_not() {
+        let mut record = queue(&[2, 3, 4]);
+        let next = |record: &Record, place| next_up(record, place, &AllAreWell).map(|next| next.owner.pid);
+        assert_eq!((next(&record, 2), next(&record, 0)), (Some(2), None));
+        let first = record.waiters[0].process.clone();
+        assert!(mark(&mut record, 2, &first, &AllAreWell));
+        assert!(!mark(&mut record, 2, &first, &AllAreWell), "once is enough");
+        assert_eq!(next(&record, 2), Some(3));
+    }
+
+    #[test]
+    fn a_free_lock_is_left_for_the_whole_grace_and_by_one_waiter() {
+        let (record, name, start) = (queue(&[2, 3]), Name::parse("lock", "n").unwrap(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        let look = |before, place: usize, millis| {
+            Idle::seen(before, Some((&name, &record.waiters[place])), at(millis))
+        };
+        let idle = look(None, 0, 0);
+        let idle = look(idle, 0, 900);
+        assert_eq!(idle.as_ref().unwrap().until(), at(1000));
+        assert_eq!(look(idle.clone(), 1, 950).unwrap().until(), at(1950), "another is next");
+        assert_eq!(look(idle.clone(), 0, 3000).unwrap().until(), at(4000), "this process was stopped");
+        assert!(Idle::seen(idle, None, at(1000)).is_none());
+    }
+}

@@ -1,0 +1,138 @@
+//! Files in `.locks` whose flock proves that a process lives: a **lifeline**.
+//!
+//! A process keeps an exclusive flock on its lifeline for as long as a record names the file. The kernel drops the
+//! flock when the process ends, however it ends, and any process on the same machine can test it, whatever pid
+//! namespace it is in. A lifeline is created, locked and removed only while the gate is held, and it is tested only
+//! where a record names it.
+//!
+//! A waiter has one lifeline for all the locks it waits for. To put waiters into a directory for each lock later, the
+//! same inode can get more names there; the flock stays where it is.
+//!
+//! A root is data: a record may come with a clone or an archive. So a lifeline's name has one of two forms, and a record
+//! with a name of any other form is a damaged one. Nothing outside `.locks` is ever looked at.
+
+use std::fmt;
+use std::fs::File;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, Disk, Locked};
+
+/// The prefix of the lifelines of commands that `lock run` started.
+pub const COMMAND: &str = ".live-";
+/// The prefix of the lifelines of waiters; the rest is the waiter's ID.
+pub const WAITER: &str = ".wait-";
+/// Random bytes in a waiter's ID.
+const RANDOM: usize = 8;
+/// The longest name. Those of commands hold three numbers and a part of the boot's ID.
+const LONGEST: usize = 128;
+
+/// The name of a lifeline: one of the two prefixes, then lower-case letters, digits and dashes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Lifeline(String);
+
+impl Lifeline {
+    /// A lifeline of this name; `None` if it is not the name of one.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let rest = [COMMAND, WAITER].iter().find_map(|prefix| name.strip_prefix(prefix))?;
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_name = !rest.is_empty() && name.len() <= LONGEST && rest.bytes().all(is_plain);
+        is_name.then(|| Self(name.to_owned()))
+    }
+
+    /// A new waiter's lifeline, with a random name.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0; RANDOM];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(|errno| Error::new(Kind::Io, format!("the kernel has no random bytes: {errno}")))?;
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(format!("{WAITER}{digits}")))
+    }
+
+    /// The lifeline of the waiter with this ID; `None` if it is not an ID.
+    #[must_use]
+    pub fn of_waiter(id: &str) -> Option<Self> {
+        let is_id = id.len() == 2 * RANDOM && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_id.then(|| Self(format!("{WAITER}{id}")))
+    }
+
+    /// The waiter's ID.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.strip_prefix(WAITER).unwrap_or(&self.0)
+    }
+
+    /// The file's name in `.locks`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Creates the file and locks it. The gate must be held.
+    pub(super) fn create(&self, disk: &Disk, dir: &Dir) -> Result<File> {
+        let file = disk.create(dir, &self.0)?;
+        let path = dir.path_of(&self.0);
+        match disk.lock(file, &path, Duration::ZERO)? {
+            Locked::Yes(file) => Ok(file),
+            Locked::TimedOut => {
+                Err(Error::new(Kind::Internal, format!("another process has locked {}", path.display())))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Lifeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lifeline {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).ok_or_else(|| de::Error::custom(format!("{name:?} is not the name of a process's file")))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leads_out_of_the_directory() {
+        for bad in [
+            "",
+            ".live-",
+            ".wait-",
+            "../x",
+            "/etc/passwd",
+            ".live-/../../x",
+            ".live-../x",
+            ".live-a/b",
+            ".live-a\0",
+            "state.lock",
+            ".gate",
+            ".wait-A",
+            &format!(".wait-{}", "a".repeat(200)),
+        ] {
+            assert_eq!(Lifeline::parse(bad), None, "{bad:?}");
+        }
+        assert!(Lifeline::parse(".live-12-345-4026531836-0d1e2f3a").is_some());
+    }
+
+    #[test]
+    fn an_id_names_a_waiter_and_reads_back() {
+        let one = Lifeline::random().unwrap();
+        assert_ne!(one, Lifeline::random().unwrap());
+        assert_eq!(Lifeline::of_waiter(one.id()), Some(one.clone()));
+        assert_eq!(Lifeline::parse(one.as_str()), Some(one));
+        for bad in ["", "0123456789abcde", "0123456789ABCDEF", "../../0123456789", "0123456789abcdef0"] {
+            assert_eq!(Lifeline::of_waiter(bad), None, "{bad:?}");
+        }
+    }
+}

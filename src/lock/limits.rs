@@ -1,0 +1,278 @@
+//! How large the files of locks may become: the limits that writers keep and readers rely on.
+//!
+//! A record that outgrew its reader would stand for a lock that no process can take or give back, and a journal that
+//! outgrew its reader for half of a change. So a request that makes a record larger is refused unless the record has
+//! room for it and for all that can still come of what is in it: the grant of each waiter, the counts and times to live
+//! of each holder. What was accepted is never refused later. A record that an earlier version let grow beyond that is
+//! read, and may only shrink.
+
+use super::draft::Draft;
+use super::record::Record;
+use super::request::MOST_AT_ONCE;
+use crate::error::{Error, Kind, Result};
+
+/// Bytes that one record may need.
+pub const RECORD: usize = 1 << 20;
+/// Bytes that a file in `.locks` may have, to be read: a journal of as many records as change together, each of which
+/// has all its bytes. The names and the frame of a journal fit into what one more would have.
+pub const FILE: u64 = (MOST_AT_ONCE as u64 + 1) * RECORD as u64;
+/// By how much a waiter may grow until it is a holder: marks, token, count, time to live, lifeline.
+const ROOM_OF_A_WAITER: usize = 512;
+/// By how much a holder may grow: the digits of its count and its time to live.
+const ROOM_OF_A_HOLDER: usize = 128;
+
+/// The bytes that a record has, or may come to have without another request.
+#[must_use]
+pub fn extent(record: &Record) -> usize {
+    let bytes = serde_json::to_vec(record).map_or(usize::MAX, |bytes| bytes.len());
+    let room = record.waiters.len() * ROOM_OF_A_WAITER + record.holders.len() * ROOM_OF_A_HOLDER;
+    bytes.saturating_add(room)
+}
+
+/// Refuses a change that adds a waiter or a grant to a record that has no room for it. Any other change is made in the
+/// room that was set aside.
+pub fn check(draft: &Draft) -> Result<()> {
+    let (before, now) = (draft.original(), &draft.record);
+    let adds_grant = now.holders.iter().any(|grant| before.grant(grant.token).is_none());
+    let adds_waiter = now.waiters.iter().any(|waiter| before.place_of(&waiter.process).is_none());
+    if !adds_grant && !adds_waiter {
+        return Ok(());
+    }
+    let extent_now = extent(now);
+    if extent_now <= RECORD || extent_now <= extent(before) {
+        return Ok(());
+    }
+    let (name, holders, waiters) = (&draft.name, before.holders.len(), before.waiters.len());
+    let message = format!(
+        "the record of the lock {name} has no room for this request: it may have {} KiB, and {holders} holders and {waiters} waiters are in it",
+        RECORD >> 10
+    );
+    let notes = now.holders.iter().filter(|grant| grant.metadata.is_some()).count();
+    let error = Error::new(Kind::TooLarge, message).detail("lock", name.as_str());
+    Err(match notes {
+        0 => error.try_command("lock list", "see who holds it and who waits; try again when there are fewer"),
+        _ => error.try_command("lock list", "see the metadata of the others; note less with the lock"),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::lock::acquire::grant;
+    use crate::lock::draft::writes;
+    use crate::lock::draft::Write;
+    use crate::lock::journal::Pending;
+    use crate::lock::lifeline::Lifeline;
+    use crate::lock::look::{Line, Verdict, ask};
+    use crate::lock::process::{Identity, Place};
+    use crate::lock::queue::tests::AllAreWell;
+    use crate::lock::queue::{Again, Ask, Asker, leave};
+    use crate::lock::record::{Mode, Purpose, Token};
+    use crate::lock::release::give_up;
+    use crate::lock::request::{Deadline, Deadlocks, Request};
+    use crate::name::Name;
+
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Ask { script: u32, names: usize, shared: bool, again: bool, metadata: usize, ttl: Option<f64> },
+        Release { script: u32, name: usize },
+        GiveUp { script: u32 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let metadata = prop_oneof![2 => Just(0), 2 => 0..2_000_usize, 3 => 20_000..32_700_usize];
+        let ask = (2..60_u32, 1..8_usize, any::<bool>(), any::<bool>(), metadata, prop::option::of(0.0..4e9_f64));
+        prop_oneof![
+            8 => ask.prop_map(|(script, names, shared, again, metadata, ttl)|
+                Step::Ask { script, names, shared, again, metadata, ttl }),
+            2 => (2..60_u32, 0..3_usize).prop_map(|(script, name)| Step::Release { script, name }),
+            1 => (2..60_u32).prop_map(|script| Step::GiveUp { script }),
+        ]
+    }
+
+    fn process(pid: u32) -> Identity {
+        let place = Place { boot: "b".repeat(36), machine: "m".repeat(32), host: "h".repeat(64), ..Place::default() };
+        Identity { pid, start: u64::MAX, place }
+    }
+
+    fn asker(script: u32) -> Asker {
+        let owner = process(u32::MAX - script);
+        Asker { lineage: vec![owner.clone()], owner, is_named: false, process: process(script), shown: Vec::new() }
+    }
+
+    /// A root without a disk.
+    struct Root {
+        records: Vec<Record>,
+        waiting: Vec<(Request, Vec<usize>)>,
+        token: u64,
+    }
+
+    impl Root {
+        fn drafts(&self, names: &[usize]) -> Vec<Draft> {
+            let draft = |name: &usize| Draft::new(&Name::parse("lock", NAMES[*name]).unwrap(), self.records[*name].clone());
+            names.iter().map(draft).collect()
+        }
+
+        /// Stores as the gate does: all of it, or nothing. What is written must be read back.
+        fn store(&mut self, drafts: &[Draft]) -> Result<()> {
+            let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
+            changed.iter().try_for_each(|draft| check(draft))?;
+            for write in writes(&changed).unwrap() {
+                let (bytes, back) = match &write {
+                    Write::Record(_, Some(record)) => {
+                        let bytes = record.to_bytes();
+                        let back = Record::parse(&bytes).is_ok_and(|back| back == *record);
+                        (bytes, back)
+                    }
+                    Write::Journal(pending) => {
+                        let bytes = pending.to_bytes().unwrap();
+                        let back = Pending::parse(&bytes).is_some();
+                        (bytes, back)
+                    }
+                    Write::Record(_, None) | Write::NoJournal => continue,
+                };
+                assert!(back && bytes.len() as u64 <= FILE, "{} bytes cannot be read back", bytes.len());
+            }
+            for draft in drafts {
+                let place = NAMES.iter().position(|name| *name == draft.name.as_str()).unwrap();
+                self.records[place] = draft.record.clone();
+            }
+            Ok(())
+        }
+
+        fn ask(&mut self, request: &Request, names: &[usize]) -> Option<Result<()>> {
+            let mut drafts = self.drafts(names);
+            let now = (SystemTime::UNIX_EPOCH, Duration::from_secs(4_000_000_000));
+            let is_free = match ask(&mut drafts, request, now, &AllAreWell) {
+                Verdict::Free => true,
+                Verdict::Waits(Line::Joined) => false,
+                _ => return None,
+            };
+            if is_free {
+                for draft in &mut drafts {
+                    self.token += 1;
+                    let token = Token::new(u64::MAX - 100_000 + self.token).unwrap();
+                    grant(draft, request, (token, SystemTime::UNIX_EPOCH), &AllAreWell);
+                }
+            } else {
+                for waiter in drafts.iter_mut().filter_map(|draft| draft.record.waiter_mut(&request.asker.process)) {
+                    waiter.lifeline = Some(Lifeline::random().unwrap());
+                }
+            }
+            let stored = self.store(&drafts);
+            if stored.is_ok() && !is_free {
+                self.waiting.push((request.clone(), names.to_vec()));
+            }
+            Some(stored)
+        }
+
+        /// Whoever waits and is not blocked any more takes its locks, as it was promised.
+        fn settle(&mut self) {
+            let mut place = 0;
+            while let Some((request, names)) = self.waiting.get(place).cloned() {
+                let is_granted = self.ask(&request, &names).map(|stored| stored.expect("what was accepted is refused"));
+                if is_granted.is_some() {
+                    self.waiting.remove(place);
+                    place = 0;
+                } else {
+                    place += 1;
+                }
+            }
+        }
+    }
+
+    fn request(script: u32, names: &[usize], (shared, again): (bool, bool), metadata: usize, ttl: Option<f64>) -> Request {
+        let note = |length| json!({"m": "\\".repeat(length)});
+        Request {
+            names: names.iter().map(|name| Name::parse("lock", NAMES[*name]).unwrap()).collect(),
+            ask: Ask {
+                mode: if shared { Mode::Shared } else { Mode::Exclusive },
+                purpose: Purpose::Hold,
+                again: if again { Again::Counted } else { Again::Refused },
+            },
+            asker: asker(script),
+            command: "c".repeat(200),
+            deadline: Deadline::after(Duration::ZERO),
+            deadlocks: Deadlocks::Risked,
+            metadata: (metadata > 0).then(|| -> Value { note(metadata) }),
+            ttl: ttl.map(Duration::from_secs_f64),
+            live_file: Lifeline::parse(".live-4294967295-18446744073709551615-4026531836-0123abcd"),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn what_is_accepted_is_read_by_all_and_never_refused_later(steps in prop::collection::vec(step(), 1..90)) {
+            let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
+            for step in steps {
+                match step {
+                    Step::Ask { script, names, shared, again, metadata, ttl } => {
+                        let names: Vec<usize> = (0..3).filter(|name| names >> name & 1 == 1).collect();
+                        if root.waiting.iter().all(|(request, _)| !request.asker.process.is(&process(script))) {
+                            let request = request(script, &names, (shared, again), metadata, ttl);
+                            root.ask(&request, &names);
+                        }
+                    }
+                    Step::Release { script, name } => {
+                        let mut drafts = root.drafts(&[name]);
+                        if give_up(&mut drafts[0], None, &asker(script), &AllAreWell).is_ok() {
+                            root.store(&drafts).expect("giving back makes a record smaller");
+                        }
+                    }
+                    Step::GiveUp { script } => {
+                        let mut drafts = root.drafts(&[0, 1, 2]);
+                        drafts.iter_mut().for_each(|draft| leave(&mut draft.record, &process(script)));
+                        root.store(&drafts).expect("leaving makes a record smaller");
+                        root.waiting.retain(|(request, _)| !request.asker.process.is(&process(script)));
+                    }
+                }
+                root.settle();
+            }
+            // All go, and everybody that waits gets its turn.
+            for _ in 0..500 {
+                let Some((name, owner)) = (0..3).find_map(|name| {
+                    root.records[name].holders.first().and_then(|grant| Some((name, grant.owner.clone()?)))
+                }) else { break };
+                let mut drafts = root.drafts(&[name]);
+                give_up(&mut drafts[0], None, &asker(u32::MAX - owner.pid), &AllAreWell).unwrap();
+                root.store(&drafts).unwrap();
+                root.settle();
+            }
+        }
+    }
+
+    #[test]
+    fn a_larger_record_of_an_earlier_version_is_read_and_may_only_shrink() {
+        let held = |count: u32| {
+            let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
+            let mut drafts = root.drafts(&[0]);
+            for script in 2..2 + count {
+                let request = request(script, &[0], (true, false), 32_000, None);
+                root.token += 1;
+                grant(&mut drafts[0], &request, (Token::new(root.token).unwrap(), SystemTime::UNIX_EPOCH), &AllAreWell);
+            }
+            root.records[0] = drafts[0].record.clone();
+            root
+        };
+        let mut root = held(100);
+        assert!(extent(&root.records[0]) > 10 * RECORD);
+        assert!(Record::parse(&root.records[0].to_bytes()).is_ok());
+        let more = root.ask(&request(500, &[0], (true, false), 0, None), &[0]).unwrap();
+        assert_eq!(more.unwrap_err().kind, Kind::TooLarge);
+        for script in 2..102 {
+            let mut drafts = root.drafts(&[0]);
+            give_up(&mut drafts[0], None, &asker(script), &AllAreWell).unwrap();
+            root.store(&drafts).unwrap();
+        }
+        assert!(root.records[0].is_empty());
+    }
+}
