@@ -152,8 +152,12 @@ pub fn holders(output: &Output<'_>, locks: &Summary, now: &str) -> String {
     text
 }
 
+fn waiters<'e>(entries: &'e [&'e Entry]) -> impl Iterator<Item = &'e &'e Entry> {
+    entries.iter().filter(|entry| entry.token.is_none() && ["waiting", "passed-over"].contains(&entry.status))
+}
+
 fn waiting(entries: &[&Entry]) -> usize {
-    entries.iter().filter(|entry| entry.token.is_none() && entry.status == "waiting").count()
+    waiters(entries).count()
 }
 
 fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> String {
@@ -169,14 +173,18 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
         let share = if first.r#type == "shared" { "shared" } else { "held" };
         format!("{share} {since}by {who}{more}")
     };
-    let waiting = match waiting(entries) {
-        0 => String::new(),
-        1 => "; 1 waits".to_owned(),
-        count => format!("; {count} wait"),
+    let room = terminal_width().unwrap_or(usize::MAX);
+    // The ID of the first, where it leaves room for the rest.
+    let first_id = waiters(entries).find_map(|entry| entry.waiter.as_deref()).filter(|_| room >= 120);
+    let waiting = match (waiting(entries), first_id) {
+        (0, _) => String::new(),
+        (1, None) => "; 1 waits".to_owned(),
+        (1, Some(id)) => format!("; 1 waits (ID {id})"),
+        (count, None) => format!("; {count} wait"),
+        (count, Some(id)) => format!("; {count} wait (the first has ID {id})"),
     };
     // What is to be seen at a glance stands where a narrow terminal does not cut it off.
     let alarm = if status == "held" { String::new() } else { format!("{} ", output.paint(status, Paint::Red)) };
-    let room = terminal_width().unwrap_or(usize::MAX);
     let lock = cut(lock, (room / 3).max(16));
     let used = 4 + width::of(&lock) + width::of(&waiting) + if alarm.is_empty() { 0 } else { status.len() + 1 };
     // Of the words it is the command that is cut: behind it stands more.

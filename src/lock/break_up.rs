@@ -12,9 +12,9 @@ use super::queue::{leave, prune};
 use super::record::{Grant, Record, Token, Waiter};
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::is_temporary;
 use crate::fs::Dir;
 use crate::fs::probe::Probe;
+use crate::fs::stage::is_temporary;
 use crate::name::Name;
 
 /// Which grants are taken away.

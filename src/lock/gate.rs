@@ -367,7 +367,8 @@ fn journal_of(pending: &Pending) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let names: Vec<Name> = pending.names().collect();
-    let message = format!("the records of {} locks are too large to be changed together; nothing was changed", names.len());
+    let message =
+        format!("the records of {} locks are too large to be changed together; nothing was changed", names.len());
     let error = Error::new(Kind::TooLarge, message);
     Err(match names.first() {
         Some(first) => error.try_command(format!("lock release {first}"), "name one lock at a time"),

@@ -48,7 +48,13 @@ enum Woken {
 impl<'a> Place<'a> {
     /// No place yet.
     pub(super) fn none(locks: &'a Locks, request: &Request) -> Self {
-        Self { locks, names: request.names.clone(), process: request.asker.process.clone(), taken: false, lifeline: None }
+        Self {
+            locks,
+            names: request.names.clone(),
+            process: request.asker.process.clone(),
+            taken: false,
+            lifeline: None,
+        }
     }
 
     /// Puts the records in place in which this process is queued, and creates its lifeline. In this order, so that a
@@ -164,9 +170,7 @@ impl Locks {
         let Some(place) = draft.record.place_of(&request.asker.process) else { return Ok(()) };
         let waiter = draft.record.waiters.iter().find(|waiter| waiter.process.is(&idle.process)).cloned();
         let Some(waiter) = waiter else { return Ok(()) };
-        if !self.is_next(gate.dir(), &waiter, &judge)?
-            || !idle::mark(&mut draft.record, place, &idle.process, &judge)
-        {
+        if !self.is_next(gate.dir(), &waiter, &judge)? || !idle::mark(&mut draft.record, place, &idle.process, &judge) {
             return Ok(());
         }
         gate.store(std::slice::from_ref(&draft))?;

@@ -69,7 +69,14 @@ struct Bearing {
 impl<'a> Judge<'a> {
     /// A judge of the locks in the directory `locks`.
     pub fn new(disk: &'a Disk, locks: &'a Dir) -> Result<Self> {
-        Ok(Self { disk, locks, here: Place::here()?, local: OnceCell::new(), seen: RefCell::default(), probed: RefCell::default() })
+        Ok(Self {
+            disk,
+            locks,
+            here: Place::here()?,
+            local: OnceCell::new(),
+            seen: RefCell::default(),
+            probed: RefCell::default(),
+        })
     }
 
     fn is_local(&self) -> bool {

@@ -114,7 +114,11 @@ impl Locks {
         let lifeline =
             Lifeline::parse(&name).ok_or_else(|| Error::new(Kind::Internal, format!("{name} names no lifeline")))?;
         let gate = self.gate(deadline)?; // so that nobody who clears up meets it unlocked
-        if self.disk.list(gate.dir())?.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(lifeline::COMMAND)))
+        if self
+            .disk
+            .list(gate.dir())?
+            .iter()
+            .any(|name| name.to_str().is_some_and(|name| name.starts_with(lifeline::COMMAND)))
         {
             self.clear_leftovers(gate.dir(), None)?; // of those that were killed before they had a record
         }

@@ -132,8 +132,12 @@ fn places(entries: &[Entry]) -> Vec<(&str, &str, &str, u64)> {
 /// What lies in `.locks` and is neither a record, nor there for good, nor the lifeline of a waiter on record.
 pub fn leftovers(root: &Sandbox) -> Vec<String> {
     let list = root.run("lock list json").expect(0).json();
-    let waiters: Vec<String> =
-        list.as_array().unwrap().iter().filter_map(|entry| Some(format!(".wait-{}", entry["waiter"].as_str()?))).collect();
+    let waiters: Vec<String> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|entry| Some(format!(".wait-{}", entry["waiter"].as_str()?)))
+        .collect();
     let expected = [".gate", ".tokens", ".reserved", ".reserving", ".spare-1", ".spare-2", ".spare-3", "state.lock"];
     let is_known = |name: &String| expected.contains(&&**name) || name.ends_with(".json") || waiters.contains(name);
     root.names(".locks").into_iter().filter(|name| !is_known(name)).collect()
@@ -324,7 +328,9 @@ fn killed_at_any_call_a_break_of_a_wait_ends_it_or_leaves_it_and_the_queue_is_in
 fn killed_at_any_call_a_renewal_costs_nobody_the_lock() {
     let owner = Owner::new();
     let words = format!("lock renew deploy --ttl 2h --owner-pid {}", owner.pid());
-    Job::new(&words, &["deploy"], Sandbox::with_locks(), &owner).given("deploy --ttl 1h", &owner).killed_at_every_call();
+    Job::new(&words, &["deploy"], Sandbox::with_locks(), &owner)
+        .given("deploy --ttl 1h", &owner)
+        .killed_at_every_call();
 }
 
 #[test]

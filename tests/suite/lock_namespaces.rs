@@ -24,9 +24,11 @@ fn inside(sandbox: &Sandbox, text: &str) -> Option<Script> {
     Some(Script::of(command))
 }
 
-/// A script that waits for a lock longer than any test takes, says `got CODE` and reads a line.
+/// A script that waits for a lock longer than any test takes, says `got CODE`, reads a line and gives it back. (Its end
+/// alone would say nothing in another pid namespace.)
 fn patient(sandbox: &Sandbox, name: &str) -> Script {
-    let text = format!("echo $$; $B lock acquire {name} 600 -q; echo got $?; read -r _; :");
+    let text =
+        format!("echo $$; $B lock acquire {name} 600 -q; echo got $?; read -r _; $B lock release {name} -q 2>&1; :");
     let mut script = sandbox.script("bash", &text);
     let pid: u32 = script.line().parse().unwrap();
     sandbox.await_row("waiting", pid);
@@ -173,7 +175,10 @@ fn an_operator_ends_one_wait_and_no_other() {
     let (mut first, mut second) = (patient(&sandbox, "n"), patient(&sandbox, "n"));
     let id = waiters(&sandbox)[0]["waiter"].as_str().unwrap().to_owned();
     assert!(sandbox.ok("lock list").contains(&id));
-    assert_eq!(sandbox.ok(&format!("lock break --waiter {id}")), format!("Wait broken: n (waiter {id}, owner {})", first.pid()));
+    assert_eq!(
+        sandbox.ok(&format!("lock break --waiter {id}")),
+        format!("Wait broken: n (waiter {id}, owner {})", first.pid())
+    );
     assert_eq!(first.line(), "got 2");
     assert_eq!(waiters(&sandbox).len(), 1);
     sandbox.run(&format!("lock break --waiter {id}")).expect(1).saying("no waiter has the ID");
@@ -214,7 +219,9 @@ fn doctor_in_a_container_does_not_accuse_the_living() {
     running.until("up");
     let mut waiter = patient(&sandbox, "foo");
     sandbox.run("recover doctor").expect(0);
-    let Some(container) = inside(&sandbox, "$B recover doctor 2>&1; $B recover doctor --fix 2>&1; exit $?") else { return };
+    let Some(container) = inside(&sandbox, "$B recover doctor 2>&1; $B recover doctor --fix 2>&1; exit $?") else {
+        return;
+    };
     let ran = container.end();
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(!ran.stdout.contains("killed"), "{ran:?}");
@@ -258,7 +265,9 @@ fn a_record_that_names_a_hostile_file_opens_nothing_outside() {
     let outside = tempfile::tempdir().unwrap();
     let target = outside.path().join("target");
     let absolute = target.to_str().unwrap().to_owned();
-    for hostile in ["../target", ".live-../../target", absolute.as_str(), ".live-link", ".live-pipe", ".live-dir", "state.lock"] {
+    for hostile in
+        ["../target", ".live-../../target", absolute.as_str(), ".live-link", ".live-pipe", ".live-dir", "state.lock"]
+    {
         let sandbox = Sandbox::initialized();
         let elsewhere = |identity: &mut Value| identity["place"]["pid_namespace"] = json!(1);
         let (_holder, _waiter) = (sandbox.holder("n"), patient(&sandbox, "n"));
@@ -275,7 +284,9 @@ fn a_record_that_names_a_hostile_file_opens_nothing_outside() {
             elsewhere(&mut record["waiters"][0]["process"]);
             elsewhere(&mut record["waiters"][0]["owner"]);
         });
-        for words in ["lock check n", "lock list", "lock status", "recover doctor", "lock clean", "recover doctor --fix"] {
+        for words in
+            ["lock check n", "lock list", "lock status", "recover doctor", "lock clean", "recover doctor --fix"]
+        {
             sandbox.run(words);
         }
         sandbox.run("lock acquire n 0 --owner-pid 1");

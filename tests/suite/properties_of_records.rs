@@ -42,12 +42,13 @@ fn grant() -> impl Strategy<Value = Grant> {
     let seconds = || option::of(0.0..1e12_f64);
     let who = (token(), mode(), option::of(identity()), "\\PC{0,20}", any::<u32>());
     let lifeline = option::of("[.]live-[a-z0-9-]{1,9}");
-    (who, option::of(value()), seconds(), seconds(), lifeline, option::of("[a-z0-9.-]{1,9}"))
-        .prop_map(|((token, mode, owner, command, count), metadata, ttl, expires, live_file, quarantined)| {
+    (who, option::of(value()), seconds(), seconds(), lifeline, option::of("[a-z0-9.-]{1,9}")).prop_map(
+        |((token, mode, owner, command, count), metadata, ttl, expires, live_file, quarantined)| {
             let since = "2023-11-01T10:30:00Z".to_owned();
             let live_file = live_file.map(|name| Lifeline::parse(&name).unwrap());
             Grant { token, mode, owner, command, since, count, metadata, ttl, expires, live_file, quarantined }
-        })
+        },
+    )
 }
 
 fn waiter() -> impl Strategy<Value = Waiter> {

@@ -47,7 +47,9 @@ JSON:
     Check(Check),
     /// Show who holds what, and who waits for whom
     #[command(after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
-of them.
+of them. The status is held, waiting, stopped, passed-over (it did not take its
+free lock within a second), broken, stale, unknown or damaged. `lock break
+--waiter` takes the ID of a waiter.
 
 Examples:
   pipeline-state lock list
@@ -57,11 +59,7 @@ JSON:
   [{lock: string, type: string, status: string, pid: number|null,
     command: string, token: number|null, waiter?: string, since: string,
     until?: number, waiting_for: [number], count?: number, place?: string,
-    metadata: object|null}]
-
-  status is held, waiting, stopped, passed-over (it did not take its free lock
-  within a second), broken, stale, unknown or damaged; waiter is the ID for
-  `lock break --waiter`")]
+    metadata: object|null}]")]
     List {
         /// table or json
         layout: Option<Layout>,

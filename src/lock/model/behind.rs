@@ -84,7 +84,11 @@ impl Actor<'_> {
             for draft in &mut drafts {
                 let was = |waiter: &Waiter| waiter.passed_over && waiter.process.is(&request.asker.process);
                 let was_marked = draft.original().waiters.iter().any(was);
-                draft.record.waiter_mut(&request.asker.process).into_iter().for_each(|own| own.passed_over = was_marked);
+                draft
+                    .record
+                    .waiter_mut(&request.asker.process)
+                    .into_iter()
+                    .for_each(|own| own.passed_over = was_marked);
             }
         }
         if matches!(verdict, Verdict::Free | Verdict::Waits(_)) && self.is_out_of_order(request, &drafts) {
@@ -158,6 +162,7 @@ impl Actor<'_> {
     }
 
     pub fn store(&mut self, drafts: &[Draft], then: Then) {
+        self.look_for_removed(drafts);
         let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
         let writes = match self.scenario.mistake {
             Mistake::NoJournal => changed.iter().flat_map(|draft| writes(&[*draft]).unwrap()).collect(),
@@ -219,9 +224,10 @@ impl Actor<'_> {
         };
         let is_marked = match (draft.record.place_of(&own), self.scenario.mistake) {
             (None, _) => false,
-            (Some(_), Mistake::AnyPassedOver) => {
-                draft.record.waiter_mut(&process).is_some_and(|waiter| !std::mem::replace(&mut waiter.passed_over, true))
-            }
+            (Some(_), Mistake::AnyPassedOver) => draft
+                .record
+                .waiter_mut(&process)
+                .is_some_and(|waiter| !std::mem::replace(&mut waiter.passed_over, true)),
             (Some(place), _) => {
                 self.scenario.is_next(&self.world, code, &eyes) && idle::mark(&mut draft.record, place, &process, &eyes)
             }
@@ -229,8 +235,6 @@ impl Actor<'_> {
         if !is_marked {
             return self.nothing_to_store(Then::WaitOn);
         }
-        let script = &mut self.world.scripts[script_of(code)];
-        script.is_excused |= script.is_frozen;
         self.store(&drafts, Then::AskAgain);
     }
 

@@ -36,6 +36,10 @@ impl Scenario {
         if is_running && !script.is_frozen && !script.is_stopped && world.fates.freezes > 0 {
             befalls(What::Freezes, &|actor| {
                 actor.world.fates.freezes -= 1;
+                // Those that it was about to wake look by themselves.
+                for code in self.to_wake(&actor.world, me) {
+                    actor.tell(code, |script| script.looks_soon = true);
+                }
                 actor.world.scripts[me].is_frozen = true;
             });
         }

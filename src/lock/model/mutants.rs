@@ -68,7 +68,8 @@ fn a_waiter_that_is_not_there_blocks_or_one_that_is_is_overtaken() {
     let alone = [ALONE, ALONE, ALONE];
     breaks(Mistake::FrozenBlocks, "frozen and holds nothing", D, alone, FREEZE);
     breaks(Mistake::AnyPassedOver, "overtakes", D, alone, NOTHING);
-    breaks(Mistake::MarkKept, "overtakes", D, alone, FREEZE);
-    is_refuted(Scenario::new(D, alone, NOTHING).apart(), Mistake::LifelineNotHeld, "overtakes");
+    let twice = &[Command::Acquire(ONE, Exclusive), Command::Release(ONE), Command::Acquire(ONE, Exclusive)];
+    breaks(Mistake::MarkKept, "overtakes", D, [twice, ALONE, ALONE], FREEZE);
+    is_refuted(Scenario::new(D, alone, NOTHING).apart(), Mistake::LifelineNotHeld, "living waiter");
     is_refuted(Scenario::new(D, alone, KILL).apart(), Mistake::DeadLifelineBlocks, "nobody can move");
 }

@@ -4,11 +4,11 @@
 use super::scenario::{Command, Scenario};
 use super::search::{Move, What};
 use super::steps::Actor;
-use super::world::{Held, LOCKS, SCRIPTS, Step, World, identity, script_code};
+use super::world::{Held, LOCKS, SCRIPTS, Step, World, code_of, identity, script_code, script_of};
 use crate::lock::draft::Draft;
 use crate::lock::look::look;
 use crate::lock::queue::Eyes as _;
-use crate::lock::record::{Mode, Record};
+use crate::lock::record::{Mode, Record, Waiter};
 use crate::name::Name;
 
 impl Scenario {
@@ -140,6 +140,9 @@ impl Scenario {
         if frozen.peek().is_none() {
             return Some("all wait, and nobody can move".to_owned());
         }
+        if (0..SCRIPTS).all(|script| world.scripts[script].is_frozen || world.scripts[script].step == Step::End) {
+            return None;
+        }
         // One that holds something is waited for, frozen or not.
         let holds = |script: usize| {
             let number = u8::try_from(script).ok();
@@ -178,6 +181,24 @@ impl Actor<'_> {
         });
         if let Some(overtaken) = overtaken {
             self.complaint = Some(format!("{} overtakes {overtaken}", self.me));
+        }
+    }
+}
+
+impl Actor<'_> {
+    /// Complains if a waiter is taken off a record that lives and still waits.
+    pub fn look_for_removed(&mut self, drafts: &[Draft]) {
+        let (world, me) = (&self.world, self.me);
+        let gone = drafts.iter().flat_map(|draft| {
+            let is_gone = |waiter: &&Waiter| draft.record.place_of(&waiter.process).is_none();
+            draft.original().waiters.iter().filter(is_gone)
+        });
+        let removed = gone.map(|waiter| code_of(&waiter.process)).find(|code| {
+            let script = script_of(*code);
+            script != me && world.lives(*code) && world.scripts[script].is_alive
+        });
+        if let Some(code) = removed {
+            self.complaint = Some(format!("{me} takes a living waiter off the record: {}", script_of(code)));
         }
     }
 }

@@ -202,7 +202,9 @@ impl Eyes for Sight<'_> {
         match self.mistake {
             Mistake::DeadTakenForLiving => false,
             Mistake::LivingTakenForDead => true,
-            _ if self.apart.is_some() => grant.owner.as_ref().is_some_and(|owner| self.process(owner) == Liveness::Dead),
+            _ if self.apart.is_some() => {
+                grant.owner.as_ref().is_some_and(|owner| self.process(owner) == Liveness::Dead)
+            }
             _ => self.world.is_dead(grant),
         }
     }

@@ -3,7 +3,7 @@
 
 use super::scenario::{Command, Mistake, Scenario};
 use super::search::{Move, What};
-use super::world::{Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code};
+use super::world::{Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code, script_of};
 use crate::lock::draft::{Write, completion};
 use crate::lock::look::look;
 use crate::lock::request::Request;
@@ -82,6 +82,8 @@ impl<'a> Actor<'a> {
                 let is_over = ends.iter().any(|code| *code != 0 && !self.world.lives(*code));
                 if !(is_over || script.bell || script.looks_soon || script.is_late || self.sees_by_heartbeat()) {
                     if let Some((lock, code)) = self.scenario.idle_before(&self.world, self.me) {
+                        let other = &mut self.world.scripts[script_of(code)];
+                        other.is_excused |= other.is_frozen;
                         self.set(Step::Pass(Errand::PassOver(lock, code)));
                         return Some(());
                     }

@@ -140,7 +140,13 @@ pub struct Fates {
 
 impl std::fmt::Display for Fates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let all = [(self.kills, "kill"), (self.deaths, "death"), (self.stops, "stop"), (self.expiries, "expiry"), (self.freezes, "freeze")];
+        let all = [
+            (self.kills, "kill"),
+            (self.deaths, "death"),
+            (self.stops, "stop"),
+            (self.expiries, "expiry"),
+            (self.freezes, "freeze"),
+        ];
         let some: Vec<String> =
             all.iter().filter(|(count, _)| *count > 0).map(|(count, of)| format!("{count} {of}")).collect();
         f.write_str(if some.is_empty() { "no mishap" } else { "" })?;

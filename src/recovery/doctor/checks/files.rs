@@ -3,9 +3,9 @@
 use super::{Examination, Loose};
 use crate::audit::ErrorLog;
 use crate::error::{ExitCode, Result};
+use crate::fs::probe::Probe;
 use crate::fs::stage::is_temporary;
 use crate::fs::{FileKind, Stat};
-use crate::fs::probe::Probe;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::{FILES, LOCKS};
 use crate::recovery::doctor::Finding;
