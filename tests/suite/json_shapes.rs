@@ -157,6 +157,7 @@ struct Documented {
     named: Option<Shape>,
     dry_run: Option<Shape>,
     abort: Option<Shape>,
+    waiter: Option<Shape>,
 }
 
 #[track_caller]
@@ -172,12 +173,14 @@ fn documented(root: &Sandbox, command: &str) -> Documented {
         assert!(rest.is_empty() || rest.starts_with(", a line for each "), "{command}: {rest:?}");
         shape
     };
+    let (text, waiter) =
+        text.split_once("with --waiter:").map_or((text, None), |(text, waiter)| (text, Some(read(waiter))));
     let (text, abort) =
         text.split_once("with --abort:").map_or((text, None), |(text, abort)| (text, Some(read(abort))));
     let (now, dry_run) = text.split_once("with --dry-run:").map_or((text, None), |(now, dry)| (now, Some(read(dry))));
     let (now, named) = now.split_once(", or with NAME:").map_or((now, None), |(now, named)| (now, Some(read(named))));
     let is_words = ["nothing", "the "].iter().any(|word| now.trim_start().starts_with(word));
-    Documented { text: text.trim().to_owned(), plain: (!is_words).then(|| read(now)), named, dry_run, abort }
+    Documented { text: text.trim().to_owned(), plain: (!is_words).then(|| read(now)), named, dry_run, abort, waiter }
 }
 
 /// The commands of a group, as its help lists them.
@@ -211,6 +214,7 @@ impl Witness<'_> {
         let shape = match &documented {
             Documented { dry_run: Some(shape), .. } if words.ends_with("--dry-run") => Some(shape),
             Documented { abort: Some(shape), .. } if words.ends_with("--abort") => Some(shape),
+            Documented { waiter: Some(shape), .. } if words.contains(" --waiter ") => Some(shape),
             Documented { named: Some(shape), .. } if words.split(' ').count() > 2 => Some(shape),
             Documented { plain, .. } => plain.as_ref(),
         };

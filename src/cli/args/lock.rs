@@ -86,7 +86,7 @@ Examples:
 
 JSON:
   {lock: string, token: number, owner: number|null}, a line for each grant
-  {waiter: string, locks: [string], owner: number} with --waiter")]
+  with --waiter: {waiter: string, locks: [string], owner: number}")]
     Break(Break),
     /// Prolong the time to live of a lock
     #[command(after_help = "Examples:
