@@ -174,7 +174,7 @@ impl Config {
                 let here = working_directory()?;
                 let nearest = nearest_root(disk, &here, marks);
                 origin = if nearest.is_some() { Origin::Found } else { Origin::Nowhere };
-                let root = nearest.unwrap_or(here);
+                let root = nearest.unwrap_or_else(|| here.clone());
                 found_above = (!root.starts_with(&here)).then(|| root.clone());
                 (root.clone(), root.join(STATE_FILE))
             }
