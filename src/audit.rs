@@ -12,12 +12,14 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 pub use self::error_log::{ErrorLog, Noted};
 use crate::document::seal::{Lineage, Revision};
 use crate::error::one_line;
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
+use crate::placement::is_kept_by_a_root;
 use crate::time::rfc3339;
 
 /// The log where no other is named.
@@ -172,7 +174,8 @@ impl Audit {
         if self.path == Path::new("/dev/null") {
             return; // whoever sets this wants no log
         }
-        let Err(why) = append(&self.disk, &self.path, &line) else {
+        let Err(why) = open(&self.disk, &self.path).and_then(|file| append_to(&self.disk, &file, &self.path, &line))
+        else {
             return;
         };
         let root = self.fallback.parent().unwrap_or(Path::new("."));
@@ -219,17 +222,36 @@ fn open_to_read(disk: &Disk, path: &Path) -> FsResult<Option<File>> {
     Ok(distrust(&stat).is_none().then_some(file))
 }
 
-/// Opens a log that can be trusted for appending, making it where it is missing. The error is a sentence.
+/// Opens a log that was named, if it can be trusted, for appending, making it where it is missing. The error is a sentence.
 pub fn open(disk: &Disk, path: &Path) -> Result<File, String> {
+    let file = open_own(disk, path)?;
+    is_no_file_of_a_root(&file)?;
+    Ok(file)
+}
+
+fn open_own(disk: &Disk, path: &Path) -> Result<File, String> {
     let (file, _) = disk.open_or_make(&Dir::working(), path).map_err(|error| error.to_string())?;
     let stat = disk.fstat(&file, path).map_err(|error| error.to_string())?;
     distrust(&stat).map_or(Ok(file), |why| Err(format!("{} {why}", path.display())))
 }
 
+/// A link on the way to a log may lead to where a root keeps its own files.
+fn is_no_file_of_a_root(file: &File) -> Result<(), String> {
+    match std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+        Ok(path) if is_kept_by_a_root(&path) => {
+            Err(format!("{} is, or lies among, the files of a state", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn append(disk: &Disk, path: &Path, line: &str) -> Result<(), String> {
-    let file = open(disk, path)?;
+    append_to(disk, &open_own(disk, path)?, path, line)
+}
+
+fn append_to(disk: &Disk, file: &File, path: &Path, line: &str) -> Result<(), String> {
     // One write, so that the lines of processes that append at once never mix.
-    disk.write(&file, path, line.as_bytes()).map_err(|error| error.to_string())
+    disk.write(file, path, line.as_bytes()).map_err(|error| error.to_string())
 }
 
 /// Why a file must not be used as a log, if so.

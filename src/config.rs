@@ -10,7 +10,8 @@ use crate::fs::{Dir, Disk, FileKind};
 use crate::lock::LOCKS;
 use crate::lock::launch::{LOCK_TOKEN, OWNER_PID};
 use crate::lock::owner::Claim;
-use crate::store::layout::{BACKUPS, STATE_FILE};
+use crate::placement::{side_directory_of, unfit_for_output};
+use crate::store::layout::{BACKUPS, CONFIG, STATE_FILE};
 use crate::store::{AutoRecover, ForeignEdits, Settings};
 use crate::time::parse_duration;
 
@@ -193,6 +194,13 @@ impl Config {
         // In logs that several roots share, and in hints, a path must mean the same everywhere.
         let state_file = std::path::absolute(&state_file).unwrap_or(state_file);
         let root = std::path::absolute(&root).unwrap_or(root);
+        if origin == Origin::Named {
+            check_places(&state_file, &root)?;
+        }
+        let audit_log = given.audit_log.clone().or_else(|| env.get("AUDIT_LOG").map(PathBuf::from));
+        if let Some(log) = &audit_log {
+            check_log(log, &state_file)?;
+        }
         let verbosity = match given.verbosity {
             Some(verbosity) => verbosity,
             None if env.get("DEBUG").is_some_and(|value| value == "1" || value == "true") => Verbosity::Debug,
@@ -224,11 +232,7 @@ impl Config {
                     shown: env.get(LOCK_TOKEN).map(|text| Claim::shown_by(&text.to_string_lossy())).unwrap_or_default(),
                 },
             },
-            audit_log: given
-                .audit_log
-                .clone()
-                .or_else(|| env.get("AUDIT_LOG").map(PathBuf::from))
-                .unwrap_or_else(|| PathBuf::from(crate::audit::DEFAULT)),
+            audit_log: audit_log.unwrap_or_else(|| PathBuf::from(crate::audit::DEFAULT)),
             lock_exit: match given.lock_exit {
                 Some(code) => code,
                 None => typed(env, "PIPELINE_LOCK_EXIT", parse_number)?.unwrap_or(2),
@@ -246,6 +250,30 @@ impl Config {
             program,
         })
     }
+}
+
+/// Refuses (6) a state in a directory that belongs to another state, or that a restore of its own
+/// would replace.
+fn check_places(state_file: &Path, root: &Path) -> Result<()> {
+    let directory = directory_of(state_file);
+    let in_config = || Some(root.join(CONFIG)).filter(|config| directory.starts_with(config));
+    let Some(other) = side_directory_of(directory).or_else(in_config) else { return Ok(()) };
+    let (shown, side) = (state_file.display().to_string(), other.display());
+    let message = format!("{shown} lies in {side}, which belongs to a state and is replaced with it");
+    Err(Error::new(Kind::UnsafePath, message)
+        .try_command("--help", "--state-file and --root name another place")
+        .detail("path", shown))
+}
+
+/// Refuses (6) an audit log that is a file of the state itself, or lies among those.
+fn check_log(log: &Path, state_file: &Path) -> Result<()> {
+    let name = state_file.file_name().unwrap_or_default();
+    let Some(why) = unfit_for_output(log, directory_of(state_file), name) else { return Ok(()) };
+    let shown = log.display().to_string();
+    let message = format!("the audit log {shown} {why}; nothing was done");
+    Err(Error::new(Kind::UnsafePath, message)
+        .try_shell("unset AUDIT_LOG", "take the default; or --audit-log names another")
+        .detail("path", shown))
 }
 
 /// The root and the state file that were named, by option or environment.
@@ -352,13 +380,28 @@ fn nearest_root(disk: &Disk, here: &Path, marks: Marks) -> Option<PathBuf> {
         if *device.get_or_insert(stat.dev) != stat.dev {
             break;
         }
-        for candidate in [dir.to_owned(), dir.join(".claude")] {
-            if ours(&candidate, STATE_FILE, FileKind::Regular)
-                || ours(&candidate, BACKUPS, FileKind::Directory)
-                || marks == Marks::StateOrLocks && ours(&candidate, LOCKS, FileKind::Directory)
-            {
-                return Some(candidate);
-            }
+        let holds_ours = |candidate: &Path| {
+            ours(candidate, STATE_FILE, FileKind::Regular)
+                || ours(candidate, BACKUPS, FileKind::Directory)
+                || marks == Marks::StateOrLocks && ours(candidate, LOCKS, FileKind::Directory)
+        };
+        if holds_ours(dir) {
+            return Some(dir.to_owned());
+        }
+        // A link of that name that leads out of `dir` came with it, and would have a command that
+        // works here write there.
+        let inner = dir.join(".claude");
+        let is_inside = || {
+            let real = |path: &Path| path.canonicalize().ok();
+            real(&inner).zip(real(dir)).is_some_and(|(inner, dir)| inner.starts_with(dir))
+        };
+        let is_own = match look(&inner).map(|stat| stat.kind) {
+            Some(FileKind::Directory) => true,
+            Some(FileKind::Symlink) => is_inside(),
+            _ => false,
+        };
+        if is_own && holds_ours(&inner) {
+            return Some(inner);
         }
     }
     None

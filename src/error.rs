@@ -17,6 +17,8 @@ pub use self::code::ExitCode;
 pub use self::denied::{use_as, work_as};
 pub use self::kind::Kind;
 use crate::fs::FsError;
+pub use crate::printable::one_line;
+use crate::printable::{is_steering, json_text};
 
 /// A next step: a command to type, and what it does here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +135,7 @@ impl Error {
             "hints": hints,
             "details": self.details,
         });
-        format!("{}\n", json!({ "error": error }))
+        json_text(format!("{}\n", json!({ "error": error })))
     }
 }
 
@@ -143,11 +145,12 @@ impl Hint {
     pub fn to_line(&self, program: &str) -> String {
         // A shell reads the rest as a comment, so the line can be pasted whole.
         let with = |command: String, why: &str| if why.is_empty() { command } else { format!("{command}   # {why}") };
-        match self {
+        let line = match self {
             Self::Run(arguments, why) => with(format!("{program} {arguments}"), why),
             Self::Shell(command, why) => with(command.clone(), why),
             Self::Meant(words) => words.clone(),
-        }
+        };
+        one_line(&line) // whatever composed it
     }
 }
 
@@ -195,29 +198,18 @@ impl From<FsError> for Error {
     }
 }
 
-/// `text` on one line with its control characters escaped: file names and documents may hold anything, and
-/// a terminal or a log must not be steered by them.
-#[must_use]
-pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
-}
-
 /// A path as one word of a shell; one that is not plain text in the way that bash, zsh and ksh read.
 #[must_use]
 pub fn quote_path(path: &Path) -> String {
-    if let Some(text) = path.to_str().filter(|text| !text.contains(char::is_control)) {
-        return quote(text);
+    match path.to_str() {
+        Some(text) => quote(text),
+        None => in_dollar_quotes(path.as_os_str().as_encoded_bytes()),
     }
-    let bytes = path.as_os_str().as_encoded_bytes().iter();
-    let escaped = bytes.flat_map(|byte| match byte {
+}
+
+/// Bytes as one word of bash, zsh and ksh.
+fn in_dollar_quotes(bytes: &[u8]) -> String {
+    let escaped = bytes.iter().flat_map(|byte| match byte {
         b'\'' | b'\\' => vec!['\\', char::from(*byte)],
         b' '..=b'~' => vec![char::from(*byte)],
         _ => format!("\\x{byte:02x}").chars().collect(),
@@ -225,9 +217,12 @@ pub fn quote_path(path: &Path) -> String {
     format!("$'{}'", escaped.collect::<String>())
 }
 
-/// `text` as one word of a POSIX shell.
+/// `text` as one word of a POSIX shell; where it would steer a terminal, of bash, zsh and ksh.
 #[must_use]
 pub fn quote(text: &str) -> String {
+    if text.contains(is_steering) {
+        return in_dollar_quotes(text.as_bytes());
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
@@ -256,11 +251,24 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_carries_no_character_that_steers_whatever_it_is_made_of() {
+        let raw = "x\u{1b}]0;t\u{7}\u{202e}y\u{2028}";
+        let hints = [Hint::Run(raw.into(), raw.into()), Hint::Shell(raw.into(), raw.into()), Hint::Meant(raw.into())];
+        for hint in hints {
+            let error = Error { hints: vec![hint], ..Error::new(Kind::Io, raw) };
+            for text in [error.to_text(raw), error.to_json(raw)] {
+                assert!(!text.contains(|c| c != '\n' && is_steering(c)), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn any_path_can_be_pasted_into_a_shell() {
         use std::os::unix::ffi::OsStrExt as _;
         let odd = Path::new(std::ffi::OsStr::from_bytes(b"a\xff\n'b"));
         assert_eq!(quote_path(odd), r"$'a\xff\x0a\'b'");
         assert_eq!(quote_path(Path::new("it's")), r"'it'\''s'");
+        assert_eq!(quote("a\u{202e}b"), r"$'a\xe2\x80\xaeb'");
     }
 
     #[test]

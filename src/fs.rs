@@ -24,6 +24,11 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
+use crate::acl::{Acl, AclKind};
+
+/// The mode of a new directory.
+const DIR_MODE: u32 = 0o700;
+
 /// A directory that was opened once; names are looked up in it without following links.
 #[derive(Debug)]
 pub struct Dir {
@@ -104,6 +109,8 @@ pub struct Stat {
     pub mode: u32,
     /// Owner.
     pub uid: u32,
+    /// Group.
+    pub gid: u32,
     /// Hard links.
     pub nlink: u64,
     /// Last modification: seconds and nanoseconds since 1970.
@@ -146,8 +153,15 @@ pub trait Ops {
     fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()>;
     fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()>;
     fn read_link(&self, dir: &Dir, name: &OsStr) -> io::Result<OsString>;
-    fn set_mode(&self, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()>;
-    fn set_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()>;
+    /// Opens whatever `name` is, a link too, for [`Ops::fstat`] and [`Ops::set_mode`] only (`O_PATH`).
+    fn pin(&self, dir: &Dir, name: &OsStr) -> io::Result<File>;
+    fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()>;
+    fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()>;
+    fn set_link_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()>;
+    /// An access control list as its attribute has it. No other extended attribute is ever touched.
+    fn acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<Vec<u8>>;
+    fn set_acl(&self, file: BorrowedFd<'_>, kind: AclKind, acl: &[u8]) -> io::Result<()>;
+    fn remove_acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<()>;
     /// Takes an exclusive flock(2), waiting no longer than `patience`; `WouldBlock` when that has passed. Then the file
     /// must not be locked again.
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()>;
@@ -170,6 +184,9 @@ pub struct FsError {
 
 /// The operating system's words without Rust's "(os error 28)".
 fn describe(error: &io::Error) -> String {
+    if Errno::from_io_error(error) == Some(Errno::MLINK) {
+        return "it has a second name (a hard link), which may lie anywhere".to_owned();
+    }
     let text = error.to_string();
     let plain = text.split(" (os error").next().unwrap_or_default();
     let mut chars = plain.chars();
@@ -267,9 +284,22 @@ impl Disk {
 
     /// Makes a directory (0700, whatever the umask); fine if it is there.
     pub fn make_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
+        let path = dir.path_of(&name);
         match again(|| self.ops.make_dir(dir, name.as_ref())) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            result => named("make", &dir.path_of(&name), result),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            result => named("make", &path, result)?,
+        }
+        // The umask may have removed bits. Where others may write `dir`, they may have replaced the
+        // new directory by a link, which is not followed, or by another file.
+        let made = named("open", &path, again(|| self.ops.pin(dir, name.as_ref())))?;
+        let stat = self.fstat(&made, &path)?;
+        if stat.kind != FileKind::Directory || stat.uid != crate::side::user() {
+            return named("make", &path, Err(Errno::LOOP.into()));
+        }
+        // A setgid bit is inherited from the parent.
+        match stat.mode & 0o777 == DIR_MODE {
+            true => Ok(()),
+            false => self.set_mode_of(made.as_fd(), &path, DIR_MODE),
         }
     }
 
@@ -290,8 +320,15 @@ impl Disk {
         named("look at", path, again(|| self.ops.fstat(file)))
     }
 
-    /// Opens a file, if it is there.
+    /// Opens a file, if it is there. A file with a second name (a hard link) is not opened to be
+    /// written (`EMLINK`): that name may lie outside the root, and what is written would be there, too.
     pub fn open(&self, dir: &Dir, name: impl AsRef<OsStr>, access: Access) -> FsResult<Option<File>> {
+        if matches!(access, Access::Append | Access::Overwrite) {
+            let Some(stat) = self.stat(dir, &name)? else { return Ok(None) };
+            if stat.kind == FileKind::Regular && stat.nlink > 1 {
+                return named("open", &dir.path_of(&name), Err(Errno::MLINK.into()));
+            }
+        }
         found(named("open", &dir.path_of(&name), again(|| self.ops.open(dir, name.as_ref(), access))))
     }
 
@@ -435,14 +472,60 @@ impl Disk {
         named("read", &dir.path_of(&name), again(|| self.ops.read_link(dir, name.as_ref())))
     }
 
-    /// Sets the permission bits of a file or directory; a link would be followed.
-    pub fn set_mode(&self, dir: &Dir, name: impl AsRef<OsStr>, mode: u32) -> FsResult<()> {
-        named("set the mode of", &dir.path_of(&name), again(|| self.ops.set_mode(dir, name.as_ref(), mode)))
+    /// Sets the permission bits of the file or directory that `was` describes, through a descriptor.
+    ///
+    /// Fails if `name` is another file by now, a link, or a file that has a second name (`EMLINK`):
+    /// a hard link may lead out of the root.
+    pub fn set_mode(&self, dir: &Dir, name: impl AsRef<OsStr>, was: &Stat, mode: u32) -> FsResult<()> {
+        const SET: &str = "set the mode of";
+        let path = dir.path_of(&name);
+        let file = named("open", &path, again(|| self.ops.pin(dir, name.as_ref())))?;
+        let stat = self.fstat(&file, &path)?;
+        match stat.kind {
+            FileKind::Regular if stat.nlink > 1 => return named(SET, &path, Err(Errno::MLINK.into())),
+            FileKind::Regular | FileKind::Directory if stat.same_file(was) => {}
+            FileKind::Symlink => return named(SET, &path, Err(Errno::LOOP.into())),
+            _ => return named(SET, &path, Err(Errno::STALE.into())),
+        }
+        self.set_mode_of(file.as_fd(), &path, mode)
     }
 
-    /// Sets the time of the last modification, of a link that of itself.
-    pub fn set_mtime(&self, dir: &Dir, name: impl AsRef<OsStr>, mtime: (i64, i64)) -> FsResult<()> {
-        named("set the time of", &dir.path_of(&name), again(|| self.ops.set_mtime(dir, name.as_ref(), mtime)))
+    /// Sets the permission bits of an open file or directory.
+    pub fn set_mode_of(&self, file: BorrowedFd<'_>, path: &Path, mode: u32) -> FsResult<()> {
+        named("set the mode of", path, again(|| self.ops.set_mode(file, mode)))
+    }
+
+    /// Sets the time of the last modification of an open file or directory.
+    pub fn set_mtime_of(&self, file: BorrowedFd<'_>, path: &Path, mtime: (i64, i64)) -> FsResult<()> {
+        named("set the time of", path, again(|| self.ops.set_mtime(file, mtime)))
+    }
+
+    /// Sets the time of the last modification of a symbolic link itself.
+    pub fn set_link_mtime(&self, dir: &Dir, name: impl AsRef<OsStr>, mtime: (i64, i64)) -> FsResult<()> {
+        let set = || self.ops.set_link_mtime(dir, name.as_ref(), mtime);
+        named("set the time of", &dir.path_of(&name), again(set))
+    }
+
+    /// The access control list of an open file or directory; `None` where it has none, or the file
+    /// system knows of none.
+    pub fn acl(&self, file: BorrowedFd<'_>, path: &Path, kind: AclKind) -> FsResult<Option<Acl>> {
+        match again(|| self.ops.acl(file, kind)) {
+            Err(error) if has_no_acl(&error) => Ok(None),
+            bytes => Ok(Acl::from_attribute(&named("read the access control list of", path, bytes)?)),
+        }
+    }
+
+    /// Gives an open file or directory an access control list, or removes the one that it may have
+    /// inherited. Whether it is as wanted: some file systems know no lists.
+    pub fn set_acl(&self, file: BorrowedFd<'_>, path: &Path, kind: AclKind, acl: Option<&Acl>) -> FsResult<bool> {
+        let set = || match acl {
+            Some(acl) => self.ops.set_acl(file, kind, &acl.to_attribute()),
+            None => self.ops.remove_acl(file, kind),
+        };
+        match again(set) {
+            Err(error) if has_no_acl(&error) => Ok(acl.is_none()),
+            result => named("set the access control list of", path, result).map(|()| true),
+        }
     }
 
     /// Takes an exclusive flock, waiting no longer than `patience`. The file comes back only with the lock: a wait that was
@@ -463,6 +546,12 @@ pub enum Locked {
     Yes(File),
     /// Somebody else had it for as long as we could wait.
     TimedOut,
+}
+
+/// Whether a file has no access control list, or can have none.
+fn has_no_acl(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    [Errno::NODATA, Errno::OPNOTSUPP, Errno::NOSYS].into_iter().any(|none| errno == Some(none))
 }
 
 fn named<T>(operation: &'static str, path: &Path, result: io::Result<T>) -> FsResult<T> {

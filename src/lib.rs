@@ -8,6 +8,9 @@
 //! | [`config`] | options over environment over defaults, resolved once |
 //! | [`fs`] | the seam every side effect passes through: real calls, or observed and failing ones |
 //! | [`side`] | side directories: ours, or refused |
+//! | [`placement`] | paths that the user names and that lie in a root's own directories |
+//! | [`printable`] | text that steers no terminal |
+//! | [`acl`] | POSIX access control lists |
 //! | [`tree`] | directory trees: listed with digests, copied, removed |
 //! | [`user`] | names of users |
 //! | [`clutter`] | files that other programs leave anywhere, told by their names |
@@ -53,7 +56,7 @@
 //! | [`cli`] | the command line: options in, text or JSON out |
 //!
 //! Dependencies go one way: `cli` → `recovery`, `hook`, `config` → `store` → `lock`, `tree`, `document`, and everything may use `fs`,
-//! `side`, `error`, `name`, `time`, `audit`, `child`.
+//! `side`, `error`, `name`, `printable`, `time`, `audit`, `child`.
 //! The library below `cli` knows no command line, no colours and no process exit.
 //!
 //! # What holds at every instant
@@ -70,6 +73,7 @@
 //!    What else is in the workshop belongs to the dead, for whoever holds the state lock.
 //! 9. Reading takes no lock. Reporting (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
 
+pub mod acl;
 pub mod audit;
 pub mod child;
 pub mod cli;
@@ -82,6 +86,8 @@ pub mod hook;
 pub mod journal;
 pub mod lock;
 pub mod name;
+pub mod placement;
+pub mod printable;
 pub mod recovery;
 pub mod shell;
 pub mod side;

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result, quote_path, use_as};
 use crate::fs::{Dir, Disk, FsError};
+use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
 use crate::user;
 
 /// Who we are: what others own is not trusted. It never changes here.
@@ -21,6 +22,7 @@ pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
     let open = || disk.open_dir(root, name);
     let dir = match open() {
         Err(error) if error.is(Errno::NOENT) => {
+            check_owner(disk, root)?;
             disk.make_dir(root, name)?;
             open()
         }
@@ -43,6 +45,38 @@ pub fn check(disk: &Disk, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses to make a side directory where another user keeps a state: root could.
+fn check_owner(disk: &Disk, root: &Dir) -> Result<()> {
+    match disk.stat(root, BACKUPS)? {
+        Some(stat) if stat.uid != user() => Err(foreign_owner(&root.path_of(BACKUPS), stat.uid)),
+        _ => Ok(()),
+    }
+}
+
+/// What root is told before it makes the first files of a root in another user's directory: these
+/// would be root's. `None` where that is not about to happen.
+#[must_use]
+pub fn warning_for_root(disk: &Disk, root: &Path) -> Option<String> {
+    if user() != 0 {
+        return None;
+    }
+    let look = |path: &Path| disk.stat(&Dir::working(), path);
+    let owner = look(root).ok()??.uid;
+    let is_there = |name: &str| !matches!(look(&root.join(name)), Ok(None));
+    if owner == 0 || SIDE_DIRECTORIES.into_iter().any(is_there) {
+        return None;
+    }
+    let name = user::as_operand(owner);
+    let name = name.strip_prefix('+').map_or(name.clone(), |number| format!("'#{number}'"));
+    Some(format!(
+        "{} belongs to {}, and what is made here will belong to root, so that user cannot write it; \
+         work as that user instead: sudo -u {} -s",
+        root.display(),
+        user::describe(owner),
+        name,
+    ))
 }
 
 /// Opens a side directory to read it, if it is there.
@@ -70,6 +104,34 @@ pub fn open_root(disk: &Disk, path: &Path) -> Result<Dir> {
         };
         failure.detail("path", shown)
     })
+}
+
+/// Why other users may replace what lies in a root directory: they may write it, and no sticky bit
+/// keeps them from moving what is not theirs. To follow "the root PATH"; `None` if they may not.
+pub fn open_to_others(disk: &Disk, root: &Dir) -> Result<Option<String>> {
+    let Some(stat) = disk.stat(root, ".")? else { return Ok(None) };
+    let mode = stat.mode;
+    let by_group = mode & 0o020 != 0 && !is_private_group(stat.gid, stat.uid);
+    if mode & 0o1000 != 0 || mode & 0o002 == 0 && !by_group {
+        return Ok(None);
+    }
+    let whom = if mode & 0o002 != 0 { "others" } else { "its group" };
+    Ok(Some(format!("may be written by {whom} (mode {mode:04o}), who can replace the state's files")))
+}
+
+/// Whether a group has no member but this user, as far as `/etc` tells: many systems give each user
+/// such a group, and make directories that it may write.
+fn is_private_group(gid: u32, uid: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let (groups, users) = (read("/etc/group"), read("/etc/passwd"));
+    let field = |line: &str, place| line.split(':').nth(place).map(str::to_owned);
+    let is = |line: &str, place, number: u32| field(line, place) == Some(number.to_string());
+    let Some(group) = groups.lines().find(|line| is(line, 2, gid)) else { return false };
+    let names: Vec<_> = users.lines().filter(|line| is(line, 2, uid)).filter_map(|line| field(line, 0)).collect();
+    let members = field(group, 3).unwrap_or_default();
+    let is_user = |member: &str| names.iter().any(|name| name == member);
+    members.split(',').all(|member| member.is_empty() || is_user(member))
+        && users.lines().filter(|line| is(line, 3, gid)).all(|line| is(line, 2, uid))
 }
 
 /// The name in a word that may be a path to something in a side directory, as commands print it and shells complete it. A path

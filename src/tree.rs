@@ -2,23 +2,26 @@
 //! ever entered.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use crate::acl::{AclKind, Acls};
 use crate::clutter::{is_below_clutter, is_clutter};
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Access, Dir, Disk, FileKind, FsError, FsResult, Stat};
-use crate::side::unsafe_path;
+use crate::side::{self, unsafe_path};
 
 /// Directories in directories, in a tree that is kept; each costs two descriptors while it is copied.
 pub const DEPTH: usize = 64;
-/// The bits of a mode that a copy keeps: a copy belongs to who made it, and must not lend that user's rights to others.
-const FILE_BITS: u32 = 0o777;
-const DIRECTORY_BITS: u32 = 0o3777;
+/// The bits of a mode that a copy keeps. A copy belongs to its maker, and setuid or setgid would lend
+/// that user's rights to others; a setgid bit of a directory is inherited from its parent instead.
+pub const MODE_BITS: u32 = 0o777;
+const SETGID: u32 = 0o2000;
 
 /// One thing in a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Entry {
     pub mode: u32,
     /// Last modification: seconds and nanoseconds since 1970.
     pub mtime: (i64, i64),
+    /// Its access control lists.
+    pub acls: Acls,
 }
 
 /// What an entry is.
@@ -100,13 +105,16 @@ impl Listing {
     #[must_use]
     pub fn fingerprint(&self) -> Digest {
         let mut hash = Sha256::new();
-        for Entry { path, what, mode, .. } in &self.0 {
+        for Entry { path, what, mode, acls, .. } in &self.0 {
             let what = match what {
                 What::File { sha256, .. } => sha256.as_str(),
                 What::Directory => "directory",
                 What::Link { target } => target,
             };
             hash.update(format!("{path}\0{mode:o}\0{what}\0"));
+            for acl in [&acls.access, &acls.default].into_iter().flatten() {
+                hash.update(format!("{acl}\0"));
+            }
         }
         Digest::finish(hash)
     }
@@ -229,8 +237,8 @@ pub fn list_holding(disk: &Disk, dir: &Dir) -> Result<Listing> {
 }
 
 /// Copies the tree `name` in `from` to a new directory and syncs it, all but the new directory's own name; what was copied,
-/// with the modes and times of the original. `None` if there is none. By a listing, directories without files are made where the
-/// original lost them, and clutter that is not as listed is left out.
+/// with its attributes: by a listing those that the copy got, else those of the original. `None` if there is none. By a listing,
+/// directories without files are made where the original lost them, and clutter that is not as listed is left out.
 pub fn copy(disk: &Disk, from: (&Dir, &str), to: (&Dir, &str), attributes: Attributes<'_>) -> Result<Option<Listing>> {
     walk(disk, from, Some((to, attributes)), DEPTH)
 }
@@ -285,13 +293,7 @@ impl Walk<'_> {
             return Err(Error::new(Kind::TooLarge, message).try_shell(format!("ls -ld {word}"), "see what it is"));
         }
         let from = self.disk.open_dir(dir, name).map_err(|error| moved(&shown, error))?;
-        let to = match copy {
-            Some((to, its, _)) => {
-                self.disk.make_dir(to, its)?;
-                Some(self.disk.open_dir(to, its)?)
-            }
-            None => None,
-        };
+        let to = copy.map(|(to, its, _)| make_new(self.disk, to, its)).transpose()?;
         let listing = match copy {
             Some((_, _, Attributes::Listed(listing))) => Some(listing),
             _ => None,
@@ -328,25 +330,32 @@ impl Walk<'_> {
                 }
             }
         }
-        if let Some(((to, its, how), made)) = copy.zip(to) {
-            self.dress((to, its), &path, how)?;
+        let mut entry = Entry {
+            acls: self.acls_of(from.at(), from.path(), What::Directory)?,
+            path,
+            what: What::Directory,
+            mode: stat.mode & MODE_BITS,
+            mtime: stat.mtime,
+        };
+        if let Some(((_, _, how), made)) = copy.zip(to) {
+            self.dress((made.at(), made.path()), &mut entry, how)?;
             self.disk.sync_dir(&made)?;
         }
-        self.entries.push(Entry { path, what: What::Directory, mode: stat.mode & DIRECTORY_BITS, mtime: stat.mtime });
+        self.entries.push(entry);
         Ok(())
     }
 
     /// Makes a listed directory that the original lost, with the directories in it.
     fn lost_directory(&mut self, (to, name): (&Dir, &OsStr), lost: &Entry, listing: &Listing) -> Result<()> {
-        self.disk.make_dir(to, name)?;
-        let made = self.disk.open_dir(to, name)?;
+        let made = make_new(self.disk, to, name)?;
         for inner in listing.directories_in(&lost.path) {
             let name = inner.path.rsplit('/').next().unwrap_or_default();
             self.lost_directory((&made, OsStr::new(name)), inner, listing)?;
         }
-        self.dress((to, name), &lost.path, Attributes::Listed(listing))?;
+        let mut entry = lost.clone();
+        self.dress((made.at(), made.path()), &mut entry, Attributes::Listed(listing))?;
         self.disk.sync_dir(&made)?;
-        self.entries.push(lost.clone());
+        self.entries.push(entry);
         Ok(())
     }
 
@@ -373,18 +382,20 @@ impl Walk<'_> {
         if !before.unchanged(&self.disk.fstat(&file, &shown)?) || before.size != bytes {
             return Err(changed(&shown));
         }
-        if let Some(((to, its, how), (made, shown))) = copy.zip(to) {
-            self.dress((to, its), &path, how)?;
+        let what = What::File { bytes, sha256: Digest::finish(hash) };
+        let acls = self.acls_of(file.as_fd(), &shown, what.clone())?;
+        let mut entry = Entry { path, what, mode: before.mode & MODE_BITS, mtime: before.mtime, acls };
+        if let Some(((_, _, how), (made, shown))) = copy.zip(to) {
+            self.dress((made.as_fd(), &shown), &mut entry, how)?;
             self.disk.sync(&made, &shown)?;
         }
-        let what = What::File { bytes, sha256: Digest::finish(hash) };
         if let Some((to, its, Attributes::Listed(listing))) = copy
-            && is_below_clutter(&path)
-            && listing.get(&path).is_none_or(|entry| entry.what != what)
+            && is_below_clutter(&entry.path)
+            && listing.get(&entry.path).is_none_or(|listed| listed.what != entry.what)
         {
             return Ok(self.disk.unlink(to, its)?);
         }
-        self.entries.push(Entry { path, what, mode: before.mode & FILE_BITS, mtime: before.mtime });
+        self.entries.push(entry);
         Ok(())
     }
 
@@ -400,20 +411,36 @@ impl Walk<'_> {
             if let Attributes::Listed(listing) = how
                 && let Some(entry) = listing.get(&path)
             {
-                self.disk.set_mtime(to, its, entry.mtime)?;
+                self.disk.set_link_mtime(to, its, entry.mtime)?;
             }
         }
-        self.entries.push(Entry { path, what: What::Link { target: text }, mode: 0o777, mtime: stat.mtime });
+        self.entries.push(Entry {
+            path,
+            what: What::Link { target: text },
+            mode: 0o777,
+            mtime: stat.mtime,
+            acls: Acls::default(),
+        });
         Ok(())
     }
 
-    /// Gives a copy its mode and time. A directory gets them when all is in it.
-    fn dress(&self, (dir, name): (&Dir, &OsStr), path: &str, attributes: Attributes<'_>) -> FsResult<()> {
+    fn acls_of(&self, file: BorrowedFd<'_>, shown: &Path, what: What) -> FsResult<Acls> {
+        let access = self.disk.acl(file, shown, AclKind::Access)?;
+        let default = match what {
+            What::Directory => self.disk.acl(file, shown, AclKind::Default)?,
+            _ => None,
+        };
+        Ok(Acls { access, default })
+    }
+
+    /// Gives a copy the attributes that a listing has for it, and notes in `entry` those that it got.
+    /// A directory gets them when all is in it.
+    fn dress(&self, made: (BorrowedFd<'_>, &Path), entry: &mut Entry, attributes: Attributes<'_>) -> FsResult<()> {
         if let Attributes::Listed(listing) = attributes
-            && let Some(entry) = listing.get(path)
+            && let Some(wanted) = listing.get(&entry.path)
         {
-            self.disk.set_mode(dir, name, entry.mode)?;
-            self.disk.set_mtime(dir, name, entry.mtime)?;
+            (entry.mode, entry.acls) = dress(self.disk, made, wanted)?;
+            entry.mtime = wanted.mtime;
         }
         Ok(())
     }
@@ -421,6 +448,40 @@ impl Walk<'_> {
 
 fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
+}
+
+/// Gives a file or directory, which is its owner's alone until then, the attributes of an entry; the
+/// mode and lists that it got. Where it cannot have its access control list, it gets a mode that
+/// gives nobody more than the list would.
+pub fn dress(disk: &Disk, (made, shown): (BorrowedFd<'_>, &Path), wanted: &Entry) -> FsResult<(u32, Acls)> {
+    let Entry { mut mode, mut acls, mtime, .. } = wanted.clone();
+    let is_directory = wanted.what == What::Directory;
+    if is_directory && !disk.set_acl(made, shown, AclKind::Default, acls.default.as_ref())? {
+        acls.default = None;
+    }
+    if !disk.set_acl(made, shown, AclKind::Access, acls.access.as_ref())? {
+        mode = acls.access.take().map_or(mode, |acl| acl.mode_without_it());
+    }
+    let inherited = match is_directory {
+        true => rustix::fs::fstat(made).map_or(0, |stat| stat.st_mode & SETGID),
+        false => 0,
+    };
+    disk.set_mode_of(made, shown, mode | inherited)?;
+    disk.set_mtime_of(made, shown, mtime)?;
+    Ok((mode, acls))
+}
+
+/// Makes a directory and opens it. Where others may write `dir` they may have put another in its
+/// place in between: one that others may write is refused.
+fn make_new(disk: &Disk, dir: &Dir, name: &OsStr) -> Result<Dir> {
+    let shown = dir.path_of(name);
+    disk.make_dir(dir, name)?;
+    let made = disk.open_dir(dir, name).map_err(|error| moved(&shown, error))?;
+    let is_ours = |stat: &Stat| stat.uid == side::user() && stat.mode & 0o077 == 0;
+    match disk.stat(&made, ".")?.filter(is_ours) {
+        Some(_) => Ok(made),
+        None => Err(unsafe_path(&shown, "was replaced by another user as it was made")),
+    }
 }
 
 /// Somebody else put a link where a file was a moment ago.
@@ -439,6 +500,26 @@ fn changed(path: &Path) -> Error {
         .detail("path", path.display().to_string())
 }
 
+/// The first thing in a directory, however deep, that belongs to another user than `owner`, and whose
+/// it is. The directory itself counts.
+pub fn foreign_owner(disk: &Disk, dir: &Dir, owner: u32) -> Result<Option<(PathBuf, u32)>> {
+    let foreign = |stat: Option<Stat>| stat.map(|stat| stat.uid).filter(|uid| *uid != owner);
+    if let Some(uid) = foreign(disk.stat(dir, ".")?) {
+        return Ok(Some((dir.path().to_owned(), uid)));
+    }
+    for name in disk.list(dir)? {
+        let stat = disk.stat(dir, &name)?;
+        let found = match stat {
+            Some(Stat { kind: FileKind::Directory, .. }) => foreign_owner(disk, &disk.open_dir(dir, &name)?, owner)?,
+            stat => foreign(stat).map(|uid| (dir.path_of(&name), uid)),
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
 /// Removes a tree, a file or a link; fine if there is none.
 pub fn remove(disk: &Disk, dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
     let name = name.as_ref();
@@ -450,7 +531,7 @@ pub fn remove(disk: &Disk, dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
         return Err(unsafe_path(&dir.path_of(name), "is a mount point"));
     }
     if stat.mode & 0o700 != 0o700 {
-        disk.set_mode(dir, name, 0o700)?; // what is in it could not be removed
+        disk.set_mode(dir, name, &stat, 0o700)?; // what is in it could not be removed
     }
     let inside = disk.open_dir(dir, name)?;
     for entry in disk.list(&inside)? {

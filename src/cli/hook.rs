@@ -21,6 +21,7 @@ use crate::hook::announce::Answers;
 use crate::hook::load::{editors_path, load, path};
 use crate::hook::rules::{Finding, Form, Reading, Rules, Scope, Weight};
 use crate::hook::starter::{settings, write_rules};
+use crate::printable::json_text;
 
 type Run = anyhow::Result<u8>;
 
@@ -66,8 +67,7 @@ fn print_settings(given: &Given, output: &Output<'_>) -> Run {
     let words = std::iter::once(binary.into_os_string()).chain(options);
     let program = words.map(|word| as_text(&word)).collect::<Result<Vec<_>>>()?.join(" ");
     // JSON leaves some of the characters as they are that steer a terminal.
-    let escape = |c: char| if c.is_control() && c != '\n' { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
-    output.bytes(format!("{:#}\n", settings(&program)).chars().map(escape).collect::<String>().as_bytes())?;
+    output.bytes(json_text(format!("{:#}\n", settings(&program))).as_bytes())?;
     Ok(ExitCode::Success as u8)
 }
 

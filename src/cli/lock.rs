@@ -32,6 +32,7 @@ use crate::lock::run::Job;
 use crate::lock::words::brief;
 use crate::lock::{LOCKS, Locks};
 use crate::name::{Name, nearest};
+use crate::side;
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
 use crate::time::{parse_duration, rfc3339};
@@ -120,6 +121,11 @@ fn success_for_failure() -> Error {
 fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {
     let done = |()| ExitCode::Success as u8;
     let soon = Deadline::after(config.settings.lock_timeout).at;
+    if matches!(command, Lock::Acquire(_) | Lock::Run(_))
+        && let Some(warning) = side::warning_for_root(&Disk::real(), &config.settings.directory)
+    {
+        output.warning(&warning); // before anything is made
+    }
     match command {
         Lock::Acquire(_) | Lock::Run(_) if config.lock_exit == 0 => Err(success_for_failure().into()),
         Lock::Acquire(arguments) => acquire(arguments, locks, config, output).map(done),

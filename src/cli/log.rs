@@ -8,6 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::audit;
 use crate::config::{Config, Verbosity};
+use crate::error::one_line;
 use crate::fs::Disk;
 
 /// Starts the log. Debug lines also go to the audit log, if it is not the default one, which users share; its own lines
@@ -49,12 +50,15 @@ impl<'a> MakeWriter<'a> for Outputs {
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let text = format!("{}\n", one_line(text.trim_end_matches('\n'))); // paths stand in it as they are
         if let Some(mut log) = self.audit_log {
             // The level stands in brackets in an audit log. One write, so that lines of several processes never mix.
-            let text = String::from_utf8_lossy(line).replacen(" DEBUG ", " [DEBUG] ", 1);
+            let text = text.replacen(" DEBUG ", " [DEBUG] ", 1);
             let _ = log.write(text.as_bytes());
         }
-        io::stderr().write(line)
+        io::stderr().write_all(text.as_bytes())?;
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

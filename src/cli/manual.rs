@@ -1,5 +1,8 @@
 //! The manual: a page of the program to standard output, or a page of each command into a directory.
 
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use clap::{Command, CommandFactory as _};
@@ -9,6 +12,7 @@ use super::args::Cli;
 use super::args::shell;
 use super::output::write_out;
 use crate::error::{Error, ExitCode, Kind, quote_path};
+use crate::placement;
 
 /// Writes what is asked for.
 pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
@@ -16,6 +20,11 @@ pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
     command.build();
     match &arguments.dir {
         None => write_out(&page(&command)?)?,
+        Some(dir) if placement::side_directory_of(dir).is_some() => {
+            let message = format!("{} belongs to a state; no page was written", dir.display());
+            let error = Error::new(Kind::UnsafePath, message);
+            return Err(error.try_command("man --help", "name another directory").into());
+        }
         Some(dir) if dir.is_dir() => write_pages(&command, dir)?,
         Some(dir) => {
             let there = if dir.exists() { "is no directory" } else { "is not there" };
@@ -31,8 +40,15 @@ fn write_pages(command: &Command, dir: &Path) -> anyhow::Result<()> {
         write_pages(below, dir)?;
     }
     let path = dir.join(Man::new(command.clone()).get_filename());
-    std::fs::write(&path, page(command)?)
-        .map_err(|error| Error::new(Kind::of_io(&error), format!("cannot write {}: {error}", path.display())))?;
+    // Put in place by a rename: a link that stands there is replaced and not followed.
+    let write = || -> std::io::Result<()> {
+        let readable = Permissions::from_mode(0o666); // less the umask
+        let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(dir)?;
+        file.write_all(&page(command).map_err(std::io::Error::other)?)?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    write().map_err(|error| Error::new(Kind::of_io(&error), format!("cannot write {}: {error}", path.display())))?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::table::Table;
 use crate::config::{Color, Config, Format, Look, Verbosity};
 use crate::error::{Error, Hint, Kind, one_line};
 use crate::lock::Locks;
+use crate::printable::json_text;
 
 /// Where a run writes to.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl<'a> Output<'a> {
 
     /// Writes a result as a line of JSON.
     pub fn json(&self, value: &Value) -> anyhow::Result<()> {
-        self.bytes(format!("{value}\n").as_bytes())
+        self.bytes(json_text(format!("{value}\n")).as_bytes())
     }
 
     /// Confirms what was done. The deed is done whether or not anybody can read this, so it never fails.
@@ -82,7 +83,7 @@ impl<'a> Output<'a> {
     /// Warns on standard error.
     pub fn warning(&self, text: &str) {
         if self.is_json() {
-            to_stderr(&format!("{}\n", json!({"warning": {"message": text}})));
+            to_stderr(&json_text(format!("{}\n", json!({"warning": {"message": text}}))));
         } else {
             let head = paint("warning:", Paint::Yellow, has_colour(self.config.look.color, &io::stderr()));
             to_stderr(&format!("{head} {}\n", one_line(text)));
@@ -100,7 +101,7 @@ impl<'a> Output<'a> {
             return;
         }
         match self.config.look.format {
-            Format::Json => to_stderr(&format!("{}\n", json!({"progress": {"message": text}}))),
+            Format::Json => to_stderr(&json_text(format!("{}\n", json!({"progress": {"message": text}})))),
             Format::Text => to_stderr(&format!("{}\n", one_line(text))),
         }
     }
@@ -115,7 +116,7 @@ impl<'a> Output<'a> {
     pub fn tell_of_waits(&self, locks: &Locks) {
         let look = self.config.look;
         locks.tell_by(move |who| match look.format {
-            Format::Json => to_stderr(&format!("{}\n", json!({"waiting": {"for": who}}))),
+            Format::Json => to_stderr(&json_text(format!("{}\n", json!({"waiting": {"for": who}})))),
             Format::Text => {
                 let head = paint("waiting for", Paint::Yellow, has_colour(look.color, &io::stderr()));
                 to_stderr(&format!("{head} {}\n", one_line(who)));

@@ -18,6 +18,8 @@ use crate::document::{json as text, migrate, rules};
 use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::name::Name;
+use crate::printable::json_text;
+use crate::side::warning_for_root;
 use crate::store::change::{Claim, Outcome, Proposal};
 use crate::store::fresh::{Beginning, Done};
 use crate::store::heal::{Recovered, Wanted};
@@ -68,11 +70,15 @@ fn action_of(command: &State) -> Option<&'static str> {
 fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
     let order = |writer: &Writer| order("state", action_of(command).unwrap_or("write"), writer);
     match command {
-        State::Init { fresh: true, yes } => {
-            check_fresh(store, *yes)?;
-            init(store, output, Beginning::Fresh)
+        State::Init { fresh, yes } => {
+            if *fresh {
+                check_fresh(store, *yes)?;
+            }
+            if let Some(warning) = warning_for_root(store.disk(), &store.settings().directory) {
+                output.warning(&warning); // before anything is made
+            }
+            init(store, output, if *fresh { Beginning::Fresh } else { Beginning::Continue })
         }
-        State::Init { fresh: false, .. } => init(store, output, Beginning::Continue),
         State::Read => {
             output.bytes(&store.read()?.bytes)?;
             Ok(ExitCode::Success)
@@ -291,7 +297,7 @@ fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, 
     let line = |result: &Value| match (result, &instead) {
         (Value::Null, Some(instead)) => format!("{instead}\n"),
         (Value::String(text), _) if !output.is_json() => format!("{text}\n"),
-        (other, _) => format!("{other}\n"),
+        (other, _) => json_text(format!("{other}\n")),
     };
     output.bytes(results.iter().map(line).collect::<String>().as_bytes())?;
     let no = match results.last() {

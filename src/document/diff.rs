@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::path::{Path, Step};
+use crate::printable::is_steering;
 
 /// How many characters of a value a rendered line shows.
 const SHOWN: usize = 60;
@@ -91,7 +92,7 @@ pub(super) fn cut(text: &str) -> String {
 fn without_controls(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_steering(c) {
             safe.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             safe.push(c);

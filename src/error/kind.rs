@@ -210,8 +210,9 @@ impl Kind {
         };
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::PermissionDenied,
-            // A mount point cannot be replaced, and nothing is renamed from one file system to another.
-            Errno::LOOP | Errno::ISDIR | Errno::BUSY | Errno::XDEV => Self::UnsafePath,
+            // A mount point cannot be replaced, nothing is renamed from one file system to another, and a
+            // hard link may lie anywhere.
+            Errno::LOOP | Errno::ISDIR | Errno::BUSY | Errno::XDEV | Errno::MLINK => Self::UnsafePath,
             Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Self::DiskFull,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => Self::ResourceExhausted,
             _ => Self::Io,

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::real::Real;
 use super::{Access, Dir, Ops, Stat};
+use crate::acl::AclKind;
 
 /// One call, as the hook sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Call {
     /// Whether the call changes anything.
     #[must_use]
     pub fn changes(&self) -> bool {
-        const CHANGES: [&str; 13] = [
+        const CHANGES: [&str; 16] = [
             "make_dir",
             "create",
             "write",
@@ -43,6 +44,9 @@ impl Call {
             "symlink",
             "set_mode",
             "set_mtime",
+            "set_link_mtime",
+            "set_acl",
+            "remove_acl",
         ];
         CHANGES.contains(&self.name)
     }
@@ -191,12 +195,32 @@ impl Ops for Observed {
         self.on("read_link", dir, name, || Real.read_link(dir, name))
     }
 
-    fn set_mode(&self, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
-        self.on("set_mode", dir, name, || Real.set_mode(dir, name, mode))
+    fn pin(&self, dir: &Dir, name: &OsStr) -> io::Result<File> {
+        self.on("pin", dir, name, || Real.pin(dir, name))
     }
 
-    fn set_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
-        self.on("set_mtime", dir, name, || Real.set_mtime(dir, name, mtime))
+    fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+        self.on_file("set_mode", || Real.set_mode(file, mode))
+    }
+
+    fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()> {
+        self.on_file("set_mtime", || Real.set_mtime(file, mtime))
+    }
+
+    fn set_link_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
+        self.on("set_link_mtime", dir, name, || Real.set_link_mtime(dir, name, mtime))
+    }
+
+    fn acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<Vec<u8>> {
+        self.on_file("acl", || Real.acl(file, kind))
+    }
+
+    fn set_acl(&self, file: BorrowedFd<'_>, kind: AclKind, acl: &[u8]) -> io::Result<()> {
+        self.on_file("set_acl", || Real.set_acl(file, kind, acl))
+    }
+
+    fn remove_acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<()> {
+        self.on_file("remove_acl", || Real.remove_acl(file, kind))
     }
 
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()> {

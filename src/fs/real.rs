@@ -4,23 +4,30 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use fs2::FileExt;
-use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Timespec, Timestamps};
+use rustix::fs::{
+    self as sys, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Timespec, Timestamps, XattrFlags,
+};
+use rustix::io::Errno;
 
 use super::{Access, Dir, FileKind, Ops, Stat};
+use crate::acl::AclKind;
 
 /// The machine's own file system and clock.
 #[derive(Debug)]
 pub struct Real;
 
+/// The kernel's limit of an extended attribute.
+const MOST_BYTES: usize = 64 << 10;
+
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
-const DIR_MODE: Mode = Mode::from_raw_mode(0o700);
+const DIR_MODE: Mode = Mode::from_raw_mode(super::DIR_MODE);
 
 impl Ops for Real {
     fn open_root(&self, path: &Path) -> io::Result<OwnedFd> {
@@ -34,9 +41,7 @@ impl Ops for Real {
     }
 
     fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
-        sys::mkdirat(dir.at(), name, DIR_MODE)?;
-        // The umask may have taken bits away.
-        Ok(sys::chmodat(dir.at(), name, DIR_MODE, AtFlags::empty())?)
+        Ok(sys::mkdirat(dir.at(), name, DIR_MODE)?)
     }
 
     fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
@@ -126,15 +131,49 @@ impl Ops for Real {
         Ok(OsStr::from_bytes(sys::readlinkat(dir.at(), name, Vec::new())?.to_bytes()).to_owned())
     }
 
-    fn set_mode(&self, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
-        Ok(sys::chmodat(dir.at(), name, Mode::from_raw_mode(mode), AtFlags::empty())?)
+    fn pin(&self, dir: &Dir, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(sys::openat(dir.at(), name, flags, Mode::empty())?.into())
     }
 
-    fn set_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
-        let last_access = Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT };
-        let last_modification = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1 };
-        let times = Timestamps { last_access, last_modification };
-        Ok(sys::utimensat(dir.at(), name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    /// fchmod(2) refuses a descriptor of [`Ops::pin`], and fchmodat2(2) is newer than most kernels:
+    /// there the descriptor's own entry in `/proc` leads to the file.
+    fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        match sys::fchmod(file, mode) {
+            Err(Errno::BADF) => Ok(sys::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?),
+            result => Ok(result?),
+        }
+    }
+
+    fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()> {
+        Ok(sys::futimens(file, &modified_at(mtime))?)
+    }
+
+    fn set_link_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        Ok(sys::utimensat(dir.at(), name, &modified_at(mtime), flags)?)
+    }
+
+    fn acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; 512];
+        loop {
+            match sys::fgetxattr(file, kind.attribute(), &mut bytes) {
+                Err(Errno::RANGE) if bytes.len() < MOST_BYTES => bytes.resize(MOST_BYTES, 0),
+                length => {
+                    bytes.truncate(length?);
+                    return Ok(bytes);
+                }
+            }
+        }
+    }
+
+    fn set_acl(&self, file: BorrowedFd<'_>, kind: AclKind, acl: &[u8]) -> io::Result<()> {
+        Ok(sys::fsetxattr(file, kind.attribute(), acl, XattrFlags::empty())?)
+    }
+
+    fn remove_acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<()> {
+        Ok(sys::fremovexattr(file, kind.attribute())?)
     }
 
     /// flock(2) has no timeout, so where the lock is not free a thread sleeps in the kernel's queue for it
@@ -174,6 +213,11 @@ impl Ops for Real {
     }
 }
 
+fn modified_at(mtime: (i64, i64)) -> Timestamps {
+    let last_access = Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT };
+    Timestamps { last_access, last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1 } }
+}
+
 // The widths of these fields differ between architectures.
 #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
 fn to_stat(stat: &sys::Stat) -> Stat {
@@ -189,6 +233,7 @@ fn to_stat(stat: &sys::Stat) -> Stat {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         mode: u32::from(stat.st_mode) & 0o7777,
         uid: stat.st_uid,
+        gid: stat.st_gid,
         nlink: stat.st_nlink as u64,
         mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
     }

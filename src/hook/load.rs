@@ -42,14 +42,20 @@ pub struct Loaded {
     pub unread: Option<PathBuf>,
 }
 
-/// Reads the rules of a root, if there are any. They are the user's own, and the file or `config/` may be a link: only a
-/// restore, which would have to replace it, refuses that.
+/// Reads the rules of a root, if there are any. They are the user's own, and the file or `config/` may be a link
+/// within the project: only a restore, which would have to replace it, refuses that.
 pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<Loaded>> {
     let (first, second) = (path(root), editors_path(root));
     let is_there = || second.symlink_metadata().is_ok();
+    if let Some(refusal) = leads_out(root, &first) {
+        return Err(refusal);
+    }
     if let Some(bytes) = read(&first, || in_the_way(root))? {
         let unread = is_there().then(|| second.clone());
         return Ok(Some(Loaded { read: parse(&bytes, scope), path: first, unread }));
+    }
+    if let Some(refusal) = leads_out(root, &second) {
+        return Err(refusal);
     }
     let refusal = || is_wrong(&second, Metadata::is_file, "a file");
     let bytes = read(&second, || if is_there() { refusal() } else { None })?;
@@ -113,6 +119,16 @@ fn is_wrong(path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str) -> Optio
             .try_shell(away, "make room")
             .try_command("hook init-rules", "then write rules to begin with"),
     )
+}
+
+/// The refusal of rules that are read by way of a link out of the project: it came with the root, and
+/// what an error about a rule quotes would be of any file of this user.
+fn leads_out(root: &Path, path: &Path) -> Option<Error> {
+    let inner = root.file_name().is_some_and(|name| name == EDITORS);
+    let project = root.parent().filter(|_| inner).unwrap_or(root).canonicalize().ok()?;
+    let real = path.canonicalize().ok().filter(|real| !real.starts_with(project))?;
+    let why = format!("is read by way of a link to {}, which lies outside the project", real.display());
+    Some(unsafe_path(path, &why).detail("target", real.display().to_string()))
 }
 
 /// A pipe in the file's place would have its reader wait for somebody to write.

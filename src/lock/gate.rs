@@ -30,9 +30,10 @@ use crate::name::Name;
 use crate::side;
 use crate::time::{compact, rfc3339};
 
-pub(super) const GATE: &str = ".gate";
+/// The file whose flock guards all records.
+pub const GATE: &str = ".gate";
 pub(super) const PENDING: &str = ".pending";
-const QUARANTINE: &str = ".torn-";
+pub(super) const QUARANTINE: &str = ".torn-";
 /// Space and inodes that are set aside for giving locks back on a full disk: a journal, a record, and one to undo them.
 const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
 const SPARE_SIZE: usize = 16 << 10;

@@ -5,10 +5,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::gate::QUARANTINE;
 use super::lifeline::Lifeline;
 use super::process::Identity;
 use crate::document::json;
 use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
+use crate::name::is_plain;
 
 /// The version of the records that this program writes.
 const VERSION: u32 = 1;
@@ -110,6 +112,15 @@ pub struct Grant {
     /// Where the bytes of a damaged record are kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub quarantined: Option<String>,
+}
+
+impl Grant {
+    /// The file that it names where it could name only one in `.locks`: such a file is opened, and
+    /// removed with the grant.
+    fn leads_away(&self) -> Option<&str> {
+        let is_file = |name: &str| name.strip_prefix(QUARANTINE).is_some_and(is_plain);
+        self.quarantined.as_deref().filter(|name| !is_file(name))
+    }
 }
 
 /// One that waits for a lock.
@@ -231,7 +242,10 @@ impl Record {
             && let Ok(record) = serde_json::from_slice::<Self>(bytes)
             && record.version <= VERSION
         {
-            return Ok(record);
+            return match record.holders.iter().find_map(Grant::leads_away) {
+                Some(name) => Err(Unreadable::Torn(format!("it names the file {name:?}"))),
+                None => Ok(record),
+            };
         }
         Err(why_unreadable(bytes))
     }

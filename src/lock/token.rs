@@ -13,6 +13,7 @@
 use std::ffi::OsStr;
 use std::time::Instant;
 
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,8 @@ use crate::fs::{Access, Dir};
 use crate::name::Name;
 use crate::side;
 
-pub(super) const COUNTER: &str = ".tokens";
+/// The counter of this boot's tokens.
+pub const COUNTER: &str = ".tokens";
 pub(super) const RESERVED: &str = ".reserved";
 pub(super) const RESERVING: &str = ".reserving";
 /// More than either has.
@@ -143,9 +145,12 @@ impl Gate<'_> {
     /// Writes over a counter of this boot that was whole.
     fn overwrite(&self, counter: &Counter) -> Result<()> {
         let (disk, bytes) = (&self.locks().disk, sealed(counter)?);
-        match disk.open(self.dir(), COUNTER, Access::Overwrite)? {
-            Some(file) => Ok(disk.write(&file, &self.dir().path_of(COUNTER), &bytes)?),
-            None => self.replace(COUNTER, &bytes),
+        match disk.open(self.dir(), COUNTER, Access::Overwrite) {
+            Ok(Some(file)) => Ok(disk.write(&file, &self.dir().path_of(COUNTER), &bytes)?),
+            // A copy made of hard links must not count for its original.
+            Ok(None) => self.replace(COUNTER, &bytes),
+            Err(error) if error.is(Errno::MLINK) => self.replace(COUNTER, &bytes),
+            Err(error) => Err(error.into()),
         }
     }
 }

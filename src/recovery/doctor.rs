@@ -99,9 +99,9 @@ pub fn mend(store: &Store) -> Report {
 fn tighten(store: &Store, path: &str, mode: u32) -> Result<()> {
     let disk = store.disk();
     let root = side::open_root(disk, &store.settings().directory)?;
-    let set = |dir: &Dir, name: &str| match disk.stat(dir, name)?.is_some_and(|stat| stat.kind != FileKind::Symlink) {
-        true => Ok(disk.set_mode(dir, name, mode)?),
-        false => Ok(()), // it is another by now
+    let set = |dir: &Dir, name: &str| match disk.stat(dir, name)? {
+        Some(stat) if stat.kind != FileKind::Symlink => Ok(disk.set_mode(dir, name, &stat, mode)?),
+        _ => Ok(()), // it is another by now
     };
     match path.split_once('/') {
         None => set(&root, path),

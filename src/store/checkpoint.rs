@@ -18,6 +18,7 @@ use super::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
 use super::live::Found;
 use super::order::{Order, Purpose, give_up_after};
 use super::{ForeignEdits, Store};
+use crate::acl::Acls;
 use crate::audit::{Entry as Line, Level};
 use crate::document::Reading;
 use crate::document::seal::Digest;
@@ -234,7 +235,7 @@ pub(super) fn lock_lost() -> Error {
 
 fn listed(path: &str, bytes: &[u8], mode: u32, mtime: (i64, i64)) -> Entry {
     let what = What::File { bytes: bytes.len() as u64, sha256: Digest::of(bytes) };
-    Entry { path: path.to_owned(), what, mode, mtime }
+    Entry { path: path.to_owned(), what, mode, mtime, acls: Acls::default() }
 }
 
 fn seconds(time: SystemTime) -> (i64, i64) {

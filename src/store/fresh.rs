@@ -11,7 +11,7 @@ use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::heal::written_by_a_newer_program;
 use super::judge::{Foreign, Health, claimed_lineage};
-use super::layout::{ARCHIVE_PREFIX, MIRROR, OWNER, STATE_FILE, pinned};
+use super::layout::{ARCHIVE_PREFIX, GITIGNORE, MIRROR, OWNER, SIDE_DIRECTORIES, STATE_FILE, pinned};
 use super::next::new_lineage;
 use super::order::{Author, Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
@@ -20,9 +20,9 @@ use super::{AutoRecover, ForeignEdits, Store};
 use crate::document::first;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
-use crate::fs::Dir;
 use crate::fs::free_name::first_free;
 use crate::fs::stage::{Sync, is_temporary, temporary};
+use crate::fs::{Dir, FileKind, FsResult};
 use crate::time::compact;
 
 /// Why a state's copy in an archive was made: it was the live file.
@@ -75,6 +75,32 @@ impl Done {
 impl Store {
     /// Makes a root ready: directories, the first document where there is no history, healing, migration.
     pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
+        let initialized = self.init_state(beginning, order)?;
+        let root = self.open_root()?;
+        for name in SIDE_DIRECTORIES {
+            let dir = self.side_directory(&root, name)?;
+            if let Err(error) = self.keep_out_of_git(&dir) {
+                self.warn(format!("git may take {} along: {error}", dir.path().display()));
+            }
+        }
+        Ok(initialized)
+    }
+
+    /// Has git ignore a side directory: what is in it is true of this root on this machine only.
+    /// An empty file was left by a writer that was killed.
+    fn keep_out_of_git(&self, dir: &Dir) -> FsResult<()> {
+        match self.disk.stat(dir, GITIGNORE)? {
+            Some(stat) if stat.kind == FileKind::Regular && stat.size == 0 => {
+                self.disk.unlink(dir, GITIGNORE)?;
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let file = self.disk.create(dir, GITIGNORE)?;
+        self.disk.write(&file, &dir.path_of(GITIGNORE), b"*\n")
+    }
+
+    fn init_state(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
         let deadline = self.deadline();
         let was_damaged = self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
         let mut done = if was_damaged { Done::Healed } else { Done::AlreadyThere };

@@ -11,10 +11,10 @@ use super::shelf::Shelf;
 use super::signal;
 use crate::error::Result;
 use crate::fs::stage::is_temporary;
-use crate::fs::{Dir, FileKind, Origin};
+use crate::fs::{Dir, FileKind, Origin, Stat};
 use crate::lock::flock::FileLock;
 use crate::lock::line::Place;
-use crate::side::{self};
+use crate::side;
 
 /// What a writer holds: the lock, its place in the queue if it had to wait in one, and the directory, opened once.
 #[derive(Debug)]
@@ -55,11 +55,13 @@ impl Store {
     pub(super) fn tighten(&self, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
         let Some(stat) = self.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0) else { return Ok(()) };
         let tighten = || -> Result<()> {
-            self.disk.set_mode(root, name, 0o700)?;
+            self.disk.set_mode(root, name, &stat, 0o700)?;
             for inner in self.disk.list(dir)? {
-                let stat = self.disk.stat(dir, &inner)?;
-                if stat.is_some_and(|stat| stat.kind == FileKind::Regular && stat.mode & 0o077 != 0) {
-                    self.disk.set_mode(dir, &inner, 0o600)?;
+                // A hard link may be a name of something outside this root.
+                let is_ours = |stat: &Stat| stat.kind == FileKind::Regular && stat.nlink == 1;
+                let found = self.disk.stat(dir, &inner)?.filter(is_ours);
+                if let Some(stat) = found.filter(|stat| stat.mode & 0o077 != 0) {
+                    self.disk.set_mode(dir, &inner, &stat, 0o600)?;
                 }
             }
             Ok(())
@@ -120,6 +122,9 @@ impl Store {
 
     /// Says what the next writer would stumble over.
     pub(super) fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
+        if let Some(why) = side::open_to_others(&self.disk, root)? {
+            self.warn(format!("the root {} {why}", root.path().display()));
+        }
         let user = crate::side::user();
         for name in SIDE_DIRECTORIES {
             let path = root.path_of(name);

@@ -2,6 +2,8 @@
 //! edit, legacy. Judging reads and changes nothing; `validate` and `status` report what is decided here, and every
 //! other command acts on it.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::live::Found;
@@ -11,7 +13,7 @@ use crate::document::migrate::{self, Migrated};
 use crate::document::rules::{self, Finding};
 use crate::document::seal::{Document, without_seal};
 use crate::document::{Reading, seal};
-use crate::error::{Error, Kind, Result, quote, quote_path};
+use crate::error::{Error, Kind, Result, quote_path};
 
 /// What the live file is, in the light of everything else that is known.
 #[derive(Debug)]
@@ -219,7 +221,7 @@ impl Health {
                 } else {
                     error
                         .try_shell(
-                            format!("${{EDITOR:-vi}} {}", quote(shown)),
+                            format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
                             "there is no copy to restore; mend it by hand",
                         )
                         .try_command("state init --fresh", "or begin anew; the damaged file is archived")
@@ -246,7 +248,7 @@ impl Health {
                 };
                 error
                     .try_shell(
-                        format!("${{EDITOR:-vi}} {}", quote(shown)),
+                        format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
                         "mend it by hand; if it had a digest, `state adopt` accepts it then",
                     )
                     .detail("findings", json!(findings))

@@ -28,6 +28,9 @@ pub const SIGNALS: &str = ".signals";
 /// The side directories, all of which `init` makes.
 pub const SIDE_DIRECTORIES: [&str; 4] = [BACKUPS, LOCKS, CHECKPOINTS, SIGNALS];
 
+/// Has git ignore a side directory; `init` makes it in each.
+pub const GITIGNORE: &str = ".gitignore";
+
 /// What is to take the place of a tree stands beside it, so that one rename does it; followed by the number of the restore
 /// and the tree's name.
 pub const STAGED_PREFIX: &str = ".pipeline-state-restore-";

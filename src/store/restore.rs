@@ -289,7 +289,7 @@ impl Store {
             let modified = self.disk.stat(beside, ".")?.map(|stat| stat.mtime);
             let new = self.stage_tree((tree.dir, tree.name), (beside, &staged(name, number)), listing)?;
             if let Some(modified) = modified.filter(|_| target.is_some()) {
-                self.disk.set_mtime(beside, ".", modified)?;
+                self.disk.set_mtime_of(beside.at(), beside.path(), modified)?;
             }
             self.disk.sync_dir(beside)?;
             Ok(Some(Swap { new: Some(new), old, manner }))
@@ -317,7 +317,7 @@ impl Store {
         let copied = tree::copy(&self.disk, from, to, Attributes::Listed(listing))?.unwrap_or_default();
         let listing = listing.without_lost_clutter(&copied);
         match listing.first_difference(&copied) {
-            None => Ok(listing.fingerprint()),
+            None => Ok(copied.fingerprint()),
             Some(difference) => {
                 let shown = from.0.path_of(from.1);
                 Err(Error::new(Kind::Corrupt, format!("{} changed while it was copied: {difference}", shown.display()))

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::Store;
 use super::ground::{Ground, Held};
 use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR};
+use super::live::Found;
 use super::order::Purpose;
 use super::signal;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
@@ -77,6 +78,11 @@ impl Aside<'_> {
     }
 }
 
+/// Whether others may do something with the live file: then it is copied, not linked.
+fn is_loose(found: &Found) -> bool {
+    found.stat.mode & 0o077 != 0
+}
+
 /// The part of a piece of evidence's name that tells its contents.
 fn tag(bytes: &[u8]) -> String {
     Digest::of(bytes).as_str().chars().take(16).collect()
@@ -95,12 +101,6 @@ impl Store {
     /// replaced; an automatic backup is not worth a sync: a power cut that costs it leaves a newer revision.
     pub(super) fn set_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
         let aside = self.put_aside(held, ground, displaced)?;
-        let is_loose = ground.live.as_ref().is_some_and(|found| found.stat.mode & 0o077 != 0);
-        if let (true, Some(shelf), Aside::New(_, name)) = (is_loose, ground.shelf.dir(), &aside)
-            && let Err(error) = self.disk.set_mode(shelf, name, 0o600)
-        {
-            self.warn(format!("others may read the backup of what is replaced: {error}"));
-        }
         if displaced.is_kept_for_good()
             && let (Some(shelf), Aside::New(..)) = (ground.shelf.dir(), &aside)
             && let Err(error) = self.disk.sync_dir(shelf)
@@ -128,12 +128,15 @@ impl Store {
                 None => Ok(self.keep_evidence(held, ground, shelf)?.map_or(Aside::Nothing, new)),
             },
             Displaced::Backup(name) => {
-                let made = match (self.link_live(held, shelf, name.clone()), &ground.live) {
-                    // Some file systems have no hard links.
-                    (Err(error), Some(found)) if !error.is_full() => {
-                        self.copy_to_backup(held, shelf, name.clone(), &found.bytes)
-                    }
-                    (made, _) => made,
+                let copy = |found: &Found| self.copy_to_backup(held, shelf, name.clone(), &found.bytes);
+                let made = match &ground.live {
+                    // A second name of it would have the same mode.
+                    Some(found) if is_loose(found) => copy(found),
+                    live => match (self.link_live(held, shelf, name.clone()), live) {
+                        // Some file systems have no hard links.
+                        (Err(error), Some(found)) if !error.is_full() => copy(found),
+                        (made, _) => made,
+                    },
                 };
                 match made {
                     Ok(name) => Ok(new(name.as_str().to_owned())),
@@ -184,11 +187,13 @@ impl Store {
         let tag = if found.is_whole() { tag(&found.bytes) } else { "oversized".to_owned() };
         let stem = format!("{EVIDENCE_PREFIX}{}-{tag}", compact(self.disk.now()));
         let live = (&held.root, self.settings.file_name.as_os_str());
-        // A link costs no space and takes a file of any size.
-        match first_free(&stem, ".json", |name| self.disk.link(live, (shelf, OsStr::new(name)))) {
-            Ok(name) => return Ok(Some(name)),
-            Err(error) if !found.is_whole() => return Err(error.into()),
-            Err(_) => {} // no hard links here
+        if !is_loose(found) || !found.is_whole() {
+            // A link costs no space and takes a file of any size, and has the same mode.
+            match first_free(&stem, ".json", |name| self.disk.link(live, (shelf, OsStr::new(name)))) {
+                Ok(name) => return Ok(Some(name)),
+                Err(error) if !found.is_whole() => return Err(error.into()),
+                Err(_) => {} // no hard links here
+            }
         }
         let temporary = temporary(held.lock.inode(), "backup");
         let staged = self.disk.stage(shelf, &temporary, &found.bytes, Sync::Now)?;

@@ -125,7 +125,7 @@ impl Store {
         }
         // It may be `config/` or `.signals/` itself, in which nothing of its own has changed.
         if let Some(modified) = modified {
-            self.disk.set_mtime(dir, ".", modified)?;
+            self.disk.set_mtime_of(dir.at(), dir.path(), modified)?;
         }
         Ok(self.disk.sync_dir(dir)?)
     }

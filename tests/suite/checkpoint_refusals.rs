@@ -107,7 +107,7 @@ fn a_forged_manifest_leads_nowhere() {
         is_refused(&root, &[3, 4], path);
     }
     let root = twin(&start);
-    forge(&root, &|manifest| manifest["version"] = json!(2));
+    forge(&root, &|manifest| manifest["version"] = json!(3));
     is_refused(&root, &[4], "a newer manifest");
     // A state of a newer schema, with all digests right.
     let root = twin(&start);

@@ -67,4 +67,11 @@ fn rules_are_read_by_way_of_a_link_and_never_written_that_way() {
     symlink("../rules", root.file("config/skill-rules.json")).unwrap();
     root.ok("hook check");
     root.run("hook init-rules").expect(1).saying("is there already").saying("hook check");
+    // Not so one that leads out of the project.
+    let other = Sandbox::empty();
+    fs::rename(root.file("rules"), other.file("rules")).unwrap();
+    fs::remove_file(root.file("config/skill-rules.json")).unwrap();
+    symlink(other.file("rules"), root.file("config/skill-rules.json")).unwrap();
+    root.run("hook check").expect(6).saying("outside the project");
+    fire(&root, TOOL, &ran_command(&root, "make")).expect(6);
 }

@@ -83,6 +83,7 @@ proptest! {
             what: What::File { bytes: 0, sha256: Digest::of(b"") },
             mode: 0o600,
             mtime: (0, 0),
+            acls: Default::default(),
         };
         let listing = Listing::new((0..count).map(file).collect());
         match manifest::write(&listing, limit) {

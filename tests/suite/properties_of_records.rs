@@ -129,13 +129,14 @@ fn listing() -> impl Strategy<Value = Listing> {
         Just(What::Directory),
         "\\PC{0,9}".prop_map(|target| What::Link { target }),
     ];
-    let entry = (what, 0..=0o7777_u32, -1_000_000_000_000..1_000_000_000_000_i64, 0..1_000_000_000_i64);
+    let entry = (what, 0..=0o777_u32, -1_000_000_000_000..1_000_000_000_000_i64, 0..1_000_000_000_i64);
     vec(entry, 0..6).prop_map(|entries| {
         let entries = entries.into_iter().enumerate().map(|(number, (what, mode, seconds, nanos))| Entry {
             path: format!("config/é \n{number}"),
             what,
             mode,
             mtime: (seconds, nanos),
+            acls: Default::default(),
         });
         Listing::new(entries.collect())
     })

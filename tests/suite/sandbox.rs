@@ -171,11 +171,12 @@ impl Sandbox {
         make_old(&self.state());
     }
 
-    /// The names in a directory, sorted.
+    /// The names in a directory, sorted; but for the `.gitignore` that `init` makes.
     pub fn names(&self, directory: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.file(directory)) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name != ".gitignore");
         names.sort();
         names
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::{Finding, Loose};
 use crate::clutter::is_clutter;
 use crate::document::{READ_LIMIT, json as text};
-use crate::error::{ExitCode, Kind, Result, one_line, quote_path};
+use crate::error::{ExitCode, Kind, Result, one_line, quote, quote_path};
 use crate::fs::{Dir, Stat};
 use crate::hook::load::load;
 use crate::hook::rules::Scope;
@@ -295,7 +295,8 @@ impl Examination<'_> {
             };
             self.add(match known {
                 Some(_) => {
-                    finding.try_command(format!("state signal {signal}"), "writes it anew, and sets the signal to now")
+                    let word = quote(signal);
+                    finding.try_command(format!("state signal {word}"), "writes it anew, and sets the signal to now")
                 }
                 None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
             });

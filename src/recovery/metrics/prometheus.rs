@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::Metrics;
-use crate::error::ExitCode;
+use crate::error::{ExitCode, one_line};
 
 /// The upper bounds of the histogram's buckets, in seconds.
 pub const BOUNDS: [f64; 15] =
@@ -39,7 +39,8 @@ impl Page<'_> {
 
 /// A label's value: backslash, quote and newline are escaped.
 fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    let lines: Vec<String> = value.split('\n').map(one_line).collect();
+    lines.join("\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// The page that a scraper reads.

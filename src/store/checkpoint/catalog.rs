@@ -69,10 +69,19 @@ impl Checkpoint {
         let listed = tree::list_holding(disk, &self.dir)?;
         let is_described = |path: &str| !path.is_empty() && path != MANIFEST;
         let found = listed.entries().iter().filter(|entry| is_described(&entry.path)).cloned().collect();
-        match self.listing.first_difference(&Listing::new(found)) {
-            None => Ok(()),
-            Some(difference) => Err(damaged(&self.dir, &self.id, &difference)),
+        if let Some(difference) = self.listing.first_difference(&Listing::new(found)) {
+            return Err(damaged(&self.dir, &self.id, &difference));
         }
+        self.check_owners(disk)
+    }
+
+    /// Refuses a checkpoint of which a part belongs to another user than `.checkpoints/` does.
+    fn check_owners(&self, disk: &Disk) -> Result<()> {
+        let Some(shelf) = disk.stat(&self.dir, "..")? else { return Ok(()) };
+        let Some((path, uid)) = tree::foreign_owner(disk, &self.dir, shelf.uid)? else { return Ok(()) };
+        let owner = shelf.uid;
+        let why = format!("belongs to user {uid}, and the checkpoint {} to user {owner}", self.id);
+        Err(side::unsafe_path(&path, &why).detail("checkpoint", self.id.as_str()))
     }
 }
 
@@ -115,8 +124,7 @@ impl Store {
     pub fn checkpoint_ids(&self) -> Result<Vec<String>> {
         let Some(shelf) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
         let names = self.disk.list(&shelf)?.into_iter().filter_map(|name| name.into_string().ok());
-        let is_known = |name: &String| (name.starts_with(CHECKPOINT_PREFIX) && is_plain(name)) || name == WORKSHOP;
-        let mut ids: Vec<String> = names.filter(is_known).collect();
+        let mut ids: Vec<String> = names.filter(|name| is_id(name) || name == WORKSHOP).collect();
         if let Some(at) = ids.iter().position(|name| name == WORKSHOP) {
             ids.swap_remove(at);
             let doomed = self.doomed_checkpoints(&shelf)?;
@@ -163,6 +171,10 @@ impl Store {
 
     /// Opens a checkpoint and reads its manifest. Whatever is wrong with that is refused.
     pub fn open_checkpoint(&self, shelf: &Dir, id: &str) -> Result<Checkpoint> {
+        if !is_id(id) {
+            let message = format!("{id:?} is not the name of a checkpoint");
+            return Err(Error::new(Kind::InvalidName, message).try_command("recover list", "see which ones there are"));
+        }
         let dir = match side::open_to_read(&self.disk, shelf, id)? {
             Some(dir) => dir,
             None => return Err(not_found(&format!("there is no checkpoint {id}"))),
@@ -194,6 +206,11 @@ impl Store {
             Flaw::Unsafe(path) => {
                 damaged(&dir, id, &format!("its manifest names {path:?}, which no checkpoint can hold"))
             }
+            Flaw::Privileged(path, mode) => damaged(
+                &dir,
+                id,
+                &format!("its manifest gives {path:?} the mode {mode:04o}, which lends its owner's rights"),
+            ),
             Flaw::TooNew(version) => {
                 let message =
                     format!("the checkpoint {id} was made by a newer program (its manifest has version {version})");
@@ -298,6 +315,13 @@ fn not_found(message: &str) -> Error {
         .try_command("recover list", "see which ones there are")
 }
 
+/// Whether this is, and leads to, a checkpoint's directory: what stands in `.checkpoints/` or in a
+/// record may have been put there by anyone, and stands in hints that are typed.
+#[must_use]
+pub fn is_id(name: &str) -> bool {
+    name.starts_with(CHECKPOINT_PREFIX) && is_plain(name)
+}
+
 /// `checkpoint-TIME-[NUMBER-]OPERATION`, taken apart: what follows the time.
 fn rest_of(id: &str) -> Option<&str> {
     id.strip_prefix(CHECKPOINT_PREFIX)?.get(15..)?.strip_prefix('-')
@@ -312,12 +336,6 @@ pub fn time_of(id: &str) -> Option<SystemTime> {
 pub fn number_of(id: &str) -> u64 {
     let number = rest_of(id).and_then(|rest| rest.split_once('-')?.0.parse().ok());
     number.unwrap_or(1)
-}
-
-/// Whether a text can be the name of a checkpoint: one component of a path, with the prefix of all checkpoints.
-#[must_use]
-pub fn is_id(text: &str) -> bool {
-    text.starts_with(CHECKPOINT_PREFIX) && !text.contains(['/', '\0'])
 }
 
 /// Whether a checkpoint's name says that it is of this operation.

@@ -7,10 +7,11 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::acl::{Acl, Acls};
 use crate::document::json::{MAX_DEPTH, is_nested_too_deep, parse};
 use crate::document::seal::{Digest, to_bytes, verified, with_digest};
 use crate::error::{Error, Kind, Result};
-use crate::tree::{Entry, Listing, What};
+use crate::tree::{Entry, Listing, MODE_BITS, What};
 
 /// The state, in a checkpoint.
 pub const STATE: &str = "state.json";
@@ -31,7 +32,13 @@ pub const ROOM: u64 = 64 << 10;
 /// The largest `metadata.json`, in bytes.
 pub const METADATA_LIMIT: u64 = 64 << 20;
 
-const VERSION: u64 = 1;
+/// The version without access control lists. A program that does not know these must not restore
+/// what has some: its modes would give others more.
+const PLAIN: u64 = 1;
+const VERSION: u64 = 2;
+
+/// The fields of a line. What else a line may say, such as an owner, nothing here would heed.
+const FIELDS: [&str; 9] = ["path", "type", "bytes", "sha256", "target", "mode", "mtime", "acl", "defaultAcl"];
 
 /// What a checkpoint was made for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -102,7 +109,9 @@ impl Metadata {
 /// refused; `limit` is at most [`LIMIT`].
 pub fn write(listing: &Listing, limit: u64) -> Result<Vec<u8>> {
     let files: Vec<Value> = listing.entries().iter().map(line).collect();
-    let bytes = with_digest(json!({"version": VERSION, "files": files}))
+    let is_plain = listing.entries().iter().all(|entry| entry.acls.is_empty());
+    let version = if is_plain { PLAIN } else { VERSION };
+    let bytes = with_digest(json!({"version": version, "files": files}))
         .ok_or_else(|| Error::new(Kind::Internal, "the manifest could not be written"))?;
     if bytes.len() as u64 > limit.min(LIMIT) {
         let message = format!(
@@ -134,6 +143,11 @@ fn line(entry: &Entry) -> Value {
     }
     fields.insert("mode".into(), format!("{:04o}", entry.mode).into());
     fields.insert("mtime".into(), format!("{}.{:09}", entry.mtime.0, entry.mtime.1).into());
+    for (field, acl) in [("acl", &entry.acls.access), ("defaultAcl", &entry.acls.default)] {
+        if let Some(acl) = acl {
+            fields.insert(field.into(), acl.to_string().into());
+        }
+    }
     line
 }
 
@@ -146,6 +160,8 @@ pub enum Flaw {
     TooNew(u64),
     /// It names something that no checkpoint can hold.
     Unsafe(String),
+    /// It gives this path a mode with a setuid, setgid or sticky bit.
+    Privileged(String, u32),
 }
 
 /// Reads a manifest.
@@ -153,7 +169,7 @@ pub fn read(bytes: &[u8]) -> std::result::Result<Listing, Flaw> {
     let damaged = |why: &str| Flaw::Damaged(why.to_owned());
     let value = verified(bytes).ok_or_else(|| damaged("its digest is wrong"))?;
     match value.get("version").and_then(Value::as_u64) {
-        Some(VERSION) => {}
+        Some(PLAIN | VERSION) => {}
         Some(newer) if newer > VERSION => return Err(Flaw::TooNew(newer)),
         _ => return Err(damaged("it has no version")),
     }
@@ -164,6 +180,9 @@ pub fn read(bytes: &[u8]) -> std::result::Result<Listing, Flaw> {
         let entry = entry(line).ok_or_else(|| Flaw::Damaged(format!("a line of it cannot be read: {line}")))?;
         if !is_inside(&entry.path) {
             return Err(Flaw::Unsafe(entry.path));
+        }
+        if entry.mode & !MODE_BITS != 0 {
+            return Err(Flaw::Privileged(entry.path, entry.mode));
         }
         if !seen.insert(entry.path.clone()) {
             return Err(Flaw::Damaged(format!("it names {} twice", entry.path)));
@@ -184,7 +203,17 @@ fn entry(line: &Value) -> Option<Entry> {
     let (seconds, nanos) = text("mtime")?.split_once('.')?;
     let mtime = (seconds.parse().ok()?, nanos.parse().ok().filter(|nanos| (0..1_000_000_000).contains(nanos))?);
     let mode = u32::from_str_radix(text("mode")?, 8).ok().filter(|mode| *mode <= 0o7777)?;
-    Some(Entry { path: text("path")?.to_owned(), what, mode, mtime })
+    let acl = |field: &str| match line.get(field) {
+        None => Some(None),
+        Some(text) => Acl::parse(text.as_str()?).map(Some),
+    };
+    let acls = Acls { access: acl("acl")?, default: acl("defaultAcl")? };
+    let is_known = |field: &String| FIELDS.contains(&field.as_str());
+    let is_right = line.as_object()?.keys().all(is_known)
+        && acls.access.as_ref().is_none_or(|acl| acl.mode() == mode & MODE_BITS)
+        && (acls.default.is_none() || what == What::Directory)
+        && (acls.access.is_none() || !matches!(what, What::Link { .. }));
+    is_right.then(|| Some(Entry { path: text("path")?.to_owned(), what, mode, mtime, acls }))?
 }
 
 /// Whether a path stays in the checkpoint, and in the parts that one has.
@@ -206,10 +235,20 @@ mod tests {
 
     fn listing() -> Listing {
         let file = What::File { bytes: 3, sha256: Digest::of(b"abc") };
-        let entry = |path: &str, what: What| Entry { path: path.into(), what, mode: 0o640, mtime: (-5, 7) };
+        let entry = |path: &str, what: What| Entry {
+            path: path.into(),
+            what,
+            mode: 0o640,
+            mtime: (-5, 7),
+            acls: Acls::default(),
+        };
+        let acls = Acls {
+            access: Acl::parse("user::rw-,user:1001:r--,group::---,mask::r--,other::---"),
+            default: Acl::parse("user::rwx,group::r-x,group:7:rwx,mask::rwx,other::---"),
+        };
         Listing::new(vec![
             entry("state.json", file.clone()),
-            entry("config", What::Directory),
+            Entry { acls, ..entry("config", What::Directory) },
             entry("config/a b\n", file),
             entry("config/link", What::Link { target: "../../etc".into() }),
         ])
@@ -239,8 +278,32 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_that_lends_rights_is_refused() {
+        for mode in [0o4755, 0o2755, 0o1777, 0o7000] {
+            let mut entries = listing().entries().to_vec();
+            entries[0].mode = mode;
+            let path = entries[0].path.clone();
+            let bytes = write(&Listing::new(entries), LIMIT).unwrap();
+            assert_eq!(read(&bytes).unwrap_err(), Flaw::Privileged(path, mode), "{mode:o}");
+        }
+        let forged = |change: &dyn Fn(&mut Value)| {
+            let mut value = json!({"version": 2, "files": [line(&listing().entries()[0])]});
+            change(&mut value["files"][0]);
+            read(&with_digest(value).unwrap())
+        };
+        assert!(forged(&|_| {}).is_ok());
+        for field in ["owner", "uid", "xattrs"] {
+            assert!(matches!(forged(&|line| line[field] = json!(0)), Err(Flaw::Damaged(_))), "{field}");
+        }
+        // A list that says more than its mode, or that is none.
+        for acl in ["user::rw-,user:1001:rwx,group::---,mask::rwx,other::---", "user::rw-", "x"] {
+            assert!(forged(&|line| line["acl"] = json!(acl)).is_err(), "{acl}");
+        }
+    }
+
+    #[test]
     fn a_manifest_of_a_newer_program_is_told_from_a_damaged_one() {
-        let newer = with_digest(json!({"version": 2, "files": []})).unwrap();
-        assert_eq!(read(&newer), Err(Flaw::TooNew(2)));
+        let newer = with_digest(json!({"version": 3, "files": []})).unwrap();
+        assert_eq!(read(&newer), Err(Flaw::TooNew(3)));
     }
 }

@@ -218,8 +218,8 @@ impl Store {
     /// Opens a directory that things are to be put into or taken out of.
     fn writable(&self, parent: &Dir, name: &OsStr) -> Result<Dir> {
         let dir = self.disk.open_dir(parent, name)?;
-        if self.disk.stat(parent, name)?.is_some_and(|stat| stat.mode & 0o700 != 0o700) {
-            self.disk.set_mode(parent, name, 0o700)?;
+        if let Some(stat) = self.disk.stat(&dir, ".")?.filter(|stat| stat.mode & 0o700 != 0o700) {
+            self.disk.set_mode(parent, name, &stat, 0o700)?;
         }
         Ok(dir)
     }
@@ -227,8 +227,8 @@ impl Store {
     /// Gives a directory its mode and time, when all is in it.
     fn dress(&self, (parent, name): (&Dir, &OsStr), path: &str, new: &Listing) -> Result<()> {
         if let Some(entry) = new.get(path) {
-            self.disk.set_mode(parent, name, entry.mode)?;
-            self.disk.set_mtime(parent, name, entry.mtime)?;
+            let dir = self.disk.open_dir(parent, name)?;
+            tree::dress(&self.disk, (dir.at(), dir.path()), entry)?;
         }
         Ok(())
     }

@@ -180,7 +180,7 @@ impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         // The next writer tries again.
         if tree::remove(self.disk, self.parent, &self.name).is_ok() {
-            let _ = self.disk.set_mtime(self.parent, ".", self.mtime);
+            let _ = self.disk.set_mtime_of(self.parent.at(), self.parent.path(), self.mtime);
             let _ = self.disk.sync_dir(self.parent); // gone for good before the workshop is
         }
     }

@@ -196,7 +196,7 @@ impl Writer<'_> {
             fs::set_permissions(path, Permissions::from_mode(attributes.mode)).unwrap();
         }
         if let Some(mtime) = attributes.mtime {
-            Real.set_mtime(&Dir::working(), path.as_os_str(), mtime).unwrap();
+            Real.set_link_mtime(&Dir::working(), path.as_os_str(), mtime).unwrap();
         }
     }
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use pipeline_state::acl::AclKind;
 use pipeline_state::fs::real::Real;
 use pipeline_state::fs::{Access, Dir, Disk, Ops, Stat};
 
@@ -122,6 +123,11 @@ impl Recorder {
         Real.stat(dir, name).ok().map(|stat| self.node(&stat))
     }
 
+    fn node_of(&self, file: BorrowedFd<'_>) -> Node {
+        let inode = rustix::fs::fstat(file).unwrap().st_ino;
+        *self.inodes.borrow().get(&inode).unwrap_or_else(|| panic!("an unknown inode: {inode}"))
+    }
+
     /// A directory and a name in it; of a whole path, those of its last component.
     fn place(&self, dir: &Dir, name: &OsStr) -> (Node, OsString) {
         let path = Path::new(name);
@@ -150,8 +156,7 @@ impl Recorder {
         Ok(())
     }
 
-    fn marks(&self, dir: &Dir, name: &OsStr, change: impl FnOnce(&mut Attributes)) {
-        let Some(node) = self.node_at(dir, name) else { return };
+    fn marks(&self, node: Node, change: impl FnOnce(&mut Attributes)) {
         let mut attributes = {
             let recording = self.recording.borrow();
             let marked = recording.events.iter().rev().find_map(|event| match event {
@@ -161,7 +166,7 @@ impl Recorder {
             marked.unwrap_or(recording.image.nodes[&node].attributes)
         };
         change(&mut attributes);
-        self.push(Event::Marked(node, attributes), format!("marks {name:?}"));
+        self.push(Event::Marked(node, attributes), format!("marks {node}"));
     }
 }
 
@@ -278,16 +283,39 @@ impl Ops for Recorder {
         Real.read_link(dir, name)
     }
 
-    fn set_mode(&self, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
-        Real.set_mode(dir, name, mode)?;
-        self.marks(dir, name, |attributes| attributes.mode = mode);
+    fn pin(&self, dir: &Dir, name: &OsStr) -> io::Result<File> {
+        Real.pin(dir, name)
+    }
+
+    fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+        Real.set_mode(file, mode)?;
+        self.marks(self.node_of(file), |attributes| attributes.mode = mode);
         Ok(())
     }
 
-    fn set_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
-        Real.set_mtime(dir, name, mtime)?;
-        self.marks(dir, name, |attributes| attributes.mtime = Some(mtime));
+    fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()> {
+        Real.set_mtime(file, mtime)?;
+        self.marks(self.node_of(file), |attributes| attributes.mtime = Some(mtime));
         Ok(())
+    }
+
+    fn set_link_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()> {
+        Real.set_link_mtime(dir, name, mtime)?;
+        let Some(node) = self.node_at(dir, name) else { return Ok(()) };
+        self.marks(node, |attributes| attributes.mtime = Some(mtime));
+        Ok(())
+    }
+
+    fn acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<Vec<u8>> {
+        Real.acl(file, kind)
+    }
+
+    fn set_acl(&self, file: BorrowedFd<'_>, kind: AclKind, acl: &[u8]) -> io::Result<()> {
+        Real.set_acl(file, kind, acl)
+    }
+
+    fn remove_acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<()> {
+        Real.remove_acl(file, kind)
     }
 
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()> {

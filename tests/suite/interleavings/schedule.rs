@@ -100,9 +100,11 @@ fn stopping<T: 'static>(
 /// opened, since none is written in place), and with files that only who holds a lock looks at. What is durable when, and the
 /// logs, are no matter here.
 fn is_private(call: &Call) -> bool {
-    let of_descriptor =
-        matches!(call.name, "fstat" | "read" | "write" | "sync" | "sync_dir" | "set_mode" | "set_mtime");
-    let of_directory = matches!(call.name, "open_root" | "open_dir");
+    let of_descriptor = matches!(
+        call.name,
+        "fstat" | "read" | "write" | "sync" | "sync_dir" | "set_mode" | "set_mtime" | "acl" | "set_acl" | "remove_acl"
+    );
+    let of_directory = matches!(call.name, "open_root" | "open_dir" | "pin");
     let ends_with = |names: &[&str]| names.iter().any(|name| call.path.ends_with(name));
     let is_in = |name: &str| call.path.components().any(|part| part.as_os_str() == name);
     let of_holder = is_in(".checkpoints") && !ends_with(&["intent.json", ".in-progress"])

@@ -2,11 +2,12 @@
 
 use super::{Examination, Loose};
 use crate::audit::ErrorLog;
-use crate::error::{ExitCode, Result};
+use crate::error::{ExitCode, Result, quote_path};
 use crate::fs::probe::Probe;
 use crate::fs::stage::is_temporary;
 use crate::fs::{FileKind, Stat};
 use crate::lock::lifeline::Lifeline;
+use crate::lock::token::COUNTER;
 use crate::lock::{FILES, LOCKS};
 use crate::recovery::doctor::Finding;
 use crate::side;
@@ -17,7 +18,7 @@ impl Examination<'_> {
     /// Whether a file of ours can be where it belongs: nothing stands there that no writer replaces.
     pub(super) fn is_place_free(&self, side: &str, name: &str) -> Result<bool> {
         let is_free = |stat: Stat| match side {
-            LOCKS => stat.kind == FileKind::Regular,
+            LOCKS => stat.kind == FileKind::Regular && (stat.nlink == 1 || name == COUNTER),
             _ => stat.kind != FileKind::Directory,
         };
         Ok(self.stat(format!("{side}/{name}"))?.is_none_or(is_free))
@@ -39,7 +40,12 @@ impl Examination<'_> {
             if !self.is_place_free(side, &name)? {
                 let place = format!("{side}/{name}");
                 let word = self.shown(&place);
-                let message = format!("{place} is no regular file, and nothing else can be of use there");
+                let message = match self.stat(&place)? {
+                    Some(Stat { kind: FileKind::Regular, .. }) => {
+                        format!("{place} has a second name (a hard link), which may lie anywhere")
+                    }
+                    _ => format!("{place} is not a regular file, and nothing else is of use there"),
+                };
                 let finding = Finding::new("files", ExitCode::PermissionDenied, message);
                 self.add(finding.try_shell(format!("mv {word} {word}.old"), "move it away"));
             }
@@ -49,6 +55,11 @@ impl Examination<'_> {
 
     /// What others may read or write of ours.
     pub(super) fn modes(&mut self) -> Result<()> {
+        if let Some(why) = side::open_to_others(self.store.disk(), &self.root)? {
+            let word = quote_path(self.root.path());
+            let finding = Finding::new("modes", ExitCode::General, format!("the root {word} {why}"));
+            self.add(finding.try_shell(format!("chmod go-w {word}"), "or set its sticky bit"));
+        }
         let file = self.store.settings().file_name.to_string_lossy().into_owned();
         for name in [file.as_str(), ErrorLog::NAME] {
             if let Some(stat) = self.stat(name)? {
