@@ -44,9 +44,10 @@
 //! | `store::retain` | what is kept of a file that is replaced, and for how long |
 //! | `store::backups` | backups listed, and made on purpose |
 //! | `store::fresh` | beginnings: init, a new lineage, adoption |
+//! | `store::new_lineage` | `init --fresh`: the archive, the intent, the commit, and only then the removal |
 //! | `store::workshop` | where a checkpoint or a restore is made ready |
 //! | `store::checkpoint` | state, `config/` and `.signals/` as they were at one moment |
-//! | `store::restore` | and back again, all or nothing: the intent, and carrying it out |
+//! | `store::restore` | and back again, all or nothing: the plan, the intent, carrying it out, giving it up |
 //! | `store::layout` | what the files are called |
 //! | [`recovery`] | what helps when things go wrong: retries, degraded mode, strategies, the doctor, figures |
 //! | [`hook`] | what an editor's events mean, by the rules of `config/`: signals, phases, activations |
@@ -70,7 +71,8 @@
 //! 6. A damaged or foreign file is kept under another name before it is replaced.
 //! 7. A lock is taken by who wants it, never given by who had it; records are changed behind the gate and replaced whole.
 //! 8. A restore is decided by one record, when all it needs is staged and synced; from then on whoever comes next carries it out.
-//!    What else is in the workshop belongs to the dead, for whoever holds the state lock.
+//!    The record is compared with the root it lies in, never followed. What else is in the workshop was left by commands
+//!    that died, and the holder of the state lock removes it.
 //! 9. Reading takes no lock. Reporting (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
 
 pub mod acl;

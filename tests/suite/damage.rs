@@ -481,3 +481,21 @@ fn read_only(sandbox: &Sandbox, words: &str) -> Option<Ran> {
     }
     Some(Ran::of(sandbox.program("unshare").args(["-Urm", "bash", "-c", &script]).output().unwrap()))
 }
+
+/// What an `init --fresh` of the first release leaves that fails: all copies are in the archive, and the live state goes on.
+#[test]
+fn damage_heals_from_an_archive_of_the_live_lineage_and_of_no_other() {
+    for (lineage, code) in [(None, 0), (Some("0123456789abcdef0123456789abcdef"), 3)] {
+        let sandbox = Sandbox::with_history();
+        let own = sandbox.document()["metadata"]["lineage"].as_str().unwrap().to_owned();
+        let archive = format!(".state-backups/archive-{}-20231101-103000", lineage.unwrap_or(&own));
+        fs::create_dir(sandbox.file(&archive)).unwrap();
+        for name in sandbox.shelf("state-").into_iter().chain(["mirror.json".to_owned()]) {
+            let shelf = sandbox.file(".state-backups");
+            fs::rename(shelf.join(&name), sandbox.file(&archive).join(&name)).unwrap();
+        }
+        sandbox.overwrite("");
+        let read = sandbox.run("state get .n").expect(code);
+        assert_eq!(read.stdout, if code == 0 { "3\n" } else { "" }, "{read:?}");
+    }
+}
