@@ -11,6 +11,7 @@ use crate::lock::LOCKS;
 use crate::lock::launch::{LOCK_TOKEN, OWNER_PID};
 use crate::lock::owner::Claim;
 use crate::placement::{side_directory_of, unfit_for_output};
+use crate::store::guard::GUARD_TOKEN;
 use crate::store::layout::{BACKUPS, CONFIG, STATE_FILE};
 use crate::store::{AutoRecover, ForeignEdits, Settings};
 use crate::time::parse_duration;
@@ -230,6 +231,10 @@ impl Config {
                 claim: Claim {
                     owner: typed(env, OWNER_PID, parse_number)?,
                     shown: env.get(LOCK_TOKEN).map(|text| Claim::shown_by(&text.to_string_lossy())).unwrap_or_default(),
+                    guards: env
+                        .get(GUARD_TOKEN)
+                        .map(|text| Claim::guards_shown_by(&text.to_string_lossy()))
+                        .unwrap_or_default(),
                 },
             },
             audit_log: audit_log.unwrap_or_else(|| PathBuf::from(crate::audit::DEFAULT)),

@@ -11,6 +11,7 @@ pub mod migrate;
 pub mod parts;
 pub mod path;
 mod pretty;
+pub mod put_back;
 pub mod query;
 pub mod rules;
 pub mod seal;

@@ -195,6 +195,7 @@ mod tests {
             time: "2026-01-02T03:04:05.678Z".into(),
             id: number.to_string(),
             step: "began".into(),
+            guards: vec![],
         })
     }
 

@@ -10,6 +10,7 @@ pub mod checkpoint;
 mod commit;
 pub mod fresh;
 mod ground;
+pub mod guard;
 pub mod heal;
 mod hold;
 pub mod judge;
@@ -101,6 +102,7 @@ pub struct Store {
     locks: Locks,
     errors: ErrorLog,
     warnings: RefCell<Vec<String>>,
+    last_warnings: RefCell<Vec<String>>,
 }
 
 /// A document as a reader gets it.
@@ -127,7 +129,7 @@ impl Store {
         let audit = Rc::new(audit);
         let locks = Locks::new(disk.clone(), &settings.directory, settings.claim.clone(), audit.clone());
         let errors = ErrorLog::new(disk.clone(), &settings.directory);
-        Self { disk, settings, audit, locks, errors, warnings: RefCell::new(Vec::new()) }
+        Self { disk, settings, audit, locks, errors, warnings: RefCell::default(), last_warnings: RefCell::default() }
     }
 
     /// The state file's path.
@@ -165,12 +167,21 @@ impl Store {
         let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
         warnings.extend(self.locks.take_warnings());
         warnings.extend(self.audit.warning().map(str::to_owned));
+        warnings.append(&mut self.last_warnings.borrow_mut());
         warnings
     }
 
     fn warn(&self, warning: impl Into<String>) {
         let warning = warning.into();
         let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// Warns after all other warnings, where a person looks first.
+    fn warn_last(&self, warning: String) {
+        let mut warnings = self.last_warnings.borrow_mut();
         if !warnings.contains(&warning) {
             warnings.push(warning);
         }

@@ -243,10 +243,30 @@ pub fn copy(disk: &Disk, from: (&Dir, &str), to: (&Dir, &str), attributes: Attri
     walk(disk, from, Some((to, attributes)), DEPTH)
 }
 
+/// The same, without what cannot be kept below the top; that is named, each with the reason.
+pub fn copy_what_can_be_kept(
+    disk: &Disk,
+    from: (&Dir, &str),
+    to: (&Dir, &str),
+    attributes: Attributes<'_>,
+) -> Result<Option<(Listing, Vec<String>)>> {
+    let Some(stat) = disk.stat(from.0, from.1)? else { return Ok(None) };
+    let mut walk = Walk { disk, entries: Vec::new(), deepest: DEPTH, left: Some(Vec::new()) };
+    let top = (from.0, OsStr::new(from.1));
+    walk.directory(top, stat, String::new(), Some((to.0, OsStr::new(to.1), attributes)), 0)?;
+    Ok(Some((Listing::new(walk.entries), walk.left.unwrap_or_default())))
+}
+
+/// Whether an error says that a tree holds something that cannot be kept.
+#[must_use]
+pub fn cannot_be_kept(error: &Error) -> bool {
+    matches!(error.kind, Kind::UnsafePath | Kind::InvalidName | Kind::TooLarge | Kind::PermissionDenied)
+}
+
 type Target<'a> = ((&'a Dir, &'a str), Attributes<'a>);
 
 fn walk(disk: &Disk, (dir, name): (&Dir, &str), target: Option<Target<'_>>, deepest: usize) -> Result<Option<Listing>> {
-    let mut walk = Walk { disk, entries: Vec::new(), deepest };
+    let mut walk = Walk { disk, entries: Vec::new(), deepest, left: None };
     let Some(stat) = disk.stat(dir, name)? else {
         let Some(((to, its), Attributes::Listed(listing))) = target else { return Ok(None) };
         let Some(top) = listing.get("").filter(|top| top.what == What::Directory) else { return Ok(None) };
@@ -267,6 +287,8 @@ struct Walk<'a> {
     disk: &'a Disk,
     entries: Vec<Entry>,
     deepest: usize,
+    /// What cannot be kept, where the rest is kept without it.
+    left: Option<Vec<String>>,
 }
 
 type Copy<'a> = Option<(&'a Dir, &'a OsStr, Attributes<'a>)>;
@@ -304,22 +326,10 @@ impl Walk<'_> {
             if is_clutter(&entry) && listing.is_some_and(|listing| !is_listed(listing)) {
                 continue;
             }
-            let Some(word) = entry.to_str() else {
-                let message = format!("the name {} is not UTF-8", from.path_of(&entry).display());
-                let word = quote_path(&from.path_of(&entry));
-                return Err(Error::new(Kind::InvalidName, message).try_shell(format!("ls -ld {word}"), "rename it"));
-            };
-            let below = joined(&path, word);
-            let Some(stat) = self.disk.stat(&from, &entry)? else { return Err(changed(&from.path_of(&entry))) };
             let copy = to.as_ref().zip(copy).map(|(to, (_, _, how))| (to, entry.as_os_str(), how));
-            match stat.kind {
-                FileKind::Directory => self.directory((&from, &entry), stat, below, copy, depth + 1)?,
-                FileKind::Regular => self.file((&from, &entry), below, copy)?,
-                FileKind::Symlink => self.link((&from, &entry), stat, below, copy)?,
-                FileKind::Special => {
-                    let why = "is a device, pipe or socket, and only files, directories and links can be kept";
-                    return Err(unsafe_path(&from.path_of(&entry), why));
-                }
+            match (self.entry((&from, &entry), &path, copy, depth), &mut self.left) {
+                (Err(error), Some(left)) if cannot_be_kept(&error) => left.push(error.message),
+                (result, _) => result?,
             }
         }
         if let Some((to, listing)) = to.as_ref().zip(listing) {
@@ -357,6 +367,25 @@ impl Walk<'_> {
         self.disk.sync_dir(&made)?;
         self.entries.push(entry);
         Ok(())
+    }
+
+    fn entry(&mut self, (from, entry): (&Dir, &OsStr), path: &str, copy: Copy<'_>, depth: usize) -> Result<()> {
+        let Some(word) = entry.to_str() else {
+            let message = format!("the name {} is not UTF-8", from.path_of(entry).display());
+            let word = quote_path(&from.path_of(entry));
+            return Err(Error::new(Kind::InvalidName, message).try_shell(format!("ls -ld {word}"), "rename it"));
+        };
+        let below = joined(path, word);
+        let Some(stat) = self.disk.stat(from, entry)? else { return Err(changed(&from.path_of(entry))) };
+        match stat.kind {
+            FileKind::Directory => self.directory((from, entry), stat, below, copy, depth + 1),
+            FileKind::Regular => self.file((from, entry), below, copy),
+            FileKind::Symlink => self.link((from, entry), stat, below, copy),
+            FileKind::Special => {
+                let why = "is a device, pipe or socket, and only files, directories and links can be kept";
+                Err(unsafe_path(&from.path_of(entry), why))
+            }
+        }
     }
 
     fn file(&mut self, (dir, name): (&Dir, &OsStr), path: String, copy: Copy<'_>) -> Result<()> {

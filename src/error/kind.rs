@@ -55,6 +55,8 @@ pub enum Kind {
     ForeignIntent,
     /// The state file is gone although its history is here.
     Missing,
+    /// A guard did not put back everything that its command changed.
+    Unrestored,
     /// No valid copy is left to restore.
     NothingToRestore,
     /// The document breaks the schema's rules.
@@ -129,9 +131,12 @@ impl Kind {
             | Self::LockOrder
             | Self::Fenced => ExitCode::General,
             Self::LockTimeout | Self::Deadlock | Self::Broken => ExitCode::LockTimeout,
-            Self::Corrupt | Self::ForeignEdit | Self::ForeignIntent | Self::Missing | Self::NothingToRestore => {
-                ExitCode::StateCorruption
-            }
+            Self::Corrupt
+            | Self::ForeignEdit
+            | Self::ForeignIntent
+            | Self::Missing
+            | Self::NothingToRestore
+            | Self::Unrestored => ExitCode::StateCorruption,
             Self::Schema
             | Self::NewerSchema
             | Self::InvalidJson
@@ -177,6 +182,7 @@ impl Kind {
             Self::ForeignEdit => "foreign_edit",
             Self::ForeignIntent => "foreign_intent",
             Self::Missing => "missing",
+            Self::Unrestored => "unrestored",
             Self::NothingToRestore => "nothing_to_restore",
             Self::Schema => "schema",
             Self::NewerSchema => "newer_schema",

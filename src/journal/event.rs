@@ -80,8 +80,10 @@ pub struct GuardEvent {
     pub time: String,
     /// The guard.
     pub id: String,
-    /// `began`, `succeeded`, `restored`, `unrestored` or `forgotten`.
+    /// `began`, `restored`, `unrestored` or `forgotten`.
     pub step: String,
+    /// The guards that it runs under, outermost first.
+    pub guards: Vec<String>,
 }
 
 /// Why a line is not an event.
@@ -141,8 +143,9 @@ impl Event {
     fn to_value(&self) -> Value {
         match self {
             Self::Commit(commit) => commit.to_value(),
-            Self::Guard(GuardEvent { time, id, step }) => {
-                json!({"v": VERSION, "event": "guard", "time": time, "guard": id, "step": step})
+            Self::Guard(GuardEvent { time, id, step, guards }) => {
+                let guards: Vec<&String> = guards.iter().take(GUARDS_LIMIT).collect();
+                json!({"v": VERSION, "event": "guard", "time": time, "guard": id, "step": step, "guards": guards})
             }
         }
     }
@@ -192,13 +195,6 @@ impl Commit {
         let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
         let owner = value.get("owner")?;
         let of_owner = |field: &str| owner.get(field)?.as_str().map(str::to_owned);
-        let guards = match value.get("guards") {
-            None => Vec::new(),
-            Some(guards) => {
-                let guards = guards.as_array()?.iter().map(|guard| guard.as_str().map(str::to_owned));
-                guards.collect::<Option<_>>()?
-            }
-        };
         Some(Self {
             time: text("time")?,
             lineage: Lineage::from_value(value.get("lineage")?)?,
@@ -216,7 +212,7 @@ impl Commit {
             waited: text("waited")?.parse().ok()?,
             bytes: value.get("bytes")?.as_u64()?,
             changes: Changes::read(value)?,
-            guards,
+            guards: guards_of(value)?,
         })
     }
 }
@@ -224,7 +220,7 @@ impl Commit {
 impl GuardEvent {
     fn of(value: &Value) -> Option<Self> {
         let text = |field: &str| value.get(field)?.as_str().map(str::to_owned);
-        Some(Self { time: text("time")?, id: text("guard")?, step: text("step")? })
+        Some(Self { time: text("time")?, id: text("guard")?, step: text("step")?, guards: guards_of(value)? })
     }
 }
 
@@ -259,6 +255,11 @@ impl Changes {
         let more = value.get("more").map_or(Some(0), |more| usize::try_from(more.as_u64()?).ok())?;
         Some(Some(Self { list, more }))
     }
+}
+
+fn guards_of(value: &Value) -> Option<Vec<String>> {
+    let Some(guards) = value.get("guards") else { return Some(Vec::new()) };
+    guards.as_array()?.iter().map(|guard| guard.as_str().map(str::to_owned)).collect()
 }
 
 fn sum(text: &str) -> String {

@@ -16,9 +16,18 @@ pub struct Claim {
     pub owner: Option<u32>,
     /// `PIPELINE_LOCK_TOKEN`: the grants of the `lock run`s this command runs under.
     pub shown: Vec<(Name, Token)>,
+    /// `PIPELINE_GUARD_TOKEN`: the guards this command runs under, each with its token.
+    pub guards: Vec<(String, String)>,
 }
 
 impl Claim {
+    /// Reads `ID:TOKEN[,ID:TOKEN]`.
+    #[must_use]
+    pub fn guards_shown_by(text: &str) -> Vec<(String, String)> {
+        let one = |pair: &str| pair.rsplit_once(':').map(|(id, token)| (id.to_owned(), token.to_owned()));
+        text.split(',').filter_map(one).collect()
+    }
+
     /// Reads `NAME:T[,NAME:T]`; what is none proves nothing.
     #[must_use]
     pub fn shown_by(text: &str) -> Vec<(Name, Token)> {

@@ -1,56 +1,97 @@
-//! A command between a checkpoint and, if it fails for good, its restore.
+//! A command between a checkpoint and, if it fails for good, putting back what it changed.
 
 use std::ffi::OsString;
 
 use super::retry::{Ended, Policy};
 use crate::child::Forwarder;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
-use crate::store::checkpoint::catalog::Which;
+use crate::store::guard::{Begun, GUARD_TOKEN, OnRecord, Settlement, Standing};
 use crate::store::order::Order;
 
-/// What is told while it goes on.
-#[derive(Clone, Copy, Debug)]
+/// An event on the way, for a person.
+#[derive(Clone, Debug)]
 pub enum Step<'a> {
     /// The checkpoint of this name was made.
     Created(&'a str),
     /// An attempt failed, and what happens next.
     Failed(&'a str),
-    /// The checkpoint of this name was restored.
-    Restored(&'a str),
-    /// It could not be.
-    NotRestored(&'a Error),
+    /// Everything was put back.
+    Restored {
+        /// The checkpoint.
+        id: &'a str,
+        /// What of `config/` no checkpoint holds: it was moved aside.
+        left: &'a [String],
+    },
+    /// What the command changed was put back, beside what others committed.
+    PutBack {
+        /// The checkpoint.
+        id: &'a str,
+        /// The revision that was committed for it, if one was needed.
+        revision: Option<u64>,
+    },
+    /// The guard stays on record although nothing is left to be put back.
+    StaysOnRecord(&'a Error),
 }
 
-/// Makes a checkpoint, runs the command, and restores the checkpoint if it failed for good; how the command ended. Only a
-/// checkpoint that cannot be made is an error of the guard's own.
+/// How a guard ended.
+#[derive(Debug)]
+pub struct Guarded {
+    /// How the command ended.
+    pub ended: Ended,
+    /// Why not everything that a failed command changed was put back, if so.
+    pub unrestored: Option<Error>,
+}
+
+/// Makes a checkpoint, runs the command, and puts back what it changed if it failed for good. Errors are those of a guard
+/// that cannot begin: then nothing was run.
 pub fn guard(
     store: &Store,
     snapshot: &Snapshot,
     (policy, command): (&Policy, &[OsString]),
     tell: &dyn Fn(Step<'_>),
-) -> Result<Ended> {
-    // What could not be put back is not run.
+) -> Result<Guarded> {
+    // What could not be put back later refuses the command now.
     store.restore_plan()?;
-    let id = store.automatic_checkpoint(snapshot)?.id;
+    let Begun { id, shown } = store.begin_guard(snapshot)?;
     tell(Step::Created(&id));
     // From here on a signal ends the command or the waiting, and not what puts things back.
     let signals = Forwarder::new();
+    let around = std::env::var(GUARD_TOKEN).ok().filter(|around| !around.is_empty());
+    let shown = around.map_or_else(|| shown.clone(), |around| format!("{around},{shown}"));
+    let policy = Policy { environment: vec![(GUARD_TOKEN, shown)], ..policy.clone() };
     let ended = policy.run(command, &signals, &|what| tell(Step::Failed(what)));
     if ended.code == 0 || ended.attempts == 0 {
-        return Ok(ended);
+        if let Err(error) = store.end_guard(&id) {
+            tell(Step::StaysOnRecord(&error));
+        }
+        return Ok(Guarded { ended, unrestored: None });
     }
-    let why = format!("the command {}; {id} is restored", ended.told());
+    let why = format!("the command {}; what it changed is put back to {id}", ended.told());
     store.note_command(snapshot.operation.as_str(), &why);
     let order =
         Order { group: "recover", reason: Some(format!("guard {}", snapshot.operation)), ..Order::of("restore") };
-    match store.restore(&Which::Id(id.clone()), &order) {
-        Ok(_) => tell(Step::Restored(&id)),
+    let unrestored = match store.settle_failed_guard(&id, &order) {
+        Ok(Settlement::Restored { left }) => {
+            tell(Step::Restored { id: &id, left: &left });
+            None
+        }
+        Ok(Settlement::PutBack { revision }) => {
+            tell(Step::PutBack { id: &id, revision });
+            None
+        }
+        Ok(Settlement::Unrestored(why)) => Some(unrestored(id, why)),
         Err(error) => {
             store.record_refusal("restore", &error);
-            tell(Step::NotRestored(&error));
+            Some(unrestored(id, error.message))
         }
-    }
-    Ok(ended)
+    };
+    Ok(Guarded { ended, unrestored })
+}
+
+fn unrestored(id: String, why: String) -> Error {
+    let guard = OnRecord { id, standing: Standing::Unrestored(why) };
+    let error = Error::new(Kind::Unrestored, guard.problem().unwrap_or_default()).detail("guard", guard.id.as_str());
+    Error { hints: guard.hints(), ..error }
 }

@@ -9,6 +9,7 @@ use crate::audit::Noted;
 use crate::error::{Error, Hint};
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;
+use crate::store::guard::OnRecord;
 use crate::store::restore::Interrupted;
 
 /// The last lines of the error log that are shown.
@@ -25,6 +26,8 @@ pub struct Overview {
     pub revision: Option<u64>,
     /// The checkpoint whose restore was interrupted.
     pub interrupted_restore: Option<String>,
+    /// The guards on record.
+    pub guards: Vec<OnRecord>,
     /// Degraded mode.
     #[serde(skip)]
     pub degraded: Degraded,
@@ -71,6 +74,8 @@ impl Overview {
             }
             None => None,
         };
+        let guards = store.guards().unwrap_or_default();
+        next.extend(guards.iter().flat_map(OnRecord::hints));
         let degraded = document.map(|document| Degraded::of(&document)).unwrap_or_default();
         if degraded.is_on {
             next.push(Hint::Run("recover recover-mode".to_owned(), "back to normal".to_owned()));
@@ -83,6 +88,7 @@ impl Overview {
             health,
             revision,
             interrupted_restore,
+            guards,
             degraded,
             checkpoints: store.checkpoint_ids().map_or(0, |ids| ids.len()),
             newest_checkpoint: store.find_checkpoint(&Which::Latest(None)).ok().map(|checkpoint| checkpoint.id),

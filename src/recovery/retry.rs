@@ -66,6 +66,8 @@ pub struct Policy {
     pub timeout: Option<Duration>,
     /// The exit codes after which it is tried again; empty: all that may be.
     pub retry_on: Vec<u8>,
+    /// Variables that the command gets besides ours.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Ended {
@@ -104,7 +106,7 @@ impl Policy {
             if let Some(signal) = signals.interrupt() {
                 return Ended { code: code_of_signal(signal), attempts, error: None, timed_out: false };
             }
-            match run_once(command, signals, deadline) {
+            match run_once(command, &self.environment, signals, deadline) {
                 Ok((its, cause)) => {
                     code = its;
                     attempts += 1;
@@ -141,9 +143,18 @@ impl Policy {
     }
 }
 
-fn run_once(command: &[OsString], signals: &Forwarder, deadline: Option<Instant>) -> Result<(u8, Cause), Error> {
+fn run_once(
+    command: &[OsString],
+    environment: &[(&'static str, String)],
+    signals: &Forwarder,
+    deadline: Option<Instant>,
+) -> Result<(u8, Cause), Error> {
     let [program, arguments @ ..] = command else { return Err(Error::new(Kind::Usage, "there is no command")) };
-    let mut child = Command::new(program).args(arguments).spawn().map_err(|error| not_run(program, &error))?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .spawn()
+        .map_err(|error| not_run(program, &error))?;
     signals.begin(child.id());
     let ended = wait(&mut child, deadline);
     signals.end();

@@ -96,7 +96,7 @@ impl Store {
         let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
         let made = self.copy_to_backup(&held, shelf, wanted, &found.bytes)?;
         self.disk.sync_dir(shelf)?;
-        self.retire_backups(&ground, &Displaced::Backup(made.clone()));
+        self.retire_backups(&held, &ground, &Displaced::Backup(made.clone()));
         let entry = self.entry(Level::Info, "backup", "made").with("file", made.as_str());
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
         Ok(shelf.path_of(made.as_str()))

@@ -13,6 +13,7 @@ use serde_json::Value;
 use self::manifest::Metadata;
 use self::retention::Retention;
 use super::ground::{Ground, Held};
+use super::hold::Hands;
 use super::judge::Health;
 use super::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
 use super::live::Found;
@@ -52,20 +53,35 @@ pub struct Made {
     pub files: usize,
     /// Bytes in these.
     pub bytes: u64,
+    /// What of `config/` it does not have, each with the reason.
+    pub left: Vec<String>,
 }
+
+/// What is done about things in `config/` that no checkpoint can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unkept {
+    /// No checkpoint is made.
+    Refused,
+    /// The checkpoint does without them.
+    Left,
+}
+
+/// What is done under the locks of a checkpoint that was made.
+pub(super) type Then<'a> = dyn FnMut(&Hands<'_>, &Ground, &Made) -> Result<()> + 'a;
 
 impl Store {
     /// Makes a checkpoint of everything as it is. A damaged state is healed first.
     pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
-        self.checkpoint_for(snapshot, Retention::Manual)
+        self.checkpoint_then(snapshot, Retention::Manual, &mut |_, _, _| Ok(()))
     }
 
-    /// The same for a command that was not asked for a checkpoint: older ones of that kind go.
-    pub fn automatic_checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
-        self.checkpoint_for(snapshot, Retention::Automatic)
-    }
-
-    fn checkpoint_for(&self, snapshot: &Snapshot, retention: Retention) -> Result<Made> {
+    /// The same, kept as `retention` says, and `then` something under the same locks.
+    pub(super) fn checkpoint_then(
+        &self,
+        snapshot: &Snapshot,
+        retention: Retention,
+        then: &mut Then<'_>,
+    ) -> Result<Made> {
         let deadline = self.deadline();
         loop {
             drop(self.undamaged_ground(Purpose::Write, deadline)?);
@@ -86,7 +102,8 @@ impl Store {
                 health => return Err(self.refusal(health, &ground.shelf)),
             }
             self.keep_mirror(&hands.held, &ground);
-            let made = self.take_snapshot(&hands.held, &ground, snapshot, retention)?;
+            let made = self.take_snapshot((&hands.held, &ground), snapshot, retention, Unkept::Refused)?;
+            then(&hands, &ground, &made)?;
             if retention == Retention::Automatic {
                 self.retire_checkpoints(&hands.held, &made.id);
             }
@@ -97,15 +114,15 @@ impl Store {
     /// Makes a checkpoint of what is there now, whatever that is.
     pub(super) fn take_snapshot(
         &self,
-        held: &Held,
-        ground: &Ground,
+        (held, ground): (&Held, &Ground),
         snapshot: &Snapshot,
         retention: Retention,
+        unkept: Unkept,
     ) -> Result<Made> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.build(held, ground, snapshot, retention) {
+            match self.build((held, ground), snapshot, retention, unkept) {
                 Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
                 Err(error) => {
                     let why = format!("no checkpoint was made: {}", error.message);
@@ -121,7 +138,13 @@ impl Store {
         }
     }
 
-    fn build(&self, held: &Held, ground: &Ground, snapshot: &Snapshot, retention: Retention) -> Result<Made> {
+    fn build(
+        &self,
+        (held, ground): (&Held, &Ground),
+        snapshot: &Snapshot,
+        retention: Retention,
+        unkept: Unkept,
+    ) -> Result<Made> {
         let workshop = self.workshop(held)?;
         let now = self.disk.now();
         let id = self.free_id(now, &snapshot.operation)?;
@@ -136,8 +159,20 @@ impl Store {
             self.disk.stage(&dir, manifest::STATE, &found.bytes, Sync::Now)?.keep();
             entries.push(listed(manifest::STATE, &found.bytes, found.stat.mode & 0o777, found.stat.mtime));
         }
+        let mut left = Vec::new();
         if let Some(root) = self.config_root()? {
-            entries.extend(self.copy_in((&root, layout::CONFIG), (&dir, manifest::CONFIG))?);
+            let (from, to) = ((&root, layout::CONFIG), (&dir, manifest::CONFIG));
+            let copied = match unkept {
+                Unkept::Refused => self.copy_in(from, to)?,
+                Unkept::Left => {
+                    let copied = tree::copy_what_can_be_kept(&self.disk, from, to, Attributes::Ours)?;
+                    copied.map_or_else(Vec::new, |(listing, without)| {
+                        left = without;
+                        listing.under(to.1)
+                    })
+                }
+            };
+            entries.extend(copied);
         }
         entries.extend(self.copy_in((&held.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?);
         let (files, bytes) = {
@@ -179,7 +214,7 @@ impl Store {
         if let Err(error) = workshop.done() {
             self.warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
         }
-        Ok(Made { id, files, bytes })
+        Ok(Made { id, files, bytes, left })
     }
 
     fn copy_in(&self, (from, name): (&Dir, &str), to: (&Dir, &str)) -> Result<Vec<Entry>> {

@@ -70,7 +70,7 @@ impl Store {
             result => result,
         };
         if matches!(result, Ok(Published::Done { .. })) {
-            self.retire_backups(ground, &plan.displaced);
+            self.retire_backups(held, ground, &plan.displaced);
         }
         result
     }

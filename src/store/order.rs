@@ -56,6 +56,8 @@ pub struct Order {
     pub mode: Mode,
     /// Whose contents make the document larger.
     pub author: Author,
+    /// The guard that the command puts things back for.
+    pub guard: Option<String>,
 }
 
 impl Store {

@@ -25,6 +25,7 @@ impl Store {
         facts: &[(&str, &str)],
     ) {
         self.journal_commit(held, ground, order, sealed);
+        self.warn_of_guards(&held.root, &ground.shelf);
         let seal = &sealed.document.seal;
         let reason = order.reason.as_deref().unwrap_or(order.action);
         let entry = self.entry(Level::Info, order.action, "committed");
@@ -55,7 +56,7 @@ impl Store {
             waited: held.waited.as_secs_f64(),
             bytes: sealed.text.size() as u64,
             changes: changes(ground, sealed),
-            guards: Vec::new(),
+            guards: self.guards_of_commit(held, &ground.shelf),
         };
         self.append_to_journal(dir, held, &Event::Commit(commit));
     }
@@ -123,7 +124,7 @@ impl Store {
             return Some(commit.lineage.clone());
         }
         let (path, mut last) = (fact("path", self.shown()), None);
-        self.audit.each_line(&[path.clone()], &mut |line| {
+        self.audit.each_line(std::slice::from_ref(&path), &mut |line| {
             let mut words = line.split(' ');
             if line.trim_end().ends_with(&path)
                 && let Some(lineage) = words.find_map(|word| word.strip_prefix("lineage="))

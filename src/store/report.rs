@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Store;
+use super::guard::OnRecord;
 use super::judge::{Health, Look, Mirror, mirror_state};
 use super::layout::{BACKUPS, BackupName, MIRROR, matches};
 use super::live::Found;
@@ -68,6 +69,8 @@ pub struct Status {
     pub checkpoints: usize,
     /// The checkpoint whose restore was interrupted; the next command that reads or writes finishes it.
     pub interrupted_restore: Option<String>,
+    /// The guards on record.
+    pub guards: Vec<OnRecord>,
     /// Bytes left on the disk for this user.
     pub disk_free: Option<u64>,
     /// Whether the next writer can write here.
@@ -259,6 +262,7 @@ impl Store {
                 }
                 None => None,
             },
+            guards: self.guards()?,
             disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.audit.used().display().to_string(),
             writable: obstacle.is_none(),
@@ -266,6 +270,7 @@ impl Store {
         };
         self.warn_of_loose_mode(&live);
         self.warn_of_side_directories(&root)?;
+        self.warn_of_guards(&root, &shelf);
         let error = self.refusal_of(&health, &shelf);
         Ok((status, error))
     }

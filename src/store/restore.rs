@@ -32,7 +32,7 @@ use super::Store;
 use super::checkpoint::catalog::{Checkpoint, Which};
 pub(super) use super::checkpoint::lock_lost;
 use super::checkpoint::retention::Retention;
-use super::checkpoint::{Snapshot, manifest};
+use super::checkpoint::{Made, Snapshot, Unkept, manifest};
 use super::ground::{Ground, Held};
 use super::judge::{Health, Look};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
@@ -88,6 +88,8 @@ pub struct Restored {
     pub pre_restore: String,
     /// The revision that holds the restored state.
     pub revision: u64,
+    /// What of `config/` no checkpoint holds: it is beside it, where it was moved.
+    pub left: Vec<String>,
 }
 
 impl Store {
@@ -100,11 +102,13 @@ impl Store {
         let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
         let ground = self.survey(&hands.held)?;
         let proposed = self.whole(&checkpoint)?;
-        self.restore_held((&hands.held, &ground), &proposed, (order, deadline))
+        let restored = self.restore_held((&hands.held, &ground), &proposed, (order, deadline))?;
+        self.settle_guard_of(&hands.held, &ground.shelf, &checkpoint.id);
+        Ok(restored)
     }
 
     /// All that a checkpoint holds.
-    fn whole<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Proposed<'a>> {
+    pub(super) fn whole<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Proposed<'a>> {
         let (value, lineage) = self.state_of(checkpoint)?;
         let tree =
             |name: &'static str| Some(Tree { dir: &checkpoint.dir, name, listing: checkpoint.listing.below(name) });
@@ -132,7 +136,9 @@ impl Store {
         let id = proposed.id.clone();
         let metadata = json!({"restored": id});
         let snapshot = Snapshot { operation: Name::parse("operation", pinned::PRE_RESTORE)?, phase: None, metadata };
-        let pre_restore = self.take_snapshot(held, ground, &snapshot, Retention::Automatic)?.id;
+        let unkept = if order.guard.is_some() { Unkept::Left } else { Unkept::Refused };
+        let made = self.take_snapshot((held, ground), &snapshot, Retention::Automatic, unkept)?;
+        let Made { id: pre_restore, left, .. } = made;
 
         let mut workshop = self.workshop(held)?;
         let before = self.open_checkpoint(&workshop.shelf, &pre_restore)?;
@@ -148,7 +154,7 @@ impl Store {
             Error { message, ..error }.or_abort()
         })?;
         self.retire_checkpoints(held, &id);
-        Ok(Restored { id, pre_restore, revision })
+        Ok(Restored { id, pre_restore, revision, left })
     }
 
     /// Stages the sealed state.

@@ -18,6 +18,9 @@ use crate::time::compact;
 
 /// Pinned backups and pieces of evidence that are kept, each.
 const PINNED_KEPT: usize = 20;
+/// Automatic backups that are kept for guards on record, besides the usual ones. A guard that would need more of them
+/// cannot tell whose changes are whose, and puts nothing back.
+const GUARDED_BACKUPS: usize = 1000;
 /// Copies that a full disk may not cost.
 const SPARED_COPIES: usize = 2;
 
@@ -205,11 +208,15 @@ impl Store {
 
     /// Removes backups that are over number or age. Called after a commit; the backup just made is valid, it was the live
     /// file, and it is never among those that go. If none was made, none goes.
-    pub(super) fn retire_backups(&self, ground: &Ground, displaced: &Displaced) {
+    pub(super) fn retire_backups(&self, held: &Held, ground: &Ground, displaced: &Displaced) {
         let Some(shelf) = ground.shelf.dir() else {
             return;
         };
         let listing = &ground.shelf;
+        let guarded = self.first_guarded_revision(&held.root, listing);
+        let is_guarded = |backup: &BackupName| {
+            guarded.is_some_and(|first| backup.revision.is_some_and(|revision| revision.get() >= first))
+        };
         let names = |pinned: bool| listing.backups.iter().filter(move |backup| backup.is_pinned() == pinned);
         match displaced {
             Displaced::Backup(made) if !made.is_pinned() => {
@@ -223,7 +230,8 @@ impl Store {
                 let surplus = automatic.len().saturating_sub(kept);
                 let outlived = |name: &BackupName| now.duration_since(name.time).is_ok_and(|age| age > oldest);
                 for (place, name) in automatic.into_iter().enumerate() {
-                    if place < surplus || outlived(name) {
+                    let is_needed = is_guarded(name) && place + GUARDED_BACKUPS >= surplus;
+                    if !is_needed && (place < surplus || outlived(name)) {
                         self.discard(shelf, name.as_str());
                     }
                 }
@@ -231,7 +239,11 @@ impl Store {
             Displaced::Backup(made) | Displaced::Reference(made, _) => {
                 self.discard_oldest(
                     shelf,
-                    names(true).map(BackupName::as_str).chain([made.as_str()]).collect(),
+                    names(true)
+                        .filter(|name| !is_guarded(name))
+                        .map(BackupName::as_str)
+                        .chain([made.as_str()])
+                        .collect(),
                     PINNED_KEPT,
                 );
             }

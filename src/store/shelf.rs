@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use bytes::Bytes;
 use rustix::io::Errno;
 
+use super::guard::record::id_in;
 use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER};
 use crate::clutter::is_clutter;
 use crate::document::migrate::{self, TooNew};
@@ -33,6 +34,8 @@ pub struct Shelf {
     pub temporaries: Vec<OsString>,
     /// Directories that `init --fresh` made.
     pub archives: Vec<String>,
+    /// The guards of which there is a record.
+    pub guards: Vec<String>,
     /// Whether there is a journal.
     pub has_journal: bool,
     /// Whether there is a mirror, of whatever worth.
@@ -111,6 +114,7 @@ impl Shelf {
             has_mirror: false,
             has_owner: false,
             has_journal: false,
+            guards: Vec::new(),
         }
     }
 
@@ -125,6 +129,8 @@ impl Shelf {
                 shelf.has_mirror = true;
             } else if text == OWNER {
                 shelf.has_owner = true;
+            } else if let Some(guard) = id_in(text) {
+                shelf.guards.push(guard.to_owned());
             } else if text == JOURNAL || text == OLD_JOURNAL {
                 shelf.has_journal = true;
             } else if text.starts_with(EVIDENCE_PREFIX) {

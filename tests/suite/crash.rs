@@ -19,6 +19,7 @@ use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::Beginning;
+use pipeline_state::store::guard::{Settlement, Standing};
 use pipeline_state::store::heal::Wanted;
 use pipeline_state::store::order::{Mode, Order};
 use rustix::io::Errno;
@@ -245,4 +246,40 @@ fn aborting() -> Job {
 #[test]
 fn no_power_cut_makes_an_abort_a_mix() {
     aborting().holds();
+}
+
+fn begin_guard(store: &Store) -> Result<()> {
+    let snapshot = Snapshot { operation: Name::parse("operation", "guarded")?, phase: None, metadata: Value::Null };
+    store.begin_guard(&snapshot).map(|_| ())
+}
+
+fn settle_guard(store: &Store) -> Result<()> {
+    let id = store.guards()?.pop().map(|guard| guard.id).unwrap_or_default();
+    let settled = store.settle_failed_guard(&id, &Order::of("restore"))?;
+    assert!(matches!(settled, Settlement::Restored { .. }), "{settled:?}");
+    Ok(())
+}
+
+/// Records that can be read and whose checkpoint is there.
+fn guarded(_: &Sandbox, store: &Store) -> Facts {
+    let ids = store.checkpoint_ids().unwrap();
+    let records = store.guards().unwrap().into_iter();
+    let sound = records.filter(|guard| guard.standing != Standing::Damaged && ids.contains(&guard.id));
+    sound.map(|_| "a guard on record".to_owned()).collect()
+}
+
+#[test]
+fn no_power_cut_loses_the_record_of_a_guard_or_makes_it_half_a_record() {
+    let mut job = Job::new("a guard begins, then a change", full(), vec![begin_guard, write_z]);
+    job.facts = guarded;
+    (job.limit, job.shapes) = (20, 2);
+    job.holds();
+}
+
+#[test]
+fn no_power_cut_makes_what_a_guard_puts_back_a_mix() {
+    let steps: Vec<Step> = vec![begin_guard, |s| set(s, "n", json!(99)), settle_guard, write_z];
+    let mut job = Job::new("a guard fails, then a change", with_small_checkpoint(), steps);
+    (job.trees, job.limit, job.shapes) = (Trees::Matter, 10, 4);
+    job.holds();
 }

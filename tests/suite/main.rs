@@ -31,6 +31,7 @@ mod durability;
 mod every_command;
 mod faults;
 mod foreign_intent;
+mod guard;
 mod histories;
 mod history_checker;
 mod hook_bounds;

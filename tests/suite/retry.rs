@@ -222,7 +222,7 @@ fn what_fails_for_good_is_undone_and_ends_with_its_own_code() {
     assert!(said[0].starts_with("Checkpoint created: checkpoint-") && said[0].ends_with("-deploy"), "{said:?}");
     assert!(said[3].starts_with("Checkpoint restored: checkpoint-") && said[3].ends_with("-deploy"), "{said:?}");
     let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap();
-    assert!(log.lines().last().unwrap().ends_with("is restored (code: 0)"), "{log}");
+    assert!(log.lines().last().unwrap().ends_with("-deploy (code: 0)"), "{log}");
 }
 
 #[test]
@@ -269,12 +269,16 @@ fn where_no_checkpoint_can_be_made_nothing_is_run() {
 }
 
 #[test]
-fn a_restore_that_fails_is_told_and_the_code_stays_the_commands() {
+fn a_restore_that_fails_is_said_last_and_ends_with_the_code_for_it() {
     let (root, change) = guarded();
     fs::write(root.file("spoil"), "rm -r .checkpoints; exit 7\n").unwrap();
     let ran = root.run(&format!("recover guard deploy -- {change} sh ./spoil"));
-    assert_eq!(ran.code, 7);
-    assert!(ran.stderr.contains("error: there is no checkpoint") && ran.stderr.contains("hint: "), "{}", ran.stderr);
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.stderr.contains("did not put everything back: there is no checkpoint") && ran.stderr.contains("hint: "),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

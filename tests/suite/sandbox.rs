@@ -111,7 +111,13 @@ impl Sandbox {
             command.env_remove(name);
         }
         // The suite may itself run under `lock run`.
-        for name in ["PIPELINE_OWNER_PID", "PIPELINE_LOCK_TOKEN", "PIPELINE_LOCK_EXIT", "CLAUDE_PROJECT_DIR"] {
+        for name in [
+            "PIPELINE_OWNER_PID",
+            "PIPELINE_LOCK_TOKEN",
+            "PIPELINE_LOCK_EXIT",
+            "CLAUDE_PROJECT_DIR",
+            "PIPELINE_GUARD_TOKEN",
+        ] {
             command.env_remove(name);
         }
         if self.is_named {

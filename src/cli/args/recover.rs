@@ -118,14 +118,19 @@ JSON:
         ids: Vec<String>,
     },
     /// Run a command; if it fails for good, restore what was there before
-    #[command(after_help = "Ends with the command's own exit code.
+    #[command(after_help = "Ends with the command's own exit code. What others committed meanwhile stays: then
+what the command changed is put back path by path. Where both changed the same,
+nothing is put back, the exit code is that of --unrestored-code, and the guard
+stays on record until `recover restore ID` or `recover guard --forget ID`.
 
 Examples:
   pipeline-state recover guard deploy -- ./deploy.sh
   pipeline-state recover guard deploy --retries 3 -- ./deploy.sh --fast
+  pipeline-state recover guard --forget checkpoint-20231101-103000-deploy
 
 JSON:
-  nothing: standard output is the command's")]
+  nothing: standard output is the command's
+  with --forget: {id: string}")]
     Guard(Guard),
     /// Run a command until it succeeds, waiting longer after each failure
     #[command(after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at
@@ -205,7 +210,8 @@ JSON:
 
 JSON:
   {path: string, health: string, revision: number|null,
-    interrupted_restore: string|null, checkpoints: number,
+    interrupted_restore: string|null, guards: [{id: string,
+    standing: string, why?: string}], checkpoints: number,
     newest_checkpoint: string|null, errors: {[code]: number},
     last_errors: [{time: string, level: string, component: string,
     message: string, code: number}], degraded: {enabled: boolean,
@@ -279,14 +285,21 @@ pub struct Pauses {
 #[derive(Args, Debug)]
 pub struct Guard {
     /// What is about to be done
-    pub operation: String,
+    #[arg(required_unless_present = "forget")]
+    pub operation: Option<String>,
+    /// Take a guard off the record that did not put everything back
+    #[arg(long, value_name = "ID", conflicts_with_all = ["operation", "command", "retries", "unrestored_code"])]
+    pub forget: Option<String>,
+    /// The exit code where not everything could be put back
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub unrestored_code: u8,
     /// How many attempts there are
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub retries: u32,
     #[command(flatten)]
     pub pauses: Pauses,
     /// The command
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present = "forget", value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 

@@ -10,7 +10,7 @@ use super::super::output::Output;
 use super::Run;
 use crate::audit::Level;
 use crate::child::Forwarder;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ExitCode, Kind};
 use crate::name::Name;
 use crate::recovery::guard::{Step, guard as run_guarded};
 use crate::recovery::retry::{Ended, Policy, Schedule};
@@ -19,7 +19,7 @@ use crate::store::checkpoint::Snapshot;
 
 fn policy(attempts: u32, pauses: &Pauses) -> Policy {
     let schedule = Schedule { base: pauses.base_delay, max: pauses.max_delay };
-    Policy { attempts, schedule, timeout: pauses.timeout, retry_on: pauses.retry_on.clone() }
+    Policy { attempts, schedule, timeout: pauses.timeout, retry_on: pauses.retry_on.clone(), environment: Vec::new() }
 }
 
 /// The command's exit code; that it could not be run is told here.
@@ -61,18 +61,41 @@ fn record_retries(store: &Store, command: &[OsString], ended: &Ended) {
 }
 
 pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
-    let operation = Name::parse_operation(&arguments.operation)?;
+    if let Some(id) = &arguments.forget {
+        store.forget_guard(id)?;
+        output.confirm(&format!("Guard forgotten: {id}"), &json!({"id": id}));
+        return Ok(ExitCode::Success as u8);
+    }
+    let operation = Name::parse_operation(arguments.operation.as_deref().unwrap_or_default())?;
     let command: Vec<_> = arguments.command.iter().map(|word| word.to_string_lossy()).collect();
     let snapshot = Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
     let tell = |step: Step<'_>| match step {
         Step::Created(id) => output.tell(&format!("Checkpoint created: {id}")),
         Step::Failed(what) => output.tell(what),
-        Step::Restored(id) => output.tell(&format!("Checkpoint restored: {id}")),
-        Step::NotRestored(error) => output.error(error),
+        Step::Restored { id, left } => {
+            output.tell(&format!("Checkpoint restored: {id}"));
+            for what in left {
+                output.warning(&format!("{what}; it was moved aside with the config/ of before"));
+            }
+        }
+        Step::PutBack { id, revision: Some(revision) } => output.tell(&format!(
+            "others committed since {id}; what the command changed was put back as revision {revision}"
+        )),
+        Step::PutBack { id, revision: None } => {
+            output.tell(&format!("others committed since {id}, and the command changed nothing that is left"));
+        }
+        Step::StaysOnRecord(error) => output.warning(&format!("the guard stays on record: {}", error.message)),
     };
     let policy = policy(arguments.retries, &arguments.pauses);
-    let ended = run_guarded(store, &snapshot, (&policy, &arguments.command), &tell)?;
-    record_retries(store, &arguments.command, &ended);
-    store.record_guard(snapshot.operation.as_str(), ended.code);
-    Ok(code(&ended, output))
+    let guarded = run_guarded(store, &snapshot, (&policy, &arguments.command), &tell)?;
+    record_retries(store, &arguments.command, &guarded.ended);
+    store.record_guard(snapshot.operation.as_str(), guarded.ended.code);
+    let code = code(&guarded.ended, output);
+    let Some(error) = guarded.unrestored else { return Ok(code) };
+    // It is the last thing that is said.
+    for warning in store.take_warnings() {
+        output.warning(&warning);
+    }
+    output.error(&error);
+    Ok(arguments.unrestored_code)
 }

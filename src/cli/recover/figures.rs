@@ -15,6 +15,7 @@ use crate::fs::watch::places::Place;
 use crate::recovery::metrics::{Metrics, Waits, prometheus};
 use crate::recovery::overview::Overview;
 use crate::store::Store;
+use crate::store::guard::OnRecord;
 use crate::store::layout::{BACKUPS, CHECKPOINTS};
 
 pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> anyhow::Result<()> {
@@ -46,6 +47,8 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
     if let Some(id) = &overview.interrupted_restore {
         told.push(("Restore", format!("of {id} was interrupted; the next command that reads or writes finishes it")));
     }
+    let problems = overview.guards.iter().filter_map(OnRecord::problem);
+    told.extend(problems.map(|problem| ("Guard", one_line(&problem))));
     told.push((
         "Degraded",
         match degraded.is_on {

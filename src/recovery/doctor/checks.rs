@@ -60,10 +60,11 @@ pub fn all(store: &Store) -> Found {
     };
     let mut all = Examination { store, root, found: Found::default() };
     // A damaged state is told of by its own check, and what else there is by the others.
-    let checks: [(&'static str, Check<'_>); 16] = [
+    let checks: [(&'static str, Check<'_>); 17] = [
         ("owners", Examination::owners),
         ("state", Examination::state),
         ("restore", Examination::restore),
+        ("guards", Examination::guards),
         ("backups", Examination::backups),
         ("checkpoints", Examination::checkpoints),
         ("locks", Examination::locks),
@@ -171,6 +172,15 @@ impl Examination<'_> {
         } else if in_progress && !self.is_busy()? {
             let message = format!("{CHECKPOINTS}/{WORKSHOP} was left by a command that was killed");
             self.add(Finding::new("leftovers", ExitCode::General, message).safe());
+        }
+        Ok(())
+    }
+
+    fn guards(&mut self) -> Result<()> {
+        for guard in self.store.guards()? {
+            let Some(problem) = guard.problem() else { continue };
+            let finding = Finding::new("guards", ExitCode::StateCorruption, problem);
+            self.add(Finding { remedies: guard.hints(), ..finding });
         }
         Ok(())
     }

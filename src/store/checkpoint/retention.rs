@@ -31,9 +31,9 @@ pub enum Retention {
 }
 
 impl Store {
-    /// Whether something on record names a checkpoint, so that it must stay: a restore that was interrupted.
+    /// Whether something on record names a checkpoint, so that it must stay: a guard, or a restore that was interrupted.
     pub fn is_referenced(&self, id: &str) -> Result<bool> {
-        self.intent_names(id)
+        Ok(self.shelf_to_read()?.guards.iter().any(|guard| guard == id) || self.intent_names(id)?)
     }
 
     /// Removes the checkpoints that are older than this, but for the newest `kept`, of which there is at least one, the newest that

@@ -118,7 +118,7 @@ impl Store {
         let plan = self.probe(held)?;
         let tree = |place: &str, name: &'static str| {
             let listing = before.listing.below(name);
-            replaced.contains(&place).then(|| Tree { dir: &before.dir, name, listing })
+            replaced.contains(&place).then_some(Tree { dir: &before.dir, name, listing })
         };
         let (config, signals) = (tree(CONFIG, manifest::CONFIG), tree(SIGNALS, manifest::SIGNALS));
         let undo = self.stage_trees(&workshop, (held, plan), (config.as_ref(), signals.as_ref()), &before)?;

@@ -108,11 +108,7 @@ impl Store {
                 let own = listing.entries().iter().filter(|entry| is_own(&entry.path)).cloned();
                 Listing::new(own.collect())
             })),
-            Err(error)
-                if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName | Kind::TooLarge | Kind::Conflict) =>
-            {
-                Ok(None)
-            }
+            Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -221,11 +221,7 @@ impl Store {
             Ok(None) => Ok(Print::Absent),
             Ok(Some(listing)) => Ok(Print::Of(listing.fingerprint())),
             // Somebody put something there that no checkpoint can hold.
-            Err(error)
-                if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName | Kind::TooLarge | Kind::Conflict) =>
-            {
-                Ok(Print::Unknown)
-            }
+            Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => Ok(Print::Unknown),
             Err(error) => Err(error),
         }
     }

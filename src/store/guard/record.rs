@@ -1,0 +1,217 @@
+//! The record of a guard: `.state-backups/guard-ID.json`, durable and sealed, from before the guarded command begins until
+//! everything it changed is kept or put back.
+//!
+//! A record is data of its root. It names the root it was made in by device and inode, and the process by boot, pid and
+//! start; in a copy of the root, or on another machine, it is reported and nothing follows from it.
+
+use serde_json::{Value, json};
+
+use crate::document::seal::{Digest, Lineage, Revision, hex, verified, with_digest};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Stat;
+use crate::lock::process::Identity;
+
+const VERSION: u64 = 1;
+/// The largest record, in bytes; for both sides.
+pub const LIMIT: u64 = 64 << 10;
+/// The longest explanation in a record, in bytes.
+const WHY_LIMIT: usize = 4 << 10;
+const PREFIX: &str = "guard-";
+const SUFFIX: &str = ".json";
+
+/// The document that the guard began with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Its revision.
+    pub revision: Revision,
+    /// Its lineage.
+    pub lineage: Lineage,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// What became of a guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Its command runs, or the guard was killed.
+    Running,
+    /// Its command failed, and not everything was put back; why.
+    Unrestored(String),
+}
+
+/// A guard on record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The checkpoint that the guard made, which also names the guard.
+    pub id: String,
+    /// What the guard is for.
+    pub operation: String,
+    /// When it began: RFC 3339, milliseconds, UTC.
+    pub started: String,
+    /// The process of the guard.
+    pub process: Identity,
+    /// The digest of the token that the guarded command shows.
+    pub token: Digest,
+    /// Device and inode of the root.
+    pub root: (u64, u64),
+    /// The document that it began with; `None` for one that had no seal.
+    pub base: Option<Base>,
+    /// Another guard, not around this one, that ran when this one began.
+    pub beside: Option<String>,
+    /// What became of it.
+    pub status: Status,
+}
+
+/// The name of a guard's record.
+#[must_use]
+pub fn file_name(id: &str) -> String {
+    format!("{PREFIX}{id}{SUFFIX}")
+}
+
+/// The guard whose record has this name.
+#[must_use]
+pub fn id_in(file_name: &str) -> Option<&str> {
+    let id = file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    (!id.is_empty() && id.starts_with(super::super::layout::CHECKPOINT_PREFIX)).then_some(id)
+}
+
+/// A guard's token: random, and shown to its command alone.
+pub fn new_token() -> Result<String> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")))?;
+    Ok(hex(&bytes))
+}
+
+impl Record {
+    /// Whether the record was made in this root.
+    #[must_use]
+    pub fn is_of(&self, root: &Stat) -> bool {
+        self.root == (root.dev, root.ino)
+    }
+
+    /// Whether this token is that of the guard.
+    #[must_use]
+    pub fn is_shown(&self, token: &str) -> bool {
+        Digest::of(token.as_bytes()) == self.token
+    }
+
+    /// The record as it stands in its file.
+    pub fn write(&self) -> Result<Vec<u8>> {
+        let base = self.base.as_ref().map(|base| {
+            json!({"revision": base.revision.get(), "lineage": base.lineage.as_str(), "digest": base.digest.as_str()})
+        });
+        let why = match &self.status {
+            Status::Running => None,
+            Status::Unrestored(why) => Some(why.chars().scan(0, |size, c| {
+                *size += c.len_utf8();
+                (*size <= WHY_LIMIT).then_some(c)
+            })),
+        };
+        let record = json!({
+            "version": VERSION,
+            "id": self.id,
+            "operation": self.operation,
+            "started": self.started,
+            "process": self.process,
+            "token_sha256": self.token.as_str(),
+            "root": {"dev": self.root.0, "ino": self.root.1},
+            "base": base,
+            "beside": self.beside,
+            "unrestored": why.map(Iterator::collect::<String>),
+        });
+        let bytes = with_digest(record).ok_or_else(|| Error::new(Kind::Internal, "a record that is no object"))?;
+        if bytes.len() as u64 > LIMIT {
+            return Err(Error::new(Kind::TooLarge, "the record of the guard would be too large"));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a record from a file of this name; `None` if a byte of it is another or it is another guard's.
+    #[must_use]
+    pub fn read(id: &str, bytes: &[u8]) -> Option<Self> {
+        let value = verified(bytes)?;
+        if value.get("version")?.as_u64()? != VERSION {
+            return None;
+        }
+        let text = |field: &str| value.get(field)?.as_str().map(str::to_owned);
+        let root = value.get("root")?;
+        let base = match value.get("base")? {
+            Value::Null => None,
+            base => Some(Base {
+                revision: Revision::from_value(base.get("revision")?)?,
+                lineage: Lineage::from_value(base.get("lineage")?)?,
+                digest: Digest::from_value(base.get("digest")?)?,
+            }),
+        };
+        let status = match value.get("unrestored")? {
+            Value::Null => Status::Running,
+            why => Status::Unrestored(why.as_str()?.to_owned()),
+        };
+        Some(Self {
+            id: text("id").filter(|own| own == id)?,
+            operation: text("operation")?,
+            started: text("started")?,
+            process: serde_json::from_value(value.get("process")?.clone()).ok()?,
+            token: Digest::from_value(value.get("token_sha256")?)?,
+            root: (root.get("dev")?.as_u64()?, root.get("ino")?.as_u64()?),
+            base,
+            beside: text("beside"),
+            status,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn record(status: Status) -> Record {
+        Record {
+            id: "checkpoint-20231101-103000-deploy".into(),
+            operation: "deploy".into(),
+            started: "2023-11-01T10:30:00.000Z".into(),
+            process: Identity::of(std::process::id()).unwrap().unwrap(),
+            token: Digest::of(b"token"),
+            root: (u64::MAX, u64::MAX),
+            base: Some(Base {
+                revision: Revision::new(7).unwrap(),
+                lineage: Lineage::from_bytes([3; 16]),
+                digest: Digest::of(b"state"),
+            }),
+            beside: None,
+            status,
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_and_no_bit_of_it_can_flip_unseen() {
+        for status in [Status::Running, Status::Unrestored("why".into())] {
+            let record = record(status);
+            let bytes = record.write().unwrap();
+            assert_eq!(Record::read(&record.id, &bytes), Some(record.clone()));
+            assert_eq!(Record::read("checkpoint-20231101-103000-other", &bytes), None);
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Record::read(&record.id, &flipped), None, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn however_long_the_explanation_is_the_record_reads_back() {
+        let record = record(Status::Unrestored("\u{1}é".repeat(100_000)));
+        let bytes = record.write().unwrap();
+        assert!(bytes.len() as u64 <= LIMIT);
+        assert!(Record::read(&record.id, &bytes).is_some());
+    }
+
+    #[test]
+    fn only_the_token_itself_is_taken_for_it() {
+        let record = record(Status::Running);
+        assert!(record.is_shown("token") && !record.is_shown("Token") && !record.is_shown(record.token.as_str()));
+        assert_ne!(new_token().unwrap(), new_token().unwrap());
+    }
+}

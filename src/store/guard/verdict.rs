@@ -1,0 +1,168 @@
+//! Whose the commits since a guard began are, and what follows from it.
+//!
+//! A revision is the guard's if the journal has a line of it that names the guard. One without a line, of a heal, an
+//! adoption or a recovery is another owner's. The caller holds the state lock, so no revision can come in between.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::super::Store;
+use super::super::ground::Ground;
+use super::super::judge::Health;
+use super::super::shelf::Copy;
+use super::record::Record;
+use crate::document::put_back::{Touched, put_back};
+use crate::document::rules;
+use crate::document::seal::{Revision, without_seal};
+use crate::error::Result;
+use crate::journal::{Commit, Event};
+
+/// Commands whose commits are never a guard's, even under it: they bring back what others may have made.
+const NEVER_THE_GUARDS: [&str; 3] = ["state heal", "state adopt", "state recover"];
+
+/// What is to be done where a guarded command failed.
+#[derive(Debug)]
+pub(in super::super) enum Verdict {
+    /// Nothing but the guard committed: the checkpoint is restored as it is.
+    OnlyTheGuard,
+    /// Others committed, too.
+    Others {
+        /// The document with the guard's changes put back; `None` if it changed nothing in it.
+        document: Option<Value>,
+        /// The signals that are put back.
+        signals: Vec<String>,
+        /// Why `config/` may be another's work, if it may be.
+        config: Option<String>,
+    },
+    /// Nothing can be put back without undoing what others committed; why.
+    Refused(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Party {
+    Guard,
+    Others,
+}
+
+impl Store {
+    /// Judges the commits since `record` was made. `base` is the document of its checkpoint.
+    pub(in super::super) fn verdict(&self, ground: &Ground, record: &Record, base: &Value) -> Result<Verdict> {
+        let events = self.events(&ground.shelf);
+        let begin = record.base.as_ref().map_or(0, |base| base.revision.get());
+        let current = match &ground.health {
+            Health::Healthy(document) => document.seal.revision.get(),
+            _ => self.highest_remembered(ground)?.map_or(begin, Revision::get),
+        };
+        let mut lines: BTreeMap<u64, Vec<&Commit>> = BTreeMap::new();
+        for commit in events.commits().filter(|commit| commit.revision.get() > begin) {
+            lines.entry(commit.revision.get()).or_default().push(commit);
+        }
+        let is_guards = |commit: &&Commit| {
+            commit.guards.contains(&record.id) && !NEVER_THE_GUARDS.contains(&commit.command.as_str())
+        };
+        let party = |revision: u64| match lines.get(&revision) {
+            Some(commits) if commits.iter().all(is_guards) => Party::Guard,
+            _ => Party::Others,
+        };
+        let is_live = |commit: &&Commit| match &ground.health {
+            Health::Healthy(document) => commit.digest == document.seal.digest,
+            _ => true,
+        };
+        let ends_in_live = current <= begin || lines.get(&current).is_some_and(|all| all.iter().any(is_live));
+        let mut revisions = begin + 1..=current;
+        if ends_in_live && current >= begin && revisions.all(|revision| party(revision) == Party::Guard) {
+            return Ok(Verdict::OnlyTheGuard);
+        }
+        let Health::Healthy(live) = &ground.health else {
+            let health = ground.health.name();
+            return Ok(Verdict::Refused(format!("others committed since it began, and the state is {health} now")));
+        };
+        if record.base.as_ref().is_some_and(|base| base.lineage != live.seal.lineage) {
+            return Ok(Verdict::Refused("a new lineage was begun since it began".to_owned()));
+        }
+        let whole_range = begin + 1..=current;
+        let documents = documents(ground, &whole_range)?;
+        let (mut guards, mut others) = (Touched::default(), Touched::default());
+        let (base, live_value) = (without_seal(base), without_seal(&live.value));
+        let (mut before, mut since) = (&base, None);
+        for revision in whole_range {
+            let party = party(revision);
+            if since.is_some_and(|since| since != party) {
+                let kept = format!("revision {} is not kept, and it tells whose changes are whose", revision - 1);
+                return Ok(Verdict::Refused(kept));
+            }
+            let Some(after) = documents.get(&revision) else {
+                since = Some(party);
+                continue;
+            };
+            let touched = if party == Party::Guard { &mut guards } else { &mut others };
+            touched.add(before, after);
+            (before, since) = (after, None);
+        }
+        let signals = guards.signals().map(str::to_owned).collect();
+        let config = others_at_config(&events.list, record, &lines);
+        if guards.is_empty() {
+            return Ok(Verdict::Others { document: None, signals, config });
+        }
+        let document = match put_back(&base, &guards, &others, &live_value) {
+            Ok(document) => document,
+            Err(conflict) => {
+                let paths = conflict.paths.join(", ");
+                return Ok(Verdict::Refused(format!("others changed what it changed: {paths}")));
+            }
+        };
+        if let Some(finding) = rules::check(&document).first() {
+            return Ok(Verdict::Refused(format!("what is left without its changes breaks the rules: {finding}")));
+        }
+        let document = (document != live_value).then(|| with_created(document, &live.value));
+        Ok(Verdict::Others { document, signals, config })
+    }
+}
+
+/// The document with the time of its beginning, which sealing keeps.
+fn with_created(mut document: Value, live: &Value) -> Value {
+    if let (Some(created), Some(fields)) = (live.pointer("/metadata/created"), document.as_object_mut()) {
+        let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("created".into(), created.clone());
+        }
+    }
+    document
+}
+
+/// Why something else than the guarded command may have changed `config/`, if so: nothing tells whose a file is, but a
+/// restore replaces them, and the command of another guard may change them.
+fn others_at_config(events: &[Event], record: &Record, lines: &BTreeMap<u64, Vec<&Commit>>) -> Option<String> {
+    let id = &record.id;
+    let restored = |commit: &&&Commit| commit.command == "recover restore" && !commit.guards.contains(id);
+    if let Some(commit) = lines.values().flatten().find(restored) {
+        return Some(format!("revision {} restored a checkpoint", commit.revision));
+    }
+    let began = events.iter().find_map(|event| match event {
+        Event::Guard(guard) if guard.id != *id && guard.time >= record.started && !guard.guards.contains(id) => {
+            (guard.step == "began").then_some(&guard.id)
+        }
+        _ => None,
+    });
+    began.or(record.beside.as_ref()).map(|other| format!("the guard {other} ran meanwhile"))
+}
+
+/// The documents of these revisions that are kept, in today's form.
+fn documents(ground: &Ground, range: &std::ops::RangeInclusive<u64>) -> Result<BTreeMap<u64, Value>> {
+    let mut documents = BTreeMap::new();
+    let Health::Healthy(live) = &ground.health else { return Ok(documents) };
+    for name in &ground.shelf.backups {
+        let is_wanted = name.revision.is_some_and(|revision| range.contains(&revision.get()));
+        if !is_wanted {
+            continue;
+        }
+        if let Some(document) = Copy::sealed(&ground.shelf.read(name.as_str())?)
+            && document.seal.lineage == live.seal.lineage
+        {
+            documents.insert(document.seal.revision.get(), without_seal(&document.value));
+        }
+    }
+    documents.insert(live.seal.revision.get(), without_seal(&live.value));
+    Ok(documents)
+}

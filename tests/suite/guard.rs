@@ -1,0 +1,384 @@
+//! `recover guard` never undoes what others committed, and what it does not put back stays on record.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::rc::Rc;
+
+use pipeline_state::fs::Disk;
+use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::name::Name;
+use pipeline_state::store::checkpoint::Snapshot;
+use pipeline_state::store::guard::Settlement;
+use pipeline_state::store::order::Order;
+use serde_json::json;
+
+use crate::faults::store;
+use crate::sandbox::{Ran, Sandbox};
+
+/// A guard whose command made its changes and waits for a word to go on.
+struct Running {
+    child: Child,
+    id: String,
+}
+
+fn fifo(root: &Sandbox, name: &str) {
+    let made = root.program("mkfifo").arg(root.file(name)).status().unwrap();
+    assert!(made.success());
+}
+
+/// Starts a guard named `name` whose command runs `script`, waits for a word, and exits with `code`.
+fn start(root: &Sandbox, name: &str, options: &str, script: &str, code: i32) -> Running {
+    fifo(root, &format!("{name}-up"));
+    fifo(root, &format!("{name}-go"));
+    let body = format!("{script}\necho up >{name}-up\nread word <{name}-go\nexit {code}\n");
+    fs::write(root.file(format!("{name}.sh")), body).unwrap();
+    let words = format!("recover guard {name} {options} -- sh ./{name}.sh");
+    let child = root.command().args(words.split_whitespace()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut up = String::new();
+    fs::File::open(root.file(format!("{name}-up"))).unwrap().read_to_string(&mut up).unwrap();
+    let id = root.names(".checkpoints").into_iter().rfind(|id| id.ends_with(&format!("-{name}"))).unwrap();
+    Running { child, id }
+}
+
+impl Running {
+    fn go_on(self, root: &Sandbox) -> (Ran, String) {
+        let name = self.id.rsplit('-').next().unwrap();
+        fs::File::options().write(true).open(root.file(format!("{name}-go"))).unwrap().write_all(b"go\n").unwrap();
+        (Ran::of(self.child.wait_with_output().unwrap()), self.id)
+    }
+}
+
+const SET: &str = "\"$PIPELINE_BINARY\" state set -q";
+
+fn on_record(root: &Sandbox) -> Vec<String> {
+    root.shelf("guard-")
+}
+
+#[test]
+fn what_others_committed_stays_and_what_the_command_changed_is_put_back() {
+    let root = Sandbox::with_history();
+    root.ok("state signal OLD -q");
+    let script = format!(
+        "{SET} n:=99 mine=1\n\"$PIPELINE_BINARY\" state complete -q guards\n\
+         \"$PIPELINE_BINARY\" state signal MINE -q\n\"$PIPELINE_BINARY\" state signal OLD --clear -q"
+    );
+    let guard = start(&root, "deploy", "", &script, 7);
+    root.ok("state set theirs:=1 -q");
+    root.ok("state complete others -q");
+    root.ok("state signal THEIRS -q");
+    let (ran, id) = guard.go_on(&root);
+    assert_eq!(ran.code, 7, "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("others committed since {id}")), "{}", ran.stderr);
+    let document = root.document();
+    assert_eq!((&document["n"], &document["mine"], &document["theirs"]), (&json!(3), &json!(null), &json!(1)));
+    assert_eq!(document["completedTasks"], json!(["others"]));
+    let mut signals: Vec<_> = document["signals"].as_object().unwrap().keys().map(String::as_str).collect();
+    signals.sort_unstable();
+    assert_eq!((signals, &document["lastSignal"]), (vec!["OLD", "THEIRS"], &json!("THEIRS")));
+    assert_eq!(root.names(".signals"), ["OLD.json", "THEIRS.json"], "the files follow");
+    assert!(on_record(&root).is_empty());
+    root.run("recover doctor").expect(0);
+}
+
+#[test]
+fn where_both_changed_the_same_nothing_is_put_back_and_that_stays_on_record() {
+    let root = Sandbox::with_history();
+    let guard = start(&root, "deploy", "--unrestored-code 42", &format!("{SET} n:=99 mine=1"), 7);
+    root.ok("state set n:=100");
+    let before = root.document();
+    let (ran, id) = guard.go_on(&root);
+    assert_eq!(ran.code, 42, "{}", ran.stderr);
+    let last = ran.stderr.lines().rev().find(|line| !line.starts_with("hint:")).unwrap();
+    assert!(last.starts_with("error:") && last.contains(".n"), "it is said last: {}", ran.stderr);
+    assert_eq!(root.document(), before);
+    let problem = format!("the guard {id} did not put everything back");
+    root.run("recover doctor").expect_finding(&problem);
+    for words in ["state status", "recover status"] {
+        let ran = root.run(words);
+        assert!(format!("{}{}", ran.stdout, ran.stderr).contains(&problem), "{words}: {ran:?}");
+    }
+    let next = root.run("state set later=1").expect(0);
+    assert!(next.stderr.lines().last().unwrap().contains(&problem), "the next writer says it last: {}", next.stderr);
+    assert_eq!(root.run("state status --json").json()["guards"][0]["standing"], "unrestored");
+    root.ok("recover cleanup 0");
+    assert!(root.names(".checkpoints").contains(&id), "its checkpoint is spared");
+    root.ok(&format!("recover guard --forget {id}"));
+    root.run(&format!("recover guard --forget {id}")).expect(1);
+    assert!(root.run("state set later=2").expect(0).stderr.is_empty());
+    assert!(on_record(&root).is_empty());
+}
+
+impl Ran {
+    fn expect_finding(&self, words: &str) {
+        assert_eq!(self.code, 3, "{self:?}");
+        assert!(self.stdout.contains(words), "{words}: {self:?}");
+    }
+}
+
+#[test]
+fn a_restore_of_its_checkpoint_settles_a_guard() {
+    let root = Sandbox::with_history();
+    let guard = start(&root, "deploy", "", &format!("{SET} n:=99"), 7);
+    root.ok("state set n:=100");
+    let (ran, id) = guard.go_on(&root);
+    assert_eq!((ran.code, on_record(&root).len()), (3, 1));
+    root.ok(&format!("recover restore {id}"));
+    assert_eq!((root.document()["n"].clone(), on_record(&root).len()), (json!(3), 0));
+}
+
+#[test]
+fn a_killed_guard_is_on_record_as_killed() {
+    let root = Sandbox::with_history();
+    let mut guard = start(&root, "deploy", "", &format!("{SET} n:=99"), 7);
+    assert_eq!(root.run("state status --json").json()["guards"][0]["standing"], "running");
+    root.run(&format!("recover guard --forget {}", guard.id)).expect(1).saying("runs");
+    guard.child.kill().unwrap();
+    guard.child.wait().unwrap();
+    let problem = format!("the guard {} was killed", guard.id);
+    root.run("recover doctor").expect_finding(&problem);
+    assert!(root.run("state set later=1").expect(0).stderr.contains(&problem));
+    root.ok(&format!("recover restore {}", guard.id));
+    assert!(on_record(&root).is_empty());
+    assert_eq!(root.document()["n"], 3);
+    fs::File::options().write(true).open(root.file("deploy-go")).unwrap().write_all(b"go\n").unwrap();
+}
+
+#[test]
+fn a_process_that_left_the_guards_family_shows_its_token() {
+    let root = Sandbox::with_history();
+    fifo(&root, "done");
+    // The daemon is adopted by another process before it commits.
+    fifo(&root, "adopted");
+    let daemon = format!("read x <adopted; {SET} n:=99; echo done >done");
+    let script = format!("(setsid sh -c '{daemon}' >/dev/null 2>&1 &)\necho yes >adopted\nread x <done");
+    let guard = start(&root, "deploy", "", &script, 7);
+    let (ran, _) = guard.go_on(&root);
+    assert_eq!((ran.code, root.document()["n"].clone()), (7, json!(3)), "{}", ran.stderr);
+}
+
+#[test]
+fn a_revision_without_a_line_counts_as_anothers() {
+    let root = Sandbox::with_history();
+    let guard = start(&root, "deploy", "", &format!("{SET} n:=99"), 7);
+    let journal = root.file(".state-backups/journal.jsonl");
+    let text = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, text.lines().filter(|line| !line.contains("\"revision\":5,")).collect::<Vec<_>>().join("\n"))
+        .unwrap();
+    let (ran, _) = guard.go_on(&root);
+    assert_eq!(root.document()["n"], 99, "it may be what another committed: {}", ran.stderr);
+}
+
+#[test]
+fn many_commits_of_others_leave_what_the_verdict_needs() {
+    let root = Sandbox::with_history();
+    let guard = start(&root, "deploy", "", &format!("{SET} n:=99"), 7);
+    for n in 0..12 {
+        root.ok(&format!("state set theirs:={n} -q"));
+    }
+    let (ran, _) = guard.go_on(&root);
+    assert_eq!((ran.code, &root.document()["n"], &root.document()["theirs"]), (7, &json!(3), &json!(11)));
+    root.ok("state set theirs:=12");
+    assert_eq!(root.shelf("state-").iter().filter(|name| !name.contains("pre-")).count(), 5, "then they go as usual");
+}
+
+#[test]
+fn guards_in_parallel_put_back_their_own() {
+    let root = Sandbox::with_history();
+    let one = start(&root, "one", "", &format!("{SET} a:=1"), 7);
+    let two = start(&root, "two", "", &format!("{SET} b:=1"), 7);
+    let (ran, _) = one.go_on(&root);
+    assert_eq!(
+        (ran.code, &root.document()["a"], &root.document()["b"]),
+        (7, &json!(null), &json!(1)),
+        "{}",
+        ran.stderr
+    );
+    let (ran, _) = two.go_on(&root);
+    assert_eq!(
+        (ran.code, &root.document()["b"], &root.document()["n"]),
+        (7, &json!(null), &json!(3)),
+        "{}",
+        ran.stderr
+    );
+    assert!(on_record(&root).is_empty());
+}
+
+#[test]
+fn an_outer_guard_puts_back_what_an_inner_one_left() {
+    let root = Sandbox::with_history();
+    let inner =
+        format!("{SET} n:=1\n\"$PIPELINE_BINARY\" recover guard -q inner -- sh -c '{SET} n:=2; exit 5'\n{SET} k:=1");
+    let guard = start(&root, "outer", "", &inner, 7);
+    assert_eq!(root.document()["n"], 1, "the inner one put its own back");
+    root.ok("state set theirs:=1 -q");
+    let (ran, _) = guard.go_on(&root);
+    assert_eq!(
+        (ran.code, &root.document()["n"], &root.document()["theirs"]),
+        (7, &json!(3), &json!(1)),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(root.document()["k"], json!(null));
+}
+
+#[test]
+fn a_record_in_a_copy_of_the_root_is_reported_and_nothing_follows_from_it() {
+    let root = Sandbox::with_history();
+    let guard = start(&root, "deploy", "", &format!("{SET} n:=99"), 0);
+    let copy = Sandbox::empty();
+    for name in [".workflow-state.json", ".state-backups", ".checkpoints", ".locks", ".signals"] {
+        let status = root.program("cp").arg("-a").args([root.file(name), copy.file(name)]).status().unwrap();
+        assert!(status.success());
+    }
+    assert_eq!(copy.run("state status --json").json()["guards"][0]["standing"], "foreign");
+    for n in 0..9 {
+        copy.run(&format!("state set copies:={n}")).expect(0).saying("of another root or machine");
+    }
+    assert_eq!(copy.shelf("state-").len(), 5, "no backup is kept for it");
+    copy.ok(&format!("recover guard --forget {}", guard.id));
+    let (ran, _) = guard.go_on(&root);
+    assert_eq!((ran.code, on_record(&root).len()), (0, 0));
+}
+
+#[test]
+fn a_guard_that_could_not_tell_or_put_back_does_not_begin() {
+    let root = Sandbox::with_history();
+    fs::remove_file(root.file(".state-backups/journal.jsonl")).unwrap();
+    root.run("recover guard deploy -- touch ran").expect(5).saying("state init");
+    assert!(!root.file("ran").exists() && on_record(&root).is_empty());
+    root.ok("state init");
+    root.run("recover guard deploy -q -- touch ran").expect(0);
+    assert!(root.file("ran").exists() && on_record(&root).is_empty());
+}
+
+#[test]
+fn what_no_checkpoint_can_hold_does_not_defeat_a_guard() {
+    let leftovers = [
+        ("a name that is not UTF-8", "touch \"$(printf 'config/caf\\351')\""),
+        ("a pipe", "mkfifo config/pipe"),
+        ("too many directories", "mkdir -p config/$(yes d | head -70 | tr '\\n' /)"),
+    ];
+    for (what, leave) in leftovers {
+        let root = Sandbox::with_history();
+        fs::create_dir(root.file("config")).unwrap();
+        fs::write(root.file("config/a"), "1").unwrap();
+        fs::write(root.file("run.sh"), format!("{SET} n:=99\n{leave}\necho 2 >config/a\nexit 7\n")).unwrap();
+        let ran = root.run("recover guard deploy -- sh ./run.sh");
+        assert_eq!((ran.code, root.document()["n"].clone()), (7, json!(3)), "{what}: {}", ran.stderr);
+        assert_eq!(fs::read_to_string(root.file("config/a")).unwrap(), "1", "{what}");
+        assert_eq!(root.names("config"), ["a"], "{what}");
+        assert!(ran.stderr.contains("moved aside"), "{what} is named: {}", ran.stderr);
+        assert!(on_record(&root).is_empty());
+    }
+}
+
+#[test]
+fn config_is_put_back_unless_another_guard_may_have_changed_it() {
+    for other_guard in [false, true] {
+        let root = Sandbox::with_history();
+        fs::create_dir(root.file("config")).unwrap();
+        fs::write(root.file("config/a"), "1").unwrap();
+        let guard = start(&root, "deploy", "", &format!("{SET} n:=99\necho 2 >config/a"), 7);
+        if other_guard {
+            root.run("recover guard -q other -- true").expect(0);
+        }
+        root.ok("state set theirs:=1 -q");
+        let (ran, _) = guard.go_on(&root);
+        assert_eq!((&root.document()["n"], &root.document()["theirs"]), (&json!(3), &json!(1)), "{}", ran.stderr);
+        let expected = if other_guard { ("2\n", 3, 1) } else { ("1", 7, 0) };
+        let config = fs::read_to_string(root.file("config/a")).unwrap();
+        assert_eq!((config.as_str(), ran.code, on_record(&root).len()), expected, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn retries_and_locks_around_a_guard_change_nothing_of_it() {
+    let root = Sandbox::with_history();
+    fs::write(root.file("run.sh"), format!("{SET} n:=$(date +%N | sed 's/^0*/1/')\nexit 7\n")).unwrap();
+    let words = ["lock", "run", "state,deploy", "--", crate::sandbox::BINARY];
+    let guard = "recover guard g -q --retries 3 --base-delay 0 -- sh ./run.sh";
+    let mut command = root.command();
+    let ran = Ran::of(command.args(words).args(guard.split(' ')).output().unwrap());
+    assert_eq!((ran.code, root.document()["n"].clone()), (7, json!(3)), "{}", ran.stderr);
+    assert!(on_record(&root).is_empty());
+}
+
+#[test]
+fn a_record_that_is_no_file_of_ours_stops_no_command() {
+    let root = Sandbox::with_history();
+    let name = ".state-backups/guard-checkpoint-20231101-103000-x.json";
+    let spoils: [(&str, &dyn Fn()); 3] = [
+        ("damaged", &|| fs::write(root.file(name), "{}").unwrap()),
+        ("a link", &|| std::os::unix::fs::symlink("/etc/passwd", root.file(name)).unwrap()),
+        ("unreadable for others", &|| {
+            fs::write(root.file(name), "").unwrap();
+            fs::set_permissions(root.file(name), fs::Permissions::from_mode(0o000)).unwrap();
+        }),
+    ];
+    for (what, spoil) in spoils {
+        spoil();
+        root.run(&format!("state set what={}", what.replace(' ', "-"))).expect(0);
+        assert_eq!(root.run("state status --json").json()["guards"][0]["standing"], "damaged", "{what}");
+        root.ok("recover guard --forget checkpoint-20231101-103000-x");
+        assert!(on_record(&root).is_empty(), "{what}");
+    }
+}
+
+/// Whether somebody else could take the state lock at this moment.
+fn is_state_free(root: &Path) -> bool {
+    let lock = fs::File::open(root.join(".locks/state.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+#[test]
+fn the_verdict_and_what_follows_from_it_happen_under_one_lock() {
+    for others in [false, true] {
+        let root = Sandbox::with_history();
+        let real = store(&root, Disk::real());
+        let snapshot = Snapshot { operation: Name::parse("operation", "g").unwrap(), phase: None, metadata: json!({}) };
+        let id = real.begin_guard(&snapshot).unwrap().id;
+        for (field, value) in [("n", 99), ("theirs", 1)] {
+            let set = |document: &mut serde_json::Value| document[field] = value.into();
+            let change = real.change(&Order::of("set"), &mut |base| {
+                let mut document = base.draft();
+                set(&mut document);
+                Ok(document.into())
+            });
+            change.unwrap();
+        }
+        if others {
+            let journal = root.file(".state-backups/journal.jsonl");
+            let text = fs::read_to_string(&journal).unwrap();
+            let lines: Vec<_> = text.lines().filter(|line| !line.contains("\"revision\":6,")).collect();
+            fs::write(&journal, lines.join("\n") + "\n").unwrap();
+        }
+        let (is_settled, released) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+        let (judged, seen, free) = (Cell::new(false), is_settled.clone(), released.clone());
+        let at = root.path().to_owned();
+        let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
+            if call.path.ends_with("journal.jsonl") && !seen.get() {
+                judged.set(true);
+            }
+            if judged.get() && call.changes() && is_state_free(&at) {
+                free.set(true);
+            }
+            // Then the guard is no longer on record, and the locks are given back.
+            let name = call.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if call.name == "unlink" && name.starts_with("guard-") {
+                judged.set(false);
+                seen.set(true);
+            }
+            Fate::Proceeds
+        })));
+        let settled = store(&root, disk).settle_failed_guard(&id, &Order::of("restore")).unwrap();
+        let is_put_back = matches!(settled, Settlement::PutBack { .. });
+        assert_eq!((is_put_back, is_settled.get(), released.get()), (others, true, false), "{settled:?}");
+        assert_eq!(root.document()["n"], 3);
+        assert_eq!(root.document()["theirs"], if others { json!(1) } else { json!(null) });
+        root.run("recover doctor").expect(0);
+    }
+}
