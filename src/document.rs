@@ -14,7 +14,9 @@ mod pretty;
 pub mod put_back;
 pub mod query;
 pub mod rules;
+pub mod schema;
 pub mod seal;
+pub mod text;
 
 use std::thread;
 
@@ -37,7 +39,9 @@ pub const OWN_ROOM: usize = 64 << 10;
 pub enum Reading {
     /// No JSON document; why not.
     Damaged(String),
-    /// A document whose digest is right.
+    /// No JSON document, since git left its conflict markers in it, from this line on.
+    Conflicted(usize),
+    /// A document whose digest is right, perhaps after a conversion of its text was taken back ([`text::unconverted`]).
     Sealed(Document),
     /// A document that carries a digest, and was changed since.
     Broken(Value),
@@ -54,14 +58,28 @@ pub fn inspect(bytes: &[u8]) -> Reading {
 /// Reads the bytes of one file, which the document is going to share.
 #[must_use]
 pub fn inspect_text(text: Bytes) -> Reading {
+    let reading = inspect_as_it_is(text.clone());
+    if matches!(reading, Reading::Sealed(_)) {
+        return reading;
+    }
+    match text::unconverted(&text).map(|(text, _)| inspect_as_it_is(text)) {
+        Some(sealed @ Reading::Sealed(_)) => sealed,
+        _ => reading,
+    }
+}
+
+fn inspect_as_it_is(text: Bytes) -> Reading {
     let (value, digest) =
         beside(&text, || Body::of_text(text.clone()), || Digest::claimed(&text).filter(|digest| digest.seals(&text)));
     let value = match value {
         Ok(value) => value,
-        Err(error) => return Reading::Damaged(error.to_string()),
+        Err(error) => {
+            let damaged = || Reading::Damaged(error.to_string());
+            return text::conflict_markers(&text).map_or_else(damaged, Reading::Conflicted);
+        }
     };
     if let Some(seal) = Seal::verify(value.outline(), &text, digest.flatten().as_ref()) {
-        return Reading::Sealed(Document { value, seal });
+        return Reading::Sealed(Document { value, seal, older: None });
     }
     match value.outline().pointer("/metadata/digest") {
         Some(_) => Reading::Broken(value.into_value()),
@@ -84,13 +102,15 @@ fn beside<T, U: Send>(text: &Bytes, work: impl FnOnce() -> T, ahead: impl FnOnce
 /// The first document of a new root.
 #[must_use]
 pub fn first() -> Value {
-    json!({
-        "schemaVersion": rules::SCHEMA,
+    let mut first = json!({
+        "schemaVersion": "1.0",
         "phase": "pre-init",
         "completedTasks": [],
         "signals": {},
         "lastActivation": "",
         "metadata": {},
         "degradedMode": {"enabled": false, "reason": "", "timestamp": "", "disabledFeatures": []},
-    })
+    });
+    migrate::step_forward(&mut first);
+    first
 }

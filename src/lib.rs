@@ -38,6 +38,7 @@
 //! | `store::hold` | taking the state's turn, after what was left half done |
 //! | `store::ground` | what is held, and what was found under the lock |
 //! | `store::next` | the next revision: number, lineage, seal |
+//! | `store::absence` | a state file that is gone for a moment |
 //! | `store::judge` | the verdict on the live file: healthy, damaged, foreign, legacy, missing |
 //! | `store::heal` | bringing back the newest valid copy |
 //! | `store::shelf` | mirror and backups, and which of them is the best |

@@ -19,10 +19,16 @@ pub fn user() -> u32 {
 
 /// Opens a side directory of ours, making it (0700) where it is missing.
 pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
+    open_unless(disk, root, name, || Ok(()))
+}
+
+/// [`open`], where something may refuse to make the directory.
+pub fn open_unless(disk: &Disk, root: &Dir, name: &str, refuse: impl FnOnce() -> Result<()>) -> Result<Dir> {
     let open = || disk.open_dir(root, name);
     let dir = match open() {
         Err(error) if error.is(Errno::NOENT) => {
             check_owner(disk, root)?;
+            refuse()?;
             disk.make_dir(root, name)?;
             open()
         }

@@ -4,6 +4,7 @@
 //! state lock from its read to its rename: survey what is there, judge it, heal or refuse, let the caller make the
 //! next document, publish it ([`commit`]). Recovery, adoption and the rest are changes with a different base.
 
+pub mod absence;
 pub mod backups;
 pub mod change;
 pub mod checkpoint;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
+use self::absence::Absence;
 use self::judge::{Health, Look};
 use self::layout::BACKUPS;
 use self::live::Found;
@@ -103,6 +105,7 @@ pub struct Store {
     errors: ErrorLog,
     warnings: RefCell<Vec<String>>,
     last_warnings: RefCell<Vec<String>>,
+    absence: Absence,
 }
 
 /// A document as a reader gets it.
@@ -129,7 +132,16 @@ impl Store {
         let audit = Rc::new(audit);
         let locks = Locks::new(disk.clone(), &settings.directory, settings.claim.clone(), audit.clone());
         let errors = ErrorLog::new(disk.clone(), &settings.directory);
-        Self { disk, settings, audit, locks, errors, warnings: RefCell::default(), last_warnings: RefCell::default() }
+        Self {
+            disk,
+            settings,
+            audit,
+            locks,
+            errors,
+            warnings: RefCell::default(),
+            last_warnings: RefCell::default(),
+            absence: Absence::WaitedOut,
+        }
     }
 
     /// The state file's path.
@@ -210,7 +222,7 @@ impl Store {
         loop {
             looks += 1;
             let live = self.live()?;
-            self.warn_of_loose_mode(&live);
+            self.warn_of_file(&live);
             let live = match self.plainly_healthy(live)? {
                 Ok(served) => return Ok(served),
                 Err(live) => live,
@@ -221,6 +233,9 @@ impl Store {
                 continue;
             }
             let health = self.judge(&live, &shelf, Look::Quick)?;
+            if matches!(health, Health::Missing) && self.returns()? && looks < LOOKS {
+                continue;
+            }
             return match health {
                 Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) => {
                     self.read_healing(&shelf, &health)
@@ -260,8 +275,8 @@ impl Store {
         match health {
             Health::Healthy(document) => {
                 let bytes = match live {
-                    Some(found) => found.bytes,
-                    None => Bytes::new(),
+                    Some(found) if document.older.is_none() => found.bytes,
+                    _ => written(&document.value)?,
                 };
                 Ok(Served { value: document.value, bytes })
             }
@@ -362,8 +377,18 @@ impl Store {
             .detail("owner", owner))
     }
 
-    fn warn_of_loose_mode(&self, live: &Option<Found>) {
-        if let Some(found) = live.as_ref().filter(|found| found.stat.mode & 0o077 != 0) {
+    /// Warns of what the next write puts right; a document that is another tool's is none of our business.
+    fn warn_of_file(&self, live: &Option<Found>) {
+        let is_strangers = |found: &&Found| match &found.reading {
+            Reading::Unsealed(value) => value.get("phase").is_none(),
+            _ => false,
+        };
+        let live = live.as_ref().filter(|found| !is_strangers(found));
+        if let Some(conversion) = live.and_then(|found| found.conversion) {
+            let (shown, what) = (self.shown(), conversion.words());
+            self.warn(format!("{shown} has {what}, which this program did not write; the next write removes them"));
+        }
+        if let Some(found) = live.filter(|found| found.stat.mode & 0o077 != 0) {
             let mode = found.stat.mode;
             self.warn(format!("{} has mode {mode:04o}, looser than 0600; the next write tightens it", self.shown()));
         }
@@ -471,6 +496,10 @@ fn serve_unsealed(mut value: Value) -> Result<Served> {
     if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
         metadata.insert("revision".into(), 0.into());
     }
-    let bytes = to_bytes(&value).ok_or_else(|| Error::new(Kind::Internal, "the document cannot be written as JSON"))?;
-    Ok(Served { value: value.into(), bytes: bytes.into() })
+    Ok(Served { bytes: written(&value)?, value: value.into() })
+}
+
+fn written(value: &Value) -> Result<Bytes> {
+    let unwritable = || Error::new(Kind::Internal, "the document cannot be written as JSON");
+    to_bytes(value).map(Bytes::from).ok_or_else(unwritable)
 }

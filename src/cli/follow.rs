@@ -1,4 +1,7 @@
 //! `state wait` and `state watch`: woken by the events of the file's directory.
+//!
+//! After the first good look both outlast what happens to a file that others save, check out or deploy: it is absent for a
+//! moment, damaged, edited, or the whole root is another.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -7,58 +10,109 @@ use serde_json::Value;
 
 use super::input::Query;
 use super::output::{Output, PipeClosed};
-use crate::error::{Error, ExitCode, Kind};
-use crate::fs::watch::{Audience, Watch};
+use crate::document::body::Body;
+use crate::error::{Error, ExitCode, Kind, Result};
+use crate::fs::watch::Audience;
+use crate::fs::watch::places::{Place, Places};
 use crate::store::Store;
 
-fn watch_of(store: &Store) -> Watch {
-    let settings = store.settings();
-    Watch::new(&settings.directory, &settings.file_name)
+/// The document as often as it may have changed.
+struct Follower<'a> {
+    store: &'a Store,
+    output: &'a Output<'a>,
+    places: Places,
+    /// Whether it was read once; until then an error ends the command.
+    was_read: bool,
+    /// The error that is waited out, which was reported.
+    outlasted: Option<Kind>,
+    /// The warnings of the last look.
+    warned: Vec<String>,
+}
+
+impl<'a> Follower<'a> {
+    fn new(store: &'a Store, output: &'a Output<'a>) -> Self {
+        let settings = store.settings();
+        let place = Place { dir: settings.directory.clone(), names: vec![settings.file_name.clone()] };
+        Self { store, output, places: Places::new(vec![place]), was_read: false, outlasted: None, warned: Vec::new() }
+    }
+
+    /// The document; `None` while that has to be waited for.
+    fn read(&mut self) -> Result<Option<Body>> {
+        self.places.renew();
+        let served = self.store.read();
+        let warnings = self.store.take_warnings();
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            self.output.warning(warning);
+        }
+        self.warned = warnings;
+        match served {
+            Ok(served) => {
+                self.was_read = true;
+                self.outlasted = None;
+                Ok(Some(served.value))
+            }
+            Err(error) if self.was_read && is_outlasted(error.kind) => {
+                if self.outlasted.replace(error.kind) != Some(error.kind) {
+                    self.output.warning(&format!("{}; it is waited for", error.message));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether an error is about a state that is absent, damaged or edited, and passes when that one is back.
+fn is_outlasted(kind: Kind) -> bool {
+    match kind {
+        Kind::NotInitialized | Kind::Missing | Kind::Corrupt | Kind::NothingToRestore | Kind::ForeignEdit => true,
+        Kind::DependencyMissing => true, // the root itself
+        _ => false,
+    }
 }
 
 /// Returns once the last result of `filter` is neither false nor null.
-pub fn wait(store: &Store, filter: &str, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
+pub fn wait(store: &Store, output: &Output<'_>, filter: &str, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
     let query = Query::parse(filter)?;
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let mut watch = watch_of(store);
+    let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let mut follower = Follower::new(store, output);
     loop {
-        let results = query.run(&store.read()?.value)?;
+        let results = follower.read()?.map_or_else(|| Ok(Vec::new()), |document| query.run(&document))?;
         if results.last().is_some_and(|last| !matches!(last, Value::Null | Value::Bool(false))) {
             return Ok(ExitCode::Success);
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if left().is_some_and(|left| left.is_zero()) {
             let waited = timeout.unwrap_or_default().as_secs_f64();
             let message = format!("{filter:?} did not become true within {waited} s");
             return Err(Error::new(Kind::WaitTimeout, message)
                 .try_command("state watch", "see what happens meanwhile")
                 .into());
         }
-        watch.wait(deadline);
+        follower.places.wait(None, &[], left());
     }
 }
 
 /// Prints the results of `filter` on each revision as a line of JSON, the present one first.
 pub fn watch(store: &Store, output: &Output<'_>, filter: &str) -> anyhow::Result<ExitCode> {
     let query = Query::parse(filter)?;
-    let mut watch = watch_of(store);
+    let mut follower = Follower::new(store, output);
     let mut seen: Option<u64> = None;
     loop {
-        let document = store.read()?.value;
-        for warning in store.take_warnings() {
-            output.warning(&warning);
-        }
-        let revision = document.outline().pointer("/metadata/revision").and_then(Value::as_u64).unwrap_or(0);
-        if seen != Some(revision) {
-            // Commits that came faster than we looked are still on the shelf, as far as it reaches.
-            let missed = seen.map_or_else(Vec::new, |seen| store.between(seen, revision));
-            for document in missed.into_iter().map(|(_, document)| document).chain([document]) {
-                for result in query.run(&document)? {
-                    output.json(&result)?;
+        if let Some(document) = follower.read()? {
+            let revision = document.outline().pointer("/metadata/revision").and_then(Value::as_u64).unwrap_or(0);
+            if seen != Some(revision) {
+                // Commits that came faster than we looked are still on the shelf, as far as it reaches.
+                let missed = seen.map_or_else(Vec::new, |seen| store.between(seen, revision));
+                for document in missed.into_iter().map(|(_, document)| document).chain([document]) {
+                    for result in query.run(&document)? {
+                        output.json(&result)?;
+                    }
                 }
+                seen = Some(revision);
             }
-            seen = Some(revision);
         }
-        if watch.wait_while_read(std::io::stdout().as_fd()) == Audience::Gone {
+        if follower.places.wait(Some(std::io::stdout().as_fd()), &[], None) == Audience::Gone {
             return Err(PipeClosed.into());
         }
     }

@@ -26,6 +26,10 @@ const SOON: Duration = Duration::from_millis(50);
 /// Nor does anybody tell when a process ends that cannot be watched.
 const LATER: Duration = Duration::from_millis(250);
 
+/// Durations that are shown in seconds change as often; those in minutes are drawn again this much later at most.
+const FIRST_TICK: Duration = Duration::from_secs(1);
+const LAST_TICK: Duration = Duration::from_secs(30);
+
 /// How things are at one moment.
 #[derive(Debug, Default)]
 pub struct Glance {
@@ -69,23 +73,37 @@ fn follow(
     mut places: Places,
     look: &mut dyn FnMut() -> anyhow::Result<Glance>,
 ) -> anyhow::Result<()> {
-    let mut shown: Option<Value> = None;
+    let mut shown: Option<(Value, String)> = None;
+    let mut tick = FIRST_TICK;
     loop {
         places.renew();
         let glance = look()?;
-        if shown.as_ref() != Some(&glance.facts) {
+        let is_same = |(facts, text): &(Value, String)| match ticks(output) {
+            true => *facts == glance.facts && *text == glance.text,
+            false => *facts == glance.facts,
+        };
+        if shown.as_ref().is_some_and(is_same) {
+            tick = tick.saturating_mul(2).min(LAST_TICK);
+        } else {
             draw(output, &glance, shown.is_none())?;
+            tick = FIRST_TICK;
         }
         let processes = glance.processes.iter().take(MOST_PROCESSES);
         let ends: Vec<OwnedFd> = processes.filter_map(|pid| watch_process(*pid)).collect();
         // One that has ended since we looked cannot be watched either.
         let are_watched = ends.len() == glance.processes.len();
         let at_most = glance.is_passing.then_some(SOON).or((!are_watched).then_some(LATER));
-        shown = Some(glance.facts);
-        if places.wait(std::io::stdout().as_fd(), &ends, at_most) == Audience::Gone {
+        let at_most = at_most.or(ticks(output).then_some(tick));
+        shown = Some((glance.facts, glance.text));
+        if places.wait(Some(std::io::stdout().as_fd()), &ends, at_most) == Audience::Gone {
             return Err(PipeClosed.into());
         }
     }
+}
+
+/// Whether durations are kept up to date: where a new view is drawn over the old one.
+fn ticks(output: &Output<'_>) -> bool {
+    !output.is_json() && terminal_size().is_some()
 }
 
 /// Draws over what a terminal shows; elsewhere writes one below the other.

@@ -11,8 +11,9 @@ use crate::document::body::Body;
 use crate::document::draft::Draft;
 use crate::document::path::{Path as DocumentPath, PathError};
 use crate::document::query::{Filter, FilterError};
-use crate::document::{READ_LIMIT, json as text, rules};
+use crate::document::{READ_LIMIT, json as text, migrate, rules};
 use crate::error::{Error, Kind, Result, quote, quote_path};
+use crate::store::judge::newer_schema;
 
 /// Inline JSON arguments, in bytes.
 const ARGUMENT_LIMIT: usize = 64 << 10;
@@ -50,10 +51,7 @@ pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
         Error::new(Kind::InvalidJson, format!("the input is no JSON document: {error}; nothing was written"))
             .try_command("state validate FILE", "see what is wrong with it; `jq . FILE` shows where")
     })?;
-    crate::document::migrate::refuse_newer(&value).map_err(|too_new| {
-        let message = format!("the input has schema {}, and this program knows {}", too_new.version, rules::SCHEMA);
-        Error::new(Kind::NewerSchema, message).try_command("--version", "a newer one is needed; nothing was written")
-    })?;
+    migrate::refuse_newer(&value).map_err(|too_new| newer_schema("the input", &too_new))?;
     Ok(value)
 }
 

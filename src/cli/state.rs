@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::document::draft::Draft;
 use crate::document::path::Path as DocumentPath;
 use crate::document::query::is_deep;
-use crate::document::{json as text, migrate, rules};
+use crate::document::{json as text, migrate, rules, schema};
 use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::name::Name;
@@ -23,6 +23,7 @@ use crate::side::warning_for_root;
 use crate::store::change::{Claim, Outcome, Proposal};
 use crate::store::fresh::{Beginning, Done};
 use crate::store::heal::{Recovered, Wanted};
+use crate::store::judge::newer_schema;
 use crate::store::order::{Mode, Order};
 use crate::store::report::validate_input;
 use crate::store::{SignalFile, Store};
@@ -107,27 +108,14 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         }
         State::Write(args::Write { file, force, migrate, writer }) => {
             let bytes = input(file)?;
-            let mut value = parse_document(&bytes)?;
-            let is_old = migrate::mends(&value);
-            if is_old && *migrate {
-                value = migrate::to_current(&value).map_or(value, |migrated| migrated.value);
-            }
+            let value = parse_document(&bytes)?;
             let claim = Claim::of(&value);
+            let value = in_todays_form(value, *migrate, output)?;
             change(store, output, &order(writer)?, "State written", &mut |base| {
                 if !force {
                     check_claim(&claim, base)?;
                 }
                 Ok(value.clone().into())
-            })
-            .map_err(|error| match error.downcast::<Error>() {
-                Ok(error) if error.kind == Kind::Schema && is_old => {
-                    let way_on = format!("state write {} --migrate", quote_path(file));
-                    error
-                        .try_command(way_on, "if it is of the old libraries: brings it to the present form first")
-                        .into()
-                }
-                Ok(error) => error.into(),
-                Err(error) => error,
             })
         }
         State::Phase(args::Phase { name: None, .. }) => get(store, output, ".phase", None, false),
@@ -197,13 +185,26 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             Ok(ExitCode::Success)
         }
         State::Edit { writer } => edit::run(store, output, &order(writer)?),
-        State::Wait { filter, timeout } => follow::wait(store, filter, *timeout),
+        State::Wait { filter, timeout } => follow::wait(store, output, filter, *timeout),
         State::Watch { filter } => follow::watch(store, output, filter),
         State::Status(watched) => status::status(store, *watched, output),
     }
 }
 
 // ---- changing ----
+
+/// A document to write, in the form of the present schema. That this changes it is worth a warning, unless it is meant.
+fn in_todays_form(value: Value, is_meant: bool, output: &Output<'_>) -> Result<Value> {
+    if rules::check(&value).is_empty() {
+        return Ok(value);
+    }
+    let migrated = migrate::to_current(&value).map_err(|too_new| newer_schema("the input", &too_new))?;
+    if let Some(from) = migrated.from.filter(|_| !is_meant && rules::check(&migrated.value).is_empty()) {
+        let version = schema::current().version;
+        output.warning(&format!("the document was written in schema {version}; the input has an older form ({from})"));
+    }
+    Ok(migrated.value)
+}
 
 struct Assignment {
     argument: String,
@@ -349,20 +350,20 @@ fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
 fn migrate(store: &Store, output: &Output<'_>, order: &Order) -> Run {
     match store.seal_as_it_is(order)? {
         Outcome::Committed { revision, migrated_from: Some(from) } => {
-            let facts = json!({"from": from, "to": rules::SCHEMA, "revision": revision.get()});
-            output.confirm(&format!("State migrated: {from} -> {}", rules::SCHEMA), &facts);
+            let facts = json!({"from": from, "to": schema::current().version, "revision": revision.get()});
+            output.confirm(&format!("State migrated: {from} -> {}", schema::current().version), &facts);
         }
         Outcome::Committed { revision, .. } | Outcome::Unchanged { revision } => {
-            let facts = json!({"from": null, "to": rules::SCHEMA, "revision": revision.get()});
-            output.confirm(&format!("State is already at schema {}", rules::SCHEMA), &facts);
+            let facts = json!({"from": null, "to": schema::current().version, "revision": revision.get()});
+            output.confirm(&format!("State is already at schema {}", schema::current().version), &facts);
         }
         Outcome::Planned(_) => {
             let from = store.pending_migration()?;
             let text = match &from {
-                Some(from) => format!("State would be migrated: {from} -> {}", rules::SCHEMA),
-                None => format!("State is already at schema {}", rules::SCHEMA),
+                Some(from) => format!("State would be migrated: {from} -> {}", schema::current().version),
+                None => format!("State is already at schema {}", schema::current().version),
             };
-            output.confirm(&text, &json!({"from": from, "to": rules::SCHEMA}));
+            output.confirm(&text, &json!({"from": from, "to": schema::current().version}));
         }
     }
     Ok(ExitCode::Success)

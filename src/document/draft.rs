@@ -7,7 +7,7 @@ use super::parts::Parts;
 use super::pretty::Printer;
 use super::query::Made;
 use super::seal::are_same_without_seal;
-use super::{json, rules};
+use super::{json, schema};
 
 /// A document that was made, as a value or by jq. What jq made is not taken apart: it is judged and sealed by its outline,
 /// whose fields of [`OUTLINED`] are written in place of its own.
@@ -72,7 +72,7 @@ impl Draft {
     /// Makes it say which schema it has.
     pub fn say_schema(&mut self) {
         if let Some(fields) = self.fields_mut().filter(|fields| !fields.contains_key("schemaVersion")) {
-            fields.shift_insert(0, "schemaVersion".into(), rules::SCHEMA.into());
+            fields.shift_insert(0, "schemaVersion".into(), schema::current().version.into());
         }
     }
 

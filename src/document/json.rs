@@ -15,6 +15,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::Value;
 
 pub(super) use self::tree::Make;
+use super::text::without_mark;
 
 /// Objects and arrays inside each other, at most.
 pub const MAX_DEPTH: usize = 128;
@@ -52,6 +53,7 @@ pub fn outline(bytes: &[u8], whole: &'static [&'static str]) -> Result<Value, Js
 
 /// Makes something of a text, of whatever kind `maker` makes.
 pub(super) fn make<'t, M: Make<'t>>(bytes: &'t [u8], maker: M) -> Result<M::Node, JsonError> {
+    let bytes = without_mark(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(JsonError::Empty);
     }
@@ -309,12 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_skipped() {
+        assert_eq!(parse("\u{feff}{\"a\":1e5}".as_bytes()).unwrap().to_string(), "{\"a\":1e5}");
+        assert_eq!(parse("\u{feff}".as_bytes()).unwrap_err(), JsonError::Empty);
+    }
+
+    #[test]
     fn what_is_no_json_is_told_apart() {
         assert_eq!(parse(b"").unwrap_err(), JsonError::Empty);
         assert_eq!(parse(b" \n").unwrap_err(), JsonError::Empty);
         assert_eq!(parse(&[0; 4096]).unwrap_err(), JsonError::Nuls(4096));
         assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err(), JsonError::Utf8(6));
-        for text in ["{\"a\":1", "garbage", "NaN", "[1,]", "{} {}", "\"\\ud800\"", "01", "+1", "\u{feff}{}", "Infinity"]
+        for text in
+            ["{\"a\":1", "garbage", "NaN", "[1,]", "{} {}", "\"\\ud800\"", "01", "+1", "\u{feff}\u{feff}{}", "Infinity"]
         {
             assert!(matches!(parse(text.as_bytes()), Err(JsonError::Syntax(_))), "{text}");
         }

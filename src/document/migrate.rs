@@ -1,14 +1,17 @@
 //! Migration: pure steps from an older form of the document to the present one.
 //!
-//! A step takes a document of one version and gives one of the next. The first step, from whatever the shell scripts
-//! and old hooks left, is the only one so far; a new schema adds a row to [`STEPS`] and nothing else.
+//! Two things make a document old. It declares an older version: the steps of the [`schema`] lead on from there. Or it has
+//! fields that an older rule allowed: [`from_legacy`] mends them, whatever version the document declares.
 
 use serde_json::{Map, Value, json};
 
-use super::rules::{self, SCHEMA};
+use super::body::Body;
+use super::rules::{self, Finding};
+use super::schema::{self, Version};
+use super::seal::{Document, Older};
 
 /// A document in the present form.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Migrated {
     /// The document.
     pub value: Value,
@@ -23,19 +26,13 @@ pub struct TooNew {
     pub version: String,
 }
 
-type Step = fn(&mut Map<String, Value>);
-
-/// From each version the step to the next, oldest first; the last leads to [`SCHEMA`].
-const STEPS: [(Version, Step); 1] = [(Version(0, 0), from_legacy)];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Version(u32, u32);
-
-impl Version {
-    fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
-        Some(Self(major.parse().ok()?, minor.parse().ok()?))
-    }
+/// Why a document cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// A newer program wrote it.
+    TooNew(TooNew),
+    /// It breaks these rules, in the present form too.
+    Invalid(Vec<Finding>),
 }
 
 /// The version a document says it has: a string, or a number as old hooks wrote it.
@@ -49,14 +46,14 @@ fn declared(document: &Value) -> Option<String> {
 
 /// Whether the document's schema is newer than ours; then nothing may be written over it.
 pub fn refuse_newer(document: &Value) -> Result<(), TooNew> {
-    let newer = |text: &String| Version::parse(text) > Version::parse(SCHEMA);
+    let newer = |text: &String| Version::parse(text) > Version::parse(schema::current().version);
     declared(document).filter(newer).map_or(Ok(()), |version| Err(TooNew { version }))
 }
 
 /// Whether a document says that it has the present form.
 fn is_present(document: &Value) -> bool {
     let text = document.get("schemaVersion").and_then(Value::as_str);
-    text.is_some_and(|text| Version::parse(text) == Version::parse(SCHEMA))
+    text.is_some_and(|text| Version::parse(text) == Version::parse(schema::current().version))
 }
 
 /// Whether a document has the present form and abides by the rules; its outline is enough.
@@ -72,37 +69,58 @@ pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
     if is_current(document) {
         return Ok(Migrated { value: document.clone(), from: None });
     }
-    let declared = declared(document);
+    let from = match declared(document) {
+        Some(version) if !is_present(document) => version,
+        _ => "legacy".to_owned(),
+    };
     let mut value = document.clone();
     let Some(fields) = value.as_object_mut() else {
         return Ok(Migrated { value, from: None });
     };
-    // Old hooks wrote their numbers and nulls into documents of every version up to 1.0, so a 1.0 that breaks the
-    // rules takes the same way; so does an older version that nobody remembers.
-    for (_, step) in STEPS {
-        step(fields);
-    }
-    if fields.contains_key("schemaVersion") {
-        fields.insert("schemaVersion".into(), SCHEMA.into());
-    } else {
-        fields.shift_insert(0, "schemaVersion".into(), SCHEMA.into());
-    }
-    let from = match declared {
-        Some(version) if !is_present(document) => version,
-        _ => "legacy".to_owned(),
-    };
-    if let Some(metadata) = fields.entry("metadata").or_insert_with(|| json!({})).as_object_mut() {
+    from_legacy(fields);
+    step_forward(&mut value);
+    let fields = value.as_object_mut();
+    let metadata = fields.map(|fields| fields.entry("metadata").or_insert_with(|| json!({})));
+    if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
         metadata.insert("migrated".into(), true.into());
         metadata.insert("migratedFrom".into(), from.as_str().into());
     }
     Ok(Migrated { value, from: Some(from) })
 }
 
-/// Whether a document is refused as it is, and would not be in the present form.
-#[must_use]
-pub fn mends(document: &Value) -> bool {
-    let is_sound = |migrated: Migrated| rules::check(&migrated.value).is_empty();
-    !rules::check(document).is_empty() && to_current(document).is_ok_and(is_sound)
+/// The document in the present form, if it abides by the rules there.
+pub fn usable(document: &Value) -> Result<Migrated, Unfit> {
+    let migrated = to_current(document).map_err(Unfit::TooNew)?;
+    match rules::check(&migrated.value) {
+        findings if findings.is_empty() => Ok(migrated),
+        findings => Err(Unfit::Invalid(findings)),
+    }
+}
+
+/// A sealed document with its value in the present form, if it abides by the rules there.
+pub fn usable_sealed(document: Document) -> Result<Document, Unfit> {
+    if is_current(document.value.outline()) {
+        return Ok(document);
+    }
+    let Migrated { value, from } = usable(&document.value)?;
+    let Some(from) = from else { return Ok(document) };
+    let older = Some(Older { from, value: document.value });
+    Ok(Document { value: Body::from(value), seal: document.seal, older })
+}
+
+/// Takes the steps that lead on from the version that a document declares; from one that is unknown, all of them.
+pub(super) fn step_forward(document: &mut Value) {
+    let (schema, version) = (schema::current(), declared(document));
+    let version = version.as_deref().and_then(Version::parse);
+    let Some(fields) = document.as_object_mut() else { return };
+    for step in schema.steps.iter().filter(|step| Version::parse(step.from) >= version) {
+        (step.apply)(fields);
+    }
+    if fields.contains_key("schemaVersion") {
+        fields.insert("schemaVersion".into(), schema.version.into());
+    } else {
+        fields.shift_insert(0, "schemaVersion".into(), schema.version.into());
+    }
 }
 
 /// What the shell scripts and their hooks left: times at the top, nulls for "nothing", numbers for names. `phase` is

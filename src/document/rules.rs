@@ -6,9 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::path::{Path, Step};
-
-/// The schema this program writes.
-pub const SCHEMA: &str = "1.0";
+use super::schema::{self, Need};
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,26 +23,6 @@ impl fmt::Display for Finding {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Need {
-    Required,
-    Optional,
-}
-
-type Test = fn(&Value) -> bool;
-
-/// Field, whether it must be there, which types it may have, and the words for them.
-const FIELDS: [(&str, Need, Test, &str); 8] = [
-    ("schemaVersion", Need::Optional, Value::is_string, "a string"),
-    ("phase", Need::Required, Value::is_string, "a string"),
-    ("completedTasks", Need::Required, Value::is_array, "an array"),
-    ("signals", Need::Required, Value::is_object, "an object"),
-    ("lastActivation", Need::Required, Value::is_string, "a string"),
-    ("lastSignal", Need::Optional, |value| value.is_string() || value.is_null(), "a string or null"),
-    ("metadata", Need::Optional, Value::is_object, "an object"),
-    ("degradedMode", Need::Optional, Value::is_object, "an object"),
-];
-
 /// All the rules that `document` breaks, in the order of the schema; empty for a good one.
 #[must_use]
 pub fn check(document: &Value) -> Vec<Finding> {
@@ -53,21 +31,24 @@ pub fn check(document: &Value) -> Vec<Finding> {
         return vec![finding(".", format!("must be an object, and is {}", type_of(document)))];
     };
     let mut findings = Vec::new();
-    for (name, need, test, expected) in FIELDS {
-        match fields.get(name) {
-            None if need == Need::Required => {
-                findings.push(finding(&format!(".{name}"), format!("is missing; it must be {expected}")));
+    let schema = schema::current();
+    for field in schema.fields {
+        let (path, expected) = (format!(".{}", field.name), field.expected);
+        match fields.get(field.name) {
+            None if field.need == Need::Required => {
+                findings.push(finding(&path, format!("is missing; it must be {expected}")));
             }
-            Some(value) if !test(value) => {
+            Some(value) if !(field.test)(value) => {
                 let problem = format!("must be {expected}, and is {}", type_of(value));
-                findings.push(finding(&format!(".{name}"), problem));
+                findings.push(finding(&path, problem));
             }
             _ => {}
         }
     }
     for (name, value) in fields.get("signals").and_then(Value::as_object).into_iter().flatten() {
-        if value.is_object() || value.is_array() {
-            let problem = format!("must be a number, string, boolean or null, and is {}", type_of(value));
+        // Old documents have objects there.
+        if value.is_array() {
+            let problem = "must be a number, string, boolean, object or null, and is an array".to_owned();
             findings.push(finding(
                 &Path(vec![Step::Key("signals".to_owned()), Step::Key(name.clone())]).to_string(),
                 problem,
@@ -75,15 +56,15 @@ pub fn check(document: &Value) -> Vec<Finding> {
         }
     }
     if let Some(version) = fields.get("schemaVersion").and_then(Value::as_str)
-        && version != SCHEMA
+        && version != schema.version
     {
-        let problem = format!("is {version:?}; this program writes {SCHEMA:?}");
+        let problem = format!("is {version:?}; this program writes {:?}", schema.version);
         findings.push(finding(".schemaVersion", problem));
     }
     findings
 }
 
-/// The type of a value in words that fit behind "is".
+/// The type of a value in words that fit after "is".
 #[must_use]
 pub fn type_of(value: &Value) -> &'static str {
     match value {
@@ -113,7 +94,7 @@ mod tests {
                 ".phase: must be a string, and is a number",
                 ".completedTasks: is missing; it must be an array",
                 ".metadata: must be an object, and is an array",
-                ".signals.\"B-2\": must be a number, string, boolean or null, and is an array",
+                ".signals.\"B-2\": must be a number, string, boolean, object or null, and is an array",
             ]
         );
     }

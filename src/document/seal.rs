@@ -199,9 +199,26 @@ pub struct Document {
     pub value: Body,
     /// What it says of itself.
     pub seal: Seal,
+    /// The form in which it was sealed, if `value` is in a newer one.
+    pub older: Option<Older>,
+}
+
+/// A document in the form of an older schema, or with fields that an older rule allowed.
+#[derive(Clone, Debug)]
+pub struct Older {
+    /// Its version, or "legacy".
+    pub from: String,
+    /// All of it.
+    pub value: Body,
 }
 
 impl Document {
+    /// The document as it was sealed: these bytes bear out its digest.
+    #[must_use]
+    pub fn as_sealed(&self) -> &Body {
+        self.older.as_ref().map_or(&self.value, |older| &older.value)
+    }
+
     /// The document alone.
     #[must_use]
     pub fn into_value(self) -> Value {
@@ -245,7 +262,7 @@ pub fn seal(
     }
     let value = draft.into_body(&text);
     let seal = Seal { revision, lineage: lineage.clone(), digest };
-    Some(Sealed { document: Document { value, seal }, text })
+    Some(Sealed { document: Document { value, seal, older: None }, text })
 }
 
 /// The bytes of a sealed document if its revision had the most digits: no later revision of the same contents has more.

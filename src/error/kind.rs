@@ -61,6 +61,8 @@ pub enum Kind {
     NothingToRestore,
     /// The document breaks the schema's rules.
     Schema,
+    /// What stands at the state file's path is another tool's.
+    NotAState,
     /// The document was written by a newer program.
     NewerSchema,
     /// A JSON text cannot be parsed.
@@ -138,6 +140,7 @@ impl Kind {
             | Self::NothingToRestore
             | Self::Unrestored => ExitCode::StateCorruption,
             Self::Schema
+            | Self::NotAState
             | Self::NewerSchema
             | Self::InvalidJson
             | Self::Filter
@@ -185,6 +188,7 @@ impl Kind {
             Self::Unrestored => "unrestored",
             Self::NothingToRestore => "nothing_to_restore",
             Self::Schema => "schema",
+            Self::NotAState => "not_a_state",
             Self::NewerSchema => "newer_schema",
             Self::InvalidJson => "invalid_json",
             Self::Filter => "filter",

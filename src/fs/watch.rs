@@ -8,7 +8,7 @@ pub mod places;
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,15 +59,6 @@ impl Watch {
     /// Returns when something happened to the name, when it is time to look again, or at the deadline
     /// (`None` = wait for ever).
     pub fn wait(&mut self, deadline: Option<Instant>) {
-        self.wait_for(deadline, None);
-    }
-
-    /// Likewise, and says whether whoever reads from `output` is gone, which ends the wait, too.
-    pub fn wait_while_read(&mut self, output: BorrowedFd<'_>) -> Audience {
-        self.wait_for(None, Some(output))
-    }
-
-    fn wait_for(&mut self, deadline: Option<Instant>, mut output: Option<BorrowedFd<'_>>) -> Audience {
         let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
         loop {
             // A time too large for the kernel's clock is as good as none.
@@ -80,21 +71,13 @@ impl Watch {
                 }
             };
             let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
-            let mut sources: Vec<PollFd<'_>> = output.iter().map(|fd| PollFd::new(fd, READER_GONE)).collect();
-            sources.extend(events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)));
+            let mut sources: Vec<PollFd<'_>> = events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
             let ready = poll(&mut sources, timeout.as_ref());
-            let about_output = sources.first().filter(|_| output.is_some()).map(PollFd::revents);
-            match about_output {
-                Some(revents) if reader_is_gone(revents) => return Audience::Gone,
-                // Polled again it would answer at once, for ever.
-                Some(revents) if !revents.is_empty() => output = None,
-                _ => {}
-            }
             let time_is_up = left().is_some_and(|left| left.is_zero());
             let interrupted = matches!(ready, Err(rustix::io::Errno::INTR));
             match &self.source {
                 Source::Events(fd) if !time_is_up && (interrupted || ready.is_ok() && !happened(fd, &self.name)) => {}
-                _ => return Audience::There,
+                _ => return,
             }
         }
     }
@@ -180,9 +163,11 @@ mod tests {
         // poll(2) reports POLLNVAL for it, as other systems do for terminals.
         let path_only = rustix::fs::OFlags::PATH;
         let output = rustix::fs::open(dir.path(), path_only, rustix::fs::Mode::empty()).unwrap();
-        let mut watch = Watch::new(dir.path(), OsStr::new("file"));
+        let place = places::Place { dir: dir.path().to_owned(), names: vec!["file".into()] };
+        let mut watch = places::Places::new(vec![place]);
+        watch.renew();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| watch.wait_while_read(output.as_fd()));
+            let waiting = scope.spawn(|| watch.wait(Some(output.as_fd()), &[], None));
             std::fs::write(dir.path().join("temporary"), "new").unwrap();
             std::fs::rename(dir.path().join("temporary"), dir.path().join("file")).unwrap();
             assert_eq!(waiting.join().unwrap(), Audience::There);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 
 use self::facts::{Facts, Scalar};
+use crate::document::text::without_mark;
 
 /// The largest event that is read, in bytes.
 pub const LIMIT: usize = 64 << 20;
@@ -56,7 +57,7 @@ pub enum Outcome {
 impl Event {
     /// Reads an event; a byte order mark in front is skipped. What was cut in the middle of a character is read with U+FFFD there.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        let bytes = without_mark(bytes);
         // Where an object is expected serde would take a list, field by field.
         if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(serde_json::Error::custom("an event is a JSON object"));

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::judge::Health;
 use super::layout::{BackupName, manual_reason};
-use super::order::{Order, Purpose};
+use super::order::Order;
 use super::retain::Displaced;
 use super::shelf::Worth;
 use super::{ForeignEdits, Store};
@@ -38,6 +38,9 @@ pub struct Listed {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Whether a newer program wrote it.
+    #[serde(skip)]
+    pub is_newer: bool,
 }
 
 impl Store {
@@ -56,10 +59,10 @@ impl Store {
             let copy = shelf.read(name.as_str())?;
             let problem = match &copy.worth {
                 Worth::Bad(why) => Some(why.clone()),
-                Worth::TooNew(too_new) => Some(format!("schema {} is newer than this program", too_new.version)),
+                Worth::TooNew(too_new, _) => Some(format!("schema {} is newer than this program", too_new.version)),
                 Worth::Sealed(_) | Worth::Legacy(_) => None,
             };
-            let held = copy.sealed().map(|document| document.seal.revision);
+            let held = copy.seal().map(|seal| seal.revision);
             let revision = held.or(name.revision).map(Revision::get);
             listed.push(Listed {
                 name: copy.name.clone(),
@@ -71,6 +74,7 @@ impl Store {
                 pinned: name.is_pinned(),
                 valid: problem.is_none(),
                 problem,
+                is_newer: matches!(copy.worth, Worth::TooNew(..)),
             });
         }
         Ok(listed)
@@ -78,7 +82,7 @@ impl Store {
 
     /// Makes a pinned copy of the document as it is; its path.
     pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
-        let (held, ground) = self.undamaged_ground(Purpose::Write, self.deadline())?;
+        let (held, ground) = self.writers_ground(self.deadline())?;
         let revision = match &ground.health {
             Health::Healthy(document) => Some(document.seal.revision),
             Health::Legacy(_) => None,

@@ -7,7 +7,7 @@ use super::ground::Ground;
 use super::judge::Health;
 use super::layout::{SIGNALS, automatic_reason, pinned};
 use super::next::{check_growth, new_lineage};
-use super::order::{Mode, Order, Purpose, give_up_after};
+use super::order::{Mode, Order, give_up_after};
 use super::retain::Displaced;
 use super::{AutoRecover, ForeignEdits, SignalFile, Store};
 use crate::document::body::Body;
@@ -149,8 +149,9 @@ impl Store {
         }
         let deadline = self.deadline();
         loop {
-            let (held, ground) = self.undamaged_ground(Purpose::Write, deadline)?;
+            let (held, ground) = self.writers_ground(deadline)?;
             let base = self.base(&ground)?;
+            self.warn_of_objects(&base);
             self.keep_mirror(&held, &ground);
             let proposal = self.make_checked(order, &base, make)?;
             if !proposal.signals.is_empty() {
@@ -158,7 +159,8 @@ impl Store {
             }
             let mut draft = proposal.draft;
             draft.say_schema();
-            if let Some(seal) = base.seal.as_ref().filter(|_| draft.is_same_as(&base.value)) {
+            let is_same = !ground.is_rewritten() && draft.is_same_as(&base.value);
+            if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
                 self.place_signals(&held, &proposal.signals);
                 return Ok(Outcome::Unchanged { revision: seal.revision });
             }
@@ -187,9 +189,12 @@ impl Store {
 
     /// What a change would do, without a lock and without touching anything.
     fn plan(&self, order: &Order, make: &mut Change<'_>) -> Result<Outcome> {
-        let live = self.live()?;
-        let shelf = self.shelf_to_read()?;
-        let health = self.judge(&live, &shelf, super::Look::Thorough)?;
+        let (mut live, mut shelf) = (self.live()?, self.shelf_to_read()?);
+        let mut health = self.judge(&live, &shelf, super::Look::Thorough)?;
+        if matches!(health, Health::Missing) && self.returns()? {
+            (live, shelf) = (self.live()?, self.shelf_to_read()?);
+            health = self.judge(&live, &shelf, super::Look::Thorough)?;
+        }
         let health = match health {
             Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) => {
                 let (document, _) = self.best_copy(&shelf, &health)?;
@@ -229,7 +234,7 @@ impl Store {
                 value: document.value.clone(),
                 seal: Some(document.seal.clone()),
                 claim: Claim::of(document.value.outline()),
-                migrated_from: None,
+                migrated_from: document.older.as_ref().map(|older| older.from.clone()),
                 reference: None,
             }),
             Health::Legacy(migrated) => Ok(Base {
@@ -258,6 +263,19 @@ impl Store {
         }
     }
 
+    /// Old documents have objects in the place of a signal's time.
+    fn warn_of_objects(&self, base: &Base) {
+        if base.seal.is_some() && base.migrated_from.is_none() {
+            return;
+        }
+        let signals = base.value.outline().get("signals").and_then(Value::as_object);
+        let objects: Vec<&str> =
+            signals.into_iter().flatten().filter(|(_, value)| value.is_object()).map(|(name, _)| &**name).collect();
+        if !objects.is_empty() {
+            self.warn(format!("signals hold objects instead of times, and keep them: {}", objects.join(", ")));
+        }
+    }
+
     fn lineage(&self, base: &Base) -> Result<Lineage> {
         let known = base.seal.as_ref().or(base.reference.as_ref().map(|document| &document.seal));
         match known {
@@ -274,9 +292,9 @@ impl Store {
         if ground.live.as_ref().is_none() || matches!(ground.health, Health::Foreign(_)) {
             return Displaced::Nothing;
         }
-        let reason = match &base.seal {
-            None => pinned::PRE_MIGRATION.to_owned(),
-            Some(_) => automatic_reason(order.reason.as_deref().unwrap_or(order.action), order.action),
+        let reason = match (&base.seal, &base.migrated_from) {
+            (Some(_), None) => automatic_reason(order.reason.as_deref().unwrap_or(order.action), order.action),
+            _ => pinned::PRE_MIGRATION.to_owned(),
         };
         Displaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
     }

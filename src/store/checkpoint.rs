@@ -14,14 +14,12 @@ use self::manifest::Metadata;
 use self::retention::Retention;
 use super::ground::{Ground, Held};
 use super::hold::Hands;
-use super::judge::Health;
+use super::judge::{Health, known};
 use super::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
-use super::live::Found;
 use super::order::{Order, Purpose, give_up_after};
 use super::{ForeignEdits, Store};
 use crate::acl::Acls;
 use crate::audit::{Entry as Line, Level};
-use crate::document::Reading;
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Dir;
@@ -84,7 +82,11 @@ impl Store {
     ) -> Result<Made> {
         let deadline = self.deadline();
         loop {
-            drop(self.undamaged_ground(Purpose::Write, deadline)?);
+            let (held, ground) = self.writers_ground(deadline)?;
+            if let Health::TooNew(_) = ground.health {
+                return Err(self.refusal(&ground.health, &ground.shelf));
+            }
+            drop(held);
             let hands = self.hold_all(Purpose::Write, deadline)?;
             let ground = self.survey(&hands.held)?;
             match &ground.health {
@@ -182,7 +184,7 @@ impl Store {
         let metadata = Metadata {
             id: id.clone(),
             operation: snapshot.operation.to_string(),
-            phase: snapshot.phase.clone().or_else(|| phase_of(ground.live.as_ref())),
+            phase: snapshot.phase.clone().or_else(|| phase_of(ground)),
             timestamp: rfc3339(now),
             pid: std::process::id(),
             hostname: hostname(),
@@ -278,12 +280,8 @@ fn seconds(time: SystemTime) -> (i64, i64) {
     (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), i64::from(since.subsec_nanos()))
 }
 
-fn phase_of(live: Option<&Found>) -> Option<String> {
-    let value = match &live?.reading {
-        Reading::Sealed(document) => &document.value,
-        Reading::Broken(value) | Reading::Unsealed(value) => value,
-        Reading::Damaged(_) => return None,
-    };
+fn phase_of(ground: &Ground) -> Option<String> {
+    let value = known(&ground.health, ground.live.as_ref())?;
     value.get("phase").and_then(Value::as_str).map(str::to_owned)
 }
 

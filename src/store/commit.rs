@@ -16,7 +16,7 @@ use super::retain::Displaced;
 use super::{SignalFile, Store};
 use crate::document::READ_LIMIT;
 use crate::document::parts::Parts;
-use crate::document::seal::Sealed;
+use crate::document::seal::{Seal, Sealed};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Staged, Sync, temporary};
 use crate::fs::{Access, Dir, FsResult};
@@ -173,7 +173,7 @@ impl Store {
     /// Makes a mirror that differs from the healthy live file anew. The live file's own name is synced first: its
     /// writer may have died before that, and a mirror must never outlive, in a power cut, the revision it mirrors.
     pub(super) fn keep_mirror(&self, held: &Held, ground: &Ground) {
-        let (Health::Healthy(_), Some(found)) = (&ground.health, ground.live.as_ref()) else {
+        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else {
             return;
         };
         let Some(shelf) = ground.shelf.dir() else {
@@ -184,6 +184,13 @@ impl Store {
         }
         let name = temporary(held.lock.inode(), "mirror");
         let remake = || -> FsResult<()> {
+            // The live file may be an older copy with the contents of the latest, whose number must stay known.
+            let seal = &document.seal;
+            let is_later = |mirror: &Seal| mirror.lineage == seal.lineage && mirror.revision > seal.revision;
+            let mirror = ground.shelf.read(MIRROR).ok().filter(|_| ground.shelf.has_mirror);
+            if mirror.is_some_and(|mirror| mirror.seal().is_some_and(is_later)) {
+                return Ok(());
+            }
             if let Some(live) = self.disk.open(&held.root, &self.settings.file_name, Access::Read)? {
                 self.disk.sync(&live, &self.path())?;
             }

@@ -10,7 +10,7 @@ use super::change::Outcome;
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::heal::written_by_a_newer_program;
-use super::judge::{Foreign, Health, claimed_lineage};
+use super::judge::{Foreign, Health, Look, claimed_lineage};
 use super::layout::{ARCHIVE_PREFIX, GITIGNORE, MIRROR, OWNER, SIDE_DIRECTORIES, STATE_FILE, pinned};
 use super::next::new_lineage;
 use super::order::{Author, Mode, Order, Purpose, give_up_after};
@@ -23,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::free_name::first_free;
 use crate::fs::stage::{Sync, is_temporary, temporary};
 use crate::fs::{Dir, FileKind, FsResult};
+use crate::side;
 use crate::time::compact;
 
 /// Why a state's copy in an archive was made: it was the live file.
@@ -101,6 +102,7 @@ impl Store {
     }
 
     fn init_state(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
+        self.refuse_before_making(beginning)?;
         let deadline = self.deadline();
         let was_damaged = self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
         let mut done = if was_damaged { Done::Healed } else { Done::AlreadyThere };
@@ -123,11 +125,11 @@ impl Store {
                     let highest = self.archived_revision(&ground.shelf)?;
                     self.write_first(&held, &ground, order, highest)?
                 }
-                Health::Healthy(document) => {
+                Health::Healthy(document) if !ground.is_rewritten() => {
                     self.keep_mirror(&held, &ground);
                     return Ok(Initialized { revision: document.seal.revision, done });
                 }
-                Health::Legacy(_) | Health::Foreign(_) => {
+                Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
                     drop(held);
                     done = Done::Migrated;
                     self.seal_as_it_is(order)?; // refuses a foreign edit unless those are accepted
@@ -189,6 +191,21 @@ impl Store {
     #[must_use]
     pub fn archives(&self) -> Vec<String> {
         self.shelf_to_read().map_or_else(|_| Vec::new(), |shelf| shelf.archives)
+    }
+
+    /// Refuses what can be refused without the lock, while there is nothing of this program in the root: a refused init
+    /// leaves nothing behind.
+    fn refuse_before_making(&self, beginning: Beginning) -> Result<()> {
+        let root = self.open_root()?;
+        let shelf = self.shelf_of(&root)?;
+        if shelf.dir().is_some() || self.is_restore_decided()? {
+            return Ok(());
+        }
+        for name in SIDE_DIRECTORIES {
+            side::open_to_read(&self.disk, &root, name)?;
+        }
+        let health = self.judge(&self.live()?, &shelf, Look::Thorough)?;
+        if self.is_to_be_initialized(beginning, &health) { Ok(()) } else { Err(self.refusal(&health, &shelf)) }
     }
 
     /// Commits the document as it stands: seals a legacy one, persists a migration.

@@ -35,6 +35,12 @@ pub(super) struct Ground {
 }
 
 impl Ground {
+    /// Whether the next write commits even if it changes nothing: the file has an older form, or was converted.
+    pub(super) fn is_rewritten(&self) -> bool {
+        let is_converted = self.live.as_ref().is_some_and(|found| found.conversion.is_some());
+        is_converted || self.health.migrates_from().is_some()
+    }
+
     /// The revision that a user would call the current one; 0 where there is none.
     pub(super) fn revision(&self) -> u64 {
         match &self.health {
@@ -78,7 +84,7 @@ impl Store {
 
     /// Looks at everything under the lock, after clearing away what dead writers left.
     pub(super) fn survey(&self, held: &Held) -> Result<Ground> {
-        let dir = self.side_directory(&held.root, BACKUPS)?;
+        let dir = side::open_unless(&self.disk, &held.root, BACKUPS, || self.refuse_strangers(&held.root))?;
         let mut shelf = Shelf::list(&self.disk, dir)?;
         self.check_owner(&shelf)?;
         self.record_owner(held, &shelf)?;

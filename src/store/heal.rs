@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
-use super::judge::{Health, Look};
+use super::judge::{Health, Look, known};
 use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, MIRROR, matches, pinned};
 use super::live::Found;
 use super::next::new_lineage;
@@ -19,8 +19,8 @@ use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
 use super::{AutoRecover, QUIET, READER_PATIENCE, Served, Store};
 use crate::audit::Level;
 use crate::document::diff::{Change, diff};
+use crate::document::schema;
 use crate::document::seal::{Document, Lineage, Revision, to_bytes, without_seal};
-use crate::document::{Reading, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Stat;
 use crate::fs::watch::Watch;
@@ -33,7 +33,9 @@ const HEAL: &str = "heal";
 /// A document that can be brought back.
 #[derive(Clone, Debug)]
 pub(super) enum Restorable {
+    /// With its seal, its value in today's form.
     Sealed(Document),
+    /// From before seals, in today's form.
     Legacy(Value),
 }
 
@@ -42,7 +44,7 @@ impl Restorable {
         match &copy.worth {
             Worth::Sealed(document) => Some(Self::Sealed(document.clone())),
             Worth::Legacy(value) => Some(Self::Legacy(value.clone())),
-            Worth::TooNew(_) | Worth::Bad(_) => None,
+            Worth::TooNew(..) | Worth::Bad(_) => None,
         }
     }
 
@@ -198,10 +200,7 @@ impl Store {
             None => new_lineage()?,
         };
         let created = document.value().pointer("/metadata/created");
-        let value = crate::document::migrate::to_current(document.value())
-            .map_err(|too_new| self.refusal(&Health::TooNew(too_new.version), &ground.shelf))?
-            .value;
-        let sealed = self.seal(value, ground, &lineage, created)?;
+        let sealed = self.seal(document.value().clone(), ground, &lineage, created)?;
         let plan = Plan { sealed: &sealed, source: None, displaced, signals: &[], fences: &order.fences, room };
         let Published::Done { kept } = self.publish(held, ground, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
@@ -320,6 +319,9 @@ impl Store {
                 return Err(self.refusal(&ground.health, &ground.shelf));
             }
             self.check_conditions(order, ground.revision())?;
+            if !valid {
+                best(ground.shelf.copies()?).map_err(written_by_a_newer_program)?;
+            }
             let (document, name) = match wanted {
                 Wanted::Newest if valid => {
                     self.keep_mirror(&held, &ground);
@@ -359,12 +361,7 @@ impl Store {
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
         let health = self.judge(&live, &shelf, Look::Thorough)?;
-        let current = match (&health, live.as_ref().map(|found| &found.reading)) {
-            (Health::Legacy(migrated), _) => migrated.value.clone(),
-            (_, Some(Reading::Sealed(document))) => Value::clone(&document.value),
-            (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => value.clone(),
-            _ => Value::Null,
-        };
+        let current = known(&health, live.as_ref()).cloned().unwrap_or_default();
         let ground = Ground { shelf, live, health };
         let (document, name) = match (&ground.health, wanted) {
             (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),
@@ -427,16 +424,16 @@ impl Store {
 
 /// The error where an older copy would have to take the place of one that this program does not understand.
 pub(super) fn written_by_a_newer_program(copy: &Copy) -> Error {
-    let schema = match &copy.worth {
-        Worth::TooNew(too_new) => too_new.version.as_str(),
+    let version = match &copy.worth {
+        Worth::TooNew(too_new, _) => too_new.version.as_str(),
         _ => "unknown",
     };
     let message = format!(
-        "the copy {} has schema {schema}, and this program knows {}; nothing older may take its place",
+        "the copy {} has schema {version}, and this program knows {}; nothing older may take its place",
         copy.name,
-        rules::SCHEMA
+        schema::current().version
     );
     Error::new(Kind::NewerSchema, message)
         .try_command("--version", "a newer one is needed; nothing was changed")
-        .detail("schemaVersion", schema)
+        .detail("schemaVersion", version)
 }

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::ground::Held;
-use super::judge::Health;
+use super::judge::{Health, Look};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
 use super::live::Found;
 use super::order::{Purpose, give_up_after};
@@ -17,7 +17,7 @@ use crate::fs::stage::temporary;
 use crate::fs::{Dir, FileKind, FsError};
 use crate::lock::LOCKS;
 use crate::lock::along::Along;
-use crate::side::{foreign_owner, unsafe_path};
+use crate::side::{self, foreign_owner, unsafe_path};
 use crate::tree::is_mount_point;
 
 /// The locks of what a checkpoint holds besides the state.
@@ -66,6 +66,15 @@ impl Store {
         Ok(root)
     }
 
+    /// Refuses a document that no command works with, while there is nothing of this program beside it: it is left alone.
+    pub(super) fn refuse_strangers(&self, root: &Dir) -> Result<()> {
+        let shelf = self.shelf_of(root)?;
+        match self.judge(&self.live()?, &shelf, Look::Quick)? {
+            health @ (Health::NotAState | Health::Invalid(_) | Health::TooNew(_)) => Err(self.refusal(&health, &shelf)),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the lock, making the directories where they are missing, and deals with what somebody left half done.
     pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
         let started = Instant::now();
@@ -81,7 +90,7 @@ impl Store {
             }
         }
         loop {
-            let locks = self.side_directory(&root, LOCKS)?;
+            let locks = side::open_unless(&self.disk, &root, LOCKS, || self.refuse_strangers(&root))?;
             if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
                 let held = Held { root, lock, waited: started.elapsed(), place };
                 if purpose == Purpose::Abort {

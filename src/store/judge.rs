@@ -7,11 +7,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::live::Found;
-use super::shelf::{Shelf, best, lineage_of};
+use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
 use crate::document::diff::{Change, diff};
-use crate::document::migrate::{self, Migrated};
-use crate::document::rules::{self, Finding};
-use crate::document::seal::{Document, without_seal};
+use crate::document::migrate::{self, Migrated, TooNew, Unfit};
+use crate::document::rules::Finding;
+use crate::document::schema;
+use crate::document::seal::{Document, Seal, are_same_without_seal, without_seal};
 use crate::document::{Reading, seal};
 use crate::error::{Error, Kind, Result, quote_path};
 
@@ -26,9 +27,11 @@ pub enum Health {
     Damaged(String),
     /// A newer program wrote it.
     TooNew(String),
+    /// It is a document without a phase, and there is no history: another tool's.
+    NotAState,
     /// It is what it claims to be, and breaks the schema's rules.
     Invalid(Vec<Finding>),
-    /// It is the last acknowledged revision.
+    /// It is the last acknowledged revision; its value is in today's form.
     Healthy(Document),
     /// It was changed by something else than this program.
     Foreign(Foreign),
@@ -41,18 +44,24 @@ pub enum Health {
 pub struct Foreign {
     /// Why it is not taken for our own.
     pub reason: String,
-    /// The document as it stands.
+    /// The document as it stands; null where it is none.
     pub value: Value,
     /// The last acknowledged revision, if a copy is left.
     pub reference: Option<Document>,
 }
 
 impl Foreign {
+    /// Whether it is a document at all.
+    #[must_use]
+    pub fn is_document(&self) -> bool {
+        !self.value.is_null()
+    }
+
     /// What differs from the last acknowledged revision, our own fields apart.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
-        let reference = self.reference.as_ref().map(|reference| without_seal(&reference.value));
-        reference.map_or_else(Vec::new, |reference| diff(&reference, &without_seal(&self.value)))
+        let Some(reference) = self.reference.as_ref().filter(|_| self.is_document()) else { return Vec::new() };
+        diff(&without_seal(reference.as_sealed()), &without_seal(&self.value))
     }
 }
 
@@ -86,36 +95,39 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
         Reading::Sealed(document) => {
             if look == Look::Thorough && mirror_state(found, shelf)? != Mirror::Same {
                 let copies = shelf.copies()?;
+                if let Some(too_new) = newer_copy(copies, Some(&document.seal)) {
+                    return Ok(Health::TooNew(too_new.version.clone()));
+                }
                 if let Some(reason) = not_the_latest(document, shelf)? {
                     let reference = best(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
                     return Ok(Health::Foreign(Foreign { reason, value: Value::clone(&document.value), reference }));
                 }
             }
-            if migrate::is_current(document.value.outline()) {
-                return Ok(Health::Healthy(document.clone()));
-            }
-            match migrate::to_current(&document.value) {
-                Err(too_new) => Ok(Health::TooNew(too_new.version)),
-                Ok(migrated) => match rules::check(&migrated.value) {
-                    findings if findings.is_empty() => Ok(Health::Healthy(document.clone())),
-                    findings => Ok(Health::Invalid(findings)),
-                },
-            }
+            Ok(migrate::usable_sealed(document.clone()).map_or_else(Health::of_unfit, Health::Healthy))
         }
-        Reading::Broken(value) => Ok(Health::Foreign(foreign("its digest is wrong", value, shelf)?)),
-        Reading::Unsealed(value) => {
-            let edit = foreign("it carries no digest", value, shelf)?;
-            if edit.reference.is_some() {
-                return Ok(Health::Foreign(edit));
-            }
-            match migrate::to_current(value) {
-                Err(too_new) => Ok(Health::TooNew(too_new.version)),
-                Ok(migrated) => match rules::check(&migrated.value) {
-                    findings if findings.is_empty() => Ok(Health::Legacy(migrated)),
-                    findings => Ok(Health::Invalid(findings)),
-                },
-            }
+        Reading::Conflicted(line) => {
+            let reason = format!("it has git's conflict markers, from line {line} on");
+            judge_edit(&reason, &Value::Null, shelf)
         }
+        Reading::Broken(value) => judge_edit("its digest is wrong", value, shelf),
+        Reading::Unsealed(value) => match judge_edit("it carries no digest", value, shelf)? {
+            Health::Foreign(Foreign { reference: None, .. }) => {
+                // Other tools use the same file name.
+                if value.get("phase").is_none() && !shelf.has_history() {
+                    return Ok(Health::NotAState);
+                }
+                Ok(migrate::usable(value).map_or_else(Health::of_unfit, Health::Legacy))
+            }
+            edited => Ok(edited),
+        },
+    }
+}
+
+/// The verdict on a document without a valid seal.
+fn judge_edit(reason: &str, value: &Value, shelf: &Shelf) -> Result<Health> {
+    match newer_copy(shelf.copies()?, None) {
+        Some(too_new) => Ok(Health::TooNew(too_new.version.clone())),
+        None => Ok(Health::Foreign(foreign(reason, value, shelf)?)),
     }
 }
 
@@ -124,6 +136,14 @@ fn foreign(reason: &str, value: &Value, shelf: &Shelf) -> Result<Foreign> {
     let best = copies.iter().any(|copy| copy.sealed().is_some()).then(|| best(copies).ok().flatten());
     let reference = best.flatten().and_then(|copy| copy.sealed().cloned());
     Ok(Foreign { reason: reason.to_owned(), value: value.clone(), reference })
+}
+
+/// The schema of a copy that a newer program wrote after this revision; nothing may take its place.
+fn newer_copy<'a>(copies: &'a [Copy], live: Option<&Seal>) -> Option<&'a TooNew> {
+    copies.iter().find_map(|copy| match &copy.worth {
+        Worth::TooNew(too_new, seal) if live.is_none_or(|live| seal.revision > live.revision) => Some(too_new),
+        _ => None,
+    })
 }
 
 /// Why a sealed document is not the last acknowledged revision, if so.
@@ -136,11 +156,15 @@ fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> 
     if seal.lineage != lineage {
         return Ok(Some(format!("it belongs to lineage {}, and this root keeps {lineage}", seal.lineage)));
     }
-    let of_lineage = copies.iter().filter_map(super::shelf::Copy::sealed).filter(|copy| copy.seal.lineage == lineage);
-    let highest = of_lineage.map(|copy| copy.seal.revision).max();
-    Ok(highest
-        .filter(|highest| *highest > seal.revision)
-        .map(|highest| format!("it is revision {}, and revision {highest} was acknowledged", seal.revision)))
+    let of_lineage = copies.iter().filter_map(Copy::sealed).filter(|copy| copy.seal.lineage == lineage);
+    let latest = of_lineage.max_by_key(|copy| copy.seal.revision);
+    // One with the same contents takes nothing back: `git checkout` and the like put such a copy there.
+    let is_undone = |latest: &&Document| {
+        latest.seal.revision > seal.revision && !are_same_without_seal(latest.as_sealed(), &document.value)
+    };
+    Ok(latest.filter(is_undone).map(|latest| {
+        format!("it is revision {}, and revision {} was acknowledged", seal.revision, latest.seal.revision)
+    }))
 }
 
 /// Compares the mirror with the live file, byte for byte.
@@ -153,6 +177,34 @@ pub fn mirror_state(found: &Found, shelf: &Shelf) -> Result<Mirror> {
 }
 
 impl Health {
+    /// The verdict on a document that cannot be used.
+    fn of_unfit(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::TooNew(too_new) => Self::TooNew(too_new.version),
+            Unfit::Invalid(findings) => Self::Invalid(findings),
+        }
+    }
+
+    /// The document in the present form, where commands can work with it.
+    #[must_use]
+    pub fn document(&self) -> Option<&Value> {
+        match self {
+            Self::Healthy(document) => Some(&document.value),
+            Self::Legacy(migrated) => Some(&migrated.value),
+            _ => None,
+        }
+    }
+
+    /// The form that the next write migrates the document from: "legacy" or a version.
+    #[must_use]
+    pub fn migrates_from(&self) -> Option<&str> {
+        match self {
+            Self::Healthy(document) => document.older.as_ref().map(|older| older.from.as_str()),
+            Self::Legacy(migrated) => migrated.from.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The verdict in a word or two, as `status` shows it.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -161,6 +213,7 @@ impl Health {
             Self::Missing => "missing",
             Self::Damaged(_) => "damaged",
             Self::TooNew(_) => "newer schema",
+            Self::NotAState => "not a state",
             Self::Invalid(_) => "invalid",
             Self::Healthy(_) => "healthy",
             Self::Foreign(_) => "foreign edit",
@@ -177,7 +230,11 @@ impl Health {
             Self::NotInitialized => whole("there is no state here".to_owned()),
             Self::Missing => whole("the state file is gone, but its history is here".to_owned()),
             Self::Damaged(why) => whole(format!("damaged: {why}")),
-            Self::TooNew(version) => whole(format!("schema {version} is newer than {}", rules::SCHEMA)),
+            Self::TooNew(version) => whole(format!("schema {version} is newer than {}", schema::current().version)),
+            Self::NotAState => vec![Finding {
+                path: ".phase".to_owned(),
+                problem: "is missing: it is not a state document".to_owned(),
+            }],
             Self::Invalid(findings) => findings.clone(),
             Self::Foreign(edit) => {
                 let mut findings = whole(format!("foreign edit: {}", edit.reason));
@@ -227,11 +284,18 @@ impl Health {
                         .try_command("state init --fresh", "or begin anew; the damaged file is archived")
                 }
             }
-            Self::TooNew(version) => {
-                let message = format!("{shown} has schema {version}, and this program knows {}", rules::SCHEMA);
-                Error::new(Kind::NewerSchema, message)
-                    .try_command("--version", "a newer one is needed; nothing was changed")
-                    .detail("schemaVersion", version.as_str())
+            Self::TooNew(version) => newer_schema(shown, &TooNew { version: version.clone() }),
+            Self::NotAState => {
+                let directory = Path::new(shown).parent().unwrap_or(Path::new(""));
+                let (own, name) = (directory.join("pipeline"), Path::new(shown).file_name().unwrap_or_default());
+                let (own, file) = (quote_path(&own), quote_path(&own.join(name)));
+                let message = format!("{shown} is not a state document: it has no .phase; another tool may own it");
+                Error::new(Kind::NotAState, message)
+                    .try_shell(
+                        format!("mkdir {own} && pipeline-state --state-file {file} state init"),
+                        "leave it to its owner, and keep the state in another directory",
+                    )
+                    .try_command("state init --fresh", "or make a state in its place; the file is archived")
             }
             Self::Invalid(findings) => {
                 let first = findings.first().map_or_else(String::new, ToString::to_string);
@@ -294,7 +358,8 @@ impl Foreign {
 
     fn refusal(&self, shown: &str) -> Error {
         let mut message = format!("{shown} was changed by something else: {}", self.summary());
-        let unfit = self.acceptable().err().and_then(|health| health.findings().into_iter().next());
+        let unfit = if self.is_document() { self.acceptable() } else { Ok(Migrated::default()) };
+        let unfit = unfit.err().and_then(|health| health.findings().into_iter().next());
         if let Some(finding) = &unfit {
             message = format!("{message}; and it breaks the rules: {finding}");
         }
@@ -302,6 +367,10 @@ impl Foreign {
             .detail("reason", self.reason.as_str())
             .detail("changes", json!(self.changes()));
         let (error, or) = match unfit {
+            None if !self.is_document() => {
+                let edit = format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown)));
+                (error.try_shell(edit, "mend it, then `state adopt` accepts it"), "or ")
+            }
             None => (error.try_command("state adopt", "accept it as the next revision"), "or "),
             Some(_) => (error, ""),
         };
@@ -319,6 +388,9 @@ impl Foreign {
     /// Why it is not our own, and what differs from the last acknowledged revision.
     #[must_use]
     pub fn summary(&self) -> String {
+        if !self.is_document() {
+            return self.reason.clone();
+        }
         let changes = self.changes();
         let what = match &self.reference {
             Some(_) if changes.is_empty() => "the contents are those of the last acknowledged revision".to_owned(),
@@ -333,21 +405,32 @@ impl Foreign {
         format!("{}; {what}", self.reason)
     }
 
-    /// The edit as a document in today's form, if it abides by the rules.
+    /// The edit as a document in today's form, if it abides by the rules there.
     pub fn acceptable(&self) -> std::result::Result<Migrated, Box<Health>> {
-        // One that says it has today's schema gets no leniency that is meant for old documents.
-        if self.value.get("schemaVersion").and_then(Value::as_str) == Some(rules::SCHEMA) {
-            return match rules::check(&self.value) {
-                findings if findings.is_empty() => Ok(Migrated { value: self.value.clone(), from: None }),
-                findings => Err(Box::new(Health::Invalid(findings))),
-            };
+        if !self.is_document() {
+            return Err(Box::new(Health::Foreign(self.clone())));
         }
-        let migrated = migrate::to_current(&self.value).map_err(|too_new| Box::new(Health::TooNew(too_new.version)))?;
-        match rules::check(&migrated.value) {
-            findings if findings.is_empty() => Ok(migrated),
-            findings => Err(Box::new(Health::Invalid(findings))),
-        }
+        migrate::usable(&self.value).map_err(|unfit| Box::new(Health::of_unfit(unfit)))
     }
+}
+
+/// The error about something that a newer program wrote.
+pub fn newer_schema(what: &str, too_new: &TooNew) -> Error {
+    let (version, known) = (&too_new.version, schema::current().version);
+    Error::new(Kind::NewerSchema, format!("{what} has schema {version}, and this program knows {known}"))
+        .try_command("--version", "a newer one is needed; nothing was changed")
+        .detail("schemaVersion", version.as_str())
+}
+
+/// The document as far as it is known: in today's form where commands can work with it, else as it stands.
+#[must_use]
+pub fn known<'a>(health: &'a Health, live: Option<&'a Found>) -> Option<&'a Value> {
+    let as_it_stands = || match &live?.reading {
+        Reading::Sealed(document) => Some(&*document.value),
+        Reading::Broken(value) | Reading::Unsealed(value) => Some(value),
+        Reading::Damaged(_) | Reading::Conflicted(_) => None,
+    };
+    health.document().or_else(as_it_stands)
 }
 
 /// Where the lineage of a document stands, for documents that claim one without bearing it out.

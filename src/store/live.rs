@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use bytes::Bytes;
 use rustix::io::Errno;
 
+use crate::document::text::{Conversion, unconverted};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, Extent, FileKind, FsError, Stat};
@@ -15,10 +16,12 @@ use crate::side::{foreign_owner, unsafe_path};
 pub struct Found {
     /// Its facts, from the descriptor it was read by.
     pub stat: Stat,
-    /// Its bytes; empty if it is over the limit.
+    /// Its bytes; empty if it is over the limit. Those that were sealed, where another program converted them since.
     pub bytes: Bytes,
     /// What they are.
     pub reading: Reading,
+    /// How the sealed bytes were converted.
+    pub conversion: Option<Conversion>,
 }
 
 impl Found {
@@ -51,7 +54,13 @@ impl Found {
                 Reading::Damaged(format!("it has {} bytes, and 64 MiB is the limit", content.stat.size))
             }
         };
-        Ok(Some(Self { stat: content.stat, bytes, reading }))
+        let (bytes, conversion) = match (&reading, unconverted(&bytes)) {
+            (Reading::Sealed(document), Some((sealed, conversion))) if document.seal.digest.seals(&sealed) => {
+                (sealed, Some(conversion))
+            }
+            _ => (bytes, None),
+        };
+        Ok(Some(Self { stat: content.stat, bytes, reading, conversion }))
     }
 
     /// Whether it is no document.
@@ -63,7 +72,7 @@ impl Found {
     /// Whether all of its bytes were read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.stat.size == self.bytes.len() as u64
+        self.conversion.is_some() || self.stat.size == self.bytes.len() as u64
     }
 }
 

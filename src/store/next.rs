@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Store;
 use super::ground::Ground;
-use super::judge::{Health, claimed_lineage};
+use super::judge::{Health, Mirror, claimed_lineage, mirror_state};
 use super::order::Author;
 use super::shelf::{highest_revision, lineage_of};
 use crate::document::draft::Draft;
@@ -52,7 +52,14 @@ impl Store {
     /// that claims more than the others hold is read.
     pub(super) fn highest_revision(&self, ground: &Ground) -> Result<Option<Revision>> {
         let live = match &ground.health {
-            Health::Healthy(document) => Some(document.seal.revision),
+            Health::Healthy(document) => {
+                let live = Some(document.seal.revision);
+                // It may be an older copy with the contents of the latest.
+                match ground.live.as_ref().map(|found| mirror_state(found, &ground.shelf)).transpose()? {
+                    None | Some(Mirror::Same) => live,
+                    Some(_) => live.max(highest_revision(ground.shelf.copies()?)),
+                }
+            }
             Health::Foreign(_) | Health::Damaged(_) | Health::Missing => return self.highest_remembered(ground),
             _ => None,
         };
@@ -62,7 +69,7 @@ impl Store {
                 return Ok(highest);
             }
             let copy = ground.shelf.read(backup.as_str())?;
-            FsResult::Ok(copy.sealed().map(|document| document.seal.revision))
+            FsResult::Ok(copy.seal().map(|seal| seal.revision))
         })?;
         Ok(proven.max(live))
     }

@@ -8,15 +8,16 @@ use serde_json::Value;
 
 use super::Store;
 use super::guard::OnRecord;
-use super::judge::{Health, Look, Mirror, mirror_state};
+use super::judge::{Health, Look, Mirror, known, mirror_state, newer_schema};
 use super::layout::{BACKUPS, BackupName, MIRROR, matches};
 use super::live::Found;
 use super::restore::Interrupted;
 use super::shelf::{Copy, Shelf, lineage_of};
 use crate::document::body::Body;
 use crate::document::diff::{Change, diff};
-use crate::document::migrate;
+use crate::document::migrate::{self, Unfit};
 use crate::document::rules::{self, Finding};
+use crate::document::schema;
 use crate::document::seal::{size_when_sealed, without_seal};
 use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
@@ -138,13 +139,11 @@ impl Store {
         Ok(Examined { live, shelf, health })
     }
 
-    /// The document as it stands in the live file, if it is one; for reports.
+    /// The document in the live file, if it is one, as [`known`] has it; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
-        Ok(self.live()?.and_then(|found| match found.reading {
-            Reading::Sealed(document) => Some(document.into_value()),
-            Reading::Broken(value) | Reading::Unsealed(value) => Some(value),
-            Reading::Damaged(_) => None,
-        }))
+        let live = self.live()?;
+        let health = self.shelf_to_read().and_then(|shelf| self.judge(&live, &shelf, Look::Quick));
+        Ok(known(&health.unwrap_or(Health::NotInitialized), live.as_ref()).cloned())
     }
 
     /// Whether the next command would heal a damaged state.
@@ -176,12 +175,13 @@ impl Store {
                 _ => Some("a restore was interrupted; the next command that reads or writes finishes it".to_owned()),
             },
             (Health::Legacy(_), _) => Some("the document is not sealed yet; the next write does it".to_owned()),
+            (health, _) if health.migrates_from().is_some() => health.migrates_from().map(note_of_migration),
             (Health::Healthy(_), Some(found)) if mirror_state(found, &shelf)? != Mirror::Same => {
                 Some("the mirror is not up to date; the next write makes it anew".to_owned())
             }
             _ => None,
         };
-        self.warn_of_loose_mode(&live);
+        self.warn_of_file(&live);
         self.warn_of_side_directories(&self.open_root()?)?;
         // Readers take what no writer could seal.
         if let Health::Legacy(migrated) = &health
@@ -197,22 +197,14 @@ impl Store {
 
     /// What the document would be migrated from; `None` if it has today's form.
     pub fn pending_migration(&self) -> Result<Option<String>> {
-        match self.examine()?.health {
-            Health::Legacy(migrated) => Ok(migrated.from),
-            _ => Ok(None),
-        }
+        Ok(self.examine()?.health.migrates_from().map(str::to_owned))
     }
 
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
         let Examined { live, shelf, health } = self.examine()?;
         let found = live.as_ref();
-        let value = match (&health, found.map(|found| &found.reading)) {
-            (Health::Legacy(migrated), _) => Some(&migrated.value),
-            (_, Some(Reading::Sealed(document))) => Some(&*document.value),
-            (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => Some(value),
-            _ => None,
-        };
+        let value = known(&health, found);
         let text =
             |pointer: &str| value.and_then(|value| value.pointer(pointer)).and_then(Value::as_str).map(str::to_owned);
         let seal = match found.map(|found| &found.reading) {
@@ -268,7 +260,7 @@ impl Store {
             writable: obstacle.is_none(),
             write_obstacle: obstacle.map(|error| error.message),
         };
-        self.warn_of_loose_mode(&live);
+        self.warn_of_file(&live);
         self.warn_of_side_directories(&root)?;
         self.warn_of_guards(&root, &shelf);
         let error = self.refusal_of(&health, &shelf);
@@ -348,12 +340,7 @@ impl Store {
 
     /// The document a word stands for: a revision's number, a backup's name or a part of it; nothing is the live file.
     fn resolve(&self, examined: &Examined, word: Option<&str>) -> Result<Value> {
-        let live = match (&examined.health, examined.live.as_ref().map(|found| &found.reading)) {
-            (Health::Legacy(migrated), _) => Some(&migrated.value),
-            (_, Some(Reading::Sealed(document))) => Some(&*document.value),
-            (_, Some(Reading::Broken(value) | Reading::Unsealed(value))) => Some(value),
-            _ => None,
-        };
+        let live = known(&examined.health, examined.live.as_ref());
         let Some(word) = word else {
             return live.cloned().ok_or_else(|| self.refusal(&examined.health, &examined.shelf));
         };
@@ -418,35 +405,60 @@ impl Store {
     }
 }
 
-/// Checks a document that is input rather than the live file: whatever is wrong with it is a broken rule.
+/// Checks a document that is input rather than the live file: whatever is wrong with it is a broken rule. What passes
+/// is what `state write` takes, and what would pass as the live file.
 pub fn validate_input(bytes: &[u8]) -> Validation {
     let whole = |problem: String| vec![Finding { path: ".".to_owned(), problem }];
-    let (findings, note) = match inspect(bytes) {
-        Reading::Damaged(why) => (whole(why), None),
-        Reading::Sealed(document) => (check(&document.value), None),
-        Reading::Unsealed(value) => (check(&value), None),
-        Reading::Broken(value) => {
-            (check(&value), Some("its digest is not that of its bytes: it was changed since it was sealed".to_owned()))
+    let (value, is_broken) = match inspect(bytes) {
+        Reading::Damaged(why) => return Validation::of_input(whole(why), None),
+        Reading::Conflicted(line) => {
+            let why = format!("it has git's conflict markers, from line {line} on");
+            return Validation::of_input(whole(why), None);
         }
+        Reading::Sealed(document) => (document.into_value(), false),
+        Reading::Unsealed(value) => (value, false),
+        Reading::Broken(value) => (value, true),
     };
-    let error = findings.first().map(|first| {
-        Error::new(Kind::Schema, format!("the document breaks the rules: {first}"))
-            .try_command("state write --help", "--migrate mends a document of the old libraries")
-            .detail("findings", serde_json::json!(findings))
-    });
-    Validation { findings, error, note }
+    let broken = "its digest is not that of its bytes: it was changed since it was sealed";
+    let broken = is_broken.then(|| broken.to_owned());
+    // `state write` does not ask for a version.
+    if rules::check(&value).is_empty() {
+        return Validation::of_input(too_large(&value, WRITE_LIMIT).into_iter().collect(), broken);
+    }
+    match migrate::usable(&value) {
+        Ok(migrated) => {
+            let notes = [broken, migrated.from.as_deref().map(note_of_migration)];
+            let notes: Vec<String> = notes.into_iter().flatten().collect();
+            let findings = too_large(&migrated.value, WRITE_LIMIT).into_iter().collect();
+            Validation::of_input(findings, Some(notes.join("; ")).filter(|note| !note.is_empty()))
+        }
+        Err(Unfit::Invalid(findings)) => Validation::of_input(findings, broken),
+        Err(Unfit::TooNew(too_new)) => {
+            let problem = format!("{:?} is newer than {:?}", too_new.version, schema::current().version);
+            let finding = Finding { path: ".schemaVersion".to_owned(), problem };
+            let validation = Validation::of_input(vec![finding], broken);
+            let error = Some(newer_schema("the document", &too_new));
+            Validation { error, ..validation }
+        }
+    }
 }
 
-fn check(value: &Value) -> Vec<Finding> {
-    match migrate::refuse_newer(value) {
-        Err(too_new) => {
-            let problem = format!("{:?} is newer than {:?}", too_new.version, rules::SCHEMA);
-            vec![Finding { path: ".schemaVersion".to_owned(), problem }]
-        }
-        Ok(()) => match rules::check(value) {
-            findings if findings.is_empty() => too_large(value, WRITE_LIMIT).into_iter().collect(),
-            findings => findings,
-        },
+impl Validation {
+    fn of_input(findings: Vec<Finding>, note: Option<String>) -> Self {
+        let error = findings.first().map(|first| {
+            Error::new(Kind::Schema, format!("the document breaks the rules: {first}"))
+                .try_command("state write --help", "what a document must be")
+                .detail("findings", serde_json::json!(findings))
+        });
+        Self { findings, error, note }
+    }
+}
+
+fn note_of_migration(from: &str) -> String {
+    let version = schema::current().version;
+    match from {
+        "legacy" => format!("fields have an older form; the next write brings them to schema {version}"),
+        from => format!("it has schema {from}; the next write migrates it to {version}"),
     }
 }
 

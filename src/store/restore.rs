@@ -34,15 +34,16 @@ pub(super) use super::checkpoint::lock_lost;
 use super::checkpoint::retention::Retention;
 use super::checkpoint::{Made, Snapshot, Unkept, manifest};
 use super::ground::{Ground, Held};
-use super::judge::{Health, Look};
+use super::judge::{Health, Look, known, newer_schema};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
 use super::next::new_lineage;
 use super::order::{Order, Purpose};
 use super::shelf::lineage_of;
 use super::workshop::Workshop;
 use crate::document::diff::{Change, diff};
+use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed, without_seal};
-use crate::document::{READ_LIMIT, Reading, inspect, migrate, rules};
+use crate::document::{READ_LIMIT, Reading, inspect};
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::Sync;
 use crate::fs::{Dir, FsError, FsResult};
@@ -98,6 +99,9 @@ impl Store {
         let deadline = self.deadline();
         // All that can be refused is refused before anything is made or waited for. What is copied is compared once more.
         let checkpoint = self.sound_checkpoint(which)?;
+        if let (health @ Health::TooNew(_), shelf) = self.look()? {
+            return Err(self.refusal(&health, &shelf));
+        }
         let hands = self.hold_all(Purpose::Restore, deadline)?;
         let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
         let ground = self.survey(&hands.held)?;
@@ -188,16 +192,15 @@ impl Store {
             Reading::Unsealed(value) => (value, None),
             Reading::Broken(_) => return Err(unfit("its state was edited by something else".to_owned())),
             Reading::Damaged(why) => return Err(unfit(format!("its state was damaged when it was made: {why}"))),
+            Reading::Conflicted(_) => return Err(unfit("its state has git's conflict markers".to_owned())),
         };
-        let migrated = migrate::to_current(&value).map_err(|too_new| {
-            let message =
-                format!("the checkpoint {id} has schema {}, and this program knows {}", too_new.version, rules::SCHEMA);
-            Error::new(Kind::NewerSchema, message)
-                .try_command("--version", "a newer one is needed; nothing was changed")
-        })?;
-        match rules::check(&migrated.value).first() {
-            Some(finding) => Err(unfit(format!("its state breaks the rules: {finding}"))),
-            None => Ok((migrated.value, lineage)),
+        match migrate::usable(&value) {
+            Ok(migrated) => Ok((migrated.value, lineage)),
+            Err(Unfit::TooNew(too_new)) => Err(newer_schema(&format!("the checkpoint {id}"), &too_new)),
+            Err(Unfit::Invalid(findings)) => {
+                let finding = findings.first().map_or_else(String::new, ToString::to_string);
+                Err(unfit(format!("its state breaks the rules: {finding}")))
+            }
         }
     }
 
@@ -399,11 +402,7 @@ impl Store {
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
         let health = self.judge(&live, &shelf, Look::Thorough)?;
-        let current = live.as_ref().map_or(Value::Null, |found| match &found.reading {
-            Reading::Sealed(document) => Value::clone(&document.value),
-            Reading::Broken(value) | Reading::Unsealed(value) => value.clone(),
-            Reading::Damaged(_) => Value::Null,
-        });
+        let current = known(&health, live.as_ref()).cloned().unwrap_or_default();
         let (value, lineage) = self.state_of(&checkpoint)?;
         let sealed = self.sealed_from((&value, lineage.as_ref()), &Ground { shelf, live, health }, None)?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));

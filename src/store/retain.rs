@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use super::Store;
 use super::ground::{Ground, Held};
+use super::judge::Health;
 use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR};
 use super::live::Found;
 use super::order::Purpose;
+use super::shelf::Worth;
 use super::signal;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
@@ -45,7 +47,7 @@ impl Displaced {
     pub(super) fn reference(now: SystemTime, reference: &Document, reason: &str) -> Self {
         let name = BackupName::new(now, Some(reference.seal.revision), reason);
         // Sealed bytes are what `to_bytes` makes of the value, so the copy verifies like the original.
-        to_bytes(&reference.value).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
+        to_bytes(reference.as_sealed()).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
     }
 
     fn is_kept_for_good(&self) -> bool {
@@ -276,6 +278,9 @@ impl Store {
     pub fn make_room_now(&self) -> Result<usize> {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let ground = self.survey(&held)?;
+        if let Health::TooNew(_) = ground.health {
+            return Err(self.refusal(&ground.health, &ground.shelf));
+        }
         self.make_room(&held, &ground)
     }
 
@@ -313,7 +318,9 @@ impl Store {
             if BackupName::parse(&copy.name).is_none_or(|name| name.is_pinned()) {
                 continue;
             }
-            if copy.value().is_some() && spared < SPARED_COPIES {
+            if matches!(copy.worth, Worth::TooNew(..)) {
+                // Of no use to this program, and not for it to judge.
+            } else if copy.value().is_some() && spared < SPARED_COPIES {
                 spared += 1;
             } else if spared == SPARED_COPIES {
                 self.disk.unlink(shelf, &copy.name)?;

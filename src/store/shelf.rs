@@ -12,9 +12,10 @@ use rustix::io::Errno;
 use super::guard::record::id_in;
 use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER};
 use crate::clutter::is_clutter;
-use crate::document::migrate::{self, TooNew};
-use crate::document::seal::{Document, Lineage, Revision};
-use crate::document::{READ_LIMIT, Reading, inspect_text, rules};
+use crate::document::migrate::{self, TooNew, Unfit};
+use crate::document::rules::Finding;
+use crate::document::seal::{Document, Lineage, Revision, Seal};
+use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, Disk, Extent, FileKind, FsResult, Stat};
 use crate::journal::{JOURNAL, OLD_JOURNAL};
@@ -56,12 +57,12 @@ pub struct Copy {
 /// What a copy is good for.
 #[derive(Debug)]
 pub enum Worth {
-    /// It can be restored.
+    /// It can be restored. In today's form.
     Sealed(Document),
     /// It can be restored, but nobody vouches for it: it is from before seals. In today's form.
     Legacy(serde_json::Value),
     /// A newer program wrote it; this one must not pass it over.
-    TooNew(TooNew),
+    TooNew(TooNew, Seal),
     /// It cannot be restored; why not.
     Bad(String),
 }
@@ -82,12 +83,22 @@ impl Copy {
         match &self.worth {
             Worth::Sealed(sealed) => Some(&sealed.value),
             Worth::Legacy(value) => Some(value),
-            Worth::TooNew(_) | Worth::Bad(_) => None,
+            Worth::TooNew(..) | Worth::Bad(_) => None,
+        }
+    }
+
+    /// What the copy says of itself and bears out, whatever its schema.
+    #[must_use]
+    pub fn seal(&self) -> Option<&Seal> {
+        match &self.worth {
+            Worth::Sealed(sealed) => Some(&sealed.seal),
+            Worth::TooNew(_, seal) => Some(seal),
+            Worth::Legacy(_) | Worth::Bad(_) => None,
         }
     }
 
     fn revision(&self) -> Option<Revision> {
-        self.sealed().map(|sealed| sealed.seal.revision)
+        self.seal().map(|seal| seal.revision)
     }
 }
 
@@ -236,23 +247,25 @@ impl Shelf {
 }
 
 fn appraise(text: Bytes) -> Worth {
-    let (value, sealed) = match inspect_text(text) {
-        Reading::Damaged(why) => return Worth::Bad(why),
-        Reading::Broken(_) => return Worth::Bad("its digest is wrong".to_owned()),
-        Reading::Sealed(sealed) if migrate::is_current(sealed.value.outline()) => return Worth::Sealed(sealed),
-        Reading::Sealed(sealed) => (sealed.value.clone(), Some(sealed)),
-        Reading::Unsealed(value) => (value.into(), None),
-    };
-    let migrated = match migrate::to_current(&value) {
-        Ok(migrated) => migrated.value,
-        // Without a seal it may be anything.
-        Err(too_new) if sealed.is_some() => return Worth::TooNew(too_new),
-        Err(too_new) => return Worth::Bad(format!("its schema {} is unknown", too_new.version)),
-    };
-    match (rules::check(&migrated).first(), sealed) {
-        (Some(finding), _) => Worth::Bad(finding.to_string()),
-        (None, Some(sealed)) => Worth::Sealed(sealed),
-        (None, None) => Worth::Legacy(migrated),
+    let unfit = |findings: Vec<Finding>| Worth::Bad(findings.first().map_or_else(String::new, ToString::to_string));
+    match inspect_text(text) {
+        Reading::Damaged(why) => Worth::Bad(why),
+        Reading::Conflicted(_) => Worth::Bad("it has git's conflict markers".to_owned()),
+        Reading::Broken(_) => Worth::Bad("its digest is wrong".to_owned()),
+        Reading::Sealed(sealed) => {
+            let seal = sealed.seal.clone();
+            match migrate::usable_sealed(sealed) {
+                Ok(sealed) => Worth::Sealed(sealed),
+                Err(Unfit::TooNew(too_new)) => Worth::TooNew(too_new, seal),
+                Err(Unfit::Invalid(findings)) => unfit(findings),
+            }
+        }
+        Reading::Unsealed(value) => match migrate::usable(&value) {
+            Ok(migrated) => Worth::Legacy(migrated.value),
+            // Without a seal it may be anything.
+            Err(Unfit::TooNew(too_new)) => Worth::Bad(format!("its schema {} is unknown", too_new.version)),
+            Err(Unfit::Invalid(findings)) => unfit(findings),
+        },
     }
 }
 
@@ -268,7 +281,7 @@ pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
 /// the mirror or any backup. Copies from before seals come after every sealed one, newest name first. A copy by a newer
 /// program stops the search: older ones must not take its place.
 pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, &Copy> {
-    if let Some(newer) = copies.iter().find(|copy| matches!(copy.worth, Worth::TooNew(_))) {
+    if let Some(newer) = copies.iter().find(|copy| matches!(copy.worth, Worth::TooNew(..))) {
         return Err(newer);
     }
     let lineage = lineage_of(copies);

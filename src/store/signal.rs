@@ -182,7 +182,9 @@ impl Store {
         let state = match health {
             Health::Healthy(document) => document.value.outline(),
             Health::Legacy(migrated) => &migrated.value,
-            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => &edit.value,
+            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept && edit.is_document() => {
+                &edit.value
+            }
             _ => return,
         };
         let Some(dir) = shelf.dir() else { return };

@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use pipeline_state::document::seal::{Lineage, Revision, seal};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, make_old};
 
 /// Gives a changed document the digest that its bytes have, as nobody but the program should.
 pub fn reseal(text: &str) -> String {
@@ -170,11 +171,11 @@ fn bad_input_is_refused_with_4_and_the_state_stays_as_it_is() {
         ("NaN", r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":"","n":NaN}"#.into()),
         ("deep", deep.clone()),
         ("an array", "[]".into()),
-        ("a phase that is a number", r#"{"phase":1,"completedTasks":[],"signals":{},"lastActivation":""}"#.into()),
+        ("a phase that is a list", r#"{"phase":[1],"completedTasks":[],"signals":{},"lastActivation":""}"#.into()),
         ("no phase", r#"{"completedTasks":[],"signals":{},"lastActivation":""}"#.into()),
         (
-            "metadata null",
-            r#"{"phase":"","completedTasks":[],"signals":{},"lastActivation":"","metadata":null}"#.into(),
+            "metadata that is a list",
+            r#"{"phase":"","completedTasks":[],"signals":{},"lastActivation":"","metadata":[]}"#.into(),
         ),
         (
             "a signal that is a list",
@@ -225,26 +226,27 @@ fn bad_input_is_refused_with_4_and_the_state_stays_as_it_is() {
 }
 
 #[test]
-fn a_document_of_the_old_libraries_is_written_only_if_that_is_meant() {
+fn a_document_of_the_old_libraries_is_written_migrated_and_said_so_unless_meant() {
     let root = Sandbox::initialized();
     let old = br#"{"phase":3,"completedTasks":null,"signals":null,"lastActivation":"z","own":1.50}"#;
-    root.feed("state write -", old).expect(4).saying("state write - --migrate");
-    root.feed("state write -", br#"{"phase":"3"}"#).expect(4).saying("--migrate");
     for hopeless in [&b"{}"[..], br#"{"phase":[],"completedTasks":[],"signals":{},"lastActivation":""}"#] {
-        let refused = root.feed("state write -", hopeless).expect(4);
-        assert!(!refused.stderr.contains("--migrate"), "{}", refused.stderr);
+        root.feed("state write -", hopeless).expect(4);
         root.feed("state write - --migrate", hopeless).expect(4);
     }
     assert_eq!(root.document()["metadata"]["revision"], 1);
-    root.feed("state write - --migrate", old).expect(0);
+    let meant = root.feed("state write - --migrate", old).expect(0);
+    assert_eq!(meant.stderr, "");
     let written = root.document();
     assert_eq!((&written["phase"], &written["signals"]), (&json!("3"), &json!({})));
     assert_eq!(written["own"].to_string(), "1.50");
     assert_eq!(written["metadata"]["migratedFrom"], "legacy");
+    root.feed("state write -", old).expect(0).saying("older form (legacy)");
+    assert_eq!(root.document()["phase"], "3");
     // One that is as it should be stays so.
     root.run("state set n=1").expect(0);
     root.bash("$PIPELINE_BINARY state read | $PIPELINE_BINARY state write - --migrate").expect(0);
-    assert_eq!(root.document()["metadata"]["revision"], 3, "nothing was to be brought to anything");
+    let metadata = root.document()["metadata"].clone();
+    assert_eq!(metadata["revision"], 3, "nothing was to be brought to anything");
 }
 
 #[test]
@@ -271,12 +273,111 @@ fn the_parsers_private_key_is_an_ordinary_key() {
 fn validate_checks_a_file_as_input() {
     let sandbox = Sandbox::initialized();
     fs::write(sandbox.file("good.json"), LEGACY[0].1).unwrap();
-    fs::write(sandbox.file("bad.json"), r#"{"phase":1,"signals":{"A":{}}}"#).unwrap();
+    fs::write(sandbox.file("bad.json"), r#"{"phase":1,"signals":{"A":[]}}"#).unwrap();
     assert_eq!(sandbox.ok("state validate good.json"), "State validation: PASSED");
     let ran = sandbox.run("state validate bad.json").expect(4);
-    assert_eq!(ran.stdout.lines().count(), 5, "the verdict and four findings: {}", ran.stdout);
+    assert_eq!(ran.stdout.lines().count(), 2, "the verdict, and what no migration mends: {}", ran.stdout);
     sandbox.run("state validate missing.json").expect(5);
     sandbox.feed("state validate -", b"{\"a\":1,\"a\":1}").expect(4);
+}
+
+/// Documents of which each is valid or not, wherever it is.
+const JUDGED: [(&str, i32); 12] = [
+    (LEGACY[0].1, 0),
+    (LEGACY[1].1, 0),
+    (LEGACY[3].1, 0),
+    (LEGACY[4].1, 0),
+    (LEGACY[5].1, 0),
+    (SEED, 0),
+    (r#"{"schemaVersion":"1.0","phase":2,"completedTasks":[],"signals":null,"lastActivation":null}"#, 0),
+    (r#"{"phase":"x"}"#, 0),
+    (r#"{"phase":[]}"#, 4),
+    (r#"{"schemaVersion":"1.7","phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#, 4),
+    (r#"{"schemaVersion":"1.0","phase":"x","completedTasks":{},"signals":{},"lastActivation":""}"#, 4),
+    (r#"{"name":"my-package"}"#, 4),
+];
+
+#[test]
+fn a_file_and_the_live_state_are_validated_alike_and_write_agrees() {
+    for (text, code) in JUDGED {
+        let live = Sandbox::holding(text);
+        let of_live = live.run("state validate --json").json();
+        let of_file = live.run("state validate .workflow-state.json --json").json();
+        for (what, verdict) in [("live", &of_live), ("file", &of_file)] {
+            assert_eq!(verdict["valid"], code == 0, "{what}: {text}");
+        }
+        assert_eq!(live.run("state validate").code, code, "{text}");
+        assert_eq!(live.run("state validate .workflow-state.json").code, code, "{text}");
+        assert_eq!(live.run("state get .phase").code, code, "{text}");
+        let root = Sandbox::initialized();
+        assert_eq!(root.feed("state write -", text.as_bytes()).code, code, "{text}");
+    }
+}
+
+/// A root whose state, mirror and backup are sealed documents that an older rule allowed.
+fn sealed_under_an_older_rule() -> Sandbox {
+    let root = Sandbox::initialized();
+    let lineage = Lineage::from_value(&root.document()["metadata"]["lineage"]).unwrap();
+    for revision in [2, 3] {
+        let old = json!({"schemaVersion": "1.0", "phase": revision, "completedTasks": null, "signals": null,
+            "lastActivation": 7, "degradedMode": null, "n": revision});
+        let revision = Revision::new(revision).unwrap();
+        let sealed = seal(old, (revision, &lineage), ("2023", "2024"), [revision.get() as u8; 32]).unwrap();
+        let text = sealed.text.whole();
+        let backup = format!(".state-backups/state-20231101-103000-r{revision}-set.json");
+        for file in [root.state(), root.mirror(), root.file(backup)] {
+            fs::write(file, &text).unwrap();
+        }
+    }
+    make_old(&root.state());
+    root
+}
+
+#[test]
+fn a_sealed_document_of_an_older_rule_is_read_migrated_and_written() {
+    let root = sealed_under_an_older_rule();
+    let before = root.snapshot();
+    let read = root.run("state read").expect(0).json();
+    assert_eq!((&read["phase"], &read["signals"], &read["lastActivation"]), (&json!("3"), &json!({}), &json!("7")));
+    assert_eq!(root.ok("state get .phase"), "3");
+    assert_eq!(root.run("state status --json").expect(0).json()["phase"], "3");
+    root.run("state validate").expect(0);
+    assert_eq!(root.ok("state migrate --dry-run"), "State would be migrated: legacy -> 1.0");
+    assert_eq!(root.snapshot(), before);
+    for words in ["state set a=b", "state phase x", "state signal GO", "state migrate", "state init", "state update ."]
+    {
+        let root = sealed_under_an_older_rule();
+        let old = fs::read(root.state()).unwrap();
+        root.run(words).expect(0);
+        assert_eq!((root.revision(), &root.document()["metadata"]["migratedFrom"]), (4, &json!("legacy")), "{words}");
+        let pinned = root.shelf("state-").into_iter().find(|name| name.ends_with("-r3-pre-migration.json")).unwrap();
+        assert_eq!(fs::read(root.file(".state-backups").join(pinned)).unwrap(), old, "{words}");
+    }
+}
+
+#[test]
+fn sealed_copies_of_an_older_rule_heal_and_are_brought_back() {
+    let root = sealed_under_an_older_rule();
+    root.overwrite("{\"torn");
+    assert_eq!(root.ok("state get .phase"), "3");
+    assert_eq!((root.revision(), &root.document()["phase"]), (4, &json!("3")));
+    root.ok("state recover --to-revision 2");
+    assert_eq!((root.revision(), &root.document()["phase"]), (5, &json!("2")));
+
+    let root = sealed_under_an_older_rule();
+    root.ok("recover checkpoint good");
+    let metadata = root.run("recover list --json").expect(0).json();
+    assert_eq!(metadata[0]["phase"], "3", "{metadata}");
+    root.ok("state set n:=9");
+    root.ok("recover restore --latest good");
+    assert_eq!((&root.document()["phase"], &root.document()["n"]), (&json!("3"), &json!(3)));
+
+    let root = sealed_under_an_older_rule();
+    let text = fs::read_to_string(root.state()).unwrap();
+    root.overwrite(text.replace("\"n\": 3", "\"n\": 30"));
+    root.run("state set a=b").expect(3).saying(".n: 3 -> 30");
+    root.ok("state adopt");
+    assert_eq!((&root.document()["phase"], &root.document()["n"]), (&json!("3"), &json!(30)));
 }
 
 #[test]

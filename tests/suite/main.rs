@@ -10,6 +10,7 @@ mod shell;
 mod snapshots;
 mod strace;
 
+mod absence;
 mod acls;
 mod answers;
 mod calls;
@@ -18,6 +19,7 @@ mod checkpoint_refusals;
 mod cli;
 mod completions;
 mod contention;
+mod conversions;
 mod corpus;
 mod corruption;
 mod corruption_records;

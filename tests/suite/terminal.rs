@@ -295,6 +295,27 @@ fn a_watched_status_tells_that_its_root_was_moved_away_and_what_is_in_its_place(
 }
 
 #[test]
+fn durations_of_a_watched_status_tick_in_a_terminal() {
+    if !installed("script") {
+        return;
+    }
+    let owner = Owner::new();
+    let root = Sandbox::initialized();
+    root.ok(&format!("lock acquire deploy --owner-pid {}", owner.pid()));
+    let line = format!("stty cols 80 rows 24; exec {BINARY} lock status --watch");
+    let watched = Follower::of(root.program("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm"));
+    let mut shown: Vec<String> = Vec::new();
+    while shown.len() < 3 {
+        let line = watched.lines.recv_timeout(Duration::from_secs(60)).expect("it stands still");
+        if let Some((_, duration)) = line.split_once("deploy: held for ")
+            && !shown.iter().any(|known| known == duration)
+        {
+            shown.push(duration.to_owned());
+        }
+    }
+}
+
+#[test]
 fn a_watched_status_ends_when_nobody_reads_any_more() {
     let root = Sandbox::initialized();
     for group in ["state", "lock", "recover"] {

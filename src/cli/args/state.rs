@@ -315,7 +315,7 @@ pub struct Write {
     /// Even if somebody committed meanwhile
     #[arg(long)]
     pub force: bool,
-    /// Bring a document of the old libraries to the present form first
+    /// Without a warning where the document has an older form, which is brought to the present one
     #[arg(long)]
     pub migrate: bool,
     #[command(flatten)]

@@ -41,7 +41,7 @@ pub fn answer(event: Answers, given: &Given, look: Look) -> u8 {
     super::super::log::start(&config);
     let output = Output::new(&config);
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = Store::new(disk, config.settings.clone(), audit);
+    let store = Store::new(disk, config.settings.clone(), audit).reporting_absence();
     let hook = Hook { event, store: &store, output: &output, bound: &bound };
     let result = hook.respond(&told);
     for warning in store.take_warnings() {
@@ -114,7 +114,7 @@ impl Hook<'_> {
         }
         // First of all: it finishes a restore that is decided, which may bring other rules.
         let state = match self.store.read() {
-            Err(error) if error.kind == Kind::NotInitialized => return Ok(()),
+            Err(error) if matches!(error.kind, Kind::NotInitialized | Kind::NotAState) => return Ok(()),
             state => state,
         };
         let scope = match (self.event, &told.tool) {

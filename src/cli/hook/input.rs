@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::document::text::without_mark;
 use crate::error::{Error, Kind, Result};
 use crate::hook::announce::Answers;
 use crate::hook::event::{Event, LIMIT};
@@ -47,7 +48,7 @@ pub fn read(hook: Answers, until: Instant) -> Result<Event> {
             return Ok(event);
         }
     }
-    if bytes.trim_ascii().is_empty() {
+    if without_mark(&bytes).trim_ascii().is_empty() {
         return Err(Error::new(Kind::InvalidJson, "no event came on standard input: it is empty")
             .try_command("hook settings", "print the settings that have an editor send one"));
     }

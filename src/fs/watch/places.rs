@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, WatchFlags as On};
@@ -55,18 +55,26 @@ impl Places {
         let on = On::MOVED_TO | On::MOVED_FROM | On::CREATE | On::DELETE | On::MODIFY | On::ONLYDIR;
         let on = on | On::MOVE_SELF | On::DELETE_SELF; // then another may stand there, and is watched next time
         for (place, watched) in self.places.iter().zip(&mut self.watched) {
-            *watched = inotify::add_watch(events, &place.dir, on).ok();
+            let dir = if place.dir.as_os_str().is_empty() { Path::new(".") } else { &place.dir };
+            *watched = inotify::add_watch(events, dir, on).ok();
+        }
+        // A directory also goes with one that it lies in.
+        let ancestors = self.places.first().into_iter().flat_map(|place| place.dir.ancestors().skip(1));
+        for ancestor in ancestors.filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+            let _ = inotify::add_watch(events, ancestor, On::MOVE_SELF | On::DELETE_SELF | On::MASK_ADD | On::ONLYDIR);
         }
     }
 
-    /// Returns when something happened, one of the processes ended, or `at_most` is over; says whether whoever reads
-    /// from `output` is still there, the end of which ends the wait, too.
-    pub fn wait(&self, output: BorrowedFd<'_>, ends: &[OwnedFd], at_most: Option<Duration>) -> Audience {
+    /// Returns when something happened, one of the processes ended, or `at_most` is over. The end of the reader of `output`
+    /// ends the wait, too, and is reported.
+    pub fn wait(&self, output: Option<BorrowedFd<'_>>, ends: &[OwnedFd], at_most: Option<Duration>) -> Audience {
         let is_told = self.watched.first().is_some_and(Option::is_some);
         let at_most = if is_told { at_most } else { Some(at_most.unwrap_or(LONGEST_INTERVAL).min(LONGEST_INTERVAL)) };
-        let timeout = at_most.and_then(|left| Timespec::try_from(left).ok());
-        let mut output = Some(output);
+        let until = at_most.and_then(|left| Instant::now().checked_add(left));
+        let mut output = output;
         loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut sources: Vec<PollFd<'_>> = output.iter().map(|output| PollFd::new(output, READER_GONE)).collect();
             let outputs = sources.len();
             sources.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));

@@ -9,6 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Finding, Weight};
+use crate::document::text::without_mark;
 
 /// A text that is JSON.
 #[derive(Debug)]
@@ -28,8 +29,7 @@ pub(super) struct Node<'a> {
 impl<'a> Source<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Finding> {
         let fault = |line, message| Finding { line, place: String::new(), message, weight: Weight::Bad };
-        // Some editors put a byte order mark in front.
-        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        let bytes = without_mark(bytes);
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
             fault(1 + newlines(before), "it is not UTF-8".to_owned())

@@ -196,13 +196,19 @@ impl Examination<'_> {
             let Some(problem) = backup.problem else { continue };
             let path = self.shown(&format!("{BACKUPS}/{}", backup.name));
             let message = format!("the backup {} cannot be restored: {problem}", backup.name);
-            let code =
-                if problem.contains("newer than") { ExitCode::ValidationFailed } else { ExitCode::StateCorruption };
+            if backup.is_newer {
+                let finding = Finding::new("backups", ExitCode::ValidationFailed, message);
+                self.add(finding.try_command("--version", "a newer one is needed"));
+                continue;
+            }
             let away = match self.is_place_free(BACKUPS, &backup.name)? {
                 true => format!("rm -i {path}"),
                 false => format!("mv {path} {path}.old"),
             };
-            self.add(Finding::new("backups", code, message).try_shell(away, "if nobody can make use of it"));
+            self.add(
+                Finding::new("backups", ExitCode::StateCorruption, message)
+                    .try_shell(away, "if nobody can make use of it"),
+            );
         }
         Ok(())
     }

@@ -101,11 +101,11 @@ fn of_old_libraries(id: &str) -> Error {
 /// The command that takes the state of a checkpoint, if that can be taken.
 fn taking(dir: &Dir, state: &Value) -> Option<String> {
     let file = quote_path(&dir.path_of(manifest::STATE));
-    let is_old = migrate::mends(state);
-    if !is_old && !rules::check(state).is_empty() {
+    let is_current = rules::check(state).is_empty();
+    if !is_current && migrate::usable(state).is_err() {
         return None;
     }
-    let migrate = if is_old { " --migrate" } else { "" };
+    let migrate = if is_current { "" } else { " --migrate" };
     // An old script may have copied a sealed document: of a revision that somebody has overtaken since.
     let force = if state.pointer("/metadata/revision").is_some() { " --force" } else { "" };
     Some(format!("state write {file}{migrate}{force}"))

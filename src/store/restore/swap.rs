@@ -11,20 +11,21 @@ use rustix::io::Errno;
 
 use super::super::commit::{Plan, Published, Room};
 use super::super::ground::{Ground, Held};
-use super::super::judge::Health;
+use super::super::judge::{Health, newer_schema};
 use super::super::layout::{CHECKPOINTS, CONFIG, INTENT, WORKSHOP, pinned, staged};
 use super::super::order::{Order, Purpose};
 use super::super::retain::Displaced;
 use super::super::workshop::Workshop;
-use super::super::{Served, Store, new_lineage};
+use super::super::{Served, Store, new_lineage, written};
 use super::intent::{self, Action, Intent, Manner, Staged, Swap};
 use super::origin::Interrupted;
 use super::{lock_lost, staged_state};
 use crate::audit::Level;
+use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Document, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, ExitCode, Kind, Result};
-use crate::fs::{Dir, FsResult};
+use crate::fs::Dir;
 use crate::time::compact;
 use crate::{side, tree};
 
@@ -328,16 +329,22 @@ impl Store {
         }
     }
 
-    /// The staged state, if it is what the intent says.
-    pub(in super::super) fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> FsResult<Option<Sealed>> {
+    /// The staged state, if it is what the intent says: its text as staged, its value in today's form.
+    pub(in super::super) fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> Result<Option<Sealed>> {
         let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else { return Ok(None) };
         let bytes = Bytes::from(found.bytes);
-        Ok(match inspect_text(bytes.clone()) {
+        match inspect_text(bytes.clone()) {
             Reading::Sealed(document) if document.seal.digest == wanted.digest => {
-                Some(Sealed { document, text: bytes.into() })
+                match migrate::usable_sealed(document) {
+                    Ok(document) => Ok(Some(Sealed { document, text: bytes.into() })),
+                    Err(Unfit::TooNew(too_new)) => {
+                        Err(newer_schema("the state that an interrupted restore brings back", &too_new))
+                    }
+                    Err(Unfit::Invalid(_)) => Ok(None),
+                }
             }
-            _ => None,
-        })
+            _ => Ok(None),
+        }
     }
 
     /// Everything is in place: the record goes, and that is synced; then what was displaced.
@@ -402,7 +409,11 @@ impl Store {
             "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
             intent.checkpoint
         ));
-        Ok(Some(Served { value: sealed.document.value, bytes: sealed.text.whole() }))
+        let bytes = match &sealed.document.older {
+            None => sealed.text.whole(),
+            Some(_) => written(&sealed.document.value)?,
+        };
+        Ok(Some(Served { value: sealed.document.value, bytes }))
     }
 }
 
