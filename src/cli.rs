@@ -26,7 +26,7 @@ mod width;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -36,7 +36,7 @@ use clap::{CommandFactory as _, Parser as _};
 use self::args::{Cli, Group};
 use self::output::{Output, PipeClosed, has_colour, show_error, to_stderr, write_out};
 use crate::config::{self, Config, Format, Given, Look, Marks, ProcessEnvironment};
-use crate::document::query::STACK;
+use crate::document::query::bounds;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
 use crate::lock::launch::{LAUNCH, become_command};
@@ -105,7 +105,12 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
         Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
     let result = match &cli.group {
-        Group::State(command) if state::runs_a_deep_program(command) => on_a_large_stack(run),
+        Group::State(command) if state::runs_a_heavy_program(command) => bounds::watched(run, |excess| {
+            // What it holds is let go by the system, as if it had been interrupted.
+            let error = input::filter_error(excess.into());
+            output.error(&error);
+            std::process::exit(i32::from(error.code() as u8))
+        }),
         _ => run(),
     };
     finish(result, &config, &output)
@@ -137,14 +142,6 @@ fn become_command_or_fail(pipe: &OsStr, look: Look, command: &[OsString]) -> u8 
             error.code() as u8
         }
     }
-}
-
-/// Runs jq programs, which recurse, where there is room for it; without a second thread in what room there is.
-fn on_a_large_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
-    std::thread::scope(|scope| match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, &work) {
-        Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-        Err(_) => work(),
-    })
 }
 
 /// The exit code of a run, after its error has been shown.

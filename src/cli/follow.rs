@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::args::state::{Print, Program};
 use super::input::Query;
 use super::output::{Output, PipeClosed};
 use crate::document::body::Body;
@@ -72,8 +73,14 @@ fn is_outlasted(kind: Kind) -> bool {
 }
 
 /// Returns once the last result of `filter` is neither false nor null.
-pub fn wait(store: &Store, output: &Output<'_>, filter: &str, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
-    let query = Query::parse(filter)?;
+pub fn wait(
+    store: &Store,
+    output: &Output<'_>,
+    filter: &str,
+    program: &Program,
+    timeout: Option<Duration>,
+) -> anyhow::Result<ExitCode> {
+    let query = Query::parse(filter, program)?;
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let mut follower = Follower::new(store, output);
@@ -94,8 +101,14 @@ pub fn wait(store: &Store, output: &Output<'_>, filter: &str, timeout: Option<Du
 }
 
 /// Prints the results of `filter` on each revision as a line of JSON, the present one first.
-pub fn watch(store: &Store, output: &Output<'_>, filter: &str) -> anyhow::Result<ExitCode> {
-    let query = Query::parse(filter)?;
+pub fn watch(
+    store: &Store,
+    output: &Output<'_>,
+    filter: &str,
+    program: &Program,
+    print: &Print,
+) -> anyhow::Result<ExitCode> {
+    let query = Query::parse(filter, program)?;
     let mut follower = Follower::new(store, output);
     let mut seen: Option<u64> = None;
     loop {
@@ -106,7 +119,10 @@ pub fn watch(store: &Store, output: &Output<'_>, filter: &str) -> anyhow::Result
                 let missed = seen.map_or_else(Vec::new, |seen| store.between(seen, revision));
                 for document in missed.into_iter().map(|(_, document)| document).chain([document]) {
                     for result in query.run(&document)? {
-                        output.json(&result)?;
+                        match result {
+                            Value::String(text) if print.raw => output.line(&text)?,
+                            other => output.json(&other)?,
+                        }
                     }
                 }
                 seen = Some(revision);

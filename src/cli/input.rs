@@ -7,9 +7,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::args::state::Program;
 use crate::document::body::Body;
 use crate::document::draft::Draft;
 use crate::document::path::{Path as DocumentPath, PathError};
+use crate::document::query::bounds::Excess;
 use crate::document::query::{Filter, FilterError};
 use crate::document::{READ_LIMIT, json as text, migrate, rules};
 use crate::error::{Error, Kind, Result, quote, quote_path};
@@ -66,9 +68,9 @@ pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
     })
 }
 
-pub(super) fn variables(arg: &[String], argjson: &[String]) -> Result<Vec<(String, Value)>> {
+fn variables(program: &Program) -> Result<Vec<(String, Value)>> {
     let mut variables = Vec::new();
-    for pair in arg.chunks_exact(2) {
+    for pair in program.arg.chunks_exact(2) {
         if let [name, text] = pair {
             if text.len() > ARGUMENT_LIMIT {
                 let message = format!("the text of ${name} has {} bytes, and 64 KiB is the limit", text.len());
@@ -77,7 +79,7 @@ pub(super) fn variables(arg: &[String], argjson: &[String]) -> Result<Vec<(Strin
             variables.push((name.clone(), text.as_str().into()));
         }
     }
-    for pair in argjson.chunks_exact(2) {
+    for pair in program.argjson.chunks_exact(2) {
         if let [name, json] = pair {
             variables.push((name.clone(), inline_json(&format!("${name}"), json)?));
         }
@@ -99,10 +101,13 @@ pub(super) enum Query {
 }
 
 impl Query {
-    pub(super) fn parse(source: &str) -> Result<Self> {
+    pub(super) fn parse(source: &str, program: &Program) -> Result<Self> {
         match DocumentPath::parse_filter(source) {
-            Some(path) => Ok(Self::Path(path)),
-            None => Ok(Self::Program(Box::new(compile(source, &[])?))),
+            Some(path) => {
+                variables(program)?; // which it does not use, but they may be wrong
+                Ok(Self::Path(path))
+            }
+            None => Ok(Self::Program(Box::new(compile(source, program)?))),
         }
     }
 
@@ -126,12 +131,17 @@ impl Query {
     }
 }
 
-pub(super) fn compile(source: &str, variables: &[(String, Value)]) -> Result<Filter> {
-    Filter::compile(source, variables).map_err(filter_error)
+pub(super) fn compile(source: &str, program: &Program) -> Result<Filter> {
+    let filter = Filter::compile(source, &variables(program)?).map_err(filter_error)?;
+    Ok(match program.filter_timeout {
+        Some(timeout) => filter.within(timeout.into()),
+        None => filter,
+    })
 }
 
 pub(super) fn filter_error(error: FilterError) -> Error {
-    let failure = Error::new(Kind::Filter, format!("the filter fails: {}", error.message));
+    let kind = if error.excess == Some(Excess::Time) { Kind::WaitTimeout } else { Kind::Filter };
+    let failure = Error::new(kind, format!("the filter fails: {}", error.message));
     match error.hint {
         Some(hint) => failure.meaning(hint),
         None => failure.try_command("state update --help", "see examples; a filter is one argument in quotes"),

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::args::Writer;
 use super::args::state::{self as args, State};
-use super::input::{Query, compile, cut, inline_json, input, only_object, parse_document, path_error, variables};
+use super::input::{Query, compile, cut, inline_json, input, only_object, parse_document, path_error};
 use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
 use super::{ask, edit, follow, reports, status};
 use crate::config::Config;
 use crate::document::draft::Draft;
 use crate::document::path::Path as DocumentPath;
-use crate::document::query::is_deep;
+use crate::document::query::is_heavy;
 use crate::document::{json as text, migrate, rules, schema};
 use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
 use crate::fs::Disk;
@@ -38,13 +38,13 @@ pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) ->
     with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
 }
 
-/// Whether a command runs a jq program that nests deep.
-pub fn runs_a_deep_program(command: &State) -> bool {
+/// Whether a command runs a jq program that may need much of anything.
+pub fn runs_a_heavy_program(command: &State) -> bool {
     match command {
         State::Update(args::Update { filter, .. })
         | State::Get(args::Get { filter, .. })
         | State::Wait { filter, .. }
-        | State::Watch { filter } => is_deep(filter),
+        | State::Watch { filter, .. } => is_heavy(filter),
         _ => false,
     }
 }
@@ -84,9 +84,9 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             output.bytes(&store.read()?.bytes)?;
             Ok(ExitCode::Success)
         }
-        State::Get(args::Get { filter, exit_status, default, exit_zero }) => {
-            let answer = get(store, output, filter, default.as_deref(), *exit_status)?;
-            Ok(if *exit_zero { ExitCode::Success } else { answer })
+        State::Get(args) => {
+            let answer = get(store, output, args)?;
+            Ok(if args.exit_zero { ExitCode::Success } else { answer })
         }
         State::Set(args::Set { assignments, writer }) => {
             let assignments = assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
@@ -100,8 +100,8 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 Ok(draft.into())
             })
         }
-        State::Update(args::Update { filter, arg, argjson, writer }) => {
-            let filter = compile(filter, &variables(arg, argjson)?)?;
+        State::Update(args::Update { filter, program, writer }) => {
+            let filter = compile(filter, program)?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
                 Ok(only_object(&filter, &base.value)?.into())
             })
@@ -118,7 +118,9 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 Ok(value.clone().into())
             })
         }
-        State::Phase(args::Phase { name: None, .. }) => get(store, output, ".phase", None, false),
+        State::Phase(args::Phase { name: None, .. }) => {
+            get(store, output, &args::Get { filter: ".phase".to_owned(), ..args::Get::default() })
+        }
         State::Phase(args::Phase { name: Some(name), writer }) => {
             let name = one_word("phase", name)?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
@@ -185,8 +187,9 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             Ok(ExitCode::Success)
         }
         State::Edit { writer } => edit::run(store, output, &order(writer)?),
-        State::Wait { filter, timeout } => follow::wait(store, output, filter, *timeout),
-        State::Watch { filter } => follow::watch(store, output, filter),
+        // There is nothing to print.
+        State::Wait { filter, timeout, program, print: _ } => follow::wait(store, output, filter, program, *timeout),
+        State::Watch { filter, program, print } => follow::watch(store, output, filter, program, print),
         State::Status(watched) => status::status(store, *watched, output),
     }
 }
@@ -282,8 +285,9 @@ fn one_word<'a>(what: &str, word: &'a str) -> Result<&'a str> {
 
 // ---- reading ----
 
-fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, exit_status: bool) -> Run {
-    let query = Query::parse(filter)?;
+fn get(store: &Store, output: &Output<'_>, args: &args::Get) -> Run {
+    let (default, exit_status) = (args.default.as_deref(), args.exit_status);
+    let query = Query::parse(&args.filter, &args.program)?;
     let mut results = query.run(&store.read()?.value)?;
     if results.iter().all(Value::is_null) {
         if default.is_none() {
@@ -297,7 +301,7 @@ fn get(store: &Store, output: &Output<'_>, filter: &str, default: Option<&str>, 
     });
     let line = |result: &Value| match (result, &instead) {
         (Value::Null, Some(instead)) => format!("{instead}\n"),
-        (Value::String(text), _) if !output.is_json() => format!("{text}\n"),
+        (Value::String(text), _) if args.print.raw || !output.is_json() => format!("{text}\n"),
         (other, _) => json_text(format!("{other}\n")),
     };
     output.bytes(results.iter().map(line).collect::<String>().as_bytes())?;

@@ -1,49 +1,64 @@
-//! jq programs over documents, run by jaq inside this process.
+//! jq programs over documents, run by jaq inside this process: the one door to all of it.
+//!
+//! Where jaq reads or computes otherwise than jq, a file in here makes the difference up, and can
+//! be dropped when jaq does it: `tokens` and `tree` change the program, `value` and `number` the
+//! operations, `natives` and its like the functions. See `docs/jq.md` for what still differs.
 //!
 //! Invariants: a number that a filter does not calculate with keeps its digits; what comes out is
-//! always a JSON value no deeper than [`MAX_DEPTH`]; and no filter ends the process by `halt`.
-//!
-//! Limitations: a filter may still loop for ever, use up the memory, or recurse (or print a value
-//! nested some ten thousand deep in an error message) until the stack is used up, as in jq.
+//! always a JSON value no deeper than [`MAX_DEPTH`]; no filter ends the process by `halt`; and one
+//! that is watched ends, see [`bounds`].
 
 mod assign;
+pub mod bounds;
+mod dates;
+mod formats;
 mod made;
+mod natives;
+mod number;
+mod outputs;
+mod parse;
+mod regex;
+mod strings;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod text;
+mod tokens;
+mod tree;
+mod value;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use jaq_core::data::JustLut;
 use jaq_core::load::parse::Def;
-use jaq_core::load::{self, Arena, File, Loader};
-use jaq_core::{Compiler, Ctx, ValT as _, Vars, compile, native};
+use jaq_core::load::{Arena, File, Loader};
+use jaq_core::{Compiler, Ctx, Vars, compile};
 use jaq_json::{Num, Rc, Val};
 use serde_json::{Number, Value};
 use thiserror::Error;
 
+use self::bounds::{Excess, Run, Time};
 pub use self::made::Made;
+use self::natives::{Data, Fun, RENAMED};
+use self::syntax::Problem;
+use self::value::Jq;
 use super::body::Body;
 use super::diff::cut;
 use super::draft::Draft;
-use super::json;
 use super::path::Path;
 
 /// The deepest nesting of arrays and objects that a filter may read or produce.
 pub const MAX_DEPTH: usize = 128;
 
-/// Compiling and running a program recurses over its text; the limits of the text are made for a stack of this size.
-pub const STACK: usize = 256 << 20;
-
-/// So few bytes cannot nest deep.
-const PLAIN_SOURCE: usize = 20;
+/// So few bytes cannot nest deep or loop.
+const PLAIN_SOURCE: usize = 4;
 
 /// Definitions over those of jaq.
 const PRELUDE: &str = include_str!("query/prelude.jq");
-/// The natives whose names definitions have, too.
-const HIDDEN: [(&str, usize); 3] = [("halt", 1), ("ltrimstr", 1), ("rtrimstr", 1)];
+/// jaq's natives whose names the prelude's definitions have.
+const HIDDEN: [(&str, usize); 5] = [("halt", 1), ("limit", 2), ("skip", 2), ("sort_by", 1), ("group_by", 1)];
 /// What the program of the user is called by the program that jaq loads.
 const MAIN: &str = "__main";
 
@@ -55,25 +70,46 @@ pub struct FilterError {
     pub message: String,
     /// What to try instead, if there is something.
     pub hint: Option<String>,
+    /// What the program used up, if that is why.
+    pub excess: Option<Excess>,
 }
 
 impl From<String> for FilterError {
     fn from(message: String) -> Self {
-        let hint = None;
-        Self { message, hint }
+        Self { message, hint: None, excess: None }
     }
 }
 
-/// Whether a program should be compiled and run on a stack of [`STACK`]; the usual one needs none.
+/// Whether a program is to be compiled and run by [`bounds::watched`]; one that can use little of anything needs none of it.
 #[must_use]
-pub fn is_deep(source: &str) -> bool {
-    source.len() > PLAIN_SOURCE && syntax::is_deep(source)
+pub fn is_heavy(source: &str) -> bool {
+    source.len() > PLAIN_SOURCE && syntax::is_heavy(source)
+}
+
+impl From<Excess> for FilterError {
+    fn from(excess: Excess) -> Self {
+        let (message, hint) = match excess {
+            Excess::Memory => {
+                let message = format!("it uses more than {} GiB of memory", bounds::MEMORY >> 30);
+                (message, "a loop that has no end, or work for jq itself: `state read | jq …`")
+            }
+            Excess::Time => {
+                ("it ran out of time; nothing was written".to_owned(), "`--filter-timeout T` gives it more")
+            }
+            Excess::Depth => {
+                let message = "it recurses too deep, or nests a value too deep".to_owned();
+                (message, "a recursion that has no end, or one whose call is not the last thing it does")
+            }
+        };
+        Self { message, hint: Some(hint.to_owned()), excess: Some(excess) }
+    }
 }
 
 /// A compiled jq program with the values of its variables.
 pub struct Filter {
-    program: jaq_core::Filter<JustLut<Val>>,
-    vars: Vec<Val>,
+    program: jaq_core::Filter<Data>,
+    vars: Vec<Jq>,
+    time: Time,
 }
 
 impl Filter {
@@ -85,17 +121,24 @@ impl Filter {
         let (mut names, mut vars) = (vec!["$ENV".to_owned()], vec![environment()]);
         for (name, value) in values {
             names.push(format!("${name}"));
-            vars.push(to_val(value, 0)?);
+            vars.push(Jq(to_val(value, 0)?));
         }
         syntax::check(source)?;
+        let source = &*tokens::surrogates(source);
         // Reading and compiling all definitions takes longer than a commit, and many programs need none of them. One that
         // compiles without them, and without the natives they hide, means the same with them.
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let program = match compiled(source, &names, natives().filter(|fun| !is_hidden(fun)), std::iter::empty()) {
-            Err(_) => compiled(source, &names, natives(), definitions())?,
+        let program = match compiled(source, &names, std::iter::empty()) {
+            Err(_) => compiled(source, &names, definitions())?,
             program => program?,
         };
-        Ok(Self { program, vars })
+        Ok(Self { program, vars, time: Time::default() })
+    }
+
+    /// The same program with so much time.
+    #[must_use]
+    pub fn within(self, time: Time) -> Self {
+        Self { time, ..self }
     }
 
     /// Runs the program on a document and hands over its outputs one by one, until `each` breaks.
@@ -125,74 +168,88 @@ impl Filter {
         input: Val,
         mut each: impl FnMut(Val) -> Result<ControlFlow<()>, FilterError>,
     ) -> Result<(), FilterError> {
-        let ctx = Ctx::<JustLut<Val>>::new(&self.program.lut, Vars::new(self.vars.clone()));
-        let mut outputs = self.program.id.run((ctx, input));
+        let run = Run::begin(self.time);
+        let ctx = Ctx::<Data>::new(&self.program.lut, Vars::new(self.vars.clone()));
+        let mut outputs = self.program.id.run((ctx, Jq(input)));
         loop {
             // jaq panics on a few odd arguments; its caller may hold a lock and must not.
             let next = catch_unwind(AssertUnwindSafe(|| outputs.next()));
             let next = next.map_err(|_| "the filter made jaq panic".to_owned())?;
-            let Some(output) = next else { return Ok(()) };
+            if let Some(excess) = Run::excess() {
+                return Err(excess.into()); // whatever it made of being stopped
+            }
+            let Some(output) = next else { break };
             let val = output.map_err(|exception| runtime_error(exception))?;
-            if each(val)?.is_break() {
-                return Ok(());
+            if each(val.0)?.is_break() {
+                break;
             }
         }
+        drop(outputs);
+        drop(run);
+        Ok(())
     }
 }
 
 /// What is defined in jq's own language, by jaq and over it.
 fn definitions() -> impl Iterator<Item = Def<&'static str>> {
-    let prelude = load::parse(PRELUDE, |parser| parser.defs()).unwrap_or_default();
-    let prelude = prelude.into_iter().map(|def| syntax::rewrite_def(def));
+    let ours = syntax::definitions(PRELUDE);
+    let known: BTreeSet<(&str, usize)> = ours.iter().map(|def| (def.name, def.args.len())).collect();
+    let natives: BTreeSet<(&str, usize)> = our_natives().map(|native| (native.0, native.1.len())).collect();
     let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-    let defs = defs.filter(|def| assign::natives().iter().all(|native| native.0 != def.name));
-    let defs = defs.filter(|def| !["fromjson", "tonumber"].contains(&def.name));
-    defs.chain(prelude)
+    let defs = defs.filter(move |def| {
+        let name = (def.name, def.args.len());
+        !known.contains(&name) && !natives.contains(&name)
+    });
+    ours.into_iter().chain(defs) // jaq's may use ours, and ours use none of jaq's
 }
 
-/// What is defined in Rust.
-fn natives() -> impl Iterator<Item = native::Fun<JustLut<Val>>> {
-    // jaq's own `env` panics on a variable that is not UTF-8.
-    let env = native::run(("env", native::v(0), |_| native::bome(Ok(environment()))));
-    // jaq's own takes a text for any number of values, and gives those before an error.
-    let fromjson = native::run(("fromjson", native::v(0), |cv| native::bome(from_json(&cv.1))));
-    let funs = jaq_std::funs().chain(jaq_core::funs()).chain(jaq_json::funs());
-    let funs = funs.filter(|fun| !["env", "fromjson"].contains(&fun.0)).chain([env, fromjson]);
-    funs.chain(assign::natives())
+fn our_natives() -> impl Iterator<Item = Fun> {
+    natives::all().into_iter().chain(assign::natives())
 }
 
-/// Whether a definition has this native's name and number of arguments.
-fn is_hidden(native: &native::Fun<JustLut<Val>>) -> bool {
-    HIDDEN.contains(&(native.0, native.1.len()))
+/// What is defined in Rust; ours come first, and jaq's are not asked for where there is one of ours.
+fn natives() -> impl Iterator<Item = Fun> {
+    let jaqs = jaq_std::funs().chain(jaq_core::funs()).filter_map(|mut native: Fun| {
+        if let Some((_, name)) = RENAMED.iter().find(|(name, _)| *name == native.0) {
+            native.0 = name;
+        }
+        (!HIDDEN.contains(&(native.0, native.1.len()))).then_some(native)
+    });
+    our_natives().chain(jaqs)
 }
 
 /// A program compiled with these definitions.
 fn compiled<'s>(
     source: &'s str,
     names: &[&'s str],
-    natives: impl Iterator<Item = native::Fun<JustLut<Val>>>,
     defs: impl Iterator<Item = Def<&'static str>>,
-) -> Result<jaq_core::Filter<JustLut<Val>>, FilterError> {
+) -> Result<jaq_core::Filter<Data>, FilterError> {
     let arena = Arena::default();
-    let Some(body) = syntax::parse(source) else {
-        let errors = Loader::new([]).load(&arena, File { code: source, path: () }).err();
-        return Err(syntax_error(source, &errors.unwrap_or_default()));
-    };
+    let body = syntax::parse(source).map_err(|problem| match problem {
+        Problem::Syntax(expected, found) => syntax_error(source, expected, found),
+        Problem::Meaning(sentence) => sentence.into(),
+    })?;
     let main = Def { name: MAIN, args: Vec::new(), body };
     let defs = defs.map(|def| Def { name: def.name, args: def.args, body: def.body });
     let loader = Loader::new(defs.chain([main]));
     let modules = loader.load(&arena, File { code: MAIN, path: () });
-    let modules = modules.map_err(|errors| syntax_error(source, &errors))?;
-    let compiler = Compiler::default().with_funs(natives).with_global_vars(names.iter().copied());
+    let modules = modules.map_err(|_| "the filter does not compile".to_owned())?;
+    let compiler = Compiler::default().with_funs(natives()).with_global_vars(names.iter().copied());
     compiler.compile(modules).map_err(|errors| undefined(source, &errors))
 }
 
-fn runtime_error(exception: jaq_core::Exn<'_, Val>) -> FilterError {
-    let Ok(error) = exception.get_err() else {
-        return "the filter stopped itself".to_owned().into();
+fn runtime_error(exception: jaq_core::Exn<'_, Jq>) -> FilterError {
+    let error = match exception.get_err() {
+        Ok(error) => error,
+        Err(exception) => {
+            return match exception.get_halt().ok().and_then(Excess::of_halt) {
+                Some(excess) => excess.into(),
+                None => "`break` has no label here".to_owned().into(),
+            };
+        }
     };
     let shown = error.to_string();
-    let message = match error.into_val() {
+    let message = match error.into_val().0 {
         // What jaq says itself is shown as it is; what `error("…")` says is shown as JSON.
         Val::TStr(text) if *text == shown => in_jqs_words(&shown),
         Val::TStr(text) => String::from_utf8_lossy(&text).into_owned(),
@@ -226,7 +283,7 @@ fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
         Value::Bool(bool) => Val::Bool(*bool),
         // As an integer it would come back without its sign.
         Value::Number(n) if n.as_str() == "-0" => Val::Num(Num::Dec(n.to_string().into())),
-        Value::Number(number) => Val::from_num(number.as_str()).map_err(|e| e.to_string())?,
+        Value::Number(number) => Val::Num(number::of_digits(number.as_str())),
         // From bytes it takes one allocation, from a string three.
         Value::String(text) => Val::utf8_str(text.clone().into_bytes()),
         Value::Array(_) | Value::Object(_) if depth == MAX_DEPTH => return Err(too_deep("read")),
@@ -265,8 +322,7 @@ fn to_value(val: Val) -> Result<Value, String> {
 fn to_number(number: &Num) -> Result<Value, String> {
     let text = match number {
         Num::Float(float) if !float.is_finite() => return Err(unfit(&number.to_string())),
-        Num::Float(float) if float.fract() == 0.0 && float.abs() < 1e17 => format!("{float:.0}"),
-        _ => number.to_string(),
+        _ => number::text(number),
     };
     // `fromjson` takes more than JSON has, such as `+1.5` and `01.5`.
     text.parse::<Number>().map_err(|_| unfit(&format!("the number {text}")))?;
@@ -286,30 +342,14 @@ fn too_deep(verb: &str) -> String {
     format!("the filter {verb} a value nested more than {MAX_DEPTH} deep")
 }
 
-/// The one JSON value that a string holds.
-fn from_json(text: &Val) -> Result<Val, jaq_core::Error<Val>> {
-    let Val::TStr(bytes) = text else {
-        return Err(jaq_core::Error::str(format_args!("{text} cannot be parsed as JSON: it is no string")));
-    };
-    let parsed = json::parse(bytes).map_err(|error| error.to_string());
-    let val = parsed.and_then(|value| to_val(&value, 0));
-    val.map_err(|error| jaq_core::Error::str(format_args!("{text} cannot be parsed as JSON: {error}")))
-}
-
 /// `$ENV`, as far as it is UTF-8.
-fn environment() -> Val {
+fn environment() -> Jq {
     let utf8 = |text: OsString| text.into_string().ok().map(Val::from);
     let pairs = std::env::vars_os().filter_map(|(k, v)| Some((utf8(k)?, utf8(v)?)));
-    Val::obj(pairs.collect())
+    Jq(Val::obj(pairs.collect()))
 }
 
-fn syntax_error(source: &str, errors: &load::Errors<&str, ()>) -> FilterError {
-    let first = match errors.first().map(|(_, error)| error) {
-        Some(load::Error::Lex(errors)) => errors.first().map(|(e, at)| (e.as_str(), *at)),
-        Some(load::Error::Parse(errors)) => errors.first().map(|(e, at)| (e.as_str(), *at)),
-        Some(load::Error::Io(_)) | None => None,
-    };
-    let (expected, found) = first.unwrap_or(("a filter without modules", source));
+fn syntax_error(source: &str, expected: &str, found: &str) -> FilterError {
     let at = place(source, found);
     let found = match found.lines().next() {
         Some(line) => format!("`{}`", cut(line)),
@@ -330,6 +370,7 @@ fn undefined(source: &str, errors: &compile::Errors<&str, ()>) -> FilterError {
     FilterError {
         message: format!("undefined function \"{name}\"/{arity} at {at}"),
         hint: path.map(|path| format!("did you mean `{path}`?")),
+        excess: None,
     }
 }
 

@@ -44,6 +44,7 @@ JSON:
   pipeline-state state get .phase
   pipeline-state state get '.signals | keys[]'
   pipeline-state state get .retries --default 3
+  pipeline-state state get '.tasks[] | select(.owner == $who)' --arg who \"$USER\"
   pipeline-state state get -e '.completedTasks | index(\"lint\")' || make lint
 
 JSON:
@@ -232,6 +233,10 @@ JSON:
     Wait {
         /// jq filter; true is anything but false, null or nothing
         filter: String,
+        #[command(flatten)]
+        program: Program,
+        #[command(flatten)]
+        print: Print,
         /// For how long: 30, 5s, 2m [default: for ever]
         #[arg(long, value_name = "T", value_parser = parse_duration)]
         timeout: Option<Duration>,
@@ -246,6 +251,10 @@ JSON:
         /// jq filter on each revision
         #[arg(default_value = ".")]
         filter: String,
+        #[command(flatten)]
+        program: Program,
+        #[command(flatten)]
+        print: Print,
     },
     /// Say how the state is
     #[command(after_help = "Examples:
@@ -269,7 +278,7 @@ JSON:
     Status(Watched),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct Get {
     /// jq filter, or a plain path like .a.b[0]
     pub filter: String,
@@ -282,6 +291,35 @@ pub struct Get {
     /// Exit 0 whatever the answer is
     #[arg(long)]
     pub exit_zero: bool,
+    #[command(flatten)]
+    pub program: Program,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// What a jq program is given.
+#[derive(Args, Debug, Default)]
+pub struct Program {
+    /// Binds $NAME to a string
+    #[arg(long, num_args = 2, value_names = ["NAME", "TEXT"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
+    pub arg: Vec<String>,
+    /// Binds $NAME to a JSON value
+    #[arg(long, num_args = 2, value_names = ["NAME", "JSON"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
+    pub argjson: Vec<String>,
+    /// For how long the filter may run [default: 60s, 10s of them on the processor]
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    pub filter_timeout: Option<Duration>,
+}
+
+/// How jq prints results.
+#[derive(Args, Debug, Default)]
+pub struct Print {
+    /// Strings without quotes, like jq -r
+    #[arg(short = 'r', long = "raw-output")]
+    pub raw: bool,
+    /// Each result on a line, like jq -c; it always is
+    #[arg(short = 'c', long = "compact-output")]
+    pub compact: bool,
 }
 
 #[derive(Args, Debug)]
@@ -297,12 +335,8 @@ pub struct Set {
 pub struct Update {
     /// jq program; it gets the document and must yield the new one
     pub filter: String,
-    /// Binds $NAME to a string
-    #[arg(long, num_args = 2, value_names = ["NAME", "TEXT"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
-    pub arg: Vec<String>,
-    /// Binds $NAME to a JSON value
-    #[arg(long, num_args = 2, value_names = ["NAME", "JSON"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
-    pub argjson: Vec<String>,
+    #[command(flatten)]
+    pub program: Program,
     #[command(flatten)]
     pub writer: Writer,
 }

@@ -7,12 +7,12 @@ use std::mem;
 
 use jaq_core::box_iter::box_once;
 use jaq_core::compile::TermId;
-use jaq_core::data::JustLut;
 use jaq_core::{Bind, Ctx, Exn, ValT as _, ValX, native};
-use jaq_json::{Error, Rc, Val};
-use jaq_std::ValT as _;
+use jaq_json::{Rc, Val};
 
-use super::MAX_DEPTH;
+use super::natives::{Data, Fun};
+use super::value::{Error, Jq, MAX_NESTED, error, no_index};
+use super::{number, text};
 
 /// The longest array that an assignment pads with null.
 const MAX_PADDED: usize = 1_000_000;
@@ -21,35 +21,34 @@ const MAX_PADDED: usize = 1_000_000;
 pub(super) const ASSIGN: &str = "=";
 pub(super) const MODIFY: &str = "|=";
 
-type Data = JustLut<Val>;
 type Path = Vec<Val>;
 
 /// The natives; a definition with one of these names would hide them.
-pub(super) fn natives() -> [native::Fun<Data>; 4] {
+pub(super) fn natives() -> [Fun; 4] {
     [
         native::run((ASSIGN, [Bind::Fun(()), Bind::Var(())].into(), |mut cv| {
             let new = cv.0.pop_var();
-            box_once(assign(cv.0.pop_fun(), cv.1, &new))
+            box_once(assign(cv.0.pop_fun(), cv.1.0, &new.0).map(Jq))
         })),
         native::run((MODIFY, [Bind::Fun(()), Bind::Fun(())].into(), |mut cv| {
             let update = cv.0.pop_fun();
-            box_once(modify(cv.0.pop_fun(), cv.1, &update))
+            box_once(modify(cv.0.pop_fun(), cv.1.0, &update).map(Jq))
         })),
         native::run(("setpath", native::v(2), |mut cv| {
             let (new, path) = (cv.0.pop_var(), cv.0.pop_var());
-            let mut root = cv.1;
-            let done = to_path(path).and_then(|path| set(&mut root, &path, new));
-            native::bome(done.map(|()| root))
+            let mut root = cv.1.0;
+            let done = to_path(path.0).and_then(|path| set(&mut root, &path, new.0));
+            native::bome(done.map(|()| Jq(root)))
         })),
         native::run(("delpaths", native::v(1), |mut cv| {
-            let paths = elements(cv.0.pop_var(), "paths");
+            let paths = elements(cv.0.pop_var().0, "Paths");
             let paths = paths.and_then(|paths| paths.into_iter().map(to_path).collect());
-            native::bome(paths.and_then(|paths| delete_all(cv.1, paths)))
+            native::bome(paths.and_then(|paths| delete_all(cv.1.0, paths)).map(Jq))
         })),
     ]
 }
 
-fn assign<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, new: &Val) -> ValX<'a, Val> {
+fn assign<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, new: &Val) -> ValX<'a, Val, Jq> {
     for path in find(paths, &root)? {
         set(&mut root, &path, new.clone())?;
     }
@@ -57,7 +56,7 @@ fn assign<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, new: &Val) -> ValX<
 }
 
 /// The first output of `update` is the new value; where it has none, the old one is deleted.
-fn modify<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, update: &(TermId, Ctx<'a, Data>)) -> ValX<'a, Val> {
+fn modify<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, update: &(TermId, Ctx<'a, Data>)) -> ValX<'a, Val, Jq> {
     let mut paths = find(paths, &root)?.into_iter();
     let mut doomed = Vec::new();
     while let Some(path) = paths.next() {
@@ -68,18 +67,18 @@ fn modify<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, update: &(TermId, C
             Some(place) => mem::take(place),
             None => get(&root, &path)?,
         };
-        match update.0.run((update.1.clone(), old)).next().transpose()? {
-            Some(new) => set(&mut root, &path, new)?,
+        match update.0.run((update.1.clone(), Jq(old))).next().transpose()? {
+            Some(new) => set(&mut root, &path, new.0)?,
             None => doomed.push(path),
         }
     }
     Ok(delete_all(root, doomed)?)
 }
 
-fn find<'a>((filter, ctx): (TermId, Ctx<'a, Data>), root: &Val) -> Result<Vec<Path>, Exn<'a, Val>> {
-    let found = filter.paths((ctx, (root.clone(), Default::default())));
+fn find<'a>((filter, ctx): (TermId, Ctx<'a, Data>), root: &Val) -> Result<Vec<Path>, Exn<'a, Jq>> {
+    let found = filter.paths((ctx, (Jq(root.clone()), Default::default())));
     let paths = found.map(|found| {
-        let mut path: Path = found?.1.iter().cloned().collect();
+        let mut path: Path = found?.1.iter().map(|key| key.0.clone()).collect();
         path.reverse();
         Ok(short(path)?)
     });
@@ -88,20 +87,20 @@ fn find<'a>((filter, ctx): (TermId, Ctx<'a, Data>), root: &Val) -> Result<Vec<Pa
 
 /// A longer path leads nowhere in a document, and following it would use up the stack.
 fn short(path: Path) -> Result<Path, Error> {
-    if path.len() > MAX_DEPTH {
-        return Err(Error::str(format_args!("a path has more than {MAX_DEPTH} parts")));
+    if path.len() > MAX_NESTED {
+        return Err(error("Path too deep"));
     }
     Ok(path)
 }
 
 fn to_path(path: Val) -> Result<Path, Error> {
-    short(elements(path, "a path")?)
+    short(elements(path, "Path")?)
 }
 
 fn elements(list: Val, what: &str) -> Result<Vec<Val>, Error> {
     match list {
         Val::Arr(list) => Ok(Rc::unwrap_or_clone(list)),
-        _ => Err(Error::str(format_args!("{what} must be specified as an array"))),
+        _ => Err(error(format_args!("{what} must be specified as an array"))),
     }
 }
 
@@ -121,7 +120,7 @@ fn existing<'v>(mut target: &'v mut Val, path: &[Val]) -> Option<&'v mut Val> {
 }
 
 fn get(root: &Val, path: &[Val]) -> Result<Val, Error> {
-    path.iter().try_fold(root.clone(), Val::index)
+    path.iter().try_fold(Jq(root.clone()), |value, key| value.index(&Jq(key.clone()))).map(|value| value.0)
 }
 
 /// Puts a value at a path, making what is missing on the way there.
@@ -143,13 +142,15 @@ fn set(target: &mut Val, path: &[Val], new: Val) -> Result<(), Error> {
                 None => set(map.entry(key.clone()).or_insert(Val::Null), rest, new),
             }
         }
-        (Val::Arr(list), Val::Num(_)) => {
-            let at = position(key, list.len());
-            let at = at.ok_or_else(|| Error::str(format_args!("index {key} out of bounds")))?;
+        (Val::Arr(list), Val::Num(index)) => {
+            if number::to_float(index).is_nan() {
+                return Err(error("Cannot set array element at NaN index"));
+            }
+            let at = position(key, list.len()).ok_or_else(|| error("Out of bounds negative array index"))?;
             let list = Rc::make_mut(list);
             if at >= list.len() {
                 if at > list.len() && at >= MAX_PADDED {
-                    return Err(Error::str("array index too large"));
+                    return Err(error("Array index too large"));
                 }
                 list.resize(at + 1, Val::Null);
             }
@@ -160,12 +161,14 @@ fn set(target: &mut Val, path: &[Val], new: Val) -> Result<(), Error> {
             let mut part: Val = list[start..end].iter().cloned().collect();
             set(&mut part, rest, new)?;
             let Val::Arr(part) = part else {
-                return Err(Error::str("a slice of an array can only be assigned another array"));
+                return Err(error("A slice of an array can only be assigned another array"));
             };
             Rc::make_mut(list).splice(start..end, part.iter().cloned());
             Ok(())
         }
-        (target, _) => Err(Error::index(target.clone(), key.clone())),
+        (Val::Arr(_), Val::Arr(_)) => Err(error("Cannot update field at array index of array")),
+        (Val::TStr(_), Val::Obj(_)) => Err(error("Cannot update string slices")),
+        (target, _) => Err(no_index(target, key)),
     }
 }
 
@@ -228,26 +231,33 @@ fn delete_keys(target: &mut Val, keys: &[&Val]) -> Result<(), Error> {
             Rc::make_mut(list).retain(|_| kept.next() == Some(true));
             Ok(())
         }
-        target => Err(Error::index(target.clone(), keys[0].clone())),
+        target => {
+            let (of, key) = (text::kind(target), text::kind(keys[0]));
+            Err(match &*target {
+                Val::Obj(_) | Val::Arr(_) => error(format_args!("Cannot delete {key} element of {of}")),
+                _ => error(format_args!("Cannot delete field at {} of {of}", match keys[0] {
+                    Val::TStr(_) => "object index",
+                    _ => "array index",
+                })),
+            })
+        }
     }
 }
 
 /// Where a number points in an array; `None` if that is before its begin.
 fn position(key: &Val, len: usize) -> Option<usize> {
-    let at = key.as_isize()?;
-    if at < 0 { len.checked_add_signed(at) } else { usize::try_from(at).ok() }
+    match key {
+        Val::Num(number) => number::position(number, len),
+        _ => None,
+    }
 }
 
 /// The part of an array that `{"start": …, "end": …}` means.
 fn bounds(key: &Val, len: usize) -> Result<(usize, usize), Error> {
-    let bound = |name: &str, otherwise: usize| match key.clone().index(&Val::from(name.to_owned()))? {
-        Val::Null => Ok(otherwise),
-        bound => match bound.as_isize() {
-            Some(at) if at < 0 => Ok(len.saturating_add_signed(at)),
-            Some(at) => Ok(usize::try_from(at).unwrap_or(len).min(len)),
-            None => Err(Error::str("the bounds of a slice must be integers")),
-        },
+    let end = |name: &str| match key {
+        Val::Obj(map) => map.get(&Val::utf8_str(name.to_owned())).cloned(),
+        _ => None,
     };
-    let start = bound("start", 0)?;
-    Ok((start, bound("end", len)?.max(start)))
+    let part = number::ends(end("start").as_ref(), end("end").as_ref(), len)?;
+    Ok((part.start, part.end))
 }

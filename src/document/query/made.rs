@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::mem;
 
 use bytes::Bytes;
-use jaq_core::ValT as _;
 use jaq_json::{Map, Num, Rc, Val};
 use serde_json::Value;
 
+use super::number::of_digits;
 use super::{FilterError, MAX_DEPTH, is_deeper_than, to_number, to_val, to_value, too_deep, unfit};
 use crate::document::body::{Body, OUTLINED};
 use crate::document::json::{self, Make};
@@ -247,7 +247,7 @@ impl<'t> Make<'t> for Vals<'t> {
         if digits == "-0" || self.numbers == Numbers::AsWritten {
             return Val::Num(Num::Dec(digits.to_owned().into()));
         }
-        Val::from_num(digits).unwrap_or_default()
+        Val::Num(of_digits(digits))
     }
 
     fn string(self, text: Cow<'t, str>) -> Val {
