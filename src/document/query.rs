@@ -175,7 +175,7 @@ impl Filter {
             // jaq panics on a few odd arguments; its caller may hold a lock and must not.
             let next = catch_unwind(AssertUnwindSafe(|| outputs.next()));
             let next = next.map_err(|_| "the filter made jaq panic".to_owned())?;
-            if let Some(excess) = Run::excess() {
+            if let Some(excess) = run.excess() {
                 return Err(excess.into()); // whatever it made of being stopped
             }
             let Some(output) = next else { break };
@@ -340,6 +340,14 @@ fn unfit(what: &str) -> String {
 
 fn too_deep(verb: &str) -> String {
     format!("the filter {verb} a value nested more than {MAX_DEPTH} deep")
+}
+
+/// The names of all functions with how many arguments they take: `map/1`.
+fn builtins() -> Jq {
+    let defs = definitions().map(|def| (def.name, def.args.len()));
+    let names = natives().map(|native| (native.0, native.1.len())).chain(defs).collect::<BTreeSet<_>>();
+    let names = names.into_iter().filter(|(name, _)| name.starts_with(|c: char| c.is_ascii_alphabetic()));
+    names.map(|(name, arity)| Jq::text(format!("{name}/{arity}"))).collect()
 }
 
 /// `$ENV`, as far as it is UTF-8.

@@ -220,7 +220,8 @@ fn cases(name: &str, text: &str) -> Vec<Case> {
         let fails = line.starts_with("%%FAIL");
         let (at, program) = if fails { lines.next().unwrap_or((at, "")) } else { (at, line) };
         let input = if fails { None } else { lines.next().map(|(_, line)| line.to_owned()) };
-        let outputs = std::iter::from_fn(|| lines.next_if(|(_, line)| !line.is_empty()).map(|(_, line)| line.to_owned()));
+        let outputs =
+            std::iter::from_fn(|| lines.next_if(|(_, line)| !line.is_empty()).map(|(_, line)| line.to_owned()));
         let outputs = outputs.collect();
         cases.push(Case { place: format!("{name}:{}", at + 1), program: program.to_owned(), input, outputs });
     }

@@ -235,10 +235,13 @@ fn delete_keys(target: &mut Val, keys: &[&Val]) -> Result<(), Error> {
             let (of, key) = (text::kind(target), text::kind(keys[0]));
             Err(match &*target {
                 Val::Obj(_) | Val::Arr(_) => error(format_args!("Cannot delete {key} element of {of}")),
-                _ => error(format_args!("Cannot delete field at {} of {of}", match keys[0] {
-                    Val::TStr(_) => "object index",
-                    _ => "array index",
-                })),
+                _ => error(format_args!(
+                    "Cannot delete field at {} of {of}",
+                    match keys[0] {
+                        Val::TStr(_) => "object index",
+                        _ => "array index",
+                    }
+                )),
             })
         }
     }

@@ -5,10 +5,10 @@
 //! that is lost in a single long operation is left behind: the watcher answers in its place, and
 //! the process ends without it, as if it had been interrupted.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jaq_json::Val;
@@ -31,7 +31,7 @@ pub const PROCESSOR_TIME: Duration = Duration::from_secs(10);
 /// How often the watcher looks.
 const TICK: Duration = Duration::from_millis(10);
 /// How long a program may take to notice that it is stopped, and what it may use meanwhile.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_secs(2);
 const GRACE_MEMORY: u64 = 256 << 20;
 /// After how many new arrays and objects one is looked at for its depth.
 const SAMPLE: u32 = 2048;
@@ -90,58 +90,68 @@ struct Running {
     stopped: Option<(Excess, Instant, u64)>,
 }
 
-static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
-static CHANGED: Condvar = Condvar::new();
-/// Why the program that runs is to stop, as a number of [`Excess`]; 0 while it is not.
-static STOP: AtomicU8 = AtomicU8::new(0);
+/// What a thread that runs programs and its watcher share.
+#[derive(Default)]
+struct Watch {
+    running: Mutex<Option<Running>>,
+    changed: Condvar,
+    /// Why the program that runs is to stop, as a number of [`Excess`]; 0 while it is not.
+    stop: AtomicU8,
+}
+
+impl Watch {
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn excess(&self) -> Option<Excess> {
+        Excess::of(self.stop.load(Ordering::Relaxed))
+    }
+}
 
 thread_local! {
+    static WATCH: RefCell<Arc<Watch>> = RefCell::default();
     /// The address that calls must stay above; 0 where the stack is not known.
     static FLOOR: Cell<usize> = const { Cell::new(0) };
     static UNTIL_SAMPLE: Cell<u32> = const { Cell::new(SAMPLE) };
     static RANDOM: Cell<u32> = const { Cell::new(2_463_534_242) };
 }
 
-fn running() -> MutexGuard<'static, Option<Running>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+fn watch() -> Arc<Watch> {
+    WATCH.with_borrow(Arc::clone)
 }
 
 /// A program runs while this lives.
-pub(super) struct Run(bool);
+pub(super) struct Run(Arc<Watch>);
 
 impl Run {
-    /// Begins a run; within another one, as in tests, it is not watched.
+    /// Begins a run on this thread, which watches it if there is a watcher.
     pub(super) fn begin(time: Time) -> Self {
-        let mut running = running();
-        if running.is_some() {
-            return Self(false);
-        }
-        STOP.store(0, Ordering::Relaxed);
-        *running = Some(Running { since: Instant::now(), at_first: None, time, stopped: None });
-        CHANGED.notify_all();
-        Self(true)
+        let watch = watch();
+        watch.stop.store(0, Ordering::Relaxed);
+        *watch.running() = Some(Running { since: Instant::now(), at_first: None, time, stopped: None });
+        watch.changed.notify_all();
+        Self(watch)
     }
 
     /// Why its results do not count, if they do not.
-    pub(super) fn excess() -> Option<Excess> {
-        Excess::of(STOP.load(Ordering::Relaxed))
+    pub(super) fn excess(&self) -> Option<Excess> {
+        self.0.excess()
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if self.0 {
-            *running() = None;
-            STOP.store(0, Ordering::Relaxed);
-        }
+        *self.0.running() = None;
+        self.0.stop.store(0, Ordering::Relaxed);
     }
 }
 
 /// Refuses to go on once the program is stopped.
 pub(super) fn go_on() -> Result<(), Error> {
-    match STOP.load(Ordering::Relaxed) {
-        0 => Ok(()),
-        _ => Err(error("the filter is stopped")),
+    match WATCH.with_borrow(|watch| watch.excess()) {
+        None => Ok(()),
+        Some(_) => Err(error("the filter is stopped")),
     }
 }
 
@@ -151,7 +161,7 @@ pub(super) fn stopped() -> Option<Excess> {
     if std::ptr::from_ref(&here).addr() < FLOOR.get() {
         return Some(Excess::Depth);
     }
-    Excess::of(STOP.load(Ordering::Relaxed))
+    WATCH.with_borrow(|watch| watch.excess())
 }
 
 /// Looks, now and then, how deep new values are nested: to drop one takes a stack.
@@ -169,7 +179,7 @@ pub(super) fn nested(value: &Val) {
     RANDOM.set(random);
     UNTIL_SAMPLE.set(SAMPLE / 2 + random % SAMPLE);
     if text::is_nested(value, 2 * MAX_NESTED) {
-        STOP.store(Excess::Depth as u8, Ordering::Relaxed);
+        WATCH.with_borrow(|watch| watch.stop.store(Excess::Depth as u8, Ordering::Relaxed));
     }
 }
 
@@ -189,33 +199,34 @@ fn memory() -> u64 {
 /// Does `work`, which runs programs, on a stack of [`STACK`], and stops a program that uses too much. One that cannot be
 /// stopped is left to `leave`, which ends the process. Where there is no room for the stack it works in what room there is.
 pub fn watched<T: Send>(work: impl Fn() -> T + Sync, leave: impl Fn(Excess) -> Infallible) -> T {
-    struct Done<'d>(&'d AtomicBool);
+    struct Done<'d>(&'d Watch, &'d AtomicBool);
     impl Drop for Done<'_> {
         fn drop(&mut self) {
-            let _running = running(); // so that the watcher does not miss it
-            self.0.store(true, Ordering::Relaxed);
-            CHANGED.notify_all();
+            let _running = self.0.running(); // so that the watcher does not miss it
+            self.1.store(true, Ordering::Relaxed);
+            self.0.changed.notify_all();
         }
     }
-    let is_done = AtomicBool::new(false);
+    let (watch, is_done) = (Arc::<Watch>::default(), AtomicBool::new(false));
     let start = || {
         let here = 0_u8;
         FLOOR.set(std::ptr::from_ref(&here).addr().saturating_sub(STACK - RESERVE));
-        let _done = Done(&is_done);
+        WATCH.set(Arc::clone(&watch));
+        let _done = Done(&watch, &is_done);
         work()
     };
     std::thread::scope(|scope| {
         let Ok(thread) = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, start) else {
             return work();
         };
-        let mut now = running();
+        let mut now = watch.running();
         while !is_done.load(Ordering::Relaxed) {
             now = match *now {
-                None => CHANGED.wait(now).unwrap_or_else(PoisonError::into_inner),
-                Some(_) => CHANGED.wait_timeout(now, TICK).unwrap_or_else(PoisonError::into_inner).0,
+                None => watch.changed.wait(now).unwrap_or_else(PoisonError::into_inner),
+                Some(_) => watch.changed.wait_timeout(now, TICK).unwrap_or_else(PoisonError::into_inner).0,
             };
             // Held until the process ends, if it must: the program can neither finish nor write any more.
-            if let Some(excess) = now.as_mut().and_then(looked_at) {
+            if let Some(excess) = now.as_mut().and_then(|running| looked_at(&watch, running)) {
                 match leave(excess) {}
             }
         }
@@ -225,7 +236,7 @@ pub fn watched<T: Send>(work: impl Fn() -> T + Sync, leave: impl Fn(Excess) -> I
 }
 
 /// Stops a program that has used too much; why, if it did not stop in time.
-fn looked_at(running: &mut Running) -> Option<Excess> {
+fn looked_at(watch: &Watch, running: &mut Running) -> Option<Excess> {
     let (processor, memory) = (processor_time(), memory());
     let (processor_at_first, memory_at_first) = *running.at_first.get_or_insert((processor, memory));
     if let Some((excess, since, then)) = running.stopped {
@@ -234,13 +245,13 @@ fn looked_at(running: &mut Running) -> Option<Excess> {
     }
     let is_late = running.since.elapsed() > running.time.wall
         || processor.saturating_sub(processor_at_first) > running.time.processor;
-    let excess = match Excess::of(STOP.load(Ordering::Relaxed)) {
+    let excess = match watch.excess() {
         Some(excess) => excess,
         None if memory > memory_at_first + MEMORY => Excess::Memory,
         None if is_late => Excess::Time,
         None => return None,
     };
     running.stopped = Some((excess, Instant::now(), memory));
-    STOP.store(excess as u8, Ordering::Relaxed);
+    watch.stop.store(excess as u8, Ordering::Relaxed);
     None
 }

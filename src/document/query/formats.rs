@@ -15,7 +15,10 @@ fn plain(value: &Jq) -> String {
 
 fn row(value: &Jq, format: &str, separator: &str, quoted: fn(&str) -> String) -> ValR<Jq> {
     let Val::Arr(cells) = &value.0 else {
-        return Err(error(format_args!("{} cannot be {format}-formatted, only an array can be", text::shown(&value.0))));
+        return Err(error(format_args!(
+            "{} cannot be {format}-formatted, only an array can be",
+            text::shown(&value.0)
+        )));
     };
     let cells = cells.iter().map(|cell| match cell {
         Val::Null => Ok(String::new()),
@@ -58,9 +61,7 @@ pub(super) fn sh(value: Jq) -> ValR<Jq> {
     };
     let words = words.into_iter().map(|word| match &word.0 {
         Val::TStr(text) => Ok(format!("'{}'", String::from_utf8_lossy(text).replace('\'', "'\\''"))),
-        Val::Arr(_) | Val::Obj(_) => {
-            Err(error(format_args!("{} can not be escaped for shell", text::shown(&word.0))))
-        }
+        Val::Arr(_) | Val::Obj(_) => Err(error(format_args!("{} can not be escaped for shell", text::shown(&word.0)))),
         other => Ok(text::json(other)),
     });
     Ok(Jq::text(words.collect::<Result<Vec<_>, _>>()?.join(" ")))
@@ -151,7 +152,7 @@ pub(super) fn from_base64(value: Jq) -> ValR<Jq> {
     let text = plain(&value);
     let shown = || text::shown(&Jq::text(text.clone()).0);
     let bytes = decoded(&text, BASE64, 6).ok_or_else(|| error(format_args!("{} is not valid base64 data", shown())))?;
-    if bytes.is_empty() && !text.trim_end_matches('=').is_empty() {
+    if text.trim_end_matches('=').len() % 4 == 1 {
         return Err(error(format_args!("{} trailing base64 byte found", shown())));
     }
     Ok(Jq::text(String::from_utf8_lossy(&bytes)))

@@ -75,6 +75,7 @@ pub(super) fn all() -> Vec<Fun> {
             },
         ),
         native!("env", |_| Ok(environment())),
+        native!("builtins", |_| Ok(super::builtins())),
         native!("null", |_| Ok(Jq::default())),
         native!("true", |_| Ok(Jq::from(true))),
         native!("false", |_| Ok(Jq::from(false))),
@@ -130,9 +131,11 @@ pub(super) fn all() -> Vec<Fun> {
         native!("endswith", strings::ends_with, part),
         native!("ltrimstr", strings::trim_start_of, part),
         native!("rtrimstr", strings::trim_end_of, part),
-        native!("trimstr", |text, part: Jq| {
-            strings::trim_end_of(strings::trim_start_of(text, part.clone())?, part)
-        }, part),
+        native!(
+            "trimstr",
+            |text, part: Jq| { strings::trim_end_of(strings::trim_start_of(text, part.clone())?, part) },
+            part
+        ),
         native!("trim", |text| strings::trimmed(text, true, true)),
         native!("ltrim", |text| strings::trimmed(text, true, false)),
         native!("rtrim", |text| strings::trimmed(text, false, true)),
@@ -237,10 +240,10 @@ fn length(value: Jq) -> ValR<Jq> {
 }
 
 fn abs(value: Jq) -> ValR<Jq> {
-    let Val::Num(number) = &value.0 else {
-        return Err(error(format_args!("{} has no absolute value", text::shown(&value.0))));
-    };
-    if number::to_float(number) < 0.0 { -value } else { Ok(value) }
+    match &value.0 {
+        Val::Num(number) if number::to_float(number) < 0.0 => -value,
+        _ => Ok(value),
+    }
 }
 
 fn keys(value: Jq, sorted: bool) -> ValR<Jq> {

@@ -25,9 +25,36 @@ const PLAIN_TERMS: usize = 100;
 const PLAIN_COPIES: usize = 5;
 /// Words of a plain program: they take no longer than what they are given is long.
 const PLAIN_WORDS: [&str; 30] = [
-    "and", "or", "not", "if", "then", "elif", "else", "end", "empty", "null", "true", "false", "length", "keys", "has",
-    "type", "now", "todate", "tostring", "tonumber", "ascii_downcase", "ascii_upcase", "select", "first", "last",
-    "startswith", "endswith", "ltrimstr", "rtrimstr", "error",
+    "and",
+    "or",
+    "not",
+    "if",
+    "then",
+    "elif",
+    "else",
+    "end",
+    "empty",
+    "null",
+    "true",
+    "false",
+    "length",
+    "keys",
+    "has",
+    "type",
+    "now",
+    "todate",
+    "tostring",
+    "tonumber",
+    "ascii_downcase",
+    "ascii_upcase",
+    "select",
+    "first",
+    "last",
+    "startswith",
+    "endswith",
+    "ltrimstr",
+    "rtrimstr",
+    "error",
 ];
 
 /// Whether a source may need much of anything: it nests deep, loops, or makes large values of small ones.
@@ -48,8 +75,9 @@ fn is_plain(tokens: &[Token<&str>], copies: &mut usize) -> bool {
         match &token.1 {
             Tok::Word => PLAIN_WORDS.contains(&token.0),
             // `.[]` goes through all there is.
-            Tok::Block(inner) if inner.len() == 1 && token.0.starts_with('[') => before
-                .is_none_or(|before| matches!(before.1, Tok::Sym) && !before.0.starts_with(['.', '?'])),
+            Tok::Block(inner) if inner.len() == 1 && token.0.starts_with('[') => {
+                before.is_none_or(|before| matches!(before.1, Tok::Sym) && !before.0.starts_with(['.', '?']))
+            }
             Tok::Block(inner) => is_plain(inner, copies),
             Tok::Str(parts) => parts.iter().all(|part| match part {
                 StrPart::Term(token) => is_plain(std::slice::from_ref(token), copies),
@@ -100,7 +128,7 @@ pub(super) fn parse(source: &str) -> Result<Term<&str>, Problem<'_>> {
     if lexed.first().is_some_and(|first| ["import", "include", "module"].contains(&first.0)) {
         return Err(Problem::Syntax("a filter without modules", source));
     }
-    let changed = tokens::term(lexed);
+    let changed = tokens::program(source, lexed);
     let tree = Parser::new(&changed).parse(|parser| parser.term()).map_err(|errors| {
         let first = errors.into_iter().next();
         first.map_or(Problem::Syntax("a filter", end), |(expected, found)| {
@@ -113,7 +141,7 @@ pub(super) fn parse(source: &str) -> Result<Term<&str>, Problem<'_>> {
 /// Definitions of our own, as jq means them.
 pub(super) fn definitions(source: &'static str) -> Vec<Def<&'static str>> {
     let lexed = Lexer::new(source).lex().unwrap_or_default();
-    let changed = tokens::term(lexed);
+    let changed = tokens::program(source, lexed);
     let defs = Parser::new(&changed).parse(|parser| parser.defs()).unwrap_or_default();
     let rewriter = Rewriter::new(source);
     defs.into_iter().filter_map(|def| rewriter.def(def).ok()).collect()
@@ -167,4 +195,3 @@ fn depth(tokens: &[Token<&str>]) -> usize {
     }
     pipes + longest + inner
 }
-

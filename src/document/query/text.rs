@@ -27,7 +27,7 @@ pub(super) fn shown(value: &Val) -> String {
 
 /// A value, as far as there is room.
 pub(super) fn short(value: &Val) -> String {
-    let mut json = Writer { text: String::new(), limit: 4 * SHOWN, depth: MAX_NESTED };
+    let mut json = Writer { text: String::new(), limit: 4 * SHOWN, depth: MAX_NESTED + 1 };
     json.value(value);
     let mut text = json.text;
     if text.len() > SHOWN {
@@ -46,7 +46,7 @@ pub(super) fn short(value: &Val) -> String {
 
 /// A value as `tojson` writes it.
 pub(super) fn json(value: &Val) -> String {
-    let mut json = Writer { text: String::new(), limit: usize::MAX, depth: MAX_NESTED };
+    let mut json = Writer { text: String::new(), limit: usize::MAX, depth: MAX_NESTED + 1 };
     json.value(value);
     json.text
 }

@@ -40,9 +40,38 @@ pub(super) fn surrogates(source: &str) -> Cow<'_, str> {
     Cow::Owned(changed)
 }
 
-/// The tokens of a term.
-pub(super) fn term(tokens: Tokens<'_>) -> Tokens<'_> {
+/// The tokens of a program.
+pub(super) fn program<'s>(source: &'s str, tokens: Tokens<'s>) -> Tokens<'s> {
+    term(fractions(source, tokens))
+}
+
+fn term(tokens: Tokens<'_>) -> Tokens<'_> {
     walk(tokens, false)
+}
+
+/// `.5` is a number, of which jaq's lexer makes a point and another number.
+fn fractions<'s>(source: &'s str, tokens: Tokens<'s>) -> Tokens<'s> {
+    let mut changed: Tokens<'s> = Vec::with_capacity(tokens.len());
+    for Token(text, token) in tokens {
+        let token = match token {
+            Tok::Block(inner) => Tok::Block(fractions(source, inner)),
+            Tok::Num => {
+                let at = text.as_ptr().addr().checked_sub(source.as_ptr().addr());
+                let whole = at.and_then(|at| source.get(at.checked_sub(1)?..at + text.len()));
+                match (changed.last(), whole) {
+                    (Some(Token(".", _)), Some(whole)) if whole.starts_with('.') => {
+                        changed.pop();
+                        changed.push(Token(whole, Tok::Num));
+                        continue;
+                    }
+                    _ => Tok::Num,
+                }
+            }
+            token => token,
+        };
+        changed.push(Token(text, token));
+    }
+    changed
 }
 
 /// The tokens of a term, or of the entries of an object, where parentheses may be a key.

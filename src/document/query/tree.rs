@@ -228,9 +228,7 @@ impl<'s> Rewriter<'s> {
     fn pair(&self, key: Tree<'s>, value: Option<Tree<'s>>) -> Result<(Tree<'s>, Option<Tree<'s>>), String> {
         check_key(&key)?;
         match (key, value) {
-            (Term::Var(name), None) if name == "$__loc__" => {
-                Ok((text("__loc__"), Some(self.location(name))))
-            }
+            (Term::Var(name), None) if name == "$__loc__" => Ok((text("__loc__"), Some(self.location(name)))),
             (Term::Var(name), Some(value)) => Ok((Term::Var(name), Some(self.term(value)?))),
             (key, value) => Ok((self.term(key)?, value.map(|value| self.term(value)).transpose()?)),
         }
@@ -265,8 +263,20 @@ impl<'s> Rewriter<'s> {
     /// Functions that are C in jq take the outputs of their last argument one by one, then those before it.
     fn call(&self, name: &'s str, args: Vec<Tree<'s>>) -> Tree<'s> {
         const IN_C: [&str; 14] = [
-            "setpath", "pow", "atan2", "fmod", "fmin", "fmax", "fdim", "ldexp", "scalb", "scalbln", "nextafter",
-            "nexttoward", "copysign", "drem",
+            "setpath",
+            "pow",
+            "atan2",
+            "fmod",
+            "fmin",
+            "fmax",
+            "fdim",
+            "ldexp",
+            "scalb",
+            "scalbln",
+            "nextafter",
+            "nexttoward",
+            "copysign",
+            "drem",
         ];
         if args.len() != 2 || !IN_C.contains(&name) || self.defined.contains(name) {
             return Term::Call(name, args);

@@ -126,7 +126,10 @@ impl fmt::Display for Jq {
 
 impl jaq_core::ValT for Jq {
     fn from_num(digits: &str) -> ValR<Self> {
-        Ok(Self(Val::Num(number::of_digits(digits))))
+        Ok(Self(Val::Num(match digits.starts_with('.') {
+            true => number::of_digits(&format!("0{digits}")),
+            false => number::of_digits(digits),
+        })))
     }
 
     fn from_map<I: IntoIterator<Item = (Self, Self)>>(pairs: I) -> ValR<Self> {
@@ -340,8 +343,9 @@ impl Div for Jq {
         match (self.0, other.0) {
             (Val::Num(left), Val::Num(right)) => match number::quotient(&left, &right) {
                 Some(quotient) => Ok(Self(Val::Num(quotient))),
-                None => Err(Self(Val::Num(left))
-                    .calculated(&Self(Val::Num(right)), "divided because the divisor is zero")),
+                None => {
+                    Err(Self(Val::Num(left)).calculated(&Self(Val::Num(right)), "divided because the divisor is zero"))
+                }
             },
             (left @ Val::TStr(_), right @ Val::TStr(_)) => both(left / right),
             (left, right) => Err(Self(left).calculated(&Self(right), "divided")),
