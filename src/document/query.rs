@@ -58,7 +58,15 @@ const PLAIN_SOURCE: usize = 4;
 /// Definitions over those of jaq.
 const PRELUDE: &str = include_str!("query/prelude.jq");
 /// jaq's natives whose names the prelude's definitions have.
-const HIDDEN: [(&str, usize); 5] = [("halt", 1), ("limit", 2), ("skip", 2), ("sort_by", 1), ("group_by", 1)];
+const HIDDEN: [(&str, usize); 7] = [
+    ("halt", 1),
+    ("limit", 2),
+    ("skip", 2),
+    ("sort_by", 1),
+    ("group_by", 1),
+    ("fromdateiso8601", 0),
+    ("todateiso8601", 0),
+];
 /// What the program of the user is called by the program that jaq loads.
 const MAIN: &str = "__main";
 

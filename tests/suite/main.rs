@@ -43,11 +43,8 @@ mod hook_settings;
 mod hooks;
 mod hostile;
 mod interleavings;
-<<<<<<< HEAD
 mod journal;
-=======
 mod jq;
->>>>>>> 8d57cd0 (jq means jq: programs are regrouped, and computed with jq's values)
 mod json_shapes;
 mod kill;
 mod limits;

@@ -17,6 +17,8 @@ pub(super) type Fun = native::Fun<Data>;
 pub(super) const STEP: &str = "_step";
 /// A value as a part of a string.
 pub(super) const TEXT: &str = "_text";
+/// The input, if it is neither false nor null.
+pub(super) const TRUE: &str = "_true";
 /// The last output, or null.
 pub(super) const LAST: &str = "_last_or_null";
 
@@ -48,6 +50,12 @@ pub(super) const RENAMED: [(&str, &str); 4] =
 pub(super) fn all() -> Vec<Fun> {
     vec![
         with_paths(STEP, v(0), |cv| step(cv.1), |cv| step(cv.1)),
+        with_paths(
+            TRUE,
+            v(0),
+            |cv| Box::new(cv.1.as_bool().then_some(Ok(cv.1)).into_iter()),
+            |cv| Box::new(cv.1.0.as_bool().then_some(Ok(cv.1)).into_iter()),
+        ),
         native!(TEXT, |value: Jq| Ok(value.into_string())),
         native::run((LAST, fun(), |mut cv| {
             let (filter, ctx) = cv.0.pop_fun();

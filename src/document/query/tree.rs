@@ -9,7 +9,7 @@ use jaq_core::ops::{Cmp, Math};
 use jaq_core::path::{Opt, Part, Path};
 
 use super::assign::{ASSIGN, MODIFY};
-use super::natives::{LAST, STEP, TEXT};
+use super::natives::{LAST, STEP, TEXT, TRUE};
 use super::outputs::{Outputs, outputs};
 use super::tokens::{ALTERNATIVES, PARENTHESES};
 
@@ -194,7 +194,7 @@ impl<'s> Rewriter<'s> {
         if self.outputs(&left).is_one() {
             return left;
         }
-        pipe(left, Term::IfThenElse(vec![(Term::Id, Term::Id)], Some(Box::new(empty()))))
+        pipe(left, call(TRUE))
     }
 
     /// In `f[g]` jq takes the outputs of `g` one by one, and for each of them all of `f`.
@@ -468,11 +468,6 @@ fn text(text: &str) -> Tree<'_> {
 
 fn steps<'s>(term: Tree<'s>, path: Vec<(Part<Tree<'s>>, Opt)>) -> Tree<'s> {
     Term::Path(Box::new(term), Path(path))
-}
-
-/// `{}[]`, for a user may define an `empty` of their own.
-fn empty<'s>() -> Tree<'s> {
-    steps(Term::Obj(Vec::new()), vec![(Part::Range(None, None), Opt::Essential)])
 }
 
 /// `[][0]`, for a user may define a `null` of their own.
