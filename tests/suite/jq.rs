@@ -155,8 +155,9 @@ fn random_assignments_deletions_and_paths_are_those_of_jq() {
         for part in here.chunks(50) {
             let each = part.iter().map(|(_, program)| format!("[try ({program}) catch \"!\"]"));
             let whole = format!("[{}]", each.collect::<Vec<_>>().join(", "));
-            let output = Command::new("jq").args(["-nc", "--argjson", "d", &document.to_string()]);
-            let output = { output }.arg(format!("$d | {whole}")).output().unwrap();
+            let input = document.to_string();
+            let filter = format!("$d | {whole}");
+            let output = Command::new("jq").args(["-nc", "--argjson", "d", &input, &filter]).output().unwrap();
             let list: Vec<Value> = serde_json::from_slice(&output.stdout)
                 .unwrap_or_else(|_| panic!("{whole}: {}", String::from_utf8_lossy(&output.stderr)));
             theirs.extend(part.iter().map(|(n, _)| *n).zip(list));

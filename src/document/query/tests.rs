@@ -159,7 +159,7 @@ fn a_program_without_an_end_is_stopped() {
     }
     let minutes = Time::from(std::time::Duration::from_secs(300));
     assert_eq!(watched("[range(0; infinite)]", minutes), Some(Excess::Memory));
-    assert_eq!(watched("def f(n): if n == 0 then 0 else 1 + f(n - 1) end; f(5000)", minutes), None);
+    assert_eq!(watched("def f($n): if $n == 0 then 0 else 1 + f($n - 1) end; f(5000)", minutes), None);
 }
 
 #[test]
