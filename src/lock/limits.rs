@@ -56,7 +56,7 @@ pub fn check(draft: &Draft) -> Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::time::{Duration, SystemTime};
 

@@ -37,7 +37,11 @@ pub(super) fn short(value: &Val) -> String {
             Val::Obj(_) => "}",
             _ => "",
         };
-        text.truncate(text.floor_char_boundary(SHOWN - 3 - close.len()));
+        let mut end = SHOWN - 3 - close.len();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
         text.push_str("...");
         text.push_str(close);
     }

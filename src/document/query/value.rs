@@ -380,7 +380,7 @@ impl Neg for Jq {
 
 /// What jaq makes of two values that it is known to take.
 fn both(result: jaq_json::ValR) -> ValR<Jq> {
-    result.map(Jq).map_err(|problem| error(problem))
+    result.map(Jq).map_err(error)
 }
 
 fn repeated(text: &[u8], times: f64) -> ValR<Jq> {
