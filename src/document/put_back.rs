@@ -3,8 +3,11 @@
 //! A document is compared by units: values below keys of objects, elements of `completedTasks`, other arrays whole. A unit
 //! that both parties changed, or one below the other, is a conflict, and then nothing is put back. `metadata`, `lastSignal`
 //! and `lastActivation` never conflict; they keep the value that the others gave them.
+//!
+//! An object with fields that appears or disappears is no unit: its fields are. That the object itself is there or not is
+//! kept beside them, so that an object which was empty in `base`, or which the others removed, is put back as such.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -18,9 +21,14 @@ const SHARED: [&str; 2] = ["lastSignal", "lastActivation"];
 /// The place of a unit: keys from the root; of a task its JSON text after `completedTasks`.
 type Unit = Vec<String>;
 
-/// The units that a party changed, each with its value after the party's last change; `None` where it was removed.
+/// What a party changed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Touched(BTreeMap<Unit, Option<Value>>);
+pub struct Touched {
+    /// The units, each with its value after the party's last change; `None` where it was removed. None is below another.
+    units: BTreeMap<Unit, Option<Value>>,
+    /// The objects around units that the party made (`true`) or removed (`false`), whatever was in them.
+    hulls: BTreeMap<Unit, bool>,
+}
 
 impl Touched {
     /// Adds what changed from one revision to the next.
@@ -31,19 +39,22 @@ impl Touched {
     /// Whether the party changed nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.units.is_empty()
     }
 
     fn compare(&mut self, at: &mut Unit, before: Option<&Value>, after: Option<&Value>) {
         if before == after {
             return;
         }
-        let is_leaf = matches!(&at[..], [field, _] if field == METADATA);
+        let is_whole = is_shared_value(at) || self.units.contains_key(&*at);
         match (before.map(fields), after.map(fields)) {
-            (before, after) if !is_leaf && has_fields(before, after) => {
+            (before, after) if !is_whole && has_fields(before, after) => {
+                if before.is_some() != after.is_some() {
+                    self.hulls.insert(at.clone(), after.is_some());
+                }
                 let (before, after) = (before.flatten(), after.flatten());
                 let keys = before.into_iter().chain(after).flat_map(Map::keys);
-                for key in keys.collect::<std::collections::BTreeSet<_>>() {
+                for key in keys.collect::<BTreeSet<_>>() {
                     at.push(key.clone());
                     self.compare(at, before.and_then(|map| map.get(key)), after.and_then(|map| map.get(key)));
                     at.pop();
@@ -51,36 +62,44 @@ impl Touched {
             }
             _ => match (&at[..], before, after) {
                 ([field], Some(Value::Array(before)), Some(Value::Array(after)))
-                    if field == TASKS && !is_reordered(before, after) =>
+                    if field == TASKS && !is_whole && !is_reordered(before, after) =>
                 {
                     self.compare_tasks(before, after);
                 }
-                _ => drop(self.0.insert(at.clone(), after.cloned())),
+                _ => self.insert(at, after.cloned()),
             },
         }
+    }
+
+    /// Adds a unit, in place of what was below it.
+    fn insert(&mut self, unit: &Unit, value: Option<Value>) {
+        self.units.retain(|other, _| !other.starts_with(unit));
+        self.hulls.retain(|hull, _| !hull.starts_with(unit));
+        self.units.insert(unit.clone(), value);
     }
 
     fn compare_tasks(&mut self, before: &[Value], after: &[Value]) {
         for task in before.iter().chain(after) {
             if count(before, task) != count(after, task) {
                 let value = Some(task).filter(|task| after.contains(task)).cloned();
-                self.0.insert(vec![TASKS.to_owned(), task.to_string()], value);
+                self.units.insert(vec![TASKS.to_owned(), task.to_string()], value);
             }
         }
     }
 
     /// The units of the party, apart from those that never conflict.
     fn contended(&self) -> impl Iterator<Item = &Unit> {
-        self.0.keys().filter(|unit| !is_shared(unit))
+        self.units.keys().filter(|unit| !is_shared(unit))
     }
 
-    fn has(&self, unit: &[String]) -> bool {
-        self.0.contains_key(unit)
+    /// Whether the party removed an object around this place.
+    fn removed_around(&self, at: &[String]) -> bool {
+        self.hulls.iter().any(|(hull, is_there)| !is_there && hull.len() < at.len() && at.starts_with(hull))
     }
 
     /// The names of the signals among the units.
     pub fn signals(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().filter_map(|unit| match &unit[..] {
+        self.units.keys().filter_map(|unit| match &unit[..] {
             [field, name, ..] if field == "signals" => Some(name.as_str()),
             _ => None,
         })
@@ -96,30 +115,58 @@ pub struct Conflict {
 
 /// The live document with the guard's changes put back to what they were in `base`, and the others' changes as they are.
 pub fn put_back(base: &Value, guards: &Touched, others: &Touched, live: &Value) -> Result<Value, Conflict> {
-    let conflicts = |unit: &&Unit| others.contended().any(|other| overlap(unit, other));
-    let paths: Vec<String> = guards.contended().filter(conflicts).map(|unit| shown(unit)).collect();
+    let meets = |unit: &&Unit| others.contended().any(|other| overlap(unit, other));
+    let is_shut_out = |at: &&Unit| !is_shared(at) && get(base, at).is_some() && others.removed_around(at);
+    let mut paths: BTreeSet<&Unit> = guards.contended().filter(meets).collect();
+    paths.extend(guards.units.keys().filter(is_shut_out));
+    let hulls = guards.hulls.keys().filter(is_shut_out);
+    paths.extend(hulls.filter(|hull| !paths.iter().any(|unit| unit.starts_with(hull))).collect::<Vec<_>>());
     if !paths.is_empty() {
-        return Err(Conflict { paths });
+        return Err(Conflict { paths: paths.into_iter().map(|unit| shown(unit)).collect() });
     }
     let mut value = live.clone();
-    let tasks_are_guards = !others.0.keys().any(|unit| unit.first().is_some_and(|field| field == TASKS));
-    for unit in guards.0.keys() {
+    let tasks_are_guards = !others.units.keys().any(|unit| unit.first().is_some_and(|field| field == TASKS));
+    for unit in guards.units.keys() {
         match &unit[..] {
-            unit if is_shared(unit) => {
-                let wanted = others.0.get(unit).cloned().unwrap_or_else(|| get(base, unit).cloned());
-                set(&mut value, unit, wanted);
-            }
+            unit if is_shared(unit) => put_shared_back(&mut value, base, others, unit),
             [field, ..] if field == TASKS && tasks_are_guards => {
                 set(&mut value, std::slice::from_ref(field), base.get(TASKS).cloned());
             }
             [field, task] if field == TASKS => put_task_back(&mut value, base, task),
-            unit => {
-                set(&mut value, unit, get(base, unit).cloned());
-                remove_hulls(&mut value, base, others, unit);
-            }
+            unit => set(&mut value, unit, get(base, unit).cloned()),
         }
     }
+    put_hulls_back(&mut value, base, guards, others);
     Ok(value)
+}
+
+/// Gives a field that never conflicts the value that the others gave it, else the one in `base`.
+fn put_shared_back(value: &mut Value, base: &Value, others: &Touched, unit: &[String]) {
+    let around = (1..=unit.len()).filter_map(|length| unit.get(..length));
+    let whole = around.filter_map(|at| Some((at, others.units.get(at)?))).next();
+    if let Some((at, theirs)) = whole {
+        return set(value, at, theirs.clone());
+    }
+    set(value, unit, get(base, unit).cloned());
+    for (below, theirs) in others.units.iter().filter(|(other, _)| other.starts_with(unit)) {
+        set(value, below, theirs.clone());
+    }
+}
+
+/// Makes the objects that the guard removed and removes those it made, as far as they are empty and the others did not do
+/// so, too.
+fn put_hulls_back(value: &mut Value, base: &Value, guards: &Touched, others: &Touched) {
+    let wanted = |hull: &Unit| others.hulls.get(hull).copied().unwrap_or_else(|| get(base, hull).is_some());
+    for hull in guards.hulls.keys().filter(|hull| wanted(hull)) {
+        if get(value, hull).is_none() {
+            set(value, hull, Some(Map::new().into()));
+        }
+    }
+    for hull in guards.hulls.keys().rev().filter(|hull| !wanted(hull)) {
+        if matches!(get(value, hull), Some(Value::Object(map)) if map.is_empty()) {
+            set(value, hull, None);
+        }
+    }
 }
 
 fn put_task_back(value: &mut Value, base: &Value, text: &str) {
@@ -133,18 +180,6 @@ fn put_task_back(value: &mut Value, base: &Value, text: &str) {
     }
     let missing = wanted.saturating_sub(count(tasks, &task));
     tasks.extend(std::iter::repeat_n(task, missing));
-}
-
-/// Removes objects around a unit that are empty now and were not there in `base`.
-fn remove_hulls(value: &mut Value, base: &Value, others: &Touched, unit: &[String]) {
-    for length in (1..unit.len()).rev() {
-        let Some(hull) = unit.get(..length) else { return };
-        let is_hull = matches!(get(value, hull), Some(Value::Object(map)) if map.is_empty());
-        if !is_hull || get(base, hull).is_some() || others.has(hull) {
-            return;
-        }
-        set(value, hull, None);
-    }
 }
 
 fn fields(value: &Value) -> Option<&Map<String, Value>> {
@@ -170,10 +205,15 @@ fn count(tasks: &[Value], task: &Value) -> usize {
 }
 
 fn is_shared(unit: &[String]) -> bool {
-    match unit {
-        [field] => SHARED.contains(&field.as_str()) || field == METADATA,
-        [field, ..] => field == METADATA,
-        [] => false,
+    unit.first().is_some_and(|field| SHARED.contains(&field.as_str()) || field == METADATA)
+}
+
+/// Whether this is a shared field, or a field of `metadata`: such a value is one unit.
+fn is_shared_value(at: &[String]) -> bool {
+    match at {
+        [field] => SHARED.contains(&field.as_str()),
+        [field, _] => field == METADATA,
+        _ => false,
     }
 }
 
@@ -291,6 +331,35 @@ mod tests {
         assert_eq!(merged(&base(), &[(Party::Others, one.clone()), (Party::Guard, two)]), Ok(one));
     }
 
+    #[test]
+    fn an_empty_object_is_put_back_and_one_that_others_removed_stays_away() {
+        let base = json!({"a": {"c": {}}, "n": 1});
+        let steps = [
+            (Party::Guard, json!({"a": {"c": {"x": 1}}, "n": 1})),
+            (Party::Guard, json!({"a": {}, "n": 1})),
+            (Party::Others, json!({"a": {}, "n": 2})),
+        ];
+        assert_eq!(merged(&base, &steps), Ok(json!({"a": {"c": {}}, "n": 2})));
+
+        let base = json!({"a": {"b": 1, "c": {"x": 1}}});
+        let passing = [
+            (Party::Guard, json!({"a": {"b": 1, "c": {"x": 1}, "y": 1}})),
+            (Party::Guard, base.clone()),
+            (Party::Others, json!({})),
+        ];
+        assert_eq!(merged(&base, &passing), Ok(json!({})));
+        let removed = [(Party::Guard, json!({"a": {"b": 1}})), (Party::Others, json!({}))];
+        assert_eq!(merged(&base, &removed).unwrap_err().paths, [".a.c.x"]);
+    }
+
+    #[test]
+    fn a_party_that_changed_a_field_twice_has_its_last_value_only() {
+        let base = json!({"a": [1]});
+        let steps = [(Party::Others, json!({"a": {"b": 1}})), (Party::Others, json!({"a": {"b": 2}}))];
+        let (_, others, _) = after(&base, &steps);
+        assert_eq!(others.units, BTreeMap::from([(vec!["a".to_owned()], Some(json!({"b": 2})))]));
+    }
+
     fn leaf() -> impl Strategy<Value = Value> {
         prop_oneof![
             (0..3).prop_map(Value::from),
@@ -342,8 +411,11 @@ mod tests {
         fn what_others_changed_survives_and_what_the_guard_changed_is_as_before(base in document(), steps in steps()) {
             let (guards, others, live) = after(&base, &steps);
             let Ok(value) = put_back(&base, &guards, &others, &live) else { return Ok(()) };
-            for (unit, last) in others.0.iter().filter(|(unit, _)| unit[0] != TASKS) {
+            for (unit, last) in others.units.iter().filter(|(unit, _)| unit[0] != TASKS) {
                 prop_assert_eq!(get(&value, unit), last.as_ref(), "{:?}", unit);
+            }
+            for (hull, is_there) in &others.hulls {
+                prop_assert_eq!(get(&value, hull).is_some(), *is_there, "{:?}", hull);
             }
             for unit in guards.contended().filter(|unit| unit[0] != TASKS) {
                 prop_assert_eq!(get(&value, unit), get(&base, unit), "{:?}", unit);
@@ -351,7 +423,7 @@ mod tests {
             let tasks = |value: &Value| value[TASKS].as_array().unwrap().clone();
             for task in tasks(&base).iter().chain(&tasks(&live)).chain(&tasks(&value)) {
                 let unit = vec![TASKS.to_owned(), task.to_string()];
-                let source = if others.has(&unit) || others.has(&unit[..1]) { &live } else { &base };
+                let source = if others.units.contains_key(&unit) || others.units.contains_key(&unit[..1]) { &live } else { &base };
                 prop_assert_eq!(count(&tasks(&value), task), count(&tasks(source), task), "{}", task);
             }
         }
