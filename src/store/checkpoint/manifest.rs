@@ -184,6 +184,9 @@ pub fn read(bytes: &[u8]) -> std::result::Result<Listing, Flaw> {
         if entry.mode & !MODE_BITS != 0 {
             return Err(Flaw::Privileged(entry.path, entry.mode));
         }
+        if entry.acls.access.as_ref().is_some_and(|acl| acl.mode() != entry.mode) {
+            return Err(Flaw::Damaged(format!("a line of it gives a list that is not of its mode: {line}")));
+        }
         if !seen.insert(entry.path.clone()) {
             return Err(Flaw::Damaged(format!("it names {} twice", entry.path)));
         }
@@ -210,7 +213,6 @@ fn entry(line: &Value) -> Option<Entry> {
     let acls = Acls { access: acl("acl")?, default: acl("defaultAcl")? };
     let is_known = |field: &String| FIELDS.contains(&field.as_str());
     let is_right = line.as_object()?.keys().all(is_known)
-        && acls.access.as_ref().is_none_or(|acl| acl.mode() == mode & MODE_BITS)
         && (acls.default.is_none() || what == What::Directory)
         && (acls.access.is_none() || !matches!(what, What::Link { .. }));
     is_right.then(|| Some(Entry { path: text("path")?.to_owned(), what, mode, mtime, acls }))?
@@ -279,10 +281,11 @@ mod tests {
 
     #[test]
     fn a_manifest_that_lends_rights_is_refused() {
-        for mode in [0o4755, 0o2755, 0o1777, 0o7000] {
+        let count = listing().entries().len();
+        for (at, mode) in (0..count).flat_map(|at| [0o4755, 0o2755, 0o1777, 0o7000].map(|mode| (at, mode))) {
             let mut entries = listing().entries().to_vec();
-            entries[0].mode = mode;
-            let path = entries[0].path.clone();
+            entries[at].mode = mode;
+            let path = entries[at].path.clone();
             let bytes = write(&Listing::new(entries), LIMIT).unwrap();
             assert_eq!(read(&bytes).unwrap_err(), Flaw::Privileged(path, mode), "{mode:o}");
         }
