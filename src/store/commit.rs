@@ -69,7 +69,10 @@ impl Store {
             }
             result => result,
         };
-        if matches!(result, Ok(Published::Done { .. })) {
+        // Where the backup could not be made, no other goes for it.
+        if let Ok(Published::Done { kept }) = &result
+            && (kept.is_some() || !matches!(plan.displaced, Displaced::Backup(_)))
+        {
             self.retire_backups(held, ground, &plan.displaced);
         }
         result

@@ -24,7 +24,8 @@ impl Store {
         sealed: &Sealed,
         facts: &[(&str, &str)],
     ) {
-        self.journal_commit(held, ground, order, sealed);
+        let pid = std::process::id();
+        self.journal_commit(held, ground, (order, pid), sealed);
         self.warn_of_guards(&held.root, &ground.shelf);
         let seal = &sealed.document.seal;
         let reason = order.reason.as_deref().unwrap_or(order.action);
@@ -32,7 +33,7 @@ impl Store {
         let entry = entry
             .with("revision", seal.revision)
             .with("reason", automatic_reason(reason, order.action))
-            .with("pid", std::process::id())
+            .with("pid", pid)
             .with("command", order.command())
             .with("lineage", &seal.lineage)
             .with("bytes", sealed.text.size())
@@ -41,7 +42,7 @@ impl Store {
         self.audit.record(&entry.with("path", self.shown()));
     }
 
-    fn journal_commit(&self, held: &Held, ground: &Ground, order: &Order, sealed: &Sealed) {
+    fn journal_commit(&self, held: &Held, ground: &Ground, (order, pid): (&Order, u32), sealed: &Sealed) {
         let Some(dir) = ground.shelf.dir().filter(|_| ground.shelf.has_journal) else { return };
         let seal = &sealed.document.seal;
         let commit = Commit {
@@ -51,7 +52,7 @@ impl Store {
             digest: seal.digest.clone(),
             command: order.command(),
             reason: order.reason.clone(),
-            pid: std::process::id(),
+            pid,
             owner: self.owner_of_command(),
             waited: held.waited.as_secs_f64(),
             bytes: sealed.text.size() as u64,

@@ -222,9 +222,6 @@ impl Store {
         let names = |pinned: bool| listing.backups.iter().filter(move |backup| backup.is_pinned() == pinned);
         match displaced {
             Displaced::Backup(made) if !made.is_pinned() => {
-                if !self.disk.stat(shelf, made.as_str()).is_ok_and(|stat| stat.is_some()) {
-                    return;
-                }
                 let kept = self.settings.max_backups.max(1) - 1; // besides the one just made
                 let now = self.disk.now();
                 let oldest = Duration::from_secs(self.settings.backup_days.saturating_mul(86_400));

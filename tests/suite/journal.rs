@@ -149,7 +149,7 @@ fn a_journal_that_cannot_be_written_warns_and_stops_nothing() {
 #[test]
 fn fresh_starts_a_lineage_in_the_same_journal() {
     let root = Sandbox::with_history();
-    root.ok("state init --fresh");
+    root.ok("state init --fresh --yes");
     let all = commits(&root);
     assert_eq!(all.len(), 5);
     assert_ne!(all[4].lineage, all[3].lineage);
