@@ -220,9 +220,13 @@ fn in_dollar_quotes(bytes: &[u8]) -> String {
 /// `text` as one word of a POSIX shell; where it would steer a terminal, of bash, zsh and ksh.
 #[must_use]
 pub fn quote(text: &str) -> String {
-    if text.contains(is_steering) {
-        return in_dollar_quotes(text.as_bytes());
-    }
+    if text.contains(is_steering) { in_dollar_quotes(text.as_bytes()) } else { quote_for_sh(text) }
+}
+
+/// `text` as one word of every POSIX shell, with all its characters as they are: for text that no
+/// terminal shows.
+#[must_use]
+pub fn quote_for_sh(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();

@@ -15,7 +15,7 @@ use super::args::{Group, Hook};
 use super::output::{Output, Verdict};
 use crate::audit::{Audit, Entry, Level};
 use crate::config::{Config, Given, ProcessEnvironment, chosen};
-use crate::error::{Error, ExitCode, Kind, Result, one_line, quote, quote_path};
+use crate::error::{Error, ExitCode, Kind, Result, one_line, quote_for_sh, quote_path};
 use crate::fs::Disk;
 use crate::hook::announce::Answers;
 use crate::hook::load::{editors_path, load, path};
@@ -73,7 +73,7 @@ fn print_settings(given: &Given, output: &Output<'_>) -> Run {
 
 /// A word that each `sh` takes for what it is. It has to go into JSON, which is text.
 fn as_text(word: &OsStr) -> Result<String> {
-    word.to_str().map(quote).ok_or_else(|| {
+    word.to_str().map(quote_for_sh).ok_or_else(|| {
         let path = Path::new(word);
         let message = format!("the name {} is not UTF-8, and settings are text", path.display());
         let what = format!("ls -ld {}", quote_path(path));

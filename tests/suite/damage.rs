@@ -232,7 +232,7 @@ fn foreign_edits_can_be_accepted_as_a_matter_of_policy() {
     accept("state set more=yes").expect(0);
     assert_eq!((sandbox.ok("state get .phase"), sandbox.revision()), ("by-hand".into(), 5));
     assert!(sandbox.shelf("state-").iter().any(|name| name.contains("-r4-pre-adopt")));
-    sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("\"by-hand\"", "7"));
+    sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("\"by-hand\"", "[7]"));
     accept("state get .phase").expect(3).saying(".phase: must be a string").saying("state recover");
     sandbox.run("state adopt").expect(4);
 }

@@ -20,7 +20,6 @@ fn what_is_no_file_of_rules_is_named_by_all_and_what_is_to_be_typed_gets_it_out_
         ("a link to a directory", "ln -s . config/skill-rules.json", "config/skill-rules.json is a directory"),
         ("a directory", "mkdir config/skill-rules.json", "config/skill-rules.json is a directory, not a file"),
         ("a pipe", "mkfifo config/skill-rules.json", "config/skill-rules.json is a device, pipe or socket"),
-        ("a device", "ln -s /dev/null config/skill-rules.json", "config/skill-rules.json is a device, pipe or socket"),
         ("a file for config", "rmdir config; touch config", "config is a file, not a directory"),
         ("a link to nothing for config", "rmdir config; ln -s nowhere config", "config is a symbolic link that"),
     ] {
@@ -73,5 +72,5 @@ fn rules_are_read_by_way_of_a_link_and_never_written_that_way() {
     fs::remove_file(root.file("config/skill-rules.json")).unwrap();
     symlink(other.file("rules"), root.file("config/skill-rules.json")).unwrap();
     root.run("hook check").expect(6).saying("outside the project");
-    fire(&root, TOOL, &ran_command(&root, "make")).expect(6);
+    fire(&root, TOOL, &ran_command(&root, "make")).expect(1).saying("outside the project");
 }

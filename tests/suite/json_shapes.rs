@@ -266,7 +266,7 @@ fn the_state(witness: &mut Witness<'_>) {
         witness.run(words, &[0]);
     }
     fs::write(root.file("new.json"), r#"{"phase":"p","completedTasks":[],"signals":{},"lastActivation":""}"#).unwrap();
-    fs::write(root.file("bad.json"), r#"{"phase":1}"#).unwrap();
+    fs::write(root.file("bad.json"), r#"{"phase":[1]}"#).unwrap();
     witness.run("state write new.json", &[0]);
     witness.run("state validate", &[0]);
     witness.run("state validate bad.json", &[4]);

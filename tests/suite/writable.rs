@@ -38,7 +38,7 @@ fn as_user(root: &Sandbox, words: &str) -> Ran {
 fn users_root() -> Sandbox {
     let root = Sandbox::with_history();
     let all: Vec<_> = root.snapshot().into_iter().map(|(path, _)| path).collect();
-    let others = [root.path().to_owned(), root.file("audit.log")];
+    let others = [root.path().to_owned(), root.file("audit.log"), root.file(".error-recovery.log")];
     for path in all.iter().map(|path| root.file(path)).chain(others) {
         chown(path, Some(USER), Some(USER)).unwrap();
     }
