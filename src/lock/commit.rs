@@ -49,7 +49,9 @@ impl Locks {
             }
             drop(lock);
             let place = place.get_or_insert_with(|| Place::none(self, &request));
-            drop(self.when_free(&request, place)?);
+            let (gate, drafts) = self.when_free(&request, place)?;
+            // Its mark goes before it waits for the flock, so no later waiter goes first.
+            gate.store(&drafts)?;
         }
     }
 

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use super::Locks;
 use super::deadlock::circle;
 use super::draft::Draft;
 use super::gate::{Gate, Glimpse, Seen};
@@ -14,13 +13,15 @@ use super::liveness::{Judge, epoch};
 use super::look::{Line, Verdict, ask, ends_to_await, look};
 use super::process::{Family, Identity};
 use super::queue::{Blocker, blockers, leave};
-use super::record::{Grant, Record, Waiter};
+use super::record::{Grant, Purpose, Record, Waiter};
 use super::request::{Deadlocks, LEAVING, Request, SILENCE};
 use super::wait::{Sleeper, Watchfulness};
 use super::words::{InTheWay, already_held, broken, owner_ended, sentence, timed_out};
+use super::{Locks, STATE_LOCK};
 use crate::audit::Level;
 use crate::error::Result;
 use crate::fs::Dir;
+use crate::fs::probe::Probe;
 use crate::name::Name;
 
 /// A place in the queues of some locks; left when dropped.
@@ -180,8 +181,12 @@ impl Locks {
         Ok(())
     }
 
-    /// Whether a waiter that is next for one lock could take all locks it waits for.
+    /// Whether a waiter that is next for one lock could take all locks it waits for. The state is not free for a commit
+    /// while a process has its flock: that may be the commit of this waiter, or one that needed no place.
     fn is_next(&self, dir: &Dir, waiter: &Waiter, judge: &Judge<'_>) -> Result<bool> {
+        if waiter.purpose == Purpose::Commit && matches!(self.disk.probe(dir, STATE_LOCK), Ok(Probe::Locked)) {
+            return Ok(false);
+        }
         if waiter.locks <= 1 {
             return Ok(true);
         }

@@ -35,6 +35,9 @@ impl Actor<'_> {
             .and_then(|pending| pending.record(&self.scenario.names[lock]));
         let seen = pending.map_or(self.world.records[lock], |record| libraries.records.number(record));
         peek.seen[usize::from(peek.count)] = seen;
+        if self.world.flock.map(usize::from) == Some(self.me) {
+            peek.excused = self.world.excused();
+        }
         peek.count += 1;
         peek.journal = 0;
         if usize::from(peek.count) < self.request().names.len() {
@@ -60,7 +63,7 @@ impl Actor<'_> {
             let is_turn = blockers(name, record, &request.asker, request.ask, &eyes).next().is_none();
             match (is_turn, has_flock) {
                 (true, true) => {
-                    self.look_for_overtaken(&[Draft::new(name, record.clone())]);
+                    self.look_for_overtaken(&[Draft::new(name, record.clone())], peek.excused);
                     self.set(Step::Commit);
                 }
                 (true, false) => self.set(Step::Flock(Turn::AlreadySeen)),

@@ -14,8 +14,9 @@ use crate::lock::draft::{Draft, writes};
 use crate::lock::hierarchy;
 use crate::lock::idle;
 use crate::lock::look::{Line, Verdict, ask};
+use crate::lock::process::Identity;
 use crate::lock::queue::{Eyes, leave, next_in_line};
-use crate::lock::record::{Mode, Purpose, Record, Token, Waiter};
+use crate::lock::record::{Mode, Purpose, Record, Token};
 use crate::lock::release::give_up;
 use crate::lock::request::Request;
 use crate::name::Name;
@@ -73,8 +74,21 @@ impl Actor<'_> {
         }
     }
 
-    pub fn ask_for(&mut self, mut drafts: Vec<Draft>) {
-        self.world.scripts[self.me].is_excused = false;
+    /// It runs, so it is excused no longer: from the write that clears its mark on. A commit that comes before its mark
+    /// is excused until it has the flock, because its grace was over before it ran.
+    pub fn ask_for(&mut self, drafts: Vec<Draft>) {
+        let process = &self.request().asker.process;
+        let was_marked = drafts.iter().any(|draft| is_marked(draft, process));
+        self.answer(drafts);
+        let script = &mut self.world.scripts[self.me];
+        let (writes, commits) = match script.step {
+            Step::Write(plan) => (true, plan.then == Then::Turn),
+            step => (false, step == Step::Flock(Turn::ToCommit)),
+        };
+        script.is_excused &= if was_marked { writes } else { commits };
+    }
+
+    fn answer(&mut self, mut drafts: Vec<Draft>) {
         let before = self.world;
         let eyes = self.scenario.eyes(&before, self.me);
         let request = self.request();
@@ -82,13 +96,9 @@ impl Actor<'_> {
         let verdict = ask(&mut drafts, request, (SystemTime::UNIX_EPOCH, Duration::ZERO), &eyes);
         if self.scenario.mistake == Mistake::MarkKept {
             for draft in &mut drafts {
-                let was = |waiter: &Waiter| waiter.passed_over && waiter.process.is(&request.asker.process);
-                let was_marked = draft.original().waiters.iter().any(was);
-                draft
-                    .record
-                    .waiter_mut(&request.asker.process)
-                    .into_iter()
-                    .for_each(|own| own.passed_over = was_marked);
+                let process = &request.asker.process;
+                let was_marked = is_marked(draft, process);
+                draft.record.waiter_mut(process).into_iter().for_each(|own| own.passed_over = was_marked);
             }
         }
         if matches!(verdict, Verdict::Free | Verdict::Waits(_)) && self.is_out_of_order(request, &drafts) {
@@ -99,9 +109,9 @@ impl Actor<'_> {
             Verdict::AlreadyHeld(..) => {
                 self.nothing_to_store(if wants_state { Then::DrainAgain } else { Then::AlreadyHeld });
             }
-            Verdict::Free if request.ask.purpose == Purpose::Commit => self.nothing_to_store(Then::Turn),
+            Verdict::Free if request.ask.purpose == Purpose::Commit => self.store(&drafts, Then::Turn),
             Verdict::Free => {
-                self.look_for_overtaken(&drafts);
+                self.look_for_overtaken(&drafts, before.excused());
                 let first = u64::from(self.world.token);
                 let tokens = (first..).filter_map(Token::new);
                 let now = SystemTime::UNIX_EPOCH;
@@ -247,6 +257,13 @@ impl Actor<'_> {
 
     /// The first write is the change.
     pub fn note(&mut self, plan: &Plan) {
+        if plan.then != Then::AskAgain {
+            let process = &self.request().asker.process;
+            let records = self.scenario.locks(&self.world, self.me);
+            let drafts = records.into_iter().map(|lock| self.draft(lock, self.world.records[lock]));
+            let was_marked = drafts.into_iter().any(|draft| is_marked(&draft, process));
+            self.world.scripts[self.me].is_excused &= !was_marked;
+        }
         match plan.then {
             Then::Granted(granted) => {
                 for Acquired { grant, before, .. } in self.scenario.libraries.grants.get(granted).iter() {
@@ -271,9 +288,19 @@ impl Actor<'_> {
     }
 }
 
+/// Whether the record, as it was found, says that this waiter was passed over.
+pub fn is_marked(draft: &Draft, process: &Identity) -> bool {
+    draft.original().waiters.iter().any(|waiter| waiter.passed_over && waiter.process.is(process))
+}
+
 impl Scenario {
-    /// Whether a waiter could take all locks that it waits for.
+    /// Whether a waiter could take all locks that it waits for. The state is not free for a commit while another
+    /// process has its flock.
     pub fn is_next(&self, world: &World, code: u8, eyes: &dyn Eyes) -> bool {
+        let commits = matches!(self.command(world, script_of(code)), Command::Commit);
+        if commits && world.flock.is_some() {
+            return false;
+        }
         let records: Vec<Record> = (0..self.names.len())
             .map(|lock| world.effective(&self.libraries, lock, &self.names[lock]).as_ref().clone())
             .collect();

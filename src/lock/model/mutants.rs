@@ -70,6 +70,7 @@ fn a_waiter_that_is_not_there_blocks_or_one_that_is_is_overtaken() {
     breaks(Mistake::AnyPassedOver, "overtakes", D, alone, NOTHING);
     let twice = &[Command::Acquire(ONE, Exclusive), Command::Release(ONE), Command::Acquire(ONE, Exclusive)];
     breaks(Mistake::MarkKept, "overtakes", D, [twice, ALONE, ALONE], FREEZE);
+    breaks(Mistake::MarkKept, "overtakes", S, [ALONE, COMMIT, COMMIT], FREEZE);
     is_refuted(Scenario::new(D, alone, NOTHING).apart(), Mistake::LifelineNotHeld, "living waiter");
     is_refuted(Scenario::new(D, alone, KILL).apart(), Mistake::DeadLifelineBlocks, "nobody can move");
 }

@@ -1,6 +1,7 @@
 //! What must hold in every world that can be reached, told from what the scripts were told and when they came, not from what the
 //! program makes of it.
 
+use super::behind::is_marked;
 use super::scenario::{Command, Scenario};
 use super::search::{Move, What};
 use super::steps::Actor;
@@ -159,8 +160,8 @@ impl Scenario {
 
 impl Actor<'_> {
     /// Complains if this grant or commit goes before an earlier one that waits in its place. Who holds the lock already does not
-    /// queue for it.
-    pub fn look_for_overtaken(&mut self, drafts: &[Draft]) {
+    /// queue for it. `excused`: when the records were read.
+    pub fn look_for_overtaken(&mut self, drafts: &[Draft], excused: [bool; SCRIPTS]) {
         let (world, scenario) = (&self.world, self.scenario);
         let request = scenario.request(world, self.me);
         if drafts.iter().any(|draft| request.asker.own_grant(&draft.name, &draft.record).is_some()) {
@@ -174,7 +175,8 @@ impl Actor<'_> {
             // Whoever came after the record was read came later.
             let process = &scenario.request(world, *earlier).asker.process;
             let is_seen = drafts.iter().any(|draft| draft.original().place_of(process).is_some());
-            let is_aside = it.is_stopped || it.is_late || it.is_excused;
+            let is_excused = excused[*earlier] && drafts.iter().any(|draft| is_marked(draft, process));
+            let is_aside = it.is_stopped || it.is_late || is_excused;
             let waits = is_seen && it.is_alive && world.is_running(*earlier) && !is_aside;
             let shares_lock = scenario.locks(world, *earlier).iter().any(|lock| mine.contains(lock));
             waits && shares_lock && scenario.request(world, *earlier).ask.mode.conflicts(request.ask.mode)
@@ -204,6 +206,10 @@ impl Actor<'_> {
 }
 
 impl World {
+    pub fn excused(&self) -> [bool; SCRIPTS] {
+        self.scripts.map(|script| script.is_excused)
+    }
+
     pub fn join_line(&mut self, script: usize) {
         self.leave_line(script);
         self.scripts[script].in_line = true;

@@ -81,7 +81,7 @@ pub struct Scenario {
     pub scripts: [Vec<Command>; SCRIPTS],
     pub fates: Fates,
     pub mistake: Mistake,
-    /// Each script is in a pid namespace of its own.
+    /// Each run of a command is in a pid namespace of its own.
     pub is_apart: bool,
     pub libraries: Libraries,
     requests: Vec<Option<Request>>,
@@ -177,7 +177,7 @@ impl Scenario {
     }
 
     pub fn eyes<'a>(&self, world: &'a World, me: usize) -> Sight<'a> {
-        Sight { world, mistake: self.mistake, apart: self.is_apart.then_some(me) }
+        Sight { world, mistake: self.mistake, apart: self.is_apart.then(|| [world.code(me), script_code(me)]) }
     }
 }
 
@@ -185,15 +185,21 @@ impl Scenario {
 pub struct Sight<'a> {
     world: &'a World,
     mistake: Mistake,
-    /// The script that looks, where the pids of others say nothing to it.
-    apart: Option<usize>,
+    /// The processes that it can judge by their pids: itself and its script. `None`: all.
+    apart: Option<[u8; 2]>,
+}
+
+impl Sight<'_> {
+    fn is_elsewhere(&self, code: u8) -> bool {
+        self.apart.is_some_and(|here| !here.contains(&code))
+    }
 }
 
 impl Eyes for Sight<'_> {
     fn process(&self, process: &Identity) -> Liveness {
         match self.mistake {
             Mistake::DeadTakenForLiving => Liveness::Alive,
-            _ if self.apart.is_some_and(|me| me != script_of(code_of(process))) => Liveness::Unknown,
+            _ if self.is_elsewhere(code_of(process)) => Liveness::Unknown,
             _ => self.world.process(process),
         }
     }
@@ -211,7 +217,7 @@ impl Eyes for Sight<'_> {
 
     fn patience(&self, waiter: &Waiter) -> Patience {
         let code = code_of(&waiter.process);
-        if self.apart.is_some_and(|me| me != script_of(code)) {
+        if self.is_elsewhere(code) {
             // The flock of its lifeline is all that is seen of it.
             let is_held = self.world.lives(code) && self.world.scripts[script_of(code)].has_lifeline;
             let is_waited_for = is_held || self.mistake == Mistake::DeadLifelineBlocks;

@@ -172,7 +172,7 @@ pub struct Script {
     pub is_frozen: bool,
     /// Its command holds the flock of its lifeline.
     pub has_lifeline: bool,
-    /// It was passed over when it was frozen, and has not run since: who goes first does not overtake it.
+    /// It was frozen for the whole grace: the waiter that marks it as passed over does not overtake it.
     pub is_excused: bool,
     /// Its command's time is up.
     pub is_late: bool,
@@ -268,6 +268,8 @@ pub struct Peek {
     pub journal: u16,
     pub seen: [u16; LOCKS],
     pub count: u8,
+    /// Who was excused then, for one that is about to commit.
+    pub excused: [bool; SCRIPTS],
     /// What was judged, and whose end is awaited: it must still be on record.
     pub judged: Option<([u16; LOCKS], [u8; 3])>,
 }
