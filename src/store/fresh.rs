@@ -77,11 +77,14 @@ impl Store {
     /// Makes a root ready: directories, the first document where there is no history, healing, migration.
     pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
         let initialized = self.init_state(beginning, order)?;
-        let root = self.open_root()?;
+        // The state is there: what fails from here on undoes nothing, and is no failure of the command.
         for name in SIDE_DIRECTORIES {
-            let dir = self.side_directory(&root, name)?;
-            if let Err(error) = self.keep_out_of_git(&dir) {
-                self.warn(format!("git may take {} along: {error}", dir.path().display()));
+            let made = self.open_root().and_then(|root| {
+                let dir = self.side_directory(&root, name)?;
+                Ok(self.keep_out_of_git(&dir)?)
+            });
+            if let Err(error) = made {
+                self.warn(format!("{name} is not ready, or git may take it along: {}", error.message));
             }
         }
         Ok(initialized)

@@ -134,10 +134,14 @@ impl Store {
             },
             Displaced::Backup(name) => {
                 let copy = |found: &Found| self.copy_to_backup(held, shelf, name.clone(), &found.bytes);
+                let link = || self.link_live(held, shelf, name.clone());
                 let made = match &ground.live {
-                    // A second name of it would have the same mode.
-                    Some(found) if is_loose(found) => copy(found),
-                    live => match (self.link_live(held, shelf, name.clone()), live) {
+                    // A second name of it would have the same mode; that is better than no copy at all.
+                    Some(found) if is_loose(found) => match copy(found) {
+                        Err(error) if !error.is_full() => link().map_err(|_| error),
+                        made => made,
+                    },
+                    live => match (link(), live) {
                         // Some file systems have no hard links.
                         (Err(error), Some(found)) if !error.is_full() => copy(found),
                         (made, _) => made,

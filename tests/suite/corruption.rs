@@ -26,15 +26,18 @@ use crate::strace::in_parallel;
 /// The files of a root, to be laid out as often as it takes.
 struct Plan(Vec<(PathBuf, Vec<u8>)>);
 
+const JOURNAL: &str = ".state-backups/journal.jsonl";
+
 impl Plan {
-    /// The state, its copies and the audit log; of the backups the newest few.
+    /// The state, its copies and the journal; of the backups the newest few. The audit log's lines are of
+    /// another path, and count for nothing in a copy.
     fn of(root: &Sandbox, backups: usize) -> Self {
         let mut names = root.shelf("state-");
         names.sort_by_key(|name| std::cmp::Reverse(revision_in(name)));
         names.truncate(backups);
         let names = ["mirror.json".to_owned()].into_iter().chain(names);
         let shelf = names.map(|name| PathBuf::from(".state-backups").join(name));
-        let all = [".workflow-state.json", "audit.log"].into_iter().map(PathBuf::from).chain(shelf);
+        let all = [".workflow-state.json", JOURNAL].into_iter().map(PathBuf::from).chain(shelf);
         Self(all.map(|name| (name.clone(), fs::read(root.file(name)).unwrap())).collect())
     }
 
@@ -242,7 +245,7 @@ fn assert_restored(root: &Sandbox, store: &Store, left: u64) {
 
 fn survives(plan: &Plan, damages: &Damages) {
     let place =
-        |name: &PathBuf| plan.0.iter().filter(|file| !file.0.ends_with("audit.log")).position(|file| file.0 == *name);
+        |name: &PathBuf| plan.0.iter().filter(|file| !file.0.ends_with(JOURNAL)).position(|file| file.0 == *name);
     let root = plan.laid_out(|name, bytes| match place(name).and_then(|place| damages[place]) {
         Some(manner) => manner.of(bytes),
         None => Some(bytes.to_vec()),
@@ -298,7 +301,8 @@ fn survives(plan: &Plan, damages: &Damages) {
 fn of_state_mirror_and_backups_whatever_is_damaged_the_highest_valid_revision_comes_back() {
     let began = Instant::now();
     let root = Sandbox::holding(r#"{"phase":"pre-init","completedTasks":[],"signals":{},"lastActivation":"","n":1}"#);
-    for n in 1..=LAST {
+    root.ok("state init"); // seals it as revision 1, and makes the journal
+    for n in 2..=LAST {
         root.ok(&format!("state set n:={n} m:={n}"));
     }
     let plan = Plan::of(&root, 5);

@@ -8,7 +8,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pipeline_state::document::seal::{Digest, with_digest};
+use pipeline_state::document::seal::{Digest, Lineage, Revision, with_digest};
+use pipeline_state::journal::event::{Commit, Event, GuardEvent, Owner};
 use serde_json::{Value, json};
 
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
@@ -254,8 +255,55 @@ fn records(world: &World) {
     );
 }
 
+/// Guards on record that name this very root, one that runs and one that could not put back, and a journal
+/// whose last lines are of the state's own lineage.
+fn guards(world: &World) {
+    let root = world.clone_dir().metadata().unwrap();
+    let state: Value =
+        serde_json::from_slice(&fs::read(world.clone_dir().join(".workflow-state.json")).unwrap()).unwrap();
+    let seal = &state["metadata"];
+    let place = json!({"boot": "x", "pid_namespace": 1, "host": "\u{1b}[2Jelsewhere"});
+    for (name, why) in [("evil", Value::Null), ("$(touch owned)", json!("../../victim\n\u{202e}why"))] {
+        let id = format!("checkpoint-20200101-000000-{name}");
+        world.sealed(
+            &format!(".state-backups/guard-{id}.json"),
+            json!({
+                "version": 1, "id": id, "operation": "\u{1b}]0;owned\u{7}$(touch owned)",
+                "started": "2020-01-01T00:00:00.000Z", "process": {"pid": 1, "start": 1, "place": place},
+                "token_sha256": Digest::of(b"").as_str(), "root": {"dev": root.dev(), "ino": root.ino()},
+                "base": {"revision": 1, "lineage": seal["lineage"], "digest": seal["digest"]},
+                "beside": "../../victim", "unrestored": why,
+            }),
+        );
+    }
+    let evil = "\u{1b}[2J$(touch owned)\u{202e}../../victim/secret";
+    let commit = Commit {
+        time: evil.to_owned(),
+        lineage: Lineage::from_value(&seal["lineage"]).unwrap(),
+        revision: Revision::from_value(&json!(999)).unwrap(),
+        digest: Digest::of(b"x"),
+        command: evil.to_owned(),
+        reason: Some(evil.to_owned()),
+        pid: u32::MAX,
+        owner: Owner { pid: u32::MAX, uid: u32::MAX, host: evil.to_owned(), program: evil.to_owned() },
+        waited: f64::MAX,
+        bytes: u64::MAX,
+        changes: None,
+        guards: vec![evil.to_owned()],
+    };
+    let guard =
+        GuardEvent { time: evil.to_owned(), id: evil.to_owned(), step: evil.to_owned(), guards: vec![evil.to_owned()] };
+    let path = world.clone_dir().join(".state-backups/journal.jsonl");
+    let mut journal = fs::read(&path).unwrap_or_default();
+    for event in [Event::Commit(commit), Event::Guard(guard)] {
+        journal.extend(event.to_line().unwrap().into_bytes());
+    }
+    world.write(".state-backups/journal.jsonl", journal);
+}
+
 /// What a root can say or hold.
-const POISONS: [Poison; 21] = [
+const POISONS: [Poison; 22] = [
+    ("guards and a journal", guards),
     ("an intent", intent),
     ("a manifest", manifest),
     ("lock records", records),
@@ -393,7 +441,14 @@ fn in_a_hostile_clone_nothing_else_is_opened_for_writing_run_or_sent() {
     if !installed("strace") {
         return;
     }
-    let poisons = ["an intent", "a manifest", "lock records", "leftovers that are links", "rules and settings"];
+    let poisons = [
+        "guards and a journal",
+        "an intent",
+        "a manifest",
+        "lock records",
+        "leftovers that are links",
+        "rules and settings",
+    ];
     let world = World::new();
     POISONS.iter().filter(|(name, _)| poisons.contains(name)).for_each(|(_, poison)| poison(&world));
     let trace = world.outside("trace");

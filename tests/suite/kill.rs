@@ -377,7 +377,7 @@ fn killed_at_any_call_init_leaves_nothing_or_the_first_document() {
 fn killed_at_any_call_a_fresh_beginning_loses_no_revision_of_the_old_one() {
     let start = Sandbox::with_history();
     start.ok("state phase late");
-    let mut job = Job::new(&["state", "init", "--fresh"], start, ("/phase", json!("pre-init")));
+    let mut job = Job::new(&["state", "init", "--fresh", "--yes"], start, ("/phase", json!("pre-init")));
     job.revisions = (5, 6);
     job.killed_at_every_call();
 }

@@ -247,7 +247,7 @@ fn root_is_warned_before_its_first_file_in_another_users_directory() {
         return;
     }
     let chown = |path: &Path| std::os::unix::fs::chown(path, Some(4242), None).unwrap();
-    for words in ["state init", "lock run x -- true"] {
+    for words in ["state init", "--root . lock run x -- true"] {
         let root = Sandbox::empty();
         chown(root.path());
         root.run(words).expect(0).saying("belongs to uid 4242");

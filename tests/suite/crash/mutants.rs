@@ -21,6 +21,13 @@ fn move_before(recording: &mut Recording, moved: &str, before: &str) {
     recording.words.insert(to, words);
 }
 
+/// The words of the first rename that puts such a staged file in place, whatever number its writer's lock has.
+fn renaming(recording: &Recording, what: &str) -> String {
+    let is_it =
+        |words: &&String| words.starts_with("rename \".pipeline-state-") && words.contains(&format!("-{what}.tmp\" "));
+    recording.words.iter().find(is_it).unwrap().clone()
+}
+
 fn without(recording: &mut Recording, is_gone: impl Fn(&str) -> bool) {
     let kept: BTreeSet<usize> = (0..recording.words.len()).filter(|at| !is_gone(&recording.words[*at])).collect();
     let mut numbers = 0..;
@@ -63,7 +70,8 @@ fn a_commit_that_is_acknowledged_before_its_directory_is_synced_is_caught() {
 #[test]
 fn a_mirror_that_is_put_in_place_before_the_commit_is_caught() {
     three_changes().is_caught(rewritten(|recording| {
-        move_before(recording, "rename \".pipeline-state-3-mirror.tmp\"", "rename \".pipeline-state-3-state.tmp\"");
+        let (mirror, commit) = (renaming(recording, "mirror"), renaming(recording, "state"));
+        move_before(recording, &mirror, &commit);
     }));
 }
 
@@ -100,7 +108,8 @@ fn a_fresh_beginning_that_removes_a_backup_before_its_intent_is_caught() {
 #[test]
 fn a_fresh_beginning_that_commits_before_its_intent_is_caught() {
     beginning_anew().is_caught(rewritten(|recording| {
-        move_before(recording, "rename \".pipeline-state-3-state.tmp\"", "rename \"fresh.draft\"");
+        let commit = renaming(recording, "state");
+        move_before(recording, &commit, "rename \"fresh.draft\"");
     }));
 }
 
