@@ -196,7 +196,7 @@ impl Commit {
         let owner = value.get("owner")?;
         let of_owner = |field: &str| owner.get(field)?.as_str().map(str::to_owned);
         Some(Self {
-            time: text("time")?,
+            time: time_of(value)?,
             lineage: Lineage::from_value(value.get("lineage")?)?,
             revision: Revision::from_value(value.get("revision")?)?,
             digest: Digest::from_value(value.get("digest")?)?,
@@ -220,7 +220,7 @@ impl Commit {
 impl GuardEvent {
     fn of(value: &Value) -> Option<Self> {
         let text = |field: &str| value.get(field)?.as_str().map(str::to_owned);
-        Some(Self { time: text("time")?, id: text("guard")?, step: text("step")?, guards: guards_of(value)? })
+        Some(Self { time: time_of(value)?, id: text("guard")?, step: text("step")?, guards: guards_of(value)? })
     }
 }
 
@@ -264,6 +264,13 @@ fn guards_of(value: &Value) -> Option<Vec<String>> {
 
 fn sum(text: &str) -> String {
     cut(Digest::of(text.as_bytes()).as_str(), SUM_LENGTH).to_owned()
+}
+
+/// The time of an event. It is shown as it stands, so it must be one.
+fn time_of(value: &Value) -> Option<String> {
+    let time = value.get("time")?.as_str()?;
+    chrono::DateTime::parse_from_rfc3339(time).ok()?;
+    Some(time.to_owned())
 }
 
 fn seal(value: &Value) -> String {

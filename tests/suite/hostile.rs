@@ -277,8 +277,9 @@ fn guards(world: &World) {
         );
     }
     let evil = "\u{1b}[2J$(touch owned)\u{202e}../../victim/secret";
-    let commit = Commit {
-        time: evil.to_owned(),
+    // A time that is none makes the line no event; with a right one the rest is read.
+    let commit = |time: &str| Commit {
+        time: time.to_owned(),
         lineage: Lineage::from_value(&seal["lineage"]).unwrap(),
         revision: Revision::from_value(&json!(999)).unwrap(),
         digest: Digest::of(b"x"),
@@ -291,12 +292,18 @@ fn guards(world: &World) {
         changes: None,
         guards: vec![evil.to_owned()],
     };
-    let guard =
-        GuardEvent { time: evil.to_owned(), id: evil.to_owned(), step: evil.to_owned(), guards: vec![evil.to_owned()] };
+    let guard = |time: &str| GuardEvent {
+        time: time.to_owned(),
+        id: evil.to_owned(),
+        step: evil.to_owned(),
+        guards: vec![evil.to_owned()],
+    };
     let path = world.clone_dir().join(".state-backups/journal.jsonl");
     let mut journal = fs::read(&path).unwrap_or_default();
-    for event in [Event::Commit(commit), Event::Guard(guard)] {
-        journal.extend(event.to_line().unwrap().into_bytes());
+    for time in [evil, "2020-01-01T00:00:00.000Z"] {
+        for event in [Event::Commit(commit(time)), Event::Guard(guard(time))] {
+            journal.extend(event.to_line().unwrap().into_bytes());
+        }
     }
     world.write(".state-backups/journal.jsonl", journal);
 }

@@ -259,7 +259,7 @@ fn root_is_warned_before_its_first_file_in_another_users_directory() {
     for path in [root.path().to_owned(), root.file(".state-backups"), root.state()] {
         chown(&path);
     }
-    root.run("lock acquire x 0 --owner-pid 1").expect(6).saying("belongs to uid 4242");
+    root.run("--root . lock acquire x 0 --owner-pid 1").expect(6).saying("belongs to uid 4242");
     assert!(!root.file(".locks").exists());
 }
 
