@@ -5,4 +5,4 @@ set -euo pipefail
 JQ_SUITES=$(realpath "${1:?the directory of the .test files}")
 export JQ_SUITES
 cd "$(dirname "$0")/.."
-exec "${CARGO:-cargo}" test --test suite the_suites_of_jq -- --ignored --nocapture
+exec "${CARGO:-cargo}" test --test suite the_suites_of_jq -- --nocapture

@@ -261,9 +261,11 @@ fn passes(root: &Sandbox, case: &Case) -> Result<(), String> {
 
 /// Run by `tests/jq-suites.sh DIR`.
 #[test]
-#[ignore = "jq's suites are no part of the project"]
 fn the_suites_of_jq() {
-    let directory = std::env::var_os("JQ_SUITES").expect("JQ_SUITES names their directory");
+    let Some(directory) = std::env::var_os("JQ_SUITES") else {
+        eprintln!("JQ_SUITES names no directory: jq's own suites, no part of this project, are not run");
+        return;
+    };
     let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "test"));
     files.sort();
