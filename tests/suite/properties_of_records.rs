@@ -42,7 +42,7 @@ fn grant() -> impl Strategy<Value = Grant> {
     let seconds = || option::of(0.0..1e12_f64);
     let who = (token(), mode(), option::of(identity()), "\\PC{0,20}", any::<u32>());
     let lifeline = option::of("[.]live-[a-z0-9-]{1,9}");
-    (who, option::of(value()), seconds(), seconds(), lifeline, option::of("[a-z0-9.-]{1,9}")).prop_map(
+    (who, option::of(value()), seconds(), seconds(), lifeline, option::of("[.]torn-[a-z0-9][a-z0-9-]{0,8}")).prop_map(
         |((token, mode, owner, command, count), metadata, ttl, expires, live_file, quarantined)| {
             let since = "2023-11-01T10:30:00Z".to_owned();
             let live_file = live_file.map(|name| Lifeline::parse(&name).unwrap());
@@ -108,7 +108,7 @@ fn intent() -> impl Strategy<Value = Intent> {
         digest,
     });
     let action = prop_oneof![Just(Action::Restore), Just(Action::Undo)];
-    let id = || "checkpoint-[^/\\pC]{0,9}";
+    let id = || "checkpoint-[A-Za-z0-9_-]{1,9}";
     (action, any::<u64>(), id(), id(), origin(), swap(), swap(), option::of(staged)).prop_map(
         |(action, number, checkpoint, pre_restore, origin, config, signals, state)| Intent {
             action,
