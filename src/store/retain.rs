@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::Store;
 use super::ground::{Ground, Held};
 use super::judge::Health;
-use super::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR};
+use super::layout::{self, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR};
 use super::live::Found;
 use super::order::Purpose;
 use super::shelf::Worth;
@@ -293,9 +293,11 @@ impl Store {
         let live = self.disk.stat(&held.root, &self.settings.file_name)?;
         let size = live.map_or(0, |stat| stat.size).saturating_add(SPARE);
         let zeros = vec![0; usize::try_from(size).unwrap_or(0)];
+        // Under names that the next writer clears away, if this one is killed: those of a commit.
+        let shelf = self.side_directory(&held.root, BACKUPS)?;
         let name = |purpose| temporary(held.lock.inode(), purpose);
-        let _document = self.disk.stage(&held.root, &name("room"), &zeros, Sync::Now)?;
-        let _mirror = self.disk.stage(&held.root, &name("room-for-mirror"), &zeros, Sync::Now)?;
+        let _document = self.disk.stage(&held.root, &name("state"), &zeros, Sync::Now)?;
+        let _mirror = self.disk.stage(&shelf, &name("mirror"), &zeros, Sync::Now)?;
         Ok(())
     }
 

@@ -110,7 +110,7 @@ fn commands() -> Vec<Row> {
         row("state migrate", |_| legacy()).killed_elsewhere(),
         row("state edit", with_programs),
         row("lock acquire deploy 0 --owner-pid OWNER", history).killed_elsewhere(),
-        row("lock acquire deploy 0 --ttl 1h --owner-pid OWNER", |_| Sandbox::named()),
+        row("--root . lock acquire deploy 0 --ttl 1h --owner-pid OWNER", |_| Sandbox::named()),
         row("lock acquire a,b,state 0 {\"for\":\"test\"} --owner-pid OWNER", history).killed_elsewhere(),
         row("lock acquire deploy 0 --reentrant --owner-pid OWNER", deploy_held),
         row("lock acquire deploy 0 shared --owner-pid OWNER", deploy_held),
