@@ -218,7 +218,13 @@ impl Store {
     }
 
     pub(super) fn print_of(&self, parent: &Dir, name: &str) -> Result<Print> {
-        match tree::list(&self.disk, parent, name) {
+        // A refusal that passes is none: a tree is unreadable only if it is so twice.
+        let list = || tree::list(&self.disk, parent, name);
+        let listed = match list() {
+            Err(error) if error.kind == Kind::PermissionDenied => list(),
+            listed => listed,
+        };
+        match listed {
             Ok(None) => Ok(Print::Absent),
             Ok(Some(listing)) => Ok(Print::Of(listing.fingerprint())),
             // Somebody put something there that no checkpoint can hold.
