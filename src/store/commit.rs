@@ -176,36 +176,38 @@ impl Store {
     /// Makes a mirror that differs from the healthy live file anew. The live file's own name is synced first: its
     /// writer may have died before that, and a mirror must never outlive, in a power cut, the revision it mirrors.
     pub(super) fn keep_mirror(&self, held: &Held, ground: &Ground) {
-        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else {
-            return;
-        };
-        let Some(shelf) = ground.shelf.dir() else {
-            return;
-        };
-        if mirror_state(found, &ground.shelf).is_ok_and(|mirror| mirror == Mirror::Same) {
-            return;
-        }
-        let name = temporary(held.lock.inode(), "mirror");
-        let remake = || -> FsResult<()> {
-            // The live file may be an older copy with the contents of the latest, whose number must stay known.
-            let seal = &document.seal;
-            let is_later = |mirror: &Seal| mirror.lineage == seal.lineage && mirror.revision > seal.revision;
-            let mirror = ground.shelf.read(MIRROR).ok().filter(|_| ground.shelf.has_mirror);
-            if mirror.is_some_and(|mirror| mirror.seal().is_some_and(is_later)) {
-                return Ok(());
-            }
-            if let Some(live) = self.disk.open(&held.root, &self.settings.file_name, Access::Read)? {
-                self.disk.sync(&live, &self.path())?;
-            }
-            self.disk.sync_dir(&held.root)?;
-            let staged = self.disk.stage(shelf, &name, &found.bytes, Sync::Now)?;
-            self.disk.rename((shelf, OsStr::new(&name)), (shelf, OsStr::new(MIRROR)))?;
-            staged.keep();
-            self.disk.sync_dir(shelf)
-        };
-        if let Err(error) = remake() {
+        if let Err(error) = self.renew_mirror(held, ground) {
             self.warn_of_mirror(&error);
         }
+    }
+
+    /// As [`Self::keep_mirror`], for a caller that must not go on without the mirror.
+    pub(super) fn renew_mirror(&self, held: &Held, ground: &Ground) -> FsResult<()> {
+        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else {
+            return Ok(());
+        };
+        let Some(shelf) = ground.shelf.dir() else {
+            return Ok(());
+        };
+        if mirror_state(found, &ground.shelf).is_ok_and(|mirror| mirror == Mirror::Same) {
+            return Ok(());
+        }
+        let name = temporary(held.lock.inode(), "mirror");
+        // The live file may be an older copy with the contents of the latest, whose number must stay known.
+        let seal = &document.seal;
+        let is_later = |mirror: &Seal| mirror.lineage == seal.lineage && mirror.revision > seal.revision;
+        let mirror = ground.shelf.read(MIRROR).ok().filter(|_| ground.shelf.has_mirror);
+        if mirror.is_some_and(|mirror| mirror.seal().is_some_and(is_later)) {
+            return Ok(());
+        }
+        if let Some(live) = self.disk.open(&held.root, &self.settings.file_name, Access::Read)? {
+            self.disk.sync(&live, &self.path())?;
+        }
+        self.disk.sync_dir(&held.root)?;
+        let staged = self.disk.stage(shelf, &name, &found.bytes, Sync::Now)?;
+        self.disk.rename((shelf, OsStr::new(&name)), (shelf, OsStr::new(MIRROR)))?;
+        staged.keep();
+        self.disk.sync_dir(shelf)
     }
 
     fn warn_of_mirror(&self, error: &crate::fs::FsError) {

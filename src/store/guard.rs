@@ -24,6 +24,7 @@ use super::judge::Health;
 use super::layout::{CONFIG, pinned};
 use super::order::{Order, Purpose, give_up_after};
 use super::restore::Proposed;
+use super::restore::intent::{Action, Intent};
 use super::retain::Displaced;
 use super::shelf::Shelf;
 use super::signal::SignalFile;
@@ -244,6 +245,34 @@ impl Store {
         Ok(())
     }
 
+    /// A restore that is carried out settles the guard whose checkpoint it restores, before its intent
+    /// goes: whichever command finishes it.
+    pub(super) fn settle_guard_in(&self, held: &Held, intent: &Intent, order: &Order) -> Result<()> {
+        let id = &intent.checkpoint;
+        if intent.action == Action::Undo {
+            return Ok(());
+        }
+        let shelf = self.shelf_of(&held.root)?;
+        let is_whole = intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
+        let is_by_guard = order.guard.as_ref() == Some(id);
+        match self.read_record(&shelf, id) {
+            Some(_) if is_whole && is_by_guard => {
+                if let Some(dir) = shelf.dir() {
+                    self.drop_record(dir, id)?;
+                }
+                self.journal_guard(held, &shelf, id, "restored");
+            }
+            _ if is_whole => self.settle_guard_of(held, &shelf, id),
+            // The signals follow, by the guard itself.
+            Some(record) if !is_by_guard && self.standing(&held.root, &record)? == Standing::Killed => {
+                let why = "it was killed before the signals were put back; the rest was".to_owned();
+                self.put_record(held, &shelf, &Record { status: Status::Unrestored(why), ..record })?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// A restore of its checkpoint settles a guard that is not running.
     pub(super) fn settle_guard_of(&self, held: &Held, shelf: &Shelf, id: &str) {
         let Some(dir) = shelf.dir().filter(|_| shelf.guards.iter().any(|guard| guard == id)) else { return };
@@ -415,10 +444,13 @@ impl Store {
             match done {
                 Some(Settlement::Unrestored(why)) => return Ok(Settlement::Unrestored(why)),
                 Some(settled) => {
-                    if let Some(dir) = ground.shelf.dir() {
+                    // A restore of the whole settled it already.
+                    if let Some(dir) = ground.shelf.dir()
+                        && self.read_record(&ground.shelf, id).is_some()
+                    {
                         self.drop_record(dir, id)?;
+                        self.journal_guard(held, &ground.shelf, id, "restored");
                     }
-                    self.journal_guard(held, &ground.shelf, id, "restored");
                     return Ok(settled);
                 }
                 None => give_up_after(deadline)?, // something else changed the file; look again

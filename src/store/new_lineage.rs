@@ -118,9 +118,9 @@ impl Store {
                 return Err(error);
             }
         }
-        self.finish_fresh(held, workshop, &intent);
         self.record_archive(&intent, order);
         self.record_commit((held, ground), order, sealed, &[]);
+        self.finish_fresh(held, workshop, &intent);
         Ok(Some(revision))
     }
 
@@ -263,6 +263,9 @@ impl Store {
                     return self.drop_fresh(workshop).map(|()| true);
                 }
             }
+        }
+        if is_committed {
+            self.record_unrecorded((held, &self.survey(held)?), &order, &intent.archive);
         }
         self.warn("a killed `init --fresh` was finished");
         self.record_archive(&intent, &order);

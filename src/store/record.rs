@@ -26,7 +26,12 @@ impl Store {
     ) {
         let pid = std::process::id();
         self.journal_commit(held, ground, (order, pid), sealed);
-        self.warn_of_guards(&held.root, &ground.shelf);
+        // A restore may have settled one since the ground was surveyed.
+        if !ground.shelf.guards.is_empty()
+            && let Ok(shelf) = self.shelf_of(&held.root)
+        {
+            self.warn_of_guards(&held.root, &shelf);
+        }
         let seal = &sealed.document.seal;
         let reason = order.reason.as_deref().unwrap_or(order.action);
         let entry = self.entry(Level::Info, order.action, "committed");
@@ -40,6 +45,20 @@ impl Store {
             .with("waited", format!("{:.6}", held.waited.as_secs_f64()));
         let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
         self.audit.record(&entry.with("path", self.shown()));
+    }
+
+    /// Records the live revision, if the journal has no line of it: its writer died before that.
+    pub(super) fn record_unrecorded(&self, (held, ground): (&Held, &Ground), order: &Order, from: &str) {
+        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else { return };
+        let seal = &document.seal;
+        let is_recorded = self
+            .events(&ground.shelf)
+            .commits()
+            .any(|commit| commit.revision == seal.revision && commit.digest == seal.digest);
+        if !is_recorded {
+            let sealed = Sealed { document: document.clone(), text: found.bytes.clone().into() };
+            self.record_commit((held, ground), order, &sealed, &[("from", from)]);
+        }
     }
 
     fn journal_commit(&self, held: &Held, ground: &Ground, (order, pid): (&Order, u32), sealed: &Sealed) {
@@ -143,6 +162,11 @@ impl Store {
 }
 
 fn changes(ground: &Ground, sealed: &Sealed) -> Option<Changes> {
+    if let Health::Healthy(live) = &ground.health
+        && live.seal.digest == sealed.document.seal.digest
+    {
+        return None; // it is in place already, and nothing tells what was before it
+    }
     let reference = match &ground.health {
         Health::Foreign(edit) => Some(to_bytes(&edit.reference.as_ref()?.value)?),
         _ => None,

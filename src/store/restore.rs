@@ -106,9 +106,7 @@ impl Store {
         let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
         let ground = self.survey(&hands.held)?;
         let proposed = self.whole(&checkpoint)?;
-        let restored = self.restore_held((&hands.held, &ground), &proposed, (order, deadline))?;
-        self.settle_guard_of(&hands.held, &ground.shelf, &checkpoint.id);
-        Ok(restored)
+        self.restore_held((&hands.held, &ground), &proposed, (order, deadline))
     }
 
     /// All that a checkpoint holds.

@@ -294,3 +294,46 @@ fn what_can_neither_be_finished_nor_undone_is_refused_until_another_restore_take
     assert_eq!(Whole::of(&root), new);
     assert_tidy(&root, "replaced");
 }
+
+#[test]
+fn a_reader_that_finishes_a_restore_renews_the_mirror_and_journals_the_commit() {
+    if !installed("strace") {
+        return;
+    }
+    let root = interrupted(&with_small_checkpoint(), "\"mirror.json\"");
+    let read = root.run("state get .n");
+    assert_eq!(read.code, 0, "{}", read.stderr);
+    assert!(!root.file(".checkpoints/.in-progress/intent.json").exists());
+    let bytes = |name: &str| fs::read(root.file(name)).unwrap();
+    assert!(bytes(".workflow-state.json") == bytes(".state-backups/mirror.json"));
+    let journal = fs::read_to_string(root.file(".state-backups/journal.jsonl")).unwrap();
+    assert_eq!(journal.matches("\"recover restore\"").count(), 1, "{journal}");
+}
+
+#[test]
+fn a_killed_guard_whose_restore_was_decided_is_settled_by_the_command_that_finishes_it() {
+    if !installed("strace") {
+        return;
+    }
+    let start = with_small_checkpoint();
+    fs::write(start.file("g.sh"), "echo other > \"$1\"; exit 9\n").unwrap();
+    let mut finished = 0;
+    for nth in 1..40 {
+        let root = twin(&start);
+        let words =
+            format!("recover guard op -- sh {} {}", root.file("g.sh").display(), root.file("config/a").display());
+        let call = Call { name: "renameat".to_owned(), nth, line: String::new() };
+        killed(&root, &words, &call);
+        if !root.file(".checkpoints/.in-progress/intent.json").exists() {
+            continue;
+        }
+        finished += 1;
+        let next = root.run("state set z:=1");
+        assert_eq!(next.code, 0, "{}", next.stderr);
+        assert!(!next.stderr.contains("the guard"), "renameat {nth}: {}", next.stderr);
+        let names = fs::read_dir(root.file(".state-backups")).unwrap();
+        let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(!names.any(|name| name.starts_with("guard-")), "renameat {nth}");
+    }
+    assert!(finished > 0);
+}

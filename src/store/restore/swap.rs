@@ -258,6 +258,7 @@ impl Store {
             Some(wanted) => self.publish_staged(held, &workshop, wanted, (intent, order))?,
             None => 0,
         };
+        self.settle_guard_in(held, intent, order)?;
         self.finish(&places, workshop, intent)?;
         let text = if intent.action == Action::Undo { "undone" } else { "restored" };
         let entry = self.recovery_entry(Level::Info, "restore", text).with("id", &intent.checkpoint);
@@ -298,6 +299,12 @@ impl Store {
         loop {
             let ground = self.survey(held)?;
             if is_in_place(&ground, wanted) {
+                // Its writer died after the commit: what follows a commit is done before the intent goes.
+                self.renew_mirror(held, &ground)?;
+                if order.guard.is_none() {
+                    self.settle_guard_in(held, intent, order)?;
+                }
+                self.record_unrecorded((held, &ground), order, &intent.checkpoint);
                 return Ok(ground.revision());
             }
             if let Health::TooNew(_) = ground.health {
@@ -326,6 +333,9 @@ impl Store {
             // What is staged must not go to make room.
             let plan = Plan { sealed: &sealed, source, displaced, signals: &[], fences: &[], room: Room::IsWhatItIs };
             if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
+                if order.guard.is_none() {
+                    self.settle_guard_in(held, intent, order)?;
+                }
                 self.record_commit((held, &ground), order, &sealed, &[("from", &intent.checkpoint)]);
                 return Ok(sealed.document.seal.revision.get());
             }
