@@ -436,9 +436,13 @@ impl Store {
                     let left = self.restore_held((held, &ground), &whole, (&order, deadline))?.left;
                     Some(Settlement::Restored { left })
                 }
-                Verdict::Others { document, signals, config } => {
+                Verdict::Others { document, signals, config, unclear } => {
                     let part = Part { document, signals, config };
-                    self.put_part_back((&hands, &ground), (&checkpoint, whole), part, (&order, deadline))?
+                    let done = self.put_part_back((&hands, &ground), (&checkpoint, whole), part, (&order, deadline))?;
+                    match (done, unclear) {
+                        (Some(Settlement::PutBack { .. }), Some(why)) => Some(Settlement::Unrestored(why)),
+                        (done, _) => done,
+                    }
                 }
             };
             match done {

@@ -160,16 +160,48 @@ fn a_process_that_left_the_guards_family_shows_its_token() {
     assert_eq!((ran.code, root.document()["n"].clone()), (7, json!(3)), "{}", ran.stderr);
 }
 
-#[test]
-fn a_revision_without_a_line_counts_as_anothers() {
-    let root = Sandbox::with_history();
-    let guard = start(&root, "deploy", "", &format!("{SET} n:=99"), 7);
+/// Removes the lines of the journal that hold these words.
+fn forget_lines(root: &Sandbox, words: &str) {
     let journal = root.file(".state-backups/journal.jsonl");
     let text = fs::read_to_string(&journal).unwrap();
-    fs::write(&journal, text.lines().filter(|line| !line.contains("\"revision\":5,")).collect::<Vec<_>>().join("\n"))
-        .unwrap();
-    let (ran, _) = guard.go_on(&root);
-    assert_eq!(root.document()["n"], 99, "it may be what another committed: {}", ran.stderr);
+    let kept: Vec<_> = text.lines().filter(|line| !line.contains(words)).collect();
+    fs::write(&journal, kept.join("\n")).unwrap();
+}
+
+#[test]
+fn a_revision_without_a_line_is_not_undone_and_the_guard_says_so() {
+    // Another's revision, one of the guard, one without a line.
+    for (lost, n, mine) in [(5, json!(99), json!(null)), (6, json!(3), json!(1))] {
+        let root = Sandbox::with_history();
+        let guard = start(&root, "deploy", "", &format!("{SET} n:=99\n{SET} mine=1"), 7);
+        forget_lines(&root, &format!("\"revision\":{lost},"));
+        root.ok("state set theirs:=1 -q");
+        let (ran, id) = guard.go_on(&root);
+        assert_eq!((ran.code, on_record(&root).len()), (3, 1), "{}", ran.stderr);
+        let expected = format!("the journal has no line of revision {lost}, which its command may");
+        assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+        let document = root.document();
+        let mine = if mine == json!(1) { json!("1") } else { mine };
+        assert_eq!((&document["n"], &document["mine"]), (&n, &mine), "{}", ran.stderr);
+        assert_eq!(document["theirs"], 1, "it is another's");
+        root.ok(&format!("recover restore {id}"));
+        assert!(on_record(&root).is_empty());
+    }
+}
+
+#[test]
+fn a_guard_whose_journal_is_gone_stays_on_record() {
+    let root = Sandbox::with_history();
+    fs::create_dir(root.file("config")).unwrap();
+    fs::write(root.file("config/a"), "1").unwrap();
+    let script = format!("{SET} n:=99\necho 2 >config/a\nrm .state-backups/journal.jsonl\nexit 4\n");
+    fs::write(root.file("run.sh"), script).unwrap();
+    let ran = root.run("recover guard --unrestored-code 42 deploy -- sh ./run.sh");
+    assert_eq!((ran.code, on_record(&root).len()), (42, 1), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("nothing that is left"), "{}", ran.stderr);
+    assert_eq!(root.document()["n"], 99, "nothing tells whose it is");
+    root.ok("recover restore --latest deploy");
+    assert_eq!((root.document()["n"].clone(), on_record(&root).len()), (json!(3), 0));
 }
 
 #[test]
@@ -343,18 +375,14 @@ fn the_verdict_and_what_follows_from_it_happen_under_one_lock() {
         let id = real.begin_guard(&snapshot).unwrap().id;
         for (field, value) in [("n", 99), ("theirs", 1)] {
             let set = |document: &mut serde_json::Value| document[field] = value.into();
-            let change = real.change(&Order::of("set"), &mut |base| {
+            // What was recovered is never the guard's, even under it.
+            let command = if others && field == "theirs" { "recover" } else { "set" };
+            let change = real.change(&Order::of(command), &mut |base| {
                 let mut document = base.draft();
                 set(&mut document);
                 Ok(document.into())
             });
             change.unwrap();
-        }
-        if others {
-            let journal = root.file(".state-backups/journal.jsonl");
-            let text = fs::read_to_string(&journal).unwrap();
-            let lines: Vec<_> = text.lines().filter(|line| !line.contains("\"revision\":6,")).collect();
-            fs::write(&journal, lines.join("\n") + "\n").unwrap();
         }
         let (is_settled, released) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
         let (judged, seen, free) = (Cell::new(false), is_settled.clone(), released.clone());

@@ -1,7 +1,9 @@
 //! Whose the commits since a guard began are, and what follows from it.
 //!
 //! A revision is the guard's if the journal has a line of it that names the guard. One without a line, of a heal, an
-//! adoption or a recovery is another owner's. The caller holds the state lock, so no revision can come in between.
+//! adoption or a recovery is another owner's. One without a line may be the guard's all the same: it is not undone,
+//! and the guard does not say that it put everything back. The caller holds the state lock, so no revision can come in
+//! between.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +36,8 @@ pub(in super::super) enum Verdict {
         signals: Vec<String>,
         /// Why `config/` may be another's work, if it may be.
         config: Option<String>,
+        /// Why the guarded command may have changed more than is put back, if it may have.
+        unclear: Option<String>,
     },
     /// Nothing can be put back without undoing what others committed; why.
     Refused(String),
@@ -61,17 +65,21 @@ impl Store {
         let is_guards = |commit: &&Commit| {
             commit.guards.contains(&record.id) && !NEVER_THE_GUARDS.contains(&commit.command.as_str())
         };
-        let party = |revision: u64| match lines.get(&revision) {
-            Some(commits) if commits.iter().all(is_guards) => Party::Guard,
-            _ => Party::Others,
-        };
         let is_live = |commit: &&Commit| match &ground.health {
             Health::Healthy(document) => commit.digest == document.seal.digest,
             _ => true,
         };
-        let ends_in_live = current <= begin || lines.get(&current).is_some_and(|all| all.iter().any(is_live));
+        // Of the live revision a line with another digest is a line of another document.
+        let known = |revision: u64| {
+            let commits = lines.get(&revision).filter(|_| revision <= current)?;
+            (revision < current || commits.iter().any(is_live)).then_some(commits)
+        };
+        let party = |revision: u64| match known(revision) {
+            Some(commits) if commits.iter().all(is_guards) => Party::Guard,
+            _ => Party::Others,
+        };
         let mut revisions = begin + 1..=current;
-        if ends_in_live && current >= begin && revisions.all(|revision| party(revision) == Party::Guard) {
+        if current >= begin && revisions.all(|revision| party(revision) == Party::Guard) {
             return Ok(Verdict::OnlyTheGuard);
         }
         let Health::Healthy(live) = &ground.health else {
@@ -82,6 +90,9 @@ impl Store {
             return Ok(Verdict::Refused("a new lineage was begun since it began".to_owned()));
         }
         let whole_range = begin + 1..=current;
+        let unclear = whole_range.clone().find(|revision| known(*revision).is_none()).map(|revision| {
+            format!("the journal has no line of revision {revision}, which its command may have committed")
+        });
         let documents = documents(ground, &whole_range)?;
         let (mut guards, mut others) = (Touched::default(), Touched::default());
         let (base, live_value) = (without_seal(base), without_seal(&live.value));
@@ -101,9 +112,9 @@ impl Store {
             (before, since) = (after, None);
         }
         let signals = guards.signals().map(str::to_owned).collect();
-        let config = others_at_config(&events.list, record, &lines);
+        let config = others_at_config(&events.list, record, &lines).or_else(|| unclear.clone());
         if guards.is_empty() {
-            return Ok(Verdict::Others { document: None, signals, config });
+            return Ok(Verdict::Others { document: None, signals, config, unclear });
         }
         let document = match put_back(&base, &guards, &others, &live_value) {
             Ok(document) => document,
@@ -116,7 +127,7 @@ impl Store {
             return Ok(Verdict::Refused(format!("what is left without its changes breaks the rules: {finding}")));
         }
         let document = (document != live_value).then(|| with_created(document, &live.value));
-        Ok(Verdict::Others { document, signals, config })
+        Ok(Verdict::Others { document, signals, config, unclear })
     }
 }
 
