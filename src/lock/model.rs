@@ -126,13 +126,13 @@ fn who_asks_in_order_needs_no_search_for_circles() {
     tells("in order", search(&scenario.with(Mistake::DeadlocksNotLookedFor)));
 }
 
-/// With `INTERLEAVINGS=all` the last two, too, with one of each mishap: half as many states again as all the rest.
+/// With `PROOFS=all` the last two, too, with one of each mishap: half as many states again as all the rest.
 #[test]
 fn mishaps_come_together() {
     let each = Fates { kills: 1, deaths: 1, stops: 1, expiries: 1, freezes: 0 };
     holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[each]);
     holds("alone and commit", &["state"], [ALONE, COMMIT, &[]], &[each]);
-    let is_all = std::env::var("INTERLEAVINGS").is_ok_and(|value| value == "all");
+    let is_all = std::env::var("PROOFS").is_ok_and(|value| value == "all");
     let some = if is_all { each } else { Fates { kills: 1, deaths: 1, ..NOTHING } };
     let up = &[Acquire(ONE, Shared), Acquire(ONE, Exclusive)];
     holds("two upgrades", &["deploy"], [up, up, &[]], &[some]);

@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use self::explore::{Facts, Job, Step, Trees, write_z};
 use self::recorder::Directories;
+use crate::effort::sampled;
 use crate::faults::signal;
 use crate::kill::damaged;
 use crate::sandbox::Sandbox;
@@ -198,13 +199,13 @@ fn no_power_cut_leaves_a_part_of_a_checkpoint_that_was_removed() {
     root.ok("recover checkpoint newer");
     let cleanup: Step = |store| store.clean_checkpoints(std::time::Duration::ZERO, 1, Mode::Commit).map(|_| ());
     let mut job = Job::new("recover cleanup, then a change", root, vec![cleanup, write_z]);
-    (job.limit, job.shapes) = (20, 1);
+    (job.limit, job.shapes) = (sampled(10, 60), 1);
     job.holds();
 }
 
 fn restoring() -> Job {
     let mut job = job("restore, then a change", with_small_checkpoint(), &[restore, write_z]);
-    (job.trees, job.limit, job.shapes) = (Trees::Matter, 10, 6);
+    (job.trees, job.limit, job.shapes) = (Trees::Matter, sampled(4, 60), sampled(2, 6));
     job
 }
 
@@ -239,7 +240,7 @@ fn half_restored() -> Sandbox {
 fn aborting() -> Job {
     let abort: Step = |store| store.abort_restore().map(|_| ());
     let mut job = job("abort, then a change", half_restored(), &[abort, write_z]);
-    (job.trees, job.limit, job.shapes) = (Trees::Matter, 10, 6);
+    (job.trees, job.limit, job.shapes) = (Trees::Matter, sampled(4, 60), sampled(1, 6));
     job
 }
 
@@ -272,7 +273,7 @@ fn guarded(_: &Sandbox, store: &Store) -> Facts {
 fn no_power_cut_loses_the_record_of_a_guard_or_makes_it_half_a_record() {
     let mut job = Job::new("a guard begins, then a change", full(), vec![begin_guard, write_z]);
     job.facts = guarded;
-    (job.limit, job.shapes) = (20, 2);
+    (job.limit, job.shapes) = (sampled(10, 60), sampled(1, 6));
     job.holds();
 }
 
@@ -280,6 +281,6 @@ fn no_power_cut_loses_the_record_of_a_guard_or_makes_it_half_a_record() {
 fn no_power_cut_makes_what_a_guard_puts_back_a_mix() {
     let steps: Vec<Step> = vec![begin_guard, |s| set(s, "n", json!(99)), settle_guard, write_z];
     let mut job = Job::new("a guard fails, then a change", with_small_checkpoint(), steps);
-    (job.trees, job.limit, job.shapes) = (Trees::Matter, 10, 4);
+    (job.trees, job.limit, job.shapes) = (Trees::Matter, sampled(4, 60), sampled(1, 6));
     job.holds();
 }

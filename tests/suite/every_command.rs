@@ -8,7 +8,7 @@
 //! not killed here again ([`Row::killed_elsewhere`]), but fails here.
 //!
 //! Of the deaths every [`DEATHS`]th is tried, of the failures (each error at each call on the root that can return it) every
-//! [`FAILURES`]th; `STRACE_STRIDE=1` tries all.
+//! [`FAILURES`]th; `PROOFS=all` tries all.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,6 +23,7 @@ use pipeline_state::store::change::Outcome;
 use pipeline_state::store::order::Order;
 use serde_json::{Value, json};
 
+use crate::effort::sampled;
 use crate::faults::store;
 use crate::kill::{assert_settled, content, damaged, precious};
 use crate::lock_faults::{acquire, locks_on, release};
@@ -498,10 +499,6 @@ fn may_return(call: &Call, names: &[&str]) -> bool {
     names.contains(&name) || (names.contains(&"create") && call.line.contains("O_CREAT"))
 }
 
-fn stride(default: usize) -> usize {
-    std::env::var("STRACE_STRIDE").map_or(default, |stride| stride.parse().expect("a number"))
-}
-
 #[test]
 fn killed_at_any_changing_call_every_command_leaves_before_or_after_and_nothing_stands_in_the_way() {
     if !installed("strace") {
@@ -515,7 +512,7 @@ fn killed_at_any_changing_call_every_command_leaves_before_or_after_and_nothing_
         .iter()
         .flat_map(|job| job.calls.iter().filter(|call| changes(call)).map(move |call| (job, call)))
         .collect();
-    let sampled: Vec<_> = cases.iter().step_by(stride(DEATHS)).collect();
+    let sampled: Vec<_> = cases.iter().step_by(sampled(DEATHS, 1)).collect();
     in_parallel(&sampled, |(job, call)| job.killed_before(call));
     println!(
         "{} commands, killed at {} of {} calls, {:.1} s",
@@ -540,7 +537,7 @@ fn whatever_call_fails_every_command_tells_what_it_left_and_nothing_stands_in_th
             cases.extend(errors.map(|(error, code, _)| (job, call, *error, *code)));
         }
     }
-    let sampled: Vec<_> = cases.iter().step_by(stride(FAILURES)).collect();
+    let sampled: Vec<_> = cases.iter().step_by(sampled(FAILURES, 1)).collect();
     in_parallel(&sampled, |(job, call, error, code)| job.failing_at(call, error, *code));
     println!(
         "{} commands, {} of {} failures, {:.1} s",

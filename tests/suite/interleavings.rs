@@ -1,7 +1,7 @@
 //! Commit, mirror, heal and restore of the real store, two writers and a reader at a time, in every order of their calls that
 //! needs few preemptions: P1 to P4 hold in each.
 //!
-//! With one preemption all orders are tried, with two a sample of fixed seed; `INTERLEAVINGS=all` tries all of those, too.
+//! With one preemption all orders are tried, with two a sample of fixed seed; `PROOFS=all` tries all of those, too.
 //! Locks with a record are not contended for in here, since all actors are one process and so one owner: see `lock::model`.
 
 mod schedule;
@@ -21,6 +21,7 @@ use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
 use serde_json::Value;
 
 use self::schedule::{Chooser, Diced, Exhaustive, Job, Run, run};
+use crate::effort::is_exhaustive;
 use crate::races::increment;
 use crate::sandbox::{Sandbox, make_old};
 
@@ -93,7 +94,7 @@ struct Scenario<'a> {
 impl Scenario<'_> {
     fn try_all(&self) {
         let began = Instant::now();
-        let all = std::env::var("INTERLEAVINGS").is_ok_and(|value| value == "all");
+        let all = is_exhaustive();
         let mut exhaustive = Exhaustive::new(if all { 2 } else { 1 });
         let (mut count, mut longest) = (0, 0);
         loop {
@@ -233,7 +234,7 @@ fn a_restore_and_a_change_come_one_after_the_other() {
         assert!(told.iter().flat_map(|told| &told.read).all(is_one), "{told:?}");
     };
     let jobs: &[Job<Told>] = &[restores, increments, reads_twice];
-    Scenario { what: "restore", start: start.path(), jobs, check: &check, sample: 150 }.try_all();
+    Scenario { what: "restore", start: start.path(), jobs, check: &check, sample: 60 }.try_all();
 }
 
 #[test]

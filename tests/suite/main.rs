@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod effort;
 mod owners;
 mod real_shells;
 mod sandbox;

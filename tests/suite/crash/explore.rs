@@ -22,6 +22,7 @@ use serde_json::json;
 use super::image::Image;
 use super::power_cut::{Cut, moments};
 use super::recorder::{Directories, Event, Recorder, Recording};
+use crate::effort::sampled;
 use crate::kill::content;
 use crate::sandbox::Sandbox;
 use crate::snapshots::Whole;
@@ -142,8 +143,8 @@ impl Job {
             facts: |_, _| Facts::new(),
             trees: Trees::Pass,
             directories: Directories::Movable,
-            limit: 60,
-            shapes: 3,
+            limit: sampled(20, 60),
+            shapes: sampled(2, 6),
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::image::{Attributes, Body, Image, Node, TOP};
 use super::recorder::{Event, Recording};
+use crate::effort::is_exhaustive;
 
 /// How much of a file's unsynced bytes is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +179,7 @@ impl<'a> Cut<'a> {
     }
 
     /// Every tree that may be left, if those are few; else those with all, nothing, all but one thing, one thing, or all from
-    /// some operation on missing, each with whole files and with nothing in those that were not synced, and `limit` at random.
+    /// some operation on missing, by turns with whole files and with nothing in those that were not synced, and `limit` at random.
     pub fn images(&self, limit: usize, seed: u64) -> Images {
         let mut chance = Chance(seed);
         let mut found = Found::default();
@@ -201,10 +202,15 @@ impl<'a> Cut<'a> {
         if found.are_all {
             return found.finish();
         }
-        for lost in self.extremes() {
+        for (number, lost) in self.extremes().into_iter().enumerate() {
             let bare = self.without(&lost);
-            found.keep(self.filled(&bare, |choice| choice.last()));
-            found.keep(self.filled(&bare, |choice| choice.first()));
+            let is_whole = (number as u64 + seed).is_multiple_of(2);
+            if is_whole || is_exhaustive() {
+                found.keep(self.filled(&bare, |choice| choice.last()));
+            }
+            if !is_whole || is_exhaustive() {
+                found.keep(self.filled(&bare, |choice| choice.first()));
+            }
         }
         for number in 0..limit {
             // Every other one is near to all or to nothing.
