@@ -141,7 +141,7 @@ pub fn store(root: &Sandbox, disk: Disk) -> Store {
         foreign_edits: ForeignEdits::Refuse,
         claim: Default::default(),
     };
-    Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
+    Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path())).reporting_absence()
 }
 
 fn committed(outcome: Result<Outcome>) -> Result<()> {

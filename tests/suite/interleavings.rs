@@ -46,7 +46,7 @@ fn store(root: &Path, disk: Disk) -> Store {
         claim: Default::default(),
     };
     let audit = Audit::new(disk.clone(), root.join("audit.log"), root);
-    Store::new(disk, settings, audit)
+    Store::new(disk, settings, audit).reporting_absence()
 }
 
 fn increments(root: &Path, disk: Disk) -> Told {

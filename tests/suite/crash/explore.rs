@@ -117,6 +117,7 @@ pub fn store(root: &Sandbox, disk: &Disk) -> Store {
         claim: Default::default(),
     };
     Store::new(disk.clone(), settings, Audit::new(disk.clone(), root.file("audit.log"), root.path()))
+        .reporting_absence()
 }
 
 pub fn write_z(store: &Store) -> Result<()> {
