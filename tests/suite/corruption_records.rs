@@ -116,7 +116,8 @@ fn asks(name: &str) -> Request {
 
 fn impatient(root: &Sandbox) -> Store {
     let settings = Settings { lock_timeout: Duration::ZERO, ..store(root, Disk::real()).settings().clone() };
-    Store::new(Disk::real(), settings, Audit::new(Disk::real(), root.file("audit.log"), root.path())).reporting_absence()
+    Store::new(Disk::real(), settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
+        .reporting_absence()
 }
 
 /// A flip may leave a record that names another process, and one that is dead: a lock is not free for that.
