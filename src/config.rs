@@ -1,18 +1,21 @@
 //! Configuration: options over environment over defaults, resolved once. Nothing else reads the environment but the child of
 //! `lock run`, which passes it on.
 
+mod nearest;
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::nearest::nearest_root;
+pub use self::nearest::{Marked, foreign_root};
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::{Dir, Disk, FileKind};
-use crate::lock::LOCKS;
+use crate::fs::Disk;
 use crate::lock::launch::{LOCK_TOKEN, OWNER_PID};
 use crate::lock::owner::Claim;
 use crate::placement::{side_directory_of, unfit_for_output};
 use crate::store::guard::GUARD_TOKEN;
-use crate::store::layout::{BACKUPS, CONFIG, STATE_FILE};
+use crate::store::layout::{CONFIG, STATE_FILE};
 use crate::store::{AutoRecover, ForeignEdits, Settings};
 use crate::time::parse_duration;
 
@@ -368,48 +371,6 @@ fn directory_of(file: &Path) -> &Path {
         Some(_) => Path::new("."),
         None => Path::new("/"),
     }
-}
-
-/// The nearest directory from here up, or its `.claude`, that holds a mark owned by this user. The search ends where the
-/// file system does.
-fn nearest_root(disk: &Disk, here: &Path, marks: Marks) -> Option<PathBuf> {
-    let user = crate::side::user();
-    let look = |path: &Path| disk.stat(&Dir::working(), path).ok().flatten();
-    let ours = |dir: &Path, name: &str, kind: FileKind| {
-        look(&dir.join(name))
-            .is_some_and(|stat| stat.uid == user && (stat.kind == kind || stat.kind == FileKind::Symlink))
-    };
-    let mut device = None;
-    for dir in here.ancestors() {
-        let Some(stat) = look(dir) else { break };
-        if *device.get_or_insert(stat.dev) != stat.dev {
-            break;
-        }
-        let holds_ours = |candidate: &Path| {
-            ours(candidate, STATE_FILE, FileKind::Regular)
-                || ours(candidate, BACKUPS, FileKind::Directory)
-                || marks == Marks::StateOrLocks && ours(candidate, LOCKS, FileKind::Directory)
-        };
-        if holds_ours(dir) {
-            return Some(dir.to_owned());
-        }
-        // A link of that name that leads out of `dir` came with it, and would have a command that
-        // works here write there.
-        let inner = dir.join(".claude");
-        let is_inside = || {
-            let real = |path: &Path| path.canonicalize().ok();
-            real(&inner).zip(real(dir)).is_some_and(|(inner, dir)| inner.starts_with(dir))
-        };
-        let is_own = match look(&inner).map(|stat| stat.kind) {
-            Some(FileKind::Directory) => true,
-            Some(FileKind::Symlink) => is_inside(),
-            _ => false,
-        };
-        if is_own && holds_ours(&inner) {
-            return Some(inner);
-        }
-    }
-    None
 }
 
 fn working_directory() -> Result<PathBuf> {

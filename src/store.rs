@@ -27,7 +27,7 @@ mod retain;
 pub mod shelf;
 pub mod signal;
 mod workshop;
-mod writable;
+pub mod writable;
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};

@@ -14,9 +14,9 @@ use super::reports::{age, ago, shared_file_system};
 use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
-use crate::config::{Config, Origin};
+use crate::config::{Config, Marked, Marks, Origin, foreign_root};
 use crate::document::rules::type_of;
-use crate::error::{Error, ExitCode, Kind, Result, one_line};
+use crate::error::{Error, ExitCode, Kind, Result, one_line, work_as};
 use crate::fs::Disk;
 use crate::fs::watch::places::Place;
 use crate::lock::acquire::Acquired;
@@ -35,7 +35,9 @@ use crate::name::{Name, nearest};
 use crate::side;
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
+use crate::store::writable::is_writable;
 use crate::time::{parse_duration, rfc3339};
+use crate::user;
 
 type Run = anyhow::Result<u8>;
 
@@ -75,12 +77,28 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
         return Ok(());
     }
     names(wanted)?;
-    let here = config.settings.root.display().to_string();
-    let message = format!("neither a state nor locks are found in {here} or above it");
-    Err(Error::new(Kind::NotInitialized, message)
-        .try_command("state init", "make a state here")
-        .try_command(format!("--root . {again}"), "or use locks without a state in this directory")
-        .detail("path", here))
+    let here = &config.settings.root;
+    let foreign = foreign_root(&Disk::real(), here, Marks::StateOrLocks);
+    if let Some(found) = foreign.as_ref().filter(|found| found.root == *here) {
+        return Err(side::foreign_owner(&found.mark, found.owner));
+    }
+    let shown = here.display().to_string();
+    let mut message = format!("neither a state nor locks are found in {shown} or above it");
+    let mut error = Error::new(Kind::NotInitialized, "").detail("path", shown.as_str());
+    if let Some(Marked { mark, owner, .. }) = foreign {
+        message = format!("{message} that are yours: {} belongs to {}", mark.display(), user::describe(owner));
+        error = error.detail("owner", owner);
+        error.hints.push(work_as(owner));
+    }
+    error.message = message;
+    Err(match is_writable(here) {
+        true => error
+            .try_command("state init", "make a state here")
+            .try_command(format!("--root . {again}"), "or use locks without a state in this directory"),
+        false => {
+            error.try_command(format!("--root DIR {again}"), format!("name the root; nothing can be made in {shown}"))
+        }
+    })
 }
 
 /// The name under which a refusal goes into the audit log.

@@ -192,6 +192,7 @@ impl Locks {
     pub(super) fn no_reservation(&self) -> Option<FileLock> {
         let root = side::open_root(&self.disk, &self.directory).ok()?;
         let dir = side::open_to_read(&self.disk, &root, LOCKS).ok()??;
+        side::check(&self.disk, &root, LOCKS, &dir).ok()?; // root would make its file there
         self.flock((&root, &dir), RESERVING, Instant::now(), "the tokens are").ok()?
     }
 

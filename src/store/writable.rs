@@ -2,13 +2,15 @@
 //!
 //! What a check of permissions cannot see (a quota, a security module) shows at the first write.
 
+use std::path::Path;
+
 use rustix::fs::{Access, AtFlags, StatVfs, StatVfsMountFlags, StatxAttributes, StatxFlags, accessat, fstatvfs, statx};
 use rustix::io::Errno;
 
 use super::Store;
 use super::layout::SIDE_DIRECTORIES;
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::{Dir, FsError};
+use crate::fs::{Dir, Disk, FsError};
 use crate::{side, tree};
 
 /// Space for a commit besides the document and its mirror: directory blocks, logs, lock records.
@@ -83,6 +85,12 @@ fn available(disk: &StatVfs) -> (u64, u64) {
     (blocks.saturating_mul(disk.f_frsize), inodes)
 }
 
+/// Whether files can be made in a directory, as far as its permissions, its mount and its marks tell.
+#[must_use]
+pub fn is_writable(path: &Path) -> bool {
+    Disk::real().open_root(path).is_ok_and(|dir| directory_obstacle(&dir).is_none())
+}
+
 /// Refuses a directory in which no file can be made or replaced.
 fn directory_obstacle(dir: &Dir) -> Option<Error> {
     let path = dir.path();
@@ -111,7 +119,7 @@ fn is_immutable(dir: &Dir, name: &std::ffi::OsStr) -> bool {
     statx(dir.at(), name, flags, StatxFlags::empty()).is_ok_and(|found| found.stx_attributes.intersects(marks))
 }
 
-fn immutable(path: &std::path::Path) -> Error {
+fn immutable(path: &Path) -> Error {
     let word = quote_path(path);
     let message = format!("{} is marked immutable or append-only", path.display());
     Error::new(Kind::PermissionDenied, message)

@@ -1,6 +1,9 @@
 //! Where locks are: in the root that is named or found, and nowhere else.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 
 use crate::owners::Owner;
 use crate::sandbox::{Ran, Sandbox};
@@ -52,5 +55,80 @@ fn below_a_root_it_is_the_roots_lock() {
         Ran::of(below.output().unwrap()).expect(0);
         assert_eq!(root.ok("lock check deploy"), format!("locked:exclusive:{}", owner.pid()));
         assert!(!root.file("a/b/.locks").exists());
+    }
+}
+
+const LOCK_COMMANDS: [&str; 4] =
+    ["lock acquire deploy", "lock release deploy", "lock check deploy", "lock run deploy -- true"];
+
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        eprintln!("not root: roots of other users are not tested");
+    }
+    is_root
+}
+
+/// All of a sandbox given to user 4242, and its directory open to others.
+fn give_away(root: &Sandbox) {
+    let give = |path: &Path| chown(path, Some(4242), Some(4242)).unwrap();
+    root.snapshot().iter().for_each(|(path, _)| give(path));
+    give(root.path());
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Runs the program as user 4343 in this directory; `None` where that user cannot run it.
+fn as_stranger(sandbox: &Sandbox, dir: &Path, words: &str) -> Option<Ran> {
+    let run = |words: &str| {
+        let mut command = sandbox.command();
+        command.current_dir(dir).uid(4343).gid(4343).args(words.split(' '));
+        command.output().map(Ran::of)
+    };
+    run("--version").ok().filter(|ran| ran.code == 0)?;
+    run(words).ok()
+}
+
+#[test]
+fn in_a_root_of_another_user_it_is_named_with_its_owner_and_no_state_is_offered() {
+    if !is_root() {
+        return;
+    }
+    for root in [Sandbox::initialized(), Sandbox::with_locks()] {
+        give_away(&root);
+        let before = root.snapshot();
+        for words in LOCK_COMMANDS {
+            let ran = root.run(words).expect(6).saying("belongs to uid 4242").saying("hint: sudo -u '#4242'");
+            assert!(!ran.stderr.contains("state init"), "{words}: {}", ran.stderr);
+            if let Some(ran) = as_stranger(&root, root.path(), words) {
+                let ran = ran.expect(6).saying("belongs to uid 4242");
+                assert!(!ran.stderr.contains("state init"), "{words}: {}", ran.stderr);
+            }
+        }
+        root.run("lock clean").expect(6);
+        root.run("recover doctor");
+        let of_root = |path: &Path| path.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0);
+        let left: Vec<_> = root.snapshot().into_iter().filter(|(path, _)| of_root(path)).collect();
+        assert_eq!(left, [], "root leaves nothing there");
+        assert_eq!(root.snapshot(), before);
+    }
+}
+
+#[test]
+fn below_a_root_of_another_user_its_owner_is_named_and_init_offered_only_where_it_works() {
+    if !is_root() {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let below = root.file("below");
+    fs::create_dir(&below).unwrap();
+    give_away(&root);
+    for words in LOCK_COMMANDS {
+        let mut command = root.command();
+        let ran = Ran::of(command.current_dir(&below).args(words.split(' ')).output().unwrap());
+        ran.expect(1).saying("belongs to uid 4242").saying("hint: pipeline-state state init");
+        if let Some(ran) = as_stranger(&root, &below, words) {
+            let ran = ran.expect(1).saying("belongs to uid 4242").saying("--root DIR lock");
+            assert!(!ran.stderr.contains("state init"), "{words}: {}", ran.stderr);
+        }
     }
 }

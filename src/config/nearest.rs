@@ -1,0 +1,74 @@
+//! The root that a working directory belongs to: the nearest upwards that holds a mark.
+
+use std::path::{Path, PathBuf};
+
+use super::Marks;
+use crate::fs::{Dir, Disk, FileKind};
+use crate::lock::LOCKS;
+use crate::side;
+use crate::store::layout::{BACKUPS, STATE_FILE};
+
+/// A root, as it was found. One of another user is never worked with, but errors name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// The root directory.
+    pub root: PathBuf,
+    /// The file or directory in it that marks it.
+    pub mark: PathBuf,
+    /// The mark's owner.
+    pub owner: u32,
+}
+
+/// The nearest directory from here up, or its `.claude`, that holds a mark owned by this user. The
+/// search ends where the file system does.
+pub(super) fn nearest_root(disk: &Disk, here: &Path, marks: Marks) -> Option<PathBuf> {
+    let user = side::user();
+    search(disk, here, marks, |owner| owner == user).map(|found| found.root)
+}
+
+/// The nearest root of another user, from here up.
+#[must_use]
+pub fn foreign_root(disk: &Disk, here: &Path, marks: Marks) -> Option<Marked> {
+    let user = side::user();
+    search(disk, here, marks, |owner| owner != user)
+}
+
+fn search(disk: &Disk, here: &Path, marks: Marks, is_wanted: impl Fn(u32) -> bool) -> Option<Marked> {
+    let look = |path: &Path| disk.stat(&Dir::working(), path).ok().flatten();
+    let mark = |root: &Path, name: &str, kind: FileKind| {
+        let stat = look(&root.join(name))?;
+        let is_mark = is_wanted(stat.uid) && (stat.kind == kind || stat.kind == FileKind::Symlink);
+        is_mark.then(|| Marked { root: root.to_owned(), mark: root.join(name), owner: stat.uid })
+    };
+    let marked = |root: &Path| {
+        mark(root, STATE_FILE, FileKind::Regular)
+            .or_else(|| mark(root, BACKUPS, FileKind::Directory))
+            .or_else(|| mark(root, LOCKS, FileKind::Directory).filter(|_| marks == Marks::StateOrLocks))
+    };
+    let mut device = None;
+    for dir in here.ancestors() {
+        let stat = look(dir)?;
+        if *device.get_or_insert(stat.dev) != stat.dev {
+            break;
+        }
+        if let Some(found) = marked(dir) {
+            return Some(found);
+        }
+        // A link of that name that leads out of `dir` came with it, and would have a command that
+        // works here write there.
+        let inner = dir.join(".claude");
+        let is_inside = || {
+            let real = |path: &Path| path.canonicalize().ok();
+            real(&inner).zip(real(dir)).is_some_and(|(inner, dir)| inner.starts_with(dir))
+        };
+        let is_own = match look(&inner).map(|stat| stat.kind) {
+            Some(FileKind::Directory) => true,
+            Some(FileKind::Symlink) => is_inside(),
+            _ => false,
+        };
+        if is_own && let Some(found) = marked(&inner) {
+            return Some(found);
+        }
+    }
+    None
+}
