@@ -248,3 +248,34 @@ fn on_a_full_disk_old_backups_make_room_once_and_then_it_is_told() {
     assert!(lines[0].parse::<u32>().unwrap() >= 2, "{ran:?}");
     assert!(ran.stderr.contains("[DISK_FULL]"), "{ran:?}");
 }
+
+#[test]
+fn checkpoints_that_became_roots_keep_no_reader_from_a_healthy_state() {
+    if rustix::process::geteuid().as_raw() != 0 {
+        eprintln!("not root: other users' files are not tested");
+        return;
+    }
+    let sandbox = Sandbox::with_history();
+    sandbox.ok("recover checkpoint c");
+    for (path, _) in sandbox.snapshot() {
+        if !path.starts_with(sandbox.file(".checkpoints")) {
+            std::os::unix::fs::chown(path, Some(4242), None).unwrap();
+        }
+    }
+    std::os::unix::fs::chown(sandbox.path(), Some(4242), None).unwrap();
+    let as_owner = |words: &str| {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = sandbox.command();
+        let command = command.env("AUDIT_LOG", "/dev/null").uid(4242).gid(4242);
+        command.args(words.split(' ')).output().map(Ran::of)
+    };
+    if !as_owner("--version").is_ok_and(|ran| ran.code == 0) {
+        eprintln!("the binary cannot be run by another user here: this is not tested");
+        return;
+    }
+    for words in ["state read", "state get .n", "state wait .n", "state validate", "state status", "lock list"] {
+        let ran = as_owner(words).unwrap().expect(0);
+        assert!(words == "lock list" || ran.stderr.contains("belongs to root"), "{words}: {}", ran.stderr);
+    }
+    as_owner("state set n:=9").unwrap().expect(6).saying("hint: pipeline-state recover doctor");
+}

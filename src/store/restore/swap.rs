@@ -27,7 +27,7 @@ use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Dir;
 use crate::time::compact;
-use crate::{side, tree};
+use crate::{side, tree, user};
 
 /// How a file system without exchange answers one. ENOTSUP and EOPNOTSUPP are one number on Linux and two
 /// on other systems.
@@ -103,13 +103,27 @@ impl Store {
         Ok(intent.is_some_and(|(_, intent)| intent.checkpoint == id || intent.pre_restore == id))
     }
 
-    /// Whether a restore is decided and not carried out yet: one look, for readers.
+    /// Whether a restore is decided and not carried out yet: one look, for readers. An intent in a
+    /// directory of another user would not be followed, so it need not be seen.
     pub(in super::super) fn is_restore_decided(&self) -> Result<bool> {
         let path = self.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
         match self.disk.stat(&Dir::working(), &path) {
-            Err(error) if error.is(Errno::NOTDIR) => Ok(false), // whoever opens it tells
+            Err(error) if error.is(Errno::NOTDIR) => Ok(false), // whatever opens it reports it
+            Err(error) if error.is(Errno::ACCESS) && self.warn_of_foreign_checkpoints()? => Ok(false),
             found => Ok(found?.is_some()),
         }
+    }
+
+    /// Warns where another user owns the checkpoints; false where none does.
+    fn warn_of_foreign_checkpoints(&self) -> Result<bool> {
+        let path = self.settings.directory.join(CHECKPOINTS);
+        let found = self.disk.stat(&Dir::working(), &path)?;
+        let Some(owner) = found.map(|stat| stat.uid).filter(|owner| *owner != side::user()) else {
+            return Ok(false);
+        };
+        let (shown, owner) = (path.display(), user::describe(owner));
+        self.warn(format!("{shown} belongs to {owner} and cannot be read; `recover doctor` says how to give it back"));
+        Ok(true)
     }
 
     /// Reads the intent, without making anything; that of a new lineage is none of a restore.
