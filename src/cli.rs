@@ -107,13 +107,13 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
     let result = match &cli.group {
         Group::State(command) if state::runs_a_heavy_program(command) => bounds::watched(run, |excess| {
             // What it holds is let go by the system, as if it had been interrupted.
-            let error = input::filter_error(excess.into());
+            let error = with_help(input::filter_error(excess.into()), arguments);
             output.error(&error);
             std::process::exit(i32::from(error.code() as u8))
         }),
         _ => run(),
     };
-    finish(result, &config, &output)
+    finish(result, &config, &output, arguments)
 }
 
 /// Runs what needs neither a state nor a configuration; `None` if it does.
@@ -127,6 +127,7 @@ fn without_state(cli: &Cli, arguments: &[OsString], look: Look) -> Option<u8> {
     };
     Some(result.unwrap_or_else(|error| {
         let Some(error) = told(error) else { return ExitCode::Success as u8 };
+        let error = with_help(error, arguments);
         show_error(&error, "pipeline-state", look);
         error.code() as u8
     }))
@@ -145,27 +146,42 @@ fn become_command_or_fail(pipe: &OsStr, look: Look, command: &[OsString]) -> u8 
 }
 
 /// The exit code of a run, after its error has been shown.
-fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>) -> u8 {
+fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>, arguments: &[OsString]) -> u8 {
     let error = match result {
         Ok(code) => return code,
         Err(error) => match told(error) {
-            Some(error) => error,
+            Some(error) => with_help(error, arguments),
             None => return ExitCode::Success as u8,
         },
-    };
-    // What is wrong with the input can be put right by who typed it.
-    let error = match error.code() {
-        // What doctor finds stands on standard output, each with its remedy.
-        ExitCode::ValidationFailed if error.hints.is_empty() && error.details.get("findings").is_none() => {
-            error.try_command("--help", "each command's --help has examples")
-        }
-        _ => error,
     };
     output.error(&error);
     match error.code() {
         ExitCode::LockTimeout => config.lock_exit,
         code => code as u8,
     }
+}
+
+/// An error about input, or about a time that was given, with a next step: where it has none, the
+/// help of the command that was typed.
+fn with_help(error: Error, arguments: &[OsString]) -> Error {
+    let is_of_input = matches!(error.code(), ExitCode::ValidationFailed | ExitCode::Timeout | ExitCode::Usage);
+    // What doctor counts stands on standard output, each with its remedy.
+    let is_doctors = error.details.get("findings").is_some_and(serde_json::Value::is_number);
+    let has_remedies = !error.hints.is_empty() || is_doctors;
+    if !is_of_input || has_remedies {
+        return error;
+    }
+    let why = match error.kind {
+        Kind::Filter => "see examples; a filter is one argument in quotes",
+        _ => "see examples",
+    };
+    error.try_command(help_of(arguments), why)
+}
+
+/// The command whose help answers: the words before the first that is none.
+fn help_of(arguments: &[OsString]) -> String {
+    let words = parse::command_words(arguments);
+    words.iter().map(|word| format!("{word} ")).chain(["--help".to_owned()]).collect()
 }
 
 /// What is to be told of an error; nothing if nobody reads on.
@@ -206,9 +222,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
     if let Some(line) = with_dashes(error, arguments) {
         failure = failure.try_command(line, "the command to run stands behind --");
     }
-    // The command whose help will answer: the words before the first that is none.
-    let command: String = parse::command_words(arguments).iter().map(|word| format!("{word} ")).collect();
-    failure = failure.try_command(format!("{command}--help"), "");
+    failure = failure.try_command(help_of(arguments), "");
     show_error(&failure, "pipeline-state", look);
     failure.code() as u8
 }
@@ -267,4 +281,25 @@ fn without_its_group(error: &clap::Error) -> Vec<String> {
     let program = Cli::command();
     let groups = program.get_subcommands().filter(|group| group.find_subcommand(word).is_some());
     groups.map(|group| format!("{} {word}", group.get_name())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn an_error_about_input_names_the_help_of_the_command_that_was_typed() {
+        let line = words("pipeline-state --root /x state get .a|foo -e");
+        for kind in [Kind::Usage, Kind::WaitTimeout, Kind::InvalidName, Kind::Filter] {
+            let text = with_help(Error::new(kind, "no"), &line).to_text("p");
+            assert!(text.contains("\nhint: p state get --help "), "{text}");
+        }
+        let hinted = Error::new(Kind::Path, "no").try_command("state read", "");
+        assert_eq!(with_help(hinted, &line).hints.len(), 1);
+        assert_eq!(with_help(Error::new(Kind::Io, "no"), &line).hints, []);
+    }
 }

@@ -107,6 +107,10 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
             let things = if bad == 1 { "1 thing is".to_owned() } else { format!("{bad} things are") };
             Err(Error::new(Kind::Schema, format!("{things} wrong with {path}"))
                 .detail("path", path)
+                .try_shell(
+                    format!("${{EDITOR:-vi}} {}", quote_path(&loaded.path)),
+                    "mend what the lines above name; then check again",
+                )
                 .detail("findings", json!(findings))
                 .into())
         }

@@ -144,7 +144,7 @@ pub(super) fn filter_error(error: FilterError) -> Error {
     let failure = Error::new(kind, format!("the filter fails: {}", error.message));
     match error.hint {
         Some(hint) => failure.meaning(hint),
-        None => failure.try_command("state update --help", "see examples; a filter is one argument in quotes"),
+        None => failure, // the help of the command that was typed follows
     }
 }
 

@@ -236,6 +236,9 @@ impl Ran {
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         assert_eq!(self.stderr.contains("error:"), code != 0, "stderr: {}", self.stderr);
+        // Each finding of doctor has its remedy on standard output.
+        let has_next_step = self.stderr.contains("hint: ") || self.stdout.contains(" => ");
+        assert!(code != 4 || has_next_step, "an error about input without a hint: {}", self.stderr);
         self
     }
 
