@@ -257,6 +257,76 @@ mod tests {
         }
     }
 
+    /// A request of a process of which little is on record: no machine ID, a short host name.
+    fn plain_request(script: u32, shared: bool, metadata: usize) -> Request {
+        let identity = |pid| {
+            let place = Place { boot: "b".repeat(36), host: "h".to_owned(), ..Place::default() };
+            Identity { pid, start: 1, place }
+        };
+        let (owner, process) = (identity(u32::MAX - script), identity(script));
+        let asker = Asker { lineage: vec![owner.clone()], owner, process, ..asker(script) };
+        let ttl = Some(4e9 + 0.123_456);
+        let request = Request { asker, ..request(script, &[0], (shared, false), 0, ttl) };
+        Request {
+            command: "c".to_owned(),
+            metadata: (metadata > 0).then(|| json!({"m": "x".repeat(metadata)})),
+            ..request
+        }
+    }
+
+    /// Fills what is left of the lock's record to the last byte.
+    fn fill_up(root: &mut Root, script: u32) {
+        let mut trial = Root { records: root.records.clone(), waiting: Vec::new(), token: root.token };
+        trial.ask(&plain_request(script, true, 1), &[0]).unwrap().unwrap();
+        let left = RECORD - extent(&trial.records[0]);
+        root.ask(&plain_request(script, true, 1 + left), &[0]).unwrap().unwrap();
+        assert_eq!(extent(&root.records[0]), RECORD);
+    }
+
+    fn length(record: &Record) -> usize {
+        serde_json::to_vec(record).unwrap().len()
+    }
+
+    #[test]
+    fn in_a_record_filled_to_the_last_byte_each_waiter_is_marked_and_granted() {
+        let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
+        root.ask(&plain_request(2, false, 0), &[0]).unwrap().unwrap();
+        for script in 3..11 {
+            root.ask(&plain_request(script, true, 0), &[0]).unwrap().unwrap();
+        }
+        fill_up(&mut root, 11);
+        let refused = root.ask(&plain_request(12, true, 0), &[0]).unwrap().unwrap_err();
+        assert_eq!(refused.kind, Kind::TooLarge);
+        let mut drafts = root.drafts(&[0]);
+        drafts[0].record.waiters.iter_mut().for_each(|waiter| (waiter.passed_over, waiter.broken) = (true, true));
+        root.store(&drafts).unwrap();
+        assert!(length(&root.records[0]) <= RECORD, "its marks have room");
+        drafts[0].record.waiters.iter_mut().for_each(|waiter| (waiter.passed_over, waiter.broken) = (false, false));
+        root.store(&drafts).unwrap();
+
+        let mut drafts = root.drafts(&[0]);
+        give_up(&mut drafts[0], None, &plain_request(2, false, 0).asker, &AllAreWell).unwrap();
+        root.store(&drafts).unwrap();
+        root.settle();
+        assert_eq!((root.records[0].holders.len(), root.waiting.len()), (9, 0), "all were granted");
+    }
+
+    #[test]
+    fn in_a_record_filled_to_the_last_byte_each_holder_counts_and_renews() {
+        let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
+        for script in 3..11 {
+            let request = Request { ttl: None, ..plain_request(script, true, 0) };
+            root.ask(&request, &[0]).unwrap().unwrap();
+        }
+        fill_up(&mut root, 11);
+        let mut drafts = root.drafts(&[0]);
+        for grant in &mut drafts[0].record.holders {
+            (grant.count, grant.ttl, grant.expires) = (u32::MAX, Some(4e9 + 0.123_456), Some(1.6e10 + 0.123_456));
+        }
+        root.store(&drafts).unwrap();
+        assert!(length(&root.records[0]) <= RECORD);
+    }
+
     #[test]
     fn a_larger_record_of_an_earlier_version_is_read_and_may_only_shrink() {
         let held = |count: u32| {

@@ -365,3 +365,33 @@ fn readers_meet_damage_while_a_script_holds_the_state() {
     holder.line();
     until("healing", || fs::read_to_string(sandbox.state()).unwrap().contains("\"n\": 3"));
 }
+
+#[test]
+fn a_commit_that_waits_for_its_flock_is_not_passed_over() {
+    let sandbox = Sandbox::initialized();
+    let holder = sandbox.holder("state");
+    let waiting = |count| {
+        until("its place", || sandbox.rows().iter().filter(|row| row["status"] == "waiting").count() == count);
+    };
+    let first = sandbox.spawn("state update .order+=[1]");
+    waiting(1);
+    // It looks at the one before it, and would mark it after a second.
+    let second = sandbox.spawn("state update .order+=[2]");
+    waiting(2);
+    let flock = fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
+    flock.lock().unwrap();
+    holder.end();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1500) {
+        let rows = sandbox.rows();
+        assert!(rows.iter().all(|row| row["status"] != "passed-over"), "{rows:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(flock);
+    for commit in [first, second] {
+        Ran::of(commit.wait_with_output().unwrap()).expect(0);
+    }
+    assert_eq!(sandbox.document()["order"], json!([1, 2]));
+    let audit = fs::read_to_string(sandbox.file("audit.log")).unwrap();
+    assert!(!audit.contains("was passed over"), "{audit}");
+}
