@@ -43,7 +43,7 @@ use self::judge::{Health, Look};
 use self::layout::BACKUPS;
 use self::live::Found;
 use self::shelf::Shelf;
-pub use self::signal::SignalFile;
+pub use self::signal::{SignalFile, Signals};
 use crate::audit::{Audit, Entry, ErrorLog, Level, Noted};
 use crate::document::body::Body;
 use crate::document::seal::to_bytes;

@@ -26,7 +26,7 @@ use crate::store::heal::{Recovered, Wanted};
 use crate::store::judge::newer_schema;
 use crate::store::order::{Mode, Order};
 use crate::store::report::validate_input;
-use crate::store::{SignalFile, Store};
+use crate::store::{SignalFile, Signals, Store};
 
 type Run = anyhow::Result<ExitCode>;
 
@@ -115,7 +115,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 if !force {
                     check_claim(&claim, base)?;
                 }
-                Ok(value.clone().into())
+                Ok(Proposal { signals: Signals::Follow, ..value.clone().into() })
             })
         }
         State::Phase(args::Phase { name: None, .. }) => {
@@ -251,7 +251,7 @@ impl Signal<'_> {
         }
         let metadata = self.metadata.cloned().unwrap_or_else(|| json!({}));
         let signals = vec![SignalFile::give(value, self.name, &metadata, disk.now())?];
-        Ok(Proposal { draft, signals })
+        Ok(Proposal { draft, signals: Signals::These(signals) })
     }
 
     fn clear(&self, mut draft: Draft) -> Proposal {
@@ -265,7 +265,8 @@ impl Signal<'_> {
         if let Some(phase) = self.phase {
             put(value, "phase", phase.into());
         }
-        Proposal { draft, signals: vec![SignalFile { name: self.name.clone(), content: None }] }
+        let file = SignalFile { name: self.name.clone(), content: None };
+        Proposal { draft, signals: Signals::These(vec![file]) }
     }
 }
 
@@ -344,7 +345,13 @@ fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
     let mut lines = vec![format!("State {}: {path} (revision {})", done.words(), initialized.revision)];
     lines.extend(archive.map(|archive| format!("The history before it is kept in {}", archive.display())));
     lines.extend(archived_state.map(|state| {
-        let way_back = Hint::Run(format!("state write --force {}", quote_path(&state)), String::new());
+        let (kept, place) = (quote_path(&state), quote_path(&store.path()));
+        let is_a_state = input(&state).is_ok_and(|bytes| validate_input(&bytes).error.is_none());
+        let way_back = match is_a_state {
+            true => Hint::Run(format!("state write --force {kept}"), String::new()),
+            // It was damaged, or another program's.
+            false => Hint::Shell(format!("cp {kept} {place}"), String::new()),
+        };
         format!("The way back: {}", output.command(&way_back))
     }));
     output.confirm_in_lines(&lines.iter().map(String::as_str).collect::<Vec<_>>(), &facts);

@@ -6,7 +6,7 @@ use super::decide::Effects;
 use crate::error::Result;
 use crate::store::change::{Outcome, Proposal};
 use crate::store::order::Order;
-use crate::store::{SignalFile, Store};
+use crate::store::{SignalFile, Signals, Store};
 
 /// Commits what `decide` makes of the state that is found under the lock; what that came to. Where nothing would change
 /// nothing is committed. `reason` is for the history, `about` goes into the signals' files.
@@ -41,5 +41,5 @@ fn propose(effects: &Effects, state: &Value, about: &Value, store: &Store) -> Re
     let now = store.disk().now();
     let give = |signal| SignalFile::give(&mut value, signal, about, now);
     let signals = effects.signals.iter().map(give).collect::<Result<_>>()?;
-    Ok(Proposal { draft: value.into(), signals })
+    Ok(Proposal { draft: value.into(), signals: Signals::These(signals) })
 }

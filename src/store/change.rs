@@ -9,7 +9,7 @@ use super::layout::{SIGNALS, automatic_reason, pinned};
 use super::next::{check_growth, new_lineage};
 use super::order::{Mode, Order, give_up_after};
 use super::retain::Displaced;
-use super::{AutoRecover, ForeignEdits, SignalFile, Store};
+use super::{AutoRecover, ForeignEdits, Signals, Store};
 use crate::document::body::Body;
 use crate::document::diff::{self, diff};
 use crate::document::draft::Draft;
@@ -104,18 +104,18 @@ pub struct Proposal {
     /// The document.
     pub draft: Draft,
     /// Files of signals to write or remove once the document is in place.
-    pub signals: Vec<SignalFile>,
+    pub signals: Signals,
 }
 
 impl From<Value> for Proposal {
     fn from(value: Value) -> Self {
-        Self { draft: value.into(), signals: Vec::new() }
+        Self { draft: value.into(), signals: Signals::STAY }
     }
 }
 
 impl From<Draft> for Proposal {
     fn from(draft: Draft) -> Self {
-        Self { draft, signals: Vec::new() }
+        Self { draft, signals: Signals::STAY }
     }
 }
 
@@ -154,14 +154,20 @@ impl Store {
             self.warn_of_objects(&base);
             self.keep_mirror(&held, &ground);
             let proposal = self.make_checked(order, &base, make)?;
-            if !proposal.signals.is_empty() {
+            if proposal.signals.are_needed() {
                 self.side_directory(&held.root, SIGNALS)?; // refused before the commit, if at all
             }
+            // What something else wrote may be an older revision.
+            let signals = match proposal.signals {
+                given if given.are_needed() || base.reference.is_none() => given,
+                _ => Signals::Follow,
+            };
             let mut draft = proposal.draft;
             draft.say_schema();
             let is_same = !ground.is_rewritten() && draft.is_same_as(&base.value);
             if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
-                self.place_signals(&held, &proposal.signals);
+                let state = base.value.outline();
+                self.place_signals(&held, &self.files_of((&held, &ground.shelf), &signals, state));
                 return Ok(Outcome::Unchanged { revision: seal.revision });
             }
             check_document(&draft)?;
@@ -174,7 +180,7 @@ impl Store {
                 sealed: &sealed,
                 source: None,
                 displaced,
-                signals: &proposal.signals,
+                signals: &signals,
                 fences: &order.fences,
                 room: Room::MayBeMade,
             };

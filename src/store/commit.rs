@@ -13,7 +13,7 @@ use super::ground::{Ground, Held};
 use super::judge::{Health, Mirror, mirror_state};
 use super::layout::MIRROR;
 use super::retain::Displaced;
-use super::{SignalFile, Store};
+use super::{Signals, Store};
 use crate::document::READ_LIMIT;
 use crate::document::parts::Parts;
 use crate::document::seal::{Seal, Sealed};
@@ -29,7 +29,7 @@ pub(super) struct Plan<'a> {
     /// Where its bytes stand already, synced, in a directory of the same file system.
     pub source: Option<(&'a Dir, &'a OsStr)>,
     pub displaced: Displaced,
-    pub signals: &'a [SignalFile],
+    pub signals: &'a Signals,
     pub fences: &'a [Fence],
     pub room: Room,
 }
@@ -108,7 +108,11 @@ impl Store {
         };
 
         // 3. The files of signals.
-        let signals = self.stage_signals(held, shelf, plan.signals)?;
+        let files = self.files_of((held, &ground.shelf), plan.signals, plan.sealed.document.value.outline());
+        let signals = match self.stage_signals(held, shelf, &files) {
+            Err(_) if !plan.signals.are_needed() => Vec::new(), // told of when they are to be put in place
+            staged => staged?,
+        };
 
         // 4. The old document under its backup's name.
         let aside = self.set_aside(held, ground, &plan.displaced)?;
@@ -156,7 +160,7 @@ impl Store {
                 Err(error) => self.warn_of_mirror(&error),
             }
         }
-        self.finish_signals(held, shelf, plan.signals);
+        self.finish_signals(held, shelf, &files);
         Ok(Published::Done { kept })
     }
 

@@ -16,7 +16,7 @@ use super::next::new_lineage;
 use super::order::{Author, Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::shelf::{Shelf, best, lineage_of};
-use super::{AutoRecover, ForeignEdits, Store};
+use super::{AutoRecover, ForeignEdits, Signals, Store};
 use crate::document::first;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
@@ -267,7 +267,7 @@ impl Store {
             sealed: &sealed,
             source: None,
             displaced: Displaced::Nothing,
-            signals: &[],
+            signals: &Signals::STAY,
             fences: &order.fences,
             room: Room::MayBeMade,
         };
@@ -382,7 +382,7 @@ impl Store {
                 sealed: &sealed,
                 source: None,
                 displaced,
-                signals: &[],
+                signals: &Signals::Follow, // it may be an older revision's
                 fences: &order.fences,
                 room: Room::MayBeMade,
             };

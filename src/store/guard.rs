@@ -27,7 +27,7 @@ use super::restore::Proposed;
 use super::restore::intent::{Action, Intent};
 use super::retain::Displaced;
 use super::shelf::Shelf;
-use super::signal::SignalFile;
+use super::signal::{SignalFile, Signals};
 use crate::document::READ_LIMIT;
 use crate::document::seal::{Digest, Revision};
 use crate::error::{Error, Hint, Kind, Result};
@@ -487,7 +487,7 @@ impl Store {
             return Ok(Some(Settlement::PutBack { revision: Some(revision) }));
         }
         let revision = match part.document {
-            Some(document) => match self.commit_part(held, ground, document, &files, order)? {
+            Some(document) => match self.commit_part(held, ground, document, &Signals::These(files), order)? {
                 Some(revision) => Some(revision.get()),
                 None => return Ok(None),
             },
@@ -504,7 +504,7 @@ impl Store {
         held: &Held,
         ground: &Ground,
         document: Value,
-        signals: &[SignalFile],
+        signals: &Signals,
         order: &Order,
     ) -> Result<Option<Revision>> {
         let Health::Healthy(live) = &ground.health else { return Ok(None) };

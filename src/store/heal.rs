@@ -16,7 +16,7 @@ use super::next::new_lineage;
 use super::order::{Order, Purpose, give_up_after};
 use super::retain::Displaced;
 use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
-use super::{AutoRecover, QUIET, READER_PATIENCE, Served, Store};
+use super::{AutoRecover, QUIET, READER_PATIENCE, Served, Signals, Store};
 use crate::audit::Level;
 use crate::document::diff::{Change, diff};
 use crate::document::schema;
@@ -201,7 +201,8 @@ impl Store {
         };
         let created = document.value().pointer("/metadata/created");
         let sealed = self.seal(document.value().clone(), ground, &lineage, created)?;
-        let plan = Plan { sealed: &sealed, source: None, displaced, signals: &[], fences: &order.fences, room };
+        let plan =
+            Plan { sealed: &sealed, source: None, displaced, signals: &Signals::Follow, fences: &order.fences, room };
         let Published::Done { kept } = self.publish(held, ground, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
         };

@@ -12,7 +12,6 @@ use std::ffi::OsStr;
 
 use serde_json::{Value, json};
 
-use super::Store;
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::judge::Health;
@@ -26,6 +25,7 @@ use super::restore::{lock_lost, staged_state};
 use super::retain::Displaced;
 use super::shelf::lineage_of;
 use super::workshop::Workshop;
+use super::{Signals, Store};
 use crate::audit::Level;
 use crate::document::seal::{Digest, Document, Lineage, Revision, Seal, Sealed, verified, with_digest};
 use crate::document::{READ_LIMIT, Reading};
@@ -141,7 +141,7 @@ impl Store {
             sealed,
             source: Some((&workshop.dir, OsStr::new(&staged))),
             displaced: Displaced::Nothing, // the archive has it
-            signals: &[],
+            signals: &Signals::STAY,
             fences: &order.fences,
             room: Room::IsWhatItIs,
         };

@@ -5,7 +5,11 @@
 //! a writer leaves that dies between the two says which signal the state is to have, and since when: the next writer carries
 //! it out if the state has just that, and removes it if not.
 //!
+//! In a commit that brings an old document back they follow it ([`Signals::Follow`]).
+//!
 //! They are staged on the shelf, whose names every writer reads anyway.
+
+mod follow;
 
 use std::ffi::OsStr;
 use std::time::SystemTime;
@@ -13,6 +17,7 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+pub use self::follow::Signals;
 use super::ground::Held;
 use super::judge::Health;
 use super::layout::{BACKUPS, SIGNALS};

@@ -100,9 +100,14 @@ fn a_state_that_can_be_read_is_archived_only_after_a_yes() {
     let way_back = said.lines().find_map(|line| line.strip_prefix("The way back: pipeline-state ")).unwrap();
     root.ok(way_back);
     assert_eq!(root.ok("state get .n"), "other");
-    // Where nothing can be read nobody is asked.
-    let damaged = Sandbox::holding("garbage");
-    damaged.ok("state init --fresh");
+    // Where nothing can be read there is no question. What no command writes is copied back.
+    for document in ["garbage", "{\"a\":1}"] {
+        let root = Sandbox::holding(document);
+        let said = root.ok("state init --fresh");
+        let way_back = said.lines().find_map(|line| line.strip_prefix("The way back: ")).unwrap();
+        assert!(root.program("sh").args(["-c", way_back]).status().unwrap().success(), "{way_back}");
+        assert_eq!(fs::read_to_string(root.state()).unwrap(), document);
+    }
 }
 
 // ---- set, and what it names ----

@@ -24,7 +24,7 @@ use pipeline_state::store::fresh::Beginning;
 use pipeline_state::store::heal::{Recovered, Wanted};
 use pipeline_state::store::layout::STATE_FILE;
 use pipeline_state::store::order::Order;
-use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile, Store};
+use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile, Signals, Store};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -341,11 +341,12 @@ pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
         let mut value = base.draft();
         if gives {
             let file = SignalFile::give(&mut value, &name, &Value::Null, SystemTime::now())?;
-            return Ok(Proposal { draft: value.into(), signals: vec![file] });
+            return Ok(Proposal { draft: value.into(), signals: Signals::These(vec![file]) });
         }
         value["signals"].as_object_mut().unwrap().remove(name.as_str());
         value["lastSignal"] = Value::Null;
-        Ok(Proposal { draft: value.into(), signals: vec![SignalFile { name: name.clone(), content: None }] })
+        let file = SignalFile { name: name.clone(), content: None };
+        Ok(Proposal { draft: value.into(), signals: Signals::These(vec![file]) })
     }))
 }
 

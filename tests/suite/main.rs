@@ -77,6 +77,7 @@ mod shell_functions;
 mod shell_retries;
 mod shell_scripts;
 mod shell_traps;
+mod signals_follow;
 mod terminal;
 mod ways_on;
 mod writable;

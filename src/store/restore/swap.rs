@@ -16,7 +16,7 @@ use super::super::layout::{CHECKPOINTS, CONFIG, INTENT, WORKSHOP, pinned, staged
 use super::super::order::{Order, Purpose};
 use super::super::retain::Displaced;
 use super::super::workshop::Workshop;
-use super::super::{Served, Store, new_lineage, written};
+use super::super::{Served, Signals, Store, new_lineage, written};
 use super::intent::{self, Action, Intent, Manner, Staged, Swap};
 use super::origin::Interrupted;
 use super::{lock_lost, staged_state};
@@ -345,7 +345,14 @@ impl Store {
                 _ => Displaced::Evidence,
             };
             // What is staged must not go to make room.
-            let plan = Plan { sealed: &sealed, source, displaced, signals: &[], fences: &[], room: Room::IsWhatItIs };
+            let plan = Plan {
+                sealed: &sealed,
+                source,
+                displaced,
+                signals: &Signals::STAY,
+                fences: &[],
+                room: Room::IsWhatItIs,
+            };
             if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
                 if order.guard.is_none() {
                     self.settle_guard_in(held, intent, order)?;

@@ -1,0 +1,126 @@
+//! The files of signals follow `signals` in a commit that brings an old document back.
+//!
+//! What such a document says is compared with the files that are there. A file that is missing is taken from an archive or
+//! a checkpoint that has it with the time of the signal; else it is made without phase and metadata, which nothing else
+//! remembers. A file of a signal that the document does not have goes. What is no file of a signal stays.
+
+use serde_json::{Map, Value, json};
+
+use super::super::Store;
+use super::super::ground::Held;
+use super::super::layout::{CHECKPOINTS, SIGNALS};
+use super::super::shelf::Shelf;
+use super::{SignalFile, named};
+use crate::document::{READ_LIMIT, json as text, seal};
+use crate::error::Result;
+use crate::fs::Dir;
+use crate::name::Name;
+use crate::side;
+
+/// What a commit does to the files of signals.
+#[derive(Clone, Debug)]
+pub enum Signals {
+    /// It writes and removes these.
+    These(Vec<SignalFile>),
+    /// They follow the document, which is an old one.
+    Follow,
+}
+
+impl Signals {
+    /// They stay as they are.
+    pub const STAY: Self = Self::These(Vec::new());
+
+    /// Whether a commit is refused before it happens where these cannot be staged.
+    #[must_use]
+    pub fn are_needed(&self) -> bool {
+        matches!(self, Self::These(files) if !files.is_empty())
+    }
+}
+
+/// The file of a signal of which nothing is known but its time.
+fn blank(name: &Name, time: &Value) -> Value {
+    let mut file = json!({"signal": name.as_str(), "phase": null});
+    // Not through json!, which would rewrite the digits of numbers.
+    if let Some(fields) = file.as_object_mut() {
+        fields.insert("timestamp".to_owned(), time.clone());
+        fields.insert("metadata".to_owned(), json!({}));
+    }
+    file
+}
+
+impl Store {
+    /// The files that a commit of `state` writes and removes. Those that follow stop no commit.
+    pub(in super::super) fn files_of(
+        &self,
+        (held, shelf): (&Held, &Shelf),
+        signals: &Signals,
+        state: &Value,
+    ) -> Vec<SignalFile> {
+        match signals {
+            Signals::These(files) => files.clone(),
+            Signals::Follow => self.following((held, shelf), state).unwrap_or_else(|error| {
+                self.warn(format!("the files of {SIGNALS} may differ from the state: {error}"));
+                Vec::new()
+            }),
+        }
+    }
+
+    fn following(&self, (held, shelf): (&Held, &Shelf), state: &Value) -> Result<Vec<SignalFile>> {
+        let none = Map::new();
+        let wanted = state.get("signals").and_then(Value::as_object).unwrap_or(&none);
+        let dir = side::open_to_read(&self.disk, &held.root, SIGNALS)?;
+        let mut files = Vec::new();
+        for name in dir.as_ref().map(|dir| self.disk.list(dir)).transpose()?.unwrap_or_default() {
+            let signal = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            let Some(name) = signal.and_then(|signal| Name::parse("signal", signal).ok()) else { continue };
+            let is_gone = !wanted.contains_key(name.as_str());
+            if is_gone && self.signal_in(dir.as_ref(), &name)?.is_some() {
+                files.push(SignalFile { name, content: None });
+            }
+        }
+        for (name, time) in wanted.iter().filter(|(_, time)| time.is_number()) {
+            let Ok(name) = Name::parse("signal", name) else { continue };
+            let is_it = |found: &(Vec<u8>, Value)| found.1 == *time;
+            if self.signal_in(dir.as_ref(), &name)?.as_ref().is_some_and(is_it) {
+                continue;
+            }
+            let kept = self.kept_signal((&held.root, shelf), &name, &is_it)?;
+            let content = kept.or_else(|| seal::to_bytes(&blank(&name, time)));
+            files.extend(content.is_some().then_some(SignalFile { name, content }));
+        }
+        Ok(files)
+    }
+
+    /// A signal's file in a directory, and the time that it says.
+    fn signal_in(&self, dir: Option<&Dir>, name: &Name) -> Result<Option<(Vec<u8>, Value)>> {
+        let Some(dir) = dir else { return Ok(None) };
+        let Some(found) = self.disk.read(dir, format!("{name}.json"), READ_LIMIT)? else { return Ok(None) };
+        let Ok(file) = text::parse(&found.bytes) else { return Ok(None) };
+        let time = file.get("timestamp").filter(|_| named(&file).as_ref() == Some(name)).cloned();
+        Ok(time.map(|time| (found.bytes, time)))
+    }
+
+    /// The newest copy of a signal's file that `is_it`.
+    fn kept_signal(
+        &self,
+        (root, shelf): (&Dir, &Shelf),
+        name: &Name,
+        is_it: &dyn Fn(&(Vec<u8>, Value)) -> bool,
+    ) -> Result<Option<Vec<u8>>> {
+        let checkpoints = side::open_to_read(&self.disk, root, CHECKPOINTS)?;
+        let ids = checkpoints.as_ref().map(|_| self.checkpoint_ids()).transpose()?.unwrap_or_default();
+        let in_checkpoints = checkpoints.iter().flat_map(|dir| ids.iter().rev().map(move |id| (dir, id, "signals")));
+        let in_archives =
+            shelf.dir().into_iter().flat_map(|dir| shelf.archives.iter().rev().map(move |a| (dir, a, SIGNALS)));
+        for (dir, inner, signals) in in_checkpoints.chain(in_archives) {
+            let found = self.disk.open_dir(dir, inner).and_then(|inner| self.disk.open_dir(&inner, signals));
+            // What cannot be looked into has none.
+            if let Ok(found) = found
+                && let Some(kept) = self.signal_in(Some(&found), name).ok().flatten().filter(is_it)
+            {
+                return Ok(Some(kept.0));
+            }
+        }
+        Ok(None)
+    }
+}
