@@ -37,6 +37,12 @@ impl Signals {
     }
 }
 
+/// The file of a signal, and the time that it says.
+struct File {
+    bytes: Vec<u8>,
+    time: Value,
+}
+
 /// The file of a signal of which nothing is known but its time.
 fn blank(name: &Name, time: &Value) -> Value {
     let mut file = json!({"signal": name.as_str(), "phase": null});
@@ -80,33 +86,27 @@ impl Store {
         }
         for (name, time) in wanted.iter().filter(|(_, time)| time.is_number()) {
             let Ok(name) = Name::parse("signal", name) else { continue };
-            let is_it = |found: &(Vec<u8>, Value)| found.1 == *time;
-            if self.signal_in(dir.as_ref(), &name)?.as_ref().is_some_and(is_it) {
+            if self.signal_in(dir.as_ref(), &name)?.is_some_and(|file| file.time == *time) {
                 continue;
             }
-            let kept = self.kept_signal((&held.root, shelf), &name, &is_it)?;
+            let kept = self.kept_signal((&held.root, shelf), &name, time)?;
             let content = kept.or_else(|| seal::to_bytes(&blank(&name, time)));
             files.extend(content.is_some().then_some(SignalFile { name, content }));
         }
         Ok(files)
     }
 
-    /// A signal's file in a directory, and the time that it says.
-    fn signal_in(&self, dir: Option<&Dir>, name: &Name) -> Result<Option<(Vec<u8>, Value)>> {
+    /// A signal's file in a directory.
+    fn signal_in(&self, dir: Option<&Dir>, name: &Name) -> Result<Option<File>> {
         let Some(dir) = dir else { return Ok(None) };
         let Some(found) = self.disk.read(dir, format!("{name}.json"), READ_LIMIT)? else { return Ok(None) };
         let Ok(file) = text::parse(&found.bytes) else { return Ok(None) };
         let time = file.get("timestamp").filter(|_| named(&file).as_ref() == Some(name)).cloned();
-        Ok(time.map(|time| (found.bytes, time)))
+        Ok(time.map(|time| File { bytes: found.bytes, time }))
     }
 
-    /// The newest copy of a signal's file that `is_it`.
-    fn kept_signal(
-        &self,
-        (root, shelf): (&Dir, &Shelf),
-        name: &Name,
-        is_it: &dyn Fn(&(Vec<u8>, Value)) -> bool,
-    ) -> Result<Option<Vec<u8>>> {
+    /// The newest copy of a signal's file that says this time.
+    fn kept_signal(&self, (root, shelf): (&Dir, &Shelf), name: &Name, time: &Value) -> Result<Option<Vec<u8>>> {
         let checkpoints = side::open_to_read(&self.disk, root, CHECKPOINTS)?;
         let ids = checkpoints.as_ref().map(|_| self.checkpoint_ids()).transpose()?.unwrap_or_default();
         let in_checkpoints = checkpoints.iter().flat_map(|dir| ids.iter().rev().map(move |id| (dir, id, "signals")));
@@ -116,9 +116,10 @@ impl Store {
             let found = self.disk.open_dir(dir, inner).and_then(|inner| self.disk.open_dir(&inner, signals));
             // What cannot be looked into has none.
             if let Ok(found) = found
-                && let Some(kept) = self.signal_in(Some(&found), name).ok().flatten().filter(is_it)
+                && let Some(kept) = self.signal_in(Some(&found), name).ok().flatten()
+                && kept.time == *time
             {
-                return Ok(Some(kept.0));
+                return Ok(Some(kept.bytes));
             }
         }
         Ok(None)
