@@ -570,14 +570,13 @@ fn found<T>(result: FsResult<T>) -> FsResult<Option<T>> {
     }
 }
 
-/// So many zeros; `ENOMEM` where there is no memory for them.
+/// So many zeros; `ENOMEM` where there is no memory for them. Nothing is asked for only to try: what is given back
+/// changes how the allocator grows every large list after it.
 fn zeroed(count: usize) -> io::Result<Vec<u8>> {
-    const LARGE: usize = 1 << 20;
-    if count >= LARGE {
-        // Asked for and given back: the kernel's own zeros cost less than ours, but their want ends the process.
-        Vec::<u8>::new().try_reserve_exact(count).map_err(|_| io::Error::from(Errno::NOMEM))?;
-    }
-    Ok(vec![0; count])
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(count).map_err(|_| io::Error::from(Errno::NOMEM))?;
+    zeros.resize(count, 0);
+    Ok(zeros)
 }
 
 /// Repeats a call that a signal interrupted; not for ever, since a broken file system may say so each time.
