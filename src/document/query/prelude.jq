@@ -24,7 +24,7 @@ def halt_error($code): error; def halt_error: error;
 def get_search_list: []; def have_literal_numbers: true; def have_decnum: true;
 
 # Generators: recursion of our own is bounded.
-def repeat(f): def _r: ., (f | _r); _r;
+def repeat(f): def _r: f, _r; _r;
 def recurse(f): def _r: ., (f | _r); _r;
 def recurse: recurse(.[]?);
 def recurse(f; cond): def _r: ., (f | select(cond) | _r); _r;
