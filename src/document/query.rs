@@ -11,6 +11,7 @@
 mod assign;
 pub mod bounds;
 mod dates;
+mod definitions;
 mod formats;
 mod made;
 mod natives;
@@ -40,8 +41,9 @@ use serde_json::{Number, Value};
 use thiserror::Error;
 
 use self::bounds::{Excess, Run, Time};
+use self::definitions::{definitions, natives};
 pub use self::made::Made;
-use self::natives::{Data, Fun, RENAMED};
+use self::natives::Data;
 use self::syntax::Problem;
 use self::value::Jq;
 use super::body::Body;
@@ -55,18 +57,6 @@ pub const MAX_DEPTH: usize = 128;
 /// So few bytes cannot nest deep or loop.
 const PLAIN_SOURCE: usize = 4;
 
-/// Definitions over those of jaq.
-const PRELUDE: &str = include_str!("query/prelude.jq");
-/// jaq's natives whose names the prelude's definitions have.
-const HIDDEN: [(&str, usize); 7] = [
-    ("halt", 1),
-    ("limit", 2),
-    ("skip", 2),
-    ("sort_by", 1),
-    ("group_by", 1),
-    ("fromdateiso8601", 0),
-    ("todateiso8601", 0),
-];
 /// What the program of the user is called by the program that jaq loads.
 const MAIN: &str = "__main";
 
@@ -137,7 +127,10 @@ impl Filter {
         // compiles without them, and without the natives they hide, means the same with them.
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let program = match compiled(source, &names, std::iter::empty()) {
-            Err(_) => compiled(source, &names, definitions())?,
+            Err(_) => match compiled(source, &names, definitions::named_in(source).into_iter()) {
+                Err(_) => compiled(source, &names, definitions())?,
+                program => program?,
+            },
             program => program?,
         };
         Ok(Self { program, vars, time: Time::default() })
@@ -196,34 +189,6 @@ impl Filter {
         drop(run);
         Ok(())
     }
-}
-
-/// What is defined in jq's own language, by jaq and over it.
-fn definitions() -> impl Iterator<Item = Def<&'static str>> {
-    let ours = syntax::definitions(PRELUDE);
-    let known: BTreeSet<(&str, usize)> = ours.iter().map(|def| (def.name, def.args.len())).collect();
-    let natives: BTreeSet<(&str, usize)> = our_natives().map(|native| (native.0, native.1.len())).collect();
-    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-    let defs = defs.filter(move |def| {
-        let name = (def.name, def.args.len());
-        !known.contains(&name) && !natives.contains(&name)
-    });
-    ours.into_iter().chain(defs) // jaq's may use ours, and ours use none of jaq's
-}
-
-fn our_natives() -> impl Iterator<Item = Fun> {
-    natives::all().into_iter().chain(assign::natives())
-}
-
-/// What is defined in Rust; ours come first, and jaq's are not asked for where there is one of ours.
-fn natives() -> impl Iterator<Item = Fun> {
-    let jaqs = jaq_std::funs().chain(jaq_core::funs()).filter_map(|mut native: Fun| {
-        if let Some((_, name)) = RENAMED.iter().find(|(name, _)| *name == native.0) {
-            native.0 = name;
-        }
-        (!HIDDEN.contains(&(native.0, native.1.len()))).then_some(native)
-    });
-    our_natives().chain(jaqs)
 }
 
 /// A program compiled with these definitions.

@@ -43,6 +43,19 @@ fn a_program_that_compiles_without_the_definitions_means_the_same_with_them() {
 }
 
 #[test]
+fn each_definition_compiles_with_those_that_it_names() {
+    for part in definitions::parts() {
+        for def in syntax::definitions(part) {
+            let args = vec!["."; def.args.len()].join("; ");
+            let call = if args.is_empty() { def.name.to_owned() } else { format!("{}({args})", def.name) };
+            let named = definitions::named_in(&call);
+            assert!(named.len() < 40, "{call}: {}", named.len());
+            assert!(compiled(&call, &["$ENV"], named.into_iter()).is_ok(), "{call}");
+        }
+    }
+}
+
+#[test]
 fn the_usual_idioms_work_and_every_output_is_delivered() {
     let cases = r#"
             .l[], empty, (.n = (.n // 0) + 1).n, (.zz = (.zz // 0) + 1).zz => 3 1 2 2 1
