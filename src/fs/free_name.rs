@@ -27,14 +27,14 @@ pub fn first_free(stem: &str, end: &str, mut make: impl FnMut(&str) -> FsResult<
 
 impl Disk {
     /// Renames a file to a name that nothing has: `EEXIST` where it is taken. Nobody else may make names there meanwhile.
-    pub fn rename_to_free(&self, from: (&Dir, &OsStr), to: (&Dir, &str)) -> FsResult<()> {
-        self.check_free(to.0, to.1)?;
-        self.rename(from, (to.0, OsStr::new(to.1)))
+    pub fn rename_to_free(&self, from: (&Dir, &OsStr), to: (&Dir, impl AsRef<OsStr>)) -> FsResult<()> {
+        self.check_free(to.0, &to.1)?;
+        self.rename(from, (to.0, to.1.as_ref()))
     }
 
     /// `EEXIST` if a name is taken.
-    pub fn check_free(&self, dir: &Dir, name: &str) -> FsResult<()> {
-        match self.stat(dir, name)? {
+    pub fn check_free(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
+        match self.stat(dir, &name)? {
             Some(_) => Err(FsError { operation: "create", path: dir.path_of(name), source: Errno::EXIST.into() }),
             None => Ok(()),
         }

@@ -14,7 +14,7 @@ mod abort;
 mod copy_into;
 pub mod intent;
 mod origin;
-mod probe;
+pub(super) mod probe;
 mod swap;
 
 use std::collections::BTreeSet;

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::Store;
 use super::ground::Held;
 use super::layout::{BACKUPS, CHECKPOINTS, CONFIG, INTENT, SIGNALS, STAGED_PREFIX, WORKSHOP, staged_number};
+use super::restore::probe;
 use crate::error::Result;
 use crate::fs::{Dir, FileKind};
 use crate::{side, tree};
@@ -121,7 +122,10 @@ impl Store {
         }
         let modified = self.disk.stat(dir, ".")?.map(|stat| stat.mtime);
         for name in &staged {
-            tree::remove(&self.disk, dir, name)?;
+            match name.to_str() {
+                Some(probe::PROBE) => probe::remove(&self.disk, dir)?,
+                _ => tree::remove(&self.disk, dir, name)?,
+            }
         }
         // It may be `config/` or `.signals/` itself, in which nothing of its own has changed.
         if let Some(modified) = modified {

@@ -113,13 +113,13 @@ fn directory_obstacle(dir: &Dir) -> Option<Error> {
 
 /// Whether the file `name` in `dir`, or `dir` itself where `name` is empty, is marked immutable
 /// or append-only: chattr(1).
-fn is_immutable(dir: &Dir, name: &std::ffi::OsStr) -> bool {
+pub(super) fn is_immutable(dir: &Dir, name: &std::ffi::OsStr) -> bool {
     let marks = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
     statx(dir.at(), name, flags, StatxFlags::empty()).is_ok_and(|found| found.stx_attributes.intersects(marks))
 }
 
-fn immutable(path: &Path) -> Error {
+pub(super) fn immutable(path: &Path) -> Error {
     let word = quote_path(path);
     let message = format!("{} is marked immutable or append-only", path.display());
     Error::new(Kind::PermissionDenied, message)

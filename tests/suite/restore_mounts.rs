@@ -3,6 +3,7 @@
 use std::fs;
 use std::rc::Rc;
 
+use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Fate, Observed};
 use pipeline_state::name::Name;
@@ -176,6 +177,41 @@ fn an_immutable_file_refuses_a_restore_before_anything_is_made() {
         root.ok("recover restore --latest good");
         assert_eq!(Whole::of(&root).state, new.state);
     }
+}
+
+/// `git clean` or a tool that synchronises may remove the directory onto which a probe renames.
+#[test]
+fn a_probe_whose_directory_is_removed_displaces_nothing() {
+    let start = with_small_checkpoint();
+    fs::write(start.state(), fs::read_to_string(start.state()).unwrap().replace("pre-init", "HAND")).unwrap();
+    let before = start.snapshot();
+    let removed = start.path().to_owned();
+    let disk = Disk::new(Rc::new(Observed::new(move |call| {
+        if call.name == "rename" {
+            let scratch = removed.join(".pipeline-state-restore-0-probe");
+            if scratch.join("not-empty").exists() {
+                fs::remove_dir_all(scratch).unwrap();
+            }
+        }
+        Fate::Proceeds
+    })));
+    let error = store(&start, disk).restore_plan().unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict, "{error}");
+    let is_own = |path: &std::path::Path| path.starts_with(start.file(".locks"));
+    let after: Vec<_> = start.snapshot().into_iter().filter(|(path, _)| !is_own(path)).collect();
+    let before: Vec<_> = before.into_iter().filter(|(path, _)| !is_own(path)).collect();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn what_took_the_name_of_a_probes_directory_is_never_removed() {
+    let root = with_small_checkpoint();
+    fs::write(root.file(".pipeline-state-restore-0-probe"), "a file of the user's").unwrap();
+    root.run("recover restore --latest good").expect(6).saying("ls -la");
+    let kept = fs::read_to_string(root.file(".pipeline-state-restore-0-probe")).unwrap();
+    assert_eq!(kept, "a file of the user's");
+    fs::remove_file(root.file(".pipeline-state-restore-0-probe")).unwrap();
+    root.ok("recover restore --latest good");
 }
 
 /// A root in which a restore of `good` is decided, and the `nth` change of places fails.

@@ -12,10 +12,10 @@ use super::super::Store;
 use super::super::ground::Held;
 use super::super::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
 use super::super::order::Purpose;
+use super::super::writable::{immutable, is_immutable};
 use super::intent::Manner;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind, FsError};
-use crate::side::unsafe_path;
 use crate::tree;
 
 /// How a restore would replace each of its targets.
@@ -60,13 +60,14 @@ impl Store {
         })
     }
 
+    /// The live file is only asked, never renamed: not even onto a directory that might be gone by then.
     fn probe_state(&self, root: &Dir) -> Result<()> {
         let name = self.settings.file_name.as_os_str();
-        let scratch = Scratch::make(&self.disk, root)?;
-        if self.disk.stat(root, name)?.is_some_and(|stat| stat.kind == FileKind::Regular) {
-            scratch.try_file(root, name)?;
+        let _scratch = Scratch::make(&self.disk, root)?;
+        if is_immutable(root, name) {
+            return Err(immutable(&root.path_of(name)));
         }
-        Ok(())
+        check_no_mount(root, name)
     }
 
     fn probe_tree(&self, parent: &Dir, name: &str) -> Result<Manner> {
@@ -99,6 +100,35 @@ impl Store {
     }
 }
 
+/// The name of the scratch directory.
+pub(in super::super) const PROBE: &str = ".pipeline-state-restore-0-probe";
+/// The file in it.
+const CONTENT: &str = "not-empty";
+
+/// Removes the scratch directory of a probe. Where another process removed it, a target may have taken its name:
+/// anything but the directory with its one file stays.
+pub(in super::super) fn remove(disk: &Disk, parent: &Dir) -> Result<()> {
+    let Some(stat) = disk.stat(parent, PROBE)? else { return Ok(()) };
+    if stat.kind == FileKind::Directory {
+        disk.unlink(&disk.open_dir(parent, PROBE)?, CONTENT)?;
+        match disk.remove_dir(parent, PROBE) {
+            Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => {}
+            removed => return Ok(removed?),
+        }
+    }
+    let path = parent.path_of(PROBE);
+    let message = format!("{} is not what a restore left there; it may be a file that was displaced", path.display());
+    Err(Error::new(Kind::UnsafePath, message)
+        .try_shell(format!("ls -la {}", quote_path(&path)), "see what it is, and move it to its place"))
+}
+
+fn check_no_mount(dir: &Dir, name: &OsStr) -> Result<()> {
+    if tree::is_mount_point(dir, name) {
+        return Err(FsError { operation: "replace", path: dir.path_of(name), source: Errno::BUSY.into() }.into());
+    }
+    Ok(())
+}
+
 /// A directory that is not empty, for renames that must fail; it goes when it is dropped.
 struct Scratch<'a> {
     disk: &'a Disk,
@@ -110,13 +140,13 @@ struct Scratch<'a> {
 
 impl<'a> Scratch<'a> {
     fn make(disk: &'a Disk, parent: &'a Dir) -> Result<Self> {
-        let name = OsString::from(format!("{STAGED_PREFIX}0-probe"));
-        tree::remove(disk, parent, &name)?; // left by a command that was killed
+        let name = OsString::from(PROBE);
+        remove(disk, parent)?; // left by a command that was killed
         let mtime = disk.stat(parent, ".")?.map_or((0, 0), |stat| stat.mtime);
         disk.make_dir(parent, &name)?;
         let scratch = Self { disk, parent, name, mtime };
         let dir = disk.open_dir(parent, &scratch.name)?;
-        drop(disk.create(&dir, "not-empty")?);
+        drop(disk.create(&dir, CONTENT)?);
         Ok(scratch)
     }
 
@@ -129,28 +159,27 @@ impl<'a> Scratch<'a> {
                 Ok(Some(FsError { path: dir.path_of(name), ..error }))
             }
             Err(error) => Err(error.into()),
-            // Something emptied the scratch directory, and the target is in its place.
-            Ok(()) => {
-                self.disk.rename((self.parent, &self.name), (dir, name))?;
-                Err(Error::new(Kind::Conflict, "something else removes files of a restore; nothing was done"))
-            }
+            Ok(()) => Err(self.put_back(dir, name)?),
         }
     }
 
     /// Refuses what keeps a file or link from being replaced.
     fn try_file(&self, dir: &Dir, name: &OsStr) -> Result<()> {
-        if tree::is_mount_point(dir, name) {
-            let busy = FsError { operation: "replace", path: dir.path_of(name), source: Errno::BUSY.into() };
-            return Err(busy.into());
-        }
+        check_no_mount(dir, name)?;
         match self.disk.rename((dir, name), (self.parent, &self.name)) {
             Err(error) if error.is(Errno::ISDIR) => Ok(()),
             Err(error) if error.is(Errno::NOENT) => Ok(()), // it went meanwhile
             // Some file systems look at the destination last.
             Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => Ok(()),
             Err(error) => Err(FsError { path: dir.path_of(name), ..error }.into()),
-            Ok(()) => Err(unsafe_path(&dir.path_of(name), "was renamed onto a directory")),
+            Ok(()) => Err(self.put_back(dir, name)?),
         }
+    }
+
+    /// Something removed the scratch directory, and the target took its name: gives the target its own name again.
+    fn put_back(&self, dir: &Dir, name: &OsStr) -> Result<Error> {
+        self.disk.rename_to_free((self.parent, &self.name), (dir, name))?;
+        Ok(Error::new(Kind::Conflict, "something else removes files of a restore; nothing was done"))
     }
 
     /// Refuses what keeps anything in a directory from being replaced or removed.
@@ -179,7 +208,7 @@ impl<'a> Scratch<'a> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         // The next writer tries again.
-        if tree::remove(self.disk, self.parent, &self.name).is_ok() {
+        if remove(self.disk, self.parent).is_ok() {
             let _ = self.disk.set_mtime_of(self.parent.at(), self.parent.path(), self.mtime);
             let _ = self.disk.sync_dir(self.parent); // gone for good before the workshop is
         }
