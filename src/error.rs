@@ -190,7 +190,10 @@ impl From<FsError> for Error {
             Some(Errno::PERM) => {
                 failure.try_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only")
             }
-            Some(Errno::ROFS) => failure.try_shell(format!("findmnt -T {around}"), "it is mounted read-only"),
+            Some(Errno::ROFS) => {
+                let place = if error.path.is_dir() { near } else { around };
+                failure.try_shell(format!("findmnt -T {place}"), "it is mounted read-only")
+            }
             _ if kind == Kind::ResourceExhausted => failure.try_shell("ulimit -a", "see which limit was reached"),
             _ if around == near => failure.try_shell(format!("ls -ld {near}"), "see what is there, and whose"),
             _ => failure.try_shell(format!("ls -ld {around} {near}"), "see what is there, and whose"),

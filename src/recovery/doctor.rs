@@ -8,7 +8,7 @@ mod checks;
 
 use serde::Serialize;
 
-use crate::error::{Error, ExitCode, Hint, Result};
+use crate::error::{Error, ExitCode, Hint, Result, work_as};
 use crate::fs::{Dir, FileKind};
 use crate::lock::request::Deadline;
 use crate::side;
@@ -114,9 +114,13 @@ impl Finding {
         Self { subject, message: message.into(), code, remedies: Vec::new(), mending: Mending::Person }
     }
 
-    /// What a command would be refused for, or what kept us from looking.
+    /// What a command would be refused for, or what kept the check from being made. A hint that names
+    /// this command stands for what root left here; the remedy is to work as root.
     fn of(subject: &'static str, error: Error) -> Self {
-        Self { remedies: error.hints.clone(), ..Self::new(subject, error.code(), error.message) }
+        let is_this = |hint: &Hint| matches!(hint, Hint::Run(arguments, _) if arguments == "recover doctor");
+        let remedy = |hint: &Hint| if is_this(hint) { work_as(0) } else { hint.clone() };
+        let remedies = error.hints.iter().map(remedy).collect();
+        Self { remedies, ..Self::new(subject, error.code(), error.message) }
     }
 
     fn try_command(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {

@@ -208,3 +208,46 @@ fn the_doctors_work_grows_with_the_number_of_signals_and_not_with_its_square() {
         assert!(many - none <= 5 * (few - none), "{none}, {few}, {many} calls");
     }
 }
+
+#[test]
+fn a_doctor_that_cannot_reach_the_root_does_not_send_its_user_to_the_doctor() {
+    if !is_root() {
+        return;
+    }
+    let outer = Sandbox::empty();
+    let root = outer.file("closed/root");
+    fs::create_dir_all(&root).unwrap();
+    fs::set_permissions(outer.file("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let words = format!("--root {} recover doctor", root.display());
+    let ran = as_user(&outer, &words);
+    assert!(!ran.stdout.contains("recover doctor"), "{ran:?}");
+    assert!(ran.stdout.contains("sudo -u root -s"), "{ran:?}");
+}
+
+#[test]
+fn in_another_users_directory_a_restore_ends_without_a_warning_or_a_leftover() {
+    if !is_root() {
+        return;
+    }
+    let root = Sandbox::empty();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let run = |words: &str| as_user(&root, &format!("--root . {words}")).expect(0);
+    run("-q state init");
+    run("-q recover checkpoint good");
+    run("-q state set x:=1");
+    let restored = run("recover restore --latest good");
+    assert!(!restored.stderr.contains("warning"), "{restored:?}");
+    assert!(!root.file(".checkpoints/.in-progress").exists());
+}
+
+#[test]
+fn the_remedy_of_a_read_only_mount_names_the_mount() {
+    if !is_root() {
+        return;
+    }
+    let root = Sandbox::initialized();
+    let script = "mount --bind . . && cd \"$PWD\" && mount -o remount,ro,bind . && $P recover doctor || true";
+    let ran = in_mounts(&root, script);
+    let remedy = format!("findmnt -T {}", root.path().display());
+    assert!(ran.stdout.lines().any(|line| line.contains(&format!("{remedy} "))), "{ran:?}");
+}
