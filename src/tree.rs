@@ -218,7 +218,8 @@ fn check_directory((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
         return Ok(());
     }
     let why = "is not a directory of its own (a symbolic link or a file stands there)";
-    Err(unsafe_path(&dir.path_of(name), why))
+    let word = quote_path(&dir.path_of(name));
+    Err(unsafe_path(&dir.path_of(name), why).try_shell(format!("mv {word} {word}.old"), "move it away"))
 }
 
 fn check_own((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {

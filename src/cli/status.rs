@@ -51,6 +51,14 @@ fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<Glance> {
     })
 }
 
+/// What becomes of a restore that was interrupted.
+pub(super) fn what_follows(obstacle: Option<&str>) -> String {
+    match obstacle {
+        None => "the next command that reads or writes finishes it".to_owned(),
+        Some(why) => format!("it cannot be finished: {why}; next: recover restore --abort"),
+    }
+}
+
 type Lines = Vec<(&'static str, String)>;
 
 fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Output<'_>) -> Lines {
@@ -68,7 +76,10 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
     }
     if let Some(id) = &status.interrupted_restore {
         let how = output.paint("interrupted", Paint::Yellow);
-        lines.push(("Restore", format!("of {id} was {how}; the next command that reads or writes finishes it")));
+        lines.push((
+            "Restore",
+            one_line(&format!("of {id} was {how}; {}", what_follows(status.restore_obstacle.as_deref()))),
+        ));
     }
     if status.degraded {
         let how = output.paint("yes", Paint::Yellow);

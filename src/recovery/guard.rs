@@ -84,7 +84,11 @@ pub fn guard(
         Ok(Settlement::Unrestored(why)) => Some(unrestored(id, why)),
         Err(error) => {
             store.record_refusal("restore", &error);
-            Some(unrestored(id, error.message))
+            // What keeps it from restoring comes first: until that is gone no other restore can do it.
+            let Error { message, mut hints, .. } = error;
+            let unrestored = unrestored(id, message);
+            hints.extend(unrestored.hints);
+            Some(Error { hints, ..unrestored })
         }
     };
     Ok(Guarded { ended, unrestored })

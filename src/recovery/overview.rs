@@ -26,6 +26,9 @@ pub struct Overview {
     pub revision: Option<u64>,
     /// The checkpoint whose restore was interrupted.
     pub interrupted_restore: Option<String>,
+    /// What keeps the next command from finishing it.
+    #[serde(skip)]
+    pub restore_obstacle: Option<String>,
     /// The guards on record.
     pub guards: Vec<OnRecord>,
     /// Degraded mode.
@@ -60,12 +63,16 @@ impl Overview {
             *errors.entry(*code).or_default() += 1;
         }
         let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
+        let obstacle = store.obstacle_of_interrupted().ok().flatten();
         let interrupted = store.interrupted_restore().ok().flatten();
         let mut next = refusal.map_or_else(Vec::new, |Error { hints, .. }| hints);
         let interrupted_restore = match interrupted {
             Some(Interrupted::Ours(id)) => {
+                next.extend(obstacle.iter().flat_map(|error| error.hints.clone()));
                 let finishes = "finishes the interrupted restore, like every command";
-                next.push(Hint::Run("state read".to_owned(), finishes.to_owned()));
+                if obstacle.is_none() {
+                    next.push(Hint::Run("state read".to_owned(), finishes.to_owned()));
+                }
                 Some(id)
             }
             Some(Interrupted::Foreign(refusal)) => {
@@ -88,6 +95,7 @@ impl Overview {
             health,
             revision,
             interrupted_restore,
+            restore_obstacle: obstacle.map(|error| error.message),
             guards,
             degraded,
             checkpoints: store.checkpoint_ids().map_or(0, |ids| ids.len()),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::ground::{Ground, Held};
 use super::judge::{Health, Mirror, mirror_state};
-use super::layout::MIRROR;
+use super::layout::{MIRROR, SERVED_PREFIX};
 use super::retain::Displaced;
 use super::{Signals, Store};
 use crate::document::READ_LIMIT;
@@ -74,6 +74,13 @@ impl Store {
             && (kept.is_some() || !matches!(plan.displaced, Displaced::Backup(_)))
         {
             self.retire_backups(held, ground, &plan.displaced);
+        }
+        if let (Ok(Published::Done { .. }), Some(served), Some(shelf)) =
+            (&result, ground.shelf.served, ground.shelf.dir())
+            && served <= plan.sealed.document.seal.revision
+        {
+            // It is not needed any more; the next commit tries again.
+            let _ = self.disk.unlink(shelf, format!("{SERVED_PREFIX}{served}"));
         }
         result
     }

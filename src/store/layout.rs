@@ -52,6 +52,9 @@ pub fn staged_number(name: &str) -> Option<u64> {
 pub const MIRROR: &str = "mirror.json";
 /// The name of the state file that the side directories belong to, in [`BACKUPS`].
 pub const OWNER: &str = "owner";
+/// A file that keeps the number of a revision that readers may have been served although it was never committed, in
+/// [`BACKUPS`]; followed by the number. It goes with the next commit.
+pub const SERVED_PREFIX: &str = "served-r";
 /// Where a failed rewrite's or replacement's file is kept; followed by time and digest.
 pub const EVIDENCE_PREFIX: &str = "corrupt-";
 /// A history that `init --fresh` moved out of the way; followed by lineage and time.

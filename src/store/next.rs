@@ -71,7 +71,8 @@ impl Store {
             let copy = ground.shelf.read(backup.as_str())?;
             FsResult::Ok(copy.seal().map(|seal| seal.revision))
         })?;
-        Ok(proven.max(live))
+        let known = proven.max(live);
+        Ok(known.max(served(ground, known)))
     }
 
     /// Where the live file cannot be asked: the highest revision of any copy, or a higher one that was acknowledged and
@@ -89,9 +90,19 @@ impl Store {
         let logged =
             lineage.and_then(|lineage| self.last_commit(&ground.shelf, &lineage)).map(|commit| commit.revision);
         // Neither is proven. A number that is far off is no memory but a mistake.
-        let near = |revision: &Revision| revision.get() <= found.map_or(0, Revision::get) + PLAUSIBLE_LEAP;
-        Ok(found.max(claimed.filter(near)).max(logged.filter(near)))
+        let near = |revision: &Revision| is_near(*revision, found);
+        Ok(found.max(claimed.filter(near)).max(logged.filter(near)).max(served(ground, found)))
     }
+}
+
+/// Whether a number of a revision that nothing proves may be one, where another is known.
+fn is_near(revision: Revision, known: Option<Revision>) -> bool {
+    revision.get() <= known.map_or(0, Revision::get).saturating_add(PLAUSIBLE_LEAP)
+}
+
+/// The revision that readers may have been served although it was never committed.
+fn served(ground: &Ground, known: Option<Revision>) -> Option<Revision> {
+    ground.shelf.served.filter(|served| is_near(*served, known))
 }
 
 /// Refuses a document of `size` bytes, counted by [`full_size`], that is larger than `limit`.

@@ -70,6 +70,8 @@ pub struct Status {
     pub checkpoints: usize,
     /// The checkpoint whose restore was interrupted; the next command that reads or writes finishes it.
     pub interrupted_restore: Option<String>,
+    /// What keeps the next command from finishing it; `recover restore --abort` gives it up.
+    pub restore_obstacle: Option<String>,
     /// The guards on record.
     pub guards: Vec<OnRecord>,
     /// Bytes left on the disk for this user.
@@ -254,6 +256,7 @@ impl Store {
                 }
                 None => None,
             },
+            restore_obstacle: self.obstacle_of_interrupted().ok().flatten().map(|error| error.message),
             guards: self.guards()?,
             disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.audit.used().display().to_string(),

@@ -13,6 +13,7 @@
 mod abort;
 mod copy_into;
 pub mod intent;
+mod obstacle;
 mod origin;
 pub(super) mod probe;
 mod swap;

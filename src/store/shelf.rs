@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::guard::record::id_in;
-use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER};
+use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER, SERVED_PREFIX};
 use crate::clutter::is_clutter;
 use crate::document::migrate::{self, TooNew, Unfit};
 use crate::document::rules::Finding;
@@ -35,6 +35,8 @@ pub struct Shelf {
     pub temporaries: Vec<OsString>,
     /// Directories that `init --fresh` made.
     pub archives: Vec<String>,
+    /// The highest revision that readers may have been served although it was never committed.
+    pub served: Option<Revision>,
     /// The guards of which there is a record.
     pub guards: Vec<String>,
     /// Whether there is a journal.
@@ -126,6 +128,7 @@ impl Shelf {
             has_owner: false,
             has_journal: false,
             guards: Vec::new(),
+            served: None,
         }
     }
 
@@ -144,6 +147,8 @@ impl Shelf {
                 shelf.guards.push(guard.to_owned());
             } else if text == JOURNAL || text == OLD_JOURNAL {
                 shelf.has_journal = true;
+            } else if let Some(number) = text.strip_prefix(SERVED_PREFIX) {
+                shelf.served = shelf.served.max(number.parse().ok().and_then(Revision::new));
             } else if text.starts_with(EVIDENCE_PREFIX) {
                 shelf.evidence.push(text.to_owned());
             } else if text.starts_with(ARCHIVE_PREFIX) {

@@ -92,7 +92,7 @@ pub fn is_writable(path: &Path) -> bool {
 }
 
 /// Refuses a directory in which no file can be made or replaced.
-fn directory_obstacle(dir: &Dir) -> Option<Error> {
+pub(super) fn directory_obstacle(dir: &Dir) -> Option<Error> {
     let path = dir.path();
     let is_read_only = fstatvfs(dir.at()).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY));
     let failed = |errno: Errno| {

@@ -309,6 +309,23 @@ fn what_no_checkpoint_can_hold_does_not_defeat_a_guard() {
 }
 
 #[test]
+fn a_guard_whose_config_became_a_file_names_what_to_move_away_first() {
+    let root = Sandbox::with_history();
+    fs::create_dir(root.file("config")).unwrap();
+    fs::write(root.file("config/a"), "1").unwrap();
+    fs::write(root.file("run.sh"), "rm -r config\necho x >config\nexit 4\n").unwrap();
+    let ran = root.run("recover guard deploy -- sh ./run.sh");
+    assert_eq!((ran.code, on_record(&root).len()), (3, 1), "{}", ran.stderr);
+    let hints = ran.stderr.lines().filter_map(|line| line.strip_prefix("hint: "));
+    let hints: Vec<&str> = hints.map(|hint| hint.split("   #").next().unwrap()).collect();
+    let away = hints.iter().position(|hint| hint.starts_with("mv ")).unwrap();
+    assert!(root.program("sh").args(["-c", hints[away]]).status().unwrap().success());
+    root.ok(hints[away + 1].strip_prefix("pipeline-state ").unwrap());
+    assert_eq!(fs::read_to_string(root.file("config/a")).unwrap(), "1");
+    assert!(on_record(&root).is_empty());
+}
+
+#[test]
 fn config_is_put_back_unless_another_guard_may_have_changed_it() {
     for other_guard in [false, true] {
         let root = Sandbox::with_history();

@@ -72,6 +72,7 @@ mod refusals;
 mod restore_faults;
 mod restore_kill;
 mod restore_mounts;
+mod restore_obstacles;
 mod retry;
 mod shell_functions;
 mod shell_retries;

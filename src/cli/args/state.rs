@@ -271,8 +271,9 @@ JSON:
     backups: {automatic: number, pinned: number, evidence: number,
     archives: number, newest: string|null}, state_lock: {pid: number,
     command: string}|null, locks: as `lock status`, checkpoints: number,
-    interrupted_restore: string|null, guards: [{id: string,
-    standing: string, why?: string}], disk_free: number|null,
+    interrupted_restore: string|null, restore_obstacle: string|null,
+    guards: [{id: string, standing: string, why?: string}],
+    disk_free: number|null,
     writable: boolean, write_obstacle: string|null,
     audit_log: string}")]
     Status(Watched),

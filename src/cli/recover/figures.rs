@@ -9,6 +9,7 @@ use super::super::args::recover::Form;
 use super::super::glance::{self, Glance, lines};
 use super::super::output::{Output, Verdict};
 use super::super::reports::size;
+use super::super::status::what_follows;
 use crate::audit::ErrorLog;
 use crate::error::{ExitCode, one_line};
 use crate::fs::watch::places::Place;
@@ -45,7 +46,8 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
     let revision = overview.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
     let mut told = vec![("State", format!("{}{revision}", output.verdict(&overview.health, verdict)))];
     if let Some(id) = &overview.interrupted_restore {
-        told.push(("Restore", format!("of {id} was interrupted; the next command that reads or writes finishes it")));
+        let follows = what_follows(overview.restore_obstacle.as_deref());
+        told.push(("Restore", one_line(&format!("of {id} was interrupted; {follows}"))));
     }
     let problems = overview.guards.iter().filter_map(OnRecord::problem);
     told.extend(problems.map(|problem| ("Guard", one_line(&problem))));

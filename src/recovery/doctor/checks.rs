@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::{Finding, Loose};
 use crate::clutter::is_clutter;
 use crate::document::{READ_LIMIT, json as text};
-use crate::error::{ExitCode, Kind, Result, one_line, quote, quote_path};
+use crate::error::{Error, ExitCode, Kind, Result, one_line, quote, quote_path};
 use crate::fs::{Dir, Stat};
 use crate::hook::load::load;
 use crate::hook::rules::Scope;
@@ -60,7 +60,7 @@ pub fn all(store: &Store) -> Found {
     };
     let mut all = Examination { store, root, found: Found::default() };
     // A damaged state is told of by its own check, and what else there is by the others.
-    let checks: [(&'static str, Check<'_>); 17] = [
+    let checks: [(&'static str, Check<'_>); 18] = [
         ("owners", Examination::owners),
         ("state", Examination::state),
         ("restore", Examination::restore),
@@ -74,6 +74,7 @@ pub fn all(store: &Store) -> Found {
         ("files", Examination::places),
         ("modes", Examination::modes),
         ("writing", Examination::writability),
+        ("restore", Examination::replacing),
         ("leftovers", Examination::leftovers),
         ("logs", Examination::logs),
         ("disk", Examination::disk),
@@ -160,9 +161,17 @@ impl Examination<'_> {
         if let Some(interrupted) = self.store.interrupted_restore()? {
             match interrupted {
                 Interrupted::Ours(id) => {
-                    let message =
-                        format!("a restore of {id} was interrupted; the next command that reads or writes finishes it");
-                    self.add(Finding::new("restore", ExitCode::General, message).safe());
+                    let what = format!("a restore of {id} was interrupted");
+                    self.add(match self.store.obstacle_of_interrupted()? {
+                        Some(obstacle) => {
+                            let message = format!("{what} and cannot be finished: {}", obstacle.message);
+                            Finding::of("restore", Error { message, ..obstacle })
+                        }
+                        None => {
+                            let message = format!("{what}; the next command that reads or writes finishes it");
+                            Finding::new("restore", ExitCode::General, message).safe()
+                        }
+                    });
                 }
                 Interrupted::Foreign(refusal) => {
                     let finding = Finding::new("restore", refusal.code(), refusal.message);
@@ -172,6 +181,19 @@ impl Examination<'_> {
         } else if in_progress && !self.is_busy()? {
             let message = format!("{CHECKPOINTS}/{WORKSHOP} was left by a command that was killed");
             self.add(Finding::new("leftovers", ExitCode::General, message).safe());
+        }
+        Ok(())
+    }
+
+    /// What would refuse a restore, and so a guard.
+    fn replacing(&mut self) -> Result<()> {
+        let Some(obstacle) = self.store.restore_obstacle()? else { return Ok(()) };
+        let is_told = |finding: &Finding| finding.message.contains(&obstacle.message);
+        // An owner or mode that keeps writers out has a finding of its own.
+        let explains = |finding: &Finding| ["owners", "modes", "files"].contains(&finding.subject);
+        if !self.found.findings.iter().any(|finding| is_told(finding) || explains(finding)) {
+            let message = format!("a restore, and so a guard, would be refused: {}", obstacle.message);
+            self.add(Finding::of("restore", Error { message, ..obstacle }));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::super::Store;
 use super::super::checkpoint::manifest;
 use super::super::ground::Held;
 use super::super::judge::Health;
-use super::super::layout::{CONFIG, INTENT, SIGNALS};
+use super::super::layout::{BACKUPS, CONFIG, INTENT, SERVED_PREFIX, SIGNALS};
 use super::super::order::{Order, Purpose};
 use super::super::workshop::Workshop;
 use super::Tree;
@@ -105,6 +105,7 @@ impl Store {
             }
         }
         if replaced.is_empty() {
+            self.keep_number(held, intent);
             self.drop_intent(workshop)?;
             self.record_abort(&intent.checkpoint, "dropped");
             return Ok(Undone::Nothing);
@@ -163,6 +164,23 @@ impl Store {
             (Print::Of(found), Some(old)) => found == *old,
             _ => false,
         })
+    }
+
+    /// Readers may have been served the state that is given up: its number is not used again.
+    fn keep_number(&self, held: &Held, intent: &Intent) {
+        let Some(staged) = &intent.state else { return };
+        let keep = || -> Result<()> {
+            let shelf = self.side_directory(&held.root, BACKUPS)?;
+            let name = format!("{SERVED_PREFIX}{}", staged.revision);
+            if self.disk.stat(&shelf, &name)?.is_none() {
+                drop(self.disk.create(&shelf, &name)?);
+            }
+            Ok(self.disk.sync_dir(&shelf)?)
+        };
+        if let Err(error) = keep() {
+            let number = staged.revision;
+            self.warn(format!("the number {number} of the revision that is given up may be used again: {error}"));
+        }
     }
 
     /// Removes the record, durably, and then what was staged for it.

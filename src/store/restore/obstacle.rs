@@ -1,0 +1,106 @@
+//! What keeps a restore from replacing its targets, found by looking: for those that only report.
+//!
+//! A restore itself tries it ([`super::probe`]). Here the kernel is asked for what stops the renames of that: marks, mounts,
+//! permissions.
+
+use std::ffi::OsStr;
+
+use rustix::io::Errno;
+
+use super::super::Store;
+use super::super::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
+use super::super::writable::{directory_obstacle, immutable, is_immutable};
+use super::intent::Manner;
+use super::swap::Progress;
+use crate::error::{Error, Result};
+use crate::fs::{Dir, FileKind, FsError};
+use crate::tree;
+
+impl Store {
+    /// The error that a restore, and so a guard, would be refused with; `None` where nothing is in sight. The state file is
+    /// not looked at: see [`Store::write_obstacle`].
+    pub fn restore_obstacle(&self) -> Result<Option<Error>> {
+        let (root, config_root) = (self.open_root()?, self.config_root()?);
+        for (parent, name) in [(config_root.as_ref(), CONFIG), (Some(&root), SIGNALS)] {
+            let found = parent.map(|parent| self.target_obstacle(parent, name)).transpose()?;
+            if let Some(obstacle) = found.flatten() {
+                return Ok(Some(obstacle));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The error that the next writer would end with where a restore was interrupted; `None` where it can be finished.
+    pub fn obstacle_of_interrupted(&self) -> Result<Option<Error>> {
+        let root = self.open_root()?;
+        let Some((workshop, intent)) = self.read_intent(&root)? else { return Ok(None) };
+        if let Some(obstacle) = self.write_obstacle()? {
+            return Ok(Some(obstacle.or_abort()));
+        }
+        let Some(config_root) = self.config_root()? else { return Ok(Some(self.no_config_root().or_abort())) };
+        for (name, swap) in intent.swaps() {
+            let parent = if name == CONFIG { &config_root } else { &root };
+            if self.progress((&workshop, parent), (name, intent.number), swap)? != Progress::Ready {
+                continue;
+            }
+            let found = match swap.manner {
+                Manner::Move => self.move_obstacle(parent, name)?,
+                Manner::CopyInto => self.target_obstacle(parent, name)?,
+            };
+            if let Some(obstacle) = found {
+                return Ok(Some(obstacle.or_abort()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What keeps a directory from changing places with one beside it.
+    fn move_obstacle(&self, parent: &Dir, name: &str) -> Result<Option<Error>> {
+        if let Some(obstacle) = directory_obstacle(parent) {
+            return Ok(Some(obstacle));
+        }
+        Ok(match self.disk.stat(parent, name)? {
+            Some(_) => entry_obstacle(parent, name.as_ref()),
+            None => None,
+        })
+    }
+
+    fn target_obstacle(&self, parent: &Dir, name: &str) -> Result<Option<Error>> {
+        match self.disk.stat(parent, name)? {
+            None => Ok(directory_obstacle(parent)),
+            Some(stat) if stat.kind != FileKind::Directory => Ok(tree::check(&self.disk, parent, name).err()),
+            // It may be a mount itself: then what is in it is replaced.
+            Some(_) => self.contents_obstacle(&self.disk.open_dir(parent, name)?, 0),
+        }
+    }
+
+    fn contents_obstacle(&self, dir: &Dir, depth: usize) -> Result<Option<Error>> {
+        if let Some(obstacle) = directory_obstacle(dir) {
+            return Ok(Some(obstacle));
+        }
+        for name in self.disk.list(dir)? {
+            if name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)) {
+                continue;
+            }
+            let Some(stat) = self.disk.stat(dir, &name)? else { continue };
+            let mut found = entry_obstacle(dir, &name);
+            // What lies deeper no checkpoint holds, which is said elsewhere.
+            if found.is_none() && stat.kind == FileKind::Directory && depth < tree::DEPTH {
+                found = self.contents_obstacle(&self.disk.open_dir(dir, &name)?, depth + 1)?;
+            }
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What keeps something from being renamed.
+fn entry_obstacle(dir: &Dir, name: &OsStr) -> Option<Error> {
+    if tree::is_mount_point(dir, name) {
+        let busy = FsError { operation: "replace", path: dir.path_of(name), source: Errno::BUSY.into() };
+        return Some(busy.into());
+    }
+    is_immutable(dir, name).then(|| immutable(&dir.path_of(name)))
+}
