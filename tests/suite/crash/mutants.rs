@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::explore::{Mutant, Until};
 use super::recorder::{Event, Recording};
-use super::{Job, aborting, beginning_anew, restoring, restoring_into, three_changes};
+use super::{Job, aborting, beginning_a_guard, beginning_anew, restoring, restoring_into, three_changes};
 
 /// Moves the first event of these words, and of those that begin behind it with `also`, to the place before another.
 fn move_before(recording: &mut Recording, moved: &str, before: &str) {
@@ -34,6 +34,14 @@ fn without(recording: &mut Recording, is_gone: impl Fn(&str) -> bool) {
     recording.events.retain(|_| kept.contains(&numbers.next().unwrap()));
     let mut numbers = 0..;
     recording.words.retain(|_| kept.contains(&numbers.next().unwrap()));
+}
+
+/// Leaves out the next event of these words after the first one that `is_place` selects.
+fn leave_out_next(recording: &mut Recording, gone: &str, is_place: impl Fn(&str) -> bool) {
+    let place = recording.words.iter().position(|words| is_place(words)).unwrap();
+    let next = recording.words[place..].iter().position(|words| words.starts_with(gone)).unwrap();
+    recording.words.remove(place + next);
+    recording.events.remove(place + next);
 }
 
 fn rewritten(rewrite: fn(&mut Recording)) -> Mutant {
@@ -110,6 +118,21 @@ fn a_fresh_beginning_that_commits_before_its_intent_is_caught() {
     beginning_anew().is_caught(rewritten(|recording| {
         let commit = renaming(recording, "state");
         move_before(recording, &commit, "rename \"fresh.draft\"");
+    }));
+}
+
+#[test]
+fn a_guard_whose_record_is_not_synced_is_caught() {
+    beginning_a_guard().is_caught(rewritten(|recording| {
+        leave_out_next(recording, "sync ", |words| words.contains("-guard.tmp"));
+    }));
+}
+
+#[test]
+fn a_guard_whose_directory_is_not_synced_is_caught() {
+    beginning_a_guard().is_caught(rewritten(|recording| {
+        let placed = renaming(recording, "guard");
+        leave_out_next(recording, "sync_dir ", |words| words == placed);
     }));
 }
 
