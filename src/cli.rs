@@ -106,7 +106,7 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
     };
     let result = match &cli.group {
         Group::State(command) if state::runs_a_heavy_program(command) => bounds::watched(run, |excess| {
-            // What it holds is let go by the system, as if it had been interrupted.
+            // the kernel releases its locks
             let error = with_help(input::filter_error(excess.into()), arguments);
             output.error(&error);
             std::process::exit(i32::from(error.code() as u8))
@@ -165,7 +165,7 @@ fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>, argu
 /// help of the command that was typed.
 fn with_help(error: Error, arguments: &[OsString]) -> Error {
     let is_of_input = matches!(error.code(), ExitCode::ValidationFailed | ExitCode::Timeout | ExitCode::Usage);
-    // What doctor counts stands on standard output, each with its remedy.
+    // The remedies of doctor's findings are on standard output.
     let is_doctors = error.details.get("findings").is_some_and(serde_json::Value::is_number);
     let has_remedies = !error.hints.is_empty() || is_doctors;
     if !is_of_input || has_remedies {
@@ -178,13 +178,13 @@ fn with_help(error: Error, arguments: &[OsString]) -> Error {
     error.try_command(help_of(arguments), why)
 }
 
-/// The command whose help answers: the words before the first that is none.
+/// The command whose help answers: the leading words that name one.
 fn help_of(arguments: &[OsString]) -> String {
     let words = parse::command_words(arguments);
     words.iter().map(|word| format!("{word} ")).chain(["--help".to_owned()]).collect()
 }
 
-/// What is to be told of an error; nothing if nobody reads on.
+/// The error to report; `None` if the output has no reader left.
 fn told(error: anyhow::Error) -> Option<Error> {
     if error.is::<PipeClosed>() {
         return None;
@@ -192,7 +192,7 @@ fn told(error: anyhow::Error) -> Option<Error> {
     Some(error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))))
 }
 
-/// Help and version go out as they are; anything else is an error of usage, told like every error.
+/// Prints help and version as they are; reports anything else as a usage error.
 fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -227,14 +227,14 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
     failure.code() as u8
 }
 
-/// What the standard library says of a number that is none, in words of this program.
+/// The standard library's complaint about a malformed number, in words of this program.
 fn plainly(sentence: &str) -> String {
     ["invalid digit found in string", "cannot parse integer from empty string"]
         .iter()
         .fold(sentence.to_owned(), |sentence, words| sentence.replace(words, "it is no whole number"))
 }
 
-/// The line with what is misspelt put right, if it is nearly something.
+/// The command line with a misspelt word corrected, if a known word is close.
 fn corrected(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let pairs = [
         (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
@@ -256,13 +256,13 @@ fn corrected(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     })
 }
 
-/// What clap has to say.
+/// The message of a clap error.
 fn rendered(error: &clap::Error, in_colour: bool) -> String {
     let text = error.render();
     if in_colour { text.ansi().to_string() } else { text.to_string() }
 }
 
-/// The line with the `--` that was left out in front of a command to run: `lock run deploy -- make`.
+/// The command line with the missing `--` before a command to run: `lock run deploy -- make`.
 fn with_dashes(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
     let places = (1..arguments.len()).filter(|place| arguments.get(*place).is_some_and(|argument| argument == &**word));
@@ -275,7 +275,7 @@ fn with_dashes(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     Some(line.iter().skip(1).map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" "))
 }
 
-/// What was probably meant by a command that was called without its group.
+/// Suggestions for a command that was called without its group.
 fn without_its_group(error: &clap::Error) -> Vec<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return Vec::new() };
     let program = Cli::command();

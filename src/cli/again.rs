@@ -1,4 +1,5 @@
-//! Being called again, from wherever that is: with the options that chose the state and how to lock it.
+//! Command lines for a later call, from any directory: they repeat the options that chose the state
+//! and its locking.
 
 use std::ffi::{OsStr, OsString};
 

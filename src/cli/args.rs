@@ -1,4 +1,4 @@
-//! The command line as clap reads it. Nothing here does anything.
+//! The command line as clap reads it: declarations only.
 
 pub mod hook;
 pub mod lock;

@@ -5,14 +5,14 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use super::output::to_stderr;
 use crate::error::one_line;
 
-/// Whether a person can be asked: standard input and standard error are terminals.
+/// True if a person can answer: standard input and standard error are terminals.
 #[must_use]
 pub fn is_possible() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Whether a person typed the command itself. A shell with job control makes each line that is typed the leader of a process
-/// group of its own; what a script runs stays in the script's.
+/// True if a person typed the command itself. A shell with job control makes each typed line the
+/// leader of its own process group; commands of a script stay in the script's group.
 #[must_use]
 pub fn is_typed() -> bool {
     is_possible() && rustix::process::getpgrp() == rustix::process::getpid()

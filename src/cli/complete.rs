@@ -1,6 +1,7 @@
-//! Completions. What `completions` prints for a shell has that shell ask the program itself, so that what is there now is offered:
-//! locks, checkpoints and backups of the root that the line names. Bash inserts what it is given as it stands, and Enter runs it:
-//! it is given only what needs no quotes. All of them complete the names of files themselves.
+//! Completions. The script that `completions` prints makes the shell ask this program, so it offers
+//! current names: locks, checkpoints and backups of the root that the line names. Bash inserts a
+//! candidate verbatim, and Enter runs it, so bash gets only names that need no quotes. All shells
+//! complete file names themselves.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
@@ -39,8 +40,8 @@ fn engine(shell: CompletionShell) -> &'static dyn EnvCompleter {
 pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     engine(arguments.shell).write_registration(ASKED_BY, NAME, NAME, &program(), &mut script)?;
-    // Where they are told nothing they offer files, in quotes where these need some. zsh takes the quotes of a line off,
-    // and bash leaves that to us.
+    // Without candidates the shells offer files, quoted where necessary. zsh removes the quotes of
+    // a line, and bash leaves that to this program.
     let script = String::from_utf8_lossy(&script);
     let script = match arguments.shell {
         CompletionShell::Bash => script.replace("-o bashdefault", "-o bashdefault -o default"),
@@ -86,7 +87,7 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     command = without_files(command);
     let here = std::env::current_dir().ok();
     let mut found = Vec::new();
-    // Whatever goes wrong, a person who presses a key wants to read nothing about it.
+    // A person who presses a key does not want to read an error message.
     let answered = engine(shell).write_complete(&mut command, words, here.as_deref(), &mut found);
     if found.trim_ascii_end().ends_with(FILES.as_bytes()) {
         found.clear();
@@ -96,14 +97,14 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     Some(if written { ExitCode::Success as u8 } else { ExitCode::General as u8 })
 }
 
-/// Where the word is that is being completed: bash and zsh count, fish's is the last.
+/// Index of the word being completed: bash and zsh pass it, fish's is the last.
 fn asked_place(words: &[OsString]) -> usize {
     let place = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|place| place.parse().ok());
     place.unwrap_or(words.len().saturating_sub(1))
 }
 
-/// The words before the one that is asked for, with `--root = DIR`, as bash breaks it, in the form `--root DIR`. Bash has counted
-/// them, so another takes the place of the one too many, one that changes nothing.
+/// The words before the completed one, with `--root = DIR`, as bash splits it, in the form `--root
+/// DIR`. Bash has counted the extra word, so a neutral one replaces it.
 fn joined(words: &[OsString], asked: usize) -> Vec<OsString> {
     let mut words = words.to_vec();
     for place in 2..asked {
@@ -117,7 +118,7 @@ fn joined(words: &[OsString], asked: usize) -> Vec<OsString> {
     words
 }
 
-/// Has options offered only where there is nothing else: a dozen of them go with every command.
+/// Hides options where positional arguments exist: every command has a dozen of them.
 fn without_options(command: Command) -> Command {
     let hide = |arg: Arg| if arg.is_positional() { arg } else { arg.hide(true) };
     command.mut_args(hide).mut_subcommands(without_options)
@@ -130,7 +131,7 @@ fn without_files(command: Command) -> Command {
     command.mut_args(leave).mut_subcommands(without_files)
 }
 
-/// The state that a line names.
+/// The options of the line that choose the state.
 fn chosen(words: &[OsString]) -> Given {
     let mut given = Given::default();
     let mut words = words.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
@@ -149,7 +150,7 @@ fn chosen(words: &[OsString]) -> Given {
     given
 }
 
-/// A word as bash would have it, which hands over what is typed.
+/// A word without its quotes: bash passes it as typed.
 fn unquoted(word: &str) -> String {
     let (mut plain, mut quote) = (String::new(), None);
     let mut chars = word.chars();
@@ -164,7 +165,7 @@ fn unquoted(word: &str) -> String {
     plain
 }
 
-/// A path as the shell would have it: on an unfinished line nothing is expanded yet.
+/// A path with `~` expanded, which the shell has not done on an unfinished line.
 fn at_home(path: &str) -> PathBuf {
     match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => Path::new(&home).join(rest),
@@ -172,7 +173,7 @@ fn at_home(path: &str) -> PathBuf {
     }
 }
 
-/// What there are names of.
+/// Kinds of names that can be completed.
 #[derive(Clone, Copy)]
 enum Names {
     Locks,
@@ -181,7 +182,7 @@ enum Names {
     Backups,
 }
 
-/// The arguments that are names of something.
+/// The arguments that take such names.
 const NAMED: [(&str, &str, &str, Names); 13] = [
     ("lock", "acquire", "names", Names::Locks),
     ("lock", "release", "names", Names::Locks),
@@ -204,14 +205,15 @@ fn with_names(command: Command, given: &Given) -> Command {
             let (given, names) = (given.clone(), *names);
             ArgValueCompleter::new(move |current: &OsStr| candidates(names, &given, current))
         };
-        // All are passed through, since one that is changed alone would become the last.
+        // mutate all: one changed alone would move to the end
         let complete = |arg: Arg| if arg.get_id() == named { arg.add(completer()) } else { arg };
         command
             .mut_subcommand(group, |command| command.mut_subcommand(subcommand, |command| command.mut_args(complete)))
     })
 }
 
-/// The names that go on like this; behind the last comma, where several can be given.
+/// The names that start with the current word, or with its part after the last comma where several
+/// can be given.
 fn candidates(names: Names, given: &Given, current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let (before, begun) = match (names, current.rfind(',')) {
@@ -226,7 +228,8 @@ fn candidates(names: Names, given: &Given, current: &OsStr) -> Vec<CompletionCan
     fitting.map(|name| CompletionCandidate::new(format!("{before}{name}"))).collect()
 }
 
-/// Whether no shell can read anything into a name. All that this program gives are like that; others can lie beside them.
+/// True if no shell can misread the name. All generated names qualify; other files can lie beside
+/// them.
 fn needs_no_quotes(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))

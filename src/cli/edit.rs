@@ -12,8 +12,8 @@ use crate::store::Store;
 use crate::store::change::Claim;
 use crate::store::order::Order;
 
-/// Lets the user edit the document, and commits it if it is valid and nobody committed meanwhile. A copy that cannot be
-/// committed is kept.
+/// Opens the document in an editor and commits it if it is valid and no other commit came first.
+/// Keeps a copy that cannot be committed.
 pub fn run(store: &Store, output: &Output<'_>, order: &Order) -> anyhow::Result<ExitCode> {
     let served = store.read()?;
     // Private from the first moment: tempfile makes it 0600 and under an unguessable name.

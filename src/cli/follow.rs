@@ -1,7 +1,7 @@
 //! `state wait` and `state watch`: woken by the events of the file's directory.
 //!
-//! After the first good look both outlast what happens to a file that others save, check out or deploy: it is absent for a
-//! moment, damaged, edited, or the whole root is another.
+//! After the first successful read both survive saves, checkouts and deployments of the file: it
+//! may be absent for a moment, damaged or edited, or the whole root may be replaced.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -17,16 +17,16 @@ use crate::fs::watch::Audience;
 use crate::fs::watch::places::{Place, Places};
 use crate::store::Store;
 
-/// The document as often as it may have changed.
+/// Reads the document each time it may have changed.
 struct Follower<'a> {
     store: &'a Store,
     output: &'a Output<'a>,
     places: Places,
-    /// Whether it was read once; until then an error ends the command.
+    /// Set after the first successful read; until then an error ends the command.
     was_read: bool,
-    /// The error that is waited out, which was reported.
+    /// The reported error that it waits out.
     outlasted: Option<Kind>,
-    /// The warnings of the last look.
+    /// The warnings of the last read.
     warned: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Follower<'a> {
         Self { store, output, places: Places::new(vec![place]), was_read: false, outlasted: None, warned: Vec::new() }
     }
 
-    /// The document; `None` while that has to be waited for.
+    /// The document; `None` while an error is waited out.
     fn read(&mut self) -> Result<Option<Body>> {
         self.places.renew();
         let served = self.store.read();
@@ -63,7 +63,7 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// Whether an error is about a state that is absent, damaged or edited, and passes when that one is back.
+/// True if the error passes when an absent, damaged or edited state comes back.
 fn is_outlasted(kind: Kind) -> bool {
     match kind {
         Kind::NotInitialized | Kind::Missing | Kind::Corrupt | Kind::NothingToRestore | Kind::ForeignEdit => true,
@@ -115,7 +115,8 @@ pub fn watch(
         if let Some(document) = follower.read()? {
             let revision = document.outline().pointer("/metadata/revision").and_then(Value::as_u64).unwrap_or(0);
             if seen != Some(revision) {
-                // Commits that came faster than we looked are still on the shelf, as far as it reaches.
+                // Backups still hold revisions that were committed between two reads, up to their
+                // limit.
                 let missed = seen.map_or_else(Vec::new, |seen| store.between(seen, revision));
                 for document in missed.into_iter().map(|(_, document)| document).chain([document]) {
                     for result in query.run(&document)? {

@@ -1,4 +1,4 @@
-//! What the three `status` commands show, once or again at each change.
+//! The view that the three `status` commands show, once or again at each change.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, SystemTime};
@@ -21,33 +21,33 @@ use crate::time::rfc3339;
 const MOST_LOCKS: usize = 6;
 /// The most processes whose end is waited for.
 const MOST_PROCESSES: usize = 64;
-/// Nobody tells when a commit drops its flock; it takes no longer than this to look again.
+/// Interval for re-checking a passing state: a commit that drops its flock causes no event.
 const SOON: Duration = Duration::from_millis(50);
-/// Nor does anybody tell when a process ends that cannot be watched.
+/// Interval for re-checking processes whose end cannot be watched.
 const LATER: Duration = Duration::from_millis(250);
 
-/// Durations that are shown in seconds change as often; those in minutes are drawn again this much later at most.
+/// Durations shown in seconds are redrawn each second; those in minutes at most this much later.
 const FIRST_TICK: Duration = Duration::from_secs(1);
 const LAST_TICK: Duration = Duration::from_secs(30);
 
-/// How things are at one moment.
+/// The view at one moment.
 #[derive(Debug, Default)]
 pub struct Glance {
-    /// For a person.
+    /// Text for people.
     pub text: String,
-    /// For a program.
+    /// JSON for programs.
     pub facts: Value,
-    /// What is worth knowing besides.
+    /// Warnings to show with it.
     pub warnings: Vec<String>,
-    /// The error that this ends with.
+    /// The error that ends the command.
     pub error: Option<Error>,
     /// Processes whose end changes something.
     pub processes: Vec<u32>,
-    /// Whether it passes by itself.
+    /// True if the state shown passes without an event.
     pub is_passing: bool,
 }
 
-/// Shows it once, or, where there are places to watch, at each change until nobody looks any more.
+/// Shows the view once, or, given places to watch, at each change until the output has no reader.
 pub fn show(
     output: &Output<'_>,
     places: Option<Vec<Place>>,
@@ -90,7 +90,7 @@ fn follow(
         }
         let processes = glance.processes.iter().take(MOST_PROCESSES);
         let ends: Vec<OwnedFd> = processes.filter_map(|pid| watch_process(*pid)).collect();
-        // One that has ended since we looked cannot be watched either.
+        // A process that ended in the meantime cannot be watched either.
         let are_watched = ends.len() == glance.processes.len();
         let at_most = glance.is_passing.then_some(SOON).or((!are_watched).then_some(LATER));
         let at_most = at_most.or(ticks(output).then_some(tick));
@@ -101,12 +101,12 @@ fn follow(
     }
 }
 
-/// Whether durations are kept up to date: where a new view is drawn over the old one.
+/// True if durations stay up to date: a new view replaces the old one on the terminal.
 fn ticks(output: &Output<'_>) -> bool {
     !output.is_json() && terminal_size().is_some()
 }
 
-/// Draws over what a terminal shows; elsewhere writes one below the other.
+/// Replaces the view on a terminal; elsewhere appends it.
 fn draw(output: &Output<'_>, glance: &Glance, is_first: bool) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(&glance.facts);
@@ -129,7 +129,7 @@ fn draw(output: &Output<'_>, glance: &Glance, is_first: bool) -> anyhow::Result<
     output.bytes(format!("\u{1b}[H{clear}{lines}\u{1b}[J").as_bytes())
 }
 
-/// What a terminal of this size shows without scrolling, which would take the top away.
+/// The lines that fit a terminal of this size without scrolling.
 fn top(text: &str, (columns, rows): (usize, usize)) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let used = lines.iter().scan(0, |used: &mut usize, line| {
@@ -152,7 +152,7 @@ pub fn lines(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect()
 }
 
-/// Who holds what, a line for each lock, those that are waited for first: what stands in somebody's way.
+/// A line for each lock with its holders; locks with waiters come first.
 pub fn holders(output: &Output<'_>, locks: &Summary, now: &str) -> String {
     let mut by_lock: Vec<(&str, Vec<&Entry>)> = Vec::new();
     for entry in &locks.entries {
@@ -201,11 +201,11 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
         (count, None) => format!("; {count} wait"),
         (count, Some(id)) => format!("; {count} wait (the first has ID {id})"),
     };
-    // What is to be seen at a glance stands where a narrow terminal does not cut it off.
+    // The status comes first, so that a narrow terminal does not cut it off.
     let alarm = if status == "held" { String::new() } else { format!("{} ", output.paint(status, Paint::Red)) };
     let lock = cut(lock, (room / 3).max(16));
     let used = 4 + width::of(&lock) + width::of(&waiting) + if alarm.is_empty() { 0 } else { status.len() + 1 };
-    // Of the words it is the command that is cut: behind it stands more.
+    // Only the command is cut, since text follows it.
     let command = first.map_or_else(String::new, |first| one_line(&brief(&first.command)));
     let excess = (used + width::of(&words(&command))).saturating_sub(room);
     let words = words(&cut(&command, width::of(&command).saturating_sub(excess)));
@@ -213,7 +213,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
     format!("  {lock}: {alarm}{words}{}\n", painted)
 }
 
-/// The processes of locks, as far as they are here.
+/// The processes of locks in this pid namespace.
 pub fn processes(locks: &Summary) -> Vec<u32> {
     let here = locks.entries.iter().filter(|entry| entry.place.is_none() && entry.status != "stale");
     let mut pids: Vec<u32> = here.filter_map(|entry| entry.pid).collect();

@@ -1,4 +1,4 @@
-//! The `hook` commands: two for editors, which answer an event, and three for whoever sets them up.
+//! The `hook` commands: two that answer an editor's events, and three that set hooks up.
 
 mod answer;
 mod bound;
@@ -34,7 +34,7 @@ pub fn event(group: &Group) -> Option<Answers> {
     }
 }
 
-/// Runs a command for whoever sets the hooks up.
+/// Runs one of the commands that set hooks up.
 pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) -> Run {
     match command {
         Hook::Prompt | Hook::Tool => {
@@ -56,22 +56,22 @@ pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) 
     }
 }
 
-/// The settings are JSON, whatever the format, and name this very binary: an editor may have another search path, and may call
-/// from another directory.
+/// The settings are JSON in every format. They name this binary by its path, since an editor may
+/// have another search path and working directory.
 fn print_settings(given: &Given, output: &Output<'_>) -> Run {
     let binary = std::env::current_exe()
         .map_err(|error| Error::new(Kind::of_io(&error), format!("cannot tell where this program is: {error}")))?;
-    // With the root, if one was chosen. What a hook ends with is settled, wherever it meets a lock.
+    // Names the root if one was chosen. Hooks fix their own exit codes for lock timeouts.
     let (root, state_file) = chosen(given, &ProcessEnvironment);
     let options = options(&Given { root, state_file, lock_exit: None, ..given.clone() });
     let words = std::iter::once(binary.into_os_string()).chain(options);
     let program = words.map(|word| as_text(&word)).collect::<Result<Vec<_>>>()?.join(" ");
-    // JSON leaves some of the characters as they are that steer a terminal.
+    // JSON leaves some terminal control characters unescaped.
     output.bytes(json_text(format!("{:#}\n", settings(&program))).as_bytes())?;
     Ok(ExitCode::Success as u8)
 }
 
-/// A word that each `sh` takes for what it is. It has to go into JSON, which is text.
+/// A word quoted for every `sh`. It goes into JSON, which is text.
 fn as_text(word: &OsStr) -> Result<String> {
     word.to_str().map(quote_for_sh).ok_or_else(|| {
         let path = Path::new(word);
@@ -117,7 +117,7 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
     }
 }
 
-/// Skills by name in `config/`: hooks read them there, but the programs that this form is of do not.
+/// Warns about skills by name in `config/`: hooks read them there, other programs do not.
 fn misplaced(root: &Path, path: &Path, reading: &Reading) -> Option<Finding> {
     let editors = editors_path(root);
     let is_misplaced = reading.rules.form == Form::Object && path != editors;
@@ -129,11 +129,11 @@ fn misplaced(root: &Path, path: &Path, reading: &Reading) -> Option<Finding> {
     })
 }
 
-/// What a check found.
+/// The result of a check.
 struct Checked<'a> {
     path: &'a str,
     unread: Option<String>,
-    /// What can be used, if the file can be read at all.
+    /// The usable rules, if the file can be read at all.
     rules: Option<Rules>,
     findings: &'a [Finding],
 }

@@ -1,4 +1,4 @@
-//! What comes in: documents, JSON in arguments, filters.
+//! Inputs: documents, JSON in arguments, filters.
 
 use std::cell::RefCell;
 use std::io::Read as _;
@@ -17,10 +17,10 @@ use crate::document::{READ_LIMIT, json as text, migrate, rules};
 use crate::error::{Error, Kind, Result, quote, quote_path};
 use crate::store::judge::newer_schema;
 
-/// Inline JSON arguments, in bytes.
+/// The largest inline JSON argument, in bytes.
 const ARGUMENT_LIMIT: usize = 64 << 10;
 
-/// What to do with more than [`ARGUMENT_LIMIT`].
+/// Advice for an argument above [`ARGUMENT_LIMIT`].
 const FROM_A_FILE: &str =
     "data of that size goes into the document by `state write FILE`, or stays in a file of its own";
 
@@ -94,7 +94,7 @@ fn variables(program: &Program) -> Result<Vec<(String, Value)>> {
     Ok(variables)
 }
 
-/// A filter that was understood: a plain path, which needs no jq, or a program.
+/// A parsed filter: a plain path, which needs no jq, or a program.
 pub(super) enum Query {
     Path(DocumentPath),
     Program(Box<Filter>),
@@ -104,7 +104,7 @@ impl Query {
     pub(super) fn parse(source: &str, program: &Program) -> Result<Self> {
         match DocumentPath::parse_filter(source) {
             Some(path) => {
-                variables(program)?; // which it does not use, but they may be wrong
+                variables(program)?; // unused here, but they may be wrong
                 Ok(Self::Path(path))
             }
             None => Ok(Self::Program(Box::new(compile(source, program)?))),
@@ -144,11 +144,11 @@ pub(super) fn filter_error(error: FilterError) -> Error {
     let failure = Error::new(kind, format!("the filter fails: {}", error.message));
     match error.hint {
         Some(hint) => failure.meaning(hint),
-        None => failure, // the help of the command that was typed follows
+        None => failure, // the help of the typed command follows
     }
 }
 
-/// An argument as messages show it: its beginning, where it is long.
+/// An argument as messages show it: shortened where it is long.
 pub(super) fn cut(argument: &str) -> String {
     const SHOWN: usize = 80;
     match argument.char_indices().nth(SHOWN) {
@@ -157,7 +157,7 @@ pub(super) fn cut(argument: &str) -> String {
     }
 }
 
-/// The error about a path: it names the argument that the path stands in, and the cure.
+/// The error about a path: it names the argument that holds the path, and the remedy.
 pub(super) fn path_error(argument: &str, error: PathError) -> Error {
     let failure = Error::new(Kind::Path, format!("{:?}: {error}", cut(argument)));
     let set = |path: &str, rest: &str| format!("state set {}", quote(&format!("{path}{rest}")));

@@ -1,4 +1,4 @@
-//! The `lock` commands: each takes its arguments apart, calls the locks once and shows what came of it.
+//! The `lock` commands: each parses its arguments, makes one call and shows the result.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ type Run = anyhow::Result<u8>;
 pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
     refuse_nowhere(command, config)?;
     if config.settings.file_name != STATE_FILE {
-        // Locks belong to one state file, like all that lies beside it.
+        // locks belong to one state file
         let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
         Store::new(disk.clone(), config.settings.clone(), audit).check_belongs()?;
     }
@@ -64,7 +64,7 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
     result
 }
 
-/// A lock in a directory that no other script works in excludes none, and silently.
+/// Warns of a lock in a directory that no other script uses: it excludes none.
 fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
     let (again, wanted) = match command {
         Lock::Acquire(args::Acquire { names, .. }) => (format!("lock acquire {names}"), names),
@@ -113,7 +113,7 @@ fn action_of(command: &Lock) -> Option<&'static str> {
     }
 }
 
-/// An error about a lock that nobody holds, with the one that was probably meant.
+/// An error about a lock without holders, with the name that was probably meant.
 fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
     let (name, again) = match command {
         Lock::Release(args::Release { names, .. }) => (names, "lock release"),
@@ -130,7 +130,7 @@ fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Who takes a lock must be able to tell that it did not.
+/// Fails if the result could not be written: the caller must know whether it has the lock.
 fn success_for_failure() -> Error {
     Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here")
         .try_shell("unset PIPELINE_LOCK_EXIT", "take the default, or choose another with --lock-exit")
@@ -142,7 +142,7 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
     if matches!(command, Lock::Acquire(_) | Lock::Run(_))
         && let Some(warning) = side::warning_for_root(&Disk::real(), &config.settings.directory)
     {
-        output.warning(&warning); // before anything is made
+        output.warning(&warning); // before anything is created
     }
     match command {
         Lock::Acquire(_) | Lock::Run(_) if config.lock_exit == 0 => Err(success_for_failure().into()),
@@ -204,7 +204,7 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
 
 // ---- taking and giving back ----
 
-/// What the positional arguments of `acquire` say, told apart by their shape, and what the options say.
+/// The positional arguments of `acquire`, distinguished by their shape, and its options.
 struct Terms {
     timeout: Option<Duration>,
     mode: Mode,
@@ -312,7 +312,7 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
     };
     let acquired = match locks.acquire(&request) {
         Err(error) if error.kind == Kind::AlreadyHeld && arguments.print_token => {
-            // So that a script whose earlier command was killed behind the grant can go on with it, or release it.
+            // so a retry after a kill can use or release the grant
             if let Some(token) = error.details.get("token") {
                 output.line(&token.to_string())?;
             }
@@ -350,14 +350,15 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
     Ok(())
 }
 
-/// Whether the one lock that was asked for is held by an ancestor, in a mode that is enough.
+/// True if an ancestor holds the one requested lock in a sufficient mode.
 fn is_borrowed(error: &Error, request: &Request) -> bool {
     let mode = error.details.get("mode").and_then(Value::as_str);
     let covers = [Mode::Exclusive, request.ask.mode].iter().any(|enough| mode == Some(enough.name()));
     error.kind == Kind::AlreadyHeld && request.names.len() == 1 && covers
 }
 
-/// A shell that has nothing else to do becomes its last command: `bash -c 'pipeline-state lock acquire x --owner-pid $$'`.
+/// Covers a shell that becomes its last command: `bash -c 'pipeline-state lock acquire x
+/// --owner-pid $$'`.
 fn own_owner(pid: u32, names: &str) -> Error {
     let message = format!("process {pid} is this command itself, which ends at once, and the lock with it");
     Error::new(Kind::Usage, message)
@@ -449,7 +450,7 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
     output.table(table)
 }
 
-/// A word of a lock's standing in colour, where it asks for attention.
+/// The status of a lock, in colour where it needs attention.
 fn colour(status: &str) -> Option<Paint> {
     match status {
         "held" => None,

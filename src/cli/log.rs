@@ -1,4 +1,4 @@
-//! What is done and how, for `-v` and `DEBUG=1`: on standard error, and in an audit log that was named.
+//! Debug log for `-v` and `DEBUG=1`: on standard error, and in an audit log that was named.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,18 +20,18 @@ pub(super) fn start(config: &Config) {
         Verbosity::Debug => Level::DEBUG,
     };
     let is_named = level == Level::DEBUG && config.audit_log.as_os_str() != audit::DEFAULT;
-    // Opened before anything is logged: to open it is itself something that is logged.
+    // opening it is itself logged
     let audit_log = is_named.then(|| audit::open(&Disk::real(), &config.audit_log).ok()).flatten();
     let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
     let _ = subscriber.with_writer(Outputs { audit_log }).try_init();
 }
 
-/// Where lines go.
+/// Destination of the lines.
 struct Outputs {
     audit_log: Option<File>,
 }
 
-/// One line on its way.
+/// One log line.
 struct Line<'a> {
     audit_log: Option<&'a File>,
 }
@@ -51,7 +51,7 @@ impl<'a> MakeWriter<'a> for Outputs {
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        let text = format!("{}\n", one_line(text.trim_end_matches('\n'))); // paths stand in it as they are
+        let text = format!("{}\n", one_line(text.trim_end_matches('\n'))); // paths in it are not escaped
         if let Some(mut log) = self.audit_log {
             // The level stands in brackets in an audit log. One write, so that lines of several processes never mix.
             let text = text.replacen(" DEBUG ", " [DEBUG] ", 1);

@@ -14,7 +14,7 @@ use super::output::write_out;
 use crate::error::{Error, ExitCode, Kind, quote_path};
 use crate::placement;
 
-/// Writes what is asked for.
+/// Writes the requested pages.
 pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
     let mut command = Cli::command();
     command.build();
@@ -57,7 +57,8 @@ fn named(c: char) -> String {
     if c.is_ascii() { c.to_string() } else { format!("\\[u{:04X}]", u32::from(c)) }
 }
 
-/// A page in the language of man(7). What stands below a command's help is laid out already: it keeps its lines.
+/// A page in the language of man(7). The text after a command's options is laid out already: it
+/// keeps its lines.
 fn page(command: &Command) -> anyhow::Result<Vec<u8>> {
     let below = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string);
     let mut page = Vec::new();

@@ -1,4 +1,4 @@
-//! Making a change, and showing what came of it.
+//! Makes a change and shows its result.
 
 use serde_json::json;
 
@@ -15,8 +15,8 @@ use crate::store::order::{Mode, Order, conflict};
 
 type Run = anyhow::Result<ExitCode>;
 
-/// Works with the store of `config`. Warnings are shown and refusals are logged here, for all commands alike; `action` is the
-/// name under which that is done, which those that only look do not have.
+/// Runs `work` with the store of `config`. Shows warnings and logs refusals for all commands;
+/// `action` names the command in the log, and readers have none.
 pub(super) fn with_store<T>(
     config: &Config,
     disk: Disk,
@@ -39,7 +39,7 @@ pub(super) fn with_store<T>(
     result
 }
 
-/// What a writer is told on its command line.
+/// Options of a writer from its command line.
 pub(super) fn order(group: &'static str, action: &'static str, writer: &Writer) -> Result<Order> {
     Ok(Order {
         group,
@@ -52,7 +52,7 @@ pub(super) fn order(group: &'static str, action: &'static str, writer: &Writer) 
     })
 }
 
-/// Makes a change and shows what came of it.
+/// Makes a change and shows its result.
 pub(super) fn change(
     store: &Store,
     output: &Output<'_>,

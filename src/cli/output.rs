@@ -11,7 +11,7 @@ use crate::error::{Error, Hint, Kind, one_line};
 use crate::lock::Locks;
 use crate::printable::json_text;
 
-/// Where a run writes to.
+/// Destination of a run's output.
 #[derive(Debug)]
 pub struct Output<'a> {
     config: &'a Config,
@@ -62,7 +62,7 @@ impl<'a> Output<'a> {
         self.bytes(json_text(format!("{value}\n")).as_bytes())
     }
 
-    /// Confirms what was done. The deed is done whether or not anybody can read this, so it never fails.
+    /// Confirms a change that is already made, so a failed write is ignored.
     pub fn confirm(&self, text: &str, value: &Value) {
         self.confirm_in_lines(&[text], value);
     }
@@ -90,12 +90,12 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Writes a line for a person to standard error, whatever the verbosity: what a question is about.
+    /// Writes a line for a person to standard error at any verbosity: the subject of a question.
     pub fn notice(&self, text: &str) {
         to_stderr(&format!("{}\n", one_line(text)));
     }
 
-    /// Tells on standard error how things go, unless nobody wants to hear it.
+    /// Reports progress on standard error, unless `--quiet` is given.
     pub fn tell(&self, text: &str) {
         if self.config.verbosity == Verbosity::Quiet {
             return;
@@ -112,7 +112,7 @@ impl<'a> Output<'a> {
         is_wanted.then(|| Progress::begin(what.into()))
     }
 
-    /// Has whoever waits long for a lock told on standard error for whom.
+    /// Reports a long wait for a lock, with its holders, on standard error.
     pub fn tell_of_waits(&self, locks: &Locks) {
         let look = self.config.look;
         locks.tell_by(move |who| match look.format {
@@ -148,7 +148,7 @@ impl<'a> Output<'a> {
         self.bytes(table.render(self).as_bytes())
     }
 
-    /// A word that says whether things are well, in colour where that is wanted.
+    /// A status word, coloured by its verdict.
     #[must_use]
     pub fn verdict(&self, word: &str, verdict: Verdict) -> String {
         let colour = match verdict {
@@ -165,12 +165,12 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Whether a verdict is good news.
+/// True if a verdict is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is.
+    /// Good.
     Good,
-    /// It is not.
+    /// Not good.
     Bad,
 }
 
@@ -185,7 +185,7 @@ pub enum Paint {
     Yellow,
 }
 
-/// Whether what is written to this stream is in colour.
+/// True if output to this stream is in colour.
 pub fn has_colour(color: Color, stream: &impl IsTerminal) -> bool {
     match color {
         Color::Always => true,
@@ -215,7 +215,7 @@ pub fn show_error(error: &Error, program: &str, look: Look) {
     }
 }
 
-/// Standard error may be closed; there is nobody left to tell.
+/// standard error may be closed
 pub fn to_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

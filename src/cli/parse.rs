@@ -1,4 +1,4 @@
-//! From the words of a command line to its types.
+//! Turns the words of a command line into types.
 
 use std::ffi::OsString;
 
@@ -23,8 +23,9 @@ struct Direct<A: Args> {
 struct Nothing {}
 
 impl Cli {
-    /// Parses a command line. Building the tree of all commands takes clap longer than most commands take to run, so
-    /// those that scripts call over and over are parsed alone. What does not parse that way, be it wrong or a call for help, is the whole tree's to answer.
+    /// Parses a command line. Building the tree of all commands takes clap longer than most
+    /// commands take to run, so frequent commands are parsed alone. If that fails, for an error or
+    /// a call for help, the whole tree answers.
     pub fn parse_line(arguments: &[OsString]) -> Result<Self, clap::Error> {
         let whole = || Self::try_parse_from(arguments);
         let helped = |error| help_asked(arguments).map_or(Err(error), Self::try_parse_from);
@@ -65,8 +66,8 @@ impl Cli {
     }
 }
 
-/// The line `state set --help` for `help state set` and `state help set`. As a command of clap's own, `help` would stand among
-/// those of each group, and have pages.
+/// The line `state set --help` for `help state set` and `state help set`. As a clap command, `help`
+/// would be listed in each group and have pages.
 pub fn help_asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let place = group_place(arguments)?;
     let place =
@@ -77,7 +78,7 @@ pub fn help_asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
     Some(line)
 }
 
-/// Where the group's name stands: behind the program's own and the global options before it.
+/// Index of the group's name: after the program's own name and the global options.
 fn group_place(arguments: &[OsString]) -> Option<usize> {
     const WITH_VALUE: [&str; 7] =
         ["--root", "--state-file", "--audit-log", "--lock-timeout", "--lock-exit", "--format", "--color"];
@@ -91,7 +92,7 @@ fn group_place(arguments: &[OsString]) -> Option<usize> {
     }
 }
 
-/// The group and the command of a line, as far as they are ones.
+/// The group and the command of a line, if they are known.
 pub fn command_words(arguments: &[OsString]) -> Vec<String> {
     let mut words = Vec::new();
     let mut tree = Cli::command();

@@ -5,10 +5,10 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long nothing is said, and how often the line is written anew.
+/// Delay before the first line, and the interval between updates.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Something that goes on; it is over when this is dropped.
+/// A running operation; dropping this ends it.
 #[must_use]
 #[derive(Debug)]
 pub struct Progress {
@@ -17,7 +17,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins to count, where somebody may be looking.
+    /// Begins to count if standard error is a terminal.
     pub fn begin(what: String) -> Self {
         if !io::stderr().is_terminal() {
             return Self { over: None, teller: None };

@@ -1,4 +1,4 @@
-//! The `recover` commands: each takes its arguments apart, calls the library once and shows what came of it.
+//! The `recover` commands: each parses its arguments, makes one call and shows the result.
 
 mod attempt;
 mod care;
@@ -35,7 +35,7 @@ pub fn run(command: &Recover, config: &Config, disk: Disk, output: &Output<'_>) 
     with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
 }
 
-/// The name under which a refusal goes into the logs; what only looks has none.
+/// The name of a refusal in the logs; readers have none.
 fn action_of(command: &Recover) -> Option<&'static str> {
     Some(match command {
         Recover::Checkpoint(_) => "checkpoint",
@@ -110,7 +110,7 @@ fn checkpoint(arguments: &args::Checkpoint, store: &Store, output: &Output<'_>) 
     Ok(())
 }
 
-/// A phase and a JSON object, told apart by their shape.
+/// A phase and a JSON object, distinguished by their shape.
 fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
     let (mut phase, mut metadata) = (None, None);
     for shape in shapes {
@@ -174,7 +174,7 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
     Ok(())
 }
 
-/// Lists the revisions that restoring a checkpoint undoes, and asks whether it is to be.
+/// Lists the revisions that restoring a checkpoint undoes, and asks for confirmation.
 fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which> {
     const SHOWN: usize = 20;
     let checkpoint = store.find_checkpoint(which)?;
@@ -321,7 +321,7 @@ fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
     worst.map_or(Ok(ExitCode::Success as u8), |error| Err(error.into()))
 }
 
-/// Commands that only look say what the next one will do.
+/// Read-only commands announce the restore that the next writer will finish.
 fn tell_of_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     match store.interrupted_restore()? {
         Some(Interrupted::Ours(id)) => output.warning(&format!(
@@ -358,7 +358,7 @@ fn set_mode(store: &Store, output: &Output<'_>, order: &Order, done: &str, set: 
     Ok(code as u8)
 }
 
-/// The answer to whether the state is degraded, or a feature disabled.
+/// Answers whether the state is degraded, or a feature disabled.
 fn degraded(feature: Option<&str>, store: &Store, output: &Output<'_>) -> anyhow::Result<bool> {
     let mode = Degraded::of(&store.read()?.value);
     let answer = feature.map_or(mode.is_on, |feature| mode.disables(feature));

@@ -1,4 +1,4 @@
-//! What `validate`, `backups`, `history` and `status` show.
+//! The views of `validate`, `backups`, `history` and `status`.
 
 use serde_json::json;
 
@@ -52,7 +52,7 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
         Column::new("REASON").light(3),
     ]);
     for backup in listed {
-        // A part of the file's name is what `state recover` and `state diff` take.
+        // `state recover` and `state diff` take part of the file's name.
         let name = backup.name.trim_start_matches("state-").trim_end_matches(".json");
         table.row([
             name.into(),
@@ -98,7 +98,7 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
     Ok(ExitCode::Success)
 }
 
-/// What to know of a file system that other machines may share.
+/// Warning about a file system that other machines may share.
 pub(super) fn shared_file_system(locks: &Summary) -> String {
     format!(
         "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there, and an owner on \
@@ -122,7 +122,7 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS.get(unit).copied().unwrap_or("TiB"))
 }
 
-/// How long ago a time was, behind it in parentheses; nothing if it is no time.
+/// A time followed by its age in parentheses; nothing if it is invalid.
 pub(super) fn ago(time: &str, now: &str) -> String {
     match seconds_since(time, now) {
         None => String::new(),
@@ -131,7 +131,7 @@ pub(super) fn ago(time: &str, now: &str) -> String {
     }
 }
 
-/// The same without the time; but the time itself if that cannot be told.
+/// The age alone; the time itself if it has no age.
 pub(super) fn past(time: &str, now: &str) -> String {
     match seconds_since(time, now) {
         Some(0..) => format!("{} ago", age(time, now)),
@@ -139,7 +139,7 @@ pub(super) fn past(time: &str, now: &str) -> String {
     }
 }
 
-/// How long it is since then; the time itself if that cannot be told.
+/// The age of a time; the time itself if it has none.
 pub(super) fn age(time: &str, now: &str) -> String {
     match seconds_since(time, now) {
         None | Some(..0) => one_line(time),

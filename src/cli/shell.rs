@@ -15,22 +15,23 @@ use crate::recovery::retry::{Schedule, told};
 use crate::shell::{Shell, functions};
 use crate::time::parse_duration;
 
-/// Prints the functions. They call this program by the path it has now, and with the options that chose the state and how to
-/// lock it. Looks at no state.
+/// Prints the functions. They call this program by its current path, with the options that chose
+/// the state and its locking. Reads no state.
 pub fn print(arguments: &Functions, global: &Global, called: &OsStr) -> anyhow::Result<u8> {
     let shell = match arguments.shell {
         FunctionShell::Bash => Shell::Bash,
         FunctionShell::Zsh => Shell::Zsh,
         FunctionShell::Sh => Shell::Sh,
     };
-    // Where it was replaced meanwhile, the path is one no more.
+    // After an upgrade the path may no longer exist.
     let path = std::env::current_exe().ok().filter(|path| path.exists());
     let program = path.map_or_else(|| called.to_owned(), OsString::from);
     write_out(&functions(shell, &program, &options(&global.into())))?;
     Ok(ExitCode::Success as u8)
 }
 
-/// Says how an attempt went, and waits as long as `recover retry` would. Before the first it only looks at what was asked for.
+/// Reports an attempt and waits as long as `recover retry` would. Before the first attempt it only
+/// validates its arguments.
 pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow::Result<u8> {
     let Pause { attempt, attempts: words, code, base_delay } = arguments;
     let is_number = words.bytes().all(|byte| byte.is_ascii_digit());

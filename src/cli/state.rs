@@ -1,4 +1,4 @@
-//! The `state` commands: each takes its arguments apart, calls the store once and shows what came of it.
+//! The `state` commands: each parses its arguments, calls the store once and shows the result.
 
 use std::collections::HashSet;
 
@@ -38,7 +38,7 @@ pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) ->
     with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
 }
 
-/// Whether a command runs a jq program that may need much of anything.
+/// True if a command runs a jq program that may need much memory or time.
 pub fn runs_a_heavy_program(command: &State) -> bool {
     match command {
         State::Update(args::Update { filter, .. })
@@ -76,7 +76,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 check_fresh(store, *yes)?;
             }
             if let Some(warning) = warning_for_root(store.disk(), &store.settings().directory) {
-                output.warning(&warning); // before anything is made
+                output.warning(&warning); // before anything is created
             }
             init(store, output, if *fresh { Beginning::Fresh } else { Beginning::Continue })
         }
@@ -187,7 +187,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             Ok(ExitCode::Success)
         }
         State::Edit { writer } => edit::run(store, output, &order(writer)?),
-        // There is nothing to print.
+        // no output
         State::Wait { filter, timeout, program, print: _ } => follow::wait(store, output, filter, program, *timeout),
         State::Watch { filter, program, print } => follow::watch(store, output, filter, program, print),
         State::Status(watched) => status::status(store, *watched, output),
@@ -196,7 +196,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
 
 // ---- changing ----
 
-/// A document to write, in the form of the present schema. That this changes it is worth a warning, unless it is meant.
+/// A document to write, migrated to the present schema, with a warning unless that is intended.
 fn in_todays_form(value: Value, is_meant: bool, output: &Output<'_>) -> Result<Value> {
     if rules::check(&value).is_empty() {
         return Ok(value);
@@ -314,7 +314,7 @@ fn get(store: &Store, output: &Output<'_>, args: &args::Get) -> Run {
     Ok(if no { ExitCode::General } else { ExitCode::Success })
 }
 
-/// Asks before a state that can be read is archived; where nobody can be asked, `--yes` says so.
+/// Asks before it archives a readable state; without a terminal it requires `--yes`.
 fn check_fresh(store: &Store, yes: bool) -> Result<()> {
     let Some(served) = store.served().filter(|_| !yes) else { return Ok(()) };
     let what = format!("{} is {served}, and --fresh archives it with its history", store.path().display());
@@ -349,7 +349,7 @@ fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
         let is_a_state = input(&state).is_ok_and(|bytes| validate_input(&bytes).error.is_none());
         let way_back = match is_a_state {
             true => Hint::Run(format!("state write --force {kept}"), String::new()),
-            // It was damaged, or another program's.
+            // it was damaged, or of another program
             false => Hint::Shell(format!("cp {kept} {place}"), String::new()),
         };
         format!("The way back: {}", output.command(&way_back))

@@ -1,4 +1,4 @@
-//! `state status`: is it healthy, where are we, who is in the way; below that, where everything is.
+//! `state status`: health, phase and blocking locks; below that, all paths.
 
 use super::args::Watched;
 use super::glance::{self, Glance, lines};
@@ -20,7 +20,7 @@ pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> an
     Ok(ExitCode::Success)
 }
 
-/// Where something may happen that is told of.
+/// Places to watch for changes.
 fn places(store: &Store) -> Vec<Place> {
     let settings = store.settings();
     let dir = settings.directory.clone();
@@ -66,7 +66,7 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
     let revision = status.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
     let mut lines = vec![("State", output.verdict(status.health, verdict) + &revision)];
     for finding in status.findings.iter().take(MOST_FINDINGS) {
-        // Of the document itself it says enough what is wrong.
+        // The document's own error is reported already.
         let text = if finding.path == "." { finding.problem.clone() } else { finding.to_string() };
         lines.push(("", one_line(&text)));
     }

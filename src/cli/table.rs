@@ -1,7 +1,8 @@
-//! Tables. Whatever goes to a file or a pipe is whole; a terminal that is too narrow gets what fits on its lines.
+//! Tables. A file or a pipe gets all of it; a narrow terminal gets the part that fits its lines.
 //!
-//! What is given up there, in this order: long forms of cells, columns that say what another one says, columns that say
-//! nothing, the ends of the widest cells, columns that matter less than others, the ends of what is there to be copied.
+//! A narrow table gives up, in this order: long forms of cells, columns that repeat another one,
+//! empty columns, the ends of the widest cells, less important columns, the ends of cells meant for
+//! copying.
 
 use std::io;
 
@@ -15,23 +16,23 @@ use crate::error::one_line;
 const GAP: usize = 2;
 /// A column is not made narrower than this.
 const NARROWEST: usize = 8;
-/// What stands where there is nothing.
+/// Placeholder of an empty cell.
 const NOTHING: &str = "-";
 
-/// A table on its way out.
+/// A table to be written.
 #[derive(Clone, Debug)]
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
 }
 
-/// What is the same in all rows.
+/// The properties of a column.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     head: &'static str,
     side: Side,
     need: Need,
-    /// How soon it goes where cut words do not make a table narrow enough: the highest first, and 0 never.
+    /// Order of removal where cutting words is not enough: the highest first, 0 never.
     lightness: u8,
     paint: fn(&str) -> Option<Paint>,
 }
@@ -42,18 +43,18 @@ enum Side {
     Right,
 }
 
-/// What may be given up of a column.
+/// The part of a column that can be given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     /// The ends of its cells.
     Words,
-    /// Nothing, as long as others have something to give: it is there to be copied.
+    /// Nothing, while other columns can give: its cells are for copying.
     Whole,
     /// All of it.
     Spare,
 }
 
-/// What stands in a row: whole, and as short as a narrow line needs it. Nothing in it steers a terminal.
+/// A cell: its full text, and a short form for narrow lines. Control characters are escaped.
 #[derive(Clone, Debug)]
 pub struct Cell {
     whole: String,
@@ -61,7 +62,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Something that has a shorter form.
+    /// A cell with a shorter form.
     pub fn or(whole: impl Into<String>, short: impl Into<String>) -> Self {
         Self { short: Some(one_line(&short.into())), ..whole.into().into() }
     }
@@ -73,7 +74,7 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// A dash where there is nothing.
+/// A dash if there is no text.
 pub fn dash<T: ToString>(thing: Option<T>) -> String {
     thing.map_or_else(|| NOTHING.to_owned(), |thing| thing.to_string())
 }
@@ -89,22 +90,22 @@ impl Column {
         Self { side: Side::Right, need: Need::Whole, ..Self::new(head) }
     }
 
-    /// Its cells are there to be copied, or short anyway.
+    /// Marks its cells as short or for copying.
     pub const fn whole(self) -> Self {
         Self { need: Need::Whole, ..self }
     }
 
-    /// A narrow terminal can do without it.
+    /// Allows a narrow terminal to drop the column.
     pub const fn spare(self) -> Self {
         Self { need: Need::Spare, ..self }
     }
 
-    /// It matters less than others, the more so the higher this is.
+    /// Marks it as less important; a higher value goes first.
     pub const fn light(self, lightness: u8) -> Self {
         Self { lightness, ..self }
     }
 
-    /// Its cells are in colour where they mean something.
+    /// Colours its cells by this function.
     pub const fn painted(self, paint: fn(&str) -> Option<Paint>) -> Self {
         Self { paint, ..self }
     }
@@ -121,7 +122,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The table as it is to be written.
+    /// The table as text.
     pub fn render(mut self, output: &Output<'_>) -> String {
         if let Some(width) = terminal_width() {
             self.fit(width);
@@ -131,7 +132,7 @@ impl Table {
         let heads: Vec<Cell> = self.columns.iter().map(|column| column.head.into()).collect();
         for (number, row) in std::iter::once(&heads).chain(&self.rows).enumerate() {
             let mut line = String::new();
-            let mut blank = 0; // written only where something follows
+            let mut blank = 0; // written only before more text
             for ((column, cell), width) in self.columns.iter().zip(row).zip(&widths) {
                 let space = width.saturating_sub(width::of(&cell.whole));
                 let (before, after) = if column.side == Side::Right { (space, 0) } else { (0, space) };
@@ -156,7 +157,7 @@ impl Table {
         widths
     }
 
-    /// By how much the lines are longer than this.
+    /// Columns by which the lines exceed this width.
     fn excess(&self, width: usize) -> usize {
         let widths = self.widths();
         (widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)).saturating_sub(width)
@@ -183,14 +184,14 @@ impl Table {
         *self = narrowed.narrowed(Need::Whole, width);
     }
 
-    /// The table with as much of such cells cut as it must be.
+    /// Cuts cells of this need as far as necessary.
     fn narrowed(&self, need: Need, width: usize) -> Self {
         let mut table = self.clone();
         while table.excess(width) > 0 && table.narrow_widest(need) {}
         table
     }
 
-    /// Leaves out the column for which this is highest, of several the first; whether it is more than 0 for one.
+    /// Removes the first column with the highest value; false if all values are 0.
     fn give_up(&mut self, rank: impl Fn(&Column) -> u8) -> bool {
         let highest = self.columns.iter().map(&rank).max().filter(|highest| *highest > 0);
         let place = self.columns.iter().position(|column| Some(rank(column)) == highest);
@@ -213,7 +214,7 @@ impl Table {
         }
     }
 
-    /// Takes a character from the widest column that can spare one; whether there is one.
+    /// Takes a character from the widest column that can spare one; false if none can.
     fn narrow_widest(&mut self, need: Need) -> bool {
         let widths = self.widths();
         let can = |(place, width): &(usize, &usize)| {
@@ -231,7 +232,7 @@ impl Table {
     }
 }
 
-/// How many columns a line of the terminal has that standard output is; `None` if it is none.
+/// The width of the terminal on standard output; `None` if it is no terminal.
 pub fn terminal_width() -> Option<usize> {
     terminal_size().map(|(columns, _)| columns)
 }

@@ -1,4 +1,5 @@
-//! How many columns of a terminal a text takes: none for an accent, two for a character of Chinese, one for most.
+//! Width of text on a terminal: none for an accent, two columns for a Chinese character, one for
+//! most.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -7,7 +8,7 @@ pub fn of(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.width() }
 }
 
-/// A text without its end, where it takes more columns than this.
+/// A text, cut if it takes more columns than this.
 pub fn cut(text: &str, most: usize) -> String {
     if of(text) <= most {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! What the agent is told, in the form that its documentation asks for.
+//! Announcements for the agent, in the form that its documentation asks for.
 
 use std::fmt;
 
@@ -7,42 +7,42 @@ use serde_json::{Value, json};
 use super::rules::named::{Enforcement, Priority};
 use crate::name::Name;
 
-/// What the agent is told.
+/// An announcement for the agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Announcement {
-    /// A skill is activated; after so many seconds.
+    /// A skill is activated after a delay.
     Activation {
-        /// Its code.
+        /// The skill's code.
         code: Name,
-        /// How long to wait before, in seconds.
+        /// The delay, in seconds.
         delay: f64,
     },
-    /// A skill would be next; after so many seconds.
+    /// A skill is suggested, after a delay.
     Suggestion {
-        /// Its code.
+        /// The skill's code.
         code: Name,
-        /// How long to wait before, in seconds.
+        /// The delay, in seconds.
         delay: f64,
-        /// The signal after which it comes.
+        /// The signal that it follows.
         signal: Name,
     },
-    /// A rule's own words.
+    /// The message of a rule.
     Message(String),
     /// A skill by name is triggered.
     Skill {
         /// Its name.
         name: String,
-        /// How strongly its rules want it.
+        /// The emphasis of the announcement.
         enforcement: Enforcement,
-        /// Its rank.
+        /// The skill's priority.
         priority: Priority,
-        /// Its rules' own words about the file that triggered it.
+        /// The skill's message about the file that triggered it.
         message: Option<String>,
     },
 }
 
 impl fmt::Display for Announcement {
-    /// A hook cannot wait for a delay to be over: its caller would wait for it. So whoever reads this is told of it.
+    /// A hook cannot wait for a delay: its caller waits for it. The announcement names the delay.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Activation { code, delay } if *delay > 0.0 => write!(f, "[ACTIVATE:{code}] (wait {delay} s before)"),
@@ -60,7 +60,7 @@ impl fmt::Display for Announcement {
     }
 }
 
-/// The events that are answered.
+/// The events that hooks answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
     /// A prompt was submitted.
@@ -89,7 +89,7 @@ impl Answers {
     }
 }
 
-/// What goes to standard output; nothing where there is nothing to tell.
+/// The output for standard output; `None` without announcements.
 #[must_use]
 pub fn answer(event: Answers, announcements: &[Announcement]) -> Option<Value> {
     let lines: Vec<String> = announcements.iter().map(ToString::to_string).collect();

@@ -4,11 +4,12 @@ use std::path::{Component, Path};
 
 use crate::fs::{Disk, Extent};
 
-/// The largest file that is looked into, in bytes.
+/// The largest file that is read, in bytes.
 pub const LIMIT: u64 = 1 << 20;
 
-/// Reads a regular file below `directory`; `relative` is its path from there. No link is followed on the way, and what
-/// is larger than [`LIMIT`], no regular file, or not readable has no contents. Bytes that are no UTF-8 become U+FFFD.
+/// Reads a regular file below `directory`; `relative` is its path from there. Follows no link. A
+/// file that is larger than [`LIMIT`], not regular or not readable has no contents. Invalid UTF-8
+/// becomes U+FFFD.
 #[must_use]
 pub fn read_below(disk: &Disk, directory: &Path, relative: &Path) -> Option<String> {
     let mut at = disk.open_root(directory).ok()?;

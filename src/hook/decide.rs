@@ -1,4 +1,4 @@
-//! What follows from the rules, an event and the state: a function of the three, and of nothing else.
+//! The effects of an event, as a pure function of the rules, the event and the state.
 
 use serde_json::Value;
 
@@ -8,21 +8,21 @@ use super::files::FilePattern;
 use super::rules::{Object, Rules, Start, ToolRule};
 use crate::name::Name;
 
-/// What an event brings about.
+/// The effects of an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
-    /// Signals that are given, in order.
+    /// Signals to give, in order.
     pub signals: Vec<Name>,
-    /// The phase that begins.
+    /// The new phase.
     pub phase: Option<String>,
-    /// The activation that is announced: the state remembers the last.
+    /// The announced activation; the state keeps the last.
     pub activation: Option<String>,
-    /// What the agent is told.
+    /// Announcements for the agent.
     pub announcements: Vec<Announcement>,
 }
 
 impl Effects {
-    /// Whether the state would be another one afterwards. A signal always makes it so: it has a time.
+    /// True if the effects change the state. A signal always does: it has a time.
     #[must_use]
     pub fn change(&self, state: &Value) -> bool {
         let is = |field: &str, new: Option<&str>| {
@@ -34,7 +34,7 @@ impl Effects {
         !same
     }
 
-    /// What of it goes into the state, in words.
+    /// The effects on the state, in words.
     #[must_use]
     pub fn in_words(&self) -> String {
         let names: Vec<&str> = self.signals.iter().map(Name::as_str).collect();
@@ -48,9 +48,10 @@ impl Effects {
     }
 }
 
-/// A prompt activates the first skill whose conditions it meets. `has` tells whether a glob matches anything.
+/// A prompt activates the first skill whose conditions it meets. `has` returns true if a glob
+/// matches a file.
 ///
-/// Of the file patterns any suffices; of the files that must exist each is needed, at any of its places.
+/// One matching file pattern suffices; every required file must exist, in one of its places.
 pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool) -> Effects {
     let fits = |patterns: &[regex::Regex]| patterns.is_empty() || patterns.iter().any(|regex| regex.is_match(prompt));
     let some = |patterns: &[FilePattern]| patterns.iter().any(has);
@@ -67,8 +68,8 @@ pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool
     })
 }
 
-/// The rules that say something about the use of a tool, whatever signals they require. A use that failed means nothing.
-/// `is_meant` tells whether a glob means the file that it was used on.
+/// The rules about this use of a tool, whatever signals they require. A failed use matches none.
+/// `is_meant` returns true if a glob means the file of the event.
 pub fn concerned<'r>(rules: &'r Rules, used: &ToolUse, is_meant: &dyn Fn(&FilePattern) -> bool) -> Vec<&'r ToolRule> {
     let fits = |rule: &&ToolRule| {
         rule.tool.matches(&used.name)
@@ -84,8 +85,8 @@ pub fn concerned<'r>(rules: &'r Rules, used: &ToolUse, is_meant: &dyn Fn(&FilePa
     }
 }
 
-/// All of these rules take effect whose required signals were there before the event, in the order of the file: the last
-/// phase stands, and so does the last signal.
+/// Applies the rules whose required signals existed before the event, in the order of the file: the
+/// last phase counts, and so does the last signal.
 #[must_use]
 pub fn on_tool(concerned: &[&ToolRule], rules: &Rules, state: &Value) -> Effects {
     let mut effects = Effects::default();

@@ -1,6 +1,6 @@
-//! What an editor or agent tells: the documented fields, and those of older hooks.
+//! Events of an editor or agent: the documented fields, and those of older hooks.
 //!
-//! Fields that nobody asks for may hold anything, of any depth; they are passed over without being kept.
+//! Other fields may hold anything, at any depth; they are skipped and not kept.
 
 mod facts;
 mod text;
@@ -16,38 +16,38 @@ use crate::document::text::without_mark;
 /// The largest event that is read, in bytes.
 pub const LIMIT: usize = 64 << 20;
 
-/// An event, whichever it is.
+/// An event of any kind.
 #[derive(Debug, Default)]
 pub struct Event {
-    /// What it calls itself, if it does.
+    /// The event's own name, if any.
     pub name: Option<String>,
-    /// Where the editor is at work.
+    /// The editor's working directory.
     pub cwd: Option<PathBuf>,
-    /// What was asked for: `prompt`, once `message`.
+    /// The prompt: `prompt`, in older hooks `message`.
     pub prompt: Option<String>,
-    /// The tool that was used.
+    /// The used tool.
     pub tool: Option<ToolUse>,
 }
 
-/// A tool that was used.
+/// The use of a tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolUse {
-    /// Which: `tool_name`, once `tool`.
+    /// The tool's name: `tool_name`, in older hooks `tool`.
     pub name: String,
     /// The file it was used on.
     pub path: Option<PathBuf>,
     /// The command it ran.
     pub command: Option<String>,
-    /// How that went.
+    /// The result.
     pub outcome: Outcome,
-    /// Whether it made the file.
+    /// True if the tool created the file.
     pub created: bool,
 }
 
-/// Whether the use of a tool came to its end.
+/// The result of a tool's use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did, as far as is told.
+    /// It completed, or reported no failure.
     #[default]
     Done,
     /// It failed or was interrupted.
@@ -55,10 +55,10 @@ pub enum Outcome {
 }
 
 impl Event {
-    /// Reads an event; a byte order mark in front is skipped. What was cut in the middle of a character is read with U+FFFD there.
+    /// Reads an event without its byte order mark. A character cut in the middle becomes U+FFFD.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let bytes = without_mark(bytes);
-        // Where an object is expected serde would take a list, field by field.
+        // In place of an object serde would accept an array, field by field.
         if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(serde_json::Error::custom("an event is a JSON object"));
         }
@@ -85,7 +85,7 @@ impl Event {
 }
 
 impl ToolUse {
-    /// The file, as seen from where the editor is at work.
+    /// The file's path, resolved against the editor's working directory.
     #[must_use]
     pub fn absolute_path(&self, cwd: &Path) -> Option<PathBuf> {
         self.path.as_ref().map(|path| cwd.join(path))

@@ -1,7 +1,7 @@
 //! Files of the project, and globs that match them.
 //!
-//! Globs are relative to the root; where that is a project's `.claude`, to the project. `*` and `?` stop at a `/`, `**`
-//! does not, `{a,b}` is either.
+//! Globs are relative to the root, or to the project if the root is its `.claude`. `*` and `?` stop
+//! at a `/`, `**` does not, `{a,b}` matches either.
 
 use std::cell::RefCell;
 use std::path::{Component, Path, PathBuf};
@@ -12,9 +12,9 @@ use walkdir::WalkDir;
 use super::load::EDITORS;
 use crate::store::layout::SIDE_DIRECTORIES;
 
-/// Names that are looked at for one glob, at most: a prompt must not wait for a walk through everything.
+/// The most names visited for one glob: a prompt must not wait for a walk through everything.
 const SEARCH_LIMIT: usize = 20_000;
-/// Directories in which nobody's documents are, and which hold many files.
+/// Directories without documents that hold many files.
 const PASSED_OVER: [&str; 2] = [".git", "node_modules"];
 
 /// A glob for files.
@@ -45,7 +45,7 @@ impl FilePattern {
         self.text.starts_with('/')
     }
 
-    /// The directories that are named plainly in front, and how many levels below them a match can be.
+    /// The literal directories in front, and the depth of a match below them.
     fn reach(&self) -> (PathBuf, usize) {
         let is_plain = |part: &&str| !part.contains(['*', '?', '[', ']', '{', '}', '\\']);
         let parts: Vec<&str> = self.text.split('/').collect();
@@ -56,7 +56,7 @@ impl FilePattern {
     }
 }
 
-/// The project whose files are meant.
+/// The project that globs refer to.
 #[derive(Debug)]
 pub struct Project {
     directory: PathBuf,
@@ -72,14 +72,14 @@ impl Project {
         Self { directory, complaints: RefCell::default() }
     }
 
-    /// Whether a file is one that the glob means. `path` is absolute.
+    /// True if the glob matches this file. `path` is absolute.
     #[must_use]
     pub fn is_meant(&self, pattern: &FilePattern, path: &Path) -> bool {
         let path = plain(path);
         if pattern.is_absolute() {
             return pattern.matcher.is_match(&path);
         }
-        // Either side may be spelt by way of a link.
+        // either side may contain a link
         let roots = [Some(self.directory.clone()), self.directory.canonicalize().ok()];
         let spelt = [Some(path.clone()), canonical(&path)];
         roots.iter().flatten().any(|root| {
@@ -87,8 +87,8 @@ impl Project {
         })
     }
 
-    /// Whether there is anything that the glob matches. Links are followed only where they are named plainly, in front,
-    /// and lead to something in the project.
+    /// True if the glob matches anything. Links are followed only in the literal directories in
+    /// front, and only within the project.
     #[must_use]
     pub fn has(&self, pattern: &FilePattern) -> bool {
         let (plain, levels) = pattern.reach();
@@ -120,7 +120,7 @@ impl Project {
         false
     }
 
-    /// The project's directory, and a file's path from there, as both are spelt. `path` is absolute.
+    /// The project's directory, and a file's path from there, both as spelt. `path` is absolute.
     #[must_use]
     pub fn locate(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
         let path = plain(path);
@@ -131,7 +131,7 @@ impl Project {
         })
     }
 
-    /// Whether a directory is the project's or in it, with all links followed.
+    /// True if a directory is the project's or inside it, with all links resolved.
     fn holds(&self, directory: &Path) -> bool {
         match (directory.canonicalize(), self.directory.canonicalize()) {
             (Ok(directory), Ok(project)) => directory.starts_with(project),
@@ -139,13 +139,13 @@ impl Project {
         }
     }
 
-    /// What could not be searched; emptied by the call.
+    /// Takes the warnings about searches that were too large.
     pub fn take_complaints(&self) -> Vec<String> {
         std::mem::take(&mut *self.complaints.borrow_mut())
     }
 }
 
-/// A path without `.` and `..`, as far as its spelling tells.
+/// A path without `.` and `..`, resolved lexically.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -160,7 +160,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// The path by way of no link; of a file that is gone, its directory's.
+/// The path with all links resolved; of a missing file, those of its directory.
 fn canonical(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
 }

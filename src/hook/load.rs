@@ -1,4 +1,4 @@
-//! Where the rules are, and what is there.
+//! Finds and reads the rules.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -12,18 +12,18 @@ use crate::error::{Error, Kind, Result, quote_path};
 use crate::side::unsafe_path;
 use crate::store::layout::CONFIG;
 
-/// An editor's own directory in a project.
+/// An editor's directory in a project.
 pub const EDITORS: &str = ".claude";
-/// The directory for skills in it.
+/// The directory for skills in [`EDITORS`].
 const SKILLS: &str = "skills";
 
-/// The rules of this root that come first.
+/// Path of a root's rules; it takes precedence.
 #[must_use]
 pub fn path(root: &Path) -> PathBuf {
     root.join(CONFIG).join(FILE)
 }
 
-/// The rules that are read where there are none at [`path`]: those of the editor's own directory, `.claude`.
+/// Path of the rules that are read if none are at [`path`]: in the editor's directory, `.claude`.
 #[must_use]
 pub fn editors_path(root: &Path) -> PathBuf {
     let is_editors = root.file_name().is_some_and(|name| name == EDITORS);
@@ -36,14 +36,14 @@ pub fn editors_path(root: &Path) -> PathBuf {
 pub struct Loaded {
     /// The file that was read.
     pub path: PathBuf,
-    /// What is in it; the error is of a file of which nothing can be used.
+    /// Its rules; the error is that of an unusable file.
     pub read: std::result::Result<Reading, Finding>,
-    /// Another file of rules that is there and was not read: rules are never merged.
+    /// Another file of rules, which is ignored: rules are never merged.
     pub unread: Option<PathBuf>,
 }
 
-/// Reads the rules of a root, if there are any. They are the user's own, and the file or `config/` may be a link
-/// within the project: only a restore, which would have to replace it, refuses that.
+/// Reads the rules of a root, if there are any. They are the user's own, so the file or `config/`
+/// may be a link within the project: only a restore, which would have to replace it, refuses that.
 pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<Loaded>> {
     let (first, second) = (path(root), editors_path(root));
     let is_there = || second.symlink_metadata().is_ok();
@@ -62,7 +62,7 @@ pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<Loaded>> {
     Ok(bytes.map(|bytes| Loaded { read: parse(&bytes, scope), path: second, unread: None }))
 }
 
-/// The bytes of a file of rules, if it is there; `refusal` says what is wrong with one that cannot be read.
+/// The bytes of a file of rules, if it exists; `refusal` explains one that cannot be read.
 fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let read = open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
@@ -86,14 +86,14 @@ fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<V
     }
 }
 
-/// The refusal of what stands where the rules belong and is no file of rules, if something does.
+/// The refusal if a file of another kind is in the rules' place.
 #[must_use]
 pub fn in_the_way(root: &Path) -> Option<Error> {
     let path = path(root);
     is_wrong(path.parent()?, Metadata::is_dir, "a directory").or_else(|| is_wrong(&path, Metadata::is_file, "a file"))
 }
 
-/// The refusal of what is at a path and is not `wanted`; nothing where nothing is there.
+/// The refusal if the file at a path is not `wanted`; `None` if there is none.
 fn is_wrong(path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str) -> Option<Error> {
     let is_link = path.symlink_metadata().ok()?.is_symlink();
     let is_lost = |error: &io::Error| {
@@ -109,7 +109,7 @@ fn is_wrong(path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str) -> Optio
         Err(_) => return None, // opening it reports this
     };
     let word = quote_path(path);
-    // What no checkpoint could hold must not stay in `config/`.
+    // No checkpoint can hold it, so it must not stay in `config/`.
     let away = match what {
         "a device, pipe or socket" if !is_link => format!("rm -i {word}"),
         _ => format!("mv {word} {word}.old"),
@@ -121,8 +121,8 @@ fn is_wrong(path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str) -> Optio
     )
 }
 
-/// The refusal of rules that are read by way of a link out of the project: it came with the root, and
-/// what an error about a rule quotes would be of any file of this user.
+/// The refusal of rules that a link leads to outside the project: the link came with the root, and
+/// an error about a rule could quote any file of this user.
 fn leads_out(root: &Path, path: &Path) -> Option<Error> {
     let inner = root.file_name().is_some_and(|name| name == EDITORS);
     let project = root.parent().filter(|_| inner).unwrap_or(root).canonicalize().ok()?;
@@ -131,7 +131,7 @@ fn leads_out(root: &Path, path: &Path) -> Option<Error> {
     Some(unsafe_path(path, &why).detail("target", real.display().to_string()))
 }
 
-/// A pipe in the file's place would have its reader wait for somebody to write.
+/// Opens a file of rules without blocking: a pipe in its place has no writer.
 fn open(path: &Path) -> io::Result<File> {
     let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;

@@ -1,4 +1,4 @@
-//! What follows from skills by name ([`super::rules::named`]): which are announced, and in which order.
+//! Decisions for skills by name ([`super::rules::named`]): which are announced, in which order.
 
 use super::announce::Announcement;
 use super::decide::Effects;
@@ -6,14 +6,14 @@ use super::event::{Outcome, ToolUse};
 use super::files::Project;
 use super::rules::named::{Changes, FileTriggers, NamedSkill};
 
-/// Tools that take a file and leave it as it is.
+/// Tools that take a file and do not change it.
 const READERS: [&str; 5] = ["Read", "Grep", "Glob", "LS", "NotebookRead"];
 
-/// What the decisions look at beside the rules and the event.
+/// Inputs of the decisions beside the rules and the event.
 pub trait Surroundings {
-    /// Whether a variable of the environment is set, to something.
+    /// True if a variable of the environment is set and not empty.
     fn is_set(&self, variable: &str) -> bool;
-    /// The contents of a changed file, as far as they may be read.
+    /// The contents of a changed file, if they can be read.
     fn contents(&self) -> Option<String>;
 }
 
@@ -33,7 +33,7 @@ pub fn on_prompt(skills: &[NamedSkill], prompt: &str, around: &dyn Surroundings)
     }
 }
 
-/// Announces all skills that the change of a file triggers, by priority. `path` is the file's, absolute.
+/// Announces all skills that the change of a file triggers, by priority. `path` is absolute.
 pub fn on_change(
     skills: &[NamedSkill],
     (used, path): (&ToolUse, &std::path::Path),

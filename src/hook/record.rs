@@ -1,4 +1,4 @@
-//! What an event brings about, made part of the state: one commit, or none.
+//! Records an event's effects in the state: one commit, or none.
 
 use serde_json::{Value, json};
 
@@ -8,8 +8,8 @@ use crate::store::change::{Outcome, Proposal};
 use crate::store::order::Order;
 use crate::store::{SignalFile, Signals, Store};
 
-/// Commits what `decide` makes of the state that is found under the lock; what that came to. Where nothing would change
-/// nothing is committed. `reason` is for the history, `about` goes into the signals' files.
+/// Commits the effects that `decide` computes from the state, under the lock. Commits nothing
+/// without a change. `reason` goes into the history, `about` into the signals' files.
 pub fn record(
     store: &Store,
     (action, reason): (&'static str, Option<String>),

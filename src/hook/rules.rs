@@ -1,9 +1,9 @@
-//! `skill-rules.json`: what prompts and tools mean in this pipeline.
+//! `skill-rules.json`: the meaning of prompts and tools in this pipeline.
 //!
 //! It has one of two forms: `skills` is an array of [`Skill`]s, or an object of skills by name ([`named`]).
 //!
-//! Every rule stands for itself: a bad one is left out and found fault with, at its line, and the others are read.
-//! Fields that are not known here are left to whoever wrote them.
+//! Every rule stands alone: a bad one is skipped and reported with its line, the others are read.
+//! Unknown fields are allowed.
 
 pub mod named;
 mod read;
@@ -18,12 +18,12 @@ use self::named::NamedSkill;
 use super::files::FilePattern;
 use crate::name::Name;
 
-/// Where the rules are, below the directory of `config/`.
+/// Path of the rules below `config/`.
 pub const FILE: &str = "skill-rules.json";
 /// The largest file of rules, in bytes.
 pub const LIMIT: u64 = 4 << 20;
 
-/// How a file of rules has its skills.
+/// Form of the skills in a file of rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// `skills` is an array, or missing.
@@ -34,7 +34,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// Its name in reports.
+    /// The form's name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -44,92 +44,92 @@ impl Form {
     }
 }
 
-/// The rules that can be used.
+/// The usable rules.
 #[derive(Debug, Default)]
 pub struct Rules {
     /// The form of the file.
     pub form: Form,
-    /// Skills by name; there are none in the form of an array.
+    /// Skills by name; empty in the form of an array.
     pub named: Vec<NamedSkill>,
-    /// What prompts activate, first things first.
+    /// Skills that prompts activate, by precedence.
     pub skills: Vec<Skill>,
-    /// What comes after a signal.
+    /// Steps that follow signals.
     pub transitions: Vec<Transition>,
-    /// What used tools mean.
+    /// Rules for used tools.
     pub tool_rules: Vec<ToolRule>,
 }
 
-/// What a prompt may activate.
+/// A skill that prompts activate.
 #[derive(Debug)]
 pub struct Skill {
-    /// What it is called.
+    /// The skill's name.
     pub skill: String,
-    /// What is announced.
+    /// The announced code.
     pub code: Name,
-    /// The phase that begins with it.
+    /// The phase that it begins.
     pub phase: Option<String>,
-    /// One of these must match the prompt, whatever its case; where there are none, every prompt will do.
+    /// One of these must match the prompt, in any case; an empty list matches every prompt.
     pub prompts: Vec<Regex>,
-    /// One of these must match something, if there are any.
+    /// One of these must match a file, if there are any.
     pub files: Vec<FilePattern>,
     /// Files that must exist, each by the places where it may be.
     pub exists: Vec<Vec<FilePattern>>,
 }
 
-/// What comes after a signal.
+/// A step that follows a signal.
 #[derive(Debug)]
 pub struct Transition {
     /// The signal.
     pub signal: Name,
-    /// The activation that is next.
+    /// The next activation.
     pub next: Name,
-    /// Whether it is to take place without anybody's asking.
+    /// The condition for starting it.
     pub start: Start,
-    /// How long to wait before that, in seconds. The hook does not: it says so.
+    /// Delay before it, in seconds. The hook announces it and does not wait.
     pub delay: f64,
 }
 
-/// How an activation that is next comes about.
+/// The start of a next activation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// It is announced as such.
+    /// It starts and is announced.
     Automatic,
-    /// Likewise once this signal is given; suggested until then.
+    /// It starts once this signal exists; until then it is suggested.
     Approved(Name),
     /// It is suggested.
     Suggested,
 }
 
-/// What it means that a tool was used.
+/// A rule for a used tool.
 #[derive(Debug)]
 pub struct ToolRule {
-    /// Which tools.
+    /// The tools.
     pub tool: ToolPattern,
-    /// What it was used on or for.
+    /// The file or command of the use.
     pub object: Object,
-    /// The signal that must have been there before.
+    /// The signal that must exist before.
     pub requires: Option<Name>,
-    /// The signal that is given.
+    /// The signal to give.
     pub emits: Option<Name>,
-    /// The phase that begins.
+    /// The new phase.
     pub phase: Option<String>,
-    /// What the agent is told.
+    /// The message for the agent.
     pub message: Option<String>,
 }
 
-/// Which tools a rule is about, by their whole names.
+/// Tools of a rule, by their whole names.
 #[derive(Debug)]
 pub enum ToolPattern {
     /// All.
     Any,
-    /// Those that are named.
+    /// The named ones.
     OneOf(Vec<String>),
-    /// Those that match.
+    /// The ones that match.
     Matching(Regex),
 }
 
 impl ToolPattern {
-    /// Whether it is about this tool.
+    /// True if the rule covers this tool.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         match self {
@@ -140,65 +140,66 @@ impl ToolPattern {
     }
 }
 
-/// What a tool must have been used on.
+/// The object of a tool's use.
 #[derive(Debug)]
 pub enum Object {
     /// Anything.
     Any,
     /// A file that matches.
     Path(FilePattern),
-    /// A command in which this is found.
+    /// A command that contains a match.
     Command(Regex),
 }
 
-/// How much of the rules somebody needs. Nothing else is read: compiling patterns takes longer than all else that a hook
-/// computes.
+/// The part of the rules that a caller needs. The rest is not read: compiling patterns takes longer
+/// than everything else in a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope<'a> {
-    /// What prompts mean.
+    /// Rules for prompts.
     Prompts,
-    /// What it means that this tool was used.
+    /// Rules for this tool.
     Tool(&'a str),
     /// Everything.
     All,
 }
 
-/// A file of rules, read.
+/// A file of rules after reading.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// What can be used.
+    /// The usable rules.
     pub rules: Rules,
-    /// What is wrong with the rest, in the order of the file.
+    /// Findings about the rest, in the order of the file.
     pub findings: Vec<Finding>,
     /// The line of `skills`, or of the file's beginning.
     pub line: usize,
 }
 
-/// Something about the rules that deserves a look.
+/// A problem in the rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The line in the file, from 1.
     pub line: usize,
-    /// Where in the document, as in `tool_rules[2].command_regex`; empty for the document itself.
+    /// The place in the document, as in `tool_rules[2].command_regex`; empty for the document
+    /// itself.
     pub place: String,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// How bad that is.
+    /// The severity.
     pub weight: Weight,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weight {
     /// The rule, or the whole file, cannot be used.
     Bad,
-    /// It can, but it may not be what was meant.
+    /// It can be used, but may not mean what its author intended.
     Odd,
 }
 
 impl fmt::Display for Finding {
-    /// As it stands behind the file's name and a colon.
+    /// Prints the finding as it follows the file's name and a colon.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let note = if self.weight == Weight::Odd { "note: " } else { "" };
         let place = if self.place.is_empty() { String::new() } else { format!("{}: ", self.place) };
@@ -207,15 +208,15 @@ impl fmt::Display for Finding {
 }
 
 impl Reading {
-    /// What keeps rules from being used.
+    /// The findings that make rules unusable.
     pub fn bad(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.weight == Weight::Bad)
     }
 }
 
-/// Reads a file of rules. The error is of a text that is no JSON object, of which nothing can be used.
+/// Reads a file of rules. Fails on a text that is not a JSON object, which has no usable rule.
 ///
-/// It ends well or not, but it never panics, whatever the bytes are.
+/// It never panics, whatever the bytes are.
 pub fn parse(bytes: &[u8], scope: Scope<'_>) -> Result<Reading, Finding> {
     read::rules(&source::Source::new(bytes)?, scope)
 }

@@ -1,4 +1,4 @@
-//! Rules to begin with, and the settings that have an editor call the hooks.
+//! Rules to begin with, and the settings that make an editor call the hooks.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,18 +17,19 @@ use crate::{side, tree};
 
 /// Rules for a pipeline of six phases.
 pub const STARTER: &str = include_str!("starter.json");
-/// Seconds an editor is to wait for a hook: twice as long as one takes at most.
+/// The editor's timeout for a hook, in seconds: twice a hook's own limit.
 const TIMEOUT: u32 = 10;
 
-/// Writes rules to begin with, whole or not at all, and never over others. What lies in `config/` is the user's, and most
-/// likely under version control: its modes are those of any other file of theirs, but nobody else may write it.
+/// Writes rules to begin with, atomically, and never replaces a file. Files in `config/` are the
+/// user's and most likely under version control: their modes are the usual ones, without write
+/// access for others.
 pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
-    // Root's files in another's root would keep that one from making checkpoints.
+    // Root's files in another user's root would prevent that user's checkpoints.
     let owner = disk.stat(&side::open_root(disk, root)?, BACKUPS)?.map_or_else(side::user, |stat| stat.uid);
     if owner != side::user() {
         return Err(side::foreign_owner(root, owner));
     }
-    // Through a link they would come to lie where no checkpoint keeps them.
+    // Through a link they would land where no checkpoint keeps them.
     tree::check(disk, &side::open_root(disk, root)?, CONFIG)?;
     let directory = root.join(CONFIG);
     let path = directory.join(FILE);
@@ -39,7 +40,7 @@ pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
         }
         clear_leftovers(&directory)?;
         let mut temporary = tempfile::Builder::new();
-        // Opened here, since tempfile's own errors no longer tell what the system said.
+        // tempfile's own errors hide the system's error
         let mut open = OpenOptions::new();
         open.write(true).create_new(true).mode(0o644);
         let mut file =
@@ -54,8 +55,8 @@ pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes what those left who were killed before their rules were in place. Of two that are at it at once, who removes the
-/// other's file has its own still to make: one of them gets to the end.
+/// Removes leftovers of killed writers. If two run at once, the one that removes the other's file
+/// has yet to write its own, so one of them succeeds.
 fn clear_leftovers(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -91,7 +92,7 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
     .detail("path", shown)
 }
 
-/// The settings that have an editor call `program`, a command line, at the events that matter.
+/// The settings that make an editor call `program`, a command line, at the relevant events.
 #[must_use]
 pub fn settings(program: &str) -> Value {
     let call =

@@ -1,4 +1,4 @@
-//! What is for shells and readers, as clap reads it: functions, completions, the manual.
+//! Commands for shells and readers, as clap reads them: functions, completions, the manual.
 
 use std::path::PathBuf;
 

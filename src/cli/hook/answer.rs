@@ -1,4 +1,4 @@
-//! Answering an event: what it means goes into the state, what comes of it to standard output.
+//! Answers an event: commits its effects to the state and prints announcements.
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,8 +24,9 @@ use crate::hook::rules::{Finding, Form, Rules, Scope, ToolRule};
 use crate::name::Name;
 use crate::store::{ForeignEdits, Served, Store};
 
-/// Answers the event on standard input; the exit code: 0, 1, or 64 where the command line or a variable is wrong.
-/// Never 2, which an editor would read as "block": also where a lock was not had, and whatever `--lock-exit` says.
+/// Answers the event on standard input and returns 0 or 1, or 64 for a wrong command line or
+/// variable. Never 2, which editors read as "block", even after a lock timeout or with
+/// `--lock-exit`.
 pub fn answer(event: Answers, given: &Given, look: Look) -> u8 {
     let bound = Bound::begin(look);
     let disk = Disk::real();
@@ -62,7 +63,8 @@ fn code_of(error: &Error) -> u8 {
     code as u8
 }
 
-/// Reads the event, which may say where the root is. A prompt without text, as one that is only a picture, means nothing.
+/// Reads the event, which may name the root. A prompt without text, such as a picture, means
+/// nothing.
 fn listen(event: Answers, given: &Given, disk: &Disk, bound: &Bound) -> Result<Option<(Event, Config)>> {
     let told = input::read(event, bound.input())?;
     match event {
@@ -72,19 +74,19 @@ fn listen(event: Answers, given: &Given, disk: &Disk, bound: &Bound) -> Result<O
     }
     let patience = match event {
         Answers::Prompt => PROMPT_PATIENCE,
-        Answers::Tool => Duration::MAX, // a signal is lost otherwise: as long as the hook's own time allows
+        Answers::Tool => Duration::MAX, // a timeout loses the signal, so wait as long as the hook may run
     };
     let given = given_to_hook(given, &ProcessEnvironment, disk, (told.cwd.as_deref(), patience))?;
     let mut config = Config::resolve(&given, &ProcessEnvironment, disk)?;
     config.settings.lock_timeout = bound.patience(config.settings.lock_timeout);
-    config.settings.foreign_edits = ForeignEdits::Refuse; // it is for a person to decide
+    config.settings.foreign_edits = ForeignEdits::Refuse; // a person must decide
     Ok(Some((told, config)))
 }
 
-/// How long the prompt's hook waits for the lock: a person waits for it.
+/// Lock timeout of the prompt's hook, since a person waits for it.
 const PROMPT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Refuses an event that is not one of a used tool.
+/// Refuses an event other than the use of a tool.
 fn check(event: Answers, told: &Event) -> Result<()> {
     let is_there = told.tool.is_some();
     // A tool that is about to be used has done nothing yet.
@@ -112,7 +114,7 @@ impl Hook<'_> {
         if !settings.directory.is_dir() {
             return Ok(());
         }
-        // First of all: it finishes a restore that is decided, which may bring other rules.
+        // This comes first: it finishes an interrupted restore, which may replace the rules.
         let state = match self.store.read() {
             Err(error) if matches!(error.kind, Kind::NotInitialized | Kind::NotAState) => return Ok(()),
             state => state,
@@ -132,7 +134,7 @@ impl Hook<'_> {
 
     // ---- rules ----
 
-    /// The rules that can be used; the others are told and logged.
+    /// The usable rules; reports and logs the others.
     fn rules(&self, root: &Path, scope: Scope<'_>) -> Result<Option<Rules>> {
         let Some(Loaded { path, read, .. }) = load(root, scope)? else { return Ok(None) };
         match read {
@@ -160,7 +162,7 @@ impl Hook<'_> {
         self.note(&messages);
     }
 
-    /// Logs what is not in the error log's last lines yet: a hook runs many times a minute.
+    /// Logs messages missing from the error log's last lines: a hook runs many times a minute.
     fn note(&self, messages: &[String]) {
         if messages.is_empty() {
             return;
@@ -175,7 +177,7 @@ impl Hook<'_> {
 
     // ---- events ----
 
-    /// The activation is announced whatever becomes of the commit: the person asked for it.
+    /// Announces the activation even if the commit fails: the person asked for it.
     fn prompt(&self, prompt: &str, rules: &Rules, project: &Project, state: Result<Served>) -> anyhow::Result<()> {
         let around = Around { disk: self.store.disk(), project, file: None };
         let effects = match rules.form {
@@ -199,7 +201,7 @@ impl Hook<'_> {
         told
     }
 
-    /// What comes next is announced once it is true. If that fails, what is lost is named.
+    /// Announces the next step once it is committed; an error names the lost effects.
     fn tool(
         &self,
         used: &ToolUse,
@@ -243,7 +245,7 @@ impl Hook<'_> {
     }
 }
 
-/// What skills by name look at.
+/// Inputs for skills by name.
 struct Around<'a> {
     disk: &'a Disk,
     project: &'a Project,
@@ -262,12 +264,12 @@ impl Surroundings for Around<'_> {
     }
 }
 
-/// For the history: the last signal, or the activation.
+/// Reason for the history: the last signal, or the activation.
 fn reason(effects: &Effects) -> Option<String> {
     effects.signals.last().map(Name::to_string).or_else(|| effects.activation.clone())
 }
 
-/// What these rules bring about if all they require is there.
+/// The effects of these rules if all their required signals exist.
 fn at_most(rules: &[&ToolRule]) -> Effects {
     Effects {
         signals: rules.iter().filter_map(|rule| rule.emits.clone()).collect(),
@@ -276,7 +278,7 @@ fn at_most(rules: &[&ToolRule]) -> Effects {
     }
 }
 
-/// The error of a commit that did not come about, by what is lost with it.
+/// The error of a failed commit, which names the lost effects.
 fn lost(effects: &Effects, error: Error) -> Error {
     let what = effects.in_words();
     let how = if error.kind == Kind::DurabilityUnknown { "may not last" } else { "is not recorded" };

@@ -1,4 +1,4 @@
-//! A hook's time: whatever it waits for, the person in front of the editor waits, too.
+//! A hook's time limit: a person in front of the editor waits for the hook.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,15 +8,16 @@ use super::super::output::show_error;
 use crate::config::Look;
 use crate::error::{Error, ExitCode, Kind};
 
-/// After which a hook ends, whatever it is at. 5 s are promised, and a busy machine takes its time, too.
+/// Ends the hook in any case. The promise is 5 s; a busy machine needs some margin.
 const WHOLE: Duration = Duration::from_millis(4700);
-/// By when a wait for the lock ends. The commit that follows has the rest.
+/// Ends a wait for the lock. The commit uses the remaining time.
 const LOCK: Duration = Duration::from_secs(4);
-/// How long the event may take to come in; a wait for the lock still fits behind it.
+/// Ends the wait for the event, with time left for the lock.
 const INPUT: Duration = Duration::from_millis(2500);
 
-/// The time of one run. While it lives, a second thread sees to it that the process ends in time: a disk that hangs or a
-/// pattern that takes for ever listens to nothing else. A commit that is cut off so is old or new, as after any death.
+/// The time limit of one run. While it exists, a second thread ends the process in time: a disk
+/// that hangs or a slow pattern cannot be interrupted otherwise. A commit cut off so is old or new,
+/// as after any kill.
 #[derive(Debug)]
 pub struct Bound {
     began: Instant,
@@ -24,20 +25,20 @@ pub struct Bound {
     _alive: Sender<()>, // dropping it ends the watch
 }
 
-/// What it would mean to end now.
+/// The effect of ending now.
 #[derive(Debug, Default)]
 enum Stage {
-    /// Nothing is known yet.
+    /// The event is not known yet.
     #[default]
     Reading,
-    /// This may get lost.
+    /// These effects may be lost.
     Recording(String),
     /// The editor has its answer.
     Answered,
 }
 
 impl Bound {
-    /// Begins now.
+    /// Starts the clock.
     pub fn begin(look: Look) -> Self {
         let (alive, watched) = channel::<()>();
         let stage = Arc::new(Mutex::new(Stage::default()));
@@ -48,27 +49,27 @@ impl Bound {
                 std::process::exit(code as i32);
             }
         };
-        // Without a second thread the waits below are bounded all the same.
+        // Without a second thread the limits below still apply.
         let _ = std::thread::Builder::new().stack_size(256 << 10).spawn(watch);
         Self { began: Instant::now(), stage, _alive: alive }
     }
 
-    /// Until when to wait for the event.
+    /// Deadline of the event.
     pub fn input(&self) -> Instant {
         self.began + INPUT
     }
 
-    /// How long a wait for the lock may be that was to be this long.
+    /// The wanted lock timeout, capped by the remaining time.
     pub fn patience(&self, wanted: Duration) -> Duration {
         wanted.min(LOCK.saturating_sub(self.began.elapsed()))
     }
 
-    /// From here on this is lost if time runs out, as far as anybody can tell.
+    /// From now on a timeout may lose this.
     pub fn records(&self, what: &str) {
         self.set(Stage::Recording(what.to_owned()));
     }
 
-    /// The editor has its answer, and an end is none the worse for it.
+    /// The editor has its answer; a timeout is a success from now on.
     pub fn answered(&self) {
         self.set(Stage::Answered);
     }

@@ -1,4 +1,4 @@
-//! The event on standard input, and the patience that a hook has for it.
+//! The event on standard input, and the time limit for reading it.
 
 use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, BorrowedFd};

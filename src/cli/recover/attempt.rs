@@ -1,5 +1,5 @@
-//! `recover retry` and `recover guard`: a command's attempts. Its standard streams are its own; what there is to tell goes to
-//! standard error.
+//! `recover retry` and `recover guard`: a command's attempts. Its standard streams are its own;
+//! messages go to standard error.
 
 use std::ffi::OsString;
 
@@ -22,7 +22,7 @@ fn policy(attempts: u32, pauses: &Pauses) -> Policy {
     Policy { attempts, schedule, timeout: pauses.timeout, retry_on: pauses.retry_on.clone(), environment: Vec::new() }
 }
 
-/// The command's exit code; that it could not be run is told here.
+/// The command's exit code; reports here that it could not be run.
 fn code(ended: &Ended, output: &Output<'_>) -> u8 {
     if let Some(error) = &ended.error {
         output.error(error);
@@ -92,7 +92,7 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
     store.record_guard(snapshot.operation.as_str(), guarded.ended.code);
     let code = code(&guarded.ended, output);
     let Some(error) = guarded.unrestored else { return Ok(code) };
-    // It is the last thing that is said.
+    // this comes last
     for warning in store.take_warnings() {
         output.warning(&warning);
     }

@@ -1,4 +1,4 @@
-//! `recover doctor` and `recover handle`: what is wrong, what was done, what to type.
+//! `recover doctor` and `recover handle`: findings, fixes, remedies.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
             let name = output.verdict(finding.code.name(), Verdict::Bad);
             let remedy = one_line(&remedies.next().unwrap_or_default());
             output.bytes(format!("{name} {}{remedy}\n", describe(finding)).as_bytes())?;
-            // What takes a decision has more than one way on.
+            // A finding that needs a decision has more than one remedy.
             for remedy in remedies.filter(|_| finding.mending == Mending::Person) {
                 output.line(&format!("   {remedy}"))?;
             }
@@ -55,7 +55,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     };
     let mut error = Error::new(Kind::of_code(worst.code), message);
     if output.is_json() {
-        error.hints.extend(worst.remedies.first().cloned()); // a person has read it behind the finding
+        error.hints.extend(worst.remedies.first().cloned()); // already shown after the finding
     }
     if !fix && safe > 0 && worst.mending == Mending::Person {
         error = error.try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}"));

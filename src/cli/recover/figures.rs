@@ -23,7 +23,7 @@ pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> an
     glance::show(output, watched.watch.then(|| places(store)), &mut || Ok(look(store, output)))
 }
 
-/// Where something may happen that `status` tells of.
+/// Places to watch for changes to `status`.
 fn places(store: &Store) -> Vec<Place> {
     let settings = store.settings();
     let mut names: Vec<OsString> = [ErrorLog::NAME, CHECKPOINTS, BACKUPS].map(OsString::from).into();
@@ -34,7 +34,7 @@ fn places(store: &Store) -> Vec<Place> {
 
 fn look(store: &Store, output: &Output<'_>) -> Glance {
     let overview = Overview::of(store);
-    store.take_warnings(); // `doctor` is the place for them
+    store.take_warnings(); // `doctor` reports them
     let next: Vec<String> = overview.next.iter().map(|hint| output.command(hint)).collect();
     let degraded = &overview.degraded;
     let mode = json!({

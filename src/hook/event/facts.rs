@@ -1,11 +1,11 @@
-//! Values of an event, as far as anybody asks: texts, flags and numbers, one level deep.
+//! Values of an event, read lazily: texts, flags and numbers, one level deep.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// One value, as far as anybody asks: what is inside a list or an object is passed over.
+/// One value; the contents of a list or an object are skipped.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum Scalar {
     #[default]
@@ -24,20 +24,21 @@ impl Scalar {
         }
     }
 
-    /// Whether it says more than "no" or nothing.
+    /// True for anything but null, false, 0 and an empty text.
     fn says_something(&self) -> bool {
         !matches!(self, Self::Nothing | Self::Flag(false) | Self::Number(0)) && *self != Self::Text(String::new())
     }
 }
 
-/// What is told of a tool's input or its response: the fields of an object, or a plain text in place of one.
+/// A tool's input or response: the fields of an object, or a plain text in place of one.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     fields: Vec<(String, Scalar)>,
     text: Option<String>,
 }
 
-/// The fields of a tool's input and response that mean something here. A file's whole content is not among them.
+/// The fields of a tool's input and response that are read. A file's whole content is not among
+/// them.
 const ASKED_FOR: [&str; 14] = [
     "file_path",
     "notebook_path",
@@ -69,7 +70,7 @@ impl Facts {
         self.get(&["command"]).and_then(Scalar::text).or_else(|| self.text.clone())
     }
 
-    /// Whether a file was made that was not there before.
+    /// True if the tool created the file.
     pub(super) fn is_creation(&self) -> bool {
         self.get(&["type"]).and_then(Scalar::text).as_deref() == Some("create")
     }
@@ -124,7 +125,8 @@ impl<'de> Visitor<'de> for ScalarVisitor {
         Ok(Scalar::Other)
     }
 
-    // A number that is no integer comes as an object, too (serde_json's `arbitrary_precision`).
+    // A number that is not an integer also arrives as an object (serde_json's
+    // `arbitrary_precision`).
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Scalar, A::Error> {
         while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Scalar::Other)

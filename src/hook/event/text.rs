@@ -1,9 +1,9 @@
-//! Text that is not quite Unicode: a prompt or a command may have been cut in the middle of a character.
+//! Text that is not quite Unicode: a prompt or a command may be cut in the middle of a character.
 
 use std::borrow::Cow;
 
-/// The JSON with U+FFFD in place of what is no UTF-8, and of escapes that are half of a surrogate pair, as RFC 8259 (8.2)
-/// allows them to come. `None` if there is nothing of the kind.
+/// The JSON with U+FFFD in place of invalid UTF-8 and of escapes that are half of a surrogate pair,
+/// which RFC 8259 (8.2) allows. `None` if there is neither.
 pub(super) fn replaced(json: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(json);
     match (without_halves(&text), text) {
@@ -27,7 +27,7 @@ fn without_halves(text: &str) -> Option<String> {
                 continue;
             }
             (Some(_), _) => 6,
-            // A backslash that is escaped begins no escape.
+            // an escaped backslash begins no escape
             (None, _) => 1 + escape.chars().nth(1)?.len_utf8(),
         };
         let (escape, behind) = escape.split_at(taken);
@@ -38,7 +38,7 @@ fn without_halves(text: &str) -> Option<String> {
     found.then_some(whole)
 }
 
-/// The UTF-16 unit that an escape at the beginning stands for.
+/// The UTF-16 unit of an escape at the beginning.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()

@@ -1,4 +1,4 @@
-//! Skills by name: the form of rules that `.claude/skills/skill-rules.json` has in many projects.
+//! Skills by name: the form of `.claude/skills/skill-rules.json` in many projects.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use crate::hook::files::FilePattern;
 /// The longest name of a skill, in characters.
 pub const NAME_LIMIT: usize = 128;
 
-/// A skill and what triggers it. Triggers are alternatives: any of them suffices.
+/// A skill and its triggers. One matching trigger suffices.
 #[derive(Debug)]
 pub struct NamedSkill {
     /// Its name, as the file has it.
     pub name: String,
-    /// How it is announced.
+    /// The emphasis of its announcement.
     pub enforcement: Enforcement,
-    /// Its rank among the skills that are announced together.
+    /// Its priority among skills that are announced together.
     pub priority: Priority,
     /// Parts of prompts that trigger it, in lower case.
     pub keywords: Vec<String>,
@@ -24,13 +24,13 @@ pub struct NamedSkill {
     pub intents: Vec<Regex>,
     /// Changed files that trigger it.
     pub files: Option<FileTriggers>,
-    /// When it is not announced.
+    /// Conditions that suppress it.
     pub skip: SkipConditions,
-    /// What else to announce of a changed file; `{file_path}` stands for its path.
+    /// The message about a changed file; `{file_path}` stands for its path.
     pub block_message: Option<String>,
 }
 
-/// How a skill is announced. A hook announces; it enforces nothing.
+/// The emphasis of an announcement. A hook announces; it enforces nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Enforcement {
     /// As a suggestion.
@@ -42,34 +42,34 @@ pub enum Enforcement {
     Block,
 }
 
-/// The rank of a skill, highest first.
+/// The priority of a skill, highest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Before all others.
     Critical,
     /// Before most.
     High,
-    /// Where a rule does not say.
+    /// The default.
     #[default]
     Medium,
     /// After all others.
     Low,
 }
 
-/// Which changed files trigger a skill.
+/// Changed files that trigger a skill.
 #[derive(Debug, Default)]
 pub struct FileTriggers {
     /// One of these must match the path.
     pub paths: Vec<FilePattern>,
-    /// None of these may.
+    /// None of these may match.
     pub exclusions: Vec<FilePattern>,
     /// One of these must match the contents, if there are any.
     pub contents: Vec<Regex>,
-    /// Which changes count.
+    /// The kinds of changes that count.
     pub changes: Changes,
 }
 
-/// Which changes of a file count.
+/// Kinds of changes to a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Changes {
     /// All.
@@ -79,7 +79,7 @@ pub enum Changes {
     Creation,
 }
 
-/// When a skill is not announced although it is triggered.
+/// Conditions that suppress a triggered skill.
 #[derive(Debug, Default)]
 pub struct SkipConditions {
     /// This variable of the environment is set.

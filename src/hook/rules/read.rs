@@ -1,4 +1,4 @@
-//! From JSON to rules, finding fault on the way.
+//! Reads rules from JSON and reports problems.
 
 mod named;
 
@@ -9,7 +9,8 @@ use super::{Finding, Form, Object, Reading, Rules, Scope, Skill, Start, ToolPatt
 use crate::hook::files::FilePattern;
 use crate::name::{Name, nearest};
 
-/// What a compiled regular expression may take, in bytes: counted repetitions of each other grow without bound.
+/// The largest compiled regular expression, in bytes: nested counted repetitions grow without
+/// bound.
 const PATTERN_LIMIT: usize = 4 << 20;
 /// The longest delay, in seconds: some 30 years.
 const DELAY_LIMIT: f64 = 1e9;
@@ -17,7 +18,7 @@ const DELAY_LIMIT: f64 = 1e9;
 const PARTS: [&str; 3] = ["skills", "phase_transitions", "tool_rules"];
 /// Fields of a transition that keep it from being automatic.
 const CONFIRMATIONS: [&str; 3] = ["requires_user_confirmation", "requires_user_command", "requires_human_review"];
-/// Fields that are known everywhere, since they mean nothing.
+/// Fields that are allowed everywhere: remarks.
 const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
 
 /// Reads all rules that `scope` needs.
@@ -74,7 +75,7 @@ struct Reader<'s, 'a> {
     unused: Vec<Unused>,
 }
 
-/// A field that other programs have a use for, and hooks do not: told once, however often it stands there.
+/// A field for other programs that hooks ignore: reported once, however often it occurs.
 struct Unused {
     name: String,
     why: &'static str,
@@ -109,7 +110,7 @@ impl<'a> Reader<'_, 'a> {
         }
     }
 
-    /// Likewise for all fields but these and remarks.
+    /// Notes all fields but these and remarks.
     fn unused_but(&mut self, fields: &Fields<'a>, known: &[&str]) {
         let others = fields.0.iter().map(|(name, _)| name.as_str());
         for name in others.filter(|name| !known.contains(name) && !REMARKS.contains(name)) {
@@ -133,7 +134,7 @@ impl<'a> Reader<'_, 'a> {
 
     // ---- values ----
 
-    /// The fields of an object, of equal ones the first; notes those that are almost one of the `known`.
+    /// The fields of an object, the first of equal ones; notes misspelt `known` ones.
     fn object(&mut self, node: &Node<'a>, known: &[&str]) -> Option<Fields<'a>> {
         let Some(fields) = node.fields() else { return self.must_be(node, "an object") };
         let mut kept: Vec<(String, Node<'a>)> = Vec::new();
@@ -151,7 +152,7 @@ impl<'a> Reader<'_, 'a> {
         Some(Fields(kept))
     }
 
-    /// A rule for each element of an array; of those that can be used.
+    /// The usable rules of an array, one for each element.
     fn each<T>(&mut self, top: &Fields<'a>, name: &str, read: fn(&mut Self, &Node<'a>) -> Option<T>) -> Vec<T> {
         let Some(node) = top.get(name) else { return Vec::new() };
         let Some(elements) = node.elements() else {
@@ -161,7 +162,7 @@ impl<'a> Reader<'_, 'a> {
         elements.iter().filter_map(|element| self.unless_bad(|reader| read(reader, element))).collect()
     }
 
-    /// What `read` reads, if it finds nothing bad.
+    /// The result of `read`, if it reports no bad finding.
     fn unless_bad<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let before = self.count_bad();
         read(self).filter(|_| self.count_bad() == before)
@@ -239,12 +240,12 @@ impl<'a> Reader<'_, 'a> {
         node.value::<bool>().or_else(|| self.must_be(node, "true or false"))
     }
 
-    /// A phase is a text; of a number its digits are.
+    /// A phase: a text, or the digits of a number.
     fn phase(&mut self, node: &Node<'a>) -> Option<String> {
         node.digits().map(str::to_owned).or_else(|| self.text(node))
     }
 
-    /// A file that rules name, at each place where it may be: as it is named, below `docs/`, and with `.md`.
+    /// A required file and its possible places: as named, below `docs/`, and with `.md`.
     fn places(&mut self, node: &Node<'a>) -> Option<Vec<FilePattern>> {
         let as_named = self.glob(node, FilePattern::under_the_root)?;
         let name = self.text(node)?;
@@ -301,7 +302,7 @@ impl<'a> Reader<'_, 'a> {
         let fields = self.object(node, &["next_activation", "auto_trigger", "delay_seconds"])?;
         let is_null = |(name, value): &(String, Node<'a>)| name == "next_activation" && value.is_null();
         if node.fields().is_some_and(|fields| fields.iter().any(is_null)) {
-            return None; // nothing follows, by the rule's own word
+            return None; // the rule itself says that nothing follows
         }
         let next = self.required((node, &fields), "next_activation", |reader, node| reader.name(node, "activation"));
         let automatic = self.optional(&fields, "auto_trigger", Self::flag).unwrap_or(false);
@@ -324,7 +325,7 @@ impl<'a> Reader<'_, 'a> {
                 seconds
             })
             .unwrap_or(0.0);
-        // What is no signal opens no gate.
+        // an invalid signal opens no gate
         let gate = fields.get("approval_gate").filter(|gate| gate.value::<bool>() != Some(false));
         let gate = gate.map(|gate| gate.value::<String>().and_then(|name| Name::parse("signal", &name).ok()));
         let start = match gate {
@@ -368,7 +369,7 @@ impl<'a> Reader<'_, 'a> {
         Some(ToolRule { tool: tool?, object, requires, emits, phase, message })
     }
 
-    /// Names with `|` between them, or a regular expression; `*` is how hook settings say "any".
+    /// Names separated by `|`, or a regular expression; `*` means "any" in hook settings.
     fn tool_pattern(&mut self, node: &Node<'a>) -> Option<ToolPattern> {
         let text = self.text(node)?;
         let is_plain =
@@ -382,7 +383,7 @@ impl<'a> Reader<'_, 'a> {
         }
     }
 
-    /// Codes that nothing is activated by are most likely misspelt.
+    /// Reports codes that nothing activates: most likely misspelt.
     fn look_for_loose_ends(&mut self, rules: &Rules, top: &Fields<'a>) {
         let Some(transitions) = top.get("phase_transitions").and_then(Node::fields) else { return };
         for transition in &rules.transitions {
@@ -396,7 +397,7 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
-/// The known field that a name was probably meant to be.
+/// The known field closest to a misspelt name.
 fn meant_by<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     if known.contains(&name) || REMARKS.contains(&name) {
         return None;
@@ -404,7 +405,7 @@ fn meant_by<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     nearest(name, known.iter().copied())
 }
 
-/// The reason at the end of a picture with several lines.
+/// The reason at the end of an error of several lines.
 fn reason(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! A JSON text whose values know at which line they stand.
+//! A JSON text whose values know their line.
 //!
-//! serde_json's raw values are parts of the text they come from, so where they stand in it follows from their address.
+//! serde_json's raw values are parts of the text, so their addresses give their positions.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ use serde_json::value::RawValue;
 use super::{Finding, Weight};
 use crate::document::text::without_mark;
 
-/// A text that is JSON.
+/// A JSON text.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     text: &'a str,
     root: &'a RawValue,
 }
 
-/// A value in it.
+/// A value in the text.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'a> {
     raw: &'a RawValue,
@@ -58,7 +58,7 @@ fn newlines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// What serde_json says, but the line and column at its end.
+/// The message of serde_json without the line and column at its end.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -69,7 +69,7 @@ fn without_place(error: &serde_json::Error) -> String {
 }
 
 impl<'a> Node<'a> {
-    /// What it is, in words.
+    /// The type of the value, in words.
     pub(super) fn kind(&self) -> &'static str {
         match self.raw.get().as_bytes().first() {
             Some(b'{') => "an object",
@@ -85,17 +85,17 @@ impl<'a> Node<'a> {
         self.kind() == "null"
     }
 
-    /// Whether it is a number below 0, as it is written.
+    /// True if it is a negative number, as written.
     pub(super) fn is_negative(&self) -> bool {
         self.raw.get().starts_with('-')
     }
 
-    /// The digits of a number, as they are written.
+    /// The digits of a number, as written.
     pub(super) fn digits(&self) -> Option<&'a str> {
         Some(self.raw.get()).filter(|_| self.kind() == "a number")
     }
 
-    /// Its value, if it is one of this type.
+    /// The value, if it has this type.
     pub(super) fn value<T: Deserialize<'a>>(&self) -> Option<T> {
         serde_json::from_str(self.raw.get()).ok()
     }
@@ -118,7 +118,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// An object's entries as they stand, equal keys too.
+/// An object's entries as written, equal keys included.
 struct Entries<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Entries<'de> {

@@ -135,7 +135,7 @@ fn a_transition_that_asks_somebody_first_is_not_automatic() {
     assert!(reading.findings.is_empty() && reading.rules.transitions.is_empty(), "{:?}", reading.findings);
 }
 
-/// The form of `.claude/skills/skill-rules.json`, with what other programs' files have in it.
+/// The form of `.claude/skills/skill-rules.json`, with fields that other programs use.
 const BY_NAME: &str = r#"{"version": "1.0", "description": "d", "notes": {"a": "b"},
   "skills": {
     "_comment": "not a skill",

@@ -1,5 +1,5 @@
-//! Reads skills by name. A pattern that cannot be used is left out, and the rest of its skill is used: these files
-//! were written for other programs, whose regular expressions have more.
+//! Reads skills by name. An unusable pattern is skipped and the rest of its skill is used: these
+//! files were written for other programs, whose regular expressions have more features.
 
 use regex::{Regex, RegexBuilder};
 
@@ -72,7 +72,7 @@ impl<'a> Reader<'_, 'a> {
             let create_only = reader.optional(&fields, "createOnly", Self::flag).unwrap_or(false);
             let contents =
                 reader.list(&fields, "contentPatterns", |reader, node| reader.regex(node, RegexBuilder::new));
-            // Where no pattern of several can be used, none matches.
+            // if no pattern is usable, none matches
             let named = fields.get("contentPatterns").and_then(Node::elements).unwrap_or_default();
             if contents.is_empty() && !named.is_empty() {
                 return None;
@@ -99,7 +99,7 @@ impl<'a> Reader<'_, 'a> {
         conditions.unwrap_or_default()
     }
 
-    /// The value of one of a few words; the default one where it is missing or another.
+    /// The value of one of a few words; the default where it is missing or unknown.
     fn word<T: Copy + Default>(&mut self, fields: &Fields<'a>, name: &str, words: &[(&str, T)]) -> T {
         let Some(node) = fields.get(name) else { return T::default() };
         let text = node.value::<String>().unwrap_or_default();
