@@ -51,7 +51,7 @@ fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<Glance> {
     })
 }
 
-/// What becomes of a restore that was interrupted.
+/// The fate of an interrupted restore: the next command finishes it, or an obstacle prevents that.
 pub(super) fn what_follows(obstacle: Option<&str>) -> String {
     match obstacle {
         None => "the next command that reads or writes finishes it".to_owned(),
