@@ -64,7 +64,7 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
     result
 }
 
-/// Warns of a lock in a directory that no other script uses: it excludes none.
+/// Refuses a lock in a directory that no other script uses: it would exclude none.
 fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
     let (again, wanted) = match command {
         Lock::Acquire(args::Acquire { names, .. }) => (format!("lock acquire {names}"), names),
@@ -130,7 +130,7 @@ fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Fails if the result could not be written: the caller must know whether it has the lock.
+/// Refuses exit code 0 for a lock timeout: the caller could not detect it.
 fn success_for_failure() -> Error {
     Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here")
         .try_shell("unset PIPELINE_LOCK_EXIT", "take the default, or choose another with --lock-exit")
@@ -357,8 +357,8 @@ fn is_borrowed(error: &Error, request: &Request) -> bool {
     error.kind == Kind::AlreadyHeld && request.names.len() == 1 && covers
 }
 
-/// Covers a shell that becomes its last command: `bash -c 'pipeline-state lock acquire x
-/// --owner-pid $$'`.
+/// Covers a shell that becomes its last command:
+/// `bash -c 'pipeline-state lock acquire x --owner-pid $$'`.
 fn own_owner(pid: u32, names: &str) -> Error {
     let message = format!("process {pid} is this command itself, which ends at once, and the lock with it");
     Error::new(Kind::Usage, message)

@@ -215,7 +215,7 @@ pub fn show_error(error: &Error, program: &str, look: Look) {
     }
 }
 
-/// standard error may be closed
+/// Writes to standard error, which may be closed.
 pub fn to_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

@@ -1,6 +1,8 @@
-//! A program of the next schema takes over what today's release left, and today's release refuses what that one wrote.
+//! A program of the next schema takes over the files of today's release, and today's release
+//! refuses the files of that one.
 //!
-//! This binary is both: under the name `pipeline-state` it is the program with schema 1.1, under its own the tests.
+//! This binary is both: under the name `pipeline-state` it is the program with schema 1.1, under
+//! its own name it runs the tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -36,7 +38,7 @@ static FIELDS: [Field; 9] = {
 };
 static V1_1: Schema = Schema { version: "1.1", fields: &FIELDS, steps: &[Step { from: "1.0", apply: name_pipeline }] };
 
-/// The pipeline gets a name of its own; it was among the metadata.
+/// The pipeline gets a name field of its own; it was part of the metadata.
 fn name_pipeline(fields: &mut Map<String, Value>) {
     let named = fields.get("metadata").and_then(|metadata| metadata.get("pipeline")).cloned();
     fields.entry("pipeline").or_insert_with(|| named.unwrap_or_else(|| "default".into()));
@@ -47,19 +49,19 @@ fn name_pipeline(fields: &mut Map<String, Value>) {
 pub struct Next(PathBuf);
 
 impl Next {
-    /// It in a root.
+    /// Runs in this root.
     pub fn command(&self, root: &Sandbox) -> Command {
         let mut command = root.program(&self.0);
         command.env("PIPELINE_BINARY", &self.0);
         command
     }
 
-    /// Runs it with these words, which are split at spaces.
+    /// Runs the program with these words, split at spaces.
     pub fn run(&self, root: &Sandbox, words: &str) -> Ran {
         Ran::of(self.command(root).args(words.split_whitespace()).output().unwrap())
     }
 
-    /// Runs it and expects success; standard output without its last newline.
+    /// Runs the program and expects success; returns standard output without its last newline.
     #[track_caller]
     pub fn ok(&self, root: &Sandbox, words: &str) -> String {
         self.run(root, words).expect(0).stdout.trim_end().to_owned()

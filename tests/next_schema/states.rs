@@ -31,7 +31,7 @@ pub fn copy(root: &Sandbox) -> Sandbox {
     twin
 }
 
-/// A restore of today's release of the checkpoint `good`, killed after it was decided.
+/// A restore of the checkpoint `good` by today's release, killed after its intent was written.
 pub fn interrupted_restore(root: &Sandbox) -> Sandbox {
     for nth in 1.. {
         let twin = copy(root);
@@ -55,7 +55,7 @@ pub fn damage(root: &Sandbox, also_mirror: bool) {
     }
 }
 
-/// Names the files that changed since a snapshot, of which there must be none.
+/// Names the files that changed since a snapshot; expected to be empty.
 #[track_caller]
 pub fn assert_untouched(root: &Sandbox, before: &[(PathBuf, Vec<u8>)], what: &str) {
     let now = root.snapshot();

@@ -1,4 +1,4 @@
-//! What today's release left, in the hands of the next one.
+//! Files of today's release, read and written by the next one.
 
 use std::fs;
 use std::io::Write as _;
@@ -136,7 +136,7 @@ fn a_document_read_before_the_update_can_be_written(next: &Next) {
     // And once more: now it is stale.
     let stale = feed(next, &root, "state write - --json", read.to_string().as_bytes());
     stale.expect_json_error("conflict");
-    // What the next release reads of an old state is written just so.
+    // The migrated document is written unchanged.
     let root = todays();
     let read = next.ok(&root, "state read");
     let written = feed(next, &root, "state write -", read.as_bytes()).expect(0);
@@ -218,11 +218,11 @@ fn an_old_checkpoint_is_restored_migrated(next: &Next) {
     next.run(&root, "recover restore --latest good").expect(0);
     assert_migrated(next, &root, 6);
     assert_eq!(root.document()["n"], 3);
-    // The one that was made on the way holds the old form, and comes back too.
+    // The checkpoint made by the restore holds the old form, and restores as well.
     next.run(&root, "recover restore --latest pre-restore").expect(0);
     assert_migrated(next, &root, 7);
     assert_eq!(root.document()["n"], 4);
-    // A guard's, which holds an old document, too.
+    // So does a guard's checkpoint, which holds an old document.
     let root = todays();
     let mut guard = next.command(&root);
     let guard = guard.args(["recover", "guard", "try", "--", "sh", "-c", "$PIPELINE_BINARY state set n:=9; exit 7"]);

@@ -1,4 +1,4 @@
-//! What the next release wrote, in the hands of today's.
+//! Files of the next release, read by today's.
 
 use std::fs;
 use std::process::Command;
@@ -41,19 +41,19 @@ const COMMANDS: [&str; 24] = [
     "recover restore --latest good",
 ];
 
-/// Revision 5 of the next release, with copies of today's beside it.
+/// Revision 5 of the next release, beside backups of today's.
 fn newer(next: &Next) -> Sandbox {
     let root = of_the_next(next);
     fs::copy(root.file(".state-backups").join(&root.shelf("state-")[0]), root.file("old.json")).unwrap();
     root
 }
 
-/// Every command ends with 4 newer_schema and leaves everything as it is.
+/// Every command exits 4 with newer_schema and changes nothing.
 #[track_caller]
 fn assert_refused(root: &Sandbox, what: &str) {
     let before = root.snapshot();
     for words in COMMANDS {
-        // Options that this release does not have yet, or has no more, are no matter here.
+        // unknown options of this release do not matter
         let ran = root.run(&format!("{words} --json"));
         if ran.code == 64 {
             continue;

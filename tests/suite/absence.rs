@@ -1,4 +1,4 @@
-//! A state file, or a whole root, that is gone for a moment.
+//! A state file, or a whole root, that is absent for a moment.
 
 use std::cell::Cell;
 use std::fs;
@@ -15,7 +15,7 @@ use pipeline_state::store::Store;
 use crate::races::{increment, store_on};
 use crate::sandbox::{Ran, Sandbox, until};
 
-/// A disk that puts the state file back just before it is looked for in its place the second time.
+/// A disk that puts the state file back just before the second lookup in its place.
 fn returning(root: &Sandbox) -> Disk {
     let (away, state, looks) = (root.file("away"), root.state(), Cell::new(0));
     Disk::new(Rc::new(Observed::new(move |call: &Call| {
@@ -29,7 +29,8 @@ fn returning(root: &Sandbox) -> Disk {
     })))
 }
 
-/// A root whose state file was just moved away; the clock does not matter, since that is in the future.
+/// A root whose state file was just moved away; the clock has no effect, since the time is in the
+/// future.
 fn gone() -> Sandbox {
     let root = Sandbox::with_history();
     fs::rename(root.state(), root.file("away")).unwrap();
@@ -108,7 +109,7 @@ impl Drop for Watcher {
     }
 }
 
-/// Whether a process has an inotify descriptor and sleeps.
+/// True if a process has an inotify descriptor and sleeps.
 fn is_watching(pid: u32) -> bool {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let mut targets = links.filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -158,7 +159,7 @@ fn wait_and_watch_follow_a_root_that_is_replaced() {
     root.ok("--root r state set n:=2");
     watcher.reads("2");
     Ran::of(waiting.wait_with_output().unwrap()).expect(0);
-    // The directory that it lies in goes, and comes back.
+    // its directory disappears and comes back
     let root = Sandbox::empty();
     fs::create_dir_all(root.file("d/r")).unwrap();
     root.ok("--root d/r state init");

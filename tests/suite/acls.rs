@@ -64,7 +64,7 @@ fn a_restore_brings_back_the_lists_and_no_others() {
     for name in ["given", "denied", "sub"] {
         assert!(set_acl(&["-b"], &root.file("config").join(name)));
     }
-    // What is staged in a root that gives others a list does not keep that.
+    // a staged file in a root whose ACL grants others access drops that ACL
     assert!(set_acl(&["-d", "-m", "u:1009:rwx"], root.path()));
     assert!(set_acl(&["-m", "u:1004:rwx"], &root.file("config/plain")));
     root.ok("recover restore --latest op");
@@ -120,7 +120,7 @@ fn setgid_and_sticky_directories_are_kept_without_those_bits() {
         root.ok("recover restore --latest bits");
         assert_eq!(fs::metadata(root.file("config")).unwrap().mode() & 0o7777, bits & 0o777);
     }
-    // In a shared project the new directory is made like any other there.
+    // in a shared project the new directory is created like any other
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o2700)).unwrap();
     root.ok("recover restore --latest bits");
     assert_eq!(fs::metadata(root.file("config")).unwrap().mode() & 0o7777, 0o2770);

@@ -1,4 +1,4 @@
-//! What commands say of themselves: which race was lost, what `init` did, whose state it took; and what they ask first.
+//! What commands report: lost races, the results of `init`, adopted states; and their questions.
 
 use std::fs;
 use std::io::Write as _;
@@ -27,7 +27,7 @@ fn a_lost_race_has_a_code_of_its_own_and_is_worth_repeating() {
     let handled = root.run("recover handle 75 --json").expect(0).json();
     assert_eq!((&handled["tryAgain"], &handled["name"]), (&json!(true), &json!("CONFLICT")));
     assert!(root.ok("--help").contains("75 conflict: read again, repeat"));
-    // What another commit overtakes twice succeeds the third time.
+    // a third attempt succeeds after two lost races
     let script = "n=$(($(cat count 2>/dev/null || echo 0) + 1)); echo $n >count
         [ $n -ge 3 ] && exit 0; exec $PIPELINE_BINARY state set a=b --if-revision 1";
     fs::write(root.file("late.sh"), script).unwrap();
@@ -92,7 +92,7 @@ fn a_state_that_can_be_read_is_archived_only_after_a_yes() {
     root.ok("state set n=last");
     let facts = root.run("state init --fresh --yes --json").expect(0).json();
     assert!(fs::metadata(facts["archive"].as_str().unwrap()).unwrap().is_dir());
-    // The way back, as it is printed.
+    // the printed way back
     let said = root.ok("state set n=late").len().min(1) + root.ok("state init --fresh --yes").len();
     assert!(said > 1);
     root.ok("state set n=other");
@@ -100,7 +100,7 @@ fn a_state_that_can_be_read_is_archived_only_after_a_yes() {
     let way_back = said.lines().find_map(|line| line.strip_prefix("The way back: pipeline-state ")).unwrap();
     root.ok(way_back);
     assert_eq!(root.ok("state get .n"), "other");
-    // Where nothing can be read there is no question. What no command writes is copied back.
+    // an unreadable state needs no question; files unknown to the program are copied back
     for document in ["garbage", "{\"a\":1}"] {
         let root = Sandbox::holding(document);
         let said = root.ok("state init --fresh");
@@ -110,7 +110,7 @@ fn a_state_that_can_be_read_is_archived_only_after_a_yes() {
     }
 }
 
-// ---- set, and what it names ----
+// ---- set, and the paths it names ----
 
 #[test]
 fn the_programs_own_fields_cannot_be_set() {
@@ -246,7 +246,7 @@ fn a_restore_that_a_person_types_lists_what_it_undoes_and_asks() {
         "{ran:?}"
     );
     assert_eq!(root.ok("state get .n"), "after");
-    // A script at the same terminal is not asked, nor is one that says yes beforehand.
+    // a script at the same terminal is not asked, nor is a command with --yes
     for (line, typed) in [
         (format!("{BINARY} recover restore --latest op; exit $?"), ""),
         (format!("{restore} --yes"), ""),

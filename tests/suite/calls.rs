@@ -1,19 +1,20 @@
-//! What a command asks of the kernel, counted, so that it cannot creep up unnoticed: a time would be noise. Counted is from the
-//! first touch of the root on; what the loader and the C library do before is not ours. See `benches/README.md`.
+//! System calls of a command, counted to catch slow growth: a time would be noise. Counting starts
+//! with the first access to the root; the calls of the loader and the C library before do not
+//! count. See `benches/README.md`.
 
 use std::collections::HashMap;
 
 use crate::sandbox::{BINARY, Sandbox, installed};
 use crate::strace::{calls_in, strace};
 
-/// Memory and the C library's own affairs differ from one library to the next.
+/// Memory and the C library's own calls differ from one library to the next.
 const NOT_COUNTED: [&str; 8] =
     ["brk", "munmap", "mremap", "mprotect", "madvise", "sigaltstack", "getrandom", "exit_group"];
 
-/// What a command asked for.
+/// The system calls of a command.
 struct Asked {
     lines: Vec<String>,
-    /// How often each file of `/proc` was opened. Their number depends on how many ancestors we have.
+    /// Opens per file of `/proc`. Their number depends on the number of ancestors.
     proc_files: HashMap<String, usize>,
     calls: usize,
 }
@@ -78,7 +79,7 @@ fn reading_asks_the_kernel_for_little_beyond_the_file() {
         return;
     }
     let root = Sandbox::with_history();
-    // Where the root is (4), whether a restore is decided (1), the file (4), the answer (1).
+    // find the root (4), pending restore (1), the file (4), the answer (1)
     Asked::by(&root, "state read").at_most(10);
     Asked::by(&root, "state get .phase").at_most(10);
 }
@@ -90,12 +91,12 @@ fn a_commit_makes_the_calls_of_the_protocol_and_few_others() {
     }
     let root = Sandbox::with_history();
     for n in 1..=5 {
-        root.ok(&format!("state set n:={n}0")); // from now on a backup goes for each that comes
+        root.ok(&format!("state set n:={n}0")); // from now on each new backup removes one
     }
     for words in ["state set phase=x", "state update .n=7"] {
         let asked = Asked::by(&root, words);
-        // The line in the journal takes nine: who committed (4), and the file (5). The number of names is
-        // looked at before each of three files is opened to be written.
+        // The line in the journal takes nine: its author (4), and the file (5). The link count is
+        // read before each of three files is opened for writing.
         asked.at_most(67);
         assert_eq!(asked.count("fsync"), 2, "the new file's and its directory's");
         assert_eq!(asked.count("renameat"), 2, "of the live file and of the mirror");
@@ -109,7 +110,7 @@ fn a_lock_that_is_free_is_taken_and_given_back_with_few_calls_and_without_a_sync
         return;
     }
     let root = Sandbox::initialized();
-    root.ok("lock acquire a --owner-pid 1"); // reserves tokens, and makes what is made once
+    root.ok("lock acquire a --owner-pid 1"); // reserves tokens, and creates the permanent files
     root.ok("lock release a --owner-pid 1");
     let acquired = Asked::by(&root, &format!("lock acquire a --owner-pid {}", std::process::id()));
     let released = Asked::by(&root, &format!("lock release a --owner-pid {}", std::process::id()));
@@ -120,7 +121,7 @@ fn a_lock_that_is_free_is_taken_and_given_back_with_few_calls_and_without_a_sync
         assert_eq!(asked.count("rt_sigaction"), 0, "who need not wait hangs up no bell");
         assert!(!asked.lines.iter().any(|line| line.contains(".wait-")), "and makes no lifeline");
     }
-    // Who lives is looked at once more behind the gate; giving back asks nobody.
+    // The owners' liveness is checked once more while holding the gate; a release checks none.
     assert!(acquired.proc_files.values().all(|count| *count <= 2), "{:?}", acquired.proc_files);
     assert!(released.proc_files.values().all(|count| *count == 1), "{:?}", released.proc_files);
 }
@@ -133,9 +134,10 @@ fn a_wait_costs_a_lifeline_and_few_other_calls() {
     let root = Sandbox::initialized();
     let owner = crate::owners::Owner::new();
     root.ok(&format!("lock acquire a --owner-pid {}", owner.pid()));
-    // It joins the queue, sleeps once until its time is up, and leaves. Shorter than what a wait is told after.
+    // It joins the queue, sleeps once until its deadline, and leaves, before the notice of a long
+    // wait.
     let asked = Asked::ending(2, &root, &format!("lock acquire a 0.2 --owner-pid {}", std::process::id()));
-    // The gate is opened three times, each after a look at the number of its names.
+    // The gate is opened three times, each time after its link count is read.
     asked.at_most(134);
     let on_lifeline = |line: &&String| ["openat(", "unlinkat("].iter().any(|call| line.starts_with(call));
     let lifeline = asked.lines.iter().filter(on_lifeline).filter(|line| line.contains(".wait-")).count();
@@ -173,14 +175,14 @@ fn ten_megabytes_of_strings_are_changed_in_few_times_their_size() {
     root.feed("state write - --force", document.to_string().as_bytes()).expect(0);
     let bytes = root.state().metadata().unwrap().len();
     assert!(bytes > 10_000_000);
-    // The largest resident memory, in KiB: time(1).
+    // the largest resident memory, in KiB: time(1)
     let peak = |words: &[&str]| {
         let mut command = root.program("time");
         let output = command.args(["-f", "%M", BINARY]).args(words).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         told.trim().parse::<u64>().unwrap_or_else(|_| panic!("{told}")) * 1024
     };
-    // What a program takes that was compiled for debugging is not meant. Compiled for use, it takes less than half the file.
+    // a debug build needs more; a release build takes less than half the file
     let own = peak(&["--version"]);
     let changes = [(["state", "update", ".n = 1"], 3), (["state", "set", "phase=x"], 3), (["state", "set", "n:=2"], 3)];
     for (words, times) in changes {

@@ -1,4 +1,4 @@
-//! `recover checkpoint` and `recover restore`: what they hold, what they bring back, and what is refused.
+//! `recover checkpoint` and `recover restore`: their contents, their results, and refusals.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub fn checkpoint(root: &Sandbox, operation: &str) -> PathBuf {
     root.file(".checkpoints").join(found.next().unwrap())
 }
 
-// ---- what they hold and bring back ----
+// ---- contents and results ----
 
 #[test]
 fn the_seeds_commands_do_what_the_seed_says() {
@@ -63,7 +63,7 @@ fn what_is_restored_is_equal_to_what_was_there_to_the_last_byte_mode_and_time() 
     assert_eq!((root.revision(), &root.document()["metadata"]["lineage"]), (revision + 1, &lineage));
     assert_tidy(&root, "after a restore");
     assert_eq!(root.ok("state validate"), "State validation: PASSED");
-    // And what was there before it is a checkpoint as well.
+    // the replaced state is a checkpoint as well
     root.ok("recover restore --latest pre-restore");
     assert_eq!(root.document()["n"], 7);
     assert!(root.file("config/new").exists() && !root.file("config/empty file").exists());
@@ -96,7 +96,8 @@ fn a_restore_works_whatever_the_state_has_become() {
         root.run(RESTORE).expect(0);
         assert_eq!(Whole::of(&root), wanted, "{what}");
         assert_eq!(root.document()["metadata"]["lineage"], lineage, "{what}");
-        // What was there is in the checkpoint of before, as it was, and kept beside the backups.
+        // The replaced state is in the pre-restore checkpoint unchanged, and kept beside the
+        // backups.
         let before = fs::read(checkpoint(&root, "pre-restore").join("state.json")).ok();
         assert_eq!(before, bytes, "{what}");
         let kept = root
@@ -112,7 +113,7 @@ fn a_restore_works_whatever_the_state_has_become() {
 
 #[test]
 fn what_was_not_there_is_not_there_again() {
-    // No configuration when the checkpoint was made; none when it is restored.
+    // no configuration at the checkpoint, so none after its restore
     let root = Sandbox::with_history();
     root.ok("recover checkpoint bare");
     configure(&root);
@@ -163,7 +164,7 @@ fn several_of_one_second_are_told_apart_and_the_latest_is_the_last() {
     assert_eq!(root.names(".checkpoints").len(), 12);
     root.ok("recover restore --latest same");
     assert_eq!(root.document()["n"], 12);
-    // What restores make is not meant by the latest, unless it is named.
+    // `latest` skips pre-restore checkpoints unless they are named
     root.ok("state set n:=13");
     root.ok("recover restore --latest");
     assert_eq!(root.document()["n"], 12);
@@ -205,14 +206,14 @@ fn a_stranger_who_holds_the_configuration_is_waited_for() {
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert_eq!(root.rows().iter().filter(|row| row["status"] == "waiting").count(), 0);
     }
-    // Nothing is kept.
+    // nothing is kept
     assert!(root.rows().iter().all(|row| row["status"] == "stale"), "{:?}", root.rows());
 }
 
 #[test]
 fn who_waits_for_the_configuration_is_in_nobodys_way() {
     let root = with_small_checkpoint();
-    // The holder commits while a checkpoint waits for it; neither is told of a deadlock.
+    // the holder commits while a checkpoint waits for it; neither reports a deadlock
     let mut holder = root.script(
         "bash",
         "$B lock acquire config 0 -q; echo held; read -r _; $B state set y:=2; echo $?; $B lock release config; read -r _",
@@ -235,7 +236,7 @@ fn what_the_script_holds_already_is_used_and_kept() {
     let ran = root.bash(script).expect(0);
     let rows: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 3, "{rows}");
-    // In whatever order its locks are.
+    // in any order of its locks
     root.bash("$PIPELINE_BINARY lock acquire user -q && $PIPELINE_BINARY recover checkpoint under-user -q; c=$?; $PIPELINE_BINARY lock release user -q; exit $c").expect(0);
 }
 
@@ -258,7 +259,7 @@ fn old_checkpoints_go_but_never_the_newest() {
     assert_eq!(left(&root), 1);
     assert_eq!(root.ok("recover cleanup 0"), "Cleaned 0 checkpoints");
     assert_tidy(&root, "cleanup");
-    // A name without a time in it is none of ours to remove.
+    // a name without a time is not from this program, so it stays
     fs::create_dir(dir.join("checkpoint-of-somebody")).unwrap();
     root.ok("recover cleanup 0");
     assert!(dir.join("checkpoint-of-somebody").exists());
@@ -304,7 +305,7 @@ fn of_the_checkpoints_of_one_second_the_last_is_the_latest_whatever_was_removed_
     let id_of = |said: String| said.rsplit(' ').next().unwrap().to_owned();
     let mut shown = false;
     for attempt in 0..20 {
-        // Operations whose names stand in the wrong order.
+        // operations whose names sort in the wrong order
         root.ok(&format!("state set n:={attempt}"));
         let first = id_of(root.ok("recover checkpoint z"));
         let second_made = id_of(root.ok("recover checkpoint z"));
@@ -314,7 +315,7 @@ fn of_the_checkpoints_of_one_second_the_last_is_the_latest_whatever_was_removed_
         root.ok("state set n:=200");
         let other = id_of(root.ok("recover checkpoint a"));
         if [&first, &second_made, &last].iter().any(|id| second(id) != second(&other)) {
-            continue; // a second began meanwhile
+            continue; // a second began in between
         }
         shown = true;
         assert!(!root.file(".checkpoints").join(&first).exists(), "{first} was removed");
@@ -343,7 +344,7 @@ fn many_at_once_all_come_about() {
     assert_eq!(sandbox.names(".checkpoints").len(), 16);
 }
 
-/// The first one was made when the clock was ahead.
+/// The clock was ahead when the first one was made.
 #[test]
 fn the_latest_checkpoint_is_the_one_that_was_made_last_though_the_clock_was_put_back() {
     let root = Sandbox::with_history();

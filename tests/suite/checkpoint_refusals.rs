@@ -1,4 +1,4 @@
-//! Checkpoints and configurations that are refused, and that nothing is touched then.
+//! Refused checkpoints and configurations; a refusal changes nothing.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -13,7 +13,7 @@ use crate::sandbox::{Ran, Sandbox, make_old};
 use crate::script::is_permitted;
 use crate::snapshots::{twin, with_small_checkpoint};
 
-/// Expects that every way to restore it is refused and nothing is touched.
+/// Expects that every way to restore it is refused and changes nothing.
 #[track_caller]
 fn is_refused(root: &Sandbox, codes: &[i32], what: &str) {
     let before = root.snapshot();
@@ -31,7 +31,7 @@ fn no_bit_of_a_checkpoint_can_flip_unseen() {
     let dir = checkpoint(&start, "good");
     let mut count = 0;
     for (path, bytes) in start.snapshot().into_iter().filter(|(path, _)| path.starts_with(&dir) && path.is_file()) {
-        // Each byte of what is small, and a bit of it that goes round.
+        // each byte of small files, and a rotating bit of it
         for (place, byte) in bytes.iter().enumerate().step_by(bytes.len().div_ceil(60)) {
             let mut flipped = bytes.clone();
             flipped[place] = byte ^ (1 << (place % 8));
@@ -109,7 +109,7 @@ fn a_forged_manifest_leads_nowhere() {
     let root = twin(&start);
     forge(&root, &|manifest| manifest["version"] = json!(3));
     is_refused(&root, &[4], "a newer manifest");
-    // A state of a newer schema, with all digests right.
+    // a state of a newer schema, with all digests valid
     let root = twin(&start);
     let state = root.file(".checkpoints").join(&id).join("state.json");
     let newer = br#"{"schemaVersion":"9.0","phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#;
@@ -121,7 +121,7 @@ fn a_forged_manifest_leads_nowhere() {
         (line["sha256"], line["bytes"]) = (json!(digest), json!(newer.len()));
     });
     is_refused(&root, &[4], "a newer schema");
-    // The live state of a newer program is not written over.
+    // the live state of a newer program is not replaced
     let root = with_small_checkpoint();
     for name in root.shelf("") {
         fs::remove_file(root.file(".state-backups").join(name)).unwrap();
@@ -159,7 +159,7 @@ fn names_that_are_none_and_checkpoints_that_are_not_there_are_refused() {
     assert_eq!(root.snapshot(), before);
     Sandbox::empty().run("recover checkpoint x").expect(1).saying("state init");
     Sandbox::empty().run(RESTORE).expect(1);
-    // An edit is not to be taken into a checkpoint unseen.
+    // a checkpoint does not silently take in an edit
     root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 7", "\"n\": 8"));
     root.run("recover checkpoint x").expect(3).saying("state adopt");
 }
@@ -224,7 +224,7 @@ fn rights_of_others_are_not_lent_by_a_restored_file() {
     assert_eq!(fs::metadata(root.file("config/rules.json")).unwrap().permissions().mode() & 0o7777, 0o755);
 }
 
-/// The first of these once made a checkpoint that could not be restored.
+/// The first of these used to make a checkpoint that could not be restored.
 #[test]
 fn what_is_noted_with_a_checkpoint_can_be_read_back_or_is_refused() {
     let root = Sandbox::with_history();
@@ -289,8 +289,8 @@ fn a_checkpoint_of_the_old_libraries_is_no_damage_and_its_state_can_be_written()
     root.ok(&format!("state write .checkpoints/{old}/state.json"));
     assert_eq!(root.ok("state get .phase"), "old");
 
-    // One with what old hooks wrote, one with a copy of a document of ours, and one of which not much is left: what the
-    // refusal names works.
+    // One with files of old hooks, one with a copy of a sealed document, and one with most files
+    // missing: the remedy in the refusal works.
     for (operation, state, metadata) in [
         ("hooks", r#"{"phase":3,"completedTasks":[],"signals":null,"lastActivation":"z"}"#.to_owned(), "{}"),
         ("copy", fs::read_to_string(root.file(".workflow-state.json")).unwrap(), "{}"),
@@ -311,7 +311,7 @@ fn a_checkpoint_of_the_old_libraries_is_no_damage_and_its_state_can_be_written()
         assert_eq!(root.ok("state get .n --default none"), "none", "{command}");
     }
 
-    // One of ours whose manifest is lost is damaged.
+    // a checkpoint of this program without its manifest is damaged
     let ours = root.names(".checkpoints").into_iter().find(|id| !id.contains("20231101")).unwrap();
     fs::remove_file(root.file(".checkpoints").join(&ours).join("manifest.json")).unwrap();
     root.run(&format!("recover restore {ours}")).expect(3).saying("is damaged: it has no manifest");

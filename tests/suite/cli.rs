@@ -1,4 +1,4 @@
-//! §2, §3, §5: what the commands print, how they end, and what they are for.
+//! Contract, §2, §3, §5: output, exit codes and purpose of the commands.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -49,7 +49,7 @@ fn help_is_a_word_too() {
     let told = sandbox.run("help lock nope").expect(64).stderr;
     assert!(told.contains("hint: pipeline-state lock --help\n"), "{told}");
     sandbox.run("help nonsense").expect(64).saying("unrecognized subcommand 'nonsense'");
-    sandbox.run("man help").expect(5); // there it is a directory
+    sandbox.run("man help").expect(5); // at the destination there is a directory
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn automatic_backups_are_five_pinned_ones_twenty_and_the_last_is_never_dropped()
     let mut command = sandbox.command();
     Ran::of(command.env("STATE_MAX_BACKUPS", "0").args(["state", "set", "n:=99"]).output().unwrap()).expect(0);
     assert_eq!(sandbox.run("state backups --json").json().as_array().unwrap().len(), 21);
-    // Age goes by the name: the mtime of a hard link is that of the commit before.
+    // age goes by the name: the mtime of a hard link is that of the previous commit
     for (old, kept) in
         [("state-20200101-000000-r1-old.json", false), ("state-20200101-000000-r1-manual-old.json", true)]
     {

@@ -4,16 +4,16 @@ use std::process::Command;
 
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 
-/// Asks a real shell how lines go on. Of what it offers, the words come without what is said about them.
+/// Asks a real shell for the completions of lines. Returns the words without their descriptions.
 struct Asked<'a> {
     sandbox: &'a Sandbox,
     shell: &'static str,
-    /// Where shells leave what they like, and the program is.
+    /// Home directory of the shells, and location of the program.
     home: Sandbox,
 }
 
 impl Asked<'_> {
-    /// What is offered behind the words, the last of which is begun.
+    /// The candidates after the words, the last of which is incomplete.
     fn offers(&self, words: &[&str]) -> Vec<String> {
         let load = "export PATH=\"$BIN:$PATH\"\n";
         let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
@@ -26,7 +26,7 @@ impl Asked<'_> {
                      $(complete -p pipeline-state | sed 's/.* -F \\([^ ]*\\) .*/\\1/') pipeline-state \
                      \"${{COMP_WORDS[COMP_CWORD]}}\" x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
                 )
-                // A substitution would keep what it sets.
+                // a substitution would keep its settings
                 .replace("\n$(complete", "\nf=$(complete")
                 .replace("\\1/') pipeline", "\\1/')\n\"$f\" pipeline"),
             ),
@@ -142,14 +142,14 @@ fn the_root_is_the_one_that_the_line_names() {
             asked.shell
         );
         let joined = format!("--root={root}");
-        // Bash takes it apart.
+        // bash splits it
         let option = if asked.shell == "bash" { vec!["--root", "=", root] } else { vec![joined.as_str()] };
         for words in [[&option[..], &["lock", "check", "d"]], [&["lock", "check"], &[&option[..], &["d"]].concat()]] {
             let line = [&["pipeline-state"], words[0], words[1]].concat();
             assert_eq!(asked.offers(&line), ["deploy"], "{}: {line:?}", asked.shell);
         }
         assert_eq!(asked.offers(&["pipeline-state", "lock", "check", "d"]), [""; 0], "{}", asked.shell);
-        // Bash and zsh hand over what is typed, quotes and all.
+        // bash and zsh pass the line as typed, with quotes
         for typed in [format!("'{root}'"), format!("\"{root}\""), root.replace('-', "\\-")] {
             let line = ["pipeline-state", "--root", &typed, "lock", "check", "d"];
             assert!(asked.shell == "fish" || asked.offers(&line) == ["deploy"], "{}: {typed}", asked.shell);
@@ -157,7 +157,7 @@ fn the_root_is_the_one_that_the_line_names() {
     }
 }
 
-/// Makes names that a shell could read something into, beside good ones, which are offered.
+/// Creates names that a shell could misread beside good ones, which are offered.
 fn with_odd_names(sandbox: &Sandbox) {
     let id = sandbox.ok("recover checkpoint good").replace("Checkpoint created: ", "");
     sandbox.ok("state backup keep");

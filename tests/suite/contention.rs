@@ -1,4 +1,4 @@
-//! P3: no update is lost, revisions have no gaps, and a writer that lost a race is told so.
+//! P3: no update is lost, revisions have no gaps, and a writer that lost a race reports it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
@@ -100,7 +100,7 @@ fn a_writer_that_does_not_get_the_lock_in_time_says_who_has_it() {
     assert_eq!(sandbox.run("state set a=b --lock-timeout 0 --lock-exit 75").code, 75);
     let error = sandbox.run("state set a=b --lock-timeout 0 --json").expect_json_error("timeout");
     assert_eq!((error["code"].clone(), error["details"]["holder"]["pid"].to_string()), (2.into(), me));
-    // Readers need no lock.
+    // readers need no lock
     sandbox.ok("state read");
     let waiting = sandbox.spawn("state set a=b");
     lock.unlock().unwrap();

@@ -1,4 +1,5 @@
-//! What editors, git and other tools do to the files: marks, line ends, conflict markers, old copies, other documents.
+//! Conversions by editors, git and other tools: marks, line ends, conflict markers, old copies,
+//! other documents.
 
 use std::fs;
 

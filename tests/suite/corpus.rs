@@ -1,4 +1,5 @@
-//! The checks of the fuzz targets over the committed corpora: what the fuzzer once thought worth keeping holds on every run.
+//! The checks of the fuzz targets over the committed corpora: every input that the fuzzer kept
+//! passes.
 
 #[path = "../../fuzz/src/lib.rs"]
 pub mod oracles;

@@ -1,8 +1,8 @@
-//! P1, P2, P4 against bits: whatever becomes of the bytes of the live file and of its copies, no wrong document is ever
-//! served, the highest revision that is left comes back, and the damaged file is kept.
+//! P1, P2, P4 against bit flips: whatever the damage to the live file and its copies, no wrong
+//! document is served, the highest remaining revision comes back, and the damaged file is kept.
 //!
-//! Every case is the library at work in a root of its own, in memory where that is possible. What must come out is worked
-//! out here from what was damaged, not from what the program found.
+//! Every case runs the library in its own root, in memory if possible. The expected result is
+//! computed here from the damage, not from the program's findings.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -24,14 +24,14 @@ use crate::kill::content;
 use crate::sandbox::{Sandbox, make_old};
 use crate::strace::in_parallel;
 
-/// The files of a root, to be laid out as often as it takes.
+/// The files of a root, for any number of copies.
 struct Plan(Vec<(PathBuf, Vec<u8>)>);
 
 const JOURNAL: &str = ".state-backups/journal.jsonl";
 
 impl Plan {
-    /// The state, its copies and the journal; of the backups the newest few. The audit log's lines are of
-    /// another path, and count for nothing in a copy.
+    /// The state, its copies and the journal; of the backups only the newest. The audit log names
+    /// another path, so its lines do not count for a copy.
     fn of(root: &Sandbox, backups: usize) -> Self {
         let mut names = root.shelf("state-");
         names.sort_by_key(|name| std::cmp::Reverse(revision_in(name)));
@@ -46,7 +46,7 @@ impl Plan {
         &self.0[0].1
     }
 
-    /// A root with these files, each as `change` makes it; none where that gives nothing.
+    /// A root with these files, each changed by `change`; `None` omits the file.
     fn laid_out(&self, change: impl Fn(&PathBuf, &[u8]) -> Option<Vec<u8>>) -> Sandbox {
         let root = Sandbox::in_memory();
         fs::DirBuilder::new().mode(0o700).create(root.file(".state-backups")).unwrap();
@@ -59,7 +59,7 @@ impl Plan {
         root
     }
 
-    /// A root whose live file is this.
+    /// A root with this live file.
     fn with_live(&self, live: &[u8]) -> Sandbox {
         self.laid_out(|name, bytes| {
             Some(if name.parent() == Some("".as_ref()) && name.ends_with(".workflow-state.json") {
@@ -78,13 +78,14 @@ fn revision_in(name: &str) -> u64 {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Met {
-    /// Whoever read it healed it.
+    /// The read healed it.
     Healed,
-    /// It was refused as a foreign edit, and `recover` discarded it.
+    /// The read refused it as a foreign edit, and `recover` discarded it.
     Refused,
 }
 
-/// A live file that is damaged while all copies are whole: it heals or is refused, and the acknowledged revision comes back.
+/// Reads a damaged live file beside undamaged copies: it heals or is refused, and the acknowledged
+/// revision comes back.
 fn meets(plan: &Plan, damaged: &[u8]) -> Met {
     let (document, revision) = content(plan.live());
     let root = plan.with_live(damaged);
@@ -103,10 +104,10 @@ fn meets(plan: &Plan, damaged: &[u8]) -> Met {
             Met::Refused
         }
     };
-    // What is no JSON to anybody cannot be an edit.
+    // text that is not JSON cannot be an edit
     assert!(met == Met::Healed || serde_json::from_slice::<Value>(damaged).is_ok(), "it is no JSON, and not healed");
     let live = fs::read(root.state()).unwrap();
-    // A number that an edit claims to have is not given to another document.
+    // a number that an edit claims is not used for another document
     let claimed = serde_json::from_slice(damaged).ok().and_then(|edit: Value| edit["metadata"]["revision"].as_u64());
     let claimed = claimed.filter(|_| met == Met::Refused).unwrap_or(0);
     assert_eq!(content(&live), (document, claimed.max(revision) + 1));
@@ -119,7 +120,7 @@ fn evidence(root: &Sandbox) -> Vec<Vec<u8>> {
     root.shelf("corrupt-").iter().map(|name| fs::read(root.file(".state-backups").join(name)).unwrap()).collect()
 }
 
-/// Tries each of these on the live file; how many were healed, and how many refused.
+/// Tries each of these on the live file; returns how many were healed, and how many refused.
 fn all_of(what: &str, plan: &Plan, cases: &[(String, Vec<u8>)]) -> (usize, usize) {
     let began = Instant::now();
     let healed = AtomicUsize::new(0);
@@ -168,7 +169,7 @@ fn a_live_file_cut_short_anywhere_is_not_served() {
 #[test]
 fn a_block_of_the_live_file_that_was_lost_is_not_served() {
     let root = Sandbox::initialized();
-    // Numbers of equal length, so that a block of one revision fits into the other.
+    // numbers of equal length, so that a block of one revision fits into the other
     let long = |n: u64| (0..900).map(|k| (1000 + (k * 7919 + n * 31) % 9000).to_string()).collect::<Vec<_>>().join(",");
     for n in 1..=2 {
         root.run_args(&["state", "set", &format!("n:={n}"), &format!("long:=[{}]", long(n))]).expect(0);
@@ -194,7 +195,7 @@ fn a_block_of_the_live_file_that_was_lost_is_not_served() {
 
 // ---- several files at once ----
 
-/// What can become of a file; a live one that is `Edited` is a document still.
+/// Damage to a file; an `Edited` live file is still a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     Gone,
@@ -223,18 +224,18 @@ impl Manner {
     }
 }
 
-/// What became of each file: of the live one, the mirror, and the backups, newest first.
+/// Damage to each file: the live one, the mirror, and the backups, newest first.
 type Damages = [Option<Manner>; 7];
-/// The revision that was acknowledged; its document says so as `.n`, and so do the older ones.
+/// The acknowledged revision; each document has its revision number as `.n`.
 const LAST: u64 = 6;
 
-/// The highest revision of which a copy is whole.
+/// The highest revision with an undamaged copy.
 fn highest_left(damages: &Damages) -> Option<u64> {
     let revisions = [LAST, 5, 4, 3, 2, 1];
     revisions.into_iter().zip(&damages[1..]).find(|(_, damage)| damage.is_none()).map(|(revision, _)| revision)
 }
 
-/// What was restored under the next number, and that what is lost was told.
+/// Expects the restored revision under the next number, and a warning about a lost one.
 fn assert_restored(root: &Sandbox, store: &Store, left: u64) {
     let live = fs::read(root.state()).unwrap();
     let (document, revision) = content(&live);
@@ -302,7 +303,7 @@ fn survives(plan: &Plan, damages: &Damages) {
 fn of_state_mirror_and_backups_whatever_is_damaged_the_highest_valid_revision_comes_back() {
     let began = Instant::now();
     let root = Sandbox::holding(r#"{"phase":"pre-init","completedTasks":[],"signals":{},"lastActivation":"","n":1}"#);
-    root.ok("state init"); // seals it as revision 1, and makes the journal
+    root.ok("state init"); // seals it as revision 1, and creates the journal
     for n in 2..=LAST {
         root.ok(&format!("state set n:={n} m:={n}"));
     }

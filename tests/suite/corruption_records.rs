@@ -1,5 +1,5 @@
-//! The same for what is not the document: a checkpoint, the record of a lock, the record of a restore. No bit of them can
-//! flip and be taken for what was written.
+//! Bit flips in other records: a checkpoint, a lock record, the record of a restore. A record with
+//! a flipped bit is never accepted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use crate::script::forged;
 use crate::snapshots::{Whole, restored, twin, with_small_checkpoint};
 use crate::strace::in_parallel;
 
-/// So many roots are worked on at a time, each with its share of the bits.
+/// Number of roots in parallel, each with its share of the bits.
 const LANES: usize = 4;
 
 /// The bytes with each of these bits flipped.
@@ -49,7 +49,7 @@ fn set(store: &Store) -> pipeline_state::error::Result<()> {
     outcome.map(drop)
 }
 
-/// Counts in all lanes what `work` reports, and prints it.
+/// Sums up the counts of all lanes, and prints the sum.
 fn in_lanes(what: &str, work: impl Fn(usize) -> usize + Sync) {
     let (began, count) = (Instant::now(), AtomicUsize::new(0));
     let lanes: Vec<usize> = (0..LANES).collect();
@@ -61,7 +61,8 @@ fn in_lanes(what: &str, work: impl Fn(usize) -> usize + Sync) {
 
 // ---- checkpoints ----
 
-/// Flips bits of one file of the checkpoint: it cannot be verified or restored, and that changes nothing.
+/// Flips bits of one file of the checkpoint: verify and restore refuse it, and that changes
+/// nothing.
 fn refuses_checkpoint(root: &Sandbox, id: &str, file: &Path, bits: impl Iterator<Item = usize>) -> usize {
     let path = root.file(".checkpoints").join(id).join(file);
     let (bytes, before) = (fs::read(&path).unwrap(), root.snapshot());
@@ -88,7 +89,7 @@ fn no_bit_of_a_checkpoint_can_flip_and_be_restored() {
     in_lanes("every bit of a checkpoint's manifest", |lane| {
         refuses_checkpoint(&twin(&start), &id, "manifest.json".as_ref(), (lane..).step_by(LANES))
     });
-    // Of the other files every fifth bit: each bit of a byte has its turn.
+    // of the other files every fifth bit: each bit of a byte has its turn
     in_lanes("every fifth bit of a checkpoint's other files", |lane| {
         let root = twin(&start);
         let files = ["state.json", "metadata.json", "config/rules.json", "signals/EARLY.json"];
@@ -98,7 +99,7 @@ fn no_bit_of_a_checkpoint_can_flip_and_be_restored() {
 
 // ---- locks ----
 
-/// Somebody who is neither the holder nor its kin asks for a lock and does not wait.
+/// Requests a lock without waiting, as a process unrelated to the holder.
 fn asks(name: &str) -> Request {
     let (asker, _) = owner(None, &[], &Default::default()).unwrap();
     Request {
@@ -120,7 +121,7 @@ fn impatient(root: &Sandbox) -> Store {
         .reporting_absence()
 }
 
-/// A flip may leave a record that names another process, and one that is dead: a lock is not free for that.
+/// A flipped record may name another process, even a dead one: the lock is not free for that.
 #[test]
 fn no_bit_of_a_lock_record_can_flip_and_free_the_lock_while_its_holder_lives() {
     let holding = Sandbox::initialized();
@@ -141,7 +142,8 @@ fn no_bit_of_a_lock_record_can_flip_and_free_the_lock_while_its_holder_lives() {
                 count += 1;
                 root.put_record(name, &damaged);
                 assert!(check().starts_with("unknown:"), "bit {bit} of {name}: {}", check());
-                // Looking is quick and is done at every bit; who asks puts the record aside, which is done at every seventh.
+                // a check is fast and runs at every bit; a request, which preserves the record, at
+                // every seventh
                 if bit % 7 != 0 {
                     continue;
                 }
@@ -151,7 +153,8 @@ fn no_bit_of_a_lock_record_can_flip_and_free_the_lock_while_its_holder_lives() {
                 };
                 assert_eq!(error.code() as u8, 2, "bit {bit} of {name}: {error}");
                 assert!(check().starts_with("unknown:"), "bit {bit} of {name}: {}", check());
-                // On a very slow machine the time is over before the gate is passed; then it stands where it stood.
+                // on a very slow machine the time is over before the gate is passed, and the record
+                // stays
                 let kept = put_aside(&root);
                 let is_kept = kept == [damaged.clone()] || fs::read(root.record_of(name)).unwrap() == damaged;
                 assert!(is_kept, "bit {bit} of {name}: the evidence is gone: {} files", kept.len());
@@ -163,15 +166,15 @@ fn no_bit_of_a_lock_record_can_flip_and_free_the_lock_while_its_holder_lives() {
     drop(waiter);
 }
 
-/// What was put aside, which is removed.
+/// Reads the preserved records and removes them.
 fn put_aside(root: &Sandbox) -> Vec<Vec<u8>> {
     let kept = root.names(".locks").into_iter().filter(|name| name.starts_with(".torn-"));
     let kept = kept.map(|name| root.file(".locks").join(name));
     kept.map(|path| (fs::read(&path).unwrap(), fs::remove_file(&path).unwrap()).0).collect()
 }
 
-/// A number that came again would let one write whose lock was taken away (`--fence`). The reservation is damaged together with a
-/// reboot, since only then it is read.
+/// A repeated token would let a writer through whose lock was taken away (`--fence`). The
+/// reservation is damaged together with a reboot, since it is read only then.
 #[test]
 fn whatever_bit_flips_no_token_comes_again() {
     in_lanes("every bit of the counter of tokens and of their reservation", |lane| {
@@ -207,7 +210,7 @@ fn whatever_bit_flips_no_token_comes_again() {
 
 // ---- restores ----
 
-/// A root in which a restore of `good` is decided and nothing is in place yet.
+/// A root with an intent to restore `good` and nothing exchanged yet.
 fn with_decided_restore() -> Sandbox {
     let root = with_small_checkpoint();
     let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
@@ -247,7 +250,7 @@ fn no_bit_of_a_restores_intent_can_flip_and_be_carried_out() {
         fs::write(&path, &intent).unwrap();
         let other: Vec<_> = root.snapshot().into_iter().filter(|file| !before.contains(file)).collect();
         assert!(other.is_empty(), "a refusal changed something: {other:?}");
-        // A restore that is asked for anew takes the place of a damaged one; one that can be read is carried out.
+        // a new restore replaces a damaged intent; a readable one is carried out
         if lane % 2 == 0 {
             fs::write(&path, damaged).unwrap();
             store

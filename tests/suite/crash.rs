@@ -1,5 +1,6 @@
-//! Power cuts: every tree that one may leave of a command, at every moment, is recovered from; and every tree that a second
-//! one may leave of that recovery. See [`power_cut`] for what is assumed of the file system, [`mutants`] for what is caught.
+//! Power cuts: recovery from every tree that one may leave of a command, at every moment, and from
+//! every tree that a second one may leave of that recovery. See [`power_cut`] for the assumptions
+//! about the file system, [`mutants`] for the faults that are caught.
 
 pub mod explore;
 pub mod image;
@@ -71,7 +72,7 @@ fn restore(store: &Store) -> Result<()> {
     store.restore(&Which::Latest(Some(Name::parse("operation", "good")?)), &Order::of("restore")).map(|_| ())
 }
 
-/// What must last besides the state: pinned backups, evidence, checkpoints.
+/// Files besides the state that must survive: pinned backups, evidence, checkpoints.
 fn kept(root: &Sandbox, store: &Store) -> Facts {
     let backups = store.backups().unwrap().into_iter().filter(|backup| backup.pinned && backup.valid);
     let mut facts: Facts = backups.map(|backup| format!("the backup {}", backup.kept)).collect();
@@ -98,7 +99,7 @@ fn edited() -> Sandbox {
     root
 }
 
-/// More backups than are kept, and a signal.
+/// More backups than the limit, and a signal.
 fn full() -> Sandbox {
     let root = Sandbox::with_history();
     root.ok("state signal GO");
@@ -124,7 +125,7 @@ fn no_power_cut_leaves_half_a_beginning() {
     job("init, then a change", Sandbox::empty(), &[init, write_z]).holds();
 }
 
-/// A new lineage, whose archive holds what the shelf held.
+/// A new lineage, whose archive holds the previous backups.
 fn beginning_anew() -> Job {
     let fresh: Step = |store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
     let mut job = job("init --fresh, then a change", full(), &[fresh, write_z]);
@@ -214,7 +215,7 @@ fn no_power_cut_makes_a_restore_a_mix() {
     restoring().holds();
 }
 
-/// Where the trees cannot be renamed: what is in them is replaced file by file.
+/// Trees that cannot be renamed: their contents are replaced file by file.
 fn restoring_into() -> Job {
     Job { directories: Directories::Merged, ..restoring() }
 }
@@ -224,7 +225,7 @@ fn no_power_cut_makes_a_restore_file_by_file_a_mix() {
     restoring_into().holds();
 }
 
-/// A root in which `config/` is restored, and `.signals/` could not be.
+/// A root whose `config/` is restored, and whose `.signals/` could not be.
 fn half_restored() -> Sandbox {
     let root = with_small_checkpoint();
     let mut exchanges = 0;
@@ -236,7 +237,7 @@ fn half_restored() -> Sandbox {
     root
 }
 
-/// Until its own intent is in place, the restore that it aborts is finished by the next command.
+/// Until the abort's own intent is in place, the next command finishes the restore.
 fn aborting() -> Job {
     let abort: Step = |store| store.abort_restore().map(|_| ());
     let mut job = job("abort, then a change", half_restored(), &[abort, write_z]);
@@ -261,7 +262,7 @@ fn settle_guard(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Records that can be read and whose checkpoint is there.
+/// Readable records whose checkpoint exists.
 fn guarded(_: &Sandbox, store: &Store) -> Facts {
     let ids = store.checkpoint_ids().unwrap();
     let records = store.guards().unwrap().into_iter();

@@ -1,14 +1,14 @@
-//! P1, P2, P4: whatever happens to the live file, the last acknowledged revision comes back or the command refuses, and
-//! the bad file is kept.
+//! P1, P2, P4: whatever happens to the live file, the last acknowledged revision comes back or the
+//! command refuses, and the bad file is kept.
 
 use std::fs;
 
 use crate::sandbox::{Ran, Sandbox, make_old};
 
-/// What can be done to a live file, and what it is called.
+/// Damage to a live file, with its name.
 type Damage = (&'static str, fn(&[u8]) -> Vec<u8>);
 
-/// No document any more: healed by whoever meets it.
+/// No longer a document: healed by the next command.
 const DAMAGES: [Damage; 8] = [
     ("cut to nothing", |_| Vec::new()),
     ("garbage", |_| b"garbage".to_vec()),
@@ -24,7 +24,7 @@ const DAMAGES: [Damage; 8] = [
     }),
 ];
 
-/// A document still, but not the one that was acknowledged: refused until somebody decides.
+/// Still a document, but not the acknowledged one: refused until a person decides.
 const FOREIGN_EDITS: [Damage; 7] = [
     ("a bit in a value", |bytes| flip(bytes, "pre-init")),
     ("a bit in a key", |bytes| flip(bytes, "phase")),
@@ -56,7 +56,7 @@ fn flip(bytes: &[u8], word: &str) -> Vec<u8> {
     bytes
 }
 
-/// `validate` and `status` tell, and touch nothing.
+/// `validate` and `status` report it, and change nothing.
 #[track_caller]
 fn is_reported(sandbox: &Sandbox) {
     let before = sandbox.snapshot();
@@ -132,7 +132,7 @@ fn healing_takes_the_highest_valid_revision_and_not_the_newest_file() {
     let newest = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r3-")).unwrap();
     let bytes = fs::read(sandbox.file(".state-backups").join(&newest)).unwrap();
     fs::write(sandbox.file(".state-backups").join(&newest), flip(&bytes, "pre-init")).unwrap();
-    // A name alone proves nothing.
+    // a name alone proves nothing
     fs::copy(
         sandbox.file(".state-backups").join(&newest),
         sandbox.file(".state-backups/state-20300101-000000-r99-forged.json"),
@@ -191,7 +191,7 @@ fn a_foreign_edit_is_refused_until_it_is_adopted_or_discarded() {
         for words in ["state read", "state get .n", "state set a=b", "state init", "state backup", "state migrate"] {
             sandbox.run(words).expect(3).saying("state recover");
         }
-        // Only what could be adopted is offered for adoption.
+        // only a valid document is offered for adoption
         let adoptable = sandbox.run("state adopt --dry-run").code == 0;
         assert_eq!(sandbox.run("state read").stderr.contains("state adopt"), adoptable, "{what}");
         assert_eq!(fs::read(sandbox.state()).unwrap(), edited, "{what}");
@@ -469,7 +469,7 @@ fn a_read_only_root_can_be_read() {
     read_only(&sandbox, "state set a=b").unwrap().expect(6).saying("read-only file system");
 }
 
-/// Runs the program where the root is mounted read-only; nothing where this user may not do that.
+/// Runs the program with the root mounted read-only; `None` if this user may not mount.
 fn read_only(sandbox: &Sandbox, words: &str) -> Option<Ran> {
     let script =
         format!("mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && exec \"$PIPELINE_BINARY\" {words}");
@@ -482,7 +482,8 @@ fn read_only(sandbox: &Sandbox, words: &str) -> Option<Ran> {
     Some(Ran::of(sandbox.program("unshare").args(["-Urm", "bash", "-c", &script]).output().unwrap()))
 }
 
-/// What an `init --fresh` of the first release leaves that fails: all copies are in the archive, and the live state goes on.
+/// Leftovers of a failed `init --fresh` of the first release: all copies are in the archive, and
+/// the live state is still in use.
 #[test]
 fn damage_heals_from_an_archive_of_the_live_lineage_and_of_no_other() {
     for (lineage, code) in [(None, 0), (Some("0123456789abcdef0123456789abcdef"), 3)] {

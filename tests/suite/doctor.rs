@@ -23,14 +23,14 @@ pub fn in_order() -> Sandbox {
     root
 }
 
-/// What the doctor finds, as JSON.
+/// The doctor's findings, as JSON.
 pub fn findings(root: &Sandbox, words: &str) -> Vec<Value> {
     let ran = root.run(&format!("{words} --json"));
     let report: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
     report["findings"].as_array().unwrap().clone()
 }
 
-/// Something that can go wrong: how it is planted, and what the doctor must say of it.
+/// A fault: how to cause it, and the doctor's finding.
 struct Fault {
     plant: fn(&Sandbox),
     subject: &'static str,
@@ -42,7 +42,7 @@ struct Fault {
 
 const SAFE: &str = "pipeline-state recover doctor --fix";
 
-/// Faults that can all be there at once.
+/// Faults that can all exist at once.
 const FAULTS: [Fault; 19] = [
     Fault {
         plant: |root| {
@@ -220,7 +220,7 @@ const FAULTS: [Fault; 19] = [
     },
 ];
 
-/// The findings in a few words, for a test that fails.
+/// The findings in a few words, for a failure message.
 pub fn brief(findings: &[Value]) -> String {
     findings
         .iter()
@@ -243,7 +243,7 @@ fn a_root_in_order_is_found_in_order() {
     let root = in_order();
     assert_eq!(root.ok("recover doctor"), "all is well");
     assert_eq!(root.ok("recover doctor --fix"), "all is well");
-    // A fresh one, too, and one that was restored and rolled back.
+    // a fresh one, too, and one that was restored and rolled back
     assert_eq!(Sandbox::initialized().ok("recover doctor"), "all is well");
     root.ok("recover restore --latest");
     assert_eq!(root.ok("recover doctor"), "all is well");
@@ -282,7 +282,7 @@ fn all_faults_at_once_are_found_and_nothing_is_touched_and_the_fix_leaves_what_t
     }
     assert_eq!(found.len(), FAULTS.len(), "{}", brief(&found));
     assert_eq!(root.snapshot(), before);
-    // A line each, with its remedy; the worst decides about the code.
+    // a line each, with its remedy; the worst decides the exit code
     let told = root.run("recover doctor");
     assert_eq!((told.code, told.stdout.lines().count()), (3, FAULTS.len()), "{}", told.stdout);
     assert!(told.stdout.lines().all(|line| line.contains(" => ")), "{}", told.stdout);
@@ -301,7 +301,7 @@ fn all_faults_at_once_are_found_and_nothing_is_touched_and_the_fix_leaves_what_t
     let kept = precious(&root);
     let left = findings(&root, "recover doctor --fix");
     for fault in &FAULTS {
-        // A damaged record is put aside; that nobody knows who holds the lock remains.
+        // a damaged record is preserved; its lock still has an unknown holder
         let is_torn = fault.saying.contains("torn");
         assert_eq!(tells_of(&left, fault), !fault.safe && !is_torn, "{}:\n{}", fault.saying, brief(&left));
     }
@@ -326,7 +326,7 @@ fn the_fix_heals_what_every_command_heals_and_decides_nothing() {
     assert!(root.run("recover doctor --fix").expect(0).stdout.contains("fixed: state: "));
     assert_eq!(root.document()["n"], 3);
 
-    // An edit and a deletion are somebody's decision.
+    // an edit and a deletion need a person's decision
     root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
     let edited = fs::read(root.state()).unwrap();
     let is_told = |way_on: &str| root.run("recover doctor --fix").expect(3).stdout.contains(way_on);
@@ -335,7 +335,7 @@ fn the_fix_heals_what_every_command_heals_and_decides_nothing() {
     fs::remove_file(root.state()).unwrap();
     assert!(is_told(" => pipeline-state state recover"));
     assert!(!root.state().exists());
-    // So is healing, where it was switched off.
+    // so does healing, if it is disabled
     root.overwrite("{ torn");
     let fix = root.command().env("PIPELINE_AUTO_RECOVER", "0").args(["recover", "doctor", "--fix"]).status().unwrap();
     assert_eq!((fix.code(), fs::read(root.state()).unwrap()), (Some(3), b"{ torn".to_vec()));
@@ -474,7 +474,7 @@ fn invalid_input_restores_nothing_and_an_invalid_state_a_checkpoint() {
     assert_eq!(root.run("recover handle 4").code, 1);
     assert_eq!(root.snapshot(), before);
 
-    // A state from before seals that breaks the rules, beside a checkpoint.
+    // an unsealed state that breaks the rules, beside a checkpoint
     let kept = Sandbox::holding(r#"{"phase": "a", "completedTasks": [], "signals": {}, "lastActivation": ""}"#);
     kept.ok("recover checkpoint good");
     for copies in kept.shelf("") {

@@ -1,4 +1,4 @@
-//! `recover doctor`: what stands where only a file of ours can be.
+//! `recover doctor`: other files in places that belong to the program.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::doctor::{brief, findings, in_order};
 
-/// A directory, pipe or link where a file belongs is named, also where commands do without the file.
+/// A directory, pipe or link in a file's place is named, even if commands work without the file.
 #[test]
 fn what_stands_where_a_file_belongs_is_found_and_its_remedy_helps() {
     for place in
@@ -45,7 +45,7 @@ fn what_stands_where_a_file_belongs_is_found_and_its_remedy_helps() {
         root.bash(&format!("{make} .locks/state.lock")).expect(0);
         root.run("state set n=1").expect(6).saying("state.lock");
     }
-    // What stands among backups or rules goes, too, and to where nothing stumbles over it.
+    // misplaced entries among backups or rules move, too, to where they block nothing
     for make in [
         "mkdir .state-backups/state-20200101-000001-r1-y.json",
         "mkfifo config/skill-rules.json",

@@ -1,4 +1,4 @@
-//! What `recover doctor` says and does about signals that were given or cleared half.
+//! `recover doctor` and half-given or half-cleared signals.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ fn what_a_killed_writer_staged_of_signals_is_told_of_and_carried_out_by_the_fix_
     root.ok("state signal OFF");
     let staged = |number: u32| root.file(format!(".state-backups/.pipeline-state-99-signal-{number}.tmp"));
     let file = |name: &str| root.file(format!(".signals/{name}.json"));
-    // ON was given, and an older file of it stands in its place; OFF was cleared; GO was not, and GONE never given.
+    // ON was given, but its file is an older one; OFF was cleared; GO was not, and GONE never given
     let (given, cleared) = (fs::read(file("ON")).unwrap(), fs::read(file("OFF")).unwrap());
     root.ok("state signal OFF --clear");
     fs::write(file("OFF"), &cleared).unwrap();

@@ -1,4 +1,4 @@
-//! §4: what documents are taken, kept and refused.
+//! Contract, §4: accepted, kept and refused documents.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::sandbox::{Sandbox, make_old};
 
-/// Gives a changed document the digest that its bytes have, as nobody but the program should.
+/// Gives a changed document a matching digest, as only the program should.
 pub fn reseal(text: &str) -> String {
     let at = text.find("\"digest\": \"").unwrap() + 11;
     let zeroed = format!("{}{}{}", &text[..at], "0".repeat(64), &text[at + 64..]);
@@ -242,7 +242,7 @@ fn a_document_of_the_old_libraries_is_written_migrated_and_said_so_unless_meant(
     assert_eq!(written["metadata"]["migratedFrom"], "legacy");
     root.feed("state write -", old).expect(0).saying("older form (legacy)");
     assert_eq!(root.document()["phase"], "3");
-    // One that is as it should be stays so.
+    // a correct one stays
     root.run("state set n=1").expect(0);
     root.bash("$PIPELINE_BINARY state read | $PIPELINE_BINARY state write - --migrate").expect(0);
     let metadata = root.document()["metadata"].clone();
@@ -281,7 +281,7 @@ fn validate_checks_a_file_as_input() {
     sandbox.feed("state validate -", b"{\"a\":1,\"a\":1}").expect(4);
 }
 
-/// Documents of which each is valid or not, wherever it is.
+/// Documents that are valid or invalid everywhere alike.
 const JUDGED: [(&str, i32); 12] = [
     (LEGACY[0].1, 0),
     (LEGACY[1].1, 0),

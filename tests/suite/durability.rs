@@ -1,4 +1,4 @@
-//! P1: the order of calls that an acknowledgement rests on.
+//! P1: the order of calls that an acknowledgement depends on.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::races::{increment, settings_of, store_on};
 use crate::sandbox::Sandbox;
 
-/// The changing calls of one commit, with the names of the files they are about.
+/// The changing calls of one commit, with the names of their files.
 fn calls_of_a_commit(sandbox: &Sandbox) -> Vec<String> {
     let calls: Rc<RefCell<Vec<String>>> = Rc::default();
     let seen = calls.clone();
@@ -95,7 +95,7 @@ fn before_a_mirror_is_made_anew_the_live_files_own_name_is_synced() {
     assert!(place("rename mirror.json") < place("rename .workflow-state.json"), "{calls:?}");
 }
 
-/// What is not on the disk yet: files whose bytes are not synced, and directories with names that are not.
+/// Unsynced files, and directories with unsynced names.
 #[derive(Default)]
 struct Unsynced {
     files: BTreeSet<PathBuf>,
@@ -113,14 +113,14 @@ impl Unsynced {
             }
             "sync" => drop(self.files.remove(&self.last)),
             "sync_dir" => drop(self.directories.remove(&call.path)),
-            // What is gone need not be on the disk.
+            // a removed file need not be on the disk
             "unlink" | "remove_dir" => {
                 self.files.retain(|path| !path.starts_with(&call.path));
                 self.directories.retain(|path| !path.starts_with(&call.path));
             }
             _ => {}
         }
-        // Records of locks need not outlive a power cut: their owners do not.
+        // lock records need not outlive a power cut: their owners do not
         self.files.retain(|file| !parent(file).ends_with(".locks"));
         if ["create", "make_dir", "symlink", "rename", "exchange", "unlink", "remove_dir", "link"].contains(&call.name)
         {
@@ -128,13 +128,13 @@ impl Unsynced {
         }
     }
 
-    /// Whether anything of this tree is not on the disk.
+    /// True if anything of this tree is not durable.
     fn has(&self, tree: &Path) -> bool {
         self.files.iter().chain(&self.directories).any(|path| path.starts_with(tree))
     }
 }
 
-/// A disk that checks the order of syncs of a restore, and the steps that it saw.
+/// A disk that checks the order of syncs of a restore, and records the steps.
 fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
     let at = |name: &str| root.file(name);
     let (workshop, top, shelf) = (at(".checkpoints/.in-progress"), root.path().to_owned(), at(".checkpoints"));
@@ -142,7 +142,7 @@ fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
     let (seen, mut unsynced) = (steps.clone(), Unsynced::default());
     let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
         let is_staged = |path: &Path| path.to_string_lossy().contains(".pipeline-state-restore-");
-        // Where trees are swapped: the root, and another that `config/` lies in.
+        // directories whose trees are swapped: the root, and another that holds `config/`
         let named_durably =
             || !unsynced.directories.contains(&top) && !unsynced.directories.contains(&top.join("project"));
         let is_done = seen.borrow().contains(&"done");

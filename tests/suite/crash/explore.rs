@@ -1,4 +1,5 @@
-//! Recovery from every tree that a power cut may leave of a job, and from every tree that a second one may leave of that.
+//! Recovery from every tree that a power cut may leave of a job, and from every tree that a second
+//! one may leave of that.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -30,45 +31,45 @@ use crate::strace::in_parallel;
 
 pub type Step = fn(&Store) -> Result<()>;
 
-/// Steps that follow each other, each by a process of its own.
+/// Consecutive steps, each in a process of its own.
 pub struct Job {
     pub name: &'static str,
     pub start: Sandbox,
     pub steps: Vec<Step>,
-    /// How the state may be refused before the first step, and what makes it whole then.
+    /// The refusal of the state before the first step, if any, and its remedy.
     pub refused: (Kind, Step),
-    /// What else is a part of what a step brings about.
+    /// Other effects of a step.
     pub facts: fn(&Sandbox, &Store) -> Facts,
     pub trees: Trees,
     pub directories: Directories,
-    /// Trees that are looked at for one moment.
+    /// Trees examined per moment.
     pub limit: usize,
-    /// Recoveries of different shapes in which a second power cut is looked at.
+    /// Recoveries of different shapes that get a second power cut.
     pub shapes: usize,
 }
 
-/// Whether `config/` and `.signals/` go together with the state.
+/// Role of `config/` and `.signals/` in the comparison.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Trees {
-    /// They are brought back as one, to the last time of modification.
+    /// They change together with the state, times of modification included.
     Matter,
-    /// They are whatever they are.
+    /// They are ignored.
     Pass,
 }
 
-/// How the protocol is broken on purpose.
+/// A deliberate fault in the protocol.
 #[derive(Clone, Copy)]
 pub struct Mutant {
-    /// Rewrites what was recorded, as if the calls had come in another order or not at all.
+    /// Rewrites the recording, as if calls were reordered or missing.
     pub rewrite: fn(&mut Recording),
-    /// A file that those who recover do not see.
+    /// A file that recovery does not see.
     pub blind_to: Option<&'static str>,
 }
 
-/// What the next command reads, or what is wrong with it.
+/// The view of the next command, or a violation.
 type Seen = std::result::Result<View, String>;
 
-/// What the next commands did, and what was to be seen after each.
+/// The calls of the next commands, and the view after each.
 type Recovery = (Recording, Vec<View>);
 
 impl Mutant {
@@ -76,19 +77,19 @@ impl Mutant {
     pub const NONE: Self = Self { rewrite: |_| {}, blind_to: None };
 }
 
-/// Trees that are looked at for one moment of a recovery.
+/// Trees examined per moment of a recovery.
 const SECOND: usize = 4;
 
-/// How long violations are looked for.
+/// Extent of the search for violations.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// In all trees, and behind second power cuts.
+    /// All trees, with second power cuts.
     All,
-    /// Until there is one.
+    /// Up to the first violation.
     TheFirst,
 }
 
-/// What was seen.
+/// Result of a search.
 #[derive(Default)]
 pub struct Report {
     pub moments: usize,
@@ -98,10 +99,11 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-/// What is kept besides the state, and must not be lost once a step that made it was acknowledged.
+/// Files besides the state that must not be lost once a step that made them was acknowledged.
 pub type Facts = BTreeSet<String>;
 
-/// A document with its surroundings, its revision, and what else is kept; none where the state is refused, as it may be.
+/// A document with its trees, its revision, and its facts; none if the state is refused as
+/// expected.
 pub type View = Option<(Whole, u64, Facts)>;
 
 pub fn store(root: &Sandbox, disk: &Disk) -> Store {
@@ -164,12 +166,12 @@ impl Job {
         }
     }
 
-    /// Runs the steps once, and records them; what is to be seen before the first and after each.
+    /// Runs the steps once, and records them and the view before the first and after each.
     pub fn record(&self) -> (Recording, Vec<View>) {
         let start = Image::read(self.start.path()).0;
         let (root, twin) = (Sandbox::in_memory(), Sandbox::in_memory());
         start.write(root.path());
-        start.write(twin.path()); // who looks may heal
+        start.write(twin.path()); // a read may heal
         let recorder = Recorder::of(root.path()).with(self.directories);
         let disk = recorder.disk();
         let mut views = vec![self.view(&twin, &store(&twin, &Disk::real())).unwrap()];
@@ -181,7 +183,7 @@ impl Job {
         (recorder.recording(), views)
     }
 
-    /// Looks at every tree.
+    /// Examines every tree.
     fn explore(&self) -> Report {
         let began = Instant::now();
         let (recording, views) = self.record();
@@ -215,7 +217,7 @@ impl Job {
         report
     }
 
-    /// Destroys the live file behind each step, with nothing lost but that; what is wrong then.
+    /// Destroys only the live file after each step, and returns the violations.
     pub fn survive_destruction(&self, mutant: Mutant) -> Vec<String> {
         let manners: [fn(&Path); 4] = [
             |path| fs::write(path, "").unwrap(),
@@ -241,7 +243,7 @@ impl Job {
         wrong
     }
 
-    /// Expects that nothing is wrong with any of them.
+    /// Expects no violation.
     #[track_caller]
     pub fn holds(&self) {
         let report = self.explore();
@@ -249,7 +251,7 @@ impl Job {
         assert!(first.is_empty(), "{} violations: {first:#?}", report.violations.len());
     }
 
-    /// Expects that something is.
+    /// Expects a violation.
     #[track_caller]
     pub fn is_caught(&self, mutant: Mutant) {
         let (mut recording, views) = self.record();
@@ -260,7 +262,7 @@ impl Job {
     }
 }
 
-/// Trees that were looked at already, and what was found.
+/// Results for trees that were examined already.
 struct Search<'a> {
     job: &'a Job,
     mutant: Mutant,
@@ -274,7 +276,7 @@ impl Search<'_> {
     fn at(&self, recording: &Recording, at: usize, views: &[View]) {
         let done = recording.events.iter().take(at).filter(|event| matches!(event, Event::Acknowledged)).count();
         let mut acceptable = views[done..views.len().min(done + 2)].to_vec();
-        // What a step keeps besides is certain when it was acknowledged.
+        // the facts of a step are certain once it was acknowledged
         if let [Some((_, _, certain)), Some((_, _, facts))] = acceptable.as_mut_slice() {
             facts.retain(|fact| certain.contains(fact));
         } else if let [None, Some((_, _, facts))] = acceptable.as_mut_slice() {
@@ -306,7 +308,8 @@ impl Search<'_> {
         }
     }
 
-    /// Has the next command read the tree, and the one behind it write; what was read, and what they did.
+    /// Reads the tree with the next command, and writes with the one after it; returns the view and
+    /// their calls.
     fn recover(&self, image: &Image) -> (Seen, Option<Recovery>) {
         let root = Sandbox::in_memory();
         image.clone().left_to_the_next_boot().write(root.path());
@@ -326,14 +329,14 @@ impl Search<'_> {
         }
     }
 
-    /// A second power cut in the middle of a recovery, of each kind of recovery once.
+    /// Cuts the power again in the middle of a recovery, once for each kind of recovery.
     fn once_more(&self, recovery: &Recording, views: &[View], acceptable: &[View], seen: &View) {
         let mut shape = DefaultHasher::new();
         for words in &recovery.words {
             words.replace(|c: char| c.is_ascii_digit(), "").hash(&mut shape); // times and inodes
         }
         seen.as_ref().map(|(_, revision, _)| revision).hash(&mut shape);
-        // Of what is kept only that matters which an earlier step had acknowledged.
+        // of the facts only those matter that an earlier step had acknowledged
         let mut views = views.to_vec();
         let needed = acceptable.first().cloned().flatten().map(|(_, _, facts)| facts).unwrap_or_default();
         if let Some(Some((_, _, facts))) = views.first_mut() {
@@ -346,7 +349,7 @@ impl Search<'_> {
         drop(shapes);
         for at in moments(recovery) {
             let done = recovery.events.iter().take(at).filter(|event| matches!(event, Event::Acknowledged)).count();
-            // Until somebody was told what there is, either may come out; and a remedy has what it brings about, too.
+            // before an acknowledgement either view may come out; a remedy adds its own effects
             let is_open = done == 0 || seen.is_none();
             let mut allowed: Vec<View> = if is_open { acceptable.to_vec() } else { Vec::new() };
             allowed.extend_from_slice(&views[done.saturating_sub(1)..views.len().min(done + 1)]);
@@ -391,7 +394,7 @@ fn tell(view: &View) -> String {
 }
 
 impl Search<'_> {
-    /// The next writer writes, and leaves the root in order; what is to be seen then.
+    /// The next writer writes, and leaves the root in order; returns the view after it.
     fn settle(&self, root: &Sandbox, disk: &Disk, seen: &View) -> Seen {
         let writer = store(root, disk);
         let wanted = match seen {
@@ -417,7 +420,7 @@ impl Search<'_> {
         check(fs::read(root.mirror()).ok().as_ref() == Some(&live), "the mirror differs")?;
         check(fs::metadata(root.state()).unwrap().nlink() == 1, "something shares the live inode")?;
         check(!root.file(".checkpoints/.in-progress").exists(), "the workshop is left")?;
-        // The next who changes a lock takes the place of what another was about to write.
+        // the next change of a lock reuses the temporary name of an interrupted one
         let debris: Vec<_> = root.debris().into_iter().filter(|path| !path.starts_with(root.file(".locks"))).collect();
         check(debris.is_empty(), &format!("left over: {debris:?}"))?;
         let staged = root.names(".").into_iter().any(|name| name.starts_with(".pipeline-state-"));

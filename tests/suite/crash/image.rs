@@ -1,7 +1,8 @@
-//! A directory tree as it may stand on a disk: names, and the nodes they lead to. Read from a real directory, written to one.
+//! A directory tree as it may exist on a disk: names, and their nodes. Read from a real directory,
+//! written to one.
 //!
-//! Temporary files are named after the inode of a lock's file. That is another wherever the tree is written, so in an image
-//! such a name holds the node instead.
+//! Temporary files are named after the inode of a lock file. That differs in every written copy, so
+//! in an image such a name holds the node instead.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -18,10 +19,10 @@ use pipeline_state::fs::{Dir, Disk, Ops as _};
 use pipeline_state::store::layout::{CHECKPOINTS, INTENT, STATE_FILE, WORKSHOP};
 use pipeline_state::store::restore::intent::Intent;
 
-/// A file, directory or link, whatever its names.
+/// A file, directory or link, independent of its names.
 pub type Node = usize;
 
-/// What a node is and holds.
+/// Type and content of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     File(Vec<u8>),
@@ -29,7 +30,7 @@ pub enum Body {
     Link(OsString),
 }
 
-/// Permission bits, and the last modification where somebody set it.
+/// Permission bits, and the time of modification if it was set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attributes {
     pub mode: u32,
@@ -49,12 +50,12 @@ pub struct Image {
 }
 
 pub const TOP: Node = 0;
-/// Stands for the file of a lock that is not there.
+/// Placeholder for a lock file that does not exist.
 const GONE: Node = 999_999_999;
 const TEMPORARY: &str = ".pipeline-state-";
 
 impl Image {
-    /// What is in a directory, and which inode each node was.
+    /// Reads a directory; records the node of each inode.
     pub fn read(top: &Path) -> (Self, HashMap<u64, Node>) {
         let (mut image, mut inodes) = (Self::default(), HashMap::new());
         image.read_node(top, &mut inodes);
@@ -82,14 +83,14 @@ impl Image {
         } else {
             Body::File(fs::read(path).unwrap())
         };
-        // Somebody might wait for the editor of a state file that is new.
+        // a recent state file could make a reader wait for an editor
         let is_state = path.file_name().is_some_and(|name| name == STATE_FILE);
         let mtime = (!is_state).then_some((stat.mtime(), stat.mtime_nsec()));
         self.nodes.insert(node, Entry { body, attributes: Attributes { mode: stat.mode() & 0o7777, mtime } });
         node
     }
 
-    /// Whether two images are the same tree: which names lead where, and which of them to the same node.
+    /// Equal for two images with the same names and the same sharing of nodes.
     pub fn digest(&self) -> u64 {
         let (mut hasher, mut seen) = (DefaultHasher::new(), HashMap::new());
         self.digest_node(TOP, &mut seen, &mut hasher);
@@ -116,15 +117,15 @@ impl Image {
         }
     }
 
-    /// Makes the tree in an empty directory. What no time was set of is some seconds old, so that nobody takes it for the
-    /// work of an editor.
+    /// Creates the tree in an empty directory. Nodes without a time are some seconds old, so that
+    /// no reader takes them for the work of an editor.
     pub fn write(&self, top: &Path) {
         let old = SystemTime::now() - Duration::from_secs(10);
         Writer { image: self, old, made: HashMap::new() }.directory(TOP, top);
         own_intent(top);
     }
 
-    /// The tree as another boot of this machine finds it: what names this one names an earlier one.
+    /// The tree as the next boot finds it: records of this boot refer to an earlier one.
     pub fn left_to_the_next_boot(mut self) -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         let (boot, earlier) = (boot.trim(), "00000000-0000-4000-8000-000000000000");
@@ -143,8 +144,8 @@ impl Image {
     }
 }
 
-/// Has the intent of an interrupted restore say that it was written for this directory: the tree stands for the root that
-/// it was read from, not for a copy of it.
+/// Rewrites the intent of an interrupted restore for this directory: the tree represents the
+/// original root, not a copy of it.
 pub fn own_intent(top: &Path) {
     let path = top.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
     let Ok(mut intent) = fs::read(&path).map_err(drop).and_then(|bytes| Intent::read(&bytes).map_err(drop)) else {
@@ -167,7 +168,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn directory(&mut self, node: Node, dir: &Path) {
         let Body::Directory(names) = &self.image.nodes[&node].body else { panic!("{node} is no directory") };
-        // Locks come first: see the head of this file.
+        // lock files come first: see the head of this file
         for (name, node) in names {
             self.entry(*node, &dir.join(with_inode(name, &self.made)));
         }
@@ -201,13 +202,13 @@ impl Writer<'_> {
     }
 }
 
-/// The number in a temporary file's name, and what is before and behind it.
+/// The number in a temporary file's name, and the text after it.
 fn numbered(name: &OsStr) -> Option<(&str, &str)> {
     let (number, purpose) = name.to_str()?.strip_prefix(TEMPORARY)?.split_once('-')?;
     number.bytes().all(|byte| byte.is_ascii_digit()).then_some((number, purpose))
 }
 
-/// A temporary file's name with the node of its lock's file in the place of the inode.
+/// A temporary file's name with the node of its lock file in place of the inode.
 pub fn with_node(name: &OsStr, inodes: &HashMap<u64, Node>) -> OsString {
     match numbered(name) {
         Some((inode, purpose)) => {

@@ -1,6 +1,6 @@
-//! The protocol, broken on purpose: whoever breaks it so in earnest is told by the tests of this folder.
+//! The protocol with deliberate faults: each of them makes the tests of this folder fail.
 //!
-//! What was recorded is rewritten as if the calls had come in another order, or not at all.
+//! The recording is rewritten as if the calls had been reordered or were missing.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,8 @@ use super::explore::{Mutant, Until};
 use super::recorder::{Event, Recording};
 use super::{Job, aborting, beginning_a_guard, beginning_anew, restoring, restoring_into, three_changes};
 
-/// Moves the first event of these words, and of those that begin behind it with `also`, to the place before another.
+/// Moves the first event with these words, and the following ones with `also`, to the place before
+/// another.
 fn move_before(recording: &mut Recording, moved: &str, before: &str) {
     let find = |words: &str, from: usize| {
         let at = recording.words.iter().skip(from).position(|known| known.starts_with(words));
@@ -21,7 +22,7 @@ fn move_before(recording: &mut Recording, moved: &str, before: &str) {
     recording.words.insert(to, words);
 }
 
-/// The words of the first rename that puts such a staged file in place, whatever number its writer's lock has.
+/// The words of the first rename of such a staged file, whatever the number of its writer's lock.
 fn renaming(recording: &Recording, what: &str) -> String {
     let is_it =
         |words: &&String| words.starts_with("rename \".pipeline-state-") && words.contains(&format!("-{what}.tmp\" "));
@@ -36,7 +37,7 @@ fn without(recording: &mut Recording, is_gone: impl Fn(&str) -> bool) {
     recording.words.retain(|_| kept.contains(&numbers.next().unwrap()));
 }
 
-/// Leaves out the next event of these words after the first one that `is_place` selects.
+/// Leaves out the next event with these words after the first one that `is_place` selects.
 fn leave_out_next(recording: &mut Recording, gone: &str, is_place: impl Fn(&str) -> bool) {
     let place = recording.words.iter().position(|words| is_place(words)).unwrap();
     let next = recording.words[place..].iter().position(|words| words.starts_with(gone)).unwrap();
@@ -144,7 +145,7 @@ fn healing_from_backups_before_the_mirror_is_caught() {
     assert!(!job.survive_destruction(blind).is_empty(), "nobody noticed");
 }
 
-/// Which syncs a job makes that it could do without, as far as these trees tell.
+/// The syncs of a job that are unnecessary for these trees.
 fn idle_syncs(job: &Job) -> Vec<String> {
     let (recording, views) = job.record();
     let syncs = (0..recording.events.len()).filter(|at| matches!(recording.events[*at], Event::Synced(_)));

@@ -1,9 +1,11 @@
-//! What a power cut may leave of a recording.
+//! Trees that a power cut may leave of a recording.
 //!
-//! What is assumed of the file system: a directory operation is atomic (a rename over two directories, too), and one that
-//! gives a name is durable once that name's directory was synced; a file's bytes and attributes are durable once it was
-//! synced; a symbolic link is as durable as its name. Nothing else is: of what was not synced any part may be there, in any
-//! order (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014, call this the weakest abstract persistence model).
+//! Assumptions about the file system: a directory operation is atomic (a rename over two
+//! directories, too), and one that adds a name is durable once that name's directory is synced; a
+//! file's bytes and attributes are durable once it is synced; a symbolic link is as durable as its
+//! name. Nothing else is: any part of unsynced changes may survive, in any order (Pillai et al.,
+//! "All File Systems Are Not Created Equal", OSDI 2014, call this the weakest abstract persistence
+//! model).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -11,7 +13,7 @@ use super::image::{Attributes, Body, Image, Node, TOP};
 use super::recorder::{Event, Recording};
 use crate::effort::is_exhaustive;
 
-/// How much of a file's unsynced bytes is there.
+/// Surviving part of a file's unsynced bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Nothing,
@@ -20,7 +22,7 @@ enum Part {
     All,
 }
 
-/// Random numbers that are the same in each run (Steele et al., SplitMix64).
+/// Pseudo-random numbers, the same in each run (Steele et al., SplitMix64).
 struct Chance(u64);
 
 impl Chance {
@@ -42,7 +44,7 @@ pub struct Cut<'a> {
     directories: BTreeMap<Node, (Attributes, Attributes)>,
 }
 
-/// A file's bytes and attributes: what is certain of them, and what was last written.
+/// A file's bytes and attributes: the durable ones, and the last written ones.
 #[derive(Clone)]
 struct File<'a> {
     synced: &'a [u8],
@@ -64,7 +66,7 @@ impl File<'_> {
         }
     }
 
-    /// What is added or changed is there in part; what was there before stays.
+    /// Only added or changed bytes are incomplete; earlier ones stay.
     fn bytes(&self, part: Part) -> Vec<u8> {
         let common = self.synced.iter().zip(self.last).take_while(|(old, new)| old == new).count();
         let changed = self.last.len() - common;
@@ -82,14 +84,14 @@ impl File<'_> {
     }
 }
 
-/// Trees that may be left.
+/// Possible trees.
 pub struct Images {
     pub images: Vec<Image>,
-    /// Whether these are all of them.
+    /// True if the list is complete.
     pub are_all: bool,
 }
 
-/// Trees, each once.
+/// Distinct trees.
 struct Found {
     seen: HashSet<u64>,
     images: Vec<Image>,
@@ -104,7 +106,7 @@ impl Default for Found {
 
 impl Found {
     fn keep(&mut self, image: Image) {
-        // No file system lets a directory have two names.
+        // no file system lets a directory have two names
         if image.is_a_tree() && self.seen.insert(image.digest()) {
             self.images.push(image);
         }
@@ -115,15 +117,15 @@ impl Found {
     }
 }
 
-/// How far one file may be filled.
+/// Possible contents of one file.
 struct Choice<'a> {
     parts: &'a [Part],
-    /// In how many ways those before it may be.
+    /// Combinations of the files before it.
     before: usize,
 }
 
 impl Choice<'_> {
-    /// As the number of a way through all files says.
+    /// The part for this combination number.
     fn nth(&self, number: usize) -> Part {
         self.parts[number / self.before % self.parts.len()]
     }
@@ -138,7 +140,7 @@ impl Choice<'_> {
 }
 
 impl<'a> Cut<'a> {
-    /// The moment before the event number `at`.
+    /// The moment before event number `at`.
     pub fn new(recording: &'a Recording, at: usize) -> Self {
         let mut loose: Vec<usize> = Vec::new();
         let (mut files, mut directories) = (BTreeMap::new(), BTreeMap::new());
@@ -178,8 +180,9 @@ impl<'a> Cut<'a> {
         Self { recording, at, loose, files, directories }
     }
 
-    /// Every tree that may be left, if those are few; else those with all, nothing, all but one thing, one thing, or all from
-    /// some operation on missing, by turns with whole files and with nothing in those that were not synced, and `limit` at random.
+    /// Every possible tree, if those are few. Otherwise the trees with all, nothing, all but one
+    /// operation, one operation, or all from some operation on missing, alternating between whole
+    /// files and nothing in unsynced ones, and `limit` random trees.
     pub fn images(&self, limit: usize, seed: u64) -> Images {
         let mut chance = Chance(seed);
         let mut found = Found::default();
@@ -213,7 +216,7 @@ impl<'a> Cut<'a> {
             }
         }
         for number in 0..limit {
-            // Every other one is near to all or to nothing.
+            // half of them are near to all or to nothing
             let bits = match number % 4 {
                 0 => chance.next() & chance.next() & chance.next(),
                 1 => chance.next() | chance.next() | chance.next(),
@@ -246,19 +249,19 @@ impl<'a> Cut<'a> {
         extremes
     }
 
-    /// The files of a tree of which it is not certain what they hold.
+    /// The files of a tree with uncertain content.
     fn open_files(&self, bare: &Image) -> Vec<(Node, &File<'_>)> {
         let files = bare.reachable().into_iter().filter_map(|node| Some((node, self.files.get(&node)?)));
         files.filter(|(_, file)| file.is_loose()).collect()
     }
 
-    /// In how many ways they may be filled.
+    /// Number of combinations of their contents.
     fn ways(&self, bare: &Image) -> usize {
         let parts = self.open_files(bare).into_iter().map(|(_, file)| file.parts().len());
         parts.fold(1, usize::saturating_mul)
     }
 
-    /// The tree with its open files filled, each as far as `choose` says.
+    /// The tree with uncertain files filled by `choose`.
     fn filled(&self, bare: &Image, mut choose: impl FnMut(&mut Choice<'_>) -> Part) -> Image {
         let mut image = bare.clone();
         let mut ways = 1;
@@ -273,7 +276,7 @@ impl<'a> Cut<'a> {
         image
     }
 
-    /// The tree without some operations, with all files as they were last written.
+    /// The tree without some operations, with all files as last written.
     fn without(&self, lost: &BTreeSet<usize>) -> Image {
         let mut image = self.recording.image.clone();
         for (number, event) in self.recording.events.iter().take(self.at).enumerate() {
@@ -301,7 +304,7 @@ impl<'a> Cut<'a> {
             }
         }
         for (node, (synced, last)) in &self.directories {
-            // With what was named in it lost, its attributes are lost, too.
+            // with names in it lost, its attributes are lost, too
             let attributes = if lost.is_empty() { *last } else { *synced };
             image.nodes.get_mut(node).unwrap().attributes = attributes;
         }
@@ -310,7 +313,8 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Whether the sync of a directory makes an operation durable: it gives a name in it, or only takes one away there.
+/// True if the sync of a directory makes an operation durable: one that adds a name in it, or only
+/// removes one there.
 fn is_made_durable_by(event: &Event, directory: Node) -> bool {
     let Event::Named(namings) = event else { return false };
     let given: Vec<Node> = namings.iter().filter(|(_, _, node)| node.is_some()).map(|(parent, ..)| *parent).collect();
@@ -320,7 +324,8 @@ fn is_made_durable_by(event: &Event, directory: Node) -> bool {
     given.contains(&directory)
 }
 
-/// The moments whose trees include those of all others: before each sync, before each acknowledgement, and at the end.
+/// The moments whose trees include those of all others: before each sync, before each
+/// acknowledgement, and at the end.
 pub fn moments(recording: &Recording) -> Vec<usize> {
     let ends = |event: &Event| matches!(event, Event::Synced(_) | Event::Acknowledged);
     let events = recording.events.iter().enumerate();

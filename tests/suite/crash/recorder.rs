@@ -1,4 +1,5 @@
-//! A seam that makes every call and writes down what it did to the tree: the operations that a power cut may undo.
+//! A seam that makes every call and records its effect on the tree: operations that a power cut may
+//! undo.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,31 +17,31 @@ use pipeline_state::fs::{Access, Dir, Disk, Ops, Stat};
 
 use super::image::{Attributes, Body, Entry, Image, Node, with_node};
 
-/// A name in a directory, and what it leads to from now on.
+/// A name in a directory, and its new node.
 pub type Naming = (Node, OsString, Option<Node>);
 
-/// What happened, in the order in which it did.
+/// The effects, in order.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A directory operation, which is atomic: these names lead elsewhere, or nowhere.
+    /// An atomic directory operation: these names get new nodes, or none.
     Named(Vec<Naming>),
-    /// A file holds these bytes.
+    /// A file has these bytes.
     Filled(Node, Vec<u8>),
     /// A node has these attributes.
     Marked(Node, Attributes),
     /// A file or directory was synced.
     Synced(Node),
-    /// A step ended well, and whoever asked for it was told.
+    /// A step succeeded and was acknowledged.
     Acknowledged,
 }
 
-/// All that happened to a tree.
+/// The history of a tree.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// The tree at the beginning, all of it durable; and the nodes that came later, as they were made.
+    /// The tree at the beginning, all of it durable, and the nodes that were created later.
     pub image: Image,
     pub events: Vec<Event>,
-    /// What each event was, for people.
+    /// Each event in words.
     pub words: Vec<String>,
 }
 
@@ -52,12 +53,12 @@ pub struct Recorder {
     directories: Directories,
 }
 
-/// Whether directories that were there at the beginning can be renamed.
+/// Renames of existing directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Directories {
-    /// They can.
+    /// They succeed.
     Movable,
-    /// `config/` and `.signals/` cannot, as those of an overlay's lower layer.
+    /// Those of `config/` and `.signals/` fail, as on an overlay's lower layer.
     Merged,
 }
 
@@ -71,7 +72,7 @@ impl Directories {
 }
 
 impl Recorder {
-    /// Begins to record what happens below a directory.
+    /// Starts a recording of the calls below a directory.
     pub fn of(top: &Path) -> Self {
         let (image, inodes) = Image::read(top);
         let recording = Recording { image, events: Vec::new(), words: Vec::new() };
@@ -83,12 +84,12 @@ impl Recorder {
         }
     }
 
-    /// Whoever reads by way of this sees no such file.
+    /// Hides such a file from readers of this disk.
     pub fn blind_to(self, name: Option<&'static str>) -> Self {
         Self { blind_to: name, ..self }
     }
 
-    /// Directories can be renamed, or not.
+    /// Lets directories be renamed, or not.
     pub fn with(self, directories: Directories) -> Self {
         Self { directories, ..self }
     }
@@ -128,7 +129,7 @@ impl Recorder {
         *self.inodes.borrow().get(&inode).unwrap_or_else(|| panic!("an unknown inode: {inode}"))
     }
 
-    /// A directory and a name in it; of a whole path, those of its last component.
+    /// A directory and a name in it; of a path, those of its last component.
     fn place(&self, dir: &Dir, name: &OsStr) -> (Node, OsString) {
         let path = Path::new(name);
         let (parent, name) = match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -138,7 +139,7 @@ impl Recorder {
         (parent, with_node(name, &self.inodes.borrow()))
     }
 
-    /// Takes note of a node that was just made under this name.
+    /// Records a node that was just created under this name.
     fn made(&self, dir: &Dir, name: &OsStr, body: Body) -> io::Result<Node> {
         let stat = Real.stat(dir, name)?;
         let mut recording = self.recording.borrow_mut();

@@ -1,4 +1,5 @@
-//! Locks behind a power cut: nobody who held one lives, so none is left held; and no number of a grant comes twice.
+//! Locks after a power cut: every holder is dead, so no lock stays held; and no grant's token is
+//! repeated.
 
 use std::collections::HashSet;
 
@@ -48,7 +49,7 @@ fn record() -> (Recording, Vec<u64>) {
     (recorder.recording(), tokens)
 }
 
-/// What is wrong with the locks that the next boot finds.
+/// The problems with the locks at the next boot.
 fn wrong(image: &Image, told: u64) -> Option<String> {
     let root = Sandbox::in_memory();
     image.clone().left_to_the_next_boot().write(root.path());
