@@ -1,14 +1,15 @@
-//! Every command that changes something, the real program under strace(1): killed before each of its changing calls, and
-//! with its calls failing.
+//! Every changing command, the real program under strace(1): killed before each of its changing
+//! calls, and with failing calls.
 //!
-//! A command is one line of [`commands`]. What it may leave is found out by running it: the document, `config/`, the
-//! signals, the checkpoints and the locks are each as they were before it or as they are behind it; what was acknowledged is
-//! there; the next writer succeeds and leaves the root in order. Stronger claims about single commands, and kills before
-//! their other calls, stand in `kill`, `restore_kill`, `lock_kill` and `lock_queue_kill`; what these kill at every call is
-//! not killed here again ([`Row::killed_elsewhere`]), but fails here.
+//! A command is one line of [`commands`]. A normal run shows its possible results: the document,
+//! `config/`, the signals, the checkpoints and the locks are each as before or as after it; every
+//! acknowledged change is there; the next writer succeeds and leaves the root in order. Stronger
+//! claims about single commands, and kills before other calls, are in `kill`, `restore_kill`,
+//! `lock_kill` and `lock_queue_kill`; a command that these kill at every call is not killed here
+//! again ([`Row::killed_elsewhere`]), but fails here.
 //!
-//! Of the deaths every [`DEATHS`]th is tried, of the failures (each error at each call on the root that can return it) every
-//! [`FAILURES`]th; `PROOFS=all` tries all.
+//! Every [`DEATHS`]th kill is tried, and every [`FAILURES`]th failure (each error at each call on
+//! the root that can return it); `PROOFS=all` tries all.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -37,13 +38,13 @@ use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 const DEATHS: usize = 3;
 const FAILURES: usize = 31;
 
-/// A command, and the root in which it begins.
+/// A command, and its initial root.
 struct Row {
     /// Split at spaces; OWNER is the pid of a process that owns locks.
     words: &'static str,
     start: fn(&Owner) -> Sandbox,
     input: &'static str,
-    /// What makes the state readable where it is refused before the command.
+    /// The command that makes a refused initial state readable.
     remedy: Option<&'static str>,
     steps: Steps,
     kills: Kills,
@@ -51,9 +52,9 @@ struct Row {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Steps {
-    /// It changes one thing, and says so when it has.
+    /// It makes one change, and confirms it.
     One,
-    /// It does one thing after the other, and speaks in between; if it fails, some of it may be done.
+    /// It makes several changes with output in between; if it fails, some may be done.
     Several,
 }
 
@@ -85,7 +86,7 @@ impl Row {
     }
 }
 
-/// All commands that change something. To add one, add its line.
+/// All changing commands. To add one, add its line.
 fn commands() -> Vec<Row> {
     const DOCUMENT: &str = r#"{"phase":"written","completedTasks":["a"],"signals":{},"lastActivation":"now"}"#;
     const PROMPT: &str = r#"{"hook_event_name":"UserPromptSubmit","prompt":"write a specification"}"#;
@@ -139,7 +140,7 @@ fn commands() -> Vec<Row> {
     ]
 }
 
-// ---- beginnings ----
+// ---- initial roots ----
 
 fn empty(_: &Owner) -> Sandbox {
     Sandbox::empty()
@@ -183,7 +184,7 @@ fn deploy_held(owner: &Owner) -> Sandbox {
     root
 }
 
-/// Locks of the dead.
+/// Locks of dead owners.
 fn deserted() -> Sandbox {
     let (root, dead) = (Sandbox::with_history(), Owner::new());
     root.ok(&format!("lock acquire a,b 0 --owner-pid {}", dead.pid()));
@@ -206,7 +207,7 @@ fn legacy() -> Sandbox {
     Sandbox::holding(r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#)
 }
 
-/// A state from before seals that breaks the rules, beside a checkpoint.
+/// An unsealed state that breaks the rules, beside a checkpoint.
 fn invalid() -> Sandbox {
     let root = Sandbox::holding(r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#);
     root.ok("recover checkpoint good");
@@ -217,7 +218,7 @@ fn invalid() -> Sandbox {
     root
 }
 
-/// What the dead left, a mirror that is gone, a mode that is too loose.
+/// Leftovers of dead processes, a missing mirror, a mode that is too open.
 fn littered(_: &Owner) -> Sandbox {
     let root = deserted();
     for name in [".state-backups/.pipeline-state-1-mirror.tmp", ".locks/.live-1-1"] {
@@ -241,12 +242,12 @@ fn with_programs(owner: &Owner) -> Sandbox {
     root
 }
 
-// ---- what is there ----
+// ---- observed roots ----
 
-/// What a command may change, piece by piece.
+/// The parts of a root that a command may change.
 #[derive(Clone, Debug, PartialEq)]
 struct View {
-    /// None where it is refused.
+    /// None if it is refused.
     document: Option<Value>,
     revision: u64,
     config: Vec<(String, Vec<u8>)>,
@@ -262,20 +263,20 @@ impl View {
             let (document, revision) = content(&served.bytes);
             (Some(timeless(document)), revision)
         });
-        // What a killed `hook init-rules` left there is cleared by the next.
+        // the next `hook init-rules` clears leftovers of a killed one
         let config = root.names("config").into_iter().filter(|name| !is_temporary(name));
         let config = config.map(|name| (name.clone(), fs::read(root.file("config").join(name)).unwrap_or_default()));
         let checkpoints = root.names(".checkpoints").into_iter().filter(|name| !name.starts_with('.'));
-        let is_number = |c: char| c.is_ascii_digit() || c == '-'; // which tells those of one second apart
+        let is_number = |c: char| c.is_ascii_digit() || c == '-'; // distinguishes those of one second
         let operation = |name: String| name.splitn(4, '-').last().unwrap().trim_start_matches(is_number).to_owned();
         let checkpoints = checkpoints.map(operation).filter(|operation| !operation.ends_with("pre-restore"));
         let locks = locks_on(root, Disk::real());
         if root.file(".locks").exists() {
-            locks.clean(Instant::now()).unwrap(); // which completes what a dead one was in the middle of
+            locks.clean(Instant::now()).unwrap(); // completes interrupted changes
         }
         let entries = locks.list().unwrap().into_iter();
         let mut checkpoints: Vec<String> = checkpoints.collect();
-        checkpoints.sort(); // those of one second stand in no order
+        checkpoints.sort(); // those of one second have no order
         Self {
             document,
             revision,
@@ -286,7 +287,7 @@ impl View {
         }
     }
 
-    /// Whether each piece is as in one of these two.
+    /// True if each part is as in one of these two.
     fn is_between(&self, before: &Self, after: &Self) -> bool {
         (self.document == before.document || self.document == after.document)
             && (before.revision..=after.revision).contains(&self.revision)
@@ -301,7 +302,7 @@ impl View {
     }
 }
 
-/// What the guarded command did to the configuration.
+/// The change that the guarded command made to the configuration.
 fn is_changed((_, bytes): &(String, Vec<u8>)) -> bool {
     bytes == b"changed\n"
 }
@@ -324,7 +325,7 @@ struct Job {
     code: i32,
     calls: Vec<Call>,
     precious: Vec<Vec<u8>>,
-    /// How many of those a full disk may cost: automatic backups but for two.
+    /// How many of those a full disk may cost: all automatic backups except two.
     spared_at_most: usize,
 }
 
@@ -334,7 +335,7 @@ impl Job {
         let start = (row.start)(&owner);
         let before = View::of(&twin(&start));
         assert_eq!(before.document.is_none(), row.remedy.is_some() || !start.state().exists(), "{}", row.words);
-        // An edit that is adopted goes on as it is, and what it was made of must stay.
+        // an adopted edit continues unchanged, and the revision under it must stay
         let besides: &[&str] = match row.words {
             "state adopt" => &[".state-backups/mirror.json"],
             _ if start.state().exists() => &[".workflow-state.json"],
@@ -402,7 +403,7 @@ impl Job {
         let expected = if self.row.words.starts_with("hook post") { 1 } else { code }; // an editor reads some codes its own way
         let said: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
         let unconfirmed = ran.stderr.contains("did not confirm") || ran.stderr.contains("decided");
-        // A guarded command's own code, and that of the worst of several findings, say nothing of this error.
+        // a guarded command's own code, or that of the worst finding, differs from this error's
         if self.row.steps == Steps::One {
             assert!([0, expected].contains(&ran.code) || (ran.code == 1 && unconfirmed), "not {expected}: {place}");
             let named = if ran.code == expected { code } else { ran.code };
@@ -413,7 +414,7 @@ impl Job {
         assert!(!self.row.words.starts_with("hook") || ran.code != 2, "it blocks a person: {place}");
         let found = self.look(&root, &place);
         if self.row.steps == Steps::One {
-            // What belongs to a change and is not the document may fail behind the commit, and then there is a warning.
+            // parts of a change outside the document may fail after the commit, with a warning
             let but_for = View { signals: self.after.signals.clone(), ..found.clone() };
             let done = found.is(&self.after) || (but_for.is(&self.after) && ran.stderr.contains("warning: "));
             assert!(done || ran.code != 0, "told that it was done: {place}\n{found:#?}");
@@ -426,7 +427,7 @@ impl Job {
         self.next_commands(&root, if code == 7 { self.spared_at_most } else { 0 }, &place);
     }
 
-    /// What is left: each piece as before or as behind the command.
+    /// The result: each part as before or as after the command.
     fn look(&self, root: &Sandbox, place: &str) -> View {
         let mut found = View::of(root);
         if let Some(remedy) = self.row.remedy
@@ -449,7 +450,7 @@ impl Job {
         found
     }
 
-    /// The next writer and the next who takes a lock succeed, and leave the root in order.
+    /// The next writer and the next lock succeed, and leave the root in order.
     fn next_commands(&self, root: &Sandbox, spared: usize, place: &str) {
         for Entry { lock, .. } in locks_on(root, Disk::real()).list().unwrap() {
             root.ok(&format!("lock break {lock} --force")); // its owner lives
@@ -465,7 +466,7 @@ impl Job {
         });
         assert!(matches!(next, Ok(Outcome::Committed { .. })), "the next writer fails: {place}\n{next:?}");
         if self.row.words == "hook init-rules" {
-            root.run(self.row.words); // `config/` is its user's, so nobody else clears away what a killed one left
+            root.run(self.row.words); // `config/` is its user's, so only this command clears its leftovers
         }
         let shed = self.row.words.contains("handle 7");
         let precious = &self.precious[if shed { self.spared_at_most } else { spared }..];
@@ -479,7 +480,8 @@ impl Job {
     }
 }
 
-/// The errors, their exit codes, and the calls that may return them: of `create` those that make something.
+/// The errors, their exit codes, and the calls that may return them; `create` means opens that
+/// create a file.
 const ERRORS: [(&str, i32, &[&str]); 6] = [
     (
         "EIO",

@@ -1,8 +1,9 @@
 //! The library with each of its file-system calls failing, in one process.
 //!
-//! Every operation is run with its 1st, 2nd, 3rd … call failing, each time in a fresh copy of the same root, until one
-//! run ends without meeting the fault; with every error, failing once and failing ever after. Then a store on the real
-//! disk looks at what is left. The audit log works on the real disk throughout: what becomes of it stops nothing.
+//! Every operation runs with its 1st, 2nd, 3rd … call failing, each time in a fresh copy of the
+//! same root, until one run ends without the fault; with every error, failing once and failing ever
+//! after. Then a store on the real disk examines the result. The audit log uses the real disk
+//! throughout: its failures stop nothing.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -33,15 +34,15 @@ use crate::kill::{assert_settled, content, copy_of, damaged, precious};
 use crate::sandbox::Sandbox;
 use crate::strace::in_parallel;
 
-/// The errors by kind, and the exit code of each. Errors of one kind take turns from call to call,
-/// unless all are tried at each.
+/// The errors by kind, with their exit codes. Errors of one kind take turns from call to call,
+/// unless an exhaustive run tries all at each.
 const KINDS: [&[(Errno, u8)]; 4] = [
     &[(Errno::IO, 1)],
     &[(Errno::NOSPC, 7)],
     &[(Errno::DQUOT, 7), (Errno::ROFS, 6), (Errno::ACCESS, 6), (Errno::MFILE, 10)],
     &[(Errno::INTR, 1)],
 ];
-/// The calls that may have happened although they report an error, as on a network file system.
+/// The calls that may take effect although they report an error, as on a network file system.
 const DOUBTFUL: [&str; 5] = ["rename", "link", "unlink", "create", "make_dir"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Series {
 }
 
 impl Fault {
-    /// A disk whose `nth` call of those that can fail this way does; and the call it was, once it was made.
+    /// A disk whose `nth` call that can fail this way does; the second value is that call.
     pub fn disk(self, nth: usize) -> (Disk, Rc<RefCell<Option<Call>>>) {
         let (count, hit) = (Cell::new(0), Rc::new(RefCell::new(None)));
         let seen = Rc::clone(&hit);
@@ -161,13 +162,13 @@ struct Job {
     name: &'static str,
     start: Sandbox,
     run: fn(&Store) -> Result<()>,
-    /// What the operation brings about.
+    /// The effect of the operation.
     proof: (&'static str, Value),
     revisions: (u64, u64),
     precious: &'static [&'static str],
-    /// Makes a state that is refused before the operation readable.
+    /// The remedy for a refused initial state.
     remedy: Option<fn(&Store) -> Result<()>>,
-    /// Whether a failure leaves the live file as it was; a reader may fail when it has healed already.
+    /// Set if a failure leaves the live file unchanged; a failing read may have healed it already.
     untouched: Untouched,
 }
 
@@ -223,7 +224,8 @@ impl Job {
         println!("{}: {} failures, {:.1} s", self.name, runs.into_inner(), began.elapsed().as_secs_f64());
     }
 
-    /// Runs the operation with its `nth` call failing, and looks at what is left; false if there is no such call.
+    /// Runs the operation with its `nth` call failing, and checks the result; false if there is no
+    /// such call.
     fn meets(
         &self,
         fault: Fault,
@@ -267,7 +269,7 @@ impl Job {
         let found = content(&read.unwrap_or_else(|error| panic!("a bad read: {error}: {place}")).bytes);
         let is_new = found == *new && !remedied;
         assert!(found == *new || Some(&found) == old, "neither old nor new: {place}\n{found:?}");
-        // A disk that fails for good at the rename cannot be asked whether it took place.
+        // a disk that fails permanently at the rename cannot show if it took place
         let blind = fault.lasting == Lasting::EverAfter && call.name == "rename" && call.path == root.state();
         let unknown = !confirmed && blind && fault.manner == Manner::Fails;
         assert!(is_new || (result.is_err() && confirmed) || unknown, "a change is lost: {place}");
@@ -280,16 +282,17 @@ impl Job {
         let (mut expected, revision) = found;
         expected["z"] = json!(1);
         assert_eq!(content(&fs::read(root.state()).unwrap()), (expected, revision + 1), "{place}");
-        // A full disk costs automatic backups, but for two.
+        // a full disk costs all automatic backups except two
         let full = fault.code == 7;
         assert_settled(&root, &precious[if full { precious.len().saturating_sub(3) } else { 0 }..], &place);
         true
     }
 
-    /// An error has the exit code of what the disk said, and only a change that is in place may be of unknown durability.
+    /// An error has the exit code of the disk's error; only a change in place may be of unknown
+    /// durability.
     fn assert_told_rightly(fault: Fault, root: &Sandbox, call: &Call, result: &Result<()>, place: &str) {
         let synced = matches!(call.name, "sync" | "sync_dir");
-        // A call that happened in spite of EINTR may fail when it is repeated.
+        // a call that took effect in spite of EINTR may fail when it is repeated
         let repeated = fault.errno == Errno::INTR && fault.lasting == Lasting::Once && fault.manner == Manner::Fails;
         let harmless = fault.manner == Manner::Shortened || (repeated && !synced);
         match result {
@@ -334,7 +337,7 @@ fn a_change_that_retires_backups_while_calls_fail_is_old_or_new_and_ok_means_new
     job.failing_at_every_call();
 }
 
-/// Gives a signal, or clears it.
+/// Gives or clears a signal.
 pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
     let name = Name::parse("signal", name)?;
     committed(store.change(&Order::of("signal"), &mut |base| {
@@ -417,7 +420,7 @@ fn an_adoption_whose_calls_fail_leaves_the_edit_or_seals_it() {
     job.failing_at_every_call();
 }
 
-/// It was no revision before, so what is left is told by its digest.
+/// An adopted edit was no revision before, so its digest identifies the result.
 #[test]
 fn a_migration_whose_calls_fail_leaves_the_legacy_document_or_seals_it_migrated() {
     const LEGACY: &str =
@@ -477,8 +480,8 @@ fn a_backup_whose_calls_fail_is_whole_or_absent_and_ok_means_whole() {
     job.failing_at_every_call();
 }
 
-/// The rename happens and reports that the disk is full, and the look at the live file that would tell fails as well. The
-/// change must not be run again, and must not be taken for one that did not happen.
+/// The rename takes place and reports a full disk, and the read of the live file that would show it
+/// fails as well. The change must not be repeated, and must not count as one that did not happen.
 #[test]
 fn a_rename_of_which_nothing_is_known_is_of_unknown_durability_and_never_repeated() {
     for errno in [Errno::NOSPC, Errno::IO, Errno::INTR] {

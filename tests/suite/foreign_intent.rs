@@ -1,4 +1,4 @@
-//! The record of an interrupted restore in a root that it was not written for: nothing carries it out.
+//! The record of an interrupted restore in another root than its own: no command carries it out.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::snapshots::{Whole, assert_tidy, restored, with_small_checkpoint};
 
 const INTENT: &str = ".checkpoints/.in-progress/intent.json";
 
-/// A root with a restore of `good` that is decided, and nothing replaced yet.
+/// A root with an intent to restore `good`, and nothing replaced yet.
 fn decided() -> Sandbox {
     let root = with_small_checkpoint();
     let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
@@ -32,7 +32,7 @@ fn decided() -> Sandbox {
     root
 }
 
-/// A copy as `cp -a` makes it, which knows nothing of intents.
+/// A copy as `cp -a` makes it, without regard to intents.
 fn copy(root: &Sandbox) -> Sandbox {
     let copy = Sandbox::empty();
     let from = format!("{}/.", root.path().display());
@@ -46,7 +46,8 @@ fn contents(root: &Sandbox) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     root.snapshot().into_iter().filter(|(path, _)| !path.starts_with(&locks)).collect()
 }
 
-/// Reads go on, writers refuse, nothing is touched; an abort drops the record, and then writers write.
+/// Reads continue, writers refuse, nothing changes; an abort drops the record, and writers write
+/// again.
 #[track_caller]
 fn is_left_alone_until_it_is_dropped(root: &Sandbox, options: &str, why: &str) {
     let before = contents(root);
@@ -74,7 +75,7 @@ fn is_left_alone_until_it_is_dropped(root: &Sandbox, options: &str, why: &str) {
 fn a_copy_of_an_interrupted_root_is_read_and_written_only_after_an_abort() {
     let root = decided();
     is_left_alone_until_it_is_dropped(&copy(&root), "", "written for another root");
-    // The original is finished by the next command, as ever.
+    // the next command finishes the original
     let new = restored(&root);
     root.run("state get .n").expect(0).saying("was finished");
     assert_eq!(Whole::of(&root), new);
@@ -99,7 +100,7 @@ fn an_intent_for_another_config_root_is_compared_and_not_followed() {
     assert_eq!(fs::read_to_string(other.file("config/mine")).unwrap(), "mine");
 }
 
-/// What the first release wrote: a path instead of identities.
+/// The record of the first release: a path instead of identities.
 fn rewrite_as_of_the_first_release(root: &Sandbox, config_root: Option<&Path>) {
     let mut intent = verified(&fs::read(root.file(INTENT)).unwrap()).unwrap();
     let fields = intent.as_object_mut().unwrap();

@@ -1,4 +1,5 @@
-//! `recover guard` never undoes what others committed, and what it does not put back stays on record.
+//! `recover guard` never undoes commits of others, and stays on record until everything is put
+//! back.
 
 use std::cell::Cell;
 use std::fs;
@@ -19,7 +20,7 @@ use serde_json::json;
 use crate::faults::store;
 use crate::sandbox::{Ran, Sandbox};
 
-/// A guard whose command made its changes and waits for a word to go on.
+/// A guard whose command made its changes and waits for a word to continue.
 struct Running {
     child: Child,
     id: String,
@@ -160,7 +161,7 @@ fn a_process_that_left_the_guards_family_shows_its_token() {
     assert_eq!((ran.code, root.document()["n"].clone()), (7, json!(3)), "{}", ran.stderr);
 }
 
-/// Removes the lines of the journal that hold these words.
+/// Removes the lines of the journal that contain these words.
 fn forget_lines(root: &Sandbox, words: &str) {
     let journal = root.file(".state-backups/journal.jsonl");
     let text = fs::read_to_string(&journal).unwrap();
@@ -377,7 +378,7 @@ fn a_record_that_is_no_file_of_ours_stops_no_command() {
     }
 }
 
-/// Whether somebody else could take the state lock at this moment.
+/// True if another process could take the state lock now.
 fn is_state_free(root: &Path) -> bool {
     let lock = fs::File::open(root.join(".locks/state.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -392,7 +393,7 @@ fn the_verdict_and_what_follows_from_it_happen_under_one_lock() {
         let id = real.begin_guard(&snapshot).unwrap().id;
         for (field, value) in [("n", 99), ("theirs", 1)] {
             let set = |document: &mut serde_json::Value| document[field] = value.into();
-            // What was recovered is never the guard's, even under it.
+            // a recovery is never the guard's change
             let command = if others && field == "theirs" { "recover" } else { "set" };
             let change = real.change(&Order::of(command), &mut |base| {
                 let mut document = base.draft();
@@ -411,7 +412,7 @@ fn the_verdict_and_what_follows_from_it_happen_under_one_lock() {
             if judged.get() && call.changes() && is_state_free(&at) {
                 free.set(true);
             }
-            // Then the guard is no longer on record, and the locks are given back.
+            // now the guard is no longer on record, and the locks are released
             let name = call.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if call.name == "unlink" && name.starts_with("guard-") {
                 judged.set(false);

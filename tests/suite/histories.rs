@@ -1,8 +1,10 @@
-//! P3 and P5 as a history: many clients do everything at once, have their commands killed, and note what they learned and
-//! when; then [`crate::history_checker`] looks for an order in which all of it can have happened.
+//! P3 and P5 as a history: many clients do everything at once, have their commands killed, and
+//! record results with times; then [`crate::history_checker`] looks for an order that explains the
+//! whole record.
 //!
-//! Each command is a process, and each client has a process that owns its locks. `HISTORY_OPS=10000` asks for more than the
-//! default, and `HISTORY_SEED` for the dice of an earlier run (what the processes make of it depends on the machine).
+//! Each command is a process, and each client has a process that owns its locks.
+//! `HISTORY_OPS=10000` asks for more than the default, and `HISTORY_SEED` for the dice of an
+//! earlier run (timing still depends on the machine).
 
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Write as _};
@@ -20,28 +22,28 @@ use crate::owners::Owner;
 use crate::sandbox::{Ran, Sandbox};
 
 const CLIENTS: usize = 8;
-/// What all clients do together: enough for hundreds of races and kills, in a few seconds.
+/// Operations of all clients together: enough for hundreds of races and kills, in a few seconds.
 const OPS: usize = 240;
 const LOCKS: [&str; 3] = ["a", "b", "state"];
 
-/// What is done to those who write.
+/// The disturbance of writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disturbance {
     /// Commands are killed, and owners of locks.
     Kills,
-    /// The live file is cut in half again and again. Nobody is killed: a revision of which nobody was told may be lost with
-    /// the live file.
+    /// The live file is cut in half again and again. No process is killed: an unacknowledged
+    /// revision may be lost with the live file.
     Damage,
 }
 
-/// What all clients share.
+/// State shared by all clients.
 struct Arena {
     sandbox: Sandbox,
     start: Instant,
     disturbance: Disturbance,
     numbers: AtomicU64,
     left: AtomicUsize,
-    /// The owners' pids, by client, as they were one after the other.
+    /// The owners' pids with their clients, in order of creation.
     owners: Mutex<Vec<(u32, usize)>>,
 }
 
@@ -57,11 +59,11 @@ struct Client<'a> {
     dice: Dice,
     owner: Owner,
     events: Vec<Event>,
-    /// The last revision that it knows of.
+    /// The last revision that the client knows.
     known: u64,
-    /// How long commands take, so that they are killed while they run, however busy the machine is.
+    /// Typical duration of a command, so that kills hit running commands on a busy machine, too.
     usual: Duration,
-    /// The last grant that it gave back.
+    /// The last grant that the client released.
     stale: Option<(String, u64)>,
 }
 
@@ -80,7 +82,7 @@ impl<'a> Client<'a> {
                 5..9 => self.write("update", None, None),
                 9..11 => self.write("set", None, None),
                 11..13 => {
-                    let known = self.known - self.dice.below(2) as u64; // now and then one that is too old
+                    let known = self.known - self.dice.below(2) as u64; // sometimes one that is too old
                     self.write("update", Some(known), None);
                 }
                 13..15 => self.read_modify_write(),
@@ -109,7 +111,8 @@ impl<'a> Client<'a> {
         command
     }
 
-    /// Runs a command, which is perhaps killed at some moment. Its input is a file: a pipe could be full when it dies.
+    /// Runs a command, which may be killed at any moment. Its input is a file: a pipe could be full
+    /// at the kill.
     fn run(&mut self, words: &[&str], input: Option<&Value>) -> Ran {
         let mut command = self.command(words);
         if let Some(input) = input {
@@ -128,8 +131,8 @@ impl<'a> Client<'a> {
         ran
     }
 
-    /// Kills a command at any moment, there is nothing to wait for: while it runs, or when it has done its work and is about
-    /// to say so, into a pipe that is full.
+    /// Kills a command at a random moment: while it runs, or when its work is done and its
+    /// confirmation waits for a full pipe.
     fn run_and_kill(&mut self, mut command: Command) -> Ran {
         let moment = self.dice.below(100) as u32;
         let (full, moment) = match self.dice.below(3) {
@@ -150,12 +153,12 @@ impl<'a> Client<'a> {
         self.note(began, Op::Read, Outcome::Saw(revision, document));
     }
 
-    /// A backup is a read of which the answer is a file.
+    /// A backup is a read whose answer is a file.
     fn backup(&mut self) {
         let began = self.arena.now();
         let ran = self.run(&["state", "backup", "--json"], None);
         if ran.code == 0 {
-            // Others make backups as well, and the oldest go.
+            // other clients make backups as well, and the oldest are removed
             let file = ran.json()["file"].as_str().unwrap().to_owned();
             if let Ok(bytes) = fs::read(file) {
                 let (revision, document) = seen(&bytes);
@@ -185,7 +188,7 @@ impl<'a> Client<'a> {
         self.note(began, Op::Write { number, change, only_after, fence }, outcome_of(&ran));
     }
 
-    /// The pipeline of the seed: `read | modify | write -`.
+    /// The pipeline of the shell original: `read | modify | write -`.
     fn read_modify_write(&mut self) {
         self.read();
         let Some(Outcome::Saw(revision, _)) = self.events.last().map(|event| &event.outcome) else { return };
@@ -214,7 +217,7 @@ impl<'a> Client<'a> {
         let entry = |entry: &Value| {
             let pid = entry["pid"].as_u64()?;
             let (_, client) = owners.iter().rev().find(|(owner, _)| u64::from(*owner) == pid)?;
-            // The dead are shown until somebody takes them off, and commits queue as well.
+            // dead entries are shown until they are removed, and commits queue as well
             let shown = ["held", "waiting"].contains(&entry["status"].as_str()?);
             shown.then(|| (entry["lock"].as_str().unwrap().to_owned(), *client, entry["token"].as_u64()))
         };
@@ -222,7 +225,7 @@ impl<'a> Client<'a> {
         self.note(began, Op::List, Outcome::Listed(entries));
     }
 
-    /// Takes a lock, does something with it, and gives it back or dies.
+    /// Takes a lock, uses it, and releases it or dies.
     fn lock(&mut self) {
         let (lock, exclusive) = (LOCKS[self.dice.below(LOCKS.len())], self.dice.below(3) > 0);
         let exclusive = exclusive || lock == "state";
@@ -244,7 +247,7 @@ impl<'a> Client<'a> {
         self.stale = Some((lock.to_owned(), token));
     }
 
-    /// Asks until it has an answer: one that was killed may have been granted the lock.
+    /// Retries until it has an answer: a killed attempt may have been granted the lock.
     fn acquire(&mut self, lock: &str, exclusive: bool) -> u64 {
         let began = self.arena.now();
         let mode = if exclusive { "exclusive" } else { "shared" };
@@ -256,7 +259,7 @@ impl<'a> Client<'a> {
                 1 => ran.expect_json_error("already_held")["details"]["token"].as_u64(),
                 code => {
                     assert_eq!(code, 128 + 9, "{ran:?}");
-                    // What it said before it died it had been granted.
+                    // the grant that it printed before it died
                     serde_json::from_str::<Value>(&ran.stdout).ok().and_then(|granted| granted["token"].as_u64())
                 }
             };
@@ -281,7 +284,7 @@ impl<'a> Client<'a> {
                 let ran = self.run(&["lock", "release", lock, "--json", "--owner-pid", &owner], None);
                 match ran.code {
                     0 => break,
-                    1 if ran.stderr.contains("not_found") || ran.stderr.contains("not_owner") => break, // by one that was killed
+                    1 if ran.stderr.contains("not_found") || ran.stderr.contains("not_owner") => break, // released by a killed attempt
                     code => assert_eq!(code, 128 + 9, "{ran:?}"),
                 }
             }
@@ -307,7 +310,7 @@ fn new_owner(arena: &Arena, client: usize) -> Owner {
     owner
 }
 
-/// The revision and what the history is about, of a document that must be whole.
+/// The revision and the checked fields of a document that must be whole.
 fn seen(bytes: &[u8]) -> (u64, Document) {
     let Reading::Sealed(document) = inspect(bytes) else { panic!("a bad read: {}", String::from_utf8_lossy(bytes)) };
     let number = |field: &str| document.value[field].as_u64().unwrap();
@@ -315,7 +318,7 @@ fn seen(bytes: &[u8]) -> (u64, Document) {
     (document.seal.revision.get(), Document { register: number("register"), count: number("count"), recent })
 }
 
-/// A killed command has acknowledged its change if it said so.
+/// A killed command acknowledged its change if it printed that.
 fn outcome_of(ran: &Ran) -> Outcome {
     if let Ok(said) = serde_json::from_str::<Value>(&ran.stdout) {
         assert_eq!(said["changed"], true, "{ran:?}");
@@ -331,7 +334,7 @@ fn outcome_of(ran: &Ran) -> Outcome {
     }
 }
 
-/// Cuts the live file in half, as if long ago, until the others are done; how often.
+/// Cuts the live file in half, with an old mtime, until the clients are done; returns how often.
 fn destroy(arena: &Arena) -> usize {
     let mut damages = 0;
     while arena.left.load(Ordering::Relaxed) > 0 {

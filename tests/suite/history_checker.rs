@@ -1,37 +1,37 @@
-//! Whether a history of what many processes did could have come from one register that changes by one revision at a time,
-//! and from locks that exclude each other in order. It knows nothing of the program; it is itself tested below with
-//! histories that break each of its rules.
+//! Decides if a history of many processes is consistent with one register that changes by one
+//! revision at a time, and with locks that exclude each other in order. It knows nothing of the
+//! program; the tests below check it with histories that break each of its rules.
 //!
-//! Every operation has an interval: it took effect, if at all, after it began and before its end was known. Of one that was
-//! killed the end is the death of its process. Revisions are numbered, so whether there is an order of effects that
-//! explains everything is decided by one pass over them: each takes effect as early as it can, behind its predecessor and
-//! behind the reads of that; where that is after its end, there is none.
+//! Every operation has an interval: it took effect, if at all, after it began and before its end
+//! was known. A killed operation ends with its process. Revisions are numbered, so one pass decides
+//! if an order of effects explains everything: each takes effect as early as possible, after its
+//! predecessor and after the reads of that; if that is after its end, there is none.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A moment, in nanoseconds of a monotonic clock.
 pub type Moment = u64;
 
-/// The document, as far as the history is about it.
+/// The checked fields of the document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
-    /// The last change's number.
+    /// Number of the last change.
     pub register: u64,
-    /// How many changes were made of what was there, and not only beside it.
+    /// Count of changes that preserved the earlier contents.
     pub count: u64,
-    /// The numbers of the last changes.
+    /// Numbers of the last changes.
     pub recent: Vec<u64>,
 }
 
-/// How many of the last changes an update keeps in the document.
+/// Length of that list of numbers in the document.
 pub const WINDOW: usize = 32;
 
-/// How a write changes the document.
+/// Effect of a write on the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Notes its number.
     Note,
-    /// Notes its number, counts, and forgets what is older than [`WINDOW`].
+    /// Records its number, counts, and drops numbers older than [`WINDOW`].
     Count,
 }
 
@@ -48,11 +48,11 @@ impl Document {
     }
 }
 
-/// What a client asked for.
+/// A client's operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Read,
-    /// The number stands in the document; `only_after` is the revision that it must follow.
+    /// The document holds this number; `only_after` is the revision that it must follow.
     Write {
         number: u64,
         change: Change,
@@ -64,7 +64,8 @@ pub enum Op {
         exclusive: bool,
         once: bool,
     },
-    /// Of unknown outcome where the owner died: its grant is on record until somebody else takes the lock.
+    /// Of unknown outcome if the owner died: its grant stays on record until another process takes
+    /// the lock.
     Release {
         lock: String,
         token: u64,
@@ -72,7 +73,7 @@ pub enum Op {
     List,
 }
 
-/// What a client learned.
+/// The result of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Saw(u64, Document),
@@ -99,53 +100,53 @@ pub struct Event {
 /// The rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// A revision is of one write.
+    /// A revision has one write.
     OneOwner,
     /// A write has one revision at most, and none if it was refused.
     OneRevision,
-    /// No revision is missing.
+    /// Revisions have no gaps.
     NoGap,
-    /// Each document is the one before it, changed by its write.
+    /// Each document is the previous one, changed by its write.
     RightDocument,
-    /// Nothing is known before it was written, nor forgotten after it was acknowledged.
+    /// No change is visible before it was written, or lost after it was acknowledged.
     RealTime,
-    /// A client never sees less than it saw.
+    /// A client never reads an older revision than before.
     NeverBack,
     /// A condition was met, or refused for a reason.
     Condition,
     /// A fence held, or was refused for a reason; of one lock later grants write later.
     Fence,
-    /// Later grants have higher tokens, and each its own.
+    /// Later grants have higher, distinct tokens.
     Token,
-    /// Nobody holds a lock together with one that conflicts.
+    /// No two conflicting grants of a lock are held at once.
     Exclusion,
-    /// Who came first is served first.
+    /// Waiters are served in order.
     Queue,
-    /// Nobody commits while another holds the state.
+    /// No commit while another client holds the state.
     StateHeld,
 }
 
-/// A rule that was broken, and by what.
+/// A broken rule, with its events.
 pub type Violation = (Rule, String);
 
-/// What is there before the history begins, and how often something else destroyed the live file during it.
+/// The initial revision, and how often the live file was destroyed during the history.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     pub revision: u64,
     pub damages: usize,
 }
 
-/// How many there were of what.
+/// Counts of a history.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub revisions: u64,
     pub heals: usize,
-    /// Killed writes, and those of them that took place.
+    /// Killed writes; below, those of them that took effect.
     pub killed: usize,
     pub killed_and_done: usize,
 }
 
-/// All violations, and what there was.
+/// Returns all violations, and the counts.
 pub fn check(events: &[Event], setting: Setting) -> (Vec<Violation>, Figures) {
     let mut checker =
         Checker { events, setting, violations: Vec::new(), owners: BTreeMap::new(), max: setting.revision };
@@ -170,7 +171,7 @@ struct Checker<'a> {
     max: u64,
 }
 
-/// A lock while somebody had it: surely from the grant's end to the release's begin, perhaps from begin to end.
+/// A grant: certainly held from the grant's end to the release's begin, possibly from begin to end.
 struct Grant<'a> {
     lock: &'a str,
     exclusive: bool,
@@ -197,7 +198,8 @@ impl<'a> Checker<'a> {
 
     // ---- documents ----
 
-    /// Finds out whose each revision is, and whether its document is what that made of the one before.
+    /// Assigns each revision to its write, and checks that its document is the previous one with
+    /// that change.
     fn check_documents(&mut self) -> Figures {
         let mut seen: BTreeMap<u64, &'a Document> = BTreeMap::new();
         let mut numbers: HashMap<u64, &'a Event> = HashMap::new();
@@ -231,7 +233,7 @@ impl<'a> Checker<'a> {
                 numbers.get(&number).copied()
             });
             let known = seen.get(&revision);
-            // Another's number is behind a heal: that is the next one's.
+            // the write of another number follows a heal: it is the next revision's
             let owner = owner.filter(|owner| match owner.outcome {
                 Outcome::Committed(its) => its == revision,
                 _ => true,
@@ -275,7 +277,8 @@ impl<'a> Checker<'a> {
         figures
     }
 
-    /// Whether all can have taken effect within their intervals, in the order of the revisions.
+    /// Checks that all operations can have taken effect within their intervals, in the order of the
+    /// revisions.
     fn check_real_time(&mut self) {
         let mut reads: BTreeMap<u64, Vec<&Event>> = BTreeMap::new();
         for event in self.events {
@@ -333,7 +336,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Whether this was surely the current revision from begin to end.
+    /// True if this was certainly the current revision from begin to end.
     fn is_current_during(&self, revision: u64, event: &Event) -> bool {
         let is_written = revision == self.setting.revision
             || self.owners.get(&revision).is_some_and(|owner| owner.ended < event.began);
@@ -439,7 +442,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Who stood in a queue before another was granted before it, but that several may share.
+    /// A waiter that was in the queue before another is granted before it, unless both share.
     fn check_queues(&mut self, grants: &[Grant<'_>]) {
         for event in self.events {
             let Outcome::Listed(entries) = &event.outcome else { continue };
@@ -451,7 +454,7 @@ impl<'a> Checker<'a> {
                         asks && other.client == *client && other.began < event.ended && event.began < other.ended
                     });
                     let (asked, more) = (its.next()?, its.next());
-                    // One that was killed and asked again has lost its place.
+                    // a waiter that was killed and asked again has lost its place
                     let clear = more.is_none() && matches!(asked.op, Op::Acquire { once: true, .. });
                     let grant = grants.iter().find(|grant| *grant.acquired == *asked).filter(|_| clear)?;
                     Some((lock.as_str(), grant))
@@ -488,7 +491,7 @@ fn number_of(event: &Event) -> Option<u64> {
     }
 }
 
-/// The number of the change that came next after a document, from a later one.
+/// The number of the change after a document, taken from a later document.
 fn next_number(document: &Document, later: &Document) -> Option<u64> {
     match document.recent.last() {
         None => later.recent.first().copied(),
@@ -533,8 +536,8 @@ fn saw(revision: u64, count: u64, recent: &[u64]) -> Outcome {
     Outcome::Saw(revision, document(count, recent))
 }
 
-/// A history in which everything happens that may: concurrent writes, killed ones that took place and that did not, refusals,
-/// a fence that held and one that did not, a queue.
+/// A history with every permitted event: concurrent writes, killed ones with and without effect,
+/// refusals, a fence that held and one that did not, a queue.
 fn sound() -> Vec<Event> {
     use Outcome::{Committed, Conflict, Fenced, Granted, Listed, Released, Unknown};
     let note = Op::Write { number: 12, change: Change::Note, only_after: None, fence: None };
@@ -573,7 +576,7 @@ fn a_history_in_which_all_is_well_passes_the_checker() {
     let (violations, figures) = check(&sound(), SETTING);
     assert_eq!(violations, []);
     assert_eq!((figures.revisions, figures.killed, figures.killed_and_done), (7, 2, 1));
-    // A healed revision is nobody's, as often as something was destroyed.
+    // healed revisions have no write; there may be as many as damages
     let healed = vec![
         event(0, (0, 1), counts(10), Outcome::Committed(2)),
         event(0, (2, 3), Op::Read, saw(3, 1, &[10])),
@@ -587,7 +590,7 @@ fn a_history_in_which_all_is_well_passes_the_checker() {
 #[test]
 fn the_checker_finds_every_kind_of_violation() {
     type Spoil = fn(&mut Vec<Event>);
-    /// The event of this begin.
+    /// The event with this begin.
     fn at(events: &mut [Event], began: Moment) -> &mut Event {
         events.iter_mut().find(|event| event.began == began).unwrap()
     }
@@ -643,7 +646,7 @@ fn the_checker_finds_every_kind_of_violation() {
             events.push(event(5, (77, 78), fenced(21, 7), Outcome::Fenced));
         }),
         ("an earlier grant writes later", Rule::Fence, |events| {
-            // Both grants are perhaps on record, and the earlier one's write is the later.
+            // both grants may be on record, and the earlier one's write is the later
             at(events, 80).ended = 94;
             at(events, 73).op = fenced(16, 8);
             at(events, 63).began = 60;

@@ -1,4 +1,4 @@
-//! What a hook never does: block a person, wait for ever, lose a signal without a word.
+//! Limits of hooks: they never block a person, wait for ever, or lose a signal silently.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,7 +47,7 @@ fn thirty_two_hooks_at_once_lose_no_signal() {
                         assert_eq!(context(&ran, "UserPromptSubmit"), format!("[ACTIVATE:A{n}]"));
                         assert_eq!(ran.code, 0);
                     } else if ran.code != 0 {
-                        // A machine that is this slow must say so; the signal is given again.
+                        // a machine this slow must report it; the signal is given again
                         let ran = ran.expect(1);
                         assert!(ran.stderr.contains(&format!("the signal S{n} is not recorded")), "{}", ran.stderr);
                         sandbox.ok(&format!("state signal S{n}"));
@@ -78,7 +78,7 @@ fn a_tracker_waits_for_a_lock_longer_than_a_second_and_loses_no_signal() {
             fire(&sandbox, TOOL, &event)
         };
         let trackers: Vec<_> = (0..24).map(|n| scope.spawn(move || fire_one(n))).collect();
-        std::thread::sleep(Duration::from_millis(1300)); // it is the time itself that matters
+        std::thread::sleep(Duration::from_millis(1300)); // the elapsed time itself matters
         drop(lock);
         for tracker in trackers {
             let ran = tracker.join().unwrap();
@@ -152,7 +152,7 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
             b"{\"prompt\"",
         ] {
             let ran = sandbox.feed(hook, garbage);
-            // To the prompt's hook an event without one means nothing.
+            // an event without a prompt means nothing to its hook
             if hook == PROMPT && garbage.starts_with(b"{") && garbage.ends_with(b"}") {
                 assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{garbage:?}");
                 continue;
@@ -166,7 +166,7 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
         sandbox.run(hook).expect(1).saying("it is empty");
         let closed = sandbox.bash(&format!("$PIPELINE_BINARY {hook} <&-"));
         assert_eq!(closed.code, 1, "{closed:?}");
-        // Wrong variables and options are errors of usage, as everywhere.
+        // wrong variables and options are usage errors, as everywhere
         assert_eq!(
             fire_with(&sandbox, hook, &json!({"prompt": "x", "tool": "x"}), &[("LOCK_TIMEOUT", "soon")]).code,
             64
@@ -188,7 +188,7 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
 #[test]
 fn an_input_that_stays_open_holds_nobody_up() {
     let sandbox = with_rules(&rules_for(1));
-    // One that is whole is answered at once, one that is not is given up.
+    // a complete event is answered at once, an incomplete one times out
     let mut whole = started(&sandbox, TOOL, &[]);
     whole.stdin.as_mut().unwrap().write_all(ran_command(&sandbox, "emit 0").to_string().as_bytes()).unwrap();
     let (silent, mut half) = (started(&sandbox, PROMPT, &[]), started(&sandbox, TOOL, &[]));
@@ -208,7 +208,7 @@ fn an_input_that_stays_open_holds_nobody_up() {
 fn an_answer_that_nobody_takes_holds_nobody_up() {
     let sandbox = with_rules(&rules_for(1));
     fs::write(sandbox.file("event"), prompted(&sandbox, "activate 0").to_string()).unwrap();
-    // A pipe that is full, and whose reader reads nothing.
+    // a full pipe without a reader
     let (reader, mut full) = std::io::pipe().unwrap();
     fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
     while full.write(&[0; 4096]).is_ok() {}
@@ -225,7 +225,7 @@ fn a_disk_that_hangs_costs_the_signal_and_not_the_person() {
     if !installed("strace") {
         return;
     }
-    // It would take 7 s; strace sees the end of a process only when its delay is over.
+    // the delay is 7 s; strace sees the end of a process only after its delay
     in_parallel(&[PROMPT, TOOL], |hook| {
         let sandbox = with_rules(&rules_for(1));
         let event = json!({"prompt": "activate 0", "tool": "Bash", "input": "emit 0"});
@@ -305,7 +305,7 @@ fn a_check_explains_each_bad_rule_with_its_line() {
     let error = told.expect_json_error("schema");
     assert_eq!((&told.json()["valid"], &told.json()["findings"]), (&json!(false), &error["details"]["findings"]));
     assert_eq!(told.json()["findings"][0]["line"], 4);
-    // What is only odd is no reason to fail.
+    // an odd rule is no reason to fail
     write_rules(&sandbox, r#"{"tool_rule": []}"#);
     let checked = sandbox.run("hook check").expect(0).stdout;
     assert!(checked.starts_with("Hook rules: PASSED") && checked.contains("did you mean `tool_rules`?"), "{checked}");

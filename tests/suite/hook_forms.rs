@@ -1,4 +1,4 @@
-//! The rules that people have: those of the shell original, and skills by name.
+//! Forms of existing rules: those of the shell original, and skills by name.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::hooks::{PROMPT, TOOL, context, fire, fire_with, prompted, write_rules};
 use crate::sandbox::{Ran, Sandbox};
 
-/// The form of the original's rules: phases as numbers, files of which any will do, fields that mean nothing to hooks.
+/// The form of the original's rules: phases as numbers, alternative files, fields that hooks
+/// ignore.
 const ORIGINAL: &str = r#"{"version": "2.0", "activation_mode": "codeword", "description": "rules",
  "skills": [
   {"skill": "conduct", "activation_code": "CONDUCT_V1", "phase": 0,
@@ -53,7 +54,7 @@ fn touch(sandbox: &Sandbox, name: &str) {
     fs::write(sandbox.file(name), "").unwrap();
 }
 
-/// What the prompt's hook announces.
+/// The announcements of the prompt's hook.
 #[track_caller]
 fn asked(sandbox: &Sandbox, prompt: &str) -> String {
     let ran = fire(sandbox, PROMPT, &prompted(sandbox, prompt));
@@ -183,7 +184,7 @@ fn a_check_says_which_file_and_form_it_read_and_what_is_not_used() {
     }
     let told: Value = sandbox.run("hook check --json").json();
     assert_eq!((&told["form"], &told["unread"]), (&json!("object"), &json!(null)));
-    // The rules in config/ come first, whatever they are; nothing is merged.
+    // the rules in config/ come first, whatever they are; nothing is merged
     write_rules(&sandbox, ORIGINAL);
     let told: Value = sandbox.run("hook check --json").expect(0).json();
     let unread = sandbox.file(".claude/skills/skill-rules.json");

@@ -1,4 +1,4 @@
-//! What stands where the rules of hooks belong, and is no file of rules.
+//! Other files in the place of hook rules.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -27,7 +27,7 @@ fn what_is_no_file_of_rules_is_named_by_all_and_what_is_to_be_typed_gets_it_out_
         fs::create_dir(root.file("config")).unwrap();
         root.bash(put_there).expect(0);
         let before = root.snapshot();
-        // A pipe could have its reader wait.
+        // a pipe could make its reader wait
         let run = |words: &[&str]| Ran::of(root.program("timeout").args(["20", BINARY]).args(words).output().unwrap());
         let checked = run(&["hook", "check"]).expect(6).saying(is_named);
         run(&["hook", "check", "--json"]).expect_json_error("unsafe_path");
@@ -60,13 +60,13 @@ fn rules_are_read_by_way_of_a_link_and_never_written_that_way() {
     root.run("hook init-rules").expect(6).saying(refusal).saying("hint: ls -ld");
     root.run("recover checkpoint same").expect(6).saying(refusal);
     assert!(root.names("elsewhere").is_empty());
-    // One file may be a link; where it leads to something, it is somebody's.
+    // a file may be a link; if it leads somewhere, it has an owner
     fs::remove_file(root.file("config")).unwrap();
     fs::create_dir(root.file("config")).unwrap();
     symlink("../rules", root.file("config/skill-rules.json")).unwrap();
     root.ok("hook check");
     root.run("hook init-rules").expect(1).saying("is there already").saying("hook check");
-    // Not so one that leads out of the project.
+    // a link out of the project is refused
     let other = Sandbox::empty();
     fs::rename(root.file("rules"), other.file("rules")).unwrap();
     fs::remove_file(root.file("config/skill-rules.json")).unwrap();

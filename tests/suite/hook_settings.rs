@@ -1,4 +1,4 @@
-//! What `hook settings` prints works where it is pasted: in any `sh`, in any directory.
+//! The output of `hook settings` works after pasting: in any `sh`, in any directory.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -10,13 +10,14 @@ use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 
 const RULES: &str = r#"{"tool_rules": [{"tool": "Bash", "emit_signal": "MADE"}]}"#;
 
-/// What these settings have an editor call when a tool was used.
+/// The command that these settings run after a tool's use.
 #[track_caller]
 fn command_of(settings: &Ran) -> String {
     settings.json()["hooks"]["PostToolUse"][0]["hooks"][0]["command"].as_str().unwrap().to_owned()
 }
 
-/// Runs it as an editor does, in a directory that has nothing to do with the root, and expects that the root gets its signal.
+/// Runs it as an editor does, in a directory unrelated to the root, and expects the root to get its
+/// signal.
 #[track_caller]
 fn gives_its_signal(root: &Path, shell: &str, command: &str) {
     let elsewhere = Sandbox::empty();
@@ -62,13 +63,14 @@ fn the_settings_keep_where_it_is_logged_and_how_long_a_lock_is_waited_for() {
     assert!(fs::read_to_string(log).unwrap().contains("post-tool-use-tracker"));
 }
 
-/// Settings that a program in this directory prints for a state beside it.
+/// Settings printed by a program in this directory for a state beside it.
 fn settings_of(place: &Sandbox, name: &OsStr) -> Ran {
     let odd = place.file(name);
     fs::create_dir_all(odd.join("config")).unwrap();
     fs::write(odd.join("config/skill-rules.json"), RULES).unwrap();
     let program = odd.join("pipeline-state");
-    // Not by this process: what others start from it meanwhile would have the copy open, and it could not be run.
+    // not by this process: its other children could hold the copy open, and then it could not be
+    // run
     assert!(place.program("cp").arg(BINARY).arg(&program).status().unwrap().success());
     let mut root = OsString::from("--root=");
     root.push(name);

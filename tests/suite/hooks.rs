@@ -1,4 +1,4 @@
-//! Hooks: what an editor's events bring about, by the rules of `config/skill-rules.json`.
+//! Hooks: the effects of an editor's events, by the rules of `config/skill-rules.json`.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use crate::sandbox::{Ran, Sandbox, installed};
 pub const PROMPT: &str = "hook skill-activation-prompt";
 pub const TOOL: &str = "hook post-tool-use-tracker";
 
-/// Rules that most tests go by.
+/// The rules of most tests.
 const RULES: &str = r#"{
   "skills": [
     {"skill": "spec", "activation_code": "SPEC_GEN_V1", "phase": "phase1",
@@ -71,7 +71,7 @@ pub fn fire(sandbox: &Sandbox, hook: &str, event: &Value) -> Ran {
 
 pub fn fire_with(sandbox: &Sandbox, hook: &str, event: &Value, environment: &[(&str, &str)]) -> Ran {
     let mut child = started(sandbox, hook, environment);
-    // A hook that refuses early closes its end; that is its right.
+    // a hook that refuses early may close its end
     let _ = child.stdin.take().unwrap().write_all(event.to_string().as_bytes());
     Ran::of(child.wait_with_output().unwrap())
 }
@@ -83,7 +83,7 @@ pub fn started(sandbox: &Sandbox, hook: &str, environment: &[(&str, &str)]) -> C
     command.spawn().unwrap()
 }
 
-/// What the agent is told, in the documented form and no other.
+/// The context for the agent, in the documented form and no other.
 #[track_caller]
 pub fn context(ran: &Ran, event: &str) -> String {
     let answer = ran.json();
@@ -106,7 +106,7 @@ fn a_prompt_that_matches_is_answered_with_the_activation_and_recorded_once() {
     let sandbox = with_rules(RULES);
     for (event, revision) in [
         (prompted(&sandbox, "please WRITE\ta spec; write a good spec"), 2),
-        (old("write another spec"), 2), // nothing changes: nothing is committed
+        (old("write another spec"), 2), // no change, no commit
     ] {
         let ran = fire(&sandbox, PROMPT, &event).expect(0);
         assert_eq!(context(&ran, "UserPromptSubmit"), "[ACTIVATE:SPEC_GEN_V1]");
@@ -232,7 +232,8 @@ fn the_root_is_the_one_named_else_the_projects_else_where_the_editor_is() {
     assert_eq!(revisions(), [2, 2, 2]);
     silent(&fire_with(&elsewhere, &format!("--root {} {TOOL}", path(&named)), &event, &[]));
     assert_eq!(revisions(), [3, 2, 2]);
-    // A project without a state has none, wherever the editor is; without either, the working directory counts.
+    // a project without a state has none, wherever the editor works; without either, the working
+    // directory counts
     silent(&fire_with(&elsewhere, TOOL, &event, &[("CLAUDE_PROJECT_DIR", &path(&elsewhere))]));
     silent(&fire(&project, TOOL, &json!({"tool": "Bash", "input": "make"})));
     assert_eq!(revisions(), [3, 3, 2]);
@@ -264,7 +265,7 @@ fn where_there_is_no_state_or_there_are_no_rules_a_hook_is_silent_and_makes_noth
     }
 }
 
-// ---- a state that is not as it should be ----
+// ---- a damaged or missing state ----
 
 #[test]
 fn a_foreign_edit_is_never_sealed_by_a_hook() {
@@ -331,7 +332,7 @@ fn the_settings_can_be_pasted_and_call_this_very_program() {
         let ran = sandbox.bash(&format!("{} < event", call["command"].as_str().unwrap())).expect(0);
         assert!(context(&ran, event).starts_with(wanted), "{ran:?}");
     }
-    // Of a root that was chosen, they name it, quoted.
+    // for a chosen root they name it, quoted
     let odd = sandbox.file("it's a root");
     fs::create_dir(&odd).unwrap();
     let settings = sandbox.run_args(&["--root", odd.to_str().unwrap(), "hook", "settings"]).json();
@@ -402,7 +403,7 @@ fn rules_to_begin_with_never_replace_others() {
     let told = sandbox.run("hook init-rules --json").expect(0).json();
     let file = sandbox.file("config/skill-rules.json");
     assert_eq!(told["path"], json!(file));
-    // They are the user's own, and nobody else's to write.
+    // they are the user's own, writable by no other user
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o022, 0);
     assert_eq!(fs::metadata(sandbox.file("config")).unwrap().permissions().mode() & 0o022, 0);
     fs::write(&file, "mine").unwrap();

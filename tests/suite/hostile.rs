@@ -1,5 +1,5 @@
-//! Contract, §1: a root is data, not authority. Hostile clones, every command in each, and a witness
-//! outside: contents, modes, times and names of all that is not the clone.
+//! Contract, §1: a root is data, not authority. Hostile clones, every command in each, and a
+//! witness outside: contents, modes, times and names of everything beyond the clone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 use crate::strace::in_parallel;
 
-/// Every command that reads or writes a root, and every hook; each begins where the one before ended.
+/// Every command that reads or writes a root, and every hook; each starts in the result of the
+/// previous one.
 const COMMANDS: [&str; 62] = [
     "state get .n",
     "state read",
@@ -81,7 +82,7 @@ const COMMANDS: [&str; 62] = [
     "recover doctor",
 ];
 
-/// The world: all that lies outside, and a clone in it.
+/// The world: everything outside, and a clone in it.
 struct World(Sandbox);
 
 impl World {
@@ -166,8 +167,8 @@ impl World {
         ran
     }
 
-    /// Name, kind, mode, content and times of all that is outside. Of the two files that may have a
-    /// second name in the clone the kernel sets the ctime when that name goes: theirs does not count.
+    /// Name, kind, mode, content and times of everything outside. Two files may have a second name
+    /// in the clone; the kernel sets their ctime when that name is removed, so it does not count.
     fn witness(&self) -> BTreeMap<PathBuf, String> {
         let mut seen = BTreeMap::new();
         let mut open = vec![self.outside("victim"), self.outside("other")];
@@ -255,8 +256,8 @@ fn records(world: &World) {
     );
 }
 
-/// Guards on record that name this very root, one that runs and one that could not put back, and a journal
-/// whose last lines are of the state's own lineage.
+/// Guards on record that name this root, one that runs and one that could not put back, and a
+/// journal whose last lines belong to the state's own lineage.
 fn guards(world: &World) {
     let root = world.clone_dir().metadata().unwrap();
     let state: Value =
@@ -277,7 +278,7 @@ fn guards(world: &World) {
         );
     }
     let evil = "\u{1b}[2J$(touch owned)\u{202e}../../victim/secret";
-    // A time that is none makes the line no event; with a right one the rest is read.
+    // an invalid time makes the line no event; with a valid one the rest is read
     let commit = |time: &str| Commit {
         time: time.to_owned(),
         lineage: Lineage::from_value(&seal["lineage"]).unwrap(),
@@ -308,7 +309,7 @@ fn guards(world: &World) {
     world.write(".state-backups/journal.jsonl", journal);
 }
 
-/// What a root can say or hold.
+/// Hostile contents of a root.
 const POISONS: [Poison; 22] = [
     ("guards and a journal", guards),
     ("an intent", intent),
@@ -413,7 +414,7 @@ const POISONS: [Poison; 22] = [
 fn nothing_outside_a_hostile_clone_changes_whatever_is_run_in_it() {
     let all: Vec<usize> = (0..POISONS.len()).collect();
     let mut clones: Vec<Vec<usize>> = all.iter().map(|one| vec![*one]).collect();
-    // What stops nothing else, in one clone.
+    // obstacles that block nothing else, in one clone
     let blocks = |name: &str| {
         name.contains("linked") || name.contains("hard link") || name.contains("elsewhere") || name.contains("pipes")
     };
@@ -441,8 +442,8 @@ fn nothing_outside_a_hostile_clone_changes_whatever_is_run_in_it() {
     });
 }
 
-/// The same by the calls themselves: what is opened to be written lies in the clone or is the audit
-/// log; only what the user named is run; nothing is sent.
+/// The same at the level of system calls: files opened for writing are in the clone or the audit
+/// log; only programs that the user named are run; nothing is sent.
 #[test]
 fn in_a_hostile_clone_nothing_else_is_opened_for_writing_run_or_sent() {
     if !installed("strace") {

@@ -1,8 +1,9 @@
-//! Commit, mirror, heal and restore of the real store, two writers and a reader at a time, in every order of their calls that
-//! needs few preemptions: P1 to P4 hold in each.
+//! Commit, mirror, heal and restore of the real store, two writers and a reader at a time, in every
+//! order of their calls with few preemptions: P1 to P4 hold in each.
 //!
-//! With one preemption all orders are tried, with two a sample of fixed seed; `PROOFS=all` tries all of those, too.
-//! Locks with a record are not contended for in here, since all actors are one process and so one owner: see `lock::model`.
+//! All orders with one preemption are tried, and a fixed sample with two; `PROOFS=all` tries all of
+//! those, too. Locks with a record are not contended here, since all actors are one process and so
+//! one owner: see `lock::model`.
 
 mod schedule;
 
@@ -25,11 +26,11 @@ use crate::effort::is_exhaustive;
 use crate::races::increment;
 use crate::sandbox::{Sandbox, make_old};
 
-/// What an actor was told.
+/// The results of an actor.
 #[derive(Debug, Default)]
 struct Told {
     committed: Option<u64>,
-    /// Revision and `.n` of what was read, in order.
+    /// Revision and `.n` of each read, in order.
     read: Vec<(u64, i64)>,
 }
 
@@ -81,13 +82,13 @@ fn begins(root: &Path, disk: Disk) -> Told {
     Told::default()
 }
 
-/// What is to be tried: a root to begin with, who acts in it, and what must hold in the end.
+/// An initial root, its actors, and the final condition.
 struct Scenario<'a> {
     what: &'a str,
     start: &'a Path,
     jobs: &'a [Job<Told>],
     check: &'a dyn Fn(&Path, &[Told]),
-    /// How many orders with two preemptions are tried.
+    /// Number of orders with two preemptions.
     sample: u64,
 }
 
@@ -116,7 +117,7 @@ impl Scenario<'_> {
         );
     }
 
-    /// Tries one order; of how many calls it was.
+    /// Tries one order; returns its number of calls.
     fn try_one(&self, chooser: &mut dyn Chooser) -> usize {
         let root = root();
         copy(self.start, root.path());
@@ -139,7 +140,7 @@ impl Scenario<'_> {
     }
 }
 
-/// A directory in memory, if there is such a place.
+/// A directory in memory, if there is such a file system.
 fn root() -> tempfile::TempDir {
     let mut builder = tempfile::Builder::new();
     builder.prefix("pipeline-state-test-");
@@ -155,7 +156,7 @@ fn copy(from: &Path, to: &Path) {
             copy(&entry.path(), &target);
         } else {
             fs::copy(entry.path(), &target).unwrap();
-            make_old(&target); // nobody waits for an editor to come to an end
+            make_old(&target); // old enough that no reader waits for an editor
         }
     }
 }
@@ -173,7 +174,7 @@ fn revision(document: &Value) -> u64 {
     document["metadata"]["revision"].as_u64().unwrap()
 }
 
-/// The revisions that were acknowledged, sorted.
+/// The acknowledged revisions, sorted.
 fn acknowledged(told: &[Told]) -> Vec<u64> {
     let mut revisions: Vec<u64> = told.iter().filter_map(|told| told.committed).collect();
     revisions.sort_unstable();
@@ -207,7 +208,7 @@ fn damage_that_two_readers_and_a_writer_meet_is_healed_once() {
         let live = document(root, ".workflow-state.json");
         assert_eq!((live["n"].as_i64(), revision(&live)), (Some(4), 6), "healed as revision 5, and changed");
         assert_eq!(acknowledged(told), [6]);
-        // Before it is healed the copy may be served that will be brought back.
+        // before it is healed, a read may serve the copy to be restored
         let is_one = |(revision, n): &(u64, i64)| matches!((revision, n), (4 | 5, 3) | (6, 4));
         assert!(told.iter().flat_map(|told| &told.read).all(is_one), "{told:?}");
         let kept = shelf(root, "corrupt-");
@@ -248,7 +249,7 @@ fn two_that_begin_at_once_begin_one_history() {
     Scenario { what: "init", start: start.path(), jobs, check: &check, sample: 300 }.try_all();
 }
 
-/// One that reads first, and takes the lock then.
+/// A writer that reads before it takes the lock.
 fn adds_ten_to_what_it_read_before(root: &Path, disk: Disk) -> Told {
     let store = store(root, disk);
     let read = store.read().unwrap().value.into_value();
@@ -259,7 +260,7 @@ fn adds_ten_to_what_it_read_before(root: &Path, disk: Disk) -> Told {
     }))
 }
 
-/// One that puts the mirror in the place of a damaged file without the lock.
+/// A writer that replaces a damaged file with the mirror, without the lock.
 fn heals_by_hand(root: &Path, disk: Disk) -> Told {
     let dir = disk.open_root(root).unwrap();
     let shelf = disk.open_dir(&dir, ".state-backups").unwrap();
@@ -272,7 +273,7 @@ fn heals_by_hand(root: &Path, disk: Disk) -> Told {
     Told::default()
 }
 
-/// What `.n` may be in the end.
+/// Allowed final values of `.n`.
 fn sums(start: &Sandbox, jobs: &[Job<Told>]) -> Vec<i64> {
     let mut exhaustive = Exhaustive::new(1);
     let mut sums = BTreeSet::new();

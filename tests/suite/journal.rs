@@ -87,7 +87,7 @@ fn a_revision_whose_writer_died_is_shown_from_its_backup() {
 fn a_copy_and_its_original_do_not_read_each_others_revisions() {
     let root = Sandbox::with_history();
     let copy = copied(&root);
-    // One audit log for all, as by default.
+    // one audit log for all, as by default
     let in_copy = |words: &str| {
         let mut command = copy.command();
         command.env("AUDIT_LOG", root.file("audit.log")).args(words.split(' ')).output().unwrap()
@@ -100,7 +100,7 @@ fn a_copy_and_its_original_do_not_read_each_others_revisions() {
     assert_eq!((healed.stdout.trim(), healed.stderr.contains("IS LOST")), ("3", false), "{}", healed.stderr);
     assert_eq!(root.document()["metadata"]["revision"], 5);
     assert_eq!(root.run("state history --json").expect(0).json().as_array().unwrap().len(), 5);
-    // The same without a journal, by the path in the audit log.
+    // without a journal, by the path in the audit log
     fs::remove_file(journal(&root)).unwrap();
     root.overwrite("");
     let healed = root.run("state get .n").expect(0);

@@ -1,4 +1,4 @@
-//! jq programs on the command line: what they are given, what bounds them, and jq itself beside them.
+//! jq programs on the command line: their inputs, their limits, and a comparison with jq.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -72,7 +72,7 @@ fn the_examples_of_the_documentation_are_true() {
     }
 }
 
-/// Small numbers that look like chance, the same each time.
+/// Small pseudo-random numbers, the same each time.
 struct Chance(u64);
 
 impl Chance {
@@ -123,7 +123,8 @@ impl Chance {
     }
 }
 
-/// What differs on purpose: before 1.7 an update to nothing left every other element. Four of these programs.
+/// A deliberate difference: before 1.7 an update to nothing left every other element. Four of these
+/// programs.
 fn is_known(program: &str) -> bool {
     program.contains("|= empty")
 }
@@ -170,7 +171,7 @@ fn random_assignments_deletions_and_paths_are_those_of_jq() {
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
 }
 
-/// All outputs of a program, the last of which is "!" if it fails.
+/// All outputs of a program; the last is "!" if it fails.
 fn ours(document: &Value, program: &str) -> Value {
     let mut outputs = Vec::new();
     let program = format!("try ({program}) catch \"!\"");
@@ -184,7 +185,7 @@ fn ours(document: &Value, program: &str) -> Value {
     outputs.into()
 }
 
-/// Whether two values are equal as JSON, where `1` and `1.0` are one number.
+/// True if two values are equal as JSON, where `1` and `1.0` are one number.
 fn alike(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Number(ours), Value::Number(theirs)) => ours.as_f64() == theirs.as_f64(),
@@ -199,11 +200,11 @@ fn alike(ours: &Value, theirs: &Value) -> bool {
     }
 }
 
-/// A case of jq's suites.
+/// A case of jq's own suites.
 struct Case {
     place: String,
     program: String,
-    /// `None` where the program must not compile.
+    /// `None` if the program must not compile.
     input: Option<String>,
     outputs: Vec<String>,
 }
@@ -226,7 +227,7 @@ fn cases(name: &str, text: &str) -> Vec<Case> {
     cases
 }
 
-/// Whether a case passes, as the command line answers; its codes are those of the table.
+/// True if a case passes on the command line; exit codes follow the table.
 fn passes(root: &Sandbox, case: &Case) -> Result<(), String> {
     let run = |program: &str| {
         let input = case.input.as_deref().unwrap_or("null");
@@ -247,7 +248,7 @@ fn passes(root: &Sandbox, case: &Case) -> Result<(), String> {
     let ran = run(&case.program);
     let right = match (&case.input, ran.code) {
         (None, code) => code == 4 && !ran.stderr.contains("(not a string)"),
-        // What only has nulls to tell is the answer no, and one that fails later has told what came before.
+        // only nulls means the answer no; a late failure keeps earlier outputs
         (Some(_), 1) => {
             let list = run(&format!("[{}\n]", case.program)).stdout;
             let list: Vec<Value> = serde_json::from_str(&list).unwrap_or_default();

@@ -1,8 +1,10 @@
-//! What `--help` says a command prints as JSON is what it prints: every field it names, of the types it names, and no other.
+//! JSON output matches its description in `--help`: every named field, with its types, and no
+//! other.
 //!
-//! The shapes stand in the help of each command, below `JSON:`, where people look for them; here they are read and held
-//! against real output. A field with `?` may be missing; `|` is "or"; `{[name]: T}` has any names; `the same` is the type of
-//! the field before, and "as `GROUP COMMAND`" that of another command.
+//! The shapes are in the help of each command, below `JSON:`; these tests read them and compare
+//! them with real output. A field with `?` may be missing; `|` is "or"; `{[name]: T}` has any
+//! names; `the same` is the type of the previous field, and "as `GROUP COMMAND`" that of another
+//! command.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -149,7 +151,7 @@ impl Reader<'_> {
     }
 }
 
-/// What the help of a command says.
+/// The help of a command.
 #[derive(Debug)]
 struct Documented {
     text: String,
@@ -192,7 +194,7 @@ fn commands(root: &Sandbox, group: &str) -> Vec<String> {
     names.map(|line| format!("{group} {}", line.split_whitespace().next().unwrap())).collect()
 }
 
-/// Runs commands with `--json` and holds what they print against their help.
+/// Runs commands with `--json` and compares their output with their help.
 struct Witness<'a> {
     root: &'a Sandbox,
     seen: BTreeSet<String>,
@@ -380,7 +382,7 @@ fn hooks(witness: &mut Witness<'_>) {
     witness.run("hook check", &[4]);
 }
 
-/// The first line of a command that goes on, which is killed then.
+/// The first line of a command that keeps running; the command is killed then.
 fn first_line(root: &Sandbox, words: &str) -> Ran {
     let mut child = root.command().args(words.split(' ')).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = String::new();

@@ -1,8 +1,9 @@
 //! The real program under strace(1): killed before each of its file-system calls, and with each of them failing.
 //!
-//! Every command runs once undisturbed to list its calls, from the first that names the root to the last; then once for
-//! each of them in a fresh copy of the same root. Nothing is sampled; only mmap and fcntl (`F_GETFD`, in debug builds)
-//! are left out, since they change no file and a death before them is a death before the next call.
+//! Every command runs once undisturbed to list its calls, from the first that names the root to the
+//! last; then once for each of them in a fresh copy of the same root. Nothing is sampled; only mmap
+//! and fcntl (`F_GETFD`, in debug builds) are left out: they change no file, and a death before
+//! them equals a death before the next call.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -15,9 +16,9 @@ use serde_json::{Value, json};
 use crate::sandbox::{Ran, Sandbox, installed};
 use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
-// ---- what must hold ----
+// ---- conditions ----
 
-/// A root of its own with the same files, as old as they were.
+/// A root of its own with the same files, of the same age.
 pub fn copy_of(start: &Sandbox) -> Sandbox {
     fn copy(from: &Path, to: &Path) {
         for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -37,7 +38,7 @@ pub fn copy_of(start: &Sandbox) -> Sandbox {
     root
 }
 
-/// A document without what differs from run to run, and its revision.
+/// A document without its variable fields, and its revision.
 pub fn content(bytes: &[u8]) -> (Value, u64) {
     let mut document: Value = serde_json::from_slice(bytes).unwrap();
     let revision = document.pointer("/metadata/revision").and_then(Value::as_u64).unwrap();
@@ -52,7 +53,8 @@ pub fn content(bytes: &[u8]) -> (Value, u64) {
     (document, revision)
 }
 
-/// The bytes that no death and no failure may cost: the newest three backups, and the live file or the mirror.
+/// The bytes that every kill and failure must leave: the newest three backups, and the live file or
+/// the mirror.
 pub fn precious(start: &Sandbox, besides: &[&str]) -> Vec<Vec<u8>> {
     let backups = start.shelf("state-").into_iter().map(|name| start.file(".state-backups").join(name));
     let mut files: Vec<_> = backups.chain(besides.iter().map(|name| start.file(name))).collect();
@@ -73,7 +75,7 @@ pub fn assert_signals(root: &Sandbox, place: &str) {
     assert_eq!(known, json!({}), "signals without a file: {place}");
 }
 
-/// What holds of every root after a commit that ended well.
+/// Conditions on every root after a successful commit.
 pub fn assert_settled(root: &Sandbox, precious: &[Vec<u8>], place: &str) {
     assert_eq!(root.debris(), Vec::<std::path::PathBuf>::new(), "temporary files are left: {place}");
     let live = fs::read(root.state()).unwrap();
@@ -101,17 +103,17 @@ pub fn assert_settled(root: &Sandbox, precious: &[Vec<u8>], place: &str) {
     }
 }
 
-/// An acknowledged change is in the mirror as well, or the user was warned.
+/// An acknowledged change is in the mirror as well, or a warning was printed.
 fn is_mirrored(root: &Sandbox, ran: &Ran) -> bool {
     ran.stderr.contains("mirror") || fs::read(root.mirror()).ok() == fs::read(root.state()).ok()
 }
 
 // ---- strace ----
 
-/// The calls that are made to fail.
+/// The calls that fail.
 const FAILING: [&str; 11] =
     ["open", "openat", "write", "fsync", "linkat", "rename", "renameat", "renameat2", "unlinkat", "mkdirat", "flock"];
-/// Errors, their exit code, and whether the call fails once or from then on.
+/// Errors, their exit code, and `+` if the call fails from then on.
 const ERRORS: [(&str, i32, &str); 7] = [
     ("EIO", 1, ""),
     ("ENOSPC", 7, ""),
@@ -126,15 +128,16 @@ struct Job {
     words: &'static [&'static str],
     input: &'static [u8],
     start: Sandbox,
-    /// How the state is refused before the command, and the command that makes it whole; none if it can be read.
+    /// The exit code that refuses the state before the command, and its remedy; none if it can be
+    /// read.
     refused: Option<(i32, &'static str)>,
-    /// What the command brings about: a place in the document and what stands there.
+    /// The effect of the command: a place in the document and its value.
     proof: (&'static str, Value),
     /// The revision before and after.
     revisions: (u64, u64),
-    /// Besides the backups, what must survive.
+    /// Files besides the backups that must survive.
     precious: &'static [&'static str],
-    /// What else must hold after the command was killed; what it printed acknowledges it.
+    /// Further conditions after a kill; printed output acknowledges the change.
     also: fn(&Sandbox, &Ran),
 }
 
@@ -196,7 +199,7 @@ impl Job {
             let ran = self.inject(&root, name, &format!("signal=SIGKILL:when={nth}"));
             let place = format!("{:?}, killed before {name} #{nth}: {line}", self.words);
             assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{}", ran.stderr);
-            // Its last call is exit_group: a death there comes after the confirmation.
+            // the last call is exit_group: a death there comes after the confirmation
             let acknowledged = !ran.stdout.is_empty();
             assert!(!acknowledged || is_mirrored(&root, &ran), "nobody was told of the mirror: {place}");
             (self.also)(&root, &ran);
@@ -225,7 +228,7 @@ impl Job {
             let place =
                 format!("{:?}, {error} from {name} #{nth}{times}: {line}\n{} {}", self.words, ran.code, ran.stderr);
 
-            // A directory that cannot be synced after the rename is told as such, whatever the error was.
+            // a directory that cannot be synced after the rename has its own error code
             let unconfirmed = ran.stderr.contains("did not confirm");
             if unconfirmed || (name == "fsync" && *error == "EINTR") {
                 assert!(ran.code == 1 || (ran.code == 0 && !unconfirmed), "{place}");
@@ -234,21 +237,22 @@ impl Job {
             }
             let needed =
                 line.contains("-state.tmp") || (name == "fsync" && line.contains("<ROOT>)")) || name == "flock";
-            // An interrupted call is repeated; a full disk may have been emptied meanwhile.
+            // an interrupted call is repeated; a full disk may be emptied meanwhile
             let repeated = (*error == "EINTR" && name != "fsync") || (*error == "ENOSPC" && times.is_empty());
             assert!(!needed || repeated || ran.code != 0, "what was needed failed, and it ended with 0: {place}");
 
             assert!(ran.code != 0 || is_mirrored(&root, &ran), "nobody was told of the mirror: {place}");
             let is_new = self.old_or_new(&root, old.as_ref(), &new, &place);
             assert_eq!(is_new, ran.code == 0 || unconfirmed, "told the wrong thing: {place}");
-            // A full disk costs automatic backups, but for two.
+            // a full disk costs all automatic backups except two
             let spared = if *error == "ENOSPC" { precious.len().saturating_sub(3) } else { 0 };
             self.next_writer(&root, &precious[spared..], &place);
         });
         println!("{:?}: {} failures, {:.1} s", self.words, cases.len(), began.elapsed().as_secs_f64());
     }
 
-    /// Reads what is there, which must be the whole document of before or after; true if it is the one of after.
+    /// Reads the document, which must be the one of before or after; returns true for the one of
+    /// after.
     fn old_or_new(&self, root: &Sandbox, old: Option<&Value>, new: &Value, place: &str) -> bool {
         let (mut read, mut is_new) = (root.run("state read"), true);
         if let Some((_, remedy)) = self.refused.filter(|(code, _)| *code == read.code) {
@@ -258,7 +262,7 @@ impl Job {
         }
         assert_eq!(read.code, 0, "a bad read: {place}\n{}", read.stderr);
         let (found, revision) = content(read.stdout.as_bytes());
-        // Revision 0 is a document from before seals, which is served in today's form.
+        // revision 0 is an unsealed document, served in today's form
         assert!(revision == 0 || read.stdout.as_bytes() == fs::read(root.state()).unwrap(), "not the file: {place}");
         if found == *new && revision == self.revisions.1 {
             return is_new;
@@ -270,7 +274,7 @@ impl Job {
     /// The next writer succeeds, takes the next revision and leaves the root in order.
     fn next_writer(&self, root: &Sandbox, precious: &[Vec<u8>], place: &str) {
         if fs::metadata(root.state()).unwrap().nlink() > 1 {
-            root.ok("state update ."); // it alters nothing, but it is a writer
+            root.ok("state update ."); // it changes nothing, but it is a writer
             assert_eq!(fs::metadata(root.state()).unwrap().nlink(), 1, "a dead commit's link is left: {place}");
         }
         let (mut expected, revision) = content(root.ok("state read").as_bytes());
@@ -282,7 +286,7 @@ impl Job {
     }
 }
 
-/// A state with a history that was cut in half.
+/// A truncated state with a history.
 pub fn damaged() -> Sandbox {
     let root = Sandbox::with_history();
     let whole = fs::read(root.state()).unwrap();
@@ -309,7 +313,7 @@ fn killed_at_any_call_a_written_document_is_there_whole_or_not_at_all() {
 fn killed_at_any_call_several_assignments_are_made_together_or_not_at_all() {
     let start = Sandbox::with_history();
     start.ok("state set n:=4");
-    start.ok("state set n:=5"); // five backups: the sixth retires the first
+    start.ok("state set n:=5"); // five backups: the sixth removes the first
     let mut job = Job::new(&["state", "set", "n:=7", "m=seven"], start, ("/m", json!("seven")));
     job.revisions = (6, 7);
     job.killed_at_every_call();

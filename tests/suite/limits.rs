@@ -1,4 +1,4 @@
-//! Whatever a writer accepts, every reader takes: the limits are the same on both sides.
+//! Readers accept everything that writers accept: the limits are the same on both sides.
 
 use std::fs;
 use std::path::Path;
@@ -21,14 +21,14 @@ use serde_json::{Value, json};
 use crate::properties::value;
 use crate::sandbox::Sandbox;
 
-// ---- generators that go for the edges ----
+// ---- generators of boundary values ----
 
 /// Numbers around a limit.
 fn around(limit: usize) -> impl Strategy<Value = usize> {
     prop_oneof![Just(0), Just(1), Just(limit - 1), Just(limit), Just(limit + 1), 0..limit * 2]
 }
 
-/// Arrays in arrays, to a depth around what JSON may have here, with any value inside.
+/// Nested arrays, to a depth around the JSON limit, with any value inside.
 fn deep() -> impl Strategy<Value = Value> {
     (around(MAX_DEPTH), value()).prop_map(|(depth, inner)| (0..depth).fold(inner, |value, _| json!([value])))
 }
@@ -128,13 +128,13 @@ proptest! {
 
 // ---- documents ----
 
-/// A document of about so many bytes.
+/// A document of about this many bytes.
 fn large(bytes: usize) -> Value {
     json!({"schemaVersion": "1.0", "phase": "p", "completedTasks": [], "signals": {}, "lastActivation": "",
         "large": "x".repeat(bytes)})
 }
 
-/// How many bytes of padding make a sealed document as large as it may be.
+/// Padding in bytes that makes a sealed document as large as permitted.
 fn padding(root: &Sandbox) -> usize {
     fs::write(root.file("new.json"), large(WRITE_LIMIT - 4096).to_string()).unwrap();
     root.ok("state write new.json -q");
@@ -157,7 +157,7 @@ fn a_document_of_any_size_that_is_accepted_can_be_healed_and_used() {
         assert_eq!(root.run("state write new.json --dry-run").code, code, "a dry run of {bytes}");
         assert_eq!(root.run("state write new.json").code, code, "{bytes}");
     }
-    // Each of these gives it a revision with more digits, or a field.
+    // each of these gives it a revision with more digits, or another field
     root.ok("recover checkpoint full");
     root.ok("recover degrade slow reports");
     root.overwrite("");
@@ -223,7 +223,7 @@ fn an_operation_that_is_accepted_can_be_restored_and_longer_old_ones_too() {
         root.ok(&format!("recover checkpoint {operation}"));
         root.ok(&format!("recover restore --latest {operation}"));
     }
-    // As an older release made them.
+    // as an older release made them
     let id = root.names(".checkpoints").into_iter().find(|id| id.contains("-aaaa")).unwrap();
     let operation = "b".repeat(MAX_LENGTH);
     let old = format!("checkpoint-20230101-000000-{operation}");
@@ -266,7 +266,7 @@ fn of_two_checkpoints_of_one_second_none_takes_the_others_name() {
     assert_eq!(root.names(".checkpoints").len(), 16);
 }
 
-// ---- what others leave ----
+// ---- files of other programs ----
 
 #[test]
 fn clutter_of_other_programs_is_no_damage_anywhere() {
@@ -294,7 +294,7 @@ fn clutter_of_other_programs_is_no_damage_anywhere() {
     fs::copy(root.file(".state-backups").join(&backup), root.file(".state-backups").join(&copy)).unwrap();
     let listed = root.run("state backups --json").json().as_array().unwrap().len();
     assert_eq!(listed, root.shelf("state-").len() - 1, "a conflicted copy is no backup");
-    // What git and archives keep none of.
+    // parts that git and archives do not keep
     fs::remove_dir_all(inside.join("config/empty")).unwrap();
     fs::write(inside.join("config/._a"), "changed").unwrap();
     root.ok("recover verify");
@@ -306,12 +306,12 @@ fn clutter_of_other_programs_is_no_damage_anywhere() {
     assert_eq!(root.names("config/empty"), ["inner"]);
     root.ok("recover restore --latest pre-restore");
     assert_eq!(fs::read_to_string(root.file("config/._a")).unwrap(), "kept while it is as it was");
-    // A directory that held a file, and a file of ours, are damage.
+    // a directory that held a file, and a file of this program, are damage
     fs::remove_file(inside.join("config/a")).unwrap();
     root.run(&format!("recover verify {id}")).expect(3).saying("config/a is missing");
 }
 
-// ---- how long checkpoints stay ----
+// ---- age of checkpoints ----
 
 #[test]
 fn of_the_checkpoints_that_commands_make_the_newest_20_stay_for_7_days() {
@@ -347,7 +347,7 @@ fn a_checkpoint_dated_ahead_does_not_stop_cleanup_and_is_not_the_newest() {
     assert_eq!(listed, json!({"would_remove": ["checkpoint-20200101-000000-a"]}));
     assert_eq!(root.names(".checkpoints").len(), 3);
     assert_eq!(root.ok("recover cleanup"), "Cleaned 1 checkpoints");
-    // One that is made now takes its date, and ages all the same.
+    // a new one takes its date, and ages all the same
     root.ok("recover checkpoint now");
     let id = root.names(".checkpoints").into_iter().find(|id| id.ends_with("-now")).unwrap();
     assert!(id.starts_with("checkpoint-2099"), "{id}");

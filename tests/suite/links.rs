@@ -1,5 +1,5 @@
-//! Names that lead elsewhere by the time they are used: links that another user puts in place, hard
-//! links and names in records that lead out of the root.
+//! Names that change their target before use: links that another user creates, hard links, and
+//! names in records that lead out of the root.
 
 use std::cell::Cell;
 use std::fs;
@@ -26,7 +26,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A directory of the same user elsewhere, with a mode and a file that must not change.
+/// Another directory of the same user, with a mode and a file that must not change.
 struct Victim(Sandbox);
 
 impl Victim {
@@ -46,8 +46,8 @@ impl Victim {
     }
 }
 
-/// A disk on which a link to `target` takes the place of `path` just before the first `call` of
-/// `name` that finds `path` there.
+/// A disk on which a link to `target` replaces `path` just before the first `call` of `name` that
+/// finds `path` there.
 fn swapped(call: &'static str, name: &'static str, path: PathBuf, target: PathBuf) -> (Disk, Rc<Cell<bool>>) {
     let done = Rc::new(Cell::new(false));
     let is_done = done.clone();
@@ -103,7 +103,7 @@ fn a_staged_tree_that_becomes_a_link_has_neither_mode_nor_time_set() {
     }
 }
 
-/// A copy of a root that was made of hard links, or a root that came with them.
+/// A copy of a root made of hard links.
 #[test]
 fn what_is_written_in_place_has_no_second_name() {
     let original = Sandbox::with_history();
@@ -141,7 +141,7 @@ fn a_hard_link_among_the_backups_has_no_mode_set() {
     set_mode(&root.file(".state-backups"), 0o755);
     root.ok("state init");
     victim.is_unharmed("a hard link among the backups");
-    // A state that is one: what replaces it has a mode of its own, and its backup is a copy.
+    // a hard-linked state: the new file has its own mode, and its backup is a copy
     let bytes = fs::read(root.state()).unwrap();
     let state = victim.0.file("state");
     fs::write(&state, bytes).unwrap();
@@ -198,7 +198,7 @@ fn a_linked_inner_root_that_lies_elsewhere_is_not_taken_for_this_one() {
     project.run("state set n:=9").expect(1).saying("state init");
     project.run("state get .n").expect(1);
     assert!(other.snapshot() == before);
-    // One that stays in the project is its own.
+    // a link within the project belongs to it
     fs::remove_file(project.file(".claude")).unwrap();
     fs::create_dir(project.file("real")).unwrap();
     project.ok("--root real state init");
@@ -228,11 +228,11 @@ fn what_is_written_by_name_is_no_file_of_a_root() {
     root.run("man .state-backups").expect(6);
     assert!(root.snapshot() == before);
     root.run("--audit-log .pipeline-audit.log state set n:=9").expect(0);
-    // By way of a link it is noticed when it is opened: another log is used.
+    // a link is noticed at the open: another log is used
     symlink(".state-backups", root.file("link")).unwrap();
     root.run("--audit-log link/mirror.json state set n:=8").expect(0).saying("the audit log cannot be used");
     assert!(!fs::read_to_string(root.mirror()).unwrap().contains("[INFO]"));
-    // A page that is a link is replaced, and what it led to is not written.
+    // a linked page is replaced, and its target is not written
     let pages = Sandbox::empty();
     symlink(root.state(), pages.file("pipeline-state.1")).unwrap();
     let state = fs::read(root.state()).unwrap();
@@ -253,7 +253,7 @@ fn root_is_warned_before_its_first_file_in_another_users_directory() {
         root.run(words).expect(0).saying("belongs to uid 4242");
         assert_eq!(root.run(words).expect(0).stderr, "", "{words}: it has begun");
     }
-    // Where that user keeps a state nothing is made.
+    // where that user keeps a state, nothing is created
     let root = Sandbox::initialized();
     fs::remove_dir_all(root.file(".locks")).unwrap();
     for path in [root.path().to_owned(), root.file(".state-backups"), root.state()] {

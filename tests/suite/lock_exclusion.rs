@@ -1,16 +1,18 @@
-//! P5, nobody else: an exclusive lock is never held together with anyone, whoever is killed whenever.
+//! P5, exclusion: an exclusive lock is never held together with another grant, whatever is killed,
+//! at any moment.
 //!
-//! Many owners take a few locks in both modes over and over, and are killed at random, or have their commands killed. What
-//! they do is checked in two ways, neither of which asks the program under test:
+//! Many owners take a few locks in both modes over and over, and are killed at random, or have
+//! their commands killed. Two checks run, neither of which asks the program under test:
 //!
-//! - The log. An owner writes a line when it has the lock and one before it gives it back, to one pipe that all share.
-//!   Lines that short are written whole (pipe(7)), so their order in the pipe is the order in which they were written, and
-//!   between the two lines the owner certainly held the lock: no conflicting owner's first line may stand there. And of
-//!   two conflicting grants the later must have the higher token.
-//! - The witness. Between the two lines an owner holds flock(2) on a file, tried without waiting. Nobody else may have it.
-//!   This sees those that were killed, too: the kernel drops the flock of a dying process before it shows it as dead.
-//!   So the witness must never be inherited by a child, which would hold it a little longer; it is opened close-on-exec
-//!   and closed before the next child is started. A shell cannot do that, which is why the owners are not scripts.
+//! - The log. An owner writes a line after it gets the lock and one before it releases it, to one
+//!   shared pipe. Lines this short are written atomically (pipe(7)), so their order in the pipe is the
+//!   order of writing, and between the two lines the owner certainly held the lock: no conflicting
+//!   owner's first line may be there. Of two conflicting grants the later must have the higher token.
+//! - The witness. Between the two lines an owner holds flock(2) on a file, tried without waiting. No
+//!   other owner may have it. This covers killed owners, too: the kernel drops the flock of a dying
+//!   process before it shows the process as dead. So no child may inherit the witness, which would
+//!   hold it a little longer; it is opened close-on-exec and closed before the next child is started.
+//!   A shell cannot do that, which is why the owners are not scripts.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
@@ -21,8 +23,8 @@ use std::time::Instant;
 use crate::sandbox::{BINARY, Ran, Sandbox};
 use crate::shell::on_record;
 
-/// Enough to see many times over that an exclusion does not exclude, in less than a minute on a busy machine with two
-/// processors. `LOCK_ACQUISITIONS=10000` asks for more.
+/// Enough to reveal a broken exclusion many times over, in less than a minute on a busy machine
+/// with two processors. `LOCK_ACQUISITIONS=10000` asks for more.
 const ACQUISITIONS: usize = 1_500;
 const OWNERS: usize = 32;
 const LOCKS: [&str; 3] = ["one", "two", "three"];
@@ -46,7 +48,7 @@ fn an_exclusive_lock_is_held_with_nobody_though_owners_and_their_commands_are_ki
             break;
         }
         if log.grants >= next {
-            // Whatever it is doing just now.
+            // at any point of its work
             let victim = dice.below(OWNERS);
             owners[victim] = Killed(owner(&sandbox, OWNERS + kills, &writer));
             (kills, next) = (kills + 1, next + 1 + dice.below(40));
@@ -64,7 +66,7 @@ fn an_exclusive_lock_is_held_with_nobody_though_owners_and_their_commands_are_ki
         began.elapsed().as_secs_f64()
     );
     assert!(kills > 0 && log.commands_killed > 0 && !log.over.is_empty(), "nobody was killed at a bad moment");
-    // Whom nobody owns any more is in nobody's way, and goes.
+    // grants of dead owners block no request, and are removed
     for name in LOCKS {
         sandbox.run(&format!("lock acquire {name} 10 --owner-pid {}", std::process::id())).expect(0);
     }
@@ -94,9 +96,10 @@ struct Log {
     tokens: HashSet<u64>,
     /// For each lock the highest token of an exclusive grant, and of any.
     highest: HashMap<String, (u64, u64)>,
-    /// Who holds a lock, or died holding it: token to lock and whether it is exclusive.
+    /// Held locks, or locks of dead holders: token to lock and exclusivity.
     held: HashMap<u64, (String, bool)>,
-    /// Whose grant is certainly over, because a conflicting owner had the lock: they must be dead.
+    /// Grants that are certainly over, because a conflicting owner had the lock: their owners must
+    /// be dead.
     over: HashSet<u64>,
 }
 
@@ -137,7 +140,7 @@ impl Log {
 const SEED: &str = "LOCK_EXCLUSION_SEED";
 const TEST: &str = "lock_exclusion::an_exclusive_lock_is_held_with_nobody_though_owners_and_their_commands_are_killed";
 
-/// A process that owns locks: this program, running nothing but the test above, which sees the seed.
+/// A process that owns locks: this program, running only the test above, which sees the seed.
 fn owner(sandbox: &Sandbox, seed: usize, log: &PipeWriter) -> Child {
     let mut command = sandbox.program(std::env::current_exe().unwrap());
     command.args(["--exact", TEST, "--nocapture"]);
@@ -153,7 +156,7 @@ fn own_locks_until_killed(seed: usize) -> ! {
         let mode = ["exclusive", "shared"][dice.below(2)];
         let acquire = ["acquire", lock, "60", mode, "--print-token"];
         let Some(ran) = perhaps_killed(&acquire, &mut dice) else {
-            // It may have been granted before the command was killed, and then it is this owner's.
+            // it may have been granted before the kill, and then it belongs to this owner
             give_back(lock, &mut dice);
             continue;
         };
@@ -181,7 +184,7 @@ fn own_locks_until_killed(seed: usize) -> ! {
     }
 }
 
-/// Releases the lock, or finds that a command that was killed did.
+/// Releases the lock, or finds that a killed command did.
 fn give_back(lock: &str, dice: &mut Dice) {
     loop {
         if let Some(ran) = perhaps_killed(&["release", lock], dice) {
@@ -192,7 +195,7 @@ fn give_back(lock: &str, dice: &mut Dice) {
     }
 }
 
-/// Runs a `lock` command; `None` if it was killed on the way.
+/// Runs a `lock` command; `None` if it was killed.
 fn perhaps_killed(args: &[&str], dice: &mut Dice) -> Option<Ran> {
     let mut command = Command::new(BINARY);
     command.arg("lock").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,4 +1,5 @@
-//! Locks on a disk whose calls fail one after the other: what fails changes nothing, and several locks go together.
+//! Locks on a disk whose calls fail one after the other: a failure changes nothing, and several
+//! locks change together.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -31,7 +32,7 @@ fn names(names: &str) -> Vec<Name> {
     names.split(',').map(|name| Name::parse("lock", name).unwrap()).collect()
 }
 
-/// This process asks for itself, and does not wait.
+/// This process is the requester, and does not wait.
 pub fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
     let (asker, _) = owner::owner(Some(std::process::id()), &[], &Claim::default())?;
     locks.acquire(&Request {
@@ -52,7 +53,7 @@ pub fn release(locks: &Locks, wanted: &str) -> Result<()> {
     locks.release(&names(wanted), None, &asker, Instant::now()).map(|_| ())
 }
 
-/// How each of these locks stands, once somebody has passed the gate and completed what a dead one left.
+/// The status of each of these locks, after a pass of the gate completed interrupted changes.
 fn standings(sandbox: &Sandbox, wanted: &str) -> Vec<String> {
     let locks = locks_on(sandbox, Disk::real());
     locks.clean(Instant::now()).unwrap();
@@ -65,7 +66,7 @@ fn standings(sandbox: &Sandbox, wanted: &str) -> Vec<String> {
         .collect()
 }
 
-/// A disk whose `nth` call fails, and whether that call was made.
+/// A disk whose `nth` call fails; the second value is set once it did.
 fn failing(nth: usize, errno: Errno) -> (Disk, Rc<Cell<bool>>) {
     let (count, failed) = (Cell::new(0), Rc::new(Cell::new(false)));
     let seen = failed.clone();
@@ -80,7 +81,7 @@ fn failing(nth: usize, errno: Errno) -> (Disk, Rc<Cell<bool>>) {
     (disk, failed)
 }
 
-/// Makes each call of an operation fail in turn, each time in a root that `prepare` made.
+/// Makes each call of an operation fail in turn, each time in a root that `prepare` set up.
 fn at_every_call(
     prepare: impl Fn(&Sandbox),
     operate: impl Fn(&Locks) -> Result<()>,
@@ -164,7 +165,7 @@ fn tokens_grow_whatever_fails() {
         if granted.is_ok() {
             release(&locks, "a,b").unwrap();
         }
-        // A reboot now and then: what the counter said in memory is gone.
+        // an occasional reboot: the counter in memory is gone
         if nth % 10 == 0 {
             let _ = std::fs::remove_file(sandbox.file(".locks/.tokens"));
         }
@@ -179,7 +180,7 @@ fn on_a_full_disk_a_lock_can_still_be_given_back() {
         acquire(&locks_on(&sandbox, Disk::real()), "a,b,c,other", Mode::Shared).unwrap();
         let spare = sandbox.file(".locks/.spare-2");
         assert!(std::fs::metadata(&spare).unwrap().len() >= 16 << 10, "space was set aside");
-        // Full until a second spare file is gone.
+        // full until a second spare file is removed
         let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| match call.name {
             "create" if spare.exists() => Fate::Fails(Errno::NOSPC),
             _ => Fate::Proceeds,
@@ -195,7 +196,7 @@ fn on_a_full_disk_a_lock_can_still_be_given_back() {
 fn a_change_of_several_locks_is_seen_whole_though_its_owner_died_in_the_middle() {
     let sandbox = Sandbox::empty();
     let done = acquire(&locks_on(&sandbox, Disk::real()), "a,b", Mode::Exclusive).unwrap();
-    // As it is between the first rename and the second: the journal is there, and one of two records.
+    // between the first rename and the second: the journal and one of two records exist
     let record = |name: &str| -> Value {
         let bytes = std::fs::read(sandbox.file(format!(".locks/{name}.json"))).unwrap();
         serde_json::from_slice(&bytes).unwrap()
@@ -214,7 +215,7 @@ fn a_change_of_several_locks_is_seen_whole_though_its_owner_died_in_the_middle()
     assert_eq!(locks.list().unwrap().len(), 2);
     assert!(locks.check_fences(&[format!("b:{}", done[1].grant.token).parse().unwrap()]).is_ok());
     assert!(sandbox.file(".locks/.pending").exists(), "looking changes nothing");
-    // And the other way round: given back, and one record is still there.
+    // and the reverse: released, and one record still exists
     journal(json!({"a": null, "b": null}));
     assert_eq!(locks.check(&names("a")[0]).unwrap(), Standing::Unlocked);
     assert!(locks.list().unwrap().is_empty());
@@ -228,7 +229,7 @@ fn a_change_that_can_be_neither_completed_nor_taken_back_is_made() {
     for number in 1..=3 {
         std::fs::remove_file(sandbox.file(format!(".locks/.spare-{number}"))).unwrap();
     }
-    // Once the journal stands, nothing can be made any more.
+    // once the journal exists, nothing can be created any more
     let pending = sandbox.file(".locks/.pending");
     let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| match call.name {
         "create" if pending.exists() => Fate::Fails(Errno::NOSPC),

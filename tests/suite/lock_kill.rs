@@ -1,8 +1,10 @@
-//! Every lock command killed before each of its calls on the root: no lock is lost, none stuck, and queues stay in order.
+//! Every lock command killed before each of its calls on the root: no lock is lost, none is stuck,
+//! and queues keep their order.
 //!
-//! A death before a call on anything else (`/proc`, `/etc`) is a death before the next call on the root, and so is one
-//! before a `read`, of which there are more or fewer as the numbers in `/proc` have digits. After each death copies of the
-//! root are met by different first commands, since whoever passes the gate next completes what was begun.
+//! A death before a call on anything else (`/proc`, `/etc`) equals a death before the next call on
+//! the root, and so does one before a `read`, whose number varies with the digits in `/proc`. After
+//! each death different first commands run in copies of the root, since the next one to pass the
+//! gate completes interrupted changes.
 
 use std::fs;
 use std::time::Instant;
@@ -15,7 +17,7 @@ use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
 const TRACED: &str = "trace=%file,%desc,wait4,waitid,exit_group";
 
-/// The calls on the root, on standard output and on pipes, and the last.
+/// The calls on the root, on standard output and on pipes, and the last call.
 pub fn calls_on_root(trace: &Sandbox, root: &Sandbox) -> Vec<Call> {
     let trace = fs::read_to_string(trace.file("trace")).unwrap();
     let calls = calls_in(&trace, root.path().to_str().unwrap());
@@ -39,19 +41,19 @@ pub fn killing(call: &Call, root: &Sandbox, follow: &str, words: &str) -> std::p
     strace(root, &options, words.split_whitespace())
 }
 
-/// A command that is killed, of locks that nobody waits for in earnest.
+/// A command to kill, on locks without real waiters.
 struct Job<'a> {
     words: String,
-    /// The locks it is about.
+    /// Its locks.
     names: &'static [&'static str],
     start: Sandbox,
-    /// Whose locks they are before or after it.
+    /// The owner of its locks, before or after it.
     owner: &'a Owner,
-    /// The highest token that was handed out before.
+    /// The highest token granted before.
     highest: u64,
 }
 
-/// What a root looks like to all that may come next.
+/// The root after a kill, as later commands see it.
 struct Aftermath<'a> {
     job: &'a Job<'a>,
     stranger: &'a Owner,
@@ -92,7 +94,7 @@ impl<'a> Job<'a> {
             let place = format!("{:?}, killed before {} #{}: {}", self.words, call.name, call.nth, call.line);
             assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{}", ran.stderr);
 
-            // What `clean` finds behind the gate is what everybody would find there.
+            // `clean`, while holding the gate, sees the same as every other command
             let cleaned = copy_of(&root);
             cleaned.run("lock clean").expect(0);
             let entries = listed(&cleaned);
@@ -109,7 +111,8 @@ impl<'a> Job<'a> {
                 aftermath.its_owner_is_told_what_it_holds(&copy_of(&root));
                 aftermath.its_owner_can_give_it_back(&root);
             } else {
-                // The root is as it was before the call before: one of the first commands will do.
+                // the root has not changed since the previous call: one of the first commands is
+                // enough
                 match index % 3 {
                     0 => aftermath.a_stranger_gets_what_is_free(&root),
                     1 => aftermath.its_owner_is_told_what_it_holds(&root),
@@ -129,7 +132,7 @@ fn places(entries: &[Entry]) -> Vec<(&str, &str, &str, u64)> {
     entries.iter().map(Entry::place).collect()
 }
 
-/// What lies in `.locks` and is neither a record, nor there for good, nor the lifeline of a waiter on record.
+/// Files in `.locks` other than records, permanent files and lifelines of waiters on record.
 pub fn leftovers(root: &Sandbox) -> Vec<String> {
     let list = root.run("lock list json").expect(0).json();
     let waiters: Vec<String> = list
@@ -143,7 +146,7 @@ pub fn leftovers(root: &Sandbox) -> Vec<String> {
     root.names(".locks").into_iter().filter(|name| !is_known(name)).collect()
 }
 
-/// The ID of the waiter that waits on behalf of an owner.
+/// The ID of an owner's waiter.
 pub fn waiter_id(root: &Sandbox, owner: &Owner) -> String {
     let list = root.run("lock list json").expect(0).json();
     let mut entries = list.as_array().unwrap().iter().filter(|entry| entry["pid"] == owner.pid());
@@ -182,7 +185,7 @@ impl Aftermath<'_> {
         }
     }
 
-    /// All that is free at once, and nothing else.
+    /// Every free lock is granted at once, and no other.
     fn a_stranger_gets_what_is_free(&self, root: &Sandbox) {
         let (free, taken): (Vec<&str>, Vec<&str>) = self.job.names.iter().partition(|name| self.is_free(name));
         if !free.is_empty() {
@@ -234,7 +237,7 @@ impl Aftermath<'_> {
     }
 }
 
-// ---- taking ----
+// ---- acquire ----
 
 #[test]
 fn killed_at_any_call_the_first_acquire_in_a_root_is_granted_or_not_made() {
@@ -273,9 +276,9 @@ fn killed_at_any_call_the_lock_of_the_state_is_granted_or_not_taken() {
     Job::new(&words, &["state"], Sandbox::initialized(), &owner).killed_at_every_call();
 }
 
-// ---- giving back, taking away, prolonging, cleaning ----
+// ---- release, break, renew, clean ----
 
-/// A root where somebody holds `a` and `b`, and two sleep in the queue for `a`.
+/// A root whose locks `a` and `b` are held, with two waiters asleep in the queue for `a`.
 fn queued<'a>(words: &str, owner: &'a Owner, waiters: &[Owner; 2]) -> (Job<'a>, Vec<Waiting>) {
     let job = Job::new(words, &["a", "b"], Sandbox::with_locks(), owner).given("a,b", owner);
     let waiting = waiters.iter().map(|waiter| Waiting::in_queue(&job.start, "a", waiter)).collect();
@@ -302,7 +305,7 @@ fn killed_at_any_call_a_release_that_reserves_tokens_hands_out_none_twice() {
     let words = format!("lock release deploy --owner-pid {}", owner.pid());
     let start = Sandbox::with_locks();
     start.ok("lock run deploy -- true");
-    // The last tokens of the block.
+    // the last tokens of the block
     leave_tokens(&start.file(".locks/.tokens"), 3);
     let job = Job::new(&words, &["deploy"], start, &owner).given("deploy", &owner);
     assert!(job.highest > 1000);

@@ -1,4 +1,5 @@
-//! Waiters that no pid tells about: in other pid namespaces, frozen, of another user. And records that lie.
+//! Waiters without a visible pid: in other pid namespaces, frozen, of another user. And records
+//! with false claims.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -10,7 +11,7 @@ use crate::owners::Owner;
 use crate::sandbox::{BINARY, Ran, Sandbox, until};
 use crate::script::{Script, is_permitted, is_root};
 
-/// How to enter a pid namespace of one's own; `None` where that is not permitted.
+/// The command that enters a new pid namespace; `None` if not permitted.
 fn namespace() -> Option<Vec<&'static str>> {
     let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
     is_permitted("unshare", &[flags, &["true"]].concat()).then(|| flags.to_vec())
@@ -24,8 +25,8 @@ fn inside(sandbox: &Sandbox, text: &str) -> Option<Script> {
     Some(Script::of(command))
 }
 
-/// A script that waits for a lock longer than any test takes, says `got CODE`, reads a line and gives it back. (Its end
-/// alone would say nothing in another pid namespace.)
+/// A script that waits for a lock longer than any test takes, prints `got CODE`, reads a line and
+/// releases it. (Its end alone would prove nothing in another pid namespace.)
 fn patient(sandbox: &Sandbox, name: &str) -> Script {
     let text =
         format!("echo $$; $B lock acquire {name} 600 -q; echo got $?; read -r _; $B lock release {name} -q 2>&1; :");
@@ -259,7 +260,7 @@ fn another_users_waiter_that_died_in_a_container_blocks_nothing() {
     run("lock run n -t 0 -- true").expect(0);
 }
 
-/// A root whose record names this as a file that proves a life.
+/// A root whose record names this file as the lifeline of its owner.
 #[test]
 fn a_record_that_names_a_hostile_file_opens_nothing_outside() {
     let outside = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! P5, who is next: first come, first served; who would wait for ever is told so; a waiter is woken on every path.
+//! P5, order: first come, first served; a wait that would never end is refused; every path wakes
+//! its waiter.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ fn fifty_waiters_are_served_in_the_order_in_which_they_came() {
     let mut waiters: Vec<Shell> = Vec::new();
     for number in 0..50 {
         let mut script = Shell::start(&sandbox);
-        // Half of the owners release the lock, half of them die with it.
+        // half of the owners release the lock, half of them die with it
         let leave = if number % 2 == 0 { lock("release turn") } else { "kill -9 $$".to_owned() };
         let line = format!("{} && printf '%s\\n' {number} >>order && {leave}", lock("acquire turn 120"));
         script.begin(&line);
@@ -26,7 +27,7 @@ fn fifty_waiters_are_served_in_the_order_in_which_they_came() {
     }
     assert_eq!(waiting(&sandbox), waiters.iter().map(Shell::pid).collect::<Vec<_>>());
     for dead in [0, 7, 8, 9, 33, 49] {
-        waiters[dead].kill(); // while it waits: the next is not held up by it
+        waiters[dead].kill(); // while it waits: the next one is not delayed
     }
 
     holder.lock("release turn").expect(0);
@@ -52,7 +53,8 @@ fn a_writer_gets_its_turn_among_readers_that_never_leave_a_gap() {
             while !is_done.load(Ordering::Relaxed) {
                 let mut next = Shell::start(&sandbox);
                 next.begin(&lock("acquire file shared 60"));
-                // Where readers may overtake a waiting writer this one holds the lock by now, and so on without end.
+                // if readers could overtake a waiting writer, this one would hold the lock by now,
+                // and so on
                 until("the reader is not on record", || on_record(&sandbox).iter().any(|(.., pid)| *pid == next.pid()));
                 current.lock("release file").expect(0);
                 next.end().expect(0);
@@ -146,7 +148,8 @@ fn a_circle_that_goes_through_an_earlier_waiter_is_found() {
     let mut one = Shell::holding(&sandbox, "a");
     let mut other = Shell::holding(&sandbox, "b");
     let mut third = Shell::start(&sandbox);
-    // Shared would go together with the holder of b, but not past the one that waits for it alone and needs a, too.
+    // shared would be compatible with the holder of b, but an exclusive waiter that also needs a is
+    // first
     other.lock("acquire b shared 0").expect(0);
     third.queue(&sandbox, "acquire b,a 60");
     is_told_at_once(&mut one, "b shared", &["a", "b"], &[&third]);
@@ -166,8 +169,8 @@ fn who_wants_to_may_wait_in_a_circle_until_its_time_is_up() {
     ran.expect_json_error("timeout");
 }
 
-/// Its request is refused with 2, deadlock, long before its time is up, and the message names the locks and everybody in
-/// the circle.
+/// Its request is refused with 2, deadlock, long before its timeout, and the message names the
+/// locks and all processes in the cycle.
 #[track_caller]
 fn is_told_at_once(script: &mut Shell, words: &str, locks: &[&str], others: &[&Shell]) {
     let began = Instant::now();
@@ -196,7 +199,8 @@ fn a_waiter_wakes_when_the_owner_releases_or_dies() {
     }
 }
 
-/// As where the user's watches are used up and the kernel is older than pidfds: nothing tells, so it has to look.
+/// Without watches and pidfds, as on a system with its limits used up, no event arrives, so the
+/// waiter polls.
 #[test]
 fn a_waiter_wakes_where_nothing_can_tell_it() {
     if !installed("strace") {
@@ -206,7 +210,7 @@ fn a_waiter_wakes_where_nothing_can_tell_it() {
         let sandbox = Sandbox::with_locks();
         let strace = "strace -f -qq -o trace -e trace=socketpair,pidfd_open \
                       -e inject=socketpair:error=EMFILE -e inject=pidfd_open:error=ENOSYS";
-        // The parent of the command is strace, which ends with it.
+        // the parent of the command is strace, which ends with it
         hands_over(&sandbox, killed, &format!("{strace} {BINARY} lock acquire door 60 --owner-pid $$"));
         let trace = fs::read_to_string(sandbox.file("trace")).unwrap();
         for call in ["socketpair", "pidfd_open"] {
@@ -231,14 +235,14 @@ fn a_waiter_wakes_where_only_one_of_its_senses_is_missing() {
     }
 }
 
-/// One holds the lock, another waits for it with this command; the first lets go, one way or the other, and the second has
-/// it long before its time is up.
+/// One shell holds the lock, another waits for it with this command; after a release or a kill the
+/// waiter has it long before its timeout.
 #[track_caller]
 fn hands_over(sandbox: &Sandbox, killed: bool, acquire: &str) {
     let mut holder = Shell::holding(sandbox, "door");
     let mut waiter = Shell::start(sandbox);
     waiter.begin(acquire);
-    // It looks once more to say this; when it sleeps after that, only an event wakes it.
+    // it prints this after a last check; once it sleeps, only an event wakes it
     waiter.until_it_says("waiting for door: held by");
     waiter.until_asleep(sandbox);
     let began = Instant::now();

@@ -1,4 +1,5 @@
-//! P5: a lock is held exactly as long as its owner lives. Who the owner is, and who is judged dead.
+//! P5: a lock is held exactly as long as its owner lives. Choice of the owner, and detection of its
+//! death.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -10,7 +11,7 @@ use crate::sandbox::until;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 use crate::script::{Script, is_permitted, is_root};
 
-/// What each way of calling the program from a script makes of the owner: the script.
+/// Calls from a script whose owner is the script.
 const BY_THE_SCRIPT: [&str; 12] = [
     "$B lock acquire n",
     "x=$($B lock acquire n); echo \"$x\"",
@@ -26,7 +27,8 @@ const BY_THE_SCRIPT: [&str; 12] = [
     "timeout 9 $B lock acquire n --owner-pid $$",
 ];
 
-/// And those that stand between the script and the program, and end before the script goes on.
+/// Calls through a process between the script and the program, which ends before the script
+/// continues.
 const BY_A_SUBSHELL: [&str; 5] = [
     "x=$($B lock acquire n || exit)",
     "( $B lock acquire n; : )",
@@ -70,7 +72,7 @@ fn an_owner_that_ends_before_the_script_goes_on_is_warned_of() {
             assert!(pid.parse::<u32>().is_ok(), "{shell}: {way}: {ran:?}");
             assert!(ran.stdout.ends_with("stale\n"), "{shell}: {way}: it is as dead as the warning said: {ran:?}");
         }
-        // A script in its own right is no subshell, also where a shell started it.
+        // a script in its own right is no subshell, even if a shell started it
         let script = sandbox.script(shell, "sh -c '$B lock acquire n; :'; sh -c '$B lock acquire n; echo $?'");
         assert!(!script.end().stderr.contains("warning"), "{shell}");
     }
@@ -83,7 +85,7 @@ fn sh_c_that_goes_on_owns_its_lock_and_one_that_became_the_command_leaves_it_to_
     script.line();
     let told = script.line();
     assert_eq!(told, format!("locked:exclusive:{}", script.line()));
-    // bash makes way for the last command of -c, so nobody stands between the program and the caller of bash.
+    // bash execs the last command of -c, so the program's parent is the caller of bash
     let mut script = sandbox.script("bash", "bash -c '$B lock acquire m'; $B lock check m; read -r _; :");
     script.line();
     assert_eq!(script.line(), format!("locked:exclusive:{}", script.pid()));
@@ -130,13 +132,13 @@ fn a_waiter_sleeps_until_the_owner_ends_and_does_not_look_again_and_again() {
     }
     let sandbox = Sandbox::initialized();
     let holder = sandbox.holder("n");
-    // The owner is a process that goes on, which strace does not.
+    // the owner keeps running, and strace does not
     let text = "$B lock acquire other -q; echo ready
                 strace -f -qq -e trace=poll,ppoll,/nanosleep,pidfd_open -o calls $B lock acquire n 20 --owner-pid $$ 2>&1";
     let mut waiter = sandbox.script("bash", text);
     waiter.until("ready");
     sandbox.await_row("waiting", waiter.pid());
-    // It sleeps until it says who holds the lock, and then until its deadline.
+    // it sleeps until it reports the holder, and then until its deadline
     assert!(waiter.line().starts_with(&format!("waiting for n: held by {} (", holder.pid())));
     let calls = || fs::read_to_string(sandbox.file("calls")).unwrap();
     until("the second sleep", || calls().matches("pidfd_open(").count() >= 4);
@@ -171,7 +173,7 @@ fn what_cannot_own_a_lock_is_refused_with_a_way_on() {
     }
     sandbox.run("lock acquire n --owner-pid 0 --json").expect_json_error("usage");
     assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1));
-    // An empty variable counts as unset, and the option is stronger than the variable.
+    // an empty variable counts as unset, and the option takes precedence over the variable
     for owner in ["", "0"] {
         let mut script = sandbox.program("bash");
         let option = if owner.is_empty() { "" } else { "--owner-pid $$" };
@@ -180,10 +182,10 @@ fn what_cannot_own_a_lock_is_refused_with_a_way_on() {
     }
 }
 
-/// What was changed, and how.
+/// A changed field, and its change.
 type Forgery<'a> = (&'a str, &'a dyn Fn(&mut Value));
 
-/// A lock that a living script holds, its record changed.
+/// A lock that a living script holds, with a changed record.
 fn forged(change: impl Fn(&mut Value)) -> (Sandbox, Script) {
     let sandbox = Sandbox::initialized();
     let script = sandbox.holder("n");
@@ -305,7 +307,7 @@ fn a_time_to_live_ends_what_nobody_can_judge_and_nothing_else() {
     sandbox.forge("n", unknown);
     assert_eq!(sandbox.check("n"), ("stale".to_owned(), 1));
     assert!(sandbox.is_free("n"));
-    // And of one that has not run out yet, a waiter waits for the end.
+    // a waiter also waits for the end of a time to live that has not passed yet
     let in_time = |record: &mut Value| {
         unknown(record);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
@@ -328,8 +330,8 @@ fn a_zombie_owns_nothing() {
     assert!(sandbox.is_free("n"));
 }
 
-/// A script is killed while its `command` waited for the table of locks, and its parent then takes the lock `name`:
-/// what the parent says about it once `awaited` holds of the command, which goes on.
+/// Kills a script while its `command` waits for the table of locks; its parent then takes the lock
+/// `name`. Returns the parent's output once `awaited` is true of the command, which continues.
 fn left_behind(sandbox: &Sandbox, command: &str, name: &str, awaited: &str) -> Vec<String> {
     let script = r#"
         # Nobody may be there who buries it.
@@ -352,7 +354,7 @@ fn left_behind(sandbox: &Sandbox, command: &str, name: &str, awaited: &str) -> V
     let first = if command.contains("release") { "\"$PIPELINE_BINARY\" lock acquire NAME -q" } else { ":" };
     let script =
         script.replace("$FIRST", first).replace("AWAITED", awaited).replace("COMMAND", command).replace("NAME", name);
-    // What does not come about, and is waited for all the same, fails.
+    // a missing event ends in a timeout
     let ran = Ran::of(sandbox.program("timeout").args(["60", "bash", "-c", &script]).output().unwrap());
     ran.stdout.lines().map(str::to_owned).collect()
 }
@@ -405,7 +407,7 @@ fn the_first_process_may_own_a_lock_if_it_is_named_and_another_users_owner_is_al
     as_nobody(BINARY, &["lock", "acquire", "n", "--owner-pid", "1"]).expect(0);
     assert_eq!(as_nobody(BINARY, &["lock", "check", "n"]).stdout, "locked:exclusive:1\n");
     as_nobody(BINARY, &["lock", "acquire", "n", "0"]).expect(1).saying("an ancestor");
-    // Where /proc hides it, only EPERM tells that it is there.
+    // where /proc hides it, only EPERM proves that it exists
     if is_permitted("unshare", &["-m", "true"]) && is_permitted("setpriv", &["--version"]) {
         let script = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
                       sh -c 'test ! -e /proc/1 && $PIPELINE_BINARY lock check n; \
@@ -450,7 +452,7 @@ fn from_another_pid_namespace_an_owner_is_unknown_and_its_first_process_has_to_b
 #[test]
 fn a_command_cannot_own_its_lock_itself() {
     let sandbox = Sandbox::initialized();
-    // A shell that has nothing else to do becomes its last command.
+    // a shell execs its last command
     for script in [
         "bash -c '$PIPELINE_BINARY lock acquire n --owner-pid $$'",
         "(exec $PIPELINE_BINARY lock acquire n --owner-pid $BASHPID)",

@@ -1,5 +1,5 @@
-//! Those that queue for locks killed before each of their calls, and the wrappers of `lock run`: everybody else is served,
-//! in order, and no lock outlives its owner. What counts as a call is told in `lock_kill`.
+//! Waiters killed before each of their calls, and the wrappers of `lock run`: all others are
+//! served, in order, and no lock outlives its owner. `lock_kill` defines the calls that count.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -16,8 +16,7 @@ use crate::strace::{Call, in_parallel};
 
 // ---- waiting ----
 
-/// Somebody holds locks, one queues for them and is to be killed, and two more queue behind it; then the locks are
-/// given back.
+/// A holder, a waiter to be killed, and two waiters after it; then the locks are released.
 struct Queue {
     names: &'static str,
     holder: Owner,
@@ -25,15 +24,15 @@ struct Queue {
     behind: [Owner; 2],
 }
 
-/// The calls of the rehearsal that met the fewest: who waits is woken once more or less as the others come and go, and
-/// says so if it takes long. Rehearsals in which it was overtaken do not count.
+/// The rehearsal with the fewest calls: wake-ups vary with the other waiters, and a long wait
+/// prints a notice. Rehearsals in which it was overtaken do not count.
 fn shortest(mut rehearsed: impl FnMut() -> Option<Vec<Call>>) -> Vec<Call> {
     let rehearsals = std::iter::repeat_with(&mut rehearsed).flatten().take(8);
     rehearsals.min_by_key(Vec::len).unwrap()
 }
 
 impl Queue {
-    /// Brings it about.
+    /// Forms the queue.
     fn form(&self, root: &Sandbox, mut killed: std::process::Command) -> (Waiting, [Waiting; 2]) {
         let mut killed = Waiting::new(killed.spawn().unwrap());
         let settled = |killed: &mut Waiting| killed.has_ended() || sleeps(root, self.names, self.killed.pid());
@@ -79,7 +78,8 @@ impl Queue {
                 highest = tokens.into_iter().max().unwrap();
                 root.ok(&format!("lock release {names} --owner-pid {}", owner.pid()));
             };
-            // Strace stops it again and again, and who is stopped is passed over: it may be served late.
+            // strace stops it again and again, and a stopped waiter is passed over: it may be
+            // served late
             let mut killed = Some(killed);
             let mut behind: VecDeque<_> = behind.into_iter().zip(&queue.behind).collect();
             while killed.is_some() || !behind.is_empty() {
@@ -97,7 +97,8 @@ impl Queue {
                 survivors.fetch_add(usize::from(ran.code == 0), Ordering::Relaxed);
                 assert!([0, 128 + 9].contains(&ran.code), "{place}\n{}", ran.stderr);
                 let pid = u64::from(queue.killed.pid());
-                // Its owner lives, so what it was granted before it died is held, even if it is only in the journal.
+                // its owner lives, so a grant before the kill is held, even if it is only in the
+                // journal
                 root.ok("lock clean");
                 if living(&root).iter().any(|entry| entry.pid == pid && entry.holds()) {
                     let again = root.run(&format!("lock acquire {names} 0 --json --owner-pid {pid}"));
@@ -165,9 +166,9 @@ fn killed_at_any_call_the_wrapper_of_a_command_leaves_its_lock_no_longer_than_th
         } else {
             drop(input);
         }
-        // Its output ends when all have ended that may hold the lock, but for the last steps of their way out.
+        // its output ends when all possible holders have ended, except for their last steps
         let ran = Ran::of(wrapper.wait_with_output().unwrap());
-        // The sockets of its thread for signals are closed by that or by the first, whichever is later.
+        // its signal thread's sockets are closed by that thread or the main one, whichever is later
         let is_uncounted = call.name == "close" && *index > wait && ran.code == 0;
         assert!(is_uncounted || ran.code == 128 + 9, "it was not killed: {place}\n{ran:?}");
         until("the command is gone", || root.run(&acquire).code == 0);
@@ -192,7 +193,7 @@ fn killed_at_any_call_a_commit_whose_turn_came_lets_the_next_in_the_queue_have_t
     let precious = precious(&start, &[".workflow-state.json"]);
     let old = content(&fs::read(start.state()).unwrap());
 
-    // It queues behind the holder, the next behind it; then the holder goes.
+    // it queues after the holder, the next one after it; then the holder releases
     let queued = |root: &Sandbox, mut commit: std::process::Command| {
         let mut commit = Waiting::new(commit.spawn().unwrap());
         let mut settled = || commit.has_ended() || waits_for_state(root);
@@ -213,7 +214,8 @@ fn killed_at_any_call_a_commit_whose_turn_came_lets_the_next_in_the_queue_have_t
         let place = format!("{words:?}, killed before {} #{}: {}", call.name, call.nth, call.line);
         let (mut commit, waiting) = queued(&root, killing(call, &root, "-f", words));
         let mut waiting = Some(waiting);
-        // Strace stops it again and again, and who is stopped is passed over: then it waits for the next.
+        // strace stops it again and again, and a stopped waiter is passed over: then it waits for
+        // the next one
         until("somebody is served or dead", || commit.has_ended() || waiting.as_mut().is_some_and(Waiting::has_ended));
         let release = format!("lock release state --owner-pid {}", next.pid());
         let ran = if commit.has_ended() {
@@ -247,7 +249,7 @@ fn killed_at_any_call_a_commit_whose_turn_came_lets_the_next_in_the_queue_have_t
     println!("{words:?}: killed at {} calls, {:.1} s", calls.len(), began.elapsed().as_secs_f64());
 }
 
-/// Whether a commit sleeps in the queue.
+/// True if a commit sleeps in the queue.
 fn waits_for_state(root: &Sandbox) -> bool {
     let commit = listed(root).into_iter().find(|entry| !entry.holds());
     commit.is_some_and(|commit| sleeps(root, "state", u32::try_from(commit.pid).unwrap()))

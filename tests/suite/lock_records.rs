@@ -1,4 +1,4 @@
-//! A record that is damaged, or not ours to understand, is never taken for a lock that is free.
+//! A record that is damaged or of unknown format never counts as a free lock.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use crate::sandbox::Sandbox;
 use crate::sandbox::until;
 use crate::script::forged;
 
-/// Expects that a lock is taken for held by somebody unknown until it is broken, and that its waiters then get it.
+/// Expects the lock to be held by an unknown holder until it is broken; its waiters get it then.
 #[track_caller]
 fn expect_kept_until_broken(sandbox: &Sandbox, what: &str) {
     let (told, code) = sandbox.check("n");
@@ -127,8 +127,8 @@ fn another_boot(record: &mut Value) {
     record["boot"] = json!("11111111-2222-3333-4444-555555555555");
 }
 
-/// Records are not synced, so of one that was made just before a power cut there may be nothing but its name (on ext4 and
-/// XFS there is). Its owner died with the power.
+/// Records are not synced, so a record made just before a power cut may be empty (on ext4 and XFS
+/// it is). Its owner died with the power.
 #[test]
 fn what_a_power_cut_tore_is_free_after_the_reboot_and_not_before() {
     let torn = |boot: &str| {
@@ -162,7 +162,7 @@ fn what_a_power_cut_tore_is_free_after_the_reboot_and_not_before() {
     }
 }
 
-/// Where nobody knows any more in which boot a record was made, its owner may live.
+/// If the boot of a record is unknown, its owner may live.
 #[test]
 fn a_torn_record_is_not_free_when_what_is_known_of_the_boot_is_damaged_too() {
     let sandbox = Sandbox::with_history();
@@ -250,7 +250,8 @@ fn what_a_later_version_adds_to_a_record_is_no_damage() {
     ran.expect(2);
 }
 
-/// Each of these once made a record that could not be read back: a lock that nobody could release.
+/// Each of these used to make a record that could not be read back: a lock that could not be
+/// released.
 #[test]
 fn an_owner_may_note_any_json_with_a_lock() {
     let sandbox = Sandbox::initialized();

@@ -1,4 +1,4 @@
-//! Where locks are: in the root that is named or found, and nowhere else.
+//! Place of locks: in the root that is named or found, and only there.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -69,7 +69,7 @@ fn is_root() -> bool {
     is_root
 }
 
-/// All of a sandbox given to user 4242, and its directory open to others.
+/// Gives a sandbox to user 4242, and opens its directory to others.
 fn give_away(root: &Sandbox) {
     let give = |path: &Path| chown(path, Some(4242), Some(4242)).unwrap();
     root.snapshot().iter().for_each(|(path, _)| give(path));
@@ -77,7 +77,7 @@ fn give_away(root: &Sandbox) {
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Runs the program as user 4343 in this directory; `None` where that user cannot run it.
+/// Runs the program as user 4343 in this directory; `None` if that user cannot run it.
 fn as_stranger(sandbox: &Sandbox, dir: &Path, words: &str) -> Option<Ran> {
     let run = |words: &str| {
         let mut command = sandbox.command();

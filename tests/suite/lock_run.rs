@@ -1,4 +1,4 @@
-//! `lock run`: the lock is held exactly while the command runs, and the command notices nothing of it.
+//! `lock run`: the lock is held exactly while the command runs, and the command is not affected.
 
 use rustix::process::Signal;
 
@@ -6,7 +6,7 @@ use crate::sandbox::until;
 use crate::sandbox::{BINARY, Ran, Sandbox};
 use crate::script::{Script, is_permitted, is_root};
 
-/// `lock run n -- sh -c SCRIPT`, its standard input and output held here.
+/// `lock run n -- sh -c SCRIPT`, with its standard input and output.
 fn runner(sandbox: &Sandbox, script: &str) -> Script {
     let mut command = sandbox.command();
     command.args(["lock", "run", "n", "-t", "20", "--", "sh", "-c", script]).env("B", BINARY);
@@ -46,7 +46,7 @@ fn a_conflict_has_the_code_that_was_asked_for_and_the_command_does_not_run() {
         assert_eq!(ran.code, code, "{ran:?}");
         assert!(ran.stderr.contains("[LOCK_TIMEOUT]"), "{ran:?}");
     }
-    // Success must not stand for a lock that was not had.
+    // success must not stand for a lock timeout
     sandbox.run("lock run n -t 0 --conflict-code 0 -- touch ran").expect(64);
     sandbox.run("lock run n -t 0 --lock-exit 0 -- touch ran").expect(64).saying("cannot be 0");
     sandbox.run("lock acquire n 0 --lock-exit 0").expect(64);
@@ -125,7 +125,7 @@ fn a_wrapper_that_is_killed_while_it_waits_never_runs_the_command() {
         let run = runner(&sandbox, "touch ran");
         until("the wrapper's place", || sandbox.rows().iter().any(|row| row["status"] == "waiting"));
         run.signal(signal);
-        // Its output ends when the child that was to become the command has ended, too.
+        // its output ends when the child that was to become the command has ended, too
         assert_eq!(run.end().code, 128 + signal.as_raw());
         holder.go();
         assert_eq!(holder.line(), "Lock released: n");
@@ -186,7 +186,7 @@ fn a_child_that_the_command_leaves_behind_does_not_hold_the_lock() {
 fn what_runs_under_a_lock_is_kin_also_when_pids_no_longer_say_so() {
     let sandbox = Sandbox::initialized();
     assert!(sandbox.program("mkfifo").args(["go", "done"]).status().unwrap().success());
-    // What setsid -f runs is nobody's child any more once setsid has ended. The command goes on until all is done.
+    // a process of setsid -f is no descendant any more; the command runs until all is done
     let detached = |env: &str| {
         let write = "read -r _ <go; $PIPELINE_BINARY state set a=b --lock-timeout 0; echo $? >done";
         let inner = format!("setsid -f {env} sh -c '{write}'; echo >go; cat done");
@@ -243,7 +243,7 @@ fn containers_that_start_together_do_not_get_in_each_others_way() {
         return;
     }
     let sandbox = Sandbox::initialized();
-    // Each has a process 2 that started at the same clock tick as another's, in most rounds.
+    // each has a process 2 with the start time of another's, in most rounds
     for round in 0..3 {
         let start = |n: u32| {
             let script = format!("$PIPELINE_BINARY lock run n-{n} -- cat; exit $?");
@@ -265,7 +265,7 @@ fn in_another_pid_namespace_the_inherited_file_tells_the_truth() {
     if !is_permitted("unshare", &[flags, &["true"]].concat()) {
         return;
     }
-    // Scripts use descriptor 3 without asking, and some programs close all that they inherit.
+    // scripts use descriptor 3 freely, and some programs close all inherited ones
     for command in [
         "echo up; read -r _; :",
         "exec 3>/dev/null; echo up; read -r _; :",

@@ -1,4 +1,4 @@
-//! `state` as a lock of the script's, and fences.
+//! `state` as a script's lock, and fences.
 
 use std::fs;
 use std::path::Path;
@@ -73,14 +73,14 @@ fn the_state_is_granted_when_the_commit_in_flight_has_ended() {
     commit.lock().unwrap();
     let mut script = sandbox.script("bash", "$B lock acquire state; $B state set a=b -q; echo $?; read -r _");
     sandbox.await_row("held", script.pid());
-    // It is on record and not acknowledged: a script that went on would write, and that commit is not over.
+    // it is on record but not acknowledged: the script would write, and that commit is not over
     assert_eq!(sandbox.document().get("a"), None);
     sandbox.bash("$PIPELINE_BINARY lock acquire state 0").expect(2);
     commit.unlock().unwrap();
     assert!(script.line().starts_with("Lock acquired: state "));
     assert_eq!(script.line(), "0");
     drop(script);
-    // Who does not wait for it has nothing.
+    // a request that does not wait gets nothing
     commit.lock().unwrap();
     sandbox.bash("$PIPELINE_BINARY lock acquire state 0").expect(2);
     assert_eq!(sandbox.rows(), [] as [Value; 0]);
@@ -131,7 +131,7 @@ fn the_six_are_taken_in_order_and_others_in_any() {
         let script = format!("$PIPELINE_BINARY lock run {first} -- $PIPELINE_BINARY lock run {second} -t 0 -- true");
         assert_eq!(sandbox.bash(&script).code, code, "run: {first}, then {second}");
     }
-    // A commit takes the state by itself, and is exempt.
+    // a commit takes the state by itself, and is exempt
     let script = "b=$PIPELINE_BINARY; $b lock acquire user && $b state set a=b; exit $?";
     sandbox.bash(script).expect(0);
 }
@@ -216,7 +216,7 @@ fn a_fenced_write_passes_while_its_grant_is_on_record_and_is_refused_after_it() 
         let holder = sandbox.holder("deploy");
         let fence = format!("deploy:{}", token(&sandbox, "deploy"));
         let before = sandbox.revision();
-        // Also by who is no kin of the holder: the token says it.
+        // even by a process unrelated to the holder: the token is enough
         let ran = fenced(&sandbox, words, &fence).expect(0);
         let writes =
             !matches!(words, "set n:=3" | "recover" | "adopt" | "migrate" | "signal S --clear" | "set a=b --dry-run");
@@ -253,7 +253,7 @@ fn a_grant_that_is_taken_away_while_the_write_is_being_made_stops_it() {
     gate.lock().unwrap();
     let writer = sandbox.spawn(&format!("state set a=b --fence {fence}"));
     let pid = writer.id().to_string();
-    // proc_locks(5): what waits for a lock stands behind an arrow.
+    // proc_locks(5): a waiter's line has an arrow
     let is_waiting = |line: &str| line.contains("->") && line.split_whitespace().any(|word| word == pid);
     until("the gate", || fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting));
     fs::remove_file(sandbox.record_of("deploy")).unwrap();
@@ -300,7 +300,7 @@ fn tokens_grow_whatever_becomes_of_the_locks_and_their_counter() {
     let (_holder, released) = grown("a break");
     sandbox.ok(&format!("lock release n --token {released}"));
     grown("a release").0.kill();
-    // The counter is never synced: after a power cut it may be any earlier one.
+    // the counter is never synced: after a power cut any earlier one may be there
     fs::write(&counter, early).unwrap();
     grown("a reboot").0.kill();
     fs::remove_file(&counter).unwrap();
@@ -316,7 +316,7 @@ fn tokens_grow_whatever_becomes_of_the_locks_and_their_counter() {
     assert!(token > first);
 }
 
-/// Leaves so many tokens in the block that is reserved, and tells its end.
+/// Leaves this many tokens in the reserved block; returns its end.
 pub fn leave_tokens(counter: &Path, left: u64) -> u64 {
     let now: Value = serde_json::from_slice(&fs::read(counter).unwrap()).unwrap();
     let end: u64 = now["end"].as_str().unwrap().parse().unwrap();
@@ -331,7 +331,7 @@ fn more_tokens_than_a_block_reserves_are_all_different() {
     let counter = sandbox.file(".locks/.tokens");
     let end = leave_tokens(&counter, 2);
     let mut holders: Vec<_> = (0..2).map(|n| sandbox.holder(&format!("one-{n}"))).collect();
-    // Several at once at the end of the block, and each tries only once.
+    // several at once at the end of the block, without retries
     let names: Vec<String> = (0..6).map(|n| format!("many-{n}")).collect();
     let scripts = names
         .iter()
@@ -360,7 +360,7 @@ fn readers_meet_damage_while_a_script_holds_the_state() {
     assert_eq!(ran.stdout, "3\n");
     assert_eq!(fs::read_to_string(sandbox.state()).unwrap(), "{\"phase\": ", "nothing was changed");
     sandbox.run("state set a=b --lock-timeout 0").expect(2);
-    // Its holder's own commands heal.
+    // its holder's own commands heal
     holder.go();
     holder.line();
     until("healing", || fs::read_to_string(sandbox.state()).unwrap().contains("\"n\": 3"));
@@ -375,7 +375,7 @@ fn a_commit_that_waits_for_its_flock_is_not_passed_over() {
     };
     let first = sandbox.spawn("state update .order+=[1]");
     waiting(1);
-    // It looks at the one before it, and would mark it after a second.
+    // it probes the one before it, and would mark it after a second
     let second = sandbox.spawn("state update .order+=[2]");
     waiting(2);
     let flock = fs::File::open(sandbox.file(".locks/state.lock")).unwrap();

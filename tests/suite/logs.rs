@@ -1,4 +1,4 @@
-//! The two logs: which is used, since when they are there, and what is in them.
+//! The two logs: their paths, their creation, their contents.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

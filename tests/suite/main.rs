@@ -1,4 +1,4 @@
-//! The promises, as claims that a test holds up. One binary, a file for each subject.
+//! The promises, as claims that tests check. One binary, a file for each subject.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,5 @@
-//! `recover metrics` and `recover status`: the figures are right, and the page for Prometheus is one.
+//! `recover metrics` and `recover status`: the figures are correct, and the Prometheus page is
+//! valid.
 
 use std::fs;
 
@@ -11,7 +12,8 @@ use crate::sandbox::{Ran, Sandbox, make_old};
 /// A sample: its family, its labels, its value.
 type Read = (String, Vec<(String, String)>, PrometheusValue);
 
-/// The page as another's parser reads it: each sample's family, labels and value. Histograms come back whole.
+/// The page as another parser reads it: each sample's family, labels and value. Histograms come
+/// back whole.
 fn parsed(page: &str) -> Vec<Read> {
     let exposition = parse_prometheus(page).unwrap_or_else(|error| panic!("{error:?}\n{page}"));
     let mut samples = Vec::new();
@@ -67,7 +69,8 @@ fn the_page_is_one_that_prometheus_can_read() {
     for root in [Sandbox::empty(), Sandbox::initialized(), with_waits()] {
         let page = page(&root);
         assert!(!parsed(&page).is_empty());
-        // What the format asks for and the parser lets pass: a help and a type for each family, before its samples.
+        // required by the format, but not checked by the parser: a help and a type before each
+        // family's samples
         let families: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
@@ -117,7 +120,7 @@ fn waits_are_counted_and_the_buckets_add_up() {
         let slowest = counts.iter().position(|so_far| *so_far > 0.0).map(|place| histogram.buckets[place].upper_bound);
         assert!(sum > 0.0 && slowest.is_some(), "{sum}");
     }
-    // The wait that was certain is the longest.
+    // the longest is the certain wait
     let waits = root.run("recover metrics json").expect(0).json()["lock_waits"].clone();
     assert!(waits["max"].as_f64().unwrap() > waits["median"].as_f64().unwrap(), "{waits}");
     assert_eq!(waits["count"], 4);
@@ -198,7 +201,7 @@ fn commits_backups_recoveries_and_errors_are_counted_once_each() {
 #[test]
 fn what_a_command_ended_with_that_was_only_run_is_told_and_is_no_error_of_ours() {
     let root = Sandbox::initialized();
-    // As it was written before; it stays readable, and cannot be told from ours.
+    // an older line; it stays readable, and looks like one of this program
     fs::write(root.file(".error-recovery.log"), "2026-01-01T00:00:00Z [ERROR] error-recovery/old: x (code: 7)\n")
         .unwrap();
     assert_eq!(root.run_args(&["recover", "guard", "g", "--", "sh", "-c", "exit 3"]).code, 3);

@@ -1,10 +1,10 @@
-//! No number and no duration of the command line or the environment is too large to be worked with: it means as much as the
-//! largest one that is, or is refused.
+//! Every number and duration of the command line or the environment, however large, is capped at
+//! the largest usable one or refused.
 
 use crate::owners::Owner;
 use crate::sandbox::{Ran, Sandbox};
 
-/// The largest whole number that anything takes, and durations beyond every calendar.
+/// The largest accepted whole number, and durations beyond every calendar.
 const HUGE: [&str; 4] = ["18446744073709551615", "99999999999999999", "1e18", "9999999999999h"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! Processes that own locks or wait for them, and what is on record.
+//! Processes that own locks or wait for them, and the entries on record.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox, until};
 
-/// A process that does nothing but own locks. It ends with the test, however that ends: its input does.
+/// A process that only owns locks. It ends with the test in any case: its input does.
 pub struct Owner(Child);
 
 impl Owner {
@@ -47,7 +47,7 @@ impl Waiting {
         self.0.try_wait().unwrap().is_some()
     }
 
-    /// Its end, which must come by itself and long before its deadline.
+    /// Its end, which must come by itself long before its deadline.
     #[track_caller]
     pub fn ended(mut self) -> Ran {
         until("the end of somebody who waits", || self.has_ended());
@@ -69,7 +69,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Whether the process that waits for all of these locks on behalf of an owner is asleep.
+/// True if an owner's waiter for all of these locks is asleep.
 pub fn sleeps(root: &Sandbox, names: &str, owner: u32) -> bool {
     names.split(',').all(|name| {
         let record = fs::read(root.file(format!(".locks/{name}.json"))).unwrap_or_default();
@@ -83,7 +83,7 @@ pub fn sleeps(root: &Sandbox, names: &str, owner: u32) -> bool {
     })
 }
 
-/// One that holds a lock or waits for it.
+/// A holder or a waiter of a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub lock: String,
@@ -98,13 +98,13 @@ impl Entry {
         self.token.is_some()
     }
 
-    /// Without its token, which depends on how many were handed out to commands that died.
+    /// Without its token, which depends on the grants to commands that died.
     pub fn place(&self) -> (&str, &str, &str, u64) {
         (&self.lock, &self.mode, &self.status, self.pid)
     }
 }
 
-/// What `lock list` says: by name, holders first, waiters in their order.
+/// The entries of `lock list`: by name, holders first, waiters in their order.
 #[track_caller]
 pub fn listed(root: &Sandbox) -> Vec<Entry> {
     let list = root.run("lock list json").expect(0).json();
@@ -119,13 +119,13 @@ pub fn listed(root: &Sandbox) -> Vec<Entry> {
     list.as_array().unwrap().iter().map(entry).collect()
 }
 
-/// What is on record without the dead.
+/// The entries on record without dead ones.
 #[track_caller]
 pub fn living(root: &Sandbox) -> Vec<Entry> {
     listed(root).into_iter().filter(|entry| entry.status != "stale").collect()
 }
 
-/// The tokens in what `lock … --json` printed.
+/// The tokens in the output of `lock … --json`.
 pub fn tokens_in(stdout: &str) -> Vec<u64> {
     let lines = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter_map(|line| line["token"].as_u64()).collect()

@@ -1,4 +1,4 @@
-//! What holds of every document and path that can be made up.
+//! Properties of every generated document and path.
 
 use pipeline_state::document::body::Body;
 use pipeline_state::document::diff::diff;
@@ -14,9 +14,10 @@ use serde_json::{Map, Value};
 
 use crate::corpus::oracles;
 
-// ---- what there can be ----
+// ---- generators ----
 
-/// JSON texts without white space and needless escapes: what is read must come out as the very same text.
+/// JSON texts without white space and needless escapes: reading and writing one yields the same
+/// text.
 fn json() -> impl Strategy<Value = String> {
     let string = |pattern: &'static str| pattern.prop_map(|text: String| Value::from(text).to_string());
     let key = prop_oneof![
@@ -51,7 +52,7 @@ pub fn value() -> impl Strategy<Value = Value> {
     json().prop_map(|json| parsed(&json))
 }
 
-/// A document such as old scripts left, or something like it: some of the known fields, of whatever type.
+/// A document like those of old scripts: some of the known fields, of any type.
 fn legacy() -> impl Strategy<Value = Value> {
     let version = prop_oneof![
         3 => Just("\"1.0\"".to_owned()),
@@ -80,7 +81,7 @@ fn legacy() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Documents of which many have the same fields.
+/// Documents that mostly have the same fields.
 fn document() -> impl Strategy<Value = Value> {
     (legacy(), json()).prop_map(|(mut document, json)| {
         document["of its user"] = parsed(&json);
@@ -88,7 +89,7 @@ fn document() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What a program makes of a document, which can use `$new`.
+/// The draft that a program makes of a document; the program can use `$new`.
 fn made(old: &Value, program: &str, new: &Value) -> Result<Draft, FilterError> {
     let filter = Filter::compile(program, &[("new".to_owned(), new.clone())])?;
     let mut drafts = Vec::new();
@@ -100,11 +101,11 @@ fn made(old: &Value, program: &str, new: &Value) -> Result<Draft, FilterError> {
     Ok(drafts.remove(0))
 }
 
-/// Changes a field that is in no outline, and not its type.
+/// Changes a field outside the skeleton, and keeps its type.
 const OTHER_CONTENTS: &str =
     r#"."of its user" |= if type == "array" then . + [1] elif type == "object" then .x = 1 else . end"#;
 
-/// The same as a value, by way of values.
+/// The result as a value, computed with values.
 fn result(old: &Value, program: &str, new: &Value) -> Value {
     let filter = Filter::compile(program, &[("new".to_owned(), new.clone())]).unwrap();
     let mut results = Vec::new();
@@ -116,8 +117,8 @@ fn result(old: &Value, program: &str, new: &Value) -> Value {
     results.remove(0)
 }
 
-/// Large enough for the next text to share parts with its own. Its strings have escapes and its numbers odd digits, here and
-/// there, and not all of it stands as it is going to.
+/// Large enough for the next text to share parts with this one. Some strings have escapes, some
+/// numbers odd digits, and some parts are not in canonical form.
 fn large() -> Value {
     let rows = (0..4000).map(|n| match n % 1000 {
         7 => r#"{"path":"a\\b","quote":"\"\n","zero":-0,"far":1E400,"long":9223372036854775808}"#.to_owned(),
@@ -210,7 +211,8 @@ proptest! {
             prop_assert_eq!(&again.from, &None, "{}", document);
             prop_assert_eq!(again.value.to_string(), migrated.value.to_string());
         }
-        // A field that is gone was null, or a time that moved; one that is another was null, a number for a name, or metadata.
+        // a removed field was null, or a time that moved; a changed one was null, a number for a
+        // name, or metadata
         let fields = document.as_object().unwrap();
         for (name, old) in fields.iter().filter(|_| migrated.from.is_some()) {
             let new = migrated.value.get(name);
@@ -229,7 +231,7 @@ proptest! {
 }
 
 proptest! {
-    // Fewer, for a program takes its time to be compiled.
+    // fewer, since compiling a program takes time
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
@@ -261,14 +263,14 @@ proptest! {
 
 // ---- paths ----
 
-/// A path that may well lead somewhere in the documents made here.
+/// A path that probably exists in the generated documents.
 fn path() -> impl Strategy<Value = Path> {
     let key = prop_oneof![4 => "[a-d]", 1 => "\\PC{0,3}"].prop_map(Step::Key);
     let index = prop_oneof![4 => -3_i64..4, 1 => any::<i64>()].prop_map(Step::Index);
     vec(prop_oneof![3 => key, 2 => index], 1..4).prop_map(Path)
 }
 
-/// Whether one of two paths leads to or through the place of the other.
+/// True if one of two paths leads to or through the place of the other.
 fn meet(one: &Path, other: &Path) -> bool {
     one.0.iter().zip(&other.0).all(|(one, other)| one == other)
 }
@@ -312,14 +314,14 @@ proptest! {
         match (path.get(&document), run(&path.to_string())) {
             (Ok(found), Ok(jqs)) => prop_assert_eq!(found.unwrap_or(&Value::Null).to_string(), jqs.to_string()),
             (Err(_), Err(_)) => {}
-            (Err(_), Ok(Value::Null)) => {} // jaq lets a number index an object, and jq does not
+            (Err(_), Ok(Value::Null)) => {} // jaq allows a number as an object's index, and jq does not
             (ours, jqs) => prop_assert!(false, "{path} of {document}: {ours:?}, and jq: {jqs:?}"),
         }
         let mut changed = document.clone();
         match (path.set(&mut changed, new.clone()), run(&format!("{path} = $new"))) {
             (Ok(()), Ok(jqs)) => {
                 prop_assert_eq!(&jqs, &changed);
-                // A program leaves the keys of the document in their order; a value that is set comes in its own.
+                // a program keeps the order of the document's keys; a set value has its own
                 let written = made(&document, &format!("{path} = $new"), &new).unwrap().to_value();
                 let in_old_order = made(&document, "$new", &changed).unwrap().to_value();
                 prop_assert_eq!(written.to_string(), in_old_order.to_string());

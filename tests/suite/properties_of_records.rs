@@ -1,4 +1,4 @@
-//! What holds of every record, name and duration that can be made up: it reads back, or is refused.
+//! Properties of every generated record, name and duration: it reads back, or is refused.
 
 use std::time::{Duration, SystemTime};
 
@@ -166,7 +166,7 @@ proptest! {
 
 // ---- names and times ----
 
-/// The rule as the contract words it.
+/// The rule in the contract's wording.
 fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric();
     let mut chars = text.chars();

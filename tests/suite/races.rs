@@ -1,4 +1,4 @@
-//! The races of §4 and §5, each brought about on purpose.
+//! The races of §4 and §5, each forced.
 
 use std::cell::Cell;
 use std::fs;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox};
 
-/// A store in this root, on a disk that announces its calls.
+/// A store in this root, on a disk that reports its calls.
 pub fn store_on(sandbox: &Sandbox, disk: Disk) -> Store {
     let audit = Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path());
     Store::new(disk, settings_of(sandbox), audit)
@@ -37,7 +37,7 @@ pub fn settings_of(sandbox: &Sandbox) -> Settings {
     }
 }
 
-/// A disk that does `interfere` once, just before the first call of this name.
+/// A disk that runs `interfere` once, just before the first call of this name.
 fn interrupted(name: &'static str, interfere: impl Fn() + 'static) -> Disk {
     let done = Cell::new(false);
     Disk::new(Rc::new(Observed::new(move |call: &Call| {
@@ -170,13 +170,13 @@ fn a_second_writer_waits_for_the_first_and_both_count() {
     assert_eq!(sandbox.document()["n"], 14);
 }
 
-/// Returns when a process sleeps in a system call: it has done all it can without others.
+/// Returns when a process sleeps in a system call: it depends on other processes now.
 fn wait_until_asleep(pid: u32) {
     loop {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let state = stat.rsplit(") ").next().unwrap().chars().next().unwrap();
         let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-        // poll, ppoll, flock, futex, and their names elsewhere are not needed: the test runs where CI does.
+        // numbers of other architectures are not needed: the test runs where CI does
         let waits = ["7 ", "271 ", "73 ", "202 "].iter().any(|number| call.starts_with(number));
         if state == 'Z' || (state == 'S' && waits) {
             return;
@@ -189,7 +189,7 @@ fn wait_until_asleep(pid: u32) {
 fn an_editor_that_truncates_and_then_writes_is_waited_for_by_every_reader() {
     let sandbox = Sandbox::with_history();
     let content = fs::read(sandbox.state()).unwrap();
-    // On a machine too slow to start eight readers within the second, an attempt shows nothing.
+    // on a machine too slow to start eight readers within a second, an attempt proves nothing
     for attempt in 0.. {
         let truncated = Instant::now();
         fs::write(sandbox.state(), "").unwrap();
@@ -228,7 +228,7 @@ fn eight_readers_that_meet_damage_heal_it_once() {
 fn a_revision_that_was_lost_and_made_again_is_told_apart_by_its_digest() {
     let sandbox = Sandbox::with_history();
     let copy = sandbox.ok("state read");
-    // Both would remember that there was a revision 4.
+    // both would remember a revision 4
     fs::remove_file(sandbox.file("audit.log")).unwrap();
     fs::remove_file(sandbox.file(".state-backups/journal.jsonl")).unwrap();
     sandbox.overwrite("");
@@ -274,7 +274,7 @@ fn a_dead_writers_files_are_cleared_by_the_next_one() {
     sandbox.ok("state set n:=9");
     assert!(sandbox.debris().is_empty());
     assert!(!dead_link.exists());
-    // What another lock's writers left goes when the lock is made anew, and with `init`.
+    // another lock's leftovers are removed when the lock is created again, and by `init`
     fs::write(sandbox.file(".pipeline-state-1-state.tmp"), "half").unwrap();
     fs::remove_dir_all(sandbox.file(".locks")).unwrap();
     sandbox.ok("state set n:=10");
@@ -316,9 +316,9 @@ fn same(a: &Path, b: &Path) -> bool {
 #[test]
 fn a_reader_between_whose_looks_somebody_seals_the_document_takes_it_for_no_foreign_edit() {
     let sandbox = Rc::new(Sandbox::holding(r#"{"phase":"old","completedTasks":[],"signals":{},"lastActivation":""}"#));
-    sandbox.ok("lock list"); // the directories of locks may be there; there is no history yet
+    sandbox.ok("lock list"); // directories of locks may exist; there is no history yet
     let other = sandbox.clone();
-    // The live file was read, and what stands beside it is about to be looked at.
+    // the live file was read, and its neighbours are read next
     let disk = interrupted("open_root", move || drop(other.ok("state init")));
     let served = store_on(&sandbox, disk).read().unwrap();
     assert_eq!(served.value["metadata"]["revision"], 1);

@@ -1,4 +1,4 @@
-//! The README's examples, run as they stand there.
+//! The README's examples, run unchanged.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,7 +25,7 @@ fn with_program_on_path(sandbox: &Sandbox, script: &str) -> Ran {
     Ran::of(sandbox.program("bash").env("PATH", path).arg("-c").arg(script).output().unwrap())
 }
 
-/// Whether a line is what the README shows, where `…` stands for anything.
+/// True if a line matches the README's, where `…` stands for anything.
 fn is_shown(shown: &str, line: &str) -> bool {
     let mut rest = line;
     for (place, part) in shown.split('…').enumerate() {
@@ -52,7 +52,7 @@ fn the_session_at_the_top_goes_as_it_is_shown() {
     }
     assert!(steps.len() >= 6);
     for (command, shown) in steps {
-        // Both streams as a terminal shows them, with paths as seen from the root.
+        // both streams as a terminal shows them, with paths relative to the root
         let ran = with_program_on_path(&sandbox, &format!("{{ {command}\n}} 2>&1"));
         let told = ran.stdout.replace(&root, "");
         let told: Vec<&str> = told.lines().collect();

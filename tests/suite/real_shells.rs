@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::sandbox::{Ran, Sandbox, installed};
 use crate::script::Script;
 
-/// A shell that is installed here, and which functions are for it.
+/// An installed shell, and the dialect of its functions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shell {
     pub program: &'static str,
@@ -17,7 +17,7 @@ pub const BASH: Shell = Shell { program: "bash", functions: "bash", strict: "set
 pub const DASH: Shell = Shell { program: "dash", functions: "sh", strict: "set -eu" };
 pub const ZSH: Shell = Shell { program: "zsh", functions: "zsh", strict: "set -euo pipefail" };
 
-/// What bash 3.2, the one of macOS, has of today's bash, as far as it matters here.
+/// Differences of bash 3.2, the version of macOS, that matter here.
 pub const BASH_3: Shell = Shell { program: "bash", functions: "bash", strict: "unset BASHPID; set -euo pipefail" };
 
 pub fn shells() -> impl Iterator<Item = Shell> {
@@ -33,25 +33,26 @@ impl Shell {
     pub fn command(self, sandbox: &Sandbox, text: &str) -> Command {
         let mut command = sandbox.program(self.program);
         if self == ZSH {
-            command.arg("-f"); // nobody's own start-up files
+            command.arg("-f"); // no start-up files of the user
         }
         command.arg("-c").arg(text).arg("script");
         command
     }
 
-    /// Runs a script that begins with the functions, and is as strict as its shell can be.
+    /// Runs a script after the functions, in the strictest mode of its shell.
     pub fn run(self, sandbox: &Sandbox, script: &str) -> Ran {
         let text = format!("{}\n{}{HELPERS}{script}", self.strict, self.load());
         Ran::of(self.command(sandbox, &text).output().unwrap())
     }
 
-    /// Starts one that a test leads step by step.
+    /// Starts a script that a test leads step by step.
     pub fn script(self, sandbox: &Sandbox, script: &str) -> Script {
         Script::of(self.command(sandbox, &format!("{}{HELPERS}{script}", self.load())))
     }
 }
 
-/// What scripts here say with: `is` ends them where something is not as it should be; `code` says what a command returns.
+/// Helpers of the scripts: `is` ends them on a wrong value; `code` prints the exit code of a
+/// command.
 pub const HELPERS: &str = r#"
 is() { [ "$1" = "$2" ] || { printf 'it is %s and not %s\n' "$1" "$2" >&2; exit 99; }; }
 code() { code=0; "$@" || code=$?; }

@@ -1,4 +1,4 @@
-//! §9: links, special files, other users, modes, full disks.
+//! Contract, §9: links, special files, other users, modes, full disks.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -105,7 +105,7 @@ fn another_users_state_is_refused_and_only_root_may_read_it() {
     std::os::unix::fs::chown(sandbox.file(".state-backups"), Some(4242), None).unwrap();
     sandbox.run("state set a=b").expect(6).saying("4242");
     std::os::unix::fs::chown(sandbox.file(".state-backups"), Some(0), None).unwrap();
-    // And as that user: another's (root's) state may not even be read.
+    // as that user: root's state may not even be read
     fs::set_permissions(sandbox.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(sandbox.state(), fs::Permissions::from_mode(0o644)).unwrap();
     let as_user = |words: &str| {
@@ -130,7 +130,7 @@ fn what_root_is_refused_leaves_nothing_of_roots_in_another_users_state() {
     }
     let sandbox = Sandbox::with_history();
     let chown = |path: &std::path::Path| std::os::unix::fs::chown(path, Some(4242), None).unwrap();
-    fs::remove_file(sandbox.file("audit.log")).unwrap(); // whose place one beside the state would take
+    fs::remove_file(sandbox.file("audit.log")).unwrap(); // a log beside the state would replace it
     symlink("nowhere", sandbox.file("audit.log")).unwrap();
     for (path, _) in sandbox.snapshot().iter().filter(|(path, _)| !path.ends_with("audit.log")) {
         chown(path);
@@ -225,8 +225,8 @@ fn a_file_size_limit_is_a_full_disk_and_not_a_death() {
 #[test]
 fn on_a_full_disk_old_backups_make_room_once_and_then_it_is_told() {
     let sandbox = Sandbox::empty();
-    // 128 KiB hold eight copies of a 16 KiB document, and the live file, the mirror, the next of each and five
-    // backups would be nine.
+    // 128 KiB hold eight copies of a 16 KiB document; the live file, the mirror, the next of each
+    // and five backups would be nine.
     let script = r#"
         mount -t tmpfs -o size=128k,mode=700 none . && cd "$PWD" || exit 99
         b=$PIPELINE_BINARY; export AUDIT_LOG=/dev/null

@@ -30,8 +30,8 @@ const FAULTS: [(Errno, u8, Lasting, Manner); 5] = [
     (Errno::ACCESS, 6, Lasting::Once, Manner::Fails),
 ];
 
-/// Runs an operation with its 1st, 2nd, 3rd … call failing, each time in a root of its own, until one run meets no fault;
-/// `check` looks at what is left.
+/// Runs an operation with its 1st, 2nd, 3rd … call failing, each time in a root of its own, until
+/// one run ends without the fault; `check` examines the result.
 fn failing_at_every_call(
     start: &Sandbox,
     run: fn(&Store) -> Result<()>,
@@ -39,7 +39,7 @@ fn failing_at_every_call(
 ) {
     let faults = FAULTS.map(|(errno, code, lasting, manner)| Fault { errno, code, lasting, manner });
     let count = AtomicUsize::new(0);
-    // Every fault at one call in eight: together they meet each call.
+    // every fault at one call in eight: together they cover each call
     let cases: Vec<(usize, Fault)> = (0..8).flat_map(|lane| faults.map(|fault| (lane, fault))).collect();
     in_parallel(&cases, |(lane, fault)| {
         for nth in (1 + lane..).step_by(8) {
@@ -57,7 +57,7 @@ fn failing_at_every_call(
     println!("{} failures", count.into_inner());
 }
 
-/// The next writer writes, and leaves nothing of what failed.
+/// The next writer writes, and clears all leftovers of the failure.
 fn next_writer(root: &Sandbox, place: &str) {
     write_z(&store(root, Disk::real())).unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
     assert_tidy(root, place);
@@ -68,7 +68,7 @@ fn restore(store: &Store) -> Result<()> {
     store.restore(&which, &Order { group: "recover", ..Order::of("restore") }).map(|_| ())
 }
 
-/// A failure has the code of what the disk said, unless nobody can tell what became of it.
+/// A failure has the code of the disk's error, unless its effect is unknown.
 fn assert_told_rightly(fault: Fault, result: &Result<()>, place: &str) {
     if let Err(error) = result {
         let unknown = error.kind == Kind::DurabilityUnknown;
@@ -87,15 +87,15 @@ fn a_restore_whose_calls_fail_is_of_all_three_or_of_none_and_ok_means_all() {
         let found = Whole::with(root, &read.bytes);
         assert!(found == old || found == new, "a mix: {place}\n{found:#?}");
         assert!(found == new || result.is_err(), "it is told that it was done: {place}");
-        // Who is told that it failed is told so when it is going to happen all the same.
+        // a failure that still leads to the restore must announce that
         let decided = result.as_ref().is_err_and(|error| error.message.contains("decided"));
         assert!(found == old || result.is_ok() || decided, "it is told that it was not done: {place}");
         next_writer(root, place);
     });
 }
 
-/// A root in which a restore of `good` is decided and nothing is in place yet, and what it will bring: the first change of
-/// places fails.
+/// A root with an intent to restore `good` and nothing exchanged yet, and the expected result: the
+/// first exchange fails.
 fn with_decided_restore() -> (Sandbox, Whole) {
     let start = with_small_checkpoint();
     let new = restored(&start);
@@ -108,7 +108,7 @@ fn with_decided_restore() -> (Sandbox, Whole) {
     (start, new)
 }
 
-/// What it writes is in what is restored or nowhere, and the restore is never half of it.
+/// The write is part of the restored state or missing, and the restore is never half done.
 #[test]
 fn a_writer_that_finishes_a_restore_while_calls_fail_writes_to_what_is_restored_or_not_at_all() {
     let (start, new) = with_decided_restore();
@@ -172,7 +172,8 @@ fn where_two_names_cannot_change_places_at_once_it_takes_three_renames_and_no_de
     }
 }
 
-/// What somebody who asks for no locks puts there meanwhile must not stand in the way for ever, and is not lost.
+/// A file that a process without locks creates meanwhile must not block the restore, and is not
+/// lost.
 #[test]
 fn what_is_put_into_the_configuration_while_it_is_replaced_is_kept_and_hinders_nothing() {
     let start = with_small_checkpoint();
@@ -199,7 +200,8 @@ fn what_is_put_into_the_configuration_while_it_is_replaced_is_kept_and_hinders_n
     assert_tidy(&root, "kept");
 }
 
-/// A disk on which neither `config/` nor `.signals/` can be renamed, and the `nth` change that follows the intent fails.
+/// A disk on which neither `config/` nor `.signals/` can be renamed, and the `nth` change after the
+/// intent fails.
 fn merged(nth: usize) -> Disk {
     let (mut decided, mut changes) = (false, 0);
     Disk::new(Rc::new(Observed::new(move |call| {

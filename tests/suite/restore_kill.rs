@@ -1,4 +1,5 @@
-//! Checkpoints and restores under strace(1): killed before each of their calls, and again while somebody finishes them.
+//! Checkpoints and restores under strace(1): killed before each of their calls, and again while
+//! another command finishes them.
 
 use std::fs;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use crate::sandbox::{Ran, Sandbox, installed};
 use crate::snapshots::{Whole, assert_tidy, restored, twin, with_checkpoint, with_small_checkpoint};
 use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
-/// What changes something on the disk, or is the end. Whoever dies before another call leaves what is left by a death before
+/// Calls that change the disk or end the process. A death before another call equals a death before
 /// the next of these.
 pub const CHANGES: [&str; 17] = [
     "write",
@@ -42,14 +43,14 @@ fn calls(start: &Sandbox, words: &str) -> Vec<Call> {
     calls
 }
 
-/// Runs a command that is killed before a call.
+/// Runs a command and kills it before a call.
 fn killed(root: &Sandbox, words: &str, call: &Call) -> Ran {
     let options = injection(&call.name, &format!("signal=SIGKILL:when={}", call.nth));
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     Ran::of(strace(root, &options, words.split(' ')).output().unwrap())
 }
 
-/// A root that was left by a restore which was killed before the first call whose line holds this, behind the intent.
+/// A root after a restore was killed before the first matching call after the intent.
 pub fn interrupted(start: &Sandbox, before: &str) -> Sandbox {
     let calls = calls(start, RESTORE);
     let decided =
@@ -62,7 +63,7 @@ pub fn interrupted(start: &Sandbox, before: &str) -> Sandbox {
 }
 
 const RESTORE: &str = "recover restore --latest good";
-/// What may come next. Each finishes what was interrupted, or finds that nothing was.
+/// Possible next commands. Each finishes the interruption, or finds none.
 const NEXT: [&str; 6] = [
     "state read",
     "state get .n",
@@ -135,7 +136,7 @@ fn killed_at_any_call_an_undo_puts_back_what_was_there() {
     }
     let start = with_small_checkpoint();
     let old = Whole::of(&start);
-    // `config/` has changed places already, and the other half is lost.
+    // `config/` is exchanged already, and the other half is lost
     let root = interrupted(&start, ".signals");
     fs::remove_dir_all(root.file(".pipeline-state-restore-1-signals")).unwrap();
     let words = "state set z:=1";
@@ -265,7 +266,7 @@ fn what_can_neither_be_finished_nor_undone_is_refused_until_another_restore_take
     }
     let start = with_small_checkpoint();
     let (old, new) = (Whole::of(&start), restored(&start));
-    // What was staged is damaged: it is undone.
+    // a staged file is damaged: the restore is undone
     for spoil in [".pipeline-state-restore-1-signals/EARLY.json", ".checkpoints/.in-progress/state-1.json"] {
         let root = interrupted(&start, ".signals");
         fs::write(root.file(spoil), "{}").unwrap();
@@ -273,7 +274,7 @@ fn what_can_neither_be_finished_nor_undone_is_refused_until_another_restore_take
         assert_eq!(Whole::of(&root), old, "{spoil}");
         assert_tidy(&root, spoil);
     }
-    // And the checkpoint of before as well.
+    // and the pre-restore checkpoint as well
     let root = interrupted(&start, ".signals");
     fs::write(root.file(".pipeline-state-restore-1-signals/EARLY.json"), "{}").unwrap();
     let before = root.names(".checkpoints").into_iter().find(|id| id.ends_with("pre-restore")).unwrap();
@@ -286,7 +287,7 @@ fn what_can_neither_be_finished_nor_undone_is_refused_until_another_restore_take
     root.run(RESTORE).expect(0);
     assert_eq!(Whole::of(&root), new);
     assert_tidy(&root, "replaced");
-    // The record of it is damaged: nobody knows any more what it was about.
+    // its intent is damaged: the restore's contents are unknown
     let root = interrupted(&start, ".signals");
     fs::write(root.file(".checkpoints/.in-progress/intent.json"), "{}").unwrap();
     root.run("state read").expect(3).saying("recover list");

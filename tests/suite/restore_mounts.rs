@@ -1,4 +1,5 @@
-//! Restores where names cannot be exchanged: overlays, mounts, immutable files. Real ones, in a mount namespace of the test.
+//! Restores without an exchange of names: real overlays, mounts and immutable files, in a mount
+//! namespace of the test.
 
 use std::fs;
 use std::rc::Rc;
@@ -16,25 +17,27 @@ use crate::sandbox::{Ran, Sandbox};
 use crate::script::is_permitted;
 use crate::snapshots::{Whole, assert_tidy, restored, twin, with_small_checkpoint};
 
-/// Whether this user may mount.
+/// True if this user may mount.
 fn may_mount() -> bool {
     is_permitted("unshare", &["-m", "mount", "-t", "tmpfs", "none", "/mnt"])
 }
 
-/// Runs a script of bash in a mount namespace of its own; `$B` is the program. The first command that fails ends it.
+/// Runs a bash script in a mount namespace of its own; `$B` is the program. The first failing
+/// command ends it.
 fn mounted(root: &Sandbox, script: &str) -> Ran {
     let mut command = root.program("unshare");
     command.args(["-m", "bash", "-euc", script]).env("B", crate::sandbox::BINARY);
     Ran::of(command.output().unwrap())
 }
 
-/// Copies what is in a directory, as `cp -a` does.
+/// Copies the contents of a directory, as `cp -a` does.
 fn copy(from: &str, to: &std::path::Path) {
     let status = std::process::Command::new("cp").args(["-a", from]).arg(to).status();
     assert!(status.unwrap().success());
 }
 
-/// What a restore of `good` brings about in a root that is the lower layer of an overlay when these commands are run.
+/// The result of restoring `good` in a root that is the lower layer of an overlay, after these
+/// commands.
 fn in_an_overlay(commands: &str) -> (Ran, Sandbox) {
     let (image, outer, out) = (with_small_checkpoint(), Sandbox::empty(), Sandbox::empty());
     copy(&format!("{}/.", image.path().display()), &{
@@ -96,7 +99,7 @@ fn in_an_overlay_checkpoints_of_the_image_are_removed() {
     out.ok("recover verify");
 }
 
-/// Has `config/` and `.signals/` be mounts of their own, with what was in them.
+/// Makes `config/` and `.signals/` mounts of their own, with the same contents.
 const MOUNT_BOTH: &str = "for name in config .signals; do
     cp -a $name $name.copy; mount -t tmpfs -o mode=700 none $name; cp -a $name.copy/. $name; rm -r $name.copy; done";
 
@@ -140,7 +143,7 @@ fn a_state_file_that_is_a_mount_point_is_read_and_neither_written_nor_guarded() 
     let ran = mounted(&root, script);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(root.document()["n"], 3);
-    // Where nothing is yet, a refused `init` makes nothing.
+    // in an empty root, a refused `init` creates nothing
     let bare = Sandbox::empty();
     fs::copy(root.state(), bare.file("one.json")).unwrap();
     fs::write(bare.state(), "").unwrap();
@@ -156,7 +159,7 @@ fn an_immutable_file_refuses_a_restore_before_anything_is_made() {
     let root = with_small_checkpoint();
     let new = restored(&root);
     for name in ["config/rules.json", "config", ".workflow-state.json"] {
-        let root = Sandbox::empty(); // not in memory: there no file need be immutable
+        let root = Sandbox::empty(); // not in memory: tmpfs need not support immutable files
         let start = with_small_checkpoint();
         copy(&format!("{}/.", start.path().display()), root.path());
         let path = root.file(name);
@@ -179,7 +182,7 @@ fn an_immutable_file_refuses_a_restore_before_anything_is_made() {
     }
 }
 
-/// `git clean` or a tool that synchronises may remove the directory onto which a probe renames.
+/// `git clean` or a synchronising tool may remove the target directory of a probe's rename.
 #[test]
 fn a_probe_whose_directory_is_removed_displaces_nothing() {
     let start = with_small_checkpoint();
@@ -214,7 +217,7 @@ fn what_took_the_name_of_a_probes_directory_is_never_removed() {
     root.ok("recover restore --latest good");
 }
 
-/// A root in which a restore of `good` is decided, and the `nth` change of places fails.
+/// A root with an intent to restore `good`, whose `nth` exchange fails.
 fn interrupted_at(nth: usize) -> Sandbox {
     let start = with_small_checkpoint();
     let root = Sandbox::empty();

@@ -1,4 +1,4 @@
-//! What would refuse a restore is found before it is needed, and a restore that cannot go on is given up.
+//! Obstacles to a restore are found beforehand, and a restore that cannot continue is given up.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::restore_kill::interrupted;
 use crate::sandbox::{BINARY, Ran, installed};
 use crate::snapshots::with_small_checkpoint;
 
-/// Marks a file immutable while a test looks; `None` where that is impossible.
+/// Makes a file immutable during a test; `None` if that is impossible.
 fn immutable<T>(path: &Path, look: impl FnOnce() -> T) -> Option<T> {
     let chattr = |mark: &str| {
         let ran = std::process::Command::new("chattr").arg(mark).arg(path).output();

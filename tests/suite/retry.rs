@@ -1,4 +1,4 @@
-//! `recover retry` and `recover guard`: attempts, pauses, signals, and putting things back.
+//! `recover retry` and `recover guard`: attempts, pauses, signals, and rollback.
 
 use std::fs;
 use std::time::Instant;
@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use crate::sandbox::{Ran, Sandbox};
 use crate::script::Script;
 
-/// A command that notes its attempts in `log` and ends with these codes, one after the other; with the last ever after.
+/// A command that records its attempts in `log` and exits with these codes in turn; the last one
+/// repeats.
 fn ending_with(root: &Sandbox, codes: &[i32]) -> String {
     let list: Vec<String> = codes.iter().map(i32::to_string).collect();
     let script = format!(
@@ -19,7 +20,7 @@ fn ending_with(root: &Sandbox, codes: &[i32]) -> String {
     "sh ./step".to_owned()
 }
 
-/// When each attempt began, in nanoseconds.
+/// The start of each attempt, in nanoseconds.
 fn attempts(root: &Sandbox) -> Vec<i128> {
     let log = fs::read_to_string(root.file("log")).unwrap_or_default();
     log.lines().map(|line| line.parse().unwrap()).collect()
@@ -30,12 +31,12 @@ fn retry(root: &Sandbox, options: &str, codes: &[i32]) -> Ran {
     root.run(&format!("recover retry {options} -- {command}"))
 }
 
-/// The program under a shell, with both streams in one, so that a test can wait for what it says.
+/// The program under a shell, with both streams in one, so that a test can wait for its output.
 fn running(root: &Sandbox, words: &str) -> Script {
     root.script("bash", &format!("exec $B {words} 2>&1"))
 }
 
-/// Reads on until a line begins so.
+/// Reads until a line begins with this.
 fn await_line(script: &mut Script, beginning: &str) -> String {
     loop {
         let line = script.line();
@@ -115,12 +116,12 @@ fn the_pauses_follow_the_schedule() {
 #[test]
 fn a_time_limit_holds_for_all_attempts_together() {
     let root = Sandbox::empty();
-    // The next attempt would begin too late, so nobody waits for it.
+    // the next attempt would begin too late, so the command does not wait
     let began = Instant::now();
     assert_eq!(retry(&root, "-n 3 --base-delay 3600 --max-delay 3600 --timeout 60", &[4]).code, 9);
     assert!(began.elapsed().as_secs() < 1000);
     assert_eq!(attempts(&root).len(), 1);
-    // What runs then is told to end.
+    // a running command gets SIGTERM
     let ran = root.run_args(&["recover", "retry", "--timeout", "0.2", "--", "sh", "-c", "exec sleep 3600"]);
     assert_eq!(ran.code, 9);
 }
@@ -153,7 +154,7 @@ fn an_interrupt_ends_the_waiting_at_once() {
 #[test]
 fn an_interrupt_reaches_the_command_and_no_attempt_follows() {
     let root = Sandbox::empty();
-    // One that dies of it, and one that ends in its own way.
+    // one that dies of it, and one that ends in its own way
     let mut script = running(&root, "recover retry --base-delay 0 -- sh -c 'echo begun; exec sleep 3600'");
     script.until("begun");
     script.signal(Signal::TERM);
@@ -192,7 +193,8 @@ fn the_commands_streams_are_its_own() {
 
 // ---- guard ----
 
-/// A root with a configuration and a signal, and a command that changes all three and then ends with a code.
+/// A root with a configuration and a signal, and a command that changes all three and then exits
+/// with a code.
 fn guarded() -> (Sandbox, String) {
     let root = Sandbox::with_history();
     fs::create_dir(root.file("config")).unwrap();
@@ -236,7 +238,7 @@ fn what_succeeds_stays() {
 
 #[test]
 fn an_interrupt_in_the_middle_puts_things_back() {
-    // In an attempt, and in a wait for the next.
+    // during an attempt, and during a pause
     let (root, change) = guarded();
     fs::write(root.file("hang"), "echo begun; exec sleep 3600\n").unwrap();
     let mut script = running(&root, &format!("recover guard deploy -- {change} sh ./hang"));
@@ -262,7 +264,7 @@ fn where_no_checkpoint_can_be_made_nothing_is_run() {
     let root = Sandbox::initialized();
     root.run("recover guard ../x -- touch ran").expect(4);
     assert!(!root.file("ran").exists());
-    // And what cannot be run has changed nothing.
+    // a command that cannot be run has changed nothing
     let revision = root.revision();
     root.run("recover guard deploy -- ./no-such-program").expect(127);
     assert_eq!(root.revision(), revision);

@@ -11,14 +11,14 @@ use serde_json::Value;
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_pipeline-state");
 
-/// A directory that goes when the test ends.
+/// A directory that is removed with the test.
 pub struct Sandbox {
     dir: tempfile::TempDir,
-    /// Whether `PIPELINE_ROOT` names it.
+    /// Set if `PIPELINE_ROOT` names it.
     is_named: bool,
 }
 
-/// What a run left behind.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -37,7 +37,7 @@ impl Sandbox {
         Self { is_named: true, ..Self::empty() }
     }
 
-    /// An empty directory that is named if the other is.
+    /// An empty directory, named by `PIPELINE_ROOT` if the other one is.
     pub fn like(other: &Self) -> Self {
         Self { is_named: other.is_named, ..Self::empty() }
     }
@@ -50,7 +50,8 @@ impl Sandbox {
         sandbox
     }
 
-    /// An empty directory on a file system in memory, where there is one: for tests that make very many.
+    /// An empty directory on a file system in memory, if there is one: for tests that create very
+    /// many.
     pub fn in_memory() -> Self {
         let dir = tempfile::Builder::new().prefix("pipeline-state-test-").tempdir_in("/dev/shm");
         dir.map_or_else(|_| Self::empty(), |dir| Self { dir, is_named: false })
@@ -95,7 +96,7 @@ impl Sandbox {
         self.file(".state-backups/mirror.json")
     }
 
-    /// The program in this root, with nothing of the caller's environment that it would heed.
+    /// The program in this root, without the caller's relevant environment.
     pub fn command(&self) -> Command {
         self.dressed(Command::new(BINARY))
     }
@@ -110,7 +111,7 @@ impl Sandbox {
         for name in ["STATE_FILE", "PIPELINE_ROOT", "DEBUG", "PIPELINE_FORMAT", "LOCK_TIMEOUT", "NO_COLOR"] {
             command.env_remove(name);
         }
-        // The suite may itself run under `lock run`.
+        // the suite may itself run under `lock run`
         for name in [
             "PIPELINE_OWNER_PID",
             "PIPELINE_LOCK_TOKEN",
@@ -127,7 +128,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs the program with these words; `words` are split at spaces.
+    /// Runs the program with these words, split at spaces.
     pub fn run(&self, words: &str) -> Ran {
         self.run_args(&words.split_whitespace().collect::<Vec<_>>())
     }
@@ -141,7 +142,7 @@ impl Sandbox {
         let mut command = self.command();
         command.args(words.split_whitespace()).stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // A program that refuses early closes its end; that is its right.
+        // a program that refuses early may close its end
         let _ = child.stdin.take().unwrap().write_all(input);
         Ran::of(child.wait_with_output().unwrap())
     }
@@ -155,7 +156,7 @@ impl Sandbox {
         Ran::of(self.program("bash").arg("-c").arg(script).output().unwrap())
     }
 
-    /// Runs and expects success; standard output without its last newline.
+    /// Runs and expects success; returns standard output without its last newline.
     #[track_caller]
     pub fn ok(&self, words: &str) -> String {
         self.run(words).expect(0).stdout.trim_end().to_owned()
@@ -170,14 +171,14 @@ impl Sandbox {
         self.document()["metadata"]["revision"].as_u64().unwrap()
     }
 
-    /// Writes the live file in place, as something that is not this program would, and makes it look a few seconds
-    /// old, so that nobody has to wait for an editor to finish.
+    /// Writes the live file in place, as another program would, with an mtime of a few seconds ago,
+    /// so that no reader waits for an editor.
     pub fn overwrite(&self, bytes: impl AsRef<[u8]>) {
         std::fs::write(self.state(), bytes).unwrap();
         make_old(&self.state());
     }
 
-    /// The names in a directory, sorted; but for the `.gitignore` that `init` makes.
+    /// The names in a directory, sorted, without the `.gitignore` of `init`.
     pub fn names(&self, directory: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.file(directory)) else { return Vec::new() };
         let mut names: Vec<String> =
@@ -187,12 +188,12 @@ impl Sandbox {
         names
     }
 
-    /// The names in `.state-backups/` that begin with this.
+    /// The names in `.state-backups/` with this prefix.
     pub fn shelf(&self, prefix: &str) -> Vec<String> {
         self.names(".state-backups").into_iter().filter(|name| name.starts_with(prefix)).collect()
     }
 
-    /// Everything below the root with its content, to see that nothing was touched.
+    /// Everything below the root with its content, to detect changes.
     pub fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn collect(dir: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
             let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -231,25 +232,25 @@ impl Ran {
         }
     }
 
-    /// Expects an exit code; an error must come with its sentence, success without one.
+    /// Expects an exit code; an error must have its sentence, success none.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         assert_eq!(self.stderr.contains("error:"), code != 0, "stderr: {}", self.stderr);
-        // Each finding of doctor has its remedy on standard output.
+        // each of doctor's findings has its remedy on standard output
         let has_next_step = self.stderr.contains("hint: ") || self.stdout.contains(" => ");
         assert!(code != 4 || has_next_step, "an error about input without a hint: {}", self.stderr);
         self
     }
 
-    /// Expects a word on standard error.
+    /// Expects a text on standard error.
     #[track_caller]
     pub fn saying(self, words: &str) -> Self {
         assert!(self.stderr.contains(words), "{words:?} is not in {:?}", self.stderr);
         self
     }
 
-    /// Expects a word on standard output.
+    /// Expects a text on standard output.
     #[track_caller]
     pub fn showing(self, words: &str) -> Self {
         assert!(self.stdout.contains(words), "{words:?} is not in {:?}", self.stdout);
@@ -268,7 +269,7 @@ pub fn make_old(path: &Path) {
     file.set_modified(SystemTime::now() - Duration::from_secs(10)).unwrap();
 }
 
-/// Looks again and again until something is so that comes about in other processes. It comes at once or never; the limit is
+/// Polls for a condition that other processes bring about. It comes at once or never; the limit is
 /// for the latter.
 #[track_caller]
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -279,7 +280,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a program is installed; if not, says so in one line.
+/// True if a program is installed; otherwise prints so in one line.
 pub fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
@@ -290,7 +291,7 @@ pub fn installed(program: &str) -> bool {
 }
 
 impl Ran {
-    /// The error that was told as JSON, which must be one line and of this kind.
+    /// The JSON error, which must be one line and of this kind.
     #[track_caller]
     pub fn expect_json_error(&self, kind: &str) -> Value {
         let line = self

@@ -1,5 +1,5 @@
-//! Scripts that hold locks: they say a line, stop where they `read`, and go on when they are told. And what the program
-//! tells of locks from outside.
+//! Scripts that hold locks: they print a line, stop where they `read`, and continue on command. And
+//! the program's view of locks from outside.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Starts a program whose standard input and output are held here.
+    /// Starts a program with piped standard input and output.
     pub fn of(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
@@ -29,14 +29,14 @@ impl Script {
         self.child.id()
     }
 
-    /// The next line that it says, without its end; empty when it says no more.
+    /// The next line that it prints, without its newline; empty at the end of its output.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    /// Reads on until it says this line.
+    /// Reads until it prints this line.
     #[track_caller]
     pub fn until(&mut self, wanted: &str) {
         loop {
@@ -48,7 +48,7 @@ impl Script {
         }
     }
 
-    /// Lets it go on from where it reads a line.
+    /// Lets it continue from where it reads a line.
     pub fn go(&mut self) {
         self.input.as_mut().unwrap().write_all(b"\n").unwrap();
     }
@@ -57,14 +57,14 @@ impl Script {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Kills it with -9, without taking note of its end: until then it is a zombie.
+    /// Kills it with -9 without reaping it: until then it is a zombie.
     pub fn leave_a_zombie(&mut self) {
         self.child.kill().unwrap();
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         until("a zombie", || state().rsplit_once(") ").unwrap().1.starts_with('Z'));
     }
 
-    /// Kills its children with -9; the first process of a pid namespace takes all others along.
+    /// Kills its children with -9; the first process of a pid namespace takes all others with it.
     pub fn kill_children(&self) {
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
         for child in children.split_whitespace() {
@@ -79,7 +79,7 @@ impl Script {
         self.child.wait().unwrap();
     }
 
-    /// Closes its input and waits for its end; its exit code and what it still said.
+    /// Closes its input and waits for its end; returns its exit code and remaining output.
     pub fn end(mut self) -> Ran {
         drop(self.input.take());
         let mut stdout = String::new();
@@ -104,7 +104,7 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether this works here; if not, says so in one line.
+/// True if this works here; otherwise prints so in one line.
 pub fn is_permitted(program: &str, args: &[&str]) -> bool {
     let works =
         installed(program) && Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
@@ -130,7 +130,8 @@ impl Sandbox {
         script
     }
 
-    /// A script that wants a lock, says `got CODE` and reads a line; it waits in the queue when this returns.
+    /// A script that waits for a lock, prints `got CODE` and reads a line; it is in the queue when
+    /// this returns.
     pub fn waiter(&self, name: &str) -> Script {
         let text = format!("echo $$; $B lock acquire {name} 20 -q; echo got $?; read -r _; :");
         let mut script = self.script("bash", &text);
@@ -147,13 +148,13 @@ impl Sandbox {
         });
     }
 
-    /// What `lock list` shows.
+    /// The rows of `lock list`.
     #[track_caller]
     pub fn rows(&self) -> Vec<Value> {
         self.run("lock list --json").expect(0).json().as_array().unwrap().clone()
     }
 
-    /// What `lock check` says, and its exit code.
+    /// The output of `lock check`, and its exit code.
     #[track_caller]
     pub fn check(&self, name: &str) -> (String, i32) {
         let ran = self.run(&format!("lock check {name}"));
@@ -161,7 +162,7 @@ impl Sandbox {
         (ran.stdout.trim_end().to_owned(), ran.code)
     }
 
-    /// Whether somebody else who tries once gets a lock; it is given back at once.
+    /// True if another process that tries once gets a lock; it is released at once.
     #[track_caller]
     pub fn is_free(&self, name: &str) -> bool {
         let ran = self.bash(&format!("$PIPELINE_BINARY lock acquire {name} 0 && $PIPELINE_BINARY lock release {name}"));
@@ -173,19 +174,19 @@ impl Sandbox {
         self.file(format!(".locks/{name}.json"))
     }
 
-    /// A record of somebody who lives, changed as no program of ours would.
+    /// Changes a record of a living owner in a way that no version of the program would.
     pub fn forge(&self, name: &str, change: impl Fn(&mut Value)) {
         self.put_record(name, &forged(&self.record_of(name), change));
     }
 
-    /// Puts bytes in a record's place, by a rename as the program does.
+    /// Replaces a record's bytes, by a rename as the program does.
     pub fn put_record(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.file("forged"), bytes).unwrap();
         std::fs::rename(self.file("forged"), self.record_of(name)).unwrap();
     }
 }
 
-/// What stands in a file that ends in a digest, changed, with the digest that it then has.
+/// The changed contents of a file that ends in a digest, with a matching digest.
 pub fn forged(file: &Path, change: impl Fn(&mut Value)) -> Vec<u8> {
     let mut record: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     record.as_object_mut().unwrap().shift_remove("digest");

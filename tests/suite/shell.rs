@@ -1,4 +1,5 @@
-//! Shells that own locks and are told line by line what to do, so that a test knows how far each has come.
+//! Shells that own locks and get their commands line by line, so that a test knows the progress of
+//! each.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox, until};
 
-/// A shell; its locks are its own until it ends.
+/// A shell; it owns its locks until it ends.
 pub struct Shell {
     child: Child,
     stdin: ChildStdin,
@@ -36,12 +37,12 @@ impl Shell {
         self.child.id()
     }
 
-    /// Tells it a line; [`Self::end`] waits for the end of that.
+    /// Sends it a line; [`Self::end`] waits for the end of that.
     pub fn begin(&mut self, line: &str) {
         writeln!(self.stdin, "{{ {line}; }} </dev/null 2>&1; echo \"ended $?\"").unwrap();
     }
 
-    /// Waits for the line's end, or the shell's. Both its streams are in both of the answer's.
+    /// Waits for the line's end, or the shell's. Both streams are in both fields of the result.
     pub fn end(&mut self) -> Ran {
         let mut said = String::new();
         loop {
@@ -62,7 +63,7 @@ impl Shell {
         }
     }
 
-    /// Waits until it says a line that begins so.
+    /// Waits until it prints a line that begins with this.
     #[track_caller]
     pub fn until_it_says(&mut self, beginning: &str) {
         let mut line = String::new();
@@ -73,24 +74,25 @@ impl Shell {
         }
     }
 
-    /// Waits until what it runs sleeps, and not only for a moment: it does whenever it is looked at for a while.
+    /// Waits until its command sleeps, and not only for a moment: several probes in a row see it
+    /// asleep.
     #[track_caller]
     pub fn until_asleep(&self, sandbox: &Sandbox) {
         until("it does not sleep", || (0..5).all(|_| on_record(sandbox).len() > 1 && sleeps(youngest(self.pid()))));
     }
 
-    /// Has it run a line.
+    /// Runs a line in it.
     pub fn tell(&mut self, line: &str) -> Ran {
         self.begin(line);
         self.end()
     }
 
-    /// Has it run a `lock` command.
+    /// Runs a `lock` command in it.
     pub fn lock(&mut self, words: &str) -> Ran {
         self.tell(&lock(words))
     }
 
-    /// Tells it a `lock` command that will have to wait, and waits until it does.
+    /// Sends it a `lock` command that has to wait, and returns once it waits.
     #[track_caller]
     pub fn queue(&mut self, sandbox: &Sandbox, words: &str) {
         self.begin(&lock(words));
@@ -111,7 +113,7 @@ impl Drop for Shell {
     }
 }
 
-/// The last of a line of children, for whom all others wait.
+/// The last of a chain of children, for which all others wait.
 fn youngest(pid: u32) -> u32 {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().next().map_or(pid, |child| youngest(child.parse().unwrap()))
@@ -122,12 +124,12 @@ fn sleeps(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
-/// A `lock` command as a script has it.
+/// A `lock` command as scripts write it.
 pub fn lock(words: &str) -> String {
     format!("\"$PIPELINE_BINARY\" lock {words}")
 }
 
-/// Everybody on record: the lock, whether it is held or waited for, and the owner.
+/// All entries on record: the lock, its status, and the owner.
 pub fn on_record(sandbox: &Sandbox) -> Vec<(String, String, u32)> {
     let entries = sandbox.run("lock list --json").expect(0).json();
     let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();

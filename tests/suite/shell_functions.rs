@@ -117,7 +117,7 @@ fn a_lock_that_is_not_had_is_told_by_the_programs_code_and_stops_no_strict_scrip
     }
 }
 
-// ---- whose the lock is ----
+// ---- owners of locks ----
 
 #[test]
 fn a_lock_of_the_state_nests_and_is_the_scripts_until_it_unlocks_as_often() {
@@ -240,7 +240,7 @@ fn a_trap_at_the_end_unlocks_and_a_failed_script_holds_nothing() {
     }
 }
 
-// ---- what a script may be like ----
+// ---- unusual scripts ----
 
 #[test]
 fn documents_longer_than_an_argument_may_be_are_written() {
@@ -493,7 +493,7 @@ fn the_functions_for_bash_have_nothing_that_bash_3_lacks() {
     let sandbox = Sandbox::empty();
     let text = sandbox.run("shell bash").expect(0).stdout.replace("shell=bash", "shell=dash");
     std::fs::write(sandbox.file("functions"), text).unwrap();
-    // bash 3.2 has all that POSIX has, and `local`; BASHPID has its own way out.
+    // bash 3.2 has all of POSIX, and `local`; BASHPID has a fallback
     let ran = Ran::of(sandbox.program("shellcheck").args(["-e", "SC3028", "functions"]).output().unwrap());
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 use crate::real_shells::{BASH_3, DASH, Shell, ZSH, shells};
 use crate::sandbox::{Ran, Sandbox, installed};
 
-/// Word for word as the request for this program has them.
+/// Verbatim from the request for this program.
 const STATE_SCRIPT: &str = r##"#!/bin/bash
 
 # Load state management
@@ -42,7 +42,8 @@ else
 fi
 "##;
 
-/// The script for a shell: the line that loads is the program's, and dash, whose `echo` undoes `\n` in JSON, has `printf`.
+/// The script for a shell: the loading line is the program's, and dash, whose `echo` undoes ` ` in
+/// JSON, gets `printf`.
 fn as_in(shell: Shell, script: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in script.lines() {
@@ -73,7 +74,7 @@ fn the_state_script_runs_as_it_was_printed() {
     for shell in shells().chain([BASH_3]) {
         for strict in ["", shell.strict] {
             let sandbox = Sandbox::initialized();
-            // The `echo` of zsh would undo this, too.
+            // the `echo` of zsh would undo this, too
             let note = if shell == ZSH { "plain" } else { "two\nlines and a \\" };
             sandbox.run_args(&["state", "set", &format!("note={note}")]).expect(0);
             let script = format!("{strict}\n{}", as_in(shell, STATE_SCRIPT));
@@ -95,7 +96,7 @@ fn the_recovery_script_runs_as_it_was_printed() {
         .flat_map(|shell| [(shell, ""), (shell, shell.strict)])
         .map(|(shell, strict)| (shell, strict, Sandbox::initialized()))
         .collect();
-    // All at once: what fails is tried again after seconds.
+    // all at once: a failure is retried after seconds
     let started: Vec<Child> = scripts
         .iter()
         .map(|(shell, strict, sandbox)| {
@@ -121,18 +122,18 @@ fn the_recovery_script_runs_as_it_was_printed() {
     }
 }
 
-/// How many at once. So many waiting at a lock cost a program that was built for tests much time; PIPELINE_CROWD has more come.
+/// Number at once. So many waiters cost a debug build much time; PIPELINE_CROWD asks for more.
 fn crowded(size: usize) -> usize {
     std::env::var("PIPELINE_CROWD").map_or(size, |size| size.parse().unwrap())
 }
 
-/// Runs a script in all shells in turn, so many times at once; each must end well and say this.
+/// Runs a script in all shells in turn, this many at once; each must succeed and print this.
 fn crowd(sandbox: &Sandbox, size: usize, script: &dyn Fn(Shell) -> String, said: &str) {
     let shells: Vec<Shell> = shells().collect();
     let start = |shell: &Shell| {
         let mut command = shell.command(sandbox, &format!("{}\n{}", shell.strict, script(*shell)));
         with_risky_command(sandbox, &mut command, "exec \"$PIPELINE_BINARY\" state update '.n = (.n // 0) + 1' -q");
-        // Nobody's patience depends on how fast a hundred others are; and each says on whom it waits.
+        // no timeout depends on the speed of a hundred others; each prints its blockers
         command.env("LOCK_TIMEOUT", "600").stderr(std::process::Stdio::piped()).spawn().unwrap()
     };
     let children: Vec<(Shell, Child)> = shells.iter().cycle().take(size).map(|shell| (*shell, start(shell))).collect();

@@ -1,4 +1,5 @@
-//! The functions when something comes between: traps that call them meanwhile, subshells that are killed. In real shells.
+//! The functions under interruption: traps that call them meanwhile, subshells that are killed. In
+//! real shells.
 
 use rustix::process::Signal;
 
@@ -42,7 +43,7 @@ fn a_trap_that_locks_the_state_while_a_checkpoint_waits_leaves_the_script_its_id
     }
 }
 
-/// The trap comes before each of the commands that the functions consist of.
+/// The trap runs before each command in the functions.
 #[test]
 fn a_trap_that_retries_something_takes_neither_the_command_nor_its_count_from_another_retry() {
     let script = r#"
@@ -88,7 +89,7 @@ fn what_fails_in_a_trap_says_so() {
     }
 }
 
-/// It may be killed at any moment, so that there must be none at which the count is another.
+/// It may be killed at any moment, so the count must be the same throughout.
 #[test]
 fn a_subshell_never_counts_on_what_its_script_holds() {
     for shell in shells() {

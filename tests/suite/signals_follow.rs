@@ -1,4 +1,4 @@
-//! The files of signals follow `signals` in every commit that brings an old document back.
+//! The files of signals follow `signals` in every commit that restores an old document.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, make_old};
 
-/// Each signal of the state has its file, and no file is of another.
+/// Each signal of the state has its file, and each file its signal.
 fn agree(root: &Sandbox, signals: &[&str]) {
     let document = root.document();
     let mut known: Vec<_> = document["signals"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -21,7 +21,7 @@ fn file(root: &Sandbox, name: &str) -> Value {
     serde_json::from_slice(&fs::read(root.file(format!(".signals/{name}.json"))).unwrap()).unwrap()
 }
 
-/// A backup `b1` with the signals A and B; since then B was cleared and C given.
+/// A backup `b1` with the signals A and B; after it B was cleared and C given.
 fn with_backup() -> Sandbox {
     let root = Sandbox::initialized();
     root.ok("state signal A --metadata {\"x\":1}");

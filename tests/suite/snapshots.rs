@@ -1,4 +1,5 @@
-//! Roots with checkpoints, and what a restore is about: the state, `config/` and `.signals/`, as one.
+//! Roots with checkpoints, and the parts of a restore: the state, `config/` and `.signals/`, as
+//! one.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,7 +13,7 @@ use crate::crash::image::Image;
 use crate::kill::content;
 use crate::sandbox::Sandbox;
 
-/// All that a checkpoint holds, with modes and times; of the state, what its users put into it.
+/// The contents of a checkpoint, with modes and times; of the state, its users' fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Whole {
     pub state: Value,
@@ -21,7 +22,7 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// What there is, with the state as it stands in its file.
+    /// The current contents, with the state from its file.
     pub fn of(root: &Sandbox) -> Self {
         Self::with(root, &fs::read(root.state()).unwrap())
     }
@@ -29,7 +30,7 @@ impl Whole {
     pub fn with(root: &Sandbox, state: &[u8]) -> Self {
         let disk = Disk::real();
         let dir = disk.open_root(root.path()).unwrap();
-        // What is staged in a tree that cannot be renamed is there until the next writer comes.
+        // staged entries in a tree that cannot be renamed stay until the next writer
         let is_own = |entry: &&Entry| !entry.path.starts_with(STAGED_PREFIX);
         let list = |name| {
             let listing = tree::list(&disk, &dir, name).unwrap()?;
@@ -37,7 +38,7 @@ impl Whole {
         };
         let mut state = content(state).0;
         for ours in ["y", "z"] {
-            state.as_object_mut().unwrap().shift_remove(ours); // written by those who only look whether they can
+            state.as_object_mut().unwrap().shift_remove(ours); // written by commands that only test for access
         }
         Self { state, config: list("config"), signals: list(".signals") }
     }
@@ -50,7 +51,7 @@ pub fn twin(root: &Sandbox) -> Sandbox {
     twin
 }
 
-/// A configuration with all that can be in one.
+/// A configuration with every kind of entry.
 pub fn configure(root: &Sandbox) {
     let at = |name: &str| root.file("config").join(name);
     fs::create_dir_all(at("deep/er/est")).unwrap();
@@ -93,7 +94,7 @@ pub fn with_checkpoint() -> Sandbox {
     root
 }
 
-/// A small one, for tests that try very many things.
+/// A small one, for tests with very many cases.
 pub fn with_small_checkpoint() -> Sandbox {
     let root = Sandbox::with_history();
     fs::create_dir(root.file("config")).unwrap();
@@ -109,21 +110,21 @@ pub fn with_small_checkpoint() -> Sandbox {
     root
 }
 
-/// What a restore of `good` brings about.
+/// The result of restoring `good`.
 pub fn restored(root: &Sandbox) -> Whole {
     let twin = twin(root);
     twin.ok("recover restore --latest good");
     Whole::of(&twin)
 }
 
-/// Nothing is left over from a checkpoint or a restore.
+/// Expects no leftovers of a checkpoint or a restore.
 #[track_caller]
 pub fn assert_tidy(root: &Sandbox, place: &str) {
     let left = |name: &String| name.starts_with(".pipeline-state-");
     let names: Vec<String> = root.names(".").into_iter().filter(left).collect();
     assert_eq!(names, [] as [&str; 0], "{place}");
     assert!(!root.file(".checkpoints/.in-progress").exists(), "{place}");
-    // The next who changes a lock takes the place of what another was about to write.
+    // the next change of a lock reuses the temporary name of an interrupted one
     let mut debris = root.debris();
     debris.retain(|path| !path.starts_with(root.file(".locks")));
     assert_eq!(debris, Vec::<std::path::PathBuf>::new(), "{place}");

@@ -1,4 +1,4 @@
-//! The real program under strace(1): its calls listed, and one of them tampered with.
+//! The real program under strace(1): lists its calls, and injects into one of them.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -21,7 +21,7 @@ pub fn strace<'a>(root: &Sandbox, options: &[&str], words: impl IntoIterator<Ite
     command
 }
 
-/// Strace's options for something that happens to the calls of one name.
+/// Strace's options for an injection into the calls of one name.
 pub fn injection(call: &str, fault: &str) -> [String; 6] {
     ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{fault}")].map(str::to_owned)
 }
@@ -42,7 +42,8 @@ pub fn calls_in(trace: &str, root: &str) -> Vec<Call> {
             continue;
         }
         let nth = counts.entry(name).and_modify(|count| *count += 1).or_insert(1);
-        // Descriptors are shown with their paths, and so is the working directory: only quoted names are named.
+        // descriptors are shown with their paths, and so is the working directory: only quoted
+        // names count
         begun |= arguments.contains(&format!("\"{root}"));
         if begun && !["mmap", "fcntl"].contains(&name) {
             calls.push(Call { name: name.to_owned(), nth: *nth, line: text.replace(root, "ROOT") });
@@ -52,7 +53,7 @@ pub fn calls_in(trace: &str, root: &str) -> Vec<Call> {
     calls
 }
 
-/// Four at a time: half of it is waiting for the disk. Every case runs, whatever the others show.
+/// Four at a time: half of the time is waiting for the disk. Every case runs, even after a failure.
 pub fn in_parallel<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {

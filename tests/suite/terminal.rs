@@ -1,4 +1,4 @@
-//! What a person sees: tables that fit, colour that means something, a status that follows what happens.
+//! Output for people: tables that fit, colour with a meaning, a status that follows changes.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use crate::owners::Owner;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed, until};
 use crate::strace::{injection, strace};
 
-/// Runs the program in a terminal of so many columns; what it shows, and without what steers the terminal.
+/// Runs the program in a terminal of this width; returns its output without control sequences.
 fn in_terminal(root: &Sandbox, columns: u16, words: &str) -> (String, String) {
     let line = format!("stty cols {columns} rows 24; exec {BINARY} {words}");
     let shown = root.program("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").output().unwrap();
@@ -124,7 +124,7 @@ fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
 #[test]
 fn whether_there_is_colour_is_one_decision_for_help_errors_and_results() {
     let root = Sandbox::with_history();
-    root.overwrite("{}"); // damaged for the doctor, and an error for a writer
+    root.overwrite("{}"); // damage for the doctor, and an error for a writer
     let all =
         ["--help", "state get --help", "", "state", "state nosuch", "state status", "recover doctor", "state set a=b"];
     let nobody = "lock run nobody -- no-such-program";
@@ -164,7 +164,7 @@ fn what_takes_long_counts_its_seconds_on_a_terminal_and_leaves_no_trace() {
     }
     let root = Sandbox::initialized();
     let mut holder = root.holder("config");
-    // Two that take as long as somebody holds what they need.
+    // two commands that take as long as their locks are held
     let mut piped = root.spawn("recover checkpoint piped --lock-timeout 60");
     let mut log = BufReader::new(piped.stderr.take().unwrap());
     let mut said = String::new();
@@ -189,7 +189,7 @@ fn what_takes_long_counts_its_seconds_on_a_terminal_and_leaves_no_trace() {
     );
 }
 
-/// A command that goes on, and the lines it prints.
+/// A command that keeps running, and the lines it prints.
 struct Follower {
     child: Child,
     lines: Receiver<String>,
@@ -208,7 +208,7 @@ impl Follower {
         Self { child, lines }
     }
 
-    /// Reads on until a line has this in it. It comes at once or never.
+    /// Reads until a line contains this. It comes at once or never.
     #[track_caller]
     fn reads(&mut self, words: &str) {
         let mut next = || self.lines.recv_timeout(Duration::from_secs(60)).ok();
@@ -267,7 +267,7 @@ fn a_watched_status_tells_of_the_death_of_an_owner_that_cannot_be_watched() {
     let root = Sandbox::initialized();
     let owner = Owner::new();
     root.ok(&format!("lock acquire deploy --owner-pid {}", owner.pid()));
-    // As if it had ended after it was looked at, or the kernel had no more descriptors.
+    // as if it had ended after it was observed, or the kernel had no more descriptors
     let options = injection("pidfd_open", "error=ESRCH");
     let options = options.each_ref().map(String::as_str);
     let mut locks = Follower::of(&mut strace(&root, &options, ["lock", "status", "--watch", "--json"]));

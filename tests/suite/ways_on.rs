@@ -1,4 +1,4 @@
-//! P6: the next step that is named can be taken, and leads on.
+//! P6: the suggested next step works, and leads on.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::checkpoint::checkpoint;
 use crate::documents::reseal;
 use crate::sandbox::{Ran, Sandbox};
 
-/// A state with a sound checkpoint of it, and no copy of the document left but the live file.
+/// A state with a valid checkpoint of it, and no copy of the document except the live file.
 fn without_copies() -> Sandbox {
     let root = Sandbox::initialized();
     root.ok("state phase build");
@@ -30,7 +30,7 @@ fn gone() -> Sandbox {
     root
 }
 
-/// The commands that are named, best first, without the program and the reasons.
+/// The suggested commands, best first, without the program's name and the reasons.
 fn named(told: &str) -> Vec<String> {
     let commands = told.lines().filter_map(|line| line.split_once("pipeline-state ").map(|(_, command)| command));
     commands.map(|command| command.split("   #").next().unwrap().to_owned()).collect()
@@ -72,7 +72,7 @@ fn a_state_without_a_copy_is_handled_from_a_checkpoint() {
             assert_eq!(root.ok("state phase"), "build");
         }
     }
-    // What has a copy comes back from that, and no checkpoint is touched.
+    // a state with a copy is restored from that, and no checkpoint changes
     let root = Sandbox::with_history();
     root.ok("recover checkpoint good");
     root.overwrite("bad");
@@ -116,7 +116,7 @@ fn an_edit_is_answered_with_both_ways_on_also_by_the_doctor() {
     let found = root.run("recover doctor").expect(3).stdout;
     assert_eq!(named(&found), ["state adopt", "state recover"], "{found}");
     assert!(found.lines().nth(1).unwrap().starts_with("    => "), "{found}");
-    // With one way on there is no other to choose.
+    // with one way on there is no choice
     root.overwrite(
         fs::read_to_string(root.state()).unwrap().replace("\"completedTasks\": []", "\"completedTasks\": 3"),
     );

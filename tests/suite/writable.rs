@@ -12,7 +12,7 @@ use crate::sandbox::{BINARY, Ran, Sandbox};
 
 const USER: u32 = 4242;
 
-/// Whether this test can make mounts and other users' files; says so where it cannot.
+/// True if this test can create mounts and other users' files; otherwise prints so.
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().as_raw() == 0;
     if !is_root {
@@ -45,7 +45,7 @@ fn users_root() -> Sandbox {
     root
 }
 
-/// What status, doctor and the metrics say while writers meet `obstacle`.
+/// The output of status, doctor and the metrics while writers meet `obstacle`.
 const REPORTS: &str = r#"
 $P state status --json | jq -r '"\(.writable) \(.write_obstacle)"'
 $P state status | grep Writable

@@ -1,8 +1,8 @@
-//! Actors in threads of their own, of which one at a time makes one file-system call: a schedule says which.
+//! Actors in threads of their own; a schedule decides which one makes the next file-system call.
 //!
-//! Which schedules: all with at most so many preemptions, where an actor that could go on has to let another one go first
-//! ("Iterative Context Bounding", Musuvathi & Qadeer, PLDI 2007: most errors need one or two). Where an actor ends or waits for
-//! a lock, everybody else is tried without counting.
+//! Schedules: all with a limited number of preemptions, where a runnable actor has to let another
+//! one go first ("Iterative Context Bounding", Musuvathi & Qadeer, PLDI 2007: most errors need one
+//! or two). If an actor ends or waits for a lock, all others are tried without counting.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,23 +16,23 @@ use rustix::io::Errno;
 
 use crate::sandbox::until;
 
-/// What an actor does with its own disk, in a root that all share.
+/// An actor's work with its own disk, in a root shared by all.
 pub type Job<T> = fn(&Path, Disk) -> T;
 
-/// How a run went.
+/// Result of a run.
 pub struct Run<T> {
     pub told: Vec<T>,
-    /// Who made which call, in order.
+    /// Actor and call, in order.
     pub steps: Vec<(usize, String)>,
 }
 
-/// Says who is next.
+/// Chooses the next actor.
 pub trait Chooser {
-    /// One of so many; the first is the one that goes on if it can.
+    /// Chooses one of `count`; the first is the running actor if it can continue.
     fn choose(&mut self, count: usize, preempts: Preempts) -> usize;
 }
 
-/// Whether any other choice than the first is a preemption.
+/// Set if any choice other than the first is a preemption.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Preempts {
     Yes,
@@ -41,7 +41,7 @@ pub enum Preempts {
 
 enum Actor {
     Ready,
-    /// Somebody else has this lock.
+    /// Another actor has this lock.
     Blocked(PathBuf),
     Ended,
 }
@@ -52,7 +52,7 @@ enum Report<T> {
     Ended(Option<T>),
 }
 
-/// Runs all jobs as the chooser says.
+/// Runs all jobs in the order of the chooser.
 pub fn run<T: Send + 'static>(root: &Path, jobs: &[Job<T>], chooser: &mut dyn Chooser) -> Run<T> {
     std::thread::scope(|scope| {
         let (report, reports) = channel();
@@ -73,7 +73,7 @@ pub fn run<T: Send + 'static>(root: &Path, jobs: &[Job<T>], chooser: &mut dyn Ch
     })
 }
 
-/// Stops before each call that others might see or that might see others.
+/// Stops before each call that is visible to others or sees others.
 fn stopping<T: 'static>(
     number: usize,
     report: Sender<(usize, Report<T>)>,
@@ -96,9 +96,9 @@ fn stopping<T: 'static>(
     }
 }
 
-/// What nobody else can see, nor be seen by: what is done with a descriptor alone (files are read as they were when they were
-/// opened, since none is written in place), and with files that only who holds a lock looks at. What is durable when, and the
-/// logs, are no matter here.
+/// True for calls without effect on other actors: calls on a descriptor alone (an open file never
+/// changes, since none is written in place), and calls on files that only a lock's holder reads.
+/// Durability and the logs do not matter here.
 fn is_private(call: &Call) -> bool {
     let of_descriptor = matches!(
         call.name,
@@ -159,7 +159,7 @@ fn conduct<T>(go: &[SyncSender<()>], reports: &Receiver<(usize, Report<T>)>, cho
 fn is_able(actor: &Actor) -> bool {
     match actor {
         Actor::Ready => true,
-        // A process that another test starts has all descriptors, and so the locks, until it is another program: fork(2).
+        // until exec, children of other tests inherit the descriptors and so the locks: fork(2)
         Actor::Blocked(path) => (0..20).any(|look| {
             if look > 0 {
                 std::thread::yield_now();
@@ -170,11 +170,11 @@ fn is_able(actor: &Actor) -> bool {
     }
 }
 
-/// All schedules with at most so many preemptions, one after the other.
+/// All schedules with a limited number of preemptions, one after the other.
 pub struct Exhaustive {
     bound: usize,
     left: usize,
-    /// What was chosen of how many, and how often it was chosen between so far in this run.
+    /// Choices of the current run: the chosen number, and the number of options.
     path: Vec<(usize, usize)>,
     depth: usize,
 }
@@ -184,7 +184,7 @@ impl Exhaustive {
         Self { bound, left: bound, path: Vec::new(), depth: 0 }
     }
 
-    /// Goes on to the next schedule, if there is one.
+    /// Advances to the next schedule; false if there is none.
     pub fn advance(&mut self) -> bool {
         (self.left, self.depth) = (self.bound, 0);
         while let Some((chosen, count)) = self.path.pop() {
@@ -213,16 +213,16 @@ impl Chooser for Exhaustive {
     }
 }
 
-/// Schedules with a few preemptions at places that dice choose.
+/// Schedules with a few random preemptions.
 pub struct Diced {
     seed: u64,
-    /// At which of the choices to preempt.
+    /// The choices at which to preempt.
     at: Vec<usize>,
     place: usize,
 }
 
 impl Diced {
-    /// So many preemptions among so many choices.
+    /// This many preemptions among this many choices.
     pub fn new(seed: u64, preemptions: usize, choices: usize) -> Self {
         let mut dice = Self { seed, at: Vec::new(), place: 0 };
         dice.at = (0..preemptions).map(|_| dice.below(choices)).collect();
