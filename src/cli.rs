@@ -137,7 +137,7 @@ fn without_state(cli: &Cli, arguments: &[OsString], look: Look) -> Option<u8> {
 fn become_command_or_fail(pipe: &OsStr, look: Look, command: &[OsString]) -> u8 {
     match become_command(pipe, command) {
         Ok(never) => match never {},
-        Err(None) => ExitCode::General as u8, // it was not told to, and nobody waits for it
+        Err(None) => ExitCode::General as u8, // the parent is gone
         Err(Some(error)) => {
             show_error(&error, "pipeline-state", look);
             error.code() as u8
@@ -178,7 +178,7 @@ fn with_help(error: Error, arguments: &[OsString]) -> Error {
     error.try_command(help_of(arguments), why)
 }
 
-/// The command whose help answers: the leading words that name one.
+/// The command with the help for this line: the leading words that name one.
 fn help_of(arguments: &[OsString]) -> String {
     let words = parse::command_words(arguments);
     words.iter().map(|word| format!("{word} ")).chain(["--help".to_owned()]).collect()

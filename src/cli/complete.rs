@@ -87,7 +87,7 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     command = without_files(command);
     let here = std::env::current_dir().ok();
     let mut found = Vec::new();
-    // A person who presses a key does not want to read an error message.
+    // An error message would disturb a person in the middle of a line.
     let answered = engine(shell).write_complete(&mut command, words, here.as_deref(), &mut found);
     if found.trim_ascii_end().ends_with(FILES.as_bytes()) {
         found.clear();

@@ -19,11 +19,11 @@ use crate::time::rfc3339;
 
 /// The most locks that are named.
 const MOST_LOCKS: usize = 6;
-/// The most processes whose end is waited for.
+/// The most processes watched for their end.
 const MOST_PROCESSES: usize = 64;
 /// Interval for re-checking a passing state: a commit that drops its flock causes no event.
 const SOON: Duration = Duration::from_millis(50);
-/// Interval for re-checking processes whose end cannot be watched.
+/// Interval for re-checking processes that cannot be watched.
 const LATER: Duration = Duration::from_millis(250);
 
 /// Durations shown in seconds are redrawn each second; those in minutes at most this much later.
@@ -41,7 +41,7 @@ pub struct Glance {
     pub warnings: Vec<String>,
     /// The error that ends the command.
     pub error: Option<Error>,
-    /// Processes whose end changes something.
+    /// Processes that matter to the view: their end changes it.
     pub processes: Vec<u32>,
     /// True if the state shown passes without an event.
     pub is_passing: bool,

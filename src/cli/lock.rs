@@ -329,8 +329,8 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
     };
     if arguments.print_token {
         let tokens: String = acquired.iter().map(|one| format!("{}\n", one.grant.token)).collect();
-        // In one write, so that nobody gets one of several. Where it fails nobody knows the tokens, and who closed the pipe did
-        // not want to.
+        // One write, so that the reader gets all tokens or none. After a failed write the tokens
+        // are unknown; a closed pipe was the reader's decision.
         return match output.bytes(tokens.as_bytes()) {
             Err(error) if !error.is::<PipeClosed>() => {
                 locks.give_back(&acquired);

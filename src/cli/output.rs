@@ -41,7 +41,7 @@ impl<'a> Output<'a> {
         Self { config }
     }
 
-    /// Whether results are to be JSON.
+    /// True if results are written as JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.config.look.format == Format::Json

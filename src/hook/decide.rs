@@ -48,8 +48,8 @@ impl Effects {
     }
 }
 
-/// A prompt activates the first skill whose conditions it meets. `has` returns true if a glob
-/// matches a file.
+/// A prompt activates the first skill with all conditions met. `has` returns true if a glob matches
+/// a file.
 ///
 /// One matching file pattern suffices; every required file must exist, in one of its places.
 pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool) -> Effects {
@@ -85,8 +85,8 @@ pub fn concerned<'r>(rules: &'r Rules, used: &ToolUse, is_meant: &dyn Fn(&FilePa
     }
 }
 
-/// Applies the rules whose required signals existed before the event, in the order of the file: the
-/// last phase counts, and so does the last signal.
+/// Applies the rules without a required signal, or with one that existed before the event, in the
+/// order of the file: the last phase counts, and so does the last signal.
 #[must_use]
 pub fn on_tool(concerned: &[&ToolRule], rules: &Rules, state: &Value) -> Effects {
     let mut effects = Effects::default();

@@ -92,7 +92,7 @@ impl ToolUse {
     }
 }
 
-/// The event of a tool whose use failed.
+/// The event of a tool that failed.
 const TOOL_FAILED: &str = "PostToolUseFailure";
 
 #[derive(Deserialize, Default)]

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::Next;
 use crate::sandbox::{BINARY, Sandbox};
 
-/// Revision 4 of today's release, whose `.n` is 3 and whose pipeline has a name.
+/// Revision 4 of today's release, with `.n` 3 and a name of the pipeline.
 pub fn todays() -> Sandbox {
     let root = Sandbox::initialized();
     root.ok("state set n:=1 metadata.pipeline=web");

@@ -29,8 +29,8 @@ fn returning(root: &Sandbox) -> Disk {
     })))
 }
 
-/// A root whose state file was just moved away; the clock has no effect, since the time is in the
-/// future.
+/// A root after its state file was just moved away; the clock has no effect, since the time is in
+/// the future.
 fn gone() -> Sandbox {
     let root = Sandbox::with_history();
     fs::rename(root.state(), root.file("away")).unwrap();
@@ -118,7 +118,7 @@ fn is_watching(pid: u32) -> bool {
     has_inotify && stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
-/// A sandbox with a state in `r`, whose `.n` is 1.
+/// A sandbox with a state in `r` and `.n` 1.
 fn below() -> Sandbox {
     let root = Sandbox::empty();
     fs::create_dir(root.file("r")).unwrap();

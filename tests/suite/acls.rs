@@ -64,7 +64,7 @@ fn a_restore_brings_back_the_lists_and_no_others() {
     for name in ["given", "denied", "sub"] {
         assert!(set_acl(&["-b"], &root.file("config").join(name)));
     }
-    // a staged file in a root whose ACL grants others access drops that ACL
+    // a root's ACL grants others access; a staged file drops it
     assert!(set_acl(&["-d", "-m", "u:1009:rwx"], root.path()));
     assert!(set_acl(&["-m", "u:1004:rwx"], &root.file("config/plain")));
     root.ok("recover restore --latest op");

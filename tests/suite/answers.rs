@@ -1,4 +1,4 @@
-//! What commands report: lost races, the results of `init`, adopted states; and their questions.
+//! Reports of commands: lost races, the results of `init`, adopted states; and their questions.
 
 use std::fs;
 use std::io::Write as _;

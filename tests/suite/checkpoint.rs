@@ -305,7 +305,7 @@ fn of_the_checkpoints_of_one_second_the_last_is_the_latest_whatever_was_removed_
     let id_of = |said: String| said.rsplit(' ').next().unwrap().to_owned();
     let mut shown = false;
     for attempt in 0..20 {
-        // operations whose names sort in the wrong order
+        // operations with names in the wrong order
         root.ok(&format!("state set n:={attempt}"));
         let first = id_of(root.ok("recover checkpoint z"));
         let second_made = id_of(root.ok("recover checkpoint z"));

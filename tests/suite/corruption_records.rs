@@ -173,7 +173,7 @@ fn put_aside(root: &Sandbox) -> Vec<Vec<u8>> {
     kept.map(|path| (fs::read(&path).unwrap(), fs::remove_file(&path).unwrap()).0).collect()
 }
 
-/// A repeated token would let a writer through whose lock was taken away (`--fence`). The
+/// A repeated token would accept a writer after its lock was taken away (`--fence`). The
 /// reservation is damaged together with a reboot, since it is read only then.
 #[test]
 fn whatever_bit_flips_no_token_comes_again() {

@@ -125,7 +125,7 @@ fn no_power_cut_leaves_half_a_beginning() {
     job("init, then a change", Sandbox::empty(), &[init, write_z]).holds();
 }
 
-/// A new lineage, whose archive holds the previous backups.
+/// A new lineage; its archive holds the previous backups.
 fn beginning_anew() -> Job {
     let fresh: Step = |store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
     let mut job = job("init --fresh, then a change", full(), &[fresh, write_z]);
@@ -225,7 +225,7 @@ fn no_power_cut_makes_a_restore_file_by_file_a_mix() {
     restoring_into().holds();
 }
 
-/// A root whose `config/` is restored, and whose `.signals/` could not be.
+/// A root after the restore of `config/`, without that of `.signals/`.
 fn half_restored() -> Sandbox {
     let root = with_small_checkpoint();
     let mut exchanges = 0;
@@ -262,7 +262,7 @@ fn settle_guard(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Readable records whose checkpoint exists.
+/// Readable records that have their checkpoint.
 fn guarded(_: &Sandbox, store: &Store) -> Facts {
     let ids = store.checkpoint_ids().unwrap();
     let records = store.guards().unwrap().into_iter();

@@ -314,7 +314,7 @@ fn a_file_and_the_live_state_are_validated_alike_and_write_agrees() {
     }
 }
 
-/// A root whose state, mirror and backup are sealed documents that an older rule allowed.
+/// A root with a state, mirror and backup that an older rule allowed and sealed.
 fn sealed_under_an_older_rule() -> Sandbox {
     let root = Sandbox::initialized();
     let lineage = Lineage::from_value(&root.document()["metadata"]["lineage"]).unwrap();

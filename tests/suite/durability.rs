@@ -142,7 +142,7 @@ fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
     let (seen, mut unsynced) = (steps.clone(), Unsynced::default());
     let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
         let is_staged = |path: &Path| path.to_string_lossy().contains(".pipeline-state-restore-");
-        // directories whose trees are swapped: the root, and another that holds `config/`
+        // parents of exchanged trees: the root, and another directory that holds `config/`
         let named_durably =
             || !unsynced.directories.contains(&top) && !unsynced.directories.contains(&top.join("project"));
         let is_done = seen.borrow().contains(&"done");

@@ -101,7 +101,8 @@ impl Series {
 }
 
 impl Fault {
-    /// A disk whose `nth` call that can fail this way does; the second value is that call.
+    /// A disk that fails its `nth` call of those that can fail this way; the second value is that
+    /// call.
     pub fn disk(self, nth: usize) -> (Disk, Rc<RefCell<Option<Call>>>) {
         let (count, hit) = (Cell::new(0), Rc::new(RefCell::new(None)));
         let seen = Rc::clone(&hit);

@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::faults::store;
 use crate::sandbox::{Ran, Sandbox};
 
-/// A guard whose command made its changes and waits for a word to continue.
+/// A guard after its command made its changes; the command waits for a word to continue.
 struct Running {
     child: Child,
     id: String,
@@ -31,7 +31,7 @@ fn fifo(root: &Sandbox, name: &str) {
     assert!(made.success());
 }
 
-/// Starts a guard named `name` whose command runs `script`, waits for a word, and exits with `code`.
+/// Starts a guard named `name`; its command runs `script`, waits for a word, and exits with `code`.
 fn start(root: &Sandbox, name: &str, options: &str, script: &str, code: i32) -> Running {
     fifo(root, &format!("{name}-up"));
     fifo(root, &format!("{name}-go"));

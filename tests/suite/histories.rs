@@ -153,7 +153,7 @@ impl<'a> Client<'a> {
         self.note(began, Op::Read, Outcome::Saw(revision, document));
     }
 
-    /// A backup is a read whose answer is a file.
+    /// A backup is a read with a file as its answer.
     fn backup(&mut self) {
         let began = self.arena.now();
         let ran = self.run(&["state", "backup", "--json"], None);

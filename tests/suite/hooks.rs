@@ -76,7 +76,7 @@ pub fn fire_with(sandbox: &Sandbox, hook: &str, event: &Value, environment: &[(&
     Ran::of(child.wait_with_output().unwrap())
 }
 
-/// Starts a hook, whose standard input is a pipe.
+/// Starts a hook with a pipe as standard input.
 pub fn started(sandbox: &Sandbox, hook: &str, environment: &[(&str, &str)]) -> Child {
     let mut command = sandbox.command();
     command.args(hook.split(' ')).envs(environment.iter().copied()).stdin(Stdio::piped());

@@ -257,7 +257,7 @@ fn records(world: &World) {
 }
 
 /// Guards on record that name this root, one that runs and one that could not put back, and a
-/// journal whose last lines belong to the state's own lineage.
+/// journal that ends with lines of the state's own lineage.
 fn guards(world: &World) {
     let root = world.clone_dir().metadata().unwrap();
     let state: Value =

@@ -1,4 +1,4 @@
-//! Locks on a disk whose calls fail one after the other: a failure changes nothing, and several
+//! Locks on a disk with calls that fail one after the other: a failure changes nothing, and several
 //! locks change together.
 
 use std::cell::Cell;
@@ -66,7 +66,7 @@ fn standings(sandbox: &Sandbox, wanted: &str) -> Vec<String> {
         .collect()
 }
 
-/// A disk whose `nth` call fails; the second value is set once it did.
+/// A disk that fails its `nth` call; the second value is set once it did.
 fn failing(nth: usize, errno: Errno) -> (Disk, Rc<Cell<bool>>) {
     let (count, failed) = (Cell::new(0), Rc::new(Cell::new(false)));
     let seen = failed.clone();

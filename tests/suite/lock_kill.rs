@@ -2,9 +2,9 @@
 //! and queues keep their order.
 //!
 //! A death before a call on anything else (`/proc`, `/etc`) equals a death before the next call on
-//! the root, and so does one before a `read`, whose number varies with the digits in `/proc`. After
-//! each death different first commands run in copies of the root, since the next one to pass the
-//! gate completes interrupted changes.
+//! the root, and so does one before a `read`: the number of reads varies with the digits in
+//! `/proc`. After each death different first commands run in copies of the root, since the next one
+//! to pass the gate completes interrupted changes.
 
 use std::fs;
 use std::time::Instant;
@@ -278,7 +278,7 @@ fn killed_at_any_call_the_lock_of_the_state_is_granted_or_not_taken() {
 
 // ---- release, break, renew, clean ----
 
-/// A root whose locks `a` and `b` are held, with two waiters asleep in the queue for `a`.
+/// A root in which `a` and `b` are held, with two waiters asleep in the queue for `a`.
 fn queued<'a>(words: &str, owner: &'a Owner, waiters: &[Owner; 2]) -> (Job<'a>, Vec<Waiting>) {
     let job = Job::new(words, &["a", "b"], Sandbox::with_locks(), owner).given("a,b", owner);
     let waiting = waiters.iter().map(|waiter| Waiting::in_queue(&job.start, "a", waiter)).collect();

@@ -260,7 +260,7 @@ fn another_users_waiter_that_died_in_a_container_blocks_nothing() {
     run("lock run n -t 0 -- true").expect(0);
 }
 
-/// A root whose record names this file as the lifeline of its owner.
+/// A root with a record that names this file as the lifeline of its owner.
 #[test]
 fn a_record_that_names_a_hostile_file_opens_nothing_outside() {
     let outside = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use crate::sandbox::until;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 use crate::script::{Script, is_permitted, is_root};
 
-/// Calls from a script whose owner is the script.
+/// Calls from a script that make the script the owner.
 const BY_THE_SCRIPT: [&str; 12] = [
     "$B lock acquire n",
     "x=$($B lock acquire n); echo \"$x\"",

@@ -217,7 +217,7 @@ fn what_took_the_name_of_a_probes_directory_is_never_removed() {
     root.ok("recover restore --latest good");
 }
 
-/// A root with an intent to restore `good`, whose `nth` exchange fails.
+/// A root with an intent to restore `good`; its `nth` exchange fails.
 fn interrupted_at(nth: usize) -> Sandbox {
     let start = with_small_checkpoint();
     let root = Sandbox::empty();

@@ -42,8 +42,8 @@ else
 fi
 "##;
 
-/// The script for a shell: the loading line is the program's, and dash, whose `echo` undoes ` ` in
-/// JSON, gets `printf`.
+/// The script for a shell: the loading line is from the program, and dash gets `printf`, since its
+/// `echo` undoes `\n` in JSON.
 fn as_in(shell: Shell, script: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in script.lines() {

@@ -83,7 +83,7 @@ pub fn change_all(root: &Sandbox) {
     root.ok("state signal EARLY --clear");
 }
 
-/// A root whose checkpoint `good` differs in everything from what is there now.
+/// A root with a checkpoint `good` that differs in everything from the current contents.
 pub fn with_checkpoint() -> Sandbox {
     let root = Sandbox::with_history();
     configure(&root);

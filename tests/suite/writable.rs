@@ -1,4 +1,4 @@
-//! Whether writers can work is in `status`, `doctor` and the metrics, before a write fails.
+//! `status`, `doctor` and the metrics report obstacles for writers before a write fails.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};

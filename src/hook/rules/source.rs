@@ -1,4 +1,4 @@
-//! A JSON text whose values know their line.
+//! A JSON text with values that know their line.
 //!
 //! serde_json's raw values are parts of the text, so their addresses give their positions.
 

@@ -228,7 +228,7 @@ impl<'a> Cut<'a> {
         found.finish()
     }
 
-    /// The operations whose bits are set.
+    /// The operations with set bits.
     fn picked(&self, bits: u64) -> BTreeSet<usize> {
         let picks = self.loose.iter().enumerate().filter(|(place, _)| bits >> (place % 64) & 1 == 1);
         picks.map(|(_, number)| *number).collect()
@@ -324,8 +324,8 @@ fn is_made_durable_by(event: &Event, directory: Node) -> bool {
     given.contains(&directory)
 }
 
-/// The moments whose trees include those of all others: before each sync, before each
-/// acknowledgement, and at the end.
+/// The moments that cover the trees of all others: before each sync, before each acknowledgement,
+/// and at the end.
 pub fn moments(recording: &Recording) -> Vec<usize> {
     let ends = |event: &Event| matches!(event, Event::Synced(_) | Event::Acknowledged);
     let events = recording.events.iter().enumerate();

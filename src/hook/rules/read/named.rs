@@ -1,5 +1,5 @@
 //! Reads skills by name. An unusable pattern is skipped and the rest of its skill is used: these
-//! files were written for other programs, whose regular expressions have more features.
+//! files were written for other programs with more features in their regular expressions.
 
 use regex::{Regex, RegexBuilder};
 
