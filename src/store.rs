@@ -26,6 +26,7 @@ pub mod restore;
 mod retain;
 pub mod shelf;
 pub mod signal;
+pub mod trace;
 mod workshop;
 pub mod writable;
 
@@ -317,6 +318,7 @@ impl Store {
     fn refusal_of(&self, health: &Health, shelf: &Shelf) -> Option<Error> {
         let restoring = match health {
             Health::Missing | Health::Damaged(_) | Health::Invalid(_) => self.restoring(),
+            Health::Foreign(edit) if edit.reference.is_none() => self.restoring(),
             _ => None,
         };
         health.refusal(&self.shown(), shelf, restoring.as_deref())

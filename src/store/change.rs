@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::commit::{Plan, Published, Room};
 use super::ground::Ground;
-use super::judge::Health;
+use super::judge::{Foreign, Health};
 use super::layout::{SIGNALS, automatic_reason, pinned};
-use super::next::{check_growth, new_lineage};
+use super::next::check_growth;
 use super::order::{Mode, Order, give_up_after};
 use super::retain::Displaced;
 use super::{AutoRecover, ForeignEdits, Signals, Store};
@@ -14,7 +14,7 @@ use crate::document::body::Body;
 use crate::document::diff::{self, diff};
 use crate::document::draft::Draft;
 use crate::document::parts::Parts;
-use crate::document::seal::{Document, Lineage, Revision, Seal, full_size, size_when_sealed, without_seal};
+use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without_seal};
 use crate::document::{json as text, rules};
 use crate::error::{Error, Kind, Result};
 
@@ -72,7 +72,8 @@ pub struct Base {
     /// What a reader was shown as its revision and digest.
     pub claim: Claim,
     migrated_from: Option<String>,
-    reference: Option<Document>,
+    /// The foreign edit that it is.
+    edit: Option<Foreign>,
 }
 
 impl Base {
@@ -93,8 +94,10 @@ impl Base {
     /// The current revision, of a foreign edit the one before it; 0 for a document that was never sealed.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        let known = self.seal.as_ref().or(self.reference.as_ref().map(|document| &document.seal));
-        known.map_or(0, |seal| seal.revision.get())
+        match (&self.seal, &self.edit) {
+            (Some(seal), _) => seal.revision.get(),
+            (None, edit) => edit.as_ref().map_or(0, Foreign::revision),
+        }
     }
 }
 
@@ -159,7 +162,7 @@ impl Store {
             }
             // What something else wrote may be an older revision.
             let signals = match proposal.signals {
-                given if given.are_needed() || base.reference.is_none() => given,
+                given if given.are_needed() || base.edit.is_none() => given,
                 _ => Signals::Follow,
             };
             let mut draft = proposal.draft;
@@ -171,7 +174,7 @@ impl Store {
                 return Ok(Outcome::Unchanged { revision: seal.revision });
             }
             check_document(&draft)?;
-            let lineage = self.lineage(&base)?;
+            let lineage = self.lineage_to_continue(&ground)?;
             let sealed = self.seal(draft, &ground, &lineage, base.value.outline().pointer("/metadata/created"))?;
             let size = full_size(&sealed.text, sealed.document.seal.revision);
             check_growth(size, base.full_size(&ground), order.author)?;
@@ -241,14 +244,14 @@ impl Store {
                 seal: Some(document.seal.clone()),
                 claim: Claim::of(document.value.outline()),
                 migrated_from: document.older.as_ref().map(|older| older.from.clone()),
-                reference: None,
+                edit: None,
             }),
             Health::Legacy(migrated) => Ok(Base {
                 value: migrated.value.clone().into(),
                 seal: None,
                 claim: Claim { revision: Some(0.into()), digest: None },
                 migrated_from: migrated.from.clone(),
-                reference: None,
+                edit: None,
             }),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
                 let migrated = edit.acceptable().map_err(|_| self.refusal(&ground.health, &ground.shelf))?;
@@ -262,7 +265,7 @@ impl Store {
                     value: migrated.value.into(),
                     seal: None,
                     migrated_from: migrated.from,
-                    reference: edit.reference.clone(),
+                    edit: Some(edit.clone()),
                 })
             }
             health => Err(self.refusal(health, &ground.shelf)),
@@ -282,20 +285,12 @@ impl Store {
         }
     }
 
-    fn lineage(&self, base: &Base) -> Result<Lineage> {
-        let known = base.seal.as_ref().or(base.reference.as_ref().map(|document| &document.seal));
-        match known {
-            Some(seal) => Ok(seal.lineage.clone()),
-            None => new_lineage(),
-        }
-    }
-
     fn displaced(&self, order: &Order, base: &Base, ground: &Ground) -> Displaced {
         let now = self.disk.now();
-        if let Some(reference) = &base.reference {
-            return Displaced::reference(now, reference, pinned::PRE_ADOPT);
+        if let Some(edit) = &base.edit {
+            return Displaced::by_edit(now, edit);
         }
-        if ground.live.as_ref().is_none() || matches!(ground.health, Health::Foreign(_)) {
+        if ground.live.as_ref().is_none() {
             return Displaced::Nothing;
         }
         let reason = match (&base.seal, &base.migrated_from) {

@@ -10,12 +10,12 @@ use super::change::Outcome;
 use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::heal::written_by_a_newer_program;
-use super::judge::{Foreign, Health, Look, claimed_lineage};
-use super::layout::{ARCHIVE_PREFIX, GITIGNORE, MIRROR, OWNER, SIDE_DIRECTORIES, STATE_FILE, pinned};
+use super::judge::{Foreign, Health, Look};
+use super::layout::{ARCHIVE_PREFIX, GITIGNORE, MIRROR, OWNER, SIDE_DIRECTORIES, STATE_FILE};
 use super::next::new_lineage;
 use super::order::{Author, Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
-use super::shelf::{Shelf, best, lineage_of};
+use super::shelf::{Shelf, best};
 use super::{AutoRecover, ForeignEdits, Signals, Store};
 use crate::document::first;
 use crate::document::seal::Revision;
@@ -125,7 +125,7 @@ impl Store {
             let first = match &ground.health {
                 _ if beginning == Beginning::Fresh => self.begin_anew(&held, ground, order)?,
                 Health::NotInitialized => {
-                    let highest = self.archived_revision(&ground.shelf)?;
+                    let highest = self.highest_remembered(&ground)?.max(self.archived_revision(&ground.shelf)?);
                     self.write_first(&held, &ground, order, highest)?
                 }
                 Health::Healthy(document) if !ground.is_rewritten() => {
@@ -286,7 +286,7 @@ impl Store {
     fn begin_anew(&self, held: &Held, ground: Ground, order: &Order) -> Result<Option<Revision>> {
         let found = ground.live.as_ref();
         if found.is_none() && !ground.shelf.has_history() && ground.shelf.evidence.is_empty() {
-            let highest = self.archived_revision(&ground.shelf)?;
+            let highest = self.highest_remembered(&ground)?.max(self.archived_revision(&ground.shelf)?);
             return self.write_first(held, &ground, order, highest);
         }
         let copies = ground.shelf.copies()?;
@@ -365,37 +365,45 @@ impl Store {
                 }
                 health => return Err(self.refusal(health, &ground.shelf)),
             };
-            let current = edit.reference.as_ref().map_or(0, |reference| reference.seal.revision.get());
-            self.check_conditions(order, current)?;
-            let migrated = edit.acceptable().map_err(|health| self.refusal(&health, &ground.shelf))?;
-            let lineage = match lineage_of(ground.shelf.copies()?).or_else(|| claimed_lineage(&edit.value)) {
-                Some(lineage) => lineage,
-                None => new_lineage()?,
-            };
-            let created = migrated.value.pointer("/metadata/created").cloned();
-            let sealed = self.seal(migrated.value, &ground, &lineage, created.as_ref())?;
-            let displaced = match &edit.reference {
-                Some(reference) => Displaced::reference(self.disk.now(), reference, pinned::PRE_ADOPT),
-                None => Displaced::Evidence,
-            };
-            let plan = Plan {
-                sealed: &sealed,
-                source: None,
-                displaced,
-                signals: &Signals::Follow, // it may be an older revision's
-                fences: &order.fences,
-                room: Room::MayBeMade,
-            };
-            let lost = edit.reference.as_ref().and_then(|reference| self.lost_after(&ground.shelf, reference));
-            if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
-                if let Some(lost) = lost {
-                    self.warn(lost);
-                }
-                self.record_commit((&held, &ground), order, &sealed, &[]);
-                let revision = sealed.document.seal.revision;
-                return Ok(Outcome::Committed { revision, migrated_from: migrated.from });
+            self.check_conditions(order, edit.revision())?;
+            if let Some(outcome) = self.adopt_edit((&held, &ground), edit, order)? {
+                return Ok(outcome);
             }
             give_up_after(deadline)?;
         }
+    }
+
+    /// Commits a foreign edit as it is; `None` if the live file was changed meanwhile.
+    pub(super) fn adopt_edit(
+        &self,
+        (held, ground): (&Held, &Ground),
+        edit: &Foreign,
+        order: &Order,
+    ) -> Result<Option<Outcome>> {
+        let migrated = edit.acceptable().map_err(|health| self.refusal(&health, &ground.shelf))?;
+        let lineage = self.lineage_to_continue(ground)?;
+        let created = migrated.value.pointer("/metadata/created").cloned();
+        let sealed = self.seal(migrated.value, ground, &lineage, created.as_ref())?;
+        let plan = Plan {
+            sealed: &sealed,
+            source: None,
+            displaced: Displaced::by_edit(self.disk.now(), edit),
+            signals: &Signals::Follow, // it may be an older revision's
+            fences: &order.fences,
+            room: Room::MayBeMade,
+        };
+        let lost = match &edit.reference {
+            Some(reference) => self.lost_after(&ground.shelf, &reference.seal.lineage, Some(reference.seal.revision)),
+            None => self.lost_after(&ground.shelf, &lineage, None),
+        };
+        if self.publish(held, ground, &plan)? == Published::Overtaken {
+            return Ok(None);
+        }
+        if let Some(lost) = lost {
+            self.warn(lost);
+        }
+        self.record_commit((held, ground), order, &sealed, &[]);
+        let revision = sealed.document.seal.revision;
+        Ok(Some(Outcome::Committed { revision, migrated_from: migrated.from }))
     }
 }

@@ -45,7 +45,7 @@ impl Ground {
     pub(super) fn revision(&self) -> u64 {
         match &self.health {
             Health::Healthy(document) => document.seal.revision.get(),
-            Health::Foreign(edit) => edit.reference.as_ref().map_or(0, |reference| reference.seal.revision.get()),
+            Health::Foreign(edit) => edit.revision(),
             _ => 0,
         }
     }

@@ -12,10 +12,9 @@ use super::ground::{Ground, Held};
 use super::judge::{Health, Look, known};
 use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, MIRROR, matches, pinned};
 use super::live::Found;
-use super::next::new_lineage;
 use super::order::{Order, Purpose, give_up_after};
 use super::retain::Displaced;
-use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
+use super::shelf::{Copy, Shelf, Worth, best};
 use super::{AutoRecover, QUIET, READER_PATIENCE, Served, Signals, Store};
 use crate::audit::Level;
 use crate::document::diff::{Change, diff};
@@ -195,10 +194,7 @@ impl Store {
         (document, name): (&Restorable, &str),
         displaced: Displaced,
     ) -> Result<Recovered> {
-        let lineage = match self.root_lineage(ground)? {
-            Some(lineage) => lineage,
-            None => new_lineage()?,
-        };
+        let lineage = self.lineage_to_continue(ground)?;
         let created = document.value().pointer("/metadata/created");
         let sealed = self.seal(document.value().clone(), ground, &lineage, created)?;
         let plan =
@@ -207,10 +203,7 @@ impl Store {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
         };
         let revision = sealed.document.seal.revision;
-        let lost = match document {
-            Restorable::Sealed(document) => self.lost_after(&ground.shelf, document),
-            Restorable::Legacy(_) => None,
-        };
+        let lost = self.lost_after(&ground.shelf, &lineage, document.revision());
         if order.action == HEAL {
             let story = self.healing_story(ground, (document, name, revision), kept.as_deref());
             let story = lost.map_or(story.clone(), |lost| format!("{story}; {lost}"));
@@ -247,17 +240,10 @@ impl Store {
 
     /// That a later revision than this was acknowledged, and that no copy of it is left. To be asked before what is being
     /// restored is logged itself.
-    pub(super) fn lost_after(&self, shelf: &Shelf, document: &Document) -> Option<String> {
-        let last = self.last_commit(shelf, &document.seal.lineage)?;
-        let lost = last.revision > document.seal.revision;
+    pub(super) fn lost_after(&self, shelf: &Shelf, lineage: &Lineage, kept: Option<Revision>) -> Option<String> {
+        let last = self.last_commit(shelf, lineage)?;
+        let lost = Some(last.revision) > kept;
         lost.then(|| format!("REVISION {} OF {} IS LOST: no valid copy of it is left", last.revision, last.time))
-    }
-
-    fn root_lineage(&self, ground: &Ground) -> Result<Option<Lineage>> {
-        if let Health::Healthy(document) = &ground.health {
-            return Ok(Some(document.seal.lineage.clone()));
-        }
-        Ok(lineage_of(ground.shelf.copies()?))
     }
 
     /// A reader that found damage: heals it, or serves the copy that healing would restore.
@@ -378,7 +364,7 @@ impl Store {
     fn wanted_copy(&self, ground: &Ground, wanted: &Wanted) -> Result<(Restorable, String)> {
         let (what, copies): (String, Vec<&Copy>) = match wanted {
             Wanted::Revision(revision) => {
-                let lineage = self.root_lineage(ground)?;
+                let lineage = self.known_lineage(ground)?;
                 let named = |copy: &&Copy| {
                     let name = BackupName::parse(&copy.name).and_then(|name| name.revision);
                     name.is_some_and(|named| named.get() == *revision)

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::live::Found;
 use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
+use super::trace::Trace;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate::{self, Migrated, TooNew, Unfit};
 use crate::document::rules::Finding;
 use crate::document::schema;
-use crate::document::seal::{Document, Seal, are_same_without_seal, without_seal};
+use crate::document::seal::{Document, Revision, Seal, are_same_without_seal, without_seal};
 use crate::document::{Reading, seal};
 use crate::error::{Error, Kind, Result, quote_path};
 
@@ -48,6 +49,8 @@ pub struct Foreign {
     pub value: Value,
     /// The last acknowledged revision, if a copy is left.
     pub reference: Option<Document>,
+    /// What is remembered of it where no copy is.
+    pub trace: Option<Trace>,
 }
 
 impl Foreign {
@@ -55,6 +58,14 @@ impl Foreign {
     #[must_use]
     pub fn is_document(&self) -> bool {
         !self.value.is_null()
+    }
+
+    /// The last acknowledged revision; 0 where nothing remembers it.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        let copy = self.reference.as_ref().map(|document| document.seal.revision);
+        let known = copy.or_else(|| self.trace.as_ref()?.revision());
+        known.map_or(0, Revision::get)
     }
 
     /// What differs from the last acknowledged revision, our own fields apart.
@@ -100,7 +111,8 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
                 }
                 if let Some(reason) = not_the_latest(document, shelf)? {
                     let reference = best(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
-                    return Ok(Health::Foreign(Foreign { reason, value: Value::clone(&document.value), reference }));
+                    let value = Value::clone(&document.value);
+                    return Ok(Health::Foreign(Foreign { reason, value, reference, trace: None }));
                 }
             }
             Ok(migrate::usable_sealed(document.clone()).map_or_else(Health::of_unfit, Health::Healthy))
@@ -111,7 +123,7 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
         }
         Reading::Broken(value) => judge_edit("its digest is wrong", value, shelf),
         Reading::Unsealed(value) => match judge_edit("it carries no digest", value, shelf)? {
-            Health::Foreign(Foreign { reference: None, .. }) => {
+            Health::Foreign(Foreign { reference: None, trace: None, .. }) => {
                 // Other tools use the same file name.
                 if value.get("phase").is_none() && !shelf.has_history() {
                     return Ok(Health::NotAState);
@@ -135,7 +147,8 @@ fn foreign(reason: &str, value: &Value, shelf: &Shelf) -> Result<Foreign> {
     let copies = shelf.copies()?;
     let best = copies.iter().any(|copy| copy.sealed().is_some()).then(|| best(copies).ok().flatten());
     let reference = best.flatten().and_then(|copy| copy.sealed().cloned());
-    Ok(Foreign { reason: reason.to_owned(), value: value.clone(), reference })
+    let trace = if reference.is_none() { shelf.trace() } else { None };
+    Ok(Foreign { reason: reason.to_owned(), value: value.clone(), reference, trace })
 }
 
 /// The schema of a copy that a newer program wrote after this revision; nothing may take its place.
@@ -317,7 +330,7 @@ impl Health {
                     )
                     .detail("findings", json!(findings))
             }
-            Self::Foreign(edit) => edit.refusal(shown),
+            Self::Foreign(edit) => edit.refusal(shown, restoring),
         };
         Some(error.detail("path", shown))
     }
@@ -356,7 +369,7 @@ impl Error {
 impl Foreign {
     const SHOWN: usize = 5;
 
-    fn refusal(&self, shown: &str) -> Error {
+    fn refusal(&self, shown: &str, restoring: Option<&str>) -> Error {
         let mut message = format!("{shown} was changed by something else: {}", self.summary());
         let unfit = if self.is_document() { self.acceptable() } else { Ok(Migrated::default()) };
         let unfit = unfit.err().and_then(|health| health.findings().into_iter().next());
@@ -367,7 +380,7 @@ impl Foreign {
             .detail("reason", self.reason.as_str())
             .detail("changes", json!(self.changes()));
         let (error, or) = match unfit {
-            None if !self.is_document() => {
+            _ if !self.is_document() || (unfit.is_some() && self.reference.is_none()) => {
                 let edit = format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown)));
                 (error.try_shell(edit, "mend it, then `state adopt` accepts it"), "or ")
             }
@@ -381,7 +394,14 @@ impl Foreign {
                     format!("{or}discard it and bring revision {} back", reference.seal.revision),
                 )
                 .detail("revision", reference.seal.revision.get()),
-            None => error,
+            None => {
+                let error = error.try_restoring(restoring);
+                let error = error.try_command("state init --fresh", "or begin again; everything is archived");
+                match self.revision() {
+                    0 => error,
+                    last => error.detail("revision", last),
+                }
+            }
         }
     }
 
@@ -400,7 +420,10 @@ impl Foreign {
                 let more = if more == 0 { String::new() } else { format!(" and {more} more") };
                 format!("against revision {}: {}{more}", reference.seal.revision, lines.join(", "))
             }
-            None => "no copy is left to compare it with".to_owned(),
+            None => match self.revision() {
+                0 => "no copy is left to compare it with".to_owned(),
+                last => format!("no valid copy of revision {last} is left to compare it with"),
+            },
         };
         format!("{}; {what}", self.reason)
     }

@@ -32,6 +32,31 @@ impl Store {
         self.seal_as(draft, revision, lineage, created)
     }
 
+    /// The lineage that the next revision belongs to: the one that the root keeps or remembers; a new one where there is
+    /// none.
+    pub(super) fn lineage_to_continue(&self, ground: &Ground) -> Result<Lineage> {
+        match self.known_lineage(ground)? {
+            Some(lineage) => Ok(lineage),
+            None => new_lineage(),
+        }
+    }
+
+    /// The lineage of the live document, of the copies, or of the last commit in the journal; else what a foreign edit
+    /// says of itself.
+    pub(super) fn known_lineage(&self, ground: &Ground) -> Result<Option<Lineage>> {
+        if let Health::Healthy(document) = &ground.health {
+            return Ok(Some(document.seal.lineage.clone()));
+        }
+        if let Some(lineage) = lineage_of(ground.shelf.copies()?) {
+            return Ok(Some(lineage));
+        }
+        let remembered = ground.shelf.trace().and_then(|trace| trace.lineage);
+        Ok(remembered.or_else(|| match &ground.health {
+            Health::Foreign(edit) => claimed_lineage(&edit.value),
+            _ => None,
+        }))
+    }
+
     pub(super) fn seal_as(
         &self,
         draft: impl Into<Draft>,
@@ -60,8 +85,9 @@ impl Store {
                     Some(_) => live.max(highest_revision(ground.shelf.copies()?)),
                 }
             }
-            Health::Foreign(_) | Health::Damaged(_) | Health::Missing => return self.highest_remembered(ground),
-            _ => None,
+            // A document from before seals has no history; otherwise it is a foreign edit.
+            Health::Legacy(_) => None,
+            _ => return self.highest_remembered(ground),
         };
         let mut claims = ground.shelf.backups.iter().rev().filter(|backup| backup.revision > live);
         let proven = claims.try_fold(None, |highest: Option<Revision>, backup| {
@@ -89,9 +115,13 @@ impl Store {
         // Also asked by `init --fresh`, whose new lineage must not take a number of the old one.
         let logged =
             lineage.and_then(|lineage| self.last_commit(&ground.shelf, &lineage)).map(|commit| commit.revision);
-        // Neither is proven. A number that is far off is no memory but a mistake.
+        let trace = ground.shelf.trace();
+        let logged = logged.max(trace.as_ref().and_then(|trace| trace.journaled));
+        let named = trace.and_then(|trace| trace.named).filter(|_| found.is_none() && logged.is_none());
+        // None of them is proven. A number that is far off is no memory but a mistake.
         let near = |revision: &Revision| is_near(*revision, found);
-        Ok(found.max(claimed.filter(near)).max(logged.filter(near)).max(served(ground, found)))
+        let remembered = claimed.filter(near).max(logged.or(named).filter(near));
+        Ok(found.max(remembered).max(served(ground, found)))
     }
 }
 

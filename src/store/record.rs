@@ -51,8 +51,9 @@ impl Store {
     pub(super) fn record_unrecorded(&self, (held, ground): (&Held, &Ground), order: &Order, from: &str) {
         let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else { return };
         let seal = &document.seal;
-        let is_recorded = self
-            .events(&ground.shelf)
+        let is_recorded = ground
+            .shelf
+            .events()
             .commits()
             .any(|commit| commit.revision == seal.revision && commit.digest == seal.digest);
         if !is_recorded {
@@ -108,16 +109,10 @@ impl Store {
         }
     }
 
-    /// The events of this root's journal.
-    pub(super) fn events(&self, shelf: &Shelf) -> Events {
-        let dir = shelf.dir().filter(|_| shelf.has_journal);
-        dir.map(|dir| Journal::new(&self.disk, dir).read()).unwrap_or_default()
-    }
-
     /// What the journal of this root has; nothing where it cannot be read.
     #[must_use]
     pub fn journal(&self) -> Events {
-        self.shelf_to_read().map(|shelf| self.events(&shelf)).unwrap_or_default()
+        self.shelf_to_read().map(|shelf| shelf.events()).unwrap_or_default()
     }
 
     /// The commits of a lineage that are on record for this root, by revision: those of the journal; where it has no line
@@ -125,7 +120,7 @@ impl Store {
     pub(super) fn commits(&self, shelf: &Shelf, lineage: &Lineage) -> BTreeMap<Revision, Committed> {
         let logged = self.audit.commits(lineage, &self.shown());
         let mut commits: BTreeMap<_, _> = logged.into_iter().map(|commit| (commit.revision, commit)).collect();
-        for commit in self.events(shelf).commits().filter(|commit| commit.lineage == *lineage) {
+        for commit in shelf.events().commits().filter(|commit| commit.lineage == *lineage) {
             let committed = Committed {
                 time: commit.time.clone(),
                 revision: commit.revision,
@@ -140,7 +135,7 @@ impl Store {
 
     /// The lineage of the last commit of this root that is on record, in the journal or else in the audit log.
     pub(super) fn last_lineage(&self, shelf: &Shelf) -> Option<Lineage> {
-        if let Some(commit) = self.events(shelf).commits().last() {
+        if let Some(commit) = shelf.events().commits().last() {
             return Some(commit.lineage.clone());
         }
         let (path, mut last) = (fact("path", self.shown()), None);

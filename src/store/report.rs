@@ -314,7 +314,7 @@ impl Store {
                 entry.reason = Some(backup.reason.clone());
             }
         }
-        let damaged = self.events(&shelf).damaged;
+        let damaged = shelf.events().damaged;
         if damaged > 0 {
             self.warn(format!("{damaged} lines of the journal are damaged; they were skipped"));
         }

@@ -39,7 +39,6 @@ use super::judge::{Health, Look, known, newer_schema};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
 use super::next::new_lineage;
 use super::order::{Order, Purpose};
-use super::shelf::lineage_of;
 use super::workshop::Workshop;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate::{self, Unfit};
@@ -240,11 +239,7 @@ impl Store {
         ground: &Ground,
         interrupted: Option<Revision>,
     ) -> Result<Sealed> {
-        let root_lineage = match &ground.health {
-            Health::Healthy(document) => Some(document.seal.lineage.clone()),
-            _ => lineage_of(ground.shelf.copies()?),
-        };
-        let lineage = match root_lineage.or_else(|| own_lineage.cloned()) {
+        let lineage = match self.known_lineage(ground)?.or_else(|| own_lineage.cloned()) {
             Some(lineage) => lineage,
             None => new_lineage()?,
         };

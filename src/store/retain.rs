@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Store;
 use super::ground::{Ground, Held};
-use super::judge::Health;
+use super::judge::{Foreign, Health};
 use super::layout::{self, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR};
 use super::live::Found;
 use super::order::Purpose;
@@ -48,6 +48,15 @@ impl Displaced {
         let name = BackupName::new(now, Some(reference.seal.revision), reason);
         // Sealed bytes are what `to_bytes` makes of the value, so the copy verifies like the original.
         to_bytes(reference.as_sealed()).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
+    }
+
+    /// What a commit keeps that seals a foreign edit: the revision before the edit; where no copy of that is left, the edit
+    /// as it was found.
+    pub(super) fn by_edit(now: SystemTime, edit: &Foreign) -> Self {
+        match &edit.reference {
+            Some(reference) => Self::reference(now, reference, layout::pinned::PRE_ADOPT),
+            None => Self::Evidence,
+        }
     }
 
     fn is_kept_for_good(&self) -> bool {

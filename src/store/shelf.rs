@@ -18,7 +18,7 @@ use crate::document::seal::{Document, Lineage, Revision, Seal};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, Disk, Extent, FileKind, FsResult, Stat};
-use crate::journal::{JOURNAL, OLD_JOURNAL};
+use crate::journal::{Events, JOURNAL, Journal, OLD_JOURNAL};
 
 /// What stands in `.state-backups/`.
 #[derive(Debug)]
@@ -227,6 +227,12 @@ impl Shelf {
         let names = mirror.into_iter().chain(self.backups.iter().rev().map(BackupName::as_str));
         let copies = names.map(|name| self.read(name)).collect::<FsResult<Vec<Copy>>>()?;
         Ok(self.copies.get_or_init(|| copies))
+    }
+
+    /// The events of this root's journal.
+    pub(super) fn events(&self) -> Events {
+        let dir = self.dir.as_ref().filter(|_| self.has_journal);
+        dir.map(|dir| Journal::new(&self.disk, dir).read()).unwrap_or_default()
     }
 
     /// The bytes of a piece of evidence, for comparison.

@@ -80,5 +80,6 @@ mod shell_scripts;
 mod shell_traps;
 mod signals_follow;
 mod terminal;
+mod traces;
 mod ways_on;
 mod writable;

@@ -52,7 +52,7 @@ enum Party {
 impl Store {
     /// Judges the commits since `record` was made. `base` is the document of its checkpoint.
     pub(in super::super) fn verdict(&self, ground: &Ground, record: &Record, base: &Value) -> Result<Verdict> {
-        let events = self.events(&ground.shelf);
+        let events = ground.shelf.events();
         let begin = record.base.as_ref().map_or(0, |base| base.revision.get());
         let current = match &ground.health {
             Health::Healthy(document) => document.seal.revision.get(),

@@ -1,0 +1,90 @@
+//! A live file without a seal is from before seals only where nothing in the root remembers a sealed document.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::sandbox::Sandbox;
+
+/// Revision 4, then an edit that dropped the seal; every copy of the document is damaged.
+fn edited_without_copies() -> Sandbox {
+    let root = Sandbox::with_history();
+    let mut document = root.document();
+    document["n"] = json!(99);
+    document.as_object_mut().unwrap().remove("metadata");
+    root.overwrite(document.to_string());
+    fs::write(root.mirror(), "damaged").unwrap();
+    for backup in root.shelf("state-") {
+        fs::write(root.file(".state-backups").join(backup), "damaged").unwrap();
+    }
+    root
+}
+
+/// What is taken away from the root, and whether the rest still remembers.
+const REMOVED: [(&[&str], bool); 5] = [
+    (&[], true),
+    (&["journal"], true),
+    (&["state-", "mirror"], true),
+    (&["journal", "state-"], true),
+    (&["journal", "state-", "mirror"], false),
+];
+
+fn remove(root: &Sandbox, prefixes: &[&str]) {
+    for name in prefixes.iter().flat_map(|prefix| root.shelf(prefix)) {
+        fs::remove_file(root.file(".state-backups").join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_trace_of_sealed_history_makes_an_unsealed_file_a_foreign_edit() {
+    for (removed, is_remembered) in REMOVED {
+        let root = edited_without_copies();
+        remove(&root, removed);
+        let before = root.snapshot();
+        let code = if is_remembered { 3 } else { 0 };
+        for words in ["state get .n", "state read", "state validate", "state set m:=1 --dry-run"] {
+            let ran = root.run(words);
+            assert_eq!(ran.code, code, "{removed:?}, {words}: {ran:?}");
+        }
+        assert_eq!(root.snapshot(), before, "{removed:?}");
+        assert_eq!(root.run("state set m:=1").code, code, "{removed:?}");
+        assert_eq!(root.run("state init").code, code, "{removed:?}");
+        if is_remembered {
+            root.run("state get .n").expect(3).saying("state adopt");
+        }
+    }
+}
+
+#[test]
+fn revisions_that_no_copy_is_left_of_do_not_come_again() {
+    for words in ["state adopt", "state set m:=1", "state init --fresh --yes"] {
+        for removed in [&[][..], &["journal"], &["state-", "mirror"]] {
+            let root = edited_without_copies();
+            remove(&root, removed);
+            let mut command = root.command();
+            let ran = command.env("STATE_FOREIGN_EDITS", "accept").args(words.split(' ')).output().unwrap();
+            assert!(ran.status.success(), "{removed:?}, {words}: {ran:?}");
+            assert_eq!(root.document()["metadata"]["revision"], 5, "{removed:?}, {words}");
+        }
+    }
+}
+
+#[test]
+fn an_edit_without_a_copy_to_compare_with_goes_on_with_its_lineage() {
+    let root = Sandbox::with_history();
+    let lineage = root.document()["metadata"]["lineage"].clone();
+    root.overwrite(r#"{"phase": "x", "completedTasks": [], "signals": {}, "lastActivation": ""}"#);
+    fs::write(root.mirror(), "damaged").unwrap();
+    remove(&root, &["state-"]);
+    root.run("state adopt --if-revision 3").expect(75);
+    root.ok("state adopt --if-revision 4");
+    assert_eq!(root.document()["metadata"]["lineage"], lineage);
+}
+
+#[test]
+fn numbers_go_on_where_only_the_journal_is_left() {
+    let root = Sandbox::with_history();
+    fs::remove_file(root.state()).unwrap();
+    remove(&root, &["state-", "mirror"]);
+    assert!(root.ok("state init").ends_with("(revision 5)"));
+}
