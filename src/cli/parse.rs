@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_parsed_alone_is_what_the_whole_tree_makes_of_it() {
+    fn a_command_parsed_alone_equals_the_whole_trees_result() {
         let lines = [
             "state read",
             "state read --json -q --root /x",

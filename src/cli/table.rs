@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_matter_less_go_before_what_is_there_to_be_copied_is_cut() {
+    fn light_columns_go_before_cells_for_copying_are_cut() {
         let fitted = |width| {
             let mut table = Table::new(&[
                 Column::new("ID").whole(),

@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_fits_and_is_as_long_as_it_can_be() {
+    fn a_cut_text_fits_and_is_as_long_as_possible() {
         assert_eq!(cut("部署中", 6), "部署中");
         assert_eq!(cut("部署中", 5), "部署…");
         assert_eq!(cut("部署中", 4), "部…");

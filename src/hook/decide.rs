@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_state_says_already_is_no_change() {
+    fn effects_equal_to_the_state_are_no_change() {
         let effects = Effects { phase: Some("p".into()), activation: Some("A".into()), ..Effects::default() };
         assert!(!effects.change(&json!({"phase": "p", "lastActivation": "A"})));
         for other in [json!({"phase": "q", "lastActivation": "A"}), json!({"phase": "p", "lastActivation": ""})] {

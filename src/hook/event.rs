@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_that_failed_shows_in_what_is_told_of_it() {
+    fn a_failed_use_is_recognized_by_its_response() {
         for response in [
             r#"{"success":false}"#,
             r#"{"is_error":true}"#,
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_for_may_be_anything() {
+    fn unused_fields_may_hold_anything() {
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
         let event = format!(
             r#"{{"x":{deep},"tool_response":{{"structured":{deep},"n":1.5}},"tool_input":{{"edits":{deep},"command":"c"}},"tool_name":"T","prompt":{deep},"cwd":7,"message":"m","half":"\ud83d","input":{{"content":"\ud83d"}}}}"#

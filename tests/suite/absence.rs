@@ -58,7 +58,7 @@ fn readers_and_writers_wait_for_a_file_that_comes_back() {
 }
 
 #[test]
-fn what_reports_and_what_repairs_does_not_wait() {
+fn reports_and_repairs_do_not_wait() {
     let root = gone();
     let store = store(&root).reporting_absence();
     assert_eq!(store.read().unwrap_err().kind.name(), "missing");
@@ -171,7 +171,7 @@ fn wait_and_watch_follow_a_root_that_is_replaced() {
 }
 
 #[test]
-fn what_cannot_pass_ends_watch() {
+fn a_permanent_error_ends_watch() {
     let root = below();
     root.run("--root nowhere state watch .n").expect(5);
     root.run("--root r state wait .n.x.y").expect(4);

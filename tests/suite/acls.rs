@@ -73,7 +73,7 @@ fn a_restore_brings_back_the_lists_and_no_others() {
 }
 
 #[test]
-fn where_there_can_be_no_list_nobody_gains_access() {
+fn without_acl_support_no_user_gains_access() {
     if !installed("setfacl") {
         return;
     }

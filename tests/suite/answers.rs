@@ -42,7 +42,7 @@ fn a_lost_race_has_a_code_of_its_own_and_is_worth_repeating() {
 // ---- init ----
 
 #[test]
-fn init_says_what_it_did() {
+fn init_reports_its_changes() {
     let root = Sandbox::empty();
     let did = |root: &Sandbox| root.run("state init --json").expect(0).json()["done"].clone();
     let said = root.ok("state init");
@@ -56,7 +56,7 @@ fn init_says_what_it_did() {
 }
 
 #[test]
-fn init_says_whose_state_it_uses_where_that_is_not_of_here() {
+fn init_names_the_state_of_another_directory_that_it_uses() {
     let root = Sandbox::initialized();
     let below = root.file("a/b");
     fs::create_dir_all(&below).unwrap();
@@ -126,7 +126,7 @@ fn the_programs_own_fields_cannot_be_set() {
 }
 
 #[test]
-fn elements_of_arrays_have_two_spellings_and_errors_name_the_argument_and_the_cure() {
+fn array_elements_have_two_spellings_and_errors_name_a_remedy() {
     let root = Sandbox::initialized();
     root.ok("state set list:=[1,[2,3]] object:={}");
     root.ok("state set list.0=a list.1.1=b");
@@ -147,7 +147,7 @@ fn elements_of_arrays_have_two_spellings_and_errors_name_the_argument_and_the_cu
 }
 
 #[test]
-fn backups_are_listed_by_the_name_that_others_take_and_the_reason_of_their_revision() {
+fn backups_are_listed_with_usable_names_and_reasons() {
     let root = Sandbox::initialized();
     for (value, reason) in [("1", "first"), ("2", "second"), ("3", "third")] {
         root.run_args(&["state", "set", &format!("n={value}"), "--reason", reason]).expect(0);
@@ -167,7 +167,7 @@ fn backups_are_listed_by_the_name_that_others_take_and_the_reason_of_their_revis
 }
 
 #[test]
-fn every_refusal_of_input_says_what_to_do() {
+fn every_refusal_of_input_has_a_next_step() {
     let root = Sandbox::with_history();
     fs::write(root.file("bad.json"), "{").unwrap();
     fs::write(root.file("newer.json"), r#"{"schemaVersion":"9.9","phase":"x"}"#).unwrap();
@@ -232,7 +232,7 @@ fn every_refusal_of_input_says_what_to_do() {
 // ---- restore ----
 
 #[test]
-fn a_restore_that_a_person_types_lists_what_it_undoes_and_asks() {
+fn an_interactive_restore_lists_undone_revisions_and_asks() {
     if !installed("script") {
         return;
     }

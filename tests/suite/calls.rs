@@ -105,7 +105,7 @@ fn a_commit_makes_the_calls_of_the_protocol_and_few_others() {
 }
 
 #[test]
-fn a_lock_that_is_free_is_taken_and_given_back_with_few_calls_and_without_a_sync() {
+fn a_free_lock_takes_few_calls_and_no_sync() {
     if !installed("strace") {
         return;
     }
@@ -146,7 +146,7 @@ fn a_wait_costs_a_lifeline_and_few_other_calls() {
 }
 
 #[test]
-fn what_a_commit_asks_for_does_not_grow_with_what_lies_around() {
+fn calls_of_a_commit_do_not_grow_with_the_root() {
     if !installed("strace") {
         return;
     }

@@ -19,7 +19,7 @@ pub fn checkpoint(root: &Sandbox, operation: &str) -> PathBuf {
 // ---- contents and results ----
 
 #[test]
-fn the_seeds_commands_do_what_the_seed_says() {
+fn the_original_commands_work_as_documented() {
     let root = Sandbox::initialized();
     let made = root.run_args(&["recover", "checkpoint", "deployment", "phase6", r#"{"version":"1.2.3"}"#]).expect(0);
     let id = made.stdout.trim_end().strip_prefix("Checkpoint created: ").unwrap().to_owned();
@@ -49,7 +49,7 @@ fn the_seeds_commands_do_what_the_seed_says() {
 }
 
 #[test]
-fn what_is_restored_is_equal_to_what_was_there_to_the_last_byte_mode_and_time() {
+fn a_restore_is_exact_to_the_byte_mode_and_time() {
     let root = Sandbox::with_history();
     configure(&root);
     root.ok("state signal EARLY");
@@ -112,7 +112,7 @@ fn a_restore_works_whatever_the_state_has_become() {
 }
 
 #[test]
-fn what_was_not_there_is_not_there_again() {
+fn a_restore_removes_what_the_checkpoint_lacks() {
     // no configuration at the checkpoint, so none after its restore
     let root = Sandbox::with_history();
     root.ok("recover checkpoint bare");
@@ -155,7 +155,7 @@ fn the_configuration_lies_in_the_root_wherever_the_state_is() {
 }
 
 #[test]
-fn several_of_one_second_are_told_apart_and_the_latest_is_the_last() {
+fn checkpoints_of_one_second_are_distinct_and_ordered() {
     let root = Sandbox::initialized();
     for n in 1..=12 {
         root.ok(&format!("state set n:={n}"));
@@ -193,7 +193,7 @@ fn a_dry_run_shows_the_differences_and_makes_none() {
 // ---- locks ----
 
 #[test]
-fn a_stranger_who_holds_the_configuration_is_waited_for() {
+fn a_restore_waits_for_the_holder_of_the_configuration() {
     let root = with_small_checkpoint();
     for lock in ["config", "signals", "state"] {
         let mut holder = root.holder(lock);
@@ -211,7 +211,7 @@ fn a_stranger_who_holds_the_configuration_is_waited_for() {
 }
 
 #[test]
-fn who_waits_for_the_configuration_is_in_nobodys_way() {
+fn a_wait_for_the_configuration_blocks_no_other_command() {
     let root = with_small_checkpoint();
     // the holder commits while a checkpoint waits for it; neither reports a deadlock
     let mut holder = root.script(
@@ -229,7 +229,7 @@ fn who_waits_for_the_configuration_is_in_nobodys_way() {
 }
 
 #[test]
-fn what_the_script_holds_already_is_used_and_kept() {
+fn locks_of_the_script_are_used_and_kept() {
     let root = with_small_checkpoint();
     let script = "$PIPELINE_BINARY lock acquire state,config,signals -q && $PIPELINE_BINARY recover checkpoint mine -q &&
         $PIPELINE_BINARY recover restore --latest mine -q && $PIPELINE_BINARY lock list json; $PIPELINE_BINARY lock release state,config,signals";
@@ -299,7 +299,7 @@ fn everything_is_on_record_in_the_audit_log() {
 }
 
 #[test]
-fn of_the_checkpoints_of_one_second_the_last_is_the_latest_whatever_was_removed_before_it() {
+fn latest_is_the_last_of_a_second_after_removals_too() {
     let root = Sandbox::initialized();
     let second = |id: &str| id.split('-').nth(2).unwrap().to_owned();
     let id_of = |said: String| said.rsplit(' ').next().unwrap().to_owned();
@@ -346,7 +346,7 @@ fn many_at_once_all_come_about() {
 
 /// The clock was ahead when the first one was made.
 #[test]
-fn the_latest_checkpoint_is_the_one_that_was_made_last_though_the_clock_was_put_back() {
+fn latest_is_the_newest_even_after_the_clock_went_back() {
     let root = Sandbox::with_history();
     root.ok("recover checkpoint early");
     let early = root.names(".checkpoints").remove(0);

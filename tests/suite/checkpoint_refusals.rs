@@ -51,7 +51,7 @@ fn no_bit_of_a_checkpoint_can_flip_unseen() {
 }
 
 #[test]
-fn what_is_missing_from_a_checkpoint_or_does_not_belong_to_it_is_refused() {
+fn missing_or_foreign_files_in_a_checkpoint_are_refused() {
     let start = with_small_checkpoint();
     let id = checkpoint(&start, "good").file_name().unwrap().to_owned();
     type Spoil = fn(&Path);
@@ -226,7 +226,7 @@ fn rights_of_others_are_not_lent_by_a_restored_file() {
 
 /// The first of these used to make a checkpoint that could not be restored.
 #[test]
-fn what_is_noted_with_a_checkpoint_can_be_read_back_or_is_refused() {
+fn checkpoint_notes_read_back_or_are_refused() {
     let root = Sandbox::with_history();
     let nested = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
     let deep = nested(127);
@@ -245,7 +245,7 @@ fn what_is_noted_with_a_checkpoint_can_be_read_back_or_is_refused() {
 }
 
 #[test]
-fn a_path_to_a_checkpoint_or_backup_of_this_root_is_its_name_and_one_that_leads_elsewhere_is_none() {
+fn only_paths_within_this_root_name_checkpoints_and_backups() {
     let root = with_small_checkpoint();
     let id = root.names(".checkpoints").into_iter().find(|name| name.starts_with("checkpoint-")).unwrap();
     let backup = root.shelf("state-")[0].clone();
@@ -265,7 +265,7 @@ fn a_path_to_a_checkpoint_or_backup_of_this_root_is_its_name_and_one_that_leads_
 }
 
 #[test]
-fn a_checkpoint_of_the_old_libraries_is_no_damage_and_its_state_can_be_written() {
+fn a_checkpoint_of_the_old_libraries_is_not_damage() {
     let root = with_small_checkpoint();
     for operation in ["deployment", "build"] {
         let id = format!("checkpoint-20231101-103000-{operation}");

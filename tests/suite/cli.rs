@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::sandbox::{Ran, Sandbox};
 
 #[test]
-fn wrong_usage_is_64_and_tells_what_was_meant() {
+fn wrong_usage_is_64_with_a_suggestion() {
     let sandbox = Sandbox::initialized();
     for (words, saying) in [
         ("state sttatus", "hint: pipeline-state state status   # did you mean this one?"),
@@ -53,7 +53,7 @@ fn help_is_a_word_too() {
 }
 
 #[test]
-fn what_is_misspelt_is_answered_with_the_whole_line_put_right_and_what_is_near_nothing_with_none() {
+fn misspelt_words_get_the_corrected_line_unless_none_is_near() {
     let sandbox = Sandbox::empty();
     for (words, meant) in [
         ("--root . state complet lint", "--root . state complete lint"),
@@ -87,7 +87,7 @@ fn the_examples_of_the_first_page_can_be_pasted() {
 }
 
 #[test]
-fn a_command_to_run_without_its_dashes_is_answered_with_the_line_that_has_them() {
+fn missing_dashes_before_a_command_are_suggested() {
     let sandbox = Sandbox::empty();
     for (words, meant) in [
         ("lock run deploy make", "lock run deploy -- make"),
@@ -148,7 +148,7 @@ fn a_hint_repeats_the_options_that_chose_the_state() {
 }
 
 #[test]
-fn globals_stand_before_or_behind_the_command() {
+fn global_options_work_before_and_after_the_command() {
     let sandbox = Sandbox::initialized();
     assert_eq!(sandbox.run("--json state get .phase").expect(0).stdout, "\"pre-init\"\n");
     assert_eq!(sandbox.run("state get .phase --json").expect(0).stdout, "\"pre-init\"\n");
@@ -157,7 +157,7 @@ fn globals_stand_before_or_behind_the_command() {
 }
 
 #[test]
-fn nothing_is_written_to_stderr_unless_it_deserves_attention_or_is_asked_for() {
+fn stderr_stays_empty_without_warnings_or_verbose() {
     let sandbox = Sandbox::initialized();
     assert_eq!(sandbox.run("state set a=b").expect(0).stderr, "");
     let mut command = sandbox.command();
@@ -253,7 +253,7 @@ fn the_root_is_found_from_below_and_in_dot_claude() {
 }
 
 #[test]
-fn automatic_backups_are_five_pinned_ones_twenty_and_the_last_is_never_dropped() {
+fn five_automatic_and_twenty_pinned_backups_are_kept() {
     let sandbox = Sandbox::initialized();
     for n in 0..9 {
         sandbox.ok(&format!("state set n:={n}"));
@@ -289,7 +289,7 @@ fn two_backups_of_one_second_and_name_are_both_kept() {
 }
 
 #[test]
-fn closed_pipes_end_quietly_and_a_full_stdout_is_told() {
+fn closed_pipes_end_quietly_and_a_full_stdout_is_an_error() {
     let sandbox = Sandbox::initialized();
     let big = "x".repeat(1 << 20);
     fs::write(
@@ -367,7 +367,7 @@ fn edit_commits_a_good_edit_and_keeps_a_bad_one() {
 }
 
 #[test]
-fn init_is_idempotent_and_makes_what_is_missing() {
+fn init_is_idempotent_and_creates_missing_parts() {
     let sandbox = Sandbox::initialized();
     let before = sandbox.snapshot();
     assert!(sandbox.ok("state init").ends_with("(revision 1)"));
@@ -379,7 +379,7 @@ fn init_is_idempotent_and_makes_what_is_missing() {
 }
 
 #[test]
-fn a_writer_on_a_root_without_a_state_leaves_nothing_behind() {
+fn a_writer_without_a_state_creates_nothing() {
     let sandbox = Sandbox::empty();
     for words in [
         "state set a=b",
@@ -399,7 +399,7 @@ fn a_writer_on_a_root_without_a_state_leaves_nothing_behind() {
 }
 
 #[test]
-fn status_and_history_tell_the_whole_story() {
+fn status_and_history_show_revisions_and_reasons() {
     let sandbox = Sandbox::with_history();
     sandbox.ok("state set n:=4 --reason four");
     let status = sandbox.run("state status --json").expect(0).json();
@@ -442,7 +442,7 @@ fn input_may_come_through_a_link_or_a_pipe() {
 }
 
 #[test]
-fn watch_ends_when_nobody_reads_any_more() {
+fn watch_ends_when_its_reader_is_gone() {
     let sandbox = Sandbox::initialized();
     let ran = sandbox.bash("set -o pipefail; $PIPELINE_BINARY state watch .phase | head -1");
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "\"pre-init\"\n", ""));

@@ -188,7 +188,7 @@ fn a_name_that_a_shell_could_read_something_into_is_not_offered() {
 }
 
 #[test]
-fn what_bash_completes_runs_nothing_but_the_line_that_was_typed() {
+fn bash_completions_run_nothing_but_the_typed_line() {
     if !installed("script") {
         return;
     }
@@ -237,7 +237,7 @@ fn zsh_completes_the_names_of_files_itself_wherever_they_may_stand() {
 }
 
 #[test]
-fn fish_completes_the_names_of_files_itself_in_quotes_and_behind_dashes_too() {
+fn fish_completes_file_names_in_quotes_and_after_dashes() {
     if !installed("fish") {
         return;
     }
@@ -258,7 +258,7 @@ fn fish_completes_the_names_of_files_itself_in_quotes_and_behind_dashes_too() {
 }
 
 #[test]
-fn who_did_not_ask_gets_no_completions() {
+fn completions_need_an_explicit_request() {
     let sandbox = Sandbox::initialized();
     for (variable, words) in [("bash", "state phase"), ("sh", "-- state phase"), ("", "-- state phase")] {
         let mut command = sandbox.command();

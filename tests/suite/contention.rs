@@ -25,7 +25,7 @@ fn eight_processes_times_25_updates_make_200() {
 }
 
 #[test]
-fn in_the_plain_pipeline_every_success_counts_and_every_lost_race_is_a_conflict() {
+fn in_read_modify_write_every_lost_race_is_a_conflict() {
     if !installed("jq") {
         return;
     }
@@ -90,7 +90,7 @@ fn killed_writers_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn a_writer_that_does_not_get_the_lock_in_time_says_who_has_it() {
+fn a_lock_timeout_of_a_writer_names_the_holder() {
     let sandbox = Sandbox::initialized();
     let lock = std::fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
     lock.lock().unwrap();

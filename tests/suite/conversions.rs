@@ -89,7 +89,7 @@ fn converted_copies_heal() {
 }
 
 #[test]
-fn an_old_copy_with_the_latest_contents_is_no_edit_and_its_number_comes_once() {
+fn an_old_copy_with_the_latest_contents_is_no_edit() {
     let root = Sandbox::with_history();
     root.ok("state set n:=4");
     root.ok("state set n:=3");
@@ -163,7 +163,7 @@ fn another_tools_document_is_left_alone() {
 }
 
 #[test]
-fn a_refused_init_leaves_nothing_behind() {
+fn a_refused_init_creates_nothing() {
     for (text, code) in [
         (r#"{"phase":[],"completedTasks":[],"signals":{},"lastActivation":""}"#, 4),
         (r#"{"schemaVersion":"7.0","phase":"x"}"#, 4),

@@ -300,7 +300,7 @@ fn survives(plan: &Plan, damages: &Damages) {
 }
 
 #[test]
-fn of_state_mirror_and_backups_whatever_is_damaged_the_highest_valid_revision_comes_back() {
+fn the_highest_valid_revision_survives_any_damage() {
     let began = Instant::now();
     let root = Sandbox::holding(r#"{"phase":"pre-init","completedTasks":[],"signals":{},"lastActivation":"","n":1}"#);
     root.ok("state init"); // seals it as revision 1, and creates the journal

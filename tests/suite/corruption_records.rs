@@ -123,7 +123,7 @@ fn impatient(root: &Sandbox) -> Store {
 
 /// A flipped record may name another process, even a dead one: the lock is not free for that.
 #[test]
-fn no_bit_of_a_lock_record_can_flip_and_free_the_lock_while_its_holder_lives() {
+fn no_bit_flip_in_a_record_frees_a_held_lock() {
     let holding = Sandbox::initialized();
     let holders = ["n", "state"].map(|name| holding.holder(name));
     let waiter = holding.waiter("n");

@@ -126,7 +126,7 @@ fn no_power_cut_leaves_half_a_beginning() {
 }
 
 /// A new lineage; its archive holds the previous backups.
-fn beginning_anew() -> Job {
+fn with_new_lineage() -> Job {
     let fresh: Step = |store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
     let mut job = job("init --fresh, then a change", full(), &[fresh, write_z]);
     job.facts = |root, _| {
@@ -141,7 +141,7 @@ fn beginning_anew() -> Job {
 
 #[test]
 fn no_power_cut_loses_an_old_lineage_to_a_fresh_one() {
-    beginning_anew().holds();
+    with_new_lineage().holds();
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn no_power_cut_stops_a_healing() {
 }
 
 #[test]
-fn no_power_cut_undoes_a_recovery_or_loses_what_it_replaced() {
+fn no_power_cut_undoes_a_recovery_or_loses_the_replaced_file() {
     let rollback: Step = |store| recover(store, &Wanted::Matching("r2-".into()));
     job("recover r2-, then a change", Sandbox::with_history(), &[rollback, write_z]).holds();
     let gone = Sandbox::with_history();
@@ -283,7 +283,7 @@ fn no_power_cut_loses_the_record_of_a_guard_or_makes_it_half_a_record() {
 }
 
 #[test]
-fn no_power_cut_makes_what_a_guard_puts_back_a_mix() {
+fn no_power_cut_leaves_a_guards_rollback_half_done() {
     let steps: Vec<Step> = vec![begin_guard, |s| set(s, "n", json!(99)), settle_guard, write_z];
     let mut job = Job::new("a guard fails, then a change", with_small_checkpoint(), steps);
     (job.trees, job.limit, job.shapes) = (Trees::Matter, sampled(4, 60), sampled(1, 6));

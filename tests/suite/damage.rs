@@ -69,7 +69,7 @@ fn is_reported(sandbox: &Sandbox) {
 }
 
 #[test]
-fn damage_heals_to_the_last_acknowledged_revision_and_the_bad_file_is_kept() {
+fn damage_heals_to_the_last_acknowledged_revision() {
     for (what, damage) in DAMAGES {
         for first in ["state read", "state get .n", "state update .n+=0", "state init", "state recover"] {
             let sandbox = Sandbox::with_history();
@@ -90,7 +90,7 @@ fn damage_heals_to_the_last_acknowledged_revision_and_the_bad_file_is_kept() {
 }
 
 #[test]
-fn a_reader_says_that_it_healed_and_what_was_wrong() {
+fn a_healing_reader_reports_the_damage() {
     let sandbox = Sandbox::with_history();
     sandbox.overwrite("");
     let ran =
@@ -112,7 +112,7 @@ fn identical_damage_is_kept_once() {
 }
 
 #[test]
-fn without_the_mirror_the_newest_backup_comes_back_and_the_loss_is_told() {
+fn without_the_mirror_a_backup_heals_and_the_loss_is_reported() {
     for (what, damage) in DAMAGES {
         let sandbox = Sandbox::with_history();
         sandbox.overwrite(damage(&fs::read(sandbox.state()).unwrap()));
@@ -282,7 +282,7 @@ fn a_deleted_state_is_refused_and_one_recover_brings_it_back() {
 }
 
 #[test]
-fn deleting_everything_really_begins_anew() {
+fn deleting_everything_starts_a_new_lineage() {
     let sandbox = Sandbox::with_history();
     fs::remove_file(sandbox.state()).unwrap();
     fs::remove_dir_all(sandbox.file(".state-backups")).unwrap();
@@ -291,7 +291,7 @@ fn deleting_everything_really_begins_anew() {
 }
 
 #[test]
-fn init_fresh_archives_the_history_and_damage_then_heals_to_the_new_lineage() {
+fn after_init_fresh_damage_heals_to_the_new_lineage() {
     let sandbox = Sandbox::with_history();
     sandbox.ok("state signal OLD");
     let old = sandbox.document()["metadata"]["lineage"].clone();
@@ -311,7 +311,7 @@ fn init_fresh_archives_the_history_and_damage_then_heals_to_the_new_lineage() {
 }
 
 #[test]
-fn recover_rolls_back_and_keeps_what_it_replaced() {
+fn recover_rolls_back_and_keeps_the_replaced_file() {
     let sandbox = Sandbox::with_history();
     sandbox.ok("state backup before-upgrade");
     sandbox.ok("state set n:=99");
@@ -332,7 +332,7 @@ fn recover_rolls_back_and_keeps_what_it_replaced() {
 }
 
 #[test]
-fn a_lost_revision_is_told_by_recover_too_and_its_number_does_not_come_again() {
+fn recover_reports_a_lost_revision_and_skips_its_number() {
     for damage in ["gone", "garbage", "edited"] {
         let sandbox = Sandbox::with_history();
         fs::remove_file(sandbox.mirror()).unwrap();
@@ -381,7 +381,7 @@ fn a_condition_on_the_revision_holds_for_an_accepted_edit_too() {
 }
 
 #[test]
-fn a_damaged_copy_that_is_asked_for_is_told_apart_from_none() {
+fn a_damaged_copy_differs_from_a_missing_one() {
     let sandbox = Sandbox::with_history();
     let copy = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r2-")).unwrap();
     fs::write(sandbox.file(".state-backups").join(copy), "x").unwrap();
@@ -418,7 +418,7 @@ fn a_copy_by_a_newer_program_is_not_passed_over() {
 }
 
 #[test]
-fn a_mirror_that_is_a_link_is_not_followed_and_the_next_writer_replaces_it() {
+fn a_linked_mirror_is_not_followed_but_replaced() {
     let sandbox = Sandbox::with_history();
     fs::remove_file(sandbox.mirror()).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", sandbox.mirror()).unwrap();

@@ -270,7 +270,7 @@ fn each_fault_is_found_alone_and_no_other_with_it() {
 }
 
 #[test]
-fn all_faults_at_once_are_found_and_nothing_is_touched_and_the_fix_leaves_what_takes_a_person() {
+fn doctor_finds_all_faults_and_fixes_only_safe_ones() {
     let root = in_order();
     for fault in &FAULTS {
         (fault.plant)(&root);
@@ -314,7 +314,7 @@ fn all_faults_at_once_are_found_and_nothing_is_touched_and_the_fix_leaves_what_t
 }
 
 #[test]
-fn the_fix_heals_what_every_command_heals_and_decides_nothing() {
+fn the_fix_heals_like_every_command_and_decides_nothing() {
     let root = in_order();
     root.overwrite("{ torn");
     let found = findings(&root, "recover doctor");
@@ -364,7 +364,7 @@ fn a_fault_of_a_side_directory_hides_no_other() {
 }
 
 #[test]
-fn a_degraded_state_is_told_of_with_its_reason() {
+fn a_degraded_state_is_reported_with_its_reason() {
     let root = in_order();
     root.run_args(&["recover", "degrade", "no database", r#"["reports", "mail"]"#]).expect(0);
     let found = findings(&root, "recover doctor");
@@ -385,7 +385,7 @@ fn a_degraded_state_is_told_of_with_its_reason() {
 }
 
 #[test]
-fn more_checkpoints_than_anybody_looks_at_are_told_of_and_the_remedy_removes_them() {
+fn too_many_checkpoints_are_found_and_the_remedy_removes_them() {
     let root = in_order();
     let made = root.file(".checkpoints").join(&root.names(".checkpoints")[0]);
     for number in 0..120 {
@@ -401,7 +401,7 @@ fn more_checkpoints_than_anybody_looks_at_are_told_of_and_the_remedy_removes_the
 // ---- strategies ----
 
 #[test]
-fn each_code_has_a_strategy_that_says_what_it_did_and_what_to_type() {
+fn each_code_has_a_strategy_with_a_report_and_a_next_step() {
     let root = in_order();
     for (code, worth, next) in [
         (0, 0, None),
@@ -439,7 +439,7 @@ fn each_code_has_a_strategy_that_says_what_it_did_and_what_to_type() {
 }
 
 #[test]
-fn a_lock_timeout_is_handled_by_dropping_what_the_dead_hold() {
+fn a_lock_timeout_is_handled_by_dropping_dead_holders() {
     let root = in_order();
     root.bash("\"$PIPELINE_BINARY\" lock acquire dead -q; :").expect(0);
     let ran = root.run("recover handle 2").expect(0);
@@ -448,7 +448,7 @@ fn a_lock_timeout_is_handled_by_dropping_what_the_dead_hold() {
 }
 
 #[test]
-fn corruption_is_handled_from_the_newest_copy_and_an_edit_is_left_to_a_person() {
+fn corruption_is_handled_from_the_newest_copy_but_not_an_edit() {
     let root = in_order();
     fs::remove_file(root.state()).unwrap();
     assert!(

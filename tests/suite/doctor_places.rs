@@ -9,7 +9,7 @@ use crate::doctor::{brief, findings, in_order};
 
 /// A directory, pipe or link in a file's place is named, even if commands work without the file.
 #[test]
-fn what_stands_where_a_file_belongs_is_found_and_its_remedy_helps() {
+fn an_entry_in_a_files_place_is_found_and_its_remedy_works() {
     for place in
         [".locks/state.lock", ".locks/.gate", ".locks/.tokens", ".state-backups/mirror.json", ".signals/A.json"]
     {

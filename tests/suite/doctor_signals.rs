@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::doctor::{brief, chmod, findings, in_order};
 
 #[test]
-fn what_a_killed_writer_staged_of_signals_is_told_of_and_carried_out_by_the_fix_if_the_state_agrees() {
+fn staged_signals_of_a_killed_writer_are_found_and_fixed() {
     let root = in_order();
     root.ok("state signal ON");
     root.ok("state signal OFF");

@@ -67,7 +67,7 @@ fn legacy_documents_are_read_migrated_sealed_and_can_be_had_back() {
 }
 
 #[test]
-fn what_a_migration_finds_open_to_others_is_private_behind_it_and_the_doctor_finds_nothing() {
+fn a_migration_makes_open_files_private() {
     let open_to_all = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     let sandbox = Sandbox::holding(LEGACY[0].1);
     open_to_all(&sandbox.state(), 0o644);
@@ -129,7 +129,7 @@ fn an_update_keeps_the_order_of_keys_even_where_jq_programs_would_not() {
 }
 
 #[test]
-fn the_digest_is_what_sed_and_sha256sum_say() {
+fn the_digest_matches_sed_and_sha256sum() {
     let sandbox = Sandbox::with_history();
     let script = r#"F=.workflow-state.json
         d=$(sed -n 's/^    "digest": "\(.*\)".*/\1/p' $F)
@@ -226,7 +226,7 @@ fn bad_input_is_refused_with_4_and_the_state_stays_as_it_is() {
 }
 
 #[test]
-fn a_document_of_the_old_libraries_is_written_migrated_and_said_so_unless_meant() {
+fn writing_a_document_of_the_old_libraries_migrates_it() {
     let root = Sandbox::initialized();
     let old = br#"{"phase":3,"completedTasks":null,"signals":null,"lastActivation":"z","own":1.50}"#;
     for hopeless in [&b"{}"[..], br#"{"phase":[],"completedTasks":[],"signals":{},"lastActivation":""}"#] {
@@ -398,7 +398,7 @@ fn jq_programs_assign_and_delete_as_in_jq() {
 }
 
 #[test]
-fn what_jq_refuses_is_refused_and_nothing_is_written() {
+fn programs_that_jq_refuses_are_refused_and_write_nothing() {
     let sandbox = Sandbox::initialized();
     sandbox.run_args(&["state", "set", "n:=4", "bad:={\"a\":\"\",\"b\":\"1 2\"}"]).expect(0);
     let before = sandbox.snapshot();

@@ -36,7 +36,7 @@ fn calls_of_a_commit(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn acknowledged_means_synced_before_it_was_named_and_named_durably_before_it_was_acknowledged() {
+fn sync_precedes_rename_and_a_durable_rename_acknowledgement() {
     let sandbox = Sandbox::with_history();
     let directory = sandbox.path().file_name().unwrap().to_string_lossy().into_owned();
     let calls = calls_of_a_commit(&sandbox);
@@ -84,7 +84,7 @@ fn a_sync_that_fails_is_never_repeated_and_never_acknowledged() {
 }
 
 #[test]
-fn before_a_mirror_is_made_anew_the_live_files_own_name_is_synced() {
+fn the_live_files_name_is_synced_before_a_new_mirror() {
     let sandbox = Sandbox::with_history();
     std::fs::remove_file(sandbox.mirror()).unwrap();
     let directory = sandbox.path().file_name().unwrap().to_string_lossy().into_owned();
@@ -184,7 +184,7 @@ fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
 const GOOD: Which = Which::Latest(None);
 
 #[test]
-fn a_restore_is_decided_when_all_is_synced_and_nothing_is_swapped_before_that_is() {
+fn a_restore_syncs_all_before_its_intent_and_any_exchange() {
     let root = crate::snapshots::with_small_checkpoint();
     let (disk, steps) = checked(&root);
     store_on(&root, disk).restore(&GOOD, &Order::of("restore")).unwrap();
@@ -206,7 +206,7 @@ fn it_is_so_where_the_configuration_lies_elsewhere() {
 }
 
 #[test]
-fn an_undo_is_as_durable_as_what_it_undoes() {
+fn an_undo_is_as_durable_as_the_restore() {
     let root = crate::snapshots::with_small_checkpoint();
     let mut exchanges = 0;
     let dying = Disk::new(Rc::new(Observed::new(move |call: &Call| {

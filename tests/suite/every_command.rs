@@ -502,7 +502,7 @@ fn may_return(call: &Call, names: &[&str]) -> bool {
 }
 
 #[test]
-fn killed_at_any_changing_call_every_command_leaves_before_or_after_and_nothing_stands_in_the_way() {
+fn killed_at_any_changing_call_a_command_leaves_before_or_after() {
     if !installed("strace") {
         return;
     }
@@ -526,7 +526,7 @@ fn killed_at_any_changing_call_every_command_leaves_before_or_after_and_nothing_
 }
 
 #[test]
-fn whatever_call_fails_every_command_tells_what_it_left_and_nothing_stands_in_the_way() {
+fn a_failed_call_is_reported_and_blocks_no_later_command() {
     if !installed("strace") {
         return;
     }

@@ -247,7 +247,7 @@ impl Job {
         let what = format!("{} of {:?} {:?}", call.name, call.path.file_name().unwrap_or_default(), call.from);
         let told = result.as_ref().map_err(|error| (error.kind, &error.message));
         let place = format!("{}: {what} {manner:?} {lasting:?}, #{nth}, {errno}\n{told:?}", self.name);
-        Self::assert_told_rightly(fault, &root, &call, &result, &place);
+        Self::assert_right_code(fault, &root, &call, &result, &place);
 
         let live = fs::read(root.state()).ok();
         let confirmed = !matches!(&result, Err(error) if error.kind == Kind::DurabilityUnknown);
@@ -291,7 +291,7 @@ impl Job {
 
     /// An error has the exit code of the disk's error; only a change in place may be of unknown
     /// durability.
-    fn assert_told_rightly(fault: Fault, root: &Sandbox, call: &Call, result: &Result<()>, place: &str) {
+    fn assert_right_code(fault: Fault, root: &Sandbox, call: &Call, result: &Result<()>, place: &str) {
         let synced = matches!(call.name, "sync" | "sync_dir");
         // a call that took effect in spite of EINTR may fail when it is repeated
         let repeated = fault.errno == Errno::INTR && fault.lasting == Lasting::Once && fault.manner == Manner::Fails;
@@ -327,7 +327,7 @@ fn a_change_whose_calls_fail_is_old_or_new_and_ok_means_new() {
 }
 
 #[test]
-fn a_change_that_retires_backups_while_calls_fail_is_old_or_new_and_ok_means_new() {
+fn a_change_that_prunes_backups_while_calls_fail_is_old_or_new() {
     let start = Sandbox::initialized();
     for n in 1..=8 {
         let set = start.command().env("STATE_MAX_BACKUPS", "20").args(["state", "set", &format!("n:={n}")]).status();
@@ -355,13 +355,13 @@ pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
 }
 
 #[test]
-fn a_signal_whose_calls_fail_is_given_with_its_file_or_not_and_ok_means_given() {
+fn a_failed_signal_is_given_with_its_file_or_not_at_all() {
     let give = |store: &Store| signal(store, "GO", true);
     Job::new("signal", Sandbox::with_history(), ("/lastSignal", json!("GO")), give).failing_at_every_call();
 }
 
 #[test]
-fn a_signal_whose_calls_fail_is_cleared_with_its_file_or_not_and_ok_means_cleared() {
+fn a_failed_clear_removes_a_signal_with_its_file_or_not_at_all() {
     let start = Sandbox::with_history();
     start.ok("state signal GO");
     let clear = |store: &Store| signal(store, "GO", false);
@@ -403,7 +403,7 @@ fn a_rollback_whose_calls_fail_brings_back_all_of_a_backup_or_nothing() {
 }
 
 #[test]
-fn a_reader_that_heals_while_calls_fail_serves_the_healed_document_or_says_why_not() {
+fn a_failing_healing_reader_serves_the_healed_document_or_fails() {
     let mut job = Job::new("read", damaged(), ("/n", json!(3)), |store| {
         store.read().map(|served| assert_eq!(served.value["n"].as_u64(), Some(3)))
     });
@@ -423,7 +423,7 @@ fn an_adoption_whose_calls_fail_leaves_the_edit_or_seals_it() {
 
 /// An adopted edit was no revision before, so its digest identifies the result.
 #[test]
-fn a_migration_whose_calls_fail_leaves_the_legacy_document_or_seals_it_migrated() {
+fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
     const LEGACY: &str =
         r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then","n":1}"#;
     let (start, runs) = (Sandbox::holding(LEGACY), AtomicUsize::new(0));
@@ -454,7 +454,7 @@ fn a_migration_whose_calls_fail_leaves_the_legacy_document_or_seals_it_migrated(
             runs.fetch_add(1, Ordering::Relaxed);
             let told = result.as_ref().map_err(|error| (error.kind, &error.message));
             let place = format!("{fault:?} at call {nth}, {call:?}\n{told:?}");
-            Job::assert_told_rightly(fault, &root, &call, &result, &place);
+            Job::assert_right_code(fault, &root, &call, &result, &place);
             let is_sealed = matches!(inspect(&fs::read(root.state()).unwrap()), Reading::Sealed(_));
             let unconfirmed = matches!(&result, Err(error) if error.kind == Kind::DurabilityUnknown);
             assert!(is_sealed == result.is_ok() || unconfirmed, "told otherwise than it is: {place}");
@@ -484,7 +484,7 @@ fn a_backup_whose_calls_fail_is_whole_or_absent_and_ok_means_whole() {
 /// The rename takes place and reports a full disk, and the read of the live file that would show it
 /// fails as well. The change must not be repeated, and must not count as one that did not happen.
 #[test]
-fn a_rename_of_which_nothing_is_known_is_of_unknown_durability_and_never_repeated() {
+fn a_rename_of_unknown_outcome_is_never_repeated() {
     for errno in [Errno::NOSPC, Errno::IO, Errno::INTR] {
         let root = Sandbox::with_history();
         let (live, mut renamed) = (root.state(), false);

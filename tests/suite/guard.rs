@@ -60,7 +60,7 @@ fn on_record(root: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn what_others_committed_stays_and_what_the_command_changed_is_put_back() {
+fn a_guard_undoes_its_commands_changes_and_keeps_other_commits() {
     let root = Sandbox::with_history();
     root.ok("state signal OLD -q");
     let script = format!(
@@ -86,7 +86,7 @@ fn what_others_committed_stays_and_what_the_command_changed_is_put_back() {
 }
 
 #[test]
-fn where_both_changed_the_same_nothing_is_put_back_and_that_stays_on_record() {
+fn conflicting_changes_stay_and_the_guard_stays_on_record() {
     let root = Sandbox::with_history();
     let guard = start(&root, "deploy", "--unrestored-code 42", &format!("{SET} n:=99 mine=1"), 7);
     root.ok("state set n:=100");
@@ -206,7 +206,7 @@ fn a_guard_whose_journal_is_gone_stays_on_record() {
 }
 
 #[test]
-fn many_commits_of_others_leave_what_the_verdict_needs() {
+fn many_other_commits_leave_the_guards_evidence() {
     let root = Sandbox::with_history();
     let guard = start(&root, "deploy", "", &format!("{SET} n:=99"), 7);
     for n in 0..12 {
@@ -241,7 +241,7 @@ fn guards_in_parallel_put_back_their_own() {
 }
 
 #[test]
-fn an_outer_guard_puts_back_what_an_inner_one_left() {
+fn an_outer_guard_undoes_the_remains_of_an_inner_one() {
     let root = Sandbox::with_history();
     let inner =
         format!("{SET} n:=1\n\"$PIPELINE_BINARY\" recover guard -q inner -- sh -c '{SET} n:=2; exit 5'\n{SET} k:=1");
@@ -278,7 +278,7 @@ fn a_record_in_a_copy_of_the_root_is_reported_and_nothing_follows_from_it() {
 }
 
 #[test]
-fn a_guard_that_could_not_tell_or_put_back_does_not_begin() {
+fn a_guard_without_a_journal_does_not_begin() {
     let root = Sandbox::with_history();
     fs::remove_file(root.file(".state-backups/journal.jsonl")).unwrap();
     root.run("recover guard deploy -- touch ran").expect(5).saying("state init");
@@ -289,7 +289,7 @@ fn a_guard_that_could_not_tell_or_put_back_does_not_begin() {
 }
 
 #[test]
-fn what_no_checkpoint_can_hold_does_not_defeat_a_guard() {
+fn entries_that_no_checkpoint_holds_do_not_defeat_a_guard() {
     let leftovers = [
         ("a name that is not UTF-8", "touch \"$(printf 'config/caf\\351')\""),
         ("a pipe", "mkfifo config/pipe"),
@@ -310,7 +310,7 @@ fn what_no_checkpoint_can_hold_does_not_defeat_a_guard() {
 }
 
 #[test]
-fn a_guard_whose_config_became_a_file_names_what_to_move_away_first() {
+fn a_guard_with_config_replaced_by_a_file_names_a_remedy() {
     let root = Sandbox::with_history();
     fs::create_dir(root.file("config")).unwrap();
     fs::write(root.file("config/a"), "1").unwrap();
@@ -358,7 +358,7 @@ fn retries_and_locks_around_a_guard_change_nothing_of_it() {
 }
 
 #[test]
-fn a_record_that_is_no_file_of_ours_stops_no_command() {
+fn a_foreign_entry_among_guard_records_stops_no_command() {
     let root = Sandbox::with_history();
     let name = ".state-backups/guard-checkpoint-20231101-103000-x.json";
     let spoils: [(&str, &dyn Fn()); 3] = [
@@ -385,7 +385,7 @@ fn is_state_free(root: &Path) -> bool {
 }
 
 #[test]
-fn the_verdict_and_what_follows_from_it_happen_under_one_lock() {
+fn the_verdict_and_its_rollback_share_one_lock() {
     for others in [false, true] {
         let root = Sandbox::with_history();
         let real = store(&root, Disk::real());

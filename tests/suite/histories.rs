@@ -422,11 +422,11 @@ fn history(disturbance: Disturbance, ops: usize) {
 }
 
 #[test]
-fn whatever_is_killed_there_is_one_order_in_which_all_that_was_told_can_have_happened() {
+fn a_history_with_kills_is_linearizable() {
     history(Disturbance::Kills, OPS);
 }
 
 #[test]
-fn while_the_live_file_is_destroyed_again_and_again_no_acknowledged_revision_is_lost_or_changed() {
+fn a_history_with_a_damaged_live_file_loses_no_revision() {
     history(Disturbance::Damage, OPS / 2);
 }

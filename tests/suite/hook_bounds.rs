@@ -89,7 +89,7 @@ fn a_tracker_waits_for_a_lock_longer_than_a_second_and_loses_no_signal() {
 }
 
 #[test]
-fn a_hook_that_does_not_get_the_lock_gives_up_and_blocks_nobody() {
+fn a_hook_without_the_lock_gives_up_and_blocks_no_prompt() {
     let sandbox = with_rules(&rules_for(1));
     let owner = Owner::new();
     let pid = owner.pid().to_string();
@@ -128,7 +128,7 @@ fn a_hook_that_does_not_get_the_lock_gives_up_and_blocks_nobody() {
 }
 
 #[test]
-fn a_commit_that_hangs_in_somebody_else_costs_the_signal_and_not_the_person() {
+fn another_hanging_commit_costs_the_signal_and_not_the_person() {
     let sandbox = with_rules(&rules_for(1));
     let lock = fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
     lock.lock().unwrap();
@@ -186,7 +186,7 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
 }
 
 #[test]
-fn an_input_that_stays_open_holds_nobody_up() {
+fn an_input_that_stays_open_does_not_block() {
     let sandbox = with_rules(&rules_for(1));
     // a complete event is answered at once, an incomplete one times out
     let mut whole = started(&sandbox, TOOL, &[]);
@@ -205,7 +205,7 @@ fn an_input_that_stays_open_holds_nobody_up() {
 }
 
 #[test]
-fn an_answer_that_nobody_takes_holds_nobody_up() {
+fn an_unread_answer_does_not_block() {
     let sandbox = with_rules(&rules_for(1));
     fs::write(sandbox.file("event"), prompted(&sandbox, "activate 0").to_string()).unwrap();
     // a full pipe without a reader
@@ -314,7 +314,7 @@ fn a_check_explains_each_bad_rule_with_its_line() {
 }
 
 #[test]
-fn rules_that_cannot_be_read_at_all_are_an_error_that_blocks_nobody() {
+fn unreadable_rules_are_an_error_that_does_not_block() {
     let sandbox = with_rules("{\n  \"skills\": [,]\n}");
     let rules = sandbox.file("config/skill-rules.json").display().to_string();
     for (hook, event) in [(PROMPT, prompted(&sandbox, "go")), (TOOL, ran_command(&sandbox, "x"))] {

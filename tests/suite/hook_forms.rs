@@ -73,7 +73,7 @@ fn changed(sandbox: &Sandbox, path: &Path, environment: &[(&str, &str)]) -> Ran 
 // ---- the original's ----
 
 #[test]
-fn the_originals_rules_are_read_with_numbers_as_phases_and_any_of_the_files() {
+fn the_originals_rules_are_read_with_numeric_phases() {
     let sandbox = Sandbox::initialized();
     write_rules(&sandbox, ORIGINAL);
     let ran = sandbox.run("hook check").expect(0);
@@ -127,7 +127,7 @@ fn skills_by_name_are_announced_by_priority_and_the_first_is_kept() {
 }
 
 #[test]
-fn a_changed_file_triggers_by_path_and_by_contents_that_are_read_without_links() {
+fn a_changed_file_triggers_by_path_and_by_contents() {
     let sandbox = with_editors_rules(BY_NAME);
     let elsewhere = Sandbox::empty();
     fs::write(elsewhere.file("secret.sql"), "DROP TABLE x").unwrap();
@@ -168,7 +168,7 @@ fn a_changed_file_triggers_by_path_and_by_contents_that_are_read_without_links()
 }
 
 #[test]
-fn a_check_says_which_file_and_form_it_read_and_what_is_not_used() {
+fn a_check_names_the_file_its_form_and_its_unused_parts() {
     let sandbox = with_editors_rules(BY_NAME);
     let ran = sandbox.run("hook check").expect(4).saying("1 thing is wrong");
     for words in [
@@ -222,7 +222,7 @@ fn skills_by_name_in_config_are_read_and_the_check_says_where_they_belong() {
 // ---- events ----
 
 #[test]
-fn a_prompt_without_text_means_nothing_and_a_byte_order_mark_does_not_matter() {
+fn empty_prompts_and_byte_order_marks_are_ignored() {
     let sandbox = Sandbox::initialized();
     write_rules(
         &sandbox,

@@ -9,7 +9,7 @@ use crate::hooks::{PROMPT, TOOL, fire, ran_command, with_rules};
 use crate::sandbox::{BINARY, Ran, Sandbox};
 
 #[test]
-fn what_is_no_file_of_rules_is_named_by_all_and_what_is_to_be_typed_gets_it_out_of_the_way() {
+fn an_obstacle_to_the_rules_is_named_and_its_remedy_works() {
     for (what, put_there, is_named) in [
         (
             "a link to nothing",

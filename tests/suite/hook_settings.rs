@@ -80,7 +80,7 @@ fn settings_of(place: &Sandbox, name: &OsStr) -> Ran {
 }
 
 #[test]
-fn the_settings_work_in_every_sh_whatever_the_program_and_the_root_are_called() {
+fn the_settings_work_in_every_sh_with_any_path() {
     for name in ["it's a root", "tab\tand\nnewline", "\u{1b}[2J", "$(false) `false` \\n \"", "-e", "ü\u{9b}\u{7f}"] {
         let place = Sandbox::empty();
         let settings = settings_of(&place, OsStr::new(name)).expect(0);

@@ -101,7 +101,7 @@ fn silent(ran: &Ran) {
 // ---- prompts ----
 
 #[test]
-fn a_prompt_that_matches_is_answered_with_the_activation_and_recorded_once() {
+fn a_matching_prompt_is_announced_and_recorded_once() {
     let old = |prompt: &str| json!({ "message": prompt });
     let sandbox = with_rules(RULES);
     for (event, revision) in [
@@ -135,7 +135,7 @@ fn a_skill_waits_for_the_files_that_it_needs() {
 // ---- tools ----
 
 #[test]
-fn a_used_tool_gives_its_signal_and_announces_what_comes_next() {
+fn a_used_tool_gives_its_signal_and_announces_the_next_step() {
     let old = json!({"tool": "Write", "input": {"file_path": "docs/spec.md"}});
     for shape in ["documented", "older"] {
         let sandbox = with_rules(RULES);
@@ -163,7 +163,7 @@ fn a_used_tool_gives_its_signal_and_announces_what_comes_next() {
 }
 
 #[test]
-fn several_rules_take_effect_in_one_commit_and_required_signals_must_be_there() {
+fn several_rules_take_effect_in_one_commit() {
     let sandbox = with_rules(RULES);
     let test = ran_command(&sandbox, "make test");
     silent(&fire(&sandbox, TOOL, &test));
@@ -203,7 +203,7 @@ fn a_use_that_failed_or_has_not_taken_place_gives_no_signal() {
 }
 
 #[test]
-fn no_option_of_output_changes_what_an_editor_is_told() {
+fn no_output_option_changes_the_answer_to_an_editor() {
     let sandbox = with_rules(RULES);
     let event = prompted(&sandbox, "write a spec");
     let plain = fire(&sandbox, PROMPT, &event).expect(0).stdout;
@@ -251,7 +251,7 @@ fn a_state_in_the_projects_own_directory_means_the_projects_files() {
 }
 
 #[test]
-fn where_there_is_no_state_or_there_are_no_rules_a_hook_is_silent_and_makes_nothing() {
+fn without_state_or_rules_a_hook_is_silent() {
     let sandbox = Sandbox::empty();
     write_rules(&sandbox, RULES);
     let before = sandbox.snapshot();
@@ -285,7 +285,7 @@ fn a_foreign_edit_is_never_sealed_by_a_hook() {
 }
 
 #[test]
-fn a_damaged_state_is_healed_on_the_way_and_one_that_is_gone_costs_the_signal() {
+fn a_hook_heals_a_damaged_state_and_reports_a_missing_one() {
     let sandbox = with_rules(RULES);
     sandbox.ok("state set n:=1");
     sandbox.overwrite("{\"phase\":");
@@ -299,7 +299,7 @@ fn a_damaged_state_is_healed_on_the_way_and_one_that_is_gone_costs_the_signal() 
 }
 
 #[test]
-fn an_interrupted_restore_is_finished_first_and_its_rules_are_the_ones_that_count() {
+fn a_hook_first_finishes_an_interrupted_restore() {
     if !installed("strace") {
         return;
     }
@@ -388,7 +388,7 @@ fn rules_to_begin_with_lead_through_six_phases() {
 }
 
 #[test]
-fn what_a_killed_init_rules_left_is_cleared_by_the_next() {
+fn init_rules_clears_leftovers_of_a_killed_one() {
     let sandbox = Sandbox::empty();
     fs::create_dir(sandbox.file("config")).unwrap();
     fs::write(sandbox.file("config/.pipeline-state-aB3xYz.tmp"), "{").unwrap();

@@ -33,7 +33,7 @@ fn copied(root: &Sandbox) -> Sandbox {
 }
 
 #[test]
-fn a_commits_line_says_who_why_and_what_changed() {
+fn a_commits_line_has_its_author_reason_and_changes() {
     let root = Sandbox::initialized();
     let script = root.file("deploy.sh");
     let reason = "Émile says:\n \"go\"";

@@ -14,7 +14,7 @@ use crate::sandbox::{Sandbox, installed};
 const ENDLESS: &str = "def f: f; f";
 
 #[test]
-fn get_wait_and_watch_take_what_jq_takes() {
+fn get_wait_and_watch_take_the_arguments_of_jq() {
     let root = Sandbox::initialized();
     root.ok("state set who=me");
     assert_eq!(root.ok("state get $a+.who --arg a x"), "xme");

@@ -236,7 +236,7 @@ impl Witness<'_> {
 }
 
 #[test]
-fn every_command_prints_as_json_what_its_help_says() {
+fn json_output_of_every_command_matches_its_help() {
     let root = Sandbox::empty();
     let mut witness = Witness { root: &root, seen: BTreeSet::new() };
     let owner = Owner::new();
@@ -414,7 +414,7 @@ fn every_line_of_standard_error_is_json_of_one_kind() {
 }
 
 #[test]
-fn a_shape_finds_what_is_missing_unknown_or_of_another_type() {
+fn a_shape_finds_missing_unknown_and_mistyped_fields() {
     let root = Sandbox::empty();
     let shape = Reader { text: "{a: number|null, b?: [{c: string}], d: {[x]: boolean}}", root: &root }.shape(None);
     let check = |json: &str| shape.check(&serde_json::from_str(json).unwrap(), "").err().unwrap_or_default();

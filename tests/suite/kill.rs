@@ -310,7 +310,7 @@ fn killed_at_any_call_a_written_document_is_there_whole_or_not_at_all() {
 }
 
 #[test]
-fn killed_at_any_call_several_assignments_are_made_together_or_not_at_all() {
+fn killed_at_any_call_several_assignments_are_atomic() {
     let start = Sandbox::with_history();
     start.ok("state set n:=4");
     start.ok("state set n:=5"); // five backups: the sixth removes the first
@@ -320,7 +320,7 @@ fn killed_at_any_call_several_assignments_are_made_together_or_not_at_all() {
 }
 
 #[test]
-fn killed_at_any_call_a_signals_file_never_announces_what_the_state_does_not_have() {
+fn killed_at_any_call_no_signal_file_precedes_the_state() {
     let start = Sandbox::with_history();
     let mut job = Job::new(&["state", "signal", "GO"], start, ("/lastSignal", json!("GO")));
     job.also = |root, ran| {
@@ -441,12 +441,12 @@ fn killed_at_any_call_an_adoption_leaves_the_edit_or_seals_it() {
 // ---- failing ----
 
 #[test]
-fn an_update_whose_calls_fail_tells_which_document_is_there_and_why() {
+fn a_failed_update_reports_the_resulting_document_and_the_cause() {
     Job::new(&["state", "update", ".n += 1"], Sandbox::with_history(), ("/n", json!(4))).failing_at_every_call();
 }
 
 #[test]
-fn an_init_whose_calls_fail_tells_which_document_is_there_and_why() {
+fn a_failed_init_reports_the_resulting_document_and_the_cause() {
     let mut job = Job::new(&["state", "init"], Sandbox::empty(), ("/phase", json!("pre-init")));
     (job.refused, job.revisions, job.precious) = (Some((1, "state init")), (0, 1), &[]);
     job.failing_at_every_call();

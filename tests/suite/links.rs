@@ -105,7 +105,7 @@ fn a_staged_tree_that_becomes_a_link_has_neither_mode_nor_time_set() {
 
 /// A copy of a root made of hard links.
 #[test]
-fn what_is_written_in_place_has_no_second_name() {
+fn files_written_in_place_have_no_second_name() {
     let original = Sandbox::with_history();
     original.run("lock run deploy -- true").expect(0);
     for name in [".locks/state.lock", ".locks/.gate", ".locks/.tokens", ".error-recovery.log"] {
@@ -208,7 +208,7 @@ fn a_linked_inner_root_that_lies_elsewhere_is_not_taken_for_this_one() {
 }
 
 #[test]
-fn what_is_written_by_name_is_no_file_of_a_root() {
+fn named_output_files_may_not_be_files_of_a_root() {
     let root = Sandbox::with_history();
     root.run("lock run x -- true").expect(0);
     fs::create_dir(root.file("config")).unwrap();

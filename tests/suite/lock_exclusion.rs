@@ -30,7 +30,7 @@ const OWNERS: usize = 32;
 const LOCKS: [&str; 3] = ["one", "two", "three"];
 
 #[test]
-fn an_exclusive_lock_is_held_with_nobody_though_owners_and_their_commands_are_killed() {
+fn exclusive_locks_stay_exclusive_while_owners_are_killed() {
     if let Ok(seed) = std::env::var(SEED) {
         own_locks_until_killed(seed.parse().unwrap());
     }
@@ -138,7 +138,7 @@ impl Log {
 // ---- the owners ----
 
 const SEED: &str = "LOCK_EXCLUSION_SEED";
-const TEST: &str = "lock_exclusion::an_exclusive_lock_is_held_with_nobody_though_owners_and_their_commands_are_killed";
+const TEST: &str = "lock_exclusion::exclusive_locks_stay_exclusive_while_owners_are_killed";
 
 /// A process that owns locks: this program, running only the test above, which sees the seed.
 fn owner(sandbox: &Sandbox, seed: usize, log: &PipeWriter) -> Child {

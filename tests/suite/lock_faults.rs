@@ -193,7 +193,7 @@ fn on_a_full_disk_a_lock_can_still_be_given_back() {
 }
 
 #[test]
-fn a_change_of_several_locks_is_seen_whole_though_its_owner_died_in_the_middle() {
+fn a_change_of_several_locks_is_atomic_after_a_death() {
     let sandbox = Sandbox::empty();
     let done = acquire(&locks_on(&sandbox, Disk::real()), "a,b", Mode::Exclusive).unwrap();
     // between the first rename and the second: the journal and one of two records exist

@@ -106,16 +106,16 @@ impl<'a> Job<'a> {
             let highest = shown.fold(self.highest, u64::max);
             let aftermath = Aftermath { job: &self, stranger: &stranger, entries, highest, place };
             if *index == 0 || changes_the_root(&calls[index - 1]) {
-                aftermath.is_told_by_check(&cleaned);
-                aftermath.a_stranger_gets_what_is_free(&copy_of(&root));
-                aftermath.its_owner_is_told_what_it_holds(&copy_of(&root));
+                aftermath.check_agrees(&cleaned);
+                aftermath.a_stranger_gets_every_free_lock(&copy_of(&root));
+                aftermath.its_owner_is_refused_with_its_token(&copy_of(&root));
                 aftermath.its_owner_can_give_it_back(&root);
             } else {
                 // the root has not changed since the previous call: one of the first commands is
                 // enough
                 match index % 3 {
-                    0 => aftermath.a_stranger_gets_what_is_free(&root),
-                    1 => aftermath.its_owner_is_told_what_it_holds(&root),
+                    0 => aftermath.a_stranger_gets_every_free_lock(&root),
+                    1 => aftermath.its_owner_is_refused_with_its_token(&root),
                     _ => aftermath.its_owner_can_give_it_back(&root),
                 }
             }
@@ -171,7 +171,7 @@ impl Aftermath<'_> {
         ran
     }
 
-    fn is_told_by_check(&self, root: &Sandbox) {
+    fn check_agrees(&self, root: &Sandbox) {
         for name in self.job.names {
             let holders: Vec<&Entry> =
                 self.entries.iter().filter(|entry| entry.lock == *name && entry.holds()).collect();
@@ -186,7 +186,7 @@ impl Aftermath<'_> {
     }
 
     /// Every free lock is granted at once, and no other.
-    fn a_stranger_gets_what_is_free(&self, root: &Sandbox) {
+    fn a_stranger_gets_every_free_lock(&self, root: &Sandbox) {
         let (free, taken): (Vec<&str>, Vec<&str>) = self.job.names.iter().partition(|name| self.is_free(name));
         if !free.is_empty() {
             let ran = self.try_to_acquire(root, &free.join(","), "exclusive", self.stranger);
@@ -202,7 +202,7 @@ impl Aftermath<'_> {
         }
     }
 
-    fn its_owner_is_told_what_it_holds(&self, root: &Sandbox) {
+    fn its_owner_is_refused_with_its_token(&self, root: &Sandbox) {
         for name in self.job.names {
             let Some(held) = self.held(name) else {
                 let ran = self.try_to_acquire(root, name, "exclusive", self.job.owner);
@@ -286,7 +286,7 @@ fn queued<'a>(words: &str, owner: &'a Owner, waiters: &[Owner; 2]) -> (Job<'a>, 
 }
 
 #[test]
-fn killed_at_any_call_a_release_frees_the_lock_or_leaves_it_and_the_queue_is_intact() {
+fn killed_at_any_call_a_release_is_atomic_and_keeps_the_queue() {
     let (owner, waiters) = (Owner::new(), [Owner::new(), Owner::new()]);
     let (job, _waiting) = queued(&format!("lock release a --owner-pid {}", owner.pid()), &owner, &waiters);
     job.killed_at_every_call();
@@ -313,14 +313,14 @@ fn killed_at_any_call_a_release_that_reserves_tokens_hands_out_none_twice() {
 }
 
 #[test]
-fn killed_at_any_call_a_break_takes_the_lock_away_or_leaves_it_and_the_queue_is_intact() {
+fn killed_at_any_call_a_break_is_atomic_and_keeps_the_queue() {
     let (owner, waiters) = (Owner::new(), [Owner::new(), Owner::new()]);
     let (job, _waiting) = queued("lock break a --force", &owner, &waiters);
     job.killed_at_every_call();
 }
 
 #[test]
-fn killed_at_any_call_a_break_of_a_wait_ends_it_or_leaves_it_and_the_queue_is_intact() {
+fn killed_at_any_call_a_break_of_a_wait_is_atomic() {
     let (owner, waiters) = (Owner::new(), [Owner::new(), Owner::new()]);
     let (mut job, _waiting) = queued("", &owner, &waiters);
     job.words = format!("lock break --waiter {} --json", waiter_id(&job.start, &waiters[0]));
@@ -328,7 +328,7 @@ fn killed_at_any_call_a_break_of_a_wait_ends_it_or_leaves_it_and_the_queue_is_in
 }
 
 #[test]
-fn killed_at_any_call_a_renewal_costs_nobody_the_lock() {
+fn killed_at_any_call_a_renewal_keeps_the_lock() {
     let owner = Owner::new();
     let words = format!("lock renew deploy --ttl 2h --owner-pid {}", owner.pid());
     Job::new(&words, &["deploy"], Sandbox::with_locks(), &owner)

@@ -83,7 +83,7 @@ fn a_dead_container_is_cleaned_up_and_a_living_one_is_not() {
 }
 
 #[test]
-fn a_waiter_that_is_stopped_in_another_pid_namespace_is_passed_over_and_next_when_it_runs() {
+fn a_stopped_waiter_in_another_namespace_is_passed_over() {
     let sandbox = Sandbox::initialized();
     let text = "$B --lock-timeout 600 lock run n -- sh -c 'echo served' & \
                 until $B lock list json | grep -q '\"waiting\"'; do :; done; \
@@ -141,7 +141,7 @@ impl Drop for Cgroup {
 }
 
 #[test]
-fn a_waiter_that_the_cgroup_freezer_stops_is_passed_over_and_next_when_it_runs() {
+fn a_waiter_in_a_frozen_cgroup_is_passed_over() {
     let Some(cgroup) = is_root().then(Cgroup::new).flatten() else {
         eprintln!("no cgroup can be frozen here: only SIGSTOP in another namespace is tested");
         return;
@@ -191,7 +191,7 @@ fn an_operator_ends_one_wait_and_no_other() {
 }
 
 #[test]
-fn a_wait_for_several_locks_in_another_namespace_and_a_commits_wait_are_ended_too() {
+fn waits_for_several_locks_and_of_commits_can_be_ended() {
     let sandbox = Sandbox::initialized();
     let (one, other) = (sandbox.holder("one"), Owner::new());
     let text = "$B --json --lock-timeout 600 lock run one,two -- true 2>&1; echo ended";

@@ -104,12 +104,12 @@ fn a_reader_that_comes_after_a_waiting_writer_goes_after_it() {
 // ---- deadlocks ----
 
 #[test]
-fn of_two_that_upgrade_the_second_is_told_and_the_first_gets_its_turn_when_the_second_lets_go() {
+fn the_second_of_two_upgrades_is_refused_as_a_deadlock() {
     let sandbox = Sandbox::with_locks();
     let mut first = Shell::holding(&sandbox, "file shared");
     let mut second = Shell::holding(&sandbox, "file shared");
     first.queue(&sandbox, "acquire file exclusive 60");
-    is_told_at_once(&mut second, "file", &["file"], &[&first]);
+    is_refused_at_once(&mut second, "file", &["file"], &[&first]);
     assert_eq!(waiting(&sandbox), [first.pid()], "the refusal left nothing in the queue and took nothing out of it");
     second.lock("release file").expect(0);
     first.end().expect(0);
@@ -118,24 +118,24 @@ fn of_two_that_upgrade_the_second_is_told_and_the_first_gets_its_turn_when_the_s
 }
 
 #[test]
-fn who_closes_a_circle_of_two_is_told_and_the_other_goes_on() {
+fn the_request_that_closes_a_cycle_of_two_is_refused() {
     let sandbox = Sandbox::with_locks();
     let mut one = Shell::holding(&sandbox, "a");
     let mut other = Shell::holding(&sandbox, "b");
     one.queue(&sandbox, "acquire b 60");
-    is_told_at_once(&mut other, "a", &["a", "b"], &[&one]);
+    is_refused_at_once(&mut other, "a", &["a", "b"], &[&one]);
     other.lock("release b").expect(0);
     one.end().expect(0);
 }
 
 #[test]
-fn who_closes_a_circle_of_three_is_told_and_the_others_go_on() {
+fn the_request_that_closes_a_cycle_of_three_is_refused() {
     let sandbox = Sandbox::with_locks();
     let mut scripts = ["a", "b", "c"].map(|name| Shell::holding(&sandbox, name));
     scripts[0].queue(&sandbox, "acquire b 60");
     scripts[1].queue(&sandbox, "acquire c 60");
     let [one, two, three] = &mut scripts;
-    is_told_at_once(three, "a", &["a", "b", "c"], &[one, two]);
+    is_refused_at_once(three, "a", &["a", "b", "c"], &[one, two]);
     three.lock("release c").expect(0);
     two.end().expect(0);
     two.lock("release b,c").expect(0);
@@ -143,7 +143,7 @@ fn who_closes_a_circle_of_three_is_told_and_the_others_go_on() {
 }
 
 #[test]
-fn a_circle_that_goes_through_an_earlier_waiter_is_found() {
+fn a_cycle_through_an_earlier_waiter_is_found() {
     let sandbox = Sandbox::with_locks();
     let mut one = Shell::holding(&sandbox, "a");
     let mut other = Shell::holding(&sandbox, "b");
@@ -152,14 +152,14 @@ fn a_circle_that_goes_through_an_earlier_waiter_is_found() {
     // first
     other.lock("acquire b shared 0").expect(0);
     third.queue(&sandbox, "acquire b,a 60");
-    is_told_at_once(&mut one, "b shared", &["a", "b"], &[&third]);
+    is_refused_at_once(&mut one, "b shared", &["a", "b"], &[&third]);
     one.lock("release a").expect(0);
     other.lock("release b").expect(0);
     third.end().expect(0);
 }
 
 #[test]
-fn who_wants_to_may_wait_in_a_circle_until_its_time_is_up() {
+fn without_the_check_a_cycle_waits_until_its_timeout() {
     let sandbox = Sandbox::with_locks();
     let mut one = Shell::holding(&sandbox, "a");
     let mut other = Shell::holding(&sandbox, "b");
@@ -172,7 +172,7 @@ fn who_wants_to_may_wait_in_a_circle_until_its_time_is_up() {
 /// Its request is refused with 2, deadlock, long before its timeout, and the message names the
 /// locks and all processes in the cycle.
 #[track_caller]
-fn is_told_at_once(script: &mut Shell, words: &str, locks: &[&str], others: &[&Shell]) {
+fn is_refused_at_once(script: &mut Shell, words: &str, locks: &[&str], others: &[&Shell]) {
     let began = Instant::now();
     let ran = script.lock(&format!("acquire {words} 60 --json"));
     assert!(began.elapsed() < Duration::from_secs(20), "it waited");
@@ -202,7 +202,7 @@ fn a_waiter_wakes_when_the_owner_releases_or_dies() {
 /// Without watches and pidfds, as on a system with its limits used up, no event arrives, so the
 /// waiter polls.
 #[test]
-fn a_waiter_wakes_where_nothing_can_tell_it() {
+fn a_waiter_polls_where_no_event_can_wake_it() {
     if !installed("strace") {
         return;
     }

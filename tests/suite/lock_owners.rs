@@ -79,7 +79,7 @@ fn an_owner_that_ends_before_the_script_goes_on_is_warned_of() {
 }
 
 #[test]
-fn sh_c_that_goes_on_owns_its_lock_and_one_that_became_the_command_leaves_it_to_its_caller() {
+fn sh_c_owns_its_lock_unless_it_execs_the_command() {
     let sandbox = Sandbox::initialized();
     let mut script = sandbox.script("sh", "$B lock acquire n; $B lock check n; echo $$; :");
     script.line();
@@ -153,7 +153,7 @@ fn a_waiter_sleeps_until_the_owner_ends_and_does_not_look_again_and_again() {
 }
 
 #[test]
-fn what_cannot_own_a_lock_is_refused_with_a_way_on() {
+fn unfit_owners_are_refused_with_a_next_step() {
     let sandbox = Sandbox::initialized();
     let mut gone = std::process::Command::new("true").spawn().unwrap();
     gone.wait().unwrap();
@@ -223,7 +223,7 @@ fn an_owner_that_is_certainly_dead_holds_nothing() {
 }
 
 #[test]
-fn an_owner_of_whom_nothing_can_be_told_is_kept_until_an_operator_breaks_the_lock() {
+fn an_owner_of_unknown_status_keeps_its_lock_until_a_break() {
     let elsewhere = |record: &mut Value| {
         *place(record, "boot") = json!("another");
         *place(record, "machine") = json!("another");
@@ -294,7 +294,7 @@ fn start_times_of_another_time_namespace_are_not_compared() {
 }
 
 #[test]
-fn a_time_to_live_ends_what_nobody_can_judge_and_nothing_else() {
+fn a_time_to_live_ends_only_grants_of_unknown_status() {
     let sandbox = Sandbox::initialized();
     let mut script = sandbox.script("bash", "$B lock acquire n --ttl 0.001; echo held; read -r _; :");
     script.until("held");
@@ -360,7 +360,7 @@ fn left_behind(sandbox: &Sandbox, command: &str, name: &str, awaited: &str) -> V
 }
 
 #[test]
-fn what_a_killed_script_was_about_to_release_is_not_released_for_its_parent() {
+fn a_killed_scripts_release_does_not_affect_its_parent() {
     if !installed("flock") {
         return;
     }
@@ -369,7 +369,7 @@ fn what_a_killed_script_was_about_to_release_is_not_released_for_its_parent() {
 }
 
 #[test]
-fn what_a_killed_script_was_about_to_do_waits_for_a_lock_that_its_parent_took_since() {
+fn a_killed_scripts_command_waits_for_its_parents_new_lock() {
     if !installed("flock") {
         return;
     }
@@ -382,7 +382,7 @@ fn what_a_killed_script_was_about_to_do_waits_for_a_lock_that_its_parent_took_si
 }
 
 #[test]
-fn the_first_process_may_own_a_lock_if_it_is_named_and_another_users_owner_is_alive() {
+fn pid_1_may_own_a_lock_if_it_is_named() {
     let sandbox = Sandbox::initialized();
     sandbox.ok("lock acquire n --owner-pid 1");
     assert_eq!(sandbox.check("n"), ("locked:exclusive:1".to_owned(), 0));
@@ -419,7 +419,7 @@ fn the_first_process_may_own_a_lock_if_it_is_named_and_another_users_owner_is_al
 }
 
 #[test]
-fn from_another_pid_namespace_an_owner_is_unknown_and_its_first_process_has_to_be_named() {
+fn an_owner_in_another_pid_namespace_is_unknown() {
     let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
     if !is_permitted("unshare", &[flags, &["true"]].concat()) {
         return;

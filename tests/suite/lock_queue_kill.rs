@@ -118,19 +118,19 @@ impl Queue {
 }
 
 #[test]
-fn killed_at_any_call_a_waiter_keeps_nobody_behind_it_waiting() {
+fn killed_at_any_call_a_waiter_delays_no_later_waiter() {
     Queue::killed_at_every_call("turn");
 }
 
 #[test]
-fn killed_at_any_call_a_waiter_for_several_locks_leaves_no_place_in_any_queue() {
+fn killed_at_any_call_a_waiter_leaves_all_its_queues() {
     Queue::killed_at_every_call("one,two");
 }
 
 // ---- lock run ----
 
 #[test]
-fn killed_at_any_call_the_wrapper_of_a_command_leaves_its_lock_no_longer_than_the_command_lives() {
+fn killed_at_any_call_a_wrappers_lock_ends_with_its_command() {
     if !installed("strace") {
         return;
     }
@@ -182,7 +182,7 @@ fn killed_at_any_call_the_wrapper_of_a_command_leaves_its_lock_no_longer_than_th
 // ---- the state ----
 
 #[test]
-fn killed_at_any_call_a_commit_whose_turn_came_lets_the_next_in_the_queue_have_the_state() {
+fn killed_at_any_call_a_queued_commit_frees_the_state() {
     if !installed("strace") {
         return;
     }

@@ -47,7 +47,7 @@ fn a_record_cut_short_anywhere_is_kept_until_it_is_broken() {
 }
 
 #[test]
-fn whatever_else_stands_in_a_records_place_is_kept_until_it_is_broken() {
+fn a_foreign_entry_in_a_records_place_is_kept_until_a_break() {
     let place = |what: &str| {
         let sandbox = Sandbox::initialized();
         let holder = sandbox.holder("n");
@@ -98,7 +98,7 @@ fn whatever_else_stands_in_a_records_place_is_kept_until_it_is_broken() {
 }
 
 #[test]
-fn a_record_that_is_torn_while_somebody_waits_is_kept_too_and_the_waiter_gets_it_when_it_is_broken() {
+fn a_record_torn_during_a_wait_is_kept_until_a_break() {
     let sandbox = Sandbox::initialized();
     let holder = sandbox.holder("n");
     let mut waiter = sandbox.waiter("n");
@@ -130,7 +130,7 @@ fn another_boot(record: &mut Value) {
 /// Records are not synced, so a record made just before a power cut may be empty (on ext4 and XFS
 /// it is). Its owner died with the power.
 #[test]
-fn what_a_power_cut_tore_is_free_after_the_reboot_and_not_before() {
+fn a_record_torn_by_a_power_cut_is_free_after_the_reboot() {
     let torn = |boot: &str| {
         let sandbox = Sandbox::with_history();
         sandbox.holder("n").kill();
@@ -164,7 +164,7 @@ fn what_a_power_cut_tore_is_free_after_the_reboot_and_not_before() {
 
 /// If the boot of a record is unknown, its owner may live.
 #[test]
-fn a_torn_record_is_not_free_when_what_is_known_of_the_boot_is_damaged_too() {
+fn a_torn_record_of_an_unknown_boot_is_not_free() {
     let sandbox = Sandbox::with_history();
     sandbox.holder("n").kill();
     let reserved = sandbox.file(".locks/.reserved");
@@ -180,7 +180,7 @@ fn a_torn_record_is_not_free_when_what_is_known_of_the_boot_is_damaged_too() {
 }
 
 #[test]
-fn what_stands_for_a_torn_record_has_a_token_of_its_own() {
+fn the_substitute_of_a_torn_record_has_its_own_token() {
     for counter in ["there", "removed"] {
         let sandbox = Sandbox::initialized();
         drop(sandbox.holder("n"));
@@ -238,7 +238,7 @@ fn a_newer_programs_record_is_refused_and_left_alone() {
 }
 
 #[test]
-fn what_a_later_version_adds_to_a_record_is_no_damage() {
+fn fields_of_a_later_version_are_no_damage() {
     let sandbox = Sandbox::initialized();
     let holder = sandbox.holder("n");
     sandbox.forge("n", |record: &mut Value| {

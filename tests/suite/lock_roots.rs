@@ -89,7 +89,7 @@ fn as_stranger(sandbox: &Sandbox, dir: &Path, words: &str) -> Option<Ran> {
 }
 
 #[test]
-fn in_a_root_of_another_user_it_is_named_with_its_owner_and_no_state_is_offered() {
+fn a_refusal_names_another_users_root_and_offers_no_state() {
     if !is_root() {
         return;
     }
@@ -114,7 +114,7 @@ fn in_a_root_of_another_user_it_is_named_with_its_owner_and_no_state_is_offered(
 }
 
 #[test]
-fn below_a_root_of_another_user_its_owner_is_named_and_init_offered_only_where_it_works() {
+fn below_another_users_root_init_is_offered_only_if_it_works() {
     if !is_root() {
         return;
     }

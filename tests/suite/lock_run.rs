@@ -36,7 +36,7 @@ fn it_ends_with_the_commands_own_code() {
 }
 
 #[test]
-fn a_conflict_has_the_code_that_was_asked_for_and_the_command_does_not_run() {
+fn a_lock_timeout_has_the_chosen_code_and_runs_no_command() {
     let sandbox = Sandbox::initialized();
     let _holder = sandbox.holder("n");
     for (options, code) in [("", 2), ("--conflict-code 9", 9), ("--lock-exit 75", 75)] {
@@ -166,7 +166,7 @@ fn signals_reach_the_command() {
 }
 
 #[test]
-fn a_child_that_the_command_leaves_behind_does_not_hold_the_lock() {
+fn a_child_that_outlives_the_command_does_not_hold_the_lock() {
     let sandbox = Sandbox::initialized();
     let mut script = sandbox.script(
         "bash",
@@ -183,7 +183,7 @@ fn a_child_that_the_command_leaves_behind_does_not_hold_the_lock() {
 }
 
 #[test]
-fn what_runs_under_a_lock_is_kin_also_when_pids_no_longer_say_so() {
+fn a_detached_child_proves_its_descent_by_its_token() {
     let sandbox = Sandbox::initialized();
     assert!(sandbox.program("mkfifo").args(["go", "done"]).status().unwrap().success());
     // a process of setsid -f is no descendant any more; the command runs until all is done
@@ -206,7 +206,7 @@ fn what_runs_under_a_lock_is_kin_also_when_pids_no_longer_say_so() {
 }
 
 #[test]
-fn nested_runs_append_their_tokens_and_hold_what_the_outer_ones_hold() {
+fn nested_runs_append_tokens_and_share_the_outer_locks() {
     let sandbox = Sandbox::initialized();
     let script = "echo $PIPELINE_LOCK_TOKEN; $PIPELINE_BINARY lock run n,m -- sh -c 'echo $PIPELINE_LOCK_TOKEN'; \
                   $PIPELINE_BINARY lock run o -- true; echo $?; $PIPELINE_BINARY state set a=b -q; echo $?";
@@ -260,7 +260,7 @@ fn containers_that_start_together_do_not_get_in_each_others_way() {
 }
 
 #[test]
-fn in_another_pid_namespace_the_inherited_file_tells_the_truth() {
+fn in_another_pid_namespace_the_inherited_file_proves_life() {
     let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
     if !is_permitted("unshare", &[flags, &["true"]].concat()) {
         return;

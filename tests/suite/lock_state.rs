@@ -17,7 +17,7 @@ fn token(sandbox: &Sandbox, name: &str) -> u64 {
 }
 
 #[test]
-fn a_script_that_holds_the_state_writes_it_at_once_and_others_wait_in_their_order() {
+fn a_holder_of_the_state_writes_at_once_and_others_queue() {
     let sandbox = Sandbox::initialized();
     let mut script = sandbox.script(
         "bash",
@@ -56,7 +56,7 @@ fn a_script_that_holds_the_state_writes_it_at_once_and_others_wait_in_their_orde
 }
 
 #[test]
-fn a_script_that_dies_holding_the_state_leaves_it_to_who_waits() {
+fn a_dead_holder_of_the_state_is_followed_by_the_waiter() {
     let sandbox = Sandbox::initialized();
     let holder = sandbox.holder("state");
     let writer = sandbox.spawn("state set a=b");
@@ -87,7 +87,7 @@ fn the_state_is_granted_when_the_commit_in_flight_has_ended() {
 }
 
 #[test]
-fn who_was_killed_behind_the_grant_is_told_that_it_holds_the_state_while_a_commit_goes_on() {
+fn a_kill_after_the_grant_leaves_the_state_held() {
     let sandbox = Sandbox::initialized();
     let mut script =
         sandbox.script("bash", "$B lock acquire state & read -r _; kill -9 $!; wait $!; echo killed; read -r _");
@@ -137,7 +137,7 @@ fn the_six_are_taken_in_order_and_others_in_any() {
 }
 
 #[test]
-fn what_is_held_already_is_refused_with_its_token_or_counted() {
+fn a_held_lock_is_refused_with_its_token_or_counted() {
     let sandbox = Sandbox::initialized();
     let script = "b=$PIPELINE_BINARY; t=$($b lock acquire n --print-token --owner-pid $$); echo $t
         $b lock acquire n --json; echo $?; sh -c '$PIPELINE_BINARY lock acquire n; echo $?'
@@ -156,7 +156,7 @@ fn what_is_held_already_is_refused_with_its_token_or_counted() {
 }
 
 #[test]
-fn a_lock_is_released_by_its_owner_its_kin_and_who_shows_the_token() {
+fn owner_kin_and_token_bearer_can_release_a_lock() {
     let sandbox = Sandbox::initialized();
     sandbox.run("lock release n").expect(1);
     sandbox.run("lock release n --json").expect_json_error("not_found");
@@ -210,7 +210,7 @@ fn with_all_that_writers_need() -> Sandbox {
 }
 
 #[test]
-fn a_fenced_write_passes_while_its_grant_is_on_record_and_is_refused_after_it() {
+fn a_fenced_write_needs_its_grant_on_record() {
     for words in WRITERS {
         let sandbox = with_all_that_writers_need();
         let holder = sandbox.holder("deploy");
@@ -265,7 +265,7 @@ fn a_grant_that_is_taken_away_while_the_write_is_being_made_stops_it() {
 }
 
 #[test]
-fn several_fences_must_all_stand_and_nonsense_is_none() {
+fn several_fences_must_all_hold_and_invalid_ones_are_refused() {
     let sandbox = Sandbox::initialized();
     let _holders = ["a", "b"].map(|name| sandbox.holder(name));
     let [a, b] = ["a", "b"].map(|name| token(&sandbox, name));

@@ -50,7 +50,7 @@ fn debug_lines_go_to_a_log_that_was_named_beside_its_own() {
 }
 
 #[test]
-fn rules_to_begin_with_and_what_the_doctor_mends_are_audited() {
+fn init_rules_and_doctor_fixes_are_audited() {
     let root = Sandbox::initialized();
     root.ok("hook init-rules");
     root.ok("recover doctor --fix");

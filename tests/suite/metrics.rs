@@ -199,7 +199,7 @@ fn commits_backups_recoveries_and_errors_are_counted_once_each() {
 }
 
 #[test]
-fn what_a_command_ended_with_that_was_only_run_is_told_and_is_no_error_of_ours() {
+fn exit_codes_of_wrapped_commands_are_not_counted_as_errors() {
     let root = Sandbox::initialized();
     // an older line; it stays readable, and looks like one of this program
     fs::write(root.file(".error-recovery.log"), "2026-01-01T00:00:00Z [ERROR] error-recovery/old: x (code: 7)\n")
@@ -260,7 +260,7 @@ fn figures_come_whatever_the_state_is_in_and_change_nothing() {
 }
 
 #[test]
-fn status_tells_what_is_wrong_and_what_to_type() {
+fn status_names_problems_and_next_steps() {
     let root = Sandbox::with_history();
     root.ok("recover checkpoint one");
     let well = root.ok("recover status");

@@ -134,7 +134,7 @@ fn large() -> Value {
 // ---- documents ----
 
 #[test]
-fn a_large_document_is_written_as_if_nothing_were_shared_with_the_text_before() {
+fn shared_text_of_a_large_document_changes_no_output() {
     let old = large();
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap() + "\n";
     let compact = old.to_string();
@@ -204,7 +204,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_migrated_is_not_migrated_again_and_loses_nothing(document in legacy()) {
+    fn a_migration_is_idempotent_and_loses_nothing(document in legacy()) {
         let Ok(migrated) = migrate::to_current(&document) else { return Ok(()) };
         let again = migrate::to_current(&migrated.value).unwrap();
         if rules::check(&migrated.value).is_empty() {
@@ -235,7 +235,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn what_jq_makes_is_written_like_any_value_and_known_to_be_the_same_or_not(old in document(), new in document()) {
+    fn jq_output_is_written_like_any_value_and_compared_correctly(old in document(), new in document()) {
         for (program, new) in [("$new", &new), (".", &old), (".a = .a", &old), (OTHER_CONTENTS, &old), ("if false then . else $new end", &old)] {
             let draft = made(&old, program, new).unwrap();
             prop_assert_eq!(&draft.to_value(), &result(&old, program, new));
@@ -279,7 +279,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn what_is_set_is_there_and_what_is_elsewhere_stays(document in value(), path in path(), new in value()) {
+    fn set_changes_its_path_and_nothing_else(document in value(), path in path(), new in value()) {
         let mut changed = document.clone();
         match path.set(&mut changed, new.clone()) {
             Ok(()) => {
@@ -302,7 +302,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn get_and_set_mean_what_jq_means(document in value(), path in path(), new in value()) {
+    fn get_and_set_agree_with_jq(document in value(), path in path(), new in value()) {
         let run = |program: &str| {
             let filter = Filter::compile(program, &[("new".to_owned(), new.clone())]).unwrap();
             let mut results = Vec::new();

@@ -181,7 +181,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_name_is_what_the_contract_says_and_everything_can_be_reduced_to_one(
+    fn names_follow_the_contract_and_any_text_reduces_to_one(
         text in prop_oneof!["\\PC{0,9}", "[a-z0-9._-]{0,9}", "[a-b./-]{0,140}"]
     ) {
         prop_assert_eq!(Name::parse("lock", &text).is_ok(), is_name(&text), "{:?}", text);
@@ -203,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused(text in prop_oneof!["\\PC{0,6}", "[-+.0-9a-z ]{0,6}"]) {
+    fn invalid_durations_are_refused(text in prop_oneof!["\\PC{0,6}", "[-+.0-9a-z ]{0,6}"]) {
         let plain = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).parse::<f64>().is_ok_and(|number| number >= 0.0);
         if parse_duration(&text).is_ok() {
             prop_assert!(plain && !text.starts_with(['-', '+', ' ']), "{:?}", text);

@@ -58,7 +58,7 @@ pub fn increment(store: &Store) -> pipeline_state::error::Result<Outcome> {
 }
 
 #[test]
-fn a_writer_whose_lock_was_removed_starts_over_and_loses_nobodys_update() {
+fn a_writer_with_a_removed_lock_starts_over_and_loses_no_update() {
     for when in ["create", "link", "fstat"] {
         let sandbox = Rc::new(Sandbox::with_history());
         let other = sandbox.clone();
@@ -74,7 +74,7 @@ fn a_writer_whose_lock_was_removed_starts_over_and_loses_nobodys_update() {
 }
 
 #[test]
-fn a_reader_that_cannot_heal_on_a_full_disk_serves_the_copy_and_removes_nothing() {
+fn on_a_full_disk_a_reader_serves_the_copy_and_removes_nothing() {
     let sandbox = Sandbox::with_history();
     sandbox.overwrite("garbage");
     let before = sandbox.snapshot();
@@ -115,7 +115,7 @@ fn a_change_is_not_acknowledged_in_a_root_that_was_moved_away() {
 }
 
 #[test]
-fn a_writer_never_commits_under_a_lock_that_nobody_else_can_see() {
+fn a_writer_never_commits_under_a_removed_lock() {
     let sandbox = Rc::new(Sandbox::with_history());
     let other = sandbox.clone();
     let disk = interrupted("link", move || fs::remove_dir_all(other.file(".locks")).unwrap());
@@ -125,7 +125,7 @@ fn a_writer_never_commits_under_a_lock_that_nobody_else_can_see() {
 }
 
 #[test]
-fn a_copy_that_cannot_be_read_stops_healing_rather_than_giving_way_to_an_older_one() {
+fn an_unreadable_copy_stops_healing_from_an_older_one() {
     for (errno, code) in [(Errno::IO, 1), (Errno::ACCESS, 6), (Errno::MFILE, 10)] {
         let sandbox = Sandbox::with_history();
         sandbox.overwrite("garbage");
@@ -225,7 +225,7 @@ fn eight_readers_that_meet_damage_heal_it_once() {
 }
 
 #[test]
-fn a_revision_that_was_lost_and_made_again_is_told_apart_by_its_digest() {
+fn a_repeated_revision_number_is_distinguished_by_its_digest() {
     let sandbox = Sandbox::with_history();
     let copy = sandbox.ok("state read");
     // both would remember a revision 4
@@ -285,7 +285,7 @@ fn a_dead_writers_files_are_cleared_by_the_next_one() {
 }
 
 #[test]
-fn a_mirror_that_lags_behind_is_made_anew_before_the_next_commit() {
+fn a_lagging_mirror_is_renewed_before_the_next_commit() {
     for (what, mirror) in [("absent", None), ("older", Some("older")), ("garbage", Some("garbage"))] {
         let sandbox = Sandbox::with_history();
         match mirror {
@@ -314,7 +314,7 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 #[test]
-fn a_reader_between_whose_looks_somebody_seals_the_document_takes_it_for_no_foreign_edit() {
+fn a_seal_between_two_reads_is_no_foreign_edit() {
     let sandbox = Rc::new(Sandbox::holding(r#"{"phase":"old","completedTasks":[],"signals":{},"lastActivation":""}"#));
     sandbox.ok("lock list"); // directories of locks may exist; there is no history yet
     let other = sandbox.clone();

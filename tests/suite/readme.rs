@@ -62,7 +62,7 @@ fn the_session_at_the_top_goes_as_it_is_shown() {
 }
 
 #[test]
-fn the_scripts_do_what_is_said_of_them() {
+fn the_scripts_work_as_documented() {
     if !installed("jq") {
         return;
     }
@@ -107,7 +107,7 @@ fn every_command_that_is_named_exists() {
 }
 
 #[test]
-fn the_scripts_with_functions_do_what_is_said_of_them() {
+fn the_scripts_with_functions_work_as_documented() {
     if !installed("jq") {
         return;
     }

@@ -9,7 +9,7 @@ const COMMANDS: [&str; 6] =
     ["state init", "state read", "state set a=b", "state update .n=1", "state validate", "state status"];
 
 #[test]
-fn what_is_no_plain_file_of_ours_is_refused_and_nothing_is_made_beside_it() {
+fn a_state_that_is_no_own_plain_file_is_refused() {
     let sandbox = Sandbox::empty();
     fs::create_dir(sandbox.file("directory")).unwrap();
     fs::write(sandbox.file("target.json"), "{}").unwrap();
@@ -123,7 +123,7 @@ fn another_users_state_is_refused_and_only_root_may_read_it() {
 }
 
 #[test]
-fn what_root_is_refused_leaves_nothing_of_roots_in_another_users_state() {
+fn a_refusal_of_root_leaves_no_root_files_in_a_users_state() {
     if rustix::process::geteuid().as_raw() != 0 {
         eprintln!("not root: other users' files are not tested");
         return;
@@ -147,7 +147,7 @@ fn what_root_is_refused_leaves_nothing_of_roots_in_another_users_state() {
 }
 
 #[test]
-fn what_is_refused_is_told_with_all_that_would_do() {
+fn a_refusal_lists_the_valid_choices() {
     let sandbox = Sandbox::empty();
     sandbox.run_args(&["recover", "checkpoint", "a b"]).expect(4).saying("is no name for an operation");
     sandbox.run_args(&["lock", "check", "a b"]).expect(4).saying("is no name for a lock");
@@ -160,7 +160,7 @@ fn what_is_refused_is_told_with_all_that_would_do() {
 }
 
 #[test]
-fn an_audit_log_of_somebody_else_is_not_written_and_stops_nothing() {
+fn another_users_audit_log_is_not_written_and_stops_nothing() {
     let sandbox = Sandbox::initialized();
     fs::write(sandbox.file("victim"), "").unwrap();
     fs::remove_file(sandbox.file("audit.log")).unwrap();
@@ -193,7 +193,7 @@ fn the_audit_log_has_a_line_for_each_commit_and_refusal_and_no_contents() {
 }
 
 #[test]
-fn the_error_log_tells_what_went_wrong_with_the_state_and_not_what_was_mistyped() {
+fn the_error_log_has_state_errors_and_no_usage_errors() {
     let sandbox = Sandbox::with_history();
     sandbox.run("state set phase:=1").expect(4);
     sandbox.run("state set a=b --if-revision 9").expect(75);
@@ -223,7 +223,7 @@ fn a_file_size_limit_is_a_full_disk_and_not_a_death() {
 }
 
 #[test]
-fn on_a_full_disk_old_backups_make_room_once_and_then_it_is_told() {
+fn on_a_full_disk_backups_are_pruned_once_then_it_fails() {
     let sandbox = Sandbox::empty();
     // 128 KiB hold eight copies of a 16 KiB document; the live file, the mirror, the next of each
     // and five backups would be nine.

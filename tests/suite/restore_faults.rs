@@ -69,7 +69,7 @@ fn restore(store: &Store) -> Result<()> {
 }
 
 /// A failure has the code of the disk's error, unless its effect is unknown.
-fn assert_told_rightly(fault: Fault, result: &Result<()>, place: &str) {
+fn assert_right_code(fault: Fault, result: &Result<()>, place: &str) {
     if let Err(error) = result {
         let unknown = error.kind == Kind::DurabilityUnknown;
         assert!(unknown || error.code() as u8 == fault.code || fault.manner == Manner::HappensAndFails, "{place}");
@@ -81,7 +81,7 @@ fn a_restore_whose_calls_fail_is_of_all_three_or_of_none_and_ok_means_all() {
     let start = with_small_checkpoint();
     let (old, new) = (Whole::of(&start), restored(&start));
     failing_at_every_call(&start, restore, |root, fault, result, place| {
-        assert_told_rightly(fault, result, place);
+        assert_right_code(fault, result, place);
         let real = store(root, Disk::real());
         let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
         let found = Whole::with(root, &read.bytes);
@@ -110,7 +110,7 @@ fn with_decided_restore() -> (Sandbox, Whole) {
 
 /// The write is part of the restored state or missing, and the restore is never half done.
 #[test]
-fn a_writer_that_finishes_a_restore_while_calls_fail_writes_to_what_is_restored_or_not_at_all() {
+fn a_failing_writer_finishes_the_restore_or_writes_nothing() {
     let (start, new) = with_decided_restore();
     let write = |store: &Store| {
         let outcome = store.change(&Order::of("set"), &mut |base| {
@@ -136,7 +136,7 @@ fn a_writer_that_finishes_a_restore_while_calls_fail_writes_to_what_is_restored_
 }
 
 #[test]
-fn a_reader_that_finishes_a_restore_while_calls_fail_serves_what_is_restored_or_says_why_not() {
+fn a_failing_reader_finishes_the_restore_or_reports_why() {
     let (start, new) = with_decided_restore();
     let read = |store: &Store| store.read().map(|served| assert_eq!(served.value["n"], 3));
     failing_at_every_call(&start, read, |root, _, _, place| {
@@ -148,7 +148,7 @@ fn a_reader_that_finishes_a_restore_while_calls_fail_serves_what_is_restored_or_
 }
 
 #[test]
-fn where_two_names_cannot_change_places_at_once_it_takes_three_renames_and_no_death_between_them_matters() {
+fn three_renames_replace_an_exchange_and_survive_any_kill() {
     let start = with_small_checkpoint();
     let new = restored(&start);
     for dies_at in 0..8 {
@@ -175,7 +175,7 @@ fn where_two_names_cannot_change_places_at_once_it_takes_three_renames_and_no_de
 /// A file that a process without locks creates meanwhile must not block the restore, and is not
 /// lost.
 #[test]
-fn what_is_put_into_the_configuration_while_it_is_replaced_is_kept_and_hinders_nothing() {
+fn files_added_to_config_during_a_restore_are_kept() {
     let start = with_small_checkpoint();
     let new = restored(&start);
     let root = twin(&start);
@@ -217,7 +217,7 @@ fn merged(nth: usize) -> Disk {
 }
 
 #[test]
-fn a_restore_file_by_file_whose_calls_fail_is_finished_by_the_next_command_or_aborted() {
+fn a_failed_restore_file_by_file_is_finished_or_aborted() {
     let start = with_small_checkpoint();
     let (old, new) = (Whole::of(&start), restored(&start));
     let root = twin(&start);
@@ -248,7 +248,7 @@ fn a_restore_file_by_file_whose_calls_fail_is_finished_by_the_next_command_or_ab
 }
 
 #[test]
-fn what_is_edited_while_a_tree_is_replaced_file_by_file_is_kept_beside_it() {
+fn edits_during_a_restore_file_by_file_are_kept() {
     let start = with_small_checkpoint();
     let new = restored(&start);
     let root = twin(&start);
@@ -281,7 +281,7 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
         store.checkpoint(&Snapshot { operation, phase: None, metadata: json!({}) }).map(|_| ())
     };
     failing_at_every_call(&start, make, |root, fault, result, place| {
-        assert_told_rightly(fault, result, place);
+        assert_right_code(fault, result, place);
         let made = root.names(".checkpoints").iter().any(|id| id.ends_with("-again"));
         assert!(made || result.is_err(), "{place}");
         let unknown = result.as_ref().is_err_and(|error| error.kind == Kind::DurabilityUnknown);
@@ -294,12 +294,12 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
 }
 
 #[test]
-fn a_fresh_beginning_whose_calls_fail_leaves_the_state_with_its_copies_or_begins() {
+fn a_failed_init_fresh_keeps_the_state_or_begins() {
     let start = with_small_checkpoint();
     start.ok("state signal GO");
     let begin = |store: &Store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
     failing_at_every_call(&start, begin, |root, fault, result, place| {
-        assert_told_rightly(fault, result, place);
+        assert_right_code(fault, result, place);
         let real = store(root, Disk::real());
         let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
         let has_begun = read.value.get("n").is_none();

@@ -130,7 +130,7 @@ fn killed_again_while_it_is_finished_a_restore_is_finished_by_the_third() {
 }
 
 #[test]
-fn killed_at_any_call_an_undo_puts_back_what_was_there() {
+fn killed_at_any_call_an_undo_puts_everything_back() {
     if !installed("strace") {
         return;
     }
@@ -198,7 +198,7 @@ fn killed_at_any_call_a_cleanup_leaves_no_half_of_a_checkpoint() {
 }
 
 #[test]
-fn what_only_looks_tells_of_an_interrupted_restore_and_leaves_it() {
+fn read_only_commands_report_an_interrupted_restore() {
     if !installed("strace") {
         return;
     }
@@ -260,7 +260,7 @@ fn a_reader_that_cannot_finish_it_serves_the_state_as_it_is_going_to_be() {
 }
 
 #[test]
-fn what_can_neither_be_finished_nor_undone_is_refused_until_another_restore_takes_its_place() {
+fn a_stuck_restore_is_refused_until_another_replaces_it() {
     if !installed("strace") {
         return;
     }
@@ -297,7 +297,7 @@ fn what_can_neither_be_finished_nor_undone_is_refused_until_another_restore_take
 }
 
 #[test]
-fn a_reader_that_finishes_a_restore_renews_the_mirror_and_journals_the_commit() {
+fn a_reader_that_finishes_a_restore_journals_the_commit() {
     if !installed("strace") {
         return;
     }
@@ -312,7 +312,7 @@ fn a_reader_that_finishes_a_restore_renews_the_mirror_and_journals_the_commit() 
 }
 
 #[test]
-fn a_killed_guard_whose_restore_was_decided_is_settled_by_the_command_that_finishes_it() {
+fn finishing_a_killed_guards_restore_settles_the_guard() {
     if !installed("strace") {
         return;
     }

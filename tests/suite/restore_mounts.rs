@@ -74,7 +74,7 @@ fn in_an_overlay_the_directories_of_the_image_are_restored_file_by_file() {
 }
 
 #[test]
-fn in_an_overlay_a_guard_puts_back_what_its_command_changed_and_writers_write() {
+fn in_an_overlay_a_guard_undoes_its_commands_changes() {
     if !may_mount() {
         return;
     }
@@ -125,7 +125,7 @@ fn mounted_directories_are_checkpointed_restored_and_given_signals() {
 }
 
 #[test]
-fn a_state_file_that_is_a_mount_point_is_read_and_neither_written_nor_guarded() {
+fn a_mounted_state_file_is_read_and_not_written() {
     if !may_mount() {
         return;
     }
@@ -207,7 +207,7 @@ fn a_probe_whose_directory_is_removed_displaces_nothing() {
 }
 
 #[test]
-fn what_took_the_name_of_a_probes_directory_is_never_removed() {
+fn an_entry_in_place_of_a_probes_directory_is_kept() {
     let root = with_small_checkpoint();
     fs::write(root.file(".pipeline-state-restore-0-probe"), "a file of the user's").unwrap();
     root.run("recover restore --latest good").expect(6).saying("ls -la");
@@ -233,7 +233,7 @@ fn interrupted_at(nth: usize) -> Sandbox {
 }
 
 #[test]
-fn a_mount_that_appears_after_the_decision_lets_reads_go_on_and_the_restore_be_aborted() {
+fn a_mount_over_a_pending_restore_allows_reads_and_an_abort() {
     if !may_mount() {
         return;
     }

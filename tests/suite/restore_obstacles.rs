@@ -34,7 +34,7 @@ fn names(found: &[Value], path: &str) -> bool {
 }
 
 #[test]
-fn the_doctor_finds_what_is_immutable_in_the_targets_of_a_restore() {
+fn the_doctor_finds_immutable_targets_of_a_restore() {
     let root = with_small_checkpoint();
     root.run("recover doctor").expect(0);
     for target in ["config", "config/new", "config/rules.json"] {
@@ -68,7 +68,7 @@ fn the_doctor_finds_mounts_in_the_targets_of_a_restore() {
 }
 
 #[test]
-fn a_restore_that_cannot_be_finished_is_named_with_its_abort_and_its_number_does_not_come_again() {
+fn a_stuck_restore_is_named_with_its_abort() {
     if !installed("strace") {
         return;
     }

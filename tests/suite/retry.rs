@@ -64,7 +64,7 @@ fn the_exit_code_is_that_of_the_last_attempt() {
 }
 
 #[test]
-fn what_cannot_get_better_is_not_tried_again() {
+fn permanent_failures_are_not_retried() {
     for code in [126, 127, 130, 143] {
         let root = Sandbox::empty();
         assert_eq!(retry(&root, "-n 3 --base-delay 0", &[code]).code, code);
@@ -170,7 +170,7 @@ fn an_interrupt_reaches_the_command_and_no_attempt_follows() {
 }
 
 #[test]
-fn under_nohup_a_hangup_reaches_nobody() {
+fn under_nohup_a_hangup_is_ignored() {
     let root = Sandbox::empty();
     let mut script = root
         .script("bash", "trap '' HUP; exec $B recover retry --base-delay 0 -- sh -c 'echo begun; read -r _; echo end'");
@@ -214,7 +214,7 @@ fn is_as_before(root: &Sandbox) -> bool {
 }
 
 #[test]
-fn what_fails_for_good_is_undone_and_ends_with_its_own_code() {
+fn a_permanent_failure_is_undone_and_keeps_its_code() {
     let (root, change) = guarded();
     let ran = root.run(&format!("recover guard deploy --retries 3 --base-delay 0 -- {change} false"));
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
@@ -228,7 +228,7 @@ fn what_fails_for_good_is_undone_and_ends_with_its_own_code() {
 }
 
 #[test]
-fn what_succeeds_stays() {
+fn changes_of_a_successful_command_stay() {
     let (root, change) = guarded();
     root.run(&format!("recover guard deploy -q -- {change} true")).expect(0);
     assert_eq!(root.document()["n"], 99);

@@ -6,7 +6,7 @@ use crate::sandbox::{BINARY, Ran, Sandbox, installed};
 // ---- every function ----
 
 #[test]
-fn every_function_does_what_its_command_does() {
+fn every_function_works_like_its_command() {
     for shell in shells().chain([BASH_3]) {
         let sandbox = Sandbox::empty();
         let script = r#"
@@ -93,7 +93,7 @@ fn every_function_does_what_its_command_does() {
 }
 
 #[test]
-fn a_lock_that_is_not_had_is_told_by_the_programs_code_and_stops_no_strict_script_in_an_if() {
+fn a_lock_timeout_returns_its_code_to_a_strict_script() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let _holder = sandbox.holder("state,deploy");
@@ -165,7 +165,7 @@ fn a_lock_taken_in_a_subshell_ends_with_it_and_not_before() {
 }
 
 #[test]
-fn what_a_script_holds_its_subshells_and_scripts_hold_too_and_leave_to_it() {
+fn locks_of_a_script_are_shared_by_its_children() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         std::fs::write(
@@ -263,7 +263,7 @@ fn documents_longer_than_an_argument_may_be_are_written() {
 }
 
 #[test]
-fn a_refusal_before_the_document_is_read_is_told_by_its_own_code() {
+fn a_refusal_before_the_read_has_its_own_code() {
     for shell in shells() {
         let sandbox = Sandbox::empty();
         let big = r#"big=0123456789abcdef; while [ ${#big} -lt 300000 ]; do big=$big$big; done; "#;
@@ -338,7 +338,7 @@ fn an_argument_is_never_an_option() {
 }
 
 #[test]
-fn functions_and_aliases_of_a_script_with_the_names_of_builtins_change_nothing() {
+fn redefined_builtins_of_a_script_change_nothing() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let script = format!(
@@ -402,7 +402,7 @@ fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
 }
 
 #[test]
-fn nothing_is_left_in_a_script_but_what_is_documented() {
+fn only_documented_names_are_left_in_a_script() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let names = if shell == ZSH { "typeset +" } else { "set" };
@@ -445,7 +445,7 @@ fn nothing_is_left_in_a_script_but_what_is_documented() {
 }
 
 #[test]
-fn the_functions_are_printed_without_a_state_and_whatever_the_environment_says() {
+fn the_functions_are_printed_without_a_state() {
     let sandbox = Sandbox::empty();
     for shell in ["bash", "zsh", "sh"] {
         let mut command = sandbox.command();

@@ -5,7 +5,7 @@ use crate::sandbox::{Sandbox, until};
 use crate::script::Script;
 
 #[test]
-fn a_command_is_tried_as_often_as_is_said_and_not_after_what_is_final() {
+fn a_command_is_retried_up_to_its_limit_unless_it_fails_for_good() {
     for shell in shells() {
         let sandbox = Sandbox::empty();
         let script = r#"
@@ -39,7 +39,7 @@ fn a_command_is_tried_as_often_as_is_said_and_not_after_what_is_final() {
 }
 
 #[test]
-fn what_cannot_be_counted_or_waited_is_refused_before_the_first_attempt() {
+fn invalid_counts_and_pauses_are_refused_before_the_first_attempt() {
     for shell in shells() {
         let sandbox = Sandbox::empty();
         let script = r#"
@@ -61,7 +61,7 @@ fn what_cannot_be_counted_or_waited_is_refused_before_the_first_attempt() {
 }
 
 #[test]
-fn a_command_that_retries_something_itself_or_is_interrupted_by_a_trap_that_does_ends_with_its_own_code() {
+fn nested_retries_keep_their_own_exit_codes() {
     for shell in shells() {
         let sandbox = Sandbox::empty();
         let script = r#"

@@ -7,7 +7,7 @@ use crate::real_shells::shells;
 use crate::sandbox::{Sandbox, until};
 
 #[test]
-fn a_trap_that_makes_a_checkpoint_while_a_script_waits_for_the_state_takes_nothing_from_it() {
+fn a_trap_that_makes_a_checkpoint_does_not_disturb_a_wait() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let mut holder = sandbox.holder("state");
@@ -26,7 +26,7 @@ fn a_trap_that_makes_a_checkpoint_while_a_script_waits_for_the_state_takes_nothi
 }
 
 #[test]
-fn a_trap_that_locks_the_state_while_a_checkpoint_waits_leaves_the_script_its_id() {
+fn a_trap_that_locks_the_state_keeps_the_checkpoint_id() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let mut holder = sandbox.holder("state");
@@ -45,7 +45,7 @@ fn a_trap_that_locks_the_state_while_a_checkpoint_waits_leaves_the_script_its_id
 
 /// The trap runs before each command in the functions.
 #[test]
-fn a_trap_that_retries_something_takes_neither_the_command_nor_its_count_from_another_retry() {
+fn a_trap_with_a_retry_does_not_disturb_another_retry() {
     let script = r#"
         eval "$("$PIPELINE_BINARY" shell bash)"
         deploy() { tries=$((tries + 1)); echo "deploy $*"; [ "$tries" -lt 9 ] || exit 9; [ "$tries" = 3 ]; }
@@ -64,7 +64,7 @@ fn a_trap_that_retries_something_takes_neither_the_command_nor_its_count_from_an
 }
 
 #[test]
-fn what_fails_in_a_trap_says_so() {
+fn a_failure_in_a_trap_is_reported() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let _holder = sandbox.holder("state,deploy");
@@ -91,7 +91,7 @@ fn what_fails_in_a_trap_says_so() {
 
 /// It may be killed at any moment, so the count must be the same throughout.
 #[test]
-fn a_subshell_never_counts_on_what_its_script_holds() {
+fn a_subshell_never_changes_its_scripts_count() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let script = r#"

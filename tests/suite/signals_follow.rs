@@ -83,7 +83,7 @@ fn an_adopted_document_has_its_signals_files_back() {
 }
 
 #[test]
-fn the_way_back_of_a_fresh_beginning_brings_the_files_of_signals_as_they_were() {
+fn undoing_init_fresh_restores_the_files_of_signals() {
     let root = Sandbox::initialized();
     root.ok("state signal A --metadata {\"x\":1}");
     root.ok("recover checkpoint early");
@@ -97,7 +97,7 @@ fn the_way_back_of_a_fresh_beginning_brings_the_files_of_signals_as_they_were() 
 }
 
 #[test]
-fn what_is_no_file_of_a_signal_stays_and_what_cannot_be_replaced_stops_no_commit() {
+fn foreign_files_among_signals_stay_and_stop_no_commit() {
     let root = with_backup();
     fs::write(root.file(".signals/notes.json"), "[1]").unwrap();
     fs::write(root.file(".signals/readme"), "x").unwrap();

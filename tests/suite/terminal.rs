@@ -74,7 +74,7 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
 }
 
 #[test]
-fn columns_stand_below_each_other_whatever_the_script() {
+fn columns_are_aligned_for_every_script() {
     let root = Sandbox::initialized();
     root.run_args(&["recover", "checkpoint", "wide", "部署中的阶段"]).expect(0);
     let listed = root.ok("recover list");
@@ -107,7 +107,7 @@ fn of_a_holder_it_is_the_command_that_is_cut() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
+fn colour_is_for_terminals_or_on_request() {
     let root = Sandbox::with_history();
     for words in ["state status", "state validate", "recover doctor", "recover status", "lock list"] {
         assert!(!root.run(words).stdout.contains('\u{1b}'), "{words}: not in a pipe");
@@ -158,7 +158,7 @@ fn whether_there_is_colour_is_one_decision_for_help_errors_and_results() {
 }
 
 #[test]
-fn what_takes_long_counts_its_seconds_on_a_terminal_and_leaves_no_trace() {
+fn slow_commands_count_seconds_on_a_terminal_and_clear_the_line() {
     if !installed("script") {
         return;
     }
@@ -224,7 +224,7 @@ impl Drop for Follower {
 }
 
 #[test]
-fn a_watched_status_is_told_again_when_something_happens() {
+fn a_watched_status_is_shown_again_at_each_change() {
     let root = Sandbox::with_history();
     let mut state = Follower::new(&root, "state status --watch");
     state.reads("healthy, revision 4");
@@ -246,7 +246,7 @@ fn a_watched_status_is_told_again_when_something_happens() {
 }
 
 #[test]
-fn a_watched_lock_status_tells_of_grants_and_of_the_death_of_an_owner() {
+fn a_watched_lock_status_shows_grants_and_an_owners_death() {
     let root = Sandbox::named(); // there are not even directories
     let mut locks = Follower::new(&root, "lock status --watch --json");
     locks.reads("\"held\":0");
@@ -260,7 +260,7 @@ fn a_watched_lock_status_tells_of_grants_and_of_the_death_of_an_owner() {
 }
 
 #[test]
-fn a_watched_status_tells_of_the_death_of_an_owner_that_cannot_be_watched() {
+fn a_watched_status_shows_the_death_of_an_unwatchable_owner() {
     if !installed("strace") {
         return;
     }
@@ -277,7 +277,7 @@ fn a_watched_status_tells_of_the_death_of_an_owner_that_cannot_be_watched() {
 }
 
 #[test]
-fn a_watched_status_tells_that_its_root_was_moved_away_and_what_is_in_its_place() {
+fn a_watched_status_shows_a_moved_and_replaced_root() {
     let root = Sandbox::initialized();
     let (here, away) = (root.path().join("r"), root.path().join("away"));
     std::fs::create_dir(&here).unwrap();
@@ -316,7 +316,7 @@ fn durations_of_a_watched_status_tick_in_a_terminal() {
 }
 
 #[test]
-fn a_watched_status_ends_when_nobody_reads_any_more() {
+fn a_watched_status_ends_when_its_reader_is_gone() {
     let root = Sandbox::initialized();
     for group in ["state", "lock", "recover"] {
         let ran = root.bash(&format!("set -o pipefail; $PIPELINE_BINARY {group} status --watch --json | head -1"));

@@ -81,7 +81,7 @@ fn a_state_without_a_copy_is_handled_from_a_checkpoint() {
 }
 
 #[test]
-fn checkpoints_are_history_that_init_does_not_write_over_and_a_fresh_one_keeps() {
+fn init_does_not_replace_checkpoints_and_init_fresh_keeps_them() {
     let root = gone();
     let kept = root.names(".checkpoints");
     let status = root.run("state status").expect(3).stdout;
@@ -95,7 +95,7 @@ fn checkpoints_are_history_that_init_does_not_write_over_and_a_fresh_one_keeps()
 }
 
 #[test]
-fn a_sealed_state_that_breaks_the_rules_is_answered_with_what_brings_one_back() {
+fn a_sealed_state_that_breaks_the_rules_has_a_remedy() {
     let root = Sandbox::with_history();
     root.ok("recover checkpoint good");
     let broken = fs::read_to_string(root.state()).unwrap().replace("\"completedTasks\": []", "\"completedTasks\": 33");
@@ -125,7 +125,7 @@ fn an_edit_is_answered_with_both_ways_on_also_by_the_doctor() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_answered_with_a_sound_one_and_how_to_be_rid_of_it() {
+fn a_damaged_checkpoint_is_answered_with_a_valid_one() {
     let root = Sandbox::initialized();
     root.ok("recover checkpoint sound");
     root.ok("recover checkpoint spoilt");

@@ -155,7 +155,7 @@ fn a_state_without_any_mode_bits_hints_at_chmod() {
 }
 
 #[test]
-fn what_root_left_in_a_users_state_is_one_finding_with_one_command() {
+fn root_files_in_a_users_state_are_one_finding() {
     if is_root() {
         let root = users_root();
         for place in [".workflow-state.json", ".locks/state.lock", ".state-backups/mirror.json"] {
@@ -184,7 +184,7 @@ fn what_root_left_in_a_users_state_is_one_finding_with_one_command() {
 }
 
 #[test]
-fn the_doctors_work_grows_with_the_number_of_signals_and_not_with_its_square() {
+fn the_doctors_work_is_linear_in_the_number_of_signals() {
     let calls = |count: usize| {
         let root = Sandbox::initialized();
         let sets: String = (0..count).map(|n| format!(" | .signals.s{n} = 1.5")).collect();
@@ -210,7 +210,7 @@ fn the_doctors_work_grows_with_the_number_of_signals_and_not_with_its_square() {
 }
 
 #[test]
-fn a_doctor_that_cannot_reach_the_root_does_not_send_its_user_to_the_doctor() {
+fn an_unreachable_root_is_not_answered_with_doctor() {
     if !is_root() {
         return;
     }
@@ -225,7 +225,7 @@ fn a_doctor_that_cannot_reach_the_root_does_not_send_its_user_to_the_doctor() {
 }
 
 #[test]
-fn in_another_users_directory_a_restore_ends_without_a_warning_or_a_leftover() {
+fn in_another_users_directory_a_restore_leaves_nothing() {
     if !is_root() {
         return;
     }

@@ -75,7 +75,7 @@ fn of_a_tools_use_only_its_own_rules_are_read() {
 }
 
 #[test]
-fn what_was_probably_meant_is_said_and_harms_nothing() {
+fn misspelt_fields_get_a_suggestion_and_do_no_harm() {
     let text = r#"{"skils": [], "tool_rules": [
       {"tool": "T", "emit_signal": "S", "path_globs": "x", "priority": 7, "description": "d"}],
       "phase_transitions": {"S": {"next_activation": "NOBODY", "auto_triger": true}}}"#;
@@ -115,7 +115,7 @@ fn fields_that_hooks_do_not_use_are_named_once_each_and_change_nothing() {
 }
 
 #[test]
-fn a_transition_that_asks_somebody_first_is_not_automatic() {
+fn a_transition_that_needs_approval_is_not_automatic() {
     let start = |fields: &str| {
         let text =
             format!(r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "auto_trigger": true{fields}}}}}}}"#);
@@ -151,7 +151,7 @@ const BY_NAME: &str = r#"{"version": "1.0", "description": "d", "notes": {"a": "
     "idle": {"enforcement": "warn", "priority": "high"}}}"#;
 
 #[test]
-fn skills_by_name_are_read_and_patterns_that_cannot_be_used_are_named_and_left_out() {
+fn unusable_patterns_of_skills_by_name_are_skipped() {
     let reading = parse(BY_NAME.as_bytes(), Scope::All).unwrap();
     let bad: Vec<String> = reading.bad().map(|finding| finding.place.clone()).collect();
     let place = "skills.team/database.";
@@ -181,7 +181,7 @@ fn skills_by_name_are_read_and_patterns_that_cannot_be_used_are_named_and_left_o
 }
 
 #[test]
-fn of_skills_by_name_only_what_an_event_needs_is_read() {
+fn only_the_parts_of_named_skills_that_an_event_needs_are_read() {
     let named = |scope| parse(BY_NAME.as_bytes(), scope).unwrap().rules.named;
     assert!(named(Scope::Prompts).iter().all(|skill| skill.files.is_none()));
     assert!(named(Scope::Tool("Edit")).iter().all(|skill| skill.keywords.is_empty() && skill.intents.is_empty()));
@@ -230,7 +230,7 @@ fn a_pattern_that_would_take_all_memory_is_refused() {
 }
 
 #[test]
-fn a_delay_that_cannot_be_is_told_by_what_is_wrong_with_it() {
+fn an_invalid_delay_is_reported_with_its_reason() {
     let told = |delay: &str| {
         findings(&format!(r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "delay_seconds": {delay}}}}}}}"#))
             .concat()

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::explore::{Mutant, Until};
 use super::recorder::{Event, Recording};
-use super::{Job, aborting, beginning_a_guard, beginning_anew, restoring, restoring_into, three_changes};
+use super::{Job, aborting, beginning_a_guard, restoring, restoring_into, three_changes, with_new_lineage};
 
 /// Moves the first event with these words, and the following ones with `also`, to the place before
 /// another.
@@ -107,7 +107,7 @@ fn an_abort_that_puts_a_tree_back_before_its_intent_is_caught() {
 
 #[test]
 fn a_fresh_beginning_that_removes_a_backup_before_its_intent_is_caught() {
-    beginning_anew().is_caught(rewritten(|recording| {
+    with_new_lineage().is_caught(rewritten(|recording| {
         let is_pinned = |words: &&String| words.starts_with("unlink") && words.contains("manual-first");
         let removal = recording.words.iter().find(is_pinned).unwrap().clone();
         move_before(recording, &removal, "rename \"fresh.draft\"");
@@ -116,7 +116,7 @@ fn a_fresh_beginning_that_removes_a_backup_before_its_intent_is_caught() {
 
 #[test]
 fn a_fresh_beginning_that_commits_before_its_intent_is_caught() {
-    beginning_anew().is_caught(rewritten(|recording| {
+    with_new_lineage().is_caught(rewritten(|recording| {
         let commit = renaming(recording, "state");
         move_before(recording, &commit, "rename \"fresh.draft\"");
     }));
