@@ -163,7 +163,7 @@ fn init_has_git_ignore_the_side_directories() {
         assert_eq!(fs::read_to_string(&file).unwrap(), "*\n", "{side}");
         fs::write(&file, "!mine\n").unwrap();
         root.ok("state init");
-        assert_eq!(fs::read_to_string(&file).unwrap(), "!mine\n", "{side}: what somebody wrote stays");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "!mine\n", "{side}: a user's file stays");
     }
     root.ok("state signal GO");
     root.ok("recover checkpoint good");

@@ -118,7 +118,7 @@ fn a_free_lock_takes_few_calls_and_no_sync() {
     released.at_most(43);
     for asked in [&acquired, &released] {
         assert_eq!((asked.count("fsync"), asked.count("flock")), (0, 1));
-        assert_eq!(asked.count("rt_sigaction"), 0, "who need not wait hangs up no bell");
+        assert_eq!(asked.count("rt_sigaction"), 0, "a request that is granted at once creates no wakeup pipe");
         assert!(!asked.lines.iter().any(|line| line.contains(".wait-")), "and makes no lifeline");
     }
     // The owners' liveness is checked once more while holding the gate; a release checks none.

@@ -160,7 +160,7 @@ fn no_bit_flip_in_a_record_frees_a_held_lock() {
                 assert!(is_kept, "bit {bit} of {name}: the evidence is gone: {} files", kept.len());
             }
         }
-        assert!(fs::read(root.state()).unwrap() == before, "somebody wrote past the holder");
+        assert!(fs::read(root.state()).unwrap() == before, "another process wrote past the holder");
         count
     });
     drop(waiter);

@@ -291,7 +291,7 @@ fn doctor_finds_all_faults_and_fixes_only_safe_ones() {
         "error: {0} things are not as they should be [STATE_CORRUPTION]\nhint: {SAFE}   # does what is safe: {safe} of {0}\n",
         FAULTS.len()
     );
-    assert_eq!(told.stderr, summary, "and nothing is told twice");
+    assert_eq!(told.stderr, summary, "and nothing is reported twice");
 
     let precious = |root: &Sandbox| {
         let files = root.snapshot().into_iter();

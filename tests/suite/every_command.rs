@@ -417,11 +417,11 @@ impl Job {
             // parts of a change outside the document may fail after the commit, with a warning
             let but_for = View { signals: self.after.signals.clone(), ..found.clone() };
             let done = found.is(&self.after) || (but_for.is(&self.after) && ran.stderr.contains("warning: "));
-            assert!(done || ran.code != 0, "told that it was done: {place}\n{found:#?}");
+            assert!(done || ran.code != 0, "success is reported, but not the change: {place}\n{found:#?}");
             let untouched = found.document == self.before.document && found.locks == self.before.locks;
             assert!(
                 untouched || ran.code == 0 || unconfirmed || self.after.is(&self.before),
-                "told that it was not done: {place}\n{found:#?}"
+                "failure is reported, but there is a change: {place}\n{found:#?}"
             );
         }
         self.next_commands(&root, if code == 7 { self.spared_at_most } else { 0 }, &place);

@@ -257,7 +257,7 @@ impl Job {
         }
         if result.is_ok() && self.untouched == Untouched::ByFailure && fs::read(root.mirror()).ok() != live {
             let warnings = broken.take_warnings().join("\n");
-            assert!(warnings.contains("mirror"), "nobody was told of the mirror: {place}\n{warnings}");
+            assert!(warnings.contains("mirror"), "no warning about the mirror: {place}\n{warnings}");
         }
         drop(broken);
 
@@ -457,7 +457,7 @@ fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
             Job::assert_right_code(fault, &root, &call, &result, &place);
             let is_sealed = matches!(inspect(&fs::read(root.state()).unwrap()), Reading::Sealed(_));
             let unconfirmed = matches!(&result, Err(error) if error.kind == Kind::DurabilityUnknown);
-            assert!(is_sealed == result.is_ok() || unconfirmed, "told otherwise than it is: {place}");
+            assert!(is_sealed == result.is_ok() || unconfirmed, "the result differs from the report: {place}");
             assert!(is_sealed || fs::read(root.state()).unwrap() == LEGACY.as_bytes(), "neither old nor new: {place}");
             let real = store(&root, Disk::real());
             let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));

@@ -200,7 +200,7 @@ fn a_guard_whose_journal_is_gone_stays_on_record() {
     let ran = root.run("recover guard --unrestored-code 42 deploy -- sh ./run.sh");
     assert_eq!((ran.code, on_record(&root).len()), (42, 1), "{}", ran.stderr);
     assert!(!ran.stderr.contains("nothing that is left"), "{}", ran.stderr);
-    assert_eq!(root.document()["n"], 99, "nothing tells whose it is");
+    assert_eq!(root.document()["n"], 99, "its author is unknown");
     root.ok("recover restore --latest deploy");
     assert_eq!((root.document()["n"].clone(), on_record(&root).len()), (json!(3), 0));
 }

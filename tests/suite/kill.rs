@@ -201,7 +201,7 @@ impl Job {
             assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{}", ran.stderr);
             // the last call is exit_group: a death there comes after the confirmation
             let acknowledged = !ran.stdout.is_empty();
-            assert!(!acknowledged || is_mirrored(&root, &ran), "nobody was told of the mirror: {place}");
+            assert!(!acknowledged || is_mirrored(&root, &ran), "no warning about the mirror: {place}");
             (self.also)(&root, &ran);
             let is_new = self.old_or_new(&root, old.as_ref(), &new, &place);
             assert!(is_new || !acknowledged, "an acknowledged change is lost: {place}\n{}", ran.stdout);
@@ -241,9 +241,9 @@ impl Job {
             let repeated = (*error == "EINTR" && name != "fsync") || (*error == "ENOSPC" && times.is_empty());
             assert!(!needed || repeated || ran.code != 0, "what was needed failed, and it ended with 0: {place}");
 
-            assert!(ran.code != 0 || is_mirrored(&root, &ran), "nobody was told of the mirror: {place}");
+            assert!(ran.code != 0 || is_mirrored(&root, &ran), "no warning about the mirror: {place}");
             let is_new = self.old_or_new(&root, old.as_ref(), &new, &place);
-            assert_eq!(is_new, ran.code == 0 || unconfirmed, "told the wrong thing: {place}");
+            assert_eq!(is_new, ran.code == 0 || unconfirmed, "the report is wrong: {place}");
             // a full disk costs all automatic backups except two
             let spared = if *error == "ENOSPC" { precious.len().saturating_sub(3) } else { 0 };
             self.next_writer(&root, &precious[spared..], &place);

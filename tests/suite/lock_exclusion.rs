@@ -65,7 +65,7 @@ fn exclusive_locks_stay_exclusive_while_owners_are_killed() {
         log.commands_killed,
         began.elapsed().as_secs_f64()
     );
-    assert!(kills > 0 && log.commands_killed > 0 && !log.over.is_empty(), "nobody was killed at a bad moment");
+    assert!(kills > 0 && log.commands_killed > 0 && !log.over.is_empty(), "no kill came at a bad moment");
     // grants of dead owners block no request, and are removed
     for name in LOCKS {
         sandbox.run(&format!("lock acquire {name} 10 --owner-pid {}", std::process::id())).expect(0);

@@ -334,13 +334,13 @@ fn a_zombie_owns_nothing() {
 /// `name`. Returns the parent's output once `awaited` is true of the command, which continues.
 fn left_behind(sandbox: &Sandbox, command: &str, name: &str, awaited: &str) -> Vec<String> {
     let script = r#"
-        # Nobody may be there who buries it.
+        # Without a process that reaps it, a zombie counts as ended.
         has_ended() { ! grep -q '^State:.[RSDT]' /proc/$command/status 2>/dev/null; }
         bash -c '$FIRST && mkfifo go && read <go; "$PIPELINE_BINARY" COMMAND; :' & child=$!
         until [ -p go ]; do :; done
         exec 9>>.locks/.gate; flock 9
         echo >go
-        # It has looked whose command it is.
+        # It has determined the owner of its command.
         until command=$(tr -d ' ' </proc/$child/task/$child/children) && [ "$command" ] && grep -q -- "-> FLOCK .* $command " /proc/locks; do :; done
         kill -STOP $command; kill -9 $child; wait $child
         # All its threads: one of them waits for the table.
@@ -473,7 +473,7 @@ fn tokens_go_out_in_one_write_and_a_reader_that_left_takes_no_lock_away() {
     let ran = sandbox.bash(script);
     assert_eq!(ran.stdout.matches("locked:exclusive:").count(), 3, "{ran:?}");
     let full = sandbox.bash("$PIPELINE_BINARY lock acquire d --print-token --owner-pid $$ >/dev/full; echo $?; $PIPELINE_BINARY lock check d; :");
-    assert_eq!(full.stdout, "7\nunlocked\n", "nobody knows its token: {full:?}");
+    assert_eq!(full.stdout, "7\nunlocked\n", "its token is unknown: {full:?}");
     let log = std::fs::read_to_string(sandbox.file("audit.log")).unwrap();
     assert!(log.lines().any(|line| line.contains("given back") && line.contains("lock=d")), "{log}");
 }

@@ -59,7 +59,7 @@ impl Queue {
         let rehearsed = || {
             let root = copy_of(&start);
             let (mut killed, [mut first, _]) = queue.form(&root, listing(&trace, &root, "-f", &words));
-            until("somebody is served", || killed.has_ended() || first.has_ended());
+            until("a waiter is served", || killed.has_ended() || first.has_ended());
             (!first.has_ended()).then(|| killed.ended().expect(0)).map(|_| calls_on_root(&trace, &root))
         };
         let calls = shortest(rehearsed);
@@ -83,7 +83,7 @@ impl Queue {
             let mut killed = Some(killed);
             let mut behind: VecDeque<_> = behind.into_iter().zip(&queue.behind).collect();
             while killed.is_some() || !behind.is_empty() {
-                until("somebody is served or dead", || {
+                until("a waiter is served or dead", || {
                     killed.as_mut().is_some_and(Waiting::has_ended)
                         || behind.front_mut().is_some_and(|(first, _)| first.has_ended())
                 });
@@ -206,7 +206,7 @@ fn killed_at_any_call_a_queued_commit_frees_the_state() {
     let calls = shortest(|| {
         let root = copy_of(&start);
         let (mut commit, mut waiting) = queued(&root, listing(&trace, &root, "-f", words));
-        until("somebody is served", || commit.has_ended() || waiting.has_ended());
+        until("a waiter is served", || commit.has_ended() || waiting.has_ended());
         (!waiting.has_ended()).then(|| commit.ended().expect(0)).map(|_| calls_on_root(&trace, &root))
     });
     in_parallel(&calls, |call| {
@@ -216,7 +216,7 @@ fn killed_at_any_call_a_queued_commit_frees_the_state() {
         let mut waiting = Some(waiting);
         // strace stops it again and again, and a stopped waiter is passed over: then it waits for
         // the next one
-        until("somebody is served or dead", || commit.has_ended() || waiting.as_mut().is_some_and(Waiting::has_ended));
+        until("a waiter is served or dead", || commit.has_ended() || waiting.as_mut().is_some_and(Waiting::has_ended));
         let release = format!("lock release state --owner-pid {}", next.pid());
         let ran = if commit.has_ended() {
             let ran = commit.ended();

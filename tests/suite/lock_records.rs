@@ -15,7 +15,7 @@ fn expect_kept_until_broken(sandbox: &Sandbox, what: &str) {
     let (told, code) = sandbox.check("n");
     assert!(told.starts_with("unknown:") && code == 0, "{what}: {told} {code}");
     assert_eq!(sandbox.rows()[0]["status"], "damaged", "{what}");
-    assert_eq!(sandbox.check("n"), (told, code), "{what}: looking changes nothing");
+    assert_eq!(sandbox.check("n"), (told, code), "{what}: a check changes nothing");
     let put_aside =
         sandbox.bash("$PIPELINE_BINARY lock acquire n 0").expect(2).saying("was put aside as .locks/.torn-n-");
     assert!(put_aside.stderr.contains("hint: pipeline-state lock break n --force"), "{what}: {put_aside:?}");
@@ -151,7 +151,7 @@ fn a_record_torn_by_a_power_cut_is_free_after_the_reboot() {
         "lock clean",
     ] {
         let sandbox = torn("another");
-        assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1), "whoever looks sees it");
+        assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1), "every reader sees it");
         sandbox.bash(&format!("$PIPELINE_BINARY {first} && true")).expect(0);
         sandbox.bash("$PIPELINE_BINARY lock acquire m,n,state 0 && true").expect(0);
         sandbox.ok("state set c=d");

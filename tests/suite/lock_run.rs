@@ -32,7 +32,7 @@ fn it_ends_with_the_commands_own_code() {
         assert_eq!(ran.stderr.contains("hint: "), matches!(code, 126 | 127), "{command}: {ran:?}");
         assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1), "{command}");
     }
-    assert!(sandbox.names(".locks").iter().all(|name| !name.starts_with(".live-")), "nothing is left behind");
+    assert!(sandbox.names(".locks").iter().all(|name| !name.starts_with(".live-")), "nothing is left");
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Waiting {
     /// Its end, which must come by itself long before its deadline.
     #[track_caller]
     pub fn ended(mut self) -> Ran {
-        until("the end of somebody who waits", || self.has_ended());
+        until("the end of a waiter", || self.has_ended());
         let output = |pipe: Option<&mut dyn std::io::Read>| {
             let mut text = Vec::new();
             pipe.unwrap().read_to_end(&mut text).unwrap();

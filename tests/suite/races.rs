@@ -201,7 +201,7 @@ fn an_editor_that_truncates_and_then_writes_is_waited_for_by_every_reader() {
         let answers: Vec<Value> = answers.map(|ran| ran.expect(0).json()).collect();
         assert!(answers.iter().all(|answer| answer["n"] == 3));
         if in_time {
-            assert_eq!(fs::read(sandbox.state()).unwrap(), content, "nobody healed");
+            assert_eq!(fs::read(sandbox.state()).unwrap(), content, "it was not healed");
             assert!(sandbox.shelf("corrupt-").is_empty());
             return;
         }

@@ -72,7 +72,7 @@ fn the_scripts_work_as_documented() {
     assert_eq!(with_program_on_path(&sandbox, find("completedTasks")).expect(0).stdout, "State updated: revision 2\n");
     assert_eq!(with_program_on_path(&sandbox, find("completedTasks")).expect(0).stdout, "lint was done before\n");
     let several = format!("for i in 1 2 3 4; do ( {} ) & done; wait", find("until").trim());
-    assert_eq!(with_program_on_path(&sandbox, &several).code, 0, "lost races are told, and repeated");
+    assert_eq!(with_program_on_path(&sandbox, &several).code, 0, "lost races are reported, and repeated");
     assert_eq!(sandbox.ok("state get .count"), "4");
     let locked = with_program_on_path(&sandbox, find("lock acquire deploy")).expect(0).stdout;
     assert!(

@@ -86,10 +86,10 @@ fn a_restore_whose_calls_fail_is_of_all_three_or_of_none_and_ok_means_all() {
         let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
         let found = Whole::with(root, &read.bytes);
         assert!(found == old || found == new, "a mix: {place}\n{found:#?}");
-        assert!(found == new || result.is_err(), "it is told that it was done: {place}");
+        assert!(found == new || result.is_err(), "success is reported, but not the change: {place}");
         // a failure that still leads to the restore must announce that
         let decided = result.as_ref().is_err_and(|error| error.message.contains("decided"));
-        assert!(found == old || result.is_ok() || decided, "it is told that it was not done: {place}");
+        assert!(found == old || result.is_ok() || decided, "failure is reported, but there is a change: {place}");
         next_writer(root, place);
     });
 }

@@ -57,7 +57,7 @@ pub fn interrupted(start: &Sandbox, before: &str) -> Sandbox {
         calls.iter().position(|call| call.name.starts_with("rename") && call.line.contains("intent.json")).unwrap();
     let call = calls[decided + 1..].iter().find(|call| call.line.contains(before));
     let root = twin(start);
-    killed(&root, RESTORE, call.unwrap_or_else(|| panic!("no {before} behind the intent")));
+    killed(&root, RESTORE, call.unwrap_or_else(|| panic!("no {before} after the intent")));
     assert!(root.file(".checkpoints/.in-progress/intent.json").exists());
     root
 }

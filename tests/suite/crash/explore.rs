@@ -258,7 +258,7 @@ impl Job {
         (mutant.rewrite)(&mut recording);
         let report = self.search(&recording, &views, mutant, Until::TheFirst);
         println!("{}: caught at tree {}", self.name, report.trees);
-        assert!(!report.violations.is_empty(), "nobody noticed in {} trees", report.trees);
+        assert!(!report.violations.is_empty(), "no violation in {} trees", report.trees);
     }
 }
 

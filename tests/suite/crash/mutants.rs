@@ -16,7 +16,7 @@ fn move_before(recording: &mut Recording, moved: &str, before: &str) {
         at.map(|at| at + from)
     };
     let to = find(before, 0).unwrap_or_else(|| panic!("{before} is not recorded: {:#?}", recording.words));
-    let from = find(moved, to).unwrap_or_else(|| panic!("{moved} is not recorded behind it: {:#?}", recording.words));
+    let from = find(moved, to).unwrap_or_else(|| panic!("{moved} is not recorded after it: {:#?}", recording.words));
     let (event, words) = (recording.events.remove(from), recording.words.remove(from));
     recording.events.insert(to, event);
     recording.words.insert(to, words);
@@ -142,7 +142,7 @@ fn healing_from_backups_before_the_mirror_is_caught() {
     let job = three_changes();
     assert_eq!(job.survive_destruction(Mutant::NONE), Vec::<String>::new());
     let blind = Mutant { blind_to: Some("mirror.json"), ..Mutant::NONE };
-    assert!(!job.survive_destruction(blind).is_empty(), "nobody noticed");
+    assert!(!job.survive_destruction(blind).is_empty(), "the fault was not caught");
 }
 
 /// The syncs of a job that are unnecessary for these trees.

@@ -98,5 +98,5 @@ fn a_block_of_tokens_that_is_not_synced_is_caught() {
     let kept: Vec<bool> = recording.events.iter().map(|event| !is_sync(event)).collect();
     let mut numbers = 0..;
     recording.events.retain(|_| kept[numbers.next().unwrap()]);
-    assert!(!violations(&recording, &tokens).1.is_empty(), "nobody noticed");
+    assert!(!violations(&recording, &tokens).1.is_empty(), "the fault was not caught");
 }

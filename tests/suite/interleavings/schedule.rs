@@ -122,7 +122,7 @@ fn conduct<T>(go: &[SyncSender<()>], reports: &Receiver<(usize, Report<T>)>, cho
         let look = || (0..actors.len()).filter(|number| is_able(&actors[*number])).collect::<Vec<usize>>();
         let mut able = look();
         if able.is_empty() && !actors.iter().all(|actor| matches!(actor, Actor::Ended)) {
-            until(&format!("nobody can move: {steps:?}"), || {
+            until(&format!("no actor can continue: {steps:?}"), || {
                 able = look();
                 !able.is_empty()
             });
