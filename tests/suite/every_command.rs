@@ -325,7 +325,7 @@ struct Job {
     code: i32,
     calls: Vec<Call>,
     precious: Vec<Vec<u8>>,
-    /// How many of those a full disk may cost: all automatic backups except two.
+    /// The number of them that a full disk may cost: all automatic backups except two.
     spared_at_most: usize,
 }
 

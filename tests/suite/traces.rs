@@ -20,7 +20,7 @@ fn edited_without_copies() -> Sandbox {
     root
 }
 
-/// What is taken away from the root, and whether the rest still remembers.
+/// A removal from the root; the flag is set if the rest still remembers a seal.
 const REMOVED: [(&[&str], bool); 5] = [
     (&[], true),
     (&["journal"], true),
