@@ -6,6 +6,7 @@
 
 pub mod absence;
 pub mod backups;
+mod belongs;
 pub mod change;
 pub mod checkpoint;
 mod commit;
@@ -49,7 +50,7 @@ use crate::audit::{Audit, Entry, ErrorLog, Level, Noted};
 use crate::document::body::Body;
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
-use crate::error::{Error, ExitCode, Kind, Result, quote_path};
+use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind};
 use crate::lock::Locks;
 use crate::lock::owner::Claim;
@@ -342,41 +343,6 @@ impl Store {
 
     fn open_root(&self) -> Result<Dir> {
         side::open_root(&self.disk, &self.settings.directory)
-    }
-
-    /// Refuses (4) a state file in a directory that keeps another.
-    pub fn check_belongs(&self) -> Result<()> {
-        self.shelf_to_read().map(|_| ())
-    }
-
-    /// Side directories belong to one state file. A name other than the usual one is recorded there.
-    fn check_owner(&self, shelf: &Shelf) -> Result<()> {
-        let record = match shelf.dir().filter(|_| shelf.has_owner) {
-            Some(dir) => self.disk.read(dir, layout::OWNER, 4096)?,
-            None => None,
-        };
-        let owner = match &record {
-            Some(record) => record.bytes.strip_suffix(b"\n").unwrap_or(&record.bytes),
-            None if shelf.has_sealed_history() => layout::STATE_FILE.as_bytes(),
-            None => return Ok(()),
-        };
-        if owner == self.settings.file_name.as_encoded_bytes() {
-            return Ok(());
-        }
-        let owner = String::from_utf8_lossy(owner).into_owned();
-        let own = quote_path(&self.settings.directory.join("another"));
-        let name = quote_path(self.settings.file_name.as_ref());
-        let directory = self.settings.directory.display();
-        let message = format!(
-            "{directory} keeps the state file {owner}; a second one, {}, would share its backups and locks",
-            self.settings.file_name.display()
-        );
-        Err(Error::new(Kind::OtherStateFile, message)
-            .try_shell(
-                format!("mkdir {own} && pipeline-state --state-file {own}/{name} state init"),
-                "give it a directory of its own",
-            )
-            .detail("owner", owner))
     }
 
     /// Warns of what the next write puts right; a document that is another tool's is none of our business.

@@ -152,11 +152,25 @@ impl Store {
         }
         let deadline = self.deadline();
         loop {
-            let (held, ground) = self.writers_ground(deadline)?;
-            let base = self.base(&ground)?;
+            let (held, mut ground) = self.writers_ground(deadline)?;
+            let mut base = self.base(&ground)?;
             self.warn_of_objects(&base);
             self.keep_mirror(&held, &ground);
-            let proposal = self.make_checked(order, &base, make)?;
+            let mut proposal = self.make_checked(order, &base, make)?;
+            // A guard undoes what its command changed, and the edit is not its command's: it gets a revision of its own.
+            if let Some(edit) = &base.edit
+                && !self.guards_of_commit(&held, &ground.shelf).is_empty()
+            {
+                check_document(&proposal.draft)?; // refused before the edit is sealed, if at all
+                let adoption = Order { fences: order.fences.clone(), ..Order::of("adopt") };
+                if self.adopt_edit((&held, &ground), edit, &adoption)?.is_none() {
+                    give_up_after(deadline)?;
+                    continue;
+                }
+                ground = self.survey(&held)?;
+                base = self.base(&ground)?;
+                proposal = make(&base)?;
+            }
             if proposal.signals.are_needed() {
                 self.side_directory(&held.root, SIGNALS)?; // refused before the commit, if at all
             }

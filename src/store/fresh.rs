@@ -1,6 +1,5 @@
 //! Beginnings: `state init`, `state init --fresh`, and `state adopt`.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -11,7 +10,7 @@ use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::heal::written_by_a_newer_program;
 use super::judge::{Foreign, Health, Look};
-use super::layout::{ARCHIVE_PREFIX, GITIGNORE, MIRROR, OWNER, SIDE_DIRECTORIES, STATE_FILE};
+use super::layout::{ARCHIVE_PREFIX, GITIGNORE, MIRROR, SIDE_DIRECTORIES};
 use super::next::new_lineage;
 use super::order::{Author, Mode, Order, Purpose, give_up_after};
 use super::retain::Displaced;
@@ -21,7 +20,7 @@ use crate::document::first;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
 use crate::fs::free_name::first_free;
-use crate::fs::stage::{Sync, is_temporary, temporary};
+use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, FsResult};
 use crate::side;
 use crate::time::compact;
@@ -234,21 +233,6 @@ impl Store {
                 self.disk.unlink(&held.root, name)?;
             }
         }
-        Ok(())
-    }
-
-    /// Notes which state file the side directories belong to, if it is not the usual one.
-    pub(super) fn record_owner(&self, held: &Held, shelf: &Shelf) -> Result<()> {
-        let usual = self.settings.file_name == OsStr::new(STATE_FILE);
-        let Some(dir) = shelf.dir().filter(|_| !usual && !shelf.has_owner) else {
-            return Ok(());
-        };
-        let name = temporary(held.lock.inode(), "owner");
-        let mut line = self.settings.file_name.as_encoded_bytes().to_vec();
-        line.push(b'\n');
-        let staged = self.disk.stage(dir, &name, &line, Sync::Now)?;
-        self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(OWNER)))?;
-        staged.keep();
         Ok(())
     }
 

@@ -86,8 +86,8 @@ impl Store {
     pub(super) fn survey(&self, held: &Held) -> Result<Ground> {
         let dir = side::open_unless(&self.disk, &held.root, BACKUPS, || self.refuse_strangers(&held.root))?;
         let mut shelf = Shelf::list(&self.disk, dir)?;
-        self.check_owner(&shelf)?;
-        self.record_owner(held, &shelf)?;
+        let record = self.check_owner(&shelf)?;
+        self.record_owner(held, &shelf, record)?;
         let live = Found::read(&self.disk, &held.root, &self.settings.file_name)?;
         let cleared = self.clear_leftovers(held, &shelf, &live)?;
         if cleared {

@@ -428,3 +428,20 @@ fn the_verdict_and_its_rollback_share_one_lock() {
         root.run("recover doctor").expect(0);
     }
 }
+
+#[test]
+fn an_edit_that_a_guarded_commit_seals_stays_and_its_own_change_is_put_back() {
+    let root = Sandbox::with_history();
+    let script = format!(
+        "sed 's/\"phase\": \"[^\"]*\"/\"phase\": \"by-hand\"/' .workflow-state.json >edited\n\
+         touch -d '1 minute ago' edited\nmv edited .workflow-state.json\n\
+         STATE_FOREIGN_EDITS=accept {SET} mine=1"
+    );
+    let (ran, _) = start(&root, "deploy", "", &script, 7).go_on(&root);
+    assert_eq!(ran.code, 7, "{}", ran.stderr);
+    let document = root.document();
+    assert_eq!((&document["phase"], &document["mine"]), (&json!("by-hand"), &json!(null)));
+    let history = root.run("state history --json").json();
+    let commands: Vec<_> = history.as_array().unwrap().iter().take(3).map(|row| row["command"].clone()).collect();
+    assert_eq!(commands, ["recover restore", "state set", "state adopt"], "the edit has a line of its own");
+}

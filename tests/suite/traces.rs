@@ -88,3 +88,22 @@ fn numbers_go_on_where_only_the_journal_is_left() {
     remove(&root, &["state-", "mirror"]);
     assert!(root.ok("state init").ends_with("(revision 5)"));
 }
+
+#[test]
+fn a_damaged_record_of_the_state_files_name_is_written_again() {
+    for name in [".workflow-state.json", "other.json"] {
+        let root = Sandbox::empty();
+        let run = |words: &str| root.run(&format!("--state-file {} {words}", root.file(name).display()));
+        run("state init").expect(0);
+        let record = root.file(".state-backups/owner");
+        for damaged in ["", "\0\0\0\0"] {
+            fs::write(&record, damaged).unwrap();
+            run("state get .phase").expect(0);
+            run(&format!("state set n:={}", damaged.len() + 1)).expect(0);
+            assert_eq!(fs::read_to_string(&record).unwrap(), format!("{name}\n"));
+        }
+        fs::write(&record, "").unwrap();
+        let third = format!("--state-file {} state init", root.file("third.json").display());
+        root.run(&third).expect(4).saying(".state-backups/owner is damaged");
+    }
+}

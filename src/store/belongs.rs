@@ -1,0 +1,130 @@
+//! Which state file the side directories belong to. They belong to one; a name other than the usual one is on record.
+
+use std::ffi::OsStr;
+
+use super::Store;
+use super::ground::Held;
+use super::layout::{BACKUPS, OWNER, STATE_FILE};
+use super::shelf::{Copy, Shelf};
+use crate::document::Reading;
+use crate::error::{Error, Kind, Result, quote_path};
+use crate::fs::stage::{Sync, temporary};
+
+/// What is on record of the state file that a shelf belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// The name of this one, or none although it has another name.
+    Whole,
+    /// Nothing.
+    Absent,
+    /// Nothing that is a file's name.
+    Damaged,
+}
+
+/// The name in a record; `None` where it is damaged.
+fn named(record: &[u8]) -> Option<&[u8]> {
+    let name = record.strip_suffix(b"\n")?;
+    let is_name = !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|byte| b"/\0".contains(byte));
+    is_name.then_some(name)
+}
+
+impl Store {
+    /// Refuses (4) a state file in a directory that keeps another.
+    pub fn check_belongs(&self) -> Result<()> {
+        self.shelf_to_read().map(|_| ())
+    }
+
+    /// Refuses (4) a state file that the shelf does not belong to.
+    pub(super) fn check_owner(&self, shelf: &Shelf) -> Result<Record> {
+        let content = match shelf.dir().filter(|_| shelf.has_owner) {
+            Some(dir) => self.disk.read(dir, OWNER, 4096)?,
+            None => None,
+        };
+        let (owner, record) = match &content {
+            Some(content) => match named(&content.bytes) {
+                Some(name) => (name, Record::Whole),
+                None if self.is_usual() || self.has_lineage_of(shelf) => return Ok(Record::Damaged),
+                None if shelf.has_sealed_history() => return Err(self.unknown_owner()),
+                None => return Ok(Record::Damaged),
+            },
+            None if shelf.has_sealed_history() => (STATE_FILE.as_bytes(), Record::Absent),
+            None => return Ok(Record::Absent),
+        };
+        if owner == self.settings.file_name.as_encoded_bytes() {
+            return Ok(record);
+        }
+        let owner = String::from_utf8_lossy(owner).into_owned();
+        let directory = self.settings.directory.display();
+        let message = format!(
+            "{directory} keeps the state file {owner}; a second one, {}, would share its backups and locks",
+            self.settings.file_name.display()
+        );
+        Err(self.own_directory(Error::new(Kind::OtherStateFile, message)).detail("owner", owner))
+    }
+
+    fn is_usual(&self) -> bool {
+        self.settings.file_name == OsStr::new(STATE_FILE)
+    }
+
+    /// Whether the live file is a revision of the document that the shelf has copies of, or that the journal knows.
+    fn has_lineage_of(&self, shelf: &Shelf) -> bool {
+        let Ok(Some(live)) = self.live() else { return false };
+        let Reading::Sealed(document) = &live.reading else { return false };
+        let lineage = &document.seal.lineage;
+        let is_kept =
+            |copies: &[Copy]| copies.iter().any(|copy| copy.seal().is_some_and(|seal| seal.lineage == *lineage));
+        shelf.copies().is_ok_and(is_kept) || shelf.trace().is_some_and(|trace| trace.lineage.as_ref() == Some(lineage))
+    }
+
+    fn unknown_owner(&self) -> Error {
+        let record = self.settings.directory.join(BACKUPS).join(OWNER);
+        let message = format!(
+            "{} is damaged, and nothing shows that the backups beside it are those of {}",
+            record.display(),
+            self.settings.file_name.display()
+        );
+        let (name, record) = (quote_path(self.settings.file_name.as_ref()), quote_path(&record));
+        let error = Error::new(Kind::OtherStateFile, message)
+            .try_shell(format!("printf '%s\\n' {name} >{record}"), "if the backups are this one's");
+        self.own_directory(error)
+    }
+
+    fn own_directory(&self, error: Error) -> Error {
+        let own = quote_path(&self.settings.directory.join("another"));
+        let name = quote_path(self.settings.file_name.as_ref());
+        error.try_shell(
+            format!("mkdir {own} && pipeline-state --state-file {own}/{name} state init"),
+            "give it a directory of its own",
+        )
+    }
+
+    /// Notes which state file the side directories belong to, if it is not the usual one or the record is damaged.
+    pub(super) fn record_owner(&self, held: &Held, shelf: &Shelf, record: Record) -> Result<()> {
+        let is_due = match record {
+            Record::Whole => false,
+            Record::Absent => !self.is_usual(),
+            Record::Damaged => true,
+        };
+        let Some(dir) = shelf.dir().filter(|_| is_due) else { return Ok(()) };
+        let name = temporary(held.lock.inode(), "owner");
+        let mut line = self.settings.file_name.as_encoded_bytes().to_vec();
+        line.push(b'\n');
+        let staged = self.disk.stage(dir, &name, &line, Sync::Now)?;
+        self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(OWNER)))?;
+        staged.keep();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn a_record_that_is_no_name_is_damaged() {
+        assert_eq!(named(b"state.json\n"), Some(&b"state.json"[..]));
+        for damaged in [&b""[..], b"\n", b"state.json", b"..\n", b"../x\n", b"\0\0\0\n"] {
+            assert_eq!(named(damaged), None, "{damaged:?}");
+        }
+    }
+}
