@@ -6,12 +6,14 @@
 
 pub mod changes;
 pub mod event;
+pub mod totals;
 
 use std::ffi::OsStr;
 use std::fs::File;
 
 pub use self::changes::Changes;
 pub use self::event::{Commit, Event, GuardEvent, Owner, Skipped};
+pub use self::totals::Totals;
 use crate::fs::stage::{Sync, temporary};
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
 
@@ -47,8 +49,24 @@ impl Events {
     pub fn commits(&self) -> impl Iterator<Item = &Commit> {
         self.list.iter().filter_map(|event| match event {
             Event::Commit(commit) => Some(commit),
-            Event::Guard(_) => None,
+            Event::Guard(_) | Event::Totals(_) => None,
         })
+    }
+
+    /// What all commits add up to, also those that no line is left of.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals::of(&self.list)
+    }
+
+    /// Whether a commit was counted before the first line that is left.
+    #[must_use]
+    pub fn is_counted(&self, lineage: &str, revision: u64) -> bool {
+        let totals = self.list.iter().find_map(|event| match event {
+            Event::Totals(totals) => Some(totals),
+            _ => None,
+        });
+        totals.is_some_and(|totals| totals.covers(lineage, revision))
     }
 
     fn read(&mut self, bytes: &[u8]) {
@@ -106,10 +124,13 @@ impl<'a> Journal<'a> {
         Ok(Some((file, stat)))
     }
 
-    /// Begins a new file with `line`; the one before is kept, and the one before that goes.
+    /// Begins a new file with the totals and `line`; the one before is kept, and the one before that goes.
     fn rotate(&self, line: &str, lock_inode: u64) -> FsResult<()> {
         let name = temporary(lock_inode, "journal");
-        let staged = self.disk.stage(self.dir, &name, line.as_bytes(), Sync::Never)?;
+        let totals = self.read().totals();
+        let totals = (totals.count() > 0).then(|| Event::Totals(totals).to_line()).flatten();
+        let text = totals.unwrap_or_default() + line;
+        let staged = self.disk.stage(self.dir, &name, text.as_bytes(), Sync::Never)?;
         let (journal, old) = ((self.dir, OsStr::new(JOURNAL)), (self.dir, OsStr::new(OLD_JOURNAL)));
         self.disk.rename(journal, old)?;
         self.disk.rename((self.dir, OsStr::new(&name)), journal)?;
@@ -202,7 +223,7 @@ mod tests {
     fn numbers(events: &Events) -> Vec<usize> {
         let number = |event: &Event| match event {
             Event::Guard(guard) => guard.id.parse().ok(),
-            Event::Commit(_) => None,
+            Event::Commit(_) | Event::Totals(_) => None,
         };
         events.list.iter().filter_map(number).collect()
     }

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::changes::{Change, Changes};
+use super::totals::Totals;
 use crate::document::json;
 use crate::document::seal::{Digest, Lineage, Revision};
 
@@ -29,6 +30,8 @@ pub enum Event {
     Commit(Commit),
     /// A guard's begin or end.
     Guard(GuardEvent),
+    /// What the commits before it add up to.
+    Totals(Totals),
 }
 
 /// A committed revision.
@@ -134,6 +137,7 @@ impl Event {
         }
         match value.get("event").and_then(Value::as_str) {
             Some("commit") => Commit::of(&value).map(Self::Commit).ok_or(Skipped::Damaged),
+            Some("totals") => Totals::read(&value).map(Self::Totals).ok_or(Skipped::Damaged),
             Some("guard") => GuardEvent::of(&value).map(Self::Guard).ok_or(Skipped::Damaged),
             Some(_) => Err(Skipped::Unknown),
             None => Err(Skipped::Damaged),
@@ -143,6 +147,7 @@ impl Event {
     fn to_value(&self) -> Value {
         match self {
             Self::Commit(commit) => commit.to_value(),
+            Self::Totals(totals) => totals.to_value(VERSION),
             Self::Guard(GuardEvent { time, id, step, guards }) => {
                 let guards: Vec<&String> = guards.iter().take(GUARDS_LIMIT).collect();
                 json!({"v": VERSION, "event": "guard", "time": time, "guard": id, "step": step, "guards": guards})

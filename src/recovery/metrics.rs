@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::degraded::Degraded;
 use crate::audit::{Logged, fact};
+use crate::journal::Totals;
+use crate::journal::totals::BOUNDS;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::time_of;
 use crate::time::rfc3339;
@@ -25,33 +27,42 @@ const RECOVERIES: [&str; 9] = ["heal", "recover", "adopt", "restore", "undo", "h
 
 /// How long something was waited for: seconds, in order.
 #[derive(Clone, Debug, Default)]
-pub struct Waits(Vec<f64>);
+pub struct Waits {
+    /// Each that is on record.
+    seconds: Vec<f64>,
+    /// How many are not on record any more, how long they took in all, and how many at most as long as each bound.
+    before: (usize, f64, [u64; BOUNDS.len()]),
+}
 
 impl Waits {
     /// How often.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.before.0 + self.seconds.len()
     }
 
     /// In all.
     #[must_use]
     pub fn sum(&self) -> f64 {
-        self.0.iter().fold(0.0, |sum, wait| sum + wait) // a sum of nothing is -0
+        self.seconds.iter().fold(self.before.1, |sum, wait| sum + wait) // a sum of nothing is -0
     }
 
-    /// The time that this share of them took at most, by the nearest rank; 0 where there are none.
+    /// The time that this share of those on record took at most, by the nearest rank; 0 where there are none.
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-        let rank = (share * self.0.len() as f64).ceil() as usize;
-        self.0.get(rank.max(1) - 1).copied().unwrap_or_default()
+        let rank = (share * self.seconds.len() as f64).ceil() as usize;
+        self.seconds.get(rank.max(1) - 1).copied().unwrap_or_default()
     }
 
-    /// How many took at most so long.
+    /// How many took at most so long, which is one of the bounds.
     #[must_use]
     pub fn within(&self, limit: f64) -> usize {
-        self.0.partition_point(|wait| *wait <= limit)
+        let before =
+            BOUNDS.iter().zip(self.before.2).rfind(|(bound, _)| **bound <= limit).map_or(0, |(_, count)| count);
+        usize::try_from(before)
+            .unwrap_or(usize::MAX)
+            .saturating_add(self.seconds.partition_point(|wait| *wait <= limit))
     }
 }
 
@@ -126,17 +137,20 @@ impl Metrics {
     fn read_logs(&mut self, store: &Store) {
         let yesterday = rfc3339(store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
         let mut journaled = HashSet::new();
-        for commit in store.journal().commits() {
-            self.count_since(&commit.time);
-            let action = commit.default_reason();
-            self.count_commit(action, Some(commit.waited), Some(commit.bytes));
-            self.count_backup((!WITHOUT_BACKUP.contains(&action)).then_some("automatic"), commit.time >= yesterday);
+        let journal = store.journal();
+        self.count_totals(&journal.totals());
+        for commit in journal.commits() {
+            self.commit_waits.seconds.push(commit.waited);
+            let has_backup = !WITHOUT_BACKUP.contains(&commit.default_reason());
+            self.backups_last_day += u64::from(has_backup && commit.time >= yesterday);
             journaled.insert((commit.lineage.to_string(), commit.revision.get()));
         }
+        self.commit_waits.before = waits_before(&journal.totals(), &self.commit_waits);
         let is_journaled = |line: &Logged<'_>| {
             let revision = line.fact("revision").and_then(|revision| revision.parse().ok());
             let key = line.fact("lineage").map(str::to_owned).zip(revision);
-            line.text.starts_with("committed ") && key.is_some_and(|key| journaled.contains(&key))
+            line.text.starts_with("committed ")
+                && key.is_some_and(|key| journaled.contains(&key) || journal.is_counted(&key.0, key.1))
         };
         let ours = [fact("path", &self.path), fact("root", store.settings().directory.display())];
         store.audit().each_line(&ours, &mut |text| {
@@ -148,7 +162,25 @@ impl Metrics {
             }
         });
         for waits in [&mut self.lock_waits, &mut self.commit_waits] {
-            waits.0.sort_by(f64::total_cmp);
+            waits.seconds.sort_by(f64::total_cmp);
+        }
+    }
+
+    /// Counts all commits that the journal knows of, also those that it has no line of any more.
+    fn count_totals(&mut self, totals: &Totals) {
+        if totals.count() == 0 {
+            return;
+        }
+        self.count_since(&totals.since);
+        self.commits += totals.count();
+        self.first_bytes = Some(totals.first_bytes);
+        for (action, count) in &totals.commits {
+            if !WITHOUT_BACKUP.contains(&action.as_str()) {
+                *self.backups.entry("automatic").or_default() += count;
+            }
+            if action != "restore" {
+                self.recovered_often(action, *count); // a restore has a line of its own
+            }
         }
     }
 
@@ -158,7 +190,7 @@ impl Metrics {
             || line.fact("waited").and_then(|waited| waited.parse::<f64>().ok()).filter(|waited| *waited >= 0.0);
         let backup = match (line.component.split_once('/'), line.text.split(' ').next()) {
             (Some(("lock-manager", "acquire")), Some("granted")) => {
-                self.lock_waits.0.extend(waited());
+                self.lock_waits.seconds.extend(waited());
                 None
             }
             (Some(("state-manager", action)), Some("committed")) => {
@@ -188,7 +220,7 @@ impl Metrics {
 
     fn count_commit(&mut self, action: &str, waited: Option<f64>, bytes: Option<u64>) {
         self.commits += 1;
-        self.commit_waits.0.extend(waited);
+        self.commit_waits.seconds.extend(waited);
         self.first_bytes = self.first_bytes.or(bytes);
         self.recovered(if action == "restore" { "" } else { action }); // a restore has a line of its own
     }
@@ -242,6 +274,18 @@ impl Metrics {
     }
 }
 
+/// What the waits of all commits add up to, without those on record.
+fn waits_before(totals: &Totals, on_record: &Waits) -> (usize, f64, [u64; BOUNDS.len()]) {
+    let of_bound = |bound| on_record.seconds.iter().filter(|wait| **wait <= bound).count() as u64;
+    let mut within = totals.within;
+    for (count, bound) in within.iter_mut().zip(BOUNDS) {
+        *count = count.saturating_sub(of_bound(bound));
+    }
+    let count = usize::try_from(totals.count()).unwrap_or(usize::MAX).saturating_sub(on_record.seconds.len());
+    let sum = if count == 0 { 0.0 } else { (totals.waited - on_record.sum()).max(0.0) };
+    (count, sum, within)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,7 +294,7 @@ mod tests {
     fn quantiles_are_of_the_nearest_rank_and_of_nothing_zero() {
         assert_eq!(Waits::default().quantile(0.5), 0.0);
         assert_eq!(Waits::default().sum().to_string(), "0");
-        let waits = Waits((1..=100).map(f64::from).collect());
+        let waits = Waits { seconds: (1..=100).map(f64::from).collect(), ..Waits::default() };
         assert_eq!((waits.quantile(0.0), waits.quantile(0.5), waits.quantile(0.99)), (1.0, 50.0, 99.0));
         assert_eq!((waits.quantile(1.0), waits.within(10.0), waits.within(0.5), waits.count()), (100.0, 10, 0, 100));
     }

@@ -5,6 +5,7 @@ use std::fs;
 
 use openmetrics_parser::prometheus::parse_prometheus;
 use openmetrics_parser::{HistogramValue, MetricNumber, PrometheusValue};
+use pipeline_state::journal::ROTATED_AT;
 use serde_json::{Value, json};
 
 use crate::sandbox::{Ran, Sandbox, make_old};
@@ -290,4 +291,28 @@ fn status_names_problems_and_next_steps() {
     let all: Value = root.run("recover status --json").expect(0).json();
     assert_eq!((all["health"].as_str(), all["errors"]["8"].as_u64()), (Some("foreign edit"), Some(12)));
     assert_eq!(all["degraded"]["disabledFeatures"], json!(["mail"]));
+}
+
+#[test]
+fn no_counter_falls_when_the_journal_is_rotated() {
+    for is_logged in [true, false] {
+        let root = Sandbox::initialized();
+        let counters = || {
+            let page = page(&root);
+            let waits = histogram(&page, "commit");
+            let backups = number(&page, "backups_total", Some(("kind", "automatic")));
+            (number(&page, "commits_total", None), backups, waits)
+        };
+        for n in 1..=6_u32 {
+            let file = fs::File::options().append(true).open(root.file(".state-backups/journal.jsonl")).unwrap();
+            file.set_len(ROTATED_AT).unwrap(); // the rest is NULs, one damaged line
+            root.ok(&format!("state set n:={n}"));
+            if !is_logged {
+                fs::write(root.file("audit.log"), "").unwrap();
+            }
+            let (commits, backups, waits) = counters();
+            assert_eq!((commits, backups), (f64::from(n + 1), f64::from(n)), "{is_logged}");
+            assert_eq!(waits.count.unwrap(), u64::from(n + 1), "{is_logged}");
+        }
+    }
 }

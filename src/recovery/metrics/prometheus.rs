@@ -5,10 +5,7 @@ use std::fmt::Write as _;
 
 use super::Metrics;
 use crate::error::{ExitCode, one_line};
-
-/// The upper bounds of the histogram's buckets, in seconds.
-pub const BOUNDS: [f64; 15] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+use crate::journal::totals::BOUNDS;
 
 struct Page<'a> {
     root: &'a str,
@@ -60,7 +57,7 @@ pub fn page(metrics: &Metrics) -> String {
     page.single("document_bytes", ("gauge", "Size of the state file."), metrics.state_bytes);
     let help = "By how much the state file has grown since the first commit on record.";
     page.single("document_growth_bytes", ("gauge", help), metrics.growth());
-    page.single("commits_total", ("counter", "Commits in the audit log."), Some(metrics.commits));
+    page.single("commits_total", ("counter", "Commits on record, and those before."), Some(metrics.commits));
     page.family("backups_total", "counter", "Backups made, by the audit log.");
     for (kind, count) in &metrics.backups {
         page.sample("backups_total", &[("kind", kind)], count);

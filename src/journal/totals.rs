@@ -1,0 +1,116 @@
+//! What the commits add up to that the journal has no lines of any more.
+//!
+//! A rotated journal begins with a line of totals, of all commits before that line. Counters are made of the last totals
+//! and the commits after them, so that no counter falls when the oldest file goes.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::event::{Commit, Event, cut};
+use crate::document::seal::{Lineage, Revision};
+
+/// The upper bounds of the buckets that waits are counted in, in seconds.
+pub const BOUNDS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The most actions that are counted apart, and the longest name of one, in bytes.
+const ACTIONS: (usize, usize) = (32, 32);
+/// The most lineages that are remembered, the latest.
+const LINEAGES: usize = 16;
+const OTHER: &str = "other";
+
+/// What commits add up to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// The time of the first one, RFC 3339.
+    pub since: String,
+    /// The size of the document after the first one, in bytes.
+    pub first_bytes: u64,
+    /// How many, by what they did: `set`.
+    pub commits: BTreeMap<String, u64>,
+    /// How long they waited in all, in seconds.
+    pub waited: f64,
+    /// How many waited at most as long as each of [`BOUNDS`].
+    pub within: [u64; BOUNDS.len()],
+    /// The first and the last revision of each lineage, in the order in which they began.
+    pub ranges: Vec<(Lineage, u64, u64)>,
+}
+
+impl Totals {
+    /// The totals of all commits up to the last of these events.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        events.into_iter().fold(Self::default(), |totals, event| match event {
+            Event::Totals(before) => before.clone(),
+            Event::Commit(commit) => totals.and(commit),
+            Event::Guard(_) => totals,
+        })
+    }
+
+    fn and(mut self, commit: &Commit) -> Self {
+        if self.commits.is_empty() {
+            (self.since, self.first_bytes) = (commit.time.clone(), commit.bytes);
+        }
+        let action = cut(commit.default_reason(), ACTIONS.1);
+        let is_room = self.commits.len() < ACTIONS.0 || self.commits.contains_key(action);
+        *self.commits.entry(if is_room { action } else { OTHER }.to_owned()).or_default() += 1;
+        self.waited += commit.waited;
+        for (count, bound) in self.within.iter_mut().zip(BOUNDS) {
+            *count += u64::from(commit.waited <= bound);
+        }
+        let revision = commit.revision.get();
+        match self.ranges.iter_mut().find(|(lineage, ..)| *lineage == commit.lineage) {
+            Some((_, first, last)) => (*first, *last) = (revision.min(*first), revision.max(*last)),
+            None => self.ranges.push((commit.lineage.clone(), revision, revision)),
+        }
+        if self.ranges.len() > LINEAGES {
+            self.ranges.remove(0);
+        }
+        self
+    }
+
+    /// How many commits there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.commits.values().sum()
+    }
+
+    /// Whether a commit is among them.
+    #[must_use]
+    pub fn covers(&self, lineage: &str, revision: u64) -> bool {
+        let covers =
+            |(own, first, last): &(Lineage, u64, u64)| own.as_str() == lineage && (*first..=*last).contains(&revision);
+        self.ranges.iter().any(covers)
+    }
+
+    pub(super) fn to_value(&self, version: u64) -> Value {
+        let lineages = self.ranges.iter().map(|(lineage, first, last)| json!([lineage.as_str(), first, last]));
+        json!({
+            "v": version,
+            "event": "totals",
+            "since": self.since,
+            "first_bytes": self.first_bytes,
+            "commits": self.commits,
+            "waited": format!("{:.6}", self.waited),
+            "within": self.within,
+            "lineages": lineages.collect::<Vec<Value>>(),
+        })
+    }
+
+    pub(super) fn read(value: &Value) -> Option<Self> {
+        let number = |value: &Value| value.as_u64().filter(|number| *number <= Revision::MAX);
+        let since = value.get("since")?.as_str()?;
+        chrono::DateTime::parse_from_rfc3339(since).ok()?;
+        let counted = |(action, count): (&String, &Value)| Some((action.clone(), number(count)?));
+        let within: Option<Vec<u64>> = value.get("within")?.as_array()?.iter().map(number).collect();
+        let range =
+            |range: &Value| Some((Lineage::from_value(range.get(0)?)?, number(range.get(1)?)?, number(range.get(2)?)?));
+        Some(Self {
+            since: since.to_owned(),
+            first_bytes: number(value.get("first_bytes")?)?,
+            commits: value.get("commits")?.as_object()?.iter().map(counted).collect::<Option<_>>()?,
+            waited: value.get("waited")?.as_str()?.parse().ok().filter(|waited: &f64| waited.is_finite())?,
+            within: within?.try_into().ok()?,
+            ranges: value.get("lineages")?.as_array()?.iter().map(range).collect::<Option<_>>()?,
+        })
+    }
+}
