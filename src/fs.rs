@@ -200,6 +200,12 @@ impl FsError {
         Errno::from_io_error(&self.source) == Some(errno)
     }
 
+    /// Whether the kernel or the file system has no such operation.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        is_unsupported(&self.source)
+    }
+
     /// Whether space, quota or permitted file size ran out.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -332,7 +338,22 @@ impl Disk {
         found(named("open", &dir.path_of(&name), again(|| self.ops.open(dir, name.as_ref(), access))))
     }
 
-    /// Opens a file for appending or locking, and makes it where it is missing.
+    /// Opens a file to be locked and written from its beginning, and makes it where it is missing.
+    pub fn open_to_lock(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<(File, Origin)> {
+        let mut origin = Origin::Found;
+        loop {
+            if let Some(file) = self.open(dir, &name, Access::Overwrite)? {
+                return Ok((file, origin));
+            }
+            match self.create(dir, &name) {
+                Err(error) if error.is(Errno::EXIST) => {}
+                // Opened again: what makes a file appends to it.
+                result => origin = result.map(|_| Origin::Made)?,
+            }
+        }
+    }
+
+    /// Opens a file for appending, and makes it where it is missing.
     pub fn open_or_make(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<(File, Origin)> {
         loop {
             if let Some(file) = self.open(dir, &name, Access::Append)? {
@@ -550,8 +571,14 @@ pub enum Locked {
 
 /// Whether a file has no access control list, or can have none.
 fn has_no_acl(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    [Errno::NODATA, Errno::OPNOTSUPP, Errno::NOSYS].into_iter().any(|none| errno == Some(none))
+    Errno::from_io_error(error) == Some(Errno::NODATA) || is_unsupported(error)
+}
+
+/// Whether the kernel or the file system has no such operation. ENOTSUP and EOPNOTSUPP are one number on Linux
+/// and two on a Mac, where file systems answer with either.
+fn is_unsupported(error: &io::Error) -> bool {
+    let answers = [Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
+    Errno::from_io_error(error).is_some_and(|errno| answers.contains(&errno))
 }
 
 fn named<T>(operation: &'static str, path: &Path, result: io::Result<T>) -> FsResult<T> {

@@ -33,6 +33,7 @@ pub mod draft;
 pub mod flock;
 pub mod gate;
 pub mod hierarchy;
+pub mod holder;
 pub mod idle;
 pub mod journal;
 pub mod launch;

@@ -213,7 +213,7 @@ Examples:
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Options of writers")]
 pub struct Writer {
-    /// Why: for the audit log and the backup's name
+    /// Why, in at most 1 KiB: for the journal, the audit log and the backup's name
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Only if this is the current revision

@@ -7,8 +7,9 @@ use super::output::Output;
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::document::diff::Change;
-use crate::error::{Error, ExitCode, Result};
+use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
+use crate::journal::event::REASON_LIMIT;
 use crate::store::Store;
 use crate::store::change::{Base, Claim, Outcome, Proposal};
 use crate::store::order::{Mode, Order, conflict};
@@ -39,12 +40,21 @@ pub(super) fn with_store<T>(
     result
 }
 
+/// A reason that the journal keeps verbatim.
+fn reason(text: String) -> Result<String> {
+    if text.len() <= REASON_LIMIT {
+        return Ok(text);
+    }
+    let message = format!("the reason has {} bytes, and {REASON_LIMIT} is the limit; nothing was written", text.len());
+    Err(Error::new(Kind::TooLarge, message).meaning("say it shorter, and name where the rest is to be found"))
+}
+
 /// Options of a writer from its command line.
 pub(super) fn order(group: &'static str, action: &'static str, writer: &Writer) -> Result<Order> {
     Ok(Order {
         group,
         action,
-        reason: writer.reason.clone(),
+        reason: writer.reason.clone().map(reason).transpose()?,
         if_revision: writer.if_revision,
         fences: writer.fence.iter().map(|fence| fence.parse()).collect::<Result<_>>()?,
         mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },

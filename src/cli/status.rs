@@ -101,7 +101,7 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
             counts.push_str(&format!(", {count} {}", output.paint(what, Paint::Red)));
         }
     }
-    let writer = status.state_lock.as_ref().map(|holder| one_line(&format!("; {holder} is writing")));
+    let writer = status.state_lock.as_ref().map(|holder| one_line(&format!("; the state: {holder}")));
     lines.push(("Locks", counts + &writer.unwrap_or_default()));
     lines
 }

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use serde::Serialize;
 use serde_json::json;
 
+use super::holder::{self, Holder};
 use super::request::SILENCE;
 use super::{LOCKS, Locks};
 use crate::error::{Error, Kind, Result};
@@ -42,9 +42,9 @@ impl Locks {
         let started = Instant::now();
         let path = dir.path_of(name);
         let left = || deadline.saturating_duration_since(Instant::now());
-        let (mut silence, mut was_made) = (SILENCE, false);
+        let (mut silence, mut was_made, mut is_first_try) = (SILENCE, false, true);
         loop {
-            let (file, origin) = match self.disk.open_or_make(dir, name) {
+            let (file, origin) = match self.disk.open_to_lock(dir, name) {
                 Err(error) if error.is(Errno::NOENT) => return Ok(None),
                 result => result?,
             };
@@ -56,15 +56,22 @@ impl Locks {
             }
             let locked = self.disk.lock(file, &path, left().min(silence))?;
             if let Locked::Yes(file) = locked {
+                holder::note(&self.disk, &file, &path);
                 let lock = FileLock { _file: file, name, stat, origin };
                 return Ok(if lock.is_ours(&self.disk, root)? { Some(lock) } else { None });
             }
             if left().is_zero() {
-                return Err(timed_out(what, &stat, path, started.elapsed()));
+                // It may have been another command's test of the flock, which lasts an instant ([`Disk::probe`]).
+                if std::mem::take(&mut is_first_try) {
+                    std::thread::yield_now();
+                    continue;
+                }
+                let holder = holder::of_locked(&self.disk, dir, name, &stat);
+                return Err(timed_out(what, &holder, path, started.elapsed()));
             }
-            let who = holder(stat.ino).map_or_else(String::new, |holder| format!(" by {holder}"));
-            self.tell(&format!("{what}: held{who}"));
-            silence = Duration::MAX;
+            let holder = holder::of_locked(&self.disk, dir, name, &stat);
+            self.tell(&format!("{what}: {holder}"));
+            (silence, is_first_try) = (Duration::MAX, false);
         }
     }
 }
@@ -89,58 +96,16 @@ impl FileLock {
     }
 }
 
-fn timed_out(what: &str, stat: &Stat, path: PathBuf, waited: Duration) -> Error {
-    let holder = holder(stat.ino);
-    let who = holder.as_ref().map_or_else(String::new, |holder| format!("; {holder} holds it"));
-    let message = format!("{what} is locked by another command: waited {:.1} s{who}", waited.as_secs_f64());
+fn timed_out(what: &str, holder: &Holder, path: PathBuf, waited: Duration) -> Error {
+    let message = format!("{what} is locked by another command: waited {:.1} s; {holder}", waited.as_secs_f64());
     let error = Error::new(Kind::LockTimeout, message)
         .detail("path", path.display().to_string())
-        .detail("waited", waited.as_secs_f64());
-    match holder {
-        Some(holder) => error
-            .try_shell(format!("ps -fp {}", holder.pid), "see what it does; or wait longer next time")
-            .detail("holder", json!(holder)),
+        .detail("waited", waited.as_secs_f64())
+        .detail("holder", json!(holder));
+    match holder.pid {
+        Some(pid) => error.try_shell(format!("ps -fp {pid}"), "see what it does; or wait longer next time"),
         None => error.try_command("state status", "see how it is; or wait longer next time"),
     }
-}
-
-/// A process that holds a lock.
-#[derive(Clone, Debug, Serialize)]
-pub struct Holder {
-    /// Its process id.
-    pub pid: u32,
-    /// Its name, as the kernel has it.
-    pub command: String,
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.command.as_str() {
-            // A lock lives as long as its open file, which a child may have inherited.
-            "" => write!(f, "process {} or a child it left behind", self.pid),
-            command => write!(f, "process {} ({command})", self.pid),
-        }
-    }
-}
-
-/// Who holds a flock on this inode, from /proc/locks (proc_locks(5)); inodes of different file systems may coincide, so
-/// this is for messages only. The kernel shows that file a page at a time, and while others lock and unlock a line may fall
-/// between two pages, so it is read again where nothing is found.
-pub fn holder(inode: u64) -> Option<Holder> {
-    (0..5).find_map(|_| look_for_holder(inode))
-}
-
-fn look_for_holder(inode: u64) -> Option<Holder> {
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let pid = locks.lines().filter(|line| !line.contains("->")).find_map(|line| {
-        let mut words = line.split_whitespace();
-        let is_flock = words.nth(1) == Some("FLOCK");
-        let pid = words.nth(2)?.parse().ok()?;
-        let number = words.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
-        (is_flock && number == inode).then_some(pid)
-    })?;
-    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(Holder { pid, command: command.trim_end().to_owned() })
 }
 
 #[cfg(test)]

@@ -104,6 +104,17 @@ pub fn name_of(pid: u32) -> String {
     number_in_proc(pid).and_then(|number| text_of(&format!("/proc/{number}/comm"))).unwrap_or_default()
 }
 
+/// Whether a process has the file of this device and inode open, as far as we may see that.
+#[must_use]
+pub fn has_open(pid: u32, (dev, ino): (u64, u64)) -> bool {
+    const MOST: usize = 4096;
+    let Ok(files) = number_in_proc(pid).and_then(|number| std::fs::read_dir(format!("/proc/{number}/fd"))) else {
+        return false;
+    };
+    let files = files.take(MOST).flatten().filter_map(|file| std::fs::metadata(file.path()).ok());
+    files.into_iter().any(|stat| (stat.dev(), stat.ino()) == (dev, ino))
+}
+
 /// The beginning of one of the kernel's small files, in one read: their size is not told ahead, so a reader that wants all
 /// makes a dozen calls of it, and who waits in a long queue looks at many processes.
 fn read(path: &str) -> io::Result<Vec<u8>> {

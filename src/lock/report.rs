@@ -65,6 +65,9 @@ pub struct Entry {
     /// A waiter's ID, which `break --waiter` takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiter: Option<String>,
+    /// Whether it can be judged from here: it lives, or it is dead.
+    #[serde(skip)]
+    pub is_judged: bool,
     /// Since when it holds or waits, RFC 3339.
     pub since: String,
     /// Until when a waiter waits, or a time to live lasts: seconds since 1970.
@@ -199,6 +202,7 @@ impl Entry {
             command: if grant.owner.is_some() { grant.command.clone() } else { holder(grant) },
             token: Some(grant.token.get()),
             waiter: None,
+            is_judged: liveness != Liveness::Unknown,
             since: grant.since.clone(),
             until: grant.expires,
             waiting_for: Vec::new(),
@@ -233,6 +237,7 @@ impl Entry {
             command: what,
             token: None,
             waiter: waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned()),
+            is_judged: judge.waiting_process(waiter) != Liveness::Unknown,
             since: waiter.since.clone(),
             until: Some(waiter.until),
             waiting_for: in_the_way.collect(),
@@ -251,6 +256,7 @@ impl Entry {
             command: why.to_owned(),
             token: None,
             waiter: None,
+            is_judged: false,
             since: String::new(),
             until: None,
             waiting_for: Vec::new(),

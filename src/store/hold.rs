@@ -126,7 +126,7 @@ impl Store {
         let has_modes = match (&made, found?) {
             (Ok(()), Some(stat)) => stat.mode & 0o777 == 0o600,
             // The file was made, and then its mode could not be set.
-            (Err(error), Some(_)) if error.is(Errno::PERM) || error.is(Errno::OPNOTSUPP) => false,
+            (Err(error), Some(_)) if error.is(Errno::PERM) || error.is_unsupported() => false,
             _ => return Ok(made?),
         };
         if has_modes {

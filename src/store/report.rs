@@ -1,7 +1,6 @@
 //! What the store can tell about itself without changing anything: `validate`, `status`, `history`, `diff`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -22,8 +21,9 @@ use crate::document::seal::{size_when_sealed, without_seal};
 use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
+use crate::lock::holder::{self, Holder};
 use crate::lock::report::Summary;
-use crate::lock::{LOCKS, STATE_LOCK, flock};
+use crate::lock::{LOCKS, STATE_LOCK};
 use crate::side;
 use crate::time::rfc3339;
 
@@ -63,7 +63,7 @@ pub struct Status {
     /// Copies on the shelf.
     pub backups: BackupCount,
     /// Who holds the lock of the commit at this moment.
-    pub state_lock: Option<flock::Holder>,
+    pub state_lock: Option<Holder>,
     /// Named locks.
     pub locks: Summary,
     /// How many checkpoints there are.
@@ -270,10 +270,11 @@ impl Store {
         Ok((status, error))
     }
 
-    fn lock_holder(&self, root: &Dir) -> Result<Option<flock::Holder>> {
-        let path = Path::new(LOCKS).join(STATE_LOCK);
-        let stat = self.disk.stat(root, path)?;
-        Ok(stat.and_then(|stat| flock::holder(stat.ino)))
+    fn lock_holder(&self, root: &Dir) -> Result<Option<Holder>> {
+        match side::open_to_read(&self.disk, root, LOCKS)? {
+            Some(locks) => Ok(holder::of(&self.disk, &locks, STATE_LOCK)?),
+            None => Ok(None),
+        }
     }
 
     /// The revisions of this lineage that backups and the audit log remember, newest first.

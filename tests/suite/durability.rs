@@ -44,6 +44,7 @@ fn sync_precedes_rename_and_a_durable_rename_acknowledgement() {
     assert_eq!(
         calls,
         [
+            "write", // the pid in the lock file
             "create -state.tmp",
             "write",
             "sync",

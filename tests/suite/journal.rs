@@ -8,6 +8,8 @@ use pipeline_state::fs::Disk;
 use pipeline_state::journal::changes::Change;
 use pipeline_state::journal::{Commit, Journal};
 
+use pipeline_state::journal::event::REASON_LIMIT;
+
 use crate::sandbox::Sandbox;
 
 fn journal(root: &Sandbox) -> PathBuf {
@@ -154,4 +156,21 @@ fn fresh_starts_a_lineage_in_the_same_journal() {
     assert_eq!(all.len(), 5);
     assert_ne!(all[4].lineage, all[3].lineage);
     assert_eq!(root.run("state history --json").expect(0).json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_reason_is_kept_whole_or_refused() {
+    let root = Sandbox::initialized();
+    let longest = "é".repeat(REASON_LIMIT / 2);
+    root.run_args(&["state", "set", "a=b", "--reason", &longest]).expect(0);
+    assert_eq!(root.run("state history --json").expect(0).json()[0]["reason"], longest);
+    let before = root.revision();
+    for words in [&["state", "set", "a=c"][..], &["recover", "degrade", "slow"], &["state", "backup"]] {
+        let too_long = format!("{longest}.");
+        let ran = root.run_args(&[words, &["--reason", &too_long]].concat());
+        if ran.code != 64 {
+            ran.expect(4).saying("the reason has 1025 bytes, and 1024 is the limit");
+        }
+    }
+    assert_eq!(root.revision(), before);
 }

@@ -298,3 +298,33 @@ fn a_record_that_names_a_hostile_file_opens_nothing_outside() {
         assert!(sandbox.file(".locks/state.lock").exists(), "{hostile}");
     }
 }
+
+#[test]
+fn the_doctor_names_a_waiter_of_another_machine_and_how_to_end_it() {
+    let sandbox = Sandbox::initialized();
+    let owner = Owner::new();
+    sandbox.ok(&format!("lock acquire n --owner-pid {}", owner.pid()));
+    let other = Owner::new();
+    let pid = other.pid();
+    let mut waiter = sandbox.spawn(&format!("lock acquire n 600 --owner-pid {pid}"));
+    await_waiters(&sandbox, &["waiting"]);
+    sandbox.run("recover doctor").expect(0);
+    waiter.kill().unwrap();
+    waiter.wait().unwrap();
+    sandbox.forge("n", |record| {
+        for process in ["owner", "process"] {
+            let place = &mut record["waiters"][0][process]["place"];
+            place["boot"] = json!("another");
+            place["machine"] = json!("another");
+            place["host"] = json!("far.example");
+        }
+    });
+    let id = waiters(&sandbox)[0]["waiter"].as_str().unwrap().to_owned();
+    let told = sandbox.run("recover doctor").expect(1);
+    let line = told.stderr.clone() + &told.stdout;
+    let named = format!("whether the waiter for the lock n of {pid} (");
+    assert!(line.contains(&named) && line.contains("in another machine, far.example lives"), "{line}");
+    assert!(line.contains(&format!("lock break --waiter {id}")), "{line}");
+    sandbox.ok(&format!("lock break --waiter {id}"));
+    sandbox.run("recover doctor").expect(0);
+}

@@ -54,6 +54,7 @@ mod lock_exclusion;
 mod lock_faults;
 mod lock_kill;
 mod lock_namespaces;
+mod lock_notes;
 mod lock_order;
 mod lock_owners;
 mod lock_queue_kill;

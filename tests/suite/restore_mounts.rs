@@ -264,12 +264,15 @@ fn a_mount_over_a_pending_restore_allows_reads_and_an_abort() {
 #[test]
 fn a_file_system_without_modes_is_refused_and_nothing_is_left_on_it() {
     let root = Sandbox::empty();
-    let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
-        "create" | "make_dir" => Fate::HappensAndFails(Errno::PERM),
-        _ => Fate::Proceeds,
-    })));
-    let begin = pipeline_state::store::fresh::Beginning::Continue;
-    let error = store(&root, disk).init(begin, &Order::of("init")).unwrap_err();
-    assert_eq!((error.code() as u8, error.message.contains("file system without permissions")), (6, true), "{error}");
-    assert_eq!(root.names("."), [] as [&str; 0]);
+    for answer in [Errno::PERM, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS] {
+        let disk = Disk::new(Rc::new(Observed::new(move |call| match call.name {
+            "create" | "make_dir" => Fate::HappensAndFails(answer),
+            _ => Fate::Proceeds,
+        })));
+        let begin = pipeline_state::store::fresh::Beginning::Continue;
+        let error = store(&root, disk).init(begin, &Order::of("init")).unwrap_err();
+        let is_named = error.message.contains("file system without permissions");
+        assert_eq!((error.code() as u8, is_named), (6, true), "{answer:?}: {error}");
+        assert_eq!(root.names("."), [] as [&str; 0]);
+    }
 }

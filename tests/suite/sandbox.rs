@@ -11,6 +11,9 @@ use serde_json::Value;
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_pipeline-state");
 
+/// What commands lock with flock(2).
+const LOCK_FILES: [&str; 3] = [".locks/state.lock", ".locks/.gate", ".locks/.reserving"];
+
 /// A directory that is removed with the test.
 pub struct Sandbox {
     dir: tempfile::TempDir,
@@ -193,7 +196,8 @@ impl Sandbox {
         self.names(".state-backups").into_iter().filter(|name| name.starts_with(prefix)).collect()
     }
 
-    /// Everything below the root with its content, to detect changes.
+    /// Everything below the root with its content, to detect changes; without the logs, and without
+    /// the pids in the lock files.
     pub fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn collect(dir: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
             let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -203,6 +207,8 @@ impl Sandbox {
                 if kind.is_dir() {
                     into.push((path.clone(), Vec::new()));
                     collect(&path, into);
+                } else if LOCK_FILES.iter().any(|name| path.ends_with(name)) {
+                    into.push((path, Vec::new()));
                 } else if kind.is_file() && !path.ends_with("audit.log") && !path.ends_with(".error-recovery.log") {
                     into.push((path.clone(), std::fs::read(&path).unwrap()));
                 } else if kind.is_symlink() {

@@ -10,10 +10,11 @@ use super::{Finding, Loose};
 use crate::clutter::is_clutter;
 use crate::document::{READ_LIMIT, json as text};
 use crate::error::{Error, ExitCode, Kind, Result, one_line, quote, quote_path};
+use crate::fs::probe::Probe;
 use crate::fs::{Dir, Stat};
 use crate::hook::load::load;
 use crate::hook::rules::Scope;
-use crate::lock::{LOCKS, STATE_LOCK, flock};
+use crate::lock::{LOCKS, STATE_LOCK};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::{is_of_old_libraries, time_of};
@@ -209,8 +210,9 @@ impl Examination<'_> {
 
     /// Whether somebody works under the state lock at this moment; then what looks left over may be in use.
     fn is_busy(&self) -> Result<bool> {
-        let lock = self.stat(format!("{LOCKS}/{STATE_LOCK}"))?;
-        Ok(lock.is_some_and(|stat| flock::holder(stat.ino).is_some()))
+        let disk = self.store.disk();
+        let Some(locks) = side::open_to_read(disk, &self.root, LOCKS)? else { return Ok(false) };
+        Ok(disk.probe(&locks, STATE_LOCK)? == Probe::Locked)
     }
 
     fn backups(&mut self) -> Result<()> {
@@ -286,6 +288,18 @@ impl Examination<'_> {
                 }
                 // A waiter that is past its deadline: the next request drops it.
                 "unknown" if entry.token.is_none() => {}
+                "waiting" if !entry.is_judged => {
+                    let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
+                    let message =
+                        format!("it cannot be told from here whether the waiter for the lock {lock}{who}{place} lives");
+                    let finding = Finding::new("locks", ExitCode::General, message);
+                    self.add(match &entry.waiter {
+                        Some(id) => {
+                            finding.try_command(format!("lock break --waiter {id}"), "once you know that it does not")
+                        }
+                        None => finding.try_command("lock list", "see it; the queue drops it at its deadline"),
+                    });
+                }
                 "unknown" => {
                     let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
                     let message =

@@ -29,10 +29,6 @@ use crate::fs::Dir;
 use crate::time::compact;
 use crate::{side, tree, user};
 
-/// How a file system without exchange answers one. ENOTSUP and EOPNOTSUPP are one number on Linux and two
-/// on other systems.
-const EXCHANGE_UNSUPPORTED: [Errno; 4] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
-
 /// The directories that the trees lie in: those that this command resolved, never what a record names.
 pub(super) struct Places<'a> {
     root: &'a Dir,
@@ -293,7 +289,7 @@ impl Store {
         }
         match self.disk.exchange(waits, live) {
             // Not every file system can do that. Then there is an instant without one.
-            Err(error) if EXCHANGE_UNSUPPORTED.iter().any(|errno| error.is(*errno)) => {
+            Err(error) if error.is_unsupported() || error.is(Errno::INVAL) => {
                 let aside = format!("{place}-aside");
                 self.disk.rename(live, (parent, OsStr::new(&aside)))?;
                 self.disk.rename(waits, live)?;

@@ -81,7 +81,7 @@ fn stopping<T: 'static>(
 ) -> impl FnMut(&Call) -> Fate {
     let mut opened = PathBuf::new();
     move |call| {
-        if matches!(call.name, "open_append" | "create") {
+        if matches!(call.name, "open_append" | "open_overwrite" | "create") {
             opened = call.path.clone();
         }
         if is_private(call) {

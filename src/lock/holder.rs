@@ -1,0 +1,108 @@
+//! Names the process that holds an flock, for messages only.
+//!
+//! The kernel lists flocks in `/proc/locks`, but not those of other pid namespaces, not under the inode that
+//! stat(2) shows on some file systems, and not on a Mac. So each holder writes its pid into the file it locked.
+//! That note may be out of date: the next holder could not write, or was an older version. It is believed only of a
+//! process that has the file open, and even then it says who took the lock last, not who holds it.
+
+use std::fs::File;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::process::{has_open, name_of};
+use crate::fs::probe::Probe;
+use crate::fs::{Dir, Disk, FsResult, Stat};
+
+/// Bytes of a lock file that are read for its note: a pid has at most ten digits.
+const LIMIT: u64 = 64;
+
+/// A process that holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// Its process id; `None` if it cannot be named from here.
+    pub pid: Option<u32>,
+    /// Its name, as the kernel has it.
+    pub command: String,
+    /// What names it.
+    pub known_by: KnownBy,
+}
+
+/// What names a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownBy {
+    /// `/proc/locks`.
+    Kernel,
+    /// Its note in the lock file.
+    LockFile,
+    /// Nothing here.
+    Nothing,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(pid) = self.pid else {
+            return write!(f, "held by a process that cannot be named from here");
+        };
+        let how = if self.known_by == KnownBy::Kernel { "held by" } else { "held; last taken by" };
+        match self.command.as_str() {
+            // A lock lives as long as its open file, which a child may have inherited.
+            "" => write!(f, "{how} process {pid} or a child it left behind"),
+            command => write!(f, "{how} process {pid} ({command})"),
+        }
+    }
+}
+
+/// Writes this process's pid over the beginning of the file it just locked: one write at the descriptor's offset,
+/// which is 0, without a sync. Only messages need it, so a failure is none.
+pub(super) fn note(disk: &Disk, file: &File, path: &Path) {
+    let _ = disk.write(file, path, format!("{}\n", std::process::id()).as_bytes());
+}
+
+/// The holder of the flock on `name`, which is locked as the caller found out.
+pub(super) fn of_locked(disk: &Disk, dir: &Dir, name: &str, stat: &Stat) -> Holder {
+    let unnamed = Holder { pid: None, command: String::new(), known_by: KnownBy::Nothing };
+    listed(stat.ino)
+        .or_else(|| noted(disk, dir, name).ok().flatten().filter(|pid| has_open(*pid, (stat.dev, stat.ino))).map(last))
+        .unwrap_or(unnamed)
+}
+
+/// The holder of the flock on `name`, if a process holds it.
+pub fn of(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<Holder>> {
+    let Some(stat) = disk.stat(dir, name)? else { return Ok(None) };
+    Ok(match listed(stat.ino) {
+        Some(holder) => Some(holder),
+        None => (disk.probe(dir, name)? == Probe::Locked).then(|| of_locked(disk, dir, name, &stat)),
+    })
+}
+
+fn last(pid: u32) -> Holder {
+    Holder { pid: Some(pid), command: name_of(pid), known_by: KnownBy::LockFile }
+}
+
+/// The pid that the last holder wrote: the first line, since a shorter one leaves the rest of a longer one.
+fn noted(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<u32>> {
+    let content = disk.read(dir, name, LIMIT)?;
+    Ok(content.and_then(|content| std::str::from_utf8(&content.bytes).ok()?.lines().next()?.parse().ok()))
+}
+
+/// The holder of an flock on this inode, from `/proc/locks` (proc_locks(5)); inodes of different file systems may
+/// coincide. The kernel shows that file a page at a time, and while others lock and unlock a line may fall between
+/// two pages, so it is read again where nothing is found.
+fn listed(inode: u64) -> Option<Holder> {
+    (0..5).find_map(|_| look_for_holder(inode))
+}
+
+fn look_for_holder(inode: u64) -> Option<Holder> {
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().filter(|line| !line.contains("->")).find_map(|line| {
+        let mut words = line.split_whitespace();
+        let is_flock = words.nth(1) == Some("FLOCK");
+        let pid = words.nth(2)?.parse().ok()?;
+        let number = words.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
+        (is_flock && number == inode).then_some(pid)
+    })?;
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Holder { pid: Some(pid), command: command.trim_end().to_owned(), known_by: KnownBy::Kernel })
+}
