@@ -72,7 +72,8 @@ impl Ops for Real {
                 let flags = always | OFlags::RDWR | OFlags::APPEND;
                 sys::openat(dir.at(), name, flags, Mode::empty())?
             }
-            Access::Overwrite => sys::openat(dir.at(), name, always | OFlags::WRONLY, Mode::empty())?,
+            // Not only for writing: that fails on a pipe without a reader, before anything sees that it is one.
+            Access::Overwrite => sys::openat(dir.at(), name, always | OFlags::RDWR, Mode::empty())?,
             Access::CreateNew => {
                 let flags = always | OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL;
                 let fd = sys::openat(dir.at(), name, flags, FILE_MODE)?;
