@@ -257,10 +257,6 @@ fn position(key: &Val, len: usize) -> Option<usize> {
 
 /// The part of an array that `{"start": …, "end": …}` means.
 fn bounds(key: &Val, len: usize) -> Result<(usize, usize), Error> {
-    let end = |name: &str| match key {
-        Val::Obj(map) => map.get(&Val::utf8_str(name.to_owned())).cloned(),
-        _ => None,
-    };
-    let part = number::ends(end("start").as_ref(), end("end").as_ref(), len)?;
+    let part = number::ends_of(key, len)?;
     Ok((part.start, part.end))
 }

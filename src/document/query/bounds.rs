@@ -40,7 +40,7 @@ const SAMPLE: u32 = 2048;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Excess {
-    /// More memory than [`MEMORY`].
+    /// More memory than it may add, which is [`MEMORY`].
     Memory = 1,
     /// More time than it was given.
     Time = 2,
@@ -199,6 +199,15 @@ fn memory() -> u64 {
 /// Does `work`, which runs programs, on a stack of [`STACK`], and stops a program that uses too much. One that cannot be
 /// stopped is left to `leave`, which ends the process. Where there is no room for the stack it works in what room there is.
 pub fn watched<T: Send>(work: impl Fn() -> T + Sync, leave: impl Fn(Excess) -> Infallible) -> T {
+    watched_within(MEMORY, work, leave)
+}
+
+/// As [`watched`], where a program may add so many bytes to the memory of the process.
+pub(super) fn watched_within<T: Send>(
+    most: u64,
+    work: impl Fn() -> T + Sync,
+    leave: impl Fn(Excess) -> Infallible,
+) -> T {
     struct Done<'d>(&'d Watch, &'d AtomicBool);
     impl Drop for Done<'_> {
         fn drop(&mut self) {
@@ -226,7 +235,7 @@ pub fn watched<T: Send>(work: impl Fn() -> T + Sync, leave: impl Fn(Excess) -> I
                 Some(_) => watch.changed.wait_timeout(now, TICK).unwrap_or_else(PoisonError::into_inner).0,
             };
             // Held until the process ends, if it must: the program can neither finish nor write any more.
-            if let Some(excess) = now.as_mut().and_then(|running| looked_at(&watch, running)) {
+            if let Some(excess) = now.as_mut().and_then(|running| looked_at(&watch, running, most)) {
                 match leave(excess) {}
             }
         }
@@ -236,7 +245,7 @@ pub fn watched<T: Send>(work: impl Fn() -> T + Sync, leave: impl Fn(Excess) -> I
 }
 
 /// Stops a program that has used too much; why, if it did not stop in time.
-fn looked_at(watch: &Watch, running: &mut Running) -> Option<Excess> {
+fn looked_at(watch: &Watch, running: &mut Running, most: u64) -> Option<Excess> {
     let (processor, memory) = (processor_time(), memory());
     let (processor_at_first, memory_at_first) = *running.at_first.get_or_insert((processor, memory));
     if let Some((excess, since, then)) = running.stopped {
@@ -247,7 +256,7 @@ fn looked_at(watch: &Watch, running: &mut Running) -> Option<Excess> {
         || processor.saturating_sub(processor_at_first) > running.time.processor;
     let excess = match watch.excess() {
         Some(excess) => excess,
-        None if memory > memory_at_first + MEMORY => Excess::Memory,
+        None if memory > memory_at_first + most => Excess::Memory,
         None if is_late => Excess::Time,
         None => return None,
     };

@@ -184,6 +184,27 @@ where
                 chars.next();
                 named.push_str(&zone.replace('%', "%%"));
             }
+            // The library puts a sign before a year of five digits, and C does not.
+            ('%', Some('Y')) => {
+                chars.next();
+                let _ = write!(named, "{}", time.year());
+            }
+            ('%', Some('F')) => {
+                chars.next();
+                let _ = write!(named, "{}-%m-%d", time.year());
+            }
+            ('%', Some('C')) => {
+                chars.next();
+                let _ = write!(named, "{:02}", time.year().div_euclid(100));
+            }
+            ('%', Some('c')) => {
+                chars.next();
+                let _ = write!(named, "%a %b %e %H:%M:%S {}", time.year());
+            }
+            ('%', Some('G')) => {
+                chars.next();
+                let _ = write!(named, "{}", time.iso_week().year());
+            }
             ('%', Some(other)) => {
                 chars.next();
                 named.extend(['%', other]);

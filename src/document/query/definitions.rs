@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jaq_core::load::parse::Def;
 
 use super::natives::{Fun, RENAMED};
-use super::{assign, natives as in_rust, syntax};
+use super::{assign, math, natives as in_rust, syntax};
 
 /// Definitions over those of jaq.
 const PRELUDE: &str = include_str!("prelude.jq");
@@ -33,7 +33,7 @@ pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
 }
 
 fn our_natives() -> impl Iterator<Item = Fun> {
-    in_rust::all().into_iter().chain(assign::natives())
+    in_rust::all().into_iter().chain(math::all()).chain(assign::natives())
 }
 
 /// What is defined in Rust; ours come first, and jaq's are not asked for where there is one of ours.

@@ -134,6 +134,18 @@ pub(super) fn ends(start: Option<&Val>, end: Option<&Val>, len: usize) -> Result
     Ok(start..bound(end, len, f64::ceil)?.max(start))
 }
 
+/// The part that `{"start": …, "end": …}` means: both must be there, if only as null.
+pub(super) fn ends_of(slice: &Val, len: usize) -> Result<Range<usize>, Error> {
+    let end = |name: &str| match slice {
+        Val::Obj(map) => map.get(&Val::utf8_str(name.to_owned())),
+        _ => None,
+    };
+    let (Some(start), Some(end)) = (end("start"), end("end")) else {
+        return Err(error("Start and end indices of an array slice must be numbers"));
+    };
+    ends(Some(start), Some(end), len)
+}
+
 /// As a document has it: what JSON cannot hold is null or the largest float.
 pub(super) fn text(number: &Num) -> String {
     match number {
@@ -144,15 +156,14 @@ pub(super) fn text(number: &Num) -> String {
     }
 }
 
-/// A float in jq's notation: 17 digits before the exponent comes, and two of that.
+/// A float in jq's notation: its digits with up to fifteen zeroes after or four before them, or an exponent
+/// of two digits or more.
 pub(super) fn of_finite(float: f64) -> String {
-    if float.fract() == 0.0 && float.abs() < 1e17 {
-        return format!("{float:.0}");
-    }
     let shortest = format!("{float:e}");
     let Some((digits, exponent)) = shortest.split_once('e') else { return shortest };
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    if (-5..17).contains(&exponent) {
+    let count = digits.bytes().filter(u8::is_ascii_digit).count();
+    if (-4..0).contains(&exponent) || usize::try_from(exponent).is_ok_and(|exponent| exponent < count + 15) {
         return format!("{float}");
     }
     let sign = if exponent < 0 { '-' } else { '+' };

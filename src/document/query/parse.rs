@@ -29,9 +29,6 @@ pub(super) fn number(value: Jq) -> ValR<Jq> {
     else {
         return refused(&value, "number");
     };
-    if unsigned == "nan" {
-        return Ok(Jq::float(f64::NAN));
-    }
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
         None => (unsigned, None),
@@ -68,7 +65,6 @@ pub(super) fn json(value: Jq) -> ValR<Jq> {
     let trimmed = bytes.trim_ascii();
     match trimmed.strip_prefix(b"-").unwrap_or(trimmed) {
         b"nan" | b"NaN" => return Ok(Jq(Val::Num(Num::Float(f64::NAN)))),
-        b"" if trimmed.is_empty() => return Ok(Jq::default()),
         _ => {}
     }
     let failed = |problem: String| {

@@ -13,7 +13,7 @@ use jaq_json::Val;
 
 use super::natives::Data;
 use super::value::{Error, Jq, error};
-use super::{bounds, text};
+use super::{bounds, oniguruma, text};
 
 /// How often a search may go back.
 const BACKTRACKS: usize = 5_000_000;
@@ -90,7 +90,7 @@ fn compiled(key: Key) -> Result<Rc<Regex>, Error> {
     if key.longest {
         return Err(error("the flag l, for the longest match, is not supported"));
     }
-    let pattern = if key.before_newline { before_newline(&key.pattern, key.extended) } else { key.pattern.clone() };
+    let pattern = oniguruma::translated(&key.pattern, key.before_newline, key.extended);
     let mut builder = RegexBuilder::new(&pattern);
     builder
         .case_insensitive(key.ignore_case)
@@ -109,34 +109,6 @@ fn compiled(key: Key) -> Result<Rc<Regex>, Error> {
     let regex = Rc::new(regex);
     LAST.set(Some((key, Rc::clone(&regex))));
     Ok(regex)
-}
-
-/// The same expression with `$` for the end or a last newline; outside of classes, and not escaped.
-fn before_newline(pattern: &str, extended: bool) -> String {
-    let (mut changed, mut class, mut chars) = (String::new(), 0_u32, pattern.chars().peekable());
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => {
-                changed.push(c);
-                changed.extend(chars.next());
-                continue;
-            }
-            '[' => class += 1,
-            ']' => class = class.saturating_sub(1),
-            '$' if class == 0 => {
-                changed.push_str("(?=\\n?\\z)");
-                continue;
-            }
-            '#' if extended && class == 0 => {
-                changed.push(c);
-                changed.extend(std::iter::from_fn(|| chars.next_if(|c| *c != '\n')));
-                continue;
-            }
-            _ => {}
-        }
-        changed.push(c);
-    }
-    changed
 }
 
 /// One match: where it begins and ends, in bytes, and the groups, which need not take part.

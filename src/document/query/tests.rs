@@ -142,17 +142,21 @@ fn on_a_stack(test: impl FnOnce() + Send) {
 
 /// What the watcher of the command line does, for a program that ends by itself.
 fn watched(filter: &str, time: Time) -> Option<Excess> {
+    watched_within(bounds::MEMORY, filter, time)
+}
+
+fn watched_within(memory: u64, filter: &str, time: Time) -> Option<Excess> {
     let work = || {
         let filter = Filter::compile(filter, &[]).unwrap().within(time);
         let outcome = filter.run_each(&json!({}).into(), |_| ControlFlow::Continue(()));
         outcome.err().and_then(|error| error.excess)
     };
-    bounds::watched(work, |excess| panic!("left behind: {excess:?}"))
+    bounds::watched_within(memory, work, |excess| panic!("left behind: {excess:?}"))
 }
 
 #[test]
 fn a_program_without_an_end_is_stopped() {
-    let second = Time::from(std::time::Duration::from_secs(1));
+    let moment = Time::from(std::time::Duration::from_millis(100));
     // One after the other: what a process uses is counted, and there is one process.
     for program in
         ["def f: 1 + f; f", "def f: [f]; f", "def f: try f catch f; f", "reduce range(infinite) as $i (null; [.]) | 1"]
@@ -169,10 +173,10 @@ fn a_program_without_an_end_is_stopped() {
         ("[limit(40; repeat(0, 1))] | last(combinations(20))", Excess::Time),
     ];
     for (program, excess) in programs {
-        assert_eq!(watched(program, second), Some(excess), "{program}");
+        assert_eq!(watched(program, moment), Some(excess), "{program}");
     }
     let minutes = Time::from(std::time::Duration::from_secs(300));
-    assert_eq!(watched("[range(0; infinite)]", minutes), Some(Excess::Memory));
+    assert_eq!(watched_within(32 << 20, "[range(0; infinite)]", minutes), Some(Excess::Memory));
     assert_eq!(watched("def f($n): if $n == 0 then 0 else 1 + f($n - 1) end; f(5000)", minutes), None);
 }
 

@@ -42,8 +42,20 @@ impl<'s> Rewriter<'s> {
     pub(super) fn def(&self, def: Def<&'s str>) -> Result<Def<&'s str>, String> {
         let is_recursive = calls(&def.body, def.name, def.args.len());
         let body = self.term(def.body)?;
+        let mut args = def.args;
+        // A parameter `$a` is a filter `a`, too: `def f($a): a` is `def f(a): a as $a | a`.
+        let is_filter = |arg: &&str| arg.strip_prefix('$').is_some_and(|name| calls(&body, name, 0));
+        let body = if args.iter().any(is_filter) {
+            let plain = |arg: &'s str| arg.trim_start_matches('$');
+            let values = args.iter().copied().filter(|arg| arg.starts_with('$')).rev();
+            let body = values.fold(body, |body, arg| bind(call(plain(arg)), arg, body));
+            args = args.into_iter().map(plain).collect();
+            body
+        } else {
+            body
+        };
         let body = if is_recursive { pipe(call(STEP), body) } else { body };
-        Ok(Def { body, ..def })
+        Ok(Def { name: def.name, args, body })
     }
 
     fn find_defined(&mut self, term: &Tree<'s>) {
@@ -52,7 +64,7 @@ impl<'s> Rewriter<'s> {
             if let Term::Def(defs, _) = term {
                 for def in defs {
                     names.insert(def.name);
-                    names.extend(def.args.iter().copied());
+                    names.extend(def.args.iter().map(|arg| arg.trim_start_matches('$')));
                 }
             }
         });

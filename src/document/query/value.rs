@@ -181,8 +181,10 @@ impl jaq_core::ValT for Jq {
                     Err(list) => list[at].clone(),
                 }))
             }
-            (list @ (Val::Arr(_) | Val::TStr(_) | Val::Null), Val::Obj(ends)) => {
-                let end = |name: &str| ends.get(&Val::utf8_str(name.to_owned())).cloned().map(Self);
+            (Val::Null, Val::Obj(_)) => Ok(Self::default()),
+            (list @ (Val::Arr(_) | Val::TStr(_)), ends @ Val::Obj(map)) => {
+                number::ends_of(ends, 0)?;
+                let end = |name: &str| map.get(&Val::utf8_str(name.to_owned())).cloned().map(Self);
                 let (start, end) = (end("start"), end("end"));
                 Self(list).range(start.as_ref()..end.as_ref())
             }
