@@ -96,14 +96,6 @@ impl Touched {
     fn removed_around(&self, at: &[String]) -> bool {
         self.hulls.iter().any(|(hull, is_there)| !is_there && hull.len() < at.len() && at.starts_with(hull))
     }
-
-    /// The names of the signals among the units.
-    pub fn signals(&self) -> impl Iterator<Item = &str> {
-        self.units.keys().filter_map(|unit| match &unit[..] {
-            [field, name, ..] if field == "signals" => Some(name.as_str()),
-            _ => None,
-        })
-    }
 }
 
 /// What both parties changed: paths for people.

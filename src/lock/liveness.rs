@@ -222,6 +222,11 @@ fn look(pid: u32) -> Sight {
     }
 }
 
+/// Whether a process exists that `/proc` hides from this user.
+pub fn is_hidden(pid: u32) -> bool {
+    matches!(look(pid), Sight::Hidden)
+}
+
 /// A zombie's first thread has ended; the process has only when all its threads have, and a pidfd knows.
 fn has_ended(pid: u32) -> bool {
     let Some(fd) = watch_process(pid) else {

@@ -2,6 +2,7 @@
 
 use rustix::process::{getpid, getppid};
 
+use super::liveness::is_hidden;
 use super::process::{Family, Identity, name_of};
 use super::queue::Asker;
 use super::record::Token;
@@ -88,17 +89,25 @@ fn warning_of(parent: u32, family: &mut Family) -> Option<String> {
 }
 
 fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
+    const HIDDEN: &str = "it exists, and /proc hides when it began, so it cannot own a lock of this user";
+    let names = listed(names);
+    let run = format!("lock run {names} -- COMMAND");
     let message = match (pid, explicit) {
         (0, Some(_)) => "0 is no process that could own a lock".to_owned(),
+        (pid, Some(_)) if is_hidden(pid) => {
+            return Error::new(Kind::Usage, format!("process {pid} cannot be seen: {HIDDEN}"))
+                .detail("pid", pid)
+                .try_command(run, "the command that runs owns it")
+                .try_shell("findmnt -o OPTIONS /proc", "hidepid=2 hides the processes of other users");
+        }
         (pid, Some(_)) => format!("process {pid} is not running, so it cannot own a lock"),
         (0, None) => "the parent of this command is outside its pid namespace, so it cannot own a lock".to_owned(),
         (pid, None) => format!("the parent of this command is process {pid}, which does not stand for a script"),
     };
-    let names = listed(names);
     Error::new(Kind::Usage, message)
         .detail("pid", pid)
         .try_command(format!("lock acquire {names} --owner-pid $$"), "name the process that is to own it")
-        .try_command(format!("lock run {names} -- COMMAND"), "or hold it while a command runs")
+        .try_command(run, "or hold it while a command runs")
 }
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ impl Store {
         }
         let health = self.judge(&live, &shelf, Look::Thorough)?;
         self.settle_signals(held, &shelf, &health);
+        self.settle_guards(held, &mut shelf, live.as_ref());
         Ok(Ground { shelf, live, health })
     }
 

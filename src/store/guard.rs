@@ -3,42 +3,34 @@
 //! While a guard is on record and alive, the commits of its command carry its id in the journal, and the backups that tell
 //! whose changes are whose are kept. A guard that did not put back everything stays on record until somebody decides.
 
+mod put_back;
 pub mod record;
+mod settle;
 mod verdict;
 
 use std::ffi::OsStr;
 
+use rustix::io::Errno;
 use serde::Serialize;
-use serde_json::Value;
 
 use self::record::{Base, LIMIT, Record, Status, file_name, new_token};
-use self::verdict::Verdict;
+use self::settle::Aftermath;
 use super::Store;
-use super::checkpoint::catalog::{Checkpoint, Which};
+use super::checkpoint::Snapshot;
 use super::checkpoint::retention::Retention;
-use super::checkpoint::{Snapshot, manifest};
-use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::hold::Hands;
 use super::judge::Health;
-use super::layout::{CONFIG, pinned};
-use super::order::{Order, Purpose, give_up_after};
-use super::restore::Proposed;
-use super::restore::intent::{Action, Intent};
-use super::retain::Displaced;
+use super::order::Purpose;
 use super::shelf::Shelf;
-use super::signal::{SignalFile, Signals};
-use crate::document::READ_LIMIT;
-use crate::document::seal::{Digest, Revision};
+use crate::document::seal::Digest;
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::journal::{Event, GuardEvent, Journal};
 use crate::lock::process::{Identity, Place, lineage};
 use crate::name::Name;
-use crate::side;
 use crate::time::rfc3339_millis;
-use crate::tree;
 
 /// The variable that shows a command the guards it runs under: `ID:TOKEN[,ID:TOKEN]`, outermost first.
 pub const GUARD_TOKEN: &str = "PIPELINE_GUARD_TOKEN";
@@ -173,12 +165,32 @@ impl Store {
 
     /// Puts a record in place, durably.
     fn put_record(&self, held: &Held, shelf: &Shelf, record: &Record) -> Result<()> {
+        Ok(self.put_record_as(&temporary(held.lock.inode(), "guard"), shelf, record)??)
+    }
+
+    /// The same without the state lock, whose holder may take the temporary file for a dead writer's.
+    fn put_record_unlocked(&self, shelf: &Shelf, record: &Record) -> Result<()> {
+        const ATTEMPTS: usize = 8;
+        let name = temporary(u64::from(std::process::id()), "guard-unlocked");
+        let mut attempts = 1;
+        loop {
+            match self.put_record_as(&name, shelf, record)? {
+                Err(error) if error.is(Errno::NOENT) && attempts < ATTEMPTS => attempts += 1,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn put_record_as(&self, name: &str, shelf: &Shelf, record: &Record) -> Result<FsResult<()>> {
         let dir = shelf.dir().ok_or_else(|| Error::new(Kind::Internal, "a guard without its directory"))?;
-        let name = temporary(held.lock.inode(), "guard");
-        let staged = self.disk.stage(dir, &name, &record.write()?, Sync::Now)?;
-        self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(&file_name(&record.id))))?;
-        staged.keep();
-        Ok(self.disk.sync_dir(dir)?)
+        let bytes = record.write()?;
+        let put = || {
+            let staged = self.disk.stage(dir, name, &bytes, Sync::Now)?;
+            self.disk.rename((dir, OsStr::new(name)), (dir, OsStr::new(&file_name(&record.id))))?;
+            staged.keep();
+            self.disk.sync_dir(dir)
+        };
+        Ok(put())
     }
 
     /// Writes that a guard begins. Without a journal nothing would tell whose commits are whose.
@@ -229,12 +241,11 @@ impl Store {
     pub fn forget_guard(&self, id: &str) -> Result<()> {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let shelf = self.shelf_of(&held.root)?;
-        let on_record = self.guards_in(&held.root, &shelf)?;
-        let Some(found) = on_record.iter().find(|guard| guard.id == id) else {
+        if !shelf.guards.iter().any(|guard| guard == id) {
             return Err(Error::new(Kind::NotFound, format!("no guard {id} is on record; nothing was changed"))
                 .try_command("recover status", "see which ones are"));
-        };
-        if found.standing == Standing::Running {
+        }
+        if self.standing_of(&held.root, &shelf, id)? == Some(Standing::Running) {
             return Err(Error::new(Kind::NotOwner, format!("the guard {id} runs; it ends with its command"))
                 .try_command("recover status", "see how things are"));
         }
@@ -243,50 +254,6 @@ impl Store {
         }
         self.journal_guard(&held, &shelf, id, "forgotten");
         Ok(())
-    }
-
-    /// A restore that is carried out settles the guard whose checkpoint it restores, before its intent
-    /// goes: whichever command finishes it.
-    pub(super) fn settle_guard_in(&self, held: &Held, intent: &Intent, order: &Order) -> Result<()> {
-        let id = &intent.checkpoint;
-        if intent.action == Action::Undo {
-            return Ok(());
-        }
-        let shelf = self.shelf_of(&held.root)?;
-        let is_whole = intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
-        let is_by_guard = order.guard.as_ref() == Some(id);
-        match self.read_record(&shelf, id) {
-            Some(_) if is_whole && is_by_guard => {
-                if let Some(dir) = shelf.dir() {
-                    self.drop_record(dir, id)?;
-                }
-                self.journal_guard(held, &shelf, id, "restored");
-            }
-            _ if is_whole => self.settle_guard_of(held, &shelf, id),
-            // The signals follow, by the guard itself.
-            Some(record) if !is_by_guard && self.standing(&held.root, &record)? == Standing::Killed => {
-                let why = "it was killed before the signals were put back; the rest was".to_owned();
-                self.put_record(held, &shelf, &Record { status: Status::Unrestored(why), ..record })?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// A restore of its checkpoint settles a guard that is not running.
-    pub(super) fn settle_guard_of(&self, held: &Held, shelf: &Shelf, id: &str) {
-        let Some(dir) = shelf.dir().filter(|_| shelf.guards.iter().any(|guard| guard == id)) else { return };
-        let settle = || -> Result<()> {
-            let on_record = self.guards_in(&held.root, shelf)?;
-            if on_record.iter().any(|guard| guard.id == id && guard.standing != Standing::Running) {
-                self.drop_record(dir, id)?;
-                self.journal_guard(held, shelf, id, "restored");
-            }
-            Ok(())
-        };
-        if let Err(error) = settle() {
-            self.warn(format!("the guard {id} stays on record: {error}"));
-        }
     }
 
     // ---- what is on record ----
@@ -299,14 +266,31 @@ impl Store {
     }
 
     fn guards_in(&self, root: &Dir, shelf: &Shelf) -> Result<Vec<OnRecord>> {
-        let one = |id: &String| -> Result<OnRecord> {
-            let standing = match self.read_record(shelf, id) {
-                Some(record) => self.standing(root, &record)?,
-                None => Standing::Damaged,
-            };
-            Ok(OnRecord { id: id.clone(), standing })
-        };
-        shelf.guards.iter().map(one).collect()
+        let mut guards = Vec::new();
+        for id in &shelf.guards {
+            let standing = self.standing_of(root, shelf, id)?;
+            guards.extend(standing.map(|standing| OnRecord { id: id.clone(), standing }));
+        }
+        Ok(guards)
+    }
+
+    /// How a guard on record stands; `None` if all was put back, or will be, and the next writer removes the record.
+    fn standing_of(&self, root: &Dir, shelf: &Shelf, id: &str) -> Result<Option<Standing>> {
+        let Some(record) = self.read_record(shelf, id) else { return Ok(Some(Standing::Damaged)) };
+        if self.is_foreign(root, &record)? {
+            return Ok(Some(Standing::Foreign));
+        }
+        if let Status::Unrestored(why) = record.status {
+            return Ok(Some(Standing::Unrestored(why)));
+        }
+        if !self.is_gone(root, &record)? {
+            return Ok(Some(Standing::Running));
+        }
+        Ok(match self.put_back_by((root, shelf), self.live()?.as_ref(), &record)? {
+            Aftermath::Nothing => Some(Standing::Killed),
+            Aftermath::Unrestored(why) => Some(Standing::Unrestored(why)),
+            Aftermath::PutBack | Aftermath::Decided => None,
+        })
     }
 
     /// A record; `None` where it cannot be read or is damaged.
@@ -315,30 +299,38 @@ impl Store {
         Record::read(id, &found.bytes)
     }
 
-    fn standing(&self, root: &Dir, record: &Record) -> Result<Standing> {
-        let Some(stat) = self.disk.stat(root, ".")? else { return Ok(Standing::Foreign) };
+    /// Whether a record was made in another root, or on another machine.
+    fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
+        let Some(stat) = self.disk.stat(root, ".")? else { return Ok(true) };
         let (here, there) = (Place::here()?, &record.process.place);
         let is_other_machine = there.boot != here.boot && (here.machine.is_empty() || there.machine != here.machine);
-        if !record.is_of(&stat) || is_other_machine {
-            return Ok(Standing::Foreign);
+        Ok(!record.is_of(&stat) || is_other_machine)
+    }
+
+    /// Whether the process of a guard of this root has ended.
+    fn is_gone(&self, root: &Dir, record: &Record) -> Result<bool> {
+        if self.is_foreign(root, record)? {
+            return Ok(false);
         }
-        if let Status::Unrestored(why) = &record.status {
-            return Ok(Standing::Unrestored(why.clone()));
-        }
-        let is_gone = match there.boot == here.boot {
+        let (here, there) = (Place::here()?, &record.process.place);
+        Ok(match there.boot == here.boot {
             false => true,
             // Nothing can be told from another namespace, and a guard that runs must not be called dead.
             true if there.pid_namespace != here.pid_namespace => false,
             true => Identity::of(record.process.pid)?.is_none_or(|found| !found.is(&record.process)),
-        };
-        Ok(if is_gone { Standing::Killed } else { Standing::Running })
+        })
+    }
+
+    fn is_running(&self, root: &Dir, record: &Record) -> Result<bool> {
+        let is_over = matches!(record.status, Status::Unrestored(_));
+        Ok(!is_over && !self.is_foreign(root, record)? && !self.is_gone(root, record)?)
     }
 
     fn running(&self, root: &Dir, shelf: &Shelf) -> Result<Vec<Record>> {
         let mut running = Vec::new();
         for id in &shelf.guards {
             if let Some(record) = self.read_record(shelf, id)
-                && self.standing(root, &record)? == Standing::Running
+                && self.is_running(root, &record)?
             {
                 running.push(record);
             }
@@ -387,170 +379,4 @@ impl Store {
             }
         }
     }
-
-    // ---- putting back ----
-
-    /// Puts back what the command of a guard changed, or says why it does not. The verdict is taken and carried out under one
-    /// lock. Where this fails, the guard is put on record as unrestored.
-    pub fn settle_failed_guard(&self, id: &str, order: &Order) -> Result<Settlement> {
-        match self.put_back(id, order) {
-            Ok(Settlement::Unrestored(why)) => {
-                self.mark_unrestored(id, &why)?;
-                Ok(Settlement::Unrestored(why))
-            }
-            Ok(settled) => Ok(settled),
-            Err(error) => {
-                if let Err(second) = self.mark_unrestored(id, &error.message) {
-                    self.warn(format!("that the guard {id} put nothing back is not on record: {second}"));
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn mark_unrestored(&self, id: &str, why: &str) -> Result<()> {
-        let held = self.hold(self.precheck(Purpose::Restore)?, Purpose::Restore, self.deadline())?;
-        let shelf = self.shelf_of(&held.root)?;
-        let Some(record) = self.read_record(&shelf, id) else { return Ok(()) };
-        self.put_record(&held, &shelf, &Record { status: Status::Unrestored(why.to_owned()), ..record })?;
-        self.journal_guard(&held, &shelf, id, "unrestored");
-        Ok(())
-    }
-
-    fn put_back(&self, id: &str, order: &Order) -> Result<Settlement> {
-        let deadline = self.deadline();
-        loop {
-            let hands = self.hold_all(Purpose::Restore, deadline)?;
-            let (held, checkpoint) = (&hands.held, self.find_checkpoint(&Which::Id(id.to_owned()))?);
-            checkpoint.verify(&self.disk)?;
-            let ground = self.survey(held)?;
-            let Some(record) = self.read_record(&ground.shelf, id) else {
-                return Ok(Settlement::Unrestored("its record is gone or damaged".to_owned()));
-            };
-            let whole = self.whole(&checkpoint)?;
-            let verdict = self.verdict(&ground, &record, &whole.value)?;
-            let order = Order { guard: Some(id.to_owned()), ..order.clone() };
-            let done = match verdict {
-                Verdict::Refused(why) => return Ok(Settlement::Unrestored(why)),
-                Verdict::OnlyTheGuard => {
-                    let left = self.restore_held((held, &ground), &whole, (&order, deadline))?.left;
-                    Some(Settlement::Restored { left })
-                }
-                Verdict::Others { document, signals, config, unclear } => {
-                    let part = Part { document, signals, config };
-                    let done = self.put_part_back((&hands, &ground), (&checkpoint, whole), part, (&order, deadline))?;
-                    match (done, unclear) {
-                        (Some(Settlement::PutBack { .. }), Some(why)) => Some(Settlement::Unrestored(why)),
-                        (done, _) => done,
-                    }
-                }
-            };
-            match done {
-                Some(Settlement::Unrestored(why)) => return Ok(Settlement::Unrestored(why)),
-                Some(settled) => {
-                    // A restore of the whole settled it already.
-                    if let Some(dir) = ground.shelf.dir()
-                        && self.read_record(&ground.shelf, id).is_some()
-                    {
-                        self.drop_record(dir, id)?;
-                        self.journal_guard(held, &ground.shelf, id, "restored");
-                    }
-                    return Ok(settled);
-                }
-                None => give_up_after(deadline)?, // something else changed the file; look again
-            }
-        }
-    }
-
-    /// Puts back the guard's changes beside those of others; `None` if the live file was changed meanwhile.
-    fn put_part_back(
-        &self,
-        (hands, ground): (&Hands<'_>, &Ground),
-        (checkpoint, whole): (&Checkpoint, Proposed<'_>),
-        part: Part,
-        (order, deadline): (&Order, std::time::Instant),
-    ) -> Result<Option<Settlement>> {
-        let held = &hands.held;
-        let files = self.signal_files(checkpoint, &whole.value, &part.signals)?;
-        let is_changed = self.is_config_changed(checkpoint)?;
-        if is_changed && part.config.is_none() {
-            let live = match (&part.document, &ground.health) {
-                (None, Health::Healthy(document)) => Some(Value::clone(&document.value)),
-                _ => None,
-            };
-            let Some(value) = part.document.or(live) else {
-                return Ok(Some(Settlement::Unrestored("the state cannot be read".to_owned())));
-            };
-            let proposed = Proposed { value, signals: None, ..whole };
-            let revision = self.restore_held((held, ground), &proposed, (order, deadline))?.revision;
-            self.place_signals(held, &files);
-            return Ok(Some(Settlement::PutBack { revision: Some(revision) }));
-        }
-        let revision = match part.document {
-            Some(document) => match self.commit_part(held, ground, document, &Signals::These(files), order)? {
-                Some(revision) => Some(revision.get()),
-                None => return Ok(None),
-            },
-            None => None,
-        };
-        Ok(Some(match part.config.filter(|_| is_changed) {
-            Some(why) => Settlement::Unrestored(format!("{CONFIG}/ was left as it is, since {why}")),
-            None => Settlement::PutBack { revision },
-        }))
-    }
-
-    fn commit_part(
-        &self,
-        held: &Held,
-        ground: &Ground,
-        document: Value,
-        signals: &Signals,
-        order: &Order,
-    ) -> Result<Option<Revision>> {
-        let Health::Healthy(live) = &ground.health else { return Ok(None) };
-        let created = live.value.pointer("/metadata/created").cloned();
-        let sealed = self.seal(document, ground, &live.seal.lineage, created.as_ref())?;
-        self.keep_mirror(held, ground);
-        let displaced = Displaced::backup(self.disk.now(), Some(live.seal.revision), pinned::PRE_RESTORE);
-        let room = Room::MayBeMade;
-        let plan = Plan { sealed: &sealed, source: None, displaced, signals, fences: &order.fences, room };
-        if self.publish(held, ground, &plan)? == Published::Overtaken {
-            return Ok(None);
-        }
-        self.record_commit((held, ground), order, &sealed, &[]);
-        Ok(Some(sealed.document.seal.revision))
-    }
-
-    /// The files of these signals as they were when the guard began.
-    fn signal_files(&self, checkpoint: &Checkpoint, base: &Value, names: &[String]) -> Result<Vec<SignalFile>> {
-        let mut files = Vec::new();
-        let dir = side::open_to_read(&self.disk, &checkpoint.dir, manifest::SIGNALS)?;
-        for name in names {
-            let Ok(name) = Name::parse("signal", name) else { continue };
-            let was_set = base.get("signals").is_some_and(|signals| signals.get(name.as_str()).is_some());
-            let content = match dir.as_ref().filter(|_| was_set) {
-                Some(dir) => self.disk.read(dir, format!("{name}.json"), READ_LIMIT)?.map(|found| found.bytes),
-                None => None,
-            };
-            files.push(SignalFile { name, content });
-        }
-        Ok(files)
-    }
-
-    /// Whether `config/` differs from the checkpoint's. What no checkpoint can hold is a difference.
-    fn is_config_changed(&self, checkpoint: &Checkpoint) -> Result<bool> {
-        let Some(root) = self.config_root()? else { return Ok(false) };
-        let before = checkpoint.listing.below(manifest::CONFIG).map(|listing| listing.fingerprint());
-        match tree::list(&self.disk, &root, CONFIG) {
-            Ok(listing) => Ok(listing.map(|listing| listing.fingerprint()) != before),
-            Err(error) if tree::cannot_be_kept(&error) => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-struct Part {
-    document: Option<Value>,
-    signals: Vec<String>,
-    config: Option<String>,
 }

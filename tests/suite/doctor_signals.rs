@@ -40,3 +40,16 @@ fn staged_signals_of_a_killed_writer_are_found_and_fixed() {
     assert_eq!(root.names(".signals"), ["GO.json", "ON.json"]);
     assert_eq!(fs::read(file("ON")).unwrap(), given);
 }
+
+#[test]
+fn a_signal_without_its_file_is_found_and_its_remedy_helps() {
+    let root = in_order();
+    root.ok("state signal ON");
+    fs::remove_file(root.file(".signals/ON.json")).unwrap();
+    let found = findings(&root, "recover doctor");
+    assert_eq!(found.len(), 1, "{}", brief(&found));
+    assert_eq!(found[0]["message"], "the state has the signal ON, and .signals/ON.json is missing");
+    let remedy = found[0]["remedy"].as_str().unwrap().split("   #").next().unwrap().to_owned();
+    root.ok(remedy.strip_prefix("pipeline-state ").unwrap());
+    assert_eq!(findings(&root, "recover doctor"), [] as [Value; 0]);
+}

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
 use pipeline_state::fs::Disk;
@@ -21,9 +21,9 @@ use crate::faults::store;
 use crate::sandbox::{Ran, Sandbox};
 
 /// A guard after its command made its changes; the command waits for a word to continue.
-struct Running {
-    child: Child,
-    id: String,
+pub struct Running {
+    pub child: Child,
+    pub id: String,
 }
 
 fn fifo(root: &Sandbox, name: &str) {
@@ -33,12 +33,23 @@ fn fifo(root: &Sandbox, name: &str) {
 
 /// Starts a guard named `name`; its command runs `script`, waits for a word, and exits with `code`.
 fn start(root: &Sandbox, name: &str, options: &str, script: &str, code: i32) -> Running {
+    start_as((root, root.command()), name, options, script, code)
+}
+
+/// The same, by this command.
+pub fn start_as(
+    (root, mut command): (&Sandbox, Command),
+    name: &str,
+    options: &str,
+    script: &str,
+    code: i32,
+) -> Running {
     fifo(root, &format!("{name}-up"));
     fifo(root, &format!("{name}-go"));
     let body = format!("{script}\necho up >{name}-up\nread word <{name}-go\nexit {code}\n");
     fs::write(root.file(format!("{name}.sh")), body).unwrap();
     let words = format!("recover guard {name} {options} -- sh ./{name}.sh");
-    let child = root.command().args(words.split_whitespace()).stdout(Stdio::piped()).spawn().unwrap();
+    let child = command.args(words.split_whitespace()).stdout(Stdio::piped()).spawn().unwrap();
     let mut up = String::new();
     fs::File::open(root.file(format!("{name}-up"))).unwrap().read_to_string(&mut up).unwrap();
     let id = root.names(".checkpoints").into_iter().rfind(|id| id.ends_with(&format!("-{name}"))).unwrap();
@@ -46,16 +57,16 @@ fn start(root: &Sandbox, name: &str, options: &str, script: &str, code: i32) -> 
 }
 
 impl Running {
-    fn go_on(self, root: &Sandbox) -> (Ran, String) {
+    pub fn go_on(self, root: &Sandbox) -> (Ran, String) {
         let name = self.id.rsplit('-').next().unwrap();
         fs::File::options().write(true).open(root.file(format!("{name}-go"))).unwrap().write_all(b"go\n").unwrap();
         (Ran::of(self.child.wait_with_output().unwrap()), self.id)
     }
 }
 
-const SET: &str = "\"$PIPELINE_BINARY\" state set -q";
+pub const SET: &str = "\"$PIPELINE_BINARY\" state set -q";
 
-fn on_record(root: &Sandbox) -> Vec<String> {
+pub fn on_record(root: &Sandbox) -> Vec<String> {
     root.shelf("guard-")
 }
 

@@ -2,6 +2,7 @@
 //! with false claims.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
@@ -258,6 +259,28 @@ fn another_users_waiter_that_died_in_a_container_blocks_nothing() {
     await_waiters(&sandbox, &["stale"]);
     run(&format!("lock release n --owner-pid {}", owner.pid())).expect(0);
     run("lock run n -t 0 -- true").expect(0);
+}
+
+#[test]
+fn a_process_that_proc_hides_is_not_said_to_have_ended() {
+    if !is_root() || !is_permitted("unshare", &["-m", "true"]) || !is_permitted("setpriv", &["--version"]) {
+        return;
+    }
+    let sandbox = Sandbox::empty();
+    fs::set_permissions(sandbox.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let script = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+                  sh -c '$B --version >/dev/null || exit 99; $B state init -q; \
+                  $B lock acquire n 0 --owner-pid 1'";
+    let mut command = sandbox.program("unshare");
+    command.args(["-m", "sh", "-c", script]).env("B", BINARY).env("AUDIT_LOG", "/dev/null");
+    let ran = Ran::of(command.output().unwrap());
+    if ran.code == 99 {
+        eprintln!("the binary cannot be run by another user here: a hidden owner is not tested");
+        return;
+    }
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(ran.stderr.contains("process 1 cannot be seen") && ran.stderr.contains("lock run n --"), "{ran:?}");
+    assert!(!ran.stderr.contains("not running") && !ran.stderr.contains("--owner-pid $$"), "{ran:?}");
 }
 
 /// A root with a record that names this file as the lifeline of its owner.

@@ -35,6 +35,7 @@ mod every_command;
 mod faults;
 mod foreign_intent;
 mod guard;
+mod guard_kill;
 mod histories;
 mod history_checker;
 mod hook_bounds;

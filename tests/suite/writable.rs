@@ -251,3 +251,25 @@ fn the_remedy_of_a_read_only_mount_names_the_mount() {
     let remedy = format!("findmnt -T {}", root.path().display());
     assert!(ran.stdout.lines().any(|line| line.contains(&format!("{remedy} "))), "{ran:?}");
 }
+
+#[test]
+fn another_user_is_sent_to_the_owner_of_the_state_and_not_to_the_doctor() {
+    if !is_root() {
+        return;
+    }
+    const OTHER: u32 = USER + 1;
+    let root = users_root();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |words: &str| {
+        let mut command = root.command();
+        command.uid(OTHER).gid(OTHER).args(words.split(' '));
+        Ran::of(command.output().unwrap())
+    };
+    for words in ["state get .n", "recover doctor"] {
+        let ran = run(words);
+        assert_eq!(ran.code, 6, "{ran:?}");
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains(&format!("sudo -u '#{USER}' -s")), "{said}");
+        assert!(!said.contains("recover doctor") && !said.contains("may read it"), "{said}");
+    }
+}

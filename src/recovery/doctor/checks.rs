@@ -2,14 +2,14 @@
 
 mod files;
 mod owners;
+mod signals;
 
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::{Finding, Loose};
 use crate::clutter::is_clutter;
-use crate::document::{READ_LIMIT, json as text};
-use crate::error::{Error, ExitCode, Kind, Result, one_line, quote, quote_path};
+use crate::error::{Error, ExitCode, Kind, Result, one_line, quote_path};
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Stat};
 use crate::hook::load::load;
@@ -18,7 +18,7 @@ use crate::lock::{LOCKS, STATE_LOCK};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::{is_of_old_libraries, time_of};
-use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, SIGNALS, WORKSHOP};
+use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, WORKSHOP};
 use crate::store::report::Status;
 use crate::store::restore::Interrupted;
 use crate::time::rfc3339;
@@ -311,47 +311,6 @@ impl Examination<'_> {
                 }
                 _ => {}
             }
-        }
-        Ok(())
-    }
-
-    /// Files of signals that the state does not have, as a rollback leaves them, or with another time.
-    fn signals(&mut self) -> Result<()> {
-        let (Some((dir, names)), Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else {
-            return Ok(());
-        };
-        // The files of these the next writer puts in place, or removes.
-        let staged = self.store.staged_signals()?;
-        for name in names {
-            let Some(signal) = name.strip_suffix(".json") else { continue };
-            if staged.iter().any(|staged| staged.as_str() == signal) || !self.is_place_free(SIGNALS, &name)? {
-                continue;
-            }
-            let path = self.shown(&format!("{SIGNALS}/{name}"));
-            let content = self.store.disk().read(&dir, &name, READ_LIMIT)?;
-            let file = content.and_then(|content| text::parse(&content.bytes).ok());
-            let known = state.get("signals").and_then(|signals| signals.get(signal));
-            let finding = match (file.as_ref().and_then(|file| file.get("timestamp")), known) {
-                (None, _) => {
-                    Finding::new("signals", ExitCode::ValidationFailed, format!("{SIGNALS}/{name} is no signal's file"))
-                }
-                (Some(_), None) => {
-                    let message = format!("{SIGNALS}/{name} announces a signal that the state does not have");
-                    Finding::new("signals", ExitCode::General, message)
-                }
-                (Some(time), Some(known)) if time != known => {
-                    let message = format!("{SIGNALS}/{name} says {time}, and the state says {known}");
-                    Finding::new("signals", ExitCode::General, message)
-                }
-                _ => continue,
-            };
-            self.add(match known {
-                Some(_) => {
-                    let word = quote(signal);
-                    finding.try_command(format!("state signal {word}"), "writes it anew, and sets the signal to now")
-                }
-                None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
-            });
         }
         Ok(())
     }

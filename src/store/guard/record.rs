@@ -19,7 +19,7 @@ const WHY_LIMIT: usize = 4 << 10;
 const PREFIX: &str = "guard-";
 const SUFFIX: &str = ".json";
 
-/// The document that the guard began with.
+/// A document that the record speaks of: the one that the guard began with, or commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     /// Its revision.
@@ -35,6 +35,13 @@ pub struct Base {
 pub enum Status {
     /// Its command runs, or the guard was killed.
     Running,
+    /// It commits a document without what its command changed, or was killed then.
+    PuttingBack {
+        /// That document. Where it was committed, the guard's work is done.
+        commit: Base,
+        /// Why that does not put everything back, if it does not.
+        unrestored: Option<String>,
+    },
     /// Its command failed, and not everything was put back; why.
     Unrestored(String),
 }
@@ -98,16 +105,18 @@ impl Record {
 
     /// The record as it stands in its file.
     pub fn write(&self) -> Result<Vec<u8>> {
-        let base = self.base.as_ref().map(|base| {
-            json!({"revision": base.revision.get(), "lineage": base.lineage.as_str(), "digest": base.digest.as_str()})
-        });
-        let why = match &self.status {
-            Status::Running => None,
-            Status::Unrestored(why) => Some(why.chars().scan(0, |size, c| {
+        let document = |base: &Base| json!({"revision": base.revision.get(), "lineage": base.lineage.as_str(), "digest": base.digest.as_str()});
+        let (commit, why) = match &self.status {
+            Status::Running => (None, None),
+            Status::PuttingBack { commit, unrestored } => (Some(commit), unrestored.as_ref()),
+            Status::Unrestored(why) => (None, Some(why)),
+        };
+        let why = why.map(|why| {
+            why.chars().scan(0, |size, c| {
                 *size += c.len_utf8();
                 (*size <= WHY_LIMIT).then_some(c)
-            })),
-        };
+            })
+        });
         let record = json!({
             "version": VERSION,
             "id": self.id,
@@ -116,8 +125,9 @@ impl Record {
             "process": self.process,
             "token_sha256": self.token.as_str(),
             "root": {"dev": self.root.0, "ino": self.root.1},
-            "base": base,
+            "base": self.base.as_ref().map(document),
             "beside": self.beside,
+            "putting_back": commit.map(document),
             "unrestored": why.map(Iterator::collect::<String>),
         });
         let bytes = with_digest(record).ok_or_else(|| Error::new(Kind::Internal, "a record that is no object"))?;
@@ -136,17 +146,24 @@ impl Record {
         }
         let text = |field: &str| value.get(field)?.as_str().map(str::to_owned);
         let root = value.get("root")?;
-        let base = match value.get("base")? {
-            Value::Null => None,
-            base => Some(Base {
+        // `None` where the field is not what it should be.
+        let document = |field: Option<&Value>| match field {
+            None | Some(Value::Null) => Some(None),
+            Some(base) => Some(Some(Base {
                 revision: Revision::from_value(base.get("revision")?)?,
                 lineage: Lineage::from_value(base.get("lineage")?)?,
                 digest: Digest::from_value(base.get("digest")?)?,
-            }),
+            })),
         };
-        let status = match value.get("unrestored")? {
-            Value::Null => Status::Running,
-            why => Status::Unrestored(why.as_str()?.to_owned()),
+        let why = match value.get("unrestored")? {
+            Value::Null => None,
+            why => Some(why.as_str()?.to_owned()),
+        };
+        // Earlier releases do not write `putting_back`.
+        let status = match (document(value.get("putting_back"))?, why) {
+            (Some(commit), unrestored) => Status::PuttingBack { commit, unrestored },
+            (None, Some(why)) => Status::Unrestored(why),
+            (None, None) => Status::Running,
         };
         Some(Self {
             id: text("id").filter(|own| own == id)?,
@@ -155,7 +172,7 @@ impl Record {
             process: serde_json::from_value(value.get("process")?.clone()).ok()?,
             token: Digest::from_value(value.get("token_sha256")?)?,
             root: (root.get("dev")?.as_u64()?, root.get("ino")?.as_u64()?),
-            base,
+            base: document(Some(value.get("base")?))?,
             beside: text("beside"),
             status,
         })
@@ -187,7 +204,11 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_and_no_bit_of_it_can_flip_unseen() {
-        for status in [Status::Running, Status::Unrestored("why".into())] {
+        let commit = record(Status::Running).base.unwrap();
+        let putting_back =
+            |why: Option<&str>| Status::PuttingBack { commit: commit.clone(), unrestored: why.map(str::to_owned) };
+        let unrestored = Status::Unrestored("why".into());
+        for status in [Status::Running, putting_back(None), putting_back(Some("why")), unrestored] {
             let record = record(status);
             let bytes = record.write().unwrap();
             assert_eq!(Record::read(&record.id, &bytes), Some(record.clone()));

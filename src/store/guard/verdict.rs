@@ -32,8 +32,6 @@ pub(in super::super) enum Verdict {
     Others {
         /// The document with the guard's changes put back; `None` if it changed nothing in it.
         document: Option<Value>,
-        /// The signals that are put back.
-        signals: Vec<String>,
         /// Why `config/` may be another's work, if it may be.
         config: Option<String>,
         /// Why the guarded command may have changed more than is put back, if it may have.
@@ -111,10 +109,9 @@ impl Store {
             touched.add(before, after);
             (before, since) = (after, None);
         }
-        let signals = guards.signals().map(str::to_owned).collect();
         let config = others_at_config(&events.list, record, &lines).or_else(|| unclear.clone());
         if guards.is_empty() {
-            return Ok(Verdict::Others { document: None, signals, config, unclear });
+            return Ok(Verdict::Others { document: None, config, unclear });
         }
         let document = match put_back(&base, &guards, &others, &live_value) {
             Ok(document) => document,
@@ -127,7 +124,7 @@ impl Store {
             return Ok(Verdict::Refused(format!("what is left without its changes breaks the rules: {finding}")));
         }
         let document = (document != live_value).then(|| with_created(document, &live.value));
-        Ok(Verdict::Others { document, signals, config, unclear })
+        Ok(Verdict::Others { document, config, unclear })
     }
 }
 

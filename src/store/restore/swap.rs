@@ -24,7 +24,7 @@ use crate::audit::Level;
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Document, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
-use crate::error::{Error, ExitCode, Kind, Result};
+use crate::error::{Error, ExitCode, Hint, Kind, Result, use_as};
 use crate::fs::Dir;
 use crate::time::compact;
 use crate::{side, tree, user};
@@ -117,13 +117,18 @@ impl Store {
         let Some(owner) = found.map(|stat| stat.uid).filter(|owner| *owner != side::user()) else {
             return Ok(false);
         };
-        let (shown, owner) = (path.display(), user::describe(owner));
-        self.warn(format!("{shown} belongs to {owner} and cannot be read; `recover doctor` says how to give it back"));
+        let (shown, name) = (path.display(), user::describe(owner));
+        let next = match use_as(owner) {
+            Hint::Run(command, _) => format!("`{command}` says how to give it back"),
+            Hint::Shell(command, why) => format!("{why}: {command}"),
+            Hint::Meant(words) => words,
+        };
+        self.warn(format!("{shown} belongs to {name} and cannot be read; {next}"));
         Ok(true)
     }
 
     /// Reads the intent, without making anything; that of a new lineage is none of a restore.
-    pub(super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
+    pub(in super::super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
         let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else { return Ok(None) };
         let Some(dir) = side::open_to_read(&self.disk, &shelf, WORKSHOP)? else { return Ok(None) };
         match self.disk.read(&dir, INTENT, intent::LIMIT)? {
@@ -340,15 +345,11 @@ impl Store {
                 Health::NotInitialized | Health::Missing => Displaced::Nothing,
                 _ => Displaced::Evidence,
             };
+            // Files of signals that are not replaced follow the state.
+            let follows = intent.action == Action::Restore && intent.signals.is_none();
+            let signals = &if follows { Signals::Follow } else { Signals::STAY };
             // What is staged must not go to make room.
-            let plan = Plan {
-                sealed: &sealed,
-                source,
-                displaced,
-                signals: &Signals::STAY,
-                fences: &[],
-                room: Room::IsWhatItIs,
-            };
+            let plan = Plan { sealed: &sealed, source, displaced, signals, fences: &[], room: Room::IsWhatItIs };
             if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
                 if order.guard.is_none() {
                     self.settle_guard_in(held, intent, order)?;

@@ -25,11 +25,10 @@ impl Examination<'_> {
         let own = side::user();
         if strays.is_empty() {
             if rightful != own {
-                let message = format!(
-                    "the state belongs to {}; {} may read it and not write it",
-                    user::describe(rightful),
-                    user::describe(own)
-                );
+                // A state of another user is served to root alone.
+                let may = if own == 0 { "may read it and not write it" } else { "cannot work with it" };
+                let (owner, own) = (user::describe(rightful), user::describe(own));
+                let message = format!("the state belongs to {owner}; {own} {may}");
                 let mut finding = Finding::new("owners", ExitCode::PermissionDenied, message);
                 finding.remedies.push(work_as(rightful));
                 self.add(finding);

@@ -1,0 +1,69 @@
+//! Signals and their files, which are to agree.
+
+use serde_json::Value;
+
+use super::{Examination, Finding};
+use crate::document::{READ_LIMIT, json as text};
+use crate::error::{ExitCode, Result, quote};
+use crate::name::Name;
+use crate::store::layout::SIGNALS;
+
+impl Examination<'_> {
+    /// Files of signals that the state does not have, as a rollback leaves them, or with another time; and signals whose
+    /// file is missing.
+    pub(super) fn signals(&mut self) -> Result<()> {
+        let (found, Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else { return Ok(()) };
+        // The files of these the next writer puts in place, or removes.
+        let staged = self.store.staged_signals()?;
+        self.missing(&state, found.as_ref().map_or(&[], |(_, names)| names), &staged);
+        let Some((dir, names)) = found else { return Ok(()) };
+        for name in names {
+            let Some(signal) = name.strip_suffix(".json") else { continue };
+            if staged.iter().any(|staged| staged.as_str() == signal) || !self.is_place_free(SIGNALS, &name)? {
+                continue;
+            }
+            let path = self.shown(&format!("{SIGNALS}/{name}"));
+            let content = self.store.disk().read(&dir, &name, READ_LIMIT)?;
+            let file = content.and_then(|content| text::parse(&content.bytes).ok());
+            let known = state.get("signals").and_then(|signals| signals.get(signal));
+            let finding = match (file.as_ref().and_then(|file| file.get("timestamp")), known) {
+                (None, _) => {
+                    Finding::new("signals", ExitCode::ValidationFailed, format!("{SIGNALS}/{name} is no signal's file"))
+                }
+                (Some(_), None) => {
+                    let message = format!("{SIGNALS}/{name} announces a signal that the state does not have");
+                    Finding::new("signals", ExitCode::General, message)
+                }
+                (Some(time), Some(known)) if time != known => {
+                    let message = format!("{SIGNALS}/{name} says {time}, and the state says {known}");
+                    Finding::new("signals", ExitCode::General, message)
+                }
+                _ => continue,
+            };
+            self.add(match known {
+                Some(_) => {
+                    let word = quote(signal);
+                    finding.try_command(format!("state signal {word}"), "writes it anew, and sets the signal to now")
+                }
+                None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Signals of the state without their file. Those of old documents that are no times have none.
+    fn missing(&mut self, state: &Value, names: &[String], staged: &[Name]) {
+        let signals = state.get("signals").and_then(Value::as_object);
+        for (signal, _) in signals.into_iter().flatten().filter(|(_, time)| time.is_number()) {
+            let file = format!("{signal}.json");
+            let is_staged = staged.iter().any(|staged| staged.as_str() == signal);
+            if is_staged || names.contains(&file) || Name::parse("signal", signal).is_err() {
+                continue;
+            }
+            let message = format!("the state has the signal {signal}, and {SIGNALS}/{file} is missing");
+            let finding = Finding::new("signals", ExitCode::General, message);
+            let command = format!("state signal {}", quote(signal));
+            self.add(finding.try_command(command, "writes it, and sets the signal to now"));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Settling the record of a guard whose changes were put back, by whichever command comes next.
+//!
+//! A guard that puts things back beside the commits of others says in its record what it is going to commit. If it is
+//! killed, the document and its history tell whether that commit happened. Where a restore does it, the intent tells.
+
+use super::super::Store;
+use super::super::ground::Held;
+use super::super::live::Found;
+use super::super::order::Order;
+use super::super::restore::intent::{Action, Intent};
+use super::super::shelf::Shelf;
+use super::Standing;
+use super::record::{Base, Record, Status};
+use crate::document::Reading;
+use crate::document::seal::Seal;
+use crate::error::Result;
+use crate::fs::Dir;
+
+/// What a guard that was killed had put back by then.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Aftermath {
+    /// Nothing.
+    Nothing,
+    /// A restore of its checkpoint is decided, and the next command that writes finishes it.
+    Decided,
+    /// Everything.
+    PutBack,
+    /// Not everything; why.
+    Unrestored(String),
+}
+
+impl Store {
+    /// A restore that is carried out settles the guard whose checkpoint it restores, before its intent
+    /// goes: whichever command finishes it.
+    pub(in super::super) fn settle_guard_in(&self, held: &Held, intent: &Intent, order: &Order) -> Result<()> {
+        let id = &intent.checkpoint;
+        if intent.action == Action::Undo {
+            return Ok(());
+        }
+        let shelf = self.shelf_of(&held.root)?;
+        let is_whole = intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
+        let is_by_guard = order.guard.as_ref() == Some(id);
+        // Only a guard restores a part: what its command changed.
+        if is_by_guard || !is_whole {
+            return self.settle_record(held, &shelf, id);
+        }
+        self.settle_guard_of(held, &shelf, id);
+        Ok(())
+    }
+
+    /// Everything was put back: the guard is no longer on record.
+    pub(super) fn settle_record(&self, held: &Held, shelf: &Shelf, id: &str) -> Result<()> {
+        if let Some(dir) = shelf.dir().filter(|_| self.read_record(shelf, id).is_some()) {
+            self.drop_record(dir, id)?;
+            self.journal_guard(held, shelf, id, "restored");
+        }
+        Ok(())
+    }
+
+    /// A restore of its checkpoint settles a guard that is not running.
+    pub(in super::super) fn settle_guard_of(&self, held: &Held, shelf: &Shelf, id: &str) {
+        let Some(dir) = shelf.dir().filter(|_| shelf.guards.iter().any(|guard| guard == id)) else { return };
+        let settle = || -> Result<()> {
+            if self.standing_of(&held.root, shelf, id)? != Some(Standing::Running) {
+                self.drop_record(dir, id)?;
+                self.journal_guard(held, shelf, id, "restored");
+            }
+            Ok(())
+        };
+        if let Err(error) = settle() {
+            self.warn(format!("the guard {id} stays on record: {error}"));
+        }
+    }
+
+    /// Settles the guards that were killed after they committed what they put back. The caller holds the state lock, and
+    /// nothing was committed since.
+    pub(in super::super) fn settle_guards(&self, held: &Held, shelf: &mut Shelf, live: Option<&Found>) {
+        let mut settled = Vec::new();
+        for id in &shelf.guards {
+            let Some(record) = self.read_record(shelf, id) else { continue };
+            if !matches!(record.status, Status::PuttingBack { .. }) {
+                continue;
+            }
+            let settle = || -> Result<bool> {
+                if !self.is_gone(&held.root, &record)? {
+                    return Ok(false);
+                }
+                match self.put_back_by((&held.root, shelf), live, &record)? {
+                    Aftermath::PutBack => self.settle_record(held, shelf, id).map(|()| true),
+                    Aftermath::Unrestored(why) => {
+                        let status = Status::Unrestored(why);
+                        self.put_record(held, shelf, &Record { status, ..record.clone() })?;
+                        self.journal_guard(held, shelf, id, "unrestored");
+                        Ok(false)
+                    }
+                    Aftermath::Nothing | Aftermath::Decided => Ok(false),
+                }
+            };
+            match settle() {
+                Ok(true) => settled.push(id.clone()),
+                Ok(false) => {}
+                Err(error) => self.warn(format!("the guard {id} stays on record: {error}")),
+            }
+        }
+        shelf.guards.retain(|id| !settled.contains(id));
+    }
+
+    /// What a guard that is gone had put back.
+    pub(super) fn put_back_by(
+        &self,
+        (root, shelf): (&Dir, &Shelf),
+        live: Option<&Found>,
+        record: &Record,
+    ) -> Result<Aftermath> {
+        if let Status::PuttingBack { commit, unrestored } = &record.status
+            && self.was_committed(shelf, live, commit)?
+        {
+            return Ok(unrestored.clone().map_or(Aftermath::PutBack, Aftermath::Unrestored));
+        }
+        // What is wrong with an intent is told where it is followed.
+        let intent = self.read_intent(root).ok().flatten().map(|(_, intent)| intent);
+        let is_its = intent.is_some_and(|intent| intent.action == Action::Restore && intent.checkpoint == record.id);
+        Ok(if is_its { Aftermath::Decided } else { Aftermath::Nothing })
+    }
+
+    /// Whether this is the live document, or was it: the journal or a backup has it.
+    fn was_committed(&self, shelf: &Shelf, live: Option<&Found>, commit: &Base) -> Result<bool> {
+        let is_it = |seal: &Seal| seal.digest == commit.digest && seal.lineage == commit.lineage;
+        if let Some(Reading::Sealed(document)) = live.map(|found| &found.reading)
+            && is_it(&document.seal)
+        {
+            return Ok(true);
+        }
+        if self.events(shelf).commits().any(|line| line.revision == commit.revision && line.digest == commit.digest) {
+            return Ok(true);
+        }
+        for name in shelf.backups.iter().filter(|name| name.revision == Some(commit.revision)) {
+            if shelf.read(name.as_str())?.seal().is_some_and(is_it) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
