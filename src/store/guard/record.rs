@@ -105,7 +105,9 @@ impl Record {
 
     /// The record as it stands in its file.
     pub fn write(&self) -> Result<Vec<u8>> {
-        let document = |base: &Base| json!({"revision": base.revision.get(), "lineage": base.lineage.as_str(), "digest": base.digest.as_str()});
+        let document = |Base { revision, lineage, digest }: &Base| {
+            json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()})
+        };
         let (commit, why) = match &self.status {
             Status::Running => (None, None),
             Status::PuttingBack { commit, unrestored } => (Some(commit), unrestored.as_ref()),
