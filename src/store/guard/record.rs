@@ -105,9 +105,7 @@ impl Record {
 
     /// The record as it stands in its file.
     pub fn write(&self) -> Result<Vec<u8>> {
-        let document = |Base { revision, lineage, digest }: &Base| {
-            json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()})
-        };
+        let document = |Base { revision, lineage, digest }: &Base| json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
         let (commit, why) = match &self.status {
             Status::Running => (None, None),
             Status::PuttingBack { commit, unrestored } => (Some(commit), unrestored.as_ref()),

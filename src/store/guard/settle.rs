@@ -131,7 +131,7 @@ impl Store {
         {
             return Ok(true);
         }
-        if self.events(shelf).commits().any(|line| line.revision == commit.revision && line.digest == commit.digest) {
+        if shelf.events().commits().any(|line| line.revision == commit.revision && line.digest == commit.digest) {
             return Ok(true);
         }
         for name in shelf.backups.iter().filter(|name| name.revision == Some(commit.revision)) {
