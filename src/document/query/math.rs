@@ -1,5 +1,5 @@
-//! Functions of numbers, as C has them: the system's library where the standard library asks it, and
-//! `libm` for the rest. Of those the last digit may differ from jq's.
+//! Functions of numbers, as C has them. All are `libm`'s: the standard library would load the system's
+//! mathematical library at every start. The last digit may differ from jq's.
 
 use jaq_core::native::{self, bome, v};
 use jaq_core::{Bind, ValR};
@@ -46,37 +46,37 @@ macro_rules! math {
 /// All of them.
 pub(super) fn all() -> Vec<Fun> {
     vec![
-        math!(rounded "floor", f64::floor),
-        math!(rounded "ceil", f64::ceil),
-        math!(rounded "round", f64::round),
-        math!(rounded "trunc", f64::trunc),
-        math!(rounded "rint", f64::round_ties_even),
-        math!(rounded "nearbyint", f64::round_ties_even),
+        math!(rounded "floor", libm::floor),
+        math!(rounded "ceil", libm::ceil),
+        math!(rounded "round", libm::round),
+        math!(rounded "trunc", libm::trunc),
+        math!(rounded "rint", libm::rint),
+        math!(rounded "nearbyint", libm::rint),
         math!("fabs", f64::abs),
-        math!("sqrt", f64::sqrt),
-        math!("cbrt", f64::cbrt),
-        math!("exp", f64::exp),
-        math!("exp2", f64::exp2),
-        math!("exp10", |x| 10_f64.powf(x)),
-        math!("expm1", f64::exp_m1),
-        math!("log", f64::ln),
-        math!("log2", f64::log2),
-        math!("log10", f64::log10),
-        math!("log1p", f64::ln_1p),
+        math!("sqrt", libm::sqrt),
+        math!("cbrt", libm::cbrt),
+        math!("exp", libm::exp),
+        math!("exp2", libm::exp2),
+        math!("exp10", libm::exp10),
+        math!("expm1", libm::expm1),
+        math!("log", libm::log),
+        math!("log2", libm::log2),
+        math!("log10", libm::log10),
+        math!("log1p", libm::log1p),
         math!("logb", logb),
         math!("significand", significand),
         math!("gamma", libm::lgamma),
         math!("lgamma", libm::lgamma),
         math!("tgamma", libm::tgamma),
-        math!("sin", f64::sin),
-        math!("cos", f64::cos),
-        math!("tan", f64::tan),
-        math!("asin", f64::asin),
-        math!("acos", f64::acos),
-        math!("atan", f64::atan),
-        math!("sinh", f64::sinh),
-        math!("cosh", f64::cosh),
-        math!("tanh", f64::tanh),
+        math!("sin", libm::sin),
+        math!("cos", libm::cos),
+        math!("tan", libm::tan),
+        math!("asin", libm::asin),
+        math!("acos", libm::acos),
+        math!("atan", libm::atan),
+        math!("sinh", libm::sinh),
+        math!("cosh", libm::cosh),
+        math!("tanh", libm::tanh),
         math!("asinh", libm::asinh),
         math!("acosh", libm::acosh),
         math!("atanh", libm::atanh),
@@ -91,20 +91,20 @@ pub(super) fn all() -> Vec<Fun> {
             (fraction, f64::from(if x.is_finite() { exponent } else { 0 }))
         }),
         math!(pair "modf", |x| {
-            let part = if x.is_infinite() { 0.0_f64.copysign(x) } else { x.fract().copysign(x) };
-            (part, x.trunc())
+            let part = if x.is_infinite() { 0.0_f64.copysign(x) } else { libm::copysign(x - libm::trunc(x), x) };
+            (part, libm::trunc(x))
         }),
         math!(pair "lgamma_r", |x| {
             let (value, sign) = libm::lgamma_r(x);
             (value, f64::from(if x == 0.0 { 1_i32 } else { sign }))
         }),
-        math!(2 "pow", f64::powf),
-        math!(2 "atan2", f64::atan2),
-        math!(2 "fmod", |x: f64, y: f64| x % y),
+        math!(2 "pow", libm::pow),
+        math!(2 "atan2", libm::atan2),
+        math!(2 "fmod", libm::fmod),
         math!(2 "fmin", f64::min),
         math!(2 "fmax", f64::max),
         math!(2 "fdim", libm::fdim),
-        math!(2 "hypot", f64::hypot),
+        math!(2 "hypot", libm::hypot),
         math!(2 "copysign", f64::copysign),
         math!(2 "drem", libm::remainder),
         math!(2 "remainder", libm::remainder),
@@ -117,7 +117,7 @@ pub(super) fn all() -> Vec<Fun> {
         math!(2 "yn", |n, x| libm::yn(whole(n), x)),
         native::run(("fma", [Bind::Var(()), Bind::Var(()), Bind::Var(())].into(), |mut cv| {
             let (z, y, x) = (cv.0.pop_var(), cv.0.pop_var(), cv.0.pop_var());
-            let fma = || Ok(Jq::float(float(&x)?.mul_add(float(&y)?, float(&z)?)));
+            let fma = || Ok(Jq::float(libm::fma(float(&x)?, float(&y)?, float(&z)?)));
             bome(fma())
         })),
     ]
@@ -148,7 +148,7 @@ fn scalb(x: f64, exponent: f64) -> f64 {
         f64::NAN
     } else if exponent.is_infinite() {
         if exponent > 0.0 { x * f64::INFINITY } else { x * 0.0 }
-    } else if exponent.fract() != 0.0 {
+    } else if libm::trunc(exponent) < exponent || libm::trunc(exponent) > exponent {
         f64::NAN
     } else {
         #[allow(clippy::cast_possible_truncation)] // saturates
