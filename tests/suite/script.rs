@@ -1,11 +1,13 @@
 //! Scripts that hold locks: they print a line, stop where they `read`, and continue on command. And
 //! the program's view of locks from outside.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use pipeline_state::document::seal::with_digest;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox, installed, until};
@@ -102,6 +104,17 @@ impl Drop for Script {
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Whether this process was started with a signal ignored, as by nohup(1): its children inherit that.
+pub fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    let is_ignored = u64::from_str_radix(ignored, 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1;
+    if is_ignored {
+        eprintln!("this process ignores {signal:?}, and its children with it: not tested");
+    }
+    is_ignored
 }
 
 /// True if this works here; otherwise prints so in one line.
