@@ -1,28 +1,36 @@
-//! Locks that belong to the script, not to the command that took them.
+//! Locks that belong to a script, not to the command that acquired them.
 //!
 //! # The protocol
 //!
-//! 1. An owner is a process: pid, start time, boot, pid namespace ([`process`]). A command acts for its parent by default,
-//!    and what its ancestors hold counts as its own ([`owner`]).
-//! 2. What is on record for a lock, holders and waiters, is one JSON file, replaced by rename, never written in place
-//!    ([`record`]); changed only under the gate, one short flock for the root, several by way of a journal ([`gate`]).
-//! 3. Who asks puts itself into the queue under the gate, unless nobody is in the way ([`queue`]). Nobody grants a lock to
-//!    another: a waiter looks, and when nobody is in its way any more it passes the gate, looks again and takes it ([`acquire`]).
-//! 4. Between looks it sleeps until whoever takes something off the record wakes it, or an owner ends ([`wait`]).
-//! 5. A record names its owner; whether that lives is judged anew by whoever looks ([`liveness`]). So a death needs no
-//!    clean-up: the next who looks takes the dead off the record, owner or waiter. Across pid namespaces an flock proves
-//!    a waiter's life ([`lifeline`]); a waiter that lives and leaves its free lock is passed over ([`idle`]).
-//! 6. Before it sleeps it looks whether it would wait for itself ([`deadlock`]), and asks in order ([`hierarchy`]).
-//! 7. Every grant has a number that was never used before in this root ([`token`]); a writer may be told to commit only
-//!    while that grant is on record.
-//! 8. The state itself is committed under an flock that needs no record ([`commit`]). Who is granted `state` takes that
-//!    flock once, after the record is in place: what was committing has committed, and who comes later reads the record.
-//! 9. Order of locks: the flock of the state, then the gate; of the tokens, then the gate; never the other way.
+//! 1. An owner is a process: pid, start time, boot, pid namespace ([`process`]). By default a
+//!    command acts for its parent, and the locks of its ancestors count as its own ([`owner`]).
+//! 2. A lock's record lists its holders and waiters in one JSON file, which is replaced by rename
+//!    and never written in place ([`record`]). A record changes only while the gate is held, one
+//!    short flock for the root; a change of several records goes through a journal ([`gate`]).
+//! 3. A requester enqueues itself while it holds the gate, unless nothing blocks it ([`queue`]). No
+//!    process grants a lock to another: a waiter re-checks the records, and once nothing blocks it
+//!    any more it takes the gate, checks again and acquires the lock ([`acquire`]).
+//! 4. Between checks a waiter sleeps until a process that removed an entry from the record wakes
+//!    it, or until an owner ends ([`wait`]).
+//! 5. A record names its owner; each reader decides for itself whether that owner lives
+//!    ([`liveness`]). So a death needs no clean-up: the next request drops dead owners and waiters
+//!    from the record. Across pid namespaces an flock proves that a waiter lives ([`lifeline`]); a
+//!    living waiter that does not take its free lock is passed over ([`idle`]).
+//! 6. Before a waiter sleeps it checks that the wait closes no cycle ([`deadlock`]) and that it
+//!    requests locks in order ([`hierarchy`]).
+//! 7. Every grant has a number that was never used before in this root ([`token`]); a writer may be
+//!    required to commit only while that grant is on record.
+//! 8. The state itself is committed under an flock that needs no record ([`commit`]). A new holder
+//!    of `state` takes that flock once, after its record is in place: commits under way have then
+//!    finished, and later commits read the record.
+//! 9. Lock order: the flock of the state, then the gate; the flock of the tokens, then the gate;
+//!    never the reverse.
 //!
 //! # Limitations
 //!
-//! Locks are advisory. `rm -rf .locks` frees them all. A process that was cloned with its whole machine (the same boot id
-//! and pids twice on one network disk) is taken for itself. On a network file system flock and inotify may lie.
+//! Locks are advisory. `rm -rf .locks` frees them all. A process that was cloned with its whole
+//! machine (the same boot id and pids twice on one network disk) is mistaken for the original. On a
+//! network file system flock and inotify may be unreliable.
 
 pub mod acquire;
 pub mod along;
@@ -71,11 +79,11 @@ use crate::fs::Disk;
 
 /// The directory of locks, beside the state file.
 pub const LOCKS: &str = ".locks";
-/// The flock of every commit, in [`LOCKS`].
+/// The lock file in [`LOCKS`] that every commit takes.
 pub const STATE_LOCK: &str = "state.lock";
-/// The files of `.locks` that have one place.
+/// The files of `.locks` that have a fixed name.
 pub const FILES: [&str; 6] = [STATE_LOCK, gate::GATE, gate::PENDING, token::COUNTER, token::RESERVED, token::RESERVING];
-/// The lock that stands for the state.
+/// The name of the lock that protects the state.
 pub const STATE: &str = "state";
 
 /// The locks of one root.
@@ -89,7 +97,7 @@ pub struct Locks {
     teller: RefCell<Option<Teller>>,
 }
 
-/// Told once of who is in the way, when a wait takes long.
+/// The callback that reports, once, what blocks a request that waits long.
 #[derive(Clone)]
 struct Teller(Rc<dyn Fn(&str)>);
 
@@ -100,7 +108,8 @@ impl std::fmt::Debug for Teller {
 }
 
 impl Locks {
-    /// The locks beside the state file in `directory`; `claim` is what the environment says about who asks.
+    /// The locks beside the state file in `directory`; `claim` holds the owner and tokens that the
+    /// environment names.
     #[must_use]
     pub fn new(disk: Disk, directory: &Path, claim: Claim, audit: Rc<Audit>) -> Self {
         Self {
@@ -113,18 +122,18 @@ impl Locks {
         }
     }
 
-    /// What the environment says about who asks.
+    /// The owner and tokens that the environment names.
     #[must_use]
     pub fn claim(&self) -> &Claim {
         &self.claim
     }
 
-    /// What deserves the user's attention although the command goes on; emptied by the call.
+    /// Warnings for the user that do not stop the command; the call empties the list.
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.borrow_mut())
     }
 
-    /// Has `teller` told who is in the way when a wait takes long.
+    /// Sets the callback that reports what blocks a request that waits long.
     pub fn tell_by(&self, teller: impl Fn(&str) + 'static) {
         *self.teller.borrow_mut() = Some(Teller(Rc::new(teller)));
     }
@@ -148,7 +157,7 @@ impl Locks {
         Entry::new(level, &format!("lock-manager/{action}"), text)
     }
 
-    /// Notes in the audit log that a command was refused.
+    /// Logs in the audit log that a command was refused.
     pub fn audit_refusal(&self, action: &str, error: &Error) {
         let is_initialized = self.dir().is_ok_and(|dir| dir.is_some());
         if is_initialized && error.code() != ExitCode::Usage {
@@ -164,7 +173,7 @@ impl Locks {
         }
     }
 
-    /// A line about one grant in the audit log.
+    /// Writes a line about one grant to the audit log.
     fn audit_grant(&self, action: &str, text: &str, name: &crate::name::Name, grant: &record::Grant) {
         self.audit.record(&self.grant_entry(action, text, name, grant));
     }
@@ -177,7 +186,8 @@ impl Locks {
     }
 }
 
-/// Ends a loop of starting over, which only somebody who keeps removing `.locks` can keep going.
+/// Ends a loop that starts over, once the deadline has passed; only repeated removal of `.locks`
+/// keeps such a loop going.
 fn give_up_after(deadline: Instant) -> Result<()> {
     if Instant::now() < deadline {
         return Ok(());

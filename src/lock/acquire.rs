@@ -1,4 +1,4 @@
-//! Taking locks: several at once or none.
+//! Acquires locks: several at once or none.
 
 use std::time::{Instant, SystemTime};
 
@@ -21,19 +21,20 @@ pub struct Acquired {
     pub name: Name,
     /// The grant.
     pub grant: Grant,
-    /// The grant it was before, if it was only changed or counted.
+    /// The grant that this one changed or counted; `None` if it is new.
     pub before: Option<Grant>,
 }
 
 impl Locks {
-    /// Takes all of the requested locks, waiting until the deadline.
+    /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
         let started = Instant::now();
         let mut place = Place::none(self, request);
         let wants_state = request.names.iter().any(|name| name.as_str() == STATE);
         let acquired = loop {
             let (gate, mut drafts) = match self.when_free(request, &mut place) {
-                // Its grant may be that of a command which was killed before it drained.
+                // The existing grant may be that of a command that was killed before it drained the
+                // commits.
                 Err(error) if error.kind == Kind::AlreadyHeld && wants_state => {
                     return Err(match self.drain_commits(request.deadline.at) {
                         Ok(()) => error,
@@ -67,12 +68,12 @@ impl Locks {
         Ok(acquired)
     }
 
-    /// Takes back what was granted a moment ago.
+    /// Gives back grants that were made a moment ago.
     pub fn give_back(&self, acquired: &[Acquired]) {
         self.give_back_as(acquired, ("acquire", "given back"));
     }
 
-    /// Takes back all of these at once or none; the audit log has it under this action and in these words.
+    /// Gives back all of these at once or none; `action` and `words` go into the audit log.
     pub(super) fn give_back_as(&self, acquired: &[Acquired], (action, words): (&str, &str)) {
         let names: Vec<Name> = acquired.iter().map(|acquired| acquired.name.clone()).collect();
         let undo = || -> Result<()> {
@@ -94,7 +95,7 @@ impl Locks {
     }
 }
 
-/// Writes a grant of this token, given now, into a record in which nobody is in the way.
+/// Writes a grant with this token, given now, into a record that does not block the request.
 pub fn grant(draft: &mut Draft, request: &Request, (token, now): (Token, SystemTime), eyes: &dyn Eyes) -> Acquired {
     let name = draft.name.clone();
     let record = &mut draft.record;
@@ -142,7 +143,7 @@ pub fn grant(draft: &mut Draft, request: &Request, (token, now): (Token, SystemT
     Acquired { name, grant, before }
 }
 
-/// Takes a grant off the record again; what it was before comes back.
+/// Removes a grant from the record; the grant that it replaced is restored.
 pub fn take_back(draft: &mut Draft, Acquired { grant, before, .. }: &Acquired) {
     if let Some(place) = draft.record.holders.iter().position(|held| held.token == grant.token) {
         draft.record.holders.splice(place..=place, before.clone());

@@ -1,9 +1,10 @@
-//! Locks that a command takes along for itself while it works, besides its turn at the state: what its ancestors hold it uses
-//! as it is, and it gives back what it took.
+//! Locks that a command acquires implicitly while it works, besides its turn at the state. Grants
+//! of its ancestors are used as they are; a grant made here is given back.
 //!
-//! Whoever holds the flock of the state must not wait for a lock: its holder may be about to commit. So they are asked for
-//! without waiting first ([`Locks::take_along`] with no patience); where that fails the caller lets go of everything and waits
-//! ([`Locks::wait_along`]) holding nothing else, so that it is in nobody's way meanwhile.
+//! A command that holds the flock of the state must not wait for a lock, since that lock's holder
+//! may be about to commit. So the first attempt does not wait ([`Locks::take_along`]); if it fails,
+//! the caller releases everything and waits ([`Locks::wait_along`]) while it holds nothing else and
+//! thus blocks no other command.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use super::request::{Deadline, Deadlocks, Request};
 use crate::error::{Kind, Result};
 use crate::name::Name;
 
-/// Locks that are held until this is dropped.
+/// Implicit locks, held until this is dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct Along<'a> {
@@ -26,7 +27,7 @@ pub struct Along<'a> {
 }
 
 impl Locks {
-    /// Takes these locks if nobody is in the way; `None` if somebody is.
+    /// Acquires these locks if nothing blocks them; `None` if something does.
     pub fn take_along(&self, names: &[&str]) -> Result<Option<Along<'_>>> {
         match self.along(names, Deadline::after(Duration::ZERO)) {
             Ok(along) => Ok(Some(along)),
@@ -35,7 +36,7 @@ impl Locks {
         }
     }
 
-    /// Takes these locks, waiting until nobody is in the way of them. The caller holds nothing.
+    /// Acquires these locks, waiting until nothing blocks them. The caller must hold nothing.
     pub fn wait_along(&self, names: &[&str], deadline: Instant) -> Result<Along<'_>> {
         let patience = deadline.saturating_duration_since(Instant::now());
         self.along(names, Deadline { at: deadline, patience })
@@ -62,7 +63,7 @@ impl Locks {
             match self.acquire(&request) {
                 Ok(acquired) => return Ok(Along { locks: self, acquired }),
                 Err(error) if error.kind == Kind::AlreadyHeld => {
-                    // Where the script between has been killed, who holds it is no ancestor any more.
+                    // If the script in between was killed, the holder is no longer an ancestor.
                     let before = std::mem::replace(&mut asker, owner::anybody(None, &self.claim)?);
                     if !is_same_line(&before.lineage, &asker.lineage) {
                         continue;
@@ -81,7 +82,8 @@ impl Locks {
 }
 
 impl Drop for Along<'_> {
-    /// All at once: who gave back one, and not the other, would wait for itself when it asks for both again.
+    /// Gives back all locks at once: giving back one and not the other could let the next request
+    /// for both wait for itself.
     fn drop(&mut self) {
         if !self.acquired.is_empty() {
             self.locks.give_back_as(&self.acquired, ("release", "released"));

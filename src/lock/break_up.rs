@@ -1,4 +1,4 @@
-//! What an operator does: taking a lock away, and clearing up after the dead.
+//! Operator actions: breaking a lock, ending a wait, and removing the records of dead processes.
 
 use std::time::Instant;
 
@@ -17,26 +17,26 @@ use crate::fs::probe::Probe;
 use crate::fs::stage::is_temporary;
 use crate::name::Name;
 
-/// Which grants are taken away.
+/// Selects the grants to remove.
 #[derive(Clone, Copy, Debug)]
 pub enum Victim {
-    /// The one of this token.
+    /// The grant with this token.
     Token(Token),
-    /// All, whoever holds them.
+    /// All grants, regardless of their holders.
     Everybody,
 }
 
 /// A wait that was ended.
 #[derive(Clone, Debug)]
 pub struct BrokenWait {
-    /// The locks it was for.
+    /// The locks that the wait was for.
     pub names: Vec<Name>,
-    /// The process that was to own them.
+    /// The pid of the owner that the locks were for.
     pub owner: u32,
 }
 
 impl Locks {
-    /// Takes a lock away from its holders, alive or not. Waiters keep their places.
+    /// Takes a lock away from its holders, alive or not. Waiters keep their places in the queue.
     pub fn break_lock(&self, name: &Name, victim: Victim, deadline: Instant) -> Result<Vec<Grant>> {
         let not_held = || {
             let what = match victim {
@@ -48,7 +48,7 @@ impl Locks {
                 .detail("lock", name.as_str())
         };
         let Some(dir) = self.dir()? else { return Err(not_held()) };
-        self.reserve_ahead(&dir, deadline); // while this record still says which tokens were given
+        self.reserve_ahead(&dir, deadline); // while this record still shows which tokens were given
         let gate = self.gate(deadline)?;
         let mut draft = gate.load(name)?;
         let broken = take_away(&mut draft, victim);
@@ -63,8 +63,8 @@ impl Locks {
         Ok(broken)
     }
 
-    /// Ends the wait of the waiter with this lifeline, in all queues it is in: its command ends with
-    /// [`Kind::Broken`]. One that is proven dead is removed.
+    /// Ends the wait of the waiter with this lifeline, in all its queues: its command ends with
+    /// [`Kind::Broken`]. A waiter that is proven dead is removed.
     pub fn break_waiter(&self, lifeline: &Lifeline, deadline: Instant) -> Result<BrokenWait> {
         let not_found = || {
             let message = format!("no waiter has the ID {}; nothing was broken", lifeline.id());
@@ -110,13 +110,14 @@ impl Locks {
         Ok(BrokenWait { names, owner: waiter.owner.pid })
     }
 
-    /// Drops the records of dead owners and waiters, and the files they left; never those of the living or the unknown. How
-    /// many were dropped.
+    /// Drops the records of dead owners and waiters, and the files they left; living and unknown
+    /// ones stay. Returns how many were dropped.
     pub fn clean(&self, deadline: Instant) -> Result<usize> {
         let Some(dir) = self.dir()? else { return Ok(0) };
         let mut cleaned = 0;
         for name in self.names(&dir)? {
-            // The gate is passed only where there is something to do, and left in between: others wait.
+            // The gate is taken only where there is work, and released in between, since other
+            // commands wait for it.
             let is_stale = match self.peek(&dir, &name)? {
                 Seen::Damaged(_) => true,
                 Seen::Record(record) => {
@@ -171,8 +172,9 @@ impl Locks {
         Ok(named)
     }
 
-    /// Removes temporary files, and lifelines that no process has locked and no record names. Called behind the gate, so
-    /// no temporary file of a record is in use; that of a reservation may be, unless the caller holds its lock.
+    /// Removes temporary files, and lifelines that no process has locked and no record names. The
+    /// caller holds the gate, so no temporary file of a record is in use; that of a reservation may
+    /// be, unless the caller holds its lock (`reservation`).
     pub(super) fn clear_leftovers(&self, dir: &Dir, reservation: Option<&FileLock>) -> Result<()> {
         let named = self.named_lifelines(dir)?;
         for name in self.disk.list(dir)? {
@@ -189,7 +191,7 @@ impl Locks {
     }
 }
 
-/// Takes grants off the record; those that were hit.
+/// Removes grants from the record; returns those removed.
 pub fn take_away(draft: &mut Draft, victim: Victim) -> Vec<Grant> {
     let hit = |grant: &Grant| match victim {
         Victim::Token(token) => grant.token == token,

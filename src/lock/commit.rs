@@ -1,8 +1,10 @@
-//! A commit's turn: the state is locked like any other lock, but a commit needs no record.
+//! A commit's turn: `state` is a lock like any other, but a commit that nothing blocks needs no
+//! record.
 //!
-//! It takes the flock on `state.lock` and *then* reads what is on record for `state`. If somebody holds that who is no
-//! ancestor, or waits for it already, the commit lets go of the flock and queues like anyone; it keeps its place until it
-//! has committed. What its ancestors hold it passes, queue and all, but it takes the flock all the same.
+//! It takes the flock on `state.lock` and *then* reads the record of `state`. If the record has a
+//! holder that is not an ancestor, or another waiter, the commit releases the flock and queues like
+//! any request; it keeps its place in the queue until it has committed. A grant of an ancestor does
+//! not block it, and lets it pass the queue too, but it takes the flock all the same.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +27,8 @@ use crate::side;
 const WHAT: &str = "the state";
 
 impl Locks {
-    /// Waits for a commit's turn: the flock, and the place in the queue that was needed for it. `None` if the flock's file
-    /// was removed while we waited.
+    /// Waits for a commit's turn: the flock, and the place in the queue if one was needed. `None`
+    /// if the flock's file was removed during the wait.
     pub fn turn(&self, (root, dir): (&Dir, &Dir), deadline: Instant) -> Result<Option<(FileLock, Option<Place<'_>>)>> {
         let name = Name::parse("lock", STATE)?;
         let mut place = None;
@@ -34,11 +36,11 @@ impl Locks {
             let Some(lock) = self.flock((root, dir), STATE_LOCK, deadline, WHAT)? else {
                 return Ok(None);
             };
-            // The usual case, for which nothing else is looked at: nobody holds it, nobody waits for it.
+            // The usual case needs nothing else: `state` has no holder and no waiter.
             let record = match self.peek(dir, &name)? {
                 Seen::Record(record) if record.is_empty() => return Ok(Some((lock, place))),
                 Seen::Record(record) => Some(record),
-                Seen::Damaged(_) => None, // dealt with behind the gate
+                Seen::Damaged(_) => None, // handled while holding the gate
             };
             let request = self.commit_request(&name, deadline)?;
             if let Some(record) = &record {
@@ -50,7 +52,8 @@ impl Locks {
             drop(lock);
             let place = place.get_or_insert_with(|| Place::none(self, &request));
             let (gate, drafts) = self.when_free(&request, place)?;
-            // Its mark goes before it waits for the flock, so no later waiter goes first.
+            // Its passed-over mark is cleared before it waits for the flock, so no later waiter
+            // goes first.
             gate.store(&drafts)?;
         }
     }
@@ -71,7 +74,7 @@ impl Locks {
         })
     }
 
-    /// Lets a commit that read the record before `state` was granted come to its end.
+    /// Waits for commits that read the record before `state` was granted.
     pub(super) fn drain_commits(&self, deadline: Instant) -> Result<()> {
         loop {
             let root = side::open_root(&self.disk, &self.directory)?;
@@ -83,7 +86,7 @@ impl Locks {
         }
     }
 
-    /// Refuses to go on unless all of these grants are on record.
+    /// Returns an error unless all of these grants are on record.
     pub fn check_fences(&self, fences: &[Fence]) -> Result<()> {
         for fence in fences {
             let seen = match self.dir()? {
@@ -97,7 +100,8 @@ impl Locks {
         Ok(())
     }
 
-    /// The same behind the gate: while it is held, none of these grants can be taken away.
+    /// Checks the same while holding the gate; none of these grants can be removed until it is
+    /// released.
     pub fn pass_fences(&self, fences: &[Fence], deadline: Instant) -> Result<Option<Gate<'_>>> {
         if fences.is_empty() {
             return Ok(None);

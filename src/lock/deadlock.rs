@@ -1,9 +1,10 @@
-//! The search for deadlocks: before one goes to sleep, would it wait for itself?
+//! Deadlock detection: before a waiter sleeps, would it wait for itself?
 //!
-//! A waiter stands for itself, its owner and all their ancestors: while it waits, none of them is expected to release
-//! anything. It waits for the holders it conflicts with and for the earlier waiters it conflicts with. The one who would
-//! close a circle is refused; those that sleep already sleep on. (Coffman, Elphick, Shoshani, "System Deadlocks", 1971:
-//! with single units of each resource a circle is not only necessary but sufficient.)
+//! A waiter stands for itself, its owner and all their ancestors: while it waits, none of them is
+//! expected to release anything. It waits for the holders and the earlier waiters that it conflicts
+//! with. The request that would close a cycle is refused; waiters that sleep already sleep on.
+//! (Coffman, Elphick, Shoshani, "System Deadlocks", 1971: with single units of each resource a
+//! cycle is not only necessary but sufficient.)
 
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use super::words::person;
 use crate::error::{Error, Kind};
 use crate::name::Name;
 
-/// A waiter in one lock's queue, with who is in its way there.
+/// A waiter in one lock's queue, with the processes that block it there.
 #[derive(Debug)]
 struct Wait<'a> {
     lock: &'a Name,
@@ -24,7 +25,7 @@ struct Wait<'a> {
     blocked_by: Vec<Obstacle<'a>>,
 }
 
-/// What a waiter waits for: a process that holds the lock, or an earlier waiter.
+/// A process that blocks a waiter: a holder of the lock, or an earlier waiter.
 #[derive(Clone, Debug)]
 struct Obstacle<'a> {
     process: &'a Identity,
@@ -33,7 +34,7 @@ struct Obstacle<'a> {
     how: &'static str,
 }
 
-/// One step of a circle.
+/// One edge of a cycle.
 #[derive(Clone, Debug)]
 struct Link {
     pid: u32,
@@ -45,27 +46,27 @@ struct Link {
     blocker_command: String,
 }
 
-/// Everybody who waits in a root.
+/// All waits in a root.
 #[derive(Debug)]
 struct Waits<'a> {
     waits: Vec<Wait<'a>>,
 }
 
-/// The ancestors of processes. A trait, so that circles can be looked for without processes.
+/// The ancestors of processes. A trait, so that tests can search for cycles without processes.
 pub trait Ancestry {
-    /// A process and its ancestors; none if they cannot be told.
+    /// A process and its ancestors; empty if they are unknown.
     fn line_of(&mut self, process: &Identity) -> Vec<Identity>;
 }
 
 impl Ancestry for Family {
     fn line_of(&mut self, process: &Identity) -> Vec<Identity> {
         let line = self.lineage(process.pid).unwrap_or_default();
-        // Of another namespace, or a pid used again, the line is somebody else's.
+        // In another namespace, or if the pid was reused, this is the ancestry of another process.
         if line.first().is_some_and(|seen| seen.is(process)) { line } else { Vec::new() }
     }
 }
 
-/// The circle in which this process would wait for itself, as an error; `None` if there is none.
+/// The cycle in which this process would wait for itself, as an error; `None` if there is none.
 #[must_use]
 pub fn circle(
     process: &Identity,
@@ -77,8 +78,9 @@ pub fn circle(
     is_waited_for.then(|| Waits::new(records, eyes, family).circle_of(process)).flatten()
 }
 
-/// Whether anybody may wait for what stands behind this waiter: only then it can close a circle. Quickly told, and mostly no,
-/// for a script that holds nothing and came last; then nobody's ancestors need to be looked up but its own.
+/// Whether anything may wait for what this waiter stands for: only then can it close a cycle. The
+/// check is cheap, and mostly negative for a script that holds nothing and is last in the queue;
+/// then only its own ancestors are looked up.
 fn is_waited_for(process: &Identity, records: &[(Name, Record)], family: &mut dyn Ancestry) -> bool {
     let mut waiters = records.iter().flat_map(|(_, record)| &record.waiters);
     let Some(waiter) = waiters.find(|waiter| waiter.process.is(process)) else {
@@ -95,7 +97,7 @@ fn is_waited_for(process: &Identity, records: &[(Name, Record)], family: &mut dy
 }
 
 impl<'a> Waits<'a> {
-    /// Who waits for whom, from all records that anybody waits in.
+    /// Collects the waits of all records, each with what blocks it.
     fn new(records: &'a [(Name, Record)], eyes: &'a dyn Eyes, family: &mut dyn Ancestry) -> Self {
         let mut waits = Vec::new();
         for (lock, record) in records {
@@ -140,8 +142,8 @@ impl<'a> Waits<'a> {
         None
     }
 
-    /// The waiting processes because of which an obstacle will not move: an earlier waiter itself, or all that stand for a
-    /// holder.
+    /// The waiting processes that keep an obstacle from moving: an earlier waiter itself, or all
+    /// that stand for a holder.
     fn behind(&self, obstacle: &Obstacle<'a>) -> impl Iterator<Item = &Identity> {
         let process = obstacle.process.clone();
         self.waits
@@ -179,8 +181,8 @@ fn stands_for(waiter: &Waiter, family: &mut dyn Ancestry) -> Vec<Identity> {
     all
 }
 
-/// Those in the way up to the first that itself waits for everybody before it: what is behind those is behind that one, too,
-/// and of a long queue each waiter would stand for all before it otherwise.
+/// The obstacles up to the first that itself waits for everything before it: what blocks those also
+/// blocks that one. Otherwise each waiter of a long queue would be linked to all before it.
 fn obstacles<'a>(blockers: impl Iterator<Item = Blocker<'a>>) -> Vec<Obstacle<'a>> {
     let mut obstacles = Vec::new();
     for blocker in blockers {
@@ -238,7 +240,7 @@ mod tests {
     use crate::lock::record::{Grant, Token};
 
     fn process(pid: u32) -> Identity {
-        // No process has such a pid, so nobody has ancestors but those that a test gives.
+        // No process has such a pid, so the only ancestors are those that a test gives.
         Identity { pid: pid + 2_000_000_000, start: 1, place: Default::default() }
     }
 
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn two_that_wait_for_each_other_are_a_circle() {
+    fn two_waiters_on_each_other_form_a_cycle() {
         let records = [("a", record(1, &[2])), ("b", record(2, &[1]))];
         for owner in [1, 2] {
             let message = circle_closed_by(owner, &records).unwrap();
@@ -290,31 +292,32 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_three_is_found_and_names_all() {
+    fn a_cycle_of_three_names_all_three() {
         let records = [("a", record(1, &[3])), ("b", record(2, &[1])), ("c", record(3, &[2]))];
         let message = circle_closed_by(3, &records).unwrap();
         assert!(["script 1", "script 2", "script 3"].iter().all(|name| message.contains(name)), "{message}");
     }
 
     #[test]
-    fn waiting_for_one_that_waits_for_somebody_else_is_no_circle() {
+    fn a_chain_of_waiters_is_not_a_cycle() {
         assert_eq!(circle_closed_by(2, &[("a", record(1, &[2])), ("b", record(3, &[1]))]), None);
         assert_eq!(circle_closed_by(4, &[("a", record(1, &[2, 3, 4]))]), None);
     }
 
     #[test]
-    fn an_earlier_waiter_closes_a_circle_too() {
-        // 3 waits for b behind 1; 1 waits for a, which 3's owner holds.
+    fn an_earlier_waiter_can_close_a_cycle() {
+        // 3 waits for b after 1; 1 waits for a, which 3's owner holds.
         let records = [("a", record(3, &[1])), ("b", record(4, &[1, 3]))];
         assert!(circle_closed_by(3, &records).is_some());
     }
 
     #[test]
-    fn a_circle_closes_through_any_number_of_earlier_waiters() {
-        // 9 waits for b last of all; the first in that queue waits for a too, which 9's owner holds.
+    fn a_cycle_can_pass_through_many_waiters() {
+        // 9 waits for b last of all; the first in that queue waits for a too, which 9's owner
+        // holds.
         let records = [("a", record(9, &[1])), ("b", record(4, &[1, 5, 6, 7, 9]))];
         assert!(circle_closed_by(9, &records).is_some());
-        // Shared ones stand in nobody's way there, and hide nobody who does.
+        // Shared waiters block nothing there, and hide no waiter that does.
         let mut shared = records.clone();
         for waiter in shared[1].1.waiters.iter_mut().skip(1).take(3) {
             waiter.mode = Mode::Shared;
@@ -322,7 +325,7 @@ mod tests {
         assert!(circle_closed_by(9, &shared).is_some());
         shared[1].1.waiters[4].mode = Mode::Shared;
         assert!(circle_closed_by(9, &shared).is_some(), "the first is exclusive");
-        // By way of the holder behind the queue.
+        // Through the holder that the queue waits for.
         assert!(circle_closed_by(9, &[("a", record(9, &[4])), ("b", record(4, &[5, 6, 9]))]).is_some());
     }
 }

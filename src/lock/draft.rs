@@ -1,5 +1,5 @@
-//! Records that are being changed: what there was, what there will be, and the writes that lead from one to the other. Nothing
-//! here touches the disk.
+//! Records under change: the original, the new content, and the writes that lead from one to the
+//! other. Nothing here touches the disk.
 
 use super::journal::Pending;
 use super::lifeline::Lifeline;
@@ -12,24 +12,24 @@ use crate::name::Name;
 pub struct Draft {
     /// The lock's name.
     pub name: Name,
-    /// What is to be on record for it.
+    /// The new content.
     pub record: Record,
     original: Record,
 }
 
-/// One replacement of one file, whole.
+/// The replacement of one whole file.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Of a record; `None` if it goes.
+    /// Writes a record; `None` removes it.
     Record(Name, Option<Record>),
-    /// The journal is put in place.
+    /// Puts the journal in place.
     Journal(Pending),
-    /// It has done its service.
+    /// Removes the journal of a completed change.
     NoJournal,
 }
 
 impl Draft {
-    /// A record as it was found.
+    /// A change of `record`, as it was read.
     #[must_use]
     pub fn new(name: &Name, record: Record) -> Self {
         Self { name: name.clone(), original: record.clone(), record }
@@ -39,13 +39,14 @@ impl Draft {
         (!self.record.is_empty()).then(|| self.record.clone())
     }
 
-    /// The record as it was found.
+    /// The record as it was read.
     #[must_use]
     pub fn original(&self) -> &Record {
         &self.original
     }
 
-    /// Whether the change may unblock a waiter: a grant or a waiter goes, or others may pass it from now on.
+    /// Whether the change may unblock a waiter: a grant or a waiter goes, or a waiter lets others
+    /// pass from now on.
     #[must_use]
     pub fn frees(&self) -> bool {
         let Record { holders, waiters, .. } = &self.original;
@@ -74,7 +75,7 @@ impl Draft {
     }
 }
 
-/// What stands in the first of two records and not in the second.
+/// The lifelines that the first record names and the second does not.
 fn lost<'a, I: Iterator<Item = &'a Lifeline>>(
     before: &'a Record,
     now: &'a Record,
@@ -83,8 +84,8 @@ fn lost<'a, I: Iterator<Item = &'a Lifeline>>(
     named(before).filter(move |file| !named(now).any(|other| other == *file))
 }
 
-/// The writes that put changed records in place, all of them or none: the first is the change, for all who look, and the others
-/// only complete it.
+/// The writes that put changed records in place, all or none: the first write is the change, for
+/// every reader, and the others only complete it.
 pub fn writes(changed: &[&Draft]) -> Result<Vec<Write>> {
     let [draft] = changed else {
         if changed.is_empty() {
@@ -98,7 +99,7 @@ pub fn writes(changed: &[&Draft]) -> Result<Vec<Write>> {
     Ok(vec![Write::Record(draft.name.clone(), draft.content())])
 }
 
-/// The writes that complete a change whose journal is in place.
+/// The writes that complete a change once its journal is in place.
 pub fn completion(pending: &Pending) -> Result<Vec<Write>> {
     let record =
         |(name, record): (&String, &Option<Record>)| Ok(Write::Record(Name::parse("lock", name)?, record.clone()));

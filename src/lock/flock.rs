@@ -1,7 +1,8 @@
-//! flock(2) on a file in `.locks`: the short locks under which commits and records are made.
+//! flock(2) on a file in `.locks`: the short locks that guard commits and records.
 //!
-//! The kernel drops one when its process ends, however it ends. The file itself is never removed by us; where somebody
-//! else does (`rm -rf .locks`), [`FileLock::is_ours`] shows it before anything is replaced.
+//! The kernel drops an flock when its process ends, however it ends. This program never removes the
+//! file itself; where another program does (`rm -rf .locks`), [`FileLock::is_ours`] detects it
+//! before anything is replaced.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -29,9 +30,9 @@ pub struct FileLock {
 }
 
 impl Locks {
-    /// Takes the lock on `name` in `dir` (`.locks` in `root`), waiting until `deadline`; `what` it guards is for messages.
-    /// `None` if its file was removed while we waited: somebody else may hold the lock on a new one, so the caller opens the
-    /// directory again.
+    /// Takes the lock on `name` in `dir` (`.locks` in `root`), waiting until `deadline`; `what`
+    /// names the protected thing in messages. `None` if the file was removed during the wait:
+    /// another process may hold the lock on a new file, so the caller opens the directory again.
     pub(super) fn flock(
         &self,
         (root, dir): (&Dir, &Dir),
@@ -61,7 +62,8 @@ impl Locks {
                 return Ok(if lock.is_ours(&self.disk, root)? { Some(lock) } else { None });
             }
             if left().is_zero() {
-                // It may have been another command's test of the flock, which lasts an instant ([`Disk::probe`]).
+                // The flock may have been another command's probe, which lasts an instant
+                // ([`Disk::probe`]).
                 if std::mem::take(&mut is_first_try) {
                     std::thread::yield_now();
                     continue;
@@ -77,19 +79,20 @@ impl Locks {
 }
 
 impl FileLock {
-    /// Whether the lock's path still names the file that is locked.
+    /// Whether the lock's path still names the locked file.
     pub fn is_ours(&self, disk: &Disk, root: &Dir) -> Result<bool> {
         let path: PathBuf = [OsStr::new(LOCKS), OsStr::new(self.name)].iter().collect();
         Ok(disk.stat(root, path)?.is_some_and(|stat| stat.same_file(&self.stat)))
     }
 
-    /// The inode of the lock's file, which names its holder's temporary files.
+    /// The inode of the lock's file, which is part of the names of its holder's temporary files.
     #[must_use]
     pub fn inode(&self) -> u64 {
         self.stat.ino
     }
 
-    /// Whether the lock's file had to be made: then temporary files of those that held an earlier one may lie about.
+    /// Whether the lock's file had to be created: then temporary files of holders of an earlier
+    /// file may be left.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
@@ -120,10 +123,10 @@ mod tests {
 
     const ROUNDS: usize = 64;
 
-    /// Two threads of this process are woken at once, and only in one order would the first take away what the second
-    /// has: hence the many rounds.
+    /// Two threads of this process wake at once, and only in one order would the first take away
+    /// the lock of the second: hence the many rounds.
     #[test]
-    fn a_lock_that_was_waited_for_past_the_first_message_is_held() {
+    fn a_lock_acquired_after_the_notice_is_held() {
         std::thread::scope(|scope| {
             for _ in 0..ROUNDS {
                 scope.spawn(waits_long);
@@ -147,7 +150,7 @@ mod tests {
             scope.spawn(move || {
                 until_told.recv().unwrap();
                 while waits_for(inode) < 2 {
-                    std::thread::yield_now(); // for the wait that was given up, and for the one after it
+                    std::thread::yield_now(); // for the wait that was given up, and the next one
                 }
                 mine.unlock().unwrap();
             });

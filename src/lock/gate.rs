@@ -1,8 +1,10 @@
-//! The gate: records are changed under one short flock for the whole root, and each is replaced by rename.
+//! The gate: one short flock for the whole root, held while records change. Each record is replaced
+//! by rename.
 //!
-//! Nothing under the gate waits or syncs. What locks protect does not outlive a power cut, so records need not either;
-//! what must, the tokens, is synced elsewhere ([`super::token`]). A change of several records is made by way of a
-//! journal, `.pending`: the rename that puts it in place is the change, and whoever passes the gate next completes it.
+//! Nothing under the gate waits or syncs. What locks protect does not outlive a power cut, so
+//! records need not either; tokens must, and are synced elsewhere ([`super::token`]). A change of
+//! several records goes through a journal, `.pending`: the rename that puts it in place is the
+//! change, and the next process to take the gate completes it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -30,27 +32,29 @@ use crate::name::Name;
 use crate::side;
 use crate::time::{compact, rfc3339};
 
-/// The file whose flock guards all records.
+/// The file with the flock that guards all records.
 pub const GATE: &str = ".gate";
 pub(super) const PENDING: &str = ".pending";
 pub(super) const QUARANTINE: &str = ".torn-";
-/// Space and inodes that are set aside for giving locks back on a full disk: a journal, a record, and one to undo them.
+/// Space and inodes reserved for releasing locks on a full disk: a journal, a record, and one to
+/// undo them.
 const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
 const SPARE_SIZE: usize = 16 << 10;
-/// Who tries once waits so long for the gate, through which others only pass.
+/// The least time that a request with no time left waits for the gate, which each process holds
+/// only briefly.
 pub(super) const PASSING: Duration = Duration::from_secs(1);
 
-/// The locks of a root while nobody else changes them.
+/// The gate, held: the locks of a root while no other process changes them.
 #[must_use]
 #[derive(Debug)]
 pub struct Gate<'a> {
     locks: &'a Locks,
     dir: Dir,
     lock: FileLock,
-    to_wake: ToWake, // behind the lock, so that it is free when they come
+    to_wake: ToWake, // dropped after the lock, so that the gate is free for them
 }
 
-/// Those who may be next in line; woken when the gate has been left.
+/// Waiters that may be next; woken once the gate is released.
 #[derive(Debug, Default)]
 struct ToWake(RefCell<Vec<Identity>>);
 
@@ -60,16 +64,16 @@ impl Drop for ToWake {
     }
 }
 
-/// What a record looks like without passing the gate.
+/// A record as read without the gate.
 #[derive(Debug)]
 pub enum Seen {
-    /// There is none, or it can be read.
+    /// The record; empty if there is none.
     Record(Record),
-    /// It cannot be used; why. What is to be done about it is decided behind the gate.
+    /// The record is unusable, for this reason. The holder of the gate decides what to do about it.
     Damaged(String),
 }
 
-/// All bytes that stand for a lock; as long as they are the same, nothing has changed.
+/// The raw bytes of a lock's record and the journal; while they are the same, nothing has changed.
 #[derive(Debug, PartialEq)]
 pub(super) struct Glimpse {
     pending: Option<Vec<u8>>,
@@ -77,7 +81,7 @@ pub(super) struct Glimpse {
 }
 
 impl Locks {
-    /// Passes the gate, making the directory where it is missing; waits until `deadline`.
+    /// Takes the gate, creating the directory if it is missing; waits until `deadline`.
     pub(super) fn gate(&self, deadline: Instant) -> Result<Gate<'_>> {
         let patience = deadline.max(Instant::now() + PASSING);
         loop {
@@ -98,21 +102,21 @@ impl Locks {
         side::open_to_read(&self.disk, &side::open_root(&self.disk, &self.directory)?, LOCKS)
     }
 
-    /// What is on record for a lock, without passing the gate: a rename makes every read whole.
+    /// The record of a lock, read without the gate: a rename makes every read whole.
     pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
         self.made_out(dir, name, &self.glimpse(dir, name)?)
     }
 
-    /// The bytes that stand for a lock, without passing the gate.
+    /// The raw bytes of a lock's record and the journal, read without the gate.
     pub(super) fn glimpse(&self, dir: &Dir, name: &Name) -> Result<Glimpse> {
         let pending = self.disk.read(dir, PENDING, limits::FILE)?.map(|content| content.bytes);
         Ok(Glimpse { pending, stored: read(self, dir, name)? })
     }
 
-    /// What those bytes say.
+    /// Decodes those bytes.
     pub(super) fn made_out(&self, dir: &Dir, name: &Name, glimpse: &Glimpse) -> Result<Seen> {
         let Glimpse { pending, stored } = glimpse;
-        // Of several locks that change together some may be changed already, and their owner dead in the middle.
+        // Of several locks that change together some may be changed already, and the writer dead.
         if let Some(record) = pending.as_deref().and_then(Pending::parse).and_then(|pending| pending.record(name)) {
             return Ok(Seen::Record(record));
         }
@@ -141,7 +145,8 @@ impl Locks {
         Ok(names)
     }
 
-    /// The change that somebody is in the middle of, or died in; one that is no journal is as good as none.
+    /// The multi-record change that is under way, or that a dead writer left; an invalid journal
+    /// counts as none.
     fn pending(&self, dir: &Dir) -> Result<Option<Pending>> {
         let content = self.disk.read(dir, PENDING, limits::FILE)?;
         Ok(content.and_then(|content| Pending::parse(&content.bytes)))
@@ -149,7 +154,7 @@ impl Locks {
 }
 
 impl Gate<'_> {
-    /// Leaves the gate; the directory stays open.
+    /// Releases the gate; the directory stays open.
     pub(super) fn leave(self) -> Dir {
         let Self { dir, lock, to_wake, .. } = self;
         drop(lock);
@@ -157,7 +162,7 @@ impl Gate<'_> {
         dir
     }
 
-    /// Wakes a process when the gate has been left.
+    /// Wakes a process once the gate is released.
     pub(super) fn wake_later(&self, process: Identity) {
         self.to_wake.0.borrow_mut().push(process);
     }
@@ -167,13 +172,14 @@ impl Gate<'_> {
         &self.dir
     }
 
-    /// Who lives, as seen from here.
+    /// Judges the liveness of owners and waiters from this process.
     pub fn judge(&self) -> Result<Judge<'_>> {
         Judge::new(&self.locks.disk, &self.dir)
     }
 
-    /// A lock's record. A damaged one is put aside, and in its place stands one that says that nobody knows who holds the
-    /// lock: it may well be held. One that a power cut tore goes: whoever held the lock is dead.
+    /// Loads a lock's record. A damaged record is put aside and replaced by one with an unknown
+    /// holder, since the lock may well be held. A record torn by a power cut is removed: its holder
+    /// is dead.
     pub fn load(&self, name: &Name) -> Result<Draft> {
         let record = match read(self.locks, &self.dir, name)? {
             Stored::Nothing => Record::default(),
@@ -210,7 +216,7 @@ impl Gate<'_> {
         Ok(())
     }
 
-    /// `bytes` are those of a file; anything else is put aside as it is.
+    /// Puts a damaged record aside: `bytes` are those of a file; anything else is linked as it is.
     fn quarantine(&self, name: &Name, bytes: Option<&[u8]>, why: &str) -> Result<Record> {
         let disk = &self.locks.disk;
         let time = disk.now();
@@ -224,7 +230,8 @@ impl Gate<'_> {
             None => {
                 let (from, to) = (file_of(name), OsStr::new(&kept));
                 let from = (&self.dir, OsStr::new(&from));
-                // It keeps its place until the stand-in takes it. Only a directory cannot have two names.
+                // The damaged one keeps its place until the stand-in takes it. Only a directory
+                // cannot have two names.
                 disk.link(from, (&self.dir, to)).or_else(|_| disk.rename(from, (&self.dir, to)))?;
             }
         }
@@ -252,12 +259,12 @@ impl Gate<'_> {
         Ok(record)
     }
 
-    /// Puts the changed ones of these records in place, all of them or none.
+    /// Puts the changed ones of these records in place, all or none.
     pub fn store(&self, drafts: &[Draft]) -> Result<()> {
         let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
         changed.iter().try_for_each(|draft| limits::check(draft))?;
-        // Before the write: a waiter that is to leave the record and has no lifeline any more is dead for all who look,
-        // and a death in between leaves no file that no record names.
+        // Before the write: a waiter that is about to leave the record and has lost its lifeline is
+        // dead for all readers, and a death in between leaves no file that no record names.
         let gone: BTreeSet<&Lifeline> = changed.iter().flat_map(|draft| draft.lost_waiters()).collect();
         for lifeline in gone {
             let _ = self.locks.disk.unlink(&self.dir, lifeline.as_str()); // `lock clean` finds it
@@ -282,7 +289,7 @@ impl Gate<'_> {
         Ok(())
     }
 
-    /// Completes the change of somebody who died in the middle of it.
+    /// Completes the change of a writer that died halfway.
     fn complete_pending(&self) -> Result<()> {
         let disk = &self.locks.disk;
         let Some(content) = disk.read(&self.dir, PENDING, limits::FILE)? else {
@@ -290,13 +297,14 @@ impl Gate<'_> {
         };
         match Pending::parse(&content.bytes) {
             Some(pending) => completion(&pending)?.iter().try_for_each(|write| self.make(write)),
-            // A rename puts it in place whole, so a power cut did this, and it ended the change's owner, too.
+            // A rename puts the journal in place whole, so a power cut damaged it, and ended its
+            // writer too.
             None => Ok(disk.unlink(&self.dir, PENDING)?),
         }
     }
 
-    /// Takes back a change that could not be completed, so that nobody completes what was reported as failed. The journal goes
-    /// last: a death in between is no report.
+    /// Reverts a change that could not be completed, so that no later process completes what was
+    /// reported as failed. The journal goes last: a death before that reports nothing.
     fn undo(&self, changed: &[&Draft]) -> Result<()> {
         for draft in changed {
             let original = draft.original();
@@ -315,8 +323,8 @@ impl Gate<'_> {
         }
     }
 
-    /// Replaces a file in the locks' directory, whole, without syncing it. On a full disk the spare files go for it: a lock
-    /// must be given back even then.
+    /// Replaces a file in the locks' directory, whole, without syncing it. On a full disk the spare
+    /// files make room: a lock must be releasable even then.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut result = self.try_to_replace(name, bytes);
         let mut spares = SPARES.iter();
@@ -331,11 +339,12 @@ impl Gate<'_> {
         result
     }
 
-    /// Sets space aside, if there is none; without, all goes well until the disk is full.
+    /// Creates the spare files if they are missing. Failure is ignored: they only matter once the
+    /// disk is full.
     pub(super) fn keep_spares(&self) {
         let disk = &self.locks.disk;
         let is_missing = |spare: &str| disk.stat(&self.dir, spare).is_ok_and(|stat| stat.is_none());
-        // The first is the first to go.
+        // The first is the first to be used.
         if SPARES.first().is_some_and(|first| is_missing(first)) {
             for spare in SPARES.iter().filter(|spare| is_missing(spare)) {
                 let _ = self.try_to_replace(spare, &[b'\n'; SPARE_SIZE]);
@@ -351,7 +360,7 @@ impl Gate<'_> {
         Ok(())
     }
 
-    /// Where this runs, for what depends on the boot.
+    /// The boot and namespaces of this process.
     pub(super) fn here(&self) -> Result<&'static Place> {
         Place::here()
     }
@@ -381,12 +390,12 @@ fn file_of(name: &Name) -> String {
     format!("{name}.json")
 }
 
-/// What stands in a record's place.
+/// The content found under a record's file name.
 #[derive(Debug, PartialEq)]
 enum Stored {
     Nothing,
     Bytes(Vec<u8>),
-    /// No file of ours; what it is.
+    /// Not a record file; what it is.
     Other(&'static str),
 }
 

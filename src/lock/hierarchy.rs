@@ -1,5 +1,5 @@
-//! The order in which the six locks of the seed's hierarchy are taken. Other names have no rank and are left to the search
-//! for deadlocks.
+//! The order in which the six locks of the hierarchy are acquired. Other names have no rank and are
+//! left to deadlock detection.
 
 use super::draft::Draft;
 use super::queue::Asker;
@@ -13,7 +13,7 @@ fn rank(name: &str) -> Option<u32> {
     RANKS.iter().find(|(ranked, _)| *ranked == name).map(|(_, rank)| *rank)
 }
 
-/// The locks that must not be held by who asks for these.
+/// The locks that a requester of these must not hold.
 fn below(names: &[Name]) -> Vec<&'static str> {
     let Some(highest) = names.iter().filter_map(|name| rank(name.as_str())).min() else {
         return Vec::new();
@@ -22,9 +22,10 @@ fn below(names: &[Name]) -> Vec<&'static str> {
     RANKS.iter().filter(|(name, rank)| *rank > highest && !asked(name)).map(|(name, _)| *name).collect()
 }
 
-/// Refuses a request for a lock above one that the owner holds already, even if it is free: two that take them in different
-/// orders would wait for each other some day. What a command takes for itself it takes in whatever order its caller's locks
-/// require. `held` tells what is on record for a lock.
+/// Refuses a request for a lock above one that the owner holds already, even if it is free: two
+/// owners that acquire them in different orders would deadlock some day. A command's locks for
+/// itself are exempt: their order follows from the locks of its caller. `held` returns the record
+/// of a lock.
 pub fn check(drafts: &[Draft], asker: &Asker, held: impl Fn(&Name) -> Result<Record>) -> Result<()> {
     if asker.owner.is(&asker.process) {
         return Ok(());
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_six_are_ranked_and_what_is_asked_at_once_has_no_order() {
+    fn ranks_order_the_six_locks_across_requests() {
         let names = |names: &[&str]| names.iter().map(|name| Name::parse("lock", name).unwrap()).collect::<Vec<_>>();
         assert_eq!(below(&names(&["backup"])), ["temp", "user"]);
         assert_eq!(below(&names(&["state", "config"])), ["signals", "backup", "temp", "user"]);

@@ -1,9 +1,10 @@
 //! Names the process that holds an flock, for messages only.
 //!
-//! The kernel lists flocks in `/proc/locks`, but not those of other pid namespaces, not under the inode that
-//! stat(2) shows on some file systems, and not on a Mac. So each holder writes its pid into the file it locked.
-//! That note may be out of date: the next holder could not write, or was an older version. It is believed only of a
-//! process that has the file open, and even then it says who took the lock last, not who holds it.
+//! The kernel lists flocks in `/proc/locks`, but not those of other pid namespaces, not under the
+//! inode that stat(2) shows on some file systems, and not on a Mac. So each holder writes its pid
+//! into the file it locked. That note may be out of date: the next holder could not write, or was
+//! an older version. It counts only if the process that it names has the file open, and even then
+//! it shows which process took the lock last, not which one holds it.
 
 use std::fs::File;
 use std::path::Path;
@@ -14,7 +15,7 @@ use super::process::{has_open, name_of};
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Disk, FsResult, Stat};
 
-/// Bytes of a lock file that are read for its note: a pid has at most ten digits.
+/// The bytes read from a lock file for its note: a pid has at most ten digits.
 const LIMIT: u64 = 64;
 
 /// A process that holds a lock.
@@ -24,19 +25,19 @@ pub struct Holder {
     pub pid: Option<u32>,
     /// Its name, as the kernel has it.
     pub command: String,
-    /// What names it.
+    /// How it is known.
     pub known_by: KnownBy,
 }
 
-/// What names a holder.
+/// How a holder is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KnownBy {
-    /// `/proc/locks`.
+    /// From `/proc/locks`.
     Kernel,
-    /// Its note in the lock file.
+    /// From its note in the lock file.
     LockFile,
-    /// Nothing here.
+    /// Not at all.
     Nothing,
 }
 
@@ -60,7 +61,7 @@ pub(super) fn note(disk: &Disk, file: &File, path: &Path) {
     let _ = disk.write(file, path, format!("{}\n", std::process::id()).as_bytes());
 }
 
-/// The holder of the flock on `name`, which is locked as the caller found out.
+/// The holder of the flock on `name`, which the caller found locked.
 pub(super) fn of_locked(disk: &Disk, dir: &Dir, name: &str, stat: &Stat) -> Holder {
     let unnamed = Holder { pid: None, command: String::new(), known_by: KnownBy::Nothing };
     listed(stat.ino)
@@ -81,15 +82,17 @@ fn last(pid: u32) -> Holder {
     Holder { pid: Some(pid), command: name_of(pid), known_by: KnownBy::LockFile }
 }
 
-/// The pid that the last holder wrote: the first line, since a shorter one leaves the rest of a longer one.
+/// The pid that the last holder wrote: the first line, since a shorter pid leaves the rest of a
+/// longer one.
 fn noted(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<u32>> {
     let content = disk.read(dir, name, LIMIT)?;
     Ok(content.and_then(|content| std::str::from_utf8(&content.bytes).ok()?.lines().next()?.parse().ok()))
 }
 
-/// The holder of an flock on this inode, from `/proc/locks` (proc_locks(5)); inodes of different file systems may
-/// coincide. The kernel shows that file a page at a time, and while others lock and unlock a line may fall between
-/// two pages, so it is read again where nothing is found.
+/// The holder of an flock on this inode, from `/proc/locks` (proc_locks(5)); inodes of different
+/// file systems may coincide. The kernel shows that file a page at a time, and while other
+/// processes lock and unlock, a line may fall between two pages, so it is read again if nothing is
+/// found.
 fn listed(inode: u64) -> Option<Holder> {
     (0..5).find_map(|_| look_for_holder(inode))
 }

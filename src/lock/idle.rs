@@ -1,12 +1,14 @@
-//! A waiter that is next and does not take its free lock: frozen, swapped out, stopped in another pid namespace.
+//! A waiter that is next and does not take its free lock: frozen, swapped out, stopped in another
+//! pid namespace.
 //!
-//! Nothing tells these from a waiter that is about to run, so the others watch. A waiter that sees for [`GRACE`] on
-//! its own clock that the same earlier waiter is next and its lock is free passes the gate, looks once more and marks
-//! that waiter as passed over. The mark stands in the record, so every process sees the same. The marked waiter keeps
-//! its place; when it runs, it passes the gate and clears the mark or takes the lock. A wrong mark, on a waiter that
-//! was only slow, costs it one turn.
+//! Nothing distinguishes these from a waiter that is about to run, so the other waiters watch. A
+//! waiter that sees for [`GRACE`] on its own clock that the same earlier waiter is next and its
+//! lock is free takes the gate, checks again and marks that waiter as passed over. The mark is in
+//! the record, so every process sees it. The marked waiter keeps its place; when it runs, it takes
+//! the gate and clears the mark or acquires the lock. A wrong mark, on a waiter that was only slow,
+//! costs it one turn.
 //!
-//! The age of a file or of an entry says nothing here.
+//! The age of a file or of an entry proves nothing here.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +20,11 @@ use crate::name::Name;
 
 /// How long a waiter may leave a free lock before others go first.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
-/// Looks further apart than this do not add up: the process that looks was itself stopped in between.
+/// Checks further apart than this do not add up: the watching process was itself stopped in
+/// between.
 const LONGEST_GAP: Duration = Duration::from_secs(5);
 
-/// A waiter that was next when last seen, and since when it has been.
+/// A waiter that was next when last seen, and since when.
 #[derive(Clone, Debug)]
 pub struct Idle {
     /// The lock.
@@ -32,7 +35,8 @@ pub struct Idle {
     seen: Instant,
 }
 
-/// The waiter before `place` that could take the lock now: the first that is waiting in its place, if nothing blocks it.
+/// The waiter before `place` that could acquire the lock now: the first waiter in its place, if
+/// nothing blocks it.
 #[must_use]
 pub fn next_up<'a>(record: &'a Record, place: usize, eyes: &'a dyn Eyes) -> Option<&'a Waiter> {
     let mut earlier = record.waiters.iter().take(place).enumerate();
@@ -40,7 +44,8 @@ pub fn next_up<'a>(record: &'a Record, place: usize, eyes: &'a dyn Eyes) -> Opti
     blockers_of_waiter(record, at, first, eyes).next().is_none().then_some(first)
 }
 
-/// Whether a waiter for several locks could take all of them now. `records`: all in which a process waits.
+/// Whether a waiter for several locks could acquire all of them now. `records`: all that it is
+/// queued in.
 #[must_use]
 pub fn is_next_everywhere<'a>(
     process: &Identity,
@@ -55,7 +60,7 @@ pub fn is_next_everywhere<'a>(
     !records.into_iter().any(blocked)
 }
 
-/// Marks a waiter as passed over, if it is still next before `place`; whether it was.
+/// Marks a waiter as passed over, if it is still next before `place`; returns whether it was.
 pub fn mark(record: &mut Record, place: usize, process: &Identity, eyes: &dyn Eyes) -> bool {
     let is_next = next_up(record, place, eyes).is_some_and(|next| next.process.is(process));
     if let Some(waiter) = record.waiter_mut(process).filter(|_| is_next) {
@@ -65,7 +70,7 @@ pub fn mark(record: &mut Record, place: usize, process: &Identity, eyes: &dyn Ey
 }
 
 impl Idle {
-    /// What is known after one more look, at `now`: the waiter that is next, if there is one.
+    /// The state after one more check, at `now`, which found `next`; `None` if no waiter is next.
     #[must_use]
     pub fn seen(before: Option<Self>, next: Option<(&Name, &Waiter)>, now: Instant) -> Option<Self> {
         let (lock, waiter) = next?;
@@ -77,7 +82,7 @@ impl Idle {
         Some(Self { lock: lock.clone(), process: waiter.process.clone(), since, seen: now })
     }
 
-    /// When others may go first.
+    /// When other waiters may go first.
     #[must_use]
     pub fn until(&self) -> Instant {
         self.since + GRACE
@@ -97,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_waits_is_next_and_the_marked_are_not() {
+    fn the_first_unmarked_waiter_is_next() {
         let mut record = queue(&[2, 3, 4]);
         let next = |record: &Record, place| next_up(record, place, &AllAreWell).map(|next| next.owner.pid);
         assert_eq!((next(&record, 2), next(&record, 0)), (Some(2), None));
@@ -108,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_lock_is_left_for_the_whole_grace_and_by_one_waiter() {
+    fn the_grace_period_restarts_with_each_waiter() {
         let (record, name, start) = (queue(&[2, 3]), Name::parse("lock", "n").unwrap(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
         let look = |before, place: usize, millis| Idle::seen(before, Some((&name, &record.waiters[place])), at(millis));

@@ -1,4 +1,5 @@
-//! The journal of a change of several records. A flipped bit in it must not name another lock, whose record would be replaced.
+//! The journal of a change of several records. Its digest detects flipped bits: with one, the
+//! journal could name another lock and replace its record.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 
-/// What the journal holds: the new records, `None` for those that go.
+/// The content of a journal: the new records, `None` for those that are removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Pending(pub(super) BTreeMap<String, Option<Record>>);
 
@@ -26,24 +27,24 @@ struct Read {
 }
 
 impl Pending {
-    /// The journal as it stands in its file.
+    /// The journal's bytes, ending in its digest.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let bytes = end_in_digest(&Written { records: self, digest: NO_DIGEST });
         bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
     }
 
-    /// `None` where it is not what was written.
+    /// Parses a journal; `None` if the bytes are not intact.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         is_intact(bytes).then(|| serde_json::from_slice(bytes).ok().map(|Read { records }| records)).flatten()
     }
 
-    /// What is on record for a lock that the change is about; `None` for others.
+    /// The new record of a lock that the change covers; `None` for others.
     #[must_use]
     pub fn record(&self, name: &Name) -> Option<Record> {
         self.0.get(name.as_str()).map(|record| record.clone().unwrap_or_default())
     }
 
-    /// The locks that the change is about, sorted.
+    /// The locks that the change covers, sorted.
     pub fn names(&self) -> impl Iterator<Item = Name> {
         self.0.keys().filter_map(|name| Name::parse("lock", name).ok())
     }
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_reads_back_and_no_bit_of_it_can_flip_unseen() {
+    fn a_journal_round_trips_and_detects_bit_flips() {
         let records = [("a".to_owned(), Some(Record::default())), ("b".to_owned(), None)];
         let journal = Pending(records.into());
         let bytes = journal.to_bytes().unwrap();

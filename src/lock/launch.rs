@@ -1,7 +1,9 @@
-//! The child that `lock run` starts: it waits for word that the locks are granted, and then becomes the command.
+//! The child that `lock run` starts: it waits for the message that the locks are granted, and then
+//! becomes the command.
 //!
-//! Word comes through a pipe of its parent's, opened by its name in `/proc` so that nothing is inherited that the command
-//! would inherit in turn. If the parent dies first the pipe ends, and so does the child.
+//! The message comes through a pipe of its parent, opened by its name in `/proc` so that the
+//! command inherits no extra descriptor. If the parent dies first the pipe ends, and so does the
+//! child.
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
@@ -13,15 +15,17 @@ use std::process::Command;
 use crate::child::not_run;
 use crate::error::Error;
 
-/// The first argument of such a child; then the pipe, how errors look, `--` and the command.
+/// The first argument of such a child; after it come the pipe, the output format, `--` and the
+/// command.
 pub const LAUNCH: &str = "__launch";
 
-/// The variable that shows a command the grants it runs under: `NAME:T[,NAME:T]`.
+/// The variable that lists the grants a command runs under: `NAME:T[,NAME:T]`.
 pub const LOCK_TOKEN: &str = "PIPELINE_LOCK_TOKEN";
-/// The variable that names the owner of locks; the command's own children have their own.
+/// The variable that names the owner of locks; removed for the command, since its children have
+/// owners of their own.
 pub const OWNER_PID: &str = "PIPELINE_OWNER_PID";
 
-/// Waits for word and becomes the command; comes back only if it cannot. `None`: there was no word.
+/// Waits for the message and becomes the command; returns only on failure. `None`: no message came.
 pub fn become_command(pipe: &OsStr, command: &[OsString]) -> Result<Infallible, Option<Error>> {
     let [program, arguments @ ..] = command else { return Err(None) };
     let mut word = String::new();

@@ -1,15 +1,16 @@
-//! Files in `.locks` whose flock proves that a process lives: a **lifeline**.
+//! Lifelines: files in `.locks` that prove, by their flock, that a process lives.
 //!
-//! A process keeps an exclusive flock on its lifeline for as long as a record names the file. The kernel drops the
-//! flock when the process ends, however it ends, and any process on the same machine can test it, whatever pid
-//! namespace it is in. A lifeline is created, locked and removed only while the gate is held, and it is tested only
-//! where a record names it.
+//! A process keeps an exclusive flock on its lifeline for as long as a record names the file. The
+//! kernel drops the flock when the process ends, however it ends, and any process on the same
+//! machine can test it, whatever pid namespace it is in. A lifeline is created, locked and removed
+//! only while the gate is held, and it is tested only if a record names it.
 //!
-//! A waiter has one lifeline for all the locks it waits for. To put waiters into a directory for each lock later, the
-//! same inode can get more names there; the flock stays where it is.
+//! A waiter has one lifeline for all the locks it waits for. If waiters later get a directory for
+//! each lock, the same inode can have more names there; the flock stays where it is.
 //!
-//! A root is data: a record may come with a clone or an archive. So a lifeline's name has one of two forms, and a record
-//! with a name of any other form is a damaged one. Nothing outside `.locks` is ever looked at.
+//! A root is data: a record may come with a clone or an archive. So a lifeline's name has one of
+//! two forms, and a record with a name of any other form is damaged. Nothing outside `.locks` is
+//! ever opened.
 
 use std::fmt;
 use std::fs::File;
@@ -26,7 +27,7 @@ pub const COMMAND: &str = ".live-";
 pub const WAITER: &str = ".wait-";
 /// Random bytes in a waiter's ID.
 const RANDOM: usize = 8;
-/// The longest name. Those of commands hold three numbers and a part of the boot's ID.
+/// The longest name. A command's lifeline holds three numbers and a part of the boot's ID.
 const LONGEST: usize = 128;
 
 /// The name of a lifeline: one of the two prefixes, then lower-case letters, digits and dashes.
@@ -35,7 +36,7 @@ const LONGEST: usize = 128;
 pub struct Lifeline(String);
 
 impl Lifeline {
-    /// A lifeline of this name; `None` if it is not the name of one.
+    /// Parses a file name; `None` if it is not the name of a lifeline.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let rest = [COMMAND, WAITER].iter().find_map(|prefix| name.strip_prefix(prefix))?;
@@ -53,7 +54,7 @@ impl Lifeline {
         Ok(Self(format!("{WAITER}{digits}")))
     }
 
-    /// The lifeline of the waiter with this ID; `None` if it is not an ID.
+    /// The lifeline of the waiter with this ID; `None` if `id` is malformed.
     #[must_use]
     pub fn of_waiter(id: &str) -> Option<Self> {
         let is_id = id.len() == 2 * RANDOM && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_leads_out_of_the_directory() {
+    fn no_lifeline_name_escapes_the_directory() {
         for bad in [
             "",
             ".live-",
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_names_a_waiter_and_reads_back() {
+    fn a_waiter_id_round_trips() {
         let one = Lifeline::random().unwrap();
         assert_ne!(one, Lifeline::random().unwrap());
         assert_eq!(Lifeline::of_waiter(one.id()), Some(one.clone()));

@@ -1,27 +1,28 @@
-//! How large the files of locks may become: the limits that writers keep and readers rely on.
+//! The size limits of lock files, which writers keep and readers rely on.
 //!
-//! A record that outgrew its reader would stand for a lock that no process can take or give back, and a journal that
-//! outgrew its reader for half of a change. So a request that makes a record larger is refused unless the record has
-//! room for it and for all that can still come of what is in it: the grant of each waiter, the counts and times to live
-//! of each holder. What was accepted is never refused later. A record that an earlier version let grow beyond that is
-//! read, and may only shrink.
+//! A record too large for its reader would stand for a lock that no process can acquire or release,
+//! and such a journal for half of a change. So a request that enlarges a record is refused unless
+//! the record has room for it and for everything its entries can still grow into: the grant of each
+//! waiter, the counts and times to live of each holder. An accepted request is never refused later.
+//! A record that an earlier version let grow beyond the limit is read, and may only shrink.
 
 use super::draft::Draft;
 use super::record::Record;
 use super::request::MOST_AT_ONCE;
 use crate::error::{Error, Kind, Result};
 
-/// Bytes that one record may need.
+/// The bytes that one record may need.
 pub const RECORD: usize = 1 << 20;
-/// Bytes that a file in `.locks` may have, to be read: a journal of as many records as change together, each of which
-/// has all its bytes. The names and the frame of a journal fit into what one more would have.
+/// The largest file in `.locks` that is read, in bytes: a journal of as many full records as can
+/// change together. Its names and framing fit into the space of one more record.
 pub const FILE: u64 = (MOST_AT_ONCE as u64 + 1) * RECORD as u64;
-/// By how much a waiter may grow until it is a holder: marks, token, count, time to live, lifeline.
+/// The growth of a waiter until it is a holder, in bytes: marks, token, count, time to live,
+/// lifeline.
 const ROOM_OF_A_WAITER: usize = 512;
-/// By how much a holder may grow: the digits of its count and its time to live.
+/// The growth of a holder, in bytes: the digits of its count and its time to live.
 const ROOM_OF_A_HOLDER: usize = 128;
 
-/// The bytes that a record has, or may come to have without another request.
+/// The bytes that a record has, or may grow to without another request.
 #[must_use]
 pub fn extent(record: &Record) -> usize {
     let bytes = serde_json::to_vec(record).map_or(usize::MAX, |bytes| bytes.len());
@@ -29,8 +30,8 @@ pub fn extent(record: &Record) -> usize {
     bytes.saturating_add(room)
 }
 
-/// Refuses a change that adds a waiter or a grant to a record that has no room for it. Any other change is made in the
-/// room that was set aside.
+/// Refuses a change that adds a waiter or a grant to a record without room for it. Any other change
+/// fits into the room that was set aside.
 pub fn check(draft: &Draft) -> Result<()> {
     let (before, now) = (draft.original(), &draft.record);
     let adds_grant = now.holders.iter().any(|grant| before.grant(grant.token).is_none());
@@ -122,7 +123,8 @@ mod tests {
             names.iter().map(draft).collect()
         }
 
-        /// Stores as the gate does: all of it, or nothing. What is written must be read back.
+        /// Stores as the gate does: all or nothing. Checks that every written file can be read
+        /// back.
         fn store(&mut self, drafts: &[Draft]) -> Result<()> {
             let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
             changed.iter().try_for_each(|draft| check(draft))?;
@@ -175,7 +177,7 @@ mod tests {
             Some(stored)
         }
 
-        /// Whoever waits and is not blocked any more takes its locks, as it was promised.
+        /// Grants the locks of every waiter that is no longer blocked; none may be refused.
         fn settle(&mut self) {
             let mut place = 0;
             while let Some((request, names)) = self.waiting.get(place).cloned() {
@@ -218,7 +220,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(6))]
         #[test]
-        fn what_is_accepted_is_read_by_all_and_never_refused_later(steps in prop::collection::vec(step(), 1..50)) {
+        fn accepted_requests_stay_accepted(steps in prop::collection::vec(step(), 1..50)) {
             let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
             for step in steps {
                 match step {
@@ -244,7 +246,7 @@ mod tests {
                 }
                 root.settle();
             }
-            // All go, and everybody that waits gets its turn.
+            // All holders release, and every waiter gets its turn.
             for _ in 0..500 {
                 let Some((name, owner)) = (0..3).find_map(|name| {
                     root.records[name].holders.first().and_then(|grant| Some((name, grant.owner.clone()?)))
@@ -257,7 +259,7 @@ mod tests {
         }
     }
 
-    /// A request of a process of which little is on record: no machine ID, a short host name.
+    /// A request of a process with a short record: no machine ID, a short host name.
     fn plain_request(script: u32, shared: bool, metadata: usize) -> Request {
         let identity = |pid| {
             let place = Place { boot: "b".repeat(36), host: "h".to_owned(), ..Place::default() };
@@ -274,7 +276,7 @@ mod tests {
         }
     }
 
-    /// Fills what is left of the lock's record to the last byte.
+    /// Fills the lock's record to the last byte.
     fn fill_up(root: &mut Root, script: u32) {
         let mut trial = Root { records: root.records.clone(), waiting: Vec::new(), token: root.token };
         trial.ask(&plain_request(script, true, 1), &[0]).unwrap().unwrap();
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_record_filled_to_the_last_byte_each_waiter_is_marked_and_granted() {
+    fn a_full_record_marks_and_grants_every_waiter() {
         let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
         root.ask(&plain_request(2, false, 0), &[0]).unwrap().unwrap();
         for script in 3..11 {
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_record_filled_to_the_last_byte_each_holder_counts_and_renews() {
+    fn a_full_record_counts_and_renews_every_holder() {
         let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
         for script in 3..11 {
             let request = Request { ttl: None, ..plain_request(script, true, 0) };
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_record_of_an_earlier_version_is_read_and_may_only_shrink() {
+    fn an_oversized_legacy_record_may_only_shrink() {
         let held = |count: u32| {
             let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
             let mut drafts = root.drafts(&[0]);

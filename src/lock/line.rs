@@ -1,4 +1,4 @@
-//! Standing in line: a place in the queues, kept while one sleeps until nobody is in the way any more.
+//! A place in the queues of some locks, kept while the process sleeps until nothing blocks it.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -32,17 +32,17 @@ pub struct Place<'a> {
     names: Vec<Name>,
     process: Identity,
     taken: bool,
-    /// Locked while this process waits; closing it is the last trace of the wait.
+    /// Locked while this process waits; closing it ends the last trace of the wait.
     lifeline: Option<File>,
 }
 
-/// Why a sleeper woke.
+/// The reason why a sleeper woke.
 enum Woken {
-    /// Nothing seems to block it, or the gate has to be passed for another reason.
+    /// Nothing seems to block it, or the gate must be taken for another reason.
     Look,
-    /// It is as late as it was to sleep; what blocks it.
+    /// Its time to sleep is up; what blocks it.
     Blocked(Vec<InTheWay>),
-    /// An earlier waiter left its free lock to others for too long.
+    /// An earlier waiter left its free lock untaken for too long.
     Idle(Idle),
 }
 
@@ -58,9 +58,10 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Puts the records in place in which this process is queued, and creates its lifeline. In this order, so that a
-    /// process that is killed in between leaves no file that no record names. Without the file, where there are no
-    /// more descriptors or inodes, other pid namespaces wait for this process until its deadline.
+    /// Stores the records in which this process is queued, then creates its lifeline. In this order
+    /// a process killed in between leaves no file that no record names. Without the file, if
+    /// descriptors or inodes have run out, other pid namespaces wait for this process until its
+    /// deadline.
     fn take(&mut self, gate: &Gate<'_>, drafts: &mut [Draft]) -> Result<()> {
         let process = self.process.clone();
         let name = |drafts: &mut [Draft], lifeline: Option<&Lifeline>| {
@@ -81,7 +82,7 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// The place is given up by other means.
+    /// Disarms the drop: the place is given up by other means.
     pub(super) fn leave_to_others(&mut self) {
         self.taken = false;
     }
@@ -98,7 +99,7 @@ impl Drop for Place<'_> {
                 }
                 gate.store(&drafts)
             };
-            let _ = go(); // then this process's death says it
+            let _ = go(); // on failure this process's death ends its place
         }
     }
 }
@@ -110,8 +111,8 @@ impl Gate<'_> {
 }
 
 impl Locks {
-    /// Stands in line until nobody is in the way, and comes back behind the gate with the records as they are there, the dead
-    /// taken off them. What is there need not be stored.
+    /// Waits in the queues until nothing blocks the request; returns the gate and the records as
+    /// loaded under it, without their dead. The caller need not store them.
     pub(super) fn when_free<'a>(&'a self, request: &Request, place: &mut Place<'a>) -> Result<(Gate<'a>, Vec<Draft>)> {
         let started = Instant::now();
         let (mut told, mut sleeper) = (false, Sleeper::awake());
@@ -137,7 +138,8 @@ impl Locks {
                 let drafts = drafts.iter().map(|draft| (&draft.name, &draft.record));
                 return Err(timed_out(request, &in_the_way(drafts, request, &judge), started.elapsed()));
             }
-            // Looked for again when the wait turns out to be long: the others may have moved on into a circle.
+            // Checked again when the wait turns out to be long: the other waiters may have closed a
+            // cycle since.
             if joins || told {
                 self.refuse_deadlock(request, &gate, &drafts, &judge)?;
             }
@@ -165,7 +167,8 @@ impl Locks {
         }
     }
 
-    /// Marks a waiter as passed over that left its free lock to others for too long, if that is still so.
+    /// Marks a waiter as passed over that left its free lock untaken for too long, if that is still
+    /// so.
     fn pass_over(&self, gate: &Gate<'_>, request: &Request, idle: &Idle) -> Result<()> {
         let (mut draft, judge) = (gate.load(&idle.lock)?, gate.judge()?);
         let Some(place) = draft.record.place_of(&request.asker.process) else { return Ok(()) };
@@ -181,8 +184,9 @@ impl Locks {
         Ok(())
     }
 
-    /// Whether a waiter that is next for one lock could take all locks it waits for. The state is not free for a commit
-    /// while a process has its flock: that may be the commit of this waiter, or one that needed no place.
+    /// Whether a waiter that is next for one lock could acquire all locks it waits for. The state
+    /// is not free for a commit while a process holds its flock: that may be the commit of this
+    /// waiter, or one that needed no place.
     fn is_next(&self, dir: &Dir, waiter: &Waiter, judge: &Judge<'_>) -> Result<bool> {
         if waiter.purpose == Purpose::Commit && matches!(self.disk.probe(dir, STATE_LOCK), Ok(Probe::Locked)) {
             return Ok(false);
@@ -200,7 +204,7 @@ impl Locks {
         Ok(is_next_everywhere(&waiter.process, &records, judge))
     }
 
-    /// The waiter before this request that could take its lock now.
+    /// The waiter before this request that could acquire its lock now.
     fn next_before<'a>(
         &self,
         (dir, records): (&Dir, &'a [(Name, Record)]),
@@ -218,7 +222,7 @@ impl Locks {
         Ok(None)
     }
 
-    /// Refuses what is asked for out of order.
+    /// Refuses a request that is out of order.
     fn refuse_out_of_order(&self, request: &Request, drafts: &[Draft]) -> Result<()> {
         hierarchy::check(drafts, &request.asker, |name| match self.dir()? {
             Some(dir) => match self.peek(&dir, name)? {
@@ -250,7 +254,8 @@ impl Locks {
         names.iter().map(|name| self.glimpse(dir, name)).collect()
     }
 
-    /// What is on record for each of these; `None` if one of them must be dealt with behind the gate.
+    /// The record of each of these locks; `None` if one of them must be handled while holding the
+    /// gate.
     fn all_made_out(&self, dir: &Dir, names: &[Name], glimpses: &[Glimpse]) -> Result<Option<Vec<(Name, Record)>>> {
         let mut records = Vec::new();
         for (name, glimpse) in names.iter().zip(glimpses) {
@@ -262,8 +267,8 @@ impl Locks {
         Ok(Some(records))
     }
 
-    /// Sleeps until nothing seems to block the request, something has to be done at the gate, or `until`. `watched`: the
-    /// waiter that was next when this process last looked.
+    /// Sleeps until nothing seems to block the request, the gate must be taken, or `until`.
+    /// `watched`: the waiter that was next at this process's last check.
     fn sleep(
         &self,
         request: &Request,
@@ -305,8 +310,9 @@ impl Locks {
                 watchfulness = Watchfulness::Intervals;
                 wake = wake.min(expiry(grant, epoch(self.disk.now())).unwrap_or(wake));
             }
-            // Who frees a lock wakes those that it judges to be next. If one of them died after that, and we saw its death but not
-            // yet the change, nobody would wake us: what was judged must still be on record.
+            // A process that frees a lock wakes the waiters that it judges to be next. If one of
+            // them then dies, and this process saw its death but not yet the change, no wakeup
+            // would come: the judged records must still be in place.
             if self.glimpses(&dir, &request.names)? != glimpses {
                 continue;
             }

@@ -1,14 +1,14 @@
-//! Whether the owner of a lock lives. Judged here and nowhere else.
+//! Whether the owner of a lock lives. Only this module decides.
 //!
 //! | verdict | when |
 //! |---|---|
-//! | alive | the process is there and started when the record says; or it is there and hidden from us (`EPERM`, `hidepid`) |
+//! | alive | it exists and started when the record says; or it is hidden (`EPERM`, `hidepid`) |
 //! | dead | no such process, or one that started at another time, or a zombie; or another boot of this machine, and the root lies on a file system that no other kernel shares |
 //! | unknown | another machine; another pid namespace of this boot, or another boot and a shared file system |
 //!
-//! Where a pid says nothing, an flocked file does: the one that a command of `lock run` passes on to its descendants
-//! ([`Judge::grant`]), and the one that a waiter holds ([`Judge::waiter`]). That works on a local file system and within
-//! one boot. Age is never a reason.
+//! Where a pid proves nothing, an flocked file does: the one that a command of `lock run` passes on
+//! to its descendants ([`Judge::grant`]), and the one that a waiter holds ([`Judge::waiter`]). That
+//! works on a local file system and within one boot. Age is never a reason.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -25,30 +25,31 @@ use crate::error::Result;
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Disk};
 
-/// Whether a process lives, as far as can be told from here.
+/// Whether a process lives, as far as this process can find out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// It does.
+    /// It lives.
     Alive,
     /// It does not, and never will again.
     Dead,
-    /// It cannot be told from here.
+    /// This process cannot find out.
     Unknown,
 }
 
-/// Whether one that waits may be waited for.
+/// Whether a waiter blocks others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
     /// It is in its place.
     Waiting,
-    /// It is stopped or out of time; others may go first, but it keeps its place.
+    /// It is stopped or out of time; later waiters may go first, but it keeps its place.
     PassedOver,
-    /// It, or who it waits for, is dead.
+    /// It, or the owner it waits for, is dead.
     Gone,
 }
 
-/// Judges owners and waiters as seen from this process, of the locks in one directory. It looks at each process once:
-/// where many wait, each stands in the way of many, so a judge is for one look at the records and no longer.
+/// Judges owners and waiters of the locks in one directory, as seen from this process. It looks
+/// each process up once, since in a long queue each waiter blocks many; so a judge serves one check
+/// of the records and no longer.
 #[derive(Debug)]
 pub struct Judge<'a> {
     disk: &'a Disk,
@@ -59,7 +60,7 @@ pub struct Judge<'a> {
     probed: RefCell<HashMap<Lifeline, Option<Probe>>>,
 }
 
-/// How a process of this boot and namespace was found.
+/// The state of a process of this boot and namespace.
 #[derive(Clone, Copy, Debug)]
 struct Bearing {
     liveness: Liveness,
@@ -67,7 +68,7 @@ struct Bearing {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge of the locks in the directory `locks`.
+    /// A judge for the locks in the directory `locks`.
     pub fn new(disk: &'a Disk, locks: &'a Dir) -> Result<Self> {
         Ok(Self {
             disk,
@@ -83,7 +84,7 @@ impl<'a> Judge<'a> {
         *self.local.get_or_init(|| file_system(self.locks).is_local())
     }
 
-    /// Where a process is that cannot be judged from here.
+    /// The boot or namespace of a process that cannot be judged from here, in words.
     #[must_use]
     pub fn whereabouts(&self, identity: &Identity) -> String {
         identity.place.seen_from(self.here)
@@ -101,7 +102,7 @@ impl<'a> Judge<'a> {
             return Liveness::Unknown;
         }
         if there.time_namespace != here.time_namespace && matches!(look(identity.pid), Sight::Process(_)) {
-            return Liveness::Unknown; // its start time cannot be compared with ours
+            return Liveness::Unknown; // its start time cannot be compared with this process's
         }
         self.bearing(identity).liveness
     }
@@ -125,15 +126,17 @@ impl<'a> Judge<'a> {
         bearing
     }
 
-    /// Whether the owner of a grant lives. Where nothing else tells, the file that its command inherited does; failing
-    /// that, the time to live that it was given: a record whose owner is not known to be alive may say when it ends.
+    /// Whether the owner of a grant lives. If its pid proves nothing, the file that its command
+    /// inherited does; failing that, its time to live decides, since a grant may expire unless its
+    /// owner is known to be alive.
     #[must_use]
     pub fn grant(&self, grant: &Grant) -> Liveness {
         let known = grant.owner.as_ref().map_or(Liveness::Unknown, |owner| self.process(owner));
         if known != Liveness::Unknown {
             return known;
         }
-        // A command that lives, or a child of it, holds its file locked. One whose file is gone may live all the same.
+        // A living command, or a child of it, holds its file locked. If the file is gone, the
+        // command may still live.
         if let (Some(file), Some(owner)) = (&grant.live_file, &grant.owner) {
             match self.probe(file, owner) {
                 Some(Probe::Locked) => return Liveness::Alive,
@@ -156,8 +159,8 @@ impl<'a> Judge<'a> {
         *self.probed.borrow_mut().entry(file.clone()).or_insert_with(probe)
     }
 
-    /// Whether the process of a waiter lives. A waiter's lifeline is removed by the change that takes it off the
-    /// record, so a waiter whose file is gone is dead.
+    /// Whether the process of a waiter lives. A waiter's lifeline is removed by the change that
+    /// removes the waiter from the record, so a waiter without its file is dead.
     #[must_use]
     pub fn waiting_process(&self, waiter: &Waiter) -> Liveness {
         match (self.process(&waiter.process), &waiter.lifeline) {
@@ -170,20 +173,20 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether a waiter is proven dead, or the owner it waits for.
+    /// Whether a waiter, or the owner it waits for, is proven dead.
     #[must_use]
     pub fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
         self.waiting_process(waiter) == Liveness::Dead || self.process(&waiter.owner) == Liveness::Dead
     }
 
-    /// Whether a waiter is to be waited for.
+    /// Whether a waiter blocks later waiters.
     #[must_use]
     pub fn waiter(&self, waiter: &Waiter) -> Patience {
         if self.is_dead_waiter(waiter) {
             return Patience::Gone;
         }
         if waiter.until <= epoch(self.disk.now()) {
-            // One that lives will take itself out; of one that cannot be judged nothing else is ever heard.
+            // A living waiter removes itself; one that cannot be judged never shows another sign.
             let is_unknown = self.waiting_process(waiter) == Liveness::Unknown;
             return if is_unknown { Patience::Gone } else { Patience::PassedOver };
         }
@@ -205,7 +208,8 @@ enum Sight {
     Nothing,
 }
 
-/// A process is looked up in `/proc`; where that is closed to us (`hidepid`), kill(2) still tells whether it exists.
+/// Looks a process up in `/proc`; where `/proc` hides it (`hidepid`), kill(2) still shows whether
+/// it exists.
 fn look(pid: u32) -> Sight {
     if let Ok(process) = Process::of(pid) {
         return Sight::Process(process);
@@ -227,7 +231,8 @@ pub fn is_hidden(pid: u32) -> bool {
     matches!(look(pid), Sight::Hidden)
 }
 
-/// A zombie's first thread has ended; the process has only when all its threads have, and a pidfd knows.
+/// Whether all threads of a zombie have ended: its first thread has, and only a pidfd shows the
+/// others.
 fn has_ended(pid: u32) -> bool {
     let Some(fd) = watch_process(pid) else {
         return true;
@@ -237,17 +242,17 @@ fn has_ended(pid: u32) -> bool {
     !matches!(poll(&mut fds, Some(&at_once)), Ok(0))
 }
 
-/// What a root lies on.
+/// The kind of file system that a root lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileSystem {
     /// No other kernel can have it mounted.
     Local(&'static str),
-    /// Another may, or it is not known.
+    /// Another kernel may have it mounted, or the type is unknown.
     Shared(&'static str),
 }
 
 impl FileSystem {
-    /// Whether what another boot left here is certainly dead.
+    /// Whether records of another boot of this machine are certainly dead here.
     #[must_use]
     pub fn is_local(self) -> bool {
         matches!(self, Self::Local(_))
@@ -262,7 +267,7 @@ impl FileSystem {
     }
 }
 
-/// What a directory lies on, by the magic numbers of statfs(2).
+/// The file system of a directory, by the magic numbers of statfs(2).
 #[must_use]
 #[allow(clippy::unnecessary_cast)] // its width differs between architectures
 pub fn file_system(dir: &Dir) -> FileSystem {
@@ -322,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_boot_of_this_machine_left_on_a_local_disk_is_dead() {
+    fn an_earlier_boot_on_a_local_disk_is_dead() {
         if Place::here().unwrap().machine.is_empty() {
             assert_eq!(judged(|me| me.place.boot = "earlier".to_owned()), Liveness::Unknown);
         } else {
@@ -331,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn another_users_process_that_may_not_be_signalled_is_alive() {
+    fn a_process_that_may_not_be_signalled_is_alive() {
         // The first process is root's; where this test runs as root it is alive all the same.
         assert_eq!(judged(|me| (me.pid, me.start) = (1, Process::of(1).unwrap().start)), Liveness::Alive);
     }

@@ -1,5 +1,6 @@
-//! The two looks of one who wants locks: behind the gate, where it takes them or stands in line, and from before it, where it
-//! sleeps or goes on. Nothing here touches the disk.
+//! The two checks of a requester: one while it holds the gate, where it acquires the locks or
+//! enqueues itself, and one without the gate, where it sleeps or goes on. Nothing here touches the
+//! disk.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,34 +13,34 @@ use super::request::Request;
 use crate::name::Name;
 use crate::time::rfc3339;
 
-/// What becomes of a request behind the gate.
+/// The outcome of a request that was checked while holding the gate.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// Nobody is left who could hold the locks.
+    /// The owner that would hold the locks is dead.
     OwnerEnded,
     /// One of the locks is held already by the owner or an ancestor.
     AlreadyHeld(Name, Box<Grant>),
-    /// Nobody is in the way.
+    /// Nothing blocks the request.
     Free,
-    /// Somebody is.
+    /// Something blocks it.
     Waits(Line),
     /// An operator ended this wait.
     Broken,
 }
 
-/// How one comes to stand in line.
+/// How a request came to be queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// It stands there already.
+    /// It was queued already.
     Kept,
-    /// It has put itself there, in all queues anew.
+    /// It has enqueued itself, at the end of all queues.
     Joined,
     /// It was passed over, runs again, and has cleared the mark.
     Resumed,
 }
 
-/// The look behind the gate: the dead go off the records, and the request is answered or stands in line. `now`: the time, and how
-/// much of it is left.
+/// Checks a request while holding the gate: drops the dead from the records, then answers the
+/// request or enqueues it. `now`: the time, and how much of the request's time is left.
 pub fn ask(drafts: &mut [Draft], request: &Request, now: (SystemTime, Duration), eyes: &dyn Eyes) -> Verdict {
     let Request { asker, ask, .. } = request;
     for Draft { record, .. } in drafts.iter_mut() {
@@ -89,16 +90,17 @@ fn waiter(request: &Request, draft: &Draft, (now, left): (SystemTime, Duration))
         own: request.asker.own_grant(&draft.name, &draft.record).map(|grant| grant.token),
         purpose: request.ask.purpose,
         metadata: request.metadata.clone(),
-        lifeline: None, // made when the place is taken
+        lifeline: None, // set when the place is taken
         locks: u32::try_from(request.names.len()).unwrap_or(u32::MAX),
         passed_over: false,
         broken: false,
     }
 }
 
-/// The look from before the gate: the one to sleep for, the nearest of those that stand in line before, or else a holder. One is
-/// enough; who else is in the way shows when that one is gone. `None` if there is nobody, or if the record says something
-/// about this waiter that is dealt with behind the gate: it is gone, passed over or broken.
+/// Checks a request without the gate: returns the blocker to sleep for, the nearest earlier waiter,
+/// or else a holder. One is enough; the next check finds the others. `None` if nothing blocks the
+/// request, or if its entry must be handled while holding the gate: it is gone, passed over or
+/// broken.
 pub fn look<'a>(records: &'a [(Name, Record)], request: &Request, eyes: &'a dyn Eyes) -> Option<Blocker<'a>> {
     let is_in_line = |(_, record): &(Name, Record)| {
         let place = record.place_of(&request.asker.process);
@@ -117,7 +119,8 @@ pub fn look<'a>(records: &'a [(Name, Record)], request: &Request, eyes: &'a dyn 
     holder
 }
 
-/// The processes whose end ends the wait for this one. The pid of one that cannot be judged from here is somebody else's.
+/// The processes that end the wait for this blocker when they end. The pid of a process that cannot
+/// be judged from here may be another's.
 pub fn ends_to_await<'a>(blocker: &Blocker<'a>, eyes: &dyn Eyes) -> Vec<&'a Identity> {
     let processes: &[&Identity] = match blocker {
         Blocker::Holder(Grant { owner: Some(owner), .. }) => &[owner],

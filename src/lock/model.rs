@@ -1,13 +1,15 @@
-//! Every ordering of the lock protocol's steps for three scripts, searched breadth first.
+//! A model of the lock protocol: every ordering of its steps for three scripts, searched breadth
+//! first.
 //!
-//! What is searched is the program's own: `look::ask`, `look::look`, `queue`, `deadlock::circle`, `acquire::grant`,
-//! `release::give_up`, `break_up::take_away` and `draft::writes` decide, on records like those on the disk. What is told here
-//! once more is the order in which the callers of these functions go about it ([`steps`]): what they hold meanwhile, and
-//! between which of their steps others may come, die, stop or lose patience.
+//! The program's own functions decide: `look::ask`, `look::look`, `queue`, `deadlock::circle`,
+//! `acquire::grant`, `release::give_up`, `break_up::take_away` and `draft::writes`, on records like
+//! those on the disk. The model repeats only the order in which their callers proceed ([`steps`]):
+//! what they hold meanwhile, and between which of their steps other scripts may come, die, stop or
+//! time out.
 //!
-//! Not in here: times (a time that is up is an event like others), the once-a-second look, except after what gives no sign
-//! (see [`super::wait`]) and in other pid namespaces, flock's queue (whoever wants it may have it when it is free), damaged
-//! records.
+//! Not modelled: times (an expired time is an event like others), the once-a-second check, except
+//! after changes that give no sign (see [`super::wait`]) and in other pid namespaces, flock's queue
+//! (any process may take it when it is free), damaged records.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -62,17 +64,17 @@ fn tells(what: &str, found: Found) {
 }
 
 #[test]
-fn a_lock_is_held_by_one_alone_first_come_first_served() {
+fn an_exclusive_lock_is_first_come_first_served() {
     holds("alone", &["deploy"], [ALONE, ALONE, ALONE], &[KILL, DEATH, STOP, EXPIRY]);
 }
 
 #[test]
-fn a_lock_is_shared_by_those_who_share_it() {
+fn shared_requests_hold_a_lock_together() {
     holds("shared", &["deploy"], [SHARED, SHARED, ALONE], &[KILL, DEATH, STOP, EXPIRY]);
 }
 
 #[test]
-fn of_two_upgrades_one_is_refused_and_a_downgrade_lets_others_in() {
+fn upgrades_and_downgrades_keep_the_promises() {
     let up = &[Acquire(ONE, Shared), Acquire(ONE, Exclusive)];
     let down = &[Acquire(ONE, Exclusive), Acquire(ONE, Shared)];
     holds("two upgrades", &["deploy"], [up, up, &[]], &[KILL, DEATH]);
@@ -83,14 +85,14 @@ fn of_two_upgrades_one_is_refused_and_a_downgrade_lets_others_in() {
 }
 
 #[test]
-fn what_is_counted_takes_as_many_releases() {
+fn a_counted_lock_takes_as_many_releases() {
     let twice = &[Acquire(ONE, Shared), AcquireAgain(ONE, Shared), Release(ONE), Release(ONE)];
     holds("counted", &["deploy"], [twice, ALONE, SHARED], &[NOTHING]);
     holds("counted", &["deploy"], [twice, ALONE, &[]], &[KILL]);
 }
 
 #[test]
-fn nobody_commits_while_another_holds_the_state() {
+fn no_commit_while_another_holds_the_state() {
     holds("commits", &["state"], [ALONE, COMMIT, COMMIT], &[KILL, DEATH, EXPIRY]);
     holds("commit, shared and alone", &["state"], [SHARED, ALONE, COMMIT], &[DEATH]);
     let own = &[Acquire(ONE, Exclusive), Commit];
@@ -109,7 +111,7 @@ fn several_locks_are_granted_all_or_none() {
 }
 
 #[test]
-fn who_would_close_a_circle_is_refused_and_the_others_go_on() {
+fn a_request_that_closes_a_cycle_is_refused() {
     let one_first = &[Acquire(ONE, Exclusive), Acquire(OTHER, Exclusive)];
     let other_first = &[Acquire(OTHER, Exclusive), Acquire(ONE, Exclusive)];
     holds("circle", &["one", "other"], [one_first, other_first, ALONE], &[NOTHING]);
@@ -119,16 +121,17 @@ fn who_would_close_a_circle_is_refused_and_the_others_go_on() {
 }
 
 #[test]
-fn who_asks_in_order_needs_no_search_for_circles() {
+fn ordered_requests_need_no_cycle_search() {
     let state_first = &[Acquire(ONE, Exclusive), Acquire(OTHER, Exclusive)];
     let config_first = &[Acquire(OTHER, Exclusive), Acquire(ONE, Exclusive)];
     let scenario = Scenario::new(&["state", "config"], [state_first, config_first, ALONE], NOTHING);
     tells("in order", search(&scenario.with(Mistake::DeadlocksNotLookedFor)));
 }
 
-/// With `PROOFS=all` the last two, too, with one of each mishap: half as many states again as all the rest.
+/// With `PROOFS=all` the last two run with one fault of each kind, too: half as many states again
+/// as all the rest.
 #[test]
-fn mishaps_come_together() {
+fn faults_come_together() {
     let each = Fates { kills: 1, deaths: 1, stops: 1, expiries: 1, freezes: 0 };
     holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[each]);
     holds("alone and commit", &["state"], [ALONE, COMMIT, &[]], &[each]);
@@ -151,7 +154,7 @@ fn a_frozen_waiter_is_passed_over_and_keeps_its_place() {
 }
 
 #[test]
-fn across_pid_namespaces_a_flock_tells_who_waits() {
+fn an_flock_proves_waiters_across_pid_namespaces() {
     let both = &[Acquire(BOTH, Exclusive)];
     let roots: [(&[&str], Scripts<'_>); 3] = [
         (&["deploy"], [ALONE, ALONE, ALONE]),
@@ -167,6 +170,6 @@ fn across_pid_namespaces_a_flock_tells_who_waits() {
 }
 
 #[test]
-fn a_lock_that_is_broken_is_the_next_ones() {
+fn a_broken_lock_goes_to_the_next_waiter() {
     holds("break", &["state"], [ALONE, ALONE, &[Break(0)]], &[NOTHING, KILL]);
 }

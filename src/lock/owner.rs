@@ -1,4 +1,4 @@
-//! Who a command acts for: the owner of its locks, and what counts as the owner's own.
+//! The owner that a command acts for, and the grants that count as its own.
 
 use rustix::process::{getpid, getppid};
 
@@ -10,10 +10,10 @@ use super::words::listed;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 
-/// What the environment says about locks.
+/// The owner and tokens that the environment names.
 #[derive(Clone, Debug, Default)]
 pub struct Claim {
-    /// `PIPELINE_OWNER_PID`: who is to own them.
+    /// `PIPELINE_OWNER_PID`: the owner of the locks.
     pub owner: Option<u32>,
     /// `PIPELINE_LOCK_TOKEN`: the grants of the `lock run`s this command runs under.
     pub shown: Vec<(Name, Token)>,
@@ -29,7 +29,7 @@ impl Claim {
         text.split(',').filter_map(one).collect()
     }
 
-    /// Reads `NAME:T[,NAME:T]`; what is none proves nothing.
+    /// Reads `NAME:T[,NAME:T]`; malformed entries are ignored.
     #[must_use]
     pub fn shown_by(text: &str) -> Vec<(Name, Token)> {
         let one = |pair: &str| {
@@ -40,7 +40,8 @@ impl Claim {
     }
 }
 
-/// The owner of the locks `names` that a command acquires: `given` (`--owner-pid`), else the environment's, else the parent process.
+/// The owner of the locks `names` that a command acquires: `given` (`--owner-pid`), else the
+/// environment's, else the parent process.
 pub fn owner(given: Option<u32>, names: &[Name], claim: &Claim) -> Result<(Asker, Option<String>)> {
     let explicit = given.or(claim.owner);
     let mut family = Family::default();
@@ -63,7 +64,8 @@ pub fn owner(given: Option<u32>, names: &[Name], claim: &Claim) -> Result<(Asker
     Ok((Asker { lineage, owner, is_named: explicit.is_some(), process, shown: claim.shown.clone() }, warning))
 }
 
-/// Who a command acts for that takes locks implicitly or gives them back: itself, its ancestors, and the owner that was named.
+/// The requester for locks that a command acquires implicitly or gives back: the command itself,
+/// its ancestors, and the owner that was named.
 pub fn anybody(given: Option<u32>, claim: &Claim) -> Result<Asker> {
     let mut family = Family::default();
     let process = own_identity(&mut family)?;
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_that_are_shown_read_back_and_nonsense_proves_nothing() {
+    fn malformed_tokens_are_ignored() {
         let shown: Vec<_> = Claim::shown_by("a:1,b-c:22,,x,d:0,../e:3,f:-1")
             .iter()
             .map(|(name, token)| format!("{name}:{token}"))
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn no_process_and_no_script_can_own_nothing() {
+    fn a_missing_process_cannot_own_a_lock() {
         for pid in [0, i32::MAX as u32] {
             assert_eq!(owner(Some(pid), &[], &Claim::default()).unwrap_err().code() as u8, 64);
         }

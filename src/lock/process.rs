@@ -1,4 +1,5 @@
-//! Processes as the kernel shows them in `/proc` (proc_pid_stat(5)), and what tells one from every other for ever.
+//! Processes as the kernel shows them in `/proc` (proc_pid_stat(5)), and their permanent
+//! identities.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 
-/// A process at the moment it was looked at.
+/// A process at the moment of its lookup.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Its id in our pid namespace.
+    /// Its id in this process's pid namespace.
     pub pid: u32,
     /// Its parent's id.
     pub parent: u32,
-    /// When it started, in clock ticks since boot: what tells it from an earlier process of the same id.
+    /// Its start time, in clock ticks since boot, which distinguishes it from an earlier process of
+    /// the same id.
     pub start: u64,
     /// Its state: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z` (zombie), `X` (dead), …
     pub state: char,
@@ -28,7 +30,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process of this id; `NotFound` if there is none that we may see.
+    /// Looks up the process with this id; `NotFound` if there is none, or none that is visible.
     pub fn of(pid: u32) -> io::Result<Self> {
         let number = number_in_proc(pid)?;
         let text = match read(&format!("/proc/{number}/stat")) {
@@ -57,8 +59,9 @@ impl Process {
         })
     }
 
-    /// Whether this is a forked copy of `parent` that did not exec: a subshell. Its stack and arguments lie where the
-    /// parent's do, and an exec would have put them elsewhere. (The kernel shows zeros of processes we may not trace.)
+    /// Whether this is a forked copy of `parent` that did not exec: a subshell. Its stack and
+    /// arguments lie where the parent's do, and an exec would have moved them. (The kernel shows
+    /// zeros for processes that this user may not trace.)
     #[must_use]
     pub fn is_forked_copy_of(&self, parent: &Self) -> bool {
         self.start_stack != 0
@@ -67,20 +70,22 @@ impl Process {
             && self.arg_start == parent.arg_start
     }
 
-    /// Its identity: for ever, and for other processes of this machine.
+    /// Its identity, permanent and valid for other processes of this machine.
     pub fn identity(&self) -> Result<Identity> {
         Ok(Identity { pid: self.pid, start: self.start, place: Place::here()?.clone() })
     }
 }
 
-/// A descriptor that becomes readable when the process ends; none where the kernel has no such thing, or no more.
+/// A descriptor that becomes readable when the process ends; `None` if the kernel has no pidfds, or
+/// descriptors have run out.
 #[must_use]
 pub fn watch_process(pid: u32) -> Option<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
-/// A process's command line on one line, as far as 200 characters go; its name for a kernel thread or a zombie.
+/// A process's command line on one line, at most 200 characters; its name for a kernel thread or a
+/// zombie.
 #[must_use]
 pub fn command_of(pid: u32) -> String {
     let Ok(number) = number_in_proc(pid) else {
@@ -104,7 +109,7 @@ pub fn name_of(pid: u32) -> String {
     number_in_proc(pid).and_then(|number| text_of(&format!("/proc/{number}/comm"))).unwrap_or_default()
 }
 
-/// Whether a process has the file of this device and inode open, as far as we may see that.
+/// Whether a process has the file of this device and inode open, as far as this user may see.
 #[must_use]
 pub fn has_open(pid: u32, (dev, ino): (u64, u64)) -> bool {
     const MOST: usize = 4096;
@@ -115,8 +120,8 @@ pub fn has_open(pid: u32, (dev, ino): (u64, u64)) -> bool {
     files.into_iter().any(|stat| (stat.dev(), stat.ino()) == (dev, ino))
 }
 
-/// The beginning of one of the kernel's small files, in one read: their size is not told ahead, so a reader that wants all
-/// makes a dozen calls of it, and who waits in a long queue looks at many processes.
+/// The beginning of one of the kernel's small files, in one read: their size is not known ahead, so
+/// reading to the end takes a dozen calls, and a waiter in a long queue looks up many processes.
 fn read(path: &str) -> io::Result<Vec<u8>> {
     let mut buffer = [0; 4096];
     let length = File::open(path)?.read(&mut buffer)?;
@@ -127,8 +132,8 @@ fn text_of(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&read(path)?).trim_end().to_owned())
 }
 
-/// Whether `/proc` is that of our own pid namespace. After `unshare --fork --pid` without `--mount-proc` it is not, and
-/// numbers in it are not ours.
+/// Whether `/proc` belongs to this process's pid namespace. After `unshare --fork --pid` without
+/// `--mount-proc` it does not, and its numbers are those of another namespace.
 fn proc_is_ours() -> bool {
     static OURS: OnceLock<bool> = OnceLock::new();
     *OURS.get_or_init(|| {
@@ -137,7 +142,8 @@ fn proc_is_ours() -> bool {
     })
 }
 
-/// The number under which `/proc` has a process of our namespace; a pidfd knows both (proc_pid_fdinfo(5)).
+/// The number that a process of this namespace has in `/proc`; a pidfd shows both
+/// (proc_pid_fdinfo(5)).
 fn number_in_proc(pid: u32) -> io::Result<u32> {
     if proc_is_ours() {
         return Ok(pid);
@@ -148,7 +154,8 @@ fn number_in_proc(pid: u32) -> io::Result<u32> {
     number.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// The number that a process in `/proc` has in our namespace; 0 if it is not in it: pid_namespaces(7).
+/// The number that a process in `/proc` has in this namespace; 0 if it is not in it:
+/// pid_namespaces(7).
 fn number_here(number: u32) -> u32 {
     if proc_is_ours() || number == 0 {
         return number;
@@ -160,7 +167,7 @@ fn number_here(number: u32) -> u32 {
     innermost.filter(|_| is_in_ours).unwrap_or(0)
 }
 
-/// Where process ids mean something: one boot of one machine, and a pid namespace in it.
+/// The scope in which process ids are valid: one boot of one machine, and a pid namespace in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The kernel's random id of this boot: `/proc/sys/kernel/random/boot_id`.
@@ -185,7 +192,7 @@ impl Place {
         rustix::system::uname().nodename().to_string_lossy().into_owned()
     }
 
-    /// Where this process runs; 5 if `/proc` does not say.
+    /// The scope of this process; an error (exit code 5) if `/proc` does not show it.
     pub fn here() -> Result<&'static Self> {
         static HERE: OnceLock<Place> = OnceLock::new();
         if let Some(here) = HERE.get() {
@@ -197,7 +204,7 @@ impl Place {
                 boot: text_of("/proc/sys/kernel/random/boot_id")?,
                 pid_namespace: namespace("pid")?,
                 time_namespace: namespace("time").unwrap_or(0),
-                // 32 digits: machine-id(5). Whatever else stands there must fit into the files that hold it.
+                // 32 digits: machine-id(5). Any other content must fit into the files that hold it.
                 machine: text_of("/etc/machine-id").unwrap_or_default().chars().take(64).collect(),
                 host: Self::host_name(),
             })
@@ -208,7 +215,7 @@ impl Place {
 }
 
 impl Place {
-    /// Where this is, seen from another place, in words.
+    /// This scope in words, as seen from another.
     #[must_use]
     pub fn seen_from(&self, other: &Self) -> String {
         if self.boot != other.boot {
@@ -220,25 +227,25 @@ impl Place {
     }
 }
 
-/// The error where `/proc` is not there or does not tell.
+/// The error for a `/proc` that is missing or unreadable.
 pub fn no_proc(error: io::Error) -> Error {
     Error::new(Kind::DependencyMissing, format!("who owns a lock cannot be told without /proc: {error}"))
         .try_shell("ls -d /proc/self; findmnt /proc", "is it mounted?")
 }
 
-/// What tells a process from every other, of all machines and for ever: its id alone is used again.
+/// The identity of a process among all machines and for all time: its id alone is reused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its id in its own pid namespace.
     pub pid: u32,
     /// When it started, in clock ticks since boot.
     pub start: u64,
-    /// Where its id means something.
+    /// The scope in which its id is valid.
     pub place: Place,
 }
 
 impl Identity {
-    /// The identity of a process that can be seen now; `None` if there is none, or only a zombie.
+    /// The identity of a visible process; `None` if there is none, or only a zombie.
     pub fn of(pid: u32) -> Result<Option<Self>> {
         match Process::of(pid) {
             Ok(process) if matches!(process.state, 'Z' | 'X') => Ok(None),
@@ -258,28 +265,28 @@ impl Identity {
     }
 }
 
-/// Processes that were looked at, each once: those that wait for locks have many ancestors in common.
+/// A cache of process lookups: waiters have many ancestors in common.
 #[derive(Debug, Default)]
 pub struct Family {
     known: HashMap<u32, Option<Process>>,
 }
 
 impl Family {
-    /// A process, if it can be seen.
+    /// A process, if it is visible.
     pub fn process(&mut self, pid: u32) -> Option<&Process> {
         self.known.entry(pid).or_insert_with(|| Process::of(pid).ok()).as_ref()
     }
 
-    /// The identity of a process that can be seen now; `None` if there is none, or only a zombie.
+    /// The identity of a visible process; `None` if there is none, or only a zombie.
     pub fn identity(&mut self, pid: u32) -> Result<Option<Identity>> {
         match self.process(pid) {
             Some(process) if !matches!(process.state, 'Z' | 'X') => process.identity().map(Some),
-            _ => Identity::of(pid), // says why
+            _ => Identity::of(pid), // finds the reason
         }
     }
 
-    /// A process and all it descends from, nearest first, as far as they can be seen. A pid that is used again is no
-    /// ancestor: a parent is never younger than its child.
+    /// A process and its ancestors, nearest first, as far as they are visible. A reused pid is not
+    /// an ancestor: a parent is never younger than its child.
     pub fn lineage(&mut self, pid: u32) -> Result<Vec<Identity>> {
         let mut line: Vec<Identity> = Vec::new();
         let mut next = pid;
@@ -295,12 +302,13 @@ impl Family {
     }
 }
 
-/// A process and all it descends from: see [`Family::lineage`].
+/// A process and its ancestors: see [`Family::lineage`].
 pub fn lineage(pid: u32) -> Result<Vec<Identity>> {
     Family::default().lineage(pid)
 }
 
-/// Whether both are the same processes, in the same order: a line that was looked up changes when somebody in it dies.
+/// Whether both are the same processes, in the same order: an ancestry changes when a process in it
+/// dies.
 #[must_use]
 pub fn is_same_line(one: &[Identity], other: &[Identity]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is(other))
@@ -325,7 +333,7 @@ mod tests {
     #[test]
     fn a_zombie_and_a_missing_process_have_no_identity() {
         let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
-        // Its end of the pipe closes when it ends.
+        // The child's end of the pipe closes when it ends.
         std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut Vec::new()).unwrap();
         while Process::of(child.id()).unwrap().state != 'Z' {
             std::thread::yield_now();

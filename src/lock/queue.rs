@@ -1,25 +1,27 @@
-//! The decision: given what is on record, may this request be granted now, and if not, who is in the way?
+//! The decision: may this request be granted now, given the record, and if not, what blocks it?
 //!
-//! First come, first served: a request waits for the holders it conflicts with and for the earlier waiters it conflicts
-//! with, so shared requests do not overtake a waiting exclusive one. An upgrade stands at the head of the queue, since those
-//! behind it wait for its own shared grant to go. A waiter that is stopped, out of time, marked as passed over or broken blocks
-//! nobody, and keeps its place. Nothing here touches the disk.
+//! First come, first served: a request waits for the holders and the earlier waiters that it
+//! conflicts with, so shared requests do not overtake a waiting exclusive one. An upgrade goes to
+//! the head of the queue, since the waiters after it wait for its own shared grant to go. A waiter
+//! that is stopped, out of time, marked as passed over or broken blocks nothing, and keeps its
+//! place. Nothing here touches the disk.
 
 use super::liveness::{Judge, Liveness, Patience};
 use super::process::Identity;
 use super::record::{Grant, Mode, Purpose, Record, Token, Waiter};
 use crate::name::Name;
 
-/// Who asks: the owner that a grant will name, and all whose grants count as the asker's own.
+/// The requester: the owner that a grant will name, and its kin: their grants count as its own.
 #[derive(Clone, Debug)]
 pub struct Asker {
-    /// Who is to hold the lock.
+    /// The owner that will hold the lock.
     pub owner: Identity,
     /// The owner and its ancestors, nearest first.
     pub lineage: Vec<Identity>,
-    /// Whether the owner was named; then it and its ancestors stand behind those of the process that asks.
+    /// Whether the owner was named; then it and its ancestors follow those of the requesting
+    /// process.
     pub is_named: bool,
-    /// The process that asks, and waits if it has to.
+    /// The process that requests the lock, and waits if it has to.
     pub process: Identity,
     /// Grants that the environment shows: they prove descent where pids cannot.
     pub shown: Vec<(Name, Token)>,
@@ -33,7 +35,7 @@ impl Asker {
         grant.owner.as_ref().is_some_and(descends) || self.shown.contains(&(name.clone(), grant.token))
     }
 
-    /// The grant that the owner or its nearest ancestor holds.
+    /// The grant of the owner or its nearest ancestor.
     #[must_use]
     pub fn own_grant<'a>(&self, name: &Name, record: &'a Record) -> Option<&'a Grant> {
         let kin = record.holders.iter().filter(|grant| self.is_kin_of(name, grant));
@@ -44,59 +46,59 @@ impl Asker {
     }
 }
 
-/// Whether a lock that is held already may be taken once more.
+/// Whether a lock that is held already may be acquired again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// It is counted, and takes as many releases.
+    /// The grant is counted up, and takes as many releases.
     Counted,
-    /// It is counted where it is the owner's own, and refused where it is an ancestor's.
+    /// The owner's own grant is counted up; an ancestor's is refused.
     OwnCounted,
-    /// It is refused.
+    /// The request is refused.
     Refused,
 }
 
-/// What is asked of one lock.
+/// The terms on which a lock is requested.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
     /// How it is to be held.
     pub mode: Mode,
-    /// What for.
+    /// The purpose of the request.
     pub purpose: Purpose,
-    /// Whether it may be held already.
+    /// Whether the lock may be held already.
     pub again: Again,
 }
 
 /// The answer for one lock.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'a> {
-    /// It may be granted, or committed, now.
+    /// The lock may be granted, or committed, now.
     Free,
     /// The owner's own grant may change its mode now.
     Change(&'a Grant),
-    /// It is held already by the owner or an ancestor, and counted once more.
+    /// The owner or an ancestor holds the lock already, and its grant is counted up.
     Count(&'a Grant),
-    /// It is held already by the owner or an ancestor.
+    /// The owner or an ancestor holds the lock already.
     AlreadyHeld(&'a Grant),
-    /// Somebody is in the way: see [`blockers`].
+    /// Something blocks the request: see [`blockers`].
     Blocked,
 }
 
-/// Somebody who is in the way.
+/// A holder or waiter that blocks a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Blocker<'a> {
     /// A holder.
     Holder(&'a Grant),
-    /// One that came earlier.
+    /// An earlier waiter.
     Waiter(&'a Waiter),
 }
 
-/// How others look from here. A trait, so that the decision can be tested without processes.
+/// The liveness of other processes. A trait, so that tests can decide without processes.
 pub trait Eyes {
     /// Whether a process lives.
     fn process(&self, process: &Identity) -> Liveness;
     /// Whether a grant's owner is dead.
     fn is_dead(&self, grant: &Grant) -> bool;
-    /// Whether a waiter is to be waited for, as far as its process shows.
+    /// Whether a waiter blocks later ones, as far as its process shows.
     fn patience(&self, waiter: &Waiter) -> Patience;
     /// Whether a waiter, or the owner it waits for, is proven dead.
     fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
@@ -104,7 +106,7 @@ pub trait Eyes {
     }
 }
 
-/// Whether a waiter is to be waited for: by what its process shows, and by what the record says.
+/// Whether a waiter blocks later ones: by the state of its process, and by the record.
 pub fn patience(waiter: &Waiter, eyes: &dyn Eyes) -> Patience {
     match eyes.patience(waiter) {
         Patience::Waiting if waiter.is_aside() => Patience::PassedOver,
@@ -136,8 +138,9 @@ pub fn prune(record: &mut Record, eyes: &dyn Eyes) -> Vec<Grant> {
     bury_holders(record, eyes)
 }
 
-/// Takes the dead off a record that stand in the way of the first who waits. Those behind it are in nobody's way, and who
-/// waits in a long queue need not look at all of it. The waiter at `place`, and who is behind it, stay in any case.
+/// Removes the dead holders, and the dead waiters before the first one that is in its place. Later
+/// ones block nothing, so a waiter in a long queue need not examine all of it. The waiter at
+/// `place`, and those after it, stay in any case.
 pub fn prune_front(record: &mut Record, place: usize, eyes: &dyn Eyes) {
     bury_holders(record, eyes);
     let (mut places, mut is_front) = (0..place, true);
@@ -175,8 +178,8 @@ pub fn answer<'a>(name: &Name, record: &'a Record, asker: &Asker, ask: Ask, eyes
     if blockers(name, record, asker, ask, eyes).next().is_none() { Answer::Free } else { Answer::Blocked }
 }
 
-/// Everybody who is in the way of a request: earlier waiters, the nearest first, then holders. Nobody is looked at before it
-/// is asked for.
+/// All that blocks a request: earlier waiters, nearest first, then holders. The iterator is lazy:
+/// it examines nothing ahead.
 pub fn blockers<'a>(
     name: &Name,
     record: &'a Record,
@@ -191,13 +194,13 @@ pub fn blockers<'a>(
     };
     let others: Vec<&Grant> = record.holders.iter().filter(|grant| !is_own(grant)).collect();
     let place = record.place_of(&asker.process).unwrap_or(record.waiters.len());
-    // A downgrade takes nothing from anybody, and who holds the lock already does not queue for it.
+    // A downgrade takes nothing from other holders, and a holder does not queue for its own lock.
     let others = if own.is_some() && ask.mode == Mode::Shared { Vec::new() } else { others };
     let queue = if own.is_some() { &[] } else { record.waiters.get(..place).unwrap_or_default() };
     in_the_way(ask.mode, others.into_iter(), queue, eyes)
 }
 
-/// Everybody who is in the way of the waiter at this place of the queue, likewise.
+/// All that blocks the waiter at this place of the queue, in the same order.
 pub fn blockers_of_waiter<'a>(
     record: &'a Record,
     place: usize,
@@ -222,19 +225,21 @@ fn in_the_way<'a>(
     earlier.map(Blocker::Waiter).chain(holders.map(Blocker::Holder))
 }
 
-/// Puts a waiter in the queue: at its end, or if it has a grant already, behind the last that has.
+/// Puts a waiter at the end of the queue, or if it has a grant already, after the last waiter that
+/// has one.
 pub fn enqueue(record: &mut Record, waiter: Waiter) {
     let first = record.waiters.iter().take_while(|earlier| earlier.own.is_some()).count();
     let place = if waiter.own.is_some() { first } else { record.waiters.len() };
     record.waiters.insert(place, waiter);
 }
 
-/// Takes a waiter out of the queue.
+/// Removes a waiter from the queue.
 pub fn leave(record: &mut Record, process: &Identity) {
     record.waiters.retain(|waiter| !waiter.process.is(process));
 }
 
-/// Those who may be next once somebody is no longer in the way: all that live, up to the first that is to have the lock alone.
+/// The waiters that may be next once a blocker is gone: all living ones, up to the first exclusive
+/// one that is in its place.
 #[must_use]
 pub fn next_in_line(record: &Record, eyes: &dyn Eyes) -> Vec<Identity> {
     let is_last = |waiter: &Waiter| waiter.mode == Mode::Exclusive && patience(waiter, eyes) == Patience::Waiting;
@@ -308,7 +313,7 @@ pub(super) mod tests {
         Ask { mode, purpose: Purpose::Hold, again: Again::Refused }
     }
 
-    /// Everybody lives and waits.
+    /// All processes live and wait.
     pub struct AllAreWell;
 
     impl Eyes for AllAreWell {
@@ -325,7 +330,7 @@ pub(super) mod tests {
         }
     }
 
-    /// All who wait are stopped, all who hold are dead.
+    /// All waiters are stopped, all holders are dead.
     struct NobodyIs;
 
     impl Eyes for NobodyIs {
@@ -361,7 +366,7 @@ pub(super) mod tests {
     use Mode::{Exclusive, Shared};
 
     #[test]
-    fn an_exclusive_lock_is_held_by_one_and_a_shared_one_by_many() {
+    fn only_shared_grants_are_held_together() {
         assert_eq!(told(&record(vec![], vec![]), 2, ask(Exclusive)), "free");
         let held = record(vec![grant(1, Exclusive, 2)], vec![]);
         assert_eq!(told(&held, 3, ask(Exclusive)), "holder 2");
@@ -372,7 +377,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn shared_requests_do_not_overtake_a_waiting_exclusive_one() {
+    fn shared_requests_do_not_overtake_an_exclusive_one() {
         let queued = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3), waiter(Shared, 4)]);
         assert_eq!(told(&queued, 5, ask(Shared)), "waiter 3");
         assert_eq!(told(&queued, 4, ask(Shared)), "waiter 3");
@@ -383,13 +388,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_dead_and_the_stopped_are_in_nobodys_way() {
+    fn dead_and_stopped_processes_block_nothing() {
         let queued = record(vec![grant(1, Exclusive, 2)], vec![waiter(Exclusive, 3)]);
         assert!(blockers(&name(), &queued, &asker(4), ask(Exclusive), &NobodyIs).next().is_none());
     }
 
     #[test]
-    fn what_the_owner_or_an_ancestor_holds_is_held_already_or_counted() {
+    fn an_ancestors_grant_is_already_held_or_counted() {
         let again = Ask { again: Again::Counted, ..ask(Shared) };
         let held = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
         assert_eq!(told(&held, 2, ask(Shared)), "held 1");
@@ -405,7 +410,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_upgrade_waits_for_the_other_holders_only_and_a_downgrade_for_nobody() {
+    fn an_upgrade_waits_for_other_holders_only() {
         let alone = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
         assert_eq!(told(&alone, 2, ask(Exclusive)), "change 1");
         let two = record(vec![grant(1, Shared, 2), grant(2, Shared, 4)], vec![waiter(Exclusive, 3)]);
@@ -421,7 +426,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_commit_passes_what_its_ancestors_hold_and_queues_behind_everybody_else() {
+    fn a_commit_passes_only_grants_of_its_ancestors() {
         let commit = Ask { purpose: Purpose::Commit, ..ask(Exclusive) };
         assert_eq!(told(&record(vec![grant(1, Exclusive, 1)], vec![waiter(Exclusive, 3)]), 2, commit), "free");
         assert_eq!(told(&record(vec![grant(1, Shared, 1), grant(2, Shared, 4)], vec![]), 2, commit), "holder 4");
@@ -429,7 +434,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_token_that_is_shown_proves_descent() {
+    fn a_shown_token_proves_descent() {
         let held = record(vec![grant(9, Exclusive, 5)], vec![]);
         let shown = Asker { shown: vec![(name(), Token::new(9).unwrap())], ..asker(2) };
         assert!(matches!(
@@ -440,7 +445,7 @@ pub(super) mod tests {
         assert!(matches!(answer(&name(), &held, &other, ask(Exclusive), &AllAreWell), Answer::Blocked));
     }
 
-    /// Waiters with an odd pid are dead, and those whose pid can be divided by four are stopped.
+    /// Waiters with an odd pid are dead, and those with a pid divisible by four are stopped.
     struct SomeAreDead;
 
     impl Eyes for SomeAreDead {
@@ -462,7 +467,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_dead_go_up_to_the_first_who_waits_and_no_further_than_ones_own_place() {
+    fn prune_front_stops_at_the_first_waiter_in_place() {
         let waiting = |pids: &[u32]| pids.iter().map(|pid| waiter(Exclusive, *pid)).collect::<Vec<_>>();
         let left = |record: &Record| record.waiters.iter().map(|waiter| waiter.owner.pid).collect::<Vec<_>>();
         let holders = || vec![grant(1, Shared, 2), grant(2, Shared, 3)];
@@ -479,7 +484,7 @@ pub(super) mod tests {
         assert_eq!(left(&pruned), [4, 2, 6]);
     }
 
-    /// All are well, and it is counted how many are looked at.
+    /// All processes live and wait; counts the lookups.
     #[derive(Default)]
     struct Counted(std::cell::Cell<usize>);
 
@@ -501,7 +506,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn who_joins_leaves_or_frees_a_long_queue_looks_at_its_ends_alone() {
+    fn a_long_queue_is_examined_at_its_ends_only() {
         let waiters = (10..1010).map(|pid| waiter(Exclusive, pid)).collect();
         let mut queued = record(vec![grant(1, Exclusive, 2)], waiters);
         let eyes = Counted::default();

@@ -1,4 +1,4 @@
-//! What is on record for a lock: who holds it, who waits for it. One JSON file a lock, replaced by rename.
+//! The record of a lock: its holders and its waiters. One JSON file per lock, replaced by rename.
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ impl Mode {
         }
     }
 
-    /// Whether two that hold it so can hold it together.
+    /// Whether two owners cannot hold a lock in these modes together.
     #[must_use]
     pub fn conflicts(self, other: Self) -> bool {
         self == Self::Exclusive || other == Self::Exclusive
@@ -48,8 +48,8 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The number of a grant: of two grants in one root the later has the higher ("fencing token": Kleppmann, "How to do
-/// distributed locking", 2016).
+/// The number of a grant: of two grants in one root the later has the higher ("fencing token":
+/// Kleppmann, "How to do distributed locking", 2016).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Token(u64);
@@ -82,28 +82,28 @@ impl fmt::Display for Token {
     }
 }
 
-/// A lock as somebody holds it.
+/// An owner's hold on a lock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grant {
     /// Its number.
     pub token: Token,
-    /// How it is held.
+    /// Its mode.
     pub mode: Mode,
-    /// Who holds it; nobody knows where a damaged record stood.
+    /// The owner; `None` if the record was damaged, since then it is unknown.
     pub owner: Option<Identity>,
     /// The owner's command line.
     pub command: String,
-    /// Since when, RFC 3339.
+    /// The time of the grant, RFC 3339.
     pub since: String,
     /// How many releases it takes: `--reentrant`.
     pub count: u32,
-    /// What its owner noted.
+    /// The owner's notes.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "json_text")]
     pub metadata: Option<Value>,
-    /// For how many seconds it is to be held where nobody can tell whether its owner lives.
+    /// How many seconds the grant lasts if the liveness of its owner is unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ttl: Option<f64>,
-    /// Until when that is: seconds since 1970.
+    /// The end of that time: seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires: Option<f64>,
     /// The file in `.locks` that the command of `lock run` holds locked while it lives.
@@ -115,45 +115,48 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The file that it names where it could name only one in `.locks`: such a file is opened, and
-    /// removed with the grant.
+    /// The quarantine file that the grant names, if its name is not a plain one in `.locks`: that
+    /// file is opened, and removed with the grant.
     fn leads_away(&self) -> Option<&str> {
         let is_file = |name: &str| name.strip_prefix(QUARANTINE).is_some_and(is_plain);
         self.quarantined.as_deref().filter(|name| !is_file(name))
     }
 }
 
-/// One that waits for a lock.
+/// An entry in a lock's queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Waiter {
-    /// How it wants it.
+    /// The requested mode.
     pub mode: Mode,
-    /// Who is to hold it.
+    /// The owner that will hold the lock.
     pub owner: Identity,
     /// The process that waits; its identity is the place in the queue.
     pub process: Identity,
     /// The owner's command line.
     pub command: String,
-    /// Since when, RFC 3339.
+    /// The start of the wait, RFC 3339.
     pub since: String,
-    /// Until when: seconds since 1970.
+    /// The end of the wait: seconds since 1970.
     pub until: f64,
-    /// The grant of its own on the same lock: one that it turns from shared to exclusive, or commits by.
+    /// The waiter's own grant on the same lock: it upgrades that from shared to exclusive, or
+    /// commits under it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub own: Option<Token>,
-    /// What the lock is wanted for.
+    /// The purpose of the request.
     pub purpose: Purpose,
-    /// What its owner notes.
+    /// The owner's notes.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "json_text")]
     pub metadata: Option<Value>,
-    /// The file in `.locks` that the process holds locked while it waits; its name holds the waiter's ID. `None`
-    /// for one that an earlier version wrote, or that could not make the file.
+    /// The file in `.locks` that the process holds locked while it waits; its name holds the
+    /// waiter's ID. `None` if an earlier version wrote the entry, or if the file could not be
+    /// created.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lifeline: Option<Lifeline>,
     /// How many locks the request is for.
     #[serde(skip_serializing_if = "is_one", default = "one")]
     pub locks: u32,
-    /// Others may go first, since it did not take a free lock in time. It clears this itself when it runs again.
+    /// Later waiters may go first, since this one did not take a free lock in time. It clears this
+    /// itself when it runs again.
     #[serde(skip_serializing_if = "is_false", default)]
     pub passed_over: bool,
     /// An operator ended the wait; the process has yet to see it.
@@ -175,9 +178,10 @@ fn one() -> u32 {
     1
 }
 
-/// What an owner notes may be any JSON, and stands in a record as a text of its own. As a part of it serde_json would not read
-/// back what is nested deeper than it likes, nor an object whose key is its own token for numbers; and a record that cannot be
-/// read stands for a lock that nobody can have.
+/// The owner's notes may be any JSON, and are stored in the record as a text of their own. As a
+/// part of the record, serde_json would not read back deep nesting, nor an object with its own
+/// token for numbers as a key; and an unreadable record stands for a lock that no process can
+/// acquire.
 mod json_text {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
     use serde_json::Value;
@@ -193,37 +197,37 @@ mod json_text {
 }
 
 impl Waiter {
-    /// Whether others may go first, by what the record says.
+    /// Whether later waiters may go first, by what the record says.
     #[must_use]
     pub fn is_aside(&self) -> bool {
         self.passed_over || self.broken
     }
 }
 
-/// What a waiter wants a lock for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// To hold it until it is released.
     Hold,
-    /// To commit the state once, by its place in the queue alone.
+    /// To commit the state once, on the strength of its place in the queue.
     Commit,
 }
 
-/// All that is on record for one lock. A lock without holders and waiters has no record.
+/// The record of one lock. A lock without holders and waiters has no record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub(super) version: u32,
-    /// Who holds it.
+    /// The grants.
     pub holders: Vec<Grant>,
-    /// Who waits for it, first come first.
+    /// The queue, in order of arrival.
     pub waiters: Vec<Waiter>,
 }
 
 /// Why a record cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// It is no record; why.
+    /// It is not a valid record, for this reason.
     Torn(String),
     /// A newer program wrote it.
     Newer(u64),
@@ -236,7 +240,8 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Reads a record's bytes. Without the digest a flipped bit could leave a record of some other owner, one that is dead.
+    /// Parses a record. Without the digest a flipped bit could name another owner, one that is
+    /// dead.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         if is_intact(bytes)
             && let Ok(record) = serde_json::from_slice::<Self>(bytes)
@@ -250,10 +255,11 @@ impl Record {
         Err(why_unreadable(bytes))
     }
 
-    /// The record's bytes: JSON whose last field is its digest, made like a document's; a later version must keep that.
+    /// The record's bytes: JSON with its digest as the last field, made like a document's; later
+    /// versions must keep that.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        // strings and numbers: it cannot fail
+        // strings and numbers: cannot fail
         end_in_digest(&Written { record: self, digest: NO_DIGEST }).unwrap_or_default()
     }
 
@@ -269,13 +275,13 @@ impl Record {
         self.holders.iter().find(|grant| grant.token == token)
     }
 
-    /// Where in the queue a process waits.
+    /// The position of a process in the queue.
     #[must_use]
     pub fn place_of(&self, process: &Identity) -> Option<usize> {
         self.waiters.iter().position(|waiter| waiter.process.is(process))
     }
 
-    /// The waiter that a process is.
+    /// The queue entry of a process.
     pub fn waiter_mut(&mut self, process: &Identity) -> Option<&mut Waiter> {
         self.waiters.iter_mut().find(|waiter| waiter.process.is(process))
     }
@@ -310,7 +316,7 @@ mod tests {
     use crate::document::seal::with_digest;
 
     #[test]
-    fn a_record_reads_back_and_half_of_one_is_torn() {
+    fn a_record_round_trips_and_a_part_of_it_is_torn() {
         let me = Identity::of(std::process::id()).unwrap().unwrap();
         let grant = Grant {
             token: Token::new(u64::MAX).unwrap(),

@@ -1,4 +1,4 @@
-//! Giving locks back, and prolonging those that have a time to live.
+//! Gives locks back, and renews those that have a time to live.
 
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,13 @@ pub struct Released {
     pub name: Name,
     /// The grant, as it was.
     pub grant: Grant,
-    /// How many more releases it takes.
+    /// How many more releases the grant takes.
     pub left: u32,
 }
 
 impl Locks {
-    /// Gives locks back, all or none: those that the asker or its nearest ancestor holds, or the one of this token.
+    /// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the
+    /// one with this token.
     pub fn release(
         &self,
         names: &[Name],
@@ -55,11 +56,11 @@ impl Locks {
         for Released { name, grant, left } in &released {
             self.audit_grant("release", if *left == 0 { "released" } else { "counted down" }, name, grant);
         }
-        self.reserve_ahead(&dir, deadline); // nobody waits for this command any more
+        self.reserve_ahead(&dir, deadline); // no waiter waits for this command any more
         Ok(released)
     }
 
-    /// Prolongs a grant's time to live, counted from now; returns until when, in seconds since 1970.
+    /// Renews a grant's time to live, counted from now; returns its end, in seconds since 1970.
     pub fn renew(
         &self,
         name: &Name,
@@ -87,10 +88,10 @@ impl Locks {
         Ok(expires)
     }
 
-    /// What nobody holds is no reason to make the directory of locks.
+    /// Refuses if there are no locks at all, without creating the directory of locks.
     fn refuse_where_there_are_none(&self, names: &[Name], deed: Deed) -> Result<()> {
         if self.disk.stat(&Dir::working(), self.directory.join(LOCKS)).is_ok_and(|found| found.is_some()) {
-            return Ok(()); // what it is, the gate will see
+            return Ok(()); // the gate will check what it is
         }
         match (self.dir()?, names.first()) {
             (None, Some(name)) => Err(not_found(name, deed)),
@@ -99,18 +100,20 @@ impl Locks {
     }
 }
 
-/// Whether the process that asks does not descend any more from whom it is to release for. A script between the two was killed
-/// then, and what it had held another took, who has not asked for anything.
+/// Whether the requesting process no longer descends from the owner that it is to release for. Then
+/// a script between the two was killed, and its lock was taken since by the ancestor, which
+/// requested no release.
 fn is_left_behind(asker: &Asker, grant: &Grant) -> Result<bool> {
     let place = grant.owner.as_ref().and_then(|owner| asker.lineage.iter().position(|ancestor| ancestor.is(owner)));
-    // Nobody is between a script and its own command; and who names the owner does not ask for its ancestors.
+    // No process is between a script and its own command; and a requester that names the owner does
+    // not act for its ancestors.
     let Some(place) = place.filter(|place| *place > 1 && !asker.is_named) else { return Ok(false) };
     let now = lineage(asker.process.pid)?;
     let (Some(then), Some(now)) = (asker.lineage.get(..=place), now.get(..=place)) else { return Ok(true) };
     Ok(!is_same_line(then, now))
 }
 
-/// What was to be done with a grant.
+/// An operation on a grant.
 #[derive(Clone, Copy)]
 enum Deed {
     Release,
@@ -139,7 +142,7 @@ fn not_found(name: &Name, deed: Deed) -> Error {
         .detail("lock", name.as_str())
 }
 
-/// Takes one release of a grant off the record, and the dead with it.
+/// Takes one release off a grant's count, and removes the dead from the record.
 pub fn give_up(draft: &mut Draft, token: Option<Token>, asker: &Asker, eyes: &dyn Eyes) -> Result<Released> {
     let grant = own_grant(draft, token, asker, Deed::Release, &|grant| eyes.is_dead(grant))?;
     let left = grant.count.saturating_sub(1);
@@ -151,7 +154,7 @@ pub fn give_up(draft: &mut Draft, token: Option<Token>, asker: &Asker, eyes: &dy
     Ok(Released { name: draft.name.clone(), grant, left })
 }
 
-/// The grant that may be given back, or why there is none.
+/// The grant that the operation applies to, or the reason why there is none.
 fn own_grant(
     draft: &Draft,
     token: Option<Token>,

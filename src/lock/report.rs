@@ -1,4 +1,5 @@
-//! What can be told about locks without passing the gate: `check`, `list`, `status`. Nothing here changes anything.
+//! Reports on locks, made without the gate: `check`, `list`, `status`. Nothing here changes
+//! anything.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -16,18 +17,18 @@ use crate::name::Name;
 /// Whether a lock is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// By nobody.
+    /// It has no holder.
     Unlocked,
-    /// By these processes; where a pid means nothing here, it says where it does.
+    /// By these processes; a pid of another namespace or machine includes where it is valid.
     Locked(Mode, Vec<String>),
-    /// Only by the dead.
+    /// All its holders are dead.
     Stale,
-    /// By somebody of whom nothing can be told from here; what is known.
+    /// By a holder of unknown liveness; what is known of it.
     Unknown(String),
 }
 
 impl Standing {
-    /// Whether it must be taken for held.
+    /// Whether the lock must be treated as held.
     #[must_use]
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Locked(..) | Self::Unknown(_))
@@ -47,12 +48,12 @@ impl std::fmt::Display for Standing {
     }
 }
 
-/// One that holds a lock or waits for it.
+/// A holder or a waiter of a lock.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
     /// The lock.
     pub lock: String,
-    /// exclusive or shared.
+    /// `exclusive` or `shared`.
     pub r#type: &'static str,
     /// held, waiting, stopped, passed-over, broken, stale, unknown or damaged.
     pub status: &'static str,
@@ -60,49 +61,49 @@ pub struct Entry {
     pub pid: Option<u32>,
     /// Its command line.
     pub command: String,
-    /// The grant's number; none while it waits.
+    /// The grant's number; `None` for a waiter.
     pub token: Option<u64>,
     /// A waiter's ID, which `break --waiter` takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiter: Option<String>,
-    /// Whether it can be judged from here: it lives, or it is dead.
+    /// Whether this process can judge it: it lives, or it is dead.
     #[serde(skip)]
     pub is_judged: bool,
-    /// Since when it holds or waits, RFC 3339.
+    /// The start of the hold or of the wait, RFC 3339.
     pub since: String,
-    /// Until when a waiter waits, or a time to live lasts: seconds since 1970.
+    /// The end of a wait or of a time to live: seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<f64>,
-    /// The owners that are in a waiter's way.
+    /// The pids of the owners that block a waiter.
     pub waiting_for: Vec<u32>,
     /// How many releases it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
-    /// Where an owner is whose pid means nothing here.
+    /// The boot or namespace of an owner, if its pid is not valid here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// What its owner noted, or where a damaged record is kept.
+    /// The owner's notes, or the name of the file that keeps a damaged record.
     pub metadata: Option<Value>,
 }
 
-/// How many there are of each kind, and what they lie on.
+/// The number of entries of each kind, and the file system of the locks.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The directory of the locks.
     pub directory: String,
-    /// Grants whose owners live.
+    /// Grants of living owners.
     pub held: usize,
-    /// Those that wait.
+    /// Waiters.
     pub waiting: usize,
-    /// Grants of the dead, which the next request takes off the record.
+    /// Grants of dead owners, which the next request removes from the record.
     pub stale: usize,
-    /// Grants of whose owners nothing can be told from here.
+    /// Grants of owners of unknown liveness.
     pub unknown: usize,
     /// The file system's name.
     pub file_system: &'static str,
-    /// Whether other machines may have it mounted: then flock and inotify may lie.
+    /// Whether other machines may have it mounted: then flock and inotify may be unreliable.
     pub shared_file_system: bool,
-    /// Who holds what and who waits for whom.
+    /// All holders and waiters.
     pub entries: Vec<Entry>,
 }
 
@@ -142,7 +143,7 @@ impl Locks {
         })
     }
 
-    /// Who holds what and who waits for whom, by lock; holders first, waiters in their order.
+    /// All holders and waiters, by lock; holders first, waiters in their order.
     pub fn list(&self) -> Result<Vec<Entry>> {
         let Some(dir) = self.dir()? else { return Ok(Vec::new()) };
         let judge = Judge::new(&self.disk, &dir)?;
@@ -161,7 +162,7 @@ impl Locks {
         Ok(entries)
     }
 
-    /// How many there are of each kind.
+    /// The number of entries of each kind.
     pub fn summary(&self) -> Result<Summary> {
         let entries = self.list()?;
         let count = |wanted: &[&str]| entries.iter().filter(|entry| wanted.contains(&entry.status)).count();
@@ -187,7 +188,7 @@ impl Locks {
 impl Entry {
     fn of_grant(name: &Name, grant: &Grant, judge: &Judge<'_>) -> Self {
         let liveness = judge.grant(grant);
-        // Its pid may be another process's here, even where its live file tells that it lives.
+        // Its pid may be another process's here, even if its live file proves that it lives.
         let elsewhere = grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
         let quarantined = grant.quarantined.as_ref().map(|kept| serde_json::json!({"quarantined": kept}));
         Self {

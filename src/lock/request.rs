@@ -1,4 +1,4 @@
-//! A request for locks, as it is handed from one to the next.
+//! A request for locks, as the functions of this module pass it on.
 
 use std::time::{Duration, Instant};
 
@@ -8,24 +8,24 @@ use super::lifeline::Lifeline;
 use super::queue::{Ask, Asker};
 use crate::name::Name;
 
-/// After this long somebody who waits is told for whom.
+/// The wait after which a waiter reports what blocks it.
 pub(super) const SILENCE: Duration = Duration::from_millis(400);
-/// How long it may take to give something back that is not wanted after all.
+/// How long giving back an unused place or grant may take.
 pub(super) const LEAVING: Duration = Duration::from_secs(1);
-/// More locks than this are not taken at once.
+/// The most locks that one request may name.
 pub const MOST_AT_ONCE: usize = 64;
 
-/// Until when to wait, and how long that is.
+/// The end of a wait, and its length.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     /// The moment.
     pub at: Instant,
-    /// What was asked for.
+    /// The requested length of the wait.
     pub patience: Duration,
 }
 
 impl Deadline {
-    /// A deadline that is so far away.
+    /// A deadline this far away.
     #[must_use]
     pub fn after(patience: Duration) -> Self {
         let now = Instant::now();
@@ -37,33 +37,33 @@ impl Deadline {
     }
 }
 
-/// Whether the one who would close a circle of waiters is refused.
+/// Whether a request that would close a cycle of waiters is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadlocks {
     /// It is.
     Refused,
-    /// It waits, come what may.
+    /// It waits, deadlock or not.
     Risked,
 }
 
 /// A request for locks.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Which ones; all are granted or none.
+    /// The locks; all are granted or none.
     pub names: Vec<Name>,
-    /// How.
+    /// The terms on which they are requested.
     pub ask: Ask,
-    /// Who asks.
+    /// The requester.
     pub asker: Asker,
     /// The command line of the owner.
     pub command: String,
-    /// For how long to wait.
+    /// The end of the wait.
     pub deadline: Deadline,
-    /// What becomes of a deadlock.
+    /// The handling of deadlocks.
     pub deadlocks: Deadlocks,
-    /// What the owner notes.
+    /// The owner's notes.
     pub metadata: Option<Value>,
-    /// For how long to hold it where nobody can tell whether the owner lives.
+    /// How long the grant lasts if the liveness of its owner is unknown.
     pub ttl: Option<Duration>,
     /// The file that the owner holds locked while it lives.
     pub live_file: Option<Lifeline>,

@@ -1,8 +1,9 @@
 //! `lock run`: hold locks while a command runs.
 //!
-//! The record names the command, not this process, and does so before the command's first instruction: a child is started
-//! that waits for word ([`super::launch`]), its pid and start time go on record, and only then it becomes the command. So
-//! killing this process does not free a lock whose work goes on, and killing the command does.
+//! The record names the command, not this process, and does so before the command's first
+//! instruction: this process starts a child that waits for a message ([`super::launch`]), records
+//! its pid and start time, and only then lets it become the command. So killing this process does
+//! not free a lock while the command works on, but killing the command does.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,40 +29,42 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Locked;
 use crate::name::Name;
 
-/// The descriptor of that file has this number or the next free one, where so many are allowed.
+/// The live file's descriptor gets this number or the next free one, if the limit allows.
 const OUT_OF_THE_WAY: i32 = 100;
 /// How long giving the locks back may take.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
-/// What to run under which locks.
+/// A command to run, and the locks to run it under.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The locks.
     pub names: Vec<Name>,
-    /// How they are held.
+    /// The mode in which they are held.
     pub mode: Mode,
-    /// For how long to wait for them.
+    /// The end of the wait for them.
     pub deadline: Deadline,
-    /// What becomes of a deadlock.
+    /// The handling of deadlocks.
     pub deadlocks: Deadlocks,
     /// The command: a program and its arguments.
     pub command: Vec<OsString>,
-    /// How it looks when the child tells that there is no such program.
+    /// The output format for the child's error if there is no such program.
     pub format: &'static str,
 }
 
-/// A child that waits for word to become the command. Without a word, because this process died or gave up, it ends.
+/// A child that waits for the message to become the command. Without it, because this process died
+/// or gave up, the child ends.
 struct Candidate {
     child: Child,
     word: PipeWriter,
-    /// The child opens this end anew, by way of /proc; it must be there until then.
+    /// The child reopens this end through /proc; it must exist until then.
     _other_end: PipeReader,
-    /// Kept until the command has ended, for a command may close all that it inherited.
+    /// Kept until the command has ended, since a command may close all descriptors that it
+    /// inherited.
     _live_file: File,
 }
 
 impl Locks {
-    /// Runs a command while its locks are held; how it ended.
+    /// Runs a command while its locks are held; returns its exit status.
     pub fn run(&self, job: &Job) -> Result<ExitStatus> {
         let (name, live_file) = self.live_file(job.deadline.at)?;
         let result =
@@ -81,8 +84,8 @@ impl Locks {
         result
     }
 
-    /// Lets the child become the command, passes signals on, and gives the locks back when it has ended, even if a child of
-    /// the command lives on.
+    /// Lets the child become the command, passes signals on, and releases the locks when it has
+    /// ended, even if a child of the command lives on.
     fn oversee(&self, mut candidate: Candidate, acquired: &[Acquired]) -> Result<ExitStatus> {
         let signals = Forwarder::new();
         signals.begin(candidate.child.id());
@@ -93,7 +96,7 @@ impl Locks {
         let ended = candidate.child.wait();
         drop(signals);
         for Acquired { name, grant, .. } in acquired {
-            // The record is stale by now; if it cannot be removed, whoever looks next sees that.
+            // The record is stale by now; if it cannot be removed, the next reader finds that out.
             let asker = owner::anybody(None, &self.claim);
             let deadline = Instant::now() + GIVING_BACK;
             let released =
@@ -105,29 +108,30 @@ impl Locks {
         ended.map_err(|error| Error::new(Kind::of_io(&error), format!("cannot wait for the command: {error}")))
     }
 
-    /// A file that is locked while any descriptor of it is open: the command and its children inherit one.
+    /// A file that stays locked while any descriptor of it is open: the command and its children
+    /// inherit one.
     fn live_file(&self, deadline: Instant) -> Result<(Lifeline, File)> {
         let me = owner::anybody(None, &self.claim)?.process;
-        // Containers that start together give their processes the same ids at the same time.
+        // Containers that start together may give their processes the same ids at the same time.
         let boot = me.place.boot.split('-').next().unwrap_or_default();
         let name = format!("{}{}-{}-{}-{boot}", lifeline::COMMAND, me.pid, me.start, me.place.pid_namespace);
         let lifeline =
             Lifeline::parse(&name).ok_or_else(|| Error::new(Kind::Internal, format!("{name} names no lifeline")))?;
-        let gate = self.gate(deadline)?; // so that nobody who clears up meets it unlocked
+        let gate = self.gate(deadline)?; // so that no clean-up finds it unlocked
         if self
             .disk
             .list(gate.dir())?
             .iter()
             .any(|name| name.to_str().is_some_and(|name| name.starts_with(lifeline::COMMAND)))
         {
-            self.clear_leftovers(gate.dir(), None)?; // of those that were killed before they had a record
+            self.clear_leftovers(gate.dir(), None)?; // of processes that died without a record
         }
         let file = self.disk.open_or_make(gate.dir(), &name)?.0;
         let path = gate.dir().path_of(&name);
         let Locked::Yes(file) = self.disk.lock(file, &path, Duration::ZERO)? else {
             return Err(Error::new(Kind::Internal, format!("{} is locked by somebody else", path.display())));
         };
-        // Scripts write to the low numbers without asking (`exec 3>log`) and would close it.
+        // Scripts use the low numbers freely (`exec 3>log`) and would close it.
         let out_of_the_way = fcntl_dupfd_cloexec(&file, OUT_OF_THE_WAY).map_or(file, File::from);
         fcntl_setfd(out_of_the_way.as_fd(), FdFlags::empty()).map_err(|errno| not_started(&errno.into()))?;
         Ok((lifeline, out_of_the_way))
@@ -136,7 +140,7 @@ impl Locks {
     /// Starts the child, which inherits the live file.
     fn start(&self, job: &Job, live_file: File) -> Result<Candidate> {
         let (reader, writer) = std::io::pipe().map_err(|error| not_started(&error))?;
-        // The number that /proc has this process under, which need not be its pid: see super::process.
+        // The number of this process in /proc, which may differ from its pid: see super::process.
         let own = std::fs::read_link("/proc/self").map_err(no_proc)?;
         let descriptor = reader.as_raw_fd();
         let child = Command::new("/proc/self/exe")

@@ -1,14 +1,16 @@
 //! Tokens: the numbers of grants, strictly increasing in one root across release, break, crash and reboot.
 //!
-//! `.reserved` says, durably, below which number tokens may have been handed out, and in which boot. `.tokens` says, for this
-//! boot only, which one is next and how far the reservation reaches; it is written behind the gate, and for a grant in place, by
-//! one write, and never synced: replacing it by rename would make ext4 allocate and flush it each time (auto_da_alloc). Both
-//! end in a digest, since one flipped bit of a number would have tokens come again. After a reboot, or when `.tokens` is gone,
-//! torn or damaged, counting goes on from the reservation's end. So no grant waits for a sync unless a block of [`BLOCK`] was
-//! used up faster than releases and waiters reserve the next one.
+//! `.reserved` holds, durably, the number below which tokens may have been handed out, and the
+//! boot. `.tokens` holds, for this boot only, the next token and the end of the reservation. It is
+//! written under the gate; for a grant it is overwritten in place, by one write, and never synced:
+//! a replacement by rename would make ext4 allocate and flush it each time (auto_da_alloc). Both
+//! end in a digest, since one flipped bit of a number would repeat tokens. After a reboot, or when
+//! `.tokens` is gone, torn or damaged, counting goes on from the reservation's end. So no grant
+//! waits for a sync unless a block of [`BLOCK`] was used up faster than releases and waiters
+//! reserve the next one.
 //!
-//! Since no boot grants a lock before it has reserved tokens, `.reserved` also tells a record that a power cut tore from one
-//! that was damaged while somebody may hold the lock: see [`Locks::is_from_before`].
+//! Since each boot reserves tokens before it grants a lock, `.reserved` also distinguishes a record
+//! torn by a power cut from one damaged while its lock may be held: see [`Locks::is_from_before`].
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -34,15 +36,15 @@ use crate::side;
 pub const COUNTER: &str = ".tokens";
 pub(super) const RESERVED: &str = ".reserved";
 pub(super) const RESERVING: &str = ".reserving";
-/// More than either has.
+/// Larger than either file.
 const LIMIT: u64 = 1024;
 /// Tokens reserved at a time.
 const BLOCK: u64 = 1024;
-/// The next block is reserved when so few are left.
+/// The next block is reserved when fewer than this many are left.
 const LOW: u64 = 256;
 
-/// Its numbers are written with all their digits, so that in one boot it always has the same length, and one that is written
-/// over another leaves nothing of it.
+/// The content of `.tokens`. Its numbers are written with all their digits, so that within one boot
+/// it always has the same length, and overwriting leaves nothing of the old content.
 #[derive(Debug, Serialize, Deserialize)]
 struct Counter {
     boot: String,
@@ -81,10 +83,10 @@ impl Counter {
     }
 }
 
-/// What is on the disk of the tokens.
+/// The content of `.reserved`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Reservation {
-    /// The first token that was not reserved.
+    /// The first token that is not reserved.
     end: u64,
     boot: String,
     machine: String,
@@ -100,7 +102,7 @@ impl Reservation {
         whole(bytes).or_else(|| Self::from_line(std::str::from_utf8(bytes).ok()?))
     }
 
-    /// Earlier versions wrote a line of these words, or the first alone, without a digest.
+    /// Parses the line of an earlier version: these words, or only the first, without a digest.
     fn from_line(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let end = words.next()?.parse().ok()?;
@@ -109,7 +111,7 @@ impl Reservation {
     }
 }
 
-/// What [`sealed`] made, if no byte of it is another.
+/// Parses what [`sealed`] made; `None` if any byte of it differs.
 fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     verified(bytes).and_then(|value| T::deserialize(value).ok())
 }
@@ -120,8 +122,8 @@ fn sealed(record: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 impl Gate<'_> {
-    /// The next `count` tokens; `None` if so many are not reserved. Then the caller leaves the gate, which is no place to
-    /// sync in, lets [`Locks::reserve`] do it, and comes back.
+    /// The next `count` tokens; `None` if fewer are reserved. The caller then leaves the gate,
+    /// under which nothing may sync, calls [`Locks::reserve`], and starts over.
     pub(super) fn take_tokens(&self, count: usize) -> Result<Option<Vec<Token>>> {
         let Some(mut counter) = Counter::of_this_boot(self.locks(), self.dir())? else {
             return Ok(None);
@@ -135,14 +137,15 @@ impl Gate<'_> {
         Ok(Some(tokens))
     }
 
-    /// A token for what cannot wait for a reservation. A power cut may forget that it was taken.
+    /// A token for a caller that cannot wait for a reservation. A power cut may lose the fact that
+    /// it was taken.
     pub(super) fn take_unreserved_token(&self) -> Result<Token> {
         let next = highest_known(self.locks(), self.dir())?;
         self.replace(COUNTER, &sealed(&Counter { boot: self.here()?.boot.clone(), next: next + 1, end: next + 1 })?)?;
         Token::new(next).ok_or_else(|| Error::new(Kind::Internal, "tokens begin at 1"))
     }
 
-    /// Writes over a counter of this boot that was whole.
+    /// Overwrites a valid counter of this boot.
     fn overwrite(&self, counter: &Counter) -> Result<()> {
         let (disk, bytes) = (&self.locks().disk, sealed(counter)?);
         match disk.open(self.dir(), COUNTER, Access::Overwrite) {
@@ -156,8 +159,8 @@ impl Gate<'_> {
 }
 
 impl Locks {
-    /// Whether all that is on record was written before this boot of this machine, so that whoever held a lock then is dead.
-    /// Records are not synced: a power cut may leave nothing of one but its name.
+    /// Whether all records were written before this boot of this machine, so that their holders are
+    /// dead. Records are not synced: a power cut may leave nothing of one but its name.
     pub(super) fn is_from_before(&self, dir: &Dir) -> Result<bool> {
         let here = Place::here()?;
         let Some(reservation) = Reservation::read(self, dir)? else { return Ok(false) };
@@ -166,15 +169,17 @@ impl Locks {
         Ok(another_boot && same_machine && file_system(dir).is_local())
     }
 
-    /// Reserves the next block if few tokens are left; called where nobody waits for the answer.
+    /// Reserves the next block if few tokens are left; called where no process waits for the
+    /// result.
     pub(super) fn reserve_ahead(&self, dir: &Dir, deadline: Instant) {
         let counter = Counter::of_this_boot(self, dir);
         if counter.is_ok_and(|counter| counter.is_none_or(|counter| counter.left() < LOW)) {
-            let _ = self.reserve(deadline); // whoever needs a token will say what is wrong
+            let _ = self.reserve(deadline); // the next request for a token reports the error
         }
     }
 
-    /// Reserves a block durably. Who tries once waits for others that do so, too: they hold no lock that was asked for.
+    /// Reserves a block durably. Even a request with no time left waits for other reservations:
+    /// they hold no lock that it requested.
     pub(super) fn reserve(&self, deadline: Instant) -> Result<()> {
         let deadline = deadline.max(Instant::now() + PASSING);
         loop {
@@ -188,21 +193,21 @@ impl Locks {
         }
     }
 
-    /// Keeps others from reserving, unless somebody does just now.
+    /// Prevents reservations while the result is held; `None` if one is under way.
     pub(super) fn no_reservation(&self) -> Option<FileLock> {
         let root = side::open_root(&self.disk, &self.directory).ok()?;
         let dir = side::open_to_read(&self.disk, &root, LOCKS).ok()??;
-        side::check(&self.disk, &root, LOCKS, &dir).ok()?; // root would make its file there
+        side::check(&self.disk, &root, LOCKS, &dir).ok()?; // root would create its file there
         self.flock((&root, &dir), RESERVING, Instant::now(), "the tokens are").ok()?
     }
 
     fn reserve_alone(&self, root: &Dir, dir: &Dir, lock: &FileLock, deadline: Instant) -> Result<()> {
         let counter = Counter::of_this_boot(self, dir)?;
         if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
-            return Ok(()); // somebody else did it while we waited
+            return Ok(()); // another process did it during the wait
         }
         if self.is_from_before(dir)? {
-            self.gate(deadline)?.forget_the_torn()?; // once this boot is on the disk they could not be told any more
+            self.gate(deadline)?.forget_the_torn()?; // while torn can be distinguished from damaged
         }
         let used = highest_known(self, dir)?;
         let end = used.checked_add(BLOCK).ok_or_else(|| Error::new(Kind::Internal, "all tokens are used up"))?;
@@ -221,7 +226,7 @@ impl Locks {
     }
 }
 
-/// A number that no token handed out so far reaches, from all that is known.
+/// A number above every token handed out so far, from all that is known.
 fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
     let reserved = Reservation::read(locks, dir)?.map(|reservation| reservation.end);
     let counted = Counter::read(locks, dir)?.map(|counter| counter.end);
@@ -233,7 +238,8 @@ fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
         let path = dir.path_of(RESERVED);
         locks.warn(format!("{} is damaged; tokens go on from the highest that is known", path.display()));
     }
-    // One of them is gone or damaged. Either may be the higher, and the records say what they can.
+    // One of the files is gone or damaged. Either may hold the higher number, so the records are
+    // checked too.
     for name in locks.names(dir)? {
         if let Seen::Record(record) = locks.peek(dir, &name)? {
             let tokens = record.holders.iter().map(|grant| grant.token.get() + 1);
@@ -243,7 +249,7 @@ fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
     Ok(highest.max(1))
 }
 
-/// A grant without which a writer must not commit: `--fence NAME:TOKEN`.
+/// A grant that a writer needs in order to commit: `--fence NAME:TOKEN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// The lock.
@@ -276,7 +282,7 @@ mod tests {
     const BOOT: &str = "11111111-2222-3333-4444-555555555555";
 
     #[test]
-    fn no_bit_of_either_number_can_flip_unseen() {
+    fn any_bit_flip_in_either_file_is_detected() {
         let counter = sealed(&Counter { boot: BOOT.to_owned(), next: 99, end: 1025 }).unwrap();
         let reservation = Reservation { end: 1025, boot: BOOT.to_owned(), machine: "m".to_owned() };
         let reserved = sealed(&reservation).unwrap();
@@ -296,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_of_which_a_part_was_written_is_the_old_or_the_new_or_none() {
+    fn a_partly_written_counter_is_old_new_or_invalid() {
         let bytes = |next| sealed(&Counter { boot: BOOT.to_owned(), next, end: u64::MAX }).unwrap();
         for (old, new) in [(99, 100), (1, u64::MAX), (9, 11)] {
             let (before, after) = (bytes(old), bytes(new));
@@ -310,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_earlier_versions_are_read() {
+    fn reservations_of_earlier_versions_are_read() {
         let reservation =
             |end, boot: &str, machine: &str| Some(Reservation { end, boot: boot.into(), machine: machine.into() });
         assert_eq!(Reservation::parse(b"1025\n"), reservation(1025, "", ""));

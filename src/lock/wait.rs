@@ -1,14 +1,17 @@
-//! Sleeping until something about a lock may have changed: a record was replaced, a process ended, or time is up.
+//! Sleeps until a lock's state may have changed: a record was replaced, a process ended, or time is
+//! up.
 //!
-//! Whoever takes something off a record wakes those who may be next by a signal; the ends of owners and of earlier waiters
-//! are told by pidfds. The signal is SIGURG: one that reaches a process which does not wait (any more) is ignored by default.
-//! It is received from before the place in the queue is taken, through a pipe that remembers it, so none is missed. Watching
-//! the record with inotify(7) would do, too, but closing such a watch takes the kernel milliseconds (an SRCU grace period), more
-//! than all the rest of a hand-off.
+//! A process that removes an entry from a record wakes the waiters that may be next by a signal;
+//! pidfds report the ends of owners and of earlier waiters. The signal is SIGURG, which a process
+//! that does not wait (any more) ignores by default. It is received from before the place in the
+//! queue is taken, through a pipe that remembers it, so none is missed. Watching the record with
+//! inotify(7) would work too, but closing such a watch takes the kernel milliseconds (an SRCU grace
+//! period), more than all the rest of a hand-off.
 //!
-//! What gives no sign is looked for once a second: a waiter that is stopped, a record changed by somebody in another pid namespace
-//! or by one that was killed before it could say so. Where the kernel has no pidfds or no more of them, looking takes their place,
-//! at growing intervals.
+//! Changes that give no sign are checked for once a second: a waiter that is stopped, a record
+//! changed from another pid namespace or by a process that was killed before it could send its
+//! signals. If the kernel has no pidfds or has run out of them, polling replaces them, at growing
+//! intervals.
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -26,23 +29,23 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How closely to look although there are events.
+/// How closely to poll besides waiting for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watchfulness {
-    /// Most things are told.
+    /// Most changes cause an event.
     Heartbeat,
-    /// Nothing is.
+    /// No change does.
     Intervals,
 }
 
-/// Wakes a process that may be next in line; nobody else who has its pid by now.
+/// Wakes a process that may be next in the queue, but not another that has reused its pid.
 pub fn wake(waiter: &Identity) {
     let number = || i32::try_from(waiter.pid).ok().and_then(Pid::from_raw);
     let descriptor = watch_process(waiter.pid);
     if !Process::of(waiter.pid).is_ok_and(|process| process.start == waiter.start) {
         return;
     }
-    // One that cannot be woken looks by itself, a little later.
+    // A process that cannot be woken re-checks by itself, a little later.
     let _ = match (descriptor, number()) {
         (Some(fd), _) => pidfd_send_signal(fd, Signal::URG),
         (None, Some(pid)) => kill_process(pid, Signal::URG),
@@ -50,7 +53,7 @@ pub fn wake(waiter: &Identity) {
     };
 }
 
-/// What the signal arrives through; none if there are no descriptors left.
+/// The pipe that the signal arrives through; `None` if descriptors have run out.
 fn bell() -> Option<&'static UnixStream> {
     static BELL: OnceLock<Option<UnixStream>> = OnceLock::new();
     let hang = || -> std::io::Result<UnixStream> {
@@ -62,25 +65,27 @@ fn bell() -> Option<&'static UnixStream> {
     BELL.get_or_init(|| hang().ok()).as_ref()
 }
 
-/// Sleeps, and remembers how long it slept where nothing tells it when to wake.
+/// Sleeps, with growing intervals if no event can wake it.
 #[derive(Debug)]
 pub struct Sleeper {
     interval: Duration,
 }
 
 impl Sleeper {
-    /// One that has not slept yet.
+    /// A sleeper that has not slept yet.
     #[must_use]
     pub fn awake() -> Self {
         Self { interval: FIRST_INTERVAL }
     }
 
-    /// Hears from now on when it is woken: to be called before the place in the queue is taken. Who need not wait needs no bell.
+    /// Registers for wakeups: to be called before the place in the queue is taken. A request that
+    /// need not wait does without.
     pub fn attend(&self) {
         bell();
     }
 
-    /// Forgets that it was woken. To be called before the records are looked at, so that a signal after that counts.
+    /// Drains pending wakeups. To be called before the records are read, so that a later signal
+    /// counts.
     pub fn listen_anew(&self) {
         if let Some(mut bell) = bell() {
             while bell.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
@@ -93,13 +98,13 @@ impl Sleeper {
         let mut fds = Vec::new();
         for identity in processes {
             match watch_process(identity.pid) {
-                // The pid may have been used again since the process was looked at.
+                // The pid may have been reused since the process was judged.
                 Some(fd) if Process::of(identity.pid).is_ok_and(|process| process.start != identity.start) => {
                     drop(fd);
                     return;
                 }
                 Some(fd) => fds.push(fd),
-                None => watchfulness = Watchfulness::Intervals, // it ended just now, or there is no such thing here
+                None => watchfulness = Watchfulness::Intervals, // it ended, or pidfds are lacking
             }
         }
         let now = Instant::now();
@@ -111,11 +116,11 @@ impl Sleeper {
                 next
             }
         };
-        // A time too large for the kernel's clock is as good as none.
+        // A time too large for the kernel's clock counts as none.
         let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
         let sources = fds.iter().map(|fd| fd.as_fd()).chain(bell().map(|bell| bell.as_fd()));
         let mut sources: Vec<PollFd<'_>> = sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        // However it ends, the caller looks again.
+        // However it ends, the caller re-checks.
         let _ = poll(&mut sources, timeout.as_ref());
     }
 }

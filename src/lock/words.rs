@@ -1,4 +1,4 @@
-//! Locks in words: who is in the way, and why something is refused.
+//! Messages about locks: what blocks a request, and why it is refused.
 
 use std::time::Duration;
 
@@ -13,23 +13,23 @@ use super::request::Request;
 use crate::error::{Error, Kind};
 use crate::name::Name;
 
-/// Somebody who is in the way, for messages.
+/// A blocker of a request, for messages.
 #[derive(Clone, Debug)]
 pub struct InTheWay {
-    /// In the way of which lock.
+    /// The lock that it blocks.
     pub lock: Name,
     /// Its process id, if it is known.
     pub pid: Option<u32>,
-    /// Whether it can be told that it lives.
+    /// Its liveness, as far as this process can find out.
     pub liveness: Liveness,
-    /// In words: `held by 123 (bash deploy.sh) since …`.
+    /// Its description: `held by 123 (bash deploy.sh) since …`.
     pub words: String,
-    /// The ID of a waiter.
+    /// Its ID, if it is a waiter.
     pub waiter: Option<String>,
 }
 
 impl InTheWay {
-    /// A blocker of this lock, in words.
+    /// Describes a blocker of this lock.
     #[must_use]
     pub fn new(lock: &Name, blocker: &Blocker<'_>, judge: &Judge<'_>) -> Self {
         let liveness;
@@ -57,13 +57,13 @@ impl InTheWay {
     }
 }
 
-/// A process in words: `123 (bash deploy.sh)`, its command as far as a line can bear.
+/// Describes a process: `123 (bash deploy.sh)`, its command cut to fit a line.
 #[must_use]
 pub fn person(pid: u32, command: &str) -> String {
     format!("{pid} ({})", brief(command))
 }
 
-/// A command line, cut to what a line of text can bear.
+/// A command line, cut to fit a line of text.
 #[must_use]
 pub fn brief(command: &str) -> String {
     const LONGEST: usize = 48;
@@ -73,7 +73,7 @@ pub fn brief(command: &str) -> String {
     command.chars().take(LONGEST - 1).chain(['…']).collect()
 }
 
-/// A holder in words.
+/// Describes a holder.
 #[must_use]
 pub fn holder(grant: &Grant) -> String {
     match (&grant.owner, &grant.quarantined) {
@@ -83,7 +83,7 @@ pub fn holder(grant: &Grant) -> String {
     }
 }
 
-/// Those in the way: `deploy: held by 123 (bash deploy.sh) since …`.
+/// Lists what blocks a request: `deploy: held by 123 (bash deploy.sh) since …`.
 #[must_use]
 pub fn sentence(in_the_way: &[InTheWay]) -> String {
     let mut shown: Vec<String> = in_the_way.iter().take(3).map(|one| format!("{}: {}", one.lock, one.words)).collect();
@@ -119,7 +119,7 @@ pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -
     }
 }
 
-/// The error of who asks for what it, or an ancestor, holds.
+/// The error of a request for a lock that its owner, or an ancestor, holds.
 #[must_use]
 pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
     let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&request.asker.owner));
@@ -128,7 +128,7 @@ pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
     let message = format!("{name} is held already by {by}: {mode}, token {token}, since {since}");
     let error = Error::new(Kind::AlreadyHeld, message);
     let error = match (is_owners, &request.live_file) {
-        // A command of `lock run` is a new owner, so it is the script's.
+        // A command of `lock run` is a new owner, so the grant is the script's.
         (_, Some(_)) => error.try_command("lock list", "what it holds already need not be taken again"),
         (true, None) => error.try_command(
             format!("lock release {name} --token {token}"),
@@ -145,7 +145,8 @@ pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
         .detail("owner", own.owner.as_ref().map(|owner| owner.pid))
 }
 
-/// The error of who has to go on waiting for a commit that is under way, with what it holds already.
+/// The error of a request that times out on a commit under way, with the grant that it holds
+/// already.
 #[must_use]
 pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
     late.message = format!("{}; {}", late.message, already_held.message);
@@ -168,7 +169,7 @@ pub fn broken(request: &Request) -> Error {
         .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
 }
 
-/// The error of who asks for an owner that is no more.
+/// The error of a request after its owner has ended.
 #[must_use]
 pub fn owner_ended(owner: &Identity, names: &[Name]) -> Error {
     let message = format!("process {}, which was to own the lock, has ended", owner.pid);

@@ -1,4 +1,4 @@
-//! What a command sees from before the gate, and the turn of a commit.
+//! The steps of a command without the gate, and the turn of a commit.
 
 use super::scenario::{Mistake, Scenario};
 use super::steps::Actor;
@@ -16,7 +16,7 @@ impl Actor<'_> {
         self.set(if has_journals { Step::PeekJournal(peek) } else { Step::PeekRecord(peek) });
     }
 
-    /// To forget that one was woken, and the first read after it, are one step: a change that came between them would be seen.
+    /// Draining the wakeup and the first read are one step: a change between them would be seen.
     pub fn look(&mut self) {
         self.peek(Peek::default());
         if let Step::PeekRecord(peek) = self.world.scripts[self.me].step {
@@ -105,7 +105,7 @@ impl Actor<'_> {
 }
 
 impl Scenario {
-    /// The names of these locks with what is on record for each.
+    /// The names of these locks, each with its record.
     pub fn named(&self, request: &Request, records: &[u16]) -> Vec<(Name, Record)> {
         let records = records.iter().map(|record| self.libraries.records.get(*record).as_ref().clone());
         request.names.iter().cloned().zip(records).collect()

@@ -1,4 +1,4 @@
-//! What a command does behind the gate, and whom it wakes when it has left it.
+//! The steps of a command that holds the gate, and the wakeups that it sends once it has left it.
 
 use std::time::{Duration, SystemTime};
 
@@ -74,8 +74,9 @@ impl Actor<'_> {
         }
     }
 
-    /// It runs, so it is excused no longer: from the write that clears its mark on. A commit that comes before its mark
-    /// is excused until it has the flock, because its grace was over before it ran.
+    /// Ends the excuse of a waiter that runs, from the write that clears its mark. A commit that
+    /// comes before its mark is excused until it has the flock, because its grace was over before
+    /// it ran.
     pub fn ask_for(&mut self, drafts: Vec<Draft>) {
         let process = &self.request().asker.process;
         let was_marked = drafts.iter().any(|draft| is_marked(draft, process));
@@ -208,7 +209,8 @@ impl Actor<'_> {
         self.written(plan);
     }
 
-    /// The record that names the lifeline is in place, so a death before this leaves no file that none names.
+    /// The record that names the lifeline is in place, so a death before this leaves no unnamed
+    /// file.
     pub fn anchor(&mut self, plan: Plan) {
         self.world.scripts[self.me].has_lifeline = self.scenario.mistake != Mistake::LifelineNotHeld;
         self.written(plan);
@@ -288,14 +290,14 @@ impl Actor<'_> {
     }
 }
 
-/// Whether the record, as it was found, says that this waiter was passed over.
+/// Whether the original record marks this waiter as passed over.
 pub fn is_marked(draft: &Draft, process: &Identity) -> bool {
     draft.original().waiters.iter().any(|waiter| waiter.passed_over && waiter.process.is(process))
 }
 
 impl Scenario {
-    /// Whether a waiter could take all locks that it waits for. The state is not free for a commit while another
-    /// process has its flock.
+    /// Whether a waiter could acquire all locks that it waits for. The state is not free for a
+    /// commit while another process has its flock.
     pub fn is_next(&self, world: &World, code: u8, eyes: &dyn Eyes) -> bool {
         let commits = matches!(self.command(world, script_of(code)), Command::Commit);
         if commits && world.flock.is_some() {
@@ -307,8 +309,8 @@ impl Scenario {
         idle::is_next_everywhere(&identity(code), &records, eyes)
     }
 
-    /// A frozen waiter that a sleeper sees to be next, for longer than it would take one that runs: the lock and the
-    /// process.
+    /// A frozen waiter that a sleeper sees to be next, for longer than a running one would be: the
+    /// lock and the process.
     pub fn idle_before(&self, world: &World, me: usize) -> Option<(u8, u8)> {
         let eyes = self.eyes(world, me);
         let own = &self.request(world, me).asker.process;
@@ -347,7 +349,7 @@ impl Scenario {
         next
     }
 
-    /// The processes that a command has yet to wake for a change that is made.
+    /// The processes that a command has yet to wake for a change that it has made.
     pub fn to_wake(&self, world: &World, script: usize) -> Vec<u8> {
         match world.scripts[script].step {
             Step::Write(plan) if plan.ops.made > 0 => self.next(world, script, &plan),

@@ -1,4 +1,4 @@
-//! What befalls a command or its script, between any two of its steps.
+//! Faults of a command or its script, between any two of its steps.
 
 use super::scenario::{Command, Scenario};
 use super::search::{Move, What};
@@ -36,7 +36,7 @@ impl Scenario {
         if is_running && !script.is_frozen && !script.is_stopped && world.fates.freezes > 0 {
             befalls(What::Freezes, &|actor| {
                 actor.world.fates.freezes -= 1;
-                // Those that it was about to wake look by themselves.
+                // The waiters that it was about to wake re-check by themselves.
                 for code in self.to_wake(&actor.world, me) {
                     actor.tell(code, |script| script.looks_soon = true);
                 }
@@ -63,7 +63,7 @@ impl Actor<'_> {
         self.world.fates.kills -= 1;
         self.world.gate = self.world.gate.filter(|_| self.world.gate != me);
         self.world.flock = self.world.flock.filter(|_| self.world.flock != me);
-        // It did not come to waking those that it was to wake.
+        // It was killed before it could wake these waiters.
         for code in self.scenario.to_wake(&self.world, self.me) {
             self.tell(code, |script| script.looks_soon = true);
         }
@@ -91,7 +91,7 @@ impl Actor<'_> {
         }
     }
 
-    /// A waiter that is stopped, or goes on, gives no sign.
+    /// A waiter that is stopped, or continues, gives no sign.
     pub fn others_look_soon(&mut self) {
         for (number, script) in self.world.scripts.iter_mut().enumerate() {
             let has_judged = match script.step {

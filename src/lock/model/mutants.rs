@@ -1,4 +1,5 @@
-//! The search finds what is wrong: each of these protocols has one mistake in it, and breaks the promise that it should.
+//! The search finds mistakes: each of these protocols has one, and breaks the promise that it
+//! should.
 
 use super::scenario::{Command, Mistake, Scenario};
 use super::search::search;
@@ -28,7 +29,7 @@ const AT_ONCE: &str = "at once";
 const NOT_WOKEN: &str = "nobody is in its way or will wake it";
 
 #[test]
-fn two_have_what_one_should_have() {
+fn two_holders_of_one_lock_are_found() {
     breaks(Mistake::LivingTakenForDead, AT_ONCE, D, [ALONE, ALONE, &[]], NOTHING);
     let while_held = "commits while";
     breaks(Mistake::RecordAfterDrain, while_held, S, [ALONE, COMMIT, &[]], NOTHING);
@@ -40,8 +41,8 @@ fn two_have_what_one_should_have() {
 }
 
 #[test]
-fn somebody_is_not_woken() {
-    // It overwrites the place of one that came meanwhile.
+fn a_lost_wakeup_is_found() {
+    // It overwrites the queue entry of a waiter that came meanwhile.
     breaks(Mistake::GrantWithoutSecondLook, NOT_WOKEN, D, [ALONE, ALONE, SHARED], NOTHING);
     breaks(Mistake::SilentRelease, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
     breaks(Mistake::SleepWithoutLook, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
@@ -52,7 +53,7 @@ fn somebody_is_not_woken() {
 }
 
 #[test]
-fn somebody_is_overtaken_or_never_comes_to_an_end() {
+fn an_overtaken_or_endless_wait_is_found() {
     breaks(Mistake::SharedAhead, "overtakes", D, [SHARED, ALONE, SHARED], NOTHING);
     breaks(Mistake::WaitingTakenForStopped, "overtakes", D, [SHARED, ALONE, SHARED], NOTHING);
     let one_first = &[Command::Acquire(ONE, Exclusive), Command::Acquire(OTHER, Exclusive)];
@@ -64,7 +65,7 @@ fn somebody_is_overtaken_or_never_comes_to_an_end() {
 }
 
 #[test]
-fn a_waiter_that_is_not_there_blocks_or_one_that_is_is_overtaken() {
+fn a_wrongly_passed_over_waiter_is_found() {
     let alone = [ALONE, ALONE, ALONE];
     breaks(Mistake::FrozenBlocks, "frozen and holds nothing", D, alone, FREEZE);
     breaks(Mistake::AnyPassedOver, "overtakes", D, alone, NOTHING);

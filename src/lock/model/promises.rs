@@ -1,5 +1,5 @@
-//! What must hold in every world that can be reached, told from what the scripts were told and when they came, not from what the
-//! program makes of it.
+//! The promises that must hold in every reachable world, checked against what the scripts were
+//! granted and when they came, not against the program's own conclusions.
 
 use super::behind::is_marked;
 use super::scenario::{Command, Scenario};
@@ -26,7 +26,7 @@ impl Scenario {
             .or_else(|| self.nobody_moves(world, moves))
     }
 
-    /// What a script relies on: what it was told that it holds, until it begins to give it back.
+    /// The lock that a script relies on: from the grant until it begins to give it back.
     fn relies_on(&self, world: &World, script: usize, lock: usize) -> Option<Held> {
         let it = &world.scripts[script];
         let is_begun = it.step != Step::Begin || it.attempt > 0;
@@ -52,7 +52,7 @@ impl Scenario {
             }
             let commits = (0..SCRIPTS).filter(|script| lock == 0 && world.scripts[*script].step == Step::Commit);
             for committer in commits {
-                // A script that holds the state may commit, and so may what it left behind when it died.
+                // A script that holds the state may commit, and so may a command that outlived it.
                 if let Some((holder, _)) = holders.iter().find(|(holder, _)| *holder != committer) {
                     return Some(format!("{committer} commits while {holder} holds the state"));
                 }
@@ -72,7 +72,7 @@ impl Scenario {
         None
     }
 
-    /// Who only ever asks for all locks at once has all or none of them.
+    /// A script that only ever requests all locks at once has all or none of them.
     fn one_of_several(&self, world: &World) -> Option<String> {
         for script in (0..SCRIPTS).filter(|script| world.scripts[*script].is_alive) {
             let takes_all = |command: &Command| match command {
@@ -96,7 +96,7 @@ impl Scenario {
         None
     }
 
-    /// Somebody sleeps, nobody is in its way, and nothing that wakes it is on its way.
+    /// A sleeper that nothing blocks, and that no event will wake.
     fn never_woken(&self, world: &World) -> Option<String> {
         for (number, script) in world.scripts.iter().enumerate().filter(|_| !self.is_apart) {
             let Step::Sleep(ends) = script.step else { continue };
@@ -125,7 +125,7 @@ impl Scenario {
     fn is_to_be_woken(&self, world: &World, sleeper: usize) -> bool {
         let code = world.code(sleeper);
         world.scripts.iter().enumerate().any(|(number, script)| {
-            // One that is late is about to leave the queue, and wakes who is next.
+            // A late waiter is about to leave the queue, and wakes the next one.
             let leaves = number != sleeper && script.is_late && script.in_line && world.is_running(number);
             leaves || self.to_wake(world, number).contains(&code)
         })
@@ -144,7 +144,7 @@ impl Scenario {
         if (0..SCRIPTS).all(|script| world.scripts[script].is_frozen || world.scripts[script].step == Step::End) {
             return None;
         }
-        // One that holds something is waited for, frozen or not.
+        // A holder is waited for, frozen or not.
         let holds = |script: usize| {
             let number = u8::try_from(script).ok();
             let is_owner = |lock: usize| {
@@ -159,8 +159,8 @@ impl Scenario {
 }
 
 impl Actor<'_> {
-    /// Complains if this grant or commit goes before an earlier one that waits in its place. Who holds the lock already does not
-    /// queue for it. `excused`: when the records were read.
+    /// Complains if this grant or commit goes before an earlier waiter that is in its place. A
+    /// holder does not queue for its own lock. `excused`: when the records were read.
     pub fn look_for_overtaken(&mut self, drafts: &[Draft], excused: [bool; SCRIPTS]) {
         let (world, scenario) = (&self.world, self.scenario);
         let request = scenario.request(world, self.me);
@@ -172,7 +172,7 @@ impl Actor<'_> {
             world.line.iter().flatten().map(|script| usize::from(*script)).take_while(|script| *script != self.me);
         let overtaken = earlier.into_iter().find(|earlier| {
             let it = &world.scripts[*earlier];
-            // Whoever came after the record was read came later.
+            // A script that came after the record was read came later.
             let process = &scenario.request(world, *earlier).asker.process;
             let is_seen = drafts.iter().any(|draft| draft.original().place_of(process).is_some());
             let is_excused = excused[*earlier] && drafts.iter().any(|draft| is_marked(draft, process));
@@ -188,7 +188,7 @@ impl Actor<'_> {
 }
 
 impl Actor<'_> {
-    /// Complains if a waiter is taken off a record that lives and still waits.
+    /// Complains if a living waiter that still waits is removed from a record.
     pub fn look_for_removed(&mut self, drafts: &[Draft]) {
         let (world, me) = (&self.world, self.me);
         let gone = drafts.iter().flat_map(|draft| {

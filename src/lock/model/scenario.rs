@@ -1,4 +1,5 @@
-//! Who wants what, what may befall them, and how the protocol is broken on purpose.
+//! Scenarios: the commands of the scripts, their possible faults, and deliberate mistakes in the
+//! protocol.
 
 use std::time::Duration;
 
@@ -17,62 +18,62 @@ use crate::name::Name;
 #[derive(Clone, Copy, Debug)]
 pub enum Command {
     Acquire(&'static [usize], Mode),
-    /// Likewise, and counted if it is held.
+    /// Likewise; a lock that is held already is counted up.
     AcquireAgain(&'static [usize], Mode),
     Release(&'static [usize]),
     /// A commit of the state, which is lock 0.
     Commit,
-    /// The lock is taken away from whoever holds it.
+    /// Takes the lock away from all its holders.
     Break(usize),
-    /// The end of every script: it gives back what it has.
+    /// The end of every script: it gives back its locks.
     GiveAllBack,
 }
 
-/// A protocol with a mistake in it.
+/// A mistake in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
     None,
-    /// What was seen from before the gate is granted, without a look behind it.
+    /// Grants what was seen without the gate, without a check under it.
     GrantWithoutSecondLook,
-    /// Commits are drained first, and the record is written then.
+    /// Drains commits first, and writes the record afterwards.
     RecordAfterDrain,
     DrainSkipped,
-    /// The record is read first, and the flock of the state taken then.
+    /// Reads the record first, and takes the flock of the state afterwards.
     CommitReadsBeforeFlock,
-    /// Who has got into line sleeps without a look.
+    /// Sleeps without a check once it is queued.
     SleepWithoutLook,
-    /// Whether what was judged is still on record when one goes to sleep is not looked at.
+    /// Does not check before sleeping that the judged records are still in place.
     JudgedOnce,
-    /// A signal is forgotten after the look and not before it.
+    /// Drains the wakeup after the check, not before it.
     BellForgottenAfterLook,
-    /// Who frees a lock wakes nobody.
+    /// Frees a lock without waking a waiter.
     SilentRelease,
-    /// Only the first is woken, although others may share.
+    /// Wakes only the first waiter, although others may share.
     OnlyFirstWoken,
-    /// Shared requests stand ahead of all others.
+    /// Queues shared requests ahead of all others.
     SharedAhead,
-    /// A sleeper does not see the one die that is in its way.
+    /// Does not watch for the death of the blocker.
     BlockerNotWatched,
-    /// Several records are changed without a journal.
+    /// Changes several records without a journal.
     NoJournal,
-    /// A living owner is taken for dead.
+    /// Judges a living owner as dead.
     LivingTakenForDead,
-    /// A waiter in its place is taken for stopped.
+    /// Judges a waiter in its place as stopped.
     WaitingTakenForStopped,
-    /// A dead owner is taken for alive.
+    /// Judges a dead owner as alive.
     DeadTakenForLiving,
     DeadlocksNotLookedFor,
-    /// A token is given, and not counted.
+    /// Hands out a token without counting it.
     TokenGivenTwice,
-    /// A frozen waiter is waited for.
+    /// Waits for a frozen waiter.
     FrozenBlocks,
-    /// A waiter is passed over although it is not its turn.
+    /// Passes over a waiter that is not next.
     AnyPassedOver,
-    /// Who was passed over and runs again leaves its mark in the record.
+    /// Leaves the mark of a passed-over waiter that runs again in the record.
     MarkKept,
-    /// A waiter does not lock its lifeline.
+    /// Does not lock a waiter's lifeline.
     LifelineNotHeld,
-    /// A dead waiter of another pid namespace is waited for.
+    /// Waits for a dead waiter of another pid namespace.
     DeadLifelineBlocks,
 }
 
@@ -154,12 +155,12 @@ impl Scenario {
         self.scripts[script][usize::from(world.scripts[script].command)]
     }
 
-    /// What a script's command asks for; a release asks for nothing, and only says who it is.
+    /// The request of a script's command; that of a release names no locks, only the requester.
     pub fn request<'a>(&'a self, world: &World, script: usize) -> &'a Request {
         self.requests[usize::from(world.code(script))].as_ref().unwrap()
     }
 
-    /// The locks that a command is about.
+    /// The locks that a command concerns.
     pub fn locks(&self, world: &World, script: usize) -> Vec<usize> {
         match self.command(world, script) {
             Command::Acquire(locks, _) | Command::AcquireAgain(locks, _) | Command::Release(locks) => locks.to_vec(),
@@ -181,7 +182,7 @@ impl Scenario {
     }
 }
 
-/// Eyes that may lie.
+/// A view of the world that a mistake may distort.
 pub struct Sight<'a> {
     world: &'a World,
     mistake: Mistake,
@@ -218,7 +219,7 @@ impl Eyes for Sight<'_> {
     fn patience(&self, waiter: &Waiter) -> Patience {
         let code = code_of(&waiter.process);
         if self.is_elsewhere(code) {
-            // The flock of its lifeline is all that is seen of it.
+            // Only the flock of its lifeline is visible.
             let is_held = self.world.lives(code) && self.world.scripts[script_of(code)].has_lifeline;
             let is_waited_for = is_held || self.mistake == Mistake::DeadLifelineBlocks;
             return if is_waited_for { Patience::Waiting } else { Patience::Gone };
@@ -240,7 +241,7 @@ fn request(names: &[Name], script: usize, code: u8, command: Command) -> Request
         process: process.clone(),
         shown: Vec::new(),
     };
-    // Who commits or releases acts for itself and its ancestors: see `owner::anybody`.
+    // A commit or a release acts for the process and its ancestors: see `owner::anybody`.
     let of_process = Asker {
         owner: process.clone(),
         lineage: vec![process.clone(), script],

@@ -1,4 +1,5 @@
-//! Breadth first through all worlds that can be reached, each looked at once: a broken promise comes with a shortest way there.
+//! Searches all reachable worlds breadth first, each once: a broken promise comes with a shortest
+//! path.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +8,7 @@ use std::hash::BuildHasherDefault;
 use super::scenario::Scenario;
 use super::world::{Quick, World};
 
-/// From one world to the next.
+/// A step from one world to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Move {
     pub what: What,
@@ -16,7 +17,7 @@ pub struct Move {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The script or its command does what comes next.
+    /// The script or its command takes its next step.
     Steps,
     CommandIsKilled,
     ScriptDies,
@@ -26,14 +27,14 @@ pub enum What {
     TimeIsUp,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug)]
 pub struct Found {
     pub states: usize,
     pub moves: usize,
-    /// Worlds in which every script has come to its end.
+    /// Worlds in which every script has ended.
     pub ends: usize,
-    /// The first broken promise, and how it came about.
+    /// The first broken promise, and the path to it.
     pub broken: Option<String>,
 }
 
@@ -80,7 +81,8 @@ pub fn search(scenario: &Scenario) -> Found {
     Found { states: reached.len(), moves, ends: ends.len(), broken }
 }
 
-/// The first world from which no end can be reached, even if nothing more befalls anybody. `ways` are told from their end.
+/// The first world from which no end is reachable, even without further faults. `ways` run from
+/// target to source.
 fn without_way_to(ends: &[usize], mut ways: Vec<(usize, usize)>, count: usize) -> Option<usize> {
     ways.sort_unstable();
     let mut has_way = vec![false; count];

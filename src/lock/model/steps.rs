@@ -1,5 +1,5 @@
-//! What a command does next, one step at a time: the order of the steps is that of `acquire`, `line`, `commit`, `release` and
-//! `gate`; what each of them decides is decided by the program's own functions.
+//! The next step of a command. The order of the steps is that of `acquire`, `line`, `commit`,
+//! `release` and `gate`; each decision is made by the program's own functions.
 
 use super::scenario::{Command, Mistake, Scenario};
 use super::search::{Move, What};
@@ -9,7 +9,7 @@ use crate::lock::look::look;
 use crate::lock::request::Request;
 use crate::name::Name;
 
-/// One script's next step in a world that it changes; what is wrong with it, if anything is.
+/// One script's next step in a world that it changes, and the complaint about it, if any.
 pub struct Actor<'a> {
     pub scenario: &'a Scenario,
     pub world: World,
@@ -101,7 +101,7 @@ impl<'a> Actor<'a> {
         Some(())
     }
 
-    /// Nothing wakes a process in another pid namespace: it looks once a second.
+    /// Nothing wakes a process in another pid namespace: it re-checks once a second.
     fn sees_by_heartbeat(&self) -> bool {
         let scenario = self.scenario;
         let record = |lock: &usize| {
@@ -135,7 +135,7 @@ impl<'a> Actor<'a> {
             return None;
         }
         self.world.gate = Some(u8::try_from(self.me).unwrap());
-        self.set(Step::Pass(errand)); // it runs, for all who look
+        self.set(Step::Pass(errand)); // it runs, for all readers
         match self.scenario.libraries.journals.get(self.world.journal).as_ref() {
             Some(pending) => {
                 let ops = self.ops(&completion(pending).unwrap());
@@ -178,7 +178,7 @@ impl<'a> Actor<'a> {
         Ops { made: ops.made + 1, ..ops }
     }
 
-    // What comes after the gate.
+    // After the gate.
 
     pub fn go_on(&mut self, then: Then) {
         match then {
@@ -200,7 +200,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// The script is told that it has what it asked for.
+    /// Records that the script has what it requested.
     pub fn holds(&mut self) {
         let held = Held::of(self.request().ask.mode);
         for lock in self.scenario.locks(&self.world, self.me) {
@@ -222,7 +222,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// The command ends, and the script goes on to its next, or gives back what it has.
+    /// Ends the command; the script goes on to its next, or gives back its locks.
     pub fn end(&mut self, outcome: Outcome) {
         self.world.leave_line(self.me);
         let commands = &self.scenario.scripts[self.me];
@@ -234,7 +234,7 @@ impl<'a> Actor<'a> {
         (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
         let is_release = matches!(ended, Command::Release(_) | Command::GiveAllBack);
         if is_release || script.is_broken {
-            // A lock that was counted twice is held on; the record knows.
+            // A lock that was counted twice is still held, as the record shows.
             let request = self.scenario.request(&self.world, self.me);
             for lock in freed {
                 let record = self.world.effective(&self.scenario.libraries, lock, &self.scenario.names[lock]);
@@ -245,7 +245,8 @@ impl<'a> Actor<'a> {
             }
         }
         let script = &mut self.world.scripts[self.me];
-        // A command that was killed may have got the lock, and the next one failed before it could say so: the script ends.
+        // A killed command may have acquired the lock, and its successor failed before it could
+        // report so: the script ends.
         let is_acquire = matches!(ended, Command::Acquire(..) | Command::AcquireAgain(..));
         if outcome == Outcome::Failed && script.attempt > 0 && is_acquire {
             (script.is_alive, script.holds) = (false, Default::default());

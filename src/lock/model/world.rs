@@ -1,5 +1,5 @@
-//! A root and three scripts at one instant: what is on record, who holds the gate and the flock of the state, and at which
-//! step of the protocol each script's command is.
+//! A root and three scripts at one instant: the records, the holders of the gate and of the flock
+//! of the state, and the step that each script's command has reached.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,16 +17,16 @@ use crate::lock::record::{Grant, Mode, Record, Waiter};
 pub const SCRIPTS: usize = 3;
 pub const LOCKS: usize = 2;
 
-/// Something that is kept once, and named by a number: worlds are compared and copied a million times.
+/// Items stored once and numbered, since worlds are compared and copied a million times.
 pub struct Library<T> {
     kept: RefCell<Kept<T>>,
     spell: fn(&T) -> Vec<u8>,
 }
 
-/// The items, and their numbers by their spelling.
+/// The items, and their numbers by their bytes.
 type Kept<T> = (Vec<Rc<T>>, HashMap<Vec<u8>, u16, BuildHasherDefault<Quick>>);
 
-/// A hash that is good enough for what is not chosen by an enemy; the usual one takes half the time of a search.
+/// A hash that is good enough for trusted input; the standard one takes half the time of a search.
 #[derive(Default)]
 pub struct Quick(u64);
 
@@ -107,34 +107,34 @@ impl Libraries {
 pub struct World {
     /// The numbers of the records in place.
     pub records: [u16; LOCKS],
-    /// That of the journal; 0 if there is none.
+    /// The number of the journal; 0 if there is none.
     pub journal: u16,
-    /// The script whose command is behind the gate.
+    /// The script with the command that holds the gate.
     pub gate: Option<u8>,
-    /// And whose holds the flock of the state.
+    /// The script with the command that holds the flock of the state.
     pub flock: Option<u8>,
     /// The next token, and the highest that was ever put on record.
     pub token: u8,
     pub highest: u8,
-    /// Who stands in line, in the order in which they came, as the promise of order sees it.
+    /// The queued scripts in order of arrival, for the promise of order.
     pub line: [Option<u8>; SCRIPTS],
-    /// What may still befall somebody.
+    /// The faults that may still happen.
     pub fates: Fates,
     pub scripts: [Script; SCRIPTS],
 }
 
-/// How many times what may happen.
+/// How many faults of each kind may happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fates {
     /// A command is killed; its script starts it once more.
     pub kills: u8,
     /// A script is killed; its command goes on.
     pub deaths: u8,
-    /// A command is stopped, and continued some time.
+    /// A command is stopped, and continued later.
     pub stops: u8,
-    /// Somebody's patience ends.
+    /// A wait times out.
     pub expiries: u8,
-    /// A command is frozen, which no other process can see, and runs again some time.
+    /// A command is frozen, which no other process can see, and runs again later.
     pub freezes: u8,
 }
 
@@ -158,27 +158,28 @@ impl std::fmt::Display for Fates {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Script {
     pub is_alive: bool,
-    /// Which of its commands it runs, and for the how manieth time.
+    /// The number of its command, and of the attempt at it.
     pub command: u8,
     pub attempt: u8,
     pub step: Step,
-    /// What it may rely on: that it holds these locks.
+    /// The locks that it may rely on.
     pub holds: [Option<Held>; LOCKS],
     /// Its command has a place in the queues.
     pub in_line: bool,
-    /// A signal has come that its command has not heard yet.
+    /// A wakeup is pending that its command has not drained.
     pub bell: bool,
     pub is_stopped: bool,
     pub is_frozen: bool,
     /// Its command holds the flock of its lifeline.
     pub has_lifeline: bool,
-    /// It was frozen for the whole grace: the waiter that marks it as passed over does not overtake it.
+    /// It was frozen for the whole grace period: the waiter that marks it as passed over does not
+    /// overtake it.
     pub is_excused: bool,
     /// Its command's time is up.
     pub is_late: bool,
     /// Its lock was taken away from it.
     pub is_broken: bool,
-    /// Something happened that gives no sign: it looks again within a second.
+    /// A change without a sign has happened: it re-checks within a second.
     pub looks_soon: bool,
 }
 
@@ -197,48 +198,48 @@ impl Held {
     }
 }
 
-/// What a command does next.
+/// The next step of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// It has not begun.
     Begin,
-    /// It wants to pass the gate.
+    /// It needs the gate.
     Pass(Errand),
-    /// It is behind the gate, and completes somebody else's change.
+    /// It holds the gate, and completes the change of a dead writer.
     Complete(Ops, Errand),
-    /// It is behind the gate, and has decided what to write.
+    /// It holds the gate, and has decided what to write.
     Write(Plan),
-    /// All is written, and it looks who may be next.
+    /// All is written, and it finds out which waiters may be next.
     Note(Plan),
     /// It creates its lifeline.
     Anchor(Plan),
-    /// It has left the gate, and wakes those who may be next.
+    /// It has left the gate, and wakes the waiters that may be next.
     Wake(Plan),
-    /// It forgets that it was woken, to look at the records.
+    /// It drains its wakeups before it reads the records.
     Listen,
-    /// It looks whether there is a journal, and then at a record.
+    /// It reads the journal, and then a record.
     PeekJournal(Peek),
     PeekRecord(Peek),
-    /// It judges what it has seen.
+    /// It judges what it has read.
     Judge(Peek),
     /// It sleeps until one of these processes ends, or it is woken.
     Sleep([u8; 3]),
-    /// It wants the flock of the state, to commit or to drain.
+    /// It needs the flock of the state, to commit or to drain.
     Flock(Turn),
-    /// It holds it and commits.
+    /// It holds that flock and commits.
     Commit,
     /// The script has nothing more to do.
     End,
 }
 
-/// What is to be done behind the gate.
+/// The work to do under the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Errand {
-    /// What the command is about.
+    /// The command's own request.
     Ask,
     /// Give up the place in the queues.
     Leave(Outcome),
-    /// Give back what was granted a moment ago: that of this number.
+    /// Give back the grants of this number.
     GiveBack(u16),
     /// Mark a waiter as passed over, for this lock.
     PassOver(u8, u8),
@@ -248,11 +249,11 @@ pub enum Errand {
 pub enum Turn {
     ToCommit,
     ToDrain(u16),
-    /// To drain, before saying that it is held already.
+    /// To drain, before reporting that the lock is held already.
     ToDrainAgain,
-    /// A mistake: to commit upon what was seen without it.
+    /// A mistake: to commit upon what was read without the flock.
     AlreadySeen,
-    /// A mistake: to drain what was not granted yet.
+    /// A mistake: to drain before the grant is written.
     TooEarly(Plan),
 }
 
@@ -262,15 +263,15 @@ pub enum Outcome {
     Failed,
 }
 
-/// What one has seen from before the gate.
+/// The result of reading without the gate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Peek {
     pub journal: u16,
     pub seen: [u16; LOCKS],
     pub count: u8,
-    /// Who was excused then, for one that is about to commit.
+    /// The scripts excused at that time, for a commit.
     pub excused: [bool; SCRIPTS],
-    /// What was judged, and whose end is awaited: it must still be on record.
+    /// The judged records, which must still be in place, and the processes that the sleep awaits.
     pub judged: Option<([u16; LOCKS], [u8; 3])>,
 }
 
@@ -294,13 +295,13 @@ pub enum Op {
     Journal(u16),
 }
 
-/// What is done behind the gate, and what comes after.
+/// The writes under the gate, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
     pub ops: Ops,
-    /// The locks that are freed for somebody.
+    /// The locks that may be free for a waiter.
     pub frees: [bool; LOCKS],
-    /// Those who are to be woken.
+    /// The processes to wake.
     pub wake: [u8; SCRIPTS],
     pub then: Then,
 }
@@ -309,21 +310,21 @@ pub struct Plan {
 pub enum Then {
     /// The command ends.
     End(Outcome),
-    /// It was granted: that of this number.
+    /// The request was granted, with the grants of this number.
     Granted(u16),
-    /// It stands in line.
+    /// It is queued.
     Wait,
-    /// It keeps its place, and has cleared the mark of one that was passed over.
+    /// It keeps its place, and has cleared its passed-over mark.
     WaitOn,
     /// It is its turn to commit.
     Turn,
-    /// The place in line is given up before the command ends.
+    /// The place in the queue is given up before the command ends.
     Leave(Outcome),
-    /// It is held already.
+    /// The lock is held already.
     AlreadyHeld,
-    /// Likewise, and commits are drained before it is said.
+    /// Likewise, and commits are drained before that is reported.
     DrainAgain,
-    /// A waiter was passed over, and the request is looked at once more.
+    /// A waiter was passed over, and the request is checked again.
     AskAgain,
 }
 
@@ -366,7 +367,7 @@ impl World {
         !matches!(self.scripts[script].step, Step::Begin | Step::End)
     }
 
-    /// What is on record, for all who look.
+    /// The record that every reader sees.
     pub fn effective(&self, libraries: &Libraries, lock: usize, name: &crate::name::Name) -> Rc<Record> {
         let journal = libraries.journals.get(self.journal);
         let pending = journal.as_ref().as_ref().and_then(|pending| pending.record(name));
@@ -374,7 +375,7 @@ impl World {
     }
 }
 
-/// How a world looks to the decision functions.
+/// The world as the decision functions see it.
 impl Eyes for World {
     fn process(&self, process: &Identity) -> Liveness {
         if self.lives(code_of(process)) { Liveness::Alive } else { Liveness::Dead }
@@ -386,7 +387,7 @@ impl Eyes for World {
 
     fn patience(&self, waiter: &Waiter) -> Patience {
         let script = self.scripts[script_of(code_of(&waiter.process))];
-        // A frozen one looks like one that is about to run.
+        // A frozen process looks like one that is about to run.
         if [&waiter.process, &waiter.owner].iter().any(|process| self.process(process) == Liveness::Dead) {
             Patience::Gone
         } else if script.is_stopped || script.is_late {
