@@ -1,23 +1,23 @@
 //! POSIX access control lists (acl(5)), as the kernel keeps them in two extended attributes.
 //!
 //! Where a file has one, the group bits of its mode are the *mask*: the most that any named user or
-//! group gets. Without its list the same mode would give that to the owning group.
+//! group gets. Without its list the same mode would grant that to the owning group.
 
 use std::fmt;
 
 /// The version of the attributes' format.
 const VERSION: u32 = 2;
-/// The id of entries that name nobody.
+/// The id of entries that name no user or group.
 const NO_ID: u32 = u32::MAX;
 /// More than any file system keeps for a file (XFS: 5461 entries, 64 KiB).
 const MOST_ENTRIES: usize = 8192;
 
-/// Which of a file's two lists is meant.
+/// The kind of an access control list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AclKind {
     /// The one that governs the file itself.
     Access,
-    /// The one that what is made in a directory begins with.
+    /// The one that new files in a directory inherit.
     Default,
 }
 
@@ -32,7 +32,7 @@ impl AclKind {
     }
 }
 
-/// Whom an entry is about, in the order in which the kernel wants them.
+/// The subject of an entry, in the order that the kernel requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Whom {
     Owner,
@@ -43,7 +43,7 @@ enum Whom {
     Others,
 }
 
-/// A list with at least one entry more than a mode has.
+/// A list with at least one entry that a mode cannot express.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acl(Vec<(Whom, u32)>);
 
@@ -52,12 +52,12 @@ pub struct Acl(Vec<(Whom, u32)>);
 pub struct Acls {
     /// Governs the file itself.
     pub access: Option<Acl>,
-    /// What is made in a directory begins with it.
+    /// Inherited by new files in the directory.
     pub default: Option<Acl>,
 }
 
 impl Acls {
-    /// Whether there is none.
+    /// Returns whether the file has no list.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -65,7 +65,7 @@ impl Acls {
 }
 
 impl Acl {
-    /// Reads an attribute's value; `None` if it is not a list that the kernel would take.
+    /// Parses an attribute's value; `None` if the kernel would not accept the list.
     #[must_use]
     pub fn from_attribute(bytes: &[u8]) -> Option<Self> {
         let (version, rest) = bytes.split_first_chunk::<4>()?;
@@ -109,7 +109,7 @@ impl Acl {
         bytes
     }
 
-    /// Reads what [`fmt::Display`] wrote; `None` if it is not that.
+    /// Parses the output of [`fmt::Display`]; `None` if it is invalid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let entry = |entry: &str| {
@@ -130,8 +130,8 @@ impl Acl {
         Self::checked(text.split(',').take(MOST_ENTRIES + 1).map(entry).collect::<Option<_>>()?)
     }
 
-    /// As acl(5) wants it: each entry once and in order, the three of a mode, and a mask where
-    /// anyone is named. A list that says no more than a mode counts as none.
+    /// Checks the rules of acl(5): each entry once and in order, the three of a mode, and a mask
+    /// where a user or group is named. A list that a mode can express counts as none.
     fn checked(entries: Vec<(Whom, u32)>) -> Option<Self> {
         let has = |wanted: Whom| entries.iter().any(|(whom, _)| *whom == wanted);
         let is_sorted = entries.is_sorted_by(|(one, _), (next, _)| one < next);
@@ -152,8 +152,8 @@ impl Acl {
         self.bits(Whom::Owner) << 6 | self.bits(Whom::Mask) << 3 | self.bits(Whom::Others)
     }
 
-    /// Permission bits that give nobody more than the list does, for where there can be no list:
-    /// the group and the others get what every one who is named gets, too.
+    /// Permission bits that grant no user more than the list does, for use where there can be no
+    /// list: the group and the others get only what every named entry gets, too.
     #[must_use]
     pub fn mode_without_it(&self) -> u32 {
         let mask = self.bits(Whom::Mask);
@@ -175,7 +175,8 @@ fn read_bits(text: &str) -> Option<u32> {
     Some(bit(read, b'r', 4)? | bit(write, b'w', 2)? | bit(execute, b'x', 1)?)
 }
 
-/// As `getfacl --numeric` has it, with commas: `user::rw-,user:1001:r--,group::---,mask::r--,other::---`.
+/// The format of `getfacl --numeric`, with commas:
+/// `user::rw-,user:1001:r--,group::---,mask::r--,other::---`.
 impl fmt::Display for Acl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, (whom, bits)) in self.0.iter().enumerate() {
@@ -215,7 +216,7 @@ mod tests {
     fn what_the_kernel_would_not_take_is_no_list() {
         for text in [
             "",
-            "user::rwx,group::r-x,other::r-x", // a mode says as much
+            "user::rwx,group::r-x,other::r-x", // the same as a mode
             "user::rw-,user:1:rw-,group::---,other::---",
             "user::rw-,user:2:rw-,user:1:rw-,group::---,mask::rw-,other::---",
             "user::rw-,user:1:rw-,user:1:rw-,group::---,mask::rw-,other::---",
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_without_its_list_gives_nobody_more() {
+    fn a_mode_without_its_list_grants_no_more() {
         for (list, mode) in [
             (LIST, 0o604),
             ("user::rw-,user:1001:rw-,group::---,mask::rw-,other::---", 0o600),

@@ -1,9 +1,11 @@
-//! The two logs: the audit log has a line for every commit, refusal, heal and adoption; the error log, beside the state
-//! file, one for everything that went wrong with the state itself. Lines are written after the fact, each by one `write`.
+//! The two logs: the audit log has a line for every commit, refusal, heal and adoption; the error
+//! log, beside the state file, one for every error of the state itself. Lines are written after the
+//! event, each by one `write`.
 //!
-//! The audit log's default place is a directory that everybody may write to, so a file is used only if it is a regular
-//! file of ours with one name that nobody else may write; otherwise a log in the root takes its place. A log that cannot
-//! be written is a warning and stops nothing. No line holds contents of a document.
+//! The audit log's default place is a directory that every user may write to, so a file is used
+//! only if it is a regular file of this user with one name that no other user may write; otherwise
+//! a log in the root replaces it. A log that cannot be written is a warning and stops nothing. No
+//! line holds contents of a document.
 
 mod error_log;
 
@@ -27,12 +29,13 @@ pub const DEFAULT: &str = "/tmp/claude-pipeline-audit.log";
 /// The log used where the configured one cannot be trusted, beside the state file.
 pub const FALLBACK: &str = ".pipeline-audit.log";
 
-/// The longest line of a log, in bytes. Each is written at once, and readers of a log's end look at many times as much.
+/// The longest line of a log, in bytes. A line is written at once, and a reader of a log's end
+/// reads many times as much.
 pub const LINE_LIMIT: usize = 16 << 10;
-/// What stands before and after the text of a line, at most.
+/// The most bytes around the text of a line.
 const FRAME: usize = 512;
 
-/// A text that fits in a line, with `…` where something is missing.
+/// Shortens a text to fit in a line, with `…` where something is missing.
 fn fitted(text: String) -> String {
     if text.len() <= LINE_LIMIT - FRAME {
         return text;
@@ -41,12 +44,12 @@ fn fitted(text: String) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
-/// How grave a line is.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// It went as it should.
+    /// It succeeded.
     Info,
-    /// It was refused, or mended.
+    /// It was refused, or repaired.
     Warn,
     /// It failed.
     Error,
@@ -62,7 +65,7 @@ impl Level {
     }
 }
 
-/// One line: who did what, with the facts as `key=value`.
+/// One line: component, text, and facts as `key=value`.
 #[derive(Debug)]
 pub struct Entry {
     level: Level,
@@ -85,7 +88,7 @@ impl Entry {
     }
 }
 
-/// `key=value` as it stands in a line.
+/// `key=value` as written in a line.
 #[must_use]
 pub fn fact(key: &str, value: impl ToString) -> String {
     let value = one_line(&value.to_string());
@@ -93,18 +96,18 @@ pub fn fact(key: &str, value: impl ToString) -> String {
     if plain { format!("{key}={value}") } else { format!("{key}={value:?}") }
 }
 
-/// A commit as the log remembers it.
+/// A commit on record in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// When, RFC 3339.
+    /// Its time, RFC 3339.
     pub time: String,
-    /// Which revision.
+    /// Its revision.
     pub revision: Revision,
-    /// Why.
+    /// Its reason.
     pub reason: String,
-    /// By which process.
+    /// The process that committed it.
     pub pid: u32,
-    /// By which command.
+    /// The command that committed it.
     pub command: String,
 }
 
@@ -114,7 +117,7 @@ pub struct Audit {
     disk: Disk,
     path: PathBuf,
     fallback: PathBuf,
-    /// Nobody chose the path, so another user's log there is no matter for a warning.
+    /// The path is the default, so another user's log there needs no warning.
     is_default: bool,
     warning: OnceCell<String>,
 }
@@ -127,31 +130,32 @@ impl Audit {
         Self { disk, path, fallback: root.join(FALLBACK), is_default, warning: OnceCell::new() }
     }
 
-    /// Where the log is meant to be.
+    /// The configured path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The log that is used: the one in the root where the configured one cannot be, as far as looking tells.
+    /// The log in use: the one in the root where the configured one is unusable, as far as its
+    /// metadata shows.
     #[must_use]
     pub fn used(&self) -> &Path {
         if self.is_replaced() || self.complaint().is_some() { &self.fallback } else { &self.path }
     }
 
-    /// Whether the default log belongs to another user.
+    /// Returns whether the default log belongs to another user.
     fn is_replaced(&self) -> bool {
         let stat = || self.disk.stat(&Dir::working(), OsStr::new(&self.path)).ok().flatten();
         self.is_default && stat().is_some_and(|stat| stat.uid != crate::side::user())
     }
 
-    /// What went wrong with the log so far; once a run is enough.
+    /// The first problem with writing the log in this run.
     #[must_use]
     pub fn warning(&self) -> Option<&str> {
         self.warning.get().map(String::as_str)
     }
 
-    /// Why the log cannot be used, as far as looking tells; nothing is wrong with one that is not there yet.
+    /// The reason why the log cannot be used, as far as its metadata shows; a missing log can.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         let stat = self.disk.stat(&Dir::working(), OsStr::new(&self.path));
@@ -172,7 +176,7 @@ impl Audit {
         let line = format!("{} [{}] {}: {text}\n", rfc3339(self.disk.now()), entry.level.name(), entry.component);
         tracing::info!("{}: {}", entry.component, entry.text);
         if self.path == Path::new("/dev/null") {
-            return; // whoever sets this wants no log
+            return; // this path switches the log off
         }
         let Err(why) = open(&self.disk, &self.path).and_then(|file| append_to(&self.disk, &file, &self.path, &line))
         else {
@@ -189,8 +193,8 @@ impl Audit {
         let _ = self.warning.set(format!("the audit log cannot be used: {why}; {outcome}"));
     }
 
-    /// The commits of a lineage that the logs have of the state file at `path`, oldest first. A copy of the root has the
-    /// lineage, and another path.
+    /// The commits of a lineage to the state file at `path`, from both logs, oldest
+    /// first. A copy of the root has the lineage, and another path.
     pub fn commits(&self, lineage: &Lineage, path: &str) -> Vec<Committed> {
         let mut commits = Vec::new();
         let path = format!(" {}", fact("path", path));
@@ -201,7 +205,7 @@ impl Audit {
         commits
     }
 
-    /// Shows each line that holds one of these facts. The logs may be large, so they are read as a stream.
+    /// Visits each line that holds one of these facts. The logs may be large, so they are streamed.
     pub fn each_line(&self, facts: &[String], visit: &mut dyn FnMut(&str)) {
         for path in [&self.path, &self.fallback] {
             if let Ok(Some(file)) = open_to_read(&self.disk, path) {
@@ -222,7 +226,8 @@ fn open_to_read(disk: &Disk, path: &Path) -> FsResult<Option<File>> {
     Ok(distrust(&stat).is_none().then_some(file))
 }
 
-/// Opens a log that was named, if it can be trusted, for appending, making it where it is missing. The error is a sentence.
+/// Opens a log by its path for appending, if it can be trusted, and creates it where it is missing.
+/// The error is a sentence.
 pub fn open(disk: &Disk, path: &Path) -> Result<File, String> {
     let file = open_own(disk, path)?;
     is_no_file_of_a_root(&file)?;
@@ -235,7 +240,7 @@ fn open_own(disk: &Disk, path: &Path) -> Result<File, String> {
     distrust(&stat).map_or(Ok(file), |why| Err(format!("{} {why}", path.display())))
 }
 
-/// A link on the way to a log may lead to where a root keeps its own files.
+/// Refuses a file that a root keeps: a link in the log's path may lead there.
 fn is_no_file_of_a_root(file: &File) -> Result<(), String> {
     match std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
         Ok(path) if is_kept_by_a_root(&path) => {
@@ -250,11 +255,11 @@ fn append(disk: &Disk, path: &Path, line: &str) -> Result<(), String> {
 }
 
 fn append_to(disk: &Disk, file: &File, path: &Path, line: &str) -> Result<(), String> {
-    // One write, so that the lines of processes that append at once never mix.
+    // One write, so that the lines of concurrent processes never mix.
     disk.write(file, path, line.as_bytes()).map_err(|error| error.to_string())
 }
 
-/// Why a file must not be used as a log, if so.
+/// The reason why a file must not be used as a log, if there is one.
 fn distrust(stat: &Stat) -> Option<&'static str> {
     if stat.kind != FileKind::Regular {
         Some("is not a regular file")
@@ -269,19 +274,19 @@ fn distrust(stat: &Stat) -> Option<&'static str> {
     }
 }
 
-/// A line of the log, taken apart.
+/// A parsed line of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Logged<'a> {
-    /// When, RFC 3339.
+    /// Its time, RFC 3339.
     pub time: &'a str,
-    /// Who: `state-manager/update`.
+    /// Its component: `state-manager/update`.
     pub component: &'a str,
-    /// What, and the facts.
+    /// Its text and facts.
     pub text: &'a str,
 }
 
 impl<'a> Logged<'a> {
-    /// Takes a line apart; nothing if it is none of ours.
+    /// Parses a line; `None` if this program did not write it.
     #[must_use]
     pub fn parse(line: &'a str) -> Option<Self> {
         let (time, rest) = line.split_once(" [")?;
@@ -290,7 +295,7 @@ impl<'a> Logged<'a> {
         Some(Self { time, component, text })
     }
 
-    /// The value of a fact, as far as it is plain or quoted without quotes in it.
+    /// The value of a fact, if it is plain, or quoted without inner quotes.
     #[must_use]
     pub fn fact(&self, key: &str) -> Option<&'a str> {
         let (_, value) = self.text.split_once(&format!(" {key}="))?;
@@ -301,7 +306,7 @@ impl<'a> Logged<'a> {
     }
 }
 
-/// Reads back a line that a commit wrote.
+/// Parses a line about a commit.
 fn parse_commit(line: &str) -> Option<Committed> {
     let line = Logged::parse(line).filter(|line| line.text.starts_with("committed "))?;
     Some(Committed {
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_log_of_another_user_is_replaced_without_a_warning() {
+    fn another_users_default_log_needs_no_warning() {
         if !rustix::process::geteuid().is_root() {
             return eprintln!("skipped: only root can give a file away");
         }

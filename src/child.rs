@@ -1,4 +1,4 @@
-//! Another program, run in our place: signals are passed on to it, and its exit code becomes ours.
+//! A wrapped program: signals are forwarded to it, and its exit code becomes this program's.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,17 +17,17 @@ use signal_hook::iterator::{Handle, Signals};
 
 use crate::error::{Error, Kind, quote};
 
-/// The signals that are passed on: those that somebody may send on purpose and that can be caught.
-/// (SIGURG is for waking this process: see [`crate::lock::wait`].)
+/// The forwarded signals: those that may be sent on purpose and can be caught. (SIGURG wakes this
+/// process: see [`crate::lock::wait`].)
 const PASSED_ON: [i32; 12] =
     [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGWINCH, SIGCONT];
-/// Those that mean that somebody wants an end.
+/// The signals that request an end.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
-/// How long a command that was told to end may take.
+/// The time that a command may take to end after it was signalled.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Passes signals on to the program that runs at the time, and remembers that an end was asked for. While it lives, this
-/// process does not die of them; dropping it leaves them to whoever comes next.
+/// Forwards signals to the running program, and remembers a request to end. While it exists, this
+/// process does not die of them; dropping it passes them on to the next one.
 #[derive(Debug)]
 pub struct Forwarder {
     handle: Option<Handle>,
@@ -52,10 +52,10 @@ struct Interrupt {
     origin: Origin,
 }
 
-/// Who sent a signal, as far as it matters who else got it.
+/// The sender of a signal, as far as it matters for which other processes received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// The terminal, which sends it to all that runs in the foreground.
+    /// The terminal, which sends it to the whole foreground process group.
     Terminal,
     Somebody,
 }
@@ -80,7 +80,7 @@ impl Shared {
 }
 
 impl Forwarder {
-    /// Begins to catch signals; those that this process ignores, as under nohup, stay ignored.
+    /// Starts catching signals; those that this process ignores, as under nohup, stay ignored.
     #[must_use]
     pub fn new() -> Self {
         let shared = Arc::new(Shared::default());
@@ -96,11 +96,11 @@ impl Forwarder {
         Self { handle: Some(handle), shared }
     }
 
-    /// From now on signals go to this process.
+    /// Forwards signals to this process from now on.
     pub fn begin(&self, child: u32) {
         let target = Target::new(child);
         let mut now = self.shared.now();
-        // It came while the child was being started.
+        // It arrived while the child was being started.
         if let Some(Interrupt { signal, origin: Origin::Somebody }) = now.interrupt {
             target.send(signal);
         }
@@ -112,13 +112,13 @@ impl Forwarder {
         self.shared.now().target = None;
     }
 
-    /// The signal by which an end was asked for.
+    /// The signal that requested an end.
     #[must_use]
     pub fn interrupt(&self) -> Option<i32> {
         self.shared.now().interrupt.map(|interrupt| interrupt.signal)
     }
 
-    /// Waits so long, or until an end is asked for.
+    /// Pauses for this long, or until an end is requested.
     pub fn pause(&self, length: Duration) {
         let now = self.shared.now();
         drop(self.shared.changed.wait_timeout_while(now, length, |now| now.interrupt.is_none()));
@@ -139,14 +139,14 @@ impl Drop for Forwarder {
     }
 }
 
-/// The signals that this process ignores, a bit each, as /proc tells (see proc_pid_status(5), SigIgn).
+/// The signals that this process ignores, a bit each, from /proc (see proc_pid_status(5), SigIgn).
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Whether this process is in the foreground of a terminal.
+/// Returns whether this process is in the foreground of a terminal.
 fn in_foreground() -> bool {
     let Ok(terminal) = File::open("/dev/tty") else {
         return false;
@@ -154,7 +154,8 @@ fn in_foreground() -> bool {
     rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp())
 }
 
-/// A process to send signals to. A pidfd never means another one, which a pid may after the process has ended.
+/// A process to send signals to. A pidfd never refers to another process, as a pid may after the
+/// process has ended.
 #[derive(Debug)]
 enum Target {
     Descriptor(OwnedFd),
@@ -178,7 +179,7 @@ impl Target {
         };
     }
 
-    /// Whether it ends before a moment; where the kernel cannot tell, it is said to.
+    /// Returns whether it ends before a moment; true where the kernel cannot watch it.
     fn ends_before(&self, moment: Instant) -> bool {
         let Self::Descriptor(fd) = self else { return true };
         loop {
@@ -194,16 +195,17 @@ impl Target {
     }
 }
 
-/// What a program's end came from.
+/// The cause of a program's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Itself, or a signal of somebody else.
+    /// The program itself, or another sender's signal.
     Itself,
     /// The deadline.
     Deadline,
 }
 
-/// Waits for a program's end. At the deadline it is told to end, and made to when it takes too long over that.
+/// Waits for a program's end. At the deadline a signal requests its end, and killed when it takes
+/// too long.
 pub fn wait(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(ExitStatus, Cause)> {
     let mut cause = Cause::Itself;
     if let Some(deadline) = deadline {
@@ -219,14 +221,14 @@ pub fn wait(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(Ex
     Ok((child.wait()?, cause))
 }
 
-/// The exit code that stands for how a program ended: its own, or 128 and the signal that ended it.
+/// The exit code for the end of a program: its own, or 128 plus the signal that ended it.
 #[must_use]
 pub fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| code_of_signal(status.signal().unwrap_or(0)).into());
     u8::try_from(code & 0xff).unwrap_or(1)
 }
 
-/// The exit code that stands for an end by a signal.
+/// The exit code for an end by a signal.
 #[must_use]
 pub fn code_of_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(255)

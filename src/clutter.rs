@@ -1,12 +1,13 @@
-//! Files that others leave in any directory: file managers, network file systems, synchronisers.
+//! Files that other programs leave in any directory: file managers, network file systems,
+//! synchronisers.
 //!
-//! Checkpoints and side directories travel through git, archives and shared folders, and come back with such files. None of
-//! them is damage, and none is a file of ours.
+//! Checkpoints and side directories travel through git, archives and shared folders, and come back
+//! with such files. They are not damage, and not files of this program.
 
 use std::ffi::OsStr;
 
-/// Whether a name is one that other programs leave behind: `.DS_Store`, `._NAME` and `Thumbs.db` of file managers, `.nfsXXXX`
-/// of NFS clients, `NAME (… conflicted copy …)` of synchronisers.
+/// Returns whether other programs leave files of this name: `.DS_Store`, `._NAME` and `Thumbs.db`
+/// of file managers, `.nfsXXXX` of NFS clients, `NAME (… conflicted copy …)` of synchronisers.
 #[must_use]
 pub fn is_clutter(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
@@ -18,7 +19,7 @@ pub fn is_clutter(name: &OsStr) -> bool {
         || (name.contains(&b'(') && holds(b"conflicted copy") && name.contains(&b')'))
 }
 
-/// Whether a path leads to such a file, or through one.
+/// Returns whether a path leads to such a file, or through one.
 #[must_use]
 pub fn is_below_clutter(path: &str) -> bool {
     path.split('/').any(|name| is_clutter(name.as_ref()))

@@ -1,5 +1,6 @@
-//! Configuration: options over environment over defaults, resolved once. Nothing else reads the environment but the child of
-//! `lock run`, which passes it on.
+//! Configuration: options over environment over defaults, resolved once. All settings are read
+//! here. The only other uses of the environment are values passed through: `$ENV` of jq programs,
+//! the user's editor, shell completion, the editor's hook, and the tokens of `lock run`.
 
 mod nearest;
 
@@ -19,7 +20,7 @@ use crate::store::layout::{CONFIG, STATE_FILE};
 use crate::store::{AutoRecover, ForeignEdits, Settings};
 use crate::time::parse_duration;
 
-/// How results and errors are written.
+/// The format of results and errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -29,7 +30,7 @@ pub enum Format {
     Json,
 }
 
-/// When colours are used.
+/// The use of colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Color {
     /// On a terminal.
@@ -40,12 +41,12 @@ pub enum Color {
     Never,
 }
 
-/// How results and errors look.
+/// The style of results and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// How they are written.
+    /// Their format.
     pub format: Format,
-    /// When they are in colour.
+    /// Their use of colours.
     pub color: Color,
 }
 
@@ -61,7 +62,7 @@ impl Look {
         }
     }
 
-    /// The look that a word stands for.
+    /// The look with this name.
     #[must_use]
     pub fn of(word: &OsStr) -> Self {
         let format = if word == "json" { Format::Json } else { Format::Text };
@@ -69,20 +70,20 @@ impl Look {
     }
 }
 
-/// How much is said.
+/// The amount of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Results only.
     Quiet,
     /// Results and confirmations.
     Normal,
-    /// What is done (`-v`).
+    /// The steps (`-v`).
     Info,
-    /// How it is done (`-vv`, `DEBUG=1`).
+    /// Details of the steps (`-vv`, `DEBUG=1`).
     Debug,
 }
 
-/// The options that were given; what was not is `None`.
+/// The options that were given; `None` for the others.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     /// `--root`
@@ -103,39 +104,40 @@ pub struct Given {
     pub color: Option<Color>,
 }
 
-/// What a run works with.
+/// The resolved configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The state and how it is kept.
+    /// The location of the state and its options.
     pub settings: Settings,
     /// The audit log.
     pub audit_log: PathBuf,
-    /// The exit code where a lock was not had in time.
+    /// The exit code where a lock times out.
     pub lock_exit: u8,
-    /// How results and errors look.
+    /// The style of results and errors.
     pub look: Look,
-    /// How much is said.
+    /// The amount of output.
     pub verbosity: Verbosity,
-    /// The root, where none was named and it is not the working directory but one above.
+    /// The root, if none was named and it was found above the working directory.
     pub found_above: Option<PathBuf>,
-    /// How the root was found.
+    /// The way in which the root was found.
     pub origin: Origin,
-    /// How this program was called, with the options that chose the state: what a hint begins with.
+    /// The command line that invoked this program, with the options that chose the state: the
+    /// beginning of a hint.
     pub program: String,
 }
 
-/// How the root was found.
+/// The way in which the root was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// An option or a variable names it.
     Named,
     /// It is the nearest directory upwards with a mark.
     Found,
-    /// There is no mark upwards, so it is the working directory.
+    /// No directory upwards has a mark, so it is the working directory.
     Nowhere,
 }
 
-/// What marks a directory as a root, where none is named.
+/// The files that mark a directory as a root, where none is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marks {
     /// A state, or its backups.
@@ -273,7 +275,7 @@ fn check_places(state_file: &Path, root: &Path) -> Result<()> {
         .detail("path", shown))
 }
 
-/// Refuses (6) an audit log that is a file of the state itself, or lies among those.
+/// Refuses (6) an audit log that is a file of the state itself, or lies among its files.
 fn check_log(log: &Path, state_file: &Path) -> Result<()> {
     let name = state_file.file_name().unwrap_or_default();
     let Some(why) = unfit_for_output(log, directory_of(state_file), name) else { return Ok(()) };
@@ -284,7 +286,7 @@ fn check_log(log: &Path, state_file: &Path) -> Result<()> {
         .detail("path", shown))
 }
 
-/// The root and the state file that were named, by option or environment.
+/// The root and the state file named by option or environment.
 #[must_use]
 pub fn chosen(given: &Given, env: &dyn Environment) -> (Option<PathBuf>, Option<PathBuf>) {
     let root = given.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
@@ -292,7 +294,8 @@ pub fn chosen(given: &Given, env: &dyn Environment) -> (Option<PathBuf>, Option<
     (root, state_file)
 }
 
-/// The beginning of a hint: the program, and what chose the state, so that it can be typed in another shell, too.
+/// The beginning of a hint: the program, and the options that chose the state, so that it can be
+/// typed in another shell, too.
 #[must_use]
 pub fn program(given: &Given, env: &dyn Environment) -> String {
     let mut program = "pipeline-state".to_owned();
@@ -324,7 +327,8 @@ fn color_named(word: Option<&str>) -> Option<Color> {
     }
 }
 
-/// When colours are used: as it was asked for; on a terminal, unless it is a dumb one or `NO_COLOR` is set.
+/// The use of colours: as requested; by default on a terminal, unless it is a dumb one or
+/// `NO_COLOR` is set.
 fn color(given: Option<Color>, env: &dyn Environment) -> Color {
     match given.unwrap_or(Color::Auto) {
         Color::Auto if env.get("NO_COLOR").is_some() || env.get("TERM").is_some_and(|term| term == "dumb") => {
@@ -346,7 +350,7 @@ fn parse_number<T: std::str::FromStr>(text: &str) -> std::result::Result<T, Stri
     text.parse().map_err(|_| format!("{text:?} is no number in range"))
 }
 
-/// A variable of a type; a wrong value is an error of usage, like on the command line.
+/// A variable parsed as a type; a wrong value is a usage error, like on the command line.
 fn typed<T>(
     env: &dyn Environment,
     name: &str,
@@ -378,8 +382,9 @@ fn working_directory() -> Result<PathBuf> {
         .map_err(|error| Error::new(Kind::Io, format!("the working directory cannot be determined: {error}")))
 }
 
-/// What an editor's hook is given where neither option nor environment says otherwise: the nearest root from the project's
-/// directory up, or else from where the editor is at work; and how long it waits for a lock.
+/// The options of an editor's hook where neither option nor environment sets them: the nearest root
+/// from the project's directory up, or else from the editor's working directory; and the lock
+/// timeout.
 pub fn given_to_hook(
     given: &Given,
     env: &dyn Environment,
@@ -401,7 +406,8 @@ pub fn given_to_hook(
     Ok(given)
 }
 
-/// How errors and help are to look, judged before the options are parsed: for errors of parsing them.
+/// The style of errors and help, determined before the options are parsed: for errors of parsing
+/// them.
 #[must_use]
 pub fn look(arguments: &[OsString], env: &dyn Environment) -> Look {
     let mut format = match env.get("PIPELINE_FORMAT") {
@@ -442,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn options_win_over_the_environment_and_that_over_defaults() {
+    fn options_over_environment_over_defaults() {
         let given = Given { lock_timeout: Some(Duration::from_secs(1)), ..Given::default() };
         let timeout =
             |given: &Given, env: &[(&'static str, &'static str)]| resolve(given, env).unwrap().settings.lock_timeout;

@@ -1,7 +1,7 @@
-//! The document: text to tree and back without loss, its seal, its rules, and the ways to look into it.
+//! The document: text to tree and back without loss, its seal, its rules, and ways to query it.
 //!
-//! Nothing here touches a file. [`inspect`] says what the bytes of one file are, judged by themselves; what that
-//! means beside the other copies of the document is for [`crate::store::judge`] to say.
+//! Nothing here touches a file. [`inspect`] classifies the bytes of one file on their own;
+//! [`crate::store::judge`] compares them with the other copies of the document.
 
 pub mod body;
 pub mod diff;
@@ -28,34 +28,37 @@ use self::seal::{Digest, Document, Seal};
 
 /// The largest document that is read, in bytes; a larger file counts as damaged.
 pub const READ_LIMIT: u64 = 64 << 20;
-/// The largest document that a command may make, in bytes, counted as if its revision had the most digits.
+/// The largest document that a command may make, in bytes, counted as if its revision had the most
+/// digits.
 pub const WRITE_LIMIT: usize = 16 << 20;
-/// The bytes by which a document may exceed [`WRITE_LIMIT`] for what this program adds: by a migration, an adoption, degraded
-/// mode. So none of them, and no healing, is refused for a document that was accepted.
+/// The bytes by which a document may exceed [`WRITE_LIMIT`] for content that this program adds: by
+/// a migration, an adoption, degraded mode. So none of them, and no healing, is refused for a
+/// document that was accepted.
 pub const OWN_ROOM: usize = 64 << 10;
 
-/// What the bytes of a file are.
+/// The classification of a file's bytes.
 #[derive(Clone, Debug)]
 pub enum Reading {
-    /// No JSON document; why not.
+    /// Not a JSON document; the reason.
     Damaged(String),
-    /// No JSON document, since git left its conflict markers in it, from this line on.
+    /// Not a JSON document: git left its conflict markers in it, from this line on.
     Conflicted(usize),
-    /// A document whose digest is right, perhaps after a conversion of its text was taken back ([`text::unconverted`]).
+    /// A document with the right digest, perhaps after a conversion of its text was undone
+    /// ([`text::unconverted`]).
     Sealed(Document),
-    /// A document that carries a digest, and was changed since.
+    /// A document with a digest that was changed since.
     Broken(Value),
-    /// A document that carries no digest.
+    /// A document without a digest.
     Unsealed(Value),
 }
 
-/// Reads the bytes of one file.
+/// Classifies the bytes of one file.
 #[must_use]
 pub fn inspect(bytes: &[u8]) -> Reading {
     inspect_text(Bytes::copy_from_slice(bytes))
 }
 
-/// Reads the bytes of one file, which the document is going to share.
+/// Classifies the bytes of one file, which the document will share.
 #[must_use]
 pub fn inspect_text(text: Bytes) -> Reading {
     let reading = inspect_as_it_is(text.clone());
@@ -87,7 +90,7 @@ fn inspect_as_it_is(text: Bytes) -> Reading {
     }
 }
 
-/// Does what can be done ahead in a thread of its own, where the text is large enough to make that worth while.
+/// Runs `ahead` in a thread of its own, where the text is large enough to make that worth while.
 fn beside<T, U: Send>(text: &Bytes, work: impl FnOnce() -> T, ahead: impl FnOnce() -> U + Send) -> (T, Option<U>) {
     const LARGE: usize = 1 << 20;
     if text.len() < LARGE {

@@ -1,7 +1,7 @@
 //! The error table: every failure has one exit code, one sentence and a next step (promise P6).
 //!
-//! [`Kind`] is what scripts may rely on in JSON; [`ExitCode`] is what they see from `$?`. Code that meets a
-//! failure names its [`Kind`]; the mapping to a number follows from it.
+//! [`Kind`] is the stable name of a failure in JSON; [`ExitCode`] is the value of `$?`. Code that
+//! meets a failure names its [`Kind`]; the exit code follows from it.
 
 mod code;
 mod denied;
@@ -20,26 +20,26 @@ use crate::fs::FsError;
 pub use crate::printable::one_line;
 use crate::printable::{is_steering, json_text};
 
-/// A next step: a command to type, and what it does here.
+/// A next step: a command to type, and its effect here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
     /// Arguments of this program.
     Run(String, String),
     /// Another program's command line.
     Shell(String, String),
-    /// What was probably meant by what was typed.
+    /// A correction of the user's input.
     Meant(String),
 }
 
-/// A failure, ready to be shown: what happened, of which kind, and what to do about it.
+/// A failure, ready to be shown: its kind, a sentence, and the next steps.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// Why it failed.
+    /// Its kind.
     pub kind: Kind,
     /// One sentence with names, pids, paths and numbers; no trailing period.
     pub message: String,
-    /// What to do next, best first.
+    /// The next steps, best first.
     pub hints: Vec<Hint>,
     /// The same facts for a program: a JSON object.
     pub details: Box<Value>,
@@ -49,33 +49,33 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A failure of `kind`, told in one sentence.
+    /// A failure of `kind`, described in one sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hints: Vec::new(), details: Box::new(json!({})) }
     }
 
-    /// Adds a command of this program as the next step: its arguments, and what they do here.
+    /// Adds a command of this program as the next step: its arguments, and its effect here.
     #[must_use]
     pub fn try_command(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
         self.hints.push(Hint::Run(arguments.into(), why.into()));
         self
     }
 
-    /// Adds another program's command line as the next step, and what it does here.
+    /// Adds another program's command line as the next step, and its effect here.
     #[must_use]
     pub fn try_shell(mut self, command: impl Into<String>, why: impl Into<String>) -> Self {
         self.hints.push(Hint::Shell(command.into(), why.into()));
         self
     }
 
-    /// Puts the command that was probably meant in front of all other next steps.
+    /// Puts a corrected command in front of all other next steps.
     #[must_use]
     pub fn rather(mut self, arguments: impl Into<String>) -> Self {
         self.hints.insert(0, Hint::Run(arguments.into(), "did you mean this one?".to_owned()));
         self
     }
 
-    /// Adds what was probably meant.
+    /// Adds a correction of the user's input.
     #[must_use]
     pub fn meaning(mut self, words: impl Into<String>) -> Self {
         self.hints.push(Hint::Meant(words.into()));
@@ -91,14 +91,16 @@ impl Error {
         self
     }
 
-    /// Whether removing files may help: space or quota ran out, and not a limit on one file's size.
+    /// Returns whether removing files may help: space or quota ran out, and not a limit on one
+    /// file's size.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         let too_large = Value::from(Errno::FBIG.raw_os_error());
         self.kind == Kind::DiskFull && self.details.get("errno") != Some(&too_large)
     }
 
-    /// Whether it says that this process cannot write here and now, which need not keep it from reading.
+    /// Returns whether it means that this process cannot write here now, which need not stop it
+    /// from reading.
     #[must_use]
     pub fn keeps_from_writing(&self) -> bool {
         use Kind::{Deadlock, DiskFull, LockTimeout, PermissionDenied, UnsafePath};
@@ -111,8 +113,8 @@ impl Error {
         self.kind.code()
     }
 
-    /// The failure as text. `program` is how the program was called, with the options that chose the root,
-    /// so that a hint can be typed as it stands.
+    /// The failure as text. `program` is the command line that invoked the program, with the
+    /// options that chose the root, so that a hint can be typed as it is.
     #[must_use]
     pub fn to_text(&self, program: &str) -> String {
         let mut text = format!("error: {} [{}]\n", one_line(&self.message), self.code().name());
@@ -143,14 +145,14 @@ impl Hint {
     /// The hint as a line that can be pasted into a shell.
     #[must_use]
     pub fn to_line(&self, program: &str) -> String {
-        // A shell reads the rest as a comment, so the line can be pasted whole.
+        // A shell reads the rest as a comment, so the whole line can be pasted.
         let with = |command: String, why: &str| if why.is_empty() { command } else { format!("{command}   # {why}") };
         let line = match self {
             Self::Run(arguments, why) => with(format!("{program} {arguments}"), why),
             Self::Shell(command, why) => with(command.clone(), why),
             Self::Meant(words) => words.clone(),
         };
-        one_line(&line) // whatever composed it
+        one_line(&line) // also where a part of it was not escaped
     }
 }
 
@@ -171,7 +173,7 @@ impl From<FsError> for Error {
             .detail("path", path.clone())
             .detail("operation", error.operation)
             .detail("errno", error.source.raw_os_error());
-        // A temporary file is gone by the time somebody looks; its directory is not.
+        // A temporary file no longer exists when the error is read; its directory does.
         let directory = error.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let near = quote_path(if path.ends_with(".tmp") { directory.unwrap_or(&error.path) } else { &error.path });
         let around = quote_path(directory.unwrap_or(Path::new(".")));
@@ -201,7 +203,8 @@ impl From<FsError> for Error {
     }
 }
 
-/// A path as one word of a shell; one that is not plain text in the way that bash, zsh and ksh read.
+/// Quotes a path as one word of a shell; one that is not plain text in the syntax of bash, zsh and
+/// ksh.
 #[must_use]
 pub fn quote_path(path: &Path) -> String {
     match path.to_str() {
@@ -210,7 +213,7 @@ pub fn quote_path(path: &Path) -> String {
     }
 }
 
-/// Bytes as one word of bash, zsh and ksh.
+/// Quotes bytes as one word of bash, zsh and ksh.
 fn in_dollar_quotes(bytes: &[u8]) -> String {
     let escaped = bytes.iter().flat_map(|byte| match byte {
         b'\'' | b'\\' => vec!['\\', char::from(*byte)],
@@ -220,14 +223,15 @@ fn in_dollar_quotes(bytes: &[u8]) -> String {
     format!("$'{}'", escaped.collect::<String>())
 }
 
-/// `text` as one word of a POSIX shell; where it would steer a terminal, of bash, zsh and ksh.
+/// Quotes `text` as one word of a POSIX shell; where it holds terminal control characters, of bash,
+/// zsh and ksh.
 #[must_use]
 pub fn quote(text: &str) -> String {
     if text.contains(is_steering) { in_dollar_quotes(text.as_bytes()) } else { quote_for_sh(text) }
 }
 
-/// `text` as one word of every POSIX shell, with all its characters as they are: for text that no
-/// terminal shows.
+/// Quotes `text` as one word of every POSIX shell, with all its characters unchanged: for text that
+/// is not shown on a terminal.
 #[must_use]
 pub fn quote_for_sh(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
@@ -252,13 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_stays_on_one_line_whatever_a_file_is_called() {
+    fn a_file_name_cannot_break_an_errors_line() {
         let text = Error::new(Kind::Io, "a\n\u{1b}[31mb").to_text("x");
         assert_eq!(text, "error: a\\n\\u{1b}[31mb [GENERAL_ERROR]\n");
     }
 
     #[test]
-    fn a_hint_carries_no_character_that_steers_whatever_it_is_made_of() {
+    fn a_hint_has_no_steering_character() {
         let raw = "x\u{1b}]0;t\u{7}\u{202e}y\u{2028}";
         let hints = [Hint::Run(raw.into(), raw.into()), Hint::Shell(raw.into(), raw.into()), Hint::Meant(raw.into())];
         for hint in hints {

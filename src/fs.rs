@@ -1,10 +1,12 @@
-//! The file-system seam: every side effect of the store passes through [`Disk`], and through [`Ops`] below it.
+//! The file-system seam: every side effect of the store passes through [`Disk`], and through
+//! [`Ops`] below it.
 //!
-//! [`Ops`] is one method a system call, so that a fault can be put at every call: [`real::Real`] makes them,
-//! [`observed::Observed`] lets a test see, fail, shorten or stop each. [`Disk`] adds what all callers want alike:
-//! interrupted calls are repeated, short writes are continued, and an error names its operation and path.
-//! `fsync` is the exception: it is never repeated, because a second call after a failure reports success for
-//! data that is gone (PostgreSQL's "fsyncgate", 2018).
+//! [`Ops`] has one method per system call, so that a fault can be injected at every call:
+//! [`real::Real`] makes them, [`observed::Observed`] lets a test see, fail, shorten or stop each.
+//! [`Disk`] adds what all callers need: interrupted calls are repeated, short writes are continued,
+//! and an error names its operation and path. `fsync` is the exception: it is never repeated,
+//! because a second call after a failure reports success for data that is lost (PostgreSQL's
+//! "fsyncgate", 2018).
 
 pub mod free_name;
 pub mod identity;
@@ -29,7 +31,7 @@ use crate::acl::{Acl, AclKind};
 /// The mode of a new directory.
 const DIR_MODE: u32 = 0o700;
 
-/// A directory that was opened once; names are looked up in it without following links.
+/// An open directory; names are looked up in it without following links.
 #[derive(Debug)]
 pub struct Dir {
     fd: Option<OwnedFd>,
@@ -37,7 +39,7 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// An opened directory, with the path that messages show.
+    /// An open directory, with the path that messages show.
     #[must_use]
     pub fn new(fd: OwnedFd, path: PathBuf) -> Self {
         Self { fd: Some(fd), path }
@@ -68,7 +70,7 @@ impl Dir {
     }
 }
 
-/// What a file is opened for.
+/// The access mode of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reading.
@@ -81,7 +83,7 @@ pub enum Access {
     Overwrite,
 }
 
-/// What kind of thing a name stands for.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -94,10 +96,10 @@ pub enum FileKind {
     Special,
 }
 
-/// The facts about a file that decisions are made on.
+/// The metadata of a file that decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// What it is.
+    /// Its type.
     pub kind: FileKind,
     /// Device number; with [`Stat::ino`] the identity of a file.
     pub dev: u64,
@@ -118,20 +120,20 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Whether both are the same file.
+    /// Returns whether both are the same file.
     #[must_use]
     pub fn same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
-    /// Whether both are the same file and nothing was written to it in between.
+    /// Returns whether both are the same file and it was not written to in between.
     #[must_use]
     pub fn unchanged(&self, other: &Self) -> bool {
         self.same_file(other) && (self.size, self.mtime) == (other.size, other.mtime)
     }
 }
 
-/// The system calls the store is made of. Names are single components unless the directory is
+/// The system calls of the store. Names are single components unless the directory is
 /// [`Dir::working`]; no method follows a link in the last component, except [`Ops::open_root`].
 #[allow(missing_docs)] // each is the system call of its name
 pub trait Ops {
@@ -153,36 +155,39 @@ pub trait Ops {
     fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()>;
     fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()>;
     fn read_link(&self, dir: &Dir, name: &OsStr) -> io::Result<OsString>;
-    /// Opens whatever `name` is, a link too, for [`Ops::fstat`] and [`Ops::set_mode`] only (`O_PATH`).
+    /// Opens `name` of any type, including a link, for [`Ops::fstat`] and [`Ops::set_mode`] only
+    /// (`O_PATH`).
     fn pin(&self, dir: &Dir, name: &OsStr) -> io::Result<File>;
     fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()>;
     fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()>;
     fn set_link_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()>;
-    /// An access control list as its attribute has it. No other extended attribute is ever touched.
+    /// The raw value of an access control list's attribute. No other extended attribute is ever
+    /// accessed.
     fn acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<Vec<u8>>;
     fn set_acl(&self, file: BorrowedFd<'_>, kind: AclKind, acl: &[u8]) -> io::Result<()>;
     fn remove_acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<()>;
-    /// Takes an exclusive flock(2), waiting no longer than `patience`; `WouldBlock` when that has passed. Then the file
-    /// must not be locked again.
+    /// Takes an exclusive flock(2), waiting no longer than `patience`; then `WouldBlock`, and the
+    /// file must not be locked again.
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()>;
-    /// Takes a shared flock(2) without waiting; `WouldBlock` if another open file has an exclusive one.
+    /// Takes a shared flock(2) without waiting; `WouldBlock` if another open file has an exclusive
+    /// one.
     fn try_lock_shared(&self, file: &File) -> io::Result<()>;
     fn now(&self) -> SystemTime;
 }
 
-/// A system call that failed, and on what.
+/// A failed system call and its path.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}: {}", path.display(), describe(source))]
 pub struct FsError {
-    /// What was tried: a verb.
+    /// The operation: a verb.
     pub operation: &'static str,
-    /// What it was tried on.
+    /// Its path.
     pub path: PathBuf,
-    /// The error as it came.
+    /// The original error.
     pub source: io::Error,
 }
 
-/// The operating system's words without Rust's "(os error 28)".
+/// The operating system's message without Rust's "(os error 28)".
 fn describe(error: &io::Error) -> String {
     if Errno::from_io_error(error) == Some(Errno::MLINK) {
         return "it has a second name (a hard link), which may lie anywhere".to_owned();
@@ -194,19 +199,19 @@ fn describe(error: &io::Error) -> String {
 }
 
 impl FsError {
-    /// Whether the error is this one.
+    /// Returns whether the error has this number.
     #[must_use]
     pub fn is(&self, errno: Errno) -> bool {
         Errno::from_io_error(&self.source) == Some(errno)
     }
 
-    /// Whether the kernel or the file system has no such operation.
+    /// Returns whether the kernel or the file system lacks the operation.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         is_unsupported(&self.source)
     }
 
-    /// Whether space, quota or permitted file size ran out.
+    /// Returns whether space, quota or permitted file size ran out.
     #[must_use]
     pub fn is_full(&self) -> bool {
         [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].into_iter().any(|errno| self.is(errno))
@@ -216,14 +221,14 @@ impl FsError {
 /// A result that fails with [`FsError`].
 pub type FsResult<T> = std::result::Result<T, FsError>;
 
-/// A file's bytes, read whole, with what it was when they were read.
+/// A file's bytes, read whole, with its metadata at that time.
 #[derive(Debug)]
 pub struct Content {
-    /// All of it, or its first part if it is larger than was asked for.
+    /// All of it, or its first part if it is over the limit.
     pub bytes: Vec<u8>,
-    /// Whether there is more than was read.
+    /// Whether the file was read to its end.
     pub size: Extent,
-    /// The file's facts, taken from the open descriptor.
+    /// The file's metadata, taken from the open descriptor.
     pub stat: Stat,
 }
 
@@ -236,10 +241,10 @@ pub enum Extent {
     OverLimit,
 }
 
-/// Whether a file had to be made.
+/// Whether a file was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It was there.
+    /// It existed.
     Found,
     /// It is new and empty.
     Made,
@@ -275,7 +280,7 @@ impl Disk {
         self.ops.now()
     }
 
-    /// Opens a directory by path, following links: it is what the user named.
+    /// Opens a directory by path, following links: the user named it.
     pub fn open_root(&self, path: &Path) -> FsResult<Dir> {
         let fd = named("open", path, again(|| self.ops.open_root(path)))?;
         Ok(Dir::new(fd, path.to_owned()))
@@ -288,7 +293,7 @@ impl Disk {
         Ok(Dir::new(fd, path))
     }
 
-    /// Makes a directory (0700, whatever the umask); fine if it is there.
+    /// Creates a directory (0700, whatever the umask); succeeds if it exists.
     pub fn make_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
         let path = dir.path_of(&name);
         match again(|| self.ops.make_dir(dir, name.as_ref())) {
@@ -316,18 +321,19 @@ impl Disk {
         Ok(names)
     }
 
-    /// What `name` is, if it is there; links are not followed.
+    /// The metadata of `name`, if it exists; links are not followed.
     pub fn stat(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<Option<Stat>> {
         found(named("look at", &dir.path_of(&name), again(|| self.ops.stat(dir, name.as_ref()))))
     }
 
-    /// What an open file is.
+    /// The metadata of an open file.
     pub fn fstat(&self, file: &File, path: &Path) -> FsResult<Stat> {
         named("look at", path, again(|| self.ops.fstat(file)))
     }
 
-    /// Opens a file, if it is there. A file with a second name (a hard link) is not opened to be
-    /// written (`EMLINK`): that name may lie outside the root, and what is written would be there, too.
+    /// Opens a file, if it exists. A file with a second name (a hard link) is not opened for
+    /// writing (`EMLINK`): that name may lie outside the root, and the write would change the file
+    /// there, too.
     pub fn open(&self, dir: &Dir, name: impl AsRef<OsStr>, access: Access) -> FsResult<Option<File>> {
         if matches!(access, Access::Append | Access::Overwrite) {
             let Some(stat) = self.stat(dir, &name)? else { return Ok(None) };
@@ -338,7 +344,8 @@ impl Disk {
         found(named("open", &dir.path_of(&name), again(|| self.ops.open(dir, name.as_ref(), access))))
     }
 
-    /// Opens a file to be locked and written from its beginning, and makes it where it is missing.
+    /// Opens a file to be locked and written from its beginning, and creates it where it is
+    /// missing.
     pub fn open_to_lock(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<(File, Origin)> {
         let mut origin = Origin::Found;
         loop {
@@ -347,13 +354,13 @@ impl Disk {
             }
             match self.create(dir, &name) {
                 Err(error) if error.is(Errno::EXIST) => {}
-                // Opened again: what makes a file appends to it.
+                // Reopened: the descriptor of a created file appends.
                 result => origin = result.map(|_| Origin::Made)?,
             }
         }
     }
 
-    /// Opens a file for appending, and makes it where it is missing.
+    /// Opens a file for appending, and creates it where it is missing.
     pub fn open_or_make(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<(File, Origin)> {
         loop {
             if let Some(file) = self.open(dir, &name, Access::Append)? {
@@ -366,13 +373,13 @@ impl Disk {
         }
     }
 
-    /// Makes a new file for writing; `EEXIST` if the name is taken.
+    /// Creates a new file for writing; `EEXIST` if the name is taken.
     pub fn create(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<File> {
         let path = dir.path_of(&name);
         named("create", &path, again(|| self.ops.open(dir, name.as_ref(), Access::CreateNew)))
     }
 
-    /// Reads a file whole if it is there, up to `limit` bytes.
+    /// Reads a whole file if it exists, up to `limit` bytes.
     pub fn read(&self, dir: &Dir, name: impl AsRef<OsStr>, limit: u64) -> FsResult<Option<Content>> {
         let path = dir.path_of(&name);
         let Some(file) = self.open(dir, &name, Access::Read)? else {
@@ -382,7 +389,7 @@ impl Disk {
         if stat.kind != FileKind::Regular || stat.size > limit {
             return Ok(Some(Content { bytes: Vec::new(), size: Extent::OverLimit, stat }));
         }
-        // One byte more than the size says: a file that ends there needs no second look.
+        // One byte more than the size: a file that ends there needs no second read.
         let expected = usize::try_from(stat.size).unwrap_or(usize::MAX);
         let mut bytes = named("read", &path, zeroed(expected.saturating_add(1)))?;
         let mut length = 0;
@@ -396,7 +403,7 @@ impl Disk {
                 break;
             }
             if length == bytes.len() {
-                // It grew while it was read; such a file is somebody else's work in progress.
+                // It grew while it was read: another program is writing it.
                 if length as u64 > limit {
                     return Ok(Some(Content { bytes, size: Extent::OverLimit, stat }));
                 }
@@ -407,7 +414,8 @@ impl Disk {
         Ok(Some(Content { bytes, size: Extent::Whole, stat }))
     }
 
-    /// What a file is, if it is a regular one and holds exactly these bytes. It is never in memory as a whole.
+    /// The metadata of a regular file that holds exactly these bytes, else `None`. It is never in
+    /// memory as a whole.
     pub fn stat_if_same(&self, dir: &Dir, name: impl AsRef<OsStr>, bytes: &[u8]) -> FsResult<Option<Stat>> {
         const PIECE: usize = 128 << 10;
         let path = dir.path_of(&name);
@@ -430,7 +438,7 @@ impl Disk {
         Ok(Some(stat))
     }
 
-    /// Reads what comes next in an open file into `buffer`; how much, 0 at the end.
+    /// Reads the next bytes of an open file into `buffer`; returns their number, 0 at the end.
     pub fn read_some(&self, file: &File, path: &Path, buffer: &mut [u8]) -> FsResult<usize> {
         named("read", path, again(|| self.ops.read(file, buffer)))
     }
@@ -448,12 +456,12 @@ impl Disk {
         Ok(())
     }
 
-    /// Forces a file's data to the disk. Called once a file: never again after a failure.
+    /// Syncs a file's data. Called once a file: never again after a failure.
     pub fn sync(&self, file: &File, path: &Path) -> FsResult<()> {
         named("sync", path, self.ops.sync(file))
     }
 
-    /// Forces a directory's entries to the disk.
+    /// Syncs a directory's entries.
     pub fn sync_dir(&self, dir: &Dir) -> FsResult<()> {
         named("sync", dir.path(), self.ops.sync_dir(dir))
     }
@@ -463,22 +471,22 @@ impl Disk {
         named("link", &to.0.path_of(to.1), again(|| self.ops.link(from, to)))
     }
 
-    /// Puts a file under another name, replacing what was there.
+    /// Renames a file, replacing the destination.
     pub fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> FsResult<()> {
         named("replace", &to.0.path_of(to.1), again(|| self.ops.rename(from, to)))
     }
 
-    /// Removes a name; fine if it is gone.
+    /// Removes a name; succeeds if it is missing.
     pub fn unlink(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
         found(named("remove", &dir.path_of(&name), again(|| self.ops.unlink(dir, name.as_ref())))).map(|_| ())
     }
 
-    /// Removes an empty directory; fine if it is gone.
+    /// Removes an empty directory; succeeds if it is missing.
     pub fn remove_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
         found(named("remove", &dir.path_of(&name), again(|| self.ops.remove_dir(dir, name.as_ref())))).map(|_| ())
     }
 
-    /// Lets two names change places, at once.
+    /// Exchanges two names atomically.
     pub fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> FsResult<()> {
         named("replace", &other.0.path_of(other.1), again(|| self.ops.exchange(one, other)))
     }
@@ -488,15 +496,16 @@ impl Disk {
         named("make", &dir.path_of(&name), again(|| self.ops.symlink(target, dir, name.as_ref())))
     }
 
-    /// Where a symbolic link leads.
+    /// The target of a symbolic link.
     pub fn read_link(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<OsString> {
         named("read", &dir.path_of(&name), again(|| self.ops.read_link(dir, name.as_ref())))
     }
 
-    /// Sets the permission bits of the file or directory that `was` describes, through a descriptor.
+    /// Sets the permission bits of the file or directory that `was` describes, through a
+    /// descriptor.
     ///
-    /// Fails if `name` is another file by now, a link, or a file that has a second name (`EMLINK`):
-    /// a hard link may lead out of the root.
+    /// Fails if `name` is another file by now, a link, or a file with a second name (`EMLINK`): a
+    /// hard link may lead out of the root.
     pub fn set_mode(&self, dir: &Dir, name: impl AsRef<OsStr>, was: &Stat, mode: u32) -> FsResult<()> {
         const SET: &str = "set the mode of";
         let path = dir.path_of(&name);
@@ -516,19 +525,19 @@ impl Disk {
         named("set the mode of", path, again(|| self.ops.set_mode(file, mode)))
     }
 
-    /// Sets the time of the last modification of an open file or directory.
+    /// Sets the modification time of an open file or directory.
     pub fn set_mtime_of(&self, file: BorrowedFd<'_>, path: &Path, mtime: (i64, i64)) -> FsResult<()> {
         named("set the time of", path, again(|| self.ops.set_mtime(file, mtime)))
     }
 
-    /// Sets the time of the last modification of a symbolic link itself.
+    /// Sets the modification time of a symbolic link itself.
     pub fn set_link_mtime(&self, dir: &Dir, name: impl AsRef<OsStr>, mtime: (i64, i64)) -> FsResult<()> {
         let set = || self.ops.set_link_mtime(dir, name.as_ref(), mtime);
         named("set the time of", &dir.path_of(&name), again(set))
     }
 
     /// The access control list of an open file or directory; `None` where it has none, or the file
-    /// system knows of none.
+    /// system does not support them.
     pub fn acl(&self, file: BorrowedFd<'_>, path: &Path, kind: AclKind) -> FsResult<Option<Acl>> {
         match again(|| self.ops.acl(file, kind)) {
             Err(error) if has_no_acl(&error) => Ok(None),
@@ -536,8 +545,8 @@ impl Disk {
         }
     }
 
-    /// Gives an open file or directory an access control list, or removes the one that it may have
-    /// inherited. Whether it is as wanted: some file systems know no lists.
+    /// Sets the access control list of an open file or directory, or removes an inherited one.
+    /// Returns whether the result is as wanted: some file systems do not support them.
     pub fn set_acl(&self, file: BorrowedFd<'_>, path: &Path, kind: AclKind, acl: Option<&Acl>) -> FsResult<bool> {
         let set = || match acl {
             Some(acl) => self.ops.set_acl(file, kind, &acl.to_attribute()),
@@ -549,8 +558,9 @@ impl Disk {
         }
     }
 
-    /// Takes an exclusive flock, waiting no longer than `patience`. The file comes back only with the lock: a wait that was
-    /// given up may still get the lock later, and drops it then, even one that another wait on the same file has got.
+    /// Takes an exclusive flock, waiting no longer than `patience`. The file is returned only with
+    /// the lock: an abandoned wait may still get the lock later, and then drops it, even one that
+    /// another wait on the same file has got.
     pub fn lock(&self, file: File, path: &Path, patience: Duration) -> FsResult<Locked> {
         match again(|| self.ops.lock(&file, patience)) {
             Ok(()) => Ok(Locked::Yes(file)),
@@ -560,22 +570,22 @@ impl Disk {
     }
 }
 
-/// How an attempt to lock ended.
+/// The result of locking a file.
 #[derive(Debug)]
 pub enum Locked {
-    /// The lock is ours, until the file is closed.
+    /// The lock is held until the file is closed.
     Yes(File),
-    /// Somebody else had it for as long as we could wait.
+    /// Another open file held it for the whole wait.
     TimedOut,
 }
 
-/// Whether a file has no access control list, or can have none.
+/// Returns whether a file has no access control list, or cannot have one.
 fn has_no_acl(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::NODATA) || is_unsupported(error)
 }
 
-/// Whether the kernel or the file system has no such operation. ENOTSUP and EOPNOTSUPP are one number on Linux
-/// and two on a Mac, where file systems answer with either.
+/// Returns whether the kernel or the file system lacks the operation. ENOTSUP and EOPNOTSUPP are
+/// one number on Linux and two on a Mac, where file systems answer with either.
 fn is_unsupported(error: &io::Error) -> bool {
     let answers = [Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
     Errno::from_io_error(error).is_some_and(|errno| answers.contains(&errno))
@@ -597,8 +607,8 @@ fn found<T>(result: FsResult<T>) -> FsResult<Option<T>> {
     }
 }
 
-/// So many zeros; `ENOMEM` where there is no memory for them. Nothing is asked for only to try: what is given back
-/// changes how the allocator grows every large list after it.
+/// This many zeros; `ENOMEM` where there is no memory for them. Nothing is allocated only to try:
+/// freeing it would change how the allocator grows every large list afterwards.
 fn zeroed(count: usize) -> io::Result<Vec<u8>> {
     let mut zeros = Vec::new();
     zeros.try_reserve_exact(count).map_err(|_| io::Error::from(Errno::NOMEM))?;
@@ -606,7 +616,8 @@ fn zeroed(count: usize) -> io::Result<Vec<u8>> {
     Ok(zeros)
 }
 
-/// Repeats a call that a signal interrupted; not for ever, since a broken file system may say so each time.
+/// Repeats a call that a signal interrupted; not without limit, since a broken file system may
+/// report it each time.
 fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..100 {
         match call() {

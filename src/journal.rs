@@ -1,8 +1,9 @@
-//! The journal: what happened in one root, one line an event, in `.state-backups/journal.jsonl`.
+//! The journal: the events of one root, one a line, in `.state-backups/journal.jsonl`.
 //!
-//! It lies in the root, so a copy of the root has a copy of it and goes on alone. A line begins and ends with a line feed,
-//! so that a torn line spoils no other. Lines are appended after the fact, each with one write. Only `state init` makes the
-//! file; where it is missing, nothing is written. A journal that cannot be written is a warning and stops nothing.
+//! It lies in the root, so a copy of the root has a copy of it and continues on its own. A line
+//! begins and ends with a line feed, so that a torn line spoils no other. Lines are appended after
+//! the event, each with one write. Only `state init` creates the file; where it is missing, nothing
+//! is written. A journal that cannot be written is a warning and stops nothing.
 
 pub mod changes;
 pub mod event;
@@ -33,14 +34,14 @@ pub struct Journal<'a> {
     dir: &'a Dir,
 }
 
-/// The events that were read, oldest first, and what was skipped.
+/// The events that were read, oldest first, and the lines that were skipped.
 #[derive(Debug, Default)]
 pub struct Events {
     /// The events.
     pub list: Vec<Event>,
-    /// How many lines are torn or damaged.
+    /// The number of torn or damaged lines.
     pub damaged: usize,
-    /// Why a file was not read.
+    /// The reason why a file was not read.
     pub problem: Option<String>,
 }
 
@@ -53,13 +54,13 @@ impl Events {
         })
     }
 
-    /// What all commits add up to, also those that no line is left of.
+    /// The totals of all commits, including those without a remaining line.
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals::of(&self.list)
     }
 
-    /// Whether a commit was counted before the first line that is left.
+    /// Returns whether a commit was counted before the first remaining line.
     #[must_use]
     pub fn is_counted(&self, lineage: &str, revision: u64) -> bool {
         let totals = self.list.iter().find_map(|event| match event {
@@ -75,7 +76,7 @@ impl Events {
             match Event::parse(line) {
                 _ if line.is_empty() => {}
                 Ok(event) => self.list.push(event),
-                // The last line may be one that is being written.
+                // The last line may still be being written.
                 Err(Skipped::Damaged) if lines.peek().is_some() => self.damaged += 1,
                 Err(_) => {}
             }
@@ -90,7 +91,7 @@ impl<'a> Journal<'a> {
         Self { disk, dir }
     }
 
-    /// Makes the journal where it is missing.
+    /// Creates the journal where it is missing.
     pub fn make(&self) -> FsResult<()> {
         if self.disk.stat(self.dir, JOURNAL)?.is_none() {
             self.disk.create(self.dir, JOURNAL)?;
@@ -98,7 +99,8 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// Appends an event; why it could not be, in words. The caller holds the state lock, whose inode is `lock_inode`.
+    /// Appends an event; the error is a sentence. The caller holds the state lock; `lock_inode` is
+    /// its inode.
     pub fn append(&self, event: &Event, lock_inode: u64) -> Result<(), String> {
         let words = |error: crate::fs::FsError| error.to_string();
         let Some((file, stat)) = self.open().map_err(words)? else { return Err("it is gone".to_owned()) };
@@ -124,7 +126,8 @@ impl<'a> Journal<'a> {
         Ok(Some((file, stat)))
     }
 
-    /// Begins a new file with the totals and `line`; the one before is kept, and the one before that goes.
+    /// Begins a new file with the totals and `line`; the previous file is kept, and the one before
+    /// it is removed.
     fn rotate(&self, line: &str, lock_inode: u64) -> FsResult<()> {
         let name = temporary(lock_inode, "journal");
         let totals = self.read().totals();
@@ -138,7 +141,7 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// Reads all events. It takes no lock: a file that is rotated meanwhile is read once.
+    /// Reads all events. Takes no lock: a file that is rotated meanwhile is read once.
     #[must_use]
     pub fn read(&self) -> Events {
         let mut events = Events::default();
@@ -189,7 +192,7 @@ impl<'a> Journal<'a> {
     }
 }
 
-/// Why a file must not be written as a journal, if so.
+/// The reason why a file must not be written as a journal, if there is one.
 fn distrust(stat: &Stat) -> Option<&'static str> {
     if stat.kind != FileKind::Regular {
         Some("is not a regular file")
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_is_not_ours_alone_is_not_written() {
+    fn a_journal_that_others_may_write_is_not_used() {
         in_directory(|path, journal| {
             std::fs::write(path.join("victim"), "").unwrap();
             let at = path.join(JOURNAL);
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_lines_are_counted_and_unknown_events_are_not() {
+    fn only_damaged_lines_are_counted() {
         in_directory(|path, journal| {
             journal.make().unwrap();
             journal.append(&event(1), 7).unwrap();

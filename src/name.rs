@@ -6,8 +6,8 @@ use crate::error::{Error, Kind, Result};
 
 /// The longest name, in characters.
 pub const MAX_LENGTH: usize = 128;
-/// The longest name of an operation in a new checkpoint, in characters. It is the end of the checkpoint's id; ids of older
-/// checkpoints may be longer.
+/// The longest name of an operation in a new checkpoint, in characters. It is the end of the
+/// checkpoint's id; ids of older checkpoints may be longer.
 pub const MAX_OPERATION: usize = 64;
 
 /// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}` without `..`: safe as a part of a file name.
@@ -15,12 +15,12 @@ pub const MAX_OPERATION: usize = 64;
 pub struct Name(String);
 
 impl Name {
-    /// A name, if `text` is one; `what` says in the error what it was meant to name.
+    /// Parses a name; `what` is the kind of name for the error.
     pub fn parse(what: &str, text: &str) -> Result<Self> {
         Self::parse_up_to(MAX_LENGTH, what, text)
     }
 
-    /// The name of an operation that a checkpoint is to be made for: at most [`MAX_OPERATION`] characters.
+    /// Parses the name of a new checkpoint's operation: at most [`MAX_OPERATION`] characters.
     pub fn parse_operation(text: &str) -> Result<Self> {
         Self::parse_up_to(MAX_OPERATION, "operation", text)
     }
@@ -39,7 +39,8 @@ impl Name {
         Err(Error::new(Kind::InvalidName, message).meaning(format!("a name that fits: {meant}")).detail("name", text))
     }
 
-    /// Reduces any text to a name: what cannot stand in one becomes `-`. `fallback` where nothing is left.
+    /// Reduces any text to a name: characters that a name cannot have become `-`. `fallback` where
+    /// nothing is left.
     #[must_use]
     pub fn reduce(text: &str, fallback: &str) -> Self {
         let mut name = String::new();
@@ -68,11 +69,11 @@ impl fmt::Display for Name {
     }
 }
 
-/// The one of `known` that a word was probably meant to be, if it is none of them.
+/// The one of `known` that a misspelt word probably means; `None` if the word is one of them.
 pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let distance = |other: &str| strsim::damerau_levenshtein(word, other);
     let nearest = known.min_by_key(|other| distance(other))?;
-    // Two slips in a long word, one in a short one.
+    // Two edits in a long word, one in a short one.
     (1..=if nearest.len() > 5 { 2 } else { 1 }).contains(&distance(nearest)).then_some(nearest)
 }
 
@@ -80,7 +81,7 @@ fn is_name(text: &str) -> bool {
     text.len() <= MAX_LENGTH && is_plain(text)
 }
 
-/// Whether a text has the form of a name, of whatever length.
+/// Returns whether a text has the form of a name, of any length.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -1,4 +1,4 @@
-//! Paths that a user names and that lie where a root keeps its own files: a state in another root's
+//! Paths that a user names and that lead into a root's own directories: a state in another root's
 //! `.state-backups/`, a log that is the state itself.
 
 use std::ffi::OsStr;
@@ -9,23 +9,23 @@ use crate::lock::LOCKS;
 use crate::lock::gate::GATE;
 use crate::store::layout::{BACKUPS, CONFIG, SIDE_DIRECTORIES, STATE_FILE};
 
-/// All names of ours beside a state file begin so, but for those of [`FILES`].
+/// The prefix of this program's files beside a state file, except for those of [`FILES`].
 const PREFIX: &str = ".pipeline-state";
 /// Files of a root besides its state.
 const FILES: [&str; 2] = [STATE_FILE, ErrorLog::NAME];
 
-/// The directory of a root that `directory` is, or lies in: a side directory or `config/`. Links on
-/// the way are followed, as they would be by whoever writes there.
+/// The directory of a root that `directory` is, or lies in: a side directory or `config/`. Links in
+/// the path are followed, as a writer would follow them.
 #[must_use]
 pub fn side_directory_of(directory: &Path) -> Option<PathBuf> {
     kept_by_a_root(&resolved(directory)).map(Path::to_owned)
 }
 
-/// Why nothing may be written to `path` as a log or report: it is, or may become, a file of the root
-/// in `directory`, whose state is `state_file`, or of another root. To follow "PATH".
+/// The reason why `path` must not be written as a log or report: it is, or may become, a file of
+/// the root in `directory` with the state `state_file`, or of another root. To follow "PATH".
 ///
-/// Nothing is looked up for a path whose own words show that it is none: see [`is_kept_by_a_root`]
-/// for one that gets there by way of a link.
+/// Judges only the text of the path where that excludes a root's file: see [`is_kept_by_a_root`]
+/// for a path that gets there through a link.
 #[must_use]
 pub fn unfit_for_output(path: &Path, directory: &Path, state_file: &OsStr) -> Option<String> {
     let is_ours = |word: &OsStr| {
@@ -50,7 +50,7 @@ pub fn unfit_for_output(path: &Path, directory: &Path, state_file: &OsStr) -> Op
     Some(format!("lies in {}, which belongs to a state", side.display()))
 }
 
-/// Whether a file, by the path that leads to it by way of no link, is one that a root keeps.
+/// Returns whether a root keeps the file at this path, which contains no link.
 #[must_use]
 pub fn is_kept_by_a_root(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -69,13 +69,13 @@ fn is_side_name(name: &str) -> bool {
     SIDE_DIRECTORIES.contains(&name) || name == CONFIG
 }
 
-/// Whether a directory is the root of some state, or of locks.
+/// Returns whether a directory is the root of a state, or of locks.
 fn is_root(dir: &Path) -> bool {
     let is_dir = |path: PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
     is_dir(dir.join(BACKUPS)) || dir.join(LOCKS).join(GATE).symlink_metadata().is_ok()
 }
 
-/// A directory by way of no link, as far as it exists.
+/// A directory's path without links, as far as it exists.
 fn resolved(directory: &Path) -> PathBuf {
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     for existing in absolute.ancestors() {

@@ -1,9 +1,9 @@
-//! Text from file names and documents on its way to a terminal, a log or a reader of JSON.
+//! Text from file names and documents for a terminal, a log or a reader of JSON.
 //!
-//! Control characters steer a terminal; bidirectional and line-separator characters show a line
-//! that is not the one which was printed ("Trojan Source", CVE-2021-42574). Both are escaped.
+//! Control characters have effects on a terminal; bidirectional and line-separator characters make
+//! a line look different from what was printed ("Trojan Source", CVE-2021-42574). Both are escaped.
 
-/// Whether a character changes how the text around it is shown, and is escaped for that.
+/// Returns whether a character changes how the text around it is shown, and is escaped for that.
 #[must_use]
 pub fn is_steering(c: char) -> bool {
     c.is_control()
@@ -24,8 +24,8 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// A JSON text with steering characters as `\u202e`: the same value, since such a character can
-/// only stand in a string. Line feeds, which lay out a text of several lines, stay.
+/// Escapes steering characters in a JSON text as `\u202e`: the value stays the same, since such a
+/// character can only occur in a string. Line feeds, which lay out a text of several lines, stay.
 #[must_use]
 pub fn json_text(text: String) -> String {
     let escaped = |c: char| is_steering(c) && c != '\n';

@@ -1,7 +1,8 @@
-//! The shell functions of scripts that used to source `lib/*.sh`: text for `eval`.
+//! The shell functions for scripts that used to source `lib/*.sh`: text for `eval`.
 //!
-//! A function runs in the shell that calls it, so it can say what the program cannot know: which (sub)shell is to own a lock,
-//! and what a document or a command is that never becomes an argument of a process. All else is the program's.
+//! A function runs in the shell that calls it, so it knows what the program cannot: which
+//! (sub)shell is to own a lock, and documents and commands that never become an argument of a
+//! process. The program does the rest.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,12 +14,12 @@ pub enum Shell {
     Bash,
     /// zsh
     Zsh,
-    /// dash, and others that have what POSIX has, and `local`.
+    /// dash, and other POSIX shells with `local`.
     Sh,
 }
 
 impl Shell {
-    /// Tells ShellCheck what it looks at; it knows no zsh.
+    /// The ShellCheck directive for the dialect; ShellCheck does not know zsh.
     fn dialect(self) -> &'static str {
         match self {
             Self::Bash => "bash",
@@ -26,7 +27,8 @@ impl Shell {
         }
     }
 
-    /// What runs a builtin and no function of the script's; in zsh `command` runs programs alone.
+    /// The prefix that runs a builtin instead of a function of the script; in zsh `command` runs
+    /// only programs.
     fn builtin(self) -> &'static str {
         match self {
             Self::Zsh => "builtin",
@@ -34,7 +36,7 @@ impl Shell {
         }
     }
 
-    /// The function that finds out which process the shell is.
+    /// The function that finds the process id of the shell.
     fn find_self(self) -> &'static str {
         match self {
             Self::Bash => include_str!("shell/self_bash.sh"),
@@ -44,7 +46,8 @@ impl Shell {
     }
 }
 
-/// The functions. They call `program`, unless PIPELINE_STATE_BIN names another, with these options before all others.
+/// The functions. They call `program`, unless PIPELINE_STATE_BIN names another, with these options
+/// before all others.
 #[must_use]
 pub fn functions(shell: Shell, program: &OsStr, options: &[OsString]) -> Vec<u8> {
     let (dialect, builtin) = (shell.dialect(), shell.builtin());
@@ -62,7 +65,7 @@ pub fn functions(shell: Shell, program: &OsStr, options: &[OsString]) -> Vec<u8>
     text
 }
 
-/// A word that any shell takes for what it is.
+/// Quotes a word for any shell.
 fn quote(word: &OsStr) -> Vec<u8> {
     let mut quoted = vec![b'\''];
     for byte in word.as_bytes() {

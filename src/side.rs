@@ -1,4 +1,5 @@
-//! Side directories: opened relative to the root without following links; ours, or refused (6).
+//! Side directories: opened relative to the root without following links. They belong to this user,
+//! or are refused (6).
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -10,19 +11,19 @@ use crate::fs::{Dir, Disk, FsError};
 use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
 use crate::user;
 
-/// Who we are: what others own is not trusted. It never changes here.
+/// The effective user: files of other users are not trusted. It never changes in this process.
 #[must_use]
 pub fn user() -> u32 {
     static USER: OnceLock<u32> = OnceLock::new();
     *USER.get_or_init(|| rustix::process::geteuid().as_raw())
 }
 
-/// Opens a side directory of ours, making it (0700) where it is missing.
+/// Opens a side directory of this user, and creates it (0700) where it is missing.
 pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
     open_unless(disk, root, name, || Ok(()))
 }
 
-/// [`open`], where something may refuse to make the directory.
+/// [`open`], where a check may refuse to create the directory.
 pub fn open_unless(disk: &Disk, root: &Dir, name: &str, refuse: impl FnOnce() -> Result<()>) -> Result<Dir> {
     let open = || disk.open_dir(root, name);
     let dir = match open() {
@@ -53,7 +54,7 @@ pub fn check(disk: &Disk, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
     }
 }
 
-/// Refuses to make a side directory where another user keeps a state: root could.
+/// Refuses to create a side directory where another user keeps a state: root could.
 fn check_owner(disk: &Disk, root: &Dir) -> Result<()> {
     match disk.stat(root, BACKUPS)? {
         Some(stat) if stat.uid != user() => Err(foreign_owner(&root.path_of(BACKUPS), stat.uid)),
@@ -61,8 +62,8 @@ fn check_owner(disk: &Disk, root: &Dir) -> Result<()> {
     }
 }
 
-/// What root is told before it makes the first files of a root in another user's directory: these
-/// would be root's. `None` where that is not about to happen.
+/// The warning for root before it creates the first files of a root in another user's directory:
+/// these would be root's. `None` where that is not about to happen.
 #[must_use]
 pub fn warning_for_root(disk: &Disk, root: &Path) -> Option<String> {
     if user() != 0 {
@@ -85,7 +86,7 @@ pub fn warning_for_root(disk: &Disk, root: &Path) -> Option<String> {
     ))
 }
 
-/// Opens a side directory to read it, if it is there.
+/// Opens a side directory for reading, if it exists.
 pub fn open_to_read(disk: &Disk, root: &Dir, name: &str) -> Result<Option<Dir>> {
     match disk.open_dir(root, name) {
         Ok(dir) => Ok(Some(dir)),
@@ -94,7 +95,7 @@ pub fn open_to_read(disk: &Disk, root: &Dir, name: &str) -> Result<Option<Dir>> 
     }
 }
 
-/// Opens the directory that the user named, where side directories lie.
+/// Opens the directory that the user named, which contains the side directories.
 pub fn open_root(disk: &Disk, path: &Path) -> Result<Dir> {
     disk.open_root(path).map_err(|error| {
         let shown = path.display().to_string();
@@ -112,8 +113,8 @@ pub fn open_root(disk: &Disk, path: &Path) -> Result<Dir> {
     })
 }
 
-/// Why other users may replace what lies in a root directory: they may write it, and no sticky bit
-/// keeps them from moving what is not theirs. To follow "the root PATH"; `None` if they may not.
+/// The reason why other users may replace files in a root directory: they may write it, and no
+/// sticky bit protects the files of others. To follow "the root PATH"; `None` if they may not.
 pub fn open_to_others(disk: &Disk, root: &Dir) -> Result<Option<String>> {
     let Some(stat) = disk.stat(root, ".")? else { return Ok(None) };
     let mode = stat.mode;
@@ -125,8 +126,8 @@ pub fn open_to_others(disk: &Disk, root: &Dir) -> Result<Option<String>> {
     Ok(Some(format!("may be written by {whom} (mode {mode:04o}), who can replace the state's files")))
 }
 
-/// Whether a group has no member but this user, as far as `/etc` tells: many systems give each user
-/// such a group, and make directories that it may write.
+/// Returns whether a group has no member but this user, according to `/etc`: many systems give each
+/// user such a group, and make directories that it may write.
 fn is_private_group(gid: u32, uid: u32) -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let (groups, users) = (read("/etc/group"), read("/etc/passwd"));
@@ -140,8 +141,8 @@ fn is_private_group(gid: u32, uid: u32) -> bool {
         && users.lines().filter(|line| is(line, 3, gid)).all(|line| is(line, 2, uid))
 }
 
-/// The name in a word that may be a path to something in a side directory, as commands print it and shells complete it. A path
-/// that leads elsewhere is no name, and stays what it is.
+/// The name in a word that may be a path into a side directory, as commands print it and shells
+/// complete it. A path that leads elsewhere is returned unchanged.
 #[must_use]
 pub fn name_in<'w>(root: &Path, side: &str, word: &'w str) -> &'w str {
     let Some((dir, name)) = word.trim_end_matches('/').rsplit_once('/') else { return word };
@@ -151,7 +152,7 @@ pub fn name_in<'w>(root: &Path, side: &str, word: &'w str) -> &'w str {
     }
 }
 
-/// A side directory that is a link, or no directory at all, is refused.
+/// The refusal of a side directory that is a link, or not a directory.
 #[must_use]
 pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
     if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) {
@@ -161,7 +162,7 @@ pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
     }
 }
 
-/// A refusal (6) to work with a file or directory of another user.
+/// The refusal (6) of a file or directory of another user.
 #[must_use]
 pub fn foreign_owner(path: &Path, owner: u32) -> Error {
     let shown = path.display().to_string();
@@ -172,7 +173,7 @@ pub fn foreign_owner(path: &Path, owner: u32) -> Error {
     error
 }
 
-/// A refusal to touch something that is not what it should be.
+/// The refusal of a file of an unexpected kind.
 #[must_use]
 pub fn unsafe_path(path: &Path, why: &str) -> Error {
     let shown = path.display().to_string();

@@ -1,8 +1,14 @@
 //! The store: the document on the disk.
 //!
-//! [`Store::read`] takes no lock. Everything that writes goes through one function, [`Store::change`], which holds the
-//! state lock from its read to its rename: survey what is there, judge it, heal or refuse, let the caller make the
-//! next document, publish it ([`commit`]). Recovery, adoption and the rest are changes with a different base.
+//! [`Store::read`] takes no lock unless it has to heal, or to finish an interrupted restore. Every
+//! replacement of the state file is one call of `Store::publish` in `commit`. Its callers hold the
+//! state lock from their read to that call, and differ in the document that they publish:
+//!
+//! - [`change`]: the read-modify-write of ordinary writers,
+//! - [`fresh`] and `new_lineage`: the first document, a new lineage, an adopted foreign edit,
+//! - [`heal`]: the newest valid copy,
+//! - [`restore`] and [`guard`]: the state of a checkpoint, or the document without a guard's
+//!   changes.
 
 pub mod absence;
 pub mod backups;
@@ -56,25 +62,25 @@ use crate::lock::Locks;
 use crate::lock::owner::Claim;
 use crate::side;
 
-/// Whether damage is healed by the command that meets it.
+/// Whether the command that meets damage heals it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoRecover {
-    /// It is.
+    /// The command heals it.
     Yes,
     /// Only `state recover` heals.
     No,
 }
 
-/// What becomes of a document that something else changed.
+/// Treatment of a document that another program changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignEdits {
     /// Commands refuse to work with it.
     Refuse,
-    /// It is served with a warning and sealed by the next write, if it abides by the rules.
+    /// It is served with a warning, and the next write seals it if it satisfies the rules.
     Accept,
 }
 
-/// Which state, and how it is kept.
+/// The location of a state and the options it is kept with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The directory of the state file.
@@ -83,17 +89,17 @@ pub struct Settings {
     pub file_name: OsString,
     /// The directory that `config/` lies in.
     pub root: PathBuf,
-    /// How long a writer waits for the lock.
+    /// The time that a writer waits for the lock.
     pub lock_timeout: Duration,
     /// Automatic backups to keep.
     pub max_backups: usize,
     /// Days after which an automatic backup goes.
     pub backup_days: u64,
-    /// Whether damage is healed at once.
+    /// Whether commands heal damage when they meet it.
     pub auto_recover: AutoRecover,
-    /// What becomes of foreign edits.
+    /// Treatment of foreign edits.
     pub foreign_edits: ForeignEdits,
-    /// What the environment says about who holds locks.
+    /// Lock ownership as the environment describes it.
     pub claim: Claim,
 }
 
@@ -110,21 +116,21 @@ pub struct Store {
     absence: Absence,
 }
 
-/// A document as a reader gets it.
+/// A document as a reader receives it.
 #[derive(Debug)]
 pub struct Served {
     /// The document, in today's form.
     pub value: Body,
-    /// What `state read` prints: the file's own bytes where they are in today's form.
+    /// The output of `state read`: the file's own bytes where they have the current form.
     pub bytes: Bytes,
 }
 
-/// A file that changed less than this ago may be in the middle of being written by an editor.
+/// A file changed more recently than this may still be being written by an editor.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long a reader waits for the lock before it serves the copy that healing would restore.
+/// The time that a reader waits for the lock before it serves the copy that healing would restore.
 const READER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a reader looks whose file is replaced each time before it has seen the rest.
+/// Attempts of a reader, if its file is replaced each time before it has read the backup directory.
 const LOOKS: u32 = 100;
 
 impl Store {
@@ -152,7 +158,7 @@ impl Store {
         self.settings.directory.join(&self.settings.file_name)
     }
 
-    /// How this store is kept.
+    /// The options that this store is kept with.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -176,7 +182,7 @@ impl Store {
         &self.disk
     }
 
-    /// What deserves the user's attention although the command goes on; emptied by the call.
+    /// Takes the warnings of this command: conditions that need attention but do not stop it.
     pub fn take_warnings(&self) -> Vec<String> {
         let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
         warnings.extend(self.locks.take_warnings());
@@ -193,7 +199,7 @@ impl Store {
         }
     }
 
-    /// Warns after all other warnings, where a person looks first.
+    /// Warns after all other warnings, at the end of the output, where it is seen first.
     fn warn_last(&self, warning: String) {
         let mut warnings = self.last_warnings.borrow_mut();
         if !warnings.contains(&warning) {
@@ -210,12 +216,12 @@ impl Store {
         self.path().display().to_string()
     }
 
-    /// The document. Damage is healed on the way; where that is impossible, the copy that healing would restore is
-    /// served with a warning and nothing is changed.
+    /// Reads the document. Damage is healed first; where that is impossible, the copy that healing
+    /// would restore is served with a warning and nothing is changed.
     pub fn read(&self) -> Result<Served> {
         let decided = self.is_restore_decided();
         if decided.is_err() {
-            self.live()?; // what is wrong with the state itself says more
+            self.live()?; // damage to the state itself is the better error
         }
         if decided? && let Some(served) = self.finish_for_reader()? {
             return Ok(served);
@@ -230,7 +236,8 @@ impl Store {
                 Err(live) => live,
             };
             let shelf = self.shelf_to_read()?;
-            // Who commits between the two looks leaves a shelf that this file must not be judged by.
+            // A commit between the two reads leaves a backup directory that does not match this
+            // file.
             if looks < LOOKS && !self.is_still(live.as_ref())? {
                 continue;
             }
@@ -247,8 +254,8 @@ impl Store {
         }
     }
 
-    /// Whether the live file is still the one that was found. Asked by the path that the user gave, and not in the directory
-    /// that was opened: that may have been moved away.
+    /// Returns whether the live file is still the one that was found. Checks the path that the user
+    /// gave, not the opened directory, which may have been moved.
     fn is_still(&self, found: Option<&Found>) -> Result<bool> {
         let now = self.disk.stat(&Dir::working(), self.path())?;
         Ok(match (now, found) {
@@ -257,9 +264,9 @@ impl Store {
         })
     }
 
-    /// The usual case, for which nothing but the live file is looked at; otherwise the file comes back.
+    /// Serves a healthy file after reading nothing but the file itself; otherwise returns the file.
     fn plainly_healthy(&self, live: Option<Found>) -> Result<std::result::Result<Served, Option<Found>>> {
-        // Any other name than the usual one may be the second in its directory.
+        // A file with an unusual name may be the second state file of its directory.
         if self.settings.file_name != OsStr::new(layout::STATE_FILE) {
             self.shelf_to_read()?;
         }
@@ -298,12 +305,12 @@ impl Store {
         }
     }
 
-    /// Whether there ever was a state here: a copy of the document is left, or a checkpoint.
+    /// Returns whether the root has a history: a copy of the document, or a checkpoint.
     fn has_history(&self, shelf: &Shelf) -> bool {
         shelf.has_history() || self.checkpoint_ids().is_ok_and(|ids| !ids.is_empty())
     }
 
-    /// The verdict on the live file. The checkpoints are asked only where nothing else is left.
+    /// Diagnoses the live file. Checkpoints are examined only where nothing else is left.
     fn judge(&self, live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> {
         Ok(match judge::judge(live, shelf, look)? {
             Health::NotInitialized if self.has_history(shelf) => Health::Missing,
@@ -330,7 +337,8 @@ impl Store {
         self.refusal_of(health, shelf).unwrap_or_else(fallback)
     }
 
-    /// Opens the shelf without changing anything, and checks that it belongs to this state file.
+    /// Opens the backup directory without changing anything, and checks that it belongs to this
+    /// state file.
     fn shelf_to_read(&self) -> Result<Shelf> {
         self.shelf_of(&self.open_root()?)
     }
@@ -345,7 +353,7 @@ impl Store {
         side::open_root(&self.disk, &self.settings.directory)
     }
 
-    /// Warns of what the next write puts right; a document that is another tool's is none of our business.
+    /// Warns of what the next write corrects. Does not warn about another tool's document.
     fn warn_of_file(&self, live: &Option<Found>) {
         let is_strangers = |found: &&Found| match &found.reading {
             Reading::Unsealed(value) => value.get("phase").is_none(),
@@ -366,25 +374,27 @@ impl Store {
         Entry::new(level, &format!("state-manager/{action}"), text)
     }
 
-    /// Notes in the error log that something ended with a code that need not be ours, if the root is one of ours.
+    /// Adds an entry to the error log with an exit code that need not be this program's, if this
+    /// user owns the root.
     pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
         if self.shelf_owner() == Some(side::user()) {
             self.errors.note(level, component, message, code);
         }
     }
 
-    /// Notes in the error log how a command ended that we only ran. Its code is not ours, and no error of ours.
+    /// Records in the error log how a wrapped command ended. The exit code is the command's own,
+    /// not an error of this program.
     pub fn note_command(&self, component: &str, message: &str) {
         self.note_error(Level::Warn, component, message, ExitCode::Success as u8);
     }
 
-    /// What the error log says at its end, oldest first.
+    /// The last entries of the error log, oldest first.
     #[must_use]
     pub fn noted_errors(&self) -> Vec<Noted> {
         self.errors.last()
     }
 
-    /// Notes in the audit log that a strategy was run.
+    /// Records in the audit log that a recovery strategy was run.
     pub fn record_handling(&self, code: u8, outlook: &str) {
         if self.is_initialized() {
             let entry =
@@ -393,14 +403,14 @@ impl Store {
         }
     }
 
-    /// Makes the error log, empty, where it is missing and the root is one of ours.
+    /// Creates an empty error log where it is missing and this user owns the root.
     pub fn make_error_log(&self) {
         if self.shelf_owner() == Some(side::user()) {
             self.errors.make();
         }
     }
 
-    /// Records in the audit log that a command was run again so many times, and how it ended in the end.
+    /// Records in the audit log how often a command was retried, and its last exit code.
     pub fn record_retries(&self, program: &str, times: u32, code: u8) {
         if times > 0 && self.is_initialized() {
             let entry = self.recovery_entry(Level::Info, "retry", "retried").with("times", times).with("code", code);
@@ -409,14 +419,14 @@ impl Store {
         }
     }
 
-    /// Records in the audit log that a command was guarded, and how it ended.
+    /// Records in the audit log that a command was guarded, and its exit code.
     pub fn record_guard(&self, operation: &str, code: u8) {
         let entry = self.recovery_entry(Level::Info, "guard", "guarded").with("operation", operation);
         let entry = entry.with("code", code).with("pid", std::process::id());
         self.audit.record(&entry.with("path", self.shown()));
     }
 
-    /// Records in the audit log what the doctor mended, by the subjects of its findings.
+    /// Records in the audit log what the doctor repaired, by the subjects of its findings.
     pub fn record_mending(&self, subjects: &[&str], left: usize) {
         if self.is_initialized() {
             let entry = self.recovery_entry(Level::Info, "doctor", "mended").with("fixed", subjects.join(","));
@@ -429,15 +439,16 @@ impl Store {
         self.shelf_owner().is_some()
     }
 
-    /// Whose root it is, if it is one. Who leaves a file in another's, as root may, spoils it for that one.
+    /// The owner of the root, if it is one. Files that root leaves in another user's root lock that
+    /// user out.
     fn shelf_owner(&self) -> Option<u32> {
         let root = self.disk.open_root(&self.settings.directory).ok()?;
         let stat = self.disk.stat(&root, BACKUPS).ok()??;
         (stat.kind == FileKind::Directory).then_some(stat.uid)
     }
 
-    /// Notes a writer's failure in the logs, if the root is one of ours. What is wrong with its input is no matter for the
-    /// error log.
+    /// Records a writer's failure in the logs, if this user owns the root. Invalid input is not
+    /// recorded in the error log.
     pub fn record_refusal(&self, action: &str, error: &Error) {
         if !self.is_initialized() {
             return;
@@ -457,7 +468,8 @@ impl Store {
     }
 }
 
-/// A document without a seal, for readers: revision 0 lets a writer notice that somebody sealed it meanwhile.
+/// A document without a seal, for readers. Revision 0 lets a later write notice that the document
+/// was sealed in between.
 fn serve_unsealed(mut value: Value) -> Result<Served> {
     let fields = value.as_object_mut();
     let metadata = fields.map(|fields| fields.entry("metadata").or_insert_with(|| serde_json::json!({})));

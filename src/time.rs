@@ -1,19 +1,20 @@
-//! The two ways a time is written: RFC 3339 in documents and logs, and without punctuation in file names. Always UTC.
+//! The two written forms of a time: RFC 3339 in documents and logs, and without punctuation in file
+//! names. Always UTC.
 
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 
-/// The longest duration that options and variables express: 100 years. A longer one means the same, and a sum
-/// of this one and any time of a clock overflows nothing.
+/// The longest duration of options and variables: 100 years. A longer one is reduced to it, and
+/// adding it to any time of a clock does not overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
-/// The last second with a year of four digits, which is all that the written forms have.
+/// The last second with a year of four digits, the most that the written forms have.
 const LAST_SECOND: i64 = 253_402_300_799;
-/// And the first.
+/// The first.
 const FIRST_SECOND: i64 = -62_167_219_200;
 
-/// The calendar's date of a time; a time outside the years 0 to 9999 becomes the nearest one inside. File systems
-/// keep times that no calendar has.
+/// The calendar date of a time; a time outside the years 0 to 9999 becomes the nearest one inside.
+/// File systems keep times outside any calendar.
 fn date(time: SystemTime) -> DateTime<Utc> {
     let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
@@ -47,15 +48,15 @@ pub fn parse_compact(text: &str) -> Option<SystemTime> {
     Some(time.and_utc().into())
 }
 
-/// Seconds since 1970 with six decimals, as signals have them.
+/// Seconds since 1970 with six decimals, the form of signals.
 #[must_use]
 pub fn epoch_seconds(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{}.{:06}", since.as_secs(), since.subsec_micros())
 }
 
-/// Reads a duration as options and variables have it: `30`, `0.5`, `5s`, `2m`, `1h`, `250ms`. More than 100 years
-/// are read as 100 years.
+/// Parses a duration of options and variables: `30`, `0.5`, `5s`, `2m`, `1h`, `250ms`. More than
+/// 100 years are read as 100 years.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[number.len()..] {
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn no_duration_and_no_time_is_too_large_to_be_added_or_written() {
+    fn no_duration_or_time_overflows() {
         for huge in ["99999999999999999", "1e18", "99999999999999999h", "18446744073709551615"] {
             let Ok(duration) = parse_duration(huge) else { continue };
             assert!(std::time::Instant::now().checked_add(duration).is_some(), "{huge}");

@@ -1,5 +1,5 @@
-//! Directory trees: listed with digests, copied, removed. No link is ever followed, and no mount point inside a tree is
-//! ever entered.
+//! Directory trees: listed with digests, copied, removed. No link is ever followed, and no mount
+//! point inside a tree is ever entered.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -16,19 +16,20 @@ use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Access, Dir, Disk, FileKind, FsError, FsResult, Stat};
 use crate::side::{self, unsafe_path};
 
-/// Directories in directories, in a tree that is kept; each costs two descriptors while it is copied.
+/// The deepest nesting of directories in a tree that is kept; each level costs two descriptors
+/// while it is copied.
 pub const DEPTH: usize = 64;
 /// The bits of a mode that a copy keeps. A copy belongs to its maker, and setuid or setgid would lend
 /// that user's rights to others; a setgid bit of a directory is inherited from its parent instead.
 pub const MODE_BITS: u32 = 0o777;
 const SETGID: u32 = 0o2000;
 
-/// One thing in a tree.
+/// An entry of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its path below the top, with `/` between names; empty for the top itself.
     pub path: String,
-    /// What it is.
+    /// Its type and contents.
     pub what: What,
     /// Permission bits.
     pub mode: u32,
@@ -38,7 +39,7 @@ pub struct Entry {
     pub acls: Acls,
 }
 
-/// What an entry is.
+/// The type and contents of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// A regular file.
@@ -52,17 +53,17 @@ pub enum What {
     Directory,
     /// A symbolic link.
     Link {
-        /// Where it leads, as it stands in the link.
+        /// The target, unresolved.
         target: String,
     },
 }
 
-/// All that is in a tree, sorted by path.
+/// The entries of a tree, sorted by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing(Vec<Entry>);
 
 impl Listing {
-    /// A listing of these, in whatever order they come.
+    /// A listing of these entries, given in any order.
     #[must_use]
     pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -82,7 +83,7 @@ impl Listing {
         self.0.get(place)
     }
 
-    /// The part below `top`, with its paths told from there; `None` if there is no such entry.
+    /// The part below `top`, with paths relative to it; `None` if there is no such entry.
     #[must_use]
     pub fn below(&self, top: &str) -> Option<Self> {
         self.get(top)?;
@@ -94,14 +95,15 @@ impl Listing {
         Some(Self::new(self.0.iter().filter_map(below).collect()))
     }
 
-    /// The same with its paths told from above `top`.
+    /// The same with paths relative to the parent of `top`.
     #[must_use]
     pub fn under(self, top: &str) -> Vec<Entry> {
         let join = |path: &str| if path.is_empty() { top.to_owned() } else { format!("{top}/{path}") };
         self.0.into_iter().map(|entry| Entry { path: join(&entry.path), ..entry }).collect()
     }
 
-    /// Names the contents: kinds, modes, links and digests, but no times. Equal trees have equal fingerprints.
+    /// A digest of the contents: types, modes, links and digests, but no times. Equal trees have
+    /// equal fingerprints.
     #[must_use]
     pub fn fingerprint(&self) -> Digest {
         let mut hash = Sha256::new();
@@ -129,7 +131,7 @@ impl Listing {
             .map(|(entry, _)| entry)
     }
 
-    /// Whether there is a file or link in the directory at `path`, however deep.
+    /// Returns whether there is a file or link below the directory at `path`.
     fn holds_files_in(&self, path: &str) -> bool {
         let top = format!("{path}/");
         let start = self.0.partition_point(|entry| entry.path < top);
@@ -137,7 +139,8 @@ impl Listing {
         below.any(|entry| entry.what != What::Directory)
     }
 
-    /// The same without the clutter that `actual` lacks or holds with another content: nobody vouches for that.
+    /// The same without the clutter that `actual` lacks or holds with another content, which no
+    /// seal covers.
     #[must_use]
     pub fn without_lost_clutter(&self, actual: &Self) -> Self {
         let is_kept = |entry: &&Entry| {
@@ -146,8 +149,8 @@ impl Listing {
         Self(self.0.iter().filter(is_kept).cloned().collect())
     }
 
-    /// The first difference in contents from what `actual` is, in words; modes and times apart. Clutter is no difference, nor is
-    /// the loss of a directory without files: git and archives keep none.
+    /// The first difference in contents from `actual`, in words; modes and times do not count.
+    /// Neither does clutter, nor the loss of a directory without files: git and archives keep none.
     #[must_use]
     pub fn first_difference(&self, actual: &Self) -> Option<String> {
         let wrong = self.0.iter().find_map(|entry| {
@@ -184,14 +187,14 @@ impl Listing {
         self.0.iter().map(size).sum()
     }
 
-    /// How many files and links there are.
+    /// The number of files and links.
     #[must_use]
     pub fn files(&self) -> usize {
         self.0.iter().filter(|entry| entry.what != What::Directory).count()
     }
 }
 
-/// Which modes and times a copy gets.
+/// The modes and times of a copy.
 #[derive(Clone, Copy, Debug)]
 pub enum Attributes<'a> {
     /// Files of 0600 in directories of 0700.
@@ -200,7 +203,7 @@ pub enum Attributes<'a> {
     Listed(&'a Listing),
 }
 
-/// Whether something is mounted there; false if it cannot be told.
+/// Returns whether a file system is mounted there; false if it cannot be determined.
 #[must_use]
 pub fn is_mount_point(dir: &Dir, name: &OsStr) -> bool {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
@@ -208,7 +211,8 @@ pub fn is_mount_point(dir: &Dir, name: &OsStr) -> bool {
         .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Refuses a tree that could not be kept: `name` in `dir` is there, but no directory of its own.
+/// Refuses a tree that could not be kept: `name` in `dir` exists, but is not a directory of this
+/// file system.
 pub fn check(disk: &Disk, dir: &Dir, name: &str) -> Result<()> {
     disk.stat(dir, name)?.map_or(Ok(()), |stat| check_directory((dir, OsStr::new(name)), stat))
 }
@@ -232,19 +236,21 @@ pub fn list(disk: &Disk, dir: &Dir, name: &str) -> Result<Option<Listing>> {
     walk(disk, (dir, name), None, DEPTH)
 }
 
-/// Lists a directory in which trees are kept, and so nests one deeper than they do.
+/// Lists a directory that contains trees, and so nests one level deeper.
 pub fn list_holding(disk: &Disk, dir: &Dir) -> Result<Listing> {
     Ok(walk(disk, (dir, "."), None, DEPTH + 1)?.unwrap_or_default())
 }
 
-/// Copies the tree `name` in `from` to a new directory and syncs it, all but the new directory's own name; what was copied,
-/// with its attributes: by a listing those that the copy got, else those of the original. `None` if there is none. By a listing,
-/// directories without files are made where the original lost them, and clutter that is not as listed is left out.
+/// Copies the tree `name` in `from` to a new directory and syncs it, except the new directory's own
+/// name. Returns the entries with their attributes: those applied by a listing, else those of the
+/// original. `None` if there is none. By a listing, directories without files are created where the
+/// original lost them, and clutter that differs from the listing is left out.
 pub fn copy(disk: &Disk, from: (&Dir, &str), to: (&Dir, &str), attributes: Attributes<'_>) -> Result<Option<Listing>> {
     walk(disk, from, Some((to, attributes)), DEPTH)
 }
 
-/// The same, without what cannot be kept below the top; that is named, each with the reason.
+/// The same, without entries that cannot be kept below the top; these are returned, each with the
+/// reason.
 pub fn copy_what_can_be_kept(
     disk: &Disk,
     from: (&Dir, &str),
@@ -258,7 +264,7 @@ pub fn copy_what_can_be_kept(
     Ok(Some((Listing::new(walk.entries), walk.left.unwrap_or_default())))
 }
 
-/// Whether an error says that a tree holds something that cannot be kept.
+/// Returns whether an error reports that a tree holds an entry that cannot be kept.
 #[must_use]
 pub fn cannot_be_kept(error: &Error) -> bool {
     matches!(error.kind, Kind::UnsafePath | Kind::InvalidName | Kind::TooLarge | Kind::PermissionDenied)
@@ -288,7 +294,7 @@ struct Walk<'a> {
     disk: &'a Disk,
     entries: Vec<Entry>,
     deepest: usize,
-    /// What cannot be kept, where the rest is kept without it.
+    /// Entries that cannot be kept, where the rest is kept without them.
     left: Option<Vec<String>>,
 }
 
@@ -303,7 +309,7 @@ impl Walk<'_> {
         copy: Copy<'_>,
         depth: usize,
     ) -> Result<()> {
-        // The tree itself may be a mount; what is mounted in it is not a part of it.
+        // The tree itself may be a mount; a mount inside it is not a part of it.
         if depth == 0 {
             check_directory((dir, name), stat)?;
         } else {
@@ -356,7 +362,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Makes a listed directory that the original lost, with the directories in it.
+    /// Creates a listed directory that the original lost, with the directories in it.
     fn lost_directory(&mut self, (to, name): (&Dir, &OsStr), lost: &Entry, listing: &Listing) -> Result<()> {
         let made = make_new(self.disk, to, name)?;
         for inner in listing.directories_in(&lost.path) {
@@ -463,8 +469,8 @@ impl Walk<'_> {
         Ok(Acls { access, default })
     }
 
-    /// Gives a copy the attributes that a listing has for it, and notes in `entry` those that it got.
-    /// A directory gets them when all is in it.
+    /// Applies a listing's attributes to a copy, and records in `entry` those that were applied. A
+    /// directory gets them once its contents are complete.
     fn dress(&self, made: (BorrowedFd<'_>, &Path), entry: &mut Entry, attributes: Attributes<'_>) -> FsResult<()> {
         if let Attributes::Listed(listing) = attributes
             && let Some(wanted) = listing.get(&entry.path)
@@ -480,9 +486,9 @@ fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
-/// Gives a file or directory, which is its owner's alone until then, the attributes of an entry; the
-/// mode and lists that it got. Where it cannot have its access control list, it gets a mode that
-/// gives nobody more than the list would.
+/// Applies the attributes of an entry to a file or directory, which only its owner can access until
+/// then. Returns the resulting mode and lists. Where it cannot have its access control list, its
+/// mode grants no user more than the list would.
 pub fn dress(disk: &Disk, (made, shown): (BorrowedFd<'_>, &Path), wanted: &Entry) -> FsResult<(u32, Acls)> {
     let Entry { mut mode, mut acls, mtime, .. } = wanted.clone();
     let is_directory = wanted.what == What::Directory;
@@ -501,8 +507,8 @@ pub fn dress(disk: &Disk, (made, shown): (BorrowedFd<'_>, &Path), wanted: &Entry
     Ok((mode, acls))
 }
 
-/// Makes a directory and opens it. Where others may write `dir` they may have put another in its
-/// place in between: one that others may write is refused.
+/// Creates a directory and opens it. Where others may write `dir` they may have replaced it in
+/// between: one that others may write is refused.
 fn make_new(disk: &Disk, dir: &Dir, name: &OsStr) -> Result<Dir> {
     let shown = dir.path_of(name);
     disk.make_dir(dir, name)?;
@@ -514,7 +520,7 @@ fn make_new(disk: &Disk, dir: &Dir, name: &OsStr) -> Result<Dir> {
     }
 }
 
-/// Somebody else put a link where a file was a moment ago.
+/// The error where a file was replaced by a link in between.
 fn moved(path: &Path, error: FsError) -> Error {
     if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) || error.is(Errno::NOENT) {
         changed(path)
@@ -530,8 +536,8 @@ fn changed(path: &Path) -> Error {
         .detail("path", path.display().to_string())
 }
 
-/// The first thing in a directory, however deep, that belongs to another user than `owner`, and whose
-/// it is. The directory itself counts.
+/// The first entry below a directory that belongs to another user than `owner`, with its owner. The
+/// directory itself counts.
 pub fn foreign_owner(disk: &Disk, dir: &Dir, owner: u32) -> Result<Option<(PathBuf, u32)>> {
     let foreign = |stat: Option<Stat>| stat.map(|stat| stat.uid).filter(|uid| *uid != owner);
     if let Some(uid) = foreign(disk.stat(dir, ".")?) {
@@ -550,7 +556,7 @@ pub fn foreign_owner(disk: &Disk, dir: &Dir, owner: u32) -> Result<Option<(PathB
     Ok(None)
 }
 
-/// Removes a tree, a file or a link; fine if there is none.
+/// Removes a tree, a file or a link; succeeds if there is none.
 pub fn remove(disk: &Disk, dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
     let name = name.as_ref();
     let Some(stat) = disk.stat(dir, name)? else { return Ok(()) };
@@ -561,7 +567,7 @@ pub fn remove(disk: &Disk, dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
         return Err(unsafe_path(&dir.path_of(name), "is a mount point"));
     }
     if stat.mode & 0o700 != 0o700 {
-        disk.set_mode(dir, name, &stat, 0o700)?; // what is in it could not be removed
+        disk.set_mode(dir, name, &stat, 0o700)?; // its contents could not be removed
     }
     let inside = disk.open_dir(dir, name)?;
     for entry in disk.list(&inside)? {

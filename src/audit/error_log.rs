@@ -10,7 +10,7 @@ use crate::error::{ExitCode, one_line};
 use crate::fs::Disk;
 use crate::time::rfc3339;
 
-/// Only so much of the log's end is read.
+/// The part of the log's end that is read, in bytes.
 const TAIL: u64 = 1 << 20;
 
 /// The log, beside the state file.
@@ -30,17 +30,18 @@ impl ErrorLog {
         Self { disk, path: directory.join(Self::NAME) }
     }
 
-    /// Makes the log, empty, where it is missing: for those who watch it. It is made with its first line otherwise.
+    /// Creates an empty log where it is missing, for processes that watch it. Otherwise the first
+    /// line creates it.
     pub fn make(&self) {
         let _ = append(&self.disk, &self.path, "");
     }
 
-    /// Appends a line, where that is possible: whatever went wrong is told on standard error as well.
+    /// Appends a line, where that is possible. Errors are reported on standard error as well.
     pub fn record(&self, level: Level, component: &str, message: &str, code: ExitCode) {
         self.note(level, component, message, code as u8);
     }
 
-    /// The same of a code that need not be ours.
+    /// The same with a code that need not be this program's.
     pub fn note(&self, level: Level, component: &str, message: &str, code: u8) {
         let (time, level) = (rfc3339(self.disk.now()), level.name());
         let message = fitted(one_line(message));
@@ -48,7 +49,7 @@ impl ErrorLog {
         let _ = append(&self.disk, &self.path, &line);
     }
 
-    /// The lines at its end, oldest first; those that are none are passed over.
+    /// The lines at its end, oldest first; invalid ones are skipped.
     #[must_use]
     pub fn last(&self) -> Vec<Noted> {
         let Ok(Some(mut file)) = open_to_read(&self.disk, &self.path) else { return Vec::new() };
@@ -67,26 +68,27 @@ impl ErrorLog {
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Noted {
-    /// When, RFC 3339.
+    /// Its time, RFC 3339.
     pub time: String,
     /// INFO, WARN or ERROR.
     pub level: String,
-    /// What went wrong.
+    /// The component that failed.
     pub component: String,
-    /// What was said.
+    /// The message.
     pub message: String,
     /// The exit code.
     pub code: u8,
 }
 
 impl Noted {
-    /// Whether a command of ours failed. What a command ended with that we only ran is told with code 0.
+    /// Returns whether a command of this program failed. The line of a wrapped command's failure
+    /// has code 0.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.code != 0
     }
 
-    /// Whether it tells of something that went wrong.
+    /// Returns whether the line reports a problem.
     #[must_use]
     pub fn is_trouble(&self) -> bool {
         self.is_ours() || self.level != Level::Info.name()

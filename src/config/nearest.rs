@@ -1,4 +1,4 @@
-//! The root that a working directory belongs to: the nearest upwards that holds a mark.
+//! The root of a working directory: the nearest directory upwards that holds a mark.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::lock::LOCKS;
 use crate::side;
 use crate::store::layout::{BACKUPS, STATE_FILE};
 
-/// A root, as it was found. One of another user is never worked with, but errors name it.
+/// A root that was found. One of another user is never used, but errors name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marked {
     /// The root directory.
@@ -19,8 +19,8 @@ pub struct Marked {
     pub owner: u32,
 }
 
-/// The nearest directory from here up, or its `.claude`, that holds a mark owned by this user. The
-/// search ends where the file system does.
+/// The nearest directory from here up, or its `.claude`, with a mark owned by this user. The search
+/// ends at the boundary of the file system.
 pub(super) fn nearest_root(disk: &Disk, here: &Path, marks: Marks) -> Option<PathBuf> {
     let user = side::user();
     search(disk, here, marks, |owner| owner == user).map(|found| found.root)
@@ -54,8 +54,8 @@ fn search(disk: &Disk, here: &Path, marks: Marks, is_wanted: impl Fn(u32) -> boo
         if let Some(found) = marked(dir) {
             return Some(found);
         }
-        // A link of that name that leads out of `dir` came with it, and would have a command that
-        // works here write there.
+        // A link of that name that leads out of `dir` may have come with it, and would make a
+        // command that runs here write there.
         let inner = dir.join(".claude");
         let is_inside = || {
             let real = |path: &Path| path.canonicalize().ok();

@@ -1,7 +1,7 @@
-//! The body of a document: its text, taken apart no further than somebody asks.
+//! The body of a document: its text, parsed lazily.
 //!
-//! Most commands look at a few fields only, and jq has a tree of its own. Invariant: the text was checked when the body was
-//! made, so it can be parsed at any later time.
+//! Most commands read a few fields only, and jq has a tree of its own. Invariant: the text was
+//! checked when the body was made, so it can be parsed at any later time.
 
 use std::cell::OnceCell;
 use std::ops::Deref;
@@ -14,10 +14,12 @@ use super::json::{self, JsonError};
 use super::parts::Parts;
 use super::path::Path;
 
-/// The fields that the rules, the seal and the migration look into; of all others they want to know the type.
+/// The fields that the rules, the seal and the migration read; of all others they need only the
+/// type.
 pub const OUTLINED: [&str; 6] = ["schemaVersion", "phase", "signals", "lastActivation", "lastSignal", "metadata"];
 
-/// A document. It can be used like a [`Value`], and becomes one when it is first used so; its outline can be had without.
+/// A document. It can be used like a [`Value`], and is parsed at the first such use; its outline is
+/// available without that.
 #[derive(Clone, Debug)]
 pub struct Body(Rc<Inner>);
 
@@ -29,40 +31,40 @@ struct Inner {
 }
 
 impl Body {
-    /// The document that stands in a text.
+    /// The document of a text.
     pub fn of_text(text: Bytes) -> Result<Self, JsonError> {
         let outline = json::outline(&text, &OUTLINED)?;
         Ok(Self::outlined(outline, text.into()))
     }
 
-    /// The document that stands in a text, whose outline is known.
+    /// The document of a text, with its outline.
     #[must_use]
     pub(super) fn outlined(outline: Value, text: Parts) -> Self {
         Self(Rc::new(Inner { text, outline: Some(outline), value: OnceCell::new() }))
     }
 
-    /// The document with the fields of [`OUTLINED`] as they are. The others need not have more than their type.
+    /// The document with the [`OUTLINED`] fields whole. Of the others only the type need be right.
     #[must_use]
     pub fn outline(&self) -> &Value {
         self.0.outline.as_ref().unwrap_or_else(|| self)
     }
 
-    /// As much of it as is needed to look at `path`.
+    /// The part of the document needed to follow `path`.
     #[must_use]
     pub fn at(&self, path: &Path) -> &Value {
         if path.field().is_some_and(|field| OUTLINED.contains(&field)) { self.outline() } else { self }
     }
 
-    /// The text it was made of, if it was.
+    /// The text it was made from, if any.
     #[must_use]
     pub fn text(&self) -> Option<Bytes> {
         self.0.outline.as_ref().map(|_| self.0.text.whole())
     }
 
-    /// The document alone.
+    /// The document's value.
     #[must_use]
     pub fn into_value(self) -> Value {
-        let _: &Value = &self; // made now, if it was not yet
+        let _: &Value = &self; // parsed now, if it was not yet
         match Rc::try_unwrap(self.0) {
             Ok(inner) => inner.value.into_inner().unwrap_or_default(),
             Err(shared) => Value::clone(&Self(shared)),

@@ -1,7 +1,7 @@
 //! The structural difference of two documents, as a list of changed places.
 //!
-//! Invariant: setting every [`Change`] in an old document makes it equal to the new one, where
-//! equal means: the order of keys does not count, and numbers are equal when their digits are.
+//! Invariant: setting every [`Change`] in an old document makes it equal to the new one, where the
+//! order of keys does not count, and numbers are equal when their digits are.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::path::{Path, Step};
 use crate::printable::is_steering;
 
-/// How many characters of a value a rendered line shows.
+/// The most characters of a value that a rendered line shows.
 const SHOWN: usize = 60;
 
 /// One place at which two documents differ.
@@ -19,18 +19,18 @@ const SHOWN: usize = 60;
 pub struct Change {
     /// The canonical path of the place, `.` for the root.
     pub path: String,
-    /// What was there; `None` if the place did not exist, which is not the same as a `null`.
+    /// The old value; `None` if the place did not exist, which is not the same as a `null`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old: Option<Value>,
-    /// What is there now; `None` if the place is gone.
+    /// The new value; `None` if the place was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new: Option<Value>,
 }
 
 /// Lists the places at which `old` and `new` differ, each as deep down as it can be named.
 ///
-/// Objects come in the old order of their keys with the new keys after it; arrays are compared by
-/// index, so that an insertion in the middle shows as changes of everything behind it.
+/// Objects are listed in the old order of their keys, followed by the new keys; arrays are compared
+/// by index, so that an insertion in the middle appears as changes of every element after it.
 #[must_use]
 pub fn diff(old: &Value, new: &Value) -> Vec<Change> {
     let mut changes = Vec::new();
@@ -65,7 +65,8 @@ fn descend(at: &mut Path, old: Option<&Value>, new: Option<&Value>, changes: &mu
 }
 
 impl fmt::Display for Change {
-    /// One line for people, such as `.n: 1 -> 2`; long values are cut and nothing in it moves a cursor.
+    /// One line for people, such as `.n: 1 -> 2`; long values are cut, and control characters
+    /// escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = without_controls(&self.path);
         let (old, new) = (shown(self.old.as_ref()), shown(self.new.as_ref()));
@@ -88,7 +89,8 @@ pub(super) fn cut(text: &str) -> String {
     }
 }
 
-/// JSON escapes only the controls below U+0020; a terminal obeys U+007F to U+009F as well.
+/// Escapes controls: JSON escapes only those below U+0020, but a terminal obeys U+007F to U+009F as
+/// well.
 fn without_controls(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -117,9 +119,10 @@ mod tests {
         diff(old, new).iter().map(Change::to_string).collect()
     }
 
-    /// What the invariant at the top of the file promises, carried out.
+    /// Applies the changes, as the invariant at the top of the file states.
     fn apply(doc: &mut Value, changes: &[Change]) {
-        // Elements leave an array from its end, so that the indices before them stay true.
+        // Elements are removed from the end of an array, so that the indices before them stay
+        // valid.
         let (gone, kept): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.new.is_none());
         for change in kept {
             let mut path = Path::parse_filter(&change.path).unwrap();
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_documents_have_no_difference_and_the_order_of_keys_does_not_count() {
+    fn the_order_of_keys_is_no_difference() {
         assert!(diff(&json!({"a": 1, "b": [2]}), &json!({"b": [2], "a": 1})).is_empty());
     }
 
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_side_is_left_out_of_the_json_and_a_null_is_not() {
+    fn only_an_absent_side_is_left_out_of_json() {
         let changes = diff(&json!({"a": null}), &json!({"b": number("1.0")}));
         let expected = r#"[{"path":".a","old":null},{"path":".b","new":1.0}]"#;
         assert_eq!(serde_json::to_string(&changes).unwrap(), expected);

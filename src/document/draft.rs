@@ -9,13 +9,13 @@ use super::query::Made;
 use super::seal::are_same_without_seal;
 use super::{json, schema};
 
-/// A document that was made, as a value or by jq. What jq made is not taken apart: it is judged and sealed by its outline,
-/// whose fields of [`OUTLINED`] are written in place of its own.
+/// A new document, made as a value or by jq. The output of jq is not converted: it is checked and
+/// sealed by its outline: the [`OUTLINED`] fields of the outline are written in place of its own.
 #[derive(Debug)]
 pub struct Draft {
     outline: Value,
     made: Option<Made>,
-    /// Fields that are whole in the outline, besides those of [`OUTLINED`].
+    /// Fields that are whole in the outline, in addition to [`OUTLINED`].
     besides: Vec<String>,
 }
 
@@ -29,13 +29,14 @@ impl From<Made> for Draft {
     fn from(made: Made) -> Self {
         match made.outline(&OUTLINED) {
             Some(outline) => Self { outline, made: Some(made), besides: Vec::new() },
-            None => made.into_value().into(), // no document, but somebody says so
+            None => made.into_value().into(), // not an object: a check reports it
         }
     }
 }
 
 impl Draft {
-    /// A document again, to be changed in these of its fields. The others are not taken apart.
+    /// A draft of an existing document, in which these fields can be changed. The others are not
+    /// parsed.
     pub fn again<'a>(base: &Body, fields: impl IntoIterator<Item = &'a str>) -> Self {
         let made = base.text().and_then(|text| Made::again(&text));
         let (Some(made), Value::Object(outline)) = (made, base.outline()) else { return Value::clone(base).into() };
@@ -53,12 +54,12 @@ impl Draft {
         OUTLINED.contains(&field) || self.besides.iter().any(|name| name == field)
     }
 
-    /// The document, as far as it may be changed: in the fields that it was asked for, and those of [`OUTLINED`].
+    /// The changeable part of the document: the fields requested, and those of [`OUTLINED`].
     pub fn root_mut(&mut self) -> &mut Value {
         &mut self.outline
     }
 
-    /// The document with the fields of [`OUTLINED`] as they are. The others need not have more than their type.
+    /// The document with the [`OUTLINED`] fields whole. Of the others only the type need be right.
     #[must_use]
     pub fn outline(&self) -> &Value {
         &self.outline
@@ -69,14 +70,15 @@ impl Draft {
         self.outline.as_object_mut()
     }
 
-    /// Makes it say which schema it has.
+    /// Sets `schemaVersion` to the current schema.
     pub fn say_schema(&mut self) {
         if let Some(fields) = self.fields_mut().filter(|fields| !fields.contains_key("schemaVersion")) {
             fields.shift_insert(0, "schemaVersion".into(), schema::current().version.into());
         }
     }
 
-    /// Whether it is the document that it was made from, but for our fields.
+    /// Returns whether it equals the document that it was made from, apart from the fields of the
+    /// seal.
     #[must_use]
     pub fn is_same_as(&self, base: &Body) -> bool {
         match &self.made {
@@ -97,7 +99,8 @@ impl Draft {
         }
     }
 
-    /// The document as it stands in a file. `None` if it holds what JSON cannot hold, which jq is kept from making.
+    /// The document's text as written to a file. `None` if it holds values that JSON cannot hold;
+    /// jq's outputs are checked for these.
     #[must_use]
     pub fn to_text(&self) -> Option<Parts> {
         let mut printer = Printer::over(self.made.as_ref().map(Made::old_text).unwrap_or_default());
@@ -117,13 +120,13 @@ impl Draft {
         Some(printer.finish())
     }
 
-    /// Whether it is nested too deep; jq is kept from making such a thing.
+    /// Returns whether it is nested too deep; jq's outputs are checked for this.
     #[must_use]
     pub fn is_nested_too_deep(&self) -> bool {
         json::is_nested_too_deep(&self.outline)
     }
 
-    /// The whole of it.
+    /// The whole document.
     #[must_use]
     pub fn to_value(&self) -> Value {
         match &self.made {
@@ -132,12 +135,13 @@ impl Draft {
         }
     }
 
-    /// The document, when its text is written.
+    /// The document, once its text is written.
     pub(super) fn into_body(self, text: &Parts) -> Body {
         match self.made {
             None => self.outline.into(),
             Some(made) => {
-                // It may be large, and the process is about to end: that gives it back faster than we could, piece by piece.
+                // It may be large, and the process is about to end: that frees it faster than
+                // dropping it node by node.
                 std::mem::forget(made);
                 Body::outlined(self.outline, text.clone())
             }

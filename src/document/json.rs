@@ -1,9 +1,10 @@
-//! Reading JSON without losing anything.
+//! Reads JSON without losing anything.
 //!
-//! serde_json keeps the order of keys and the digits of numbers, but takes equal keys in one object silently, and
-//! the trick by which it keeps digits misreads an object whose only key is its private token. Both are found here,
-//! by building the tree ourselves. This is the only place where text becomes a [`Value`], or anything else: what it is
-//! made into is for a [`Make`] to say.
+//! serde_json keeps the order of keys and the digits of numbers, but accepts duplicate keys in one
+//! object silently, and its method of keeping digits misreads an object with its private token as
+//! the only key. This parser builds the tree itself to detect both. Every document is parsed here,
+//! into a [`Value`] or whatever a [`Make`] builds. A few other texts are not: jq's `fromjson`, the
+//! quoted keys of a path, and the sealed records of locks.
 
 mod tree;
 
@@ -17,41 +18,42 @@ use serde_json::Value;
 pub(super) use self::tree::Make;
 use super::text::without_mark;
 
-/// Objects and arrays inside each other, at most.
+/// The deepest nesting of objects and arrays.
 pub const MAX_DEPTH: usize = 128;
 
-/// The key under which serde_json hands a number's text to a visitor (its `arbitrary_precision` feature).
+/// The key under which serde_json passes a number's text to a visitor (its `arbitrary_precision`
+/// feature).
 const NUMBER_TOKEN: &str = "$serde_json::private::Number";
 
-/// Why a text is not JSON that we can keep.
+/// The reason why a text is not JSON that can be kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// Nothing but white space.
+    /// Only white space.
     #[error("it is empty")]
     Empty,
-    /// Only NUL bytes, as a power cut leaves a file whose data was not synced.
+    /// Only NUL bytes, as after a power cut in a file with unsynced data.
     #[error("it holds only NUL bytes ({0} of them)")]
     Nuls(usize),
     /// Not UTF-8.
     #[error("it is not UTF-8: byte {0} begins no character")]
     Utf8(usize),
-    /// Any other error of syntax, with line and column.
+    /// Any other syntax error, with line and column.
     #[error("{0}")]
     Syntax(String),
 }
 
-/// Parses one JSON text, refusing equal keys in one object and nesting over [`MAX_DEPTH`].
+/// Parses one JSON text, refusing duplicate keys in one object and nesting over [`MAX_DEPTH`].
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     make(bytes, tree::Plain::Whole)
 }
 
-/// Checks a text as [`parse`] does, and takes apart only the fields of `whole` at its top. Of the others only the type is
-/// right: their arrays, objects and strings are empty.
+/// Checks a text as [`parse`] does, and builds only the fields of `whole` at its top. Of the others
+/// only the type is right: their arrays, objects and strings are empty.
 pub fn outline(bytes: &[u8], whole: &'static [&'static str]) -> Result<Value, JsonError> {
     make(bytes, tree::Plain::Top(whole))
 }
 
-/// Makes something of a text, of whatever kind `maker` makes.
+/// Parses a text into the nodes that `maker` builds.
 pub(super) fn make<'t, M: Make<'t>>(bytes: &'t [u8], maker: M) -> Result<M::Node, JsonError> {
     let bytes = without_mark(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -62,7 +64,7 @@ pub(super) fn make<'t, M: Make<'t>>(bytes: &'t [u8], maker: M) -> Result<M::Node
     }
     let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Utf8(error.valid_up_to()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    deserializer.disable_recursion_limit(); // ours is exact: serde_json's counts one less
+    deserializer.disable_recursion_limit(); // MAX_DEPTH is exact: serde_json's limit is one less
     let source = Source::new(text);
     let seed = Tree { depth: 0, source: &source, maker };
     let value = seed.deserialize(&mut deserializer).map_err(|error| JsonError::Syntax(error.to_string()))?;
@@ -70,7 +72,7 @@ pub(super) fn make<'t, M: Make<'t>>(bytes: &'t [u8], maker: M) -> Result<M::Node
     Ok(value)
 }
 
-/// Whether a tree is nested deeper than [`MAX_DEPTH`].
+/// Returns whether a tree is nested deeper than [`MAX_DEPTH`].
 #[must_use]
 pub fn is_nested_too_deep(value: &Value) -> bool {
     fn exceeds(value: &Value, left: usize) -> bool {
@@ -83,7 +85,7 @@ pub fn is_nested_too_deep(value: &Value) -> bool {
     exceeds(value, MAX_DEPTH)
 }
 
-/// The text that is parsed, and what the visitors tell each other about it.
+/// The text that is parsed, and the state that the visitors share.
 struct Source<'a> {
     text: &'a str,
     number_follows: Cell<bool>,
@@ -95,8 +97,8 @@ impl<'a> Source<'a> {
         Self { text, number_follows: Cell::new(false), exponents: OnceCell::new() }
     }
 
-    /// A number as it stands in the text. serde_json keeps all digits but writes `1E5` as `1e+5`, so numbers with an
-    /// exponent are looked up in the text, where they come in the same order.
+    /// A number as written in the text. serde_json keeps all digits but writes `1E5` as `1e+5`, so
+    /// numbers with an exponent are looked up in the text, where they occur in the same order.
     fn number(&self, digits: String) -> Cow<'a, str> {
         let original = digits.contains('e').then(|| {
             let exponents = self.exponents.get_or_init(|| RefCell::new(numbers_with_exponent(self.text).into_iter()));
@@ -141,7 +143,7 @@ struct Tree<'a, M> {
 }
 
 impl<'t, M: Make<'t>> Tree<'_, M> {
-    /// For what lies in an array, or under a key of an object.
+    /// The builder for values in an array, or under a key of an object.
     fn inner<E: de::Error>(self, key: Option<&str>) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
@@ -172,7 +174,7 @@ impl<'de, M: Make<'de>> Visitor<'de> for Tree<'_, M> {
         Ok(self.maker.bool(value))
     }
 
-    // Integers that fit come as such; any other number as its text, see `visit_map`.
+    // Integers that fit arrive as such; any other number as its text, see `visit_map`.
     fn visit_u64<E>(self, value: u64) -> Result<M::Node, E> {
         Ok(self.maker.unsigned(value))
     }
@@ -237,12 +239,12 @@ impl<'de> Visitor<'de> for Key<'_> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(key.to_owned())) // a key with escapes in it: a document's own
+        Ok(Cow::Owned(key.to_owned())) // a key with escapes, so it comes from the document
     }
 
     fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Cow<'de, str>, E> {
-        // The token that announces a number is a constant of serde_json; the same words as a document's own key
-        // lie within the text that is parsed.
+        // The token that announces a number is a constant of serde_json; the same text as a
+        // document's key lies within the text that is parsed.
         let own = self.source.text.as_bytes().as_ptr_range().contains(&key.as_ptr());
         self.source.number_follows.set(!own && key == NUMBER_TOKEN);
         Ok(Cow::Borrowed(key))
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outline_has_some_fields_and_of_the_others_the_type() {
+    fn an_outline_keeps_the_type_of_other_fields() {
         let text = r#"{"a":[1,{"b":"x"}],"phase":{"b":["x",1E5]},"s":"x","n":1E5,"o":{"b":1},"z":null,"t":true}"#;
         let expected = r#"{"a":[],"phase":{"b":["x",1E5]},"s":"","n":1E5,"o":{},"z":null,"t":true}"#;
         assert_eq!(outline(text.as_bytes(), &["phase"]).unwrap().to_string(), expected);
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_keys_are_found_at_any_depth_and_under_escapes() {
+    fn duplicate_keys_are_found_at_any_depth() {
         assert!(error(r#"{"a":1,"a":2}"#).contains("\"a\" stands twice"));
         assert!(error(r#"{"x":[{"a":1,"b":0,"\u0061":2}]}"#).contains("\"a\" stands twice"));
         let many: String = (0..40).map(|n| format!("\"k{n}\":0,")).collect();
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parsers_private_key_is_an_ordinary_key_in_a_document() {
+    fn serdes_private_key_is_an_ordinary_key() {
         for text in [
             r#"{"$serde_json::private::Number":"12"}"#,
             r#"{"a":1,"$serde_json::private::Number":{"b":2}}"#,
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_apart() {
+    fn invalid_json_has_distinct_errors() {
         assert_eq!(parse(b"").unwrap_err(), JsonError::Empty);
         assert_eq!(parse(b" \n").unwrap_err(), JsonError::Empty);
         assert_eq!(parse(&[0; 4096]).unwrap_err(), JsonError::Nuls(4096));

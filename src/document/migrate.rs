@@ -1,7 +1,8 @@
-//! Migration: pure steps from an older form of the document to the present one.
+//! Migration: pure steps from an older form of the document to the current one.
 //!
-//! Two things make a document old. It declares an older version: the steps of the [`schema`] lead on from there. Or it has
-//! fields that an older rule allowed: [`from_legacy`] mends them, whatever version the document declares.
+//! A document is old for one of two reasons. It declares an older version: the steps of the
+//! [`schema`] convert it. Or it has fields that an older rule allowed: [`from_legacy`] corrects
+//! them, whatever version the document declares.
 
 use serde_json::{Map, Value, json};
 
@@ -10,12 +11,12 @@ use super::rules::{self, Finding};
 use super::schema::{self, Version};
 use super::seal::{Document, Older};
 
-/// A document in the present form.
+/// A document in the current form.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Migrated {
     /// The document.
     pub value: Value,
-    /// What it was before, if it was anything else: "legacy" or a version.
+    /// Its previous form, if that was another: "legacy" or a version.
     pub from: Option<String>,
 }
 
@@ -26,16 +27,16 @@ pub struct TooNew {
     pub version: String,
 }
 
-/// Why a document cannot be used.
+/// The reason why a document cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
     /// A newer program wrote it.
     TooNew(TooNew),
-    /// It breaks these rules, in the present form too.
+    /// It breaks these rules even in the current form.
     Invalid(Vec<Finding>),
 }
 
-/// The version a document says it has: a string, or a number as old hooks wrote it.
+/// The version that a document declares: a string, or a number as old hooks wrote it.
 fn declared(document: &Value) -> Option<String> {
     match document.get("schemaVersion")? {
         Value::String(text) => Some(text.clone()),
@@ -44,26 +45,26 @@ fn declared(document: &Value) -> Option<String> {
     }
 }
 
-/// Whether the document's schema is newer than ours; then nothing may be written over it.
+/// Refuses a document with a newer schema than this program's: it must not be overwritten.
 pub fn refuse_newer(document: &Value) -> Result<(), TooNew> {
     let newer = |text: &String| Version::parse(text) > Version::parse(schema::current().version);
     declared(document).filter(newer).map_or(Ok(()), |version| Err(TooNew { version }))
 }
 
-/// Whether a document says that it has the present form.
+/// Returns whether a document declares the current form.
 fn is_present(document: &Value) -> bool {
     let text = document.get("schemaVersion").and_then(Value::as_str);
     text.is_some_and(|text| Version::parse(text) == Version::parse(schema::current().version))
 }
 
-/// Whether a document has the present form and abides by the rules; its outline is enough.
+/// Returns whether a document has the current form and satisfies the rules; its outline is enough.
 #[must_use]
 pub fn is_current(document: &Value) -> bool {
     is_present(document) && rules::check(document).is_empty()
 }
 
-/// Brings a document to the present form. A document that has it already comes back as it is; one that no step
-/// can mend comes back with the rules still broken.
+/// Migrates a document to the current form. A document in that form is returned unchanged; one that
+/// no step can correct is returned with the rules still broken.
 pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
     refuse_newer(document)?;
     if is_current(document) {
@@ -88,7 +89,7 @@ pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
     Ok(Migrated { value, from: Some(from) })
 }
 
-/// The document in the present form, if it abides by the rules there.
+/// The document in the current form, if it satisfies the rules there.
 pub fn usable(document: &Value) -> Result<Migrated, Unfit> {
     let migrated = to_current(document).map_err(Unfit::TooNew)?;
     match rules::check(&migrated.value) {
@@ -97,7 +98,7 @@ pub fn usable(document: &Value) -> Result<Migrated, Unfit> {
     }
 }
 
-/// A sealed document with its value in the present form, if it abides by the rules there.
+/// A sealed document with its value in the current form, if it satisfies the rules there.
 pub fn usable_sealed(document: Document) -> Result<Document, Unfit> {
     if is_current(document.value.outline()) {
         return Ok(document);
@@ -108,7 +109,8 @@ pub fn usable_sealed(document: Document) -> Result<Document, Unfit> {
     Ok(Document { value: Body::from(value), seal: document.seal, older })
 }
 
-/// Takes the steps that lead on from the version that a document declares; from one that is unknown, all of them.
+/// Applies the steps from the version that a document declares; from an unknown version, all of
+/// them.
 pub(super) fn step_forward(document: &mut Value) {
     let (schema, version) = (schema::current(), declared(document));
     let version = version.as_deref().and_then(Version::parse);
@@ -123,8 +125,9 @@ pub(super) fn step_forward(document: &mut Value) {
     }
 }
 
-/// What the shell scripts and their hooks left: times at the top, nulls for "nothing", numbers for names. `phase` is
-/// never made up: a document without one is not a state document.
+/// Corrects the forms that the shell scripts and their hooks wrote: times at the top, nulls for
+/// "nothing", numbers for names. `phase` is never invented: a document without one is not a state
+/// document.
 fn from_legacy(fields: &mut Map<String, Value>) {
     for name in ["phase", "lastActivation"] {
         if let Some(Value::Number(number)) = fields.get(name) {
@@ -146,7 +149,8 @@ fn from_legacy(fields: &mut Map<String, Value>) {
             }
         }
     }
-    // A time at the top moves into metadata, unless metadata has one of its own; then both are kept.
+    // A time at the top moves into metadata, unless metadata has one of its own; then both are
+    // kept.
     for name in ["created", "lastModified"] {
         if !fields.get(name).is_some_and(Value::is_string) {
             continue;
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_legacy_document_becomes_one_of_ours() {
+    fn the_smallest_legacy_document_is_migrated() {
         let smallest = json!({"phase": "pre-init", "completedTasks": [], "signals": {}, "lastActivation": ""});
         let Migrated { value, from } = migrated(smallest);
         assert_eq!(from.as_deref(), Some("legacy"));
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn times_at_the_top_move_into_metadata_and_none_is_dropped() {
+    fn times_at_the_top_move_into_metadata() {
         let value = migrated(json!({"phase": "x", "created": "2023", "lastModified": "2024"})).value;
         assert_eq!(value["metadata"]["created"], "2023");
         assert_eq!(value.get("created"), None);
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_version_takes_the_legacy_way_and_a_newer_one_is_refused() {
+    fn an_older_version_migrates_a_newer_is_refused() {
         assert_eq!(migrated(json!({"schemaVersion": "0.9", "phase": "x"})).from.as_deref(), Some("0.9"));
         for version in [json!("1.1"), json!("2.0"), json!("10.0"), json!(2)] {
             assert!(to_current(&json!({"schemaVersion": version, "phase": "x"})).is_err(), "{version}");

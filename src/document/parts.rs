@@ -1,7 +1,7 @@
 //! A text in parts.
 //!
-//! A large document is mostly what it was. The text of the next one shares with the text of the last what both have, so that
-//! it takes neither the time nor the memory of a second one.
+//! A large document changes little. The next document's text shares the unchanged parts with the
+//! last one's, so that it needs neither the time nor the memory of a second text.
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,13 +15,13 @@ impl Parts {
         self.0.iter().map(|part| &**part)
     }
 
-    /// How many bytes the text has.
+    /// The number of bytes of the text.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
     }
 
-    /// The text in one.
+    /// The text in one piece.
     #[must_use]
     pub fn whole(&self) -> Bytes {
         match &self.0[..] {
@@ -30,14 +30,14 @@ impl Parts {
         }
     }
 
-    /// Whether the text has exactly these bytes.
+    /// Returns whether the text has exactly these bytes.
     #[must_use]
     pub fn are(&self, bytes: &[u8]) -> bool {
         let rest = self.iter().try_fold(bytes, |rest, part| rest.strip_prefix(part));
         rest.is_some_and(<[u8]>::is_empty)
     }
 
-    /// Puts `bytes` in the place of others in one part.
+    /// Overwrites bytes at a place in one part.
     pub(super) fn overwrite(&mut self, (part, place): (usize, usize), bytes: &[u8]) -> Option<()> {
         let part = self.0.get_mut(part)?;
         let mut changed = match std::mem::take(part).try_into_mut() {

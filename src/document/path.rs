@@ -1,8 +1,9 @@
-//! Plain paths such as `.phase`, `.a.b[0]` or `."odd key"[-1]`: where in a document, without a jq program.
+//! Plain paths such as `.phase`, `.a.b[0]` or `."odd key"[-1]`: places in a document, without a jq
+//! program.
 //!
-//! Invariants: a path read by [`Path::parse_filter`] means what jq means by the same text; whatever
-//! [`Display`](fmt::Display) writes parses back to the same path; and [`Path::set`] either makes
-//! its one change or leaves the document as it was.
+//! Invariants: a path read by [`Path::parse_filter`] means the same as in jq; the output of
+//! [`Display`](fmt::Display) parses back to the same path; and [`Path::set`] either makes its one
+//! change or leaves the document unchanged.
 
 use std::fmt;
 
@@ -26,10 +27,10 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Path(pub Vec<Step>);
 
-/// Why a path could not be read or followed; the paths in it are written out.
+/// The reason why a path could not be read or followed; the paths in it are written out.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PathError {
-    /// The text is no path: the column, in characters from 1, and what should have stood there.
+    /// The text is not a path: the column, in characters from 1, and the expected token.
     #[error("bad path at column {0}: expected {1}")]
     Syntax(usize, &'static str),
     /// The root was named where a place inside the document is needed.
@@ -44,15 +45,15 @@ pub enum PathError {
     /// The array at this path, with this many elements, has none at this index.
     #[error("`{0}` has {1} element(s), so there is no [{2}]; use `[+]` to append")]
     OutOfRange(String, usize, i64),
-    /// The field at this path is the program's own.
+    /// The field at this path is maintained by the program.
     #[error("`{0}` is written by the program itself, with every commit")]
     Owned(String),
-    /// `[+]` was read from, where there is nothing yet.
+    /// `[+]` was read from, but has no value yet.
     #[error("`[+]` can be set but not read")]
     AppendRead,
 }
 
-/// Which form is read: jq's own, or the laxer left side of `PATH=TEXT`.
+/// The form that is read: jq's own, or the laxer left side of `PATH=TEXT`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Filter,
@@ -60,19 +61,19 @@ enum Form {
 }
 
 impl Path {
-    /// Reads a whole text as a plain path with jq's meaning.
+    /// Parses a whole text as a plain path with jq's meaning.
     ///
-    /// `None` does not mean wrong, only that the text is jq's to judge.
+    /// `None` does not mean an error, only that jq has to interpret the text.
     pub fn parse_filter(text: &str) -> Option<Self> {
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
         let (path, rest) = Cursor::new(text, Form::Filter).path().ok()?;
         rest.is_empty().then_some(path)
     }
 
-    /// Reads the longest path at the start of `PATH=TEXT` or `PATH:=JSON`, and returns what follows it.
+    /// Parses the longest path at the start of `PATH=TEXT` or `PATH:=JSON`, and returns the rest.
     ///
     /// The leading dot may be missing, and a bare key may contain dashes but not end with one:
-    /// `n-=1` is somebody's arithmetic.
+    /// `n-=1` is jq arithmetic.
     ///
     /// # Errors
     /// [`PathError::Syntax`] if no path starts here, [`PathError::Root`] for `.` alone.
@@ -99,7 +100,7 @@ impl Path {
         }
     }
 
-    /// The field of the root that it leads to or through.
+    /// The field of the root that the path leads to or through.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         match self.0.first() {
@@ -108,7 +109,7 @@ impl Path {
         }
     }
 
-    /// Follows the path; `None` is what jq shows as the `null` of an absent value.
+    /// Follows the path; `None` is the absent value that jq shows as `null`.
     ///
     /// # Errors
     /// [`PathError::CannotIndex`] where jq would fail too, [`PathError::AppendRead`] for `[+]`.
@@ -130,10 +131,11 @@ impl Path {
         Ok(here)
     }
 
-    /// Puts `new` at the path, making parents that are absent or `null`; an existing key keeps its place.
+    /// Sets the value at the path, creating parents that are absent or `null`; an existing key
+    /// keeps its place.
     ///
-    /// `[0]` may make the first element of an array that is empty or absent, as in jq; any other
-    /// index must name an element that exists.
+    /// `[0]` may create the first element of an array that is empty or absent, as in jq; any other
+    /// index must name an existing element.
     ///
     /// # Errors
     /// [`PathError::WrongParent`] or [`PathError::OutOfRange`]; the document is then unchanged.
@@ -171,7 +173,7 @@ impl Path {
         Ok(())
     }
 
-    /// The value that stands where `from` steps are done, so that the remaining ones lead to `new`.
+    /// The value to create after `from` steps, so that the remaining steps lead to `new`.
     fn made(&self, from: usize, new: Value) -> Result<Value, PathError> {
         let mut value = new;
         for (done, step) in self.0.iter().enumerate().skip(from).rev() {
@@ -205,7 +207,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// What is left to read of a text.
+/// The rest of a text that is being parsed.
 struct Cursor<'a> {
     text: &'a str,
     rest: &'a str,
@@ -238,12 +240,13 @@ impl<'a> Cursor<'a> {
         self.rest_of(steps)
     }
 
-    /// `.1` or `.-1`, where jq would see an error: an index like `[1]`. At the beginning of a filter it is a number.
+    /// `.1` or `.-1`, an error in jq: an index like `[1]`. At the beginning of a filter it is a
+    /// number.
     fn dotted_index(&mut self) -> Option<i64> {
         let after = self.rest.strip_prefix('.')?;
         let length = after.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(after.len());
         let (digits, rest) = after.split_at(length);
-        // `.1a` and `.1-2` are keys that want quotes, and `01` is none of jq's numbers.
+        // `.1a` and `.1-2` are keys that need quotes, and `01` is not a number in jq.
         let ends = !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
         let index = digits.parse::<i64>().ok().filter(|index| ends && index.to_string() == digits)?;
         self.rest = rest;
@@ -274,7 +277,7 @@ impl<'a> Cursor<'a> {
             return self.string().map(Step::Key);
         }
         let digits = self.rest.split(']').next().unwrap_or_default();
-        // Only the canonical form counts: `01` and `-0` are left to jq.
+        // Only the canonical form counts: jq interprets `01` and `-0`.
         let index = digits.parse::<i64>().ok();
         let index = index.filter(|index| index.to_string() == digits);
         let index = index.ok_or_else(|| self.expected("an index, a quoted key or `+`"))?;
@@ -297,7 +300,7 @@ impl<'a> Cursor<'a> {
         Ok(Some(key.to_owned()))
     }
 
-    /// A JSON string; jq's `\(…)` is no JSON escape, so an interpolation is never taken for a key.
+    /// A JSON string. jq's `\(…)` is not a JSON escape, so an interpolation is never read as a key.
     fn string(&mut self) -> Result<String, PathError> {
         let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter();
         let Some(Ok(key)) = strings.next() else {
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_path_is_read_and_anything_else_is_left_to_jq() {
+    fn only_plain_paths_are_not_left_to_jq() {
         let plain = r#".|.phase|.a.b[0]|.a[-1]|."odd key".x|.[0].a|."é\n""#;
         for text in plain.split('|') {
             assert_eq!(Path::parse_filter(text).unwrap().to_string(), text);
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_parent_is_made_and_a_refused_change_changes_nothing() {
+    fn set_creates_parents_or_changes_nothing() {
         let cases = r#"null | a.b[+].c[0] | {"a":{"b":[{"c":[9]}]}}
             {"a":[0],"b":2} | a[0] | {"a":[9],"b":2}
             [1,[2]] | [-1][+] | [1,[2,9]]

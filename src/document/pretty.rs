@@ -1,5 +1,5 @@
-//! Documents as text: what serde_json's pretty printing makes, but a string without escapes in it is copied as a whole, and
-//! what stands in an older text already is not copied at all.
+//! Documents as text: the output of serde_json's pretty printing, but a string without escapes is
+//! copied as a whole, and text that an older text already has is shared, not copied.
 
 use std::mem;
 use std::ops::Range;
@@ -9,30 +9,30 @@ use serde_json::Value;
 
 use super::parts::Parts;
 
-/// What is shared with the older text has at least so many bytes in a row.
+/// The least number of contiguous bytes that are shared with the older text.
 const SHARED: usize = 64 << 10;
 
-/// Writes a text, value by value. Whatever JSON cannot hold makes it `None`.
+/// Writes a text, value by value. A value that JSON cannot hold makes it `None`.
 #[derive(Debug)]
 pub(super) struct Printer {
     parts: Vec<Bytes>,
     new: Vec<u8>,
     old: Bytes,
-    /// Where in `old` stands what was written last and is not in `new` yet.
+    /// The place in `old` of the last written text that is not in `new` yet.
     run: Range<usize>,
-    /// What comes before each item but the first: a comma, and a line's indentation.
+    /// The text before each item but the first: a comma, and a line's indentation.
     line: Vec<u8>,
     escaped: Vec<u8>,
 }
 
 impl Printer {
-    /// One that shares what it can with this text.
+    /// A printer that shares text with this one.
     pub(super) fn over(old: Bytes) -> Self {
         let (parts, new, escaped) = Default::default();
         Self { parts, new, old, run: 0..0, line: b",\n".to_vec(), escaped }
     }
 
-    /// The text as it stands in a file, with a newline at the end.
+    /// The finished text of a file, with a newline at the end.
     pub(super) fn finish(mut self) -> Parts {
         self.put(b"\n");
         self.end_run();
@@ -72,7 +72,7 @@ impl Printer {
             self.run.end = place.end;
             return Some(());
         }
-        // Without a way out in the middle it is done many bytes at once.
+        // Without an early exit the loop processes many bytes at once.
         let escaped =
             text.iter().fold(false, |found, byte| found | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\'));
         if escaped {
@@ -104,7 +104,7 @@ impl Printer {
         })
     }
 
-    /// A line for each item; nothing between the brackets where there is none.
+    /// Writes a line for each item; nothing between the brackets where there is none.
     fn lines<T>(
         &mut self,
         [open, close]: [&[u8]; 2],
@@ -127,7 +127,7 @@ impl Printer {
         Some(())
     }
 
-    /// The text before an item, without its first `skipped` bytes.
+    /// Writes the text before an item, without its first `skipped` bytes.
     fn new_line(&mut self, skipped: usize) {
         let line = mem::take(&mut self.line);
         self.put(line.get(skipped..).unwrap_or_default());
@@ -143,7 +143,8 @@ impl Printer {
         Some(())
     }
 
-    /// Where in the older text a string stands, with its quotes: one that is a part of it. There are no escapes in those.
+    /// The place in the older text of a string with its quotes, if the string is a part of it. Such
+    /// a string has no escapes.
     fn place_of(&self, text: &[u8]) -> Option<Range<usize>> {
         let start = text.as_ptr().addr().checked_sub(self.old.as_ptr().addr())?.checked_sub(1)?;
         let end = start.checked_add(text.len())?.checked_add(2)?;

@@ -1,11 +1,13 @@
-//! Putting back what one party changed, while the changes of others stay.
+//! Puts back the changes of one party and keeps those of others.
 //!
-//! A document is compared by units: values below keys of objects, elements of `completedTasks`, other arrays whole. A unit
-//! that both parties changed, or one below the other, is a conflict, and then nothing is put back. `metadata`, `lastSignal`
-//! and `lastActivation` never conflict; they keep the value that the others gave them.
+//! A document is compared by units: values below keys of objects, elements of `completedTasks`,
+//! other arrays whole. A unit that both parties changed, or one below the other, is a conflict, and
+//! then nothing is put back. `metadata`, `lastSignal` and `lastActivation` never conflict; they
+//! keep the value that the others gave them.
 //!
-//! An object with fields that appears or disappears is no unit: its fields are. That the object itself is there or not is
-//! kept beside them, so that an object which was empty in `base`, or which the others removed, is put back as such.
+//! An object with fields that appears or disappears is not a unit: its fields are. The presence of
+//! the object itself is recorded separately, so that an object which was empty in `base`, or which
+//! the others removed, is put back as such.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,28 +17,30 @@ use super::path::{Path, Step};
 
 const TASKS: &str = "completedTasks";
 const METADATA: &str = "metadata";
-/// Fields that every party changes as it goes along.
+/// Fields that every party changes with each step.
 const SHARED: [&str; 2] = ["lastSignal", "lastActivation"];
 
-/// The place of a unit: keys from the root; of a task its JSON text after `completedTasks`.
+/// The place of a unit: keys from the root; for a task its JSON text after `completedTasks`.
 type Unit = Vec<String>;
 
-/// What a party changed.
+/// The changes of a party.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Touched {
-    /// The units, each with its value after the party's last change; `None` where it was removed. None is below another.
+    /// The units, each with its value after the party's last change; `None` where it was removed.
+    /// No unit is below another.
     units: BTreeMap<Unit, Option<Value>>,
-    /// The objects around units that the party made (`true`) or removed (`false`), whatever was in them.
+    /// The objects around units that the party created (`true`) or removed (`false`), whatever they
+    /// held.
     hulls: BTreeMap<Unit, bool>,
 }
 
 impl Touched {
-    /// Adds what changed from one revision to the next.
+    /// Adds the changes from one revision to the next.
     pub fn add(&mut self, before: &Value, after: &Value) {
         self.compare(&mut Vec::new(), Some(before), Some(after));
     }
 
-    /// Whether the party changed nothing.
+    /// Returns whether the party changed nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.units.is_empty()
@@ -71,7 +75,7 @@ impl Touched {
         }
     }
 
-    /// Adds a unit, in place of what was below it.
+    /// Adds a unit, replacing those below it.
     fn insert(&mut self, unit: &Unit, value: Option<Value>) {
         self.units.retain(|other, _| !other.starts_with(unit));
         self.hulls.retain(|hull, _| !hull.starts_with(unit));
@@ -87,25 +91,25 @@ impl Touched {
         }
     }
 
-    /// The units of the party, apart from those that never conflict.
+    /// The units of the party, without those that never conflict.
     fn contended(&self) -> impl Iterator<Item = &Unit> {
         self.units.keys().filter(|unit| !is_shared(unit))
     }
 
-    /// Whether the party removed an object around this place.
+    /// Returns whether the party removed an object around this place.
     fn removed_around(&self, at: &[String]) -> bool {
         self.hulls.iter().any(|(hull, is_there)| !is_there && hull.len() < at.len() && at.starts_with(hull))
     }
 }
 
-/// What both parties changed: paths for people.
+/// The changes of both parties that conflict: paths for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The paths.
     pub paths: Vec<String>,
 }
 
-/// The live document with the guard's changes put back to what they were in `base`, and the others' changes as they are.
+/// The live document with the guard's changes reverted to `base`, and the others' changes kept.
 pub fn put_back(base: &Value, guards: &Touched, others: &Touched, live: &Value) -> Result<Value, Conflict> {
     let meets = |unit: &&Unit| others.contended().any(|other| overlap(unit, other));
     let is_shut_out = |at: &&Unit| !is_shared(at) && get(base, at).is_some() && others.removed_around(at);
@@ -132,7 +136,7 @@ pub fn put_back(base: &Value, guards: &Touched, others: &Touched, live: &Value) 
     Ok(value)
 }
 
-/// Gives a field that never conflicts the value that the others gave it, else the one in `base`.
+/// Sets a field that never conflicts to the others' value, else the one in `base`.
 fn put_shared_back(value: &mut Value, base: &Value, others: &Touched, unit: &[String]) {
     let around = (1..=unit.len()).filter_map(|length| unit.get(..length));
     let whole = around.filter_map(|at| Some((at, others.units.get(at)?))).next();
@@ -145,8 +149,8 @@ fn put_shared_back(value: &mut Value, base: &Value, others: &Touched, unit: &[St
     }
 }
 
-/// Makes the objects that the guard removed and removes those it made, as far as they are empty and the others did not do
-/// so, too.
+/// Creates the objects that the guard removed and removes those it created, if they are empty and
+/// the others did not do the same.
 fn put_hulls_back(value: &mut Value, base: &Value, guards: &Touched, others: &Touched) {
     let wanted = |hull: &Unit| others.hulls.get(hull).copied().unwrap_or_else(|| get(base, hull).is_some());
     for hull in guards.hulls.keys().filter(|hull| wanted(hull)) {
@@ -178,7 +182,7 @@ fn fields(value: &Value) -> Option<&Map<String, Value>> {
     value.as_object()
 }
 
-/// Whether both sides are objects or absent, and one of them has fields to compare.
+/// Returns whether both sides are objects or absent, and one of them has fields to compare.
 #[allow(clippy::option_option)]
 fn has_fields(before: Option<Option<&Map<String, Value>>>, after: Option<Option<&Map<String, Value>>>) -> bool {
     match (before, after) {
@@ -200,7 +204,7 @@ fn is_shared(unit: &[String]) -> bool {
     unit.first().is_some_and(|field| SHARED.contains(&field.as_str()) || field == METADATA)
 }
 
-/// Whether this is a shared field, or a field of `metadata`: such a value is one unit.
+/// Returns whether this is a shared field, or a field of `metadata`: such a value is one unit.
 fn is_shared_value(at: &[String]) -> bool {
     match at {
         [field] => SHARED.contains(&field.as_str()),
@@ -224,7 +228,7 @@ fn get<'v>(value: &'v Value, unit: &[String]) -> Option<&'v Value> {
     unit.iter().try_fold(value, |value, key| value.as_object()?.get(key))
 }
 
-/// Sets or removes a value. Objects around it are made where they are missing.
+/// Sets or removes a value. Missing objects around it are created.
 fn set(value: &mut Value, unit: &[String], wanted: Option<Value>) {
     let Some((key, parents)) = unit.split_last() else { return };
     let mut parent = value;
@@ -256,7 +260,7 @@ mod tests {
         Others,
     }
 
-    /// What each party touched, and the live document, after these steps.
+    /// The changes of each party and the live document, after these steps.
     fn after(base: &Value, steps: &[(Party, Value)]) -> (Touched, Touched, Value) {
         let (mut guards, mut others, mut live) = (Touched::default(), Touched::default(), base.clone());
         for (party, next) in steps {
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_both_changed_is_a_conflict_and_an_array_is_one_unit() {
+    fn a_unit_that_both_changed_is_a_conflict() {
         let paths = |one: Value, two: Value| {
             let conflict = merged(&base(), &[(Party::Guard, one), (Party::Others, two)]).unwrap_err();
             conflict.paths
@@ -316,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_fields_keep_the_others_value_even_where_the_guard_wrote_last() {
+    fn shared_fields_keep_the_others_value() {
         let one = with(&base(), &[("/lastActivation", "others".into()), ("/metadata/owner", "others".into())]);
         let two = with(&one, &[("/lastActivation", "guard".into()), ("/metadata/owner", "guard".into())]);
         let two = with(&two, &[("/n", 9.into())]);
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_is_put_back_and_one_that_others_removed_stays_away() {
+    fn only_the_guards_empty_objects_are_put_back() {
         let base = json!({"a": {"c": {}}, "n": 1});
         let steps = [
             (Party::Guard, json!({"a": {"c": {"x": 1}}, "n": 1})),
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_party_that_changed_a_field_twice_has_its_last_value_only() {
+    fn a_field_changed_twice_has_its_last_value() {
         let base = json!({"a": [1]});
         let steps = [(Party::Others, json!({"a": {"b": 1}})), (Party::Others, json!({"a": {"b": 2}}))];
         let (_, others, _) = after(&base, &steps);
@@ -400,7 +404,7 @@ mod tests {
         }
 
         #[test]
-        fn what_others_changed_survives_and_what_the_guard_changed_is_as_before(base in document(), steps in steps()) {
+        fn only_the_guards_changes_are_reverted(base in document(), steps in steps()) {
             let (guards, others, live) = after(&base, &steps);
             let Ok(value) = put_back(&base, &guards, &others, &live) else { return Ok(()) };
             for (unit, last) in others.units.iter().filter(|(unit, _)| unit[0] != TASKS) {

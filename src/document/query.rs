@@ -1,12 +1,13 @@
-//! jq programs over documents, run by jaq inside this process: the one door to all of it.
+//! jq programs over documents, run by jaq inside this process: the only entry to all of it.
 //!
-//! Where jaq reads or computes otherwise than jq, a file in here makes the difference up, and can
-//! be dropped when jaq does it: `tokens` and `tree` change the program, `value` and `number` the
-//! operations, `natives` and its like the functions. See `docs/jq.md` for what still differs.
+//! Where jaq reads or computes differently from jq, a file in this directory compensates for it,
+//! and can be dropped when jaq does the same: `tokens` and `tree` change the program, `value` and
+//! `number` the operations, `natives` and others the functions. See `docs/jq.md` for the remaining
+//! differences.
 //!
-//! Invariants: a number that a filter does not calculate with keeps its digits; what comes out is
-//! always a JSON value no deeper than [`MAX_DEPTH`]; no filter ends the process by `halt`; and one
-//! that is watched ends, see [`bounds`].
+//! Invariants: a number that a filter does not calculate with keeps its digits; an output is always
+//! a JSON value no deeper than [`MAX_DEPTH`]; no filter ends the process by `halt`; and a watched
+//! filter terminates, see [`bounds`].
 
 mod assign;
 pub mod bounds;
@@ -56,21 +57,21 @@ use super::path::Path;
 /// The deepest nesting of arrays and objects that a filter may read or produce.
 pub const MAX_DEPTH: usize = 128;
 
-/// So few bytes cannot nest deep or loop.
+/// A source of so few bytes cannot nest deep or loop.
 const PLAIN_SOURCE: usize = 4;
 
-/// What the program of the user is called by the program that jaq loads.
+/// The name of the user's program in the program that jaq loads.
 const MAIN: &str = "__main";
 
-/// Why a filter could not be compiled or run, in words for one line.
+/// The reason why a filter could not be compiled or run, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct FilterError {
-    /// What went wrong and where; runtime errors keep jq's words.
+    /// The error and its position; runtime errors keep jq's message.
     pub message: String,
-    /// What to try instead, if there is something.
+    /// An alternative to try, if there is one.
     pub hint: Option<String>,
-    /// What the program used up, if that is why.
+    /// The limit that the program exceeded, if that is the reason.
     pub excess: Option<Excess>,
 }
 
@@ -80,7 +81,8 @@ impl From<String> for FilterError {
     }
 }
 
-/// Whether a program is to be compiled and run by [`bounds::watched`]; one that can use little of anything needs none of it.
+/// Returns whether a program is to be compiled and run by [`bounds::watched`]; one that needs few
+/// resources is not.
 #[must_use]
 pub fn is_heavy(source: &str) -> bool {
     source.len() > PLAIN_SOURCE && syntax::is_heavy(source)
@@ -125,8 +127,9 @@ impl Filter {
         }
         syntax::check(source)?;
         let source = &*tokens::surrogates(source);
-        // Reading and compiling all definitions takes longer than a commit, and many programs need none of them. One that
-        // compiles without them, and without the natives they hide, means the same with them.
+        // Parsing and compiling all definitions takes longer than a commit, and many programs need
+        // none of them. One that compiles without them, and without the natives they hide, means
+        // the same with them.
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let program = match compiled(source, &names, std::iter::empty()) {
             Err(_) => match compiled(source, &names, definitions::named_in(source).into_iter()) {
@@ -138,21 +141,21 @@ impl Filter {
         Ok(Self { program, vars, time: Time::default() })
     }
 
-    /// The same program with so much time.
+    /// The same program with these time limits.
     #[must_use]
     pub fn within(self, time: Time) -> Self {
         Self { time, ..self }
     }
 
-    /// Runs the program on a document and hands over its outputs one by one, until `each` breaks.
+    /// Runs the program on a document and passes its outputs to `each` one by one, until it breaks.
     ///
     /// # Errors
-    /// The first error of the program, or the first output that is no JSON value.
+    /// The first error of the program, or the first output that is not a JSON value.
     pub fn run_each(&self, document: &Body, mut each: impl FnMut(Value) -> ControlFlow<()>) -> Result<(), FilterError> {
         self.run(made::input(document)?, |val| Ok(each(to_output(val)?)))
     }
 
-    /// Runs the program on a document and hands over what it makes of it.
+    /// Runs the program on a document and passes its outputs to `each` in jq's representation.
     ///
     /// # Errors
     /// As with [`Self::run_each`].
@@ -179,7 +182,7 @@ impl Filter {
             let next = catch_unwind(AssertUnwindSafe(|| outputs.next()));
             let next = next.map_err(|_| "the filter made jaq panic".to_owned())?;
             if let Some(excess) = run.excess() {
-                return Err(excess.into()); // whatever it made of being stopped
+                return Err(excess.into()); // whatever error the stopped program returned
             }
             let Some(output) = next else { break };
             let val = output.map_err(|exception| runtime_error(exception))?;
@@ -225,7 +228,7 @@ fn runtime_error(exception: jaq_core::Exn<'_, Jq>) -> FilterError {
     };
     let shown = error.to_string();
     let message = match error.into_val().0 {
-        // What jaq says itself is shown as it is; what `error("…")` says is shown as JSON.
+        // jaq's own messages are shown unchanged; those of `error("…")` are shown as JSON.
         Val::TStr(text) if *text == shown => in_jqs_words(&shown),
         Val::TStr(text) => String::from_utf8_lossy(&text).into_owned(),
         _ => format!("(not a string): {}", cut(&shown)),
@@ -235,8 +238,8 @@ fn runtime_error(exception: jaq_core::Exn<'_, Jq>) -> FilterError {
 
 fn to_output(val: Val) -> Result<Value, FilterError> {
     if is_deeper_than(&val, MAX_DEPTH) {
-        // Dropping it, which recurses, may use up the stack. Leaked, its reference count keeps everybody else from
-        // dropping it too.
+        // Dropping it recurses, and may overflow the stack. Leaked, its reference count keeps other
+        // owners from dropping it too.
         std::mem::forget(val);
         return Err(too_deep("produced").into());
     }
@@ -256,7 +259,7 @@ fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
     Ok(match value {
         Value::Null => Val::Null,
         Value::Bool(bool) => Val::Bool(*bool),
-        // As an integer it would come back without its sign.
+        // As an integer it would lose its sign.
         Value::Number(n) if n.as_str() == "-0" => Val::Num(Num::Dec(n.to_string().into())),
         Value::Number(number) => Val::Num(number::of_digits(number.as_str())),
         // From bytes it takes one allocation, from a string three.
@@ -274,7 +277,7 @@ fn to_val(value: &Value, depth: usize) -> Result<Val, String> {
     })
 }
 
-/// The value is taken apart on the way, so that a large one does not stand in memory twice.
+/// Converts a value and consumes it, so that a large one is not in memory twice.
 fn to_value(val: Val) -> Result<Value, String> {
     Ok(match val {
         Val::Null => Value::Null,
@@ -293,15 +296,15 @@ fn to_value(val: Val) -> Result<Value, String> {
     })
 }
 
-/// Digits as they are; a calculated integer without a `.0`, which is how jq writes it.
+/// Converts a number: digits unchanged; a calculated integer without a `.0`, as jq writes it.
 fn to_number(number: &Num) -> Result<Value, String> {
     let text = match number {
         Num::Float(float) if !float.is_finite() => return Err(unfit(&number.to_string())),
         _ => number::text(number),
     };
-    // `fromjson` takes more than JSON has, such as `+1.5` and `01.5`.
+    // `fromjson` accepts numbers that JSON does not have, such as `+1.5` and `01.5`.
     text.parse::<Number>().map_err(|_| unfit(&format!("the number {text}")))?;
-    // The parsed number itself will not do: serde_json has made `1e+400` of `1e400`.
+    // The parsed number cannot be used: serde_json has made `1e+400` of `1e400`.
     Ok(Value::Number(Number::from_string_unchecked(text)))
 }
 
@@ -317,7 +320,7 @@ fn too_deep(verb: &str) -> String {
     format!("the filter {verb} a value nested more than {MAX_DEPTH} deep")
 }
 
-/// The names of all functions with how many arguments they take: `map/1`.
+/// The names of all functions with their number of arguments: `map/1`.
 fn builtins() -> Jq {
     let defs = definitions().map(|def| (def.name, def.args.len()));
     let names = natives().map(|native| (native.0, native.1.len())).chain(defs).collect::<BTreeSet<_>>();
@@ -357,7 +360,7 @@ fn undefined(source: &str, errors: &compile::Errors<&str, ()>) -> FilterError {
     }
 }
 
-/// Where a part of the source begins, counted in characters from 1.
+/// The position of a part of the source, in characters from 1.
 fn place(source: &str, part: &str) -> String {
     let offset = part.as_ptr().addr().checked_sub(source.as_ptr().addr());
     let before = offset.and_then(|at| source.get(..at)).unwrap_or_default();
@@ -368,7 +371,8 @@ fn place(source: &str, part: &str) -> String {
     }
 }
 
-/// jaq writes out whole values where jq names their type; a document is too long for an error.
+/// Shortens jaq's messages, which contain whole values where jq names their type: a document is too
+/// long for an error.
 fn in_jqs_words(message: &str) -> String {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     let words = message.split(|c| {
@@ -394,7 +398,7 @@ fn in_jqs_words(message: &str) -> String {
     }
 }
 
-/// The type of a value that is written out.
+/// The type of a value from its JSON text.
 fn kind(json: &str) -> &'static str {
     match json.as_bytes() {
         [b'{', ..] => "object",

@@ -1,4 +1,4 @@
-//! The schema's rules: a finding for each one a document breaks.
+//! The schema's rules: a finding for each broken rule.
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ use super::schema::{self, Need};
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where, as a path; `.` for the document itself.
+    /// The path; `.` for the document itself.
     pub path: String,
-    /// What is wrong there.
+    /// The problem there.
     pub problem: String,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All the rules that `document` breaks, in the order of the schema; empty for a good one.
+/// The rules that `document` breaks, in the order of the schema; empty for a valid one.
 #[must_use]
 pub fn check(document: &Value) -> Vec<Finding> {
     let finding = |path: &str, problem: String| Finding { path: path.to_owned(), problem };
@@ -83,7 +83,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_broken_rule_is_a_finding_that_says_where_and_what() {
+    fn a_broken_rule_is_a_finding_with_its_place() {
         let document = json!({
             "schemaVersion": "1.0", "phase": 3, "signals": {"A": 1, "B-2": []}, "lastActivation": "", "metadata": []
         });

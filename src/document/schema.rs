@@ -1,6 +1,7 @@
-//! The schema: its version, the fields it knows, and the steps that lead to it.
+//! The schema: its version, the fields it knows, and the migration steps to it.
 //!
-//! A new schema is a new [`Schema`] value: another version, its fields, and one more [`Step`]. Nothing else changes.
+//! A new schema is a new [`Schema`] value: another version, its fields, and one more [`Step`].
+//! Nothing else changes.
 
 use std::sync::OnceLock;
 
@@ -24,7 +25,7 @@ pub struct Field {
     pub name: &'static str,
     /// Whether it may be absent.
     pub need: Need,
-    /// Whether a value has a type that it may have.
+    /// Returns whether a value has one of its types.
     pub test: fn(&Value) -> bool,
     /// Those types in words that fit after "must be".
     pub expected: &'static str,
@@ -39,10 +40,10 @@ pub enum Need {
     Optional,
 }
 
-/// The way from one version to the next.
+/// The migration step from one version to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// The version that it takes.
+    /// The version before the step.
     pub from: &'static str,
     /// Changes the fields of the document. It adds only what can be derived, and drops nothing.
     pub apply: fn(&mut Map<String, Value>),
@@ -72,14 +73,15 @@ impl Field {
 
 static IN_USE: OnceLock<&'static Schema> = OnceLock::new();
 
-/// The schema that this process reads and writes: [`V1_0`], unless [`take_up`] named another.
+/// The schema that this process reads and writes: [`V1_0`], unless [`take_up`] set another.
 #[must_use]
 pub fn current() -> &'static Schema {
     IN_USE.get().copied().unwrap_or(&V1_0)
 }
 
-/// Has this process read and write another schema. Only a program of its own calls this, before anything else: the
-/// tests build one of the next schema. False if one was taken up before.
+/// Makes this process read and write another schema. Only a separate program calls this, before
+/// anything else: the tests build one with the next schema. Returns false if a schema was set
+/// before.
 pub fn take_up(schema: &'static Schema) -> bool {
     IN_USE.set(schema).is_ok()
 }

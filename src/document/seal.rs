@@ -1,8 +1,9 @@
-//! The seal: what this program adds to `metadata`, and how a file is known to be its work.
+//! The seal: the fields that this program adds to `metadata`, and the check that a file is its
+//! work.
 //!
-//! `metadata.digest` is the SHA-256 of the file's exact bytes with the digest's own 64 hex digits replaced by 64
-//! zeros. There is no canonical form, so anybody can check a file with sed and sha256sum, and no byte of the file
-//! is outside it.
+//! `metadata.digest` is the SHA-256 of the file's exact bytes with the digest's own 64 hex digits
+//! replaced by 64 zeros. There is no canonical form, so a file can be checked with sed and
+//! sha256sum, and the digest covers every byte of the file.
 
 use std::fmt;
 
@@ -17,15 +18,16 @@ use super::draft::Draft;
 use super::parts::Parts;
 use super::pretty::Printer;
 
-/// The names of our fields inside `metadata`; a writer's own values for them are ignored.
+/// The names of the seal's fields inside `metadata`; a writer's own values for them are ignored.
 pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
 
 const HEX_LENGTH: usize = 64;
 
-/// What stands in a digest's place until it is known.
+/// The placeholder for a digest that is not known yet.
 pub const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// How many commits a document has behind it: 1, 2, 3 …, at most 2^53 − 1, which every JSON reader holds exactly.
+/// The number of a document's commits: 1, 2, 3 …, at most 2^53 − 1, which every JSON reader holds
+/// exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(u64);
 
@@ -45,13 +47,14 @@ impl Revision {
         self.0
     }
 
-    /// The revision after the highest of those found; the first, where none was. `None` after the last.
+    /// The revision after the highest existing one; the first, where there is none. `None` after
+    /// the last.
     #[must_use]
     pub fn after(highest: Option<Self>) -> Option<Self> {
         Self::new(highest.map_or(0, Self::get) + 1)
     }
 
-    /// Reads a revision as it stands in a document.
+    /// Parses a revision in a document.
     #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
         value.as_u64().and_then(Self::new)
@@ -64,7 +67,8 @@ impl fmt::Display for Revision {
     }
 }
 
-/// The random identity that `init` gives a document: 32 hex digits. Revisions compare within a lineage only.
+/// The random identity that `init` gives a document: 32 hex digits. Revisions are comparable only
+/// within a lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage(String);
 
@@ -75,7 +79,7 @@ impl Lineage {
         Self(hex(&bytes))
     }
 
-    /// Reads a lineage as it stands in a document.
+    /// Parses a lineage in a document.
     #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
         let text = value.as_str()?;
@@ -106,13 +110,13 @@ impl Digest {
         Self(hex(&Sha256::digest(bytes)))
     }
 
-    /// The digest of what `hash` was fed with.
+    /// The digest of the data that `hash` received.
     #[must_use]
     pub fn finish(hash: Sha256) -> Self {
         Self(hex(&hash.finalize()))
     }
 
-    /// What is likely to be the digest of a document that was not read yet, from where we write it.
+    /// The likely digest of a document that was not parsed yet, from its usual position.
     #[must_use]
     pub fn claimed(bytes: &[u8]) -> Option<Self> {
         const BEFORE: &[u8] = b"\",\n    \"digest\": \"";
@@ -121,7 +125,7 @@ impl Digest {
         is_hex(text).then(|| Self(text.to_owned()))
     }
 
-    /// Reads a digest as it stands in a document.
+    /// Parses a digest in a document.
     #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
         let text = value.as_str()?;
@@ -134,8 +138,8 @@ impl Digest {
         &self.0
     }
 
-    /// Whether `bytes`, a document that claims this digest, has it. The digits must stand in it exactly once:
-    /// no sealed document can hold its own digest a second time.
+    /// Returns whether `bytes`, a document that claims this digest, has it. The digits must occur
+    /// in it exactly once: no sealed document can hold its own digest a second time.
     #[must_use]
     pub fn seals(&self, bytes: &[u8]) -> bool {
         let digest = only_place([bytes], &self.0).and_then(|place| digest_around([bytes], place));
@@ -143,7 +147,7 @@ impl Digest {
     }
 }
 
-/// The part and the place in it where these digits stand, if they stand in the text exactly once.
+/// The part and the place in it where these digits occur, if they occur in the text exactly once.
 fn only_place<'a>(parts: impl IntoIterator<Item = &'a [u8]>, digits: &str) -> Option<(usize, usize)> {
     let finder = memmem::Finder::new(digits);
     let in_part = |(at, part)| finder.find_iter(part).map(move |place| (at, place));
@@ -166,20 +170,20 @@ fn digest_around<'a>(parts: impl IntoIterator<Item = &'a [u8]>, (at, place): (us
     Some(Digest::finish(hash))
 }
 
-/// What a sealed document says of itself.
+/// A sealed document's verified fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
-    /// Which commit it is.
+    /// Its revision.
     pub revision: Revision,
-    /// Which document it is a revision of.
+    /// Its lineage.
     pub lineage: Lineage,
-    /// The digest, once it is known to be right.
+    /// The verified digest.
     pub digest: Digest,
 }
 
 impl Seal {
-    /// The seal of a parsed document, if its bytes bear out what it claims. `known` is a digest that they have, if that was
-    /// found out before.
+    /// The seal of a parsed document, if its bytes match the digest that it claims. `known` is the
+    /// bytes' digest, if it was computed before.
     #[must_use]
     pub fn verify(value: &Value, bytes: &[u8], known: Option<&Digest>) -> Option<Self> {
         let metadata = value.get("metadata")?;
@@ -192,12 +196,12 @@ impl Seal {
     }
 }
 
-/// A document whose digest is right.
+/// A document with a verified digest.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// All of it; shared, since it may be large.
+    /// The whole value; shared, since it may be large.
     pub value: Body,
-    /// What it says of itself.
+    /// Its seal.
     pub seal: Seal,
     /// The form in which it was sealed, if `value` is in a newer one.
     pub older: Option<Older>,
@@ -208,18 +212,18 @@ pub struct Document {
 pub struct Older {
     /// Its version, or "legacy".
     pub from: String,
-    /// All of it.
+    /// The whole value.
     pub value: Body,
 }
 
 impl Document {
-    /// The document as it was sealed: these bytes bear out its digest.
+    /// The document as it was sealed: its digest covers these bytes.
     #[must_use]
     pub fn as_sealed(&self) -> &Body {
         self.older.as_ref().map_or(&self.value, |older| &older.value)
     }
 
-    /// The document alone.
+    /// The document's value.
     #[must_use]
     pub fn into_value(self) -> Value {
         self.value.into_value()
@@ -235,9 +239,10 @@ pub struct Sealed {
     pub text: Parts,
 }
 
-/// Seals `draft` as `revision` of `lineage`. `created` is kept from the document's past, `marker` is 32 random bytes
-/// (they hold the digest's place until it is known), `now` is RFC 3339. `None` if `metadata` is no object, which the
-/// rules exclude, or the marker happens to occur in the document.
+/// Seals `draft` as `revision` of `lineage`. `created` is kept from the document's past, `marker`
+/// is 32 random bytes (a placeholder for the digest until it is known), `now` is RFC 3339. `None`
+/// if `metadata` is not an object, which the rules exclude, or the marker happens to occur in the
+/// document.
 #[must_use]
 pub fn seal(
     draft: impl Into<Draft>,
@@ -265,13 +270,14 @@ pub fn seal(
     Some(Sealed { document: Document { value, seal, older: None }, text })
 }
 
-/// The bytes of a sealed document if its revision had the most digits: no later revision of the same contents has more.
+/// The size of a sealed document if its revision had the most digits: no later revision of the same
+/// contents is larger.
 #[must_use]
 pub fn full_size(text: &Parts, revision: Revision) -> usize {
     text.size() + digits(Revision::MAX) - digits(revision.get())
 }
 
-/// The same of a document that is not sealed yet. `None` if it cannot be.
+/// The same for a document that is not sealed yet. `None` if it cannot be.
 #[must_use]
 pub fn size_when_sealed(draft: impl Into<Draft>, created: Option<&str>) -> Option<usize> {
     const TIME: &str = "2023-11-01T10:30:00Z";
@@ -284,7 +290,7 @@ fn digits(number: u64) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-/// The document as it stands in a file: two-space indentation and a newline at the end.
+/// The text of a document's file: two-space indentation and a newline at the end.
 #[must_use]
 pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
     let mut printer = Printer::over(Bytes::new());
@@ -292,18 +298,19 @@ pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
     Some(printer.finish().whole().into())
 }
 
-/// How a record of ours ends, behind the digits of its digest.
+/// The end of a record of this program, after the digits of its digest.
 const RECORD_END: &[u8] = b"\"\n}\n";
 
-/// A record of ours as it stands in a file, with its digest as its last field, made like a document's. `None` if `value`
-/// is no object.
+/// The content of a record's file, with its digest as its last field, computed like a document's.
+/// `None` if `value` is not an object.
 #[must_use]
 pub fn with_digest(mut value: Value) -> Option<Vec<u8>> {
     value.as_object_mut()?.insert("digest".into(), NO_DIGEST.into());
     end_in_digest(&value)
 }
 
-/// The same of anything that is written as an object whose last field is a `digest` of [`NO_DIGEST`].
+/// The same for any value that is serialized as an object with, as its last field, a `digest` of
+/// [`NO_DIGEST`].
 #[must_use]
 pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value).ok()?;
@@ -314,7 +321,7 @@ pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether these are the bytes that [`with_digest`] made: not one of them is another.
+/// Returns whether these are the exact bytes that [`with_digest`] made.
 #[must_use]
 pub fn is_intact(bytes: &[u8]) -> bool {
     let digits = bytes.strip_suffix(RECORD_END).and_then(|rest| rest.last_chunk::<HEX_LENGTH>());
@@ -323,13 +330,13 @@ pub fn is_intact(bytes: &[u8]) -> bool {
     matches!((digits, digest), (Some(digits), Some(digest)) if digest.0.as_bytes() == digits)
 }
 
-/// Reads what [`with_digest`] made; `None` if a byte of it is another.
+/// Parses the output of [`with_digest`]; `None` if a byte differs.
 #[must_use]
 pub fn verified(bytes: &[u8]) -> Option<Value> {
     is_intact(bytes).then(|| super::json::parse(bytes).ok()).flatten()
 }
 
-/// The document without our fields: what its users put into it.
+/// The document without the seal's fields: the contents that its users put into it.
 #[must_use]
 pub fn without_seal(value: &Value) -> Value {
     let mut value = value.clone();
@@ -337,7 +344,7 @@ pub fn without_seal(value: &Value) -> Value {
         for field in OWN_FIELDS {
             metadata.shift_remove(field);
         }
-        // Sealing makes the object; an empty one says nothing.
+        // Sealing makes the object; an empty one has no contents of the user.
         if metadata.is_empty()
             && let Some(document) = value.as_object_mut()
         {
@@ -347,7 +354,8 @@ pub fn without_seal(value: &Value) -> Value {
     value
 }
 
-/// Whether two documents are the same but for our fields; compared where they stand, since they may be large.
+/// Returns whether two documents are the same except for the seal's fields; compared in place,
+/// since they may be large.
 #[must_use]
 pub fn are_same_without_seal(one: &Value, other: &Value) -> bool {
     let (Value::Object(these), Value::Object(those)) = (one, other) else { return one == other };
@@ -414,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bit_of_a_sealed_file_can_flip_unseen() {
+    fn a_seal_detects_bit_flips() {
         let sealed = sealed();
         for bit in 0..sealed.text.size() * 8 {
             let mut bytes = sealed.text.whole().to_vec();
@@ -426,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_may_hold_many_zeros_and_digests_of_others() {
+    fn a_document_may_hold_zeros_and_other_digests() {
         let sealed = sealed();
         assert_eq!(without_seal(&sealed.document.value)["artifacts"]["digest"], "0".repeat(64));
     }
@@ -443,14 +451,14 @@ mod tests {
     }
 
     #[test]
-    fn revisions_begin_at_one_and_end_where_json_readers_round() {
+    fn revisions_fit_json_numbers_exactly() {
         assert_eq!(Revision::new(0), None);
         assert_eq!(Revision::after(None), Revision::new(1));
         assert_eq!(Revision::after(Revision::new(Revision::MAX)), None);
     }
 
     #[test]
-    fn documents_are_compared_as_if_the_seal_were_taken_off_both() {
+    fn comparison_ignores_the_seal() {
         let documents = [
             json!({"a": 1}),
             json!({"a": 2}),

@@ -1,4 +1,5 @@
-//! What other programs do to the text of a JSON file on its way: byte order marks, line ends, conflict markers.
+//! Conversions of a JSON file's text by other programs: byte order marks, line ends, conflict
+//! markers.
 
 use std::borrow::Cow;
 
@@ -13,7 +14,7 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
-/// How a text was converted that another program passed on.
+/// The way in which another program converted a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conversion {
     /// A byte order mark was put before it.
@@ -25,7 +26,7 @@ pub enum Conversion {
 }
 
 impl Conversion {
-    /// What the text has, in words that fit after "has".
+    /// The conversion in words that fit after "has".
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -36,8 +37,8 @@ impl Conversion {
     }
 }
 
-/// The text as it was before such a conversion: JSON has no carriage return but between its tokens. `None` if it shows no
-/// sign of one.
+/// The text before such a conversion: JSON has carriage returns only between tokens. `None` if it
+/// shows no sign of a conversion.
 #[must_use]
 pub fn unconverted(text: &Bytes) -> Option<(Bytes, Conversion)> {
     let rest = without_mark(text);

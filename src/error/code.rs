@@ -1,12 +1,13 @@
-//! The exit codes. The numbers of the program stand here and nowhere else.
+//! The exit codes. Their numbers are defined only here.
 
-/// The exit codes of the program. 0–10 are the seed's table, 64 and 75 are `EX_USAGE` and `EX_TEMPFAIL` of `sysexits.h`.
+/// The exit codes of the program. 0–10 are the seed's table, 64 and 75 are `EX_USAGE` and
+/// `EX_TEMPFAIL` of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
     /// Done.
     Success = 0,
-    /// Anything without a code of its own, and the negative answer of a question.
+    /// An error without a code of its own, or a negative answer.
     General = 1,
     /// A lock was not acquired in time, or waiting for it would deadlock.
     LockTimeout = 2,
@@ -14,9 +15,9 @@ pub enum ExitCode {
     StateCorruption = 3,
     /// A name, document, JSON text or filter breaks its rules.
     ValidationFailed = 4,
-    /// A program or file that is needed is not there.
+    /// A required program or file is missing.
     DependencyMissing = 5,
-    /// The operating system forbids it, or doing it would be unsafe.
+    /// The operating system forbids it, or it would be unsafe.
     PermissionDenied = 6,
     /// No space, quota or permitted file size is left.
     DiskFull = 7,
@@ -26,18 +27,18 @@ pub enum ExitCode {
     Timeout = 9,
     /// Descriptors, memory or processes ran out.
     ResourceExhausted = 10,
-    /// The command line or the environment cannot be understood.
+    /// The command line or the environment is invalid.
     Usage = 64,
-    /// A race was lost: read again, and repeat.
+    /// A race was lost: read again, and retry.
     Conflict = 75,
-    /// A command that was to be run cannot be executed: the shell's code for it.
+    /// A wrapped command cannot be executed: the shell's code for it.
     NotExecutable = 126,
-    /// A command that was to be run does not exist: the shell's code for it.
+    /// A wrapped command does not exist: the shell's code for it.
     CommandNotFound = 127,
 }
 
 impl ExitCode {
-    /// The code of this number, if it is one of ours.
+    /// The exit code with this number, if there is one.
     #[must_use]
     pub fn of(code: u8) -> Option<Self> {
         use ExitCode::{

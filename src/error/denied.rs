@@ -1,4 +1,5 @@
-//! Why access was denied: the first path on the way that this user cannot use, and its owner.
+//! The cause of a denied access: the first component of a path that this user cannot use, and its
+//! owner.
 
 use std::fs::{Metadata, symlink_metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -7,16 +8,16 @@ use std::path::{Path, PathBuf};
 use super::{Hint, quote_path};
 use crate::{side, user};
 
-/// What denies access to a path, as far as this user can see it.
+/// The cause of a denied access, as far as this user can see it.
 pub(super) struct Denied {
     /// The owner and the mode, as the end of a sentence.
     pub(super) why: String,
-    /// What to type next.
+    /// The next step.
     pub(super) hint: Hint,
 }
 
-/// Finds what denies access to `path`: a directory on the way without search permission, or the
-/// file itself. `None` where nothing of it can be seen, or where modes explain nothing.
+/// Finds the cause of a denied access to `path`: a directory without search permission, or the file
+/// itself. `None` where no component is visible, or where modes explain nothing.
 pub(super) fn explain(path: &Path) -> Option<Denied> {
     let (place, found) = nearest_visible(path)?;
     let mode = found.mode() & 0o7777;
@@ -36,8 +37,8 @@ pub(super) fn explain(path: &Path) -> Option<Denied> {
     Some(Denied { why: format!("{shown} belongs to {owner} and has mode {mode:04o}"), hint: use_as(found.uid()) })
 }
 
-/// The next step where a file of another user denies access. What root left in a user's directory
-/// is given back.
+/// The next step where a file of another user denies access. A file that root left in a user's
+/// directory is given back.
 pub fn use_as(uid: u32) -> Hint {
     if uid != 0 {
         return work_as(uid);
@@ -46,7 +47,7 @@ pub fn use_as(uid: u32) -> Hint {
     Hint::Run("recover doctor".to_owned(), why.to_owned())
 }
 
-/// The next step where all belongs to another user.
+/// The next step where everything belongs to another user.
 pub fn work_as(uid: u32) -> Hint {
     let name = user::as_operand(uid);
     let name = name.strip_prefix('+').map_or(name.clone(), |number| format!("'#{number}'"));
@@ -54,7 +55,7 @@ pub fn work_as(uid: u32) -> Hint {
     Hint::Shell(format!("sudo -u {name} -s"), why.to_owned())
 }
 
-/// The deepest part of `path` whose facts this user may see, with them.
+/// The deepest component of `path` with metadata visible to this user, and that metadata.
 fn nearest_visible(path: &Path) -> Option<(PathBuf, Metadata)> {
     let absolute = std::path::absolute(path).ok()?;
     let mut parts = absolute.ancestors();

@@ -6,22 +6,22 @@ use rustix::io::Errno;
 
 use super::ExitCode;
 
-/// Why something failed; refines the exit code and is stable in JSON output.
+/// The kind of a failure; refines the exit code and is stable in JSON output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The command line or environment cannot be understood.
+    /// The command line or environment is invalid.
     Usage,
     /// There is no state here and never was.
     NotInitialized,
-    /// Somebody committed meanwhile.
+    /// Another writer committed in the meantime.
     Conflict,
     /// The named thing does not exist.
     NotFound,
-    /// What was to be made is there already.
+    /// The file or name to be created exists already.
     Exists,
-    /// The person who was asked said no.
+    /// The user declined.
     Cancelled,
-    /// Something on record needs it.
+    /// A record refers to it.
     InUse,
     /// The change is in place, but the disk did not confirm it.
     DurabilityUnknown,
@@ -31,15 +31,15 @@ pub enum Kind {
     Internal,
     /// A program that was run failed.
     CommandFailed,
-    /// A check found something that is not as it should be.
+    /// A check found a problem.
     Findings,
-    /// A lock is held by somebody else.
+    /// Another owner holds a lock.
     NotOwner,
-    /// A lock is held by the same owner or an ancestor already.
+    /// The same owner or an ancestor holds the lock already.
     AlreadyHeld,
-    /// A lock was asked for that comes before one that is held.
+    /// A lock was requested that comes before one that is held.
     LockOrder,
-    /// A grant without which nothing was to be written is no longer on record.
+    /// A grant that a write requires is no longer on record.
     Fenced,
     /// A lock was not acquired in time.
     LockTimeout,
@@ -53,7 +53,7 @@ pub enum Kind {
     ForeignEdit,
     /// The record of an interrupted restore was written for another root.
     ForeignIntent,
-    /// The state file is gone although its history is here.
+    /// The state file is missing although its history is here.
     Missing,
     /// A guard did not put back everything that its command changed.
     Unrestored,
@@ -61,13 +61,13 @@ pub enum Kind {
     NothingToRestore,
     /// The document breaks the schema's rules.
     Schema,
-    /// What stands at the state file's path is another tool's.
+    /// The state file belongs to another tool.
     NotAState,
     /// The document was written by a newer program.
     NewerSchema,
     /// A JSON text cannot be parsed.
     InvalidJson,
-    /// A filter does not compile, fails, or yields something that is no document.
+    /// A filter does not compile, fails, or its output is not a document.
     Filter,
     /// A path expression cannot be parsed or applied.
     Path,
@@ -77,11 +77,11 @@ pub enum Kind {
     TooLarge,
     /// The directory keeps another state file already.
     OtherStateFile,
-    /// A program or file that is needed is not there.
+    /// A required program or file is missing.
     DependencyMissing,
     /// The operating system forbids it.
     PermissionDenied,
-    /// A link, a special file or another user's file stands where ours should.
+    /// A link, a special file or another user's file has the name of a file of this program.
     UnsafePath,
     /// No space is left.
     DiskFull,
@@ -89,14 +89,14 @@ pub enum Kind {
     WaitTimeout,
     /// Descriptors, memory or processes ran out.
     ResourceExhausted,
-    /// A command that was to be run cannot be executed.
+    /// A wrapped command cannot be executed.
     NotExecutable,
-    /// A command that was to be run does not exist.
+    /// A wrapped command does not exist.
     CommandNotFound,
 }
 
 impl Kind {
-    /// A kind that ends with this code, where nothing more is known.
+    /// The general kind of a code.
     #[must_use]
     pub fn of_code(code: ExitCode) -> Self {
         match code {
@@ -210,7 +210,7 @@ impl Kind {
     #[must_use]
     pub fn of_io(error: &io::Error) -> Self {
         let Some(errno) = Errno::from_io_error(error) else {
-            // tempfile adds the path to what the system said, and only this is left of it.
+            // tempfile adds the path to the system's error; only the error's kind remains.
             return match error.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::PermissionDenied,
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,

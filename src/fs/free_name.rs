@@ -1,4 +1,4 @@
-//! A name that nothing has yet.
+//! A name that is not taken.
 
 use std::ffi::OsStr;
 
@@ -9,8 +9,8 @@ use super::{Dir, Disk, FsError, FsResult};
 /// More names than this are not tried: a directory never holds so many of one second.
 const MOST: u32 = 1_000_000;
 
-/// Calls `make` with `stem` and `end`, and with `-2`, `-3` … between them for as long as it answers `EEXIST`. Returns the name
-/// that was made, or the last error: never a name that is taken.
+/// Calls `make` with `stem` and `end`, and with `-2`, `-3` … between them while it returns
+/// `EEXIST`. Returns the name that was made, or the last error: never a name that is taken.
 pub fn first_free(stem: &str, end: &str, mut make: impl FnMut(&str) -> FsResult<()>) -> FsResult<String> {
     let mut name = format!("{stem}{end}");
     let mut number = 1;
@@ -26,7 +26,8 @@ pub fn first_free(stem: &str, end: &str, mut make: impl FnMut(&str) -> FsResult<
 }
 
 impl Disk {
-    /// Renames a file to a name that nothing has: `EEXIST` where it is taken. Nobody else may make names there meanwhile.
+    /// Renames a file to a free name: `EEXIST` where it is taken. The caller ensures that no other
+    /// process creates names there meanwhile.
     pub fn rename_to_free(&self, from: (&Dir, &OsStr), to: (&Dir, impl AsRef<OsStr>)) -> FsResult<()> {
         self.check_free(to.0, &to.1)?;
         self.rename(from, (to.0, to.1.as_ref()))

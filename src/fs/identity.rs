@@ -4,7 +4,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::{Dir, Disk, FsResult};
 
-/// Device and inode of a directory, and when it was created.
+/// Device and inode of a directory, and its creation time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirId {
     /// Device number. Some file systems get another one at each mount.
@@ -25,8 +25,9 @@ impl DirId {
         Ok(Some(Self { device: stat.dev, inode: stat.ino, created }))
     }
 
-    /// Whether both are the same directory. The creation time decides where both know it: it survives a reboot that
-    /// renumbers devices, and it tells a new directory that was given the inode of a removed one.
+    /// Returns whether both are the same directory. The creation time decides where both have it:
+    /// it survives a reboot that renumbers devices, and it distinguishes a new directory that got
+    /// the inode of a removed one.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let is_same_time = match (self.created, other.created) {
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_has_another_identity_and_a_renumbered_device_does_not_matter() {
+    fn identity_survives_a_renumbered_device() {
         let root = DirId { device: 1, inode: 2, created: Some((3, 4)) };
         assert!(root.is_same(&DirId { device: 9, ..root.clone() }), "another mount of the same file system");
         assert!(!root.is_same(&DirId { inode: 9, ..root.clone() }));

@@ -1,5 +1,5 @@
-//! A seam that a test can look through: every call is announced to a [`Hook`] before it is made, and the hook
-//! says whether it is made, fails, writes only a part, or never happens because the process "died".
+//! A seam for tests: every call is announced to a [`Hook`] before it is made, and the hook decides
+//! whether it is made, fails, writes only a part, or never happens because the process "died".
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
@@ -20,14 +20,14 @@ use crate::acl::AclKind;
 pub struct Call {
     /// The method of [`Ops`].
     pub name: &'static str,
-    /// What it is about; for a link or rename the destination. Empty where only a descriptor is known.
+    /// Its path; for a link or rename the destination. Empty where only a descriptor is known.
     pub path: PathBuf,
     /// For a link or rename the source.
     pub from: Option<PathBuf>,
 }
 
 impl Call {
-    /// Whether the call changes anything.
+    /// Returns whether the call changes anything.
     #[must_use]
     pub fn changes(&self) -> bool {
         const CHANGES: [&str; 16] = [
@@ -52,7 +52,7 @@ impl Call {
     }
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is made.
@@ -63,8 +63,9 @@ pub enum Fate {
     HappensAndFails(Errno),
     /// A write takes only its first byte; any other call is made.
     Shortened,
-    /// A lock is only tried, and as long as somebody else has it the hook is asked again, with the call `blocked`; any other
-    /// call is made. So a test can say who is next without anybody waiting in the kernel.
+    /// A lock is only tried, and while another open file has it the hook is called again, with the
+    /// call `blocked`; any other call is made. So a test can choose the next holder without a wait
+    /// in the kernel.
     Tried,
 }
 

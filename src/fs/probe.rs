@@ -5,12 +5,12 @@ use std::io;
 
 use super::{Access, Dir, Disk, FileKind, FsResult, again, named};
 
-/// What a test of a file's flock shows.
+/// The result of testing a file's flock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// An open file has an exclusive flock on it.
     Locked,
-    /// No open file has.
+    /// No open file has one.
     Free,
     /// There is no file of this name.
     Missing,
@@ -19,8 +19,9 @@ pub enum Probe {
 }
 
 impl Disk {
-    /// Tests the flock of `name` in `dir` by a shared one that does not wait and is dropped at once. Two tests never
-    /// see each other. Nothing but a regular file is opened, and links are not followed.
+    /// Tests the flock of `name` in `dir` by a shared one that does not wait and is dropped at
+    /// once. Two tests never see each other. Only a regular file is opened, and links are not
+    /// followed.
     pub fn probe(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<Probe> {
         match self.stat(dir, &name)? {
             None => return Ok(Probe::Missing),

@@ -23,7 +23,7 @@ use crate::acl::AclKind;
 #[derive(Debug)]
 pub struct Real;
 
-/// The kernel's limit of an extended attribute.
+/// The kernel's limit for an extended attribute.
 const MOST_BYTES: usize = 64 << 10;
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
@@ -47,7 +47,8 @@ impl Ops for Real {
     fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); 32 << 10];
-        sys::seek(dir.at(), SeekFrom::Start(0))?; // whoever listed it before us left it at its end
+        // An earlier listing leaves the position at the end.
+        sys::seek(dir.at(), SeekFrom::Start(0))?;
         let mut entries = RawDir::new(dir.at(), &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
@@ -64,7 +65,7 @@ impl Ops for Real {
     }
 
     fn open(&self, dir: &Dir, name: &OsStr, access: Access) -> io::Result<File> {
-        // NONBLOCK: a pipe that stands where a file should must not hold us up.
+        // NONBLOCK: a pipe at the file's path must not block this process.
         let always = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = match access {
             Access::Read => sys::openat(dir.at(), name, always | OFlags::RDONLY, Mode::empty())?,
@@ -72,12 +73,13 @@ impl Ops for Real {
                 let flags = always | OFlags::RDWR | OFlags::APPEND;
                 sys::openat(dir.at(), name, flags, Mode::empty())?
             }
-            // Not only for writing: that fails on a pipe without a reader, before anything sees that it is one.
+            // Not write-only: that fails on a pipe without a reader, before the file type can be
+            // checked.
             Access::Overwrite => sys::openat(dir.at(), name, always | OFlags::RDWR, Mode::empty())?,
             Access::CreateNew => {
                 let flags = always | OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL;
                 let fd = sys::openat(dir.at(), name, flags, FILE_MODE)?;
-                sys::fchmod(&fd, FILE_MODE)?; // the umask may have taken bits away
+                sys::fchmod(&fd, FILE_MODE)?; // the umask may have removed bits
                 fd
             }
         };
@@ -138,7 +140,7 @@ impl Ops for Real {
     }
 
     /// fchmod(2) refuses a descriptor of [`Ops::pin`], and fchmodat2(2) is newer than most kernels:
-    /// there the descriptor's own entry in `/proc` leads to the file.
+    /// there the descriptor's entry in `/proc` leads to the file.
     fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
         let mode = Mode::from_raw_mode(mode);
         match sys::fchmod(file, mode) {
@@ -177,9 +179,10 @@ impl Ops for Real {
         Ok(sys::fremovexattr(file, kind.attribute())?)
     }
 
-    /// flock(2) has no timeout, so where the lock is not free a thread sleeps in the kernel's queue for it
-    /// and this one waits for the thread. fs2's methods are named in full: std has had methods of the same
-    /// names since 1.89, and `file.try_lock_exclusive()` would one day silently become those.
+    /// flock(2) has no timeout, so where the lock is not free a thread sleeps in the kernel's queue
+    /// for it and this one waits for the thread. fs2's methods are named in full: std has had
+    /// methods of the same names since 1.89, and `file.try_lock_exclusive()` would one day silently
+    /// become those.
     fn lock(&self, file: &File, patience: Duration) -> io::Result<()> {
         match FileExt::try_lock_exclusive(file) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !patience.is_zero() => {}
@@ -194,7 +197,8 @@ impl Ops for Real {
                     result => break result,
                 }
             };
-            // Both descriptors share one lock. Whoever asked may have given up; then it must not stay ours.
+            // Both descriptors share one lock. The caller may have given up; then the lock must be
+            // released.
             if let Err(mpsc::SendError(Ok(()))) = sender.send(result) {
                 let _ = FileExt::unlock(&waiting);
             }

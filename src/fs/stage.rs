@@ -1,17 +1,18 @@
-//! Files under temporary names, which go again unless they are kept.
+//! Files under temporary names, removed unless they are kept.
 
 use rustix::io::Errno;
 
 use super::{Dir, Disk, FsResult};
 
-/// A temporary file's name. It holds the inode of the lock its writer holds: whoever holds that lock and meets the name
-/// knows that its writer is dead, and a writer that lost its lock to `rm -rf .locks` can meet nobody else's file.
+/// A temporary file's name. It contains the inode of the lock that its writer holds: a process that
+/// holds that lock and finds the name knows that its writer is dead, and a writer that lost its
+/// lock to `rm -rf .locks` cannot collide with another writer's file.
 #[must_use]
 pub fn temporary(lock_inode: u64, purpose: &str) -> String {
     format!(".pipeline-state-{lock_inode}-{purpose}.tmp")
 }
 
-/// Whether a name is one that [`temporary`] makes.
+/// Returns whether [`temporary`] makes this name.
 #[must_use]
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with(".pipeline-state-") && name.ends_with(".tmp")
@@ -26,7 +27,7 @@ pub enum Sync {
     Never,
 }
 
-/// A file under a temporary name, or one whose purpose has not come about; removed unless it is kept.
+/// A file under a temporary name, or one that is not needed yet; removed unless it is kept.
 #[must_use]
 #[derive(Debug)]
 pub struct Staged<'a> {
@@ -43,12 +44,12 @@ enum Discard {
 }
 
 impl<'a> Staged<'a> {
-    /// Takes charge of a file that is there.
+    /// Takes ownership of an existing file.
     pub fn of(disk: &'a Disk, dir: &'a Dir, name: String) -> Self {
         Self { disk, dir, name, discard: Discard::OnDrop }
     }
 
-    /// Lets it stay, or says that it has another name by now.
+    /// Keeps it, or records that it was renamed.
     pub fn keep(mut self) {
         self.discard = Discard::Never;
     }
@@ -64,7 +65,8 @@ impl Drop for Staged<'_> {
 }
 
 impl Disk {
-    /// Writes a file under a temporary name. Whoever holds the lock and finds the name taken has found a dead writer's.
+    /// Writes a file under a temporary name. If the name is taken, the file under it is a dead
+    /// writer's, since the caller holds the lock.
     pub fn stage<'a>(&'a self, dir: &'a Dir, name: &str, bytes: &[u8], sync: Sync) -> FsResult<Staged<'a>> {
         self.stage_parts(dir, name, [bytes], sync)
     }

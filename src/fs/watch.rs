@@ -1,8 +1,8 @@
-//! Waiting for a file to be replaced, without polling where the kernel can tell.
+//! Waits for a file to be replaced, without polling where the kernel can notify.
 //!
-//! The directory is watched rather than the file, because a commit replaces the file and a watch stays with the
-//! inode. Watches are few (128 a user on some machines), so when the kernel has no more of them waiting goes on by
-//! looking again at growing intervals.
+//! The directory is watched rather than the file, because a commit replaces the file and a watch
+//! stays with the inode. Watches are few (128 a user on some machines), so when the kernel has no
+//! more of them the wait falls back to polling at growing intervals.
 
 pub mod places;
 
@@ -19,8 +19,8 @@ use rustix::fs::inotify;
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A watch on one name in a directory. Look at the file after making the watch, and again after each
-/// [`Watch::wait`]: nothing that happens in between is missed.
+/// A watch on one name in a directory. Check the file after creating the watch, and again after
+/// each [`Watch::wait`]: no change in between is missed.
 #[derive(Debug)]
 pub struct Watch {
     source: Source,
@@ -41,7 +41,7 @@ impl Watch {
         Self { source, name: name.to_owned() }
     }
 
-    /// The same by looking again at intervals, as where the kernel has no watch to give.
+    /// The same by polling, as where the kernel has no watch left.
     #[must_use]
     pub fn by_intervals(name: &OsStr) -> Self {
         Self { source: Source::Intervals(FIRST_INTERVAL), name: name.to_owned() }
@@ -56,12 +56,12 @@ impl Watch {
         Ok(fd)
     }
 
-    /// Returns when something happened to the name, when it is time to look again, or at the deadline
-    /// (`None` = wait for ever).
+    /// Returns when the name changed, when it is time to check again, or at the deadline (`None` =
+    /// wait forever).
     pub fn wait(&mut self, deadline: Option<Instant>) {
         let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
         loop {
-            // A time too large for the kernel's clock is as good as none.
+            // A time too large for the kernel's clock counts as none.
             let (timeout, events) = match &mut self.source {
                 Source::Events(fd) => (left(), Some(fd)),
                 Source::Intervals(interval) => {
@@ -83,26 +83,26 @@ impl Watch {
     }
 }
 
-/// What poll(2) reports of an output that no process reads any more. Both are reported without being
-/// requested.
+/// The poll(2) events of an output without a reader. Both are reported without being requested.
 pub(super) const READER_GONE: PollFlags = PollFlags::ERR.union(PollFlags::HUP);
 
-/// Whether the reader of a polled output is gone. POLLNVAL does not mean that: some systems report it
-/// for terminals and other devices that cannot be polled.
+/// Returns whether the reader of a polled output is gone. POLLNVAL does not mean that: some systems
+/// report it for terminals and other devices that cannot be polled.
 fn reader_is_gone(revents: PollFlags) -> bool {
     revents.intersects(READER_GONE)
 }
 
-/// Whether anybody still reads what is written.
+/// Whether an output still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// As far as one can tell.
+    /// As far as can be determined.
     There,
-    /// Nobody.
+    /// It has none.
     Gone,
 }
 
-/// Drains the events and says whether one was about `name`, or all bets are off (overflow, directory gone).
+/// Drains the events and returns whether one concerns `name`, or events were lost (overflow,
+/// directory removed).
 fn happened(fd: &OwnedFd, name: &OsStr) -> bool {
     use inotify::ReadFlags;
     let mut buffer = [MaybeUninit::uninit(); 4096];
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_ends_the_wait_by_events_and_by_intervals() {
+    fn a_replacement_ends_the_wait() {
         let dir = tempfile::tempdir().unwrap();
         let watch = Watch::new(dir.path(), OsStr::new("file"));
         assert!(matches!(watch.source, Source::Events(_)));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_error_or_a_hangup_means_that_the_reader_is_gone() {
+    fn only_err_and_hup_mean_that_the_reader_is_gone() {
         for gone in [PollFlags::ERR, PollFlags::HUP, PollFlags::HUP | PollFlags::OUT] {
             assert!(reader_is_gone(gone), "{gone:?}");
         }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_cannot_be_polled_does_not_end_a_wait() {
+    fn an_unpollable_output_does_not_end_a_wait() {
         let dir = tempfile::tempdir().unwrap();
         // poll(2) reports POLLNVAL for it, as other systems do for terminals.
         let path_only = rustix::fs::OFlags::PATH;
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_at_its_deadline_and_other_files_do_not_matter() {
+    fn a_wait_ignores_other_files_until_its_deadline() {
         let dir = tempfile::tempdir().unwrap();
         let deadline = Instant::now() + Duration::from_millis(20);
         let mut watch = Watch::new(dir.path(), OsStr::new("file"));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_kernel_has_no_watch_to_give_waiting_goes_on_by_intervals() {
+    fn without_a_watch_the_wait_polls() {
         let watch = Watch::new(Path::new("/nonexistent"), OsStr::new("file"));
         assert!(matches!(watch.source, Source::Intervals(_)));
     }

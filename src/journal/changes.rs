@@ -1,8 +1,8 @@
-//! A digest of what a commit changed: paths of at most three levels, the phase, the names of tasks and signals. No other
-//! contents of the document.
+//! A summary of a commit's changes: paths of at most three levels, the phase, the names of tasks
+//! and signals. No other contents of the document.
 //!
-//! It is made from the two texts. A text that this program wrote has one field of the document a line, so fields whose
-//! bytes are equal are never parsed, and the cost is that of what changed.
+//! It is computed from the two texts. A text that this program wrote has one field of the document
+//! a line, so fields with equal bytes are never parsed, and the cost is proportional to the change.
 
 use std::collections::HashMap;
 
@@ -22,12 +22,12 @@ const TEXT_LIMIT: usize = 200;
 /// Of a field larger than this, in bytes, only the name is listed.
 const FIELD_LIMIT: usize = 256 << 10;
 
-/// The digest of what a commit changed.
+/// The summary of a commit's changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// At most [`LISTED`] changes.
     pub list: Vec<Change>,
-    /// How many more there are.
+    /// The number of further changes.
     pub more: usize,
 }
 
@@ -43,7 +43,7 @@ pub enum Change {
         /// The phase after.
         new: Option<String>,
     },
-    /// A task was completed, or is no longer.
+    /// A task was completed, or no longer is.
     Task {
         /// Its name.
         name: String,
@@ -75,7 +75,7 @@ impl Changes {
         Some(changes)
     }
 
-    /// Texts that this program did not lay out.
+    /// Compares texts with another layout than this program's.
     fn of_other_texts(old: &[u8], new: &[u8]) -> Option<Self> {
         if old.len().max(new.len()) > FIELD_LIMIT {
             return None;
@@ -157,7 +157,7 @@ impl Changes {
         }
     }
 
-    /// Lists one change less; false if none is listed.
+    /// Removes the last change from the list; false if the list is empty.
     pub(super) fn drop_last(&mut self) -> bool {
         let dropped = self.list.pop().is_some();
         self.more += usize::from(dropped);
@@ -169,7 +169,7 @@ fn texts(values: &[Value]) -> Vec<&str> {
     values.iter().filter_map(Value::as_str).collect()
 }
 
-/// A field's value, as far as it is worth parsing.
+/// A field's value, if it is small enough to parse.
 enum Known {
     Value(Value),
     TooLarge,
@@ -185,13 +185,13 @@ impl Known {
     }
 }
 
-/// A text in parts, without a copy of it in one.
+/// A text in parts, without a contiguous copy.
 struct Rope<'a> {
     parts: Vec<(usize, &'a [u8])>,
     size: usize,
 }
 
-/// A field of the document as it stands in a text.
+/// A field of the document in its text.
 struct Field<'r, 'a> {
     rope: &'r Rope<'a>,
     key: String,
@@ -222,7 +222,7 @@ impl<'a> Rope<'a> {
         self.pieces(range).collect::<Vec<_>>().concat()
     }
 
-    /// Where a needle begins, in order; also where it lies across parts.
+    /// The positions of a needle, in order; also of one that spans parts.
     fn find(&self, needle: &[u8]) -> Vec<usize> {
         let finder = memmem::Finder::new(needle);
         let mut places = Vec::new();
@@ -239,7 +239,8 @@ impl<'a> Rope<'a> {
         places
     }
 
-    /// The document's fields, where the text has the layout of this program: one a line, indented by two spaces.
+    /// The document's fields, where the text has the layout of this program: one a line, indented
+    /// by two spaces.
     fn fields(&self) -> Option<Vec<Field<'_, 'a>>> {
         const BEGIN: &[u8] = b"\n  \"";
         const LONGEST_KEY: usize = 4096;
@@ -263,7 +264,7 @@ impl<'a> Rope<'a> {
     }
 }
 
-/// How long the JSON string at the beginning of a text is.
+/// The length of the JSON string at the beginning of a text.
 fn key_length(text: &[u8]) -> Option<usize> {
     let mut escaped = false;
     for (at, byte) in text.iter().enumerate().skip(1) {
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn phases_tasks_and_signals_are_named_and_nothing_else_is_shown() {
+    fn changes_show_only_phases_tasks_and_signals() {
         let mut new = document();
         new["phase"] = "test".into();
         new["completedTasks"] = json!(["a", "b"]);

@@ -1,8 +1,8 @@
-//! A line of the journal: its shape, its limits, and how it is checked.
+//! A line of the journal: its format, its limits, and its checksum.
 //!
-//! A line is one JSON object whose last field, `sum`, is the beginning of the SHA-256 of the text before it. A reader
-//! takes a line whole or skips it. An event or a version that this program does not know is skipped without complaint,
-//! so that later programs can add events.
+//! A line is one JSON object. Its last field, `sum`, is the beginning of the SHA-256 of the text
+//! before it. A reader accepts a line whole or skips it. An unknown event or version is skipped
+//! without a warning, so that later programs can add events.
 
 use serde_json::{Map, Value, json};
 
@@ -30,14 +30,14 @@ pub enum Event {
     Commit(Commit),
     /// A guard's begin or end.
     Guard(GuardEvent),
-    /// What the commits before it add up to.
+    /// The totals of the commits before it.
     Totals(Totals),
 }
 
 /// A committed revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Commit {
-    /// When: RFC 3339, milliseconds, UTC.
+    /// Its time: RFC 3339, milliseconds, UTC.
     pub time: String,
     /// The document it is a revision of.
     pub lineage: Lineage,
@@ -53,13 +53,13 @@ pub struct Commit {
     pub pid: u32,
     /// The script that it committed for.
     pub owner: Owner,
-    /// How long the commit waited for its turn, in seconds.
+    /// The time the commit waited for the state lock, in seconds.
     pub waited: f64,
     /// The size of the document in bytes.
     pub bytes: u64,
-    /// What changed; `None` where the document before could not be read.
+    /// The changes; `None` where the previous document could not be read.
     pub changes: Option<Changes>,
-    /// The guards that the commit was made under, outermost first.
+    /// The guards that enclose the commit, outermost first.
     pub guards: Vec<String>,
 }
 
@@ -79,22 +79,22 @@ pub struct Owner {
 /// A guard that began or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardEvent {
-    /// When: RFC 3339, milliseconds, UTC.
+    /// Its time: RFC 3339, milliseconds, UTC.
     pub time: String,
     /// The guard.
     pub id: String,
     /// `began`, `restored`, `unrestored` or `forgotten`.
     pub step: String,
-    /// The guards that it runs under, outermost first.
+    /// The guards that enclose it, outermost first.
     pub guards: Vec<String>,
 }
 
-/// Why a line is not an event.
+/// The reason why a line is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skipped {
     /// It is torn or damaged.
     Damaged,
-    /// A later version wrote it, or it is of a kind that this program does not read.
+    /// A later version wrote it, or this program does not know its kind.
     Unknown,
 }
 
@@ -108,8 +108,8 @@ pub(super) fn cut(text: &str, limit: usize) -> &str {
 }
 
 impl Event {
-    /// The line, between line feeds; `None` if it cannot be written in [`LINE_LIMIT`]. Changes are dropped, and then the
-    /// reason is shortened, until it can.
+    /// The line, between line feeds; `None` if it cannot be written in [`LINE_LIMIT`]. Until it
+    /// fits, changes are dropped, and then the reason is shortened.
     #[must_use]
     pub fn to_line(&self) -> Option<String> {
         let mut event = self.clone();
@@ -157,7 +157,7 @@ impl Event {
 }
 
 impl Commit {
-    /// The reason of a commit for which none was given: what the command does.
+    /// The reason of a commit without one: the effect of the command.
     #[must_use]
     pub fn default_reason(&self) -> &str {
         self.command.rsplit(' ').next().unwrap_or_default()
@@ -243,7 +243,7 @@ impl Changes {
         }
     }
 
-    /// `Some(None)` where the line has no changes, `None` where they are not what they should be.
+    /// `Some(None)` where the line has no changes, `None` where they are invalid.
     #[allow(clippy::option_option)]
     fn read(value: &Value) -> Option<Option<Self>> {
         let Some(list) = value.get("changes") else { return Some(None) };
@@ -271,7 +271,7 @@ fn sum(text: &str) -> String {
     cut(Digest::of(text.as_bytes()).as_str(), SUM_LENGTH).to_owned()
 }
 
-/// The time of an event. It is shown as it stands, so it must be one.
+/// The time of an event. It is shown unchanged, so it must be valid.
 fn time_of(value: &Value) -> Option<String> {
     let time = value.get("time")?.as_str()?;
     chrono::DateTime::parse_from_rfc3339(time).ok()?;
@@ -327,7 +327,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_event_is_one_line_within_the_limit_and_reads_back(
+        fn an_event_round_trips_as_one_line(
             reason in any::<String>(), program in any::<String>(), changes in changes(),
             guards in prop::collection::vec("[a-z0-9-]{1,140}", 0..=GUARDS_LIMIT),
         ) {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_a_line_changes_unseen() {
+    fn a_line_detects_changed_bytes() {
         let line = event("why".into(), "deploy.sh".into(), None, vec![]).to_line().unwrap();
         let line = line.trim().as_bytes();
         for at in 0..line.len() {

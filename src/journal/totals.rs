@@ -1,7 +1,8 @@
-//! What the commits add up to that the journal has no lines of any more.
+//! Totals of the commits that no longer have a line in the journal.
 //!
-//! A rotated journal begins with a line of totals, of all commits before that line. Counters are made of the last totals
-//! and the commits after them, so that no counter falls when the oldest file goes.
+//! A rotated journal begins with a line of totals, of all commits before that line. Counters are
+//! computed from the last totals and the commits after them, so that no counter falls when the
+//! oldest file is removed.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +11,27 @@ use serde_json::{Value, json};
 use super::event::{Commit, Event, cut};
 use crate::document::seal::{Lineage, Revision};
 
-/// The upper bounds of the buckets that waits are counted in, in seconds.
+/// The upper bounds, in seconds, of the buckets in which waits are counted.
 pub const BOUNDS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// The most actions that are counted apart, and the longest name of one, in bytes.
+/// The most actions that are counted separately, and the longest name of one, in bytes.
 const ACTIONS: (usize, usize) = (32, 32);
-/// The most lineages that are remembered, the latest.
+/// The most lineages that are kept: the latest.
 const LINEAGES: usize = 16;
 const OTHER: &str = "other";
 
-/// What commits add up to.
+/// The totals of commits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     /// The time of the first one, RFC 3339.
     pub since: String,
     /// The size of the document after the first one, in bytes.
     pub first_bytes: u64,
-    /// How many, by what they did: `set`.
+    /// The number of commits by action: `set`.
     pub commits: BTreeMap<String, u64>,
-    /// How long they waited in all, in seconds.
+    /// The sum of their waits, in seconds.
     pub waited: f64,
-    /// How many waited at most as long as each of [`BOUNDS`].
+    /// The number of waits up to each of [`BOUNDS`].
     pub within: [u64; BOUNDS.len()],
     /// The first and the last revision of each lineage, in the order in which they began.
     pub ranges: Vec<(Lineage, u64, u64)>,
@@ -68,13 +69,13 @@ impl Totals {
         self
     }
 
-    /// How many commits there were.
+    /// The number of commits.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.commits.values().sum()
     }
 
-    /// Whether a commit is among them.
+    /// Returns whether a commit is among them.
     #[must_use]
     pub fn covers(&self, lineage: &str, revision: u64) -> bool {
         let covers =

@@ -1,4 +1,5 @@
-//! Degraded mode: a note in the state that something is out of order, and which features are to be left alone meanwhile.
+//! Degraded mode: a note in the state that something is out of order, and the features to leave
+//! alone in the meantime.
 
 use serde_json::{Value, json};
 
@@ -8,21 +9,22 @@ use crate::error::{Error, Kind, Result};
 /// The field of the document.
 const FIELD: &str = "degradedMode";
 
-/// What the state says about it.
+/// The degraded mode that a state records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Degraded {
     /// Whether the mode is on.
     pub is_on: bool,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Since when, RFC 3339.
+    /// The start, RFC 3339.
     pub since: String,
     /// The features to leave alone.
     pub features: Vec<String>,
 }
 
 impl Degraded {
-    /// Reads it from a document. A field that is missing, or that somebody else filled with something else, is normal mode.
+    /// Reads it from a document. A field that is missing, or that another program filled
+    /// differently, means normal mode.
     #[must_use]
     pub fn of(document: &Value) -> Self {
         let Some(field) = document.get(FIELD) else { return Self::default() };
@@ -49,14 +51,14 @@ impl Degraded {
         }
     }
 
-    /// Whether a feature is to be left alone.
+    /// Returns whether a feature is to be left alone.
     #[must_use]
     pub fn disables(&self, feature: &str) -> bool {
         self.is_on && self.features.iter().any(|disabled| disabled == feature)
     }
 }
 
-/// Reads features as a JSON array of strings, or as names with commas between them.
+/// Parses features: a JSON array of strings, or names separated by commas.
 pub fn features(words: &str) -> Result<Vec<String>> {
     let bad = |why: &str| {
         let message = format!("{words:?} names no features: {why}");

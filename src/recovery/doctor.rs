@@ -1,8 +1,10 @@
-//! A check of everything, told to a tired operator: what is wrong, how bad that is, and what to type.
+//! A check of everything, reported to a tired operator: the problems, their severity, and the
+//! commands to type.
 //!
-//! Looking changes nothing. `--fix` does what every writer would do on its way (heal damage, finish an interrupted restore,
-//! renew the mirror, clear leftovers), drops the locks of the dead and takes from others what they may read of ours. What
-//! takes a decision is left to a person: edits, deletions, damaged copies, locks of the unknown.
+//! Checking changes nothing. `--fix` does the housekeeping of a writer (heals damage, finishes an
+//! interrupted restore, renews the mirror, removes leftovers), drops the locks of dead owners and
+//! removes other users' access to this program's files. What needs a decision is left to an
+//! operator: edits, deletions, damaged copies, locks with an unknown owner.
 
 mod checks;
 
@@ -14,44 +16,44 @@ use crate::lock::request::Deadline;
 use crate::side;
 use crate::store::Store;
 
-/// Something that is not as it should be.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about: state, mirror, backups, locks …
+    /// Its subject: state, mirror, backups, locks …
     pub subject: &'static str,
-    /// What is wrong, in a sentence.
+    /// The problem in a sentence.
     pub message: String,
-    /// The exit code that commands end with for it, or would.
+    /// The exit code that commands end with because of it, or would.
     pub code: ExitCode,
-    /// What to do about it, best first.
+    /// The remedies, best first.
     pub remedies: Vec<Hint>,
-    /// Who can do that.
+    /// Whether the program can repair it.
     pub mending: Mending,
 }
 
-/// Who can mend something.
+/// Whether the program or an operator repairs a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mending {
-    /// `recover doctor --fix`: nothing can be lost by it.
+    /// `recover doctor --fix`: it cannot lose data.
     Safe,
-    /// Somebody who knows what was meant.
+    /// An operator, since the program cannot know what was intended.
     Person,
 }
 
-/// A file or directory of ours that others may read.
+/// A file or directory of this program that other users may access.
 #[derive(Debug)]
 struct Loose {
     path: String,
     mode: u32,
 }
 
-/// What was found, and what was looked at.
+/// The results of a check.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What is wrong; the worst first.
+    /// The problems; the worst first.
     pub findings: Vec<Finding>,
-    /// What was mended: findings that are gone.
+    /// Repaired problems: findings that are gone.
     pub fixed: Vec<Finding>,
 }
 
@@ -62,7 +64,8 @@ pub fn examine(store: &Store) -> Report {
     Report { findings, fixed: Vec::new() }
 }
 
-/// Checks everything, does what is safe, and checks again. What could not be done is among the findings.
+/// Checks everything, makes the safe repairs, and checks again. Failed repairs are among the
+/// findings.
 pub fn mend(store: &Store) -> Report {
     let before = checks::all(store);
     let mut failed = Vec::new();
@@ -95,13 +98,14 @@ pub fn mend(store: &Store) -> Report {
     Report { findings, fixed }
 }
 
-/// Takes from others what they may do with a file of ours: one beside the state, or in a side directory.
+/// Removes other users' access to a file of this program: one beside the state, or in a side
+/// directory.
 fn tighten(store: &Store, path: &str, mode: u32) -> Result<()> {
     let disk = store.disk();
     let root = side::open_root(disk, &store.settings().directory)?;
     let set = |dir: &Dir, name: &str| match disk.stat(dir, name)? {
         Some(stat) if stat.kind != FileKind::Symlink => Ok(disk.set_mode(dir, name, &stat, mode)?),
-        _ => Ok(()), // it is another by now
+        _ => Ok(()), // another file by now
     };
     match path.split_once('/') {
         None => set(&root, path),
@@ -114,8 +118,8 @@ impl Finding {
         Self { subject, message: message.into(), code, remedies: Vec::new(), mending: Mending::Person }
     }
 
-    /// What a command would be refused for, or what kept the check from being made. A hint that names
-    /// this command stands for what root left here; the remedy is to work as root.
+    /// The finding for an error that a command would end with, or that stopped the check. A hint of
+    /// this very command means that root left the files; the remedy is to work as root.
     fn of(subject: &'static str, error: Error) -> Self {
         let is_this = |hint: &Hint| matches!(hint, Hint::Run(arguments, _) if arguments == "recover doctor");
         let remedy = |hint: &Hint| if is_this(hint) { work_as(0) } else { hint.clone() };
@@ -133,7 +137,7 @@ impl Finding {
         self
     }
 
-    /// It can be mended without asking; the remedy is this program's.
+    /// Marks it as safe to repair; the remedy is this program's.
     fn safe(mut self) -> Self {
         self.mending = Mending::Safe;
         self.remedies.insert(0, Hint::Run("recover doctor --fix".to_owned(), String::new()));
@@ -148,14 +152,15 @@ impl Report {
         self.findings.first().map_or(ExitCode::Success, |worst| worst.code)
     }
 
-    /// How many of the findings can be mended without asking.
+    /// The number of findings that are safe to repair.
     #[must_use]
     pub fn safe(&self) -> usize {
         self.findings.iter().filter(|finding| finding.mending == Mending::Safe).count()
     }
 }
 
-/// The order of codes by how bad they are: what may cost data, what stops all work, what stops some of it, the rest.
+/// The severity of a code: loss of data first, then codes that stop all work, then those that stop
+/// some, then the rest.
 fn badness(code: ExitCode) -> usize {
     use ExitCode::{
         DependencyMissing, DiskFull, LockTimeout, PermissionDenied, ResourceExhausted, StateCorruption, Timeout,

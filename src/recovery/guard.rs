@@ -1,4 +1,4 @@
-//! A command between a checkpoint and, if it fails for good, putting back what it changed.
+//! Runs a command between a checkpoint and, if it fails for good, putting its changes back.
 
 use std::ffi::OsString;
 
@@ -10,21 +10,21 @@ use crate::store::checkpoint::Snapshot;
 use crate::store::guard::{Begun, GUARD_TOKEN, OnRecord, Settlement, Standing};
 use crate::store::order::Order;
 
-/// An event on the way, for a person.
+/// A progress event, for people.
 #[derive(Clone, Debug)]
 pub enum Step<'a> {
     /// The checkpoint of this name was made.
     Created(&'a str),
-    /// An attempt failed, and what happens next.
+    /// An attempt failed; the text includes the next step.
     Failed(&'a str),
     /// Everything was put back.
     Restored {
         /// The checkpoint.
         id: &'a str,
-        /// What of `config/` no checkpoint holds: it was moved aside.
+        /// Entries of `config/` that no checkpoint holds: they were moved aside.
         left: &'a [String],
     },
-    /// What the command changed was put back, beside what others committed.
+    /// The command's changes were put back, and those of other commits kept.
     PutBack {
         /// The checkpoint.
         id: &'a str,
@@ -35,28 +35,28 @@ pub enum Step<'a> {
     StaysOnRecord(&'a Error),
 }
 
-/// How a guard ended.
+/// The result of a guarded command.
 #[derive(Debug)]
 pub struct Guarded {
-    /// How the command ended.
+    /// The end of the command.
     pub ended: Ended,
-    /// Why not everything that a failed command changed was put back, if so.
+    /// The reason why not all changes of a failed command were put back, if so.
     pub unrestored: Option<Error>,
 }
 
-/// Makes a checkpoint, runs the command, and puts back what it changed if it failed for good. Errors are those of a guard
-/// that cannot begin: then nothing was run.
+/// Makes a checkpoint, runs the command, and puts its changes back if it failed for good. An error
+/// means that the guard could not begin, and the command was not run.
 pub fn guard(
     store: &Store,
     snapshot: &Snapshot,
     (policy, command): (&Policy, &[OsString]),
     tell: &dyn Fn(Step<'_>),
 ) -> Result<Guarded> {
-    // What could not be put back later refuses the command now.
+    // A root where changes could not be put back refuses the command now.
     store.restore_plan()?;
     let Begun { id, shown } = store.begin_guard(snapshot)?;
     tell(Step::Created(&id));
-    // From here on a signal ends the command or the waiting, and not what puts things back.
+    // From here on a signal ends the command or the wait, but not putting the changes back.
     let signals = Forwarder::new();
     let around = std::env::var(GUARD_TOKEN).ok().filter(|around| !around.is_empty());
     let shown = around.map_or_else(|| shown.clone(), |around| format!("{around},{shown}"));
@@ -84,7 +84,8 @@ pub fn guard(
         Ok(Settlement::Unrestored(why)) => Some(unrestored(id, why)),
         Err(error) => {
             store.record_refusal("restore", &error);
-            // What keeps it from restoring comes first: until that is gone no other restore can do it.
+            // The obstacle to the restore comes first: until it is removed, no other restore can
+            // succeed.
             let Error { message, mut hints, .. } = error;
             let unrestored = unrestored(id, message);
             hints.extend(unrestored.hints);

@@ -1,6 +1,5 @@
-//! The figures to watch: how long locks are waited for, how large the state is and grows, how often it is backed up, how often
-//! something had to be recovered. All of it from what is recorded anyway, in the logs and beside the state; nothing is
-//! measured for its own sake.
+//! Metrics: waits for locks, size and growth of the state, backups, recoveries. They come from what
+//! is recorded anyway, in the logs and beside the state; nothing is measured only for them.
 
 pub mod prometheus;
 
@@ -19,35 +18,36 @@ use crate::time::rfc3339;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Commits that keep what they replace under another name than an automatic backup's, or replace nothing.
+/// Commits that keep the replaced file under a name other than an automatic backup's, or replace
+/// nothing.
 const WITHOUT_BACKUP: [&str; 5] = ["init", "heal", "recover", "adopt", "restore"];
 
 /// The kinds of recoveries that are counted.
 const RECOVERIES: [&str; 9] = ["heal", "recover", "adopt", "restore", "undo", "handle", "retry", "guard", "degrade"];
 
-/// How long something was waited for: seconds, in order.
+/// Waiting times in seconds, sorted.
 #[derive(Clone, Debug, Default)]
 pub struct Waits {
-    /// Each that is on record.
+    /// Each wait on record.
     seconds: Vec<f64>,
-    /// How many are not on record any more, how long they took in all, and how many at most as long as each bound.
+    /// Waits no longer on record: their number, their sum, and the number up to each bound.
     before: (usize, f64, [u64; BOUNDS.len()]),
 }
 
 impl Waits {
-    /// How often.
+    /// The number of waits.
     #[must_use]
     pub fn count(&self) -> usize {
         self.before.0 + self.seconds.len()
     }
 
-    /// In all.
+    /// Their sum.
     #[must_use]
     pub fn sum(&self) -> f64 {
-        self.seconds.iter().fold(self.before.1, |sum, wait| sum + wait) // a sum of nothing is -0
+        self.seconds.iter().fold(self.before.1, |sum, wait| sum + wait) // an empty sum is -0
     }
 
-    /// The time that this share of those on record took at most, by the nearest rank; 0 where there are none.
+    /// The quantile of the waits on record, by the nearest rank; 0 where there are none.
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
@@ -55,7 +55,7 @@ impl Waits {
         self.seconds.get(rank.max(1) - 1).copied().unwrap_or_default()
     }
 
-    /// How many took at most so long, which is one of the bounds.
+    /// The number of waits up to `limit`, which is one of the bounds.
     #[must_use]
     pub fn within(&self, limit: f64) -> usize {
         let before =
@@ -66,17 +66,17 @@ impl Waits {
     }
 }
 
-/// The figures of one root.
+/// The metrics of one root.
 #[derive(Debug, Default, Serialize)]
 pub struct Metrics {
     /// The state file.
     pub path: String,
-    /// Since when the audit log tells of it, RFC 3339.
+    /// The start of the audit log's records of it, RFC 3339.
     pub since: Option<String>,
-    /// How long named locks were waited for.
+    /// Waits for named locks.
     #[serde(skip)]
     pub lock_waits: Waits,
-    /// How long commits waited for their turn.
+    /// Waits of commits for the state lock.
     #[serde(skip)]
     pub commit_waits: Waits,
     /// Bytes of the state file.
@@ -85,28 +85,28 @@ pub struct Metrics {
     pub first_bytes: Option<u64>,
     /// Commits on record.
     pub commits: u64,
-    /// Backups on record: automatic ones, one for each ordinary commit, and those made on purpose.
+    /// Backups on record: automatic ones, one for each ordinary commit, and explicit ones.
     pub backups: BTreeMap<&'static str, u64>,
-    /// Of these in the last 24 hours.
+    /// The backups of the last 24 hours.
     pub backups_last_day: u64,
-    /// Backups that are kept now.
+    /// The backups that exist now.
     pub backups_kept: usize,
-    /// What was recovered, and how: heal, recover, adopt, restore, undo, handle; commands that were tried again and
-    /// guarded, and how often degraded mode was enabled: retry, guard, degrade.
+    /// Recoveries by kind: heal, recover, adopt, restore, undo, handle; commands that were retried
+    /// and guarded, and how often degraded mode was enabled: retry, guard, degrade.
     pub recoveries: BTreeMap<&'static str, u64>,
     /// Errors in the error log, by exit code.
     pub errors: BTreeMap<u8, u64>,
     /// The current revision.
     pub revision: Option<u64>,
-    /// Locks, by how they stand.
+    /// Locks, by status.
     pub locks: BTreeMap<&'static str, usize>,
-    /// How many checkpoints there are.
+    /// The number of checkpoints.
     pub checkpoints: usize,
-    /// Seconds since the newest was made.
+    /// The age of the newest in seconds.
     pub newest_checkpoint_age: Option<u64>,
     /// Whether the state is degraded.
     pub is_degraded: bool,
-    /// Whether commands can work with the state: it is sound, and writers can write.
+    /// Whether commands can work with the state: it is valid and writable.
     pub is_healthy: bool,
     /// Whether writers can write.
     pub is_writable: bool,
@@ -115,7 +115,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Gathers the figures. What cannot be read is left out; this never fails and changes nothing.
+    /// Gathers the metrics. Unreadable values are left out; this never fails and changes nothing.
     #[must_use]
     pub fn gather(store: &Store) -> Self {
         let mut metrics = Self { path: store.path().display().to_string(), ..Self::default() };
@@ -133,7 +133,8 @@ impl Metrics {
         metrics
     }
 
-    /// Counts the commits of the journal, and those of the audit log that the journal has no line of.
+    /// Counts the commits in the journal, and those in the audit log that the journal has no line
+    /// of.
     fn read_logs(&mut self, store: &Store) {
         let yesterday = rfc3339(store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
         let mut journaled = HashSet::new();
@@ -154,7 +155,7 @@ impl Metrics {
         };
         let ours = [fact("path", &self.path), fact("root", store.settings().directory.display())];
         store.audit().each_line(&ours, &mut |text| {
-            // The fact must be the whole one: another root's path may begin like ours.
+            // The fact must match as a whole: another root's path may have this one as a prefix.
             let is_ours = |fact: &String| text.ends_with(fact) || text.contains(&format!("{fact} "));
             let line = Logged::parse(text).filter(|_| ours.iter().any(is_ours));
             if let Some(line) = line.filter(|line| !is_journaled(line)) {
@@ -166,7 +167,7 @@ impl Metrics {
         }
     }
 
-    /// Counts all commits that the journal knows of, also those that it has no line of any more.
+    /// Counts all commits known to the journal, including those without a line in it by now.
     fn count_totals(&mut self, totals: &Totals) {
         if totals.count() == 0 {
             return;
@@ -222,7 +223,8 @@ impl Metrics {
         self.commits += 1;
         self.commit_waits.seconds.extend(waited);
         self.first_bytes = self.first_bytes.or(bytes);
-        self.recovered(if action == "restore" { "" } else { action }); // a restore has a line of its own
+        // A restore has a line of its own.
+        self.recovered(if action == "restore" { "" } else { action });
     }
 
     fn count_backup(&mut self, kind: Option<&'static str>, is_of_last_day: bool) {
@@ -266,7 +268,7 @@ impl Metrics {
         self.is_degraded = document.is_some_and(|document| Degraded::of(&document).is_on);
     }
 
-    /// By how much the state has grown since the first commit on record.
+    /// The growth of the state since the first commit on record.
     #[must_use]
     pub fn growth(&self) -> Option<i64> {
         let bytes = |bytes: u64| i64::try_from(bytes).ok();
@@ -274,7 +276,7 @@ impl Metrics {
     }
 }
 
-/// What the waits of all commits add up to, without those on record.
+/// The sum of all commits' waits, without those on record.
 fn waits_before(totals: &Totals, on_record: &Waits) -> (usize, f64, [u64; BOUNDS.len()]) {
     let of_bound = |bound| on_record.seconds.iter().filter(|wait| **wait <= bound).count() as u64;
     let mut within = totals.within;
@@ -291,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_of_the_nearest_rank_and_of_nothing_zero() {
+    fn quantiles_use_the_nearest_rank() {
         assert_eq!(Waits::default().quantile(0.5), 0.0);
         assert_eq!(Waits::default().sum().to_string(), "0");
         let waits = Waits { seconds: (1..=100).map(f64::from).collect(), ..Waits::default() };

@@ -1,4 +1,5 @@
-//! How things are, for a person at a bad moment: the state, what was interrupted, what is disabled, the last errors.
+//! An overview for an operator in trouble: the state, interrupted work, disabled features, the last
+//! errors.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +13,21 @@ use crate::store::checkpoint::catalog::Which;
 use crate::store::guard::OnRecord;
 use crate::store::restore::Interrupted;
 
-/// The last lines of the error log that are shown.
+/// Lines of the error log that are shown.
 const LAST: usize = 10;
 
-/// How things are.
+/// The overview.
 #[derive(Debug, Serialize)]
 pub struct Overview {
     /// The state file.
     pub path: String,
-    /// The verdict on it, in a word or two.
+    /// The diagnosis in a word or two.
     pub health: String,
     /// The current revision.
     pub revision: Option<u64>,
-    /// The checkpoint whose restore was interrupted.
+    /// The checkpoint of an interrupted restore.
     pub interrupted_restore: Option<String>,
-    /// What keeps the next command from finishing it.
+    /// The reason why the next command cannot finish it.
     #[serde(skip)]
     pub restore_obstacle: Option<String>,
     /// The guards on record.
@@ -34,21 +35,22 @@ pub struct Overview {
     /// Degraded mode.
     #[serde(skip)]
     pub degraded: Degraded,
-    /// How many checkpoints there are.
+    /// The number of checkpoints.
     pub checkpoints: usize,
-    /// The newest that was made on purpose.
+    /// The newest that was made explicitly.
     pub newest_checkpoint: Option<String>,
     /// Errors at the end of the error log, by exit code.
     pub errors: BTreeMap<u8, usize>,
     /// The last lines of the error log.
     pub last_errors: Vec<Noted>,
-    /// What to type next, where something is wrong.
+    /// The commands to type next, where there is a problem.
     #[serde(skip)]
     pub next: Vec<Hint>,
 }
 
 impl Overview {
-    /// Looks at everything, changes nothing, and tells what it could not look at as part of the answer.
+    /// Examines everything and changes nothing. What cannot be examined is reported as part of the
+    /// overview.
     #[must_use]
     pub fn of(store: &Store) -> Self {
         let (health, revision, refusal) = match store.status() {

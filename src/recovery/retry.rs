@@ -1,4 +1,4 @@
-//! A command run again until it succeeds, with longer and longer pauses.
+//! Runs a command until it succeeds, with growing pauses.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -9,22 +9,24 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::child::{Cause, Forwarder, code_of, code_of_signal, not_run, wait};
 use crate::error::{Error, Kind};
 
-/// Not executable, not found: trying again changes nothing. And somebody wanted an end.
+/// Exit codes that are not retried: not executable, not found, and ended on request by SIGINT or
+/// SIGTERM.
 const FINAL: [u8; 4] = [126, 127, 128 + SIGINT as u8, 128 + SIGTERM as u8];
 
-/// How long to wait after each failure: twice as long as the last time, up to a maximum, less up to half of it at random, so
-/// that many that failed together do not come back together ("equal jitter": Brooker, "Exponential Backoff And Jitter", AWS
-/// Architecture Blog, 2015).
+/// The pause after each failure: twice the previous one, up to a maximum, less up to half of it at
+/// random, so that commands that failed together do not retry together ("equal jitter": Brooker,
+/// "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// After the first failure.
+    /// The pause after the first failure.
     pub base: Duration,
-    /// At most.
+    /// The longest pause.
     pub max: Duration,
 }
 
 impl Schedule {
-    /// The pause after so many failures, at least one; `chance` is anything between 0 and `u32::MAX`.
+    /// The pause after this many failures, at least one; `chance` is any number between 0 and
+    /// `u32::MAX`.
     #[must_use]
     pub fn pause(&self, failures: u32, chance: u32) -> Duration {
         let doubled = 2_u32.checked_pow(failures.saturating_sub(1)).and_then(|factor| self.base.checked_mul(factor));
@@ -32,20 +34,20 @@ impl Schedule {
         whole / 2 + (whole / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
     }
 
-    /// A pause after so many failures, at random.
+    /// A random pause after this many failures.
     #[must_use]
     pub fn draw(&self, failures: u32) -> Duration {
         self.pause(failures, chance())
     }
 }
 
-/// How an attempt went, and how long it is until the next.
+/// The result of an attempt and the pause until the next, in words.
 #[must_use]
 pub fn told(attempt: u32, attempts: u32, code: u8, pause: Duration) -> String {
     format!("attempt {attempt} of {attempts} ended with {code}; the next begins in {}", seconds(pause))
 }
 
-/// A time in seconds: tenths, and of what is shorter than one as much as says something.
+/// A time in seconds: in tenths, and below one second with as many digits as are significant.
 fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if time.is_zero() || seconds >= 0.95 {
@@ -55,23 +57,23 @@ fn seconds(time: Duration) -> String {
     format!("{seconds:.digits$} s")
 }
 
-/// When to try again.
+/// The attempts and pauses of a retried command.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// How many attempts there are.
+    /// The number of attempts.
     pub attempts: u32,
     /// The pauses between them.
     pub schedule: Schedule,
-    /// For how long, all attempts together.
+    /// The time limit for all attempts together.
     pub timeout: Option<Duration>,
-    /// The exit codes after which it is tried again; empty: all that may be.
+    /// The exit codes that are retried; empty: all that may be.
     pub retry_on: Vec<u8>,
-    /// Variables that the command gets besides ours.
+    /// Additional variables in the command's environment.
     pub environment: Vec<(&'static str, String)>,
 }
 
 impl Ended {
-    /// That it failed, and how, for the error log.
+    /// The failure in words, for the error log.
     #[must_use]
     pub fn told(&self) -> String {
         let attempts = if self.attempts == 1 { "attempt" } else { "attempts" };
@@ -79,22 +81,23 @@ impl Ended {
     }
 }
 
-/// How it ended.
+/// The end of a retried command.
 #[derive(Debug)]
 pub struct Ended {
-    /// The command's last exit code, or 128 and the signal that ended the waiting for the next attempt.
+    /// The command's last exit code, or 128 plus the signal that ended the wait for the next
+    /// attempt.
     pub code: u8,
-    /// How often the command was started.
+    /// The number of attempts.
     pub attempts: u32,
-    /// Why it could not be.
+    /// The reason why it could not be started.
     pub error: Option<Error>,
-    /// Whether the time of all attempts together ended it.
+    /// Whether the time limit ended it.
     pub timed_out: bool,
 }
 
 impl Policy {
-    /// Runs a command until it succeeds or there is no sense in going on. `tell` is told before each pause, and that the time
-    /// is up.
+    /// Runs a command until it succeeds or a retry is pointless. The callback receives a message
+    /// before each pause, and when the time is up.
     pub fn run(&self, command: &[OsString], signals: &Forwarder, tell: &dyn Fn(&str)) -> Ended {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let limit = seconds(self.timeout.unwrap_or_default());
@@ -163,7 +166,7 @@ fn run_once(
     Ok((code_of(status), cause))
 }
 
-/// Any number; the middle one where the system has none to give.
+/// A random number; the middle one where the system has none.
 fn chance() -> u32 {
     let mut bytes = [0; 4];
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_maximum_and_lose_at_most_half_to_chance() {
+    fn pauses_double_up_to_the_maximum_with_jitter() {
         let schedule = Schedule { base: Duration::from_secs(2), max: Duration::from_secs(60) };
         for (failures, whole) in [(1, 2), (2, 4), (3, 8), (4, 16), (5, 32), (6, 60), (7, 60), (200, 60), (u32::MAX, 60)]
         {

@@ -1,5 +1,6 @@
-//! What helps against an exit code: the recovery strategies of the seed, by hand. What can be done on the way every command
-//! does by itself: a dead owner's lock is taken, damage is healed, a full disk is cleared of old backups.
+//! Recovery strategies by exit code, run on request: those of the seed. What needs no decision
+//! every command does by itself: it takes over a dead owner's lock, heals damage, and removes old
+//! backups from a full disk.
 
 use std::time::Duration;
 
@@ -12,33 +13,34 @@ use crate::store::checkpoint::catalog::Which;
 use crate::store::heal::{Recovered, Wanted};
 use crate::store::order::Order;
 
-/// How long it is waited for resources, in all.
+/// The pauses while waiting for resources.
 const PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
-/// What a strategy did.
+/// The result of a strategy.
 #[derive(Clone, Debug)]
 pub struct Handled {
-    /// The name of the code, as far as it is one of ours.
+    /// The name of the exit code, if it is one of this program's.
     pub name: &'static str,
-    /// What was done, in sentences.
+    /// The actions, in sentences.
     pub done: Vec<String>,
-    /// What to type next.
+    /// The commands to type next.
     pub next: Vec<Hint>,
-    /// Whether it is worth trying again.
+    /// Whether the failed command should be retried.
     pub outlook: Outlook,
 }
 
-/// Whether it is worth trying again what failed.
+/// Whether the failed command should be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
-    /// What stood in the way is gone, or may be.
+    /// The obstacle is gone, or may be.
     TryAgain,
-    /// Somebody has to look.
+    /// An operator has to decide.
     NeedsAPerson,
 }
 
-/// Runs the strategy of `code`, with which `operation` ended saying `message`, and notes it in the error log.
+/// Runs the strategy of `code`, with which `operation` ended with this `message`, and records it in
+/// the error log.
 pub fn handle(store: &Store, code: u8, operation: Option<&Name>, message: Option<&str>) -> Result<Handled> {
     let known = ExitCode::of(code);
     let component = operation.map_or("handle", Name::as_str);
@@ -104,7 +106,7 @@ impl Handled {
         self.outlook = Outlook::NeedsAPerson;
     }
 
-    /// A refusal is what there is to say, and its hints are what there is to do.
+    /// Reports a refusal: its message is the result, and its hints are the next steps.
     fn refused(&mut self, error: Error) {
         self.needs_a_person(format!("nothing: {}", error.message));
         self.next.extend(error.hints);
@@ -129,7 +131,7 @@ fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
     let (status, error) = store.status()?;
     match (status.health, error) {
         (_, None) => handled.did(format!("nothing: the state is {}", status.health)),
-        // Whether an edit is wanted is not for a program to say.
+        // Whether an edit is wanted is the user's decision.
         ("foreign edit", Some(error)) => handled.refused(error),
         (health, Some(_)) => match store.recover(&Wanted::Newest, &Order::of("recover")) {
             Ok(Recovered::From { file, revision }) => {
@@ -144,7 +146,7 @@ fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
     Ok(())
 }
 
-/// Whether all that is left to bring the state back from are checkpoints.
+/// Returns whether only checkpoints are left to restore the state from.
 fn is_without_copy(error: &Error) -> bool {
     error.kind == Kind::NothingToRestore
 }
@@ -159,7 +161,7 @@ fn restore_if_invalid(store: &Store, operation: Option<&Name>, handled: &mut Han
             handled.next("state validate -", "check a document before it is written");
         }
         ("invalid", Some(error)) => restore(store, operation, ("invalid", error), handled),
-        // What has a valid copy comes back from that.
+        // A state with a valid copy is healed from that.
         (health @ ("damaged" | "missing"), Some(error)) if !store.has_valid_copy() => {
             restore(store, operation, (health, error), handled);
         }
@@ -168,7 +170,8 @@ fn restore_if_invalid(store: &Store, operation: Option<&Name>, handled: &mut Han
     Ok(())
 }
 
-/// Restores the newest checkpoint, of the operation if there is one of it. Where there is none, the refusal stands.
+/// Restores the newest checkpoint, of the operation if there is one. Where there is none, the
+/// refusal stands.
 fn restore(store: &Store, operation: Option<&Name>, (health, refusal): (&str, Error), handled: &mut Handled) {
     let order = Order { group: "recover", ..Order::of("restore") };
     let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
@@ -202,7 +205,7 @@ fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
     Ok(())
 }
 
-/// Waits until descriptors and threads can be had again.
+/// Waits until descriptors and threads are available again.
 fn await_resources(handled: &mut Handled) {
     let is_enough = || {
         let files: Vec<_> = (0..32).map_while(|_| std::fs::File::open("/dev/null").ok()).collect();

@@ -1,4 +1,5 @@
-//! A state file that is gone for a moment: git checkout and some editors unlink it and create it again.
+//! A state file that is missing briefly: git checkout and some editors unlink it and create it
+//! again.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,27 +11,28 @@ use crate::error::Result;
 use crate::fs::Dir;
 use crate::fs::watch::Watch;
 
-/// How long ago the directory must have changed for its file to be waited for, and how long that takes at most.
+/// The age of the directory's last change up to which a missing file is awaited, and the longest
+/// wait.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// Whether commands wait for a state file that is gone.
+/// Whether commands wait for a missing state file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
-    /// They wait for a moment, where something happened just now.
+    /// They wait briefly if the directory changed just now.
     WaitedOut,
-    /// It is reported at once.
+    /// They report it at once.
     Reported,
 }
 
 impl Store {
-    /// The same store for a command that must not wait for a state file that is gone.
+    /// The same store for a command that must not wait for a missing state file.
     #[must_use]
     pub fn reporting_absence(self) -> Self {
         Self { absence: Absence::Reported, ..self }
     }
 
-    /// Waits for a state file that is gone, while its directory changed within the last moment and for a moment in all.
-    /// The caller holds no lock. True if the file is back.
+    /// Waits for a missing state file while the directory changed within the last [`MOMENT`], and
+    /// for at most that long. The caller holds no lock. Returns true if the file is back.
     pub(super) fn returns(&self) -> Result<bool> {
         if self.absence == Absence::Reported {
             return Ok(false);
@@ -53,7 +55,7 @@ impl Store {
         Ok(self.disk.stat(&Dir::working(), self.path())?.is_some())
     }
 
-    /// How long the last change of the directory is still a moment ago.
+    /// The time for which the last change of the directory still counts as recent.
     fn left_of_moment(&self) -> Result<Option<Duration>> {
         let Some(stat) = self.disk.stat(&Dir::working(), &self.settings.directory)? else { return Ok(None) };
         let (seconds, nanos) = stat.mtime;
@@ -62,7 +64,7 @@ impl Store {
         Ok(MOMENT.checked_sub(age).filter(|left| !left.is_zero()))
     }
 
-    /// [`Store::undamaged_ground`] for writers, which wait for a file that is gone for a moment.
+    /// [`Store::undamaged_ground`] for writers, which wait for a file that is missing briefly.
     pub(super) fn writers_ground(&self, deadline: Instant) -> Result<(Held<'_>, Ground)> {
         let (held, ground) = self.undamaged_ground(Purpose::Write, deadline)?;
         if !matches!(ground.health, Health::Missing) {

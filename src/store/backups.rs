@@ -1,4 +1,4 @@
-//! The backups as their user sees them: listed, and made on purpose.
+//! Backups: `state backups` lists them, `state backup` makes one.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,26 @@ use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 use crate::time::rfc3339;
 
-/// A copy on the shelf, as `state backups` lists it.
+/// A copy in the backup directory, as `state backups` lists it.
 #[derive(Debug, Serialize)]
 pub struct Listed {
     /// The file's name.
     pub name: String,
     /// The revision it holds.
     pub revision: Option<u64>,
-    /// Why the revision in it was committed, as far as that is remembered.
+    /// The reason of the commit that made this revision, if it is on record.
     pub reason: Option<String>,
-    /// Why a copy of it was kept, as the file's name says.
+    /// The reason why the copy was kept, from the file's name.
     pub kept: String,
-    /// When, RFC 3339.
+    /// The time it was made, RFC 3339.
     pub time: String,
     /// Its size.
     pub bytes: u64,
-    /// Whether it was made on purpose.
+    /// Whether `state backup` or a similar command made it, rather than a commit.
     pub pinned: bool,
     /// Whether it could be restored.
     pub valid: bool,
-    /// Why not.
+    /// The reason why it is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Whether a newer program wrote it.
@@ -80,7 +80,7 @@ impl Store {
         Ok(listed)
     }
 
-    /// Makes a pinned copy of the document as it is; its path.
+    /// Makes a pinned copy of the current document and returns its path.
     pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
         let (held, ground) = self.writers_ground(self.deadline())?;
         let revision = match &ground.health {

@@ -1,4 +1,5 @@
-//! Which state file the side directories belong to. They belong to one; a name other than the usual one is on record.
+//! The state file that the side directories belong to. They belong to exactly one; a name other
+//! than the usual one is recorded.
 
 use std::ffi::OsStr;
 
@@ -10,18 +11,18 @@ use crate::document::Reading;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Sync, temporary};
 
-/// What is on record of the state file that a shelf belongs to.
+/// The recorded owner of a backup directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// The name of this one, or none although it has another name.
+    /// The name of this state file, or no record although it has an unusual name.
     Whole,
-    /// Nothing.
+    /// No record.
     Absent,
-    /// Nothing that is a file's name.
+    /// A record that is not a file name.
     Damaged,
 }
 
-/// The name in a record; `None` where it is damaged.
+/// The name in a record; `None` where the record is damaged.
 fn named(record: &[u8]) -> Option<&[u8]> {
     let name = record.strip_suffix(b"\n")?;
     let is_name = !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|byte| b"/\0".contains(byte));
@@ -34,7 +35,7 @@ impl Store {
         self.shelf_to_read().map(|_| ())
     }
 
-    /// Refuses (4) a state file that the shelf does not belong to.
+    /// Refuses (4) a state file that the backup directory does not belong to.
     pub(super) fn check_owner(&self, shelf: &Shelf) -> Result<Record> {
         let content = match shelf.dir().filter(|_| shelf.has_owner) {
             Some(dir) => self.disk.read(dir, OWNER, 4096)?,
@@ -66,7 +67,8 @@ impl Store {
         self.settings.file_name == OsStr::new(STATE_FILE)
     }
 
-    /// Whether the live file is a revision of the document that the shelf has copies of, or that the journal knows.
+    /// Returns whether the live file is a revision of a document that the backup directory or the
+    /// journal knows.
     fn has_lineage_of(&self, shelf: &Shelf) -> bool {
         let Ok(Some(live)) = self.live() else { return false };
         let Reading::Sealed(document) = &live.reading else { return false };
@@ -98,7 +100,8 @@ impl Store {
         )
     }
 
-    /// Notes which state file the side directories belong to, if it is not the usual one or the record is damaged.
+    /// Records which state file the side directories belong to, if it has an unusual name or the
+    /// record is damaged.
     pub(super) fn record_owner(&self, held: &Held, shelf: &Shelf, record: Record) -> Result<()> {
         let is_due = match record {
             Record::Whole => false,

@@ -1,4 +1,4 @@
-//! The read-modify-write: what every writer does under the lock, before and around the commit itself.
+//! The read-modify-write: what a writer does under the lock before and after the commit.
 
 use serde_json::{Value, json};
 
@@ -26,20 +26,20 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// What `document` claims.
+    /// Reads the claim of `document`.
     #[must_use]
     pub fn of(document: &Value) -> Self {
         let field = |name: &str| document.get("metadata").and_then(|metadata| metadata.get(name)).cloned();
         Self { revision: field("revision"), digest: field("digest") }
     }
 
-    /// Whether the document says which revision it was made from.
+    /// Returns whether the document names the revision it was made from.
     #[must_use]
     pub fn is_made(&self) -> bool {
         self.revision.is_some()
     }
 
-    /// How it differs from the current document's, in words.
+    /// The difference from the current document's claim, in words.
     #[must_use]
     pub fn differs_from(&self, current: &Self) -> String {
         let number = |claim: &Self| claim.revision.as_ref().map_or_else(|| "none".to_owned(), Value::to_string);
@@ -67,12 +67,12 @@ impl Claim {
 pub struct Base {
     /// The document, in today's form.
     pub value: Body,
-    /// Its seal, unless it never had one or somebody broke it.
+    /// Its seal; none if it was never sealed or the seal is broken.
     pub seal: Option<Seal>,
-    /// What a reader was shown as its revision and digest.
+    /// The revision and digest that a reader was shown.
     pub claim: Claim,
     migrated_from: Option<String>,
-    /// The foreign edit that it is.
+    /// The foreign edit, if the document is one.
     edit: Option<Foreign>,
 }
 
@@ -83,7 +83,8 @@ impl Base {
         Value::clone(&self.value)
     }
 
-    /// The bytes of the sealed document that it is, counted by [`full_size`]; 0 for one that is not sealed.
+    /// The size of the sealed document in bytes, counted by [`full_size`]; 0 for one that is not
+    /// sealed.
     fn full_size(&self, ground: &Ground) -> usize {
         match (&self.seal, &ground.live) {
             (Some(seal), Some(found)) => full_size(&Parts::from(found.bytes.clone()), seal.revision),
@@ -91,7 +92,8 @@ impl Base {
         }
     }
 
-    /// The current revision, of a foreign edit the one before it; 0 for a document that was never sealed.
+    /// The current revision; for a foreign edit the one before it; 0 for a document that was never
+    /// sealed.
     #[must_use]
     pub fn revision(&self) -> u64 {
         match (&self.seal, &self.edit) {
@@ -101,12 +103,12 @@ impl Base {
     }
 }
 
-/// The next document, and what goes with it.
+/// The next document and the signal files that accompany it.
 #[derive(Debug)]
 pub struct Proposal {
     /// The document.
     pub draft: Draft,
-    /// Files of signals to write or remove once the document is in place.
+    /// Signal files to write or remove after the commit.
     pub signals: Signals,
 }
 
@@ -122,25 +124,26 @@ impl From<Draft> for Proposal {
     }
 }
 
-/// Makes the next document from the current one. It may be called again if somebody interferes.
+/// Makes the next document from the current one. It is called again if another writer commits
+/// first.
 pub type Change<'a> = dyn FnMut(&Base) -> Result<Proposal> + 'a;
 
-/// How a change ended.
+/// The result of a change.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is on the disk.
+    /// The new document is on the disk.
     Committed {
         /// The new revision.
         revision: Revision,
-        /// The schema it was migrated from on the way.
+        /// The schema from which the commit migrated the document.
         migrated_from: Option<String>,
     },
-    /// It altered nothing, so nothing was written.
+    /// The change had no effect, so nothing was written.
     Unchanged {
         /// The current revision.
         revision: Revision,
     },
-    /// It would make these differences.
+    /// The differences that the change would make (dry run).
     Planned(Vec<diff::Change>),
 }
 
@@ -157,11 +160,12 @@ impl Store {
             self.warn_of_objects(&base);
             self.keep_mirror(&held, &ground);
             let mut proposal = self.make_checked(order, &base, make)?;
-            // A guard undoes what its command changed, and the edit is not its command's: it gets a revision of its own.
+            // A guard undoes what its command changed. The edit is not the command's work, so it
+            // gets a revision of its own.
             if let Some(edit) = &base.edit
                 && !self.guards_of_commit(&held, &ground.shelf).is_empty()
             {
-                check_document(&proposal.draft)?; // refused before the edit is sealed, if at all
+                check_document(&proposal.draft)?; // refused before the edit is sealed
                 let adoption = Order { fences: order.fences.clone(), ..Order::of("adopt") };
                 if self.adopt_edit((&held, &ground), edit, &adoption)?.is_none() {
                     give_up_after(deadline)?;
@@ -172,9 +176,9 @@ impl Store {
                 proposal = make(&base)?;
             }
             if proposal.signals.are_needed() {
-                self.side_directory(&held.root, SIGNALS)?; // refused before the commit, if at all
+                self.side_directory(&held.root, SIGNALS)?; // refused before the commit
             }
-            // What something else wrote may be an older revision.
+            // A foreign edit may be an older revision.
             let signals = match proposal.signals {
                 given if given.are_needed() || base.edit.is_none() => given,
                 _ => Signals::Follow,
@@ -210,7 +214,7 @@ impl Store {
         }
     }
 
-    /// What a change would do, without a lock and without touching anything.
+    /// Computes what a change would do, without a lock and without changing anything.
     fn plan(&self, order: &Order, make: &mut Change<'_>) -> Result<Outcome> {
         let (mut live, mut shelf) = (self.live()?, self.shelf_to_read()?);
         let mut health = self.judge(&live, &shelf, super::Look::Thorough)?;
@@ -250,7 +254,7 @@ impl Store {
         make(base)
     }
 
-    /// The document to start from, or the reason why there is none.
+    /// The document to start from, or the error that there is none.
     fn base(&self, ground: &Ground) -> Result<Base> {
         match &ground.health {
             Health::Healthy(document) => Ok(Base {
@@ -286,7 +290,7 @@ impl Store {
         }
     }
 
-    /// Old documents have objects in the place of a signal's time.
+    /// Warns of objects where old documents should have a signal's time.
     fn warn_of_objects(&self, base: &Base) {
         if base.seal.is_some() && base.migrated_from.is_none() {
             return;

@@ -1,5 +1,6 @@
-//! Checkpoints: the state, `config/` and `.signals/` as they were at one moment, under the state lock and the locks of the
-//! other two. A checkpoint is made in the workshop, synced, and put in place by one rename: it is complete or absent.
+//! Checkpoints: the state, `config/` and `.signals/` at one moment, taken under the state lock and
+//! the locks of the other two. A checkpoint is made in the workshop, synced, and put in place by
+//! one rename: it is complete or absent.
 
 pub mod catalog;
 pub mod manifest;
@@ -28,17 +29,17 @@ use crate::name::Name;
 use crate::time::{compact, rfc3339};
 use crate::tree::{self, Attributes, Entry, Listing, What};
 
-/// How often something that changes under our hands is looked at again.
+/// Attempts to copy something that changes while it is read.
 const ATTEMPTS: usize = 3;
 
-/// What a checkpoint is made for.
+/// The purpose of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What is about to be done.
+    /// The operation that the checkpoint precedes.
     pub operation: Name,
-    /// The phase; that of the state, if it is not told.
+    /// The phase; the state's own if none is given.
     pub phase: Option<String>,
-    /// What to note: a JSON object.
+    /// Notes of the caller: a JSON object.
     pub metadata: Value,
 }
 
@@ -51,29 +52,30 @@ pub struct Made {
     pub files: usize,
     /// Bytes in these.
     pub bytes: u64,
-    /// What of `config/` it does not have, each with the reason.
+    /// Entries of `config/` that it omits, each with the reason.
     pub left: Vec<String>,
 }
 
-/// What is done about things in `config/` that no checkpoint can hold.
+/// Treatment of entries in `config/` that no checkpoint can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unkept {
     /// No checkpoint is made.
     Refused,
-    /// The checkpoint does without them.
+    /// The checkpoint omits them.
     Left,
 }
 
-/// What is done under the locks of a checkpoint that was made.
+/// An action under the locks of a checkpoint that was just made.
 pub(super) type Then<'a> = dyn FnMut(&Hands<'_>, &Ground, &Made) -> Result<()> + 'a;
 
 impl Store {
-    /// Makes a checkpoint of everything as it is. A damaged state is healed first.
+    /// Makes a checkpoint of the state and both trees. A damaged state is healed first.
     pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
         self.checkpoint_then(snapshot, Retention::Manual, &mut |_, _, _| Ok(()))
     }
 
-    /// The same, kept as `retention` says, and `then` something under the same locks.
+    /// As [`Self::checkpoint`], retained as `retention` says; then runs `then` under the same
+    /// locks.
     pub(super) fn checkpoint_then(
         &self,
         snapshot: &Snapshot,
@@ -113,7 +115,7 @@ impl Store {
         }
     }
 
-    /// Makes a checkpoint of what is there now, whatever that is.
+    /// Makes a checkpoint of what is there now, in whatever condition it is.
     pub(super) fn take_snapshot(
         &self,
         (held, ground): (&Held, &Ground),
@@ -156,7 +158,7 @@ impl Store {
         let dir = self.disk.open_dir(&workshop.dir, bench)?;
 
         let mut entries = Vec::new();
-        // What is over the limit was not read; a restore keeps it as evidence.
+        // A file over the size limit was not read; a restore keeps it as evidence.
         if let Some(found) = ground.live.as_ref().filter(|found| found.is_whole()) {
             self.disk.stage(&dir, manifest::STATE, &found.bytes, Sync::Now)?.keep();
             entries.push(listed(manifest::STATE, &found.bytes, found.stat.mode & 0o777, found.stat.mtime));
@@ -195,7 +197,8 @@ impl Store {
         let text = metadata.write()?;
         self.disk.stage(&dir, manifest::METADATA, &text, Sync::Now)?.keep();
         entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
-        // What a restore displaces was a checkpoint's tree, and its own checkpoint's metadata may be longer.
+        // A restore replaces the tree of a checkpoint, and its own checkpoint's metadata may be
+        // longer.
         let limit = match snapshot.operation.as_str() {
             layout::pinned::PRE_RESTORE => manifest::LIMIT,
             _ => manifest::LIMIT - manifest::ROOM,
@@ -224,14 +227,15 @@ impl Store {
         Ok(copied.map_or_else(Vec::new, |listing| listing.under(to.1)))
     }
 
-    /// A name that comes behind those of all other checkpoints, whatever they are of: the order of the names is that in which
-    /// they were made, even where one was removed meanwhile, or where the clock was put back. Then it has the time of the last.
+    /// An id that sorts after those of all other checkpoints of any operation. The order of ids is
+    /// the order of creation, even where a checkpoint was removed or the clock was set back; then
+    /// the new id repeats the time of the last one.
     fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
         let ids = self.checkpoint_ids()?;
         let newest = ids.iter().filter_map(|id| catalog::time_of(id)).max();
         let stem = format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
         let highest = ids.iter().filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(id)).max();
-        // A number at the beginning of an operation would be taken for that.
+        // A number at the beginning of an operation would be read as the sequence number.
         let is_plain = catalog::number_of(&format!("{stem}-{operation}")) == 1;
         Ok(match highest {
             None if is_plain => format!("{stem}-{operation}"),
@@ -240,7 +244,8 @@ impl Store {
         })
     }
 
-    /// An error about what is staged, which is gone by the time somebody looks: its next steps are about what is there.
+    /// An error about a staged file, which no longer exists when the error is read: its hints refer
+    /// to the original.
     pub(super) fn past_its_place(&self, error: Error) -> Error {
         let path = error.details.get("path").and_then(Value::as_str).unwrap_or_default();
         if !path.contains(layout::WORKSHOP) && !path.contains(layout::STAGED_PREFIX) {
@@ -261,7 +266,7 @@ impl Store {
     }
 }
 
-/// The error of one who finds that somebody removed the lock it holds.
+/// The error of a command that finds that the lock it holds was removed.
 pub(super) fn lock_lost() -> Error {
     Error::new(
         Kind::Conflict,
@@ -285,7 +290,7 @@ fn phase_of(ground: &Ground) -> Option<String> {
     value.get("phase").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// What this machine calls itself.
+/// The name of this machine.
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

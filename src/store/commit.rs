@@ -1,9 +1,9 @@
 //! The commit protocol.
 //!
-//! What other code may rely on: when [`Store::change`] returns [`Outcome::Committed`], the new document is on the disk
-//! under the state file's name. When it fails, the old one is there untouched, except for
-//! [`Kind::DurabilityUnknown`], when the new one is in place and the disk did not confirm it. At no instant is the live
-//! file absent or partly written: it is only ever replaced, by rename(2).
+//! Guarantees to callers: when [`Store::change`] returns [`Outcome::Committed`], the new document
+//! is on the disk under the state file's name. When it fails, the old one is untouched, except for
+//! [`Kind::DurabilityUnknown`]: then the new one is in place and the disk did not confirm it. At no
+//! instant is the live file absent or partly written: it is only ever replaced, by rename(2).
 
 use std::ffi::OsStr;
 
@@ -22,11 +22,12 @@ use crate::fs::stage::{Staged, Sync, temporary};
 use crate::fs::{Access, Dir, FsResult};
 use crate::lock::token::Fence;
 
-/// What [`Store::publish`] is to do.
+/// The input of [`Store::publish`].
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     pub sealed: &'a Sealed,
-    /// Where its bytes stand already, synced, in a directory of the same file system.
+    /// The location of its bytes, if they are written and synced already in a directory of the same
+    /// file system.
     pub source: Option<(&'a Dir, &'a OsStr)>,
     pub displaced: Displaced,
     pub signals: &'a Signals,
@@ -34,30 +35,30 @@ pub(super) struct Plan<'a> {
     pub room: Room,
 }
 
-/// Whether old backups may go to make room on a full disk.
+/// Whether old backups may be removed to free space on a full disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// A writer's change is worth them.
+    /// For a writer's change they may.
     MayBeMade,
     /// A reader changes nothing but what it heals.
     IsWhatItIs,
 }
 
-/// How publishing ended.
+/// The result of publishing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Published {
     /// The document is on the disk.
     Done {
-        /// The name under which what it replaced is kept.
+        /// The name under which the replaced file is kept.
         kept: Option<String>,
     },
-    /// Somebody changed the live file or took the lock's file away; nothing was written.
+    /// Another process changed the live file or removed the lock file; nothing was written.
     Overtaken,
 }
 
 impl Store {
-    /// Puts a sealed document in the live file's place. Where the disk is full, what can be spared is removed and it is
-    /// tried once more; nothing has been replaced by then.
+    /// Replaces the live file by a sealed document. On a full disk it removes what can be spared
+    /// and tries once more; nothing has been replaced at that point.
     pub(super) fn publish(&self, held: &Held, ground: &Ground, plan: &Plan<'_>) -> Result<Published> {
         let result = match self.attempt(held, ground, plan) {
             Err(error) if error.is_out_of_space() && plan.room == Room::MayBeMade => {
@@ -69,7 +70,7 @@ impl Store {
             }
             result => result,
         };
-        // Where the backup could not be made, no other goes for it.
+        // Where the backup could not be made, no other backup is removed for it.
         if let Ok(Published::Done { kept }) = &result
             && (kept.is_some() || !matches!(plan.displaced, Displaced::Backup(_)))
         {
@@ -79,7 +80,7 @@ impl Store {
             (&result, ground.shelf.served, ground.shelf.dir())
             && served <= plan.sealed.document.seal.revision
         {
-            // It is not needed any more; the next commit tries again.
+            // The next commit tries again to remove it.
             let _ = self.disk.unlink(shelf, format!("{SERVED_PREFIX}{served}"));
         }
         result
@@ -93,20 +94,21 @@ impl Store {
         let text = &plan.sealed.text;
         let live = self.settings.file_name.as_os_str();
 
-        // 1. The new document, whole and on the disk, under a name of its own.
+        // 1. Write and sync the new document under a temporary name.
         let name = temporary(held.lock.inode(), "state");
         let state = match plan.source.map(|source| self.link_staged(held, source, &name)) {
             Some(Ok(linked)) => linked,
             _ => self.disk.stage_parts(&held.root, &name, text.iter(), Sync::Now)?,
         };
 
-        // 2. The mirror's bytes. Not synced: until the next writer looks, the mirror only has to outlive the live file's
-        //    destruction, which the page cache does; against a power cut the live file itself was synced above. Written
-        //    now so that a full disk shows before the commit.
+        // 2. Write the mirror's bytes, not synced: until the next writer checks it, the mirror only
+        //    has to outlive the destruction of the live file, which the page cache does. Against a
+        //    power cut the live file itself was synced above. It is written now so that a full disk
+        //    shows before the commit.
         let mirror_name = temporary(held.lock.inode(), "mirror");
         let mirror = match self.disk.stage_parts(shelf, &mirror_name, text.iter(), Sync::Never) {
             Ok(staged) => Some(staged),
-            // What is staged already needs no room, and is not given up for want of it.
+            // A staged document needs no space, and is not given up for lack of it.
             Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
             Err(error) => {
                 self.warn_of_mirror(&error);
@@ -114,34 +116,38 @@ impl Store {
             }
         };
 
-        // 3. The files of signals.
+        // 3. Stage the signal files.
         let files = self.files_of((held, &ground.shelf), plan.signals, plan.sealed.document.value.outline());
         let signals = match self.stage_signals(held, shelf, &files) {
-            Err(_) if !plan.signals.are_needed() => Vec::new(), // told of when they are to be put in place
+            // Reported when they are to be put in place.
+            Err(_) if !plan.signals.are_needed() => Vec::new(),
             staged => staged?,
         };
 
-        // 4. The old document under its backup's name.
+        // 4. Keep the old document under its backup's name.
         let aside = self.set_aside(held, ground, &plan.displaced)?;
 
-        // 5. Still alone, and the live file still the one that was read? By the path that the user gave: what is written into a
-        //    directory that was moved away would be acknowledged to somebody who looks here.
+        // 5. Check that the lock is still held and the live file is still the one that was read.
+        //    The check uses the path that the user gave: a document written into a directory that
+        //    was moved away would be acknowledged, but not found at that path.
         if !held.lock.is_ours(disk, &held.root)? || !self.is_still(ground.live.as_ref())? {
             return Ok(Published::Overtaken);
         }
 
-        // 6. The grants that it was told to commit under: from here to the rename nobody can take them away.
+        // 6. Check the grants that the caller requires (fences). From here to the rename no process
+        //    can revoke them.
         let gate = self.locks.pass_fences(plan.fences, self.deadline())?;
 
-        // 7. The commit.
+        // 7. Commit.
         if let Err(error) = disk.rename((&held.root, OsStr::new(&name)), (&held.root, live)) {
             match self.holds(held, text) {
-                Ok(true) => {} // it happened all the same
+                Ok(true) => {} // the rename happened despite its error
                 Ok(false) if error.is(Errno::NOENT) && !held.lock.is_ours(disk, &held.root)? => {
-                    return Ok(Published::Overtaken); // another writer took our file for a dead one's
+                    // Another writer took this writer's file for a leftover.
+                    return Ok(Published::Overtaken);
                 }
                 Ok(false) => return Err(error.into()),
-                // It may have happened, so nothing may run it again, and what it displaced must stay.
+                // It may have happened: it must not be retried, and what it replaced must be kept.
                 Err(_) => {
                     aside.keep();
                     signals.into_iter().for_each(Staged::keep);
@@ -149,18 +155,19 @@ impl Store {
                 }
             }
         }
-        // From here on the change is visible. Nothing below may run it again.
+        // The change is visible from here on. Nothing below may repeat it.
         drop(gate);
         state.keep();
         let kept = aside.keep();
         signals.into_iter().for_each(Staged::keep);
 
-        // 8. The new name, on the disk. Only now may it be acknowledged.
+        // 8. Sync the directory. Only now may the commit be acknowledged.
         if let Err(error) = disk.sync_dir(&held.root) {
             return Err(durability_unknown(plan.sealed, "is", &error));
         }
 
-        // 9. The mirror, after the fact: before it, a crash would leave a mirror ahead of the live file.
+        // 9. Replace the mirror, after the live file: the other way round a crash would leave a
+        //    mirror ahead of the live file.
         if let Some(mirror) = mirror {
             match disk.rename((shelf, OsStr::new(&mirror_name)), (shelf, OsStr::new(MIRROR))) {
                 Ok(()) => mirror.keep(),
@@ -171,28 +178,30 @@ impl Store {
         Ok(Published::Done { kept })
     }
 
-    /// Gives what is staged a temporary name beside the live file.
+    /// Links a staged document to a temporary name beside the live file.
     fn link_staged<'a>(&'a self, held: &'a Held, from: (&Dir, &OsStr), name: &str) -> FsResult<Staged<'a>> {
         self.disk.unlink(&held.root, name)?;
         self.disk.link(from, (&held.root, OsStr::new(name)))?;
         Ok(Staged::of(&self.disk, &held.root, name.to_owned()))
     }
 
-    /// Whether the live file holds exactly this text: a rename that reported an error may have happened.
+    /// Returns whether the live file holds exactly this text: a rename that reported an error may
+    /// have happened.
     fn holds(&self, held: &Held, text: &Parts) -> FsResult<bool> {
         let live = self.disk.read(&held.root, &self.settings.file_name, READ_LIMIT)?;
         Ok(live.is_some_and(|content| text.are(&content.bytes)))
     }
 
-    /// Makes a mirror that differs from the healthy live file anew. The live file's own name is synced first: its
-    /// writer may have died before that, and a mirror must never outlive, in a power cut, the revision it mirrors.
+    /// Rewrites a mirror that differs from the healthy live file. The live file's own name is
+    /// synced first: its writer may have died before that, and after a power cut a mirror must
+    /// never be ahead of the live file.
     pub(super) fn keep_mirror(&self, held: &Held, ground: &Ground) {
         if let Err(error) = self.renew_mirror(held, ground) {
             self.warn_of_mirror(&error);
         }
     }
 
-    /// As [`Self::keep_mirror`], for a caller that must not go on without the mirror.
+    /// As [`Self::keep_mirror`], for a caller that needs the mirror.
     pub(super) fn renew_mirror(&self, held: &Held, ground: &Ground) -> FsResult<()> {
         let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else {
             return Ok(());
@@ -204,7 +213,8 @@ impl Store {
             return Ok(());
         }
         let name = temporary(held.lock.inode(), "mirror");
-        // The live file may be an older copy with the contents of the latest, whose number must stay known.
+        // The live file may be an older copy with the contents of the latest; the revision of that
+        // one must stay known.
         let seal = &document.seal;
         let is_later = |mirror: &Seal| mirror.lineage == seal.lineage && mirror.revision > seal.revision;
         let mirror = ground.shelf.read(MIRROR).ok().filter(|_| ground.shelf.has_mirror);

@@ -1,4 +1,4 @@
-//! Beginnings: `state init`, `state init --fresh`, and `state adopt`.
+//! `state init`, `state init --fresh`, and `state adopt`.
 
 use std::path::PathBuf;
 
@@ -25,42 +25,42 @@ use crate::fs::{Dir, FileKind, FsResult};
 use crate::side;
 use crate::time::compact;
 
-/// Why a state's copy in an archive was made: it was the live file.
+/// The reason in the name of a state's copy in an archive: it was the live file.
 pub(super) const LIVE: &str = "live";
 
-/// What `state init` does where there is a history.
+/// The treatment of an existing history by `state init`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// It keeps it, healing and migrating where that is needed.
+    /// It keeps the history, and heals and migrates where needed.
     Continue,
-    /// It archives it and begins a new lineage.
+    /// It archives the history and starts a new lineage.
     Fresh,
 }
 
-/// What `state init` did.
+/// The result of `state init`.
 #[derive(Clone, Debug)]
 pub struct Initialized {
     /// The current revision.
     pub revision: Revision,
-    /// What was done.
+    /// The change to the document.
     pub done: Done,
 }
 
-/// What `state init` did to the document.
+/// The change that `state init` made to the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// It is the first of its lineage.
+    /// It created the first document of its lineage.
     Created,
-    /// It was damaged, and brought back from a copy.
+    /// It restored a damaged document from a copy.
     Healed,
-    /// It was brought to today's form and sealed.
+    /// It migrated the document to the current form and sealed it.
     Migrated,
-    /// Nothing: it was there.
+    /// It changed nothing.
     AlreadyThere,
 }
 
 impl Done {
-    /// The words for it.
+    /// The same in words.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -73,10 +73,12 @@ impl Done {
 }
 
 impl Store {
-    /// Makes a root ready: directories, the first document where there is no history, healing, migration.
+    /// Prepares a root: directories, the first document where there is no history, healing,
+    /// migration.
     pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
         let initialized = self.init_state(beginning, order)?;
-        // The state is there: what fails from here on undoes nothing, and is no failure of the command.
+        // The state exists now: a failure from here on undoes nothing and does not fail the
+        // command.
         for name in SIDE_DIRECTORIES {
             let made = self.open_root().and_then(|root| {
                 let dir = self.side_directory(&root, name)?;
@@ -89,8 +91,8 @@ impl Store {
         Ok(initialized)
     }
 
-    /// Has git ignore a side directory: what is in it is true of this root on this machine only.
-    /// An empty file was left by a writer that was killed.
+    /// Makes git ignore a side directory: its contents apply to this root on this machine only. An
+    /// empty `.gitignore` was left by a writer that was killed.
     fn keep_out_of_git(&self, dir: &Dir) -> FsResult<()> {
         match self.disk.stat(dir, GITIGNORE)? {
             Some(stat) if stat.kind == FileKind::Regular && stat.size == 0 => {
@@ -146,7 +148,7 @@ impl Store {
         }
     }
 
-    /// Whether `init` will not refuse what it found.
+    /// Returns whether `init` accepts what it found.
     fn is_to_be_initialized(&self, beginning: Beginning, health: &Health) -> bool {
         match health {
             Health::TooNew(_) => false,
@@ -156,7 +158,7 @@ impl Store {
         }
     }
 
-    /// What `state read` would serve, in words; `None` if there is nothing that it would.
+    /// The document that `state read` would serve, in words; `None` if there is none.
     #[must_use]
     pub fn served(&self) -> Option<String> {
         let (health, shelf) = self.look().ok()?;
@@ -178,7 +180,8 @@ impl Store {
         Some(format!("{revision}, phase {phase:?}"))
     }
 
-    /// The newest archive of `init --fresh` that is not among `known`, and in it the state that was replaced.
+    /// The newest archive of `init --fresh` that is not among `known`, and the replaced state in
+    /// it.
     #[must_use]
     pub fn archive_besides(&self, known: &[String]) -> Option<(PathBuf, Option<PathBuf>)> {
         let shelf = self.shelf_to_read().ok()?;
@@ -195,8 +198,8 @@ impl Store {
         self.shelf_to_read().map_or_else(|_| Vec::new(), |shelf| shelf.archives)
     }
 
-    /// Refuses what can be refused without the lock, while there is nothing of this program in the root: a refused init
-    /// leaves nothing behind.
+    /// Makes the checks that need no lock before the first file is created: a refused init leaves
+    /// nothing.
     fn refuse_before_making(&self, beginning: Beginning) -> Result<()> {
         let root = self.open_root()?;
         let shelf = self.shelf_of(&root)?;
@@ -210,14 +213,14 @@ impl Store {
         if self.is_to_be_initialized(beginning, &health) { Ok(()) } else { Err(self.refusal(&health, &shelf)) }
     }
 
-    /// Commits the document as it stands: seals a legacy one, persists a migration.
+    /// Commits the document without changes: seals a legacy one, persists a migration.
     pub fn seal_as_it_is(&self, order: &Order) -> Result<Outcome> {
         let order = Order { author: Author::Program, ..order.clone() };
         self.change(&order, &mut |base| Ok(base.draft().into()))
     }
 
-    /// Does what writers do on their way, where a state is or was: finishes what was interrupted, heals damage, renews the
-    /// mirror, clears away what the dead left.
+    /// Does the housekeeping of a writer where a state exists or existed: finishes what was
+    /// interrupted, heals damage, renews the mirror, removes what dead writers left.
     pub fn tidy(&self) -> Result<()> {
         let (held, ground) = self.undamaged_ground(Purpose::Write, self.deadline())?;
         self.sweep(&held)?;
@@ -225,7 +228,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what dead writers left, wherever it may lie. No restore is under way: the lock was taken through it.
+    /// Removes what dead writers left in any directory. No restore is in progress: taking the lock
+    /// settled it.
     fn sweep(&self, held: &Held) -> Result<()> {
         self.clear_workshop(&held.root)?;
         for name in self.disk.list(&held.root)? {
@@ -236,7 +240,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the first document; `None` if somebody else was faster.
+    /// Writes the first document; `None` if another writer was faster.
     fn write_first(
         &self,
         held: &Held,
@@ -266,7 +270,7 @@ impl Store {
         Ok(Some(revision))
     }
 
-    /// Archives the whole history and begins a new lineage.
+    /// Archives the whole history and starts a new lineage.
     fn begin_anew(&self, held: &Held, ground: Ground, order: &Order) -> Result<Option<Revision>> {
         let found = ground.live.as_ref();
         if found.is_none() && !ground.shelf.has_history() && ground.shelf.evidence.is_empty() {
@@ -284,7 +288,7 @@ impl Store {
         };
         let named = ground.shelf.backups.iter().filter_map(|backup| backup.revision).max();
         let highest = live.max(self.highest_remembered(&ground)?).max(self.archived_revision(&ground.shelf)?);
-        // A backup that cannot be read any more may have held what its name says.
+        // A backup that is no longer readable may have held the revision in its name.
         let highest = highest.max(named);
         let revision = Revision::after(highest)
             .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
@@ -297,7 +301,8 @@ impl Store {
         Ok(first_free(&name, "", |name| self.disk.check_free(shelf, name))?)
     }
 
-    /// The highest revision that archives speak of: after `init --fresh` was interrupted they may be all that is left.
+    /// The highest revision in the names of archives: after an interrupted `init --fresh` nothing
+    /// else may be left.
     fn archived_revision(&self, shelf: &Shelf) -> Result<Option<Revision>> {
         let Some(dir) = shelf.dir() else {
             return Ok(None);
@@ -305,7 +310,8 @@ impl Store {
         let mut highest = None;
         for name in &shelf.archives {
             let archive = match self.disk.open_dir(dir, name) {
-                Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::LOOP) => continue, // none of ours
+                // This program did not make it.
+                Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::LOOP) => continue,
                 archive => archive?,
             };
             let archive = Shelf::list(&self.disk, archive)?;
@@ -320,7 +326,8 @@ impl Store {
         Ok(highest)
     }
 
-    /// Accepts a foreign edit: validates, seals and commits it. The last acknowledged revision becomes a pinned backup.
+    /// Accepts a foreign edit: validates, seals and commits it. The last acknowledged revision
+    /// becomes a pinned backup.
     pub fn adopt(&self, order: &Order) -> Result<Outcome> {
         if order.mode == Mode::DryRun {
             let (health, shelf) = self.look()?;
@@ -357,7 +364,7 @@ impl Store {
         }
     }
 
-    /// Commits a foreign edit as it is; `None` if the live file was changed meanwhile.
+    /// Commits a foreign edit unchanged; `None` if the live file was changed in the meantime.
     pub(super) fn adopt_edit(
         &self,
         (held, ground): (&Held, &Ground),
@@ -372,7 +379,7 @@ impl Store {
             sealed: &sealed,
             source: None,
             displaced: Displaced::by_edit(self.disk.now(), edit),
-            signals: &Signals::Follow, // it may be an older revision's
+            signals: &Signals::Follow, // it may be an older revision
             fences: &order.fences,
             room: Room::MayBeMade,
         };

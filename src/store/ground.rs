@@ -1,4 +1,4 @@
-//! The ground a writer stands on: the lock, the directories, and what was found under it.
+//! The view of a writer: the lock, the open directories, and what it found under the lock.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,17 +16,18 @@ use crate::lock::flock::FileLock;
 use crate::lock::line::Place;
 use crate::side;
 
-/// What a writer holds: the lock, its place in the queue if it had to wait in one, and the directory, opened once.
+/// The resources of a writer: the lock, its place in the queue if it had to wait, and the root
+/// directory, opened once.
 #[derive(Debug)]
 pub(super) struct Held<'a> {
     pub root: Dir,
     pub lock: FileLock,
-    /// How long it waited for the lock.
+    /// The time it waited for the lock.
     pub waited: Duration,
-    pub place: Option<Place<'a>>, // left last, when the next in the queue finds the lock free
+    pub place: Option<Place<'a>>, // dropped last: the next in the queue then finds the lock free
 }
 
-/// What a writer found under the lock.
+/// The files that a writer found under the lock.
 #[derive(Debug)]
 pub(super) struct Ground {
     pub shelf: Shelf,
@@ -35,13 +36,14 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    /// Whether the next write commits even if it changes nothing: the file has an older form, or was converted.
+    /// Returns whether the next write commits even without a change: the file has an older form, or
+    /// was converted.
     pub(super) fn is_rewritten(&self) -> bool {
         let is_converted = self.live.as_ref().is_some_and(|found| found.conversion.is_some());
         is_converted || self.health.migrates_from().is_some()
     }
 
-    /// The revision that a user would call the current one; 0 where there is none.
+    /// The current revision as users see it; 0 where there is none.
     pub(super) fn revision(&self) -> u64 {
         match &self.health {
             Health::Healthy(document) => document.seal.revision.get(),
@@ -52,18 +54,18 @@ impl Ground {
 }
 
 impl Store {
-    /// Opens a side directory of ours, making it where it is missing.
+    /// Opens a side directory that belongs to this user, and creates it where it is missing.
     pub(super) fn side_directory(&self, root: &Dir, name: &str) -> Result<Dir> {
         side::open(&self.disk, root, name)
     }
 
-    /// Takes from others what they may read in a side directory from before this program.
+    /// Removes the access of other users to what an earlier tool left in a side directory.
     pub(super) fn tighten(&self, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
         let Some(stat) = self.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0) else { return Ok(()) };
         let tighten = || -> Result<()> {
             self.disk.set_mode(root, name, &stat, 0o700)?;
             for inner in self.disk.list(dir)? {
-                // A hard link may be a name of something outside this root.
+                // A hard link may be the name of a file outside this root.
                 let is_ours = |stat: &Stat| stat.kind == FileKind::Regular && stat.nlink == 1;
                 let found = self.disk.stat(dir, &inner)?.filter(is_ours);
                 if let Some(stat) = found.filter(|stat| stat.mode & 0o077 != 0) {
@@ -82,7 +84,7 @@ impl Store {
         Ok(())
     }
 
-    /// Looks at everything under the lock, after clearing away what dead writers left.
+    /// Reads all files under the lock, after removing what dead writers left.
     pub(super) fn survey(&self, held: &Held) -> Result<Ground> {
         let dir = side::open_unless(&self.disk, &held.root, BACKUPS, || self.refuse_strangers(&held.root))?;
         let mut shelf = Shelf::list(&self.disk, dir)?;
@@ -99,13 +101,14 @@ impl Store {
         Ok(Ground { shelf, live, health })
     }
 
-    /// Removes temporary files of dead writers, and backups that are still the live inode because their commit died
-    /// between its link and its rename. True if the shelf changed.
+    /// Removes temporary files of dead writers, and backups that are still the live inode because
+    /// their commit died between its link and its rename. Returns true if the backup directory
+    /// changed.
     pub(super) fn clear_leftovers(&self, held: &Held, shelf: &Shelf, live: &Option<Found>) -> Result<bool> {
         let Some(dir) = shelf.dir() else {
             return Ok(false);
         };
-        // What is staged of signals may be of a commit that has happened, which only the state can tell.
+        // A staged signal file may belong to a commit that happened, which only the state shows.
         let is_signal = |name: &&OsString| name.to_str().is_some_and(signal::is_staged);
         for name in shelf.temporaries.iter().filter(|name| !is_signal(name)) {
             self.disk.unlink(dir, name)?;
@@ -127,7 +130,7 @@ impl Store {
         Ok(cleared)
     }
 
-    /// Says what the next writer would stumble over.
+    /// Warns of anything in the side directories that stops the next writer.
     pub(super) fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
         if let Some(why) = side::open_to_others(&self.disk, root)? {
             self.warn(format!("the root {} {why}", root.path().display()));

@@ -1,7 +1,8 @@
 //! Guards: a checkpoint before a command, and its changes put back if it fails.
 //!
-//! While a guard is on record and alive, the commits of its command carry its id in the journal, and the backups that tell
-//! whose changes are whose are kept. A guard that did not put back everything stays on record until somebody decides.
+//! While a guard is on record and alive, the commits of its command carry its id in the journal,
+//! and the backups that attribute changes are kept. A guard that did not put back everything stays
+//! on record until an operator removes it.
 
 mod put_back;
 pub mod record;
@@ -32,27 +33,28 @@ use crate::lock::process::{Identity, Place, lineage};
 use crate::name::Name;
 use crate::time::rfc3339_millis;
 
-/// The variable that shows a command the guards it runs under: `ID:TOKEN[,ID:TOKEN]`, outermost first.
+/// The variable by which a command shows the guards it runs under: `ID:TOKEN[,ID:TOKEN]`, outermost
+/// first.
 pub const GUARD_TOKEN: &str = "PIPELINE_GUARD_TOKEN";
 
-/// A guard that began.
+/// A guard that has begun.
 #[derive(Clone, Debug)]
 pub struct Begun {
     /// Its id, which is that of its checkpoint.
     pub id: String,
-    /// What its command shows: `ID:TOKEN`.
+    /// The value its command shows: `ID:TOKEN`.
     pub shown: String,
 }
 
-/// How a guard stands.
+/// The condition of a guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "standing", content = "why")]
 pub enum Standing {
-    /// Its command runs, as far as can be told from here.
+    /// Its command runs, as far as this process can see.
     Running,
-    /// Its process ended without a word; nothing was put back.
+    /// Its process ended without recording a result; nothing was put back.
     Killed,
-    /// Its command failed, and not everything was put back.
+    /// Its command failed, and not everything was put back; the reason.
     Unrestored(String),
     /// The record was made in another root or on another machine.
     Foreign,
@@ -65,13 +67,13 @@ pub enum Standing {
 pub struct OnRecord {
     /// Its id, which is that of its checkpoint.
     pub id: String,
-    /// How it stands.
+    /// Its condition.
     #[serde(flatten)]
     pub standing: Standing,
 }
 
 impl OnRecord {
-    /// What there is to say about it, unless all is well.
+    /// The problem with it, if there is one.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let id = &self.id;
@@ -84,7 +86,7 @@ impl OnRecord {
         })
     }
 
-    /// What to type about it.
+    /// The commands that resolve the problem.
     #[must_use]
     pub fn hints(&self) -> Vec<Hint> {
         let run = |command: &str, why: &str| Hint::Run(format!("{command} {}", self.id), why.to_owned());
@@ -99,20 +101,20 @@ impl OnRecord {
     }
 }
 
-/// How a guard ended whose command failed.
+/// The end of a guard after its command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// Everything that the command changed was put back.
     Restored {
-        /// What of `config/` no checkpoint holds: it was moved aside.
+        /// Entries of `config/` that no checkpoint holds: they were moved aside.
         left: Vec<String>,
     },
-    /// Others committed, and what the command changed was put back beside their changes.
+    /// Other writers committed, and only the changes of the command were put back.
     PutBack {
         /// The revision that was committed for it, if one was needed.
         revision: Option<u64>,
     },
-    /// Not everything was put back; why.
+    /// Not everything was put back; the reason.
     Unrestored(String),
 }
 
@@ -168,7 +170,8 @@ impl Store {
         Ok(self.put_record_as(&temporary(held.lock.inode(), "guard"), shelf, record)??)
     }
 
-    /// The same without the state lock, whose holder may take the temporary file for a dead writer's.
+    /// As [`Self::put_record`], without the state lock. A holder of that lock may remove the
+    /// temporary file as a dead writer's.
     fn put_record_unlocked(&self, shelf: &Shelf, record: &Record) -> Result<()> {
         const ATTEMPTS: usize = 8;
         let name = temporary(u64::from(std::process::id()), "guard-unlocked");
@@ -193,7 +196,8 @@ impl Store {
         Ok(put())
     }
 
-    /// Writes that a guard begins. Without a journal nothing would tell whose commits are whose.
+    /// Records the beginning of a guard in the journal. Without a journal commits could not be
+    /// attributed.
     fn announce(&self, held: &Held, shelf: &Shelf, id: &str) -> Result<()> {
         let written = match shelf.dir().filter(|_| shelf.has_journal) {
             Some(dir) => {
@@ -230,14 +234,15 @@ impl Store {
         self.disk.sync_dir(shelf)
     }
 
-    /// The guarded command succeeded: the guard is no longer on record. It takes no lock, which others may hold for long.
+    /// Removes the record of a guard after its command succeeded. Takes no lock, since another
+    /// writer may hold it for long.
     pub fn end_guard(&self, id: &str) -> Result<()> {
         let root = self.open_root()?;
         let shelf = self.shelf_of(&root)?;
         shelf.dir().map_or(Ok(()), |dir| Ok(self.drop_record(dir, id)?))
     }
 
-    /// Takes a guard off the record, whatever it is; 1 `not_found` where there is none.
+    /// Removes a guard's record in whatever condition it is; 1 `not_found` where there is none.
     pub fn forget_guard(&self, id: &str) -> Result<()> {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let shelf = self.shelf_of(&held.root)?;
@@ -256,9 +261,9 @@ impl Store {
         Ok(())
     }
 
-    // ---- what is on record ----
+    // ---- guards on record ----
 
-    /// The guards on record. Changes nothing.
+    /// Lists the guards on record. Changes nothing.
     pub fn guards(&self) -> Result<Vec<OnRecord>> {
         let root = self.open_root()?;
         let shelf = self.shelf_of(&root)?;
@@ -274,7 +279,8 @@ impl Store {
         Ok(guards)
     }
 
-    /// How a guard on record stands; `None` if all was put back, or will be, and the next writer removes the record.
+    /// The condition of a guard on record; `None` if all was put back, or will be, and the next
+    /// writer removes the record.
     fn standing_of(&self, root: &Dir, shelf: &Shelf, id: &str) -> Result<Option<Standing>> {
         let Some(record) = self.read_record(shelf, id) else { return Ok(Some(Standing::Damaged)) };
         if self.is_foreign(root, &record)? {
@@ -299,7 +305,7 @@ impl Store {
         Record::read(id, &found.bytes)
     }
 
-    /// Whether a record was made in another root, or on another machine.
+    /// Returns whether a record was made in another root or on another machine.
     fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
         let Some(stat) = self.disk.stat(root, ".")? else { return Ok(true) };
         let (here, there) = (Place::here()?, &record.process.place);
@@ -307,7 +313,7 @@ impl Store {
         Ok(!record.is_of(&stat) || is_other_machine)
     }
 
-    /// Whether the process of a guard of this root has ended.
+    /// Returns whether the process of a guard of this root has ended.
     fn is_gone(&self, root: &Dir, record: &Record) -> Result<bool> {
         if self.is_foreign(root, record)? {
             return Ok(false);
@@ -315,7 +321,8 @@ impl Store {
         let (here, there) = (Place::here()?, &record.process.place);
         Ok(match there.boot == here.boot {
             false => true,
-            // Nothing can be told from another namespace, and a guard that runs must not be called dead.
+            // The process is not visible from another namespace, and a running guard must not be
+            // reported as dead.
             true if there.pid_namespace != here.pid_namespace => false,
             true => Identity::of(record.process.pid)?.is_none_or(|found| !found.is(&record.process)),
         })
@@ -339,7 +346,8 @@ impl Store {
         Ok(running)
     }
 
-    /// The running guards that this process commits under: it descends from the guard, or shows its token.
+    /// The running guards that this process commits under: it descends from the guard, or shows its
+    /// token.
     pub(super) fn guards_of_commit(&self, held: &Held, shelf: &Shelf) -> Vec<String> {
         if shelf.guards.is_empty() {
             return Vec::new();
@@ -355,7 +363,7 @@ impl Store {
         running.into_iter().filter(is_under).map(|record| record.id).collect()
     }
 
-    /// The first revision that a running guard needs to tell whose changes are whose; none if none runs.
+    /// The first revision that a running guard needs to attribute changes; none if no guard runs.
     pub(super) fn first_guarded_revision(&self, root: &Dir, shelf: &Shelf) -> Option<u64> {
         if shelf.guards.is_empty() {
             return None;

@@ -1,7 +1,8 @@
-//! Healing and recovery: bringing back the newest valid copy when the live file is damaged, gone or not wanted.
+//! Healing and recovery: restoring the newest valid copy when the live file is damaged, missing or
+//! unwanted.
 //!
-//! The document that is brought back is committed like any other, under a new revision. What it replaces is kept:
-//! a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
+//! The restored document is committed like any other, under a new revision. The file it replaces is
+//! kept: a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,15 +27,15 @@ use crate::fs::watch::Watch;
 use crate::name::nearest;
 use crate::side;
 
-/// The action under which a healing is logged.
+/// The action under which healing is logged.
 const HEAL: &str = "heal";
 
-/// A document that can be brought back.
+/// A document that can be restored.
 #[derive(Clone, Debug)]
 pub(super) enum Restorable {
-    /// With its seal, its value in today's form.
+    /// With its seal and its value in the current form.
     Sealed(Document),
-    /// From before seals, in today's form.
+    /// From before seals, in the current form.
     Legacy(Value),
 }
 
@@ -69,26 +70,26 @@ impl Restorable {
     }
 }
 
-/// What `state recover` is asked for.
+/// The copy that `state recover` is to restore.
 #[derive(Clone, Debug)]
 pub enum Wanted {
     /// The newest valid copy, if the live file is not valid itself.
     Newest,
-    /// The newest valid backup whose name matches.
+    /// The newest valid backup with a matching name.
     Matching(String),
     /// The copy of a revision.
     Revision(u64),
 }
 
-/// What came of it.
+/// The result of a recovery.
 #[derive(Clone, Debug)]
 pub enum Recovered {
     /// The state is valid, and no copy was named.
     NothingToDo {
-        /// The backup from before a migration, if there is one.
+        /// The backup made before a migration, if there is one.
         pre_migration: Option<String>,
     },
-    /// A copy was brought back.
+    /// A copy was restored.
     From {
         /// Its file name.
         file: String,
@@ -98,8 +99,9 @@ pub enum Recovered {
 }
 
 impl Store {
-    /// Whether the live file may be in the middle of being written, and until when to wait for it. `seen` remembers the
-    /// file between calls: one that did not change through a wait is quiet, whatever its clock says.
+    /// Returns until when to wait for a live file that may still be being written. `seen` remembers
+    /// the file between calls: a file that did not change during a wait is quiet, whatever its
+    /// timestamp says.
     pub(super) fn unquiet(&self, live: &Option<Found>, seen: &mut Option<Stat>, deadline: Instant) -> Option<Instant> {
         let found = live.as_ref()?;
         let (seconds, nanos) = found.stat.mtime;
@@ -113,13 +115,13 @@ impl Store {
         Some(Instant::now() + (QUIET - age))
     }
 
-    /// Waits until something happens to the live file, or `until`.
+    /// Waits until the live file changes, or `until`.
     pub(super) fn await_quiet(&self, until: Instant) {
         let mut watch = Watch::new(&self.settings.directory, &self.settings.file_name);
         watch.wait(Some(until));
     }
 
-    /// Takes the lock and looks at everything; damage is healed first, as far as that is allowed and possible.
+    /// Takes the lock and reads all files; heals damage first, where that is allowed and possible.
     pub(super) fn undamaged_ground(&self, purpose: Purpose, deadline: Instant) -> Result<(Held<'_>, Ground)> {
         let mut seen = None;
         loop {
@@ -136,12 +138,13 @@ impl Store {
                     drop(held);
                     self.await_quiet(until);
                 }
-                None => drop(self.heal(&held, &ground, Room::MayBeMade)?), // and look again: somebody may have come between
+                // Check again: another writer may have committed.
+                None => drop(self.heal(&held, &ground, Room::MayBeMade)?),
             }
         }
     }
 
-    /// The copy that healing restores, or why there is none.
+    /// The copy that healing restores, or the reason why there is none.
     pub(super) fn best_copy(&self, shelf: &Shelf, health: &Health) -> Result<(Restorable, String)> {
         let best = best(shelf.copies()?).map_err(written_by_a_newer_program)?;
         if let Some((copy, document)) = best.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
@@ -160,8 +163,8 @@ impl Store {
         Err(error.try_command("state init --fresh", "begin anew; everything is archived").and_archives(shelf))
     }
 
-    /// The best copy in the newest archive of the live lineage. An `init --fresh` of an earlier release that failed left
-    /// the live state without any other.
+    /// The best copy in the newest archive of the live lineage. In an earlier release a failed
+    /// `init --fresh` left the live state without any other copy.
     fn archived_copy(&self, shelf: &Shelf) -> Result<Option<(Restorable, String)>> {
         let (Some(dir), false) = (shelf.dir(), shelf.archives.is_empty()) else { return Ok(None) };
         let Some(lineage) = self.last_lineage(shelf) else { return Ok(None) };
@@ -176,12 +179,13 @@ impl Store {
         Ok(None)
     }
 
-    /// Whether healing has something to restore, of whatever worth.
+    /// Returns whether there are copies at all, valid or not.
     pub(super) fn has_copies(&self, shelf: &Shelf) -> bool {
         shelf.has_history() || self.archived_copy(shelf).is_ok_and(|copy| copy.is_some())
     }
 
-    /// Replaces a damaged live file by the best copy. The caller holds the lock and has judged the file under it.
+    /// Replaces a damaged live file by the best copy. The caller holds the lock and diagnosed the
+    /// file under it.
     pub(super) fn heal(&self, held: &Held, ground: &Ground, room: Room) -> Result<Recovered> {
         let (document, name) = self.best_copy(&ground.shelf, &ground.health)?;
         self.bring_back((held, ground, room), &Order::of(HEAL), (&document, &name), Displaced::Evidence)
@@ -200,7 +204,7 @@ impl Store {
         let plan =
             Plan { sealed: &sealed, source: None, displaced, signals: &Signals::Follow, fences: &order.fences, room };
         let Published::Done { kept } = self.publish(held, ground, &plan)? else {
-            return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller looks again
+            return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller checks again
         };
         let revision = sealed.document.seal.revision;
         let lost = self.lost_after(&ground.shelf, &lineage, document.revision());
@@ -217,7 +221,7 @@ impl Store {
         Ok(Recovered::From { file: name.to_owned(), revision })
     }
 
-    /// What a user should know about a healing: what was wrong, what came back, and where the bad file is.
+    /// Describes a healing: the damage, the copy that was restored, and the name of the kept file.
     fn healing_story(
         &self,
         ground: &Ground,
@@ -238,19 +242,19 @@ impl Store {
         )
     }
 
-    /// That a later revision than this was acknowledged, and that no copy of it is left. To be asked before what is being
-    /// restored is logged itself.
+    /// Warns that a later revision was acknowledged and that no copy of it is left. Called before
+    /// the restored revision itself is logged.
     pub(super) fn lost_after(&self, shelf: &Shelf, lineage: &Lineage, kept: Option<Revision>) -> Option<String> {
         let last = self.last_commit(shelf, lineage)?;
         let lost = Some(last.revision) > kept;
         lost.then(|| format!("REVISION {} OF {} IS LOST: no valid copy of it is left", last.revision, last.time))
     }
 
-    /// A reader that found damage: heals it, or serves the copy that healing would restore.
+    /// Heals damage that a reader found, or serves the copy that healing would restore.
     pub(super) fn read_healing(&self, shelf: &Shelf, health: &Health) -> Result<Served> {
         match self.try_to_heal() {
             Ok(served) => Ok(served),
-            // Anything else is worth stopping for.
+            // Any other error stops the reader.
             Err(error) if error.keeps_from_writing() => {
                 let (document, name) = self.best_copy(shelf, health)?;
                 self.warn(format!(
@@ -270,10 +274,10 @@ impl Store {
         let mut seen = None;
         let start = Instant::now();
         let patience = READER_PATIENCE.min(self.settings.lock_timeout);
-        // An editor that keeps writing is waited for twice; then what is there is judged as it is.
+        // An editor that keeps writing is awaited twice; then the file is diagnosed as it is.
         let quiet_deadline = start + 2 * QUIET;
         loop {
-            // The waiting is done without the lock, so that readers who meet the same editor do not queue up.
+            // The wait holds no lock, so that readers that meet the same editor do not queue.
             let live = self.live()?;
             let shelf = self.shelf_to_read()?;
             let health = self.judge(&live, &shelf, Look::Quick)?;
@@ -320,7 +324,7 @@ impl Store {
                 }
                 Wanted::Newest => self.best_copy(&ground.shelf, &ground.health)?,
                 wanted => {
-                    // A rollback makes the present state a backup; the mirror must not lag behind it.
+                    // A rollback makes the current state a backup; the mirror must not be older.
                     self.keep_mirror(&held, &ground);
                     self.wanted_copy(&ground, wanted)?
                 }
@@ -342,8 +346,8 @@ impl Store {
         }
     }
 
-    /// What a recovery would bring back, and the differences it would make; `None` if there is nothing to recover.
-    /// Changes nothing.
+    /// The copy that a recovery would restore, and the differences it would make; `None` if there
+    /// is nothing to recover. Changes nothing.
     pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Change>)>> {
         let live = self.live()?;
         let shelf = self.shelf_to_read()?;
@@ -370,7 +374,7 @@ impl Store {
                     name.is_some_and(|named| named.get() == *revision)
                 };
                 let of = |copy: &&Copy| match &copy.worth {
-                    Worth::Bad(_) => named(copy), // so that it can be told what is wrong with it
+                    Worth::Bad(_) => named(copy), // so that its defect can be reported
                     _ => copy.sealed().is_some_and(|document| {
                         document.seal.revision.get() == *revision && Some(&document.seal.lineage) == lineage.as_ref()
                     }),
@@ -386,7 +390,7 @@ impl Store {
             }
             Wanted::Newest => (String::new(), ground.shelf.copies()?.iter().collect()),
         };
-        // Copies stand newest first.
+        // Copies are ordered newest first.
         if let Some(found) = copies.iter().find_map(|copy| Some((Restorable::of(copy)?, copy.name.clone()))) {
             return Ok(found);
         }
@@ -409,7 +413,7 @@ impl Store {
     }
 }
 
-/// The error where an older copy would have to take the place of one that this program does not understand.
+/// The error where an older copy would replace a document that this program does not understand.
 pub(super) fn written_by_a_newer_program(copy: &Copy) -> Error {
     let version = match &copy.worth {
         Worth::TooNew(too_new, _) => too_new.version.as_str(),

@@ -1,5 +1,5 @@
-//! Taking the state's turn, and what else a command needs to hold: before it is anything's turn, what somebody left half done
-//! is finished or cleared away.
+//! Acquiring the state lock and the other locks of a command. Before the command proceeds, work
+//! that an earlier command left unfinished is finished or removed.
 
 use std::time::{Duration, Instant};
 
@@ -20,21 +20,21 @@ use crate::lock::along::Along;
 use crate::side::{self, foreign_owner, unsafe_path};
 use crate::tree::is_mount_point;
 
-/// The locks of what a checkpoint holds besides the state.
+/// The locks that a checkpoint holds besides the state lock.
 const ALONG: [&str; 2] = ["config", "signals"];
 
-/// For how long locks that others may want are held while the state is not had.
+/// The longest time for which locks on other resources are held without the state lock.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Everything that a checkpoint or a restore needs.
+/// The locks that a checkpoint or a restore needs.
 pub(super) struct Hands<'a> {
     pub held: Held<'a>,
-    _along: Along<'a>, // given back after the flock
+    _along: Along<'a>, // released after the flock
 }
 
 impl Store {
-    /// Refuses what no writer may touch, before anything is made: a root that was never initialized, a state file
-    /// that is no plain file or belongs to somebody else.
+    /// Refuses what no writer may touch, before anything is created: a root that was never
+    /// initialized, a state file that is not a regular file or belongs to another user.
     pub(super) fn precheck(&self, purpose: Purpose) -> Result<Dir> {
         let root = self.open_root()?;
         if matches!(purpose, Purpose::Initialize | Purpose::Restore) {
@@ -43,10 +43,11 @@ impl Store {
         match self.disk.stat(&root, &self.settings.file_name)? {
             Some(stat) => {
                 if stat.kind != FileKind::Regular {
-                    Found::read(&self.disk, &root, &self.settings.file_name)?; // says what it is
+                    // Reports an unsuitable file.
+                    Found::read(&self.disk, &root, &self.settings.file_name)?;
                     return Err(unsafe_path(&self.path(), "is not a regular file"));
                 }
-                // Later ones find out when they replace it; this one leaves nothing behind.
+                // A later commit fails when it replaces the file; `init` must leave nothing.
                 if purpose == Purpose::Initialize && is_mount_point(&root, &self.settings.file_name) {
                     let (operation, path) = ("replace", self.path());
                     return Err(FsError { operation, path, source: Errno::BUSY.into() }.into());
@@ -66,7 +67,8 @@ impl Store {
         Ok(root)
     }
 
-    /// Refuses a document that no command works with, while there is nothing of this program beside it: it is left alone.
+    /// Refuses a document that no command works with while the root has no files of this program,
+    /// and creates none.
     pub(super) fn refuse_strangers(&self, root: &Dir) -> Result<()> {
         let shelf = self.shelf_of(root)?;
         match self.judge(&self.live()?, &shelf, Look::Quick)? {
@@ -75,7 +77,8 @@ impl Store {
         }
     }
 
-    /// Takes the lock, making the directories where they are missing, and deals with what somebody left half done.
+    /// Takes the lock, creates missing directories, and settles what an earlier command left
+    /// unfinished.
     pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
         let started = Instant::now();
         if purpose == Purpose::Initialize && self.disk.stat(&root, BACKUPS)?.is_none() {
@@ -102,12 +105,12 @@ impl Store {
                 match self.settle(&held) {
                     Ok(Settled::Yes) => return Ok(held),
                     Ok(Settled::Busy) => {}
-                    // Another restore takes the place of one that can neither be finished nor undone.
+                    // A new restore replaces one that can be neither finished nor undone.
                     Err(error) if purpose == Purpose::Restore && error.kind == Kind::Corrupt => return Ok(held),
                     Err(error) => return Err(error),
                 }
                 let Held { root: same, lock, place, .. } = held;
-                drop((lock, place)); // whoever holds the flock waits for nothing
+                drop((lock, place)); // the holder of the flock must not wait for another lock
                 root = same;
                 self.await_along(deadline)?;
             }
@@ -115,17 +118,19 @@ impl Store {
         }
     }
 
-    /// Refuses a file system without permission bits, where everything would belong to everyone. Leaves nothing behind.
+    /// Refuses a file system without permission bits, where every user could access every file.
+    /// Leaves nothing.
     fn check_modes(&self, root: &Dir) -> Result<()> {
         let name = temporary(0, "modes");
         self.disk.unlink(root, &name)?;
         let made = self.disk.create(root, &name).map(drop);
         let found = self.disk.stat(root, &name);
         self.disk.unlink(root, &name)?;
-        self.disk.sync_dir(root)?; // gone for good before anything is made by which it would be found
+        // The test file's removal is durable before any other file is created.
+        self.disk.sync_dir(root)?;
         let has_modes = match (&made, found?) {
             (Ok(()), Some(stat)) => stat.mode & 0o777 == 0o600,
-            // The file was made, and then its mode could not be set.
+            // The file was created, but its mode could not be set.
             (Err(error), Some(_)) if error.is(Errno::PERM) || error.is_unsupported() => false,
             _ => return Ok(made?),
         };
@@ -145,10 +150,12 @@ impl Store {
             .detail("path", shown.to_string()))
     }
 
-    /// Takes the state's turn and the locks of `config/` and `.signals/`, never waiting long for one while it holds another.
+    /// Takes the state lock and the locks of `config/` and `.signals/`, without waiting long for
+    /// one while it holds another.
     ///
-    /// Where many want all of them, each keeps the locks that came to it in the order of their queue while it tries for its
-    /// turn. If it gave them back first, whoever has its turn would find others in the queue, and hardly anybody all at once.
+    /// Where many commands want all of them, each keeps the locks that it was granted in queue
+    /// order while it tries to get the state lock. If it released them first, the holder of the
+    /// state lock would find others in the queue, and hardly any command would get all three.
     pub(super) fn hold_all(&self, purpose: Purpose, deadline: Instant) -> Result<Hands<'_>> {
         loop {
             let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
@@ -159,19 +166,19 @@ impl Store {
             let along = self.locks.wait_along(&ALONG, deadline)?;
             match self.hold(self.precheck(purpose)?, purpose, deadline.min(Instant::now() + PATIENCE)) {
                 Ok(held) => return Ok(Hands { held, _along: along }),
-                // Whoever holds the state may wait for what we hold.
+                // The holder of the state lock may be waiting for a lock held here.
                 Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => drop(along),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The locks of `config/` and `.signals/`, if nobody is in the way.
+    /// Takes the locks of `config/` and `.signals/`, if they are free.
     pub(super) fn take_along(&self) -> Result<Option<Along<'_>>> {
         self.locks.take_along(&ALONG)
     }
 
-    /// Waits until nobody is in the way of the locks of `config/` and `.signals/`.
+    /// Waits until the locks of `config/` and `.signals/` are free.
     pub(super) fn await_along(&self, deadline: Instant) -> Result<()> {
         self.locks.wait_along(&ALONG, deadline).map(drop)
     }

@@ -1,6 +1,6 @@
-//! The verdict on the live file, by the order of the contract: not initialized, missing, damaged, healthy, foreign
-//! edit, legacy. Judging reads and changes nothing; `validate` and `status` report what is decided here, and every
-//! other command acts on it.
+//! The diagnosis of the live file, in the contract's order: not initialized, missing, damaged,
+//! healthy, foreign edit, legacy. Diagnosing reads and changes nothing; `validate` and `status`
+//! report the result, and every other command acts on it.
 
 use std::path::Path;
 
@@ -17,50 +17,50 @@ use crate::document::seal::{Document, Revision, Seal, are_same_without_seal, wit
 use crate::document::{Reading, seal};
 use crate::error::{Error, Kind, Result, quote_path};
 
-/// What the live file is, in the light of everything else that is known.
+/// The condition of the live file, given the copies and logs beside it.
 #[derive(Debug)]
 pub enum Health {
     /// There is no state here and never was.
     NotInitialized,
-    /// The file is gone; its history is here.
+    /// The file is missing, but its history is here.
     Missing,
-    /// The file is no document, or none that we can keep.
+    /// The file is not a document that this program can keep; the reason.
     Damaged(String),
     /// A newer program wrote it.
     TooNew(String),
-    /// It is a document without a phase, and there is no history: another tool's.
+    /// A document without a phase and without history: another tool's file.
     NotAState,
-    /// It is what it claims to be, and breaks the schema's rules.
+    /// Its seal or form is sound, but it breaks the schema's rules.
     Invalid(Vec<Finding>),
-    /// It is the last acknowledged revision; its value is in today's form.
+    /// It is the last acknowledged revision; its value is in the current form.
     Healthy(Document),
-    /// It was changed by something else than this program.
+    /// Another program changed it.
     Foreign(Foreign),
-    /// It is from before this program, in today's form.
+    /// It predates this program; in the current form.
     Legacy(Migrated),
 }
 
 /// A live file that this program did not write, or did not write last.
 #[derive(Clone, Debug)]
 pub struct Foreign {
-    /// Why it is not taken for our own.
+    /// The reason why it is not accepted as this program's work.
     pub reason: String,
-    /// The document as it stands; null where it is none.
+    /// The parsed document; null where the file is not one.
     pub value: Value,
     /// The last acknowledged revision, if a copy is left.
     pub reference: Option<Document>,
-    /// What is remembered of it where no copy is.
+    /// The remaining records of that revision, where no copy is left.
     pub trace: Option<Trace>,
 }
 
 impl Foreign {
-    /// Whether it is a document at all.
+    /// Returns whether it is a document at all.
     #[must_use]
     pub fn is_document(&self) -> bool {
         !self.value.is_null()
     }
 
-    /// The last acknowledged revision; 0 where nothing remembers it.
+    /// The last acknowledged revision; 0 where none is on record.
     #[must_use]
     pub fn revision(&self) -> u64 {
         let copy = self.reference.as_ref().map(|document| document.seal.revision);
@@ -68,7 +68,7 @@ impl Foreign {
         known.map_or(0, Revision::get)
     }
 
-    /// What differs from the last acknowledged revision, our own fields apart.
+    /// The differences from the last acknowledged revision, without the fields of the seal.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
         let Some(reference) = self.reference.as_ref().filter(|_| self.is_document()) else { return Vec::new() };
@@ -76,7 +76,7 @@ impl Foreign {
     }
 }
 
-/// How the mirror compares with the live file.
+/// The comparison of the mirror with the live file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mirror {
     /// It holds the same bytes in an inode of its own.
@@ -87,16 +87,16 @@ pub enum Mirror {
     Absent,
 }
 
-/// A healthy live file may still be an old copy that somebody put back.
+/// The depth of a diagnosis. A file with a valid seal may still be an old copy that was put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Compare it with the mirror: writers, `validate`, `status`.
+    /// Compare with the mirror: writers, `validate`, `status`.
     Thorough,
-    /// Its digest is enough: plain reads.
+    /// Trust the digest: plain reads.
     Quick,
 }
 
-/// Judges the live file.
+/// Diagnoses the live file.
 pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> {
     let Some(found) = live.as_ref() else {
         return Ok(if shelf.has_history() { Health::Missing } else { Health::NotInitialized });
@@ -135,7 +135,7 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
     }
 }
 
-/// The verdict on a document without a valid seal.
+/// Diagnoses a document without a valid seal.
 fn judge_edit(reason: &str, value: &Value, shelf: &Shelf) -> Result<Health> {
     match newer_copy(shelf.copies()?, None) {
         Some(too_new) => Ok(Health::TooNew(too_new.version.clone())),
@@ -151,7 +151,8 @@ fn foreign(reason: &str, value: &Value, shelf: &Shelf) -> Result<Foreign> {
     Ok(Foreign { reason: reason.to_owned(), value: value.clone(), reference, trace })
 }
 
-/// The schema of a copy that a newer program wrote after this revision; nothing may take its place.
+/// The schema of a copy that a newer program wrote after this revision; no older document may
+/// replace it.
 fn newer_copy<'a>(copies: &'a [Copy], live: Option<&Seal>) -> Option<&'a TooNew> {
     copies.iter().find_map(|copy| match &copy.worth {
         Worth::TooNew(too_new, seal) if live.is_none_or(|live| seal.revision > live.revision) => Some(too_new),
@@ -159,7 +160,7 @@ fn newer_copy<'a>(copies: &'a [Copy], live: Option<&Seal>) -> Option<&'a TooNew>
     })
 }
 
-/// Why a sealed document is not the last acknowledged revision, if so.
+/// The reason why a sealed document is not the last acknowledged revision; `None` if it is.
 fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> {
     let copies = shelf.copies()?;
     let Some(lineage) = lineage_of(copies) else {
@@ -171,7 +172,8 @@ fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> 
     }
     let of_lineage = copies.iter().filter_map(Copy::sealed).filter(|copy| copy.seal.lineage == lineage);
     let latest = of_lineage.max_by_key(|copy| copy.seal.revision);
-    // One with the same contents takes nothing back: `git checkout` and the like put such a copy there.
+    // A copy with the same contents undoes nothing: `git checkout` and the like put such a copy
+    // there.
     let is_undone = |latest: &&Document| {
         latest.seal.revision > seal.revision && !are_same_without_seal(latest.as_sealed(), &document.value)
     };
@@ -190,7 +192,7 @@ pub fn mirror_state(found: &Found, shelf: &Shelf) -> Result<Mirror> {
 }
 
 impl Health {
-    /// The verdict on a document that cannot be used.
+    /// The diagnosis of a document that cannot be used.
     fn of_unfit(unfit: Unfit) -> Self {
         match unfit {
             Unfit::TooNew(too_new) => Self::TooNew(too_new.version),
@@ -198,7 +200,7 @@ impl Health {
         }
     }
 
-    /// The document in the present form, where commands can work with it.
+    /// The document in the current form, where commands can work with it.
     #[must_use]
     pub fn document(&self) -> Option<&Value> {
         match self {
@@ -218,7 +220,7 @@ impl Health {
         }
     }
 
-    /// The verdict in a word or two, as `status` shows it.
+    /// The diagnosis in a word or two, as `status` shows it.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -234,7 +236,7 @@ impl Health {
         }
     }
 
-    /// The broken rules as `validate` lists them; empty for a state that can be worked with.
+    /// The broken rules as `validate` lists them; empty for a usable state.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let whole = |problem: String| vec![Finding { path: ".".to_owned(), problem }];
@@ -260,8 +262,9 @@ impl Health {
         }
     }
 
-    /// The error of a command that cannot work with this state; `None` where it can. `shown` is the state file's path.
-    /// `restoring` is the command that restores a checkpoint, if there is one that could be.
+    /// The error of a command that cannot work with this state; `None` where it can. `shown` is the
+    /// state file's path. `restoring` is the command that restores a checkpoint, if one can be
+    /// restored.
     #[must_use]
     pub fn refusal(&self, shown: &str, shelf: &Shelf, restoring: Option<&str>) -> Option<Error> {
         let error = match self {
@@ -336,14 +339,14 @@ impl Health {
     }
 }
 
-/// The copy that would be brought back, if one is left.
+/// The copy that healing would restore, if one is left.
 fn best_name(shelf: &Shelf) -> Option<&str> {
     let copies = shelf.copies().ok()?;
     best(copies).ok().flatten().map(|copy| copy.name.as_str())
 }
 
 impl Error {
-    /// Where no copy of the document is left, a checkpoint may hold one.
+    /// Suggests restoring a checkpoint where no copy of the document is left.
     pub(super) fn try_restoring(self, restoring: Option<&str>) -> Self {
         match restoring {
             Some(restoring) => self.try_command(restoring, "bring back the newest checkpoint that is sound"),
@@ -351,7 +354,7 @@ impl Error {
         }
     }
 
-    /// Where nothing else is left, an archived history may hold what is looked for.
+    /// Suggests the archived histories where nothing else is left.
     pub(super) fn and_archives(self, shelf: &Shelf) -> Self {
         match shelf.archives.last().zip(shelf.dir()) {
             Some((newest, dir)) => {
@@ -405,7 +408,8 @@ impl Foreign {
         }
     }
 
-    /// Why it is not our own, and what differs from the last acknowledged revision.
+    /// The reason why it is a foreign edit, and its differences from the last acknowledged
+    /// revision.
     #[must_use]
     pub fn summary(&self) -> String {
         if !self.is_document() {
@@ -428,7 +432,7 @@ impl Foreign {
         format!("{}; {what}", self.reason)
     }
 
-    /// The edit as a document in today's form, if it abides by the rules there.
+    /// The edit as a document in the current form, if it satisfies the rules there.
     pub fn acceptable(&self) -> std::result::Result<Migrated, Box<Health>> {
         if !self.is_document() {
             return Err(Box::new(Health::Foreign(self.clone())));
@@ -437,7 +441,7 @@ impl Foreign {
     }
 }
 
-/// The error about something that a newer program wrote.
+/// The error about a file that a newer program wrote.
 pub fn newer_schema(what: &str, too_new: &TooNew) -> Error {
     let (version, known) = (&too_new.version, schema::current().version);
     Error::new(Kind::NewerSchema, format!("{what} has schema {version}, and this program knows {known}"))
@@ -445,7 +449,8 @@ pub fn newer_schema(what: &str, too_new: &TooNew) -> Error {
         .detail("schemaVersion", version.as_str())
 }
 
-/// The document as far as it is known: in today's form where commands can work with it, else as it stands.
+/// The document as far as it is readable: in the current form where commands can work with it, else
+/// unchanged.
 #[must_use]
 pub fn known<'a>(health: &'a Health, live: Option<&'a Found>) -> Option<&'a Value> {
     let as_it_stands = || match &live?.reading {
@@ -456,7 +461,7 @@ pub fn known<'a>(health: &'a Health, live: Option<&'a Found>) -> Option<&'a Valu
     health.document().or_else(as_it_stands)
 }
 
-/// Where the lineage of a document stands, for documents that claim one without bearing it out.
+/// The lineage and revision that an unverified document claims.
 #[must_use]
 pub fn claimed_lineage(value: &Value) -> Option<seal::Lineage> {
     seal::Lineage::from_value(value.pointer("/metadata/lineage")?)

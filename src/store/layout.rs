@@ -1,4 +1,4 @@
-//! What the files are called.
+//! The names of the files.
 
 use std::time::SystemTime;
 
@@ -13,13 +13,14 @@ pub const STATE_FILE: &str = ".workflow-state.json";
 pub const BACKUPS: &str = ".state-backups";
 /// Checkpoints.
 pub const CHECKPOINTS: &str = ".checkpoints";
-/// What a checkpoint's name begins with; followed by time and operation.
+/// The prefix of a checkpoint's name; followed by time and operation.
 pub const CHECKPOINT_PREFIX: &str = "checkpoint-";
-/// Where a checkpoint or a restore is made ready, in [`CHECKPOINTS`].
+/// The directory in [`CHECKPOINTS`] where a checkpoint or a restore is prepared.
 pub const WORKSHOP: &str = ".in-progress";
-/// The record of a restore or of a new lineage that is decided, in [`WORKSHOP`].
+/// The record of a decided restore or new lineage, in [`WORKSHOP`].
 pub const INTENT: &str = "intent.json";
-/// What the mark of a checkpoint that is being removed begins with, in [`WORKSHOP`]; followed by the checkpoint's name.
+/// The prefix of the mark of a checkpoint that is being removed, in [`WORKSHOP`]; followed by the
+/// checkpoint's name.
 pub const DOOMED_PREFIX: &str = "removed-";
 /// The configuration of the pipeline, in its root.
 pub const CONFIG: &str = "config";
@@ -28,15 +29,15 @@ pub const SIGNALS: &str = ".signals";
 /// The side directories, all of which `init` makes.
 pub const SIDE_DIRECTORIES: [&str; 4] = [BACKUPS, LOCKS, CHECKPOINTS, SIGNALS];
 
-/// Has git ignore a side directory; `init` makes it in each.
+/// Makes git ignore a side directory; `init` creates it in each.
 pub const GITIGNORE: &str = ".gitignore";
 
-/// What is to take the place of a tree stands beside it, so that one rename does it; followed by the number of the restore
-/// and the tree's name.
+/// The name of a tree that is staged beside its target, so that one rename puts it in place;
+/// followed by the number of the restore and the tree's name.
 pub const STAGED_PREFIX: &str = ".pipeline-state-restore-";
 
-/// Where the tree that is to take the place of `name` stands until then. A restore that takes the place of an interrupted one
-/// has another number, so that nothing it stages can be taken for the other's.
+/// The staged name of a tree until it replaces `name`. A restore that replaces an interrupted one
+/// has another number, so that the staged files of the two cannot be confused.
 #[must_use]
 pub fn staged(name: &str, number: u64) -> String {
     format!("{STAGED_PREFIX}{number}-{}", name.trim_start_matches('.'))
@@ -52,15 +53,16 @@ pub fn staged_number(name: &str) -> Option<u64> {
 pub const MIRROR: &str = "mirror.json";
 /// The name of the state file that the side directories belong to, in [`BACKUPS`].
 pub const OWNER: &str = "owner";
-/// A file that keeps the number of a revision that readers may have been served although it was never committed, in
-/// [`BACKUPS`]; followed by the number. It goes with the next commit.
+/// The number of a revision that readers may have been served although it was never committed, in
+/// [`BACKUPS`]; followed by the number. The next commit removes the file.
 pub const SERVED_PREFIX: &str = "served-r";
-/// Where a failed rewrite's or replacement's file is kept; followed by time and digest.
+/// The prefix of an evidence file: a damaged or foreign file that was replaced; followed by time
+/// and digest.
 pub const EVIDENCE_PREFIX: &str = "corrupt-";
-/// A history that `init --fresh` moved out of the way; followed by lineage and time.
+/// A history that `init --fresh` archived; followed by lineage and time.
 pub const ARCHIVE_PREFIX: &str = "archive-";
 
-/// Reasons whose backups are pinned: kept apart from the automatic ones.
+/// Reasons of pinned backups, which are kept apart from the automatic ones.
 pub mod pinned {
     /// Made by `state backup`.
     pub const MANUAL: &str = "manual";
@@ -70,19 +72,21 @@ pub mod pinned {
     pub const PRE_RECOVER: &str = "pre-recover";
     /// The last acknowledged revision before a foreign edit was adopted.
     pub const PRE_ADOPT: &str = "pre-adopt";
-    /// The state before a checkpoint was restored; also the operation of the checkpoint that is made then.
+    /// The state before a checkpoint was restored; also the operation of the checkpoint that is
+    /// made then.
     pub const PRE_RESTORE: &str = "pre-restore";
 }
 
-/// `state-YYYYMMDD-HHMMSS-rREVISION-REASON.json`, taken apart. Older ones may lack revision and reason.
+/// The parts of `state-YYYYMMDD-HHMMSS-rREVISION-REASON.json`. Older names may lack revision and
+/// reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupName {
     text: String,
-    /// When it was made, as the name says: a hard link's mtime is that of the commit before.
+    /// The time in the name: a hard link's mtime is that of the previous commit.
     pub time: SystemTime,
-    /// The revision it says it holds; none if it is from before revisions.
+    /// The revision in the name; none for a copy that predates revisions.
     pub revision: Option<Revision>,
-    /// Why it was made.
+    /// The reason.
     pub reason: String,
 }
 
@@ -95,7 +99,7 @@ impl BackupName {
         Self { text, time, revision, reason: reason.to_owned() }
     }
 
-    /// Takes a file name apart.
+    /// Parses a file name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let body = text.strip_prefix("state-")?.strip_suffix(".json")?;
@@ -126,7 +130,7 @@ impl BackupName {
         given.unwrap_or(&self.reason)
     }
 
-    /// Whether it was made on purpose rather than by a commit.
+    /// Returns whether it was made explicitly rather than by a commit.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         is_pinned_reason(&self.reason)
@@ -140,7 +144,8 @@ fn is_pinned_reason(reason: &str) -> bool {
         .any(|pinned| reason.strip_prefix(pinned).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
 }
 
-/// The reason in the name of an automatic backup: one that reads like a pinned backup's is made to differ.
+/// The reason in the name of an automatic backup. A reason that reads like that of a pinned backup
+/// is changed.
 #[must_use]
 pub fn automatic_reason(reason: &str, action: &str) -> String {
     let name = Name::reduce(reason, action);
@@ -157,14 +162,15 @@ pub fn manual_reason(name: Option<&Name>) -> String {
     }
 }
 
-/// Whether `name` matches a pattern as `state recover` takes it: a substring, or a glob with `*` and `?` for the whole.
+/// Returns whether `name` matches a pattern of `state recover`: a substring, or a glob with `*` and
+/// `?` for the whole name.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
     if !pattern.contains(['*', '?']) {
         return name.contains(pattern);
     }
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    // Greedy matching that returns to the last star only: linear in practice, never exponential.
+    // Greedy matching that backtracks to the last star only: linear in practice, never exponential.
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
         match pattern.get(p) {

@@ -1,4 +1,4 @@
-//! The live file: what stands at the state file's path.
+//! The live file: the file at the state file's path.
 
 use std::ffi::OsStr;
 
@@ -11,22 +11,23 @@ use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, Extent, FileKind, FsError, Stat};
 use crate::side::{foreign_owner, unsafe_path};
 
-/// The live file as it was when it was read.
+/// The live file at the time it was read.
 #[derive(Debug)]
 pub struct Found {
-    /// Its facts, from the descriptor it was read by.
+    /// Its metadata, from the descriptor it was read by.
     pub stat: Stat,
-    /// Its bytes; empty if it is over the limit. Those that were sealed, where another program converted them since.
+    /// Its bytes; empty if it is over the limit. Where another program converted the text, the
+    /// bytes that were sealed.
     pub bytes: Bytes,
-    /// What they are.
+    /// Their interpretation.
     pub reading: Reading,
-    /// How the sealed bytes were converted.
+    /// The conversion of the sealed bytes, if there was one.
     pub conversion: Option<Conversion>,
 }
 
 impl Found {
-    /// Reads the file `name` in `dir`, if there is one. A link, a special file or another user's file is refused (6);
-    /// only root may read what belongs to others.
+    /// Reads the file `name` in `dir`, if there is one. A link, a special file or another user's
+    /// file is refused (6); only root may read other users' files.
     pub fn read(disk: &Disk, dir: &Dir, name: &OsStr) -> Result<Option<Self>> {
         let path = &dir.path_of(name);
         let content = match disk.read(dir, name, READ_LIMIT) {
@@ -63,21 +64,21 @@ impl Found {
         Ok(Some(Self { stat: content.stat, bytes, reading, conversion }))
     }
 
-    /// Whether it is no document.
+    /// Returns whether it is not a document.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         matches!(self.reading, Reading::Damaged(_))
     }
 
-    /// Whether all of its bytes were read.
+    /// Returns whether all of its bytes were read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.conversion.is_some() || self.stat.size == self.bytes.len() as u64
     }
 }
 
-/// Opening fails with ELOOP on a symbolic link, and with ENXIO on a socket; both deserve plainer words. A directory
-/// on the way that is no directory is a missing one.
+/// Opening fails with ELOOP on a symbolic link, and with ENXIO on a socket; both need plainer
+/// words. A path through a file that is not a directory counts as a missing directory.
 fn explain(disk: &Disk, (dir, name): (&Dir, &OsStr), error: FsError) -> Error {
     let path = &dir.path_of(name);
     let kind = disk.stat(dir, name).ok().flatten().map(|stat| stat.kind);

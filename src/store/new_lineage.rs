@@ -1,11 +1,13 @@
-//! `init --fresh`: the history goes into an archive, and a new lineage begins.
+//! `init --fresh`: archives the history and starts a new lineage.
 //!
-//! Nothing is taken away before the new document is in place.
-//! 1. Everything is linked or copied into an archive that is being made, and synced.
-//! 2. The intent is put in place and synced. Until then a crash leaves nothing but what the next writer clears away; from
-//!    then on the next writer goes on from here.
-//! 3. The new document is committed. If that is impossible, the intent is dropped, and all is as it was.
-//! 4. The archive gets its name, the mirror its new contents, and what is in the archive goes from the shelf.
+//! Nothing is removed before the new document is in place.
+//! 1. Everything is linked or copied into an archive in progress, and synced.
+//! 2. The intent is put in place and synced. A crash before this point leaves only files that the
+//!    next writer removes; after it the next writer continues from here.
+//! 3. The new document is committed. If that is impossible, the intent is dropped, and the old
+//!    state is unchanged.
+//! 4. The archive gets its name, the mirror its new contents, and the archived files are removed
+//!    from the backup directory.
 //! 5. The intent is removed.
 
 use std::ffi::OsStr;
@@ -35,7 +37,8 @@ use crate::fs::{Access, Dir};
 use crate::side;
 use crate::tree::{self, Attributes};
 
-/// What the record says it brings about: it has the place of a restore's, so that one look finds either.
+/// The record's action. The record uses the file of a restore's intent, so that one lookup finds
+/// either.
 const FRESH: &str = "fresh";
 const VERSION: u64 = 2;
 /// The largest record that is read, in bytes.
@@ -43,10 +46,10 @@ const LIMIT: u64 = 1 << 16;
 /// The number under which the new document is staged.
 const NUMBER: u64 = 0;
 
-/// A new lineage that is decided.
+/// The record of a decided new lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Intent {
-    /// What the archive is going to be called.
+    /// The final name of the archive.
     archive: String,
     /// The first document of the lineage.
     state: Staged,
@@ -60,7 +63,8 @@ impl Intent {
             .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))
     }
 
-    /// `None` for a record that is damaged, of a newer program, or names something else than an archive.
+    /// Reads a record; `None` if it is damaged, of a newer program, or names anything but an
+    /// archive.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let value = verified(bytes).filter(|value| value.get("version").and_then(Value::as_u64) == Some(VERSION))?;
         value.get("action").filter(|action| **action == FRESH)?;
@@ -77,18 +81,19 @@ impl Intent {
     }
 }
 
-/// The archive while it is being made, on the shelf.
+/// The archive's name while it is being made, in the backup directory.
 fn archive_in_progress() -> String {
     format!("{STAGED_PREFIX}{NUMBER}-archive")
 }
 
-/// Whether a name on the shelf is one that an archive takes over.
+/// Returns whether a file of the backup directory belongs in an archive.
 fn is_archived(name: &str) -> bool {
     BackupName::parse(name).is_some() || name.starts_with(EVIDENCE_PREFIX)
 }
 
 impl Store {
-    /// Archives everything and commits the first document of a new lineage; `None` if another writer was faster.
+    /// Archives everything and commits the first document of a new lineage; `None` if another
+    /// writer was faster.
     pub(super) fn start_new_lineage(
         &self,
         held: &Held,
@@ -97,7 +102,8 @@ impl Store {
     ) -> Result<Option<Revision>> {
         let Some(shelf) = ground.shelf.dir() else { return Ok(None) };
         let mut workshop = self.workshop(held)?;
-        self.disk.sync_dir(&workshop.shelf)?; // what is made on the shelf must not be found without the workshop
+        // A file made in the backup directory must never exist without the workshop.
+        self.disk.sync_dir(&workshop.shelf)?;
         self.make_archive(held, ground, shelf)?;
         let lineage = lineage_of(ground.shelf.copies()?).map_or_else(|| "legacy".to_owned(), |l| l.to_string());
         let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
@@ -111,7 +117,7 @@ impl Store {
                 self.drop_fresh(workshop)?;
                 return Ok(None);
             }
-            // What is in place may have happened; the next writer sees.
+            // The commit may have happened; the next writer finds out.
             Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
             Err(error) => {
                 self.drop_fresh(workshop)?;
@@ -140,7 +146,7 @@ impl Store {
         let plan = Plan {
             sealed,
             source: Some((&workshop.dir, OsStr::new(&staged))),
-            displaced: Displaced::Nothing, // the archive has it
+            displaced: Displaced::Nothing, // it is in the archive
             signals: &Signals::STAY,
             fences: &order.fences,
             room: Room::IsWhatItIs,
@@ -148,7 +154,7 @@ impl Store {
         self.publish(held, ground, &plan)
     }
 
-    /// Links or copies everything into the archive, and syncs that.
+    /// Links or copies everything into the archive, and syncs it.
     fn make_archive(&self, held: &Held, ground: &Ground, shelf: &Dir) -> Result<()> {
         let place = archive_in_progress();
         tree::remove(&self.disk, shelf, &place)?;
@@ -204,7 +210,7 @@ impl Store {
         tree::copy(&self.disk, (&held.root, SIGNALS), (archive, SIGNALS), attributes).map(drop)
     }
 
-    /// Puts the intent in place: from here on the next writer goes on.
+    /// Puts the intent in place: from here on the next writer continues.
     fn decide_fresh(&self, workshop: &mut Workshop<'_>, held: &Held, intent: &Intent) -> Result<()> {
         const DRAFT: &str = "fresh.draft";
         self.disk.stage(&workshop.dir, DRAFT, &intent.write()?, Sync::Now)?.keep();
@@ -217,7 +223,7 @@ impl Store {
         Ok(())
     }
 
-    /// Nothing was replaced yet: the intent goes, and then what was made for it.
+    /// Removes the intent and then the files made for it. Nothing has been replaced yet.
     fn drop_fresh(&self, workshop: Workshop<'_>) -> Result<()> {
         self.disk.unlink(&workshop.dir, INTENT)?;
         self.disk.sync_dir(&workshop.dir)?;
@@ -229,15 +235,15 @@ impl Store {
         Ok(found.and_then(|found| Intent::read(&found.bytes)))
     }
 
-    /// Whether a document is the first of a lineage whose beginning is not tidied up yet: beside the old lineage's copies
-    /// it is no foreign edit.
+    /// Returns whether a document is the first of a lineage with an unfinished start: beside the
+    /// old lineage's copies it is not a foreign edit.
     pub(super) fn is_fresh(&self, document: &Document) -> bool {
         let intent = self.open_root().and_then(|root| self.read_fresh(&root)).ok().flatten();
         intent.is_some_and(|intent| intent.state.digest == document.seal.digest)
     }
 
-    /// Goes on with a beginning that was interrupted; where it cannot be committed, it is dropped, and all is as it was.
-    /// Whether there was one.
+    /// Continues an interrupted start of a lineage. Where it cannot be committed, it is dropped,
+    /// and the old state is unchanged. Returns whether there was one.
     pub(super) fn settle_fresh(&self, held: &Held) -> Result<bool> {
         let Some(intent) = self.read_fresh(&held.root)? else { return Ok(false) };
         let mut workshop = self.workshop(held)?;
@@ -273,7 +279,8 @@ impl Store {
         Ok(true)
     }
 
-    /// The new document is in place: the archive gets its name, the mirror the new contents, and what is archived goes.
+    /// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
+    /// archived files are removed.
     fn finish_fresh(&self, held: &Held, workshop: Workshop<'_>, intent: &Intent) {
         let finish = || -> Result<()> {
             let shelf = self.side_directory(&held.root, BACKUPS)?;
@@ -298,8 +305,8 @@ impl Store {
         }
     }
 
-    /// Makes the mirror hold what the live file holds, durably: with no earlier revision to fall back to, it must survive
-    /// a power cut from the first moment.
+    /// Copies the live file to the mirror, durably: with no earlier revision to fall back to, the
+    /// mirror must survive a power cut from the start.
     pub(super) fn mirror_live(&self, held: &Held, shelf: &Dir) -> Result<()> {
         let Some(found) = Found::read(&self.disk, &held.root, &self.settings.file_name)? else { return Ok(()) };
         let name = temporary(held.lock.inode(), "mirror");
@@ -315,7 +322,8 @@ impl Store {
         Ok(self.disk.sync_dir(shelf)?)
     }
 
-    /// Removes the files of signals that are in the archive as they are here. The directory stays: it may be a mount.
+    /// Removes the signal files that are in the archive unchanged. The directory stays: it may be a
+    /// mount point.
     fn remove_archived_signals(&self, held: &Held, archive: &Dir) -> Result<()> {
         let Some(archived) = tree::list(&self.disk, archive, SIGNALS)? else { return Ok(()) };
         let Some(signals) = side::open_to_read(&self.disk, &held.root, SIGNALS)? else { return Ok(()) };

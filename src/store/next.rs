@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::FsResult;
 use crate::time::rfc3339;
 
-/// More revisions than this are not lost at once.
+/// The largest number of revisions that can be lost at once.
 const PLAUSIBLE_LEAP: u64 = 1_000_000;
 
 impl Store {
@@ -32,8 +32,8 @@ impl Store {
         self.seal_as(draft, revision, lineage, created)
     }
 
-    /// The lineage that the next revision belongs to: the one that the root keeps or remembers; a new one where there is
-    /// none.
+    /// The lineage of the next revision: the one that the root holds or has on record; otherwise a
+    /// new one.
     pub(super) fn lineage_to_continue(&self, ground: &Ground) -> Result<Lineage> {
         match self.known_lineage(ground)? {
             Some(lineage) => Ok(lineage),
@@ -41,8 +41,8 @@ impl Store {
         }
     }
 
-    /// The lineage of the live document, of the copies, or of the last commit in the journal; else what a foreign edit
-    /// says of itself.
+    /// The lineage of the live document, of the copies, or of the last commit in the journal; else
+    /// the one that a foreign edit claims.
     pub(super) fn known_lineage(&self, ground: &Ground) -> Result<Option<Lineage>> {
         if let Health::Healthy(document) = &ground.health {
             return Ok(Some(document.seal.lineage.clone()));
@@ -73,19 +73,19 @@ impl Store {
         Ok(sealed)
     }
 
-    /// The highest revision in the live file, the mirror and the backups. A backup's name alone proves nothing: one
-    /// that claims more than the others hold is read.
+    /// The highest revision in the live file, the mirror and the backups. A backup's name alone
+    /// proves nothing: if the name claims more than the others hold, the backup is read.
     pub(super) fn highest_revision(&self, ground: &Ground) -> Result<Option<Revision>> {
         let live = match &ground.health {
             Health::Healthy(document) => {
                 let live = Some(document.seal.revision);
-                // It may be an older copy with the contents of the latest.
+                // The live file may be an older copy with the contents of the latest.
                 match ground.live.as_ref().map(|found| mirror_state(found, &ground.shelf)).transpose()? {
                     None | Some(Mirror::Same) => live,
                     Some(_) => live.max(highest_revision(ground.shelf.copies()?)),
                 }
             }
-            // A document from before seals has no history; otherwise it is a foreign edit.
+            // A document from before seals has no history; with history it would be a foreign edit.
             Health::Legacy(_) => None,
             _ => return self.highest_remembered(ground),
         };
@@ -101,8 +101,9 @@ impl Store {
         Ok(known.max(served(ground, known)))
     }
 
-    /// Where the live file cannot be asked: the highest revision of any copy, or a higher one that was acknowledged and
-    /// of which no copy is left. Its number must not come twice, or `--if-revision` would take one for the other.
+    /// The highest revision where the live file is unusable: that of any copy, or a higher one that
+    /// was acknowledged and of which no copy is left. A revision must not be reused, or
+    /// `--if-revision` would confuse the two.
     pub(super) fn highest_remembered(&self, ground: &Ground) -> Result<Option<Revision>> {
         let copies = ground.shelf.copies()?;
         let found = highest_revision(copies);
@@ -112,20 +113,20 @@ impl Store {
         };
         let claimed = edited.and_then(|value| Revision::from_value(value.pointer("/metadata/revision")?));
         let lineage = lineage_of(copies).or_else(|| claimed_lineage(edited?));
-        // Also asked by `init --fresh`, whose new lineage must not take a number of the old one.
+        // `init --fresh` also needs it: its new lineage must not reuse a number of the old one.
         let logged =
             lineage.and_then(|lineage| self.last_commit(&ground.shelf, &lineage)).map(|commit| commit.revision);
         let trace = ground.shelf.trace();
         let logged = logged.max(trace.as_ref().and_then(|trace| trace.journaled));
         let named = trace.and_then(|trace| trace.named).filter(|_| found.is_none() && logged.is_none());
-        // None of them is proven. A number that is far off is no memory but a mistake.
+        // None of these is proven. A number that is far off is an error, not a record.
         let near = |revision: &Revision| is_near(*revision, found);
         let remembered = claimed.filter(near).max(logged.or(named).filter(near));
         Ok(found.max(remembered).max(served(ground, found)))
     }
 }
 
-/// Whether a number of a revision that nothing proves may be one, where another is known.
+/// Returns whether an unproven revision is plausible, given a known one.
 fn is_near(revision: Revision, known: Option<Revision>) -> bool {
     revision.get() <= known.map_or(0, Revision::get).saturating_add(PLAUSIBLE_LEAP)
 }
@@ -149,8 +150,9 @@ pub(super) fn check_size(size: usize, limit: usize) -> Result<()> {
         .detail("bytes", size))
 }
 
-/// Refuses a document of `size` bytes that a command of `author` would make of one of `base` bytes. One that is over the limit
-/// already, for what this program added, may be changed as long as it does not grow.
+/// Refuses a document of `size` bytes that a command of `author` would make of one of `base` bytes.
+/// A document that is already over the limit, because of what this program added, may be changed as
+/// long as it does not grow.
 pub(super) fn check_growth(size: usize, base: usize, author: Author) -> Result<()> {
     match author {
         Author::User => check_size(size, base.clamp(WRITE_LIMIT, WRITE_LIMIT + OWN_ROOM)),
@@ -158,7 +160,7 @@ pub(super) fn check_growth(size: usize, base: usize, author: Author) -> Result<(
     }
 }
 
-/// A new identity for a document.
+/// A new random lineage.
 pub(super) fn new_lineage() -> Result<Lineage> {
     let bytes: [u8; 32] = random()?;
     let (half, _) = bytes.split_at(16);

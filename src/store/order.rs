@@ -1,4 +1,4 @@
-//! What all writers are told alike, and how long they try.
+//! The options that all writers share, and the deadline of their retries.
 
 use std::time::Instant;
 
@@ -6,63 +6,63 @@ use super::Store;
 use crate::error::{Error, Kind, Result};
 use crate::lock::token::Fence;
 
-/// What a writer is about to do, as far as it decides what must exist beforehand.
+/// The purpose of a writer, which decides what must exist beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To make a state where there may be none.
+    /// Create a state where there may be none.
     Initialize,
-    /// To change or restore the one that is there.
+    /// Change or restore an existing state.
     Write,
-    /// To restore a checkpoint, of which nothing else need be there.
+    /// Restore a checkpoint; nothing else need exist.
     Restore,
-    /// To abort an interrupted restore, which therefore is not finished first.
+    /// Abort an interrupted restore, which is therefore not finished first.
     Abort,
 }
 
-/// Whether a change is made or only shown.
+/// Whether a change is committed or only shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// It is made.
+    /// The change is committed.
     #[default]
     Commit,
-    /// It is shown, and nothing is touched.
+    /// The change is shown, and no file is changed.
     DryRun,
 }
 
-/// What makes a document larger.
+/// The source of a document's growth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Author {
-    /// What the user puts into it.
+    /// Contents that the user adds.
     #[default]
     User,
-    /// What this program adds: it has [`OWN_ROOM`](crate::document::OWN_ROOM) more.
+    /// Contents that this program adds: it has [`OWN_ROOM`](crate::document::OWN_ROOM) more.
     Program,
 }
 
-/// What all writers are told alike.
+/// The options that all writers share.
 #[derive(Clone, Debug, Default)]
 pub struct Order {
-    /// The group of the command, for the audit log.
+    /// The command group, for the audit log.
     pub group: &'static str,
-    /// The command in it, for the audit log and the backup's name.
+    /// The command, for the audit log and the backup's name.
     pub action: &'static str,
-    /// Why, in the user's words.
+    /// The reason, in the user's words.
     pub reason: Option<String>,
-    /// The revision that must be the current one (0: a document that was never sealed).
+    /// The required current revision (0: a document that was never sealed).
     pub if_revision: Option<u64>,
     /// Grants that must be on record at the moment of the commit.
     pub fences: Vec<Fence>,
     /// Whether to commit.
     pub mode: Mode,
-    /// Whose contents make the document larger.
+    /// The source of the document's growth.
     pub author: Author,
-    /// The guard that the command puts things back for.
+    /// The guard for which the command puts changes back.
     pub guard: Option<String>,
 }
 
 impl Store {
-    /// Refuses to go on unless the current revision is the one that was asked for and the fences stand. They are looked at
-    /// once more at the moment of the commit.
+    /// Refuses to continue unless the current revision is the required one and the fences hold. The
+    /// fences are checked again at the moment of the commit.
     pub(super) fn check_conditions(&self, order: &Order, current: u64) -> Result<()> {
         if let Some(wanted) = order.if_revision.filter(|wanted| *wanted != current) {
             return Err(conflict(&format!("the state is at revision {current}, not {wanted}"), current));
@@ -72,7 +72,7 @@ impl Store {
 }
 
 impl Order {
-    /// The command as records have it: `state set`.
+    /// The command as it is logged: `state set`.
     #[must_use]
     pub fn command(&self) -> String {
         format!("{} {}", self.group, self.action)
@@ -92,7 +92,7 @@ pub fn conflict(message: &str, revision: u64) -> Error {
         .detail("revision", revision)
 }
 
-/// Ends a loop of starting over, which only somebody else can keep going.
+/// Fails once `deadline` has passed. Ends a retry loop that only other writers can prolong.
 pub(super) fn give_up_after(deadline: Instant) -> Result<()> {
     if Instant::now() < deadline {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What is recorded of a commit, in the journal and in the audit log, and what is remembered of commits.
+//! Records of commits: written to the journal and the audit log, and read back.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Store {
     ) {
         let pid = std::process::id();
         self.journal_commit(held, ground, (order, pid), sealed);
-        // A restore may have settled one since the ground was surveyed.
+        // A restore may have settled a guard since the ground was surveyed.
         if !ground.shelf.guards.is_empty()
             && let Ok(shelf) = self.shelf_of(&held.root)
         {
@@ -47,7 +47,7 @@ impl Store {
         self.audit.record(&entry.with("path", self.shown()));
     }
 
-    /// Records the live revision, if the journal has no line of it: its writer died before that.
+    /// Records the live revision if the journal has no line of it: its writer died before that.
     pub(super) fn record_unrecorded(&self, (held, ground): (&Held, &Ground), order: &Order, from: &str) {
         let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else { return };
         let seal = &document.seal;
@@ -109,14 +109,14 @@ impl Store {
         }
     }
 
-    /// What the journal of this root has; nothing where it cannot be read.
+    /// The events in this root's journal; empty where it cannot be read.
     #[must_use]
     pub fn journal(&self) -> Events {
         self.shelf_to_read().map(|shelf| shelf.events()).unwrap_or_default()
     }
 
-    /// The commits of a lineage that are on record for this root, by revision: those of the journal; where it has no line
-    /// of a revision, those that the audit log has of this lineage and this path.
+    /// The recorded commits of a lineage in this root, by revision: those in the journal; for
+    /// revisions without a line there, those in the audit log with this lineage and this path.
     pub(super) fn commits(&self, shelf: &Shelf, lineage: &Lineage) -> BTreeMap<Revision, Committed> {
         let logged = self.audit.commits(lineage, &self.shown());
         let mut commits: BTreeMap<_, _> = logged.into_iter().map(|commit| (commit.revision, commit)).collect();
@@ -133,7 +133,8 @@ impl Store {
         commits
     }
 
-    /// The lineage of the last commit of this root that is on record, in the journal or else in the audit log.
+    /// The lineage of the last recorded commit of this root, from the journal or else the audit
+    /// log.
     pub(super) fn last_lineage(&self, shelf: &Shelf) -> Option<Lineage> {
         if let Some(commit) = shelf.events().commits().last() {
             return Some(commit.lineage.clone());
@@ -150,7 +151,7 @@ impl Store {
         last
     }
 
-    /// The last commit of a lineage that is on record for this root.
+    /// The last recorded commit of a lineage in this root.
     pub(super) fn last_commit(&self, shelf: &Shelf, lineage: &Lineage) -> Option<Committed> {
         self.commits(shelf, lineage).pop_last().map(|(_, commit)| commit)
     }
@@ -160,7 +161,7 @@ fn changes(ground: &Ground, sealed: &Sealed) -> Option<Changes> {
     if let Health::Healthy(live) = &ground.health
         && live.seal.digest == sealed.document.seal.digest
     {
-        return None; // it is in place already, and nothing tells what was before it
+        return None; // it is in place already, and the state before it is not on record
     }
     let reference = match &ground.health {
         Health::Foreign(edit) => Some(to_bytes(&edit.reference.as_ref()?.value)?),

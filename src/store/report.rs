@@ -1,4 +1,4 @@
-//! What the store can tell about itself without changing anything: `validate`, `status`, `history`, `diff`.
+//! Reports of the store that change nothing: `validate`, `status`, `history`, `diff`.
 
 use std::collections::BTreeMap;
 
@@ -27,14 +27,15 @@ use crate::lock::{LOCKS, STATE_LOCK};
 use crate::side;
 use crate::time::rfc3339;
 
-/// The state's condition, for a person or a program.
+/// The state's condition, for people and programs.
 #[derive(Debug, Serialize)]
 pub struct Status {
     /// The state file.
     pub path: String,
-    /// In a word or two: healthy, legacy, damaged, missing, foreign edit, invalid, newer schema, not initialized.
+    /// The diagnosis in a word or two: healthy, legacy, damaged, missing, foreign edit, invalid,
+    /// newer schema, not initialized.
     pub health: &'static str,
-    /// What is wrong.
+    /// The problems.
     pub findings: Vec<Finding>,
     /// The document's revision; none without a valid seal.
     pub revision: Option<u64>,
@@ -44,15 +45,15 @@ pub struct Status {
     pub schema: Option<String>,
     /// Its phase.
     pub phase: Option<String>,
-    /// How many tasks are completed.
+    /// The number of completed tasks.
     pub completed_tasks: Option<usize>,
-    /// How many signals are set.
+    /// The number of signals that are set.
     pub signals: Option<usize>,
     /// The signal that was set last.
     pub last_signal: Option<String>,
     /// Whether degraded mode is on.
     pub degraded: bool,
-    /// When it was last changed, RFC 3339.
+    /// The time of the last change, RFC 3339.
     pub last_modified: Option<String>,
     /// Bytes of the state file.
     pub bytes: Option<u64>,
@@ -60,17 +61,17 @@ pub struct Status {
     pub mode: Option<String>,
     /// same, differs, absent.
     pub mirror: &'static str,
-    /// Copies on the shelf.
+    /// The copies in the backup directory.
     pub backups: BackupCount,
-    /// Who holds the lock of the commit at this moment.
+    /// The holder of the commit's lock at this moment.
     pub state_lock: Option<Holder>,
-    /// Named locks.
+    /// A summary of the named locks.
     pub locks: Summary,
-    /// How many checkpoints there are.
+    /// The number of checkpoints.
     pub checkpoints: usize,
-    /// The checkpoint whose restore was interrupted; the next command that reads or writes finishes it.
+    /// The checkpoint of an interrupted restore; the next command that reads or writes finishes it.
     pub interrupted_restore: Option<String>,
-    /// What keeps the next command from finishing it; `recover restore --abort` gives it up.
+    /// The reason why the next command cannot finish it; `recover restore --abort` drops it.
     pub restore_obstacle: Option<String>,
     /// The guards on record.
     pub guards: Vec<OnRecord>,
@@ -78,52 +79,52 @@ pub struct Status {
     pub disk_free: Option<u64>,
     /// Whether the next writer can write here.
     pub writable: bool,
-    /// What keeps it from writing.
+    /// The reason why it cannot.
     pub write_obstacle: Option<String>,
     /// The audit log that is used.
     pub audit_log: String,
 }
 
-/// How many copies of each kind there are.
+/// The number of copies of each kind.
 #[derive(Debug, Serialize)]
 pub struct BackupCount {
     /// Made by commits.
     pub automatic: usize,
-    /// Made on purpose.
+    /// Made explicitly.
     pub pinned: usize,
     /// Damaged files that were kept.
     pub evidence: usize,
-    /// Histories that `init --fresh` put away.
+    /// Histories that `init --fresh` archived.
     pub archives: usize,
     /// The newest backup's time, RFC 3339.
     pub newest: Option<String>,
 }
 
-/// One revision, as far as it is remembered.
+/// One revision, from backups and logs.
 #[derive(Debug, Default, Serialize)]
 pub struct Remembered {
     /// The revision.
     pub revision: u64,
-    /// Why it was made.
+    /// The reason of the commit.
     pub reason: Option<String>,
-    /// When, RFC 3339.
+    /// Its time, RFC 3339.
     pub time: Option<String>,
-    /// By which process.
+    /// The process that committed it.
     pub pid: Option<u32>,
-    /// By which command.
+    /// The command that committed it.
     pub command: Option<String>,
-    /// Where a copy of it is.
+    /// The file that holds a copy of it.
     pub file: Option<String>,
 }
 
-/// What `validate` found.
+/// The result of `validate`.
 #[derive(Debug)]
 pub struct Validation {
-    /// A finding for each thing that is wrong.
+    /// One finding per problem.
     pub findings: Vec<Finding>,
-    /// The error that a command would end with; none if all is well.
+    /// The error that a command would end with; none if there is no problem.
     pub error: Option<Error>,
-    /// Something worth knowing that is not wrong.
+    /// A remark that is not a problem.
     pub note: Option<String>,
 }
 
@@ -141,32 +142,33 @@ impl Store {
         Ok(Examined { live, shelf, health })
     }
 
-    /// The document in the live file, if it is one, as [`known`] has it; for reports.
+    /// The document in the live file, if there is one, as [`known`] returns it; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
         let live = self.live()?;
         let health = self.shelf_to_read().and_then(|shelf| self.judge(&live, &shelf, Look::Quick));
         Ok(known(&health.unwrap_or(Health::NotInitialized), live.as_ref()).cloned())
     }
 
-    /// Whether the next command would heal a damaged state.
+    /// Returns whether the next command would heal a damaged state.
     #[must_use]
     pub fn heals_by_itself(&self) -> bool {
         self.settings.auto_recover == super::AutoRecover::Yes && self.has_valid_copy()
     }
 
-    /// Whether there is a copy that `state recover` would bring back.
+    /// Returns whether there is a copy that `state recover` would restore.
     #[must_use]
     pub fn has_valid_copy(&self) -> bool {
         self.look().is_ok_and(|(health, shelf)| self.best_copy(&shelf, &health).is_ok())
     }
 
-    /// The verdict on the live file, and the shelf it was judged by; changes nothing.
+    /// Diagnoses the live file and returns the backup directory it was compared with. Changes
+    /// nothing.
     pub(super) fn look(&self) -> Result<(Health, Shelf)> {
         let examined = self.examine()?;
         Ok((examined.health, examined.shelf))
     }
 
-    /// Checks the live file, as every command would judge it.
+    /// Checks the live file as every command would.
     pub fn validate(&self) -> Result<Validation> {
         let Examined { live, shelf, health } = self.examine()?;
         let error = self.refusal_of(&health, &shelf);
@@ -185,7 +187,7 @@ impl Store {
         };
         self.warn_of_file(&live);
         self.warn_of_side_directories(&self.open_root()?)?;
-        // Readers take what no writer could seal.
+        // Readers accept documents that are too large for a writer to seal.
         if let Health::Legacy(migrated) = &health
             && let Some(finding) = too_large(&migrated.value, WRITE_LIMIT + OWN_ROOM)
         {
@@ -197,7 +199,7 @@ impl Store {
         Ok(Validation { findings: health.findings(), error, note })
     }
 
-    /// What the document would be migrated from; `None` if it has today's form.
+    /// The form that the document would be migrated from; `None` if it has the current form.
     pub fn pending_migration(&self) -> Result<Option<String>> {
         Ok(self.examine()?.health.migrates_from().map(str::to_owned))
     }
@@ -277,7 +279,7 @@ impl Store {
         }
     }
 
-    /// The revisions of this lineage that backups and the audit log remember, newest first.
+    /// The revisions of this lineage in backups and the audit log, newest first.
     pub fn history(&self) -> Result<Vec<Remembered>> {
         let Examined { live, shelf, health } = self.examine()?;
         if matches!(health, Health::NotInitialized) {
@@ -309,7 +311,7 @@ impl Store {
             }
         }
         for backup in shelf.backups.iter().filter(|backup| !backup.is_pinned()) {
-            // A backup's reason is that of the commit which replaced it.
+            // A backup's reason is that of the commit that replaced it.
             let next = backup.revision.map(|revision| revision.get() + 1);
             if let Some(entry) = next.and_then(|next| revisions.get_mut(&next)) {
                 entry.reason = Some(backup.reason.clone());
@@ -331,7 +333,8 @@ impl Store {
         Ok(revisions.into_values().rev().collect())
     }
 
-    /// The differences between two revisions or backups; by default between the revision before the last and the live file.
+    /// The differences between two revisions or backups; by default between the previous revision
+    /// and the live file.
     pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Change>> {
         let examined = self.examine()?;
         let new = self.resolve(&examined, new)?;
@@ -342,7 +345,8 @@ impl Store {
         Ok(diff(&without_seal(&old), &without_seal(&new)))
     }
 
-    /// The document a word stands for: a revision's number, a backup's name or a part of it; nothing is the live file.
+    /// The document that `word` names: a revision's number, a backup's name or a part of it; `None`
+    /// is the live file.
     fn resolve(&self, examined: &Examined, word: Option<&str>) -> Result<Value> {
         let live = known(&examined.health, examined.live.as_ref());
         let Some(word) = word else {
@@ -375,7 +379,7 @@ impl Store {
     fn previous(&self, examined: &Examined) -> Result<Value> {
         let current = match &examined.health {
             Health::Healthy(document) => Some(document.seal.revision),
-            // Against a foreign edit the last acknowledged revision is the one before.
+            // Against a foreign edit the last acknowledged revision is the previous one.
             _ => None,
         };
         let copies = examined.shelf.copies()?;
@@ -391,7 +395,7 @@ impl Store {
         })
     }
 
-    /// The copies of revisions between two that a watcher saw, oldest first; those that are left.
+    /// The remaining copies of the revisions between two that a watcher saw, oldest first.
     pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, Body)> {
         let Ok(shelf) = self.shelf_to_read() else {
             return Vec::new();
@@ -409,8 +413,8 @@ impl Store {
     }
 }
 
-/// Checks a document that is input rather than the live file: whatever is wrong with it is a broken rule. What passes
-/// is what `state write` takes, and what would pass as the live file.
+/// Checks a document that is input rather than the live file: each problem is a broken rule. A
+/// document that passes is accepted by `state write`, and as the live file.
 pub fn validate_input(bytes: &[u8]) -> Validation {
     let whole = |problem: String| vec![Finding { path: ".".to_owned(), problem }];
     let (value, is_broken) = match inspect(bytes) {
@@ -425,7 +429,7 @@ pub fn validate_input(bytes: &[u8]) -> Validation {
     };
     let broken = "its digest is not that of its bytes: it was changed since it was sealed";
     let broken = is_broken.then(|| broken.to_owned());
-    // `state write` does not ask for a version.
+    // `state write` requires no version.
     if rules::check(&value).is_empty() {
         return Validation::of_input(too_large(&value, WRITE_LIMIT).into_iter().collect(), broken);
     }
@@ -466,7 +470,8 @@ fn note_of_migration(from: &str) -> String {
     }
 }
 
-/// The finding about a document that would be larger than `limit` bytes when it is sealed, as a writer counts them.
+/// The finding about a document that would be larger than `limit` bytes when it is sealed, counted
+/// like a writer's.
 fn too_large(value: &Value, limit: usize) -> Option<Finding> {
     let created = value.pointer("/metadata/created").and_then(Value::as_str);
     let size = size_when_sealed(value.clone(), created).unwrap_or_default();

@@ -1,14 +1,17 @@
 //! Restoring a checkpoint: the state, `config/` and `.signals/`, all or nothing.
 //!
-//! 1. The checkpoint is verified to the last byte, and what is there now becomes a checkpoint itself (`pre-restore`).
-//! 2. How each target can be replaced is found out ([`probe`]); what cannot be refuses the restore. Everything that is to
-//!    take a place is staged on the file system of that place and synced, the sealed state too.
-//! 3. The intent is put in place and synced: that is the commit. Until then a crash leaves nothing but what the next writer
-//!    clears away; from then on whoever comes next carries it out ([`swap`]).
-//! 4. `config/` and `.signals/` change places with what is staged, or what is in them is replaced file by file
-//!    ([`copy_into`]), then the state is committed. The state comes last, so
-//!    where that is in place all is; and an undo has only the trees to put back.
-//! 5. The intent is removed and that synced; then what was displaced goes.
+//! 1. The checkpoint is verified byte by byte, and the current state and trees become a checkpoint
+//!    themselves (`pre-restore`).
+//! 2. The probe finds out how each target can be replaced ([`probe`]); one that cannot be replaced
+//!    refuses the restore. Everything new, including the sealed state, is staged on the file system
+//!    of its target and synced.
+//! 3. The intent is put in place and synced: that is the commit. A crash before it leaves only
+//!    files that the next writer removes; after it the next command carries the restore out
+//!    ([`swap`]).
+//! 4. `config/` and `.signals/` are exchanged with the staged trees, or their contents are replaced
+//!    file by file ([`copy_into`]); then the state is committed. The state comes last: where it is
+//!    in place everything is, and an undo only has to put the trees back.
+//! 5. The intent is removed, durably; then the replaced trees are removed.
 
 mod abort;
 mod copy_into;
@@ -56,40 +59,40 @@ pub(super) fn staged_state(number: u64) -> String {
     format!("state-{number}.json")
 }
 
-/// A tree that is to take the place of `config/` or `.signals/`.
+/// A tree that is to replace `config/` or `.signals/`.
 pub(super) struct Tree<'a> {
-    /// Where it is.
+    /// The directory that contains it.
     pub dir: &'a Dir,
     /// Its name there: that of its kind in a manifest.
     pub name: &'static str,
-    /// All that is in it; nothing is to be there if there is none.
+    /// Its entries; `None` if the target is to be removed.
     pub listing: Option<Listing>,
 }
 
-/// What a restore is to bring about: a state, and trees, of which those that are not named stay as they are.
+/// The target of a restore: a state and trees. A tree that is `None` stays as it is.
 pub(super) struct Proposed<'a> {
-    /// The checkpoint that it is said to restore.
+    /// The checkpoint that the record names.
     pub id: String,
     /// The state.
     pub value: Value,
     /// The lineage that the value had, for a root that has none.
     pub lineage: Option<Lineage>,
-    /// What is to be `config/`.
+    /// The new `config/`.
     pub config: Option<Tree<'a>>,
-    /// What is to be `.signals/`.
+    /// The new `.signals/`.
     pub signals: Option<Tree<'a>>,
 }
 
-/// A restore that was carried out.
+/// The result of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// The checkpoint.
     pub id: String,
-    /// The checkpoint of what was there before.
+    /// The checkpoint of what it replaced.
     pub pre_restore: String,
     /// The revision that holds the restored state.
     pub revision: u64,
-    /// What of `config/` no checkpoint holds: it is beside it, where it was moved.
+    /// Entries of `config/` that no checkpoint holds: they were moved to a name beside it.
     pub left: Vec<String>,
 }
 
@@ -97,7 +100,8 @@ impl Store {
     /// Restores a checkpoint.
     pub fn restore(&self, which: &Which, order: &Order) -> Result<Restored> {
         let deadline = self.deadline();
-        // All that can be refused is refused before anything is made or waited for. What is copied is compared once more.
+        // Everything that can be refused is refused before anything is created or awaited. Copies
+        // are compared once more.
         let checkpoint = self.sound_checkpoint(which)?;
         if let (health @ Health::TooNew(_), shelf) = self.look()? {
             return Err(self.refusal(&health, &shelf));
@@ -109,7 +113,7 @@ impl Store {
         self.restore_held((&hands.held, &ground), &proposed, (order, deadline))
     }
 
-    /// All that a checkpoint holds.
+    /// The whole contents of a checkpoint.
     pub(super) fn whole<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Proposed<'a>> {
         let (value, lineage) = self.state_of(checkpoint)?;
         let tree =
@@ -118,8 +122,8 @@ impl Store {
         Ok(Proposed { id: checkpoint.id.clone(), value, lineage, config, signals })
     }
 
-    /// Brings about what is proposed, or nothing. The caller holds the state lock and the locks of both trees, and found
-    /// this ground under them.
+    /// Carries out what is proposed, or nothing. The caller holds the state lock and the locks of
+    /// both trees, and surveyed this ground under them.
     pub(super) fn restore_held(
         &self,
         (held, ground): (&Held, &Ground),
@@ -131,7 +135,7 @@ impl Store {
         }
         self.check_conditions(order, ground.revision())?;
         let sealed = self.seal_proposed(held, proposed, ground)?;
-        // Before anything is made: what cannot be replaced refuses the restore.
+        // A target that cannot be replaced refuses the restore before anything is created.
         let plan = self.plan_held(held)?;
         self.keep_mirror(held, ground);
 
@@ -167,7 +171,7 @@ impl Store {
         Ok(Intent { state: Some(Staged { revision, lineage, digest }), ..intent })
     }
 
-    /// The state in a checkpoint, in today's form, and the lineage that it has itself.
+    /// The state in a checkpoint, in the current form, and its own lineage.
     fn state_of(&self, checkpoint: &Checkpoint) -> Result<(Value, Option<Lineage>)> {
         let id = &checkpoint.id;
         let unfit = |why: String| {
@@ -202,7 +206,8 @@ impl Store {
         }
     }
 
-    /// The checkpoint that is meant, if it can be restored; the error names the newest other one that can be.
+    /// The chosen checkpoint, if it can be restored; the error names the newest other one that can
+    /// be.
     fn sound_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
         let found = self.find_checkpoint(which).and_then(|checkpoint| {
             self.check_restorable(&checkpoint)?;
@@ -217,18 +222,19 @@ impl Store {
         })
     }
 
-    /// Refuses a checkpoint that could not be restored.
+    /// Refuses a checkpoint that cannot be restored.
     pub(super) fn check_restorable(&self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.verify(&self.disk)?;
         self.state_of(checkpoint).map(|_| ())
     }
 
-    /// The proposed state as the next revision of this root: above that of an interrupted restore, too, which a reader
-    /// may have been served.
+    /// The proposed state as the next revision of this root. It is also above that of an
+    /// interrupted restore, which a reader may have been served.
     fn seal_proposed(&self, held: &Held, proposed: &Proposed<'_>, ground: &Ground) -> Result<Sealed> {
         let interrupted = match self.read_intent(&held.root) {
             Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
-            _ => None, // a damaged record says nothing, and another error comes up when the intent is replaced
+            // A damaged record has no revision, and is reported when the intent is replaced.
+            _ => None,
         };
         self.sealed_from((&proposed.value, proposed.lineage.as_ref()), ground, interrupted)
     }
@@ -244,7 +250,7 @@ impl Store {
             None => new_lineage()?,
         };
         let created = value.pointer("/metadata/created").cloned();
-        // Where no copy is left, the number must still be above those that this lineage gave out.
+        // Where no copy is left, the number must still be above those that this lineage used.
         let given_out = || {
             let logged = self.last_commit(&ground.shelf, &lineage).map(|commit| commit.revision);
             logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
@@ -262,8 +268,9 @@ impl Store {
             .try_command("--help", "--root names another")
     }
 
-    /// Stages trees beside or inside those that are there, whose checkpoint is `before`. What an interrupted restore staged
-    /// stays until its intent is replaced: who looks in between must find what that speaks of, and nothing else.
+    /// Stages trees beside or inside the current ones, which the checkpoint `before` holds. The
+    /// staged files of an interrupted restore stay until its intent is replaced: a reader in
+    /// between must find exactly the files that the intent names.
     pub(super) fn stage_trees(
         &self,
         workshop: &Workshop<'_>,
@@ -271,7 +278,8 @@ impl Store {
         (config, signals): (Option<&Tree<'_>>, Option<&Tree<'_>>),
         before: &Checkpoint,
     ) -> Result<Intent> {
-        // What is staged is cleared away by whoever finds the workshop, so that must not be lost before it.
+        // Staged files are removed by the command that finds the workshop, so the workshop must be
+        // durable first.
         self.disk.sync_dir(&workshop.shelf)?;
         let places = self.places(held)?;
         let number = self.free_number(&held.root)?;
@@ -299,7 +307,7 @@ impl Store {
         };
         let config = stage(config, CONFIG)?;
         let signals = stage(signals, SIGNALS)?;
-        // Their names must be on the disk before the record that speaks of them.
+        // Their names must be durable before the record that refers to them.
         self.disk.sync_dir(places.of(CONFIG))?;
         self.disk.sync_dir(&held.root)?;
         self.disk.sync_dir(&workshop.dir)?;
@@ -329,8 +337,8 @@ impl Store {
         }
     }
 
-    /// Puts the intent in place: the commit. What fails before it leaves nothing; when it is in place, all that is staged
-    /// stays, whatever else happens.
+    /// Puts the intent in place: the commit. A failure before it leaves nothing; after it all
+    /// staged files stay, whatever else happens.
     fn decide(
         &self,
         workshop: &mut Workshop<'_>,
@@ -360,7 +368,7 @@ impl Store {
                 Ok(found.is_some_and(|found| found.bytes == bytes))
             };
             match holds() {
-                Ok(true) => {} // it happened all the same
+                Ok(true) => {} // the rename happened despite its error
                 Ok(false) => return Err(error.into()),
                 Err(_) => {
                     workshop.keep();
@@ -374,23 +382,23 @@ impl Store {
 }
 
 impl Error {
-    /// The way out of a restore that is decided and cannot go on.
+    /// Suggests aborting a restore that is decided and cannot continue.
     pub(super) fn or_abort(self) -> Self {
         self.try_command("recover restore --abort", "or put back what it replaced, and give it up")
     }
 }
 
-/// What a restore would do.
+/// The effect that a restore would have.
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// The checkpoint.
     pub id: String,
-    /// What would change in the state, and the files that would.
+    /// The differences in the state, and the files that differ.
     pub changes: Vec<Change>,
 }
 
 impl Store {
-    /// Verifies a checkpoint and says what restoring it would change. Changes nothing.
+    /// Verifies a checkpoint and returns the changes that restoring it would make. Changes nothing.
     pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
         let checkpoint = self.sound_checkpoint(which)?;
         let live = self.live()?;
@@ -414,7 +422,7 @@ impl Store {
     }
 }
 
-/// The files of a tree that would change, each by what it is and its digest.
+/// The files of a tree that would change, each with its kind and digest.
 fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Change> {
     let show = |entry: Option<&Entry>| {
         entry.map(|entry| {

@@ -1,4 +1,5 @@
-//! What is kept of a file that is replaced, for how long, and what goes when the disk is full.
+//! Retention of replaced files: what is kept, for how long, and what is removed when the disk is
+//! full.
 
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
@@ -18,24 +19,24 @@ use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::time::compact;
 
-/// Pinned backups and pieces of evidence that are kept, each.
+/// Pinned backups and pieces of evidence that are kept, of each kind.
 const PINNED_KEPT: usize = 20;
-/// Automatic backups that are kept for guards on record, besides the usual ones. A guard that would need more of them
-/// cannot tell whose changes are whose, and puts nothing back.
+/// Automatic backups that are kept for guards on record, in addition to the usual ones. A guard
+/// that would need more cannot attribute changes, and puts nothing back.
 const GUARDED_BACKUPS: usize = 1000;
-/// Copies that a full disk may not cost.
+/// Copies that are kept even when the disk is full.
 const SPARED_COPIES: usize = 2;
 
-/// What becomes of the file that a commit replaces.
+/// Treatment of the file that a commit replaces.
 #[derive(Debug)]
 pub(super) enum Displaced {
     /// It becomes a backup, as a second name of the same inode.
     Backup(BackupName),
     /// It is kept as evidence of what was wrong.
     Evidence,
-    /// It goes; these bytes, an earlier document, become a pinned backup.
+    /// It is not kept; these bytes, an earlier document, become a pinned backup.
     Reference(BackupName, Vec<u8>),
-    /// There is none, or it is kept already.
+    /// There is no file, or it is kept already.
     Nothing,
 }
 
@@ -46,12 +47,12 @@ impl Displaced {
 
     pub(super) fn reference(now: SystemTime, reference: &Document, reason: &str) -> Self {
         let name = BackupName::new(now, Some(reference.seal.revision), reason);
-        // Sealed bytes are what `to_bytes` makes of the value, so the copy verifies like the original.
+        // `to_bytes` reproduces the sealed bytes, so the copy verifies like the original.
         to_bytes(reference.as_sealed()).map_or(Self::Nothing, |bytes| Self::Reference(name, bytes))
     }
 
-    /// What a commit keeps that seals a foreign edit: the revision before the edit; where no copy of that is left, the edit
-    /// as it was found.
+    /// The copy that a commit keeps when it seals a foreign edit: the revision before the edit;
+    /// where no copy of that is left, the edit as it was found.
     pub(super) fn by_edit(now: SystemTime, edit: &Foreign) -> Self {
         match &edit.reference {
             Some(reference) => Self::reference(now, reference, layout::pinned::PRE_ADOPT),
@@ -68,18 +69,18 @@ impl Displaced {
     }
 }
 
-/// What was kept of the file that is replaced.
+/// The kept copy of a replaced file.
 pub(super) enum Aside<'a> {
     /// Nothing: there was none, or its backup could not be made.
     Nothing,
-    /// The same bytes were kept before under this name.
+    /// The same bytes were already kept under this name.
     Before(String),
-    /// A new file of this name, which goes again unless the commit happens.
+    /// A new file of this name, which is removed unless the commit happens.
     New(Staged<'a>, String),
 }
 
 impl Aside<'_> {
-    /// Makes it last, now that the commit has happened; its name.
+    /// Makes it permanent after the commit; returns its name.
     pub(super) fn keep(self) -> Option<String> {
         match self {
             Self::Nothing => None,
@@ -92,17 +93,17 @@ impl Aside<'_> {
     }
 }
 
-/// Whether others may do something with the live file: then it is copied, not linked.
+/// Returns whether other users may access the live file: then it is copied, not linked.
 fn is_loose(found: &Found) -> bool {
     found.stat.mode & 0o077 != 0
 }
 
-/// The part of a piece of evidence's name that tells its contents.
+/// The part of an evidence file's name that identifies its contents.
 fn tag(bytes: &[u8]) -> String {
     Digest::of(bytes).as_str().chars().take(16).collect()
 }
 
-/// Calls `make` with a backup's name and, where it is taken, with numbers behind it.
+/// Calls `make` with a backup's name and, where it is taken, with a number appended.
 fn free_backup(name: BackupName, make: impl FnMut(&str) -> FsResult<()>) -> FsResult<BackupName> {
     let stem = name.as_str().strip_suffix(".json").unwrap_or(name.as_str());
     let made = first_free(stem, ".json", make)?;
@@ -110,9 +111,10 @@ fn free_backup(name: BackupName, make: impl FnMut(&str) -> FsResult<()>) -> FsRe
 }
 
 impl Store {
-    /// Keeps the file that is about to be replaced, as the plan says. A backup that cannot be made stops nothing, unless
-    /// the disk is full; evidence that cannot be kept does. What is kept for good is on the disk before its original is
-    /// replaced; an automatic backup is not worth a sync: a power cut that costs it leaves a newer revision.
+    /// Keeps the file that is about to be replaced, as the plan says. A backup that cannot be made
+    /// stops the commit only if the disk is full; evidence that cannot be kept always does. Pinned
+    /// copies are synced before the original is replaced; an automatic backup is not worth a sync:
+    /// a power cut that loses it leaves a newer revision.
     pub(super) fn set_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
         let aside = self.put_aside(held, ground, displaced)?;
         if displaced.is_kept_for_good()
@@ -145,7 +147,8 @@ impl Store {
                 let copy = |found: &Found| self.copy_to_backup(held, shelf, name.clone(), &found.bytes);
                 let link = || self.link_live(held, shelf, name.clone());
                 let made = match &ground.live {
-                    // A second name of it would have the same mode; that is better than no copy at all.
+                    // A second name of it would have the same mode; that is better than no copy at
+                    // all.
                     Some(found) if is_loose(found) => match copy(found) {
                         Err(error) if !error.is_full() => link().map_err(|_| error),
                         made => made,
@@ -173,7 +176,7 @@ impl Store {
         free_backup(name, |name| self.disk.link(live, (shelf, OsStr::new(name))))
     }
 
-    /// A durable copy under a backup's name, complete or absent.
+    /// Makes a durable copy under a backup's name, complete or absent.
     pub(super) fn copy_to_backup(
         &self,
         held: &Held,
@@ -183,13 +186,14 @@ impl Store {
     ) -> FsResult<BackupName> {
         let temporary = temporary(held.lock.inode(), "backup");
         let staged = self.disk.stage(shelf, &temporary, bytes, Sync::Now)?;
-        // rename() would replace a backup of the same name; under the lock nobody else makes one.
+        // rename() would replace a backup of the same name; under the lock no other writer makes
+        // one.
         let made = free_backup(name, |name| self.disk.rename_to_free((shelf, OsStr::new(&temporary)), (shelf, name)))?;
         staged.keep();
         Ok(made)
     }
 
-    /// The piece of evidence that holds the same bytes as the live file, if there is one.
+    /// The evidence file that holds the same bytes as the live file, if there is one.
     fn evidence_kept(&self, ground: &Ground) -> Option<String> {
         let found = ground.live.as_ref().filter(|found| found.is_whole())?;
         let tag = tag(&found.bytes);
@@ -206,7 +210,7 @@ impl Store {
         let stem = format!("{EVIDENCE_PREFIX}{}-{tag}", compact(self.disk.now()));
         let live = (&held.root, self.settings.file_name.as_os_str());
         if !is_loose(found) || !found.is_whole() {
-            // A link costs no space and takes a file of any size, and has the same mode.
+            // A link needs no space, works for a file of any size, and has the same mode.
             match first_free(&stem, ".json", |name| self.disk.link(live, (shelf, OsStr::new(name)))) {
                 Ok(name) => return Ok(Some(name)),
                 Err(error) if !found.is_whole() => return Err(error.into()),
@@ -221,8 +225,8 @@ impl Store {
         Ok(Some(name))
     }
 
-    /// Removes backups that are over number or age. Called after a commit; the backup just made is valid, it was the live
-    /// file, and it is never among those that go. If none was made, none goes.
+    /// Removes backups over the limits of number and age, after a commit. The backup just made is
+    /// valid, since it was the live file, and is never removed. If none was made, none is removed.
     pub(super) fn retire_backups(&self, held: &Held, ground: &Ground, displaced: &Displaced) {
         let Some(shelf) = ground.shelf.dir() else {
             return;
@@ -284,7 +288,7 @@ impl Store {
         }
     }
 
-    /// Makes room before anything fails for want of it; how many backups were removed.
+    /// Frees space before a command fails for lack of it; returns how many backups were removed.
     pub fn make_room_now(&self) -> Result<usize> {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let ground = self.survey(&held)?;
@@ -294,15 +298,15 @@ impl Store {
         self.make_room(&held, &ground)
     }
 
-    /// Finds out whether a commit would have room: writes as much as one and its mirror need under temporary names, syncs
-    /// it, and removes it.
+    /// Checks that a commit would have room: writes as much as a commit and its mirror need under
+    /// temporary names, syncs it, and removes it.
     pub fn test_room(&self) -> Result<()> {
-        const SPARE: u64 = 4 << 10; // what a change may add
+        const SPARE: u64 = 4 << 10; // growth that a change may cause
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let live = self.disk.stat(&held.root, &self.settings.file_name)?;
         let size = live.map_or(0, |stat| stat.size).saturating_add(SPARE);
         let zeros = vec![0; usize::try_from(size).unwrap_or(0)];
-        // Under names that the next writer clears away, if this one is killed: those of a commit.
+        // Uses a commit's temporary names, which the next writer removes if this process is killed.
         let shelf = self.side_directory(&held.root, BACKUPS)?;
         let name = |purpose| temporary(held.lock.inode(), purpose);
         let _document = self.disk.stage(&held.root, &name("state"), &zeros, Sync::Now)?;
@@ -310,13 +314,13 @@ impl Store {
         Ok(())
     }
 
-    /// Makes room on a full disk: temporary files, then automatic backups beyond the newest valid two. Never the mirror,
-    /// pinned backups or evidence.
+    /// Frees space on a full disk: removes temporary files, then automatic backups except the
+    /// newest two valid ones. Never removes the mirror, pinned backups or evidence.
     pub(super) fn make_room(&self, held: &Held, ground: &Ground) -> Result<usize> {
         let Some(shelf) = ground.shelf.dir() else {
             return Ok(0);
         };
-        // Of signals nothing is staged any more but where it is not known yet what becomes of it.
+        // A staged signal file is left only where its outcome is not known yet.
         let is_spare = |name: &str| is_temporary(name) && !signal::is_staged(name);
         for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_spare)) {
             self.disk.unlink(shelf, name)?;
@@ -331,7 +335,7 @@ impl Store {
                 continue;
             }
             if matches!(copy.worth, Worth::TooNew(..)) {
-                // Of no use to this program, and not for it to judge.
+                // Unreadable for this program, which therefore must not remove it.
             } else if copy.value().is_some() && spared < SPARED_COPIES {
                 spared += 1;
             } else if spared == SPARED_COPIES {

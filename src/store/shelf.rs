@@ -1,7 +1,7 @@
-//! The shelf: `.state-backups/`, where the mirror, the backups and the kept evidence stand.
+//! The backup directory `.state-backups/`: the mirror, the backups and the evidence.
 //!
-//! [`Shelf`] is a listing, taken once a command; copies are read only when they are needed. Which of them a damaged
-//! document is healed from is decided by [`best`], and by nothing else.
+//! [`Shelf`] is a listing, read once a command; copies are read only when they are needed. Only
+//! [`best`] decides which of them heals a damaged document.
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, Disk, Extent, FileKind, FsResult, Stat};
 use crate::journal::{Events, JOURNAL, Journal, OLD_JOURNAL};
 
-/// What stands in `.state-backups/`.
+/// The contents of `.state-backups/`.
 #[derive(Debug)]
 pub struct Shelf {
     disk: Disk,
@@ -37,35 +37,35 @@ pub struct Shelf {
     pub archives: Vec<String>,
     /// The highest revision that readers may have been served although it was never committed.
     pub served: Option<Revision>,
-    /// The guards of which there is a record.
+    /// The guards on record.
     pub guards: Vec<String>,
     /// Whether there is a journal.
     pub has_journal: bool,
-    /// Whether there is a mirror, of whatever worth.
+    /// Whether there is a mirror, valid or not.
     pub has_mirror: bool,
-    /// Whether it is recorded which state file the shelf belongs to.
+    /// Whether the state file that the directory belongs to is recorded.
     pub has_owner: bool,
 }
 
-/// A copy of the document on the shelf.
+/// A copy of the document in the backup directory.
 #[derive(Debug)]
 pub struct Copy {
     /// The file's name.
     pub name: String,
-    /// What it holds.
+    /// Its condition.
     pub worth: Worth,
 }
 
-/// What a copy is good for.
+/// The condition of a copy.
 #[derive(Debug)]
 pub enum Worth {
-    /// It can be restored. In today's form.
+    /// It can be restored. In the current form.
     Sealed(Document),
-    /// It can be restored, but nobody vouches for it: it is from before seals. In today's form.
+    /// It can be restored, but has no digest to verify: it predates seals. In the current form.
     Legacy(serde_json::Value),
-    /// A newer program wrote it; this one must not pass it over.
+    /// A newer program wrote it; this one must not ignore it.
     TooNew(TooNew, Seal),
-    /// It cannot be restored; why not.
+    /// It cannot be restored; the reason.
     Bad(String),
 }
 
@@ -79,7 +79,7 @@ impl Copy {
         }
     }
 
-    /// The document that restoring the copy would bring back, in today's form.
+    /// The document that restoring the copy would bring back, in the current form.
     #[must_use]
     pub fn value(&self) -> Option<&serde_json::Value> {
         match &self.worth {
@@ -89,7 +89,7 @@ impl Copy {
         }
     }
 
-    /// What the copy says of itself and bears out, whatever its schema.
+    /// The copy's verified seal, whatever its schema.
     #[must_use]
     pub fn seal(&self) -> Option<&Seal> {
         match &self.worth {
@@ -105,7 +105,7 @@ impl Copy {
 }
 
 impl Shelf {
-    /// Opens and lists the shelf of a root; an empty one where there is none.
+    /// Opens and lists the backup directory of a root; an empty one where there is none.
     pub fn open(disk: &Disk, root: &Dir) -> FsResult<Self> {
         match disk.open_dir(root, BACKUPS) {
             Ok(dir) => Self::list(disk, dir),
@@ -132,7 +132,7 @@ impl Shelf {
         }
     }
 
-    /// Lists an opened shelf.
+    /// Lists an open backup directory.
     pub fn list(disk: &Disk, dir: Dir) -> FsResult<Self> {
         let mut shelf = Self::empty(disk);
         for name in disk.list(&dir)? {
@@ -168,25 +168,27 @@ impl Shelf {
         self.dir.as_ref()
     }
 
-    /// Whether this root ever had a document that could be brought back.
+    /// Returns whether this root ever had a document that could be restored.
     #[must_use]
     pub fn has_history(&self) -> bool {
         self.has_mirror || !self.backups.is_empty()
     }
 
-    /// Whether this program wrote any of the history.
+    /// Returns whether this program wrote any of the history.
     #[must_use]
     pub fn has_sealed_history(&self) -> bool {
         self.has_mirror || self.backups.iter().any(|backup| backup.revision.is_some())
     }
 
-    /// What the mirror is, if it holds the bytes of the live file. It is compared once a command.
+    /// The mirror's metadata, if the mirror holds the bytes of the live file. It is compared once a
+    /// command.
     pub fn mirror_like(&self, live: &[u8]) -> FsResult<Option<Stat>> {
         if let Some(known) = self.mirror.get() {
             return Ok(*known);
         }
         let mirror = match self.dir.as_ref().filter(|_| self.has_mirror) {
-            // A link in its place is no mirror; it is not followed, and the next writer replaces it.
+            // A link in its place is not a mirror; it is not followed, and the next writer replaces
+            // it.
             Some(dir) => match self.disk.stat_if_same(dir, MIRROR, live) {
                 Err(error) if error.is(Errno::LOOP) => None,
                 stat => stat?,
@@ -196,8 +198,8 @@ impl Shelf {
         Ok(*self.mirror.get_or_init(|| mirror))
     }
 
-    /// Reads one copy whole. A copy that cannot be read is an error and not a bad copy: the next attempt may succeed,
-    /// and an older copy must not be taken for the newest meanwhile.
+    /// Reads one copy whole. A copy that cannot be read is an error and not an invalid copy: the
+    /// next attempt may succeed, and until then an older copy must not be used as the newest.
     pub fn read(&self, name: &str) -> FsResult<Copy> {
         let bad = |why: &str| Ok(Copy { name: name.to_owned(), worth: Worth::Bad(why.to_owned()) });
         let Some(dir) = &self.dir else {
@@ -235,13 +237,13 @@ impl Shelf {
         dir.map(|dir| Journal::new(&self.disk, dir).read()).unwrap_or_default()
     }
 
-    /// The bytes of a piece of evidence, for comparison.
+    /// The bytes of an evidence file, for comparison.
     pub fn evidence_bytes(&self, name: &str) -> Option<Vec<u8>> {
         let content = self.disk.read(self.dir.as_ref()?, name, READ_LIMIT).ok()??;
         (content.size == Extent::Whole).then_some(content.bytes)
     }
 
-    /// The names and inode of everything on the shelf that could be a link to another file.
+    /// The names and inodes of everything in the directory that could be a link to another file.
     pub fn links_to(&self, file: &crate::fs::Stat) -> FsResult<Vec<String>> {
         let Some(dir) = &self.dir else {
             return Ok(Vec::new());
@@ -273,14 +275,15 @@ fn appraise(text: Bytes) -> Worth {
         }
         Reading::Unsealed(value) => match migrate::usable(&value) {
             Ok(migrated) => Worth::Legacy(migrated.value),
-            // Without a seal it may be anything.
+            // Without a seal its contents are unknown.
             Err(Unfit::TooNew(too_new)) => Worth::Bad(format!("its schema {} is unknown", too_new.version)),
             Err(Unfit::Invalid(findings)) => unfit(findings),
         },
     }
 }
 
-/// The lineage of a root: the mirror's; without a valid mirror that of the highest revision on the shelf.
+/// The lineage of a root: the mirror's; without a valid mirror that of the highest revision in the
+/// backup directory.
 #[must_use]
 pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
     let mirror = copies.iter().filter(|copy| copy.name == MIRROR).find_map(Copy::sealed);
@@ -288,16 +291,17 @@ pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
     mirror.or_else(highest).map(|sealed| sealed.seal.lineage.clone())
 }
 
-/// The copy that a damaged or missing document is restored from: the highest valid revision of the root's lineage, from
-/// the mirror or any backup. Copies from before seals come after every sealed one, newest name first. A copy by a newer
-/// program stops the search: older ones must not take its place.
+/// The copy that a damaged or missing document is restored from: the highest valid revision of the
+/// root's lineage, from the mirror or any backup. Copies from before seals come after every sealed
+/// one, newest name first. A copy by a newer program stops the search: no older copy may replace
+/// it.
 pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, &Copy> {
     if let Some(newer) = copies.iter().find(|copy| matches!(copy.worth, Worth::TooNew(..))) {
         return Err(newer);
     }
     let lineage = lineage_of(copies);
     let of_lineage = |copy: &&Copy| copy.sealed().is_some_and(|sealed| Some(&sealed.seal.lineage) == lineage.as_ref());
-    // Of equals `max_by_key` gives the last; the mirror stands first and is preferred.
+    // Of equal copies `max_by_key` returns the last; the mirror is listed first and is preferred.
     let sealed = copies.iter().rev().filter(of_lineage).max_by_key(|copy| copy.revision());
     let legacy = || {
         let unsealed = copies.iter().filter(|copy| matches!(copy.worth, Worth::Legacy(_)));
@@ -306,7 +310,7 @@ pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, &Copy> {
     Ok(sealed.or_else(legacy))
 }
 
-/// The highest revision on the shelf, of whatever lineage.
+/// The highest revision in the directory, of any lineage.
 #[must_use]
 pub fn highest_revision(copies: &[Copy]) -> Option<Revision> {
     copies.iter().filter_map(Copy::revision).max()

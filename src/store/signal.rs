@@ -1,13 +1,14 @@
-//! `.signals/NAME.json`: the file that goes with a signal in the state.
+//! `.signals/NAME.json`: the file of a signal in the state.
 //!
-//! The state is the truth. The files are staged and synced before the commit and put in place after it, so that they never
-//! announce a signal that the state does not have. Of a signal that is cleared a note is staged, a file without a time. What
-//! a writer leaves that dies between the two says which signal the state is to have, and since when: the next writer carries
-//! it out if the state has just that, and removes it if not.
+//! The state is authoritative. Signal files are staged and synced before the commit and put in
+//! place after it, so that they never announce a signal that the state does not have. For a cleared
+//! signal a note is staged, a file without a time. If a writer dies in between, its staged file
+//! names the signal that the state is to have, and its time: the next writer puts the file in place
+//! if the state matches, and removes it if not.
 //!
-//! In a commit that brings an old document back they follow it ([`Signals::Follow`]).
+//! In a commit that restores an old document, they follow the document ([`Signals::Follow`]).
 //!
-//! They are staged on the shelf, whose names every writer reads anyway.
+//! They are staged in the backup directory, which every writer lists anyway.
 
 mod follow;
 
@@ -30,7 +31,7 @@ use crate::fs::{Dir, FsResult};
 use crate::name::Name;
 use crate::time::epoch_seconds;
 
-/// A signal's file: what it is to hold, or nothing if it is to go.
+/// A signal's file: its new content, or nothing if it is to be removed.
 #[derive(Clone, Debug)]
 pub struct SignalFile {
     /// The signal.
@@ -40,7 +41,7 @@ pub struct SignalFile {
 }
 
 impl SignalFile {
-    /// Gives a signal in `document`, which has its phase already; the file that goes with it.
+    /// Sets a signal in `document`, which has its final phase, and returns the accompanying file.
     pub fn give(document: &mut Value, name: &Name, metadata: &Value, now: SystemTime) -> Result<Self> {
         let now = text::parse(epoch_seconds(now).as_bytes())
             .map_err(|error| Error::new(Kind::Internal, format!("a time that is no number: {error}")))?;
@@ -51,7 +52,7 @@ impl SignalFile {
             fields.insert("lastSignal".to_owned(), name.as_str().into());
         }
         let mut file = json!({"signal": name.as_str(), "phase": document.get("phase")});
-        // Not through json!, which would rewrite the digits of numbers.
+        // json! would rewrite the digits of numbers.
         if let Some(fields) = file.as_object_mut() {
             fields.insert("timestamp".to_owned(), now);
             fields.insert("metadata".to_owned(), metadata.clone());
@@ -68,7 +69,7 @@ impl SignalFile {
         format!("{}.json", self.name)
     }
 
-    /// What is staged of it. That a signal goes is nothing that a power cut could tear.
+    /// The staged content. The removal of a signal needs no sync: a power cut cannot tear it.
     fn draft(&self) -> Option<(Vec<u8>, Sync)> {
         match &self.content {
             Some(content) => Some((content.clone(), Sync::Now)),
@@ -76,7 +77,7 @@ impl SignalFile {
         }
     }
 
-    /// What is staged, if the state is as it is to be then.
+    /// The staged content, if the state matches it.
     fn due(staged: Vec<u8>, state: &Value) -> Option<Self> {
         let draft = text::parse(&staged).ok()?;
         let name = named(&draft)?;
@@ -88,12 +89,13 @@ impl SignalFile {
     }
 }
 
-/// The signal that a file is of.
+/// The signal that a file belongs to.
 fn named(file: &Value) -> Option<Name> {
     Name::parse("signal", file.get("signal")?.as_str()?).ok()
 }
 
-/// Whether a name on the shelf is that of a signal's file whose writer is at work, or died.
+/// Returns whether a name in the backup directory is a staged signal file of a running or dead
+/// writer.
 #[must_use]
 pub fn is_staged(name: &str) -> bool {
     is_temporary(name) && name.contains(STAGED)
@@ -102,7 +104,7 @@ pub fn is_staged(name: &str) -> bool {
 const STAGED: &str = "-signal-";
 
 impl Store {
-    /// Writes the files under temporary names, and notes of those that are to go.
+    /// Stages the files under temporary names, and a note for each that is to be removed.
     pub(super) fn stage_signals<'a>(
         &'a self,
         held: &Held,
@@ -116,8 +118,8 @@ impl Store {
         signals.iter().enumerate().map(stage).collect()
     }
 
-    /// Puts the staged files in place. The state is committed by now, so a failure is a warning, and what is staged stays for
-    /// the next writer.
+    /// Puts the staged files in place. The state is committed by now, so a failure is a warning,
+    /// and the staged file stays for the next writer.
     pub(super) fn finish_signals(&self, held: &Held, shelf: &Dir, signals: &[SignalFile]) {
         if signals.is_empty() {
             return;
@@ -141,7 +143,7 @@ impl Store {
             return self.disk.unlink(shelf, staged);
         };
         match self.disk.rename((shelf, staged), (dir, OsStr::new(&file))) {
-            // The signals are a mount of their own: the file is staged there once more.
+            // `.signals/` is on another mount: the file is staged there once more.
             Err(error) if error.is(Errno::XDEV) => {
                 let again = staged.to_string_lossy();
                 let copy = self.disk.stage(dir, &again, content, Sync::Now)?;
@@ -153,7 +155,7 @@ impl Store {
         }
     }
 
-    /// Writes or removes the files of signals when the state itself need not change.
+    /// Writes or removes signal files when the state itself does not change.
     pub(super) fn place_signals(&self, held: &Held, signals: &[SignalFile]) {
         if signals.is_empty() {
             return;
@@ -169,7 +171,7 @@ impl Store {
         }
     }
 
-    /// The signals of which something is staged.
+    /// The signals that have a staged file.
     pub fn staged_signals(&self) -> Result<Vec<Name>> {
         let shelf = self.shelf_to_read()?;
         let Some(dir) = shelf.dir() else { return Ok(Vec::new()) };
@@ -181,8 +183,8 @@ impl Store {
         Ok(names)
     }
 
-    /// Carries out what a dead writer left staged behind its commit, and removes what one left before it. Where nobody can
-    /// tell yet what the state is, or is to be when a restore is through, it stays.
+    /// Settles what a dead writer staged: puts it in place after the writer's commit, removes it if
+    /// there was none. It stays where the state, or the outcome of a restore, is not known yet.
     pub(super) fn settle_signals(&self, held: &Held, shelf: &Shelf, health: &Health) {
         let state = match health {
             Health::Healthy(document) => document.value.outline(),
@@ -203,7 +205,8 @@ impl Store {
                 Some(due) => {
                     let place = self.side_directory(&held.root, SIGNALS)?;
                     self.carry_out((dir, staged), &place, &due)?;
-                    Ok(self.disk.sync_dir(&place)?) // from here on others may have seen it
+                    // It may be visible to other processes from here on.
+                    Ok(self.disk.sync_dir(&place)?)
                 }
                 None => Ok(self.disk.unlink(dir, staged)?),
             }
@@ -221,7 +224,7 @@ fn files(signals: &[SignalFile]) -> String {
     files.join(", ")
 }
 
-/// Where a signal's file stands until the state is committed.
+/// The staged name of a signal's file until the state is committed.
 fn staged_name(held: &Held, index: usize) -> String {
     temporary(held.lock.inode(), &format!("{}{index}", STAGED.trim_start_matches('-')))
 }

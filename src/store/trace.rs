@@ -1,27 +1,29 @@
-//! What is left of sealed history where no valid copy of the document is.
+//! Traces of sealed history where no valid copy of the document is left.
 //!
-//! The journal's commits, the revisions in the names of backups, and a mirror of whatever worth say that this root had
-//! a sealed document. A live file without a seal is then no document from before seals. All of it lies in the root: a
-//! log outside of it may speak of another root that had the same path.
+//! The journal's commits, the revisions in the names of backups, and a mirror, valid or not, prove
+//! that this root had a sealed document. A live file without a seal is then not a document from
+//! before seals. All of these lie in the root: a log outside it may refer to another root that had
+//! the same path.
 
 use super::layout::{BackupName, pinned};
 use super::shelf::Shelf;
 use crate::document::seal::{Lineage, Revision};
 
-/// What is remembered of a sealed document.
+/// The records of a sealed document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// The lineage of the last commit in the journal.
     pub lineage: Option<Lineage>,
     /// The highest revision in the journal.
     pub journaled: Option<Revision>,
-    /// The highest revision that the names of backups speak of. A commit makes a backup of the revision that it replaces,
-    /// so one of its own follows. A name proves little: where anything else remembers revisions, that counts.
+    /// The highest revision in the names of backups. A commit makes a backup of the revision that
+    /// it replaces, so it is followed by another one. A name proves little: other records of
+    /// revisions take precedence.
     pub named: Option<Revision>,
 }
 
 impl Trace {
-    /// The last revision that is remembered.
+    /// The last revision on record.
     #[must_use]
     pub fn revision(&self) -> Option<Revision> {
         self.journaled.or(self.named)
@@ -29,7 +31,8 @@ impl Trace {
 }
 
 impl Shelf {
-    /// What this root remembers of sealed documents; `None` where it never had one. It reads the journal.
+    /// The traces of sealed documents in this root; `None` where it never had one. Reads the
+    /// journal.
     #[must_use]
     pub fn trace(&self) -> Option<Trace> {
         let events = self.events();

@@ -1,7 +1,8 @@
-//! The workshop: `.checkpoints/.in-progress/`, where a checkpoint or a restore is made ready.
+//! The workshop: `.checkpoints/.in-progress/`, where a checkpoint or a restore is prepared.
 //!
-//! It exists only while somebody under the state lock works in it, or died there. So one look tells every later command
-//! whether there is something to finish or to clear away, and it costs the others nothing.
+//! It exists only while a command under the state lock uses it, or after such a command died. So
+//! one lookup shows every later command whether there is something to finish or remove, and costs
+//! the others nothing.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::error::Result;
 use crate::fs::{Dir, FileKind};
 use crate::{side, tree};
 
-/// The workshop, open; cleared when it is dropped, unless what is in it is to stay.
+/// The open workshop; cleared on drop, unless its contents are to stay.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Workshop<'a> {
@@ -35,17 +36,17 @@ enum Stays {
 }
 
 impl<'a> Workshop<'a> {
-    /// From now on everything in it stays: whoever comes next goes on from there.
+    /// Keeps its contents from now on: the next command continues from there.
     pub(super) fn keep(&mut self) {
         self.stays = Stays::Yes;
     }
 
-    /// The work is done: it is cleared, unless a restore that is decided stands in it.
+    /// Ends the work: the workshop is cleared, unless it holds a decided restore.
     pub(super) fn done(self) -> Result<()> {
         if self.stays == Stays::Yes { Ok(()) } else { self.clear() }
     }
 
-    /// Removes it with all that is in it, and what is staged beside its target.
+    /// Removes it with its contents, and what is staged beside its targets.
     pub(super) fn clear(mut self) -> Result<()> {
         self.stays = Stays::Yes;
         self.store.clear_workshop(self.root)
@@ -62,7 +63,7 @@ impl Drop for Workshop<'_> {
 }
 
 impl Store {
-    /// Opens the workshop, which is empty unless an interrupted restore stands in it.
+    /// Opens the workshop, which is empty unless it holds an interrupted restore.
     pub(super) fn workshop<'a>(&'a self, held: &'a Held) -> Result<Workshop<'a>> {
         let shelf = self.side_directory(&held.root, CHECKPOINTS)?;
         let dir = side::open(&self.disk, &shelf, WORKSHOP)?;
@@ -70,18 +71,18 @@ impl Store {
         Ok(Workshop { store: self, root: &held.root, shelf, dir, stays })
     }
 
-    /// Whether somebody works, or died, in the workshop.
+    /// Returns whether a command uses the workshop or died in it.
     pub(super) fn has_workshop(&self, root: &Dir) -> Result<bool> {
         let found = self.disk.stat(root, format!("{CHECKPOINTS}/{WORKSHOP}"));
         match found {
-            Err(error) if error.is(rustix::io::Errno::NOTDIR) => Ok(false), // told when it is opened
+            // Reported by the command that opens it.
+            Err(error) if error.is(rustix::io::Errno::NOTDIR) => Ok(false),
             found => Ok(found?.is_some_and(|stat| stat.kind == FileKind::Directory)),
         }
     }
 
-    /// Removes the workshop, the checkpoints that are marked in it, and the trees that are staged beside or inside their
-    /// targets. The workshop goes last: it tells
-    /// of them.
+    /// Removes the workshop, the checkpoints that are marked in it, and the trees that are staged
+    /// beside or inside their targets. The workshop is removed last: it is the record of the rest.
     pub(super) fn clear_workshop(&self, root: &Dir) -> Result<()> {
         for dir in self.staging_places(root)? {
             self.clear_staged(&dir)?;
@@ -92,14 +93,14 @@ impl Store {
                 tree::remove(&self.disk, &shelf, id)?;
             }
             if !doomed.is_empty() {
-                self.disk.sync_dir(&shelf)?; // gone for good before the marks are
+                self.disk.sync_dir(&shelf)?; // durable before the marks are removed
             }
             tree::remove(&self.disk, &shelf, WORKSHOP)?;
         }
         Ok(())
     }
 
-    /// The directories in which trees are staged: those that the targets lie in, and the targets.
+    /// The directories in which trees are staged: the parents of the targets, and the targets.
     fn staging_places(&self, root: &Dir) -> Result<Vec<Dir>> {
         let mut places = vec![self.disk.open_dir(root, ".")?];
         places.extend(self.config_root()?);
@@ -113,7 +114,8 @@ impl Store {
         Ok(places)
     }
 
-    /// Removes what is staged in a directory, for good: when the workshop is gone nobody looks for it.
+    /// Removes what is staged in a directory, durably: without the workshop no command looks for
+    /// it.
     fn clear_staged(&self, dir: &Dir) -> Result<()> {
         let mut staged = self.disk.list(dir)?;
         staged.retain(|name| name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)));
@@ -127,17 +129,19 @@ impl Store {
                 _ => tree::remove(&self.disk, dir, name)?,
             }
         }
-        // It may be `config/` or `.signals/` itself, in which nothing of its own has changed.
+        // The directory may be `config/` or `.signals/` itself, and its own contents have not
+        // changed.
         if let Some(modified) = modified {
             match self.disk.set_mtime_of(dir.at(), dir.path(), modified) {
-                Err(error) if error.is(Errno::PERM) => {} // a directory of another user, whose time is its owner's
+                // The directory of another user: only its owner may set its time.
+                Err(error) if error.is(Errno::PERM) => {}
                 set => set?,
             }
         }
         Ok(self.disk.sync_dir(dir)?)
     }
 
-    /// A number for a restore that nothing was staged under.
+    /// A number for a restore under which nothing is staged.
     pub(super) fn free_number(&self, root: &Dir) -> Result<u64> {
         let mut highest = 0;
         for dir in self.staging_places(root)? {
@@ -148,7 +152,7 @@ impl Store {
         Ok(highest + 1)
     }
 
-    /// The directory that `config/` lies in, if it exists.
+    /// The parent directory of `config/`, if it exists.
     pub(super) fn config_root(&self) -> Result<Option<Dir>> {
         match self.disk.open_root(&self.settings.root) {
             Err(error) if error.is(rustix::io::Errno::NOENT) => Ok(None),
@@ -156,7 +160,7 @@ impl Store {
         }
     }
 
-    /// How long the reader of an interrupted restore may take to finish it.
+    /// The time that the reader of an interrupted restore may take to finish it.
     pub(super) fn readers_patience(&self) -> Duration {
         super::READER_PATIENCE.min(self.settings.lock_timeout)
     }

@@ -1,6 +1,7 @@
-//! Whether writers can work here, found without changing anything.
+//! Checks whether writers can write here, without changing anything.
 //!
-//! What a check of permissions cannot see (a quota, a security module) shows at the first write.
+//! A limit that a check of permissions cannot see (a quota, a security module) shows at the first
+//! write.
 
 use std::path::Path;
 
@@ -19,8 +20,8 @@ const COMMIT_OVERHEAD: u64 = 32 << 10;
 const COMMIT_INODES: u64 = 3;
 
 impl Store {
-    /// The error that the next writer would meet; `None` where nothing keeps it from writing.
-    /// The document itself is not judged.
+    /// The error that the next writer would meet; `None` where it can write. The document itself is
+    /// not examined.
     pub fn write_obstacle(&self) -> Result<Option<Error>> {
         let root = self.open_root()?;
         let name = &self.settings.file_name;
@@ -57,12 +58,12 @@ impl Store {
         Ok(self.space_obstacle(&root, state.map_or(0, |found| found.size)))
     }
 
-    /// Refuses where a commit of a document of `size` bytes has no room.
+    /// Refuses where there is no space for a commit of a document of `size` bytes.
     fn space_obstacle(&self, root: &Dir, size: u64) -> Option<Error> {
         let disk = fstatvfs(root.at()).ok()?;
         let needed = 2 * size + COMMIT_OVERHEAD;
         let (blocks, inodes) = available(&disk);
-        // Some file systems count no inodes, and some no blocks.
+        // Some file systems report no inodes, and some no blocks.
         let lacks_space = disk.f_blocks > 0 && blocks < needed;
         let lacks_inodes = disk.f_files > 0 && inodes < COMMIT_INODES;
         let left = match (lacks_space, lacks_inodes) {
@@ -78,20 +79,21 @@ impl Store {
     }
 }
 
-/// Bytes and inodes that this user may take.
+/// The bytes and inodes available to this user.
 fn available(disk: &StatVfs) -> (u64, u64) {
     let is_root = side::user() == 0;
     let (blocks, inodes) = if is_root { (disk.f_bfree, disk.f_ffree) } else { (disk.f_bavail, disk.f_favail) };
     (blocks.saturating_mul(disk.f_frsize), inodes)
 }
 
-/// Whether files can be made in a directory, as far as its permissions, its mount and its marks tell.
+/// Returns whether files can be created in a directory, as far as its permissions, mount and flags
+/// show.
 #[must_use]
 pub fn is_writable(path: &Path) -> bool {
     Disk::real().open_root(path).is_ok_and(|dir| directory_obstacle(&dir).is_none())
 }
 
-/// Refuses a directory in which no file can be made or replaced.
+/// Refuses a directory in which no file can be created or replaced.
 pub(super) fn directory_obstacle(dir: &Dir) -> Option<Error> {
     let path = dir.path();
     let is_read_only = fstatvfs(dir.at()).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY));
@@ -111,8 +113,8 @@ pub(super) fn directory_obstacle(dir: &Dir) -> Option<Error> {
     }
 }
 
-/// Whether the file `name` in `dir`, or `dir` itself where `name` is empty, is marked immutable
-/// or append-only: chattr(1).
+/// Returns whether the file `name` in `dir`, or `dir` itself where `name` is empty, is flagged
+/// immutable or append-only: chattr(1).
 pub(super) fn is_immutable(dir: &Dir, name: &std::ffi::OsStr) -> bool {
     let marks = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;

@@ -1,46 +1,46 @@
-//! What a text is made into.
+//! The node types that a text is parsed into.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::{Map, Number, Value};
 
-/// Makes nodes of what stands in a text.
+/// Builds nodes from the tokens of a text.
 pub(in crate::document) trait Make<'t>: Copy {
-    /// What comes of a value.
+    /// The node of a value.
     type Node;
     /// An object that is being read.
     type Object: Default;
 
-    /// What makes the nodes inside an array, or under a key of an object.
+    /// The builder for nodes inside an array, or under a key of an object.
     fn inside(self, key: Option<&str>) -> Self;
     fn null(self) -> Self::Node;
     fn bool(self, value: bool) -> Self::Node;
     fn unsigned(self, value: u64) -> Self::Node;
     fn signed(self, value: i64) -> Self::Node;
-    /// Any other number, as it stands in the text.
+    /// Any other number, as written in the text.
     fn number(self, digits: &str) -> Self::Node;
     fn string(self, text: Cow<'t, str>) -> Self::Node;
-    /// Whether this array's elements are wanted.
+    /// Returns whether this array's elements are needed.
     fn keeps_elements(self) -> bool {
         true
     }
     fn array(self, elements: Vec<Self::Node>) -> Self::Node;
-    /// The key comes back if it stands in the object already.
+    /// Returns the key as an error if the object has it already.
     fn insert(self, object: &mut Self::Object, key: Cow<'t, str>, node: Self::Node) -> Result<(), Cow<'t, str>>;
     fn object(self, object: Self::Object) -> Self::Node;
 }
 
-/// Makes values.
+/// Builds values.
 #[derive(Clone, Copy)]
 pub(super) enum Plain {
-    /// All of it.
+    /// The whole value.
     Whole,
-    /// The document, of which only these fields are wanted whole.
+    /// The document; only these fields are built whole.
     Top(&'static [&'static str]),
-    /// A field of the document, of which only the type is wanted.
+    /// A field of the document of which only the type is needed.
     Shell,
-    /// What is in such a field, of which nothing is wanted.
+    /// The contents of such a field, which are not needed.
     Nothing,
 }
 
@@ -50,7 +50,7 @@ impl Plain {
     }
 }
 
-/// An object whose contents may not be wanted. Equal keys are found all the same.
+/// An object with contents that may not be needed. Duplicate keys are found all the same.
 #[derive(Default)]
 pub(super) struct Object<'t> {
     map: Map<String, Value>,
@@ -87,7 +87,7 @@ impl<'t> Make<'t> for Plain {
     }
 
     fn number(self, digits: &str) -> Value {
-        // Not through `Number::from_str`, which would rewrite the exponent; the parser has checked it.
+        // `Number::from_str` would rewrite the exponent; the parser has checked the digits.
         Value::Number(Number::from_string_unchecked(digits.to_owned()))
     }
 
@@ -119,7 +119,7 @@ impl<'t> Make<'t> for Plain {
     }
 }
 
-/// The keys of an object: mostly few, and those are compared one by one.
+/// The keys of an object: usually few, which are compared one by one.
 #[derive(Default)]
 struct Keys<'t> {
     first: Vec<Cow<'t, str>>,

@@ -1,7 +1,7 @@
 //! Assignment and deletion by paths, as jq defines them; jaq updates in place, which differs where
 //! parents are missing and where several elements are deleted.
 //!
-//! Invariant: all paths are found in the value as it was before the first change.
+//! Invariant: all paths are computed in the value before the first change.
 
 use std::mem;
 
@@ -17,7 +17,7 @@ use super::{number, text};
 /// The longest array that an assignment pads with null.
 const MAX_PADDED: usize = 1_000_000;
 
-/// `l = r` and `l |= r` are calls of these, for [`super::syntax`] makes them so.
+/// The names of the natives that `l = r` and `l |= r` call; [`super::syntax`] inserts the calls.
 pub(super) const ASSIGN: &str = "=";
 pub(super) const MODIFY: &str = "|=";
 
@@ -55,15 +55,15 @@ fn assign<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, new: &Val) -> ValX<
     Ok(root)
 }
 
-/// The first output of `update` is the new value; where it has none, the old one is deleted.
+/// Replaces each value by the first output of `update`; where it has none, the value is deleted.
 fn modify<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, update: &(TermId, Ctx<'a, Data>)) -> ValX<'a, Val, Jq> {
     let mut paths = find(paths, &root)?.into_iter();
     let mut doomed = Vec::new();
     while let Some(path) = paths.next() {
         let place = if paths.len() == 0 { existing(&mut root, &path) } else { None };
         let old = match place {
-            // Nobody looks here again, and what only the update holds can be changed in place:
-            // a thousand times `.log += […]` must not copy the list a thousand times.
+            // The place is not read again, and a value that only the update holds can be changed in
+            // place: a thousand times `.log += […]` must not copy the list a thousand times.
             Some(place) => mem::take(place),
             None => get(&root, &path)?,
         };
@@ -85,7 +85,8 @@ fn find<'a>((filter, ctx): (TermId, Ctx<'a, Data>), root: &Val) -> Result<Vec<Pa
     paths.collect()
 }
 
-/// A longer path leads nowhere in a document, and following it would use up the stack.
+/// Refuses a longer path: it leads nowhere in a document, and following it would overflow the
+/// stack.
 fn short(path: Path) -> Result<Path, Error> {
     if path.len() > MAX_NESTED {
         return Err(error("Path too deep"));
@@ -104,7 +105,7 @@ fn elements(list: Val, what: &str) -> Result<Vec<Val>, Error> {
     }
 }
 
-/// The place of a path, if it is there already.
+/// The place of a path, if it exists.
 fn existing<'v>(mut target: &'v mut Val, path: &[Val]) -> Option<&'v mut Val> {
     for key in path {
         target = match target {
@@ -123,7 +124,7 @@ fn get(root: &Val, path: &[Val]) -> Result<Val, Error> {
     path.iter().try_fold(Jq(root.clone()), |value, key| value.index(&Jq(key.clone()))).map(|value| value.0)
 }
 
-/// Puts a value at a path, making what is missing on the way there.
+/// Sets the value at a path, creating missing parents.
 fn set(target: &mut Val, path: &[Val], new: Val) -> Result<(), Error> {
     let Some((key, rest)) = path.split_first() else {
         *target = new;
@@ -190,7 +191,7 @@ fn delete(target: &mut Val, paths: &[Path], at: usize) -> Result<(), Error> {
     for group in paths.chunk_by(|a, b| a[at] == b[at]) {
         let key = &group[0][at];
         if group[0].len() == at + 1 {
-            keys.push(key); // and with it all that is below it
+            keys.push(key); // and everything below it
         } else if let Some(place) = existing(target, std::slice::from_ref(key)) {
             delete(place, group, at + 1)?;
         } else {
@@ -204,7 +205,7 @@ fn delete(target: &mut Val, paths: &[Path], at: usize) -> Result<(), Error> {
     delete_keys(target, &keys)
 }
 
-/// Deletes the sorted `keys` all at once, so that no deletion moves what another one means.
+/// Deletes the sorted `keys` all at once, so that no deletion shifts the meaning of another.
 fn delete_keys(target: &mut Val, keys: &[&Val]) -> Result<(), Error> {
     match target {
         _ if keys.is_empty() => Ok(()),
@@ -247,7 +248,7 @@ fn delete_keys(target: &mut Val, keys: &[&Val]) -> Result<(), Error> {
     }
 }
 
-/// Where a number points in an array; `None` if that is before its begin.
+/// The index in an array that a number means; `None` if that is before its begin.
 fn position(key: &Val, len: usize) -> Option<usize> {
     match key {
         Val::Num(number) => number::position(number, len),
@@ -255,7 +256,7 @@ fn position(key: &Val, len: usize) -> Option<usize> {
     }
 }
 
-/// The part of an array that `{"start": …, "end": …}` means.
+/// The range of an array that `{"start": …, "end": …}` means.
 fn bounds(key: &Val, len: usize) -> Result<(usize, usize), Error> {
     let part = number::ends_of(key, len)?;
     Ok((part.start, part.end))

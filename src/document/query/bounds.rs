@@ -1,9 +1,9 @@
-//! What a program may use: a stack, a gigabyte of memory, and some time.
+//! The resource limits of a program: stack, memory and time.
 //!
-//! A program that can go on for long runs on a thread of its own, [`watched`] from outside. When it
-//! has used too much, what it does next stops it: a call, a step of a loop, a part of a path. One
-//! that is lost in a single long operation is left behind: the watcher answers in its place, and
-//! the process ends without it, as if it had been interrupted.
+//! A program that can run for long has a thread of its own, [`watched`] from outside. When it
+//! exceeds a limit, its next step stops it: a call, a step of a loop, a part of a path. A program
+//! in a single long operation is abandoned: the watcher answers in its place, and the process ends
+//! without it, as if it had been interrupted.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -17,34 +17,35 @@ use rustix::time::{ClockId, clock_gettime};
 use super::text;
 use super::value::{Error, MAX_NESTED, error};
 
-/// Compiling and running a program recurses; the limits of the text are made for a stack of this size.
+/// Compiling and running a program recurses; the limits of the text assume a stack of this size.
 pub const STACK: usize = 512 << 20;
-/// What a call must find free: the operations of one level, and taking apart a value that is nested deep.
+/// The stack that a call must find free: for the operations of one level, and for dropping a deeply
+/// nested value.
 const RESERVE: usize = 192 << 20;
-/// What a program may add to the memory of the process, in bytes.
+/// The memory that a program may add to the process, in bytes.
 pub const MEMORY: u64 = 1 << 30;
-/// How much time a program has by the clock, where none is given.
+/// The default limit of elapsed time.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
-/// How much of it may be processor time, where none is given.
+/// The default limit of processor time.
 pub const PROCESSOR_TIME: Duration = Duration::from_secs(10);
 
-/// How often the watcher looks.
+/// The interval of the watcher's checks.
 const TICK: Duration = Duration::from_millis(10);
-/// How long a program may take to notice that it is stopped, and what it may use meanwhile.
+/// The time and the memory that a program may use until it notices that it is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 const GRACE_MEMORY: u64 = 256 << 20;
-/// After how many new arrays and objects one is looked at for its depth.
+/// One in this many new arrays and objects is checked for its depth.
 const SAMPLE: u32 = 2048;
 
-/// What a program used up.
+/// The limit that a program exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Excess {
-    /// More memory than it may add, which is [`MEMORY`].
+    /// The memory it may add, [`MEMORY`].
     Memory = 1,
-    /// More time than it was given.
+    /// The time it was given.
     Time = 2,
-    /// Recursion without an end, or near enough.
+    /// The recursion depth.
     Depth = 3,
 }
 
@@ -53,18 +54,18 @@ impl Excess {
         [Self::Memory, Self::Time, Self::Depth].into_iter().find(|excess| *excess as u8 == code)
     }
 
-    /// What a step of a program that is stopped ends it with.
+    /// The exit code by which a step of a stopped program ends it.
     pub(super) fn of_halt(code: i32) -> Option<Self> {
         u8::try_from(code).ok().and_then(Self::of)
     }
 }
 
-/// How much time a program has.
+/// The time limits of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time {
-    /// By the clock.
+    /// Elapsed time.
     pub wall: Duration,
-    /// On the processors.
+    /// Processor time.
     pub processor: Duration,
 }
 
@@ -75,27 +76,27 @@ impl Default for Time {
 }
 
 impl From<Duration> for Time {
-    /// As much of it on the processors as there is by the clock.
+    /// The same limit for both.
     fn from(wall: Duration) -> Self {
         Self { wall, processor: wall }
     }
 }
 
-/// A program that runs.
+/// A running program.
 struct Running {
     since: Instant,
-    /// Processor time and memory of the process when the watcher first looked.
+    /// Processor time and memory of the process at the watcher's first check.
     at_first: Option<(Duration, u64)>,
     time: Time,
     stopped: Option<(Excess, Instant, u64)>,
 }
 
-/// What a thread that runs programs and its watcher share.
+/// The state shared by a thread that runs programs and its watcher.
 #[derive(Default)]
 struct Watch {
     running: Mutex<Option<Running>>,
     changed: Condvar,
-    /// Why the program that runs is to stop, as a number of [`Excess`]; 0 while it is not.
+    /// The reason to stop the running program, as a number of [`Excess`]; 0 for none.
     stop: AtomicU8,
 }
 
@@ -121,11 +122,11 @@ fn watch() -> Arc<Watch> {
     WATCH.with_borrow(Arc::clone)
 }
 
-/// A program runs while this lives.
+/// A program runs while this exists.
 pub(super) struct Run(Arc<Watch>);
 
 impl Run {
-    /// Begins a run on this thread, which watches it if there is a watcher.
+    /// Begins a run on this thread, which is watched if there is a watcher.
     pub(super) fn begin(time: Time) -> Self {
         let watch = watch();
         watch.stop.store(0, Ordering::Relaxed);
@@ -134,7 +135,7 @@ impl Run {
         Self(watch)
     }
 
-    /// Why its results do not count, if they do not.
+    /// The reason why its results do not count, if there is one.
     pub(super) fn excess(&self) -> Option<Excess> {
         self.0.excess()
     }
@@ -147,7 +148,7 @@ impl Drop for Run {
     }
 }
 
-/// Refuses to go on once the program is stopped.
+/// Refuses to continue once the program is stopped.
 pub(super) fn go_on() -> Result<(), Error> {
     match WATCH.with_borrow(|watch| watch.excess()) {
         None => Ok(()),
@@ -155,7 +156,7 @@ pub(super) fn go_on() -> Result<(), Error> {
     }
 }
 
-/// Why a call may not begin, if it may not.
+/// The reason why a call may not begin, if there is one.
 pub(super) fn stopped() -> Option<Excess> {
     let here = 0_u8;
     if std::ptr::from_ref(&here).addr() < FLOOR.get() {
@@ -164,14 +165,14 @@ pub(super) fn stopped() -> Option<Excess> {
     WATCH.with_borrow(|watch| watch.excess())
 }
 
-/// Looks, now and then, how deep new values are nested: to drop one takes a stack.
+/// Samples the nesting of new values: dropping a deep one needs stack.
 pub(super) fn nested(value: &Val) {
     let left = UNTIL_SAMPLE.get();
     if left > 1 {
         UNTIL_SAMPLE.set(left - 1);
         return;
     }
-    // Not in step with the program, which may make one deep value and many others in turn.
+    // Sampled at random: a program may make one deep value and many others in a regular order.
     let mut random = RANDOM.get();
     random ^= random << 13;
     random ^= random >> 17;
@@ -188,7 +189,7 @@ fn processor_time() -> Duration {
     Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
 }
 
-/// The memory that this process has, in bytes; 0 where the system does not say.
+/// The memory of this process in bytes; 0 where the system does not report it.
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -196,13 +197,14 @@ fn memory() -> u64 {
     kibibytes.unwrap_or_default() << 10
 }
 
-/// Does `work`, which runs programs, on a stack of [`STACK`], and stops a program that uses too much. One that cannot be
-/// stopped is left to `leave`, which ends the process. Where there is no room for the stack it works in what room there is.
+/// Runs `work`, which runs programs, on a stack of [`STACK`], and stops a program that exceeds a
+/// limit. For one that cannot be stopped it calls `leave`, which ends the process. Where there is
+/// no room for the stack, it uses the stack that there is.
 pub fn watched<T: Send>(work: impl Fn() -> T + Sync, leave: impl Fn(Excess) -> Infallible) -> T {
     watched_within(MEMORY, work, leave)
 }
 
-/// As [`watched`], where a program may add so many bytes to the memory of the process.
+/// As [`watched`], with this limit of the memory that a program may add, in bytes.
 pub(super) fn watched_within<T: Send>(
     most: u64,
     work: impl Fn() -> T + Sync,
@@ -234,7 +236,7 @@ pub(super) fn watched_within<T: Send>(
                 None => watch.changed.wait(now).unwrap_or_else(PoisonError::into_inner),
                 Some(_) => watch.changed.wait_timeout(now, TICK).unwrap_or_else(PoisonError::into_inner).0,
             };
-            // Held until the process ends, if it must: the program can neither finish nor write any more.
+            // Held until the process ends: the program can neither finish nor write any more.
             if let Some(excess) = now.as_mut().and_then(|running| looked_at(&watch, running, most)) {
                 match leave(excess) {}
             }
@@ -244,7 +246,7 @@ pub(super) fn watched_within<T: Send>(
     })
 }
 
-/// Stops a program that has used too much; why, if it did not stop in time.
+/// Stops a program that exceeded a limit; returns the limit if the program did not stop in time.
 fn looked_at(watch: &Watch, running: &mut Running, most: u64) -> Option<Excess> {
     let (processor, memory) = (processor_time(), memory());
     let (processor_at_first, memory_at_first) = *running.at_first.get_or_insert((processor, memory));

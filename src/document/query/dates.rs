@@ -1,4 +1,4 @@
-//! Dates as jq has them from the C library, in its plain locale.
+//! Dates with the semantics that jq has from the C library, in the plain locale.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,7 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
-/// A broken-down time as C has it: months from 0, days from 1.
+/// A broken-down time in C's form: months from 0, days from 1.
 #[derive(Clone, Copy, Default)]
 struct Broken {
     year: i64,
@@ -36,7 +36,7 @@ struct Broken {
     minute: i64,
     second: i64,
     fraction: f64,
-    /// From Sunday, and from the first of January; where they are known.
+    /// Days from Sunday, and from the first of January; where they are known.
     weekday: Option<i64>,
     yearday: Option<i64>,
 }
@@ -60,7 +60,7 @@ impl Broken {
         }
     }
 
-    /// Of an array of numbers; what is left out of it is 0.
+    /// Reads an array of numbers; missing parts are 0.
     fn read(value: &Jq, what: &str) -> Result<Self, Error> {
         let Val::Arr(parts) = &value.0 else { return Err(error(format_args!("{what} requires array of 6 numbers"))) };
         let numbers = parts.iter().map(|part| match part {
@@ -109,7 +109,7 @@ impl Broken {
     }
 }
 
-/// A number of seconds since 1970 as whole seconds and the rest.
+/// A number of seconds since 1970 as whole seconds and the fraction.
 fn epoch(value: &Jq, what: &str) -> Result<(i64, f64), Error> {
     let Some(seconds) = value.number() else { return Err(error(format_args!("{what}() requires a number"))) };
     if !seconds.is_finite() {
@@ -166,7 +166,7 @@ pub(super) fn strflocaltime(value: Jq, format: Jq) -> ValR<Jq> {
     written(&time, &zone, &format)
 }
 
-/// What a time zone is called, as far as the system says: `UTC`, or its distance from it.
+/// The name of a time zone, as far as the system reports it: `UTC`, or its offset.
 fn iana_zone(time: &DateTime<Local>) -> String {
     if time.offset().fix().local_minus_utc() == 0 { "UTC".to_owned() } else { time.format("%z").to_string() }
 }
@@ -175,7 +175,7 @@ fn written<Z: TimeZone>(time: &DateTime<Z>, zone: &str, format: &str) -> ValR<Jq
 where
     Z::Offset: std::fmt::Display,
 {
-    // The name of the zone is not for the library to say: it knows no names.
+    // The zone's name is inserted here, since the library knows no names.
     let mut named = String::new();
     let mut chars = format.chars();
     while let Some(c) = chars.next() {
@@ -232,7 +232,7 @@ pub(super) fn strptime(value: Jq, format: Jq) -> ValR<Jq> {
     reader.done().map(Broken::value)
 }
 
-/// Reads a date by a format.
+/// Parses a date by a format.
 #[derive(Default)]
 struct Reader<'t> {
     rest: &'t str,
@@ -311,11 +311,11 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// A number of so many digits at most; white space may stand before it.
+    /// A number of at most this many digits; white space may precede it.
     fn number(&mut self, least: i64, most: i64, digits: usize) -> Option<i64> {
         self.rest = self.rest.trim_start_matches(' ');
         let length = self.rest.bytes().take(digits).take_while(u8::is_ascii_digit).count();
-        // As the C library does, which stops before a digit that makes it too large.
+        // Stops before a digit that makes it too large, like the C library.
         let mut end = length;
         let number = loop {
             let number: i64 = self.rest.get(..end)?.parse().ok()?;
@@ -339,7 +339,7 @@ impl Reader<'_> {
         i64::try_from(at).ok()
     }
 
-    /// `Z`, or hours and minutes; jq does not look at what it says.
+    /// `Z`, or hours and minutes; jq ignores the value.
     fn zone(&mut self) -> Option<()> {
         self.rest = self.rest.trim_start();
         if let Some(rest) = self.rest.strip_prefix('Z') {
@@ -373,7 +373,7 @@ impl Reader<'_> {
             (None, None) => {}
         }
         if let (Some(day), 0) = (time.yearday, time.day) {
-            // The day of the year alone says which day it is.
+            // The day of the year alone determines the date.
             let first = i32::try_from(time.year).ok().and_then(|year| NaiveDate::from_ymd_opt(year, 1, 1));
             let date = first.and_then(|first| first.checked_add_days(Days::new(u64::try_from(day).ok()?)));
             let date = date.ok_or_else(out_of_range)?;

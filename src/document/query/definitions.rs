@@ -1,4 +1,4 @@
-//! The functions that a program may call: those in jq's own language, and those in Rust.
+//! The functions that a program may call: those defined in jq's own language, and those in Rust.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use jaq_core::load::parse::Def;
 use super::natives::{Fun, RENAMED};
 use super::{assign, math, natives as in_rust, syntax};
 
-/// Definitions over those of jaq.
+/// Definitions on top of jaq's.
 const PRELUDE: &str = include_str!("prelude.jq");
-/// jaq's natives whose names the prelude's definitions have.
+/// jaq's natives that the prelude redefines.
 const HIDDEN: [(&str, usize); 7] = [
     ("halt", 1),
     ("limit", 2),
@@ -19,7 +19,7 @@ const HIDDEN: [(&str, usize); 7] = [
     ("fromdateiso8601", 0),
     ("todateiso8601", 0),
 ];
-/// What is defined in jq's own language, by jaq and over it.
+/// The definitions in jq's own language: jaq's and the prelude's.
 pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     let ours: Vec<_> = parts().flat_map(syntax::definitions).collect();
     let known: BTreeSet<(&str, usize)> = ours.iter().map(|def| (def.name, def.args.len())).collect();
@@ -29,14 +29,14 @@ pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
         let name = (def.name, def.args.len());
         !known.contains(&name) && !natives.contains(&name)
     });
-    ours.into_iter().chain(defs) // jaq's may use ours, and ours use none of jaq's
+    ours.into_iter().chain(defs) // jaq's may use the prelude's, which use none of jaq's
 }
 
 fn our_natives() -> impl Iterator<Item = Fun> {
     in_rust::all().into_iter().chain(math::all()).chain(assign::natives())
 }
 
-/// What is defined in Rust; ours come first, and jaq's are not asked for where there is one of ours.
+/// The functions defined in Rust; this program's take precedence over jaq's of the same name.
 pub(super) fn natives() -> impl Iterator<Item = Fun> {
     let jaqs = jaq_std::funs().chain(jaq_core::funs()).filter_map(|mut native: Fun| {
         if let Some((_, name)) = RENAMED.iter().find(|(name, _)| *name == native.0) {
@@ -47,8 +47,9 @@ pub(super) fn natives() -> impl Iterator<Item = Fun> {
     our_natives().chain(jaqs)
 }
 
-/// The definitions of the prelude that a program names, and those that they name. To read and compile all of them takes
-/// longer than most programs; one that compiles with these means the same with all.
+/// The prelude's definitions that a program names, and those that they name. Parsing and compiling
+/// all of them takes longer than most programs; one that compiles with these means the same with
+/// all.
 pub(super) fn named_in(source: &str) -> Vec<Def<&'static str>> {
     let parts: Vec<&'static str> = parts().collect();
     let mut wanted: BTreeSet<&str> = words(source).collect();
@@ -84,7 +85,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// What a part defines.
+/// The names that a part defines.
 fn names(part: &str) -> impl Iterator<Item = &str> {
     part.split("def ").skip(1).filter_map(|rest| words(rest).next())
 }

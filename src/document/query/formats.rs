@@ -1,4 +1,4 @@
-//! `@csv` and its like.
+//! The formats: `@csv` and others.
 
 use std::fmt::Write as _;
 
@@ -103,7 +103,7 @@ pub(super) fn from_uri(value: Jq) -> ValR<Jq> {
     decoded.map(Jq::text).ok_or_else(fail)
 }
 
-/// Bytes in digits of `bits`, the last of them filled up.
+/// Encodes bytes in digits of `bits` bits; the last group is padded.
 fn encoded(bytes: &[u8], digits: &[u8], bits: u32, group: usize) -> String {
     let (mut text, mut held, mut count) = (String::new(), 0_u32, 0);
     let digit = |value: u32| char::from(digits[(value & ((1 << bits) - 1)) as usize]);
@@ -125,7 +125,7 @@ fn encoded(bytes: &[u8], digits: &[u8], bits: u32, group: usize) -> String {
     text
 }
 
-/// The bytes of such a text; what is over is dropped, as are the signs that fill it up.
+/// Decodes such a text; excess bits and padding are dropped.
 fn decoded(text: &str, digits: &[u8], bits: u32) -> Option<Vec<u8>> {
     let (mut bytes, mut held, mut count) = (Vec::new(), 0_u32, 0);
     for byte in text.trim_end_matches('=').bytes() {

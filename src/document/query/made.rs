@@ -1,4 +1,4 @@
-//! Documents as jq has them, made of a text and written to one without going through a [`Value`].
+//! Documents in jq's representation, made from a text and written to one without a [`Value`].
 
 use std::borrow::Cow;
 use std::mem;
@@ -13,7 +13,8 @@ use crate::document::body::{Body, OUTLINED};
 use crate::document::json::{self, Make};
 use crate::document::pretty::Printer;
 
-/// What a program made of a document: JSON, with the keys in the order of that document. Its strings need not be copies.
+/// The output of a program for a document: JSON, with the keys in the order of that document. Its
+/// strings may share the document's text.
 #[derive(Debug)]
 pub struct Made {
     val: Val,
@@ -22,11 +23,11 @@ pub struct Made {
 }
 
 impl Made {
-    /// Takes what a program made of `old`, whose strings are parts of `old_text`.
+    /// Takes the output of a program for `old`; the strings of `old` are parts of `old_text`.
     pub(super) fn of((old, old_text): (&Val, &Bytes), mut val: Val) -> Result<Self, FilterError> {
         if is_deeper_than(&val, MAX_DEPTH) {
-            // Dropping it, which recurses, may use up the stack. Leaked, its reference count keeps everybody else from
-            // dropping it too.
+            // Dropping it recurses, and may overflow the stack. Leaked, its reference count keeps
+            // other owners from dropping it too.
             mem::forget(val);
             return Err(too_deep("produced").into());
         }
@@ -39,13 +40,13 @@ impl Made {
         self.old_text.clone()
     }
 
-    /// A document of which nothing is changed but perhaps the outline.
+    /// An existing document of which at most the outline is changed.
     pub(in crate::document) fn again(text: &Bytes) -> Option<Self> {
         let val = json::make(text, Vals { text, numbers: Numbers::AsWritten }).ok()?;
         Some(Self { val, kept_the_rest: true, old_text: text.clone() })
     }
 
-    /// Whether all fields outside of the outline are what they were.
+    /// Returns whether all fields outside of the outline are unchanged.
     pub(in crate::document) fn kept_the_rest(&self) -> bool {
         self.kept_the_rest
     }
@@ -61,7 +62,7 @@ impl Made {
         Some(Value::Object(fields.collect()))
     }
 
-    /// All of it.
+    /// The whole value.
     pub(in crate::document) fn into_value(self) -> Value {
         to_value(self.val).unwrap_or_default()
     }
@@ -90,7 +91,7 @@ fn text_of(val: &Val) -> Option<&str> {
     bytes_of(val).and_then(|text| std::str::from_utf8(text).ok())
 }
 
-/// An empty value of the same type, or one without contents as it is.
+/// An empty value of the same type, or a scalar as it is.
 fn shell(val: &Val) -> Value {
     match val {
         Val::Null => Value::Null,
@@ -102,8 +103,9 @@ fn shell(val: &Val) -> Value {
     }
 }
 
-/// Refuses what JSON cannot hold, and puts the keys in the order of `old`, those that it does not have behind: jq moves keys
-/// as it deletes others. Whether all is what it was, but for the fields `aside`. What both share is not looked at.
+/// Refuses values that JSON cannot hold, and puts the keys in the order of `old`, new ones last: jq
+/// reorders keys when it deletes others. Returns whether all is unchanged except for the fields
+/// `aside`. Shared values are skipped.
 fn settle(old: Option<&Val>, new: &mut Val, aside: &[&str]) -> Result<bool, String> {
     Ok(match (old, new) {
         (Some(Val::Arr(old)), Val::Arr(new)) if Rc::ptr_eq(old, new) => true,
@@ -171,7 +173,7 @@ fn order_keys(old: &Map, new: &mut Map) {
     *new = ordered;
 }
 
-/// A value that is written.
+/// A value to be written.
 pub(in crate::document) struct Shown<'a>(&'a Val);
 
 impl Shown<'_> {
@@ -192,7 +194,7 @@ impl Shown<'_> {
     }
 }
 
-/// The document as jq takes it.
+/// The document in jq's representation.
 pub(super) fn input(document: &Body) -> Result<Val, FilterError> {
     match document.text() {
         Some(text) => {
@@ -202,17 +204,17 @@ pub(super) fn input(document: &Body) -> Result<Val, FilterError> {
     }
 }
 
-/// Makes jq's values, whose strings are parts of the text.
+/// Builds jq's values; their strings are parts of the text.
 #[derive(Clone, Copy)]
 struct Vals<'t> {
     text: &'t Bytes,
     numbers: Numbers,
 }
 
-/// What becomes of a number that is no small integer.
+/// The representation of a number that is not a small integer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Numbers {
-    /// A large integer becomes one that can be calculated with.
+    /// A large integer that can be calculated with.
     ForJq,
     /// Its digits are kept.
     AsWritten,
@@ -243,7 +245,7 @@ impl<'t> Make<'t> for Vals<'t> {
     }
 
     fn number(self, digits: &str) -> Val {
-        // As an integer it would come back without its sign.
+        // As an integer it would lose its sign.
         if digits == "-0" || self.numbers == Numbers::AsWritten {
             return Val::Num(Num::Dec(digits.to_owned().into()));
         }

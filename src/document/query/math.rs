@@ -1,5 +1,5 @@
-//! Functions of numbers, as C has them. All are `libm`'s: the standard library would load the system's
-//! mathematical library at every start. The last digit may differ from jq's.
+//! Mathematical functions with C's semantics. All are `libm`'s: the standard library would load the
+//! system's mathematical library at every start. The last digit may differ from jq's.
 
 use jaq_core::native::{self, bome, v};
 use jaq_core::{Bind, ValR};
@@ -13,7 +13,7 @@ fn float(value: &Jq) -> Result<f64, Error> {
     value.number().ok_or_else(|| error(format_args!("{} number required", text::shown(&value.0))))
 }
 
-/// What is whole already stays as it is, however large.
+/// Rounds a value; an integral one stays unchanged, however large.
 fn rounded(value: Jq, round: fn(f64) -> f64) -> ValR<Jq> {
     match &value.0 {
         Val::Num(Num::Int(_) | Num::BigInt(_)) => Ok(value),
@@ -43,7 +43,7 @@ macro_rules! math {
     };
 }
 
-/// All of them.
+/// All functions.
 pub(super) fn all() -> Vec<Fun> {
     vec![
         math!(rounded "floor", libm::floor),
@@ -123,7 +123,7 @@ pub(super) fn all() -> Vec<Fun> {
     ]
 }
 
-/// As the conversion of the processors that jq runs on has it, where there is no such integer.
+/// The conversion of the processors that jq runs on, also where there is no such integer.
 fn whole(number: f64) -> i32 {
     #[allow(clippy::cast_possible_truncation)] // in range
     if number > f64::from(i32::MIN) && number <= f64::from(i32::MAX) { number as i32 } else { i32::MIN }

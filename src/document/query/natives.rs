@@ -1,5 +1,5 @@
-//! Functions that jq has and jaq has not, or has otherwise, where jq's own language would be too
-//! slow or not exact. Each can be dropped when jaq has it.
+//! Functions that jq has and jaq lacks or defines differently, where a definition in jq's language
+//! would be too slow or inexact. Each can be dropped when jaq has it.
 
 use jaq_core::box_iter::box_once;
 use jaq_core::data::JustLut;
@@ -13,7 +13,8 @@ use super::{bounds, dates, environment, formats, number, parse, regex, strings, 
 pub(super) type Data = JustLut<Jq>;
 pub(super) type Fun = native::Fun<Data>;
 
-/// What a call of a recursive function begins with, and the steps of a list of values: it refuses to go on without end.
+/// The guard in a recursive function's calls and the steps of a list of values: it stops endless
+/// programs.
 pub(super) const STEP: &str = "_step";
 /// A value as a part of a string.
 pub(super) const TEXT: &str = "_text";
@@ -22,7 +23,7 @@ pub(super) const TRUE: &str = "_true";
 /// The last output, or null.
 pub(super) const LAST: &str = "_last_or_null";
 
-/// A native of the input and so many values: `native!("has", has, key)`.
+/// A native of the input and these arguments: `native!("has", has, key)`.
 macro_rules! native {
     ($name:expr, $fun:expr) => {
         native::run(($name, v(0), |cv| bome($fun(cv.1))))
@@ -41,11 +42,11 @@ macro_rules! native {
     };
 }
 
-/// jaq's natives that are kept under another name, for the definitions that take their place.
+/// jaq's natives that are kept under another name, for the definitions that replace them.
 pub(super) const RENAMED: [(&str, &str); 4] =
     [("limit", "_limit"), ("skip", "_skip"), ("group_by", "_group_by"), ("sort_by", "_sort_by")];
 
-/// All of them.
+/// All natives.
 #[allow(clippy::too_many_lines)] // a table
 pub(super) fn all() -> Vec<Fun> {
     vec![
@@ -192,7 +193,7 @@ fn chosen<'a, T>(test: jaq_core::ValX<'a, Jq>, value: impl FnOnce() -> T) -> Opt
     }
 }
 
-/// Goes on with what it is given, unless the program is stopped; no `try` catches that.
+/// Passes its input on, unless the program is stopped; no `try` catches that.
 fn step<'a, T: 'a>(value: T) -> jaq_core::ValXs<'a, T, Jq> {
     box_once(match bounds::stopped() {
         None => Ok(value),

@@ -1,7 +1,7 @@
 //! jq's arithmetic over jaq's numbers.
 //!
 //! Invariants: an integer stays exact up to the largest float, and beyond it is that float; so no
-//! operation on numbers takes long. A float that is whole is written as an integer.
+//! operation on numbers takes long. A float with an integral value is written as an integer.
 
 use std::ops::Range;
 
@@ -10,14 +10,15 @@ use jaq_std::ValT as _;
 
 use super::value::{Error, error};
 
-/// Integers of more digits are kept as text and calculated with as floats: all of them are infinite as such.
+/// Integers of more digits are kept as text and calculated with as floats: all of them are infinite
+/// as such.
 const MAX_DIGITS: usize = 309;
 /// The bits of the largest float.
 const MAX_BITS: u64 = 1024;
-/// Whole floats below this are exact integers.
+/// Integral floats below this are exact integers.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A number by its digits, which are kept where they are more than an integer holds.
+/// A number from its digits, which are kept where they exceed an integer.
 pub(super) fn of_digits(digits: &str) -> Num {
     if digits == "-0" || digits.len() > MAX_DIGITS {
         return Num::Dec(Rc::new(digits.to_owned()));
@@ -25,10 +26,10 @@ pub(super) fn of_digits(digits: &str) -> Num {
     Num::from_str_radix(digits, 10).unwrap_or_else(|| Num::Dec(Rc::new(digits.to_owned())))
 }
 
-/// A result of a calculation; an integer where it is a small one.
+/// The result of a calculation; an integer where it is a small one.
 pub(super) fn of_float(float: f64) -> Num {
     if float.fract() == 0.0 && float.abs() < EXACT && !(float == 0.0 && float.is_sign_negative()) {
-        #[allow(clippy::cast_possible_truncation)] // a whole number that fits
+        #[allow(clippy::cast_possible_truncation)] // an integral value that fits
         return Num::Int(float as isize);
     }
     Num::Float(float)
@@ -38,16 +39,16 @@ pub(super) fn to_float(number: &Num) -> f64 {
     Val::Num(number.clone()).as_f64().unwrap_or(f64::NAN)
 }
 
-/// A whole number, if it is one that fits.
+/// An integral value, if it fits.
 pub(super) fn to_isize(number: &Num) -> Option<isize> {
     number.as_isize().or_else(|| {
         let float = to_float(number);
-        #[allow(clippy::cast_possible_truncation)] // a whole number that fits
+        #[allow(clippy::cast_possible_truncation)] // an integral value that fits
         (float.fract() == 0.0 && float.abs() < EXACT).then_some(float as isize)
     })
 }
 
-/// A result as a number that is no larger than a float can be.
+/// A result limited to the range of a float.
 pub(super) fn bounded(number: Num) -> Num {
     match &number {
         Num::BigInt(big) if big.bits() > MAX_BITS => Num::Float(to_float(&number)),
@@ -64,7 +65,8 @@ pub(super) fn product(left: Num, right: Num) -> Num {
     }
 }
 
-/// `None` for a divisor of zero. An integer that divides another without a rest does so exactly.
+/// The quotient; `None` for a divisor of zero. An integer that is divisible by another is divided
+/// exactly.
 pub(super) fn quotient(left: &Num, right: &Num) -> Option<Num> {
     let divisor = to_float(right);
     if divisor == 0.0 {
@@ -79,7 +81,7 @@ pub(super) fn quotient(left: &Num, right: &Num) -> Option<Num> {
     Some(of_float(to_float(left) / divisor))
 }
 
-/// The remainder of the whole parts; `None` if that of the divisor is zero.
+/// The remainder of the integral parts; `None` if that of the divisor is zero.
 pub(super) fn remainder(left: &Num, right: &Num) -> Option<Num> {
     if let (Num::Int(left), Num::Int(right)) = (left, right) {
         return (*right != 0).then(|| Num::Int(left.checked_rem(*right).unwrap_or(0)));
@@ -97,7 +99,7 @@ pub(super) fn remainder(left: &Num, right: &Num) -> Option<Num> {
     (right != 0).then(|| Num::Int(left.checked_rem(right).unwrap_or(0)))
 }
 
-/// Where a number points in an array; `None` if that is nowhere.
+/// The index in an array that a number means; `None` if there is none.
 pub(super) fn position(number: &Num, len: usize) -> Option<usize> {
     let at = match number {
         Num::Int(at) => *at,
@@ -114,7 +116,7 @@ pub(super) fn position(number: &Num, len: usize) -> Option<usize> {
     if at < 0 { len.checked_add_signed(at) } else { usize::try_from(at).ok() }
 }
 
-/// The part that a slice means of something so long.
+/// The range that a slice means in a value of this length.
 pub(super) fn ends(start: Option<&Val>, end: Option<&Val>, len: usize) -> Result<Range<usize>, Error> {
     let bound = |bound: Option<&Val>, otherwise: usize, round: fn(f64) -> f64| match bound {
         None | Some(Val::Null) => Ok(otherwise),
@@ -134,7 +136,7 @@ pub(super) fn ends(start: Option<&Val>, end: Option<&Val>, len: usize) -> Result
     Ok(start..bound(end, len, f64::ceil)?.max(start))
 }
 
-/// The part that `{"start": …, "end": …}` means: both must be there, if only as null.
+/// The range that `{"start": …, "end": …}` means: both keys must be present, even if null.
 pub(super) fn ends_of(slice: &Val, len: usize) -> Result<Range<usize>, Error> {
     let end = |name: &str| match slice {
         Val::Obj(map) => map.get(&Val::utf8_str(name.to_owned())),
@@ -146,7 +148,7 @@ pub(super) fn ends_of(slice: &Val, len: usize) -> Result<Range<usize>, Error> {
     ends(Some(start), Some(end), len)
 }
 
-/// As a document has it: what JSON cannot hold is null or the largest float.
+/// The text of a number in a document: null or the largest float where JSON cannot hold it.
 pub(super) fn text(number: &Num) -> String {
     match number {
         Num::Float(float) if float.is_nan() => "null".to_owned(),
@@ -156,8 +158,8 @@ pub(super) fn text(number: &Num) -> String {
     }
 }
 
-/// A float in jq's notation: its digits with up to fifteen zeroes after or four before them, or an exponent
-/// of two digits or more.
+/// A float in jq's notation: its digits with up to fifteen zeroes after or four before them, or an
+/// exponent of two digits or more.
 pub(super) fn of_finite(float: f64) -> String {
     let shortest = format!("{float:e}");
     let Some((digits, exponent)) = shortest.split_once('e') else { return shortest };

@@ -1,19 +1,20 @@
-//! Regular expressions as jq writes them, Oniguruma's `Perl_NT`, in the words of `fancy-regex`.
+//! Translates regular expressions from jq's syntax, Oniguruma's `Perl_NT`, to that of
+//! `fancy-regex`.
 //!
-//! What has no counterpart is left as it is, and refused when it is compiled.
+//! Syntax without a counterpart is left unchanged, and refused when it is compiled.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Letters that mean something else after a backslash in `fancy-regex`, or nothing, and here themselves.
+/// Letters that are literal here after a backslash, and special or invalid in `fancy-regex`.
 const LITERAL: &str = "hHvVijlmquEFIJLTU";
-/// The same where nothing that begins with this follows.
+/// Letters that are literal unless this character follows.
 const LITERAL_BUT: [(char, char); 7] =
     [('g', '<'), ('k', '<'), ('p', '{'), ('P', '{'), ('o', '{'), ('C', '-'), ('M', '-')];
-/// What is no letter of its own after a backslash in a class.
+/// Letters that are special after a backslash in a class.
 const IN_CLASS: &str = "dDsSwWbnrtfaexpP";
 
-/// The expression for a text; where that ends with a newline, `$` stands before it, too.
+/// Translates an expression. With `before_newline`, `$` also matches before a newline at the end.
 pub(super) fn translated(pattern: &str, before_newline: bool, extended: bool) -> String {
     let groups = pattern.matches('(').count();
     let mut to = String::with_capacity(pattern.len());
@@ -75,7 +76,7 @@ fn escape(chars: &mut Peekable<Chars<'_>>, groups: usize, to: &mut String) {
     }
 }
 
-/// What follows `[`: Perl has no classes in classes and no operations with them.
+/// Translates a class after its `[`: Perl has no classes in classes and no set operations.
 fn class(chars: &mut Peekable<Chars<'_>>, to: &mut String) {
     to.push('[');
     if chars.next_if_eq(&'^').is_some() {
@@ -112,7 +113,7 @@ fn class(chars: &mut Peekable<Chars<'_>>, to: &mut String) {
     }
 }
 
-/// `[:alpha:]` and its like, which know all letters; the rest is as ASCII has it in both.
+/// `[:alpha:]` and others, which include all letters of Unicode; the rest is ASCII in both.
 fn named(chars: &mut Peekable<Chars<'_>>) -> Option<String> {
     let rest: String = chars.clone().take(12).collect();
     let (name, _) = rest.strip_prefix(':')?.split_once(":]")?;
@@ -126,7 +127,7 @@ fn named(chars: &mut Peekable<Chars<'_>>) -> Option<String> {
         "space" => "\\s",
         "digit" => "\\d",
         "cntrl" => "\\p{Cc}",
-        // What they are not, and so not denied.
+        // The excluded characters: these classes are negated.
         "graph" => "\\s\\p{Cc}\\p{Cn}\\p{Cs}",
         "print" => "\\p{Cc}\\p{Cn}\\p{Cs}",
         "blank" | "punct" | "xdigit" | "ascii" => "",

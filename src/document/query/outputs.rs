@@ -1,4 +1,4 @@
-//! How many outputs a term has, as far as its tree tells.
+//! The number of outputs of a term, as far as its tree shows.
 
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Term};
@@ -8,7 +8,7 @@ use super::assign::{ASSIGN, MODIFY};
 use super::natives::LAST;
 use super::tokens::PARENTHESES;
 
-/// How many outputs there are for one input, unless there is an error.
+/// The number of outputs for one input, unless there is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outputs {
     One,
@@ -17,7 +17,7 @@ pub(super) enum Outputs {
 }
 
 impl Outputs {
-    /// Whether there are not several.
+    /// Returns whether there is at most one.
     pub(super) fn is_one(self) -> bool {
         self != Self::Many
     }

@@ -1,4 +1,4 @@
-//! What programs read from strings.
+//! Parsers of strings in programs.
 
 use jaq_core::ValR;
 use jaq_json::{Num, Val};
@@ -20,7 +20,7 @@ pub(super) fn boolean(value: Jq) -> ValR<Jq> {
     }
 }
 
-/// A number as jq's C library reads it: a sign, zeroes in front, a point at either end.
+/// A number in the syntax of jq's C library: a sign, leading zeroes, a point at either end.
 pub(super) fn number(value: Jq) -> ValR<Jq> {
     let Some(text) = value.bytes() else {
         return if matches!(value.0, Val::Num(_)) { Ok(value) } else { refused(&value, "number") };
@@ -42,7 +42,7 @@ pub(super) fn number(value: Jq) -> ValR<Jq> {
     if !is_number {
         return refused(&value, "number");
     }
-    // In the form that JSON has, which keeps its digits.
+    // In JSON's form, which keeps its digits.
     let sign = if text.starts_with(b"-") { "-" } else { "" };
     let whole = whole.trim_start_matches('0');
     let mut digits = format!("{sign}{}", if whole.is_empty() { "0" } else { whole });
@@ -56,7 +56,7 @@ pub(super) fn number(value: Jq) -> ValR<Jq> {
     Ok(Jq(Val::Num(numbers::of_digits(&digits))))
 }
 
-/// The one JSON value that a string holds.
+/// The one JSON value in a string.
 pub(super) fn json(value: Jq) -> ValR<Jq> {
     let Some(bytes) = value.bytes() else {
         return Err(error(format_args!("{} cannot be parsed as JSON: it is no string", text::shown(&value.0))));
@@ -76,7 +76,7 @@ pub(super) fn json(value: Jq) -> ValR<Jq> {
     }
     match strict::parse(bytes) {
         Ok(parsed) => to_val(&parsed, 0).map(Jq).map_err(failed),
-        // A document has neither equal keys nor so many levels; another text may.
+        // A document may have neither duplicate keys nor so many levels; another text may.
         Err(problem) => {
             let mut deserializer = serde_json::Deserializer::from_slice(bytes);
             deserializer.disable_recursion_limit();
@@ -99,7 +99,7 @@ fn to_deep_val(value: &serde_json::Value) -> Result<Val, String> {
     }
 }
 
-/// How deep brackets are nested outside of strings.
+/// The nesting depth of brackets outside of strings.
 fn nesting(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in bytes {

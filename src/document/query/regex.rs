@@ -1,6 +1,7 @@
-//! Regular expressions as jq has them from Oniguruma, matched by `fancy-regex`.
+//! Regular expressions with the semantics that jq has from Oniguruma, matched by `fancy-regex`.
 //!
-//! `$` stands before a newline that ends the text, too. A search that goes back too often is an error.
+//! `$` also matches before a newline that ends the text. A search that backtracks too often is an
+//! error.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,9 +16,9 @@ use super::natives::Data;
 use super::value::{Error, Jq, error};
 use super::{bounds, oniguruma, text};
 
-/// How often a search may go back.
+/// The limit of backtracking steps in a search.
 const BACKTRACKS: usize = 5_000_000;
-/// What a compiled expression may take, in bytes.
+/// The largest compiled expression, in bytes.
 const COMPILED: usize = 32 << 20;
 
 #[derive(Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ struct Key {
 }
 
 thread_local! {
-    /// The last one: a filter on each element of a list compiles its expression once.
+    /// The last expression: a filter on each element of a list compiles its expression once.
     static LAST: RefCell<Option<(Key, Rc<Regex>)>> = const { RefCell::new(None) };
 }
 
@@ -70,7 +71,7 @@ fn search(value: &Jq, pattern: &Jq, flags: &Jq) -> Result<Search, Error> {
                 'g' => global = true,
                 'i' => key.ignore_case = true,
                 'x' => key.extended = true,
-                's' => {} // `^` and `$` mean the whole text as it is
+                's' => {} // `^` and `$` mean the whole text already
                 'p' => key.dot_is_all = true,
                 'l' => key.longest = true,
                 'n' => key.not_empty = true,
@@ -111,7 +112,7 @@ fn compiled(key: Key) -> Result<Rc<Regex>, Error> {
     Ok(regex)
 }
 
-/// One match: where it begins and ends, in bytes, and the groups, which need not take part.
+/// One match: its begin and end in bytes, and the groups, which may be absent.
 struct Found {
     all: (usize, usize),
     groups: Vec<Option<(usize, usize)>>,
@@ -135,7 +136,7 @@ impl Search {
             if !self.global {
                 break;
             }
-            // The next one may begin where this one ends, unless this one is empty.
+            // The next match may begin where this one ends, unless this one is empty.
             from = match self.text[all.1..].chars().next() {
                 _ if all.1 > all.0 => all.1,
                 Some(c) => all.1 + c.len_utf8(),
@@ -208,13 +209,14 @@ pub(super) fn matches(value: Jq, pattern: Jq, flags: Jq) -> ValR<Jq> {
     Ok(found.iter().map(|found| object(found, &mut characters)).collect())
 }
 
-/// Whether there is a match.
+/// Returns whether there is a match.
 pub(super) fn test(value: Jq, pattern: Jq, flags: Jq) -> ValR<Jq> {
     let search = search(&value, &pattern, &flags)?;
     search.regex.is_match(&*search.text).map(Jq::from).map_err(|problem| Search::failed(&problem))
 }
 
-/// `sub` and `gsub`: the first outputs for all matches make the first result, the second ones the second.
+/// `sub` and `gsub`: the first outputs for all matches make the first result, the second ones the
+/// second.
 pub(super) fn substitute<'a>(mut cv: Cv<'a, Data>) -> ValXs<'a, Jq> {
     let flags = cv.0.pop_var();
     let (filter, ctx) = cv.0.pop_fun();

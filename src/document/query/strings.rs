@@ -1,4 +1,4 @@
-//! Strings: jq counts characters, and refuses what is no string.
+//! String functions: jq counts characters, and refuses values that are not strings.
 
 use jaq_core::{ValR, ValT as _};
 use jaq_json::{Rc, Val};
@@ -101,14 +101,14 @@ pub(super) fn cased(value: Jq, name: &str, case: fn(&str) -> String) -> ValR<Jq>
     }
 }
 
-/// Where an array is a part of another.
+/// The positions of an array in another.
 pub(super) fn positions(list: &[Val], part: &[Val]) -> Jq {
     let windows = list.windows(part.len().max(1)).enumerate();
     let found = windows.filter(|(_, window)| !part.is_empty() && *window == part && bounds::go_on().is_ok());
     found.map(|(at, _)| Jq::from(at)).collect()
 }
 
-/// Where something is in a string, by characters, or in an array.
+/// The positions of a value in a string, in characters, or in an array.
 pub(super) fn indices(value: Jq, part: Jq) -> ValR<Jq> {
     match (&value.0, &part.0) {
         (Val::Null, _) => Ok(Jq::default()),
@@ -148,7 +148,7 @@ pub(super) fn split(value: Jq, separator: Jq) -> ValR<Jq> {
     }
 }
 
-/// The elements with a separator between, as text where they are numbers or booleans.
+/// Joins the elements with a separator; numbers and booleans become text.
 pub(super) fn join(value: Jq, separator: Jq) -> ValR<Jq> {
     let parts: Vec<Jq> = match &value.0 {
         Val::Arr(list) => list.iter().cloned().map(Jq).collect(),

@@ -1,6 +1,7 @@
-//! The source of a program: limits that keep it off the end of the stack, and its tree.
+//! The source of a program: limits that prevent a stack overflow, and its tree.
 //!
-//! Invariant: the names in the tree are slices of the source, by which an error finds its position.
+//! Invariant: the names in the tree are slices of the source, from which an error computes its
+//! position.
 
 use jaq_core::load::lex::{StrPart, Tok, Token};
 use jaq_core::load::parse::{Def, Term};
@@ -15,15 +16,15 @@ const MAX_SOURCE: usize = 64 << 10;
 const MAX_BRACKETS: usize = 200;
 /// The deepest nesting of terms, where each operator of a chain nests one deeper.
 const MAX_TERMS: usize = 4000;
-/// How many operators of a chain use up as much stack as one before its operand does, in the parser.
+/// In the parser, this many operators of a chain use as much stack as one before its operand.
 const PREFIX: usize = 8;
 
-/// What the eight MiB of a main thread hold several times over, in a debug build, too.
+/// The eight MiB of a main thread hold several times as many, in a debug build, too.
 const PLAIN_BRACKETS: usize = 25;
 const PLAIN_TERMS: usize = 100;
-/// How often a plain program may put things together: each time may double them.
+/// The number of concatenations in a plain program: each may double its operands.
 const PLAIN_COPIES: usize = 5;
-/// Words of a plain program: they take no longer than what they are given is long.
+/// Functions of a plain program: their time is proportional to their input.
 const PLAIN_WORDS: [&str; 30] = [
     "and",
     "or",
@@ -57,9 +58,10 @@ const PLAIN_WORDS: [&str; 30] = [
     "error",
 ];
 
-/// Whether a source may need much of anything: it nests deep, loops, or makes large values of small ones.
+/// Returns whether a source may need many resources: it nests deep, loops, or makes large values
+/// from small ones.
 pub(super) fn is_heavy(source: &str) -> bool {
-    // The lexer recurses, too, so the brackets are counted before it is asked.
+    // The lexer recurses, too, so the brackets are counted before it runs.
     if brackets(source) > PLAIN_BRACKETS {
         return true;
     }
@@ -67,14 +69,14 @@ pub(super) fn is_heavy(source: &str) -> bool {
     Lexer::new(source).lex().is_ok_and(|tokens| depth(&tokens) > PLAIN_TERMS || !is_plain(&tokens, &mut copies))
 }
 
-/// Whether there is nothing in these tokens but parts of the document and little of everything else.
+/// Returns whether these tokens only take parts of the document and do little else.
 fn is_plain(tokens: &[Token<&str>], copies: &mut usize) -> bool {
     let mut before: Option<&Token<&str>> = None;
     tokens.iter().all(|token| {
         let before = before.replace(token);
         match &token.1 {
             Tok::Word => PLAIN_WORDS.contains(&token.0),
-            // `.[]` goes through all there is.
+            // `.[]` iterates over everything.
             Tok::Block(inner) if inner.len() == 1 && token.0.starts_with('[') => {
                 before.is_none_or(|before| matches!(before.1, Tok::Sym) && !before.0.starts_with(['.', '?']))
             }
@@ -94,7 +96,7 @@ fn is_plain(tokens: &[Token<&str>], copies: &mut usize) -> bool {
     })
 }
 
-/// Refuses a source that jaq, which recurses over it, might not survive.
+/// Refuses a source that could overflow the stack in jaq, which recurses over it.
 pub(super) fn check(source: &str) -> Result<(), String> {
     if source.len() > MAX_SOURCE {
         return Err(format!("the filter is longer than {} KiB", MAX_SOURCE >> 10));
@@ -106,13 +108,13 @@ pub(super) fn check(source: &str) -> Result<(), String> {
         Ok(tokens) if depth(&tokens) > MAX_TERMS => {
             Err(format!("the filter nests or chains more than {MAX_TERMS} operators"))
         }
-        _ => Ok(()), // the parser says it better
+        _ => Ok(()), // the parser's error is better
     }
 }
 
-/// Why a source is no program.
+/// The reason why a source is not a program.
 pub(super) enum Problem<'s> {
-    /// What was expected, and the source from what was found instead.
+    /// The expected token, and the source from the token found instead.
     Syntax(&'s str, &'s str),
     /// A sentence.
     Meaning(String),
@@ -138,7 +140,7 @@ pub(super) fn parse(source: &str) -> Result<Term<&str>, Problem<'_>> {
     Rewriter::new(source).program(tree).map_err(Problem::Meaning)
 }
 
-/// Definitions of our own, as jq means them.
+/// Parses definitions of this program, with jq's meaning.
 pub(super) fn definitions(source: &'static str) -> Vec<Def<&'static str>> {
     let lexed = Lexer::new(source).lex().unwrap_or_default();
     let changed = tokens::program(source, lexed);
@@ -164,7 +166,7 @@ fn brackets(source: &str) -> usize {
     deepest
 }
 
-/// An upper bound of how deep the terms of these tokens are nested.
+/// An upper bound of the nesting depth of these tokens' terms.
 fn depth(tokens: &[Token<&str>]) -> usize {
     let (mut pipes, mut chain, mut longest, mut inner) = (0, 0, 0, 0);
     let mut operand = false;
@@ -181,7 +183,7 @@ fn depth(tokens: &[Token<&str>]) -> usize {
                     }
                 }
             }
-            // These bind tighter than all that is counted as a chain.
+            // These bind tighter than all operators that are counted as a chain.
             (Tok::Sym, "," | ";" | ":") => chain = 0,
             (_, "|" | "as") => pipes += 1,
             (Tok::Word, "def" | "label" | "if") => pipes += PREFIX,

@@ -34,7 +34,7 @@ fn check(cases: &str) {
 }
 
 #[test]
-fn a_program_that_compiles_without_the_definitions_means_the_same_with_them() {
+fn unused_definitions_do_not_change_a_program() {
     let named: BTreeSet<(&str, usize)> = definitions().map(|def| (def.name, def.args.len())).collect();
     let natives: Vec<(&str, usize)> = natives().map(|native| (native.0, native.1.len())).collect();
     for native in &natives {
@@ -56,7 +56,7 @@ fn each_definition_compiles_with_those_that_it_names() {
 }
 
 #[test]
-fn the_usual_idioms_work_and_every_output_is_delivered() {
+fn usual_idioms_deliver_every_output() {
     let cases = r#"
             .l[], empty, (.n = (.n // 0) + 1).n, (.zz = (.zz // 0) + 1).zz => 3 1 2 2 1
             .l |= map(select(. > 1)) | .l += [9] | .l => [3,2,9]
@@ -71,7 +71,7 @@ fn the_usual_idioms_work_and_every_output_is_delivered() {
 }
 
 #[test]
-fn digits_are_kept_and_a_calculated_integer_is_written_like_one() {
+fn digits_are_kept_and_integers_have_no_fraction() {
     check(&format!(".d => [{DIGITS}]"));
     check(".d[1] + 1, 6/2, 7/2, .d[4] + 1 => 9223372036854775809 3 3.5 2");
 }
@@ -128,7 +128,7 @@ fn programs_compute_what_jq_computes() {
     });
 }
 
-/// As a document is read, which keeps digits.
+/// Parses a text as a document, which keeps digits.
 fn input_of(text: &str) -> Value {
     crate::document::json::parse(text.as_bytes()).unwrap()
 }
@@ -140,7 +140,7 @@ fn on_a_stack(test: impl FnOnce() + Send) {
     });
 }
 
-/// What the watcher of the command line does, for a program that ends by itself.
+/// Runs a program under the watcher of the command line.
 fn watched(filter: &str, time: Time) -> Option<Excess> {
     watched_within(bounds::MEMORY, filter, time)
 }
@@ -157,7 +157,7 @@ fn watched_within(memory: u64, filter: &str, time: Time) -> Option<Excess> {
 #[test]
 fn a_program_without_an_end_is_stopped() {
     let moment = Time::from(std::time::Duration::from_millis(100));
-    // One after the other: what a process uses is counted, and there is one process.
+    // One after the other: usage is counted per process, and there is only one.
     for program in
         ["def f: 1 + f; f", "def f: [f]; f", "def f: try f catch f; f", "reduce range(infinite) as $i (null; [.]) | 1"]
     {
@@ -181,7 +181,7 @@ fn a_program_without_an_end_is_stopped() {
 }
 
 #[test]
-fn plain_programs_need_no_watcher_and_all_others_have_one() {
+fn only_plain_programs_are_not_watched() {
     for plain in [".", ".n = 7", ".a.b[0] |= . + 1", ".n += 1 | .log = []", "if .a then .b else empty end"] {
         assert!(!is_heavy(plain), "{plain}");
     }

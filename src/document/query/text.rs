@@ -1,4 +1,4 @@
-//! Values as text: JSON, and the words of jq's errors.
+//! Values as text: JSON, and the form used in jq's errors.
 
 use jaq_json::Val;
 
@@ -20,12 +20,12 @@ pub(super) fn kind(value: &Val) -> &'static str {
     }
 }
 
-/// Type and value, as far as there is room: `string ("very-long…")`.
+/// Type and value, shortened: `string ("very-long…")`.
 pub(super) fn shown(value: &Val) -> String {
     format!("{} ({})", kind(value), short(value))
 }
 
-/// A value, as far as there is room.
+/// A value, shortened.
 pub(super) fn short(value: &Val) -> String {
     let mut json = Writer { text: String::new(), limit: 4 * SHOWN, depth: MAX_NESTED + 1 };
     json.value(value);
@@ -55,9 +55,9 @@ pub(super) fn json(value: &Val) -> String {
     json.text
 }
 
-/// Whether arrays and objects are nested more than `levels` deep.
+/// Returns whether arrays and objects are nested more than `levels` deep.
 pub(super) fn is_nested(value: &Val, levels: usize) -> bool {
-    // Without recursion, and not for ever: what is shared is there many times.
+    // Without recursion, and with a limit: shared values are visited many times.
     let mut visits = 1_usize << 22;
     let mut open: Vec<(&Val, usize)> = vec![(value, 0)];
     while let Some((value, depth)) = open.pop() {
@@ -78,7 +78,7 @@ pub(super) fn is_nested(value: &Val, levels: usize) -> bool {
     false
 }
 
-/// Writes until there is no more room.
+/// Writes until the limit is reached.
 struct Writer {
     text: String,
     limit: usize,

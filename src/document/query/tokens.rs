@@ -1,18 +1,19 @@
-//! The tokens of a program, changed so that jaq's parser takes what jq's takes, and keeps what it
-//! would forget. Each function is for one difference and can be dropped without it.
+//! The tokens of a program, changed so that jaq's parser accepts what jq's accepts, and keeps
+//! information that it would drop. Each function is for one difference and can be dropped without
+//! it.
 
 use std::borrow::Cow;
 
 use jaq_core::load::lex::{StrPart, Tok, Token};
 
-/// The name of the call that parentheses become, so that the tree tells where they were.
+/// The name of the call that parentheses become, so that the tree shows where they were.
 pub(super) const PARENTHESES: &str = "(";
 /// The first variable of an array that stands for `… ?// …`; no user can write it.
 pub(super) const ALTERNATIVES: &str = "$?//";
 
 type Tokens<'s> = Vec<Token<&'s str>>;
 
-/// Pairs of surrogates in strings are one character; one alone is none.
+/// Joins pairs of surrogates in strings into one character; a single one is invalid.
 pub(super) fn surrogates(source: &str) -> Cow<'_, str> {
     let code = |text: &str| {
         let digits = text.strip_prefix("\\u")?.get(..4)?;
@@ -49,7 +50,7 @@ fn term(tokens: Tokens<'_>) -> Tokens<'_> {
     walk(tokens, false)
 }
 
-/// `.5` is a number, of which jaq's lexer makes a point and another number.
+/// Joins `.5` into a number; jaq's lexer makes a point and another number of it.
 fn fractions<'s>(source: &'s str, tokens: Tokens<'s>) -> Tokens<'s> {
     let mut changed: Tokens<'s> = Vec::with_capacity(tokens.len());
     for Token(text, token) in tokens {
@@ -74,7 +75,7 @@ fn fractions<'s>(source: &'s str, tokens: Tokens<'s>) -> Tokens<'s> {
     changed
 }
 
-/// The tokens of a term, or of the entries of an object, where parentheses may be a key.
+/// Rewrites the tokens of a term, or of the entries of an object, where parentheses may be a key.
 fn walk(tokens: Tokens<'_>, in_object: bool) -> Tokens<'_> {
     let mut changed: Tokens<'_> = Vec::with_capacity(tokens.len());
     let mut tokens = tokens.into_iter().peekable();
@@ -110,7 +111,7 @@ fn walk(tokens: Tokens<'_>, in_object: bool) -> Tokens<'_> {
                 let mut alternatives = Vec::new();
                 while let Some(first) = tokens.next_if(|token| matches!(token.1, Tok::Var | Tok::Block(_))) {
                     alternatives.push(pattern(first));
-                    // The lexer makes two of `?//`.
+                    // The lexer makes two tokens of `?//`.
                     if tokens.peek().is_none_or(|token| token.0 != "?") {
                         break;
                     }
@@ -124,7 +125,8 @@ fn walk(tokens: Tokens<'_>, in_object: bool) -> Tokens<'_> {
     changed
 }
 
-/// What a loop goes through is any term; jaq's parser takes only the first part of one that has no parentheses.
+/// Groups the source of a loop, which may be any term; jaq's parser takes only the first part of
+/// one without parentheses.
 fn grouped(mut tokens: Tokens<'_>) -> Tokens<'_> {
     if tokens.len() < 2 {
         return tokens;
@@ -140,7 +142,7 @@ fn part<'s>(part: StrPart<&'s str, Token<&'s str>>) -> StrPart<&'s str, Token<&'
     }
 }
 
-/// Whether parentheses that come after this token only group what is in them.
+/// Returns whether parentheses after this token only group their contents.
 fn is_group(before: Option<&Token<&str>>, inner: &[Token<&str>]) -> bool {
     const KEYWORDS: [&str; 10] = ["and", "or", "if", "then", "elif", "else", "try", "catch", "reduce", "foreach"];
     let follows = match before {
@@ -152,7 +154,8 @@ fn is_group(before: Option<&Token<&str>>, inner: &[Token<&str>]) -> bool {
     follows && inner.len() > 1 && !inner.iter().any(|token| token.0 == ";")
 }
 
-/// `{$name: pattern}` binds the value and takes it apart: `{$name, name: pattern}`.
+/// Rewrites `{$name: pattern}`, which binds the value and destructures it: `{$name, name:
+/// pattern}`.
 fn pattern(token: Token<&str>) -> Token<&str> {
     let Token(text, Tok::Block(inner)) = token else { return token };
     let mut changed = Vec::with_capacity(inner.len());
@@ -175,7 +178,7 @@ fn pattern(token: Token<&str>) -> Token<&str> {
     Token(text, Tok::Block(changed))
 }
 
-/// `p ?// q` becomes `[$?//, p, q]`, which is no pattern of a user.
+/// Rewrites `p ?// q` to `[$?//, p, q]`, a pattern that no user can write.
 fn alternative(mut patterns: Tokens<'_>) -> Option<Token<&str>> {
     if patterns.len() < 2 {
         return patterns.pop();

@@ -21,10 +21,10 @@ use super::tokens::PARENTHESES;
 const OPERAND: &str = "$=";
 type Tree<'s> = Term<&'s str>;
 
-/// What a program refers to by names of its own, and where it begins.
+/// The names that a program defines, and its source.
 pub(super) struct Rewriter<'s> {
     source: &'s str,
-    /// The functions that the program defines: of these nothing is known.
+    /// The functions that the program defines: nothing is known of their outputs.
     defined: BTreeSet<&'s str>,
 }
 
@@ -33,7 +33,7 @@ impl<'s> Rewriter<'s> {
         Self { source, defined: BTreeSet::new() }
     }
 
-    /// The tree as jq means it.
+    /// Rewrites the tree to jq's meaning.
     pub(super) fn program(mut self, term: Tree<'s>) -> Result<Tree<'s>, String> {
         self.find_defined(&term);
         self.term(term)
@@ -123,7 +123,7 @@ impl<'s> Rewriter<'s> {
         })
     }
 
-    /// In `f[g]` jq takes the outputs of `g` one by one, and for each of them all of `f`.
+    /// In `f[g]` jq evaluates all of `f` once for each output of `g`.
     fn path(&self, term: Tree<'s>, path: Path<Tree<'s>>) -> Result<Tree<'s>, String> {
         let mut term = self.term(term)?;
         let mut plain = Vec::new();
@@ -160,7 +160,7 @@ impl<'s> Rewriter<'s> {
         }
     }
 
-    /// The parts are added as jq adds them: the last one is evaluated first.
+    /// Concatenates the parts in jq's order: the last one is evaluated first.
     fn string(&self, format: Option<&'s str>, parts: Vec<StrPart<&'s str, Tree<'s>>>, plain: bool) -> Tree<'s> {
         let is_term = |part: &&StrPart<&str, Tree<'s>>| matches!(part, StrPart::Term(_));
         let many = |part: &&StrPart<&str, Tree<'s>>| match part {
@@ -186,7 +186,8 @@ impl<'s> Rewriter<'s> {
         strings.pop().unwrap_or_default()
     }
 
-    /// Functions that are C in jq take the outputs of their last argument one by one, then those before it.
+    /// For functions implemented in C, jq iterates over the outputs of the last argument first,
+    /// then of those before it.
     fn call(&self, name: &'s str, args: Vec<Tree<'s>>) -> Tree<'s> {
         const IN_C: [&str; 14] = [
             "setpath",
@@ -216,7 +217,7 @@ impl<'s> Rewriter<'s> {
         bind(last, OPERAND, Term::Call(name, args))
     }
 
-    /// `$__loc__`: the line it is on.
+    /// `$__loc__`: the line of its occurrence.
     fn location(&self, name: &'s str) -> Tree<'s> {
         const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
         let at = name.as_ptr().addr().checked_sub(self.source.as_ptr().addr());
@@ -231,7 +232,7 @@ impl<'s> Rewriter<'s> {
     }
 }
 
-/// A key that is plainly no string is refused before anything runs.
+/// Refuses a key that cannot be a string before the program runs.
 fn check_key(key: &Tree<'_>) -> Result<(), String> {
     match key {
         Term::Num(_) | Term::Arr(_) | Term::Obj(_) | Term::Call("true" | "false" | "null", _) => {

@@ -1,4 +1,4 @@
-//! The values of a program: jaq's, with jq's operations and jq's words where jaq's differ.
+//! The values of a program: jaq's, with jq's operations and jq's messages where jaq's differ.
 //!
 //! Each method that is more than a call of jaq's can become one when jaq does the same.
 
@@ -15,12 +15,13 @@ use super::bounds;
 use super::number;
 use super::text;
 
-/// What goes wrong while a program runs.
+/// An error of a running program.
 pub(super) type Error = jaq_core::Error<Jq>;
 
 /// The deepest nesting that jq follows in one operation: its own limit.
 pub(super) const MAX_NESTED: usize = 10_000;
-/// The longest string that a repetition may make, in bytes; jq's limit is 2 GiB, more than a program may use here.
+/// The longest string that a repetition may make, in bytes; jq's limit is 2 GiB, more than a
+/// program may use here.
 const MAX_REPEATED: usize = 1 << 29;
 
 /// A value with the operations of jq.
@@ -49,7 +50,7 @@ impl Jq {
         }
     }
 
-    /// The string as it is, or what jq replaces what is no UTF-8 with.
+    /// The string, with jq's replacement for invalid UTF-8.
     pub(super) fn string(&self) -> Option<std::borrow::Cow<'_, str>> {
         self.bytes().map(String::from_utf8_lossy)
     }
@@ -219,7 +220,7 @@ impl jaq_core::ValT for Jq {
         }
     }
 
-    // Assignments are natives, see `assign`; jaq's own, which these are for, are never compiled.
+    // Assignments are natives, see `assign`; jaq's own, which call these, are never compiled.
     fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(self, _: Opt, _: impl Fn(Self) -> I) -> ValX<'a, Self> {
         Err(Error::path_expr(self).into())
     }
@@ -254,7 +255,7 @@ impl jaq_core::ValT for Jq {
     }
 }
 
-/// What jaq's own natives ask of a value.
+/// The operations that jaq's own natives require of a value.
 impl ValT for Jq {
     fn into_seq<S: FromIterator<Self>>(self) -> Result<S, Self> {
         match self.0 {
@@ -380,7 +381,7 @@ impl Neg for Jq {
     }
 }
 
-/// What jaq makes of two values that it is known to take.
+/// The result of a jaq operation on two values that it supports.
 fn both(result: jaq_json::ValR) -> ValR<Jq> {
     result.map(Jq).map_err(error)
 }
@@ -389,7 +390,7 @@ fn repeated(text: &[u8], times: f64) -> ValR<Jq> {
     if times < 0.0 || times.is_nan() {
         return Ok(Jq::default());
     }
-    // A part of a time counts as a whole one below one, and not at all above.
+    // The fraction is dropped.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, and is not negative
     let times = times as usize;
     match text.len().checked_mul(times) {
@@ -402,7 +403,7 @@ pub(super) fn not_iterable(value: &Val) -> Error {
     error(format_args!("Cannot iterate over {}", text::shown(value)))
 }
 
-/// jq's words for a key that does not fit.
+/// jq's message for a key of the wrong type.
 pub(super) fn no_index(value: &Val, key: &Val) -> Error {
     let of = text::kind(value);
     match key {

@@ -1,7 +1,8 @@
-//! Waiting for anything to happen in several directories, for those who show how things are.
+//! Waits for changes in several directories, for commands that show the current state.
 //!
-//! Of a directory that is not there the parent tells when it comes. What only processes know, that they end, is told by
-//! the kernel as well; what nobody tells (the time, the end of a flock) is for the caller to look at again.
+//! Where a directory is missing, its parent is watched until it appears. The kernel also reports
+//! the end of processes. For events without a notification (the time, the end of a flock) the
+//! caller checks again itself.
 
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
@@ -16,12 +17,12 @@ use rustix::fs::inotify::{self, WatchFlags as On};
 use super::{Audience, LONGEST_INTERVAL, READER_GONE, reader_is_gone};
 use crate::fs::stage::is_temporary;
 
-/// A directory, and what in it is worth looking again.
+/// A directory and the names in it to watch.
 #[derive(Debug)]
 pub struct Place {
     /// The directory.
     pub dir: PathBuf,
-    /// The names that matter; all but temporary ones if there are none.
+    /// The names to watch; all but temporary ones if empty.
     pub names: Vec<OsString>,
 }
 
@@ -32,7 +33,8 @@ impl Place {
     }
 }
 
-/// A watch on several places. [`Places::renew`] it, then look, then [`Places::wait`]: nothing that happens in between is missed.
+/// A watch on several places. Call [`Places::renew`], check, then [`Places::wait`]: no change in
+/// between is missed.
 #[derive(Debug)]
 pub struct Places {
     places: Vec<Place>,
@@ -48,25 +50,26 @@ impl Places {
         Self { watched: vec![None; places.len()], places, events }
     }
 
-    /// Watches also what was not there before, or is another directory now.
+    /// Adds watches for directories that appeared or were replaced.
     pub fn renew(&mut self) {
         let Some(events) = &self.events else { return };
-        // Not CLOSE_WRITE: whoever looks whether an owner lives closes files that it could have written.
+        // Not CLOSE_WRITE: checking whether an owner lives closes files that were open for writing.
         let on = On::MOVED_TO | On::MOVED_FROM | On::CREATE | On::DELETE | On::MODIFY | On::ONLYDIR;
-        let on = on | On::MOVE_SELF | On::DELETE_SELF; // then another may stand there, and is watched next time
+        // Then another may exist there, and is watched next time.
+        let on = on | On::MOVE_SELF | On::DELETE_SELF;
         for (place, watched) in self.places.iter().zip(&mut self.watched) {
             let dir = if place.dir.as_os_str().is_empty() { Path::new(".") } else { &place.dir };
             *watched = inotify::add_watch(events, dir, on).ok();
         }
-        // A directory also goes with one that it lies in.
+        // A directory also disappears with one of its ancestors.
         let ancestors = self.places.first().into_iter().flat_map(|place| place.dir.ancestors().skip(1));
         for ancestor in ancestors.filter(|ancestor| !ancestor.as_os_str().is_empty()) {
             let _ = inotify::add_watch(events, ancestor, On::MOVE_SELF | On::DELETE_SELF | On::MASK_ADD | On::ONLYDIR);
         }
     }
 
-    /// Returns when something happened, one of the processes ended, or `at_most` is over. The end of the reader of `output`
-    /// ends the wait, too, and is reported.
+    /// Returns after an event, the end of one of the processes, or `at_most`. If the reader of
+    /// `output` is gone, the wait ends, too, and this is reported.
     pub fn wait(&self, output: Option<BorrowedFd<'_>>, ends: &[OwnedFd], at_most: Option<Duration>) -> Audience {
         let is_told = self.watched.first().is_some_and(Option::is_some);
         let at_most = if is_told { at_most } else { Some(at_most.unwrap_or(LONGEST_INTERVAL).min(LONGEST_INTERVAL)) };
@@ -86,7 +89,7 @@ impl Places {
             let about_output = sources.iter().take(outputs).map(PollFd::revents).next();
             match about_output {
                 Some(revents) if reader_is_gone(revents) => return Audience::Gone,
-                // Polled again it would answer at once, for ever.
+                // Polled again it would return at once, forever.
                 Some(revents) if !revents.is_empty() => output = None,
                 _ => {}
             }
@@ -97,7 +100,7 @@ impl Places {
         }
     }
 
-    /// Drains the events and says whether one mattered.
+    /// Drains the events and returns whether one is relevant.
     fn happened(&self) -> bool {
         let Some(events) = &self.events else { return false };
         let mut buffer = [MaybeUninit::uninit(); 4096];

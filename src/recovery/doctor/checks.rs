@@ -1,4 +1,5 @@
-//! The checks, each on its own: what one of them stumbles over is a finding and stops no other.
+//! The checks. They are independent: an error in one of them is a finding and does not stop the
+//! others.
 
 mod files;
 mod owners;
@@ -24,24 +25,24 @@ use crate::store::restore::Interrupted;
 use crate::time::rfc3339;
 use crate::{side, tree};
 
-/// Less than this and some times the state is left on the disk: the next commits may fail.
+/// If less than this is left on the disk, beyond the size of the state, the next commits may fail.
 const LITTLE_SPACE: u64 = 128 << 10;
-/// Fewer inodes than this are left: a commit needs three.
+/// If fewer inodes than this are left, commits may fail: one needs three.
 const FEW_INODES: u64 = 32;
-/// A clock may be off by this much.
+/// The tolerated clock deviation.
 const TOLERANCE: Duration = Duration::from_secs(120);
-/// More checkpoints than this, or older ones, are worth a word.
+/// More checkpoints than this, or older ones, are a finding.
 const MANY_CHECKPOINTS: usize = 100;
 const OLD_CHECKPOINT: Duration = Duration::from_secs(30 * 86_400);
-/// A log of this size is worth a word.
+/// A log of this size is a finding.
 const LARGE_LOG: u64 = 1 << 30;
 
-/// Everything that was found.
+/// The results of all checks.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// What is wrong.
+    /// The problems.
     pub findings: Vec<Finding>,
-    /// What others may read of ours.
+    /// Files of this program that other users may access.
     pub(super) loose: Vec<Loose>,
 }
 
@@ -60,7 +61,7 @@ pub fn all(store: &Store) -> Found {
         Err(error) => return Found { findings: vec![Finding::of("state", error)], loose: Vec::new() },
     };
     let mut all = Examination { store, root, found: Found::default() };
-    // A damaged state is told of by its own check, and what else there is by the others.
+    // A damaged state is reported by its own check, and other problems by theirs.
     let checks: [(&'static str, Check<'_>); 18] = [
         ("owners", Examination::owners),
         ("state", Examination::state),
@@ -83,7 +84,8 @@ pub fn all(store: &Store) -> Found {
     ];
     for (subject, check) in checks {
         if let Err(error) = check(&mut all) {
-            // What stops several checks is said once, and an owner that shuts this user out is named.
+            // A problem that stops several checks is reported once, and an owner that locks this
+            // user out is named.
             let is_owned = all.found.findings.iter().any(|finding| finding.subject == "owners");
             let shuts_out = error.kind == Kind::PermissionDenied || error.details.get("owner").is_some();
             if is_owned && shuts_out {
@@ -106,7 +108,7 @@ impl Examination<'_> {
         Ok(self.store.disk().stat(&self.root, name)?)
     }
 
-    /// A side directory with the names in it; nothing if it is not there.
+    /// A side directory with the names in it; `None` if it does not exist.
     fn side(&self, name: &str) -> Result<Option<(Dir, Vec<String>)>> {
         let Some(dir) = side::open_to_read(self.store.disk(), &self.root, name)? else { return Ok(None) };
         let names = self.store.disk().list(&dir)?.into_iter().filter(|name| !is_clutter(name));
@@ -186,7 +188,7 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// What would refuse a restore, and so a guard.
+    /// Reports what would refuse a restore, and so a guard.
     fn replacing(&mut self) -> Result<()> {
         let Some(obstacle) = self.store.restore_obstacle()? else { return Ok(()) };
         let is_told = |finding: &Finding| finding.message.contains(&obstacle.message);
@@ -208,7 +210,8 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// Whether somebody works under the state lock at this moment; then what looks left over may be in use.
+    /// Returns whether a writer holds the state lock now; then files that look left over may be in
+    /// use.
     fn is_busy(&self) -> Result<bool> {
         let disk = self.store.disk();
         let Some(locks) = side::open_to_read(disk, &self.root, LOCKS)? else { return Ok(false) };
@@ -249,7 +252,7 @@ impl Examination<'_> {
                 self.add(Finding::of("checkpoints", error));
             }
         }
-        // They are all of one kind, and no damage.
+        // They are all of one kind, and not damaged.
         if let Some(error) = newest_from_before {
             self.add(Finding { code: ExitCode::General, ..Finding::of("checkpoints", error) });
         }
@@ -286,7 +289,7 @@ impl Examination<'_> {
                         finding.try_command(format!("lock break {lock} --force"), "once you know that nobody holds it"),
                     );
                 }
-                // A waiter that is past its deadline: the next request drops it.
+                // A waiter past its deadline: the next request drops it.
                 "unknown" if entry.token.is_none() => {}
                 "waiting" if !entry.is_judged => {
                     let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
@@ -315,13 +318,13 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// What no checkpoint could hold.
+    /// Reports entries that no checkpoint can hold.
     fn config(&mut self) -> Result<()> {
         let root = side::open_root(self.store.disk(), &self.store.settings().root)?;
         tree::list(self.store.disk(), &root, CONFIG).map(|_| ())
     }
 
-    /// What the hooks pass over.
+    /// Reports rules that the hooks skip.
     fn rules(&mut self) -> Result<()> {
         let root = &self.store.settings().root;
         let Some(loaded) = load(root, Scope::All)? else { return Ok(()) };
@@ -339,7 +342,7 @@ impl Examination<'_> {
         let audit = self.store.audit();
         let path = audit.used().display().to_string();
         if self.found.findings.iter().any(|finding| finding.subject == "owners") {
-            return Ok(()); // to another user the log of the owner is unusable, as all else is
+            return Ok(()); // another user cannot use the owner's log, nor anything else here
         }
         if let Some(why) = audit.complaint() {
             let message = format!("the audit log cannot be used: {why}; one in the root takes its place");
@@ -362,7 +365,7 @@ impl Examination<'_> {
         let state = self.stat(&self.store.settings().file_name)?.map_or(0, |stat| stat.size);
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let little = free < LITTLE_SPACE + 8 * state;
-        // Some file systems count no inodes.
+        // Some file systems report no inodes.
         let few = disk.f_files > 0 && disk.f_favail < FEW_INODES;
         if little || few {
             let what = if few { format!("{} inodes", disk.f_favail) } else { format!("{free} bytes") };
@@ -376,7 +379,7 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// Times in the future: a clock is or was wrong, and names and ages lie.
+    /// Reports times in the future: a clock is or was wrong, and names and ages are unreliable.
     fn clock(&mut self) -> Result<()> {
         let limit = self.store.disk().now() + TOLERANCE;
         let mut future: Vec<(String, SystemTime)> = Vec::new();

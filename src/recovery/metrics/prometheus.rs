@@ -1,4 +1,4 @@
-//! The figures in Prometheus' text format, version 0.0.4:
+//! The metrics in Prometheus' text format, version 0.0.4:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ fn escaped(value: &str) -> String {
     lines.join("\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// The page that a scraper reads.
+/// The page for a scraper.
 #[must_use]
 pub fn page(metrics: &Metrics) -> String {
     let mut page = Page { root: &metrics.path, text: String::new() };

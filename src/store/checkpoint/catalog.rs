@@ -1,4 +1,4 @@
-//! The checkpoints of a root: found, listed, verified, removed. Nothing here takes a lock but removing.
+//! The checkpoints of a root: found, listed, verified, removed. Only removal takes a lock.
 
 use std::time::SystemTime;
 
@@ -17,25 +17,26 @@ use crate::side;
 use crate::time::parse_compact;
 use crate::tree::{self, Listing};
 
-/// Which checkpoint is meant.
+/// The choice of a checkpoint.
 #[derive(Clone, Debug)]
 pub enum Which {
     /// The one of this name.
     Id(String),
-    /// The newest, of an operation if one is named. Those that restores make are meant only if they are named.
+    /// The newest, of an operation if one is named. Checkpoints that restores make count only if
+    /// their operation is named.
     Latest(Option<Name>),
 }
 
-/// A checkpoint whose manifest is sound. Whether its files are is for [`Checkpoint::verify`] to say.
+/// A checkpoint with a sound manifest. [`Checkpoint::verify`] checks its files.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// Its name.
     pub id: String,
-    /// What it was made for.
+    /// Its operation and other metadata.
     pub metadata: Metadata,
-    /// What is in it.
+    /// Its entries.
     pub listing: Listing,
-    /// Where it is.
+    /// Its directory.
     pub dir: Dir,
 }
 
@@ -44,9 +45,9 @@ pub struct Checkpoint {
 pub struct Listed {
     /// Its name.
     pub id: String,
-    /// When it was made, RFC 3339.
+    /// The time it was made, RFC 3339.
     pub time: Option<String>,
-    /// What was about to be done.
+    /// The operation that it preceded.
     pub operation: Option<String>,
     /// The phase at that time.
     pub phase: Option<String>,
@@ -56,15 +57,15 @@ pub struct Listed {
     pub files: Option<usize>,
     /// Bytes in these.
     pub bytes: Option<u64>,
-    /// What its maker noted.
+    /// The notes of its maker.
     pub metadata: Option<Value>,
-    /// Why it cannot be restored, as far as its manifest tells.
+    /// The reason why it cannot be restored, as far as its manifest shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
 impl Checkpoint {
-    /// Reads all of it and compares it with its manifest.
+    /// Reads it whole and compares it with its manifest.
     pub fn verify(&self, disk: &Disk) -> Result<()> {
         let listed = tree::list_holding(disk, &self.dir)?;
         let is_described = |path: &str| !path.is_empty() && path != MANIFEST;
@@ -91,14 +92,14 @@ fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
         .detail("checkpoint", id)
 }
 
-/// The error about a checkpoint that nothing is wrong with, but that nothing vouches for either.
+/// The error about a checkpoint that shows no damage, but has no digests to verify.
 fn of_old_libraries(id: &str) -> Error {
     let message =
         format!("the checkpoint {id} was made by the old libraries: it has no manifest, and nothing vouches for it");
     Error::new(Kind::Corrupt, message).detail("checkpoint", id).detail(OLD, true)
 }
 
-/// The command that takes the state of a checkpoint, if that can be taken.
+/// The command that adopts the state of a checkpoint, if it can be adopted.
 fn taking(dir: &Dir, state: &Value) -> Option<String> {
     let file = quote_path(&dir.path_of(manifest::STATE));
     let is_current = rules::check(state).is_empty();
@@ -106,12 +107,14 @@ fn taking(dir: &Dir, state: &Value) -> Option<String> {
         return None;
     }
     let migrate = if is_current { "" } else { " --migrate" };
-    // An old script may have copied a sealed document: of a revision that somebody has overtaken since.
+    // An old script may have copied a sealed document, of a revision that others exist after by
+    // now.
     let force = if state.pointer("/metadata/revision").is_some() { " --force" } else { "" };
     Some(format!("state write {file}{migrate}{force}"))
 }
 
-/// Whether an error is about a checkpoint of the libraries that this program takes the place of.
+/// Returns whether an error is about a checkpoint of the shell libraries that this program
+/// replaces.
 #[must_use]
 pub fn is_of_old_libraries(error: &Error) -> bool {
     error.details.get(OLD).is_some()
@@ -134,11 +137,11 @@ impl Store {
         Ok(ids)
     }
 
-    /// The command that restores the newest checkpoint which can be restored; the one of that name is none.
+    /// The command that restores the newest restorable checkpoint other than `spoilt`.
     pub(in super::super) fn restoring_other_than(&self, spoilt: Option<&str>) -> Option<String> {
         let ids = self.checkpoint_ids().ok()?;
         let latest = ids.iter().rev().find(|id| !is_of(id, PRE_RESTORE));
-        // What restores displaced is what somebody wanted to be rid of: it comes last.
+        // Checkpoints made by restores hold a state that was given up: they come last.
         let (displaced, made): (Vec<&String>, Vec<&String>) = ids.iter().rev().partition(|id| is_of(id, PRE_RESTORE));
         let mut others = made.into_iter().chain(displaced).filter(|id| Some(id.as_str()) != spoilt);
         let sound = others.find(|id| self.is_sound(id).unwrap_or(false))?;
@@ -148,7 +151,7 @@ impl Store {
         })
     }
 
-    /// Whether a checkpoint can be restored. One that cannot be read is not known to be damaged.
+    /// Returns whether a checkpoint can be restored. An unreadable one is not known to be damaged.
     pub(super) fn is_sound(&self, id: &str) -> Result<bool> {
         let checkpoint = self.find_checkpoint(&Which::Id(id.to_owned()));
         match checkpoint.and_then(|checkpoint| self.check_restorable(&checkpoint)) {
@@ -160,7 +163,7 @@ impl Store {
         }
     }
 
-    /// The command that restores the newest checkpoint which can be restored.
+    /// The command that restores the newest restorable checkpoint.
     pub(in super::super) fn restoring(&self) -> Option<String> {
         self.restoring_other_than(None)
     }
@@ -169,7 +172,7 @@ impl Store {
         side::open_to_read(&self.disk, &self.open_root()?, CHECKPOINTS)
     }
 
-    /// Opens a checkpoint and reads its manifest. Whatever is wrong with that is refused.
+    /// Opens a checkpoint and reads its manifest. Refuses a manifest with any defect.
     pub fn open_checkpoint(&self, shelf: &Dir, id: &str) -> Result<Checkpoint> {
         if !is_id(id) {
             let message = format!("{id:?} is not the name of a checkpoint");
@@ -187,7 +190,7 @@ impl Store {
             let parsed = |content: Option<Content>| content.and_then(|content| text::parse(&content.bytes).ok());
             let metadata = parsed(read(METADATA, METADATA_LIMIT)?);
             let state = parsed(read(manifest::STATE, READ_LIMIT)?);
-            // Ours note the revision, if only that there is none.
+            // This program records the revision, or that there is none.
             let is_old = metadata.is_some_and(|metadata| metadata.get("revision").is_none());
             let command = state.and_then(|state| taking(&dir, &state));
             let mut error = match command {
@@ -223,7 +226,7 @@ impl Store {
         Ok(Checkpoint { id: id.to_owned(), metadata, listing, dir })
     }
 
-    /// Finds the checkpoint that is meant.
+    /// Finds the chosen checkpoint.
     pub fn find_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
         let nowhere = |what: &str| not_found(&format!("there is no checkpoint {what}"));
         let shelf = self.checkpoints_to_read()?;
@@ -249,8 +252,8 @@ impl Store {
         }
     }
 
-    /// The error about a word that names no checkpoint. It names the one that was meant: one that is spelt nearly so, or the
-    /// newest of that operation.
+    /// The error about a word that names no checkpoint. Suggests the one with the most similar
+    /// name, or the newest of that operation.
     pub(super) fn no_such_checkpoint(&self, word: &str, ids: &[String]) -> Error {
         if !is_plain(word) {
             let message = format!("{word:?} is no name of a checkpoint");
@@ -296,12 +299,12 @@ impl Store {
         Ok(self.checkpoint_ids()?.into_iter().rev().map(describe).collect())
     }
 
-    /// Reads all of a checkpoint and says what is wrong with it.
+    /// Reads a checkpoint whole and reports its defects.
     pub fn verify_checkpoint(&self, id: &str) -> Result<()> {
         self.find_checkpoint(&Which::Id(id.to_owned()))?.verify(&self.disk)
     }
 
-    /// The checkpoints that are being removed: they count as gone, whatever is left of them.
+    /// The checkpoints that are being removed: they count as removed, whatever is left of them.
     pub(in super::super) fn doomed_checkpoints(&self, shelf: &Dir) -> Result<Vec<String>> {
         let Some(workshop) = side::open_to_read(&self.disk, shelf, WORKSHOP)? else { return Ok(Vec::new()) };
         let names = self.disk.list(&workshop)?.into_iter();
@@ -315,30 +318,30 @@ fn not_found(message: &str) -> Error {
         .try_command("recover list", "see which ones there are")
 }
 
-/// Whether this is, and leads to, a checkpoint's directory: what stands in `.checkpoints/` or in a
-/// record may have been put there by anyone, and stands in hints that are typed.
+/// Returns whether this is the name of a checkpoint's directory and nothing else. A name in
+/// `.checkpoints/` or in a record may come from another party, and appears in hints that are typed.
 #[must_use]
 pub fn is_id(name: &str) -> bool {
     name.starts_with(CHECKPOINT_PREFIX) && is_plain(name)
 }
 
-/// `checkpoint-TIME-[NUMBER-]OPERATION`, taken apart: what follows the time.
+/// The part of `checkpoint-TIME-[NUMBER-]OPERATION` after the time.
 fn rest_of(id: &str) -> Option<&str> {
     id.strip_prefix(CHECKPOINT_PREFIX)?.get(15..)?.strip_prefix('-')
 }
 
-/// When a checkpoint was made, as its name says.
+/// The time in a checkpoint's name.
 pub fn time_of(id: &str) -> Option<SystemTime> {
     parse_compact(id.strip_prefix(CHECKPOINT_PREFIX)?.get(..15)?)
 }
 
-/// The number that tells it from others of the same second; 1 if it has none.
+/// The number that distinguishes it from others of the same second; 1 if it has none.
 pub fn number_of(id: &str) -> u64 {
     let number = rest_of(id).and_then(|rest| rest.split_once('-')?.0.parse().ok());
     number.unwrap_or(1)
 }
 
-/// Whether a checkpoint's name says that it is of this operation.
+/// Returns whether a checkpoint's name contains this operation.
 fn is_of(id: &str, operation: &str) -> bool {
     let Some(rest) = rest_of(id) else { return false };
     let numbered = || {

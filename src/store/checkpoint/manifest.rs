@@ -1,5 +1,6 @@
-//! What a checkpoint says of itself: `metadata.json`, and `manifest.json`, which names every other file in it with its
-//! digest, and with the mode and time that a restore gives back. The manifest carries its own digest, made like a document's.
+//! The self-description of a checkpoint: `metadata.json`, and `manifest.json`, which lists every
+//! other file with its digest, and with the mode and time that a restore applies. The manifest
+//! carries its own digest, computed like a document's.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -15,58 +16,60 @@ use crate::tree::{Entry, Listing, MODE_BITS, What};
 
 /// The state, in a checkpoint.
 pub const STATE: &str = "state.json";
-/// What the checkpoint was made for.
+/// The operation and other metadata.
 pub const METADATA: &str = "metadata.json";
-/// All that belongs to it.
+/// The list of its files.
 pub const MANIFEST: &str = "manifest.json";
 /// The tree of `config/`, in a checkpoint.
 pub const CONFIG: &str = "config";
 /// The tree of `.signals/`, in a checkpoint.
 pub const SIGNALS: &str = "signals";
 
-/// The largest manifest, in bytes. One that a restore makes of what is there before it may be that large, others
-/// [`ROOM`] less: then a restore of any checkpoint can be undone, though its metadata says more.
+/// The largest manifest, in bytes. The manifest of the checkpoint that a restore makes may be this
+/// large, others [`ROOM`] less: then a restore of any checkpoint can be undone, though the metadata
+/// of its own checkpoint is longer.
 pub const LIMIT: u64 = 64 << 20;
-/// What the manifest of a restore's own checkpoint may have more than others, in bytes.
+/// The bytes by which the manifest of a restore's own checkpoint may exceed others.
 pub const ROOM: u64 = 64 << 10;
 /// The largest `metadata.json`, in bytes.
 pub const METADATA_LIMIT: u64 = 64 << 20;
 
-/// The version without access control lists. A program that does not know these must not restore
-/// what has some: its modes would give others more.
+/// The version without access control lists. A program that does not know these must not restore a
+/// tree that has some: its modes would grant more access.
 const PLAIN: u64 = 1;
 const VERSION: u64 = 2;
 
-/// The fields of a line. What else a line may say, such as an owner, nothing here would heed.
+/// The fields of a line. Others, such as an owner, would be ignored, so a line with one is refused.
 const FIELDS: [&str; 9] = ["path", "type", "bytes", "sha256", "target", "mode", "mtime", "acl", "defaultAcl"];
 
-/// What a checkpoint was made for.
+/// The purpose and origin of a checkpoint.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Metadata {
     /// Its name.
     pub id: String,
-    /// What was about to be done.
+    /// The operation that it preceded.
     pub operation: String,
     /// The phase at that time.
     pub phase: Option<String>,
-    /// When, RFC 3339.
+    /// Its time, RFC 3339.
     pub timestamp: String,
-    /// Which process made it.
+    /// The process that made it.
     pub pid: u32,
-    /// On which machine.
+    /// The machine that made it.
     pub hostname: String,
-    /// The revision of the state in it; none if that was damaged or gone.
+    /// The revision of the state in it; none if that was damaged or missing.
     #[serde(default)]
     pub revision: Option<u64>,
-    /// Whether a command made it on its own, so that it goes when there are many newer ones.
+    /// Whether a command made it on its own account, so that retention applies to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automatic: bool,
-    /// What its maker noted.
+    /// The notes of its maker.
     pub metadata: Value,
 }
 
 impl Metadata {
-    /// As it stands in its file. What could not be read back is refused: metadata that nests too deep, or is too large.
+    /// The content of its file. Metadata that could not be read back is refused: nested too deep,
+    /// or too large.
     pub fn write(&self) -> Result<Vec<u8>> {
         let refuse = |kind, why: String| {
             let error = Error::new(kind, format!("the metadata {why}"));
@@ -74,7 +77,7 @@ impl Metadata {
         };
         let mut value = json!(self);
         if let Some(noted) = value.get_mut("metadata") {
-            *noted = self.metadata.clone(); // by way of serde `1e5` would become `1e+5`
+            *noted = self.metadata.clone(); // serde would make `1e+5` of `1e5`
         }
         if is_nested_too_deep(&value) {
             return refuse(Kind::InvalidJson, format!("is nested deeper than {} levels", MAX_DEPTH - 1));
@@ -89,24 +92,25 @@ impl Metadata {
         }
     }
 
-    /// When it was made, as far as that is a time.
+    /// The time it was made, if the field is a valid time.
     #[must_use]
     pub fn time(&self) -> Option<SystemTime> {
         chrono::DateTime::parse_from_rfc3339(&self.timestamp).ok().map(SystemTime::from)
     }
 
-    /// Reads what [`Metadata::write`] made.
+    /// Parses the output of [`Metadata::write`].
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let mut value = parse(bytes).ok()?;
-        // By way of serde an object whose key is serde_json's own token for numbers would become a number, or an error.
+        // serde would turn an object with serde_json's own token for numbers as its key into a
+        // number, or fail.
         let noted = value.get_mut("metadata")?.take();
         Some(Self { metadata: noted, ..Self::deserialize(value).ok()? })
     }
 }
 
-/// The manifest of these entries, as it stands in its file. One of more than `limit` bytes, which could not be read back, is
-/// refused; `limit` is at most [`LIMIT`].
+/// The content of a manifest with these entries. One of more than `limit` bytes, which could not be
+/// read back, is refused; `limit` is at most [`LIMIT`].
 pub fn write(listing: &Listing, limit: u64) -> Result<Vec<u8>> {
     let files: Vec<Value> = listing.entries().iter().map(line).collect();
     let is_plain = listing.entries().iter().all(|entry| entry.acls.is_empty());
@@ -151,14 +155,14 @@ fn line(entry: &Entry) -> Value {
     line
 }
 
-/// What is wrong with a manifest.
+/// A defect of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// It is not what was written.
+    /// Its bytes differ from those that were written.
     Damaged(String),
     /// A newer program wrote it.
     TooNew(u64),
-    /// It names something that no checkpoint can hold.
+    /// It lists a file that no checkpoint can hold.
     Unsafe(String),
     /// It gives this path a mode with a setuid, setgid or sticky bit.
     Privileged(String, u32),
@@ -218,7 +222,7 @@ fn entry(line: &Value) -> Option<Entry> {
     is_right.then(|| Some(Entry { path: text("path")?.to_owned(), what, mode, mtime, acls }))?
 }
 
-/// Whether a path stays in the checkpoint, and in the parts that one has.
+/// Returns whether a path stays inside the checkpoint, and in the parts that a checkpoint has.
 fn is_inside(path: &str) -> bool {
     let mut names = path.split('/');
     let top = names.next();
@@ -257,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_reads_back_and_no_bit_of_it_can_flip_unseen() {
+    fn a_manifest_round_trips_and_detects_bit_flips() {
         let bytes = write(&listing(), LIMIT).unwrap();
         assert_eq!(read(&bytes).unwrap(), listing());
         for bit in 0..bytes.len() * 8 {
@@ -298,14 +302,14 @@ mod tests {
         for field in ["owner", "uid", "xattrs"] {
             assert!(matches!(forged(&|line| line[field] = json!(0)), Err(Flaw::Damaged(_))), "{field}");
         }
-        // A list that says more than its mode, or that is none.
+        // A list that says more than its mode, or an invalid list.
         for acl in ["user::rw-,user:1001:rwx,group::---,mask::rwx,other::---", "user::rw-", "x"] {
             assert!(forged(&|line| line["acl"] = json!(acl)).is_err(), "{acl}");
         }
     }
 
     #[test]
-    fn a_manifest_of_a_newer_program_is_told_from_a_damaged_one() {
+    fn a_newer_manifest_is_not_damaged() {
         let newer = with_digest(json!({"version": 3, "files": []})).unwrap();
         assert_eq!(read(&newer), Err(Flaw::TooNew(3)));
     }

@@ -1,5 +1,6 @@
-//! Which checkpoints go: the old ones that `recover cleanup` asks for, those that are named, and those that commands made on their
-//! own, of which the newest [`AUTOMATIC_KEPT`] stay, for [`AUTOMATIC_DAYS`].
+//! Removal of checkpoints: the old ones for `recover cleanup`, those that are named, and those that
+//! commands made on their own account, of which the newest [`AUTOMATIC_KEPT`] stay, for
+//! [`AUTOMATIC_DAYS`].
 
 use std::time::{Duration, SystemTime};
 
@@ -16,28 +17,30 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::fs::stage::Sync;
 
-/// Checkpoints that commands made on their own which are kept.
+/// The number of automatic checkpoints that are kept.
 pub const AUTOMATIC_KEPT: usize = 20;
-/// Days after which a checkpoint that a command made on its own goes.
+/// Days after which an automatic checkpoint is removed.
 pub const AUTOMATIC_DAYS: u64 = 7;
 
-/// What a checkpoint is kept for.
+/// The retention of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// Somebody asked for it: it stays until it is removed by name or by `recover cleanup`.
+    /// A user requested it: it stays until it is removed by name or by `recover cleanup`.
     Manual,
-    /// A command made it on its own.
+    /// A command made it on its own account.
     Automatic,
 }
 
 impl Store {
-    /// Whether something on record names a checkpoint, so that it must stay: a guard, or a restore that was interrupted.
+    /// Returns whether a record refers to a checkpoint, so that it must stay: a guard's, or that of
+    /// an interrupted restore.
     pub fn is_referenced(&self, id: &str) -> Result<bool> {
         Ok(self.shelf_to_read()?.guards.iter().any(|guard| guard == id) || self.intent_names(id)?)
     }
 
-    /// Removes the checkpoints that are older than this, but for the newest `kept`, of which there is at least one, the newest that
-    /// can be restored, and those that something on record names. Returns their ids, oldest first; a dry run only returns them.
+    /// Removes the checkpoints that are older than this, except the newest `kept` (at least one),
+    /// the newest that can be restored, and those that a record refers to. Returns their ids,
+    /// oldest first; a dry run only returns them.
     pub fn clean_checkpoints(&self, older_than: Duration, kept: usize, mode: Mode) -> Result<Vec<String>> {
         if mode == Mode::DryRun {
             return self.old_checkpoints(older_than, kept);
@@ -61,7 +64,7 @@ impl Store {
         if doomed.is_empty() {
             return Ok(doomed);
         }
-        // One dated ahead of the clock is not taken for the newest.
+        // A checkpoint dated in the future does not count as the newest.
         let newest = ids.iter().rev().find(|id| time_of(id).is_some_and(|time| time <= now)).cloned();
         let mut sound = None;
         for id in ids.iter().rev() {
@@ -74,7 +77,8 @@ impl Store {
         Ok(doomed)
     }
 
-    /// Removes the checkpoints that are named, by id or by an unambiguous beginning of one. Returns their ids.
+    /// Removes the checkpoints that are named, by id or by an unambiguous prefix of one. Returns
+    /// their ids.
     pub fn remove_checkpoints(&self, words: &[String]) -> Result<Vec<String>> {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let mut doomed: Vec<String> = Vec::new();
@@ -94,9 +98,9 @@ impl Store {
         Ok(doomed)
     }
 
-    /// Removes those of the checkpoints that commands made on their own which are over number or age. Never the newest checkpoint,
-    /// none that something on record names, and not `used`, which the caller just made or restored. The caller has done its work,
-    /// so a failure is a warning.
+    /// Removes automatic checkpoints over the limits of number and age. Never removes the newest
+    /// checkpoint, one that a record refers to, or `used`, which the caller just made or restored.
+    /// The caller's own work is done, so a failure is a warning.
     pub(in super::super) fn retire_checkpoints(&self, held: &Held, used: &str) {
         let retire = || -> Result<()> {
             let ids = self.checkpoint_ids()?;
@@ -121,8 +125,8 @@ impl Store {
         }
     }
 
-    /// Takes checkpoints away. They go at once: each is marked, durably, before any is taken apart. A directory that came with an
-    /// overlay's lower layer cannot be renamed away.
+    /// Removes checkpoints all at once: each is marked, durably, before any is taken apart. They
+    /// are not renamed, because a directory from the lower layer of an overlay cannot be.
     fn take_checkpoints_away(&self, held: &Held, doomed: &[String], action: &str) -> Result<()> {
         if doomed.is_empty() {
             return Ok(());
@@ -131,7 +135,7 @@ impl Store {
         for id in doomed {
             self.disk.stage(&workshop.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?.keep();
         }
-        // Nothing may go from them before they are certain to be gone.
+        // No file of theirs may be removed before their removal is certain.
         self.disk.sync_dir(&workshop.dir)?;
         self.disk.sync_dir(&workshop.shelf)?;
         workshop.clear()?;
@@ -140,8 +144,9 @@ impl Store {
         Ok(())
     }
 
-    /// How old a checkpoint is. The time in its id is that of the last one before it, where that is later than the clock was: then
-    /// its metadata has the clock's. One that is dated ahead in both counts as made now; `None` if nothing dates it.
+    /// The age of a checkpoint. Where the previous checkpoint was later than the clock, its id
+    /// repeats that time, and its metadata has the clock's. One that both date in the future counts
+    /// as made now; `None` if nothing dates it.
     fn age_of(&self, id: &str, now: SystemTime) -> Result<Option<Duration>> {
         let Some(named) = time_of(id) else { return Ok(None) };
         if let Ok(age) = now.duration_since(named) {
@@ -154,13 +159,13 @@ impl Store {
         Ok(Some(noted.and_then(|noted| now.duration_since(noted).ok()).unwrap_or_default()))
     }
 
-    /// What a checkpoint says of itself, if it says anything.
+    /// A checkpoint's metadata, if it has any.
     fn metadata_of(&self, shelf: &Dir, id: &str) -> Result<Option<Metadata>> {
         let found = self.disk.read(shelf, format!("{id}/{METADATA}"), METADATA_LIMIT);
         Ok(found.ok().flatten().and_then(|found| Metadata::read(&found.bytes)))
     }
 
-    /// The id that a word names: the id itself, or the beginning of one, with or without `checkpoint-`.
+    /// The id that a word names: the id itself, or a prefix of one, with or without `checkpoint-`.
     pub(in super::super) fn resolve_id(&self, word: &str) -> Result<String> {
         let word = crate::side::name_in(&self.settings.directory, CHECKPOINTS, word);
         let ids = self.checkpoint_ids()?;

@@ -1,4 +1,4 @@
-//! Putting back what the command of a guard changed.
+//! Puts back the changes of a guard's command.
 
 use serde_json::Value;
 
@@ -22,8 +22,9 @@ use crate::error::Result;
 use crate::tree;
 
 impl Store {
-    /// Puts back what the command of a guard changed, or says why it does not. The verdict is taken and carried out under one
-    /// lock. Where this fails, the guard is put on record as unrestored.
+    /// Puts back the changes of a guard's command, or returns the reason why it does not. The
+    /// verdict is reached and carried out under one lock. On failure the guard is recorded as
+    /// unrestored.
     pub fn settle_failed_guard(&self, id: &str, order: &Order) -> Result<Settlement> {
         match self.put_back(id, order) {
             Ok(Settlement::Unrestored(why)) => {
@@ -40,8 +41,8 @@ impl Store {
         }
     }
 
-    /// The record says why not everything was put back, also where the state lock cannot be had now: the record is the
-    /// guard's own, and the guard must not be taken for one that was killed.
+    /// Records why not everything was put back, even where the state lock is not available: the
+    /// record is the guard's own, and the guard must not look like one that was killed.
     fn mark_unrestored(&self, id: &str, why: &str) -> Result<()> {
         let unrestored = |record| Record { status: Status::Unrestored(why.to_owned()), ..record };
         let now = std::time::Instant::now();
@@ -89,12 +90,13 @@ impl Store {
                     self.settle_record(held, &ground.shelf, id)?;
                     return Ok(settled);
                 }
-                None => give_up_after(deadline)?, // something else changed the file; look again
+                None => give_up_after(deadline)?, // another process changed the file; check again
             }
         }
     }
 
-    /// Puts back the guard's changes beside those of others; `None` if the live file was changed meanwhile.
+    /// Puts back the guard's changes and keeps those of others; `None` if the live file was changed
+    /// in the meantime.
     fn put_part_back(
         &self,
         (hands, ground): (&Hands<'_>, &Ground),
@@ -112,7 +114,7 @@ impl Store {
             let Some(value) = part.document.or(live) else {
                 return Ok(Some(Settlement::Unrestored("the state cannot be read".to_owned())));
             };
-            // The files of signals follow the state.
+            // The signal files follow the state.
             let proposed = Proposed { value, signals: None, ..whole };
             let revision = self.restore_held((held, ground), &proposed, (order, deadline))?.revision;
             return Ok(Some(Settlement::PutBack { revision: Some(revision) }));
@@ -129,8 +131,9 @@ impl Store {
         Ok(Some(unrestored.map_or(Settlement::PutBack { revision }, Settlement::Unrestored)))
     }
 
-    /// Commits the document without the guard's changes. The record says before it what is committed, and what is left to do
-    /// then, so that a guard that is killed after its commit is not taken for one that put nothing back.
+    /// Commits the document without the guard's changes. The record states beforehand what is
+    /// committed and what remains to be done then, so that a guard killed after its commit does not
+    /// look like one that put nothing back.
     fn commit_part(
         &self,
         (held, ground): (&Held, &Ground),
@@ -158,7 +161,8 @@ impl Store {
         Ok(Some(revision))
     }
 
-    /// Whether `config/` differs from the checkpoint's. What no checkpoint can hold is a difference.
+    /// Returns whether `config/` differs from the checkpoint's. An entry that no checkpoint can
+    /// hold is a difference.
     fn is_config_changed(&self, checkpoint: &Checkpoint) -> Result<bool> {
         let Some(root) = self.config_root()? else { return Ok(false) };
         let before = checkpoint.listing.below(manifest::CONFIG).map(|listing| listing.fingerprint());
@@ -170,12 +174,12 @@ impl Store {
     }
 }
 
-/// What of a guard's changes is put back.
+/// The part of a guard's changes that is put back.
 struct Part {
-    /// The document without them; `None` if it has none.
+    /// The document without them; `None` if the document is unaffected.
     document: Option<Value>,
-    /// Why `config/` stays as it is, if it does.
+    /// The reason why `config/` stays as it is, if it does.
     config: Option<String>,
-    /// Why the command may have changed more, if it may have.
+    /// The reason why the command may have changed more, if it may have.
     unclear: Option<String>,
 }

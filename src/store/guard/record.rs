@@ -1,8 +1,9 @@
-//! The record of a guard: `.state-backups/guard-ID.json`, durable and sealed, from before the guarded command begins until
-//! everything it changed is kept or put back.
+//! The record of a guard: `.state-backups/guard-ID.json`, durable and sealed, from before the
+//! guarded command starts until all of its changes are kept or put back.
 //!
-//! A record is data of its root. It names the root it was made in by device and inode, and the process by boot, pid and
-//! start; in a copy of the root, or on another machine, it is reported and nothing follows from it.
+//! A record is data of its root. It names the root it was made in by device and inode, and the
+//! process by boot, pid and start time; in a copy of the root, or on another machine, it is
+//! reported and has no other effect.
 
 use serde_json::{Value, json};
 
@@ -12,14 +13,14 @@ use crate::fs::Stat;
 use crate::lock::process::Identity;
 
 const VERSION: u64 = 1;
-/// The largest record, in bytes; for both sides.
+/// The largest record, in bytes; for reading and writing.
 pub const LIMIT: u64 = 64 << 10;
 /// The longest explanation in a record, in bytes.
 const WHY_LIMIT: usize = 4 << 10;
 const PREFIX: &str = "guard-";
 const SUFFIX: &str = ".json";
 
-/// A document that the record speaks of: the one that the guard began with, or commits.
+/// The document that a guard began with, or commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     /// Its revision.
@@ -30,19 +31,19 @@ pub struct Base {
     pub digest: Digest,
 }
 
-/// What became of a guard.
+/// The stage that a guard reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Its command runs, or the guard was killed.
     Running,
-    /// It commits a document without what its command changed, or was killed then.
+    /// It commits a document without its command's changes, or was killed doing so.
     PuttingBack {
-        /// That document. Where it was committed, the guard's work is done.
+        /// That document. Once it is committed, the guard's work is done.
         commit: Base,
-        /// Why that does not put everything back, if it does not.
+        /// The reason why that does not put everything back, if it does not.
         unrestored: Option<String>,
     },
-    /// Its command failed, and not everything was put back; why.
+    /// Its command failed, and not everything was put back; the reason.
     Unrestored(String),
 }
 
@@ -51,9 +52,9 @@ pub enum Status {
 pub struct Record {
     /// The checkpoint that the guard made, which also names the guard.
     pub id: String,
-    /// What the guard is for.
+    /// The operation that it guards.
     pub operation: String,
-    /// When it began: RFC 3339, milliseconds, UTC.
+    /// The time it began: RFC 3339, milliseconds, UTC.
     pub started: String,
     /// The process of the guard.
     pub process: Identity,
@@ -61,11 +62,11 @@ pub struct Record {
     pub token: Digest,
     /// Device and inode of the root.
     pub root: (u64, u64),
-    /// The document that it began with; `None` for one that had no seal.
+    /// The document that it began with; `None` for one without a seal.
     pub base: Option<Base>,
-    /// Another guard, not around this one, that ran when this one began.
+    /// Another guard that was running when this one began, and does not enclose it.
     pub beside: Option<String>,
-    /// What became of it.
+    /// The stage that it reached.
     pub status: Status,
 }
 
@@ -75,14 +76,14 @@ pub fn file_name(id: &str) -> String {
     format!("{PREFIX}{id}{SUFFIX}")
 }
 
-/// The guard whose record has this name.
+/// The guard with a record of this file name.
 #[must_use]
 pub fn id_in(file_name: &str) -> Option<&str> {
     let id = file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     (!id.is_empty() && id.starts_with(super::super::layout::CHECKPOINT_PREFIX)).then_some(id)
 }
 
-/// A guard's token: random, and shown to its command alone.
+/// Makes a guard's token: random, and passed to its command alone.
 pub fn new_token() -> Result<String> {
     let mut bytes = [0; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
@@ -91,19 +92,19 @@ pub fn new_token() -> Result<String> {
 }
 
 impl Record {
-    /// Whether the record was made in this root.
+    /// Returns whether the record was made in this root.
     #[must_use]
     pub fn is_of(&self, root: &Stat) -> bool {
         self.root == (root.dev, root.ino)
     }
 
-    /// Whether this token is that of the guard.
+    /// Returns whether this token is the guard's.
     #[must_use]
     pub fn is_shown(&self, token: &str) -> bool {
         Digest::of(token.as_bytes()) == self.token
     }
 
-    /// The record as it stands in its file.
+    /// The content of its file.
     pub fn write(&self) -> Result<Vec<u8>> {
         let document = |Base { revision, lineage, digest }: &Base| json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
         let (commit, why) = match &self.status {
@@ -137,7 +138,7 @@ impl Record {
         Ok(bytes)
     }
 
-    /// Reads a record from a file of this name; `None` if a byte of it is another or it is another guard's.
+    /// Parses a record from a file of this name; `None` if a byte differs or it is another guard's.
     #[must_use]
     pub fn read(id: &str, bytes: &[u8]) -> Option<Self> {
         let value = verified(bytes)?;
@@ -146,7 +147,7 @@ impl Record {
         }
         let text = |field: &str| value.get(field)?.as_str().map(str::to_owned);
         let root = value.get("root")?;
-        // `None` where the field is not what it should be.
+        // `None` where the field is invalid.
         let document = |field: Option<&Value>| match field {
             None | Some(Value::Null) => Some(None),
             Some(base) => Some(Some(Base {
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_reads_back_and_no_bit_of_it_can_flip_unseen() {
+    fn a_record_round_trips_and_detects_bit_flips() {
         let commit = record(Status::Running).base.unwrap();
         let putting_back =
             |why: Option<&str>| Status::PuttingBack { commit: commit.clone(), unrestored: why.map(str::to_owned) };
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn however_long_the_explanation_is_the_record_reads_back() {
+    fn a_record_with_a_long_reason_round_trips() {
         let record = record(Status::Unrestored("\u{1}é".repeat(100_000)));
         let bytes = record.write().unwrap();
         assert!(bytes.len() as u64 <= LIMIT);

@@ -1,7 +1,8 @@
-//! Settling the record of a guard whose changes were put back, by whichever command comes next.
+//! Settles the record of a guard after its changes were put back. The next command does so.
 //!
-//! A guard that puts things back beside the commits of others says in its record what it is going to commit. If it is
-//! killed, the document and its history tell whether that commit happened. Where a restore does it, the intent tells.
+//! A guard that keeps the commits of others states in its record what it is going to commit. If it
+//! is killed, the document and its history show whether that commit happened. Where a restore does
+//! the work, its intent shows it.
 
 use super::super::Store;
 use super::super::ground::Held;
@@ -16,22 +17,23 @@ use crate::document::seal::Seal;
 use crate::error::Result;
 use crate::fs::Dir;
 
-/// What a guard that was killed had put back by then.
+/// The changes that a killed guard had put back.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Aftermath {
     /// Nothing.
     Nothing,
-    /// A restore of its checkpoint is decided, and the next command that writes finishes it.
+    /// None so far: a restore of its checkpoint is decided, and the next command that writes
+    /// finishes it.
     Decided,
-    /// Everything.
+    /// All.
     PutBack,
-    /// Not everything; why.
+    /// Not all; the reason.
     Unrestored(String),
 }
 
 impl Store {
-    /// A restore that is carried out settles the guard whose checkpoint it restores, before its intent
-    /// goes: whichever command finishes it.
+    /// Settles the guard of the checkpoint that a restore restores, before the restore's intent is
+    /// removed, in whichever command finishes the restore.
     pub(in super::super) fn settle_guard_in(&self, held: &Held, intent: &Intent, order: &Order) -> Result<()> {
         let id = &intent.checkpoint;
         if intent.action == Action::Undo {
@@ -40,7 +42,7 @@ impl Store {
         let shelf = self.shelf_of(&held.root)?;
         let is_whole = intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
         let is_by_guard = order.guard.as_ref() == Some(id);
-        // Only a guard restores a part: what its command changed.
+        // Only a guard restores a part: its command's changes.
         if is_by_guard || !is_whole {
             return self.settle_record(held, &shelf, id);
         }
@@ -48,7 +50,7 @@ impl Store {
         Ok(())
     }
 
-    /// Everything was put back: the guard is no longer on record.
+    /// Removes the guard's record: everything was put back.
     pub(super) fn settle_record(&self, held: &Held, shelf: &Shelf, id: &str) -> Result<()> {
         if let Some(dir) = shelf.dir().filter(|_| self.read_record(shelf, id).is_some()) {
             self.drop_record(dir, id)?;
@@ -57,7 +59,7 @@ impl Store {
         Ok(())
     }
 
-    /// A restore of its checkpoint settles a guard that is not running.
+    /// Settles a guard that is not running after a restore of its checkpoint.
     pub(in super::super) fn settle_guard_of(&self, held: &Held, shelf: &Shelf, id: &str) {
         let Some(dir) = shelf.dir().filter(|_| shelf.guards.iter().any(|guard| guard == id)) else { return };
         let settle = || -> Result<()> {
@@ -72,7 +74,7 @@ impl Store {
         }
     }
 
-    /// Settles the guards that were killed after they committed what they put back. The caller holds the state lock, and
+    /// Settles the guards that were killed after their commit. The caller holds the state lock, and
     /// nothing was committed since.
     pub(in super::super) fn settle_guards(&self, held: &Held, shelf: &mut Shelf, live: Option<&Found>) {
         let mut settled = Vec::new();
@@ -105,7 +107,7 @@ impl Store {
         shelf.guards.retain(|id| !settled.contains(id));
     }
 
-    /// What a guard that is gone had put back.
+    /// The changes that a dead guard had put back.
     pub(super) fn put_back_by(
         &self,
         (root, shelf): (&Dir, &Shelf),
@@ -117,13 +119,13 @@ impl Store {
         {
             return Ok(unrestored.clone().map_or(Aftermath::PutBack, Aftermath::Unrestored));
         }
-        // What is wrong with an intent is told where it is followed.
+        // A damaged intent is reported by the command that follows it.
         let intent = self.read_intent(root).ok().flatten().map(|(_, intent)| intent);
         let is_its = intent.is_some_and(|intent| intent.action == Action::Restore && intent.checkpoint == record.id);
         Ok(if is_its { Aftermath::Decided } else { Aftermath::Nothing })
     }
 
-    /// Whether this is the live document, or was it: the journal or a backup has it.
+    /// Returns whether this is or was the live document, according to the journal or a backup.
     fn was_committed(&self, shelf: &Shelf, live: Option<&Found>, commit: &Base) -> Result<bool> {
         let is_it = |seal: &Seal| seal.digest == commit.digest && seal.lineage == commit.lineage;
         if let Some(Reading::Sealed(document)) = live.map(|found| &found.reading)

@@ -1,9 +1,10 @@
-//! Whose the commits since a guard began are, and what follows from it.
+//! Attribution of the commits since a guard began, and the resulting verdict.
 //!
-//! A revision is the guard's if the journal has a line of it that names the guard. One without a line, of a heal, an
-//! adoption or a recovery is another owner's. One without a line may be the guard's all the same: it is not undone,
-//! and the guard does not say that it put everything back. The caller holds the state lock, so no revision can come in
-//! between.
+//! A revision belongs to the guard if its line in the journal names the guard. A revision without
+//! such a line belongs to another owner if a heal, an adoption or a recovery made it. Any other
+//! revision without a line may belong to the guard all the same: it is not undone, and the guard
+//! does not report that it put everything back. The caller holds the state lock, so no revision is
+//! added meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -20,24 +21,27 @@ use crate::document::seal::{Revision, without_seal};
 use crate::error::Result;
 use crate::journal::{Commit, Event};
 
-/// Commands whose commits are never a guard's, even under it: they bring back what others may have made.
+/// Commands with commits that never belong to a guard, even under it: they restore what others may
+/// have made.
 const NEVER_THE_GUARDS: [&str; 3] = ["state heal", "state adopt", "state recover"];
 
-/// What is to be done where a guarded command failed.
+/// The action for a guarded command that failed.
 #[derive(Debug)]
 pub(in super::super) enum Verdict {
-    /// Nothing but the guard committed: the checkpoint is restored as it is.
+    /// Only the guard committed: the checkpoint is restored as it is.
     OnlyTheGuard,
     /// Others committed, too.
     Others {
-        /// The document with the guard's changes put back; `None` if it changed nothing in it.
+        /// The document with the guard's changes put back; `None` if the guard changed nothing in
+        /// it.
         document: Option<Value>,
-        /// Why `config/` may be another's work, if it may be.
+        /// The reason why `config/` may hold another owner's changes, if it may.
         config: Option<String>,
-        /// Why the guarded command may have changed more than is put back, if it may have.
+        /// The reason why the guarded command may have changed more than is put back, if it may
+        /// have.
         unclear: Option<String>,
     },
-    /// Nothing can be put back without undoing what others committed; why.
+    /// Nothing can be put back without undoing another owner's commits; the reason.
     Refused(String),
 }
 
@@ -67,7 +71,7 @@ impl Store {
             Health::Healthy(document) => commit.digest == document.seal.digest,
             _ => true,
         };
-        // Of the live revision a line with another digest is a line of another document.
+        // If the live revision's line has another digest, it belongs to another document.
         let known = |revision: u64| {
             let commits = lines.get(&revision).filter(|_| revision <= current)?;
             (revision < current || commits.iter().any(is_live)).then_some(commits)
@@ -128,7 +132,7 @@ impl Store {
     }
 }
 
-/// The document with the time of its beginning, which sealing keeps.
+/// The document with its creation time, which sealing keeps.
 fn with_created(mut document: Value, live: &Value) -> Value {
     if let (Some(created), Some(fields)) = (live.pointer("/metadata/created"), document.as_object_mut()) {
         let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
@@ -139,8 +143,8 @@ fn with_created(mut document: Value, live: &Value) -> Value {
     document
 }
 
-/// Why something else than the guarded command may have changed `config/`, if so: nothing tells whose a file is, but a
-/// restore replaces them, and the command of another guard may change them.
+/// The reason why another owner may have changed `config/`, if it may: files are not attributed to
+/// owners, but a restore replaces them, and the command of another guard may change them.
 fn others_at_config(events: &[Event], record: &Record, lines: &BTreeMap<u64, Vec<&Commit>>) -> Option<String> {
     let id = &record.id;
     let restored = |commit: &&&Commit| commit.command == "recover restore" && !commit.guards.contains(id);
@@ -156,7 +160,7 @@ fn others_at_config(events: &[Event], record: &Record, lines: &BTreeMap<u64, Vec
     began.or(record.beside.as_ref()).map(|other| format!("the guard {other} ran meanwhile"))
 }
 
-/// The documents of these revisions that are kept, in today's form.
+/// The kept documents of these revisions, in the current form.
 fn documents(ground: &Ground, range: &std::ops::RangeInclusive<u64>) -> Result<BTreeMap<u64, Value>> {
     let mut documents = BTreeMap::new();
     let Health::Healthy(live) = &ground.health else { return Ok(documents) };

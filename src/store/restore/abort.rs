@@ -17,7 +17,7 @@ use crate::document::seal::Revision;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Dir;
 
-/// What an undo did.
+/// The result of an undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Undone {
     /// Trees were put back.
@@ -26,17 +26,18 @@ pub(super) enum Undone {
     Nothing,
 }
 
-/// What `recover restore --abort` did.
+/// The result of `recover restore --abort`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Aborted {
     /// No restore was interrupted, or all of it was in place already.
     Nothing,
-    /// The record was dropped, and what was staged for it: nothing had been replaced, or it was foreign or damaged.
+    /// The record was dropped, with the files staged for it: nothing had been replaced, or it was
+    /// foreign or damaged.
     Dropped {
-        /// The checkpoint that was being restored, where the record says which.
+        /// The checkpoint that was being restored, where the record names it.
         checkpoint: Option<String>,
     },
-    /// What had been replaced was put back.
+    /// Everything that had been replaced was put back.
     Undone {
         /// The checkpoint that was being restored.
         checkpoint: String,
@@ -44,7 +45,8 @@ pub enum Aborted {
 }
 
 impl Store {
-    /// Aborts an interrupted restore. A foreign or damaged record is dropped, and nothing else is touched.
+    /// Aborts an interrupted restore. A foreign or damaged record is dropped, and no other file is
+    /// changed.
     pub fn abort_restore(&self) -> Result<Aborted> {
         let deadline = self.deadline();
         loop {
@@ -93,9 +95,10 @@ impl Store {
         }
     }
 
-    /// Puts back what a restore replaced that is not going to be carried out: itself a restore, of the trees in the
-    /// checkpoint that was made then, and of the live state as the next revision, above that of the restore, which a reader
-    /// may have been served. Its intent takes the place of the other. Where nothing was replaced, the record is dropped.
+    /// Puts back what an abandoned restore replaced. This is itself a restore: of the trees in the
+    /// checkpoint that was made before, and of the live state as the next revision, above that of
+    /// the restore, which a reader may have been served. Its intent replaces the other. Where
+    /// nothing was replaced, the record is dropped.
     pub(super) fn undo(&self, held: &Held, mut workshop: Workshop<'_>, intent: &Intent) -> Result<Undone> {
         let places = self.places(held)?;
         let mut replaced = Vec::new();
@@ -144,7 +147,7 @@ impl Store {
         Ok(Undone::Trees)
     }
 
-    /// Whether nothing of a tree was replaced yet.
+    /// Returns whether nothing of a tree was replaced yet.
     fn is_untouched(
         &self,
         workshop: &Workshop<'_>,
@@ -166,7 +169,7 @@ impl Store {
         })
     }
 
-    /// Readers may have been served the state that is given up: its number is not used again.
+    /// Keeps the number of the abandoned state from being reused: readers may have been served it.
     fn keep_number(&self, held: &Held, intent: &Intent) {
         let Some(staged) = &intent.state else { return };
         let keep = || -> Result<()> {

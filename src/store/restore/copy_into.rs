@@ -1,9 +1,11 @@
-//! Replacing a tree whose directory cannot be renamed: its contents, file by file, under the intent.
+//! Replaces a tree where its directory cannot be renamed: its contents, file by file, under the
+//! intent.
 //!
-//! The directory may be a mount point or a merged directory of an overlay. The new tree is staged inside it, so that every
-//! file of it is on the directory's own file system and takes its place by one rename. The staged directory tells how far
-//! it came: what is still in it has to be put in place, what is missing from it was. It goes, empty, before the intent
-//! does; from then on the tree itself is the proof.
+//! The directory may be a mount point or a merged directory of an overlay. The new tree is staged
+//! inside it, so that every file is on the directory's own file system and is put in place by one
+//! rename. The staged directory shows the progress: a file that is still in it has to be put in
+//! place, one that is missing from it was. It is removed, empty, before the intent; from then on
+//! the tree itself is the proof.
 
 use std::ffi::OsStr;
 
@@ -22,19 +24,19 @@ use crate::tree::{self, Attributes, Listing, What};
 /// The largest listing of a staged tree that is read, in bytes.
 const LIMIT: u64 = 64 << 20;
 
-/// The listing of a staged tree, in the workshop.
+/// The name of a staged tree's listing, in the workshop.
 fn listing_name(name: &str, number: u64) -> String {
     format!("{}-{number}.json", name.trim_start_matches('.'))
 }
 
-/// What a listing of a tree is called where manifests call it so.
+/// The name of a tree in manifests.
 fn in_manifest(name: &str) -> &str {
     name.trim_start_matches('.')
 }
 
 impl Store {
-    /// Keeps the listing of a tree that is staged inside its target: when the first file of it is in place, the staged
-    /// tree itself does not tell any more what is to be there.
+    /// Keeps the listing of a tree that is staged inside its target: once its first file is in
+    /// place, the staged tree alone no longer shows what the target is to hold.
     pub(super) fn keep_listing(
         &self,
         workshop: &Workshop<'_>,
@@ -53,7 +55,7 @@ impl Store {
         Ok(listing.filter(|listing| listing.fingerprint() == *print))
     }
 
-    /// How far the replacement of a tree's contents came.
+    /// The progress of replacing a tree's contents.
     pub(super) fn progress_into(
         &self,
         (workshop, parent): (&Dir, &Dir),
@@ -63,7 +65,7 @@ impl Store {
         let Some(new) = self.kept_listing(workshop, (name, number), swap)? else { return Ok(Progress::Broken) };
         let Some(target) = self.target(parent, name)? else { return Ok(Progress::Broken) };
         if swap.new.is_none() {
-            return Ok(Progress::Ready); // to take everything away can always be begun again
+            return Ok(Progress::Ready); // removing everything can always be repeated
         }
         let Some(waits) = tree::list(&self.disk, &target, &staged(name, number))? else {
             // All is in place, but the directory itself may lack its mode and time.
@@ -87,7 +89,7 @@ impl Store {
         Ok(Progress::Ready)
     }
 
-    /// The directory whose contents are replaced, if it is still there.
+    /// The directory with the contents to replace, if it still exists.
     fn target(&self, parent: &Dir, name: &str) -> Result<Option<Dir>> {
         match self.disk.stat(parent, name)? {
             Some(stat) if stat.kind == FileKind::Directory => Ok(Some(self.disk.open_dir(parent, name)?)),
@@ -95,12 +97,12 @@ impl Store {
         }
     }
 
-    /// The same by its name; `None` also where it is gone.
+    /// The same by its name; `None` also where it is missing.
     pub(super) fn contents_of(&self, parent: &Dir, name: &str) -> Result<Option<Listing>> {
         self.target(parent, name)?.map_or(Ok(None), |target| self.contents(&target))
     }
 
-    /// What is in the target besides what is staged; `None` if no checkpoint could hold it.
+    /// The contents of the target without the staged tree; `None` if no checkpoint could hold them.
     fn contents(&self, target: &Dir) -> Result<Option<Listing>> {
         match tree::list(&self.disk, target, ".") {
             Ok(listing) => Ok(listing.map(|listing| {
@@ -113,7 +115,7 @@ impl Store {
         }
     }
 
-    /// Replaces what is in a tree by what is staged in it. May be begun again from any point.
+    /// Replaces the contents of a tree by what is staged in it. Can be repeated from any point.
     pub(super) fn copy_into(
         &self,
         (workshop, parent): (&Workshop<'_>, &Dir),
@@ -131,7 +133,8 @@ impl Store {
             None => None,
         };
         self.replace_in(&target, waits.as_ref(), "", &new)?;
-        // Nothing but directories is left of what was staged. Gone before the intent, it is never taken for missing.
+        // Only directories are left of the staged tree. It is removed before the intent, so it
+        // never looks lost.
         if waits.is_some() {
             tree::remove(&self.disk, &target, &place)?;
         }
@@ -146,8 +149,8 @@ impl Store {
         Ok(self.disk.sync_dir(&target)?)
     }
 
-    /// Keeps a copy of the tree beside it where a file of it is neither what was there when the restore was decided nor
-    /// what is to be there: something that does not ask for locks edited it since.
+    /// Keeps a copy of the tree beside it where a file differs both from the one present when the
+    /// restore was decided and from the new one: a program that takes no locks edited it since.
     fn keep_edited(
         &self,
         (parent, name): (&Dir, &str),
@@ -177,7 +180,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes one directory of the target what the listing says, and those in it.
+    /// Makes one directory of the target, and those in it, match the listing.
     fn replace_in(&self, target: &Dir, waits: Option<&Dir>, path: &str, new: &Listing) -> Result<()> {
         let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
         for name in self.disk.list(target)? {
@@ -211,7 +214,7 @@ impl Store {
         Ok(self.disk.sync_dir(target)?)
     }
 
-    /// Opens a directory that things are to be put into or taken out of.
+    /// Opens a directory to add or remove files.
     fn writable(&self, parent: &Dir, name: &OsStr) -> Result<Dir> {
         let dir = self.disk.open_dir(parent, name)?;
         if let Some(stat) = self.disk.stat(&dir, ".")?.filter(|stat| stat.mode & 0o700 != 0o700) {
@@ -220,7 +223,7 @@ impl Store {
         Ok(dir)
     }
 
-    /// Gives a directory its mode and time, when all is in it.
+    /// Sets a directory's mode and time once its contents are complete.
     fn dress(&self, (parent, name): (&Dir, &OsStr), path: &str, new: &Listing) -> Result<()> {
         if let Some(entry) = new.get(path) {
             let dir = self.disk.open_dir(parent, name)?;

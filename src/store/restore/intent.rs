@@ -1,9 +1,10 @@
-//! The record of a restore that is decided. From the moment it is in place the restore has happened as far as every other
-//! command is concerned: the next one carries it out.
+//! The record of a decided restore. Once it is in place, the restore has happened as far as every
+//! other command is concerned: the next one carries it out.
 //!
-//! The record is data, not authority. It names its targets by what they are: `config`, `.signals`, the state. The root and
-//! the config root that it was written for are compared with those that the command resolved, never followed, so in a copy
-//! or clone of a root it is foreign. A record of version 1 does not say which root it was written for: it is always foreign.
+//! The record is data, not authority. It names its targets by their roles: `config`, `.signals`,
+//! the state. The root and the config root that it was written for are compared with those that the
+//! command resolved, never followed, so in a copy or clone of a root it is foreign. A record of
+//! version 1 does not name its root: it is always foreign.
 
 use serde_json::{Value, json};
 
@@ -13,29 +14,29 @@ use crate::document::seal::{Digest, Lineage, Revision, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::identity::DirId;
 
-/// The record without an [`Origin`], as earlier releases write it.
+/// The version without an [`Origin`], as earlier releases write it.
 const WITHOUT_ORIGIN: u64 = 1;
 const VERSION: u64 = 2;
 
 /// The largest record that is read, in bytes.
 pub const LIMIT: u64 = 1 << 20;
 
-/// What a restore brings about.
+/// The purpose of a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A checkpoint takes the place of what is there.
+    /// Restore a checkpoint.
     Restore,
-    /// What was there before an interrupted restore that cannot be carried out.
+    /// Bring back what was there before an interrupted restore that cannot be carried out.
     Undo,
 }
 
-/// How a tree takes the place of another.
+/// The way in which one tree replaces another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// The two directories change places by rename.
+    /// The two directories are exchanged by rename.
     Move,
-    /// The directory stays, and its contents are replaced file by file: it is a mount point, or a merged directory of an
-    /// overlay.
+    /// The directory stays, and its contents are replaced file by file: it is a mount point, or a
+    /// merged directory of an overlay.
     CopyInto,
 }
 
@@ -50,18 +51,18 @@ impl Manner {
     }
 }
 
-/// A tree that takes the place of another.
+/// The replacement of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
-    /// The fingerprint of what is to be there; nothing is to be, if there is none.
+    /// The fingerprint of the new tree; `None` if the target is to be removed.
     pub new: Option<Digest>,
-    /// The fingerprint of what was there.
+    /// The fingerprint of the old tree.
     pub old: Option<Digest>,
-    /// How it is done.
+    /// The way it is done.
     pub manner: Manner,
 }
 
-/// The sealed state that is to take the live file's place.
+/// The sealed state that is to replace the live file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staged {
     /// Its revision.
@@ -83,36 +84,36 @@ pub struct Origin {
     pub config_path: String,
 }
 
-/// A restore that is decided.
+/// A decided restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
-    /// What it brings about.
+    /// Its purpose.
     pub action: Action,
     /// The number under which everything is staged.
     pub number: u64,
-    /// Which checkpoint is restored.
+    /// The checkpoint that is restored.
     pub checkpoint: String,
-    /// The checkpoint of what was there before.
+    /// The checkpoint of the state and trees before it.
     pub pre_restore: String,
-    /// What it was written for; an earlier release does not say.
+    /// The directories it was written for; an earlier release does not record them.
     pub origin: Option<Origin>,
-    /// `config/`; without one it stays as it is.
+    /// `config/`; `None` leaves it as it is.
     pub config: Option<Swap>,
-    /// `.signals/`; without one it stays as it is.
+    /// `.signals/`; `None` leaves it as it is.
     pub signals: Option<Swap>,
-    /// The state; an undo may leave it as it is, since it comes last.
+    /// The state; an undo may leave it as it is, since it is committed last.
     pub state: Option<Staged>,
 }
 
 impl Intent {
-    /// The trees that are replaced, by the names of their places.
+    /// The trees that are replaced, with the names of their targets.
     pub fn swaps(&self) -> impl Iterator<Item = (&'static str, &Swap)> {
         [(CONFIG, &self.config), (SIGNALS, &self.signals)]
             .into_iter()
             .filter_map(|(name, swap)| Some((name, swap.as_ref()?)))
     }
 
-    /// The record as it stands in its file.
+    /// The content of its file.
     pub fn write(&self) -> Result<Vec<u8>> {
         let text = |digest: &Option<Digest>| digest.as_ref().map(|digest| digest.as_str().to_owned());
         let swap = |swap: &Option<Swap>| {
@@ -149,7 +150,7 @@ impl Intent {
         Ok(bytes)
     }
 
-    /// Reads a record; what is wrong with it, if it cannot be read.
+    /// Parses a record; the error states its defect.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let damaged = || {
             Error::new(Kind::Corrupt, "the record of an interrupted restore is damaged")
@@ -167,7 +168,7 @@ impl Intent {
 
     fn parse(value: &Value, version: u64) -> Option<Self> {
         let text = |field: &str| value.get(field)?.as_str().map(str::to_owned);
-        // An id is a part of a path, and must not lead out of the checkpoints.
+        // An id is a component of a path, and must not lead out of the checkpoints.
         let id = |field: &str| text(field).filter(|id| is_id(id));
         let digest = |swap: &Value, field: &str| match swap.get(field)? {
             Value::Null => Some(None),
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_intent_reads_back_and_no_bit_of_it_can_flip_unseen() {
+    fn an_intent_round_trips_and_detects_bit_flips() {
         let bytes = intent().write().unwrap();
         assert_eq!(Intent::read(&bytes).unwrap(), intent());
         for bit in 0..bytes.len() * 8 {
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_intent_of_the_first_release_is_read_without_an_origin() {
+    fn a_version_1_intent_has_no_origin() {
         let swap = json!({"new": Digest::of(b"new").as_str(), "old": null});
         let old = json!({
             "version": 1, "action": "restore", "number": 2, "checkpoint": "checkpoint-20231101-103000-deploy",

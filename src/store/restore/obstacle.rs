@@ -1,7 +1,8 @@
-//! What keeps a restore from replacing its targets, found by looking: for those that only report.
+//! Obstacles that keep a restore from replacing its targets, found without changing anything: for
+//! reports.
 //!
-//! A restore itself tries it ([`super::probe`]). Here the kernel is asked for what stops the renames of that: marks, mounts,
-//! permissions.
+//! A restore itself tries the replacement ([`super::probe`]). This module queries the kernel for
+//! what blocks those renames: flags, mounts, permissions.
 
 use std::ffi::OsStr;
 
@@ -17,8 +18,8 @@ use crate::fs::{Dir, FileKind, FsError};
 use crate::tree;
 
 impl Store {
-    /// The error that a restore, and so a guard, would be refused with; `None` where nothing is in sight. The state file is
-    /// not looked at: see [`Store::write_obstacle`].
+    /// The error that a restore, and so a guard, would be refused with; `None` where no obstacle is
+    /// found. Does not examine the state file: see [`Store::write_obstacle`].
     pub fn restore_obstacle(&self) -> Result<Option<Error>> {
         let (root, config_root) = (self.open_root()?, self.config_root()?);
         for (parent, name) in [(config_root.as_ref(), CONFIG), (Some(&root), SIGNALS)] {
@@ -30,7 +31,8 @@ impl Store {
         Ok(None)
     }
 
-    /// The error that the next writer would end with where a restore was interrupted; `None` where it can be finished.
+    /// The error that the next writer would end with where a restore was interrupted; `None` where
+    /// it can be finished.
     pub fn obstacle_of_interrupted(&self) -> Result<Option<Error>> {
         let root = self.open_root()?;
         let Some((workshop, intent)) = self.read_intent(&root)? else { return Ok(None) };
@@ -54,7 +56,7 @@ impl Store {
         Ok(None)
     }
 
-    /// What keeps a directory from changing places with one beside it.
+    /// The obstacle to exchanging a directory with one beside it.
     fn move_obstacle(&self, parent: &Dir, name: &str) -> Result<Option<Error>> {
         if let Some(obstacle) = directory_obstacle(parent) {
             return Ok(Some(obstacle));
@@ -69,7 +71,7 @@ impl Store {
         match self.disk.stat(parent, name)? {
             None => Ok(directory_obstacle(parent)),
             Some(stat) if stat.kind != FileKind::Directory => Ok(tree::check(&self.disk, parent, name).err()),
-            // It may be a mount itself: then what is in it is replaced.
+            // It may itself be a mount: then its contents are replaced.
             Some(_) => self.contents_obstacle(&self.disk.open_dir(parent, name)?, 0),
         }
     }
@@ -84,7 +86,7 @@ impl Store {
             }
             let Some(stat) = self.disk.stat(dir, &name)? else { continue };
             let mut found = entry_obstacle(dir, &name);
-            // What lies deeper no checkpoint holds, which is said elsewhere.
+            // Deeper entries are in no checkpoint, which another check reports.
             if found.is_none() && stat.kind == FileKind::Directory && depth < tree::DEPTH {
                 found = self.contents_obstacle(&self.disk.open_dir(dir, &name)?, depth + 1)?;
             }
@@ -96,7 +98,7 @@ impl Store {
     }
 }
 
-/// What keeps something from being renamed.
+/// The obstacle to renaming an entry.
 fn entry_obstacle(dir: &Dir, name: &OsStr) -> Option<Error> {
     if tree::is_mount_point(dir, name) {
         let busy = FsError { operation: "replace", path: dir.path_of(name), source: Errno::BUSY.into() };

@@ -1,4 +1,5 @@
-//! Whether the record of an interrupted restore belongs to the directories that this command resolved.
+//! Checks whether the record of an interrupted restore belongs to the directories that this command
+//! resolved.
 
 use super::super::Store;
 use super::intent::{Intent, Origin};
@@ -6,17 +7,17 @@ use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::identity::DirId;
 use crate::fs::{Dir, Disk};
 
-/// Which root an interrupted restore belongs to.
+/// The root that an interrupted restore belongs to.
 #[derive(Debug)]
 pub enum Interrupted {
     /// This one: the next command finishes the restore of this checkpoint.
     Ours(String),
-    /// Another one, or none that can be known: nothing carries it out. Holds the refusal of a writer.
+    /// Another one, or an unknown one: no command carries it out. Holds the refusal of a writer.
     Foreign(Error),
 }
 
 impl Store {
-    /// The directories that an intent of this command is for.
+    /// The directories that this command writes into an intent.
     pub(super) fn origin(&self, root: &Dir, config_root: &Dir) -> Result<Origin> {
         Ok(Origin {
             root: identity(&self.disk, root)?,
@@ -25,7 +26,8 @@ impl Store {
         })
     }
 
-    /// The refusal of an intent that was not written for this root and this config root; `None` for one of ours.
+    /// The refusal of an intent that was not written for this root and this config root; `None` for
+    /// one that was.
     pub(super) fn foreign(&self, root: &Dir, intent: &Intent) -> Result<Option<Error>> {
         let refuse = |why: String| {
             let message = format!(

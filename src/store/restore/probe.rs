@@ -1,8 +1,8 @@
-//! How each target of a restore can be replaced, found out without changing a live name.
+//! Finds out how each target of a restore can be replaced, without changing a live name.
 //!
-//! The probe renames the target onto a directory beside it that is not empty. No rename replaces such a directory, so the
-//! kernel says what else would have stopped it: nothing (`ENOTEMPTY`), a mount point (`EBUSY`), a merged directory of an
-//! overlay (`EXDEV`), an immutable file (`EPERM`).
+//! The probe renames the target onto a non-empty directory beside it. No rename replaces such a
+//! directory, so the error shows what else would have stopped it: nothing (`ENOTEMPTY`), a mount
+//! point (`EBUSY`), a merged directory of an overlay (`EXDEV`), an immutable file (`EPERM`).
 
 use std::ffi::{OsStr, OsString};
 
@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind, FsError};
 use crate::tree;
 
-/// How a restore would replace each of its targets.
+/// The way in which a restore would replace each of its targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestorePlan {
     /// `config/`
@@ -28,24 +28,27 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
-    /// The manner of the tree of this name.
+    /// The manner for the tree of this name.
     pub(super) fn of(self, name: &str) -> Manner {
         if name == CONFIG { self.config } else { self.signals }
     }
 }
 
 impl Store {
-    /// How a restore would replace its targets; the obstacle, as the error that a restore would be refused with, if one of
-    /// them cannot be replaced. Takes the state lock, and changes no live name.
+    /// The way in which a restore would replace its targets. If one of them cannot be replaced, the
+    /// error is the one that a restore would be refused with. Takes the state lock, and changes no
+    /// live name.
     pub fn restore_plan(&self) -> Result<RestorePlan> {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         self.plan_held(&held)
     }
 
-    /// The same under a lock that is held. The workshop tells the next writer that there may be something to clear away.
+    /// The same under a lock that is held. The workshop shows the next writer that there may be
+    /// something to remove.
     pub(super) fn plan_held(&self, held: &Held) -> Result<RestorePlan> {
         let workshop = self.workshop(held)?;
-        self.disk.sync_dir(&workshop.shelf)?; // what is made for the probe must not be found without the workshop
+        // A file made for the probe must never exist without the workshop.
+        self.disk.sync_dir(&workshop.shelf)?;
         let plan = self.probe(held).map_err(|error| self.past_its_place(error))?;
         workshop.done()?;
         Ok(plan)
@@ -60,7 +63,8 @@ impl Store {
         })
     }
 
-    /// The live file is only asked, never renamed: not even onto a directory that might be gone by then.
+    /// Checks the live file without renaming it, not even onto a directory: that might be removed
+    /// by then.
     fn probe_state(&self, root: &Dir) -> Result<()> {
         let name = self.settings.file_name.as_os_str();
         let _scratch = Scratch::make(&self.disk, root)?;
@@ -78,14 +82,15 @@ impl Store {
             tree::check(&self.disk, parent, name)?;
         }
         let target = self.disk.open_dir(parent, name)?;
-        // What is beside it must be on the same mount, and writable; else only what is inside it may be.
+        // A directory beside it must be on the same mount, and writable; otherwise only the
+        // contents can be replaced.
         let beside = Scratch::make(&self.disk, parent).and_then(|scratch| {
             let blocked = scratch.blocks_move(parent, OsStr::new(name))?;
             Ok((scratch, blocked))
         });
         let (scratch, manner) = match beside {
             Ok((scratch, None)) => (scratch, Manner::Move),
-            // What is in the way of both is the obstacle of the first.
+            // An obstacle to both methods is reported as that of the first.
             Ok((_, Some(blocked))) => match Scratch::make(&self.disk, &target) {
                 Err(error) if error.kind == Kind::PermissionDenied => return Err(blocked.into()),
                 inside => (inside?, Manner::CopyInto),
@@ -105,8 +110,8 @@ pub(in super::super) const PROBE: &str = ".pipeline-state-restore-0-probe";
 /// The file in it.
 const CONTENT: &str = "not-empty";
 
-/// Removes the scratch directory of a probe. Where another process removed it, a target may have taken its name:
-/// anything but the directory with its one file stays.
+/// Removes the scratch directory of a probe. Where another process removed it, a target may have
+/// taken its name: anything but the directory with its one file stays.
 pub(in super::super) fn remove(disk: &Disk, parent: &Dir) -> Result<()> {
     let Some(stat) = disk.stat(parent, PROBE)? else { return Ok(()) };
     if stat.kind == FileKind::Directory {
@@ -129,12 +134,12 @@ fn check_no_mount(dir: &Dir, name: &OsStr) -> Result<()> {
     Ok(())
 }
 
-/// A directory that is not empty, for renames that must fail; it goes when it is dropped.
+/// A non-empty directory, for renames that must fail; removed on drop.
 struct Scratch<'a> {
     disk: &'a Disk,
     parent: &'a Dir,
     name: OsString,
-    /// When the directory that it is made in was last modified, which it is to say again.
+    /// The parent's modification time, which is reset on removal.
     mtime: (i64, i64),
 }
 
@@ -150,7 +155,7 @@ impl<'a> Scratch<'a> {
         Ok(scratch)
     }
 
-    /// What keeps a directory from being renamed; `None` if nothing does.
+    /// The obstacle to renaming a directory; `None` if there is none.
     fn blocks_move(&self, dir: &Dir, name: &OsStr) -> Result<Option<FsError>> {
         const OBSTACLES: [Errno; 5] = [Errno::XDEV, Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::ROFS];
         match self.disk.rename((dir, name), (self.parent, &self.name)) {
@@ -163,26 +168,27 @@ impl<'a> Scratch<'a> {
         }
     }
 
-    /// Refuses what keeps a file or link from being replaced.
+    /// Refuses a file or link that cannot be replaced.
     fn try_file(&self, dir: &Dir, name: &OsStr) -> Result<()> {
         check_no_mount(dir, name)?;
         match self.disk.rename((dir, name), (self.parent, &self.name)) {
             Err(error) if error.is(Errno::ISDIR) => Ok(()),
-            Err(error) if error.is(Errno::NOENT) => Ok(()), // it went meanwhile
-            // Some file systems look at the destination last.
+            Err(error) if error.is(Errno::NOENT) => Ok(()), // it was removed in the meantime
+            // Some file systems check the destination last.
             Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => Ok(()),
             Err(error) => Err(FsError { path: dir.path_of(name), ..error }.into()),
             Ok(()) => Err(self.put_back(dir, name)?),
         }
     }
 
-    /// Something removed the scratch directory, and the target took its name: gives the target its own name again.
+    /// Renames the target back: another process removed the scratch directory, and the target took
+    /// its name.
     fn put_back(&self, dir: &Dir, name: &OsStr) -> Result<Error> {
         self.disk.rename_to_free((self.parent, &self.name), (dir, name))?;
         Ok(Error::new(Kind::Conflict, "something else removes files of a restore; nothing was done"))
     }
 
-    /// Refuses what keeps anything in a directory from being replaced or removed.
+    /// Refuses a directory with an entry that cannot be replaced or removed.
     fn try_contents(&self, dir: &Dir) -> Result<()> {
         for name in self.disk.list(dir)? {
             if name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)) {
@@ -194,7 +200,7 @@ impl<'a> Scratch<'a> {
                 continue;
             }
             match self.blocks_move(dir, &name)? {
-                // What is in it can be taken out of a merged directory.
+                // The contents of a merged directory can be moved out.
                 Some(error) if !error.is(Errno::XDEV) => {
                     return Err(error.into());
                 }
@@ -210,7 +216,7 @@ impl Drop for Scratch<'_> {
         // The next writer tries again.
         if remove(self.disk, self.parent).is_ok() {
             let _ = self.disk.set_mtime_of(self.parent.at(), self.parent.path(), self.mtime);
-            let _ = self.disk.sync_dir(self.parent); // gone for good before the workshop is
+            let _ = self.disk.sync_dir(self.parent); // durable before the workshop is removed
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Carrying out a restore that is decided: by the command that decided it, or by whoever comes next.
+//! Carries out a decided restore: in the command that decided it, or in the next one.
 //!
-//! How far it came is told by the trees themselves, not by notes: what is staged, what is in place, and the fingerprints of
-//! both in the intent. So it can be begun again from any point, as often as it takes.
+//! The trees themselves show the progress, not notes: what is staged, what is in place, and the
+//! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -29,7 +29,8 @@ use crate::fs::Dir;
 use crate::time::compact;
 use crate::{side, tree, user};
 
-/// The directories that the trees lie in: those that this command resolved, never what a record names.
+/// The parent directories of the trees: those that this command resolved, never those that a record
+/// names.
 pub(super) struct Places<'a> {
     root: &'a Dir,
     config_root: Dir,
@@ -41,18 +42,18 @@ impl Places<'_> {
     }
 }
 
-/// How far the replacement of one thing came.
+/// The progress of one replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// The new is in place.
+    /// The new file or tree is in place.
     Done,
-    /// The new is staged.
+    /// It is staged.
     Ready,
-    /// Neither can be found; why.
+    /// It cannot be found; the reason.
     Broken,
 }
 
-/// What a tree is, as far as a fingerprint tells.
+/// The identity of a tree, by its fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Print {
     Absent,
@@ -60,17 +61,17 @@ pub(super) enum Print {
     Unknown,
 }
 
-/// Whether an interrupted restore is dealt with.
+/// Whether an interrupted restore is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Settled {
-    /// There is none any more.
+    /// It is, or there was none.
     Yes,
-    /// Somebody holds `config` or `signals`; the caller must let go of the flock to wait for it.
+    /// Another owner holds `config` or `signals`; the caller must release the flock to wait for it.
     Busy,
 }
 
 impl Store {
-    /// The checkpoint whose restore is decided and not carried out yet. Looks only.
+    /// The checkpoint of a restore that is decided and not carried out yet. Changes nothing.
     pub fn interrupted_restore(&self) -> Result<Option<Interrupted>> {
         if !self.is_restore_decided()? {
             return Ok(None);
@@ -90,7 +91,8 @@ impl Store {
         }))
     }
 
-    /// Whether a restore that is decided and not carried out yet restores a checkpoint, or would be undone by it.
+    /// Returns whether a restore that is decided and not carried out yet restores a checkpoint, or
+    /// would be undone by it.
     pub(in super::super) fn intent_names(&self, id: &str) -> Result<bool> {
         if !self.is_restore_decided()? {
             return Ok(false);
@@ -99,18 +101,19 @@ impl Store {
         Ok(intent.is_some_and(|(_, intent)| intent.checkpoint == id || intent.pre_restore == id))
     }
 
-    /// Whether a restore is decided and not carried out yet: one look, for readers. An intent in a
-    /// directory of another user would not be followed, so it need not be seen.
+    /// Returns whether a restore is decided and not carried out yet, with one lookup, for readers.
+    /// An intent in a directory of another user would not be followed, so it may be missed.
     pub(in super::super) fn is_restore_decided(&self) -> Result<bool> {
         let path = self.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
         match self.disk.stat(&Dir::working(), &path) {
-            Err(error) if error.is(Errno::NOTDIR) => Ok(false), // whatever opens it reports it
+            // Reported by the command that opens it.
+            Err(error) if error.is(Errno::NOTDIR) => Ok(false),
             Err(error) if error.is(Errno::ACCESS) && self.warn_of_foreign_checkpoints()? => Ok(false),
             found => Ok(found?.is_some()),
         }
     }
 
-    /// Warns where another user owns the checkpoints; false where none does.
+    /// Warns where another user owns the checkpoints; returns false where none does.
     fn warn_of_foreign_checkpoints(&self) -> Result<bool> {
         let path = self.settings.directory.join(CHECKPOINTS);
         let found = self.disk.stat(&Dir::working(), &path)?;
@@ -127,7 +130,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Reads the intent, without making anything; that of a new lineage is none of a restore.
+    /// Reads the intent, without creating anything; `None` also for the intent of a new lineage.
     pub(in super::super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
         let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else { return Ok(None) };
         let Some(dir) = side::open_to_read(&self.disk, &shelf, WORKSHOP)? else { return Ok(None) };
@@ -138,14 +141,16 @@ impl Store {
         }
     }
 
-    /// Finishes or undoes what a command that died left in the workshop. The caller holds the state lock.
+    /// Finishes or undoes what a dead command left in the workshop. The caller holds the state
+    /// lock.
     pub(in super::super) fn settle(&self, held: &Held) -> Result<Settled> {
         let Some((_, intent)) = self.read_intent(&held.root)? else {
             if self.settle_fresh(held)? {
                 return Ok(Settled::Yes);
             }
             if let Err(error) = self.clear_workshop(&held.root) {
-                // It hinders nothing, and an immutable file in it must not keep writers from writing.
+                // It blocks nothing, and an immutable file in it must not keep writers from
+                // writing.
                 self.warn(format!("what a killed command left cannot be removed: {error}"));
             }
             return Ok(Settled::Yes);
@@ -184,7 +189,8 @@ impl Store {
         self.warn(story);
     }
 
-    /// Whether everything is either in place or staged as the intent says. Changes nothing.
+    /// Returns whether everything is either in place or staged as the intent states. Changes
+    /// nothing.
     fn can_be_carried_out(&self, held: &Held, workshop: &Workshop<'_>, intent: &Intent) -> Result<bool> {
         let places = self.places(held)?;
         for (name, swap) in intent.swaps() {
@@ -197,7 +203,7 @@ impl Store {
             || is_in_place(&self.survey(held)?, wanted))
     }
 
-    /// The directories that the trees lie in.
+    /// The parent directories of the trees.
     pub(super) fn places<'a>(&self, held: &'a Held) -> Result<Places<'a>> {
         let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
         Ok(Places { root: &held.root, config_root })
@@ -215,17 +221,17 @@ impl Store {
         let waits = self.print_of(parent, &staged(name, number))?;
         let is_there = || Ok::<_, Error>(self.disk.stat(parent, name)?.is_some());
         let Some(new) = &swap.new else {
-            // It is taken away by giving it the staged name.
+            // It is removed by renaming it to the staged name.
             return Ok(if waits != Print::Absent || !is_there()? { Progress::Done } else { Progress::Ready });
         };
         let is_new = |print: &Print| matches!(print, Print::Of(print) if print == new);
         if is_new(&waits) {
             return Ok(Progress::Ready);
         }
-        // Where the new was put in place already, somebody may have edited it since.
+        // Where the new tree is in place already, it may have been edited since.
         let is_done = match (&waits, &swap.old) {
             (Print::Of(print), Some(old)) if print == old => true,
-            (Print::Unknown, _) => true, // nothing like it is ever staged
+            (Print::Unknown, _) => true, // staged trees are listable: this is a replaced one
             (Print::Absent, None) if is_there()? => true,
             _ => is_new(&self.print_of(parent, name)?),
         };
@@ -233,7 +239,7 @@ impl Store {
     }
 
     pub(super) fn print_of(&self, parent: &Dir, name: &str) -> Result<Print> {
-        // A refusal that passes is none: a tree is unreadable only if it is so twice.
+        // A tree is unreadable only if listing it fails twice: the first error may be transient.
         let list = || tree::list(&self.disk, parent, name);
         let listed = match list() {
             Err(error) if error.kind == Kind::PermissionDenied => list(),
@@ -242,13 +248,13 @@ impl Store {
         match listed {
             Ok(None) => Ok(Print::Absent),
             Ok(Some(listing)) => Ok(Print::Of(listing.fingerprint())),
-            // Somebody put something there that no checkpoint can hold.
+            // The tree holds an entry that no checkpoint can hold, added since.
             Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => Ok(Print::Unknown),
             Err(error) => Err(error),
         }
     }
 
-    /// Carries out a restore that is decided; the revision of the state then.
+    /// Carries out a decided restore; returns the resulting revision of the state.
     pub(super) fn roll_forward(
         &self,
         held: &Held,
@@ -282,7 +288,7 @@ impl Store {
         Ok(revision)
     }
 
-    /// Lets the staged tree and the one in place change places; no instant is without one.
+    /// Exchanges the staged tree and the one in place; the name exists at every instant.
     fn put_in_place(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
         let place = staged(name, number);
         let (waits, live) = ((parent, OsStr::new(&place)), (parent, OsStr::new(name)));
@@ -293,7 +299,7 @@ impl Store {
             return Ok(self.disk.rename(waits, live)?);
         }
         match self.disk.exchange(waits, live) {
-            // Not every file system can do that. Then there is an instant without one.
+            // Not every file system can do that. Then the name is missing for an instant.
             Err(error) if error.is_unsupported() || error.is(Errno::INVAL) => {
                 let aside = format!("{place}-aside");
                 self.disk.rename(live, (parent, OsStr::new(&aside)))?;
@@ -314,7 +320,8 @@ impl Store {
         loop {
             let ground = self.survey(held)?;
             if is_in_place(&ground, wanted) {
-                // Its writer died after the commit: what follows a commit is done before the intent goes.
+                // Its writer died after the commit: the steps after a commit are done before the
+                // intent is removed.
                 self.renew_mirror(held, &ground)?;
                 if order.guard.is_none() {
                     self.settle_guard_in(held, intent, order)?;
@@ -331,7 +338,7 @@ impl Store {
             let staged = staged_state(intent.number);
             let highest = self.highest_revision(&ground)?;
             let is_next = highest.is_none_or(|highest| highest < wanted.revision);
-            // It was in place and destroyed again: its number was given out.
+            // It was in place and destroyed again: its number is used.
             let (sealed, source) = if is_next {
                 (sealed, Some((&workshop.dir, OsStr::new(&staged))))
             } else {
@@ -345,10 +352,10 @@ impl Store {
                 Health::NotInitialized | Health::Missing => Displaced::Nothing,
                 _ => Displaced::Evidence,
             };
-            // Files of signals that are not replaced follow the state.
+            // Signal files that are not replaced follow the state.
             let follows = intent.action == Action::Restore && intent.signals.is_none();
             let signals = &if follows { Signals::Follow } else { Signals::STAY };
-            // What is staged must not go to make room.
+            // Staged files must not be removed to free space.
             let plan = Plan { sealed: &sealed, source, displaced, signals, fences: &[], room: Room::IsWhatItIs };
             if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
                 if order.guard.is_none() {
@@ -363,7 +370,8 @@ impl Store {
         }
     }
 
-    /// The staged state, if it is what the intent says: its text as staged, its value in today's form.
+    /// The staged state, if it matches the intent: its text as staged, its value in the current
+    /// form.
     pub(in super::super) fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> Result<Option<Sealed>> {
         let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else { return Ok(None) };
         let bytes = Bytes::from(found.bytes);
@@ -381,7 +389,7 @@ impl Store {
         }
     }
 
-    /// Everything is in place: the record goes, and that is synced; then what was displaced.
+    /// Everything is in place: removes the record, durably, then the replaced trees.
     fn finish(&self, places: &Places<'_>, workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
         if intent.action == Action::Restore {
             for (name, swap) in intent.swaps().filter(|(_, swap)| swap.manner == Manner::Move) {
@@ -396,7 +404,8 @@ impl Store {
         Ok(())
     }
 
-    /// What was displaced is in the checkpoint of before, unless somebody who asks for no locks edited it since.
+    /// Keeps a replaced tree that a program without locks edited since; otherwise the checkpoint
+    /// made before has it.
     fn keep_if_edited(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
         let place = staged(name, number);
         let is_known = match self.print_of(parent, &place)? {
@@ -413,8 +422,8 @@ impl Store {
         Ok(())
     }
 
-    /// For readers: finishes an interrupted restore; where that is impossible, for whatever cause, the document as it is
-    /// going to be.
+    /// For readers: finishes an interrupted restore; where that is impossible, for whatever reason,
+    /// returns the document as it is going to be.
     pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
         let root = self.open_root()?;
         if let Ok(Some((_, intent))) = self.read_intent(&root)
@@ -451,7 +460,7 @@ impl Store {
     }
 }
 
-/// Whether the live file holds the restored state, or a later revision.
+/// Returns whether the live file holds the restored state, or a later revision.
 pub(super) fn is_in_place(ground: &Ground, wanted: &Staged) -> bool {
     matches!(&ground.health, Health::Healthy(document) if is_it(document, wanted))
 }

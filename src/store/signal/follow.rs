@@ -1,8 +1,9 @@
-//! The files of signals follow `signals` in a commit that brings an old document back.
+//! Signal files follow `signals` in a commit that restores an old document.
 //!
-//! What such a document says is compared with the files that are there. A file that is missing is taken from an archive or
-//! a checkpoint that has it with the time of the signal; else it is made without phase and metadata, which nothing else
-//! remembers. A file of a signal that the document does not have goes. What is no file of a signal stays.
+//! The document is compared with the existing files. A missing file is copied from an archive or a
+//! checkpoint that has it with the time of the signal; otherwise it is made without phase and
+//! metadata, which no other record holds. The file of a signal that the document does not have is
+//! removed. Other files stay.
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +18,7 @@ use crate::fs::Dir;
 use crate::name::Name;
 use crate::side;
 
-/// What a commit does to the files of signals.
+/// The effect of a commit on the signal files.
 #[derive(Clone, Debug)]
 pub enum Signals {
     /// It writes and removes these.
@@ -30,23 +31,23 @@ impl Signals {
     /// They stay as they are.
     pub const STAY: Self = Self::These(Vec::new());
 
-    /// Whether a commit is refused before it happens where these cannot be staged.
+    /// Returns whether a commit is refused where these cannot be staged.
     #[must_use]
     pub fn are_needed(&self) -> bool {
         matches!(self, Self::These(files) if !files.is_empty())
     }
 }
 
-/// The file of a signal, and the time that it says.
+/// The file of a signal, and the time in it.
 struct File {
     bytes: Vec<u8>,
     time: Value,
 }
 
-/// The file of a signal of which nothing is known but its time.
+/// The file of a signal of which only the time is known.
 fn blank(name: &Name, time: &Value) -> Value {
     let mut file = json!({"signal": name.as_str(), "phase": null});
-    // Not through json!, which would rewrite the digits of numbers.
+    // json! would rewrite the digits of numbers.
     if let Some(fields) = file.as_object_mut() {
         fields.insert("timestamp".to_owned(), time.clone());
         fields.insert("metadata".to_owned(), json!({}));
@@ -105,7 +106,7 @@ impl Store {
         Ok(time.map(|time| File { bytes: found.bytes, time }))
     }
 
-    /// The newest copy of a signal's file that says this time.
+    /// The newest copy of a signal's file with this time.
     fn kept_signal(&self, (root, shelf): (&Dir, &Shelf), name: &Name, time: &Value) -> Result<Option<Vec<u8>>> {
         let checkpoints = side::open_to_read(&self.disk, root, CHECKPOINTS)?;
         let ids = checkpoints.as_ref().map(|_| self.checkpoint_ids()).transpose()?.unwrap_or_default();
@@ -114,7 +115,7 @@ impl Store {
             shelf.dir().into_iter().flat_map(|dir| shelf.archives.iter().rev().map(move |a| (dir, a, SIGNALS)));
         for (dir, inner, signals) in in_checkpoints.chain(in_archives) {
             let found = self.disk.open_dir(dir, inner).and_then(|inner| self.disk.open_dir(&inner, signals));
-            // What cannot be looked into has none.
+            // A place that cannot be read has no copy.
             if let Ok(found) = found
                 && let Some(kept) = self.signal_in(Some(&found), name).ok().flatten()
                 && kept.time == *time

@@ -1,4 +1,5 @@
-//! What `as`, `reduce` and `foreach` bind, with patterns of which one must match.
+//! The bindings of `as`, `reduce` and `foreach`, including alternative patterns of which one must
+//! match.
 
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::ops::Cmp;
@@ -10,12 +11,13 @@ use crate::document::query::natives::LAST;
 use crate::document::query::outputs::Outputs;
 use crate::document::query::tokens::ALTERNATIVES;
 
-/// The names of what alternatives of patterns are tried on, and of their body.
+/// The names of the value that alternative patterns are tried on, and of their body.
 const MATCHED: &str = "$?";
 const BODY: &str = "?//";
 
 impl<'s> Rewriter<'s> {
-    /// `terms as p ?// q | body`, where the body is a function of all variables, so that it is there once.
+    /// Rewrites `terms as p ?// q | body`. The body becomes a function of all variables, so that it
+    /// is compiled once.
     pub(super) fn bind(&self, terms: Tree<'s>, pattern: Pattern<&'s str>, body: Tree<'s>) -> Result<Tree<'s>, String> {
         let Some(patterns) = alternatives(&pattern) else {
             return Ok(infix(terms, BinaryOp::Pipe(Some(self.pattern(pattern)?)), body));
@@ -35,7 +37,7 @@ impl<'s> Rewriter<'s> {
         }
         let mut tried = tries.pop().unwrap_or_default();
         while let Some(first) = tries.pop() {
-            // What is caught is not the input of the next one.
+            // A handler's input is the caught error, not the input of the next alternative.
             tried = Term::TryCatch(Box::new(first), Some(Box::new(tried)));
         }
         let tried = rebind_input(tried);
@@ -43,8 +45,8 @@ impl<'s> Rewriter<'s> {
         Ok(bind(terms, MATCHED, Term::Def(vec![def], Box::new(tried))))
     }
 
-    /// `reduce` goes on with the last output of its body, and with null where there is none; `foreach` goes on with the last,
-    /// and gives all of them.
+    /// `reduce` continues with the last output of its body, and with null where there is none;
+    /// `foreach` continues with the last, and outputs all of them.
     pub(super) fn fold(
         &self,
         name: &'s str,
@@ -85,7 +87,7 @@ impl<'s> Rewriter<'s> {
         Ok(Term::Fold(name, terms, pattern, args))
     }
 
-    /// In a loop, the alternatives are tried for each value, and what they bind is an array.
+    /// In a loop, the alternatives are tried for each value, and their bindings form an array.
     fn fold_alternatives(
         &self,
         name: &'s str,
@@ -128,7 +130,7 @@ impl<'s> Rewriter<'s> {
     }
 }
 
-/// The input of a handler is what it caught; the alternatives want theirs.
+/// Rebinds the input: that of a handler is the caught error, but the alternatives need their own.
 fn rebind_input(tried: Tree<'_>) -> Tree<'_> {
     const INPUT: &str = "$.";
     fn inside(term: Tree<'_>) -> Tree<'_> {
@@ -142,7 +144,7 @@ fn rebind_input(tried: Tree<'_>) -> Tree<'_> {
     bind(Term::Id, INPUT, inside(tried))
 }
 
-/// The patterns of `… ?// …`, if these are some.
+/// The patterns of `… ?// …`, if the pattern has alternatives.
 fn alternatives<'s>(pattern: &Pattern<&'s str>) -> Option<Vec<Pattern<&'s str>>> {
     match pattern {
         Pattern::Arr(list) if matches!(list.first(), Some(Pattern::Var(ALTERNATIVES))) => {

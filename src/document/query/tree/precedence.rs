@@ -1,4 +1,4 @@
-//! How operators are grouped, and the order in which their operands are evaluated.
+//! The grouping of operators, and the evaluation order of their operands.
 
 use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::ops::Math;
@@ -12,7 +12,8 @@ const ASSIGNMENT: u8 = 4;
 const COMPARISON: u8 = 7;
 
 impl<'s> Rewriter<'s> {
-    /// jq's precedences: jaq's tree, whose parentheses are calls, is flattened and climbed again.
+    /// Applies jq's precedences: flattens jaq's tree, in which parentheses are calls, and climbs it
+    /// again.
     pub(super) fn operations(&self, term: Tree<'s>) -> Result<Tree<'s>, String> {
         let (mut operands, mut operators, mut open) = (Vec::new(), Vec::new(), vec![Ok(term)]);
         while let Some(next) = open.pop() {
@@ -30,7 +31,7 @@ impl<'s> Rewriter<'s> {
         self.climb(first, &mut operands, &mut operators, 0)
     }
 
-    /// Takes the operators of at least this precedence, left after left and right after right.
+    /// Takes the operators of at least this precedence, with their associativity.
     fn climb(
         &self,
         mut left: Tree<'s>,
@@ -46,7 +47,7 @@ impl<'s> Rewriter<'s> {
                 _ if is_right => level,
                 _ => level + 1,
             };
-            // A list of a thousand values must not be climbed a thousand levels deep.
+            // A list of a thousand values must not recurse a thousand levels deep.
             let first = operands.pop().unwrap_or_default();
             let right = self.climb(first, operands, operators, next)?;
             left = if let BinaryOp::Comma = operator {
@@ -82,7 +83,7 @@ impl<'s> Rewriter<'s> {
         Ok(bind(right, OPERAND, Term::Call(MODIFY, vec![left, op])))
     }
 
-    /// jq takes the outputs of the right side one by one, and for each of them all of the left side.
+    /// jq evaluates the whole left side once for each output of the right side.
     pub(super) fn ordered(&self, left: Tree<'s>, op: BinaryOp<&'s str>, right: Tree<'s>) -> Tree<'s> {
         if self.outputs(&left).is_one() || self.outputs(&right).is_one() {
             return infix(left, op, right);
@@ -90,7 +91,7 @@ impl<'s> Rewriter<'s> {
         bind(right, OPERAND, infix(left, op, Term::Var(OPERAND)))
     }
 
-    /// jaq, which takes the true outputs of the left side of `//`, takes the paths of all of them.
+    /// For `//`, jaq takes the true outputs of the left side, but the paths of all of them.
     fn that_are_true(&self, left: Tree<'s>) -> Tree<'s> {
         if self.outputs(&left).is_one() {
             return left;
@@ -99,7 +100,7 @@ impl<'s> Rewriter<'s> {
     }
 }
 
-/// How tight an operator binds in jq.
+/// The precedence of an operator in jq.
 fn precedence(operator: &BinaryOp<&str>) -> u8 {
     match operator {
         BinaryOp::Pipe(None) => 0,

@@ -1,4 +1,4 @@
-//! Terms of a program: short ways to make them, and a walk through one.
+//! Terms of a program: constructors, and a traversal.
 
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Pattern, Term};
@@ -32,12 +32,12 @@ pub(super) fn steps<'s>(term: Tree<'s>, path: Vec<(Part<Tree<'s>>, Opt)>) -> Tre
     Term::Path(Box::new(term), Path(path))
 }
 
-/// `[][0]`, for a user may define a `null` of their own.
+/// `[][0]`, since a program may define its own `null`.
 pub(super) fn null<'s>() -> Tree<'s> {
     steps(Term::Arr(None), vec![(Part::Index(Term::Num("0")), Opt::Essential)])
 }
 
-/// A balanced tree of a list of values, each but the first of which is a step.
+/// A balanced tree of a list of values; all but the first are steps.
 pub(super) fn commas(mut terms: Vec<Tree<'_>>) -> Tree<'_> {
     while terms.len() > 1 {
         let mut pairs = Vec::with_capacity(terms.len().div_ceil(2));
@@ -53,7 +53,8 @@ pub(super) fn commas(mut terms: Vec<Tree<'_>>) -> Tree<'_> {
     terms.pop().unwrap_or_default()
 }
 
-/// jaq adds the parts of strings and objects one by one, each one nested deeper.
+/// Splits a list in halves: jaq adds the parts of strings and objects one by one, each nested
+/// deeper.
 pub(super) fn halves<'s, T>(mut parts: Vec<T>, make: &impl Fn(Vec<T>) -> Tree<'s>) -> Tree<'s> {
     if parts.len() <= 8 {
         return make(parts);
@@ -62,7 +63,7 @@ pub(super) fn halves<'s, T>(mut parts: Vec<T>, make: &impl Fn(Vec<T>) -> Tree<'s
     infix(halves(parts, make), BinaryOp::Math(Math::Add), halves(right, make))
 }
 
-/// Whether a term calls a function of this name.
+/// Returns whether a term calls a function of this name.
 pub(super) fn calls(term: &Tree<'_>, name: &str, arity: usize) -> bool {
     let mut found = false;
     each(term, &mut |term| {
@@ -71,7 +72,7 @@ pub(super) fn calls(term: &Tree<'_>, name: &str, arity: usize) -> bool {
     found
 }
 
-/// Visits a term and all that are in it.
+/// Visits a term and all terms in it.
 pub(super) fn each<'s>(term: &Tree<'s>, visit: &mut impl FnMut(&Tree<'s>)) {
     let mut open = vec![term];
     while let Some(term) = open.pop() {

@@ -1,4 +1,4 @@
-//! What lies where it should, whose it is, who may read it, and what lies where nothing should.
+//! Checks of files: their place, owner and mode, and files where none should be.
 
 use super::{Examination, Loose};
 use crate::audit::ErrorLog;
@@ -15,7 +15,8 @@ use crate::store::layout::{BACKUPS, BackupName, MIRROR, SIDE_DIRECTORIES, SIGNAL
 use crate::store::signal;
 
 impl Examination<'_> {
-    /// Whether a file of ours can be where it belongs: nothing stands there that no writer replaces.
+    /// Returns whether a file of this program can be created at its place: no entry there that
+    /// writers do not replace.
     pub(super) fn is_place_free(&self, side: &str, name: &str) -> Result<bool> {
         let is_free = |stat: Stat| match side {
             LOCKS => stat.kind == FileKind::Regular && (stat.nlink == 1 || name == COUNTER),
@@ -24,7 +25,8 @@ impl Examination<'_> {
         Ok(self.stat(format!("{side}/{name}"))?.is_none_or(is_free))
     }
 
-    /// What stands where only a file of ours can be: commands are refused for it, or do without the file.
+    /// Reports entries at places reserved for this program's files: commands are refused because of
+    /// them, or do without the file.
     pub(super) fn places(&mut self) -> Result<()> {
         let mut places: Vec<(&str, String)> = Vec::new();
         for side in [LOCKS, BACKUPS, SIGNALS] {
@@ -53,7 +55,7 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// What others may read or write of ours.
+    /// Reports files of this program that other users may read or write.
     pub(super) fn modes(&mut self) -> Result<()> {
         if let Some(why) = side::open_to_others(self.store.disk(), &self.root)? {
             let word = quote_path(self.root.path());
@@ -87,13 +89,13 @@ impl Examination<'_> {
         let word = self.shown(path);
         let is_directory = mode == 0o700;
         if (stat.kind == FileKind::Directory) != is_directory || stat.kind == FileKind::Symlink {
-            // Of what others work with, whoever opens it tells.
+            // Other files are reported by the check that opens them.
             if path == ErrorLog::NAME {
                 let finding = Finding::new("logs", ExitCode::PermissionDenied, format!("{path} is not a regular file"));
                 self.add(finding.try_shell(format!("mv {word} {word}.old"), "move it away; no errors are logged"));
             }
         } else if stat.uid != side::user() {
-            // One finding about owners speaks of all of them.
+            // One finding about owners covers all files.
         } else if is_directory && stat.mode & 0o022 != 0 {
             let message = format!("{path} may be written by others (mode {:04o}); nobody works with it", stat.mode);
             let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
@@ -107,7 +109,7 @@ impl Examination<'_> {
         }
     }
 
-    /// What commands that were killed left behind.
+    /// Reports files that killed commands left.
     pub(super) fn leftovers(&mut self) -> Result<()> {
         if self.is_busy()? {
             return Ok(());
@@ -122,11 +124,13 @@ impl Examination<'_> {
         let mut left_locks = Vec::new();
         let named = self.store.locks().lifelines()?;
         for side in [BACKUPS, LOCKS] {
-            let Ok(Some((dir, names))) = self.side(side) else { continue }; // told by its own check
+            // Reported by its own check.
+            let Ok(Some((dir, names))) = self.side(side) else { continue };
             for name in names {
                 let place = format!("{side}/{name}");
                 if side == LOCKS && Lifeline::parse(&name).is_some() {
-                    // What a record names goes with it; what is locked belongs to a living process, wherever that is.
+                    // A file that a record names is removed with it; a locked file belongs to a
+                    // living process, in whatever namespace.
                     let is_named = named.iter().any(|used| used.as_str() == name);
                     if !is_named && self.store.disk().probe(&dir, &name)? == Probe::Free {
                         left_locks.push(place);

@@ -1,4 +1,4 @@
-//! Files of several owners: one finding, and one command that gives them back to the right one.
+//! Files of several owners: one finding, and one command that returns them to the right owner.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::fs::FileKind;
 use crate::store::layout::SIDE_DIRECTORIES;
 use crate::{side, user};
 
-/// What belongs to one user, in the root.
+/// An entry of the root and its owner.
 struct Owned {
     /// Its path below the root.
     place: String,
@@ -17,7 +17,7 @@ struct Owned {
 }
 
 impl Examination<'_> {
-    /// Files and directories that do not belong to the owner of this state.
+    /// Reports files and directories that do not belong to the owner of this state.
     pub(super) fn owners(&mut self) -> Result<()> {
         let owned = self.owned()?;
         let Some(rightful) = self.rightful_owner(&owned)? else { return Ok(()) };
@@ -25,7 +25,7 @@ impl Examination<'_> {
         let own = side::user();
         if strays.is_empty() {
             if rightful != own {
-                // A state of another user is served to root alone.
+                // Only root is served a state of another user.
                 let may = if own == 0 { "may read it and not write it" } else { "cannot work with it" };
                 let (owner, own) = (user::describe(rightful), user::describe(own));
                 let message = format!("the state belongs to {owner}; {own} {may}");
@@ -50,8 +50,8 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// The state file, the error log, and the side directories with what lies in them; links and
-    /// what cannot be looked at left out.
+    /// The state file, the error log, and the side directories with their contents, without links
+    /// and entries that cannot be examined.
     fn owned(&self) -> Result<Vec<Owned>> {
         let disk = self.store.disk();
         let mut owned = Vec::new();
@@ -75,9 +75,9 @@ impl Examination<'_> {
         Ok(owned)
     }
 
-    /// The user that all of it should belong to. The owner of the root directory, the state file
-    /// and its history are asked in this order; root is the answer only where all of them are
-    /// root's, since what root left in a user's directory is the user's. `None` without a state.
+    /// The user that everything should belong to: the first owner other than root among the root
+    /// directory, the state file and its history, since files that root left in a user's directory
+    /// are the user's. Root only where all of them are root's. `None` without a state.
     fn rightful_owner(&self, owned: &[Owned]) -> Result<Option<u32>> {
         let mut asked = Vec::new();
         asked.extend(self.stat(".")?.map(|stat| stat.uid));
@@ -86,8 +86,8 @@ impl Examination<'_> {
         Ok(if owned.is_empty() { None } else { user.or(Some(0)) })
     }
 
-    /// One command that changes the owner of the strays: whole side directories where they hold
-    /// any.
+    /// One command that changes the owner of the listed files: whole side directories where they
+    /// hold any.
     fn chown(&self, strays: &[&Owned], owner: u32) -> String {
         let tops: BTreeSet<&str> =
             strays.iter().map(|stray| stray.place.split('/').next().unwrap_or_default()).collect();
@@ -96,7 +96,7 @@ impl Examination<'_> {
         format!("{sudo}chown -hR {} {}", user::as_operand(owner), paths.join(" "))
     }
 
-    /// What keeps the next writer from writing, unless another finding speaks of it.
+    /// Reports what keeps the next writer from writing, unless another finding covers it.
     pub(super) fn writability(&mut self) -> Result<()> {
         let Some(error) = self.store.write_obstacle()? else { return Ok(()) };
         // An owner, mode or link that keeps writers out has a finding of its own, with its remedy.

@@ -1,4 +1,4 @@
-//! Signals and their files, which are to agree.
+//! Checks that signals and their files agree.
 
 use serde_json::Value;
 
@@ -9,11 +9,11 @@ use crate::name::Name;
 use crate::store::layout::SIGNALS;
 
 impl Examination<'_> {
-    /// Files of signals that the state does not have, as a rollback leaves them, or with another time; and signals whose
-    /// file is missing.
+    /// Reports files of signals that the state does not have, as a rollback leaves them, or with
+    /// another time, and signals without a file.
     pub(super) fn signals(&mut self) -> Result<()> {
         let (found, Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else { return Ok(()) };
-        // The files of these the next writer puts in place, or removes.
+        // The next writer puts the staged files in place, or removes them.
         let staged = self.store.staged_signals()?;
         self.missing(&state, found.as_ref().map_or(&[], |(_, names)| names), &staged);
         let Some((dir, names)) = found else { return Ok(()) };
@@ -51,7 +51,8 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// Signals of the state without their file. Those of old documents that are no times have none.
+    /// Reports signals of the state without a file. Signals of old documents that are not times
+    /// have none.
     fn missing(&mut self, state: &Value, names: &[String], staged: &[Name]) {
         let signals = state.get("signals").and_then(Value::as_object);
         for (signal, _) in signals.into_iter().flatten().filter(|(_, time)| time.is_number()) {
