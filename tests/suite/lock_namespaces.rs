@@ -343,10 +343,10 @@ fn the_doctor_names_a_waiter_of_another_machine_and_how_to_end_it() {
         }
     });
     let id = waiters(&sandbox)[0]["waiter"].as_str().unwrap().to_owned();
-    let told = sandbox.run("recover doctor").expect(1);
-    let line = told.stderr.clone() + &told.stdout;
+    let ran = sandbox.run("recover doctor").expect(1);
+    let line = ran.stderr.clone() + &ran.stdout;
     let named = format!("whether the waiter for the lock n of {pid} (");
-    assert!(line.contains(&named) && line.contains("in another machine, far.example lives"), "{line}");
+    assert!(line.contains(&named) && line.contains("in another machine, far.example is alive"), "{line}");
     assert!(line.contains(&format!("lock break --waiter {id}")), "{line}");
     sandbox.ok(&format!("lock break --waiter {id}"));
     sandbox.run("recover doctor").expect(0);

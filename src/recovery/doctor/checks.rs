@@ -294,7 +294,7 @@ impl Examination<'_> {
                 "waiting" if !entry.is_judged => {
                     let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
                     let message =
-                        format!("it cannot be told from here whether the waiter for the lock {lock}{who}{place} lives");
+                        format!("this process cannot see whether the waiter for the lock {lock}{who}{place} is alive");
                     let finding = Finding::new("locks", ExitCode::General, message);
                     self.add(match &entry.waiter {
                         Some(id) => {

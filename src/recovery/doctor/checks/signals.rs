@@ -43,7 +43,7 @@ impl Examination<'_> {
             self.add(match known {
                 Some(_) => {
                     let word = quote(signal);
-                    finding.try_command(format!("state signal {word}"), "writes it anew, and sets the signal to now")
+                    finding.try_command(format!("state signal {word}"), "writes the file, and sets the signal to now")
                 }
                 None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
             });
