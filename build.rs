@@ -10,7 +10,11 @@ fn main() {
     let of_target = |what: &str| var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
     let is_static = of_target("FEATURE").split(',').any(|feature| feature == "crt-static");
     // Elsewhere it is linked in anyway, or is another library; a C compiler without it is asked for nothing.
-    if of_target("OS") == "linux" && of_target("ENV") == "gnu" && !is_static && cc_has("libgcc_eh.a") {
+    if of_target("OS") == "linux"
+        && of_target("ENV") == "gnu"
+        && !is_static
+        && cc_has("libgcc_eh.a")
+    {
         println!("cargo::rustc-link-lib=static:-bundle=gcc_eh");
     }
 }
@@ -18,5 +22,6 @@ fn main() {
 /// Whether the C compiler, which links for rustc, knows this library: it answers with a path, or with the bare name.
 fn cc_has(library: &str) -> bool {
     let answer = Command::new("cc").arg(format!("-print-file-name={library}")).output();
-    answer.is_ok_and(|answer| Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_absolute())
+    answer
+        .is_ok_and(|answer| Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_absolute())
 }

@@ -138,7 +138,8 @@ impl Acl {
         let is_whole = [Whom::Owner, Whom::OwningGroup, Whom::Others].into_iter().all(has);
         let names = entries.iter().any(|(whom, _)| matches!(whom, Whom::User(_) | Whom::Group(_)));
         let is_right = is_sorted && is_whole && (has(Whom::Mask) || !names) && entries.len() > 3;
-        let is_right = is_right && entries.len() <= MOST_ENTRIES && entries.iter().all(|(_, bits)| *bits <= 7);
+        let is_right =
+            is_right && entries.len() <= MOST_ENTRIES && entries.iter().all(|(_, bits)| *bits <= 7);
         is_right.then_some(Self(entries))
     }
 

@@ -40,7 +40,8 @@ fn fitted(text: String) -> String {
     if text.len() <= LINE_LIMIT - FRAME {
         return text;
     }
-    let end = (0..=LINE_LIMIT - FRAME).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let end =
+        (0..=LINE_LIMIT - FRAME).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
@@ -161,7 +162,12 @@ impl Audit {
         let stat = self.disk.stat(&Dir::working(), OsStr::new(&self.path));
         match stat {
             _ if self.path == Path::new("/dev/null") || self.is_replaced() => None,
-            Ok(None) if self.path.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) => {
+            Ok(None)
+                if self
+                    .path
+                    .parent()
+                    .is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) =>
+            {
                 Some(format!("{} is not in a directory", self.path.display()))
             }
             Ok(None) => None,
@@ -173,18 +179,23 @@ impl Audit {
     /// Appends a line. It never fails: see [`Audit::warning`].
     pub fn record(&self, entry: &Entry) {
         let text = fitted(entry.text.clone());
-        let line = format!("{} [{}] {}: {text}\n", rfc3339(self.disk.now()), entry.level.name(), entry.component);
+        let line = format!(
+            "{} [{}] {}: {text}\n",
+            rfc3339(self.disk.now()),
+            entry.level.name(),
+            entry.component
+        );
         tracing::info!("{}: {}", entry.component, entry.text);
         if self.path == Path::new("/dev/null") {
             return; // this path switches the log off
         }
-        let Err(why) = open(&self.disk, &self.path).and_then(|file| append_to(&self.disk, &file, &self.path, &line))
+        let Err(why) = open(&self.disk, &self.path)
+            .and_then(|file| append_to(&self.disk, &file, &self.path, &line))
         else {
             return;
         };
         let root = self.fallback.parent().unwrap_or(Path::new("."));
-        let is_ours =
-            matches!(self.disk.stat(&Dir::working(), root), Ok(Some(stat)) if stat.uid == crate::side::user());
+        let is_ours = matches!(self.disk.stat(&Dir::working(), root), Ok(Some(stat)) if stat.uid == crate::side::user());
         let outcome = match is_ours.then(|| append(&self.disk, &self.fallback, &line)) {
             Some(Ok(())) if self.is_replaced() => return,
             Some(Ok(())) => format!("{} is used instead", self.fallback.display()),
@@ -209,8 +220,11 @@ impl Audit {
     pub fn each_line(&self, facts: &[String], visit: &mut dyn FnMut(&str)) {
         for path in [&self.path, &self.fallback] {
             if let Ok(Some(file)) = open_to_read(&self.disk, path) {
-                for line in BufReader::with_capacity(1 << 16, file).split(b'\n').map_while(Result::ok) {
-                    let holds = |fact: &String| memchr::memmem::find(&line, fact.as_bytes()).is_some();
+                for line in
+                    BufReader::with_capacity(1 << 16, file).split(b'\n').map_while(Result::ok)
+                {
+                    let holds =
+                        |fact: &String| memchr::memmem::find(&line, fact.as_bytes()).is_some();
                     if facts.iter().any(holds) {
                         visit(&String::from_utf8_lossy(&line));
                     }
@@ -221,7 +235,9 @@ impl Audit {
 }
 
 fn open_to_read(disk: &Disk, path: &Path) -> FsResult<Option<File>> {
-    let Some(file) = disk.open(&Dir::working(), OsStr::new(path), Access::Read)? else { return Ok(None) };
+    let Some(file) = disk.open(&Dir::working(), OsStr::new(path), Access::Read)? else {
+        return Ok(None);
+    };
     let stat = disk.fstat(&file, path)?;
     Ok(distrust(&stat).is_none().then_some(file))
 }
@@ -343,11 +359,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = log_in(dir.path(), "audit.log");
         log.record(&entry());
-        log.record(&Entry::new(Level::Info, "state-manager/update", "refused").with("note", "x\nforged line"));
+        log.record(
+            &Entry::new(Level::Info, "state-manager/update", "refused")
+                .with("note", "x\nforged line"),
+        );
         let text = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
         assert_eq!(text.lines().count(), 2);
         let commits = log.commits(&Lineage::from_bytes([1; 16]), "/p/state.json");
-        assert_eq!((commits[0].reason.as_str(), commits[0].command.as_str()), ("a b", "state update"));
+        assert_eq!(
+            (commits[0].reason.as_str(), commits[0].command.as_str()),
+            ("a b", "state update")
+        );
         assert_eq!(log.commits(&Lineage::from_bytes([2; 16]), "/p/state.json"), []);
         assert_eq!(log.commits(&Lineage::from_bytes([1; 16]), "/copy/p/state.json"), []);
     }

@@ -9,9 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpgrp, kill_process, pidfd_open, pidfd_send_signal,
+};
 use signal_hook::consts::{
-    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
+    SIGVTALRM, SIGWINCH,
 };
 use signal_hook::iterator::{Handle, Signals};
 
@@ -19,8 +22,10 @@ use crate::error::{Error, Kind, quote};
 
 /// The forwarded signals: those that may be sent on purpose and can be caught. (SIGURG wakes this
 /// process: see [`crate::lock::wait`].)
-const PASSED_ON: [i32; 12] =
-    [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGWINCH, SIGCONT];
+const PASSED_ON: [i32; 12] = [
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO,
+    SIGWINCH, SIGCONT,
+];
 /// The signals that request an end.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 /// The time that a command may take to end after it was signalled.
@@ -91,8 +96,8 @@ impl Forwarder {
         };
         let handle = signals.handle();
         let receiver = Arc::clone(&shared);
-        let _ =
-            std::thread::Builder::new().spawn(move || signals.forever().for_each(|signal| receiver.receive(signal)));
+        let _ = std::thread::Builder::new()
+            .spawn(move || signals.forever().for_each(|signal| receiver.receive(signal)));
         Self { handle: Some(handle), shared }
     }
 

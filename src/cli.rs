@@ -45,7 +45,8 @@ use crate::name::nearest;
 /// Runs the program with these arguments, the first of which is its own name; its exit code.
 pub fn main(arguments: Vec<OsString>) -> u8 {
     // Without a handler RLIMIT_FSIZE kills; with one, write(2) fails with EFBIG, which has an exit code.
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    let _ =
+        signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
     end_with_resources_exhausted();
     let look = config::look(&arguments, &ProcessEnvironment);
     std::panic::set_hook(Box::new(|_| {}));
@@ -54,15 +55,21 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     {
         return become_command_or_fail(pipe, Look::of(look), command);
     }
-    catch_unwind(AssertUnwindSafe(|| complete::answer(&arguments).unwrap_or_else(|| run(&arguments, look))))
-        .unwrap_or_else(|panic| {
-            let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            let error = Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
-                .try_command("state status", "nothing that was acknowledged is lost; see how the state is");
-            show_error(&error, "pipeline-state", look);
-            error.code() as u8
-        })
+    catch_unwind(AssertUnwindSafe(|| {
+        complete::answer(&arguments).unwrap_or_else(|| run(&arguments, look))
+    }))
+    .unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let error =
+            Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
+                .try_command(
+                    "state status",
+                    "nothing that was acknowledged is lost; see how the state is",
+                );
+        show_error(&error, "pipeline-state", look);
+        error.code() as u8
+    })
 }
 
 /// Has an abort end the process with the code of exhausted resources. Where memory or a stack is used up, the standard library
@@ -70,7 +77,11 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
 fn end_with_resources_exhausted() {
     let code = i32::from(ExitCode::ResourceExhausted as u8);
     let always = Arc::new(AtomicBool::new(true));
-    let _ = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGABRT, code, always);
+    let _ = signal_hook::flag::register_conditional_shutdown(
+        signal_hook::consts::SIGABRT,
+        code,
+        always,
+    );
 }
 
 fn run(arguments: &[OsString], look: Look) -> u8 {
@@ -86,7 +97,8 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
         return hook::answer(event, &given, look);
     }
     let disk = Disk::real();
-    let marks = if matches!(cli.group, Group::Lock(_)) { Marks::StateOrLocks } else { Marks::State };
+    let marks =
+        if matches!(cli.group, Group::Lock(_)) { Marks::StateOrLocks } else { Marks::State };
     let config = match Config::resolve_by(marks, &given, &ProcessEnvironment, &disk) {
         Ok(config) => config,
         Err(error) => {
@@ -97,7 +109,9 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
     log::start(&config);
     let output = Output::new(&config);
     let run = || match &cli.group {
-        Group::State(command) => state::run(command, &config, Disk::real(), &output).map(|code| code as u8),
+        Group::State(command) => {
+            state::run(command, &config, Disk::real(), &output).map(|code| code as u8)
+        }
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
         Group::Hook(command) => hook::run(command, &given, &config, &output),
@@ -105,12 +119,14 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
         Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
     let result = match &cli.group {
-        Group::State(command) if state::runs_a_heavy_program(command) => bounds::watched(run, |excess| {
-            // the kernel releases its locks
-            let error = with_help(input::filter_error(excess.into()), arguments);
-            output.error(&error);
-            std::process::exit(i32::from(error.code() as u8))
-        }),
+        Group::State(command) if state::runs_a_heavy_program(command) => {
+            bounds::watched(run, |excess| {
+                // the kernel releases its locks
+                let error = with_help(input::filter_error(excess.into()), arguments);
+                output.error(&error);
+                std::process::exit(i32::from(error.code() as u8))
+            })
+        }
         _ => run(),
     };
     finish(result, &config, &output, arguments)
@@ -146,7 +162,12 @@ fn become_command_or_fail(pipe: &OsStr, look: Look, command: &[OsString]) -> u8 
 }
 
 /// The exit code of a run, after its error has been shown.
-fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>, arguments: &[OsString]) -> u8 {
+fn finish(
+    result: anyhow::Result<u8>,
+    config: &Config,
+    output: &Output<'_>,
+    arguments: &[OsString],
+) -> u8 {
     let error = match result {
         Ok(code) => return code,
         Err(error) => match told(error) {
@@ -164,7 +185,8 @@ fn finish(result: anyhow::Result<u8>, config: &Config, output: &Output<'_>, argu
 /// An error about input, or about a time that was given, with a next step: where it has none, the
 /// help of the command that was typed.
 fn with_help(error: Error, arguments: &[OsString]) -> Error {
-    let is_of_input = matches!(error.code(), ExitCode::ValidationFailed | ExitCode::Timeout | ExitCode::Usage);
+    let is_of_input =
+        matches!(error.code(), ExitCode::ValidationFailed | ExitCode::Timeout | ExitCode::Usage);
     // The remedies of doctor's findings are on standard output.
     let is_doctors = error.details.get("findings").is_some_and(serde_json::Value::is_number);
     let has_remedies = !error.hints.is_empty() || is_doctors;
@@ -189,7 +211,11 @@ fn told(error: anyhow::Error) -> Option<Error> {
     if error.is::<PipeClosed>() {
         return None;
     }
-    Some(error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))))
+    Some(
+        error
+            .downcast::<Error>()
+            .unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
+    )
 }
 
 /// Prints help and version as they are; reports anything else as a usage error.
@@ -210,7 +236,8 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
     let arguments = asked.as_deref().unwrap_or(arguments);
     let text = rendered(error, false);
     let body = text.strip_prefix("error: ").unwrap_or(&text);
-    let sentence: Vec<&str> = body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
+    let sentence: Vec<&str> =
+        body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
     let mut failure = Error::new(Kind::Usage, plainly(&sentence.join(" ")));
     let with_group = without_its_group(error);
     for command in &with_group {
@@ -231,7 +258,9 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
 fn plainly(sentence: &str) -> String {
     ["invalid digit found in string", "cannot parse integer from empty string"]
         .iter()
-        .fold(sentence.to_owned(), |sentence, words| sentence.replace(words, "it is no whole number"))
+        .fold(sentence.to_owned(), |sentence, words| {
+            sentence.replace(words, "it is no whole number")
+        })
 }
 
 /// The command line with a misspelt word corrected, if a known word is close.
@@ -251,7 +280,8 @@ fn corrected(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
         let meant = nearest(wrong, known.iter().map(String::as_str))?;
         let place = arguments.iter().skip(1).position(|argument| argument == wrong.as_str())? + 1;
         let line = arguments.iter().enumerate().skip(1);
-        let words = line.map(|(at, word)| if at == place { meant.into() } else { word.to_string_lossy() });
+        let words =
+            line.map(|(at, word)| if at == place { meant.into() } else { word.to_string_lossy() });
         Some(words.map(|word| quote(&word)).collect::<Vec<_>>().join(" "))
     })
 }
@@ -265,19 +295,28 @@ fn rendered(error: &clap::Error, in_colour: bool) -> String {
 /// The command line with the missing `--` before a command to run: `lock run deploy -- make`.
 fn with_dashes(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
-    let places = (1..arguments.len()).filter(|place| arguments.get(*place).is_some_and(|argument| argument == &**word));
+    let places = (1..arguments.len())
+        .filter(|place| arguments.get(*place).is_some_and(|argument| argument == &**word));
     let lines = places.filter(|_| !word.starts_with('-')).map(|place| {
         let mut line = arguments.to_vec();
         line.insert(place, "--".into());
         line
     });
     let line = lines.into_iter().find(|line| Cli::try_parse_from(line).is_ok())?;
-    Some(line.iter().skip(1).map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" "))
+    Some(
+        line.iter()
+            .skip(1)
+            .map(|word| quote(&word.to_string_lossy()))
+            .collect::<Vec<_>>()
+            .join(" "),
+    )
 }
 
 /// Suggestions for a command that was called without its group.
 fn without_its_group(error: &clap::Error) -> Vec<String> {
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return Vec::new() };
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return Vec::new();
+    };
     let program = Cli::command();
     let groups = program.get_subcommands().filter(|group| group.find_subcommand(word).is_some());
     groups.map(|group| format!("{} {word}", group.get_name())).collect()

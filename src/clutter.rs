@@ -31,11 +31,15 @@ mod tests {
 
     #[test]
     fn clutter_is_known_by_its_name() {
-        for name in [".DS_Store", "Thumbs.db", "._a.json", ".nfs00000001", "a (conflicted copy).json"] {
+        for name in
+            [".DS_Store", "Thumbs.db", "._a.json", ".nfs00000001", "a (conflicted copy).json"]
+        {
             assert!(is_clutter(name.as_ref()), "{name}");
         }
         assert!(is_clutter("a (Ann's conflicted copy 2026-01-02).json".as_ref()));
-        for name in ["a.json", "_a", ".nf", "DS_Store", "conflicted copy.txt", ".gitignore", "mirror.json"] {
+        for name in
+            ["a.json", "_a", ".nf", "DS_Store", "conflicted copy.txt", ".gitignore", "mirror.json"]
+        {
             assert!(!is_clutter(name.as_ref()), "{name}");
         }
         assert!(is_below_clutter("config/._a/b") && !is_below_clutter("config/a/b"));

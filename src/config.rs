@@ -169,7 +169,12 @@ impl Config {
     }
 
     /// The same, with the root found by these marks.
-    pub fn resolve_by(marks: Marks, given: &Given, env: &dyn Environment, disk: &Disk) -> Result<Self> {
+    pub fn resolve_by(
+        marks: Marks,
+        given: &Given,
+        env: &dyn Environment,
+        disk: &Disk,
+    ) -> Result<Self> {
         let program = program(given, env);
         let (root, named) = chosen(given, env);
         let mut found_above = None;
@@ -187,14 +192,19 @@ impl Config {
             }
         };
         let file_name = match state_file.file_name() {
-            Some(name) if !state_file.as_os_str().as_encoded_bytes().ends_with(b"/") => name.to_owned(),
+            Some(name) if !state_file.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+                name.to_owned()
+            }
             _ => {
                 let shown = state_file.display().to_string();
-                return Err(Error::new(Kind::UnsafePath, format!("{shown} names a directory, not a state file"))
-                    .try_shell(
-                        format!("ls -ld {}", quote_path(&state_file)),
-                        "see what it is; --root names a directory",
-                    ));
+                return Err(Error::new(
+                    Kind::UnsafePath,
+                    format!("{shown} names a directory, not a state file"),
+                )
+                .try_shell(
+                    format!("ls -ld {}", quote_path(&state_file)),
+                    "see what it is; --root names a directory",
+                ));
             }
         };
         // In logs that several roots share, and in hints, a path must mean the same everywhere.
@@ -209,7 +219,9 @@ impl Config {
         }
         let verbosity = match given.verbosity {
             Some(verbosity) => verbosity,
-            None if env.get("DEBUG").is_some_and(|value| value == "1" || value == "true") => Verbosity::Debug,
+            None if env.get("DEBUG").is_some_and(|value| value == "1" || value == "true") => {
+                Verbosity::Debug
+            }
             None => Verbosity::Normal,
         };
         Ok(Self {
@@ -219,7 +231,8 @@ impl Config {
                 root,
                 lock_timeout: match given.lock_timeout {
                     Some(timeout) => timeout,
-                    None => typed(env, "LOCK_TIMEOUT", parse_duration)?.unwrap_or(Duration::from_secs(30)),
+                    None => typed(env, "LOCK_TIMEOUT", parse_duration)?
+                        .unwrap_or(Duration::from_secs(30)),
                 },
                 max_backups: typed(env, "STATE_MAX_BACKUPS", parse_number)?.unwrap_or(5),
                 backup_days: typed(env, "STATE_BACKUP_DAYS", parse_number)?.unwrap_or(7),
@@ -235,7 +248,10 @@ impl Config {
                 .unwrap_or(ForeignEdits::Refuse),
                 claim: Claim {
                     owner: typed(env, OWNER_PID, parse_number)?,
-                    shown: env.get(LOCK_TOKEN).map(|text| Claim::shown_by(&text.to_string_lossy())).unwrap_or_default(),
+                    shown: env
+                        .get(LOCK_TOKEN)
+                        .map(|text| Claim::shown_by(&text.to_string_lossy()))
+                        .unwrap_or_default(),
                     guards: env
                         .get(GUARD_TOKEN)
                         .map(|text| Claim::guards_shown_by(&text.to_string_lossy()))
@@ -269,7 +285,8 @@ fn check_places(state_file: &Path, root: &Path) -> Result<()> {
     let in_config = || Some(root.join(CONFIG)).filter(|config| directory.starts_with(config));
     let Some(other) = side_directory_of(directory).or_else(in_config) else { return Ok(()) };
     let (shown, side) = (state_file.display().to_string(), other.display());
-    let message = format!("{shown} lies in {side}, which belongs to a state and is replaced with it");
+    let message =
+        format!("{shown} lies in {side}, which belongs to a state and is replaced with it");
     Err(Error::new(Kind::UnsafePath, message)
         .try_command("--help", "--state-file and --root name another place")
         .detail("path", shown))
@@ -331,7 +348,10 @@ fn color_named(word: Option<&str>) -> Option<Color> {
 /// `NO_COLOR` is set.
 fn color(given: Option<Color>, env: &dyn Environment) -> Color {
     match given.unwrap_or(Color::Auto) {
-        Color::Auto if env.get("NO_COLOR").is_some() || env.get("TERM").is_some_and(|term| term == "dumb") => {
+        Color::Auto
+            if env.get("NO_COLOR").is_some()
+                || env.get("TERM").is_some_and(|term| term == "dumb") =>
+        {
             Color::Never
         }
         color => color,
@@ -362,10 +382,11 @@ fn typed<T>(
     let text = value.to_string_lossy();
     match parse(&text) {
         Ok(value) => Ok(Some(value)),
-        Err(why) => {
-            Err(Error::new(Kind::Usage, format!("the environment variable {name} cannot be understood: {why}"))
-                .try_shell(format!("unset {name}"), "take the default, or correct it"))
-        }
+        Err(why) => Err(Error::new(
+            Kind::Usage,
+            format!("the environment variable {name} cannot be understood: {why}"),
+        )
+        .try_shell(format!("unset {name}"), "take the default, or correct it")),
     }
 }
 
@@ -378,8 +399,9 @@ fn directory_of(file: &Path) -> &Path {
 }
 
 fn working_directory() -> Result<PathBuf> {
-    std::env::current_dir()
-        .map_err(|error| Error::new(Kind::Io, format!("the working directory cannot be determined: {error}")))
+    std::env::current_dir().map_err(|error| {
+        Error::new(Kind::Io, format!("the working directory cannot be determined: {error}"))
+    })
 }
 
 /// The options of an editor's hook where neither option nor environment sets them: the nearest root
@@ -395,7 +417,9 @@ pub fn given_to_hook(
     if chosen(&given, env) == (None, None) {
         let project = env.get("CLAUDE_PROJECT_DIR").map(PathBuf::from);
         let start = match project.as_deref().or(cwd) {
-            Some(start) => working_directory().map_or_else(|_| start.to_owned(), |here| here.join(start)),
+            Some(start) => {
+                working_directory().map_or_else(|_| start.to_owned(), |here| here.join(start))
+            }
             None => working_directory()?,
         };
         given.root = Some(nearest_root(disk, &start, Marks::State).unwrap_or(start));
@@ -415,14 +439,20 @@ pub fn look(arguments: &[OsString], env: &dyn Environment) -> Look {
         _ => Format::Text,
     };
     let mut wanted = None;
-    let mut words =
-        arguments.iter().take_while(|argument| *argument != OsStr::new("--")).filter_map(|word| word.to_str());
+    let mut words = arguments
+        .iter()
+        .take_while(|argument| *argument != OsStr::new("--"))
+        .filter_map(|word| word.to_str());
     while let Some(word) = words.next() {
-        let (option, joined) = word.split_once('=').map_or((word, None), |(option, value)| (option, Some(value)));
+        let (option, joined) =
+            word.split_once('=').map_or((word, None), |(option, value)| (option, Some(value)));
         match option {
             "--json" => format = Format::Json,
             "--format" => {
-                format = joined.or_else(|| words.next()).and_then(|word| parse_format(word).ok()).unwrap_or_default()
+                format = joined
+                    .or_else(|| words.next())
+                    .and_then(|word| parse_format(word).ok())
+                    .unwrap_or_default()
             }
             "--color" => wanted = color_named(joined.or_else(|| words.next())),
             _ => {}
@@ -450,10 +480,14 @@ mod tests {
     #[test]
     fn options_over_environment_over_defaults() {
         let given = Given { lock_timeout: Some(Duration::from_secs(1)), ..Given::default() };
-        let timeout =
-            |given: &Given, env: &[(&'static str, &'static str)]| resolve(given, env).unwrap().settings.lock_timeout;
+        let timeout = |given: &Given, env: &[(&'static str, &'static str)]| {
+            resolve(given, env).unwrap().settings.lock_timeout
+        };
         assert_eq!(timeout(&given, &[("LOCK_TIMEOUT", "2")]), Duration::from_secs(1));
-        assert_eq!(timeout(&Given::default(), &[("LOCK_TIMEOUT", "0.5")]), Duration::from_millis(500));
+        assert_eq!(
+            timeout(&Given::default(), &[("LOCK_TIMEOUT", "0.5")]),
+            Duration::from_millis(500)
+        );
         assert_eq!(timeout(&Given::default(), &[("LOCK_TIMEOUT", "")]), Duration::from_secs(30));
     }
 
@@ -481,7 +515,9 @@ mod tests {
             (config.settings.root.as_path(), config.settings.directory.as_path()),
             (Path::new("/some/where"), Path::new("/some/where"))
         );
-        let config = resolve(&Given::default(), &[("STATE_FILE", "my.json"), ("PIPELINE_ROOT", "/r")]).unwrap();
+        let config =
+            resolve(&Given::default(), &[("STATE_FILE", "my.json"), ("PIPELINE_ROOT", "/r")])
+                .unwrap();
         assert_eq!(
             (config.settings.root.as_path(), config.settings.directory.as_path()),
             (Path::new("/r"), std::env::current_dir().unwrap().as_path())

@@ -72,8 +72,11 @@ pub fn inspect_text(text: Bytes) -> Reading {
 }
 
 fn inspect_as_it_is(text: Bytes) -> Reading {
-    let (value, digest) =
-        beside(&text, || Body::of_text(text.clone()), || Digest::claimed(&text).filter(|digest| digest.seals(&text)));
+    let (value, digest) = beside(
+        &text,
+        || Body::of_text(text.clone()),
+        || Digest::claimed(&text).filter(|digest| digest.seals(&text)),
+    );
     let value = match value {
         Ok(value) => value,
         Err(error) => {
@@ -91,7 +94,11 @@ fn inspect_as_it_is(text: Bytes) -> Reading {
 }
 
 /// Runs `ahead` in a thread of its own, where the text is large enough to make that worth while.
-fn beside<T, U: Send>(text: &Bytes, work: impl FnOnce() -> T, ahead: impl FnOnce() -> U + Send) -> (T, Option<U>) {
+fn beside<T, U: Send>(
+    text: &Bytes,
+    work: impl FnOnce() -> T,
+    ahead: impl FnOnce() -> U + Send,
+) -> (T, Option<U>) {
     const LARGE: usize = 1 << 20;
     if text.len() < LARGE {
         return (work(), None);

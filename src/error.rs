@@ -146,7 +146,9 @@ impl Hint {
     #[must_use]
     pub fn to_line(&self, program: &str) -> String {
         // A shell reads the rest as a comment, so the whole line can be pasted.
-        let with = |command: String, why: &str| if why.is_empty() { command } else { format!("{command}   # {why}") };
+        let with = |command: String, why: &str| {
+            if why.is_empty() { command } else { format!("{command}   # {why}") }
+        };
         let line = match self {
             Self::Run(arguments, why) => with(format!("{program} {arguments}"), why),
             Self::Shell(command, why) => with(command.clone(), why),
@@ -166,7 +168,9 @@ impl From<FsError> for Error {
         };
         let message = match &denied {
             Some(denied) => format!("{error}: {}", denied.why),
-            None if error.is(Errno::BUSY) => format!("cannot {} {path}: it is a mount point", error.operation),
+            None if error.is(Errno::BUSY) => {
+                format!("cannot {} {path}: it is a mount point", error.operation)
+            }
             None => error.to_string(),
         };
         let failure = Self::new(kind, message)
@@ -175,30 +179,42 @@ impl From<FsError> for Error {
             .detail("errno", error.source.raw_os_error());
         // A temporary file no longer exists when the error is read; its directory does.
         let directory = error.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let near = quote_path(if path.ends_with(".tmp") { directory.unwrap_or(&error.path) } else { &error.path });
+        let near = quote_path(if path.ends_with(".tmp") {
+            directory.unwrap_or(&error.path)
+        } else {
+            &error.path
+        });
         let around = quote_path(directory.unwrap_or(Path::new(".")));
         if let Some(denied) = denied {
             return Self { hints: vec![denied.hint], ..failure };
         }
         match error.source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::FBIG) => failure.try_shell("ulimit -f", "the largest file this shell permits, in KiB"),
-            _ if kind == Kind::DiskFull => {
-                failure.try_shell(format!("df -h {around}; df -i {around}"), "see what is left of space and inodes")
+            Some(Errno::FBIG) => {
+                failure.try_shell("ulimit -f", "the largest file this shell permits, in KiB")
             }
+            _ if kind == Kind::DiskFull => failure.try_shell(
+                format!("df -h {around}; df -i {around}"),
+                "see what is left of space and inodes",
+            ),
             Some(Errno::BUSY) => failure.try_shell(
                 format!("findmnt {near}"),
                 "see what is mounted there; mount the directory that it lies in instead",
             ),
-            Some(Errno::PERM) => {
-                failure.try_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only")
-            }
+            Some(Errno::PERM) => failure
+                .try_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only"),
             Some(Errno::ROFS) => {
                 let place = if error.path.is_dir() { near } else { around };
                 failure.try_shell(format!("findmnt -T {place}"), "it is mounted read-only")
             }
-            _ if kind == Kind::ResourceExhausted => failure.try_shell("ulimit -a", "see which limit was reached"),
-            _ if around == near => failure.try_shell(format!("ls -ld {near}"), "see what is there, and whose"),
-            _ => failure.try_shell(format!("ls -ld {around} {near}"), "see what is there, and whose"),
+            _ if kind == Kind::ResourceExhausted => {
+                failure.try_shell("ulimit -a", "see which limit was reached")
+            }
+            _ if around == near => {
+                failure.try_shell(format!("ls -ld {near}"), "see what is there, and whose")
+            }
+            _ => {
+                failure.try_shell(format!("ls -ld {around} {near}"), "see what is there, and whose")
+            }
         }
     }
 }
@@ -264,7 +280,11 @@ mod tests {
     #[test]
     fn a_hint_has_no_steering_character() {
         let raw = "x\u{1b}]0;t\u{7}\u{202e}y\u{2028}";
-        let hints = [Hint::Run(raw.into(), raw.into()), Hint::Shell(raw.into(), raw.into()), Hint::Meant(raw.into())];
+        let hints = [
+            Hint::Run(raw.into(), raw.into()),
+            Hint::Shell(raw.into(), raw.into()),
+            Hint::Meant(raw.into()),
+        ];
         for hint in hints {
             let error = Error { hints: vec![hint], ..Error::new(Kind::Io, raw) };
             for text in [error.to_text(raw), error.to_json(raw)] {
@@ -285,7 +305,11 @@ mod tests {
     #[test]
     fn operating_system_errors_have_their_codes() {
         let code = |errno: Errno| Kind::of_io(&errno.into()).code() as u8;
-        assert_eq!([Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::LOOP, Errno::BUSY, Errno::XDEV].map(code), [6; 6]);
+        assert_eq!(
+            [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::LOOP, Errno::BUSY, Errno::XDEV]
+                .map(code),
+            [6; 6]
+        );
         assert_eq!([Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(code), [7; 3]);
         assert_eq!([Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN].map(code), [10; 4]);
         assert_eq!([Errno::IO, Errno::NOENT, Errno::INTR].map(code), [1; 3]);

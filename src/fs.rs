@@ -334,14 +334,23 @@ impl Disk {
     /// Opens a file, if it exists. A file with a second name (a hard link) is not opened for
     /// writing (`EMLINK`): that name may lie outside the root, and the write would change the file
     /// there, too.
-    pub fn open(&self, dir: &Dir, name: impl AsRef<OsStr>, access: Access) -> FsResult<Option<File>> {
+    pub fn open(
+        &self,
+        dir: &Dir,
+        name: impl AsRef<OsStr>,
+        access: Access,
+    ) -> FsResult<Option<File>> {
         if matches!(access, Access::Append | Access::Overwrite) {
             let Some(stat) = self.stat(dir, &name)? else { return Ok(None) };
             if stat.kind == FileKind::Regular && stat.nlink > 1 {
                 return named("open", &dir.path_of(&name), Err(Errno::MLINK.into()));
             }
         }
-        found(named("open", &dir.path_of(&name), again(|| self.ops.open(dir, name.as_ref(), access))))
+        found(named(
+            "open",
+            &dir.path_of(&name),
+            again(|| self.ops.open(dir, name.as_ref(), access)),
+        ))
     }
 
     /// Opens a file to be locked and written from its beginning, and creates it where it is
@@ -380,7 +389,12 @@ impl Disk {
     }
 
     /// Reads a whole file if it exists, up to `limit` bytes.
-    pub fn read(&self, dir: &Dir, name: impl AsRef<OsStr>, limit: u64) -> FsResult<Option<Content>> {
+    pub fn read(
+        &self,
+        dir: &Dir,
+        name: impl AsRef<OsStr>,
+        limit: u64,
+    ) -> FsResult<Option<Content>> {
         let path = dir.path_of(&name);
         let Some(file) = self.open(dir, &name, Access::Read)? else {
             return Ok(None);
@@ -416,7 +430,12 @@ impl Disk {
 
     /// The metadata of a regular file that holds exactly these bytes, else `None`. It is never in
     /// memory as a whole.
-    pub fn stat_if_same(&self, dir: &Dir, name: impl AsRef<OsStr>, bytes: &[u8]) -> FsResult<Option<Stat>> {
+    pub fn stat_if_same(
+        &self,
+        dir: &Dir,
+        name: impl AsRef<OsStr>,
+        bytes: &[u8],
+    ) -> FsResult<Option<Stat>> {
         const PIECE: usize = 128 << 10;
         let path = dir.path_of(&name);
         let Some(file) = self.open(dir, &name, Access::Read)? else {
@@ -478,12 +497,18 @@ impl Disk {
 
     /// Removes a name; succeeds if it is missing.
     pub fn unlink(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
-        found(named("remove", &dir.path_of(&name), again(|| self.ops.unlink(dir, name.as_ref())))).map(|_| ())
+        found(named("remove", &dir.path_of(&name), again(|| self.ops.unlink(dir, name.as_ref()))))
+            .map(|_| ())
     }
 
     /// Removes an empty directory; succeeds if it is missing.
     pub fn remove_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
-        found(named("remove", &dir.path_of(&name), again(|| self.ops.remove_dir(dir, name.as_ref())))).map(|_| ())
+        found(named(
+            "remove",
+            &dir.path_of(&name),
+            again(|| self.ops.remove_dir(dir, name.as_ref())),
+        ))
+        .map(|_| ())
     }
 
     /// Exchanges two names atomically.
@@ -506,13 +531,21 @@ impl Disk {
     ///
     /// Fails if `name` is another file by now, a link, or a file with a second name (`EMLINK`): a
     /// hard link may lead out of the root.
-    pub fn set_mode(&self, dir: &Dir, name: impl AsRef<OsStr>, was: &Stat, mode: u32) -> FsResult<()> {
+    pub fn set_mode(
+        &self,
+        dir: &Dir,
+        name: impl AsRef<OsStr>,
+        was: &Stat,
+        mode: u32,
+    ) -> FsResult<()> {
         const SET: &str = "set the mode of";
         let path = dir.path_of(&name);
         let file = named("open", &path, again(|| self.ops.pin(dir, name.as_ref())))?;
         let stat = self.fstat(&file, &path)?;
         match stat.kind {
-            FileKind::Regular if stat.nlink > 1 => return named(SET, &path, Err(Errno::MLINK.into())),
+            FileKind::Regular if stat.nlink > 1 => {
+                return named(SET, &path, Err(Errno::MLINK.into()));
+            }
             FileKind::Regular | FileKind::Directory if stat.same_file(was) => {}
             FileKind::Symlink => return named(SET, &path, Err(Errno::LOOP.into())),
             _ => return named(SET, &path, Err(Errno::STALE.into())),
@@ -526,12 +559,22 @@ impl Disk {
     }
 
     /// Sets the modification time of an open file or directory.
-    pub fn set_mtime_of(&self, file: BorrowedFd<'_>, path: &Path, mtime: (i64, i64)) -> FsResult<()> {
+    pub fn set_mtime_of(
+        &self,
+        file: BorrowedFd<'_>,
+        path: &Path,
+        mtime: (i64, i64),
+    ) -> FsResult<()> {
         named("set the time of", path, again(|| self.ops.set_mtime(file, mtime)))
     }
 
     /// Sets the modification time of a symbolic link itself.
-    pub fn set_link_mtime(&self, dir: &Dir, name: impl AsRef<OsStr>, mtime: (i64, i64)) -> FsResult<()> {
+    pub fn set_link_mtime(
+        &self,
+        dir: &Dir,
+        name: impl AsRef<OsStr>,
+        mtime: (i64, i64),
+    ) -> FsResult<()> {
         let set = || self.ops.set_link_mtime(dir, name.as_ref(), mtime);
         named("set the time of", &dir.path_of(&name), again(set))
     }
@@ -541,13 +584,21 @@ impl Disk {
     pub fn acl(&self, file: BorrowedFd<'_>, path: &Path, kind: AclKind) -> FsResult<Option<Acl>> {
         match again(|| self.ops.acl(file, kind)) {
             Err(error) if has_no_acl(&error) => Ok(None),
-            bytes => Ok(Acl::from_attribute(&named("read the access control list of", path, bytes)?)),
+            bytes => {
+                Ok(Acl::from_attribute(&named("read the access control list of", path, bytes)?))
+            }
         }
     }
 
     /// Sets the access control list of an open file or directory, or removes an inherited one.
     /// Returns whether the result is as wanted: some file systems do not support them.
-    pub fn set_acl(&self, file: BorrowedFd<'_>, path: &Path, kind: AclKind, acl: Option<&Acl>) -> FsResult<bool> {
+    pub fn set_acl(
+        &self,
+        file: BorrowedFd<'_>,
+        path: &Path,
+        kind: AclKind,
+        acl: Option<&Acl>,
+    ) -> FsResult<bool> {
         let set = || match acl {
             Some(acl) => self.ops.set_acl(file, kind, &acl.to_attribute()),
             None => self.ops.remove_acl(file, kind),

@@ -103,7 +103,9 @@ impl<'a> Journal<'a> {
     /// its inode.
     pub fn append(&self, event: &Event, lock_inode: u64) -> Result<(), String> {
         let words = |error: crate::fs::FsError| error.to_string();
-        let Some((file, stat)) = self.open().map_err(words)? else { return Err("it is gone".to_owned()) };
+        let Some((file, stat)) = self.open().map_err(words)? else {
+            return Err("it is gone".to_owned());
+        };
         let path = self.dir.path_of(JOURNAL);
         if let Some(why) = distrust(&stat) {
             return Err(format!("{} {why}", path.display()));
@@ -119,7 +121,9 @@ impl<'a> Journal<'a> {
         let file = match self.disk.open(self.dir, JOURNAL, Access::Append)? {
             Some(file) => file,
             // A rotation died between its two renames.
-            None if self.disk.stat(self.dir, OLD_JOURNAL)?.is_some() => self.disk.create(self.dir, JOURNAL)?,
+            None if self.disk.stat(self.dir, OLD_JOURNAL)?.is_some() => {
+                self.disk.create(self.dir, JOURNAL)?
+            }
             None => return Ok(None),
         };
         let stat = self.disk.fstat(&file, &self.dir.path_of(JOURNAL))?;
@@ -148,16 +152,22 @@ impl<'a> Journal<'a> {
         let mut open = |name: &str| {
             let opened = self.disk.open(self.dir, name, Access::Read);
             let found = opened.and_then(|file| {
-                file.map(|file| Ok((self.disk.fstat(&file, &self.dir.path_of(name))?, file))).transpose()
+                file.map(|file| Ok((self.disk.fstat(&file, &self.dir.path_of(name))?, file)))
+                    .transpose()
             });
             match found {
-                Ok(Some((stat, file))) if stat.kind == FileKind::Regular && stat.size <= READ_LIMIT => {
+                Ok(Some((stat, file)))
+                    if stat.kind == FileKind::Regular && stat.size <= READ_LIMIT =>
+                {
                     Some((stat, file))
                 }
                 Ok(None) => None,
                 Ok(Some(_)) => {
                     let shown = self.dir.path_of(name);
-                    events.problem = Some(format!("{} is not a journal that this program wrote", shown.display()));
+                    events.problem = Some(format!(
+                        "{} is not a journal that this program wrote",
+                        shown.display()
+                    ));
                     None
                 }
                 Err(error) => {
@@ -167,7 +177,8 @@ impl<'a> Journal<'a> {
             }
         };
         let current = open(JOURNAL);
-        let old = open(OLD_JOURNAL).filter(|(old, _)| current.as_ref().is_none_or(|(stat, _)| !stat.same_file(old)));
+        let old = open(OLD_JOURNAL)
+            .filter(|(old, _)| current.as_ref().is_none_or(|(stat, _)| !stat.same_file(old)));
         for (name, file) in [(OLD_JOURNAL, old), (JOURNAL, current)] {
             let Some((_, file)) = file else { continue };
             match self.read_whole(&file, name) {
@@ -263,7 +274,11 @@ mod tests {
                 journal.append(&event(3), 7).unwrap();
                 let events = journal.read();
                 assert_eq!(*numbers(&events).last().unwrap(), 3, "cut at {length}");
-                assert_eq!(events.damaged, usize::from((2..whole.len() - 1).contains(&length)), "cut at {length}");
+                assert_eq!(
+                    events.damaged,
+                    usize::from((2..whole.len() - 1).contains(&length)),
+                    "cut at {length}"
+                );
             }
         });
     }
@@ -291,7 +306,8 @@ mod tests {
             journal.make().unwrap();
             for number in 1..=3 {
                 journal.append(&event(number), 7).unwrap();
-                let mut file = std::fs::File::options().append(true).open(path.join(JOURNAL)).unwrap();
+                let mut file =
+                    std::fs::File::options().append(true).open(path.join(JOURNAL)).unwrap();
                 file.write_all(&vec![b'\n'; usize::try_from(ROTATED_AT).unwrap()]).unwrap();
             }
             journal.append(&event(4), 7).unwrap();

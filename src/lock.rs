@@ -82,7 +82,8 @@ pub const LOCKS: &str = ".locks";
 /// The lock file in [`LOCKS`] that every commit takes.
 pub const STATE_LOCK: &str = "state.lock";
 /// The files of `.locks` that have a fixed name.
-pub const FILES: [&str; 6] = [STATE_LOCK, gate::GATE, gate::PENDING, token::COUNTER, token::RESERVED, token::RESERVING];
+pub const FILES: [&str; 6] =
+    [STATE_LOCK, gate::GATE, gate::PENDING, token::COUNTER, token::RESERVED, token::RESERVING];
 /// The name of the lock that protects the state.
 pub const STATE: &str = "state";
 
@@ -174,14 +175,31 @@ impl Locks {
     }
 
     /// Writes a line about one grant to the audit log.
-    fn audit_grant(&self, action: &str, text: &str, name: &crate::name::Name, grant: &record::Grant) {
+    fn audit_grant(
+        &self,
+        action: &str,
+        text: &str,
+        name: &crate::name::Name,
+        grant: &record::Grant,
+    ) {
         self.audit.record(&self.grant_entry(action, text, name, grant));
     }
 
-    fn grant_entry(&self, action: &str, text: &str, name: &crate::name::Name, grant: &record::Grant) -> Entry {
-        let owner = grant.owner.as_ref().map_or_else(|| "unknown".to_owned(), |owner: &Identity| owner.pid.to_string());
-        let entry = self.entry(Level::Info, action, text).with("lock", name).with("token", grant.token);
-        let entry = entry.with("mode", grant.mode).with("owner", owner).with("pid", std::process::id());
+    fn grant_entry(
+        &self,
+        action: &str,
+        text: &str,
+        name: &crate::name::Name,
+        grant: &record::Grant,
+    ) -> Entry {
+        let owner = grant
+            .owner
+            .as_ref()
+            .map_or_else(|| "unknown".to_owned(), |owner: &Identity| owner.pid.to_string());
+        let entry =
+            self.entry(Level::Info, action, text).with("lock", name).with("token", grant.token);
+        let entry =
+            entry.with("mode", grant.mode).with("owner", owner).with("pid", std::process::id());
         entry.with("root", self.directory.display())
     }
 }

@@ -36,7 +36,9 @@ impl Name {
         );
         let mut meant = Self::reduce(text, what).0;
         meant.truncate(longest);
-        Err(Error::new(Kind::InvalidName, message).meaning(format!("a name that fits: {meant}")).detail("name", text))
+        Err(Error::new(Kind::InvalidName, message)
+            .meaning(format!("a name that fits: {meant}"))
+            .detail("name", text))
     }
 
     /// Reduces any text to a name: characters that a name cannot have become `-`. `fallback` where
@@ -95,7 +97,21 @@ mod tests {
 
     #[test]
     fn a_name_can_never_leave_its_directory() {
-        for bad in ["", ".", "..", "../x", "a/b", "a..b", "-a", ".a", "a b", "a\n", "ä", "a\0", &"a".repeat(129)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "a..b",
+            "-a",
+            ".a",
+            "a b",
+            "a\n",
+            "ä",
+            "a\0",
+            &"a".repeat(129),
+        ] {
             assert!(Name::parse("backup", bad).is_err(), "{bad:?}");
         }
         for good in ["a", "PHASE1_START", "v1.2-rc_3", "9", &"a".repeat(128)] {

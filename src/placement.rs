@@ -30,7 +30,10 @@ pub fn side_directory_of(directory: &Path) -> Option<PathBuf> {
 pub fn unfit_for_output(path: &Path, directory: &Path, state_file: &OsStr) -> Option<String> {
     let is_ours = |word: &OsStr| {
         let text = word.to_string_lossy();
-        word == state_file || text.starts_with(PREFIX) || FILES.contains(&&*text) || is_side_name(&text)
+        word == state_file
+            || text.starts_with(PREFIX)
+            || FILES.contains(&&*text)
+            || is_side_name(&text)
     };
     if !path.components().any(|part| is_ours(part.as_os_str())) {
         return None;
@@ -100,13 +103,16 @@ mod tests {
             fs::create_dir_all(at(made)).unwrap();
         }
         std::os::unix::fs::symlink(at(".locks"), at("link")).unwrap();
-        for inside in [".state-backups", ".locks/x", "config", "config/sub", "link", "plain/../.locks"] {
+        for inside in
+            [".state-backups", ".locks/x", "config", "config/sub", "link", "plain/../.locks"]
+        {
             assert!(side_directory_of(&at(inside)).is_some(), "{inside}");
         }
         for outside in ["", "plain", "plain/.locks", "config.d", "nowhere/at/all"] {
             assert_eq!(side_directory_of(&at(outside)), None, "{outside}");
         }
-        let unfit = |path: &str| unfit_for_output(&at(path), dir.path(), OsStr::new("my.json")).is_some();
+        let unfit =
+            |path: &str| unfit_for_output(&at(path), dir.path(), OsStr::new("my.json")).is_some();
         for bad in [
             "my.json",
             "plain/../my.json",
@@ -119,7 +125,9 @@ mod tests {
         ] {
             assert!(unfit(bad), "{bad}");
         }
-        assert!(is_kept_by_a_root(&at(".locks/log")) && !is_kept_by_a_root(&at("plain/.locks/log")));
+        assert!(
+            is_kept_by_a_root(&at(".locks/log")) && !is_kept_by_a_root(&at("plain/.locks/log"))
+        );
         for good in ["audit.log", ".pipeline-audit.log", "plain/my.json", "plain/.locks/log"] {
             assert!(!unfit(good), "{good}");
         }

@@ -52,7 +52,8 @@ impl Shell {
 pub fn functions(shell: Shell, program: &OsStr, options: &[OsString]) -> Vec<u8> {
     let (dialect, builtin) = (shell.dialect(), shell.builtin());
     let mut text =
-        format!("# shellcheck shell={dialect}\n_pipeline_builtin='{builtin}'\n_pipeline_program=").into_bytes();
+        format!("# shellcheck shell={dialect}\n_pipeline_builtin='{builtin}'\n_pipeline_program=")
+            .into_bytes();
     text.extend(quote(program));
     text.extend(b"\n_pipeline() { \"${PIPELINE_STATE_BIN:-$_pipeline_program}\" ");
     for option in options {

@@ -24,7 +24,12 @@ pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
 }
 
 /// [`open`], where a check may refuse to create the directory.
-pub fn open_unless(disk: &Disk, root: &Dir, name: &str, refuse: impl FnOnce() -> Result<()>) -> Result<Dir> {
+pub fn open_unless(
+    disk: &Disk,
+    root: &Dir,
+    name: &str,
+    refuse: impl FnOnce() -> Result<()>,
+) -> Result<Dir> {
     let open = || disk.open_dir(root, name);
     let dir = match open() {
         Err(error) if error.is(Errno::NOENT) => {
@@ -100,7 +105,9 @@ pub fn open_root(disk: &Disk, path: &Path) -> Result<Dir> {
     disk.open_root(path).map_err(|error| {
         let shown = path.display().to_string();
         let word = quote_path(path);
-        let failure = |what| Error::new(Kind::DependencyMissing, format!("the state's directory {shown} {what}"));
+        let failure = |what| {
+            Error::new(Kind::DependencyMissing, format!("the state's directory {shown} {what}"))
+        };
         let failure = if error.is(Errno::NOENT) {
             let why = "make it, or name another with --root or --state-file";
             failure("does not exist").try_shell(format!("mkdir -p {word}"), why)
@@ -123,7 +130,9 @@ pub fn open_to_others(disk: &Disk, root: &Dir) -> Result<Option<String>> {
         return Ok(None);
     }
     let whom = if mode & 0o002 != 0 { "others" } else { "its group" };
-    Ok(Some(format!("may be written by {whom} (mode {mode:04o}), who can replace the state's files")))
+    Ok(Some(format!(
+        "may be written by {whom} (mode {mode:04o}), who can replace the state's files"
+    )))
 }
 
 /// Returns whether a group has no member but this user, according to `/etc`: many systems give each
@@ -134,7 +143,8 @@ fn is_private_group(gid: u32, uid: u32) -> bool {
     let field = |line: &str, place| line.split(':').nth(place).map(str::to_owned);
     let is = |line: &str, place, number: u32| field(line, place) == Some(number.to_string());
     let Some(group) = groups.lines().find(|line| is(line, 2, gid)) else { return false };
-    let names: Vec<_> = users.lines().filter(|line| is(line, 2, uid)).filter_map(|line| field(line, 0)).collect();
+    let names: Vec<_> =
+        users.lines().filter(|line| is(line, 2, uid)).filter_map(|line| field(line, 0)).collect();
     let members = field(group, 3).unwrap_or_default();
     let is_user = |member: &str| names.iter().any(|name| name == member);
     members.split(',').all(|member| member.is_empty() || is_user(member))
@@ -156,7 +166,10 @@ pub fn name_in<'w>(root: &Path, side: &str, word: &'w str) -> &'w str {
 #[must_use]
 pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
     if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) {
-        unsafe_path(&root.path_of(name), "is not a directory of its own (a symbolic link or a file stands there)")
+        unsafe_path(
+            &root.path_of(name),
+            "is not a directory of its own (a symbolic link or a file stands there)",
+        )
     } else {
         error.into()
     }
@@ -168,7 +181,8 @@ pub fn foreign_owner(path: &Path, owner: u32) -> Error {
     let shown = path.display().to_string();
     let (owner_name, own_name) = (user::describe(owner), user::describe(user()));
     let message = format!("{shown} belongs to {owner_name}, not to you, {own_name}");
-    let mut error = Error::new(Kind::UnsafePath, message).detail("path", shown).detail("owner", owner);
+    let mut error =
+        Error::new(Kind::UnsafePath, message).detail("path", shown).detail("owner", owner);
     error.hints.push(use_as(owner));
     error
 }

@@ -138,7 +138,8 @@ impl Store {
     #[must_use]
     pub fn new(disk: Disk, settings: Settings, audit: Audit) -> Self {
         let audit = Rc::new(audit);
-        let locks = Locks::new(disk.clone(), &settings.directory, settings.claim.clone(), audit.clone());
+        let locks =
+            Locks::new(disk.clone(), &settings.directory, settings.claim.clone(), audit.clone());
         let errors = ErrorLog::new(disk.clone(), &settings.directory);
         Self {
             disk,
@@ -246,7 +247,10 @@ impl Store {
                 continue;
             }
             return match health {
-                Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) => {
+                Health::Damaged(_)
+                    if self.settings.auto_recover == AutoRecover::Yes
+                        && self.has_copies(&shelf) =>
+                {
                     self.read_healing(&shelf, &health)
                 }
                 health => self.serve(health, live, &shelf),
@@ -265,7 +269,10 @@ impl Store {
     }
 
     /// Serves a healthy file after reading nothing but the file itself; otherwise returns the file.
-    fn plainly_healthy(&self, live: Option<Found>) -> Result<std::result::Result<Served, Option<Found>>> {
+    fn plainly_healthy(
+        &self,
+        live: Option<Found>,
+    ) -> Result<std::result::Result<Served, Option<Found>>> {
         // A file with an unusual name may be the second state file of its directory.
         if self.settings.file_name != OsStr::new(layout::STATE_FILE) {
             self.shelf_to_read()?;
@@ -299,7 +306,10 @@ impl Store {
                     self.shown(),
                     edit.summary()
                 ));
-                Ok(Served { bytes: to_bytes(&migrated.value).unwrap_or_default().into(), value: migrated.value.into() })
+                Ok(Served {
+                    bytes: to_bytes(&migrated.value).unwrap_or_default().into(),
+                    value: migrated.value.into(),
+                })
             }
             health => Err(self.refusal(&health, shelf)),
         }
@@ -315,7 +325,9 @@ impl Store {
         Ok(match judge::judge(live, shelf, look)? {
             Health::NotInitialized if self.has_history(shelf) => Health::Missing,
             Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
-                Some(Reading::Sealed(document)) if self.is_fresh(document) => Health::Healthy(document.clone()),
+                Some(Reading::Sealed(document)) if self.is_fresh(document) => {
+                    Health::Healthy(document.clone())
+                }
                 _ => Health::Foreign(edit),
             },
             health => health,
@@ -333,7 +345,12 @@ impl Store {
     }
 
     fn refusal(&self, health: &Health, shelf: &Shelf) -> Error {
-        let fallback = || Error::new(Kind::Internal, format!("{} cannot be used: {}", self.shown(), health.name()));
+        let fallback = || {
+            Error::new(
+                Kind::Internal,
+                format!("{} cannot be used: {}", self.shown(), health.name()),
+            )
+        };
         self.refusal_of(health, shelf).unwrap_or_else(fallback)
     }
 
@@ -344,7 +361,8 @@ impl Store {
     }
 
     fn shelf_of(&self, root: &Dir) -> Result<Shelf> {
-        let shelf = Shelf::open(&self.disk, root).map_err(|error| side::refusal(root, BACKUPS, error))?;
+        let shelf =
+            Shelf::open(&self.disk, root).map_err(|error| side::refusal(root, BACKUPS, error))?;
         self.check_owner(&shelf)?;
         Ok(shelf)
     }
@@ -362,11 +380,16 @@ impl Store {
         let live = live.as_ref().filter(|found| !is_strangers(found));
         if let Some(conversion) = live.and_then(|found| found.conversion) {
             let (shown, what) = (self.shown(), conversion.words());
-            self.warn(format!("{shown} has {what}, which this program did not write; the next write removes them"));
+            self.warn(format!(
+                "{shown} has {what}, which this program did not write; the next write removes them"
+            ));
         }
         if let Some(found) = live.filter(|found| found.stat.mode & 0o077 != 0) {
             let mode = found.stat.mode;
-            self.warn(format!("{} has mode {mode:04o}, looser than 0600; the next write tightens it", self.shown()));
+            self.warn(format!(
+                "{} has mode {mode:04o}, looser than 0600; the next write tightens it",
+                self.shown()
+            ));
         }
     }
 
@@ -397,8 +420,10 @@ impl Store {
     /// Records in the audit log that a recovery strategy was run.
     pub fn record_handling(&self, code: u8, outlook: &str) {
         if self.is_initialized() {
-            let entry =
-                self.recovery_entry(Level::Info, "handle", "handled").with("code", code).with("outlook", outlook);
+            let entry = self
+                .recovery_entry(Level::Info, "handle", "handled")
+                .with("code", code)
+                .with("outlook", outlook);
             self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
         }
     }
@@ -413,7 +438,10 @@ impl Store {
     /// Records in the audit log how often a command was retried, and its last exit code.
     pub fn record_retries(&self, program: &str, times: u32, code: u8) {
         if times > 0 && self.is_initialized() {
-            let entry = self.recovery_entry(Level::Info, "retry", "retried").with("times", times).with("code", code);
+            let entry = self
+                .recovery_entry(Level::Info, "retry", "retried")
+                .with("times", times)
+                .with("code", code);
             let entry = entry.with("program", program).with("pid", std::process::id());
             self.audit.record(&entry.with("path", self.shown()));
         }
@@ -421,7 +449,8 @@ impl Store {
 
     /// Records in the audit log that a command was guarded, and its exit code.
     pub fn record_guard(&self, operation: &str, code: u8) {
-        let entry = self.recovery_entry(Level::Info, "guard", "guarded").with("operation", operation);
+        let entry =
+            self.recovery_entry(Level::Info, "guard", "guarded").with("operation", operation);
         let entry = entry.with("code", code).with("pid", std::process::id());
         self.audit.record(&entry.with("path", self.shown()));
     }
@@ -429,7 +458,9 @@ impl Store {
     /// Records in the audit log what the doctor repaired, by the subjects of its findings.
     pub fn record_mending(&self, subjects: &[&str], left: usize) {
         if self.is_initialized() {
-            let entry = self.recovery_entry(Level::Info, "doctor", "mended").with("fixed", subjects.join(","));
+            let entry = self
+                .recovery_entry(Level::Info, "doctor", "mended")
+                .with("fixed", subjects.join(","));
             let entry = entry.with("left", left).with("pid", std::process::id());
             self.audit.record(&entry.with("path", self.shown()));
         }
@@ -455,7 +486,9 @@ impl Store {
         }
         let code = error.code();
         let of_input = match code {
-            ExitCode::General => !matches!(error.kind, Kind::Io | Kind::DurabilityUnknown | Kind::Internal),
+            ExitCode::General => {
+                !matches!(error.kind, Kind::Io | Kind::DurabilityUnknown | Kind::Internal)
+            }
             code => matches!(code, ExitCode::ValidationFailed | ExitCode::Conflict),
         };
         let level = if of_input { Level::Warn } else { Level::Error };
@@ -472,7 +505,8 @@ impl Store {
 /// was sealed in between.
 fn serve_unsealed(mut value: Value) -> Result<Served> {
     let fields = value.as_object_mut();
-    let metadata = fields.map(|fields| fields.entry("metadata").or_insert_with(|| serde_json::json!({})));
+    let metadata =
+        fields.map(|fields| fields.entry("metadata").or_insert_with(|| serde_json::json!({})));
     if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
         metadata.insert("revision".into(), 0.into());
     }

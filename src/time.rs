@@ -18,7 +18,9 @@ const FIRST_SECOND: i64 = -62_167_219_200;
 fn date(time: SystemTime) -> DateTime<Utc> {
     let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
+        Err(before) => {
+            i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds)
+        }
     };
     DateTime::from_timestamp(seconds.clamp(FIRST_SECOND, LAST_SECOND), 0).unwrap_or_default()
 }
@@ -102,13 +104,19 @@ mod tests {
         assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + end), "9999-12-31T23:59:59Z");
         assert_eq!(compact(SystemTime::UNIX_EPOCH + end), "99991231-235959");
         assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - start), "0000-01-01T00:00:00Z");
-        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1969-12-31T23:59:59Z");
+        assert_eq!(
+            rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
+            "1969-12-31T23:59:59Z"
+        );
     }
 
     #[test]
     fn a_file_names_time_reads_back() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_698_834_600);
-        assert_eq!((rfc3339(time), compact(time)), ("2023-11-01T10:30:00Z".into(), "20231101-103000".into()));
+        assert_eq!(
+            (rfc3339(time), compact(time)),
+            ("2023-11-01T10:30:00Z".into(), "20231101-103000".into())
+        );
         assert_eq!(parse_compact(&compact(time)), Some(time));
     }
 }

@@ -98,7 +98,8 @@ impl Listing {
     /// The same with paths relative to the parent of `top`.
     #[must_use]
     pub fn under(self, top: &str) -> Vec<Entry> {
-        let join = |path: &str| if path.is_empty() { top.to_owned() } else { format!("{top}/{path}") };
+        let join =
+            |path: &str| if path.is_empty() { top.to_owned() } else { format!("{top}/{path}") };
         self.0.into_iter().map(|entry| Entry { path: join(&entry.path), ..entry }).collect()
     }
 
@@ -125,9 +126,15 @@ impl Listing {
     fn directories_in<'l>(&'l self, path: &str) -> impl Iterator<Item = &'l Entry> + use<'l> {
         let top = if path.is_empty() { String::new() } else { format!("{path}/") };
         let start = self.0.partition_point(|entry| entry.path < top);
-        let below = self.0.iter().skip(start).map_while(move |entry| Some((entry, entry.path.strip_prefix(&top)?)));
+        let below = self
+            .0
+            .iter()
+            .skip(start)
+            .map_while(move |entry| Some((entry, entry.path.strip_prefix(&top)?)));
         below
-            .filter(|(entry, rest)| entry.what == What::Directory && !rest.is_empty() && !rest.contains('/'))
+            .filter(|(entry, rest)| {
+                entry.what == What::Directory && !rest.is_empty() && !rest.contains('/')
+            })
             .map(|(entry, _)| entry)
     }
 
@@ -144,7 +151,8 @@ impl Listing {
     #[must_use]
     pub fn without_lost_clutter(&self, actual: &Self) -> Self {
         let is_kept = |entry: &&Entry| {
-            !is_below_clutter(&entry.path) || actual.get(&entry.path).is_some_and(|found| found.what == entry.what)
+            !is_below_clutter(&entry.path)
+                || actual.get(&entry.path).is_some_and(|found| found.what == entry.what)
         };
         Self(self.0.iter().filter(is_kept).cloned().collect())
     }
@@ -166,7 +174,8 @@ impl Listing {
                 None => Some(format!("{path} is missing")),
             }
         });
-        let is_extra = |found: &&Entry| self.get(&found.path).is_none() && !is_below_clutter(&found.path);
+        let is_extra =
+            |found: &&Entry| self.get(&found.path).is_none() && !is_below_clutter(&found.path);
         let extra = || actual.0.iter().find(is_extra);
         wrong.or_else(|| extra().map(|found| format!("{} does not belong to it", found.path)))
     }
@@ -183,7 +192,8 @@ impl Listing {
     /// The bytes of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let size = |entry: &Entry| if let What::File { bytes, .. } = entry.what { bytes } else { 0 };
+        let size =
+            |entry: &Entry| if let What::File { bytes, .. } = entry.what { bytes } else { 0 };
         self.0.iter().map(size).sum()
     }
 
@@ -223,12 +233,17 @@ fn check_directory((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
     }
     let why = "is not a directory of its own (a symbolic link or a file stands there)";
     let word = quote_path(&dir.path_of(name));
-    Err(unsafe_path(&dir.path_of(name), why).try_shell(format!("mv {word} {word}.old"), "move it away"))
+    Err(unsafe_path(&dir.path_of(name), why)
+        .try_shell(format!("mv {word} {word}.old"), "move it away"))
 }
 
 fn check_own((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
     check_directory((dir, name), stat)?;
-    if is_mount_point(dir, name) { Err(unsafe_path(&dir.path_of(name), "is a mount point")) } else { Ok(()) }
+    if is_mount_point(dir, name) {
+        Err(unsafe_path(&dir.path_of(name), "is a mount point"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Lists the tree `name` in `dir` and digests its files; `None` if there is none.
@@ -245,7 +260,12 @@ pub fn list_holding(disk: &Disk, dir: &Dir) -> Result<Listing> {
 /// name. Returns the entries with their attributes: those applied by a listing, else those of the
 /// original. `None` if there is none. By a listing, directories without files are created where the
 /// original lost them, and clutter that differs from the listing is left out.
-pub fn copy(disk: &Disk, from: (&Dir, &str), to: (&Dir, &str), attributes: Attributes<'_>) -> Result<Option<Listing>> {
+pub fn copy(
+    disk: &Disk,
+    from: (&Dir, &str),
+    to: (&Dir, &str),
+    attributes: Attributes<'_>,
+) -> Result<Option<Listing>> {
     walk(disk, from, Some((to, attributes)), DEPTH)
 }
 
@@ -267,16 +287,26 @@ pub fn copy_what_can_be_kept(
 /// Returns whether an error reports that a tree holds an entry that cannot be kept.
 #[must_use]
 pub fn cannot_be_kept(error: &Error) -> bool {
-    matches!(error.kind, Kind::UnsafePath | Kind::InvalidName | Kind::TooLarge | Kind::PermissionDenied)
+    matches!(
+        error.kind,
+        Kind::UnsafePath | Kind::InvalidName | Kind::TooLarge | Kind::PermissionDenied
+    )
 }
 
 type Target<'a> = ((&'a Dir, &'a str), Attributes<'a>);
 
-fn walk(disk: &Disk, (dir, name): (&Dir, &str), target: Option<Target<'_>>, deepest: usize) -> Result<Option<Listing>> {
+fn walk(
+    disk: &Disk,
+    (dir, name): (&Dir, &str),
+    target: Option<Target<'_>>,
+    deepest: usize,
+) -> Result<Option<Listing>> {
     let mut walk = Walk { disk, entries: Vec::new(), deepest, left: None };
     let Some(stat) = disk.stat(dir, name)? else {
         let Some(((to, its), Attributes::Listed(listing))) = target else { return Ok(None) };
-        let Some(top) = listing.get("").filter(|top| top.what == What::Directory) else { return Ok(None) };
+        let Some(top) = listing.get("").filter(|top| top.what == What::Directory) else {
+            return Ok(None);
+        };
         walk.lost_directory((to, OsStr::new(its)), top, listing)?;
         return Ok(Some(Listing::new(walk.entries)));
     };
@@ -319,7 +349,8 @@ impl Walk<'_> {
         if depth > self.deepest {
             let message = format!("{} lies deeper than {DEPTH} directories", shown.display());
             let word = quote_path(&shown);
-            return Err(Error::new(Kind::TooLarge, message).try_shell(format!("ls -ld {word}"), "see what it is"));
+            return Err(Error::new(Kind::TooLarge, message)
+                .try_shell(format!("ls -ld {word}"), "see what it is"));
         }
         let from = self.disk.open_dir(dir, name).map_err(|error| moved(&shown, error))?;
         let to = copy.map(|(to, its, _)| make_new(self.disk, to, its)).transpose()?;
@@ -328,8 +359,9 @@ impl Walk<'_> {
             _ => None,
         };
         for entry in self.disk.list(&from)? {
-            let is_listed =
-                |listing: &Listing| entry.to_str().is_some_and(|word| listing.get(&joined(&path, word)).is_some());
+            let is_listed = |listing: &Listing| {
+                entry.to_str().is_some_and(|word| listing.get(&joined(&path, word)).is_some())
+            };
             if is_clutter(&entry) && listing.is_some_and(|listing| !is_listed(listing)) {
                 continue;
             }
@@ -363,7 +395,12 @@ impl Walk<'_> {
     }
 
     /// Creates a listed directory that the original lost, with the directories in it.
-    fn lost_directory(&mut self, (to, name): (&Dir, &OsStr), lost: &Entry, listing: &Listing) -> Result<()> {
+    fn lost_directory(
+        &mut self,
+        (to, name): (&Dir, &OsStr),
+        lost: &Entry,
+        listing: &Listing,
+    ) -> Result<()> {
         let made = make_new(self.disk, to, name)?;
         for inner in listing.directories_in(&lost.path) {
             let name = inner.path.rsplit('/').next().unwrap_or_default();
@@ -376,14 +413,23 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, (from, entry): (&Dir, &OsStr), path: &str, copy: Copy<'_>, depth: usize) -> Result<()> {
+    fn entry(
+        &mut self,
+        (from, entry): (&Dir, &OsStr),
+        path: &str,
+        copy: Copy<'_>,
+        depth: usize,
+    ) -> Result<()> {
         let Some(word) = entry.to_str() else {
             let message = format!("the name {} is not UTF-8", from.path_of(entry).display());
             let word = quote_path(&from.path_of(entry));
-            return Err(Error::new(Kind::InvalidName, message).try_shell(format!("ls -ld {word}"), "rename it"));
+            return Err(Error::new(Kind::InvalidName, message)
+                .try_shell(format!("ls -ld {word}"), "rename it"));
         };
         let below = joined(path, word);
-        let Some(stat) = self.disk.stat(from, entry)? else { return Err(changed(&from.path_of(entry))) };
+        let Some(stat) = self.disk.stat(from, entry)? else {
+            return Err(changed(&from.path_of(entry)));
+        };
         match stat.kind {
             FileKind::Directory => self.directory((from, entry), stat, below, copy, depth + 1),
             FileKind::Regular => self.file((from, entry), below, copy),
@@ -397,7 +443,8 @@ impl Walk<'_> {
 
     fn file(&mut self, (dir, name): (&Dir, &OsStr), path: String, copy: Copy<'_>) -> Result<()> {
         let shown = dir.path_of(name);
-        let opened = self.disk.open(dir, name, Access::Read).map_err(|error| moved(&shown, error))?;
+        let opened =
+            self.disk.open(dir, name, Access::Read).map_err(|error| moved(&shown, error))?;
         let Some(file) = opened else { return Err(changed(&shown)) };
         let before = self.disk.fstat(&file, &shown)?;
         let to = match copy {
@@ -420,7 +467,8 @@ impl Walk<'_> {
         }
         let what = What::File { bytes, sha256: Digest::finish(hash) };
         let acls = self.acls_of(file.as_fd(), &shown, what.clone())?;
-        let mut entry = Entry { path, what, mode: before.mode & MODE_BITS, mtime: before.mtime, acls };
+        let mut entry =
+            Entry { path, what, mode: before.mode & MODE_BITS, mtime: before.mtime, acls };
         if let Some(((_, _, how), (made, shown))) = copy.zip(to) {
             self.dress((made.as_fd(), &shown), &mut entry, how)?;
             self.disk.sync(&made, &shown)?;
@@ -435,12 +483,20 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn link(&mut self, (dir, name): (&Dir, &OsStr), stat: Stat, path: String, copy: Copy<'_>) -> Result<()> {
+    fn link(
+        &mut self,
+        (dir, name): (&Dir, &OsStr),
+        stat: Stat,
+        path: String,
+        copy: Copy<'_>,
+    ) -> Result<()> {
         let target = self.disk.read_link(dir, name)?;
         let Some(text) = target.to_str().map(str::to_owned) else {
-            let message = format!("{} leads to a name that is not UTF-8", dir.path_of(name).display());
+            let message =
+                format!("{} leads to a name that is not UTF-8", dir.path_of(name).display());
             let word = quote_path(&dir.path_of(name));
-            return Err(Error::new(Kind::InvalidName, message).try_shell(format!("ls -ld {word}"), "see what it is"));
+            return Err(Error::new(Kind::InvalidName, message)
+                .try_shell(format!("ls -ld {word}"), "see what it is"));
         };
         if let Some((to, its, how)) = copy {
             self.disk.symlink(&target, to, its)?;
@@ -471,7 +527,12 @@ impl Walk<'_> {
 
     /// Applies a listing's attributes to a copy, and records in `entry` those that were applied. A
     /// directory gets them once its contents are complete.
-    fn dress(&self, made: (BorrowedFd<'_>, &Path), entry: &mut Entry, attributes: Attributes<'_>) -> FsResult<()> {
+    fn dress(
+        &self,
+        made: (BorrowedFd<'_>, &Path),
+        entry: &mut Entry,
+        attributes: Attributes<'_>,
+    ) -> FsResult<()> {
         if let Attributes::Listed(listing) = attributes
             && let Some(wanted) = listing.get(&entry.path)
         {
@@ -489,7 +550,11 @@ fn joined(path: &str, name: &str) -> String {
 /// Applies the attributes of an entry to a file or directory, which only its owner can access until
 /// then. Returns the resulting mode and lists. Where it cannot have its access control list, its
 /// mode grants no user more than the list would.
-pub fn dress(disk: &Disk, (made, shown): (BorrowedFd<'_>, &Path), wanted: &Entry) -> FsResult<(u32, Acls)> {
+pub fn dress(
+    disk: &Disk,
+    (made, shown): (BorrowedFd<'_>, &Path),
+    wanted: &Entry,
+) -> FsResult<(u32, Acls)> {
     let Entry { mut mode, mut acls, mtime, .. } = wanted.clone();
     let is_directory = wanted.what == What::Directory;
     if is_directory && !disk.set_acl(made, shown, AclKind::Default, acls.default.as_ref())? {
@@ -546,7 +611,9 @@ pub fn foreign_owner(disk: &Disk, dir: &Dir, owner: u32) -> Result<Option<(PathB
     for name in disk.list(dir)? {
         let stat = disk.stat(dir, &name)?;
         let found = match stat {
-            Some(Stat { kind: FileKind::Directory, .. }) => foreign_owner(disk, &disk.open_dir(dir, &name)?, owner)?,
+            Some(Stat { kind: FileKind::Directory, .. }) => {
+                foreign_owner(disk, &disk.open_dir(dir, &name)?, owner)?
+            }
             stat => foreign(stat).map(|uid| (dir.path_of(&name), uid)),
         };
         if found.is_some() {

@@ -14,7 +14,10 @@ pub fn check(bytes: &[u8]) {
         Reading::Conflicted(line) => return assert!(line > 0),
         Reading::Sealed(document) => {
             let text = document.value.text().expect("it was made of a text");
-            assert_eq!(document.seal.digest.as_str(), digest_of(&text, document.seal.digest.as_str()));
+            assert_eq!(
+                document.seal.digest.as_str(),
+                digest_of(&text, document.seal.digest.as_str())
+            );
             document.into_value()
         }
         Reading::Broken(value) | Reading::Unsealed(value) => value,
@@ -62,7 +65,8 @@ fn is_sealed_rightly(value: &Value, bytes: &[u8]) {
     let revision = Revision::new(bytes.len() as u64 + 1).expect("it is not that long");
     let marker: [u8; 32] = Sha256::digest(bytes).into();
     let sealed = seal(value.clone(), (revision, &lineage), ("2023-11-01T10:30:00Z", "now"), marker);
-    let can_be = value.as_object().is_some_and(|fields| fields.get("metadata").is_none_or(Value::is_object));
+    let can_be =
+        value.as_object().is_some_and(|fields| fields.get("metadata").is_none_or(Value::is_object));
     assert_eq!(sealed.is_some(), can_be);
     let Some(sealed) = sealed else { return };
     if json::is_nested_too_deep(&sealed.document.value) {
@@ -71,12 +75,19 @@ fn is_sealed_rightly(value: &Value, bytes: &[u8]) {
     let Reading::Sealed(read) = inspect(&sealed.text.whole()) else { panic!("it is not sealed") };
     assert_eq!(read.seal, sealed.document.seal);
     assert_eq!((read.seal.revision, &read.seal.lineage), (revision, &lineage));
-    assert_eq!(read.seal.digest.as_str(), digest_of(&sealed.text.whole(), read.seal.digest.as_str()));
+    assert_eq!(
+        read.seal.digest.as_str(),
+        digest_of(&sealed.text.whole(), read.seal.digest.as_str())
+    );
     assert_eq!(without_seal(&read.value).to_string(), without_seal(value).to_string());
     let mut changed = sealed.text.whole().to_vec();
-    let place = marker.iter().take(3).fold(0, |place, byte| place << 8 | usize::from(*byte)) % changed.len();
+    let place = marker.iter().take(3).fold(0, |place, byte| place << 8 | usize::from(*byte))
+        % changed.len();
     changed[place] ^= 1 << (bytes.len() % 8);
-    assert!(!matches!(inspect(&changed), Reading::Sealed(_)), "the byte at {place} was changed, and nobody noticed");
+    assert!(
+        !matches!(inspect(&changed), Reading::Sealed(_)),
+        "the byte at {place} was changed, and nobody noticed"
+    );
 }
 
 /// As `sed "s/DIGEST/0…0/" | sha256sum` has it.

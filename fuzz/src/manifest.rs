@@ -22,8 +22,13 @@ fn reads_back(bytes: &[u8]) {
     let written = manifest::write(&listing, manifest::LIMIT).expect("what was read can be written");
     assert_eq!(manifest::read(&written).expect("what was written can be read"), listing);
     for entry in listing.entries() {
-        let stays = Path::new(&entry.path).components().all(|part| matches!(part, Component::Normal(_)));
-        assert!(stays && !entry.path.is_empty() && !entry.path.contains('\0'), "{:?} is outside", entry.path);
+        let stays =
+            Path::new(&entry.path).components().all(|part| matches!(part, Component::Normal(_)));
+        assert!(
+            stays && !entry.path.is_empty() && !entry.path.contains('\0'),
+            "{:?} is outside",
+            entry.path
+        );
         assert!(entry.mode <= 0o7777 && (0..1_000_000_000).contains(&entry.mtime.1), "{entry:?}");
     }
 }

@@ -17,7 +17,10 @@ fn explains_rules(bytes: &[u8]) {
     let reading = match parse(bytes, Scope::All) {
         Ok(reading) => reading,
         Err(finding) => {
-            assert!((1..=lines).contains(&finding.line) && !finding.message.is_empty(), "{finding:?}");
+            assert!(
+                (1..=lines).contains(&finding.line) && !finding.message.is_empty(),
+                "{finding:?}"
+            );
             for scope in [Scope::Prompts, Scope::Tool("Bash")] {
                 parse(bytes, scope).expect_err("of what is no rules nothing can be used");
             }
@@ -28,9 +31,11 @@ fn explains_rules(bytes: &[u8]) {
         assert!((1..=lines).contains(&finding.line) && !finding.message.is_empty(), "{finding:?}");
     }
     for scope in [Scope::Prompts, Scope::Tool("Bash")] {
-        let part = parse(bytes, scope).expect("rules are rules, however much of them is read").rules;
+        let part =
+            parse(bytes, scope).expect("rules are rules, however much of them is read").rules;
         assert!(
-            part.skills.len() <= reading.rules.skills.len() && part.tool_rules.len() <= reading.rules.tool_rules.len()
+            part.skills.len() <= reading.rules.skills.len()
+                && part.tool_rules.len() <= reading.rules.tool_rules.len()
         );
     }
 }

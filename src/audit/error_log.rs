@@ -45,7 +45,8 @@ impl ErrorLog {
     pub fn note(&self, level: Level, component: &str, message: &str, code: u8) {
         let (time, level) = (rfc3339(self.disk.now()), level.name());
         let message = fitted(one_line(message));
-        let line = format!("{time} [{level}] error-recovery/{component}: {message} (code: {code})\n");
+        let line =
+            format!("{time} [{level}] error-recovery/{component}: {message} (code: {code})\n");
         let _ = append(&self.disk, &self.path, &line);
     }
 
@@ -56,7 +57,11 @@ impl ErrorLog {
         let length = file.metadata().map_or(0, |metadata| metadata.len());
         let start = length.saturating_sub(TAIL);
         let mut bytes = Vec::new();
-        if file.seek(SeekFrom::Start(start)).and_then(|_| file.take(TAIL).read_to_end(&mut bytes)).is_err() {
+        if file
+            .seek(SeekFrom::Start(start))
+            .and_then(|_| file.take(TAIL).read_to_end(&mut bytes))
+            .is_err()
+        {
             return Vec::new();
         }
         let text = String::from_utf8_lossy(&bytes);

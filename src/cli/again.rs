@@ -8,8 +8,13 @@ use crate::config::Given;
 /// These options, for a later call. Paths are absolute: the caller's directory may be another one then.
 pub fn options(given: &Given) -> Vec<OsString> {
     let mut options = Vec::new();
-    let mut give = |option: &str, value: &OsStr| options.extend([OsString::from(option), value.to_owned()]);
-    let paths = [("--root", &given.root), ("--state-file", &given.state_file), ("--audit-log", &given.audit_log)];
+    let mut give =
+        |option: &str, value: &OsStr| options.extend([OsString::from(option), value.to_owned()]);
+    let paths = [
+        ("--root", &given.root),
+        ("--state-file", &given.state_file),
+        ("--audit-log", &given.audit_log),
+    ];
     for (option, path) in paths {
         if let Some(path) = path {
             give(option, std::path::absolute(path).unwrap_or_else(|_| path.clone()).as_os_str());

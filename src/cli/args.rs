@@ -24,7 +24,11 @@ use crate::time::parse_duration;
 /// what happened.
 #[derive(Debug, Parser)]
 #[command(name = "pipeline-state", version, after_help = EXAMPLES)]
-#[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -175,13 +179,15 @@ pub enum Group {
     #[command(after_help = SHELL_EXAMPLES)]
     Shell(shell::Functions),
     /// Print the completions for a shell: commands, options, and the locks, checkpoints and backups that are there
-    #[command(after_help = "Put the line that is right for your shell into its start-up file, behind
+    #[command(
+        after_help = "Put the line that is right for your shell into its start-up file, behind
 compinit in zsh.
 
 Examples:
   source <(pipeline-state completions bash)
   source <(pipeline-state completions zsh)
-  pipeline-state completions fish | source")]
+  pipeline-state completions fish | source"
+    )]
     Completions(shell::Completions),
     /// Print the manual page, or write one for each command into a directory
     #[command(after_help = "Examples:

@@ -61,8 +61,10 @@ pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
 /// The program by its path, or by its name where the scripts could not quote that.
 fn program() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/_-.,+=:@".contains(c);
-    let path = std::env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
-    path.filter(|path| path.chars().all(plain) && Path::new(path).exists()).unwrap_or_else(|| NAME.to_owned())
+    let path =
+        std::env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
+    path.filter(|path| path.chars().all(plain) && Path::new(path).exists())
+        .unwrap_or_else(|| NAME.to_owned())
 }
 
 /// Answers a shell that asks how a line may go on; the exit code, or `None` if none asks.
@@ -93,7 +95,8 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
         found.clear();
     }
     let is_left_to_fish = shell == CompletionShell::Fish && found.is_empty();
-    let written = answered.is_ok() && !is_left_to_fish && std::io::stdout().write_all(&found).is_ok();
+    let written =
+        answered.is_ok() && !is_left_to_fish && std::io::stdout().write_all(&found).is_ok();
     Some(if written { ExitCode::Success as u8 } else { ExitCode::General as u8 })
 }
 
@@ -127,14 +130,16 @@ fn without_options(command: Command) -> Command {
 /// Offers [`FILES`] in place of the names of files.
 fn without_files(command: Command) -> Command {
     let files = || ArgValueCompleter::new(|_: &OsStr| vec![CompletionCandidate::new(FILES)]);
-    let leave = |arg: Arg| if arg.get_value_hint() == ValueHint::AnyPath { arg.add(files()) } else { arg };
+    let leave =
+        |arg: Arg| if arg.get_value_hint() == ValueHint::AnyPath { arg.add(files()) } else { arg };
     command.mut_args(leave).mut_subcommands(without_files)
 }
 
 /// The options of the line that choose the state.
 fn chosen(words: &[OsString]) -> Given {
     let mut given = Given::default();
-    let mut words = words.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
+    let mut words =
+        words.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
         let (option, value) = match word.split_once('=') {
             Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
@@ -145,7 +150,8 @@ fn chosen(words: &[OsString]) -> Given {
             "--state-file" => &mut given.state_file,
             _ => continue,
         };
-        *place = value.or_else(|| words.next().map(String::from)).map(|path| at_home(&unquoted(&path)));
+        *place =
+            value.or_else(|| words.next().map(String::from)).map(|path| at_home(&unquoted(&path)));
     }
     given
 }
@@ -207,8 +213,9 @@ fn with_names(command: Command, given: &Given) -> Command {
         };
         // mutate all: one changed alone would move to the end
         let complete = |arg: Arg| if arg.get_id() == named { arg.add(completer()) } else { arg };
-        command
-            .mut_subcommand(group, |command| command.mut_subcommand(subcommand, |command| command.mut_args(complete)))
+        command.mut_subcommand(group, |command| {
+            command.mut_subcommand(subcommand, |command| command.mut_args(complete))
+        })
     })
 }
 
@@ -224,7 +231,9 @@ fn candidates(names: Names, given: &Given, current: &OsStr) -> Vec<CompletionCan
     found.retain(|name| needs_no_quotes(name));
     found.sort();
     found.dedup();
-    let fitting = found.iter().filter(|name| name.starts_with(begun) && !before.split(',').any(|had| had == *name));
+    let fitting = found
+        .iter()
+        .filter(|name| name.starts_with(begun) && !before.split(',').any(|had| had == *name));
     fitting.map(|name| CompletionCandidate::new(format!("{before}{name}"))).collect()
 }
 
@@ -243,7 +252,9 @@ fn look_up(names: Names, given: &Given) -> crate::error::Result<Vec<String>> {
     Ok(match names {
         Names::Locks => store.locks().list()?.into_iter().map(|entry| entry.lock).collect(),
         Names::Checkpoints => store.checkpoint_ids()?,
-        Names::Operations => store.checkpoints()?.into_iter().filter_map(|row| row.operation).collect(),
+        Names::Operations => {
+            store.checkpoints()?.into_iter().filter_map(|row| row.operation).collect()
+        }
         Names::Backups => store.backups()?.into_iter().map(|backup| backup.name).collect(),
     })
 }

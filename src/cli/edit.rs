@@ -17,14 +17,18 @@ use crate::store::order::Order;
 pub fn run(store: &Store, output: &Output<'_>, order: &Order) -> anyhow::Result<ExitCode> {
     let served = store.read()?;
     // Private from the first moment: tempfile makes it 0600 and under an unguessable name.
-    let mut copy = tempfile::Builder::new().prefix("pipeline-state-edit-").suffix(".json").tempfile()?;
+    let mut copy =
+        tempfile::Builder::new().prefix("pipeline-state-edit-").suffix(".json").tempfile()?;
     copy.write_all(&served.bytes)?;
     copy.flush()?;
     let (file, path) = copy.into_parts();
     drop(file);
     let edited = edit(&path);
     let bytes = std::fs::read(&path).map_err(|error| {
-        let message = format!("the editor left no file to read at {}: {error}; nothing was committed", path.display());
+        let message = format!(
+            "the editor left no file to read at {}: {error}; nothing was committed",
+            path.display()
+        );
         Error::new(Kind::CommandFailed, message).try_command("state edit", "begin again")
     })?;
     let committed = edited.map_err(anyhow::Error::from).and_then(|()| {
@@ -41,8 +45,14 @@ pub fn run(store: &Store, output: &Output<'_>, order: &Order) -> anyhow::Result<
             let error = error.downcast::<Error>()?;
             let shown = quote_path(&kept);
             Err(error
-                .try_shell(format!("${{VISUAL:-${{EDITOR:-vi}}}} {shown}"), "your edit is kept there; mend it, then")
-                .try_command(format!("state write {shown}"), "commit it; --force if that undoes nobody's work")
+                .try_shell(
+                    format!("${{VISUAL:-${{EDITOR:-vi}}}} {shown}"),
+                    "your edit is kept there; mend it, then",
+                )
+                .try_command(
+                    format!("state write {shown}"),
+                    "commit it; --force if that undoes nobody's work",
+                )
                 .into())
         }
         result => result,
@@ -51,14 +61,22 @@ pub fn run(store: &Store, output: &Output<'_>, order: &Order) -> anyhow::Result<
 
 fn edit(path: &Path) -> Result<()> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let editor = variable("VISUAL").or_else(|| variable("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let editor =
+        variable("VISUAL").or_else(|| variable("EDITOR")).unwrap_or_else(|| "vi".to_owned());
     // Through a shell, since editors are set with arguments: EDITOR="code --wait".
-    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
-    let status = status.map_err(|error| Error::new(Kind::DependencyMissing, format!("cannot run sh: {error}")))?;
+    let status =
+        Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
+    let status = status
+        .map_err(|error| Error::new(Kind::DependencyMissing, format!("cannot run sh: {error}")))?;
     match status.code() {
         Some(0) => Ok(()),
-        Some(126 | 127) => Err(Error::new(Kind::DependencyMissing, format!("there is no editor {editor:?}"))
-            .try_shell("export EDITOR=nano", "name an editor that is installed")),
-        _ => Err(Error::new(Kind::CommandFailed, format!("the editor ended with {status}; nothing was committed"))),
+        Some(126 | 127) => {
+            Err(Error::new(Kind::DependencyMissing, format!("there is no editor {editor:?}"))
+                .try_shell("export EDITOR=nano", "name an editor that is installed"))
+        }
+        _ => Err(Error::new(
+            Kind::CommandFailed,
+            format!("the editor ended with {status}; nothing was committed"),
+        )),
     }
 }

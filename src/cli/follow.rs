@@ -33,8 +33,16 @@ struct Follower<'a> {
 impl<'a> Follower<'a> {
     fn new(store: &'a Store, output: &'a Output<'a>) -> Self {
         let settings = store.settings();
-        let place = Place { dir: settings.directory.clone(), names: vec![settings.file_name.clone()] };
-        Self { store, output, places: Places::new(vec![place]), was_read: false, outlasted: None, warned: Vec::new() }
+        let place =
+            Place { dir: settings.directory.clone(), names: vec![settings.file_name.clone()] };
+        Self {
+            store,
+            output,
+            places: Places::new(vec![place]),
+            was_read: false,
+            outlasted: None,
+            warned: Vec::new(),
+        }
     }
 
     /// The document; `None` while an error is waited out.
@@ -66,7 +74,11 @@ impl<'a> Follower<'a> {
 /// True if the error passes when an absent, damaged or edited state comes back.
 fn is_outlasted(kind: Kind) -> bool {
     match kind {
-        Kind::NotInitialized | Kind::Missing | Kind::Corrupt | Kind::NothingToRestore | Kind::ForeignEdit => true,
+        Kind::NotInitialized
+        | Kind::Missing
+        | Kind::Corrupt
+        | Kind::NothingToRestore
+        | Kind::ForeignEdit => true,
         Kind::DependencyMissing => true, // the root itself
         _ => false,
     }
@@ -85,7 +97,8 @@ pub fn wait(
     let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let mut follower = Follower::new(store, output);
     loop {
-        let results = follower.read()?.map_or_else(|| Ok(Vec::new()), |document| query.run(&document))?;
+        let results =
+            follower.read()?.map_or_else(|| Ok(Vec::new()), |document| query.run(&document))?;
         if results.last().is_some_and(|last| !matches!(last, Value::Null | Value::Bool(false))) {
             return Ok(ExitCode::Success);
         }
@@ -113,7 +126,11 @@ pub fn watch(
     let mut seen: Option<u64> = None;
     loop {
         if let Some(document) = follower.read()? {
-            let revision = document.outline().pointer("/metadata/revision").and_then(Value::as_u64).unwrap_or(0);
+            let revision = document
+                .outline()
+                .pointer("/metadata/revision")
+                .and_then(Value::as_u64)
+                .unwrap_or(0);
             if seen != Some(revision) {
                 // Backups still hold revisions that were committed between two reads, up to their
                 // limit.

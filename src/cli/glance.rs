@@ -111,15 +111,22 @@ fn draw(output: &Output<'_>, glance: &Glance, is_first: bool) -> anyhow::Result<
     if output.is_json() {
         return output.json(&glance.facts);
     }
-    let head = format!("{}   shown again at each change; Ctrl-C ends it\n\n", rfc3339(SystemTime::now()));
+    let head =
+        format!("{}   shown again at each change; Ctrl-C ends it\n\n", rfc3339(SystemTime::now()));
     let mut text = glance.text.clone();
     for warning in &glance.warnings {
-        text.push_str(&format!("{} {}\n", output.paint("warning:", Paint::Yellow), one_line(warning)));
+        text.push_str(&format!(
+            "{} {}\n",
+            output.paint("warning:", Paint::Yellow),
+            one_line(warning)
+        ));
     }
     if let Some(error) = &glance.error {
         text.push_str(&output.told(error));
     }
-    let Some(size) = terminal_size() else { return output.bytes(format!("{head}{text}\n").as_bytes()) };
+    let Some(size) = terminal_size() else {
+        return output.bytes(format!("{head}{text}\n").as_bytes());
+    };
     // Where not all fits, the head goes first.
     let whole = head + &text;
     let text = if top(&whole, size).len() == whole.lines().count() { whole } else { text };
@@ -162,8 +169,11 @@ pub fn holders(output: &Output<'_>, locks: &Summary, now: &str) -> String {
         }
     }
     by_lock.sort_by_key(|(_, entries)| std::cmp::Reverse(waiting(entries)));
-    let mut text: String =
-        by_lock.iter().take(MOST_LOCKS).map(|(lock, entries)| holder(output, lock, entries, now)).collect();
+    let mut text: String = by_lock
+        .iter()
+        .take(MOST_LOCKS)
+        .map(|(lock, entries)| holder(output, lock, entries, now))
+        .collect();
     if by_lock.len() > MOST_LOCKS {
         text.push_str(&format!("  … and {} more: `lock list`\n", by_lock.len() - MOST_LOCKS));
     }
@@ -171,7 +181,9 @@ pub fn holders(output: &Output<'_>, locks: &Summary, now: &str) -> String {
 }
 
 fn waiters<'e>(entries: &'e [&'e Entry]) -> impl Iterator<Item = &'e &'e Entry> {
-    entries.iter().filter(|entry| entry.token.is_none() && ["waiting", "passed-over"].contains(&entry.status))
+    entries
+        .iter()
+        .filter(|entry| entry.token.is_none() && ["waiting", "passed-over"].contains(&entry.status))
 }
 
 fn waiting(entries: &[&Entry]) -> usize {
@@ -179,7 +191,8 @@ fn waiting(entries: &[&Entry]) -> usize {
 }
 
 fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> String {
-    let mut holding = entries.iter().filter(|entry| entry.token.is_some() || entry.status == "damaged");
+    let mut holding =
+        entries.iter().filter(|entry| entry.token.is_some() || entry.status == "damaged");
     let more = holding.clone().count().saturating_sub(1);
     let first = holding.next();
     let status = first.map_or("held", |first| first.status);
@@ -187,13 +200,18 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
         let Some(first) = first else { return "nobody holds it".to_owned() };
         let who = first.pid.map_or_else(|| command.to_owned(), |pid| person(pid, command));
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let since = if first.since.is_empty() { String::new() } else { format!("for {} ", age(&first.since, now)) };
+        let since = if first.since.is_empty() {
+            String::new()
+        } else {
+            format!("for {} ", age(&first.since, now))
+        };
         let share = if first.r#type == "shared" { "shared" } else { "held" };
         format!("{share} {since}by {who}{more}")
     };
     let room = terminal_width().unwrap_or(usize::MAX);
     // The ID of the first, where it leaves room for the rest.
-    let first_id = waiters(entries).find_map(|entry| entry.waiter.as_deref()).filter(|_| room >= 120);
+    let first_id =
+        waiters(entries).find_map(|entry| entry.waiter.as_deref()).filter(|_| room >= 120);
     let waiting = match (waiting(entries), first_id) {
         (0, _) => String::new(),
         (1, None) => "; 1 waits".to_owned(),
@@ -202,20 +220,29 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
         (count, Some(id)) => format!("; {count} wait (the first has ID {id})"),
     };
     // The status comes first, so that a narrow terminal does not cut it off.
-    let alarm = if status == "held" { String::new() } else { format!("{} ", output.paint(status, Paint::Red)) };
+    let alarm = if status == "held" {
+        String::new()
+    } else {
+        format!("{} ", output.paint(status, Paint::Red))
+    };
     let lock = cut(lock, (room / 3).max(16));
-    let used = 4 + width::of(&lock) + width::of(&waiting) + if alarm.is_empty() { 0 } else { status.len() + 1 };
+    let used = 4
+        + width::of(&lock)
+        + width::of(&waiting)
+        + if alarm.is_empty() { 0 } else { status.len() + 1 };
     // Only the command is cut, since text follows it.
     let command = first.map_or_else(String::new, |first| one_line(&brief(&first.command)));
     let excess = (used + width::of(&words(&command))).saturating_sub(room);
     let words = words(&cut(&command, width::of(&command).saturating_sub(excess)));
-    let painted = if waiting.is_empty() { String::new() } else { output.paint(&waiting, Paint::Yellow) };
+    let painted =
+        if waiting.is_empty() { String::new() } else { output.paint(&waiting, Paint::Yellow) };
     format!("  {lock}: {alarm}{words}{}\n", painted)
 }
 
 /// The processes of locks in this pid namespace.
 pub fn processes(locks: &Summary) -> Vec<u32> {
-    let here = locks.entries.iter().filter(|entry| entry.place.is_none() && entry.status != "stale");
+    let here =
+        locks.entries.iter().filter(|entry| entry.place.is_none() && entry.status != "stale");
     let mut pids: Vec<u32> = here.filter_map(|entry| entry.pid).collect();
     pids.sort_unstable();
     pids.dedup();

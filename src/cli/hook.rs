@@ -38,13 +38,15 @@ pub fn event(group: &Group) -> Option<Answers> {
 pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) -> Run {
     match command {
         Hook::Prompt | Hook::Tool => {
-            Err(Error::new(Kind::Internal, "an event is answered before there is a configuration").into())
+            Err(Error::new(Kind::Internal, "an event is answered before there is a configuration")
+                .into())
         }
         Hook::Settings => print_settings(given, output),
         Hook::InitRules => {
             let path = write_rules(&Disk::real(), &config.settings.root)?.display().to_string();
             let audit = Audit::new(Disk::real(), config.audit_log.clone(), &config.settings.root);
-            let entry = Entry::new(Level::Info, "hook/init-rules", "written").with("pid", std::process::id());
+            let entry = Entry::new(Level::Info, "hook/init-rules", "written")
+                .with("pid", std::process::id());
             audit.record(&entry.with("path", &path));
             if let Some(warning) = audit.warning() {
                 output.warning(warning);
@@ -59,8 +61,9 @@ pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) 
 /// The settings are JSON in every format. They name this binary by its path, since an editor may
 /// have another search path and working directory.
 fn print_settings(given: &Given, output: &Output<'_>) -> Run {
-    let binary = std::env::current_exe()
-        .map_err(|error| Error::new(Kind::of_io(&error), format!("cannot tell where this program is: {error}")))?;
+    let binary = std::env::current_exe().map_err(|error| {
+        Error::new(Kind::of_io(&error), format!("cannot tell where this program is: {error}"))
+    })?;
     // Names the root if one was chosen. Hooks fix their own exit codes for lock timeouts.
     let (root, state_file) = chosen(given, &ProcessEnvironment);
     let options = options(&Given { root, state_file, lock_exit: None, ..given.clone() });
@@ -85,10 +88,13 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
     let root = &config.settings.root;
     let Some(loaded) = load(root, Scope::All)? else {
         let (path, other) = (path(root).display().to_string(), editors_path(root));
-        return Err(Error::new(Kind::DependencyMissing, format!("{path} does not exist, nor {}", other.display()))
-            .try_command("hook init-rules", "write one to begin with")
-            .detail("path", path)
-            .into());
+        return Err(Error::new(
+            Kind::DependencyMissing,
+            format!("{path} does not exist, nor {}", other.display()),
+        )
+        .try_command("hook init-rules", "write one to begin with")
+        .detail("path", path)
+        .into());
     };
     let path = loaded.path.display().to_string();
     let (rules, findings) = match loaded.read {
@@ -104,7 +110,8 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
     match bad {
         0 => Ok(ExitCode::Success as u8),
         bad => {
-            let things = if bad == 1 { "1 thing is".to_owned() } else { format!("{bad} things are") };
+            let things =
+                if bad == 1 { "1 thing is".to_owned() } else { format!("{bad} things are") };
             Err(Error::new(Kind::Schema, format!("{things} wrong with {path}"))
                 .detail("path", path)
                 .try_shell(
@@ -124,7 +131,10 @@ fn misplaced(root: &Path, path: &Path, reading: &Reading) -> Option<Finding> {
     is_misplaced.then(|| Finding {
         line: reading.line,
         place: "skills".to_owned(),
-        message: format!("an object of skills belongs in {}; here, only these hooks find it", editors.display()),
+        message: format!(
+            "an object of skills belongs in {}; here, only these hooks find it",
+            editors.display()
+        ),
         weight: Weight::Bad,
     })
 }
@@ -155,14 +165,21 @@ fn show(output: &Output<'_>, checked: &Checked<'_>, bad: usize) -> anyhow::Resul
             "valid": bad == 0, "path": path, "form": form, "unread": unread, "usable": usable, "findings": findings,
         }));
     }
-    let verdict =
-        if bad == 0 { output.verdict("PASSED", Verdict::Good) } else { output.verdict("FAILED", Verdict::Bad) };
-    let usable: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    let verdict = if bad == 0 {
+        output.verdict("PASSED", Verdict::Good)
+    } else {
+        output.verdict("FAILED", Verdict::Bad)
+    };
+    let usable: Vec<String> =
+        counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let mut text = format!("Hook rules: {verdict} ({} can be used)\n", usable.join(", "));
     let form = form.map_or_else(String::new, |form| format!(" (skills as an {form})"));
     text.push_str(&format!("{}\n", one_line(&format!("read: {path}{form}"))));
     if let Some(unread) = unread {
-        text.push_str(&format!("{}\n", one_line(&format!("not read: {unread}; the other file comes first"))));
+        text.push_str(&format!(
+            "{}\n",
+            one_line(&format!("not read: {unread}; the other file comes first"))
+        ));
     }
     for finding in *findings {
         text.push_str(&format!("{}\n", one_line(&format!("{path}:{finding}"))));

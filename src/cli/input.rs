@@ -26,11 +26,18 @@ const FROM_A_FILE: &str =
 
 /// A file, or standard input for `-`, up to the size of a document. It may be a link or a pipe: `<(jq …)` is both.
 pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
-    let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let shown = if file == Path::new("-") {
+        "standard input".to_owned()
+    } else {
+        file.display().to_string()
+    };
     let mut bytes = Vec::new();
     let read = match file {
-        file if file == Path::new("-") => std::io::stdin().lock().take(READ_LIMIT + 1).read_to_end(&mut bytes),
-        file => std::fs::File::open(file).and_then(|file| file.take(READ_LIMIT + 1).read_to_end(&mut bytes)),
+        file if file == Path::new("-") => {
+            std::io::stdin().lock().take(READ_LIMIT + 1).read_to_end(&mut bytes)
+        }
+        file => std::fs::File::open(file)
+            .and_then(|file| file.take(READ_LIMIT + 1).read_to_end(&mut bytes)),
     };
     read.map_err(|error| {
         let kind = match error.kind() {
@@ -41,8 +48,14 @@ pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
             .try_shell(format!("ls -ld {}", quote_path(file)), "see what is there")
     })?;
     if bytes.len() as u64 > READ_LIMIT {
-        return Err(Error::new(Kind::TooLarge, format!("{shown} has over 64 MiB, the limit of a document"))
-            .try_command("state write --help", "a document may have 16 MiB; keep large data in files of their own"));
+        return Err(Error::new(
+            Kind::TooLarge,
+            format!("{shown} has over 64 MiB, the limit of a document"),
+        )
+        .try_command(
+            "state write --help",
+            "a document may have 16 MiB; keep large data in files of their own",
+        ));
     }
     Ok(bytes)
 }
@@ -50,8 +63,11 @@ pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
 /// Input that is to become the document.
 pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
     let value = text::parse(bytes).map_err(|error| {
-        Error::new(Kind::InvalidJson, format!("the input is no JSON document: {error}; nothing was written"))
-            .try_command("state validate FILE", "see what is wrong with it; `jq . FILE` shows where")
+        Error::new(
+            Kind::InvalidJson,
+            format!("the input is no JSON document: {error}; nothing was written"),
+        )
+        .try_command("state validate FILE", "see what is wrong with it; `jq . FILE` shows where")
     })?;
     migrate::refuse_newer(&value).map_err(|too_new| newer_schema("the input", &too_new))?;
     Ok(value)
@@ -59,12 +75,14 @@ pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
 
 pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
     if json.len() > ARGUMENT_LIMIT {
-        let message = format!("the JSON of {what} has {} bytes, and 64 KiB is the limit", json.len());
+        let message =
+            format!("the JSON of {what} has {} bytes, and 64 KiB is the limit", json.len());
         return Err(Error::new(Kind::TooLarge, message).meaning(FROM_A_FILE));
     }
     text::parse(json.as_bytes()).map_err(|error| {
-        Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}"))
-            .meaning("text is in double quotes inside the shell's: '\"text\"'; objects are '{\"key\": 1}'")
+        Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}")).meaning(
+            "text is in double quotes inside the shell's: '\"text\"'; objects are '{\"key\": 1}'",
+        )
     })
 }
 
@@ -73,7 +91,10 @@ fn variables(program: &Program) -> Result<Vec<(String, Value)>> {
     for pair in program.arg.chunks_exact(2) {
         if let [name, text] = pair {
             if text.len() > ARGUMENT_LIMIT {
-                let message = format!("the text of ${name} has {} bytes, and 64 KiB is the limit", text.len());
+                let message = format!(
+                    "the text of ${name} has {} bytes, and 64 KiB is the limit",
+                    text.len()
+                );
                 return Err(Error::new(Kind::TooLarge, message).meaning(FROM_A_FILE));
             }
             variables.push((name.clone(), text.as_str().into()));
@@ -86,9 +107,14 @@ fn variables(program: &Program) -> Result<Vec<(String, Value)>> {
     }
     for (name, _) in &variables {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(plain) {
-            return Err(Error::new(Kind::InvalidName, format!("{name:?} cannot be a variable's name in jq"))
-                .meaning("a name has letters, digits and _, and begins with no digit"));
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            || !name.chars().all(plain)
+        {
+            return Err(Error::new(
+                Kind::InvalidName,
+                format!("{name:?} cannot be a variable's name in jq"),
+            )
+            .meaning("a name has letters, digits and _, and begins with no digit"));
         }
     }
     Ok(variables)
@@ -115,7 +141,9 @@ impl Query {
     pub(super) fn run(&self, document: &Body) -> Result<Vec<Value>> {
         match self {
             Self::Path(path) => {
-                let found = path.get(document.at(path)).map_err(|error| path_error(&path.to_string(), error))?;
+                let found = path
+                    .get(document.at(path))
+                    .map_err(|error| path_error(&path.to_string(), error))?;
                 Ok(vec![found.cloned().unwrap_or(Value::Null)])
             }
             Self::Program(filter) => {
@@ -165,24 +193,32 @@ pub(super) fn path_error(argument: &str, error: PathError) -> Error {
         PathError::Syntax(..) => {
             let key = argument.split(['=', ':']).next().unwrap_or_default().trim_start_matches('.');
             failure
-                .try_command(set(&format!(".{}", Value::from(cut(key))), "=TEXT"), "a key that is odd is quoted")
+                .try_command(
+                    set(&format!(".{}", Value::from(cut(key))), "=TEXT"),
+                    "a key that is odd is quoted",
+                )
                 .try_command("state set --help", "see what a path is")
         }
         PathError::Root => failure.try_command("state write -", "replaces the whole document"),
         PathError::Owned(_) => failure
             .try_command("state set PATH=TEXT --if-revision N", "commits only on top of a revision")
             .try_command("state history", "see the revisions"),
-        PathError::WrongParent(parent, "object", child) if child.ends_with(']') && !child.ends_with("[+]") => {
+        PathError::WrongParent(parent, "object", child)
+            if child.ends_with(']') && !child.ends_with("[+]") =>
+        {
             let digits = child.rsplit('[').next().unwrap_or_default().trim_end_matches(']');
-            failure.try_command(set(parent, &format!(".\"{digits}\"=TEXT")), "a key of digits is quoted")
+            failure.try_command(
+                set(parent, &format!(".\"{digits}\"=TEXT")),
+                "a key of digits is quoted",
+            )
         }
-        PathError::WrongParent(parent, "array", _) => {
-            failure.try_command(set(parent, "[0]=TEXT"), "elements of an array have numbers; [+] appends")
+        PathError::WrongParent(parent, "array", _) => failure
+            .try_command(set(parent, "[0]=TEXT"), "elements of an array have numbers; [+] appends"),
+        PathError::WrongParent(parent, _, _) if parent != "." => failure
+            .try_command(set(parent, ":={}"), "makes it an object first; what it is now is lost"),
+        PathError::OutOfRange(path, ..) => {
+            failure.try_command(set(path, "[+]=TEXT"), "appends to it")
         }
-        PathError::WrongParent(parent, _, _) if parent != "." => {
-            failure.try_command(set(parent, ":={}"), "makes it an object first; what it is now is lost")
-        }
-        PathError::OutOfRange(path, ..) => failure.try_command(set(path, "[+]=TEXT"), "appends to it"),
         _ => failure.try_command("state read", "see what is there"),
     }
 }
@@ -204,6 +240,9 @@ pub(super) fn only_object(filter: &Filter, document: &Body) -> Result<Draft> {
         (Some(_), false) => "it yields more than one result".to_owned(),
         (None, _) => "it yields nothing".to_owned(),
     };
-    Err(Error::new(Kind::Filter, format!("the filter must yield exactly one object, the new document; {problem}"))
-        .try_command("state update '.phase = \"build\"'", "for instance: assign to a part of it"))
+    Err(Error::new(
+        Kind::Filter,
+        format!("the filter must yield exactly one object, the new document; {problem}"),
+    )
+    .try_command("state update '.phase = \"build\"'", "for instance: assign to a part of it"))
 }

@@ -50,9 +50,11 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
         Store::new(disk.clone(), config.settings.clone(), audit).check_belongs()?;
     }
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
-    let locks = Locks::new(disk, &config.settings.directory, config.settings.claim.clone(), audit.clone());
+    let locks =
+        Locks::new(disk, &config.settings.directory, config.settings.claim.clone(), audit.clone());
     output.tell_of_waits(&locks);
-    let result = dispatch(command, &locks, config, output).map_err(|error| meant(command, &locks, error));
+    let result =
+        dispatch(command, &locks, config, output).map_err(|error| meant(command, &locks, error));
     if let (Some(action), Err(error)) = (action_of(command), &result)
         && let Some(error) = error.downcast_ref::<Error>()
     {
@@ -71,7 +73,9 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
         Lock::Release(args::Release { names, .. }) => (format!("lock release {names}"), names),
         Lock::Check(args::Check { name, .. }) => (format!("lock check {name}"), name),
         Lock::Run(args::Run { names, .. }) => (format!("lock run {names} -- COMMAND"), names),
-        Lock::List { .. } | Lock::Clean | Lock::Break(_) | Lock::Renew(_) | Lock::Status(_) => return Ok(()),
+        Lock::List { .. } | Lock::Clean | Lock::Break(_) | Lock::Renew(_) | Lock::Status(_) => {
+            return Ok(());
+        }
     };
     if config.origin != Origin::Nowhere {
         return Ok(());
@@ -86,18 +90,24 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
     let mut message = format!("neither a state nor locks are found in {shown} or above it");
     let mut error = Error::new(Kind::NotInitialized, "").detail("path", shown.as_str());
     if let Some(Marked { mark, owner, .. }) = foreign {
-        message = format!("{message} that are yours: {} belongs to {}", mark.display(), user::describe(owner));
+        message = format!(
+            "{message} that are yours: {} belongs to {}",
+            mark.display(),
+            user::describe(owner)
+        );
         error = error.detail("owner", owner);
         error.hints.push(work_as(owner));
     }
     error.message = message;
     Err(match is_writable(here) {
-        true => error
-            .try_command("state init", "make a state here")
-            .try_command(format!("--root . {again}"), "or use locks without a state in this directory"),
-        false => {
-            error.try_command(format!("--root DIR {again}"), format!("name the root; nothing can be made in {shown}"))
-        }
+        true => error.try_command("state init", "make a state here").try_command(
+            format!("--root . {again}"),
+            "or use locks without a state in this directory",
+        ),
+        false => error.try_command(
+            format!("--root DIR {again}"),
+            format!("name the root; nothing can be made in {shown}"),
+        ),
     })
 }
 
@@ -121,9 +131,11 @@ fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
         Lock::Break(args::Break { name: Some(name), .. }) => (name, "lock check"),
         _ => return error,
     };
-    let is_not_found = error.downcast_ref::<Error>().is_some_and(|error| error.kind == Kind::NotFound);
+    let is_not_found =
+        error.downcast_ref::<Error>().is_some_and(|error| error.kind == Kind::NotFound);
     let entries = if is_not_found { locks.list().unwrap_or_default() } else { Vec::new() };
-    let held = entries.iter().filter(|entry| entry.token.is_some()).map(|entry| entry.lock.as_str());
+    let held =
+        entries.iter().filter(|entry| entry.token.is_some()).map(|entry| entry.lock.as_str());
     match (nearest(name, held), error.downcast::<Error>()) {
         (Some(meant), Ok(error)) => error.rather(format!("{again} {meant}")).into(),
         (_, error) => error.map_or_else(|error| error, Into::into),
@@ -132,8 +144,10 @@ fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
 
 /// Refuses exit code 0 for a lock timeout: the caller could not detect it.
 fn success_for_failure() -> Error {
-    Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here")
-        .try_shell("unset PIPELINE_LOCK_EXIT", "take the default, or choose another with --lock-exit")
+    Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here").try_shell(
+        "unset PIPELINE_LOCK_EXIT",
+        "take the default, or choose another with --lock-exit",
+    )
 }
 
 fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {
@@ -145,7 +159,9 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
         output.warning(&warning); // before anything is created
     }
     match command {
-        Lock::Acquire(_) | Lock::Run(_) if config.lock_exit == 0 => Err(success_for_failure().into()),
+        Lock::Acquire(_) | Lock::Run(_) if config.lock_exit == 0 => {
+            Err(success_for_failure().into())
+        }
         Lock::Acquire(arguments) => acquire(arguments, locks, config, output).map(done),
         Lock::Release(arguments) => release(arguments, locks, soon, output).map(done),
         Lock::Check(args::Check { name, exit_zero }) => {
@@ -183,7 +199,10 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
                 let owner = grant.owner.as_ref().map(|owner| owner.pid);
                 let shown = owner.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
                 let facts = json!({"lock": name, "token": grant.token.get(), "owner": owner});
-                output.confirm(&format!("Lock broken: {name} (token {}, owner {shown})", grant.token), &facts);
+                output.confirm(
+                    &format!("Lock broken: {name} (token {}, owner {shown})", grant.token),
+                    &facts,
+                );
             }
             Ok(ExitCode::Success as u8)
         }
@@ -192,9 +211,16 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             let until = locks.renew(&Name::parse("lock", name)?, *ttl, *token, &asker, soon)?;
             let time = Duration::try_from_secs_f64(until).map_or_else(
                 |_| "for ever".to_owned(),
-                |since| std::time::SystemTime::UNIX_EPOCH.checked_add(since).map_or_else(String::new, rfc3339),
+                |since| {
+                    std::time::SystemTime::UNIX_EPOCH
+                        .checked_add(since)
+                        .map_or_else(String::new, rfc3339)
+                },
             );
-            output.confirm(&format!("Lock renewed: {name} (until {time})"), &json!({"lock": name, "until": until}));
+            output.confirm(
+                &format!("Lock renewed: {name} (until {time})"),
+                &json!({"lock": name, "until": until}),
+            );
             Ok(ExitCode::Success as u8)
         }
         Lock::Status(watched) => status(locks, *watched, config, output).map(done),
@@ -222,8 +248,9 @@ impl Terms {
                 other => match parse_duration(other) {
                     Ok(duration) => timeout.replace(duration).is_some(),
                     Err(_) => {
-                        let message =
-                            format!("{other:?} is no duration, no mode (exclusive, shared) and no {{…}} metadata");
+                        let message = format!(
+                            "{other:?} is no duration, no mode (exclusive, shared) and no {{…}} metadata"
+                        );
                         return Err(usage(&message));
                     }
                 },
@@ -255,7 +282,8 @@ impl Terms {
 }
 
 fn no_id(id: &str) -> Error {
-    let message = format!("{id:?} is not the ID of a waiter: that has 16 digits and letters from a to f");
+    let message =
+        format!("{id:?} is not the ID of a waiter: that has 16 digits and letters from a to f");
     Error::new(Kind::Usage, message).try_command("lock list", "see who waits, and the IDs")
 }
 
@@ -264,14 +292,16 @@ fn usage(message: &str) -> Error {
 }
 
 fn names(text: &str) -> Result<Vec<Name>> {
-    let names: Vec<Name> = text.split(',').map(|name| Name::parse("lock", name)).collect::<Result<_>>()?;
+    let names: Vec<Name> =
+        text.split(',').map(|name| Name::parse("lock", name)).collect::<Result<_>>()?;
     for (place, name) in names.iter().enumerate() {
         if names.iter().take(place).any(|earlier| earlier == name) {
             return Err(Error::new(Kind::Usage, format!("{name} is named twice")));
         }
     }
     if names.len() > MOST_AT_ONCE {
-        let message = format!("{} locks are named, and {MOST_AT_ONCE} at once is the limit", names.len());
+        let message =
+            format!("{} locks are named, and {MOST_AT_ONCE} at once is the limit", names.len());
         return Err(Error::new(Kind::TooLarge, message));
     }
     Ok(names)
@@ -281,7 +311,12 @@ fn deadlocks(risk: bool) -> Deadlocks {
     if risk { Deadlocks::Risked } else { Deadlocks::Refused }
 }
 
-fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &Output<'_>) -> anyhow::Result<()> {
+fn acquire(
+    arguments: &args::Acquire,
+    locks: &Locks,
+    config: &Config,
+    output: &Output<'_>,
+) -> anyhow::Result<()> {
     let names = names(&arguments.names)?;
     let terms = Terms::of(arguments)?;
     let (asker, warning) = owner::owner(arguments.owner_pid, &names, locks.claim())?;
@@ -321,8 +356,12 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
         Err(error) if arguments.borrow && is_borrowed(&error, &request) => {
             let detail = |key| error.details.get(key).cloned().unwrap_or_default();
             let (token, owner) = (detail("token"), detail("owner"));
-            let facts = json!({"lock": arguments.names, "token": token, "owner": owner, "borrowed": true});
-            output.confirm(&format!("Lock borrowed: {} (token {token}, owner {owner})", arguments.names), &facts);
+            let facts =
+                json!({"lock": arguments.names, "token": token, "owner": owner, "borrowed": true});
+            output.confirm(
+                &format!("Lock borrowed: {} (token {token}, owner {owner})", arguments.names),
+                &facts,
+            );
             return Ok(());
         }
         result => result?,
@@ -345,7 +384,10 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
             "lock": name.as_str(), "token": grant.token.get(), "owner": owner, "type": grant.mode.name(),
             "count": grant.count,
         });
-        output.confirm(&format!("Lock acquired: {name} (token {}, owner {owner})", grant.token), &facts);
+        output.confirm(
+            &format!("Lock acquired: {name} (token {}, owner {owner})", grant.token),
+            &facts,
+        );
     }
     Ok(())
 }
@@ -353,14 +395,16 @@ fn acquire(arguments: &args::Acquire, locks: &Locks, config: &Config, output: &O
 /// True if an ancestor holds the one requested lock in a sufficient mode.
 fn is_borrowed(error: &Error, request: &Request) -> bool {
     let mode = error.details.get("mode").and_then(Value::as_str);
-    let covers = [Mode::Exclusive, request.ask.mode].iter().any(|enough| mode == Some(enough.name()));
+    let covers =
+        [Mode::Exclusive, request.ask.mode].iter().any(|enough| mode == Some(enough.name()));
     error.kind == Kind::AlreadyHeld && request.names.len() == 1 && covers
 }
 
 /// Covers a shell that becomes its last command:
 /// `bash -c 'pipeline-state lock acquire x --owner-pid $$'`.
 fn own_owner(pid: u32, names: &str) -> Error {
-    let message = format!("process {pid} is this command itself, which ends at once, and the lock with it");
+    let message =
+        format!("process {pid} is this command itself, which ends at once, and the lock with it");
     Error::new(Kind::Usage, message)
         .try_command(format!("lock run {names} -- COMMAND"), "hold it while a command runs")
         .try_command(
@@ -370,7 +414,12 @@ fn own_owner(pid: u32, names: &str) -> Error {
         .detail("pid", pid)
 }
 
-fn release(arguments: &args::Release, locks: &Locks, deadline: Instant, output: &Output<'_>) -> anyhow::Result<()> {
+fn release(
+    arguments: &args::Release,
+    locks: &Locks,
+    deadline: Instant,
+    output: &Output<'_>,
+) -> anyhow::Result<()> {
     let names = names(&arguments.names)?;
     if names.len() > 1 && arguments.token.is_some() {
         let error = Error::new(Kind::Usage, "a token is of one lock, and several are named");
@@ -380,7 +429,8 @@ fn release(arguments: &args::Release, locks: &Locks, deadline: Instant, output: 
     for released in locks.release(&names, arguments.token, &asker, deadline)? {
         let (name, left) = (&released.name, released.left);
         let more = if left == 0 { String::new() } else { format!(" (held {left} more)") };
-        let facts = json!({"lock": name.as_str(), "token": released.grant.token.get(), "left": left});
+        let facts =
+            json!({"lock": name.as_str(), "token": released.grant.token.get(), "left": left});
         output.confirm(&format!("Lock released: {name}{more}"), &facts);
     }
     Ok(())
@@ -397,13 +447,15 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
     };
     match locks.run(&job) {
         Ok(status) => Ok(code_of(status)),
-        Err(error) => match arguments.conflict_code.filter(|_| error.code() == ExitCode::LockTimeout) {
-            Some(code) => {
-                output.error(&error);
-                Ok(code)
+        Err(error) => {
+            match arguments.conflict_code.filter(|_| error.code() == ExitCode::LockTimeout) {
+                Some(code) => {
+                    output.error(&error);
+                    Ok(code)
+                }
+                None => Err(error.into()),
             }
-            None => Err(error.into()),
-        },
+        }
     }
 }
 
@@ -441,7 +493,11 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
             text(Some(brief(&entry.command)).filter(|command| !command.is_empty())),
             dash(entry.token).into(),
             text(entry.waiter.clone()),
-            if entry.since.is_empty() { "-".into() } else { Cell::or(since, age(&entry.since, &now)) },
+            if entry.since.is_empty() {
+                "-".into()
+            } else {
+                Cell::or(since, age(&entry.since, &now))
+            },
             text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
             entry.status.into(),
             text(entry.metadata.as_ref().map(Value::to_string)),
@@ -459,7 +515,12 @@ fn colour(status: &str) -> Option<Paint> {
     }
 }
 
-fn status(locks: &Locks, watched: Watched, config: &Config, output: &Output<'_>) -> anyhow::Result<()> {
+fn status(
+    locks: &Locks,
+    watched: Watched,
+    config: &Config,
+    output: &Output<'_>,
+) -> anyhow::Result<()> {
     let root = config.settings.directory.clone();
     let places = || {
         let locks = Place { dir: root.join(LOCKS), names: Vec::new() };
@@ -488,5 +549,11 @@ fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<Glance> {
     }
     let mut warnings = locks.take_warnings();
     warnings.extend(summary.shared_file_system.then(|| shared_file_system(&summary)));
-    Ok(Glance { text, facts: json!(summary), warnings, processes: glance::processes(&summary), ..Glance::default() })
+    Ok(Glance {
+        text,
+        facts: json!(summary),
+        warnings,
+        processes: glance::processes(&summary),
+        ..Glance::default()
+    })
 }

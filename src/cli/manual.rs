@@ -28,8 +28,13 @@ pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
         Some(dir) if dir.is_dir() => write_pages(&command, dir)?,
         Some(dir) => {
             let there = if dir.exists() { "is no directory" } else { "is not there" };
-            let error = Error::new(Kind::DependencyMissing, format!("{} {there}; no page was written", dir.display()));
-            return Err(error.try_shell(format!("mkdir -p {}", quote_path(dir)), "make it first").into());
+            let error = Error::new(
+                Kind::DependencyMissing,
+                format!("{} {there}; no page was written", dir.display()),
+            );
+            return Err(error
+                .try_shell(format!("mkdir -p {}", quote_path(dir)), "make it first")
+                .into());
         }
     }
     Ok(ExitCode::Success as u8)
@@ -48,7 +53,9 @@ fn write_pages(command: &Command, dir: &Path) -> anyhow::Result<()> {
         file.persist(&path)?;
         Ok(())
     };
-    write().map_err(|error| Error::new(Kind::of_io(&error), format!("cannot write {}: {error}", path.display())))?;
+    write().map_err(|error| {
+        Error::new(Kind::of_io(&error), format!("cannot write {}: {error}", path.display()))
+    })?;
     Ok(())
 }
 
@@ -62,7 +69,9 @@ fn named(c: char) -> String {
 fn page(command: &Command) -> anyhow::Result<Vec<u8>> {
     let below = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string);
     let mut page = Vec::new();
-    let man = Man::new(command.clone()).manual("").source(concat!("pipeline-state ", env!("CARGO_PKG_VERSION")));
+    let man = Man::new(command.clone())
+        .manual("")
+        .source(concat!("pipeline-state ", env!("CARGO_PKG_VERSION")));
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
@@ -75,7 +84,9 @@ fn page(command: &Command) -> anyhow::Result<Vec<u8>> {
         page.extend(b".SH NOTES AND EXAMPLES\n.nf\n");
         for line in below.lines() {
             page.extend(b"\\&"); // a dot or an apostrophe in front would be a request
-            page.extend(line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").bytes());
+            page.extend(
+                line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").bytes(),
+            );
             page.push(b'\n');
         }
         page.extend(b".fi\n");

@@ -45,8 +45,12 @@ fn reason(text: String) -> Result<String> {
     if text.len() <= REASON_LIMIT {
         return Ok(text);
     }
-    let message = format!("the reason has {} bytes, and {REASON_LIMIT} is the limit; nothing was written", text.len());
-    Err(Error::new(Kind::TooLarge, message).meaning("say it shorter, and name where the rest is to be found"))
+    let message = format!(
+        "the reason has {} bytes, and {REASON_LIMIT} is the limit; nothing was written",
+        text.len()
+    );
+    Err(Error::new(Kind::TooLarge, message)
+        .meaning("say it shorter, and name where the rest is to be found"))
 }
 
 /// Options of a writer from its command line.
@@ -93,7 +97,10 @@ pub(super) fn show_changes(output: &Output<'_>, changes: &[Change]) -> anyhow::R
         return output.json(&json!(changes));
     }
     let lines: Vec<String> = changes.iter().map(|change| format!("{change}\n")).collect();
-    output.bytes(if lines.is_empty() { b"no differences\n".to_vec() } else { lines.concat().into_bytes() }.as_slice())
+    output.bytes(
+        if lines.is_empty() { b"no differences\n".to_vec() } else { lines.concat().into_bytes() }
+            .as_slice(),
+    )
 }
 
 /// Refuses a document that was made from another revision than the current one.

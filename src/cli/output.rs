@@ -71,7 +71,11 @@ impl<'a> Output<'a> {
     pub fn confirm_in_lines(&self, lines: &[&str], value: &Value) {
         if self.config.verbosity > Verbosity::Quiet {
             let mut lines = lines.iter();
-            let written = if self.is_json() { self.json(value) } else { lines.try_for_each(|line| self.line(line)) };
+            let written = if self.is_json() {
+                self.json(value)
+            } else {
+                lines.try_for_each(|line| self.line(line))
+            };
             if let Err(error) = written
                 && !error.is::<PipeClosed>()
             {
@@ -85,7 +89,8 @@ impl<'a> Output<'a> {
         if self.is_json() {
             to_stderr(&json_text(format!("{}\n", json!({"warning": {"message": text}}))));
         } else {
-            let head = paint("warning:", Paint::Yellow, has_colour(self.config.look.color, &io::stderr()));
+            let head =
+                paint("warning:", Paint::Yellow, has_colour(self.config.look.color, &io::stderr()));
             to_stderr(&format!("{head} {}\n", one_line(text)));
         }
     }
@@ -101,7 +106,9 @@ impl<'a> Output<'a> {
             return;
         }
         match self.config.look.format {
-            Format::Json => to_stderr(&json_text(format!("{}\n", json!({"progress": {"message": text}})))),
+            Format::Json => {
+                to_stderr(&json_text(format!("{}\n", json!({"progress": {"message": text}}))))
+            }
             Format::Text => to_stderr(&format!("{}\n", one_line(text))),
         }
     }
@@ -116,9 +123,12 @@ impl<'a> Output<'a> {
     pub fn tell_of_waits(&self, locks: &Locks) {
         let look = self.config.look;
         locks.tell_by(move |who| match look.format {
-            Format::Json => to_stderr(&json_text(format!("{}\n", json!({"waiting": {"for": who}})))),
+            Format::Json => {
+                to_stderr(&json_text(format!("{}\n", json!({"waiting": {"for": who}}))))
+            }
             Format::Text => {
-                let head = paint("waiting for", Paint::Yellow, has_colour(look.color, &io::stderr()));
+                let head =
+                    paint("waiting for", Paint::Yellow, has_colour(look.color, &io::stderr()));
                 to_stderr(&format!("{head} {}\n", one_line(who)));
             }
         });
@@ -210,7 +220,10 @@ pub fn show_error(error: &Error, program: &str, look: Look) {
         Format::Text => {
             let text = error.to_text(program);
             let rest = text.strip_prefix("error:").unwrap_or(&text);
-            to_stderr(&format!("{}{rest}", paint("error:", Paint::Red, has_colour(look.color, &io::stderr()))));
+            to_stderr(&format!(
+                "{}{rest}",
+                paint("error:", Paint::Red, has_colour(look.color, &io::stderr()))
+            ));
         }
     }
 }

@@ -33,11 +33,17 @@ impl Cli {
     }
 
     fn parse_directly(arguments: &[OsString]) -> Option<Self> {
-        let (before, [group, after_group @ ..]) = arguments.split_at_checked(group_place(arguments)?)? else {
+        let (before, [group, after_group @ ..]) =
+            arguments.split_at_checked(group_place(arguments)?)?
+        else {
             return None;
         };
         let [command, rest @ ..] = after_group else { return None };
-        fn direct<A: Args>(before: &[OsString], rest: &[OsString], wrap: fn(A) -> Group) -> Option<Cli> {
+        fn direct<A: Args>(
+            before: &[OsString],
+            rest: &[OsString],
+            wrap: fn(A) -> Group,
+        ) -> Option<Cli> {
             let parsed = Direct::<A>::try_parse_from(before.iter().chain(rest)).ok()?;
             Some(Cli { global: parsed.global, group: wrap(parsed.command) })
         }
@@ -45,20 +51,42 @@ impl Cli {
             ("state", "read") => direct(before, rest, |Nothing {}| Group::State(State::Read)),
             ("state", "get") => direct(before, rest, |command| Group::State(State::Get(command))),
             ("state", "set") => direct(before, rest, |command| Group::State(State::Set(command))),
-            ("state", "update") => direct(before, rest, |command| Group::State(State::Update(command))),
-            ("state", "write") => direct(before, rest, |command| Group::State(State::Write(command))),
-            ("state", "phase") => direct(before, rest, |command| Group::State(State::Phase(command))),
-            ("state", "complete") => direct(before, rest, |command| Group::State(State::Complete(command))),
-            ("state", "signal") => direct(before, rest, |command| Group::State(State::Signal(command))),
-            ("lock", "acquire") => direct::<Acquire>(before, rest, |command| Group::Lock(Lock::Acquire(command))),
-            ("lock", "release") => direct::<Release>(before, rest, |command| Group::Lock(Lock::Release(command))),
-            ("lock", "check") => direct::<Check>(before, rest, |command| Group::Lock(Lock::Check(command))),
-            ("recover", "degraded") => {
-                direct::<Degraded>(before, rest, |command| Group::Recover(Recover::Degraded(command)))
+            ("state", "update") => {
+                direct(before, rest, |command| Group::State(State::Update(command)))
             }
-            ("hook", "skill-activation-prompt") => direct(before, rest, |Nothing {}| Group::Hook(Hook::Prompt)),
-            ("hook", "post-tool-use-tracker") => direct(before, rest, |Nothing {}| Group::Hook(Hook::Tool)),
-            ("lock", "run") => direct::<Run>(before, rest, |command| Group::Lock(Lock::Run(command))),
+            ("state", "write") => {
+                direct(before, rest, |command| Group::State(State::Write(command)))
+            }
+            ("state", "phase") => {
+                direct(before, rest, |command| Group::State(State::Phase(command)))
+            }
+            ("state", "complete") => {
+                direct(before, rest, |command| Group::State(State::Complete(command)))
+            }
+            ("state", "signal") => {
+                direct(before, rest, |command| Group::State(State::Signal(command)))
+            }
+            ("lock", "acquire") => {
+                direct::<Acquire>(before, rest, |command| Group::Lock(Lock::Acquire(command)))
+            }
+            ("lock", "release") => {
+                direct::<Release>(before, rest, |command| Group::Lock(Lock::Release(command)))
+            }
+            ("lock", "check") => {
+                direct::<Check>(before, rest, |command| Group::Lock(Lock::Check(command)))
+            }
+            ("recover", "degraded") => direct::<Degraded>(before, rest, |command| {
+                Group::Recover(Recover::Degraded(command))
+            }),
+            ("hook", "skill-activation-prompt") => {
+                direct(before, rest, |Nothing {}| Group::Hook(Hook::Prompt))
+            }
+            ("hook", "post-tool-use-tracker") => {
+                direct(before, rest, |Nothing {}| Group::Hook(Hook::Tool))
+            }
+            ("lock", "run") => {
+                direct::<Run>(before, rest, |command| Group::Lock(Lock::Run(command)))
+            }
             ("shell", _) => direct::<Functions>(before, after_group, Group::Shell),
             ("pause", _) => direct::<Pause>(before, after_group, Group::Pause),
             _ => None,
@@ -70,8 +98,9 @@ impl Cli {
 /// would be listed in each group and have pages.
 pub fn help_asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let place = group_place(arguments)?;
-    let place =
-        [place, place + 1].into_iter().find(|place| arguments.get(*place).is_some_and(|word| word == "help"))?;
+    let place = [place, place + 1]
+        .into_iter()
+        .find(|place| arguments.get(*place).is_some_and(|word| word == "help"))?;
     let mut line = arguments.to_vec();
     line.remove(place);
     line.push("--help".into());
@@ -80,8 +109,15 @@ pub fn help_asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
 
 /// Index of the group's name: after the program's own name and the global options.
 fn group_place(arguments: &[OsString]) -> Option<usize> {
-    const WITH_VALUE: [&str; 7] =
-        ["--root", "--state-file", "--audit-log", "--lock-timeout", "--lock-exit", "--format", "--color"];
+    const WITH_VALUE: [&str; 7] = [
+        "--root",
+        "--state-file",
+        "--audit-log",
+        "--lock-timeout",
+        "--lock-exit",
+        "--format",
+        "--color",
+    ];
     let mut place = 1;
     loop {
         match arguments.get(place)?.to_str()? {
@@ -96,7 +132,8 @@ fn group_place(arguments: &[OsString]) -> Option<usize> {
 pub fn command_words(arguments: &[OsString]) -> Vec<String> {
     let mut words = Vec::new();
     let mut tree = Cli::command();
-    let after = group_place(arguments).map_or(&[][..], |place| arguments.get(place..).unwrap_or_default());
+    let after =
+        group_place(arguments).map_or(&[][..], |place| arguments.get(place..).unwrap_or_default());
     for word in after.iter().map_while(|word| word.to_str()) {
         let Some(command) = tree.find_subcommand(word).cloned() else { break };
         words.push(word.to_owned());
@@ -142,7 +179,11 @@ mod tests {
             let words: Vec<OsString> =
                 ["pipeline-state"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
             let alone = Cli::parse_directly(&words).unwrap_or_else(|| unreachable!("{line}"));
-            assert_eq!(format!("{alone:?}"), format!("{:?}", Cli::try_parse_from(&words).unwrap()), "{line}");
+            assert_eq!(
+                format!("{alone:?}"),
+                format!("{:?}", Cli::try_parse_from(&words).unwrap()),
+                "{line}"
+            );
         }
         for line in [
             "state read x",

@@ -68,12 +68,16 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
             if mode == Mode::DryRun {
                 return would_remove(&removed, output).map(done);
             }
-            output.confirm(&format!("Cleaned {} checkpoints", removed.len()), &json!({"removed": removed}));
+            output.confirm(
+                &format!("Cleaned {} checkpoints", removed.len()),
+                &json!({"removed": removed}),
+            );
             Ok(done(()))
         }
         Recover::Remove { ids } => {
             let removed = store.remove_checkpoints(ids)?;
-            let lines: Vec<String> = removed.iter().map(|id| format!("Checkpoint removed: {id}")).collect();
+            let lines: Vec<String> =
+                removed.iter().map(|id| format!("Checkpoint removed: {id}")).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             output.confirm_in_lines(&lines, &json!({"removed": removed}));
             Ok(done(()))
@@ -99,7 +103,11 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
 
 // ---- checkpoints ----
 
-fn checkpoint(arguments: &args::Checkpoint, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+fn checkpoint(
+    arguments: &args::Checkpoint,
+    store: &Store,
+    output: &Output<'_>,
+) -> anyhow::Result<()> {
     let operation = Name::parse_operation(&arguments.operation)?;
     let (phase, metadata) = phase_and_metadata(&arguments.shapes)?;
     let progress = output.progress("making a checkpoint");
@@ -117,8 +125,10 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
         if shape.trim_start().starts_with(['{', '[']) {
             let value = inline_json("METADATA", shape)?;
             if !value.is_object() {
-                let message = format!("METADATA must be a JSON object, and this is {}", type_of(&value));
-                return Err(Error::new(Kind::InvalidJson, message).try_command("recover checkpoint --help", ""));
+                let message =
+                    format!("METADATA must be a JSON object, and this is {}", type_of(&value));
+                return Err(Error::new(Kind::InvalidJson, message)
+                    .try_command("recover checkpoint --help", ""));
             }
             if metadata.replace(value).is_some() {
                 return Err(Error::new(Kind::Usage, "METADATA is given twice"));
@@ -137,9 +147,15 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
 fn abort(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     let (text, checkpoint, undone) = match store.abort_restore()? {
         Aborted::Nothing => ("No restore was interrupted".to_owned(), None, false),
-        Aborted::Dropped { checkpoint: None } => ("Damaged record of a restore dropped".to_owned(), None, false),
-        Aborted::Dropped { checkpoint: Some(id) } => (format!("Restore dropped: {id}"), Some(id), false),
-        Aborted::Undone { checkpoint } => (format!("Restore undone: {checkpoint}"), Some(checkpoint), true),
+        Aborted::Dropped { checkpoint: None } => {
+            ("Damaged record of a restore dropped".to_owned(), None, false)
+        }
+        Aborted::Dropped { checkpoint: Some(id) } => {
+            (format!("Restore dropped: {id}"), Some(id), false)
+        }
+        Aborted::Undone { checkpoint } => {
+            (format!("Restore undone: {checkpoint}"), Some(checkpoint), true)
+        }
     };
     output.confirm(&text, &json!({"aborted": checkpoint, "undone": undone}));
     Ok(())
@@ -183,9 +199,10 @@ fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which>
     let mut undone = store.history().unwrap_or_default();
     undone.retain(|revision| revision.revision > since);
     for revision in undone.iter().take(SHOWN) {
-        let [time, command, reason] =
-            [&revision.time, &revision.command, &revision.reason].map(|text| text.as_deref().unwrap_or("-"));
-        output.notice(&format!("undoes revision {}: {time}, {command}, {reason}", revision.revision));
+        let [time, command, reason] = [&revision.time, &revision.command, &revision.reason]
+            .map(|text| text.as_deref().unwrap_or("-"));
+        output
+            .notice(&format!("undoes revision {}: {time}, {command}, {reason}", revision.revision));
     }
     if undone.len() > SHOWN {
         output.notice(&format!("and {} more: state history", undone.len() - SHOWN));
@@ -222,7 +239,8 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
         ]);
         for row in checkpoints {
             let text = |text: Option<String>| Cell::from(dash(text));
-            let noted = row.metadata.filter(|noted| *noted != json!({})).map(|noted| noted.to_string());
+            let noted =
+                row.metadata.filter(|noted| *noted != json!({})).map(|noted| noted.to_string());
             table.row([
                 text(Some(row.id)),
                 row.time.map_or_else(
@@ -279,7 +297,11 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     }
     text.push('\n');
     output.bytes(text.as_bytes())?;
-    let mut table = Table::new(&[Column::new("MODE").whole(), Column::number("BYTES"), Column::new("FILE").whole()]);
+    let mut table = Table::new(&[
+        Column::new("MODE").whole(),
+        Column::number("BYTES"),
+        Column::new("FILE").whole(),
+    ]);
     for entry in entries {
         let (bytes, path) = match &entry.what {
             What::File { bytes, .. } => (bytes.to_string(), entry.path.clone()),
@@ -348,7 +370,13 @@ fn degrade(arguments: &args::Degrade, store: &Store, output: &Output<'_>) -> Run
     set_mode(store, output, &order, "Degraded mode enabled", &note)
 }
 
-fn set_mode(store: &Store, output: &Output<'_>, order: &Order, done: &str, set: &dyn Fn(&mut Value)) -> Run {
+fn set_mode(
+    store: &Store,
+    output: &Output<'_>,
+    order: &Order,
+    done: &str,
+    set: &dyn Fn(&mut Value),
+) -> Run {
     let order = &Order { author: Author::Program, ..order.clone() };
     let code = change(store, output, order, done, &mut |base| {
         let mut value = base.draft();
@@ -369,7 +397,8 @@ fn degraded(feature: Option<&str>, store: &Store, output: &Output<'_>) -> anyhow
         }))?;
     } else if answer {
         let features = mode.features.join(", ");
-        let features = if features.is_empty() { String::new() } else { format!("; disabled: {features}") };
+        let features =
+            if features.is_empty() { String::new() } else { format!("; disabled: {features}") };
         output.line(&format!("degraded since {}: {}{features}", mode.since, mode.reason))?;
     } else {
         output.line(if mode.is_on { "degraded, but not in this" } else { "normal" })?;

@@ -15,10 +15,15 @@ type Run = anyhow::Result<ExitCode>;
 pub(super) fn validate(output: &Output<'_>, validation: Validation) -> Run {
     let passed = validation.error.is_none();
     if output.is_json() {
-        output.json(&json!({"valid": passed, "findings": validation.findings, "note": validation.note}))?;
+        output.json(
+            &json!({"valid": passed, "findings": validation.findings, "note": validation.note}),
+        )?;
     } else {
-        let verdict =
-            if passed { output.verdict("PASSED", Verdict::Good) } else { output.verdict("FAILED", Verdict::Bad) };
+        let verdict = if passed {
+            output.verdict("PASSED", Verdict::Good)
+        } else {
+            output.verdict("FAILED", Verdict::Bad)
+        };
         let mut text = format!("State validation: {verdict}\n");
         for finding in &validation.findings {
             text.push_str(&format!("  {}\n", one_line(&finding.to_string())));

@@ -36,8 +36,9 @@ pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow:
     let Pause { attempt, attempts: words, code, base_delay } = arguments;
     let is_number = words.bytes().all(|byte| byte.is_ascii_digit());
     let attempts = words.parse().ok().filter(|attempts| is_number && *attempts > 0);
-    let attempts: u32 = attempts
-        .ok_or_else(|| usage(&format!("{words:?} is no number of attempts: write one from 1 to {}", u32::MAX)))?;
+    let attempts: u32 = attempts.ok_or_else(|| {
+        usage(&format!("{words:?} is no number of attempts: write one from 1 to {}", u32::MAX))
+    })?;
     let base = parse_duration(base_delay).map_err(|message| usage(&message))?;
     if *attempt > 0 {
         let pause = Schedule { base, max: Duration::from_secs(60) }.draw(*attempt);
@@ -52,5 +53,6 @@ pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow:
 }
 
 fn usage(message: &str) -> Error {
-    Error::new(Kind::Usage, format!("retry_with_backoff: {message}")).try_command("shell --help", "")
+    Error::new(Kind::Usage, format!("retry_with_backoff: {message}"))
+        .try_command("shell --help", "")
 }

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::args::Writer;
 use super::args::state::{self as args, State};
-use super::input::{Query, compile, cut, inline_json, input, only_object, parse_document, path_error};
+use super::input::{
+    Query, compile, cut, inline_json, input, only_object, parse_document, path_error,
+};
 use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
 use super::{ask, edit, follow, reports, status};
@@ -33,7 +35,8 @@ type Run = anyhow::Result<ExitCode>;
 /// Runs one `state` command.
 pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
     if let (State::Init { .. }, Some(root)) = (command, &config.found_above) {
-        output.warning(&format!("using the state of {}; `--root .` makes one here", root.display()));
+        output
+            .warning(&format!("using the state of {}; `--root .` makes one here", root.display()));
     }
     with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
 }
@@ -89,10 +92,15 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             Ok(if args.exit_zero { ExitCode::Success } else { answer })
         }
         State::Set(args::Set { assignments, writer }) => {
-            let assignments = assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
+            let assignments = assignments
+                .iter()
+                .map(|text| Assignment::parse(text))
+                .collect::<Result<Vec<_>>>()?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut draft =
-                    Draft::again(&base.value, assignments.iter().filter_map(|assignment| assignment.path.field()));
+                let mut draft = Draft::again(
+                    &base.value,
+                    assignments.iter().filter_map(|assignment| assignment.path.field()),
+                );
                 for assignment in &assignments {
                     let set = assignment.path.set(draft.root_mut(), assignment.value.clone());
                     set.map_err(|error| path_error(&assignment.argument, error))?;
@@ -136,9 +144,13 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let mut draft = Draft::again(&base.value, ["completedTasks"]);
                 if let Some(Value::Array(completed)) = draft.root_mut().get_mut("completedTasks") {
-                    let mut done: HashSet<&str> = completed.iter().filter_map(Value::as_str).collect();
-                    let new: Vec<Value> =
-                        tasks.iter().filter(|task| done.insert(task)).map(|task| task.as_str().into()).collect();
+                    let mut done: HashSet<&str> =
+                        completed.iter().filter_map(Value::as_str).collect();
+                    let new: Vec<Value> = tasks
+                        .iter()
+                        .filter(|task| done.insert(task))
+                        .map(|task| task.as_str().into())
+                        .collect();
                     completed.extend(new);
                 }
                 Ok(draft.into())
@@ -146,7 +158,8 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         }
         State::Signal(args::Signal { name, phase, metadata, clear, writer }) => {
             let name = Name::parse("signal", name)?;
-            let metadata = metadata.as_deref().map(|json| inline_json("--metadata", json)).transpose()?;
+            let metadata =
+                metadata.as_deref().map(|json| inline_json("--metadata", json)).transpose()?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let phase = phase.as_deref().map(|phase| one_word("phase", phase)).transpose()?;
                 let signal = Signal { name: &name, phase, metadata: metadata.as_ref() };
@@ -188,8 +201,12 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         }
         State::Edit { writer } => edit::run(store, output, &order(writer)?),
         // no output
-        State::Wait { filter, timeout, program, print: _ } => follow::wait(store, output, filter, program, *timeout),
-        State::Watch { filter, program, print } => follow::watch(store, output, filter, program, print),
+        State::Wait { filter, timeout, program, print: _ } => {
+            follow::wait(store, output, filter, program, *timeout)
+        }
+        State::Watch { filter, program, print } => {
+            follow::watch(store, output, filter, program, print)
+        }
         State::Status(watched) => status::status(store, *watched, output),
     }
 }
@@ -201,10 +218,15 @@ fn in_todays_form(value: Value, is_meant: bool, output: &Output<'_>) -> Result<V
     if rules::check(&value).is_empty() {
         return Ok(value);
     }
-    let migrated = migrate::to_current(&value).map_err(|too_new| newer_schema("the input", &too_new))?;
-    if let Some(from) = migrated.from.filter(|_| !is_meant && rules::check(&migrated.value).is_empty()) {
+    let migrated =
+        migrate::to_current(&value).map_err(|too_new| newer_schema("the input", &too_new))?;
+    if let Some(from) =
+        migrated.from.filter(|_| !is_meant && rules::check(&migrated.value).is_empty())
+    {
         let version = schema::current().version;
-        output.warning(&format!("the document was written in schema {version}; the input has an older form ({from})"));
+        output.warning(&format!(
+            "the document was written in schema {version}; the input has an older form ({from})"
+        ));
     }
     Ok(migrated.value)
 }
@@ -222,8 +244,13 @@ impl Assignment {
         path.check_settable().map_err(unfit)?;
         if let Some(json) = rest.strip_prefix(":=") {
             let value = inline_json(&path.to_string(), json).map_err(|error| match error.kind {
-                Kind::TooLarge => error.try_command("state write -", "takes a document of any size up to 16 MiB"),
-                _ => error.try_command("state set --help", "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'"),
+                Kind::TooLarge => {
+                    error.try_command("state write -", "takes a document of any size up to 16 MiB")
+                }
+                _ => error.try_command(
+                    "state set --help",
+                    "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'",
+                ),
             })?;
             return Ok(Self { argument: assignment.to_owned(), value, path });
         }
@@ -232,8 +259,11 @@ impl Assignment {
         }
         let what = if rest.is_empty() { "nothing".to_owned() } else { format!("{:?}", cut(rest)) };
         let shown = cut(assignment);
-        Err(Error::new(Kind::Path, format!("{shown:?} is no assignment: behind the path {path} comes {what}"))
-            .try_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
+        Err(Error::new(
+            Kind::Path,
+            format!("{shown:?} is no assignment: behind the path {path} comes {what}"),
+        )
+        .try_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
     }
 }
 
@@ -278,8 +308,9 @@ fn put(value: &mut Value, field: &str, new: Value) {
 
 fn one_word<'a>(what: &str, word: &'a str) -> Result<&'a str> {
     if word.trim().is_empty() {
-        return Err(Error::new(Kind::InvalidName, format!("an empty text is no {what}"))
-            .meaning(format!("a name in its place; an unset variable is an empty text: \"${{{what}:?}}\"")));
+        return Err(Error::new(Kind::InvalidName, format!("an empty text is no {what}")).meaning(
+            format!("a name in its place; an unset variable is an empty text: \"${{{what}:?}}\""),
+        ));
     }
     Ok(word)
 }
@@ -317,7 +348,8 @@ fn get(store: &Store, output: &Output<'_>, args: &args::Get) -> Run {
 /// Asks before it archives a readable state; without a terminal it requires `--yes`.
 fn check_fresh(store: &Store, yes: bool) -> Result<()> {
     let Some(served) = store.served().filter(|_| !yes) else { return Ok(()) };
-    let what = format!("{} is {served}, and --fresh archives it with its history", store.path().display());
+    let what =
+        format!("{} is {served}, and --fresh archives it with its history", store.path().display());
     if !ask::is_possible() {
         return Err(Error::new(Kind::Usage, format!("{what}; nothing was changed"))
             .try_command("state init --fresh --yes", "archive it and start a new one")
@@ -334,16 +366,21 @@ fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
     let archives = if beginning == Beginning::Fresh { store.archives() } else { Vec::new() };
     let initialized = store.init(beginning, &Order::of("init"))?;
     store.make_error_log();
-    let archive = (beginning == Beginning::Fresh).then(|| store.archive_besides(&archives)).flatten();
-    let (archive, archived_state) = archive.map_or((None, None), |(archive, state)| (Some(archive), state));
+    let archive =
+        (beginning == Beginning::Fresh).then(|| store.archive_besides(&archives)).flatten();
+    let (archive, archived_state) =
+        archive.map_or((None, None), |(archive, state)| (Some(archive), state));
     let (path, done) = (store.path().display().to_string(), initialized.done);
     let facts = json!({
         "path": path, "revision": initialized.revision.get(), "created": done == Done::Created,
         "done": done.words(), "archive": archive.as_ref().map(|path| path.display().to_string()),
         "archived_state": archived_state.as_ref().map(|path| path.display().to_string()),
     });
-    let mut lines = vec![format!("State {}: {path} (revision {})", done.words(), initialized.revision)];
-    lines.extend(archive.map(|archive| format!("The history before it is kept in {}", archive.display())));
+    let mut lines =
+        vec![format!("State {}: {path} (revision {})", done.words(), initialized.revision)];
+    lines.extend(
+        archive.map(|archive| format!("The history before it is kept in {}", archive.display())),
+    );
     lines.extend(archived_state.map(|state| {
         let (kept, place) = (quote_path(&state), quote_path(&store.path()));
         let is_a_state = input(&state).is_ok_and(|bytes| validate_input(&bytes).error.is_none());
@@ -361,17 +398,27 @@ fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
 fn migrate(store: &Store, output: &Output<'_>, order: &Order) -> Run {
     match store.seal_as_it_is(order)? {
         Outcome::Committed { revision, migrated_from: Some(from) } => {
-            let facts = json!({"from": from, "to": schema::current().version, "revision": revision.get()});
-            output.confirm(&format!("State migrated: {from} -> {}", schema::current().version), &facts);
+            let facts =
+                json!({"from": from, "to": schema::current().version, "revision": revision.get()});
+            output.confirm(
+                &format!("State migrated: {from} -> {}", schema::current().version),
+                &facts,
+            );
         }
         Outcome::Committed { revision, .. } | Outcome::Unchanged { revision } => {
-            let facts = json!({"from": null, "to": schema::current().version, "revision": revision.get()});
-            output.confirm(&format!("State is already at schema {}", schema::current().version), &facts);
+            let facts =
+                json!({"from": null, "to": schema::current().version, "revision": revision.get()});
+            output.confirm(
+                &format!("State is already at schema {}", schema::current().version),
+                &facts,
+            );
         }
         Outcome::Planned(_) => {
             let from = store.pending_migration()?;
             let text = match &from {
-                Some(from) => format!("State would be migrated: {from} -> {}", schema::current().version),
+                Some(from) => {
+                    format!("State would be migrated: {from} -> {}", schema::current().version)
+                }
                 None => format!("State is already at schema {}", schema::current().version),
             };
             output.confirm(&text, &json!({"from": from, "to": schema::current().version}));
@@ -400,10 +447,13 @@ fn recover(store: &Store, output: &Output<'_>, wanted: &Wanted, order: &Order) -
             output.confirm(&format!("State recovered from: {file} (revision {revision})"), &facts);
         }
         Recovered::NothingToDo { pre_migration } => {
-            let kept = pre_migration
-                .as_ref()
-                .map(|name| format!("The state before its migration is kept: pipeline-state state recover {name}"));
-            let lines = ["Current state is valid; nothing to recover"].into_iter().chain(kept.as_deref());
+            let kept = pre_migration.as_ref().map(|name| {
+                format!(
+                    "The state before its migration is kept: pipeline-state state recover {name}"
+                )
+            });
+            let lines =
+                ["Current state is valid; nothing to recover"].into_iter().chain(kept.as_deref());
             let facts = json!({"recovered": false, "preMigration": pre_migration});
             output.confirm_in_lines(&lines.collect::<Vec<_>>(), &facts);
         }

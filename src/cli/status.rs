@@ -15,7 +15,11 @@ use crate::time::rfc3339;
 /// The most findings that are named.
 const MOST_FINDINGS: usize = 10;
 
-pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> anyhow::Result<ExitCode> {
+pub(super) fn status(
+    store: &Store,
+    watched: Watched,
+    output: &Output<'_>,
+) -> anyhow::Result<ExitCode> {
     glance::show(output, watched.watch.then(|| places(store)), &mut || look(store, output))?;
     Ok(ExitCode::Success)
 }
@@ -25,7 +29,8 @@ fn places(store: &Store) -> Vec<Place> {
     let settings = store.settings();
     let dir = settings.directory.clone();
     let inside = SIDE_DIRECTORIES.map(|name| Place { dir: dir.join(name), names: Vec::new() });
-    let mut names: Vec<_> = SIDE_DIRECTORIES.into_iter().chain([ErrorLog::NAME]).map(Into::into).collect();
+    let mut names: Vec<_> =
+        SIDE_DIRECTORIES.into_iter().chain([ErrorLog::NAME]).map(Into::into).collect();
     names.push(settings.file_name.clone());
     std::iter::once(Place { dir, names }).chain(inside).collect()
 }
@@ -63,7 +68,8 @@ type Lines = Vec<(&'static str, String)>;
 
 fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Output<'_>) -> Lines {
     let verdict = if error.is_none() { Verdict::Good } else { Verdict::Bad };
-    let revision = status.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
+    let revision =
+        status.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
     let mut lines = vec![("State", output.verdict(status.health, verdict) + &revision)];
     for finding in status.findings.iter().take(MOST_FINDINGS) {
         // The document's own error is reported already.
@@ -78,7 +84,10 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
         let how = output.paint("interrupted", Paint::Yellow);
         lines.push((
             "Restore",
-            one_line(&format!("of {id} was {how}; {}", what_follows(status.restore_obstacle.as_deref()))),
+            one_line(&format!(
+                "of {id} was {how}; {}",
+                what_follows(status.restore_obstacle.as_deref())
+            )),
         ));
     }
     if status.degraded {
@@ -88,7 +97,8 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
     if let Some(phase) = &status.phase {
         lines.push(("Phase", one_line(phase)));
         lines.push(("Tasks", format!("{} completed", status.completed_tasks.unwrap_or(0))));
-        let last = status.last_signal.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
+        let last =
+            status.last_signal.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
         lines.push(("Signals", format!("{}{}", status.signals.unwrap_or(0), one_line(&last))));
     }
     if let Some(time) = &status.last_modified {
@@ -101,7 +111,8 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
             counts.push_str(&format!(", {count} {}", output.paint(what, Paint::Red)));
         }
     }
-    let writer = status.state_lock.as_ref().map(|holder| one_line(&format!("; the state: {holder}")));
+    let writer =
+        status.state_lock.as_ref().map(|holder| one_line(&format!("; the state: {holder}")));
     lines.push(("Locks", counts + &writer.unwrap_or_default()));
     lines
 }
@@ -117,7 +128,10 @@ fn where_things_are(status: &Status, error: Option<&Error>, now: &str) -> Lines 
         other => format!("{other}; the next write makes it anew"),
     };
     let backups = &status.backups;
-    let newest = backups.newest.as_ref().map_or_else(String::new, |newest| format!("; newest {}", past(newest, now)));
+    let newest = backups
+        .newest
+        .as_ref()
+        .map_or_else(String::new, |newest| format!("; newest {}", past(newest, now)));
     let mut lines = vec![
         ("File", one_line(&format!("{}{bytes}", status.path))),
         ("Mirror", mirror),

@@ -135,10 +135,16 @@ impl Table {
             let mut blank = 0; // written only before more text
             for ((column, cell), width) in self.columns.iter().zip(row).zip(&widths) {
                 let space = width.saturating_sub(width::of(&cell.whole));
-                let (before, after) = if column.side == Side::Right { (space, 0) } else { (0, space) };
+                let (before, after) =
+                    if column.side == Side::Right { (space, 0) } else { (0, space) };
                 let paint = (column.paint)(&cell.whole).filter(|_| number > 0);
                 line.push_str(&" ".repeat(blank + before));
-                line.push_str(&paint.map_or_else(|| cell.whole.clone(), |paint| output.paint(&cell.whole, paint)));
+                line.push_str(
+                    &paint.map_or_else(
+                        || cell.whole.clone(),
+                        |paint| output.paint(&cell.whole, paint),
+                    ),
+                );
                 blank = after + GAP;
             }
             text.push_str(&line);
@@ -148,7 +154,8 @@ impl Table {
     }
 
     fn widths(&self) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.columns.iter().map(|column| width::of(column.head)).collect();
+        let mut widths: Vec<usize> =
+            self.columns.iter().map(|column| width::of(column.head)).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(width::of(&cell.whole));
@@ -173,7 +180,9 @@ impl Table {
             }
             cell.whole = cut(&cell.whole, width.max(NARROWEST)); // no column is wider than the line
         }
-        while self.excess(width) > 0 && self.give_up(|column| u8::from(column.need == Need::Spare)) {}
+        while self.excess(width) > 0 && self.give_up(|column| u8::from(column.need == Need::Spare))
+        {
+        }
         if self.excess(width) > 0 {
             self.keep_columns(|cells| cells.iter().any(|cell| cell.whole != NOTHING));
         }
@@ -218,11 +227,13 @@ impl Table {
     fn narrow_widest(&mut self, need: Need) -> bool {
         let widths = self.widths();
         let can = |(place, width): &(usize, &usize)| {
-            self.columns
-                .get(*place)
-                .is_some_and(|column| column.need == need && **width > NARROWEST.max(width::of(column.head)))
+            self.columns.get(*place).is_some_and(|column| {
+                column.need == need && **width > NARROWEST.max(width::of(column.head))
+            })
         };
-        let Some((place, width)) = widths.iter().enumerate().filter(can).max_by_key(|(_, width)| **width) else {
+        let Some((place, width)) =
+            widths.iter().enumerate().filter(can).max_by_key(|(_, width)| **width)
+        else {
             return false;
         };
         for cell in self.rows.iter_mut().filter_map(|row| row.get_mut(place)) {
@@ -273,7 +284,11 @@ mod tests {
     }
 
     fn rows(table: &Table) -> Vec<String> {
-        table.rows.iter().map(|row| row.iter().map(|cell| cell.whole.as_str()).collect::<Vec<_>>().join("|")).collect()
+        table
+            .rows
+            .iter()
+            .map(|row| row.iter().map(|cell| cell.whole.as_str()).collect::<Vec<_>>().join("|"))
+            .collect()
     }
 
     #[test]
@@ -307,7 +322,12 @@ mod tests {
                 Column::new("PID").light(1),
                 Column::new("NOTE"),
             ]);
-            table.row(["checkpoint-1".into(), "123456".into(), "42".into(), "a few words more".into()]);
+            table.row([
+                "checkpoint-1".into(),
+                "123456".into(),
+                "42".into(),
+                "a few words more".into(),
+            ]);
             table.fit(width);
             rows(&table).remove(0)
         };

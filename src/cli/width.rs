@@ -29,9 +29,15 @@ mod tests {
 
     #[test]
     fn a_text_takes_the_columns_that_a_terminal_gives_it() {
-        for (text, columns) in
-            [("abc", 3), ("部署中", 6), ("e\u{301}", 1), ("🚀", 2), ("❤\u{fe0f}", 2), ("ｱ", 1), ("…", 1)]
-        {
+        for (text, columns) in [
+            ("abc", 3),
+            ("部署中", 6),
+            ("e\u{301}", 1),
+            ("🚀", 2),
+            ("❤\u{fe0f}", 2),
+            ("ｱ", 1),
+            ("…", 1),
+        ] {
             assert_eq!(of(text), columns, "{text}");
         }
     }
@@ -42,8 +48,12 @@ mod tests {
         assert_eq!(cut("部署中", 5), "部署…");
         assert_eq!(cut("部署中", 4), "部…");
         assert_eq!(cut("make all", 6), "make…");
-        for text in ["❤\u{fe0f}❤\u{fe0f}❤\u{fe0f}", "e\u{301}e\u{301}e\u{301}", "👩\u{200d}🚀👩\u{200d}🚀", "🇩🇪🇫🇷"]
-        {
+        for text in [
+            "❤\u{fe0f}❤\u{fe0f}❤\u{fe0f}",
+            "e\u{301}e\u{301}e\u{301}",
+            "👩\u{200d}🚀👩\u{200d}🚀",
+            "🇩🇪🇫🇷",
+        ] {
             for most in 1..8 {
                 assert!(of(&cut(text, most)) <= most, "{text} {most}");
             }

@@ -33,7 +33,12 @@ pub fn foreign_root(disk: &Disk, here: &Path, marks: Marks) -> Option<Marked> {
     search(disk, here, marks, |owner| owner != user)
 }
 
-fn search(disk: &Disk, here: &Path, marks: Marks, is_wanted: impl Fn(u32) -> bool) -> Option<Marked> {
+fn search(
+    disk: &Disk,
+    here: &Path,
+    marks: Marks,
+    is_wanted: impl Fn(u32) -> bool,
+) -> Option<Marked> {
     let look = |path: &Path| disk.stat(&Dir::working(), path).ok().flatten();
     let mark = |root: &Path, name: &str, kind: FileKind| {
         let stat = look(&root.join(name))?;
@@ -43,7 +48,9 @@ fn search(disk: &Disk, here: &Path, marks: Marks, is_wanted: impl Fn(u32) -> boo
     let marked = |root: &Path| {
         mark(root, STATE_FILE, FileKind::Regular)
             .or_else(|| mark(root, BACKUPS, FileKind::Directory))
-            .or_else(|| mark(root, LOCKS, FileKind::Directory).filter(|_| marks == Marks::StateOrLocks))
+            .or_else(|| {
+                mark(root, LOCKS, FileKind::Directory).filter(|_| marks == Marks::StateOrLocks)
+            })
     };
     let mut device = None;
     for dir in here.ancestors() {

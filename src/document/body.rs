@@ -16,7 +16,8 @@ use super::path::Path;
 
 /// The fields that the rules, the seal and the migration read; of all others they need only the
 /// type.
-pub const OUTLINED: [&str; 6] = ["schemaVersion", "phase", "signals", "lastActivation", "lastSignal", "metadata"];
+pub const OUTLINED: [&str; 6] =
+    ["schemaVersion", "phase", "signals", "lastActivation", "lastSignal", "metadata"];
 
 /// A document. It can be used like a [`Value`], and is parsed at the first such use; its outline is
 /// available without that.
@@ -52,7 +53,11 @@ impl Body {
     /// The part of the document needed to follow `path`.
     #[must_use]
     pub fn at(&self, path: &Path) -> &Value {
-        if path.field().is_some_and(|field| OUTLINED.contains(&field)) { self.outline() } else { self }
+        if path.field().is_some_and(|field| OUTLINED.contains(&field)) {
+            self.outline()
+        } else {
+            self
+        }
     }
 
     /// The text it was made from, if any.

@@ -60,7 +60,9 @@ fn descend(at: &mut Path, old: Option<&Value>, new: Option<&Value>, changes: &mu
         }
         // With `arbitrary_precision` this compares the text of numbers.
         (old, new) if old == new => {}
-        (old, new) => changes.push(Change { path: at.to_string(), old: old.cloned(), new: new.cloned() }),
+        (old, new) => {
+            changes.push(Change { path: at.to_string(), old: old.cloned(), new: new.cloned() })
+        }
     }
 }
 
@@ -123,7 +125,8 @@ mod tests {
     fn apply(doc: &mut Value, changes: &[Change]) {
         // Elements are removed from the end of an array, so that the indices before them stay
         // valid.
-        let (gone, kept): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.new.is_none());
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|change| change.new.is_none());
         for change in kept {
             let mut path = Path::parse_filter(&change.path).unwrap();
             if let (None, Some(last @ Step::Index(_))) = (&change.old, path.0.last_mut()) {

@@ -39,7 +39,9 @@ impl Draft {
     /// parsed.
     pub fn again<'a>(base: &Body, fields: impl IntoIterator<Item = &'a str>) -> Self {
         let made = base.text().and_then(|text| Made::again(&text));
-        let (Some(made), Value::Object(outline)) = (made, base.outline()) else { return Value::clone(base).into() };
+        let (Some(made), Value::Object(outline)) = (made, base.outline()) else {
+            return Value::clone(base).into();
+        };
         let (mut outline, mut besides) = (outline.clone(), Vec::new());
         for name in fields.into_iter().filter(|name| !OUTLINED.contains(name)) {
             if let Some(value) = made.value(name) {
@@ -72,7 +74,9 @@ impl Draft {
 
     /// Sets `schemaVersion` to the current schema.
     pub fn say_schema(&mut self) {
-        if let Some(fields) = self.fields_mut().filter(|fields| !fields.contains_key("schemaVersion")) {
+        if let Some(fields) =
+            self.fields_mut().filter(|fields| !fields.contains_key("schemaVersion"))
+        {
             fields.shift_insert(0, "schemaVersion".into(), schema::current().version.into());
         }
     }
@@ -87,7 +91,9 @@ impl Draft {
                 let mut outline = self.outline.clone();
                 let is_same = |name: &String| made.value(name).as_ref() == self.outline.get(name);
                 for name in &self.besides {
-                    if let (Some(field), Some(old)) = (outline.get_mut(name), base.outline().get(name)) {
+                    if let (Some(field), Some(old)) =
+                        (outline.get_mut(name), base.outline().get(name))
+                    {
                         *field = old.clone();
                     }
                 }
@@ -131,7 +137,9 @@ impl Draft {
     pub fn to_value(&self) -> Value {
         match &self.made {
             None => self.outline.clone(),
-            Some(_) => self.to_text().and_then(|text| json::parse(&text.whole()).ok()).unwrap_or_default(),
+            Some(_) => {
+                self.to_text().and_then(|text| json::parse(&text.whole()).ok()).unwrap_or_default()
+            }
         }
     }
 

@@ -67,7 +67,9 @@ pub(super) fn make<'t, M: Make<'t>>(bytes: &'t [u8], maker: M) -> Result<M::Node
     deserializer.disable_recursion_limit(); // MAX_DEPTH is exact: serde_json's limit is one less
     let source = Source::new(text);
     let seed = Tree { depth: 0, source: &source, maker };
-    let value = seed.deserialize(&mut deserializer).map_err(|error| JsonError::Syntax(error.to_string()))?;
+    let value = seed
+        .deserialize(&mut deserializer)
+        .map_err(|error| JsonError::Syntax(error.to_string()))?;
     deserializer.end().map_err(|error| JsonError::Syntax(error.to_string()))?;
     Ok(value)
 }
@@ -101,7 +103,9 @@ impl<'a> Source<'a> {
     /// numbers with an exponent are looked up in the text, where they occur in the same order.
     fn number(&self, digits: String) -> Cow<'a, str> {
         let original = digits.contains('e').then(|| {
-            let exponents = self.exponents.get_or_init(|| RefCell::new(numbers_with_exponent(self.text).into_iter()));
+            let exponents = self
+                .exponents
+                .get_or_init(|| RefCell::new(numbers_with_exponent(self.text).into_iter()));
             exponents.borrow_mut().next()
         });
         original.flatten().map_or(Cow::Owned(digits), Cow::Borrowed)
@@ -123,7 +127,9 @@ fn numbers_with_exponent(text: &str) -> Vec<&str> {
             });
             end.map_or(token.len(), |(end, _)| end + 1)
         } else {
-            let length = token.find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c)).unwrap_or(token.len());
+            let length = token
+                .find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c))
+                .unwrap_or(token.len());
             let (number, _) = token.split_at(length);
             if number.contains(['e', 'E']) {
                 numbers.push(number);
@@ -210,9 +216,9 @@ impl<'de, M: Make<'de>> Visitor<'de> for Tree<'_, M> {
                 return Ok(self.maker.number(&self.source.number(entries.next_value()?)));
             }
             let value = entries.next_value_seed(self.inner(Some(&name))?)?;
-            self.maker
-                .insert(&mut object, name, value)
-                .map_err(|name| de::Error::custom(format_args!("the key {name:?} stands twice in one object")))?;
+            self.maker.insert(&mut object, name, value).map_err(|name| {
+                de::Error::custom(format_args!("the key {name:?} stands twice in one object"))
+            })?;
         }
         self.inner::<A::Error>(None)?; // an empty object is a level, too
         Ok(self.maker.object(object))
@@ -258,14 +264,19 @@ mod tests {
 
     fn error(text: &str) -> String {
         let error = parse(text.as_bytes()).unwrap_err();
-        assert_eq!(outline(text.as_bytes(), &["phase"]).unwrap_err(), error, "the outline hides it");
+        assert_eq!(
+            outline(text.as_bytes(), &["phase"]).unwrap_err(),
+            error,
+            "the outline hides it"
+        );
         error.to_string()
     }
 
     #[test]
     fn an_outline_keeps_the_type_of_other_fields() {
         let text = r#"{"a":[1,{"b":"x"}],"phase":{"b":["x",1E5]},"s":"x","n":1E5,"o":{"b":1},"z":null,"t":true}"#;
-        let expected = r#"{"a":[],"phase":{"b":["x",1E5]},"s":"","n":1E5,"o":{},"z":null,"t":true}"#;
+        let expected =
+            r#"{"a":[],"phase":{"b":["x",1E5]},"s":"","n":1E5,"o":{},"z":null,"t":true}"#;
         assert_eq!(outline(text.as_bytes(), &["phase"]).unwrap().to_string(), expected);
     }
 
@@ -282,7 +293,8 @@ mod tests {
         let many: String = (0..40).map(|n| format!("\"k{n}\":0,")).collect();
         for twice in [0, 5, 20, 39] {
             assert!(
-                error(&format!("{{\"x\":{{{many}\"k{twice}\":1}}}}")).contains(&format!("\"k{twice}\" stands twice"))
+                error(&format!("{{\"x\":{{{many}\"k{twice}\":1}}}}"))
+                    .contains(&format!("\"k{twice}\" stands twice"))
             );
         }
     }
@@ -309,7 +321,10 @@ mod tests {
             assert_eq!(parse(text.as_bytes()).unwrap().to_string(), text);
         }
         let escaped = r#"{"\u0024serde_json::private::Number":"12"}"#;
-        assert_eq!(parse(escaped.as_bytes()).unwrap().to_string(), r#"{"$serde_json::private::Number":"12"}"#);
+        assert_eq!(
+            parse(escaped.as_bytes()).unwrap().to_string(),
+            r#"{"$serde_json::private::Number":"12"}"#
+        );
     }
 
     #[test]
@@ -324,9 +339,18 @@ mod tests {
         assert_eq!(parse(b" \n").unwrap_err(), JsonError::Empty);
         assert_eq!(parse(&[0; 4096]).unwrap_err(), JsonError::Nuls(4096));
         assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err(), JsonError::Utf8(6));
-        for text in
-            ["{\"a\":1", "garbage", "NaN", "[1,]", "{} {}", "\"\\ud800\"", "01", "+1", "\u{feff}\u{feff}{}", "Infinity"]
-        {
+        for text in [
+            "{\"a\":1",
+            "garbage",
+            "NaN",
+            "[1,]",
+            "{} {}",
+            "\"\\ud800\"",
+            "01",
+            "+1",
+            "\u{feff}\u{feff}{}",
+            "Infinity",
+        ] {
             assert!(matches!(parse(text.as_bytes()), Err(JsonError::Syntax(_))), "{text}");
         }
     }

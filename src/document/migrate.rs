@@ -135,7 +135,9 @@ fn from_legacy(fields: &mut Map<String, Value>) {
             fields.insert(name.into(), digits.into());
         }
     }
-    for (name, nothing) in [("completedTasks", json!([])), ("signals", json!({})), ("lastActivation", json!(""))] {
+    for (name, nothing) in
+        [("completedTasks", json!([])), ("signals", json!({})), ("lastActivation", json!(""))]
+    {
         if fields.get(name).is_none_or(Value::is_null) {
             fields.insert(name.into(), nothing);
         }
@@ -174,7 +176,11 @@ mod tests {
     fn migrated(document: Value) -> Migrated {
         let migrated = to_current(&document).unwrap();
         assert_eq!(rules::check(&migrated.value), [], "{document}");
-        assert_eq!(to_current(&migrated.value).unwrap(), Migrated { from: None, ..migrated.clone() }, "idempotent");
+        assert_eq!(
+            to_current(&migrated.value).unwrap(),
+            Migrated { from: None, ..migrated.clone() },
+            "idempotent"
+        );
         migrated
     }
 
@@ -189,7 +195,8 @@ mod tests {
 
     #[test]
     fn the_smallest_legacy_document_is_migrated() {
-        let smallest = json!({"phase": "pre-init", "completedTasks": [], "signals": {}, "lastActivation": ""});
+        let smallest =
+            json!({"phase": "pre-init", "completedTasks": [], "signals": {}, "lastActivation": ""});
         let Migrated { value, from } = migrated(smallest);
         assert_eq!(from.as_deref(), Some("legacy"));
         assert_eq!(value["schemaVersion"], "1.0");
@@ -229,18 +236,30 @@ mod tests {
 
     #[test]
     fn times_at_the_top_move_into_metadata() {
-        let value = migrated(json!({"phase": "x", "created": "2023", "lastModified": "2024"})).value;
+        let value =
+            migrated(json!({"phase": "x", "created": "2023", "lastModified": "2024"})).value;
         assert_eq!(value["metadata"]["created"], "2023");
         assert_eq!(value.get("created"), None);
-        let both = migrated(json!({"phase": "x", "created": "2023", "metadata": {"created": "2022"}})).value;
-        assert_eq!((&both["created"], &both["metadata"]["created"]), (&json!("2023"), &json!("2022")));
+        let both =
+            migrated(json!({"phase": "x", "created": "2023", "metadata": {"created": "2022"}}))
+                .value;
+        assert_eq!(
+            (&both["created"], &both["metadata"]["created"]),
+            (&json!("2023"), &json!("2022"))
+        );
     }
 
     #[test]
     fn an_older_version_migrates_a_newer_is_refused() {
-        assert_eq!(migrated(json!({"schemaVersion": "0.9", "phase": "x"})).from.as_deref(), Some("0.9"));
+        assert_eq!(
+            migrated(json!({"schemaVersion": "0.9", "phase": "x"})).from.as_deref(),
+            Some("0.9")
+        );
         for version in [json!("1.1"), json!("2.0"), json!("10.0"), json!(2)] {
-            assert!(to_current(&json!({"schemaVersion": version, "phase": "x"})).is_err(), "{version}");
+            assert!(
+                to_current(&json!({"schemaVersion": version, "phase": "x"})).is_err(),
+                "{version}"
+            );
         }
     }
 

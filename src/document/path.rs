@@ -123,7 +123,9 @@ impl Path {
             here = match (step, here) {
                 (_, None | Some(Value::Null)) => return Ok(None),
                 (Step::Key(key), Some(Value::Object(map))) => map.get(key),
-                (Step::Index(at), Some(Value::Array(list))) => position(*at, list.len()).and_then(|at| list.get(at)),
+                (Step::Index(at), Some(Value::Array(list))) => {
+                    position(*at, list.len()).and_then(|at| list.get(at))
+                }
                 (Step::Key(key), Some(other)) => return unfit(other, quoted(key)),
                 (_, Some(other)) => return unfit(other, "number".to_owned()),
             };
@@ -154,13 +156,17 @@ impl Path {
                     }
                     &mut map[key.as_str()]
                 }
-                (Step::Append | Step::Index(0), Value::Array(list)) if *step == Step::Append || list.is_empty() => {
+                (Step::Append | Step::Index(0), Value::Array(list))
+                    if *step == Step::Append || list.is_empty() =>
+                {
                     list.push(self.made(done + 1, new)?);
                     return Ok(());
                 }
                 (Step::Index(index), Value::Array(list)) => {
                     let at = position(*index, list.len());
-                    let at = at.ok_or_else(|| PathError::OutOfRange(self.upto(done), list.len(), *index))?;
+                    let at = at.ok_or_else(|| {
+                        PathError::OutOfRange(self.upto(done), list.len(), *index)
+                    })?;
                     &mut list[at]
                 }
                 (_, parent) => {
@@ -248,7 +254,8 @@ impl<'a> Cursor<'a> {
         let (digits, rest) = after.split_at(length);
         // `.1a` and `.1-2` are keys that need quotes, and `01` is not a number in jq.
         let ends = !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        let index = digits.parse::<i64>().ok().filter(|index| ends && index.to_string() == digits)?;
+        let index =
+            digits.parse::<i64>().ok().filter(|index| ends && index.to_string() == digits)?;
         self.rest = rest;
         Some(index)
     }
@@ -321,7 +328,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-const KEY: &str = "a key (quote it unless it is only letters, digits, `_` and `-`, and begins with no digit)";
+const KEY: &str =
+    "a key (quote it unless it is only letters, digits, `_` and `-`, and begins with no digit)";
 
 fn is_identifier(key: &str) -> bool {
     key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -48,7 +48,9 @@ impl Printer {
             Value::Number(number) => self.word(number.as_str()),
             Value::String(text) => self.string(text.as_bytes()),
             Value::Array(list) => self.array(list, Self::value),
-            Value::Object(map) => self.object(map.iter().map(|(key, value)| (key.as_bytes(), value)), Self::value),
+            Value::Object(map) => {
+                self.object(map.iter().map(|(key, value)| (key.as_bytes(), value)), Self::value)
+            }
         }
     }
 
@@ -73,8 +75,9 @@ impl Printer {
             return Some(());
         }
         // Without an early exit the loop processes many bytes at once.
-        let escaped =
-            text.iter().fold(false, |found, byte| found | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\'));
+        let escaped = text
+            .iter()
+            .fold(false, |found, byte| found | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\'));
         if escaped {
             return self.serialized(std::str::from_utf8(text).ok()?);
         }
@@ -153,7 +156,8 @@ impl Printer {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        let goes_on = !self.run.is_empty() && self.old.get(self.run.end..).is_some_and(|rest| rest.starts_with(bytes));
+        let goes_on = !self.run.is_empty()
+            && self.old.get(self.run.end..).is_some_and(|rest| rest.starts_with(bytes));
         if goes_on {
             self.run.end += bytes.len();
         } else {

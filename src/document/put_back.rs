@@ -60,7 +60,11 @@ impl Touched {
                 let keys = before.into_iter().chain(after).flat_map(Map::keys);
                 for key in keys.collect::<BTreeSet<_>>() {
                     at.push(key.clone());
-                    self.compare(at, before.and_then(|map| map.get(key)), after.and_then(|map| map.get(key)));
+                    self.compare(
+                        at,
+                        before.and_then(|map| map.get(key)),
+                        after.and_then(|map| map.get(key)),
+                    );
                     at.pop();
                 }
             }
@@ -98,7 +102,9 @@ impl Touched {
 
     /// Returns whether the party removed an object around this place.
     fn removed_around(&self, at: &[String]) -> bool {
-        self.hulls.iter().any(|(hull, is_there)| !is_there && hull.len() < at.len() && at.starts_with(hull))
+        self.hulls
+            .iter()
+            .any(|(hull, is_there)| !is_there && hull.len() < at.len() && at.starts_with(hull))
     }
 }
 
@@ -110,18 +116,27 @@ pub struct Conflict {
 }
 
 /// The live document with the guard's changes reverted to `base`, and the others' changes kept.
-pub fn put_back(base: &Value, guards: &Touched, others: &Touched, live: &Value) -> Result<Value, Conflict> {
+pub fn put_back(
+    base: &Value,
+    guards: &Touched,
+    others: &Touched,
+    live: &Value,
+) -> Result<Value, Conflict> {
     let meets = |unit: &&Unit| others.contended().any(|other| overlap(unit, other));
-    let is_shut_out = |at: &&Unit| !is_shared(at) && get(base, at).is_some() && others.removed_around(at);
+    let is_shut_out =
+        |at: &&Unit| !is_shared(at) && get(base, at).is_some() && others.removed_around(at);
     let mut paths: BTreeSet<&Unit> = guards.contended().filter(meets).collect();
     paths.extend(guards.units.keys().filter(is_shut_out));
     let hulls = guards.hulls.keys().filter(is_shut_out);
-    paths.extend(hulls.filter(|hull| !paths.iter().any(|unit| unit.starts_with(hull))).collect::<Vec<_>>());
+    paths.extend(
+        hulls.filter(|hull| !paths.iter().any(|unit| unit.starts_with(hull))).collect::<Vec<_>>(),
+    );
     if !paths.is_empty() {
         return Err(Conflict { paths: paths.into_iter().map(|unit| shown(unit)).collect() });
     }
     let mut value = live.clone();
-    let tasks_are_guards = !others.units.keys().any(|unit| unit.first().is_some_and(|field| field == TASKS));
+    let tasks_are_guards =
+        !others.units.keys().any(|unit| unit.first().is_some_and(|field| field == TASKS));
     for unit in guards.units.keys() {
         match &unit[..] {
             unit if is_shared(unit) => put_shared_back(&mut value, base, others, unit),
@@ -152,7 +167,8 @@ fn put_shared_back(value: &mut Value, base: &Value, others: &Touched, unit: &[St
 /// Creates the objects that the guard removed and removes those it created, if they are empty and
 /// the others did not do the same.
 fn put_hulls_back(value: &mut Value, base: &Value, guards: &Touched, others: &Touched) {
-    let wanted = |hull: &Unit| others.hulls.get(hull).copied().unwrap_or_else(|| get(base, hull).is_some());
+    let wanted =
+        |hull: &Unit| others.hulls.get(hull).copied().unwrap_or_else(|| get(base, hull).is_some());
     for hull in guards.hulls.keys().filter(|hull| wanted(hull)) {
         if get(value, hull).is_none() {
             set(value, hull, Some(Map::new().into()));
@@ -168,7 +184,11 @@ fn put_hulls_back(value: &mut Value, base: &Value, guards: &Touched, others: &To
 fn put_task_back(value: &mut Value, base: &Value, text: &str) {
     let Some(Value::Array(tasks)) = value.get_mut(TASKS) else { return };
     let before = base.get(TASKS).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let Some(task) = tasks.iter().chain(before).find(|task| Value::to_string(task) == text).cloned() else { return };
+    let Some(task) =
+        tasks.iter().chain(before).find(|task| Value::to_string(task) == text).cloned()
+    else {
+        return;
+    };
     let wanted = count(before, &task);
     while count(tasks, &task) > wanted {
         let Some(last) = tasks.iter().rposition(|other| *other == task) else { break };
@@ -184,7 +204,10 @@ fn fields(value: &Value) -> Option<&Map<String, Value>> {
 
 /// Returns whether both sides are objects or absent, and one of them has fields to compare.
 #[allow(clippy::option_option)]
-fn has_fields(before: Option<Option<&Map<String, Value>>>, after: Option<Option<&Map<String, Value>>>) -> bool {
+fn has_fields(
+    before: Option<Option<&Map<String, Value>>>,
+    after: Option<Option<&Map<String, Value>>>,
+) -> bool {
     match (before, after) {
         (Some(Some(_)), Some(Some(_))) => true,
         (Some(Some(one)), None) | (None, Some(Some(one))) => !one.is_empty(),
@@ -193,7 +216,8 @@ fn has_fields(before: Option<Option<&Map<String, Value>>>, after: Option<Option<
 }
 
 fn is_reordered(before: &[Value], after: &[Value]) -> bool {
-    before.len() == after.len() && before.iter().all(|task| count(before, task) == count(after, task))
+    before.len() == after.len()
+        && before.iter().all(|task| count(before, task) == count(after, task))
 }
 
 fn count(tasks: &[Value], task: &Value) -> usize {
@@ -262,7 +286,8 @@ mod tests {
 
     /// The changes of each party and the live document, after these steps.
     fn after(base: &Value, steps: &[(Party, Value)]) -> (Touched, Touched, Value) {
-        let (mut guards, mut others, mut live) = (Touched::default(), Touched::default(), base.clone());
+        let (mut guards, mut others, mut live) =
+            (Touched::default(), Touched::default(), base.clone());
         for (party, next) in steps {
             let touched = if *party == Party::Guard { &mut guards } else { &mut others };
             touched.add(&live, next);
@@ -293,19 +318,30 @@ mod tests {
 
     #[test]
     fn each_kind_of_field_is_merged_by_its_own_units() {
-        let one = with(&base(), &[("/phase", "b".into()), ("/completedTasks", json!(["x", "guard"]))]);
-        let one = with(&one, &[("/signals", json!({"S": 1, "G": 2})), ("/lastActivation", "t1".into())]);
-        let two = with(&one, &[("/n", 2.into()), ("/completedTasks", json!(["x", "guard", "other"]))]);
-        let two = with(&two, &[("/signals", json!({"S": 1, "G": 2, "O": 3})), ("/lastActivation", "t2".into())]);
-        let expected = with(&base(), &[("/n", 2.into()), ("/completedTasks", json!(["x", "other"]))]);
-        let expected = with(&expected, &[("/signals", json!({"S": 1, "O": 3})), ("/lastActivation", "t2".into())]);
+        let one =
+            with(&base(), &[("/phase", "b".into()), ("/completedTasks", json!(["x", "guard"]))]);
+        let one =
+            with(&one, &[("/signals", json!({"S": 1, "G": 2})), ("/lastActivation", "t1".into())]);
+        let two =
+            with(&one, &[("/n", 2.into()), ("/completedTasks", json!(["x", "guard", "other"]))]);
+        let two = with(
+            &two,
+            &[("/signals", json!({"S": 1, "G": 2, "O": 3})), ("/lastActivation", "t2".into())],
+        );
+        let expected =
+            with(&base(), &[("/n", 2.into()), ("/completedTasks", json!(["x", "other"]))]);
+        let expected = with(
+            &expected,
+            &[("/signals", json!({"S": 1, "O": 3})), ("/lastActivation", "t2".into())],
+        );
         assert_eq!(merged(&base(), &[(Party::Guard, one), (Party::Others, two)]), Ok(expected));
     }
 
     #[test]
     fn a_unit_that_both_changed_is_a_conflict() {
         let paths = |one: Value, two: Value| {
-            let conflict = merged(&base(), &[(Party::Guard, one), (Party::Others, two)]).unwrap_err();
+            let conflict =
+                merged(&base(), &[(Party::Guard, one), (Party::Others, two)]).unwrap_err();
             conflict.paths
         };
         let one = with(&base(), &[("/phase", "b".into()), ("/n", 5.into())]);
@@ -321,8 +357,12 @@ mod tests {
 
     #[test]
     fn shared_fields_keep_the_others_value() {
-        let one = with(&base(), &[("/lastActivation", "others".into()), ("/metadata/owner", "others".into())]);
-        let two = with(&one, &[("/lastActivation", "guard".into()), ("/metadata/owner", "guard".into())]);
+        let one = with(
+            &base(),
+            &[("/lastActivation", "others".into()), ("/metadata/owner", "others".into())],
+        );
+        let two =
+            with(&one, &[("/lastActivation", "guard".into()), ("/metadata/owner", "guard".into())]);
         let two = with(&two, &[("/n", 9.into())]);
         assert_eq!(merged(&base(), &[(Party::Others, one.clone()), (Party::Guard, two)]), Ok(one));
     }
@@ -351,7 +391,8 @@ mod tests {
     #[test]
     fn a_field_changed_twice_has_its_last_value() {
         let base = json!({"a": [1]});
-        let steps = [(Party::Others, json!({"a": {"b": 1}})), (Party::Others, json!({"a": {"b": 2}}))];
+        let steps =
+            [(Party::Others, json!({"a": {"b": 1}})), (Party::Others, json!({"a": {"b": 2}}))];
         let (_, others, _) = after(&base, &steps);
         assert_eq!(others.units, BTreeMap::from([(vec!["a".to_owned()], Some(json!({"b": 2})))]));
     }
@@ -368,7 +409,8 @@ mod tests {
 
     fn document() -> impl Strategy<Value = Value> {
         let field = leaf().prop_recursive(3, 12, 3, |inner| {
-            prop::collection::btree_map("[abc]", inner, 0..3).prop_map(|map| Value::Object(map.into_iter().collect()))
+            prop::collection::btree_map("[abc]", inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect()))
         });
         let tasks = prop::collection::vec("[xyz]", 0..3);
         let signals = prop::collection::btree_map("[ST]", 0..3_u8, 0..3);
@@ -378,7 +420,10 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<(Party, Value)>> {
-        prop::collection::vec((prop_oneof![Just(Party::Guard), Just(Party::Others)], document()), 0..5)
+        prop::collection::vec(
+            (prop_oneof![Just(Party::Guard), Just(Party::Others)], document()),
+            0..5,
+        )
     }
 
     fn without_shared(value: &Value) -> Value {

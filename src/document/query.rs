@@ -95,12 +95,16 @@ impl From<Excess> for FilterError {
                 let message = format!("it uses more than {} GiB of memory", bounds::MEMORY >> 30);
                 (message, "a loop that has no end, or work for jq itself: `state read | jq …`")
             }
-            Excess::Time => {
-                ("it ran out of time; nothing was written".to_owned(), "`--filter-timeout T` gives it more")
-            }
+            Excess::Time => (
+                "it ran out of time; nothing was written".to_owned(),
+                "`--filter-timeout T` gives it more",
+            ),
             Excess::Depth => {
                 let message = "it recurses too deep, or nests a value too deep".to_owned();
-                (message, "a recursion that has no end, or one whose call is not the last thing it does")
+                (
+                    message,
+                    "a recursion that has no end, or one whose call is not the last thing it does",
+                )
             }
         };
         Self { message, hint: Some(hint.to_owned()), excess: Some(excess) }
@@ -151,7 +155,11 @@ impl Filter {
     ///
     /// # Errors
     /// The first error of the program, or the first output that is not a JSON value.
-    pub fn run_each(&self, document: &Body, mut each: impl FnMut(Value) -> ControlFlow<()>) -> Result<(), FilterError> {
+    pub fn run_each(
+        &self,
+        document: &Body,
+        mut each: impl FnMut(Value) -> ControlFlow<()>,
+    ) -> Result<(), FilterError> {
         self.run(made::input(document)?, |val| Ok(each(to_output(val)?)))
     }
 
@@ -250,7 +258,9 @@ fn is_deeper_than(val: &Val, levels: usize) -> bool {
     match val {
         Val::Arr(_) | Val::Obj(_) if levels == 0 => true,
         Val::Arr(list) => list.iter().any(|val| is_deeper_than(val, levels - 1)),
-        Val::Obj(map) => map.iter().any(|(key, val)| [key, val].iter().any(|part| is_deeper_than(part, levels - 1))),
+        Val::Obj(map) => map
+            .iter()
+            .any(|(key, val)| [key, val].iter().any(|part| is_deeper_than(part, levels - 1))),
         _ => false,
     }
 }
@@ -285,7 +295,9 @@ fn to_value(val: Val) -> Result<Value, String> {
         Val::Num(number) => to_number(&number)?,
         Val::TStr(text) => Value::String(to_text(&text)?),
         Val::BStr(_) => return Err(unfit("a byte string")),
-        Val::Arr(list) => Rc::unwrap_or_clone(list).into_iter().map(to_value).collect::<Result<_, _>>()?,
+        Val::Arr(list) => {
+            Rc::unwrap_or_clone(list).into_iter().map(to_value).collect::<Result<_, _>>()?
+        }
         Val::Obj(map) => {
             let pair = |(key, val): (Val, Val)| match key {
                 Val::TStr(key) => Ok((to_text(&key)?, to_value(val)?)),
@@ -323,8 +335,10 @@ fn too_deep(verb: &str) -> String {
 /// The names of all functions with their number of arguments: `map/1`.
 fn builtins() -> Jq {
     let defs = definitions().map(|def| (def.name, def.args.len()));
-    let names = natives().map(|native| (native.0, native.1.len())).chain(defs).collect::<BTreeSet<_>>();
-    let names = names.into_iter().filter(|(name, _)| name.starts_with(|c: char| c.is_ascii_alphabetic()));
+    let names =
+        natives().map(|native| (native.0, native.1.len())).chain(defs).collect::<BTreeSet<_>>();
+    let names =
+        names.into_iter().filter(|(name, _)| name.starts_with(|c: char| c.is_ascii_alphabetic()));
     names.map(|(name, arity)| Jq::text(format!("{name}/{arity}"))).collect()
 }
 

@@ -48,7 +48,8 @@ pub fn check(document: &Value) -> Vec<Finding> {
     for (name, value) in fields.get("signals").and_then(Value::as_object).into_iter().flatten() {
         // Old documents have objects there.
         if value.is_array() {
-            let problem = "must be a number, string, boolean, object or null, and is an array".to_owned();
+            let problem =
+                "must be a number, string, boolean, object or null, and is an array".to_owned();
             findings.push(finding(
                 &Path(vec![Step::Key("signals".to_owned()), Step::Key(name.clone())]).to_string(),
                 problem,

@@ -58,7 +58,12 @@ const V1_0_FIELDS: [Field; 8] = [
     Field::new("completedTasks", Need::Required, Value::is_array, "an array"),
     Field::new("signals", Need::Required, Value::is_object, "an object"),
     Field::new("lastActivation", Need::Required, Value::is_string, "a string"),
-    Field::new("lastSignal", Need::Optional, |value| value.is_string() || value.is_null(), "a string or null"),
+    Field::new(
+        "lastSignal",
+        Need::Optional,
+        |value| value.is_string() || value.is_null(),
+        "a string or null",
+    ),
     Field::new("metadata", Need::Optional, Value::is_object, "an object"),
     Field::new("degradedMode", Need::Optional, Value::is_object, "an object"),
 ];
@@ -66,7 +71,12 @@ const V1_0_FIELDS: [Field; 8] = [
 impl Field {
     /// A rule.
     #[must_use]
-    pub const fn new(name: &'static str, need: Need, test: fn(&Value) -> bool, expected: &'static str) -> Self {
+    pub const fn new(
+        name: &'static str,
+        need: Need,
+        test: fn(&Value) -> bool,
+        expected: &'static str,
+    ) -> Self {
         Self { name, need, test, expected }
     }
 }

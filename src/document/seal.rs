@@ -148,7 +148,10 @@ impl Digest {
 }
 
 /// The part and the place in it where these digits occur, if they occur in the text exactly once.
-fn only_place<'a>(parts: impl IntoIterator<Item = &'a [u8]>, digits: &str) -> Option<(usize, usize)> {
+fn only_place<'a>(
+    parts: impl IntoIterator<Item = &'a [u8]>,
+    digits: &str,
+) -> Option<(usize, usize)> {
     let finder = memmem::Finder::new(digits);
     let in_part = |(at, part)| finder.find_iter(part).map(move |place| (at, place));
     let mut places = parts.into_iter().enumerate().flat_map(in_part);
@@ -156,7 +159,10 @@ fn only_place<'a>(parts: impl IntoIterator<Item = &'a [u8]>, digits: &str) -> Op
 }
 
 /// The digest of a text with the 64 digits at a place in one of its parts taken as zeros.
-fn digest_around<'a>(parts: impl IntoIterator<Item = &'a [u8]>, (at, place): (usize, usize)) -> Option<Digest> {
+fn digest_around<'a>(
+    parts: impl IntoIterator<Item = &'a [u8]>,
+    (at, place): (usize, usize),
+) -> Option<Digest> {
     let mut hash = Sha256::new();
     for (index, part) in parts.into_iter().enumerate() {
         if index == at {
@@ -252,7 +258,11 @@ pub fn seal(
 ) -> Option<Sealed> {
     let marker = hex(&marker);
     let mut draft = draft.into();
-    let metadata = draft.fields_mut()?.entry("metadata").or_insert_with(|| Map::new().into()).as_object_mut()?;
+    let metadata = draft
+        .fields_mut()?
+        .entry("metadata")
+        .or_insert_with(|| Map::new().into())
+        .as_object_mut()?;
     metadata.insert("created".into(), created.into());
     metadata.insert("lastModified".into(), now.into());
     metadata.insert("revision".into(), revision.get().into());
@@ -372,7 +382,9 @@ pub fn are_same_without_seal(one: &Value, other: &Value) -> bool {
         (None, None) => these.get("metadata") == those.get("metadata"),
         _ => false,
     };
-    let count = |document: &Map<String, Value>| document.len() - usize::from(document.contains_key("metadata"));
+    let count = |document: &Map<String, Value>| {
+        document.len() - usize::from(document.contains_key("metadata"))
+    };
     are_same_metadata
         && count(these) == count(those)
         && these.iter().all(|(key, value)| key == "metadata" || those.get(key) == Some(value))
@@ -385,8 +397,12 @@ fn is_hex(text: &str) -> bool {
 /// Bytes as lower-case hex digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .collect()
 }
 
 #[cfg(test)]
@@ -410,7 +426,10 @@ mod tests {
             Some(sealed.document.seal.clone())
         );
         assert!(sealed.text.whole().ends_with(b"}\n"));
-        assert_eq!(super::super::json::parse(&sealed.text.whole()).unwrap(), *sealed.document.value);
+        assert_eq!(
+            super::super::json::parse(&sealed.text.whole()).unwrap(),
+            *sealed.document.value
+        );
     }
 
     #[test]
@@ -442,11 +461,17 @@ mod tests {
     #[test]
     fn our_fields_keep_their_place_when_sealed_again() {
         let first = sealed();
-        let keys = |value: &Value| value["metadata"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let keys = |value: &Value| {
+            value["metadata"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+        };
         let lineage = first.document.seal.lineage.clone();
-        let again =
-            seal(first.document.clone().into_value(), (Revision::new(6).unwrap(), &lineage), ("a", "b"), [1; 32])
-                .unwrap();
+        let again = seal(
+            first.document.clone().into_value(),
+            (Revision::new(6).unwrap(), &lineage),
+            ("a", "b"),
+            [1; 32],
+        )
+        .unwrap();
         assert_eq!(keys(&first.document.value), keys(&again.document.value));
     }
 

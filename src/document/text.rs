@@ -44,7 +44,9 @@ pub fn unconverted(text: &Bytes) -> Option<(Bytes, Conversion)> {
     let rest = without_mark(text);
     let has_mark = rest.len() < text.len();
     let lines = match memchr(b'\r', rest) {
-        Some(_) => Cow::Owned(rest.iter().copied().filter(|byte| *byte != b'\r').collect::<Vec<u8>>()),
+        Some(_) => {
+            Cow::Owned(rest.iter().copied().filter(|byte| *byte != b'\r').collect::<Vec<u8>>())
+        }
         None => Cow::Borrowed(rest),
     };
     match (has_mark, lines) {
@@ -78,7 +80,10 @@ mod tests {
             (b"{\r\n}\r\n", Conversion::LineEnds),
             (b"\xef\xbb\xbf{\r\n}\r\n", Conversion::MarkAndLineEnds),
         ] {
-            assert_eq!(unconverted(&Bytes::copy_from_slice(text)), Some((plain.clone(), conversion)));
+            assert_eq!(
+                unconverted(&Bytes::copy_from_slice(text)),
+                Some((plain.clone(), conversion))
+            );
         }
     }
 
@@ -86,7 +91,12 @@ mod tests {
     fn conflict_markers_are_all_three_in_order() {
         let conflict = b"{\n<<<<<<< HEAD\n  \"a\": 1\n=======\r\n  \"a\": 2\n>>>>>>> theirs\n}\n";
         assert_eq!(conflict_markers(conflict), Some(2));
-        for text in [&b"{}"[..], b"<<<<<<< HEAD\n>>>>>>> x\n", b">>>>>>> x\n=======\n<<<<<<< y\n", b"x <<<<<<< "] {
+        for text in [
+            &b"{}"[..],
+            b"<<<<<<< HEAD\n>>>>>>> x\n",
+            b">>>>>>> x\n=======\n<<<<<<< y\n",
+            b"x <<<<<<< ",
+        ] {
             assert_eq!(conflict_markers(text), None);
         }
     }

@@ -42,8 +42,9 @@ impl ExitCode {
     #[must_use]
     pub fn of(code: u8) -> Option<Self> {
         use ExitCode::{
-            CommandNotFound, Conflict, DependencyMissing, DiskFull, General, LockTimeout, NetworkError, NotExecutable,
-            PermissionDenied, ResourceExhausted, StateCorruption, Success, Timeout, Usage, ValidationFailed,
+            CommandNotFound, Conflict, DependencyMissing, DiskFull, General, LockTimeout,
+            NetworkError, NotExecutable, PermissionDenied, ResourceExhausted, StateCorruption,
+            Success, Timeout, Usage, ValidationFailed,
         };
         let all = [
             Success,

@@ -30,11 +30,17 @@ pub(super) fn explain(path: &Path) -> Option<Denied> {
         let word = quote_path(&place);
         return Some(Denied {
             why: format!("{shown} has mode {mode:04o}"),
-            hint: Hint::Shell(format!("chmod {wanted} {word}"), "its owner may use it then".to_owned()),
+            hint: Hint::Shell(
+                format!("chmod {wanted} {word}"),
+                "its owner may use it then".to_owned(),
+            ),
         });
     }
     let owner = user::describe(found.uid());
-    Some(Denied { why: format!("{shown} belongs to {owner} and has mode {mode:04o}"), hint: use_as(found.uid()) })
+    Some(Denied {
+        why: format!("{shown} belongs to {owner} and has mode {mode:04o}"),
+        hint: use_as(found.uid()),
+    })
 }
 
 /// The next step where a file of another user denies access. A file that root left in a user's

@@ -212,7 +212,9 @@ impl Kind {
         let Some(errno) = Errno::from_io_error(error) else {
             // tempfile adds the path to the system's error; only the error's kind remains.
             return match error.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::PermissionDenied,
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Self::PermissionDenied
+                }
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
                 io::ErrorKind::OutOfMemory => Self::ResourceExhausted,
                 _ => Self::Io,
@@ -222,7 +224,9 @@ impl Kind {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::PermissionDenied,
             // A mount point cannot be replaced, nothing is renamed from one file system to another, and a
             // hard link may lie anywhere.
-            Errno::LOOP | Errno::ISDIR | Errno::BUSY | Errno::XDEV | Errno::MLINK => Self::UnsafePath,
+            Errno::LOOP | Errno::ISDIR | Errno::BUSY | Errno::XDEV | Errno::MLINK => {
+                Self::UnsafePath
+            }
             Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Self::DiskFull,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => Self::ResourceExhausted,
             _ => Self::Io,

@@ -11,7 +11,11 @@ const MOST: u32 = 1_000_000;
 
 /// Calls `make` with `stem` and `end`, and with `-2`, `-3` … between them while it returns
 /// `EEXIST`. Returns the name that was made, or the last error: never a name that is taken.
-pub fn first_free(stem: &str, end: &str, mut make: impl FnMut(&str) -> FsResult<()>) -> FsResult<String> {
+pub fn first_free(
+    stem: &str,
+    end: &str,
+    mut make: impl FnMut(&str) -> FsResult<()>,
+) -> FsResult<String> {
     let mut name = format!("{stem}{end}");
     let mut number = 1;
     loop {
@@ -28,7 +32,11 @@ pub fn first_free(stem: &str, end: &str, mut make: impl FnMut(&str) -> FsResult<
 impl Disk {
     /// Renames a file to a free name: `EEXIST` where it is taken. The caller ensures that no other
     /// process creates names there meanwhile.
-    pub fn rename_to_free(&self, from: (&Dir, &OsStr), to: (&Dir, impl AsRef<OsStr>)) -> FsResult<()> {
+    pub fn rename_to_free(
+        &self,
+        from: (&Dir, &OsStr),
+        to: (&Dir, impl AsRef<OsStr>),
+    ) -> FsResult<()> {
         self.check_free(to.0, &to.1)?;
         self.rename(from, (to.0, to.1.as_ref()))
     }
@@ -36,7 +44,11 @@ impl Disk {
     /// `EEXIST` if a name is taken.
     pub fn check_free(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
         match self.stat(dir, &name)? {
-            Some(_) => Err(FsError { operation: "create", path: dir.path_of(name), source: Errno::EXIST.into() }),
+            Some(_) => Err(FsError {
+                operation: "create",
+                path: dir.path_of(name),
+                source: Errno::EXIST.into(),
+            }),
             None => Ok(()),
         }
     }
@@ -50,7 +62,11 @@ mod tests {
 
     #[test]
     fn a_name_that_is_taken_is_never_returned() {
-        let taken = |error: Errno| FsError { operation: "make", path: Path::new("x").into(), source: error.into() };
+        let taken = |error: Errno| FsError {
+            operation: "make",
+            path: Path::new("x").into(),
+            source: error.into(),
+        };
         let mut tried = Vec::new();
         let made = first_free("a", ".json", |name| {
             tried.push(name.to_owned());

@@ -45,11 +45,17 @@ mod tests {
     #[test]
     fn identity_survives_a_renumbered_device() {
         let root = DirId { device: 1, inode: 2, created: Some((3, 4)) };
-        assert!(root.is_same(&DirId { device: 9, ..root.clone() }), "another mount of the same file system");
+        assert!(
+            root.is_same(&DirId { device: 9, ..root.clone() }),
+            "another mount of the same file system"
+        );
         assert!(!root.is_same(&DirId { inode: 9, ..root.clone() }));
         assert!(!root.is_same(&DirId { created: Some((3, 5)), ..root.clone() }), "a reused inode");
         let unknown = DirId { created: None, ..root.clone() };
         assert!(root.is_same(&unknown));
-        assert!(!root.is_same(&DirId { device: 9, ..unknown }), "without a time the device decides");
+        assert!(
+            !root.is_same(&DirId { device: 9, ..unknown }),
+            "without a time the device decides"
+        );
     }
 }

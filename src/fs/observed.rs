@@ -102,7 +102,11 @@ impl Observed {
         self.call(&Call { name, path: dir.path_of(entry), from: None }, make)
     }
 
-    fn on_file<T>(&self, name: &'static str, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fn on_file<T>(
+        &self,
+        name: &'static str,
+        make: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         self.call(&Call { name, path: PathBuf::new(), from: None }, make)
     }
 }
@@ -147,7 +151,8 @@ impl Ops for Observed {
     }
 
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        let fate = (self.hook.borrow_mut())(&Call { name: "write", path: PathBuf::new(), from: None });
+        let fate =
+            (self.hook.borrow_mut())(&Call { name: "write", path: PathBuf::new(), from: None });
         let part = bytes.get(..1).unwrap_or(bytes);
         match fate {
             Fate::Proceeds | Fate::Tried => Real.write(file, bytes),
@@ -166,12 +171,14 @@ impl Ops for Observed {
     }
 
     fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-        let call = Call { name: "link", path: to.0.path_of(to.1), from: Some(from.0.path_of(from.1)) };
+        let call =
+            Call { name: "link", path: to.0.path_of(to.1), from: Some(from.0.path_of(from.1)) };
         self.call(&call, || Real.link(from, to))
     }
 
     fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-        let call = Call { name: "rename", path: to.0.path_of(to.1), from: Some(from.0.path_of(from.1)) };
+        let call =
+            Call { name: "rename", path: to.0.path_of(to.1), from: Some(from.0.path_of(from.1)) };
         self.call(&call, || Real.rename(from, to))
     }
 
@@ -184,7 +191,11 @@ impl Ops for Observed {
     }
 
     fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()> {
-        let call = Call { name: "exchange", path: other.0.path_of(other.1), from: Some(one.0.path_of(one.1)) };
+        let call = Call {
+            name: "exchange",
+            path: other.0.path_of(other.1),
+            from: Some(one.0.path_of(one.1)),
+        };
         self.call(&call, || Real.exchange(one, other))
     }
 
@@ -232,10 +243,14 @@ impl Ops for Observed {
                 Fate::Proceeds | Fate::Shortened => return Real.lock(file, patience),
                 Fate::Tried => Real.lock(file, Duration::ZERO),
                 Fate::Fails(errno) => return Err(errno.into()),
-                Fate::HappensAndFails(errno) => return Real.lock(file, patience).and(Err(errno.into())),
+                Fate::HappensAndFails(errno) => {
+                    return Real.lock(file, patience).and(Err(errno.into()));
+                }
             };
             match result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !patience.is_zero() => call.name = "blocked",
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !patience.is_zero() => {
+                    call.name = "blocked"
+                }
                 result => return result,
             }
         }

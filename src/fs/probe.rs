@@ -55,7 +55,9 @@ mod tests {
         disk.ops.try_lock_shared(&other).unwrap();
         assert_eq!(disk.probe(&dir, "x").unwrap(), Probe::Free, "another test is under way");
         drop(other);
-        let Locked::Yes(file) = disk.lock(file, &dir.path_of("x"), Duration::ZERO).unwrap() else { panic!() };
+        let Locked::Yes(file) = disk.lock(file, &dir.path_of("x"), Duration::ZERO).unwrap() else {
+            panic!()
+        };
         assert_eq!(disk.probe(&dir, "x").unwrap(), Probe::Locked);
         drop(file);
         assert_eq!(disk.probe(&dir, "x").unwrap(), Probe::Free);

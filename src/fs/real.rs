@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use fs2::FileExt;
 use rustix::fs::{
-    self as sys, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Timespec, Timestamps, XattrFlags,
+    self as sys, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Timespec,
+    Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -144,7 +145,9 @@ impl Ops for Real {
     fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
         let mode = Mode::from_raw_mode(mode);
         match sys::fchmod(file, mode) {
-            Err(Errno::BADF) => Ok(sys::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?),
+            Err(Errno::BADF) => {
+                Ok(sys::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?)
+            }
             result => Ok(result?),
         }
     }

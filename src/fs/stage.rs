@@ -67,7 +67,13 @@ impl Drop for Staged<'_> {
 impl Disk {
     /// Writes a file under a temporary name. If the name is taken, the file under it is a dead
     /// writer's, since the caller holds the lock.
-    pub fn stage<'a>(&'a self, dir: &'a Dir, name: &str, bytes: &[u8], sync: Sync) -> FsResult<Staged<'a>> {
+    pub fn stage<'a>(
+        &'a self,
+        dir: &'a Dir,
+        name: &str,
+        bytes: &[u8],
+        sync: Sync,
+    ) -> FsResult<Staged<'a>> {
         self.stage_parts(dir, name, [bytes], sync)
     }
 

@@ -51,7 +51,8 @@ impl Watch {
         use inotify::WatchFlags as On;
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let on = On::MOVED_TO | On::MOVED_FROM | On::CREATE | On::DELETE | On::CLOSE_WRITE | On::MODIFY;
+        let on =
+            On::MOVED_TO | On::MOVED_FROM | On::CREATE | On::DELETE | On::CLOSE_WRITE | On::MODIFY;
         inotify::add_watch(&fd, dir, on | On::ONLYDIR)?;
         Ok(fd)
     }
@@ -71,12 +72,15 @@ impl Watch {
                 }
             };
             let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
-            let mut sources: Vec<PollFd<'_>> = events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
+            let mut sources: Vec<PollFd<'_>> =
+                events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
             let ready = poll(&mut sources, timeout.as_ref());
             let time_is_up = left().is_some_and(|left| left.is_zero());
             let interrupted = matches!(ready, Err(rustix::io::Errno::INTR));
             match &self.source {
-                Source::Events(fd) if !time_is_up && (interrupted || ready.is_ok() && !happened(fd, &self.name)) => {}
+                Source::Events(fd)
+                    if !time_is_up
+                        && (interrupted || ready.is_ok() && !happened(fd, &self.name)) => {}
                 _ => return,
             }
         }

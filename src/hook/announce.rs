@@ -45,10 +45,13 @@ impl fmt::Display for Announcement {
     /// A hook cannot wait for a delay: its caller waits for it. The announcement names the delay.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Activation { code, delay } if *delay > 0.0 => write!(f, "[ACTIVATE:{code}] (wait {delay} s before)"),
+            Self::Activation { code, delay } if *delay > 0.0 => {
+                write!(f, "[ACTIVATE:{code}] (wait {delay} s before)")
+            }
             Self::Activation { code, .. } => write!(f, "[ACTIVATE:{code}]"),
             Self::Suggestion { code, delay, signal } => {
-                let wait = if *delay > 0.0 { format!(" (wait {delay} s before)") } else { String::new() };
+                let wait =
+                    if *delay > 0.0 { format!(" (wait {delay} s before)") } else { String::new() };
                 write!(f, "{signal} is reached; next, if wanted: {code}{wait}")
             }
             Self::Message(text) => f.write_str(text),

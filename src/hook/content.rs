@@ -18,7 +18,8 @@ pub fn read_below(disk: &Disk, directory: &Path, relative: &Path) -> Option<Stri
         let Component::Normal(name) = part else { return None };
         if parts.peek().is_none() {
             let content = disk.read(&at, name, LIMIT).ok()??;
-            return (content.size == Extent::Whole).then(|| String::from_utf8_lossy(&content.bytes).into_owned());
+            return (content.size == Extent::Whole)
+                .then(|| String::from_utf8_lossy(&content.bytes).into_owned());
         }
         at = disk.open_dir(&at, name).ok()?;
     }
@@ -49,7 +50,9 @@ mod tests {
         let read = |name: &str| read_below(&Disk::real(), &at("project"), Path::new(name));
         assert_eq!(read("src/a").as_deref(), Some("text \u{fffd}"));
         assert_eq!(read("largest").map(|text| text.len()), Some(limit));
-        for refused in ["large", "link", "out/secret", "in/a", "../secret", "/etc/hosts", "src", "gone", ""] {
+        for refused in
+            ["large", "link", "out/secret", "in/a", "../secret", "/etc/hosts", "src", "gone", ""]
+        {
             assert_eq!(read(refused), None, "{refused}");
         }
     }

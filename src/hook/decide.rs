@@ -53,7 +53,9 @@ impl Effects {
 ///
 /// One matching file pattern suffices; every required file must exist, in one of its places.
 pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool) -> Effects {
-    let fits = |patterns: &[regex::Regex]| patterns.is_empty() || patterns.iter().any(|regex| regex.is_match(prompt));
+    let fits = |patterns: &[regex::Regex]| {
+        patterns.is_empty() || patterns.iter().any(|regex| regex.is_match(prompt))
+    };
     let some = |patterns: &[FilePattern]| patterns.iter().any(has);
     let skill = rules.skills.iter().find(|skill| {
         fits(&skill.prompts)
@@ -70,13 +72,19 @@ pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool
 
 /// The rules about this use of a tool, whatever signals they require. A failed use matches none.
 /// `is_meant` returns true if a glob means the file of the event.
-pub fn concerned<'r>(rules: &'r Rules, used: &ToolUse, is_meant: &dyn Fn(&FilePattern) -> bool) -> Vec<&'r ToolRule> {
+pub fn concerned<'r>(
+    rules: &'r Rules,
+    used: &ToolUse,
+    is_meant: &dyn Fn(&FilePattern) -> bool,
+) -> Vec<&'r ToolRule> {
     let fits = |rule: &&ToolRule| {
         rule.tool.matches(&used.name)
             && match &rule.object {
                 Object::Any => true,
                 Object::Path(pattern) => is_meant(pattern),
-                Object::Command(regex) => used.command.as_ref().is_some_and(|command| regex.is_match(command)),
+                Object::Command(regex) => {
+                    used.command.as_ref().is_some_and(|command| regex.is_match(command))
+                }
             }
     };
     match used.outcome {
@@ -90,19 +98,24 @@ pub fn concerned<'r>(rules: &'r Rules, used: &ToolUse, is_meant: &dyn Fn(&FilePa
 #[must_use]
 pub fn on_tool(concerned: &[&ToolRule], rules: &Rules, state: &Value) -> Effects {
     let mut effects = Effects::default();
-    for rule in concerned.iter().filter(|rule| rule.requires.as_ref().is_none_or(|name| is_given(state, name))) {
+    for rule in concerned
+        .iter()
+        .filter(|rule| rule.requires.as_ref().is_none_or(|name| is_given(state, name)))
+    {
         if let Some(phase) = &rule.phase {
             effects.phase = Some(phase.clone());
         }
         if let Some(message) = &rule.message {
             effects.announcements.push(Announcement::Message(message.clone()));
         }
-        if let Some(signal) = rule.emits.as_ref().filter(|signal| !effects.signals.contains(signal)) {
+        if let Some(signal) = rule.emits.as_ref().filter(|signal| !effects.signals.contains(signal))
+        {
             effects.signals.push(signal.clone());
         }
     }
     for signal in &effects.signals {
-        for transition in rules.transitions.iter().filter(|transition| transition.signal == *signal) {
+        for transition in rules.transitions.iter().filter(|transition| transition.signal == *signal)
+        {
             let (code, delay) = (transition.next.clone(), transition.delay);
             let starts = match &transition.start {
                 Start::Automatic => true,
@@ -161,7 +174,11 @@ mod tests {
     }
 
     fn after(tool: &str, command: Option<&str>, signals: Value) -> Effects {
-        let used = ToolUse { name: tool.into(), command: command.map(str::to_owned), ..ToolUse::default() };
+        let used = ToolUse {
+            name: tool.into(),
+            command: command.map(str::to_owned),
+            ..ToolUse::default()
+        };
         let rules = rules();
         on_tool(&concerned(&rules, &used, &|_| true), &rules, &json!({ "signals": signals }))
     }
@@ -169,11 +186,16 @@ mod tests {
     #[test]
     fn a_prompt_activates_the_first_skill_whose_conditions_all_hold() {
         let code = |prompt: &str, there: &[&str]| {
-            let has =
-                |pattern: &FilePattern| there.iter().any(|name| format!("{pattern:?}").contains(&format!("{name:?}")));
+            let has = |pattern: &FilePattern| {
+                there.iter().any(|name| format!("{pattern:?}").contains(&format!("{name:?}")))
+            };
             on_prompt(&rules(), prompt, &has).activation
         };
-        assert_eq!(code("please WRITE a good Spec", &[]).as_deref(), Some("SPEC"), "whatever the case");
+        assert_eq!(
+            code("please WRITE a good Spec", &[]).as_deref(),
+            Some("SPEC"),
+            "whatever the case"
+        );
         assert_eq!(code("specify and deploy", &["a", "b"]).as_deref(), Some("SPEC"), "the first");
         assert_eq!(code("deploy", &["a", "b"]).as_deref(), Some("DEPLOY"));
         assert_eq!(code("deploy", &["b"]).as_deref(), Some("DEPLOY"), "any of the globs will do");
@@ -206,20 +228,30 @@ mod tests {
     #[test]
     fn a_tool_is_meant_by_its_whole_name_and_a_command_by_a_part() {
         assert_eq!(signals(&after("Bash", Some("make test"), json!({}))), ["TWO"]);
-        for (tool, command) in
-            [("Bash", Some("cmake")), ("Bash", None), ("bash", Some("make")), ("BashOutput", Some("make"))]
-        {
+        for (tool, command) in [
+            ("Bash", Some("cmake")),
+            ("Bash", None),
+            ("bash", Some("make")),
+            ("BashOutput", Some("make")),
+        ] {
             assert!(signals(&after(tool, command, json!({}))).is_empty(), "{tool} {command:?}");
         }
         assert!(signals(&after("MultiEdit", None, json!({}))).is_empty());
-        assert_eq!(after("Note", None, json!({})).announcements, [Announcement::Message("noted".into())]);
+        assert_eq!(
+            after("Note", None, json!({})).announcements,
+            [Announcement::Message("noted".into())]
+        );
     }
 
     #[test]
     fn effects_equal_to_the_state_are_no_change() {
-        let effects = Effects { phase: Some("p".into()), activation: Some("A".into()), ..Effects::default() };
+        let effects =
+            Effects { phase: Some("p".into()), activation: Some("A".into()), ..Effects::default() };
         assert!(!effects.change(&json!({"phase": "p", "lastActivation": "A"})));
-        for other in [json!({"phase": "q", "lastActivation": "A"}), json!({"phase": "p", "lastActivation": ""})] {
+        for other in [
+            json!({"phase": "q", "lastActivation": "A"}),
+            json!({"phase": "p", "lastActivation": ""}),
+        ] {
             assert!(effects.change(&other));
         }
         assert!(!Effects::default().change(&json!({})));

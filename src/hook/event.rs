@@ -62,10 +62,11 @@ impl Event {
         if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(serde_json::Error::custom("an event is a JSON object"));
         }
-        let raw: Raw = serde_json::from_slice(bytes).or_else(|error| match text::replaced(bytes) {
-            Some(whole) => serde_json::from_str(&whole),
-            None => Err(error),
-        })?;
+        let raw: Raw =
+            serde_json::from_slice(bytes).or_else(|error| match text::replaced(bytes) {
+                Some(whole) => serde_json::from_str(&whole),
+                None => Err(error),
+            })?;
         let name = raw.hook_event_name.text();
         let failed = name.as_deref() == Some(TOOL_FAILED) || raw.tool_response.is_failure();
         let tool = raw.tool_name.text().or(raw.tool.text()).map(|tool| ToolUse {
@@ -122,7 +123,10 @@ mod tests {
     fn the_documented_fields_and_the_older_ones_say_the_same() {
         let now = r#"{"session_id":"x","cwd":"/p","hook_event_name":"UserPromptSubmit","prompt":"go on"}"#;
         let event = Event::parse(now.as_bytes()).unwrap();
-        assert_eq!((event.prompt.as_deref(), event.cwd.as_deref()), (Some("go on"), Some(Path::new("/p"))));
+        assert_eq!(
+            (event.prompt.as_deref(), event.cwd.as_deref()),
+            (Some("go on"), Some(Path::new("/p")))
+        );
         let then = Event::parse(br#"{"message":"go on"}"#).unwrap();
         assert_eq!((then.prompt.as_deref(), then.name), (Some("go on"), None));
 
@@ -131,7 +135,10 @@ mod tests {
         assert_eq!(tool(write), tool(old));
         let bash = r#"{"tool_name":"Bash","tool_input":{"command":"make"},"tool_response":{"stdout":"error","stderr":"","interrupted":false,"exit_code":0}}"#;
         let older = r#"{"tool":"Bash","input":"make"}"#;
-        assert_eq!((tool(bash).command, tool(bash).outcome), (tool(older).command, tool(older).outcome));
+        assert_eq!(
+            (tool(bash).command, tool(bash).outcome),
+            (tool(older).command, tool(older).outcome)
+        );
     }
 
     #[test]
@@ -147,9 +154,15 @@ mod tests {
             let event = format!(r#"{{"tool_name":"Bash","tool_response":{response}}}"#);
             assert_eq!(tool(&event).outcome, Outcome::Failed, "{response}");
         }
-        for response in
-            ["null", "\"Error? no\"", "[]", "17", "1.5", r#"{"success":true,"error":null}"#, r#"{"code":404}"#]
-        {
+        for response in [
+            "null",
+            "\"Error? no\"",
+            "[]",
+            "17",
+            "1.5",
+            r#"{"success":true,"error":null}"#,
+            r#"{"code":404}"#,
+        ] {
             let event = format!(r#"{{"tool_name":"Bash","tool_response":{response}}}"#);
             assert_eq!(tool(&event).outcome, Outcome::Done, "{response}");
         }
@@ -172,11 +185,19 @@ mod tests {
     fn half_a_character_does_not_cost_the_event() {
         for (cut, whole) in [
             (&br#"{"prompt":"go on \ud83d"}"#[..], "go on \u{fffd}"),
-            (br#"{"prompt":"\uDE00 go \\ud83d on \ud83d\ud83d\ude00"}"#, "\u{fffd} go \\ud83d on \u{fffd}\u{1f600}"),
+            (
+                br#"{"prompt":"\uDE00 go \\ud83d on \ud83d\ud83d\ude00"}"#,
+                "\u{fffd} go \\ud83d on \u{fffd}\u{1f600}",
+            ),
             (b"{\"prompt\":\"go on \xf0\x9f\"}", "go on \u{fffd}"),
             (b"{\"prompt\":\"go\xff\\n\\udc00\"}", "go\u{fffd}\n\u{fffd}"),
         ] {
-            assert_eq!(Event::parse(cut).unwrap().prompt.as_deref(), Some(whole), "{}", cut.escape_ascii());
+            assert_eq!(
+                Event::parse(cut).unwrap().prompt.as_deref(),
+                Some(whole),
+                "{}",
+                cut.escape_ascii()
+            );
         }
     }
 

@@ -83,7 +83,9 @@ impl Project {
         let roots = [Some(self.directory.clone()), self.directory.canonicalize().ok()];
         let spelt = [Some(path.clone()), canonical(&path)];
         roots.iter().flatten().any(|root| {
-            spelt.iter().flatten().any(|path| path.strip_prefix(root).is_ok_and(|path| pattern.matcher.is_match(path)))
+            spelt.iter().flatten().any(|path| {
+                path.strip_prefix(root).is_ok_and(|path| pattern.matcher.is_match(path))
+            })
         })
     }
 
@@ -94,15 +96,18 @@ impl Project {
         let (plain, levels) = pattern.reach();
         let start = self.directory.join(plain);
         if levels == 0 {
-            return start.symlink_metadata().is_ok() && start.parent().is_some_and(|parent| self.holds(parent));
+            return start.symlink_metadata().is_ok()
+                && start.parent().is_some_and(|parent| self.holds(parent));
         }
         if !self.holds(&start) {
             return false;
         }
         let walk = WalkDir::new(&start).min_depth(1).max_depth(levels).into_iter();
-        let passed_over = |name: &str| PASSED_OVER.contains(&name) || SIDE_DIRECTORIES.contains(&name);
-        let walk =
-            walk.filter_entry(|entry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(passed_over));
+        let passed_over =
+            |name: &str| PASSED_OVER.contains(&name) || SIDE_DIRECTORIES.contains(&name);
+        let walk = walk.filter_entry(|entry| {
+            entry.depth() == 0 || !entry.file_name().to_str().is_some_and(passed_over)
+        });
         for (seen, entry) in walk.enumerate() {
             if seen == SEARCH_LIMIT {
                 self.complaints.borrow_mut().push(format!(
@@ -113,7 +118,11 @@ impl Project {
                 return false;
             }
             let Ok(entry) = entry else { continue };
-            if entry.path().strip_prefix(&self.directory).is_ok_and(|path| pattern.matcher.is_match(path)) {
+            if entry
+                .path()
+                .strip_prefix(&self.directory)
+                .is_ok_and(|path| pattern.matcher.is_match(path))
+            {
                 return true;
             }
         }
@@ -162,7 +171,9 @@ fn plain(path: &Path) -> PathBuf {
 
 /// The path with all links resolved; of a missing file, those of its directory.
 fn canonical(path: &Path) -> Option<PathBuf> {
-    path.canonicalize().ok().or_else(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
+    path.canonicalize()
+        .ok()
+        .or_else(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
 }
 
 #[cfg(test)]
@@ -207,12 +218,21 @@ mod tests {
         std::os::unix::fs::symlink("/", dir.path().join("everything")).unwrap();
         let project = Project::of_root(dir.path());
         let has = |glob: &str| project.has(&FilePattern::under_the_root(glob).unwrap());
-        for there in ["docs", "docs/prd/one.md", "docs/*", "docs/*/one.md", "**/one.md", "{x,docs/prd}/o*", "*/prd/*"] {
+        for there in [
+            "docs",
+            "docs/prd/one.md",
+            "docs/*",
+            "docs/*/one.md",
+            "**/one.md",
+            "{x,docs/prd}/o*",
+            "*/prd/*",
+        ] {
             assert!(has(there), "{there}");
         }
-        for absent in ["prd", "*.md", "docs/*.md", "**/hidden.md", "*/etc", "**/etc", "docs/one.md", "gone/*"]
-            .into_iter()
-            .chain(["everything/etc", "everything/etc/*", "everything/*"])
+        for absent in
+            ["prd", "*.md", "docs/*.md", "**/hidden.md", "*/etc", "**/etc", "docs/one.md", "gone/*"]
+                .into_iter()
+                .chain(["everything/etc", "everything/etc/*", "everything/*"])
         {
             assert!(!has(absent), "{absent}");
         }

@@ -78,9 +78,12 @@ fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<V
                 .try_shell(format!("ls -lL {}", quote_path(path)), "see what it is, and whose"))
         }
         Ok(_) if bytes.len() as u64 > LIMIT => {
-            let message = format!("{} has over {} MiB, the limit of rules", path.display(), LIMIT >> 20);
-            Err(Error::new(Kind::TooLarge, message)
-                .try_shell(format!("ls -l {}", quote_path(path)), "see what is in it that are no rules"))
+            let message =
+                format!("{} has over {} MiB, the limit of rules", path.display(), LIMIT >> 20);
+            Err(Error::new(Kind::TooLarge, message).try_shell(
+                format!("ls -l {}", quote_path(path)),
+                "see what is in it that are no rules",
+            ))
         }
         Ok(_) => Ok(Some(bytes)),
     }
@@ -90,7 +93,8 @@ fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<V
 #[must_use]
 pub fn in_the_way(root: &Path) -> Option<Error> {
     let path = path(root);
-    is_wrong(path.parent()?, Metadata::is_dir, "a directory").or_else(|| is_wrong(&path, Metadata::is_file, "a file"))
+    is_wrong(path.parent()?, Metadata::is_dir, "a directory")
+        .or_else(|| is_wrong(&path, Metadata::is_file, "a file"))
 }
 
 /// The refusal if the file at a path is not `wanted`; `None` if there is none.
@@ -127,7 +131,8 @@ fn leads_out(root: &Path, path: &Path) -> Option<Error> {
     let inner = root.file_name().is_some_and(|name| name == EDITORS);
     let project = root.parent().filter(|_| inner).unwrap_or(root).canonicalize().ok()?;
     let real = path.canonicalize().ok().filter(|real| !real.starts_with(project))?;
-    let why = format!("is read by way of a link to {}, which lies outside the project", real.display());
+    let why =
+        format!("is read by way of a link to {}, which lies outside the project", real.display());
     Some(unsafe_path(path, &why).detail("target", real.display().to_string()))
 }
 

@@ -49,20 +49,25 @@ pub fn on_change(
             && triggers.paths.iter().any(matches)
             && !triggers.exclusions.iter().any(matches)
     };
-    let meant = |skill: &&NamedSkill| skill.files.as_ref().is_some_and(is_meant) && !is_switched_off(skill, around);
+    let meant = |skill: &&NamedSkill| {
+        skill.files.as_ref().is_some_and(is_meant) && !is_switched_off(skill, around)
+    };
     let meant: Vec<&NamedSkill> = skills.iter().filter(meant).collect();
     let looks_inside = |skill: &&NamedSkill| {
-        !skill.skip.markers.is_empty() || skill.files.as_ref().is_some_and(|files| !files.contents.is_empty())
+        !skill.skip.markers.is_empty()
+            || skill.files.as_ref().is_some_and(|files| !files.contents.is_empty())
     };
     let text = if meant.iter().any(looks_inside) { around.contents() } else { None };
     let fits = |skill: &&NamedSkill| {
         let contents = skill.files.as_ref().map_or(&[][..], |files| &files.contents);
         let has = |regex: &regex::Regex| text.as_ref().is_some_and(|text| regex.is_match(text));
         let is_marked = |marker: &String| text.as_ref().is_some_and(|text| text.contains(marker));
-        (contents.is_empty() || contents.iter().any(has)) && !skill.skip.markers.iter().any(is_marked)
+        (contents.is_empty() || contents.iter().any(has))
+            && !skill.skip.markers.iter().any(is_marked)
     };
     let shown = path.display().to_string();
-    let message = |skill: &NamedSkill| Some(skill.block_message.as_ref()?.replace("{file_path}", &shown));
+    let message =
+        |skill: &NamedSkill| Some(skill.block_message.as_ref()?.replace("{file_path}", &shown));
     let announced = announce(meant.into_iter().filter(fits), message);
     announced.into_iter().map(|(_, announcement)| announcement).collect()
 }
@@ -140,7 +145,10 @@ mod tests {
                 "[ACTIVATE:style] (suggested; priority low)"
             ]
         );
-        assert_eq!(on_prompt(&skills(), prompt, &around("SKIP_DB")).activation.as_deref(), Some("style"));
+        assert_eq!(
+            on_prompt(&skills(), prompt, &around("SKIP_DB")).activation.as_deref(),
+            Some("style")
+        );
         assert_eq!(on_prompt(&skills(), "hello", &around("")), Effects::default());
     }
 
@@ -155,7 +163,9 @@ mod tests {
         let sql = |path, contents, variable| change("Edit", false, path, contents, variable);
         assert_eq!(
             sql("/p/a/b.sql", Some("DROP TABLE x"), ""),
-            ["[ACTIVATE:database] (required before going on; priority critical)\nlook at /p/a/b.sql"]
+            [
+                "[ACTIVATE:database] (required before going on; priority critical)\nlook at /p/a/b.sql"
+            ]
         );
         for (path, contents, variable) in [
             ("/p/a/b.sql", Some("SELECT"), ""),
@@ -168,8 +178,14 @@ mod tests {
         ] {
             assert!(sql(path, contents, variable).is_empty(), "{path} {contents:?} {variable}");
         }
-        assert!(change("Read", false, "/p/a/b.sql", Some("DROP"), "").is_empty(), "nothing was changed");
+        assert!(
+            change("Read", false, "/p/a/b.sql", Some("DROP"), "").is_empty(),
+            "nothing was changed"
+        );
         assert_eq!(change("Write", true, "/p/src/a", None, "").len(), 1);
-        assert!(change("Write", false, "/p/src/a", None, "").is_empty(), "the file was there before");
+        assert!(
+            change("Write", false, "/p/src/a", None, "").is_empty(),
+            "the file was there before"
+        );
     }
 }

@@ -25,7 +25,8 @@ const TIMEOUT: u32 = 10;
 /// access for others.
 pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
     // Root's files in another user's root would prevent that user's checkpoints.
-    let owner = disk.stat(&side::open_root(disk, root)?, BACKUPS)?.map_or_else(side::user, |stat| stat.uid);
+    let owner =
+        disk.stat(&side::open_root(disk, root)?, BACKUPS)?.map_or_else(side::user, |stat| stat.uid);
     if owner != side::user() {
         return Err(side::foreign_owner(root, owner));
     }
@@ -43,8 +44,10 @@ pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
         // tempfile's own errors hide the system's error
         let mut open = OpenOptions::new();
         open.write(true).create_new(true).mode(0o644);
-        let mut file =
-            temporary.prefix(".pipeline-state-").suffix(".tmp").make_in(&directory, |path| open.open(path))?;
+        let mut file = temporary
+            .prefix(".pipeline-state-")
+            .suffix(".tmp")
+            .make_in(&directory, |path| open.open(path))?;
         file.write_all(STARTER.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist_noclobber(&path)?;
@@ -82,9 +85,12 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
             let directory = quote_path(path.parent().unwrap_or(path));
             let error = Error::new(Kind::of_io(error), format!("cannot write {shown}: {error}"));
             match error.kind {
-                Kind::DiskFull => error.try_shell(format!("df -h {directory}; df -i {directory}"), "see what is left"),
-                Kind::PermissionDenied => error
-                    .try_shell(format!("ls -ld {directory}; findmnt -T {directory}"), "whose it is, and where it lies"),
+                Kind::DiskFull => error
+                    .try_shell(format!("df -h {directory}; df -i {directory}"), "see what is left"),
+                Kind::PermissionDenied => error.try_shell(
+                    format!("ls -ld {directory}; findmnt -T {directory}"),
+                    "whose it is, and where it lies",
+                ),
                 _ => error.try_shell(format!("ls -ld {directory}"), "see what is there, and whose"),
             }
         }
@@ -95,8 +101,7 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
 /// The settings that make an editor call `program`, a command line, at the relevant events.
 #[must_use]
 pub fn settings(program: &str) -> Value {
-    let call =
-        |hook: &str| json!([{"type": "command", "command": format!("{program} hook {hook}"), "timeout": TIMEOUT}]);
+    let call = |hook: &str| json!([{"type": "command", "command": format!("{program} hook {hook}"), "timeout": TIMEOUT}]);
     json!({"hooks": {
         "UserPromptSubmit": [{"hooks": call("skill-activation-prompt")}],
         "PostToolUse": [{"matcher": "*", "hooks": call("post-tool-use-tracker")}],

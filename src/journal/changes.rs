@@ -60,13 +60,17 @@ impl Changes {
         let (Some(old), Some(new)) = (before.fields(), after.fields()) else {
             return Self::of_other_texts(old, &after.copy(0..after.size));
         };
-        let before: HashMap<&str, &Field<'_, '_>> = old.iter().map(|field| (field.key.as_str(), field)).collect();
-        let after: HashMap<&str, &Field<'_, '_>> = new.iter().map(|field| (field.key.as_str(), field)).collect();
+        let before: HashMap<&str, &Field<'_, '_>> =
+            old.iter().map(|field| (field.key.as_str(), field)).collect();
+        let after: HashMap<&str, &Field<'_, '_>> =
+            new.iter().map(|field| (field.key.as_str(), field)).collect();
         let mut changes = Self::default();
         for field in &new {
             match before.get(field.key.as_str()) {
                 Some(old) if old.is_same_as(field) => {}
-                old => changes.add_field(&field.key, old.map(|old| old.value()), Some(field.value())),
+                old => {
+                    changes.add_field(&field.key, old.map(|old| old.value()), Some(field.value()))
+                }
             }
         }
         for field in old.iter().filter(|field| !after.contains_key(field.key.as_str())) {
@@ -80,12 +84,18 @@ impl Changes {
         if old.len().max(new.len()) > FIELD_LIMIT {
             return None;
         }
-        let (Value::Object(old), Value::Object(new)) = (json::parse(old).ok()?, json::parse(new).ok()?) else {
+        let (Value::Object(old), Value::Object(new)) =
+            (json::parse(old).ok()?, json::parse(new).ok()?)
+        else {
             return None;
         };
         let mut changes = Self::default();
         for (key, value) in new.iter().filter(|(key, value)| old.get(*key) != Some(value)) {
-            changes.add_field(key, old.get(key).cloned().map(Known::Value), Some(Known::Value(value.clone())));
+            changes.add_field(
+                key,
+                old.get(key).cloned().map(Known::Value),
+                Some(Known::Value(value.clone())),
+            );
         }
         for (key, value) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
             changes.add_field(key, Some(Known::Value(value.clone())), None);
@@ -102,11 +112,16 @@ impl Changes {
         match (key, &values) {
             ("phase", (old, new)) => {
                 let text = |value: &Option<Value>| {
-                    value.as_ref().and_then(Value::as_str).map(|text| cut(text, TEXT_LIMIT).to_owned())
+                    value
+                        .as_ref()
+                        .and_then(Value::as_str)
+                        .map(|text| cut(text, TEXT_LIMIT).to_owned())
                 };
                 self.add(Change::Phase { old: text(old), new: text(new) });
             }
-            ("completedTasks", (Some(Value::Array(old)), Some(Value::Array(new)))) => self.add_tasks(old, new),
+            ("completedTasks", (Some(Value::Array(old)), Some(Value::Array(new)))) => {
+                self.add_tasks(old, new)
+            }
             (_, (old, new)) => self.add_below(path, old.as_ref(), new.as_ref()),
         }
     }
@@ -115,9 +130,14 @@ impl Changes {
         let (before, after): (Vec<&str>, Vec<&str>) = (texts(old), texts(new));
         let only_in = |these: &[&str], those: &[&str]| {
             let those: std::collections::HashSet<&str> = those.iter().copied().collect();
-            these.iter().filter(|name| !those.contains(**name)).map(|name| cut(name, TEXT_LIMIT).to_owned()).collect()
+            these
+                .iter()
+                .filter(|name| !those.contains(**name))
+                .map(|name| cut(name, TEXT_LIMIT).to_owned())
+                .collect()
         };
-        let (added, removed): (Vec<String>, Vec<String>) = (only_in(&after, &before), only_in(&before, &after));
+        let (added, removed): (Vec<String>, Vec<String>) =
+            (only_in(&after, &before), only_in(&before, &after));
         if added.is_empty() && removed.is_empty() {
             return self.add(Change::Path(".completedTasks".into()));
         }
@@ -130,14 +150,19 @@ impl Changes {
     }
 
     fn add_below(&mut self, path: Path, old: Option<&Value>, new: Option<&Value>) {
-        let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) else { return self.add_path(&path) };
+        let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) else {
+            return self.add_path(&path);
+        };
         if path.0.len() == LEVELS {
             return self.add_path(&path);
         }
         let is_metadata = matches!(&path.0[..], [Step::Key(key)] if key == "metadata");
         let is_users = |key: &str| !is_metadata || !OWN_FIELDS.contains(&key);
-        let below = |key: &str| Path(path.0.iter().cloned().chain([Step::Key(key.to_owned())]).collect());
-        for (key, value) in new.iter().filter(|(key, value)| is_users(key) && old.get(*key) != Some(value)) {
+        let below =
+            |key: &str| Path(path.0.iter().cloned().chain([Step::Key(key.to_owned())]).collect());
+        for (key, value) in
+            new.iter().filter(|(key, value)| is_users(key) && old.get(*key) != Some(value))
+        {
             self.add_below(below(key), old.get(key), Some(value));
         }
         for (key, _) in old.iter().filter(|(key, _)| is_users(key) && !new.contains_key(*key)) {
@@ -212,10 +237,13 @@ impl<'a> Rope<'a> {
     /// The pieces of a range, in order.
     fn pieces(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = &'a [u8]> + '_ {
         let first = self.parts.partition_point(|(start, part)| start + part.len() <= range.start);
-        self.parts.iter().skip(first).take_while(move |(start, _)| *start < range.end).map(move |(start, part)| {
-            let (from, to) = (range.start.saturating_sub(*start), (range.end - start).min(part.len()));
-            part.get(from..to).unwrap_or_default()
-        })
+        self.parts.iter().skip(first).take_while(move |(start, _)| *start < range.end).map(
+            move |(start, part)| {
+                let (from, to) =
+                    (range.start.saturating_sub(*start), (range.end - start).min(part.len()));
+                part.get(from..to).unwrap_or_default()
+            },
+        )
     }
 
     fn copy(&self, range: std::ops::Range<usize>) -> Vec<u8> {
@@ -231,7 +259,9 @@ impl<'a> Rope<'a> {
             if *start > 0 {
                 let from = start.saturating_sub(overlap);
                 let seam = self.copy(from..(start + overlap).min(self.size));
-                places.extend(finder.find_iter(&seam).map(|place| from + place).filter(|place| place < start));
+                places.extend(
+                    finder.find_iter(&seam).map(|place| from + place).filter(|place| place < start),
+                );
             }
             places.extend(finder.find_iter(part).map(|place| start + place));
         }
@@ -244,7 +274,8 @@ impl<'a> Rope<'a> {
     fn fields(&self) -> Option<Vec<Field<'_, 'a>>> {
         const BEGIN: &[u8] = b"\n  \"";
         const LONGEST_KEY: usize = 4096;
-        let ends = self.copy(0..2) == b"{\n" && self.copy(self.size.checked_sub(3)?..self.size) == b"\n}\n";
+        let ends = self.copy(0..2) == b"{\n"
+            && self.copy(self.size.checked_sub(3)?..self.size) == b"\n}\n";
         if !ends {
             return None;
         }
@@ -283,7 +314,8 @@ impl Field<'_, '_> {
         if self.place.len() != other.place.len() {
             return false;
         }
-        let (mut these, mut those) = (self.rope.pieces(self.place.clone()), other.rope.pieces(other.place.clone()));
+        let (mut these, mut those) =
+            (self.rope.pieces(self.place.clone()), other.rope.pieces(other.place.clone()));
         let (mut one, mut two): (&[u8], &[u8]) = (&[], &[]);
         loop {
             if one.is_empty() {

@@ -225,7 +225,12 @@ impl Commit {
 impl GuardEvent {
     fn of(value: &Value) -> Option<Self> {
         let text = |field: &str| value.get(field)?.as_str().map(str::to_owned);
-        Some(Self { time: time_of(value)?, id: text("guard")?, step: text("step")?, guards: guards_of(value)? })
+        Some(Self {
+            time: time_of(value)?,
+            id: text("guard")?,
+            step: text("step")?,
+            guards: guards_of(value)?,
+        })
     }
 }
 
@@ -234,8 +239,12 @@ impl Changes {
         let changes = self.list.iter().map(|change| match change {
             Change::Path(path) => json!({"path": path}),
             Change::Phase { old, new } => json!({"path": ".phase", "old": old, "new": new}),
-            Change::Task { name, is_added: true } => json!({"path": ".completedTasks", "added": name}),
-            Change::Task { name, is_added: false } => json!({"path": ".completedTasks", "removed": name}),
+            Change::Task { name, is_added: true } => {
+                json!({"path": ".completedTasks", "added": name})
+            }
+            Change::Task { name, is_added: false } => {
+                json!({"path": ".completedTasks", "removed": name})
+            }
         });
         fields.insert("changes".into(), changes.collect());
         if self.more > 0 {
@@ -250,14 +259,17 @@ impl Changes {
         let change = |change: &Value| {
             let text = |field: &str| change.get(field).and_then(Value::as_str).map(str::to_owned);
             Some(match (text("path")?, text("added"), text("removed")) {
-                (path, None, None) if path == ".phase" => Change::Phase { old: text("old"), new: text("new") },
+                (path, None, None) if path == ".phase" => {
+                    Change::Phase { old: text("old"), new: text("new") }
+                }
                 (_, Some(name), _) => Change::Task { name, is_added: true },
                 (_, None, Some(name)) => Change::Task { name, is_added: false },
                 (path, None, None) => Change::Path(path),
             })
         };
         let list = list.as_array()?.iter().map(change).collect::<Option<_>>()?;
-        let more = value.get("more").map_or(Some(0), |more| usize::try_from(more.as_u64()?).ok())?;
+        let more =
+            value.get("more").map_or(Some(0), |more| usize::try_from(more.as_u64()?).ok())?;
         Some(Some(Self { list, more }))
     }
 }
@@ -298,7 +310,12 @@ mod tests {
 
     use super::*;
 
-    fn event(reason: String, program: String, changes: Option<Changes>, guards: Vec<String>) -> Event {
+    fn event(
+        reason: String,
+        program: String,
+        changes: Option<Changes>,
+        guards: Vec<String>,
+    ) -> Event {
         Event::Commit(Commit {
             time: "2026-01-02T03:04:05.678Z".into(),
             lineage: Lineage::from_bytes([1; 16]),
@@ -318,8 +335,10 @@ mod tests {
     fn changes() -> impl Strategy<Value = Option<Changes>> {
         let change = prop_oneof![
             ".{0,200}".prop_map(|path| Change::Path(format!(".x{path}"))),
-            (".{0,200}", ".{0,200}").prop_map(|(old, new)| Change::Phase { old: Some(old), new: Some(new) }),
-            (".{0,200}", any::<bool>()).prop_map(|(name, is_added)| Change::Task { name, is_added }),
+            (".{0,200}", ".{0,200}")
+                .prop_map(|(old, new)| Change::Phase { old: Some(old), new: Some(new) }),
+            (".{0,200}", any::<bool>())
+                .prop_map(|(name, is_added)| Change::Task { name, is_added }),
         ];
         let list = prop::collection::vec(change, 0..=20);
         prop::option::of((list, 0_usize..9).prop_map(|(list, more)| Changes { list, more }))
@@ -357,8 +376,17 @@ mod tests {
     #[test]
     fn a_later_version_or_kind_is_unknown_and_not_damaged() {
         let line = |value| seal(&value).trim().to_owned();
-        assert_eq!(Event::parse(line(json!({"v": 2, "event": "commit"})).as_bytes()), Err(Skipped::Unknown));
-        assert_eq!(Event::parse(line(json!({"v": 1, "event": "lock"})).as_bytes()), Err(Skipped::Unknown));
-        assert_eq!(Event::parse(line(json!({"v": 1, "event": "commit"})).as_bytes()), Err(Skipped::Damaged));
+        assert_eq!(
+            Event::parse(line(json!({"v": 2, "event": "commit"})).as_bytes()),
+            Err(Skipped::Unknown)
+        );
+        assert_eq!(
+            Event::parse(line(json!({"v": 1, "event": "lock"})).as_bytes()),
+            Err(Skipped::Unknown)
+        );
+        assert_eq!(
+            Event::parse(line(json!({"v": 1, "event": "commit"})).as_bytes()),
+            Err(Skipped::Damaged)
+        );
     }
 }

@@ -78,13 +78,15 @@ impl Totals {
     /// Returns whether a commit is among them.
     #[must_use]
     pub fn covers(&self, lineage: &str, revision: u64) -> bool {
-        let covers =
-            |(own, first, last): &(Lineage, u64, u64)| own.as_str() == lineage && (*first..=*last).contains(&revision);
+        let covers = |(own, first, last): &(Lineage, u64, u64)| {
+            own.as_str() == lineage && (*first..=*last).contains(&revision)
+        };
         self.ranges.iter().any(covers)
     }
 
     pub(super) fn to_value(&self, version: u64) -> Value {
-        let lineages = self.ranges.iter().map(|(lineage, first, last)| json!([lineage.as_str(), first, last]));
+        let lineages =
+            self.ranges.iter().map(|(lineage, first, last)| json!([lineage.as_str(), first, last]));
         json!({
             "v": version,
             "event": "totals",
@@ -102,14 +104,30 @@ impl Totals {
         let since = value.get("since")?.as_str()?;
         chrono::DateTime::parse_from_rfc3339(since).ok()?;
         let counted = |(action, count): (&String, &Value)| Some((action.clone(), number(count)?));
-        let within: Option<Vec<u64>> = value.get("within")?.as_array()?.iter().map(number).collect();
-        let range =
-            |range: &Value| Some((Lineage::from_value(range.get(0)?)?, number(range.get(1)?)?, number(range.get(2)?)?));
+        let within: Option<Vec<u64>> =
+            value.get("within")?.as_array()?.iter().map(number).collect();
+        let range = |range: &Value| {
+            Some((
+                Lineage::from_value(range.get(0)?)?,
+                number(range.get(1)?)?,
+                number(range.get(2)?)?,
+            ))
+        };
         Some(Self {
             since: since.to_owned(),
             first_bytes: number(value.get("first_bytes")?)?,
-            commits: value.get("commits")?.as_object()?.iter().map(counted).collect::<Option<_>>()?,
-            waited: value.get("waited")?.as_str()?.parse().ok().filter(|waited: &f64| waited.is_finite())?,
+            commits: value
+                .get("commits")?
+                .as_object()?
+                .iter()
+                .map(counted)
+                .collect::<Option<_>>()?,
+            waited: value
+                .get("waited")?
+                .as_str()?
+                .parse()
+                .ok()
+                .filter(|waited: &f64| waited.is_finite())?,
             within: within?.try_into().ok()?,
             ranges: value.get("lineages")?.as_array()?.iter().map(range).collect::<Option<_>>()?,
         })

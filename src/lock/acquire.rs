@@ -63,7 +63,9 @@ impl Locks {
         }
         for Acquired { name, grant, .. } in &acquired {
             let waited = format!("{:.6}", started.elapsed().as_secs_f64());
-            self.audit.record(&self.grant_entry("acquire", "granted", name, grant).with("waited", waited));
+            self.audit.record(
+                &self.grant_entry("acquire", "granted", name, grant).with("waited", waited),
+            );
         }
         Ok(acquired)
     }
@@ -90,13 +92,20 @@ impl Locks {
             Ok(())
         };
         if let Err(error) = undo() {
-            self.warn(format!("what was granted could not be given back: {error}; see `lock list`"));
+            self.warn(format!(
+                "what was granted could not be given back: {error}; see `lock list`"
+            ));
         }
     }
 }
 
 /// Writes a grant with this token, given now, into a record that does not block the request.
-pub fn grant(draft: &mut Draft, request: &Request, (token, now): (Token, SystemTime), eyes: &dyn Eyes) -> Acquired {
+pub fn grant(
+    draft: &mut Draft,
+    request: &Request,
+    (token, now): (Token, SystemTime),
+    eyes: &dyn Eyes,
+) -> Acquired {
     let name = draft.name.clone();
     let record = &mut draft.record;
     leave(record, &request.asker.process);
@@ -119,7 +128,8 @@ pub fn grant(draft: &mut Draft, request: &Request, (token, now): (Token, SystemT
         Answer::Change(own) => Some((own.token, Again::Refused)),
         _ => None,
     };
-    let own = answered.and_then(|(token, _)| record.holders.iter_mut().find(|grant| grant.token == token));
+    let own = answered
+        .and_then(|(token, _)| record.holders.iter_mut().find(|grant| grant.token == token));
     let before = own.as_deref().cloned();
     let grant = match (own, answered) {
         (Some(own), Some((_, Again::Counted))) => {

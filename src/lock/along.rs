@@ -43,7 +43,8 @@ impl Locks {
     }
 
     fn along(&self, names: &[&str], deadline: Deadline) -> Result<Along<'_>> {
-        let mut names = names.iter().map(|name| Name::parse("lock", name)).collect::<Result<Vec<_>>>()?;
+        let mut names =
+            names.iter().map(|name| Name::parse("lock", name)).collect::<Result<Vec<_>>>()?;
         let mut asker = owner::anybody(None, &self.claim)?;
         loop {
             if names.is_empty() {

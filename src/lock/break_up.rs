@@ -44,7 +44,10 @@ impl Locks {
                 Victim::Everybody => "by anybody".to_owned(),
             };
             Error::new(Kind::NotFound, format!("{name} is not held {what}; nothing was broken"))
-                .try_command("lock list", "see the tokens of grants and the IDs of waiters (lock break --waiter ID)")
+                .try_command(
+                    "lock list",
+                    "see the tokens of grants and the IDs of waiters (lock break --waiter ID)",
+                )
                 .detail("lock", name.as_str())
         };
         let Some(dir) = self.dir()? else { return Err(not_held()) };
@@ -86,7 +89,9 @@ impl Locks {
         let (mut drafts, judge) = (gate.load_all(&names)?, gate.judge()?);
         let mut found: Option<Waiter> = None;
         for draft in &mut drafts {
-            let Some(waiter) = draft.record.waiters.iter_mut().find(|waiter| is_it(waiter)) else { continue };
+            let Some(waiter) = draft.record.waiters.iter_mut().find(|waiter| is_it(waiter)) else {
+                continue;
+            };
             waiter.broken = true;
             let (waiter, is_dead) = (waiter.clone(), judge.is_dead_waiter(waiter));
             if is_dead {
@@ -105,7 +110,9 @@ impl Locks {
         for name in &names {
             let entry = self.entry(Level::Info, "break", "a wait was ended").with("lock", name);
             let entry = entry.with("waiter", lifeline.id()).with("owner", waiter.owner.pid);
-            self.audit.record(&entry.with("pid", std::process::id()).with("root", self.directory.display()));
+            self.audit.record(
+                &entry.with("pid", std::process::id()).with("root", self.directory.display()),
+            );
         }
         Ok(BrokenWait { names, owner: waiter.owner.pid })
     }
@@ -123,7 +130,8 @@ impl Locks {
                 Seen::Record(record) => {
                     let mut pruned = record.clone();
                     prune(&mut pruned, &Judge::new(&self.disk, &dir)?);
-                    (pruned.holders.len(), pruned.waiters.len()) != (record.holders.len(), record.waiters.len())
+                    (pruned.holders.len(), pruned.waiters.len())
+                        != (record.holders.len(), record.waiters.len())
                         || record.is_empty()
                 }
             };
@@ -180,10 +188,14 @@ impl Locks {
         for name in self.disk.list(dir)? {
             let Some(text) = name.to_str() else { continue };
             let is_lost = match Lifeline::parse(text) {
-                Some(lifeline) if !named.contains(&lifeline) => self.disk.probe(dir, text)? == Probe::Free,
+                Some(lifeline) if !named.contains(&lifeline) => {
+                    self.disk.probe(dir, text)? == Probe::Free
+                }
                 _ => false,
             };
-            if is_lost || (is_temporary(text) && (reservation.is_some() || !text.contains("reserved"))) {
+            if is_lost
+                || (is_temporary(text) && (reservation.is_some() || !text.contains("reserved")))
+            {
                 self.disk.unlink(dir, &name)?;
             }
         }

@@ -29,7 +29,11 @@ const WHAT: &str = "the state";
 impl Locks {
     /// Waits for a commit's turn: the flock, and the place in the queue if one was needed. `None`
     /// if the flock's file was removed during the wait.
-    pub fn turn(&self, (root, dir): (&Dir, &Dir), deadline: Instant) -> Result<Option<(FileLock, Option<Place<'_>>)>> {
+    pub fn turn(
+        &self,
+        (root, dir): (&Dir, &Dir),
+        deadline: Instant,
+    ) -> Result<Option<(FileLock, Option<Place<'_>>)>> {
         let name = Name::parse("lock", STATE)?;
         let mut place = None;
         loop {
@@ -118,11 +122,14 @@ impl Locks {
 
 fn fenced(fence: &Fence) -> Error {
     let Fence { name, token } = fence;
-    Error::new(Kind::Fenced, format!("the grant {fence} is no longer on record, so nothing was written"))
-        .try_command(
-            "lock list",
-            format!("see who has {name} now; take it again, read the state again and redo the change"),
-        )
-        .detail("lock", name.as_str())
-        .detail("token", token.get())
+    Error::new(
+        Kind::Fenced,
+        format!("the grant {fence} is no longer on record, so nothing was written"),
+    )
+    .try_command(
+        "lock list",
+        format!("see who has {name} now; take it again, read the state again and redo the change"),
+    )
+    .detail("lock", name.as_str())
+    .detail("token", token.get())
 }

@@ -81,7 +81,11 @@ pub fn circle(
 /// Whether anything may wait for what this waiter stands for: only then can it close a cycle. The
 /// check is cheap, and mostly negative for a script that holds nothing and is last in the queue;
 /// then only its own ancestors are looked up.
-fn is_waited_for(process: &Identity, records: &[(Name, Record)], family: &mut dyn Ancestry) -> bool {
+fn is_waited_for(
+    process: &Identity,
+    records: &[(Name, Record)],
+    family: &mut dyn Ancestry,
+) -> bool {
     let mut waiters = records.iter().flat_map(|(_, record)| &record.waiters);
     let Some(waiter) = waiters.find(|waiter| waiter.process.is(process)) else {
         return false;
@@ -102,7 +106,9 @@ impl<'a> Waits<'a> {
         let mut waits = Vec::new();
         for (lock, record) in records {
             let queue = record.waiters.iter().enumerate();
-            for (place, waiter) in queue.filter(|(_, waiter)| patience(waiter, eyes) != Patience::Gone) {
+            for (place, waiter) in
+                queue.filter(|(_, waiter)| patience(waiter, eyes) != Patience::Gone)
+            {
                 waits.push(Wait {
                     lock,
                     waiter,
@@ -215,7 +221,8 @@ fn deadlock(links: &[Link]) -> Error {
             Purpose::Hold => format!("waits for {}", link.lock),
             Purpose::Commit => format!("waits to commit ({})", link.lock),
         };
-        let (who, blocker) = (person(link.pid, &link.command), person(link.blocker, &link.blocker_command));
+        let (who, blocker) =
+            (person(link.pid, &link.command), person(link.blocker, &link.blocker_command));
         format!("{who} {what}, {} {blocker}", link.how)
     });
     let circle = lines.collect::<Vec<_>>().join("; ");
@@ -224,10 +231,16 @@ fn deadlock(links: &[Link]) -> Error {
     names.sort_unstable();
     names.dedup();
     let error = Error::new(Kind::Deadlock, format!("waiting for {own} would never end: {circle}"));
-    let error = error.try_command("lock list", "see who holds what; release what this script holds and try again");
+    let error = error.try_command(
+        "lock list",
+        "see who holds what; release what this script holds and try again",
+    );
     let error = match names.len() {
         1 => error, // two upgrades of one lock
-        _ => error.try_command(format!("lock acquire {}", names.join(",")), "another time, take all of them at once"),
+        _ => error.try_command(
+            format!("lock acquire {}", names.join(",")),
+            "another time, take all of them at once",
+        ),
     };
     error.detail("lock", own).detail("circle", links.iter().map(Link::to_json).collect::<Vec<_>>())
 }
@@ -273,13 +286,20 @@ mod tests {
             passed_over: false,
             broken: false,
         };
-        Record { holders: vec![grant(holder)], waiters: waiters.iter().map(waiter).collect(), ..Record::default() }
+        Record {
+            holders: vec![grant(holder)],
+            waiters: waiters.iter().map(waiter).collect(),
+            ..Record::default()
+        }
     }
 
     fn circle_closed_by(owner: u32, records: &[(&str, Record)]) -> Option<String> {
-        let records: Vec<_> =
-            records.iter().map(|(name, record)| (Name::parse("lock", name).unwrap(), record.clone())).collect();
-        circle(&process(owner + 100), &records, &AllAreWell, &mut Family::default()).map(|error| error.message)
+        let records: Vec<_> = records
+            .iter()
+            .map(|(name, record)| (Name::parse("lock", name).unwrap(), record.clone()))
+            .collect();
+        circle(&process(owner + 100), &records, &AllAreWell, &mut Family::default())
+            .map(|error| error.message)
     }
 
     #[test]
@@ -295,7 +315,10 @@ mod tests {
     fn a_cycle_of_three_names_all_three() {
         let records = [("a", record(1, &[3])), ("b", record(2, &[1])), ("c", record(3, &[2]))];
         let message = circle_closed_by(3, &records).unwrap();
-        assert!(["script 1", "script 2", "script 3"].iter().all(|name| message.contains(name)), "{message}");
+        assert!(
+            ["script 1", "script 2", "script 3"].iter().all(|name| message.contains(name)),
+            "{message}"
+        );
     }
 
     #[test]
@@ -326,6 +349,8 @@ mod tests {
         shared[1].1.waiters[4].mode = Mode::Shared;
         assert!(circle_closed_by(9, &shared).is_some(), "the first is exclusive");
         // Through the holder that the queue waits for.
-        assert!(circle_closed_by(9, &[("a", record(9, &[4])), ("b", record(4, &[5, 6, 9]))]).is_some());
+        assert!(
+            circle_closed_by(9, &[("a", record(9, &[4])), ("b", record(4, &[5, 6, 9]))]).is_some()
+        );
     }
 }

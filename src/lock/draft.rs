@@ -53,7 +53,11 @@ impl Draft {
         let grants_gone = holders.iter().any(|grant| self.record.grant(grant.token).is_none());
         let steps_aside = |before: &Waiter| match self.record.place_of(&before.process) {
             None => true,
-            Some(place) => self.record.waiters.get(place).is_some_and(|now| now.is_aside() && !before.is_aside()),
+            Some(place) => self
+                .record
+                .waiters
+                .get(place)
+                .is_some_and(|now| now.is_aside() && !before.is_aside()),
         };
         grants_gone || waiters.iter().any(steps_aside)
     }
@@ -66,12 +70,16 @@ impl Draft {
 
     /// The lifelines of commands that no grant names any more.
     pub fn lost_commands(&self) -> impl Iterator<Item = &Lifeline> {
-        lost(&self.original, &self.record, |record| record.holders.iter().filter_map(|grant| grant.live_file.as_ref()))
+        lost(&self.original, &self.record, |record| {
+            record.holders.iter().filter_map(|grant| grant.live_file.as_ref())
+        })
     }
 
     /// The lifelines of waiters that are gone from the queue.
     pub fn lost_waiters(&self) -> impl Iterator<Item = &Lifeline> {
-        lost(&self.original, &self.record, |record| record.waiters.iter().filter_map(|one| one.lifeline.as_ref()))
+        lost(&self.original, &self.record, |record| {
+            record.waiters.iter().filter_map(|one| one.lifeline.as_ref())
+        })
     }
 }
 
@@ -101,7 +109,8 @@ pub fn writes(changed: &[&Draft]) -> Result<Vec<Write>> {
 
 /// The writes that complete a change once its journal is in place.
 pub fn completion(pending: &Pending) -> Result<Vec<Write>> {
-    let record =
-        |(name, record): (&String, &Option<Record>)| Ok(Write::Record(Name::parse("lock", name)?, record.clone()));
+    let record = |(name, record): (&String, &Option<Record>)| {
+        Ok(Write::Record(Name::parse("lock", name)?, record.clone()))
+    };
     pending.0.iter().map(record).chain([Ok(Write::NoJournal)]).collect()
 }

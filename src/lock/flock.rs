@@ -100,13 +100,18 @@ impl FileLock {
 }
 
 fn timed_out(what: &str, holder: &Holder, path: PathBuf, waited: Duration) -> Error {
-    let message = format!("{what} is locked by another command: waited {:.1} s; {holder}", waited.as_secs_f64());
+    let message = format!(
+        "{what} is locked by another command: waited {:.1} s; {holder}",
+        waited.as_secs_f64()
+    );
     let error = Error::new(Kind::LockTimeout, message)
         .detail("path", path.display().to_string())
         .detail("waited", waited.as_secs_f64())
         .detail("holder", json!(holder));
     match holder.pid {
-        Some(pid) => error.try_shell(format!("ps -fp {pid}"), "see what it does; or wait longer next time"),
+        Some(pid) => {
+            error.try_shell(format!("ps -fp {pid}"), "see what it does; or wait longer next time")
+        }
         None => error.try_command("state status", "see how it is; or wait longer next time"),
     }
 }
@@ -166,6 +171,9 @@ mod tests {
 
     fn waits_for(inode: u64) -> usize {
         let locks = std::fs::read_to_string("/proc/locks").unwrap();
-        locks.lines().filter(|line| line.contains("->") && line.contains(&format!(":{inode} "))).count()
+        locks
+            .lines()
+            .filter(|line| line.contains("->") && line.contains(&format!(":{inode} ")))
+            .count()
     }
 }

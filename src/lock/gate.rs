@@ -117,7 +117,9 @@ impl Locks {
     pub(super) fn made_out(&self, dir: &Dir, name: &Name, glimpse: &Glimpse) -> Result<Seen> {
         let Glimpse { pending, stored } = glimpse;
         // Of several locks that change together some may be changed already, and the writer dead.
-        if let Some(record) = pending.as_deref().and_then(Pending::parse).and_then(|pending| pending.record(name)) {
+        if let Some(record) =
+            pending.as_deref().and_then(Pending::parse).and_then(|pending| pending.record(name))
+        {
             return Ok(Seen::Record(record));
         }
         Ok(match stored {
@@ -125,7 +127,9 @@ impl Locks {
             Stored::Other(what) => Seen::Damaged(format!("damaged record: {what}")),
             Stored::Bytes(bytes) => match Record::parse(bytes) {
                 Ok(record) => Seen::Record(record),
-                Err(Unreadable::Torn(_)) if self.is_from_before(dir)? => Seen::Record(Record::default()),
+                Err(Unreadable::Torn(_)) if self.is_from_before(dir)? => {
+                    Seen::Record(Record::default())
+                }
                 Err(Unreadable::Torn(why)) => Seen::Damaged(format!("damaged record: {why}")),
                 Err(Unreadable::Newer(version)) => Seen::Damaged(newer(dir, name, version).message),
             },
@@ -136,7 +140,8 @@ impl Locks {
     pub(super) fn names(&self, dir: &Dir) -> Result<Vec<Name>> {
         let files = self.disk.list(dir)?;
         let names = files.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
-        let mut names: Vec<Name> = names.filter_map(|name| Name::parse("lock", name).ok()).collect();
+        let mut names: Vec<Name> =
+            names.filter_map(|name| Name::parse("lock", name).ok()).collect();
         for name in self.pending(dir)?.iter().flat_map(Pending::names) {
             if let Err(place) = names.binary_search_by(|other| other.as_str().cmp(name.as_str())) {
                 names.insert(place, name);
@@ -211,8 +216,14 @@ impl Gate<'_> {
 
     fn forget(&self, name: &Name) -> Result<()> {
         self.locks.disk.unlink(&self.dir, file_of(name))?;
-        let entry = self.locks.entry(Level::Warn, "forget", "a record was torn by the end of an earlier boot");
-        self.locks.audit.record(&entry.with("lock", name).with("root", self.locks.directory.display()));
+        let entry = self.locks.entry(
+            Level::Warn,
+            "forget",
+            "a record was torn by the end of an earlier boot",
+        );
+        self.locks
+            .audit
+            .record(&entry.with("lock", name).with("root", self.locks.directory.display()));
         Ok(())
     }
 
@@ -265,7 +276,8 @@ impl Gate<'_> {
         changed.iter().try_for_each(|draft| limits::check(draft))?;
         // Before the write: a waiter that is about to leave the record and has lost its lifeline is
         // dead for all readers, and a death in between leaves no file that no record names.
-        let gone: BTreeSet<&Lifeline> = changed.iter().flat_map(|draft| draft.lost_waiters()).collect();
+        let gone: BTreeSet<&Lifeline> =
+            changed.iter().flat_map(|draft| draft.lost_waiters()).collect();
         for lifeline in gone {
             let _ = self.locks.disk.unlink(&self.dir, lifeline.as_str()); // `lock clean` finds it
         }
@@ -355,7 +367,9 @@ impl Gate<'_> {
     fn try_to_replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let temporary = temporary(self.lock.inode(), "lock");
         let staged = self.locks.disk.stage(&self.dir, &temporary, bytes, Sync::Never)?;
-        self.locks.disk.rename((&self.dir, OsStr::new(&temporary)), (&self.dir, OsStr::new(name)))?;
+        self.locks
+            .disk
+            .rename((&self.dir, OsStr::new(&temporary)), (&self.dir, OsStr::new(name)))?;
         staged.keep();
         Ok(())
     }
@@ -377,11 +391,15 @@ fn journal_of(pending: &Pending) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let names: Vec<Name> = pending.names().collect();
-    let message =
-        format!("the records of {} locks are too large to be changed together; nothing was changed", names.len());
+    let message = format!(
+        "the records of {} locks are too large to be changed together; nothing was changed",
+        names.len()
+    );
     let error = Error::new(Kind::TooLarge, message);
     Err(match names.first() {
-        Some(first) => error.try_command(format!("lock release {first}"), "name one lock at a time"),
+        Some(first) => {
+            error.try_command(format!("lock release {first}"), "name one lock at a time")
+        }
         None => error,
     })
 }
@@ -406,8 +424,12 @@ fn read(locks: &Locks, dir: &Dir, name: &Name) -> Result<Stored> {
     };
     Ok(match content {
         None => Stored::Nothing,
-        Some(content) if content.stat.kind != FileKind::Regular => Stored::Other("it is not a regular file"),
-        Some(content) if content.size == Extent::OverLimit => Stored::Other("it is far too large for a record"),
+        Some(content) if content.stat.kind != FileKind::Regular => {
+            Stored::Other("it is not a regular file")
+        }
+        Some(content) if content.size == Extent::OverLimit => {
+            Stored::Other("it is far too large for a record")
+        }
         Some(content) => Stored::Bytes(content.bytes),
     })
 }

@@ -7,7 +7,8 @@ use super::record::{Record, Token};
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 
-const RANKS: [(&str, u32); 6] = [("state", 1), ("config", 2), ("signals", 3), ("backup", 4), ("temp", 5), ("user", 10)];
+const RANKS: [(&str, u32); 6] =
+    [("state", 1), ("config", 2), ("signals", 3), ("backup", 4), ("temp", 5), ("user", 10)];
 
 fn rank(name: &str) -> Option<u32> {
     RANKS.iter().find(|(ranked, _)| *ranked == name).map(|(_, rank)| *rank)
@@ -19,14 +20,22 @@ fn below(names: &[Name]) -> Vec<&'static str> {
         return Vec::new();
     };
     let asked = |ranked: &str| names.iter().any(|name| name.as_str() == ranked);
-    RANKS.iter().filter(|(name, rank)| *rank > highest && !asked(name)).map(|(name, _)| *name).collect()
+    RANKS
+        .iter()
+        .filter(|(name, rank)| *rank > highest && !asked(name))
+        .map(|(name, _)| *name)
+        .collect()
 }
 
 /// Refuses a request for a lock above one that the owner holds already, even if it is free: two
 /// owners that acquire them in different orders would deadlock some day. A command's locks for
 /// itself are exempt: their order follows from the locks of its caller. `held` returns the record
 /// of a lock.
-pub fn check(drafts: &[Draft], asker: &Asker, held: impl Fn(&Name) -> Result<Record>) -> Result<()> {
+pub fn check(
+    drafts: &[Draft],
+    asker: &Asker,
+    held: impl Fn(&Name) -> Result<Record>,
+) -> Result<()> {
     if asker.owner.is(&asker.process) {
         return Ok(());
     }
@@ -40,10 +49,14 @@ pub fn check(drafts: &[Draft], asker: &Asker, held: impl Fn(&Name) -> Result<Rec
     }
     let Some((first, token)) = later.first() else { return Ok(()) };
     let first_rank = rank(first.as_str()).unwrap_or_default();
-    let Some(asked) = names.iter().find(|name| rank(name.as_str()).is_some_and(|rank| rank < first_rank)) else {
+    let Some(asked) =
+        names.iter().find(|name| rank(name.as_str()).is_some_and(|rank| rank < first_rank))
+    else {
         return Ok(());
     };
-    let list = |names: &mut dyn Iterator<Item = &Name>| names.map(Name::as_str).collect::<Vec<_>>().join(",");
+    let list = |names: &mut dyn Iterator<Item = &Name>| {
+        names.map(Name::as_str).collect::<Vec<_>>().join(",")
+    };
     let to_release = list(&mut later.iter().map(|(name, _)| name));
     let all = list(&mut names.iter().chain(later.iter().map(|(name, _)| name)));
     let message = format!(
@@ -63,7 +76,9 @@ mod tests {
 
     #[test]
     fn ranks_order_the_six_locks_across_requests() {
-        let names = |names: &[&str]| names.iter().map(|name| Name::parse("lock", name).unwrap()).collect::<Vec<_>>();
+        let names = |names: &[&str]| {
+            names.iter().map(|name| Name::parse("lock", name).unwrap()).collect::<Vec<_>>()
+        };
         assert_eq!(below(&names(&["backup"])), ["temp", "user"]);
         assert_eq!(below(&names(&["state", "config"])), ["signals", "backup", "temp", "user"]);
         assert_eq!(below(&names(&["user"])), [""; 0]);

@@ -65,7 +65,13 @@ pub(super) fn note(disk: &Disk, file: &File, path: &Path) {
 pub(super) fn of_locked(disk: &Disk, dir: &Dir, name: &str, stat: &Stat) -> Holder {
     let unnamed = Holder { pid: None, command: String::new(), known_by: KnownBy::Nothing };
     listed(stat.ino)
-        .or_else(|| noted(disk, dir, name).ok().flatten().filter(|pid| has_open(*pid, (stat.dev, stat.ino))).map(last))
+        .or_else(|| {
+            noted(disk, dir, name)
+                .ok()
+                .flatten()
+                .filter(|pid| has_open(*pid, (stat.dev, stat.ino)))
+                .map(last)
+        })
         .unwrap_or(unnamed)
 }
 
@@ -74,7 +80,9 @@ pub fn of(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<Holder>> {
     let Some(stat) = disk.stat(dir, name)? else { return Ok(None) };
     Ok(match listed(stat.ino) {
         Some(holder) => Some(holder),
-        None => (disk.probe(dir, name)? == Probe::Locked).then(|| of_locked(disk, dir, name, &stat)),
+        None => {
+            (disk.probe(dir, name)? == Probe::Locked).then(|| of_locked(disk, dir, name, &stat))
+        }
     })
 }
 
@@ -86,7 +94,8 @@ fn last(pid: u32) -> Holder {
 /// longer one.
 fn noted(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<u32>> {
     let content = disk.read(dir, name, LIMIT)?;
-    Ok(content.and_then(|content| std::str::from_utf8(&content.bytes).ok()?.lines().next()?.parse().ok()))
+    Ok(content
+        .and_then(|content| std::str::from_utf8(&content.bytes).ok()?.lines().next()?.parse().ok()))
 }
 
 /// The holder of an flock on this inode, from `/proc/locks` (proc_locks(5)); inodes of different
@@ -107,5 +116,9 @@ fn look_for_holder(inode: u64) -> Option<Holder> {
         (is_flock && number == inode).then_some(pid)
     })?;
     let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(Holder { pid: Some(pid), command: command.trim_end().to_owned(), known_by: KnownBy::Kernel })
+    Some(Holder {
+        pid: Some(pid),
+        command: command.trim_end().to_owned(),
+        known_by: KnownBy::Kernel,
+    })
 }

@@ -55,7 +55,9 @@ pub fn is_next_everywhere<'a>(
     let blocked = |record: &'a Record| {
         let place = record.place_of(process);
         let waiter = place.and_then(|place| Some((place, record.waiters.get(place)?)));
-        waiter.is_some_and(|(place, waiter)| blockers_of_waiter(record, place, waiter, eyes).next().is_some())
+        waiter.is_some_and(|(place, waiter)| {
+            blockers_of_waiter(record, place, waiter, eyes).next().is_some()
+        })
     };
     !records.into_iter().any(blocked)
 }
@@ -72,7 +74,11 @@ pub fn mark(record: &mut Record, place: usize, process: &Identity, eyes: &dyn Ey
 impl Idle {
     /// The state after one more check, at `now`, which found `next`; `None` if no waiter is next.
     #[must_use]
-    pub fn seen(before: Option<Self>, next: Option<(&Name, &Waiter)>, now: Instant) -> Option<Self> {
+    pub fn seen(
+        before: Option<Self>,
+        next: Option<(&Name, &Waiter)>,
+        now: Instant,
+    ) -> Option<Self> {
         let (lock, waiter) = next?;
         let is_same = |idle: &Self| {
             let gap = now.saturating_duration_since(idle.seen);
@@ -104,7 +110,8 @@ mod tests {
     #[test]
     fn the_first_unmarked_waiter_is_next() {
         let mut record = queue(&[2, 3, 4]);
-        let next = |record: &Record, place| next_up(record, place, &AllAreWell).map(|next| next.owner.pid);
+        let next =
+            |record: &Record, place| next_up(record, place, &AllAreWell).map(|next| next.owner.pid);
         assert_eq!((next(&record, 2), next(&record, 0)), (Some(2), None));
         let first = record.waiters[0].process.clone();
         assert!(mark(&mut record, 2, &first, &AllAreWell));
@@ -114,14 +121,21 @@ mod tests {
 
     #[test]
     fn the_grace_period_restarts_with_each_waiter() {
-        let (record, name, start) = (queue(&[2, 3]), Name::parse("lock", "n").unwrap(), Instant::now());
+        let (record, name, start) =
+            (queue(&[2, 3]), Name::parse("lock", "n").unwrap(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
-        let look = |before, place: usize, millis| Idle::seen(before, Some((&name, &record.waiters[place])), at(millis));
+        let look = |before, place: usize, millis| {
+            Idle::seen(before, Some((&name, &record.waiters[place])), at(millis))
+        };
         let idle = look(None, 0, 0);
         let idle = look(idle, 0, 900);
         assert_eq!(idle.as_ref().unwrap().until(), at(1000));
         assert_eq!(look(idle.clone(), 1, 950).unwrap().until(), at(1950), "another is next");
-        assert_eq!(look(idle.clone(), 0, 6000).unwrap().until(), at(7000), "this process was stopped");
+        assert_eq!(
+            look(idle.clone(), 0, 6000).unwrap().until(),
+            at(7000),
+            "this process was stopped"
+        );
         assert!(Idle::seen(idle, None, at(1000)).is_none());
     }
 }

@@ -35,7 +35,9 @@ impl Pending {
 
     /// Parses a journal; `None` if the bytes are not intact.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        is_intact(bytes).then(|| serde_json::from_slice(bytes).ok().map(|Read { records }| records)).flatten()
+        is_intact(bytes)
+            .then(|| serde_json::from_slice(bytes).ok().map(|Read { records }| records))
+            .flatten()
     }
 
     /// The new record of a lock that the change covers; `None` for others.

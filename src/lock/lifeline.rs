@@ -40,7 +40,8 @@ impl Lifeline {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let rest = [COMMAND, WAITER].iter().find_map(|prefix| name.strip_prefix(prefix))?;
-        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let is_name = !rest.is_empty() && name.len() <= LONGEST && rest.bytes().all(is_plain);
         is_name.then(|| Self(name.to_owned()))
     }
@@ -48,8 +49,9 @@ impl Lifeline {
     /// A new waiter's lifeline, with a random name.
     pub fn random() -> Result<Self> {
         let mut bytes = [0; RANDOM];
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| Error::new(Kind::Io, format!("the kernel has no random bytes: {errno}")))?;
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
+            |errno| Error::new(Kind::Io, format!("the kernel has no random bytes: {errno}")),
+        )?;
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self(format!("{WAITER}{digits}")))
     }
@@ -57,7 +59,8 @@ impl Lifeline {
     /// The lifeline of the waiter with this ID; `None` if `id` is malformed.
     #[must_use]
     pub fn of_waiter(id: &str) -> Option<Self> {
-        let is_id = id.len() == 2 * RANDOM && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_id = id.len() == 2 * RANDOM
+            && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         is_id.then(|| Self(format!("{WAITER}{id}")))
     }
 
@@ -79,9 +82,10 @@ impl Lifeline {
         let path = dir.path_of(&self.0);
         match disk.lock(file, &path, Duration::ZERO)? {
             Locked::Yes(file) => Ok(file),
-            Locked::TimedOut => {
-                Err(Error::new(Kind::Internal, format!("another process has locked {}", path.display())))
-            }
+            Locked::TimedOut => Err(Error::new(
+                Kind::Internal,
+                format!("another process has locked {}", path.display()),
+            )),
         }
     }
 }
@@ -95,7 +99,9 @@ impl fmt::Display for Lifeline {
 impl<'de> Deserialize<'de> for Lifeline {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Self::parse(&name).ok_or_else(|| de::Error::custom(format!("{name:?} is not the name of a process's file")))
+        Self::parse(&name).ok_or_else(|| {
+            de::Error::custom(format!("{name:?} is not the name of a process's file"))
+        })
     }
 }
 
@@ -132,7 +138,9 @@ mod tests {
         assert_ne!(one, Lifeline::random().unwrap());
         assert_eq!(Lifeline::of_waiter(one.id()), Some(one.clone()));
         assert_eq!(Lifeline::parse(one.as_str()), Some(one));
-        for bad in ["", "0123456789abcde", "0123456789ABCDEF", "../../0123456789", "0123456789abcdef0"] {
+        for bad in
+            ["", "0123456789abcde", "0123456789ABCDEF", "../../0123456789", "0123456789abcdef0"]
+        {
             assert_eq!(Lifeline::of_waiter(bad), None, "{bad:?}");
         }
     }

@@ -51,8 +51,12 @@ pub fn check(draft: &Draft) -> Result<()> {
     let notes = now.holders.iter().filter(|grant| grant.metadata.is_some()).count();
     let error = Error::new(Kind::TooLarge, message).detail("lock", name.as_str());
     Err(match notes {
-        0 => error.try_command("lock list", "see who holds it and who waits; try again when there are fewer"),
-        _ => error.try_command("lock list", "see the metadata of the others; note less with the lock"),
+        0 => error.try_command(
+            "lock list",
+            "see who holds it and who waits; try again when there are fewer",
+        ),
+        _ => error
+            .try_command("lock list", "see the metadata of the others; note less with the lock"),
     })
 }
 
@@ -83,14 +87,33 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Ask { script: u32, names: usize, shared: bool, again: bool, metadata: usize, ttl: Option<f64> },
-        Release { script: u32, name: usize },
-        GiveUp { script: u32 },
+        Ask {
+            script: u32,
+            names: usize,
+            shared: bool,
+            again: bool,
+            metadata: usize,
+            ttl: Option<f64>,
+        },
+        Release {
+            script: u32,
+            name: usize,
+        },
+        GiveUp {
+            script: u32,
+        },
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let metadata = prop_oneof![2 => Just(0), 2 => 0..2_000_usize, 3 => 20_000..32_700_usize];
-        let ask = (2..20_u32, 1..8_usize, any::<bool>(), any::<bool>(), metadata, prop::option::of(0.0..4e9_f64));
+        let ask = (
+            2..20_u32,
+            1..8_usize,
+            any::<bool>(),
+            any::<bool>(),
+            metadata,
+            prop::option::of(0.0..4e9_f64),
+        );
         prop_oneof![
             8 => ask.prop_map(|(script, names, shared, again, metadata, ttl)|
                 Step::Ask { script, names, shared, again, metadata, ttl }),
@@ -100,13 +123,24 @@ mod tests {
     }
 
     fn process(pid: u32) -> Identity {
-        let place = Place { boot: "b".repeat(36), machine: "m".repeat(32), host: "h".repeat(64), ..Place::default() };
+        let place = Place {
+            boot: "b".repeat(36),
+            machine: "m".repeat(32),
+            host: "h".repeat(64),
+            ..Place::default()
+        };
         Identity { pid, start: u64::MAX, place }
     }
 
     fn asker(script: u32) -> Asker {
         let owner = process(u32::MAX - script);
-        Asker { lineage: vec![owner.clone()], owner, is_named: false, process: process(script), shown: Vec::new() }
+        Asker {
+            lineage: vec![owner.clone()],
+            owner,
+            is_named: false,
+            process: process(script),
+            shown: Vec::new(),
+        }
     }
 
     /// A root without a disk.
@@ -118,8 +152,9 @@ mod tests {
 
     impl Root {
         fn drafts(&self, names: &[usize]) -> Vec<Draft> {
-            let draft =
-                |name: &usize| Draft::new(&Name::parse("lock", NAMES[*name]).unwrap(), self.records[*name].clone());
+            let draft = |name: &usize| {
+                Draft::new(&Name::parse("lock", NAMES[*name]).unwrap(), self.records[*name].clone())
+            };
             names.iter().map(draft).collect()
         }
 
@@ -142,7 +177,11 @@ mod tests {
                     }
                     Write::Record(_, None) | Write::NoJournal => continue,
                 };
-                assert!(back && bytes.len() as u64 <= FILE, "{} bytes cannot be read back", bytes.len());
+                assert!(
+                    back && bytes.len() as u64 <= FILE,
+                    "{} bytes cannot be read back",
+                    bytes.len()
+                );
             }
             for draft in drafts {
                 let place = NAMES.iter().position(|name| *name == draft.name.as_str()).unwrap();
@@ -166,7 +205,10 @@ mod tests {
                     grant(draft, request, (token, SystemTime::UNIX_EPOCH), &AllAreWell);
                 }
             } else {
-                for waiter in drafts.iter_mut().filter_map(|draft| draft.record.waiter_mut(&request.asker.process)) {
+                for waiter in drafts
+                    .iter_mut()
+                    .filter_map(|draft| draft.record.waiter_mut(&request.asker.process))
+                {
                     waiter.lifeline = Some(Lifeline::random().unwrap());
                 }
             }
@@ -181,7 +223,9 @@ mod tests {
         fn settle(&mut self) {
             let mut place = 0;
             while let Some((request, names)) = self.waiting.get(place).cloned() {
-                let is_granted = self.ask(&request, &names).map(|stored| stored.expect("what was accepted is refused"));
+                let is_granted = self
+                    .ask(&request, &names)
+                    .map(|stored| stored.expect("what was accepted is refused"));
                 if is_granted.is_some() {
                     self.waiting.remove(place);
                     place = 0;
@@ -278,7 +322,8 @@ mod tests {
 
     /// Fills the lock's record to the last byte.
     fn fill_up(root: &mut Root, script: u32) {
-        let mut trial = Root { records: root.records.clone(), waiting: Vec::new(), token: root.token };
+        let mut trial =
+            Root { records: root.records.clone(), waiting: Vec::new(), token: root.token };
         trial.ask(&plain_request(script, true, 1), &[0]).unwrap().unwrap();
         let left = RECORD - extent(&trial.records[0]);
         root.ask(&plain_request(script, true, 1 + left), &[0]).unwrap().unwrap();
@@ -300,10 +345,18 @@ mod tests {
         let refused = root.ask(&plain_request(12, true, 0), &[0]).unwrap().unwrap_err();
         assert_eq!(refused.kind, Kind::TooLarge);
         let mut drafts = root.drafts(&[0]);
-        drafts[0].record.waiters.iter_mut().for_each(|waiter| (waiter.passed_over, waiter.broken) = (true, true));
+        drafts[0]
+            .record
+            .waiters
+            .iter_mut()
+            .for_each(|waiter| (waiter.passed_over, waiter.broken) = (true, true));
         root.store(&drafts).unwrap();
         assert!(length(&root.records[0]) <= RECORD, "its marks have room");
-        drafts[0].record.waiters.iter_mut().for_each(|waiter| (waiter.passed_over, waiter.broken) = (false, false));
+        drafts[0]
+            .record
+            .waiters
+            .iter_mut()
+            .for_each(|waiter| (waiter.passed_over, waiter.broken) = (false, false));
         root.store(&drafts).unwrap();
 
         let mut drafts = root.drafts(&[0]);
@@ -323,7 +376,8 @@ mod tests {
         fill_up(&mut root, 11);
         let mut drafts = root.drafts(&[0]);
         for grant in &mut drafts[0].record.holders {
-            (grant.count, grant.ttl, grant.expires) = (u32::MAX, Some(4e9 + 0.123_456), Some(1.6e10 + 0.123_456));
+            (grant.count, grant.ttl, grant.expires) =
+                (u32::MAX, Some(4e9 + 0.123_456), Some(1.6e10 + 0.123_456));
         }
         root.store(&drafts).unwrap();
         assert!(length(&root.records[0]) <= RECORD);
@@ -332,12 +386,18 @@ mod tests {
     #[test]
     fn an_oversized_legacy_record_may_only_shrink() {
         let held = |count: u32| {
-            let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
+            let mut root =
+                Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
             let mut drafts = root.drafts(&[0]);
             for script in 2..2 + count {
                 let request = request(script, &[0], (true, false), 32_000, None);
                 root.token += 1;
-                grant(&mut drafts[0], &request, (Token::new(root.token).unwrap(), SystemTime::UNIX_EPOCH), &AllAreWell);
+                grant(
+                    &mut drafts[0],
+                    &request,
+                    (Token::new(root.token).unwrap(), SystemTime::UNIX_EPOCH),
+                    &AllAreWell,
+                );
             }
             root.records[0] = drafts[0].record.clone();
             root

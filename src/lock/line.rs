@@ -113,7 +113,11 @@ impl Gate<'_> {
 impl Locks {
     /// Waits in the queues until nothing blocks the request; returns the gate and the records as
     /// loaded under it, without their dead. The caller need not store them.
-    pub(super) fn when_free<'a>(&'a self, request: &Request, place: &mut Place<'a>) -> Result<(Gate<'a>, Vec<Draft>)> {
+    pub(super) fn when_free<'a>(
+        &'a self,
+        request: &Request,
+        place: &mut Place<'a>,
+    ) -> Result<(Gate<'a>, Vec<Draft>)> {
         let started = Instant::now();
         let (mut told, mut sleeper) = (false, Sleeper::awake());
         let (mut idle, mut watched) = (None, None);
@@ -124,10 +128,13 @@ impl Locks {
             }
             let mut drafts = gate.load_all(&request.names)?;
             let judge = gate.judge()?;
-            let now = (self.disk.now(), request.deadline.at.saturating_duration_since(Instant::now()));
+            let now =
+                (self.disk.now(), request.deadline.at.saturating_duration_since(Instant::now()));
             let verdict = ask(&mut drafts, request, now, &judge);
             match &verdict {
-                Verdict::OwnerEnded => return Err(owner_ended(&request.asker.owner, &request.names)),
+                Verdict::OwnerEnded => {
+                    return Err(owner_ended(&request.asker.owner, &request.names));
+                }
                 Verdict::AlreadyHeld(name, own) => return Err(already_held(name, own, request)),
                 Verdict::Broken => return Err(broken(request)),
                 Verdict::Free | Verdict::Waits(_) => self.refuse_out_of_order(request, &drafts)?,
@@ -136,7 +143,11 @@ impl Locks {
             let joins = line == Line::Joined;
             if request.deadline.is_over() {
                 let drafts = drafts.iter().map(|draft| (&draft.name, &draft.record));
-                return Err(timed_out(request, &in_the_way(drafts, request, &judge), started.elapsed()));
+                return Err(timed_out(
+                    request,
+                    &in_the_way(drafts, request, &judge),
+                    started.elapsed(),
+                ));
             }
             // Checked again when the wait turns out to be long: the other waiters may have closed a
             // cycle since.
@@ -155,7 +166,11 @@ impl Locks {
             if joins {
                 self.reserve_ahead(&dir, request.deadline.at); // while there is time
             }
-            let until = if told { request.deadline.at } else { (started + SILENCE).min(request.deadline.at) };
+            let until = if told {
+                request.deadline.at
+            } else {
+                (started + SILENCE).min(request.deadline.at)
+            };
             match self.sleep(request, &mut sleeper, &mut watched, until)? {
                 Woken::Blocked(by) if !told && !request.deadline.is_over() => {
                     told = true;
@@ -172,15 +187,25 @@ impl Locks {
     fn pass_over(&self, gate: &Gate<'_>, request: &Request, idle: &Idle) -> Result<()> {
         let (mut draft, judge) = (gate.load(&idle.lock)?, gate.judge()?);
         let Some(place) = draft.record.place_of(&request.asker.process) else { return Ok(()) };
-        let waiter = draft.record.waiters.iter().find(|waiter| waiter.process.is(&idle.process)).cloned();
+        let waiter =
+            draft.record.waiters.iter().find(|waiter| waiter.process.is(&idle.process)).cloned();
         let Some(waiter) = waiter else { return Ok(()) };
-        if !self.is_next(gate.dir(), &waiter, &judge)? || !idle::mark(&mut draft.record, place, &idle.process, &judge) {
+        if !self.is_next(gate.dir(), &waiter, &judge)?
+            || !idle::mark(&mut draft.record, place, &idle.process, &judge)
+        {
             return Ok(());
         }
         gate.store(std::slice::from_ref(&draft))?;
-        let entry = self.entry(Level::Info, "acquire", "a waiter that did not take its lock was passed over");
-        let entry = entry.with("lock", &idle.lock).with("waiter", waiter.lifeline.as_ref().map_or("-", Lifeline::id));
-        self.audit.record(&entry.with("pid", std::process::id()).with("root", self.directory.display()));
+        let entry = self.entry(
+            Level::Info,
+            "acquire",
+            "a waiter that did not take its lock was passed over",
+        );
+        let entry = entry
+            .with("lock", &idle.lock)
+            .with("waiter", waiter.lifeline.as_ref().map_or("-", Lifeline::id));
+        self.audit
+            .record(&entry.with("pid", std::process::id()).with("root", self.directory.display()));
         Ok(())
     }
 
@@ -188,7 +213,9 @@ impl Locks {
     /// is not free for a commit while a process holds its flock: that may be the commit of this
     /// waiter, or one that needed no place.
     fn is_next(&self, dir: &Dir, waiter: &Waiter, judge: &Judge<'_>) -> Result<bool> {
-        if waiter.purpose == Purpose::Commit && matches!(self.disk.probe(dir, STATE_LOCK), Ok(Probe::Locked)) {
+        if waiter.purpose == Purpose::Commit
+            && matches!(self.disk.probe(dir, STATE_LOCK), Ok(Probe::Locked))
+        {
             return Ok(false);
         }
         if waiter.locks <= 1 {
@@ -197,7 +224,9 @@ impl Locks {
         let mut records = Vec::new();
         for name in self.names(dir)? {
             match self.peek(dir, &name)? {
-                Seen::Record(record) if record.place_of(&waiter.process).is_some() => records.push(record),
+                Seen::Record(record) if record.place_of(&waiter.process).is_some() => {
+                    records.push(record)
+                }
                 _ => {}
             }
         }
@@ -233,7 +262,13 @@ impl Locks {
         })
     }
 
-    fn refuse_deadlock(&self, request: &Request, gate: &Gate<'_>, drafts: &[Draft], judge: &Judge<'_>) -> Result<()> {
+    fn refuse_deadlock(
+        &self,
+        request: &Request,
+        gate: &Gate<'_>,
+        drafts: &[Draft],
+        judge: &Judge<'_>,
+    ) -> Result<()> {
         if request.deadlocks == Deadlocks::Risked {
             return Ok(());
         }
@@ -256,7 +291,12 @@ impl Locks {
 
     /// The record of each of these locks; `None` if one of them must be handled while holding the
     /// gate.
-    fn all_made_out(&self, dir: &Dir, names: &[Name], glimpses: &[Glimpse]) -> Result<Option<Vec<(Name, Record)>>> {
+    fn all_made_out(
+        &self,
+        dir: &Dir,
+        names: &[Name],
+        glimpses: &[Glimpse],
+    ) -> Result<Option<Vec<(Name, Record)>>> {
         let mut records = Vec::new();
         for (name, glimpse) in names.iter().zip(glimpses) {
             match self.made_out(dir, name, glimpse)? {
@@ -335,8 +375,11 @@ fn in_the_way<'a>(
     let mut all = Vec::new();
     for (name, record) in records {
         let blockers = blockers(name, record, &request.asker, request.ask, judge);
-        let (holders, waiters): (Vec<_>, Vec<_>) = blockers.partition(|blocker| matches!(blocker, Blocker::Holder(_)));
-        all.extend(holders.iter().chain(&waiters).map(|blocker| InTheWay::new(name, blocker, judge)));
+        let (holders, waiters): (Vec<_>, Vec<_>) =
+            blockers.partition(|blocker| matches!(blocker, Blocker::Holder(_)));
+        all.extend(
+            holders.iter().chain(&waiters).map(|blocker| InTheWay::new(name, blocker, judge)),
+        );
     }
     all
 }

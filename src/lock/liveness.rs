@@ -96,12 +96,18 @@ impl<'a> Judge<'a> {
         let (there, here) = (&identity.place, self.here);
         if there.boot != here.boot {
             let same_machine = !here.machine.is_empty() && there.machine == here.machine;
-            return if same_machine && self.is_local() { Liveness::Dead } else { Liveness::Unknown };
+            return if same_machine && self.is_local() {
+                Liveness::Dead
+            } else {
+                Liveness::Unknown
+            };
         }
         if there.pid_namespace != here.pid_namespace {
             return Liveness::Unknown;
         }
-        if there.time_namespace != here.time_namespace && matches!(look(identity.pid), Sight::Process(_)) {
+        if there.time_namespace != here.time_namespace
+            && matches!(look(identity.pid), Sight::Process(_))
+        {
             return Liveness::Unknown; // its start time cannot be compared with this process's
         }
         self.bearing(identity).liveness
@@ -116,7 +122,9 @@ impl<'a> Judge<'a> {
             Sight::Nothing => (Liveness::Dead, false),
             Sight::Hidden => (Liveness::Alive, false),
             Sight::Process(process) if process.start != identity.start => (Liveness::Dead, false),
-            Sight::Process(process) if matches!(process.state, 'Z' | 'X') && has_ended(identity.pid) => {
+            Sight::Process(process)
+                if matches!(process.state, 'Z' | 'X') && has_ended(identity.pid) =>
+            {
                 (Liveness::Dead, false)
             }
             Sight::Process(process) => (Liveness::Alive, matches!(process.state, 'T' | 't')),
@@ -176,7 +184,8 @@ impl<'a> Judge<'a> {
     /// Whether a waiter, or the owner it waits for, is proven dead.
     #[must_use]
     pub fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
-        self.waiting_process(waiter) == Liveness::Dead || self.process(&waiter.owner) == Liveness::Dead
+        self.waiting_process(waiter) == Liveness::Dead
+            || self.process(&waiter.owner) == Liveness::Dead
     }
 
     /// Whether a waiter blocks later waiters.
@@ -318,7 +327,11 @@ mod tests {
         assert_eq!(judged(|me| me.start += 1), Liveness::Dead, "the pid is used again");
         assert_eq!(judged(|me| me.pid = i32::MAX as u32), Liveness::Dead, "no such process");
         assert_eq!(judged(|me| me.place.pid_namespace += 1), Liveness::Unknown);
-        assert_eq!(judged(|me| me.place.time_namespace += 1), Liveness::Unknown, "start times cannot be compared");
+        assert_eq!(
+            judged(|me| me.place.time_namespace += 1),
+            Liveness::Unknown,
+            "start times cannot be compared"
+        );
         let elsewhere = |me: &mut Identity| {
             me.place.boot = "another".to_owned();
             me.place.machine = "another".to_owned();
@@ -338,6 +351,9 @@ mod tests {
     #[test]
     fn a_process_that_may_not_be_signalled_is_alive() {
         // The first process is root's; where this test runs as root it is alive all the same.
-        assert_eq!(judged(|me| (me.pid, me.start) = (1, Process::of(1).unwrap().start)), Liveness::Alive);
+        assert_eq!(
+            judged(|me| (me.pid, me.start) = (1, Process::of(1).unwrap().start)),
+            Liveness::Alive
+        );
     }
 }

@@ -41,7 +41,12 @@ pub enum Line {
 
 /// Checks a request while holding the gate: drops the dead from the records, then answers the
 /// request or enqueues it. `now`: the time, and how much of the request's time is left.
-pub fn ask(drafts: &mut [Draft], request: &Request, now: (SystemTime, Duration), eyes: &dyn Eyes) -> Verdict {
+pub fn ask(
+    drafts: &mut [Draft],
+    request: &Request,
+    now: (SystemTime, Duration),
+    eyes: &dyn Eyes,
+) -> Verdict {
     let Request { asker, ask, .. } = request;
     for Draft { record, .. } in drafts.iter_mut() {
         let place = record.place_of(&asker.process).unwrap_or(record.waiters.len());
@@ -50,18 +55,23 @@ pub fn ask(drafts: &mut [Draft], request: &Request, now: (SystemTime, Duration),
     if ask.purpose == Purpose::Hold && eyes.process(&asker.owner) == Liveness::Dead {
         return Verdict::OwnerEnded;
     }
-    let own = |record: &Record| record.place_of(&asker.process).and_then(|place| record.waiters.get(place).cloned());
+    let own = |record: &Record| {
+        record.place_of(&asker.process).and_then(|place| record.waiters.get(place).cloned())
+    };
     if drafts.iter().any(|draft| own(&draft.record).is_some_and(|waiter| waiter.broken)) {
         return Verdict::Broken;
     }
-    let was_passed_over = drafts.iter().any(|draft| own(&draft.record).is_some_and(|waiter| waiter.passed_over));
+    let was_passed_over =
+        drafts.iter().any(|draft| own(&draft.record).is_some_and(|waiter| waiter.passed_over));
     for waiter in drafts.iter_mut().filter_map(|draft| draft.record.waiter_mut(&asker.process)) {
         waiter.passed_over = false;
     }
     let mut is_blocked = false;
     for Draft { name, record, .. } in drafts.iter() {
         match answer(name, record, asker, *ask, eyes) {
-            Answer::AlreadyHeld(own) => return Verdict::AlreadyHeld(name.clone(), Box::new(own.clone())),
+            Answer::AlreadyHeld(own) => {
+                return Verdict::AlreadyHeld(name.clone(), Box::new(own.clone()));
+            }
             answer => is_blocked |= matches!(answer, Answer::Blocked),
         }
     }
@@ -101,7 +111,11 @@ fn waiter(request: &Request, draft: &Draft, (now, left): (SystemTime, Duration))
 /// or else a holder. One is enough; the next check finds the others. `None` if nothing blocks the
 /// request, or if its entry must be handled while holding the gate: it is gone, passed over or
 /// broken.
-pub fn look<'a>(records: &'a [(Name, Record)], request: &Request, eyes: &'a dyn Eyes) -> Option<Blocker<'a>> {
+pub fn look<'a>(
+    records: &'a [(Name, Record)],
+    request: &Request,
+    eyes: &'a dyn Eyes,
+) -> Option<Blocker<'a>> {
     let is_in_line = |(_, record): &(Name, Record)| {
         let place = record.place_of(&request.asker.process);
         place.and_then(|place| record.waiters.get(place)).is_some_and(|own| !own.is_aside())

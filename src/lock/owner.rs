@@ -25,7 +25,8 @@ impl Claim {
     /// Reads `ID:TOKEN[,ID:TOKEN]`.
     #[must_use]
     pub fn guards_shown_by(text: &str) -> Vec<(String, String)> {
-        let one = |pair: &str| pair.rsplit_once(':').map(|(id, token)| (id.to_owned(), token.to_owned()));
+        let one =
+            |pair: &str| pair.rsplit_once(':').map(|(id, token)| (id.to_owned(), token.to_owned()));
         text.split(',').filter_map(one).collect()
     }
 
@@ -61,7 +62,10 @@ pub fn owner(given: Option<u32>, names: &[Name], claim: &Claim) -> Result<(Asker
         return Err(no_owner(pid, explicit, names));
     };
     let (lineage, process) = (family.lineage(owner.pid)?, own_identity(&mut family)?);
-    Ok((Asker { lineage, owner, is_named: explicit.is_some(), process, shown: claim.shown.clone() }, warning))
+    Ok((
+        Asker { lineage, owner, is_named: explicit.is_some(), process, shown: claim.shown.clone() },
+        warning,
+    ))
 }
 
 /// The requester for locks that a command acquires implicitly or gives back: the command itself,
@@ -74,24 +78,34 @@ pub fn anybody(given: Option<u32>, claim: &Claim) -> Result<Asker> {
     if let Some(named) = named {
         line.extend(family.lineage(named)?);
     }
-    Ok(Asker { owner: process.clone(), lineage: line, is_named: named.is_some(), process, shown: claim.shown.clone() })
+    Ok(Asker {
+        owner: process.clone(),
+        lineage: line,
+        is_named: named.is_some(),
+        process,
+        shown: claim.shown.clone(),
+    })
 }
 
 fn own_identity(family: &mut Family) -> Result<Identity> {
     let pid = getpid().as_raw_nonzero().get().unsigned_abs();
-    family.identity(pid)?.ok_or_else(|| Error::new(Kind::DependencyMissing, "/proc does not show this process"))
+    family
+        .identity(pid)?
+        .ok_or_else(|| Error::new(Kind::DependencyMissing, "/proc does not show this process"))
 }
 
 /// A parent that is a forked copy of its own parent, or `timeout`, ends before the script goes on.
 fn warning_of(parent: u32, family: &mut Family) -> Option<String> {
     let process = family.process(parent)?.clone();
-    let mut is_copy = || family.process(process.parent).is_some_and(|above| process.is_forked_copy_of(above));
+    let mut is_copy =
+        || family.process(process.parent).is_some_and(|above| process.is_forked_copy_of(above));
     (name_of(parent) == "timeout" || is_copy())
         .then(|| format!("owner {parent} ends with this subshell; pass --owner-pid $$"))
 }
 
 fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
-    const HIDDEN: &str = "it exists, and /proc hides when it began, so it cannot own a lock of this user";
+    const HIDDEN: &str =
+        "it exists, and /proc hides when it began, so it cannot own a lock of this user";
     let names = listed(names);
     let run = format!("lock run {names} -- COMMAND");
     let message = match (pid, explicit) {
@@ -100,15 +114,26 @@ fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
             return Error::new(Kind::Usage, format!("process {pid} cannot be seen: {HIDDEN}"))
                 .detail("pid", pid)
                 .try_command(run, "the command that runs owns it")
-                .try_shell("findmnt -o OPTIONS /proc", "hidepid=2 hides the processes of other users");
+                .try_shell(
+                    "findmnt -o OPTIONS /proc",
+                    "hidepid=2 hides the processes of other users",
+                );
         }
         (pid, Some(_)) => format!("process {pid} is not running, so it cannot own a lock"),
-        (0, None) => "the parent of this command is outside its pid namespace, so it cannot own a lock".to_owned(),
-        (pid, None) => format!("the parent of this command is process {pid}, which does not stand for a script"),
+        (0, None) => {
+            "the parent of this command is outside its pid namespace, so it cannot own a lock"
+                .to_owned()
+        }
+        (pid, None) => format!(
+            "the parent of this command is process {pid}, which does not stand for a script"
+        ),
     };
     Error::new(Kind::Usage, message)
         .detail("pid", pid)
-        .try_command(format!("lock acquire {names} --owner-pid $$"), "name the process that is to own it")
+        .try_command(
+            format!("lock acquire {names} --owner-pid $$"),
+            "name the process that is to own it",
+        )
         .try_command(run, "or hold it while a command runs")
 }
 
@@ -131,6 +156,9 @@ mod tests {
         for pid in [0, i32::MAX as u32] {
             assert_eq!(owner(Some(pid), &[], &Claim::default()).unwrap_err().code() as u8, 64);
         }
-        assert!(owner(Some(1), &[], &Claim::default()).is_ok(), "in a container the script may be the first process");
+        assert!(
+            owner(Some(1), &[], &Claim::default()).is_ok(),
+            "in a container the script may be the first process"
+        );
     }
 }

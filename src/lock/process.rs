@@ -47,8 +47,14 @@ impl Process {
             None => Vec::new(),
         };
         let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
-        let unreadable = || io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is not as expected"));
-        let parent = number(4).and_then(|parent| u32::try_from(parent).ok()).ok_or_else(unreadable)?;
+        let unreadable = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("/proc/{pid}/stat is not as expected"),
+            )
+        };
+        let parent =
+            number(4).and_then(|parent| u32::try_from(parent).ok()).ok_or_else(unreadable)?;
         Ok(Self {
             pid,
             parent: number_here(parent),
@@ -106,14 +112,18 @@ pub fn abridged(line: &str) -> String {
 /// A process's short name, as the kernel has it.
 #[must_use]
 pub fn name_of(pid: u32) -> String {
-    number_in_proc(pid).and_then(|number| text_of(&format!("/proc/{number}/comm"))).unwrap_or_default()
+    number_in_proc(pid)
+        .and_then(|number| text_of(&format!("/proc/{number}/comm")))
+        .unwrap_or_default()
 }
 
 /// Whether a process has the file of this device and inode open, as far as this user may see.
 #[must_use]
 pub fn has_open(pid: u32, (dev, ino): (u64, u64)) -> bool {
     const MOST: usize = 4096;
-    let Ok(files) = number_in_proc(pid).and_then(|number| std::fs::read_dir(format!("/proc/{number}/fd"))) else {
+    let Ok(files) =
+        number_in_proc(pid).and_then(|number| std::fs::read_dir(format!("/proc/{number}/fd")))
+    else {
         return false;
     };
     let files = files.take(MOST).flatten().filter_map(|file| std::fs::metadata(file.path()).ok());
@@ -160,10 +170,14 @@ fn number_here(number: u32) -> u32 {
     if proc_is_ours() || number == 0 {
         return number;
     }
-    let namespace = |who: &str| std::fs::metadata(format!("/proc/{who}/ns/pid")).map(|stat| stat.ino()).ok();
-    let is_in_ours = namespace("self").is_some() && namespace("self") == namespace(&number.to_string());
+    let namespace =
+        |who: &str| std::fs::metadata(format!("/proc/{who}/ns/pid")).map(|stat| stat.ino()).ok();
+    let is_in_ours =
+        namespace("self").is_some() && namespace("self") == namespace(&number.to_string());
     let facts = std::fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
-    let innermost = facts.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse().ok());
+    let innermost = facts
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse().ok());
     innermost.filter(|_| is_in_ours).unwrap_or(0)
 }
 
@@ -198,7 +212,8 @@ impl Place {
         if let Some(here) = HERE.get() {
             return Ok(here);
         }
-        let namespace = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|stat| stat.ino());
+        let namespace =
+            |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|stat| stat.ino());
         let look = || -> io::Result<Self> {
             Ok(Self {
                 boot: text_of("/proc/sys/kernel/random/boot_id")?,
@@ -229,8 +244,11 @@ impl Place {
 
 /// The error for a `/proc` that is missing or unreadable.
 pub fn no_proc(error: io::Error) -> Error {
-    Error::new(Kind::DependencyMissing, format!("who owns a lock cannot be told without /proc: {error}"))
-        .try_shell("ls -d /proc/self; findmnt /proc", "is it mounted?")
+    Error::new(
+        Kind::DependencyMissing,
+        format!("who owns a lock cannot be told without /proc: {error}"),
+    )
+    .try_shell("ls -d /proc/self; findmnt /proc", "is it mounted?")
 }
 
 /// The identity of a process among all machines and for all time: its id alone is reused.
@@ -250,7 +268,10 @@ impl Identity {
         match Process::of(pid) {
             Ok(process) if matches!(process.state, 'Z' | 'X') => Ok(None),
             Ok(process) => process.identity().map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && std::path::Path::new("/proc/self").exists() => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && std::path::Path::new("/proc/self").exists() =>
+            {
                 Ok(None)
             }
             Err(error) => Err(no_proc(error)),
@@ -260,7 +281,8 @@ impl Identity {
     /// Whether both are the same process.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        (self.pid, self.start, self.place.pid_namespace) == (other.pid, other.start, other.place.pid_namespace)
+        (self.pid, self.start, self.place.pid_namespace)
+            == (other.pid, other.start, other.place.pid_namespace)
             && self.place.boot == other.place.boot
     }
 }
@@ -332,7 +354,10 @@ mod tests {
 
     #[test]
     fn a_zombie_and_a_missing_process_have_no_identity() {
-        let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = std::process::Command::new("true")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         // The child's end of the pipe closes when it ends.
         std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut Vec::new()).unwrap();
         while Process::of(child.id()).unwrap().state != 'Z' {

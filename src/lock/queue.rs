@@ -32,7 +32,8 @@ impl Asker {
     #[must_use]
     pub fn is_kin_of(&self, name: &Name, grant: &Grant) -> bool {
         let descends = |owner: &Identity| self.lineage.iter().any(|ancestor| ancestor.is(owner));
-        grant.owner.as_ref().is_some_and(descends) || self.shown.contains(&(name.clone(), grant.token))
+        grant.owner.as_ref().is_some_and(descends)
+            || self.shown.contains(&(name.clone(), grant.token))
     }
 
     /// The grant of the owner or its nearest ancestor.
@@ -40,7 +41,8 @@ impl Asker {
     pub fn own_grant<'a>(&self, name: &Name, record: &'a Record) -> Option<&'a Grant> {
         let kin = record.holders.iter().filter(|grant| self.is_kin_of(name, grant));
         kin.min_by_key(|grant| {
-            let place = |owner: &Identity| self.lineage.iter().position(|ancestor| ancestor.is(owner));
+            let place =
+                |owner: &Identity| self.lineage.iter().position(|ancestor| ancestor.is(owner));
             grant.owner.as_ref().and_then(place).unwrap_or(usize::MAX)
         })
     }
@@ -153,13 +155,20 @@ pub fn prune_front(record: &mut Record, place: usize, eyes: &dyn Eyes) {
 }
 
 fn bury_holders(record: &mut Record, eyes: &dyn Eyes) -> Vec<Grant> {
-    let (dead, kept) = std::mem::take(&mut record.holders).into_iter().partition(|grant| eyes.is_dead(grant));
+    let (dead, kept) =
+        std::mem::take(&mut record.holders).into_iter().partition(|grant| eyes.is_dead(grant));
     record.holders = kept;
     dead
 }
 
 /// The answer to a request.
-pub fn answer<'a>(name: &Name, record: &'a Record, asker: &Asker, ask: Ask, eyes: &dyn Eyes) -> Answer<'a> {
+pub fn answer<'a>(
+    name: &Name,
+    record: &'a Record,
+    asker: &Asker,
+    ask: Ask,
+    eyes: &dyn Eyes,
+) -> Answer<'a> {
     if ask.purpose == Purpose::Hold
         && let Some(own) = asker.own_grant(name, record)
     {
@@ -175,7 +184,11 @@ pub fn answer<'a>(name: &Name, record: &'a Record, asker: &Asker, ask: Ask, eyes
         let alone = blockers(name, record, asker, ask, eyes).next().is_none();
         return if alone { Answer::Change(own) } else { Answer::Blocked };
     }
-    if blockers(name, record, asker, ask, eyes).next().is_none() { Answer::Free } else { Answer::Blocked }
+    if blockers(name, record, asker, ask, eyes).next().is_none() {
+        Answer::Free
+    } else {
+        Answer::Blocked
+    }
 }
 
 /// All that blocks a request: earlier waiters, nearest first, then holders. The iterator is lazy:
@@ -242,8 +255,11 @@ pub fn leave(record: &mut Record, process: &Identity) {
 /// one that is in its place.
 #[must_use]
 pub fn next_in_line(record: &Record, eyes: &dyn Eyes) -> Vec<Identity> {
-    let is_last = |waiter: &Waiter| waiter.mode == Mode::Exclusive && patience(waiter, eyes) == Patience::Waiting;
-    let count = record.waiters.iter().position(is_last).map_or(record.waiters.len(), |place| place + 1);
+    let is_last = |waiter: &Waiter| {
+        waiter.mode == Mode::Exclusive && patience(waiter, eyes) == Patience::Waiting
+    };
+    let count =
+        record.waiters.iter().position(is_last).map_or(record.waiters.len(), |place| place + 1);
     let processes = record.waiters.iter().take(count).map(|waiter| &waiter.process);
     processes.filter(|process| eyes.process(process) == Liveness::Alive).cloned().collect()
 }
@@ -354,10 +370,15 @@ pub(super) mod tests {
             Answer::Count(grant) => format!("count {}", grant.token),
             Answer::AlreadyHeld(grant) => format!("held {}", grant.token),
             Answer::Blocked => {
-                let names = blockers(&name(), record, &asker(owner), ask, &AllAreWell).map(|blocker| match blocker {
-                    Blocker::Holder(grant) => format!("holder {}", grant.owner.as_ref().unwrap().pid),
-                    Blocker::Waiter(waiter) => format!("waiter {}", waiter.owner.pid),
-                });
+                let names =
+                    blockers(&name(), record, &asker(owner), ask, &AllAreWell).map(|blocker| {
+                        match blocker {
+                            Blocker::Holder(grant) => {
+                                format!("holder {}", grant.owner.as_ref().unwrap().pid)
+                            }
+                            Blocker::Waiter(waiter) => format!("waiter {}", waiter.owner.pid),
+                        }
+                    });
                 names.collect::<Vec<_>>().join(", ")
             }
         }
@@ -378,7 +399,8 @@ pub(super) mod tests {
 
     #[test]
     fn shared_requests_do_not_overtake_an_exclusive_one() {
-        let queued = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3), waiter(Shared, 4)]);
+        let queued =
+            record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3), waiter(Shared, 4)]);
         assert_eq!(told(&queued, 5, ask(Shared)), "waiter 3");
         assert_eq!(told(&queued, 4, ask(Shared)), "waiter 3");
         assert_eq!(told(&queued, 3, ask(Exclusive)), "holder 2");
@@ -406,14 +428,19 @@ pub(super) mod tests {
         assert_eq!(told(&ancestors, 2, only_own), "held 7");
         assert_eq!(told(&ancestors, 1, only_own), "count 7");
         let exclusive = Ask { again: Again::Counted, ..ask(Exclusive) };
-        assert_eq!(told(&record(vec![grant(7, Shared, 1)], vec![]), 2, exclusive), "held 7", "it is too weak");
+        assert_eq!(
+            told(&record(vec![grant(7, Shared, 1)], vec![]), 2, exclusive),
+            "held 7",
+            "it is too weak"
+        );
     }
 
     #[test]
     fn an_upgrade_waits_for_other_holders_only() {
         let alone = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
         assert_eq!(told(&alone, 2, ask(Exclusive)), "change 1");
-        let two = record(vec![grant(1, Shared, 2), grant(2, Shared, 4)], vec![waiter(Exclusive, 3)]);
+        let two =
+            record(vec![grant(1, Shared, 2), grant(2, Shared, 4)], vec![waiter(Exclusive, 3)]);
         assert_eq!(told(&two, 2, ask(Exclusive)), "holder 4");
         let exclusive = record(vec![grant(1, Exclusive, 2)], vec![waiter(Exclusive, 3)]);
         assert_eq!(told(&exclusive, 2, ask(Shared)), "change 1");
@@ -422,14 +449,23 @@ pub(super) mod tests {
             enqueue(&mut queue, Waiter { own: Token::new(1), ..waiter(Exclusive, pid) });
         }
         enqueue(&mut queue, waiter(Shared, 7));
-        assert_eq!(queue.waiters.iter().map(|waiter| waiter.owner.pid).collect::<Vec<_>>(), [5, 6, 3, 7]);
+        assert_eq!(
+            queue.waiters.iter().map(|waiter| waiter.owner.pid).collect::<Vec<_>>(),
+            [5, 6, 3, 7]
+        );
     }
 
     #[test]
     fn a_commit_passes_only_grants_of_its_ancestors() {
         let commit = Ask { purpose: Purpose::Commit, ..ask(Exclusive) };
-        assert_eq!(told(&record(vec![grant(1, Exclusive, 1)], vec![waiter(Exclusive, 3)]), 2, commit), "free");
-        assert_eq!(told(&record(vec![grant(1, Shared, 1), grant(2, Shared, 4)], vec![]), 2, commit), "holder 4");
+        assert_eq!(
+            told(&record(vec![grant(1, Exclusive, 1)], vec![waiter(Exclusive, 3)]), 2, commit),
+            "free"
+        );
+        assert_eq!(
+            told(&record(vec![grant(1, Shared, 1), grant(2, Shared, 4)], vec![]), 2, commit),
+            "holder 4"
+        );
         assert_eq!(told(&record(vec![], vec![waiter(Shared, 3)]), 2, commit), "waiter 3");
     }
 
@@ -442,7 +478,10 @@ pub(super) mod tests {
             Answer::AlreadyHeld(grant) if grant.token.get() == 9
         ));
         let other = Asker { shown: vec![(name(), Token::new(8).unwrap())], ..asker(2) };
-        assert!(matches!(answer(&name(), &held, &other, ask(Exclusive), &AllAreWell), Answer::Blocked));
+        assert!(matches!(
+            answer(&name(), &held, &other, ask(Exclusive), &AllAreWell),
+            Answer::Blocked
+        ));
     }
 
     /// Waiters with an odd pid are dead, and those with a pid divisible by four are stopped.
@@ -468,8 +507,11 @@ pub(super) mod tests {
 
     #[test]
     fn prune_front_stops_at_the_first_waiter_in_place() {
-        let waiting = |pids: &[u32]| pids.iter().map(|pid| waiter(Exclusive, *pid)).collect::<Vec<_>>();
-        let left = |record: &Record| record.waiters.iter().map(|waiter| waiter.owner.pid).collect::<Vec<_>>();
+        let waiting =
+            |pids: &[u32]| pids.iter().map(|pid| waiter(Exclusive, *pid)).collect::<Vec<_>>();
+        let left = |record: &Record| {
+            record.waiters.iter().map(|waiter| waiter.owner.pid).collect::<Vec<_>>()
+        };
         let holders = || vec![grant(1, Shared, 2), grant(2, Shared, 3)];
         let queued = record(holders(), waiting(&[1, 4, 3, 2, 5, 6]));
         let mut pruned = queued.clone();
@@ -511,7 +553,10 @@ pub(super) mod tests {
         let mut queued = record(vec![grant(1, Exclusive, 2)], waiters);
         let eyes = Counted::default();
         prune_front(&mut queued, usize::MAX, &eyes);
-        assert!(matches!(answer(&name(), &queued, &asker(5), ask(Exclusive), &eyes), Answer::Blocked));
+        assert!(matches!(
+            answer(&name(), &queued, &asker(5), ask(Exclusive), &eyes),
+            Answer::Blocked
+        ));
         assert_eq!(next_in_line(&queued, &eyes).len(), 1);
         assert!(eyes.0.get() <= 6, "{} were looked at", eyes.0.get());
     }

@@ -72,7 +72,10 @@ impl std::str::FromStr for Token {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().ok().and_then(Self::new).ok_or_else(|| format!("{text:?} is no token: that is a number from 1 up"))
+        text.parse()
+            .ok()
+            .and_then(Self::new)
+            .ok_or_else(|| format!("{text:?} is no token: that is a number from 1 up"))
     }
 }
 
@@ -186,11 +189,16 @@ mod json_text {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
     use serde_json::Value;
 
-    pub fn serialize<S: Serializer>(metadata: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        metadata: &Option<Value>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         metadata.as_ref().map(Value::to_string).serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Value>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| super::json::parse(text.as_bytes())).transpose().map_err(D::Error::custom)
     }
@@ -304,7 +312,9 @@ fn why_unreadable(bytes: &[u8]) -> Unreadable {
     };
     match value.get("version").and_then(Value::as_u64) {
         Some(version) if version > u64::from(VERSION) => Unreadable::Newer(version),
-        Some(_) => torn(&Record::deserialize(value).err().map_or_else(String::new, |error| error.to_string())),
+        Some(_) => torn(
+            &Record::deserialize(value).err().map_or_else(String::new, |error| error.to_string()),
+        ),
         None => torn("it has no version"),
     }
 }
@@ -336,7 +346,10 @@ mod tests {
         let back = Record::parse(&bytes).unwrap();
         assert_eq!(format!("{back:?}"), format!("{record:?}"));
         for length in 0..bytes.len() {
-            assert!(matches!(Record::parse(&bytes[..length]), Err(Unreadable::Torn(_))), "{length}");
+            assert!(
+                matches!(Record::parse(&bytes[..length]), Err(Unreadable::Torn(_))),
+                "{length}"
+            );
         }
         let newer = with_digest(serde_json::json!({"version": 2})).unwrap();
         assert_eq!(Record::parse(&newer).unwrap_err(), Unreadable::Newer(2));

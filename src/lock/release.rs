@@ -38,8 +38,10 @@ impl Locks {
         let gate = self.gate(deadline)?;
         let mut drafts = gate.load_all(names)?;
         let judge = gate.judge()?;
-        let released: Vec<Released> =
-            drafts.iter_mut().map(|draft| give_up(draft, token, asker, &judge)).collect::<Result<_>>()?;
+        let released: Vec<Released> = drafts
+            .iter_mut()
+            .map(|draft| give_up(draft, token, asker, &judge))
+            .collect::<Result<_>>()?;
         for Released { name, grant, .. } in &released {
             if token.is_none() && is_left_behind(asker, grant)? {
                 let message = format!(
@@ -54,7 +56,12 @@ impl Locks {
         gate.store(&drafts)?;
         let dir = gate.leave();
         for Released { name, grant, left } in &released {
-            self.audit_grant("release", if *left == 0 { "released" } else { "counted down" }, name, grant);
+            self.audit_grant(
+                "release",
+                if *left == 0 { "released" } else { "counted down" },
+                name,
+                grant,
+            );
         }
         self.reserve_ahead(&dir, deadline); // no waiter waits for this command any more
         Ok(released)
@@ -74,8 +81,11 @@ impl Locks {
         let mut draft = gate.load(name)?;
         let grant = own_grant(&draft, token, asker, Deed::Renew, &|_| false)?;
         let Some(ttl) = ttl.map(|ttl| ttl.as_secs_f64()).or(grant.ttl) else {
-            return Err(Error::new(Kind::Usage, format!("{name} was acquired without --ttl; say for how long"))
-                .try_command(format!("lock renew {name} --ttl 10m"), "give it one"));
+            return Err(Error::new(
+                Kind::Usage,
+                format!("{name} was acquired without --ttl; say for how long"),
+            )
+            .try_command(format!("lock renew {name} --ttl 10m"), "give it one"));
         };
         let expires = epoch(self.disk.now()) + ttl;
         for held in draft.record.holders.iter_mut().filter(|held| held.token == grant.token) {
@@ -90,7 +100,11 @@ impl Locks {
 
     /// Refuses if there are no locks at all, without creating the directory of locks.
     fn refuse_where_there_are_none(&self, names: &[Name], deed: Deed) -> Result<()> {
-        if self.disk.stat(&Dir::working(), self.directory.join(LOCKS)).is_ok_and(|found| found.is_some()) {
+        if self
+            .disk
+            .stat(&Dir::working(), self.directory.join(LOCKS))
+            .is_ok_and(|found| found.is_some())
+        {
             return Ok(()); // the gate will check what it is
         }
         match (self.dir()?, names.first()) {
@@ -104,12 +118,17 @@ impl Locks {
 /// a script between the two was killed, and its lock was taken since by the ancestor, which
 /// requested no release.
 fn is_left_behind(asker: &Asker, grant: &Grant) -> Result<bool> {
-    let place = grant.owner.as_ref().and_then(|owner| asker.lineage.iter().position(|ancestor| ancestor.is(owner)));
+    let place = grant
+        .owner
+        .as_ref()
+        .and_then(|owner| asker.lineage.iter().position(|ancestor| ancestor.is(owner)));
     // No process is between a script and its own command; and a requester that names the owner does
     // not act for its ancestors.
     let Some(place) = place.filter(|place| *place > 1 && !asker.is_named) else { return Ok(false) };
     let now = lineage(asker.process.pid)?;
-    let (Some(then), Some(now)) = (asker.lineage.get(..=place), now.get(..=place)) else { return Ok(true) };
+    let (Some(then), Some(now)) = (asker.lineage.get(..=place), now.get(..=place)) else {
+        return Ok(true);
+    };
     Ok(!is_same_line(then, now))
 }
 
@@ -137,13 +156,21 @@ impl Deed {
 }
 
 fn not_found(name: &Name, deed: Deed) -> Error {
-    Error::new(Kind::NotFound, format!("{name} is not held by anybody; nothing was {}", deed.done()))
-        .try_command("lock list", "see which locks are held")
-        .detail("lock", name.as_str())
+    Error::new(
+        Kind::NotFound,
+        format!("{name} is not held by anybody; nothing was {}", deed.done()),
+    )
+    .try_command("lock list", "see which locks are held")
+    .detail("lock", name.as_str())
 }
 
 /// Takes one release off a grant's count, and removes the dead from the record.
-pub fn give_up(draft: &mut Draft, token: Option<Token>, asker: &Asker, eyes: &dyn Eyes) -> Result<Released> {
+pub fn give_up(
+    draft: &mut Draft,
+    token: Option<Token>,
+    asker: &Asker,
+    eyes: &dyn Eyes,
+) -> Result<Released> {
     let grant = own_grant(draft, token, asker, Deed::Release, &|grant| eyes.is_dead(grant))?;
     let left = grant.count.saturating_sub(1);
     for held in draft.record.holders.iter_mut().filter(|held| held.token == grant.token) {
@@ -175,12 +202,28 @@ fn own_grant(
     let who = holders.iter().map(|grant| holder(grant)).collect::<Vec<_>>().join(", ");
     let done = deed.done();
     let message = match token {
-        Some(token) => format!("{name} is not held by token {token} but by {who}; nothing was {done}"),
-        None => format!("{name} is held by {who}, not by this process or an ancestor; nothing was {done}"),
+        Some(token) => {
+            format!("{name} is not held by token {token} but by {who}; nothing was {done}")
+        }
+        None => format!(
+            "{name} is held by {who}, not by this process or an ancestor; nothing was {done}"
+        ),
     };
     Err(Error::new(Kind::NotOwner, message)
-        .try_command(format!("lock {} {name} --token {}", deed.command(), first.token), "if it is yours")
-        .try_command(format!("lock break {name} --token {}", first.token), "or take it away from its holder")
+        .try_command(
+            format!("lock {} {name} --token {}", deed.command(), first.token),
+            "if it is yours",
+        )
+        .try_command(
+            format!("lock break {name} --token {}", first.token),
+            "or take it away from its holder",
+        )
         .detail("lock", name.as_str())
-        .detail("holders", holders.iter().map(|grant| grant.owner.as_ref().map(|owner| owner.pid)).collect::<Vec<_>>()))
+        .detail(
+            "holders",
+            holders
+                .iter()
+                .map(|grant| grant.owner.as_ref().map(|owner| owner.pid))
+                .collect::<Vec<_>>(),
+        ))
 }

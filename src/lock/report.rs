@@ -125,7 +125,12 @@ impl Locks {
                 (Liveness::Alive, Some(owner)) => pids.push(owner.pid.to_string()),
                 (Liveness::Dead, _) => {}
                 (_, Some(owner)) => {
-                    unknown = Some(format!("{}:{} in {}", grant.mode, owner.pid, judge.whereabouts(owner)));
+                    unknown = Some(format!(
+                        "{}:{} in {}",
+                        grant.mode,
+                        owner.pid,
+                        judge.whereabouts(owner)
+                    ));
                 }
                 (_, None) => unknown = Some("damaged record".to_owned()),
             }
@@ -152,10 +157,13 @@ impl Locks {
             match self.peek(&dir, &name)? {
                 Seen::Damaged(why) => entries.push(Entry::damaged(&name, &why)),
                 Seen::Record(record) => {
-                    entries.extend(record.holders.iter().map(|grant| Entry::of_grant(&name, grant, &judge)));
+                    entries.extend(
+                        record.holders.iter().map(|grant| Entry::of_grant(&name, grant, &judge)),
+                    );
                     let waiters = record.waiters.iter().enumerate();
-                    entries
-                        .extend(waiters.map(|(place, waiter)| Entry::of_waiter(&name, &record, place, waiter, &judge)));
+                    entries.extend(waiters.map(|(place, waiter)| {
+                        Entry::of_waiter(&name, &record, place, waiter, &judge)
+                    }));
                 }
             }
         }
@@ -165,7 +173,8 @@ impl Locks {
     /// The number of entries of each kind.
     pub fn summary(&self) -> Result<Summary> {
         let entries = self.list()?;
-        let count = |wanted: &[&str]| entries.iter().filter(|entry| wanted.contains(&entry.status)).count();
+        let count =
+            |wanted: &[&str]| entries.iter().filter(|entry| wanted.contains(&entry.status)).count();
         let file_system = self.file_system()?;
         Ok(Summary {
             directory: self.directory.join(LOCKS).display().to_string(),
@@ -189,8 +198,10 @@ impl Entry {
     fn of_grant(name: &Name, grant: &Grant, judge: &Judge<'_>) -> Self {
         let liveness = judge.grant(grant);
         // Its pid may be another process's here, even if its live file proves that it lives.
-        let elsewhere = grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
-        let quarantined = grant.quarantined.as_ref().map(|kept| serde_json::json!({"quarantined": kept}));
+        let elsewhere =
+            grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
+        let quarantined =
+            grant.quarantined.as_ref().map(|kept| serde_json::json!({"quarantined": kept}));
         Self {
             lock: name.to_string(),
             r#type: grant.mode.name(),
@@ -213,11 +224,18 @@ impl Entry {
         }
     }
 
-    fn of_waiter(name: &Name, record: &Record, place: usize, waiter: &Waiter, judge: &Judge<'_>) -> Self {
-        let in_the_way = blockers_of_waiter(record, place, waiter, judge).filter_map(|blocker| match blocker {
-            Blocker::Holder(grant) => grant.owner.as_ref().map(|owner| owner.pid),
-            Blocker::Waiter(waiter) => Some(waiter.owner.pid),
-        });
+    fn of_waiter(
+        name: &Name,
+        record: &Record,
+        place: usize,
+        waiter: &Waiter,
+        judge: &Judge<'_>,
+    ) -> Self {
+        let in_the_way =
+            blockers_of_waiter(record, place, waiter, judge).filter_map(|blocker| match blocker {
+                Blocker::Holder(grant) => grant.owner.as_ref().map(|owner| owner.pid),
+                Blocker::Waiter(waiter) => Some(waiter.owner.pid),
+            });
         let elsewhere = judge.process(&waiter.process) == Liveness::Unknown;
         let what = match waiter.purpose {
             Purpose::Hold => waiter.command.clone(),

@@ -29,7 +29,10 @@ impl Deadline {
     #[must_use]
     pub fn after(patience: Duration) -> Self {
         let now = Instant::now();
-        Self { at: now.checked_add(patience).unwrap_or(now + Duration::from_secs(86400 * 365)), patience }
+        Self {
+            at: now.checked_add(patience).unwrap_or(now + Duration::from_secs(86400 * 365)),
+            patience,
+        }
     }
 
     pub(super) fn is_over(&self) -> bool {

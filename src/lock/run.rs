@@ -67,15 +67,16 @@ impl Locks {
     /// Runs a command while its locks are held; returns its exit status.
     pub fn run(&self, job: &Job) -> Result<ExitStatus> {
         let (name, live_file) = self.live_file(job.deadline.at)?;
-        let result =
-            self.start(job, live_file).and_then(|mut candidate| match self.acquire_for(job, &candidate.child, &name) {
+        let result = self.start(job, live_file).and_then(|mut candidate| {
+            match self.acquire_for(job, &candidate.child, &name) {
                 Ok(acquired) => self.oversee(candidate, &acquired),
                 Err(error) => {
                     let _ = candidate.child.kill();
                     let _ = candidate.child.wait();
                     Err(error)
                 }
-            });
+            }
+        });
         if result.is_err()
             && let Ok(Some(dir)) = self.dir()
         {
@@ -89,7 +90,8 @@ impl Locks {
     fn oversee(&self, mut candidate: Candidate, acquired: &[Acquired]) -> Result<ExitStatus> {
         let signals = Forwarder::new();
         signals.begin(candidate.child.id());
-        let tokens = acquired.iter().map(|Acquired { name, grant, .. }| format!("{name}:{}", grant.token));
+        let tokens =
+            acquired.iter().map(|Acquired { name, grant, .. }| format!("{name}:{}", grant.token));
         let word = tokens.collect::<Vec<_>>().join(",") + "\n";
         // A child that was killed before it could read this is waited for all the same.
         let _ = candidate.word.write_all(word.as_bytes());
@@ -99,13 +101,16 @@ impl Locks {
             // The record is stale by now; if it cannot be removed, the next reader finds that out.
             let asker = owner::anybody(None, &self.claim);
             let deadline = Instant::now() + GIVING_BACK;
-            let released =
-                asker.and_then(|asker| self.release(std::slice::from_ref(name), Some(grant.token), &asker, deadline));
+            let released = asker.and_then(|asker| {
+                self.release(std::slice::from_ref(name), Some(grant.token), &asker, deadline)
+            });
             if let Err(error) = released {
                 tracing::debug!(%error, "the lock was not there to be released");
             }
         }
-        ended.map_err(|error| Error::new(Kind::of_io(&error), format!("cannot wait for the command: {error}")))
+        ended.map_err(|error| {
+            Error::new(Kind::of_io(&error), format!("cannot wait for the command: {error}"))
+        })
     }
 
     /// A file that stays locked while any descriptor of it is open: the command and its children
@@ -114,9 +119,15 @@ impl Locks {
         let me = owner::anybody(None, &self.claim)?.process;
         // Containers that start together may give their processes the same ids at the same time.
         let boot = me.place.boot.split('-').next().unwrap_or_default();
-        let name = format!("{}{}-{}-{}-{boot}", lifeline::COMMAND, me.pid, me.start, me.place.pid_namespace);
-        let lifeline =
-            Lifeline::parse(&name).ok_or_else(|| Error::new(Kind::Internal, format!("{name} names no lifeline")))?;
+        let name = format!(
+            "{}{}-{}-{}-{boot}",
+            lifeline::COMMAND,
+            me.pid,
+            me.start,
+            me.place.pid_namespace
+        );
+        let lifeline = Lifeline::parse(&name)
+            .ok_or_else(|| Error::new(Kind::Internal, format!("{name} names no lifeline")))?;
         let gate = self.gate(deadline)?; // so that no clean-up finds it unlocked
         if self
             .disk
@@ -129,11 +140,15 @@ impl Locks {
         let file = self.disk.open_or_make(gate.dir(), &name)?.0;
         let path = gate.dir().path_of(&name);
         let Locked::Yes(file) = self.disk.lock(file, &path, Duration::ZERO)? else {
-            return Err(Error::new(Kind::Internal, format!("{} is locked by somebody else", path.display())));
+            return Err(Error::new(
+                Kind::Internal,
+                format!("{} is locked by somebody else", path.display()),
+            ));
         };
         // Scripts use the low numbers freely (`exec 3>log`) and would close it.
         let out_of_the_way = fcntl_dupfd_cloexec(&file, OUT_OF_THE_WAY).map_or(file, File::from);
-        fcntl_setfd(out_of_the_way.as_fd(), FdFlags::empty()).map_err(|errno| not_started(&errno.into()))?;
+        fcntl_setfd(out_of_the_way.as_fd(), FdFlags::empty())
+            .map_err(|errno| not_started(&errno.into()))?;
         Ok((lifeline, out_of_the_way))
     }
 

@@ -141,7 +141,10 @@ impl Gate<'_> {
     /// it was taken.
     pub(super) fn take_unreserved_token(&self) -> Result<Token> {
         let next = highest_known(self.locks(), self.dir())?;
-        self.replace(COUNTER, &sealed(&Counter { boot: self.here()?.boot.clone(), next: next + 1, end: next + 1 })?)?;
+        self.replace(
+            COUNTER,
+            &sealed(&Counter { boot: self.here()?.boot.clone(), next: next + 1, end: next + 1 })?,
+        )?;
         Token::new(next).ok_or_else(|| Error::new(Kind::Internal, "tokens begin at 1"))
     }
 
@@ -201,7 +204,13 @@ impl Locks {
         self.flock((&root, &dir), RESERVING, Instant::now(), "the tokens are").ok()?
     }
 
-    fn reserve_alone(&self, root: &Dir, dir: &Dir, lock: &FileLock, deadline: Instant) -> Result<()> {
+    fn reserve_alone(
+        &self,
+        root: &Dir,
+        dir: &Dir,
+        lock: &FileLock,
+        deadline: Instant,
+    ) -> Result<()> {
         let counter = Counter::of_this_boot(self, dir)?;
         if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
             return Ok(()); // another process did it during the wait
@@ -210,10 +219,13 @@ impl Locks {
             self.gate(deadline)?.forget_the_torn()?; // while torn can be distinguished from damaged
         }
         let used = highest_known(self, dir)?;
-        let end = used.checked_add(BLOCK).ok_or_else(|| Error::new(Kind::Internal, "all tokens are used up"))?;
+        let end = used
+            .checked_add(BLOCK)
+            .ok_or_else(|| Error::new(Kind::Internal, "all tokens are used up"))?;
         let name = temporary(lock.inode(), "reserved");
         let here = Place::here()?;
-        let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
+        let reservation =
+            Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
         let staged = self.disk.stage(dir, &name, &sealed(&reservation)?, Sync::Now)?;
         self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(RESERVED)))?;
         staged.keep();
@@ -236,7 +248,10 @@ fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
     }
     if reserved.is_none() && locks.disk.stat(dir, RESERVED)?.is_some() {
         let path = dir.path_of(RESERVED);
-        locks.warn(format!("{} is damaged; tokens go on from the highest that is known", path.display()));
+        locks.warn(format!(
+            "{} is damaged; tokens go on from the highest that is known",
+            path.display()
+        ));
     }
     // One of the files is gone or damaged. Either may hold the higher number, so the records are
     // checked too.
@@ -262,9 +277,14 @@ impl std::str::FromStr for Fence {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| Error::new(Kind::Usage, format!("{text:?} is no fence: {why}; write LOCK:TOKEN"));
+        let wrong = |why: &str| {
+            Error::new(Kind::Usage, format!("{text:?} is no fence: {why}; write LOCK:TOKEN"))
+        };
         let (name, token) = text.rsplit_once(':').ok_or_else(|| wrong("there is no colon"))?;
-        Ok(Self { token: token.parse().map_err(|why: String| wrong(&why))?, name: Name::parse("lock", name)? })
+        Ok(Self {
+            token: token.parse().map_err(|why: String| wrong(&why))?,
+            name: Name::parse("lock", name)?,
+        })
     }
 }
 
@@ -310,15 +330,19 @@ mod tests {
             for cut in 0..=after.len() {
                 let mixed = [&after[..cut], &before[cut..]].concat();
                 let next = whole::<Counter>(&mixed).map(|counter| counter.next);
-                assert!(next.is_none_or(|next| [old, new].contains(&next)), "{old} and {new} became {next:?}");
+                assert!(
+                    next.is_none_or(|next| [old, new].contains(&next)),
+                    "{old} and {new} became {next:?}"
+                );
             }
         }
     }
 
     #[test]
     fn reservations_of_earlier_versions_are_read() {
-        let reservation =
-            |end, boot: &str, machine: &str| Some(Reservation { end, boot: boot.into(), machine: machine.into() });
+        let reservation = |end, boot: &str, machine: &str| {
+            Some(Reservation { end, boot: boot.into(), machine: machine.into() })
+        };
         assert_eq!(Reservation::parse(b"1025\n"), reservation(1025, "", ""));
         assert_eq!(Reservation::parse(b"2049 b m\n"), reservation(2049, "b", "m"));
         assert_eq!(Reservation::parse(b"torn"), None);

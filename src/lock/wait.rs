@@ -94,12 +94,16 @@ impl Sleeper {
 
     /// Sleeps until it is woken, one of these processes ends, or `until`.
     pub fn sleep(&mut self, processes: &[&Identity], watchfulness: Watchfulness, until: Instant) {
-        let mut watchfulness = if bell().is_some() { watchfulness } else { Watchfulness::Intervals };
+        let mut watchfulness =
+            if bell().is_some() { watchfulness } else { Watchfulness::Intervals };
         let mut fds = Vec::new();
         for identity in processes {
             match watch_process(identity.pid) {
                 // The pid may have been reused since the process was judged.
-                Some(fd) if Process::of(identity.pid).is_ok_and(|process| process.start != identity.start) => {
+                Some(fd)
+                    if Process::of(identity.pid)
+                        .is_ok_and(|process| process.start != identity.start) =>
+                {
                     drop(fd);
                     return;
                 }
@@ -119,7 +123,8 @@ impl Sleeper {
         // A time too large for the kernel's clock counts as none.
         let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
         let sources = fds.iter().map(|fd| fd.as_fd()).chain(bell().map(|bell| bell.as_fd()));
-        let mut sources: Vec<PollFd<'_>> = sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let mut sources: Vec<PollFd<'_>> =
+            sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         // However it ends, the caller re-checks.
         let _ = poll(&mut sources, timeout.as_ref());
     }

@@ -39,8 +39,11 @@ impl InTheWay {
                 let shared = if grant.mode == Mode::Shared { ", shared," } else { "" };
                 let pid = grant.owner.as_ref().map(|owner| owner.pid);
                 liveness = judge.grant(grant);
-                let place = grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
-                let place = place.map_or_else(String::new, |owner| format!(", in {},", judge.whereabouts(owner)));
+                let place =
+                    grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
+                let place = place.map_or_else(String::new, |owner| {
+                    format!(", in {},", judge.whereabouts(owner))
+                });
                 (pid, format!("held by {}{place}{shared} since {}", holder(grant), grant.since))
             }
             Blocker::Waiter(waiter) => {
@@ -48,9 +51,13 @@ impl InTheWay {
                 liveness = judge.waiting_process(waiter);
                 id = waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned());
                 let is_elsewhere = judge.process(&waiter.process) == Liveness::Unknown;
-                let place = is_elsewhere.then(|| format!(", in {},", judge.whereabouts(&waiter.process)));
+                let place =
+                    is_elsewhere.then(|| format!(", in {},", judge.whereabouts(&waiter.process)));
                 let place = place.unwrap_or_default();
-                (Some(waiter.owner.pid), format!("wanted earlier by {who}{place} since {}", waiter.since))
+                (
+                    Some(waiter.owner.pid),
+                    format!("wanted earlier by {who}{place} since {}", waiter.since),
+                )
             }
         };
         Self { lock: lock.clone(), pid, liveness, words, waiter: id }
@@ -78,7 +85,9 @@ pub fn brief(command: &str) -> String {
 pub fn holder(grant: &Grant) -> String {
     match (&grant.owner, &grant.quarantined) {
         (Some(owner), _) => person(owner.pid, &grant.command),
-        (None, Some(kept)) => format!("nobody knows whom (its record was damaged and is {LOCKS}/{kept})"),
+        (None, Some(kept)) => {
+            format!("nobody knows whom (its record was damaged and is {LOCKS}/{kept})")
+        }
         (None, None) => "nobody knows whom".to_owned(),
     }
 }
@@ -86,7 +95,8 @@ pub fn holder(grant: &Grant) -> String {
 /// Lists what blocks a request: `deploy: held by 123 (bash deploy.sh) since …`.
 #[must_use]
 pub fn sentence(in_the_way: &[InTheWay]) -> String {
-    let mut shown: Vec<String> = in_the_way.iter().take(3).map(|one| format!("{}: {}", one.lock, one.words)).collect();
+    let mut shown: Vec<String> =
+        in_the_way.iter().take(3).map(|one| format!("{}: {}", one.lock, one.words)).collect();
     if in_the_way.len() > 3 {
         shown.push(format!("and {} more", in_the_way.len() - 3));
     }
@@ -98,10 +108,16 @@ pub fn sentence(in_the_way: &[InTheWay]) -> String {
 pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -> Error {
     let why = sentence(in_the_way);
     let message = match request.ask.purpose {
-        Purpose::Hold => format!("not acquired within {:.1} s: {why}", request.deadline.patience.as_secs_f64()),
-        Purpose::Commit => format!("the state is locked: waited {:.1} s for {why}", waited.as_secs_f64()),
+        Purpose::Hold => {
+            format!("not acquired within {:.1} s: {why}", request.deadline.patience.as_secs_f64())
+        }
+        Purpose::Commit => {
+            format!("the state is locked: waited {:.1} s for {why}", waited.as_secs_f64())
+        }
     };
-    let blockers = in_the_way.iter().map(|one| json!({"lock": one.lock.as_str(), "pid": one.pid, "how": one.words}));
+    let blockers = in_the_way
+        .iter()
+        .map(|one| json!({"lock": one.lock.as_str(), "pid": one.pid, "how": one.words}));
     let error = Error::new(Kind::LockTimeout, message)
         .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
         .detail("blockedBy", blockers.collect::<Vec<_>>())
@@ -123,20 +139,24 @@ pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -
 #[must_use]
 pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
     let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&request.asker.owner));
-    let by = if is_owners { "this owner".to_owned() } else { format!("an ancestor, {}", holder(own)) };
+    let by =
+        if is_owners { "this owner".to_owned() } else { format!("an ancestor, {}", holder(own)) };
     let Grant { token, mode, since, .. } = own;
     let message = format!("{name} is held already by {by}: {mode}, token {token}, since {since}");
     let error = Error::new(Kind::AlreadyHeld, message);
     let error = match (is_owners, &request.live_file) {
         // A command of `lock run` is a new owner, so the grant is the script's.
-        (_, Some(_)) => error.try_command("lock list", "what it holds already need not be taken again"),
+        (_, Some(_)) => {
+            error.try_command("lock list", "what it holds already need not be taken again")
+        }
         (true, None) => error.try_command(
             format!("lock release {name} --token {token}"),
             "give it back; or take it once more with --reentrant",
         ),
-        (false, None) => {
-            error.try_command(format!("lock acquire {name} --reentrant"), "take it once more, and release it as often")
-        }
+        (false, None) => error.try_command(
+            format!("lock acquire {name} --reentrant"),
+            "take it once more, and release it as often",
+        ),
     };
     error
         .detail("lock", name.as_str())
@@ -159,9 +179,13 @@ pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
 pub fn broken(request: &Request) -> Error {
     let names = listed(&request.names);
     let message = match request.ask.purpose {
-        Purpose::Hold => format!("an operator ended the wait for {names} (lock break --waiter); nothing was acquired"),
+        Purpose::Hold => format!(
+            "an operator ended the wait for {names} (lock break --waiter); nothing was acquired"
+        ),
         Purpose::Commit => {
-            format!("an operator ended the wait for {names} (lock break --waiter); nothing was committed")
+            format!(
+                "an operator ended the wait for {names} (lock break --waiter); nothing was committed"
+            )
         }
     };
     Error::new(Kind::Broken, message)

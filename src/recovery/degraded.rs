@@ -28,13 +28,19 @@ impl Degraded {
     #[must_use]
     pub fn of(document: &Value) -> Self {
         let Some(field) = document.get(FIELD) else { return Self::default() };
-        let word = |name: &str| field.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let word =
+            |name: &str| field.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let features = field.get("disabledFeatures").and_then(Value::as_array);
         Self {
             is_on: field.get("enabled").and_then(Value::as_bool).unwrap_or_default(),
             reason: word("reason"),
             since: word("timestamp"),
-            features: features.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+            features: features
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
         }
     }
 
@@ -110,7 +116,9 @@ mod tests {
         noted.put_into(&mut document);
         assert_eq!(Degraded::of(&document), noted);
         assert!(noted.disables("a") && !noted.disables("b"));
-        for other in [json!({}), json!({"degradedMode": 3}), json!({"degradedMode": {"enabled": "yes"}})] {
+        for other in
+            [json!({}), json!({"degradedMode": 3}), json!({"degradedMode": {"enabled": "yes"}})]
+        {
             assert!(!Degraded::of(&other).is_on);
         }
     }

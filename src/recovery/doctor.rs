@@ -73,7 +73,10 @@ pub fn mend(store: &Store) -> Report {
         failed.extend(result.err().map(|error| Finding::of(what, error)));
     };
     let wanted = |subject: &[&str]| {
-        before.findings.iter().any(|finding| finding.mending == Mending::Safe && subject.contains(&finding.subject))
+        before
+            .findings
+            .iter()
+            .any(|finding| finding.mending == Mending::Safe && subject.contains(&finding.subject))
     };
     for Loose { path, mode } in &before.loose {
         attempt("modes", tighten(store, path, *mode));
@@ -86,7 +89,8 @@ pub fn mend(store: &Store) -> Report {
         attempt("locks", store.locks().clean(deadline).map(|_| ()));
     }
     let after = examine(store);
-    let is_fixed = |finding: &&Finding| finding.mending == Mending::Safe && !after.findings.contains(finding);
+    let is_fixed =
+        |finding: &&Finding| finding.mending == Mending::Safe && !after.findings.contains(finding);
     let fixed = before.findings.iter().filter(is_fixed).cloned().collect();
     let mut findings = after.findings;
     for finding in failed {
@@ -109,19 +113,28 @@ fn tighten(store: &Store, path: &str, mode: u32) -> Result<()> {
     };
     match path.split_once('/') {
         None => set(&root, path),
-        Some((side, name)) => side::open_to_read(disk, &root, side)?.map_or(Ok(()), |dir| set(&dir, name)),
+        Some((side, name)) => {
+            side::open_to_read(disk, &root, side)?.map_or(Ok(()), |dir| set(&dir, name))
+        }
     }
 }
 
 impl Finding {
     fn new(subject: &'static str, code: ExitCode, message: impl Into<String>) -> Self {
-        Self { subject, message: message.into(), code, remedies: Vec::new(), mending: Mending::Person }
+        Self {
+            subject,
+            message: message.into(),
+            code,
+            remedies: Vec::new(),
+            mending: Mending::Person,
+        }
     }
 
     /// The finding for an error that a command would end with, or that stopped the check. A hint of
     /// this very command means that root left the files; the remedy is to work as root.
     fn of(subject: &'static str, error: Error) -> Self {
-        let is_this = |hint: &Hint| matches!(hint, Hint::Run(arguments, _) if arguments == "recover doctor");
+        let is_this =
+            |hint: &Hint| matches!(hint, Hint::Run(arguments, _) if arguments == "recover doctor");
         let remedy = |hint: &Hint| if is_this(hint) { work_as(0) } else { hint.clone() };
         let remedies = error.hints.iter().map(remedy).collect();
         Self { remedies, ..Self::new(subject, error.code(), error.message) }
@@ -163,8 +176,8 @@ impl Report {
 /// some, then the rest.
 fn badness(code: ExitCode) -> usize {
     use ExitCode::{
-        DependencyMissing, DiskFull, LockTimeout, PermissionDenied, ResourceExhausted, StateCorruption, Timeout,
-        ValidationFailed,
+        DependencyMissing, DiskFull, LockTimeout, PermissionDenied, ResourceExhausted,
+        StateCorruption, Timeout, ValidationFailed,
     };
     let order = [
         StateCorruption,

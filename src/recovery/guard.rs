@@ -70,8 +70,11 @@ pub fn guard(
     }
     let why = format!("the command {}; what it changed is put back to {id}", ended.told());
     store.note_command(snapshot.operation.as_str(), &why);
-    let order =
-        Order { group: "recover", reason: Some(format!("guard {}", snapshot.operation)), ..Order::of("restore") };
+    let order = Order {
+        group: "recover",
+        reason: Some(format!("guard {}", snapshot.operation)),
+        ..Order::of("restore")
+    };
     let unrestored = match store.settle_failed_guard(&id, &order) {
         Ok(Settlement::Restored { left }) => {
             tell(Step::Restored { id: &id, left: &left });
@@ -97,6 +100,7 @@ pub fn guard(
 
 fn unrestored(id: String, why: String) -> Error {
     let guard = OnRecord { id, standing: Standing::Unrestored(why) };
-    let error = Error::new(Kind::Unrestored, guard.problem().unwrap_or_default()).detail("guard", guard.id.as_str());
+    let error = Error::new(Kind::Unrestored, guard.problem().unwrap_or_default())
+        .detail("guard", guard.id.as_str());
     Error { hints: guard.hints(), ..error }
 }

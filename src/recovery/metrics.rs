@@ -23,7 +23,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const WITHOUT_BACKUP: [&str; 5] = ["init", "heal", "recover", "adopt", "restore"];
 
 /// The kinds of recoveries that are counted.
-const RECOVERIES: [&str; 9] = ["heal", "recover", "adopt", "restore", "undo", "handle", "retry", "guard", "degrade"];
+const RECOVERIES: [&str; 9] =
+    ["heal", "recover", "adopt", "restore", "undo", "handle", "retry", "guard", "degrade"];
 
 /// Waiting times in seconds, sorted.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +51,11 @@ impl Waits {
     /// The quantile of the waits on record, by the nearest rank; 0 where there are none.
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
         let rank = (share * self.seconds.len() as f64).ceil() as usize;
         self.seconds.get(rank.max(1) - 1).copied().unwrap_or_default()
     }
@@ -58,8 +63,11 @@ impl Waits {
     /// The number of waits up to `limit`, which is one of the bounds.
     #[must_use]
     pub fn within(&self, limit: f64) -> usize {
-        let before =
-            BOUNDS.iter().zip(self.before.2).rfind(|(bound, _)| **bound <= limit).map_or(0, |(_, count)| count);
+        let before = BOUNDS
+            .iter()
+            .zip(self.before.2)
+            .rfind(|(bound, _)| **bound <= limit)
+            .map_or(0, |(_, count)| count);
         usize::try_from(before)
             .unwrap_or(usize::MAX)
             .saturating_add(self.seconds.partition_point(|wait| *wait <= limit))
@@ -136,7 +144,8 @@ impl Metrics {
     /// Counts the commits in the journal, and those in the audit log that the journal has no line
     /// of.
     fn read_logs(&mut self, store: &Store) {
-        let yesterday = rfc3339(store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+        let yesterday =
+            rfc3339(store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
         let mut journaled = HashSet::new();
         let journal = store.journal();
         self.count_totals(&journal.totals());
@@ -151,12 +160,15 @@ impl Metrics {
             let revision = line.fact("revision").and_then(|revision| revision.parse().ok());
             let key = line.fact("lineage").map(str::to_owned).zip(revision);
             line.text.starts_with("committed ")
-                && key.is_some_and(|key| journaled.contains(&key) || journal.is_counted(&key.0, key.1))
+                && key.is_some_and(|key| {
+                    journaled.contains(&key) || journal.is_counted(&key.0, key.1)
+                })
         };
         let ours = [fact("path", &self.path), fact("root", store.settings().directory.display())];
         store.audit().each_line(&ours, &mut |text| {
             // The fact must match as a whole: another root's path may have this one as a prefix.
-            let is_ours = |fact: &String| text.ends_with(fact) || text.contains(&format!("{fact} "));
+            let is_ours =
+                |fact: &String| text.ends_with(fact) || text.contains(&format!("{fact} "));
             let line = Logged::parse(text).filter(|_| ours.iter().any(is_ours));
             if let Some(line) = line.filter(|line| !is_journaled(line)) {
                 self.count(&line, &yesterday);
@@ -187,8 +199,11 @@ impl Metrics {
 
     fn count(&mut self, line: &Logged<'_>, yesterday: &str) {
         self.count_since(line.time);
-        let waited =
-            || line.fact("waited").and_then(|waited| waited.parse::<f64>().ok()).filter(|waited| *waited >= 0.0);
+        let waited = || {
+            line.fact("waited")
+                .and_then(|waited| waited.parse::<f64>().ok())
+                .filter(|waited| *waited >= 0.0)
+        };
         let backup = match (line.component.split_once('/'), line.text.split(' ').next()) {
             (Some(("lock-manager", "acquire")), Some("granted")) => {
                 self.lock_waits.seconds.extend(waited());
@@ -255,13 +270,18 @@ impl Metrics {
             self.disk_free = status.disk_free;
         }
         if let Ok(locks) = store.locks().summary() {
-            let standings =
-                [("held", locks.held), ("waiting", locks.waiting), ("stale", locks.stale), ("unknown", locks.unknown)];
+            let standings = [
+                ("held", locks.held),
+                ("waiting", locks.waiting),
+                ("stale", locks.stale),
+                ("unknown", locks.unknown),
+            ];
             self.locks.extend(standings);
         }
         if let Ok(ids) = store.checkpoint_ids() {
             self.checkpoints = ids.len();
-            let age = ids.last().and_then(|id| store.disk().now().duration_since(time_of(id)?).ok());
+            let age =
+                ids.last().and_then(|id| store.disk().now().duration_since(time_of(id)?).ok());
             self.newest_checkpoint_age = age.map(|age| age.as_secs());
         }
         let document = store.read_as_it_is().ok().flatten();
@@ -283,7 +303,9 @@ fn waits_before(totals: &Totals, on_record: &Waits) -> (usize, f64, [u64; BOUNDS
     for (count, bound) in within.iter_mut().zip(BOUNDS) {
         *count = count.saturating_sub(of_bound(bound));
     }
-    let count = usize::try_from(totals.count()).unwrap_or(usize::MAX).saturating_sub(on_record.seconds.len());
+    let count = usize::try_from(totals.count())
+        .unwrap_or(usize::MAX)
+        .saturating_sub(on_record.seconds.len());
     let sum = if count == 0 { 0.0 } else { (totals.waited - on_record.sum()).max(0.0) };
     (count, sum, within)
 }
@@ -297,7 +319,13 @@ mod tests {
         assert_eq!(Waits::default().quantile(0.5), 0.0);
         assert_eq!(Waits::default().sum().to_string(), "0");
         let waits = Waits { seconds: (1..=100).map(f64::from).collect(), ..Waits::default() };
-        assert_eq!((waits.quantile(0.0), waits.quantile(0.5), waits.quantile(0.99)), (1.0, 50.0, 99.0));
-        assert_eq!((waits.quantile(1.0), waits.within(10.0), waits.within(0.5), waits.count()), (100.0, 10, 0, 100));
+        assert_eq!(
+            (waits.quantile(0.0), waits.quantile(0.5), waits.quantile(0.99)),
+            (1.0, 50.0, 99.0)
+        );
+        assert_eq!(
+            (waits.quantile(1.0), waits.within(10.0), waits.within(0.5), waits.count()),
+            (100.0, 10, 0, 100)
+        );
     }
 }

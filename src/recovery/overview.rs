@@ -101,7 +101,10 @@ impl Overview {
             guards,
             degraded,
             checkpoints: store.checkpoint_ids().map_or(0, |ids| ids.len()),
-            newest_checkpoint: store.find_checkpoint(&Which::Latest(None)).ok().map(|checkpoint| checkpoint.id),
+            newest_checkpoint: store
+                .find_checkpoint(&Which::Latest(None))
+                .ok()
+                .map(|checkpoint| checkpoint.id),
             errors,
             last_errors,
             next,

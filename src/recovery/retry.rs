@@ -29,7 +29,9 @@ impl Schedule {
     /// `u32::MAX`.
     #[must_use]
     pub fn pause(&self, failures: u32, chance: u32) -> Duration {
-        let doubled = 2_u32.checked_pow(failures.saturating_sub(1)).and_then(|factor| self.base.checked_mul(factor));
+        let doubled = 2_u32
+            .checked_pow(failures.saturating_sub(1))
+            .and_then(|factor| self.base.checked_mul(factor));
         let whole = doubled.map_or(self.max, |pause| pause.min(self.max));
         whole / 2 + (whole / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
     }
@@ -44,7 +46,10 @@ impl Schedule {
 /// The result of an attempt and the pause until the next, in words.
 #[must_use]
 pub fn told(attempt: u32, attempts: u32, code: u8, pause: Duration) -> String {
-    format!("attempt {attempt} of {attempts} ended with {code}; the next begins in {}", seconds(pause))
+    format!(
+        "attempt {attempt} of {attempts} ended with {code}; the next begins in {}",
+        seconds(pause)
+    )
 }
 
 /// A time in seconds: in tenths, and below one second with as many digits as are significant.
@@ -77,7 +82,10 @@ impl Ended {
     #[must_use]
     pub fn told(&self) -> String {
         let attempts = if self.attempts == 1 { "attempt" } else { "attempts" };
-        format!("failed for good after {} {attempts} with its exit code {}", self.attempts, self.code)
+        format!(
+            "failed for good after {} {attempts} with its exit code {}",
+            self.attempts, self.code
+        )
     }
 }
 
@@ -107,20 +115,32 @@ impl Policy {
         let mut timed_out = false;
         while attempts < self.attempts {
             if let Some(signal) = signals.interrupt() {
-                return Ended { code: code_of_signal(signal), attempts, error: None, timed_out: false };
+                return Ended {
+                    code: code_of_signal(signal),
+                    attempts,
+                    error: None,
+                    timed_out: false,
+                };
             }
             match run_once(command, &self.environment, signals, deadline) {
                 Ok((its, cause)) => {
                     code = its;
                     attempts += 1;
                     if cause == Cause::Deadline {
-                        tell(&format!("{program} was told to end: the time of {limit} was up in attempt {attempts}"));
+                        tell(&format!(
+                            "{program} was told to end: the time of {limit} was up in attempt {attempts}"
+                        ));
                         timed_out = true;
                         break;
                     }
                 }
                 Err(error) => {
-                    return Ended { code: error.code() as u8, attempts, error: Some(error), timed_out: false };
+                    return Ended {
+                        code: error.code() as u8,
+                        attempts,
+                        error: Some(error),
+                        timed_out: false,
+                    };
                 }
             }
             if !self.may_retry(code) || attempts == self.attempts || signals.interrupt().is_some() {
@@ -142,7 +162,9 @@ impl Policy {
     }
 
     fn may_retry(&self, code: u8) -> bool {
-        code != 0 && !FINAL.contains(&code) && (self.retry_on.is_empty() || self.retry_on.contains(&code))
+        code != 0
+            && !FINAL.contains(&code)
+            && (self.retry_on.is_empty() || self.retry_on.contains(&code))
     }
 }
 
@@ -152,7 +174,9 @@ fn run_once(
     signals: &Forwarder,
     deadline: Option<Instant>,
 ) -> Result<(u8, Cause), Error> {
-    let [program, arguments @ ..] = command else { return Err(Error::new(Kind::Usage, "there is no command")) };
+    let [program, arguments @ ..] = command else {
+        return Err(Error::new(Kind::Usage, "there is no command"));
+    };
     let mut child = Command::new(program)
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
@@ -161,8 +185,9 @@ fn run_once(
     signals.begin(child.id());
     let ended = wait(&mut child, deadline);
     signals.end();
-    let (status, cause) =
-        ended.map_err(|error| Error::new(Kind::of_io(&error), format!("cannot wait for the command: {error}")))?;
+    let (status, cause) = ended.map_err(|error| {
+        Error::new(Kind::of_io(&error), format!("cannot wait for the command: {error}"))
+    })?;
     Ok((code_of(status), cause))
 }
 
@@ -182,7 +207,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_maximum_with_jitter() {
         let schedule = Schedule { base: Duration::from_secs(2), max: Duration::from_secs(60) };
-        for (failures, whole) in [(1, 2), (2, 4), (3, 8), (4, 16), (5, 32), (6, 60), (7, 60), (200, 60), (u32::MAX, 60)]
+        for (failures, whole) in
+            [(1, 2), (2, 4), (3, 8), (4, 16), (5, 32), (6, 60), (7, 60), (200, 60), (u32::MAX, 60)]
         {
             let whole = Duration::from_secs(whole);
             assert_eq!(schedule.pause(failures, 0), whole / 2, "{failures}");
@@ -194,10 +220,15 @@ mod tests {
 
     #[test]
     fn a_short_time_is_not_shown_as_none() {
-        let shown = [0, 1, 10, 73, 99, 500, 949, 1000, 61_000].map(|millis| seconds(Duration::from_millis(millis)));
+        let shown = [0, 1, 10, 73, 99, 500, 949, 1000, 61_000]
+            .map(|millis| seconds(Duration::from_millis(millis)));
         assert_eq!(
             shown,
-            ["0.0 s", "0.001 s", "0.010 s", "0.073 s", "0.1 s", "0.5 s", "0.9 s", "1.0 s", "61.0 s"].map(str::to_owned)
+            [
+                "0.0 s", "0.001 s", "0.010 s", "0.073 s", "0.1 s", "0.5 s", "0.9 s", "1.0 s",
+                "61.0 s"
+            ]
+            .map(str::to_owned)
         );
     }
 

@@ -41,14 +41,20 @@ pub enum Outlook {
 
 /// Runs the strategy of `code`, with which `operation` ended with this `message`, and records it in
 /// the error log.
-pub fn handle(store: &Store, code: u8, operation: Option<&Name>, message: Option<&str>) -> Result<Handled> {
+pub fn handle(
+    store: &Store,
+    code: u8,
+    operation: Option<&Name>,
+    message: Option<&str>,
+) -> Result<Handled> {
     let known = ExitCode::of(code);
     let component = operation.map_or("handle", Name::as_str);
     let said = message.unwrap_or("no message was given");
     let level = if known == Some(ExitCode::Success) { Level::Info } else { Level::Error };
     store.note_error(level, component, said, code);
     let name = known.map_or("UNKNOWN", ExitCode::name);
-    let mut handled = Handled { name, done: Vec::new(), next: Vec::new(), outlook: Outlook::TryAgain };
+    let mut handled =
+        Handled { name, done: Vec::new(), next: Vec::new(), outlook: Outlook::TryAgain };
     match known {
         Some(ExitCode::Success) => handled.did("nothing: it succeeded"),
         Some(ExitCode::LockTimeout) => clean_locks(store, &mut handled)?,
@@ -62,7 +68,10 @@ pub fn handle(store: &Store, code: u8, operation: Option<&Name>, message: Option
         Some(ExitCode::Conflict) => {
             handled.did("nothing: another commit came first, and this one was refused");
             handled.next("state read", "read the state again, redo the change and write that");
-            handled.next("recover retry -n 5 --retry-on 75 -- COMMAND", "repeat a command that reads by itself");
+            handled.next(
+                "recover retry -n 5 --retry-on 75 -- COMMAND",
+                "repeat a command that reads by itself",
+            );
         }
         Some(ExitCode::NetworkError) => {
             handled.did("nothing: the network is not ours to mend");
@@ -76,7 +85,10 @@ pub fn handle(store: &Store, code: u8, operation: Option<&Name>, message: Option
         }
         Some(ExitCode::DependencyMissing | ExitCode::CommandNotFound | ExitCode::NotExecutable) => {
             handled.needs_a_person("nothing: something that is needed is not there");
-            handled.next("recover doctor", "see what is missing of the state; the command's own message says the rest");
+            handled.next(
+                "recover doctor",
+                "see what is missing of the state; the command's own message says the rest",
+            );
         }
         Some(ExitCode::Usage) => {
             handled.needs_a_person("nothing: the command line was not understood");
@@ -88,7 +100,10 @@ pub fn handle(store: &Store, code: u8, operation: Option<&Name>, message: Option
             handled.next("recover doctor", "check everything");
         }
     }
-    store.record_handling(code, if handled.outlook == Outlook::TryAgain { "try-again" } else { "needs-a-person" });
+    store.record_handling(
+        code,
+        if handled.outlook == Outlook::TryAgain { "try-again" } else { "needs-a-person" },
+    );
     Ok(handled)
 }
 
@@ -135,7 +150,9 @@ fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
         ("foreign edit", Some(error)) => handled.refused(error),
         (health, Some(_)) => match store.recover(&Wanted::Newest, &Order::of("recover")) {
             Ok(Recovered::From { file, revision }) => {
-                handled.did(format!("the state was {health}; it was restored from {file} as revision {revision}"));
+                handled.did(format!(
+                    "the state was {health}; it was restored from {file} as revision {revision}"
+                ));
                 handled.next("state read", "see what it is now");
             }
             Ok(Recovered::NothingToDo { .. }) => handled.did("nothing: the state is valid by now"),
@@ -151,7 +168,11 @@ fn is_without_copy(error: &Error) -> bool {
     error.kind == Kind::NothingToRestore
 }
 
-fn restore_if_invalid(store: &Store, operation: Option<&Name>, handled: &mut Handled) -> Result<()> {
+fn restore_if_invalid(
+    store: &Store,
+    operation: Option<&Name>,
+    handled: &mut Handled,
+) -> Result<()> {
     let (status, error) = store.status()?;
     match (status.health, error) {
         (health, None) => {
@@ -172,7 +193,12 @@ fn restore_if_invalid(store: &Store, operation: Option<&Name>, handled: &mut Han
 
 /// Restores the newest checkpoint, of the operation if there is one. Where there is none, the
 /// refusal stands.
-fn restore(store: &Store, operation: Option<&Name>, (health, refusal): (&str, Error), handled: &mut Handled) {
+fn restore(
+    store: &Store,
+    operation: Option<&Name>,
+    (health, refusal): (&str, Error),
+    handled: &mut Handled,
+) {
     let order = Order { group: "recover", ..Order::of("restore") };
     let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
         // There is none of this operation.
@@ -192,7 +218,9 @@ fn restore(store: &Store, operation: Option<&Name>, (health, refusal): (&str, Er
 fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
     match store.make_room_now() {
         Ok(removed) => {
-            handled.did(format!("temporary files were cleared away, and {removed} old backups removed"));
+            handled.did(format!(
+                "temporary files were cleared away, and {removed} old backups removed"
+            ));
             if let Err(error) = store.test_room() {
                 handled.needs_a_person(format!("there is still no room: {}", error.message));
             }
@@ -201,7 +229,10 @@ fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
     }
     handled.next("recover cleanup 1", "remove checkpoints older than a day, but for the newest");
     let directory = crate::error::quote_path(&store.settings().directory);
-    handled.next.push(Hint::Shell(format!("df -h {directory}; df -i {directory}"), "see what is left".to_owned()));
+    handled.next.push(Hint::Shell(
+        format!("df -h {directory}; df -i {directory}"),
+        "see what is left".to_owned(),
+    ));
     Ok(())
 }
 
@@ -217,7 +248,10 @@ fn await_resources(handled: &mut Handled) {
         std::thread::sleep(pause);
         waited += pause;
         if is_enough() {
-            handled.did(format!("waited {} s: descriptors and threads can be had", waited.as_secs_f64()));
+            handled.did(format!(
+                "waited {} s: descriptors and threads can be had",
+                waited.as_secs_f64()
+            ));
             handled.next("recover retry -n 3 -- COMMAND", "try it again, waiting longer each time");
             return;
         }
@@ -226,5 +260,7 @@ fn await_resources(handled: &mut Handled) {
         "waited {} s, and there are still too few descriptors or threads",
         waited.as_secs_f64()
     ));
-    handled.next.push(Hint::Shell("ulimit -a".to_owned(), "see which limit was reached".to_owned()));
+    handled
+        .next
+        .push(Hint::Shell("ulimit -a".to_owned(), "see which limit was reached".to_owned()));
 }

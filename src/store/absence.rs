@@ -57,10 +57,16 @@ impl Store {
 
     /// The time for which the last change of the directory still counts as recent.
     fn left_of_moment(&self) -> Result<Option<Duration>> {
-        let Some(stat) = self.disk.stat(&Dir::working(), &self.settings.directory)? else { return Ok(None) };
+        let Some(stat) = self.disk.stat(&Dir::working(), &self.settings.directory)? else {
+            return Ok(None);
+        };
         let (seconds, nanos) = stat.mtime;
-        let since = Duration::new(seconds.try_into().unwrap_or_default(), nanos.try_into().unwrap_or_default());
-        let age = self.disk.now().duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default();
+        let since = Duration::new(
+            seconds.try_into().unwrap_or_default(),
+            nanos.try_into().unwrap_or_default(),
+        );
+        let age =
+            self.disk.now().duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default();
         Ok(MOMENT.checked_sub(age).filter(|left| !left.is_zero()))
     }
 

@@ -59,7 +59,9 @@ impl Store {
             let copy = shelf.read(name.as_str())?;
             let problem = match &copy.worth {
                 Worth::Bad(why) => Some(why.clone()),
-                Worth::TooNew(too_new, _) => Some(format!("schema {} is newer than this program", too_new.version)),
+                Worth::TooNew(too_new, _) => {
+                    Some(format!("schema {} is newer than this program", too_new.version))
+                }
                 Worth::Sealed(_) | Worth::Legacy(_) => None,
             };
             let held = copy.seal().map(|seal| seal.revision);

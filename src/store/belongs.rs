@@ -25,7 +25,10 @@ pub(super) enum Record {
 /// The name in a record; `None` where the record is damaged.
 fn named(record: &[u8]) -> Option<&[u8]> {
     let name = record.strip_suffix(b"\n")?;
-    let is_name = !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|byte| b"/\0".contains(byte));
+    let is_name = !name.is_empty()
+        && name != b"."
+        && name != b".."
+        && !name.iter().any(|byte| b"/\0".contains(byte));
     is_name.then_some(name)
 }
 
@@ -44,7 +47,9 @@ impl Store {
         let (owner, record) = match &content {
             Some(content) => match named(&content.bytes) {
                 Some(name) => (name, Record::Whole),
-                None if self.is_usual() || self.has_lineage_of(shelf) => return Ok(Record::Damaged),
+                None if self.is_usual() || self.has_lineage_of(shelf) => {
+                    return Ok(Record::Damaged);
+                }
                 None if shelf.has_sealed_history() => return Err(self.unknown_owner()),
                 None => return Ok(Record::Damaged),
             },
@@ -73,9 +78,11 @@ impl Store {
         let Ok(Some(live)) = self.live() else { return false };
         let Reading::Sealed(document) = &live.reading else { return false };
         let lineage = &document.seal.lineage;
-        let is_kept =
-            |copies: &[Copy]| copies.iter().any(|copy| copy.seal().is_some_and(|seal| seal.lineage == *lineage));
-        shelf.copies().is_ok_and(is_kept) || shelf.trace().is_some_and(|trace| trace.lineage.as_ref() == Some(lineage))
+        let is_kept = |copies: &[Copy]| {
+            copies.iter().any(|copy| copy.seal().is_some_and(|seal| seal.lineage == *lineage))
+        };
+        shelf.copies().is_ok_and(is_kept)
+            || shelf.trace().is_some_and(|trace| trace.lineage.as_ref() == Some(lineage))
     }
 
     fn unknown_owner(&self) -> Error {

@@ -29,7 +29,8 @@ impl Claim {
     /// Reads the claim of `document`.
     #[must_use]
     pub fn of(document: &Value) -> Self {
-        let field = |name: &str| document.get("metadata").and_then(|metadata| metadata.get(name)).cloned();
+        let field =
+            |name: &str| document.get("metadata").and_then(|metadata| metadata.get(name)).cloned();
         Self { revision: field("revision"), digest: field("digest") }
     }
 
@@ -42,9 +43,12 @@ impl Claim {
     /// The difference from the current document's claim, in words.
     #[must_use]
     pub fn differs_from(&self, current: &Self) -> String {
-        let number = |claim: &Self| claim.revision.as_ref().map_or_else(|| "none".to_owned(), Value::to_string);
+        let number = |claim: &Self| {
+            claim.revision.as_ref().map_or_else(|| "none".to_owned(), Value::to_string)
+        };
         let digest = |claim: &Self| {
-            let text = claim.digest.as_ref().and_then(Value::as_str).and_then(|digest| digest.get(..8));
+            let text =
+                claim.digest.as_ref().and_then(Value::as_str).and_then(|digest| digest.get(..8));
             text.map_or_else(|| "no digest".to_owned(), |digest| format!("digest {digest}…"))
         };
         if self.revision != current.revision {
@@ -87,7 +91,9 @@ impl Base {
     /// sealed.
     fn full_size(&self, ground: &Ground) -> usize {
         match (&self.seal, &ground.live) {
-            (Some(seal), Some(found)) => full_size(&Parts::from(found.bytes.clone()), seal.revision),
+            (Some(seal), Some(found)) => {
+                full_size(&Parts::from(found.bytes.clone()), seal.revision)
+            }
             _ => 0,
         }
     }
@@ -193,7 +199,12 @@ impl Store {
             }
             check_document(&draft)?;
             let lineage = self.lineage_to_continue(&ground)?;
-            let sealed = self.seal(draft, &ground, &lineage, base.value.outline().pointer("/metadata/created"))?;
+            let sealed = self.seal(
+                draft,
+                &ground,
+                &lineage,
+                base.value.outline().pointer("/metadata/created"),
+            )?;
             let size = full_size(&sealed.text, sealed.document.seal.revision);
             check_growth(size, base.full_size(&ground), order.author)?;
             let displaced = self.displaced(order, &base, &ground);
@@ -223,9 +234,14 @@ impl Store {
             health = self.judge(&live, &shelf, super::Look::Thorough)?;
         }
         let health = match health {
-            Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) => {
+            Health::Damaged(_)
+                if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) =>
+            {
                 let (document, _) = self.best_copy(&shelf, &health)?;
-                self.warn(format!("{} is damaged; this is against the copy it would be healed from", self.shown()));
+                self.warn(format!(
+                    "{} is damaged; this is against the copy it would be healed from",
+                    self.shown()
+                ));
                 match document {
                     super::heal::Restorable::Sealed(document) => Health::Healthy(document),
                     super::heal::Restorable::Legacy(value) => {
@@ -272,7 +288,8 @@ impl Store {
                 edit: None,
             }),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                let migrated = edit.acceptable().map_err(|_| self.refusal(&ground.health, &ground.shelf))?;
+                let migrated =
+                    edit.acceptable().map_err(|_| self.refusal(&ground.health, &ground.shelf))?;
                 self.warn(format!(
                     "{} was changed by something else; the next commit seals it: {}",
                     self.shown(),
@@ -296,10 +313,17 @@ impl Store {
             return;
         }
         let signals = base.value.outline().get("signals").and_then(Value::as_object);
-        let objects: Vec<&str> =
-            signals.into_iter().flatten().filter(|(_, value)| value.is_object()).map(|(name, _)| &**name).collect();
+        let objects: Vec<&str> = signals
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| value.is_object())
+            .map(|(name, _)| &**name)
+            .collect();
         if !objects.is_empty() {
-            self.warn(format!("signals hold objects instead of times, and keep them: {}", objects.join(", ")));
+            self.warn(format!(
+                "signals hold objects instead of times, and keep them: {}",
+                objects.join(", ")
+            ));
         }
     }
 
@@ -312,7 +336,9 @@ impl Store {
             return Displaced::Nothing;
         }
         let reason = match (&base.seal, &base.migrated_from) {
-            (Some(_), None) => automatic_reason(order.reason.as_deref().unwrap_or(order.action), order.action),
+            (Some(_), None) => {
+                automatic_reason(order.reason.as_deref().unwrap_or(order.action), order.action)
+            }
             _ => pinned::PRE_MIGRATION.to_owned(),
         };
         Displaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
@@ -324,18 +350,26 @@ fn check_document(draft: &Draft) -> Result<()> {
     let findings = rules::check(draft.outline());
     let Some(first) = findings.first() else {
         return if draft.is_nested_too_deep() {
-            let message =
-                format!("the new document is nested deeper than {} levels; nothing was written", text::MAX_DEPTH);
-            Err(Error::new(Kind::Schema, message)
-                .try_command("state validate FILE", "see what is wrong with a document before it is written"))
+            let message = format!(
+                "the new document is nested deeper than {} levels; nothing was written",
+                text::MAX_DEPTH
+            );
+            Err(Error::new(Kind::Schema, message).try_command(
+                "state validate FILE",
+                "see what is wrong with a document before it is written",
+            ))
         } else {
             Ok(())
         };
     };
     let more = findings.len() - 1;
     let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-    let message = format!("the new document breaks the schema's rules: {first}{more}; nothing was written");
+    let message =
+        format!("the new document breaks the schema's rules: {first}{more}; nothing was written");
     Err(Error::new(Kind::Schema, message)
-        .try_command("state read", "see what the document is now; these rules are on its top fields")
+        .try_command(
+            "state read",
+            "see what the document is now; these rules are on its top fields",
+        )
         .detail("findings", json!(findings)))
 }

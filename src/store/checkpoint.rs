@@ -106,7 +106,8 @@ impl Store {
                 health => return Err(self.refusal(health, &ground.shelf)),
             }
             self.keep_mirror(&hands.held, &ground);
-            let made = self.take_snapshot((&hands.held, &ground), snapshot, retention, Unkept::Refused)?;
+            let made =
+                self.take_snapshot((&hands.held, &ground), snapshot, retention, Unkept::Refused)?;
             then(&hands, &ground, &made)?;
             if retention == Retention::Automatic {
                 self.retire_checkpoints(&hands.held, &made.id);
@@ -133,9 +134,12 @@ impl Store {
                     return Err(self.past_its_place(Error { message: why, ..error }));
                 }
                 Ok(made) => {
-                    let entry = self.recovery_entry(Level::Info, "checkpoint", "created").with("id", &made.id);
+                    let entry = self
+                        .recovery_entry(Level::Info, "checkpoint", "created")
+                        .with("id", &made.id);
                     let entry = entry.with("files", made.files).with("bytes", made.bytes);
-                    self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+                    self.audit
+                        .record(&entry.with("pid", std::process::id()).with("path", self.shown()));
                     return Ok(made);
                 }
             }
@@ -161,7 +165,12 @@ impl Store {
         // A file over the size limit was not read; a restore keeps it as evidence.
         if let Some(found) = ground.live.as_ref().filter(|found| found.is_whole()) {
             self.disk.stage(&dir, manifest::STATE, &found.bytes, Sync::Now)?.keep();
-            entries.push(listed(manifest::STATE, &found.bytes, found.stat.mode & 0o777, found.stat.mtime));
+            entries.push(listed(
+                manifest::STATE,
+                &found.bytes,
+                found.stat.mode & 0o777,
+                found.stat.mtime,
+            ));
         }
         let mut left = Vec::new();
         if let Some(root) = self.config_root()? {
@@ -169,7 +178,8 @@ impl Store {
             let copied = match unkept {
                 Unkept::Refused => self.copy_in(from, to)?,
                 Unkept::Left => {
-                    let copied = tree::copy_what_can_be_kept(&self.disk, from, to, Attributes::Ours)?;
+                    let copied =
+                        tree::copy_what_can_be_kept(&self.disk, from, to, Attributes::Ours)?;
                     copied.map_or_else(Vec::new, |(listing, without)| {
                         left = without;
                         listing.under(to.1)
@@ -212,7 +222,9 @@ impl Store {
         }
         self.disk.rename((&workshop.dir, OsStr::new(bench)), (&workshop.shelf, OsStr::new(&id)))?;
         if let Err(error) = self.disk.sync_dir(&workshop.shelf) {
-            let message = format!("the checkpoint {id} is in place, but the disk did not confirm it: {error}");
+            let message = format!(
+                "the checkpoint {id} is in place, but the disk did not confirm it: {error}"
+            );
             return Err(Error::new(Kind::DurabilityUnknown, message)
                 .try_command(format!("recover verify {id}"), "see what is there"));
         }
@@ -233,8 +245,10 @@ impl Store {
     fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
         let ids = self.checkpoint_ids()?;
         let newest = ids.iter().filter_map(|id| catalog::time_of(id)).max();
-        let stem = format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
-        let highest = ids.iter().filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(id)).max();
+        let stem =
+            format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
+        let highest =
+            ids.iter().filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(id)).max();
         // A number at the beginning of an operation would be read as the sequence number.
         let is_plain = catalog::number_of(&format!("{stem}-{operation}")) == 1;
         Ok(match highest {
@@ -255,8 +269,14 @@ impl Store {
         let error = Error { hints: Vec::new(), ..error };
         match error.kind {
             Kind::DiskFull => error
-                .try_shell(format!("df -h {root}; df -i {root}"), "see what is left of space and inodes")
-                .try_command("recover cleanup 1", "or remove checkpoints older than a day, but for the newest"),
+                .try_shell(
+                    format!("df -h {root}; df -i {root}"),
+                    "see what is left of space and inodes",
+                )
+                .try_command(
+                    "recover cleanup 1",
+                    "or remove checkpoints older than a day, but for the newest",
+                ),
             _ => error.try_command("recover doctor", "check everything"),
         }
     }

@@ -59,12 +59,19 @@ pub(super) enum Published {
 impl Store {
     /// Replaces the live file by a sealed document. On a full disk it removes what can be spared
     /// and tries once more; nothing has been replaced at that point.
-    pub(super) fn publish(&self, held: &Held, ground: &Ground, plan: &Plan<'_>) -> Result<Published> {
+    pub(super) fn publish(
+        &self,
+        held: &Held,
+        ground: &Ground,
+        plan: &Plan<'_>,
+    ) -> Result<Published> {
         let result = match self.attempt(held, ground, plan) {
             Err(error) if error.is_out_of_space() && plan.room == Room::MayBeMade => {
                 let removed = self.make_room(held, ground)?;
                 if removed > 0 {
-                    self.warn(format!("the disk is full; {removed} old backups were removed to make room"));
+                    self.warn(format!(
+                        "the disk is full; {removed} old backups were removed to make room"
+                    ));
                 }
                 self.attempt(held, ground, plan)
             }
@@ -117,7 +124,11 @@ impl Store {
         };
 
         // 3. Stage the signal files.
-        let files = self.files_of((held, &ground.shelf), plan.signals, plan.sealed.document.value.outline());
+        let files = self.files_of(
+            (held, &ground.shelf),
+            plan.signals,
+            plan.sealed.document.value.outline(),
+        );
         let signals = match self.stage_signals(held, shelf, &files) {
             // Reported when they are to be put in place.
             Err(_) if !plan.signals.are_needed() => Vec::new(),
@@ -179,7 +190,12 @@ impl Store {
     }
 
     /// Links a staged document to a temporary name beside the live file.
-    fn link_staged<'a>(&'a self, held: &'a Held, from: (&Dir, &OsStr), name: &str) -> FsResult<Staged<'a>> {
+    fn link_staged<'a>(
+        &'a self,
+        held: &'a Held,
+        from: (&Dir, &OsStr),
+        name: &str,
+    ) -> FsResult<Staged<'a>> {
         self.disk.unlink(&held.root, name)?;
         self.disk.link(from, (&held.root, OsStr::new(name)))?;
         Ok(Staged::of(&self.disk, &held.root, name.to_owned()))
@@ -203,7 +219,8 @@ impl Store {
 
     /// As [`Self::keep_mirror`], for a caller that needs the mirror.
     pub(super) fn renew_mirror(&self, held: &Held, ground: &Ground) -> FsResult<()> {
-        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else {
+        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref())
+        else {
             return Ok(());
         };
         let Some(shelf) = ground.shelf.dir() else {
@@ -216,7 +233,8 @@ impl Store {
         // The live file may be an older copy with the contents of the latest; the revision of that
         // one must stay known.
         let seal = &document.seal;
-        let is_later = |mirror: &Seal| mirror.lineage == seal.lineage && mirror.revision > seal.revision;
+        let is_later =
+            |mirror: &Seal| mirror.lineage == seal.lineage && mirror.revision > seal.revision;
         let mirror = ground.shelf.read(MIRROR).ok().filter(|_| ground.shelf.has_mirror);
         if mirror.is_some_and(|mirror| mirror.seal().is_some_and(is_later)) {
             return Ok(());
@@ -241,7 +259,8 @@ impl Store {
 
 fn durability_unknown(sealed: &Sealed, is: &str, error: &crate::fs::FsError) -> Error {
     let revision = sealed.document.seal.revision;
-    let message = format!("revision {revision} {is} in place, but the disk did not confirm it: {error}");
+    let message =
+        format!("revision {revision} {is} in place, but the disk did not confirm it: {error}");
     Error::new(Kind::DurabilityUnknown, message)
         .try_command("state read", "see what is there; do not repeat the change blindly")
         .detail("revision", revision.get())

@@ -85,7 +85,10 @@ impl Store {
                 Ok(self.keep_out_of_git(&dir)?)
             });
             if let Err(error) = made {
-                self.warn(format!("{name} is not ready, or git may take it along: {}", error.message));
+                self.warn(format!(
+                    "{name} is not ready, or git may take it along: {}",
+                    error.message
+                ));
             }
         }
         Ok(initialized)
@@ -108,13 +111,18 @@ impl Store {
     fn init_state(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
         self.refuse_before_making(beginning)?;
         let deadline = self.deadline();
-        let was_damaged = self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
+        let was_damaged =
+            self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
         let mut done = if was_damaged { Done::Healed } else { Done::AlreadyThere };
         loop {
             let (held, mut ground) = match beginning {
                 Beginning::Continue => self.undamaged_ground(Purpose::Initialize, deadline)?,
                 Beginning::Fresh => {
-                    let held = self.hold(self.precheck(Purpose::Initialize)?, Purpose::Initialize, deadline)?;
+                    let held = self.hold(
+                        self.precheck(Purpose::Initialize)?,
+                        Purpose::Initialize,
+                        deadline,
+                    )?;
                     let ground = self.survey(&held)?;
                     (held, ground)
                 }
@@ -126,7 +134,9 @@ impl Store {
             let first = match &ground.health {
                 _ if beginning == Beginning::Fresh => self.begin_anew(&held, ground, order)?,
                 Health::NotInitialized => {
-                    let highest = self.highest_remembered(&ground)?.max(self.archived_revision(&ground.shelf)?);
+                    let highest = self
+                        .highest_remembered(&ground)?
+                        .max(self.archived_revision(&ground.shelf)?);
                     self.write_first(&held, &ground, order, highest)?
                 }
                 Health::Healthy(document) if !ground.is_rewritten() => {
@@ -210,7 +220,11 @@ impl Store {
             side::open_to_read(&self.disk, &root, name)?;
         }
         let health = self.judge(&self.live()?, &shelf, Look::Thorough)?;
-        if self.is_to_be_initialized(beginning, &health) { Ok(()) } else { Err(self.refusal(&health, &shelf)) }
+        if self.is_to_be_initialized(beginning, &health) {
+            Ok(())
+        } else {
+            Err(self.refusal(&health, &shelf))
+        }
     }
 
     /// Commits the document without changes: seals a legacy one, persists a migration.
@@ -274,7 +288,8 @@ impl Store {
     fn begin_anew(&self, held: &Held, ground: Ground, order: &Order) -> Result<Option<Revision>> {
         let found = ground.live.as_ref();
         if found.is_none() && !ground.shelf.has_history() && ground.shelf.evidence.is_empty() {
-            let highest = self.highest_remembered(&ground)?.max(self.archived_revision(&ground.shelf)?);
+            let highest =
+                self.highest_remembered(&ground)?.max(self.archived_revision(&ground.shelf)?);
             return self.write_first(held, &ground, order, highest);
         }
         let copies = ground.shelf.copies()?;
@@ -287,7 +302,8 @@ impl Store {
             _ => None,
         };
         let named = ground.shelf.backups.iter().filter_map(|backup| backup.revision).max();
-        let highest = live.max(self.highest_remembered(&ground)?).max(self.archived_revision(&ground.shelf)?);
+        let highest =
+            live.max(self.highest_remembered(&ground)?).max(self.archived_revision(&ground.shelf)?);
         // A backup that is no longer readable may have held the revision in its name.
         let highest = highest.max(named);
         let revision = Revision::after(highest)
@@ -333,7 +349,8 @@ impl Store {
             let (health, shelf) = self.look()?;
             return match &health {
                 Health::Foreign(edit) => {
-                    let adopted = edit.acceptable().map_err(|health| self.refusal(&health, &shelf))?.value;
+                    let adopted =
+                        edit.acceptable().map_err(|health| self.refusal(&health, &shelf))?.value;
                     Ok(Outcome::Planned(Foreign { value: adopted, ..edit.clone() }.changes()))
                 }
                 Health::Healthy(_) | Health::Legacy(_) => Ok(Outcome::Planned(Vec::new())),
@@ -384,7 +401,11 @@ impl Store {
             room: Room::MayBeMade,
         };
         let lost = match &edit.reference {
-            Some(reference) => self.lost_after(&ground.shelf, &reference.seal.lineage, Some(reference.seal.revision)),
+            Some(reference) => self.lost_after(
+                &ground.shelf,
+                &reference.seal.lineage,
+                Some(reference.seal.revision),
+            ),
             None => self.lost_after(&ground.shelf, &lineage, None),
         };
         if self.publish(held, ground, &plan)? == Published::Overtaken {

@@ -61,7 +61,9 @@ impl Store {
 
     /// Removes the access of other users to what an earlier tool left in a side directory.
     pub(super) fn tighten(&self, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
-        let Some(stat) = self.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0) else { return Ok(()) };
+        let Some(stat) = self.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0) else {
+            return Ok(());
+        };
         let tighten = || -> Result<()> {
             self.disk.set_mode(root, name, &stat, 0o700)?;
             for inner in self.disk.list(dir)? {
@@ -86,7 +88,9 @@ impl Store {
 
     /// Reads all files under the lock, after removing what dead writers left.
     pub(super) fn survey(&self, held: &Held) -> Result<Ground> {
-        let dir = side::open_unless(&self.disk, &held.root, BACKUPS, || self.refuse_strangers(&held.root))?;
+        let dir = side::open_unless(&self.disk, &held.root, BACKUPS, || {
+            self.refuse_strangers(&held.root)
+        })?;
         let mut shelf = Shelf::list(&self.disk, dir)?;
         let record = self.check_owner(&shelf)?;
         self.record_owner(held, &shelf, record)?;
@@ -104,7 +108,12 @@ impl Store {
     /// Removes temporary files of dead writers, and backups that are still the live inode because
     /// their commit died between its link and its rename. Returns true if the backup directory
     /// changed.
-    pub(super) fn clear_leftovers(&self, held: &Held, shelf: &Shelf, live: &Option<Found>) -> Result<bool> {
+    pub(super) fn clear_leftovers(
+        &self,
+        held: &Held,
+        shelf: &Shelf,
+        live: &Option<Found>,
+    ) -> Result<bool> {
         let Some(dir) = shelf.dir() else {
             return Ok(false);
         };

@@ -79,9 +79,15 @@ impl OnRecord {
         let id = &self.id;
         Some(match &self.standing {
             Standing::Running => return None,
-            Standing::Killed => format!("the guard {id} was killed, and nothing that its command changed was put back"),
-            Standing::Unrestored(why) => format!("the guard {id} did not put everything back: {why}"),
-            Standing::Foreign => format!("the record of the guard {id} is of another root or machine"),
+            Standing::Killed => format!(
+                "the guard {id} was killed, and nothing that its command changed was put back"
+            ),
+            Standing::Unrestored(why) => {
+                format!("the guard {id} did not put everything back: {why}")
+            }
+            Standing::Foreign => {
+                format!("the record of the guard {id} is of another root or machine")
+            }
             Standing::Damaged => format!("the record of the guard {id} is damaged"),
         })
     }
@@ -89,14 +95,20 @@ impl OnRecord {
     /// The commands that resolve the problem.
     #[must_use]
     pub fn hints(&self) -> Vec<Hint> {
-        let run = |command: &str, why: &str| Hint::Run(format!("{command} {}", self.id), why.to_owned());
+        let run =
+            |command: &str, why: &str| Hint::Run(format!("{command} {}", self.id), why.to_owned());
         let forget = run("recover guard --forget", "keep everything as it is");
         match self.standing {
             Standing::Running => Vec::new(),
             Standing::Killed | Standing::Unrestored(_) => {
-                vec![run("recover restore", "put everything back, also what others committed since"), forget]
+                vec![
+                    run("recover restore", "put everything back, also what others committed since"),
+                    forget,
+                ]
             }
-            Standing::Foreign | Standing::Damaged => vec![run("recover guard --forget", "remove the record")],
+            Standing::Foreign | Standing::Damaged => {
+                vec![run("recover guard --forget", "remove the record")]
+            }
         }
     }
 }
@@ -124,7 +136,8 @@ impl Store {
         let token = new_token()?;
         let id = self
             .checkpoint_then(snapshot, Retention::Automatic, &mut |hands, ground, made| {
-                let record = self.new_record(hands, ground, (&made.id, &snapshot.operation), &token)?;
+                let record =
+                    self.new_record(hands, ground, (&made.id, &snapshot.operation), &token)?;
                 self.put_record(&hands.held, &ground.shelf, &record)?;
                 let begun = self.announce(&hands.held, &ground.shelf, &record.id);
                 if begun.is_err()
@@ -138,11 +151,19 @@ impl Store {
         Ok(Begun { shown: format!("{id}:{token}"), id })
     }
 
-    fn new_record(&self, hands: &Hands<'_>, ground: &Ground, named: (&str, &Name), token: &str) -> Result<Record> {
-        let process = Identity::of(std::process::id())?
-            .ok_or_else(|| Error::new(Kind::DependencyMissing, "/proc does not show this process"))?;
+    fn new_record(
+        &self,
+        hands: &Hands<'_>,
+        ground: &Ground,
+        named: (&str, &Name),
+        token: &str,
+    ) -> Result<Record> {
+        let process = Identity::of(std::process::id())?.ok_or_else(|| {
+            Error::new(Kind::DependencyMissing, "/proc does not show this process")
+        })?;
         let root = self.disk.stat(&hands.held.root, ".")?;
-        let root = root.ok_or_else(|| Error::new(Kind::Conflict, "the root was removed meanwhile"))?;
+        let root =
+            root.ok_or_else(|| Error::new(Kind::Conflict, "the root was removed meanwhile"))?;
         let base = match &ground.health {
             Health::Healthy(document) => {
                 let seal = document.seal.clone();
@@ -185,7 +206,9 @@ impl Store {
     }
 
     fn put_record_as(&self, name: &str, shelf: &Shelf, record: &Record) -> Result<FsResult<()>> {
-        let dir = shelf.dir().ok_or_else(|| Error::new(Kind::Internal, "a guard without its directory"))?;
+        let dir = shelf
+            .dir()
+            .ok_or_else(|| Error::new(Kind::Internal, "a guard without its directory"))?;
         let bytes = record.write()?;
         let put = || {
             let staged = self.disk.stage(dir, name, &bytes, Sync::Now)?;
@@ -200,9 +223,8 @@ impl Store {
     /// attributed.
     fn announce(&self, held: &Held, shelf: &Shelf, id: &str) -> Result<()> {
         let written = match shelf.dir().filter(|_| shelf.has_journal) {
-            Some(dir) => {
-                Journal::new(&self.disk, dir).append(&self.guard_event(held, shelf, id, "began"), held.lock.inode())
-            }
+            Some(dir) => Journal::new(&self.disk, dir)
+                .append(&self.guard_event(held, shelf, id, "began"), held.lock.inode()),
             None => Err("there is none".to_owned()),
         };
         written.map_err(|why| {
@@ -247,12 +269,18 @@ impl Store {
         let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
         let shelf = self.shelf_of(&held.root)?;
         if !shelf.guards.iter().any(|guard| guard == id) {
-            return Err(Error::new(Kind::NotFound, format!("no guard {id} is on record; nothing was changed"))
-                .try_command("recover status", "see which ones are"));
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("no guard {id} is on record; nothing was changed"),
+            )
+            .try_command("recover status", "see which ones are"));
         }
         if self.standing_of(&held.root, &shelf, id)? == Some(Standing::Running) {
-            return Err(Error::new(Kind::NotOwner, format!("the guard {id} runs; it ends with its command"))
-                .try_command("recover status", "see how things are"));
+            return Err(Error::new(
+                Kind::NotOwner,
+                format!("the guard {id} runs; it ends with its command"),
+            )
+            .try_command("recover status", "see how things are"));
         }
         if let Some(dir) = shelf.dir() {
             self.drop_record(dir, id)?;
@@ -309,7 +337,8 @@ impl Store {
     fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
         let Some(stat) = self.disk.stat(root, ".")? else { return Ok(true) };
         let (here, there) = (Place::here()?, &record.process.place);
-        let is_other_machine = there.boot != here.boot && (here.machine.is_empty() || there.machine != here.machine);
+        let is_other_machine =
+            there.boot != here.boot && (here.machine.is_empty() || there.machine != here.machine);
         Ok(!record.is_of(&stat) || is_other_machine)
     }
 
@@ -324,7 +353,9 @@ impl Store {
             // The process is not visible from another namespace, and a running guard must not be
             // reported as dead.
             true if there.pid_namespace != here.pid_namespace => false,
-            true => Identity::of(record.process.pid)?.is_none_or(|found| !found.is(&record.process)),
+            true => {
+                Identity::of(record.process.pid)?.is_none_or(|found| !found.is(&record.process))
+            }
         })
     }
 
@@ -369,7 +400,10 @@ impl Store {
             return None;
         }
         let running = self.running(root, shelf).unwrap_or_default();
-        running.iter().map(|record| record.base.as_ref().map_or(1, |base| base.revision.get())).min()
+        running
+            .iter()
+            .map(|record| record.base.as_ref().map_or(1, |base| base.revision.get()))
+            .min()
     }
 
     /// Warns of guards that ended without putting everything back.

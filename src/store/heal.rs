@@ -102,11 +102,17 @@ impl Store {
     /// Returns until when to wait for a live file that may still be being written. `seen` remembers
     /// the file between calls: a file that did not change during a wait is quiet, whatever its
     /// timestamp says.
-    pub(super) fn unquiet(&self, live: &Option<Found>, seen: &mut Option<Stat>, deadline: Instant) -> Option<Instant> {
+    pub(super) fn unquiet(
+        &self,
+        live: &Option<Found>,
+        seen: &mut Option<Stat>,
+        deadline: Instant,
+    ) -> Option<Instant> {
         let found = live.as_ref()?;
         let (seconds, nanos) = found.stat.mtime;
         let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
-        let age = self.disk.now().duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default();
+        let age =
+            self.disk.now().duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default();
         let waited = seen.is_some_and(|seen| seen.unchanged(&found.stat));
         if age >= QUIET || waited || Instant::now() >= deadline {
             return None;
@@ -122,7 +128,11 @@ impl Store {
     }
 
     /// Takes the lock and reads all files; heals damage first, where that is allowed and possible.
-    pub(super) fn undamaged_ground(&self, purpose: Purpose, deadline: Instant) -> Result<(Held<'_>, Ground)> {
+    pub(super) fn undamaged_ground(
+        &self,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<(Held<'_>, Ground)> {
         let mut seen = None;
         loop {
             let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
@@ -153,14 +163,19 @@ impl Store {
         if let Some(found) = self.archived_copy(shelf)? {
             return Ok(found);
         }
-        let what = health.refusal(&self.shown(), shelf, None).map_or_else(String::new, |error| format!("{error}; "));
+        let what = health
+            .refusal(&self.shown(), shelf, None)
+            .map_or_else(String::new, |error| format!("{error}; "));
         let message = format!("{what}no valid copy is left in {}", super::layout::BACKUPS);
-        let error = Error::new(Kind::NothingToRestore, message).try_restoring(self.restoring().as_deref());
+        let error =
+            Error::new(Kind::NothingToRestore, message).try_restoring(self.restoring().as_deref());
         let error = match shelf.backups.is_empty() {
             true => error,
             false => error.try_command("state backups", "see what is wrong with each copy"),
         };
-        Err(error.try_command("state init --fresh", "begin anew; everything is archived").and_archives(shelf))
+        Err(error
+            .try_command("state init --fresh", "begin anew; everything is archived")
+            .and_archives(shelf))
     }
 
     /// The best copy in the newest archive of the live lineage. In an earlier release a failed
@@ -172,7 +187,9 @@ impl Store {
         for name in shelf.archives.iter().rev().filter(|name| name.starts_with(&prefix)) {
             let archive = Shelf::list(&self.disk, self.disk.open_dir(dir, name)?)?;
             let found = best(archive.copies()?).map_err(written_by_a_newer_program)?;
-            if let Some((copy, document)) = found.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
+            if let Some((copy, document)) =
+                found.and_then(|copy| Some((copy, Restorable::of(copy)?)))
+            {
                 return Ok(Some((document, format!("{name}/{}", copy.name))));
             }
         }
@@ -188,7 +205,12 @@ impl Store {
     /// file under it.
     pub(super) fn heal(&self, held: &Held, ground: &Ground, room: Room) -> Result<Recovered> {
         let (document, name) = self.best_copy(&ground.shelf, &ground.health)?;
-        self.bring_back((held, ground, room), &Order::of(HEAL), (&document, &name), Displaced::Evidence)
+        self.bring_back(
+            (held, ground, room),
+            &Order::of(HEAL),
+            (&document, &name),
+            Displaced::Evidence,
+        )
     }
 
     fn bring_back(
@@ -201,8 +223,14 @@ impl Store {
         let lineage = self.lineage_to_continue(ground)?;
         let created = document.value().pointer("/metadata/created");
         let sealed = self.seal(document.value().clone(), ground, &lineage, created)?;
-        let plan =
-            Plan { sealed: &sealed, source: None, displaced, signals: &Signals::Follow, fences: &order.fences, room };
+        let plan = Plan {
+            sealed: &sealed,
+            source: None,
+            displaced,
+            signals: &Signals::Follow,
+            fences: &order.fences,
+            room,
+        };
         let Published::Done { kept } = self.publish(held, ground, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller checks again
         };
@@ -213,7 +241,9 @@ impl Store {
             let story = lost.map_or(story.clone(), |lost| format!("{story}; {lost}"));
             self.errors.record(Level::Warn, HEAL, &story, ExitCode::StateCorruption);
             self.warn(story);
-        } else if let Some(lost) = lost.filter(|_| !matches!(ground.health, Health::Healthy(_) | Health::Legacy(_))) {
+        } else if let Some(lost) =
+            lost.filter(|_| !matches!(ground.health, Health::Healthy(_) | Health::Legacy(_)))
+        {
             self.errors.record(Level::Warn, order.action, &lost, ExitCode::StateCorruption);
             self.warn(lost);
         }
@@ -232,8 +262,9 @@ impl Store {
             Health::Damaged(why) => why.clone(),
             health => health.name().to_owned(),
         };
-        let what =
-            document.revision().map_or_else(|| "a copy from before seals".to_owned(), |r| format!("revision {r}"));
+        let what = document
+            .revision()
+            .map_or_else(|| "a copy from before seals".to_owned(), |r| format!("revision {r}"));
         format!(
             "{} was damaged ({why}); {what} was restored from {name} as revision {revision}; the damaged file is {}/{}",
             self.shown(),
@@ -244,10 +275,20 @@ impl Store {
 
     /// Warns that a later revision was acknowledged and that no copy of it is left. Called before
     /// the restored revision itself is logged.
-    pub(super) fn lost_after(&self, shelf: &Shelf, lineage: &Lineage, kept: Option<Revision>) -> Option<String> {
+    pub(super) fn lost_after(
+        &self,
+        shelf: &Shelf,
+        lineage: &Lineage,
+        kept: Option<Revision>,
+    ) -> Option<String> {
         let last = self.last_commit(shelf, lineage)?;
         let lost = Some(last.revision) > kept;
-        lost.then(|| format!("REVISION {} OF {} IS LOST: no valid copy of it is left", last.revision, last.time))
+        lost.then(|| {
+            format!(
+                "REVISION {} OF {} IS LOST: no valid copy of it is left",
+                last.revision, last.time
+            )
+        })
     }
 
     /// Heals damage that a reader found, or serves the copy that healing would restore.
@@ -317,7 +358,8 @@ impl Store {
                 Wanted::Newest if valid => {
                     self.keep_mirror(&held, &ground);
                     let mut backups = ground.shelf.backups.iter().rev();
-                    let pre_migration = backups.find(|backup| backup.reason == pinned::PRE_MIGRATION);
+                    let pre_migration =
+                        backups.find(|backup| backup.reason == pinned::PRE_MIGRATION);
                     return Ok(Recovered::NothingToDo {
                         pre_migration: pre_migration.map(|name| name.as_str().to_owned()),
                     });
@@ -330,9 +372,11 @@ impl Store {
                 }
             };
             let displaced = match &ground.health {
-                Health::Healthy(current) => {
-                    Displaced::backup(self.disk.now(), Some(current.seal.revision), pinned::PRE_RECOVER)
-                }
+                Health::Healthy(current) => Displaced::backup(
+                    self.disk.now(),
+                    Some(current.seal.revision),
+                    pinned::PRE_RECOVER,
+                ),
                 Health::Legacy(_) => Displaced::backup(self.disk.now(), None, pinned::PRE_RECOVER),
                 _ => Displaced::Evidence,
             };
@@ -376,22 +420,33 @@ impl Store {
                 let of = |copy: &&Copy| match &copy.worth {
                     Worth::Bad(_) => named(copy), // so that its defect can be reported
                     _ => copy.sealed().is_some_and(|document| {
-                        document.seal.revision.get() == *revision && Some(&document.seal.lineage) == lineage.as_ref()
+                        document.seal.revision.get() == *revision
+                            && Some(&document.seal.lineage) == lineage.as_ref()
                     }),
                 };
-                (format!("of revision {revision}"), ground.shelf.copies()?.iter().filter(of).collect())
+                (
+                    format!("of revision {revision}"),
+                    ground.shelf.copies()?.iter().filter(of).collect(),
+                )
             }
             Wanted::Matching(pattern) => {
                 let pattern = side::name_in(&self.settings.directory, BACKUPS, pattern);
                 let of = |copy: &&Copy| {
-                    copy.name != MIRROR && BackupName::parse(&copy.name).is_some() && matches(pattern, &copy.name)
+                    copy.name != MIRROR
+                        && BackupName::parse(&copy.name).is_some()
+                        && matches(pattern, &copy.name)
                 };
-                (format!("matching {pattern:?}"), ground.shelf.copies()?.iter().filter(of).collect())
+                (
+                    format!("matching {pattern:?}"),
+                    ground.shelf.copies()?.iter().filter(of).collect(),
+                )
             }
             Wanted::Newest => (String::new(), ground.shelf.copies()?.iter().collect()),
         };
         // Copies are ordered newest first.
-        if let Some(found) = copies.iter().find_map(|copy| Some((Restorable::of(copy)?, copy.name.clone()))) {
+        if let Some(found) =
+            copies.iter().find_map(|copy| Some((Restorable::of(copy)?, copy.name.clone())))
+        {
             return Ok(found);
         }
         if let Some(bad) = copies.first() {
@@ -399,10 +454,12 @@ impl Store {
                 return Err(written_by_a_newer_program(bad));
             };
             let message = format!("no backup {what} is valid: {}: {why}", bad.name);
-            return Err(Error::new(Kind::NothingToRestore, message).try_command("state backups", "see which ones are"));
+            return Err(Error::new(Kind::NothingToRestore, message)
+                .try_command("state backups", "see which ones are"));
         }
-        let error = Error::new(Kind::NotFound, format!("there is no backup {what}; nothing was changed"))
-            .try_command("state backups", "see which ones there are");
+        let error =
+            Error::new(Kind::NotFound, format!("there is no backup {what}; nothing was changed"))
+                .try_command("state backups", "see which ones there are");
         let Wanted::Matching(pattern) = wanted else { return Err(error) };
         let names = ground.shelf.copies()?.iter().filter_map(|copy| BackupName::parse(&copy.name));
         let given: Vec<String> = names.map(|name| name.given().to_owned()).collect();

@@ -48,7 +48,8 @@ impl Store {
                     return Err(unsafe_path(&self.path(), "is not a regular file"));
                 }
                 // A later commit fails when it replaces the file; `init` must leave nothing.
-                if purpose == Purpose::Initialize && is_mount_point(&root, &self.settings.file_name) {
+                if purpose == Purpose::Initialize && is_mount_point(&root, &self.settings.file_name)
+                {
                     let (operation, path) = ("replace", self.path());
                     return Err(FsError { operation, path, source: Errno::BUSY.into() }.into());
                 }
@@ -72,14 +73,21 @@ impl Store {
     pub(super) fn refuse_strangers(&self, root: &Dir) -> Result<()> {
         let shelf = self.shelf_of(root)?;
         match self.judge(&self.live()?, &shelf, Look::Quick)? {
-            health @ (Health::NotAState | Health::Invalid(_) | Health::TooNew(_)) => Err(self.refusal(&health, &shelf)),
+            health @ (Health::NotAState | Health::Invalid(_) | Health::TooNew(_)) => {
+                Err(self.refusal(&health, &shelf))
+            }
             _ => Ok(()),
         }
     }
 
     /// Takes the lock, creates missing directories, and settles what an earlier command left
     /// unfinished.
-    pub(super) fn hold(&self, mut root: Dir, purpose: Purpose, deadline: Instant) -> Result<Held<'_>> {
+    pub(super) fn hold(
+        &self,
+        mut root: Dir,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<Held<'_>> {
         let started = Instant::now();
         if purpose == Purpose::Initialize && self.disk.stat(&root, BACKUPS)?.is_none() {
             self.check_modes(&root)?;
@@ -93,7 +101,8 @@ impl Store {
             }
         }
         loop {
-            let locks = side::open_unless(&self.disk, &root, LOCKS, || self.refuse_strangers(&root))?;
+            let locks =
+                side::open_unless(&self.disk, &root, LOCKS, || self.refuse_strangers(&root))?;
             if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
                 let held = Held { root, lock, waited: started.elapsed(), place };
                 if purpose == Purpose::Abort {
@@ -106,7 +115,9 @@ impl Store {
                     Ok(Settled::Yes) => return Ok(held),
                     Ok(Settled::Busy) => {}
                     // A new restore replaces one that can be neither finished nor undone.
-                    Err(error) if purpose == Purpose::Restore && error.kind == Kind::Corrupt => return Ok(held),
+                    Err(error) if purpose == Purpose::Restore && error.kind == Kind::Corrupt => {
+                        return Ok(held);
+                    }
                     Err(error) => return Err(error),
                 }
                 let Held { root: same, lock, place, .. } = held;
@@ -164,10 +175,16 @@ impl Store {
             }
             drop(held);
             let along = self.locks.wait_along(&ALONG, deadline)?;
-            match self.hold(self.precheck(purpose)?, purpose, deadline.min(Instant::now() + PATIENCE)) {
+            match self.hold(
+                self.precheck(purpose)?,
+                purpose,
+                deadline.min(Instant::now() + PATIENCE),
+            ) {
                 Ok(held) => return Ok(Hands { held, _along: along }),
                 // The holder of the state lock may be waiting for a lock held here.
-                Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => drop(along),
+                Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => {
+                    drop(along)
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -185,6 +202,7 @@ impl Store {
 
     pub(super) fn deadline(&self) -> Instant {
         let now = Instant::now();
-        now.checked_add(self.settings.lock_timeout).unwrap_or(now + Duration::from_secs(86400 * 365))
+        now.checked_add(self.settings.lock_timeout)
+            .unwrap_or(now + Duration::from_secs(86400 * 365))
     }
 }

@@ -71,7 +71,9 @@ impl Foreign {
     /// The differences from the last acknowledged revision, without the fields of the seal.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
-        let Some(reference) = self.reference.as_ref().filter(|_| self.is_document()) else { return Vec::new() };
+        let Some(reference) = self.reference.as_ref().filter(|_| self.is_document()) else {
+            return Vec::new();
+        };
         diff(&without_seal(reference.as_sealed()), &without_seal(&self.value))
     }
 }
@@ -110,12 +112,14 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
                     return Ok(Health::TooNew(too_new.version.clone()));
                 }
                 if let Some(reason) = not_the_latest(document, shelf)? {
-                    let reference = best(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
+                    let reference =
+                        best(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
                     let value = Value::clone(&document.value);
                     return Ok(Health::Foreign(Foreign { reason, value, reference, trace: None }));
                 }
             }
-            Ok(migrate::usable_sealed(document.clone()).map_or_else(Health::of_unfit, Health::Healthy))
+            Ok(migrate::usable_sealed(document.clone())
+                .map_or_else(Health::of_unfit, Health::Healthy))
         }
         Reading::Conflicted(line) => {
             let reason = format!("it has git's conflict markers, from line {line} on");
@@ -145,7 +149,8 @@ fn judge_edit(reason: &str, value: &Value, shelf: &Shelf) -> Result<Health> {
 
 fn foreign(reason: &str, value: &Value, shelf: &Shelf) -> Result<Foreign> {
     let copies = shelf.copies()?;
-    let best = copies.iter().any(|copy| copy.sealed().is_some()).then(|| best(copies).ok().flatten());
+    let best =
+        copies.iter().any(|copy| copy.sealed().is_some()).then(|| best(copies).ok().flatten());
     let reference = best.flatten().and_then(|copy| copy.sealed().cloned());
     let trace = if reference.is_none() { shelf.trace() } else { None };
     Ok(Foreign { reason: reason.to_owned(), value: value.clone(), reference, trace })
@@ -155,7 +160,9 @@ fn foreign(reason: &str, value: &Value, shelf: &Shelf) -> Result<Foreign> {
 /// replace it.
 fn newer_copy<'a>(copies: &'a [Copy], live: Option<&Seal>) -> Option<&'a TooNew> {
     copies.iter().find_map(|copy| match &copy.worth {
-        Worth::TooNew(too_new, seal) if live.is_none_or(|live| seal.revision > live.revision) => Some(too_new),
+        Worth::TooNew(too_new, seal) if live.is_none_or(|live| seal.revision > live.revision) => {
+            Some(too_new)
+        }
         _ => None,
     })
 }
@@ -168,17 +175,25 @@ fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> 
     };
     let seal = &document.seal;
     if seal.lineage != lineage {
-        return Ok(Some(format!("it belongs to lineage {}, and this root keeps {lineage}", seal.lineage)));
+        return Ok(Some(format!(
+            "it belongs to lineage {}, and this root keeps {lineage}",
+            seal.lineage
+        )));
     }
-    let of_lineage = copies.iter().filter_map(Copy::sealed).filter(|copy| copy.seal.lineage == lineage);
+    let of_lineage =
+        copies.iter().filter_map(Copy::sealed).filter(|copy| copy.seal.lineage == lineage);
     let latest = of_lineage.max_by_key(|copy| copy.seal.revision);
     // A copy with the same contents undoes nothing: `git checkout` and the like put such a copy
     // there.
     let is_undone = |latest: &&Document| {
-        latest.seal.revision > seal.revision && !are_same_without_seal(latest.as_sealed(), &document.value)
+        latest.seal.revision > seal.revision
+            && !are_same_without_seal(latest.as_sealed(), &document.value)
     };
     Ok(latest.filter(is_undone).map(|latest| {
-        format!("it is revision {}, and revision {} was acknowledged", seal.revision, latest.seal.revision)
+        format!(
+            "it is revision {}, and revision {} was acknowledged",
+            seal.revision, latest.seal.revision
+        )
     }))
 }
 
@@ -245,7 +260,9 @@ impl Health {
             Self::NotInitialized => whole("there is no state here".to_owned()),
             Self::Missing => whole("the state file is gone, but its history is here".to_owned()),
             Self::Damaged(why) => whole(format!("damaged: {why}")),
-            Self::TooNew(version) => whole(format!("schema {version} is newer than {}", schema::current().version)),
+            Self::TooNew(version) => {
+                whole(format!("schema {version} is newer than {}", schema::current().version))
+            }
             Self::NotAState => vec![Finding {
                 path: ".phase".to_owned(),
                 problem: "is missing: it is not a state document".to_owned(),
@@ -253,9 +270,14 @@ impl Health {
             Self::Invalid(findings) => findings.clone(),
             Self::Foreign(edit) => {
                 let mut findings = whole(format!("foreign edit: {}", edit.reason));
-                findings.extend(edit.changes().into_iter().map(|change| Finding {
-                    problem: change.to_string().split_once(": ").map_or_else(String::new, |(_, text)| text.to_owned()),
-                    path: change.path,
+                findings.extend(edit.changes().into_iter().map(|change| {
+                    Finding {
+                        problem: change
+                            .to_string()
+                            .split_once(": ")
+                            .map_or_else(String::new, |(_, text)| text.to_owned()),
+                        path: change.path,
+                    }
                 }));
                 findings
             }
@@ -269,13 +291,18 @@ impl Health {
     pub fn refusal(&self, shown: &str, shelf: &Shelf, restoring: Option<&str>) -> Option<Error> {
         let error = match self {
             Self::Healthy(_) | Self::Legacy(_) => return None,
-            Self::NotInitialized => Error::new(Kind::NotInitialized, format!("there is no state at {shown}"))
-                .try_command("state init", "make one")
-                .and_archives(shelf),
+            Self::NotInitialized => {
+                Error::new(Kind::NotInitialized, format!("there is no state at {shown}"))
+                    .try_command("state init", "make one")
+                    .and_archives(shelf)
+            }
             Self::Missing => {
-                let error = Error::new(Kind::Missing, format!("{shown} is gone, but its history is here"));
+                let error =
+                    Error::new(Kind::Missing, format!("{shown} is gone, but its history is here"));
                 let error = match best_name(shelf) {
-                    Some(name) => error.try_command("state recover", format!("bring it back from {name}")),
+                    Some(name) => {
+                        error.try_command("state recover", format!("bring it back from {name}"))
+                    }
                     None if restoring.is_some() => error.try_restoring(restoring),
                     None => error.try_command("state recover", "bring back what is left of it"),
                 };
@@ -284,12 +311,16 @@ impl Health {
             Self::Damaged(why) => {
                 let error = Error::new(Kind::Corrupt, format!("{shown} is damaged: {why}"));
                 if restoring.is_some() && best_name(shelf).is_none() {
-                    error
-                        .try_restoring(restoring)
-                        .try_command("state init --fresh", "or begin anew; the damaged file is archived")
+                    error.try_restoring(restoring).try_command(
+                        "state init --fresh",
+                        "or begin anew; the damaged file is archived",
+                    )
                 } else if shelf.has_history() {
                     error
-                        .try_command("state recover", "bring back the newest valid copy; the damaged file is kept")
+                        .try_command(
+                            "state recover",
+                            "bring back the newest valid copy; the damaged file is kept",
+                        )
                         .try_command("state init --fresh", "or begin anew; everything is archived")
                 } else {
                     error
@@ -297,33 +328,47 @@ impl Health {
                             format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
                             "there is no copy to restore; mend it by hand",
                         )
-                        .try_command("state init --fresh", "or begin anew; the damaged file is archived")
+                        .try_command(
+                            "state init --fresh",
+                            "or begin anew; the damaged file is archived",
+                        )
                 }
             }
             Self::TooNew(version) => newer_schema(shown, &TooNew { version: version.clone() }),
             Self::NotAState => {
                 let directory = Path::new(shown).parent().unwrap_or(Path::new(""));
-                let (own, name) = (directory.join("pipeline"), Path::new(shown).file_name().unwrap_or_default());
+                let (own, name) =
+                    (directory.join("pipeline"), Path::new(shown).file_name().unwrap_or_default());
                 let (own, file) = (quote_path(&own), quote_path(&own.join(name)));
-                let message = format!("{shown} is not a state document: it has no .phase; another tool may own it");
+                let message = format!(
+                    "{shown} is not a state document: it has no .phase; another tool may own it"
+                );
                 Error::new(Kind::NotAState, message)
                     .try_shell(
                         format!("mkdir {own} && pipeline-state --state-file {file} state init"),
                         "leave it to its owner, and keep the state in another directory",
                     )
-                    .try_command("state init --fresh", "or make a state in its place; the file is archived")
+                    .try_command(
+                        "state init --fresh",
+                        "or make a state in its place; the file is archived",
+                    )
             }
             Self::Invalid(findings) => {
                 let first = findings.first().map_or_else(String::new, ToString::to_string);
                 let more = findings.len().saturating_sub(1);
                 let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-                let error = Error::new(Kind::Schema, format!("{shown} breaks the schema's rules: {first}{more}"));
+                let error = Error::new(
+                    Kind::Schema,
+                    format!("{shown} breaks the schema's rules: {first}{more}"),
+                );
                 let error = match best_name(shelf) {
                     Some(name) => error.try_command("state recover", format!("bring back {name}")),
                     None => error,
                 };
                 let error = match restoring {
-                    Some(_) => error.try_command("recover handle 4", "restore the newest checkpoint"),
+                    Some(_) => {
+                        error.try_command("recover handle 4", "restore the newest checkpoint")
+                    }
                     None => error,
                 };
                 error
@@ -349,7 +394,9 @@ impl Error {
     /// Suggests restoring a checkpoint where no copy of the document is left.
     pub(super) fn try_restoring(self, restoring: Option<&str>) -> Self {
         match restoring {
-            Some(restoring) => self.try_command(restoring, "bring back the newest checkpoint that is sound"),
+            Some(restoring) => {
+                self.try_command(restoring, "bring back the newest checkpoint that is sound")
+            }
             None => self,
         }
     }
@@ -399,7 +446,8 @@ impl Foreign {
                 .detail("revision", reference.seal.revision.get()),
             None => {
                 let error = error.try_restoring(restoring);
-                let error = error.try_command("state init --fresh", "or begin again; everything is archived");
+                let error = error
+                    .try_command("state init --fresh", "or begin again; everything is archived");
                 match self.revision() {
                     0 => error,
                     last => error.detail("revision", last),
@@ -417,9 +465,12 @@ impl Foreign {
         }
         let changes = self.changes();
         let what = match &self.reference {
-            Some(_) if changes.is_empty() => "the contents are those of the last acknowledged revision".to_owned(),
+            Some(_) if changes.is_empty() => {
+                "the contents are those of the last acknowledged revision".to_owned()
+            }
             Some(reference) => {
-                let lines: Vec<String> = changes.iter().take(Self::SHOWN).map(ToString::to_string).collect();
+                let lines: Vec<String> =
+                    changes.iter().take(Self::SHOWN).map(ToString::to_string).collect();
                 let more = changes.len().saturating_sub(Self::SHOWN);
                 let more = if more == 0 { String::new() } else { format!(" and {more} more") };
                 format!("against revision {}: {}{more}", reference.seal.revision, lines.join(", "))
@@ -444,9 +495,12 @@ impl Foreign {
 /// The error about a file that a newer program wrote.
 pub fn newer_schema(what: &str, too_new: &TooNew) -> Error {
     let (version, known) = (&too_new.version, schema::current().version);
-    Error::new(Kind::NewerSchema, format!("{what} has schema {version}, and this program knows {known}"))
-        .try_command("--version", "a newer one is needed; nothing was changed")
-        .detail("schemaVersion", version.as_str())
+    Error::new(
+        Kind::NewerSchema,
+        format!("{what} has schema {version}, and this program knows {known}"),
+    )
+    .try_command("--version", "a newer one is needed; nothing was changed")
+    .detail("schemaVersion", version.as_str())
 }
 
 /// The document as far as it is readable: in the current form where commands can work with it, else

@@ -126,7 +126,8 @@ impl BackupName {
     /// The name that was given to `state backup`, or the reason.
     #[must_use]
     pub fn given(&self) -> &str {
-        let given = self.reason.strip_prefix(pinned::MANUAL).and_then(|rest| rest.strip_prefix('-'));
+        let given =
+            self.reason.strip_prefix(pinned::MANUAL).and_then(|rest| rest.strip_prefix('-'));
         given.unwrap_or(&self.reason)
     }
 
@@ -139,9 +140,9 @@ impl BackupName {
 
 fn is_pinned_reason(reason: &str) -> bool {
     use pinned::{MANUAL, PRE_ADOPT, PRE_MIGRATION, PRE_RECOVER, PRE_RESTORE};
-    [MANUAL, PRE_MIGRATION, PRE_RECOVER, PRE_ADOPT, PRE_RESTORE]
-        .iter()
-        .any(|pinned| reason.strip_prefix(pinned).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+    [MANUAL, PRE_MIGRATION, PRE_RECOVER, PRE_ADOPT, PRE_RESTORE].iter().any(|pinned| {
+        reason.strip_prefix(pinned).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    })
 }
 
 /// The reason in the name of an automatic backup. A reason that reads like that of a pinned backup
@@ -149,7 +150,11 @@ fn is_pinned_reason(reason: &str) -> bool {
 #[must_use]
 pub fn automatic_reason(reason: &str, action: &str) -> String {
     let name = Name::reduce(reason, action);
-    if is_pinned_reason(name.as_str()) { format!("{action}-{name}") } else { name.as_str().to_owned() }
+    if is_pinned_reason(name.as_str()) {
+        format!("{action}-{name}")
+    } else {
+        name.as_str().to_owned()
+    }
 }
 
 /// The reason in the name of a backup that `state backup NAME` makes.
@@ -213,7 +218,10 @@ mod tests {
         let parse = |text| BackupName::parse(text).map(|name| (name.revision, name.reason));
         assert_eq!(parse("state-20231101-103000-auto.json"), Some((None, "auto".into())));
         assert_eq!(parse("state-20231101-103000.json"), Some((None, String::new())));
-        assert_eq!(parse("state-20231101-103000-recover-me.json"), Some((None, "recover-me".into())));
+        assert_eq!(
+            parse("state-20231101-103000-recover-me.json"),
+            Some((None, "recover-me".into()))
+        );
         for other in [
             "mirror.json",
             "corrupt-20231101-103000-ab.json",
@@ -228,7 +236,8 @@ mod tests {
     #[test]
     fn no_writers_reason_can_pin_its_backup() {
         for reason in ["manual", "manual-x", "pre-recover", "pre-migration"] {
-            let name = BackupName::new(SystemTime::UNIX_EPOCH, None, &automatic_reason(reason, "update"));
+            let name =
+                BackupName::new(SystemTime::UNIX_EPOCH, None, &automatic_reason(reason, "update"));
             assert!(!name.is_pinned(), "{reason}");
         }
         assert_eq!(automatic_reason("phase transition", "update"), "phase-transition");
@@ -237,9 +246,11 @@ mod tests {
 
     #[test]
     fn a_manual_backup_is_found_by_the_name_it_was_given() {
-        for (name, reason) in
-            [("manual-backup", "manual-backup"), ("nightly", "manual-nightly"), ("pre-recover", "manual-pre-recover")]
-        {
+        for (name, reason) in [
+            ("manual-backup", "manual-backup"),
+            ("nightly", "manual-nightly"),
+            ("pre-recover", "manual-pre-recover"),
+        ] {
             let name = Name::parse("backup", name).unwrap();
             assert_eq!(manual_reason(Some(&name)), reason);
             assert!(BackupName::new(SystemTime::UNIX_EPOCH, None, reason).is_pinned());

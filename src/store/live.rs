@@ -51,12 +51,15 @@ impl Found {
         let bytes = Bytes::from(content.bytes);
         let reading = match content.size {
             Extent::Whole => inspect_text(bytes.clone()),
-            Extent::OverLimit => {
-                Reading::Damaged(format!("it has {} bytes, and 64 MiB is the limit", content.stat.size))
-            }
+            Extent::OverLimit => Reading::Damaged(format!(
+                "it has {} bytes, and 64 MiB is the limit",
+                content.stat.size
+            )),
         };
         let (bytes, conversion) = match (&reading, unconverted(&bytes)) {
-            (Reading::Sealed(document), Some((sealed, conversion))) if document.seal.digest.seals(&sealed) => {
+            (Reading::Sealed(document), Some((sealed, conversion)))
+                if document.seal.digest.seals(&sealed) =>
+            {
                 (sealed, Some(conversion))
             }
             _ => (bytes, None),
@@ -84,12 +87,17 @@ fn explain(disk: &Disk, (dir, name): (&Dir, &OsStr), error: FsError) -> Error {
     let kind = disk.stat(dir, name).ok().flatten().map(|stat| stat.kind);
     match kind {
         Some(FileKind::Symlink) => unsafe_path(path, "is a symbolic link, not a regular file"),
-        Some(FileKind::Special) => unsafe_path(path, "is a device, pipe or socket, not a regular file"),
+        Some(FileKind::Special) => {
+            unsafe_path(path, "is a device, pipe or socket, not a regular file")
+        }
         _ if error.is(Errno::NOTDIR) => Error::new(
             Kind::DependencyMissing,
             format!("{} does not lie in a directory", path.display()),
         )
-        .try_shell(format!("ls -ld {}", quote_path(dir.path_of(name).parent().unwrap_or(path))), "see what it is"),
+        .try_shell(
+            format!("ls -ld {}", quote_path(dir.path_of(name).parent().unwrap_or(path))),
+            "see what it is",
+        ),
         _ => error.into(),
     }
 }

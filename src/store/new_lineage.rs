@@ -18,7 +18,8 @@ use super::commit::{Plan, Published, Room};
 use super::ground::{Ground, Held};
 use super::judge::Health;
 use super::layout::{
-    ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS, STAGED_PREFIX, WORKSHOP,
+    ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS,
+    STAGED_PREFIX, WORKSHOP,
 };
 use super::live::Found;
 use super::order::Order;
@@ -29,7 +30,9 @@ use super::shelf::lineage_of;
 use super::workshop::Workshop;
 use super::{Signals, Store};
 use crate::audit::Level;
-use crate::document::seal::{Digest, Document, Lineage, Revision, Seal, Sealed, verified, with_digest};
+use crate::document::seal::{
+    Digest, Document, Lineage, Revision, Seal, Sealed, verified, with_digest,
+};
 use crate::document::{READ_LIMIT, Reading};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
@@ -59,16 +62,20 @@ impl Intent {
     fn write(&self) -> Result<Vec<u8>> {
         let Staged { revision, lineage, digest } = &self.state;
         let state = json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
-        with_digest(json!({"version": VERSION, "action": FRESH, "archive": self.archive, "state": state}))
-            .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))
+        with_digest(
+            json!({"version": VERSION, "action": FRESH, "archive": self.archive, "state": state}),
+        )
+        .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))
     }
 
     /// Reads a record; `None` if it is damaged, of a newer program, or names anything but an
     /// archive.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let value = verified(bytes).filter(|value| value.get("version").and_then(Value::as_u64) == Some(VERSION))?;
+        let value = verified(bytes)
+            .filter(|value| value.get("version").and_then(Value::as_u64) == Some(VERSION))?;
         value.get("action").filter(|action| **action == FRESH)?;
-        let archive = value.get("archive")?.as_str().filter(|name| name.starts_with(ARCHIVE_PREFIX))?;
+        let archive =
+            value.get("archive")?.as_str().filter(|name| name.starts_with(ARCHIVE_PREFIX))?;
         let state = value.get("state")?;
         Some(Self {
             archive: (!archive.contains(['/', '\0'])).then(|| archive.to_owned())?,
@@ -105,11 +112,14 @@ impl Store {
         // A file made in the backup directory must never exist without the workshop.
         self.disk.sync_dir(&workshop.shelf)?;
         self.make_archive(held, ground, shelf)?;
-        let lineage = lineage_of(ground.shelf.copies()?).map_or_else(|| "legacy".to_owned(), |l| l.to_string());
+        let lineage = lineage_of(ground.shelf.copies()?)
+            .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
         let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
         let archive = self.free_archive_name(shelf, &lineage)?;
         let intent = Intent { archive, state: Staged { revision, lineage: new, digest } };
-        self.disk.stage(&workshop.dir, &staged_state(NUMBER), &sealed.text.whole(), Sync::Now)?.keep();
+        self.disk
+            .stage(&workshop.dir, &staged_state(NUMBER), &sealed.text.whole(), Sync::Now)?
+            .keep();
         self.decide_fresh(&mut workshop, held, &intent)?;
         match self.commit_fresh(held, ground, (&workshop, sealed), order) {
             Ok(Published::Done { .. }) => {}
@@ -131,7 +141,8 @@ impl Store {
     }
 
     fn record_archive(&self, intent: &Intent, order: &Order) {
-        let entry = self.entry(Level::Info, order.action, "archived").with("archive", &intent.archive);
+        let entry =
+            self.entry(Level::Info, order.action, "archived").with("archive", &intent.archive);
         self.audit.record(&entry.with("path", self.shown()));
     }
 
@@ -169,7 +180,10 @@ impl Store {
             if found.is_whole() {
                 self.disk.stage(&archive, name.as_str(), &found.bytes, Sync::Now)?.keep();
             } else {
-                self.disk.link((&held.root, &self.settings.file_name), (&archive, OsStr::new(name.as_str())))?;
+                self.disk.link(
+                    (&held.root, &self.settings.file_name),
+                    (&archive, OsStr::new(name.as_str())),
+                )?;
             }
         }
         let backups = ground.shelf.backups.iter().map(BackupName::as_str);
@@ -211,13 +225,19 @@ impl Store {
     }
 
     /// Puts the intent in place: from here on the next writer continues.
-    fn decide_fresh(&self, workshop: &mut Workshop<'_>, held: &Held, intent: &Intent) -> Result<()> {
+    fn decide_fresh(
+        &self,
+        workshop: &mut Workshop<'_>,
+        held: &Held,
+        intent: &Intent,
+    ) -> Result<()> {
         const DRAFT: &str = "fresh.draft";
         self.disk.stage(&workshop.dir, DRAFT, &intent.write()?, Sync::Now)?.keep();
         if !held.lock.is_ours(&self.disk, &held.root)? {
             return Err(lock_lost());
         }
-        self.disk.rename((&workshop.dir, OsStr::new(DRAFT)), (&workshop.dir, OsStr::new(INTENT)))?;
+        self.disk
+            .rename((&workshop.dir, OsStr::new(DRAFT)), (&workshop.dir, OsStr::new(INTENT)))?;
         self.disk.sync_dir(&workshop.dir)?;
         workshop.keep();
         Ok(())
@@ -261,11 +281,17 @@ impl Store {
                 Ok::<_, Error>((published != Published::Overtaken).then_some((sealed, ground)))
             });
             match committed {
-                Some(Ok(Some((sealed, ground)))) => self.record_commit((held, &ground), &order, &sealed, &[]),
+                Some(Ok(Some((sealed, ground)))) => {
+                    self.record_commit((held, &ground), &order, &sealed, &[])
+                }
                 Some(Err(error)) if error.kind == Kind::DurabilityUnknown => return Err(error),
                 other => {
-                    let why = other.and_then(Result::err).map_or_else(String::new, |error| format!(": {error}"));
-                    self.warn(format!("a killed `init --fresh` could not be finished, and is given up{why}"));
+                    let why = other
+                        .and_then(Result::err)
+                        .map_or_else(String::new, |error| format!(": {error}"));
+                    self.warn(format!(
+                        "a killed `init --fresh` could not be finished, and is given up{why}"
+                    ));
                     return self.drop_fresh(workshop).map(|()| true);
                 }
             }
@@ -286,12 +312,18 @@ impl Store {
             let shelf = self.side_directory(&held.root, BACKUPS)?;
             let place = archive_in_progress();
             if self.disk.stat(&shelf, &place)?.is_some() {
-                self.disk.rename((&shelf, OsStr::new(&place)), (&shelf, OsStr::new(&intent.archive)))?;
+                self.disk
+                    .rename((&shelf, OsStr::new(&place)), (&shelf, OsStr::new(&intent.archive)))?;
                 self.disk.sync_dir(&shelf)?;
             }
             self.mirror_live(held, &shelf)?;
             let archive = self.disk.open_dir(&shelf, &intent.archive)?;
-            for name in self.disk.list(&archive)?.iter().filter(|name| name.to_str().is_some_and(is_archived)) {
+            for name in self
+                .disk
+                .list(&archive)?
+                .iter()
+                .filter(|name| name.to_str().is_some_and(is_archived))
+            {
                 self.disk.unlink(&shelf, name)?;
             }
             self.disk.sync_dir(&shelf)?;
@@ -301,16 +333,23 @@ impl Store {
             workshop.clear()
         };
         if let Err(error) = finish() {
-            self.warn(format!("the new lineage has begun; what is archived could not be removed yet: {error}"));
+            self.warn(format!(
+                "the new lineage has begun; what is archived could not be removed yet: {error}"
+            ));
         }
     }
 
     /// Copies the live file to the mirror, durably: with no earlier revision to fall back to, the
     /// mirror must survive a power cut from the start.
     pub(super) fn mirror_live(&self, held: &Held, shelf: &Dir) -> Result<()> {
-        let Some(found) = Found::read(&self.disk, &held.root, &self.settings.file_name)? else { return Ok(()) };
+        let Some(found) = Found::read(&self.disk, &held.root, &self.settings.file_name)? else {
+            return Ok(());
+        };
         let name = temporary(held.lock.inode(), "mirror");
-        let same = self.disk.stat_if_same(shelf, MIRROR, &found.bytes)?.filter(|mirror| !mirror.same_file(&found.stat));
+        let same = self
+            .disk
+            .stat_if_same(shelf, MIRROR, &found.bytes)?
+            .filter(|mirror| !mirror.same_file(&found.stat));
         if same.is_none() {
             self.disk.sync_dir(&held.root)?;
             let staged = self.disk.stage(shelf, &name, &found.bytes, Sync::Now)?;
@@ -326,10 +365,14 @@ impl Store {
     /// mount point.
     fn remove_archived_signals(&self, held: &Held, archive: &Dir) -> Result<()> {
         let Some(archived) = tree::list(&self.disk, archive, SIGNALS)? else { return Ok(()) };
-        let Some(signals) = side::open_to_read(&self.disk, &held.root, SIGNALS)? else { return Ok(()) };
+        let Some(signals) = side::open_to_read(&self.disk, &held.root, SIGNALS)? else {
+            return Ok(());
+        };
         let Some(found) = tree::list(&self.disk, &held.root, SIGNALS)? else { return Ok(()) };
         for entry in archived.children("") {
-            let print = |listing: &tree::Listing| listing.below(&entry.path).map(|below| below.fingerprint());
+            let print = |listing: &tree::Listing| {
+                listing.below(&entry.path).map(|below| below.fingerprint())
+            };
             if print(&found) == print(&archived) {
                 tree::remove(&self.disk, &signals, &entry.path)?;
             }

@@ -80,7 +80,12 @@ impl Store {
             Health::Healthy(document) => {
                 let live = Some(document.seal.revision);
                 // The live file may be an older copy with the contents of the latest.
-                match ground.live.as_ref().map(|found| mirror_state(found, &ground.shelf)).transpose()? {
+                match ground
+                    .live
+                    .as_ref()
+                    .map(|found| mirror_state(found, &ground.shelf))
+                    .transpose()?
+                {
                     None | Some(Mirror::Same) => live,
                     Some(_) => live.max(highest_revision(ground.shelf.copies()?)),
                 }
@@ -111,14 +116,17 @@ impl Store {
             Health::Foreign(edit) => Some(&edit.value),
             _ => None,
         };
-        let claimed = edited.and_then(|value| Revision::from_value(value.pointer("/metadata/revision")?));
+        let claimed =
+            edited.and_then(|value| Revision::from_value(value.pointer("/metadata/revision")?));
         let lineage = lineage_of(copies).or_else(|| claimed_lineage(edited?));
         // `init --fresh` also needs it: its new lineage must not reuse a number of the old one.
-        let logged =
-            lineage.and_then(|lineage| self.last_commit(&ground.shelf, &lineage)).map(|commit| commit.revision);
+        let logged = lineage
+            .and_then(|lineage| self.last_commit(&ground.shelf, &lineage))
+            .map(|commit| commit.revision);
         let trace = ground.shelf.trace();
         let logged = logged.max(trace.as_ref().and_then(|trace| trace.journaled));
-        let named = trace.and_then(|trace| trace.named).filter(|_| found.is_none() && logged.is_none());
+        let named =
+            trace.and_then(|trace| trace.named).filter(|_| found.is_none() && logged.is_none());
         // None of these is proven. A number that is far off is an error, not a record.
         let near = |revision: &Revision| is_near(*revision, found);
         let remembered = claimed.filter(near).max(logged.or(named).filter(near));
@@ -169,7 +177,8 @@ pub(super) fn new_lineage() -> Result<Lineage> {
 
 fn random() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")))?;
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
+        |error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")),
+    )?;
     Ok(bytes)
 }

@@ -65,7 +65,10 @@ impl Store {
     /// fences are checked again at the moment of the commit.
     pub(super) fn check_conditions(&self, order: &Order, current: u64) -> Result<()> {
         if let Some(wanted) = order.if_revision.filter(|wanted| *wanted != current) {
-            return Err(conflict(&format!("the state is at revision {current}, not {wanted}"), current));
+            return Err(conflict(
+                &format!("the state is at revision {current}, not {wanted}"),
+                current,
+            ));
         }
         self.locks.check_fences(&order.fences)
     }

@@ -48,8 +48,16 @@ impl Store {
     }
 
     /// Records the live revision if the journal has no line of it: its writer died before that.
-    pub(super) fn record_unrecorded(&self, (held, ground): (&Held, &Ground), order: &Order, from: &str) {
-        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref()) else { return };
+    pub(super) fn record_unrecorded(
+        &self,
+        (held, ground): (&Held, &Ground),
+        order: &Order,
+        from: &str,
+    ) {
+        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref())
+        else {
+            return;
+        };
         let seal = &document.seal;
         let is_recorded = ground
             .shelf
@@ -62,7 +70,13 @@ impl Store {
         }
     }
 
-    fn journal_commit(&self, held: &Held, ground: &Ground, (order, pid): (&Order, u32), sealed: &Sealed) {
+    fn journal_commit(
+        &self,
+        held: &Held,
+        ground: &Ground,
+        (order, pid): (&Order, u32),
+        sealed: &Sealed,
+    ) {
         let Some(dir) = ground.shelf.dir().filter(|_| ground.shelf.has_journal) else { return };
         let seal = &sealed.document.seal;
         let commit = Commit {
@@ -90,7 +104,9 @@ impl Store {
 
     /// The script that this command acts for: the named owner of locks, else the parent process.
     fn owner_of_command(&self) -> Owner {
-        let parent = || rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+        let parent = || {
+            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+        };
         let pid = self.settings.claim.owner.unwrap_or_else(parent);
         Owner {
             pid,
@@ -117,9 +133,14 @@ impl Store {
 
     /// The recorded commits of a lineage in this root, by revision: those in the journal; for
     /// revisions without a line there, those in the audit log with this lineage and this path.
-    pub(super) fn commits(&self, shelf: &Shelf, lineage: &Lineage) -> BTreeMap<Revision, Committed> {
+    pub(super) fn commits(
+        &self,
+        shelf: &Shelf,
+        lineage: &Lineage,
+    ) -> BTreeMap<Revision, Committed> {
         let logged = self.audit.commits(lineage, &self.shown());
-        let mut commits: BTreeMap<_, _> = logged.into_iter().map(|commit| (commit.revision, commit)).collect();
+        let mut commits: BTreeMap<_, _> =
+            logged.into_iter().map(|commit| (commit.revision, commit)).collect();
         for commit in shelf.events().commits().filter(|commit| commit.lineage == *lineage) {
             let committed = Committed {
                 time: commit.time.clone(),

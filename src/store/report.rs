@@ -176,10 +176,17 @@ impl Store {
             _ if self.is_restore_decided()? => match self.interrupted_restore() {
                 Ok(Some(Interrupted::Foreign(refusal))) => Some(refusal.message),
                 Ok(None) => None,
-                _ => Some("a restore was interrupted; the next command that reads or writes finishes it".to_owned()),
+                _ => Some(
+                    "a restore was interrupted; the next command that reads or writes finishes it"
+                        .to_owned(),
+                ),
             },
-            (Health::Legacy(_), _) => Some("the document is not sealed yet; the next write does it".to_owned()),
-            (health, _) if health.migrates_from().is_some() => health.migrates_from().map(note_of_migration),
+            (Health::Legacy(_), _) => {
+                Some("the document is not sealed yet; the next write does it".to_owned())
+            }
+            (health, _) if health.migrates_from().is_some() => {
+                health.migrates_from().map(note_of_migration)
+            }
             (Health::Healthy(_), Some(found)) if mirror_state(found, &shelf)? != Mirror::Same => {
                 Some("the mirror is not up to date; the next write makes it anew".to_owned())
             }
@@ -191,9 +198,14 @@ impl Store {
         if let Health::Legacy(migrated) = &health
             && let Some(finding) = too_large(&migrated.value, WRITE_LIMIT + OWN_ROOM)
         {
-            let error =
-                Error::new(Kind::TooLarge, format!("{} cannot be written: it {}", self.shown(), finding.problem))
-                    .try_command("state read", "take what is large out of it, and write the rest with `state write`");
+            let error = Error::new(
+                Kind::TooLarge,
+                format!("{} cannot be written: it {}", self.shown(), finding.problem),
+            )
+            .try_command(
+                "state read",
+                "take what is large out of it, and write the rest with `state write`",
+            );
             return Ok(Validation { findings: vec![finding], error: Some(error), note });
         }
         Ok(Validation { findings: health.findings(), error, note })
@@ -209,8 +221,12 @@ impl Store {
         let Examined { live, shelf, health } = self.examine()?;
         let found = live.as_ref();
         let value = known(&health, found);
-        let text =
-            |pointer: &str| value.and_then(|value| value.pointer(pointer)).and_then(Value::as_str).map(str::to_owned);
+        let text = |pointer: &str| {
+            value
+                .and_then(|value| value.pointer(pointer))
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
         let seal = match found.map(|found| &found.reading) {
             Some(Reading::Sealed(document)) => Some(&document.seal),
             _ => None,
@@ -226,10 +242,14 @@ impl Store {
             lineage: seal.map(|seal| seal.lineage.to_string()),
             schema: text("/schemaVersion"),
             phase: text("/phase"),
-            completed_tasks: value.and_then(|value| value.get("completedTasks")?.as_array().map(Vec::len)),
-            signals: value.and_then(|value| value.get("signals")?.as_object().map(serde_json::Map::len)),
+            completed_tasks: value
+                .and_then(|value| value.get("completedTasks")?.as_array().map(Vec::len)),
+            signals: value
+                .and_then(|value| value.get("signals")?.as_object().map(serde_json::Map::len)),
             last_signal: text("/lastSignal"),
-            degraded: value.and_then(|value| value.pointer("/degradedMode/enabled")?.as_bool()).unwrap_or_default(),
+            degraded: value
+                .and_then(|value| value.pointer("/degradedMode/enabled")?.as_bool())
+                .unwrap_or_default(),
             last_modified: text("/metadata/lastModified"),
             bytes: found.map(|found| found.stat.size),
             mode: found.map(|found| format!("{:04o}", found.stat.mode)),
@@ -258,9 +278,15 @@ impl Store {
                 }
                 None => None,
             },
-            restore_obstacle: self.obstacle_of_interrupted().ok().flatten().map(|error| error.message),
+            restore_obstacle: self
+                .obstacle_of_interrupted()
+                .ok()
+                .flatten()
+                .map(|error| error.message),
             guards: self.guards()?,
-            disk_free: rustix::fs::fstatvfs(root.at()).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+            disk_free: rustix::fs::fstatvfs(root.at())
+                .ok()
+                .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.audit.used().display().to_string(),
             writable: obstacle.is_none(),
             write_obstacle: obstacle.map(|error| error.message),
@@ -292,15 +318,20 @@ impl Store {
         let copies = shelf.copies()?;
         let lineage = match &health {
             Health::Healthy(document) => Some(document.seal.lineage.clone()),
-            _ => lineage_of(copies).or_else(|| sealed.map(|document| document.seal.lineage.clone())),
+            _ => {
+                lineage_of(copies).or_else(|| sealed.map(|document| document.seal.lineage.clone()))
+            }
         };
         let Some(lineage) = lineage else {
             return Ok(Vec::new());
         };
         let mut revisions: BTreeMap<u64, Remembered> = BTreeMap::new();
         let documents = copies.iter().filter_map(|copy| Some((copy.name.clone(), copy.sealed()?)));
-        let live = sealed.map(|document| (self.settings.file_name.to_string_lossy().into_owned(), document));
-        for (file, document) in documents.chain(live).filter(|(_, document)| document.seal.lineage == lineage) {
+        let live = sealed
+            .map(|document| (self.settings.file_name.to_string_lossy().into_owned(), document));
+        for (file, document) in
+            documents.chain(live).filter(|(_, document)| document.seal.lineage == lineage)
+        {
             let revision = document.seal.revision.get();
             let time = document.value.pointer("/metadata/lastModified").and_then(Value::as_str);
             let entry = revisions.entry(revision).or_default();
@@ -357,11 +388,14 @@ impl Store {
             Ok(number) => {
                 let lineage = lineage_of(copies);
                 let live = match &examined.health {
-                    Health::Healthy(document) if document.seal.revision.get() == number => Some(&*document.value),
+                    Health::Healthy(document) if document.seal.revision.get() == number => {
+                        Some(&*document.value)
+                    }
                     _ => None,
                 };
                 let copy = copies.iter().filter_map(Copy::sealed).find(|document| {
-                    document.seal.revision.get() == number && Some(&document.seal.lineage) == lineage.as_ref()
+                    document.seal.revision.get() == number
+                        && Some(&document.seal.lineage) == lineage.as_ref()
                 });
                 live.or(copy.map(|document| &*document.value))
             }
@@ -388,7 +422,9 @@ impl Store {
             Some(&document.seal.lineage) == lineage.as_ref()
                 && current.is_none_or(|current| document.seal.revision < current)
         });
-        let newest = older.max_by_key(|document| document.seal.revision).map(|document| Value::clone(&document.value));
+        let newest = older
+            .max_by_key(|document| document.seal.revision)
+            .map(|document| Value::clone(&document.value));
         newest.ok_or_else(|| {
             Error::new(Kind::NotFound, "there is no earlier revision to compare with")
                 .try_command("state history", "see what is remembered")
@@ -400,7 +436,8 @@ impl Store {
         let Ok(shelf) = self.shelf_to_read() else {
             return Vec::new();
         };
-        let between = |name: &&BackupName| name.revision.is_some_and(|r| r.get() > seen && r.get() < current);
+        let between =
+            |name: &&BackupName| name.revision.is_some_and(|r| r.get() > seen && r.get() < current);
         let mut found: Vec<(u64, Body)> = Vec::new();
         for name in shelf.backups.iter().filter(between) {
             if let Some(document) = shelf.read(name.as_str()).ok().as_ref().and_then(Copy::sealed)
@@ -442,7 +479,8 @@ pub fn validate_input(bytes: &[u8]) -> Validation {
         }
         Err(Unfit::Invalid(findings)) => Validation::of_input(findings, broken),
         Err(Unfit::TooNew(too_new)) => {
-            let problem = format!("{:?} is newer than {:?}", too_new.version, schema::current().version);
+            let problem =
+                format!("{:?} is newer than {:?}", too_new.version, schema::current().version);
             let finding = Finding { path: ".schemaVersion".to_owned(), problem };
             let validation = Validation::of_input(vec![finding], broken);
             let error = Some(newer_schema("the document", &too_new));
@@ -465,7 +503,9 @@ impl Validation {
 fn note_of_migration(from: &str) -> String {
     let version = schema::current().version;
     match from {
-        "legacy" => format!("fields have an older form; the next write brings them to schema {version}"),
+        "legacy" => {
+            format!("fields have an older form; the next write brings them to schema {version}")
+        }
         from => format!("it has schema {from}; the next write migrates it to {version}"),
     }
 }
@@ -475,6 +515,9 @@ fn note_of_migration(from: &str) -> String {
 fn too_large(value: &Value, limit: usize) -> Option<Finding> {
     let created = value.pointer("/metadata/created").and_then(Value::as_str);
     let size = size_when_sealed(value.clone(), created).unwrap_or_default();
-    let problem = format!("would have {size} bytes when it is sealed, and {} MiB is the limit", WRITE_LIMIT >> 20);
+    let problem = format!(
+        "would have {size} bytes when it is sealed, and {} MiB is the limit",
+        WRITE_LIMIT >> 20
+    );
     (size > limit).then(|| Finding { path: ".".to_owned(), problem })
 }

@@ -116,8 +116,9 @@ impl Store {
     /// The whole contents of a checkpoint.
     pub(super) fn whole<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Proposed<'a>> {
         let (value, lineage) = self.state_of(checkpoint)?;
-        let tree =
-            |name: &'static str| Some(Tree { dir: &checkpoint.dir, name, listing: checkpoint.listing.below(name) });
+        let tree = |name: &'static str| {
+            Some(Tree { dir: &checkpoint.dir, name, listing: checkpoint.listing.below(name) })
+        };
         let (config, signals) = (tree(manifest::CONFIG), tree(manifest::SIGNALS));
         Ok(Proposed { id: checkpoint.id.clone(), value, lineage, config, signals })
     }
@@ -141,22 +142,33 @@ impl Store {
 
         let id = proposed.id.clone();
         let metadata = json!({"restored": id});
-        let snapshot = Snapshot { operation: Name::parse("operation", pinned::PRE_RESTORE)?, phase: None, metadata };
+        let snapshot = Snapshot {
+            operation: Name::parse("operation", pinned::PRE_RESTORE)?,
+            phase: None,
+            metadata,
+        };
         let unkept = if order.guard.is_some() { Unkept::Left } else { Unkept::Refused };
         let made = self.take_snapshot((held, ground), &snapshot, Retention::Automatic, unkept)?;
         let Made { id: pre_restore, left, .. } = made;
 
         let mut workshop = self.workshop(held)?;
         let before = self.open_checkpoint(&workshop.shelf, &pre_restore)?;
-        let intent =
-            self.stage_trees(&workshop, (held, plan), (proposed.config.as_ref(), proposed.signals.as_ref()), &before);
-        let intent =
-            intent.and_then(|intent| self.stage_state(&workshop, Intent { checkpoint: id.clone(), ..intent }, &sealed));
+        let intent = self.stage_trees(
+            &workshop,
+            (held, plan),
+            (proposed.config.as_ref(), proposed.signals.as_ref()),
+            &before,
+        );
+        let intent = intent.and_then(|intent| {
+            self.stage_state(&workshop, Intent { checkpoint: id.clone(), ..intent }, &sealed)
+        });
         let intent = intent.map_err(|error| self.past_its_place(error))?;
         self.decide(&mut workshop, held, &intent, (&order.fences, deadline))?;
         let revision = self.roll_forward(held, workshop, &intent, order).map_err(|error| {
-            let message =
-                format!("{}; the restore of {id} is decided, and the next command finishes it", error.message);
+            let message = format!(
+                "{}; the restore of {id} is decided, and the next command finishes it",
+                error.message
+            );
             Error { message, ..error }.or_abort()
         })?;
         self.retire_checkpoints(held, &id);
@@ -164,8 +176,15 @@ impl Store {
     }
 
     /// Stages the sealed state.
-    pub(super) fn stage_state(&self, workshop: &Workshop<'_>, intent: Intent, sealed: &Sealed) -> Result<Intent> {
-        self.disk.stage(&workshop.dir, &staged_state(intent.number), &sealed.text.whole(), Sync::Now)?.keep();
+    pub(super) fn stage_state(
+        &self,
+        workshop: &Workshop<'_>,
+        intent: Intent,
+        sealed: &Sealed,
+    ) -> Result<Intent> {
+        self.disk
+            .stage(&workshop.dir, &staged_state(intent.number), &sealed.text.whole(), Sync::Now)?
+            .keep();
         self.disk.sync_dir(&workshop.dir)?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
         Ok(Intent { state: Some(Staged { revision, lineage, digest }), ..intent })
@@ -182,23 +201,33 @@ impl Store {
         let Some(entry) = checkpoint.listing.get(manifest::STATE) else {
             return Err(unfit("there was no state when it was made".to_owned()));
         };
-        let found = self.disk.read(&checkpoint.dir, manifest::STATE, READ_LIMIT)?.map(|found| found.bytes);
-        let is_listed =
-            |bytes: &Vec<u8>| matches!(&entry.what, What::File { sha256, .. } if *sha256 == Digest::of(bytes));
-        let bytes = found.filter(is_listed).ok_or_else(|| unfit("its state.json is not what it was".to_owned()))?;
+        let found =
+            self.disk.read(&checkpoint.dir, manifest::STATE, READ_LIMIT)?.map(|found| found.bytes);
+        let is_listed = |bytes: &Vec<u8>| matches!(&entry.what, What::File { sha256, .. } if *sha256 == Digest::of(bytes));
+        let bytes = found
+            .filter(is_listed)
+            .ok_or_else(|| unfit("its state.json is not what it was".to_owned()))?;
         let (value, lineage) = match inspect(&bytes) {
             Reading::Sealed(document) => {
                 let lineage = document.seal.lineage.clone();
                 (document.into_value(), Some(lineage))
             }
             Reading::Unsealed(value) => (value, None),
-            Reading::Broken(_) => return Err(unfit("its state was edited by something else".to_owned())),
-            Reading::Damaged(why) => return Err(unfit(format!("its state was damaged when it was made: {why}"))),
-            Reading::Conflicted(_) => return Err(unfit("its state has git's conflict markers".to_owned())),
+            Reading::Broken(_) => {
+                return Err(unfit("its state was edited by something else".to_owned()));
+            }
+            Reading::Damaged(why) => {
+                return Err(unfit(format!("its state was damaged when it was made: {why}")));
+            }
+            Reading::Conflicted(_) => {
+                return Err(unfit("its state has git's conflict markers".to_owned()));
+            }
         };
         match migrate::usable(&value) {
             Ok(migrated) => Ok((migrated.value, lineage)),
-            Err(Unfit::TooNew(too_new)) => Err(newer_schema(&format!("the checkpoint {id}"), &too_new)),
+            Err(Unfit::TooNew(too_new)) => {
+                Err(newer_schema(&format!("the checkpoint {id}"), &too_new))
+            }
             Err(Unfit::Invalid(findings)) => {
                 let finding = findings.first().map_or_else(String::new, ToString::to_string);
                 Err(unfit(format!("its state breaks the rules: {finding}")))
@@ -216,7 +245,10 @@ impl Store {
         found.map_err(|mut error| {
             let spoilt = error.details.get("checkpoint").and_then(Value::as_str);
             if let Some(other) = spoilt.and_then(|spoilt| self.restoring_other_than(Some(spoilt))) {
-                error.hints.insert(0, Hint::Run(other, "bring back the newest checkpoint that is sound".to_owned()));
+                error.hints.insert(
+                    0,
+                    Hint::Run(other, "bring back the newest checkpoint that is sound".to_owned()),
+                );
             }
             error
         })
@@ -230,7 +262,12 @@ impl Store {
 
     /// The proposed state as the next revision of this root. It is also above that of an
     /// interrupted restore, which a reader may have been served.
-    fn seal_proposed(&self, held: &Held, proposed: &Proposed<'_>, ground: &Ground) -> Result<Sealed> {
+    fn seal_proposed(
+        &self,
+        held: &Held,
+        proposed: &Proposed<'_>,
+        ground: &Ground,
+    ) -> Result<Sealed> {
         let interrupted = match self.read_intent(&held.root) {
             Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
             // A damaged record has no revision, and is reported when the intent is replaced.
@@ -264,8 +301,11 @@ impl Store {
 
     pub(super) fn no_config_root(&self) -> Error {
         let root = self.settings.root.display();
-        Error::new(Kind::DependencyMissing, format!("the root {root}, which config/ lies in, does not exist"))
-            .try_command("--help", "--root names another")
+        Error::new(
+            Kind::DependencyMissing,
+            format!("the root {root}, which config/ lies in, does not exist"),
+        )
+        .try_command("--help", "--root names another")
     }
 
     /// Stages trees beside or inside the current ones, which the checkpoint `before` holds. The
@@ -288,7 +328,9 @@ impl Store {
             let parent = places.of(name);
             let (old, manner) = (before.listing.below(tree.name), plan.of(name));
             let old = old.map(|listing| listing.fingerprint());
-            let Some(listing) = &tree.listing else { return Ok(Some(Swap { new: None, old, manner })) };
+            let Some(listing) = &tree.listing else {
+                return Ok(Some(Swap { new: None, old, manner }));
+            };
             let target = match manner {
                 Manner::Move => None,
                 Manner::CopyInto => {
@@ -298,7 +340,8 @@ impl Store {
             };
             let beside = target.as_ref().unwrap_or(parent);
             let modified = self.disk.stat(beside, ".")?.map(|stat| stat.mtime);
-            let new = self.stage_tree((tree.dir, tree.name), (beside, &staged(name, number)), listing)?;
+            let new =
+                self.stage_tree((tree.dir, tree.name), (beside, &staged(name, number)), listing)?;
             if let Some(modified) = modified.filter(|_| target.is_some()) {
                 self.disk.set_mtime_of(beside.at(), beside.path(), modified)?;
             }
@@ -324,15 +367,24 @@ impl Store {
         })
     }
 
-    fn stage_tree(&self, from: (&Dir, &str), to: (&Dir, &str), listing: &Listing) -> Result<Digest> {
-        let copied = tree::copy(&self.disk, from, to, Attributes::Listed(listing))?.unwrap_or_default();
+    fn stage_tree(
+        &self,
+        from: (&Dir, &str),
+        to: (&Dir, &str),
+        listing: &Listing,
+    ) -> Result<Digest> {
+        let copied =
+            tree::copy(&self.disk, from, to, Attributes::Listed(listing))?.unwrap_or_default();
         let listing = listing.without_lost_clutter(&copied);
         match listing.first_difference(&copied) {
             None => Ok(copied.fingerprint()),
             Some(difference) => {
                 let shown = from.0.path_of(from.1);
-                Err(Error::new(Kind::Corrupt, format!("{} changed while it was copied: {difference}", shown.display()))
-                    .try_command("recover verify", "see which checkpoints are sound"))
+                Err(Error::new(
+                    Kind::Corrupt,
+                    format!("{} changed while it was copied: {difference}", shown.display()),
+                )
+                .try_command("recover verify", "see which checkpoints are sound"))
             }
         }
     }
@@ -353,14 +405,17 @@ impl Store {
             return Err(lock_lost());
         }
         let gate = self.locks.pass_fences(fences, deadline)?;
-        let renamed = self.disk.rename((&workshop.dir, OsStr::new(DRAFT)), (&workshop.dir, OsStr::new(INTENT)));
+        let renamed = self
+            .disk
+            .rename((&workshop.dir, OsStr::new(DRAFT)), (&workshop.dir, OsStr::new(INTENT)));
         drop(gate);
         let unknown = |is: &str, error: &FsError| {
             let message = format!(
                 "the restore of {} {is} decided, but the disk did not confirm it: {error}; if it is, the next command finishes it",
                 intent.checkpoint
             );
-            Error::new(Kind::DurabilityUnknown, message).try_command("recover status", "see what is there")
+            Error::new(Kind::DurabilityUnknown, message)
+                .try_command("recover status", "see what is there")
         };
         if let Err(error) = renamed {
             let holds = || -> FsResult<bool> {
@@ -406,15 +461,20 @@ impl Store {
         let health = self.judge(&live, &shelf, Look::Thorough)?;
         let current = known(&health, live.as_ref()).cloned().unwrap_or_default();
         let (value, lineage) = self.state_of(&checkpoint)?;
-        let sealed = self.sealed_from((&value, lineage.as_ref()), &Ground { shelf, live, health }, None)?;
+        let sealed =
+            self.sealed_from((&value, lineage.as_ref()), &Ground { shelf, live, health }, None)?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
         let root = self.open_root()?;
         let config_root = self.config_root()?;
-        for (from, parent, name) in
-            [(manifest::CONFIG, config_root.as_ref(), CONFIG), (manifest::SIGNALS, Some(&root), SIGNALS)]
-        {
-            let old =
-                parent.map(|parent| tree::list(&self.disk, parent, name)).transpose()?.flatten().unwrap_or_default();
+        for (from, parent, name) in [
+            (manifest::CONFIG, config_root.as_ref(), CONFIG),
+            (manifest::SIGNALS, Some(&root), SIGNALS),
+        ] {
+            let old = parent
+                .map(|parent| tree::list(&self.disk, parent, name))
+                .transpose()?
+                .flatten()
+                .unwrap_or_default();
             let new = checkpoint.listing.below(from).unwrap_or_default();
             changes.extend(differences(name, &old, &new));
         }
@@ -436,7 +496,8 @@ fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Change> {
             })
         })
     };
-    let paths: BTreeSet<&str> = old.entries().iter().chain(new.entries()).map(|entry| entry.path.as_str()).collect();
+    let paths: BTreeSet<&str> =
+        old.entries().iter().chain(new.entries()).map(|entry| entry.path.as_str()).collect();
     let both = paths.into_iter().map(|path| (path, show(old.get(path)), show(new.get(path))));
     let changed = both.filter(|(_, old, new)| old != new);
     changed.map(|(path, old, new)| Change { path: format!("{name}/{path}"), old, new }).collect()

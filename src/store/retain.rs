@@ -115,7 +115,12 @@ impl Store {
     /// stops the commit only if the disk is full; evidence that cannot be kept always does. Pinned
     /// copies are synced before the original is replaced; an automatic backup is not worth a sync:
     /// a power cut that loses it leaves a newer revision.
-    pub(super) fn set_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
+    pub(super) fn set_aside<'a>(
+        &'a self,
+        held: &Held,
+        ground: &'a Ground,
+        displaced: &Displaced,
+    ) -> Result<Aside<'a>> {
         let aside = self.put_aside(held, ground, displaced)?;
         if displaced.is_kept_for_good()
             && let (Some(shelf), Aside::New(..)) = (ground.shelf.dir(), &aside)
@@ -124,12 +129,19 @@ impl Store {
             if matches!(displaced, Displaced::Evidence) {
                 return Err(error.into());
             }
-            self.warn(format!("the backup of the revision that is replaced may not survive a power cut: {error}"));
+            self.warn(format!(
+                "the backup of the revision that is replaced may not survive a power cut: {error}"
+            ));
         }
         Ok(aside)
     }
 
-    fn put_aside<'a>(&'a self, held: &Held, ground: &'a Ground, displaced: &Displaced) -> Result<Aside<'a>> {
+    fn put_aside<'a>(
+        &'a self,
+        held: &Held,
+        ground: &'a Ground,
+        displaced: &Displaced,
+    ) -> Result<Aside<'a>> {
         let Some(shelf) = ground.shelf.dir() else {
             return Ok(Aside::Nothing);
         };
@@ -144,7 +156,8 @@ impl Store {
                 None => Ok(self.keep_evidence(held, ground, shelf)?.map_or(Aside::Nothing, new)),
             },
             Displaced::Backup(name) => {
-                let copy = |found: &Found| self.copy_to_backup(held, shelf, name.clone(), &found.bytes);
+                let copy =
+                    |found: &Found| self.copy_to_backup(held, shelf, name.clone(), &found.bytes);
                 let link = || self.link_live(held, shelf, name.clone());
                 let made = match &ground.live {
                     // A second name of it would have the same mode; that is better than no copy at
@@ -163,7 +176,9 @@ impl Store {
                     Ok(name) => Ok(new(name.as_str().to_owned())),
                     Err(error) if error.is_full() => Err(error.into()),
                     Err(error) => {
-                        self.warn(format!("the revision that is replaced could not be backed up: {error}"));
+                        self.warn(format!(
+                            "the revision that is replaced could not be backed up: {error}"
+                        ));
                         Ok(Aside::Nothing)
                     }
                 }
@@ -188,7 +203,9 @@ impl Store {
         let staged = self.disk.stage(shelf, &temporary, bytes, Sync::Now)?;
         // rename() would replace a backup of the same name; under the lock no other writer makes
         // one.
-        let made = free_backup(name, |name| self.disk.rename_to_free((shelf, OsStr::new(&temporary)), (shelf, name)))?;
+        let made = free_backup(name, |name| {
+            self.disk.rename_to_free((shelf, OsStr::new(&temporary)), (shelf, name))
+        })?;
         staged.keep();
         Ok(made)
     }
@@ -198,7 +215,8 @@ impl Store {
         let found = ground.live.as_ref().filter(|found| found.is_whole())?;
         let tag = tag(&found.bytes);
         let same = |name: &&String| {
-            name.contains(&tag) && ground.shelf.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
+            name.contains(&tag)
+                && ground.shelf.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
         };
         ground.shelf.evidence.iter().find(same).cloned()
     }
@@ -211,7 +229,8 @@ impl Store {
         let live = (&held.root, self.settings.file_name.as_os_str());
         if !is_loose(found) || !found.is_whole() {
             // A link needs no space, works for a file of any size, and has the same mode.
-            match first_free(&stem, ".json", |name| self.disk.link(live, (shelf, OsStr::new(name)))) {
+            match first_free(&stem, ".json", |name| self.disk.link(live, (shelf, OsStr::new(name))))
+            {
                 Ok(name) => return Ok(Some(name)),
                 Err(error) if !found.is_whole() => return Err(error.into()),
                 Err(_) => {} // no hard links here
@@ -220,7 +239,8 @@ impl Store {
         let temporary = temporary(held.lock.inode(), "backup");
         let staged = self.disk.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
         let from = (shelf, OsStr::new(&temporary));
-        let name = first_free(&stem, ".json", |name| self.disk.rename_to_free(from, (shelf, name)))?;
+        let name =
+            first_free(&stem, ".json", |name| self.disk.rename_to_free(from, (shelf, name)))?;
         staged.keep();
         Ok(Some(name))
     }
@@ -234,9 +254,13 @@ impl Store {
         let listing = &ground.shelf;
         let guarded = self.first_guarded_revision(&held.root, listing);
         let is_guarded = |backup: &BackupName| {
-            guarded.is_some_and(|first| backup.revision.is_some_and(|revision| revision.get() >= first))
+            guarded.is_some_and(|first| {
+                backup.revision.is_some_and(|revision| revision.get() >= first)
+            })
         };
-        let names = |pinned: bool| listing.backups.iter().filter(move |backup| backup.is_pinned() == pinned);
+        let names = |pinned: bool| {
+            listing.backups.iter().filter(move |backup| backup.is_pinned() == pinned)
+        };
         match displaced {
             Displaced::Backup(made) if !made.is_pinned() => {
                 let kept = self.settings.max_backups.max(1) - 1; // besides the one just made
@@ -244,7 +268,8 @@ impl Store {
                 let oldest = Duration::from_secs(self.settings.backup_days.saturating_mul(86_400));
                 let automatic: Vec<_> = names(false).collect();
                 let surplus = automatic.len().saturating_sub(kept);
-                let outlived = |name: &BackupName| now.duration_since(name.time).is_ok_and(|age| age > oldest);
+                let outlived =
+                    |name: &BackupName| now.duration_since(name.time).is_ok_and(|age| age > oldest);
                 for (place, name) in automatic.into_iter().enumerate() {
                     let is_needed = is_guarded(name) && place + GUARDED_BACKUPS >= surplus;
                     if !is_needed && (place < surplus || outlived(name)) {
@@ -276,7 +301,9 @@ impl Store {
         let surplus = names.len().saturating_sub(kept);
         for name in names.into_iter().take(surplus) {
             self.discard(shelf, name);
-            if BackupName::parse(name).is_some_and(|name| name.reason.starts_with(layout::pinned::MANUAL)) {
+            if BackupName::parse(name)
+                .is_some_and(|name| name.reason.starts_with(layout::pinned::MANUAL))
+            {
                 self.warn(format!("the backup {name} was removed: {kept} newer ones are pinned"));
             }
         }
@@ -322,10 +349,16 @@ impl Store {
         };
         // A staged signal file is left only where its outcome is not known yet.
         let is_spare = |name: &str| is_temporary(name) && !signal::is_staged(name);
-        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_spare)) {
+        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_spare))
+        {
             self.disk.unlink(shelf, name)?;
         }
-        for name in self.disk.list(&held.root)?.iter().filter(|name| name.to_str().is_some_and(is_temporary)) {
+        for name in self
+            .disk
+            .list(&held.root)?
+            .iter()
+            .filter(|name| name.to_str().is_some_and(is_temporary))
+        {
             self.disk.unlink(&held.root, name)?;
         }
         let mut spared = 0;

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::guard::record::id_in;
-use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER, SERVED_PREFIX};
+use super::layout::{
+    ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER, SERVED_PREFIX,
+};
 use crate::clutter::is_clutter;
 use crate::document::migrate::{self, TooNew, Unfit};
 use crate::document::rules::Finding;
@@ -157,7 +159,9 @@ impl Shelf {
                 shelf.temporaries.push(name);
             }
         }
-        shelf.backups.sort_by(|a, b| (a.revision, a.time, a.as_str()).cmp(&(b.revision, b.time, b.as_str())));
+        shelf.backups.sort_by(|a, b| {
+            (a.revision, a.time, a.as_str()).cmp(&(b.revision, b.time, b.as_str()))
+        });
         shelf.dir = Some(dir);
         Ok(shelf)
     }
@@ -248,7 +252,11 @@ impl Shelf {
         let Some(dir) = &self.dir else {
             return Ok(Vec::new());
         };
-        let names = self.backups.iter().map(BackupName::as_str).chain(self.evidence.iter().map(String::as_str));
+        let names = self
+            .backups
+            .iter()
+            .map(BackupName::as_str)
+            .chain(self.evidence.iter().map(String::as_str));
         let mut links = Vec::new();
         for name in names.chain(self.has_mirror.then_some(MIRROR)) {
             if self.disk.stat(dir, name)?.is_some_and(|stat| stat.same_file(file)) {
@@ -260,7 +268,9 @@ impl Shelf {
 }
 
 fn appraise(text: Bytes) -> Worth {
-    let unfit = |findings: Vec<Finding>| Worth::Bad(findings.first().map_or_else(String::new, ToString::to_string));
+    let unfit = |findings: Vec<Finding>| {
+        Worth::Bad(findings.first().map_or_else(String::new, ToString::to_string))
+    };
     match inspect_text(text) {
         Reading::Damaged(why) => Worth::Bad(why),
         Reading::Conflicted(_) => Worth::Bad("it has git's conflict markers".to_owned()),
@@ -276,7 +286,9 @@ fn appraise(text: Bytes) -> Worth {
         Reading::Unsealed(value) => match migrate::usable(&value) {
             Ok(migrated) => Worth::Legacy(migrated.value),
             // Without a seal its contents are unknown.
-            Err(Unfit::TooNew(too_new)) => Worth::Bad(format!("its schema {} is unknown", too_new.version)),
+            Err(Unfit::TooNew(too_new)) => {
+                Worth::Bad(format!("its schema {} is unknown", too_new.version))
+            }
             Err(Unfit::Invalid(findings)) => unfit(findings),
         },
     }
@@ -287,7 +299,8 @@ fn appraise(text: Bytes) -> Worth {
 #[must_use]
 pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
     let mirror = copies.iter().filter(|copy| copy.name == MIRROR).find_map(Copy::sealed);
-    let highest = || copies.iter().filter_map(Copy::sealed).max_by_key(|sealed| sealed.seal.revision);
+    let highest =
+        || copies.iter().filter_map(Copy::sealed).max_by_key(|sealed| sealed.seal.revision);
     mirror.or_else(highest).map(|sealed| sealed.seal.lineage.clone())
 }
 
@@ -300,7 +313,9 @@ pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, &Copy> {
         return Err(newer);
     }
     let lineage = lineage_of(copies);
-    let of_lineage = |copy: &&Copy| copy.sealed().is_some_and(|sealed| Some(&sealed.seal.lineage) == lineage.as_ref());
+    let of_lineage = |copy: &&Copy| {
+        copy.sealed().is_some_and(|sealed| Some(&sealed.seal.lineage) == lineage.as_ref())
+    };
     // Of equal copies `max_by_key` returns the last; the mirror is listed first and is preferred.
     let sealed = copies.iter().rev().filter(of_lineage).max_by_key(|copy| copy.revision());
     let legacy = || {

@@ -42,9 +42,15 @@ pub struct SignalFile {
 
 impl SignalFile {
     /// Sets a signal in `document`, which has its final phase, and returns the accompanying file.
-    pub fn give(document: &mut Value, name: &Name, metadata: &Value, now: SystemTime) -> Result<Self> {
-        let now = text::parse(epoch_seconds(now).as_bytes())
-            .map_err(|error| Error::new(Kind::Internal, format!("a time that is no number: {error}")))?;
+    pub fn give(
+        document: &mut Value,
+        name: &Name,
+        metadata: &Value,
+        now: SystemTime,
+    ) -> Result<Self> {
+        let now = text::parse(epoch_seconds(now).as_bytes()).map_err(|error| {
+            Error::new(Kind::Internal, format!("a time that is no number: {error}"))
+        })?;
         if let Some(signals) = document.get_mut("signals").and_then(Value::as_object_mut) {
             signals.insert(name.to_string(), now.clone());
         }
@@ -58,9 +64,14 @@ impl SignalFile {
             fields.insert("metadata".to_owned(), metadata.clone());
         }
         if text::is_nested_too_deep(&file) {
-            let message = format!("the signal's metadata is nested deeper than {} levels", text::MAX_DEPTH - 1);
-            return Err(Error::new(Kind::InvalidJson, message)
-                .try_command("state signal --help", "keep what is nested in the document, or in a file"));
+            let message = format!(
+                "the signal's metadata is nested deeper than {} levels",
+                text::MAX_DEPTH - 1
+            );
+            return Err(Error::new(Kind::InvalidJson, message).try_command(
+                "state signal --help",
+                "keep what is nested in the document, or in a file",
+            ));
         }
         Ok(Self { name: name.clone(), content: seal::to_bytes(&file) })
     }
@@ -73,7 +84,10 @@ impl SignalFile {
     fn draft(&self) -> Option<(Vec<u8>, Sync)> {
         match &self.content {
             Some(content) => Some((content.clone(), Sync::Now)),
-            None => Some((seal::to_bytes(&json!({"signal": self.name.as_str(), "timestamp": null}))?, Sync::Never)),
+            None => Some((
+                seal::to_bytes(&json!({"signal": self.name.as_str(), "timestamp": null}))?,
+                Sync::Never,
+            )),
         }
     }
 
@@ -112,7 +126,9 @@ impl Store {
         signals: &[SignalFile],
     ) -> Result<Vec<Staged<'a>>> {
         let stage = |(index, signal): (usize, &SignalFile)| {
-            let (bytes, sync) = signal.draft().ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
+            let (bytes, sync) = signal
+                .draft()
+                .ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
             Ok(self.disk.stage(shelf, &staged_name(held, index), &bytes, sync)?)
         };
         signals.iter().enumerate().map(stage).collect()
@@ -132,11 +148,19 @@ impl Store {
             Ok(self.disk.sync_dir(&dir)?)
         };
         if let Err(error) = finish() {
-            self.warn(format!("the state is committed, but {} may not be up to date: {error}", files(signals)));
+            self.warn(format!(
+                "the state is committed, but {} may not be up to date: {error}",
+                files(signals)
+            ));
         }
     }
 
-    fn carry_out(&self, (shelf, staged): (&Dir, &OsStr), dir: &Dir, signal: &SignalFile) -> FsResult<()> {
+    fn carry_out(
+        &self,
+        (shelf, staged): (&Dir, &OsStr),
+        dir: &Dir,
+        signal: &SignalFile,
+    ) -> FsResult<()> {
         let file = signal.file();
         let Some(content) = &signal.content else {
             self.disk.unlink(dir, &file)?;
@@ -189,13 +213,16 @@ impl Store {
         let state = match health {
             Health::Healthy(document) => document.value.outline(),
             Health::Legacy(migrated) => &migrated.value,
-            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept && edit.is_document() => {
+            Health::Foreign(edit)
+                if self.settings.foreign_edits == ForeignEdits::Accept && edit.is_document() =>
+            {
                 &edit.value
             }
             _ => return,
         };
         let Some(dir) = shelf.dir() else { return };
-        let mut staged = shelf.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged)).peekable();
+        let mut staged =
+            shelf.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged)).peekable();
         if staged.peek().is_none() || self.has_workshop(&held.root).unwrap_or(true) {
             return;
         }
@@ -213,14 +240,17 @@ impl Store {
         };
         for staged in staged {
             if let Err(error) = settle(staged) {
-                self.warn(format!("what a killed command left of a signal stays for the next writer: {error}"));
+                self.warn(format!(
+                    "what a killed command left of a signal stays for the next writer: {error}"
+                ));
             }
         }
     }
 }
 
 fn files(signals: &[SignalFile]) -> String {
-    let files: Vec<String> = signals.iter().map(|signal| format!("{SIGNALS}/{}", signal.file())).collect();
+    let files: Vec<String> =
+        signals.iter().map(|signal| format!("{SIGNALS}/{}", signal.file())).collect();
     files.join(", ")
 }
 

@@ -10,7 +10,9 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::ground::Held;
-use super::layout::{BACKUPS, CHECKPOINTS, CONFIG, INTENT, SIGNALS, STAGED_PREFIX, WORKSHOP, staged_number};
+use super::layout::{
+    BACKUPS, CHECKPOINTS, CONFIG, INTENT, SIGNALS, STAGED_PREFIX, WORKSHOP, staged_number,
+};
 use super::restore::probe;
 use crate::error::Result;
 use crate::fs::{Dir, FileKind};
@@ -105,7 +107,13 @@ impl Store {
         let mut places = vec![self.disk.open_dir(root, ".")?];
         places.extend(self.config_root()?);
         let target = |parent: &Dir, name: &str| match self.disk.open_dir(parent, name) {
-            Err(error) if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].iter().any(|errno| error.is(*errno)) => Ok(None),
+            Err(error)
+                if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
+                    .iter()
+                    .any(|errno| error.is(*errno)) =>
+            {
+                Ok(None)
+            }
             dir => dir.map(Some),
         };
         let config = places.last().map(|parent| target(parent, CONFIG)).transpose()?.flatten();

@@ -5,7 +5,10 @@
 
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, StatVfs, StatVfsMountFlags, StatxAttributes, StatxFlags, accessat, fstatvfs, statx};
+use rustix::fs::{
+    Access, AtFlags, StatVfs, StatVfsMountFlags, StatxAttributes, StatxFlags, accessat, fstatvfs,
+    statx,
+};
 use rustix::io::Errno;
 
 use super::Store;
@@ -38,7 +41,9 @@ impl Store {
                 found => found.map_err(|error| side::refusal(&root, side, error)),
             };
             let refused = match found {
-                Ok(dir) => side::check(&self.disk, &root, side, &dir).err().or_else(|| directory_obstacle(&dir)),
+                Ok(dir) => side::check(&self.disk, &root, side, &dir)
+                    .err()
+                    .or_else(|| directory_obstacle(&dir)),
                 Err(error) => Some(error),
             };
             if refused.is_some() {
@@ -74,7 +79,8 @@ impl Store {
         let word = quote_path(root.path());
         let message = format!("the disk of {} is full: {left}", root.path().display());
         let why = "make room; `recover cleanup` removes old checkpoints";
-        let error = Error::new(Kind::DiskFull, message).detail("path", root.path().display().to_string());
+        let error =
+            Error::new(Kind::DiskFull, message).detail("path", root.path().display().to_string());
         Some(error.try_shell(format!("df -h {word}; df -i {word}"), why))
     }
 }
@@ -82,7 +88,8 @@ impl Store {
 /// The bytes and inodes available to this user.
 fn available(disk: &StatVfs) -> (u64, u64) {
     let is_root = side::user() == 0;
-    let (blocks, inodes) = if is_root { (disk.f_bfree, disk.f_ffree) } else { (disk.f_bavail, disk.f_favail) };
+    let (blocks, inodes) =
+        if is_root { (disk.f_bfree, disk.f_ffree) } else { (disk.f_bavail, disk.f_favail) };
     (blocks.saturating_mul(disk.f_frsize), inodes)
 }
 
@@ -96,9 +103,14 @@ pub fn is_writable(path: &Path) -> bool {
 /// Refuses a directory in which no file can be created or replaced.
 pub(super) fn directory_obstacle(dir: &Dir) -> Option<Error> {
     let path = dir.path();
-    let is_read_only = fstatvfs(dir.at()).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let is_read_only =
+        fstatvfs(dir.at()).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY));
     let failed = |errno: Errno| {
-        Some(Error::from(FsError { operation: "write in", path: path.to_owned(), source: errno.into() }))
+        Some(Error::from(FsError {
+            operation: "write in",
+            path: path.to_owned(),
+            source: errno.into(),
+        }))
     };
     if is_read_only {
         return failed(Errno::ROFS);
@@ -118,7 +130,8 @@ pub(super) fn directory_obstacle(dir: &Dir) -> Option<Error> {
 pub(super) fn is_immutable(dir: &Dir, name: &std::ffi::OsStr) -> bool {
     let marks = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
-    statx(dir.at(), name, flags, StatxFlags::empty()).is_ok_and(|found| found.stx_attributes.intersects(marks))
+    statx(dir.at(), name, flags, StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.intersects(marks))
 }
 
 pub(super) fn immutable(path: &Path) -> Error {

@@ -36,7 +36,11 @@ static FIELDS: [Field; 9] = {
     }
     fields
 };
-static V1_1: Schema = Schema { version: "1.1", fields: &FIELDS, steps: &[Step { from: "1.0", apply: name_pipeline }] };
+static V1_1: Schema = Schema {
+    version: "1.1",
+    fields: &FIELDS,
+    steps: &[Step { from: "1.0", apply: name_pipeline }],
+};
 
 /// The pipeline gets a name field of its own; it was part of the metadata.
 fn name_pipeline(fields: &mut Map<String, Value>) {
@@ -70,7 +74,10 @@ impl Next {
 
 fn main() {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.first().is_some_and(|program| Path::new(program).file_name() == Some(NAME.as_ref())) {
+    if arguments
+        .first()
+        .is_some_and(|program| Path::new(program).file_name() == Some(NAME.as_ref()))
+    {
         assert!(take_up(&V1_1));
         std::process::exit(pipeline_state::cli::main(arguments).into());
     }

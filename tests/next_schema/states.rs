@@ -27,7 +27,14 @@ pub fn of_the_next(next: &Next) -> Sandbox {
 pub fn copy(root: &Sandbox) -> Sandbox {
     let twin = Sandbox::empty();
     let source = root.path().join(".");
-    assert!(Command::new("cp").arg("-a").args([source.as_path(), twin.path()]).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg("-a")
+            .args([source.as_path(), twin.path()])
+            .status()
+            .unwrap()
+            .success()
+    );
     twin
 }
 
@@ -36,7 +43,16 @@ pub fn interrupted_restore(root: &Sandbox) -> Sandbox {
     for nth in 1.. {
         let twin = copy(root);
         let kill = format!("inject=renameat,renameat2,rename:signal=KILL:when={nth}");
-        let words = ["-qq", "-o", "/dev/null", "-e", "trace=renameat,renameat2,rename", "-e", &kill, BINARY];
+        let words = [
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=renameat,renameat2,rename",
+            "-e",
+            &kill,
+            BINARY,
+        ];
         let restore = ["recover", "restore", "--latest", "good"];
         let ended = twin.program("strace").args(words).args(restore).output().unwrap();
         if twin.file(".checkpoints/.in-progress/intent.json").exists() {

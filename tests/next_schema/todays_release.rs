@@ -44,7 +44,8 @@ const COMMANDS: [&str; 24] = [
 /// Revision 5 of the next release, beside backups of today's.
 fn newer(next: &Next) -> Sandbox {
     let root = of_the_next(next);
-    fs::copy(root.file(".state-backups").join(&root.shelf("state-")[0]), root.file("old.json")).unwrap();
+    fs::copy(root.file(".state-backups").join(&root.shelf("state-")[0]), root.file("old.json"))
+        .unwrap();
     root
 }
 
@@ -70,13 +71,15 @@ fn no_command_of_todays_touches_a_newer_state(next: &Next) {
     root.ok("state backup nightly");
     root.ok("recover checkpoint good");
     next.ok(&root, "state set n:=4");
-    fs::copy(root.file(".state-backups").join(&root.shelf("state-")[0]), root.file("old.json")).unwrap();
+    fs::copy(root.file(".state-backups").join(&root.shelf("state-")[0]), root.file("old.json"))
+        .unwrap();
     assert_refused(&root, "as it is");
 }
 
 fn no_command_of_todays_replaces_a_newer_copy(next: &Next) {
     let root = newer(next);
-    let pre_migration = root.shelf("state-").into_iter().find(|name| name.contains("pre-migration")).unwrap();
+    let pre_migration =
+        root.shelf("state-").into_iter().find(|name| name.contains("pre-migration")).unwrap();
     let old = fs::read_to_string(root.file(".state-backups").join(&pre_migration)).unwrap();
 
     let put_back = copy(&root);
@@ -87,7 +90,13 @@ fn no_command_of_todays_replaces_a_newer_copy(next: &Next) {
     edited.overwrite(old.replace("\"n\": 3", "\"n\": 30"));
     for (root, what) in &[(put_back, "an old copy"), (unsealed, "no seal"), (edited, "an edit")] {
         let before = root.snapshot();
-        for words in ["state set n:=9", "state init", "state adopt", "state recover", "state recover nightly"] {
+        for words in [
+            "state set n:=9",
+            "state init",
+            "state adopt",
+            "state recover",
+            "state recover nightly",
+        ] {
             root.run(&format!("{words} --json")).expect_json_error("newer_schema");
             assert_untouched(root, &before, &format!("{what}, {words}"));
         }
@@ -95,7 +104,9 @@ fn no_command_of_todays_replaces_a_newer_copy(next: &Next) {
     let damaged = copy(&root);
     damage(&damaged, false);
     let before = damaged.snapshot();
-    for words in ["state get .n", "state set n:=9", "state init", "state recover", "state recover r3"] {
+    for words in
+        ["state get .n", "state set n:=9", "state init", "state recover", "state recover r3"]
+    {
         damaged.run(&format!("{words} --json")).expect_json_error("newer_schema");
         assert_untouched(&damaged, &before, words);
     }

@@ -89,10 +89,13 @@ struct Watcher {
 
 impl Watcher {
     fn new(root: &Sandbox, dir: &str, filter: &str) -> Self {
-        let mut child = root.command().args(["--root", dir, "state", "watch", filter]).spawn().unwrap();
+        let mut child =
+            root.command().args(["--root", dir, "state", "watch", filter]).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         Self { child, lines }
     }
 
@@ -152,7 +155,11 @@ fn wait_and_watch_follow_a_root_that_is_replaced() {
     let watcher = Watcher::new(&root, "r", ".n");
     watcher.reads("1");
     let mut waiting = root.command();
-    let waiting = waiting.args(["--root", "r", "state", "wait", ".n == 2"]).stdout(Stdio::piped()).spawn().unwrap();
+    let waiting = waiting
+        .args(["--root", "r", "state", "wait", ".n == 2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     until("it looked and sleeps", || is_watching(waiting.id()));
     let swap = "cp -a r new && mv r old && mv new r";
     root.bash(swap).expect(0);

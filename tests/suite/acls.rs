@@ -18,14 +18,21 @@ use crate::sandbox::{Sandbox, installed};
 fn set_acl(options: &[&str], path: &Path) -> bool {
     let done = Command::new("setfacl").args(options).arg(path).status().unwrap().success();
     if !done {
-        assert!(std::env::var_os("CI").is_none(), "no access control lists here, and in CI nothing is skipped");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no access control lists here, and in CI nothing is skipped"
+        );
         eprintln!("the file system knows no access control lists: they are not tested");
     }
     done
 }
 
 fn acl(path: &Path) -> String {
-    let output = Command::new("getfacl").args(["--numeric", "--omit-header", "-p"]).arg(path).output().unwrap();
+    let output = Command::new("getfacl")
+        .args(["--numeric", "--omit-header", "-p"])
+        .arg(path)
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap().lines().collect::<Vec<_>>().join(",")
 }
 
@@ -101,7 +108,8 @@ fn an_unreadable_list_stops_a_checkpoint_and_a_failing_one_a_restore() {
             true => Fate::Fails(Errno::IO),
             false => Fate::Proceeds,
         })));
-        let failed = store_on(&root, disk).restore(&Which::Latest(None), &Order::of("restore")).unwrap_err();
+        let failed =
+            store_on(&root, disk).restore(&Which::Latest(None), &Order::of("restore")).unwrap_err();
         assert!(failed.message.contains("access control list"), "{}", failed.message);
         assert_eq!(fs::read_to_string(root.file("config/f")).unwrap(), "f");
         root.run("state set a=b").expect(0);

@@ -36,7 +36,10 @@ fn a_lost_race_has_a_code_of_its_own_and_is_worth_repeating() {
     let functions = "eval \"$($PIPELINE_BINARY shell bash)\"; late() { bash late.sh; }; retry_with_backoff late 3 0";
     assert_eq!(root.bash(&format!("{functions} 2>/dev/null; echo $?; cat count")).stdout, "0\n3\n");
     let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap_or_default();
-    assert!(!log.contains("(code: 75)\n") || log.contains("handle: "), "a lost race is no error of the state: {log}");
+    assert!(
+        !log.contains("(code: 75)\n") || log.contains("handle: "),
+        "a lost race is no error of the state: {log}"
+    );
 }
 
 // ---- init ----
@@ -50,7 +53,8 @@ fn init_reports_its_changes() {
     assert_eq!(did(&root), "already there");
     root.overwrite("");
     assert_eq!(did(&root), "healed");
-    let old = Sandbox::holding(r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#);
+    let old =
+        Sandbox::holding(r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#);
     assert_eq!(did(&old), "migrated");
     assert!(old.ok("state init").starts_with("State already there: "));
 }
@@ -76,7 +80,11 @@ fn init_names_the_state_of_another_directory_that_it_uses() {
 fn a_state_that_can_be_read_is_archived_only_after_a_yes() {
     let root = Sandbox::with_history();
     let before = root.snapshot();
-    root.run("state init --fresh").expect(64).saying("is at revision 4").saying("hint: ").saying("--fresh --yes");
+    root.run("state init --fresh")
+        .expect(64)
+        .saying("is at revision 4")
+        .saying("hint: ")
+        .saying("--fresh --yes");
     assert_eq!(root.snapshot(), before);
     root.run("state init --yes").expect(64);
     if installed("script") {
@@ -97,7 +105,8 @@ fn a_state_that_can_be_read_is_archived_only_after_a_yes() {
     assert!(said > 1);
     root.ok("state set n=other");
     let said = root.ok("state init --fresh --yes");
-    let way_back = said.lines().find_map(|line| line.strip_prefix("The way back: pipeline-state ")).unwrap();
+    let way_back =
+        said.lines().find_map(|line| line.strip_prefix("The way back: pipeline-state ")).unwrap();
     root.ok(way_back);
     assert_eq!(root.ok("state get .n"), "other");
     // an unreadable state needs no question; files unknown to the program are copied back
@@ -105,7 +114,10 @@ fn a_state_that_can_be_read_is_archived_only_after_a_yes() {
         let root = Sandbox::holding(document);
         let said = root.ok("state init --fresh");
         let way_back = said.lines().find_map(|line| line.strip_prefix("The way back: ")).unwrap();
-        assert!(root.program("sh").args(["-c", way_back]).status().unwrap().success(), "{way_back}");
+        assert!(
+            root.program("sh").args(["-c", way_back]).status().unwrap().success(),
+            "{way_back}"
+        );
         assert_eq!(fs::read_to_string(root.state()).unwrap(), document);
     }
 }
@@ -117,7 +129,8 @@ fn the_programs_own_fields_cannot_be_set() {
     let root = Sandbox::with_history();
     for field in ["created", "lastModified", "revision", "lineage", "digest"] {
         for path in [format!("metadata.{field}"), format!(".metadata[\"{field}\"].x")] {
-            let ran = root.run_args(&["state", "set", &format!("{path}:=5")]).expect(4).saying("hint: ");
+            let ran =
+                root.run_args(&["state", "set", &format!("{path}:=5")]).expect(4).saying("hint: ");
             assert!(ran.stderr.contains(&format!(".metadata.{field}")), "{}", ran.stderr);
         }
     }
@@ -132,7 +145,10 @@ fn array_elements_have_two_spellings_and_errors_name_a_remedy() {
     root.ok("state set list.0=a list.1.1=b");
     root.ok("state set list[1].0=c .list[-1][1]=d");
     assert_eq!(root.ok("state get .list --json"), r#"["a",["c","d"]]"#);
-    assert_eq!((root.ok("state get .list.1.0"), root.ok("state get .list[0]")), ("c".into(), "a".into()));
+    assert_eq!(
+        (root.ok("state get .list.1.0"), root.ok("state get .list[0]")),
+        ("c".into(), "a".into())
+    );
     for (argument, said) in [
         ("object.1=x", r#"state set '.object."1"=TEXT'"#),
         ("2024-01=x", r#"state set '."2024-01"=TEXT'"#),
@@ -242,7 +258,9 @@ fn an_interactive_restore_lists_undone_revisions_and_asks() {
     let restore = format!("exec {BINARY} recover restore --latest op");
     let ran = at_terminal(&root, &restore, "n\n");
     assert!(
-        ran.code == 1 && ran.stdout.contains("undoes revision 5: ") && ran.stdout.contains("by-another"),
+        ran.code == 1
+            && ran.stdout.contains("undoes revision 5: ")
+            && ran.stdout.contains("by-another"),
         "{ran:?}"
     );
     assert_eq!(root.ok("state get .n"), "after");

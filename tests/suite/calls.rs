@@ -28,7 +28,12 @@ impl Asked {
         let trace = root.file("trace");
         let options = ["-f", "-s", "4096", "-o", trace.to_str().unwrap()];
         let output = strace(root, &options, words.split(' ')).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{words}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let text = std::fs::read_to_string(&trace).unwrap();
         std::fs::remove_file(&trace).unwrap();
         assert!(!text.contains("clone"), "{words} starts a thread or a process:\n{text}");
@@ -49,8 +54,17 @@ impl Asked {
 
     #[track_caller]
     fn at_most(&self, limit: usize) -> &Self {
-        assert!(self.calls <= limit, "{} calls, not {limit}:\n{}", self.calls, self.lines.join("\n"));
-        assert!(self.calls + 2 > limit, "{} calls: the limit of {limit} can be lowered", self.calls);
+        assert!(
+            self.calls <= limit,
+            "{} calls, not {limit}:\n{}",
+            self.calls,
+            self.lines.join("\n")
+        );
+        assert!(
+            self.calls + 2 > limit,
+            "{} calls: the limit of {limit} can be lowered",
+            self.calls
+        );
         self
     }
 
@@ -68,8 +82,9 @@ fn starting_loads_the_c_library_and_no_other() {
     let output = strace(&root, &["-e", "trace=open,openat"], ["--version"]).output().unwrap();
     let trace = String::from_utf8_lossy(&output.stderr);
     let opened = trace.lines().filter(|line| !line.contains("ENOENT") && line.contains(".so"));
-    let others: Vec<&str> =
-        opened.filter(|line| !["/libc.so", "/ld.so"].iter().any(|its| line.contains(its))).collect();
+    let others: Vec<&str> = opened
+        .filter(|line| !["/libc.so", "/ld.so"].iter().any(|its| line.contains(its)))
+        .collect();
     assert!(others.is_empty(), "see build.rs: {others:?}");
 }
 
@@ -100,7 +115,10 @@ fn a_commit_makes_the_calls_of_the_protocol_and_few_others() {
         asked.at_most(69);
         assert_eq!(asked.count("fsync"), 2, "the new file's and its directory's");
         assert_eq!(asked.count("renameat"), 2, "of the live file and of the mirror");
-        assert_eq!((asked.count("linkat"), asked.count("unlinkat"), asked.count("flock")), (1, 1, 1));
+        assert_eq!(
+            (asked.count("linkat"), asked.count("unlinkat"), asked.count("flock")),
+            (1, 1, 1)
+        );
     }
 }
 
@@ -118,7 +136,11 @@ fn a_free_lock_takes_few_calls_and_no_sync() {
     released.at_most(45);
     for asked in [&acquired, &released] {
         assert_eq!((asked.count("fsync"), asked.count("flock")), (0, 1));
-        assert_eq!(asked.count("rt_sigaction"), 0, "a request that is granted at once creates no wakeup pipe");
+        assert_eq!(
+            asked.count("rt_sigaction"),
+            0,
+            "a request that is granted at once creates no wakeup pipe"
+        );
         assert!(!asked.lines.iter().any(|line| line.contains(".wait-")), "and makes no lifeline");
     }
     // The owners' liveness is checked once more while holding the gate; a release checks none.
@@ -136,13 +158,20 @@ fn a_wait_costs_a_lifeline_and_few_other_calls() {
     root.ok(&format!("lock acquire a --owner-pid {}", owner.pid()));
     // It joins the queue, sleeps once until its deadline, and leaves, before the notice of a long
     // wait.
-    let asked = Asked::ending(2, &root, &format!("lock acquire a 0.2 --owner-pid {}", std::process::id()));
+    let asked =
+        Asked::ending(2, &root, &format!("lock acquire a 0.2 --owner-pid {}", std::process::id()));
     // The gate is opened three times, each time after its link count is read, and our pid is written.
     asked.at_most(140);
-    let on_lifeline = |line: &&String| ["openat(", "unlinkat("].iter().any(|call| line.starts_with(call));
-    let lifeline = asked.lines.iter().filter(on_lifeline).filter(|line| line.contains(".wait-")).count();
+    let on_lifeline =
+        |line: &&String| ["openat(", "unlinkat("].iter().any(|call| line.starts_with(call));
+    let lifeline =
+        asked.lines.iter().filter(on_lifeline).filter(|line| line.contains(".wait-")).count();
     assert_eq!(lifeline, 2, "it is created and removed:\n{}", asked.lines.join("\n"));
-    assert_eq!((asked.count("fsync"), asked.count("flock")), (0, 4), "three times the gate, once the lifeline");
+    assert_eq!(
+        (asked.count("fsync"), asked.count("flock")),
+        (0, 4),
+        "three times the gate, once the lifeline"
+    );
 }
 
 #[test]
@@ -159,7 +188,12 @@ fn calls_of_a_commit_do_not_grow_with_the_root() {
     for _ in 0..20 {
         root.ok("recover checkpoint x");
     }
-    std::fs::File::options().append(true).open(root.file("audit.log")).unwrap().set_len(1 << 30).unwrap();
+    std::fs::File::options()
+        .append(true)
+        .open(root.file("audit.log"))
+        .unwrap()
+        .set_len(1 << 30)
+        .unwrap();
     assert_eq!(Asked::by(&root, "state set n:=5").calls, few);
 }
 
@@ -169,7 +203,8 @@ fn ten_megabytes_of_strings_are_changed_in_few_times_their_size() {
         return;
     }
     let root = Sandbox::initialized();
-    let strings: Vec<String> = (0..100_000).map(|n| format!("task {n}: {}", "with some words ".repeat(6))).collect();
+    let strings: Vec<String> =
+        (0..100_000).map(|n| format!("task {n}: {}", "with some words ".repeat(6))).collect();
     let mut document = root.document();
     document["many"] = strings.into();
     root.feed("state write - --force", document.to_string().as_bytes()).expect(0);
@@ -184,7 +219,11 @@ fn ten_megabytes_of_strings_are_changed_in_few_times_their_size() {
     };
     // a debug build needs more; a release build takes less than half the file
     let own = peak(&["--version"]);
-    let changes = [(["state", "update", ".n = 1"], 3), (["state", "set", "phase=x"], 3), (["state", "set", "n:=2"], 3)];
+    let changes = [
+        (["state", "update", ".n = 1"], 3),
+        (["state", "set", "phase=x"], 3),
+        (["state", "set", "n:=2"], 3),
+    ];
     for (words, times) in changes {
         let peak = peak(&words) - own;
         assert!(peak <= bytes * times, "{words:?} takes {peak} bytes for {bytes}");

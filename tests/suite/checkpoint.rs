@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::sandbox::{Ran, Sandbox, until};
-use crate::snapshots::{Whole, assert_tidy, change_all, configure, twin, with_checkpoint, with_small_checkpoint};
+use crate::snapshots::{
+    Whole, assert_tidy, change_all, configure, twin, with_checkpoint, with_small_checkpoint,
+};
 
 pub const RESTORE: &str = "recover restore --latest good";
 
 /// The directory of the only checkpoint of an operation.
 pub fn checkpoint(root: &Sandbox, operation: &str) -> PathBuf {
-    let mut found = root.names(".checkpoints").into_iter().filter(|id| id.ends_with(&format!("-{operation}")));
+    let mut found =
+        root.names(".checkpoints").into_iter().filter(|id| id.ends_with(&format!("-{operation}")));
     root.file(".checkpoints").join(found.next().unwrap())
 }
 
@@ -21,28 +24,41 @@ pub fn checkpoint(root: &Sandbox, operation: &str) -> PathBuf {
 #[test]
 fn the_original_commands_work_as_documented() {
     let root = Sandbox::initialized();
-    let made = root.run_args(&["recover", "checkpoint", "deployment", "phase6", r#"{"version":"1.2.3"}"#]).expect(0);
+    let made = root
+        .run_args(&["recover", "checkpoint", "deployment", "phase6", r#"{"version":"1.2.3"}"#])
+        .expect(0);
     let id = made.stdout.trim_end().strip_prefix("Checkpoint created: ").unwrap().to_owned();
     assert!(
         id.starts_with("checkpoint-2")
             && id.ends_with("-deployment")
             && id.len() == "checkpoint-20231101-103000-deployment".len()
     );
-    let metadata: Value =
-        serde_json::from_slice(&fs::read(root.file(".checkpoints").join(&id).join("metadata.json")).unwrap()).unwrap();
+    let metadata: Value = serde_json::from_slice(
+        &fs::read(root.file(".checkpoints").join(&id).join("metadata.json")).unwrap(),
+    )
+    .unwrap();
     assert_eq!(
         (&metadata["id"], &metadata["operation"], &metadata["phase"]),
         (&json!(id), &json!("deployment"), &json!("phase6"))
     );
     assert_eq!(metadata["metadata"], json!({"version": "1.2.3"}));
-    assert!(metadata["pid"].is_number() && metadata["hostname"].is_string() && metadata["timestamp"].is_string());
+    assert!(
+        metadata["pid"].is_number()
+            && metadata["hostname"].is_string()
+            && metadata["timestamp"].is_string()
+    );
     root.ok("state phase changed");
     assert_eq!(root.ok(&format!("recover restore {id}")), format!("Checkpoint restored: {id}"));
     assert_eq!(root.ok("state phase"), "pre-init");
     assert!(root.ok("recover list").lines().nth(2).unwrap().starts_with(&id));
     assert_eq!(root.run("recover list json").expect(0).json().as_array().unwrap().len(), 2);
-    root.run_args(&["recover", "degrade", "database-unavailable", r#"["real-time-updates", "notifications"]"#])
-        .expect(0);
+    root.run_args(&[
+        "recover",
+        "degrade",
+        "database-unavailable",
+        r#"["real-time-updates", "notifications"]"#,
+    ])
+    .expect(0);
     assert_eq!(root.run("recover degraded notifications").code, 0);
     root.ok("recover recover-mode");
     assert_eq!(root.run("recover degraded notifications").code, 1);
@@ -60,7 +76,10 @@ fn a_restore_is_exact_to_the_byte_mode_and_time() {
     let revision = root.revision();
     root.ok(RESTORE);
     assert_eq!(Whole::of(&root), before);
-    assert_eq!((root.revision(), &root.document()["metadata"]["lineage"]), (revision + 1, &lineage));
+    assert_eq!(
+        (root.revision(), &root.document()["metadata"]["lineage"]),
+        (revision + 1, &lineage)
+    );
     assert_tidy(&root, "after a restore");
     assert_eq!(root.ok("state validate"), "State validation: PASSED");
     // the replaced state is a checkpoint as well
@@ -72,8 +91,11 @@ fn a_restore_is_exact_to_the_byte_mode_and_time() {
 #[test]
 fn a_restore_works_whatever_the_state_has_become() {
     type Spoil = fn(&Sandbox);
-    let edit: Spoil = |root| root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 7", "\"n\": 8"));
-    let older: Spoil = |root| root.overwrite(r#"{"phase":3,"completedTasks":[],"signals":{},"lastActivation":1}"#);
+    let edit: Spoil = |root| {
+        root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 7", "\"n\": 8"))
+    };
+    let older: Spoil =
+        |root| root.overwrite(r#"{"phase":3,"completedTasks":[],"signals":{},"lastActivation":1}"#);
     let spoils: [(&str, Spoil); 7] = [
         ("garbage", |root| root.overwrite("\0garbage")),
         ("empty", |root| root.overwrite("")),
@@ -100,10 +122,9 @@ fn a_restore_works_whatever_the_state_has_become() {
         // backups.
         let before = fs::read(checkpoint(&root, "pre-restore").join("state.json")).ok();
         assert_eq!(before, bytes, "{what}");
-        let kept = root
-            .snapshot()
-            .iter()
-            .any(|(path, kept)| path.starts_with(root.file(".state-backups")) && Some(kept) == bytes.as_ref());
+        let kept = root.snapshot().iter().any(|(path, kept)| {
+            path.starts_with(root.file(".state-backups")) && Some(kept) == bytes.as_ref()
+        });
         assert!(kept || bytes.is_none(), "{what}");
         root.ok("recover verify");
         root.ok("state set y:=1");
@@ -186,7 +207,9 @@ fn a_dry_run_shows_the_differences_and_makes_none() {
     }
     assert_eq!(root.snapshot(), before);
     root.run("recover restore --latest --if-revision 2").expect(75).saying("not 2");
-    root.run("recover restore --latest --fence deploy:7").expect(1).saying("deploy:7 is no longer on record");
+    root.run("recover restore --latest --fence deploy:7")
+        .expect(1)
+        .saying("deploy:7 is no longer on record");
     assert_eq!(Whole::of(&root), Whole::of(&twin(&root)));
 }
 
@@ -200,7 +223,9 @@ fn a_restore_waits_for_the_holder_of_the_configuration() {
         root.run("recover checkpoint x --lock-timeout 0.1").expect(2).saying(lock);
         root.run(&format!("{RESTORE} --lock-timeout 0.1")).expect(2);
         let waiting = root.spawn("recover checkpoint waited --lock-timeout 60");
-        until("it waits", || root.rows().iter().any(|row| row["lock"] == lock && row["status"] == "waiting"));
+        until("it waits", || {
+            root.rows().iter().any(|row| row["lock"] == lock && row["status"] == "waiting")
+        });
         holder.go();
         let ran = Ran::of(waiting.wait_with_output().unwrap());
         assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -220,11 +245,16 @@ fn a_wait_for_the_configuration_blocks_no_other_command() {
     );
     holder.until("held");
     let waiting = root.spawn("recover checkpoint waited --lock-timeout 60");
-    until("it waits", || root.rows().iter().any(|row| row["lock"] == "config" && row["status"] == "waiting"));
+    until("it waits", || {
+        root.rows().iter().any(|row| row["lock"] == "config" && row["status"] == "waiting")
+    });
     root.ok("state set z:=1");
     holder.go();
     assert!(holder.line().starts_with("State updated"));
-    assert_eq!((holder.line(), holder.line()), ("0".to_owned(), "Lock released: config".to_owned()));
+    assert_eq!(
+        (holder.line(), holder.line()),
+        ("0".to_owned(), "Lock released: config".to_owned())
+    );
     assert_eq!(Ran::of(waiting.wait_with_output().unwrap()).expect(0).code, 0);
 }
 
@@ -319,13 +349,19 @@ fn latest_is_the_last_of_a_second_after_removals_too() {
         }
         shown = true;
         assert!(!root.file(".checkpoints").join(&first).exists(), "{first} was removed");
-        let plan =
-            |words: &str| root.run(&format!("recover restore --latest {words} --dry-run --json")).expect(0).stdout;
+        let plan = |words: &str| {
+            root.run(&format!("recover restore --latest {words} --dry-run --json")).expect(0).stdout
+        };
         assert!(plan("z").contains("100"), "{last} is the latest of z: {}", plan("z"));
         root.ok("recover restore --latest");
         assert_eq!(root.document()["n"], 200, "{other} is the latest of all");
         let listed = root.run("recover list json").expect(0).json();
-        let newest = listed.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).take(3);
+        let newest = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .take(3);
         let newest: Vec<String> = newest.collect();
         assert_eq!(newest[1..], [other, last]);
         break;
@@ -336,7 +372,8 @@ fn latest_is_the_last_of_a_second_after_removals_too() {
 #[test]
 fn many_at_once_all_come_about() {
     let sandbox = Sandbox::initialized();
-    let start = |n: usize| sandbox.spawn(&format!("recover checkpoint operation-{n} --lock-timeout 60"));
+    let start =
+        |n: usize| sandbox.spawn(&format!("recover checkpoint operation-{n} --lock-timeout 60"));
     let children: Vec<_> = (0..16).map(start).collect();
     for child in children {
         Ran::of(child.wait_with_output().unwrap()).expect(0);
@@ -351,7 +388,8 @@ fn latest_is_the_newest_even_after_the_clock_went_back() {
     root.ok("recover checkpoint early");
     let early = root.names(".checkpoints").remove(0);
     let ahead = "checkpoint-20991231-235959-early";
-    fs::rename(root.file(".checkpoints").join(early), root.file(".checkpoints").join(ahead)).unwrap();
+    fs::rename(root.file(".checkpoints").join(early), root.file(".checkpoints").join(ahead))
+        .unwrap();
     root.ok("state set n:=7");
     for operation in ["late", "late", "later"] {
         root.ok(&format!("recover checkpoint {operation}"));
@@ -360,7 +398,10 @@ fn latest_is_the_newest_even_after_the_clock_went_back() {
     let listed = root.run("recover list --json").expect(0).json();
     let operations: Vec<&str> =
         listed.as_array().unwrap().iter().map(|row| row["operation"].as_str().unwrap()).collect();
-    assert!(operations == ["early", "late", "late", "later"] || operations == ["later", "late", "late", "early"]);
+    assert!(
+        operations == ["early", "late", "late", "later"]
+            || operations == ["later", "late", "late", "early"]
+    );
     root.ok("recover restore --latest");
     assert_eq!(root.ok("state get .n"), "7");
 }

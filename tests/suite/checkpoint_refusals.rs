@@ -30,7 +30,9 @@ fn no_bit_of_a_checkpoint_can_flip_unseen() {
     let start = with_small_checkpoint();
     let dir = checkpoint(&start, "good");
     let mut count = 0;
-    for (path, bytes) in start.snapshot().into_iter().filter(|(path, _)| path.starts_with(&dir) && path.is_file()) {
+    for (path, bytes) in
+        start.snapshot().into_iter().filter(|(path, _)| path.starts_with(&dir) && path.is_file())
+    {
         // each byte of small files, and a rotating bit of it
         for (place, byte) in bytes.iter().enumerate().step_by(bytes.len().div_ceil(60)) {
             let mut flipped = bytes.clone();
@@ -155,7 +157,13 @@ fn names_that_are_none_and_checkpoints_that_are_not_there_are_refused() {
         root.run(words).expect(code);
     }
     root.run_args(&["recover", "checkpoint", "x", "{broken"]).expect(4);
-    root.run_args(&["recover", "checkpoint", "x", &format!("{{\"a\":\"{}\"}}", "x".repeat(70_000))]).expect(4);
+    root.run_args(&[
+        "recover",
+        "checkpoint",
+        "x",
+        &format!("{{\"a\":\"{}\"}}", "x".repeat(70_000)),
+    ])
+    .expect(4);
     assert_eq!(root.snapshot(), before);
     Sandbox::empty().run("recover checkpoint x").expect(1).saying("state init");
     Sandbox::empty().run(RESTORE).expect(1);
@@ -205,11 +213,15 @@ fn a_configuration_that_cannot_be_kept_is_refused_and_never_followed_out() {
     fs::write(root.file("secret"), outside).unwrap();
     symlink("../secret", root.file("config/leads out")).unwrap();
     root.ok("recover checkpoint linked");
-    let inside = root.snapshot().into_iter().filter(|(path, _)| path.starts_with(root.file(".checkpoints")));
+    let inside =
+        root.snapshot().into_iter().filter(|(path, _)| path.starts_with(root.file(".checkpoints")));
     assert!(inside.into_iter().all(|(_, bytes)| bytes != outside.as_bytes()));
     if is_permitted("unshare", &["-Urm", "true"]) {
-        let mounted = "mount -t tmpfs none config/new; exec \"$PIPELINE_BINARY\" recover checkpoint x";
-        let ran = Ran::of(root.program("unshare").args(["-Urm", "bash", "-c", mounted]).output().unwrap());
+        let mounted =
+            "mount -t tmpfs none config/new; exec \"$PIPELINE_BINARY\" recover checkpoint x";
+        let ran = Ran::of(
+            root.program("unshare").args(["-Urm", "bash", "-c", mounted]).output().unwrap(),
+        );
         assert_eq!(ran.code, 6, "{}", ran.stderr);
         assert!(ran.stderr.contains("is a mount point"), "{}", ran.stderr);
     }
@@ -218,10 +230,14 @@ fn a_configuration_that_cannot_be_kept_is_refused_and_never_followed_out() {
 #[test]
 fn rights_of_others_are_not_lent_by_a_restored_file() {
     let root = with_small_checkpoint();
-    fs::set_permissions(root.file("config/rules.json"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::set_permissions(root.file("config/rules.json"), fs::Permissions::from_mode(0o4755))
+        .unwrap();
     root.ok("recover checkpoint setuid");
     root.ok("recover restore --latest setuid");
-    assert_eq!(fs::metadata(root.file("config/rules.json")).unwrap().permissions().mode() & 0o7777, 0o755);
+    assert_eq!(
+        fs::metadata(root.file("config/rules.json")).unwrap().permissions().mode() & 0o7777,
+        0o755
+    );
 }
 
 /// The first of these used to make a checkpoint that could not be restored.
@@ -240,24 +256,39 @@ fn checkpoint_notes_read_back_or_are_refused() {
     for array in ["[1]", " [", "[]"] {
         root.run_args(&["recover", "checkpoint", "op", array]).expect(4);
     }
-    root.run_args(&["recover", "checkpoint", "op", &nested(128)]).expect(4).saying("nested deeper than 127 levels");
+    root.run_args(&["recover", "checkpoint", "op", &nested(128)])
+        .expect(4)
+        .saying("nested deeper than 127 levels");
     assert_eq!(root.names(".checkpoints"), before);
 }
 
 #[test]
 fn only_paths_within_this_root_name_checkpoints_and_backups() {
     let root = with_small_checkpoint();
-    let id = root.names(".checkpoints").into_iter().find(|name| name.starts_with("checkpoint-")).unwrap();
+    let id = root
+        .names(".checkpoints")
+        .into_iter()
+        .find(|name| name.starts_with("checkpoint-"))
+        .unwrap();
     let backup = root.shelf("state-")[0].clone();
     let before = root.snapshot();
-    for elsewhere in [format!("/no/such/place/{id}"), format!("../{id}"), format!("config/{id}"), format!("/{id}")] {
+    for elsewhere in [
+        format!("/no/such/place/{id}"),
+        format!("../{id}"),
+        format!("config/{id}"),
+        format!("/{id}"),
+    ] {
         root.run(&format!("recover restore {elsewhere}")).expect(4).saying("recover list");
         root.run(&format!("recover show {elsewhere}")).expect(4);
     }
-    root.run(&format!("state recover /no/such/place/{backup}")).expect(1).saying("there is no backup");
+    root.run(&format!("state recover /no/such/place/{backup}"))
+        .expect(1)
+        .saying("there is no backup");
     assert_eq!(root.snapshot(), before);
     let here = root.file(".checkpoints").join(&id);
-    for path in [format!(".checkpoints/{id}/"), format!("./.checkpoints/{id}"), here.display().to_string()] {
+    for path in
+        [format!(".checkpoints/{id}/"), format!("./.checkpoints/{id}"), here.display().to_string()]
+    {
         root.ok(&format!("recover show {path}"));
     }
     root.ok(&format!("state recover .state-backups/{backup}"));
@@ -277,8 +308,10 @@ fn a_checkpoint_of_the_old_libraries_is_not_damage() {
         fs::write(dir.join("metadata.json"), metadata.to_string()).unwrap();
     }
     let old = "checkpoint-20231101-103000-deployment";
-    let (what, way_on) =
-        ("was made by the old libraries", format!("state write {}/", root.file(".checkpoints").display()));
+    let (what, way_on) = (
+        "was made by the old libraries",
+        format!("state write {}/", root.file(".checkpoints").display()),
+    );
     let before = root.snapshot();
     let told = root.run("recover doctor").expect(1).stdout;
     assert_eq!(told.matches(what).count(), 1, "all of them in one line: {told}");
@@ -292,9 +325,17 @@ fn a_checkpoint_of_the_old_libraries_is_not_damage() {
     // One with files of old hooks, one with a copy of a sealed document, and one with most files
     // missing: the remedy in the refusal works.
     for (operation, state, metadata) in [
-        ("hooks", r#"{"phase":3,"completedTasks":[],"signals":null,"lastActivation":"z"}"#.to_owned(), "{}"),
+        (
+            "hooks",
+            r#"{"phase":3,"completedTasks":[],"signals":null,"lastActivation":"z"}"#.to_owned(),
+            "{}",
+        ),
         ("copy", fs::read_to_string(root.file(".workflow-state.json")).unwrap(), "{}"),
-        ("torn", r#"{"phase":"torn","completedTasks":[],"signals":{},"lastActivation":""}"#.to_owned(), "garbage"),
+        (
+            "torn",
+            r#"{"phase":"torn","completedTasks":[],"signals":{},"lastActivation":""}"#.to_owned(),
+            "garbage",
+        ),
     ] {
         let id = format!("checkpoint-20231101-103000-{operation}");
         let dir = root.file(".checkpoints").join(&id);
@@ -303,9 +344,9 @@ fn a_checkpoint_of_the_old_libraries_is_not_damage() {
         fs::write(dir.join("metadata.json"), metadata).unwrap();
         root.ok("state set n=1");
         let refused = root.run(&format!("recover restore {id}")).expect(3).stderr;
-        let command = refused
-            .lines()
-            .find_map(|line| line.split("pipeline-state ").find(|part| part.starts_with("state write ")));
+        let command = refused.lines().find_map(|line| {
+            line.split("pipeline-state ").find(|part| part.starts_with("state write "))
+        });
         let command = command.unwrap().split("   #").next().unwrap();
         root.ok(command);
         assert_eq!(root.ok("state get .n --default none"), "none", "{command}");

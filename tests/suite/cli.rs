@@ -44,7 +44,11 @@ fn help_is_a_word_too() {
         ("lock help acquire -q", "lock acquire --help"),
         ("help man", "man --help"),
     ] {
-        assert_eq!(sandbox.run(words).expect(0).stdout, sandbox.run(meant).expect(0).stdout, "{words}");
+        assert_eq!(
+            sandbox.run(words).expect(0).stdout,
+            sandbox.run(meant).expect(0).stdout,
+            "{words}"
+        );
     }
     let told = sandbox.run("help lock nope").expect(64).stderr;
     assert!(told.contains("hint: pipeline-state lock --help\n"), "{told}");
@@ -61,15 +65,21 @@ fn misspelt_words_get_the_corrected_line_unless_none_is_near() {
         ("--format jsn state read", "--format json state read"),
         ("lokc list", "lock list"),
     ] {
-        sandbox.run(words).expect(64).saying(&format!("hint: pipeline-state {meant}   # did you mean this one?\n"));
+        sandbox
+            .run(words)
+            .expect(64)
+            .saying(&format!("hint: pipeline-state {meant}   # did you mean this one?\n"));
     }
     for words in ["state nope", "state read --nonsense", "nonsense"] {
         let told = sandbox.run(words).expect(64).stderr;
         assert!(!told.contains("did you mean"), "{words}: {told}");
     }
-    for words in
-        ["recover retry -n two -- true", "recover handle x", "recover handle -- ", "state set a=b --if-revision x"]
-    {
+    for words in [
+        "recover retry -n two -- true",
+        "recover handle x",
+        "recover handle -- ",
+        "state set a=b --if-revision x",
+    ] {
         assert!(!sandbox.run(words).expect(64).stderr.contains("digit found"), "{words}");
     }
 }
@@ -78,7 +88,8 @@ fn misspelt_words_get_the_corrected_line_unless_none_is_near() {
 fn the_examples_of_the_first_page_can_be_pasted() {
     let sandbox = Sandbox::initialized();
     let help = sandbox.run("--help").expect(0).stdout;
-    let lines: Vec<&str> = help.lines().filter(|line| line.starts_with("  pipeline-state ")).collect();
+    let lines: Vec<&str> =
+        help.lines().filter(|line| line.starts_with("  pipeline-state ")).collect();
     assert!(lines.len() >= 8 && lines.iter().all(|line| line.contains("  # ")), "{help}");
     let set = lines.iter().find(|line| line.contains(" state set ")).unwrap();
     let line = set.replace("pipeline-state", "\"$PIPELINE_BINARY\"");
@@ -96,12 +107,16 @@ fn missing_dashes_before_a_command_are_suggested() {
         ("recover guard op ./run.sh", "recover guard op -- ./run.sh"),
         ("recover retry -n 2 retry", "recover retry -n 2 -- retry"),
     ] {
-        let hint = format!("hint: pipeline-state {meant}   # the command to run stands behind --\n");
+        let hint =
+            format!("hint: pipeline-state {meant}   # the command to run stands behind --\n");
         sandbox.run(words).expect(64).saying(&hint);
     }
-    for words in
-        ["lock run deploy --nonsense", "lock run deploy -- make --nonsense x", "state get .a .b", "lock check a b"]
-    {
+    for words in [
+        "lock run deploy --nonsense",
+        "lock run deploy -- make --nonsense x",
+        "state get .a .b",
+        "lock check a b",
+    ] {
         assert!(!sandbox.run(words).stderr.contains("stands behind --"), "{words}");
     }
 }
@@ -116,7 +131,9 @@ fn every_command_has_examples_in_its_help() {
         .skip(1)
         .take_while(|line| !line.is_empty())
         .filter_map(|line| {
-            line.split_whitespace().next().filter(|_| line.starts_with("  ") && !line.starts_with("   "))
+            line.split_whitespace()
+                .next()
+                .filter(|_| line.starts_with("  ") && !line.starts_with("   "))
         })
         .collect();
     assert!(commands.len() >= 21, "{commands:?}");
@@ -133,7 +150,8 @@ fn errors_are_one_line_of_json_where_json_is_asked_for() {
     assert_eq!((error["code"].as_u64(), error["name"].as_str()), (Some(1), Some("GENERAL_ERROR")));
     assert!(error["hint"].as_str().unwrap().starts_with("pipeline-state state init"));
     let mut command = sandbox.command();
-    let ran = Ran::of(command.env("PIPELINE_FORMAT", "json").args(["state", "bogus"]).output().unwrap());
+    let ran =
+        Ran::of(command.env("PIPELINE_FORMAT", "json").args(["state", "bogus"]).output().unwrap());
     ran.expect_json_error("usage");
 }
 
@@ -142,8 +160,13 @@ fn a_hint_repeats_the_options_that_chose_the_state() {
     let sandbox = Sandbox::empty();
     fs::create_dir(sandbox.file("a b")).unwrap();
     let ran = sandbox.run_args(&["--root", "a b", "state", "read"]).expect(1);
-    let hint = ran.stderr.lines().find_map(|line| line.strip_prefix("hint: pipeline-state ")).unwrap();
-    assert_eq!(sandbox.bash(&format!("$PIPELINE_BINARY {hint}")).code, 0, "the hint can be typed: {hint}");
+    let hint =
+        ran.stderr.lines().find_map(|line| line.strip_prefix("hint: pipeline-state ")).unwrap();
+    assert_eq!(
+        sandbox.bash(&format!("$PIPELINE_BINARY {hint}")).code,
+        0,
+        "the hint can be typed: {hint}"
+    );
     sandbox.run_args(&["--root", "a b", "state", "read"]).expect(0);
 }
 
@@ -199,7 +222,9 @@ fn get_answers_like_jq_and_its_exit_code_is_the_answer() {
 #[test]
 fn set_makes_parents_appends_and_takes_several_at_once() {
     let sandbox = Sandbox::initialized();
-    sandbox.run_args(&["state", "set", "a.b.c=text", "list[+]=x", "list[+]:=2", "e=x=y", "phase=p"]).expect(0);
+    sandbox
+        .run_args(&["state", "set", "a.b.c=text", "list[+]=x", "list[+]:=2", "e=x=y", "phase=p"])
+        .expect(0);
     assert_eq!(sandbox.revision(), 2);
     assert_eq!(sandbox.ok("state get .a"), r#"{"b":{"c":"text"}}"#);
     assert_eq!(sandbox.ok("state get .list"), r#"["x",2]"#);
@@ -211,9 +236,22 @@ fn set_makes_parents_appends_and_takes_several_at_once() {
 #[test]
 fn update_binds_its_arguments() {
     let sandbox = Sandbox::initialized();
-    let args = ["state", "update", ".a = $x | .b = $y", "--arg", "x", "-5", "--argjson", "y", "{\"k\":1e400}"];
+    let args = [
+        "state",
+        "update",
+        ".a = $x | .b = $y",
+        "--arg",
+        "x",
+        "-5",
+        "--argjson",
+        "y",
+        "{\"k\":1e400}",
+    ];
     sandbox.run_args(&args).expect(0);
-    assert_eq!((sandbox.ok("state get .a"), sandbox.ok("state get .b")), ("-5".into(), r#"{"k":1e400}"#.into()));
+    assert_eq!(
+        (sandbox.ok("state get .a"), sandbox.ok("state get .b")),
+        ("-5".into(), r#"{"k":1e400}"#.into())
+    );
 }
 
 #[test]
@@ -224,15 +262,31 @@ fn the_everyday_changes() {
     sandbox.ok("state complete lint test");
     assert_eq!(sandbox.ok("state complete test deploy"), "State updated: revision 4");
     assert_eq!(sandbox.ok("state get .completedTasks"), r#"["lint","test","deploy"]"#);
-    sandbox.run_args(&["state", "signal", "BUILD_DONE", "--phase", "test", "--metadata", "{\"n\":1e400}"]).expect(0);
+    sandbox
+        .run_args(&[
+            "state",
+            "signal",
+            "BUILD_DONE",
+            "--phase",
+            "test",
+            "--metadata",
+            "{\"n\":1e400}",
+        ])
+        .expect(0);
     let file = fs::read_to_string(sandbox.file(".signals/BUILD_DONE.json")).unwrap();
     assert!(file.contains("1e400"), "{file}");
     let stamp = sandbox.ok("state get .signals.BUILD_DONE");
-    assert!(file.contains(&format!("\"timestamp\": {stamp}")) && file.contains("\"phase\": \"test\""), "{file}");
+    assert!(
+        file.contains(&format!("\"timestamp\": {stamp}")) && file.contains("\"phase\": \"test\""),
+        "{file}"
+    );
     assert!(stamp.parse::<f64>().unwrap() > 1.7e9);
     assert_eq!(sandbox.ok("state get .lastSignal"), "BUILD_DONE");
     sandbox.ok("state signal BUILD_DONE --clear");
-    assert_eq!((sandbox.names(".signals").len(), sandbox.run("state get .signals.BUILD_DONE").code), (0, 1));
+    assert_eq!(
+        (sandbox.names(".signals").len(), sandbox.run("state get .signals.BUILD_DONE").code),
+        (0, 1)
+    );
 }
 
 #[test]
@@ -243,7 +297,13 @@ fn the_root_is_found_from_below_and_in_dot_claude() {
     sandbox.run_args(&["--root", "project/.claude", "state", "init"]).expect(0);
     let from = |dir: &str| {
         let mut command = sandbox.command();
-        Ran::of(command.current_dir(sandbox.file(dir)).args(["state", "get", ".phase"]).output().unwrap())
+        Ran::of(
+            command
+                .current_dir(sandbox.file(dir))
+                .args(["state", "get", ".phase"])
+                .output()
+                .unwrap(),
+        )
     };
     from("project/src/deep").expect(0);
     from("project").expect(0);
@@ -263,15 +323,20 @@ fn five_automatic_and_twenty_pinned_backups_are_kept() {
         sandbox.ok(&format!("state backup keep{n}"));
     }
     let listed = sandbox.run("state backups --json").expect(0).json();
-    let pinned = listed.as_array().unwrap().iter().filter(|backup| backup["pinned"] == true).count();
+    let pinned =
+        listed.as_array().unwrap().iter().filter(|backup| backup["pinned"] == true).count();
     assert_eq!((pinned, listed.as_array().unwrap().len()), (20, 25));
     let mut command = sandbox.command();
-    Ran::of(command.env("STATE_MAX_BACKUPS", "0").args(["state", "set", "n:=99"]).output().unwrap()).expect(0);
+    Ran::of(
+        command.env("STATE_MAX_BACKUPS", "0").args(["state", "set", "n:=99"]).output().unwrap(),
+    )
+    .expect(0);
     assert_eq!(sandbox.run("state backups --json").json().as_array().unwrap().len(), 21);
     // age goes by the name: the mtime of a hard link is that of the previous commit
-    for (old, kept) in
-        [("state-20200101-000000-r1-old.json", false), ("state-20200101-000000-r1-manual-old.json", true)]
-    {
+    for (old, kept) in [
+        ("state-20200101-000000-r1-old.json", false),
+        ("state-20200101-000000-r1-manual-old.json", true),
+    ] {
         fs::copy(sandbox.state(), sandbox.file(".state-backups").join(old)).unwrap();
         sandbox.ok(&format!("state set old={old}"));
         assert_eq!(sandbox.shelf(old).len(), usize::from(kept), "{old}");
@@ -302,7 +367,11 @@ fn closed_pipes_end_quietly_and_a_full_stdout_is_an_error() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     sandbox.bash("$PIPELINE_BINARY state read >/dev/full").expect(7);
     let ran = sandbox.bash("$PIPELINE_BINARY state set done=yes >/dev/full");
-    assert_eq!((ran.code, sandbox.ok("state get .done")), (0, "yes".into()), "what is committed is acknowledged");
+    assert_eq!(
+        (ran.code, sandbox.ok("state get .done")),
+        (0, "yes".into()),
+        "what is committed is acknowledged"
+    );
     assert!(ran.stderr.contains("could not be confirmed"));
     assert_eq!(sandbox.bash("$PIPELINE_BINARY state set closed=yes >&- 2>&-").code, 0);
 }
@@ -314,7 +383,8 @@ fn wait_returns_when_a_filter_becomes_true_and_9_if_it_does_not() {
     sandbox.run("state wait .nope --timeout 20ms").expect(9).saying(".nope");
     sandbox.run("state wait .nope --timeout 0").expect(9);
     let mut waiting = sandbox.command();
-    let mut waiting = waiting.args(["state", "wait", ".phase == \"go\"", "--timeout", "60"]).spawn().unwrap();
+    let mut waiting =
+        waiting.args(["state", "wait", ".phase == \"go\"", "--timeout", "60"]).spawn().unwrap();
     sandbox.ok("state set a=b");
     assert!(waiting.try_wait().unwrap().is_none());
     sandbox.ok("state phase go");
@@ -325,7 +395,8 @@ fn wait_returns_when_a_filter_becomes_true_and_9_if_it_does_not() {
 fn watch_prints_a_line_for_each_revision() {
     let sandbox = Sandbox::initialized();
     let mut watching = sandbox.command();
-    let mut watching = watching.args(["state", "watch", ".n"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut watching =
+        watching.args(["state", "watch", ".n"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
     let mut next = || lines.next().unwrap().unwrap();
     assert_eq!(next(), "null");
@@ -354,8 +425,9 @@ fn edit_commits_a_good_edit_and_keeps_a_bad_one() {
     };
     assert_eq!(edit("sed -i s/pre-init/edited/").expect(0).stdout, "State updated: revision 2\n");
     assert_eq!(edit("true").expect(0).stdout, "State unchanged: revision 2\n");
-    let left =
-        |sandbox: &Sandbox| sandbox.names(".").into_iter().filter(|name| name.contains("edit")).collect::<Vec<_>>();
+    let left = |sandbox: &Sandbox| {
+        sandbox.names(".").into_iter().filter(|name| name.contains("edit")).collect::<Vec<_>>()
+    };
     assert_eq!(left(&sandbox), Vec::<String>::new(), "the private copy goes");
     edit("sed -i s/edited/\\\"/").expect(4).saying("your edit is kept there").saying("state write");
     assert_eq!((left(&sandbox).len(), sandbox.ok("state get .phase")), (1, "edited".into()));
@@ -413,9 +485,15 @@ fn status_and_history_show_revisions_and_reasons() {
         assert!(text.contains(word), "{word} is not in {text}");
     }
     let history = sandbox.run("state history --json").expect(0).json();
-    assert_eq!((history[0]["revision"].as_u64(), history[0]["reason"].as_str()), (Some(5), Some("four")));
+    assert_eq!(
+        (history[0]["revision"].as_u64(), history[0]["reason"].as_str()),
+        (Some(5), Some("four"))
+    );
     fs::remove_file(sandbox.file("audit.log")).unwrap();
-    assert!(sandbox.ok("state history").lines().nth(1).unwrap().contains("four"), "from the backup's name");
+    assert!(
+        sandbox.ok("state history").lines().nth(1).unwrap().contains("four"),
+        "from the backup's name"
+    );
     assert_eq!(sandbox.ok("state diff"), ".n: 3 -> 4");
     assert_eq!(sandbox.ok("state diff 2 4"), ".n: 1 -> 3");
     sandbox.run("state diff 99").expect(1);
@@ -434,10 +512,16 @@ fn an_empty_pattern_is_a_mistake_and_not_everything() {
 #[test]
 fn input_may_come_through_a_link_or_a_pipe() {
     let sandbox = Sandbox::with_history();
-    sandbox.bash("$PIPELINE_BINARY state write <(sed s/pre-init/piped/ .workflow-state.json)").expect(0);
+    sandbox
+        .bash("$PIPELINE_BINARY state write <(sed s/pre-init/piped/ .workflow-state.json)")
+        .expect(0);
     assert_eq!(sandbox.ok("state get .phase"), "piped");
-    sandbox.bash("sed s/piped/stdin/ .workflow-state.json | $PIPELINE_BINARY state write /dev/stdin").expect(0);
-    sandbox.bash("cp .workflow-state.json copy; ln -s copy link; $PIPELINE_BINARY state validate link").expect(0);
+    sandbox
+        .bash("sed s/piped/stdin/ .workflow-state.json | $PIPELINE_BINARY state write /dev/stdin")
+        .expect(0);
+    sandbox
+        .bash("cp .workflow-state.json copy; ln -s copy link; $PIPELINE_BINARY state validate link")
+        .expect(0);
     sandbox.run("state write nowhere.json").expect(5).saying("hint: ls -ld nowhere.json");
 }
 
@@ -452,6 +536,9 @@ fn watch_ends_when_its_reader_is_gone() {
 fn a_hint_leads_to_the_same_state_in_another_shell() {
     let sandbox = Sandbox::empty();
     let mut command = sandbox.command();
-    let ran = Ran::of(command.env("PIPELINE_ROOT", sandbox.path()).args(["state", "read"]).output().unwrap());
-    ran.expect(1).saying(&format!("hint: pipeline-state --root {} state init", sandbox.path().display()));
+    let ran = Ran::of(
+        command.env("PIPELINE_ROOT", sandbox.path()).args(["state", "read"]).output().unwrap(),
+    );
+    ran.expect(1)
+        .saying(&format!("hint: pipeline-state --root {} state init", sandbox.path().display()));
 }

@@ -16,7 +16,8 @@ impl Asked<'_> {
     /// The candidates after the words, the last of which is incomplete.
     fn offers(&self, words: &[&str]) -> Vec<String> {
         let load = "export PATH=\"$BIN:$PATH\"\n";
-        let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+        let quoted: Vec<String> =
+            words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
         let (words, last) = (quoted.join(" "), quoted.len() - 1);
         let (arguments, script) = match self.shell {
             "bash" => (
@@ -84,12 +85,32 @@ fn commands_values_and_options_are_offered() {
             "{shell}: and no options where there are commands"
         );
         let all = asked.offers(&["pipeline-state", ""]);
-        assert!(!all.iter().any(|word| word == "pause" || word.starts_with('-')), "{shell}: {all:?}");
-        assert_eq!(asked.offers(&["pipeline-state", "lock", "re"]), ["release", "renew"], "{shell}");
-        assert_eq!(asked.offers(&["pipeline-state", "shell", ""]), ["bash", "zsh", "sh"], "{shell}");
-        assert_eq!(asked.offers(&["pipeline-state", "state", "set", "--re"]), ["--reason"], "{shell}");
+        assert!(
+            !all.iter().any(|word| word == "pause" || word.starts_with('-')),
+            "{shell}: {all:?}"
+        );
+        assert_eq!(
+            asked.offers(&["pipeline-state", "lock", "re"]),
+            ["release", "renew"],
+            "{shell}"
+        );
+        assert_eq!(
+            asked.offers(&["pipeline-state", "shell", ""]),
+            ["bash", "zsh", "sh"],
+            "{shell}"
+        );
+        assert_eq!(
+            asked.offers(&["pipeline-state", "state", "set", "--re"]),
+            ["--reason"],
+            "{shell}"
+        );
         assert_eq!(asked.offers(&["pipeline-state", "--format", "j"]), ["json"], "{shell}");
-        assert!(asked.offers(&["pipeline-state", "lock", "release", ""]).contains(&"--token".to_owned()), "{shell}");
+        assert!(
+            asked
+                .offers(&["pipeline-state", "lock", "release", ""])
+                .contains(&"--token".to_owned()),
+            "{shell}"
+        );
     }
     assert!(sandbox.snapshot().is_empty(), "asking makes nothing");
 }
@@ -111,12 +132,28 @@ fn locks_checkpoints_and_backups_of_the_root_are_offered() {
                 "{shell} {command}"
             );
         }
-        assert_eq!(asked.offers(&["pipeline-state", "lock", "release", "de"]), ["deploy"], "{shell}");
-        assert_eq!(asked.offers(&["pipeline-state", "lock", "release", "build,"]), ["build,deploy"], "{shell}");
+        assert_eq!(
+            asked.offers(&["pipeline-state", "lock", "release", "de"]),
+            ["deploy"],
+            "{shell}"
+        );
+        assert_eq!(
+            asked.offers(&["pipeline-state", "lock", "release", "build,"]),
+            ["build,deploy"],
+            "{shell}"
+        );
         for command in ["restore", "show", "verify"] {
-            assert_eq!(asked.offers(&["pipeline-state", "recover", command, ""]), [id.as_str()], "{shell} {command}");
+            assert_eq!(
+                asked.offers(&["pipeline-state", "recover", command, ""]),
+                [id.as_str()],
+                "{shell} {command}"
+            );
         }
-        assert_eq!(asked.offers(&["pipeline-state", "recover", "restore", "--latest", "f"]), ["first-step"], "{shell}");
+        assert_eq!(
+            asked.offers(&["pipeline-state", "recover", "restore", "--latest", "f"]),
+            ["first-step"],
+            "{shell}"
+        );
         for command in ["recover", "diff"] {
             assert_eq!(
                 asked.offers(&["pipeline-state", "state", command, "st"]),
@@ -143,16 +180,29 @@ fn the_root_is_the_one_that_the_line_names() {
         );
         let joined = format!("--root={root}");
         // bash splits it
-        let option = if asked.shell == "bash" { vec!["--root", "=", root] } else { vec![joined.as_str()] };
-        for words in [[&option[..], &["lock", "check", "d"]], [&["lock", "check"], &[&option[..], &["d"]].concat()]] {
+        let option =
+            if asked.shell == "bash" { vec!["--root", "=", root] } else { vec![joined.as_str()] };
+        for words in [
+            [&option[..], &["lock", "check", "d"]],
+            [&["lock", "check"], &[&option[..], &["d"]].concat()],
+        ] {
             let line = [&["pipeline-state"], words[0], words[1]].concat();
             assert_eq!(asked.offers(&line), ["deploy"], "{}: {line:?}", asked.shell);
         }
-        assert_eq!(asked.offers(&["pipeline-state", "lock", "check", "d"]), [""; 0], "{}", asked.shell);
+        assert_eq!(
+            asked.offers(&["pipeline-state", "lock", "check", "d"]),
+            [""; 0],
+            "{}",
+            asked.shell
+        );
         // bash and zsh pass the line as typed, with quotes
         for typed in [format!("'{root}'"), format!("\"{root}\""), root.replace('-', "\\-")] {
             let line = ["pipeline-state", "--root", &typed, "lock", "check", "d"];
-            assert!(asked.shell == "fish" || asked.offers(&line) == ["deploy"], "{}: {typed}", asked.shell);
+            assert!(
+                asked.shell == "fish" || asked.offers(&line) == ["deploy"],
+                "{}: {typed}",
+                asked.shell
+            );
         }
     }
 }
@@ -161,14 +211,19 @@ fn the_root_is_the_one_that_the_line_names() {
 fn with_odd_names(sandbox: &Sandbox) {
     let id = sandbox.ok("recover checkpoint good").replace("Checkpoint created: ", "");
     sandbox.ok("state backup keep");
-    for name in
-        ["checkpoint-20260101-000000-a b$(touch PWNED)", "checkpoint-20260102-000000-a;touch PWNED", "checkpoint-2\n3"]
-    {
-        let (from, to) = (sandbox.file(".checkpoints").join(&id), sandbox.file(".checkpoints").join(name));
+    for name in [
+        "checkpoint-20260101-000000-a b$(touch PWNED)",
+        "checkpoint-20260102-000000-a;touch PWNED",
+        "checkpoint-2\n3",
+    ] {
+        let (from, to) =
+            (sandbox.file(".checkpoints").join(&id), sandbox.file(".checkpoints").join(name));
         assert!(sandbox.program("cp").arg("-r").args([from, to]).status().unwrap().success());
     }
     let shelf = sandbox.file(".state-backups");
-    for name in ["state-20260101-000000-r1-a`touch PWNED`.json", "state-20260101-000000-r1-a\nb.json"] {
+    for name in
+        ["state-20260101-000000-r1-a`touch PWNED`.json", "state-20260101-000000-r1-a\nb.json"]
+    {
         std::fs::copy(sandbox.state(), shelf.join(name)).unwrap();
     }
 }
@@ -177,12 +232,19 @@ fn with_odd_names(sandbox: &Sandbox) {
 fn a_name_that_a_shell_could_read_something_into_is_not_offered() {
     let sandbox = Sandbox::initialized();
     with_odd_names(&sandbox);
-    let plain = |word: &String| word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let plain =
+        |word: &String| word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     for asked in shells(&sandbox) {
-        for (words, last) in [(["recover", "show", ""], "good"), (["state", "recover", ""], "keep.json")] {
+        for (words, last) in
+            [(["recover", "show", ""], "good"), (["state", "recover", ""], "keep.json")]
+        {
             let offered = asked.offers(&[&["pipeline-state"], &words[..]].concat());
             assert!(offered.iter().all(plain), "{}: {offered:?}", asked.shell);
-            assert!(offered.len() == 1 && offered[0].ends_with(last), "{}: {offered:?}", asked.shell);
+            assert!(
+                offered.len() == 1 && offered[0].ends_with(last),
+                "{}: {offered:?}",
+                asked.shell
+            );
         }
     }
 }
@@ -205,10 +267,21 @@ fn bash_completions_run_nothing_but_the_typed_line() {
     std::os::unix::fs::symlink(BINARY, bin.join("pipeline-state")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let line = "exec script -qec 'bash --norc --noprofile -i' /dev/null <keys";
-    let ran =
-        Ran::of(sandbox.program("bash").env("PATH", path).env("TERM", "xterm").args(["-c", line]).output().unwrap());
+    let ran = Ran::of(
+        sandbox
+            .program("bash")
+            .env("PATH", path)
+            .env("TERM", "xterm")
+            .args(["-c", line])
+            .output()
+            .unwrap(),
+    );
     assert!(!sandbox.file("PWNED").exists(), "{}", ran.stdout);
-    assert!(ran.stdout.contains("odd\\ \\$\\(touch\\ PWNED\\)"), "bash quotes the file's name: {}", ran.stdout);
+    assert!(
+        ran.stdout.contains("odd\\ \\$\\(touch\\ PWNED\\)"),
+        "bash quotes the file's name: {}",
+        ran.stdout
+    );
     assert!(ran.stdout.contains("ended: "), "{}", ran.stdout);
 }
 
@@ -231,9 +304,14 @@ fn zsh_completes_the_names_of_files_itself_wherever_they_may_stand() {
     std::fs::write(sandbox.file("keys"), keys).unwrap();
     let mut command = sandbox.program("bash");
     command.env("PATH", path).env("HOME", sandbox.path()).env("TERM", "xterm");
-    let ran = Ran::of(command.args(["-c", "exec script -qec 'zsh -f -i' /dev/null <keys"]).output().unwrap());
+    let ran = Ran::of(
+        command.args(["-c", "exec script -qec 'zsh -f -i' /dev/null <keys"]).output().unwrap(),
+    );
     assert_eq!(ran.stdout.matches("ended: 0").count(), 2, "{}", ran.stdout);
-    assert_eq!(std::fs::read(sandbox.file("copy")).unwrap(), std::fs::read(sandbox.state()).unwrap());
+    assert_eq!(
+        std::fs::read(sandbox.file("copy")).unwrap(),
+        std::fs::read(sandbox.state()).unwrap()
+    );
 }
 
 #[test]
@@ -247,10 +325,15 @@ fn fish_completes_file_names_in_quotes_and_after_dashes() {
     std::fs::create_dir(&bin).unwrap();
     std::os::unix::fs::symlink(BINARY, bin.join("pipeline-state")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    for line in
-        ["state write docu", "state write \"docu", "state write 'docu", "lock run x -- cat docu", "--state-file docu"]
-    {
-        let script = "pipeline-state completions fish | source; complete -C \"pipeline-state $argv[1]\"";
+    for line in [
+        "state write docu",
+        "state write \"docu",
+        "state write 'docu",
+        "lock run x -- cat docu",
+        "--state-file docu",
+    ] {
+        let script =
+            "pipeline-state completions fish | source; complete -C \"pipeline-state $argv[1]\"";
         let mut command = sandbox.program("fish");
         command.env("PATH", &path).env("HOME", sandbox.path()).args(["-c", script, "--", line]);
         assert_eq!(Ran::of(command.output().unwrap()).stdout, "document one.json\n", "{line}");
@@ -260,9 +343,17 @@ fn fish_completes_file_names_in_quotes_and_after_dashes() {
 #[test]
 fn completions_need_an_explicit_request() {
     let sandbox = Sandbox::initialized();
-    for (variable, words) in [("bash", "state phase"), ("sh", "-- state phase"), ("", "-- state phase")] {
+    for (variable, words) in
+        [("bash", "state phase"), ("sh", "-- state phase"), ("", "-- state phase")]
+    {
         let mut command = sandbox.command();
-        let ran = Ran::of(command.env("PIPELINE_STATE_COMPLETE", variable).args(words.split(' ')).output().unwrap());
+        let ran = Ran::of(
+            command
+                .env("PIPELINE_STATE_COMPLETE", variable)
+                .args(words.split(' '))
+                .output()
+                .unwrap(),
+        );
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "pre-init\n"), "{variable} {words}");
     }
     sandbox.run("completions powershell").expect(64);
@@ -277,7 +368,12 @@ fn every_command_has_a_page_that_is_set_without_a_warning() {
     std::fs::create_dir(sandbox.file("pages")).unwrap();
     sandbox.run("man pages").expect(0);
     let pages = sandbox.names("pages");
-    for page in ["pipeline-state.1", "pipeline-state-lock.1", "pipeline-state-state-update.1", "pipeline-state-man.1"] {
+    for page in [
+        "pipeline-state.1",
+        "pipeline-state-lock.1",
+        "pipeline-state-state-update.1",
+        "pipeline-state-man.1",
+    ] {
         assert!(pages.iter().any(|name| name == page), "{page} is not in {pages:?}");
     }
     assert!(!pages.iter().any(|name| name.contains("pause")));
@@ -289,13 +385,26 @@ fn every_command_has_a_page_that_is_set_without_a_warning() {
     }
     for page in pages {
         let page = sandbox.file("pages").join(page);
-        let ran =
-            Ran::of(sandbox.program("groff").args(["-man", "-Tutf8", "-ww", "-P-cbou"]).arg(&page).output().unwrap());
+        let ran = Ran::of(
+            sandbox
+                .program("groff")
+                .args(["-man", "-Tutf8", "-ww", "-P-cbou"])
+                .arg(&page)
+                .output()
+                .unwrap(),
+        );
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", page.display());
         assert!(ran.stdout.contains("SYNOPSIS"), "{}", page.display());
     }
     let update = sandbox.file("pages/pipeline-state-state-update.1");
-    let text =
-        Ran::of(sandbox.program("groff").args(["-man", "-Tascii", "-P-cbou"]).arg(update).output().unwrap()).stdout;
-    assert!(text.contains("\n         pipeline-state state update '.owner = $who' --arg who \"$USER\"\n"), "{text}");
+    let text = Ran::of(
+        sandbox.program("groff").args(["-man", "-Tascii", "-P-cbou"]).arg(update).output().unwrap(),
+    )
+    .stdout;
+    assert!(
+        text.contains(
+            "\n         pipeline-state state update '.owner = $who' --arg who \"$USER\"\n"
+        ),
+        "{text}"
+    );
 }

@@ -20,7 +20,8 @@ fn eight_processes_times_25_updates_make_200() {
     });
     assert_eq!((sandbox.document()["n"].as_u64(), sandbox.revision()), (Some(200), 201));
     let history = sandbox.run("state history --json").expect(0).json();
-    let revisions: Vec<u64> = history.as_array().unwrap().iter().map(|row| row["revision"].as_u64().unwrap()).collect();
+    let revisions: Vec<u64> =
+        history.as_array().unwrap().iter().map(|row| row["revision"].as_u64().unwrap()).collect();
     assert_eq!(revisions, (1..=201).rev().collect::<Vec<_>>(), "every revision is logged once");
 }
 
@@ -32,7 +33,9 @@ fn in_read_modify_write_every_lost_race_is_a_conflict() {
     for start in ["sealed", "legacy"] {
         let sandbox = match start {
             "sealed" => Sandbox::initialized(),
-            _ => Sandbox::holding(r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#),
+            _ => Sandbox::holding(
+                r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#,
+            ),
         };
         let (successes, conflicts) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
@@ -70,8 +73,11 @@ fn killed_writers_lose_nothing_that_was_acknowledged() {
             let (sandbox, acknowledged) = (&sandbox, &acknowledged);
             scope.spawn(move || {
                 for round in 0..40 {
-                    let mut child: Child =
-                        sandbox.command().args(["state", "update", ".n = (.n // 0) + 1"]).spawn().unwrap();
+                    let mut child: Child = sandbox
+                        .command()
+                        .args(["state", "update", ".n = (.n // 0) + 1"])
+                        .spawn()
+                        .unwrap();
                     if (worker + round) % 3 == 0 {
                         let _ = child.kill();
                     }
@@ -99,7 +105,10 @@ fn a_lock_timeout_of_a_writer_names_the_holder() {
     sandbox.run("state set a=b --lock-timeout 50ms").expect(2).saying(&me);
     assert_eq!(sandbox.run("state set a=b --lock-timeout 0 --lock-exit 75").code, 75);
     let error = sandbox.run("state set a=b --lock-timeout 0 --json").expect_json_error("timeout");
-    assert_eq!((error["code"].clone(), error["details"]["holder"]["pid"].to_string()), (2.into(), me));
+    assert_eq!(
+        (error["code"].clone(), error["details"]["holder"]["pid"].to_string()),
+        (2.into(), me)
+    );
     // readers need no lock
     sandbox.ok("state read");
     let waiting = sandbox.spawn("state set a=b");
@@ -113,7 +122,8 @@ fn writers_that_waited_so_long_that_they_said_so_still_go_one_at_a_time() {
     for round in 1..=3 {
         let lock = std::fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-        let mut writers: Vec<Child> = (0..8).map(|_| sandbox.spawn("state update .n=(.n//0)+1")).collect();
+        let mut writers: Vec<Child> =
+            (0..8).map(|_| sandbox.spawn("state update .n=(.n//0)+1")).collect();
         for writer in &mut writers {
             let mut line = String::new();
             BufReader::new(writer.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -124,7 +134,10 @@ fn writers_that_waited_so_long_that_they_said_so_still_go_one_at_a_time() {
             let ran = Ran::of(writer.wait_with_output().unwrap());
             assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
         }
-        assert_eq!((sandbox.document()["n"].as_u64(), sandbox.revision()), (Some(8 * round), 8 * round + 1));
+        assert_eq!(
+            (sandbox.document()["n"].as_u64(), sandbox.revision()),
+            (Some(8 * round), 8 * round + 1)
+        );
     }
 }
 

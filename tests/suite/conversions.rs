@@ -31,7 +31,8 @@ fn a_byte_order_mark_before_any_input_is_skipped() {
     document["n"] = json!(7);
     root.feed("state write -", format!("{MARK}{document}").as_bytes()).expect(0);
     assert_eq!(root.ok("state get .n"), "7");
-    root.run_args(&["state", "signal", "GO", "--metadata", &format!("{MARK}{{\"a\":1}}")]).expect(0);
+    root.run_args(&["state", "signal", "GO", "--metadata", &format!("{MARK}{{\"a\":1}}")])
+        .expect(0);
     root.feed("state validate -", format!("{MARK}{}", root.document()).as_bytes()).expect(0);
     let unsealed = r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#;
     let old = Sandbox::holding(&format!("{MARK}{unsealed}"));
@@ -44,7 +45,10 @@ fn a_converted_file_is_its_revision_and_the_next_write_seals_it_again() {
     for (convert, words) in [
         ((|text| format!("{MARK}{text}")) as fn(String) -> String, "a byte order mark (BOM),"),
         (|text| text.replace('\n', "\r\n"), "CR LF line ends"),
-        (|text| format!("{MARK}{}", text.replace('\n', "\r\n")), "a byte order mark (BOM) and CR LF line ends"),
+        (
+            |text| format!("{MARK}{}", text.replace('\n', "\r\n")),
+            "a byte order mark (BOM) and CR LF line ends",
+        ),
     ] {
         let converted = || {
             let root = Sandbox::with_history();
@@ -55,17 +59,32 @@ fn a_converted_file_is_its_revision_and_the_next_write_seals_it_again() {
         let (root, text) = converted();
         let before = root.snapshot();
         let read = root.run("state read").expect(0).saying(words);
-        assert_eq!((read.stdout.as_str(), read.stderr.matches("warning:").count()), (text.as_str(), 1), "{words}");
+        assert_eq!(
+            (read.stdout.as_str(), read.stderr.matches("warning:").count()),
+            (text.as_str(), 1),
+            "{words}"
+        );
         root.run("state validate").expect(0);
         let status = root.run("state status --json").expect(0).json();
-        assert_eq!((&status["health"], &status["mirror"]), (&json!("healthy"), &json!("same")), "{words}");
+        assert_eq!(
+            (&status["health"], &status["mirror"]),
+            (&json!("healthy"), &json!("same")),
+            "{words}"
+        );
         assert_eq!(root.snapshot(), before);
         for writer in ["state set a=b", "state set n:=3", "state init", "state write -"] {
             let (root, text) = converted();
             root.feed(writer, convert(text).as_bytes()).expect(0);
             assert_eq!(root.revision(), 5, "{words}, {writer}");
-            assert!(!live(&root).contains([MARK.chars().next().unwrap(), '\r']), "{words}, {writer}");
-            assert_eq!(fs::read(root.mirror()).unwrap(), fs::read(root.state()).unwrap(), "{words}, {writer}");
+            assert!(
+                !live(&root).contains([MARK.chars().next().unwrap(), '\r']),
+                "{words}, {writer}"
+            );
+            assert_eq!(
+                fs::read(root.mirror()).unwrap(),
+                fs::read(root.state()).unwrap(),
+                "{words}, {writer}"
+            );
         }
         let (root, text) = converted();
         let edited = convert(text.replace("\"n\": 3", "\"n\": 30"));
@@ -111,21 +130,36 @@ fn conflict_markers_are_an_edit_that_only_a_person_resolves() {
     let conflicted = || {
         let root = Sandbox::with_history();
         let text = live(&root);
-        let conflict = "<<<<<<< HEAD\n  \"n\": 3,\n=======\n  \"n\": 9,\n>>>>>>> theirs\n  \"n\": 3";
+        let conflict =
+            "<<<<<<< HEAD\n  \"n\": 3,\n=======\n  \"n\": 9,\n>>>>>>> theirs\n  \"n\": 3";
         root.overwrite(text.replace("  \"n\": 3", conflict));
         root
     };
     let root = conflicted();
     let before = root.snapshot();
-    for words in ["state read", "state get .n", "state set a=b", "state init", "state adopt", "recover checkpoint x"] {
+    for words in [
+        "state read",
+        "state get .n",
+        "state set a=b",
+        "state init",
+        "state adopt",
+        "recover checkpoint x",
+    ] {
         root.run(words).expect(3).saying("conflict markers").saying("state recover");
     }
     root.run("state validate").expect(3);
     root.run("state validate .workflow-state.json").expect(4);
     let mut accepting = root.command();
-    let read = accepting.env("STATE_FOREIGN_EDITS", "accept").args(["state", "set", "a=b"]).output().unwrap();
+    let read = accepting
+        .env("STATE_FOREIGN_EDITS", "accept")
+        .args(["state", "set", "a=b"])
+        .output()
+        .unwrap();
     assert_eq!(read.status.code(), Some(3));
-    assert_eq!(fs::read(root.state()).unwrap(), before.iter().find(|(path, _)| *path == root.state()).unwrap().1);
+    assert_eq!(
+        fs::read(root.state()).unwrap(),
+        before.iter().find(|(path, _)| *path == root.state()).unwrap().1
+    );
     let text = fs::read(root.state()).unwrap();
     root.ok("state recover");
     assert_eq!(root.ok("state get .n"), "3");
@@ -148,7 +182,9 @@ fn another_tools_document_is_left_alone() {
     for text in [r#"{"name":"x","version":2}"#, "[]", "\"x\"", "null"] {
         let root = Sandbox::holding(text);
         let before = root.snapshot();
-        for words in ["state init", "state read", "state set a=b", "state validate", "recover checkpoint x"] {
+        for words in
+            ["state init", "state read", "state set a=b", "state validate", "recover checkpoint x"]
+        {
             root.run(words).expect(4);
             assert_eq!(root.snapshot(), before, "{text}, {words}");
         }
@@ -156,7 +192,8 @@ fn another_tools_document_is_left_alone() {
         let error = refused.expect_json_error("not_a_state");
         let hints = error["hints"].to_string();
         assert!(hints.contains("--state-file") && hints.contains("init --fresh"), "{hints}");
-        let answer = root.feed(PROMPT, prompted(&root, "write a spec").to_string().as_bytes()).expect(0);
+        let answer =
+            root.feed(PROMPT, prompted(&root, "write a spec").to_string().as_bytes()).expect(0);
         assert_eq!((answer.stdout, answer.stderr), (String::new(), String::new()), "{text}");
         assert_eq!(root.snapshot(), before, "{text}");
     }
@@ -181,7 +218,9 @@ fn a_refused_init_creates_nothing() {
 fn objects_in_the_place_of_signals_are_kept_with_a_warning() {
     let old = r#"{"phase":1,"completedTasks":[],"signals":{"A":{"timestamp":5,"by":"x"},"B":7},"lastActivation":""}"#;
     let root = Sandbox::holding(old);
-    root.run("state init").expect(0).saying("signals hold objects instead of times, and keep them: A");
+    root.run("state init")
+        .expect(0)
+        .saying("signals hold objects instead of times, and keep them: A");
     assert_eq!(root.ok("state get .signals.A.by"), "x");
     assert_eq!(root.run("state set a=b").expect(0).stderr, "", "once is enough");
     root.run("state validate").expect(0);

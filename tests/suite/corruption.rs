@@ -92,7 +92,11 @@ fn meets(plan: &Plan, damaged: &[u8]) -> Met {
     let store = store(&root, Disk::real());
     let met = match store.read() {
         Ok(served) => {
-            assert_eq!(served.bytes, fs::read(root.state()).unwrap(), "what is served is not what is there");
+            assert_eq!(
+                served.bytes,
+                fs::read(root.state()).unwrap(),
+                "what is served is not what is there"
+            );
             Met::Healed
         }
         Err(error) => {
@@ -105,10 +109,15 @@ fn meets(plan: &Plan, damaged: &[u8]) -> Met {
         }
     };
     // text that is not JSON cannot be an edit
-    assert!(met == Met::Healed || serde_json::from_slice::<Value>(damaged).is_ok(), "it is no JSON, and not healed");
+    assert!(
+        met == Met::Healed || serde_json::from_slice::<Value>(damaged).is_ok(),
+        "it is no JSON, and not healed"
+    );
     let live = fs::read(root.state()).unwrap();
     // a number that an edit claims is not used for another document
-    let claimed = serde_json::from_slice(damaged).ok().and_then(|edit: Value| edit["metadata"]["revision"].as_u64());
+    let claimed = serde_json::from_slice(damaged)
+        .ok()
+        .and_then(|edit: Value| edit["metadata"]["revision"].as_u64());
     let claimed = claimed.filter(|_| met == Met::Refused).unwrap_or(0);
     assert_eq!(content(&live), (document, claimed.max(revision) + 1));
     assert_eq!(fs::read(root.mirror()).unwrap(), live);
@@ -117,7 +126,10 @@ fn meets(plan: &Plan, damaged: &[u8]) -> Met {
 }
 
 fn evidence(root: &Sandbox) -> Vec<Vec<u8>> {
-    root.shelf("corrupt-").iter().map(|name| fs::read(root.file(".state-backups").join(name)).unwrap()).collect()
+    root.shelf("corrupt-")
+        .iter()
+        .map(|name| fs::read(root.file(".state-backups").join(name)).unwrap())
+        .collect()
 }
 
 /// Tries each of these on the live file; returns how many were healed, and how many refused.
@@ -126,7 +138,8 @@ fn all_of(what: &str, plan: &Plan, cases: &[(String, Vec<u8>)]) -> (usize, usize
     let healed = AtomicUsize::new(0);
     in_parallel(cases, |(place, damaged)| {
         let met = std::panic::catch_unwind(|| meets(plan, damaged));
-        let met = met.unwrap_or_else(|_| panic!("{place} of {} bytes; see above", plan.live().len()));
+        let met =
+            met.unwrap_or_else(|_| panic!("{place} of {} bytes; see above", plan.live().len()));
         healed.fetch_add(usize::from(met == Met::Healed), Ordering::Relaxed);
     });
     let healed = healed.into_inner();
@@ -139,8 +152,12 @@ fn all_of(what: &str, plan: &Plan, cases: &[(String, Vec<u8>)]) -> (usize, usize
 fn rich_state() -> Sandbox {
     let root = Sandbox::with_history();
     root.ok("state signal GO");
-    root.run_args(&["state", "set", r#"notes:={"big":1e400,"é":[0.10,-0,null,true],"deep":{"a":{"b":"\n\"x\""}}}"#])
-        .expect(0);
+    root.run_args(&[
+        "state",
+        "set",
+        r#"notes:={"big":1e400,"é":[0.10,-0,null,true],"deep":{"a":{"b":"\n\"x\""}}}"#,
+    ])
+    .expect(0);
     root
 }
 
@@ -170,9 +187,15 @@ fn a_live_file_cut_short_anywhere_is_not_served() {
 fn a_block_of_the_live_file_that_was_lost_is_not_served() {
     let root = Sandbox::initialized();
     // numbers of equal length, so that a block of one revision fits into the other
-    let long = |n: u64| (0..900).map(|k| (1000 + (k * 7919 + n * 31) % 9000).to_string()).collect::<Vec<_>>().join(",");
+    let long = |n: u64| {
+        (0..900)
+            .map(|k| (1000 + (k * 7919 + n * 31) % 9000).to_string())
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     for n in 1..=2 {
-        root.run_args(&["state", "set", &format!("n:={n}"), &format!("long:=[{}]", long(n))]).expect(0);
+        root.run_args(&["state", "set", &format!("n:={n}"), &format!("long:=[{}]", long(n))])
+            .expect(0);
     }
     let plan = Plan::of(&root, 1);
     let older = plan.0.last().unwrap().1.clone();
@@ -180,8 +203,11 @@ fn a_block_of_the_live_file_that_was_lost_is_not_served() {
     let mut cases = Vec::new();
     for start in (0..plan.live().len()).step_by(512) {
         let end = (start + 512).min(plan.live().len());
-        let replacements: [(&str, Vec<u8>); 3] =
-            [("zeros", vec![0; end - start]), ("ones", vec![0xff; end - start]), ("old", older[start..end].to_vec())];
+        let replacements: [(&str, Vec<u8>); 3] = [
+            ("zeros", vec![0; end - start]),
+            ("ones", vec![0xff; end - start]),
+            ("old", older[start..end].to_vec()),
+        ];
         for (what, block) in replacements {
             let bytes = [&plan.live()[..start], &block, &plan.live()[end..]].concat();
             if bytes != plan.live() {
@@ -205,7 +231,8 @@ enum Manner {
     Edited,
 }
 
-const MANNERS: [Manner; 5] = [Manner::Gone, Manner::Emptied, Manner::Zeroed, Manner::Halved, Manner::Edited];
+const MANNERS: [Manner; 5] =
+    [Manner::Gone, Manner::Emptied, Manner::Zeroed, Manner::Halved, Manner::Edited];
 
 impl Manner {
     fn of(self, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -232,7 +259,11 @@ const LAST: u64 = 6;
 /// The highest revision with an undamaged copy.
 fn highest_left(damages: &Damages) -> Option<u64> {
     let revisions = [LAST, 5, 4, 3, 2, 1];
-    revisions.into_iter().zip(&damages[1..]).find(|(_, damage)| damage.is_none()).map(|(revision, _)| revision)
+    revisions
+        .into_iter()
+        .zip(&damages[1..])
+        .find(|(_, damage)| damage.is_none())
+        .map(|(revision, _)| revision)
 }
 
 /// Expects the restored revision under the next number, and a warning about a lost one.
@@ -246,8 +277,9 @@ fn assert_restored(root: &Sandbox, store: &Store, left: u64) {
 }
 
 fn survives(plan: &Plan, damages: &Damages) {
-    let place =
-        |name: &PathBuf| plan.0.iter().filter(|file| !file.0.ends_with(JOURNAL)).position(|file| file.0 == *name);
+    let place = |name: &PathBuf| {
+        plan.0.iter().filter(|file| !file.0.ends_with(JOURNAL)).position(|file| file.0 == *name)
+    };
     let root = plan.laid_out(|name, bytes| match place(name).and_then(|place| damages[place]) {
         Some(manner) => manner.of(bytes),
         None => Some(bytes.to_vec()),
@@ -263,7 +295,10 @@ fn survives(plan: &Plan, damages: &Damages) {
                 value["z"] = json!(1);
                 Ok(value.into())
             });
-            assert!(matches!(set, Ok(Outcome::Committed { revision, .. }) if revision.get() == LAST + 1), "{set:?}");
+            assert!(
+                matches!(set, Ok(Outcome::Committed { revision, .. }) if revision.get() == LAST + 1),
+                "{set:?}"
+            );
             assert_eq!(fs::read(root.mirror()).unwrap(), fs::read(root.state()).unwrap());
             return;
         }
@@ -295,14 +330,20 @@ fn survives(plan: &Plan, damages: &Damages) {
     if left.is_some() {
         assert_eq!(evidence(&root), before.into_iter().collect::<Vec<_>>());
     } else {
-        assert_eq!((fs::read(root.state()).ok(), evidence(&root).len()), (before, 0), "a refusal changed something");
+        assert_eq!(
+            (fs::read(root.state()).ok(), evidence(&root).len()),
+            (before, 0),
+            "a refusal changed something"
+        );
     }
 }
 
 #[test]
 fn the_highest_valid_revision_survives_any_damage() {
     let began = Instant::now();
-    let root = Sandbox::holding(r#"{"phase":"pre-init","completedTasks":[],"signals":{},"lastActivation":"","n":1}"#);
+    let root = Sandbox::holding(
+        r#"{"phase":"pre-init","completedTasks":[],"signals":{},"lastActivation":"","n":1}"#,
+    );
     root.ok("state init"); // seals it as revision 1, and creates the journal
     for n in 2..=LAST {
         root.ok(&format!("state set n:={n} m:={n}"));
@@ -324,5 +365,9 @@ fn the_highest_valid_revision_survives_any_damage() {
         let survived = std::panic::catch_unwind(|| survives(&plan, damages));
         survived.unwrap_or_else(|_| panic!("{damages:?}; see above"));
     });
-    println!("every subset of seven files: {} cases, {:.1} s", cases.len(), began.elapsed().as_secs_f64());
+    println!(
+        "every subset of seven files: {} cases, {:.1} s",
+        cases.len(),
+        began.elapsed().as_secs_f64()
+    );
 }

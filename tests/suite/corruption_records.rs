@@ -32,7 +32,10 @@ use crate::strace::in_parallel;
 const LANES: usize = 4;
 
 /// The bytes with each of these bits flipped.
-fn flipped(bytes: &[u8], bits: impl Iterator<Item = usize>) -> impl Iterator<Item = (usize, Vec<u8>)> {
+fn flipped(
+    bytes: &[u8],
+    bits: impl Iterator<Item = usize>,
+) -> impl Iterator<Item = (usize, Vec<u8>)> {
     bits.take_while(|bit| *bit < bytes.len() * 8).map(|bit| {
         let mut bytes = bytes.to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -63,7 +66,12 @@ fn in_lanes(what: &str, work: impl Fn(usize) -> usize + Sync) {
 
 /// Flips bits of one file of the checkpoint: verify and restore refuse it, and that changes
 /// nothing.
-fn refuses_checkpoint(root: &Sandbox, id: &str, file: &Path, bits: impl Iterator<Item = usize>) -> usize {
+fn refuses_checkpoint(
+    root: &Sandbox,
+    id: &str,
+    file: &Path,
+    bits: impl Iterator<Item = usize>,
+) -> usize {
     let path = root.file(".checkpoints").join(id).join(file);
     let (bytes, before) = (fs::read(&path).unwrap(), root.snapshot());
     let store = store(root, Disk::real());
@@ -71,9 +79,17 @@ fn refuses_checkpoint(root: &Sandbox, id: &str, file: &Path, bits: impl Iterator
     for (bit, damaged) in flipped(&bytes, bits) {
         fs::write(&path, &damaged).unwrap();
         let error = store.verify_checkpoint(id).expect_err(&format!("bit {bit} of {file:?}"));
-        assert_eq!((error.kind, error.code() as u8), (Kind::Corrupt, 3), "bit {bit} of {file:?}: {error}");
+        assert_eq!(
+            (error.kind, error.code() as u8),
+            (Kind::Corrupt, 3),
+            "bit {bit} of {file:?}: {error}"
+        );
         let error = store.restore(&Which::Id(id.to_owned()), &Order::of("restore")).unwrap_err();
-        assert_eq!((error.kind, error.code() as u8), (Kind::Corrupt, 3), "bit {bit} of {file:?}: {error}");
+        assert_eq!(
+            (error.kind, error.code() as u8),
+            (Kind::Corrupt, 3),
+            "bit {bit} of {file:?}: {error}"
+        );
         count += 1;
     }
     fs::write(&path, &bytes).unwrap();
@@ -93,7 +109,12 @@ fn no_bit_of_a_checkpoint_can_flip_and_be_restored() {
     in_lanes("every fifth bit of a checkpoint's other files", |lane| {
         let root = twin(&start);
         let files = ["state.json", "metadata.json", "config/rules.json", "signals/EARLY.json"];
-        files.map(|file| refuses_checkpoint(&root, &id, file.as_ref(), (lane * 5..).step_by(LANES * 5))).iter().sum()
+        files
+            .map(|file| {
+                refuses_checkpoint(&root, &id, file.as_ref(), (lane * 5..).step_by(LANES * 5))
+            })
+            .iter()
+            .sum()
     });
 }
 
@@ -116,9 +137,14 @@ fn asks(name: &str) -> Request {
 }
 
 fn impatient(root: &Sandbox) -> Store {
-    let settings = Settings { lock_timeout: Duration::ZERO, ..store(root, Disk::real()).settings().clone() };
-    Store::new(Disk::real(), settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
-        .reporting_absence()
+    let settings =
+        Settings { lock_timeout: Duration::ZERO, ..store(root, Disk::real()).settings().clone() };
+    Store::new(
+        Disk::real(),
+        settings,
+        Audit::new(Disk::real(), root.file("audit.log"), root.path()),
+    )
+    .reporting_absence()
 }
 
 /// A flipped record may name another process, even a dead one: the lock is not free for that.
@@ -149,14 +175,18 @@ fn no_bit_flip_in_a_record_frees_a_held_lock() {
                 }
                 let error = match *name {
                     "state" => set(&store).expect_err(&format!("bit {bit} of {name}")),
-                    _ => store.locks().acquire(&asks(name)).expect_err(&format!("bit {bit} of {name}")),
+                    _ => store
+                        .locks()
+                        .acquire(&asks(name))
+                        .expect_err(&format!("bit {bit} of {name}")),
                 };
                 assert_eq!(error.code() as u8, 2, "bit {bit} of {name}: {error}");
                 assert!(check().starts_with("unknown:"), "bit {bit} of {name}: {}", check());
                 // on a very slow machine the time is over before the gate is passed, and the record
                 // stays
                 let kept = put_aside(&root);
-                let is_kept = kept == [damaged.clone()] || fs::read(root.record_of(name)).unwrap() == damaged;
+                let is_kept =
+                    kept == [damaged.clone()] || fs::read(root.record_of(name)).unwrap() == damaged;
                 assert!(is_kept, "bit {bit} of {name}: the evidence is gone: {} files", kept.len());
             }
         }
@@ -197,7 +227,11 @@ fn whatever_bit_flips_no_token_comes_again() {
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 fs::write(file, bytes).unwrap();
                 if *file == reserved {
-                    fs::write(&counter, forged(&counter, |counter| counter["boot"] = json!("earlier"))).unwrap();
+                    fs::write(
+                        &counter,
+                        forged(&counter, |counter| counter["boot"] = json!("earlier")),
+                    )
+                    .unwrap();
                 }
                 grows(&format!("bit {bit} of {}", file.display()));
                 count += 1;
@@ -242,23 +276,34 @@ fn no_bit_of_a_restores_intent_can_flip_and_be_carried_out() {
             let read = store.read().map(|_| ()).expect_err(&format!("bit {bit}"));
             let written = set(&store).expect_err(&format!("bit {bit}"));
             for error in [read, written] {
-                assert_eq!((error.kind, error.code() as u8), (Kind::Corrupt, 3), "bit {bit}: {error}");
+                assert_eq!(
+                    (error.kind, error.code() as u8),
+                    (Kind::Corrupt, 3),
+                    "bit {bit}: {error}"
+                );
             }
             count += 1;
         }
         let damaged = [&intent[..100], b"X", &intent[101..]].concat();
         fs::write(&path, &intent).unwrap();
-        let other: Vec<_> = root.snapshot().into_iter().filter(|file| !before.contains(file)).collect();
+        let other: Vec<_> =
+            root.snapshot().into_iter().filter(|file| !before.contains(file)).collect();
         assert!(other.is_empty(), "a refusal changed something: {other:?}");
         // a new restore replaces a damaged intent; a readable one is carried out
         if lane % 2 == 0 {
             fs::write(&path, damaged).unwrap();
             store
-                .restore(&Which::Latest(Some(Name::parse("operation", "good").unwrap())), &Order::of("restore"))
+                .restore(
+                    &Which::Latest(Some(Name::parse("operation", "good").unwrap())),
+                    &Order::of("restore"),
+                )
                 .unwrap();
         }
         let read = store.read().unwrap();
-        assert!(Whole::with(&root, &read.bytes) == new, "the restore that was decided is carried out");
+        assert!(
+            Whole::with(&root, &read.bytes) == new,
+            "the restore that was decided is carried out"
+        );
         count
     });
 }

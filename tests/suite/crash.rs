@@ -64,17 +64,24 @@ fn newest(store: &Store) -> Result<()> {
 }
 
 fn checkpoint(store: &Store) -> Result<()> {
-    let snapshot = Snapshot { operation: Name::parse("operation", "second")?, phase: None, metadata: Value::Null };
+    let snapshot = Snapshot {
+        operation: Name::parse("operation", "second")?,
+        phase: None,
+        metadata: Value::Null,
+    };
     store.checkpoint(&snapshot).map(|_| ())
 }
 
 fn restore(store: &Store) -> Result<()> {
-    store.restore(&Which::Latest(Some(Name::parse("operation", "good")?)), &Order::of("restore")).map(|_| ())
+    store
+        .restore(&Which::Latest(Some(Name::parse("operation", "good")?)), &Order::of("restore"))
+        .map(|_| ())
 }
 
 /// Files besides the state that must survive: pinned backups, evidence, checkpoints.
 fn kept(root: &Sandbox, store: &Store) -> Facts {
-    let backups = store.backups().unwrap().into_iter().filter(|backup| backup.pinned && backup.valid);
+    let backups =
+        store.backups().unwrap().into_iter().filter(|backup| backup.pinned && backup.valid);
     let mut facts: Facts = backups.map(|backup| format!("the backup {}", backup.kept)).collect();
     for name in root.shelf("corrupt-") {
         let bytes = fs::read(root.file(".state-backups").join(name)).unwrap();
@@ -111,7 +118,8 @@ fn full() -> Sandbox {
 }
 
 fn three_changes() -> Job {
-    let steps: [Step; 3] = [|s| set(s, "n", json!(10)), |s| set(s, "n", json!(11)), |s| set(s, "n", json!(12))];
+    let steps: [Step; 3] =
+        [|s| set(s, "n", json!(10)), |s| set(s, "n", json!(11)), |s| set(s, "n", json!(12))];
     job("three changes", full(), &steps)
 }
 
@@ -132,7 +140,8 @@ fn with_new_lineage() -> Job {
     job.facts = |root, _| {
         let on_shelf = root.shelf("state-").into_iter();
         let archives = root.shelf("archive-").into_iter();
-        let archived = archives.flat_map(|archive| root.names(&format!(".state-backups/{archive}")));
+        let archived =
+            archives.flat_map(|archive| root.names(&format!(".state-backups/{archive}")));
         let names = on_shelf.chain(archived).filter(|name| name.contains("manual-first"));
         names.map(|_| "the pinned backup".to_owned()).collect()
     };
@@ -198,7 +207,8 @@ fn no_power_cut_loses_a_backup_or_a_checkpoint_that_was_acknowledged() {
 fn no_power_cut_leaves_a_part_of_a_checkpoint_that_was_removed() {
     let root = with_small_checkpoint();
     root.ok("recover checkpoint newer");
-    let cleanup: Step = |store| store.clean_checkpoints(std::time::Duration::ZERO, 1, Mode::Commit).map(|_| ());
+    let cleanup: Step =
+        |store| store.clean_checkpoints(std::time::Duration::ZERO, 1, Mode::Commit).map(|_| ());
     let mut job = Job::new("recover cleanup, then a change", root, vec![cleanup, write_z]);
     (job.limit, job.shapes) = (sampled(10, 60), 1);
     job.holds();
@@ -231,7 +241,11 @@ fn half_restored() -> Sandbox {
     let mut exchanges = 0;
     let disk = Disk::new(Rc::new(Observed::new(move |call| {
         exchanges += usize::from(call.name == "exchange");
-        if call.name == "exchange" && exchanges > 1 { Fate::Fails(Errno::IO) } else { Fate::Proceeds }
+        if call.name == "exchange" && exchanges > 1 {
+            Fate::Fails(Errno::IO)
+        } else {
+            Fate::Proceeds
+        }
     })));
     restore(&crate::faults::store(&root, disk)).unwrap_err();
     root
@@ -251,7 +265,11 @@ fn no_power_cut_makes_an_abort_a_mix() {
 }
 
 fn begin_guard(store: &Store) -> Result<()> {
-    let snapshot = Snapshot { operation: Name::parse("operation", "guarded")?, phase: None, metadata: Value::Null };
+    let snapshot = Snapshot {
+        operation: Name::parse("operation", "guarded")?,
+        phase: None,
+        metadata: Value::Null,
+    };
     store.begin_guard(&snapshot).map(|_| ())
 }
 
@@ -266,7 +284,8 @@ fn settle_guard(store: &Store) -> Result<()> {
 fn guarded(_: &Sandbox, store: &Store) -> Facts {
     let ids = store.checkpoint_ids().unwrap();
     let records = store.guards().unwrap().into_iter();
-    let sound = records.filter(|guard| guard.standing != Standing::Damaged && ids.contains(&guard.id));
+    let sound =
+        records.filter(|guard| guard.standing != Standing::Damaged && ids.contains(&guard.id));
     sound.map(|_| "a guard on record".to_owned()).collect()
 }
 

@@ -16,11 +16,20 @@ const DAMAGES: [Damage; 8] = [
     ("4 KB of NULs", |_| vec![0; 4096]),
     ("NULs in the middle", |bytes| [&bytes[..100], &[0; 50], &bytes[150..]].concat()),
     ("invalid UTF-8", |bytes| {
-        replace(bytes, "pre-init", "pre\u{0}\u{0}nit").iter().map(|b| if *b == 0 { 0xff } else { *b }).collect()
+        replace(bytes, "pre-init", "pre\u{0}\u{0}nit")
+            .iter()
+            .map(|b| if *b == 0 { 0xff } else { *b })
+            .collect()
     }),
-    ("a key that stands twice", |bytes| replace(bytes, "\"signals\"", "\"phase\": \"x\",\n  \"signals\"")),
+    ("a key that stands twice", |bytes| {
+        replace(bytes, "\"signals\"", "\"phase\": \"x\",\n  \"signals\"")
+    }),
     ("nesting over 128", |bytes| {
-        replace(bytes, "\"signals\": {}", &format!("\"signals\": {}1{}", "[".repeat(200), "]".repeat(200)))
+        replace(
+            bytes,
+            "\"signals\": {}",
+            &format!("\"signals\": {}1{}", "[".repeat(200), "]".repeat(200)),
+        )
     }),
 ];
 
@@ -71,7 +80,9 @@ fn is_reported(sandbox: &Sandbox) {
 #[test]
 fn damage_heals_to_the_last_acknowledged_revision() {
     for (what, damage) in DAMAGES {
-        for first in ["state read", "state get .n", "state update .n+=0", "state init", "state recover"] {
+        for first in
+            ["state read", "state get .n", "state update .n+=0", "state init", "state recover"]
+        {
             let sandbox = Sandbox::with_history();
             let bad = damage(&fs::read(sandbox.state()).unwrap());
             sandbox.overwrite(&bad);
@@ -81,7 +92,11 @@ fn damage_heals_to_the_last_acknowledged_revision() {
             assert_eq!(sandbox.revision(), 5, "{what}, {first}: a new revision");
             let evidence = sandbox.shelf("corrupt-");
             assert_eq!(evidence.len(), 1, "{what}, {first}");
-            assert_eq!(fs::read(sandbox.file(".state-backups").join(&evidence[0])).unwrap(), bad, "{what}");
+            assert_eq!(
+                fs::read(sandbox.file(".state-backups").join(&evidence[0])).unwrap(),
+                bad,
+                "{what}"
+            );
             sandbox.run("state validate").expect(0);
             sandbox.ok("state set after=yes");
             assert_eq!(sandbox.debris(), Vec::<std::path::PathBuf>::new());
@@ -93,8 +108,12 @@ fn damage_heals_to_the_last_acknowledged_revision() {
 fn a_healing_reader_reports_the_damage() {
     let sandbox = Sandbox::with_history();
     sandbox.overwrite("");
-    let ran =
-        sandbox.run("state read").expect(0).saying("warning:").saying("it is empty").saying("revision 4 was restored");
+    let ran = sandbox
+        .run("state read")
+        .expect(0)
+        .saying("warning:")
+        .saying("it is empty")
+        .saying("revision 4 was restored");
     assert_eq!(ran.json()["n"], 3);
     assert_eq!(sandbox.run("state read").expect(0).stderr, "");
 }
@@ -178,7 +197,9 @@ fn with_automatic_recovery_off_damage_is_only_reported() {
         Ran::of(command.output().unwrap()).expect(3).saying("state recover");
     }
     assert_eq!(sandbox.snapshot(), before);
-    assert!(sandbox.ok("state recover").starts_with("State recovered from: mirror.json (revision 5)"));
+    assert!(
+        sandbox.ok("state recover").starts_with("State recovered from: mirror.json (revision 5)")
+    );
 }
 
 #[test]
@@ -188,7 +209,14 @@ fn a_foreign_edit_is_refused_until_it_is_adopted_or_discarded() {
         let edited = damage(&fs::read(sandbox.state()).unwrap());
         sandbox.overwrite(&edited);
         is_reported(&sandbox);
-        for words in ["state read", "state get .n", "state set a=b", "state init", "state backup", "state migrate"] {
+        for words in [
+            "state read",
+            "state get .n",
+            "state set a=b",
+            "state init",
+            "state backup",
+            "state migrate",
+        ] {
             sandbox.run(words).expect(3).saying("state recover");
         }
         // only a valid document is offered for adoption
@@ -207,15 +235,21 @@ fn a_foreign_edit_is_refused_until_it_is_adopted_or_discarded() {
 #[test]
 fn a_foreign_edit_is_shown_against_the_last_acknowledged_revision() {
     let sandbox = Sandbox::with_history();
-    let edited = fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\"");
+    let edited =
+        fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\"");
     sandbox.overwrite(edited);
-    sandbox.run("state read").expect(3).saying(".phase: \"pre-init\" -> \"by-hand\"").saying("revision 4");
+    sandbox
+        .run("state read")
+        .expect(3)
+        .saying(".phase: \"pre-init\" -> \"by-hand\"")
+        .saying("revision 4");
     let ran = sandbox.run("state read --json").expect_json_error("foreign_edit");
     assert_eq!(ran["details"]["changes"][0]["path"], ".phase");
     assert!(sandbox.ok("state adopt --dry-run").contains("by-hand"));
     assert_eq!(sandbox.ok("state adopt --reason on-purpose"), "State adopted: revision 5");
     assert_eq!(sandbox.ok("state get .phase"), "by-hand");
-    let pinned = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r4-pre-adopt")).unwrap();
+    let pinned =
+        sandbox.shelf("state-").into_iter().find(|name| name.contains("-r4-pre-adopt")).unwrap();
     sandbox.ok(&format!("state recover {pinned}"));
     assert_eq!(sandbox.ok("state get .phase"), "pre-init");
 }
@@ -225,9 +259,13 @@ fn foreign_edits_can_be_accepted_as_a_matter_of_policy() {
     let sandbox = Sandbox::with_history();
     let accept = |words: &str| {
         let mut command = sandbox.command();
-        Ran::of(command.env("STATE_FOREIGN_EDITS", "accept").args(words.split(' ')).output().unwrap())
+        Ran::of(
+            command.env("STATE_FOREIGN_EDITS", "accept").args(words.split(' ')).output().unwrap(),
+        )
     };
-    sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\""));
+    sandbox.overwrite(
+        fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\""),
+    );
     assert_eq!(accept("state get .phase").expect(0).saying("warning:").stdout, "by-hand\n");
     accept("state set more=yes").expect(0);
     assert_eq!((sandbox.ok("state get .phase"), sandbox.revision()), ("by-hand".into(), 5));
@@ -250,7 +288,11 @@ fn an_old_copy_put_back_is_a_foreign_edit() {
         is_reported(&sandbox);
         sandbox.run("state set a=b").expect(3).saying("it is revision 2, and revision");
         sandbox.ok("state recover");
-        assert_eq!(sandbox.document()["n"], if mirror == "there" { 3 } else { 2 }, "mirror {mirror}");
+        assert_eq!(
+            sandbox.document()["n"],
+            if mirror == "there" { 3 } else { 2 },
+            "mirror {mirror}"
+        );
     }
 }
 
@@ -272,7 +314,14 @@ fn a_deleted_state_is_refused_and_one_recover_brings_it_back() {
             fs::remove_file(sandbox.mirror()).unwrap();
         }
         let before = sandbox.snapshot();
-        for words in ["state read", "state get .n", "state set a=b", "state init", "state validate", "state status"] {
+        for words in [
+            "state read",
+            "state get .n",
+            "state set a=b",
+            "state init",
+            "state validate",
+            "state status",
+        ] {
             sandbox.run(words).expect(3).saying("state recover").saying("state init --fresh");
         }
         assert_eq!(sandbox.snapshot(), before);
@@ -301,7 +350,11 @@ fn after_init_fresh_damage_heals_to_the_new_lineage() {
     assert_eq!(sandbox.names(".signals"), Vec::<String>::new());
     assert_ne!(sandbox.document()["metadata"]["lineage"], old);
     let archive = sandbox.shelf("archive-").remove(0);
-    assert_eq!(sandbox.names(&format!(".state-backups/{archive}")).len(), 7, "live, mirror, four backups, signals");
+    assert_eq!(
+        sandbox.names(&format!(".state-backups/{archive}")).len(),
+        7,
+        "live, mirror, four backups, signals"
+    );
     sandbox.overwrite("garbage");
     assert_eq!(sandbox.run("state read").expect(0).json()["phase"], "pre-init");
     assert_eq!(sandbox.ok("state get .n --default none"), "none");
@@ -321,9 +374,11 @@ fn recover_rolls_back_and_keeps_the_replaced_file() {
     sandbox.ok("state recover --to-revision 5");
     assert_eq!((sandbox.document()["n"].clone(), sandbox.revision()), (99.into(), 7));
     let before = sandbox.snapshot();
-    for (words, code) in
-        [("state recover nothing-like-this", 1), ("state recover ../x", 1), ("state recover --to-revision 77", 1)]
-    {
+    for (words, code) in [
+        ("state recover nothing-like-this", 1),
+        ("state recover ../x", 1),
+        ("state recover --to-revision 77", 1),
+    ] {
         sandbox.run(words).expect(code).saying("there is no backup");
     }
     assert_eq!(sandbox.snapshot(), before);
@@ -369,7 +424,9 @@ fn a_fresh_lineage_takes_no_number_of_the_old_one() {
 #[test]
 fn a_condition_on_the_revision_holds_for_an_accepted_edit_too() {
     let sandbox = Sandbox::with_history();
-    sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\""));
+    sandbox.overwrite(
+        fs::read_to_string(sandbox.state()).unwrap().replace("\"pre-init\"", "\"by-hand\""),
+    );
     let set = |revision: &str| {
         let mut command = sandbox.command();
         let args = ["state", "set", "m:=1", "--if-revision", revision];
@@ -402,7 +459,9 @@ fn evidence_is_never_restored_by_a_pattern() {
 #[test]
 fn a_copy_by_a_newer_program_is_not_passed_over() {
     let sandbox = Sandbox::with_history();
-    let newer = crate::documents::reseal(&fs::read_to_string(sandbox.state()).unwrap().replace("\"1.0\"", "\"2.0\""));
+    let newer = crate::documents::reseal(
+        &fs::read_to_string(sandbox.state()).unwrap().replace("\"1.0\"", "\"2.0\""),
+    );
     fs::write(sandbox.mirror(), &newer).unwrap();
     sandbox.overwrite("garbage");
     let before = sandbox.snapshot();
@@ -438,7 +497,10 @@ fn files_too_large_to_compare_are_each_kept() {
         crate::sandbox::make_old(&sandbox.state());
         let warning = sandbox.run("state get .n").expect(0).stderr;
         let kept = sandbox.shelf("corrupt-");
-        assert!(kept.iter().any(|name| warning.contains(name.as_str())), "{warning} names none of {kept:?}");
+        assert!(
+            kept.iter().any(|name| warning.contains(name.as_str())),
+            "{warning} names none of {kept:?}"
+        );
     }
     assert_eq!(sandbox.shelf("corrupt-").len(), 3);
 }
@@ -449,10 +511,17 @@ fn on_a_read_only_root_a_damaged_state_is_served_from_the_best_copy() {
         let sandbox = Sandbox::with_history();
         sandbox.overwrite(damage(&fs::read(sandbox.state()).unwrap()));
         let Some(ran) = read_only(&sandbox, "state read") else { return };
-        assert_eq!(ran.expect(0).saying("warning:").saying("mirror.json is served").json()["n"], 3, "{what}");
-        for (words, code) in
-            [("state validate", 3), ("state status", 3), ("state update .n=1", 6), ("state recover", 6)]
-        {
+        assert_eq!(
+            ran.expect(0).saying("warning:").saying("mirror.json is served").json()["n"],
+            3,
+            "{what}"
+        );
+        for (words, code) in [
+            ("state validate", 3),
+            ("state status", 3),
+            ("state update .n=1", 6),
+            ("state recover", 6),
+        ] {
             read_only(&sandbox, words).unwrap().expect(code);
         }
         fs::remove_file(sandbox.mirror()).unwrap();
@@ -471,15 +540,21 @@ fn a_read_only_root_can_be_read() {
 
 /// Runs the program with the root mounted read-only; `None` if this user may not mount.
 fn read_only(sandbox: &Sandbox, words: &str) -> Option<Ran> {
-    let script =
-        format!("mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && exec \"$PIPELINE_BINARY\" {words}");
+    let script = format!(
+        "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && exec \"$PIPELINE_BINARY\" {words}"
+    );
     let probe = sandbox.program("unshare").args(["-Urm", "true"]).status();
     if !probe.is_ok_and(|status| status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "unshare -Urm does not work, and in CI nothing is skipped");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "unshare -Urm does not work, and in CI nothing is skipped"
+        );
         eprintln!("unshare -Urm is not permitted here: read-only roots are not tested");
         return None;
     }
-    Some(Ran::of(sandbox.program("unshare").args(["-Urm", "bash", "-c", &script]).output().unwrap()))
+    Some(Ran::of(
+        sandbox.program("unshare").args(["-Urm", "bash", "-c", &script]).output().unwrap(),
+    ))
 }
 
 /// Leftovers of a failed `init --fresh` of the first release: all copies are in the archive, and

@@ -57,7 +57,8 @@ const FAULTS: [Fault; 19] = [
     },
     Fault {
         plant: |root| {
-            let id = root.names(".checkpoints").into_iter().find(|id| id.ends_with("-one")).unwrap();
+            let id =
+                root.names(".checkpoints").into_iter().find(|id| id.ends_with("-one")).unwrap();
             fs::write(root.file(".checkpoints").join(id).join("config/rules.json"), "{}X").unwrap();
         },
         subject: "checkpoints",
@@ -125,7 +126,9 @@ const FAULTS: [Fault; 19] = [
         safe: true,
     },
     Fault {
-        plant: |root| fs::write(root.file(".state-backups/.pipeline-state-99-mirror.tmp"), "half").unwrap(),
+        plant: |root| {
+            fs::write(root.file(".state-backups/.pipeline-state-99-mirror.tmp"), "half").unwrap()
+        },
         subject: "leftovers",
         saying: ".state-backups/.pipeline-state-99-mirror.tmp",
         code: 1,
@@ -149,7 +152,9 @@ const FAULTS: [Fault; 19] = [
         safe: true,
     },
     Fault {
-        plant: |root| fs::write(root.file(".state-backups/.pipeline-state-99-signal-0.tmp"), "half").unwrap(),
+        plant: |root| {
+            fs::write(root.file(".state-backups/.pipeline-state-99-signal-0.tmp"), "half").unwrap()
+        },
         subject: "leftovers",
         saying: "99-signal-0.tmp is of a signal whose writer was killed",
         code: 1,
@@ -181,7 +186,9 @@ const FAULTS: [Fault; 19] = [
     Fault {
         plant: |root| {
             symlink("/nowhere", root.file("config/link"))
-                .and_then(|()| std::os::unix::net::UnixListener::bind(root.file("config/socket")).map(drop))
+                .and_then(|()| {
+                    std::os::unix::net::UnixListener::bind(root.file("config/socket")).map(drop)
+                })
                 .unwrap()
         },
         subject: "config",
@@ -191,7 +198,10 @@ const FAULTS: [Fault; 19] = [
         safe: false,
     },
     Fault {
-        plant: |root| fs::write(root.file("config/skill-rules.json"), r#"{"tool_rules": [{"tool": 7}]}"#).unwrap(),
+        plant: |root| {
+            fs::write(root.file("config/skill-rules.json"), r#"{"tool_rules": [{"tool": 7}]}"#)
+                .unwrap()
+        },
         subject: "rules",
         saying: "config/skill-rules.json: hooks do without",
         code: 4,
@@ -224,7 +234,9 @@ const FAULTS: [Fault; 19] = [
 pub fn brief(findings: &[Value]) -> String {
     findings
         .iter()
-        .map(|finding| format!("{} {} {}\n", finding["code"], finding["subject"], finding["message"]))
+        .map(|finding| {
+            format!("{} {} {}\n", finding["code"], finding["subject"], finding["message"])
+        })
         .collect()
 }
 
@@ -295,7 +307,8 @@ fn doctor_finds_all_faults_and_fixes_only_safe_ones() {
 
     let precious = |root: &Sandbox| {
         let files = root.snapshot().into_iter();
-        let ours = files.filter(|(path, _)| !path.to_string_lossy().contains("/.locks") && path.is_file());
+        let ours =
+            files.filter(|(path, _)| !path.to_string_lossy().contains("/.locks") && path.is_file());
         ours.filter(|(path, _)| !path.to_string_lossy().ends_with(".tmp")).collect::<Vec<_>>()
     };
     let kept = precious(&root);
@@ -303,7 +316,13 @@ fn doctor_finds_all_faults_and_fixes_only_safe_ones() {
     for fault in &FAULTS {
         // a damaged record is preserved; its lock still has an unknown holder
         let is_torn = fault.saying.contains("torn");
-        assert_eq!(tells_of(&left, fault), !fault.safe && !is_torn, "{}:\n{}", fault.saying, brief(&left));
+        assert_eq!(
+            tells_of(&left, fault),
+            !fault.safe && !is_torn,
+            "{}:\n{}",
+            fault.saying,
+            brief(&left)
+        );
     }
     assert_eq!(left.len(), FAULTS.iter().filter(|fault| !fault.safe).count(), "{}", brief(&left));
     let after = precious(&root);
@@ -337,7 +356,12 @@ fn the_fix_heals_like_every_command_and_decides_nothing() {
     assert!(!root.state().exists());
     // so does healing, if it is disabled
     root.overwrite("{ torn");
-    let fix = root.command().env("PIPELINE_AUTO_RECOVER", "0").args(["recover", "doctor", "--fix"]).status().unwrap();
+    let fix = root
+        .command()
+        .env("PIPELINE_AUTO_RECOVER", "0")
+        .args(["recover", "doctor", "--fix"])
+        .status()
+        .unwrap();
     assert_eq!((fix.code(), fs::read(root.state()).unwrap()), (Some(3), b"{ torn".to_vec()));
 }
 
@@ -359,8 +383,14 @@ fn a_fault_of_a_side_directory_hides_no_other() {
     fs::remove_dir_all(root.file(".signals")).unwrap();
     fs::write(root.file(".signals"), "").unwrap();
     let found = findings(&root, "recover doctor");
-    let about = |word: &str| found.iter().any(|finding| finding["message"].as_str().unwrap().contains(word));
-    assert!(about(".state-backups") && about(".signals") && about("99-state.tmp"), "{}", brief(&found));
+    let about = |word: &str| {
+        found.iter().any(|finding| finding["message"].as_str().unwrap().contains(word))
+    };
+    assert!(
+        about(".state-backups") && about(".signals") && about("99-state.tmp"),
+        "{}",
+        brief(&found)
+    );
 }
 
 #[test]
@@ -370,10 +400,18 @@ fn a_degraded_state_is_reported_with_its_reason() {
     let found = findings(&root, "recover doctor");
     assert!(found[0]["message"].as_str().unwrap().ends_with("no database"), "{found:?}");
     assert_eq!(found[0]["remedy"], "pipeline-state recover recover-mode   # back to normal");
-    assert_eq!(root.document()["degradedMode"]["disabledFeatures"], json!(["reports", "mail"]), "{}", root.document());
-    for (words, code) in
-        [("degraded", 0), ("degraded mail", 0), ("degraded other", 1), ("degraded other --exit-zero", 0)]
-    {
+    assert_eq!(
+        root.document()["degradedMode"]["disabledFeatures"],
+        json!(["reports", "mail"]),
+        "{}",
+        root.document()
+    );
+    for (words, code) in [
+        ("degraded", 0),
+        ("degraded mail", 0),
+        ("degraded other", 1),
+        ("degraded other --exit-zero", 0),
+    ] {
         let ran = root.run(&format!("recover {words}"));
         assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{words}");
     }
@@ -390,10 +428,21 @@ fn too_many_checkpoints_are_found_and_the_remedy_removes_them() {
     let made = root.file(".checkpoints").join(&root.names(".checkpoints")[0]);
     for number in 0..120 {
         let copy = root.file(format!(".checkpoints/checkpoint-20260101-{number:06}-x"));
-        assert!(std::process::Command::new("cp").arg("-r").arg(&made).arg(copy).status().unwrap().success());
+        assert!(
+            std::process::Command::new("cp")
+                .arg("-r")
+                .arg(&made)
+                .arg(copy)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     let month_ago = findings(&root, "recover doctor");
-    assert!(month_ago[0]["remedy"].as_str().unwrap().starts_with("pipeline-state recover cleanup "), "{month_ago:?}");
+    assert!(
+        month_ago[0]["remedy"].as_str().unwrap().starts_with("pipeline-state recover cleanup "),
+        "{month_ago:?}"
+    );
     root.ok("recover cleanup");
     assert_eq!(root.ok("recover doctor"), "all is well");
 }
@@ -418,21 +467,37 @@ fn each_code_has_a_strategy_with_a_report_and_a_next_step() {
         (64, 1, Some("--help")),
         (99, 1, Some("recover status")),
     ] {
-        let ran =
-            root.run_args(&["recover", "handle", &code.to_string(), "--operation", "step", "--message", "it broke"]);
+        let ran = root.run_args(&[
+            "recover",
+            "handle",
+            &code.to_string(),
+            "--operation",
+            "step",
+            "--message",
+            "it broke",
+        ]);
         assert_eq!((ran.code, ran.stderr.as_str()), (worth, ""), "{code}: {}", ran.stdout);
         let next = next.map_or_else(String::new, |next| format!("next: pipeline-state {next}"));
         assert!(ran.stdout.contains(&next), "{code}: {}", ran.stdout);
-        for command in ran.stdout.lines().filter_map(|line| line.strip_prefix("next: pipeline-state ")) {
+        for command in
+            ran.stdout.lines().filter_map(|line| line.strip_prefix("next: pipeline-state "))
+        {
             let words: Vec<&str> = command
                 .split(' ')
                 .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
                 .collect();
-            assert_eq!(root.run(&format!("{} --help", words[..words.len().min(2)].join(" "))).code, 0, "{command}");
+            assert_eq!(
+                root.run(&format!("{} --help", words[..words.len().min(2)].join(" "))).code,
+                0,
+                "{command}"
+            );
         }
         let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap();
         let line = log.lines().last().unwrap();
-        assert!(line.ends_with(&format!(" error-recovery/step: it broke (code: {code})")), "{line}");
+        assert!(
+            line.ends_with(&format!(" error-recovery/step: it broke (code: {code})")),
+            "{line}"
+        );
     }
     root.run("recover handle 256").expect(64);
     root.run("recover handle two").expect(64);
@@ -443,7 +508,11 @@ fn a_lock_timeout_is_handled_by_dropping_dead_holders() {
     let root = in_order();
     root.bash("\"$PIPELINE_BINARY\" lock acquire dead -q; :").expect(0);
     let ran = root.run("recover handle 2").expect(0);
-    assert!(ran.stdout.starts_with("LOCK_TIMEOUT: 1 locks of dead owners were dropped"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.starts_with("LOCK_TIMEOUT: 1 locks of dead owners were dropped"),
+        "{}",
+        ran.stdout
+    );
     assert_eq!(root.run("lock check dead").stdout, "unlocked\n");
 }
 
@@ -475,12 +544,16 @@ fn invalid_input_restores_nothing_and_an_invalid_state_a_checkpoint() {
     assert_eq!(root.snapshot(), before);
 
     // an unsealed state that breaks the rules, beside a checkpoint
-    let kept = Sandbox::holding(r#"{"phase": "a", "completedTasks": [], "signals": {}, "lastActivation": ""}"#);
+    let kept = Sandbox::holding(
+        r#"{"phase": "a", "completedTasks": [], "signals": {}, "lastActivation": ""}"#,
+    );
     kept.ok("recover checkpoint good");
     for copies in kept.shelf("") {
         fs::remove_file(kept.file(".state-backups").join(copies)).unwrap();
     }
-    kept.overwrite(r#"{"phase": ["no"], "completedTasks": 3, "signals": {}, "lastActivation": ""}"#);
+    kept.overwrite(
+        r#"{"phase": ["no"], "completedTasks": 3, "signals": {}, "lastActivation": ""}"#,
+    );
     make_old(&kept.state());
     kept.run("state read").expect(4);
     let ran = kept.run("recover handle 4 --operation other").expect(0);

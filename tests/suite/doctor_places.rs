@@ -10,9 +10,13 @@ use crate::doctor::{brief, findings, in_order};
 /// A directory, pipe or link in a file's place is named, even if commands work without the file.
 #[test]
 fn an_entry_in_a_files_place_is_found_and_its_remedy_works() {
-    for place in
-        [".locks/state.lock", ".locks/.gate", ".locks/.tokens", ".state-backups/mirror.json", ".signals/A.json"]
-    {
+    for place in [
+        ".locks/state.lock",
+        ".locks/.gate",
+        ".locks/.tokens",
+        ".state-backups/mirror.json",
+        ".signals/A.json",
+    ] {
         let links: &[bool] = if place.contains("locks") { &[false, true] } else { &[false] };
         for link in links {
             let root = in_order();
@@ -28,10 +32,20 @@ fn an_entry_in_a_files_place_is_found_and_its_remedy_works() {
             }
             let found = findings(&root, "recover doctor");
             let finding = &found[0];
-            assert_eq!((&finding["subject"], &finding["code"]), (&json!("files"), &json!(6)), "{}", brief(&found));
+            assert_eq!(
+                (&finding["subject"], &finding["code"]),
+                (&json!("files"), &json!(6)),
+                "{}",
+                brief(&found)
+            );
             assert!(finding["message"].as_str().unwrap().starts_with(place), "{}", brief(&found));
-            let remedy = finding["remedy"].as_str().unwrap().split("   #").next().unwrap().to_owned();
-            assert_eq!(root.run("recover doctor --fix --json").code, 6, "that is for a person: {place}");
+            let remedy =
+                finding["remedy"].as_str().unwrap().split("   #").next().unwrap().to_owned();
+            assert_eq!(
+                root.run("recover doctor --fix --json").code,
+                6,
+                "that is for a person: {place}"
+            );
             root.bash(&remedy).expect(0);
             root.run("state set n=1").expect(0);
             root.run("lock run x -- true").expect(0);
@@ -55,7 +69,9 @@ fn an_entry_in_a_files_place_is_found_and_its_remedy_works() {
         root.bash(make);
         let found = findings(&root, "recover doctor");
         let remedies = found.iter().flat_map(|finding| finding["remedies"].as_array().unwrap());
-        let mut away = remedies.filter_map(|remedy| remedy.as_str()).filter(|remedy| !remedy.starts_with("ls "));
+        let mut away = remedies
+            .filter_map(|remedy| remedy.as_str())
+            .filter(|remedy| !remedy.starts_with("ls "));
         let remedy = away.next().unwrap().replace("rm -i", "rm");
         root.bash(&remedy).expect(0);
         assert_eq!(root.ok("recover doctor"), "all is well", "{make}: {remedy}");

@@ -11,7 +11,8 @@ fn staged_signals_of_a_killed_writer_are_found_and_fixed() {
     let root = in_order();
     root.ok("state signal ON");
     root.ok("state signal OFF");
-    let staged = |number: u32| root.file(format!(".state-backups/.pipeline-state-99-signal-{number}.tmp"));
+    let staged =
+        |number: u32| root.file(format!(".state-backups/.pipeline-state-99-signal-{number}.tmp"));
     let file = |name: &str| root.file(format!(".signals/{name}.json"));
     // ON was given, but its file is an older one; OFF was cleared; GO was not, and GONE never given
     let (given, cleared) = (fs::read(file("ON")).unwrap(), fs::read(file("OFF")).unwrap());
@@ -19,9 +20,12 @@ fn staged_signals_of_a_killed_writer_are_found_and_fixed() {
     fs::write(file("OFF"), &cleared).unwrap();
     fs::rename(file("ON"), staged(0)).unwrap();
     fs::write(file("ON"), r#"{"signal":"ON","timestamp":1}"#).unwrap();
-    [("OFF", "null"), ("GO", "null"), ("GONE", "7")].iter().zip(1..).for_each(|((signal, time), number)| {
-        fs::write(staged(number), format!(r#"{{"signal":"{signal}","timestamp":{time}}}"#)).unwrap();
-    });
+    [("OFF", "null"), ("GO", "null"), ("GONE", "7")].iter().zip(1..).for_each(
+        |((signal, time), number)| {
+            fs::write(staged(number), format!(r#"{{"signal":"{signal}","timestamp":{time}}}"#))
+                .unwrap();
+        },
+    );
     for number in 0..4 {
         chmod(staged(number), 0o600);
     }

@@ -14,7 +14,8 @@ use crate::sandbox::{Sandbox, make_old};
 pub fn reseal(text: &str) -> String {
     let at = text.find("\"digest\": \"").unwrap() + 11;
     let zeroed = format!("{}{}{}", &text[..at], "0".repeat(64), &text[at + 64..]);
-    let digest: String = Sha256::digest(zeroed.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String =
+        Sha256::digest(zeroed.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}{digest}{}", &text[..at], &text[at + 64..])
 }
 
@@ -36,13 +37,19 @@ const LEGACY: [(&str, &str); 6] = [
         "signals":{"A":null,"B":null,"C":null,"D":null,"E":null,"F":null,"G":null,"H":null},
         "metadata":{"version":"3.0","name":"{{NAME}}"},"context":{"x":[1,{"y":2}]},"statistics":{"runs":0}}"#,
     ),
-    ("epochs", r#"{"phase":"1.5","completedTasks":["a"],"signals":{"A":1635789123,"B":true},"lastActivation":""}"#),
+    (
+        "epochs",
+        r#"{"phase":"1.5","completedTasks":["a"],"signals":{"A":1635789123,"B":true},"lastActivation":""}"#,
+    ),
     ("numeric phase", r#"{"phase":1.5,"completedTasks":[],"signals":{},"lastActivation":7}"#),
     (
         "times at the top",
         r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":"","created":"2023-01-01T00:00:00Z","lastModified":"2023-01-02T00:00:00Z"}"#,
     ),
-    ("0.9", r#"{"schemaVersion":"0.9","phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#),
+    (
+        "0.9",
+        r#"{"schemaVersion":"0.9","phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#,
+    ),
 ];
 
 #[test]
@@ -51,24 +58,39 @@ fn legacy_documents_are_read_migrated_sealed_and_can_be_had_back() {
         let sandbox = Sandbox::holding(text);
         let before = sandbox.snapshot();
         let read = sandbox.run("state read").expect(0).json();
-        assert_eq!((&read["schemaVersion"], &read["metadata"]["migrated"]), (&"1.0".into(), &true.into()), "{what}");
+        assert_eq!(
+            (&read["schemaVersion"], &read["metadata"]["migrated"]),
+            (&"1.0".into(), &true.into()),
+            "{what}"
+        );
         sandbox.run("state validate").expect(0);
         sandbox.run("state migrate --dry-run").expect(0);
         assert_eq!(sandbox.snapshot(), before, "{what}: reading changed something");
         let from = if what == "0.9" { "0.9" } else { "legacy" };
         assert_eq!(sandbox.ok("state migrate"), format!("State migrated: {from} -> 1.0"), "{what}");
         assert_eq!(sandbox.ok("state migrate"), "State is already at schema 1.0");
-        assert_eq!((sandbox.revision(), sandbox.document()["metadata"]["migratedFrom"].as_str()), (1, Some(from)));
+        assert_eq!(
+            (sandbox.revision(), sandbox.document()["metadata"]["migratedFrom"].as_str()),
+            (1, Some(from))
+        );
         let pinned = sandbox.shelf("state-");
         assert!(pinned.len() == 1 && pinned[0].contains("-r0-pre-migration"), "{pinned:?}");
-        assert_eq!(fs::read_to_string(sandbox.file(".state-backups").join(&pinned[0])).unwrap(), text, "{what}");
-        assert!(sandbox.ok("state recover").contains("pre-migration"), "the hint at the old document");
+        assert_eq!(
+            fs::read_to_string(sandbox.file(".state-backups").join(&pinned[0])).unwrap(),
+            text,
+            "{what}"
+        );
+        assert!(
+            sandbox.ok("state recover").contains("pre-migration"),
+            "the hint at the old document"
+        );
     }
 }
 
 #[test]
 fn a_migration_makes_open_files_private() {
-    let open_to_all = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let open_to_all =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     let sandbox = Sandbox::holding(LEGACY[0].1);
     open_to_all(&sandbox.state(), 0o644);
     let told = sandbox.run("state init").expect(0);
@@ -106,15 +128,27 @@ fn the_seeds_document_is_kept_to_the_digit() {
 
 #[test]
 fn order_digits_and_unknown_fields_survive_every_way_of_writing() {
-    let numbers = r#"[1635789123.456,9223372036854775808,18446744073709551616,1e400,1E5,-0,1.0,0.10]"#;
+    let numbers =
+        r#"[1635789123.456,9223372036854775808,18446744073709551616,1e400,1E5,-0,1.0,0.10]"#;
     let sandbox = Sandbox::initialized();
-    sandbox.run_args(&["state", "set", &format!("numbers:={numbers}"), "z=1", "a=2", "\"odd key\".x=3"]).expect(0);
+    sandbox
+        .run_args(&[
+            "state",
+            "set",
+            &format!("numbers:={numbers}"),
+            "z=1",
+            "a=2",
+            "\"odd key\".x=3",
+        ])
+        .expect(0);
     sandbox.ok("state update .phase=\"x\"");
     let document = fs::read(sandbox.state()).unwrap();
     sandbox.feed("state write -", &document).expect(0);
     assert_eq!(sandbox.ok("state get .numbers"), numbers);
     let text = fs::read_to_string(sandbox.state()).unwrap();
-    let places: Vec<_> = ["\"numbers\"", "\"z\"", "\"a\"", "\"odd key\""].map(|key| text.find(key).unwrap()).to_vec();
+    let places: Vec<_> = ["\"numbers\"", "\"z\"", "\"a\"", "\"odd key\""]
+        .map(|key| text.find(key).unwrap())
+        .to_vec();
     assert!(places.is_sorted(), "{text}");
 }
 
@@ -124,7 +158,9 @@ fn an_update_keeps_the_order_of_keys_even_where_jq_programs_would_not() {
     sandbox.ok("state set a=1 b=2 c=3 d=4");
     sandbox.run_args(&["state", "update", ".b |= empty | .e = 5"]).expect(0);
     let text = sandbox.ok("state read");
-    let places: Vec<_> = ["\"phase\"", "\"a\"", "\"c\"", "\"d\"", "\"e\""].map(|key| text.find(key).unwrap()).to_vec();
+    let places: Vec<_> = ["\"phase\"", "\"a\"", "\"c\"", "\"d\"", "\"e\""]
+        .map(|key| text.find(key).unwrap())
+        .to_vec();
     assert!(places.is_sorted() && !text.contains("\"b\""), "{text}");
 }
 
@@ -153,7 +189,12 @@ fn a_writers_own_values_for_our_fields_are_ignored() {
 fn a_change_that_alters_nothing_commits_nothing() {
     let sandbox = Sandbox::with_history();
     let before = sandbox.snapshot();
-    for words in ["state update .", "state set n:=3", "state phase pre-init", "state update .metadata.revision=9"] {
+    for words in [
+        "state update .",
+        "state set n:=3",
+        "state phase pre-init",
+        "state update .metadata.revision=9",
+    ] {
         assert_eq!(sandbox.ok(words), "State unchanged: revision 4", "{words}");
     }
     assert_eq!(sandbox.snapshot(), before);
@@ -211,7 +252,14 @@ fn bad_input_is_refused_with_4_and_the_state_stays_as_it_is() {
         vec!["state", "set", "a[7]=1"],
         vec!["state", "set", &format!("a:={deep}")],
         vec!["state", "update", ".a = $x", "--argjson", "x", "{\"a\":1,\"a\":2}"],
-        vec!["state", "update", ".a = $x", "--argjson", "x", &format!("\"{}\"", "x".repeat(65 << 10))],
+        vec![
+            "state",
+            "update",
+            ".a = $x",
+            "--argjson",
+            "x",
+            &format!("\"{}\"", "x".repeat(65 << 10)),
+        ],
         vec!["state", "signal", "../x"],
         vec!["state", "signal", "X", "--metadata", "{"],
         vec!["state", "backup", "../x"],
@@ -228,8 +276,11 @@ fn bad_input_is_refused_with_4_and_the_state_stays_as_it_is() {
 #[test]
 fn writing_a_document_of_the_old_libraries_migrates_it() {
     let root = Sandbox::initialized();
-    let old = br#"{"phase":3,"completedTasks":null,"signals":null,"lastActivation":"z","own":1.50}"#;
-    for hopeless in [&b"{}"[..], br#"{"phase":[],"completedTasks":[],"signals":{},"lastActivation":""}"#] {
+    let old =
+        br#"{"phase":3,"completedTasks":null,"signals":null,"lastActivation":"z","own":1.50}"#;
+    for hopeless in
+        [&b"{}"[..], br#"{"phase":[],"completedTasks":[],"signals":{},"lastActivation":""}"#]
+    {
         root.feed("state write -", hopeless).expect(4);
         root.feed("state write - --migrate", hopeless).expect(4);
     }
@@ -266,7 +317,10 @@ fn the_parsers_private_key_is_an_ordinary_key() {
     sandbox.run_args(&["state", "set", &format!("odd:={odd}")]).expect(0);
     sandbox.ok("state set x=1");
     assert_eq!(sandbox.ok("state get .odd"), odd);
-    assert_eq!(sandbox.run_args(&["state", "get", ".odd | keys[]"]).expect(0).stdout, "$serde_json::private::Number\n");
+    assert_eq!(
+        sandbox.run_args(&["state", "get", ".odd | keys[]"]).expect(0).stdout,
+        "$serde_json::private::Number\n"
+    );
 }
 
 #[test]
@@ -276,7 +330,12 @@ fn validate_checks_a_file_as_input() {
     fs::write(sandbox.file("bad.json"), r#"{"phase":1,"signals":{"A":[]}}"#).unwrap();
     assert_eq!(sandbox.ok("state validate good.json"), "State validation: PASSED");
     let ran = sandbox.run("state validate bad.json").expect(4);
-    assert_eq!(ran.stdout.lines().count(), 2, "the verdict, and what no migration mends: {}", ran.stdout);
+    assert_eq!(
+        ran.stdout.lines().count(),
+        2,
+        "the verdict, and what no migration mends: {}",
+        ran.stdout
+    );
     sandbox.run("state validate missing.json").expect(5);
     sandbox.feed("state validate -", b"{\"a\":1,\"a\":1}").expect(4);
 }
@@ -289,11 +348,20 @@ const JUDGED: [(&str, i32); 12] = [
     (LEGACY[4].1, 0),
     (LEGACY[5].1, 0),
     (SEED, 0),
-    (r#"{"schemaVersion":"1.0","phase":2,"completedTasks":[],"signals":null,"lastActivation":null}"#, 0),
+    (
+        r#"{"schemaVersion":"1.0","phase":2,"completedTasks":[],"signals":null,"lastActivation":null}"#,
+        0,
+    ),
     (r#"{"phase":"x"}"#, 0),
     (r#"{"phase":[]}"#, 4),
-    (r#"{"schemaVersion":"1.7","phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#, 4),
-    (r#"{"schemaVersion":"1.0","phase":"x","completedTasks":{},"signals":{},"lastActivation":""}"#, 4),
+    (
+        r#"{"schemaVersion":"1.7","phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#,
+        4,
+    ),
+    (
+        r#"{"schemaVersion":"1.0","phase":"x","completedTasks":{},"signals":{},"lastActivation":""}"#,
+        4,
+    ),
     (r#"{"name":"my-package"}"#, 4),
 ];
 
@@ -322,7 +390,8 @@ fn sealed_under_an_older_rule() -> Sandbox {
         let old = json!({"schemaVersion": "1.0", "phase": revision, "completedTasks": null, "signals": null,
             "lastActivation": 7, "degradedMode": null, "n": revision});
         let revision = Revision::new(revision).unwrap();
-        let sealed = seal(old, (revision, &lineage), ("2023", "2024"), [revision.get() as u8; 32]).unwrap();
+        let sealed =
+            seal(old, (revision, &lineage), ("2023", "2024"), [revision.get() as u8; 32]).unwrap();
         let text = sealed.text.whole();
         let backup = format!(".state-backups/state-20231101-103000-r{revision}-set.json");
         for file in [root.state(), root.mirror(), root.file(backup)] {
@@ -338,19 +407,36 @@ fn a_sealed_document_of_an_older_rule_is_read_migrated_and_written() {
     let root = sealed_under_an_older_rule();
     let before = root.snapshot();
     let read = root.run("state read").expect(0).json();
-    assert_eq!((&read["phase"], &read["signals"], &read["lastActivation"]), (&json!("3"), &json!({}), &json!("7")));
+    assert_eq!(
+        (&read["phase"], &read["signals"], &read["lastActivation"]),
+        (&json!("3"), &json!({}), &json!("7"))
+    );
     assert_eq!(root.ok("state get .phase"), "3");
     assert_eq!(root.run("state status --json").expect(0).json()["phase"], "3");
     root.run("state validate").expect(0);
     assert_eq!(root.ok("state migrate --dry-run"), "State would be migrated: legacy -> 1.0");
     assert_eq!(root.snapshot(), before);
-    for words in ["state set a=b", "state phase x", "state signal GO", "state migrate", "state init", "state update ."]
-    {
+    for words in [
+        "state set a=b",
+        "state phase x",
+        "state signal GO",
+        "state migrate",
+        "state init",
+        "state update .",
+    ] {
         let root = sealed_under_an_older_rule();
         let old = fs::read(root.state()).unwrap();
         root.run(words).expect(0);
-        assert_eq!((root.revision(), &root.document()["metadata"]["migratedFrom"]), (4, &json!("legacy")), "{words}");
-        let pinned = root.shelf("state-").into_iter().find(|name| name.ends_with("-r3-pre-migration.json")).unwrap();
+        assert_eq!(
+            (root.revision(), &root.document()["metadata"]["migratedFrom"]),
+            (4, &json!("legacy")),
+            "{words}"
+        );
+        let pinned = root
+            .shelf("state-")
+            .into_iter()
+            .find(|name| name.ends_with("-r3-pre-migration.json"))
+            .unwrap();
         assert_eq!(fs::read(root.file(".state-backups").join(pinned)).unwrap(), old, "{words}");
     }
 }
@@ -392,7 +478,9 @@ fn jq_programs_assign_and_delete_as_in_jq() {
     );
     assert_eq!(sandbox.ok("state get .metrics"), r#"{"build":{"time":4},"runs":1}"#);
     assert_eq!(sandbox.ok("state get .list"), r#"[null,null,"x"]"#);
-    update("del(.metrics.nothing.here, .list[0,2]) | .completedTasks[.completedTasks | length] = \"e\"");
+    update(
+        "del(.metrics.nothing.here, .list[0,2]) | .completedTasks[.completedTasks | length] = \"e\"",
+    );
     assert_eq!(sandbox.ok("state get .list"), "[null]");
     assert_eq!(sandbox.ok("state get .completedTasks[-1]"), "e");
 }
@@ -402,7 +490,12 @@ fn programs_that_jq_refuses_are_refused_and_write_nothing() {
     let sandbox = Sandbox::initialized();
     sandbox.run_args(&["state", "set", "n:=4", "bad:={\"a\":\"\",\"b\":\"1 2\"}"]).expect(0);
     let before = sandbox.snapshot();
-    for program in [".a = .b = 3", ".bad.a |= tonumber", ".bad |= map_values(tonumber)", ".y = (\"1 2\" | fromjson)"] {
+    for program in [
+        ".a = .b = 3",
+        ".bad.a |= tonumber",
+        ".bad |= map_values(tonumber)",
+        ".y = (\"1 2\" | fromjson)",
+    ] {
         sandbox.run_args(&["state", "update", program]).expect(4);
         assert_eq!(sandbox.snapshot(), before, "{program}");
     }
@@ -417,7 +510,11 @@ fn programs_that_jq_refuses_are_refused_and_write_nothing() {
         ("\"[1e400]\" | fromjson", "[1e400]"),
         ("[\"\", \"3\", \"4 5\"] | map(tonumber? // \"bad\") | tojson", "[\"bad\",3,\"bad\"]"),
     ] {
-        assert_eq!(sandbox.run_args(&["state", "get", program]).expect(0).stdout.trim_end(), result, "{program}");
+        assert_eq!(
+            sandbox.run_args(&["state", "get", program]).expect(0).stdout.trim_end(),
+            result,
+            "{program}"
+        );
     }
 }
 

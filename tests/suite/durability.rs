@@ -25,8 +25,15 @@ fn calls_of_a_commit(sandbox: &Sandbox) -> Vec<String> {
     let seen = calls.clone();
     let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
         if call.changes() {
-            let name = call.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let what = ["-state.tmp", "-mirror.tmp"].into_iter().find(|end| name.ends_with(end)).unwrap_or(&name);
+            let name = call
+                .path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            let what = ["-state.tmp", "-mirror.tmp"]
+                .into_iter()
+                .find(|end| name.ends_with(end))
+                .unwrap_or(&name);
             seen.borrow_mut().push(format!("{} {what}", call.name).trim().to_owned());
         }
         Fate::Proceeds
@@ -90,7 +97,9 @@ fn the_live_files_name_is_synced_before_a_new_mirror() {
     std::fs::remove_file(sandbox.mirror()).unwrap();
     let directory = sandbox.path().file_name().unwrap().to_string_lossy().into_owned();
     let calls = calls_of_a_commit(&sandbox);
-    let place = |what: &str| calls.iter().position(|call| call == what).unwrap_or_else(|| panic!("{what}: {calls:?}"));
+    let place = |what: &str| {
+        calls.iter().position(|call| call == what).unwrap_or_else(|| panic!("{what}: {calls:?}"))
+    };
     assert!(place("sync") < place(&format!("sync_dir {directory}")));
     assert!(place(&format!("sync_dir {directory}")) < place("rename mirror.json"), "{calls:?}");
     assert!(place("rename mirror.json") < place("rename .workflow-state.json"), "{calls:?}");
@@ -123,7 +132,8 @@ impl Unsynced {
         }
         // lock records need not outlive a power cut: their owners do not
         self.files.retain(|file| !parent(file).ends_with(".locks"));
-        if ["create", "make_dir", "symlink", "rename", "exchange", "unlink", "remove_dir", "link"].contains(&call.name)
+        if ["create", "make_dir", "symlink", "rename", "exchange", "unlink", "remove_dir", "link"]
+            .contains(&call.name)
         {
             self.directories.insert(parent(&call.path));
         }
@@ -138,28 +148,38 @@ impl Unsynced {
 /// A disk that checks the order of syncs of a restore, and records the steps.
 fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
     let at = |name: &str| root.file(name);
-    let (workshop, top, shelf) = (at(".checkpoints/.in-progress"), root.path().to_owned(), at(".checkpoints"));
+    let (workshop, top, shelf) =
+        (at(".checkpoints/.in-progress"), root.path().to_owned(), at(".checkpoints"));
     let steps: Rc<RefCell<Vec<&str>>> = Rc::default();
     let (seen, mut unsynced) = (steps.clone(), Unsynced::default());
     let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
         let is_staged = |path: &Path| path.to_string_lossy().contains(".pipeline-state-restore-");
         // parents of exchanged trees: the root, and another directory that holds `config/`
-        let named_durably =
-            || !unsynced.directories.contains(&top) && !unsynced.directories.contains(&top.join("project"));
+        let named_durably = || {
+            !unsynced.directories.contains(&top)
+                && !unsynced.directories.contains(&top.join("project"))
+        };
         let is_done = seen.borrow().contains(&"done");
         let step = match call.name {
             "rename" if call.path.parent() == Some(&shelf) => {
-                assert!(!unsynced.has(call.from.as_ref().unwrap()), "a checkpoint is named before it is on the disk");
+                assert!(
+                    !unsynced.has(call.from.as_ref().unwrap()),
+                    "a checkpoint is named before it is on the disk"
+                );
                 "checkpoint"
             }
             "rename" if call.path.ends_with("intent.json") => {
-                let waits = unsynced.files.iter().chain(&unsynced.directories).any(|path| is_staged(path));
+                let waits =
+                    unsynced.files.iter().chain(&unsynced.directories).any(|path| is_staged(path));
                 assert!(!waits && named_durably(), "decided before what is staged is on the disk");
                 assert!(unsynced.files.is_empty(), "{:?}", unsynced.files);
                 "intent"
             }
             "exchange" => {
-                assert!(!unsynced.directories.contains(&workshop), "swapped before the intent is on the disk");
+                assert!(
+                    !unsynced.directories.contains(&workshop),
+                    "swapped before the intent is on the disk"
+                );
                 "swap"
             }
             "rename" if call.path.ends_with(".workflow-state.json") => "state",
@@ -168,7 +188,10 @@ fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
                 "done"
             }
             "unlink" | "remove_dir" if is_staged(&call.path) && is_done => {
-                assert!(!unsynced.directories.contains(&workshop), "the old goes before the intent is gone for good");
+                assert!(
+                    !unsynced.directories.contains(&workshop),
+                    "the old goes before the intent is gone for good"
+                );
                 "cleared"
             }
             _ => "",
@@ -212,7 +235,11 @@ fn an_undo_is_as_durable_as_the_restore() {
     let mut exchanges = 0;
     let dying = Disk::new(Rc::new(Observed::new(move |call: &Call| {
         exchanges += usize::from(call.name == "exchange");
-        if call.name == "exchange" && exchanges > 1 { Fate::Fails(Errno::IO) } else { Fate::Proceeds }
+        if call.name == "exchange" && exchanges > 1 {
+            Fate::Fails(Errno::IO)
+        } else {
+            Fate::Proceeds
+        }
     })));
     store_on(&root, dying).restore(&GOOD, &Order::of("restore")).unwrap_err();
     std::fs::remove_dir_all(root.file(".pipeline-state-restore-1-signals")).unwrap();

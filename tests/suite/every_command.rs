@@ -88,10 +88,11 @@ impl Row {
 
 /// All changing commands. To add one, add its line.
 fn commands() -> Vec<Row> {
-    const DOCUMENT: &str = r#"{"phase":"written","completedTasks":["a"],"signals":{},"lastActivation":"now"}"#;
-    const PROMPT: &str = r#"{"hook_event_name":"UserPromptSubmit","prompt":"write a specification"}"#;
-    const USE: &str =
-        r#"{"hook_event_name":"PostToolUse","tool_name":"Write","tool_input":{"file_path":"docs/spec.md"}}"#;
+    const DOCUMENT: &str =
+        r#"{"phase":"written","completedTasks":["a"],"signals":{},"lastActivation":"now"}"#;
+    const PROMPT: &str =
+        r#"{"hook_event_name":"UserPromptSubmit","prompt":"write a specification"}"#;
+    const USE: &str = r#"{"hook_event_name":"PostToolUse","tool_name":"Write","tool_input":{"file_path":"docs/spec.md"}}"#;
     vec![
         row("state init", empty).refused_until("state init").killed_elsewhere(),
         row("state init --fresh --yes", history).killed_elsewhere(),
@@ -113,7 +114,8 @@ fn commands() -> Vec<Row> {
         row("state edit", with_programs),
         row("lock acquire deploy 0 --owner-pid OWNER", history).killed_elsewhere(),
         row("--root . lock acquire deploy 0 --ttl 1h --owner-pid OWNER", |_| Sandbox::named()),
-        row("lock acquire a,b,state 0 {\"for\":\"test\"} --owner-pid OWNER", history).killed_elsewhere(),
+        row("lock acquire a,b,state 0 {\"for\":\"test\"} --owner-pid OWNER", history)
+            .killed_elsewhere(),
         row("lock acquire deploy 0 --reentrant --owner-pid OWNER", deploy_held),
         row("lock acquire deploy 0 shared --owner-pid OWNER", deploy_held),
         row("lock release deploy --owner-pid OWNER", deploy_held).killed_elsewhere(),
@@ -204,12 +206,15 @@ fn edited() -> Sandbox {
 }
 
 fn legacy() -> Sandbox {
-    Sandbox::holding(r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#)
+    Sandbox::holding(
+        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#,
+    )
 }
 
 /// An unsealed state that breaks the rules, beside a checkpoint.
 fn invalid() -> Sandbox {
-    let root = Sandbox::holding(r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#);
+    let root =
+        Sandbox::holding(r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#);
     root.ok("recover checkpoint good");
     for copy in root.shelf("") {
         fs::remove_file(root.file(".state-backups").join(copy)).unwrap();
@@ -265,11 +270,17 @@ impl View {
         });
         // the next `hook init-rules` clears leftovers of a killed one
         let config = root.names("config").into_iter().filter(|name| !is_temporary(name));
-        let config = config.map(|name| (name.clone(), fs::read(root.file("config").join(name)).unwrap_or_default()));
-        let checkpoints = root.names(".checkpoints").into_iter().filter(|name| !name.starts_with('.'));
+        let config = config.map(|name| {
+            (name.clone(), fs::read(root.file("config").join(name)).unwrap_or_default())
+        });
+        let checkpoints =
+            root.names(".checkpoints").into_iter().filter(|name| !name.starts_with('.'));
         let is_number = |c: char| c.is_ascii_digit() || c == '-'; // distinguishes those of one second
-        let operation = |name: String| name.splitn(4, '-').last().unwrap().trim_start_matches(is_number).to_owned();
-        let checkpoints = checkpoints.map(operation).filter(|operation| !operation.ends_with("pre-restore"));
+        let operation = |name: String| {
+            name.splitn(4, '-').last().unwrap().trim_start_matches(is_number).to_owned()
+        };
+        let checkpoints =
+            checkpoints.map(operation).filter(|operation| !operation.ends_with("pre-restore"));
         let locks = locks_on(root, Disk::real());
         if root.file(".locks").exists() {
             locks.clean(Instant::now()).unwrap(); // completes interrupted changes
@@ -283,7 +294,9 @@ impl View {
             config: config.collect(),
             signals: root.names(".signals"),
             checkpoints,
-            locks: entries.map(|entry| (entry.lock, entry.r#type, entry.pid, entry.count)).collect(),
+            locks: entries
+                .map(|entry| (entry.lock, entry.r#type, entry.pid, entry.count))
+                .collect(),
         }
     }
 
@@ -291,7 +304,9 @@ impl View {
     fn is_between(&self, before: &Self, after: &Self) -> bool {
         (self.document == before.document || self.document == after.document)
             && (before.revision..=after.revision).contains(&self.revision)
-            && (self.config == before.config || self.config == after.config || self.config.iter().any(is_changed))
+            && (self.config == before.config
+                || self.config == after.config
+                || self.config.iter().any(is_changed))
             && (self.signals == before.signals || self.signals == after.signals)
             && (self.checkpoints == before.checkpoints || self.checkpoints == after.checkpoints)
             && (self.locks == before.locks || self.locks == after.locks || self.locks.is_empty())
@@ -334,7 +349,12 @@ impl Job {
         let owner = Owner::new();
         let start = (row.start)(&owner);
         let before = View::of(&twin(&start));
-        assert_eq!(before.document.is_none(), row.remedy.is_some() || !start.state().exists(), "{}", row.words);
+        assert_eq!(
+            before.document.is_none(),
+            row.remedy.is_some() || !start.state().exists(),
+            "{}",
+            row.words
+        );
         // an adopted edit continues unchanged, and the revision under it must stay
         let besides: &[&str] = match row.words {
             "state adopt" => &[".state-backups/mirror.json"],
@@ -362,8 +382,9 @@ impl Job {
         job.code = ran.code;
         let place = root.path().to_str().unwrap();
         job.calls = calls_in(&fs::read_to_string(trace).unwrap(), place);
-        let on_root =
-            |call: &Call| call.line.replace("AT_FDCWD<ROOT>", "").contains("ROOT") || call.name == "exit_group";
+        let on_root = |call: &Call| {
+            call.line.replace("AT_FDCWD<ROOT>", "").contains("ROOT") || call.name == "exit_group"
+        };
         job.calls.retain(on_root);
         job.after = View::of(&root);
         job
@@ -388,37 +409,63 @@ impl Job {
     fn killed_before(&self, call: &Call) {
         let root = twin(&self.start);
         let ran = self.inject(&root, call, "signal=SIGKILL");
-        let place = format!("{:?}, killed before {} #{}: {}", self.row.words, call.name, call.nth, call.line);
+        let place = format!(
+            "{:?}, killed before {} #{}: {}",
+            self.row.words, call.name, call.nth, call.line
+        );
         assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{ran:?}");
         let acknowledged = !ran.stdout.is_empty() && self.row.steps == Steps::One;
         let found = self.look(&root, &place);
-        assert!(found.is(&self.after) || !acknowledged, "acknowledged and lost: {place}\n{found:#?}");
+        assert!(
+            found.is(&self.after) || !acknowledged,
+            "acknowledged and lost: {place}\n{found:#?}"
+        );
         self.next_commands(&root, 0, &place);
     }
 
     fn failing_at(&self, call: &Call, error: &str, code: i32) {
         let root = twin(&self.start);
         let ran = self.inject(&root, call, &format!("error={error}"));
-        let place = format!("{:?}, {error} from {} #{}: {}\n{ran:?}", self.row.words, call.name, call.nth, call.line);
+        let place = format!(
+            "{:?}, {error} from {} #{}: {}\n{ran:?}",
+            self.row.words, call.name, call.nth, call.line
+        );
         let expected = if self.row.words.starts_with("hook post") { 1 } else { code }; // an editor reads some codes its own way
-        let said: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        let said: Vec<&str> =
+            ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
         let unconfirmed = ran.stderr.contains("did not confirm") || ran.stderr.contains("decided");
         // a guarded command's own code, or that of the worst finding, differs from this error's
         if self.row.steps == Steps::One {
-            assert!([0, expected].contains(&ran.code) || (ran.code == 1 && unconfirmed), "not {expected}: {place}");
+            assert!(
+                [0, expected].contains(&ran.code) || (ran.code == 1 && unconfirmed),
+                "not {expected}: {place}"
+            );
             let named = if ran.code == expected { code } else { ran.code };
             assert_eq!(said.len(), usize::from(ran.code != 0), "not one sentence: {place}");
-            let name = ExitCode::of(u8::try_from(named).unwrap()).map(|code| format!("[{}]", code.name())).unwrap();
-            assert!(said.iter().all(|line| line.ends_with(&name)), "not the name of its code: {place}");
+            let name = ExitCode::of(u8::try_from(named).unwrap())
+                .map(|code| format!("[{}]", code.name()))
+                .unwrap();
+            assert!(
+                said.iter().all(|line| line.ends_with(&name)),
+                "not the name of its code: {place}"
+            );
         }
-        assert!(!self.row.words.starts_with("hook") || ran.code != 2, "it blocks a person: {place}");
+        assert!(
+            !self.row.words.starts_with("hook") || ran.code != 2,
+            "it blocks a person: {place}"
+        );
         let found = self.look(&root, &place);
         if self.row.steps == Steps::One {
             // parts of a change outside the document may fail after the commit, with a warning
             let but_for = View { signals: self.after.signals.clone(), ..found.clone() };
-            let done = found.is(&self.after) || (but_for.is(&self.after) && ran.stderr.contains("warning: "));
-            assert!(done || ran.code != 0, "success is reported, but not the change: {place}\n{found:#?}");
-            let untouched = found.document == self.before.document && found.locks == self.before.locks;
+            let done = found.is(&self.after)
+                || (but_for.is(&self.after) && ran.stderr.contains("warning: "));
+            assert!(
+                done || ran.code != 0,
+                "success is reported, but not the change: {place}\n{found:#?}"
+            );
+            let untouched =
+                found.document == self.before.document && found.locks == self.before.locks;
             assert!(
                 untouched || ran.code == 0 || unconfirmed || self.after.is(&self.before),
                 "failure is reported, but there is a change: {place}\n{found:#?}"
@@ -439,7 +486,10 @@ impl Job {
             found = View { document: None, revision: before.revision, ..View::of(root) };
         }
         let initialized = root.file(".state-backups").exists() || self.before.document.is_some();
-        assert!(found.document.is_some() || self.row.remedy.is_some() || !initialized, "a bad read: {place}");
+        assert!(
+            found.document.is_some() || self.row.remedy.is_some() || !initialized,
+            "a bad read: {place}"
+        );
         let mended = View { document: self.before.document.clone(), ..found.clone() };
         let between = if found.document.is_none() { mended } else { found.clone() };
         assert!(
@@ -464,17 +514,26 @@ impl Job {
             value["z"] = json!(1);
             Ok(value.into())
         });
-        assert!(matches!(next, Ok(Outcome::Committed { .. })), "the next writer fails: {place}\n{next:?}");
+        assert!(
+            matches!(next, Ok(Outcome::Committed { .. })),
+            "the next writer fails: {place}\n{next:?}"
+        );
         if self.row.words == "hook init-rules" {
             root.run(self.row.words); // `config/` is its user's, so only this command clears its leftovers
         }
         let shed = self.row.words.contains("handle 7");
         let precious = &self.precious[if shed { self.spared_at_most } else { spared }..];
-        assert_settled(root, if self.row.words.contains("handle 4") { &[] } else { precious }, place);
+        assert_settled(
+            root,
+            if self.row.words.contains("handle 4") { &[] } else { precious },
+            place,
+        );
         assert_tidy(root, place);
         let locks = locks_on(root, Disk::real());
-        acquire(&locks, "next", Mode::Exclusive).unwrap_or_else(|error| panic!("the next acquire: {error}: {place}"));
-        release(&locks, "next").unwrap_or_else(|error| panic!("the next release: {error}: {place}"));
+        acquire(&locks, "next", Mode::Exclusive)
+            .unwrap_or_else(|error| panic!("the next acquire: {error}: {place}"));
+        release(&locks, "next")
+            .unwrap_or_else(|error| panic!("the next release: {error}: {place}"));
         locks.clean(Instant::now()).unwrap();
         assert_eq!(leftovers(root), [""; 0], "{place}");
     }
@@ -486,7 +545,18 @@ const ERRORS: [(&str, i32, &[&str]); 6] = [
     (
         "EIO",
         1,
-        &["openat", "write", "fsync", "linkat", "rename", "unlinkat", "mkdirat", "symlinkat", "getdents64", "read"],
+        &[
+            "openat",
+            "write",
+            "fsync",
+            "linkat",
+            "rename",
+            "unlinkat",
+            "mkdirat",
+            "symlinkat",
+            "getdents64",
+            "read",
+        ],
     ),
     ("ENOSPC", 7, &["create", "write", "linkat", "rename", "mkdirat", "symlinkat"]),
     ("EDQUOT", 7, &["create", "write", "linkat", "rename", "mkdirat", "symlinkat"]),
@@ -509,7 +579,8 @@ fn killed_at_any_changing_call_a_command_leaves_before_or_after() {
     let began = Instant::now();
     let rows = commands().into_iter().filter(|row| row.kills == Kills::Here);
     let jobs: Vec<Job> = rows.map(Job::new).collect();
-    let changes = |call: &Call| CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT");
+    let changes =
+        |call: &Call| CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT");
     let cases: Vec<(&Job, &Call)> = jobs
         .iter()
         .flat_map(|job| job.calls.iter().filter(|call| changes(call)).map(move |call| (job, call)))

@@ -143,7 +143,8 @@ pub fn store(root: &Sandbox, disk: Disk) -> Store {
         foreign_edits: ForeignEdits::Refuse,
         claim: Default::default(),
     };
-    Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path())).reporting_absence()
+    Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
+        .reporting_absence()
 }
 
 fn committed(outcome: Result<Outcome>) -> Result<()> {
@@ -180,7 +181,12 @@ enum Untouched {
 }
 
 impl Job {
-    fn new(name: &'static str, start: Sandbox, proof: (&'static str, Value), run: fn(&Store) -> Result<()>) -> Self {
+    fn new(
+        name: &'static str,
+        start: Sandbox,
+        proof: (&'static str, Value),
+        run: fn(&Store) -> Result<()>,
+    ) -> Self {
         Self {
             name,
             start,
@@ -222,7 +228,12 @@ impl Job {
             runs.fetch_add(nth - 1, Ordering::Relaxed);
             assert_eq!(failed, 0, "{failed} of {} failures are taken badly; see above", nth - 1);
         });
-        println!("{}: {} failures, {:.1} s", self.name, runs.into_inner(), began.elapsed().as_secs_f64());
+        println!(
+            "{}: {} failures, {:.1} s",
+            self.name,
+            runs.into_inner(),
+            began.elapsed().as_secs_f64()
+        );
     }
 
     /// Runs the operation with its `nth` call failing, and checks the result; false if there is no
@@ -244,9 +255,15 @@ impl Job {
             return false;
         };
         let Fault { errno, lasting, manner, .. } = fault;
-        let what = format!("{} of {:?} {:?}", call.name, call.path.file_name().unwrap_or_default(), call.from);
+        let what = format!(
+            "{} of {:?} {:?}",
+            call.name,
+            call.path.file_name().unwrap_or_default(),
+            call.from
+        );
         let told = result.as_ref().map_err(|error| (error.kind, &error.message));
-        let place = format!("{}: {what} {manner:?} {lasting:?}, #{nth}, {errno}\n{told:?}", self.name);
+        let place =
+            format!("{}: {what} {manner:?} {lasting:?}, #{nth}, {errno}\n{told:?}", self.name);
         Self::assert_right_code(fault, &root, &call, &result, &place);
 
         let live = fs::read(root.state()).ok();
@@ -255,9 +272,15 @@ impl Job {
             let untouched = live == fs::read(self.start.state()).ok();
             assert!(untouched, "it failed, and the live file is another: {place}");
         }
-        if result.is_ok() && self.untouched == Untouched::ByFailure && fs::read(root.mirror()).ok() != live {
+        if result.is_ok()
+            && self.untouched == Untouched::ByFailure
+            && fs::read(root.mirror()).ok() != live
+        {
             let warnings = broken.take_warnings().join("\n");
-            assert!(warnings.contains("mirror"), "no warning about the mirror: {place}\n{warnings}");
+            assert!(
+                warnings.contains("mirror"),
+                "no warning about the mirror: {place}\n{warnings}"
+            );
         }
         drop(broken);
 
@@ -267,39 +290,64 @@ impl Job {
             remedy(&real).unwrap_or_else(|error| panic!("no remedy: {error}: {place}"));
             (read, remedied) = (real.read(), true);
         }
-        let found = content(&read.unwrap_or_else(|error| panic!("a bad read: {error}: {place}")).bytes);
+        let found =
+            content(&read.unwrap_or_else(|error| panic!("a bad read: {error}: {place}")).bytes);
         let is_new = found == *new && !remedied;
         assert!(found == *new || Some(&found) == old, "neither old nor new: {place}\n{found:?}");
         // a disk that fails permanently at the rename cannot show if it took place
-        let blind = fault.lasting == Lasting::EverAfter && call.name == "rename" && call.path == root.state();
+        let blind = fault.lasting == Lasting::EverAfter
+            && call.name == "rename"
+            && call.path == root.state();
         let unknown = !confirmed && blind && fault.manner == Manner::Fails;
         assert!(is_new || (result.is_err() && confirmed) || unknown, "a change is lost: {place}");
 
         if fs::metadata(root.state()).unwrap().nlink() > 1 {
             real.change(&Order::of("update"), &mut |base| Ok(base.draft().into())).unwrap();
-            assert_eq!(fs::metadata(root.state()).unwrap().nlink(), 1, "a failed commit's link is left: {place}");
+            assert_eq!(
+                fs::metadata(root.state()).unwrap().nlink(),
+                1,
+                "a failed commit's link is left: {place}"
+            );
         }
-        set(&real, "z", |_| json!(1)).unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
+        set(&real, "z", |_| json!(1))
+            .unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
         let (mut expected, revision) = found;
         expected["z"] = json!(1);
         assert_eq!(content(&fs::read(root.state()).unwrap()), (expected, revision + 1), "{place}");
         // a full disk costs all automatic backups except two
         let full = fault.code == 7;
-        assert_settled(&root, &precious[if full { precious.len().saturating_sub(3) } else { 0 }..], &place);
+        assert_settled(
+            &root,
+            &precious[if full { precious.len().saturating_sub(3) } else { 0 }..],
+            &place,
+        );
         true
     }
 
     /// An error has the exit code of the disk's error; only a change in place may be of unknown
     /// durability.
-    fn assert_right_code(fault: Fault, root: &Sandbox, call: &Call, result: &Result<()>, place: &str) {
+    fn assert_right_code(
+        fault: Fault,
+        root: &Sandbox,
+        call: &Call,
+        result: &Result<()>,
+        place: &str,
+    ) {
         let synced = matches!(call.name, "sync" | "sync_dir");
         // a call that took effect in spite of EINTR may fail when it is repeated
-        let repeated = fault.errno == Errno::INTR && fault.lasting == Lasting::Once && fault.manner == Manner::Fails;
+        let repeated = fault.errno == Errno::INTR
+            && fault.lasting == Lasting::Once
+            && fault.manner == Manner::Fails;
         let harmless = fault.manner == Manner::Shortened || (repeated && !synced);
         match result {
-            Ok(()) => assert!(!(call.name == "sync_dir" && call.path == root.path()), "nothing was confirmed: {place}"),
+            Ok(()) => assert!(
+                !(call.name == "sync_dir" && call.path == root.path()),
+                "nothing was confirmed: {place}"
+            ),
             Err(error) if error.kind == Kind::DurabilityUnknown => assert!(!harmless, "{place}"),
-            Err(error) => assert!(error.code() as u8 == fault.code && !harmless, "a wrong code: {place}"),
+            Err(error) => {
+                assert!(error.code() as u8 == fault.code && !harmless, "a wrong code: {place}")
+            }
         }
     }
 }
@@ -323,14 +371,19 @@ fn recover(store: &Store, wanted: &Wanted) -> Result<()> {
 
 #[test]
 fn a_change_whose_calls_fail_is_old_or_new_and_ok_means_new() {
-    Job::new("change", Sandbox::with_history(), ("/n", json!(4)), increment).failing_at_every_call();
+    Job::new("change", Sandbox::with_history(), ("/n", json!(4)), increment)
+        .failing_at_every_call();
 }
 
 #[test]
 fn a_change_that_prunes_backups_while_calls_fail_is_old_or_new() {
     let start = Sandbox::initialized();
     for n in 1..=8 {
-        let set = start.command().env("STATE_MAX_BACKUPS", "20").args(["state", "set", &format!("n:={n}")]).status();
+        let set = start
+            .command()
+            .env("STATE_MAX_BACKUPS", "20")
+            .args(["state", "set", &format!("n:={n}")])
+            .status();
         assert!(set.unwrap().success());
     }
     let mut job = Job::new("change and retire", start, ("/n", json!(9)), increment);
@@ -357,7 +410,8 @@ pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
 #[test]
 fn a_failed_signal_is_given_with_its_file_or_not_at_all() {
     let give = |store: &Store| signal(store, "GO", true);
-    Job::new("signal", Sandbox::with_history(), ("/lastSignal", json!("GO")), give).failing_at_every_call();
+    Job::new("signal", Sandbox::with_history(), ("/lastSignal", json!("GO")), give)
+        .failing_at_every_call();
 }
 
 #[test]
@@ -391,7 +445,8 @@ fn a_fresh_beginning_whose_calls_fail_loses_no_revision_of_the_old_one() {
 
 #[test]
 fn a_recovery_whose_calls_fail_is_finished_by_the_next_reader() {
-    let mut job = Job::new("recover", damaged(), ("/n", json!(3)), |store| recover(store, &Wanted::Newest));
+    let mut job =
+        Job::new("recover", damaged(), ("/n", json!(3)), |store| recover(store, &Wanted::Newest));
     job.revisions = (5, 5);
     job.failing_at_every_call();
 }
@@ -399,7 +454,8 @@ fn a_recovery_whose_calls_fail_is_finished_by_the_next_reader() {
 #[test]
 fn a_rollback_whose_calls_fail_brings_back_all_of_a_backup_or_nothing() {
     let rollback = |store: &Store| recover(store, &Wanted::Matching("r2-".into()));
-    Job::new("recover r2-", Sandbox::with_history(), ("/n", json!(1)), rollback).failing_at_every_call();
+    Job::new("recover r2-", Sandbox::with_history(), ("/n", json!(1)), rollback)
+        .failing_at_every_call();
 }
 
 #[test]
@@ -424,11 +480,11 @@ fn an_adoption_whose_calls_fail_leaves_the_edit_or_seals_it() {
 /// An adopted edit was no revision before, so its digest identifies the result.
 #[test]
 fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
-    const LEGACY: &str =
-        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then","n":1}"#;
+    const LEGACY: &str = r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then","n":1}"#;
     let (start, runs) = (Sandbox::holding(LEGACY), AtomicUsize::new(0));
-    let migrate =
-        |store: &Store| committed(store.change(&Order::of("migrate"), &mut |base| Ok((*base.value).clone().into())));
+    let migrate = |store: &Store| {
+        committed(store.change(&Order::of("migrate"), &mut |base| Ok((*base.value).clone().into())))
+    };
     let users = |bytes: &[u8]| {
         let mut document = without_seal(&serde_json::from_slice(bytes).unwrap());
         document.as_object_mut().unwrap().shift_remove("z");
@@ -440,7 +496,10 @@ fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
         migrate(&real).unwrap();
         users(&real.read().unwrap().bytes)
     };
-    assert_eq!((&expected["phase"], &expected["metadata"]["migratedFrom"]), (&json!("3"), &json!("legacy")));
+    assert_eq!(
+        (&expected["phase"], &expected["metadata"]["migratedFrom"]),
+        (&json!("3"), &json!("legacy"))
+    );
     in_parallel(&Series::all(), |series| {
         for nth in 1.. {
             let fault = series.at(nth);
@@ -456,13 +515,21 @@ fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
             let place = format!("{fault:?} at call {nth}, {call:?}\n{told:?}");
             Job::assert_right_code(fault, &root, &call, &result, &place);
             let is_sealed = matches!(inspect(&fs::read(root.state()).unwrap()), Reading::Sealed(_));
-            let unconfirmed = matches!(&result, Err(error) if error.kind == Kind::DurabilityUnknown);
-            assert!(is_sealed == result.is_ok() || unconfirmed, "the result differs from the report: {place}");
-            assert!(is_sealed || fs::read(root.state()).unwrap() == LEGACY.as_bytes(), "neither old nor new: {place}");
+            let unconfirmed =
+                matches!(&result, Err(error) if error.kind == Kind::DurabilityUnknown);
+            assert!(
+                is_sealed == result.is_ok() || unconfirmed,
+                "the result differs from the report: {place}"
+            );
+            assert!(
+                is_sealed || fs::read(root.state()).unwrap() == LEGACY.as_bytes(),
+                "neither old nor new: {place}"
+            );
             let real = store(&root, Disk::real());
             let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
             assert_eq!(users(&read.bytes), expected, "{place}");
-            set(&real, "z", |_| json!(1)).unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
+            set(&real, "z", |_| json!(1))
+                .unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
             assert_eq!(users(&fs::read(root.state()).unwrap()), expected, "{place}");
             assert_settled(&root, &[LEGACY.as_bytes().to_vec()], &place);
         }

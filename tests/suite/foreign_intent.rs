@@ -51,24 +51,38 @@ fn contents(root: &Sandbox) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 #[track_caller]
 fn is_left_alone_until_it_is_dropped(root: &Sandbox, options: &str, why: &str) {
     let before = contents(root);
-    let read = root.run(&format!("{options} state get .n")).expect(0).saying("the live state is served");
+    let read =
+        root.run(&format!("{options} state get .n")).expect(0).saying("the live state is served");
     assert_eq!((read.stdout.as_str(), read.stderr.lines().count()), ("7\n", 1), "{read:?}");
-    for words in ["state set z:=1", "state init", "recover checkpoint x", "recover restore --latest good"] {
+    for words in
+        ["state set z:=1", "state init", "recover checkpoint x", "recover restore --latest good"]
+    {
         let refused = root.run(&format!("{options} --json {words}"));
         assert_eq!(refused.code, 3, "{words}: {}", refused.stderr);
         let error = refused.expect_json_error("foreign_intent");
         assert!(error["message"].as_str().unwrap().contains(why), "{words}: {error}");
-        assert!(error["hint"].as_str().unwrap().contains("recover restore --abort"), "{words}: {error}");
+        assert!(
+            error["hint"].as_str().unwrap().contains("recover restore --abort"),
+            "{words}: {error}"
+        );
     }
     root.run(&format!("{options} state status")).expect(0).saying(why);
-    assert!(root.run(&format!("{options} recover doctor")).expect(3).stdout.contains("recover restore --abort"));
+    assert!(
+        root.run(&format!("{options} recover doctor"))
+            .expect(3)
+            .stdout
+            .contains("recover restore --abort")
+    );
     assert_eq!(contents(root), before, "something was touched");
     let aborted = root.run(&format!("{options} --json recover restore --abort")).expect(0).json();
     assert_eq!(aborted["undone"], false);
     root.ok(&format!("{options} state set z:=1"));
     assert_eq!(root.document()["n"], 7);
     assert_tidy(root, why);
-    assert_eq!(root.run(&format!("{options} --json recover restore --abort")).expect(0).json()["aborted"], json!(null));
+    assert_eq!(
+        root.run(&format!("{options} --json recover restore --abort")).expect(0).json()["aborted"],
+        json!(null)
+    );
 }
 
 #[test]
@@ -86,7 +100,10 @@ fn a_moved_root_is_still_the_one_it_was() {
     let (root, shelter) = (decided(), Sandbox::empty());
     let moved = shelter.file("moved");
     fs::rename(root.path(), &moved).unwrap();
-    shelter.run(&format!("--root {} state get .n", moved.display())).expect(0).saying("was finished");
+    shelter
+        .run(&format!("--root {} state get .n", moved.display()))
+        .expect(0)
+        .saying("was finished");
     fs::rename(moved, root.path()).unwrap();
 }
 
@@ -95,7 +112,8 @@ fn an_intent_for_another_config_root_is_compared_and_not_followed() {
     let (root, other) = (decided(), Sandbox::empty());
     fs::create_dir(other.file("config")).unwrap();
     fs::write(other.file("config/mine"), "mine").unwrap();
-    let options = format!("--root {} --state-file {}", other.path().display(), root.state().display());
+    let options =
+        format!("--root {} --state-file {}", other.path().display(), root.state().display());
     is_left_alone_until_it_is_dropped(&root, &options, "was written for the config/ of");
     assert_eq!(fs::read_to_string(other.file("config/mine")).unwrap(), "mine");
 }

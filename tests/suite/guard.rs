@@ -52,14 +52,23 @@ pub fn start_as(
     let child = command.args(words.split_whitespace()).stdout(Stdio::piped()).spawn().unwrap();
     let mut up = String::new();
     fs::File::open(root.file(format!("{name}-up"))).unwrap().read_to_string(&mut up).unwrap();
-    let id = root.names(".checkpoints").into_iter().rfind(|id| id.ends_with(&format!("-{name}"))).unwrap();
+    let id = root
+        .names(".checkpoints")
+        .into_iter()
+        .rfind(|id| id.ends_with(&format!("-{name}")))
+        .unwrap();
     Running { child, id }
 }
 
 impl Running {
     pub fn go_on(self, root: &Sandbox) -> (Ran, String) {
         let name = self.id.rsplit('-').next().unwrap();
-        fs::File::options().write(true).open(root.file(format!("{name}-go"))).unwrap().write_all(b"go\n").unwrap();
+        fs::File::options()
+            .write(true)
+            .open(root.file(format!("{name}-go")))
+            .unwrap()
+            .write_all(b"go\n")
+            .unwrap();
         (Ran::of(self.child.wait_with_output().unwrap()), self.id)
     }
 }
@@ -86,9 +95,13 @@ fn a_guard_undoes_its_commands_changes_and_keeps_other_commits() {
     assert_eq!(ran.code, 7, "{}", ran.stderr);
     assert!(ran.stderr.contains(&format!("others committed since {id}")), "{}", ran.stderr);
     let document = root.document();
-    assert_eq!((&document["n"], &document["mine"], &document["theirs"]), (&json!(3), &json!(null), &json!(1)));
+    assert_eq!(
+        (&document["n"], &document["mine"], &document["theirs"]),
+        (&json!(3), &json!(null), &json!(1))
+    );
     assert_eq!(document["completedTasks"], json!(["others"]));
-    let mut signals: Vec<_> = document["signals"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut signals: Vec<_> =
+        document["signals"].as_object().unwrap().keys().map(String::as_str).collect();
     signals.sort_unstable();
     assert_eq!((signals, &document["lastSignal"]), (vec!["OLD", "THEIRS"], &json!("THEIRS")));
     assert_eq!(root.names(".signals"), ["OLD.json", "THEIRS.json"], "the files follow");
@@ -114,7 +127,11 @@ fn conflicting_changes_stay_and_the_guard_stays_on_record() {
         assert!(format!("{}{}", ran.stdout, ran.stderr).contains(&problem), "{words}: {ran:?}");
     }
     let next = root.run("state set later=1").expect(0);
-    assert!(next.stderr.lines().last().unwrap().contains(&problem), "the next writer says it last: {}", next.stderr);
+    assert!(
+        next.stderr.lines().last().unwrap().contains(&problem),
+        "the next writer says it last: {}",
+        next.stderr
+    );
     assert_eq!(root.run("state status --json").json()["guards"][0]["standing"], "unrestored");
     root.ok("recover cleanup 0");
     assert!(root.names(".checkpoints").contains(&id), "its checkpoint is spared");
@@ -156,7 +173,12 @@ fn a_killed_guard_is_on_record_as_killed() {
     root.ok(&format!("recover restore {}", guard.id));
     assert!(on_record(&root).is_empty());
     assert_eq!(root.document()["n"], 3);
-    fs::File::options().write(true).open(root.file("deploy-go")).unwrap().write_all(b"go\n").unwrap();
+    fs::File::options()
+        .write(true)
+        .open(root.file("deploy-go"))
+        .unwrap()
+        .write_all(b"go\n")
+        .unwrap();
 }
 
 #[test]
@@ -166,7 +188,8 @@ fn a_process_that_left_the_guards_family_shows_its_token() {
     // The daemon is adopted by another process before it commits.
     fifo(&root, "adopted");
     let daemon = format!("read x <adopted; {SET} n:=99; echo done >done");
-    let script = format!("(setsid sh -c '{daemon}' >/dev/null 2>&1 &)\necho yes >adopted\nread x <done");
+    let script =
+        format!("(setsid sh -c '{daemon}' >/dev/null 2>&1 &)\necho yes >adopted\nread x <done");
     let guard = start(&root, "deploy", "", &script, 7);
     let (ran, _) = guard.go_on(&root);
     assert_eq!((ran.code, root.document()["n"].clone()), (7, json!(3)), "{}", ran.stderr);
@@ -206,7 +229,8 @@ fn a_guard_whose_journal_is_gone_stays_on_record() {
     let root = Sandbox::with_history();
     fs::create_dir(root.file("config")).unwrap();
     fs::write(root.file("config/a"), "1").unwrap();
-    let script = format!("{SET} n:=99\necho 2 >config/a\nrm .state-backups/journal.jsonl\nexit 4\n");
+    let script =
+        format!("{SET} n:=99\necho 2 >config/a\nrm .state-backups/journal.jsonl\nexit 4\n");
     fs::write(root.file("run.sh"), script).unwrap();
     let ran = root.run("recover guard --unrestored-code 42 deploy -- sh ./run.sh");
     assert_eq!((ran.code, on_record(&root).len()), (42, 1), "{}", ran.stderr);
@@ -224,9 +248,16 @@ fn many_other_commits_leave_the_guards_evidence() {
         root.ok(&format!("state set theirs:={n} -q"));
     }
     let (ran, _) = guard.go_on(&root);
-    assert_eq!((ran.code, &root.document()["n"], &root.document()["theirs"]), (7, &json!(3), &json!(11)));
+    assert_eq!(
+        (ran.code, &root.document()["n"], &root.document()["theirs"]),
+        (7, &json!(3), &json!(11))
+    );
     root.ok("state set theirs:=12");
-    assert_eq!(root.shelf("state-").iter().filter(|name| !name.contains("pre-")).count(), 5, "then they go as usual");
+    assert_eq!(
+        root.shelf("state-").iter().filter(|name| !name.contains("pre-")).count(),
+        5,
+        "then they go as usual"
+    );
 }
 
 #[test]
@@ -254,8 +285,9 @@ fn guards_in_parallel_put_back_their_own() {
 #[test]
 fn an_outer_guard_undoes_the_remains_of_an_inner_one() {
     let root = Sandbox::with_history();
-    let inner =
-        format!("{SET} n:=1\n\"$PIPELINE_BINARY\" recover guard -q inner -- sh -c '{SET} n:=2; exit 5'\n{SET} k:=1");
+    let inner = format!(
+        "{SET} n:=1\n\"$PIPELINE_BINARY\" recover guard -q inner -- sh -c '{SET} n:=2; exit 5'\n{SET} k:=1"
+    );
     let guard = start(&root, "outer", "", &inner, 7);
     assert_eq!(root.document()["n"], 1, "the inner one put its own back");
     root.ok("state set theirs:=1 -q");
@@ -275,7 +307,8 @@ fn a_record_in_a_copy_of_the_root_is_reported_and_nothing_follows_from_it() {
     let guard = start(&root, "deploy", "", &format!("{SET} n:=99"), 0);
     let copy = Sandbox::empty();
     for name in [".workflow-state.json", ".state-backups", ".checkpoints", ".locks", ".signals"] {
-        let status = root.program("cp").arg("-a").args([root.file(name), copy.file(name)]).status().unwrap();
+        let status =
+            root.program("cp").arg("-a").args([root.file(name), copy.file(name)]).status().unwrap();
         assert!(status.success());
     }
     assert_eq!(copy.run("state status --json").json()["guards"][0]["standing"], "foreign");
@@ -310,9 +343,15 @@ fn entries_that_no_checkpoint_holds_do_not_defeat_a_guard() {
         let root = Sandbox::with_history();
         fs::create_dir(root.file("config")).unwrap();
         fs::write(root.file("config/a"), "1").unwrap();
-        fs::write(root.file("run.sh"), format!("{SET} n:=99\n{leave}\necho 2 >config/a\nexit 7\n")).unwrap();
+        fs::write(root.file("run.sh"), format!("{SET} n:=99\n{leave}\necho 2 >config/a\nexit 7\n"))
+            .unwrap();
         let ran = root.run("recover guard deploy -- sh ./run.sh");
-        assert_eq!((ran.code, root.document()["n"].clone()), (7, json!(3)), "{what}: {}", ran.stderr);
+        assert_eq!(
+            (ran.code, root.document()["n"].clone()),
+            (7, json!(3)),
+            "{what}: {}",
+            ran.stderr
+        );
         assert_eq!(fs::read_to_string(root.file("config/a")).unwrap(), "1", "{what}");
         assert_eq!(root.names("config"), ["a"], "{what}");
         assert!(ran.stderr.contains("moved aside"), "{what} is named: {}", ran.stderr);
@@ -349,7 +388,12 @@ fn config_is_put_back_unless_another_guard_may_have_changed_it() {
         }
         root.ok("state set theirs:=1 -q");
         let (ran, _) = guard.go_on(&root);
-        assert_eq!((&root.document()["n"], &root.document()["theirs"]), (&json!(3), &json!(1)), "{}", ran.stderr);
+        assert_eq!(
+            (&root.document()["n"], &root.document()["theirs"]),
+            (&json!(3), &json!(1)),
+            "{}",
+            ran.stderr
+        );
         let expected = if other_guard { ("2\n", 3, 1) } else { ("1", 7, 0) };
         let config = fs::read_to_string(root.file("config/a")).unwrap();
         assert_eq!((config.as_str(), ran.code, on_record(&root).len()), expected, "{}", ran.stderr);
@@ -359,7 +403,8 @@ fn config_is_put_back_unless_another_guard_may_have_changed_it() {
 #[test]
 fn retries_and_locks_around_a_guard_change_nothing_of_it() {
     let root = Sandbox::with_history();
-    fs::write(root.file("run.sh"), format!("{SET} n:=$(date +%N | sed 's/^0*/1/')\nexit 7\n")).unwrap();
+    fs::write(root.file("run.sh"), format!("{SET} n:=$(date +%N | sed 's/^0*/1/')\nexit 7\n"))
+        .unwrap();
     let words = ["lock", "run", "state,deploy", "--", crate::sandbox::BINARY];
     let guard = "recover guard g -q --retries 3 --base-delay 0 -- sh ./run.sh";
     let mut command = root.command();
@@ -383,7 +428,11 @@ fn a_foreign_entry_among_guard_records_stops_no_command() {
     for (what, spoil) in spoils {
         spoil();
         root.run(&format!("state set what={}", what.replace(' ', "-"))).expect(0);
-        assert_eq!(root.run("state status --json").json()["guards"][0]["standing"], "damaged", "{what}");
+        assert_eq!(
+            root.run("state status --json").json()["guards"][0]["standing"],
+            "damaged",
+            "{what}"
+        );
         root.ok("recover guard --forget checkpoint-20231101-103000-x");
         assert!(on_record(&root).is_empty(), "{what}");
     }
@@ -400,7 +449,11 @@ fn the_verdict_and_its_rollback_share_one_lock() {
     for others in [false, true] {
         let root = Sandbox::with_history();
         let real = store(&root, Disk::real());
-        let snapshot = Snapshot { operation: Name::parse("operation", "g").unwrap(), phase: None, metadata: json!({}) };
+        let snapshot = Snapshot {
+            operation: Name::parse("operation", "g").unwrap(),
+            phase: None,
+            metadata: json!({}),
+        };
         let id = real.begin_guard(&snapshot).unwrap().id;
         for (field, value) in [("n", 99), ("theirs", 1)] {
             let set = |document: &mut serde_json::Value| document[field] = value.into();
@@ -424,7 +477,11 @@ fn the_verdict_and_its_rollback_share_one_lock() {
                 free.set(true);
             }
             // now the guard is no longer on record, and the locks are released
-            let name = call.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = call
+                .path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             if call.name == "unlink" && name.starts_with("guard-") {
                 judged.set(false);
                 seen.set(true);
@@ -433,7 +490,11 @@ fn the_verdict_and_its_rollback_share_one_lock() {
         })));
         let settled = store(&root, disk).settle_failed_guard(&id, &Order::of("restore")).unwrap();
         let is_put_back = matches!(settled, Settlement::PutBack { .. });
-        assert_eq!((is_put_back, is_settled.get(), released.get()), (others, true, false), "{settled:?}");
+        assert_eq!(
+            (is_put_back, is_settled.get(), released.get()),
+            (others, true, false),
+            "{settled:?}"
+        );
         assert_eq!(root.document()["n"], 3);
         assert_eq!(root.document()["theirs"], if others { json!(1) } else { json!(null) });
         root.run("recover doctor").expect(0);
@@ -453,6 +514,11 @@ fn an_edit_that_a_guarded_commit_seals_stays_and_its_own_change_is_put_back() {
     let document = root.document();
     assert_eq!((&document["phase"], &document["mine"]), (&json!("by-hand"), &json!(null)));
     let history = root.run("state history --json").json();
-    let commands: Vec<_> = history.as_array().unwrap().iter().take(3).map(|row| row["command"].clone()).collect();
-    assert_eq!(commands, ["recover restore", "state set", "state adopt"], "the edit has a line of its own");
+    let commands: Vec<_> =
+        history.as_array().unwrap().iter().take(3).map(|row| row["command"].clone()).collect();
+    assert_eq!(
+        commands,
+        ["recover restore", "state set", "state adopt"],
+        "the edit has a line of its own"
+    );
 }

@@ -47,7 +47,8 @@ fn killed_before(name: &str, case: Case) -> (Sandbox, String) {
     run(&whole, &["-o", &trace, "-e", "trace=renameat"].map(str::to_owned), case);
     let trace = fs::read_to_string(trace).unwrap();
     let renames = trace.lines().filter(|line| line.starts_with("renameat("));
-    let nth = renames.enumerate().filter(|(_, line)| line.contains(&format!("\"{name}\") = "))).last();
+    let nth =
+        renames.enumerate().filter(|(_, line)| line.contains(&format!("\"{name}\") = "))).last();
     let nth = nth.unwrap_or_else(|| panic!("no rename to {name}: {trace}")).0 + 1;
     let root = Sandbox::with_history();
     let id = run(&root, &injection("renameat", &format!("signal=SIGKILL:when={nth}")), case);
@@ -62,7 +63,10 @@ fn standings(root: &Sandbox) -> serde_json::Value {
 fn all_is_put_back(root: &Sandbox) {
     let document = root.document();
     let signals: Vec<_> = document["signals"].as_object().unwrap().keys().cloned().collect();
-    assert_eq!((&document["n"], &document["theirs"], signals), (&json!(3), &json!(1), vec!["Z".to_owned()]));
+    assert_eq!(
+        (&document["n"], &document["theirs"], signals),
+        (&json!(3), &json!(1), vec!["Z".to_owned()])
+    );
     assert_eq!(root.names(".signals"), ["Z.json"]);
     assert_eq!(fs::read_to_string(root.file("config/a")).unwrap().trim(), "1");
     assert!(on_record(root).is_empty());
@@ -95,7 +99,10 @@ fn a_guard_that_is_killed_before_its_commit_has_put_nothing_back() {
     for turn in 0..2 {
         assert_eq!(standings(&root), json!([{"id": id, "standing": "killed"}]));
         root.run(&format!("state set later:={turn}")).expect(0).saying("was killed");
-        assert_eq!((root.document()["n"].clone(), root.names(".signals")), (json!(99), vec!["G.json".to_owned()]));
+        assert_eq!(
+            (root.document()["n"].clone(), root.names(".signals")),
+            (json!(99), vec!["G.json".to_owned()])
+        );
     }
 }
 
@@ -107,8 +114,13 @@ fn a_guard_that_is_killed_after_it_put_a_part_back_is_unrestored() {
     let (root, _) = killed_before("Z.json", Case { config: false, unclear: true });
     for turn in 0..2 {
         assert_eq!(standings(&root)[0]["standing"], "unrestored");
-        root.run(&format!("state set later:={turn}")).expect(0).saying("the journal has no line of revision");
-        assert_eq!((root.document()["n"].clone(), root.names(".signals")), (json!(3), vec!["Z.json".to_owned()]));
+        root.run(&format!("state set later:={turn}"))
+            .expect(0)
+            .saying("the journal has no line of revision");
+        assert_eq!(
+            (root.document()["n"].clone(), root.names(".signals")),
+            (json!(3), vec!["Z.json".to_owned()])
+        );
     }
 }
 
@@ -130,7 +142,8 @@ fn the_command_that_finishes_a_killed_guards_restore_puts_the_files_of_signals_i
 #[test]
 fn a_guard_that_did_not_get_the_lock_for_its_verdict_says_so_and_was_not_killed() {
     let root = Sandbox::with_history();
-    let guard = start_as((&root, root.command()), "deploy", "--lock-timeout 0", &format!("{SET} n:=99"), 7);
+    let guard =
+        start_as((&root, root.command()), "deploy", "--lock-timeout 0", &format!("{SET} n:=99"), 7);
     let holder = root.holder("state");
     let (ran, id) = guard.go_on(&root);
     assert_eq!(ran.code, 3, "{}", ran.stderr);
@@ -140,5 +153,9 @@ fn a_guard_that_did_not_get_the_lock_for_its_verdict_says_so_and_was_not_killed(
     assert_eq!((&found[0]["id"], &found[0]["standing"]), (&json!(id), &json!("unrestored")));
     assert!(found[0]["why"].as_str().unwrap().contains("state"), "{found}");
     root.run("state set later:=1").expect(0).saying("did not put everything back");
-    assert_eq!(root.shelf(".pipeline-state-"), [] as [String; 0], "nothing is left of writing the record");
+    assert_eq!(
+        root.shelf(".pipeline-state-"),
+        [] as [String; 0],
+        "nothing is left of writing the record"
+    );
 }

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pipeline_state::document::{Reading, inspect};
 use serde_json::{Value, json};
 
-use crate::history_checker::{Change, Document, Event, Moment, Op, Outcome, Setting, WINDOW, check};
+use crate::history_checker::{
+    Change, Document, Event, Moment, Op, Outcome, Setting, WINDOW, check,
+};
 use crate::lock_exclusion::Dice;
 use crate::owners::Owner;
 use crate::sandbox::{Ran, Sandbox};
@@ -71,11 +73,24 @@ impl<'a> Client<'a> {
     fn new(arena: &'a Arena, id: usize, seed: usize) -> Self {
         let owner = new_owner(arena, id);
         let usual = Duration::from_millis(20);
-        Self { usual, arena, id, dice: Dice::new(seed + id), owner, events: Vec::new(), known: 2, stale: None }
+        Self {
+            usual,
+            arena,
+            id,
+            dice: Dice::new(seed + id),
+            owner,
+            events: Vec::new(),
+            known: 2,
+            stale: None,
+        }
     }
 
     fn work(mut self) -> Vec<Event> {
-        let take = || self.arena.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let take = || {
+            self.arena
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+        };
         while take().is_ok() {
             match self.dice.below(20) {
                 0..5 => self.read(),
@@ -139,7 +154,9 @@ impl<'a> Client<'a> {
             0 => (Some(full_pipe()), self.usual * (100 + moment) / 50),
             _ => (None, self.usual * moment / 80),
         };
-        command.stdout(full.as_ref().map_or_else(Stdio::piped, |(_, end)| end.try_clone().unwrap().into()));
+        command.stdout(
+            full.as_ref().map_or_else(Stdio::piped, |(_, end)| end.try_clone().unwrap().into()),
+        );
         let mut child = command.spawn().unwrap();
         std::thread::sleep(moment);
         child.kill().unwrap();
@@ -172,7 +189,9 @@ impl<'a> Client<'a> {
     fn write(&mut self, how: &str, only_after: Option<u64>, fence: Option<(String, u64)>) {
         let number = self.arena.numbers.fetch_add(1, Ordering::Relaxed);
         let (change, made): (Change, Vec<String>) = match how {
-            "set" => (Change::Note, vec![format!("register:={number}"), format!("recent[+]:={number}")]),
+            "set" => {
+                (Change::Note, vec![format!("register:={number}"), format!("recent[+]:={number}")])
+            }
             _ => {
                 let last = format!(".recent = (.recent + [{number}])[-{WINDOW}:]");
                 (Change::Count, vec![format!(".register = {number} | .count += 1 | {last}")])
@@ -191,7 +210,9 @@ impl<'a> Client<'a> {
     /// The pipeline of the shell original: `read | modify | write -`.
     fn read_modify_write(&mut self) {
         self.read();
-        let Some(Outcome::Saw(revision, _)) = self.events.last().map(|event| &event.outcome) else { return };
+        let Some(Outcome::Saw(revision, _)) = self.events.last().map(|event| &event.outcome) else {
+            return;
+        };
         let (revision, number) = (*revision, self.arena.numbers.fetch_add(1, Ordering::Relaxed));
         let began = self.arena.now();
         let ran = Ran::of(self.command(&["state", "read"]).output().unwrap()).expect(0);
@@ -219,7 +240,9 @@ impl<'a> Client<'a> {
             let (_, client) = owners.iter().rev().find(|(owner, _)| u64::from(*owner) == pid)?;
             // dead entries are shown until they are removed, and commits queue as well
             let shown = ["held", "waiting"].contains(&entry["status"].as_str()?);
-            shown.then(|| (entry["lock"].as_str().unwrap().to_owned(), *client, entry["token"].as_u64()))
+            shown.then(|| {
+                (entry["lock"].as_str().unwrap().to_owned(), *client, entry["token"].as_u64())
+            })
         };
         let entries = ran.json().as_array().unwrap().iter().filter_map(entry).collect();
         self.note(began, Op::List, Outcome::Listed(entries));
@@ -253,14 +276,17 @@ impl<'a> Client<'a> {
         let mode = if exclusive { "exclusive" } else { "shared" };
         let owner = self.owner.pid().to_string();
         for attempt in 1.. {
-            let ran = self.run(&["lock", "acquire", lock, "60", mode, "--json", "--owner-pid", &owner], None);
+            let ran = self
+                .run(&["lock", "acquire", lock, "60", mode, "--json", "--owner-pid", &owner], None);
             let token = match ran.code {
                 0 => ran.json()["token"].as_u64(),
                 1 => ran.expect_json_error("already_held")["details"]["token"].as_u64(),
                 code => {
                     assert_eq!(code, 128 + 9, "{ran:?}");
                     // the grant that it printed before it died
-                    serde_json::from_str::<Value>(&ran.stdout).ok().and_then(|granted| granted["token"].as_u64())
+                    serde_json::from_str::<Value>(&ran.stdout)
+                        .ok()
+                        .and_then(|granted| granted["token"].as_u64())
                 }
             };
             if let Some(token) = token {
@@ -281,10 +307,13 @@ impl<'a> Client<'a> {
         } else {
             let owner = self.owner.pid().to_string();
             loop {
-                let ran = self.run(&["lock", "release", lock, "--json", "--owner-pid", &owner], None);
+                let ran =
+                    self.run(&["lock", "release", lock, "--json", "--owner-pid", &owner], None);
                 match ran.code {
                     0 => break,
-                    1 if ran.stderr.contains("not_found") || ran.stderr.contains("not_owner") => break, // released by a killed attempt
+                    1 if ran.stderr.contains("not_found") || ran.stderr.contains("not_owner") => {
+                        break;
+                    } // released by a killed attempt
                     code => assert_eq!(code, 128 + 9, "{ran:?}"),
                 }
             }
@@ -312,10 +341,20 @@ fn new_owner(arena: &Arena, client: usize) -> Owner {
 
 /// The revision and the checked fields of a document that must be whole.
 fn seen(bytes: &[u8]) -> (u64, Document) {
-    let Reading::Sealed(document) = inspect(bytes) else { panic!("a bad read: {}", String::from_utf8_lossy(bytes)) };
+    let Reading::Sealed(document) = inspect(bytes) else {
+        panic!("a bad read: {}", String::from_utf8_lossy(bytes))
+    };
     let number = |field: &str| document.value[field].as_u64().unwrap();
-    let recent = document.value["recent"].as_array().unwrap().iter().map(|number| number.as_u64().unwrap()).collect();
-    (document.seal.revision.get(), Document { register: number("register"), count: number("count"), recent })
+    let recent = document.value["recent"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|number| number.as_u64().unwrap())
+        .collect();
+    (
+        document.seal.revision.get(),
+        Document { register: number("register"), count: number("count"), recent },
+    )
 }
 
 /// A killed command acknowledged its change if it printed that.
@@ -343,7 +382,9 @@ fn destroy(arena: &Arena) -> usize {
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(10)).unwrap();
         damages += 1;
-        while arena.left.load(Ordering::Relaxed) > 0 && arena.numbers.load(Ordering::Relaxed) < written + 8 {
+        while arena.left.load(Ordering::Relaxed) > 0
+            && arena.numbers.load(Ordering::Relaxed) < written + 8
+        {
             std::thread::yield_now();
         }
     }
@@ -380,7 +421,8 @@ fn history(disturbance: Disturbance, ops: usize) {
             })
             .collect();
         let damages = if disturbance == Disturbance::Damage { destroy(&arena) } else { 0 };
-        let events: Vec<Event> = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
+        let events: Vec<Event> =
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
         (events, damages)
     });
     let mut last = Client::new(&arena, CLIENTS, seed);
@@ -410,7 +452,11 @@ fn history(disturbance: Disturbance, ops: usize) {
     for (rule, what) in &violations {
         println!("{rule:?}: {what}");
     }
-    assert!(violations.is_empty(), "{} violations, see above; HISTORY_SEED={seed}", violations.len());
+    assert!(
+        violations.is_empty(),
+        "{} violations, see above; HISTORY_SEED={seed}",
+        violations.len()
+    );
     let happened = match disturbance {
         Disturbance::Kills => figures.killed > 0,
         Disturbance::Damage => figures.heals > 0,

@@ -148,8 +148,13 @@ pub struct Figures {
 
 /// Returns all violations, and the counts.
 pub fn check(events: &[Event], setting: Setting) -> (Vec<Violation>, Figures) {
-    let mut checker =
-        Checker { events, setting, violations: Vec::new(), owners: BTreeMap::new(), max: setting.revision };
+    let mut checker = Checker {
+        events,
+        setting,
+        violations: Vec::new(),
+        owners: BTreeMap::new(),
+        max: setting.revision,
+    };
     let figures = checker.check_documents();
     checker.check_real_time();
     checker.check_clients();
@@ -210,26 +215,39 @@ impl<'a> Checker<'a> {
                     if let Outcome::Committed(revision) = outcome
                         && let Some(other) = self.owners.insert(*revision, event)
                     {
-                        self.broken(Rule::OneOwner, format!("revision {revision} is of {event:?} and of {other:?}"));
+                        self.broken(
+                            Rule::OneOwner,
+                            format!("revision {revision} is of {event:?} and of {other:?}"),
+                        );
                     }
                 }
                 (Op::Read, Outcome::Saw(revision, document)) => {
-                    if let Some(other) = seen.insert(*revision, document).filter(|other| *other != document) {
-                        self.broken(Rule::RightDocument, format!("revision {revision}: {document:?} and {other:?}"));
+                    if let Some(other) =
+                        seen.insert(*revision, document).filter(|other| *other != document)
+                    {
+                        self.broken(
+                            Rule::RightDocument,
+                            format!("revision {revision}: {document:?} and {other:?}"),
+                        );
                     }
                 }
                 _ => {}
             }
         }
         let last = |keys: Option<&u64>| keys.copied().unwrap_or(0);
-        self.max = self.max.max(last(self.owners.keys().next_back())).max(last(seen.keys().next_back()));
-        let mut document = seen.get(&self.setting.revision).map_or_else(Document::default, |seen| (*seen).clone());
-        let mut owned: HashSet<u64> = self.owners.values().filter_map(|event| number_of(event)).collect();
-        let mut figures = Figures { revisions: self.max - self.setting.revision, ..Figures::default() };
+        self.max =
+            self.max.max(last(self.owners.keys().next_back())).max(last(seen.keys().next_back()));
+        let mut document =
+            seen.get(&self.setting.revision).map_or_else(Document::default, |seen| (*seen).clone());
+        let mut owned: HashSet<u64> =
+            self.owners.values().filter_map(|event| number_of(event)).collect();
+        let mut figures =
+            Figures { revisions: self.max - self.setting.revision, ..Figures::default() };
         for revision in self.setting.revision + 1..=self.max {
             let owner = self.owners.get(&revision).copied();
             let owner = owner.or_else(|| {
-                let number = next_number(&document, seen.range(revision..).next().map(|(_, seen)| *seen)?)?;
+                let number =
+                    next_number(&document, seen.range(revision..).next().map(|(_, seen)| *seen)?)?;
                 numbers.get(&number).copied()
             });
             let known = seen.get(&revision);
@@ -248,7 +266,9 @@ impl<'a> Checker<'a> {
             let Some(owner) = owner else {
                 self.broken(
                     Rule::NoGap,
-                    format!("nobody wrote revision {revision}; seen: {known:?}, before: {document:?}"),
+                    format!(
+                        "nobody wrote revision {revision}; seen: {known:?}, before: {document:?}"
+                    ),
                 );
                 document = known.map_or(document, |known| (*known).clone());
                 continue;
@@ -256,9 +276,15 @@ impl<'a> Checker<'a> {
             let Op::Write { number, change, .. } = owner.op else { continue };
             if owner.outcome != Outcome::Committed(revision) {
                 if owner.outcome != Outcome::Unknown {
-                    self.broken(Rule::OneRevision, format!("it was refused and is revision {revision}: {owner:?}"));
+                    self.broken(
+                        Rule::OneRevision,
+                        format!("it was refused and is revision {revision}: {owner:?}"),
+                    );
                 } else if !owned.insert(number) {
-                    self.broken(Rule::OneRevision, format!("revision {revision} is its second: {owner:?}"));
+                    self.broken(
+                        Rule::OneRevision,
+                        format!("revision {revision} is its second: {owner:?}"),
+                    );
                 }
                 self.owners.insert(revision, owner);
                 figures.killed_and_done += 1;
@@ -267,12 +293,17 @@ impl<'a> Checker<'a> {
             if let Some(known) = known.filter(|known| ***known != document) {
                 self.broken(
                     Rule::RightDocument,
-                    format!("revision {revision} is {known:?} and should be {document:?}, by {owner:?}"),
+                    format!(
+                        "revision {revision} is {known:?} and should be {document:?}, by {owner:?}"
+                    ),
                 );
                 document = (*known).clone();
             }
         }
-        let killed = self.events.iter().filter(|event| number_of(event).is_some() && event.outcome == Outcome::Unknown);
+        let killed = self
+            .events
+            .iter()
+            .filter(|event| number_of(event).is_some() && event.outcome == Outcome::Unknown);
         figures.killed = killed.count();
         figures
     }
@@ -291,7 +322,10 @@ impl<'a> Checker<'a> {
             if let Some(write) = self.owners.get(&revision).copied() {
                 if now.0 > write.ended {
                     let after = now.1;
-                    self.broken(Rule::RealTime, format!("revision {revision}, {write:?}, comes after {after:?}"));
+                    self.broken(
+                        Rule::RealTime,
+                        format!("revision {revision}, {write:?}, comes after {after:?}"),
+                    );
                 }
                 now = if write.began > now.0 { (write.began, Some(write)) } else { now };
             }
@@ -301,7 +335,9 @@ impl<'a> Checker<'a> {
                     let after = now.1;
                     self.broken(
                         Rule::RealTime,
-                        format!("revision {revision} is seen by {read:?}, and comes after {after:?}"),
+                        format!(
+                            "revision {revision} is seen by {read:?}, and comes after {after:?}"
+                        ),
                     );
                 }
                 next = if read.began > next.0 { (read.began, Some(read)) } else { next };
@@ -315,7 +351,9 @@ impl<'a> Checker<'a> {
         let mut events: Vec<&Event> = self.events.iter().collect();
         events.sort_by_key(|event| event.began);
         for event in events {
-            let (Outcome::Saw(revision, _) | Outcome::Committed(revision)) = event.outcome else { continue };
+            let (Outcome::Saw(revision, _) | Outcome::Committed(revision)) = event.outcome else {
+                continue;
+            };
             let before = known.insert(event.client, revision).unwrap_or(0);
             if revision < before {
                 self.broken(Rule::NeverBack, format!("it knew revision {before}: {event:?}"));
@@ -326,7 +364,11 @@ impl<'a> Checker<'a> {
     fn check_conditions(&mut self) {
         for event in self.events {
             let Op::Write { only_after: Some(wanted), .. } = event.op else { continue };
-            let owned = self.owners.iter().find(|(_, owner)| **owner == event).map(|(revision, _)| *revision);
+            let owned = self
+                .owners
+                .iter()
+                .find(|(_, owner)| **owner == event)
+                .map(|(revision, _)| *revision);
             if owned.is_some_and(|revision| revision != wanted + 1) {
                 self.broken(Rule::Condition, format!("it is revision {owned:?}: {event:?}"));
             }
@@ -340,8 +382,8 @@ impl<'a> Checker<'a> {
     fn is_current_during(&self, revision: u64, event: &Event) -> bool {
         let is_written = revision == self.setting.revision
             || self.owners.get(&revision).is_some_and(|owner| owner.ended < event.began);
-        let is_replaced =
-            revision < self.max && self.owners.get(&(revision + 1)).is_none_or(|next| next.began <= event.ended);
+        let is_replaced = revision < self.max
+            && self.owners.get(&(revision + 1)).is_none_or(|next| next.began <= event.ended);
         is_written && !is_replaced
     }
 
@@ -369,7 +411,9 @@ impl<'a> Checker<'a> {
         let ends = grants.iter().map(|grant| match grant.released {
             Some(event) if event.outcome == Outcome::Released => event.ended,
             _ => {
-                let later = grants.iter().filter(|later| later.lock == grant.lock && later.token > grant.token);
+                let later = grants
+                    .iter()
+                    .filter(|later| later.lock == grant.lock && later.token > grant.token);
                 let conflicting = later.filter(|later| later.exclusive || grant.exclusive);
                 conflicting.map(|later| later.acquired.ended).min().unwrap_or(Moment::MAX)
             }
@@ -384,12 +428,20 @@ impl<'a> Checker<'a> {
         for (revision, event) in self.owners.clone() {
             let Op::Write { fence: Some((lock, token)), .. } = &event.op else { continue };
             let grant = grants.iter().find(|grant| grant.lock == lock && grant.token == *token);
-            if !grant.is_some_and(|grant| grant.acquired.began <= event.ended && event.began <= grant.perhaps_until) {
-                self.broken(Rule::Fence, format!("revision {revision}, and the grant was not on record: {event:?}"));
+            if !grant.is_some_and(|grant| {
+                grant.acquired.began <= event.ended && event.began <= grant.perhaps_until
+            }) {
+                self.broken(
+                    Rule::Fence,
+                    format!("revision {revision}, and the grant was not on record: {event:?}"),
+                );
             }
             let before = last.insert(lock, *token).unwrap_or(0);
             if *token < before && grant.is_some_and(|grant| grant.exclusive) {
-                self.broken(Rule::Fence, format!("revision {revision} is of token {token} after {before}: {event:?}"));
+                self.broken(
+                    Rule::Fence,
+                    format!("revision {revision} is of token {token} after {before}: {event:?}"),
+                );
             }
         }
         for event in self.events.iter().filter(|event| event.outcome == Outcome::Fenced) {
@@ -404,7 +456,8 @@ impl<'a> Checker<'a> {
     fn check_locks(&mut self, grants: &[Grant<'_>]) {
         for (place, one) in grants.iter().enumerate() {
             for other in &grants[..place] {
-                let (first, second) = if one.token < other.token { (one, other) } else { (other, one) };
+                let (first, second) =
+                    if one.token < other.token { (one, other) } else { (other, one) };
                 let (a, b) = (first.acquired, second.acquired);
                 if first.token == second.token || b.ended < a.began {
                     self.broken(Rule::Token, format!("{a:?} and then {b:?}"));
@@ -424,13 +477,20 @@ impl<'a> Checker<'a> {
                 entries.iter().filter_map(|(lock, client, token)| Some((lock, client, (*token)?)))
             {
                 let grant = grants.iter().find(|grant| grant.token == token);
-                let is_gone =
-                    |grant: &Grant<'_>| event.ended < grant.acquired.began || grant.perhaps_until < event.began;
+                let is_gone = |grant: &Grant<'_>| {
+                    event.ended < grant.acquired.began || grant.perhaps_until < event.began
+                };
                 if grant.is_some_and(|grant| grant.lock != lock || is_gone(grant)) {
-                    self.broken(Rule::Exclusion, format!("{lock} of {client}, token {token}, is listed: {event:?}"));
+                    self.broken(
+                        Rule::Exclusion,
+                        format!("{lock} of {client}, token {token}, is listed: {event:?}"),
+                    );
                 }
                 let excluded = grants.iter().find(|other| {
-                    other.lock == lock && other.exclusive && other.token != token && other.surely_during(event)
+                    other.lock == lock
+                        && other.exclusive
+                        && other.token != token
+                        && other.surely_during(event)
                 });
                 if let Some(other) = excluded.map(|other| other.token) {
                     self.broken(
@@ -450,13 +510,18 @@ impl<'a> Checker<'a> {
             let waiting: Vec<(&str, &Grant<'_>)> = waiting
                 .filter_map(|(lock, client, _)| {
                     let mut its = self.events.iter().filter(|other| {
-                        let asks = matches!(&other.op, Op::Acquire { lock: wanted, .. } if wanted == lock);
-                        asks && other.client == *client && other.began < event.ended && event.began < other.ended
+                        let asks =
+                            matches!(&other.op, Op::Acquire { lock: wanted, .. } if wanted == lock);
+                        asks && other.client == *client
+                            && other.began < event.ended
+                            && event.began < other.ended
                     });
                     let (asked, more) = (its.next()?, its.next());
                     // a waiter that was killed and asked again has lost its place
-                    let clear = more.is_none() && matches!(asked.op, Op::Acquire { once: true, .. });
-                    let grant = grants.iter().find(|grant| *grant.acquired == *asked).filter(|_| clear)?;
+                    let clear =
+                        more.is_none() && matches!(asked.op, Op::Acquire { once: true, .. });
+                    let grant =
+                        grants.iter().find(|grant| *grant.acquired == *asked).filter(|_| clear)?;
                     Some((lock.as_str(), grant))
                 })
                 .collect();
@@ -464,7 +529,10 @@ impl<'a> Checker<'a> {
                 for (_, earlier) in waiting[..place].iter().filter(|(other, _)| other == lock) {
                     if earlier.token > later.token && (earlier.exclusive || later.exclusive) {
                         let (first, second) = (earlier.acquired, later.acquired);
-                        self.broken(Rule::Queue, format!("{second:?} overtook {first:?}, see {event:?}"));
+                        self.broken(
+                            Rule::Queue,
+                            format!("{second:?} overtook {first:?}, see {event:?}"),
+                        );
                     }
                 }
             }
@@ -478,7 +546,10 @@ impl<'a> Checker<'a> {
                 anothers && grant.surely_during(write)
             };
             if let Some(holder) = grants.iter().find(holds).map(|grant| grant.acquired) {
-                self.broken(Rule::StateHeld, format!("revision {revision}, {write:?}, while it was held: {holder:?}"));
+                self.broken(
+                    Rule::StateHeld,
+                    format!("revision {revision}, {write:?}, while it was held: {holder:?}"),
+                );
             }
         }
     }
@@ -521,7 +592,12 @@ fn counts_after(number: u64, revision: u64) -> Op {
 }
 
 fn fenced(number: u64, token: u64) -> Op {
-    Op::Write { number, change: Change::Count, only_after: None, fence: Some(("a".to_owned(), token)) }
+    Op::Write {
+        number,
+        change: Change::Count,
+        only_after: None,
+        fence: Some(("a".to_owned(), token)),
+    }
 }
 
 fn acquires(lock: &str) -> Op {
@@ -555,7 +631,12 @@ fn sound() -> Vec<Event> {
         event(5, (60, 62), acquires("a"), Granted(7)),
         event(6, (63, 84), acquires("a"), Granted(8)),
         event(7, (66, 95), acquires("a"), Granted(9)),
-        event(0, (70, 72), Op::List, Listed(vec![("a".to_owned(), 5, Some(7)), waiting(6), waiting(7)])),
+        event(
+            0,
+            (70, 72),
+            Op::List,
+            Listed(vec![("a".to_owned(), 5, Some(7)), waiting(6), waiting(7)]),
+        ),
         event(5, (73, 76), fenced(16, 7), Committed(6)),
         event(5, (80, 83), releases("a", 7), Released),
         event(5, (85, 86), fenced(17, 7), Fenced),
@@ -583,7 +664,8 @@ fn a_history_in_which_all_is_well_passes_the_checker() {
         event(0, (4, 5), counts(11), Outcome::Committed(5)),
     ];
     assert_eq!(check(&healed, Setting { damages: 2, ..SETTING }).0, []);
-    let rules: Vec<Rule> = check(&healed, Setting { damages: 1, ..SETTING }).0.iter().map(|broken| broken.0).collect();
+    let rules: Vec<Rule> =
+        check(&healed, Setting { damages: 1, ..SETTING }).0.iter().map(|broken| broken.0).collect();
     assert_eq!(rules, [Rule::NoGap]);
 }
 
@@ -598,24 +680,34 @@ fn the_checker_finds_every_kind_of_violation() {
         ("two writes are told the same revision", Rule::OneOwner, |events| {
             at(events, 3).outcome = Outcome::Committed(3);
         }),
-        ("a refused write took place", Rule::OneRevision, |events| at(events, 22).outcome = Outcome::Conflict),
+        ("a refused write took place", Rule::OneRevision, |events| {
+            at(events, 22).outcome = Outcome::Conflict
+        }),
         ("a killed write took place twice", Rule::OneRevision, |events| {
             at(events, 51).outcome = saw(5, 2, &[11, 10, 12, 12]);
             at(events, 41).outcome = Outcome::Unknown;
         }),
-        ("a revision is skipped", Rule::NoGap, |events| at(events, 101).outcome = Outcome::Committed(9)),
+        ("a revision is skipped", Rule::NoGap, |events| {
+            at(events, 101).outcome = Outcome::Committed(9)
+        }),
         ("a revision is nobody's", Rule::NoGap, |events| {
             at(events, 110).outcome = saw(9, 6, &[11, 10, 12, 15, 16, 18, 19]);
         }),
-        ("an update is lost", Rule::RightDocument, |events| at(events, 24).outcome = saw(3, 1, &[10])),
-        ("a count is lost", Rule::RightDocument, |events| at(events, 24).outcome = saw(3, 1, &[11, 10])),
+        ("an update is lost", Rule::RightDocument, |events| {
+            at(events, 24).outcome = saw(3, 1, &[10])
+        }),
+        ("a count is lost", Rule::RightDocument, |events| {
+            at(events, 24).outcome = saw(3, 1, &[11, 10])
+        }),
         ("two documents have one revision", Rule::RightDocument, |events| {
             events.push(event(9, (25, 26), Op::Read, saw(3, 9, &[11, 10])));
         }),
         ("a document comes from nowhere", Rule::NoGap, |events| {
             at(events, 110).outcome = saw(9, 7, &[11, 10, 12, 15, 16, 18, 19, 99]);
         }),
-        ("an acknowledged write is not seen", Rule::RealTime, |events| at(events, 51).outcome = saw(3, 2, &[11, 10])),
+        ("an acknowledged write is not seen", Rule::RealTime, |events| {
+            at(events, 51).outcome = saw(3, 2, &[11, 10])
+        }),
         ("a write is seen before it began", Rule::RealTime, |events| {
             events.push(event(9, (0, 1), Op::Read, saw(2, 1, &[11])));
         }),
@@ -629,14 +721,19 @@ fn the_checker_finds_every_kind_of_violation() {
         ("a client goes back", Rule::NeverBack, |events| {
             events.push(event(1, (21, 22), Op::Read, saw(2, 1, &[11])));
         }),
-        ("a condition was not met", Rule::Condition, |events| at(events, 41).op = counts_after(15, 3)),
+        ("a condition was not met", Rule::Condition, |events| {
+            at(events, 41).op = counts_after(15, 3)
+        }),
         ("a condition was met and refused", Rule::Condition, |events| {
             events.push(event(1, (56, 58), counts_after(20, 5), Outcome::Conflict));
         }),
         ("a killed write whose condition was not met", Rule::Condition, |events| {
-            at(events, 22).op = Op::Write { number: 12, change: Change::Note, only_after: Some(2), fence: None };
+            at(events, 22).op =
+                Op::Write { number: 12, change: Change::Note, only_after: Some(2), fence: None };
         }),
-        ("a fenced write behind its release", Rule::Fence, |events| at(events, 73).op = fenced(16, 6)),
+        ("a fenced write behind its release", Rule::Fence, |events| {
+            at(events, 73).op = fenced(16, 6)
+        }),
         ("a late fenced write", Rule::Fence, |events| at(events, 87).op = fenced(18, 7)),
         ("a dead owner's fenced write behind the next grant", Rule::Fence, |events| {
             at(events, 80).outcome = Outcome::Unknown;
@@ -652,7 +749,9 @@ fn the_checker_finds_every_kind_of_violation() {
             at(events, 63).began = 60;
             at(events, 87).op = fenced(18, 7);
         }),
-        ("a token is given twice", Rule::Token, |events| at(events, 98).outcome = Outcome::Granted(9)),
+        ("a token is given twice", Rule::Token, |events| {
+            at(events, 98).outcome = Outcome::Granted(9)
+        }),
         ("a token goes back", Rule::Token, |events| at(events, 98).outcome = Outcome::Granted(6)),
         ("a lock is held twice", Rule::Exclusion, |events| at(events, 63).ended = 78),
         ("a released lock is listed as held", Rule::Exclusion, |events| {
@@ -664,16 +763,20 @@ fn the_checker_finds_every_kind_of_violation() {
             events.push(event(0, (77, 78), Op::List, Outcome::Listed(listed)));
         }),
         ("a waiter is overtaken", Rule::Queue, |events| {
-            (at(events, 63).outcome, at(events, 66).outcome) = (Outcome::Granted(9), Outcome::Granted(8));
+            (at(events, 63).outcome, at(events, 66).outcome) =
+                (Outcome::Granted(9), Outcome::Granted(8));
         }),
-        ("a stranger commits while the state is held", Rule::StateHeld, |events| at(events, 101).client = 4),
+        ("a stranger commits while the state is held", Rule::StateHeld, |events| {
+            at(events, 101).client = 4
+        }),
     ];
     let found: Vec<HashSet<Rule>> = cases
         .iter()
         .map(|(what, rule, spoil)| {
             let mut events = sound();
             spoil(&mut events);
-            let rules: HashSet<Rule> = check(&events, SETTING).0.into_iter().map(|(rule, _)| rule).collect();
+            let rules: HashSet<Rule> =
+                check(&events, SETTING).0.into_iter().map(|(rule, _)| rule).collect();
             assert!(rules.contains(rule), "{what}: {rules:?}");
             rules
         })

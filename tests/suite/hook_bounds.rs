@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::{Value, json};
 
-use crate::hooks::{PROMPT, TOOL, context, fire, fire_with, prompted, ran_command, started, with_rules, write_rules};
+use crate::hooks::{
+    PROMPT, TOOL, context, fire, fire_with, prompted, ran_command, started, with_rules, write_rules,
+};
 use crate::owners::Owner;
 use crate::sandbox::{BINARY, Ran, installed};
 use crate::strace::{in_parallel, injection, strace};
@@ -40,7 +42,10 @@ fn thirty_two_hooks_at_once_lose_no_signal() {
                         0 => (PROMPT, prompted(sandbox, &format!("activate {n}"))),
                         1 => (PROMPT, json!({"message": format!("activate {n}")})),
                         2 => (TOOL, ran_command(sandbox, &format!("emit {n}"))),
-                        _ => (TOOL, json!({"tool": "Bash", "input": {"command": format!("emit {n}")}})),
+                        _ => (
+                            TOOL,
+                            json!({"tool": "Bash", "input": {"command": format!("emit {n}")}}),
+                        ),
                     };
                     let ran = fire_with(sandbox, hook, &event, &[("LOCK_TIMEOUT", "30")]);
                     if hook == PROMPT {
@@ -49,7 +54,11 @@ fn thirty_two_hooks_at_once_lose_no_signal() {
                     } else if ran.code != 0 {
                         // a machine this slow must report it; the signal is given again
                         let ran = ran.expect(1);
-                        assert!(ran.stderr.contains(&format!("the signal S{n} is not recorded")), "{}", ran.stderr);
+                        assert!(
+                            ran.stderr.contains(&format!("the signal S{n} is not recorded")),
+                            "{}",
+                            ran.stderr
+                        );
                         sandbox.ok(&format!("state signal S{n}"));
                         return 1;
                     }
@@ -59,7 +68,8 @@ fn thirty_two_hooks_at_once_lose_no_signal() {
             .collect();
         hooks.into_iter().map(|hook| hook.join().unwrap()).sum()
     });
-    let given = sandbox.document()["signals"].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let given =
+        sandbox.document()["signals"].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let wanted = (0..32).filter(|n| n % 4 > 1).map(|n| format!("S{n}")).collect();
     assert_eq!(given, wanted);
     assert_eq!(sandbox.names(".signals").len(), 16);
@@ -114,11 +124,17 @@ fn a_hook_without_the_lock_gives_up_and_blocks_no_prompt() {
         let ran = ran.saying("the signal S0 is not recorded").saying(&pid);
         if environment.iter().any(|(_, value)| *value == "json") {
             let error = ran.expect_json_error("timeout");
-            assert_eq!((&error["details"]["exit"], &error["details"]["signals"]), (&json!(1), &json!(["S0"])));
+            assert_eq!(
+                (&error["details"]["exit"], &error["details"]["signals"]),
+                (&json!(1), &json!(["S0"]))
+            );
         }
     }
     let documents = |files: Vec<(std::path::PathBuf, Vec<u8>)>| {
-        files.into_iter().filter(|(path, _)| !path.to_string_lossy().contains("/.locks")).collect::<Vec<_>>()
+        files
+            .into_iter()
+            .filter(|(path, _)| !path.to_string_lossy().contains("/.locks"))
+            .collect::<Vec<_>>()
     };
     assert_eq!(documents(sandbox.snapshot()), documents(before));
     let log = fs::read_to_string(sandbox.file(".error-recovery.log")).unwrap();
@@ -132,7 +148,9 @@ fn another_hanging_commit_costs_the_signal_and_not_the_person() {
     let sandbox = with_rules(&rules_for(1));
     let lock = fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
     lock.lock().unwrap();
-    fire(&sandbox, TOOL, &ran_command(&sandbox, "emit 0")).expect(1).saying("the signal S0 is not recorded");
+    fire(&sandbox, TOOL, &ran_command(&sandbox, "emit 0"))
+        .expect(1)
+        .saying("the signal S0 is not recorded");
     assert_eq!(fire(&sandbox, PROMPT, &prompted(&sandbox, "activate 0")).code, 0);
 }
 
@@ -154,7 +172,11 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
             let ran = sandbox.feed(hook, garbage);
             // an event without a prompt means nothing to its hook
             if hook == PROMPT && garbage.starts_with(b"{") && garbage.ends_with(b"}") {
-                assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{garbage:?}");
+                assert_eq!(
+                    (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+                    (0, "", ""),
+                    "{garbage:?}"
+                );
                 continue;
             }
             assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{hook} {garbage:?}");
@@ -168,7 +190,13 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
         assert_eq!(closed.code, 1, "{closed:?}");
         // wrong variables and options are usage errors, as everywhere
         assert_eq!(
-            fire_with(&sandbox, hook, &json!({"prompt": "x", "tool": "x"}), &[("LOCK_TIMEOUT", "soon")]).code,
+            fire_with(
+                &sandbox,
+                hook,
+                &json!({"prompt": "x", "tool": "x"}),
+                &[("LOCK_TIMEOUT", "soon")]
+            )
+            .code,
             64
         );
         assert_eq!(sandbox.run(&format!("{hook} --nonsense")).code, 64);
@@ -190,7 +218,12 @@ fn an_input_that_stays_open_does_not_block() {
     let sandbox = with_rules(&rules_for(1));
     // a complete event is answered at once, an incomplete one times out
     let mut whole = started(&sandbox, TOOL, &[]);
-    whole.stdin.as_mut().unwrap().write_all(ran_command(&sandbox, "emit 0").to_string().as_bytes()).unwrap();
+    whole
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(ran_command(&sandbox, "emit 0").to_string().as_bytes())
+        .unwrap();
     let (silent, mut half) = (started(&sandbox, PROMPT, &[]), started(&sandbox, TOOL, &[]));
     half.stdin.as_mut().unwrap().write_all(b"{\"tool\":{}").unwrap();
     let began = Instant::now();
@@ -215,7 +248,9 @@ fn an_unread_answer_does_not_block() {
     fcntl_setfl(&full, OFlags::empty()).unwrap();
     let mut hook = sandbox.program("timeout");
     hook.args(["60", BINARY]).args(PROMPT.split(' '));
-    let ran = Ran::of(hook.stdin(fs::File::open(sandbox.file("event")).unwrap()).stdout(full).output().unwrap());
+    let ran = Ran::of(
+        hook.stdin(fs::File::open(sandbox.file("event")).unwrap()).stdout(full).output().unwrap(),
+    );
     ran.expect(1).saying("was ended after 4.7 s");
     drop(reader);
 }
@@ -231,12 +266,18 @@ fn a_disk_that_hangs_costs_the_signal_and_not_the_person() {
         let event = json!({"prompt": "activate 0", "tool": "Bash", "input": "emit 0"});
         fs::write(sandbox.file("event"), event.to_string()).unwrap();
         let hang = injection("fsync", "delay_enter=7000000");
-        let options: Vec<&str> = ["-f"].into_iter().chain(hang.iter().map(String::as_str)).collect();
+        let options: Vec<&str> =
+            ["-f"].into_iter().chain(hang.iter().map(String::as_str)).collect();
         let mut command = strace(&sandbox, &options, hook.split(' '));
-        let ran = Ran::of(command.stdin(fs::File::open(sandbox.file("event")).unwrap()).output().unwrap());
+        let ran = Ran::of(
+            command.stdin(fs::File::open(sandbox.file("event")).unwrap()).output().unwrap(),
+        );
         let ran = ran.saying("was ended after 4.7 s");
         if *hook == PROMPT {
-            assert_eq!((ran.code, context(&ran, "UserPromptSubmit").as_str()), (0, "[ACTIVATE:A0]"));
+            assert_eq!(
+                (ran.code, context(&ran, "UserPromptSubmit").as_str()),
+                (0, "[ACTIVATE:A0]")
+            );
         } else {
             assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
             ran.saying("the signal S0 may not be recorded");
@@ -286,7 +327,10 @@ fn a_bad_rule_is_skipped_and_logged_once_and_the_good_ones_work() {
         let ran = fire(&sandbox, TOOL, &ran_command(&sandbox, "x")).expect(0);
         ran.saying(&format!("{rules}:8: tool_rules[0].emit_signal: "));
     }
-    assert_eq!(sandbox.document()["signals"].as_object().unwrap().keys().collect::<Vec<_>>(), ["GOOD"]);
+    assert_eq!(
+        sandbox.document()["signals"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["GOOD"]
+    );
     assert_eq!(sandbox.names(".signals"), ["GOOD.json"]);
     let log = fs::read_to_string(sandbox.file(".error-recovery.log")).unwrap();
     assert_eq!(log.matches("error-recovery/hook: ").count(), 3, "{log}");
@@ -298,17 +342,32 @@ fn a_check_explains_each_bad_rule_with_its_line() {
     let sandbox = with_rules(BAD);
     let rules = sandbox.file("config/skill-rules.json").display().to_string();
     let checked = sandbox.run("hook check").expect(4).saying("3 things are wrong");
-    for line in ["4: skills[0]", "8: tool_rules[0]", "9: tool_rules[1]", "10: note: tool_rules[2].emit_signl"] {
-        assert!(checked.stdout.contains(&format!("\n{rules}:{line}")), "{line}: {}", checked.stdout);
+    for line in [
+        "4: skills[0]",
+        "8: tool_rules[0]",
+        "9: tool_rules[1]",
+        "10: note: tool_rules[2].emit_signl",
+    ] {
+        assert!(
+            checked.stdout.contains(&format!("\n{rules}:{line}")),
+            "{line}: {}",
+            checked.stdout
+        );
     }
     let told = sandbox.run("hook check --json");
     let error = told.expect_json_error("schema");
-    assert_eq!((&told.json()["valid"], &told.json()["findings"]), (&json!(false), &error["details"]["findings"]));
+    assert_eq!(
+        (&told.json()["valid"], &told.json()["findings"]),
+        (&json!(false), &error["details"]["findings"])
+    );
     assert_eq!(told.json()["findings"][0]["line"], 4);
     // an odd rule is no reason to fail
     write_rules(&sandbox, r#"{"tool_rule": []}"#);
     let checked = sandbox.run("hook check").expect(0).stdout;
-    assert!(checked.starts_with("Hook rules: PASSED") && checked.contains("did you mean `tool_rules`?"), "{checked}");
+    assert!(
+        checked.starts_with("Hook rules: PASSED") && checked.contains("did you mean `tool_rules`?"),
+        "{checked}"
+    );
     fs::remove_file(rules).unwrap();
     sandbox.run("hook check").expect(5).saying("hook init-rules");
 }
@@ -318,10 +377,20 @@ fn unreadable_rules_are_an_error_that_does_not_block() {
     let sandbox = with_rules("{\n  \"skills\": [,]\n}");
     let rules = sandbox.file("config/skill-rules.json").display().to_string();
     for (hook, event) in [(PROMPT, prompted(&sandbox, "go")), (TOOL, ran_command(&sandbox, "x"))] {
-        let ran = fire(&sandbox, hook, &event).expect(1).saying(&format!("error: {rules}:2: ")).saying("hook check");
-        assert_eq!(ran.stderr.matches("it is no JSON").count(), 1, "once is enough: {}", ran.stderr);
+        let ran = fire(&sandbox, hook, &event)
+            .expect(1)
+            .saying(&format!("error: {rules}:2: "))
+            .saying("hook check");
+        assert_eq!(
+            ran.stderr.matches("it is no JSON").count(),
+            1,
+            "once is enough: {}",
+            ran.stderr
+        );
     }
-    assert!(sandbox.run("hook check").expect(4).stdout.contains(&format!("{rules}:2: it is no JSON")));
+    assert!(
+        sandbox.run("hook check").expect(4).stdout.contains(&format!("{rules}:2: it is no JSON"))
+    );
     let log = fs::read_to_string(sandbox.file(".error-recovery.log")).unwrap();
     assert_eq!(log.matches("it is no JSON").count(), 1, "{log}");
     assert_eq!(sandbox.revision(), 1);

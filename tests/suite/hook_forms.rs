@@ -83,10 +83,18 @@ fn the_originals_rules_are_read_with_numeric_phases() {
         ran.stdout
     );
     for field in ["signals_detected", "phase_state", "outputs", "priority", "error_recovery"] {
-        assert_eq!(ran.stdout.matches(&format!("`{field}` is not used")).count(), 1, "{field}: {}", ran.stdout);
+        assert_eq!(
+            ran.stdout.matches(&format!("`{field}` is not used")).count(),
+            1,
+            "{field}: {}",
+            ran.stdout
+        );
     }
     assert_eq!(asked(&sandbox, "please build it"), "[ACTIVATE:BUILD_V1]");
-    assert_eq!((sandbox.ok("state phase"), sandbox.ok("state get .lastActivation")), ("3".into(), "BUILD_V1".into()));
+    assert_eq!(
+        (sandbox.ok("state phase"), sandbox.ok("state get .lastActivation")),
+        ("3".into(), "BUILD_V1".into())
+    );
     assert_eq!(asked(&sandbox, "split the work"), "", "none of the files is there");
     touch(&sandbox, "docs/BRIEF.md");
     assert_eq!(asked(&sandbox, "split the work"), "[ACTIVATE:SPLIT_V1]", "with .md");
@@ -101,11 +109,15 @@ fn the_originals_rules_are_read_with_numeric_phases() {
 fn a_transition_with_an_approval_gate_is_suggested_until_the_gate_is_open() {
     let sandbox = Sandbox::initialized();
     write_rules(&sandbox, ORIGINAL);
-    let made = json!({"cwd": sandbox.path(), "tool_name": "Bash", "tool_input": {"command": "make"}});
+    let made =
+        json!({"cwd": sandbox.path(), "tool_name": "Bash", "tool_input": {"command": "make"}});
     let told = context(&fire(&sandbox, TOOL, &made).expect(0), "PostToolUse");
     assert!(told.contains("CONDUCT_V1") && !told.contains("ACTIVATE"), "{told}");
     sandbox.ok("state signal GO");
-    assert_eq!(context(&fire(&sandbox, TOOL, &made).expect(0), "PostToolUse"), "[ACTIVATE:CONDUCT_V1]");
+    assert_eq!(
+        context(&fire(&sandbox, TOOL, &made).expect(0), "PostToolUse"),
+        "[ACTIVATE:CONDUCT_V1]"
+    );
 }
 
 // ---- by name ----
@@ -150,7 +162,9 @@ fn a_changed_file_triggers_by_path_and_by_contents() {
     let shown = path.display();
     assert_eq!(
         told,
-        format!("[ACTIVATE:database] (required before going on; priority critical)\nLook at {shown} again.")
+        format!(
+            "[ACTIVATE:database] (required before going on; priority critical)\nLook at {shown} again."
+        )
     );
     for quiet in [
         "db/in/fine.sql",

@@ -16,31 +16,57 @@ fn an_obstacle_to_the_rules_is_named_and_its_remedy_works() {
             "ln -s nowhere config/skill-rules.json",
             "config/skill-rules.json is a symbolic link that",
         ),
-        ("a link to itself", "ln -s skill-rules.json config/skill-rules.json", "is a symbolic link that leads nowhere"),
-        ("a link to a directory", "ln -s . config/skill-rules.json", "config/skill-rules.json is a directory"),
-        ("a directory", "mkdir config/skill-rules.json", "config/skill-rules.json is a directory, not a file"),
-        ("a pipe", "mkfifo config/skill-rules.json", "config/skill-rules.json is a device, pipe or socket"),
+        (
+            "a link to itself",
+            "ln -s skill-rules.json config/skill-rules.json",
+            "is a symbolic link that leads nowhere",
+        ),
+        (
+            "a link to a directory",
+            "ln -s . config/skill-rules.json",
+            "config/skill-rules.json is a directory",
+        ),
+        (
+            "a directory",
+            "mkdir config/skill-rules.json",
+            "config/skill-rules.json is a directory, not a file",
+        ),
+        (
+            "a pipe",
+            "mkfifo config/skill-rules.json",
+            "config/skill-rules.json is a device, pipe or socket",
+        ),
         ("a file for config", "rmdir config; touch config", "config is a file, not a directory"),
-        ("a link to nothing for config", "rmdir config; ln -s nowhere config", "config is a symbolic link that"),
+        (
+            "a link to nothing for config",
+            "rmdir config; ln -s nowhere config",
+            "config is a symbolic link that",
+        ),
     ] {
         let root = Sandbox::initialized();
         fs::create_dir(root.file("config")).unwrap();
         root.bash(put_there).expect(0);
         let before = root.snapshot();
         // a pipe could make its reader wait
-        let run = |words: &[&str]| Ran::of(root.program("timeout").args(["20", BINARY]).args(words).output().unwrap());
+        let run = |words: &[&str]| {
+            Ran::of(root.program("timeout").args(["20", BINARY]).args(words).output().unwrap())
+        };
         let checked = run(&["hook", "check"]).expect(6).saying(is_named);
         run(&["hook", "check", "--json"]).expect_json_error("unsafe_path");
         let of_config = what.ends_with("config");
         let refused = if of_config { "config is not a directory of its own" } else { is_named };
         run(&["hook", "init-rules"]).expect(6).saying(refused);
-        for (hook, event) in [(PROMPT, json!({"prompt": "go"})), (TOOL, ran_command(&root, "make"))] {
+        for (hook, event) in [(PROMPT, json!({"prompt": "go"})), (TOOL, ran_command(&root, "make"))]
+        {
             fire(&root, hook, &event).expect(1).saying(is_named);
         }
         assert!(root.snapshot() == before, "{what}: something was touched");
         let hints = checked.stderr.lines().filter_map(|line| line.strip_prefix("hint: "));
-        let script: Vec<String> =
-            hints.map(|line| line.replace("pipeline-state ", "\"$PIPELINE_BINARY\" ").replace("rm -i", "rm")).collect();
+        let script: Vec<String> = hints
+            .map(|line| {
+                line.replace("pipeline-state ", "\"$PIPELINE_BINARY\" ").replace("rm -i", "rm")
+            })
+            .collect();
         let followed = root.bash(&format!("set -e\n{}", script.join("\n"))).expect(0);
         assert!(followed.stdout.contains("Rules written"), "{what}: {}", checked.stderr);
         root.run("hook check").expect(0);

@@ -26,7 +26,11 @@ fn gives_its_signal(root: &Path, shell: &str, command: &str) {
     let mut editor = elsewhere.program(shell);
     editor.stdin(fs::File::open(event).unwrap());
     let ran = Ran::of(editor.args(["-c", command]).output().unwrap());
-    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{shell}: {command:?}");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+        (0, "", ""),
+        "{shell}: {command:?}"
+    );
     let signal = fs::remove_file(root.join(".signals/MADE.json"));
     assert!(signal.is_ok(), "{shell}: the signal is lost: {command:?}");
 }
@@ -46,7 +50,10 @@ fn the_settings_mean_the_same_root_from_any_directory() {
     ];
     for (directory, options, variable) in given {
         let mut command = root.command();
-        command.current_dir(root.file(directory)).args(options.split_whitespace()).args(["hook", "settings"]);
+        command
+            .current_dir(root.file(directory))
+            .args(options.split_whitespace())
+            .args(["hook", "settings"]);
         let settings = Ran::of(command.envs(variable).output().unwrap()).expect(0);
         gives_its_signal(root.path(), "sh", &command_of(&settings));
     }
@@ -55,10 +62,15 @@ fn the_settings_mean_the_same_root_from_any_directory() {
 #[test]
 fn the_settings_keep_where_it_is_logged_and_how_long_a_lock_is_waited_for() {
     let root = with_rules(RULES);
-    let settings = root.run("--root . --audit-log log --lock-timeout 0.5 --lock-exit 7 hook settings").expect(0);
+    let settings = root
+        .run("--root . --audit-log log --lock-timeout 0.5 --lock-exit 7 hook settings")
+        .expect(0);
     let command = command_of(&settings);
     let log = root.file("log");
-    assert!(command.contains(&format!(" --audit-log {} --lock-timeout 0.5 hook ", log.display())), "{command}");
+    assert!(
+        command.contains(&format!(" --audit-log {} --lock-timeout 0.5 hook ", log.display())),
+        "{command}"
+    );
     gives_its_signal(root.path(), "sh", &command);
     assert!(fs::read_to_string(log).unwrap().contains("post-tool-use-tracker"));
 }
@@ -74,14 +86,23 @@ fn settings_of(place: &Sandbox, name: &OsStr) -> Ran {
     assert!(place.program("cp").arg(BINARY).arg(&program).status().unwrap().success());
     let mut root = OsString::from("--root=");
     root.push(name);
-    let run = |words: [&str; 2]| Ran::of(place.program(&program).arg(&root).args(words).output().unwrap());
+    let run = |words: [&str; 2]| {
+        Ran::of(place.program(&program).arg(&root).args(words).output().unwrap())
+    };
     run(["state", "init"]).expect(0);
     run(["hook", "settings"])
 }
 
 #[test]
 fn the_settings_work_in_every_sh_with_any_path() {
-    for name in ["it's a root", "tab\tand\nnewline", "\u{1b}[2J", "$(false) `false` \\n \"", "-e", "ü\u{9b}\u{7f}"] {
+    for name in [
+        "it's a root",
+        "tab\tand\nnewline",
+        "\u{1b}[2J",
+        "$(false) `false` \\n \"",
+        "-e",
+        "ü\u{9b}\u{7f}",
+    ] {
         let place = Sandbox::empty();
         let settings = settings_of(&place, OsStr::new(name)).expect(0);
         let steers = |c: char| c.is_control() && c != '\n';

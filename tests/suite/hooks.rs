@@ -69,7 +69,12 @@ pub fn fire(sandbox: &Sandbox, hook: &str, event: &Value) -> Ran {
     fire_with(sandbox, hook, event, &[])
 }
 
-pub fn fire_with(sandbox: &Sandbox, hook: &str, event: &Value, environment: &[(&str, &str)]) -> Ran {
+pub fn fire_with(
+    sandbox: &Sandbox,
+    hook: &str,
+    event: &Value,
+    environment: &[(&str, &str)],
+) -> Ran {
     let mut child = started(sandbox, hook, environment);
     // a hook that refuses early may close its end
     let _ = child.stdin.take().unwrap().write_all(event.to_string().as_bytes());
@@ -88,7 +93,8 @@ pub fn started(sandbox: &Sandbox, hook: &str, environment: &[(&str, &str)]) -> C
 pub fn context(ran: &Ran, event: &str) -> String {
     let answer = ran.json();
     let context = answer["hookSpecificOutput"]["additionalContext"].as_str().unwrap().to_owned();
-    let form = json!({"hookSpecificOutput": {"hookEventName": event, "additionalContext": context}});
+    let form =
+        json!({"hookSpecificOutput": {"hookEventName": event, "additionalContext": context}});
     assert_eq!(answer, form);
     context
 }
@@ -111,11 +117,17 @@ fn a_matching_prompt_is_announced_and_recorded_once() {
         let ran = fire(&sandbox, PROMPT, &event).expect(0);
         assert_eq!(context(&ran, "UserPromptSubmit"), "[ACTIVATE:SPEC_GEN_V1]");
         let state = sandbox.document();
-        assert_eq!((&state["phase"], &state["lastActivation"]), (&json!("phase1"), &json!("SPEC_GEN_V1")));
+        assert_eq!(
+            (&state["phase"], &state["lastActivation"]),
+            (&json!("phase1"), &json!("SPEC_GEN_V1"))
+        );
         assert_eq!(sandbox.revision(), revision);
     }
     sandbox.ok("state phase elsewhere");
-    assert_eq!(context(&fire(&sandbox, PROMPT, &old("write spec")), "UserPromptSubmit"), "[ACTIVATE:SPEC_GEN_V1]");
+    assert_eq!(
+        context(&fire(&sandbox, PROMPT, &old("write spec")), "UserPromptSubmit"),
+        "[ACTIVATE:SPEC_GEN_V1]"
+    );
     assert_eq!((sandbox.revision(), sandbox.ok("state phase")), (4, "phase1".to_owned()));
     silent(&fire(&sandbox, PROMPT, &prompted(&sandbox, "hello")));
     let history = sandbox.run("state history --json").json();
@@ -129,7 +141,10 @@ fn a_skill_waits_for_the_files_that_it_needs() {
     silent(&fire(&sandbox, PROMPT, &event));
     fs::create_dir(sandbox.file("docs")).unwrap();
     fs::write(sandbox.file("docs/spec.md"), "").unwrap();
-    assert_eq!(context(&fire(&sandbox, PROMPT, &event).expect(0), "UserPromptSubmit"), "[ACTIVATE:PLAN_V1]");
+    assert_eq!(
+        context(&fire(&sandbox, PROMPT, &event).expect(0), "UserPromptSubmit"),
+        "[ACTIVATE:PLAN_V1]"
+    );
 }
 
 // ---- tools ----
@@ -146,18 +161,31 @@ fn a_used_tool_gives_its_signal_and_announces_the_next_step() {
             used(&sandbox, "Write", json!({"file_path": file, "content": "x"}))
         };
         let ran = fire(&sandbox, TOOL, &event).expect(0);
-        assert_eq!(context(&ran, "PostToolUse"), "well done\n[ACTIVATE:PLAN_V1] (wait 2 s before)", "{shape}");
+        assert_eq!(
+            context(&ran, "PostToolUse"),
+            "well done\n[ACTIVATE:PLAN_V1] (wait 2 s before)",
+            "{shape}"
+        );
         let state = sandbox.document();
         assert_eq!(
             (&state["lastSignal"], &state["phase"], &state["lastActivation"], sandbox.revision()),
             (&json!("SPEC_WRITTEN"), &json!("phase2"), &json!("PLAN_V1"), 2)
         );
         let file: Value =
-            serde_json::from_slice(&fs::read(sandbox.file(".signals/SPEC_WRITTEN.json")).unwrap()).unwrap();
-        assert!(file["timestamp"].is_number() && file["timestamp"] == state["signals"]["SPEC_WRITTEN"]);
-        assert_eq!((&file["phase"], &file["metadata"]), (&json!("phase2"), &json!({"tool": "Write"})));
+            serde_json::from_slice(&fs::read(sandbox.file(".signals/SPEC_WRITTEN.json")).unwrap())
+                .unwrap();
+        assert!(
+            file["timestamp"].is_number() && file["timestamp"] == state["signals"]["SPEC_WRITTEN"]
+        );
+        assert_eq!(
+            (&file["phase"], &file["metadata"]),
+            (&json!("phase2"), &json!({"tool": "Write"}))
+        );
         let history = sandbox.run("state history --json").json();
-        assert_eq!((&history[0]["command"], &history[0]["reason"]), (&json!(TOOL), &json!("SPEC_WRITTEN")));
+        assert_eq!(
+            (&history[0]["command"], &history[0]["reason"]),
+            (&json!(TOOL), &json!("SPEC_WRITTEN"))
+        );
         sandbox.run("recover doctor").expect(0);
     }
 }
@@ -167,7 +195,10 @@ fn several_rules_take_effect_in_one_commit() {
     let sandbox = with_rules(RULES);
     let test = ran_command(&sandbox, "make test");
     silent(&fire(&sandbox, TOOL, &test));
-    assert_eq!(sandbox.document()["signals"].as_object().unwrap().keys().collect::<Vec<_>>(), ["MADE"]);
+    assert_eq!(
+        sandbox.document()["signals"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["MADE"]
+    );
     sandbox.ok("state signal SPEC_WRITTEN");
     let ran = fire(&sandbox, TOOL, &test).expect(0);
     let told = context(&ran, "PostToolUse");
@@ -196,7 +227,10 @@ fn a_use_that_failed_or_has_not_taken_place_gives_no_signal() {
     silent(&fire(&sandbox, TOOL, &failed));
     failed["hook_event_name"] = json!("PreToolUse");
     fire(&sandbox, TOOL, &failed).expect(1).saying("comes too early").saying("hook settings");
-    for other in [used(&sandbox, "Write", json!({"file_path": "/etc/docs/x.md"})), ran_command(&sandbox, "cmake")] {
+    for other in [
+        used(&sandbox, "Write", json!({"file_path": "/etc/docs/x.md"})),
+        ran_command(&sandbox, "cmake"),
+    ] {
         silent(&fire(&sandbox, TOOL, &other));
     }
     assert_eq!(sandbox.revision(), 1);
@@ -208,7 +242,11 @@ fn no_output_option_changes_the_answer_to_an_editor() {
     let event = prompted(&sandbox, "write a spec");
     let plain = fire(&sandbox, PROMPT, &event).expect(0).stdout;
     for options in ["--json", "-q", "--format text --color always", "--lock-exit 0"] {
-        assert_eq!(fire(&sandbox, &format!("{PROMPT} {options}"), &event).expect(0).stdout, plain, "{options}");
+        assert_eq!(
+            fire(&sandbox, &format!("{PROMPT} {options}"), &event).expect(0).stdout,
+            plain,
+            "{options}"
+        );
     }
 }
 
@@ -228,7 +266,12 @@ fn the_root_is_the_one_named_else_the_projects_else_where_the_editor_is() {
     silent(&fire_with(&elsewhere, TOOL, &event, &[("CLAUDE_PROJECT_DIR", &path(&project))]));
     assert_eq!(revisions(), [1, 2, 2]);
     let both = [("CLAUDE_PROJECT_DIR", path(&project)), ("PIPELINE_ROOT", path(&named))];
-    silent(&fire_with(&elsewhere, TOOL, &event, &both.each_ref().map(|(name, value)| (*name, value.as_str()))));
+    silent(&fire_with(
+        &elsewhere,
+        TOOL,
+        &event,
+        &both.each_ref().map(|(name, value)| (*name, value.as_str())),
+    ));
     assert_eq!(revisions(), [2, 2, 2]);
     silent(&fire_with(&elsewhere, &format!("--root {} {TOOL}", path(&named)), &event, &[]));
     assert_eq!(revisions(), [3, 2, 2]);
@@ -255,9 +298,15 @@ fn without_state_or_rules_a_hook_is_silent() {
     let sandbox = Sandbox::empty();
     write_rules(&sandbox, RULES);
     let before = sandbox.snapshot();
-    for (hook, event) in [(PROMPT, prompted(&sandbox, "write a spec")), (TOOL, ran_command(&sandbox, "make"))] {
+    for (hook, event) in
+        [(PROMPT, prompted(&sandbox, "write a spec")), (TOOL, ran_command(&sandbox, "make"))]
+    {
         silent(&fire(&sandbox, hook, &event));
-        silent(&fire(&sandbox, &format!("--root {}/gone {hook}", sandbox.path().display()), &event));
+        silent(&fire(
+            &sandbox,
+            &format!("--root {}/gone {hook}", sandbox.path().display()),
+            &event,
+        ));
         assert_eq!(sandbox.snapshot(), before);
         let without = Sandbox::initialized();
         silent(&fire(&without, hook, &event));
@@ -271,14 +320,19 @@ fn without_state_or_rules_a_hook_is_silent() {
 fn a_foreign_edit_is_never_sealed_by_a_hook() {
     for accept in ["", "accept"] {
         let sandbox = with_rules(RULES);
-        sandbox.overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("pre-init", "by-hand"));
+        sandbox
+            .overwrite(fs::read_to_string(sandbox.state()).unwrap().replace("pre-init", "by-hand"));
         let before = sandbox.snapshot();
-        let fire = |hook: &str, event: Value| fire_with(&sandbox, hook, &event, &[("STATE_FOREIGN_EDITS", accept)]);
+        let fire = |hook: &str, event: Value| {
+            fire_with(&sandbox, hook, &event, &[("STATE_FOREIGN_EDITS", accept)])
+        };
         let ran = fire(PROMPT, prompted(&sandbox, "write a spec")).expect(0);
         assert_eq!(context(&ran, "UserPromptSubmit"), "[ACTIVATE:SPEC_GEN_V1]");
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
         ran.saying("SPEC_GEN_V1 is not recorded").saying("something else");
-        let ran = fire(TOOL, ran_command(&sandbox, "make")).expect(1).saying("the signal MADE is not recorded");
+        let ran = fire(TOOL, ran_command(&sandbox, "make"))
+            .expect(1)
+            .saying("the signal MADE is not recorded");
         assert_eq!(ran.saying("state adopt").stdout, "");
         assert_eq!(sandbox.snapshot(), before);
     }
@@ -290,9 +344,14 @@ fn a_hook_heals_a_damaged_state_and_reports_a_missing_one() {
     sandbox.ok("state set n:=1");
     sandbox.overwrite("{\"phase\":");
     fire(&sandbox, TOOL, &ran_command(&sandbox, "make")).expect(0).saying("restored");
-    assert_eq!((sandbox.ok("state get .lastSignal"), sandbox.ok("state get .n")), ("MADE".into(), "1".into()));
+    assert_eq!(
+        (sandbox.ok("state get .lastSignal"), sandbox.ok("state get .n")),
+        ("MADE".into(), "1".into())
+    );
     fs::remove_file(sandbox.state()).unwrap();
-    fire(&sandbox, TOOL, &ran_command(&sandbox, "make")).expect(1).saying("the signal MADE is not recorded");
+    fire(&sandbox, TOOL, &ran_command(&sandbox, "make"))
+        .expect(1)
+        .saying("the signal MADE is not recorded");
     let ran = fire(&sandbox, PROMPT, &prompted(&sandbox, "write a spec")).expect(0);
     assert_eq!(context(&ran, "UserPromptSubmit"), "[ACTIVATE:SPEC_GEN_V1]");
     silent(&fire(&sandbox, TOOL, &ran_command(&sandbox, "ls")));
@@ -324,7 +383,11 @@ fn the_settings_can_be_pasted_and_call_this_very_program() {
     assert_eq!(settings["hooks"]["PostToolUse"][0]["matcher"], "*");
     for (event, told, wanted) in [
         ("UserPromptSubmit", prompted(&sandbox, "write a spec"), "[ACTIVATE:SPEC_GEN_V1]"),
-        ("PostToolUse", used(&sandbox, "Write", json!({"file_path": sandbox.file("docs/a.md")})), "well done"),
+        (
+            "PostToolUse",
+            used(&sandbox, "Write", json!({"file_path": sandbox.file("docs/a.md")})),
+            "well done",
+        ),
     ] {
         let call = &settings["hooks"][event][0]["hooks"][0];
         assert_eq!((&call["type"], call["timeout"].as_u64()), (&json!("command"), Some(10)));
@@ -336,7 +399,8 @@ fn the_settings_can_be_pasted_and_call_this_very_program() {
     let odd = sandbox.file("it's a root");
     fs::create_dir(&odd).unwrap();
     let settings = sandbox.run_args(&["--root", odd.to_str().unwrap(), "hook", "settings"]).json();
-    let command = settings["hooks"]["PostToolUse"][0]["hooks"][0]["command"].as_str().unwrap().to_owned();
+    let command =
+        settings["hooks"]["PostToolUse"][0]["hooks"][0]["command"].as_str().unwrap().to_owned();
     sandbox.run_args(&["--root", odd.to_str().unwrap(), "state", "init"]).expect(0);
     fs::create_dir(odd.join("config")).unwrap();
     fs::write(odd.join("config/skill-rules.json"), RULES).unwrap();
@@ -351,29 +415,59 @@ fn rules_to_begin_with_lead_through_six_phases() {
     sandbox.run("hook init-rules").expect(0);
     let checked = sandbox.run("hook check").expect(0).stdout;
     let lines: Vec<&str> = checked.lines().collect();
-    assert_eq!(lines[0], "Hook rules: PASSED (6 skills, 5 phase_transitions, 6 tool_rules can be used)");
+    assert_eq!(
+        lines[0],
+        "Hook rules: PASSED (6 skills, 5 phase_transitions, 6 tool_rules can be used)"
+    );
     assert_eq!(lines.len(), 2, "and the file that was read: {checked}");
     let rules = fs::read_to_string(sandbox.file("config/skill-rules.json")).unwrap();
     let parsed: Value = serde_json::from_str(&rules).unwrap();
     let transitions = parsed["phase_transitions"].as_object().unwrap().values();
-    let all =
-        parsed["skills"].as_array().unwrap().iter().chain(parsed["tool_rules"].as_array().unwrap()).chain(transitions);
-    assert!(all.into_iter().all(|rule| rule["description"].as_str().is_some_and(|text| text.len() > 10)));
+    let all = parsed["skills"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .chain(parsed["tool_rules"].as_array().unwrap())
+        .chain(transitions);
+    assert!(
+        all.into_iter()
+            .all(|rule| rule["description"].as_str().is_some_and(|text| text.len() > 10))
+    );
     fs::create_dir(sandbox.file("docs")).unwrap();
     let written = |file: &str| {
         fs::write(sandbox.file(file), "").unwrap();
         used(&sandbox, "Write", json!({"file_path": sandbox.file(file)}))
     };
     let steps: [(&str, Value, &str, &str); 12] = [
-        (PROMPT, prompted(&sandbox, "Write the spec, please"), "[ACTIVATE:SPEC_GEN_V1]", "phase1-specification"),
+        (
+            PROMPT,
+            prompted(&sandbox, "Write the spec, please"),
+            "[ACTIVATE:SPEC_GEN_V1]",
+            "phase1-specification",
+        ),
         (TOOL, written("docs/spec.md"), "[ACTIVATE:TASK_PLAN_V1]", "phase2-planning"),
         (PROMPT, prompted(&sandbox, "plan the work"), "[ACTIVATE:TASK_PLAN_V1]", "phase2-planning"),
         (TOOL, written("docs/plan.md"), "[ACTIVATE:IMPLEMENT_V1]", "phase3-implementation"),
-        (PROMPT, prompted(&sandbox, "now implement it"), "[ACTIVATE:IMPLEMENT_V1]", "phase3-implementation"),
+        (
+            PROMPT,
+            prompted(&sandbox, "now implement it"),
+            "[ACTIVATE:IMPLEMENT_V1]",
+            "phase3-implementation",
+        ),
         (TOOL, ran_command(&sandbox, "git commit -m done"), "INTEGRATE_V1", "phase4-integration"),
         (PROMPT, prompted(&sandbox, "Integrate!"), "[ACTIVATE:INTEGRATE_V1]", "phase4-integration"),
-        (TOOL, ran_command(&sandbox, "make integration"), "[ACTIVATE:VALIDATE_V1]", "phase5-validation"),
-        (PROMPT, prompted(&sandbox, "validate it end to end"), "[ACTIVATE:VALIDATE_V1]", "phase5-validation"),
+        (
+            TOOL,
+            ran_command(&sandbox, "make integration"),
+            "[ACTIVATE:VALIDATE_V1]",
+            "phase5-validation",
+        ),
+        (
+            PROMPT,
+            prompted(&sandbox, "validate it end to end"),
+            "[ACTIVATE:VALIDATE_V1]",
+            "phase5-validation",
+        ),
         (TOOL, ran_command(&sandbox, "npm run test:e2e"), "DEPLOY_V1", "phase6-deployment"),
         (PROMPT, prompted(&sandbox, "deploy"), "[ACTIVATE:DEPLOY_V1]", "phase6-deployment"),
         (TOOL, ran_command(&sandbox, "make deploy"), "It is out.", "done"),

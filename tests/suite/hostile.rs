@@ -89,13 +89,19 @@ impl World {
     fn new() -> Self {
         let world = Self(Sandbox::in_memory());
         let victim = world.outside("victim");
-        for name in ["config", ".signals", ".pipeline-state-restore-1-config", ".pipeline-state-restore-1-signals"] {
+        for name in [
+            "config",
+            ".signals",
+            ".pipeline-state-restore-1-config",
+            ".pipeline-state-restore-1-signals",
+        ] {
             fs::create_dir_all(victim.join(name)).unwrap();
             fs::write(victim.join(name).join("mine"), "mine").unwrap();
         }
         fs::write(victim.join("secret"), "a secret\n").unwrap();
         fs::write(victim.join("pointed"), "pointed at").unwrap();
-        fs::write(victim.join("payload"), format!("#!/bin/sh\n: >{}/owned\n", victim.display())).unwrap();
+        fs::write(victim.join("payload"), format!("#!/bin/sh\n: >{}/owned\n", victim.display()))
+            .unwrap();
         for (name, mode) in [("secret", 0o640), ("pointed", 0o644), ("payload", 0o755)] {
             fs::set_permissions(victim.join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -147,7 +153,10 @@ impl World {
         command.args(options).current_dir(self.clone_dir());
         let owner = std::process::id().to_string();
         command.args(words.split(' ').map(|word| word.replace("OWNER", &owner)));
-        command.env("AUDIT_LOG", self.outside("audit.log")).env("EDITOR", "false").env_remove("VISUAL");
+        command
+            .env("AUDIT_LOG", self.outside("audit.log"))
+            .env("EDITOR", "false")
+            .env_remove("VISUAL");
         command.env("LOCK_TIMEOUT", "0");
         command
     }
@@ -180,7 +189,13 @@ impl World {
             }
             let is_linked = path.ends_with("pointed") || path.ends_with("secret");
             let changed = (!is_linked).then(|| (found.ctime(), found.ctime_nsec()));
-            let facts = (found.mode(), found.uid(), found.mtime(), found.mtime_nsec(), Digest::of(&content));
+            let facts = (
+                found.mode(),
+                found.uid(),
+                found.mtime(),
+                found.mtime_nsec(),
+                Digest::of(&content),
+            );
             seen.insert(path, format!("{facts:?} {changed:?}"));
         }
         seen
@@ -196,7 +211,8 @@ fn copy(from: &Path, to: &Path) {
 type Poison = (&'static str, fn(&World));
 
 fn link(world: &World, name: &str, target: &str) {
-    let target = if target.starts_with("other") { world.outside(target) } else { world.victim(target) };
+    let target =
+        if target.starts_with("other") { world.outside(target) } else { world.victim(target) };
     symlink(target, world.place(name)).unwrap();
 }
 
@@ -243,12 +259,17 @@ fn manifest(world: &World) {
 fn records(world: &World) {
     let identity = json!({"pid": 999_999, "start": 1, "place": {
         "boot": "x", "pid_namespace": 1, "time_namespace": 1, "machine": "other", "host": "\u{202e}elsewhere"}});
-    for (name, file) in [("deploy", "../../victim/secret"), ("a", "/etc/hostname"), ("x", "../../victim/pointed")] {
+    for (name, file) in
+        [("deploy", "../../victim/secret"), ("a", "/etc/hostname"), ("x", "../../victim/pointed")]
+    {
         let grant = json!({
             "token": 1, "mode": "exclusive", "owner": identity, "command": "\u{1b}]0;owned\u{7}",
             "since": "2020-01-01T00:00:00Z", "count": 1, "live_file": file, "quarantined": file, "expires": 1.0,
         });
-        world.sealed(&format!(".locks/{name}.json"), json!({"version": 1, "holders": [grant], "waiters": []}));
+        world.sealed(
+            &format!(".locks/{name}.json"),
+            json!({"version": 1, "holders": [grant], "waiters": []}),
+        );
     }
     world.sealed(
         ".locks/.pending",
@@ -261,10 +282,13 @@ fn records(world: &World) {
 fn guards(world: &World) {
     let root = world.clone_dir().metadata().unwrap();
     let state: Value =
-        serde_json::from_slice(&fs::read(world.clone_dir().join(".workflow-state.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(world.clone_dir().join(".workflow-state.json")).unwrap())
+            .unwrap();
     let seal = &state["metadata"];
     let place = json!({"boot": "x", "pid_namespace": 1, "host": "\u{1b}[2Jelsewhere"});
-    for (name, why) in [("evil", Value::Null), ("$(touch owned)", json!("../../victim\n\u{202e}why"))] {
+    for (name, why) in
+        [("evil", Value::Null), ("$(touch owned)", json!("../../victim\n\u{202e}why"))]
+    {
         let id = format!("checkpoint-20200101-000000-{name}");
         world.sealed(
             &format!(".state-backups/guard-{id}.json"),
@@ -287,7 +311,12 @@ fn guards(world: &World) {
         command: evil.to_owned(),
         reason: Some(evil.to_owned()),
         pid: u32::MAX,
-        owner: Owner { pid: u32::MAX, uid: u32::MAX, host: evil.to_owned(), program: evil.to_owned() },
+        owner: Owner {
+            pid: u32::MAX,
+            uid: u32::MAX,
+            host: evil.to_owned(),
+            program: evil.to_owned(),
+        },
         waited: f64::MAX,
         bytes: u64::MAX,
         changes: None,
@@ -331,7 +360,9 @@ const POISONS: [Poison; 22] = [
         hard_link(world, ".workflow-state.json", "pointed");
     }),
     ("linked files of the backups", |world| {
-        for name in ["mirror.json", "owner", "journal.jsonl", "guard-checkpoint-20200101-000000-evil.json"] {
+        for name in
+            ["mirror.json", "owner", "journal.jsonl", "guard-checkpoint-20200101-000000-evil.json"]
+        {
             link(world, &format!(".state-backups/{name}"), "secret");
         }
     }),
@@ -341,11 +372,14 @@ const POISONS: [Poison; 22] = [
         }
         hard_link(world, ".signals/GO.json", "pointed");
         for name in [".state-backups", ".signals", ".locks", ".checkpoints"] {
-            fs::set_permissions(world.clone_dir().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+            fs::set_permissions(world.clone_dir().join(name), fs::Permissions::from_mode(0o755))
+                .unwrap();
         }
     }),
     ("linked lock files", |world| {
-        for name in ["state.lock", ".gate", ".tokens", ".reserved", ".reserving", ".pending", "deploy.json"] {
+        for name in
+            ["state.lock", ".gate", ".tokens", ".reserved", ".reserving", ".pending", "deploy.json"]
+        {
             link(world, &format!(".locks/{name}"), "secret");
         }
     }),
@@ -363,10 +397,17 @@ const POISONS: [Poison; 22] = [
         for name in [".pipeline-state-1-state.tmp", ".state-backups/.pipeline-state-1-mirror.tmp"] {
             link(world, name, "secret");
         }
-        for name in [".pipeline-state-restore-1-config", ".checkpoints/.in-progress/checkpoint", "config/sub"] {
+        for name in [
+            ".pipeline-state-restore-1-config",
+            ".checkpoints/.in-progress/checkpoint",
+            "config/sub",
+        ] {
             link(world, name, "");
         }
-        world.write(".state-backups/.pipeline-state-1-signal-0.tmp", r#"{"signal":"../../victim/x","timestamp":null}"#);
+        world.write(
+            ".state-backups/.pipeline-state-1-signal-0.tmp",
+            r#"{"signal":"../../victim/x","timestamp":null}"#,
+        );
     }),
     ("rules and settings", |world| {
         link(world, "config/skill-rules.json", "secret");
@@ -376,7 +417,10 @@ const POISONS: [Poison; 22] = [
         world.write(".claude/settings.json", hooks.to_string());
         world.write(
             ".pipeline-state.toml",
-            format!("audit-log = {0:?}\nstore = \"etcd://127.0.0.1:1/x\"\nlock-exit = 0\n", world.victim("secret")),
+            format!(
+                "audit-log = {0:?}\nstore = \"etcd://127.0.0.1:1/x\"\nlock-exit = 0\n",
+                world.victim("secret")
+            ),
         );
         fs::remove_dir(world.clone_dir().join("docs")).unwrap();
         link(world, "docs", "");
@@ -390,7 +434,8 @@ const POISONS: [Poison; 22] = [
         world.write(".state-backups/state-20200101-000000-r1-$(touch owned);\u{1b}[2J.json", "{}");
         world.write(".state-backups/owner", "../../victim/secret\n");
         world.write(".signals/$(touch owned).json", r#"{"timestamp":1}"#);
-        fs::create_dir(world.place(".checkpoints/checkpoint-20200101-000000-x;touch owned")).unwrap();
+        fs::create_dir(world.place(".checkpoints/checkpoint-20200101-000000-x;touch owned"))
+            .unwrap();
         world.write(".locks/..json", "{}");
     }),
     ("a state that names what is outside", |world| {
@@ -399,12 +444,18 @@ const POISONS: [Poison; 22] = [
         state["phase"] = json!("$(touch owned)\u{1b}[2J");
         state["signals"] = json!({"../../victim/x": 1, "/etc/x": 2});
         state["lastSignal"] = json!("../../victim/x");
-        state["degradedMode"] = json!({"enabled": true, "reason": "`touch owned`\u{202e}", "disabledFeatures": []});
+        state["degradedMode"] =
+            json!({"enabled": true, "reason": "`touch owned`\u{202e}", "disabledFeatures": []});
         world.write(".workflow-state.json", state.to_string());
     }),
     ("sockets and pipes", |world| {
         drop(UnixListener::bind(world.place(".signals/s.json")).unwrap());
-        for name in [".locks/deploy.json", ".state-backups/mirror.json", ".error-recovery.log", "config/pipe"] {
+        for name in [
+            ".locks/deploy.json",
+            ".state-backups/mirror.json",
+            ".error-recovery.log",
+            "config/pipe",
+        ] {
             assert!(Command::new("mkfifo").arg(world.place(name)).status().unwrap().success());
         }
     }),
@@ -416,7 +467,10 @@ fn nothing_outside_a_hostile_clone_changes_whatever_is_run_in_it() {
     let mut clones: Vec<Vec<usize>> = all.iter().map(|one| vec![*one]).collect();
     // obstacles that block nothing else, in one clone
     let blocks = |name: &str| {
-        name.contains("linked") || name.contains("hard link") || name.contains("elsewhere") || name.contains("pipes")
+        name.contains("linked")
+            || name.contains("hard link")
+            || name.contains("elsewhere")
+            || name.contains("pipes")
     };
     clones.push(all.into_iter().filter(|one| !blocks(POISONS[*one].0)).collect());
     in_parallel(&clones, |poisons| {
@@ -458,7 +512,10 @@ fn in_a_hostile_clone_nothing_else_is_opened_for_writing_run_or_sent() {
         "rules and settings",
     ];
     let world = World::new();
-    POISONS.iter().filter(|(name, _)| poisons.contains(name)).for_each(|(_, poison)| poison(&world));
+    POISONS
+        .iter()
+        .filter(|(name, _)| poisons.contains(name))
+        .for_each(|(_, poison)| poison(&world));
     let trace = world.outside("trace");
     let calls = "trace=open,openat,creat,truncate,execve,socket,connect,sendto,sendmsg,kill,pidfd_send_signal";
     for words in COMMANDS {
@@ -469,15 +526,18 @@ fn in_a_hostile_clone_nothing_else_is_opened_for_writing_run_or_sent() {
         let runs = traced.lines().filter(|line| line.contains("execve(")).count();
         assert!(runs_something || runs == 1, "{words}: {traced}");
         for line in traced.lines().filter(|line| !line.contains("= -1 ")) {
-            let is_written =
-                ["O_WRONLY", "O_RDWR", "O_CREAT", "creat(", "truncate("].iter().any(|how| line.contains(how));
+            let is_written = ["O_WRONLY", "O_RDWR", "O_CREAT", "creat(", "truncate("]
+                .iter()
+                .any(|how| line.contains(how));
             let opened = line.rsplit_once('<').map_or("", |(_, path)| path.trim_end_matches('>'));
             let is_ours = Path::new(opened).starts_with(world.clone_dir())
                 || Path::new(opened) == world.outside("audit.log")
                 || opened.contains("/pipeline-state-edit-")
                 || opened.starts_with("/dev/");
             assert!(!is_written || is_ours, "{words}: {line}");
-            let is_sent = ["connect(", "sendto(", "sendmsg(", "socket("].iter().any(|call| line.contains(call));
+            let is_sent = ["connect(", "sendto(", "sendmsg(", "socket("]
+                .iter()
+                .any(|call| line.contains(call));
             let is_signal = line.contains("kill(") && !line.contains(", 0)");
             assert!(!is_sent && (runs_something || !is_signal), "{words}: {line}");
         }

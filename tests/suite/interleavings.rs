@@ -56,7 +56,9 @@ fn increments(root: &Path, disk: Disk) -> Told {
 
 fn committed(outcome: pipeline_state::error::Result<Outcome>) -> Told {
     match outcome.unwrap() {
-        Outcome::Committed { revision, .. } => Told { committed: Some(revision.get()), ..Told::default() },
+        Outcome::Committed { revision, .. } => {
+            Told { committed: Some(revision.get()), ..Told::default() }
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -73,7 +75,8 @@ fn reads_twice(root: &Path, disk: Disk) -> Told {
 }
 
 fn restores(root: &Path, disk: Disk) -> Told {
-    let restored = store(root, disk).restore(&Which::Latest(None), &Order { group: "recover", ..Order::of("restore") });
+    let restored = store(root, disk)
+        .restore(&Which::Latest(None), &Order { group: "recover", ..Order::of("restore") });
     Told { committed: Some(restored.unwrap().revision), ..Told::default() }
 }
 
@@ -124,7 +127,11 @@ impl Scenario<'_> {
         let Run { told, steps } = run(root.path(), self.jobs, chooser);
         let is_well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for told in &told {
-                assert!(told.read.is_sorted_by_key(|(revision, _)| *revision), "it went backwards: {:?}", told.read);
+                assert!(
+                    told.read.is_sorted_by_key(|(revision, _)| *revision),
+                    "it went backwards: {:?}",
+                    told.read
+                );
             }
             let live = document(root.path(), ".workflow-state.json");
             let mirror = document(root.path(), ".state-backups/mirror.json");
@@ -132,7 +139,8 @@ impl Scenario<'_> {
             (self.check)(root.path(), &told);
         }));
         if let Err(panic) = is_well {
-            let steps: Vec<String> = steps.iter().map(|(actor, call)| format!("{actor}: {call}")).collect();
+            let steps: Vec<String> =
+                steps.iter().map(|(actor, call)| format!("{actor}: {call}")).collect();
             println!("{}: {told:?}\n{}", self.what, steps.join("\n"));
             std::panic::resume_unwind(panic);
         }
@@ -166,7 +174,8 @@ fn document(root: &Path, name: &str) -> Value {
 }
 
 fn shelf(root: &Path, prefix: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(root.join(".state-backups")).unwrap().map(|entry| entry.unwrap().path());
+    let entries =
+        fs::read_dir(root.join(".state-backups")).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).collect()
 }
 
@@ -189,15 +198,26 @@ fn two_increments_both_count_and_a_reader_sees_each_whole() {
         assert_eq!((live["n"].as_i64(), revision(&live)), (Some(5), 6));
         assert_eq!(acknowledged(told), [5, 6], "no gap, none twice");
         let read = told.iter().flat_map(|told| &told.read);
-        assert!(read.clone().all(|(revision, n)| *n + 1 == i64::try_from(*revision).unwrap()), "{told:?}");
+        assert!(
+            read.clone().all(|(revision, n)| *n + 1 == i64::try_from(*revision).unwrap()),
+            "{told:?}"
+        );
         for lost in [4, 5] {
-            let kept =
-                shelf(root, "state-").into_iter().filter(|path| path.to_str().unwrap().contains(&format!("-r{lost}-")));
+            let kept = shelf(root, "state-")
+                .into_iter()
+                .filter(|path| path.to_str().unwrap().contains(&format!("-r{lost}-")));
             assert_eq!(kept.count(), 1, "the backup of revision {lost}");
         }
     };
     let jobs: &[Job<Told>] = &[increments, increments, reads_twice];
-    Scenario { what: "two increments and a reader", start: start.path(), jobs, check: &check, sample: 600 }.try_all();
+    Scenario {
+        what: "two increments and a reader",
+        start: start.path(),
+        jobs,
+        check: &check,
+        sample: 600,
+    }
+    .try_all();
 }
 
 #[test]
@@ -206,7 +226,11 @@ fn damage_that_two_readers_and_a_writer_meet_is_healed_once() {
     start.overwrite("garbage");
     let check = |root: &Path, told: &[Told]| {
         let live = document(root, ".workflow-state.json");
-        assert_eq!((live["n"].as_i64(), revision(&live)), (Some(4), 6), "healed as revision 5, and changed");
+        assert_eq!(
+            (live["n"].as_i64(), revision(&live)),
+            (Some(4), 6),
+            "healed as revision 5, and changed"
+        );
         assert_eq!(acknowledged(told), [6]);
         // before it is healed, a read may serve the copy to be restored
         let is_one = |(revision, n): &(u64, i64)| matches!((revision, n), (4 | 5, 3) | (6, 4));
@@ -231,7 +255,9 @@ fn a_restore_and_a_change_come_one_after_the_other() {
         assert_eq!(revision(&live), 5);
         let expected = if told[0].committed == Some(4) { 2 } else { 1 };
         assert_eq!(live["n"], expected, "{told:?}");
-        let is_one = |(revision, n): &(u64, i64)| matches!((revision, n), (3, 10) | (4, 1 | 11) | (5, 1 | 2));
+        let is_one = |(revision, n): &(u64, i64)| {
+            matches!((revision, n), (3, 10) | (4, 1 | 11) | (5, 1 | 2))
+        };
         assert!(told.iter().flat_map(|told| &told.read).all(is_one), "{told:?}");
     };
     let jobs: &[Job<Told>] = &[restores, increments, reads_twice];
@@ -291,7 +317,11 @@ fn sums(start: &Sandbox, jobs: &[Job<Told>]) -> Vec<i64> {
 #[test]
 fn an_update_that_is_lost_for_want_of_a_lock_is_found() {
     let start = Sandbox::with_history();
-    assert_eq!(sums(&start, &[adds_ten_to_what_it_read_before, increments]), [13, 14], "13: the increment is lost");
+    assert_eq!(
+        sums(&start, &[adds_ten_to_what_it_read_before, increments]),
+        [13, 14],
+        "13: the increment is lost"
+    );
     start.overwrite("garbage");
     assert_eq!(sums(&start, &[heals_by_hand, increments]), [3, 4], "3: the increment is lost");
 }

@@ -47,11 +47,18 @@ fn a_commits_line_has_its_author_reason_and_changes() {
     let commit = all.last().unwrap();
     assert_eq!((all.len(), commit.revision.get(), commit.command.as_str()), (2, 2, "state set"));
     assert_eq!(commit.reason.as_deref(), Some(reason));
-    assert_eq!((commit.owner.program.as_str(), commit.owner.uid), ("deploy.sh", rustix::process::geteuid().as_raw()));
+    assert_eq!(
+        (commit.owner.program.as_str(), commit.owner.uid),
+        ("deploy.sh", rustix::process::geteuid().as_raw())
+    );
     assert_eq!(commit.digest.as_str(), root.document()["metadata"]["digest"]);
     let changes = &commit.changes.as_ref().unwrap().list;
-    let phase = |change: &Change| matches!(change, Change::Phase { new: Some(new), .. } if new == "built");
-    assert!(changes.iter().any(phase) && changes.contains(&Change::Path(".note".into())), "{changes:?}");
+    let phase =
+        |change: &Change| matches!(change, Change::Phase { new: Some(new), .. } if new == "built");
+    assert!(
+        changes.iter().any(phase) && changes.contains(&Change::Path(".note".into())),
+        "{changes:?}"
+    );
     let text = fs::read_to_string(journal(&root)).unwrap();
     assert!(!text.contains("secret") && !text.contains("an-argument"), "{text}");
     assert_eq!(fs::metadata(journal(&root)).unwrap().permissions().mode() & 0o777, 0o600);
@@ -73,8 +80,10 @@ fn a_revision_whose_writer_died_is_shown_from_its_backup() {
     root.ok("state set n:=4");
     for log in [journal(&root), root.file("audit.log")] {
         let text = fs::read_to_string(&log).unwrap();
-        let lines: Vec<&str> =
-            text.lines().filter(|line| !line.contains("\"revision\":4,") && !line.contains(" revision=4 ")).collect();
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.contains("\"revision\":4,") && !line.contains(" revision=4 "))
+            .collect();
         fs::write(&log, lines.join("\n") + "\n").unwrap();
     }
     let rows = root.run("state history --json").expect(0).json();
@@ -99,7 +108,12 @@ fn a_copy_and_its_original_do_not_read_each_others_revisions() {
     }
     root.overwrite(""); // destroyed
     let healed = root.run("state get .n").expect(0);
-    assert_eq!((healed.stdout.trim(), healed.stderr.contains("IS LOST")), ("3", false), "{}", healed.stderr);
+    assert_eq!(
+        (healed.stdout.trim(), healed.stderr.contains("IS LOST")),
+        ("3", false),
+        "{}",
+        healed.stderr
+    );
     assert_eq!(root.document()["metadata"]["revision"], 5);
     assert_eq!(root.run("state history --json").expect(0).json().as_array().unwrap().len(), 5);
     // without a journal, by the path in the audit log
@@ -122,7 +136,11 @@ fn a_revision_of_this_root_that_is_lost_is_named() {
     }
     root.overwrite("");
     let healed = root.run("state get .n").expect(0);
-    assert!(healed.stderr.contains("REVISION 4 OF") && healed.stderr.contains("IS LOST"), "{}", healed.stderr);
+    assert!(
+        healed.stderr.contains("REVISION 4 OF") && healed.stderr.contains("IS LOST"),
+        "{}",
+        healed.stderr
+    );
     assert_eq!(root.document()["metadata"]["revision"], 5, "its number does not come twice");
 }
 
@@ -136,7 +154,11 @@ fn an_older_root_gets_its_journal_from_init() {
     root.ok("state set n:=5");
     assert_eq!(commits(&root).iter().map(|commit| commit.revision.get()).collect::<Vec<_>>(), [6]);
     let rows = root.run("state history --json").expect(0).json();
-    assert_eq!((&rows[1]["revision"], &rows[1]["reason"]), (&5.into(), &"before".into()), "from the audit log");
+    assert_eq!(
+        (&rows[1]["revision"], &rows[1]["reason"]),
+        (&5.into(), &"before".into()),
+        "from the audit log"
+    );
 }
 
 #[test]
@@ -165,7 +187,9 @@ fn a_reason_is_kept_whole_or_refused() {
     root.run_args(&["state", "set", "a=b", "--reason", &longest]).expect(0);
     assert_eq!(root.run("state history --json").expect(0).json()[0]["reason"], longest);
     let before = root.revision();
-    for words in [&["state", "set", "a=c"][..], &["recover", "degrade", "slow"], &["state", "backup"]] {
+    for words in
+        [&["state", "set", "a=c"][..], &["recover", "degrade", "slow"], &["state", "backup"]]
+    {
         let too_long = format!("{longest}.");
         let ran = root.run_args(&[words, &["--reason", &too_long]].concat());
         if ran.code != 64 {

@@ -42,7 +42,9 @@ fn a_filter_that_takes_too_long_ends_with_9_and_leaves_the_lock_free() {
 fn a_filter_that_needs_too_much_ends_with_4_and_leaves_the_lock_free() {
     let root = Sandbox::with_history();
     let before = fs::read(root.state()).unwrap();
-    for filter in ["def f: 1 + f; f", "reduce range(99) as $i (\"x\" * 9999; . + .)", "\"x\" * 1e12"] {
+    for filter in
+        ["def f: 1 + f; f", "reduce range(99) as $i (\"x\" * 9999; . + .)", "\"x\" * 1e12"]
+    {
         for command in ["update", "get", "wait", "watch"] {
             root.run_args(&["state", command, filter]).expect(4);
             assert_eq!(fs::read(root.state()).unwrap(), before, "{command} {filter}");
@@ -66,7 +68,8 @@ fn the_examples_of_the_documentation_are_true() {
     assert!(examples.len() > 4);
     for (command, shown) in examples {
         let line = format!("{} {command} 2>&1", crate::sandbox::BINARY);
-        let output = Command::new("sh").args(["-c", &line]).current_dir(root.path()).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", &line]).current_dir(root.path()).output().unwrap();
         let told = String::from_utf8_lossy(&output.stdout);
         assert!(told.starts_with(&shown), "{command}\nshown: {shown}\ntold: {told}");
     }
@@ -89,30 +92,51 @@ impl Chance {
 
     fn path(&mut self) -> String {
         const STEPS: [&str; 14] = [
-            ".a", ".b", ".obj", ".l", ".l[0]", ".l[-1]", ".l[1:]", ".l[:-1]", ".l[]", ".obj[]", ".obj.x", ".new.k",
-            ".l[5]", ".[\"a\"]",
+            ".a", ".b", ".obj", ".l", ".l[0]", ".l[-1]", ".l[1:]", ".l[:-1]", ".l[]", ".obj[]",
+            ".obj.x", ".new.k", ".l[5]", ".[\"a\"]",
         ];
         match self.below(9) {
             0 => format!("({}, {})", self.of(&STEPS), self.of(&STEPS)),
             1 => format!("({} // {})", self.of(&STEPS), self.of(&STEPS)),
             2 => format!("(.l[] | select(. {} 2))", self.of(&[">", "<", "==", "!="])),
             3 => format!("first({})", self.of(&[".l[]", ".obj[]", ".a", "empty"])),
-            4 => format!("(.. | select(type == \"{}\"))", self.of(&["number", "string", "null", "boolean"])),
+            4 => format!(
+                "(.. | select(type == \"{}\"))",
+                self.of(&["number", "string", "null", "boolean"])
+            ),
             5 => format!("{}?", self.of(&[".l.a", ".a[]", ".obj[0]", ".l[0].x"])),
-            6 => format!("getpath([\"{}\", \"{}\"])", self.of(&["a", "obj", "n"]), self.of(&["x", "y"])),
+            6 => format!(
+                "getpath([\"{}\", \"{}\"])",
+                self.of(&["a", "obj", "n"]),
+                self.of(&["x", "y"])
+            ),
             _ => self.of(&STEPS).to_owned(),
         }
     }
 
     fn value(&mut self) -> &'static str {
-        self.of(&["1", "\"s\"", "null", "[9]", "{\"z\":1}", ".a", "(1, 2)", ".l", "(.a // 3)", "empty"])
+        self.of(&[
+            "1",
+            "\"s\"",
+            "null",
+            "[9]",
+            "{\"z\":1}",
+            ".a",
+            "(1, 2)",
+            ".l",
+            "(.a // 3)",
+            "empty",
+        ])
     }
 
     fn program(&mut self) -> String {
         let path = self.path();
         match self.below(8) {
             0 => format!("{path} = {}", self.value()),
-            1 => format!("{path} |= {}", self.of(&["1", ".", "empty", "[.]", "tostring", "(1, 2)", "type"])),
+            1 => format!(
+                "{path} |= {}",
+                self.of(&["1", ".", "empty", "[.]", "tostring", "(1, 2)", "type"])
+            ),
             2 => format!("{path} {} {}", self.of(&["+=", "-=", "*=", "//=", "%="]), self.value()),
             3 => format!("del({path})"),
             4 => format!("[path({path})]"),
@@ -140,22 +164,33 @@ fn random_assignments_deletions_and_paths_are_those_of_jq() {
         json!({"a": {"x": 1}, "obj": {}, "l": []}),
     ];
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
-    let programs: Vec<(usize, String)> = (0..1500).map(|n| (n % documents.len(), chance.program())).collect();
+    let programs: Vec<(usize, String)> =
+        (0..1500).map(|n| (n % documents.len(), chance.program())).collect();
     let outcomes = std::thread::scope(|scope| {
-        let ours = || programs.iter().map(|(of, program)| ours(&documents[*of], program)).collect::<Vec<_>>();
-        let thread = std::thread::Builder::new().stack_size(bounds::STACK).spawn_scoped(scope, ours);
+        let ours = || {
+            programs.iter().map(|(of, program)| ours(&documents[*of], program)).collect::<Vec<_>>()
+        };
+        let thread =
+            std::thread::Builder::new().stack_size(bounds::STACK).spawn_scoped(scope, ours);
         thread.unwrap().join().unwrap()
     });
     let mut theirs = BTreeMap::new();
     for (of, document) in documents.iter().enumerate() {
-        let here: Vec<(usize, &String)> =
-            programs.iter().enumerate().filter(|(_, p)| p.0 == of).map(|(n, p)| (n, &p.1)).collect();
+        let here: Vec<(usize, &String)> = programs
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.0 == of)
+            .map(|(n, p)| (n, &p.1))
+            .collect();
         for part in here.chunks(50) {
             let each = part.iter().map(|(_, program)| format!("[try ({program}) catch \"!\"]"));
             let whole = format!("[{}]", each.collect::<Vec<_>>().join(", "));
             let input = document.to_string();
             let filter = format!("$d | {whole}");
-            let output = Command::new("jq").args(["-nc", "--argjson", "d", &input, &filter]).output().unwrap();
+            let output = Command::new("jq")
+                .args(["-nc", "--argjson", "d", &input, &filter])
+                .output()
+                .unwrap();
             let list: Vec<Value> = serde_json::from_slice(&output.stdout)
                 .unwrap_or_else(|_| panic!("{whole}: {}", String::from_utf8_lossy(&output.stderr)));
             theirs.extend(part.iter().map(|(n, _)| *n).zip(list));
@@ -165,7 +200,8 @@ fn random_assignments_deletions_and_paths_are_those_of_jq() {
     for (n, (of, program)) in programs.iter().enumerate() {
         let (ours, theirs) = (outcomes[n].to_string(), theirs[&n].to_string());
         if !alike(&outcomes[n], &serde_json::from_str(&theirs).unwrap()) && !is_known(program) {
-            differences.push(format!("{} | {program}\n  jq   {theirs}\n  ours {ours}", documents[*of]));
+            differences
+                .push(format!("{} | {program}\n  jq   {theirs}\n  ours {ours}", documents[*of]));
         }
     }
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
@@ -175,7 +211,8 @@ fn random_assignments_deletions_and_paths_are_those_of_jq() {
 fn ours(document: &Value, program: &str) -> Value {
     let mut outputs = Vec::new();
     let program = format!("try ({program}) catch \"!\"");
-    let filter = Filter::compile(&program, &[]).unwrap_or_else(|error| panic!("{program}: {error}"));
+    let filter =
+        Filter::compile(&program, &[]).unwrap_or_else(|error| panic!("{program}: {error}"));
     filter
         .run_each(&document.clone().into(), |output| {
             outputs.push(output);
@@ -190,10 +227,13 @@ fn alike(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Number(ours), Value::Number(theirs)) => ours.as_f64() == theirs.as_f64(),
         (Value::Array(ours), Value::Array(theirs)) => {
-            ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| alike(ours, theirs))
+            ours.len() == theirs.len()
+                && ours.iter().zip(theirs).all(|(ours, theirs)| alike(ours, theirs))
         }
         (Value::Object(ours), Value::Object(theirs)) => {
-            let same = |(key, ours): (&String, &Value)| theirs.get(key).is_some_and(|theirs| alike(ours, theirs));
+            let same = |(key, ours): (&String, &Value)| {
+                theirs.get(key).is_some_and(|theirs| alike(ours, theirs))
+            };
             ours.len() == theirs.len() && ours.iter().all(same)
         }
         _ => ours == theirs,
@@ -219,10 +259,16 @@ fn cases(name: &str, text: &str) -> Vec<Case> {
         let fails = line.starts_with("%%FAIL");
         let (at, program) = if fails { lines.next().unwrap_or((at, "")) } else { (at, line) };
         let input = if fails { None } else { lines.next().map(|(_, line)| line.to_owned()) };
-        let outputs =
-            std::iter::from_fn(|| lines.next_if(|(_, line)| !line.is_empty()).map(|(_, line)| line.to_owned()));
+        let outputs = std::iter::from_fn(|| {
+            lines.next_if(|(_, line)| !line.is_empty()).map(|(_, line)| line.to_owned())
+        });
         let outputs = outputs.collect();
-        cases.push(Case { place: format!("{name}:{}", at + 1), program: program.to_owned(), input, outputs });
+        cases.push(Case {
+            place: format!("{name}:{}", at + 1),
+            program: program.to_owned(),
+            input,
+            outputs,
+        });
     }
     cases
 }
@@ -232,18 +278,30 @@ fn passes(root: &Sandbox, case: &Case) -> Result<(), String> {
     let run = |program: &str| {
         let input = case.input.as_deref().unwrap_or("null");
         let is_json = pipeline_state::document::json::parse(input.as_bytes()).is_ok();
-        let (option, before) = if is_json { ("--argjson", "$in") } else { ("--arg", "$in | fromjson") };
+        let (option, before) =
+            if is_json { ("--argjson", "$in") } else { ("--arg", "$in | fromjson") };
         let filter = format!("{before} | ({program}\n)");
         let ran = root.run_args(&["state", "get", "--json", &filter, option, "in", input]);
-        assert!([0, 1, 4, 9, 64].contains(&ran.code), "{}: {} ends with {}", case.place, case.program, ran.code);
+        assert!(
+            [0, 1, 4, 9, 64].contains(&ran.code),
+            "{}: {} ends with {}",
+            case.place,
+            case.program,
+            ran.code
+        );
         ran
     };
-    let values = |text: &str| text.lines().map(|line| serde_json::from_str(line).ok()).collect::<Vec<Option<Value>>>();
+    let values = |text: &str| {
+        text.lines().map(|line| serde_json::from_str(line).ok()).collect::<Vec<Option<Value>>>()
+    };
     let expected = values(&case.outputs.join("\n"));
     let is_right = |told: &str| {
         let told = values(told);
         told.len() == expected.len()
-            && told.iter().zip(&expected).all(|pair| matches!(pair, (Some(ours), Some(theirs)) if alike(ours, theirs)))
+            && told
+                .iter()
+                .zip(&expected)
+                .all(|pair| matches!(pair, (Some(ours), Some(theirs)) if alike(ours, theirs)))
     };
     let ran = run(&case.program);
     let right = match (&case.input, ran.code) {
@@ -257,17 +315,24 @@ fn passes(root: &Sandbox, case: &Case) -> Result<(), String> {
         (Some(_), 4) => is_right(&run(&format!("try ({}\n) catch empty", case.program)).stdout),
         (Some(_), _) => is_right(&ran.stdout),
     };
-    if right { Ok(()) } else { Err(format!("{} {}{}", case.place, ran.stdout.trim(), ran.stderr.trim())) }
+    if right {
+        Ok(())
+    } else {
+        Err(format!("{} {}{}", case.place, ran.stdout.trim(), ran.stderr.trim()))
+    }
 }
 
 /// Run by `tests/jq-suites.sh DIR`.
 #[test]
 fn the_suites_of_jq() {
     let Some(directory) = std::env::var_os("JQ_SUITES") else {
-        eprintln!("JQ_SUITES names no directory: jq's own suites, no part of this project, are not run");
+        eprintln!(
+            "JQ_SUITES names no directory: jq's own suites, no part of this project, are not run"
+        );
         return;
     };
-    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "test"));
     files.sort();
     let root = Sandbox::initialized();
@@ -276,7 +341,9 @@ fn the_suites_of_jq() {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         for case in cases(&name, &String::from_utf8_lossy(&fs::read(&file).unwrap())) {
             count += 1;
-            failed.extend(passes(&root, &case).err().map(|told| format!("{}\n    {told}", case.program)));
+            failed.extend(
+                passes(&root, &case).err().map(|told| format!("{}\n    {told}", case.program)),
+            );
         }
     }
     println!("{}\n{} of {count} pass", failed.join("\n"), count - failed.len());

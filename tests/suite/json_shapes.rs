@@ -47,13 +47,20 @@ impl Shape {
             | (Self::Text, Value::String(_))
             | (Self::AnyObject, Value::Object(_)) => true,
             (Self::List(one), Value::Array(all)) => {
-                return all.iter().enumerate().try_for_each(|(n, value)| one.check(value, &format!("{path}[{n}]")));
+                return all
+                    .iter()
+                    .enumerate()
+                    .try_for_each(|(n, value)| one.check(value, &format!("{path}[{n}]")));
             }
             (Self::Map(one), Value::Object(all)) => {
-                return all.iter().try_for_each(|(name, value)| one.check(value, &format!("{path}.{name}")));
+                return all
+                    .iter()
+                    .try_for_each(|(name, value)| one.check(value, &format!("{path}.{name}")));
             }
             (Self::Object(fields), Value::Object(all)) => {
-                if let Some(unknown) = all.keys().find(|name| !fields.iter().any(|field| &field.name == *name)) {
+                if let Some(unknown) =
+                    all.keys().find(|name| !fields.iter().any(|field| &field.name == *name))
+                {
                     return Err(format!("{path}.{unknown} is not documented"));
                 }
                 return fields.iter().try_for_each(|field| match all.get(&field.name) {
@@ -64,8 +71,15 @@ impl Shape {
             }
             (Self::Either(shapes), value) => {
                 let mut errors = shapes.iter().map(|shape| shape.check(value, path).err());
-                let deepest = shapes.iter().filter_map(|shape| shape.check(value, path).err()).max_by_key(String::len);
-                return if errors.any(|error| error.is_none()) { Ok(()) } else { deepest.map_or(Ok(()), Err) };
+                let deepest = shapes
+                    .iter()
+                    .filter_map(|shape| shape.check(value, path).err())
+                    .max_by_key(String::len);
+                return if errors.any(|error| error.is_none()) {
+                    Ok(())
+                } else {
+                    deepest.map_or(Ok(()), Err)
+                };
             }
             _ => false,
         };
@@ -92,7 +106,8 @@ impl Reader<'_> {
     }
 
     fn until(&mut self, end: char) -> String {
-        let (before, after) = self.text.split_once(end).unwrap_or_else(|| panic!("no {end:?} in {:?}", self.text));
+        let (before, after) =
+            self.text.split_once(end).unwrap_or_else(|| panic!("no {end:?} in {:?}", self.text));
         self.text = after;
         before.trim().to_owned()
     }
@@ -142,7 +157,11 @@ impl Reader<'_> {
             let name = self.until(':');
             let shape = self.shape(fields.last().map(|field| &field.shape));
             let may_be_missing = name.ends_with('?');
-            fields.push(Field { name: name.trim_end_matches('?').to_owned(), may_be_missing, shape });
+            fields.push(Field {
+                name: name.trim_end_matches('?').to_owned(),
+                may_be_missing,
+                shape,
+            });
             if !self.takes(",") {
                 self.expect("}");
                 return Shape::Object(fields);
@@ -165,9 +184,13 @@ struct Documented {
 #[track_caller]
 fn documented(root: &Sandbox, command: &str) -> Documented {
     let help = root.ok(&format!("{command} --help"));
-    let (before, text) = help.split_once("\nJSON:\n").unwrap_or_else(|| panic!("{command}: what of JSON? {help}"));
+    let (before, text) =
+        help.split_once("\nJSON:\n").unwrap_or_else(|| panic!("{command}: what of JSON? {help}"));
     let examples = before.split("Examples:\n").nth(1).unwrap_or_default();
-    assert!(examples.contains(&format!("pipeline-state {command}")), "{command} has no example: {help}");
+    assert!(
+        examples.contains(&format!("pipeline-state {command}")),
+        "{command} has no example: {help}"
+    );
     let read = |text: &str| {
         let mut reader = Reader { text, root };
         let shape = reader.shape(None);
@@ -175,14 +198,27 @@ fn documented(root: &Sandbox, command: &str) -> Documented {
         assert!(rest.is_empty() || rest.starts_with(", a line for each "), "{command}: {rest:?}");
         shape
     };
-    let (text, waiter) =
-        text.split_once("with --waiter:").map_or((text, None), |(text, waiter)| (text, Some(read(waiter))));
-    let (text, abort) =
-        text.split_once("with --abort:").map_or((text, None), |(text, abort)| (text, Some(read(abort))));
-    let (now, dry_run) = text.split_once("with --dry-run:").map_or((text, None), |(now, dry)| (now, Some(read(dry))));
-    let (now, named) = now.split_once(", or with NAME:").map_or((now, None), |(now, named)| (now, Some(read(named))));
+    let (text, waiter) = text
+        .split_once("with --waiter:")
+        .map_or((text, None), |(text, waiter)| (text, Some(read(waiter))));
+    let (text, abort) = text
+        .split_once("with --abort:")
+        .map_or((text, None), |(text, abort)| (text, Some(read(abort))));
+    let (now, dry_run) = text
+        .split_once("with --dry-run:")
+        .map_or((text, None), |(now, dry)| (now, Some(read(dry))));
+    let (now, named) = now
+        .split_once(", or with NAME:")
+        .map_or((now, None), |(now, named)| (now, Some(read(named))));
     let is_words = ["nothing", "the "].iter().any(|word| now.trim_start().starts_with(word));
-    Documented { text: text.trim().to_owned(), plain: (!is_words).then(|| read(now)), named, dry_run, abort, waiter }
+    Documented {
+        text: text.trim().to_owned(),
+        plain: (!is_words).then(|| read(now)),
+        named,
+        dry_run,
+        abort,
+        waiter,
+    }
 }
 
 /// The commands of a group, as its help lists them.
@@ -224,12 +260,19 @@ impl Witness<'_> {
             Some(shape) => {
                 assert!(!ran.stdout.is_empty(), "{words} prints nothing: {}", ran.stderr);
                 for line in ran.stdout.lines() {
-                    let value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{words}: {error}: {line}"));
-                    shape.check(&value, "").unwrap_or_else(|error| panic!("{words}: {error}\nin {line}"));
+                    let value = serde_json::from_str(line)
+                        .unwrap_or_else(|error| panic!("{words}: {error}: {line}"));
+                    shape
+                        .check(&value, "")
+                        .unwrap_or_else(|error| panic!("{words}: {error}\nin {line}"));
                 }
             }
             None if documented.text.starts_with("nothing") => assert_eq!(ran.stdout, "", "{words}"),
-            None => assert_eq!(ran.stdout, self.root.run(words).stdout, "{words} is the same without --json"),
+            None => assert_eq!(
+                ran.stdout,
+                self.root.run(words).stdout,
+                "{words} is the same without --json"
+            ),
         }
         self.seen.insert(command);
     }
@@ -245,45 +288,85 @@ fn json_output_of_every_command_matches_its_help() {
     the_locks(&mut witness, me);
     recovery(&mut witness);
     hooks(&mut witness);
-    let all: BTreeSet<String> =
-        ["state", "lock", "recover", "hook"].iter().flat_map(|group| commands(&root, group)).collect();
+    let all: BTreeSet<String> = ["state", "lock", "recover", "hook"]
+        .iter()
+        .flat_map(|group| commands(&root, group))
+        .collect();
     assert!(all.len() >= 45, "{all:?}");
     assert_eq!(witness.seen, all, "every command is held against its help");
 }
 
 fn the_state(witness: &mut Witness<'_>) {
     let root = witness.root;
+    for words in [
+        "state init",
+        "state init",
+        "state set n:=1",
+        "state set n:=1",
+        "state update .n=2",
+        "state phase build",
+    ] {
+        witness.run(words, &[0]);
+    }
+    for words in [
+        "state read",
+        "state get .",
+        "state get .phase",
+        "state get .nothing --default x",
+        "state phase",
+    ] {
+        witness.run(words, &[0]);
+    }
+    for words in [
+        "state set n:=7",
+        "state update .n=7",
+        "state phase late",
+        "state complete a",
+        "state signal S",
+    ] {
+        witness.run(&format!("{words} --dry-run"), &[0]);
+    }
     for words in
-        ["state init", "state init", "state set n:=1", "state set n:=1", "state update .n=2", "state phase build"]
+        ["state complete a", "state signal S", "state signal S --clear", "state wait .phase"]
     {
         witness.run(words, &[0]);
     }
-    for words in ["state read", "state get .", "state get .phase", "state get .nothing --default x", "state phase"] {
-        witness.run(words, &[0]);
-    }
-    for words in ["state set n:=7", "state update .n=7", "state phase late", "state complete a", "state signal S"] {
-        witness.run(&format!("{words} --dry-run"), &[0]);
-    }
-    for words in ["state complete a", "state signal S", "state signal S --clear", "state wait .phase"] {
-        witness.run(words, &[0]);
-    }
-    fs::write(root.file("new.json"), r#"{"phase":"p","completedTasks":[],"signals":{},"lastActivation":""}"#).unwrap();
+    fs::write(
+        root.file("new.json"),
+        r#"{"phase":"p","completedTasks":[],"signals":{},"lastActivation":""}"#,
+    )
+    .unwrap();
     fs::write(root.file("bad.json"), r#"{"phase":[1]}"#).unwrap();
     witness.run("state write new.json", &[0]);
     witness.run("state validate", &[0]);
     witness.run("state validate bad.json", &[4]);
     witness.run("state backup mine", &[0]);
     fs::write(root.file(".state-backups/state-20200101-000000-r1-bad.json"), "{").unwrap();
-    for words in ["state backups", "state history", "state diff", "state diff mine", "state recover mine --dry-run"] {
+    for words in [
+        "state backups",
+        "state history",
+        "state diff",
+        "state diff mine",
+        "state recover mine --dry-run",
+    ] {
         witness.run(words, &[0]);
     }
-    for words in
-        ["state recover", "state recover --dry-run", "state recover mine", "state migrate", "state migrate --dry-run"]
-    {
+    for words in [
+        "state recover",
+        "state recover --dry-run",
+        "state recover mine",
+        "state migrate",
+        "state migrate --dry-run",
+    ] {
         witness.run(words, &[0]);
     }
     let mut edit = root.command();
-    let edit = edit.env("EDITOR", "true").env_remove("VISUAL").args(["--json", "state", "edit"]).output().unwrap();
+    let edit = edit
+        .env("EDITOR", "true")
+        .env_remove("VISUAL")
+        .args(["--json", "state", "edit"])
+        .output()
+        .unwrap();
     witness.check("state edit", &Ran::of(edit), &[0]);
     witness.run("state status", &[0]);
     root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"p\"", "\"q\""));
@@ -299,7 +382,8 @@ fn the_locks(witness: &mut Witness<'_>, me: u32) {
     let root = witness.root;
     witness.run("lock status", &[0]);
     witness.run("lock check deploy", &[1]);
-    witness.run(&format!("lock acquire a,b 0 {{\"for\":\"test\"}} --ttl 1h --owner-pid {me}"), &[0]);
+    witness
+        .run(&format!("lock acquire a,b 0 {{\"for\":\"test\"}} --ttl 1h --owner-pid {me}"), &[0]);
     witness.run(&format!("lock acquire c 0 shared --owner-pid {me}"), &[0]);
     root.ok("lock run dead -- true");
     let other = Owner::new();
@@ -311,7 +395,10 @@ fn the_locks(witness: &mut Witness<'_>, me: u32) {
     let doomed = crate::owners::Waiting::in_queue(root, "a", &third);
     let list = root.run("lock list json").json();
     let is_doomed = |entry: &&Value| entry["pid"] == third.pid();
-    let id = list.as_array().unwrap().iter().find(is_doomed).unwrap()["waiter"].as_str().unwrap().to_owned();
+    let id = list.as_array().unwrap().iter().find(is_doomed).unwrap()["waiter"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     witness.check("lock status", &first_line(root, "--json lock status --watch"), &[137]);
     witness.run(&format!("lock renew a --owner-pid {me}"), &[0]);
     witness.run("lock break b --force", &[0]);
@@ -347,7 +434,9 @@ fn recovery(witness: &mut Witness<'_>) {
     fs::write(root.file("config/a"), "b").unwrap();
     witness.run("recover restore --latest op --dry-run", &[0]);
     witness.run("recover restore --abort", &[0]);
-    for words in ["recover guard op -- true", "recover retry -- true", "recover handle 8 --operation fetch"] {
+    for words in
+        ["recover guard op -- true", "recover retry -- true", "recover handle 8 --operation fetch"]
+    {
         witness.run(words, &[0]);
     }
     witness.run("recover degraded", &[1]);
@@ -373,12 +462,14 @@ fn hooks(witness: &mut Witness<'_>) {
     witness.run("hook settings", &[0]);
     for event in ["hook skill-activation-prompt", "hook post-tool-use-tracker"] {
         let input = br#"{"prompt":"write a spec","tool_name":"Read","tool_input":{}}"#;
-        let (with, without) = (root.feed(&format!("{event} --json"), input), root.feed(event, input));
+        let (with, without) =
+            (root.feed(&format!("{event} --json"), input), root.feed(event, input));
         assert_eq!((with.code, &with.stdout), (0, &without.stdout), "{event}");
         assert!(documented(root, event).text.starts_with("the answer to the editor"));
         witness.seen.insert(event.to_owned());
     }
-    fs::write(root.file("config/skill-rules.json"), r#"{"tool_rules":[{"tool":1}],"skils":[]}"#).unwrap();
+    fs::write(root.file("config/skill-rules.json"), r#"{"tool_rules":[{"tool":1}],"skils":[]}"#)
+        .unwrap();
     witness.run("hook check", &[4]);
 }
 
@@ -400,7 +491,8 @@ fn every_line_of_standard_error_is_json_of_one_kind() {
     root.overwrite("damaged");
     let healed = root.run("state set a=1 --json");
     let field = |line: &str| -> String {
-        let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let value: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         let (name, inner) = value.as_object().and_then(|object| object.iter().next()).unwrap();
         let said = if name == "waiting" { "for" } else { "message" };
         assert!(inner[said].is_string() && value.as_object().unwrap().len() == 1, "{line}");
@@ -416,8 +508,12 @@ fn every_line_of_standard_error_is_json_of_one_kind() {
 #[test]
 fn a_shape_finds_missing_unknown_and_mistyped_fields() {
     let root = Sandbox::empty();
-    let shape = Reader { text: "{a: number|null, b?: [{c: string}], d: {[x]: boolean}}", root: &root }.shape(None);
-    let check = |json: &str| shape.check(&serde_json::from_str(json).unwrap(), "").err().unwrap_or_default();
+    let shape =
+        Reader { text: "{a: number|null, b?: [{c: string}], d: {[x]: boolean}}", root: &root }
+            .shape(None);
+    let check = |json: &str| {
+        shape.check(&serde_json::from_str(json).unwrap(), "").err().unwrap_or_default()
+    };
     assert_eq!(check(r#"{"a":null,"d":{}}"#), "");
     assert_eq!(check(r#"{"a":1,"b":[{"c":""}],"d":{"y":true}}"#), "");
     assert_eq!(check(r#"{"a":1}"#), ".d is missing");

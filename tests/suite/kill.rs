@@ -47,7 +47,9 @@ pub fn content(bytes: &[u8]) -> (Value, u64) {
             metadata.remove(ours);
         }
     }
-    for (_, time) in document["signals"].as_object_mut().unwrap().iter_mut().filter(|(_, time)| time.is_number()) {
+    for (_, time) in
+        document["signals"].as_object_mut().unwrap().iter_mut().filter(|(_, time)| time.is_number())
+    {
         *time = json!("a time");
     }
     (document, revision)
@@ -56,7 +58,8 @@ pub fn content(bytes: &[u8]) -> (Value, u64) {
 /// The bytes that every kill and failure must leave: the newest three backups, and the live file or
 /// the mirror.
 pub fn precious(start: &Sandbox, besides: &[&str]) -> Vec<Vec<u8>> {
-    let backups = start.shelf("state-").into_iter().map(|name| start.file(".state-backups").join(name));
+    let backups =
+        start.shelf("state-").into_iter().map(|name| start.file(".state-backups").join(name));
     let mut files: Vec<_> = backups.chain(besides.iter().map(|name| start.file(name))).collect();
     let older = files.len().saturating_sub(3 + besides.len());
     files.drain(..older).for_each(drop);
@@ -67,7 +70,8 @@ pub fn precious(start: &Sandbox, besides: &[&str]) -> Vec<Vec<u8>> {
 pub fn assert_signals(root: &Sandbox, place: &str) {
     let mut known = root.document()["signals"].clone();
     for name in root.names(".signals") {
-        let file: Value = serde_json::from_slice(&fs::read(root.file(".signals").join(&name)).unwrap()).unwrap();
+        let file: Value =
+            serde_json::from_slice(&fs::read(root.file(".signals").join(&name)).unwrap()).unwrap();
         let time = known.as_object_mut().unwrap().remove(name.trim_end_matches(".json"));
         assert_eq!(Some(&file["timestamp"]), time.as_ref(), "{name} is of another time: {place}");
     }
@@ -77,10 +81,18 @@ pub fn assert_signals(root: &Sandbox, place: &str) {
 
 /// Conditions on every root after a successful commit.
 pub fn assert_settled(root: &Sandbox, precious: &[Vec<u8>], place: &str) {
-    assert_eq!(root.debris(), Vec::<std::path::PathBuf>::new(), "temporary files are left: {place}");
+    assert_eq!(
+        root.debris(),
+        Vec::<std::path::PathBuf>::new(),
+        "temporary files are left: {place}"
+    );
     let live = fs::read(root.state()).unwrap();
     assert_eq!(fs::read(root.mirror()).unwrap(), live, "the mirror differs: {place}");
-    assert_eq!(fs::metadata(root.state()).unwrap().nlink(), 1, "something shares the live inode: {place}");
+    assert_eq!(
+        fs::metadata(root.state()).unwrap().nlink(),
+        1,
+        "something shares the live inode: {place}"
+    );
     assert!(matches!(inspect(&live), Reading::Sealed(_)), "the live file's seal is wrong: {place}");
     assert_signals(root, place);
     let kept = root.snapshot();
@@ -92,14 +104,20 @@ pub fn assert_settled(root: &Sandbox, precious: &[Vec<u8>], place: &str) {
                     let revision = format!("-r{}-", document.seal.revision);
                     assert!(name.contains(&revision), "{name} holds {revision}: {place}");
                 }
-                Reading::Unsealed(_) => assert!(precious.contains(bytes), "{name} has no seal: {place}"),
+                Reading::Unsealed(_) => {
+                    assert!(precious.contains(bytes), "{name} has no seal: {place}")
+                }
                 bad => panic!("the backup {name} is {bad:?}: {place}"),
             }
         }
     }
     for wanted in precious {
         let found = kept.iter().any(|(path, bytes)| bytes == wanted && *path != root.state());
-        assert!(found, "a document or a piece of evidence is lost: {place}\n{}", String::from_utf8_lossy(wanted));
+        assert!(
+            found,
+            "a document or a piece of evidence is lost: {place}\n{}",
+            String::from_utf8_lossy(wanted)
+        );
     }
 }
 
@@ -111,8 +129,19 @@ fn is_mirrored(root: &Sandbox, ran: &Ran) -> bool {
 // ---- strace ----
 
 /// The calls that fail.
-const FAILING: [&str; 11] =
-    ["open", "openat", "write", "fsync", "linkat", "rename", "renameat", "renameat2", "unlinkat", "mkdirat", "flock"];
+const FAILING: [&str; 11] = [
+    "open",
+    "openat",
+    "write",
+    "fsync",
+    "linkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlinkat",
+    "mkdirat",
+    "flock",
+];
 /// Errors, their exit code, and `+` if the call fails from then on.
 const ERRORS: [(&str, i32, &str); 7] = [
     ("EIO", 1, ""),
@@ -201,13 +230,25 @@ impl Job {
             assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{}", ran.stderr);
             // the last call is exit_group: a death there comes after the confirmation
             let acknowledged = !ran.stdout.is_empty();
-            assert!(!acknowledged || is_mirrored(&root, &ran), "no warning about the mirror: {place}");
+            assert!(
+                !acknowledged || is_mirrored(&root, &ran),
+                "no warning about the mirror: {place}"
+            );
             (self.also)(&root, &ran);
             let is_new = self.old_or_new(&root, old.as_ref(), &new, &place);
-            assert!(is_new || !acknowledged, "an acknowledged change is lost: {place}\n{}", ran.stdout);
+            assert!(
+                is_new || !acknowledged,
+                "an acknowledged change is lost: {place}\n{}",
+                ran.stdout
+            );
             self.next_writer(&root, &precious, &place);
         });
-        println!("{:?}: killed at {} calls, {:.1} s", self.words, calls.len(), began.elapsed().as_secs_f64());
+        println!(
+            "{:?}: killed at {} calls, {:.1} s",
+            self.words,
+            calls.len(),
+            began.elapsed().as_secs_f64()
+        );
     }
 
     /// Lets each call that can fail fail once, or from then on, with each error.
@@ -219,14 +260,17 @@ impl Job {
         let (calls, old, new) = self.rehearse();
         let precious = precious(&self.start, self.precious);
         let failing = calls.iter().filter(|call| FAILING.contains(&call.name.as_str()));
-        let cases: Vec<_> =
-            failing.flat_map(|call| ERRORS.map(|(error, code, times)| (call, error, code, times))).collect();
+        let cases: Vec<_> = failing
+            .flat_map(|call| ERRORS.map(|(error, code, times)| (call, error, code, times)))
+            .collect();
         in_parallel(&cases, |(call, error, code, times)| {
             let root = copy_of(&self.start);
             let Call { name, nth, line } = call;
             let ran = self.inject(&root, name, &format!("error={error}:when={nth}{times}"));
-            let place =
-                format!("{:?}, {error} from {name} #{nth}{times}: {line}\n{} {}", self.words, ran.code, ran.stderr);
+            let place = format!(
+                "{:?}, {error} from {name} #{nth}{times}: {line}\n{} {}",
+                self.words, ran.code, ran.stderr
+            );
 
             // a directory that cannot be synced after the rename has its own error code
             let unconfirmed = ran.stderr.contains("did not confirm");
@@ -235,20 +279,33 @@ impl Job {
             } else {
                 assert!([0, *code].contains(&ran.code), "not {code}: {place}");
             }
-            let needed =
-                line.contains("-state.tmp") || (name == "fsync" && line.contains("<ROOT>)")) || name == "flock";
+            let needed = line.contains("-state.tmp")
+                || (name == "fsync" && line.contains("<ROOT>)"))
+                || name == "flock";
             // an interrupted call is repeated; a full disk may be emptied meanwhile
-            let repeated = (*error == "EINTR" && name != "fsync") || (*error == "ENOSPC" && times.is_empty());
-            assert!(!needed || repeated || ran.code != 0, "what was needed failed, and it ended with 0: {place}");
+            let repeated =
+                (*error == "EINTR" && name != "fsync") || (*error == "ENOSPC" && times.is_empty());
+            assert!(
+                !needed || repeated || ran.code != 0,
+                "what was needed failed, and it ended with 0: {place}"
+            );
 
-            assert!(ran.code != 0 || is_mirrored(&root, &ran), "no warning about the mirror: {place}");
+            assert!(
+                ran.code != 0 || is_mirrored(&root, &ran),
+                "no warning about the mirror: {place}"
+            );
             let is_new = self.old_or_new(&root, old.as_ref(), &new, &place);
             assert_eq!(is_new, ran.code == 0 || unconfirmed, "the report is wrong: {place}");
             // a full disk costs all automatic backups except two
             let spared = if *error == "ENOSPC" { precious.len().saturating_sub(3) } else { 0 };
             self.next_writer(&root, &precious[spared..], &place);
         });
-        println!("{:?}: {} failures, {:.1} s", self.words, cases.len(), began.elapsed().as_secs_f64());
+        println!(
+            "{:?}: {} failures, {:.1} s",
+            self.words,
+            cases.len(),
+            began.elapsed().as_secs_f64()
+        );
     }
 
     /// Reads the document, which must be the one of before or after; returns true for the one of
@@ -263,11 +320,18 @@ impl Job {
         assert_eq!(read.code, 0, "a bad read: {place}\n{}", read.stderr);
         let (found, revision) = content(read.stdout.as_bytes());
         // revision 0 is an unsealed document, served in today's form
-        assert!(revision == 0 || read.stdout.as_bytes() == fs::read(root.state()).unwrap(), "not the file: {place}");
+        assert!(
+            revision == 0 || read.stdout.as_bytes() == fs::read(root.state()).unwrap(),
+            "not the file: {place}"
+        );
         if found == *new && revision == self.revisions.1 {
             return is_new;
         }
-        assert_eq!((Some(&found), revision), (old, self.revisions.0), "neither old nor new: {place}");
+        assert_eq!(
+            (Some(&found), revision),
+            (old, self.revisions.0),
+            "neither old nor new: {place}"
+        );
         false
     }
 
@@ -275,7 +339,11 @@ impl Job {
     fn next_writer(&self, root: &Sandbox, precious: &[Vec<u8>], place: &str) {
         if fs::metadata(root.state()).unwrap().nlink() > 1 {
             root.ok("state update ."); // it changes nothing, but it is a writer
-            assert_eq!(fs::metadata(root.state()).unwrap().nlink(), 1, "a dead commit's link is left: {place}");
+            assert_eq!(
+                fs::metadata(root.state()).unwrap().nlink(),
+                1,
+                "a dead commit's link is left: {place}"
+            );
         }
         let (mut expected, revision) = content(root.ok("state read").as_bytes());
         let ran = root.run("state set z:=1");
@@ -298,14 +366,16 @@ pub fn damaged() -> Sandbox {
 
 #[test]
 fn killed_at_any_call_an_update_is_old_or_new_and_acknowledged_means_new() {
-    Job::new(&["state", "update", ".n += 1"], Sandbox::with_history(), ("/n", json!(4))).killed_at_every_call();
+    Job::new(&["state", "update", ".n += 1"], Sandbox::with_history(), ("/n", json!(4)))
+        .killed_at_every_call();
 }
 
 #[test]
 fn killed_at_any_call_a_written_document_is_there_whole_or_not_at_all() {
     let start = Sandbox::with_history();
     let mut job = Job::new(&["state", "write", "-"], start, ("/phase", json!("written")));
-    job.input = br#"{"phase":"written","completedTasks":["a"],"signals":{},"lastActivation":"now"}"#;
+    job.input =
+        br#"{"phase":"written","completedTasks":["a"],"signals":{},"lastActivation":"now"}"#;
     job.killed_at_every_call();
 }
 
@@ -338,12 +408,16 @@ fn killed_at_any_call_no_signal_file_precedes_the_state() {
 fn killed_at_any_call_a_signal_is_cleared_with_its_file_or_keeps_it() {
     let start = Sandbox::with_history();
     start.ok("state signal GO");
-    let mut job = Job::new(&["state", "signal", "GO", "--clear"], start, ("/lastSignal", Value::Null));
+    let mut job =
+        Job::new(&["state", "signal", "GO", "--clear"], start, ("/lastSignal", Value::Null));
     job.revisions = (5, 6);
     job.also = |root, ran| {
         let is_there = root.file(".signals/GO.json").exists();
         assert!(!is_there || ran.stdout.is_empty(), "acknowledged, and the file is there");
-        assert!(is_there || root.document()["signals"].get("GO").is_none(), "the file went before the signal");
+        assert!(
+            is_there || root.document()["signals"].get("GO").is_none(),
+            "the file went before the signal"
+        );
     };
     job.killed_at_every_call();
 }
@@ -352,8 +426,7 @@ fn killed_at_any_call_a_signal_is_cleared_with_its_file_or_keeps_it() {
 fn killed_at_any_call_a_hook_gives_all_signals_of_an_event_or_none() {
     let start = Sandbox::with_history();
     fs::create_dir(start.file("config")).unwrap();
-    let rules =
-        r#"{"tool_rules": [{"tool": "T", "emit_signal": "GO"}, {"tool": "T", "emit_signal": "ON", "message": "m"}]}"#;
+    let rules = r#"{"tool_rules": [{"tool": "T", "emit_signal": "GO"}, {"tool": "T", "emit_signal": "ON", "message": "m"}]}"#;
     fs::write(start.file("config/skill-rules.json"), rules).unwrap();
     let mut job = Job::new(&["hook", "post-tool-use-tracker"], start, ("/lastSignal", json!("ON")));
     job.input = br#"{"tool_name": "T"}"#;
@@ -381,7 +454,8 @@ fn killed_at_any_call_init_leaves_nothing_or_the_first_document() {
 fn killed_at_any_call_a_fresh_beginning_loses_no_revision_of_the_old_one() {
     let start = Sandbox::with_history();
     start.ok("state phase late");
-    let mut job = Job::new(&["state", "init", "--fresh", "--yes"], start, ("/phase", json!("pre-init")));
+    let mut job =
+        Job::new(&["state", "init", "--fresh", "--yes"], start, ("/phase", json!("pre-init")));
     job.revisions = (5, 6);
     job.killed_at_every_call();
 }
@@ -402,14 +476,16 @@ fn killed_at_any_call_a_reader_that_heals_leaves_it_to_the_next_one() {
 
 #[test]
 fn killed_at_any_call_a_rollback_brings_back_all_of_a_backup_or_nothing() {
-    Job::new(&["state", "recover", "r2-"], Sandbox::with_history(), ("/n", json!(1))).killed_at_every_call();
+    Job::new(&["state", "recover", "r2-"], Sandbox::with_history(), ("/n", json!(1)))
+        .killed_at_every_call();
 }
 
 #[test]
 fn killed_at_any_call_a_migration_keeps_the_legacy_document() {
     let legacy = r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#;
     let start = Sandbox::holding(legacy);
-    let mut job = Job::new(&["state", "migrate"], start, ("/metadata/migratedFrom", json!("legacy")));
+    let mut job =
+        Job::new(&["state", "migrate"], start, ("/metadata/migratedFrom", json!("legacy")));
     job.revisions = (0, 1);
     job.killed_at_every_call();
 }
@@ -422,7 +498,10 @@ fn killed_at_any_call_a_backup_is_whole_or_absent() {
         let mine = root.shelf("state-").into_iter().find(|name| name.contains("mine"));
         assert!(mine.is_some() || ran.stdout.is_empty(), "acknowledged, and there is no backup");
         if let Some(name) = mine {
-            assert_eq!(fs::read(root.file(".state-backups").join(name)).unwrap(), fs::read(root.state()).unwrap());
+            assert_eq!(
+                fs::read(root.file(".state-backups").join(name)).unwrap(),
+                fs::read(root.state()).unwrap()
+            );
         }
     };
     job.killed_at_every_call();
@@ -442,7 +521,8 @@ fn killed_at_any_call_an_adoption_leaves_the_edit_or_seals_it() {
 
 #[test]
 fn a_failed_update_reports_the_resulting_document_and_the_cause() {
-    Job::new(&["state", "update", ".n += 1"], Sandbox::with_history(), ("/n", json!(4))).failing_at_every_call();
+    Job::new(&["state", "update", ".n += 1"], Sandbox::with_history(), ("/n", json!(4)))
+        .failing_at_every_call();
 }
 
 #[test]

@@ -30,11 +30,13 @@ fn around(limit: usize) -> impl Strategy<Value = usize> {
 
 /// Nested arrays, to a depth around the JSON limit, with any value inside.
 fn deep() -> impl Strategy<Value = Value> {
-    (around(MAX_DEPTH), value()).prop_map(|(depth, inner)| (0..depth).fold(inner, |value, _| json!([value])))
+    (around(MAX_DEPTH), value())
+        .prop_map(|(depth, inner)| (0..depth).fold(inner, |value, _| json!([value])))
 }
 
 fn as_name() -> impl Strategy<Value = String> {
-    (around(MAX_LENGTH), "[a-z0-9][a-z0-9._-]{0,9}").prop_map(|(length, end)| "a".repeat(length) + &end)
+    (around(MAX_LENGTH), "[a-z0-9][a-z0-9._-]{0,9}")
+        .prop_map(|(length, end)| "a".repeat(length) + &end)
 }
 
 proptest! {
@@ -193,7 +195,8 @@ fn validate_passes_no_document_that_write_refuses() {
     ];
     for (case, is_fit) in cases {
         fs::write(root.file("new.json"), case.to_string()).unwrap();
-        let (validated, written) = (root.run("state validate new.json"), root.run("state write new.json --force"));
+        let (validated, written) =
+            (root.run("state validate new.json"), root.run("state write new.json --force"));
         let shown: String = case.to_string().chars().take(80).collect();
         assert_eq!((validated.code, written.code), if is_fit { (0, 0) } else { (4, 4) }, "{shown}");
         for ran in [validated, written].iter().filter(|ran| ran.code == 4) {
@@ -257,7 +260,8 @@ fn of_two_checkpoints_of_one_second_none_takes_the_others_name() {
     let root = Sandbox::initialized();
     for operation in ["18446744073709551615-x", "4294967295-x", "7-x", "7"] {
         let id = |said: String| said.rsplit(' ').next().unwrap().to_owned();
-        let ids: Vec<String> = (0..3).map(|_| id(root.ok(&format!("recover checkpoint {operation}")))).collect();
+        let ids: Vec<String> =
+            (0..3).map(|_| id(root.ok(&format!("recover checkpoint {operation}")))).collect();
         for id in &ids {
             root.ok(&format!("recover verify {id}"));
         }
@@ -280,7 +284,13 @@ fn clutter_of_other_programs_is_no_damage_anywhere() {
     let id = root.names(".checkpoints").pop().unwrap();
     let inside = root.file(".checkpoints").join(&id);
     let litter = |dir: &Path| {
-        for name in [".DS_Store", "._x.json", ".nfs0001", "Thumbs.db", "a (conflicted copy 2026-01-01).json"] {
+        for name in [
+            ".DS_Store",
+            "._x.json",
+            ".nfs0001",
+            "Thumbs.db",
+            "a (conflicted copy 2026-01-01).json",
+        ] {
             fs::write(dir.join(name), "litter").unwrap();
         }
     };
@@ -291,7 +301,8 @@ fn clutter_of_other_programs_is_no_damage_anywhere() {
     litter(&inside.join("config"));
     let backup = root.shelf("state-").pop().unwrap();
     let copy = backup.replace(".json", " (conflicted copy).json");
-    fs::copy(root.file(".state-backups").join(&backup), root.file(".state-backups").join(&copy)).unwrap();
+    fs::copy(root.file(".state-backups").join(&backup), root.file(".state-backups").join(&copy))
+        .unwrap();
     let listed = root.run("state backups --json").json().as_array().unwrap().len();
     assert_eq!(listed, root.shelf("state-").len() - 1, "a conflicted copy is no backup");
     // parts that git and archives do not keep
@@ -320,7 +331,9 @@ fn of_the_checkpoints_that_commands_make_the_newest_20_stay_for_7_days() {
     for _ in 0..22 {
         root.ok("recover guard op -q -- true");
     }
-    let of = |operation: &str| root.names(".checkpoints").iter().filter(|id| id.ends_with(operation)).count();
+    let of = |operation: &str| {
+        root.names(".checkpoints").iter().filter(|id| id.ends_with(operation)).count()
+    };
     assert_eq!((of("-op"), of("-mine")), (20, 1));
     let dir = root.file(".checkpoints");
     let some = root.names(".checkpoints").into_iter().find(|id| id.ends_with("-op")).unwrap();
@@ -336,13 +349,17 @@ fn a_checkpoint_dated_ahead_does_not_stop_cleanup_and_is_not_the_newest() {
     let made = |operation: &str, id: &str| {
         root.ok(&format!("recover checkpoint {operation}"));
         let names = root.names(".checkpoints");
-        let found = names.into_iter().find(|name| name.ends_with(&format!("-{operation}"))).unwrap();
+        let found =
+            names.into_iter().find(|name| name.ends_with(&format!("-{operation}"))).unwrap();
         fs::rename(dir.join(found), dir.join(id)).unwrap();
     };
     made("a", "checkpoint-20200101-000000-a");
     made("b", "checkpoint-20200102-000000-b");
     made("fast", "checkpoint-20990101-000000-fast");
-    assert_eq!(root.ok("recover cleanup --dry-run"), "Checkpoint would be removed: checkpoint-20200101-000000-a");
+    assert_eq!(
+        root.ok("recover cleanup --dry-run"),
+        "Checkpoint would be removed: checkpoint-20200101-000000-a"
+    );
     let listed = root.run("recover cleanup --dry-run --json").expect(0).json();
     assert_eq!(listed, json!({"would_remove": ["checkpoint-20200101-000000-a"]}));
     assert_eq!(root.names(".checkpoints").len(), 3);
@@ -353,7 +370,8 @@ fn a_checkpoint_dated_ahead_does_not_stop_cleanup_and_is_not_the_newest() {
     assert!(id.starts_with("checkpoint-2099"), "{id}");
     let metadata = dir.join(&id).join("metadata.json");
     let text = fs::read_to_string(&metadata).unwrap();
-    let time = text.split("\"timestamp\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let time =
+        text.split("\"timestamp\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     fs::write(&metadata, text.replace(&time, "2021-01-01T00:00:00Z")).unwrap();
     root.ok("recover checkpoint last");
     assert_eq!(root.ok("recover cleanup"), "Cleaned 1 checkpoints");
@@ -364,7 +382,9 @@ fn a_checkpoint_dated_ahead_does_not_stop_cleanup_and_is_not_the_newest() {
 fn a_checkpoint_is_named_by_any_beginning_that_only_it_has() {
     let root = Sandbox::initialized();
     let dir = root.file(".checkpoints");
-    for (operation, time) in [("a", "20200101-000000"), ("b", "20200102-000000"), ("c", "20210101-000000")] {
+    for (operation, time) in
+        [("a", "20200101-000000"), ("b", "20200102-000000"), ("c", "20210101-000000")]
+    {
         root.ok(&format!("recover checkpoint {operation}"));
         let names = root.names(".checkpoints");
         let made = names.iter().find(|id| id.ends_with(&format!("-{operation}"))).unwrap();
@@ -388,7 +408,9 @@ fn a_checkpoint_is_named_by_any_beginning_that_only_it_has() {
 #[test]
 fn where_memory_or_stack_is_used_up_the_exit_code_says_so() {
     let root = Sandbox::initialized();
-    for (filter, kib) in [("[range(100000000)] | {a: .[0]}", 700_000), ("def f: 1 + f; .a = f", 300_000)] {
+    for (filter, kib) in
+        [("[range(100000000)] | {a: .[0]}", 700_000), ("def f: 1 + f; .a = f", 300_000)]
+    {
         let limits = format!("ulimit -c 0 -v {kib}; unset RUST_BACKTRACE");
         let ran = root.bash(&format!("{limits}; $PIPELINE_BINARY state update '{filter}'"));
         assert_eq!(ran.code, 10, "{filter}: {ran:?}");

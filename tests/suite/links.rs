@@ -48,7 +48,12 @@ impl Victim {
 
 /// A disk on which a link to `target` replaces `path` just before the first `call` of `name` that
 /// finds `path` there.
-fn swapped(call: &'static str, name: &'static str, path: PathBuf, target: PathBuf) -> (Disk, Rc<Cell<bool>>) {
+fn swapped(
+    call: &'static str,
+    name: &'static str,
+    path: PathBuf,
+    target: PathBuf,
+) -> (Disk, Rc<Cell<bool>>) {
     let done = Rc::new(Cell::new(false));
     let is_done = done.clone();
     let observed = Observed::new(move |made: &Call| {
@@ -118,11 +123,20 @@ fn files_written_in_place_have_no_second_name() {
         let _ = fs::remove_file(&inside);
         fs::hard_link(&outside, &inside).unwrap();
         let before = fs::metadata(&outside).unwrap();
-        for words in ["state set n:=9", "lock run deploy -- true", "lock clean", "state set a=b --if-revision 1"] {
+        for words in [
+            "state set n:=9",
+            "lock run deploy -- true",
+            "lock clean",
+            "state set a=b --if-revision 1",
+        ] {
             copy.run(words);
             let now = fs::metadata(&outside).unwrap();
             assert_eq!(fs::read(&outside).unwrap(), bytes, "{name}: {words}");
-            assert_eq!((now.mtime_nsec(), now.mode()), (before.mtime_nsec(), before.mode()), "{name}: {words}");
+            assert_eq!(
+                (now.mtime_nsec(), now.mode()),
+                (before.mtime_nsec(), before.mode()),
+                "{name}: {words}"
+            );
         }
         if name.ends_with("state.lock") {
             copy.run("state set n:=9").expect(6).saying("a second name");
@@ -150,13 +164,24 @@ fn a_hard_link_among_the_backups_has_no_mode_set() {
     fs::hard_link(&state, root.state()).unwrap();
     root.run("state set n:=9").expect(0);
     assert_eq!((mode(&state), mode(&root.state())), (0o644, 0o600));
-    assert!(root.shelf("state-").iter().all(|name| mode(&root.file(".state-backups").join(name)) == 0o600));
+    assert!(
+        root.shelf("state-")
+            .iter()
+            .all(|name| mode(&root.file(".state-backups").join(name)) == 0o600)
+    );
 }
 
 #[test]
 fn a_record_names_no_file_but_its_own() {
     for field in ["live_file", "quarantined"] {
-        for name in ["../../outside", "../.workflow-state.json", "/etc/hostname", ".gate", ".live-/../x", ".live-\n"] {
+        for name in [
+            "../../outside",
+            "../.workflow-state.json",
+            "/etc/hostname",
+            ".gate",
+            ".live-/../x",
+            ".live-\n",
+        ] {
             let root = Sandbox::with_history();
             root.run("lock acquire deploy --owner-pid 1").expect(0);
             let path = root.file(".locks/deploy.json");
@@ -165,7 +190,9 @@ fn a_record_names_no_file_but_its_own() {
             record["holders"][0][field] = json!(name);
             fs::write(&path, with_digest(record).unwrap()).unwrap();
             let before = fs::read(root.state()).unwrap();
-            for words in ["lock check deploy", "lock list", "lock clean", "lock break deploy --force"] {
+            for words in
+                ["lock check deploy", "lock list", "lock clean", "lock break deploy --force"]
+            {
                 root.run(words);
                 assert_eq!(fs::read(root.state()).unwrap(), before, "{name}: {words}");
                 assert!(root.file(".locks/.gate").exists(), "{name}: {words}");
@@ -184,7 +211,8 @@ fn a_hint_never_names_a_checkpoint_that_a_shell_would_read() {
     fs::rename(root.file(".checkpoints").join(good), root.file(bad)).unwrap();
     root.overwrite("garbage");
     fs::remove_dir_all(root.file(".state-backups")).unwrap();
-    for words in ["state read", "recover doctor", "recover status", "state status", "recover list"] {
+    for words in ["state read", "recover doctor", "recover status", "state status", "recover list"]
+    {
         let Ran { stdout, stderr, .. } = root.run(words);
         assert!(!format!("{stdout}{stderr}").contains("touch owned"), "{words}: {stdout}{stderr}");
     }
@@ -212,7 +240,13 @@ fn named_output_files_may_not_be_files_of_a_root() {
     let root = Sandbox::with_history();
     root.run("lock run x -- true").expect(0);
     fs::create_dir(root.file("config")).unwrap();
-    let own = [".workflow-state.json", ".error-recovery.log", ".state-backups/log", ".locks/state.lock", "config/log"];
+    let own = [
+        ".workflow-state.json",
+        ".error-recovery.log",
+        ".state-backups/log",
+        ".locks/state.lock",
+        "config/log",
+    ];
     let before = root.snapshot();
     for log in own {
         for words in ["state set n:=9", "state get .n", "lock run x -- true"] {
@@ -221,8 +255,11 @@ fn named_output_files_may_not_be_files_of_a_root() {
         let other = Sandbox::empty();
         other.run(&format!("--audit-log {} state init", root.file(log).display())).expect(6);
     }
-    for side in [".state-backups", ".locks", ".checkpoints", ".signals", "config", ".checkpoints/x"] {
-        root.run(&format!("--state-file {side}/s.json state init")).expect(6).saying("belongs to a state");
+    for side in [".state-backups", ".locks", ".checkpoints", ".signals", "config", ".checkpoints/x"]
+    {
+        root.run(&format!("--state-file {side}/s.json state init"))
+            .expect(6)
+            .saying("belongs to a state");
         root.run(&format!("--root {side} state init")).expect(6);
     }
     root.run("man .state-backups").expect(6);
@@ -230,7 +267,9 @@ fn named_output_files_may_not_be_files_of_a_root() {
     root.run("--audit-log .pipeline-audit.log state set n:=9").expect(0);
     // a link is noticed at the open: another log is used
     symlink(".state-backups", root.file("link")).unwrap();
-    root.run("--audit-log link/mirror.json state set n:=8").expect(0).saying("the audit log cannot be used");
+    root.run("--audit-log link/mirror.json state set n:=8")
+        .expect(0)
+        .saying("the audit log cannot be used");
     assert!(!fs::read_to_string(root.mirror()).unwrap().contains("[INFO]"));
     // a linked page is replaced, and its target is not written
     let pages = Sandbox::empty();

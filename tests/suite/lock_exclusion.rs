@@ -34,12 +34,13 @@ fn exclusive_locks_stay_exclusive_while_owners_are_killed() {
     if let Ok(seed) = std::env::var(SEED) {
         own_locks_until_killed(seed.parse().unwrap());
     }
-    let acquisitions =
-        std::env::var("LOCK_ACQUISITIONS").map_or(ACQUISITIONS, |number| number.parse().expect("a number"));
+    let acquisitions = std::env::var("LOCK_ACQUISITIONS")
+        .map_or(ACQUISITIONS, |number| number.parse().expect("a number"));
     let began = Instant::now();
     let sandbox = Sandbox::with_locks();
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut owners: Vec<Killed> = (0..OWNERS).map(|seed| Killed(owner(&sandbox, seed, &writer))).collect();
+    let mut owners: Vec<Killed> =
+        (0..OWNERS).map(|seed| Killed(owner(&sandbox, seed, &writer))).collect();
     let mut dice = Dice::new(7);
     let (mut log, mut kills, mut next) = (Log::default(), 0, dice.below(40));
     for line in BufReader::new(reader).lines() {
@@ -65,10 +66,15 @@ fn exclusive_locks_stay_exclusive_while_owners_are_killed() {
         log.commands_killed,
         began.elapsed().as_secs_f64()
     );
-    assert!(kills > 0 && log.commands_killed > 0 && !log.over.is_empty(), "no kill came at a bad moment");
+    assert!(
+        kills > 0 && log.commands_killed > 0 && !log.over.is_empty(),
+        "no kill came at a bad moment"
+    );
     // grants of dead owners block no request, and are removed
     for name in LOCKS {
-        sandbox.run(&format!("lock acquire {name} 10 --owner-pid {}", std::process::id())).expect(0);
+        sandbox
+            .run(&format!("lock acquire {name} 10 --owner-pid {}", std::process::id()))
+            .expect(0);
     }
     sandbox.ok("lock clean");
     let left = on_record(&sandbox);
@@ -107,11 +113,19 @@ impl Log {
     fn check(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         match *words.as_slice() {
-            ["enter", lock, mode, token] => self.enter(lock, mode == "exclusive", token.parse().unwrap()),
+            ["enter", lock, mode, token] => {
+                self.enter(lock, mode == "exclusive", token.parse().unwrap())
+            }
             ["leave", token] => {
                 let token = token.parse().unwrap();
-                let (lock, _) = self.held.remove(&token).unwrap_or_else(|| panic!("{token} left without entering"));
-                assert!(!self.over.contains(&token), "{lock} was held by token {token} and by another that conflicts");
+                let (lock, _) = self
+                    .held
+                    .remove(&token)
+                    .unwrap_or_else(|| panic!("{token} left without entering"));
+                assert!(
+                    !self.over.contains(&token),
+                    "{lock} was held by token {token} and by another that conflicts"
+                );
             }
             ["killed", _] => self.commands_killed += 1,
             _ => panic!("an owner says: {line}"),
@@ -128,7 +142,8 @@ impl Log {
             *highest_exclusive = token;
             self.exclusive += 1;
         }
-        let conflicting = self.held.iter().filter(|(_, (name, alone))| name == lock && (exclusive || *alone));
+        let conflicting =
+            self.held.iter().filter(|(_, (name, alone))| name == lock && (exclusive || *alone));
         self.over.extend(conflicting.map(|(token, _)| *token));
         self.held.insert(token, (lock.to_owned(), exclusive));
         self.grants += 1;
@@ -144,7 +159,10 @@ const TEST: &str = "lock_exclusion::exclusive_locks_stay_exclusive_while_owners_
 fn owner(sandbox: &Sandbox, seed: usize, log: &PipeWriter) -> Child {
     let mut command = sandbox.program(std::env::current_exe().unwrap());
     command.args(["--exact", TEST, "--nocapture"]);
-    command.env_remove("PIPELINE_OWNER_PID").env_remove("PIPELINE_LOCK_TOKEN").env(SEED, seed.to_string());
+    command
+        .env_remove("PIPELINE_OWNER_PID")
+        .env_remove("PIPELINE_LOCK_TOKEN")
+        .env(SEED, seed.to_string());
     command.stdout(Stdio::null()).stderr(log.try_clone().unwrap()).spawn().unwrap()
 }
 
@@ -164,10 +182,13 @@ fn own_locks_until_killed(seed: usize) -> ! {
         let token = token.trim();
 
         let witness = File::create(lock.to_owned() + ".witness").unwrap();
-        let witnessed = if mode == "exclusive" { witness.try_lock() } else { witness.try_lock_shared() };
+        let witnessed =
+            if mode == "exclusive" { witness.try_lock() } else { witness.try_lock_shared() };
         match witnessed {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => say(&format!("{lock} is held by somebody else, too: {mode} {token}")),
+            Err(TryLockError::WouldBlock) => {
+                say(&format!("{lock} is held by somebody else, too: {mode} {token}"))
+            }
             Err(TryLockError::Error(error)) => panic!("{error}"),
         }
         say(&format!("enter {lock} {mode} {token}"));
@@ -175,7 +196,8 @@ fn own_locks_until_killed(seed: usize) -> ! {
             std::thread::yield_now();
         }
         if dice.below(100) == 0 {
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+                .unwrap();
         }
         say(&format!("leave {token}"));
         drop(witness);
@@ -189,7 +211,10 @@ fn give_back(lock: &str, dice: &mut Dice) {
     loop {
         if let Some(ran) = perhaps_killed(&["release", lock], dice) {
             let words = ["is not held by anybody", "not by this process"];
-            assert!(ran.code == 0 || words.iter().any(|words| ran.stderr.contains(words)), "{ran:?}");
+            assert!(
+                ran.code == 0 || words.iter().any(|words| ran.stderr.contains(words)),
+                "{ran:?}"
+            );
             return;
         }
     }
@@ -198,7 +223,12 @@ fn give_back(lock: &str, dice: &mut Dice) {
 /// Runs a `lock` command; `None` if it was killed.
 fn perhaps_killed(args: &[&str], dice: &mut Dice) -> Option<Ran> {
     let mut command = Command::new(BINARY);
-    command.arg("lock").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("lock")
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     if dice.below(30) == 0 {
         for _ in 0..dice.below(1000) {

@@ -60,7 +60,9 @@ fn standings(sandbox: &Sandbox, wanted: &str) -> Vec<String> {
     names(wanted)
         .iter()
         .map(|name| match locks.check(name).unwrap() {
-            Standing::Locked(mode, pids) if pids == [std::process::id().to_string()] => mode.to_string(),
+            Standing::Locked(mode, pids) if pids == [std::process::id().to_string()] => {
+                mode.to_string()
+            }
             other => other.to_string(),
         })
         .collect()
@@ -210,7 +212,11 @@ fn a_change_of_several_locks_is_atomic_after_a_death() {
     let locks = locks_on(&sandbox, Disk::real());
     let me = std::process::id().to_string();
     for name in names("a,b") {
-        assert_eq!(locks.check(&name).unwrap(), Standing::Locked(Mode::Exclusive, vec![me.clone()]), "{name}");
+        assert_eq!(
+            locks.check(&name).unwrap(),
+            Standing::Locked(Mode::Exclusive, vec![me.clone()]),
+            "{name}"
+        );
     }
     assert_eq!(locks.list().unwrap().len(), 2);
     assert!(locks.check_fences(&[format!("b:{}", done[1].grant.token).parse().unwrap()]).is_ok());
@@ -240,5 +246,9 @@ fn a_change_that_can_be_neither_completed_nor_taken_back_is_made() {
         let seen = locks_on(&sandbox, Disk::real()).check(&name).unwrap();
         assert_eq!(seen.to_string(), format!("locked:exclusive:{}", std::process::id()), "{name}");
     }
-    assert_eq!(standings(&sandbox, "a,b"), ["exclusive"; 2], "and it is completed when there is room");
+    assert_eq!(
+        standings(&sandbox, "a,b"),
+        ["exclusive"; 2],
+        "and it is completed when there is room"
+    );
 }

@@ -23,21 +23,33 @@ pub fn calls_on_root(trace: &Sandbox, root: &Sandbox) -> Vec<Call> {
     let calls = calls_in(&trace, root.path().to_str().unwrap());
     let touches = |call: &Call| {
         let line = call.line.replace("AT_FDCWD<ROOT>", "");
-        line.contains("ROOT") || line.contains("<pipe:") || ["exit_group", "wait4", "waitid"].contains(&&*call.name)
+        line.contains("ROOT")
+            || line.contains("<pipe:")
+            || ["exit_group", "wait4", "waitid"].contains(&&*call.name)
     };
     calls.into_iter().filter(|call| call.name != "read" && touches(call)).collect()
 }
 
 /// The program under strace, which lists its calls.
-pub fn listing(trace: &Sandbox, root: &Sandbox, follow: &str, words: &str) -> std::process::Command {
+pub fn listing(
+    trace: &Sandbox,
+    root: &Sandbox,
+    follow: &str,
+    words: &str,
+) -> std::process::Command {
     let file = trace.file("trace");
-    strace(root, &[follow, "-y", "-o", file.to_str().unwrap(), "-e", TRACED], words.split_whitespace())
+    strace(
+        root,
+        &[follow, "-y", "-o", file.to_str().unwrap(), "-e", TRACED],
+        words.split_whitespace(),
+    )
 }
 
 /// The program under strace, which kills it before this call.
 pub fn killing(call: &Call, root: &Sandbox, follow: &str, words: &str) -> std::process::Command {
     let options = injection(&call.name, &format!("signal=SIGKILL:when={}", call.nth));
-    let options: Vec<&str> = [follow].into_iter().chain(options.iter().map(String::as_str)).collect();
+    let options: Vec<&str> =
+        [follow].into_iter().chain(options.iter().map(String::as_str)).collect();
     strace(root, &options, words.split_whitespace())
 }
 
@@ -69,7 +81,10 @@ impl<'a> Job<'a> {
 
     /// Lets an owner take locks beforehand.
     fn given(mut self, names: &str, owner: &Owner) -> Self {
-        let ran = self.start.run(&format!("lock acquire {names} 0 --json --owner-pid {}", owner.pid())).expect(0);
+        let ran = self
+            .start
+            .run(&format!("lock acquire {names} 0 --json --owner-pid {}", owner.pid()))
+            .expect(0);
         self.highest = tokens_in(&ran.stdout).into_iter().fold(self.highest, u64::max);
         self
     }
@@ -91,7 +106,10 @@ impl<'a> Job<'a> {
             let call = &calls[*index];
             let root = copy_of(&self.start);
             let ran = Ran::of(killing(call, &root, "-f", &self.words).output().unwrap());
-            let place = format!("{:?}, killed before {} #{}: {}", self.words, call.name, call.nth, call.line);
+            let place = format!(
+                "{:?}, killed before {} #{}: {}",
+                self.words, call.name, call.nth, call.line
+            );
             assert_eq!(ran.code, 128 + 9, "it was not killed: {place}\n{}", ran.stderr);
 
             // `clean`, while holding the gate, sees the same as every other command
@@ -99,10 +117,17 @@ impl<'a> Job<'a> {
             cleaned.run("lock clean").expect(0);
             let entries = listed(&cleaned);
             let is_new = places(&entries) == places(&after);
-            assert!(is_new || places(&entries) == places(&before), "neither before nor after: {place}\n{entries:?}");
-            assert!(is_new || ran.stdout.is_empty(), "what was acknowledged did not happen: {place}");
+            assert!(
+                is_new || places(&entries) == places(&before),
+                "neither before nor after: {place}\n{entries:?}"
+            );
+            assert!(
+                is_new || ran.stdout.is_empty(),
+                "what was acknowledged did not happen: {place}"
+            );
             assert_eq!(leftovers(&cleaned), [""; 0], "{place}");
-            let shown = entries.iter().filter_map(|entry| entry.token).chain(tokens_in(&ran.stdout));
+            let shown =
+                entries.iter().filter_map(|entry| entry.token).chain(tokens_in(&ran.stdout));
             let highest = shown.fold(self.highest, u64::max);
             let aftermath = Aftermath { job: &self, stranger: &stranger, entries, highest, place };
             if *index == 0 || changes_the_root(&calls[index - 1]) {
@@ -120,12 +145,18 @@ impl<'a> Job<'a> {
                 }
             }
         });
-        println!("{:?}: killed at {} calls, {:.1} s", self.words, calls.len(), began.elapsed().as_secs_f64());
+        println!(
+            "{:?}: killed at {} calls, {:.1} s",
+            self.words,
+            calls.len(),
+            began.elapsed().as_secs_f64()
+        );
     }
 }
 
 fn changes_the_root(call: &Call) -> bool {
-    ["write", "renameat", "unlinkat", "mkdirat", "linkat"].contains(&&*call.name) || call.line.contains("O_CREAT")
+    ["write", "renameat", "unlinkat", "mkdirat", "linkat"].contains(&&*call.name)
+        || call.line.contains("O_CREAT")
 }
 
 fn places(entries: &[Entry]) -> Vec<(&str, &str, &str, u64)> {
@@ -141,8 +172,19 @@ pub fn leftovers(root: &Sandbox) -> Vec<String> {
         .iter()
         .filter_map(|entry| Some(format!(".wait-{}", entry["waiter"].as_str()?)))
         .collect();
-    let expected = [".gate", ".tokens", ".reserved", ".reserving", ".spare-1", ".spare-2", ".spare-3", "state.lock"];
-    let is_known = |name: &String| expected.contains(&&**name) || name.ends_with(".json") || waiters.contains(name);
+    let expected = [
+        ".gate",
+        ".tokens",
+        ".reserved",
+        ".reserving",
+        ".spare-1",
+        ".spare-2",
+        ".spare-3",
+        "state.lock",
+    ];
+    let is_known = |name: &String| {
+        expected.contains(&&**name) || name.ends_with(".json") || waiters.contains(name)
+    };
     root.names(".locks").into_iter().filter(|name| !is_known(name)).collect()
 }
 
@@ -164,9 +206,15 @@ impl Aftermath<'_> {
     }
 
     fn try_to_acquire(&self, root: &Sandbox, names: &str, mode: &str, owner: &Owner) -> Ran {
-        let ran = root.run(&format!("lock acquire {names} 0 {mode} --json --owner-pid {}", owner.pid()));
+        let ran =
+            root.run(&format!("lock acquire {names} 0 {mode} --json --owner-pid {}", owner.pid()));
         for token in tokens_in(&ran.stdout) {
-            assert!(token > self.highest, "token {token} is not above {}: {}", self.highest, self.place);
+            assert!(
+                token > self.highest,
+                "token {token} is not above {}: {}",
+                self.highest,
+                self.place
+            );
         }
         ran
     }
@@ -175,7 +223,8 @@ impl Aftermath<'_> {
         for name in self.job.names {
             let holders: Vec<&Entry> =
                 self.entries.iter().filter(|entry| entry.lock == *name && entry.holds()).collect();
-            let pids = holders.iter().map(|entry| entry.pid.to_string()).collect::<Vec<_>>().join(",");
+            let pids =
+                holders.iter().map(|entry| entry.pid.to_string()).collect::<Vec<_>>().join(",");
             let (code, told) = match holders.first() {
                 Some(first) => (0, format!("locked:{}:{pids}", first.mode)),
                 None => (1, "unlocked".to_owned()),
@@ -187,7 +236,8 @@ impl Aftermath<'_> {
 
     /// Every free lock is granted at once, and no other.
     fn a_stranger_gets_every_free_lock(&self, root: &Sandbox) {
-        let (free, taken): (Vec<&str>, Vec<&str>) = self.job.names.iter().partition(|name| self.is_free(name));
+        let (free, taken): (Vec<&str>, Vec<&str>) =
+            self.job.names.iter().partition(|name| self.is_free(name));
         if !free.is_empty() {
             let ran = self.try_to_acquire(root, &free.join(","), "exclusive", self.stranger);
             assert_eq!(ran.code, 0, "stuck: {}\n{}", self.place, ran.stderr);
@@ -218,7 +268,8 @@ impl Aftermath<'_> {
     }
 
     fn its_owner_can_give_it_back(&self, root: &Sandbox) {
-        let held: Vec<&str> = self.job.names.iter().copied().filter(|name| self.held(name).is_some()).collect();
+        let held: Vec<&str> =
+            self.job.names.iter().copied().filter(|name| self.held(name).is_some()).collect();
         let names = if held.is_empty() { self.job.names.join(",") } else { held.join(",") };
         let ran = root.run(&format!("lock release {names} --owner-pid {}", self.job.owner.pid()));
         assert_eq!(ran.code, i32::from(held.is_empty()), "{}\n{}", self.place, ran.stderr);
@@ -229,7 +280,8 @@ impl Aftermath<'_> {
             .cloned()
             .collect();
         assert_eq!(living(root), left, "others are not as they were: {}", self.place);
-        let free: Vec<&str> = held.into_iter().filter(|name| left.iter().all(|entry| entry.lock != *name)).collect();
+        let free: Vec<&str> =
+            held.into_iter().filter(|name| left.iter().all(|entry| entry.lock != *name)).collect();
         if !free.is_empty() {
             let ran = self.try_to_acquire(root, &free.join(","), "exclusive", self.stranger);
             assert_eq!(ran.code, 0, "not given back: {}\n{}", self.place, ran.stderr);
@@ -250,14 +302,17 @@ fn killed_at_any_call_the_first_acquire_in_a_root_is_granted_or_not_made() {
 fn killed_at_any_call_a_shared_acquire_leaves_the_others_their_share() {
     let (owner, other) = (Owner::new(), Owner::new());
     let words = format!("lock acquire cache 0 shared --owner-pid {}", owner.pid());
-    Job::new(&words, &["cache"], Sandbox::with_locks(), &owner).given("cache --shared", &other).killed_at_every_call();
+    Job::new(&words, &["cache"], Sandbox::with_locks(), &owner)
+        .given("cache --shared", &other)
+        .killed_at_every_call();
 }
 
 #[test]
 fn killed_at_any_call_several_locks_are_taken_together_or_not_at_all() {
     let (owner, other) = (Owner::new(), Owner::new());
     let words = format!("lock acquire a,b,c 0 --owner-pid {}", owner.pid());
-    let job = Job::new(&words, &["a", "b", "c"], Sandbox::with_locks(), &owner).given("b,z", &other);
+    let job =
+        Job::new(&words, &["a", "b", "c"], Sandbox::with_locks(), &owner).given("b,z", &other);
     job.start.ok(&format!("lock release b --owner-pid {}", other.pid()));
     job.killed_at_every_call();
 }
@@ -266,7 +321,9 @@ fn killed_at_any_call_several_locks_are_taken_together_or_not_at_all() {
 fn killed_at_any_call_an_upgrade_leaves_the_lock_shared_or_exclusive() {
     let owner = Owner::new();
     let words = format!("lock acquire cache 0 exclusive --owner-pid {}", owner.pid());
-    Job::new(&words, &["cache"], Sandbox::with_locks(), &owner).given("cache --shared", &owner).killed_at_every_call();
+    Job::new(&words, &["cache"], Sandbox::with_locks(), &owner)
+        .given("cache --shared", &owner)
+        .killed_at_every_call();
 }
 
 #[test]
@@ -288,14 +345,16 @@ fn queued<'a>(words: &str, owner: &'a Owner, waiters: &[Owner; 2]) -> (Job<'a>, 
 #[test]
 fn killed_at_any_call_a_release_is_atomic_and_keeps_the_queue() {
     let (owner, waiters) = (Owner::new(), [Owner::new(), Owner::new()]);
-    let (job, _waiting) = queued(&format!("lock release a --owner-pid {}", owner.pid()), &owner, &waiters);
+    let (job, _waiting) =
+        queued(&format!("lock release a --owner-pid {}", owner.pid()), &owner, &waiters);
     job.killed_at_every_call();
 }
 
 #[test]
 fn killed_at_any_call_several_locks_are_given_back_together_or_not_at_all() {
     let (owner, waiters) = (Owner::new(), [Owner::new(), Owner::new()]);
-    let (job, _waiting) = queued(&format!("lock release a,b --owner-pid {}", owner.pid()), &owner, &waiters);
+    let (job, _waiting) =
+        queued(&format!("lock release a,b --owner-pid {}", owner.pid()), &owner, &waiters);
     job.killed_at_every_call();
 }
 

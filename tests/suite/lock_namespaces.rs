@@ -14,7 +14,8 @@ use crate::script::{Script, is_permitted, is_root};
 
 /// The command that enters a new pid namespace; `None` if not permitted.
 fn namespace() -> Option<Vec<&'static str>> {
-    let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
+    let flags: &[&str] =
+        if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
     is_permitted("unshare", &[flags, &["true"]].concat()).then(|| flags.to_vec())
 }
 
@@ -29,8 +30,9 @@ fn inside(sandbox: &Sandbox, text: &str) -> Option<Script> {
 /// A script that waits for a lock longer than any test takes, prints `got CODE`, reads a line and
 /// releases it. (Its end alone would prove nothing in another pid namespace.)
 fn patient(sandbox: &Sandbox, name: &str) -> Script {
-    let text =
-        format!("echo $$; $B lock acquire {name} 600 -q; echo got $?; read -r _; $B lock release {name} -q 2>&1; :");
+    let text = format!(
+        "echo $$; $B lock acquire {name} 600 -q; echo got $?; read -r _; $B lock release {name} -q 2>&1; :"
+    );
     let mut script = sandbox.script("bash", &text);
     let pid: u32 = script.line().parse().unwrap();
     sandbox.await_row("waiting", pid);
@@ -45,7 +47,11 @@ fn waiters(sandbox: &Sandbox) -> Vec<Value> {
 #[track_caller]
 fn await_waiters(sandbox: &Sandbox, statuses: &[&str]) {
     until(&format!("the waiters are {statuses:?}"), || {
-        waiters(sandbox).iter().map(|row| row["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>() == statuses
+        waiters(sandbox)
+            .iter()
+            .map(|row| row["status"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+            == statuses
     });
 }
 
@@ -119,8 +125,11 @@ impl Cgroup {
     fn new() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let mounted = fields.find(|fields| fields.get(2) == Some(&"cgroup2")).map(|fields| fields[1].to_owned());
-        let place = Path::new(&mounted?).join(format!("pipeline-state-test-{}", std::process::id()));
+        let mounted = fields
+            .find(|fields| fields.get(2) == Some(&"cgroup2"))
+            .map(|fields| fields[1].to_owned());
+        let place =
+            Path::new(&mounted?).join(format!("pipeline-state-test-{}", std::process::id()));
         fs::create_dir(&place).ok()?;
         let cgroup = Self(place);
         cgroup.0.join("cgroup.freeze").exists().then_some(cgroup)
@@ -201,8 +210,14 @@ fn waits_for_several_locks_and_of_commits_can_be_ended() {
     let id = waiters(&sandbox)[0]["waiter"].as_str().unwrap().to_owned();
     let told = sandbox.run(&format!("--json lock break --waiter {id}")).expect(0).json();
     assert_eq!(told["locks"], json!(["one", "two"]));
-    let lines: Vec<String> = std::iter::repeat_with(|| container.line()).take_while(|line| line != "ended").collect();
-    assert!(lines.iter().any(|line| line.contains("\"kind\":\"broken\"") && line.contains("\"code\":2")), "{lines:?}");
+    let lines: Vec<String> =
+        std::iter::repeat_with(|| container.line()).take_while(|line| line != "ended").collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("\"kind\":\"broken\"") && line.contains("\"code\":2")),
+        "{lines:?}"
+    );
     drop(one);
     sandbox.ok(&format!("lock acquire state 0 --owner-pid {}", other.pid()));
     let commit = sandbox.spawn("state set a=1 --lock-timeout 600 --json");
@@ -221,7 +236,9 @@ fn doctor_in_a_container_does_not_accuse_the_living() {
     running.until("up");
     let mut waiter = patient(&sandbox, "foo");
     sandbox.run("recover doctor").expect(0);
-    let Some(container) = inside(&sandbox, "$B recover doctor 2>&1; $B recover doctor --fix 2>&1; exit $?") else {
+    let Some(container) =
+        inside(&sandbox, "$B recover doctor 2>&1; $B recover doctor --fix 2>&1; exit $?")
+    else {
         return;
     };
     let ran = container.end();
@@ -263,7 +280,10 @@ fn another_users_waiter_that_died_in_a_container_blocks_nothing() {
 
 #[test]
 fn a_process_that_proc_hides_is_not_said_to_have_ended() {
-    if !is_root() || !is_permitted("unshare", &["-m", "true"]) || !is_permitted("setpriv", &["--version"]) {
+    if !is_root()
+        || !is_permitted("unshare", &["-m", "true"])
+        || !is_permitted("setpriv", &["--version"])
+    {
         return;
     }
     let sandbox = Sandbox::empty();
@@ -279,8 +299,14 @@ fn a_process_that_proc_hides_is_not_said_to_have_ended() {
         return;
     }
     assert_eq!(ran.code, 64, "{ran:?}");
-    assert!(ran.stderr.contains("process 1 cannot be seen") && ran.stderr.contains("lock run n --"), "{ran:?}");
-    assert!(!ran.stderr.contains("not running") && !ran.stderr.contains("--owner-pid $$"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("process 1 cannot be seen") && ran.stderr.contains("lock run n --"),
+        "{ran:?}"
+    );
+    assert!(
+        !ran.stderr.contains("not running") && !ran.stderr.contains("--owner-pid $$"),
+        "{ran:?}"
+    );
 }
 
 /// A root with a record that names this file as the lifeline of its owner.
@@ -289,9 +315,15 @@ fn a_record_that_names_a_hostile_file_opens_nothing_outside() {
     let outside = tempfile::tempdir().unwrap();
     let target = outside.path().join("target");
     let absolute = target.to_str().unwrap().to_owned();
-    for hostile in
-        ["../target", ".live-../../target", absolute.as_str(), ".live-link", ".live-pipe", ".live-dir", "state.lock"]
-    {
+    for hostile in [
+        "../target",
+        ".live-../../target",
+        absolute.as_str(),
+        ".live-link",
+        ".live-pipe",
+        ".live-dir",
+        "state.lock",
+    ] {
         let sandbox = Sandbox::initialized();
         let elsewhere = |identity: &mut Value| identity["place"]["pid_namespace"] = json!(1);
         let (_holder, _waiter) = (sandbox.holder("n"), patient(&sandbox, "n"));
@@ -308,9 +340,14 @@ fn a_record_that_names_a_hostile_file_opens_nothing_outside() {
             elsewhere(&mut record["waiters"][0]["process"]);
             elsewhere(&mut record["waiters"][0]["owner"]);
         });
-        for words in
-            ["lock check n", "lock list", "lock status", "recover doctor", "lock clean", "recover doctor --fix"]
-        {
+        for words in [
+            "lock check n",
+            "lock list",
+            "lock status",
+            "recover doctor",
+            "lock clean",
+            "recover doctor --fix",
+        ] {
             sandbox.run(words);
         }
         sandbox.run("lock acquire n 0 --owner-pid 1");
@@ -346,7 +383,10 @@ fn the_doctor_names_a_waiter_of_another_machine_and_how_to_end_it() {
     let ran = sandbox.run("recover doctor").expect(1);
     let line = ran.stderr.clone() + &ran.stdout;
     let named = format!("whether the waiter for the lock n of {pid} (");
-    assert!(line.contains(&named) && line.contains("in another machine, far.example is alive"), "{line}");
+    assert!(
+        line.contains(&named) && line.contains("in another machine, far.example is alive"),
+        "{line}"
+    );
     assert!(line.contains(&format!("lock break --waiter {id}")), "{line}");
     sandbox.ok(&format!("lock break --waiter {id}"));
     sandbox.run("recover doctor").expect(0);

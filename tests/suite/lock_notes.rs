@@ -34,7 +34,8 @@ fn held(root: &Sandbox, note: &str) -> File {
 
 /// Runs a script of bash, `$B` is the program, in namespaces of its own; `None` where that is not permitted.
 fn apart(root: &Sandbox, flags: &[&str], script: &str) -> Option<Ran> {
-    if !is_permitted("unshare", &[flags, &["mount", "--bind", "/dev/null", "/proc/locks"]].concat()) {
+    if !is_permitted("unshare", &[flags, &["mount", "--bind", "/dev/null", "/proc/locks"]].concat())
+    {
         return None;
     }
     let mut command = root.program("unshare");
@@ -44,7 +45,8 @@ fn apart(root: &Sandbox, flags: &[&str], script: &str) -> Option<Ran> {
 
 /// A store on this disk that waits for nothing.
 fn impatient(root: &Sandbox, disk: Disk) -> Store {
-    let settings = Settings { lock_timeout: Duration::ZERO, ..store(root, Disk::real()).settings().clone() };
+    let settings =
+        Settings { lock_timeout: Duration::ZERO, ..store(root, Disk::real()).settings().clone() };
     Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
 }
 
@@ -74,7 +76,10 @@ fn a_note_that_cannot_be_written_is_no_failure() {
     })));
     let note = first_line(&root.file(STATE_LOCK));
     increment(&store(&root, disk)).unwrap();
-    assert_eq!((root.document()["n"].as_u64(), first_line(&root.file(STATE_LOCK))), (Some(1), note));
+    assert_eq!(
+        (root.document()["n"].as_u64(), first_line(&root.file(STATE_LOCK))),
+        (Some(1), note)
+    );
 }
 
 #[test]
@@ -85,20 +90,35 @@ fn where_the_kernel_lists_no_holder_the_note_of_one_that_has_the_file_open_names
     let status = "mount --bind /dev/null /proc/locks; $B state status --json | jq -c .state_lock";
     let lock = held(&root, &format!("{me}\n4000000000\n"));
     let Some(ran) = apart(&root, &["-m"], commit) else { return };
-    ran.expect(2).saying(&format!("; held; last taken by process {me} (")).saying(&format!("hint: ps -fp {me}"));
+    ran.expect(2)
+        .saying(&format!("; held; last taken by process {me} ("))
+        .saying(&format!("hint: ps -fp {me}"));
     let ran = apart(&root, &["-m"], status).unwrap().expect(0);
     assert_eq!((&ran.json()["pid"], &ran.json()["known_by"]), (&me.into(), &"lock_file".into()));
     // One that lives and has not locked it, one that has ended, none, and no number.
-    for note in [std::os::unix::process::parent_id().to_string(), "4000000".into(), String::new(), "x".into()] {
+    for note in [
+        std::os::unix::process::parent_id().to_string(),
+        "4000000".into(),
+        String::new(),
+        "x".into(),
+    ] {
         fs::write(root.file(STATE_LOCK), &note).unwrap();
         let ran = apart(&root, &["-m"], commit).unwrap().expect(2);
         let ran = ran.saying("; held by a process that cannot be named from here");
         assert!(ran.stderr.contains("hint: pipeline-state state status"), "{note}: {}", ran.stderr);
         let ran = apart(&root, &["-m"], status).unwrap().expect(0);
-        assert_eq!((&ran.json()["pid"], &ran.json()["known_by"]), (&().into(), &"nothing".into()), "{note}");
+        assert_eq!(
+            (&ran.json()["pid"], &ran.json()["known_by"]),
+            (&().into(), &"nothing".into()),
+            "{note}"
+        );
     }
     drop(lock);
-    assert_eq!(apart(&root, &["-m"], status).unwrap().expect(0).stdout, "null\n", "the test leaves it free");
+    assert_eq!(
+        apart(&root, &["-m"], status).unwrap().expect(0).stdout,
+        "null\n",
+        "the test leaves it free"
+    );
 }
 
 #[test]
@@ -106,11 +126,14 @@ fn in_another_pid_namespace_no_process_of_the_same_number_is_named() {
     let root = Sandbox::initialized();
     let _lock = held(&root, "1\n"); // in a namespace of its own that is its first process
     let flags = ["-fp", "--mount-proc"];
-    let Some(ran) = apart(&root, &flags, "$B --lock-timeout 0 state set a=b || [ $? = 2 ]; $B state status") else {
+    let Some(ran) =
+        apart(&root, &flags, "$B --lock-timeout 0 state set a=b || [ $? = 2 ]; $B state status")
+    else {
         return;
     };
     assert_eq!(ran.code, 0, "{ran:?}");
-    ran.saying("held by a process that cannot be named").showing("held by a process that cannot be named");
+    ran.saying("held by a process that cannot be named")
+        .showing("held by a process that cannot be named");
 }
 
 #[test]

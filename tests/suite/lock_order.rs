@@ -20,7 +20,8 @@ fn fifty_waiters_are_served_in_the_order_in_which_they_came() {
         let mut script = Shell::start(&sandbox);
         // half of the owners release the lock, half of them die with it
         let leave = if number % 2 == 0 { lock("release turn") } else { "kill -9 $$".to_owned() };
-        let line = format!("{} && printf '%s\\n' {number} >>order && {leave}", lock("acquire turn 120"));
+        let line =
+            format!("{} && printf '%s\\n' {number} >>order && {leave}", lock("acquire turn 120"));
         script.begin(&line);
         until_waiting(&sandbox, script.pid());
         waiters.push(script);
@@ -34,11 +35,18 @@ fn fifty_waiters_are_served_in_the_order_in_which_they_came() {
 
     for (number, script) in waiters.iter_mut().enumerate() {
         let ran = script.end();
-        assert_eq!(ran.code, if number % 2 == 0 && ran.code != 137 { 0 } else { 137 }, "{number}: {ran:?}");
+        assert_eq!(
+            ran.code,
+            if number % 2 == 0 && ran.code != 137 { 0 } else { 137 },
+            "{number}: {ran:?}"
+        );
     }
     let order = fs::read_to_string(sandbox.file("order")).unwrap();
     let order: Vec<usize> = order.lines().map(|line| line.parse().unwrap()).collect();
-    assert_eq!(order, (0..50).filter(|number| ![0, 7, 8, 9, 33, 49].contains(number)).collect::<Vec<_>>());
+    assert_eq!(
+        order,
+        (0..50).filter(|number| ![0, 7, 8, 9, 33, 49].contains(number)).collect::<Vec<_>>()
+    );
     sandbox.run("lock acquire turn 0 --owner-pid 1").expect(0);
 }
 
@@ -55,7 +63,9 @@ fn a_writer_gets_its_turn_among_readers_that_never_leave_a_gap() {
                 next.begin(&lock("acquire file shared 60"));
                 // if readers could overtake a waiting writer, this one would hold the lock by now,
                 // and so on
-                until("the reader is not on record", || on_record(&sandbox).iter().any(|(.., pid)| *pid == next.pid()));
+                until("the reader is not on record", || {
+                    on_record(&sandbox).iter().any(|(.., pid)| *pid == next.pid())
+                });
                 current.lock("release file").expect(0);
                 next.end().expect(0);
                 current = next;
@@ -82,7 +92,8 @@ fn a_writer_gets_its_turn_among_readers_that_never_leave_a_gap() {
 #[test]
 fn a_reader_that_comes_after_a_waiting_writer_goes_after_it() {
     let sandbox = Sandbox::with_locks();
-    let mut readers = [Shell::holding(&sandbox, "file shared"), Shell::start(&sandbox), Shell::start(&sandbox)];
+    let mut readers =
+        [Shell::holding(&sandbox, "file shared"), Shell::start(&sandbox), Shell::start(&sandbox)];
     let mut writer = Shell::start(&sandbox);
     writer.queue(&sandbox, "acquire file exclusive 60");
     readers[1].queue(&sandbox, "acquire file shared 60");
@@ -96,7 +107,10 @@ fn a_reader_that_comes_after_a_waiting_writer_goes_after_it() {
     }
     let mut held = on_record(&sandbox);
     held.sort();
-    let mut wanted = readers[1..].iter().map(|reader| ("file".into(), "held".into(), reader.pid())).collect::<Vec<_>>();
+    let mut wanted = readers[1..]
+        .iter()
+        .map(|reader| ("file".into(), "held".into(), reader.pid()))
+        .collect::<Vec<_>>();
     wanted.sort();
     assert_eq!(held, wanted);
 }
@@ -110,7 +124,11 @@ fn the_second_of_two_upgrades_is_refused_as_a_deadlock() {
     let mut second = Shell::holding(&sandbox, "file shared");
     first.queue(&sandbox, "acquire file exclusive 60");
     is_refused_at_once(&mut second, "file", &["file"], &[&first]);
-    assert_eq!(waiting(&sandbox), [first.pid()], "the refusal left nothing in the queue and took nothing out of it");
+    assert_eq!(
+        waiting(&sandbox),
+        [first.pid()],
+        "the refusal left nothing in the queue and took nothing out of it"
+    );
     second.lock("release file").expect(0);
     first.end().expect(0);
     assert_eq!(sandbox.ok("lock check file"), format!("locked:exclusive:{}", first.pid()));
@@ -211,10 +229,17 @@ fn a_waiter_polls_where_no_event_can_wake_it() {
         let strace = "strace -f -qq -o trace -e trace=socketpair,pidfd_open \
                       -e inject=socketpair:error=EMFILE -e inject=pidfd_open:error=ENOSYS";
         // the parent of the command is strace, which ends with it
-        hands_over(&sandbox, killed, &format!("{strace} {BINARY} lock acquire door 60 --owner-pid $$"));
+        hands_over(
+            &sandbox,
+            killed,
+            &format!("{strace} {BINARY} lock acquire door 60 --owner-pid $$"),
+        );
         let trace = fs::read_to_string(sandbox.file("trace")).unwrap();
         for call in ["socketpair", "pidfd_open"] {
-            let refused = trace.lines().filter(|line| line.contains(call) && line.contains("INJECTED")).count();
+            let refused = trace
+                .lines()
+                .filter(|line| line.contains(call) && line.contains("INJECTED"))
+                .count();
             assert!(refused > 0, "{call} was never refused: {trace}");
         }
     }
@@ -228,9 +253,17 @@ fn a_waiter_wakes_where_only_one_of_its_senses_is_missing() {
     for (call, error) in [("socketpair", "EMFILE"), ("pidfd_open", "EMFILE")] {
         for killed in [false, true] {
             let sandbox = Sandbox::with_locks();
-            let strace = format!("strace -f -qq -o trace -e trace={call} -e inject={call}:error={error}");
-            hands_over(&sandbox, killed, &format!("{strace} {BINARY} lock acquire door 60 --owner-pid $$"));
-            assert!(fs::read_to_string(sandbox.file("trace")).unwrap().contains("INJECTED"), "{call}");
+            let strace =
+                format!("strace -f -qq -o trace -e trace={call} -e inject={call}:error={error}");
+            hands_over(
+                &sandbox,
+                killed,
+                &format!("{strace} {BINARY} lock acquire door 60 --owner-pid $$"),
+            );
+            assert!(
+                fs::read_to_string(sandbox.file("trace")).unwrap().contains("INJECTED"),
+                "{call}"
+            );
         }
     }
 }
@@ -252,7 +285,11 @@ fn hands_over(sandbox: &Sandbox, killed: bool, acquire: &str) {
         holder.lock("release door").expect(0);
     }
     waiter.end().expect(0);
-    assert!(began.elapsed() < Duration::from_secs(20), "killed: {killed}, it took {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "killed: {killed}, it took {:?}",
+        began.elapsed()
+    );
     assert_eq!(sandbox.ok("lock check door"), format!("locked:exclusive:{}", waiter.pid()));
     waiter.lock("release door").expect(0);
 }

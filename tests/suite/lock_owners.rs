@@ -39,13 +39,22 @@ const BY_A_SUBSHELL: [&str; 5] = [
 
 #[test]
 fn a_lock_that_a_script_takes_is_the_scripts_however_it_calls() {
-    for shell in ["bash", "dash"].into_iter().filter(|shell| *shell == "bash" || is_permitted(shell, &["-c", ":"])) {
+    for shell in ["bash", "dash"]
+        .into_iter()
+        .filter(|shell| *shell == "bash" || is_permitted(shell, &["-c", ":"]))
+    {
         let sandbox = Sandbox::initialized();
         for way in BY_THE_SCRIPT {
-            let text = format!("{way}\necho acquired; read -r _; $B lock release n; echo released $?; read -r _; :");
+            let text = format!(
+                "{way}\necho acquired; read -r _; $B lock release n; echo released $?; read -r _; :"
+            );
             let mut script = sandbox.script(shell, &text);
             script.until("acquired");
-            assert_eq!(sandbox.check("n"), (format!("locked:exclusive:{}", script.pid()), 0), "{shell}: {way}");
+            assert_eq!(
+                sandbox.check("n"),
+                (format!("locked:exclusive:{}", script.pid()), 0),
+                "{shell}: {way}"
+            );
             let other = sandbox.bash("$PIPELINE_BINARY lock acquire n 0");
             other.expect(2).saying(&script.pid().to_string());
             let stranger = sandbox.bash("$PIPELINE_BINARY lock release n");
@@ -60,20 +69,32 @@ fn a_lock_that_a_script_takes_is_the_scripts_however_it_calls() {
 
 #[test]
 fn an_owner_that_ends_before_the_script_goes_on_is_warned_of() {
-    for shell in ["bash", "dash"].into_iter().filter(|shell| *shell == "bash" || is_permitted(shell, &["-c", ":"])) {
+    for shell in ["bash", "dash"]
+        .into_iter()
+        .filter(|shell| *shell == "bash" || is_permitted(shell, &["-c", ":"]))
+    {
         let sandbox = Sandbox::initialized();
         for way in BY_A_SUBSHELL {
             let script = sandbox.script(shell, &format!("{way}\n$B lock check n; :"));
             let ran = script.end().expect(0);
-            let (_, rest) =
-                ran.stderr.split_once("warning: owner ").unwrap_or_else(|| panic!("{shell}: {way}: {ran:?}"));
+            let (_, rest) = ran
+                .stderr
+                .split_once("warning: owner ")
+                .unwrap_or_else(|| panic!("{shell}: {way}: {ran:?}"));
             let (pid, rest) = rest.split_once(' ').unwrap();
-            assert!(rest.starts_with("ends with this subshell; pass --owner-pid $$\n"), "{shell}: {way}: {ran:?}");
+            assert!(
+                rest.starts_with("ends with this subshell; pass --owner-pid $$\n"),
+                "{shell}: {way}: {ran:?}"
+            );
             assert!(pid.parse::<u32>().is_ok(), "{shell}: {way}: {ran:?}");
-            assert!(ran.stdout.ends_with("stale\n"), "{shell}: {way}: it is as dead as the warning said: {ran:?}");
+            assert!(
+                ran.stdout.ends_with("stale\n"),
+                "{shell}: {way}: it is as dead as the warning said: {ran:?}"
+            );
         }
         // a script in its own right is no subshell, even if a shell started it
-        let script = sandbox.script(shell, "sh -c '$B lock acquire n; :'; sh -c '$B lock acquire n; echo $?'");
+        let script = sandbox
+            .script(shell, "sh -c '$B lock acquire n; :'; sh -c '$B lock acquire n; echo $?'");
         assert!(!script.end().stderr.contains("warning"), "{shell}");
     }
 }
@@ -86,7 +107,8 @@ fn sh_c_owns_its_lock_unless_it_execs_the_command() {
     let told = script.line();
     assert_eq!(told, format!("locked:exclusive:{}", script.line()));
     // bash execs the last command of -c, so the program's parent is the caller of bash
-    let mut script = sandbox.script("bash", "bash -c '$B lock acquire m'; $B lock check m; read -r _; :");
+    let mut script =
+        sandbox.script("bash", "bash -c '$B lock acquire m'; $B lock check m; read -r _; :");
     script.line();
     assert_eq!(script.line(), format!("locked:exclusive:{}", script.pid()));
 }
@@ -95,10 +117,12 @@ fn sh_c_owns_its_lock_unless_it_execs_the_command() {
 fn a_script_that_is_killed_frees_its_lock_and_the_waiter_gets_it() {
     for shell in ["bash", "sh"] {
         let sandbox = Sandbox::initialized();
-        let mut script = sandbox.script(shell, "$B lock acquire n 0; $B lock acquire m,o 0; echo held; read -r _; :");
+        let mut script = sandbox
+            .script(shell, "$B lock acquire n 0; $B lock acquire m,o 0; echo held; read -r _; :");
         script.until("held");
         let mut waiters = [sandbox.waiter("n"), sandbox.waiter("o,m")];
-        let waiting_for = |row: &Value| row["status"] != "waiting" || row["waiting_for"] == json!([script.pid()]);
+        let waiting_for =
+            |row: &Value| row["status"] != "waiting" || row["waiting_for"] == json!([script.pid()]);
         assert!(sandbox.rows().iter().all(waiting_for));
         script.kill();
         for waiter in &mut waiters {
@@ -112,8 +136,10 @@ fn a_script_that_is_killed_frees_its_lock_and_the_waiter_gets_it() {
 #[test]
 fn a_lock_that_is_released_goes_to_the_waiters_in_their_order() {
     let sandbox = Sandbox::initialized();
-    let mut holder =
-        sandbox.script("bash", "$B lock acquire n -q; echo held; read -r _; $B lock release n -q; read -r _");
+    let mut holder = sandbox.script(
+        "bash",
+        "$B lock acquire n -q; echo held; read -r _; $B lock release n -q; read -r _",
+    );
     holder.until("held");
     let mut waiters = [sandbox.waiter("n"), sandbox.waiter("n"), sandbox.waiter("n")];
     holder.go();
@@ -159,14 +185,24 @@ fn unfit_owners_are_refused_with_a_next_step() {
     gone.wait().unwrap();
     let mut zombie = sandbox.script("sh", "read -r _");
     zombie.leave_a_zombie();
-    for pid in ["0".to_owned(), gone.id().to_string(), zombie.pid().to_string(), "-1".to_owned(), "x".to_owned()] {
-        let by_option = sandbox.run(&format!("lock acquire n --owner-pid={pid}")).expect(64).saying("hint: ");
+    for pid in [
+        "0".to_owned(),
+        gone.id().to_string(),
+        zombie.pid().to_string(),
+        "-1".to_owned(),
+        "x".to_owned(),
+    ] {
+        let by_option =
+            sandbox.run(&format!("lock acquire n --owner-pid={pid}")).expect(64).saying("hint: ");
         let mut command = sandbox.command();
         command.env("PIPELINE_OWNER_PID", &pid).args(["lock", "acquire", "n"]);
         let by_environment = Ran::of(command.output().unwrap()).expect(64).saying("hint: ");
         if let Ok(number) = pid.parse::<u32>() {
             for ran in [by_option, by_environment] {
-                let ran = ran.saying("lock acquire n --owner-pid $$").saying("lock run n").saying(&number.to_string());
+                let ran = ran
+                    .saying("lock acquire n --owner-pid $$")
+                    .saying("lock run n")
+                    .saying(&number.to_string());
                 assert!(ran.stderr.contains("cannot own a lock") || number == 0, "{ran:?}");
             }
         }
@@ -202,13 +238,18 @@ fn an_owner_that_is_certainly_dead_holds_nothing() {
     let other_start = |record: &mut Value| record["holders"][0]["owner"]["start"] = json!(1);
     let no_process = |record: &mut Value| record["holders"][0]["owner"]["pid"] = json!(i32::MAX);
     let other_boot = |record: &mut Value| *place(record, "boot") = json!("an earlier one");
-    let mut forgeries: Vec<Forgery<'_>> = vec![("a pid used again", &other_start), ("none", &no_process)];
+    let mut forgeries: Vec<Forgery<'_>> =
+        vec![("a pid used again", &other_start), ("none", &no_process)];
     let (sandbox, _script) = forged(|_| {});
-    let is_local = !sandbox.run("lock status --json").expect(0).json()["shared_file_system"].as_bool().unwrap();
+    let is_local = !sandbox.run("lock status --json").expect(0).json()["shared_file_system"]
+        .as_bool()
+        .unwrap();
     if is_local && fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty()) {
         forgeries.push(("another boot", &other_boot));
     } else {
-        eprintln!("no machine id or no local file system: what an earlier boot left is not judged dead here");
+        eprintln!(
+            "no machine id or no local file system: what an earlier boot left is not judged dead here"
+        );
     }
     for (what, forgery) in forgeries {
         let (sandbox, _script) = forged(forgery);
@@ -248,7 +289,10 @@ fn an_owner_of_unknown_status_keeps_its_lock_until_a_break() {
         assert_eq!((told, code), (format!("unknown:exclusive:{pid} in {place}"), 0), "{what}");
         assert_eq!(sandbox.rows()[0]["status"], "unknown", "{what}");
         assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks", "{what}");
-        sandbox.bash("$PIPELINE_BINARY lock acquire n 0").expect(2).saying("hint: pipeline-state lock break n --force");
+        sandbox
+            .bash("$PIPELINE_BINARY lock acquire n 0")
+            .expect(2)
+            .saying("hint: pipeline-state lock break n --force");
         let mut waiter = sandbox.waiter("n");
         sandbox.ok("lock break n --force");
         assert_eq!(waiter.line(), "got 0", "{what}");
@@ -258,8 +302,8 @@ fn an_owner_of_unknown_status_keeps_its_lock_until_a_break() {
 #[test]
 fn of_those_that_share_a_lock_only_the_dead_are_cleaned_away() {
     let sandbox = Sandbox::initialized();
-    let mut scripts =
-        [(); 3].map(|()| sandbox.script("bash", "$B lock acquire n shared 0 -q; echo held; read -r _; :"));
+    let mut scripts = [(); 3]
+        .map(|()| sandbox.script("bash", "$B lock acquire n shared 0 -q; echo held; read -r _; :"));
     for script in &mut scripts {
         script.until("held");
     }
@@ -276,7 +320,9 @@ fn of_those_that_share_a_lock_only_the_dead_are_cleaned_away() {
     assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale locks");
     let statuses = |pid: u32| {
         let rows = sandbox.rows();
-        rows.iter().find(|row| row["pid"] == pid).map(|row| row["status"].as_str().unwrap().to_owned())
+        rows.iter()
+            .find(|row| row["pid"] == pid)
+            .map(|row| row["status"].as_str().unwrap().to_owned())
     };
     assert_eq!(pids.map(statuses), [None, Some("held".to_owned()), Some("unknown".to_owned())]);
     assert!(!sandbox.is_free("n"));
@@ -288,7 +334,12 @@ fn start_times_of_another_time_namespace_are_not_compared() {
         *place(record, "time_namespace") = json!(1);
         record["holders"][0]["owner"]["start"] = json!(1);
     });
-    assert!(sandbox.check("n").0.starts_with(&format!("unknown:exclusive:{} in another time namespace", script.pid())));
+    assert!(
+        sandbox
+            .check("n")
+            .0
+            .starts_with(&format!("unknown:exclusive:{} in another time namespace", script.pid()))
+    );
     script.kill();
     assert_eq!(sandbox.check("n"), ("stale".to_owned(), 1), "no process, nothing to compare");
 }
@@ -296,11 +347,16 @@ fn start_times_of_another_time_namespace_are_not_compared() {
 #[test]
 fn a_time_to_live_ends_only_grants_of_unknown_status() {
     let sandbox = Sandbox::initialized();
-    let mut script = sandbox.script("bash", "$B lock acquire n --ttl 0.001; echo held; read -r _; :");
+    let mut script =
+        sandbox.script("bash", "$B lock acquire n --ttl 0.001; echo held; read -r _; :");
     script.until("held");
     let expired = |record: &mut Value| record["holders"][0]["expires"] = json!(1.0);
     sandbox.forge("n", expired);
-    assert_eq!(sandbox.check("n"), (format!("locked:exclusive:{}", script.pid()), 0), "its owner lives");
+    assert_eq!(
+        sandbox.check("n"),
+        (format!("locked:exclusive:{}", script.pid()), 0),
+        "its owner lives"
+    );
     assert!(!sandbox.is_free("n"));
     assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks");
     let unknown = |record: &mut Value| *place(record, "pid_namespace") = json!(1);
@@ -310,7 +366,10 @@ fn a_time_to_live_ends_only_grants_of_unknown_status() {
     // a waiter also waits for the end of a time to live that has not passed yet
     let in_time = |record: &mut Value| {
         unknown(record);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64();
         record["holders"][0]["expires"] = json!(now + 0.5);
     };
     let _holder = sandbox.holder("n");
@@ -351,11 +410,16 @@ fn left_behind(sandbox: &Sandbox, command: &str, name: &str, awaited: &str) -> V
         until AWAITED; do :; done
         "$PIPELINE_BINARY" lock check NAME | sed "s/:$$\$/:parent/"
     "#;
-    let first = if command.contains("release") { "\"$PIPELINE_BINARY\" lock acquire NAME -q" } else { ":" };
-    let script =
-        script.replace("$FIRST", first).replace("AWAITED", awaited).replace("COMMAND", command).replace("NAME", name);
+    let first =
+        if command.contains("release") { "\"$PIPELINE_BINARY\" lock acquire NAME -q" } else { ":" };
+    let script = script
+        .replace("$FIRST", first)
+        .replace("AWAITED", awaited)
+        .replace("COMMAND", command)
+        .replace("NAME", name);
     // a missing event ends in a timeout
-    let ran = Ran::of(sandbox.program("timeout").args(["60", "bash", "-c", &script]).output().unwrap());
+    let ran =
+        Ran::of(sandbox.program("timeout").args(["60", "bash", "-c", &script]).output().unwrap());
     ran.stdout.lines().map(str::to_owned).collect()
 }
 
@@ -412,7 +476,8 @@ fn pid_1_may_own_a_lock_if_it_is_named() {
         let script = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
                       sh -c 'test ! -e /proc/1 && $PIPELINE_BINARY lock check n; \
                       sh -c \"$PIPELINE_BINARY lock acquire n 0; exit\"'";
-        let ran = Ran::of(theirs.program("unshare").args(["-m", "sh", "-c", script]).output().unwrap());
+        let ran =
+            Ran::of(theirs.program("unshare").args(["-m", "sh", "-c", script]).output().unwrap());
         assert_eq!((ran.stdout.as_str(), ran.code), ("locked:exclusive:1\n", 2), "{ran:?}");
     }
     assert_eq!(fs::read(sandbox.record_of("n")).unwrap(), record);
@@ -420,7 +485,8 @@ fn pid_1_may_own_a_lock_if_it_is_named() {
 
 #[test]
 fn an_owner_in_another_pid_namespace_is_unknown() {
-    let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
+    let flags: &[&str] =
+        if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
     if !is_permitted("unshare", &[flags, &["true"]].concat()) {
         return;
     }
@@ -441,7 +507,11 @@ fn an_owner_in_another_pid_namespace_is_unknown() {
     assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks");
     let mut waiter = sandbox.waiter("n");
     inside.go();
-    assert_eq!(inside.line(), "locked:exclusive:1", "the waiter outside is not taken for dead either");
+    assert_eq!(
+        inside.line(),
+        "locked:exclusive:1",
+        "the waiter outside is not taken for dead either"
+    );
     let ran = inside.end();
     assert!(ran.stderr.contains("--owner-pid"), "{ran:?}");
     assert!(sandbox.check("n").0.starts_with("unknown:"), "that it ended cannot be seen");
@@ -475,7 +545,10 @@ fn tokens_go_out_in_one_write_and_a_reader_that_left_takes_no_lock_away() {
     let full = sandbox.bash("$PIPELINE_BINARY lock acquire d --print-token --owner-pid $$ >/dev/full; echo $?; $PIPELINE_BINARY lock check d; :");
     assert_eq!(full.stdout, "7\nunlocked\n", "its token is unknown: {full:?}");
     let log = std::fs::read_to_string(sandbox.file("audit.log")).unwrap();
-    assert!(log.lines().any(|line| line.contains("given back") && line.contains("lock=d")), "{log}");
+    assert!(
+        log.lines().any(|line| line.contains("given back") && line.contains("lock=d")),
+        "{log}"
+    );
 }
 
 #[test]

@@ -35,7 +35,9 @@ impl Queue {
     /// Forms the queue.
     fn form(&self, root: &Sandbox, mut killed: std::process::Command) -> (Waiting, [Waiting; 2]) {
         let mut killed = Waiting::new(killed.spawn().unwrap());
-        let settled = |killed: &mut Waiting| killed.has_ended() || sleeps(root, self.names, self.killed.pid());
+        let settled = |killed: &mut Waiting| {
+            killed.has_ended() || sleeps(root, self.names, self.killed.pid())
+        };
         until("the killed one sleeps or is dead", || settled(&mut killed));
         let behind = self.behind.each_ref().map(|owner| {
             let waiting = Waiting::in_queue(root, self.names, owner);
@@ -52,29 +54,47 @@ impl Queue {
         }
         let began = Instant::now();
         let (start, trace) = (Sandbox::with_locks(), Sandbox::empty());
-        let queue = Self { names, holder: Owner::new(), killed: Owner::new(), behind: [Owner::new(), Owner::new()] };
-        let held = start.run(&format!("lock acquire {names} 0 --json --owner-pid {}", queue.holder.pid())).expect(0);
+        let queue = Self {
+            names,
+            holder: Owner::new(),
+            killed: Owner::new(),
+            behind: [Owner::new(), Owner::new()],
+        };
+        let held = start
+            .run(&format!("lock acquire {names} 0 --json --owner-pid {}", queue.holder.pid()))
+            .expect(0);
         let words = format!("lock acquire {names} 300 --json --owner-pid {}", queue.killed.pid());
 
         let rehearsed = || {
             let root = copy_of(&start);
-            let (mut killed, [mut first, _]) = queue.form(&root, listing(&trace, &root, "-f", &words));
+            let (mut killed, [mut first, _]) =
+                queue.form(&root, listing(&trace, &root, "-f", &words));
             until("a waiter is served", || killed.has_ended() || first.has_ended());
-            (!first.has_ended()).then(|| killed.ended().expect(0)).map(|_| calls_on_root(&trace, &root))
+            (!first.has_ended())
+                .then(|| killed.ended().expect(0))
+                .map(|_| calls_on_root(&trace, &root))
         };
         let calls = shortest(rehearsed);
         let survivors = AtomicUsize::new(0);
         in_parallel(&calls, |call| {
             let root = copy_of(&start);
-            let place = format!("{words:?}, killed before {} #{}: {}", call.name, call.nth, call.line);
+            let place =
+                format!("{words:?}, killed before {} #{}: {}", call.name, call.nth, call.line);
             let (killed, behind) = queue.form(&root, killing(call, &root, "-f", &words));
             let mut highest = tokens_in(&held.stdout).into_iter().max().unwrap();
             let mut served = |owner: &Owner| {
                 let holders = living(&root).into_iter().filter(Entry::holds);
                 let (owners, tokens): (Vec<u64>, Vec<u64>) =
                     holders.map(|entry| (entry.pid, entry.token.unwrap())).unzip();
-                assert_eq!(owners, vec![u64::from(owner.pid()); names.split(',').count()], "{place}");
-                assert!(tokens.iter().all(|token| *token > highest), "{tokens:?} after {highest}: {place}");
+                assert_eq!(
+                    owners,
+                    vec![u64::from(owner.pid()); names.split(',').count()],
+                    "{place}"
+                );
+                assert!(
+                    tokens.iter().all(|token| *token > highest),
+                    "{tokens:?} after {highest}: {place}"
+                );
                 highest = tokens.into_iter().max().unwrap();
                 root.ok(&format!("lock release {names} --owner-pid {}", owner.pid()));
             };
@@ -101,7 +121,8 @@ impl Queue {
                 // journal
                 root.ok("lock clean");
                 if living(&root).iter().any(|entry| entry.pid == pid && entry.holds()) {
-                    let again = root.run(&format!("lock acquire {names} 0 --json --owner-pid {pid}"));
+                    let again =
+                        root.run(&format!("lock acquire {names} 0 --json --owner-pid {pid}"));
                     again.expect_json_error("already_held");
                     served(&queue.killed);
                 } else {
@@ -113,7 +134,11 @@ impl Queue {
         });
         let survivors = survivors.into_inner();
         assert!(survivors * 10 <= calls.len(), "{survivors} of {} were not killed", calls.len());
-        println!("{words:?}: killed at {} calls, {:.1} s", calls.len(), began.elapsed().as_secs_f64());
+        println!(
+            "{words:?}: killed at {} calls, {:.1} s",
+            calls.len(),
+            began.elapsed().as_secs_f64()
+        );
     }
 }
 
@@ -187,7 +212,8 @@ fn killed_at_any_call_a_queued_commit_frees_the_state() {
         return;
     }
     let began = Instant::now();
-    let (start, trace, words) = (Sandbox::with_history(), Sandbox::empty(), "state set n:=4 --lock-timeout 300");
+    let (start, trace, words) =
+        (Sandbox::with_history(), Sandbox::empty(), "state set n:=4 --lock-timeout 300");
     let (holder, next) = (Owner::new(), Owner::new());
     start.ok(&format!("lock acquire state 0 --owner-pid {}", holder.pid()));
     let precious = precious(&start, &[".workflow-state.json"]);
@@ -207,7 +233,9 @@ fn killed_at_any_call_a_queued_commit_frees_the_state() {
         let root = copy_of(&start);
         let (mut commit, mut waiting) = queued(&root, listing(&trace, &root, "-f", words));
         until("a waiter is served", || commit.has_ended() || waiting.has_ended());
-        (!waiting.has_ended()).then(|| commit.ended().expect(0)).map(|_| calls_on_root(&trace, &root))
+        (!waiting.has_ended())
+            .then(|| commit.ended().expect(0))
+            .map(|_| calls_on_root(&trace, &root))
     });
     in_parallel(&calls, |call| {
         let root = copy_of(&start);
@@ -216,16 +244,24 @@ fn killed_at_any_call_a_queued_commit_frees_the_state() {
         let mut waiting = Some(waiting);
         // strace stops it again and again, and a stopped waiter is passed over: then it waits for
         // the next one
-        until("a waiter is served or dead", || commit.has_ended() || waiting.as_mut().is_some_and(Waiting::has_ended));
+        until("a waiter is served or dead", || {
+            commit.has_ended() || waiting.as_mut().is_some_and(Waiting::has_ended)
+        });
         let release = format!("lock release state --owner-pid {}", next.pid());
         let ran = if commit.has_ended() {
             let ran = commit.ended();
             waiting.take().unwrap().ended().expect(0);
             let check = root.ok("lock check state");
             assert_eq!(check, format!("locked:exclusive:{}", next.pid()), "{place}");
-            assert_eq!(root.run("state set z:=0 --lock-timeout 0").code, 2, "it is held by another: {place}");
+            assert_eq!(
+                root.run("state set z:=0 --lock-timeout 0").code,
+                2,
+                "it is held by another: {place}"
+            );
             let mut by_next = root.command();
-            by_next.env("PIPELINE_OWNER_PID", next.pid().to_string()).args(["state", "set", "y:=1"]);
+            by_next
+                .env("PIPELINE_OWNER_PID", next.pid().to_string())
+                .args(["state", "set", "y:=1"]);
             Ran::of(by_next.output().unwrap()).expect(0);
             root.ok(&release);
             ran

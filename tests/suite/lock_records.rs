@@ -16,9 +16,14 @@ fn expect_kept_until_broken(sandbox: &Sandbox, what: &str) {
     assert!(told.starts_with("unknown:") && code == 0, "{what}: {told} {code}");
     assert_eq!(sandbox.rows()[0]["status"], "damaged", "{what}");
     assert_eq!(sandbox.check("n"), (told, code), "{what}: a check changes nothing");
-    let put_aside =
-        sandbox.bash("$PIPELINE_BINARY lock acquire n 0").expect(2).saying("was put aside as .locks/.torn-n-");
-    assert!(put_aside.stderr.contains("hint: pipeline-state lock break n --force"), "{what}: {put_aside:?}");
+    let put_aside = sandbox
+        .bash("$PIPELINE_BINARY lock acquire n 0")
+        .expect(2)
+        .saying("was put aside as .locks/.torn-n-");
+    assert!(
+        put_aside.stderr.contains("hint: pipeline-state lock break n --force"),
+        "{what}: {put_aside:?}"
+    );
     let (told, code) = sandbox.check("n");
     assert!(told.starts_with("unknown:") && code == 0, "{what}: {told} {code}");
     assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks", "{what}");
@@ -40,7 +45,8 @@ fn a_record_cut_short_anywhere_is_kept_until_it_is_broken() {
         assert!(!sandbox.is_free("n"), "{length}");
     }
     let kept = sandbox.names(".locks").into_iter().filter(|name| name.starts_with(".torn-n-"));
-    let mut kept: Vec<Vec<u8>> = kept.map(|name| fs::read(sandbox.file(".locks").join(name)).unwrap()).collect();
+    let mut kept: Vec<Vec<u8>> =
+        kept.map(|name| fs::read(sandbox.file(".locks").join(name)).unwrap()).collect();
     kept.sort_by_key(Vec::len);
     let wanted: Vec<Vec<u8>> = (0..record.len()).map(|length| record[..length].to_vec()).collect();
     assert!(kept == wanted, "evidence of each is kept: {} of {}", kept.len(), wanted.len());
@@ -191,10 +197,17 @@ fn the_substitute_of_a_torn_record_has_its_own_token() {
             sandbox.put_record(name, b"torn");
         }
         sandbox.bash("$PIPELINE_BINARY lock acquire n,m,o 0").expect(2);
-        let mut tokens: Vec<u64> = sandbox.rows().iter().map(|row| row["token"].as_u64().unwrap()).collect();
+        let mut tokens: Vec<u64> =
+            sandbox.rows().iter().map(|row| row["token"].as_u64().unwrap()).collect();
         sandbox.ok("lock break n --force");
         let holder = sandbox.holder("n");
-        tokens.extend(sandbox.rows().iter().filter(|row| row["lock"] == "n").map(|row| row["token"].as_u64().unwrap()));
+        tokens.extend(
+            sandbox
+                .rows()
+                .iter()
+                .filter(|row| row["lock"] == "n")
+                .map(|row| row["token"].as_u64().unwrap()),
+        );
         let last = *tokens.last().unwrap();
         assert!(tokens[..3].iter().all(|token| *token < last), "{counter}: {tokens:?}");
         tokens.sort_unstable();
@@ -225,14 +238,18 @@ fn a_newer_programs_record_is_refused_and_left_alone() {
         assert!(ran.stderr.contains("version 2: a newer program wrote it"), "{words}: {ran:?}");
     }
     let (told, code) = sandbox.check("n");
-    assert!(told.starts_with("unknown:") && told.ends_with("a newer program wrote it") && code == 0, "{told}");
+    assert!(
+        told.starts_with("unknown:") && told.ends_with("a newer program wrote it") && code == 0,
+        "{told}"
+    );
     assert_eq!(sandbox.rows()[0]["status"], "damaged");
     sandbox.run("lock clean").expect(0).saying("n was left as it is");
     sandbox.run("state set a=b").expect(4).saying("a newer program wrote it");
     sandbox.run("state set a=b --fence n:1").expect(4);
     sandbox.ok("state read");
     assert!(!sandbox.file("ran").exists());
-    let other: Vec<_> = sandbox.snapshot().into_iter().filter(|file| !before.contains(file)).collect();
+    let other: Vec<_> =
+        sandbox.snapshot().into_iter().filter(|file| !before.contains(file)).collect();
     assert!(other.is_empty(), "{other:?}");
     drop(holders);
 }

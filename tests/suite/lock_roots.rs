@@ -11,7 +11,12 @@ use crate::sandbox::{Ran, Sandbox};
 #[test]
 fn a_lock_is_refused_where_no_root_is_found() {
     let (sandbox, owner) = (Sandbox::empty(), Owner::new());
-    for words in ["lock acquire deploy", "lock release deploy", "lock check deploy", "lock run deploy -- true"] {
+    for words in [
+        "lock acquire deploy",
+        "lock release deploy",
+        "lock check deploy",
+        "lock run deploy -- true",
+    ] {
         let ran = sandbox.run(words).expect(1).saying("hint: pipeline-state state init ");
         let again = words.replace("-- true", "-- COMMAND");
         ran.saying(&format!("hint: pipeline-state --root . {again} "));
@@ -21,7 +26,11 @@ fn a_lock_is_refused_where_no_root_is_found() {
     sandbox.run("lock clean").expect(0);
     assert_eq!(sandbox.snapshot(), [], "nothing is made");
     sandbox.ok(&format!("--root . lock acquire deploy --owner-pid {}", owner.pid()));
-    assert_eq!(sandbox.ok("lock check deploy"), format!("locked:exclusive:{}", owner.pid()), "it is a root now");
+    assert_eq!(
+        sandbox.ok("lock check deploy"),
+        format!("locked:exclusive:{}", owner.pid()),
+        "it is a root now"
+    );
 }
 
 #[test]
@@ -32,9 +41,14 @@ fn a_root_that_is_named_needs_no_state() {
     }
     for variable in ["PIPELINE_ROOT", "STATE_FILE"] {
         let sandbox = Sandbox::empty();
-        let value = if variable == "STATE_FILE" { sandbox.state() } else { sandbox.path().to_owned() };
+        let value =
+            if variable == "STATE_FILE" { sandbox.state() } else { sandbox.path().to_owned() };
         let mut command = sandbox.command();
-        let output = command.env(variable, value).args(["lock", "run", "deploy", "--", "true"]).output().unwrap();
+        let output = command
+            .env(variable, value)
+            .args(["lock", "run", "deploy", "--", "true"])
+            .output()
+            .unwrap();
         Ran::of(output).expect(0);
     }
 }
@@ -97,7 +111,11 @@ fn a_refusal_names_another_users_root_and_offers_no_state() {
         give_away(&root);
         let before = root.snapshot();
         for words in LOCK_COMMANDS {
-            let ran = root.run(words).expect(6).saying("belongs to uid 4242").saying("hint: sudo -u '#4242'");
+            let ran = root
+                .run(words)
+                .expect(6)
+                .saying("belongs to uid 4242")
+                .saying("hint: sudo -u '#4242'");
             assert!(!ran.stderr.contains("state init"), "{words}: {}", ran.stderr);
             if let Some(ran) = as_stranger(&root, root.path(), words) {
                 let ran = ran.expect(6).saying("belongs to uid 4242");
@@ -106,7 +124,9 @@ fn a_refusal_names_another_users_root_and_offers_no_state() {
         }
         root.run("lock clean").expect(6);
         root.run("recover doctor");
-        let of_root = |path: &Path| path.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0);
+        let of_root = |path: &Path| {
+            path.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0)
+        };
         let left: Vec<_> = root.snapshot().into_iter().filter(|(path, _)| of_root(path)).collect();
         assert_eq!(left, [], "root leaves nothing there");
         assert_eq!(root.snapshot(), before);

@@ -32,7 +32,10 @@ fn it_ends_with_the_commands_own_code() {
         assert_eq!(ran.stderr.contains("hint: "), matches!(code, 126 | 127), "{command}: {ran:?}");
         assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1), "{command}");
     }
-    assert!(sandbox.names(".locks").iter().all(|name| !name.starts_with(".live-")), "nothing is left");
+    assert!(
+        sandbox.names(".locks").iter().all(|name| !name.starts_with(".live-")),
+        "nothing is left"
+    );
 }
 
 #[test]
@@ -79,7 +82,11 @@ fn the_commands_streams_are_its_callers() {
     ] {
         let ran = sandbox.bash(&line);
         assert_eq!(ran.stdout, wanted, "{line}: {}", ran.stderr);
-        assert!(!ran.stderr.contains("error:") && !ran.stderr.contains("panicked"), "{line}: {}", ran.stderr);
+        assert!(
+            !ran.stderr.contains("error:") && !ran.stderr.contains("panicked"),
+            "{line}: {}",
+            ran.stderr
+        );
         assert_eq!(sandbox.check("n").0, "unlocked", "{line}");
     }
 }
@@ -101,7 +108,11 @@ fn the_record_names_the_command_and_a_dead_wrapper_frees_nothing() {
     assert_eq!(waiter.line(), "got 0", "it is free when the command ends");
     waiter.kill();
     assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale locks");
-    assert!(sandbox.names(".locks").iter().all(|name| !name.starts_with(".live-")), "{:?}", sandbox.names(".locks"));
+    assert!(
+        sandbox.names(".locks").iter().all(|name| !name.starts_with(".live-")),
+        "{:?}",
+        sandbox.names(".locks")
+    );
 }
 
 #[test]
@@ -110,7 +121,8 @@ fn a_command_that_is_killed_frees_the_lock() {
     let mut run = runner(&sandbox, "echo $$; read -r _; :");
     let pid: i32 = run.line().parse().unwrap();
     let mut waiter = sandbox.waiter("n");
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL)
+        .unwrap();
     assert_eq!(waiter.line(), "got 0");
     assert_eq!(run.end().code, 137);
 }
@@ -122,11 +134,15 @@ fn a_wrapper_that_is_killed_while_it_waits_never_runs_the_command() {
             continue;
         }
         let sandbox = Sandbox::initialized();
-        let mut holder =
-            sandbox.script("bash", "$B lock acquire n -q; echo held; read -r _; $B lock release n; read -r _");
+        let mut holder = sandbox.script(
+            "bash",
+            "$B lock acquire n -q; echo held; read -r _; $B lock release n; read -r _",
+        );
         holder.until("held");
         let run = runner(&sandbox, "touch ran");
-        until("the wrapper's place", || sandbox.rows().iter().any(|row| row["status"] == "waiting"));
+        until("the wrapper's place", || {
+            sandbox.rows().iter().any(|row| row["status"] == "waiting")
+        });
         run.signal(signal);
         // its output ends when the child that was to become the command has ended, too
         assert_eq!(run.end().code, 128 + signal.as_raw());
@@ -146,7 +162,8 @@ fn a_wrapper_that_is_killed_while_it_waits_never_runs_the_command() {
 #[test]
 fn signals_reach_the_command() {
     let sandbox = Sandbox::initialized();
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1, Signal::USR2, Signal::QUIT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1, Signal::USR2, Signal::QUIT]
+    {
         if is_ignored(signal) {
             continue;
         }
@@ -167,7 +184,11 @@ fn signals_reach_the_command() {
     let mut run = runner(&sandbox, "trap '' TERM; echo up; read -r _; exit 4");
     run.until("up");
     run.signal(Signal::TERM);
-    assert_eq!(sandbox.check("n").1, 0, "a command that does not heed it goes on, and so does the wrapper");
+    assert_eq!(
+        sandbox.check("n").1,
+        0,
+        "a command that does not heed it goes on, and so does the wrapper"
+    );
     assert_eq!(run.end().code, 4);
 }
 
@@ -196,7 +217,13 @@ fn a_detached_child_proves_its_descent_by_its_token() {
     let detached = |env: &str| {
         let write = "read -r _ <go; $PIPELINE_BINARY state set a=b --lock-timeout 0; echo $? >done";
         let inner = format!("setsid -f {env} sh -c '{write}'; echo >go; cat done");
-        Ran::of(sandbox.command().args(["lock", "run", "state", "--", "sh", "-c", &inner]).output().unwrap())
+        Ran::of(
+            sandbox
+                .command()
+                .args(["lock", "run", "state", "--", "sh", "-c", &inner])
+                .output()
+                .unwrap(),
+        )
     };
     assert_eq!(detached("").stdout.lines().last(), Some("0"));
     assert_eq!(
@@ -216,7 +243,13 @@ fn nested_runs_append_tokens_and_share_the_outer_locks() {
     let sandbox = Sandbox::initialized();
     let script = "echo $PIPELINE_LOCK_TOKEN; $PIPELINE_BINARY lock run n,m -- sh -c 'echo $PIPELINE_LOCK_TOKEN'; \
                   $PIPELINE_BINARY lock run o -- true; echo $?; $PIPELINE_BINARY state set a=b -q; echo $?";
-    let ran = Ran::of(sandbox.command().args(["lock", "run", "o,state", "--", "sh", "-c", script]).output().unwrap());
+    let ran = Ran::of(
+        sandbox
+            .command()
+            .args(["lock", "run", "o,state", "--", "sh", "-c", script])
+            .output()
+            .unwrap(),
+    );
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines, ["o:1,state:2", "o:1,state:2,n:3,m:4", "1", "0"], "{ran:?}");
     assert!(ran.stderr.contains("o is held already"), "{ran:?}");
@@ -230,7 +263,18 @@ fn shared_runs_run_together() {
     let sandbox = Sandbox::initialized();
     let start = || {
         let mut command = sandbox.command();
-        command.args(["lock", "run", "n", "--shared", "-t", "0", "--", "sh", "-c", "echo $$; read -r _; :"]);
+        command.args([
+            "lock",
+            "run",
+            "n",
+            "--shared",
+            "-t",
+            "0",
+            "--",
+            "sh",
+            "-c",
+            "echo $$; read -r _; :",
+        ]);
         Script::of(command)
     };
     let (mut one, mut two) = (start(), start());
@@ -244,7 +288,8 @@ fn shared_runs_run_together() {
 
 #[test]
 fn containers_that_start_together_do_not_get_in_each_others_way() {
-    let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
+    let flags: &[&str] =
+        if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
     if !is_permitted("unshare", &[flags, &["true"]].concat()) {
         return;
     }
@@ -267,7 +312,8 @@ fn containers_that_start_together_do_not_get_in_each_others_way() {
 
 #[test]
 fn in_another_pid_namespace_the_inherited_file_proves_life() {
-    let flags: &[&str] = if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
+    let flags: &[&str] =
+        if is_root() { &["-fp", "--mount-proc"] } else { &["-Urfp", "--mount-proc"] };
     if !is_permitted("unshare", &[flags, &["true"]].concat()) {
         return;
     }
@@ -282,12 +328,20 @@ fn in_another_pid_namespace_the_inherited_file_proves_life() {
             let mut inside = sandbox.program("unshare");
             inside
                 .args(flags)
-                .args(["sh", "-c", "\"$B\" lock run n -- bash -c \"$0\"; echo over; read -r _; :", command])
+                .args([
+                    "sh",
+                    "-c",
+                    "\"$B\" lock run n -- bash -c \"$0\"; echo over; read -r _; :",
+                    command,
+                ])
                 .env("B", BINARY);
             let mut inside = Script::of(inside);
             inside.until("up");
             let (told, code) = sandbox.check("n");
-            assert!(code == 0 && (told.starts_with("locked:") || told.starts_with("unknown:")), "{command}: {told}");
+            assert!(
+                code == 0 && (told.starts_with("locked:") || told.starts_with("unknown:")),
+                "{command}: {told}"
+            );
             assert!(!sandbox.is_free("n"), "{command}");
             assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks", "{command}");
             let mut waiter = sandbox.waiter("n");

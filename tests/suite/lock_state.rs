@@ -12,7 +12,11 @@ use crate::script::forged;
 
 /// The token that a script's lock has on record.
 fn token(sandbox: &Sandbox, name: &str) -> u64 {
-    let row = sandbox.rows().into_iter().find(|row| row["lock"] == name && row["token"].is_u64()).unwrap();
+    let row = sandbox
+        .rows()
+        .into_iter()
+        .find(|row| row["lock"] == name && row["token"].is_u64())
+        .unwrap();
     row["token"].as_u64().unwrap()
 }
 
@@ -31,11 +35,14 @@ fn a_holder_of_the_state_writes_at_once_and_others_queue() {
     let others: Vec<_> = (0..3)
         .map(|n| {
             let other = sandbox.spawn(&format!("state update .order+=[{n}]"));
-            until("its place", || sandbox.rows().iter().filter(|row| row["status"] == "waiting").count() == n + 1);
+            until("its place", || {
+                sandbox.rows().iter().filter(|row| row["status"] == "waiting").count() == n + 1
+            });
             other
         })
         .collect();
-    let refused = sandbox.run("state set x=y --lock-timeout 0").expect(2).saying(&script.pid().to_string());
+    let refused =
+        sandbox.run("state set x=y --lock-timeout 0").expect(2).saying(&script.pid().to_string());
     assert!(refused.stderr.contains("the state is locked"), "{refused:?}");
     let error = sandbox.run("state set x=y --lock-timeout 0 --json").expect_json_error("timeout");
     assert_eq!(error["details"]["blockedBy"][0]["lock"], "state");
@@ -71,7 +78,8 @@ fn the_state_is_granted_when_the_commit_in_flight_has_ended() {
     let sandbox = Sandbox::initialized();
     let commit = fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
     commit.lock().unwrap();
-    let mut script = sandbox.script("bash", "$B lock acquire state; $B state set a=b -q; echo $?; read -r _");
+    let mut script =
+        sandbox.script("bash", "$B lock acquire state; $B state set a=b -q; echo $?; read -r _");
     sandbox.await_row("held", script.pid());
     // it is on record but not acknowledged: the script would write, and that commit is not over
     assert_eq!(sandbox.document().get("a"), None);
@@ -89,8 +97,10 @@ fn the_state_is_granted_when_the_commit_in_flight_has_ended() {
 #[test]
 fn a_kill_after_the_grant_leaves_the_state_held() {
     let sandbox = Sandbox::initialized();
-    let mut script =
-        sandbox.script("bash", "$B lock acquire state & read -r _; kill -9 $!; wait $!; echo killed; read -r _");
+    let mut script = sandbox.script(
+        "bash",
+        "$B lock acquire state & read -r _; kill -9 $!; wait $!; echo killed; read -r _",
+    );
     let commit = fs::File::open(sandbox.file(".locks/state.lock")).unwrap();
     commit.lock().unwrap();
     sandbox.await_row("held", script.pid());
@@ -126,9 +136,13 @@ fn the_six_are_taken_in_order_and_others_in_any() {
         ("zebra", "state", 0),
         ("state,config", "user", 0),
     ] {
-        let script = format!("b=$PIPELINE_BINARY; $b lock acquire {first} && $b lock acquire {second} 0; exit $?");
+        let script = format!(
+            "b=$PIPELINE_BINARY; $b lock acquire {first} && $b lock acquire {second} 0; exit $?"
+        );
         assert_eq!(sandbox.bash(&script).code, code, "{first}, then {second}");
-        let script = format!("$PIPELINE_BINARY lock run {first} -- $PIPELINE_BINARY lock run {second} -t 0 -- true");
+        let script = format!(
+            "$PIPELINE_BINARY lock run {first} -- $PIPELINE_BINARY lock run {second} -t 0 -- true"
+        );
         assert_eq!(sandbox.bash(&script).code, code, "run: {first}, then {second}");
     }
     // a commit takes the state by itself, and is exempt
@@ -147,12 +161,25 @@ fn a_held_lock_is_refused_with_its_token_or_counted() {
     let lines: Vec<&str> = ran.stdout.lines().collect();
     let token = lines[0];
     let again = format!("Lock acquired: n (token {token}, owner ");
-    assert!(lines[1..3] == ["1", "1"] && lines[3].starts_with(&again) && lines[4].starts_with(&again), "{ran:?}");
-    let rest =
-        ["Lock released: n (held 2 more)", "0", "Lock released: n (held 1 more)", "0", "Lock released: n", "0", "1"];
+    assert!(
+        lines[1..3] == ["1", "1"] && lines[3].starts_with(&again) && lines[4].starts_with(&again),
+        "{ran:?}"
+    );
+    let rest = [
+        "Lock released: n (held 2 more)",
+        "0",
+        "Lock released: n (held 1 more)",
+        "0",
+        "Lock released: n",
+        "0",
+        "1",
+    ];
     assert_eq!(lines[5..], rest);
     assert_eq!(ran.expect_json_error("already_held")["details"]["token"].to_string(), token);
-    assert!(ran.stderr.contains(&format!("token {token}")) && ran.stderr.contains("by an ancestor"), "{ran:?}");
+    assert!(
+        ran.stderr.contains(&format!("token {token}")) && ran.stderr.contains("by an ancestor"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -171,8 +198,9 @@ fn owner_kin_and_token_bearer_can_release_a_lock() {
     let by_a_child =
         sandbox.bash("$PIPELINE_BINARY lock acquire n && sh -c '$PIPELINE_BINARY lock release n; exit $?'; exit $?");
     by_a_child.expect(0);
-    let all_or_none =
-        sandbox.bash("b=$PIPELINE_BINARY; $b lock acquire a,b -q; $b lock release a,c; $b lock check a; exit");
+    let all_or_none = sandbox.bash(
+        "b=$PIPELINE_BINARY; $b lock acquire a,b -q; $b lock release a,c; $b lock check a; exit",
+    );
     assert!(
         all_or_none.stdout.starts_with("locked:") && all_or_none.stderr.contains("c is not held"),
         "{all_or_none:?}"
@@ -204,8 +232,11 @@ fn fenced(sandbox: &Sandbox, words: &str, fence: &str) -> Ran {
 
 fn with_all_that_writers_need() -> Sandbox {
     let sandbox = Sandbox::with_history();
-    fs::write(sandbox.file("new.json"), r#"{"phase":"w","completedTasks":[],"signals":{},"lastActivation":""}"#)
-        .unwrap();
+    fs::write(
+        sandbox.file("new.json"),
+        r#"{"phase":"w","completedTasks":[],"signals":{},"lastActivation":""}"#,
+    )
+    .unwrap();
     sandbox
 }
 
@@ -218,8 +249,10 @@ fn a_fenced_write_needs_its_grant_on_record() {
         let before = sandbox.revision();
         // even by a process unrelated to the holder: the token is enough
         let ran = fenced(&sandbox, words, &fence).expect(0);
-        let writes =
-            !matches!(words, "set n:=3" | "recover" | "adopt" | "migrate" | "signal S --clear" | "set a=b --dry-run");
+        let writes = !matches!(
+            words,
+            "set n:=3" | "recover" | "adopt" | "migrate" | "signal S --clear" | "set a=b --dry-run"
+        );
         assert_eq!(sandbox.revision() > before, writes, "{words}: {ran:?}");
 
         let sandbox = with_all_that_writers_need();
@@ -229,8 +262,12 @@ fn a_fenced_write_needs_its_grant_on_record() {
         let _next = sandbox.holder("deploy");
         let before = sandbox.snapshot();
         let ran = fenced(&sandbox, words, &fence).expect(1);
-        assert!(ran.stderr.contains(&format!("the grant {fence} is no longer on record")), "{words}: {ran:?}");
-        let kept: Vec<_> = sandbox.snapshot().into_iter().filter(|(path, _)| !path.ends_with("kept")).collect();
+        assert!(
+            ran.stderr.contains(&format!("the grant {fence} is no longer on record")),
+            "{words}: {ran:?}"
+        );
+        let kept: Vec<_> =
+            sandbox.snapshot().into_iter().filter(|(path, _)| !path.ends_with("kept")).collect();
         if words != "edit" {
             assert_eq!(kept, before, "{words}");
         }
@@ -254,14 +291,21 @@ fn a_grant_that_is_taken_away_while_the_write_is_being_made_stops_it() {
     let writer = sandbox.spawn(&format!("state set a=b --fence {fence}"));
     let pid = writer.id().to_string();
     // proc_locks(5): a waiter's line has an arrow
-    let is_waiting = |line: &str| line.contains("->") && line.split_whitespace().any(|word| word == pid);
+    let is_waiting =
+        |line: &str| line.contains("->") && line.split_whitespace().any(|word| word == pid);
     until("the gate", || fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting));
     fs::remove_file(sandbox.record_of("deploy")).unwrap();
     gate.unlock().unwrap();
-    Ran::of(writer.wait_with_output().unwrap()).expect(1).saying(&format!("the grant {fence} is no longer on record"));
+    Ran::of(writer.wait_with_output().unwrap())
+        .expect(1)
+        .saying(&format!("the grant {fence} is no longer on record"));
     assert_eq!(fs::read(sandbox.state()).unwrap(), before);
     assert!(sandbox.debris().is_empty());
-    assert_eq!(sandbox.shelf("state-").len(), 3, "the backup that the commit would have needed is gone again");
+    assert_eq!(
+        sandbox.shelf("state-").len(),
+        3,
+        "the backup that the commit would have needed is gone again"
+    );
 }
 
 #[test]
@@ -272,8 +316,13 @@ fn several_fences_must_all_hold_and_invalid_ones_are_refused() {
     sandbox.ok(&format!("state set x=1 --fence a:{a} --fence b:{b}"));
     sandbox.run(&format!("state set x=2 --fence a:{a} --fence b:{a}")).expect(1);
     for nonsense in ["a", "a:", ":1", "a:0", "a:-1", "a:x", "../a:1", ""] {
-        let ran =
-            Ran::of(sandbox.command().args(["state", "set", "x=3", &format!("--fence={nonsense}")]).output().unwrap());
+        let ran = Ran::of(
+            sandbox
+                .command()
+                .args(["state", "set", "x=3", &format!("--fence={nonsense}")])
+                .output()
+                .unwrap(),
+        );
         assert!(matches!(ran.code, 64 | 4), "{nonsense:?}: {ran:?}");
     }
     assert_eq!(sandbox.document()["x"], "1");
@@ -320,7 +369,11 @@ fn tokens_grow_whatever_becomes_of_the_locks_and_their_counter() {
 pub fn leave_tokens(counter: &Path, left: u64) -> u64 {
     let now: Value = serde_json::from_slice(&fs::read(counter).unwrap()).unwrap();
     let end: u64 = now["end"].as_str().unwrap().parse().unwrap();
-    fs::write(counter, forged(counter, |counter| counter["next"] = json!(format!("{:020}", end - left)))).unwrap();
+    fs::write(
+        counter,
+        forged(counter, |counter| counter["next"] = json!(format!("{:020}", end - left))),
+    )
+    .unwrap();
     end
 }
 
@@ -333,16 +386,20 @@ fn more_tokens_than_a_block_reserves_are_all_different() {
     let mut holders: Vec<_> = (0..2).map(|n| sandbox.holder(&format!("one-{n}"))).collect();
     // several at once at the end of the block, without retries
     let names: Vec<String> = (0..6).map(|n| format!("many-{n}")).collect();
-    let scripts = names
-        .iter()
-        .map(|name| sandbox.script("bash", &format!("$B lock acquire {name} 0 || exit; echo held; read -r _")));
+    let scripts = names.iter().map(|name| {
+        sandbox.script("bash", &format!("$B lock acquire {name} 0 || exit; echo held; read -r _"))
+    });
     let scripts: Vec<_> = scripts.collect();
     for mut script in scripts {
         script.until("held");
         holders.push(script);
     }
-    let mut tokens: Vec<u64> =
-        sandbox.rows().iter().map(|row| row["token"].as_u64().unwrap()).filter(|token| *token > 1).collect();
+    let mut tokens: Vec<u64> = sandbox
+        .rows()
+        .iter()
+        .map(|row| row["token"].as_u64().unwrap())
+        .filter(|token| *token > 1)
+        .collect();
     tokens.sort_unstable();
     tokens.dedup();
     assert_eq!(tokens, (end - 2..end + 6).collect::<Vec<_>>());
@@ -351,7 +408,8 @@ fn more_tokens_than_a_block_reserves_are_all_different() {
 #[test]
 fn readers_meet_damage_while_a_script_holds_the_state() {
     let sandbox = Sandbox::with_history();
-    let mut holder = sandbox.script("bash", "$B lock acquire state -q; echo held; read -r _; $B state read; read -r _");
+    let mut holder = sandbox
+        .script("bash", "$B lock acquire state -q; echo held; read -r _; $B state read; read -r _");
     holder.until("held");
     sandbox.overwrite("{\"phase\": ");
     let started = Instant::now();
@@ -371,7 +429,9 @@ fn a_commit_that_waits_for_its_flock_is_not_passed_over() {
     let sandbox = Sandbox::initialized();
     let holder = sandbox.holder("state");
     let waiting = |count| {
-        until("its place", || sandbox.rows().iter().filter(|row| row["status"] == "waiting").count() == count);
+        until("its place", || {
+            sandbox.rows().iter().filter(|row| row["status"] == "waiting").count() == count
+        });
     };
     let first = sandbox.spawn("state update .order+=[1]");
     waiting(1);

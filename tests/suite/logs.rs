@@ -20,12 +20,18 @@ fn the_error_log_is_there_from_the_beginning_and_is_left_as_it_is() {
 fn a_status_names_the_log_that_is_used() {
     let root = Sandbox::initialized();
     let log = root.file("audit.log");
-    let named = |root: &Sandbox| root.run("state status --json").expect(0).json()["audit_log"].clone();
+    let named =
+        |root: &Sandbox| root.run("state status --json").expect(0).json()["audit_log"].clone();
     assert_eq!(named(&root), log.to_str().unwrap());
     fs::set_permissions(&log, PermissionsExt::from_mode(0o666)).unwrap();
     assert_eq!(named(&root), root.file(".pipeline-audit.log").to_str().unwrap());
     let shown = root.ok("state status");
-    assert!(shown.lines().any(|line| line.starts_with("Audit log") && line.contains(".pipeline-audit.log")), "{shown}");
+    assert!(
+        shown
+            .lines()
+            .any(|line| line.starts_with("Audit log") && line.contains(".pipeline-audit.log")),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -44,7 +50,11 @@ fn debug_lines_go_to_a_log_that_was_named_beside_its_own() {
     let log = fs::read_to_string(root.file("debug.log")).unwrap();
     assert!(log.lines().any(|line| line.contains(" [DEBUG] ")), "{log}");
     assert_eq!(log.matches("committed").count(), 1, "its own lines stand there once: {log}");
-    assert_eq!(log.matches("[INFO] ").count() + log.matches(" [DEBUG] ").count(), log.lines().count(), "{log}");
+    assert_eq!(
+        log.matches("[INFO] ").count() + log.matches(" [DEBUG] ").count(),
+        log.lines().count(),
+        "{log}"
+    );
     let quiet = fs::read_to_string(root.file("audit.log")).unwrap();
     assert!(!quiet.contains("DEBUG"), "{quiet}");
 }
@@ -58,7 +68,11 @@ fn init_rules_and_doctor_fixes_are_audited() {
     root.ok("recover doctor --fix");
     let log = fs::read_to_string(root.file("audit.log")).unwrap();
     let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-    assert_eq!((count("hook/init-rules: written "), count("error-recovery/doctor: mended ")), (1, 1), "{log}");
+    assert_eq!(
+        (count("hook/init-rules: written "), count("error-recovery/doctor: mended ")),
+        (1, 1),
+        "{log}"
+    );
 }
 
 #[test]

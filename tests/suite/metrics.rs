@@ -33,10 +33,14 @@ fn page(root: &Sandbox) -> String {
 }
 
 fn find(page: &str, name: &str, label: Option<(&str, &str)>) -> Option<PrometheusValue> {
-    let wanted =
-        |labels: &[(String, String)]| label.is_none_or(|(key, value)| labels.contains(&(key.into(), value.into())));
+    let wanted = |labels: &[(String, String)]| {
+        label.is_none_or(|(key, value)| labels.contains(&(key.into(), value.into())))
+    };
     let name = format!("pipeline_state_{name}");
-    parsed(page).into_iter().find(|(its, labels, _)| *its == name && wanted(labels)).map(|(.., value)| value)
+    parsed(page)
+        .into_iter()
+        .find(|(its, labels, _)| *its == name && wanted(labels))
+        .map(|(.., value)| value)
 }
 
 fn number(page: &str, name: &str, label: Option<(&str, &str)>) -> f64 {
@@ -57,7 +61,8 @@ fn histogram(page: &str, kind: &str) -> HistogramValue {
 /// Two locks granted at once, and one after a wait for another script.
 fn with_waits() -> Sandbox {
     let root = Sandbox::with_history();
-    root.bash("\"$PIPELINE_BINARY\" lock acquire a,b -q; \"$PIPELINE_BINARY\" lock release a,b -q").expect(0);
+    root.bash("\"$PIPELINE_BINARY\" lock acquire a,b -q; \"$PIPELINE_BINARY\" lock release a,b -q")
+        .expect(0);
     let mut holder = root.holder("c");
     let mut waiter = root.waiter("c");
     holder.go();
@@ -72,16 +77,20 @@ fn the_page_is_one_that_prometheus_can_read() {
         assert!(!parsed(&page).is_empty());
         // required by the format, but not checked by the parser: a help and a type before each
         // family's samples
-        let families: Vec<&str> =
-            page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let families: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split('{').next().unwrap();
             let is_known = families.iter().any(|family| {
-                name.strip_prefix(family).is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
+                name.strip_prefix(family)
+                    .is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
             });
             assert!(is_known && line.contains("{state_file=\""), "{line}");
         }
-        let mut series: Vec<&str> = page.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+        let mut series: Vec<&str> =
+            page.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
         let count = series.len();
         series.sort_unstable();
         series.dedup();
@@ -97,7 +106,9 @@ fn a_root_of_any_name_is_a_label() {
     let file = outer.file(name).join(".workflow-state.json");
     let run = |words: &[&str]| {
         let root = outer.file(name);
-        Ran::of(outer.command().arg("--root").arg(root).args(words).output().unwrap()).expect(0).stdout
+        Ran::of(outer.command().arg("--root").arg(root).args(words).output().unwrap())
+            .expect(0)
+            .stdout
     };
     run(&["state", "init"]);
     run(&["state", "set", "a=b"]);
@@ -113,12 +124,16 @@ fn waits_are_counted_and_the_buckets_add_up() {
     for (kind, count) in [("lock", 4), ("commit", 4)] {
         let histogram = histogram(&page, kind);
         assert_eq!(histogram.count, Some(count), "{kind}");
-        let counts: Vec<f64> = histogram.buckets.iter().map(|bucket| bucket.count.as_f64()).collect();
+        let counts: Vec<f64> =
+            histogram.buckets.iter().map(|bucket| bucket.count.as_f64()).collect();
         assert!(counts.is_sorted(), "{counts:?}");
         let last = histogram.buckets.last().unwrap();
         assert_eq!((last.upper_bound, last.count.as_f64()), (f64::INFINITY, count as f64));
         let sum = histogram.sum.as_ref().map(MetricNumber::as_f64).unwrap();
-        let slowest = counts.iter().position(|so_far| *so_far > 0.0).map(|place| histogram.buckets[place].upper_bound);
+        let slowest = counts
+            .iter()
+            .position(|so_far| *so_far > 0.0)
+            .map(|place| histogram.buckets[place].upper_bound);
         assert!(sum > 0.0 && slowest.is_some(), "{sum}");
     }
     // the longest is the certain wait
@@ -137,7 +152,8 @@ fn retries_guards_and_degradations_are_counted() {
     assert_eq!(root.bash(script).code, 1);
     root.ok("recover degrade slow");
     let page = page(&root);
-    let counted = ["retry", "guard", "degrade"].map(|kind| number(&page, "recoveries_total", Some(("kind", kind))));
+    let counted = ["retry", "guard", "degrade"]
+        .map(|kind| number(&page, "recoveries_total", Some(("kind", kind))));
     assert_eq!(counted, [3.0, 1.0, 1.0]);
 }
 
@@ -169,9 +185,12 @@ fn commits_backups_recoveries_and_errors_are_counted_once_each() {
     let page = page(&root);
     let counted = |name: &str, kind: &str| number(&page, name, Some(("kind", kind)));
     assert_eq!(number(&page, "commits_total", None), 9.0);
-    assert_eq!((counted("backups_total", "automatic"), counted("backups_total", "manual")), (4.0, 1.0));
-    let recoveries =
-        ["heal", "adopt", "recover", "restore", "handle", "undo"].map(|kind| counted("recoveries_total", kind));
+    assert_eq!(
+        (counted("backups_total", "automatic"), counted("backups_total", "manual")),
+        (4.0, 1.0)
+    );
+    let recoveries = ["heal", "adopt", "recover", "restore", "handle", "undo"]
+        .map(|kind| counted("recoveries_total", kind));
     assert_eq!(recoveries, [1.0, 1.0, 1.0, 1.0, 2.0, 0.0]);
     assert_eq!(number(&page, "errors_total", Some(("name", "DISK_FULL"))), 1.0);
     assert_eq!(number(&page, "errors_total", Some(("code", "9"))), 1.0);
@@ -203,17 +222,24 @@ fn commits_backups_recoveries_and_errors_are_counted_once_each() {
 fn exit_codes_of_wrapped_commands_are_not_counted_as_errors() {
     let root = Sandbox::initialized();
     // an older line; it stays readable, and looks like one of this program
-    fs::write(root.file(".error-recovery.log"), "2026-01-01T00:00:00Z [ERROR] error-recovery/old: x (code: 7)\n")
-        .unwrap();
+    fs::write(
+        root.file(".error-recovery.log"),
+        "2026-01-01T00:00:00Z [ERROR] error-recovery/old: x (code: 7)\n",
+    )
+    .unwrap();
     assert_eq!(root.run_args(&["recover", "guard", "g", "--", "sh", "-c", "exit 3"]).code, 3);
     assert_eq!(root.run_args(&["recover", "retry", "-n", "1", "--", "sh", "-c", "exit 6"]).code, 6);
     let status = root.ok("recover status");
     assert!(status.contains("Errors      1 x 7 DISK_FULL\n"), "{status}");
-    for told in ["g: the command failed for good after 1 attempt with its exit code 3; what it", "retry: sh failed"] {
+    for told in [
+        "g: the command failed for good after 1 attempt with its exit code 3; what it",
+        "retry: sh failed",
+    ] {
         assert!(status.contains(told), "{status}");
     }
     let page = page(&root);
-    let counted: Vec<&str> = page.lines().filter(|line| line.starts_with("pipeline_state_errors_total{")).collect();
+    let counted: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("pipeline_state_errors_total{")).collect();
     assert!(matches!(counted[..], [only] if only.contains("DISK_FULL")), "{counted:?}");
     assert_eq!(root.run("recover status --json").json()["errors"], json!({"7": 1}));
 }
@@ -239,9 +265,12 @@ fn figures_come_whatever_the_state_is_in_and_change_nothing() {
     edited.overwrite(fs::read_to_string(edited.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
     let missing = Sandbox::with_history();
     fs::remove_file(missing.state()).unwrap();
-    let legacy = Sandbox::holding(r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#);
+    let legacy =
+        Sandbox::holding(r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#);
     make_old(&legacy.state());
-    for (root, healthy) in [(damaged, 0.0), (edited, 0.0), (missing, 0.0), (Sandbox::empty(), 0.0), (legacy, 1.0)] {
+    for (root, healthy) in
+        [(damaged, 0.0), (edited, 0.0), (missing, 0.0), (Sandbox::empty(), 0.0), (legacy, 1.0)]
+    {
         fs::write(root.file(".error-recovery.log"), "garbage\n\u{1}(code: 3)\n").unwrap();
         let before = root.snapshot();
         assert_eq!(number(&page(&root), "healthy", None), healthy);
@@ -251,7 +280,8 @@ fn figures_come_whatever_the_state_is_in_and_change_nothing() {
     }
     let root = Sandbox::with_history();
     let silent = || {
-        let output = root.command().env("AUDIT_LOG", "/dev/null").args(["recover", "metrics"]).output();
+        let output =
+            root.command().env("AUDIT_LOG", "/dev/null").args(["recover", "metrics"]).output();
         Ran::of(output.unwrap()).expect(0).stdout
     };
     // The root's own journal has its commits.
@@ -266,12 +296,23 @@ fn status_names_problems_and_next_steps() {
     root.ok("recover checkpoint one");
     let well = root.ok("recover status");
     assert!(
-        well.contains("healthy, revision 4") && well.contains("none on record") && !well.contains("next:"),
+        well.contains("healthy, revision 4")
+            && well.contains("none on record")
+            && !well.contains("next:"),
         "{well}"
     );
     root.run_args(&["recover", "degrade", "no database", "mail"]).expect(0);
     for n in 0..12 {
-        root.run_args(&["recover", "handle", "8", "--operation", "fetch", "--message", &format!("try {n}")]).expect(0);
+        root.run_args(&[
+            "recover",
+            "handle",
+            "8",
+            "--operation",
+            "fetch",
+            "--message",
+            &format!("try {n}"),
+        ])
+        .expect(0);
     }
     root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
     let told = root.ok("recover status");
@@ -289,7 +330,10 @@ fn status_names_problems_and_next_steps() {
     }
     assert!(!told.contains("try 1 ") && told.contains("try 2 "), "the last ten: {told}");
     let all: Value = root.run("recover status --json").expect(0).json();
-    assert_eq!((all["health"].as_str(), all["errors"]["8"].as_u64()), (Some("foreign edit"), Some(12)));
+    assert_eq!(
+        (all["health"].as_str(), all["errors"]["8"].as_u64()),
+        (Some("foreign edit"), Some(12))
+    );
     assert_eq!(all["degraded"]["disabledFeatures"], json!(["mail"]));
 }
 
@@ -304,7 +348,10 @@ fn no_counter_falls_when_the_journal_is_rotated() {
             (number(&page, "commits_total", None), backups, waits)
         };
         for n in 1..=6_u32 {
-            let file = fs::File::options().append(true).open(root.file(".state-backups/journal.jsonl")).unwrap();
+            let file = fs::File::options()
+                .append(true)
+                .open(root.file(".state-backups/journal.jsonl"))
+                .unwrap();
             file.set_len(ROTATED_AT).unwrap(); // the rest is NULs, one damaged line
             root.ok(&format!("state set n:={n}"));
             if !is_logged {

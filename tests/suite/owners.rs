@@ -12,7 +12,13 @@ pub struct Owner(Child);
 
 impl Owner {
     pub fn new() -> Self {
-        Self(std::process::Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
+        Self(
+            std::process::Command::new("cat")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
 
     pub fn pid(&self) -> u32 {
@@ -38,8 +44,12 @@ impl Waiting {
     /// `lock acquire` for this owner, once it sleeps in the queue.
     #[track_caller]
     pub fn in_queue(root: &Sandbox, names: &str, owner: &Owner) -> Self {
-        let mut waiting = Self(root.spawn(&format!("lock acquire {names} 300 --json --owner-pid {}", owner.pid())));
-        until("the waiter sleeps in its queue", || waiting.has_ended() || sleeps(root, names, owner.pid()));
+        let mut waiting = Self(
+            root.spawn(&format!("lock acquire {names} 300 --json --owner-pid {}", owner.pid())),
+        );
+        until("the waiter sleeps in its queue", || {
+            waiting.has_ended() || sleeps(root, names, owner.pid())
+        });
         waiting
     }
 
@@ -77,7 +87,8 @@ pub fn sleeps(root: &Sandbox, names: &str, owner: u32) -> bool {
         let waiters = record["waiters"].as_array().cloned().unwrap_or_default();
         let waiter = waiters.iter().find(|waiter| waiter["owner"]["pid"] == owner);
         waiter.is_some_and(|waiter| {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", waiter["process"]["pid"])).unwrap_or_default();
+            let stat = fs::read_to_string(format!("/proc/{}/stat", waiter["process"]["pid"]))
+                .unwrap_or_default();
             stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('S'))
         })
     })

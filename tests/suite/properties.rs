@@ -19,7 +19,8 @@ use crate::corpus::oracles;
 /// JSON texts without white space and needless escapes: reading and writing one yields the same
 /// text.
 fn json() -> impl Strategy<Value = String> {
-    let string = |pattern: &'static str| pattern.prop_map(|text: String| Value::from(text).to_string());
+    let string =
+        |pattern: &'static str| pattern.prop_map(|text: String| Value::from(text).to_string());
     let key = prop_oneof![
         4 => string("[a-d]"),
         1 => string("\\PC{0,4}"),
@@ -35,7 +36,9 @@ fn json() -> impl Strategy<Value = String> {
         let array = vec(inner.clone(), 0..5).prop_map(|values| format!("[{}]", values.join(",")));
         let object = vec((key.clone(), inner), 0..5).prop_map(|pairs| {
             let mut seen = Vec::new();
-            let is_new = |(key, _): &(String, String)| !seen.contains(key) && (seen.push(key.clone()), true).1;
+            let is_new = |(key, _): &(String, String)| {
+                !seen.contains(key) && (seen.push(key.clone()), true).1
+            };
             let fields = pairs.into_iter().filter(is_new);
             let fields: Vec<String> = fields.map(|(key, value)| format!("{key}:{value}")).collect();
             format!("{{{}}}", fields.join(","))
@@ -102,8 +105,7 @@ fn made(old: &Value, program: &str, new: &Value) -> Result<Draft, FilterError> {
 }
 
 /// Changes a field outside the skeleton, and keeps its type.
-const OTHER_CONTENTS: &str =
-    r#"."of its user" |= if type == "array" then . + [1] elif type == "object" then .x = 1 else . end"#;
+const OTHER_CONTENTS: &str = r#"."of its user" |= if type == "array" then . + [1] elif type == "object" then .x = 1 else . end"#;
 
 /// The result as a value, computed with values.
 fn result(old: &Value, program: &str, new: &Value) -> Value {
@@ -121,14 +123,21 @@ fn result(old: &Value, program: &str, new: &Value) -> Value {
 /// numbers odd digits, and some parts are not in canonical form.
 fn large() -> Value {
     let rows = (0..4000).map(|n| match n % 1000 {
-        7 => r#"{"path":"a\\b","quote":"\"\n","zero":-0,"far":1E400,"long":9223372036854775808}"#.to_owned(),
+        7 => r#"{"path":"a\\b","quote":"\"\n","zero":-0,"far":1E400,"long":9223372036854775808}"#
+            .to_owned(),
         8 => r#"["",[],{},{"":""},null,true,1.50]"#.to_owned(),
         9 => r#"{"b":1,"a":[{"b":1,"a":2}]}"#.to_owned(),
-        n if n < 500 => format!("\"row {n} of a document, with some words in it: {}\"", "lorem ipsum ".repeat(5)),
+        n if n < 500 => format!(
+            "\"row {n} of a document, with some words in it: {}\"",
+            "lorem ipsum ".repeat(5)
+        ),
         n => (n * n).to_string(),
     });
     let rows: Vec<String> = rows.collect();
-    parsed(&format!("{{\"phase\":\"x\",\"rows\":[{}],\"n\":1,\"metadata\":{{}},\"last\":\"row\"}}", rows.join(",")))
+    parsed(&format!(
+        "{{\"phase\":\"x\",\"rows\":[{}],\"n\":1,\"metadata\":{{}},\"last\":\"row\"}}",
+        rows.join(",")
+    ))
 }
 
 // ---- documents ----
@@ -158,7 +167,10 @@ fn shared_text_of_a_large_document_changes_no_output() {
                 let text = draft.to_text().unwrap();
                 let value = parsed(std::str::from_utf8(&text.whole()).unwrap());
                 assert_eq!(value, expected, "{program}");
-                assert!(text.are(pretty(&value).as_bytes()), "{program} is written in another form");
+                assert!(
+                    text.are(pretty(&value).as_bytes()),
+                    "{program} is written in another form"
+                );
                 std::ops::ControlFlow::Continue(())
             };
             filter.make_each(&body, each).unwrap();
@@ -171,7 +183,10 @@ fn shared_text_of_a_large_document_changes_no_output() {
         draft.root_mut()[field] = "y".into();
         let mut changed = old.clone();
         changed[field] = "y".into();
-        assert!(!draft.is_same_as(&body) && draft.to_text().unwrap().are(pretty(&changed).as_bytes()), "{field}");
+        assert!(
+            !draft.is_same_as(&body) && draft.to_text().unwrap().are(pretty(&changed).as_bytes()),
+            "{field}"
+        );
         assert!(draft.to_text().unwrap().iter().count() > 1, "nothing was shared");
     }
     let mut draft = Draft::again(&body, ["rows"]);

@@ -21,13 +21,22 @@ use crate::properties::value;
 // ---- records ----
 
 fn identity() -> impl Strategy<Value = Identity> {
-    (any::<u32>(), any::<u64>(), "[0-9a-f-]{0,36}", any::<u64>(), any::<u64>(), "[0-9a-f]{0,32}", "\\PC{0,8}").prop_map(
-        |(pid, start, boot, pid_namespace, time_namespace, machine, host)| Identity {
-            pid,
-            start,
-            place: Place { boot, pid_namespace, time_namespace, machine, host },
-        },
+    (
+        any::<u32>(),
+        any::<u64>(),
+        "[0-9a-f-]{0,36}",
+        any::<u64>(),
+        any::<u64>(),
+        "[0-9a-f]{0,32}",
+        "\\PC{0,8}",
     )
+        .prop_map(|(pid, start, boot, pid_namespace, time_namespace, machine, host)| {
+            Identity {
+                pid,
+                start,
+                place: Place { boot, pid_namespace, time_namespace, machine, host },
+            }
+        })
 }
 
 fn mode() -> impl Strategy<Value = Mode> {
@@ -42,13 +51,40 @@ fn grant() -> impl Strategy<Value = Grant> {
     let seconds = || option::of(0.0..1e12_f64);
     let who = (token(), mode(), option::of(identity()), "\\PC{0,20}", any::<u32>());
     let lifeline = option::of("[.]live-[a-z0-9-]{1,9}");
-    (who, option::of(value()), seconds(), seconds(), lifeline, option::of("[.]torn-[a-z0-9][a-z0-9-]{0,8}")).prop_map(
-        |((token, mode, owner, command, count), metadata, ttl, expires, live_file, quarantined)| {
-            let since = "2023-11-01T10:30:00Z".to_owned();
-            let live_file = live_file.map(|name| Lifeline::parse(&name).unwrap());
-            Grant { token, mode, owner, command, since, count, metadata, ttl, expires, live_file, quarantined }
-        },
+    (
+        who,
+        option::of(value()),
+        seconds(),
+        seconds(),
+        lifeline,
+        option::of("[.]torn-[a-z0-9][a-z0-9-]{0,8}"),
     )
+        .prop_map(
+            |(
+                (token, mode, owner, command, count),
+                metadata,
+                ttl,
+                expires,
+                live_file,
+                quarantined,
+            )| {
+                let since = "2023-11-01T10:30:00Z".to_owned();
+                let live_file = live_file.map(|name| Lifeline::parse(&name).unwrap());
+                Grant {
+                    token,
+                    mode,
+                    owner,
+                    command,
+                    since,
+                    count,
+                    metadata,
+                    ttl,
+                    expires,
+                    live_file,
+                    quarantined,
+                }
+            },
+        )
 }
 
 fn waiter() -> impl Strategy<Value = Waiter> {
@@ -56,7 +92,13 @@ fn waiter() -> impl Strategy<Value = Waiter> {
     let who = (mode(), identity(), identity(), "\\PC{0,20}", 0.0..1e12_f64);
     let marks = (option::of("[0-9a-f]{16}"), 1..65_u32, any::<bool>(), any::<bool>());
     (who, option::of(token()), purpose, option::of(value()), marks).prop_map(
-        |((mode, owner, process, command, until), own, purpose, metadata, (id, locks, passed_over, broken))| {
+        |(
+            (mode, owner, process, command, until),
+            own,
+            purpose,
+            metadata,
+            (id, locks, passed_over, broken),
+        )| {
             let since = "2023-11-01T10:30:00Z".to_owned();
             let lifeline = id.map(|id| Lifeline::of_waiter(&id).unwrap());
             Waiter {
@@ -102,11 +144,14 @@ fn origin() -> impl Strategy<Value = Origin> {
 }
 
 fn intent() -> impl Strategy<Value = Intent> {
-    let staged = (1..=Revision::MAX, any::<[u8; 16]>(), digest()).prop_map(|(revision, lineage, digest)| Staged {
-        revision: Revision::new(revision).unwrap(),
-        lineage: Lineage::from_bytes(lineage),
-        digest,
-    });
+    let staged =
+        (1..=Revision::MAX, any::<[u8; 16]>(), digest()).prop_map(|(revision, lineage, digest)| {
+            Staged {
+                revision: Revision::new(revision).unwrap(),
+                lineage: Lineage::from_bytes(lineage),
+                digest,
+            }
+        });
     let action = prop_oneof![Just(Action::Restore), Just(Action::Undo)];
     let id = || "checkpoint-[A-Za-z0-9_-]{1,9}";
     (action, any::<u64>(), id(), id(), origin(), swap(), swap(), option::of(staged)).prop_map(
@@ -129,15 +174,17 @@ fn listing() -> impl Strategy<Value = Listing> {
         Just(What::Directory),
         "\\PC{0,9}".prop_map(|target| What::Link { target }),
     ];
-    let entry = (what, 0..=0o777_u32, -1_000_000_000_000..1_000_000_000_000_i64, 0..1_000_000_000_i64);
+    let entry =
+        (what, 0..=0o777_u32, -1_000_000_000_000..1_000_000_000_000_i64, 0..1_000_000_000_i64);
     vec(entry, 0..6).prop_map(|entries| {
-        let entries = entries.into_iter().enumerate().map(|(number, (what, mode, seconds, nanos))| Entry {
-            path: format!("config/é \n{number}"),
-            what,
-            mode,
-            mtime: (seconds, nanos),
-            acls: Default::default(),
-        });
+        let entries =
+            entries.into_iter().enumerate().map(|(number, (what, mode, seconds, nanos))| Entry {
+                path: format!("config/é \n{number}"),
+                what,
+                mode,
+                mtime: (seconds, nanos),
+                acls: Default::default(),
+            });
         Listing::new(entries.collect())
     })
 }

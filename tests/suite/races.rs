@@ -66,7 +66,10 @@ fn a_writer_with_a_removed_lock_starts_over_and_loses_no_update() {
             fs::remove_dir_all(other.file(".locks")).unwrap();
             other.ok("state update .n+=10");
         });
-        assert!(matches!(increment(&store_on(&sandbox, disk)), Ok(Outcome::Committed { .. })), "{when}");
+        assert!(
+            matches!(increment(&store_on(&sandbox, disk)), Ok(Outcome::Committed { .. })),
+            "{when}"
+        );
         assert_eq!(sandbox.document()["n"], 14, "{when}");
         assert_eq!(sandbox.revision(), 6, "{when}");
         assert!(sandbox.debris().is_empty(), "{when}");
@@ -131,7 +134,11 @@ fn an_unreadable_copy_stops_healing_from_an_older_one() {
         sandbox.overwrite("garbage");
         let before = sandbox.snapshot();
         let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
-            if call.name == "open" && call.path.ends_with("mirror.json") { Fate::Fails(errno) } else { Fate::Proceeds }
+            if call.name == "open" && call.path.ends_with("mirror.json") {
+                Fate::Fails(errno)
+            } else {
+                Fate::Proceeds
+            }
         })));
         let store = store_on(&sandbox, disk);
         assert_eq!(store.read().unwrap_err().code() as u8, code);
@@ -234,7 +241,11 @@ fn a_repeated_revision_number_is_distinguished_by_its_digest() {
     sandbox.overwrite("");
     fs::write(sandbox.mirror(), "").unwrap();
     sandbox.ok("state read");
-    assert_eq!((sandbox.revision(), sandbox.document()["n"].clone()), (4, 2.into()), "revision 4 was made again");
+    assert_eq!(
+        (sandbox.revision(), sandbox.document()["n"].clone()),
+        (4, 2.into()),
+        "revision 4 was made again"
+    );
     sandbox.feed("state write -", copy.as_bytes()).expect(75).saying("but with digest");
     assert_eq!(sandbox.document()["n"], 2);
 }
@@ -247,7 +258,14 @@ fn a_second_state_file_in_one_directory_is_refused() {
         Ran::of(command.env("STATE_FILE", "second.json").args(words.split(' ')).output().unwrap())
     };
     let before = sandbox.snapshot();
-    for words in ["state init", "state init --fresh", "state read", "state set a=b", "state recover", "state status"] {
+    for words in [
+        "state init",
+        "state init --fresh",
+        "state read",
+        "state set a=b",
+        "state recover",
+        "state status",
+    ] {
         second(words).expect(4).saying(".workflow-state.json").saying("directory of its own");
     }
     fs::copy(sandbox.state(), sandbox.file("second.json")).unwrap();
@@ -261,7 +279,9 @@ fn a_second_state_file_in_one_directory_is_refused() {
 #[test]
 fn a_dead_writers_files_are_cleared_by_the_next_one() {
     let sandbox = Sandbox::with_history();
-    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(sandbox.file(".locks/state.lock")).unwrap());
+    let inode = std::os::unix::fs::MetadataExt::ino(
+        &fs::metadata(sandbox.file(".locks/state.lock")).unwrap(),
+    );
     for name in [
         format!(".pipeline-state-{inode}-state.tmp"),
         format!(".state-backups/.pipeline-state-{inode}-mirror.tmp"),
@@ -286,13 +306,17 @@ fn a_dead_writers_files_are_cleared_by_the_next_one() {
 
 #[test]
 fn a_lagging_mirror_is_renewed_before_the_next_commit() {
-    for (what, mirror) in [("absent", None), ("older", Some("older")), ("garbage", Some("garbage"))] {
+    for (what, mirror) in [("absent", None), ("older", Some("older")), ("garbage", Some("garbage"))]
+    {
         let sandbox = Sandbox::with_history();
         match mirror {
             None => fs::remove_file(sandbox.mirror()).unwrap(),
             Some("older") => {
-                let old = sandbox.shelf("state-").into_iter().find(|name| name.contains("-r3-")).unwrap();
-                fs::copy(sandbox.file(".state-backups").join(old), sandbox.mirror()).map(|_| ()).unwrap();
+                let old =
+                    sandbox.shelf("state-").into_iter().find(|name| name.contains("-r3-")).unwrap();
+                fs::copy(sandbox.file(".state-backups").join(old), sandbox.mirror())
+                    .map(|_| ())
+                    .unwrap();
             }
             Some(text) => fs::write(sandbox.mirror(), text).unwrap(),
         }
@@ -306,7 +330,11 @@ fn a_lagging_mirror_is_renewed_before_the_next_commit() {
     sandbox.ok("state init");
     fs::write(sandbox.state(), "destroyed in place").unwrap();
     crate::sandbox::make_old(&sandbox.state());
-    assert_eq!(sandbox.run("state read").expect(0).json()["n"], 3, "the mirror was an inode of its own");
+    assert_eq!(
+        sandbox.run("state read").expect(0).json()["n"],
+        3,
+        "the mirror was an inode of its own"
+    );
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -315,7 +343,9 @@ fn same(a: &Path, b: &Path) -> bool {
 
 #[test]
 fn a_seal_between_two_reads_is_no_foreign_edit() {
-    let sandbox = Rc::new(Sandbox::holding(r#"{"phase":"old","completedTasks":[],"signals":{},"lastActivation":""}"#));
+    let sandbox = Rc::new(Sandbox::holding(
+        r#"{"phase":"old","completedTasks":[],"signals":{},"lastActivation":""}"#,
+    ));
     sandbox.ok("lock list"); // directories of locks may exist; there is no history yet
     let other = sandbox.clone();
     // the live file was read, and its neighbours are read next

@@ -56,7 +56,8 @@ fn the_session_at_the_top_goes_as_it_is_shown() {
         let ran = with_program_on_path(&sandbox, &format!("{{ {command}\n}} 2>&1"));
         let told = ran.stdout.replace(&root, "");
         let told: Vec<&str> = told.lines().collect();
-        let same = told.len() == shown.len() && shown.iter().zip(&told).all(|(shown, line)| is_shown(shown, line));
+        let same = told.len() == shown.len()
+            && shown.iter().zip(&told).all(|(shown, line)| is_shown(shown, line));
         assert!(same, "{command}\nshown: {shown:#?}\ntold: {told:#?}");
     }
 }
@@ -69,23 +70,41 @@ fn the_scripts_work_as_documented() {
     let scripts = blocks("bash");
     let find = |word: &str| *scripts.iter().find(|script| script.contains(word)).unwrap();
     let sandbox = Sandbox::initialized();
-    assert_eq!(with_program_on_path(&sandbox, find("completedTasks")).expect(0).stdout, "State updated: revision 2\n");
-    assert_eq!(with_program_on_path(&sandbox, find("completedTasks")).expect(0).stdout, "lint was done before\n");
+    assert_eq!(
+        with_program_on_path(&sandbox, find("completedTasks")).expect(0).stdout,
+        "State updated: revision 2\n"
+    );
+    assert_eq!(
+        with_program_on_path(&sandbox, find("completedTasks")).expect(0).stdout,
+        "lint was done before\n"
+    );
     let several = format!("for i in 1 2 3 4; do ( {} ) & done; wait", find("until").trim());
-    assert_eq!(with_program_on_path(&sandbox, &several).code, 0, "lost races are reported, and repeated");
+    assert_eq!(
+        with_program_on_path(&sandbox, &several).code,
+        0,
+        "lost races are reported, and repeated"
+    );
     assert_eq!(sandbox.ok("state get .count"), "4");
     let locked = with_program_on_path(&sandbox, find("lock acquire deploy")).expect(0).stdout;
     assert!(
-        locked.starts_with("Lock acquired: deploy (token ") && locked.ends_with("Lock released: deploy\n"),
+        locked.starts_with("Lock acquired: deploy (token ")
+            && locked.ends_with("Lock released: deploy\n"),
         "{locked}"
     );
     assert_eq!(sandbox.ok("state phase"), "deploying");
-    fs::write(sandbox.file("deploy.sh"), "#!/bin/sh\necho attempt\npipeline-state state phase half-done -q\nexit 4\n")
-        .unwrap();
+    fs::write(
+        sandbox.file("deploy.sh"),
+        "#!/bin/sh\necho attempt\npipeline-state state phase half-done -q\nexit 4\n",
+    )
+    .unwrap();
     fs::set_permissions(sandbox.file("deploy.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-    let recovered = with_program_on_path(&sandbox, find("recover checkpoint deployment")).expect(0).stdout;
+    let recovered =
+        with_program_on_path(&sandbox, find("recover checkpoint deployment")).expect(0).stdout;
     assert_eq!(recovered.matches("attempt\n").count(), 3, "{recovered}");
-    assert!(recovered.ends_with("-deployment\n") && recovered.contains("Checkpoint restored: "), "{recovered}");
+    assert!(
+        recovered.ends_with("-deployment\n") && recovered.contains("Checkpoint restored: "),
+        "{recovered}"
+    );
     assert_eq!(sandbox.ok("state phase"), "deploying");
     let checked = with_program_on_path(&sandbox, find("sha256sum")).expect(0).stdout;
     let lines: Vec<&str> = checked.lines().collect();
@@ -121,7 +140,12 @@ fn the_scripts_with_functions_work_as_documented() {
     fs::write(&command, text).unwrap(); // 4 is final
     fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
     let ran = with_program_on_path(&sandbox, find("create_checkpoint"));
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "Operation failed, restoring checkpoint\n"), "{}", ran.stderr);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "Operation failed, restoring checkpoint\n"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(sandbox.ok("state phase"), "new-phase");
 }
 
@@ -130,7 +154,8 @@ fn the_hooks_are_set_up_as_it_is_shown() {
     let find = |word: &str| *blocks("bash").iter().find(|script| script.contains(word)).unwrap();
     let sandbox = Sandbox::empty();
     let told = with_program_on_path(&sandbox, find("hook init-rules")).expect(0).stdout;
-    let printed: serde_json::Value = serde_json::from_str(&told[told.find("{\n").unwrap()..]).unwrap();
+    let printed: serde_json::Value =
+        serde_json::from_str(&told[told.find("{\n").unwrap()..]).unwrap();
     let shown: serde_json::Value = serde_json::from_str(blocks("json")[0]).unwrap();
     let called = printed["hooks"]["PostToolUse"][0]["hooks"][0]["command"].as_str().unwrap();
     let program = called.strip_suffix(" hook post-tool-use-tracker").unwrap();

@@ -18,7 +18,8 @@ pub const DASH: Shell = Shell { program: "dash", functions: "sh", strict: "set -
 pub const ZSH: Shell = Shell { program: "zsh", functions: "zsh", strict: "set -euo pipefail" };
 
 /// Differences of bash 3.2, the version of macOS, that matter here.
-pub const BASH_3: Shell = Shell { program: "bash", functions: "bash", strict: "unset BASHPID; set -euo pipefail" };
+pub const BASH_3: Shell =
+    Shell { program: "bash", functions: "bash", strict: "unset BASHPID; set -euo pipefail" };
 
 pub fn shells() -> impl Iterator<Item = Shell> {
     [BASH, DASH, ZSH].into_iter().filter(|shell| installed(shell.program))

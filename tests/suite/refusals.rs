@@ -5,8 +5,14 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use crate::sandbox::{Ran, Sandbox};
 
-const COMMANDS: [&str; 6] =
-    ["state init", "state read", "state set a=b", "state update .n=1", "state validate", "state status"];
+const COMMANDS: [&str; 6] = [
+    "state init",
+    "state read",
+    "state set a=b",
+    "state update .n=1",
+    "state validate",
+    "state status",
+];
 
 #[test]
 fn a_state_that_is_no_own_plain_file_is_refused() {
@@ -23,7 +29,16 @@ fn a_state_that_is_no_own_plain_file_is_refused() {
         Ran::of(command.env("STATE_FILE", file).args(words.split(' ')).output().unwrap())
     };
     for words in COMMANDS {
-        for file in ["/dev/null", "directory", "directory/", "link.json", "dangling.json", "pipe", "socket", "."] {
+        for file in [
+            "/dev/null",
+            "directory",
+            "directory/",
+            "link.json",
+            "dangling.json",
+            "pipe",
+            "socket",
+            ".",
+        ] {
             with_file(file, words).expect(6);
             with_file(file, &format!("{words} --json")).expect_json_error("unsafe_path");
         }
@@ -112,7 +127,16 @@ fn another_users_state_is_refused_and_only_root_may_read_it() {
         use std::os::unix::process::CommandExt as _;
         let mut command = sandbox.command();
         let args = ["--state-file", sandbox.state().to_str().unwrap()].map(str::to_owned);
-        Ran::of(command.current_dir("/").uid(4242).gid(4242).args(args).args(words.split(' ')).output().unwrap())
+        Ran::of(
+            command
+                .current_dir("/")
+                .uid(4242)
+                .gid(4242)
+                .args(args)
+                .args(words.split(' '))
+                .output()
+                .unwrap(),
+        )
     };
     if as_user("--version").code != 0 {
         eprintln!("the binary cannot be run by another user here: that part is not tested");
@@ -138,7 +162,9 @@ fn a_refusal_of_root_leaves_no_root_files_in_a_users_state() {
     chown(&sandbox.file(".error-recovery.log"));
     chown(sandbox.path());
     let before = sandbox.snapshot();
-    for words in ["state set a=b", "state init", "recover checkpoint op", "state recover", "hook init-rules"] {
+    for words in
+        ["state set a=b", "state init", "recover checkpoint op", "state recover", "hook init-rules"]
+    {
         sandbox.run(words).expect(6);
         assert_eq!(sandbox.snapshot(), before, "{words}");
         let of_root = sandbox.bash("find . -uid 0 ! -name audit.log").expect(0).stdout;
@@ -149,7 +175,10 @@ fn a_refusal_of_root_leaves_no_root_files_in_a_users_state() {
 #[test]
 fn a_refusal_lists_the_valid_choices() {
     let sandbox = Sandbox::empty();
-    sandbox.run_args(&["recover", "checkpoint", "a b"]).expect(4).saying("is no name for an operation");
+    sandbox
+        .run_args(&["recover", "checkpoint", "a b"])
+        .expect(4)
+        .saying("is no name for an operation");
     sandbox.run_args(&["lock", "check", "a b"]).expect(4).saying("is no name for a lock");
     sandbox.run("lock break aa").expect(64).saying("<--token <T>|--force|--waiter <ID>>");
     sandbox.run("lock break aa --token 1 --force").expect(64).saying("cannot be used with");
@@ -167,7 +196,9 @@ fn another_users_audit_log_is_not_written_and_stops_nothing() {
     symlink("victim", sandbox.file("audit.log")).unwrap();
     sandbox.run("state set a=1").expect(0).saying("audit log").saying(".pipeline-audit.log");
     assert_eq!(fs::read_to_string(sandbox.file("victim")).unwrap(), "");
-    assert!(fs::read_to_string(sandbox.file(".pipeline-audit.log")).unwrap().contains("revision=2"));
+    assert!(
+        fs::read_to_string(sandbox.file(".pipeline-audit.log")).unwrap().contains("revision=2")
+    );
     assert_eq!(sandbox.run("state history --json").expect(0).json()[0]["command"], "state set");
     if rustix::process::geteuid().as_raw() == 0 {
         fs::remove_file(sandbox.file("audit.log")).unwrap();
@@ -187,8 +218,16 @@ fn the_audit_log_has_a_line_for_each_commit_and_refusal_and_no_contents() {
     let log = fs::read_to_string(sandbox.file("audit.log")).unwrap();
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines.len(), 6, "{log}");
-    assert!(lines[4].contains("[INFO] state-manager/set: committed revision=5 reason=rotate pid="), "{}", lines[4]);
-    assert!(lines[5].contains("[WARN] state-manager/set: refused code=4 kind=schema"), "{}", lines[5]);
+    assert!(
+        lines[4].contains("[INFO] state-manager/set: committed revision=5 reason=rotate pid="),
+        "{}",
+        lines[4]
+    );
+    assert!(
+        lines[5].contains("[WARN] state-manager/set: refused code=4 kind=schema"),
+        "{}",
+        lines[5]
+    );
     assert!(!log.contains("hunter2"));
 }
 
@@ -205,8 +244,14 @@ fn the_error_log_has_state_errors_and_no_usage_errors() {
     let log = fs::read_to_string(sandbox.file(".error-recovery.log")).unwrap();
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines.len(), 2, "{log}");
-    assert!(lines[0].contains("[WARN] error-recovery/heal: ") && lines[0].ends_with("(code: 3)"), "{log}");
-    assert!(lines[1].contains("[ERROR] error-recovery/set: ") && lines[1].ends_with("(code: 3)"), "{log}");
+    assert!(
+        lines[0].contains("[WARN] error-recovery/heal: ") && lines[0].ends_with("(code: 3)"),
+        "{log}"
+    );
+    assert!(
+        lines[1].contains("[ERROR] error-recovery/set: ") && lines[1].ends_with("(code: 3)"),
+        "{log}"
+    );
     assert_eq!(fs::metadata(sandbox.file(".error-recovery.log")).unwrap().mode() & 0o777, 0o600);
 }
 
@@ -238,11 +283,15 @@ fn on_a_full_disk_backups_are_pruned_once_then_it_fails() {
         rm filler; $b state set -q n:=11; $b state get .n"#;
     let probe = sandbox.program("unshare").args(["-Urm", "true"]).status();
     if !probe.is_ok_and(|status| status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "unshare -Urm does not work, and in CI nothing is skipped");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "unshare -Urm does not work, and in CI nothing is skipped"
+        );
         eprintln!("unshare -Urm is not permitted here: full disks are not tested");
         return;
     }
-    let ran = Ran::of(sandbox.program("unshare").args(["-Urm", "bash", "-c", script]).output().unwrap());
+    let ran =
+        Ran::of(sandbox.program("unshare").args(["-Urm", "bash", "-c", script]).output().unwrap());
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines.get(1..), Some(["9", "code 7", "9", "11"].as_slice()), "{ran:?}");
     assert!(lines[0].parse::<u32>().unwrap() >= 2, "{ran:?}");
@@ -273,9 +322,20 @@ fn checkpoints_that_became_roots_keep_no_reader_from_a_healthy_state() {
         eprintln!("the binary cannot be run by another user here: this is not tested");
         return;
     }
-    for words in ["state read", "state get .n", "state wait .n", "state validate", "state status", "lock list"] {
+    for words in [
+        "state read",
+        "state get .n",
+        "state wait .n",
+        "state validate",
+        "state status",
+        "lock list",
+    ] {
         let ran = as_owner(words).unwrap().expect(0);
-        assert!(words == "lock list" || ran.stderr.contains("belongs to root"), "{words}: {}", ran.stderr);
+        assert!(
+            words == "lock list" || ran.stderr.contains("belongs to root"),
+            "{words}: {}",
+            ran.stderr
+        );
     }
     as_owner("state set n:=9").unwrap().expect(6).saying("hint: pipeline-state recover doctor");
 }

@@ -37,10 +37,12 @@ fn failing_at_every_call(
     run: fn(&Store) -> Result<()>,
     check: impl Fn(&Sandbox, Fault, &Result<()>, &str) + Sync,
 ) {
-    let faults = FAULTS.map(|(errno, code, lasting, manner)| Fault { errno, code, lasting, manner });
+    let faults =
+        FAULTS.map(|(errno, code, lasting, manner)| Fault { errno, code, lasting, manner });
     let count = AtomicUsize::new(0);
     // every fault at one call in eight: together they cover each call
-    let cases: Vec<(usize, Fault)> = (0..8).flat_map(|lane| faults.map(|fault| (lane, fault))).collect();
+    let cases: Vec<(usize, Fault)> =
+        (0..8).flat_map(|lane| faults.map(|fault| (lane, fault))).collect();
     in_parallel(&cases, |(lane, fault)| {
         for nth in (1 + lane..).step_by(8) {
             let root = twin(start);
@@ -51,7 +53,12 @@ fn failing_at_every_call(
                 return;
             };
             count.fetch_add(1, Ordering::Relaxed);
-            check(&root, *fault, &result, &format!("{fault:?} at call {nth}, {call:?}: {result:?}"));
+            check(
+                &root,
+                *fault,
+                &result,
+                &format!("{fault:?} at call {nth}, {call:?}: {result:?}"),
+            );
         }
     });
     println!("{} failures", count.into_inner());
@@ -59,7 +66,8 @@ fn failing_at_every_call(
 
 /// The next writer writes, and clears all leftovers of the failure.
 fn next_writer(root: &Sandbox, place: &str) {
-    write_z(&store(root, Disk::real())).unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
+    write_z(&store(root, Disk::real()))
+        .unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
     assert_tidy(root, place);
 }
 
@@ -72,7 +80,10 @@ fn restore(store: &Store) -> Result<()> {
 fn assert_right_code(fault: Fault, result: &Result<()>, place: &str) {
     if let Err(error) = result {
         let unknown = error.kind == Kind::DurabilityUnknown;
-        assert!(unknown || error.code() as u8 == fault.code || fault.manner == Manner::HappensAndFails, "{place}");
+        assert!(
+            unknown || error.code() as u8 == fault.code || fault.manner == Manner::HappensAndFails,
+            "{place}"
+        );
     }
 }
 
@@ -86,10 +97,16 @@ fn a_restore_whose_calls_fail_is_of_all_three_or_of_none_and_ok_means_all() {
         let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
         let found = Whole::with(root, &read.bytes);
         assert!(found == old || found == new, "a mix: {place}\n{found:#?}");
-        assert!(found == new || result.is_err(), "success is reported, but not the change: {place}");
+        assert!(
+            found == new || result.is_err(),
+            "success is reported, but not the change: {place}"
+        );
         // a failure that still leads to the restore must announce that
         let decided = result.as_ref().is_err_and(|error| error.message.contains("decided"));
-        assert!(found == old || result.is_ok() || decided, "failure is reported, but there is a change: {place}");
+        assert!(
+            found == old || result.is_ok() || decided,
+            "failure is reported, but there is a change: {place}"
+        );
         next_writer(root, place);
     });
 }
@@ -194,7 +211,11 @@ fn files_added_to_config_during_a_restore_are_kept() {
     restore(&store(&root, disk)).unwrap_err();
     root.run("state read").expect(0).saying("was edited while it was being replaced");
     assert!(Whole::of(&root) == new);
-    let kept = root.names(".").into_iter().find(|name| name.starts_with("config.before-restore-")).unwrap();
+    let kept = root
+        .names(".")
+        .into_iter()
+        .find(|name| name.starts_with("config.before-restore-"))
+        .unwrap();
     assert_eq!(std::fs::read_to_string(root.file(kept).join("late")).unwrap(), "late");
     root.ok("state set y:=1");
     assert_tidy(&root, "kept");
@@ -205,7 +226,8 @@ fn files_added_to_config_during_a_restore_are_kept() {
 fn merged(nth: usize) -> Disk {
     let (mut decided, mut changes) = (false, 0);
     Disk::new(Rc::new(Observed::new(move |call| {
-        let is_tree = |path: &std::path::Path| path.ends_with("config") || path.ends_with(".signals");
+        let is_tree =
+            |path: &std::path::Path| path.ends_with("config") || path.ends_with(".signals");
         let renames_tree = call.from.as_deref().is_some_and(is_tree) || call.name == "exchange";
         if renames_tree && ["rename", "exchange"].contains(&call.name) {
             return Fate::Fails(Errno::XDEV);
@@ -240,7 +262,9 @@ fn a_failed_restore_file_by_file_is_finished_or_aborted() {
         let wanted = if matches!(found, Aborted::Nothing) { &new } else { &old };
         let whole = Whole::of(&aborted);
         assert_eq!(whole.state, wanted.state, "{place}");
-        let print = |tree: &Option<pipeline_state::tree::Listing>| tree.as_ref().map(|tree| tree.fingerprint());
+        let print = |tree: &Option<pipeline_state::tree::Listing>| {
+            tree.as_ref().map(|tree| tree.fingerprint())
+        };
         assert_eq!(print(&whole.config), print(&wanted.config), "{place}: {found:?}");
         assert_eq!(print(&whole.signals), print(&wanted.signals), "{place}: {found:?}");
         next_writer(&aborted, &place);
@@ -254,7 +278,8 @@ fn edits_during_a_restore_file_by_file_are_kept() {
     let root = twin(&start);
     let config = root.file("config");
     let disk = Disk::new(Rc::new(Observed::new(move |call| {
-        let is_tree = |path: &std::path::Path| path.ends_with("config") || path.ends_with(".signals");
+        let is_tree =
+            |path: &std::path::Path| path.ends_with("config") || path.ends_with(".signals");
         if call.name == "rename" && call.path.ends_with("intent.json") {
             std::fs::write(config.join("rules.json"), "edited").unwrap();
         }
@@ -265,9 +290,18 @@ fn edits_during_a_restore_file_by_file_are_kept() {
     })));
     let restoring = store(&root, disk);
     restore(&restoring).unwrap();
-    assert!(restoring.take_warnings().iter().any(|warning| warning.contains("was edited while it was being replaced")));
+    assert!(
+        restoring
+            .take_warnings()
+            .iter()
+            .any(|warning| warning.contains("was edited while it was being replaced"))
+    );
     assert!(Whole::of(&root) == new);
-    let kept = root.names(".").into_iter().find(|name| name.starts_with("config.before-restore-")).unwrap();
+    let kept = root
+        .names(".")
+        .into_iter()
+        .find(|name| name.starts_with("config.before-restore-"))
+        .unwrap();
     assert_eq!(std::fs::read_to_string(root.file(kept).join("rules.json")).unwrap(), "edited");
     assert_tidy(&root, "kept");
 }
@@ -285,7 +319,10 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
         let made = root.names(".checkpoints").iter().any(|id| id.ends_with("-again"));
         assert!(made || result.is_err(), "{place}");
         let unknown = result.as_ref().is_err_and(|error| error.kind == Kind::DurabilityUnknown);
-        assert!(!made || result.is_ok() || unknown || fault.manner == Manner::HappensAndFails, "{place}");
+        assert!(
+            !made || result.is_ok() || unknown || fault.manner == Manner::HappensAndFails,
+            "{place}"
+        );
         let real = store(root, Disk::real());
         real.checkpoint_ids().unwrap().iter().for_each(|id| real.verify_checkpoint(id).unwrap());
         next_writer(root, place);
@@ -315,7 +352,8 @@ fn a_failed_init_fresh_keeps_the_state_or_begins() {
             assert!(!root.file(".signals/GO.json").exists(), "{place}");
         }
         root.overwrite("");
-        let healed = real.read().unwrap_or_else(|error| panic!("it has no copies: {error}: {place}"));
+        let healed =
+            real.read().unwrap_or_else(|error| panic!("it has no copies: {error}: {place}"));
         assert_eq!(healed.value.get("n"), live.get("n"), "{place}");
     });
 }

@@ -5,7 +5,9 @@ use std::fs;
 use std::time::Instant;
 
 use crate::sandbox::{Ran, Sandbox, installed};
-use crate::snapshots::{Whole, assert_tidy, restored, twin, with_checkpoint, with_small_checkpoint};
+use crate::snapshots::{
+    Whole, assert_tidy, restored, twin, with_checkpoint, with_small_checkpoint,
+};
 use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
 /// Calls that change the disk or end the process. A death before another call equals a death before
@@ -35,7 +37,8 @@ fn calls(start: &Sandbox, words: &str) -> Vec<Call> {
     let root = twin(start);
     let trace = root.file("trace");
     let path = trace.to_str().unwrap().to_owned();
-    let ran = Ran::of(strace(&root, &["-f", "-y", "-o", &path], words.split(' ')).output().unwrap());
+    let ran =
+        Ran::of(strace(&root, &["-f", "-y", "-o", &path], words.split(' ')).output().unwrap());
     let text = fs::read_to_string(trace).unwrap();
     let mut calls = calls_in(&text, root.path().to_str().unwrap());
     calls.retain(|call| CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT"));
@@ -53,8 +56,10 @@ fn killed(root: &Sandbox, words: &str, call: &Call) -> Ran {
 /// A root after a restore was killed before the first matching call after the intent.
 pub fn interrupted(start: &Sandbox, before: &str) -> Sandbox {
     let calls = calls(start, RESTORE);
-    let decided =
-        calls.iter().position(|call| call.name.starts_with("rename") && call.line.contains("intent.json")).unwrap();
+    let decided = calls
+        .iter()
+        .position(|call| call.name.starts_with("rename") && call.line.contains("intent.json"))
+        .unwrap();
     let call = calls[decided + 1..].iter().find(|call| call.line.contains(before));
     let root = twin(start);
     killed(&root, RESTORE, call.unwrap_or_else(|| panic!("no {before} after the intent")));
@@ -86,12 +91,16 @@ fn killed_at_any_call_a_restore_is_of_all_three_or_of_none() {
         let root = twin(&start);
         let ran = killed(&root, RESTORE, call);
         let next = NEXT[place % NEXT.len()];
-        let place = format!("killed before {} #{}: {}\nthen {next}", call.name, call.nth, call.line);
+        let place =
+            format!("killed before {} #{}: {}\nthen {next}", call.name, call.nth, call.line);
         let second = root.run(next);
         assert_eq!(second.code, 0, "{place}: {}", second.stderr);
         let found = Whole::with(&root, root.ok("state read").as_bytes());
         assert!(found == old || found == new, "a mix: {place}\n{found:#?}");
-        assert!(found == new || !ran.stdout.contains("restored"), "acknowledged and not done: {place}");
+        assert!(
+            found == new || !ran.stdout.contains("restored"),
+            "acknowledged and not done: {place}"
+        );
         root.ok("state set y:=1");
         assert_tidy(&root, &place);
         root.ok("recover verify");
@@ -230,7 +239,8 @@ fn read_only_commands_report_an_interrupted_restore() {
     let told = root.run("state get .n").expect(0);
     assert_eq!(told.stdout, "3\n");
     assert!(
-        told.stderr.contains("an interrupted restore of checkpoint-") && told.stderr.contains("was finished"),
+        told.stderr.contains("an interrupted restore of checkpoint-")
+            && told.stderr.contains("was finished"),
         "{told:?}"
     );
     let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap();
@@ -245,11 +255,15 @@ fn a_reader_that_cannot_finish_it_serves_the_state_as_it_is_going_to_be() {
     let root = interrupted(&with_small_checkpoint(), ".signals");
     let before = root.snapshot();
     let unlocked = |files: Vec<(std::path::PathBuf, Vec<u8>)>| {
-        files.into_iter().filter(|(path, _)| !path.to_string_lossy().contains("/.locks")).collect::<Vec<_>>()
+        files
+            .into_iter()
+            .filter(|(path, _)| !path.to_string_lossy().contains("/.locks"))
+            .collect::<Vec<_>>()
     };
     for lock in ["state", "config"] {
         let holder = root.holder(lock);
-        let ran = root.run("state get .n").expect(0).saying("the state as it is going to be is served");
+        let ran =
+            root.run("state get .n").expect(0).saying("the state as it is going to be is served");
         assert_eq!(ran.stdout, "3\n");
         assert_eq!(unlocked(root.snapshot()), unlocked(before.clone()), "{lock}");
         root.run("state set z:=1 --lock-timeout 0").expect(2);
@@ -267,7 +281,9 @@ fn a_stuck_restore_is_refused_until_another_replaces_it() {
     let start = with_small_checkpoint();
     let (old, new) = (Whole::of(&start), restored(&start));
     // a staged file is damaged: the restore is undone
-    for spoil in [".pipeline-state-restore-1-signals/EARLY.json", ".checkpoints/.in-progress/state-1.json"] {
+    for spoil in
+        [".pipeline-state-restore-1-signals/EARLY.json", ".checkpoints/.in-progress/state-1.json"]
+    {
         let root = interrupted(&start, ".signals");
         fs::write(root.file(spoil), "{}").unwrap();
         root.run("state read").expect(0).saying("it was undone");
@@ -277,9 +293,11 @@ fn a_stuck_restore_is_refused_until_another_replaces_it() {
     // and the pre-restore checkpoint as well
     let root = interrupted(&start, ".signals");
     fs::write(root.file(".pipeline-state-restore-1-signals/EARLY.json"), "{}").unwrap();
-    let before = root.names(".checkpoints").into_iter().find(|id| id.ends_with("pre-restore")).unwrap();
+    let before =
+        root.names(".checkpoints").into_iter().find(|id| id.ends_with("pre-restore")).unwrap();
     fs::write(root.file(".checkpoints").join(before).join("config/rules.json"), "spoiled").unwrap();
-    let served = root.run("state get .n").expect(0).saying("the state as it is going to be is served");
+    let served =
+        root.run("state get .n").expect(0).saying("the state as it is going to be is served");
     assert_eq!(served.stdout, "3\n");
     for words in ["state set z:=1", "state init", "recover checkpoint x"] {
         root.run(words).expect(3).saying("recover restore checkpoint-");
@@ -321,8 +339,11 @@ fn finishing_a_killed_guards_restore_settles_the_guard() {
     let mut finished = 0;
     for nth in 1..40 {
         let root = twin(&start);
-        let words =
-            format!("recover guard op -- sh {} {}", root.file("g.sh").display(), root.file("config/a").display());
+        let words = format!(
+            "recover guard op -- sh {} {}",
+            root.file("g.sh").display(),
+            root.file("config/a").display()
+        );
         let call = Call { name: "renameat".to_owned(), nth, line: String::new() };
         killed(&root, &words, &call);
         if !root.file(".checkpoints/.in-progress/intent.json").exists() {

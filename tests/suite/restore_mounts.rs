@@ -63,14 +63,24 @@ fn in_an_overlay_the_directories_of_the_image_are_restored_file_by_file() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let found = Whole::of(&out);
     assert_eq!(found.state, new.state);
-    let print = |listing: Option<pipeline_state::tree::Listing>| listing.map(|listing| listing.fingerprint());
+    let print = |listing: Option<pipeline_state::tree::Listing>| {
+        listing.map(|listing| listing.fingerprint())
+    };
     assert_eq!(print(found.config), print(new.config));
     let names = |signals: &Option<pipeline_state::tree::Listing>| {
-        signals.iter().flat_map(|all| all.entries()).map(|entry| entry.path.clone()).collect::<Vec<_>>()
+        signals
+            .iter()
+            .flat_map(|all| all.entries())
+            .map(|entry| entry.path.clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(names(&found.signals), names(&new.signals));
     assert_tidy(&out, "in an overlay");
-    assert!(out.names("config").iter().all(|name| !name.starts_with('.')), "{:?}", out.names("config"));
+    assert!(
+        out.names("config").iter().all(|name| !name.starts_with('.')),
+        "{:?}",
+        out.names("config")
+    );
 }
 
 #[test]
@@ -93,7 +103,8 @@ fn in_an_overlay_checkpoints_of_the_image_are_removed() {
     if !may_mount() {
         return;
     }
-    let (ran, out) = in_an_overlay("\"$B\" recover checkpoint newest; \"$B\" recover cleanup 0 --keep 1");
+    let (ran, out) =
+        in_an_overlay("\"$B\" recover checkpoint newest; \"$B\" recover cleanup 0 --keep 1");
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(out.names(".checkpoints").len(), 1, "{:?}", out.names(".checkpoints"));
     out.ok("recover verify");
@@ -147,8 +158,7 @@ fn a_mounted_state_file_is_read_and_not_written() {
     let bare = Sandbox::empty();
     fs::copy(root.state(), bare.file("one.json")).unwrap();
     fs::write(bare.state(), "").unwrap();
-    let script =
-        "mount --bind one.json .workflow-state.json; \"$B\" state init && exit 1; [ \"$(ls -A | wc -l)\" -le 3 ]";
+    let script = "mount --bind one.json .workflow-state.json; \"$B\" state init && exit 1; [ \"$(ls -A | wc -l)\" -le 3 ]";
     let ran = mounted(&bare, script);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(bare.names("."), [".workflow-state.json", "one.json"]);
@@ -166,13 +176,17 @@ fn an_immutable_file_refuses_a_restore_before_anything_is_made() {
         if !is_permitted("chattr", &["+i", path.to_str().unwrap()]) {
             return;
         }
-        let before = root.snapshot().into_iter().filter(|(path, _)| !path.starts_with(root.file(".locks")));
+        let before =
+            root.snapshot().into_iter().filter(|(path, _)| !path.starts_with(root.file(".locks")));
         let before: Vec<_> = before.collect();
         let refused = root.run("recover restore --latest good");
-        let after = root.snapshot().into_iter().filter(|(path, _)| !path.starts_with(root.file(".locks")));
+        let after =
+            root.snapshot().into_iter().filter(|(path, _)| !path.starts_with(root.file(".locks")));
         let after: Vec<_> = after.collect();
         let guarded = root.run("recover guard op -- touch ran");
-        assert!(std::process::Command::new("chattr").arg("-i").arg(&path).status().unwrap().success());
+        assert!(
+            std::process::Command::new("chattr").arg("-i").arg(&path).status().unwrap().success()
+        );
         refused.expect(6).saying("lsattr -d");
         guarded.expect(6);
         assert!(!root.file("ran").exists(), "{name}: the command ran");
@@ -186,7 +200,11 @@ fn an_immutable_file_refuses_a_restore_before_anything_is_made() {
 #[test]
 fn a_probe_whose_directory_is_removed_displaces_nothing() {
     let start = with_small_checkpoint();
-    fs::write(start.state(), fs::read_to_string(start.state()).unwrap().replace("pre-init", "HAND")).unwrap();
+    fs::write(
+        start.state(),
+        fs::read_to_string(start.state()).unwrap().replace("pre-init", "HAND"),
+    )
+    .unwrap();
     let before = start.snapshot();
     let removed = start.path().to_owned();
     let disk = Disk::new(Rc::new(Observed::new(move |call| {
@@ -225,7 +243,11 @@ fn interrupted_at(nth: usize) -> Sandbox {
     let mut exchanges = 0;
     let disk = Disk::new(Rc::new(Observed::new(move |call| {
         exchanges += usize::from(call.name == "exchange");
-        if call.name == "exchange" && exchanges >= nth { Fate::Fails(Errno::IO) } else { Fate::Proceeds }
+        if call.name == "exchange" && exchanges >= nth {
+            Fate::Fails(Errno::IO)
+        } else {
+            Fate::Proceeds
+        }
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
     store(&root, disk).restore(&which, &Order::of("restore")).unwrap_err();
@@ -252,7 +274,11 @@ fn a_mount_over_a_pending_restore_allows_reads_and_an_abort() {
         let ran = mounted(&root, &script);
         assert_eq!(ran.code, 0, "{target}: {ran:?}");
         assert_eq!(Whole::of(&root).state, old.state, "{target}");
-        assert_eq!(fs::read_to_string(root.file("config/rules.json")).unwrap(), "{\"a\": 2}\n", "{target}");
+        assert_eq!(
+            fs::read_to_string(root.file("config/rules.json")).unwrap(),
+            "{\"a\": 2}\n",
+            "{target}"
+        );
         if undone == "true" {
             assert!(root.revision() > staged, "a reader may have seen revision {staged}");
         }

@@ -28,7 +28,8 @@ fn immutable<T>(path: &Path, look: impl FnOnce() -> T) -> Option<T> {
 fn names(found: &[Value], path: &str) -> bool {
     let is_it = |finding: &Value| {
         let message = finding["message"].as_str().unwrap();
-        message.starts_with("a restore, and so a guard, would be refused: ") && message.contains(path)
+        message.starts_with("a restore, and so a guard, would be refused: ")
+            && message.contains(path)
     };
     found.len() == 1 && found.iter().all(is_it)
 }
@@ -43,7 +44,10 @@ fn the_doctor_finds_immutable_targets_of_a_restore() {
         let Some((guard, found)) = immutable(&root.file(target), look) else { return };
         assert!(guard == 6 && names(&found, target), "{target}: {}", brief(&found));
         assert!(found[0]["remedy"].as_str().unwrap().contains("chattr -ia"));
-        assert!(before.iter().all(|file| root.snapshot().contains(file)), "looking changes nothing");
+        assert!(
+            before.iter().all(|file| root.snapshot().contains(file)),
+            "looking changes nothing"
+        );
     }
     root.run("recover doctor").expect(0);
 }
@@ -61,7 +65,9 @@ fn the_doctor_finds_mounts_in_the_targets_of_a_restore() {
              [ $? = {guard} ] || exit 1; \"$P\" recover doctor 2>err; true"
         );
         let mut command = root.program("unshare");
-        let ran = Ran::of(command.args(["-m", "bash", "-c", &script]).env("P", BINARY).output().unwrap()).expect(0);
+        let ran =
+            Ran::of(command.args(["-m", "bash", "-c", &script]).env("P", BINARY).output().unwrap())
+                .expect(0);
         let is_found = ran.stdout.contains("would be refused") && ran.stdout.contains(target);
         assert_eq!(is_found, guard != 0, "{target}: {ran:?}");
     }

@@ -71,7 +71,9 @@ fn permanent_failures_are_not_retried() {
         assert_eq!(attempts(&root).len(), 1, "{code}");
     }
     let root = Sandbox::empty();
-    root.run("recover retry -n 3 --base-delay 0 -- ./no-such-program").expect(127).saying("cannot be run");
+    root.run("recover retry -n 3 --base-delay 0 -- ./no-such-program")
+        .expect(127)
+        .saying("cannot be run");
     fs::write(root.file("plain"), "").unwrap();
     root.run("recover retry -n 3 --base-delay 0 -- ./plain").expect(126);
     for signal in ["INT", "TERM"] {
@@ -85,7 +87,10 @@ fn permanent_failures_are_not_retried() {
             "-c",
             &format!("echo x; kill -{signal} $$"),
         ]);
-        assert_eq!((ran.code, ran.stdout.as_str()), (if signal == "INT" { 130 } else { 143 }, "x\n"));
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (if signal == "INT" { 130 } else { 143 }, "x\n")
+        );
     }
 }
 
@@ -105,10 +110,14 @@ fn the_pauses_follow_the_schedule() {
     let ran = retry(&root, "-n 5 --base-delay 0.1 --max-delay 0.3", &[1]);
     let times = attempts(&root);
     assert_eq!((ran.code, times.len()), (1, 5));
-    for ((pair, whole), line) in times.windows(2).zip([100, 200, 300, 300]).zip(ran.stderr.lines()) {
+    for ((pair, whole), line) in times.windows(2).zip([100, 200, 300, 300]).zip(ran.stderr.lines())
+    {
         let pause = (pair[1] - pair[0]) / 1_000_000;
         assert!(pause >= whole / 2, "{pause} ms instead of {whole} less up to a half");
-        assert!(line.starts_with("attempt ") && line.contains("ended with 1; the next begins in 0."), "{line}");
+        assert!(
+            line.starts_with("attempt ") && line.contains("ended with 1; the next begins in 0."),
+            "{line}"
+        );
     }
     assert_eq!(ran.stderr.lines().count(), 4);
 }
@@ -122,7 +131,16 @@ fn a_time_limit_holds_for_all_attempts_together() {
     assert!(began.elapsed().as_secs() < 1000);
     assert_eq!(attempts(&root).len(), 1);
     // a running command gets SIGTERM
-    let ran = root.run_args(&["recover", "retry", "--timeout", "0.2", "--", "sh", "-c", "exec sleep 3600"]);
+    let ran = root.run_args(&[
+        "recover",
+        "retry",
+        "--timeout",
+        "0.2",
+        "--",
+        "sh",
+        "-c",
+        "exec sleep 3600",
+    ]);
     assert_eq!(ran.code, 9);
 }
 
@@ -134,10 +152,13 @@ fn an_end_by_the_time_limit_is_reported_with_its_length_and_9_for_a_retry() {
         let told = "sleep was told to end: the time of 0.2 s was up in attempt 1\n";
         assert_eq!((ran.code, ran.stderr.matches(told).count()), (code, 1), "{}", ran.stderr);
     }
-    let ran = root.run("recover retry -n 3 --base-delay 3600 --max-delay 3600 --timeout 60 -- false");
+    let ran =
+        root.run("recover retry -n 3 --base-delay 3600 --max-delay 3600 --timeout 60 -- false");
     let told = "attempt 1 of 3 ended with 1; the time of 60.0 s leaves none for another\n";
     assert!(ran.code == 9 && ran.stderr.starts_with(told), "{}", ran.stderr);
-    ran.expect(9).saying("the time of all attempts was up after 1 attempt; the last one ended with 1 [TIMEOUT]");
+    ran.expect(9).saying(
+        "the time of all attempts was up after 1 attempt; the last one ended with 1 [TIMEOUT]",
+    );
 }
 
 #[test]
@@ -147,7 +168,8 @@ fn an_interrupt_ends_the_waiting_at_once() {
             continue;
         }
         let root = Sandbox::empty();
-        let mut script = running(&root, "recover retry --base-delay 3600 --max-delay 3600 -- false");
+        let mut script =
+            running(&root, "recover retry --base-delay 3600 --max-delay 3600 -- false");
         await_line(&mut script, "attempt 1 of 3 ended with 1");
         script.signal(signal);
         assert_eq!(script.end().code, code);
@@ -158,7 +180,8 @@ fn an_interrupt_ends_the_waiting_at_once() {
 fn an_interrupt_reaches_the_command_and_no_attempt_follows() {
     let root = Sandbox::empty();
     // one that dies of it, and one that ends in its own way
-    let mut script = running(&root, "recover retry --base-delay 0 -- sh -c 'echo begun; exec sleep 3600'");
+    let mut script =
+        running(&root, "recover retry --base-delay 0 -- sh -c 'echo begun; exec sleep 3600'");
     script.until("begun");
     script.signal(Signal::TERM);
     assert_eq!(script.end().code, 143);
@@ -219,13 +242,20 @@ fn is_as_before(root: &Sandbox) -> bool {
 #[test]
 fn a_permanent_failure_is_undone_and_keeps_its_code() {
     let (root, change) = guarded();
-    let ran = root.run(&format!("recover guard deploy --retries 3 --base-delay 0 -- {change} false"));
+    let ran =
+        root.run(&format!("recover guard deploy --retries 3 --base-delay 0 -- {change} false"));
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert_eq!(fs::read_to_string(root.file("attempts")).unwrap().lines().count(), 3);
     assert!(is_as_before(&root), "{}", root.document());
     let said: Vec<&str> = ran.stderr.lines().collect();
-    assert!(said[0].starts_with("Checkpoint created: checkpoint-") && said[0].ends_with("-deploy"), "{said:?}");
-    assert!(said[3].starts_with("Checkpoint restored: checkpoint-") && said[3].ends_with("-deploy"), "{said:?}");
+    assert!(
+        said[0].starts_with("Checkpoint created: checkpoint-") && said[0].ends_with("-deploy"),
+        "{said:?}"
+    );
+    assert!(
+        said[3].starts_with("Checkpoint restored: checkpoint-") && said[3].ends_with("-deploy"),
+        "{said:?}"
+    );
     let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap();
     assert!(log.lines().last().unwrap().ends_with("-deploy (code: 0)"), "{log}");
 }
@@ -251,8 +281,10 @@ fn an_interrupt_in_the_middle_puts_things_back() {
     assert_eq!(script.end().code, 130);
     assert!(is_as_before(&root));
 
-    let mut script =
-        running(&root, &format!("recover guard deploy -n 2 --base-delay 3600 --max-delay 3600 -- {change} false"));
+    let mut script = running(
+        &root,
+        &format!("recover guard deploy -n 2 --base-delay 3600 --max-delay 3600 -- {change} false"),
+    );
     await_line(&mut script, "attempt 1 of 2");
     script.signal(Signal::INT);
     assert_eq!(script.end().code, 130);
@@ -280,7 +312,8 @@ fn a_restore_that_fails_is_said_last_and_ends_with_the_code_for_it() {
     let ran = root.run(&format!("recover guard deploy -- {change} sh ./spoil"));
     assert_eq!(ran.code, 3);
     assert!(
-        ran.stderr.contains("did not put everything back: there is no checkpoint") && ran.stderr.contains("hint: "),
+        ran.stderr.contains("did not put everything back: there is no checkpoint")
+            && ran.stderr.contains("hint: "),
         "{}",
         ran.stderr
     );
@@ -302,7 +335,11 @@ fn a_killed_guard_leaves_a_checkpoint_that_brings_things_back() {
 fn guards_may_be_nested() {
     let (root, change) = guarded();
     let inner = format!("$PIPELINE_BINARY recover guard -q inner -- {change} false");
-    fs::write(root.file("outer"), format!("$PIPELINE_BINARY state set -q outer:=1\n{inner}\nexit 3\n")).unwrap();
+    fs::write(
+        root.file("outer"),
+        format!("$PIPELINE_BINARY state set -q outer:=1\n{inner}\nexit 3\n"),
+    )
+    .unwrap();
     let ran = root.run("recover guard -q outer -- sh ./outer");
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert!(is_as_before(&root) && root.document().get("outer").is_none());

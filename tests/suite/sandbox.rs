@@ -32,7 +32,10 @@ pub struct Ran {
 impl Sandbox {
     /// An empty directory.
     pub fn empty() -> Self {
-        Self { dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap(), is_named: false }
+        Self {
+            dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap(),
+            is_named: false,
+        }
     }
 
     /// An empty directory that `PIPELINE_ROOT` names.
@@ -110,8 +113,13 @@ impl Sandbox {
     }
 
     fn dressed(&self, mut command: Command) -> Command {
-        command.current_dir(self.path()).env("AUDIT_LOG", self.file("audit.log")).env("PIPELINE_BINARY", BINARY);
-        for name in ["STATE_FILE", "PIPELINE_ROOT", "DEBUG", "PIPELINE_FORMAT", "LOCK_TIMEOUT", "NO_COLOR"] {
+        command
+            .current_dir(self.path())
+            .env("AUDIT_LOG", self.file("audit.log"))
+            .env("PIPELINE_BINARY", BINARY);
+        for name in
+            ["STATE_FILE", "PIPELINE_ROOT", "DEBUG", "PIPELINE_FORMAT", "LOCK_TIMEOUT", "NO_COLOR"]
+        {
             command.env_remove(name);
         }
         // the suite may itself run under `lock run`
@@ -184,8 +192,9 @@ impl Sandbox {
     /// The names in a directory, sorted, without the `.gitignore` of `init`.
     pub fn names(&self, directory: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.file(directory)) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
         names.retain(|name| name != ".gitignore");
         names.sort();
         names
@@ -200,7 +209,8 @@ impl Sandbox {
     /// the pids in the lock files.
     pub fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn collect(dir: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
-            let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut entries: Vec<_> =
+                std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
             entries.sort();
             for path in entries {
                 let kind = path.symlink_metadata().unwrap().file_type();
@@ -209,7 +219,10 @@ impl Sandbox {
                     collect(&path, into);
                 } else if LOCK_FILES.iter().any(|name| path.ends_with(name)) {
                     into.push((path, Vec::new()));
-                } else if kind.is_file() && !path.ends_with("audit.log") && !path.ends_with(".error-recovery.log") {
+                } else if kind.is_file()
+                    && !path.ends_with("audit.log")
+                    && !path.ends_with(".error-recovery.log")
+                {
                     into.push((path.clone(), std::fs::read(&path).unwrap()));
                 } else if kind.is_symlink() {
                     into.push((path.clone(), b"link".to_vec()));
@@ -265,7 +278,8 @@ impl Ran {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
     }
 }
 
@@ -288,9 +302,17 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// True if a program is installed; otherwise prints so in one line.
 pub fn installed(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
     if !found {
-        assert!(std::env::var_os("CI").is_none(), "{program} is missing, and in CI nothing is skipped");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{program} is missing, and in CI nothing is skipped"
+        );
         eprintln!("{program} is not installed: the test that needs it is not run");
     }
     found

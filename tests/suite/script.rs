@@ -56,7 +56,8 @@ impl Script {
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .unwrap();
     }
 
     /// Kills it with -9 without reaping it: until then it is a zombie.
@@ -68,7 +69,8 @@ impl Script {
 
     /// Kills its children with -9; the first process of a pid namespace takes all others with it.
     pub fn kill_children(&self) {
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
+        let children =
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
         for child in children.split_whitespace() {
             let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
             rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
@@ -119,10 +121,13 @@ pub fn is_ignored(signal: Signal) -> bool {
 
 /// True if this works here; otherwise prints so in one line.
 pub fn is_permitted(program: &str, args: &[&str]) -> bool {
-    let works =
-        installed(program) && Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
+    let works = installed(program)
+        && Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
     if !works {
-        assert!(std::env::var_os("CI").is_none(), "{program} {args:?} does not work, and in CI nothing is skipped");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{program} {args:?} does not work, and in CI nothing is skipped"
+        );
         eprintln!("{program} {args:?} is not permitted here: the test that needs it is not run");
     }
     works
@@ -138,7 +143,8 @@ impl Sandbox {
 
     /// A script that holds a lock and then reads a line.
     pub fn holder(&self, name: &str) -> Script {
-        let mut script = self.script("bash", &format!("$B lock acquire {name} 0 || exit; echo held; read -r _; :"));
+        let mut script = self
+            .script("bash", &format!("$B lock acquire {name} 0 || exit; echo held; read -r _; :"));
         script.until("held");
         script
     }
@@ -178,7 +184,9 @@ impl Sandbox {
     /// True if another process that tries once gets a lock; it is released at once.
     #[track_caller]
     pub fn is_free(&self, name: &str) -> bool {
-        let ran = self.bash(&format!("$PIPELINE_BINARY lock acquire {name} 0 && $PIPELINE_BINARY lock release {name}"));
+        let ran = self.bash(&format!(
+            "$PIPELINE_BINARY lock acquire {name} 0 && $PIPELINE_BINARY lock release {name}"
+        ));
         assert!(matches!(ran.code, 0 | 2), "{ran:?}");
         ran.code == 0
     }

@@ -70,7 +70,11 @@ impl Shell {
         while !line.starts_with(beginning) {
             assert!(!line.starts_with("ended "), "it ended without saying {beginning:?}");
             line.clear();
-            assert_ne!(self.stdout.read_line(&mut line).unwrap(), 0, "it ended without saying {beginning:?}");
+            assert_ne!(
+                self.stdout.read_line(&mut line).unwrap(),
+                0,
+                "it ended without saying {beginning:?}"
+            );
         }
     }
 
@@ -78,7 +82,9 @@ impl Shell {
     /// asleep.
     #[track_caller]
     pub fn until_asleep(&self, sandbox: &Sandbox) {
-        until("it does not sleep", || (0..5).all(|_| on_record(sandbox).len() > 1 && sleeps(youngest(self.pid()))));
+        until("it does not sleep", || {
+            (0..5).all(|_| on_record(sandbox).len() > 1 && sleeps(youngest(self.pid())))
+        });
     }
 
     /// Runs a line in it.
@@ -115,7 +121,8 @@ impl Drop for Shell {
 
 /// The last of a chain of children, for which all others wait.
 fn youngest(pid: u32) -> u32 {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().next().map_or(pid, |child| youngest(child.parse().unwrap()))
 }
 
@@ -135,7 +142,13 @@ pub fn on_record(sandbox: &Sandbox) -> Vec<(String, String, u32)> {
     let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
     let entries = entries.as_array().unwrap().iter();
     entries
-        .map(|entry| (text(entry, "lock"), text(entry, "status"), entry["pid"].as_u64().unwrap().try_into().unwrap()))
+        .map(|entry| {
+            (
+                text(entry, "lock"),
+                text(entry, "status"),
+                entry["pid"].as_u64().unwrap().try_into().unwrap(),
+            )
+        })
         .collect()
 }
 

@@ -170,7 +170,11 @@ fn locks_of_a_script_are_shared_by_its_children() {
         let sandbox = Sandbox::initialized();
         std::fs::write(
             sandbox.file("other"),
-            format!("{}\n{}lock_state 0; write_state \"$(read_state)\" x; unlock_state", shell.strict, shell.load()),
+            format!(
+                "{}\n{}lock_state 0; write_state \"$(read_state)\" x; unlock_state",
+                shell.strict,
+                shell.load()
+            ),
         )
         .unwrap();
         let script = format!(
@@ -208,7 +212,11 @@ fn a_background_subshell_that_outlives_the_scripts_lock_takes_its_own() {
             is "$(holder)" unlocked
         "#;
         let ran = shell.run(&sandbox, script);
-        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "ended\n", ""), "{shell:?}");
+        assert_eq!(
+            (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+            (0, "ended\n", ""),
+            "{shell:?}"
+        );
     }
 }
 
@@ -216,7 +224,10 @@ fn a_background_subshell_that_outlives_the_scripts_lock_takes_its_own() {
 fn a_script_that_is_killed_leaves_its_locks_to_the_next() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
-        let mut holder = shell.script(&sandbox, "lock_state; lock_state; acquire_lock deploy; echo held; read -r _; :");
+        let mut holder = shell.script(
+            &sandbox,
+            "lock_state; lock_state; acquire_lock deploy; echo held; read -r _; :",
+        );
         holder.until("held");
         let next = "here; echo \"$me\"; lock_state 60; acquire_lock deploy 60; echo \"got $?\"; read -r _; unlock_state; echo released";
         let mut next = shell.script(&sandbox, next);
@@ -234,8 +245,15 @@ fn a_script_that_is_killed_leaves_its_locks_to_the_next() {
 fn a_trap_at_the_end_unlocks_and_a_failed_script_holds_nothing() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
-        let ran = shell.run(&sandbox, "trap 'unlock_state; echo unlocked' EXIT\nlock_state\nfalse\necho not here");
-        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "unlocked\n", ""), "{shell:?}");
+        let ran = shell.run(
+            &sandbox,
+            "trap 'unlock_state; echo unlocked' EXIT\nlock_state\nfalse\necho not here",
+        );
+        assert_eq!(
+            (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+            (1, "unlocked\n", ""),
+            "{shell:?}"
+        );
         assert_eq!(sandbox.check("state").0, "unlocked", "{shell:?}");
     }
 }
@@ -285,7 +303,9 @@ fn odd_separators_options_and_directories_change_nothing() {
         let sandbox = Sandbox::initialized();
         let options = match shell {
             BASH => "set -o posix -o noglob -o noclobber; shopt -s nullglob failglob",
-            ZSH => "setopt sh_word_split ksh_arrays glob_subst no_clobber warn_create_global err_return",
+            ZSH => {
+                "setopt sh_word_split ksh_arrays glob_subst no_clobber warn_create_global err_return"
+            }
             _ => "set -f -C",
         };
         let script = format!(
@@ -391,13 +411,18 @@ fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
 
         let other = dir.join("another");
         std::fs::write(&other, "#!/bin/sh\necho \"called with $*\"\n").unwrap();
-        std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         let text = format!(
             "{}PIPELINE_STATE_BIN=$OTHER read_state; PIPELINE_STATE_BIN=$OTHER; check_lock 'a b'",
             shell.load()
         );
-        let ran = Ran::of(shell.command(&sandbox, &text).env("OTHER", &other).output().unwrap()).expect(0);
-        assert_eq!(ran.stdout, "called with state read\ncalled with lock check -- a b\n", "{shell:?}");
+        let ran = Ran::of(shell.command(&sandbox, &text).env("OTHER", &other).output().unwrap())
+            .expect(0);
+        assert_eq!(
+            ran.stdout, "called with state read\ncalled with lock check -- a b\n",
+            "{shell:?}"
+        );
     }
 }
 
@@ -416,9 +441,15 @@ fn only_documented_names_are_left_in_a_script() {
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{shell:?}");
         let variables = |file: &str| -> Vec<String> {
             let text = std::fs::read_to_string(sandbox.file(file)).unwrap();
-            let plain = |name: &&str| name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.is_empty();
-            let lines = text.lines().map_while(|line| if line.ends_with("() ") { None } else { Some(line) });
-            let name = |line: &'_ str| line.split('=').next().unwrap().rsplit(' ').next().unwrap().to_owned();
+            let plain = |name: &&str| {
+                name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.is_empty()
+            };
+            let lines = text
+                .lines()
+                .map_while(|line| if line.ends_with("() ") { None } else { Some(line) });
+            let name = |line: &'_ str| {
+                line.split('=').next().unwrap().rsplit(' ').next().unwrap().to_owned()
+            };
             lines.map(name).filter(|name| plain(&name.as_str())).collect()
         };
         let before = variables("before");
@@ -460,7 +491,13 @@ fn the_functions_are_printed_without_a_state() {
     assert!(sandbox.snapshot().is_empty());
     sandbox.run("shell").expect(64);
     sandbox.run("shell powershell").expect(64);
-    assert_eq!(sandbox.bash("$PIPELINE_BINARY shell bash | head -1; exit ${PIPESTATUS[0]}").expect(0).stderr, "");
+    assert_eq!(
+        sandbox
+            .bash("$PIPELINE_BINARY shell bash | head -1; exit ${PIPESTATUS[0]}")
+            .expect(0)
+            .stderr,
+        ""
+    );
 }
 
 #[test]
@@ -494,7 +531,9 @@ fn the_functions_for_bash_have_nothing_that_bash_3_lacks() {
     let text = sandbox.run("shell bash").expect(0).stdout.replace("shell=bash", "shell=dash");
     std::fs::write(sandbox.file("functions"), text).unwrap();
     // bash 3.2 has all of POSIX, and `local`; BASHPID has a fallback
-    let ran = Ran::of(sandbox.program("shellcheck").args(["-e", "SC3028", "functions"]).output().unwrap());
+    let ran = Ran::of(
+        sandbox.program("shellcheck").args(["-e", "SC3028", "functions"]).output().unwrap(),
+    );
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
 }
 
@@ -505,7 +544,11 @@ fn shellcheck_has_nothing_to_say() {
     }
     let sandbox = Sandbox::empty();
     for shell in ["bash", "sh", "zsh"] {
-        std::fs::write(sandbox.file("functions"), sandbox.run(&format!("shell {shell}")).expect(0).stdout).unwrap();
+        std::fs::write(
+            sandbox.file("functions"),
+            sandbox.run(&format!("shell {shell}")).expect(0).stdout,
+        )
+        .unwrap();
         let ran = Ran::of(sandbox.program("shellcheck").arg("functions").output().unwrap());
         assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{shell}");
     }

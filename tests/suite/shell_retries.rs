@@ -87,14 +87,20 @@ fn an_interrupt_ends_the_pause_between_attempts() {
         let sandbox = Sandbox::empty();
         let mut command = shell.command(
             &sandbox,
-            &format!("{}{HELPERS}here; echo \"$me\"; retry_with_backoff false 3 1h; echo \"ended $?\"", shell.load()),
+            &format!(
+                "{}{HELPERS}here; echo \"$me\"; retry_with_backoff false 3 1h; echo \"ended $?\"",
+                shell.load()
+            ),
         );
         command.stderr(std::fs::File::create(sandbox.file("said")).unwrap());
         let mut script = Script::of(command);
         let pid = script.line();
-        let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let children =
+            || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         let said = || std::fs::read_to_string(sandbox.file("said")).unwrap();
-        until("it pauses", || said().contains("the next begins in") && !children().trim().is_empty());
+        until("it pauses", || {
+            said().contains("the next begins in") && !children().trim().is_empty()
+        });
         let paused = rustix::process::Pid::from_raw(children().trim().parse().unwrap()).unwrap();
         rustix::process::kill_process(paused, rustix::process::Signal::TERM).unwrap();
         script.until("ended 143");

@@ -50,7 +50,11 @@ fn as_in(shell: Shell, script: &str) -> String {
         lines.push(if line.starts_with("source ") { shell.load() } else { line.to_owned() });
     }
     let text = lines.join("\n") + "\n";
-    if shell == DASH { text.replace("echo \"$current_state\"", "printf '%s\\n' \"$current_state\"") } else { text }
+    if shell == DASH {
+        text.replace("echo \"$current_state\"", "printf '%s\\n' \"$current_state\"")
+    } else {
+        text
+    }
 }
 
 /// Puts `risky_command` on the path of a command.
@@ -100,7 +104,8 @@ fn the_recovery_script_runs_as_it_was_printed() {
     let started: Vec<Child> = scripts
         .iter()
         .map(|(shell, strict, sandbox)| {
-            let mut command = shell.command(sandbox, &format!("{strict}\n{}", as_in(*shell, RECOVERY_SCRIPT)));
+            let mut command =
+                shell.command(sandbox, &format!("{strict}\n{}", as_in(*shell, RECOVERY_SCRIPT)));
             with_risky_command(sandbox, &mut command, fails);
             command.spawn().unwrap()
         })
@@ -108,10 +113,18 @@ fn the_recovery_script_runs_as_it_was_printed() {
     for ((shell, _, sandbox), child) in scripts.iter().zip(started) {
         let ran = Ran::of(child.wait_with_output().unwrap());
         assert_eq!(ran.code, 0, "{shell:?}: {}", ran.stderr);
-        assert!(ran.stdout.ends_with("Operation failed, restoring checkpoint\n"), "{shell:?}: {}", ran.stdout);
+        assert!(
+            ran.stdout.ends_with("Operation failed, restoring checkpoint\n"),
+            "{shell:?}: {}",
+            ran.stdout
+        );
         let calls = std::fs::read_to_string(sandbox.file("calls")).unwrap();
         assert_eq!(calls, "2 arg1 arg2\n".repeat(3), "{shell:?}");
-        assert!(ran.stderr.contains("attempt 2 of 3 ended with 5; the next begins in "), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("attempt 2 of 3 ended with 5; the next begins in "),
+            "{}",
+            ran.stderr
+        );
         assert_eq!(sandbox.ok("state phase"), "pre-init", "{shell:?}: it is restored");
         let mut command = shell.command(sandbox, &as_in(*shell, RECOVERY_SCRIPT));
         command.env("PATH", "/usr/bin:/bin").env_remove("PIPELINE_STATE_BIN");
@@ -132,11 +145,16 @@ fn crowd(sandbox: &Sandbox, size: usize, script: &dyn Fn(Shell) -> String, said:
     let shells: Vec<Shell> = shells().collect();
     let start = |shell: &Shell| {
         let mut command = shell.command(sandbox, &format!("{}\n{}", shell.strict, script(*shell)));
-        with_risky_command(sandbox, &mut command, "exec \"$PIPELINE_BINARY\" state update '.n = (.n // 0) + 1' -q");
+        with_risky_command(
+            sandbox,
+            &mut command,
+            "exec \"$PIPELINE_BINARY\" state update '.n = (.n // 0) + 1' -q",
+        );
         // no timeout depends on the speed of a hundred others; each prints its blockers
         command.env("LOCK_TIMEOUT", "600").stderr(std::process::Stdio::piped()).spawn().unwrap()
     };
-    let children: Vec<(Shell, Child)> = shells.iter().cycle().take(size).map(|shell| (*shell, start(shell))).collect();
+    let children: Vec<(Shell, Child)> =
+        shells.iter().cycle().take(size).map(|shell| (*shell, start(shell))).collect();
     for (shell, child) in children {
         let ran = Ran::of(child.wait_with_output().unwrap());
         assert_eq!((ran.code, ran.stdout.as_str()), (0, said), "{shell:?}: {}", ran.stderr);
@@ -149,7 +167,9 @@ fn crowd(sandbox: &Sandbox, size: usize, script: &dyn Fn(Shell) -> String, said:
 #[test]
 fn many_state_scripts_at_once_lose_no_update_and_leave_no_lock() {
     if installed("jq") {
-        let script = |shell| as_in(shell, STATE_SCRIPT).replace(".phase = \"new-phase\"", ".n = (.n // 0) + 1");
+        let script = |shell| {
+            as_in(shell, STATE_SCRIPT).replace(".phase = \"new-phase\"", ".n = (.n // 0) + 1")
+        };
         let script = |shell| script(shell).replace("lock_state 30", "lock_state 600");
         crowd(&Sandbox::initialized(), crowded(60), &script, "State updated successfully\n");
     }

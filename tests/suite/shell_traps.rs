@@ -11,8 +11,7 @@ fn a_trap_that_makes_a_checkpoint_does_not_disturb_a_wait() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let mut holder = sandbox.holder("state");
-        let script =
-            "trap 'create_checkpoint from-trap' USR1\nlock_state 60; echo \"got $?\"; holder; unlock_state; holder";
+        let script = "trap 'create_checkpoint from-trap' USR1\nlock_state 60; echo \"got $?\"; holder; unlock_state; holder";
         let mut script = shell.script(&sandbox, script);
         sandbox.await_row("waiting", script.pid());
         script.signal(Signal::USR1);
@@ -59,7 +58,8 @@ fn a_trap_with_a_retry_does_not_disturb_another_retry() {
     let ran = Sandbox::empty().bash(script).expect(0);
     let deploy = "deploy to production\n";
     assert_eq!(ran.stdout, format!("{deploy}{deploy}{deploy}ended with 0\n"));
-    let counted: Vec<&str> = ran.stderr.lines().filter_map(|line| line.split(" ended").next()).collect();
+    let counted: Vec<&str> =
+        ran.stderr.lines().filter_map(|line| line.split(" ended").next()).collect();
     assert_eq!(counted, ["attempt 1 of 4", "attempt 2 of 4"]);
 }
 

@@ -9,7 +9,8 @@ use crate::sandbox::{Sandbox, make_old};
 /// Each signal of the state has its file, and each file its signal.
 fn agree(root: &Sandbox, signals: &[&str]) {
     let document = root.document();
-    let mut known: Vec<_> = document["signals"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut known: Vec<_> =
+        document["signals"].as_object().unwrap().keys().map(String::as_str).collect();
     known.sort_unstable();
     assert_eq!(known, signals);
     let files: Vec<String> = signals.iter().map(|name| format!("{name}.json")).collect();
@@ -74,7 +75,8 @@ fn an_adopted_document_has_its_signals_files_back() {
         let root = with_backup();
         fs::copy(root.file(format!(".state-backups/{}", backup(&root))), root.state()).unwrap();
         make_old(&root.state());
-        let (command, edits) = if accept { ("state set n:=1", "accept") } else { ("state adopt", "refuse") };
+        let (command, edits) =
+            if accept { ("state set n:=1", "accept") } else { ("state adopt", "refuse") };
         let mut ran = root.command();
         ran.args(command.split(' ')).env("STATE_FOREIGN_EDITS", edits);
         assert!(ran.status().unwrap().success());
@@ -91,7 +93,10 @@ fn undoing_init_fresh_restores_the_files_of_signals() {
     let (a, b) = (file(&root, "A"), file(&root, "B"));
     let said = root.ok("state init --fresh --yes");
     agree(&root, &[]);
-    root.ok(said.lines().find_map(|line| line.strip_prefix("The way back: pipeline-state ")).unwrap());
+    root.ok(said
+        .lines()
+        .find_map(|line| line.strip_prefix("The way back: pipeline-state "))
+        .unwrap());
     agree(&root, &["A", "B"]);
     assert_eq!((file(&root, "A"), file(&root, "B")), (a, b));
 }

@@ -58,13 +58,23 @@ pub fn configure(root: &Sandbox) {
     fs::create_dir(at("empty")).unwrap();
     fs::write(at("rules.json"), "{\"a\": 1}\n").unwrap();
     fs::write(at("a name\nof two lines"), "x").unwrap();
-    fs::write(at("deep/er/est/binary"), (0..300_000_u32).map(|n| (n * 7 % 251) as u8).collect::<Vec<_>>()).unwrap();
+    fs::write(
+        at("deep/er/est/binary"),
+        (0..300_000_u32).map(|n| (n * 7 % 251) as u8).collect::<Vec<_>>(),
+    )
+    .unwrap();
     fs::write(at("empty file"), "").unwrap();
     symlink("../../outside", at("deep/link")).unwrap();
-    for (name, mode) in [("rules.json", 0o640), ("a name\nof two lines", 0o400), ("deep/er", 0o555), ("empty", 0o711)] {
+    for (name, mode) in [
+        ("rules.json", 0o640),
+        ("a name\nof two lines", 0o400),
+        ("deep/er", 0o555),
+        ("empty", 0o711),
+    ] {
         fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_577_880_000, 123_456_789);
+    let old =
+        std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_577_880_000, 123_456_789);
     fs::File::open(at("rules.json")).unwrap().set_modified(old).unwrap();
     fs::File::open(at("empty")).unwrap().set_modified(old).unwrap();
 }

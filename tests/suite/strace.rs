@@ -15,7 +15,11 @@ pub struct Call {
 }
 
 /// The program under strace in this root.
-pub fn strace<'a>(root: &Sandbox, options: &[&str], words: impl IntoIterator<Item = &'a str>) -> Command {
+pub fn strace<'a>(
+    root: &Sandbox,
+    options: &[&str],
+    words: impl IntoIterator<Item = &'a str>,
+) -> Command {
     let mut command = root.program("strace");
     command.arg("-qq").args(options).arg(BINARY).args(words);
     command
@@ -23,7 +27,8 @@ pub fn strace<'a>(root: &Sandbox, options: &[&str], words: impl IntoIterator<Ite
 
 /// Strace's options for an injection into the calls of one name.
 pub fn injection(call: &str, fault: &str) -> [String; 6] {
-    ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{fault}")].map(str::to_owned)
+    ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{fault}")]
+        .map(str::to_owned)
 }
 
 /// The calls in a trace, from the first that names the root on. Of the first thread only: each counts its own.
@@ -34,7 +39,8 @@ pub fn calls_in(trace: &str, root: &str) -> Vec<Call> {
     for line in trace.lines() {
         let text = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
         let number = line.trim_start().split(' ').next().filter(|_| text.len() < line.len());
-        let Some((name, arguments)) = text.split_once('(').filter(|(name, _)| !name.contains([' ', '<', '+', '-']))
+        let Some((name, arguments)) =
+            text.split_once('(').filter(|(name, _)| !name.contains([' ', '<', '+', '-']))
         else {
             continue;
         };
@@ -49,7 +55,10 @@ pub fn calls_in(trace: &str, root: &str) -> Vec<Call> {
             calls.push(Call { name: name.to_owned(), nth: *nth, line: text.replace(root, "ROOT") });
         }
     }
-    assert!(calls.last().is_some_and(|call| call.name == "exit_group"), "the trace is not whole:\n{trace}");
+    assert!(
+        calls.last().is_some_and(|call| call.name == "exit_group"),
+        "the trace is not whole:\n{trace}"
+    );
     calls
 }
 

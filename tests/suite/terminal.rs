@@ -14,13 +14,21 @@ use crate::strace::{injection, strace};
 /// Runs the program in a terminal of this width; returns its output without control sequences.
 fn in_terminal(root: &Sandbox, columns: u16, words: &str) -> (String, String) {
     let line = format!("stty cols {columns} rows 24; exec {BINARY} {words}");
-    let shown = root.program("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").output().unwrap();
+    let shown = root
+        .program("script")
+        .args(["-qec", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
     let raw = Ran::of(shown).stdout.replace('\r', "");
     let mut plain = String::new();
     let mut rest = raw.as_str();
     while let Some((before, behind)) = rest.split_once("\u{1b}[") {
         plain.push_str(before);
-        rest = behind.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or_default();
+        rest = behind
+            .trim_start_matches(|c: char| !c.is_ascii_alphabetic())
+            .get(1..)
+            .unwrap_or_default();
     }
     (raw.clone(), plain + rest)
 }
@@ -35,7 +43,11 @@ fn busy_root(owner: &Owner) -> Sandbox {
         "y".repeat(60)
     ));
     let name = "n".repeat(70);
-    root.ok(&format!("lock acquire {name} {{\"purpose\":\"{}\"}} --owner-pid {}", "p".repeat(90), owner.pid()));
+    root.ok(&format!(
+        "lock acquire {name} {{\"purpose\":\"{}\"}} --owner-pid {}",
+        "p".repeat(90),
+        owner.pid()
+    ));
     root.ok(&format!("lock acquire deploy --owner-pid {}", owner.pid()));
     root
 }
@@ -54,15 +66,25 @@ fn a_table_fits_a_terminal_and_is_whole_in_a_pipe() {
     until("it waits", waits);
     for table in TABLES {
         let whole = root.ok(table);
-        assert!(!whole.contains('…') && whole.lines().any(|line| line.chars().count() > 80), "{whole}");
+        assert!(
+            !whole.contains('…') && whole.lines().any(|line| line.chars().count() > 80),
+            "{whole}"
+        );
         for columns in [80, 60, 40] {
             let (_, shown) = in_terminal(&root, columns, table);
             let widest = shown.lines().map(|line| line.chars().count()).max().unwrap();
-            assert!(widest <= columns.into() && shown.contains('…'), "{columns}: {widest}\n{shown}");
+            assert!(
+                widest <= columns.into() && shown.contains('…'),
+                "{columns}: {widest}\n{shown}"
+            );
             assert_eq!(shown.lines().count(), whole.lines().count(), "{shown}");
         }
         let (_, wide) = in_terminal(&root, 500, table);
-        assert_eq!(wide.lines().next(), whole.lines().next(), "where there is room nothing is left out");
+        assert_eq!(
+            wide.lines().next(),
+            whole.lines().next(),
+            "where there is room nothing is left out"
+        );
     }
     for status in ["state status", "lock status"] {
         let (_, shown) = in_terminal(&root, 80, status);
@@ -109,7 +131,8 @@ fn of_a_holder_it_is_the_command_that_is_cut() {
 #[test]
 fn colour_is_for_terminals_or_on_request() {
     let root = Sandbox::with_history();
-    for words in ["state status", "state validate", "recover doctor", "recover status", "lock list"] {
+    for words in ["state status", "state validate", "recover doctor", "recover status", "lock list"]
+    {
         assert!(!root.run(words).stdout.contains('\u{1b}'), "{words}: not in a pipe");
     }
     let green = "\u{1b}[32mhealthy\u{1b}[0m";
@@ -125,16 +148,30 @@ fn colour_is_for_terminals_or_on_request() {
 fn whether_there_is_colour_is_one_decision_for_help_errors_and_results() {
     let root = Sandbox::with_history();
     root.overwrite("{}"); // damage for the doctor, and an error for a writer
-    let all =
-        ["--help", "state get --help", "", "state", "state nosuch", "state status", "recover doctor", "state set a=b"];
+    let all = [
+        "--help",
+        "state get --help",
+        "",
+        "state",
+        "state nosuch",
+        "state status",
+        "recover doctor",
+        "state set a=b",
+    ];
     let nobody = "lock run nobody -- no-such-program";
     for words in all.into_iter().chain([nobody]) {
-        for (options, is_coloured) in [("--color always", true), ("--color=always", true), ("", false)] {
-            let args: Vec<&str> = options.split_whitespace().chain(words.split_whitespace()).collect();
+        for (options, is_coloured) in
+            [("--color always", true), ("--color=always", true), ("", false)]
+        {
+            let args: Vec<&str> =
+                options.split_whitespace().chain(words.split_whitespace()).collect();
             let ran = root.run_args(&args);
             let is_seen = (ran.stdout.clone() + &ran.stderr).contains('\u{1b}');
             assert_eq!(is_seen, is_coloured, "{options} {words}, in a pipe: {ran:?}");
-            assert!(!(ran.stdout + &ran.stderr).contains("u{1b}"), "colour is escaped: {options} {words}");
+            assert!(
+                !(ran.stdout + &ran.stderr).contains("u{1b}"),
+                "colour is escaped: {options} {words}"
+            );
         }
         if !installed("script") {
             continue;
@@ -149,8 +186,12 @@ fn whether_there_is_colour_is_one_decision_for_help_errors_and_results() {
             ("TERM=dumb", "--color always", true),
         ] {
             let line = format!("env {variable} {BINARY} {options} {words}");
-            let shown =
-                root.program("script").env("TERM", "xterm").args(["-qec", &line, "/dev/null"]).output().unwrap();
+            let shown = root
+                .program("script")
+                .env("TERM", "xterm")
+                .args(["-qec", &line, "/dev/null"])
+                .output()
+                .unwrap();
             let shown = Ran::of(shown).stdout;
             assert_eq!(shown.contains('\u{1b}'), is_coloured, "{line}: {shown:?}");
         }
@@ -171,11 +212,21 @@ fn slow_commands_count_seconds_on_a_terminal_and_clear_the_line() {
     log.read_line(&mut said).unwrap();
     assert!(said.starts_with("waiting for "), "{said}");
     let command = format!("{BINARY} recover checkpoint shown --lock-timeout 60");
-    let mut shown = root.program("script").args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").spawn().unwrap();
+    let mut shown = root
+        .program("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .spawn()
+        .unwrap();
     let mut screen = BufReader::new(shown.stdout.take().unwrap());
     let (mut seen, line) = (Vec::new(), b"\rmaking a checkpoint: ");
     while seen.windows(line.len()).filter(|part| part == line).count() < 2 {
-        assert_ne!(screen.read_until(b'K', &mut seen).unwrap(), 0, "{}", String::from_utf8_lossy(&seen));
+        assert_ne!(
+            screen.read_until(b'K', &mut seen).unwrap(),
+            0,
+            "{}",
+            String::from_utf8_lossy(&seen)
+        );
     }
     holder.go();
     let mut rest = String::new();
@@ -204,7 +255,9 @@ impl Follower {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         Self { child, lines }
     }
 
@@ -212,7 +265,10 @@ impl Follower {
     #[track_caller]
     fn reads(&mut self, words: &str) {
         let mut next = || self.lines.recv_timeout(Duration::from_secs(60)).ok();
-        assert!(std::iter::from_fn(&mut next).any(|line| line.contains(words)), "{words:?} never came");
+        assert!(
+            std::iter::from_fn(&mut next).any(|line| line.contains(words)),
+            "{words:?} never came"
+        );
     }
 }
 
@@ -270,7 +326,8 @@ fn a_watched_status_shows_the_death_of_an_unwatchable_owner() {
     // as if it had ended after it was observed, or the kernel had no more descriptors
     let options = injection("pidfd_open", "error=ESRCH");
     let options = options.each_ref().map(String::as_str);
-    let mut locks = Follower::of(&mut strace(&root, &options, ["lock", "status", "--watch", "--json"]));
+    let mut locks =
+        Follower::of(&mut strace(&root, &options, ["lock", "status", "--watch", "--json"]));
     locks.reads("\"held\":1");
     drop(owner);
     locks.reads("\"stale\":1");
@@ -303,7 +360,9 @@ fn durations_of_a_watched_status_tick_in_a_terminal() {
     let root = Sandbox::initialized();
     root.ok(&format!("lock acquire deploy --owner-pid {}", owner.pid()));
     let line = format!("stty cols 80 rows 24; exec {BINARY} lock status --watch");
-    let watched = Follower::of(root.program("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm"));
+    let watched = Follower::of(
+        root.program("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm"),
+    );
     let mut shown: Vec<String> = Vec::new();
     while shown.len() < 3 {
         let line = watched.lines.recv_timeout(Duration::from_secs(60)).expect("it stands still");
@@ -319,8 +378,14 @@ fn durations_of_a_watched_status_tick_in_a_terminal() {
 fn a_watched_status_ends_when_its_reader_is_gone() {
     let root = Sandbox::initialized();
     for group in ["state", "lock", "recover"] {
-        let ran = root.bash(&format!("set -o pipefail; $PIPELINE_BINARY {group} status --watch --json | head -1"));
-        assert_eq!((ran.code, ran.stdout.lines().count(), ran.stderr.as_str()), (0, 1, ""), "{group}");
+        let ran = root.bash(&format!(
+            "set -o pipefail; $PIPELINE_BINARY {group} status --watch --json | head -1"
+        ));
+        assert_eq!(
+            (ran.code, ran.stdout.lines().count(), ran.stderr.as_str()),
+            (0, 1, ""),
+            "{group}"
+        );
     }
 }
 
@@ -343,21 +408,40 @@ fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
     root.ok("state backup before-upgrade");
     let id = root.ok("recover checkpoint deployment").replace("Checkpoint created: ", "");
     let asked = [
-        (format!("lock release depoly --owner-pid {me}"), "hint: pipeline-state lock release deploy ".to_owned()),
-        ("lock break deplo --force".to_owned(), "hint: pipeline-state lock check deploy ".to_owned()),
-        ("state recover befor-upgrade".to_owned(), "hint: pipeline-state state recover before-upgrade ".to_owned()),
+        (
+            format!("lock release depoly --owner-pid {me}"),
+            "hint: pipeline-state lock release deploy ".to_owned(),
+        ),
+        (
+            "lock break deplo --force".to_owned(),
+            "hint: pipeline-state lock check deploy ".to_owned(),
+        ),
+        (
+            "state recover befor-upgrade".to_owned(),
+            "hint: pipeline-state state recover before-upgrade ".to_owned(),
+        ),
         ("recover show deployment".to_owned(), format!("hint: pipeline-state recover show {id} ")),
         (format!("recover restore {id}s"), format!("hint: pipeline-state recover show {id} ")),
     ];
     for (words, hint) in asked {
         let told = root.run(&words).expect(1).stderr;
-        assert_eq!(told.lines().nth(1).map(|line| line.starts_with(&hint)), Some(true), "{words}: {told}");
+        assert_eq!(
+            told.lines().nth(1).map(|line| line.starts_with(&hint)),
+            Some(true),
+            "{words}: {told}"
+        );
     }
     let command = root.run("state sett a=b").expect(64).stderr;
-    assert!(command.contains("hint: pipeline-state state set a=b   # did you mean"), "the nearest: {command}");
+    assert!(
+        command.contains("hint: pipeline-state state set a=b   # did you mean"),
+        "the nearest: {command}"
+    );
     let ungrouped = root.run("status").expect(64).stderr;
     for group in ["state", "lock", "recover"] {
-        assert!(ungrouped.contains(&format!("hint: pipeline-state {group} status\n")), "{ungrouped}");
+        assert!(
+            ungrouped.contains(&format!("hint: pipeline-state {group} status\n")),
+            "{ungrouped}"
+        );
     }
     let other = root.run("lock release something-else --owner-pid 1").expect(1).stderr;
     assert!(!other.contains("did you mean"), "{other}");
@@ -391,7 +475,8 @@ fn the_name_of_a_root_steers_no_terminal() {
         "state history",
     ] {
         if words == "hook check" {
-            std::fs::write(format!("{root}/config/skill-rules.json"), "{\"tool_rule\": []}").unwrap(); // a finding names the file
+            std::fs::write(format!("{root}/config/skill-rules.json"), "{\"tool_rule\": []}")
+                .unwrap(); // a finding names the file
         }
         let ran = run(words).expect(0);
         let steers = |c: char| c.is_control() && c != '\n';

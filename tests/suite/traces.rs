@@ -62,7 +62,11 @@ fn revisions_that_no_copy_is_left_of_do_not_come_again() {
             let root = edited_without_copies();
             remove(&root, removed);
             let mut command = root.command();
-            let ran = command.env("STATE_FOREIGN_EDITS", "accept").args(words.split(' ')).output().unwrap();
+            let ran = command
+                .env("STATE_FOREIGN_EDITS", "accept")
+                .args(words.split(' '))
+                .output()
+                .unwrap();
             assert!(ran.status.success(), "{removed:?}, {words}: {ran:?}");
             assert_eq!(root.document()["metadata"]["revision"], 5, "{removed:?}, {words}");
         }
@@ -93,7 +97,8 @@ fn numbers_go_on_where_only_the_journal_is_left() {
 fn a_damaged_record_of_the_state_files_name_is_written_again() {
     for name in [".workflow-state.json", "other.json"] {
         let root = Sandbox::empty();
-        let run = |words: &str| root.run(&format!("--state-file {} {words}", root.file(name).display()));
+        let run =
+            |words: &str| root.run(&format!("--state-file {} {words}", root.file(name).display()));
         run("state init").expect(0);
         let record = root.file(".state-backups/owner");
         for damaged in ["", "\0\0\0\0"] {

@@ -32,30 +32,51 @@ fn gone() -> Sandbox {
 
 /// The suggested commands, best first, without the program's name and the reasons.
 fn named(told: &str) -> Vec<String> {
-    let commands = told.lines().filter_map(|line| line.split_once("pipeline-state ").map(|(_, command)| command));
+    let commands = told
+        .lines()
+        .filter_map(|line| line.split_once("pipeline-state ").map(|(_, command)| command));
     commands.map(|command| command.split("   #").next().unwrap().to_owned()).collect()
 }
 
 fn hints(ran: &Ran) -> Vec<String> {
-    named(&ran.stderr.lines().filter(|line| line.starts_with("hint: ")).collect::<Vec<_>>().join("\n"))
+    named(
+        &ran.stderr
+            .lines()
+            .filter(|line| line.starts_with("hint: "))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    )
 }
 
 #[test]
 fn where_only_a_checkpoint_is_left_every_command_names_its_restore_first() {
     for root in [damaged(), gone()] {
         let before = root.snapshot();
-        for words in
-            ["state phase", "state phase x", "state recover", "state init", "state validate", "recover checkpoint x"]
-        {
+        for words in [
+            "state phase",
+            "state phase x",
+            "state recover",
+            "state init",
+            "state validate",
+            "recover checkpoint x",
+        ] {
             let ran = root.run(words).expect(3);
-            assert_eq!(hints(&ran), ["recover restore --latest", "state init --fresh"], "{words}: {}", ran.stderr);
+            assert_eq!(
+                hints(&ran),
+                ["recover restore --latest", "state init --fresh"],
+                "{words}: {}",
+                ran.stderr
+            );
         }
         let found = root.run("recover doctor").expect(3).stdout;
         assert_eq!(named(&found)[0], "recover restore --latest", "{found}");
         let status = root.ok("recover status");
         assert!(status.contains("next: pipeline-state recover restore --latest"), "{status}");
         let unlocked = |files: Vec<(std::path::PathBuf, Vec<u8>)>| {
-            files.into_iter().filter(|(path, _)| !path.to_string_lossy().contains(".locks")).collect::<Vec<_>>()
+            files
+                .into_iter()
+                .filter(|(path, _)| !path.to_string_lossy().contains(".locks"))
+                .collect::<Vec<_>>()
         };
         assert!(unlocked(root.snapshot()) == unlocked(before), "nothing was touched");
         root.ok("recover restore --latest");
@@ -68,7 +89,10 @@ fn a_state_without_a_copy_is_handled_from_a_checkpoint() {
     for code in [3, 4] {
         for root in [damaged(), gone()] {
             let told = root.run(&format!("recover handle {code}")).expect(0).stdout;
-            assert!(told.contains("-good was restored, and what was there is checkpoint-"), "{told}");
+            assert!(
+                told.contains("-good was restored, and what was there is checkpoint-"),
+                "{told}"
+            );
             assert_eq!(root.ok("state phase"), "build");
         }
     }
@@ -98,7 +122,9 @@ fn init_does_not_replace_checkpoints_and_init_fresh_keeps_them() {
 fn a_sealed_state_that_breaks_the_rules_has_a_remedy() {
     let root = Sandbox::with_history();
     root.ok("recover checkpoint good");
-    let broken = fs::read_to_string(root.state()).unwrap().replace("\"completedTasks\": []", "\"completedTasks\": 33");
+    let broken = fs::read_to_string(root.state())
+        .unwrap()
+        .replace("\"completedTasks\": []", "\"completedTasks\": 33");
     root.overwrite(reseal(&broken));
     let ran = root.run("state read").expect(4);
     assert_eq!(hints(&ran), ["state recover", "recover handle 4"], "{}", ran.stderr);
@@ -118,7 +144,9 @@ fn an_edit_is_answered_with_both_ways_on_also_by_the_doctor() {
     assert!(found.lines().nth(1).unwrap().starts_with("    => "), "{found}");
     // with one way on there is no choice
     root.overwrite(
-        fs::read_to_string(root.state()).unwrap().replace("\"completedTasks\": []", "\"completedTasks\": 3"),
+        fs::read_to_string(root.state())
+            .unwrap()
+            .replace("\"completedTasks\": []", "\"completedTasks\": 3"),
     );
     let told = root.run("state read").expect(3).stderr;
     assert!(told.contains("state recover   # discard it"), "{told}");
@@ -145,5 +173,9 @@ fn a_damaged_checkpoint_is_answered_with_a_valid_one() {
 
 #[test]
 fn a_restore_of_nothing_names_both_ways_to_say_what() {
-    Sandbox::initialized().run("recover restore").expect(64).saying("<ID|--latest").saying("recover restore --help");
+    Sandbox::initialized()
+        .run("recover restore")
+        .expect(64)
+        .saying("<ID|--latest")
+        .saying("recover restore --help");
 }

@@ -71,7 +71,8 @@ fn says_why(ran: &Ran, obstacle: &str, code: i32) {
 fn a_read_only_mount_is_reported_before_a_write_fails() {
     if is_root() {
         let root = Sandbox::with_history();
-        let script = format!("mount --bind . .; mount -o remount,ro,bind . .; cd .; cd $PWD; {REPORTS}");
+        let script =
+            format!("mount --bind . .; mount -o remount,ro,bind . .; cd .; cd $PWD; {REPORTS}");
         says_why(&in_mounts(&root, &script), "read-only", 6);
     }
 }
@@ -190,7 +191,8 @@ fn the_doctors_work_is_linear_in_the_number_of_signals() {
         let sets: String = (0..count).map(|n| format!(" | .signals.s{n} = 1.5")).collect();
         root.run_args(&["state", "update", &format!(".{sets}")]).expect(0);
         for n in 0..count {
-            let text = format!(r#"{{"signal":"s{n}","phase":"p","timestamp":1.5,"metadata":{{}}}}"#);
+            let text =
+                format!(r#"{{"signal":"s{n}","phase":"p","timestamp":1.5,"metadata":{{}}}}"#);
             let path = root.file(format!(".signals/s{n}.json"));
             fs::write(&path, text).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();

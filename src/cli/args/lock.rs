@@ -13,7 +13,8 @@ use crate::time::parse_duration;
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum Lock {
     /// Take locks for the script that calls this; they are held until it gives them back or ends
-    #[command(after_help = "TIMEOUT, MODE and METADATA are told apart by their shape and may come in any
+    #[command(
+        after_help = "TIMEOUT, MODE and METADATA are told apart by their shape and may come in any
 order.
 
 Examples:
@@ -25,7 +26,8 @@ Examples:
 
 JSON:
   {lock: string, token: number, owner: number, type: string, count: number}, a
-    line for each lock")]
+    line for each lock"
+    )]
     Acquire(Acquire),
     /// Give locks back
     #[command(after_help = "Examples:
@@ -46,7 +48,8 @@ JSON:
   {lock: string, held: boolean, standing: string}")]
     Check(Check),
     /// Show who holds what, and who waits for whom
-    #[command(after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
+    #[command(
+        after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
 of them. The status is held, waiting, stopped, passed-over (it did not take its
 free lock within a second), broken, stale, unknown or damaged. `lock break
 --waiter` takes the ID of a waiter.
@@ -59,22 +62,26 @@ JSON:
   [{lock: string, type: string, status: string, pid: number|null,
     command: string, token: number|null, waiter?: string, since: string,
     until?: number, waiting_for: [number], count?: number, place?: string,
-    metadata: object|null}]")]
+    metadata: object|null}]"
+    )]
     List {
         /// table or json
         layout: Option<Layout>,
     },
     /// Drop the records of dead owners and waiters
-    #[command(after_help = "Nothing depends on this: whoever asks for a lock sees that its owner is dead.
+    #[command(
+        after_help = "Nothing depends on this: whoever asks for a lock sees that its owner is dead.
 
 Examples:
   pipeline-state lock clean
 
 JSON:
-  {cleaned: number}")]
+  {cleaned: number}"
+    )]
     Clean,
     /// Take a lock away from its holder, or end one wait: an operator's last resort
-    #[command(after_help = "What the holder does under the lock goes on; a writer that was told --fence is
+    #[command(
+        after_help = "What the holder does under the lock goes on; a writer that was told --fence is
 refused from now on. A wait that is ended ends its command with exit 2 and the
 kind broken.
 
@@ -86,7 +93,8 @@ Examples:
 
 JSON:
   {lock: string, token: number, owner: number|null}, a line for each grant
-  with --waiter: {waiter: string, locks: [string], owner: number}")]
+  with --waiter: {waiter: string, locks: [string], owner: number}"
+    )]
     Break(Break),
     /// Prolong the time to live of a lock
     #[command(after_help = "Examples:
@@ -107,7 +115,8 @@ JSON:
     entries: as `lock list`}")]
     Status(Watched),
     /// Hold locks while a command runs
-    #[command(after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no
+    #[command(
+        after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no
 such command, 126 if it cannot be executed. The lock is the command's: it is
 held until the command ends, even if this program is killed.
 
@@ -117,7 +126,8 @@ Examples:
   pipeline-state lock run build,deploy -t 5m -- sh -c 'make && make install'
 
 JSON:
-  nothing: standard output is the command's")]
+  nothing: standard output is the command's"
+    )]
     Run(Run),
 }
 

@@ -23,7 +23,8 @@ JSON:
   {id: string, files: number, bytes: number}")]
     Checkpoint(Checkpoint),
     /// Restore a checkpoint: all three, or nothing
-    #[command(after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is
+    #[command(
+        after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is
 in. Typed at a terminal it lists the revisions that it undoes, and asks. A restore that was interrupted is finished by the next command; --abort puts
 back what it replaced, and drops a record that belongs to another root.
 
@@ -38,10 +39,12 @@ Examples:
 JSON:
   {id: string, preRestore: string, revision: number}
   with --dry-run: [{path: string, old?: any, new?: any}]
-  with --abort: {aborted: string|null, undone: boolean}")]
+  with --abort: {aborted: string|null, undone: boolean}"
+    )]
     Restore(Restore),
     /// List the checkpoints, newest first
-    #[command(after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
+    #[command(
+        after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
 of them.
 
 Examples:
@@ -51,7 +54,8 @@ Examples:
 JSON:
   [{id: string, time: string|null, operation: string|null, phase: string|null,
     revision: number|null, files: number|null, bytes: number|null,
-    metadata: object|null, problem?: string}]")]
+    metadata: object|null, problem?: string}]"
+    )]
     List {
         /// table or json
         layout: Option<Layout>,
@@ -103,7 +107,8 @@ JSON:
         dry_run: bool,
     },
     /// Remove the checkpoints that are named
-    #[command(after_help = "An id, or the beginning of one, with or without `checkpoint-`, that no other
+    #[command(
+        after_help = "An id, or the beginning of one, with or without `checkpoint-`, that no other
 begins with. What an interrupted restore needs stays.
 
 Examples:
@@ -111,14 +116,16 @@ Examples:
   pipeline-state recover remove 20231101-10 20231102
 
 JSON:
-  {removed: [string]}")]
+  {removed: [string]}"
+    )]
     Remove {
         /// The checkpoints
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
     /// Run a command; if it fails for good, restore what was there before
-    #[command(after_help = "Ends with the command's own exit code. What others committed meanwhile stays: then
+    #[command(
+        after_help = "Ends with the command's own exit code. What others committed meanwhile stays: then
 what the command changed is put back path by path. Where both changed the same,
 nothing is put back, the exit code is that of --unrestored-code, and the guard
 stays on record until `recover restore ID` or `recover guard --forget ID`.
@@ -130,10 +137,12 @@ Examples:
 
 JSON:
   nothing: standard output is the command's
-  with --forget: {id: string}")]
+  with --forget: {id: string}"
+    )]
     Guard(Guard),
     /// Run a command until it succeeds, waiting longer after each failure
-    #[command(after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at
+    #[command(
+        after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at
 random. 126 (not executable), 127 (not found) and the end by Ctrl-C or SIGTERM
 are never retried. Ends with the exit code of the last attempt, and with 9 where
 the time of --timeout was up. A lost race (75) is retried like any failure.
@@ -143,7 +152,8 @@ Examples:
   pipeline-state recover retry -n 5 --base-delay 1 --retry-on 75 -- ./fetch.sh
 
 JSON:
-  nothing: standard output is the command's")]
+  nothing: standard output is the command's"
+    )]
     Retry(Retry),
     /// Note in the state that something is out of order, and which features to leave alone
     #[command(after_help = "Examples:
@@ -187,7 +197,8 @@ JSON:
     tryAgain: boolean}")]
     Handle(Handle),
     /// Check everything and say what to do about what is found
-    #[command(after_help = "Changes nothing without --fix. Exit 0 if all is well, else the code of the worst
+    #[command(
+        after_help = "Changes nothing without --fix. Exit 0 if all is well, else the code of the worst
 finding.
 
 Examples:
@@ -197,7 +208,8 @@ Examples:
 JSON:
   {findings: [{code: number, name: string, subject: string, message: string,
     remedy: string|null, remedies: [string], mending: string}],
-    fixed: the same}")]
+    fixed: the same}"
+    )]
     Doctor {
         /// Do what is safe
         #[arg(long)]

@@ -51,7 +51,8 @@ JSON:
   any, a line for each result")]
     Get(Get),
     /// Set values: PATH=TEXT or PATH:=JSON, several at once in one commit
-    #[command(after_help = "A path is keys with dots between them; .1 and [1] are elements of arrays, and a key
+    #[command(
+        after_help = "A path is keys with dots between them; .1 and [1] are elements of arrays, and a key
 is quoted unless it is letters, digits, _ and -, with no digit first: .\"2024\".
 
 Examples:
@@ -61,7 +62,8 @@ Examples:
 
 JSON:
   {revision: number, changed: boolean}
-  with --dry-run: [{path: string, old?: any, new?: any}]")]
+  with --dry-run: [{path: string, old?: any, new?: any}]"
+    )]
     Set(Set),
     /// Change the document by a jq program: one atomic read-modify-write
     #[command(after_help = "Examples:
@@ -74,7 +76,8 @@ JSON:
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Update(Update),
     /// Replace the document by a file or standard input
-    #[command(after_help = "A document that says which revision it was made from (as `state read` prints it)
+    #[command(
+        after_help = "A document that says which revision it was made from (as `state read` prints it)
 is only written if that is still the current one; otherwise: conflict, exit 75.
 
 Examples:
@@ -83,7 +86,8 @@ Examples:
 
 JSON:
   {revision: number, changed: boolean}
-  with --dry-run: [{path: string, old?: any, new?: any}]")]
+  with --dry-run: [{path: string, old?: any, new?: any}]"
+    )]
     Write(Write),
     /// Print the phase, or set it
     #[command(after_help = "Examples:
@@ -135,7 +139,8 @@ JSON:
         name: Option<String>,
     },
     /// List the backups
-    #[command(after_help = "NAME, or a part of it, is what `state recover` and `state diff` take; REASON is that
+    #[command(
+        after_help = "NAME, or a part of it, is what `state recover` and `state diff` take; REASON is that
 of the revision in it.
 
 Examples:
@@ -145,7 +150,8 @@ Examples:
 JSON:
   [{name: string, revision: number|null, reason: string|null, kept: string,
     time: string, bytes: number, pinned: boolean, valid: boolean,
-    problem?: string}]")]
+    problem?: string}]"
+    )]
     Backups,
     /// Bring back the newest valid copy, or the one that is named
     #[command(after_help = "Examples:

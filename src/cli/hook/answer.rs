@@ -51,7 +51,9 @@ pub fn answer(event: Answers, given: &Given, look: Look) -> u8 {
     let error = match result {
         Ok(()) => return ExitCode::Success as u8,
         Err(error) if error.is::<PipeClosed>() => return ExitCode::Success as u8,
-        Err(error) => error.downcast::<Error>().unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
+        Err(error) => error
+            .downcast::<Error>()
+            .unwrap_or_else(|other| Error::new(Kind::Io, format!("{other:#}"))),
     };
     let code = code_of(&error);
     output.error(&error.detail("exit", code));
@@ -65,7 +67,12 @@ fn code_of(error: &Error) -> u8 {
 
 /// Reads the event, which may name the root. A prompt without text, such as a picture, means
 /// nothing.
-fn listen(event: Answers, given: &Given, disk: &Disk, bound: &Bound) -> Result<Option<(Event, Config)>> {
+fn listen(
+    event: Answers,
+    given: &Given,
+    disk: &Disk,
+    bound: &Bound,
+) -> Result<Option<(Event, Config)>> {
     let told = input::read(event, bound.input())?;
     match event {
         Answers::Prompt if told.prompt.as_ref().is_none_or(String::is_empty) => return Ok(None),
@@ -95,7 +102,8 @@ fn check(event: Answers, told: &Event) -> Result<()> {
         return Ok(());
     }
     let name = told.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
-    let why = if too_early { "comes too early".to_owned() } else { "has no `tool_name`".to_owned() };
+    let why =
+        if too_early { "comes too early".to_owned() } else { "has no `tool_name`".to_owned() };
     let message = format!("this hook is for {}, and the event{name} {why}", event.event());
     Err(Error::new(Kind::InvalidJson, message)
         .try_command("hook settings", "print the settings that have it called right"))
@@ -116,7 +124,9 @@ impl Hook<'_> {
         }
         // This comes first: it finishes an interrupted restore, which may replace the rules.
         let state = match self.store.read() {
-            Err(error) if matches!(error.kind, Kind::NotInitialized | Kind::NotAState) => return Ok(()),
+            Err(error) if matches!(error.kind, Kind::NotInitialized | Kind::NotAState) => {
+                return Ok(());
+            }
             state => state,
         };
         let scope = match (self.event, &told.tool) {
@@ -127,7 +137,9 @@ impl Hook<'_> {
         let project = Project::of_root(&settings.root);
         match (self.event, &told.prompt, &told.tool) {
             (Answers::Prompt, Some(prompt), _) => self.prompt(prompt, &rules, &project, state),
-            (Answers::Tool, _, Some(used)) => self.tool(used, told.cwd.as_deref(), &rules, &project, state),
+            (Answers::Tool, _, Some(used)) => {
+                self.tool(used, told.cwd.as_deref(), &rules, &project, state)
+            }
             _ => Ok(()),
         }
     }
@@ -139,7 +151,11 @@ impl Hook<'_> {
         let Some(Loaded { path, read, .. }) = load(root, scope)? else { return Ok(None) };
         match read {
             Ok(reading) => {
-                self.log(reading.bad().map(|finding| format!("{}:{finding}; it is left out", path.display())));
+                self.log(
+                    reading
+                        .bad()
+                        .map(|finding| format!("{}:{finding}; it is left out", path.display())),
+                );
                 Ok(Some(reading.rules))
             }
             Err(fault) => {
@@ -170,7 +186,12 @@ impl Hook<'_> {
         let noted = self.store.noted_errors();
         for message in messages {
             if !noted.iter().any(|noted| noted.message == one_line(message)) {
-                self.store.note_error(Level::Warn, "hook", message, ExitCode::ValidationFailed as u8);
+                self.store.note_error(
+                    Level::Warn,
+                    "hook",
+                    message,
+                    ExitCode::ValidationFailed as u8,
+                );
             }
         }
     }
@@ -178,7 +199,13 @@ impl Hook<'_> {
     // ---- events ----
 
     /// Announces the activation even if the commit fails: the person asked for it.
-    fn prompt(&self, prompt: &str, rules: &Rules, project: &Project, state: Result<Served>) -> anyhow::Result<()> {
+    fn prompt(
+        &self,
+        prompt: &str,
+        rules: &Rules,
+        project: &Project,
+        state: Result<Served>,
+    ) -> anyhow::Result<()> {
         let around = Around { disk: self.store.disk(), project, file: None };
         let effects = match rules.form {
             Form::Array => on_prompt(rules, prompt, &|pattern| project.has(pattern)),
@@ -188,10 +215,13 @@ impl Hook<'_> {
         let told = self.tell(&effects);
         self.bound.answered();
         let recorded = state.and_then(|state| match effects.change(&state.value) {
-            true => {
-                record(self.store, (self.event.command(), reason(&effects)), &Value::Null, &mut |_| effects.clone())
-                    .map(|_| ())
-            }
+            true => record(
+                self.store,
+                (self.event.command(), reason(&effects)),
+                &Value::Null,
+                &mut |_| effects.clone(),
+            )
+            .map(|_| ()),
             false => Ok(()),
         });
         if let (Err(error), true) = (recorded, effects != Effects::default()) {
@@ -212,12 +242,13 @@ impl Hook<'_> {
     ) -> anyhow::Result<()> {
         let here = std::env::current_dir().unwrap_or_default();
         let file = used.absolute_path(&here.join(cwd.unwrap_or(Path::new("."))));
-        let concerned =
-            concerned(rules, used, &|pattern| file.as_ref().is_some_and(|file| project.is_meant(pattern, file)));
+        let concerned = concerned(rules, used, &|pattern| {
+            file.as_ref().is_some_and(|file| project.is_meant(pattern, file))
+        });
         let around = Around { disk: self.store.disk(), project, file: file.as_deref() };
-        let triggered = file
-            .as_deref()
-            .map_or_else(Vec::new, |file| named::on_change(&rules.named, (used, file), project, &around));
+        let triggered = file.as_deref().map_or_else(Vec::new, |file| {
+            named::on_change(&rules.named, (used, file), project, &around)
+        });
         if concerned.is_empty() {
             self.bound.answered();
             return self.tell(&Effects { announcements: triggered, ..Effects::default() });
@@ -232,8 +263,13 @@ impl Hook<'_> {
         if effects.change(&state) {
             self.bound.records(&effects.in_words());
             let about = json!({"tool": used.name});
-            effects = record(self.store, (self.event.command(), reason(&effects)), &about, &mut |state| decide(state))
-                .map_err(|error| refuse(&effects, error))?;
+            effects = record(
+                self.store,
+                (self.event.command(), reason(&effects)),
+                &about,
+                &mut |state| decide(state),
+            )
+            .map_err(|error| refuse(&effects, error))?;
         }
         self.bound.answered();
         effects.announcements.extend(triggered);
@@ -241,7 +277,8 @@ impl Hook<'_> {
     }
 
     fn tell(&self, effects: &Effects) -> anyhow::Result<()> {
-        answer_to(self.event, &effects.announcements).map_or(Ok(()), |answer| self.output.json(&answer))
+        answer_to(self.event, &effects.announcements)
+            .map_or(Ok(()), |answer| self.output.json(&answer))
     }
 }
 
@@ -281,8 +318,10 @@ fn at_most(rules: &[&ToolRule]) -> Effects {
 /// The error of a failed commit, which names the lost effects.
 fn lost(effects: &Effects, error: Error) -> Error {
     let what = effects.in_words();
-    let how = if error.kind == Kind::DurabilityUnknown { "may not last" } else { "is not recorded" };
+    let how =
+        if error.kind == Kind::DurabilityUnknown { "may not last" } else { "is not recorded" };
     let signals: Vec<&str> = effects.signals.iter().map(Name::as_str).collect();
     let signals = json!(signals);
-    Error { message: format!("{what} {how}: {}", error.message), ..error }.detail("signals", signals)
+    Error { message: format!("{what} {how}: {}", error.message), ..error }
+        .detail("signals", signals)
 }

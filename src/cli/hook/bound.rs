@@ -83,10 +83,18 @@ fn end(stage: &Stage, look: Look) -> ExitCode {
     let took = format!("the hook was ended after {} s", WHOLE.as_secs_f64());
     let (message, code) = match stage {
         Stage::Reading => (took, ExitCode::General),
-        Stage::Recording(what) => (format!("{took}; {what} may not be recorded"), ExitCode::General),
-        Stage::Answered => (format!("{took}; what it announced may not be recorded"), ExitCode::Success),
+        Stage::Recording(what) => {
+            (format!("{took}; {what} may not be recorded"), ExitCode::General)
+        }
+        Stage::Answered => {
+            (format!("{took}; what it announced may not be recorded"), ExitCode::Success)
+        }
     };
     let error = Error::new(Kind::WaitTimeout, message).detail("exit", code as u8);
-    show_error(&error.try_command("recover doctor", "see what is the matter"), "pipeline-state", look);
+    show_error(
+        &error.try_command("recover doctor", "see what is the matter"),
+        "pipeline-state",
+        look,
+    );
     code
 }

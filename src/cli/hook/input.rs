@@ -16,15 +16,20 @@ use crate::hook::event::{Event, LIMIT};
 pub fn read(hook: Answers, until: Instant) -> Result<Event> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        return Err(Error::new(Kind::Usage, "a hook is called by an editor, with an event as JSON on standard input")
-            .try_command("hook settings", "print the settings that have it called"));
+        return Err(Error::new(
+            Kind::Usage,
+            "a hook is called by an editor, with an event as JSON on standard input",
+        )
+        .try_command("hook settings", "print the settings that have it called"));
     }
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if !is_ready(stdin.as_fd(), left)? {
-            let message =
-                format!("no whole event came on standard input in time: {} bytes, and it is still open", bytes.len());
+            let message = format!(
+                "no whole event came on standard input in time: {} bytes, and it is still open",
+                bytes.len()
+            );
             return Err(Error::new(Kind::WaitTimeout, message));
         }
         match rustix::io::read(&stdin, &mut buffer) {
@@ -33,7 +38,10 @@ pub fn read(hook: Answers, until: Instant) -> Result<Event> {
             Err(Errno::INTR | Errno::AGAIN) => continue,
             Err(errno) => {
                 let error = std::io::Error::from(errno);
-                return Err(Error::new(Kind::of_io(&error), format!("cannot read standard input: {error}")));
+                return Err(Error::new(
+                    Kind::of_io(&error),
+                    format!("cannot read standard input: {error}"),
+                ));
             }
         }
         if bytes.len() > LIMIT {
@@ -68,7 +76,10 @@ fn is_ready(fd: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
             Err(Errno::INTR) => {}
             Err(errno) => {
                 let error = std::io::Error::from(errno);
-                return Err(Error::new(Kind::of_io(&error), format!("cannot wait for standard input: {error}")));
+                return Err(Error::new(
+                    Kind::of_io(&error),
+                    format!("cannot wait for standard input: {error}"),
+                ));
             }
         }
     }

@@ -19,7 +19,13 @@ use crate::store::checkpoint::Snapshot;
 
 fn policy(attempts: u32, pauses: &Pauses) -> Policy {
     let schedule = Schedule { base: pauses.base_delay, max: pauses.max_delay };
-    Policy { attempts, schedule, timeout: pauses.timeout, retry_on: pauses.retry_on.clone(), environment: Vec::new() }
+    Policy {
+        attempts,
+        schedule,
+        timeout: pauses.timeout,
+        retry_on: pauses.retry_on.clone(),
+        environment: Vec::new(),
+    }
 }
 
 /// The command's exit code; reports here that it could not be run.
@@ -38,7 +44,8 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
     if let Some(error) = &ended.error {
         store.note_error(Level::Error, "retry", &error.message, ended.code);
     } else if ended.code != 0 {
-        let what = arguments.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+        let what =
+            arguments.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
         store.note_command("retry", &format!("{what} {}", ended.told()));
     }
     if ended.timed_out {
@@ -48,7 +55,10 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
             ended.attempts, ended.code
         );
         let error = Error::new(Kind::WaitTimeout, message)
-            .try_command("recover retry --help", "--timeout T is how long all attempts may take together")
+            .try_command(
+                "recover retry --help",
+                "--timeout T is how long all attempts may take together",
+            )
             .detail("code", ended.code);
         return Err(error.into());
     }
@@ -68,8 +78,10 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
     }
     let operation = Name::parse_operation(arguments.operation.as_deref().unwrap_or_default())?;
     let command: Vec<_> = arguments.command.iter().map(|word| word.to_string_lossy()).collect();
-    let snapshot = Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
-    let tell = |step: Step<'_>| match step {
+    let snapshot =
+        Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
+    let tell = |step: Step<'_>| {
+        match step {
         Step::Created(id) => output.tell(&format!("Checkpoint created: {id}")),
         Step::Failed(what) => output.tell(what),
         Step::Restored { id, left } => {
@@ -85,6 +97,7 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
             output.tell(&format!("others committed since {id}, and the command changed nothing that is left"));
         }
         Step::StaysOnRecord(error) => output.warning(&format!("the guard stays on record: {}", error.message)),
+    }
     };
     let policy = policy(arguments.retries, &arguments.pauses);
     let guarded = run_guarded(store, &snapshot, (&policy, &arguments.command), &tell)?;

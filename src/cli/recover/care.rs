@@ -21,7 +21,8 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     }
     if output.is_json() {
         let show = |finding: &Finding| {
-            let remedies: Vec<String> = finding.remedies.iter().map(|remedy| output.command(remedy)).collect();
+            let remedies: Vec<String> =
+                finding.remedies.iter().map(|remedy| output.command(remedy)).collect();
             json!({
                 "code": finding.code as u8, "name": finding.code.name(), "subject": finding.subject,
                 "message": finding.message, "remedy": remedies.first(), "remedies": remedies, "mending": finding.mending,
@@ -31,10 +32,14 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
         output.json(&json!({"findings": all(&report.findings), "fixed": all(&report.fixed)}))?;
     } else {
         for finding in &report.fixed {
-            output.bytes(format!("{} {}\n", output.verdict("fixed:", Verdict::Good), describe(finding)).as_bytes())?;
+            output.bytes(
+                format!("{} {}\n", output.verdict("fixed:", Verdict::Good), describe(finding))
+                    .as_bytes(),
+            )?;
         }
         for finding in &report.findings {
-            let mut remedies = finding.remedies.iter().map(|remedy| format!(" => {}", output.command(remedy)));
+            let mut remedies =
+                finding.remedies.iter().map(|remedy| format!(" => {}", output.command(remedy)));
             let name = output.verdict(finding.code.name(), Verdict::Bad);
             let remedy = one_line(&remedies.next().unwrap_or_default());
             output.bytes(format!("{name} {}{remedy}\n", describe(finding)).as_bytes())?;
@@ -44,7 +49,8 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
             }
         }
         if report.findings.is_empty() {
-            output.bytes(format!("{}\n", output.verdict("all is well", Verdict::Good)).as_bytes())?;
+            output
+                .bytes(format!("{}\n", output.verdict("all is well", Verdict::Good)).as_bytes())?;
         }
     }
     let Some(worst) = report.findings.first() else { return Ok(ExitCode::Success as u8) };
@@ -58,7 +64,8 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
         error.hints.extend(worst.remedies.first().cloned()); // already shown after the finding
     }
     if !fix && safe > 0 && worst.mending == Mending::Person {
-        error = error.try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}"));
+        error = error
+            .try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}"));
     }
     Err(error.detail("findings", count).detail("safe", safe).into())
 }
@@ -69,8 +76,10 @@ fn describe(finding: &Finding) -> String {
 }
 
 pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> Run {
-    let operation = arguments.operation.as_deref().map(|name| Name::parse("operation", name)).transpose()?;
-    let handled = strategy::handle(store, arguments.code, operation.as_ref(), arguments.message.as_deref())?;
+    let operation =
+        arguments.operation.as_deref().map(|name| Name::parse("operation", name)).transpose()?;
+    let handled =
+        strategy::handle(store, arguments.code, operation.as_ref(), arguments.message.as_deref())?;
     let next: Vec<String> = handled.next.iter().map(|hint: &Hint| output.command(hint)).collect();
     if output.is_json() {
         output.json(&json!({
@@ -85,6 +94,7 @@ pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> 
             output.line(&format!("next: {next}"))?;
         }
     }
-    let code = if handled.outlook == Outlook::TryAgain { ExitCode::Success } else { ExitCode::General };
+    let code =
+        if handled.outlook == Outlook::TryAgain { ExitCode::Success } else { ExitCode::General };
     Ok(code as u8)
 }

@@ -26,7 +26,8 @@ pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> an
 /// Places to watch for changes to `status`.
 fn places(store: &Store) -> Vec<Place> {
     let settings = store.settings();
-    let mut names: Vec<OsString> = [ErrorLog::NAME, CHECKPOINTS, BACKUPS].map(OsString::from).into();
+    let mut names: Vec<OsString> =
+        [ErrorLog::NAME, CHECKPOINTS, BACKUPS].map(OsString::from).into();
     names.push(settings.file_name.clone());
     let inside = |name| Place { dir: settings.directory.join(name), names: Vec::new() };
     vec![Place { dir: settings.directory.clone(), names }, inside(CHECKPOINTS), inside(BACKUPS)]
@@ -42,9 +43,15 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
         "disabledFeatures": degraded.features,
     });
     let facts = glance::with(&overview, &[("degraded", mode), ("next", json!(next))]);
-    let verdict = if ["healthy", "legacy"].contains(&overview.health.as_str()) { Verdict::Good } else { Verdict::Bad };
-    let revision = overview.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
-    let mut told = vec![("State", format!("{}{revision}", output.verdict(&overview.health, verdict)))];
+    let verdict = if ["healthy", "legacy"].contains(&overview.health.as_str()) {
+        Verdict::Good
+    } else {
+        Verdict::Bad
+    };
+    let revision =
+        overview.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
+    let mut told =
+        vec![("State", format!("{}{revision}", output.verdict(&overview.health, verdict)))];
     if let Some(id) = &overview.interrupted_restore {
         let follows = what_follows(overview.restore_obstacle.as_deref());
         told.push(("Restore", one_line(&format!("of {id} was interrupted; {follows}"))));
@@ -54,21 +61,29 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
     told.push((
         "Degraded",
         match degraded.is_on {
-            true => {
-                one_line(&format!("since {}: {} ({})", degraded.since, degraded.reason, degraded.features.join(", ")))
-            }
+            true => one_line(&format!(
+                "since {}: {} ({})",
+                degraded.since,
+                degraded.reason,
+                degraded.features.join(", ")
+            )),
             false => "no".to_owned(),
         },
     ));
-    let newest =
-        overview.newest_checkpoint.as_ref().map_or_else(String::new, |id| format!("; newest {}", one_line(id)));
+    let newest = overview
+        .newest_checkpoint
+        .as_ref()
+        .map_or_else(String::new, |id| format!("; newest {}", one_line(id)));
     told.push(("Checkpoints", format!("{}{newest}", overview.checkpoints)));
     let counts = overview.errors.iter().map(|(code, count)| {
         let name = ExitCode::of(*code).map_or("UNKNOWN", ExitCode::name);
         format!("{count} x {code} {name}")
     });
     let counts: Vec<String> = counts.collect();
-    told.push(("Errors", if counts.is_empty() { "none on record".to_owned() } else { counts.join(", ") }));
+    told.push((
+        "Errors",
+        if counts.is_empty() { "none on record".to_owned() } else { counts.join(", ") },
+    ));
     let mut text = lines(&told);
     for noted in &overview.last_errors {
         let code = if noted.is_ours() { format!(" (code: {})", noted.code) } else { String::new() };
@@ -79,7 +94,11 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
     Glance { text, facts, ..Glance::default() }
 }
 
-pub(super) fn metrics(form: Option<Form>, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+pub(super) fn metrics(
+    form: Option<Form>,
+    store: &Store,
+    output: &Output<'_>,
+) -> anyhow::Result<()> {
     let metrics = Metrics::gather(store);
     store.take_warnings();
     match form.unwrap_or(if output.is_json() { Form::Json } else { Form::Text }) {
@@ -109,15 +128,19 @@ fn as_text(metrics: &Metrics) -> String {
     let waits = |waits: &Waits| {
         let millis = |share| waits.quantile(share) * 1000.0;
         let (median, p99, max) = (millis(0.5), millis(0.99), millis(1.0));
-        format!("{} waits: median {median:.2} ms, p99 {p99:.2} ms, longest {max:.2} ms", waits.count())
+        format!(
+            "{} waits: median {median:.2} ms, p99 {p99:.2} ms, longest {max:.2} ms",
+            waits.count()
+        )
     };
     let counted = |counts: Vec<(&str, u64)>| {
-        let some: Vec<String> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let some: Vec<String> =
+            counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         if some.is_empty() { "none".to_owned() } else { some.join(", ") }
     };
-    let growth = metrics
-        .growth()
-        .map_or_else(String::new, |growth| format!(", {growth:+} bytes since the first commit on record"));
+    let growth = metrics.growth().map_or_else(String::new, |growth| {
+        format!(", {growth:+} bytes since the first commit on record")
+    });
     let made = counted(metrics.backups.iter().map(|(kind, count)| (*kind, *count)).collect());
     let recoveries = metrics.recoveries.iter().filter(|(_, count)| **count > 0);
     let errors: u64 = metrics.errors.values().sum();
@@ -125,10 +148,16 @@ fn as_text(metrics: &Metrics) -> String {
         ("Since", metrics.since.clone().unwrap_or_else(|| "nothing is on record".to_owned())),
         ("Locks", waits(&metrics.lock_waits)),
         ("Commits", format!("{}; {}", metrics.commits, waits(&metrics.commit_waits))),
-        ("State", format!("{}{growth}", metrics.state_bytes.map_or_else(|| "none".to_owned(), size))),
+        (
+            "State",
+            format!("{}{growth}", metrics.state_bytes.map_or_else(|| "none".to_owned(), size)),
+        ),
         (
             "Backups",
-            format!("{made}; {} in the last 24 hours; {} kept", metrics.backups_last_day, metrics.backups_kept),
+            format!(
+                "{made}; {} in the last 24 hours; {} kept",
+                metrics.backups_last_day, metrics.backups_kept
+            ),
         ),
         (
             "Recoveries",

@@ -27,7 +27,12 @@ pub(in crate::document) trait Make<'t>: Copy {
     }
     fn array(self, elements: Vec<Self::Node>) -> Self::Node;
     /// Returns the key as an error if the object has it already.
-    fn insert(self, object: &mut Self::Object, key: Cow<'t, str>, node: Self::Node) -> Result<(), Cow<'t, str>>;
+    fn insert(
+        self,
+        object: &mut Self::Object,
+        key: Cow<'t, str>,
+        node: Self::Node,
+    ) -> Result<(), Cow<'t, str>>;
     fn object(self, object: Self::Object) -> Self::Node;
 }
 
@@ -103,7 +108,12 @@ impl<'t> Make<'t> for Plain {
         Value::Array(elements)
     }
 
-    fn insert(self, object: &mut Object<'t>, key: Cow<'t, str>, node: Value) -> Result<(), Cow<'t, str>> {
+    fn insert(
+        self,
+        object: &mut Object<'t>,
+        key: Cow<'t, str>,
+        node: Value,
+    ) -> Result<(), Cow<'t, str>> {
         if !matches!(self, Self::Whole | Self::Top(_)) {
             return object.keys.insert(key);
         }

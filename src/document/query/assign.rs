@@ -56,7 +56,11 @@ fn assign<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, new: &Val) -> ValX<
 }
 
 /// Replaces each value by the first output of `update`; where it has none, the value is deleted.
-fn modify<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, update: &(TermId, Ctx<'a, Data>)) -> ValX<'a, Val, Jq> {
+fn modify<'a>(
+    paths: (TermId, Ctx<'a, Data>),
+    mut root: Val,
+    update: &(TermId, Ctx<'a, Data>),
+) -> ValX<'a, Val, Jq> {
     let mut paths = find(paths, &root)?.into_iter();
     let mut doomed = Vec::new();
     while let Some(path) = paths.next() {
@@ -121,7 +125,9 @@ fn existing<'v>(mut target: &'v mut Val, path: &[Val]) -> Option<&'v mut Val> {
 }
 
 fn get(root: &Val, path: &[Val]) -> Result<Val, Error> {
-    path.iter().try_fold(Jq(root.clone()), |value, key| value.index(&Jq(key.clone()))).map(|value| value.0)
+    path.iter()
+        .try_fold(Jq(root.clone()), |value, key| value.index(&Jq(key.clone())))
+        .map(|value| value.0)
 }
 
 /// Sets the value at a path, creating missing parents.
@@ -147,7 +153,8 @@ fn set(target: &mut Val, path: &[Val], new: Val) -> Result<(), Error> {
             if number::to_float(index).is_nan() {
                 return Err(error("Cannot set array element at NaN index"));
             }
-            let at = position(key, list.len()).ok_or_else(|| error("Out of bounds negative array index"))?;
+            let at = position(key, list.len())
+                .ok_or_else(|| error("Out of bounds negative array index"))?;
             let list = Rc::make_mut(list);
             if at >= list.len() {
                 if at > list.len() && at >= MAX_PADDED {
@@ -235,7 +242,9 @@ fn delete_keys(target: &mut Val, keys: &[&Val]) -> Result<(), Error> {
         target => {
             let (of, key) = (text::kind(target), text::kind(keys[0]));
             Err(match &*target {
-                Val::Obj(_) | Val::Arr(_) => error(format_args!("Cannot delete {key} element of {of}")),
+                Val::Obj(_) | Val::Arr(_) => {
+                    error(format_args!("Cannot delete {key} element of {of}"))
+                }
                 _ => error(format_args!(
                     "Cannot delete field at {} of {of}",
                     match keys[0] {

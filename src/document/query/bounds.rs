@@ -130,7 +130,8 @@ impl Run {
     pub(super) fn begin(time: Time) -> Self {
         let watch = watch();
         watch.stop.store(0, Ordering::Relaxed);
-        *watch.running() = Some(Running { since: Instant::now(), at_first: None, time, stopped: None });
+        *watch.running() =
+            Some(Running { since: Instant::now(), at_first: None, time, stopped: None });
         watch.changed.notify_all();
         Self(watch)
     }
@@ -186,7 +187,10 @@ pub(super) fn nested(value: &Val) {
 
 fn processor_time() -> Duration {
     let now = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
+    Duration::new(
+        now.tv_sec.try_into().unwrap_or_default(),
+        now.tv_nsec.try_into().unwrap_or_default(),
+    )
 }
 
 /// The memory of this process in bytes; 0 where the system does not report it.
@@ -227,17 +231,21 @@ pub(super) fn watched_within<T: Send>(
         work()
     };
     std::thread::scope(|scope| {
-        let Ok(thread) = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, start) else {
+        let Ok(thread) = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, start)
+        else {
             return work();
         };
         let mut now = watch.running();
         while !is_done.load(Ordering::Relaxed) {
             now = match *now {
                 None => watch.changed.wait(now).unwrap_or_else(PoisonError::into_inner),
-                Some(_) => watch.changed.wait_timeout(now, TICK).unwrap_or_else(PoisonError::into_inner).0,
+                Some(_) => {
+                    watch.changed.wait_timeout(now, TICK).unwrap_or_else(PoisonError::into_inner).0
+                }
             };
             // Held until the process ends: the program can neither finish nor write any more.
-            if let Some(excess) = now.as_mut().and_then(|running| looked_at(&watch, running, most)) {
+            if let Some(excess) = now.as_mut().and_then(|running| looked_at(&watch, running, most))
+            {
                 match leave(excess) {}
             }
         }
@@ -249,7 +257,8 @@ pub(super) fn watched_within<T: Send>(
 /// Stops a program that exceeded a limit; returns the limit if the program did not stop in time.
 fn looked_at(watch: &Watch, running: &mut Running, most: u64) -> Option<Excess> {
     let (processor, memory) = (processor_time(), memory());
-    let (processor_at_first, memory_at_first) = *running.at_first.get_or_insert((processor, memory));
+    let (processor_at_first, memory_at_first) =
+        *running.at_first.get_or_insert((processor, memory));
     if let Some((excess, since, then)) = running.stopped {
         let is_lost = since.elapsed() > GRACE || memory > then + GRACE_MEMORY;
         return is_lost.then_some(excess);

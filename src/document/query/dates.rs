@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, Datelike, Days, Local, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Timelike, Utc};
+use chrono::{
+    DateTime, Datelike, Days, Local, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone,
+    Timelike, Utc,
+};
 use jaq_core::ValR;
 use jaq_json::Val;
 
@@ -24,7 +27,8 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const DAYS: [&str; 7] =
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// A broken-down time in C's form: months from 0, days from 1.
 #[derive(Clone, Copy, Default)]
@@ -62,7 +66,9 @@ impl Broken {
 
     /// Reads an array of numbers; missing parts are 0.
     fn read(value: &Jq, what: &str) -> Result<Self, Error> {
-        let Val::Arr(parts) = &value.0 else { return Err(error(format_args!("{what} requires array of 6 numbers"))) };
+        let Val::Arr(parts) = &value.0 else {
+            return Err(error(format_args!("{what} requires array of 6 numbers")));
+        };
         let numbers = parts.iter().map(|part| match part {
             Val::Num(number) => Some(number::to_float(number)),
             _ => None,
@@ -90,13 +96,20 @@ impl Broken {
     fn settled(self) -> Result<NaiveDateTime, Error> {
         let year = self.year.checked_add(self.month.div_euclid(12)).ok_or_else(out_of_range)?;
         let month = u32::try_from(self.month.rem_euclid(12) + 1).map_err(|_| out_of_range())?;
-        let first = i32::try_from(year).ok().and_then(|year| NaiveDate::from_ymd_opt(year, month, 1));
-        let first = first.ok_or_else(out_of_range)?.and_hms_opt(0, 0, 0).ok_or_else(out_of_range)?;
+        let first =
+            i32::try_from(year).ok().and_then(|year| NaiveDate::from_ymd_opt(year, month, 1));
+        let first =
+            first.ok_or_else(out_of_range)?.and_hms_opt(0, 0, 0).ok_or_else(out_of_range)?;
         let seconds = self.hour.checked_mul(3600).zip(self.minute.checked_mul(60));
-        let seconds = seconds.and_then(|(hours, minutes)| hours.checked_add(minutes)?.checked_add(self.second));
-        let days = self.day.checked_sub(1).and_then(TimeDelta::try_days).ok_or_else(out_of_range)?;
+        let seconds = seconds
+            .and_then(|(hours, minutes)| hours.checked_add(minutes)?.checked_add(self.second));
+        let days =
+            self.day.checked_sub(1).and_then(TimeDelta::try_days).ok_or_else(out_of_range)?;
         let seconds = seconds.and_then(TimeDelta::try_seconds).ok_or_else(out_of_range)?;
-        first.checked_add_signed(days).and_then(|time| time.checked_add_signed(seconds)).ok_or_else(out_of_range)
+        first
+            .checked_add_signed(days)
+            .and_then(|time| time.checked_add_signed(seconds))
+            .ok_or_else(out_of_range)
     }
 
     fn value(self) -> Jq {
@@ -111,9 +124,13 @@ impl Broken {
 
 /// A number of seconds since 1970 as whole seconds and the fraction.
 fn epoch(value: &Jq, what: &str) -> Result<(i64, f64), Error> {
-    let Some(seconds) = value.number() else { return Err(error(format_args!("{what}() requires a number"))) };
+    let Some(seconds) = value.number() else {
+        return Err(error(format_args!("{what}() requires a number")));
+    };
     if !seconds.is_finite() {
-        return Err(error(format_args!("error converting number of seconds since epoch to datetime")));
+        return Err(error(format_args!(
+            "error converting number of seconds since epoch to datetime"
+        )));
     }
     #[allow(clippy::cast_possible_truncation)] // saturates, and is then out of range
     Ok((seconds.floor() as i64, seconds - seconds.floor()))
@@ -148,7 +165,9 @@ pub(super) fn strftime(value: Jq, format: Jq) -> ValR<Jq> {
         Val::Arr(_) => Broken::read(&value, "strftime/1")?.settled()?.and_utc(),
         _ => return Err(error("strftime/1 requires parsed datetime inputs")),
     };
-    let Some(format) = format.string() else { return Err(error("strftime/1 requires a string format")) };
+    let Some(format) = format.string() else {
+        return Err(error("strftime/1 requires a string format"));
+    };
     written(&time, "UTC", &format)
 }
 
@@ -161,14 +180,20 @@ pub(super) fn strflocaltime(value: Jq, format: Jq) -> ValR<Jq> {
         }
         _ => return Err(error("strflocaltime/1 requires parsed datetime inputs")),
     };
-    let Some(format) = format.string() else { return Err(error("strflocaltime/1 requires a string format")) };
+    let Some(format) = format.string() else {
+        return Err(error("strflocaltime/1 requires a string format"));
+    };
     let zone = iana_zone(&time);
     written(&time, &zone, &format)
 }
 
 /// The name of a time zone, as far as the system reports it: `UTC`, or its offset.
 fn iana_zone(time: &DateTime<Local>) -> String {
-    if time.offset().fix().local_minus_utc() == 0 { "UTC".to_owned() } else { time.format("%z").to_string() }
+    if time.offset().fix().local_minus_utc() == 0 {
+        "UTC".to_owned()
+    } else {
+        time.format("%z").to_string()
+    }
 }
 
 fn written<Z: TimeZone>(time: &DateTime<Z>, zone: &str, format: &str) -> ValR<Jq>
@@ -215,7 +240,9 @@ where
     let mut text = String::new();
     match write!(text, "{}", time.format(&named)) {
         Ok(()) => Ok(Jq::text(text)),
-        Err(_) => Err(error(format_args!("strftime/1: unknown system failure in the format {format:?}"))),
+        Err(_) => {
+            Err(error(format_args!("strftime/1: unknown system failure in the format {format:?}")))
+        }
     }
 }
 
@@ -223,7 +250,11 @@ pub(super) fn strptime(value: Jq, format: Jq) -> ValR<Jq> {
     let (Some(input), Some(format)) = (value.string(), format.string()) else {
         return Err(error("strptime/1 requires string inputs and arguments"));
     };
-    let mut reader = Reader { rest: &input, time: Broken { year: 1900, ..Broken::default() }, ..Reader::default() };
+    let mut reader = Reader {
+        rest: &input,
+        time: Broken { year: 1900, ..Broken::default() },
+        ..Reader::default()
+    };
     let read = reader.read(&format).filter(|()| reader.rest.is_empty());
     if read.is_none() {
         let (input, format) = (text::json(&value.0), text::json(&Jq::text(&*format).0));
@@ -330,7 +361,9 @@ impl Reader<'_> {
 
     /// One of these names, whole or its first three letters, in any case.
     fn name(&mut self, names: &[&str]) -> Option<i64> {
-        let starts = |name: &str| self.rest.get(..name.len()).is_some_and(|text| text.eq_ignore_ascii_case(name));
+        let starts = |name: &str| {
+            self.rest.get(..name.len()).is_some_and(|text| text.eq_ignore_ascii_case(name))
+        };
         let (at, length) = names.iter().enumerate().find_map(|(at, name)| {
             let short = name.get(..3).unwrap_or(name);
             [*name, short].into_iter().find(|name| starts(name)).map(|name| (at, name.len()))
@@ -347,7 +380,9 @@ impl Reader<'_> {
             return Some(());
         }
         self.rest = self.rest.strip_prefix(['+', '-'])?;
-        let digits = |text: &str, n: usize| text.get(..n).is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        let digits = |text: &str, n: usize| {
+            text.get(..n).is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit()))
+        };
         if !digits(self.rest, 2) {
             return None;
         }
@@ -374,8 +409,10 @@ impl Reader<'_> {
         }
         if let (Some(day), 0) = (time.yearday, time.day) {
             // The day of the year alone determines the date.
-            let first = i32::try_from(time.year).ok().and_then(|year| NaiveDate::from_ymd_opt(year, 1, 1));
-            let date = first.and_then(|first| first.checked_add_days(Days::new(u64::try_from(day).ok()?)));
+            let first =
+                i32::try_from(time.year).ok().and_then(|year| NaiveDate::from_ymd_opt(year, 1, 1));
+            let date =
+                first.and_then(|first| first.checked_add_days(Days::new(u64::try_from(day).ok()?)));
             let date = date.ok_or_else(out_of_range)?;
             (time.month, time.day) = (date.month0().into(), date.day().into());
         }

@@ -22,8 +22,10 @@ const HIDDEN: [(&str, usize); 7] = [
 /// The definitions in jq's own language: jaq's and the prelude's.
 pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     let ours: Vec<_> = parts().flat_map(syntax::definitions).collect();
-    let known: BTreeSet<(&str, usize)> = ours.iter().map(|def| (def.name, def.args.len())).collect();
-    let natives: BTreeSet<(&str, usize)> = our_natives().map(|native| (native.0, native.1.len())).collect();
+    let known: BTreeSet<(&str, usize)> =
+        ours.iter().map(|def| (def.name, def.args.len())).collect();
+    let natives: BTreeSet<(&str, usize)> =
+        our_natives().map(|native| (native.0, native.1.len())).collect();
     let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
     let defs = defs.filter(move |def| {
         let name = (def.name, def.args.len());

@@ -60,8 +60,12 @@ pub(super) fn sh(value: Jq) -> ValR<Jq> {
         _ => vec![value],
     };
     let words = words.into_iter().map(|word| match &word.0 {
-        Val::TStr(text) => Ok(format!("'{}'", String::from_utf8_lossy(text).replace('\'', "'\\''"))),
-        Val::Arr(_) | Val::Obj(_) => Err(error(format_args!("{} can not be escaped for shell", text::shown(&word.0)))),
+        Val::TStr(text) => {
+            Ok(format!("'{}'", String::from_utf8_lossy(text).replace('\'', "'\\''")))
+        }
+        Val::Arr(_) | Val::Obj(_) => {
+            Err(error(format_args!("{} can not be escaped for shell", text::shown(&word.0))))
+        }
         other => Ok(text::json(other)),
     });
     Ok(Jq::text(words.collect::<Result<Vec<_>, _>>()?.join(" ")))
@@ -99,7 +103,12 @@ pub(super) fn from_uri(value: Jq) -> ValR<Jq> {
             }
         }
     };
-    let fail = || error(format_args!("{} is not a valid uri encoding", text::shown(&Jq::text(text.clone()).0)));
+    let fail = || {
+        error(format_args!(
+            "{} is not a valid uri encoding",
+            text::shown(&Jq::text(text.clone()).0)
+        ))
+    };
     decoded.map(Jq::text).ok_or_else(fail)
 }
 
@@ -151,7 +160,8 @@ pub(super) fn base64(value: Jq) -> ValR<Jq> {
 pub(super) fn from_base64(value: Jq) -> ValR<Jq> {
     let text = plain(&value);
     let shown = || text::shown(&Jq::text(text.clone()).0);
-    let bytes = decoded(&text, BASE64, 6).ok_or_else(|| error(format_args!("{} is not valid base64 data", shown())))?;
+    let bytes = decoded(&text, BASE64, 6)
+        .ok_or_else(|| error(format_args!("{} is not valid base64 data", shown())))?;
     if text.trim_end_matches('=').len() % 4 == 1 {
         return Err(error(format_args!("{} trailing base64 byte found", shown())));
     }
@@ -166,6 +176,8 @@ pub(super) fn from_base32(value: Jq) -> ValR<Jq> {
     let text = plain(&value);
     match decoded(&text, BASE32, 5) {
         Some(bytes) => Ok(Jq::text(String::from_utf8_lossy(&bytes))),
-        None => Err(error(format_args!("{} is not valid base32 data", text::shown(&Jq::text(text).0)))),
+        None => {
+            Err(error(format_args!("{} is not valid base32 data", text::shown(&Jq::text(text).0))))
+        }
     }
 }

@@ -123,12 +123,19 @@ fn settle(old: Option<&Val>, new: &mut Val, aside: &[&str]) -> Result<bool, Stri
             let new = Rc::make_mut(new);
             let mut is_same = old.is_some();
             for (key, val) in new.iter_mut() {
-                let Val::TStr(name) = key else { return Err(unfit("an object key that is not a string")) };
-                let name = std::str::from_utf8(name).map_err(|_| unfit("a string that is not UTF-8"))?;
-                is_same &= settle(old.and_then(|old| old.get(key)), val, &[])? || aside.contains(&name);
+                let Val::TStr(name) = key else {
+                    return Err(unfit("an object key that is not a string"));
+                };
+                let name =
+                    std::str::from_utf8(name).map_err(|_| unfit("a string that is not UTF-8"))?;
+                is_same &=
+                    settle(old.and_then(|old| old.get(key)), val, &[])? || aside.contains(&name);
             }
-            let count =
-                |map: &Map| map.keys().filter(|key| text_of(key).is_none_or(|key| !aside.contains(&key))).count();
+            let count = |map: &Map| {
+                map.keys()
+                    .filter(|key| text_of(key).is_none_or(|key| !aside.contains(&key)))
+                    .count()
+            };
             if let Some(old) = old {
                 is_same &= old.len() == new.len() || count(old) == count(new);
                 order_keys(old, new);
@@ -159,7 +166,8 @@ fn has_same_digits(old: &Num, new: &Num) -> Result<bool, String> {
 }
 
 fn order_keys(old: &Map, new: &mut Map) {
-    if old.keys().filter(|key| new.contains_key(*key)).zip(new.keys()).all(|(old, new)| old == new) {
+    if old.keys().filter(|key| new.contains_key(*key)).zip(new.keys()).all(|(old, new)| old == new)
+    {
         return;
     }
     let mut ordered = Map::default();
@@ -197,9 +205,8 @@ impl Shown<'_> {
 /// The document in jq's representation.
 pub(super) fn input(document: &Body) -> Result<Val, FilterError> {
     match document.text() {
-        Some(text) => {
-            json::make(&text, Vals { text: &text, numbers: Numbers::ForJq }).map_err(|error| error.to_string().into())
-        }
+        Some(text) => json::make(&text, Vals { text: &text, numbers: Numbers::ForJq })
+            .map_err(|error| error.to_string().into()),
         None => Ok(to_val(document, 0)?),
     }
 }

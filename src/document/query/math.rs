@@ -126,7 +126,11 @@ pub(super) fn all() -> Vec<Fun> {
 /// The conversion of the processors that jq runs on, also where there is no such integer.
 fn whole(number: f64) -> i32 {
     #[allow(clippy::cast_possible_truncation)] // in range
-    if number > f64::from(i32::MIN) && number <= f64::from(i32::MAX) { number as i32 } else { i32::MIN }
+    if number > f64::from(i32::MIN) && number <= f64::from(i32::MAX) {
+        number as i32
+    } else {
+        i32::MIN
+    }
 }
 
 fn logb(x: f64) -> f64 {

@@ -91,7 +91,12 @@ pub(super) fn all() -> Vec<Fun> {
         native!("nan", |_| Ok(Jq(Val::Num(Num::Float(f64::NAN))))),
         native!("infinite", |_| Ok(Jq(Val::Num(Num::Float(f64::INFINITY))))),
         native!("error", |value| Err(Error::new(value))),
-        with_paths("empty", v(0), |_| Box::new(std::iter::empty()), |_| Box::new(std::iter::empty())),
+        with_paths(
+            "empty",
+            v(0),
+            |_| Box::new(std::iter::empty()),
+            |_| Box::new(std::iter::empty()),
+        ),
         with_paths(
             "select",
             fun(),
@@ -142,14 +147,24 @@ pub(super) fn all() -> Vec<Fun> {
         native!("rtrimstr", strings::trim_end_of, part),
         native!(
             "trimstr",
-            |text, part: Jq| { strings::trim_end_of(strings::trim_start_of(text, part.clone())?, part) },
+            |text, part: Jq| {
+                strings::trim_end_of(strings::trim_start_of(text, part.clone())?, part)
+            },
             part
         ),
         native!("trim", |text| strings::trimmed(text, true, true)),
         native!("ltrim", |text| strings::trimmed(text, true, false)),
         native!("rtrim", |text| strings::trimmed(text, false, true)),
-        native!("ascii_downcase", |text| strings::cased(text, "ascii_downcase", str::to_ascii_lowercase)),
-        native!("ascii_upcase", |text| strings::cased(text, "ascii_upcase", str::to_ascii_uppercase)),
+        native!("ascii_downcase", |text| strings::cased(
+            text,
+            "ascii_downcase",
+            str::to_ascii_lowercase
+        )),
+        native!("ascii_upcase", |text| strings::cased(
+            text,
+            "ascii_upcase",
+            str::to_ascii_uppercase
+        )),
         native!("_indices", strings::indices, part),
         native!("_strindices", strings::string_indices, part),
         native!("_split", strings::split, separator),
@@ -168,7 +183,9 @@ pub(super) fn all() -> Vec<Fun> {
         native!("@base32d", formats::from_base32),
         native!("_match", regex::matches, pattern, flags),
         native!("_test", regex::test, pattern, flags),
-        native::run(("_sub", [Bind::Var(()), Bind::Fun(()), Bind::Var(())].into(), |cv| regex::substitute(cv))),
+        native::run(("_sub", [Bind::Var(()), Bind::Fun(()), Bind::Var(())].into(), |cv| {
+            regex::substitute(cv)
+        })),
         native!("gmtime", dates::gmtime),
         native!("localtime", dates::localtime),
         native!("mktime", dates::mktime),
@@ -178,7 +195,12 @@ pub(super) fn all() -> Vec<Fun> {
     ]
 }
 
-fn with_paths(name: &'static str, args: Box<[Bind]>, run: RunPtr<Data>, paths: PathsPtr<Data>) -> Fun {
+fn with_paths(
+    name: &'static str,
+    args: Box<[Bind]>,
+    run: RunPtr<Data>,
+    paths: PathsPtr<Data>,
+) -> Fun {
     (name, args, Native::<Data>::new(run).with_paths(paths))
 }
 
@@ -186,7 +208,10 @@ fn fun() -> Box<[Bind]> {
     [Bind::Fun(())].into()
 }
 
-fn chosen<'a, T>(test: jaq_core::ValX<'a, Jq>, value: impl FnOnce() -> T) -> Option<jaq_core::ValX<'a, T, Jq>> {
+fn chosen<'a, T>(
+    test: jaq_core::ValX<'a, Jq>,
+    value: impl FnOnce() -> T,
+) -> Option<jaq_core::ValX<'a, T, Jq>> {
     match test {
         Ok(test) => test.as_bool().then(|| Ok(value())),
         Err(problem) => Some(Err(problem)),
@@ -241,7 +266,9 @@ fn length(value: Jq) -> ValR<Jq> {
     Ok(match &value.0 {
         Val::Null => Jq::from(0_usize),
         Val::Num(_) => return abs(value),
-        Val::TStr(_) | Val::BStr(_) => Jq::from(value.string().map_or(0, |text| text.chars().count())),
+        Val::TStr(_) | Val::BStr(_) => {
+            Jq::from(value.string().map_or(0, |text| text.chars().count()))
+        }
         Val::Arr(list) => Jq::from(list.len()),
         Val::Obj(map) => Jq::from(map.len()),
         Val::Bool(_) => return Err(error(format_args!("{} has no length", text::shown(&value.0)))),
@@ -300,7 +327,8 @@ fn contains(value: Jq, other: Jq) -> ValR<Jq> {
                 for other in other.iter() {
                     bounds::go_on()?;
                     let mut found = false;
-                    for value in value.iter().filter(|value| text::kind(value) == text::kind(other)) {
+                    for value in value.iter().filter(|value| text::kind(value) == text::kind(other))
+                    {
                         if inside(value, other)? {
                             found = true;
                             break;
@@ -318,7 +346,9 @@ fn contains(value: Jq, other: Jq) -> ValR<Jq> {
     }
     if text::kind(&value.0) != text::kind(&other.0) {
         let (value, other) = (text::shown(&value.0), text::shown(&other.0));
-        return Err(error(format_args!("{value} and {other} cannot have their containment checked")));
+        return Err(error(format_args!(
+            "{value} and {other} cannot have their containment checked"
+        )));
     }
     if text::is_nested(&other.0, MAX_NESTED) && text::is_nested(&value.0, MAX_NESTED) {
         return Err(error("Containment check too deep"));
@@ -347,7 +377,10 @@ fn sorted(value: Jq) -> ValR<Jq> {
             Rc::make_mut(&mut list).sort();
             Ok(Jq(Val::Arr(list)))
         }
-        other => Err(error(format_args!("{} cannot be sorted, as it is not an array", text::shown(&other)))),
+        other => Err(error(format_args!(
+            "{} cannot be sorted, as it is not an array",
+            text::shown(&other)
+        ))),
     }
 }
 

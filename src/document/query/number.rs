@@ -117,7 +117,11 @@ pub(super) fn position(number: &Num, len: usize) -> Option<usize> {
 }
 
 /// The range that a slice means in a value of this length.
-pub(super) fn ends(start: Option<&Val>, end: Option<&Val>, len: usize) -> Result<Range<usize>, Error> {
+pub(super) fn ends(
+    start: Option<&Val>,
+    end: Option<&Val>,
+    len: usize,
+) -> Result<Range<usize>, Error> {
     let bound = |bound: Option<&Val>, otherwise: usize, round: fn(f64) -> f64| match bound {
         None | Some(Val::Null) => Ok(otherwise),
         Some(Val::Num(number)) => {
@@ -165,7 +169,9 @@ pub(super) fn of_finite(float: f64) -> String {
     let Some((digits, exponent)) = shortest.split_once('e') else { return shortest };
     let exponent: i32 = exponent.parse().unwrap_or_default();
     let count = digits.bytes().filter(u8::is_ascii_digit).count();
-    if (-4..0).contains(&exponent) || usize::try_from(exponent).is_ok_and(|exponent| exponent < count + 15) {
+    if (-4..0).contains(&exponent)
+        || usize::try_from(exponent).is_ok_and(|exponent| exponent < count + 15)
+    {
         return format!("{float}");
     }
     let sign = if exponent < 0 { '-' } else { '+' };

@@ -62,7 +62,8 @@ fn escape(chars: &mut Peekable<Chars<'_>>, groups: usize, to: &mut String) {
         '0'..='7' => {
             let digits: String = std::iter::once(c).chain(chars.clone().take(2)).collect();
             let octal = digits.find(|c| !('0'..='7').contains(&c)).unwrap_or(digits.len());
-            let is_octal = c == '0' || octal == 3 && digits.parse().is_ok_and(|n: usize| n > groups);
+            let is_octal =
+                c == '0' || octal == 3 && digits.parse().is_ok_and(|n: usize| n > groups);
             match u32::from_str_radix(&digits[..octal], 8) {
                 Ok(code) if is_octal => {
                     to.push_str(&format!("\\x{{{code:x}}}"));
@@ -71,7 +72,11 @@ fn escape(chars: &mut Peekable<Chars<'_>>, groups: usize, to: &mut String) {
                 _ => to.extend(['\\', c]),
             }
         }
-        c if LITERAL.contains(c) || LITERAL_BUT.iter().any(|(l, but)| *l == c && next != Some(*but)) => to.push(c),
+        c if LITERAL.contains(c)
+            || LITERAL_BUT.iter().any(|(l, but)| *l == c && next != Some(*but)) =>
+        {
+            to.push(c)
+        }
         c => to.extend(['\\', c]),
     }
 }

@@ -107,14 +107,17 @@ const ONE_OF_ANY: [&str; 14] = [
 
 pub(super) fn outputs(term: &Term<&str>, is_defined: &dyn Fn(&str) -> bool) -> Outputs {
     let of = |term: &Term<&str>| outputs(term, is_defined);
-    let all = |terms: &mut dyn Iterator<Item = &Term<&str>>| terms.map(of).max().unwrap_or(Outputs::One);
+    let all =
+        |terms: &mut dyn Iterator<Item = &Term<&str>>| terms.map(of).max().unwrap_or(Outputs::One);
     match term {
         Term::Id | Term::Num(_) | Term::Var(_) | Term::Arr(_) => Outputs::One,
         Term::Str(_, parts) => all(&mut parts.iter().filter_map(|part| match part {
             StrPart::Term(term) => Some(term),
             _ => None,
         })),
-        Term::Obj(pairs) => all(&mut pairs.iter().flat_map(|(key, value)| std::iter::once(key).chain(value))),
+        Term::Obj(pairs) => {
+            all(&mut pairs.iter().flat_map(|(key, value)| std::iter::once(key).chain(value)))
+        }
         Term::Neg(term) => of(term),
         Term::BinOp(left, op, right) => match op {
             BinaryOp::Comma => Outputs::Many,
@@ -144,7 +147,9 @@ pub(super) fn outputs(term: &Term<&str>, is_defined: &dyn Fn(&str) -> bool) -> O
         Term::Call(PARENTHESES, args) => all(&mut args.iter()),
         Term::Call(name, _) if is_defined(name) => Outputs::Many,
         Term::Call(name, _) if ONE_OF_ANY.contains(name) => Outputs::One,
-        Term::Call(name, args) if ONE.contains(name) && !(args.len() == 1 && ["first", "last"].contains(name)) => {
+        Term::Call(name, args)
+            if ONE.contains(name) && !(args.len() == 1 && ["first", "last"].contains(name)) =>
+        {
             all(&mut args.iter())
         }
         Term::Call("first" | "last", _) => Outputs::OneAtMost,

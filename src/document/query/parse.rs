@@ -25,12 +25,15 @@ pub(super) fn number(value: Jq) -> ValR<Jq> {
     let Some(text) = value.bytes() else {
         return if matches!(value.0, Val::Num(_)) { Ok(value) } else { refused(&value, "number") };
     };
-    let Some(unsigned) = std::str::from_utf8(text).ok().map(|text| text.strip_prefix(['+', '-']).unwrap_or(text))
+    let Some(unsigned) =
+        std::str::from_utf8(text).ok().map(|text| text.strip_prefix(['+', '-']).unwrap_or(text))
     else {
         return refused(&value, "number");
     };
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
+        Some((mantissa, exponent)) => {
+            (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
+        }
         None => (unsigned, None),
     };
     let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -59,7 +62,10 @@ pub(super) fn number(value: Jq) -> ValR<Jq> {
 /// The one JSON value in a string.
 pub(super) fn json(value: Jq) -> ValR<Jq> {
     let Some(bytes) = value.bytes() else {
-        return Err(error(format_args!("{} cannot be parsed as JSON: it is no string", text::shown(&value.0))));
+        return Err(error(format_args!(
+            "{} cannot be parsed as JSON: it is no string",
+            text::shown(&value.0)
+        )));
     };
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let trimmed = bytes.trim_ascii();
@@ -92,7 +98,8 @@ fn to_deep_val(value: &serde_json::Value) -> Result<Val, String> {
     match value {
         serde_json::Value::Array(list) => list.iter().map(to_deep_val).collect(),
         serde_json::Value::Object(map) => {
-            let pairs = map.iter().map(|(key, value)| Ok((Val::from(key.clone()), to_deep_val(value)?)));
+            let pairs =
+                map.iter().map(|(key, value)| Ok((Val::from(key.clone()), to_deep_val(value)?)));
             Ok(Val::obj(pairs.collect::<Result<_, String>>()?))
         }
         other => to_val(other, 0),

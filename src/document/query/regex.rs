@@ -46,11 +46,16 @@ struct Search {
 
 fn search(value: &Jq, pattern: &Jq, flags: &Jq) -> Result<Search, Error> {
     let Some(text) = value.string() else {
-        return Err(error(format_args!("{} cannot be matched, as it is not a string", text::shown(&value.0))));
+        return Err(error(format_args!(
+            "{} cannot be matched, as it is not a string",
+            text::shown(&value.0)
+        )));
     };
     let Some(pattern) = pattern.string() else {
         let (pattern, kind) = (text::short(&pattern.0), text::kind(&pattern.0));
-        return Err(error(format_args!("{pattern} ({kind}) cannot be matched, as it is not a string")));
+        return Err(error(format_args!(
+            "{pattern} ({kind}) cannot be matched, as it is not a string"
+        )));
     };
     let mut key = Key {
         pattern: pattern.clone().into_owned(),
@@ -84,7 +89,9 @@ fn search(value: &Jq, pattern: &Jq, flags: &Jq) -> Result<Search, Error> {
 }
 
 fn compiled(key: Key) -> Result<Rc<Regex>, Error> {
-    let known = LAST.with_borrow(|last| last.as_ref().filter(|last| last.0 == key).map(|last| Rc::clone(&last.1)));
+    let known = LAST.with_borrow(|last| {
+        last.as_ref().filter(|last| last.0 == key).map(|last| Rc::clone(&last.1))
+    });
     if let Some(regex) = known {
         return Ok(regex);
     }
@@ -104,7 +111,12 @@ fn compiled(key: Key) -> Result<Rc<Regex>, Error> {
         .backtrack_limit(BACKTRACKS);
     let regex = builder.build().map_err(|problem| {
         let problem = problem.to_string();
-        let line = problem.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        let line = problem
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
         error(format_args!("{} (at offset 0) is not a valid regex: {line}", key.pattern))
     })?;
     let regex = Rc::new(regex);
@@ -127,7 +139,8 @@ impl Search {
         let (mut found, mut from) = (Vec::new(), 0);
         while from <= self.text.len() {
             bounds::go_on()?;
-            let captures = self.regex.captures_from_pos(&*self.text, from).map_err(|e| Self::failed(&e))?;
+            let captures =
+                self.regex.captures_from_pos(&*self.text, from).map_err(|e| Self::failed(&e))?;
             let Some(captures) = captures else { break };
             let range = |group: fancy_regex::Match<'_>| (group.start(), group.end());
             let Some(all) = captures.get(0).map(range) else { break };
@@ -204,7 +217,12 @@ pub(super) fn matches(value: Jq, pattern: Jq, flags: Jq) -> ValR<Jq> {
             Jq::object([("offset", offset), ("length", length), ("string", string), ("name", name)])
         });
         let captures = captures.collect();
-        Jq::object([("offset", offset), ("length", length), ("string", string), ("captures", captures)])
+        Jq::object([
+            ("offset", offset),
+            ("length", length),
+            ("string", string),
+            ("captures", captures),
+        ])
     };
     Ok(found.iter().map(|found| object(found, &mut characters)).collect())
 }

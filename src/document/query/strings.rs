@@ -13,13 +13,18 @@ fn refuse(message: &str) -> ValR<Jq> {
 pub(super) fn byte_length(value: Jq) -> ValR<Jq> {
     match value.bytes() {
         Some(bytes) => Ok(bytes.len().into()),
-        None => Err(error(format_args!("{} only strings have UTF-8 byte length", text::shown(&value.0)))),
+        None => Err(error(format_args!(
+            "{} only strings have UTF-8 byte length",
+            text::shown(&value.0)
+        ))),
     }
 }
 
 pub(super) fn reverse(value: Jq) -> ValR<Jq> {
     match value.0 {
-        Val::TStr(_) => Ok(Jq::text(value.string().unwrap_or_default().chars().rev().collect::<String>())),
+        Val::TStr(_) => {
+            Ok(Jq::text(value.string().unwrap_or_default().chars().rev().collect::<String>()))
+        }
         Val::Arr(mut list) => {
             Rc::make_mut(&mut list).reverse();
             Ok(Jq(Val::Arr(list)))
@@ -48,7 +53,9 @@ pub(super) fn implode(value: Jq) -> ValR<Jq> {
         }
         other => {
             let shown = text::shown(other);
-            Err(error(format_args!("{shown} can't be imploded, unicode codepoint needs to be numeric")))
+            Err(error(format_args!(
+                "{shown} can't be imploded, unicode codepoint needs to be numeric"
+            )))
         }
     });
     Ok(Jq::text(chars.collect::<Result<String, _>>()?))
@@ -104,7 +111,8 @@ pub(super) fn cased(value: Jq, name: &str, case: fn(&str) -> String) -> ValR<Jq>
 /// The positions of an array in another.
 pub(super) fn positions(list: &[Val], part: &[Val]) -> Jq {
     let windows = list.windows(part.len().max(1)).enumerate();
-    let found = windows.filter(|(_, window)| !part.is_empty() && *window == part && bounds::go_on().is_ok());
+    let found = windows
+        .filter(|(_, window)| !part.is_empty() && *window == part && bounds::go_on().is_ok());
     found.map(|(at, _)| Jq::from(at)).collect()
 }
 
@@ -124,7 +132,10 @@ pub(super) fn indices(value: Jq, part: Jq) -> ValR<Jq> {
 
 pub(super) fn string_indices(value: Jq, part: Jq) -> ValR<Jq> {
     let Some(text) = value.string() else {
-        return Err(error(format_args!("{} cannot be searched, as it is not a string", text::shown(&value.0))));
+        return Err(error(format_args!(
+            "{} cannot be searched, as it is not a string",
+            text::shown(&value.0)
+        )));
     };
     let Some(part) = part.string() else {
         return Err(error(format_args!("{} is not a string", text::shown(&part.0))));

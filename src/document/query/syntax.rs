@@ -66,7 +66,9 @@ pub(super) fn is_heavy(source: &str) -> bool {
         return true;
     }
     let mut copies = 0;
-    Lexer::new(source).lex().is_ok_and(|tokens| depth(&tokens) > PLAIN_TERMS || !is_plain(&tokens, &mut copies))
+    Lexer::new(source)
+        .lex()
+        .is_ok_and(|tokens| depth(&tokens) > PLAIN_TERMS || !is_plain(&tokens, &mut copies))
 }
 
 /// Returns whether these tokens only take parts of the document and do little else.
@@ -78,7 +80,9 @@ fn is_plain(tokens: &[Token<&str>], copies: &mut usize) -> bool {
             Tok::Word => PLAIN_WORDS.contains(&token.0),
             // `.[]` iterates over everything.
             Tok::Block(inner) if inner.len() == 1 && token.0.starts_with('[') => {
-                before.is_none_or(|before| matches!(before.1, Tok::Sym) && !before.0.starts_with(['.', '?']))
+                before.is_none_or(|before| {
+                    matches!(before.1, Tok::Sym) && !before.0.starts_with(['.', '?'])
+                })
             }
             Tok::Block(inner) => is_plain(inner, copies),
             Tok::Str(parts) => parts.iter().all(|part| match part {
@@ -125,7 +129,9 @@ pub(super) fn parse(source: &str) -> Result<Term<&str>, Problem<'_>> {
     let end = source.get(source.len()..).unwrap_or_default();
     let lexed = Lexer::new(source).lex().map_err(|errors| {
         let first = errors.into_iter().next();
-        first.map_or(Problem::Syntax("a filter", end), |(expected, found)| Problem::Syntax(expected.as_str(), found))
+        first.map_or(Problem::Syntax("a filter", end), |(expected, found)| {
+            Problem::Syntax(expected.as_str(), found)
+        })
     })?;
     if lexed.first().is_some_and(|first| ["import", "include", "module"].contains(&first.0)) {
         return Err(Problem::Syntax("a filter without modules", source));

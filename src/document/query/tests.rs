@@ -35,7 +35,8 @@ fn check(cases: &str) {
 
 #[test]
 fn unused_definitions_do_not_change_a_program() {
-    let named: BTreeSet<(&str, usize)> = definitions().map(|def| (def.name, def.args.len())).collect();
+    let named: BTreeSet<(&str, usize)> =
+        definitions().map(|def| (def.name, def.args.len())).collect();
     let natives: Vec<(&str, usize)> = natives().map(|native| (native.0, native.1.len())).collect();
     for native in &natives {
         assert!(!named.contains(native), "a definition has the name of the native {native:?}");
@@ -47,7 +48,8 @@ fn each_definition_compiles_with_those_that_it_names() {
     for part in definitions::parts() {
         for def in syntax::definitions(part) {
             let args = vec!["."; def.args.len()].join("; ");
-            let call = if args.is_empty() { def.name.to_owned() } else { format!("{}({args})", def.name) };
+            let call =
+                if args.is_empty() { def.name.to_owned() } else { format!("{}({args})", def.name) };
             let named = definitions::named_in(&call);
             assert!(named.len() < 40, "{call}: {}", named.len());
             assert!(compiled(&call, &["$ENV"], named.into_iter()).is_ok(), "{call}");
@@ -113,15 +115,19 @@ fn errors_say_what_and_where_in_jqs_words() {
 fn programs_compute_what_jq_computes() {
     on_a_stack(|| {
         let mut wrong = Vec::new();
-        for case in include_str!("cases.tsv").lines().map(|case| case.split('\t').collect::<Vec<_>>()) {
+        for case in
+            include_str!("cases.tsv").lines().map(|case| case.split('\t').collect::<Vec<_>>())
+        {
             let [filter, input, expected, source] = case[..] else { panic!("{case:?}") };
-            let output = run_on(&input_of(input), filter).unwrap_or_else(|error| format!("! {error}"));
+            let output =
+                run_on(&input_of(input), filter).unwrap_or_else(|error| format!("! {error}"));
             let values = |text: &str| {
                 let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
                 values.map(|value| value.map_err(|_| text.to_owned())).collect::<Vec<_>>()
             };
             if values(&output).iter().ne(values(expected).iter()) {
-                wrong.push(format!("{input} | {filter}\n  is {output}\n not {expected} ({source})"));
+                wrong
+                    .push(format!("{input} | {filter}\n  is {output}\n not {expected} ({source})"));
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -135,7 +141,8 @@ fn input_of(text: &str) -> Value {
 
 fn on_a_stack(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(bounds::STACK).spawn_scoped(scope, test);
+        let thread =
+            std::thread::Builder::new().stack_size(bounds::STACK).spawn_scoped(scope, test);
         thread.unwrap().join().unwrap();
     });
 }
@@ -158,10 +165,17 @@ fn watched_within(memory: u64, filter: &str, time: Time) -> Option<Excess> {
 fn a_program_without_an_end_is_stopped() {
     let moment = Time::from(std::time::Duration::from_millis(100));
     // One after the other: usage is counted per process, and there is only one.
-    for program in
-        ["def f: 1 + f; f", "def f: [f]; f", "def f: try f catch f; f", "reduce range(infinite) as $i (null; [.]) | 1"]
-    {
-        assert_eq!(watched(program, std::time::Duration::from_secs(60).into()), Some(Excess::Depth), "{program}");
+    for program in [
+        "def f: 1 + f; f",
+        "def f: [f]; f",
+        "def f: try f catch f; f",
+        "reduce range(infinite) as $i (null; [.]) | 1",
+    ] {
+        assert_eq!(
+            watched(program, std::time::Duration::from_secs(60).into()),
+            Some(Excess::Depth),
+            "{program}"
+        );
     }
     let programs = [
         ("def f: f; f", Excess::Time),
@@ -177,15 +191,21 @@ fn a_program_without_an_end_is_stopped() {
     }
     let minutes = Time::from(std::time::Duration::from_secs(300));
     assert_eq!(watched_within(32 << 20, "[range(0; infinite)]", minutes), Some(Excess::Memory));
-    assert_eq!(watched("def f($n): if $n == 0 then 0 else 1 + f($n - 1) end; f(5000)", minutes), None);
+    assert_eq!(
+        watched("def f($n): if $n == 0 then 0 else 1 + f($n - 1) end; f(5000)", minutes),
+        None
+    );
 }
 
 #[test]
 fn only_plain_programs_are_not_watched() {
-    for plain in [".", ".n = 7", ".a.b[0] |= . + 1", ".n += 1 | .log = []", "if .a then .b else empty end"] {
+    for plain in
+        [".", ".n = 7", ".a.b[0] |= . + 1", ".n += 1 | .log = []", "if .a then .b else empty end"]
+    {
         assert!(!is_heavy(plain), "{plain}");
     }
-    let heavy = [".a.b[]", ". * 9", ".. | .", "def f: f; f", "range(9)", ".a |= map(.)", "last(.[])"];
+    let heavy =
+        [".a.b[]", ". * 9", ".. | .", "def f: f; f", "range(9)", ".a |= map(.)", "last(.[])"];
     for heavy in heavy.into_iter().chain(["[.,.] | [.,.] | [.,.] | [.,.] | [.,.] | [.,.]"]) {
         assert!(is_heavy(heavy), "{heavy}");
     }
@@ -193,7 +213,8 @@ fn only_plain_programs_are_not_watched() {
 
 #[test]
 fn a_long_loop_of_assignments_ends() {
-    let output = run("reduce range(20000) as $i (.; .log += [$i] | .m[\"k\\($i)\"] = $i) | .log | length");
+    let output =
+        run("reduce range(20000) as $i (.; .log += [$i] | .m[\"k\\($i)\"] = $i) | .log | length");
     assert_eq!(output.unwrap(), "20000");
 }
 

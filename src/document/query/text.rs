@@ -70,8 +70,12 @@ pub(super) fn is_nested(value: &Val, levels: usize) -> bool {
         }
         let containers = |value: &&Val| matches!(value, Val::Arr(_) | Val::Obj(_));
         match value {
-            Val::Arr(list) => open.extend(list.iter().filter(containers).map(|value| (value, depth + 1))),
-            Val::Obj(map) => open.extend(map.values().filter(containers).map(|value| (value, depth + 1))),
+            Val::Arr(list) => {
+                open.extend(list.iter().filter(containers).map(|value| (value, depth + 1)))
+            }
+            Val::Obj(map) => {
+                open.extend(map.values().filter(containers).map(|value| (value, depth + 1)))
+            }
             _ => {}
         }
     }
@@ -95,7 +99,9 @@ impl Writer {
             Val::Bool(bool) => self.text.push_str(if *bool { "true" } else { "false" }),
             Val::Num(number) => self.text.push_str(&number::text(number)),
             Val::TStr(bytes) | Val::BStr(bytes) => self.string(&String::from_utf8_lossy(bytes)),
-            Val::Arr(_) | Val::Obj(_) if self.depth == 0 => self.text.push_str("\"<skipped: too deep>\""),
+            Val::Arr(_) | Val::Obj(_) if self.depth == 0 => {
+                self.text.push_str("\"<skipped: too deep>\"")
+            }
             Val::Arr(list) => {
                 self.depth -= 1;
                 self.text.push('[');
@@ -136,7 +142,9 @@ impl Writer {
                 '\t' => self.text.push_str("\\t"),
                 '\u{8}' => self.text.push_str("\\b"),
                 '\u{c}' => self.text.push_str("\\f"),
-                '\0'..='\u{1f}' | '\u{7f}' => self.text.push_str(&format!("\\u{:04x}", u32::from(c))),
+                '\0'..='\u{1f}' | '\u{7f}' => {
+                    self.text.push_str(&format!("\\u{:04x}", u32::from(c)))
+                }
                 c => self.text.push(c),
             }
             if self.text.len() > self.limit {

@@ -29,7 +29,9 @@ pub(super) fn surrogates(source: &str) -> Cow<'_, str> {
         changed.push_str(&source[kept..at]);
         at += 6;
         let second = code(&source[at..]).filter(|second| first < 0xdc00 && *second >= 0xdc00);
-        let char = second.and_then(|second| char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)));
+        let char = second.and_then(|second| {
+            char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))
+        });
         changed.push(char.unwrap_or(char::REPLACEMENT_CHARACTER));
         at += if char.is_some() { 6 } else { 0 };
         kept = at;
@@ -99,17 +101,25 @@ fn walk(tokens: Tokens<'_>, in_object: bool) -> Tokens<'_> {
                 });
                 changed.extend(grouped(walk(source.collect(), false)));
             }
-            Tok::Block(inner) if text.starts_with('{') => changed.push(Token(text, Tok::Block(walk(inner, true)))),
-            Tok::Block(inner) if text.starts_with('(') && !is_key && is_group(changed.last(), &inner) => {
+            Tok::Block(inner) if text.starts_with('{') => {
+                changed.push(Token(text, Tok::Block(walk(inner, true))))
+            }
+            Tok::Block(inner)
+                if text.starts_with('(') && !is_key && is_group(changed.last(), &inner) =>
+            {
                 changed.push(Token(text.get(..1).unwrap_or(text), Tok::Word));
                 changed.push(Token(text, Tok::Block(term(inner))));
             }
             Tok::Block(inner) => changed.push(Token(text, Tok::Block(term(inner)))),
-            Tok::Str(parts) => changed.push(Token(text, Tok::Str(parts.into_iter().map(part).collect()))),
+            Tok::Str(parts) => {
+                changed.push(Token(text, Tok::Str(parts.into_iter().map(part).collect())))
+            }
             Tok::Word if text == "as" && !is_key => {
                 changed.push(Token(text, Tok::Word));
                 let mut alternatives = Vec::new();
-                while let Some(first) = tokens.next_if(|token| matches!(token.1, Tok::Var | Tok::Block(_))) {
+                while let Some(first) =
+                    tokens.next_if(|token| matches!(token.1, Tok::Var | Tok::Block(_)))
+                {
                     alternatives.push(pattern(first));
                     // The lexer makes two tokens of `?//`.
                     if tokens.peek().is_none_or(|token| token.0 != "?") {
@@ -137,14 +147,17 @@ fn grouped(mut tokens: Tokens<'_>) -> Tokens<'_> {
 
 fn part<'s>(part: StrPart<&'s str, Token<&'s str>>) -> StrPart<&'s str, Token<&'s str>> {
     match part {
-        StrPart::Term(Token(text, Tok::Block(inner))) => StrPart::Term(Token(text, Tok::Block(term(inner)))),
+        StrPart::Term(Token(text, Tok::Block(inner))) => {
+            StrPart::Term(Token(text, Tok::Block(term(inner))))
+        }
         other => other,
     }
 }
 
 /// Returns whether parentheses after this token only group their contents.
 fn is_group(before: Option<&Token<&str>>, inner: &[Token<&str>]) -> bool {
-    const KEYWORDS: [&str; 10] = ["and", "or", "if", "then", "elif", "else", "try", "catch", "reduce", "foreach"];
+    const KEYWORDS: [&str; 10] =
+        ["and", "or", "if", "then", "elif", "else", "try", "catch", "reduce", "foreach"];
     let follows = match before {
         None => true,
         Some(Token(text, Tok::Sym)) => !text.starts_with('.'),
@@ -171,7 +184,9 @@ fn pattern(token: Token<&str>) -> Token<&str> {
                 changed.extend([Token(word, Tok::Var), comma, Token(name, Tok::Word)]);
             }
             Tok::Block(keys) if is_key => changed.push(Token(word, Tok::Block(term(keys)))),
-            Tok::Str(parts) => changed.push(Token(word, Tok::Str(parts.into_iter().map(part).collect()))),
+            Tok::Str(parts) => {
+                changed.push(Token(word, Tok::Str(parts.into_iter().map(part).collect())))
+            }
             token => changed.push(pattern(Token(word, token))),
         }
     }

@@ -44,7 +44,8 @@ impl<'s> Rewriter<'s> {
         let body = self.term(def.body)?;
         let mut args = def.args;
         // A parameter `$a` is a filter `a`, too: `def f($a): a` is `def f(a): a as $a | a`.
-        let is_filter = |arg: &&str| arg.strip_prefix('$').is_some_and(|name| calls(&body, name, 0));
+        let is_filter =
+            |arg: &&str| arg.strip_prefix('$').is_some_and(|name| calls(&body, name, 0));
         let body = if args.iter().any(is_filter) {
             let plain = |arg: &'s str| arg.trim_start_matches('$');
             let values = args.iter().copied().filter(|arg| arg.starts_with('$')).rev();
@@ -94,7 +95,11 @@ impl<'s> Rewriter<'s> {
                     StrPart::Term(term) => self.term(term).map(StrPart::Term),
                     other => Ok(other),
                 });
-                self.string(format.or(Some(TEXT)), parts.collect::<Result<_, String>>()?, format.is_none())
+                self.string(
+                    format.or(Some(TEXT)),
+                    parts.collect::<Result<_, String>>()?,
+                    format.is_none(),
+                )
             }
             Term::Arr(list) => Term::Arr(list.map(|list| self.boxed(*list)).transpose()?),
             Term::Obj(pairs) => {
@@ -104,22 +109,28 @@ impl<'s> Rewriter<'s> {
             Term::Neg(term) => Term::Neg(self.boxed(*term)?),
             Term::Label(name, term) => Term::Label(name, self.boxed(*term)?),
             Term::Fold(name, terms, pattern, args) => self.fold(name, *terms, pattern, args)?,
-            Term::TryCatch(term, catch) => {
-                Term::TryCatch(self.boxed(*term)?, catch.map(|catch| self.boxed(*catch)).transpose()?)
-            }
+            Term::TryCatch(term, catch) => Term::TryCatch(
+                self.boxed(*term)?,
+                catch.map(|catch| self.boxed(*catch)).transpose()?,
+            ),
             Term::IfThenElse(branches, otherwise) => {
-                let branches = branches.into_iter().map(|(test, then)| Ok((self.term(test)?, self.term(then)?)));
+                let branches = branches
+                    .into_iter()
+                    .map(|(test, then)| Ok((self.term(test)?, self.term(then)?)));
                 let branches = branches.collect::<Result<_, String>>()?;
                 Term::IfThenElse(branches, otherwise.map(|term| self.boxed(*term)).transpose()?)
             }
             Term::Def(defs, term) => {
-                let defs = defs.into_iter().map(|def| self.def(def)).collect::<Result<_, String>>()?;
+                let defs =
+                    defs.into_iter().map(|def| self.def(def)).collect::<Result<_, String>>()?;
                 Term::Def(defs, self.boxed(*term)?)
             }
             Term::Call(name, args) => self.call(name, self.terms(args)?),
             Term::Path(term, path) => self.path(*term, path)?,
             Term::Var(name) if name == "$__loc__" => self.location(name),
-            term @ (Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_)) => term,
+            term @ (Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_)) => {
+                term
+            }
         })
     }
 
@@ -140,8 +151,14 @@ impl<'s> Rewriter<'s> {
                 _ => false,
             };
             match part {
-                Part::Index(index) if of_many && (!self.outputs(&term).is_one() || !plain.is_empty()) => {
-                    let inner = if plain.is_empty() { term } else { steps(term, std::mem::take(&mut plain)) };
+                Part::Index(index)
+                    if of_many && (!self.outputs(&term).is_one() || !plain.is_empty()) =>
+                {
+                    let inner = if plain.is_empty() {
+                        term
+                    } else {
+                        steps(term, std::mem::take(&mut plain))
+                    };
                     let step = (Part::Index(Term::Var(OPERAND)), opt);
                     term = bind(index, OPERAND, steps(inner, vec![step]));
                 }
@@ -151,17 +168,28 @@ impl<'s> Rewriter<'s> {
         Ok(if plain.is_empty() { term } else { steps(term, plain) })
     }
 
-    fn pair(&self, key: Tree<'s>, value: Option<Tree<'s>>) -> Result<(Tree<'s>, Option<Tree<'s>>), String> {
+    fn pair(
+        &self,
+        key: Tree<'s>,
+        value: Option<Tree<'s>>,
+    ) -> Result<(Tree<'s>, Option<Tree<'s>>), String> {
         check_key(&key)?;
         match (key, value) {
-            (Term::Var(name), None) if name == "$__loc__" => Ok((text("__loc__"), Some(self.location(name)))),
+            (Term::Var(name), None) if name == "$__loc__" => {
+                Ok((text("__loc__"), Some(self.location(name))))
+            }
             (Term::Var(name), Some(value)) => Ok((Term::Var(name), Some(self.term(value)?))),
             (key, value) => Ok((self.term(key)?, value.map(|value| self.term(value)).transpose()?)),
         }
     }
 
     /// Concatenates the parts in jq's order: the last one is evaluated first.
-    fn string(&self, format: Option<&'s str>, parts: Vec<StrPart<&'s str, Tree<'s>>>, plain: bool) -> Tree<'s> {
+    fn string(
+        &self,
+        format: Option<&'s str>,
+        parts: Vec<StrPart<&'s str, Tree<'s>>>,
+        plain: bool,
+    ) -> Tree<'s> {
         let is_term = |part: &&StrPart<&str, Tree<'s>>| matches!(part, StrPart::Term(_));
         let many = |part: &&StrPart<&str, Tree<'s>>| match part {
             StrPart::Term(term) => !self.outputs(term).is_one(),
@@ -171,7 +199,8 @@ impl<'s> Rewriter<'s> {
         if parts.iter().filter(many).count() < 2 {
             return halves(parts, &|parts| Term::Str(format, parts));
         }
-        let mut strings: Vec<Tree<'s>> = parts.into_iter().map(|part| Term::Str(format, vec![part])).collect();
+        let mut strings: Vec<Tree<'s>> =
+            parts.into_iter().map(|part| Term::Str(format, vec![part])).collect();
         while strings.len() > 1 {
             let mut pairs = Vec::with_capacity(strings.len().div_ceil(2));
             strings.reverse();

@@ -107,7 +107,10 @@ impl From<String> for Jq {
 /// The path of a slice, with both of its ends.
 impl From<Range<Self>> for Jq {
     fn from(range: Range<Self>) -> Self {
-        Self::object([("start", range.start.unwrap_or_default()), ("end", range.end.unwrap_or_default())])
+        Self::object([
+            ("start", range.start.unwrap_or_default()),
+            ("end", range.end.unwrap_or_default()),
+        ])
     }
 }
 
@@ -174,7 +177,8 @@ impl jaq_core::ValT for Jq {
                 Err(map) => map.get(name).cloned().unwrap_or_default(),
             })),
             (Val::Arr(list), Val::Num(at)) => {
-                let Some(at) = number::position(at, list.len()).filter(|at| *at < list.len()) else {
+                let Some(at) = number::position(at, list.len()).filter(|at| *at < list.len())
+                else {
                     return Ok(Self::default());
                 };
                 Ok(Self(match Rc::try_unwrap(list) {
@@ -196,7 +200,8 @@ impl jaq_core::ValT for Jq {
     }
 
     fn range(self, range: Range<&Self>) -> ValR<Self> {
-        let ends = |len| number::ends(range.start.map(|start| &start.0), range.end.map(|end| &end.0), len);
+        let ends =
+            |len| number::ends(range.start.map(|start| &start.0), range.end.map(|end| &end.0), len);
         match self.0 {
             Val::Null => ends(0).map(|_| Self::default()),
             Val::Arr(list) => {
@@ -213,7 +218,9 @@ impl jaq_core::ValT for Jq {
                 let (start, end) = (at(part.start), at(part.end));
                 Ok(Self(match text {
                     std::borrow::Cow::Borrowed(_) => Val::utf8_str(string.slice(start..end)),
-                    std::borrow::Cow::Owned(text) => Val::utf8_str(text[start..end].to_owned().into_bytes()),
+                    std::borrow::Cow::Owned(text) => {
+                        Val::utf8_str(text[start..end].to_owned().into_bytes())
+                    }
                 }))
             }
             other => Err(error(format_args!("Cannot index {} with object", text::kind(&other)))),
@@ -221,7 +228,11 @@ impl jaq_core::ValT for Jq {
     }
 
     // Assignments are natives, see `assign`; jaq's own, which call these, are never compiled.
-    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(self, _: Opt, _: impl Fn(Self) -> I) -> ValX<'a, Self> {
+    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(
+        self,
+        _: Opt,
+        _: impl Fn(Self) -> I,
+    ) -> ValX<'a, Self> {
         Err(Error::path_expr(self).into())
     }
 
@@ -346,9 +357,8 @@ impl Div for Jq {
         match (self.0, other.0) {
             (Val::Num(left), Val::Num(right)) => match number::quotient(&left, &right) {
                 Some(quotient) => Ok(Self(Val::Num(quotient))),
-                None => {
-                    Err(Self(Val::Num(left)).calculated(&Self(Val::Num(right)), "divided because the divisor is zero"))
-                }
+                None => Err(Self(Val::Num(left))
+                    .calculated(&Self(Val::Num(right)), "divided because the divisor is zero")),
             },
             (left @ Val::TStr(_), right @ Val::TStr(_)) => both(left / right),
             (left, right) => Err(Self(left).calculated(&Self(right), "divided")),
@@ -362,8 +372,10 @@ impl Rem for Jq {
         match (self.0, other.0) {
             (Val::Num(left), Val::Num(right)) => match number::remainder(&left, &right) {
                 Some(remainder) => Ok(Self(Val::Num(remainder))),
-                None => Err(Self(Val::Num(left))
-                    .calculated(&Self(Val::Num(right)), "divided (remainder) because the divisor is zero")),
+                None => Err(Self(Val::Num(left)).calculated(
+                    &Self(Val::Num(right)),
+                    "divided (remainder) because the divisor is zero",
+                )),
             },
             (left, right) => Err(Self(left).calculated(&Self(right), "divided")),
         }
@@ -391,7 +403,8 @@ fn repeated(text: &[u8], times: f64) -> ValR<Jq> {
         return Ok(Jq::default());
     }
     // The fraction is dropped.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, and is not negative
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // saturates, and is not negative
     let times = times as usize;
     match text.len().checked_mul(times) {
         Some(length) if length <= MAX_REPEATED => Ok(Jq(Val::utf8_str(text.repeat(times)))),
@@ -407,7 +420,9 @@ pub(super) fn not_iterable(value: &Val) -> Error {
 pub(super) fn no_index(value: &Val, key: &Val) -> Error {
     let of = text::kind(value);
     match key {
-        Val::TStr(_) | Val::Num(_) => error(format_args!("Cannot index {of} with {}", text::shown(key))),
+        Val::TStr(_) | Val::Num(_) => {
+            error(format_args!("Cannot index {of} with {}", text::shown(key)))
+        }
         other => error(format_args!("Cannot index {of} with {}", text::kind(other))),
     }
 }

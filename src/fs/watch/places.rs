@@ -29,7 +29,8 @@ pub struct Place {
 impl Place {
     fn cares_for(&self, name: &[u8]) -> bool {
         let temporary = std::str::from_utf8(name).is_ok_and(is_temporary);
-        !temporary && (self.names.is_empty() || self.names.iter().any(|known| known.as_bytes() == name))
+        !temporary
+            && (self.names.is_empty() || self.names.iter().any(|known| known.as_bytes() == name))
     }
 }
 
@@ -46,7 +47,8 @@ impl Places {
     /// A watch on these.
     #[must_use]
     pub fn new(places: Vec<Place>) -> Self {
-        let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
+        let events =
+            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
         Self { watched: vec![None; places.len()], places, events }
     }
 
@@ -62,23 +64,38 @@ impl Places {
             *watched = inotify::add_watch(events, dir, on).ok();
         }
         // A directory also disappears with one of its ancestors.
-        let ancestors = self.places.first().into_iter().flat_map(|place| place.dir.ancestors().skip(1));
+        let ancestors =
+            self.places.first().into_iter().flat_map(|place| place.dir.ancestors().skip(1));
         for ancestor in ancestors.filter(|ancestor| !ancestor.as_os_str().is_empty()) {
-            let _ = inotify::add_watch(events, ancestor, On::MOVE_SELF | On::DELETE_SELF | On::MASK_ADD | On::ONLYDIR);
+            let _ = inotify::add_watch(
+                events,
+                ancestor,
+                On::MOVE_SELF | On::DELETE_SELF | On::MASK_ADD | On::ONLYDIR,
+            );
         }
     }
 
     /// Returns after an event, the end of one of the processes, or `at_most`. If the reader of
     /// `output` is gone, the wait ends, too, and this is reported.
-    pub fn wait(&self, output: Option<BorrowedFd<'_>>, ends: &[OwnedFd], at_most: Option<Duration>) -> Audience {
+    pub fn wait(
+        &self,
+        output: Option<BorrowedFd<'_>>,
+        ends: &[OwnedFd],
+        at_most: Option<Duration>,
+    ) -> Audience {
         let is_told = self.watched.first().is_some_and(Option::is_some);
-        let at_most = if is_told { at_most } else { Some(at_most.unwrap_or(LONGEST_INTERVAL).min(LONGEST_INTERVAL)) };
+        let at_most = if is_told {
+            at_most
+        } else {
+            Some(at_most.unwrap_or(LONGEST_INTERVAL).min(LONGEST_INTERVAL))
+        };
         let until = at_most.and_then(|left| Instant::now().checked_add(left));
         let mut output = output;
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut sources: Vec<PollFd<'_>> = output.iter().map(|output| PollFd::new(output, READER_GONE)).collect();
+            let mut sources: Vec<PollFd<'_>> =
+                output.iter().map(|output| PollFd::new(output, READER_GONE)).collect();
             let outputs = sources.len();
             sources.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));
             let others = sources.len();
@@ -112,8 +129,8 @@ impl Places {
             let place = self.watched.iter().position(|watched| *watched == Some(event.wd()));
             let place = place.and_then(|place| self.places.get(place));
             let name = event.file_name().map(std::ffi::CStr::to_bytes);
-            mattered |=
-                event.events().intersects(lost) || place.zip(name).is_some_and(|(place, name)| place.cares_for(name));
+            mattered |= event.events().intersects(lost)
+                || place.zip(name).is_some_and(|(place, name)| place.cares_for(name));
         }
         mattered
     }

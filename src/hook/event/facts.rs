@@ -26,7 +26,8 @@ impl Scalar {
 
     /// True for anything but null, false, 0 and an empty text.
     fn says_something(&self) -> bool {
-        !matches!(self, Self::Nothing | Self::Flag(false) | Self::Number(0)) && *self != Self::Text(String::new())
+        !matches!(self, Self::Nothing | Self::Flag(false) | Self::Number(0))
+            && *self != Self::Text(String::new())
     }
 }
 
@@ -58,7 +59,9 @@ const ASKED_FOR: [&str; 14] = [
 
 impl Facts {
     fn get(&self, names: &[&str]) -> Option<&Scalar> {
-        names.iter().find_map(|name| self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value))
+        names.iter().find_map(|name| {
+            self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
+        })
     }
 
     pub(super) fn path(&self) -> Option<String> {

@@ -96,8 +96,12 @@ impl Enforcement {
 
 impl Priority {
     /// All, by the words that rules have for them.
-    pub const WORDS: [(&'static str, Self); 4] =
-        [("critical", Self::Critical), ("high", Self::High), ("medium", Self::Medium), ("low", Self::Low)];
+    pub const WORDS: [(&'static str, Self); 4] = [
+        ("critical", Self::Critical),
+        ("high", Self::High),
+        ("medium", Self::Medium),
+        ("low", Self::Low),
+    ];
 }
 
 impl fmt::Display for Enforcement {

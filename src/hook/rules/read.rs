@@ -5,7 +5,10 @@ mod named;
 use regex::{Regex, RegexBuilder};
 
 use super::source::{Node, Source};
-use super::{Finding, Form, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition, Weight};
+use super::{
+    Finding, Form, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition,
+    Weight,
+};
 use crate::hook::files::FilePattern;
 use crate::name::{Name, nearest};
 
@@ -17,7 +20,8 @@ const DELAY_LIMIT: f64 = 1e9;
 /// The parts of a file.
 const PARTS: [&str; 3] = ["skills", "phase_transitions", "tool_rules"];
 /// Fields of a transition that keep it from being automatic.
-const CONFIRMATIONS: [&str; 3] = ["requires_user_confirmation", "requires_user_command", "requires_human_review"];
+const CONFIRMATIONS: [&str; 3] =
+    ["requires_user_confirmation", "requires_user_command", "requires_human_review"];
 /// Fields that are allowed everywhere: remarks.
 const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
 
@@ -48,9 +52,17 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Fi
     }
     if scope == Scope::All {
         reader.look_for_loose_ends(&rules, &top);
-        reader.unused(&top, "error_recovery", "`recover retry` and `recover handle` take options instead");
+        reader.unused(
+            &top,
+            "error_recovery",
+            "`recover retry` and `recover handle` take options instead",
+        );
         if top.0.iter().all(|(name, _)| !PARTS.contains(&name.as_str())) && !top.0.is_empty() {
-            reader.find(&root, Weight::Odd, format!("it has none of the fields {}", PARTS.join(", ")));
+            reader.find(
+                &root,
+                Weight::Odd,
+                format!("it has none of the fields {}", PARTS.join(", ")),
+            );
         }
     }
     let mut findings = reader.findings;
@@ -144,7 +156,11 @@ impl<'a> Reader<'_, 'a> {
                 continue;
             }
             if let Some(meant) = meant_by(&name, known) {
-                self.find(&value, Weight::Odd, format!("there is no field `{name}`; did you mean `{meant}`?"));
+                self.find(
+                    &value,
+                    Weight::Odd,
+                    format!("there is no field `{name}`; did you mean `{meant}`?"),
+                );
             }
             kept.push((name, value));
         }
@@ -153,13 +169,21 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// The usable rules of an array, one for each element.
-    fn each<T>(&mut self, top: &Fields<'a>, name: &str, read: fn(&mut Self, &Node<'a>) -> Option<T>) -> Vec<T> {
+    fn each<T>(
+        &mut self,
+        top: &Fields<'a>,
+        name: &str,
+        read: fn(&mut Self, &Node<'a>) -> Option<T>,
+    ) -> Vec<T> {
         let Some(node) = top.get(name) else { return Vec::new() };
         let Some(elements) = node.elements() else {
             self.must_be::<()>(node, "an array");
             return Vec::new();
         };
-        elements.iter().filter_map(|element| self.unless_bad(|reader| read(reader, element))).collect()
+        elements
+            .iter()
+            .filter_map(|element| self.unless_bad(|reader| read(reader, element)))
+            .collect()
     }
 
     /// The result of `read`, if it reports no bad finding.
@@ -212,7 +236,12 @@ impl<'a> Reader<'_, 'a> {
         fields.get(name).and_then(|node| read(self, node))
     }
 
-    fn list<T>(&mut self, fields: &Fields<'a>, name: &str, read: impl Fn(&mut Self, &Node<'a>) -> Option<T>) -> Vec<T> {
+    fn list<T>(
+        &mut self,
+        fields: &Fields<'a>,
+        name: &str,
+        read: impl Fn(&mut Self, &Node<'a>) -> Option<T>,
+    ) -> Vec<T> {
         let Some(node) = fields.get(name) else { return Vec::new() };
         let Some(elements) = node.elements() else {
             self.must_be::<()>(node, "an array of strings");
@@ -221,10 +250,18 @@ impl<'a> Reader<'_, 'a> {
         elements.iter().filter_map(|element| read(self, element)).collect()
     }
 
-    fn regex(&mut self, node: &Node<'a>, build: impl FnOnce(&str) -> RegexBuilder) -> Option<Regex> {
+    fn regex(
+        &mut self,
+        node: &Node<'a>,
+        build: impl FnOnce(&str) -> RegexBuilder,
+    ) -> Option<Regex> {
         let text = self.text(node)?;
         let built = build(&text).size_limit(PATTERN_LIMIT).build();
-        built.map_err(|error| self.bad(node, format!("{text:?} is no regular expression: {}", reason(&error)))).ok()
+        built
+            .map_err(|error| {
+                self.bad(node, format!("{text:?} is no regular expression: {}", reason(&error)))
+            })
+            .ok()
     }
 
     fn glob(
@@ -257,15 +294,22 @@ impl<'a> Reader<'_, 'a> {
     // ---- rules ----
 
     fn skill(&mut self, node: &Node<'a>) -> Option<Skill> {
-        let fields = self.object(node, &["skill", "activation_code", "phase", "trigger_conditions"])?;
+        let fields =
+            self.object(node, &["skill", "activation_code", "phase", "trigger_conditions"])?;
         let skill = self.required((node, &fields), "skill", Self::text);
-        let code = self.required((node, &fields), "activation_code", |reader, node| reader.name(node, "activation"));
+        let code = self.required((node, &fields), "activation_code", |reader, node| {
+            reader.name(node, "activation")
+        });
         let phase = self.optional(&fields, "phase", Self::phase);
         self.unused(&fields, "priority", "the first skill whose conditions hold is activated");
         self.unused(&fields, "outputs", "`tool_rules` say which signals are given");
         let conditions = self.required((node, &fields), "trigger_conditions", |reader, node| {
             let fields = reader.object(node, &["user_patterns", "file_patterns", "file_exists"])?;
-            reader.unused(&fields, "signals_detected", "`phase_transitions` say what follows a signal");
+            reader.unused(
+                &fields,
+                "signals_detected",
+                "`phase_transitions` say what follows a signal",
+            );
             reader.unused(&fields, "phase_state", "no condition depends on the phase");
             let before = reader.count_bad();
             let prompts = reader.list(&fields, "user_patterns", |reader, node| {
@@ -275,10 +319,18 @@ impl<'a> Reader<'_, 'a> {
                     builder
                 })
             });
-            let files: Vec<_> = reader.list(&fields, "file_patterns", Self::places).into_iter().flatten().collect();
+            let files: Vec<_> =
+                reader.list(&fields, "file_patterns", Self::places).into_iter().flatten().collect();
             let exists = reader.list(&fields, "file_exists", Self::places);
-            if prompts.is_empty() && files.is_empty() && exists.is_empty() && reader.count_bad() == before {
-                reader.bad(node, "it has neither a pattern in `user_patterns` nor one in `file_patterns`");
+            if prompts.is_empty()
+                && files.is_empty()
+                && exists.is_empty()
+                && reader.count_bad() == before
+            {
+                reader.bad(
+                    node,
+                    "it has neither a pattern in `user_patterns` nor one in `file_patterns`",
+                );
             }
             Some((prompts, files, exists))
         });
@@ -295,39 +347,51 @@ impl<'a> Reader<'_, 'a> {
                 reader.transition(node, signal)
             })
         };
-        entries.0.iter().filter(|(name, _)| !REMARKS.contains(&name.as_str())).filter_map(read).collect()
+        entries
+            .0
+            .iter()
+            .filter(|(name, _)| !REMARKS.contains(&name.as_str()))
+            .filter_map(read)
+            .collect()
     }
 
     fn transition(&mut self, node: &Node<'a>, signal: Option<Name>) -> Option<Transition> {
         let fields = self.object(node, &["next_activation", "auto_trigger", "delay_seconds"])?;
-        let is_null = |(name, value): &(String, Node<'a>)| name == "next_activation" && value.is_null();
+        let is_null =
+            |(name, value): &(String, Node<'a>)| name == "next_activation" && value.is_null();
         if node.fields().is_some_and(|fields| fields.iter().any(is_null)) {
             return None; // the rule itself says that nothing follows
         }
-        let next = self.required((node, &fields), "next_activation", |reader, node| reader.name(node, "activation"));
+        let next = self.required((node, &fields), "next_activation", |reader, node| {
+            reader.name(node, "activation")
+        });
         let automatic = self.optional(&fields, "auto_trigger", Self::flag).unwrap_or(false);
-        let is_asked =
-            CONFIRMATIONS.iter().any(|name| fields.get(name).is_some_and(|node| node.value::<bool>() == Some(true)));
+        let is_asked = CONFIRMATIONS
+            .iter()
+            .any(|name| fields.get(name).is_some_and(|node| node.value::<bool>() == Some(true)));
         let delay = self
             .optional(&fields, "delay_seconds", |reader, node| {
                 if node.kind() != "a number" {
                     return reader.must_be(node, "a number of seconds, 0 or more");
                 }
-                let seconds = node.value::<f64>().filter(|seconds| (0.0..=DELAY_LIMIT).contains(seconds));
+                let seconds =
+                    node.value::<f64>().filter(|seconds| (0.0..=DELAY_LIMIT).contains(seconds));
                 if seconds.is_none() {
                     let why = if node.is_negative() {
                         "it is negative".to_owned()
                     } else {
                         format!("it is over {DELAY_LIMIT}")
                     };
-                    reader.bad(node, format!("it must be a number of seconds, 0 or more, and {why}"));
+                    reader
+                        .bad(node, format!("it must be a number of seconds, 0 or more, and {why}"));
                 }
                 seconds
             })
             .unwrap_or(0.0);
         // an invalid signal opens no gate
         let gate = fields.get("approval_gate").filter(|gate| gate.value::<bool>() != Some(false));
-        let gate = gate.map(|gate| gate.value::<String>().and_then(|name| Name::parse("signal", &name).ok()));
+        let gate = gate
+            .map(|gate| gate.value::<String>().and_then(|name| Name::parse("signal", &name).ok()));
         let start = match gate {
             _ if !automatic || is_asked => Start::Suggested,
             None => Start::Automatic,
@@ -338,7 +402,15 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn tool_rule(&mut self, node: &Node<'a>) -> Option<ToolRule> {
-        let known = ["tool", "path_glob", "command_regex", "requires_signal", "emit_signal", "phase", "message"];
+        let known = [
+            "tool",
+            "path_glob",
+            "command_regex",
+            "requires_signal",
+            "emit_signal",
+            "phase",
+            "message",
+        ];
         let fields = self.object(node, &known)?;
         let tool = self.required((node, &fields), "tool", Self::tool_pattern);
         if let (Some(tool), Scope::Tool(used)) = (&tool, self.scope)
@@ -346,20 +418,29 @@ impl<'a> Reader<'_, 'a> {
         {
             return None;
         }
-        let path = self.optional(&fields, "path_glob", |reader, node| reader.glob(node, FilePattern::anywhere));
-        let command = self.optional(&fields, "command_regex", |reader, node| reader.regex(node, RegexBuilder::new));
+        let path = self.optional(&fields, "path_glob", |reader, node| {
+            reader.glob(node, FilePattern::anywhere)
+        });
+        let command = self.optional(&fields, "command_regex", |reader, node| {
+            reader.regex(node, RegexBuilder::new)
+        });
         if fields.get("path_glob").is_some() && fields.get("command_regex").is_some() {
             self.bad(
                 node,
                 "it has both `path_glob` and `command_regex`, and no tool is used on a file and a command at once",
             );
         }
-        let requires = self.optional(&fields, "requires_signal", |reader, node| reader.name(node, "signal"));
-        let emits = self.optional(&fields, "emit_signal", |reader, node| reader.name(node, "signal"));
+        let requires =
+            self.optional(&fields, "requires_signal", |reader, node| reader.name(node, "signal"));
+        let emits =
+            self.optional(&fields, "emit_signal", |reader, node| reader.name(node, "signal"));
         let phase = self.optional(&fields, "phase", Self::phase);
         let message = self.optional(&fields, "message", Self::text);
         if ["emit_signal", "phase", "message"].iter().all(|name| fields.get(name).is_none()) {
-            self.bad(node, "it does nothing: it has neither `emit_signal` nor `phase` nor `message`");
+            self.bad(
+                node,
+                "it does nothing: it has neither `emit_signal` nor `phase` nor `message`",
+            );
         }
         let object = match (path, command) {
             (Some(path), _) => Object::Path(path),
@@ -372,14 +453,16 @@ impl<'a> Reader<'_, 'a> {
     /// Names separated by `|`, or a regular expression; `*` means "any" in hook settings.
     fn tool_pattern(&mut self, node: &Node<'a>) -> Option<ToolPattern> {
         let text = self.text(node)?;
-        let is_plain =
-            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let is_plain = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+        };
         if text == "*" {
             Some(ToolPattern::Any)
         } else if text.split('|').all(is_plain) {
             Some(ToolPattern::OneOf(text.split('|').map(str::to_owned).collect()))
         } else {
-            self.regex(node, |text| RegexBuilder::new(&format!("^(?:{text})$"))).map(ToolPattern::Matching)
+            self.regex(node, |text| RegexBuilder::new(&format!("^(?:{text})$")))
+                .map(ToolPattern::Matching)
         }
     }
 
@@ -388,9 +471,15 @@ impl<'a> Reader<'_, 'a> {
         let Some(transitions) = top.get("phase_transitions").and_then(Node::fields) else { return };
         for transition in &rules.transitions {
             let is_known = rules.skills.iter().any(|skill| skill.code == transition.next);
-            let node = transitions.iter().find(|(name, _)| name == transition.signal.as_str()).map(|(_, node)| node);
+            let node = transitions
+                .iter()
+                .find(|(name, _)| name == transition.signal.as_str())
+                .map(|(_, node)| node);
             if let Some(node) = node.filter(|_| !is_known) {
-                let message = format!("no skill that can be used has the activation code {}", transition.next);
+                let message = format!(
+                    "no skill that can be used has the activation code {}",
+                    transition.next
+                );
                 self.find(node, Weight::Odd, message);
             }
         }

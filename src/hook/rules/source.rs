@@ -28,7 +28,8 @@ pub(super) struct Node<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Finding> {
-        let fault = |line, message| Finding { line, place: String::new(), message, weight: Weight::Bad };
+        let fault =
+            |line, message| Finding { line, place: String::new(), message, weight: Weight::Bad };
         let bytes = without_mark(bytes);
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -104,7 +105,8 @@ impl<'a> Node<'a> {
     pub(super) fn fields(&self) -> Option<Vec<(String, Self)>> {
         let entries: Entries<'a> = self.value().filter(|_| self.kind() == "an object")?;
         let node = |(name, raw): (String, &'a RawValue)| {
-            let place = if self.place.is_empty() { name.clone() } else { format!("{}.{name}", self.place) };
+            let place =
+                if self.place.is_empty() { name.clone() } else { format!("{}.{name}", self.place) };
             (name, Self { raw, place })
         };
         Some(entries.0.into_iter().map(node).collect())

@@ -35,7 +35,8 @@ fn every_bad_rule_is_found_at_its_line_and_the_others_are_kept() {
   ]
 }"#;
     let reading = parse(text.as_bytes(), Scope::All).unwrap();
-    let found: Vec<(usize, &str)> = reading.bad().map(|finding| (finding.line, finding.place.as_str())).collect();
+    let found: Vec<(usize, &str)> =
+        reading.bad().map(|finding| (finding.line, finding.place.as_str())).collect();
     assert_eq!(
         found,
         [
@@ -66,7 +67,8 @@ fn of_a_tools_use_only_its_own_rules_are_read() {
       {"tool": "Wr", "emit_signal": "D"}, {"tool": "Bash", "command_regex": "(", "emit_signal": "E"}]}"#;
     let emitted = |tool: &str| {
         let reading = parse(text.as_bytes(), Scope::Tool(tool)).unwrap();
-        let names = reading.rules.tool_rules.iter().map(|rule| rule.emits.as_ref().unwrap().to_string());
+        let names =
+            reading.rules.tool_rules.iter().map(|rule| rule.emits.as_ref().unwrap().to_string());
         (names.collect::<Vec<_>>().concat(), reading.bad().count())
     };
     assert_eq!(emitted("Write"), ("ABC".to_owned(), 0));
@@ -81,7 +83,8 @@ fn misspelt_fields_get_a_suggestion_and_do_no_harm() {
       "phase_transitions": {"S": {"next_activation": "NOBODY", "auto_triger": true}}}"#;
     let found = findings(text);
     assert_eq!(found.len(), 4, "{found:#?}");
-    for (found, words) in found.iter().zip(["`skills`", "`path_glob`", "`auto_trigger`", "NOBODY"]) {
+    for (found, words) in found.iter().zip(["`skills`", "`path_glob`", "`auto_trigger`", "NOBODY"])
+    {
         assert!(found.contains("note: ") && found.contains(words), "{found}");
     }
     assert_eq!(parse(text.as_bytes(), Scope::Tool("T")).unwrap().rules.tool_rules.len(), 1);
@@ -108,7 +111,8 @@ fn fields_that_hooks_do_not_use_are_named_once_each_and_change_nothing() {
         ("phase_state", 4),
         ("signals_detected", 6),
     ] {
-        let is_it = |found: &&String| found.contains(name) && found.starts_with(&format!("{line}: note: "));
+        let is_it =
+            |found: &&String| found.contains(name) && found.starts_with(&format!("{line}: note: "));
         assert_eq!(found.iter().filter(is_it).count(), 1, "{name}: {found:#?}");
     }
     assert!(parse(text.as_bytes(), Scope::Prompts).unwrap().findings.is_empty());
@@ -117,22 +121,33 @@ fn fields_that_hooks_do_not_use_are_named_once_each_and_change_nothing() {
 #[test]
 fn a_transition_that_needs_approval_is_not_automatic() {
     let start = |fields: &str| {
-        let text =
-            format!(r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "auto_trigger": true{fields}}}}}}}"#);
+        let text = format!(
+            r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "auto_trigger": true{fields}}}}}}}"#
+        );
         parse(text.as_bytes(), Scope::All).unwrap().rules.transitions.remove(0).start
     };
     for free in ["", r#", "requires_user_confirmation": false"#, r#", "approval_gate": false"#] {
         assert_eq!(start(free), Start::Automatic, "{free}");
     }
-    assert_eq!(start(r#", "approval_gate": "GO""#), Start::Approved(Name::parse("signal", "GO").unwrap()));
-    for asking in
-        [r#", "requires_user_confirmation": true"#, r#", "requires_user_command": true"#, r#", "approval_gate": true"#]
-    {
+    assert_eq!(
+        start(r#", "approval_gate": "GO""#),
+        Start::Approved(Name::parse("signal", "GO").unwrap())
+    );
+    for asking in [
+        r#", "requires_user_confirmation": true"#,
+        r#", "requires_user_command": true"#,
+        r#", "approval_gate": true"#,
+    ] {
         assert_eq!(start(asking), Start::Suggested, "{asking}");
     }
-    let last = r#"{"phase_transitions": {"DONE": {"next_activation": null, "auto_trigger": false}}}"#;
+    let last =
+        r#"{"phase_transitions": {"DONE": {"next_activation": null, "auto_trigger": false}}}"#;
     let reading = parse(last.as_bytes(), Scope::All).unwrap();
-    assert!(reading.findings.is_empty() && reading.rules.transitions.is_empty(), "{:?}", reading.findings);
+    assert!(
+        reading.findings.is_empty() && reading.rules.transitions.is_empty(),
+        "{:?}",
+        reading.findings
+    );
 }
 
 /// The form of `.claude/skills/skill-rules.json`, with fields that other programs use.
@@ -172,7 +187,10 @@ fn unusable_patterns_of_skills_by_name_are_skipped() {
         "none of critical",
         "skills.idle",
     ] {
-        assert!(notes.iter().any(|note| note.contains("note: ") && note.contains(words)), "{words}: {notes:#?}");
+        assert!(
+            notes.iter().any(|note| note.contains("note: ") && note.contains(words)),
+            "{words}: {notes:#?}"
+        );
     }
     let Rules { form, named, skills, .. } = reading.rules;
     assert_eq!((form, named.len(), skills.len()), (Form::Object, 4, 0));
@@ -184,7 +202,11 @@ fn unusable_patterns_of_skills_by_name_are_skipped() {
 fn only_the_parts_of_named_skills_that_an_event_needs_are_read() {
     let named = |scope| parse(BY_NAME.as_bytes(), scope).unwrap().rules.named;
     assert!(named(Scope::Prompts).iter().all(|skill| skill.files.is_none()));
-    assert!(named(Scope::Tool("Edit")).iter().all(|skill| skill.keywords.is_empty() && skill.intents.is_empty()));
+    assert!(
+        named(Scope::Tool("Edit"))
+            .iter()
+            .all(|skill| skill.keywords.is_empty() && skill.intents.is_empty())
+    );
     assert!(named(Scope::Tool("Edit")).iter().any(|skill| skill.files.is_some()));
 }
 
@@ -209,9 +231,12 @@ fn a_text_that_is_no_object_is_of_no_use_and_says_at_which_line() {
         assert_eq!(fault.line, line, "{text:?}: {fault}");
     }
     assert_eq!(parse(b"{\n\"\xff\"}", Scope::All).unwrap_err().line, 2);
-    for fine in
-        ["{}", "\u{feff}{}", "{\"skills\": null}", "{\"$schema\": \"x\", \"phase_transitions\": {\"_comment\": \"y\"}}"]
-    {
+    for fine in [
+        "{}",
+        "\u{feff}{}",
+        "{\"skills\": null}",
+        "{\"$schema\": \"x\", \"phase_transitions\": {\"_comment\": \"y\"}}",
+    ] {
         assert_eq!(findings(fine), Vec::<String>::new(), "{fine}");
     }
     assert!(findings(r#"{"skills": 7, "tool_rules": 7, "phase_transitions": []}"#).len() == 3);
@@ -223,7 +248,8 @@ fn a_text_that_is_no_object_is_of_no_use_and_says_at_which_line() {
 fn a_pattern_that_would_take_all_memory_is_refused() {
     let text = r#"{"tool_rules": [{"tool": "T", "command_regex": "((a{1,100}){1,100}){1,100}", "emit_signal": "S"}]}"#;
     assert!(findings(text)[0].contains("size limit"), "{:?}", findings(text));
-    let deep = format!(r#"{{"tool_rules": [{{"tool": "{}", "emit_signal": "S"}}]}}"#, "(".repeat(100_000));
+    let deep =
+        format!(r#"{{"tool_rules": [{{"tool": "{}", "emit_signal": "S"}}]}}"#, "(".repeat(100_000));
     assert_eq!(findings(&deep).len(), 1);
     let nested = format!("{{\"skills\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(parse(nested.as_bytes(), Scope::All).unwrap().bad().count(), 1);
@@ -244,7 +270,8 @@ fn an_invalid_delay_is_reported_with_its_reason() {
     ] {
         let told = told(delay);
         assert!(
-            told.contains("delay_seconds: it must be a number of seconds, 0 or more, ") && told.contains(wrong),
+            told.contains("delay_seconds: it must be a number of seconds, 0 or more, ")
+                && told.contains(wrong),
             "{told}"
         );
     }

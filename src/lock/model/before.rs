@@ -33,7 +33,8 @@ impl Actor<'_> {
             .as_ref()
             .as_ref()
             .and_then(|pending| pending.record(&self.scenario.names[lock]));
-        let seen = pending.map_or(self.world.records[lock], |record| libraries.records.number(record));
+        let seen =
+            pending.map_or(self.world.records[lock], |record| libraries.records.number(record));
         peek.seen[usize::from(peek.count)] = seen;
         if self.world.flock.map(usize::from) == Some(self.me) {
             peek.excused = self.world.excused();
@@ -56,11 +57,12 @@ impl Actor<'_> {
         let request = self.request();
         let records = self.scenario.named(request, &peek.seen);
         let has_flock = self.world.flock.map(usize::from) == Some(self.me);
-        let reads_early =
-            self.scenario.mistake == Mistake::CommitReadsBeforeFlock && !self.world.scripts[self.me].in_line;
+        let reads_early = self.scenario.mistake == Mistake::CommitReadsBeforeFlock
+            && !self.world.scripts[self.me].in_line;
         if request.ask.purpose == Purpose::Commit && (has_flock || reads_early) {
             let (name, record) = &records[0];
-            let is_turn = blockers(name, record, &request.asker, request.ask, &eyes).next().is_none();
+            let is_turn =
+                blockers(name, record, &request.asker, request.ask, &eyes).next().is_none();
             match (is_turn, has_flock) {
                 (true, true) => {
                     self.look_for_overtaken(&[Draft::new(name, record.clone())], peek.excused);
@@ -78,7 +80,11 @@ impl Actor<'_> {
             Some(blocker) if !self.world.scripts[self.me].is_late => self.sleep(&blocker, peek),
             None if self.scenario.mistake == Mistake::GrantWithoutSecondLook => {
                 let locks = self.scenario.locks(&self.world, self.me);
-                let drafts = locks.iter().zip(peek.seen).map(|(lock, record)| self.draft(*lock, record)).collect();
+                let drafts = locks
+                    .iter()
+                    .zip(peek.seen)
+                    .map(|(lock, record)| self.draft(*lock, record))
+                    .collect();
                 self.ask(drafts);
             }
             _ => self.set(Step::Pass(Errand::Ask)),
@@ -107,7 +113,8 @@ impl Actor<'_> {
 impl Scenario {
     /// The names of these locks, each with its record.
     pub fn named(&self, request: &Request, records: &[u16]) -> Vec<(Name, Record)> {
-        let records = records.iter().map(|record| self.libraries.records.get(*record).as_ref().clone());
+        let records =
+            records.iter().map(|record| self.libraries.records.get(*record).as_ref().clone());
         request.names.iter().cloned().zip(records).collect()
     }
 }

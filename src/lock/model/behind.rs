@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use super::scenario::{Command, Mistake, Scenario};
 use super::steps::Actor;
 use super::world::{
-    Errand, LOCKS, Outcome, Parents, Plan, SCRIPTS, Script, Step, Then, Turn, World, code_of, identity, script_of,
+    Errand, LOCKS, Outcome, Parents, Plan, SCRIPTS, Script, Step, Then, Turn, World, code_of,
+    identity, script_of,
 };
 use crate::lock::acquire::{Acquired, grant, take_back};
 use crate::lock::break_up::{Victim, take_away};
@@ -29,7 +30,8 @@ impl Actor<'_> {
 
     pub fn decide(&mut self, errand: Errand) {
         let locks = self.scenario.locks(&self.world, self.me);
-        let mut drafts: Vec<Draft> = locks.iter().map(|lock| self.draft(*lock, self.world.records[*lock])).collect();
+        let mut drafts: Vec<Draft> =
+            locks.iter().map(|lock| self.draft(*lock, self.world.records[*lock])).collect();
         let process = &self.request().asker.process;
         match errand {
             Errand::Ask => self.ask(drafts),
@@ -40,7 +42,10 @@ impl Actor<'_> {
             Errand::PassOver(lock, code) => self.pass_over(usize::from(lock), code, drafts),
             Errand::GiveBack(granted) => {
                 let acquired = self.scenario.libraries.grants.get(granted);
-                drafts.iter_mut().zip(acquired.iter()).for_each(|(draft, acquired)| take_back(draft, acquired));
+                drafts
+                    .iter_mut()
+                    .zip(acquired.iter())
+                    .for_each(|(draft, acquired)| take_back(draft, acquired));
                 self.store(&drafts, Then::End(Outcome::Failed));
             }
         }
@@ -51,7 +56,9 @@ impl Actor<'_> {
         let eyes = self.scenario.eyes(&before, self.me);
         let asker = &self.request().asker;
         match self.scenario.command(&self.world, self.me) {
-            Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit => self.ask_for(drafts),
+            Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit => {
+                self.ask_for(drafts)
+            }
             Command::Release(_) | Command::GiveAllBack => {
                 let released: Result<Vec<_>, _> =
                     drafts.iter_mut().map(|draft| give_up(draft, None, asker, &eyes)).collect();
@@ -99,18 +106,30 @@ impl Actor<'_> {
             for draft in &mut drafts {
                 let process = &request.asker.process;
                 let was_marked = is_marked(draft, process);
-                draft.record.waiter_mut(process).into_iter().for_each(|own| own.passed_over = was_marked);
+                draft
+                    .record
+                    .waiter_mut(process)
+                    .into_iter()
+                    .for_each(|own| own.passed_over = was_marked);
             }
         }
-        if matches!(verdict, Verdict::Free | Verdict::Waits(_)) && self.is_out_of_order(request, &drafts) {
+        if matches!(verdict, Verdict::Free | Verdict::Waits(_))
+            && self.is_out_of_order(request, &drafts)
+        {
             return self.refuse();
         }
         match verdict {
             Verdict::OwnerEnded | Verdict::Broken => self.refuse(),
             Verdict::AlreadyHeld(..) => {
-                self.nothing_to_store(if wants_state { Then::DrainAgain } else { Then::AlreadyHeld });
+                self.nothing_to_store(if wants_state {
+                    Then::DrainAgain
+                } else {
+                    Then::AlreadyHeld
+                });
             }
-            Verdict::Free if request.ask.purpose == Purpose::Commit => self.store(&drafts, Then::Turn),
+            Verdict::Free if request.ask.purpose == Purpose::Commit => {
+                self.store(&drafts, Then::Turn)
+            }
             Verdict::Free => {
                 self.look_for_overtaken(&drafts, before.excused());
                 let first = u64::from(self.world.token);
@@ -131,10 +150,13 @@ impl Actor<'_> {
             Verdict::Waits(Line::Kept) => self.nothing_to_store(Then::Wait),
             Verdict::Waits(Line::Resumed) => self.store(&drafts, Then::WaitOn),
             Verdict::Waits(Line::Joined) => {
-                if self.scenario.mistake == Mistake::SharedAhead && request.ask.mode == Mode::Shared {
+                if self.scenario.mistake == Mistake::SharedAhead && request.ask.mode == Mode::Shared
+                {
                     drafts.iter_mut().for_each(|draft| draft.record.waiters.rotate_right(1));
                 }
-                if self.scenario.mistake != Mistake::DeadlocksNotLookedFor && self.closes_circle(request, &drafts) {
+                if self.scenario.mistake != Mistake::DeadlocksNotLookedFor
+                    && self.closes_circle(request, &drafts)
+                {
                     return self.refuse();
                 }
                 self.store(&drafts, Then::Wait);
@@ -144,7 +166,9 @@ impl Actor<'_> {
 
     pub fn is_out_of_order(&self, request: &Request, drafts: &[Draft]) -> bool {
         let held = |name: &Name| match self.scenario.names.iter().position(|other| other == name) {
-            Some(lock) => Ok(self.world.effective(&self.scenario.libraries, lock, name).as_ref().clone()),
+            Some(lock) => {
+                Ok(self.world.effective(&self.scenario.libraries, lock, name).as_ref().clone())
+            }
             None => Ok(Record::default()),
         };
         hierarchy::check(drafts, &request.asker, held).is_err()
@@ -159,12 +183,22 @@ impl Actor<'_> {
                 records.push((name.clone(), record.as_ref().clone()));
             }
         }
-        circle(&request.asker.process, &records, &self.scenario.eyes(&self.world, self.me), &mut Parents).is_some()
+        circle(
+            &request.asker.process,
+            &records,
+            &self.scenario.eyes(&self.world, self.me),
+            &mut Parents,
+        )
+        .is_some()
     }
 
     pub fn refuse(&mut self) {
         let is_in_line = self.world.scripts[self.me].in_line;
-        self.nothing_to_store(if is_in_line { Then::Leave(Outcome::Failed) } else { Then::End(Outcome::Failed) });
+        self.nothing_to_store(if is_in_line {
+            Then::Leave(Outcome::Failed)
+        } else {
+            Then::End(Outcome::Failed)
+        });
     }
 
     pub fn nothing_to_store(&mut self, then: Then) {
@@ -176,7 +210,9 @@ impl Actor<'_> {
         self.look_for_removed(drafts);
         let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
         let writes = match self.scenario.mistake {
-            Mistake::NoJournal => changed.iter().flat_map(|draft| writes(&[*draft]).unwrap()).collect(),
+            Mistake::NoJournal => {
+                changed.iter().flat_map(|draft| writes(&[*draft]).unwrap()).collect()
+            }
             _ => writes(&changed).unwrap(),
         };
         let mut frees = [false; LOCKS];
@@ -189,7 +225,9 @@ impl Actor<'_> {
         }
         let plan = Plan { ops, frees, wake: [0; SCRIPTS], then };
         match (self.scenario.mistake, then) {
-            (Mistake::RecordAfterDrain, Then::Granted(_)) => self.set(Step::Flock(Turn::TooEarly(plan))),
+            (Mistake::RecordAfterDrain, Then::Granted(_)) => {
+                self.set(Step::Flock(Turn::TooEarly(plan)))
+            }
             _ => self.set(Step::Write(plan)),
         }
     }
@@ -212,7 +250,8 @@ impl Actor<'_> {
     /// The record that names the lifeline is in place, so a death before this leaves no unnamed
     /// file.
     pub fn anchor(&mut self, plan: Plan) {
-        self.world.scripts[self.me].has_lifeline = self.scenario.mistake != Mistake::LifelineNotHeld;
+        self.world.scripts[self.me].has_lifeline =
+            self.scenario.mistake != Mistake::LifelineNotHeld;
         self.written(plan);
     }
 
@@ -241,7 +280,8 @@ impl Actor<'_> {
                 .waiter_mut(&process)
                 .is_some_and(|waiter| !std::mem::replace(&mut waiter.passed_over, true)),
             (Some(place), _) => {
-                self.scenario.is_next(&self.world, code, &eyes) && idle::mark(&mut draft.record, place, &process, &eyes)
+                self.scenario.is_next(&self.world, code, &eyes)
+                    && idle::mark(&mut draft.record, place, &process, &eyes)
             }
         };
         if !is_marked {
@@ -268,8 +308,11 @@ impl Actor<'_> {
         }
         match plan.then {
             Then::Granted(granted) => {
-                for Acquired { grant, before, .. } in self.scenario.libraries.grants.get(granted).iter() {
-                    let is_counted = before.as_ref().is_some_and(|before| before.token == grant.token);
+                for Acquired { grant, before, .. } in
+                    self.scenario.libraries.grants.get(granted).iter()
+                {
+                    let is_counted =
+                        before.as_ref().is_some_and(|before| before.token == grant.token);
                     let (new, old) = (u8::try_from(grant.token.get()).unwrap(), self.world.highest);
                     if new <= old && !is_counted {
                         self.complaint = Some(format!("token {new} is granted after {old}"));
@@ -319,15 +362,16 @@ impl Scenario {
             let place = record.place_of(own)?;
             let code = match self.mistake {
                 Mistake::FrozenBlocks => return None,
-                Mistake::AnyPassedOver => {
-                    code_of(&record.waiters[..place].iter().find(|waiter| !waiter.passed_over)?.process)
-                }
+                Mistake::AnyPassedOver => code_of(
+                    &record.waiters[..place].iter().find(|waiter| !waiter.passed_over)?.process,
+                ),
                 _ => {
                     let code = code_of(&idle::next_up(&record, place, &eyes)?.process);
                     world.scripts[script_of(code)].is_frozen.then_some(code)?
                 }
             };
-            let is_next = self.mistake == Mistake::AnyPassedOver || self.is_next(world, code, &eyes);
+            let is_next =
+                self.mistake == Mistake::AnyPassedOver || self.is_next(world, code, &eyes);
             is_next.then_some((u8::try_from(lock).unwrap(), code))
         })
     }
@@ -338,7 +382,8 @@ impl Scenario {
         let freed = self.names.iter().enumerate().filter(|(lock, _)| plan.frees[*lock]);
         let records = freed.map(|(lock, name)| world.effective(&self.libraries, lock, name));
         let next = records.flat_map(|record| next_in_line(&record, &eyes));
-        let mut next: Vec<u8> = next.map(|it| code_of(&it)).filter(|code| *code != world.code(script)).collect();
+        let mut next: Vec<u8> =
+            next.map(|it| code_of(&it)).filter(|code| *code != world.code(script)).collect();
         next.sort_unstable();
         next.dedup();
         match self.mistake {

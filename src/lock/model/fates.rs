@@ -46,8 +46,10 @@ impl Scenario {
         if script.is_frozen {
             befalls(What::Continues, &|actor| actor.world.scripts[me].is_frozen = false);
         }
-        let waits =
-            matches!(self.command(world, me), Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit);
+        let waits = matches!(
+            self.command(world, me),
+            Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit
+        );
         if is_running && waits && !script.is_late && world.fates.expiries > 0 {
             befalls(What::TimeIsUp, &|actor| {
                 actor.world.fates.expiries -= 1;
@@ -71,7 +73,8 @@ impl Actor<'_> {
         if script.is_alive && script.attempt == 0 {
             self.world.leave_line(self.me);
             let script = &mut self.world.scripts[self.me];
-            (script.bell, script.looks_soon, script.is_stopped, script.is_late) = (false, false, false, false);
+            (script.bell, script.looks_soon, script.is_stopped, script.is_late) =
+                (false, false, false, false);
             (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
             script.is_broken = false;
             script.attempt = 1;

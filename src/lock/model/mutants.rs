@@ -15,7 +15,9 @@ fn breaks(mistake: Mistake, promise: &str, names: &[&str], scripts: Scripts<'_>,
 #[track_caller]
 fn is_refuted(scenario: Scenario, mistake: Mistake, promise: &str) {
     let found = search(&scenario.with(mistake));
-    let broken = found.broken.unwrap_or_else(|| panic!("{mistake:?} breaks nothing in {} states", found.states));
+    let broken = found
+        .broken
+        .unwrap_or_else(|| panic!("{mistake:?} breaks nothing in {} states", found.states));
     let complaint = broken.lines().next().unwrap_or_default();
     println!("{mistake:?}: {complaint}, after {} states", found.states);
     assert!(complaint.contains(promise), "{mistake:?} breaks another promise: {broken}");
@@ -58,7 +60,13 @@ fn an_overtaken_or_endless_wait_is_found() {
     breaks(Mistake::WaitingTakenForStopped, "overtakes", D, [SHARED, ALONE, SHARED], NOTHING);
     let one_first = &[Command::Acquire(ONE, Exclusive), Command::Acquire(OTHER, Exclusive)];
     let other_first = &[Command::Acquire(OTHER, Exclusive), Command::Acquire(ONE, Exclusive)];
-    breaks(Mistake::DeadlocksNotLookedFor, "nobody can move", TWO, [one_first, other_first, &[]], NOTHING);
+    breaks(
+        Mistake::DeadlocksNotLookedFor,
+        "nobody can move",
+        TWO,
+        [one_first, other_first, &[]],
+        NOTHING,
+    );
     let upgrade = &[Command::Acquire(ONE, Shared), Command::Acquire(ONE, Exclusive)];
     breaks(Mistake::DeadlocksNotLookedFor, "nobody can move", D, [upgrade, upgrade, &[]], NOTHING);
     breaks(Mistake::DeadTakenForLiving, "never comes to an end", D, [ALONE, ALONE, &[]], DEATH);
@@ -69,9 +77,17 @@ fn a_wrongly_passed_over_waiter_is_found() {
     let alone = [ALONE, ALONE, ALONE];
     breaks(Mistake::FrozenBlocks, "frozen and holds nothing", D, alone, FREEZE);
     breaks(Mistake::AnyPassedOver, "overtakes", D, alone, NOTHING);
-    let twice = &[Command::Acquire(ONE, Exclusive), Command::Release(ONE), Command::Acquire(ONE, Exclusive)];
+    let twice = &[
+        Command::Acquire(ONE, Exclusive),
+        Command::Release(ONE),
+        Command::Acquire(ONE, Exclusive),
+    ];
     breaks(Mistake::MarkKept, "overtakes", D, [twice, ALONE, ALONE], FREEZE);
     breaks(Mistake::MarkKept, "overtakes", S, [ALONE, COMMIT, COMMIT], FREEZE);
     is_refuted(Scenario::new(D, alone, NOTHING).apart(), Mistake::LifelineNotHeld, "living waiter");
-    is_refuted(Scenario::new(D, alone, KILL).apart(), Mistake::DeadLifelineBlocks, "nobody can move");
+    is_refuted(
+        Scenario::new(D, alone, KILL).apart(),
+        Mistake::DeadLifelineBlocks,
+        "nobody can move",
+    );
 }

@@ -45,12 +45,14 @@ impl Scenario {
 
     fn two_at_once(&self, world: &World) -> Option<String> {
         for lock in 0..LOCKS {
-            let holders = (0..SCRIPTS).filter_map(|script| Some((script, self.relies_on(world, script, lock)?)));
+            let holders = (0..SCRIPTS)
+                .filter_map(|script| Some((script, self.relies_on(world, script, lock)?)));
             let holders: Vec<(usize, Held)> = holders.collect();
             if holders.len() > 1 && holders.iter().any(|(_, held)| *held == Held::Alone) {
                 return Some(format!("lock {lock} is held by {holders:?} at once"));
             }
-            let commits = (0..SCRIPTS).filter(|script| lock == 0 && world.scripts[*script].step == Step::Commit);
+            let commits = (0..SCRIPTS)
+                .filter(|script| lock == 0 && world.scripts[*script].step == Step::Commit);
             for committer in commits {
                 // A script that holds the state may commit, and so may a command that outlived it.
                 if let Some((holder, _)) = holders.iter().find(|(holder, _)| *holder != committer) {
@@ -64,7 +66,8 @@ impl Scenario {
     fn two_on_record(&self, world: &World) -> Option<String> {
         for (lock, name) in self.names.iter().enumerate() {
             let record = world.effective(&self.libraries, lock, name);
-            let living: Vec<_> = record.holders.iter().filter(|grant| !world.is_dead(grant)).collect();
+            let living: Vec<_> =
+                record.holders.iter().filter(|grant| !world.is_dead(grant)).collect();
             if living.len() > 1 && living.iter().any(|grant| grant.mode == Mode::Exclusive) {
                 return Some(format!("on record for {name}: {living:?}"));
             }
@@ -86,7 +89,10 @@ impl Scenario {
             let owner = identity(script_code(script));
             let is_on = |(lock, name): (usize, &Name)| {
                 let record = world.effective(&self.libraries, lock, name);
-                record.holders.iter().any(|grant| grant.owner.as_ref().is_some_and(|held| held.is(&owner)))
+                record
+                    .holders
+                    .iter()
+                    .any(|grant| grant.owner.as_ref().is_some_and(|held| held.is(&owner)))
             };
             let count = self.names.iter().enumerate().filter(|place| is_on(*place)).count();
             if count != 0 && count != LOCKS {
@@ -101,7 +107,12 @@ impl Scenario {
         for (number, script) in world.scripts.iter().enumerate().filter(|_| !self.is_apart) {
             let Step::Sleep(ends) = script.step else { continue };
             let is_ended = ends.iter().any(|code| *code != 0 && !world.lives(*code));
-            if script.bell || script.looks_soon || script.is_late || is_ended || self.is_to_be_woken(world, number) {
+            if script.bell
+                || script.looks_soon
+                || script.is_late
+                || is_ended
+                || self.is_to_be_woken(world, number)
+            {
                 continue;
             }
             let request = self.request(world, number);
@@ -111,7 +122,10 @@ impl Scenario {
                 .map(|lock| {
                     (
                         self.names[*lock].clone(),
-                        world.effective(&self.libraries, *lock, &self.names[*lock]).as_ref().clone(),
+                        world
+                            .effective(&self.libraries, *lock, &self.names[*lock])
+                            .as_ref()
+                            .clone(),
                     )
                 })
                 .collect();
@@ -126,7 +140,8 @@ impl Scenario {
         let code = world.code(sleeper);
         world.scripts.iter().enumerate().any(|(number, script)| {
             // A late waiter is about to leave the queue, and wakes the next one.
-            let leaves = number != sleeper && script.is_late && script.in_line && world.is_running(number);
+            let leaves =
+                number != sleeper && script.is_late && script.in_line && world.is_running(number);
             leaves || self.to_wake(world, number).contains(&code)
         })
     }
@@ -141,7 +156,9 @@ impl Scenario {
         if frozen.peek().is_none() {
             return Some("all wait, and nobody can move".to_owned());
         }
-        if (0..SCRIPTS).all(|script| world.scripts[script].is_frozen || world.scripts[script].step == Step::End) {
+        if (0..SCRIPTS).all(|script| {
+            world.scripts[script].is_frozen || world.scripts[script].step == Step::End
+        }) {
             return None;
         }
         // A holder is waited for, frozen or not.
@@ -150,7 +167,10 @@ impl Scenario {
             let is_owner = |lock: usize| {
                 let record = world.effective(&self.libraries, lock, &self.names[lock]);
                 let owner = identity(script_code(script));
-                record.holders.iter().any(|grant| grant.owner.as_ref().is_some_and(|held| held.is(&owner)))
+                record
+                    .holders
+                    .iter()
+                    .any(|grant| grant.owner.as_ref().is_some_and(|held| held.is(&owner)))
             };
             world.gate == number || world.flock == number || (0..self.names.len()).any(is_owner)
         };
@@ -164,22 +184,31 @@ impl Actor<'_> {
     pub fn look_for_overtaken(&mut self, drafts: &[Draft], excused: [bool; SCRIPTS]) {
         let (world, scenario) = (&self.world, self.scenario);
         let request = scenario.request(world, self.me);
-        if drafts.iter().any(|draft| request.asker.own_grant(&draft.name, &draft.record).is_some()) {
+        if drafts.iter().any(|draft| request.asker.own_grant(&draft.name, &draft.record).is_some())
+        {
             return;
         }
         let mine = scenario.locks(world, self.me);
-        let earlier =
-            world.line.iter().flatten().map(|script| usize::from(*script)).take_while(|script| *script != self.me);
+        let earlier = world
+            .line
+            .iter()
+            .flatten()
+            .map(|script| usize::from(*script))
+            .take_while(|script| *script != self.me);
         let overtaken = earlier.into_iter().find(|earlier| {
             let it = &world.scripts[*earlier];
             // A script that came after the record was read came later.
             let process = &scenario.request(world, *earlier).asker.process;
             let is_seen = drafts.iter().any(|draft| draft.original().place_of(process).is_some());
-            let is_excused = excused[*earlier] && drafts.iter().any(|draft| is_marked(draft, process));
+            let is_excused =
+                excused[*earlier] && drafts.iter().any(|draft| is_marked(draft, process));
             let is_aside = it.is_stopped || it.is_late || is_excused;
             let waits = is_seen && it.is_alive && world.is_running(*earlier) && !is_aside;
-            let shares_lock = scenario.locks(world, *earlier).iter().any(|lock| mine.contains(lock));
-            waits && shares_lock && scenario.request(world, *earlier).ask.mode.conflicts(request.ask.mode)
+            let shares_lock =
+                scenario.locks(world, *earlier).iter().any(|lock| mine.contains(lock));
+            waits
+                && shares_lock
+                && scenario.request(world, *earlier).ask.mode.conflicts(request.ask.mode)
         });
         if let Some(overtaken) = overtaken {
             self.complaint = Some(format!("{} overtakes {overtaken}", self.me));
@@ -200,7 +229,8 @@ impl Actor<'_> {
             script != me && world.lives(*code) && world.scripts[script].is_alive
         });
         if let Some(code) = removed {
-            self.complaint = Some(format!("{me} takes a living waiter off the record: {}", script_of(code)));
+            self.complaint =
+                Some(format!("{me} takes a living waiter off the record: {}", script_of(code)));
         }
     }
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::world::{
-    Fates, LOCKS, Libraries, SCRIPTS, Script, Step, World, code_of, identity, process_code, script_code, script_of,
+    Fates, LOCKS, Libraries, SCRIPTS, Script, Step, World, code_of, identity, process_code,
+    script_code, script_of,
 };
 use crate::lock::STATE;
 use crate::lock::liveness::{Liveness, Patience};
@@ -90,7 +91,8 @@ pub struct Scenario {
 
 impl Scenario {
     pub fn new(names: &[&str], scripts: [&[Command]; SCRIPTS], fates: Fates) -> Self {
-        let names: Vec<Name> = names.iter().map(|name| Name::parse("lock", name).unwrap()).collect();
+        let names: Vec<Name> =
+            names.iter().map(|name| Name::parse("lock", name).unwrap()).collect();
         assert!(names.len() <= LOCKS);
         let scripts = scripts.map(|commands| [commands, &[Command::GiveAllBack]].concat());
         let mut requests = vec![None; 256];
@@ -102,7 +104,15 @@ impl Scenario {
                 }
             }
         }
-        Self { names, scripts, fates, mistake: Mistake::None, is_apart: false, libraries: Libraries::new(), requests }
+        Self {
+            names,
+            scripts,
+            fates,
+            mistake: Mistake::None,
+            is_apart: false,
+            libraries: Libraries::new(),
+            requests,
+        }
     }
 
     pub fn with(mut self, mistake: Mistake) -> Self {
@@ -163,7 +173,9 @@ impl Scenario {
     /// The locks that a command concerns.
     pub fn locks(&self, world: &World, script: usize) -> Vec<usize> {
         match self.command(world, script) {
-            Command::Acquire(locks, _) | Command::AcquireAgain(locks, _) | Command::Release(locks) => locks.to_vec(),
+            Command::Acquire(locks, _)
+            | Command::AcquireAgain(locks, _)
+            | Command::Release(locks) => locks.to_vec(),
             Command::Commit => vec![0],
             Command::Break(lock) => vec![lock],
             Command::GiveAllBack => {
@@ -178,7 +190,11 @@ impl Scenario {
     }
 
     pub fn eyes<'a>(&self, world: &'a World, me: usize) -> Sight<'a> {
-        Sight { world, mistake: self.mistake, apart: self.is_apart.then(|| [world.code(me), script_code(me)]) }
+        Sight {
+            world,
+            mistake: self.mistake,
+            apart: self.is_apart.then(|| [world.code(me), script_code(me)]),
+        }
     }
 }
 
@@ -220,7 +236,8 @@ impl Eyes for Sight<'_> {
         let code = code_of(&waiter.process);
         if self.is_elsewhere(code) {
             // Only the flock of its lifeline is visible.
-            let is_held = self.world.lives(code) && self.world.scripts[script_of(code)].has_lifeline;
+            let is_held =
+                self.world.lives(code) && self.world.scripts[script_of(code)].has_lifeline;
             let is_waited_for = is_held || self.mistake == Mistake::DeadLifelineBlocks;
             return if is_waited_for { Patience::Waiting } else { Patience::Gone };
         }
@@ -254,7 +271,8 @@ fn request(names: &[Name], script: usize, code: u8, command: Command) -> Request
         Command::Acquire(locks, mode) => (locks, hold(mode, Again::Refused), of_script),
         Command::AcquireAgain(locks, mode) => (locks, hold(mode, Again::Counted), of_script),
         Command::Commit => {
-            let ask = Ask { mode: Mode::Exclusive, purpose: Purpose::Commit, again: Again::Refused };
+            let ask =
+                Ask { mode: Mode::Exclusive, purpose: Purpose::Commit, again: Again::Refused };
             ([0].as_slice(), ask, of_process)
         }
         Command::Release(_) | Command::Break(_) | Command::GiveAllBack => {

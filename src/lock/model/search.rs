@@ -46,7 +46,8 @@ struct Reached {
 
 pub fn search(scenario: &Scenario) -> Found {
     let first = scenario.begin();
-    let mut known: HashMap<World, usize, BuildHasherDefault<Quick>> = [(first, 0)].into_iter().collect();
+    let mut known: HashMap<World, usize, BuildHasherDefault<Quick>> =
+        [(first, 0)].into_iter().collect();
     let mut reached = vec![Reached { world: first, from: 0, by: None }];
     let (mut moves, mut ends, mut here) = (0, Vec::new(), 0);
     let mut ways = Vec::new();
@@ -77,7 +78,8 @@ pub fn search(scenario: &Scenario) -> Found {
         here += 1;
     }
     let lost = without_way_to(&ends, ways, reached.len());
-    let broken = lost.map(|place| format!("somebody never comes to an end\n{}", way_to(&reached, place)));
+    let broken =
+        lost.map(|place| format!("somebody never comes to an end\n{}", way_to(&reached, place)));
     Found { states: reached.len(), moves, ends: ends.len(), broken }
 }
 
@@ -90,7 +92,8 @@ fn without_way_to(ends: &[usize], mut ways: Vec<(usize, usize)>, count: usize) -
     while let Some(world) = open.pop() {
         if !std::mem::replace(&mut has_way[world], true) {
             let first = ways.partition_point(|(to, _)| *to < world);
-            let before = ways[first..].iter().take_while(|(to, _)| *to == world).map(|(_, from)| *from);
+            let before =
+                ways[first..].iter().take_while(|(to, _)| *to == world).map(|(_, from)| *from);
             open.extend(before);
         }
     }
@@ -101,7 +104,10 @@ fn way_to(reached: &[Reached], mut place: usize) -> String {
     let mut way = vec![format!("{:?}", reached[place].world.scripts.map(|script| script.step))];
     while let Some(by) = reached[place].by {
         place = reached[place].from;
-        way.push(format!("{} {:?}: {:?}", by.script, by.what, reached[place].world.scripts[by.script].step));
+        way.push(format!(
+            "{} {:?}: {:?}",
+            by.script, by.what, reached[place].world.scripts[by.script].step
+        ));
     }
     way.reverse();
     way.join("\n")

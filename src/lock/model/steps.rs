@@ -3,7 +3,9 @@
 
 use super::scenario::{Command, Mistake, Scenario};
 use super::search::{Move, What};
-use super::world::{Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code, script_of};
+use super::world::{
+    Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code, script_of,
+};
 use crate::lock::draft::{Write, completion};
 use crate::lock::look::look;
 use crate::lock::request::Request;
@@ -71,16 +73,25 @@ impl<'a> Actor<'a> {
             Step::Listen => {
                 self.listen_anew();
                 match self.scenario.mistake {
-                    Mistake::SleepWithoutLook => self.set(Step::Sleep([script_code(self.me), 0, 0])),
+                    Mistake::SleepWithoutLook => {
+                        self.set(Step::Sleep([script_code(self.me), 0, 0]))
+                    }
                     _ => self.look(),
                 }
             }
-            Step::PeekJournal(peek) => self.set(Step::PeekRecord(Peek { journal: self.world.journal, ..peek })),
+            Step::PeekJournal(peek) => {
+                self.set(Step::PeekRecord(Peek { journal: self.world.journal, ..peek }))
+            }
             Step::PeekRecord(peek) => self.peek_record(peek),
             Step::Judge(peek) => self.judge(&peek),
             Step::Sleep(ends) => {
                 let is_over = ends.iter().any(|code| *code != 0 && !self.world.lives(*code));
-                if !(is_over || script.bell || script.looks_soon || script.is_late || self.sees_by_heartbeat()) {
+                if !(is_over
+                    || script.bell
+                    || script.looks_soon
+                    || script.is_late
+                    || self.sees_by_heartbeat())
+                {
                     if let Some((lock, code)) = self.scenario.idle_before(&self.world, self.me) {
                         let other = &mut self.world.scripts[script_of(code)];
                         other.is_excused |= other.is_frozen;
@@ -108,8 +119,10 @@ impl<'a> Actor<'a> {
             let name = &scenario.names[*lock];
             (name.clone(), self.world.effective(&scenario.libraries, *lock, name).as_ref().clone())
         };
-        let records = || scenario.locks(&self.world, self.me).iter().map(record).collect::<Vec<_>>();
-        scenario.is_apart && look(&records(), self.request(), &scenario.eyes(&self.world, self.me)).is_none()
+        let records =
+            || scenario.locks(&self.world, self.me).iter().map(record).collect::<Vec<_>>();
+        scenario.is_apart
+            && look(&records(), self.request(), &scenario.eyes(&self.world, self.me)).is_none()
     }
 
     pub fn set(&mut self, step: Step) {
@@ -161,7 +174,9 @@ impl<'a> Actor<'a> {
                     let number = libraries.records.number(record.clone().unwrap_or_default());
                     Op::Record(u8::try_from(self.scenario.place_of(name)).unwrap(), number)
                 }
-                Write::Journal(pending) => Op::Journal(libraries.journals.number(Some(pending.clone()))),
+                Write::Journal(pending) => {
+                    Op::Journal(libraries.journals.number(Some(pending.clone())))
+                }
                 Write::NoJournal => Op::Journal(0),
             });
         }
@@ -190,7 +205,10 @@ impl<'a> Actor<'a> {
             Then::AlreadyHeld => self.holds(),
             Then::DrainAgain => self.set(Step::Flock(Turn::ToDrainAgain)),
             Then::Granted(granted) => {
-                let is_drained = matches!(self.scenario.mistake, Mistake::DrainSkipped | Mistake::RecordAfterDrain);
+                let is_drained = matches!(
+                    self.scenario.mistake,
+                    Mistake::DrainSkipped | Mistake::RecordAfterDrain
+                );
                 if self.scenario.wants_state(self.request()) && !is_drained {
                     self.set(Step::Flock(Turn::ToDrain(granted)));
                 } else {
@@ -205,9 +223,12 @@ impl<'a> Actor<'a> {
         let held = Held::of(self.request().ask.mode);
         for lock in self.scenario.locks(&self.world, self.me) {
             let script = &mut self.world.scripts[self.me];
-            let is_counted =
-                matches!(self.scenario.scripts[self.me][usize::from(script.command)], Command::AcquireAgain(..));
-            if script.is_alive && !script.is_broken && !(is_counted && script.holds[lock].is_some()) {
+            let is_counted = matches!(
+                self.scenario.scripts[self.me][usize::from(script.command)],
+                Command::AcquireAgain(..)
+            );
+            if script.is_alive && !script.is_broken && !(is_counted && script.holds[lock].is_some())
+            {
                 script.holds[lock] = Some(held);
             }
         }
@@ -230,14 +251,19 @@ impl<'a> Actor<'a> {
         let ended = self.scenario.command(&self.world, self.me);
         let freed = self.scenario.locks(&self.world, self.me);
         let script = &mut self.world.scripts[self.me];
-        (script.bell, script.looks_soon, script.is_stopped, script.is_late) = (false, false, false, false);
+        (script.bell, script.looks_soon, script.is_stopped, script.is_late) =
+            (false, false, false, false);
         (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
         let is_release = matches!(ended, Command::Release(_) | Command::GiveAllBack);
         if is_release || script.is_broken {
             // A lock that was counted twice is still held, as the record shows.
             let request = self.scenario.request(&self.world, self.me);
             for lock in freed {
-                let record = self.world.effective(&self.scenario.libraries, lock, &self.scenario.names[lock]);
+                let record = self.world.effective(
+                    &self.scenario.libraries,
+                    lock,
+                    &self.scenario.names[lock],
+                );
                 let own = request.asker.own_grant(&self.scenario.names[lock], &record);
                 if own.is_none() {
                     self.world.scripts[self.me].holds[lock] = None;
@@ -258,8 +284,9 @@ impl<'a> Actor<'a> {
             Outcome::Failed => last,
         };
         let has_more = script.command < last || script.holds.iter().any(Option::is_some);
-        let goes_on =
-            script.is_alive && has_more && !matches!(ended, Command::GiveAllBack if outcome == Outcome::Failed);
+        let goes_on = script.is_alive
+            && has_more
+            && !matches!(ended, Command::GiveAllBack if outcome == Outcome::Failed);
         if !goes_on {
             (script.command, script.holds) = (last, Default::default());
         }

@@ -147,8 +147,11 @@ impl std::fmt::Display for Fates {
             (self.expiries, "expiry"),
             (self.freezes, "freeze"),
         ];
-        let some: Vec<String> =
-            all.iter().filter(|(count, _)| *count > 0).map(|(count, of)| format!("{count} {of}")).collect();
+        let some: Vec<String> = all
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, of)| format!("{count} {of}"))
+            .collect();
         f.write_str(if some.is_empty() { "no mishap" } else { "" })?;
         f.write_str(&some.join(", "))
     }
@@ -360,7 +363,11 @@ impl World {
 
     pub fn lives(&self, code: u8) -> bool {
         let script = script_of(code);
-        if code >= 200 { self.scripts[script].is_alive } else { self.is_running(script) && self.code(script) == code }
+        if code >= 200 {
+            self.scripts[script].is_alive
+        } else {
+            self.is_running(script) && self.code(script) == code
+        }
     }
 
     pub fn is_running(&self, script: usize) -> bool {
@@ -368,7 +375,12 @@ impl World {
     }
 
     /// The record that every reader sees.
-    pub fn effective(&self, libraries: &Libraries, lock: usize, name: &crate::name::Name) -> Rc<Record> {
+    pub fn effective(
+        &self,
+        libraries: &Libraries,
+        lock: usize,
+        name: &crate::name::Name,
+    ) -> Rc<Record> {
         let journal = libraries.journals.get(self.journal);
         let pending = journal.as_ref().as_ref().and_then(|pending| pending.record(name));
         pending.map_or_else(|| libraries.records.get(self.records[lock]), Rc::new)
@@ -388,7 +400,10 @@ impl Eyes for World {
     fn patience(&self, waiter: &Waiter) -> Patience {
         let script = self.scripts[script_of(code_of(&waiter.process))];
         // A frozen process looks like one that is about to run.
-        if [&waiter.process, &waiter.owner].iter().any(|process| self.process(process) == Liveness::Dead) {
+        if [&waiter.process, &waiter.owner]
+            .iter()
+            .any(|process| self.process(process) == Liveness::Dead)
+        {
             Patience::Gone
         } else if script.is_stopped || script.is_late {
             Patience::PassedOver

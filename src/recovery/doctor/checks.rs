@@ -58,7 +58,9 @@ struct Examination<'a> {
 pub fn all(store: &Store) -> Found {
     let root = match side::open_root(store.disk(), &store.settings().directory) {
         Ok(root) => root,
-        Err(error) => return Found { findings: vec![Finding::of("state", error)], loose: Vec::new() },
+        Err(error) => {
+            return Found { findings: vec![Finding::of("state", error)], loose: Vec::new() };
+        }
     };
     let mut all = Examination { store, root, found: Found::default() };
     // A damaged state is reported by its own check, and other problems by theirs.
@@ -87,7 +89,8 @@ pub fn all(store: &Store) -> Found {
             // A problem that stops several checks is reported once, and an owner that locks this
             // user out is named.
             let is_owned = all.found.findings.iter().any(|finding| finding.subject == "owners");
-            let shuts_out = error.kind == Kind::PermissionDenied || error.details.get("owner").is_some();
+            let shuts_out =
+                error.kind == Kind::PermissionDenied || error.details.get("owner").is_some();
             if is_owned && shuts_out {
                 continue;
             }
@@ -110,7 +113,9 @@ impl Examination<'_> {
 
     /// A side directory with the names in it; `None` if it does not exist.
     fn side(&self, name: &str) -> Result<Option<(Dir, Vec<String>)>> {
-        let Some(dir) = side::open_to_read(self.store.disk(), &self.root, name)? else { return Ok(None) };
+        let Some(dir) = side::open_to_read(self.store.disk(), &self.root, name)? else {
+            return Ok(None);
+        };
         let names = self.store.disk().list(&dir)?.into_iter().filter(|name| !is_clutter(name));
         let names = names.filter_map(|name| name.into_string().ok()).collect();
         Ok(Some((dir, names)))
@@ -134,10 +139,18 @@ impl Examination<'_> {
                 ExitCode::General,
                 "the state is from before seals: nobody can tell whether it was changed",
             );
-            self.add(finding.try_command("state migrate", "seal it; the file as it is becomes a pinned backup"));
+            self.add(finding.try_command(
+                "state migrate",
+                "seal it; the file as it is becomes a pinned backup",
+            ));
         } else if *mirror != "same" && self.is_place_free(BACKUPS, MIRROR)? {
-            let message = format!("the mirror {mirror}: if the state file is destroyed, its newest revision is lost");
-            self.add(Finding::new("mirror", ExitCode::General, message.replace("absent", "is missing")).safe());
+            let message = format!(
+                "the mirror {mirror}: if the state file is destroyed, its newest revision is lost"
+            );
+            self.add(
+                Finding::new("mirror", ExitCode::General, message.replace("absent", "is missing"))
+                    .safe(),
+            );
         }
         if *degraded {
             let value = self.store.read_as_it_is()?;
@@ -167,11 +180,14 @@ impl Examination<'_> {
                     let what = format!("a restore of {id} was interrupted");
                     self.add(match self.store.obstacle_of_interrupted()? {
                         Some(obstacle) => {
-                            let message = format!("{what} and cannot be finished: {}", obstacle.message);
+                            let message =
+                                format!("{what} and cannot be finished: {}", obstacle.message);
                             Finding::of("restore", Error { message, ..obstacle })
                         }
                         None => {
-                            let message = format!("{what}; the next command that reads or writes finishes it");
+                            let message = format!(
+                                "{what}; the next command that reads or writes finishes it"
+                            );
                             Finding::new("restore", ExitCode::General, message).safe()
                         }
                     });
@@ -195,7 +211,8 @@ impl Examination<'_> {
         // An owner or mode that keeps writers out has a finding of its own.
         let explains = |finding: &Finding| ["owners", "modes", "files"].contains(&finding.subject);
         if !self.found.findings.iter().any(|finding| is_told(finding) || explains(finding)) {
-            let message = format!("a restore, and so a guard, would be refused: {}", obstacle.message);
+            let message =
+                format!("a restore, and so a guard, would be refused: {}", obstacle.message);
             self.add(Finding::of("restore", Error { message, ..obstacle }));
         }
         Ok(())
@@ -257,10 +274,13 @@ impl Examination<'_> {
             self.add(Finding { code: ExitCode::General, ..Finding::of("checkpoints", error) });
         }
         let now = self.store.disk().now();
-        let is_old = |id: &&String| time_of(id).and_then(|time| now.duration_since(time).ok()) > Some(OLD_CHECKPOINT);
+        let is_old = |id: &&String| {
+            time_of(id).and_then(|time| now.duration_since(time).ok()) > Some(OLD_CHECKPOINT)
+        };
         let old = ids.iter().rev().skip(1).filter(is_old).count();
         if ids.len() > MANY_CHECKPOINTS || old > 0 {
-            let message = format!("{} checkpoints are kept, {old} of them older than 30 days", ids.len());
+            let message =
+                format!("{} checkpoints are kept, {old} of them older than 30 days", ids.len());
             let finding = Finding::new("checkpoints", ExitCode::General, message);
             self.add(match old {
                 0 => finding.try_command("recover cleanup 0 --keep 20", "keep only the newest 20"),
@@ -272,12 +292,17 @@ impl Examination<'_> {
 
     fn locks(&mut self) -> Result<()> {
         for entry in self.store.locks().list()? {
-            let who = entry.pid.map_or_else(String::new, |pid| format!(" of {pid} ({})", one_line(&entry.command)));
+            let who = entry.pid.map_or_else(String::new, |pid| {
+                format!(" of {pid} ({})", one_line(&entry.command))
+            });
             let lock = &entry.lock;
-            let token = entry.token.map_or_else(|| "--force".to_owned(), |token| format!("--token {token}"));
+            let token = entry
+                .token
+                .map_or_else(|| "--force".to_owned(), |token| format!("--token {token}"));
             match entry.status {
                 "stale" => {
-                    let what = if entry.token.is_some() { "a grant" } else { "a place in the queue" };
+                    let what =
+                        if entry.token.is_some() { "a grant" } else { "a place in the queue" };
                     let message = format!("the lock {lock} has {what}{who}, which is dead");
                     self.add(Finding::new("locks", ExitCode::General, message).safe());
                 }
@@ -285,32 +310,44 @@ impl Examination<'_> {
                     let why = one_line(entry.command.trim_start_matches("damaged record: "));
                     let message = format!("the record of the lock {lock} is damaged: {why}");
                     let finding = Finding::new("locks", ExitCode::StateCorruption, message);
-                    self.add(
-                        finding.try_command(format!("lock break {lock} --force"), "once you know that nobody holds it"),
-                    );
+                    self.add(finding.try_command(
+                        format!("lock break {lock} --force"),
+                        "once you know that nobody holds it",
+                    ));
                 }
                 // A waiter past its deadline: the next request drops it.
                 "unknown" if entry.token.is_none() => {}
                 "waiting" if !entry.is_judged => {
-                    let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
-                    let message =
-                        format!("this process cannot see whether the waiter for the lock {lock}{who}{place} is alive");
+                    let place = entry
+                        .place
+                        .as_ref()
+                        .map_or_else(String::new, |place| format!(" in {place}"));
+                    let message = format!(
+                        "this process cannot see whether the waiter for the lock {lock}{who}{place} is alive"
+                    );
                     let finding = Finding::new("locks", ExitCode::General, message);
                     self.add(match &entry.waiter {
-                        Some(id) => {
-                            finding.try_command(format!("lock break --waiter {id}"), "once you know that it does not")
-                        }
-                        None => finding.try_command("lock list", "see it; the queue drops it at its deadline"),
+                        Some(id) => finding.try_command(
+                            format!("lock break --waiter {id}"),
+                            "once you know that it does not",
+                        ),
+                        None => finding
+                            .try_command("lock list", "see it; the queue drops it at its deadline"),
                     });
                 }
                 "unknown" => {
-                    let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
-                    let message =
-                        format!("nobody can tell from here whether the holder of the lock {lock}{who}{place} lives");
-                    let finding = Finding::new("locks", ExitCode::General, message);
-                    self.add(
-                        finding.try_command(format!("lock break {lock} {token}"), "once you know that it does not"),
+                    let place = entry
+                        .place
+                        .as_ref()
+                        .map_or_else(String::new, |place| format!(" in {place}"));
+                    let message = format!(
+                        "nobody can tell from here whether the holder of the lock {lock}{who}{place} lives"
                     );
+                    let finding = Finding::new("locks", ExitCode::General, message);
+                    self.add(finding.try_command(
+                        format!("lock break {lock} {token}"),
+                        "once you know that it does not",
+                    ));
                 }
                 _ => {}
             }
@@ -330,8 +367,10 @@ impl Examination<'_> {
         let Some(loaded) = load(root, Scope::All)? else { return Ok(()) };
         let bad = loaded.read.as_ref().map_or(1, |reading| reading.bad().count());
         if bad > 0 {
-            let things = if bad == 1 { "a thing is".to_owned() } else { format!("{bad} things are") };
-            let message = format!("{things} wrong with {}: hooks do without", quote_path(&loaded.path));
+            let things =
+                if bad == 1 { "a thing is".to_owned() } else { format!("{bad} things are") };
+            let message =
+                format!("{things} wrong with {}: hooks do without", quote_path(&loaded.path));
             let finding = Finding::new("rules", ExitCode::ValidationFailed, message);
             self.add(finding.try_command("hook check", "see each of them, with its line"));
         }
@@ -345,14 +384,32 @@ impl Examination<'_> {
             return Ok(()); // another user cannot use the owner's log, nor anything else here
         }
         if let Some(why) = audit.complaint() {
-            let message = format!("the audit log cannot be used: {why}; one in the root takes its place");
+            let message =
+                format!("the audit log cannot be used: {why}; one in the root takes its place");
             let word = quote_path(audit.path());
             let finding = Finding::new("logs", ExitCode::PermissionDenied, message);
-            self.add(finding.try_shell(format!("ls -ld {word}"), "see what it is; --audit-log names another"));
-        } else if self.store.disk().stat(&Dir::working(), &path)?.is_some_and(|stat| stat.size > LARGE_LOG) {
+            self.add(
+                finding.try_shell(
+                    format!("ls -ld {word}"),
+                    "see what it is; --audit-log names another",
+                ),
+            );
+        } else if self
+            .store
+            .disk()
+            .stat(&Dir::working(), &path)?
+            .is_some_and(|stat| stat.size > LARGE_LOG)
+        {
             let word = quote_path(audit.used());
-            let finding = Finding::new("logs", ExitCode::General, format!("the audit log {path} has over 1 GiB"));
-            self.add(finding.try_shell(format!("mv {word} {word}.old"), "history and metrics forget what is in it"));
+            let finding = Finding::new(
+                "logs",
+                ExitCode::General,
+                format!("the audit log {path} has over 1 GiB"),
+            );
+            self.add(finding.try_shell(
+                format!("mv {word} {word}.old"),
+                "history and metrics forget what is in it",
+            ));
         }
         Ok(())
     }
@@ -368,9 +425,14 @@ impl Examination<'_> {
         // Some file systems report no inodes.
         let few = disk.f_files > 0 && disk.f_favail < FEW_INODES;
         if little || few {
-            let what = if few { format!("{} inodes", disk.f_favail) } else { format!("{free} bytes") };
+            let what =
+                if few { format!("{} inodes", disk.f_favail) } else { format!("{free} bytes") };
             let root = quote_path(self.root.path());
-            let finding = Finding::new("disk", ExitCode::DiskFull, format!("{what} are left on the disk of the state"));
+            let finding = Finding::new(
+                "disk",
+                ExitCode::DiskFull,
+                format!("{what} are left on the disk of the state"),
+            );
             self.add(finding.try_shell(
                 format!("df -h {root}; df -i {root}"),
                 "make room; `recover cleanup` removes old checkpoints",
@@ -388,25 +450,35 @@ impl Examination<'_> {
             future.push(("the state file".to_owned(), SystemTime::UNIX_EPOCH + since));
         }
         let state = self.store.read_as_it_is()?;
-        let modified = state.as_ref().and_then(|state| state.pointer("/metadata/lastModified")?.as_str());
-        if let Some(time) = modified.and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok()) {
+        let modified =
+            state.as_ref().and_then(|state| state.pointer("/metadata/lastModified")?.as_str());
+        if let Some(time) =
+            modified.and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok())
+        {
             future.push(("the last commit".to_owned(), time.into()));
         }
         if let Some((_, names)) = self.side(BACKUPS)? {
-            future.extend(
-                names
-                    .into_iter()
-                    .filter_map(|name| BackupName::parse(&name).map(|name| (name.as_str().to_owned(), name.time))),
-            );
+            future.extend(names.into_iter().filter_map(|name| {
+                BackupName::parse(&name).map(|name| (name.as_str().to_owned(), name.time))
+            }));
         }
-        future.extend(self.store.checkpoint_ids()?.into_iter().filter_map(|id| time_of(&id).map(|time| (id, time))));
+        future.extend(
+            self.store
+                .checkpoint_ids()?
+                .into_iter()
+                .filter_map(|id| time_of(&id).map(|time| (id, time))),
+        );
         future.retain(|(_, time)| *time > limit);
         if let Some((what, time)) = future.first() {
             let more = future.len() - 1;
             let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-            let message = format!("{what} is from the future, {}{more}: a clock is or was wrong", rfc3339(*time));
+            let message = format!(
+                "{what} is from the future, {}{more}: a clock is or was wrong",
+                rfc3339(*time)
+            );
             self.add(
-                Finding::new("clock", ExitCode::General, message).try_shell("date -u; timedatectl", "see which one"),
+                Finding::new("clock", ExitCode::General, message)
+                    .try_shell("date -u; timedatectl", "see which one"),
             );
         }
         Ok(())

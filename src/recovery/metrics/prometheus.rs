@@ -14,7 +14,10 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.text, "# HELP pipeline_state_{name} {help}\n# TYPE pipeline_state_{name} {kind}");
+        let _ = writeln!(
+            self.text,
+            "# HELP pipeline_state_{name} {help}\n# TYPE pipeline_state_{name} {kind}"
+        );
     }
 
     /// A sample; the state file is a label of each, so that several can be scraped together.
@@ -26,7 +29,12 @@ impl Page<'_> {
         let _ = writeln!(self.text, "pipeline_state_{name}{{{all}}} {value}");
     }
 
-    fn single(&mut self, name: &str, (kind, help): (&str, &str), value: Option<impl std::fmt::Display>) {
+    fn single(
+        &mut self,
+        name: &str,
+        (kind, help): (&str, &str),
+        value: Option<impl std::fmt::Display>,
+    ) {
         if let Some(value) = value {
             self.family(name, kind, help);
             self.sample(name, &[], value);
@@ -45,10 +53,18 @@ fn escaped(value: &str) -> String {
 pub fn page(metrics: &Metrics) -> String {
     let mut page = Page { root: &metrics.path, text: String::new() };
     let name = "lock_wait_seconds";
-    page.family(name, "histogram", "How long locks were waited for: named locks, and the turn of commits.");
+    page.family(
+        name,
+        "histogram",
+        "How long locks were waited for: named locks, and the turn of commits.",
+    );
     for (kind, waits) in [("lock", &metrics.lock_waits), ("commit", &metrics.commit_waits)] {
         for bound in BOUNDS {
-            page.sample("lock_wait_seconds_bucket", &[("kind", kind), ("le", &bound.to_string())], waits.within(bound));
+            page.sample(
+                "lock_wait_seconds_bucket",
+                &[("kind", kind), ("le", &bound.to_string())],
+                waits.within(bound),
+            );
         }
         page.sample("lock_wait_seconds_bucket", &[("kind", kind), ("le", "+Inf")], waits.count());
         page.sample("lock_wait_seconds_sum", &[("kind", kind)], waits.sum());
@@ -57,7 +73,11 @@ pub fn page(metrics: &Metrics) -> String {
     page.single("document_bytes", ("gauge", "Size of the state file."), metrics.state_bytes);
     let help = "By how much the state file has grown since the first commit on record.";
     page.single("document_growth_bytes", ("gauge", help), metrics.growth());
-    page.single("commits_total", ("counter", "Commits on record, and those before."), Some(metrics.commits));
+    page.single(
+        "commits_total",
+        ("counter", "Commits on record, and those before."),
+        Some(metrics.commits),
+    );
     page.family("backups_total", "counter", "Backups made, by the audit log.");
     for (kind, count) in &metrics.backups {
         page.sample("backups_total", &[("kind", kind)], count);
@@ -80,10 +100,22 @@ pub fn page(metrics: &Metrics) -> String {
     page.single("checkpoints", ("gauge", "Checkpoints that are kept."), Some(metrics.checkpoints));
     let help = "Seconds since the newest checkpoint was made.";
     page.single("newest_checkpoint_age_seconds", ("gauge", help), metrics.newest_checkpoint_age);
-    page.single("degraded", ("gauge", "Whether the state is degraded."), Some(u8::from(metrics.is_degraded)));
-    page.single("healthy", ("gauge", "Whether commands can work with the state."), Some(u8::from(metrics.is_healthy)));
+    page.single(
+        "degraded",
+        ("gauge", "Whether the state is degraded."),
+        Some(u8::from(metrics.is_degraded)),
+    );
+    page.single(
+        "healthy",
+        ("gauge", "Whether commands can work with the state."),
+        Some(u8::from(metrics.is_healthy)),
+    );
     let help = "Whether writers can write: permissions, mounts, space.";
     page.single("writable", ("gauge", help), Some(u8::from(metrics.is_writable)));
-    page.single("disk_free_bytes", ("gauge", "Bytes left on the disk of the state."), metrics.disk_free);
+    page.single(
+        "disk_free_bytes",
+        ("gauge", "Bytes left on the disk of the state."),
+        metrics.disk_free,
+    );
     page.text
 }

@@ -69,7 +69,8 @@ impl Checkpoint {
     pub fn verify(&self, disk: &Disk) -> Result<()> {
         let listed = tree::list_holding(disk, &self.dir)?;
         let is_described = |path: &str| !path.is_empty() && path != MANIFEST;
-        let found = listed.entries().iter().filter(|entry| is_described(&entry.path)).cloned().collect();
+        let found =
+            listed.entries().iter().filter(|entry| is_described(&entry.path)).cloned().collect();
         if let Some(difference) = self.listing.first_difference(&Listing::new(found)) {
             return Err(damaged(&self.dir, &self.id, &difference));
         }
@@ -79,7 +80,9 @@ impl Checkpoint {
     /// Refuses a checkpoint of which a part belongs to another user than `.checkpoints/` does.
     fn check_owners(&self, disk: &Disk) -> Result<()> {
         let Some(shelf) = disk.stat(&self.dir, "..")? else { return Ok(()) };
-        let Some((path, uid)) = tree::foreign_owner(disk, &self.dir, shelf.uid)? else { return Ok(()) };
+        let Some((path, uid)) = tree::foreign_owner(disk, &self.dir, shelf.uid)? else {
+            return Ok(());
+        };
         let owner = shelf.uid;
         let why = format!("belongs to user {uid}, and the checkpoint {} to user {owner}", self.id);
         Err(side::unsafe_path(&path, &why).detail("checkpoint", self.id.as_str()))
@@ -88,14 +91,18 @@ impl Checkpoint {
 
 fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
     Error::new(Kind::Corrupt, format!("the checkpoint {id} is damaged: {why}"))
-        .try_shell(format!("rm -rI {}", quote_path(dir.path())), "it cannot be restored; make another")
+        .try_shell(
+            format!("rm -rI {}", quote_path(dir.path())),
+            "it cannot be restored; make another",
+        )
         .detail("checkpoint", id)
 }
 
 /// The error about a checkpoint that shows no damage, but has no digests to verify.
 fn of_old_libraries(id: &str) -> Error {
-    let message =
-        format!("the checkpoint {id} was made by the old libraries: it has no manifest, and nothing vouches for it");
+    let message = format!(
+        "the checkpoint {id} was made by the old libraries: it has no manifest, and nothing vouches for it"
+    );
     Error::new(Kind::Corrupt, message).detail("checkpoint", id).detail(OLD, true)
 }
 
@@ -142,7 +149,8 @@ impl Store {
         let ids = self.checkpoint_ids().ok()?;
         let latest = ids.iter().rev().find(|id| !is_of(id, PRE_RESTORE));
         // Checkpoints made by restores hold a state that was given up: they come last.
-        let (displaced, made): (Vec<&String>, Vec<&String>) = ids.iter().rev().partition(|id| is_of(id, PRE_RESTORE));
+        let (displaced, made): (Vec<&String>, Vec<&String>) =
+            ids.iter().rev().partition(|id| is_of(id, PRE_RESTORE));
         let mut others = made.into_iter().chain(displaced).filter(|id| Some(id.as_str()) != spoilt);
         let sound = others.find(|id| self.is_sound(id).unwrap_or(false))?;
         Some(match latest == Some(sound) {
@@ -156,7 +164,12 @@ impl Store {
         let checkpoint = self.find_checkpoint(&Which::Id(id.to_owned()));
         match checkpoint.and_then(|checkpoint| self.check_restorable(&checkpoint)) {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind, Kind::Io | Kind::PermissionDenied | Kind::ResourceExhausted) => {
+            Err(error)
+                if matches!(
+                    error.kind,
+                    Kind::Io | Kind::PermissionDenied | Kind::ResourceExhausted
+                ) =>
+            {
                 Err(error)
             }
             Err(_) => Ok(false),
@@ -176,7 +189,8 @@ impl Store {
     pub fn open_checkpoint(&self, shelf: &Dir, id: &str) -> Result<Checkpoint> {
         if !is_id(id) {
             let message = format!("{id:?} is not the name of a checkpoint");
-            return Err(Error::new(Kind::InvalidName, message).try_command("recover list", "see which ones there are"));
+            return Err(Error::new(Kind::InvalidName, message)
+                .try_command("recover list", "see which ones there are"));
         }
         let dir = match side::open_to_read(&self.disk, shelf, id)? {
             Some(dir) => dir,
@@ -184,10 +198,14 @@ impl Store {
         };
         let read = |name: &str, limit: u64| match self.disk.read(&dir, name, limit) {
             Err(error) if error.is(rustix::io::Errno::LOOP) => Ok(None),
-            content => Ok::<_, Error>(content?.filter(|content| content.stat.kind == crate::fs::FileKind::Regular)),
+            content => Ok::<_, Error>(
+                content?.filter(|content| content.stat.kind == crate::fs::FileKind::Regular),
+            ),
         };
         let Some(Content { bytes, .. }) = read(MANIFEST, manifest::LIMIT)? else {
-            let parsed = |content: Option<Content>| content.and_then(|content| text::parse(&content.bytes).ok());
+            let parsed = |content: Option<Content>| {
+                content.and_then(|content| text::parse(&content.bytes).ok())
+            };
             let metadata = parsed(read(METADATA, METADATA_LIMIT)?);
             let state = parsed(read(manifest::STATE, READ_LIMIT)?);
             // This program records the revision, or that there is none.
@@ -198,9 +216,13 @@ impl Store {
                 _ => damaged(&dir, id, "it has no manifest"),
             };
             if let Some(command) = command {
-                error
-                    .hints
-                    .insert(0, Hint::Run(command, "takes the state in it, once you have looked at that".to_owned()));
+                error.hints.insert(
+                    0,
+                    Hint::Run(
+                        command,
+                        "takes the state in it, once you have looked at that".to_owned(),
+                    ),
+                );
             }
             return Err(error);
         };
@@ -221,8 +243,11 @@ impl Store {
                     .try_command("--version", "a newer one is needed; nothing was changed")
             }
         })?;
-        let bytes = read(METADATA, METADATA_LIMIT)?.ok_or_else(|| damaged(&dir, id, "metadata.json is missing"))?.bytes;
-        let metadata = Metadata::read(&bytes).ok_or_else(|| damaged(&dir, id, "metadata.json cannot be read"))?;
+        let bytes = read(METADATA, METADATA_LIMIT)?
+            .ok_or_else(|| damaged(&dir, id, "metadata.json is missing"))?
+            .bytes;
+        let metadata = Metadata::read(&bytes)
+            .ok_or_else(|| damaged(&dir, id, "metadata.json cannot be read"))?;
         Ok(Checkpoint { id: id.to_owned(), metadata, listing, dir })
     }
 
@@ -236,7 +261,9 @@ impl Store {
                 self.open_checkpoint(&shelf.ok_or_else(|| nowhere(&id))?, &id)
             }
             Which::Latest(operation) => {
-                let what = operation.as_ref().map_or_else(|| "yet".to_owned(), |operation| format!("of {operation}"));
+                let what = operation
+                    .as_ref()
+                    .map_or_else(|| "yet".to_owned(), |operation| format!("of {operation}"));
                 let shelf = shelf.ok_or_else(|| nowhere(&what));
                 let wanted = |id: &String| match operation {
                     Some(operation) => is_of(id, operation.as_str()),
@@ -306,9 +333,12 @@ impl Store {
 
     /// The checkpoints that are being removed: they count as removed, whatever is left of them.
     pub(in super::super) fn doomed_checkpoints(&self, shelf: &Dir) -> Result<Vec<String>> {
-        let Some(workshop) = side::open_to_read(&self.disk, shelf, WORKSHOP)? else { return Ok(Vec::new()) };
+        let Some(workshop) = side::open_to_read(&self.disk, shelf, WORKSHOP)? else {
+            return Ok(Vec::new());
+        };
         let names = self.disk.list(&workshop)?.into_iter();
-        let doomed = names.filter_map(|name| Some(name.to_str()?.strip_prefix(DOOMED_PREFIX)?.to_owned()));
+        let doomed =
+            names.filter_map(|name| Some(name.to_str()?.strip_prefix(DOOMED_PREFIX)?.to_owned()));
         Ok(doomed.filter(|id| is_id(id)).collect())
     }
 }

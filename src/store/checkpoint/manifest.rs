@@ -40,7 +40,8 @@ const PLAIN: u64 = 1;
 const VERSION: u64 = 2;
 
 /// The fields of a line. Others, such as an owner, would be ignored, so a line with one is refused.
-const FIELDS: [&str; 9] = ["path", "type", "bytes", "sha256", "target", "mode", "mtime", "acl", "defaultAcl"];
+const FIELDS: [&str; 9] =
+    ["path", "type", "bytes", "sha256", "target", "mode", "mtime", "acl", "defaultAcl"];
 
 /// The purpose and origin of a checkpoint.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -73,20 +74,29 @@ impl Metadata {
     pub fn write(&self) -> Result<Vec<u8>> {
         let refuse = |kind, why: String| {
             let error = Error::new(kind, format!("the metadata {why}"));
-            Err(error.try_command("recover checkpoint --help", "note less, or keep it in a file of config/"))
+            Err(error.try_command(
+                "recover checkpoint --help",
+                "note less, or keep it in a file of config/",
+            ))
         };
         let mut value = json!(self);
         if let Some(noted) = value.get_mut("metadata") {
             *noted = self.metadata.clone(); // serde would make `1e+5` of `1e5`
         }
         if is_nested_too_deep(&value) {
-            return refuse(Kind::InvalidJson, format!("is nested deeper than {} levels", MAX_DEPTH - 1));
+            return refuse(
+                Kind::InvalidJson,
+                format!("is nested deeper than {} levels", MAX_DEPTH - 1),
+            );
         }
         match to_bytes(&value) {
             Some(bytes) if bytes.len() as u64 <= METADATA_LIMIT => Ok(bytes),
             Some(bytes) => {
                 let limit = METADATA_LIMIT >> 20;
-                refuse(Kind::TooLarge, format!("has {} bytes, and {limit} MiB is the limit", bytes.len()))
+                refuse(
+                    Kind::TooLarge,
+                    format!("has {} bytes, and {limit} MiB is the limit", bytes.len()),
+                )
             }
             None => Err(Error::new(Kind::Internal, "the metadata could not be written")),
         }
@@ -124,8 +134,10 @@ pub fn write(listing: &Listing, limit: u64) -> Result<Vec<u8>> {
             (bytes.len() >> 20) + 1,
             LIMIT >> 20
         );
-        return Err(Error::new(Kind::TooLarge, message)
-            .try_shell("find config .signals | wc -l", "see how many there are; keep what is made elsewhere"));
+        return Err(Error::new(Kind::TooLarge, message).try_shell(
+            "find config .signals | wc -l",
+            "see how many there are; keep what is made elsewhere",
+        ));
     }
     Ok(bytes)
 }
@@ -177,11 +189,13 @@ pub fn read(bytes: &[u8]) -> std::result::Result<Listing, Flaw> {
         Some(newer) if newer > VERSION => return Err(Flaw::TooNew(newer)),
         _ => return Err(damaged("it has no version")),
     }
-    let lines = value.get("files").and_then(Value::as_array).ok_or_else(|| damaged("it names no files"))?;
+    let lines =
+        value.get("files").and_then(Value::as_array).ok_or_else(|| damaged("it names no files"))?;
     let mut seen = BTreeSet::new();
     let mut entries = Vec::new();
     for line in lines {
-        let entry = entry(line).ok_or_else(|| Flaw::Damaged(format!("a line of it cannot be read: {line}")))?;
+        let entry = entry(line)
+            .ok_or_else(|| Flaw::Damaged(format!("a line of it cannot be read: {line}")))?;
         if !is_inside(&entry.path) {
             return Err(Flaw::Unsafe(entry.path));
         }
@@ -189,7 +203,9 @@ pub fn read(bytes: &[u8]) -> std::result::Result<Listing, Flaw> {
             return Err(Flaw::Privileged(entry.path, entry.mode));
         }
         if entry.acls.access.as_ref().is_some_and(|acl| acl.mode() != entry.mode) {
-            return Err(Flaw::Damaged(format!("a line of it gives a list that is not of its mode: {line}")));
+            return Err(Flaw::Damaged(format!(
+                "a line of it gives a list that is not of its mode: {line}"
+            )));
         }
         if !seen.insert(entry.path.clone()) {
             return Err(Flaw::Damaged(format!("it names {} twice", entry.path)));
@@ -202,13 +218,19 @@ pub fn read(bytes: &[u8]) -> std::result::Result<Listing, Flaw> {
 fn entry(line: &Value) -> Option<Entry> {
     let text = |field: &str| line.get(field)?.as_str();
     let what = match text("type")? {
-        "file" => What::File { bytes: line.get("bytes")?.as_u64()?, sha256: Digest::from_value(line.get("sha256")?)? },
+        "file" => What::File {
+            bytes: line.get("bytes")?.as_u64()?,
+            sha256: Digest::from_value(line.get("sha256")?)?,
+        },
         "directory" => What::Directory,
         "link" => What::Link { target: text("target")?.to_owned() },
         _ => return None,
     };
     let (seconds, nanos) = text("mtime")?.split_once('.')?;
-    let mtime = (seconds.parse().ok()?, nanos.parse().ok().filter(|nanos| (0..1_000_000_000).contains(nanos))?);
+    let mtime = (
+        seconds.parse().ok()?,
+        nanos.parse().ok().filter(|nanos| (0..1_000_000_000).contains(nanos))?,
+    );
     let mode = u32::from_str_radix(text("mode")?, 8).ok().filter(|mode| *mode <= 0o7777)?;
     let acl = |field: &str| match line.get(field) {
         None => Some(None),
@@ -226,7 +248,8 @@ fn entry(line: &Value) -> Option<Entry> {
 fn is_inside(path: &str) -> bool {
     let mut names = path.split('/');
     let top = names.next();
-    let is_plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
+    let is_plain =
+        |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
     match top {
         Some(STATE | METADATA) => names.next().is_none(),
         Some(CONFIG | SIGNALS) => names.all(is_plain),
@@ -273,9 +296,17 @@ mod tests {
 
     #[test]
     fn a_manifest_that_names_what_lies_outside_is_refused() {
-        for path in
-            ["../../x", "/etc/passwd", "config/../x", "config//x", "config/.", "state.json/x", "", "other", "config/"]
-        {
+        for path in [
+            "../../x",
+            "/etc/passwd",
+            "config/../x",
+            "config//x",
+            "config/.",
+            "state.json/x",
+            "",
+            "other",
+            "config/",
+        ] {
             let mut entries = listing().entries().to_vec();
             entries[0].path = path.to_owned();
             let bytes = write(&Listing::new(entries), LIMIT).unwrap();
@@ -286,7 +317,9 @@ mod tests {
     #[test]
     fn a_manifest_that_lends_rights_is_refused() {
         let count = listing().entries().len();
-        for (at, mode) in (0..count).flat_map(|at| [0o4755, 0o2755, 0o1777, 0o7000].map(|mode| (at, mode))) {
+        for (at, mode) in
+            (0..count).flat_map(|at| [0o4755, 0o2755, 0o1777, 0o7000].map(|mode| (at, mode)))
+        {
             let mut entries = listing().entries().to_vec();
             entries[at].mode = mode;
             let path = entries[at].path.clone();
@@ -300,7 +333,10 @@ mod tests {
         };
         assert!(forged(&|_| {}).is_ok());
         for field in ["owner", "uid", "xattrs"] {
-            assert!(matches!(forged(&|line| line[field] = json!(0)), Err(Flaw::Damaged(_))), "{field}");
+            assert!(
+                matches!(forged(&|line| line[field] = json!(0)), Err(Flaw::Damaged(_))),
+                "{field}"
+            );
         }
         // A list that says more than its mode, or an invalid list.
         for acl in ["user::rw-,user:1001:rwx,group::---,mask::rwx,other::---", "user::rw-", "x"] {

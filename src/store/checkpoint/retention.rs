@@ -41,7 +41,12 @@ impl Store {
     /// Removes the checkpoints that are older than this, except the newest `kept` (at least one),
     /// the newest that can be restored, and those that a record refers to. Returns their ids,
     /// oldest first; a dry run only returns them.
-    pub fn clean_checkpoints(&self, older_than: Duration, kept: usize, mode: Mode) -> Result<Vec<String>> {
+    pub fn clean_checkpoints(
+        &self,
+        older_than: Duration,
+        kept: usize,
+        mode: Mode,
+    ) -> Result<Vec<String>> {
         if mode == Mode::DryRun {
             return self.old_checkpoints(older_than, kept);
         }
@@ -57,7 +62,9 @@ impl Store {
         let surplus = ids.len().saturating_sub(kept.max(1));
         let mut doomed = Vec::new();
         for id in ids.iter().take(surplus) {
-            if self.age_of(id, now)?.is_some_and(|age| age >= older_than) && !self.is_referenced(id)? {
+            if self.age_of(id, now)?.is_some_and(|age| age >= older_than)
+                && !self.is_referenced(id)?
+            {
                 doomed.push(id.clone());
             }
         }
@@ -65,7 +72,8 @@ impl Store {
             return Ok(doomed);
         }
         // A checkpoint dated in the future does not count as the newest.
-        let newest = ids.iter().rev().find(|id| time_of(id).is_some_and(|time| time <= now)).cloned();
+        let newest =
+            ids.iter().rev().find(|id| time_of(id).is_some_and(|time| time <= now)).cloned();
         let mut sound = None;
         for id in ids.iter().rev() {
             if self.is_sound(id)? {
@@ -85,7 +93,9 @@ impl Store {
         for word in words {
             let id = self.resolve_id(word)?;
             if self.is_referenced(&id)? {
-                let message = format!("the checkpoint {id} is needed by what is on record; nothing was removed");
+                let message = format!(
+                    "the checkpoint {id} is needed by what is on record; nothing was removed"
+                );
                 return Err(Error::new(Kind::InUse, message)
                     .try_command("recover status", "see what needs it")
                     .detail("checkpoint", id));
@@ -113,8 +123,13 @@ impl Store {
                     continue;
                 }
                 newer += 1;
-                let outlived = || Ok::<_, Error>(self.age_of(id, now)?.is_some_and(|age| age > limit));
-                if place > 0 && id != used && (newer > AUTOMATIC_KEPT || outlived()?) && !self.is_referenced(id)? {
+                let outlived =
+                    || Ok::<_, Error>(self.age_of(id, now)?.is_some_and(|age| age > limit));
+                if place > 0
+                    && id != used
+                    && (newer > AUTOMATIC_KEPT || outlived()?)
+                    && !self.is_referenced(id)?
+                {
                     doomed.push(id.clone());
                 }
             }
@@ -133,7 +148,9 @@ impl Store {
         }
         let workshop = self.workshop(held)?;
         for id in doomed {
-            self.disk.stage(&workshop.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?.keep();
+            self.disk
+                .stage(&workshop.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?
+                .keep();
         }
         // No file of theirs may be removed before their removal is certain.
         self.disk.sync_dir(&workshop.dir)?;
@@ -174,16 +191,21 @@ impl Store {
         }
         let begins = |id: &&String| {
             let time = id.strip_prefix(super::super::layout::CHECKPOINT_PREFIX);
-            !word.is_empty() && (id.starts_with(word) || time.is_some_and(|time| time.starts_with(word)))
+            !word.is_empty()
+                && (id.starts_with(word) || time.is_some_and(|time| time.starts_with(word)))
         };
         let found: Vec<&String> = ids.iter().filter(begins).collect();
         match found.as_slice() {
             [only] => Ok((*only).clone()),
             [] => Err(self.no_such_checkpoint(word, &ids)),
             [first, ..] => {
-                let message = format!("{} checkpoints begin with {word:?}; nothing was changed", found.len());
+                let message =
+                    format!("{} checkpoints begin with {word:?}; nothing was changed", found.len());
                 Err(Error::new(Kind::NotFound, message)
-                    .try_command(format!("recover show {first}"), "name one of them; this is the oldest")
+                    .try_command(
+                        format!("recover show {first}"),
+                        "name one of them; this is the oldest",
+                    )
                     .try_command("recover list", "see all of them"))
             }
         }

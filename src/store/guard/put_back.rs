@@ -34,7 +34,9 @@ impl Store {
             Ok(settled) => Ok(settled),
             Err(error) => {
                 if let Err(second) = self.mark_unrestored(id, &error.message) {
-                    self.warn(format!("that the guard {id} put nothing back is not on record: {second}"));
+                    self.warn(format!(
+                        "that the guard {id} put nothing back is not on record: {second}"
+                    ));
                 }
                 Err(error)
             }
@@ -46,7 +48,8 @@ impl Store {
     fn mark_unrestored(&self, id: &str, why: &str) -> Result<()> {
         let unrestored = |record| Record { status: Status::Unrestored(why.to_owned()), ..record };
         let now = std::time::Instant::now();
-        let held = self.precheck(Purpose::Restore).and_then(|root| self.hold(root, Purpose::Restore, now));
+        let held =
+            self.precheck(Purpose::Restore).and_then(|root| self.hold(root, Purpose::Restore, now));
         if let Ok(held) = held {
             let shelf = self.shelf_of(&held.root)?;
             let Some(record) = self.read_record(&shelf, id) else { return Ok(()) };
@@ -63,7 +66,8 @@ impl Store {
         let deadline = self.deadline();
         loop {
             let hands = self.hold_all(Purpose::Restore, deadline)?;
-            let (held, checkpoint) = (&hands.held, self.find_checkpoint(&Which::Id(id.to_owned()))?);
+            let (held, checkpoint) =
+                (&hands.held, self.find_checkpoint(&Which::Id(id.to_owned()))?);
             checkpoint.verify(&self.disk)?;
             let ground = self.survey(held)?;
             let Some(record) = self.read_record(&ground.shelf, id) else {
@@ -80,7 +84,12 @@ impl Store {
                 }
                 Verdict::Others { document, config, unclear } => {
                     let part = Part { document, config, unclear };
-                    self.put_part_back((&hands, &ground), (&checkpoint, whole), part, (&order, deadline))?
+                    self.put_part_back(
+                        (&hands, &ground),
+                        (&checkpoint, whole),
+                        part,
+                        (&order, deadline),
+                    )?
                 }
             };
             match done {
@@ -116,16 +125,21 @@ impl Store {
             };
             // The signal files follow the state.
             let proposed = Proposed { value, signals: None, ..whole };
-            let revision = self.restore_held((held, ground), &proposed, (order, deadline))?.revision;
+            let revision =
+                self.restore_held((held, ground), &proposed, (order, deadline))?.revision;
             return Ok(Some(Settlement::PutBack { revision: Some(revision) }));
         }
         let unrestored = part.config.filter(|_| is_changed);
-        let unrestored = unrestored.map(|why| format!("{CONFIG}/ was left as it is, since {why}")).or(part.unclear);
+        let unrestored = unrestored
+            .map(|why| format!("{CONFIG}/ was left as it is, since {why}"))
+            .or(part.unclear);
         let revision = match part.document {
-            Some(document) => match self.commit_part((held, ground), document, unrestored.as_ref(), order)? {
-                Some(revision) => Some(revision.get()),
-                None => return Ok(None),
-            },
+            Some(document) => {
+                match self.commit_part((held, ground), document, unrestored.as_ref(), order)? {
+                    Some(revision) => Some(revision.get()),
+                    None => return Ok(None),
+                }
+            }
             None => None,
         };
         Ok(Some(unrestored.map_or(Settlement::PutBack { revision }, Settlement::Unrestored)))
@@ -146,14 +160,18 @@ impl Store {
         let sealed = self.seal(document, ground, &live.seal.lineage, created.as_ref())?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
         self.keep_mirror(held, ground);
-        if let Some(record) = order.guard.as_ref().and_then(|id| self.read_record(&ground.shelf, id)) {
+        if let Some(record) =
+            order.guard.as_ref().and_then(|id| self.read_record(&ground.shelf, id))
+        {
             let commit = Base { revision, lineage, digest };
             let status = Status::PuttingBack { commit, unrestored: unrestored.cloned() };
             self.put_record(held, &ground.shelf, &Record { status, ..record })?;
         }
-        let displaced = Displaced::backup(self.disk.now(), Some(live.seal.revision), pinned::PRE_RESTORE);
+        let displaced =
+            Displaced::backup(self.disk.now(), Some(live.seal.revision), pinned::PRE_RESTORE);
         let (signals, room) = (&Signals::Follow, Room::MayBeMade);
-        let plan = Plan { sealed: &sealed, source: None, displaced, signals, fences: &order.fences, room };
+        let plan =
+            Plan { sealed: &sealed, source: None, displaced, signals, fences: &order.fences, room };
         if self.publish(held, ground, &plan)? == Published::Overtaken {
             return Ok(None);
         }
@@ -165,7 +183,8 @@ impl Store {
     /// hold is a difference.
     fn is_config_changed(&self, checkpoint: &Checkpoint) -> Result<bool> {
         let Some(root) = self.config_root()? else { return Ok(false) };
-        let before = checkpoint.listing.below(manifest::CONFIG).map(|listing| listing.fingerprint());
+        let before =
+            checkpoint.listing.below(manifest::CONFIG).map(|listing| listing.fingerprint());
         match tree::list(&self.disk, &root, CONFIG) {
             Ok(listing) => Ok(listing.map(|listing| listing.fingerprint()) != before),
             Err(error) if tree::cannot_be_kept(&error) => Ok(true),

@@ -86,8 +86,9 @@ pub fn id_in(file_name: &str) -> Option<&str> {
 /// Makes a guard's token: random, and passed to its command alone.
 pub fn new_token() -> Result<String> {
     let mut bytes = [0; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")))?;
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
+        |error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")),
+    )?;
     Ok(hex(&bytes))
 }
 
@@ -131,7 +132,8 @@ impl Record {
             "putting_back": commit.map(document),
             "unrestored": why.map(Iterator::collect::<String>),
         });
-        let bytes = with_digest(record).ok_or_else(|| Error::new(Kind::Internal, "a record that is no object"))?;
+        let bytes = with_digest(record)
+            .ok_or_else(|| Error::new(Kind::Internal, "a record that is no object"))?;
         if bytes.len() as u64 > LIMIT {
             return Err(Error::new(Kind::TooLarge, "the record of the guard would be too large"));
         }
@@ -206,8 +208,10 @@ mod tests {
     #[test]
     fn a_record_round_trips_and_detects_bit_flips() {
         let commit = record(Status::Running).base.unwrap();
-        let putting_back =
-            |why: Option<&str>| Status::PuttingBack { commit: commit.clone(), unrestored: why.map(str::to_owned) };
+        let putting_back = |why: Option<&str>| Status::PuttingBack {
+            commit: commit.clone(),
+            unrestored: why.map(str::to_owned),
+        };
         let unrestored = Status::Unrestored("why".into());
         for status in [Status::Running, putting_back(None), putting_back(Some("why")), unrestored] {
             let record = record(status);
@@ -233,7 +237,11 @@ mod tests {
     #[test]
     fn only_the_token_itself_is_taken_for_it() {
         let record = record(Status::Running);
-        assert!(record.is_shown("token") && !record.is_shown("Token") && !record.is_shown(record.token.as_str()));
+        assert!(
+            record.is_shown("token")
+                && !record.is_shown("Token")
+                && !record.is_shown(record.token.as_str())
+        );
         assert_ne!(new_token().unwrap(), new_token().unwrap());
     }
 }

@@ -34,13 +34,19 @@ pub(super) enum Aftermath {
 impl Store {
     /// Settles the guard of the checkpoint that a restore restores, before the restore's intent is
     /// removed, in whichever command finishes the restore.
-    pub(in super::super) fn settle_guard_in(&self, held: &Held, intent: &Intent, order: &Order) -> Result<()> {
+    pub(in super::super) fn settle_guard_in(
+        &self,
+        held: &Held,
+        intent: &Intent,
+        order: &Order,
+    ) -> Result<()> {
         let id = &intent.checkpoint;
         if intent.action == Action::Undo {
             return Ok(());
         }
         let shelf = self.shelf_of(&held.root)?;
-        let is_whole = intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
+        let is_whole =
+            intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
         let is_by_guard = order.guard.as_ref() == Some(id);
         // Only a guard restores a part: its command's changes.
         if is_by_guard || !is_whole {
@@ -61,7 +67,9 @@ impl Store {
 
     /// Settles a guard that is not running after a restore of its checkpoint.
     pub(in super::super) fn settle_guard_of(&self, held: &Held, shelf: &Shelf, id: &str) {
-        let Some(dir) = shelf.dir().filter(|_| shelf.guards.iter().any(|guard| guard == id)) else { return };
+        let Some(dir) = shelf.dir().filter(|_| shelf.guards.iter().any(|guard| guard == id)) else {
+            return;
+        };
         let settle = || -> Result<()> {
             if self.standing_of(&held.root, shelf, id)? != Some(Standing::Running) {
                 self.drop_record(dir, id)?;
@@ -76,7 +84,12 @@ impl Store {
 
     /// Settles the guards that were killed after their commit. The caller holds the state lock, and
     /// nothing was committed since.
-    pub(in super::super) fn settle_guards(&self, held: &Held, shelf: &mut Shelf, live: Option<&Found>) {
+    pub(in super::super) fn settle_guards(
+        &self,
+        held: &Held,
+        shelf: &mut Shelf,
+        live: Option<&Found>,
+    ) {
         let mut settled = Vec::new();
         for id in &shelf.guards {
             let Some(record) = self.read_record(shelf, id) else { continue };
@@ -121,7 +134,9 @@ impl Store {
         }
         // A damaged intent is reported by the command that follows it.
         let intent = self.read_intent(root).ok().flatten().map(|(_, intent)| intent);
-        let is_its = intent.is_some_and(|intent| intent.action == Action::Restore && intent.checkpoint == record.id);
+        let is_its = intent.is_some_and(|intent| {
+            intent.action == Action::Restore && intent.checkpoint == record.id
+        });
         Ok(if is_its { Aftermath::Decided } else { Aftermath::Nothing })
     }
 
@@ -133,7 +148,11 @@ impl Store {
         {
             return Ok(true);
         }
-        if shelf.events().commits().any(|line| line.revision == commit.revision && line.digest == commit.digest) {
+        if shelf
+            .events()
+            .commits()
+            .any(|line| line.revision == commit.revision && line.digest == commit.digest)
+        {
             return Ok(true);
         }
         for name in shelf.backups.iter().filter(|name| name.revision == Some(commit.revision)) {

@@ -53,7 +53,12 @@ enum Party {
 
 impl Store {
     /// Judges the commits since `record` was made. `base` is the document of its checkpoint.
-    pub(in super::super) fn verdict(&self, ground: &Ground, record: &Record, base: &Value) -> Result<Verdict> {
+    pub(in super::super) fn verdict(
+        &self,
+        ground: &Ground,
+        record: &Record,
+        base: &Value,
+    ) -> Result<Verdict> {
         let events = ground.shelf.events();
         let begin = record.base.as_ref().map_or(0, |base| base.revision.get());
         let current = match &ground.health {
@@ -65,7 +70,8 @@ impl Store {
             lines.entry(commit.revision.get()).or_default().push(commit);
         }
         let is_guards = |commit: &&Commit| {
-            commit.guards.contains(&record.id) && !NEVER_THE_GUARDS.contains(&commit.command.as_str())
+            commit.guards.contains(&record.id)
+                && !NEVER_THE_GUARDS.contains(&commit.command.as_str())
         };
         let is_live = |commit: &&Commit| match &ground.health {
             Health::Healthy(document) => commit.digest == document.seal.digest,
@@ -86,7 +92,9 @@ impl Store {
         }
         let Health::Healthy(live) = &ground.health else {
             let health = ground.health.name();
-            return Ok(Verdict::Refused(format!("others committed since it began, and the state is {health} now")));
+            return Ok(Verdict::Refused(format!(
+                "others committed since it began, and the state is {health} now"
+            )));
         };
         if record.base.as_ref().is_some_and(|base| base.lineage != live.seal.lineage) {
             return Ok(Verdict::Refused("a new lineage was begun since it began".to_owned()));
@@ -102,7 +110,10 @@ impl Store {
         for revision in whole_range {
             let party = party(revision);
             if since.is_some_and(|since| since != party) {
-                let kept = format!("revision {} is not kept, and it tells whose changes are whose", revision - 1);
+                let kept = format!(
+                    "revision {} is not kept, and it tells whose changes are whose",
+                    revision - 1
+                );
                 return Ok(Verdict::Refused(kept));
             }
             let Some(after) = documents.get(&revision) else {
@@ -125,7 +136,9 @@ impl Store {
             }
         };
         if let Some(finding) = rules::check(&document).first() {
-            return Ok(Verdict::Refused(format!("what is left without its changes breaks the rules: {finding}")));
+            return Ok(Verdict::Refused(format!(
+                "what is left without its changes breaks the rules: {finding}"
+            )));
         }
         let document = (document != live_value).then(|| with_created(document, &live.value));
         Ok(Verdict::Others { document, config, unclear })
@@ -134,7 +147,9 @@ impl Store {
 
 /// The document with its creation time, which sealing keeps.
 fn with_created(mut document: Value, live: &Value) -> Value {
-    if let (Some(created), Some(fields)) = (live.pointer("/metadata/created"), document.as_object_mut()) {
+    if let (Some(created), Some(fields)) =
+        (live.pointer("/metadata/created"), document.as_object_mut())
+    {
         let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
         if let Some(metadata) = metadata.as_object_mut() {
             metadata.insert("created".into(), created.clone());
@@ -145,14 +160,21 @@ fn with_created(mut document: Value, live: &Value) -> Value {
 
 /// The reason why another owner may have changed `config/`, if it may: files are not attributed to
 /// owners, but a restore replaces them, and the command of another guard may change them.
-fn others_at_config(events: &[Event], record: &Record, lines: &BTreeMap<u64, Vec<&Commit>>) -> Option<String> {
+fn others_at_config(
+    events: &[Event],
+    record: &Record,
+    lines: &BTreeMap<u64, Vec<&Commit>>,
+) -> Option<String> {
     let id = &record.id;
-    let restored = |commit: &&&Commit| commit.command == "recover restore" && !commit.guards.contains(id);
+    let restored =
+        |commit: &&&Commit| commit.command == "recover restore" && !commit.guards.contains(id);
     if let Some(commit) = lines.values().flatten().find(restored) {
         return Some(format!("revision {} restored a checkpoint", commit.revision));
     }
     let began = events.iter().find_map(|event| match event {
-        Event::Guard(guard) if guard.id != *id && guard.time >= record.started && !guard.guards.contains(id) => {
+        Event::Guard(guard)
+            if guard.id != *id && guard.time >= record.started && !guard.guards.contains(id) =>
+        {
             (guard.step == "began").then_some(&guard.id)
         }
         _ => None,
@@ -161,7 +183,10 @@ fn others_at_config(events: &[Event], record: &Record, lines: &BTreeMap<u64, Vec
 }
 
 /// The kept documents of these revisions, in the current form.
-fn documents(ground: &Ground, range: &std::ops::RangeInclusive<u64>) -> Result<BTreeMap<u64, Value>> {
+fn documents(
+    ground: &Ground,
+    range: &std::ops::RangeInclusive<u64>,
+) -> Result<BTreeMap<u64, Value>> {
     let mut documents = BTreeMap::new();
     let Health::Healthy(live) = &ground.health else { return Ok(documents) };
     for name in &ground.shelf.backups {

@@ -80,9 +80,15 @@ impl Store {
                 continue;
             };
             let workshop = self.workshop(&held)?;
-            let is_carried_out = intent.state.as_ref().map(|wanted| Ok(is_in_place(&self.survey(&held)?, wanted)));
+            let is_carried_out =
+                intent.state.as_ref().map(|wanted| Ok(is_in_place(&self.survey(&held)?, wanted)));
             if intent.action == Action::Undo || is_carried_out.unwrap_or(Ok::<_, Error>(false))? {
-                self.roll_forward(&held, workshop, &intent, &Order { group: "recover", ..Order::of("restore") })?;
+                self.roll_forward(
+                    &held,
+                    workshop,
+                    &intent,
+                    &Order { group: "recover", ..Order::of("restore") },
+                )?;
                 return Ok(match intent.action {
                     Action::Undo => Aborted::Undone { checkpoint },
                     Action::Restore => Aborted::Nothing,
@@ -99,7 +105,12 @@ impl Store {
     /// checkpoint that was made before, and of the live state as the next revision, above that of
     /// the restore, which a reader may have been served. Its intent replaces the other. Where
     /// nothing was replaced, the record is dropped.
-    pub(super) fn undo(&self, held: &Held, mut workshop: Workshop<'_>, intent: &Intent) -> Result<Undone> {
+    pub(super) fn undo(
+        &self,
+        held: &Held,
+        mut workshop: Workshop<'_>,
+        intent: &Intent,
+    ) -> Result<Undone> {
         let places = self.places(held)?;
         let mut replaced = Vec::new();
         for (name, swap) in intent.swaps() {
@@ -125,14 +136,20 @@ impl Store {
             replaced.contains(&place).then_some(Tree { dir: &before.dir, name, listing })
         };
         let (config, signals) = (tree(CONFIG, manifest::CONFIG), tree(SIGNALS, manifest::SIGNALS));
-        let undo = self.stage_trees(&workshop, (held, plan), (config.as_ref(), signals.as_ref()), &before)?;
+        let undo = self.stage_trees(
+            &workshop,
+            (held, plan),
+            (config.as_ref(), signals.as_ref()),
+            &before,
+        )?;
         let undo = Intent { action: Action::Undo, checkpoint: intent.checkpoint.clone(), ..undo };
         let ground = self.survey(held)?;
         let undo = match (&ground.health, &intent.state) {
             (Health::Healthy(document), Some(restored)) => {
                 let highest = self.highest_revision(&ground)?.max(Some(restored.revision));
-                let next = Revision::after(highest)
-                    .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
+                let next = Revision::after(highest).ok_or_else(|| {
+                    Error::new(Kind::Internal, "the last possible revision is reached")
+                })?;
                 let created = document.value.outline().pointer("/metadata/created").cloned();
                 let live = document.clone().into_value();
                 let sealed = self.seal_as(live, next, &document.seal.lineage, created.as_ref())?;
@@ -141,7 +158,8 @@ impl Store {
             _ => undo,
         };
         self.decide(&mut workshop, held, &undo, (&[], Instant::now()))?;
-        let order = Order { group: "recover", reason: Some("abort".to_owned()), ..Order::of("restore") };
+        let order =
+            Order { group: "recover", reason: Some("abort".to_owned()), ..Order::of("restore") };
         self.roll_forward(held, workshop, &undo, &order)?;
         self.record_abort(&intent.checkpoint, "undone");
         Ok(Undone::Trees)
@@ -182,7 +200,9 @@ impl Store {
         };
         if let Err(error) = keep() {
             let number = staged.revision;
-            self.warn(format!("the number {number} of the revision that is given up may be used again: {error}"));
+            self.warn(format!(
+                "the number {number} of the revision that is given up may be used again: {error}"
+            ));
         }
     }
 
@@ -191,7 +211,9 @@ impl Store {
         self.disk.unlink(&workshop.dir, INTENT)?;
         self.disk.sync_dir(&workshop.dir)?;
         if let Err(error) = workshop.clear() {
-            self.warn(format!("what was staged could not be removed, and the next writer tries again: {error}"));
+            self.warn(format!(
+                "what was staged could not be removed, and the next writer tries again: {error}"
+            ));
         }
         Ok(())
     }
@@ -205,8 +227,14 @@ impl Store {
 /// The error of a restore that can neither be finished nor undone.
 fn lost(intent: &Intent, error: &Error) -> Error {
     let id = &intent.checkpoint;
-    let message = format!("an interrupted restore of {id} can neither be finished nor undone: {}", error.message);
+    let message = format!(
+        "an interrupted restore of {id} can neither be finished nor undone: {}",
+        error.message
+    );
     Error::new(Kind::Corrupt, message)
-        .try_command(format!("recover restore {id}"), "begin it again; or another one: recover list")
+        .try_command(
+            format!("recover restore {id}"),
+            "begin it again; or another one: recover list",
+        )
         .detail("checkpoint", id.as_str())
 }

@@ -43,15 +43,24 @@ impl Store {
         (name, number): (&str, u64),
         listing: &Listing,
     ) -> Result<()> {
-        let text = manifest::write(&Listing::new(listing.clone().under(in_manifest(name))), manifest::LIMIT)?;
+        let text = manifest::write(
+            &Listing::new(listing.clone().under(in_manifest(name))),
+            manifest::LIMIT,
+        )?;
         self.disk.stage(&workshop.dir, &listing_name(name, number), &text, Sync::Now)?.keep();
         Ok(())
     }
 
-    fn kept_listing(&self, workshop: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<Option<Listing>> {
+    fn kept_listing(
+        &self,
+        workshop: &Dir,
+        (name, number): (&str, u64),
+        swap: &Swap,
+    ) -> Result<Option<Listing>> {
         let Some(print) = &swap.new else { return Ok(Some(Listing::default())) };
         let found = self.disk.read(workshop, listing_name(name, number), LIMIT)?;
-        let listing = found.and_then(|found| manifest::read(&found.bytes).ok()?.below(in_manifest(name)));
+        let listing =
+            found.and_then(|found| manifest::read(&found.bytes).ok()?.below(in_manifest(name)));
         Ok(listing.filter(|listing| listing.fingerprint() == *print))
     }
 
@@ -62,7 +71,9 @@ impl Store {
         (name, number): (&str, u64),
         swap: &Swap,
     ) -> Result<Progress> {
-        let Some(new) = self.kept_listing(workshop, (name, number), swap)? else { return Ok(Progress::Broken) };
+        let Some(new) = self.kept_listing(workshop, (name, number), swap)? else {
+            return Ok(Progress::Broken);
+        };
         let Some(target) = self.target(parent, name)? else { return Ok(Progress::Broken) };
         if swap.new.is_none() {
             return Ok(Progress::Ready); // removing everything can always be repeated
@@ -70,10 +81,18 @@ impl Store {
         let Some(waits) = tree::list(&self.disk, &target, &staged(name, number))? else {
             // All is in place, but the directory itself may lack its mode and time.
             let inside = |listing: &Listing| {
-                Listing::new(listing.entries().iter().filter(|entry| !entry.path.is_empty()).cloned().collect())
+                Listing::new(
+                    listing
+                        .entries()
+                        .iter()
+                        .filter(|entry| !entry.path.is_empty())
+                        .cloned()
+                        .collect(),
+                )
             };
-            let is_new =
-                self.contents(&target)?.is_some_and(|found| inside(&found).fingerprint() == inside(&new).fingerprint());
+            let is_new = self
+                .contents(&target)?
+                .is_some_and(|found| inside(&found).fingerprint() == inside(&new).fingerprint());
             return Ok(if is_new { Progress::Ready } else { Progress::Broken });
         };
         for entry in new.entries().iter().filter(|entry| entry.what != What::Directory) {
@@ -92,7 +111,9 @@ impl Store {
     /// The directory with the contents to replace, if it still exists.
     fn target(&self, parent: &Dir, name: &str) -> Result<Option<Dir>> {
         match self.disk.stat(parent, name)? {
-            Some(stat) if stat.kind == FileKind::Directory => Ok(Some(self.disk.open_dir(parent, name)?)),
+            Some(stat) if stat.kind == FileKind::Directory => {
+                Ok(Some(self.disk.open_dir(parent, name)?))
+            }
             _ => Ok(None),
         }
     }
@@ -123,8 +144,11 @@ impl Store {
         intent: &Intent,
     ) -> Result<()> {
         let number = intent.number;
-        let gone = |what: &str| Error::new(Kind::Corrupt, format!("what was staged of {what} is gone or damaged"));
-        let new = self.kept_listing(&workshop.dir, (name, number), swap)?.ok_or_else(|| gone(name))?;
+        let gone = |what: &str| {
+            Error::new(Kind::Corrupt, format!("what was staged of {what} is gone or damaged"))
+        };
+        let new =
+            self.kept_listing(&workshop.dir, (name, number), swap)?.ok_or_else(|| gone(name))?;
         let target = self.target(parent, name)?.ok_or_else(|| gone(name))?;
         let place = staged(name, number);
         self.keep_edited((parent, name), (&target, &new), (workshop, intent))?;
@@ -158,13 +182,16 @@ impl Store {
         (workshop, intent): (&Workshop<'_>, &Intent),
     ) -> Result<()> {
         let before = self.open_checkpoint(&workshop.shelf, &intent.pre_restore).ok();
-        let before = before.and_then(|before| before.listing.below(in_manifest(name))).unwrap_or_default();
+        let before =
+            before.and_then(|before| before.listing.below(in_manifest(name))).unwrap_or_default();
         let Some(found) = self.contents(target)? else {
             self.warn(format!("{name} holds what no checkpoint can hold; that stays there"));
             return Ok(());
         };
         let is_known = |entry: &tree::Entry| {
-            let is_it = |listing: &Listing| listing.get(&entry.path).is_some_and(|known| known.what == entry.what);
+            let is_it = |listing: &Listing| {
+                listing.get(&entry.path).is_some_and(|known| known.what == entry.what)
+            };
             entry.what == What::Directory || is_it(&before) || is_it(new)
         };
         if found.entries().iter().all(is_known) {
@@ -172,23 +199,39 @@ impl Store {
         }
         let kept = format!("{name}.before-restore-{}", compact(self.disk.now()));
         if self.disk.stat(parent, &kept)?.is_none() {
-            let copied = tree::copy(&self.disk, (parent, name), (parent, &kept), Attributes::Listed(&found));
+            let copied =
+                tree::copy(&self.disk, (parent, name), (parent, &kept), Attributes::Listed(&found));
             copied.inspect_err(|_| drop(tree::remove(&self.disk, parent, &kept)))?;
-            tree::remove(&self.disk, &self.disk.open_dir(parent, &kept)?, staged(name, intent.number))?;
+            tree::remove(
+                &self.disk,
+                &self.disk.open_dir(parent, &kept)?,
+                staged(name, intent.number),
+            )?;
         }
-        self.warn(format!("{name} was edited while it was being replaced; what it held is kept in {kept}"));
+        self.warn(format!(
+            "{name} was edited while it was being replaced; what it held is kept in {kept}"
+        ));
         Ok(())
     }
 
     /// Makes one directory of the target, and those in it, match the listing.
-    fn replace_in(&self, target: &Dir, waits: Option<&Dir>, path: &str, new: &Listing) -> Result<()> {
-        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+    fn replace_in(
+        &self,
+        target: &Dir,
+        waits: Option<&Dir>,
+        path: &str,
+        new: &Listing,
+    ) -> Result<()> {
+        let below =
+            |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
         for name in self.disk.list(target)? {
             let Some(stat) = self.disk.stat(target, &name)? else { continue };
             let wanted = name.to_str().and_then(|name| new.get(&below(name)));
-            let fits =
-                wanted.is_some_and(|entry| (entry.what == What::Directory) == (stat.kind == FileKind::Directory));
-            let is_staging = path.is_empty() && name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX));
+            let fits = wanted.is_some_and(|entry| {
+                (entry.what == What::Directory) == (stat.kind == FileKind::Directory)
+            });
+            let is_staging = path.is_empty()
+                && name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX));
             if !fits && !is_staging && stat.kind != FileKind::Special {
                 tree::remove(&self.disk, target, &name)?;
             }
@@ -199,7 +242,9 @@ impl Store {
                 self.disk.make_dir(target, name)?;
                 let inner = self.writable(target, name)?;
                 let waiting = match waits {
-                    Some(waits) if self.disk.stat(waits, name)?.is_some() => Some(self.writable(waits, name)?),
+                    Some(waits) if self.disk.stat(waits, name)?.is_some() => {
+                        Some(self.writable(waits, name)?)
+                    }
                     _ => None,
                 };
                 self.replace_in(&inner, waiting.as_ref(), &entry.path, new)?;

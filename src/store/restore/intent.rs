@@ -115,10 +115,13 @@ impl Intent {
 
     /// The content of its file.
     pub fn write(&self) -> Result<Vec<u8>> {
-        let text = |digest: &Option<Digest>| digest.as_ref().map(|digest| digest.as_str().to_owned());
+        let text =
+            |digest: &Option<Digest>| digest.as_ref().map(|digest| digest.as_str().to_owned());
         let swap = |swap: &Option<Swap>| {
             let swap = swap.as_ref()?;
-            Some(json!({"new": text(&swap.new), "old": text(&swap.old), "manner": swap.manner.name()}))
+            Some(
+                json!({"new": text(&swap.new), "old": text(&swap.old), "manner": swap.manner.name()}),
+            )
         };
         let state = self.state.as_ref().map(|state| {
             let Staged { revision, lineage, digest } = state;
@@ -142,10 +145,15 @@ impl Intent {
             "signals": swap(&self.signals),
             "state": state,
         });
-        let bytes = with_digest(record).ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))?;
+        let bytes = with_digest(record)
+            .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))?;
         if bytes.len() as u64 > LIMIT {
-            let message = format!("the record of the restore would have {} bytes, and could not be read", bytes.len());
-            return Err(Error::new(Kind::TooLarge, message).try_command("--help", "--root names a shorter path"));
+            let message = format!(
+                "the record of the restore would have {} bytes, and could not be read",
+                bytes.len()
+            );
+            return Err(Error::new(Kind::TooLarge, message)
+                .try_command("--help", "--root names a shorter path"));
         }
         Ok(bytes)
     }
@@ -154,14 +162,23 @@ impl Intent {
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let damaged = || {
             Error::new(Kind::Corrupt, "the record of an interrupted restore is damaged")
-                .try_command("recover list", "choose a checkpoint; restoring that replaces the interrupted restore")
-                .try_command("recover restore --abort", "or drop the record; nothing else is changed")
+                .try_command(
+                    "recover list",
+                    "choose a checkpoint; restoring that replaces the interrupted restore",
+                )
+                .try_command(
+                    "recover restore --abort",
+                    "or drop the record; nothing else is changed",
+                )
         };
         let value = verified(bytes).ok_or_else(damaged)?;
         let version = value.get("version").and_then(Value::as_u64).ok_or_else(damaged)?;
         if version > VERSION {
-            let message = format!("a newer program (version {version} of its record) was restoring a checkpoint");
-            return Err(Error::new(Kind::NewerSchema, message).try_command("--version", "a newer one is needed"));
+            let message = format!(
+                "a newer program (version {version} of its record) was restoring a checkpoint"
+            );
+            return Err(Error::new(Kind::NewerSchema, message)
+                .try_command("--version", "a newer one is needed"));
         }
         Self::parse(&value, version).ok_or_else(damaged)
     }
@@ -221,7 +238,11 @@ fn identity(value: &Value) -> Option<DirId> {
         Value::Null => None,
         time => Some((time.get(0)?.as_i64()?, time.get(1)?.as_u64()?.try_into().ok()?)),
     };
-    Some(DirId { device: value.get("device")?.as_u64()?, inode: value.get("inode")?.as_u64()?, created })
+    Some(DirId {
+        device: value.get("device")?.as_u64()?,
+        inode: value.get("inode")?.as_u64()?,
+        created,
+    })
 }
 
 #[cfg(test)]
@@ -241,7 +262,11 @@ mod tests {
                 root,
                 config_path: "/some/where".into(),
             }),
-            config: Some(Swap { new: Some(Digest::of(b"new")), old: None, manner: Manner::CopyInto }),
+            config: Some(Swap {
+                new: Some(Digest::of(b"new")),
+                old: None,
+                manner: Manner::CopyInto,
+            }),
             signals: Some(Swap { new: None, old: Some(Digest::of(b"old")), manner: Manner::Move }),
             state: Some(Staged {
                 revision: Revision::new(7).unwrap(),
@@ -272,7 +297,10 @@ mod tests {
         });
         let read = Intent::read(&with_digest(old).unwrap()).unwrap();
         assert_eq!(read.origin, None);
-        assert_eq!(read.swaps().map(|(_, swap)| swap.manner).collect::<Vec<_>>(), [Manner::Move; 2]);
+        assert_eq!(
+            read.swaps().map(|(_, swap)| swap.manner).collect::<Vec<_>>(),
+            [Manner::Move; 2]
+        );
         assert_eq!(Intent::read(&read.write().unwrap()).unwrap(), read);
     }
 

@@ -39,7 +39,9 @@ impl Store {
         if let Some(obstacle) = self.write_obstacle()? {
             return Ok(Some(obstacle.or_abort()));
         }
-        let Some(config_root) = self.config_root()? else { return Ok(Some(self.no_config_root().or_abort())) };
+        let Some(config_root) = self.config_root()? else {
+            return Ok(Some(self.no_config_root().or_abort()));
+        };
         for (name, swap) in intent.swaps() {
             let parent = if name == CONFIG { &config_root } else { &root };
             if self.progress((&workshop, parent), (name, intent.number), swap)? != Progress::Ready {
@@ -70,7 +72,9 @@ impl Store {
     fn target_obstacle(&self, parent: &Dir, name: &str) -> Result<Option<Error>> {
         match self.disk.stat(parent, name)? {
             None => Ok(directory_obstacle(parent)),
-            Some(stat) if stat.kind != FileKind::Directory => Ok(tree::check(&self.disk, parent, name).err()),
+            Some(stat) if stat.kind != FileKind::Directory => {
+                Ok(tree::check(&self.disk, parent, name).err())
+            }
             // It may itself be a mount: then its contents are replaced.
             Some(_) => self.contents_obstacle(&self.disk.open_dir(parent, name)?, 0),
         }
@@ -101,7 +105,8 @@ impl Store {
 /// The obstacle to renaming an entry.
 fn entry_obstacle(dir: &Dir, name: &OsStr) -> Option<Error> {
     if tree::is_mount_point(dir, name) {
-        let busy = FsError { operation: "replace", path: dir.path_of(name), source: Errno::BUSY.into() };
+        let busy =
+            FsError { operation: "replace", path: dir.path_of(name), source: Errno::BUSY.into() };
         return Some(busy.into());
     }
     is_immutable(dir, name).then(|| immutable(&dir.path_of(name)))

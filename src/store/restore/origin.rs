@@ -41,10 +41,14 @@ impl Store {
                 .detail("checkpoint", intent.checkpoint.as_str())
         };
         let Some(origin) = &intent.origin else {
-            return Ok(Some(refuse("does not say which root it was written for: an earlier release wrote it".into())));
+            return Ok(Some(refuse(
+                "does not say which root it was written for: an earlier release wrote it".into(),
+            )));
         };
         if !identity(&self.disk, root)?.is_same(&origin.root) {
-            return Ok(Some(refuse("was written for another root: this one is a copy of that".into())));
+            return Ok(Some(refuse(
+                "was written for another root: this one is a copy of that".into(),
+            )));
         }
         let config_root = match self.config_root()? {
             Some(config_root) => Some(identity(&self.disk, &config_root)?),

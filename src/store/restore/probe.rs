@@ -122,14 +122,24 @@ pub(in super::super) fn remove(disk: &Disk, parent: &Dir) -> Result<()> {
         }
     }
     let path = parent.path_of(PROBE);
-    let message = format!("{} is not what a restore left there; it may be a file that was displaced", path.display());
-    Err(Error::new(Kind::UnsafePath, message)
-        .try_shell(format!("ls -la {}", quote_path(&path)), "see what it is, and move it to its place"))
+    let message = format!(
+        "{} is not what a restore left there; it may be a file that was displaced",
+        path.display()
+    );
+    Err(Error::new(Kind::UnsafePath, message).try_shell(
+        format!("ls -la {}", quote_path(&path)),
+        "see what it is, and move it to its place",
+    ))
 }
 
 fn check_no_mount(dir: &Dir, name: &OsStr) -> Result<()> {
     if tree::is_mount_point(dir, name) {
-        return Err(FsError { operation: "replace", path: dir.path_of(name), source: Errno::BUSY.into() }.into());
+        return Err(FsError {
+            operation: "replace",
+            path: dir.path_of(name),
+            source: Errno::BUSY.into(),
+        }
+        .into());
     }
     Ok(())
 }
@@ -157,7 +167,8 @@ impl<'a> Scratch<'a> {
 
     /// The obstacle to renaming a directory; `None` if there is none.
     fn blocks_move(&self, dir: &Dir, name: &OsStr) -> Result<Option<FsError>> {
-        const OBSTACLES: [Errno; 5] = [Errno::XDEV, Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::ROFS];
+        const OBSTACLES: [Errno; 5] =
+            [Errno::XDEV, Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::ROFS];
         match self.disk.rename((dir, name), (self.parent, &self.name)) {
             Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => Ok(None),
             Err(error) if OBSTACLES.iter().any(|errno| error.is(*errno)) => {
@@ -185,7 +196,10 @@ impl<'a> Scratch<'a> {
     /// its name.
     fn put_back(&self, dir: &Dir, name: &OsStr) -> Result<Error> {
         self.disk.rename_to_free((self.parent, &self.name), (dir, name))?;
-        Ok(Error::new(Kind::Conflict, "something else removes files of a restore; nothing was done"))
+        Ok(Error::new(
+            Kind::Conflict,
+            "something else removes files of a restore; nothing was done",
+        ))
     }
 
     /// Refuses a directory with an entry that cannot be replaced or removed.

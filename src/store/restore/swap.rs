@@ -108,7 +108,9 @@ impl Store {
         match self.disk.stat(&Dir::working(), &path) {
             // Reported by the command that opens it.
             Err(error) if error.is(Errno::NOTDIR) => Ok(false),
-            Err(error) if error.is(Errno::ACCESS) && self.warn_of_foreign_checkpoints()? => Ok(false),
+            Err(error) if error.is(Errno::ACCESS) && self.warn_of_foreign_checkpoints()? => {
+                Ok(false)
+            }
             found => Ok(found?.is_some()),
         }
     }
@@ -132,7 +134,9 @@ impl Store {
 
     /// Reads the intent, without creating anything; `None` also for the intent of a new lineage.
     pub(in super::super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
-        let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else { return Ok(None) };
+        let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else {
+            return Ok(None);
+        };
         let Some(dir) = side::open_to_read(&self.disk, &shelf, WORKSHOP)? else { return Ok(None) };
         match self.disk.read(&dir, INTENT, intent::LIMIT)? {
             Some(found) if new_lineage::Intent::read(&found.bytes).is_some() => Ok(None),
@@ -160,8 +164,10 @@ impl Store {
         }
         let Some(_along) = self.take_along()? else { return Ok(Settled::Busy) };
         self.finish_or_undo(held, &intent).map_err(|error| {
-            let message =
-                format!("an interrupted restore of {} cannot be finished: {}", intent.checkpoint, error.message);
+            let message = format!(
+                "an interrupted restore of {} cannot be finished: {}",
+                intent.checkpoint, error.message
+            );
             Error { message, ..error }.or_abort()
         })?;
         Ok(Settled::Yes)
@@ -191,10 +197,17 @@ impl Store {
 
     /// Returns whether everything is either in place or staged as the intent states. Changes
     /// nothing.
-    fn can_be_carried_out(&self, held: &Held, workshop: &Workshop<'_>, intent: &Intent) -> Result<bool> {
+    fn can_be_carried_out(
+        &self,
+        held: &Held,
+        workshop: &Workshop<'_>,
+        intent: &Intent,
+    ) -> Result<bool> {
         let places = self.places(held)?;
         for (name, swap) in intent.swaps() {
-            if self.progress((&workshop.dir, places.of(name)), (name, intent.number), swap)? == Progress::Broken {
+            if self.progress((&workshop.dir, places.of(name)), (name, intent.number), swap)?
+                == Progress::Broken
+            {
                 return Ok(false);
             }
         }
@@ -222,7 +235,11 @@ impl Store {
         let is_there = || Ok::<_, Error>(self.disk.stat(parent, name)?.is_some());
         let Some(new) = &swap.new else {
             // It is removed by renaming it to the staged name.
-            return Ok(if waits != Print::Absent || !is_there()? { Progress::Done } else { Progress::Ready });
+            return Ok(if waits != Print::Absent || !is_there()? {
+                Progress::Done
+            } else {
+                Progress::Ready
+            });
         };
         let is_new = |print: &Print| matches!(print, Print::Of(print) if print == new);
         if is_new(&waits) {
@@ -249,7 +266,9 @@ impl Store {
             Ok(None) => Ok(Print::Absent),
             Ok(Some(listing)) => Ok(Print::Of(listing.fingerprint())),
             // The tree holds an entry that no checkpoint can hold, added since.
-            Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => Ok(Print::Unknown),
+            Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => {
+                Ok(Print::Unknown)
+            }
             Err(error) => Err(error),
         }
     }
@@ -282,7 +301,8 @@ impl Store {
         self.settle_guard_in(held, intent, order)?;
         self.finish(&places, workshop, intent)?;
         let text = if intent.action == Action::Undo { "undone" } else { "restored" };
-        let entry = self.recovery_entry(Level::Info, "restore", text).with("id", &intent.checkpoint);
+        let entry =
+            self.recovery_entry(Level::Info, "restore", text).with("id", &intent.checkpoint);
         let entry = entry.with("before", &intent.pre_restore).with("pid", std::process::id());
         self.audit.record(&entry.with("path", self.shown()));
         Ok(revision)
@@ -343,11 +363,21 @@ impl Store {
                 (sealed, Some((&workshop.dir, OsStr::new(&staged))))
             } else {
                 let created = sealed.document.value.pointer("/metadata/created").cloned();
-                (self.seal(sealed.document.into_value(), &ground, &wanted.lineage, created.as_ref())?, None)
+                (
+                    self.seal(
+                        sealed.document.into_value(),
+                        &ground,
+                        &wanted.lineage,
+                        created.as_ref(),
+                    )?,
+                    None,
+                )
             };
             let now = self.disk.now();
             let displaced = match &ground.health {
-                Health::Healthy(document) => Displaced::backup(now, Some(document.seal.revision), pinned::PRE_RESTORE),
+                Health::Healthy(document) => {
+                    Displaced::backup(now, Some(document.seal.revision), pinned::PRE_RESTORE)
+                }
                 Health::Legacy(_) => Displaced::backup(now, None, pinned::PRE_RESTORE),
                 Health::NotInitialized | Health::Missing => Displaced::Nothing,
                 _ => Displaced::Evidence,
@@ -356,12 +386,24 @@ impl Store {
             let follows = intent.action == Action::Restore && intent.signals.is_none();
             let signals = &if follows { Signals::Follow } else { Signals::STAY };
             // Staged files must not be removed to free space.
-            let plan = Plan { sealed: &sealed, source, displaced, signals, fences: &[], room: Room::IsWhatItIs };
+            let plan = Plan {
+                sealed: &sealed,
+                source,
+                displaced,
+                signals,
+                fences: &[],
+                room: Room::IsWhatItIs,
+            };
             if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
                 if order.guard.is_none() {
                     self.settle_guard_in(held, intent, order)?;
                 }
-                self.record_commit((held, &ground), order, &sealed, &[("from", &intent.checkpoint)]);
+                self.record_commit(
+                    (held, &ground),
+                    order,
+                    &sealed,
+                    &[("from", &intent.checkpoint)],
+                );
                 return Ok(sealed.document.seal.revision.get());
             }
             if !held.lock.is_ours(&self.disk, &held.root)? {
@@ -372,16 +414,24 @@ impl Store {
 
     /// The staged state, if it matches the intent: its text as staged, its value in the current
     /// form.
-    pub(in super::super) fn staged_state(&self, dir: &Dir, number: u64, wanted: &Staged) -> Result<Option<Sealed>> {
-        let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else { return Ok(None) };
+    pub(in super::super) fn staged_state(
+        &self,
+        dir: &Dir,
+        number: u64,
+        wanted: &Staged,
+    ) -> Result<Option<Sealed>> {
+        let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else {
+            return Ok(None);
+        };
         let bytes = Bytes::from(found.bytes);
         match inspect_text(bytes.clone()) {
             Reading::Sealed(document) if document.seal.digest == wanted.digest => {
                 match migrate::usable_sealed(document) {
                     Ok(document) => Ok(Some(Sealed { document, text: bytes.into() })),
-                    Err(Unfit::TooNew(too_new)) => {
-                        Err(newer_schema("the state that an interrupted restore brings back", &too_new))
-                    }
+                    Err(Unfit::TooNew(too_new)) => Err(newer_schema(
+                        "the state that an interrupted restore brings back",
+                        &too_new,
+                    )),
                     Err(Unfit::Invalid(_)) => Ok(None),
                 }
             }
@@ -399,7 +449,9 @@ impl Store {
         self.disk.unlink(&workshop.dir, INTENT)?;
         self.disk.sync_dir(&workshop.dir)?;
         if let Err(error) = workshop.clear() {
-            self.warn(format!("what was displaced could not be removed, and the next writer tries again: {error}"));
+            self.warn(format!(
+                "what was displaced could not be removed, and the next writer tries again: {error}"
+            ));
         }
         Ok(())
     }
@@ -411,14 +463,18 @@ impl Store {
         let is_known = match self.print_of(parent, &place)? {
             Print::Absent => true,
             Print::Unknown => false,
-            Print::Of(print) => Some(&print) == swap.old.as_ref() || Some(&print) == swap.new.as_ref(),
+            Print::Of(print) => {
+                Some(&print) == swap.old.as_ref() || Some(&print) == swap.new.as_ref()
+            }
         };
         if is_known {
             return Ok(());
         }
         let kept = format!("{name}.before-restore-{}", compact(self.disk.now()));
         self.disk.rename((parent, OsStr::new(&place)), (parent, OsStr::new(&kept)))?;
-        self.warn(format!("{name} was edited while it was being replaced; what it held is kept in {kept}"));
+        self.warn(format!(
+            "{name} was edited while it was being replaced; what it held is kept in {kept}"
+        ));
         Ok(())
     }
 
@@ -433,8 +489,10 @@ impl Store {
             return Ok(None);
         }
         let deadline = Instant::now() + self.readers_patience();
-        let settled =
-            self.precheck(Purpose::Write).and_then(|root| self.hold(root, Purpose::Write, deadline)).map(drop);
+        let settled = self
+            .precheck(Purpose::Write)
+            .and_then(|root| self.hold(root, Purpose::Write, deadline))
+            .map(drop);
         let error = match settled {
             Ok(()) => return Ok(None),
             Err(error) if error.kind == Kind::NewerSchema => return Err(error),
@@ -447,7 +505,9 @@ impl Store {
         {
             return Ok(None);
         }
-        let Some(sealed) = self.staged_state(&dir, intent.number, wanted)? else { return Err(error) };
+        let Some(sealed) = self.staged_state(&dir, intent.number, wanted)? else {
+            return Err(error);
+        };
         self.warn(format!(
             "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
             intent.checkpoint
@@ -470,6 +530,9 @@ fn is_it(document: &Document, wanted: &Staged) -> bool {
 }
 
 fn broken(intent: &Intent, what: &str) -> Error {
-    let message = format!("what was staged of {what} for the restore of {} is gone or damaged", intent.checkpoint);
+    let message = format!(
+        "what was staged of {what} for the restore of {} is gone or damaged",
+        intent.checkpoint
+    );
     Error::new(Kind::Corrupt, message).try_command("recover status", "see how things are")
 }

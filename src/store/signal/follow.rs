@@ -79,7 +79,9 @@ impl Store {
         let mut files = Vec::new();
         for name in dir.as_ref().map(|dir| self.disk.list(dir)).transpose()?.unwrap_or_default() {
             let signal = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            let Some(name) = signal.and_then(|signal| Name::parse("signal", signal).ok()) else { continue };
+            let Some(name) = signal.and_then(|signal| Name::parse("signal", signal).ok()) else {
+                continue;
+            };
             let is_gone = !wanted.contains_key(name.as_str());
             if is_gone && self.signal_in(dir.as_ref(), &name)?.is_some() {
                 files.push(SignalFile { name, content: None });
@@ -100,21 +102,35 @@ impl Store {
     /// A signal's file in a directory.
     fn signal_in(&self, dir: Option<&Dir>, name: &Name) -> Result<Option<File>> {
         let Some(dir) = dir else { return Ok(None) };
-        let Some(found) = self.disk.read(dir, format!("{name}.json"), READ_LIMIT)? else { return Ok(None) };
+        let Some(found) = self.disk.read(dir, format!("{name}.json"), READ_LIMIT)? else {
+            return Ok(None);
+        };
         let Ok(file) = text::parse(&found.bytes) else { return Ok(None) };
         let time = file.get("timestamp").filter(|_| named(&file).as_ref() == Some(name)).cloned();
         Ok(time.map(|time| File { bytes: found.bytes, time }))
     }
 
     /// The newest copy of a signal's file with this time.
-    fn kept_signal(&self, (root, shelf): (&Dir, &Shelf), name: &Name, time: &Value) -> Result<Option<Vec<u8>>> {
+    fn kept_signal(
+        &self,
+        (root, shelf): (&Dir, &Shelf),
+        name: &Name,
+        time: &Value,
+    ) -> Result<Option<Vec<u8>>> {
         let checkpoints = side::open_to_read(&self.disk, root, CHECKPOINTS)?;
-        let ids = checkpoints.as_ref().map(|_| self.checkpoint_ids()).transpose()?.unwrap_or_default();
-        let in_checkpoints = checkpoints.iter().flat_map(|dir| ids.iter().rev().map(move |id| (dir, id, "signals")));
-        let in_archives =
-            shelf.dir().into_iter().flat_map(|dir| shelf.archives.iter().rev().map(move |a| (dir, a, SIGNALS)));
+        let ids =
+            checkpoints.as_ref().map(|_| self.checkpoint_ids()).transpose()?.unwrap_or_default();
+        let in_checkpoints =
+            checkpoints.iter().flat_map(|dir| ids.iter().rev().map(move |id| (dir, id, "signals")));
+        let in_archives = shelf
+            .dir()
+            .into_iter()
+            .flat_map(|dir| shelf.archives.iter().rev().map(move |a| (dir, a, SIGNALS)));
         for (dir, inner, signals) in in_checkpoints.chain(in_archives) {
-            let found = self.disk.open_dir(dir, inner).and_then(|inner| self.disk.open_dir(&inner, signals));
+            let found = self
+                .disk
+                .open_dir(dir, inner)
+                .and_then(|inner| self.disk.open_dir(&inner, signals));
             // A place that cannot be read has no copy.
             if let Ok(found) = found
                 && let Some(kept) = self.signal_in(Some(&found), name).ok().flatten()

@@ -118,8 +118,12 @@ pub fn store(root: &Sandbox, disk: &Disk) -> Store {
         foreign_edits: ForeignEdits::Refuse,
         claim: Default::default(),
     };
-    Store::new(disk.clone(), settings, Audit::new(disk.clone(), root.file("audit.log"), root.path()))
-        .reporting_absence()
+    Store::new(
+        disk.clone(),
+        settings,
+        Audit::new(disk.clone(), root.file("audit.log"), root.path()),
+    )
+    .reporting_absence()
 }
 
 pub fn write_z(store: &Store) -> Result<()> {
@@ -193,7 +197,11 @@ impl Job {
             self.name,
             report.moments,
             report.trees,
-            if report.sampled == 0 { String::new() } else { format!(" ({} moments sampled)", report.sampled) },
+            if report.sampled == 0 {
+                String::new()
+            } else {
+                format!(" ({} moments sampled)", report.sampled)
+            },
             report.second,
             report.violations.len(),
             began.elapsed().as_secs_f64()
@@ -201,7 +209,13 @@ impl Job {
         report
     }
 
-    pub fn search(&self, recording: &Recording, views: &[View], mutant: Mutant, until: Until) -> Report {
+    pub fn search(
+        &self,
+        recording: &Recording,
+        views: &[View],
+        mutant: Mutant,
+        until: Until,
+    ) -> Report {
         let search = Search {
             job: self,
             mutant,
@@ -226,7 +240,9 @@ impl Job {
             |path| fs::write(path, "{\"phase\": \"x\", \"phase\": \"y\"}").unwrap(),
         ];
         let mut wrong = Vec::new();
-        for (done, destroy) in (1..=self.steps.len()).flat_map(|done| manners.map(|manner| (done, manner))) {
+        for (done, destroy) in
+            (1..=self.steps.len()).flat_map(|done| manners.map(|manner| (done, manner)))
+        {
             let root = Sandbox::in_memory();
             Image::read(self.start.path()).0.write(root.path());
             let recorder = Recorder::of(root.path()).blind_to(mutant.blind_to);
@@ -274,7 +290,12 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn at(&self, recording: &Recording, at: usize, views: &[View]) {
-        let done = recording.events.iter().take(at).filter(|event| matches!(event, Event::Acknowledged)).count();
+        let done = recording
+            .events
+            .iter()
+            .take(at)
+            .filter(|event| matches!(event, Event::Acknowledged))
+            .count();
         let mut acceptable = views[done..views.len().min(done + 2)].to_vec();
         // the facts of a step are certain once it was acknowledged
         if let [Some((_, _, certain)), Some((_, _, facts))] = acceptable.as_mut_slice() {
@@ -294,7 +315,9 @@ impl Search<'_> {
             let known = self.known.lock().unwrap().get(&digest).cloned();
             let outcome = known.unwrap_or_else(|| {
                 let (outcome, recovery) = self.recover(&image);
-                if let (Ok(seen), Some((recovery, views)), Until::All) = (&outcome, recovery, self.until) {
+                if let (Ok(seen), Some((recovery, views)), Until::All) =
+                    (&outcome, recovery, self.until)
+                {
                     self.once_more(&recovery, &views, &acceptable, seen);
                 }
                 self.report.lock().unwrap().trees += 1;
@@ -303,7 +326,11 @@ impl Search<'_> {
             });
             if let Err(why) = judge(&outcome, &acceptable) {
                 let before: Vec<&String> = recording.words.iter().take(at).rev().take(12).collect();
-                self.report.lock().unwrap().violations.push(format!("at event {at}, after {before:?}: {why}"));
+                self.report
+                    .lock()
+                    .unwrap()
+                    .violations
+                    .push(format!("at event {at}, after {before:?}: {why}"));
             }
         }
     }
@@ -313,7 +340,8 @@ impl Search<'_> {
     fn recover(&self, image: &Image) -> (Seen, Option<Recovery>) {
         let root = Sandbox::in_memory();
         image.clone().left_to_the_next_boot().write(root.path());
-        let recorder = Recorder::of(root.path()).blind_to(self.mutant.blind_to).with(self.job.directories);
+        let recorder =
+            Recorder::of(root.path()).blind_to(self.mutant.blind_to).with(self.job.directories);
         let disk = recorder.disk();
         let seen = match self.job.view(&root, &store(&root, &disk)) {
             Ok(seen) => seen,
@@ -338,7 +366,8 @@ impl Search<'_> {
         seen.as_ref().map(|(_, revision, _)| revision).hash(&mut shape);
         // of the facts only those matter that an earlier step had acknowledged
         let mut views = views.to_vec();
-        let needed = acceptable.first().cloned().flatten().map(|(_, _, facts)| facts).unwrap_or_default();
+        let needed =
+            acceptable.first().cloned().flatten().map(|(_, _, facts)| facts).unwrap_or_default();
         if let Some(Some((_, _, facts))) = views.first_mut() {
             facts.retain(|fact| needed.contains(fact));
         }
@@ -348,7 +377,12 @@ impl Search<'_> {
         }
         drop(shapes);
         for at in moments(recovery) {
-            let done = recovery.events.iter().take(at).filter(|event| matches!(event, Event::Acknowledged)).count();
+            let done = recovery
+                .events
+                .iter()
+                .take(at)
+                .filter(|event| matches!(event, Event::Acknowledged))
+                .count();
             // before an acknowledgement either view may come out; a remedy adds its own effects
             let is_open = done == 0 || seen.is_none();
             let mut allowed: Vec<View> = if is_open { acceptable.to_vec() } else { Vec::new() };
@@ -359,7 +393,9 @@ impl Search<'_> {
                 report.second += 1;
                 if let Err(why) = judge(&outcome, &allowed) {
                     let before: Vec<&String> = recovery.words.iter().take(at).collect();
-                    report.violations.push(format!("a second power cut at {at} after {before:?}: {why}"));
+                    report
+                        .violations
+                        .push(format!("a second power cut at {at} after {before:?}: {why}"));
                 }
             }
         }
@@ -387,10 +423,15 @@ fn tell(view: &View) -> String {
     let Some((whole, revision, facts)) = view else { return "a refusal".to_owned() };
     let tree = |listing: &Option<Listing>| {
         let entries = listing.iter().flat_map(|listing| listing.entries());
-        entries.map(|entry| format!("{} {:o} {:?}", entry.path, entry.mode, entry.mtime)).collect::<Vec<_>>()
+        entries
+            .map(|entry| format!("{} {:o} {:?}", entry.path, entry.mode, entry.mtime))
+            .collect::<Vec<_>>()
     };
     let (config, signals) = (tree(&whole.config), tree(&whole.signals));
-    format!("revision {revision}, {}, {facts:?}, config {config:?}, signals {signals:?}", whole.state)
+    format!(
+        "revision {revision}, {}, {facts:?}, config {config:?}, signals {signals:?}",
+        whole.state
+    )
 }
 
 impl Search<'_> {
@@ -403,8 +444,10 @@ impl Search<'_> {
                 (whole.state.clone(), revision + 1)
             }
             None => {
-                (self.job.refused.1)(&writer).map_err(|error| format!("the remedy fails: {error}"))?;
-                write_z(&writer).map_err(|error| format!("the writer behind the remedy fails: {error}"))?;
+                (self.job.refused.1)(&writer)
+                    .map_err(|error| format!("the remedy fails: {error}"))?;
+                write_z(&writer)
+                    .map_err(|error| format!("the writer behind the remedy fails: {error}"))?;
                 content(&fs::read(root.state()).unwrap())
             }
         };
@@ -421,13 +464,18 @@ impl Search<'_> {
         check(fs::metadata(root.state()).unwrap().nlink() == 1, "something shares the live inode")?;
         check(!root.file(".checkpoints/.in-progress").exists(), "the workshop is left")?;
         // the next change of a lock reuses the temporary name of an interrupted one
-        let debris: Vec<_> = root.debris().into_iter().filter(|path| !path.starts_with(root.file(".locks"))).collect();
+        let debris: Vec<_> = root
+            .debris()
+            .into_iter()
+            .filter(|path| !path.starts_with(root.file(".locks")))
+            .collect();
         check(debris.is_empty(), &format!("left over: {debris:?}"))?;
         let staged = root.names(".").into_iter().any(|name| name.starts_with(".pipeline-state-"));
         check(!staged, "something staged is left")?;
         let real = store(root, &Disk::real());
         for id in real.checkpoint_ids().map_err(|error| error.to_string())? {
-            real.verify_checkpoint(&id).map_err(|error| format!("a checkpoint is not whole: {error}"))?;
+            real.verify_checkpoint(&id)
+                .map_err(|error| format!("a checkpoint is not whole: {error}"))?;
         }
         self.job.view(root, &real)
     }

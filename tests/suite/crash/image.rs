@@ -86,7 +86,10 @@ impl Image {
         // a recent state file could make a reader wait for an editor
         let is_state = path.file_name().is_some_and(|name| name == STATE_FILE);
         let mtime = (!is_state).then_some((stat.mtime(), stat.mtime_nsec()));
-        self.nodes.insert(node, Entry { body, attributes: Attributes { mode: stat.mode() & 0o7777, mtime } });
+        self.nodes.insert(
+            node,
+            Entry { body, attributes: Attributes { mode: stat.mode() & 0o7777, mtime } },
+        );
         node
     }
 
@@ -148,7 +151,9 @@ impl Image {
 /// original root, not a copy of it.
 pub fn own_intent(top: &Path) {
     let path = top.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
-    let Ok(mut intent) = fs::read(&path).map_err(drop).and_then(|bytes| Intent::read(&bytes).map_err(drop)) else {
+    let Ok(mut intent) =
+        fs::read(&path).map_err(drop).and_then(|bytes| Intent::read(&bytes).map_err(drop))
+    else {
         return;
     };
     if let Some(origin) = &mut intent.origin {
@@ -167,7 +172,9 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn directory(&mut self, node: Node, dir: &Path) {
-        let Body::Directory(names) = &self.image.nodes[&node].body else { panic!("{node} is no directory") };
+        let Body::Directory(names) = &self.image.nodes[&node].body else {
+            panic!("{node} is no directory")
+        };
         // lock files come first: see the head of this file
         for (name, node) in names {
             self.entry(*node, &dir.join(with_inode(name, &self.made)));

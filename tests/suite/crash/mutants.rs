@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use super::explore::{Mutant, Until};
 use super::recorder::{Event, Recording};
-use super::{Job, aborting, beginning_a_guard, restoring, restoring_into, three_changes, with_new_lineage};
+use super::{
+    Job, aborting, beginning_a_guard, restoring, restoring_into, three_changes, with_new_lineage,
+};
 
 /// Moves the first event with these words, and the following ones with `also`, to the place before
 /// another.
@@ -15,8 +17,10 @@ fn move_before(recording: &mut Recording, moved: &str, before: &str) {
         let at = recording.words.iter().skip(from).position(|known| known.starts_with(words));
         at.map(|at| at + from)
     };
-    let to = find(before, 0).unwrap_or_else(|| panic!("{before} is not recorded: {:#?}", recording.words));
-    let from = find(moved, to).unwrap_or_else(|| panic!("{moved} is not recorded after it: {:#?}", recording.words));
+    let to = find(before, 0)
+        .unwrap_or_else(|| panic!("{before} is not recorded: {:#?}", recording.words));
+    let from = find(moved, to)
+        .unwrap_or_else(|| panic!("{moved} is not recorded after it: {:#?}", recording.words));
     let (event, words) = (recording.events.remove(from), recording.words.remove(from));
     recording.events.insert(to, event);
     recording.words.insert(to, words);
@@ -24,13 +28,15 @@ fn move_before(recording: &mut Recording, moved: &str, before: &str) {
 
 /// The words of the first rename of such a staged file, whatever the number of its writer's lock.
 fn renaming(recording: &Recording, what: &str) -> String {
-    let is_it =
-        |words: &&String| words.starts_with("rename \".pipeline-state-") && words.contains(&format!("-{what}.tmp\" "));
+    let is_it = |words: &&String| {
+        words.starts_with("rename \".pipeline-state-") && words.contains(&format!("-{what}.tmp\" "))
+    };
     recording.words.iter().find(is_it).unwrap().clone()
 }
 
 fn without(recording: &mut Recording, is_gone: impl Fn(&str) -> bool) {
-    let kept: BTreeSet<usize> = (0..recording.words.len()).filter(|at| !is_gone(&recording.words[*at])).collect();
+    let kept: BTreeSet<usize> =
+        (0..recording.words.len()).filter(|at| !is_gone(&recording.words[*at])).collect();
     let mut numbers = 0..;
     recording.events.retain(|_| kept.contains(&numbers.next().unwrap()));
     let mut numbers = 0..;
@@ -51,18 +57,23 @@ fn rewritten(rewrite: fn(&mut Recording)) -> Mutant {
 
 #[test]
 fn a_commit_that_does_not_sync_its_file_is_caught() {
-    three_changes().is_caught(rewritten(|recording| without(recording, |words| words.starts_with("sync "))));
+    three_changes()
+        .is_caught(rewritten(|recording| without(recording, |words| words.starts_with("sync "))));
 }
 
 #[test]
 fn a_commit_that_does_not_sync_its_directory_is_caught() {
-    three_changes().is_caught(rewritten(|recording| without(recording, |words| words.starts_with("sync_dir "))));
+    three_changes().is_caught(rewritten(|recording| {
+        without(recording, |words| words.starts_with("sync_dir "))
+    }));
 }
 
 #[test]
 fn a_commit_that_renames_the_live_file_away_is_caught() {
     three_changes().is_caught(rewritten(|recording| {
-        let is_commit = |words: &String| words.starts_with("rename") && words.ends_with("\".workflow-state.json\"");
+        let is_commit = |words: &String| {
+            words.starts_with("rename") && words.ends_with("\".workflow-state.json\"")
+        };
         let at = recording.words.iter().position(is_commit).unwrap();
         let Event::Named(namings) = &recording.events[at] else { panic!("no rename") };
         let (directory, name, _) = namings[1].clone();
@@ -73,7 +84,9 @@ fn a_commit_that_renames_the_live_file_away_is_caught() {
 
 #[test]
 fn a_commit_that_is_acknowledged_before_its_directory_is_synced_is_caught() {
-    three_changes().is_caught(rewritten(|recording| move_before(recording, "acknowledged", "sync_dir pipeline")));
+    three_changes().is_caught(rewritten(|recording| {
+        move_before(recording, "acknowledged", "sync_dir pipeline")
+    }));
 }
 
 #[test]
@@ -102,13 +115,16 @@ fn a_file_that_is_copied_into_a_tree_before_the_intent_is_caught() {
 
 #[test]
 fn an_abort_that_puts_a_tree_back_before_its_intent_is_caught() {
-    aborting().is_caught(rewritten(|recording| move_before(recording, "exchange", "rename \"intent.draft\"")));
+    aborting().is_caught(rewritten(|recording| {
+        move_before(recording, "exchange", "rename \"intent.draft\"")
+    }));
 }
 
 #[test]
 fn a_fresh_beginning_that_removes_a_backup_before_its_intent_is_caught() {
     with_new_lineage().is_caught(rewritten(|recording| {
-        let is_pinned = |words: &&String| words.starts_with("unlink") && words.contains("manual-first");
+        let is_pinned =
+            |words: &&String| words.starts_with("unlink") && words.contains("manual-first");
         let removal = recording.words.iter().find(is_pinned).unwrap().clone();
         move_before(recording, &removal, "rename \"fresh.draft\"");
     }));
@@ -148,7 +164,8 @@ fn healing_from_backups_before_the_mirror_is_caught() {
 /// The syncs of a job that are unnecessary for these trees.
 fn idle_syncs(job: &Job) -> Vec<String> {
     let (recording, views) = job.record();
-    let syncs = (0..recording.events.len()).filter(|at| matches!(recording.events[*at], Event::Synced(_)));
+    let syncs =
+        (0..recording.events.len()).filter(|at| matches!(recording.events[*at], Event::Synced(_)));
     let is_idle = |at: &usize| {
         let mut broken = recording.clone();
         broken.events.remove(*at);

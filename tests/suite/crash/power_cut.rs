@@ -148,7 +148,12 @@ impl<'a> Cut<'a> {
             let attributes = entry.attributes;
             match &entry.body {
                 Body::File(bytes) => {
-                    let file = File { synced: bytes, last: bytes, synced_attributes: attributes, attributes };
+                    let file = File {
+                        synced: bytes,
+                        last: bytes,
+                        synced_attributes: attributes,
+                        attributes,
+                    };
                     files.insert(*node, file);
                 }
                 Body::Directory(_) => drop(directories.insert(*node, (attributes, attributes))),
@@ -171,7 +176,9 @@ impl<'a> Cut<'a> {
                         (file.synced, file.synced_attributes) = (file.last, file.attributes);
                     } else if let Some(directory) = directories.get_mut(node) {
                         directory.0 = directory.1;
-                        loose.retain(|number| !is_made_durable_by(&recording.events[*number], *node));
+                        loose.retain(|number| {
+                            !is_made_durable_by(&recording.events[*number], *node)
+                        });
                     }
                 }
                 Event::Acknowledged => {}
@@ -230,7 +237,8 @@ impl<'a> Cut<'a> {
 
     /// The operations with set bits.
     fn picked(&self, bits: u64) -> BTreeSet<usize> {
-        let picks = self.loose.iter().enumerate().filter(|(place, _)| bits >> (place % 64) & 1 == 1);
+        let picks =
+            self.loose.iter().enumerate().filter(|(place, _)| bits >> (place % 64) & 1 == 1);
         picks.map(|(_, number)| *number).collect()
     }
 
@@ -251,7 +259,8 @@ impl<'a> Cut<'a> {
 
     /// The files of a tree with uncertain content.
     fn open_files(&self, bare: &Image) -> Vec<(Node, &File<'_>)> {
-        let files = bare.reachable().into_iter().filter_map(|node| Some((node, self.files.get(&node)?)));
+        let files =
+            bare.reachable().into_iter().filter_map(|node| Some((node, self.files.get(&node)?)));
         files.filter(|(_, file)| file.is_loose()).collect()
     }
 
@@ -271,7 +280,8 @@ impl<'a> Cut<'a> {
             ways *= parts.len();
             let entry = image.nodes.get_mut(&node).unwrap();
             entry.body = Body::File(file.bytes(part));
-            entry.attributes = if part == Part::Nothing { file.synced_attributes } else { file.attributes };
+            entry.attributes =
+                if part == Part::Nothing { file.synced_attributes } else { file.attributes };
         }
         image
     }
@@ -285,7 +295,10 @@ impl<'a> Cut<'a> {
                 continue;
             }
             for (directory, name, node) in namings {
-                let Body::Directory(names) = &mut image.nodes.get_mut(directory).unwrap().body else { continue };
+                let Body::Directory(names) = &mut image.nodes.get_mut(directory).unwrap().body
+                else {
+                    continue;
+                };
                 match node {
                     Some(node) => names.insert(name.clone(), *node),
                     None => names.remove(name),
@@ -298,7 +311,8 @@ impl<'a> Cut<'a> {
         }
         for event in self.recording.events.iter().take(self.at) {
             if let Event::Marked(node, attributes) = event
-                && let Some(link) = image.nodes.get_mut(node).filter(|entry| matches!(entry.body, Body::Link(_)))
+                && let Some(link) =
+                    image.nodes.get_mut(node).filter(|entry| matches!(entry.body, Body::Link(_)))
             {
                 link.attributes = *attributes;
             }
@@ -317,7 +331,8 @@ impl<'a> Cut<'a> {
 /// removes one there.
 fn is_made_durable_by(event: &Event, directory: Node) -> bool {
     let Event::Named(namings) = event else { return false };
-    let given: Vec<Node> = namings.iter().filter(|(_, _, node)| node.is_some()).map(|(parent, ..)| *parent).collect();
+    let given: Vec<Node> =
+        namings.iter().filter(|(_, _, node)| node.is_some()).map(|(parent, ..)| *parent).collect();
     if given.is_empty() {
         return namings.iter().any(|(parent, ..)| *parent == directory);
     }
@@ -329,7 +344,8 @@ fn is_made_durable_by(event: &Event, directory: Node) -> bool {
 pub fn moments(recording: &Recording) -> Vec<usize> {
     let ends = |event: &Event| matches!(event, Event::Synced(_) | Event::Acknowledged);
     let events = recording.events.iter().enumerate();
-    let mut moments: Vec<usize> = events.filter(|(_, event)| ends(event)).map(|(number, _)| number).collect();
+    let mut moments: Vec<usize> =
+        events.filter(|(_, event)| ends(event)).map(|(number, _)| number).collect();
     moments.push(recording.events.len());
     moments
 }

@@ -65,7 +65,9 @@ pub enum Directories {
 impl Directories {
     fn check(self, name: &OsStr) -> io::Result<()> {
         match self {
-            Self::Merged if name == "config" || name == ".signals" => Err(rustix::io::Errno::XDEV.into()),
+            Self::Merged if name == "config" || name == ".signals" => {
+                Err(rustix::io::Errno::XDEV.into())
+            }
             _ => Ok(()),
         }
     }
@@ -133,7 +135,9 @@ impl Recorder {
     fn place(&self, dir: &Dir, name: &OsStr) -> (Node, OsString) {
         let path = Path::new(name);
         let (parent, name) = match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => (self.node_at(dir, parent.as_os_str()).unwrap(), path.file_name().unwrap()),
+            Some(parent) => {
+                (self.node_at(dir, parent.as_os_str()).unwrap(), path.file_name().unwrap())
+            }
             None => (self.node(&Real.stat(dir, OsStr::new(".")).unwrap()), name),
         };
         (parent, with_node(name, &self.inodes.borrow()))
@@ -153,7 +157,10 @@ impl Recorder {
     fn names_new(&self, call: &str, dir: &Dir, name: &OsStr, body: Body) -> io::Result<()> {
         let node = self.made(dir, name, body)?;
         let (parent, name) = self.place(dir, name);
-        self.push(Event::Named(vec![(parent, name.clone(), Some(node))]), format!("{call} {name:?}"));
+        self.push(
+            Event::Named(vec![(parent, name.clone(), Some(node))]),
+            format!("{call} {name:?}"),
+        );
         Ok(())
     }
 
@@ -228,21 +235,28 @@ impl Ops for Recorder {
 
     fn sync_dir(&self, dir: &Dir) -> io::Result<()> {
         let node = self.node(&Real.stat(dir, OsStr::new("."))?);
-        self.push(Event::Synced(node), format!("sync_dir {}", dir.path().file_name().unwrap_or_default().display()));
+        self.push(
+            Event::Synced(node),
+            format!("sync_dir {}", dir.path().file_name().unwrap_or_default().display()),
+        );
         Ok(())
     }
 
     fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
         Real.link(from, to)?;
         let (parent, name) = self.place(to.0, to.1);
-        self.push(Event::Named(vec![(parent, name.clone(), self.node_at(to.0, to.1))]), format!("link {name:?}"));
+        self.push(
+            Event::Named(vec![(parent, name.clone(), self.node_at(to.0, to.1))]),
+            format!("link {name:?}"),
+        );
         Ok(())
     }
 
     fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
         self.directories.check(from.1)?;
         Real.rename(from, to)?;
-        let ((old_parent, old_name), (parent, name)) = (self.place(from.0, from.1), self.place(to.0, to.1));
+        let ((old_parent, old_name), (parent, name)) =
+            (self.place(from.0, from.1), self.place(to.0, to.1));
         let words = format!("rename {old_name:?} {name:?}");
         let node = self.node_at(to.0, to.1);
         self.push(Event::Named(vec![(old_parent, old_name, None), (parent, name, node)]), words);

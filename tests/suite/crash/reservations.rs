@@ -57,7 +57,9 @@ fn wrong(image: &Image, told: u64) -> Option<String> {
     for name in NAMES.split(',') {
         match take(&locks, name) {
             Err(error) => return Some(format!("{name} is left held: {error}")),
-            Ok(token) if token <= told => return Some(format!("{name} got {token}, and {told} was told before")),
+            Ok(token) if token <= told => {
+                return Some(format!("{name} got {token}, and {told} was told before"));
+            }
             Ok(_) => {}
         }
     }
@@ -67,7 +69,12 @@ fn wrong(image: &Image, told: u64) -> Option<String> {
 fn violations(recording: &Recording, tokens: &[u64]) -> (usize, Vec<String>) {
     let found = std::sync::Mutex::new((0, Vec::new()));
     in_parallel(&moments(recording), |at| {
-        let done = recording.events.iter().take(*at).filter(|event| matches!(event, Event::Acknowledged)).count();
+        let done = recording
+            .events
+            .iter()
+            .take(*at)
+            .filter(|event| matches!(event, Event::Acknowledged))
+            .count();
         let told = tokens[..done].iter().copied().max().unwrap_or(0);
         let mut seen = HashSet::new();
         for image in Cut::new(recording, *at).images(LIMIT, *at as u64).images {

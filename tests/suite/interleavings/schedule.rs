@@ -102,7 +102,16 @@ fn stopping<T: 'static>(
 fn is_private(call: &Call) -> bool {
     let of_descriptor = matches!(
         call.name,
-        "fstat" | "read" | "write" | "sync" | "sync_dir" | "set_mode" | "set_mtime" | "acl" | "set_acl" | "remove_acl"
+        "fstat"
+            | "read"
+            | "write"
+            | "sync"
+            | "sync_dir"
+            | "set_mode"
+            | "set_mtime"
+            | "acl"
+            | "set_acl"
+            | "remove_acl"
     );
     let of_directory = matches!(call.name, "open_root" | "open_dir" | "pin");
     let ends_with = |names: &[&str]| names.iter().any(|name| call.path.ends_with(name));
@@ -114,12 +123,17 @@ fn is_private(call: &Call) -> bool {
     of_descriptor || of_directory || of_holder
 }
 
-fn conduct<T>(go: &[SyncSender<()>], reports: &Receiver<(usize, Report<T>)>, chooser: &mut dyn Chooser) -> Run<T> {
+fn conduct<T>(
+    go: &[SyncSender<()>],
+    reports: &Receiver<(usize, Report<T>)>,
+    chooser: &mut dyn Chooser,
+) -> Run<T> {
     let mut actors: Vec<Actor> = go.iter().map(|_| Actor::Ready).collect();
     let mut told: Vec<Option<T>> = go.iter().map(|_| None).collect();
     let (mut steps, mut current) = (Vec::new(), None);
     loop {
-        let look = || (0..actors.len()).filter(|number| is_able(&actors[*number])).collect::<Vec<usize>>();
+        let look =
+            || (0..actors.len()).filter(|number| is_able(&actors[*number])).collect::<Vec<usize>>();
         let mut able = look();
         if able.is_empty() && !actors.iter().all(|actor| matches!(actor, Actor::Ended)) {
             until(&format!("no actor can continue: {steps:?}"), || {

@@ -18,7 +18,12 @@ const BODY: &str = "?//";
 impl<'s> Rewriter<'s> {
     /// Rewrites `terms as p ?// q | body`. The body becomes a function of all variables, so that it
     /// is compiled once.
-    pub(super) fn bind(&self, terms: Tree<'s>, pattern: Pattern<&'s str>, body: Tree<'s>) -> Result<Tree<'s>, String> {
+    pub(super) fn bind(
+        &self,
+        terms: Tree<'s>,
+        pattern: Pattern<&'s str>,
+        body: Tree<'s>,
+    ) -> Result<Tree<'s>, String> {
         let Some(patterns) = alternatives(&pattern) else {
             return Ok(infix(terms, BinaryOp::Pipe(Some(self.pattern(pattern)?)), body));
         };
@@ -30,7 +35,9 @@ impl<'s> Rewriter<'s> {
         for pattern in patterns {
             let mut known = Vec::new();
             variables(&pattern, &mut known);
-            let args = names.iter().map(|name| if known.contains(name) { Term::Var(*name) } else { null() });
+            let args = names
+                .iter()
+                .map(|name| if known.contains(name) { Term::Var(*name) } else { null() });
             let run = Term::Call(BODY, args.collect());
             let pattern = BinaryOp::Pipe(Some(self.pattern(pattern)?));
             tries.push(infix(Term::Var(MATCHED), pattern, run));
@@ -59,13 +66,16 @@ impl<'s> Rewriter<'s> {
         }
         let (terms, pattern) = (self.boxed(terms)?, self.pattern(pattern)?);
         let mut args = self.terms(args)?;
-        if let (2.., false) = (args.len(), args.get(1).is_none_or(|body| self.outputs(body) == Outputs::One)) {
+        if let (2.., false) =
+            (args.len(), args.get(1).is_none_or(|body| self.outputs(body) == Outputs::One))
+        {
             let body = std::mem::take(&mut args[1]);
             if name == "reduce" {
                 args[1] = Term::Call(LAST, vec![body]);
             } else {
                 // `[state, outputs]`: `[.[0] | body] as $= | [($= | if . == [] then state else last), $=]`
-                let element = |of: Tree<'s>, at: Tree<'s>| steps(of, vec![(Part::Index(at), Opt::Essential)]);
+                let element =
+                    |of: Tree<'s>, at: Tree<'s>| steps(of, vec![(Part::Index(at), Opt::Essential)]);
                 let (zero, one) = (Term::Num("0"), Term::Num("1"));
                 let state = element(Term::Id, zero.clone());
                 let all = Term::Arr(Some(Box::new(pipe(state.clone(), body))));
@@ -75,7 +85,8 @@ impl<'s> Rewriter<'s> {
                 let pair = infix(next, BinaryOp::Comma, Term::Var(OPERAND));
                 args[1] = bind(all, OPERAND, Term::Arr(Some(Box::new(pair))));
                 args[0] = Term::Arr(Some(Box::new(std::mem::take(&mut args[0]))));
-                let each = steps(element(Term::Id, one), vec![(Part::Range(None, None), Opt::Essential)]);
+                let each =
+                    steps(element(Term::Id, one), vec![(Part::Range(None, None), Opt::Essential)]);
                 let extract = args.get_mut(2).map(std::mem::take);
                 args.truncate(2);
                 args.push(match extract {
@@ -101,7 +112,8 @@ impl<'s> Rewriter<'s> {
         }
         let list = commas(names.iter().map(|name| Term::Var(*name)).collect());
         let list = Term::Arr(Some(Box::new(list)));
-        let whole = Pattern::Arr(std::iter::once(Pattern::Var(ALTERNATIVES)).chain(patterns).collect());
+        let whole =
+            Pattern::Arr(std::iter::once(Pattern::Var(ALTERNATIVES)).chain(patterns).collect());
         let terms = self.bind(self.term(terms)?, whole, list)?;
         let pattern = Pattern::Arr(names.into_iter().map(Pattern::Var).collect());
         let args = self.terms(args)?;
@@ -116,9 +128,11 @@ impl<'s> Rewriter<'s> {
     fn pattern(&self, pattern: Pattern<&'s str>) -> Result<Pattern<&'s str>, String> {
         Ok(match pattern {
             Pattern::Var(name) => Pattern::Var(name),
-            Pattern::Arr(list) => {
-                Pattern::Arr(list.into_iter().map(|pattern| self.pattern(pattern)).collect::<Result<_, String>>()?)
-            }
+            Pattern::Arr(list) => Pattern::Arr(
+                list.into_iter()
+                    .map(|pattern| self.pattern(pattern))
+                    .collect::<Result<_, String>>()?,
+            ),
             Pattern::Obj(pairs) => {
                 let pairs = pairs.into_iter().map(|(key, value)| {
                     check_key(&key)?;

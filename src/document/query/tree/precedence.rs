@@ -60,7 +60,9 @@ impl<'s> Rewriter<'s> {
             } else {
                 self.operation(left, operator, right)?
             };
-            if matches!(level, ASSIGNMENT | COMPARISON) && operators.last().is_some_and(|op| precedence(op) == level) {
+            if matches!(level, ASSIGNMENT | COMPARISON)
+                && operators.last().is_some_and(|op| precedence(op) == level)
+            {
                 let what = if level == ASSIGNMENT { "assignments" } else { "comparisons" };
                 return Err(format!("two {what} in a row: put parentheses around one of them"));
             }
@@ -68,7 +70,12 @@ impl<'s> Rewriter<'s> {
         Ok(left)
     }
 
-    fn operation(&self, left: Tree<'s>, op: BinaryOp<&'s str>, right: Tree<'s>) -> Result<Tree<'s>, String> {
+    fn operation(
+        &self,
+        left: Tree<'s>,
+        op: BinaryOp<&'s str>,
+        right: Tree<'s>,
+    ) -> Result<Tree<'s>, String> {
         let operand = |op| infix(Term::Id, op, Term::Var(OPERAND));
         let op = match op {
             BinaryOp::Assign => return Ok(Term::Call(ASSIGN, vec![left, right])),
@@ -84,7 +91,12 @@ impl<'s> Rewriter<'s> {
     }
 
     /// jq evaluates the whole left side once for each output of the right side.
-    pub(super) fn ordered(&self, left: Tree<'s>, op: BinaryOp<&'s str>, right: Tree<'s>) -> Tree<'s> {
+    pub(super) fn ordered(
+        &self,
+        left: Tree<'s>,
+        op: BinaryOp<&'s str>,
+        right: Tree<'s>,
+    ) -> Tree<'s> {
         if self.outputs(&left).is_one() || self.outputs(&right).is_one() {
             return infix(left, op, right);
         }
@@ -107,7 +119,9 @@ fn precedence(operator: &BinaryOp<&str>) -> u8 {
         BinaryOp::Comma => 1,
         BinaryOp::Pipe(Some(_)) => 2,
         BinaryOp::Alt => 3,
-        BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => ASSIGNMENT,
+        BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {
+            ASSIGNMENT
+        }
         BinaryOp::Or => 5,
         BinaryOp::And => 6,
         BinaryOp::Cmp(_) => COMPARISON,

@@ -3,7 +3,9 @@
 
 use regex::{Regex, RegexBuilder};
 
-use super::super::named::{Changes, Enforcement, FileTriggers, NAME_LIMIT, NamedSkill, Priority, SkipConditions};
+use super::super::named::{
+    Changes, Enforcement, FileTriggers, NAME_LIMIT, NamedSkill, Priority, SkipConditions,
+};
 use super::super::source::Node;
 use super::super::{Scope, Weight};
 use super::{Fields, REMARKS, Reader};
@@ -13,18 +15,29 @@ impl<'a> Reader<'_, 'a> {
     /// The skills of an object, in the order of the file.
     pub(super) fn named_skills(&mut self, node: &Node<'a>) -> Vec<NamedSkill> {
         let Some(entries) = self.object(node, &[]) else { return Vec::new() };
-        let is_remark = |name: &str, node: &Node<'_>| REMARKS.contains(&name) && node.kind() == "a string";
+        let is_remark =
+            |name: &str, node: &Node<'_>| REMARKS.contains(&name) && node.kind() == "a string";
         let skills = entries.0.iter().filter(|(name, node)| !is_remark(name, node));
         skills.filter_map(|(name, node)| self.named_skill(name, node)).collect()
     }
 
     fn named_skill(&mut self, name: &str, node: &Node<'a>) -> Option<NamedSkill> {
-        if name.trim().is_empty() || name.chars().count() > NAME_LIMIT || name.contains(char::is_control) {
+        if name.trim().is_empty()
+            || name.chars().count() > NAME_LIMIT
+            || name.contains(char::is_control)
+        {
             let limit = format!("1 to {NAME_LIMIT} characters, none of them a control character");
             self.bad(node, format!("the name of a skill has {limit}"));
             return None;
         }
-        let known = ["enforcement", "priority", "promptTriggers", "fileTriggers", "skipConditions", "blockMessage"];
+        let known = [
+            "enforcement",
+            "priority",
+            "promptTriggers",
+            "fileTriggers",
+            "skipConditions",
+            "blockMessage",
+        ];
         let fields = self.object(node, &known)?;
         let enforcement = self.word(&fields, "enforcement", &Enforcement::WORDS);
         let priority = self.word(&fields, "priority", &Priority::WORDS);
@@ -38,13 +51,24 @@ impl<'a> Reader<'_, 'a> {
         if self.scope != Scope::Prompts {
             files = self.file_triggers(&fields);
         }
-        let has_triggers = ["promptTriggers", "fileTriggers"].iter().any(|name| fields.get(name).is_some());
+        let has_triggers =
+            ["promptTriggers", "fileTriggers"].iter().any(|name| fields.get(name).is_some());
         if self.scope == Scope::All && !has_triggers {
-            let message = "it has neither `promptTriggers` nor `fileTriggers`: no hook announces it";
+            let message =
+                "it has neither `promptTriggers` nor `fileTriggers`: no hook announces it";
             self.find(node, Weight::Odd, message.to_owned());
         }
         let block_message = self.optional(&fields, "blockMessage", Self::text);
-        Some(NamedSkill { name: name.to_owned(), enforcement, priority, keywords, intents, files, skip, block_message })
+        Some(NamedSkill {
+            name: name.to_owned(),
+            enforcement,
+            priority,
+            keywords,
+            intents,
+            files,
+            skip,
+            block_message,
+        })
     }
 
     fn prompt_triggers(&mut self, fields: &Fields<'a>) -> (Vec<String>, Vec<Regex>) {
@@ -68,10 +92,12 @@ impl<'a> Reader<'_, 'a> {
         self.optional(fields, "fileTriggers", |reader, node| {
             let known = ["pathPatterns", "pathExclusions", "contentPatterns", "createOnly"];
             let fields = reader.object(node, &known)?;
-            let glob = |reader: &mut Self, node: &Node<'a>| reader.glob(node, FilePattern::anywhere);
+            let glob =
+                |reader: &mut Self, node: &Node<'a>| reader.glob(node, FilePattern::anywhere);
             let create_only = reader.optional(&fields, "createOnly", Self::flag).unwrap_or(false);
-            let contents =
-                reader.list(&fields, "contentPatterns", |reader, node| reader.regex(node, RegexBuilder::new));
+            let contents = reader.list(&fields, "contentPatterns", |reader, node| {
+                reader.regex(node, RegexBuilder::new)
+            });
             // if no pattern is usable, none matches
             let named = fields.get("contentPatterns").and_then(Node::elements).unwrap_or_default();
             if contents.is_empty() && !named.is_empty() {
@@ -88,7 +114,8 @@ impl<'a> Reader<'_, 'a> {
 
     fn skip_conditions(&mut self, fields: &Fields<'a>) -> SkipConditions {
         let conditions = self.optional(fields, "skipConditions", |reader, node| {
-            let fields = reader.object(node, &["sessionSkillUsed", "fileMarkers", "envOverride"])?;
+            let fields =
+                reader.object(node, &["sessionSkillUsed", "fileMarkers", "envOverride"])?;
             let why = "a hook does not know which skills a session has used";
             reader.unused(&fields, "sessionSkillUsed", why);
             Some(SkipConditions {
@@ -100,13 +127,19 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// The value of one of a few words; the default where it is missing or unknown.
-    fn word<T: Copy + Default>(&mut self, fields: &Fields<'a>, name: &str, words: &[(&str, T)]) -> T {
+    fn word<T: Copy + Default>(
+        &mut self,
+        fields: &Fields<'a>,
+        name: &str,
+        words: &[(&str, T)],
+    ) -> T {
         let Some(node) = fields.get(name) else { return T::default() };
         let text = node.value::<String>().unwrap_or_default();
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let message = format!("it is none of {}; it counts as if it were missing", known.join(", "));
+            let message =
+                format!("it is none of {}; it counts as if it were missing", known.join(", "));
             self.find(node, Weight::Odd, message);
         }
         found.unwrap_or_default()

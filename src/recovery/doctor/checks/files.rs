@@ -59,7 +59,8 @@ impl Examination<'_> {
     pub(super) fn modes(&mut self) -> Result<()> {
         if let Some(why) = side::open_to_others(self.store.disk(), &self.root)? {
             let word = quote_path(self.root.path());
-            let finding = Finding::new("modes", ExitCode::General, format!("the root {word} {why}"));
+            let finding =
+                Finding::new("modes", ExitCode::General, format!("the root {word} {why}"));
             self.add(finding.try_shell(format!("chmod go-w {word}"), "or set its sticky bit"));
         }
         let file = self.store.settings().file_name.to_string_lossy().into_owned();
@@ -91,17 +92,28 @@ impl Examination<'_> {
         if (stat.kind == FileKind::Directory) != is_directory || stat.kind == FileKind::Symlink {
             // Other files are reported by the check that opens them.
             if path == ErrorLog::NAME {
-                let finding = Finding::new("logs", ExitCode::PermissionDenied, format!("{path} is not a regular file"));
-                self.add(finding.try_shell(format!("mv {word} {word}.old"), "move it away; no errors are logged"));
+                let finding = Finding::new(
+                    "logs",
+                    ExitCode::PermissionDenied,
+                    format!("{path} is not a regular file"),
+                );
+                self.add(finding.try_shell(
+                    format!("mv {word} {word}.old"),
+                    "move it away; no errors are logged",
+                ));
             }
         } else if stat.uid != side::user() {
             // One finding about owners covers all files.
         } else if is_directory && stat.mode & 0o022 != 0 {
-            let message = format!("{path} may be written by others (mode {:04o}); nobody works with it", stat.mode);
-            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
-            self.add(
-                finding.try_shell(format!("chmod 700 {word}"), "once you know that nobody else put something there"),
+            let message = format!(
+                "{path} may be written by others (mode {:04o}); nobody works with it",
+                stat.mode
             );
+            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
+            self.add(finding.try_shell(
+                format!("chmod 700 {word}"),
+                "once you know that nobody else put something there",
+            ));
         } else if stat.mode & 0o077 != 0 {
             let message = format!("{path} has mode {:04o}, looser than {mode:04o}", stat.mode);
             self.add(Finding::new("modes", ExitCode::General, message).safe());
@@ -152,7 +164,9 @@ impl Examination<'_> {
             for name in names {
                 let is_signal = name.rsplit('/').next().is_some_and(signal::is_staged);
                 let message = match is_signal {
-                    true => format!("{name} is of a signal whose writer was killed or could not put its file in place"),
+                    true => format!(
+                        "{name} is of a signal whose writer was killed or could not put its file in place"
+                    ),
                     false => format!("{name} was left by a command that was killed"),
                 };
                 self.add(Finding::new(subject, ExitCode::General, message).safe());

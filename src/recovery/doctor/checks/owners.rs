@@ -26,7 +26,8 @@ impl Examination<'_> {
         if strays.is_empty() {
             if rightful != own {
                 // Only root is served a state of another user.
-                let may = if own == 0 { "may read it and not write it" } else { "cannot work with it" };
+                let may =
+                    if own == 0 { "may read it and not write it" } else { "cannot work with it" };
                 let (owner, own) = (user::describe(rightful), user::describe(own));
                 let message = format!("the state belongs to {owner}; {own} {may}");
                 let mut finding = Finding::new("owners", ExitCode::PermissionDenied, message);
@@ -42,8 +43,11 @@ impl Examination<'_> {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let message =
-            format!("{first}{more} belong to {}; the state belongs to {}", others.join(", "), user::describe(rightful));
+        let message = format!(
+            "{first}{more} belong to {}; the state belongs to {}",
+            others.join(", "),
+            user::describe(rightful)
+        );
         let finding = Finding::new("owners", ExitCode::PermissionDenied, message);
         let command = self.chown(&strays, rightful);
         self.add(finding.try_shell(command, "gives all of it to the owner of the state"));
@@ -91,7 +95,8 @@ impl Examination<'_> {
     fn chown(&self, strays: &[&Owned], owner: u32) -> String {
         let tops: BTreeSet<&str> =
             strays.iter().map(|stray| stray.place.split('/').next().unwrap_or_default()).collect();
-        let paths: Vec<String> = tops.into_iter().map(|top| quote_path(&self.root.path_of(top))).collect();
+        let paths: Vec<String> =
+            tops.into_iter().map(|top| quote_path(&self.root.path_of(top))).collect();
         let sudo = if side::user() == 0 { "" } else { "sudo " };
         format!("{sudo}chown -hR {} {}", user::as_operand(owner), paths.join(" "))
     }

@@ -12,14 +12,18 @@ impl Examination<'_> {
     /// Reports files of signals that the state does not have, as a rollback leaves them, or with
     /// another time, and signals without a file.
     pub(super) fn signals(&mut self) -> Result<()> {
-        let (found, Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else { return Ok(()) };
+        let (found, Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else {
+            return Ok(());
+        };
         // The next writer puts the staged files in place, or removes them.
         let staged = self.store.staged_signals()?;
         self.missing(&state, found.as_ref().map_or(&[], |(_, names)| names), &staged);
         let Some((dir, names)) = found else { return Ok(()) };
         for name in names {
             let Some(signal) = name.strip_suffix(".json") else { continue };
-            if staged.iter().any(|staged| staged.as_str() == signal) || !self.is_place_free(SIGNALS, &name)? {
+            if staged.iter().any(|staged| staged.as_str() == signal)
+                || !self.is_place_free(SIGNALS, &name)?
+            {
                 continue;
             }
             let path = self.shown(&format!("{SIGNALS}/{name}"));
@@ -27,15 +31,19 @@ impl Examination<'_> {
             let file = content.and_then(|content| text::parse(&content.bytes).ok());
             let known = state.get("signals").and_then(|signals| signals.get(signal));
             let finding = match (file.as_ref().and_then(|file| file.get("timestamp")), known) {
-                (None, _) => {
-                    Finding::new("signals", ExitCode::ValidationFailed, format!("{SIGNALS}/{name} is no signal's file"))
-                }
+                (None, _) => Finding::new(
+                    "signals",
+                    ExitCode::ValidationFailed,
+                    format!("{SIGNALS}/{name} is no signal's file"),
+                ),
                 (Some(_), None) => {
-                    let message = format!("{SIGNALS}/{name} announces a signal that the state does not have");
+                    let message =
+                        format!("{SIGNALS}/{name} announces a signal that the state does not have");
                     Finding::new("signals", ExitCode::General, message)
                 }
                 (Some(time), Some(known)) if time != known => {
-                    let message = format!("{SIGNALS}/{name} says {time}, and the state says {known}");
+                    let message =
+                        format!("{SIGNALS}/{name} says {time}, and the state says {known}");
                     Finding::new("signals", ExitCode::General, message)
                 }
                 _ => continue,
@@ -43,7 +51,10 @@ impl Examination<'_> {
             self.add(match known {
                 Some(_) => {
                     let word = quote(signal);
-                    finding.try_command(format!("state signal {word}"), "writes the file, and sets the signal to now")
+                    finding.try_command(
+                        format!("state signal {word}"),
+                        "writes the file, and sets the signal to now",
+                    )
                 }
                 None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
             });
@@ -61,7 +72,8 @@ impl Examination<'_> {
             if is_staged || names.contains(&file) || Name::parse("signal", signal).is_err() {
                 continue;
             }
-            let message = format!("the state has the signal {signal}, and {SIGNALS}/{file} is missing");
+            let message =
+                format!("the state has the signal {signal}, and {SIGNALS}/{file} is missing");
             let finding = Finding::new("signals", ExitCode::General, message);
             let command = format!("state signal {}", quote(signal));
             self.add(finding.try_command(command, "writes it, and sets the signal to now"));
