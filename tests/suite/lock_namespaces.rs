@@ -94,7 +94,7 @@ fn a_stopped_waiter_in_another_namespace_is_passed_over() {
     let sandbox = Sandbox::initialized();
     let text = "$B --lock-timeout 600 lock run n -- sh -c 'echo served' & \
                 until $B lock list json | grep -q '\"waiting\"'; do :; done; \
-                kill -STOP $!; echo stopped; read -r _; kill -CONT $!; wait";
+                flock .locks/.gate bash -c \"kill -STOP $!\"; echo stopped; read -r _; kill -CONT $!; wait";
     let holder = sandbox.holder("n");
     let Some(mut container) = inside(&sandbox, text) else { return };
     container.until("stopped");
@@ -135,6 +135,14 @@ impl Cgroup {
         cgroup.0.join("cgroup.freeze").exists().then_some(cgroup)
     }
 
+    /// Freezes its processes while none of them holds the root's gate: a frozen holder of that
+    /// short flock would keep every other process from the queue.
+    fn freeze_outside_the_gate(&self, sandbox: &Sandbox) {
+        let gate = fs::File::open(sandbox.file(".locks/.gate")).unwrap();
+        gate.lock().unwrap();
+        self.freeze(true);
+    }
+
     fn freeze(&self, yes: bool) {
         fs::write(self.0.join("cgroup.freeze"), if yes { "1" } else { "0" }).unwrap();
         let events = || fs::read_to_string(self.0.join("cgroup.events")).unwrap();
@@ -165,7 +173,7 @@ fn a_waiter_in_a_frozen_cgroup_is_passed_over() {
     let mut frozen = sandbox.script("bash", &text);
     frozen.go();
     await_waiters(&sandbox, &["waiting"]);
-    cgroup.freeze(true);
+    cgroup.freeze_outside_the_gate(&sandbox);
     let mut second = patient(&sandbox, "n");
     holder.end();
     assert_eq!(second.line(), "got 0");
