@@ -23,7 +23,6 @@ pub enum AclKind {
 
 impl AclKind {
     /// The extended attribute that holds it.
-    #[must_use]
     pub fn attribute(self) -> &'static str {
         match self {
             Self::Access => "system.posix_acl_access",
@@ -58,7 +57,6 @@ pub struct Acls {
 
 impl Acls {
     /// Returns whether the file has no list.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -66,7 +64,6 @@ impl Acls {
 
 impl Acl {
     /// Parses an attribute's value; `None` if the kernel would not accept the list.
-    #[must_use]
     pub fn from_attribute(bytes: &[u8]) -> Option<Self> {
         let (version, rest) = bytes.split_first_chunk::<4>()?;
         let (entries, []) = rest.as_chunks::<8>() else { return None };
@@ -90,7 +87,6 @@ impl Acl {
     }
 
     /// The attribute's value.
-    #[must_use]
     pub fn to_attribute(&self) -> Vec<u8> {
         let mut bytes = VERSION.to_le_bytes().to_vec();
         for (whom, bits) in &self.0 {
@@ -110,7 +106,6 @@ impl Acl {
     }
 
     /// Parses the output of [`fmt::Display`]; `None` if it is invalid.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let entry = |entry: &str| {
             let mut parts = entry.split(':');
@@ -148,14 +143,12 @@ impl Acl {
     }
 
     /// The permission bits of a file with this access list.
-    #[must_use]
     pub fn mode(&self) -> u32 {
         self.bits(Whom::Owner) << 6 | self.bits(Whom::Mask) << 3 | self.bits(Whom::Others)
     }
 
     /// Permission bits that grant no user more than the list does, for use where there can be no
     /// list: the group and the others get only what every named entry gets, too.
-    #[must_use]
     pub fn mode_without_it(&self) -> u32 {
         let mask = self.bits(Whom::Mask);
         let is_named = |whom: &Whom| matches!(whom, Whom::User(_) | Whom::Group(_));

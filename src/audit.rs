@@ -76,7 +76,6 @@ pub struct Entry {
 
 impl Entry {
     /// A line of `component` (`state-manager/update`) that says `text`.
-    #[must_use]
     pub fn new(level: Level, component: &str, text: &str) -> Self {
         Self { level, component: component.to_owned(), text: one_line(text) }
     }
@@ -90,7 +89,6 @@ impl Entry {
 }
 
 /// `key=value` as written in a line.
-#[must_use]
 pub fn fact(key: &str, value: impl ToString) -> String {
     let value = one_line(&value.to_string());
     let plain = !value.is_empty() && !value.contains([' ', '"', '=']);
@@ -125,21 +123,18 @@ pub struct Audit {
 
 impl Audit {
     /// The log at `path`, or in `root` where that cannot be trusted.
-    #[must_use]
     pub fn new(disk: Disk, path: PathBuf, root: &Path) -> Self {
         let is_default = path == Path::new(DEFAULT);
         Self { disk, path, fallback: root.join(FALLBACK), is_default, warning: OnceCell::new() }
     }
 
     /// The configured path.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The log in use: the one in the root where the configured one is unusable, as far as its
     /// metadata shows.
-    #[must_use]
     pub fn used(&self) -> &Path {
         if self.is_replaced() || self.complaint().is_some() { &self.fallback } else { &self.path }
     }
@@ -151,13 +146,11 @@ impl Audit {
     }
 
     /// The first problem with writing the log in this run.
-    #[must_use]
     pub fn warning(&self) -> Option<&str> {
         self.warning.get().map(String::as_str)
     }
 
     /// The reason why the log cannot be used, as far as its metadata shows; a missing log can.
-    #[must_use]
     pub fn complaint(&self) -> Option<String> {
         let stat = self.disk.stat(&Dir::working(), OsStr::new(&self.path));
         match stat {
@@ -303,7 +296,6 @@ pub struct Logged<'a> {
 
 impl<'a> Logged<'a> {
     /// Parses a line; `None` if this program did not write it.
-    #[must_use]
     pub fn parse(line: &'a str) -> Option<Self> {
         let (time, rest) = line.split_once(" [")?;
         let (_, rest) = rest.split_once("] ")?;
@@ -312,7 +304,6 @@ impl<'a> Logged<'a> {
     }
 
     /// The value of a fact, if it is plain, or quoted without inner quotes.
-    #[must_use]
     pub fn fact(&self, key: &str) -> Option<&'a str> {
         let (_, value) = self.text.split_once(&format!(" {key}="))?;
         match value.strip_prefix('"') {

@@ -86,7 +86,6 @@ impl Shared {
 
 impl Forwarder {
     /// Starts catching signals; those that this process ignores, as under nohup, stay ignored.
-    #[must_use]
     pub fn new() -> Self {
         let shared = Arc::new(Shared::default());
         let ignored = ignored();
@@ -118,7 +117,6 @@ impl Forwarder {
     }
 
     /// The signal that requested an end.
-    #[must_use]
     pub fn interrupt(&self) -> Option<i32> {
         self.shared.now().interrupt.map(|interrupt| interrupt.signal)
     }
@@ -227,20 +225,17 @@ pub fn wait(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(Ex
 }
 
 /// The exit code for the end of a program: its own, or 128 plus the signal that ended it.
-#[must_use]
 pub fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| code_of_signal(status.signal().unwrap_or(0)).into());
     u8::try_from(code & 0xff).unwrap_or(1)
 }
 
 /// The exit code for an end by a signal.
-#[must_use]
 pub fn code_of_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(255)
 }
 
 /// The error of a program that could not be started.
-#[must_use]
 pub fn not_run(program: &OsStr, error: &std::io::Error) -> Error {
     let name = program.to_string_lossy();
     let kind = match error.kind() {

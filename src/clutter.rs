@@ -8,7 +8,6 @@ use std::ffi::OsStr;
 
 /// Returns whether other programs leave files of this name: `.DS_Store`, `._NAME` and `Thumbs.db`
 /// of file managers, `.nfsXXXX` of NFS clients, `NAME (… conflicted copy …)` of synchronisers.
-#[must_use]
 pub fn is_clutter(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     let holds = |part: &[u8]| memchr::memmem::find(name, part).is_some();
@@ -20,7 +19,6 @@ pub fn is_clutter(name: &OsStr) -> bool {
 }
 
 /// Returns whether a path leads to such a file, or through one.
-#[must_use]
 pub fn is_below_clutter(path: &str) -> bool {
     path.split('/').any(|name| is_clutter(name.as_ref()))
 }

@@ -52,7 +52,6 @@ pub struct Look {
 
 impl Look {
     /// The look of errors in a word, to be handed to another process.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match (self.format, self.color) {
             (Format::Json, _) => "json",
@@ -63,7 +62,6 @@ impl Look {
     }
 
     /// The look with this name.
-    #[must_use]
     pub fn of(word: &OsStr) -> Self {
         let format = if word == "json" { Format::Json } else { Format::Text };
         Self { format, color: color_named(word.to_str()).unwrap_or(Color::Auto) }
@@ -304,7 +302,6 @@ fn check_log(log: &Path, state_file: &Path) -> Result<()> {
 }
 
 /// The root and the state file named by option or environment.
-#[must_use]
 pub fn chosen(given: &Given, env: &dyn Environment) -> (Option<PathBuf>, Option<PathBuf>) {
     let root = given.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
     let state_file = given.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
@@ -313,7 +310,6 @@ pub fn chosen(given: &Given, env: &dyn Environment) -> (Option<PathBuf>, Option<
 
 /// The beginning of a hint: the program, and the options that chose the state, so that it can be
 /// typed in another shell, too.
-#[must_use]
 pub fn program(given: &Given, env: &dyn Environment) -> String {
     let mut program = "pipeline-state".to_owned();
     let (root, state_file) = chosen(given, env);
@@ -432,7 +428,6 @@ pub fn given_to_hook(
 
 /// The style of errors and help, determined before the options are parsed: for errors of parsing
 /// them.
-#[must_use]
 pub fn look(arguments: &[OsString], env: &dyn Environment) -> Look {
     let mut format = match env.get("PIPELINE_FORMAT") {
         Some(value) if value == "json" => Format::Json,

@@ -53,13 +53,11 @@ pub enum Reading {
 }
 
 /// Classifies the bytes of one file.
-#[must_use]
 pub fn inspect(bytes: &[u8]) -> Reading {
     inspect_text(Bytes::copy_from_slice(bytes))
 }
 
 /// Classifies the bytes of one file, which the document will share.
-#[must_use]
 pub fn inspect_text(text: Bytes) -> Reading {
     let reading = inspect_as_it_is(text.clone());
     if matches!(reading, Reading::Sealed(_)) {
@@ -110,7 +108,6 @@ fn beside<T, U: Send>(
 }
 
 /// The first document of a new root.
-#[must_use]
 pub fn first() -> Value {
     let mut first = json!({
         "schemaVersion": "1.0",

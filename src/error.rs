@@ -93,7 +93,6 @@ impl Error {
 
     /// Returns whether removing files may help: space or quota ran out, and not a limit on one
     /// file's size.
-    #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         let too_large = Value::from(Errno::FBIG.raw_os_error());
         self.kind == Kind::DiskFull && self.details.get("errno") != Some(&too_large)
@@ -101,21 +100,18 @@ impl Error {
 
     /// Returns whether it means that this process cannot write here now, which need not stop it
     /// from reading.
-    #[must_use]
     pub fn keeps_from_writing(&self) -> bool {
         use Kind::{Deadlock, DiskFull, LockTimeout, PermissionDenied, UnsafePath};
         matches!(self.kind, PermissionDenied | UnsafePath | DiskFull | LockTimeout | Deadlock)
     }
 
     /// The exit code this failure ends the program with.
-    #[must_use]
     pub fn code(&self) -> ExitCode {
         self.kind.code()
     }
 
     /// The failure as text. `program` is the command line that invoked the program, with the
     /// options that chose the root, so that a hint can be typed as it is.
-    #[must_use]
     pub fn to_text(&self, program: &str) -> String {
         let mut text = format!("error: {} [{}]\n", one_line(&self.message), self.code().name());
         for hint in &self.hints {
@@ -125,7 +121,6 @@ impl Error {
     }
 
     /// The failure as one line of JSON.
-    #[must_use]
     pub fn to_json(&self, program: &str) -> String {
         let hints: Vec<String> = self.hints.iter().map(|hint| hint.to_line(program)).collect();
         let error = json!({
@@ -143,7 +138,6 @@ impl Error {
 
 impl Hint {
     /// The hint as a line that can be pasted into a shell.
-    #[must_use]
     pub fn to_line(&self, program: &str) -> String {
         // A shell reads the rest as a comment, so the whole line can be pasted.
         let with = |command: String, why: &str| {
@@ -221,7 +215,6 @@ impl From<FsError> for Error {
 
 /// Quotes a path as one word of a shell; one that is not plain text in the syntax of bash, zsh and
 /// ksh.
-#[must_use]
 pub fn quote_path(path: &Path) -> String {
     match path.to_str() {
         Some(text) => quote(text),
@@ -241,14 +234,12 @@ fn in_dollar_quotes(bytes: &[u8]) -> String {
 
 /// Quotes `text` as one word of a POSIX shell; where it holds terminal control characters, of bash,
 /// zsh and ksh.
-#[must_use]
 pub fn quote(text: &str) -> String {
     if text.contains(is_steering) { in_dollar_quotes(text.as_bytes()) } else { quote_for_sh(text) }
 }
 
 /// Quotes `text` as one word of every POSIX shell, with all its characters unchanged: for text that
 /// is not shown on a terminal.
-#[must_use]
 pub fn quote_for_sh(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

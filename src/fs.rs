@@ -40,31 +40,26 @@ pub struct Dir {
 
 impl Dir {
     /// An open directory, with the path that messages show.
-    #[must_use]
     pub fn new(fd: OwnedFd, path: PathBuf) -> Self {
         Self { fd: Some(fd), path }
     }
 
     /// The working directory; "names" in it may be whole paths.
-    #[must_use]
     pub fn working() -> Self {
         Self { fd: None, path: PathBuf::new() }
     }
 
     /// The path of `name` in this directory, for messages and records.
-    #[must_use]
     pub fn path_of(&self, name: impl AsRef<OsStr>) -> PathBuf {
         self.path.join(name.as_ref())
     }
 
     /// The path this directory was opened by.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The descriptor, for the `*at` system calls.
-    #[must_use]
     pub fn at(&self) -> BorrowedFd<'_> {
         self.fd.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd)
     }
@@ -121,13 +116,11 @@ pub struct Stat {
 
 impl Stat {
     /// Returns whether both are the same file.
-    #[must_use]
     pub fn same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
     /// Returns whether both are the same file and it was not written to in between.
-    #[must_use]
     pub fn unchanged(&self, other: &Self) -> bool {
         self.same_file(other) && (self.size, self.mtime) == (other.size, other.mtime)
     }
@@ -200,19 +193,16 @@ fn describe(error: &io::Error) -> String {
 
 impl FsError {
     /// Returns whether the error has this number.
-    #[must_use]
     pub fn is(&self, errno: Errno) -> bool {
         Errno::from_io_error(&self.source) == Some(errno)
     }
 
     /// Returns whether the kernel or the file system lacks the operation.
-    #[must_use]
     pub fn is_unsupported(&self) -> bool {
         is_unsupported(&self.source)
     }
 
     /// Returns whether space, quota or permitted file size ran out.
-    #[must_use]
     pub fn is_full(&self) -> bool {
         [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].into_iter().any(|errno| self.is(errno))
     }
@@ -269,13 +259,11 @@ impl Disk {
     }
 
     /// The machine's own disk.
-    #[must_use]
     pub fn real() -> Self {
         Self::new(Rc::new(real::Real))
     }
 
     /// The wall clock.
-    #[must_use]
     pub fn now(&self) -> SystemTime {
         self.ops.now()
     }

@@ -55,13 +55,11 @@ impl Events {
     }
 
     /// The totals of all commits, including those without a remaining line.
-    #[must_use]
     pub fn totals(&self) -> Totals {
         Totals::of(&self.list)
     }
 
     /// Returns whether a commit was counted before the first remaining line.
-    #[must_use]
     pub fn is_counted(&self, lineage: &str, revision: u64) -> bool {
         let totals = self.list.iter().find_map(|event| match event {
             Event::Totals(totals) => Some(totals),
@@ -86,7 +84,6 @@ impl Events {
 
 impl<'a> Journal<'a> {
     /// The journal in `dir`, which is `.state-backups/`.
-    #[must_use]
     pub fn new(disk: &'a Disk, dir: &'a Dir) -> Self {
         Self { disk, dir }
     }
@@ -146,7 +143,6 @@ impl<'a> Journal<'a> {
     }
 
     /// Reads all events. Takes no lock: a file that is rotated meanwhile is read once.
-    #[must_use]
     pub fn read(&self) -> Events {
         let mut events = Events::default();
         let mut open = |name: &str| {

@@ -111,7 +111,6 @@ impl std::fmt::Debug for Teller {
 impl Locks {
     /// The locks beside the state file in `directory`; `claim` holds the owner and tokens that the
     /// environment names.
-    #[must_use]
     pub fn new(disk: Disk, directory: &Path, claim: Claim, audit: Rc<Audit>) -> Self {
         Self {
             disk,
@@ -124,7 +123,6 @@ impl Locks {
     }
 
     /// The owner and tokens that the environment names.
-    #[must_use]
     pub fn claim(&self) -> &Claim {
         &self.claim
     }

@@ -43,7 +43,6 @@ impl Name {
 
     /// Reduces any text to a name: characters that a name cannot have become `-`. `fallback` where
     /// nothing is left.
-    #[must_use]
     pub fn reduce(text: &str, fallback: &str) -> Self {
         let mut name = String::new();
         for c in text.chars() {
@@ -59,7 +58,6 @@ impl Name {
     }
 
     /// The text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -84,7 +82,6 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Returns whether a text has the form of a name, of any length.
-#[must_use]
 pub fn is_plain(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))

@@ -16,7 +16,6 @@ const FILES: [&str; 2] = [STATE_FILE, ErrorLog::NAME];
 
 /// The directory of a root that `directory` is, or lies in: a side directory or `config/`. Links in
 /// the path are followed, as a writer would follow them.
-#[must_use]
 pub fn side_directory_of(directory: &Path) -> Option<PathBuf> {
     kept_by_a_root(&resolved(directory)).map(Path::to_owned)
 }
@@ -26,7 +25,6 @@ pub fn side_directory_of(directory: &Path) -> Option<PathBuf> {
 ///
 /// Judges only the text of the path where that excludes a root's file: see [`is_kept_by_a_root`]
 /// for a path that gets there through a link.
-#[must_use]
 pub fn unfit_for_output(path: &Path, directory: &Path, state_file: &OsStr) -> Option<String> {
     let is_ours = |word: &OsStr| {
         let text = word.to_string_lossy();
@@ -54,7 +52,6 @@ pub fn unfit_for_output(path: &Path, directory: &Path, state_file: &OsStr) -> Op
 }
 
 /// Returns whether a root keeps the file at this path, which contains no link.
-#[must_use]
 pub fn is_kept_by_a_root(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     FILES.contains(&&*name) || path.parent().is_some_and(|parent| kept_by_a_root(parent).is_some())

@@ -4,14 +4,12 @@
 //! a line look different from what was printed ("Trojan Source", CVE-2021-42574). Both are escaped.
 
 /// Returns whether a character changes how the text around it is shown, and is escaped for that.
-#[must_use]
 pub fn is_steering(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` on one line, with [steering](is_steering) characters as `\n`, `\u{1b}`, `\u{202e}`.
-#[must_use]
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -26,7 +24,6 @@ pub fn one_line(text: &str) -> String {
 
 /// Escapes steering characters in a JSON text as `\u202e`: the value stays the same, since such a
 /// character can only occur in a string. Line feeds, which lay out a text of several lines, stay.
-#[must_use]
 pub fn json_text(text: String) -> String {
     let escaped = |c: char| is_steering(c) && c != '\n';
     if !text.contains(escaped) {

@@ -48,7 +48,6 @@ impl Shell {
 
 /// The functions. They call `program`, unless PIPELINE_STATE_BIN names another, with these options
 /// before all others.
-#[must_use]
 pub fn functions(shell: Shell, program: &OsStr, options: &[OsString]) -> Vec<u8> {
     let (dialect, builtin) = (shell.dialect(), shell.builtin());
     let mut text =

@@ -12,7 +12,6 @@ use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
 use crate::user;
 
 /// The effective user: files of other users are not trusted. It never changes in this process.
-#[must_use]
 pub fn user() -> u32 {
     static USER: OnceLock<u32> = OnceLock::new();
     *USER.get_or_init(|| rustix::process::geteuid().as_raw())
@@ -69,7 +68,6 @@ fn check_owner(disk: &Disk, root: &Dir) -> Result<()> {
 
 /// The warning for root before it creates the first files of a root in another user's directory:
 /// these would be root's. `None` where that is not about to happen.
-#[must_use]
 pub fn warning_for_root(disk: &Disk, root: &Path) -> Option<String> {
     if user() != 0 {
         return None;
@@ -153,7 +151,6 @@ fn is_private_group(gid: u32, uid: u32) -> bool {
 
 /// The name in a word that may be a path into a side directory, as commands print it and shells
 /// complete it. A path that leads elsewhere is returned unchanged.
-#[must_use]
 pub fn name_in<'w>(root: &Path, side: &str, word: &'w str) -> &'w str {
     let Some((dir, name)) = word.trim_end_matches('/').rsplit_once('/') else { return word };
     match (Path::new(dir).canonicalize(), root.join(side).canonicalize()) {
@@ -163,7 +160,6 @@ pub fn name_in<'w>(root: &Path, side: &str, word: &'w str) -> &'w str {
 }
 
 /// The refusal of a side directory that is a link, or not a directory.
-#[must_use]
 pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
     if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) {
         unsafe_path(
@@ -176,7 +172,6 @@ pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
 }
 
 /// The refusal (6) of a file or directory of another user.
-#[must_use]
 pub fn foreign_owner(path: &Path, owner: u32) -> Error {
     let shown = path.display().to_string();
     let (owner_name, own_name) = (user::describe(owner), user::describe(user()));
@@ -188,7 +183,6 @@ pub fn foreign_owner(path: &Path, owner: u32) -> Error {
 }
 
 /// The refusal of a file of an unexpected kind.
-#[must_use]
 pub fn unsafe_path(path: &Path, why: &str) -> Error {
     let shown = path.display().to_string();
     Error::new(Kind::UnsafePath, format!("{shown} {why}"))

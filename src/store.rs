@@ -135,7 +135,6 @@ const LOOKS: u32 = 100;
 
 impl Store {
     /// The store that `settings` describe, on `disk`.
-    #[must_use]
     pub fn new(disk: Disk, settings: Settings, audit: Audit) -> Self {
         let audit = Rc::new(audit);
         let locks =
@@ -154,31 +153,26 @@ impl Store {
     }
 
     /// The state file's path.
-    #[must_use]
     pub fn path(&self) -> PathBuf {
         self.settings.directory.join(&self.settings.file_name)
     }
 
     /// The options that this store is kept with.
-    #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// The audit log.
-    #[must_use]
     pub fn audit(&self) -> &Audit {
         &self.audit
     }
 
     /// The locks of this root.
-    #[must_use]
     pub fn locks(&self) -> &Locks {
         &self.locks
     }
 
     /// The seam this store works through.
-    #[must_use]
     pub fn disk(&self) -> &Disk {
         &self.disk
     }
@@ -412,7 +406,6 @@ impl Store {
     }
 
     /// The last entries of the error log, oldest first.
-    #[must_use]
     pub fn noted_errors(&self) -> Vec<Noted> {
         self.errors.last()
     }

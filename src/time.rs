@@ -26,32 +26,27 @@ fn date(time: SystemTime) -> DateTime<Utc> {
 }
 
 /// `2023-11-01T10:30:00Z`
-#[must_use]
 pub fn rfc3339(time: SystemTime) -> String {
     date(time).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// `2023-11-01T10:30:00.123Z`
-#[must_use]
 pub fn rfc3339_millis(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// `20231101-103000`
-#[must_use]
 pub fn compact(time: SystemTime) -> String {
     date(time).format("%Y%m%d-%H%M%S").to_string()
 }
 
 /// Reads `20231101-103000`.
-#[must_use]
 pub fn parse_compact(text: &str) -> Option<SystemTime> {
     let time = NaiveDateTime::parse_from_str(text, "%Y%m%d-%H%M%S").ok()?;
     Some(time.and_utc().into())
 }
 
 /// Seconds since 1970 with six decimals, the form of signals.
-#[must_use]
 pub fn epoch_seconds(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{}.{:06}", since.as_secs(), since.subsec_micros())

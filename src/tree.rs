@@ -64,27 +64,23 @@ pub struct Listing(Vec<Entry>);
 
 impl Listing {
     /// A listing of these entries, given in any order.
-    #[must_use]
     pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Self(entries)
     }
 
     /// The entries, sorted by path.
-    #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.0
     }
 
     /// The entry of a path.
-    #[must_use]
     pub fn get(&self, path: &str) -> Option<&Entry> {
         let place = self.0.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()?;
         self.0.get(place)
     }
 
     /// The part below `top`, with paths relative to it; `None` if there is no such entry.
-    #[must_use]
     pub fn below(&self, top: &str) -> Option<Self> {
         self.get(top)?;
         let below = |entry: &Entry| {
@@ -105,7 +101,6 @@ impl Listing {
 
     /// A digest of the contents: types, modes, links and digests, but no times. Equal trees have
     /// equal fingerprints.
-    #[must_use]
     pub fn fingerprint(&self) -> Digest {
         let mut hash = Sha256::new();
         for Entry { path, what, mode, acls, .. } in &self.0 {
@@ -148,7 +143,6 @@ impl Listing {
 
     /// The same without the clutter that `actual` lacks or holds with another content, which no
     /// seal covers.
-    #[must_use]
     pub fn without_lost_clutter(&self, actual: &Self) -> Self {
         let is_kept = |entry: &&Entry| {
             !is_below_clutter(&entry.path)
@@ -159,7 +153,6 @@ impl Listing {
 
     /// The first difference in contents from `actual`, in words; modes and times do not count.
     /// Neither does clutter, nor the loss of a directory without files: git and archives keep none.
-    #[must_use]
     pub fn first_difference(&self, actual: &Self) -> Option<String> {
         let wrong = self.0.iter().find_map(|entry| {
             let path = &entry.path;
@@ -190,7 +183,6 @@ impl Listing {
     }
 
     /// The bytes of all files.
-    #[must_use]
     pub fn bytes(&self) -> u64 {
         let size =
             |entry: &Entry| if let What::File { bytes, .. } = entry.what { bytes } else { 0 };
@@ -198,7 +190,6 @@ impl Listing {
     }
 
     /// The number of files and links.
-    #[must_use]
     pub fn files(&self) -> usize {
         self.0.iter().filter(|entry| entry.what != What::Directory).count()
     }
@@ -214,7 +205,6 @@ pub enum Attributes<'a> {
 }
 
 /// Returns whether a file system is mounted there; false if it cannot be determined.
-#[must_use]
 pub fn is_mount_point(dir: &Dir, name: &OsStr) -> bool {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     statx(dir.at(), name, flags, StatxFlags::empty())
@@ -285,7 +275,6 @@ pub fn copy_what_can_be_kept(
 }
 
 /// Returns whether an error reports that a tree holds an entry that cannot be kept.
-#[must_use]
 pub fn cannot_be_kept(error: &Error) -> bool {
     matches!(
         error.kind,

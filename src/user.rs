@@ -3,20 +3,17 @@
 use nix::unistd::{Uid, User};
 
 /// The login name of a user id, if the user database has one.
-#[must_use]
 pub fn name(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
 
 /// A user for a sentence: `alice (uid 1000)`, or `uid 1000` where no name is known.
-#[must_use]
 pub fn describe(uid: u32) -> String {
     name(uid).map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
 }
 
 /// A user for a command line such as chown(1): the login name, or `+UID`, which is never taken
 /// for a name.
-#[must_use]
 pub fn as_operand(uid: u32) -> String {
     name(uid).unwrap_or_else(|| format!("+{uid}"))
 }

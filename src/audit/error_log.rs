@@ -25,7 +25,6 @@ impl ErrorLog {
     pub const NAME: &str = ".error-recovery.log";
 
     /// The log in this directory.
-    #[must_use]
     pub fn new(disk: Disk, directory: &Path) -> Self {
         Self { disk, path: directory.join(Self::NAME) }
     }
@@ -51,7 +50,6 @@ impl ErrorLog {
     }
 
     /// The lines at its end, oldest first; invalid ones are skipped.
-    #[must_use]
     pub fn last(&self) -> Vec<Noted> {
         let Ok(Some(mut file)) = open_to_read(&self.disk, &self.path) else { return Vec::new() };
         let length = file.metadata().map_or(0, |metadata| metadata.len());
@@ -88,13 +86,11 @@ pub struct Noted {
 impl Noted {
     /// Returns whether a command of this program failed. The line of a wrapped command's failure
     /// has code 0.
-    #[must_use]
     pub fn is_ours(&self) -> bool {
         self.code != 0
     }
 
     /// Returns whether the line reports a problem.
-    #[must_use]
     pub fn is_trouble(&self) -> bool {
         self.is_ours() || self.level != Level::Info.name()
     }

@@ -36,13 +36,11 @@ pub fn write_out(bytes: &[u8]) -> anyhow::Result<()> {
 
 impl<'a> Output<'a> {
     /// The output that `config` asks for.
-    #[must_use]
     pub fn new(config: &'a Config) -> Self {
         Self { config }
     }
 
     /// True if results are written as JSON.
-    #[must_use]
     pub fn is_json(&self) -> bool {
         self.config.look.format == Format::Json
     }
@@ -135,13 +133,11 @@ impl<'a> Output<'a> {
     }
 
     /// A hint as it can be typed here.
-    #[must_use]
     pub fn command(&self, hint: &Hint) -> String {
         hint.to_line(&self.config.program)
     }
 
     /// An error, as part of a result.
-    #[must_use]
     pub fn told(&self, error: &Error) -> String {
         let text = error.to_text(&self.config.program);
         let rest = text.strip_prefix("error:").unwrap_or(&text);
@@ -159,7 +155,6 @@ impl<'a> Output<'a> {
     }
 
     /// A status word, coloured by its verdict.
-    #[must_use]
     pub fn verdict(&self, word: &str, verdict: Verdict) -> String {
         let colour = match verdict {
             Verdict::Good => Paint::Green,
@@ -169,7 +164,6 @@ impl<'a> Output<'a> {
     }
 
     /// A word of a result in colour, where that is wanted.
-    #[must_use]
     pub fn paint(&self, word: &str, colour: Paint) -> String {
         paint(word, colour, has_colour(self.config.look.color, &io::stdout()))
     }

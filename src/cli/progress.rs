@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 const BEAT: Duration = Duration::from_secs(1);
 
 /// A running operation; dropping this ends it.
-#[must_use]
 #[derive(Debug)]
 pub struct Progress {
     over: Option<Sender<()>>,

@@ -27,7 +27,6 @@ pub(super) fn nearest_root(disk: &Disk, here: &Path, marks: Marks) -> Option<Pat
 }
 
 /// The nearest root of another user, from here up.
-#[must_use]
 pub fn foreign_root(disk: &Disk, here: &Path, marks: Marks) -> Option<Marked> {
     let user = side::user();
     search(disk, here, marks, |owner| owner != user)

@@ -39,19 +39,16 @@ impl Body {
     }
 
     /// The document of a text, with its outline.
-    #[must_use]
     pub(super) fn outlined(outline: Value, text: Parts) -> Self {
         Self(Rc::new(Inner { text, outline: Some(outline), value: OnceCell::new() }))
     }
 
     /// The document with the [`OUTLINED`] fields whole. Of the others only the type need be right.
-    #[must_use]
     pub fn outline(&self) -> &Value {
         self.0.outline.as_ref().unwrap_or_else(|| self)
     }
 
     /// The part of the document needed to follow `path`.
-    #[must_use]
     pub fn at(&self, path: &Path) -> &Value {
         if path.field().is_some_and(|field| OUTLINED.contains(&field)) {
             self.outline()
@@ -61,13 +58,11 @@ impl Body {
     }
 
     /// The text it was made from, if any.
-    #[must_use]
     pub fn text(&self) -> Option<Bytes> {
         self.0.outline.as_ref().map(|_| self.0.text.whole())
     }
 
     /// The document's value.
-    #[must_use]
     pub fn into_value(self) -> Value {
         let _: &Value = &self; // parsed now, if it was not yet
         match Rc::try_unwrap(self.0) {

@@ -31,7 +31,6 @@ pub struct Change {
 ///
 /// Objects are listed in the old order of their keys, followed by the new keys; arrays are compared
 /// by index, so that an insertion in the middle appears as changes of every element after it.
-#[must_use]
 pub fn diff(old: &Value, new: &Value) -> Vec<Change> {
     let mut changes = Vec::new();
     descend(&mut Path::default(), Some(old), Some(new), &mut changes);

@@ -62,7 +62,6 @@ impl Draft {
     }
 
     /// The document with the [`OUTLINED`] fields whole. Of the others only the type need be right.
-    #[must_use]
     pub fn outline(&self) -> &Value {
         &self.outline
     }
@@ -83,7 +82,6 @@ impl Draft {
 
     /// Returns whether it equals the document that it was made from, apart from the fields of the
     /// seal.
-    #[must_use]
     pub fn is_same_as(&self, base: &Body) -> bool {
         match &self.made {
             None => are_same_without_seal(&self.outline, base),
@@ -107,7 +105,6 @@ impl Draft {
 
     /// The document's text as written to a file. `None` if it holds values that JSON cannot hold;
     /// jq's outputs are checked for these.
-    #[must_use]
     pub fn to_text(&self) -> Option<Parts> {
         let mut printer = Printer::over(self.made.as_ref().map(Made::old_text).unwrap_or_default());
         match (&self.made, &self.outline) {
@@ -127,13 +124,11 @@ impl Draft {
     }
 
     /// Returns whether it is nested too deep; jq's outputs are checked for this.
-    #[must_use]
     pub fn is_nested_too_deep(&self) -> bool {
         json::is_nested_too_deep(&self.outline)
     }
 
     /// The whole document.
-    #[must_use]
     pub fn to_value(&self) -> Value {
         match &self.made {
             None => self.outline.clone(),

@@ -75,7 +75,6 @@ pub(super) fn make<'t, M: Make<'t>>(bytes: &'t [u8], maker: M) -> Result<M::Node
 }
 
 /// Returns whether a tree is nested deeper than [`MAX_DEPTH`].
-#[must_use]
 pub fn is_nested_too_deep(value: &Value) -> bool {
     fn exceeds(value: &Value, left: usize) -> bool {
         match value {

@@ -58,7 +58,6 @@ fn is_present(document: &Value) -> bool {
 }
 
 /// Returns whether a document has the current form and satisfies the rules; its outline is enough.
-#[must_use]
 pub fn is_current(document: &Value) -> bool {
     is_present(document) && rules::check(document).is_empty()
 }

@@ -16,13 +16,11 @@ impl Parts {
     }
 
     /// The number of bytes of the text.
-    #[must_use]
     pub fn size(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
     }
 
     /// The text in one piece.
-    #[must_use]
     pub fn whole(&self) -> Bytes {
         match &self.0[..] {
             [only] => only.clone(),
@@ -31,7 +29,6 @@ impl Parts {
     }
 
     /// Returns whether the text has exactly these bytes.
-    #[must_use]
     pub fn are(&self, bytes: &[u8]) -> bool {
         let rest = self.iter().try_fold(bytes, |rest, part| rest.strip_prefix(part));
         rest.is_some_and(<[u8]>::is_empty)

@@ -101,7 +101,6 @@ impl Path {
     }
 
     /// The field of the root that the path leads to or through.
-    #[must_use]
     pub fn field(&self) -> Option<&str> {
         match self.0.first() {
             Some(Step::Key(key)) => Some(key),

@@ -41,7 +41,6 @@ impl Touched {
     }
 
     /// Returns whether the party changed nothing.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.units.is_empty()
     }

@@ -83,7 +83,6 @@ impl From<String> for FilterError {
 
 /// Returns whether a program is to be compiled and run by [`bounds::watched`]; one that needs few
 /// resources is not.
-#[must_use]
 pub fn is_heavy(source: &str) -> bool {
     source.len() > PLAIN_SOURCE && syntax::is_heavy(source)
 }

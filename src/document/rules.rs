@@ -24,7 +24,6 @@ impl fmt::Display for Finding {
 }
 
 /// The rules that `document` breaks, in the order of the schema; empty for a valid one.
-#[must_use]
 pub fn check(document: &Value) -> Vec<Finding> {
     let finding = |path: &str, problem: String| Finding { path: path.to_owned(), problem };
     let Some(fields) = document.as_object() else {
@@ -66,7 +65,6 @@ pub fn check(document: &Value) -> Vec<Finding> {
 }
 
 /// The type of a value in words that fit after "is".
-#[must_use]
 pub fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

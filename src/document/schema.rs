@@ -70,7 +70,6 @@ const V1_0_FIELDS: [Field; 8] = [
 
 impl Field {
     /// A rule.
-    #[must_use]
     pub const fn new(
         name: &'static str,
         need: Need,
@@ -84,7 +83,6 @@ impl Field {
 static IN_USE: OnceLock<&'static Schema> = OnceLock::new();
 
 /// The schema that this process reads and writes: [`V1_0`], unless [`take_up`] set another.
-#[must_use]
 pub fn current() -> &'static Schema {
     IN_USE.get().copied().unwrap_or(&V1_0)
 }

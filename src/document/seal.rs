@@ -36,26 +36,22 @@ impl Revision {
     pub const MAX: u64 = (1 << 53) - 1;
 
     /// A revision, if the number is one.
-    #[must_use]
     pub fn new(number: u64) -> Option<Self> {
         (1..=Self::MAX).contains(&number).then_some(Self(number))
     }
 
     /// The number.
-    #[must_use]
     pub fn get(self) -> u64 {
         self.0
     }
 
     /// The revision after the highest existing one; the first, where there is none. `None` after
     /// the last.
-    #[must_use]
     pub fn after(highest: Option<Self>) -> Option<Self> {
         Self::new(highest.map_or(0, Self::get) + 1)
     }
 
     /// Parses a revision in a document.
-    #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
         value.as_u64().and_then(Self::new)
     }
@@ -74,20 +70,17 @@ pub struct Lineage(String);
 
 impl Lineage {
     /// The lineage made of these random bytes.
-    #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(hex(&bytes))
     }
 
     /// Parses a lineage in a document.
-    #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
         let text = value.as_str()?;
         (text.len() == 32 && is_hex(text)).then(|| Self(text.to_owned()))
     }
 
     /// The text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -105,19 +98,16 @@ pub struct Digest(String);
 
 impl Digest {
     /// The digest of these bytes as they are.
-    #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(hex(&Sha256::digest(bytes)))
     }
 
     /// The digest of the data that `hash` received.
-    #[must_use]
     pub fn finish(hash: Sha256) -> Self {
         Self(hex(&hash.finalize()))
     }
 
     /// The likely digest of a document that was not parsed yet, from its usual position.
-    #[must_use]
     pub fn claimed(bytes: &[u8]) -> Option<Self> {
         const BEFORE: &[u8] = b"\",\n    \"digest\": \"";
         let start = memmem::find(bytes, BEFORE)? + BEFORE.len();
@@ -126,21 +116,18 @@ impl Digest {
     }
 
     /// Parses a digest in a document.
-    #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
         let text = value.as_str()?;
         (text.len() == HEX_LENGTH && is_hex(text)).then(|| Self(text.to_owned()))
     }
 
     /// The hex digits.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Returns whether `bytes`, a document that claims this digest, has it. The digits must occur
     /// in it exactly once: no sealed document can hold its own digest a second time.
-    #[must_use]
     pub fn seals(&self, bytes: &[u8]) -> bool {
         let digest = only_place([bytes], &self.0).and_then(|place| digest_around([bytes], place));
         digest.as_ref() == Some(self)
@@ -190,7 +177,6 @@ pub struct Seal {
 impl Seal {
     /// The seal of a parsed document, if its bytes match the digest that it claims. `known` is the
     /// bytes' digest, if it was computed before.
-    #[must_use]
     pub fn verify(value: &Value, bytes: &[u8], known: Option<&Digest>) -> Option<Self> {
         let metadata = value.get("metadata")?;
         let seal = Self {
@@ -224,13 +210,11 @@ pub struct Older {
 
 impl Document {
     /// The document as it was sealed: its digest covers these bytes.
-    #[must_use]
     pub fn as_sealed(&self) -> &Body {
         self.older.as_ref().map_or(&self.value, |older| &older.value)
     }
 
     /// The document's value.
-    #[must_use]
     pub fn into_value(self) -> Value {
         self.value.into_value()
     }
@@ -249,7 +233,6 @@ pub struct Sealed {
 /// is 32 random bytes (a placeholder for the digest until it is known), `now` is RFC 3339. `None`
 /// if `metadata` is not an object, which the rules exclude, or the marker happens to occur in the
 /// document.
-#[must_use]
 pub fn seal(
     draft: impl Into<Draft>,
     (revision, lineage): (Revision, &Lineage),
@@ -282,13 +265,11 @@ pub fn seal(
 
 /// The size of a sealed document if its revision had the most digits: no later revision of the same
 /// contents is larger.
-#[must_use]
 pub fn full_size(text: &Parts, revision: Revision) -> usize {
     text.size() + digits(Revision::MAX) - digits(revision.get())
 }
 
 /// The same for a document that is not sealed yet. `None` if it cannot be.
-#[must_use]
 pub fn size_when_sealed(draft: impl Into<Draft>, created: Option<&str>) -> Option<usize> {
     const TIME: &str = "2023-11-01T10:30:00Z";
     let (last, lineage) = (Revision(Revision::MAX), Lineage::from_bytes([0; 16]));
@@ -301,7 +282,6 @@ fn digits(number: u64) -> usize {
 }
 
 /// The text of a document's file: two-space indentation and a newline at the end.
-#[must_use]
 pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
     let mut printer = Printer::over(Bytes::new());
     printer.value(value)?;
@@ -313,7 +293,6 @@ const RECORD_END: &[u8] = b"\"\n}\n";
 
 /// The content of a record's file, with its digest as its last field, computed like a document's.
 /// `None` if `value` is not an object.
-#[must_use]
 pub fn with_digest(mut value: Value) -> Option<Vec<u8>> {
     value.as_object_mut()?.insert("digest".into(), NO_DIGEST.into());
     end_in_digest(&value)
@@ -321,7 +300,6 @@ pub fn with_digest(mut value: Value) -> Option<Vec<u8>> {
 
 /// The same for any value that is serialized as an object with, as its last field, a `digest` of
 /// [`NO_DIGEST`].
-#[must_use]
 pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value).ok()?;
     bytes.push(b'\n');
@@ -332,7 +310,6 @@ pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
 }
 
 /// Returns whether these are the exact bytes that [`with_digest`] made.
-#[must_use]
 pub fn is_intact(bytes: &[u8]) -> bool {
     let digits = bytes.strip_suffix(RECORD_END).and_then(|rest| rest.last_chunk::<HEX_LENGTH>());
     let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len());
@@ -341,13 +318,11 @@ pub fn is_intact(bytes: &[u8]) -> bool {
 }
 
 /// Parses the output of [`with_digest`]; `None` if a byte differs.
-#[must_use]
 pub fn verified(bytes: &[u8]) -> Option<Value> {
     is_intact(bytes).then(|| super::json::parse(bytes).ok()).flatten()
 }
 
 /// The document without the seal's fields: the contents that its users put into it.
-#[must_use]
 pub fn without_seal(value: &Value) -> Value {
     let mut value = value.clone();
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -366,7 +341,6 @@ pub fn without_seal(value: &Value) -> Value {
 
 /// Returns whether two documents are the same except for the seal's fields; compared in place,
 /// since they may be large.
-#[must_use]
 pub fn are_same_without_seal(one: &Value, other: &Value) -> bool {
     let (Value::Object(these), Value::Object(those)) = (one, other) else { return one == other };
     let users = |document: &Map<String, Value>| match document.get("metadata") {
@@ -395,7 +369,6 @@ fn is_hex(text: &str) -> bool {
 }
 
 /// Bytes as lower-case hex digits.
-#[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];

@@ -9,7 +9,6 @@ use memchr::memchr;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The text without a byte order mark at its beginning. RFC 8259 (8.1) lets a parser ignore one.
-#[must_use]
 pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
@@ -27,7 +26,6 @@ pub enum Conversion {
 
 impl Conversion {
     /// The conversion in words that fit after "has".
-    #[must_use]
     pub fn words(self) -> &'static str {
         match self {
             Self::Mark => "a byte order mark (BOM)",
@@ -39,7 +37,6 @@ impl Conversion {
 
 /// The text before such a conversion: JSON has carriage returns only between tokens. `None` if it
 /// shows no sign of a conversion.
-#[must_use]
 pub fn unconverted(text: &Bytes) -> Option<(Bytes, Conversion)> {
     let rest = without_mark(text);
     let has_mark = rest.len() < text.len();
@@ -58,7 +55,6 @@ pub fn unconverted(text: &Bytes) -> Option<(Bytes, Conversion)> {
 }
 
 /// The line, counted from 1, at which git's conflict markers begin, if a text has them.
-#[must_use]
 pub fn conflict_markers(text: &[u8]) -> Option<usize> {
     let mut lines = text.split(|byte| *byte == b'\n').enumerate();
     let begin = lines.find(|(_, line)| line.starts_with(b"<<<<<<< "))?.0;

@@ -39,7 +39,6 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// The exit code with this number, if there is one.
-    #[must_use]
     pub fn of(code: u8) -> Option<Self> {
         use ExitCode::{
             CommandNotFound, Conflict, DependencyMissing, DiskFull, General, LockTimeout,
@@ -67,7 +66,6 @@ impl ExitCode {
     }
 
     /// The code's name, as in the seed's table.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Success => "SUCCESS",

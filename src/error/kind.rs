@@ -97,7 +97,6 @@ pub enum Kind {
 
 impl Kind {
     /// The general kind of a code.
-    #[must_use]
     pub fn of_code(code: ExitCode) -> Self {
         match code {
             ExitCode::StateCorruption => Self::Corrupt,
@@ -113,7 +112,6 @@ impl Kind {
     }
 
     /// The exit code of this kind.
-    #[must_use]
     pub fn code(self) -> ExitCode {
         match self {
             Self::Usage => ExitCode::Usage,
@@ -159,7 +157,6 @@ impl Kind {
     }
 
     /// The kind's name in JSON.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage",
@@ -207,7 +204,6 @@ impl Kind {
     }
 
     /// The kind of an operating-system error, by its errno.
-    #[must_use]
     pub fn of_io(error: &io::Error) -> Self {
         let Some(errno) = Errno::from_io_error(error) else {
             // tempfile adds the path to the system's error; only the error's kind remains.

@@ -28,7 +28,6 @@ impl DirId {
     /// Returns whether both are the same directory. The creation time decides where both have it:
     /// it survives a reboot that renumbers devices, and it distinguishes a new directory that got
     /// the inode of a removed one.
-    #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let is_same_time = match (self.created, other.created) {
             (Some(one), Some(other)) => one == other,

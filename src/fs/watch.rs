@@ -35,14 +35,12 @@ enum Source {
 
 impl Watch {
     /// Watches `name` in the directory `dir`.
-    #[must_use]
     pub fn new(dir: &Path, name: &OsStr) -> Self {
         let source = Self::events(dir).map_or(Source::Intervals(FIRST_INTERVAL), Source::Events);
         Self { source, name: name.to_owned() }
     }
 
     /// The same by polling, as where the kernel has no watch left.
-    #[must_use]
     pub fn by_intervals(name: &OsStr) -> Self {
         Self { source: Source::Intervals(FIRST_INTERVAL), name: name.to_owned() }
     }

@@ -74,7 +74,6 @@ pub enum Answers {
 
 impl Answers {
     /// The event's name.
-    #[must_use]
     pub fn event(self) -> &'static str {
         match self {
             Self::Prompt => "UserPromptSubmit",
@@ -83,7 +82,6 @@ impl Answers {
     }
 
     /// The command that answers it.
-    #[must_use]
     pub fn command(self) -> &'static str {
         match self {
             Self::Prompt => "skill-activation-prompt",
@@ -93,7 +91,6 @@ impl Answers {
 }
 
 /// The output for standard output; `None` without announcements.
-#[must_use]
 pub fn answer(event: Answers, announcements: &[Announcement]) -> Option<Value> {
     let lines: Vec<String> = announcements.iter().map(ToString::to_string).collect();
     let output = json!({"hookEventName": event.event(), "additionalContext": lines.join("\n")});

@@ -10,7 +10,6 @@ pub const LIMIT: u64 = 1 << 20;
 /// Reads a regular file below `directory`; `relative` is its path from there. Follows no link. A
 /// file that is larger than [`LIMIT`], not regular or not readable has no contents. Invalid UTF-8
 /// becomes U+FFFD.
-#[must_use]
 pub fn read_below(disk: &Disk, directory: &Path, relative: &Path) -> Option<String> {
     let mut at = disk.open_root(directory).ok()?;
     let mut parts = relative.components().peekable();

@@ -23,7 +23,6 @@ pub struct Effects {
 
 impl Effects {
     /// True if the effects change the state. A signal always does: it has a time.
-    #[must_use]
     pub fn change(&self, state: &Value) -> bool {
         let is = |field: &str, new: Option<&str>| {
             new.is_none_or(|new| state.get(field).and_then(Value::as_str) == Some(new))
@@ -35,7 +34,6 @@ impl Effects {
     }
 
     /// The effects on the state, in words.
-    #[must_use]
     pub fn in_words(&self) -> String {
         let names: Vec<&str> = self.signals.iter().map(Name::as_str).collect();
         match (names.as_slice(), &self.phase, &self.activation) {
@@ -95,7 +93,6 @@ pub fn concerned<'r>(
 
 /// Applies the rules without a required signal, or with one that existed before the event, in the
 /// order of the file: the last phase counts, and so does the last signal.
-#[must_use]
 pub fn on_tool(concerned: &[&ToolRule], rules: &Rules, state: &Value) -> Effects {
     let mut effects = Effects::default();
     for rule in concerned

@@ -87,7 +87,6 @@ impl Event {
 
 impl ToolUse {
     /// The file's path, resolved against the editor's working directory.
-    #[must_use]
     pub fn absolute_path(&self, cwd: &Path) -> Option<PathBuf> {
         self.path.as_ref().map(|path| cwd.join(path))
     }

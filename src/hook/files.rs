@@ -65,7 +65,6 @@ pub struct Project {
 
 impl Project {
     /// The project of this root.
-    #[must_use]
     pub fn of_root(root: &Path) -> Self {
         let inner = root.file_name().is_some_and(|name| name == EDITORS);
         let directory = root.parent().filter(|_| inner).unwrap_or(root).to_owned();
@@ -73,7 +72,6 @@ impl Project {
     }
 
     /// True if the glob matches this file. `path` is absolute.
-    #[must_use]
     pub fn is_meant(&self, pattern: &FilePattern, path: &Path) -> bool {
         let path = plain(path);
         if pattern.is_absolute() {
@@ -91,7 +89,6 @@ impl Project {
 
     /// True if the glob matches anything. Links are followed only in the literal directories in
     /// front, and only within the project.
-    #[must_use]
     pub fn has(&self, pattern: &FilePattern) -> bool {
         let (plain, levels) = pattern.reach();
         let start = self.directory.join(plain);
@@ -130,7 +127,6 @@ impl Project {
     }
 
     /// The project's directory, and a file's path from there, both as spelt. `path` is absolute.
-    #[must_use]
     pub fn locate(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
         let path = plain(path);
         let roots = [Some(self.directory.clone()), self.directory.canonicalize().ok()];

@@ -18,13 +18,11 @@ pub const EDITORS: &str = ".claude";
 const SKILLS: &str = "skills";
 
 /// Path of a root's rules; it takes precedence.
-#[must_use]
 pub fn path(root: &Path) -> PathBuf {
     root.join(CONFIG).join(FILE)
 }
 
 /// Path of the rules that are read if none are at [`path`]: in the editor's directory, `.claude`.
-#[must_use]
 pub fn editors_path(root: &Path) -> PathBuf {
     let is_editors = root.file_name().is_some_and(|name| name == EDITORS);
     let editors = if is_editors { root.to_owned() } else { root.join(EDITORS) };
@@ -90,7 +88,6 @@ fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<V
 }
 
 /// The refusal if a file of another kind is in the rules' place.
-#[must_use]
 pub fn in_the_way(root: &Path) -> Option<Error> {
     let path = path(root);
     is_wrong(path.parent()?, Metadata::is_dir, "a directory")

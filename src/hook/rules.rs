@@ -35,7 +35,6 @@ pub enum Form {
 
 impl Form {
     /// The form's name in reports.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Array => "array",
@@ -130,7 +129,6 @@ pub enum ToolPattern {
 
 impl ToolPattern {
     /// True if the rule covers this tool.
-    #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Any => true,

@@ -99,7 +99,6 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
 }
 
 /// The settings that make an editor call `program`, a command line, at the relevant events.
-#[must_use]
 pub fn settings(program: &str) -> Value {
     let call = |hook: &str| json!([{"type": "command", "command": format!("{program} hook {hook}"), "timeout": TIMEOUT}]);
     json!({"hooks": {

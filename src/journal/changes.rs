@@ -54,7 +54,6 @@ pub enum Change {
 
 impl Changes {
     /// The changes from one text of a document to the next; `None` where a text is not a document.
-    #[must_use]
     pub fn between<'a>(old: &'a [u8], new: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let (before, after) = (Rope::new([old].into_iter()), Rope::new(new));
         let (Some(old), Some(new)) = (before.fields(), after.fields()) else {

@@ -110,7 +110,6 @@ pub(super) fn cut(text: &str, limit: usize) -> &str {
 impl Event {
     /// The line, between line feeds; `None` if it cannot be written in [`LINE_LIMIT`]. Until it
     /// fits, changes are dropped, and then the reason is shortened.
-    #[must_use]
     pub fn to_line(&self) -> Option<String> {
         let mut event = self.clone();
         loop {
@@ -158,7 +157,6 @@ impl Event {
 
 impl Commit {
     /// The reason of a commit without one: the effect of the command.
-    #[must_use]
     pub fn default_reason(&self) -> &str {
         self.command.rsplit(' ').next().unwrap_or_default()
     }

@@ -70,13 +70,11 @@ impl Totals {
     }
 
     /// The number of commits.
-    #[must_use]
     pub fn count(&self) -> u64 {
         self.commits.values().sum()
     }
 
     /// Returns whether a commit is among them.
-    #[must_use]
     pub fn covers(&self, lineage: &str, revision: u64) -> bool {
         let covers = |(own, first, last): &(Lineage, u64, u64)| {
             own.as_str() == lineage && (*first..=*last).contains(&revision)

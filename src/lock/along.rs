@@ -19,7 +19,6 @@ use crate::error::{Kind, Result};
 use crate::name::Name;
 
 /// Implicit locks, held until this is dropped.
-#[must_use]
 #[derive(Debug)]
 pub struct Along<'a> {
     locks: &'a Locks,

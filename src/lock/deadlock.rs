@@ -67,7 +67,6 @@ impl Ancestry for Family {
 }
 
 /// The cycle in which this process would wait for itself, as an error; `None` if there is none.
-#[must_use]
 pub fn circle(
     process: &Identity,
     records: &[(Name, Record)],

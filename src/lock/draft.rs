@@ -30,7 +30,6 @@ pub enum Write {
 
 impl Draft {
     /// A change of `record`, as it was read.
-    #[must_use]
     pub fn new(name: &Name, record: Record) -> Self {
         Self { name: name.clone(), original: record.clone(), record }
     }
@@ -40,14 +39,12 @@ impl Draft {
     }
 
     /// The record as it was read.
-    #[must_use]
     pub fn original(&self) -> &Record {
         &self.original
     }
 
     /// Whether the change may unblock a waiter: a grant or a waiter goes, or a waiter lets others
     /// pass from now on.
-    #[must_use]
     pub fn frees(&self) -> bool {
         let Record { holders, waiters, .. } = &self.original;
         let grants_gone = holders.iter().any(|grant| self.record.grant(grant.token).is_none());
@@ -63,7 +60,6 @@ impl Draft {
     }
 
     /// Whether it differs from what is on the disk.
-    #[must_use]
     pub fn is_changed(&self) -> bool {
         self.record != self.original
     }

@@ -20,7 +20,6 @@ use crate::fs::{Dir, Disk, FileKind, Locked, Origin, Stat};
 use crate::side::unsafe_path;
 
 /// An exclusive flock on a file in `.locks`; released when dropped.
-#[must_use]
 #[derive(Debug)]
 pub struct FileLock {
     _file: File, // closing it releases the lock
@@ -86,14 +85,12 @@ impl FileLock {
     }
 
     /// The inode of the lock's file, which is part of the names of its holder's temporary files.
-    #[must_use]
     pub fn inode(&self) -> u64 {
         self.stat.ino
     }
 
     /// Whether the lock's file had to be created: then temporary files of holders of an earlier
     /// file may be left.
-    #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }

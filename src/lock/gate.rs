@@ -45,7 +45,6 @@ const SPARE_SIZE: usize = 16 << 10;
 pub(super) const PASSING: Duration = Duration::from_secs(1);
 
 /// The gate, held: the locks of a root while no other process changes them.
-#[must_use]
 #[derive(Debug)]
 pub struct Gate<'a> {
     locks: &'a Locks,

@@ -37,7 +37,6 @@ pub struct Idle {
 
 /// The waiter before `place` that could acquire the lock now: the first waiter in its place, if
 /// nothing blocks it.
-#[must_use]
 pub fn next_up<'a>(record: &'a Record, place: usize, eyes: &'a dyn Eyes) -> Option<&'a Waiter> {
     let mut earlier = record.waiters.iter().take(place).enumerate();
     let (at, first) = earlier.find(|(_, waiter)| patience(waiter, eyes) == Patience::Waiting)?;
@@ -46,7 +45,6 @@ pub fn next_up<'a>(record: &'a Record, place: usize, eyes: &'a dyn Eyes) -> Opti
 
 /// Whether a waiter for several locks could acquire all of them now. `records`: all that it is
 /// queued in.
-#[must_use]
 pub fn is_next_everywhere<'a>(
     process: &Identity,
     records: impl IntoIterator<Item = &'a Record>,
@@ -73,7 +71,6 @@ pub fn mark(record: &mut Record, place: usize, process: &Identity, eyes: &dyn Ey
 
 impl Idle {
     /// The state after one more check, at `now`, which found `next`; `None` if no waiter is next.
-    #[must_use]
     pub fn seen(
         before: Option<Self>,
         next: Option<(&Name, &Waiter)>,
@@ -89,7 +86,6 @@ impl Idle {
     }
 
     /// When other waiters may go first.
-    #[must_use]
     pub fn until(&self) -> Instant {
         self.since + GRACE
     }

@@ -41,7 +41,6 @@ impl Pending {
     }
 
     /// The new record of a lock that the change covers; `None` for others.
-    #[must_use]
     pub fn record(&self, name: &Name) -> Option<Record> {
         self.0.get(name.as_str()).map(|record| record.clone().unwrap_or_default())
     }

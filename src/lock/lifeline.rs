@@ -37,7 +37,6 @@ pub struct Lifeline(String);
 
 impl Lifeline {
     /// Parses a file name; `None` if it is not the name of a lifeline.
-    #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let rest = [COMMAND, WAITER].iter().find_map(|prefix| name.strip_prefix(prefix))?;
         let is_plain =
@@ -57,7 +56,6 @@ impl Lifeline {
     }
 
     /// The lifeline of the waiter with this ID; `None` if `id` is malformed.
-    #[must_use]
     pub fn of_waiter(id: &str) -> Option<Self> {
         let is_id = id.len() == 2 * RANDOM
             && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -65,13 +63,11 @@ impl Lifeline {
     }
 
     /// The waiter's ID.
-    #[must_use]
     pub fn id(&self) -> &str {
         self.0.strip_prefix(WAITER).unwrap_or(&self.0)
     }
 
     /// The file's name in `.locks`.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -23,7 +23,6 @@ const ROOM_OF_A_WAITER: usize = 512;
 const ROOM_OF_A_HOLDER: usize = 128;
 
 /// The bytes that a record has, or may grow to without another request.
-#[must_use]
 pub fn extent(record: &Record) -> usize {
     let bytes = serde_json::to_vec(record).map_or(usize::MAX, |bytes| bytes.len());
     let room = record.waiters.len() * ROOM_OF_A_WAITER + record.holders.len() * ROOM_OF_A_HOLDER;

@@ -25,7 +25,6 @@ use crate::fs::probe::Probe;
 use crate::name::Name;
 
 /// A place in the queues of some locks; left when dropped.
-#[must_use]
 #[derive(Debug)]
 pub struct Place<'a> {
     locks: &'a Locks,

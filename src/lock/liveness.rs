@@ -85,13 +85,11 @@ impl<'a> Judge<'a> {
     }
 
     /// The boot or namespace of a process that cannot be judged from here, in words.
-    #[must_use]
     pub fn whereabouts(&self, identity: &Identity) -> String {
         identity.place.seen_from(self.here)
     }
 
     /// Whether a process lives.
-    #[must_use]
     pub fn process(&self, identity: &Identity) -> Liveness {
         let (there, here) = (&identity.place, self.here);
         if there.boot != here.boot {
@@ -137,7 +135,6 @@ impl<'a> Judge<'a> {
     /// Whether the owner of a grant lives. If its pid proves nothing, the file that its command
     /// inherited does; failing that, its time to live decides, since a grant may expire unless its
     /// owner is known to be alive.
-    #[must_use]
     pub fn grant(&self, grant: &Grant) -> Liveness {
         let known = grant.owner.as_ref().map_or(Liveness::Unknown, |owner| self.process(owner));
         if known != Liveness::Unknown {
@@ -169,7 +166,6 @@ impl<'a> Judge<'a> {
 
     /// Whether the process of a waiter lives. A waiter's lifeline is removed by the change that
     /// removes the waiter from the record, so a waiter without its file is dead.
-    #[must_use]
     pub fn waiting_process(&self, waiter: &Waiter) -> Liveness {
         match (self.process(&waiter.process), &waiter.lifeline) {
             (Liveness::Unknown, Some(file)) => match self.probe(file, &waiter.process) {
@@ -182,14 +178,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether a waiter, or the owner it waits for, is proven dead.
-    #[must_use]
     pub fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
         self.waiting_process(waiter) == Liveness::Dead
             || self.process(&waiter.owner) == Liveness::Dead
     }
 
     /// Whether a waiter blocks later waiters.
-    #[must_use]
     pub fn waiter(&self, waiter: &Waiter) -> Patience {
         if self.is_dead_waiter(waiter) {
             return Patience::Gone;
@@ -206,7 +200,6 @@ impl<'a> Judge<'a> {
 }
 
 /// Seconds since 1970.
-#[must_use]
 pub fn epoch(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
@@ -262,13 +255,11 @@ pub enum FileSystem {
 
 impl FileSystem {
     /// Whether records of another boot of this machine are certainly dead here.
-    #[must_use]
     pub fn is_local(self) -> bool {
         matches!(self, Self::Local(_))
     }
 
     /// Its name, as statfs(2) lists it.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Local(name) | Self::Shared(name) => name,
@@ -277,7 +268,6 @@ impl FileSystem {
 }
 
 /// The file system of a directory, by the magic numbers of statfs(2).
-#[must_use]
 #[allow(clippy::unnecessary_cast)] // its width differs between architectures
 pub fn file_system(dir: &Dir) -> FileSystem {
     let Ok(facts) = rustix::fs::fstatfs(dir.at()) else {

@@ -23,7 +23,6 @@ pub struct Claim {
 
 impl Claim {
     /// Reads `ID:TOKEN[,ID:TOKEN]`.
-    #[must_use]
     pub fn guards_shown_by(text: &str) -> Vec<(String, String)> {
         let one =
             |pair: &str| pair.rsplit_once(':').map(|(id, token)| (id.to_owned(), token.to_owned()));
@@ -31,7 +30,6 @@ impl Claim {
     }
 
     /// Reads `NAME:T[,NAME:T]`; malformed entries are ignored.
-    #[must_use]
     pub fn shown_by(text: &str) -> Vec<(Name, Token)> {
         let one = |pair: &str| {
             let (name, token) = pair.rsplit_once(':')?;

@@ -68,7 +68,6 @@ impl Process {
     /// Whether this is a forked copy of `parent` that did not exec: a subshell. Its stack and
     /// arguments lie where the parent's do, and an exec would have moved them. (The kernel shows
     /// zeros for processes that this user may not trace.)
-    #[must_use]
     pub fn is_forked_copy_of(&self, parent: &Self) -> bool {
         self.start_stack != 0
             && self.start_stack == parent.start_stack
@@ -84,7 +83,6 @@ impl Process {
 
 /// A descriptor that becomes readable when the process ends; `None` if the kernel has no pidfds, or
 /// descriptors have run out.
-#[must_use]
 pub fn watch_process(pid: u32) -> Option<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
@@ -92,7 +90,6 @@ pub fn watch_process(pid: u32) -> Option<OwnedFd> {
 
 /// A process's command line on one line, at most 200 characters; its name for a kernel thread or a
 /// zombie.
-#[must_use]
 pub fn command_of(pid: u32) -> String {
     let Ok(number) = number_in_proc(pid) else {
         return String::new();
@@ -104,13 +101,11 @@ pub fn command_of(pid: u32) -> String {
 }
 
 /// A command line as it is kept in a record.
-#[must_use]
 pub fn abridged(line: &str) -> String {
     crate::error::one_line(line).chars().take(200).collect()
 }
 
 /// A process's short name, as the kernel has it.
-#[must_use]
 pub fn name_of(pid: u32) -> String {
     number_in_proc(pid)
         .and_then(|number| text_of(&format!("/proc/{number}/comm")))
@@ -118,7 +113,6 @@ pub fn name_of(pid: u32) -> String {
 }
 
 /// Whether a process has the file of this device and inode open, as far as this user may see.
-#[must_use]
 pub fn has_open(pid: u32, (dev, ino): (u64, u64)) -> bool {
     const MOST: usize = 4096;
     let Ok(files) =
@@ -201,7 +195,6 @@ pub struct Place {
 
 impl Place {
     /// The name of this machine.
-    #[must_use]
     pub fn host_name() -> String {
         rustix::system::uname().nodename().to_string_lossy().into_owned()
     }
@@ -231,7 +224,6 @@ impl Place {
 
 impl Place {
     /// This scope in words, as seen from another.
-    #[must_use]
     pub fn seen_from(&self, other: &Self) -> String {
         if self.boot != other.boot {
             let what = if self.machine == other.machine { "boot of" } else { "machine," };
@@ -279,7 +271,6 @@ impl Identity {
     }
 
     /// Whether both are the same process.
-    #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         (self.pid, self.start, self.place.pid_namespace)
             == (other.pid, other.start, other.place.pid_namespace)
@@ -331,7 +322,6 @@ pub fn lineage(pid: u32) -> Result<Vec<Identity>> {
 
 /// Whether both are the same processes, in the same order: an ancestry changes when a process in it
 /// dies.
-#[must_use]
 pub fn is_same_line(one: &[Identity], other: &[Identity]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is(other))
 }

@@ -29,7 +29,6 @@ pub struct Asker {
 
 impl Asker {
     /// Whether a grant is held by the owner or one of its ancestors.
-    #[must_use]
     pub fn is_kin_of(&self, name: &Name, grant: &Grant) -> bool {
         let descends = |owner: &Identity| self.lineage.iter().any(|ancestor| ancestor.is(owner));
         grant.owner.as_ref().is_some_and(descends)
@@ -37,7 +36,6 @@ impl Asker {
     }
 
     /// The grant of the owner or its nearest ancestor.
-    #[must_use]
     pub fn own_grant<'a>(&self, name: &Name, record: &'a Record) -> Option<&'a Grant> {
         let kin = record.holders.iter().filter(|grant| self.is_kin_of(name, grant));
         kin.min_by_key(|grant| {
@@ -253,7 +251,6 @@ pub fn leave(record: &mut Record, process: &Identity) {
 
 /// The waiters that may be next once a blocker is gone: all living ones, up to the first exclusive
 /// one that is in its place.
-#[must_use]
 pub fn next_in_line(record: &Record, eyes: &dyn Eyes) -> Vec<Identity> {
     let is_last = |waiter: &Waiter| {
         waiter.mode == Mode::Exclusive && patience(waiter, eyes) == Patience::Waiting

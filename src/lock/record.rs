@@ -27,7 +27,6 @@ pub enum Mode {
 
 impl Mode {
     /// The mode's name.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Exclusive => "exclusive",
@@ -56,13 +55,11 @@ pub struct Token(u64);
 
 impl Token {
     /// The token of this number; tokens begin at 1.
-    #[must_use]
     pub fn new(number: u64) -> Option<Self> {
         (number > 0).then_some(Self(number))
     }
 
     /// Its number.
-    #[must_use]
     pub fn get(self) -> u64 {
         self.0
     }
@@ -206,7 +203,6 @@ mod json_text {
 
 impl Waiter {
     /// Whether later waiters may go first, by what the record says.
-    #[must_use]
     pub fn is_aside(&self) -> bool {
         self.passed_over || self.broken
     }
@@ -265,26 +261,22 @@ impl Record {
 
     /// The record's bytes: JSON with its digest as the last field, made like a document's; later
     /// versions must keep that.
-    #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         // strings and numbers: cannot fail
         end_in_digest(&Written { record: self, digest: NO_DIGEST }).unwrap_or_default()
     }
 
     /// Whether nothing is on record.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty() && self.waiters.is_empty()
     }
 
     /// The grant of this token.
-    #[must_use]
     pub fn grant(&self, token: Token) -> Option<&Grant> {
         self.holders.iter().find(|grant| grant.token == token)
     }
 
     /// The position of a process in the queue.
-    #[must_use]
     pub fn place_of(&self, process: &Identity) -> Option<usize> {
         self.waiters.iter().position(|waiter| waiter.process.is(process))
     }

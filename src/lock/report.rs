@@ -29,7 +29,6 @@ pub enum Standing {
 
 impl Standing {
     /// Whether the lock must be treated as held.
-    #[must_use]
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Locked(..) | Self::Unknown(_))
     }

@@ -26,7 +26,6 @@ pub struct Deadline {
 
 impl Deadline {
     /// A deadline this far away.
-    #[must_use]
     pub fn after(patience: Duration) -> Self {
         let now = Instant::now();
         Self {

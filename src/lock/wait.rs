@@ -73,7 +73,6 @@ pub struct Sleeper {
 
 impl Sleeper {
     /// A sleeper that has not slept yet.
-    #[must_use]
     pub fn awake() -> Self {
         Self { interval: FIRST_INTERVAL }
     }

@@ -30,7 +30,6 @@ pub struct InTheWay {
 
 impl InTheWay {
     /// Describes a blocker of this lock.
-    #[must_use]
     pub fn new(lock: &Name, blocker: &Blocker<'_>, judge: &Judge<'_>) -> Self {
         let liveness;
         let mut id = None;
@@ -65,13 +64,11 @@ impl InTheWay {
 }
 
 /// Describes a process: `123 (bash deploy.sh)`, its command cut to fit a line.
-#[must_use]
 pub fn person(pid: u32, command: &str) -> String {
     format!("{pid} ({})", brief(command))
 }
 
 /// A command line, cut to fit a line of text.
-#[must_use]
 pub fn brief(command: &str) -> String {
     const LONGEST: usize = 48;
     if command.chars().count() <= LONGEST {
@@ -81,7 +78,6 @@ pub fn brief(command: &str) -> String {
 }
 
 /// Describes a holder.
-#[must_use]
 pub fn holder(grant: &Grant) -> String {
     match (&grant.owner, &grant.quarantined) {
         (Some(owner), _) => person(owner.pid, &grant.command),
@@ -93,7 +89,6 @@ pub fn holder(grant: &Grant) -> String {
 }
 
 /// Lists what blocks a request: `deploy: held by 123 (bash deploy.sh) since …`.
-#[must_use]
 pub fn sentence(in_the_way: &[InTheWay]) -> String {
     let mut shown: Vec<String> =
         in_the_way.iter().take(3).map(|one| format!("{}: {}", one.lock, one.words)).collect();
@@ -104,7 +99,6 @@ pub fn sentence(in_the_way: &[InTheWay]) -> String {
 }
 
 /// The error of a wait that took too long.
-#[must_use]
 pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -> Error {
     let why = sentence(in_the_way);
     let message = match request.ask.purpose {
@@ -136,7 +130,6 @@ pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -
 }
 
 /// The error of a request for a lock that its owner, or an ancestor, holds.
-#[must_use]
 pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
     let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&request.asker.owner));
     let by =
@@ -167,7 +160,6 @@ pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
 
 /// The error of a request that times out on a commit under way, with the grant that it holds
 /// already.
-#[must_use]
 pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
     late.message = format!("{}; {}", late.message, already_held.message);
     late.hints.extend(already_held.hints);
@@ -175,7 +167,6 @@ pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
 }
 
 /// The error of a wait that an operator ended.
-#[must_use]
 pub fn broken(request: &Request) -> Error {
     let names = listed(&request.names);
     let message = match request.ask.purpose {
@@ -194,7 +185,6 @@ pub fn broken(request: &Request) -> Error {
 }
 
 /// The error of a request after its owner has ended.
-#[must_use]
 pub fn owner_ended(owner: &Identity, names: &[Name]) -> Error {
     let message = format!("process {}, which was to own the lock, has ended", owner.pid);
     let command = format!("lock acquire {} --owner-pid $$", listed(names));

@@ -25,7 +25,6 @@ pub struct Degraded {
 impl Degraded {
     /// Reads it from a document. A field that is missing, or that another program filled
     /// differently, means normal mode.
-    #[must_use]
     pub fn of(document: &Value) -> Self {
         let Some(field) = document.get(FIELD) else { return Self::default() };
         let word =
@@ -58,7 +57,6 @@ impl Degraded {
     }
 
     /// Returns whether a feature is to be left alone.
-    #[must_use]
     pub fn disables(&self, feature: &str) -> bool {
         self.is_on && self.features.iter().any(|disabled| disabled == feature)
     }

@@ -160,13 +160,11 @@ impl Finding {
 
 impl Report {
     /// The code of the worst finding.
-    #[must_use]
     pub fn code(&self) -> ExitCode {
         self.findings.first().map_or(ExitCode::Success, |worst| worst.code)
     }
 
     /// The number of findings that are safe to repair.
-    #[must_use]
     pub fn safe(&self) -> usize {
         self.findings.iter().filter(|finding| finding.mending == Mending::Safe).count()
     }

@@ -37,19 +37,16 @@ pub struct Waits {
 
 impl Waits {
     /// The number of waits.
-    #[must_use]
     pub fn count(&self) -> usize {
         self.before.0 + self.seconds.len()
     }
 
     /// Their sum.
-    #[must_use]
     pub fn sum(&self) -> f64 {
         self.seconds.iter().fold(self.before.1, |sum, wait| sum + wait) // an empty sum is -0
     }
 
     /// The quantile of the waits on record, by the nearest rank; 0 where there are none.
-    #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
         #[allow(
             clippy::cast_possible_truncation,
@@ -61,7 +58,6 @@ impl Waits {
     }
 
     /// The number of waits up to `limit`, which is one of the bounds.
-    #[must_use]
     pub fn within(&self, limit: f64) -> usize {
         let before = BOUNDS
             .iter()
@@ -124,7 +120,6 @@ pub struct Metrics {
 
 impl Metrics {
     /// Gathers the metrics. Unreadable values are left out; this never fails and changes nothing.
-    #[must_use]
     pub fn gather(store: &Store) -> Self {
         let mut metrics = Self { path: store.path().display().to_string(), ..Self::default() };
         for kind in ["automatic", "manual"] {
@@ -289,7 +284,6 @@ impl Metrics {
     }
 
     /// The growth of the state since the first commit on record.
-    #[must_use]
     pub fn growth(&self) -> Option<i64> {
         let bytes = |bytes: u64| i64::try_from(bytes).ok();
         Some(bytes(self.state_bytes?)? - bytes(self.first_bytes?)?)

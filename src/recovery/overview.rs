@@ -51,7 +51,6 @@ pub struct Overview {
 impl Overview {
     /// Examines everything and changes nothing. What cannot be examined is reported as part of the
     /// overview.
-    #[must_use]
     pub fn of(store: &Store) -> Self {
         let (health, revision, refusal) = match store.status() {
             Ok((status, refusal)) => (status.health.to_owned(), status.revision, refusal),

@@ -27,7 +27,6 @@ pub struct Schedule {
 impl Schedule {
     /// The pause after this many failures, at least one; `chance` is any number between 0 and
     /// `u32::MAX`.
-    #[must_use]
     pub fn pause(&self, failures: u32, chance: u32) -> Duration {
         let doubled = 2_u32
             .checked_pow(failures.saturating_sub(1))
@@ -37,14 +36,12 @@ impl Schedule {
     }
 
     /// A random pause after this many failures.
-    #[must_use]
     pub fn draw(&self, failures: u32) -> Duration {
         self.pause(failures, chance())
     }
 }
 
 /// The result of an attempt and the pause until the next, in words.
-#[must_use]
 pub fn told(attempt: u32, attempts: u32, code: u8, pause: Duration) -> String {
     format!(
         "attempt {attempt} of {attempts} ended with {code}; the next begins in {}",
@@ -79,7 +76,6 @@ pub struct Policy {
 
 impl Ended {
     /// The failure in words, for the error log.
-    #[must_use]
     pub fn told(&self) -> String {
         let attempts = if self.attempts == 1 { "attempt" } else { "attempts" };
         format!(

@@ -26,7 +26,6 @@ pub enum Absence {
 
 impl Store {
     /// The same store for a command that must not wait for a missing state file.
-    #[must_use]
     pub fn reporting_absence(self) -> Self {
         Self { absence: Absence::Reported, ..self }
     }

@@ -27,7 +27,6 @@ pub struct Claim {
 
 impl Claim {
     /// Reads the claim of `document`.
-    #[must_use]
     pub fn of(document: &Value) -> Self {
         let field =
             |name: &str| document.get("metadata").and_then(|metadata| metadata.get(name)).cloned();
@@ -35,13 +34,11 @@ impl Claim {
     }
 
     /// Returns whether the document names the revision it was made from.
-    #[must_use]
     pub fn is_made(&self) -> bool {
         self.revision.is_some()
     }
 
     /// The difference from the current document's claim, in words.
-    #[must_use]
     pub fn differs_from(&self, current: &Self) -> String {
         let number = |claim: &Self| {
             claim.revision.as_ref().map_or_else(|| "none".to_owned(), Value::to_string)
@@ -82,7 +79,6 @@ pub struct Base {
 
 impl Base {
     /// A copy of the document, to be changed.
-    #[must_use]
     pub fn draft(&self) -> Value {
         Value::clone(&self.value)
     }
@@ -100,7 +96,6 @@ impl Base {
 
     /// The current revision; for a foreign edit the one before it; 0 for a document that was never
     /// sealed.
-    #[must_use]
     pub fn revision(&self) -> u64 {
         match (&self.seal, &self.edit) {
             (Some(seal), _) => seal.revision.get(),

@@ -61,7 +61,6 @@ pub enum Done {
 
 impl Done {
     /// The same in words.
-    #[must_use]
     pub fn words(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -169,7 +168,6 @@ impl Store {
     }
 
     /// The document that `state read` would serve, in words; `None` if there is none.
-    #[must_use]
     pub fn served(&self) -> Option<String> {
         let (health, shelf) = self.look().ok()?;
         let document = match &health {
@@ -192,7 +190,6 @@ impl Store {
 
     /// The newest archive of `init --fresh` that is not among `known`, and the replaced state in
     /// it.
-    #[must_use]
     pub fn archive_besides(&self, known: &[String]) -> Option<(PathBuf, Option<PathBuf>)> {
         let shelf = self.shelf_to_read().ok()?;
         let name = shelf.archives.iter().rev().find(|name| !known.contains(name))?;
@@ -203,7 +200,6 @@ impl Store {
     }
 
     /// The archives of `init --fresh`.
-    #[must_use]
     pub fn archives(&self) -> Vec<String> {
         self.shelf_to_read().map_or_else(|_| Vec::new(), |shelf| shelf.archives)
     }

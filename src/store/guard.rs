@@ -74,7 +74,6 @@ pub struct OnRecord {
 
 impl OnRecord {
     /// The problem with it, if there is one.
-    #[must_use]
     pub fn problem(&self) -> Option<String> {
         let id = &self.id;
         Some(match &self.standing {
@@ -93,7 +92,6 @@ impl OnRecord {
     }
 
     /// The commands that resolve the problem.
-    #[must_use]
     pub fn hints(&self) -> Vec<Hint> {
         let run =
             |command: &str, why: &str| Hint::Run(format!("{command} {}", self.id), why.to_owned());

@@ -55,13 +55,11 @@ pub struct Foreign {
 
 impl Foreign {
     /// Returns whether it is a document at all.
-    #[must_use]
     pub fn is_document(&self) -> bool {
         !self.value.is_null()
     }
 
     /// The last acknowledged revision; 0 where none is on record.
-    #[must_use]
     pub fn revision(&self) -> u64 {
         let copy = self.reference.as_ref().map(|document| document.seal.revision);
         let known = copy.or_else(|| self.trace.as_ref()?.revision());
@@ -69,7 +67,6 @@ impl Foreign {
     }
 
     /// The differences from the last acknowledged revision, without the fields of the seal.
-    #[must_use]
     pub fn changes(&self) -> Vec<Change> {
         let Some(reference) = self.reference.as_ref().filter(|_| self.is_document()) else {
             return Vec::new();
@@ -216,7 +213,6 @@ impl Health {
     }
 
     /// The document in the current form, where commands can work with it.
-    #[must_use]
     pub fn document(&self) -> Option<&Value> {
         match self {
             Self::Healthy(document) => Some(&document.value),
@@ -226,7 +222,6 @@ impl Health {
     }
 
     /// The form that the next write migrates the document from: "legacy" or a version.
-    #[must_use]
     pub fn migrates_from(&self) -> Option<&str> {
         match self {
             Self::Healthy(document) => document.older.as_ref().map(|older| older.from.as_str()),
@@ -236,7 +231,6 @@ impl Health {
     }
 
     /// The diagnosis in a word or two, as `status` shows it.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::NotInitialized => "not initialized",
@@ -252,7 +246,6 @@ impl Health {
     }
 
     /// The broken rules as `validate` lists them; empty for a usable state.
-    #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let whole = |problem: String| vec![Finding { path: ".".to_owned(), problem }];
         match self {
@@ -287,7 +280,6 @@ impl Health {
     /// The error of a command that cannot work with this state; `None` where it can. `shown` is the
     /// state file's path. `restoring` is the command that restores a checkpoint, if one can be
     /// restored.
-    #[must_use]
     pub fn refusal(&self, shown: &str, shelf: &Shelf, restoring: Option<&str>) -> Option<Error> {
         let error = match self {
             Self::Healthy(_) | Self::Legacy(_) => return None,
@@ -458,7 +450,6 @@ impl Foreign {
 
     /// The reason why it is a foreign edit, and its differences from the last acknowledged
     /// revision.
-    #[must_use]
     pub fn summary(&self) -> String {
         if !self.is_document() {
             return self.reason.clone();
@@ -505,7 +496,6 @@ pub fn newer_schema(what: &str, too_new: &TooNew) -> Error {
 
 /// The document as far as it is readable: in the current form where commands can work with it, else
 /// unchanged.
-#[must_use]
 pub fn known<'a>(health: &'a Health, live: Option<&'a Found>) -> Option<&'a Value> {
     let as_it_stands = || match &live?.reading {
         Reading::Sealed(document) => Some(&*document.value),
@@ -516,7 +506,6 @@ pub fn known<'a>(health: &'a Health, live: Option<&'a Found>) -> Option<&'a Valu
 }
 
 /// The lineage and revision that an unverified document claims.
-#[must_use]
 pub fn claimed_lineage(value: &Value) -> Option<seal::Lineage> {
     seal::Lineage::from_value(value.pointer("/metadata/lineage")?)
 }

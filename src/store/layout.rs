@@ -38,13 +38,11 @@ pub const STAGED_PREFIX: &str = ".pipeline-state-restore-";
 
 /// The staged name of a tree until it replaces `name`. A restore that replaces an interrupted one
 /// has another number, so that the staged files of the two cannot be confused.
-#[must_use]
 pub fn staged(name: &str, number: u64) -> String {
     format!("{STAGED_PREFIX}{number}-{}", name.trim_start_matches('.'))
 }
 
 /// The number in such a name.
-#[must_use]
 pub fn staged_number(name: &str) -> Option<u64> {
     name.strip_prefix(STAGED_PREFIX)?.split('-').next()?.parse().ok()
 }
@@ -92,7 +90,6 @@ pub struct BackupName {
 
 impl BackupName {
     /// The name of a backup made now. Revision 0 stands for a document that was never sealed.
-    #[must_use]
     pub fn new(time: SystemTime, revision: Option<Revision>, reason: &str) -> Self {
         let number = revision.map_or(0, Revision::get);
         let text = format!("state-{}-r{number}-{reason}.json", compact(time));
@@ -100,7 +97,6 @@ impl BackupName {
     }
 
     /// Parses a file name.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let body = text.strip_prefix("state-")?.strip_suffix(".json")?;
         let time = parse_compact(body.get(..15)?)?;
@@ -118,13 +114,11 @@ impl BackupName {
     }
 
     /// The file name.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The name that was given to `state backup`, or the reason.
-    #[must_use]
     pub fn given(&self) -> &str {
         let given =
             self.reason.strip_prefix(pinned::MANUAL).and_then(|rest| rest.strip_prefix('-'));
@@ -132,7 +126,6 @@ impl BackupName {
     }
 
     /// Returns whether it was made explicitly rather than by a commit.
-    #[must_use]
     pub fn is_pinned(&self) -> bool {
         is_pinned_reason(&self.reason)
     }
@@ -147,7 +140,6 @@ fn is_pinned_reason(reason: &str) -> bool {
 
 /// The reason in the name of an automatic backup. A reason that reads like that of a pinned backup
 /// is changed.
-#[must_use]
 pub fn automatic_reason(reason: &str, action: &str) -> String {
     let name = Name::reduce(reason, action);
     if is_pinned_reason(name.as_str()) {
@@ -158,7 +150,6 @@ pub fn automatic_reason(reason: &str, action: &str) -> String {
 }
 
 /// The reason in the name of a backup that `state backup NAME` makes.
-#[must_use]
 pub fn manual_reason(name: Option<&Name>) -> String {
     match name.map(Name::as_str) {
         None => pinned::MANUAL.to_owned(),
@@ -169,7 +160,6 @@ pub fn manual_reason(name: Option<&Name>) -> String {
 
 /// Returns whether `name` matches a pattern of `state recover`: a substring, or a glob with `*` and
 /// `?` for the whole name.
-#[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
     if !pattern.contains(['*', '?']) {
         return name.contains(pattern);

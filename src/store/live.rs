@@ -68,13 +68,11 @@ impl Found {
     }
 
     /// Returns whether it is not a document.
-    #[must_use]
     pub fn is_damaged(&self) -> bool {
         matches!(self.reading, Reading::Damaged(_))
     }
 
     /// Returns whether all of its bytes were read.
-    #[must_use]
     pub fn is_whole(&self) -> bool {
         self.conversion.is_some() || self.stat.size == self.bytes.len() as u64
     }

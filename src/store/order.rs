@@ -76,13 +76,11 @@ impl Store {
 
 impl Order {
     /// The command as it is logged: `state set`.
-    #[must_use]
     pub fn command(&self) -> String {
         format!("{} {}", self.group, self.action)
     }
 
     /// An order without options.
-    #[must_use]
     pub fn of(action: &'static str) -> Self {
         Self { group: "state", action, ..Self::default() }
     }

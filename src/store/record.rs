@@ -126,7 +126,6 @@ impl Store {
     }
 
     /// The events in this root's journal; empty where it cannot be read.
-    #[must_use]
     pub fn journal(&self) -> Events {
         self.shelf_to_read().map(|shelf| shelf.events()).unwrap_or_default()
     }

@@ -150,13 +150,11 @@ impl Store {
     }
 
     /// Returns whether the next command would heal a damaged state.
-    #[must_use]
     pub fn heals_by_itself(&self) -> bool {
         self.settings.auto_recover == super::AutoRecover::Yes && self.has_valid_copy()
     }
 
     /// Returns whether there is a copy that `state recover` would restore.
-    #[must_use]
     pub fn has_valid_copy(&self) -> bool {
         self.look().is_ok_and(|(health, shelf)| self.best_copy(&shelf, &health).is_ok())
     }

@@ -73,7 +73,6 @@ pub enum Worth {
 
 impl Copy {
     /// The copy as a sealed document.
-    #[must_use]
     pub fn sealed(&self) -> Option<&Document> {
         match &self.worth {
             Worth::Sealed(sealed) => Some(sealed),
@@ -82,7 +81,6 @@ impl Copy {
     }
 
     /// The document that restoring the copy would bring back, in the current form.
-    #[must_use]
     pub fn value(&self) -> Option<&serde_json::Value> {
         match &self.worth {
             Worth::Sealed(sealed) => Some(&sealed.value),
@@ -92,7 +90,6 @@ impl Copy {
     }
 
     /// The copy's verified seal, whatever its schema.
-    #[must_use]
     pub fn seal(&self) -> Option<&Seal> {
         match &self.worth {
             Worth::Sealed(sealed) => Some(&sealed.seal),
@@ -167,19 +164,16 @@ impl Shelf {
     }
 
     /// The directory, if it exists.
-    #[must_use]
     pub fn dir(&self) -> Option<&Dir> {
         self.dir.as_ref()
     }
 
     /// Returns whether this root ever had a document that could be restored.
-    #[must_use]
     pub fn has_history(&self) -> bool {
         self.has_mirror || !self.backups.is_empty()
     }
 
     /// Returns whether this program wrote any of the history.
-    #[must_use]
     pub fn has_sealed_history(&self) -> bool {
         self.has_mirror || self.backups.iter().any(|backup| backup.revision.is_some())
     }
@@ -296,7 +290,6 @@ fn appraise(text: Bytes) -> Worth {
 
 /// The lineage of a root: the mirror's; without a valid mirror that of the highest revision in the
 /// backup directory.
-#[must_use]
 pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
     let mirror = copies.iter().filter(|copy| copy.name == MIRROR).find_map(Copy::sealed);
     let highest =
@@ -326,7 +319,6 @@ pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, &Copy> {
 }
 
 /// The highest revision in the directory, of any lineage.
-#[must_use]
 pub fn highest_revision(copies: &[Copy]) -> Option<Revision> {
     copies.iter().filter_map(Copy::revision).max()
 }

@@ -110,7 +110,6 @@ fn named(file: &Value) -> Option<Name> {
 
 /// Returns whether a name in the backup directory is a staged signal file of a running or dead
 /// writer.
-#[must_use]
 pub fn is_staged(name: &str) -> bool {
     is_temporary(name) && name.contains(STAGED)
 }

@@ -24,7 +24,6 @@ pub struct Trace {
 
 impl Trace {
     /// The last revision on record.
-    #[must_use]
     pub fn revision(&self) -> Option<Revision> {
         self.journaled.or(self.named)
     }
@@ -33,7 +32,6 @@ impl Trace {
 impl Shelf {
     /// The traces of sealed documents in this root; `None` where it never had one. Reads the
     /// journal.
-    #[must_use]
     pub fn trace(&self) -> Option<Trace> {
         let events = self.events();
         let lineage = events.commits().last().map(|commit| commit.lineage.clone());

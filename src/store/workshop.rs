@@ -19,7 +19,6 @@ use crate::fs::{Dir, FileKind};
 use crate::{side, tree};
 
 /// The open workshop; cleared on drop, unless its contents are to stay.
-#[must_use]
 #[derive(Debug)]
 pub(super) struct Workshop<'a> {
     store: &'a Store,

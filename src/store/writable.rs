@@ -95,7 +95,6 @@ fn available(disk: &StatVfs) -> (u64, u64) {
 
 /// Returns whether files can be created in a directory, as far as its permissions, mount and flags
 /// show.
-#[must_use]
 pub fn is_writable(path: &Path) -> bool {
     Disk::real().open_root(path).is_ok_and(|dir| directory_obstacle(&dir).is_none())
 }

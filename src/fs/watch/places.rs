@@ -45,7 +45,6 @@ pub struct Places {
 
 impl Places {
     /// A watch on these.
-    #[must_use]
     pub fn new(places: Vec<Place>) -> Self {
         let events =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();

@@ -49,7 +49,6 @@ fn escaped(value: &str) -> String {
 }
 
 /// The page for a scraper.
-#[must_use]
 pub fn page(metrics: &Metrics) -> String {
     let mut page = Page { root: &metrics.path, text: String::new() };
     let name = "lock_wait_seconds";

@@ -122,7 +122,6 @@ fn taking(dir: &Dir, state: &Value) -> Option<String> {
 
 /// Returns whether an error is about a checkpoint of the shell libraries that this program
 /// replaces.
-#[must_use]
 pub fn is_of_old_libraries(error: &Error) -> bool {
     error.details.get(OLD).is_some()
 }
@@ -350,7 +349,6 @@ fn not_found(message: &str) -> Error {
 
 /// Returns whether this is the name of a checkpoint's directory and nothing else. A name in
 /// `.checkpoints/` or in a record may come from another party, and appears in hints that are typed.
-#[must_use]
 pub fn is_id(name: &str) -> bool {
     name.starts_with(CHECKPOINT_PREFIX) && is_plain(name)
 }

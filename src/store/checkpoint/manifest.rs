@@ -103,13 +103,11 @@ impl Metadata {
     }
 
     /// The time it was made, if the field is a valid time.
-    #[must_use]
     pub fn time(&self) -> Option<SystemTime> {
         chrono::DateTime::parse_from_rfc3339(&self.timestamp).ok().map(SystemTime::from)
     }
 
     /// Parses the output of [`Metadata::write`].
-    #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let mut value = parse(bytes).ok()?;
         // serde would turn an object with serde_json's own token for numbers as its key into a

@@ -71,13 +71,11 @@ pub struct Record {
 }
 
 /// The name of a guard's record.
-#[must_use]
 pub fn file_name(id: &str) -> String {
     format!("{PREFIX}{id}{SUFFIX}")
 }
 
 /// The guard with a record of this file name.
-#[must_use]
 pub fn id_in(file_name: &str) -> Option<&str> {
     let id = file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     (!id.is_empty() && id.starts_with(super::super::layout::CHECKPOINT_PREFIX)).then_some(id)
@@ -94,13 +92,11 @@ pub fn new_token() -> Result<String> {
 
 impl Record {
     /// Returns whether the record was made in this root.
-    #[must_use]
     pub fn is_of(&self, root: &Stat) -> bool {
         self.root == (root.dev, root.ino)
     }
 
     /// Returns whether this token is the guard's.
-    #[must_use]
     pub fn is_shown(&self, token: &str) -> bool {
         Digest::of(token.as_bytes()) == self.token
     }
@@ -141,7 +137,6 @@ impl Record {
     }
 
     /// Parses a record from a file of this name; `None` if a byte differs or it is another guard's.
-    #[must_use]
     pub fn read(id: &str, bytes: &[u8]) -> Option<Self> {
         let value = verified(bytes)?;
         if value.get("version")?.as_u64()? != VERSION {

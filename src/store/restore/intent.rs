@@ -42,7 +42,6 @@ pub enum Manner {
 
 impl Manner {
     /// The word in the record.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Move => "move",

@@ -32,7 +32,6 @@ impl Signals {
     pub const STAY: Self = Self::These(Vec::new());
 
     /// Returns whether a commit is refused where these cannot be staged.
-    #[must_use]
     pub fn are_needed(&self) -> bool {
         matches!(self, Self::These(files) if !files.is_empty())
     }
