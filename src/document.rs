@@ -1,7 +1,7 @@
 //! The document: text to tree and back without loss, its seal, its rules, and ways to query it.
 //!
 //! Nothing here touches a file. [`inspect`] classifies the bytes of one file on their own;
-//! [`crate::store::judge`] compares them with the other copies of the document.
+//! [`crate::store::diagnosis`] compares them with the other copies of the document.
 
 pub mod body;
 pub mod diff;

@@ -37,19 +37,19 @@
 //! | [`store`] | the document on the disk |
 //! | `store::change` | the read-modify-write of ordinary writers |
 //! | `store::commit` | the commit protocol, top to bottom |
-//! | `store::order` | the options that all writers share |
-//! | `store::hold` | acquiring the state lock and settling unfinished work |
-//! | `store::ground` | a writer's locks and directories, and the files found under the lock |
-//! | `store::next` | the next revision: number, lineage, seal |
+//! | `store::options` | the options that all writers share |
+//! | `store::state_lock` | acquiring the state lock and settling unfinished work |
+//! | `store::observe` | a writer's locks and directories, and the files found under the lock |
+//! | `store::next_revision` | the next revision: number, lineage, seal |
 //! | `store::absence` | a state file that is missing briefly |
-//! | `store::judge` | the diagnosis of the live file: healthy, damaged, foreign, legacy, missing |
+//! | `store::diagnosis` | the diagnosis of the live file: healthy, damaged, foreign, legacy, missing |
 //! | `store::heal` | restoring the newest valid copy |
-//! | `store::shelf` | the backup directory: mirror and backups, and the best of them |
-//! | `store::retain` | retention of replaced files |
+//! | `store::backup_dir` | the backup directory: mirror and backups, and the best of them |
+//! | `store::preserve` | retention of replaced files |
 //! | `store::backups` | backups: listing, and explicit ones |
 //! | `store::fresh` | init, a new lineage, adoption |
 //! | `store::new_lineage` | `init --fresh`: the archive, the intent, the commit, then the removal |
-//! | `store::workshop` | the directory where a checkpoint or a restore is prepared |
+//! | `store::staging` | the directory where a checkpoint or a restore is prepared |
 //! | `store::checkpoint` | state, `config/` and `.signals/` as they were at one moment |
 //! | `store::restore` | restoring a checkpoint: the plan, the intent, the swap, the abort |
 //! | `store::layout` | the names of the files |
@@ -83,8 +83,8 @@
 //!    while holding the gate, and replaced whole.
 //! 8. A restore is decided by one record, when all its files are staged and synced; from then on
 //!    the next command carries it out. The record is compared with its root, never followed. Other
-//!    files in the workshop were left by dead commands, and the holder of the state lock removes
-//!    them.
+//!    files in the staging directory were left by dead commands, and the holder of the state lock
+//!    removes them.
 //! 9. Reading takes no lock, except to heal damage or to finish an interrupted restore. Reporting
 //!    (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
 

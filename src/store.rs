@@ -11,30 +11,30 @@
 //!   changes.
 
 pub mod absence;
+pub mod backup_dir;
 pub mod backups;
 mod belongs;
 pub mod change;
 pub mod checkpoint;
 mod commit;
+pub mod diagnosis;
 pub mod fresh;
-mod ground;
 pub mod guard;
 pub mod heal;
-mod hold;
-pub mod judge;
 pub mod layout;
-pub mod live;
 mod new_lineage;
-mod next;
-pub mod order;
+mod next_revision;
+mod observe;
+pub mod options;
+mod preserve;
 mod record;
 pub mod report;
 pub mod restore;
-mod retain;
-pub mod shelf;
 pub mod signal;
+mod staging;
+pub mod state_file;
+mod state_lock;
 pub mod trace;
-mod workshop;
 pub mod writable;
 
 use std::cell::RefCell;
@@ -47,11 +47,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use self::absence::Absence;
-use self::judge::{Health, Look};
+use self::backup_dir::BackupDir;
+use self::diagnosis::{Depth, Health};
 use self::layout::BACKUPS;
-use self::live::Found;
-use self::shelf::Shelf;
 pub use self::signal::{SignalFile, Signals};
+use self::state_file::StateFile;
 use crate::audit::{Audit, Entry, ErrorLog, Level, Noted};
 use crate::document::body::Body;
 use crate::document::seal::to_bytes;
@@ -203,8 +203,8 @@ impl Store {
     }
 
     /// The live file, read without opening its directory first.
-    fn live(&self) -> Result<Option<Found>> {
-        Found::read(&self.disk, &Dir::working(), self.path().as_os_str())
+    fn live(&self) -> Result<Option<StateFile>> {
+        StateFile::read(&self.disk, &Dir::working(), self.path().as_os_str())
     }
 
     fn shown(&self) -> String {
@@ -230,31 +230,31 @@ impl Store {
                 Ok(served) => return Ok(served),
                 Err(live) => live,
             };
-            let shelf = self.shelf_to_read()?;
+            let backup_dir = self.backup_dir_to_read()?;
             // A commit between the two reads leaves a backup directory that does not match this
             // file.
             if looks < LOOKS && !self.is_still(live.as_ref())? {
                 continue;
             }
-            let health = self.judge(&live, &shelf, Look::Quick)?;
+            let health = self.diagnose(&live, &backup_dir, Depth::DigestOnly)?;
             if matches!(health, Health::Missing) && self.returns()? && looks < LOOKS {
                 continue;
             }
             return match health {
                 Health::Damaged(_)
                     if self.settings.auto_recover == AutoRecover::Yes
-                        && self.has_copies(&shelf) =>
+                        && self.has_copies(&backup_dir) =>
                 {
-                    self.read_healing(&shelf, &health)
+                    self.read_healing(&backup_dir, &health)
                 }
-                health => self.serve(health, live, &shelf),
+                health => self.serve(health, live, &backup_dir),
             };
         }
     }
 
     /// Returns whether the live file is still the one that was found. Checks the path that the user
     /// gave, not the opened directory, which may have been moved.
-    fn is_still(&self, found: Option<&Found>) -> Result<bool> {
+    fn is_still(&self, found: Option<&StateFile>) -> Result<bool> {
         let now = self.disk.stat(&Dir::working(), self.path())?;
         Ok(match (now, found) {
             (Some(now), Some(found)) => now.unchanged(&found.stat),
@@ -265,14 +265,14 @@ impl Store {
     /// Serves a healthy file after reading nothing but the file itself; otherwise returns the file.
     fn plainly_healthy(
         &self,
-        live: Option<Found>,
-    ) -> Result<std::result::Result<Served, Option<Found>>> {
+        live: Option<StateFile>,
+    ) -> Result<std::result::Result<Served, Option<StateFile>>> {
         // A file with an unusual name may be the second state file of its directory.
         if self.settings.file_name != OsStr::new(layout::STATE_FILE) {
-            self.shelf_to_read()?;
+            self.backup_dir_to_read()?;
         }
         Ok(match live {
-            Some(Found { reading: Reading::Sealed(document), bytes, .. })
+            Some(StateFile { reading: Reading::Sealed(document), bytes, .. })
                 if rules::check(document.value.outline()).is_empty() =>
             {
                 Ok(Served { value: document.value, bytes })
@@ -281,7 +281,12 @@ impl Store {
         })
     }
 
-    fn serve(&self, health: Health, live: Option<Found>, shelf: &Shelf) -> Result<Served> {
+    fn serve(
+        &self,
+        health: Health,
+        live: Option<StateFile>,
+        backup_dir: &BackupDir,
+    ) -> Result<Served> {
         match health {
             Health::Healthy(document) => {
                 let bytes = match live {
@@ -293,7 +298,7 @@ impl Store {
             Health::Legacy(migrated) => serve_unsealed(migrated.value),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
                 let Ok(migrated) = edit.acceptable() else {
-                    return Err(self.refusal(&Health::Foreign(edit), shelf));
+                    return Err(self.refusal(&Health::Foreign(edit), backup_dir));
                 };
                 self.warn(format!(
                     "{} was changed by something else and is served as it is: {}",
@@ -305,19 +310,24 @@ impl Store {
                     value: migrated.value.into(),
                 })
             }
-            health => Err(self.refusal(&health, shelf)),
+            health => Err(self.refusal(&health, backup_dir)),
         }
     }
 
     /// Returns whether the root has a history: a copy of the document, or a checkpoint.
-    fn has_history(&self, shelf: &Shelf) -> bool {
-        shelf.has_history() || self.checkpoint_ids().is_ok_and(|ids| !ids.is_empty())
+    fn has_history(&self, backup_dir: &BackupDir) -> bool {
+        backup_dir.has_history() || self.checkpoint_ids().is_ok_and(|ids| !ids.is_empty())
     }
 
     /// Diagnoses the live file. Checkpoints are examined only where nothing else is left.
-    fn judge(&self, live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> {
-        Ok(match judge::judge(live, shelf, look)? {
-            Health::NotInitialized if self.has_history(shelf) => Health::Missing,
+    fn diagnose(
+        &self,
+        live: &Option<StateFile>,
+        backup_dir: &BackupDir,
+        look: Depth,
+    ) -> Result<Health> {
+        Ok(match diagnosis::diagnose(live, backup_dir, look)? {
+            Health::NotInitialized if self.has_history(backup_dir) => Health::Missing,
             Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
                 Some(Reading::Sealed(document)) if self.is_fresh(document) => {
                     Health::Healthy(document.clone())
@@ -329,36 +339,36 @@ impl Store {
     }
 
     /// The error of a command that cannot work with this state; `None` where it can.
-    fn refusal_of(&self, health: &Health, shelf: &Shelf) -> Option<Error> {
+    fn refusal_of(&self, health: &Health, backup_dir: &BackupDir) -> Option<Error> {
         let restoring = match health {
             Health::Missing | Health::Damaged(_) | Health::Invalid(_) => self.restoring(),
             Health::Foreign(edit) if edit.reference.is_none() => self.restoring(),
             _ => None,
         };
-        health.refusal(&self.shown(), shelf, restoring.as_deref())
+        health.refusal(&self.shown(), backup_dir, restoring.as_deref())
     }
 
-    fn refusal(&self, health: &Health, shelf: &Shelf) -> Error {
+    fn refusal(&self, health: &Health, backup_dir: &BackupDir) -> Error {
         let fallback = || {
             Error::new(
                 Kind::Internal,
                 format!("{} cannot be used: {}", self.shown(), health.name()),
             )
         };
-        self.refusal_of(health, shelf).unwrap_or_else(fallback)
+        self.refusal_of(health, backup_dir).unwrap_or_else(fallback)
     }
 
     /// Opens the backup directory without changing anything, and checks that it belongs to this
     /// state file.
-    fn shelf_to_read(&self) -> Result<Shelf> {
-        self.shelf_of(&self.open_root()?)
+    fn backup_dir_to_read(&self) -> Result<BackupDir> {
+        self.backup_dir_of(&self.open_root()?)
     }
 
-    fn shelf_of(&self, root: &Dir) -> Result<Shelf> {
-        let shelf =
-            Shelf::open(&self.disk, root).map_err(|error| side::refusal(root, BACKUPS, error))?;
-        self.check_owner(&shelf)?;
-        Ok(shelf)
+    fn backup_dir_of(&self, root: &Dir) -> Result<BackupDir> {
+        let backup_dir = BackupDir::open(&self.disk, root)
+            .map_err(|error| side::refusal(root, BACKUPS, error))?;
+        self.check_owner(&backup_dir)?;
+        Ok(backup_dir)
     }
 
     fn open_root(&self) -> Result<Dir> {
@@ -366,12 +376,12 @@ impl Store {
     }
 
     /// Warns of what the next write corrects. Does not warn about another tool's document.
-    fn warn_of_file(&self, live: &Option<Found>) {
-        let is_strangers = |found: &&Found| match &found.reading {
+    fn warn_of_file(&self, live: &Option<StateFile>) {
+        let is_other_tools = |found: &&StateFile| match &found.reading {
             Reading::Unsealed(value) => value.get("phase").is_none(),
             _ => false,
         };
-        let live = live.as_ref().filter(|found| !is_strangers(found));
+        let live = live.as_ref().filter(|found| !is_other_tools(found));
         if let Some(conversion) = live.and_then(|found| found.conversion) {
             let (shown, what) = (self.shown(), conversion.words());
             self.warn(format!(
@@ -394,7 +404,7 @@ impl Store {
     /// Adds an entry to the error log with an exit code that need not be this program's, if this
     /// user owns the root.
     pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
-        if self.shelf_owner() == Some(side::user()) {
+        if self.root_owner() == Some(side::user()) {
             self.errors.note(level, component, message, code);
         }
     }
@@ -423,7 +433,7 @@ impl Store {
 
     /// Creates an empty error log where it is missing and this user owns the root.
     pub fn make_error_log(&self) {
-        if self.shelf_owner() == Some(side::user()) {
+        if self.root_owner() == Some(side::user()) {
             self.errors.make();
         }
     }
@@ -449,7 +459,7 @@ impl Store {
     }
 
     /// Records in the audit log what the doctor repaired, by the subjects of its findings.
-    pub fn record_mending(&self, subjects: &[&str], left: usize) {
+    pub fn record_repairs(&self, subjects: &[&str], left: usize) {
         if self.is_initialized() {
             let entry = self
                 .recovery_entry(Level::Info, "doctor", "mended")
@@ -460,12 +470,12 @@ impl Store {
     }
 
     fn is_initialized(&self) -> bool {
-        self.shelf_owner().is_some()
+        self.root_owner().is_some()
     }
 
     /// The owner of the root, if it is one. Files that root leaves in another user's root lock that
     /// user out.
-    fn shelf_owner(&self) -> Option<u32> {
+    fn root_owner(&self) -> Option<u32> {
         let root = self.disk.open_root(&self.settings.directory).ok()?;
         let stat = self.disk.stat(&root, BACKUPS).ok()??;
         (stat.kind == FileKind::Directory).then_some(stat.uid)

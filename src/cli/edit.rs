@@ -10,11 +10,11 @@ use super::output::Output;
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::store::Store;
 use crate::store::change::Claim;
-use crate::store::order::Order;
+use crate::store::options::WriteOptions;
 
 /// Opens the document in an editor and commits it if it is valid and no other commit came first.
 /// Keeps a copy that cannot be committed.
-pub fn run(store: &Store, output: &Output<'_>, order: &Order) -> anyhow::Result<ExitCode> {
+pub fn run(store: &Store, output: &Output<'_>, order: &WriteOptions) -> anyhow::Result<ExitCode> {
     let served = store.read()?;
     // Private from the first moment: tempfile makes it 0600 and under an unguessable name.
     let mut copy =

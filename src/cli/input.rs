@@ -15,7 +15,7 @@ use crate::document::query::bounds::Excess;
 use crate::document::query::{Filter, FilterError};
 use crate::document::{READ_LIMIT, json as text, migrate, rules};
 use crate::error::{Error, Kind, Result, quote, quote_path};
-use crate::store::judge::newer_schema;
+use crate::store::diagnosis::newer_schema;
 
 /// The largest inline JSON argument, in bytes.
 const ARGUMENT_LIMIT: usize = 64 << 10;

@@ -12,7 +12,7 @@ use crate::fs::Disk;
 use crate::journal::event::REASON_LIMIT;
 use crate::store::Store;
 use crate::store::change::{Base, Claim, Outcome, Proposal};
-use crate::store::order::{Mode, Order, conflict};
+use crate::store::options::{Mode, WriteOptions, conflict};
 
 type Run = anyhow::Result<ExitCode>;
 
@@ -54,15 +54,19 @@ fn reason(text: String) -> Result<String> {
 }
 
 /// Options of a writer from its command line.
-pub(super) fn order(group: &'static str, action: &'static str, writer: &Writer) -> Result<Order> {
-    Ok(Order {
+pub(super) fn order(
+    group: &'static str,
+    action: &'static str,
+    writer: &Writer,
+) -> Result<WriteOptions> {
+    Ok(WriteOptions {
         group,
         action,
         reason: writer.reason.clone().map(reason).transpose()?,
         if_revision: writer.if_revision,
         fences: writer.fence.iter().map(|fence| fence.parse()).collect::<Result<_>>()?,
         mode: if writer.dry_run { Mode::DryRun } else { Mode::Commit },
-        ..Order::default()
+        ..WriteOptions::default()
     })
 }
 
@@ -70,7 +74,7 @@ pub(super) fn order(group: &'static str, action: &'static str, writer: &Writer) 
 pub(super) fn change(
     store: &Store,
     output: &Output<'_>,
-    order: &Order,
+    order: &WriteOptions,
     done: &str,
     make: &mut dyn FnMut(&Base) -> Result<Proposal>,
 ) -> Run {

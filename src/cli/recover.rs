@@ -23,7 +23,7 @@ use crate::recovery::degraded::{Degraded, features};
 use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::catalog::Which;
-use crate::store::order::{Author, Mode, Order};
+use crate::store::options::{Author, Mode, WriteOptions};
 use crate::store::restore::{Aborted, Interrupted};
 use crate::time::rfc3339;
 use crate::tree::What;
@@ -373,11 +373,11 @@ fn degrade(arguments: &args::Degrade, store: &Store, output: &Output<'_>) -> Run
 fn set_mode(
     store: &Store,
     output: &Output<'_>,
-    order: &Order,
+    order: &WriteOptions,
     done: &str,
     set: &dyn Fn(&mut Value),
 ) -> Run {
-    let order = &Order { author: Author::Program, ..order.clone() };
+    let order = &WriteOptions { author: Author::Program, ..order.clone() };
     let code = change(store, output, order, done, &mut |base| {
         let mut value = base.draft();
         set(&mut value);

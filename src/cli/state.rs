@@ -23,10 +23,10 @@ use crate::name::Name;
 use crate::printable::json_text;
 use crate::side::warning_for_root;
 use crate::store::change::{Claim, Outcome, Proposal};
-use crate::store::fresh::{Beginning, Done};
+use crate::store::diagnosis::newer_schema;
+use crate::store::fresh::{Done, InitMode};
 use crate::store::heal::{Recovered, Wanted};
-use crate::store::judge::newer_schema;
-use crate::store::order::{Mode, Order};
+use crate::store::options::{Mode, WriteOptions};
 use crate::store::report::validate_input;
 use crate::store::{SignalFile, Signals, Store};
 
@@ -81,7 +81,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             if let Some(warning) = warning_for_root(store.disk(), &store.settings().directory) {
                 output.warning(&warning); // before anything is created
             }
-            init(store, output, if *fresh { Beginning::Fresh } else { Beginning::Continue })
+            init(store, output, if *fresh { InitMode::Fresh } else { InitMode::Continue })
         }
         State::Read => {
             output.bytes(&store.read()?.bytes)?;
@@ -362,12 +362,12 @@ fn check_fresh(store: &Store, yes: bool) -> Result<()> {
         .try_command("state init", "keep it; heals and migrates where that is needed"))
 }
 
-fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
-    let archives = if beginning == Beginning::Fresh { store.archives() } else { Vec::new() };
-    let initialized = store.init(beginning, &Order::of("init"))?;
+fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
+    let archives = if beginning == InitMode::Fresh { store.archives() } else { Vec::new() };
+    let initialized = store.init(beginning, &WriteOptions::of("init"))?;
     store.make_error_log();
     let archive =
-        (beginning == Beginning::Fresh).then(|| store.archive_besides(&archives)).flatten();
+        (beginning == InitMode::Fresh).then(|| store.newest_archive_except(&archives)).flatten();
     let (archive, archived_state) =
         archive.map_or((None, None), |(archive, state)| (Some(archive), state));
     let (path, done) = (store.path().display().to_string(), initialized.done);
@@ -395,7 +395,7 @@ fn init(store: &Store, output: &Output<'_>, beginning: Beginning) -> Run {
     Ok(ExitCode::Success)
 }
 
-fn migrate(store: &Store, output: &Output<'_>, order: &Order) -> Run {
+fn migrate(store: &Store, output: &Output<'_>, order: &WriteOptions) -> Run {
     match store.seal_as_it_is(order)? {
         Outcome::Committed { revision, migrated_from: Some(from) } => {
             let facts =
@@ -427,7 +427,7 @@ fn migrate(store: &Store, output: &Output<'_>, order: &Order) -> Run {
     Ok(ExitCode::Success)
 }
 
-fn recover(store: &Store, output: &Output<'_>, wanted: &Wanted, order: &Order) -> Run {
+fn recover(store: &Store, output: &Output<'_>, wanted: &Wanted, order: &WriteOptions) -> Run {
     if order.mode == Mode::DryRun {
         match store.plan_recovery(wanted)? {
             Some((file, changes)) => {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::decide::Effects;
 use crate::error::Result;
 use crate::store::change::{Outcome, Proposal};
-use crate::store::order::Order;
+use crate::store::options::WriteOptions;
 use crate::store::{SignalFile, Signals, Store};
 
 /// Commits the effects that `decide` computes from the state, under the lock. Commits nothing
@@ -17,7 +17,7 @@ pub fn record(
     decide: &mut dyn FnMut(&Value) -> Effects,
 ) -> Result<Effects> {
     let mut decided = Effects::default();
-    let order = Order { group: "hook", reason, ..Order::of(action) };
+    let order = WriteOptions { group: "hook", reason, ..WriteOptions::of(action) };
     let outcome = store.change(&order, &mut |base| {
         decided = decide(&base.value);
         propose(&decided, &base.value, about, store)

@@ -82,7 +82,7 @@ pub fn mend(store: &Store) -> Report {
         attempt("modes", tighten(store, path, *mode));
     }
     if wanted(&["state", "mirror", "leftovers", "restore"]) {
-        attempt("state", store.tidy());
+        attempt("state", store.run_housekeeping());
     }
     if wanted(&["locks"]) {
         let deadline = Deadline::after(store.settings().lock_timeout).at;

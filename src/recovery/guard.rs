@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
 use crate::store::guard::{Begun, GUARD_TOKEN, OnRecord, Settlement, Standing};
-use crate::store::order::Order;
+use crate::store::options::WriteOptions;
 
 /// A progress event, for people.
 #[derive(Clone, Debug)]
@@ -70,10 +70,10 @@ pub fn guard(
     }
     let why = format!("the command {}; what it changed is put back to {id}", ended.told());
     store.note_command(snapshot.operation.as_str(), &why);
-    let order = Order {
+    let order = WriteOptions {
         group: "recover",
         reason: Some(format!("guard {}", snapshot.operation)),
-        ..Order::of("restore")
+        ..WriteOptions::of("restore")
     };
     let unrestored = match store.settle_failed_guard(&id, &order) {
         Ok(Settlement::Restored { left }) => {

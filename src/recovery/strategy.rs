@@ -11,7 +11,7 @@ use crate::name::Name;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::heal::{Recovered, Wanted};
-use crate::store::order::Order;
+use crate::store::options::WriteOptions;
 
 /// The pauses while waiting for resources.
 const PAUSES: [Duration; 4] =
@@ -148,7 +148,7 @@ fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
         (_, None) => handled.did(format!("nothing: the state is {}", status.health)),
         // Whether an edit is wanted is the user's decision.
         ("foreign edit", Some(error)) => handled.refused(error),
-        (health, Some(_)) => match store.recover(&Wanted::Newest, &Order::of("recover")) {
+        (health, Some(_)) => match store.recover(&Wanted::Newest, &WriteOptions::of("recover")) {
             Ok(Recovered::From { file, revision }) => {
                 handled.did(format!(
                     "the state was {health}; it was restored from {file} as revision {revision}"
@@ -199,7 +199,7 @@ fn restore(
     (health, refusal): (&str, Error),
     handled: &mut Handled,
 ) {
-    let order = Order { group: "recover", ..Order::of("restore") };
+    let order = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
     let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
         // There is none of this operation.
         Err(other) if other.kind == Kind::NotFound => store.restore(&Which::Latest(None), &order),
@@ -216,12 +216,12 @@ fn restore(
 }
 
 fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
-    match store.make_room_now() {
+    match store.free_space_now() {
         Ok(removed) => {
             handled.did(format!(
                 "temporary files were cleared away, and {removed} old backups removed"
             ));
-            if let Err(error) = store.test_room() {
+            if let Err(error) = store.test_space() {
                 handled.needs_a_person(format!("there is still no room: {}", error.message));
             }
         }

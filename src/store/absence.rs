@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Store;
-use super::ground::{Ground, Held};
-use super::judge::Health;
-use super::order::Purpose;
+use super::diagnosis::Health;
+use super::observe::{Observation, StateLock};
+use super::options::LockPurpose;
 use crate::error::Result;
 use crate::fs::Dir;
 use crate::fs::watch::Watch;
@@ -69,16 +69,19 @@ impl Store {
         Ok(MOMENT.checked_sub(age).filter(|left| !left.is_zero()))
     }
 
-    /// [`Store::undamaged_ground`] for writers, which wait for a file that is missing briefly.
-    pub(super) fn writers_ground(&self, deadline: Instant) -> Result<(Held<'_>, Ground)> {
-        let (held, ground) = self.undamaged_ground(Purpose::Write, deadline)?;
-        if !matches!(ground.health, Health::Missing) {
-            return Ok((held, ground));
+    /// [`Store::lock_undamaged`] for writers, which wait for a file that is missing briefly.
+    pub(super) fn lock_for_writer(
+        &self,
+        deadline: Instant,
+    ) -> Result<(StateLock<'_>, Observation)> {
+        let (lock, seen) = self.lock_undamaged(LockPurpose::Write, deadline)?;
+        if !matches!(seen.health, Health::Missing) {
+            return Ok((lock, seen));
         }
-        drop(held);
+        drop(lock);
         match self.returns()? {
-            true => self.undamaged_ground(Purpose::Write, deadline),
-            false => Err(self.refusal(&ground.health, &ground.shelf)),
+            true => self.lock_undamaged(LockPurpose::Write, deadline),
+            false => Err(self.refusal(&seen.health, &seen.backup_dir)),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::judge::Health;
+use super::backup_dir::CopyState;
+use super::diagnosis::Health;
 use super::layout::{BackupName, manual_reason};
-use super::order::Order;
-use super::retain::Displaced;
-use super::shelf::Worth;
+use super::options::WriteOptions;
+use super::preserve::Replaced;
 use super::{ForeignEdits, Store};
 use crate::audit::Level;
 use crate::document::seal::Revision;
@@ -46,8 +46,8 @@ pub struct Listed {
 impl Store {
     /// The backups, newest first.
     pub fn backups(&self) -> Result<Vec<Listed>> {
-        let shelf = self.shelf_to_read()?;
-        let Some(dir) = shelf.dir() else {
+        let backup_dir = self.backup_dir_to_read()?;
+        let Some(dir) = backup_dir.dir() else {
             return Ok(Vec::new());
         };
         let mut reasons: BTreeMap<u64, Option<String>> = BTreeMap::new();
@@ -55,17 +55,17 @@ impl Store {
             reasons.insert(row.revision, row.reason);
         }
         let mut listed = Vec::new();
-        for name in shelf.backups.iter().rev() {
-            let copy = shelf.read(name.as_str())?;
-            let problem = match &copy.worth {
-                Worth::Bad(why) => Some(why.clone()),
-                Worth::TooNew(too_new, _) => {
+        for name in backup_dir.backups.iter().rev() {
+            let copy = backup_dir.read(name.as_str())?;
+            let problem = match &copy.state {
+                CopyState::Invalid(why) => Some(why.clone()),
+                CopyState::TooNew(too_new, _) => {
                     Some(format!("schema {} is newer than this program", too_new.version))
                 }
-                Worth::Sealed(_) | Worth::Legacy(_) => None,
+                CopyState::Sealed(_) | CopyState::Legacy(_) => None,
             };
-            let held = copy.seal().map(|seal| seal.revision);
-            let revision = held.or(name.revision).map(Revision::get);
+            let lock = copy.seal().map(|seal| seal.revision);
+            let revision = lock.or(name.revision).map(Revision::get);
             listed.push(Listed {
                 name: copy.name.clone(),
                 revision,
@@ -76,7 +76,7 @@ impl Store {
                 pinned: name.is_pinned(),
                 valid: problem.is_none(),
                 problem,
-                is_newer: matches!(copy.worth, Worth::TooNew(..)),
+                is_newer: matches!(copy.state, CopyState::TooNew(..)),
             });
         }
         Ok(listed)
@@ -84,27 +84,27 @@ impl Store {
 
     /// Makes a pinned copy of the current document and returns its path.
     pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
-        let (held, ground) = self.writers_ground(self.deadline())?;
-        let revision = match &ground.health {
+        let (lock, seen) = self.lock_for_writer(self.deadline())?;
+        let revision = match &seen.health {
             Health::Healthy(document) => Some(document.seal.revision),
             Health::Legacy(_) => None,
             Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                drop(held);
-                self.seal_as_it_is(&Order::of("backup"))?;
+                drop(lock);
+                self.seal_as_it_is(&WriteOptions::of("backup"))?;
                 return self.backup(name);
             }
-            health => return Err(self.refusal(health, &ground.shelf)),
+            health => return Err(self.refusal(health, &seen.backup_dir)),
         };
-        let (Some(found), Some(shelf)) = (&ground.live, ground.shelf.dir()) else {
+        let (Some(found), Some(backup_dir)) = (&seen.live, seen.backup_dir.dir()) else {
             return Err(Error::new(Kind::Internal, "a healthy state without its files"));
         };
-        self.keep_mirror(&held, &ground);
+        self.keep_mirror(&lock, &seen);
         let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
-        let made = self.copy_to_backup(&held, shelf, wanted, &found.bytes)?;
-        self.disk.sync_dir(shelf)?;
-        self.retire_backups(&held, &ground, &Displaced::Backup(made.clone()));
+        let made = self.copy_to_backup(&lock, backup_dir, wanted, &found.bytes)?;
+        self.disk.sync_dir(backup_dir)?;
+        self.prune_backups(&lock, &seen, &Replaced::Backup(made.clone()));
         let entry = self.entry(Level::Info, "backup", "made").with("file", made.as_str());
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
-        Ok(shelf.path_of(made.as_str()))
+        Ok(backup_dir.path_of(made.as_str()))
     }
 }

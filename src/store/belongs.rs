@@ -4,9 +4,9 @@
 use std::ffi::OsStr;
 
 use super::Store;
-use super::ground::Held;
+use super::backup_dir::{BackupCopy, BackupDir};
 use super::layout::{BACKUPS, OWNER, STATE_FILE};
-use super::shelf::{Copy, Shelf};
+use super::observe::StateLock;
 use crate::document::Reading;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Sync, temporary};
@@ -35,25 +35,25 @@ fn named(record: &[u8]) -> Option<&[u8]> {
 impl Store {
     /// Refuses (4) a state file in a directory that keeps another.
     pub fn check_belongs(&self) -> Result<()> {
-        self.shelf_to_read().map(|_| ())
+        self.backup_dir_to_read().map(|_| ())
     }
 
     /// Refuses (4) a state file that the backup directory does not belong to.
-    pub(super) fn check_owner(&self, shelf: &Shelf) -> Result<Record> {
-        let content = match shelf.dir().filter(|_| shelf.has_owner) {
+    pub(super) fn check_owner(&self, backup_dir: &BackupDir) -> Result<Record> {
+        let content = match backup_dir.dir().filter(|_| backup_dir.has_owner) {
             Some(dir) => self.disk.read(dir, OWNER, 4096)?,
             None => None,
         };
         let (owner, record) = match &content {
             Some(content) => match named(&content.bytes) {
                 Some(name) => (name, Record::Whole),
-                None if self.is_usual() || self.has_lineage_of(shelf) => {
+                None if self.is_usual() || self.has_lineage_of(backup_dir) => {
                     return Ok(Record::Damaged);
                 }
-                None if shelf.has_sealed_history() => return Err(self.unknown_owner()),
+                None if backup_dir.has_sealed_history() => return Err(self.unknown_owner()),
                 None => return Ok(Record::Damaged),
             },
-            None if shelf.has_sealed_history() => (STATE_FILE.as_bytes(), Record::Absent),
+            None if backup_dir.has_sealed_history() => (STATE_FILE.as_bytes(), Record::Absent),
             None => return Ok(Record::Absent),
         };
         if owner == self.settings.file_name.as_encoded_bytes() {
@@ -74,15 +74,15 @@ impl Store {
 
     /// Returns whether the live file is a revision of a document that the backup directory or the
     /// journal knows.
-    fn has_lineage_of(&self, shelf: &Shelf) -> bool {
+    fn has_lineage_of(&self, backup_dir: &BackupDir) -> bool {
         let Ok(Some(live)) = self.live() else { return false };
         let Reading::Sealed(document) = &live.reading else { return false };
         let lineage = &document.seal.lineage;
-        let is_kept = |copies: &[Copy]| {
+        let is_kept = |copies: &[BackupCopy]| {
             copies.iter().any(|copy| copy.seal().is_some_and(|seal| seal.lineage == *lineage))
         };
-        shelf.copies().is_ok_and(is_kept)
-            || shelf.trace().is_some_and(|trace| trace.lineage.as_ref() == Some(lineage))
+        backup_dir.copies().is_ok_and(is_kept)
+            || backup_dir.trace().is_some_and(|trace| trace.lineage.as_ref() == Some(lineage))
     }
 
     fn unknown_owner(&self) -> Error {
@@ -109,14 +109,19 @@ impl Store {
 
     /// Records which state file the side directories belong to, if it has an unusual name or the
     /// record is damaged.
-    pub(super) fn record_owner(&self, held: &Held, shelf: &Shelf, record: Record) -> Result<()> {
+    pub(super) fn record_owner(
+        &self,
+        lock: &StateLock,
+        backup_dir: &BackupDir,
+        record: Record,
+    ) -> Result<()> {
         let is_due = match record {
             Record::Whole => false,
             Record::Absent => !self.is_usual(),
             Record::Damaged => true,
         };
-        let Some(dir) = shelf.dir().filter(|_| is_due) else { return Ok(()) };
-        let name = temporary(held.lock.inode(), "owner");
+        let Some(dir) = backup_dir.dir().filter(|_| is_due) else { return Ok(()) };
+        let name = temporary(lock.flock.inode(), "owner");
         let mut line = self.settings.file_name.as_encoded_bytes().to_vec();
         line.push(b'\n');
         let staged = self.disk.stage(dir, &name, &line, Sync::Now)?;

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::commit::{Plan, Published, Room};
-use super::ground::Ground;
-use super::judge::{Foreign, Health};
+use super::commit::{OnDiskFull, Plan, Published};
+use super::diagnosis::{ForeignEdit, Health};
 use super::layout::{SIGNALS, automatic_reason, pinned};
-use super::next::check_growth;
-use super::order::{Mode, Order, give_up_after};
-use super::retain::Displaced;
+use super::next_revision::check_growth;
+use super::observe::Observation;
+use super::options::{Mode, WriteOptions, check_deadline};
+use super::preserve::Replaced;
 use super::{AutoRecover, ForeignEdits, Signals, Store};
 use crate::document::body::Body;
 use crate::document::diff::{self, diff};
@@ -74,7 +74,7 @@ pub struct Base {
     pub claim: Claim,
     migrated_from: Option<String>,
     /// The foreign edit, if the document is one.
-    edit: Option<Foreign>,
+    edit: Option<ForeignEdit>,
 }
 
 impl Base {
@@ -85,8 +85,8 @@ impl Base {
 
     /// The size of the sealed document in bytes, counted by [`full_size`]; 0 for one that is not
     /// sealed.
-    fn full_size(&self, ground: &Ground) -> usize {
-        match (&self.seal, &ground.live) {
+    fn full_size(&self, seen: &Observation) -> usize {
+        match (&self.seal, &seen.live) {
             (Some(seal), Some(found)) => {
                 full_size(&Parts::from(found.bytes.clone()), seal.revision)
             }
@@ -99,7 +99,7 @@ impl Base {
     pub fn revision(&self) -> u64 {
         match (&self.seal, &self.edit) {
             (Some(seal), _) => seal.revision.get(),
-            (None, edit) => edit.as_ref().map_or(0, Foreign::revision),
+            (None, edit) => edit.as_ref().map_or(0, ForeignEdit::revision),
         }
     }
 }
@@ -150,34 +150,35 @@ pub enum Outcome {
 
 impl Store {
     /// Changes the document: one atomic read-modify-write under the state lock.
-    pub fn change(&self, order: &Order, make: &mut Change<'_>) -> Result<Outcome> {
-        if order.mode == Mode::DryRun {
-            return self.plan(order, make);
+    pub fn change(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
+        if options.mode == Mode::DryRun {
+            return self.plan(options, make);
         }
         let deadline = self.deadline();
         loop {
-            let (held, mut ground) = self.writers_ground(deadline)?;
-            let mut base = self.base(&ground)?;
+            let (lock, mut seen) = self.lock_for_writer(deadline)?;
+            let mut base = self.base(&seen)?;
             self.warn_of_objects(&base);
-            self.keep_mirror(&held, &ground);
-            let mut proposal = self.make_checked(order, &base, make)?;
+            self.keep_mirror(&lock, &seen);
+            let mut proposal = self.make_checked(options, &base, make)?;
             // A guard undoes what its command changed. The edit is not the command's work, so it
             // gets a revision of its own.
             if let Some(edit) = &base.edit
-                && !self.guards_of_commit(&held, &ground.shelf).is_empty()
+                && !self.guards_of_commit(&lock, &seen.backup_dir).is_empty()
             {
                 check_document(&proposal.draft)?; // refused before the edit is sealed
-                let adoption = Order { fences: order.fences.clone(), ..Order::of("adopt") };
-                if self.adopt_edit((&held, &ground), edit, &adoption)?.is_none() {
-                    give_up_after(deadline)?;
+                let adoption =
+                    WriteOptions { fences: options.fences.clone(), ..WriteOptions::of("adopt") };
+                if self.adopt_edit((&lock, &seen), edit, &adoption)?.is_none() {
+                    check_deadline(deadline)?;
                     continue;
                 }
-                ground = self.survey(&held)?;
-                base = self.base(&ground)?;
+                seen = self.observe(&lock)?;
+                base = self.base(&seen)?;
                 proposal = make(&base)?;
             }
             if proposal.signals.are_needed() {
-                self.side_directory(&held.root, SIGNALS)?; // refused before the commit
+                self.side_directory(&lock.root, SIGNALS)?; // refused before the commit
             }
             // A foreign edit may be an older revision.
             let signals = match proposal.signals {
@@ -186,53 +187,57 @@ impl Store {
             };
             let mut draft = proposal.draft;
             draft.say_schema();
-            let is_same = !ground.is_rewritten() && draft.is_same_as(&base.value);
+            let is_same = !seen.is_rewritten() && draft.is_same_as(&base.value);
             if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
                 let state = base.value.outline();
-                self.place_signals(&held, &self.files_of((&held, &ground.shelf), &signals, state));
+                self.place_signals(
+                    &lock,
+                    &self.files_of((&lock, &seen.backup_dir), &signals, state),
+                );
                 return Ok(Outcome::Unchanged { revision: seal.revision });
             }
             check_document(&draft)?;
-            let lineage = self.lineage_to_continue(&ground)?;
+            let lineage = self.lineage_to_continue(&seen)?;
             let sealed = self.seal(
                 draft,
-                &ground,
+                &seen,
                 &lineage,
                 base.value.outline().pointer("/metadata/created"),
             )?;
             let size = full_size(&sealed.text, sealed.document.seal.revision);
-            check_growth(size, base.full_size(&ground), order.author)?;
-            let displaced = self.displaced(order, &base, &ground);
+            check_growth(size, base.full_size(&seen), options.author)?;
+            let replaced = self.replaced(options, &base, &seen);
             let plan = Plan {
                 sealed: &sealed,
                 source: None,
-                displaced,
+                replaced,
                 signals: &signals,
-                fences: &order.fences,
-                room: Room::MayBeMade,
+                fences: &options.fences,
+                room: OnDiskFull::PruneBackups,
             };
-            if let Published::Done { .. } = self.publish(&held, &ground, &plan)? {
-                self.record_commit((&held, &ground), order, &sealed, &[]);
+            if let Published::Done { .. } = self.publish(&lock, &seen, &plan)? {
+                self.record_commit((&lock, &seen), options, &sealed, &[]);
                 let revision = sealed.document.seal.revision;
                 return Ok(Outcome::Committed { revision, migrated_from: base.migrated_from });
             }
-            give_up_after(deadline)?;
+            check_deadline(deadline)?;
         }
     }
 
     /// Computes what a change would do, without a lock and without changing anything.
-    fn plan(&self, order: &Order, make: &mut Change<'_>) -> Result<Outcome> {
-        let (mut live, mut shelf) = (self.live()?, self.shelf_to_read()?);
-        let mut health = self.judge(&live, &shelf, super::Look::Thorough)?;
+    fn plan(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
+        let (mut live, mut backup_dir) = (self.live()?, self.backup_dir_to_read()?);
+        let mut health = self.diagnose(&live, &backup_dir, super::Depth::WithMirror)?;
         if matches!(health, Health::Missing) && self.returns()? {
-            (live, shelf) = (self.live()?, self.shelf_to_read()?);
-            health = self.judge(&live, &shelf, super::Look::Thorough)?;
+            (live, backup_dir) = (self.live()?, self.backup_dir_to_read()?);
+            health = self.diagnose(&live, &backup_dir, super::Depth::WithMirror)?;
         }
         let health = match health {
             Health::Damaged(_)
-                if self.settings.auto_recover == AutoRecover::Yes && self.has_copies(&shelf) =>
+                if self.settings.auto_recover == AutoRecover::Yes
+                    && self.has_copies(&backup_dir) =>
             {
-                let (document, _) = self.best_copy(&shelf, &health)?;
+                let (document, _) = self.newest_copy(&backup_dir, &health)?;
                 self.warn(format!(
                     "{} is damaged; this is against the copy it would be healed from",
                     self.shown()
@@ -246,28 +251,33 @@ impl Store {
             }
             health => health,
         };
-        let ground = Ground { shelf, live, health };
-        let base = self.base(&ground)?;
-        let mut draft = self.make_checked(order, &base, make)?.draft;
+        let seen = Observation { backup_dir, live, health };
+        let base = self.base(&seen)?;
+        let mut draft = self.make_checked(options, &base, make)?.draft;
         draft.say_schema();
         check_document(&draft)?;
         let changes = diff(&without_seal(&base.value), &without_seal(&draft.to_value()));
         if !changes.is_empty() {
             let created = base.value.outline().pointer("/metadata/created").and_then(Value::as_str);
             let size = size_when_sealed(draft, created).unwrap_or_default();
-            check_growth(size, base.full_size(&ground), order.author)?;
+            check_growth(size, base.full_size(&seen), options.author)?;
         }
         Ok(Outcome::Planned(changes))
     }
 
-    fn make_checked(&self, order: &Order, base: &Base, make: &mut Change<'_>) -> Result<Proposal> {
-        self.check_conditions(order, base.revision())?;
+    fn make_checked(
+        &self,
+        options: &WriteOptions,
+        base: &Base,
+        make: &mut Change<'_>,
+    ) -> Result<Proposal> {
+        self.check_conditions(options, base.revision())?;
         make(base)
     }
 
     /// The document to start from, or the error that there is none.
-    fn base(&self, ground: &Ground) -> Result<Base> {
-        match &ground.health {
+    fn base(&self, seen: &Observation) -> Result<Base> {
+        match &seen.health {
             Health::Healthy(document) => Ok(Base {
                 value: document.value.clone(),
                 seal: Some(document.seal.clone()),
@@ -284,7 +294,7 @@ impl Store {
             }),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
                 let migrated =
-                    edit.acceptable().map_err(|_| self.refusal(&ground.health, &ground.shelf))?;
+                    edit.acceptable().map_err(|_| self.refusal(&seen.health, &seen.backup_dir))?;
                 self.warn(format!(
                     "{} was changed by something else; the next commit seals it: {}",
                     self.shown(),
@@ -298,7 +308,7 @@ impl Store {
                     edit: Some(edit.clone()),
                 })
             }
-            health => Err(self.refusal(health, &ground.shelf)),
+            health => Err(self.refusal(health, &seen.backup_dir)),
         }
     }
 
@@ -322,21 +332,22 @@ impl Store {
         }
     }
 
-    fn displaced(&self, order: &Order, base: &Base, ground: &Ground) -> Displaced {
+    fn replaced(&self, options: &WriteOptions, base: &Base, seen: &Observation) -> Replaced {
         let now = self.disk.now();
         if let Some(edit) = &base.edit {
-            return Displaced::by_edit(now, edit);
+            return Replaced::by_edit(now, edit);
         }
-        if ground.live.as_ref().is_none() {
-            return Displaced::Nothing;
+        if seen.live.as_ref().is_none() {
+            return Replaced::Nothing;
         }
         let reason = match (&base.seal, &base.migrated_from) {
-            (Some(_), None) => {
-                automatic_reason(order.reason.as_deref().unwrap_or(order.action), order.action)
-            }
+            (Some(_), None) => automatic_reason(
+                options.reason.as_deref().unwrap_or(options.action),
+                options.action,
+            ),
             _ => pinned::PRE_MIGRATION.to_owned(),
         };
-        Displaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
+        Replaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
     }
 }
 

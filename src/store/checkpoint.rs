@@ -1,6 +1,6 @@
 //! Checkpoints: the state, `config/` and `.signals/` at one moment, taken under the state lock and
-//! the locks of the other two. A checkpoint is made in the workshop, synced, and put in place by
-//! one rename: it is complete or absent.
+//! the locks of the other two. A checkpoint is made in the staging directory, synced, and put in
+//! place by one rename: it is complete or absent.
 
 pub mod catalog;
 pub mod manifest;
@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use self::manifest::Metadata;
 use self::retention::Retention;
-use super::ground::{Ground, Held};
-use super::hold::Hands;
-use super::judge::{Health, known};
+use super::diagnosis::{Health, known};
 use super::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
-use super::order::{Order, Purpose, give_up_after};
+use super::observe::{Observation, StateLock};
+use super::options::{LockPurpose, WriteOptions, check_deadline};
+use super::state_lock::RestoreLocks;
 use super::{ForeignEdits, Store};
 use crate::acl::Acls;
 use crate::audit::{Entry as Line, Level};
@@ -66,7 +66,7 @@ pub(super) enum Unkept {
 }
 
 /// An action under the locks of a checkpoint that was just made.
-pub(super) type Then<'a> = dyn FnMut(&Hands<'_>, &Ground, &Made) -> Result<()> + 'a;
+pub(super) type Then<'a> = dyn FnMut(&RestoreLocks<'_>, &Observation, &Made) -> Result<()> + 'a;
 
 impl Store {
     /// Makes a checkpoint of the state and both trees. A damaged state is healed first.
@@ -84,33 +84,33 @@ impl Store {
     ) -> Result<Made> {
         let deadline = self.deadline();
         loop {
-            let (held, ground) = self.writers_ground(deadline)?;
-            if let Health::TooNew(_) = ground.health {
-                return Err(self.refusal(&ground.health, &ground.shelf));
+            let (lock, seen) = self.lock_for_writer(deadline)?;
+            if let Health::TooNew(_) = seen.health {
+                return Err(self.refusal(&seen.health, &seen.backup_dir));
             }
-            drop(held);
-            let hands = self.hold_all(Purpose::Write, deadline)?;
-            let ground = self.survey(&hands.held)?;
-            match &ground.health {
+            drop(lock);
+            let locks = self.lock_all(LockPurpose::Write, deadline)?;
+            let seen = self.observe(&locks.state)?;
+            match &seen.health {
                 Health::Healthy(_) | Health::Legacy(_) => {}
                 Health::Damaged(_) => {
-                    drop(hands);
-                    give_up_after(deadline)?;
+                    drop(locks);
+                    check_deadline(deadline)?;
                     continue;
                 }
                 Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                    drop(hands);
-                    self.seal_as_it_is(&Order::of("checkpoint"))?;
+                    drop(locks);
+                    self.seal_as_it_is(&WriteOptions::of("checkpoint"))?;
                     continue;
                 }
-                health => return Err(self.refusal(health, &ground.shelf)),
+                health => return Err(self.refusal(health, &seen.backup_dir)),
             }
-            self.keep_mirror(&hands.held, &ground);
+            self.keep_mirror(&locks.state, &seen);
             let made =
-                self.take_snapshot((&hands.held, &ground), snapshot, retention, Unkept::Refused)?;
-            then(&hands, &ground, &made)?;
+                self.take_snapshot((&locks.state, &seen), snapshot, retention, Unkept::Refused)?;
+            then(&locks, &seen, &made)?;
             if retention == Retention::Automatic {
-                self.retire_checkpoints(&hands.held, &made.id);
+                self.retire_checkpoints(&locks.state, &made.id);
             }
             return Ok(made);
         }
@@ -119,7 +119,7 @@ impl Store {
     /// Makes a checkpoint of what is there now, in whatever condition it is.
     pub(super) fn take_snapshot(
         &self,
-        (held, ground): (&Held, &Ground),
+        (lock, seen): (&StateLock, &Observation),
         snapshot: &Snapshot,
         retention: Retention,
         unkept: Unkept,
@@ -127,11 +127,11 @@ impl Store {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.build((held, ground), snapshot, retention, unkept) {
+            match self.build((lock, seen), snapshot, retention, unkept) {
                 Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
                 Err(error) => {
                     let why = format!("no checkpoint was made: {}", error.message);
-                    return Err(self.past_its_place(Error { message: why, ..error }));
+                    return Err(self.without_staged_path(Error { message: why, ..error }));
                 }
                 Ok(made) => {
                     let entry = self
@@ -148,22 +148,22 @@ impl Store {
 
     fn build(
         &self,
-        (held, ground): (&Held, &Ground),
+        (lock, seen): (&StateLock, &Observation),
         snapshot: &Snapshot,
         retention: Retention,
         unkept: Unkept,
     ) -> Result<Made> {
-        let workshop = self.workshop(held)?;
+        let staging = self.staging(lock)?;
         let now = self.disk.now();
         let id = self.free_id(now, &snapshot.operation)?;
-        let bench = "checkpoint";
-        tree::remove(&self.disk, &workshop.dir, bench)?;
-        self.disk.make_dir(&workshop.dir, bench)?;
-        let dir = self.disk.open_dir(&workshop.dir, bench)?;
+        let tmp = "checkpoint";
+        tree::remove(&self.disk, &staging.dir, tmp)?;
+        self.disk.make_dir(&staging.dir, tmp)?;
+        let dir = self.disk.open_dir(&staging.dir, tmp)?;
 
         let mut entries = Vec::new();
         // A file over the size limit was not read; a restore keeps it as evidence.
-        if let Some(found) = ground.live.as_ref().filter(|found| found.is_whole()) {
+        if let Some(found) = seen.live.as_ref().filter(|found| found.is_whole()) {
             self.disk.stage(&dir, manifest::STATE, &found.bytes, Sync::Now)?.keep();
             entries.push(listed(
                 manifest::STATE,
@@ -188,7 +188,7 @@ impl Store {
             };
             entries.extend(copied);
         }
-        entries.extend(self.copy_in((&held.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?);
+        entries.extend(self.copy_in((&lock.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?);
         let (files, bytes) = {
             let listing = Listing::new(entries.clone());
             (listing.files(), listing.bytes())
@@ -196,11 +196,11 @@ impl Store {
         let metadata = Metadata {
             id: id.clone(),
             operation: snapshot.operation.to_string(),
-            phase: snapshot.phase.clone().or_else(|| phase_of(ground)),
+            phase: snapshot.phase.clone().or_else(|| phase_of(seen)),
             timestamp: rfc3339(now),
             pid: std::process::id(),
             hostname: hostname(),
-            revision: Some(ground.revision()).filter(|revision| *revision > 0),
+            revision: Some(seen.revision()).filter(|revision| *revision > 0),
             automatic: retention == Retention::Automatic,
             metadata: snapshot.metadata.clone(),
         };
@@ -217,18 +217,19 @@ impl Store {
         self.disk.stage(&dir, manifest::MANIFEST, &text, Sync::Now)?.keep();
         self.disk.sync_dir(&dir)?;
 
-        if !held.lock.is_ours(&self.disk, &held.root)? {
+        if !lock.flock.is_ours(&self.disk, &lock.root)? {
             return Err(lock_lost());
         }
-        self.disk.rename((&workshop.dir, OsStr::new(bench)), (&workshop.shelf, OsStr::new(&id)))?;
-        if let Err(error) = self.disk.sync_dir(&workshop.shelf) {
+        self.disk
+            .rename((&staging.dir, OsStr::new(tmp)), (&staging.checkpoints, OsStr::new(&id)))?;
+        if let Err(error) = self.disk.sync_dir(&staging.checkpoints) {
             let message = format!(
                 "the checkpoint {id} is in place, but the disk did not confirm it: {error}"
             );
             return Err(Error::new(Kind::DurabilityUnknown, message)
                 .try_command(format!("recover verify {id}"), "see what is there"));
         }
-        if let Err(error) = workshop.done() {
+        if let Err(error) = staging.done() {
             self.warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
         }
         Ok(Made { id, files, bytes, left })
@@ -260,7 +261,7 @@ impl Store {
 
     /// An error about a staged file, which no longer exists when the error is read: its hints refer
     /// to the original.
-    pub(super) fn past_its_place(&self, error: Error) -> Error {
+    pub(super) fn without_staged_path(&self, error: Error) -> Error {
         let path = error.details.get("path").and_then(Value::as_str).unwrap_or_default();
         if !path.contains(layout::WORKSHOP) && !path.contains(layout::STAGED_PREFIX) {
             return error;
@@ -305,8 +306,8 @@ fn seconds(time: SystemTime) -> (i64, i64) {
     (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), i64::from(since.subsec_nanos()))
 }
 
-fn phase_of(ground: &Ground) -> Option<String> {
-    let value = known(&ground.health, ground.live.as_ref())?;
+fn phase_of(seen: &Observation) -> Option<String> {
+    let value = known(&seen.health, seen.live.as_ref())?;
     value.get("phase").and_then(Value::as_str).map(str::to_owned)
 }
 

@@ -9,10 +9,10 @@ use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::ground::{Ground, Held};
-use super::judge::{Health, Mirror, mirror_state};
+use super::diagnosis::{Health, Mirror, mirror_state};
 use super::layout::{MIRROR, SERVED_PREFIX};
-use super::retain::Displaced;
+use super::observe::{Observation, StateLock};
+use super::preserve::Replaced;
 use super::{Signals, Store};
 use crate::document::READ_LIMIT;
 use crate::document::parts::Parts;
@@ -29,19 +29,19 @@ pub(super) struct Plan<'a> {
     /// The location of its bytes, if they are written and synced already in a directory of the same
     /// file system.
     pub source: Option<(&'a Dir, &'a OsStr)>,
-    pub displaced: Displaced,
+    pub replaced: Replaced,
     pub signals: &'a Signals,
     pub fences: &'a [Fence],
-    pub room: Room,
+    pub room: OnDiskFull,
 }
 
 /// Whether old backups may be removed to free space on a full disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum OnDiskFull {
     /// For a writer's change they may.
-    MayBeMade,
+    PruneBackups,
     /// A reader changes nothing but what it heals.
-    IsWhatItIs,
+    Fail,
 }
 
 /// The result of publishing.
@@ -61,40 +61,40 @@ impl Store {
     /// and tries once more; nothing has been replaced at that point.
     pub(super) fn publish(
         &self,
-        held: &Held,
-        ground: &Ground,
+        lock: &StateLock,
+        seen: &Observation,
         plan: &Plan<'_>,
     ) -> Result<Published> {
-        let result = match self.attempt(held, ground, plan) {
-            Err(error) if error.is_out_of_space() && plan.room == Room::MayBeMade => {
-                let removed = self.make_room(held, ground)?;
+        let result = match self.attempt(lock, seen, plan) {
+            Err(error) if error.is_out_of_space() && plan.room == OnDiskFull::PruneBackups => {
+                let removed = self.free_space(lock, seen)?;
                 if removed > 0 {
                     self.warn(format!(
                         "the disk is full; {removed} old backups were removed to make room"
                     ));
                 }
-                self.attempt(held, ground, plan)
+                self.attempt(lock, seen, plan)
             }
             result => result,
         };
         // Where the backup could not be made, no other backup is removed for it.
         if let Ok(Published::Done { kept }) = &result
-            && (kept.is_some() || !matches!(plan.displaced, Displaced::Backup(_)))
+            && (kept.is_some() || !matches!(plan.replaced, Replaced::Backup(_)))
         {
-            self.retire_backups(held, ground, &plan.displaced);
+            self.prune_backups(lock, seen, &plan.replaced);
         }
-        if let (Ok(Published::Done { .. }), Some(served), Some(shelf)) =
-            (&result, ground.shelf.served, ground.shelf.dir())
+        if let (Ok(Published::Done { .. }), Some(served), Some(backup_dir)) =
+            (&result, seen.backup_dir.served, seen.backup_dir.dir())
             && served <= plan.sealed.document.seal.revision
         {
             // The next commit tries again to remove it.
-            let _ = self.disk.unlink(shelf, format!("{SERVED_PREFIX}{served}"));
+            let _ = self.disk.unlink(backup_dir, format!("{SERVED_PREFIX}{served}"));
         }
         result
     }
 
-    fn attempt(&self, held: &Held, ground: &Ground, plan: &Plan<'_>) -> Result<Published> {
-        let Some(shelf) = ground.shelf.dir() else {
+    fn attempt(&self, lock: &StateLock, seen: &Observation, plan: &Plan<'_>) -> Result<Published> {
+        let Some(backup_dir) = seen.backup_dir.dir() else {
             return Err(Error::new(Kind::Internal, "a commit without its backup directory"));
         };
         let disk = &self.disk;
@@ -102,18 +102,19 @@ impl Store {
         let live = self.settings.file_name.as_os_str();
 
         // 1. Write and sync the new document under a temporary name.
-        let name = temporary(held.lock.inode(), "state");
-        let state = match plan.source.map(|source| self.link_staged(held, source, &name)) {
+        let name = temporary(lock.flock.inode(), "state");
+        let state = match plan.source.map(|source| self.link_staged(lock, source, &name)) {
             Some(Ok(linked)) => linked,
-            _ => self.disk.stage_parts(&held.root, &name, text.iter(), Sync::Now)?,
+            _ => self.disk.stage_parts(&lock.root, &name, text.iter(), Sync::Now)?,
         };
 
         // 2. Write the mirror's bytes, not synced: until the next writer checks it, the mirror only
         //    has to outlive the destruction of the live file, which the page cache does. Against a
         //    power cut the live file itself was synced above. It is written now so that a full disk
         //    shows before the commit.
-        let mirror_name = temporary(held.lock.inode(), "mirror");
-        let mirror = match self.disk.stage_parts(shelf, &mirror_name, text.iter(), Sync::Never) {
+        let mirror_name = temporary(lock.flock.inode(), "mirror");
+        let mirror = match self.disk.stage_parts(backup_dir, &mirror_name, text.iter(), Sync::Never)
+        {
             Ok(staged) => Some(staged),
             // A staged document needs no space, and is not given up for lack of it.
             Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
@@ -125,23 +126,23 @@ impl Store {
 
         // 3. Stage the signal files.
         let files = self.files_of(
-            (held, &ground.shelf),
+            (lock, &seen.backup_dir),
             plan.signals,
             plan.sealed.document.value.outline(),
         );
-        let signals = match self.stage_signals(held, shelf, &files) {
+        let signals = match self.stage_signals(lock, backup_dir, &files) {
             // Reported when they are to be put in place.
             Err(_) if !plan.signals.are_needed() => Vec::new(),
             staged => staged?,
         };
 
         // 4. Keep the old document under its backup's name.
-        let aside = self.set_aside(held, ground, &plan.displaced)?;
+        let aside = self.preserve_replaced(lock, seen, &plan.replaced)?;
 
         // 5. Check that the lock is still held and the live file is still the one that was read.
         //    The check uses the path that the user gave: a document written into a directory that
         //    was moved away would be acknowledged, but not found at that path.
-        if !held.lock.is_ours(disk, &held.root)? || !self.is_still(ground.live.as_ref())? {
+        if !lock.flock.is_ours(disk, &lock.root)? || !self.is_still(seen.live.as_ref())? {
             return Ok(Published::Overtaken);
         }
 
@@ -150,10 +151,10 @@ impl Store {
         let gate = self.locks.pass_fences(plan.fences, self.deadline())?;
 
         // 7. Commit.
-        if let Err(error) = disk.rename((&held.root, OsStr::new(&name)), (&held.root, live)) {
-            match self.holds(held, text) {
+        if let Err(error) = disk.rename((&lock.root, OsStr::new(&name)), (&lock.root, live)) {
+            match self.holds(lock, text) {
                 Ok(true) => {} // the rename happened despite its error
-                Ok(false) if error.is(Errno::NOENT) && !held.lock.is_ours(disk, &held.root)? => {
+                Ok(false) if error.is(Errno::NOENT) && !lock.flock.is_ours(disk, &lock.root)? => {
                     // Another writer took this writer's file for a leftover.
                     return Ok(Published::Overtaken);
                 }
@@ -173,80 +174,81 @@ impl Store {
         signals.into_iter().for_each(Staged::keep);
 
         // 8. Sync the directory. Only now may the commit be acknowledged.
-        if let Err(error) = disk.sync_dir(&held.root) {
+        if let Err(error) = disk.sync_dir(&lock.root) {
             return Err(durability_unknown(plan.sealed, "is", &error));
         }
 
         // 9. Replace the mirror, after the live file: the other way round a crash would leave a
         //    mirror ahead of the live file.
         if let Some(mirror) = mirror {
-            match disk.rename((shelf, OsStr::new(&mirror_name)), (shelf, OsStr::new(MIRROR))) {
+            match disk
+                .rename((backup_dir, OsStr::new(&mirror_name)), (backup_dir, OsStr::new(MIRROR)))
+            {
                 Ok(()) => mirror.keep(),
                 Err(error) => self.warn_of_mirror(&error),
             }
         }
-        self.finish_signals(held, shelf, &files);
+        self.finish_signals(lock, backup_dir, &files);
         Ok(Published::Done { kept })
     }
 
     /// Links a staged document to a temporary name beside the live file.
     fn link_staged<'a>(
         &'a self,
-        held: &'a Held,
+        lock: &'a StateLock,
         from: (&Dir, &OsStr),
         name: &str,
     ) -> FsResult<Staged<'a>> {
-        self.disk.unlink(&held.root, name)?;
-        self.disk.link(from, (&held.root, OsStr::new(name)))?;
-        Ok(Staged::of(&self.disk, &held.root, name.to_owned()))
+        self.disk.unlink(&lock.root, name)?;
+        self.disk.link(from, (&lock.root, OsStr::new(name)))?;
+        Ok(Staged::of(&self.disk, &lock.root, name.to_owned()))
     }
 
     /// Returns whether the live file holds exactly this text: a rename that reported an error may
     /// have happened.
-    fn holds(&self, held: &Held, text: &Parts) -> FsResult<bool> {
-        let live = self.disk.read(&held.root, &self.settings.file_name, READ_LIMIT)?;
+    fn holds(&self, lock: &StateLock, text: &Parts) -> FsResult<bool> {
+        let live = self.disk.read(&lock.root, &self.settings.file_name, READ_LIMIT)?;
         Ok(live.is_some_and(|content| text.are(&content.bytes)))
     }
 
     /// Rewrites a mirror that differs from the healthy live file. The live file's own name is
     /// synced first: its writer may have died before that, and after a power cut a mirror must
     /// never be ahead of the live file.
-    pub(super) fn keep_mirror(&self, held: &Held, ground: &Ground) {
-        if let Err(error) = self.renew_mirror(held, ground) {
+    pub(super) fn keep_mirror(&self, lock: &StateLock, seen: &Observation) {
+        if let Err(error) = self.renew_mirror(lock, seen) {
             self.warn_of_mirror(&error);
         }
     }
 
     /// As [`Self::keep_mirror`], for a caller that needs the mirror.
-    pub(super) fn renew_mirror(&self, held: &Held, ground: &Ground) -> FsResult<()> {
-        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref())
-        else {
+    pub(super) fn renew_mirror(&self, lock: &StateLock, seen: &Observation) -> FsResult<()> {
+        let (Health::Healthy(document), Some(found)) = (&seen.health, seen.live.as_ref()) else {
             return Ok(());
         };
-        let Some(shelf) = ground.shelf.dir() else {
+        let Some(backup_dir) = seen.backup_dir.dir() else {
             return Ok(());
         };
-        if mirror_state(found, &ground.shelf).is_ok_and(|mirror| mirror == Mirror::Same) {
+        if mirror_state(found, &seen.backup_dir).is_ok_and(|mirror| mirror == Mirror::Same) {
             return Ok(());
         }
-        let name = temporary(held.lock.inode(), "mirror");
+        let name = temporary(lock.flock.inode(), "mirror");
         // The live file may be an older copy with the contents of the latest; the revision of that
         // one must stay known.
         let seal = &document.seal;
         let is_later =
             |mirror: &Seal| mirror.lineage == seal.lineage && mirror.revision > seal.revision;
-        let mirror = ground.shelf.read(MIRROR).ok().filter(|_| ground.shelf.has_mirror);
+        let mirror = seen.backup_dir.read(MIRROR).ok().filter(|_| seen.backup_dir.has_mirror);
         if mirror.is_some_and(|mirror| mirror.seal().is_some_and(is_later)) {
             return Ok(());
         }
-        if let Some(live) = self.disk.open(&held.root, &self.settings.file_name, Access::Read)? {
+        if let Some(live) = self.disk.open(&lock.root, &self.settings.file_name, Access::Read)? {
             self.disk.sync(&live, &self.path())?;
         }
-        self.disk.sync_dir(&held.root)?;
-        let staged = self.disk.stage(shelf, &name, &found.bytes, Sync::Now)?;
-        self.disk.rename((shelf, OsStr::new(&name)), (shelf, OsStr::new(MIRROR)))?;
+        self.disk.sync_dir(&lock.root)?;
+        let staged = self.disk.stage(backup_dir, &name, &found.bytes, Sync::Now)?;
+        self.disk.rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
         staged.keep();
-        self.disk.sync_dir(shelf)
+        self.disk.sync_dir(backup_dir)
     }
 
     fn warn_of_mirror(&self, error: &crate::fs::FsError) {

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use serde_json::Value;
 
+use super::backup_dir::{BackupDir, newest_valid};
 use super::change::Outcome;
-use super::commit::{Plan, Published, Room};
-use super::ground::{Ground, Held};
+use super::commit::{OnDiskFull, Plan, Published};
+use super::diagnosis::{Depth, ForeignEdit, Health};
 use super::heal::written_by_a_newer_program;
-use super::judge::{Foreign, Health, Look};
 use super::layout::{ARCHIVE_PREFIX, GITIGNORE, MIRROR, SIDE_DIRECTORIES};
-use super::next::new_lineage;
-use super::order::{Author, Mode, Order, Purpose, give_up_after};
-use super::retain::Displaced;
-use super::shelf::{Shelf, best};
+use super::next_revision::new_lineage;
+use super::observe::{Observation, StateLock};
+use super::options::{Author, LockPurpose, Mode, WriteOptions, check_deadline};
+use super::preserve::Replaced;
 use super::{AutoRecover, ForeignEdits, Signals, Store};
 use crate::document::first;
 use crate::document::seal::Revision;
@@ -30,7 +30,7 @@ pub(super) const LIVE: &str = "live";
 
 /// The treatment of an existing history by `state init`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
+pub enum InitMode {
     /// It keeps the history, and heals and migrates where needed.
     Continue,
     /// It archives the history and starts a new lineage.
@@ -74,8 +74,8 @@ impl Done {
 impl Store {
     /// Prepares a root: directories, the first document where there is no history, healing,
     /// migration.
-    pub fn init(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
-        let initialized = self.init_state(beginning, order)?;
+    pub fn init(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
+        let initialized = self.init_state(mode, options)?;
         // The state exists now: a failure from here on undoes nothing and does not fail the
         // command.
         for name in SIDE_DIRECTORIES {
@@ -107,69 +107,69 @@ impl Store {
         self.disk.write(&file, &dir.path_of(GITIGNORE), b"*\n")
     }
 
-    fn init_state(&self, beginning: Beginning, order: &Order) -> Result<Initialized> {
-        self.refuse_before_making(beginning)?;
+    fn init_state(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
+        self.refuse_before_making(mode)?;
         let deadline = self.deadline();
         let was_damaged =
             self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
         let mut done = if was_damaged { Done::Healed } else { Done::AlreadyThere };
         loop {
-            let (held, mut ground) = match beginning {
-                Beginning::Continue => self.undamaged_ground(Purpose::Initialize, deadline)?,
-                Beginning::Fresh => {
-                    let held = self.hold(
-                        self.precheck(Purpose::Initialize)?,
-                        Purpose::Initialize,
+            let (lock, mut seen) = match mode {
+                InitMode::Continue => self.lock_undamaged(LockPurpose::Initialize, deadline)?,
+                InitMode::Fresh => {
+                    let lock = self.lock_state(
+                        self.precheck(LockPurpose::Initialize)?,
+                        LockPurpose::Initialize,
                         deadline,
                     )?;
-                    let ground = self.survey(&held)?;
-                    (held, ground)
+                    let seen = self.observe(&lock)?;
+                    (lock, seen)
                 }
             };
-            self.sweep(&held)?;
-            if self.is_to_be_initialized(beginning, &ground.health) {
-                self.make_journal(&mut ground.shelf);
+            self.remove_leftovers(&lock)?;
+            if self.is_to_be_initialized(mode, &seen.health) {
+                self.make_journal(&mut seen.backup_dir);
             }
-            let first = match &ground.health {
-                _ if beginning == Beginning::Fresh => self.begin_anew(&held, ground, order)?,
+            let first = match &seen.health {
+                _ if mode == InitMode::Fresh => self.init_fresh(&lock, seen, options)?,
                 Health::NotInitialized => {
                     let highest = self
-                        .highest_remembered(&ground)?
-                        .max(self.archived_revision(&ground.shelf)?);
-                    self.write_first(&held, &ground, order, highest)?
+                        .highest_remembered(&seen)?
+                        .max(self.archived_revision(&seen.backup_dir)?);
+                    self.write_first(&lock, &seen, options, highest)?
                 }
-                Health::Healthy(document) if !ground.is_rewritten() => {
-                    self.keep_mirror(&held, &ground);
+                Health::Healthy(document) if !seen.is_rewritten() => {
+                    self.keep_mirror(&lock, &seen);
                     return Ok(Initialized { revision: document.seal.revision, done });
                 }
                 Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
-                    drop(held);
+                    drop(lock);
                     done = Done::Migrated;
-                    self.seal_as_it_is(order)?; // refuses a foreign edit unless those are accepted
+                    self.seal_as_it_is(options)?; // refuses a foreign edit unless those are accepted
                     None
                 }
-                health => return Err(self.refusal(health, &ground.shelf)),
+                health => return Err(self.refusal(health, &seen.backup_dir)),
             };
             if let Some(revision) = first {
                 return Ok(Initialized { revision, done: Done::Created });
             }
-            give_up_after(deadline)?;
+            check_deadline(deadline)?;
         }
     }
 
     /// Returns whether `init` accepts what it found.
-    fn is_to_be_initialized(&self, beginning: Beginning, health: &Health) -> bool {
+    fn is_to_be_initialized(&self, mode: InitMode, health: &Health) -> bool {
         match health {
             Health::TooNew(_) => false,
             Health::NotInitialized | Health::Healthy(_) | Health::Legacy(_) => true,
             Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => true,
-            _ => beginning == Beginning::Fresh,
+            _ => mode == InitMode::Fresh,
         }
     }
 
     /// The document that `state read` would serve, in words; `None` if there is none.
     pub fn served(&self) -> Option<String> {
-        let (health, shelf) = self.look().ok()?;
+        let (health, backup_dir) = self.look().ok()?;
         let document = match &health {
             Health::Healthy(document) => Value::clone(document.value.outline()),
             Health::Legacy(migrated) => migrated.value.clone(),
@@ -177,7 +177,7 @@ impl Store {
                 edit.acceptable().ok()?.value
             }
             Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes => {
-                self.best_copy(&shelf, &health).ok()?.0.into_value()
+                self.newest_copy(&backup_dir, &health).ok()?.0.into_value()
             }
             _ => return None,
         };
@@ -190,10 +190,11 @@ impl Store {
 
     /// The newest archive of `init --fresh` that is not among `known`, and the replaced state in
     /// it.
-    pub fn archive_besides(&self, known: &[String]) -> Option<(PathBuf, Option<PathBuf>)> {
-        let shelf = self.shelf_to_read().ok()?;
-        let name = shelf.archives.iter().rev().find(|name| !known.contains(name))?;
-        let archive = Shelf::list(&self.disk, self.disk.open_dir(shelf.dir()?, name).ok()?).ok()?;
+    pub fn newest_archive_except(&self, known: &[String]) -> Option<(PathBuf, Option<PathBuf>)> {
+        let backup_dir = self.backup_dir_to_read().ok()?;
+        let name = backup_dir.archives.iter().rev().find(|name| !known.contains(name))?;
+        let archive =
+            BackupDir::list(&self.disk, self.disk.open_dir(backup_dir.dir()?, name).ok()?).ok()?;
         let dir = archive.dir()?;
         let live = archive.backups.iter().rev().find(|backup| backup.reason == LIVE);
         Some((dir.path().to_owned(), live.map(|backup| dir.path_of(backup.as_str()))))
@@ -201,50 +202,50 @@ impl Store {
 
     /// The archives of `init --fresh`.
     pub fn archives(&self) -> Vec<String> {
-        self.shelf_to_read().map_or_else(|_| Vec::new(), |shelf| shelf.archives)
+        self.backup_dir_to_read().map_or_else(|_| Vec::new(), |backup_dir| backup_dir.archives)
     }
 
     /// Makes the checks that need no lock before the first file is created: a refused init leaves
     /// nothing.
-    fn refuse_before_making(&self, beginning: Beginning) -> Result<()> {
+    fn refuse_before_making(&self, mode: InitMode) -> Result<()> {
         let root = self.open_root()?;
-        let shelf = self.shelf_of(&root)?;
-        if shelf.dir().is_some() || self.is_restore_decided()? {
+        let backup_dir = self.backup_dir_of(&root)?;
+        if backup_dir.dir().is_some() || self.is_restore_decided()? {
             return Ok(());
         }
         for name in SIDE_DIRECTORIES {
             side::open_to_read(&self.disk, &root, name)?;
         }
-        let health = self.judge(&self.live()?, &shelf, Look::Thorough)?;
-        if self.is_to_be_initialized(beginning, &health) {
+        let health = self.diagnose(&self.live()?, &backup_dir, Depth::WithMirror)?;
+        if self.is_to_be_initialized(mode, &health) {
             Ok(())
         } else {
-            Err(self.refusal(&health, &shelf))
+            Err(self.refusal(&health, &backup_dir))
         }
     }
 
     /// Commits the document without changes: seals a legacy one, persists a migration.
-    pub fn seal_as_it_is(&self, order: &Order) -> Result<Outcome> {
-        let order = Order { author: Author::Program, ..order.clone() };
-        self.change(&order, &mut |base| Ok(base.draft().into()))
+    pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
+        let options = WriteOptions { author: Author::Program, ..options.clone() };
+        self.change(&options, &mut |base| Ok(base.draft().into()))
     }
 
     /// Does the housekeeping of a writer where a state exists or existed: finishes what was
     /// interrupted, heals damage, renews the mirror, removes what dead writers left.
-    pub fn tidy(&self) -> Result<()> {
-        let (held, ground) = self.undamaged_ground(Purpose::Write, self.deadline())?;
-        self.sweep(&held)?;
-        self.keep_mirror(&held, &ground);
+    pub fn run_housekeeping(&self) -> Result<()> {
+        let (lock, seen) = self.lock_undamaged(LockPurpose::Write, self.deadline())?;
+        self.remove_leftovers(&lock)?;
+        self.keep_mirror(&lock, &seen);
         Ok(())
     }
 
     /// Removes what dead writers left in any directory. No restore is in progress: taking the lock
     /// settled it.
-    fn sweep(&self, held: &Held) -> Result<()> {
-        self.clear_workshop(&held.root)?;
-        for name in self.disk.list(&held.root)? {
+    fn remove_leftovers(&self, lock: &StateLock) -> Result<()> {
+        self.clear_staging(&lock.root)?;
+        for name in self.disk.list(&lock.root)? {
             if name.to_str().is_some_and(is_temporary) {
-                self.disk.unlink(&held.root, name)?;
+                self.disk.unlink(&lock.root, name)?;
             }
         }
         Ok(())
@@ -253,9 +254,9 @@ impl Store {
     /// Writes the first document; `None` if another writer was faster.
     fn write_first(
         &self,
-        held: &Held,
-        ground: &Ground,
-        order: &Order,
+        lock: &StateLock,
+        seen: &Observation,
+        options: &WriteOptions,
         highest: Option<Revision>,
     ) -> Result<Option<Revision>> {
         let revision = Revision::after(highest)
@@ -264,69 +265,77 @@ impl Store {
         let plan = Plan {
             sealed: &sealed,
             source: None,
-            displaced: Displaced::Nothing,
+            replaced: Replaced::Nothing,
             signals: &Signals::STAY,
-            fences: &order.fences,
-            room: Room::MayBeMade,
+            fences: &options.fences,
+            room: OnDiskFull::PruneBackups,
         };
-        if self.publish(held, ground, &plan)? == Published::Overtaken {
+        if self.publish(lock, seen, &plan)? == Published::Overtaken {
             return Ok(None);
         }
-        let mirrored = ground.shelf.dir().map_or(Ok(()), |shelf| self.mirror_live(held, shelf));
+        let mirrored =
+            seen.backup_dir.dir().map_or(Ok(()), |backup_dir| self.mirror_live(lock, backup_dir));
         if let Err(error) = mirrored {
             self.warn(format!("the mirror may not survive a power cut: {error}"));
         }
-        self.record_commit((held, ground), order, &sealed, &[]);
+        self.record_commit((lock, seen), options, &sealed, &[]);
         Ok(Some(revision))
     }
 
     /// Archives the whole history and starts a new lineage.
-    fn begin_anew(&self, held: &Held, ground: Ground, order: &Order) -> Result<Option<Revision>> {
-        let found = ground.live.as_ref();
-        if found.is_none() && !ground.shelf.has_history() && ground.shelf.evidence.is_empty() {
+    fn init_fresh(
+        &self,
+        lock: &StateLock,
+        seen: Observation,
+        options: &WriteOptions,
+    ) -> Result<Option<Revision>> {
+        let found = seen.live.as_ref();
+        if found.is_none() && !seen.backup_dir.has_history() && seen.backup_dir.evidence.is_empty()
+        {
             let highest =
-                self.highest_remembered(&ground)?.max(self.archived_revision(&ground.shelf)?);
-            return self.write_first(held, &ground, order, highest);
+                self.highest_remembered(&seen)?.max(self.archived_revision(&seen.backup_dir)?);
+            return self.write_first(lock, &seen, options, highest);
         }
-        let copies = ground.shelf.copies()?;
-        if let Health::TooNew(_) = ground.health {
-            return Err(self.refusal(&ground.health, &ground.shelf));
+        let copies = seen.backup_dir.copies()?;
+        if let Health::TooNew(_) = seen.health {
+            return Err(self.refusal(&seen.health, &seen.backup_dir));
         }
-        best(copies).map_err(written_by_a_newer_program)?;
-        let live = match &ground.health {
+        newest_valid(copies).map_err(written_by_a_newer_program)?;
+        let live = match &seen.health {
             Health::Healthy(document) => Some(document.seal.revision),
             _ => None,
         };
-        let named = ground.shelf.backups.iter().filter_map(|backup| backup.revision).max();
-        let highest =
-            live.max(self.highest_remembered(&ground)?).max(self.archived_revision(&ground.shelf)?);
+        let named = seen.backup_dir.backups.iter().filter_map(|backup| backup.revision).max();
+        let highest = live
+            .max(self.highest_remembered(&seen)?)
+            .max(self.archived_revision(&seen.backup_dir)?);
         // A backup that is no longer readable may have held the revision in its name.
         let highest = highest.max(named);
         let revision = Revision::after(highest)
             .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
         let sealed = self.seal_as(first(), revision, &new_lineage()?, None)?;
-        self.start_new_lineage(held, &ground, (&sealed, order))
+        self.start_new_lineage(lock, &seen, (&sealed, options))
     }
 
-    pub(super) fn free_archive_name(&self, shelf: &Dir, lineage: &str) -> Result<String> {
+    pub(super) fn free_archive_name(&self, backup_dir: &Dir, lineage: &str) -> Result<String> {
         let name = format!("{ARCHIVE_PREFIX}{lineage}-{}", compact(self.disk.now()));
-        Ok(first_free(&name, "", |name| self.disk.check_free(shelf, name))?)
+        Ok(first_free(&name, "", |name| self.disk.check_free(backup_dir, name))?)
     }
 
     /// The highest revision in the names of archives: after an interrupted `init --fresh` nothing
     /// else may be left.
-    fn archived_revision(&self, shelf: &Shelf) -> Result<Option<Revision>> {
-        let Some(dir) = shelf.dir() else {
+    fn archived_revision(&self, backup_dir: &BackupDir) -> Result<Option<Revision>> {
+        let Some(dir) = backup_dir.dir() else {
             return Ok(None);
         };
         let mut highest = None;
-        for name in &shelf.archives {
+        for name in &backup_dir.archives {
             let archive = match self.disk.open_dir(dir, name) {
                 // This program did not make it.
                 Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::LOOP) => continue,
                 archive => archive?,
             };
-            let archive = Shelf::list(&self.disk, archive)?;
+            let archive = BackupDir::list(&self.disk, archive)?;
             let named = archive.backups.iter().filter_map(|backup| backup.revision).max();
             let mirrored = if archive.has_mirror {
                 archive.read(MIRROR)?.sealed().map(|document| document.seal.revision)
@@ -340,77 +349,81 @@ impl Store {
 
     /// Accepts a foreign edit: validates, seals and commits it. The last acknowledged revision
     /// becomes a pinned backup.
-    pub fn adopt(&self, order: &Order) -> Result<Outcome> {
-        if order.mode == Mode::DryRun {
-            let (health, shelf) = self.look()?;
+    pub fn adopt(&self, options: &WriteOptions) -> Result<Outcome> {
+        if options.mode == Mode::DryRun {
+            let (health, backup_dir) = self.look()?;
             return match &health {
                 Health::Foreign(edit) => {
-                    let adopted =
-                        edit.acceptable().map_err(|health| self.refusal(&health, &shelf))?.value;
-                    Ok(Outcome::Planned(Foreign { value: adopted, ..edit.clone() }.changes()))
+                    let adopted = edit
+                        .acceptable()
+                        .map_err(|health| self.refusal(&health, &backup_dir))?
+                        .value;
+                    Ok(Outcome::Planned(ForeignEdit { value: adopted, ..edit.clone() }.changes()))
                 }
                 Health::Healthy(_) | Health::Legacy(_) => Ok(Outcome::Planned(Vec::new())),
-                health => Err(self.refusal(health, &shelf)),
+                health => Err(self.refusal(health, &backup_dir)),
             };
         }
         let deadline = self.deadline();
         loop {
-            let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, deadline)?;
-            let ground = self.survey(&held)?;
-            let edit = match &ground.health {
+            let lock =
+                self.lock_state(self.precheck(LockPurpose::Write)?, LockPurpose::Write, deadline)?;
+            let seen = self.observe(&lock)?;
+            let edit = match &seen.health {
                 Health::Foreign(edit) => edit,
                 Health::Healthy(document) => {
-                    self.check_conditions(order, document.seal.revision.get())?;
+                    self.check_conditions(options, document.seal.revision.get())?;
                     return Ok(Outcome::Unchanged { revision: document.seal.revision });
                 }
                 Health::Legacy(_) => {
-                    drop(held);
-                    return self.seal_as_it_is(order);
+                    drop(lock);
+                    return self.seal_as_it_is(options);
                 }
-                health => return Err(self.refusal(health, &ground.shelf)),
+                health => return Err(self.refusal(health, &seen.backup_dir)),
             };
-            self.check_conditions(order, edit.revision())?;
-            if let Some(outcome) = self.adopt_edit((&held, &ground), edit, order)? {
+            self.check_conditions(options, edit.revision())?;
+            if let Some(outcome) = self.adopt_edit((&lock, &seen), edit, options)? {
                 return Ok(outcome);
             }
-            give_up_after(deadline)?;
+            check_deadline(deadline)?;
         }
     }
 
     /// Commits a foreign edit unchanged; `None` if the live file was changed in the meantime.
     pub(super) fn adopt_edit(
         &self,
-        (held, ground): (&Held, &Ground),
-        edit: &Foreign,
-        order: &Order,
+        (lock, seen): (&StateLock, &Observation),
+        edit: &ForeignEdit,
+        options: &WriteOptions,
     ) -> Result<Option<Outcome>> {
-        let migrated = edit.acceptable().map_err(|health| self.refusal(&health, &ground.shelf))?;
-        let lineage = self.lineage_to_continue(ground)?;
+        let migrated =
+            edit.acceptable().map_err(|health| self.refusal(&health, &seen.backup_dir))?;
+        let lineage = self.lineage_to_continue(seen)?;
         let created = migrated.value.pointer("/metadata/created").cloned();
-        let sealed = self.seal(migrated.value, ground, &lineage, created.as_ref())?;
+        let sealed = self.seal(migrated.value, seen, &lineage, created.as_ref())?;
         let plan = Plan {
             sealed: &sealed,
             source: None,
-            displaced: Displaced::by_edit(self.disk.now(), edit),
+            replaced: Replaced::by_edit(self.disk.now(), edit),
             signals: &Signals::Follow, // it may be an older revision
-            fences: &order.fences,
-            room: Room::MayBeMade,
+            fences: &options.fences,
+            room: OnDiskFull::PruneBackups,
         };
         let lost = match &edit.reference {
             Some(reference) => self.lost_after(
-                &ground.shelf,
+                &seen.backup_dir,
                 &reference.seal.lineage,
                 Some(reference.seal.revision),
             ),
-            None => self.lost_after(&ground.shelf, &lineage, None),
+            None => self.lost_after(&seen.backup_dir, &lineage, None),
         };
-        if self.publish(held, ground, &plan)? == Published::Overtaken {
+        if self.publish(lock, seen, &plan)? == Published::Overtaken {
             return Ok(None);
         }
         if let Some(lost) = lost {
             self.warn(lost);
         }
-        self.record_commit((held, ground), order, &sealed, &[]);
+        self.record_commit((lock, seen), options, &sealed, &[]);
         let revision = sealed.document.seal.revision;
         Ok(Some(Outcome::Committed { revision, migrated_from: migrated.from }))
     }

@@ -17,13 +17,13 @@ use serde::Serialize;
 use self::record::{Base, LIMIT, Record, Status, file_name, new_token};
 use self::settle::Aftermath;
 use super::Store;
+use super::backup_dir::BackupDir;
 use super::checkpoint::Snapshot;
 use super::checkpoint::retention::Retention;
-use super::ground::{Ground, Held};
-use super::hold::Hands;
-use super::judge::Health;
-use super::order::Purpose;
-use super::shelf::Shelf;
+use super::diagnosis::Health;
+use super::observe::{Observation, StateLock};
+use super::options::LockPurpose;
+use super::state_lock::RestoreLocks;
 use crate::document::seal::Digest;
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
@@ -133,13 +133,13 @@ impl Store {
     pub fn begin_guard(&self, snapshot: &Snapshot) -> Result<Begun> {
         let token = new_token()?;
         let id = self
-            .checkpoint_then(snapshot, Retention::Automatic, &mut |hands, ground, made| {
+            .checkpoint_then(snapshot, Retention::Automatic, &mut |locks, seen, made| {
                 let record =
-                    self.new_record(hands, ground, (&made.id, &snapshot.operation), &token)?;
-                self.put_record(&hands.held, &ground.shelf, &record)?;
-                let begun = self.announce(&hands.held, &ground.shelf, &record.id);
+                    self.new_record(locks, seen, (&made.id, &snapshot.operation), &token)?;
+                self.put_record(&locks.state, &seen.backup_dir, &record)?;
+                let begun = self.announce(&locks.state, &seen.backup_dir, &record.id);
                 if begun.is_err()
-                    && let Some(dir) = ground.shelf.dir()
+                    && let Some(dir) = seen.backup_dir.dir()
                 {
                     self.drop_record(dir, &record.id)?;
                 }
@@ -151,26 +151,26 @@ impl Store {
 
     fn new_record(
         &self,
-        hands: &Hands<'_>,
-        ground: &Ground,
+        locks: &RestoreLocks<'_>,
+        seen: &Observation,
         named: (&str, &Name),
         token: &str,
     ) -> Result<Record> {
         let process = Identity::of(std::process::id())?.ok_or_else(|| {
             Error::new(Kind::DependencyMissing, "/proc does not show this process")
         })?;
-        let root = self.disk.stat(&hands.held.root, ".")?;
+        let root = self.disk.stat(&locks.state.root, ".")?;
         let root =
             root.ok_or_else(|| Error::new(Kind::Conflict, "the root was removed meanwhile"))?;
-        let base = match &ground.health {
+        let base = match &seen.health {
             Health::Healthy(document) => {
                 let seal = document.seal.clone();
                 Some(Base { revision: seal.revision, lineage: seal.lineage, digest: seal.digest })
             }
             _ => None,
         };
-        let running = self.running(&hands.held.root, &ground.shelf)?;
-        let around = self.guards_of_commit(&hands.held, &ground.shelf);
+        let running = self.running(&locks.state.root, &seen.backup_dir)?;
+        let around = self.guards_of_commit(&locks.state, &seen.backup_dir);
         Ok(Record {
             id: named.0.to_owned(),
             operation: named.1.to_string(),
@@ -185,26 +185,31 @@ impl Store {
     }
 
     /// Puts a record in place, durably.
-    fn put_record(&self, held: &Held, shelf: &Shelf, record: &Record) -> Result<()> {
-        Ok(self.put_record_as(&temporary(held.lock.inode(), "guard"), shelf, record)??)
+    fn put_record(&self, lock: &StateLock, backup_dir: &BackupDir, record: &Record) -> Result<()> {
+        Ok(self.put_record_as(&temporary(lock.flock.inode(), "guard"), backup_dir, record)??)
     }
 
     /// As [`Self::put_record`], without the state lock. A holder of that lock may remove the
     /// temporary file as a dead writer's.
-    fn put_record_unlocked(&self, shelf: &Shelf, record: &Record) -> Result<()> {
+    fn put_record_unlocked(&self, backup_dir: &BackupDir, record: &Record) -> Result<()> {
         const ATTEMPTS: usize = 8;
         let name = temporary(u64::from(std::process::id()), "guard-unlocked");
         let mut attempts = 1;
         loop {
-            match self.put_record_as(&name, shelf, record)? {
+            match self.put_record_as(&name, backup_dir, record)? {
                 Err(error) if error.is(Errno::NOENT) && attempts < ATTEMPTS => attempts += 1,
                 result => return Ok(result?),
             }
         }
     }
 
-    fn put_record_as(&self, name: &str, shelf: &Shelf, record: &Record) -> Result<FsResult<()>> {
-        let dir = shelf
+    fn put_record_as(
+        &self,
+        name: &str,
+        backup_dir: &BackupDir,
+        record: &Record,
+    ) -> Result<FsResult<()>> {
+        let dir = backup_dir
             .dir()
             .ok_or_else(|| Error::new(Kind::Internal, "a guard without its directory"))?;
         let bytes = record.write()?;
@@ -219,10 +224,10 @@ impl Store {
 
     /// Records the beginning of a guard in the journal. Without a journal commits could not be
     /// attributed.
-    fn announce(&self, held: &Held, shelf: &Shelf, id: &str) -> Result<()> {
-        let written = match shelf.dir().filter(|_| shelf.has_journal) {
+    fn announce(&self, lock: &StateLock, backup_dir: &BackupDir, id: &str) -> Result<()> {
+        let written = match backup_dir.dir().filter(|_| backup_dir.has_journal) {
             Some(dir) => Journal::new(&self.disk, dir)
-                .append(&self.guard_event(held, shelf, id, "began"), held.lock.inode()),
+                .append(&self.guard_event(lock, backup_dir, id, "began"), lock.flock.inode()),
             None => Err("there is none".to_owned()),
         };
         written.map_err(|why| {
@@ -232,8 +237,8 @@ impl Store {
         })
     }
 
-    fn guard_event(&self, held: &Held, shelf: &Shelf, id: &str, step: &str) -> Event {
-        let mut guards = self.guards_of_commit(held, shelf);
+    fn guard_event(&self, lock: &StateLock, backup_dir: &BackupDir, id: &str, step: &str) -> Event {
+        let mut guards = self.guards_of_commit(lock, backup_dir);
         guards.retain(|guard| guard != id);
         Event::Guard(GuardEvent {
             time: rfc3339_millis(self.disk.now()),
@@ -243,47 +248,51 @@ impl Store {
         })
     }
 
-    fn journal_guard(&self, held: &Held, shelf: &Shelf, id: &str, step: &str) {
-        if let Some(dir) = shelf.dir().filter(|_| shelf.has_journal) {
-            self.append_to_journal(dir, held, &self.guard_event(held, shelf, id, step));
+    fn journal_guard(&self, lock: &StateLock, backup_dir: &BackupDir, id: &str, step: &str) {
+        if let Some(dir) = backup_dir.dir().filter(|_| backup_dir.has_journal) {
+            self.append_to_journal(dir, lock, &self.guard_event(lock, backup_dir, id, step));
         }
     }
 
-    fn drop_record(&self, shelf: &Dir, id: &str) -> FsResult<()> {
-        self.disk.unlink(shelf, file_name(id))?;
-        self.disk.sync_dir(shelf)
+    fn drop_record(&self, backup_dir: &Dir, id: &str) -> FsResult<()> {
+        self.disk.unlink(backup_dir, file_name(id))?;
+        self.disk.sync_dir(backup_dir)
     }
 
     /// Removes the record of a guard after its command succeeded. Takes no lock, since another
     /// writer may hold it for long.
     pub fn end_guard(&self, id: &str) -> Result<()> {
         let root = self.open_root()?;
-        let shelf = self.shelf_of(&root)?;
-        shelf.dir().map_or(Ok(()), |dir| Ok(self.drop_record(dir, id)?))
+        let backup_dir = self.backup_dir_of(&root)?;
+        backup_dir.dir().map_or(Ok(()), |dir| Ok(self.drop_record(dir, id)?))
     }
 
     /// Removes a guard's record in whatever condition it is; 1 `not_found` where there is none.
     pub fn forget_guard(&self, id: &str) -> Result<()> {
-        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
-        let shelf = self.shelf_of(&held.root)?;
-        if !shelf.guards.iter().any(|guard| guard == id) {
+        let lock = self.lock_state(
+            self.precheck(LockPurpose::Write)?,
+            LockPurpose::Write,
+            self.deadline(),
+        )?;
+        let backup_dir = self.backup_dir_of(&lock.root)?;
+        if !backup_dir.guards.iter().any(|guard| guard == id) {
             return Err(Error::new(
                 Kind::NotFound,
                 format!("no guard {id} is on record; nothing was changed"),
             )
             .try_command("recover status", "see which ones are"));
         }
-        if self.standing_of(&held.root, &shelf, id)? == Some(Standing::Running) {
+        if self.standing_of(&lock.root, &backup_dir, id)? == Some(Standing::Running) {
             return Err(Error::new(
                 Kind::NotOwner,
                 format!("the guard {id} runs; it ends with its command"),
             )
             .try_command("recover status", "see how things are"));
         }
-        if let Some(dir) = shelf.dir() {
+        if let Some(dir) = backup_dir.dir() {
             self.drop_record(dir, id)?;
         }
-        self.journal_guard(&held, &shelf, id, "forgotten");
+        self.journal_guard(&lock, &backup_dir, id, "forgotten");
         Ok(())
     }
 
@@ -292,14 +301,14 @@ impl Store {
     /// Lists the guards on record. Changes nothing.
     pub fn guards(&self) -> Result<Vec<OnRecord>> {
         let root = self.open_root()?;
-        let shelf = self.shelf_of(&root)?;
-        self.guards_in(&root, &shelf)
+        let backup_dir = self.backup_dir_of(&root)?;
+        self.guards_in(&root, &backup_dir)
     }
 
-    fn guards_in(&self, root: &Dir, shelf: &Shelf) -> Result<Vec<OnRecord>> {
+    fn guards_in(&self, root: &Dir, backup_dir: &BackupDir) -> Result<Vec<OnRecord>> {
         let mut guards = Vec::new();
-        for id in &shelf.guards {
-            let standing = self.standing_of(root, shelf, id)?;
+        for id in &backup_dir.guards {
+            let standing = self.standing_of(root, backup_dir, id)?;
             guards.extend(standing.map(|standing| OnRecord { id: id.clone(), standing }));
         }
         Ok(guards)
@@ -307,8 +316,15 @@ impl Store {
 
     /// The condition of a guard on record; `None` if all was put back, or will be, and the next
     /// writer removes the record.
-    fn standing_of(&self, root: &Dir, shelf: &Shelf, id: &str) -> Result<Option<Standing>> {
-        let Some(record) = self.read_record(shelf, id) else { return Ok(Some(Standing::Damaged)) };
+    fn standing_of(
+        &self,
+        root: &Dir,
+        backup_dir: &BackupDir,
+        id: &str,
+    ) -> Result<Option<Standing>> {
+        let Some(record) = self.read_record(backup_dir, id) else {
+            return Ok(Some(Standing::Damaged));
+        };
         if self.is_foreign(root, &record)? {
             return Ok(Some(Standing::Foreign));
         }
@@ -318,7 +334,7 @@ impl Store {
         if !self.is_gone(root, &record)? {
             return Ok(Some(Standing::Running));
         }
-        Ok(match self.put_back_by((root, shelf), self.live()?.as_ref(), &record)? {
+        Ok(match self.put_back_by((root, backup_dir), self.live()?.as_ref(), &record)? {
             Aftermath::Nothing => Some(Standing::Killed),
             Aftermath::Unrestored(why) => Some(Standing::Unrestored(why)),
             Aftermath::PutBack | Aftermath::Decided => None,
@@ -326,8 +342,8 @@ impl Store {
     }
 
     /// A record; `None` where it cannot be read or is damaged.
-    fn read_record(&self, shelf: &Shelf, id: &str) -> Option<Record> {
-        let found = self.disk.read(shelf.dir()?, file_name(id), LIMIT).ok()??;
+    fn read_record(&self, backup_dir: &BackupDir, id: &str) -> Option<Record> {
+        let found = self.disk.read(backup_dir.dir()?, file_name(id), LIMIT).ok()??;
         Record::read(id, &found.bytes)
     }
 
@@ -362,10 +378,10 @@ impl Store {
         Ok(!is_over && !self.is_foreign(root, record)? && !self.is_gone(root, record)?)
     }
 
-    fn running(&self, root: &Dir, shelf: &Shelf) -> Result<Vec<Record>> {
+    fn running(&self, root: &Dir, backup_dir: &BackupDir) -> Result<Vec<Record>> {
         let mut running = Vec::new();
-        for id in &shelf.guards {
-            if let Some(record) = self.read_record(shelf, id)
+        for id in &backup_dir.guards {
+            if let Some(record) = self.read_record(backup_dir, id)
                 && self.is_running(root, &record)?
             {
                 running.push(record);
@@ -377,11 +393,11 @@ impl Store {
 
     /// The running guards that this process commits under: it descends from the guard, or shows its
     /// token.
-    pub(super) fn guards_of_commit(&self, held: &Held, shelf: &Shelf) -> Vec<String> {
-        if shelf.guards.is_empty() {
+    pub(super) fn guards_of_commit(&self, lock: &StateLock, backup_dir: &BackupDir) -> Vec<String> {
+        if backup_dir.guards.is_empty() {
             return Vec::new();
         }
-        let running = self.running(&held.root, shelf).unwrap_or_default();
+        let running = self.running(&lock.root, backup_dir).unwrap_or_default();
         let ancestors = lineage(std::process::id()).unwrap_or_default();
         let shown = &self.settings.claim.guards;
         let is_under = |record: &Record| {
@@ -393,11 +409,11 @@ impl Store {
     }
 
     /// The first revision that a running guard needs to attribute changes; none if no guard runs.
-    pub(super) fn first_guarded_revision(&self, root: &Dir, shelf: &Shelf) -> Option<u64> {
-        if shelf.guards.is_empty() {
+    pub(super) fn first_guarded_revision(&self, root: &Dir, backup_dir: &BackupDir) -> Option<u64> {
+        if backup_dir.guards.is_empty() {
             return None;
         }
-        let running = self.running(root, shelf).unwrap_or_default();
+        let running = self.running(root, backup_dir).unwrap_or_default();
         running
             .iter()
             .map(|record| record.base.as_ref().map_or(1, |base| base.revision.get()))
@@ -405,11 +421,11 @@ impl Store {
     }
 
     /// Warns of guards that ended without putting everything back.
-    pub(super) fn warn_of_guards(&self, root: &Dir, shelf: &Shelf) {
-        if shelf.guards.is_empty() {
+    pub(super) fn warn_of_guards(&self, root: &Dir, backup_dir: &BackupDir) {
+        if backup_dir.guards.is_empty() {
             return;
         }
-        for guard in self.guards_in(root, shelf).unwrap_or_default() {
+        for guard in self.guards_in(root, backup_dir).unwrap_or_default() {
             if let Some(problem) = guard.problem() {
                 let next = guard.hints().into_iter().find_map(|hint| match hint {
                     Hint::Run(command, _) => Some(command),

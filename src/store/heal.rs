@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use super::commit::{Plan, Published, Room};
-use super::ground::{Ground, Held};
-use super::judge::{Health, Look, known};
+use super::backup_dir::{BackupCopy, BackupDir, CopyState, newest_valid};
+use super::commit::{OnDiskFull, Plan, Published};
+use super::diagnosis::{Depth, Health, known};
 use super::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, MIRROR, matches, pinned};
-use super::live::Found;
-use super::order::{Order, Purpose, give_up_after};
-use super::retain::Displaced;
-use super::shelf::{Copy, Shelf, Worth, best};
+use super::observe::{Observation, StateLock};
+use super::options::{LockPurpose, WriteOptions, check_deadline};
+use super::preserve::Replaced;
+use super::state_file::StateFile;
 use super::{AutoRecover, QUIET, READER_PATIENCE, Served, Signals, Store};
 use crate::audit::Level;
 use crate::document::diff::{Change, diff};
@@ -40,11 +40,11 @@ pub(super) enum Restorable {
 }
 
 impl Restorable {
-    fn of(copy: &Copy) -> Option<Self> {
-        match &copy.worth {
-            Worth::Sealed(document) => Some(Self::Sealed(document.clone())),
-            Worth::Legacy(value) => Some(Self::Legacy(value.clone())),
-            Worth::TooNew(..) | Worth::Bad(_) => None,
+    fn of(copy: &BackupCopy) -> Option<Self> {
+        match &copy.state {
+            CopyState::Sealed(document) => Some(Self::Sealed(document.clone())),
+            CopyState::Legacy(value) => Some(Self::Legacy(value.clone())),
+            CopyState::TooNew(..) | CopyState::Invalid(_) => None,
         }
     }
 
@@ -104,7 +104,7 @@ impl Store {
     /// timestamp says.
     pub(super) fn unquiet(
         &self,
-        live: &Option<Found>,
+        live: &Option<StateFile>,
         seen: &mut Option<Stat>,
         deadline: Instant,
     ) -> Option<Instant> {
@@ -128,65 +128,71 @@ impl Store {
     }
 
     /// Takes the lock and reads all files; heals damage first, where that is allowed and possible.
-    pub(super) fn undamaged_ground(
+    pub(super) fn lock_undamaged(
         &self,
-        purpose: Purpose,
+        purpose: LockPurpose,
         deadline: Instant,
-    ) -> Result<(Held<'_>, Ground)> {
-        let mut seen = None;
+    ) -> Result<(StateLock<'_>, Observation)> {
+        let mut last = None;
         loop {
-            let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
-            let ground = self.survey(&held)?;
-            if !matches!(ground.health, Health::Damaged(_)) {
-                return Ok((held, ground));
+            let lock = self.lock_state(self.precheck(purpose)?, purpose, deadline)?;
+            let seen = self.observe(&lock)?;
+            if !matches!(seen.health, Health::Damaged(_)) {
+                return Ok((lock, seen));
             }
-            if self.settings.auto_recover == AutoRecover::No || !self.has_copies(&ground.shelf) {
-                return Err(self.refusal(&ground.health, &ground.shelf));
+            if self.settings.auto_recover == AutoRecover::No || !self.has_copies(&seen.backup_dir) {
+                return Err(self.refusal(&seen.health, &seen.backup_dir));
             }
-            match self.unquiet(&ground.live, &mut seen, deadline) {
+            match self.unquiet(&seen.live, &mut last, deadline) {
                 Some(until) => {
-                    drop(held);
+                    drop(lock);
                     self.await_quiet(until);
                 }
                 // Check again: another writer may have committed.
-                None => drop(self.heal(&held, &ground, Room::MayBeMade)?),
+                None => drop(self.heal(&lock, &seen, OnDiskFull::PruneBackups)?),
             }
         }
     }
 
     /// The copy that healing restores, or the reason why there is none.
-    pub(super) fn best_copy(&self, shelf: &Shelf, health: &Health) -> Result<(Restorable, String)> {
-        let best = best(shelf.copies()?).map_err(written_by_a_newer_program)?;
+    pub(super) fn newest_copy(
+        &self,
+        backup_dir: &BackupDir,
+        health: &Health,
+    ) -> Result<(Restorable, String)> {
+        let best = newest_valid(backup_dir.copies()?).map_err(written_by_a_newer_program)?;
         if let Some((copy, document)) = best.and_then(|copy| Some((copy, Restorable::of(copy)?))) {
             return Ok((document, copy.name.clone()));
         }
-        if let Some(found) = self.archived_copy(shelf)? {
+        if let Some(found) = self.archived_copy(backup_dir)? {
             return Ok(found);
         }
         let what = health
-            .refusal(&self.shown(), shelf, None)
+            .refusal(&self.shown(), backup_dir, None)
             .map_or_else(String::new, |error| format!("{error}; "));
         let message = format!("{what}no valid copy is left in {}", super::layout::BACKUPS);
         let error =
             Error::new(Kind::NothingToRestore, message).try_restoring(self.restoring().as_deref());
-        let error = match shelf.backups.is_empty() {
+        let error = match backup_dir.backups.is_empty() {
             true => error,
             false => error.try_command("state backups", "see what is wrong with each copy"),
         };
         Err(error
             .try_command("state init --fresh", "begin anew; everything is archived")
-            .and_archives(shelf))
+            .and_archives(backup_dir))
     }
 
     /// The best copy in the newest archive of the live lineage. In an earlier release a failed
     /// `init --fresh` left the live state without any other copy.
-    fn archived_copy(&self, shelf: &Shelf) -> Result<Option<(Restorable, String)>> {
-        let (Some(dir), false) = (shelf.dir(), shelf.archives.is_empty()) else { return Ok(None) };
-        let Some(lineage) = self.last_lineage(shelf) else { return Ok(None) };
+    fn archived_copy(&self, backup_dir: &BackupDir) -> Result<Option<(Restorable, String)>> {
+        let (Some(dir), false) = (backup_dir.dir(), backup_dir.archives.is_empty()) else {
+            return Ok(None);
+        };
+        let Some(lineage) = self.last_lineage(backup_dir) else { return Ok(None) };
         let prefix = format!("{ARCHIVE_PREFIX}{lineage}-");
-        for name in shelf.archives.iter().rev().filter(|name| name.starts_with(&prefix)) {
-            let archive = Shelf::list(&self.disk, self.disk.open_dir(dir, name)?)?;
-            let found = best(archive.copies()?).map_err(written_by_a_newer_program)?;
+        for name in backup_dir.archives.iter().rev().filter(|name| name.starts_with(&prefix)) {
+            let archive = BackupDir::list(&self.disk, self.disk.open_dir(dir, name)?)?;
+            let found = newest_valid(archive.copies()?).map_err(written_by_a_newer_program)?;
             if let Some((copy, document)) =
                 found.and_then(|copy| Some((copy, Restorable::of(copy)?)))
             {
@@ -197,68 +203,73 @@ impl Store {
     }
 
     /// Returns whether there are copies at all, valid or not.
-    pub(super) fn has_copies(&self, shelf: &Shelf) -> bool {
-        shelf.has_history() || self.archived_copy(shelf).is_ok_and(|copy| copy.is_some())
+    pub(super) fn has_copies(&self, backup_dir: &BackupDir) -> bool {
+        backup_dir.has_history() || self.archived_copy(backup_dir).is_ok_and(|copy| copy.is_some())
     }
 
     /// Replaces a damaged live file by the best copy. The caller holds the lock and diagnosed the
     /// file under it.
-    pub(super) fn heal(&self, held: &Held, ground: &Ground, room: Room) -> Result<Recovered> {
-        let (document, name) = self.best_copy(&ground.shelf, &ground.health)?;
+    pub(super) fn heal(
+        &self,
+        lock: &StateLock,
+        seen: &Observation,
+        room: OnDiskFull,
+    ) -> Result<Recovered> {
+        let (document, name) = self.newest_copy(&seen.backup_dir, &seen.health)?;
         self.bring_back(
-            (held, ground, room),
-            &Order::of(HEAL),
+            (lock, seen, room),
+            &WriteOptions::of(HEAL),
             (&document, &name),
-            Displaced::Evidence,
+            Replaced::Evidence,
         )
     }
 
     fn bring_back(
         &self,
-        (held, ground, room): (&Held, &Ground, Room),
-        order: &Order,
+        (lock, seen, room): (&StateLock, &Observation, OnDiskFull),
+        options: &WriteOptions,
         (document, name): (&Restorable, &str),
-        displaced: Displaced,
+        replaced: Replaced,
     ) -> Result<Recovered> {
-        let lineage = self.lineage_to_continue(ground)?;
+        let lineage = self.lineage_to_continue(seen)?;
         let created = document.value().pointer("/metadata/created");
-        let sealed = self.seal(document.value().clone(), ground, &lineage, created)?;
+        let sealed = self.seal(document.value().clone(), seen, &lineage, created)?;
         let plan = Plan {
             sealed: &sealed,
             source: None,
-            displaced,
+            replaced,
             signals: &Signals::Follow,
-            fences: &order.fences,
+            fences: &options.fences,
             room,
         };
-        let Published::Done { kept } = self.publish(held, ground, &plan)? else {
+        let Published::Done { kept } = self.publish(lock, seen, &plan)? else {
             return Ok(Recovered::NothingToDo { pre_migration: None }); // the caller checks again
         };
         let revision = sealed.document.seal.revision;
-        let lost = self.lost_after(&ground.shelf, &lineage, document.revision());
-        if order.action == HEAL {
-            let story = self.healing_story(ground, (document, name, revision), kept.as_deref());
+        let lost = self.lost_after(&seen.backup_dir, &lineage, document.revision());
+        if options.action == HEAL {
+            let story = self.healing_story(seen, (document, name, revision), kept.as_deref());
             let story = lost.map_or(story.clone(), |lost| format!("{story}; {lost}"));
             self.errors.record(Level::Warn, HEAL, &story, ExitCode::StateCorruption);
             self.warn(story);
         } else if let Some(lost) =
-            lost.filter(|_| !matches!(ground.health, Health::Healthy(_) | Health::Legacy(_)))
+            lost.filter(|_| !matches!(seen.health, Health::Healthy(_) | Health::Legacy(_)))
         {
-            self.errors.record(Level::Warn, order.action, &lost, ExitCode::StateCorruption);
+            self.errors.record(Level::Warn, options.action, &lost, ExitCode::StateCorruption);
             self.warn(lost);
         }
-        self.record_commit((held, ground), order, &sealed, &[("from", name)]);
+        self.record_commit((lock, seen), options, &sealed, &[("from", name)]);
         Ok(Recovered::From { file: name.to_owned(), revision })
     }
 
     /// Describes a healing: the damage, the copy that was restored, and the name of the kept file.
     fn healing_story(
         &self,
-        ground: &Ground,
+        seen: &Observation,
         (document, name, revision): (&Restorable, &str, Revision),
         kept: Option<&str>,
     ) -> String {
-        let why = match &ground.health {
+        let why = match &seen.health {
             Health::Damaged(why) => why.clone(),
             health => health.name().to_owned(),
         };
@@ -277,11 +288,11 @@ impl Store {
     /// the restored revision itself is logged.
     pub(super) fn lost_after(
         &self,
-        shelf: &Shelf,
+        backup_dir: &BackupDir,
         lineage: &Lineage,
         kept: Option<Revision>,
     ) -> Option<String> {
-        let last = self.last_commit(shelf, lineage)?;
+        let last = self.last_commit(backup_dir, lineage)?;
         let lost = Some(last.revision) > kept;
         lost.then(|| {
             format!(
@@ -292,12 +303,12 @@ impl Store {
     }
 
     /// Heals damage that a reader found, or serves the copy that healing would restore.
-    pub(super) fn read_healing(&self, shelf: &Shelf, health: &Health) -> Result<Served> {
+    pub(super) fn read_healing(&self, backup_dir: &BackupDir, health: &Health) -> Result<Served> {
         match self.try_to_heal() {
             Ok(served) => Ok(served),
             // Any other error stops the reader.
             Err(error) if error.keeps_from_writing() => {
-                let (document, name) = self.best_copy(shelf, health)?;
+                let (document, name) = self.newest_copy(backup_dir, health)?;
                 self.warn(format!(
                     "{} is {}, and healing it was not possible: {error}; {name} is served",
                     self.shown(),
@@ -312,7 +323,7 @@ impl Store {
     }
 
     fn try_to_heal(&self) -> Result<Served> {
-        let mut seen = None;
+        let mut last = None;
         let start = Instant::now();
         let patience = READER_PATIENCE.min(self.settings.lock_timeout);
         // An editor that keeps writing is awaited twice; then the file is diagnosed as it is.
@@ -320,73 +331,74 @@ impl Store {
         loop {
             // The wait holds no lock, so that readers that meet the same editor do not queue.
             let live = self.live()?;
-            let shelf = self.shelf_to_read()?;
-            let health = self.judge(&live, &shelf, Look::Quick)?;
+            let backup_dir = self.backup_dir_to_read()?;
+            let health = self.diagnose(&live, &backup_dir, Depth::DigestOnly)?;
             if !matches!(health, Health::Damaged(_)) {
-                return self.serve(health, live, &shelf);
+                return self.serve(health, live, &backup_dir);
             }
-            if let Some(until) = self.unquiet(&live, &mut seen, quiet_deadline) {
+            if let Some(until) = self.unquiet(&live, &mut last, quiet_deadline) {
                 self.await_quiet(until);
                 continue;
             }
-            let root = self.precheck(Purpose::Write)?;
-            let held = self.hold(root, Purpose::Write, Instant::now() + patience)?;
-            let ground = self.survey(&held)?;
-            if matches!(ground.health, Health::Damaged(_))
-                && self.unquiet(&ground.live, &mut seen, quiet_deadline).is_none()
+            let root = self.precheck(LockPurpose::Write)?;
+            let lock = self.lock_state(root, LockPurpose::Write, Instant::now() + patience)?;
+            let seen = self.observe(&lock)?;
+            if matches!(seen.health, Health::Damaged(_))
+                && self.unquiet(&seen.live, &mut last, quiet_deadline).is_none()
             {
-                self.heal(&held, &ground, Room::IsWhatItIs)?;
+                self.heal(&lock, &seen, OnDiskFull::Fail)?;
             }
         }
     }
 
     /// `state recover`.
-    pub fn recover(&self, wanted: &Wanted, order: &Order) -> Result<Recovered> {
+    pub fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Recovered> {
         let deadline = self.deadline();
         loop {
-            let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, deadline)?;
-            let ground = self.survey(&held)?;
-            let valid = matches!(ground.health, Health::Healthy(_) | Health::Legacy(_));
-            if let Health::TooNew(_) = ground.health {
-                return Err(self.refusal(&ground.health, &ground.shelf));
+            let lock =
+                self.lock_state(self.precheck(LockPurpose::Write)?, LockPurpose::Write, deadline)?;
+            let seen = self.observe(&lock)?;
+            let valid = matches!(seen.health, Health::Healthy(_) | Health::Legacy(_));
+            if let Health::TooNew(_) = seen.health {
+                return Err(self.refusal(&seen.health, &seen.backup_dir));
             }
-            self.check_conditions(order, ground.revision())?;
+            self.check_conditions(options, seen.revision())?;
             if !valid {
-                best(ground.shelf.copies()?).map_err(written_by_a_newer_program)?;
+                newest_valid(seen.backup_dir.copies()?).map_err(written_by_a_newer_program)?;
             }
             let (document, name) = match wanted {
                 Wanted::Newest if valid => {
-                    self.keep_mirror(&held, &ground);
-                    let mut backups = ground.shelf.backups.iter().rev();
+                    self.keep_mirror(&lock, &seen);
+                    let mut backups = seen.backup_dir.backups.iter().rev();
                     let pre_migration =
                         backups.find(|backup| backup.reason == pinned::PRE_MIGRATION);
                     return Ok(Recovered::NothingToDo {
                         pre_migration: pre_migration.map(|name| name.as_str().to_owned()),
                     });
                 }
-                Wanted::Newest => self.best_copy(&ground.shelf, &ground.health)?,
+                Wanted::Newest => self.newest_copy(&seen.backup_dir, &seen.health)?,
                 wanted => {
                     // A rollback makes the current state a backup; the mirror must not be older.
-                    self.keep_mirror(&held, &ground);
-                    self.wanted_copy(&ground, wanted)?
+                    self.keep_mirror(&lock, &seen);
+                    self.wanted_copy(&seen, wanted)?
                 }
             };
-            let displaced = match &ground.health {
-                Health::Healthy(current) => Displaced::backup(
+            let replaced = match &seen.health {
+                Health::Healthy(current) => Replaced::backup(
                     self.disk.now(),
                     Some(current.seal.revision),
                     pinned::PRE_RECOVER,
                 ),
-                Health::Legacy(_) => Displaced::backup(self.disk.now(), None, pinned::PRE_RECOVER),
-                _ => Displaced::Evidence,
+                Health::Legacy(_) => Replaced::backup(self.disk.now(), None, pinned::PRE_RECOVER),
+                _ => Replaced::Evidence,
             };
-            let room = Room::MayBeMade;
+            let room = OnDiskFull::PruneBackups;
             if let recovered @ Recovered::From { .. } =
-                self.bring_back((&held, &ground, room), order, (&document, &name), displaced)?
+                self.bring_back((&lock, &seen, room), options, (&document, &name), replaced)?
             {
                 return Ok(recovered);
             }
-            give_up_after(deadline)?;
+            check_deadline(deadline)?;
         }
     }
 
@@ -394,31 +406,31 @@ impl Store {
     /// is nothing to recover. Changes nothing.
     pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Change>)>> {
         let live = self.live()?;
-        let shelf = self.shelf_to_read()?;
-        let health = self.judge(&live, &shelf, Look::Thorough)?;
+        let backup_dir = self.backup_dir_to_read()?;
+        let health = self.diagnose(&live, &backup_dir, Depth::WithMirror)?;
         let current = known(&health, live.as_ref()).cloned().unwrap_or_default();
-        let ground = Ground { shelf, live, health };
-        let (document, name) = match (&ground.health, wanted) {
+        let seen = Observation { backup_dir, live, health };
+        let (document, name) = match (&seen.health, wanted) {
             (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),
             (Health::NotInitialized | Health::TooNew(_), _) => {
-                return Err(self.refusal(&ground.health, &ground.shelf));
+                return Err(self.refusal(&seen.health, &seen.backup_dir));
             }
-            (_, Wanted::Newest) => self.best_copy(&ground.shelf, &ground.health)?,
-            _ => self.wanted_copy(&ground, wanted)?,
+            (_, Wanted::Newest) => self.newest_copy(&seen.backup_dir, &seen.health)?,
+            _ => self.wanted_copy(&seen, wanted)?,
         };
         Ok(Some((name, diff(&without_seal(&current), &without_seal(document.value())))))
     }
 
-    fn wanted_copy(&self, ground: &Ground, wanted: &Wanted) -> Result<(Restorable, String)> {
-        let (what, copies): (String, Vec<&Copy>) = match wanted {
+    fn wanted_copy(&self, seen: &Observation, wanted: &Wanted) -> Result<(Restorable, String)> {
+        let (what, copies): (String, Vec<&BackupCopy>) = match wanted {
             Wanted::Revision(revision) => {
-                let lineage = self.known_lineage(ground)?;
-                let named = |copy: &&Copy| {
+                let lineage = self.known_lineage(seen)?;
+                let named = |copy: &&BackupCopy| {
                     let name = BackupName::parse(&copy.name).and_then(|name| name.revision);
                     name.is_some_and(|named| named.get() == *revision)
                 };
-                let of = |copy: &&Copy| match &copy.worth {
-                    Worth::Bad(_) => named(copy), // so that its defect can be reported
+                let of = |copy: &&BackupCopy| match &copy.state {
+                    CopyState::Invalid(_) => named(copy), // so that its defect can be reported
                     _ => copy.sealed().is_some_and(|document| {
                         document.seal.revision.get() == *revision
                             && Some(&document.seal.lineage) == lineage.as_ref()
@@ -426,22 +438,22 @@ impl Store {
                 };
                 (
                     format!("of revision {revision}"),
-                    ground.shelf.copies()?.iter().filter(of).collect(),
+                    seen.backup_dir.copies()?.iter().filter(of).collect(),
                 )
             }
             Wanted::Matching(pattern) => {
                 let pattern = side::name_in(&self.settings.directory, BACKUPS, pattern);
-                let of = |copy: &&Copy| {
+                let of = |copy: &&BackupCopy| {
                     copy.name != MIRROR
                         && BackupName::parse(&copy.name).is_some()
                         && matches(pattern, &copy.name)
                 };
                 (
                     format!("matching {pattern:?}"),
-                    ground.shelf.copies()?.iter().filter(of).collect(),
+                    seen.backup_dir.copies()?.iter().filter(of).collect(),
                 )
             }
-            Wanted::Newest => (String::new(), ground.shelf.copies()?.iter().collect()),
+            Wanted::Newest => (String::new(), seen.backup_dir.copies()?.iter().collect()),
         };
         // Copies are ordered newest first.
         if let Some(found) =
@@ -450,7 +462,7 @@ impl Store {
             return Ok(found);
         }
         if let Some(bad) = copies.first() {
-            let Worth::Bad(why) = &bad.worth else {
+            let CopyState::Invalid(why) = &bad.state else {
                 return Err(written_by_a_newer_program(bad));
             };
             let message = format!("no backup {what} is valid: {}: {why}", bad.name);
@@ -461,7 +473,8 @@ impl Store {
             Error::new(Kind::NotFound, format!("there is no backup {what}; nothing was changed"))
                 .try_command("state backups", "see which ones there are");
         let Wanted::Matching(pattern) = wanted else { return Err(error) };
-        let names = ground.shelf.copies()?.iter().filter_map(|copy| BackupName::parse(&copy.name));
+        let names =
+            seen.backup_dir.copies()?.iter().filter_map(|copy| BackupName::parse(&copy.name));
         let given: Vec<String> = names.map(|name| name.given().to_owned()).collect();
         Err(match nearest(pattern, given.iter().map(String::as_str)) {
             Some(meant) => error.rather(format!("state recover {meant}")),
@@ -471,9 +484,9 @@ impl Store {
 }
 
 /// The error where an older copy would replace a document that this program does not understand.
-pub(super) fn written_by_a_newer_program(copy: &Copy) -> Error {
-    let version = match &copy.worth {
-        Worth::TooNew(too_new, _) => too_new.version.as_str(),
+pub(super) fn written_by_a_newer_program(copy: &BackupCopy) -> Error {
+    let version = match &copy.state {
+        CopyState::TooNew(too_new, _) => too_new.version.as_str(),
         _ => "unknown",
     };
     let message = format!(

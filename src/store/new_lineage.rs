@@ -14,20 +14,20 @@ use std::ffi::OsStr;
 
 use serde_json::{Value, json};
 
-use super::commit::{Plan, Published, Room};
-use super::ground::{Ground, Held};
-use super::judge::Health;
+use super::backup_dir::lineage_of;
+use super::commit::{OnDiskFull, Plan, Published};
+use super::diagnosis::Health;
 use super::layout::{
     ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS,
     STAGED_PREFIX, WORKSHOP,
 };
-use super::live::Found;
-use super::order::Order;
+use super::observe::{Observation, StateLock};
+use super::options::WriteOptions;
+use super::preserve::Replaced;
 use super::restore::intent::Staged;
 use super::restore::{lock_lost, staged_state};
-use super::retain::Displaced;
-use super::shelf::lineage_of;
-use super::workshop::Workshop;
+use super::staging::StagingDir;
+use super::state_file::StateFile;
 use super::{Signals, Store};
 use crate::audit::Level;
 use crate::document::seal::{
@@ -103,76 +103,76 @@ impl Store {
     /// writer was faster.
     pub(super) fn start_new_lineage(
         &self,
-        held: &Held,
-        ground: &Ground,
-        (sealed, order): (&Sealed, &Order),
+        lock: &StateLock,
+        seen: &Observation,
+        (sealed, options): (&Sealed, &WriteOptions),
     ) -> Result<Option<Revision>> {
-        let Some(shelf) = ground.shelf.dir() else { return Ok(None) };
-        let mut workshop = self.workshop(held)?;
-        // A file made in the backup directory must never exist without the workshop.
-        self.disk.sync_dir(&workshop.shelf)?;
-        self.make_archive(held, ground, shelf)?;
-        let lineage = lineage_of(ground.shelf.copies()?)
+        let Some(backup_dir) = seen.backup_dir.dir() else { return Ok(None) };
+        let mut staging = self.staging(lock)?;
+        // A file made in the backup directory must never exist without the staging directory.
+        self.disk.sync_dir(&staging.checkpoints)?;
+        self.make_archive(lock, seen, backup_dir)?;
+        let lineage = lineage_of(seen.backup_dir.copies()?)
             .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
         let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
-        let archive = self.free_archive_name(shelf, &lineage)?;
+        let archive = self.free_archive_name(backup_dir, &lineage)?;
         let intent = Intent { archive, state: Staged { revision, lineage: new, digest } };
         self.disk
-            .stage(&workshop.dir, &staged_state(NUMBER), &sealed.text.whole(), Sync::Now)?
+            .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Sync::Now)?
             .keep();
-        self.decide_fresh(&mut workshop, held, &intent)?;
-        match self.commit_fresh(held, ground, (&workshop, sealed), order) {
+        self.decide_fresh(&mut staging, lock, &intent)?;
+        match self.commit_fresh(lock, seen, (&staging, sealed), options) {
             Ok(Published::Done { .. }) => {}
             Ok(Published::Overtaken) => {
-                self.drop_fresh(workshop)?;
+                self.drop_fresh(staging)?;
                 return Ok(None);
             }
             // The commit may have happened; the next writer finds out.
             Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
             Err(error) => {
-                self.drop_fresh(workshop)?;
+                self.drop_fresh(staging)?;
                 return Err(error);
             }
         }
-        self.record_archive(&intent, order);
-        self.record_commit((held, ground), order, sealed, &[]);
-        self.finish_fresh(held, workshop, &intent);
+        self.record_archive(&intent, options);
+        self.record_commit((lock, seen), options, sealed, &[]);
+        self.finish_fresh(lock, staging, &intent);
         Ok(Some(revision))
     }
 
-    fn record_archive(&self, intent: &Intent, order: &Order) {
+    fn record_archive(&self, intent: &Intent, options: &WriteOptions) {
         let entry =
-            self.entry(Level::Info, order.action, "archived").with("archive", &intent.archive);
+            self.entry(Level::Info, options.action, "archived").with("archive", &intent.archive);
         self.audit.record(&entry.with("path", self.shown()));
     }
 
     fn commit_fresh(
         &self,
-        held: &Held,
-        ground: &Ground,
-        (workshop, sealed): (&Workshop<'_>, &Sealed),
-        order: &Order,
+        lock: &StateLock,
+        seen: &Observation,
+        (staging, sealed): (&StagingDir<'_>, &Sealed),
+        options: &WriteOptions,
     ) -> Result<Published> {
         let staged = staged_state(NUMBER);
         let plan = Plan {
             sealed,
-            source: Some((&workshop.dir, OsStr::new(&staged))),
-            displaced: Displaced::Nothing, // it is in the archive
+            source: Some((&staging.dir, OsStr::new(&staged))),
+            replaced: Replaced::Nothing, // it is in the archive
             signals: &Signals::STAY,
-            fences: &order.fences,
-            room: Room::IsWhatItIs,
+            fences: &options.fences,
+            room: OnDiskFull::Fail,
         };
-        self.publish(held, ground, &plan)
+        self.publish(lock, seen, &plan)
     }
 
     /// Links or copies everything into the archive, and syncs it.
-    fn make_archive(&self, held: &Held, ground: &Ground, shelf: &Dir) -> Result<()> {
+    fn make_archive(&self, lock: &StateLock, seen: &Observation, backup_dir: &Dir) -> Result<()> {
         let place = archive_in_progress();
-        tree::remove(&self.disk, shelf, &place)?;
-        self.disk.make_dir(shelf, &place)?;
-        let archive = self.disk.open_dir(shelf, &place)?;
-        if let Some(found) = &ground.live {
-            let live = match &ground.health {
+        tree::remove(&self.disk, backup_dir, &place)?;
+        self.disk.make_dir(backup_dir, &place)?;
+        let archive = self.disk.open_dir(backup_dir, &place)?;
+        if let Some(found) = &seen.live {
+            let live = match &seen.health {
                 Health::Healthy(document) => Some(document.seal.revision),
                 _ => None,
             };
@@ -181,20 +181,20 @@ impl Store {
                 self.disk.stage(&archive, name.as_str(), &found.bytes, Sync::Now)?.keep();
             } else {
                 self.disk.link(
-                    (&held.root, &self.settings.file_name),
+                    (&lock.root, &self.settings.file_name),
                     (&archive, OsStr::new(name.as_str())),
                 )?;
             }
         }
-        let backups = ground.shelf.backups.iter().map(BackupName::as_str);
-        let evidence = ground.shelf.evidence.iter().map(String::as_str);
-        let mirror = ground.shelf.has_mirror.then_some(MIRROR);
+        let backups = seen.backup_dir.backups.iter().map(BackupName::as_str);
+        let evidence = seen.backup_dir.evidence.iter().map(String::as_str);
+        let mirror = seen.backup_dir.has_mirror.then_some(MIRROR);
         for name in backups.chain(evidence).chain(mirror) {
-            self.link_or_copy((shelf, &archive), name)?;
+            self.link_or_copy((backup_dir, &archive), name)?;
         }
-        self.archive_signals(held, &archive)?;
+        self.archive_signals(lock, &archive)?;
         self.disk.sync_dir(&archive)?;
-        Ok(self.disk.sync_dir(shelf)?)
+        Ok(self.disk.sync_dir(backup_dir)?)
     }
 
     fn link_or_copy(&self, (from, to): (&Dir, &Dir), name: &str) -> Result<()> {
@@ -211,8 +211,8 @@ impl Store {
         }
     }
 
-    fn archive_signals(&self, held: &Held, archive: &Dir) -> Result<()> {
-        let listed = match tree::list(&self.disk, &held.root, SIGNALS) {
+    fn archive_signals(&self, lock: &StateLock, archive: &Dir) -> Result<()> {
+        let listed = match tree::list(&self.disk, &lock.root, SIGNALS) {
             Err(error) if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName) => {
                 self.warn(format!("{SIGNALS} stays as it is: {error}"));
                 return Ok(());
@@ -221,33 +221,32 @@ impl Store {
         };
         let Some(listed) = listed else { return Ok(()) };
         let attributes = Attributes::Listed(&listed);
-        tree::copy(&self.disk, (&held.root, SIGNALS), (archive, SIGNALS), attributes).map(drop)
+        tree::copy(&self.disk, (&lock.root, SIGNALS), (archive, SIGNALS), attributes).map(drop)
     }
 
     /// Puts the intent in place: from here on the next writer continues.
     fn decide_fresh(
         &self,
-        workshop: &mut Workshop<'_>,
-        held: &Held,
+        staging: &mut StagingDir<'_>,
+        lock: &StateLock,
         intent: &Intent,
     ) -> Result<()> {
         const DRAFT: &str = "fresh.draft";
-        self.disk.stage(&workshop.dir, DRAFT, &intent.write()?, Sync::Now)?.keep();
-        if !held.lock.is_ours(&self.disk, &held.root)? {
+        self.disk.stage(&staging.dir, DRAFT, &intent.write()?, Sync::Now)?.keep();
+        if !lock.flock.is_ours(&self.disk, &lock.root)? {
             return Err(lock_lost());
         }
-        self.disk
-            .rename((&workshop.dir, OsStr::new(DRAFT)), (&workshop.dir, OsStr::new(INTENT)))?;
-        self.disk.sync_dir(&workshop.dir)?;
-        workshop.keep();
+        self.disk.rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)))?;
+        self.disk.sync_dir(&staging.dir)?;
+        staging.keep();
         Ok(())
     }
 
     /// Removes the intent and then the files made for it. Nothing has been replaced yet.
-    fn drop_fresh(&self, workshop: Workshop<'_>) -> Result<()> {
-        self.disk.unlink(&workshop.dir, INTENT)?;
-        self.disk.sync_dir(&workshop.dir)?;
-        workshop.clear()
+    fn drop_fresh(&self, staging: StagingDir<'_>) -> Result<()> {
+        self.disk.unlink(&staging.dir, INTENT)?;
+        self.disk.sync_dir(&staging.dir)?;
+        staging.clear()
     }
 
     fn read_fresh(&self, root: &Dir) -> Result<Option<Intent>> {
@@ -264,25 +263,25 @@ impl Store {
 
     /// Continues an interrupted start of a lineage. Where it cannot be committed, it is dropped,
     /// and the old state is unchanged. Returns whether there was one.
-    pub(super) fn settle_fresh(&self, held: &Held) -> Result<bool> {
-        let Some(intent) = self.read_fresh(&held.root)? else { return Ok(false) };
-        let mut workshop = self.workshop(held)?;
-        workshop.keep();
-        let live = Found::read(&self.disk, &held.root, &self.settings.file_name)?;
+    pub(super) fn settle_fresh(&self, lock: &StateLock) -> Result<bool> {
+        let Some(intent) = self.read_fresh(&lock.root)? else { return Ok(false) };
+        let mut staging = self.staging(lock)?;
+        staging.keep();
+        let live = StateFile::read(&self.disk, &lock.root, &self.settings.file_name)?;
         let is_committed = live.is_some_and(
             |found| matches!(&found.reading, Reading::Sealed(live) if live.seal.lineage == intent.state.lineage),
         );
-        let order = Order::of("init");
+        let options = WriteOptions::of("init");
         if !is_committed {
-            let sealed = self.staged_state(&workshop.dir, NUMBER, &intent.state)?;
+            let sealed = self.staged_state(&staging.dir, NUMBER, &intent.state)?;
             let committed = sealed.map(|sealed| {
-                let ground = self.survey(held)?;
-                let published = self.commit_fresh(held, &ground, (&workshop, &sealed), &order)?;
-                Ok::<_, Error>((published != Published::Overtaken).then_some((sealed, ground)))
+                let seen = self.observe(lock)?;
+                let published = self.commit_fresh(lock, &seen, (&staging, &sealed), &options)?;
+                Ok::<_, Error>((published != Published::Overtaken).then_some((sealed, seen)))
             });
             match committed {
-                Some(Ok(Some((sealed, ground)))) => {
-                    self.record_commit((held, &ground), &order, &sealed, &[])
+                Some(Ok(Some((sealed, seen)))) => {
+                    self.record_commit((lock, &seen), &options, &sealed, &[])
                 }
                 Some(Err(error)) if error.kind == Kind::DurabilityUnknown => return Err(error),
                 other => {
@@ -292,45 +291,47 @@ impl Store {
                     self.warn(format!(
                         "a killed `init --fresh` could not be finished, and is given up{why}"
                     ));
-                    return self.drop_fresh(workshop).map(|()| true);
+                    return self.drop_fresh(staging).map(|()| true);
                 }
             }
         }
         if is_committed {
-            self.record_unrecorded((held, &self.survey(held)?), &order, &intent.archive);
+            self.record_unrecorded((lock, &self.observe(lock)?), &options, &intent.archive);
         }
         self.warn("a killed `init --fresh` was finished");
-        self.record_archive(&intent, &order);
-        self.finish_fresh(held, workshop, &intent);
+        self.record_archive(&intent, &options);
+        self.finish_fresh(lock, staging, &intent);
         Ok(true)
     }
 
     /// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
     /// archived files are removed.
-    fn finish_fresh(&self, held: &Held, workshop: Workshop<'_>, intent: &Intent) {
+    fn finish_fresh(&self, lock: &StateLock, staging: StagingDir<'_>, intent: &Intent) {
         let finish = || -> Result<()> {
-            let shelf = self.side_directory(&held.root, BACKUPS)?;
+            let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
             let place = archive_in_progress();
-            if self.disk.stat(&shelf, &place)?.is_some() {
-                self.disk
-                    .rename((&shelf, OsStr::new(&place)), (&shelf, OsStr::new(&intent.archive)))?;
-                self.disk.sync_dir(&shelf)?;
+            if self.disk.stat(&backup_dir, &place)?.is_some() {
+                self.disk.rename(
+                    (&backup_dir, OsStr::new(&place)),
+                    (&backup_dir, OsStr::new(&intent.archive)),
+                )?;
+                self.disk.sync_dir(&backup_dir)?;
             }
-            self.mirror_live(held, &shelf)?;
-            let archive = self.disk.open_dir(&shelf, &intent.archive)?;
+            self.mirror_live(lock, &backup_dir)?;
+            let archive = self.disk.open_dir(&backup_dir, &intent.archive)?;
             for name in self
                 .disk
                 .list(&archive)?
                 .iter()
                 .filter(|name| name.to_str().is_some_and(is_archived))
             {
-                self.disk.unlink(&shelf, name)?;
+                self.disk.unlink(&backup_dir, name)?;
             }
-            self.disk.sync_dir(&shelf)?;
-            self.remove_archived_signals(held, &archive)?;
-            self.disk.unlink(&workshop.dir, INTENT)?;
-            self.disk.sync_dir(&workshop.dir)?;
-            workshop.clear()
+            self.disk.sync_dir(&backup_dir)?;
+            self.remove_archived_signals(lock, &archive)?;
+            self.disk.unlink(&staging.dir, INTENT)?;
+            self.disk.sync_dir(&staging.dir)?;
+            staging.clear()
         };
         if let Err(error) = finish() {
             self.warn(format!(
@@ -341,34 +342,34 @@ impl Store {
 
     /// Copies the live file to the mirror, durably: with no earlier revision to fall back to, the
     /// mirror must survive a power cut from the start.
-    pub(super) fn mirror_live(&self, held: &Held, shelf: &Dir) -> Result<()> {
-        let Some(found) = Found::read(&self.disk, &held.root, &self.settings.file_name)? else {
+    pub(super) fn mirror_live(&self, lock: &StateLock, backup_dir: &Dir) -> Result<()> {
+        let Some(found) = StateFile::read(&self.disk, &lock.root, &self.settings.file_name)? else {
             return Ok(());
         };
-        let name = temporary(held.lock.inode(), "mirror");
+        let name = temporary(lock.flock.inode(), "mirror");
         let same = self
             .disk
-            .stat_if_same(shelf, MIRROR, &found.bytes)?
+            .stat_if_same(backup_dir, MIRROR, &found.bytes)?
             .filter(|mirror| !mirror.same_file(&found.stat));
         if same.is_none() {
-            self.disk.sync_dir(&held.root)?;
-            let staged = self.disk.stage(shelf, &name, &found.bytes, Sync::Now)?;
-            self.disk.rename((shelf, OsStr::new(&name)), (shelf, OsStr::new(MIRROR)))?;
+            self.disk.sync_dir(&lock.root)?;
+            let staged = self.disk.stage(backup_dir, &name, &found.bytes, Sync::Now)?;
+            self.disk.rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
             staged.keep();
-        } else if let Some(mirror) = self.disk.open(shelf, MIRROR, Access::Read)? {
-            self.disk.sync(&mirror, &shelf.path_of(MIRROR))?;
+        } else if let Some(mirror) = self.disk.open(backup_dir, MIRROR, Access::Read)? {
+            self.disk.sync(&mirror, &backup_dir.path_of(MIRROR))?;
         }
-        Ok(self.disk.sync_dir(shelf)?)
+        Ok(self.disk.sync_dir(backup_dir)?)
     }
 
     /// Removes the signal files that are in the archive unchanged. The directory stays: it may be a
     /// mount point.
-    fn remove_archived_signals(&self, held: &Held, archive: &Dir) -> Result<()> {
+    fn remove_archived_signals(&self, lock: &StateLock, archive: &Dir) -> Result<()> {
         let Some(archived) = tree::list(&self.disk, archive, SIGNALS)? else { return Ok(()) };
-        let Some(signals) = side::open_to_read(&self.disk, &held.root, SIGNALS)? else {
+        let Some(signals) = side::open_to_read(&self.disk, &lock.root, SIGNALS)? else {
             return Ok(());
         };
-        let Some(found) = tree::list(&self.disk, &held.root, SIGNALS)? else { return Ok(()) };
+        let Some(found) = tree::list(&self.disk, &lock.root, SIGNALS)? else { return Ok(()) };
         for entry in archived.children("") {
             let print = |listing: &tree::Listing| {
                 listing.below(&entry.path).map(|below| below.fingerprint())

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Store;
-use super::ground::{Ground, Held};
-use super::judge::Health;
+use super::backup_dir::BackupDir;
+use super::diagnosis::Health;
 use super::layout::automatic_reason;
-use super::order::Order;
-use super::shelf::Shelf;
+use super::observe::{Observation, StateLock};
+use super::options::WriteOptions;
 use crate::audit::{Committed, Level, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
@@ -19,30 +19,30 @@ impl Store {
     /// Records a commit that has happened. The caller still holds the state lock.
     pub(super) fn record_commit(
         &self,
-        (held, ground): (&Held, &Ground),
-        order: &Order,
+        (lock, seen): (&StateLock, &Observation),
+        options: &WriteOptions,
         sealed: &Sealed,
         facts: &[(&str, &str)],
     ) {
         let pid = std::process::id();
-        self.journal_commit(held, ground, (order, pid), sealed);
-        // A restore may have settled a guard since the ground was surveyed.
-        if !ground.shelf.guards.is_empty()
-            && let Ok(shelf) = self.shelf_of(&held.root)
+        self.journal_commit(lock, seen, (options, pid), sealed);
+        // A restore may have settled a guard since the files were observed.
+        if !seen.backup_dir.guards.is_empty()
+            && let Ok(backup_dir) = self.backup_dir_of(&lock.root)
         {
-            self.warn_of_guards(&held.root, &shelf);
+            self.warn_of_guards(&lock.root, &backup_dir);
         }
         let seal = &sealed.document.seal;
-        let reason = order.reason.as_deref().unwrap_or(order.action);
-        let entry = self.entry(Level::Info, order.action, "committed");
+        let reason = options.reason.as_deref().unwrap_or(options.action);
+        let entry = self.entry(Level::Info, options.action, "committed");
         let entry = entry
             .with("revision", seal.revision)
-            .with("reason", automatic_reason(reason, order.action))
+            .with("reason", automatic_reason(reason, options.action))
             .with("pid", pid)
-            .with("command", order.command())
+            .with("command", options.command())
             .with("lineage", &seal.lineage)
             .with("bytes", sealed.text.size())
-            .with("waited", format!("{:.6}", held.waited.as_secs_f64()));
+            .with("waited", format!("{:.6}", lock.waited.as_secs_f64()));
         let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
         self.audit.record(&entry.with("path", self.shown()));
     }
@@ -50,54 +50,55 @@ impl Store {
     /// Records the live revision if the journal has no line of it: its writer died before that.
     pub(super) fn record_unrecorded(
         &self,
-        (held, ground): (&Held, &Ground),
-        order: &Order,
+        (lock, seen): (&StateLock, &Observation),
+        options: &WriteOptions,
         from: &str,
     ) {
-        let (Health::Healthy(document), Some(found)) = (&ground.health, ground.live.as_ref())
-        else {
+        let (Health::Healthy(document), Some(found)) = (&seen.health, seen.live.as_ref()) else {
             return;
         };
         let seal = &document.seal;
-        let is_recorded = ground
-            .shelf
+        let is_recorded = seen
+            .backup_dir
             .events()
             .commits()
             .any(|commit| commit.revision == seal.revision && commit.digest == seal.digest);
         if !is_recorded {
             let sealed = Sealed { document: document.clone(), text: found.bytes.clone().into() };
-            self.record_commit((held, ground), order, &sealed, &[("from", from)]);
+            self.record_commit((lock, seen), options, &sealed, &[("from", from)]);
         }
     }
 
     fn journal_commit(
         &self,
-        held: &Held,
-        ground: &Ground,
-        (order, pid): (&Order, u32),
+        lock: &StateLock,
+        seen: &Observation,
+        (options, pid): (&WriteOptions, u32),
         sealed: &Sealed,
     ) {
-        let Some(dir) = ground.shelf.dir().filter(|_| ground.shelf.has_journal) else { return };
+        let Some(dir) = seen.backup_dir.dir().filter(|_| seen.backup_dir.has_journal) else {
+            return;
+        };
         let seal = &sealed.document.seal;
         let commit = Commit {
             time: rfc3339_millis(self.disk.now()),
             lineage: seal.lineage.clone(),
             revision: seal.revision,
             digest: seal.digest.clone(),
-            command: order.command(),
-            reason: order.reason.clone(),
+            command: options.command(),
+            reason: options.reason.clone(),
             pid,
             owner: self.owner_of_command(),
-            waited: held.waited.as_secs_f64(),
+            waited: lock.waited.as_secs_f64(),
             bytes: sealed.text.size() as u64,
-            changes: changes(ground, sealed),
-            guards: self.guards_of_commit(held, &ground.shelf),
+            changes: changes(seen, sealed),
+            guards: self.guards_of_commit(lock, &seen.backup_dir),
         };
-        self.append_to_journal(dir, held, &Event::Commit(commit));
+        self.append_to_journal(dir, lock, &Event::Commit(commit));
     }
 
-    pub(super) fn append_to_journal(&self, dir: &crate::fs::Dir, held: &Held, event: &Event) {
-        if let Err(why) = Journal::new(&self.disk, dir).append(event, held.lock.inode()) {
+    pub(super) fn append_to_journal(&self, dir: &crate::fs::Dir, lock: &StateLock, event: &Event) {
+        if let Err(why) = Journal::new(&self.disk, dir).append(event, lock.flock.inode()) {
             self.warn(format!("the journal has no line of this: {why}"));
         }
     }
@@ -117,30 +118,30 @@ impl Store {
     }
 
     /// Makes the journal where it is missing.
-    pub(super) fn make_journal(&self, shelf: &mut Shelf) {
-        let Some(dir) = shelf.dir() else { return };
+    pub(super) fn make_journal(&self, backup_dir: &mut BackupDir) {
+        let Some(dir) = backup_dir.dir() else { return };
         match Journal::new(&self.disk, dir).make() {
-            Ok(()) => shelf.has_journal = true,
+            Ok(()) => backup_dir.has_journal = true,
             Err(error) => self.warn(format!("there is no journal of this state: {error}")),
         }
     }
 
     /// The events in this root's journal; empty where it cannot be read.
     pub fn journal(&self) -> Events {
-        self.shelf_to_read().map(|shelf| shelf.events()).unwrap_or_default()
+        self.backup_dir_to_read().map(|backup_dir| backup_dir.events()).unwrap_or_default()
     }
 
     /// The recorded commits of a lineage in this root, by revision: those in the journal; for
     /// revisions without a line there, those in the audit log with this lineage and this path.
     pub(super) fn commits(
         &self,
-        shelf: &Shelf,
+        backup_dir: &BackupDir,
         lineage: &Lineage,
     ) -> BTreeMap<Revision, Committed> {
         let logged = self.audit.commits(lineage, &self.shown());
         let mut commits: BTreeMap<_, _> =
             logged.into_iter().map(|commit| (commit.revision, commit)).collect();
-        for commit in shelf.events().commits().filter(|commit| commit.lineage == *lineage) {
+        for commit in backup_dir.events().commits().filter(|commit| commit.lineage == *lineage) {
             let committed = Committed {
                 time: commit.time.clone(),
                 revision: commit.revision,
@@ -155,8 +156,8 @@ impl Store {
 
     /// The lineage of the last recorded commit of this root, from the journal or else the audit
     /// log.
-    pub(super) fn last_lineage(&self, shelf: &Shelf) -> Option<Lineage> {
-        if let Some(commit) = shelf.events().commits().last() {
+    pub(super) fn last_lineage(&self, backup_dir: &BackupDir) -> Option<Lineage> {
+        if let Some(commit) = backup_dir.events().commits().last() {
             return Some(commit.lineage.clone());
         }
         let (path, mut last) = (fact("path", self.shown()), None);
@@ -172,24 +173,28 @@ impl Store {
     }
 
     /// The last recorded commit of a lineage in this root.
-    pub(super) fn last_commit(&self, shelf: &Shelf, lineage: &Lineage) -> Option<Committed> {
-        self.commits(shelf, lineage).pop_last().map(|(_, commit)| commit)
+    pub(super) fn last_commit(
+        &self,
+        backup_dir: &BackupDir,
+        lineage: &Lineage,
+    ) -> Option<Committed> {
+        self.commits(backup_dir, lineage).pop_last().map(|(_, commit)| commit)
     }
 }
 
-fn changes(ground: &Ground, sealed: &Sealed) -> Option<Changes> {
-    if let Health::Healthy(live) = &ground.health
+fn changes(seen: &Observation, sealed: &Sealed) -> Option<Changes> {
+    if let Health::Healthy(live) = &seen.health
         && live.seal.digest == sealed.document.seal.digest
     {
         return None; // it is in place already, and the state before it is not on record
     }
-    let reference = match &ground.health {
+    let reference = match &seen.health {
         Health::Foreign(edit) => Some(to_bytes(&edit.reference.as_ref()?.value)?),
         _ => None,
     };
     let old = match &reference {
         Some(bytes) => bytes,
-        None => match ground.live.as_ref()? {
+        None => match seen.live.as_ref()? {
             found if matches!(found.reading, Reading::Damaged(_)) => return None,
             found => &*found.bytes,
         },

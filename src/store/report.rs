@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Store;
+use super::backup_dir::{BackupCopy, BackupDir, lineage_of};
+use super::diagnosis::{Depth, Health, Mirror, known, mirror_state, newer_schema};
 use super::guard::OnRecord;
-use super::judge::{Health, Look, Mirror, known, mirror_state, newer_schema};
 use super::layout::{BACKUPS, BackupName, MIRROR, matches};
-use super::live::Found;
 use super::restore::Interrupted;
-use super::shelf::{Copy, Shelf, lineage_of};
+use super::state_file::StateFile;
 use crate::document::body::Body;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate::{self, Unfit};
@@ -129,23 +129,25 @@ pub struct Validation {
 }
 
 struct Examined {
-    live: Option<Found>,
-    shelf: Shelf,
+    live: Option<StateFile>,
+    backup_dir: BackupDir,
     health: Health,
 }
 
 impl Store {
     fn examine(&self) -> Result<Examined> {
         let live = self.live()?;
-        let shelf = self.shelf_to_read()?;
-        let health = self.judge(&live, &shelf, Look::Thorough)?;
-        Ok(Examined { live, shelf, health })
+        let backup_dir = self.backup_dir_to_read()?;
+        let health = self.diagnose(&live, &backup_dir, Depth::WithMirror)?;
+        Ok(Examined { live, backup_dir, health })
     }
 
     /// The document in the live file, if there is one, as [`known`] returns it; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
         let live = self.live()?;
-        let health = self.shelf_to_read().and_then(|shelf| self.judge(&live, &shelf, Look::Quick));
+        let health = self
+            .backup_dir_to_read()
+            .and_then(|backup_dir| self.diagnose(&live, &backup_dir, Depth::DigestOnly));
         Ok(known(&health.unwrap_or(Health::NotInitialized), live.as_ref()).cloned())
     }
 
@@ -156,20 +158,20 @@ impl Store {
 
     /// Returns whether there is a copy that `state recover` would restore.
     pub fn has_valid_copy(&self) -> bool {
-        self.look().is_ok_and(|(health, shelf)| self.best_copy(&shelf, &health).is_ok())
+        self.look().is_ok_and(|(health, backup_dir)| self.newest_copy(&backup_dir, &health).is_ok())
     }
 
     /// Diagnoses the live file and returns the backup directory it was compared with. Changes
     /// nothing.
-    pub(super) fn look(&self) -> Result<(Health, Shelf)> {
+    pub(super) fn look(&self) -> Result<(Health, BackupDir)> {
         let examined = self.examine()?;
-        Ok((examined.health, examined.shelf))
+        Ok((examined.health, examined.backup_dir))
     }
 
     /// Checks the live file as every command would.
     pub fn validate(&self) -> Result<Validation> {
-        let Examined { live, shelf, health } = self.examine()?;
-        let error = self.refusal_of(&health, &shelf);
+        let Examined { live, backup_dir, health } = self.examine()?;
+        let error = self.refusal_of(&health, &backup_dir);
         let note = match (&health, live.as_ref()) {
             _ if self.is_restore_decided()? => match self.interrupted_restore() {
                 Ok(Some(Interrupted::Foreign(refusal))) => Some(refusal.message),
@@ -185,7 +187,9 @@ impl Store {
             (health, _) if health.migrates_from().is_some() => {
                 health.migrates_from().map(note_of_migration)
             }
-            (Health::Healthy(_), Some(found)) if mirror_state(found, &shelf)? != Mirror::Same => {
+            (Health::Healthy(_), Some(found))
+                if mirror_state(found, &backup_dir)? != Mirror::Same =>
+            {
                 Some("the mirror is not up to date; the next write makes it anew".to_owned())
             }
             _ => None,
@@ -216,7 +220,7 @@ impl Store {
 
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
-        let Examined { live, shelf, health } = self.examine()?;
+        let Examined { live, backup_dir, health } = self.examine()?;
         let found = live.as_ref();
         let value = known(&health, found);
         let text = |pointer: &str| {
@@ -231,7 +235,7 @@ impl Store {
         };
         let root = self.open_root()?;
         let obstacle = self.write_obstacle()?;
-        let pinned = shelf.backups.iter().filter(|backup| backup.is_pinned()).count();
+        let pinned = backup_dir.backups.iter().filter(|backup| backup.is_pinned()).count();
         let status = Status {
             path: self.shown(),
             health: health.name(),
@@ -251,19 +255,19 @@ impl Store {
             last_modified: text("/metadata/lastModified"),
             bytes: found.map(|found| found.stat.size),
             mode: found.map(|found| format!("{:04o}", found.stat.mode)),
-            mirror: match found.map(|found| mirror_state(found, &shelf)).transpose()? {
+            mirror: match found.map(|found| mirror_state(found, &backup_dir)).transpose()? {
                 Some(Mirror::Same) => "same",
                 Some(Mirror::Differs) => "differs",
                 Some(Mirror::Absent) => "absent",
-                None if shelf.has_mirror => "differs",
+                None if backup_dir.has_mirror => "differs",
                 None => "absent",
             },
             backups: BackupCount {
-                automatic: shelf.backups.len() - pinned,
+                automatic: backup_dir.backups.len() - pinned,
                 pinned,
-                evidence: shelf.evidence.len(),
-                archives: shelf.archives.len(),
-                newest: shelf.backups.iter().map(|backup| backup.time).max().map(rfc3339),
+                evidence: backup_dir.evidence.len(),
+                archives: backup_dir.archives.len(),
+                newest: backup_dir.backups.iter().map(|backup| backup.time).max().map(rfc3339),
             },
             state_lock: self.lock_holder(&root)?,
             locks: self.locks.summary()?,
@@ -291,8 +295,8 @@ impl Store {
         };
         self.warn_of_file(&live);
         self.warn_of_side_directories(&root)?;
-        self.warn_of_guards(&root, &shelf);
-        let error = self.refusal_of(&health, &shelf);
+        self.warn_of_guards(&root, &backup_dir);
+        let error = self.refusal_of(&health, &backup_dir);
         Ok((status, error))
     }
 
@@ -305,15 +309,15 @@ impl Store {
 
     /// The revisions of this lineage in backups and the audit log, newest first.
     pub fn history(&self) -> Result<Vec<Remembered>> {
-        let Examined { live, shelf, health } = self.examine()?;
+        let Examined { live, backup_dir, health } = self.examine()?;
         if matches!(health, Health::NotInitialized) {
-            return Err(self.refusal(&health, &shelf));
+            return Err(self.refusal(&health, &backup_dir));
         }
         let sealed = match live.as_ref().map(|found| &found.reading) {
             Some(Reading::Sealed(document)) => Some(document),
             _ => None,
         };
-        let copies = shelf.copies()?;
+        let copies = backup_dir.copies()?;
         let lineage = match &health {
             Health::Healthy(document) => Some(document.seal.lineage.clone()),
             _ => {
@@ -339,18 +343,18 @@ impl Store {
                 entry.file = Some(file);
             }
         }
-        for backup in shelf.backups.iter().filter(|backup| !backup.is_pinned()) {
+        for backup in backup_dir.backups.iter().filter(|backup| !backup.is_pinned()) {
             // A backup's reason is that of the commit that replaced it.
             let next = backup.revision.map(|revision| revision.get() + 1);
             if let Some(entry) = next.and_then(|next| revisions.get_mut(&next)) {
                 entry.reason = Some(backup.reason.clone());
             }
         }
-        let damaged = shelf.events().damaged;
+        let damaged = backup_dir.events().damaged;
         if damaged > 0 {
             self.warn(format!("{damaged} lines of the journal are damaged; they were skipped"));
         }
-        for commit in self.commits(&shelf, &lineage).into_values() {
+        for commit in self.commits(&backup_dir, &lineage).into_values() {
             let revision = commit.revision.get();
             let entry = revisions.entry(revision).or_default();
             entry.revision = revision;
@@ -379,9 +383,11 @@ impl Store {
     fn resolve(&self, examined: &Examined, word: Option<&str>) -> Result<Value> {
         let live = known(&examined.health, examined.live.as_ref());
         let Some(word) = word else {
-            return live.cloned().ok_or_else(|| self.refusal(&examined.health, &examined.shelf));
+            return live
+                .cloned()
+                .ok_or_else(|| self.refusal(&examined.health, &examined.backup_dir));
         };
-        let copies = examined.shelf.copies()?;
+        let copies = examined.backup_dir.copies()?;
         let found = match word.parse::<u64>() {
             Ok(number) => {
                 let lineage = lineage_of(copies);
@@ -391,7 +397,7 @@ impl Store {
                     }
                     _ => None,
                 };
-                let copy = copies.iter().filter_map(Copy::sealed).find(|document| {
+                let copy = copies.iter().filter_map(BackupCopy::sealed).find(|document| {
                     document.seal.revision.get() == number
                         && Some(&document.seal.lineage) == lineage.as_ref()
                 });
@@ -399,7 +405,7 @@ impl Store {
             }
             Err(_) => {
                 let word = side::name_in(&self.settings.directory, BACKUPS, word);
-                copies.iter().filter(|copy| matches(word, &copy.name)).find_map(Copy::value)
+                copies.iter().filter(|copy| matches(word, &copy.name)).find_map(BackupCopy::value)
             }
         };
         found.cloned().ok_or_else(|| {
@@ -414,9 +420,9 @@ impl Store {
             // Against a foreign edit the last acknowledged revision is the previous one.
             _ => None,
         };
-        let copies = examined.shelf.copies()?;
+        let copies = examined.backup_dir.copies()?;
         let lineage = lineage_of(copies);
-        let older = copies.iter().filter_map(Copy::sealed).filter(|document| {
+        let older = copies.iter().filter_map(BackupCopy::sealed).filter(|document| {
             Some(&document.seal.lineage) == lineage.as_ref()
                 && current.is_none_or(|current| document.seal.revision < current)
         });
@@ -431,14 +437,15 @@ impl Store {
 
     /// The remaining copies of the revisions between two that a watcher saw, oldest first.
     pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, Body)> {
-        let Ok(shelf) = self.shelf_to_read() else {
+        let Ok(backup_dir) = self.backup_dir_to_read() else {
             return Vec::new();
         };
         let between =
             |name: &&BackupName| name.revision.is_some_and(|r| r.get() > seen && r.get() < current);
         let mut found: Vec<(u64, Body)> = Vec::new();
-        for name in shelf.backups.iter().filter(between) {
-            if let Some(document) = shelf.read(name.as_str()).ok().as_ref().and_then(Copy::sealed)
+        for name in backup_dir.backups.iter().filter(between) {
+            if let Some(document) =
+                backup_dir.read(name.as_str()).ok().as_ref().and_then(BackupCopy::sealed)
                 && found.last().is_none_or(|(last, _)| *last < document.seal.revision.get())
             {
                 found.push((document.seal.revision.get(), document.value.clone()));

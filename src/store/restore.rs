@@ -19,7 +19,7 @@ pub mod intent;
 mod obstacle;
 mod origin;
 pub(super) mod probe;
-mod swap;
+mod roll_forward;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -31,18 +31,18 @@ pub use self::abort::Aborted;
 use self::intent::{Action, Intent, Manner, Staged, Swap};
 pub use self::origin::Interrupted;
 pub use self::probe::RestorePlan;
-pub(super) use self::swap::Settled;
+pub(super) use self::roll_forward::Settled;
 use super::Store;
 use super::checkpoint::catalog::{Checkpoint, Which};
 pub(super) use super::checkpoint::lock_lost;
 use super::checkpoint::retention::Retention;
 use super::checkpoint::{Made, Snapshot, Unkept, manifest};
-use super::ground::{Ground, Held};
-use super::judge::{Health, Look, known, newer_schema};
+use super::diagnosis::{Depth, Health, known, newer_schema};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
-use super::next::new_lineage;
-use super::order::{Order, Purpose};
-use super::workshop::Workshop;
+use super::next_revision::new_lineage;
+use super::observe::{Observation, StateLock};
+use super::options::{LockPurpose, WriteOptions};
+use super::staging::StagingDir;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed, without_seal};
@@ -54,7 +54,7 @@ use crate::lock::token::Fence;
 use crate::name::Name;
 use crate::tree::{self, Attributes, Entry, Listing, What};
 
-/// The state, staged in the workshop.
+/// The state, staged in the staging directory.
 pub(super) fn staged_state(number: u64) -> String {
     format!("state-{number}.json")
 }
@@ -98,19 +98,19 @@ pub struct Restored {
 
 impl Store {
     /// Restores a checkpoint.
-    pub fn restore(&self, which: &Which, order: &Order) -> Result<Restored> {
+    pub fn restore(&self, which: &Which, options: &WriteOptions) -> Result<Restored> {
         let deadline = self.deadline();
         // Everything that can be refused is refused before anything is created or awaited. Copies
         // are compared once more.
         let checkpoint = self.sound_checkpoint(which)?;
-        if let (health @ Health::TooNew(_), shelf) = self.look()? {
-            return Err(self.refusal(&health, &shelf));
+        if let (health @ Health::TooNew(_), backup_dir) = self.look()? {
+            return Err(self.refusal(&health, &backup_dir));
         }
-        let hands = self.hold_all(Purpose::Restore, deadline)?;
+        let locks = self.lock_all(LockPurpose::Restore, deadline)?;
         let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
-        let ground = self.survey(&hands.held)?;
+        let seen = self.observe(&locks.state)?;
         let proposed = self.whole(&checkpoint)?;
-        self.restore_held((&hands.held, &ground), &proposed, (order, deadline))
+        self.restore_held((&locks.state, &seen), &proposed, (options, deadline))
     }
 
     /// The whole contents of a checkpoint.
@@ -124,21 +124,21 @@ impl Store {
     }
 
     /// Carries out what is proposed, or nothing. The caller holds the state lock and the locks of
-    /// both trees, and surveyed this ground under them.
+    /// both trees, and observed the files under them.
     pub(super) fn restore_held(
         &self,
-        (held, ground): (&Held, &Ground),
+        (lock, seen): (&StateLock, &Observation),
         proposed: &Proposed<'_>,
-        (order, deadline): (&Order, Instant),
+        (options, deadline): (&WriteOptions, Instant),
     ) -> Result<Restored> {
-        if let Health::TooNew(_) = ground.health {
-            return Err(self.refusal(&ground.health, &ground.shelf));
+        if let Health::TooNew(_) = seen.health {
+            return Err(self.refusal(&seen.health, &seen.backup_dir));
         }
-        self.check_conditions(order, ground.revision())?;
-        let sealed = self.seal_proposed(held, proposed, ground)?;
+        self.check_conditions(options, seen.revision())?;
+        let sealed = self.seal_proposed(lock, proposed, seen)?;
         // A target that cannot be replaced refuses the restore before anything is created.
-        let plan = self.plan_held(held)?;
-        self.keep_mirror(held, ground);
+        let plan = self.plan_held(lock)?;
+        self.keep_mirror(lock, seen);
 
         let id = proposed.id.clone();
         let metadata = json!({"restored": id});
@@ -147,45 +147,45 @@ impl Store {
             phase: None,
             metadata,
         };
-        let unkept = if order.guard.is_some() { Unkept::Left } else { Unkept::Refused };
-        let made = self.take_snapshot((held, ground), &snapshot, Retention::Automatic, unkept)?;
+        let unkept = if options.guard.is_some() { Unkept::Left } else { Unkept::Refused };
+        let made = self.take_snapshot((lock, seen), &snapshot, Retention::Automatic, unkept)?;
         let Made { id: pre_restore, left, .. } = made;
 
-        let mut workshop = self.workshop(held)?;
-        let before = self.open_checkpoint(&workshop.shelf, &pre_restore)?;
+        let mut staging = self.staging(lock)?;
+        let before = self.open_checkpoint(&staging.checkpoints, &pre_restore)?;
         let intent = self.stage_trees(
-            &workshop,
-            (held, plan),
+            &staging,
+            (lock, plan),
             (proposed.config.as_ref(), proposed.signals.as_ref()),
             &before,
         );
         let intent = intent.and_then(|intent| {
-            self.stage_state(&workshop, Intent { checkpoint: id.clone(), ..intent }, &sealed)
+            self.stage_state(&staging, Intent { checkpoint: id.clone(), ..intent }, &sealed)
         });
-        let intent = intent.map_err(|error| self.past_its_place(error))?;
-        self.decide(&mut workshop, held, &intent, (&order.fences, deadline))?;
-        let revision = self.roll_forward(held, workshop, &intent, order).map_err(|error| {
+        let intent = intent.map_err(|error| self.without_staged_path(error))?;
+        self.decide(&mut staging, lock, &intent, (&options.fences, deadline))?;
+        let revision = self.roll_forward(lock, staging, &intent, options).map_err(|error| {
             let message = format!(
                 "{}; the restore of {id} is decided, and the next command finishes it",
                 error.message
             );
             Error { message, ..error }.or_abort()
         })?;
-        self.retire_checkpoints(held, &id);
+        self.retire_checkpoints(lock, &id);
         Ok(Restored { id, pre_restore, revision, left })
     }
 
     /// Stages the sealed state.
     pub(super) fn stage_state(
         &self,
-        workshop: &Workshop<'_>,
+        staging: &StagingDir<'_>,
         intent: Intent,
         sealed: &Sealed,
     ) -> Result<Intent> {
         self.disk
-            .stage(&workshop.dir, &staged_state(intent.number), &sealed.text.whole(), Sync::Now)?
+            .stage(&staging.dir, &staged_state(intent.number), &sealed.text.whole(), Sync::Now)?
             .keep();
-        self.disk.sync_dir(&workshop.dir)?;
+        self.disk.sync_dir(&staging.dir)?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
         Ok(Intent { state: Some(Staged { revision, lineage, digest }), ..intent })
     }
@@ -264,38 +264,38 @@ impl Store {
     /// interrupted restore, which a reader may have been served.
     fn seal_proposed(
         &self,
-        held: &Held,
+        lock: &StateLock,
         proposed: &Proposed<'_>,
-        ground: &Ground,
+        seen: &Observation,
     ) -> Result<Sealed> {
-        let interrupted = match self.read_intent(&held.root) {
+        let interrupted = match self.read_intent(&lock.root) {
             Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
             // A damaged record has no revision, and is reported when the intent is replaced.
             _ => None,
         };
-        self.sealed_from((&proposed.value, proposed.lineage.as_ref()), ground, interrupted)
+        self.sealed_from((&proposed.value, proposed.lineage.as_ref()), seen, interrupted)
     }
 
     fn sealed_from(
         &self,
         (value, own_lineage): (&Value, Option<&Lineage>),
-        ground: &Ground,
+        seen: &Observation,
         interrupted: Option<Revision>,
     ) -> Result<Sealed> {
-        let lineage = match self.known_lineage(ground)?.or_else(|| own_lineage.cloned()) {
+        let lineage = match self.known_lineage(seen)?.or_else(|| own_lineage.cloned()) {
             Some(lineage) => lineage,
             None => new_lineage()?,
         };
         let created = value.pointer("/metadata/created").cloned();
         // Where no copy is left, the number must still be above those that this lineage used.
         let given_out = || {
-            let logged = self.last_commit(&ground.shelf, &lineage).map(|commit| commit.revision);
+            let logged = self.last_commit(&seen.backup_dir, &lineage).map(|commit| commit.revision);
             logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
         };
-        let highest = self.highest_revision(ground)?.or_else(given_out).max(interrupted);
+        let highest = self.highest_revision(seen)?.or_else(given_out).max(interrupted);
         match highest.and_then(|highest| Revision::after(Some(highest))) {
             Some(revision) => self.seal_as(value.clone(), revision, &lineage, created.as_ref()),
-            None => self.seal(value.clone(), ground, &lineage, created.as_ref()),
+            None => self.seal(value.clone(), seen, &lineage, created.as_ref()),
         }
     }
 
@@ -313,16 +313,16 @@ impl Store {
     /// between must find exactly the files that the intent names.
     pub(super) fn stage_trees(
         &self,
-        workshop: &Workshop<'_>,
-        (held, plan): (&Held, RestorePlan),
+        staging: &StagingDir<'_>,
+        (lock, plan): (&StateLock, RestorePlan),
         (config, signals): (Option<&Tree<'_>>, Option<&Tree<'_>>),
         before: &Checkpoint,
     ) -> Result<Intent> {
-        // Staged files are removed by the command that finds the workshop, so the workshop must be
-        // durable first.
-        self.disk.sync_dir(&workshop.shelf)?;
-        let places = self.places(held)?;
-        let number = self.free_number(&held.root)?;
+        // Staged files are removed by the command that finds the staging directory, so the staging
+        // directory must be durable first.
+        self.disk.sync_dir(&staging.checkpoints)?;
+        let places = self.places(lock)?;
+        let number = self.free_number(&lock.root)?;
         let stage = |tree: Option<&Tree<'_>>, name: &str| -> Result<Option<Swap>> {
             let Some(tree) = tree else { return Ok(None) };
             let parent = places.of(name);
@@ -334,7 +334,7 @@ impl Store {
             let target = match manner {
                 Manner::Move => None,
                 Manner::CopyInto => {
-                    self.keep_listing(workshop, (name, number), listing)?;
+                    self.keep_listing(staging, (name, number), listing)?;
                     Some(self.disk.open_dir(parent, name)?)
                 }
             };
@@ -352,15 +352,15 @@ impl Store {
         let signals = stage(signals, SIGNALS)?;
         // Their names must be durable before the record that refers to them.
         self.disk.sync_dir(places.of(CONFIG))?;
-        self.disk.sync_dir(&held.root)?;
-        self.disk.sync_dir(&workshop.dir)?;
-        self.disk.sync_dir(&workshop.shelf)?;
+        self.disk.sync_dir(&lock.root)?;
+        self.disk.sync_dir(&staging.dir)?;
+        self.disk.sync_dir(&staging.checkpoints)?;
         Ok(Intent {
             action: Action::Restore,
             number,
             checkpoint: before.id.clone(),
             pre_restore: before.id.clone(),
-            origin: Some(self.origin(&held.root, places.of(CONFIG))?),
+            origin: Some(self.origin(&lock.root, places.of(CONFIG))?),
             config,
             signals,
             state: None,
@@ -393,21 +393,20 @@ impl Store {
     /// staged files stay, whatever else happens.
     fn decide(
         &self,
-        workshop: &mut Workshop<'_>,
-        held: &Held,
+        staging: &mut StagingDir<'_>,
+        lock: &StateLock,
         intent: &Intent,
         (fences, deadline): (&[Fence], Instant),
     ) -> Result<()> {
         const DRAFT: &str = "intent.draft";
         let bytes = intent.write()?;
-        self.disk.stage(&workshop.dir, DRAFT, &bytes, Sync::Now)?.keep();
-        if !held.lock.is_ours(&self.disk, &held.root)? {
+        self.disk.stage(&staging.dir, DRAFT, &bytes, Sync::Now)?.keep();
+        if !lock.flock.is_ours(&self.disk, &lock.root)? {
             return Err(lock_lost());
         }
         let gate = self.locks.pass_fences(fences, deadline)?;
-        let renamed = self
-            .disk
-            .rename((&workshop.dir, OsStr::new(DRAFT)), (&workshop.dir, OsStr::new(INTENT)));
+        let renamed =
+            self.disk.rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)));
         drop(gate);
         let unknown = |is: &str, error: &FsError| {
             let message = format!(
@@ -419,20 +418,20 @@ impl Store {
         };
         if let Err(error) = renamed {
             let holds = || -> FsResult<bool> {
-                let found = self.disk.read(&workshop.dir, INTENT, intent::LIMIT)?;
+                let found = self.disk.read(&staging.dir, INTENT, intent::LIMIT)?;
                 Ok(found.is_some_and(|found| found.bytes == bytes))
             };
             match holds() {
                 Ok(true) => {} // the rename happened despite its error
                 Ok(false) => return Err(error.into()),
                 Err(_) => {
-                    workshop.keep();
+                    staging.keep();
                     return Err(unknown("may be", &error));
                 }
             }
         }
-        workshop.keep();
-        self.disk.sync_dir(&workshop.dir).map_err(|error| unknown("is", &error))
+        staging.keep();
+        self.disk.sync_dir(&staging.dir).map_err(|error| unknown("is", &error))
     }
 }
 
@@ -457,12 +456,15 @@ impl Store {
     pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
         let checkpoint = self.sound_checkpoint(which)?;
         let live = self.live()?;
-        let shelf = self.shelf_to_read()?;
-        let health = self.judge(&live, &shelf, Look::Thorough)?;
+        let backup_dir = self.backup_dir_to_read()?;
+        let health = self.diagnose(&live, &backup_dir, Depth::WithMirror)?;
         let current = known(&health, live.as_ref()).cloned().unwrap_or_default();
         let (value, lineage) = self.state_of(&checkpoint)?;
-        let sealed =
-            self.sealed_from((&value, lineage.as_ref()), &Ground { shelf, live, health }, None)?;
+        let sealed = self.sealed_from(
+            (&value, lineage.as_ref()),
+            &Observation { backup_dir, live, health },
+            None,
+        )?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
         let root = self.open_root()?;
         let config_root = self.config_root()?;

@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 pub use self::follow::Signals;
-use super::ground::Held;
-use super::judge::Health;
+use super::backup_dir::BackupDir;
+use super::diagnosis::Health;
 use super::layout::{BACKUPS, SIGNALS};
-use super::shelf::Shelf;
+use super::observe::StateLock;
 use super::{ForeignEdits, Store};
 use crate::document::{READ_LIMIT, json as text, seal};
 use crate::error::{Error, Kind, Result};
@@ -120,29 +120,34 @@ impl Store {
     /// Stages the files under temporary names, and a note for each that is to be removed.
     pub(super) fn stage_signals<'a>(
         &'a self,
-        held: &Held,
-        shelf: &'a Dir,
+        lock: &StateLock,
+        backup_dir: &'a Dir,
         signals: &[SignalFile],
     ) -> Result<Vec<Staged<'a>>> {
         let stage = |(index, signal): (usize, &SignalFile)| {
             let (bytes, sync) = signal
                 .draft()
                 .ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
-            Ok(self.disk.stage(shelf, &staged_name(held, index), &bytes, sync)?)
+            Ok(self.disk.stage(backup_dir, &staged_name(lock, index), &bytes, sync)?)
         };
         signals.iter().enumerate().map(stage).collect()
     }
 
     /// Puts the staged files in place. The state is committed by now, so a failure is a warning,
     /// and the staged file stays for the next writer.
-    pub(super) fn finish_signals(&self, held: &Held, shelf: &Dir, signals: &[SignalFile]) {
+    pub(super) fn finish_signals(
+        &self,
+        lock: &StateLock,
+        backup_dir: &Dir,
+        signals: &[SignalFile],
+    ) {
         if signals.is_empty() {
             return;
         }
         let finish = || -> Result<()> {
-            let dir = self.side_directory(&held.root, SIGNALS)?;
+            let dir = self.side_directory(&lock.root, SIGNALS)?;
             for (index, signal) in signals.iter().enumerate() {
-                self.carry_out((shelf, OsStr::new(&staged_name(held, index))), &dir, signal)?;
+                self.carry_out((backup_dir, OsStr::new(&staged_name(lock, index))), &dir, signal)?;
             }
             Ok(self.disk.sync_dir(&dir)?)
         };
@@ -156,37 +161,37 @@ impl Store {
 
     fn carry_out(
         &self,
-        (shelf, staged): (&Dir, &OsStr),
+        (backup_dir, staged): (&Dir, &OsStr),
         dir: &Dir,
         signal: &SignalFile,
     ) -> FsResult<()> {
         let file = signal.file();
         let Some(content) = &signal.content else {
             self.disk.unlink(dir, &file)?;
-            return self.disk.unlink(shelf, staged);
+            return self.disk.unlink(backup_dir, staged);
         };
-        match self.disk.rename((shelf, staged), (dir, OsStr::new(&file))) {
+        match self.disk.rename((backup_dir, staged), (dir, OsStr::new(&file))) {
             // `.signals/` is on another mount: the file is staged there once more.
             Err(error) if error.is(Errno::XDEV) => {
                 let again = staged.to_string_lossy();
                 let copy = self.disk.stage(dir, &again, content, Sync::Now)?;
                 self.disk.rename((dir, OsStr::new(&*again)), (dir, OsStr::new(&file)))?;
                 copy.keep();
-                self.disk.unlink(shelf, staged)
+                self.disk.unlink(backup_dir, staged)
             }
             result => result,
         }
     }
 
     /// Writes or removes signal files when the state itself does not change.
-    pub(super) fn place_signals(&self, held: &Held, signals: &[SignalFile]) {
+    pub(super) fn place_signals(&self, lock: &StateLock, signals: &[SignalFile]) {
         if signals.is_empty() {
             return;
         }
         let place = || -> Result<()> {
-            let shelf = self.side_directory(&held.root, BACKUPS)?;
-            self.stage_signals(held, &shelf, signals)?.into_iter().for_each(Staged::keep);
-            self.finish_signals(held, &shelf, signals);
+            let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
+            self.stage_signals(lock, &backup_dir, signals)?.into_iter().for_each(Staged::keep);
+            self.finish_signals(lock, &backup_dir, signals);
             Ok(())
         };
         if let Err(error) = place() {
@@ -196,10 +201,12 @@ impl Store {
 
     /// The signals that have a staged file.
     pub fn staged_signals(&self) -> Result<Vec<Name>> {
-        let shelf = self.shelf_to_read()?;
-        let Some(dir) = shelf.dir() else { return Ok(Vec::new()) };
+        let backup_dir = self.backup_dir_to_read()?;
+        let Some(dir) = backup_dir.dir() else { return Ok(Vec::new()) };
         let mut names = Vec::new();
-        for staged in shelf.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged)) {
+        for staged in
+            backup_dir.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged))
+        {
             let found = self.disk.read(dir, staged, READ_LIMIT)?;
             names.extend(found.and_then(|found| named(&text::parse(&found.bytes).ok()?)));
         }
@@ -208,7 +215,7 @@ impl Store {
 
     /// Settles what a dead writer staged: puts it in place after the writer's commit, removes it if
     /// there was none. It stays where the state, or the outcome of a restore, is not known yet.
-    pub(super) fn settle_signals(&self, held: &Held, shelf: &Shelf, health: &Health) {
+    pub(super) fn settle_signals(&self, lock: &StateLock, backup_dir: &BackupDir, health: &Health) {
         let state = match health {
             Health::Healthy(document) => document.value.outline(),
             Health::Legacy(migrated) => &migrated.value,
@@ -219,17 +226,20 @@ impl Store {
             }
             _ => return,
         };
-        let Some(dir) = shelf.dir() else { return };
-        let mut staged =
-            shelf.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged)).peekable();
-        if staged.peek().is_none() || self.has_workshop(&held.root).unwrap_or(true) {
+        let Some(dir) = backup_dir.dir() else { return };
+        let mut staged = backup_dir
+            .temporaries
+            .iter()
+            .filter(|name| name.to_str().is_some_and(is_staged))
+            .peekable();
+        if staged.peek().is_none() || self.has_staging(&lock.root).unwrap_or(true) {
             return;
         }
         let settle = |staged: &OsStr| -> Result<()> {
             let found = self.disk.read(dir, staged, READ_LIMIT)?;
             match found.and_then(|found| SignalFile::due(found.bytes, state)) {
                 Some(due) => {
-                    let place = self.side_directory(&held.root, SIGNALS)?;
+                    let place = self.side_directory(&lock.root, SIGNALS)?;
                     self.carry_out((dir, staged), &place, &due)?;
                     // It may be visible to other processes from here on.
                     Ok(self.disk.sync_dir(&place)?)
@@ -254,6 +264,6 @@ fn files(signals: &[SignalFile]) -> String {
 }
 
 /// The staged name of a signal's file until the state is committed.
-fn staged_name(held: &Held, index: usize) -> String {
-    temporary(held.lock.inode(), &format!("{}{index}", STAGED.trim_start_matches('-')))
+fn staged_name(lock: &StateLock, index: usize) -> String {
+    temporary(lock.flock.inode(), &format!("{}{index}", STAGED.trim_start_matches('-')))
 }

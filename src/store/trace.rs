@@ -5,8 +5,8 @@
 //! before seals. All of these lie in the root: a log outside it may refer to another root that had
 //! the same path.
 
+use super::backup_dir::BackupDir;
 use super::layout::{BackupName, pinned};
-use super::shelf::Shelf;
 use crate::document::seal::{Lineage, Revision};
 
 /// The records of a sealed document.
@@ -29,7 +29,7 @@ impl Trace {
     }
 }
 
-impl Shelf {
+impl BackupDir {
     /// The traces of sealed documents in this root; `None` where it never had one. Reads the
     /// journal.
     pub fn trace(&self) -> Option<Trace> {

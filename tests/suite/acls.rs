@@ -9,7 +9,7 @@ use std::rc::Rc;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Fate, Observed};
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use rustix::io::Errno;
 
 use crate::races::store_on;
@@ -90,7 +90,7 @@ fn without_acl_support_no_user_gains_access() {
         "set_acl" => Fate::Fails(Errno::OPNOTSUPP),
         _ => Fate::Proceeds,
     })));
-    store_on(&root, disk).restore(&Which::Latest(None), &Order::of("restore")).unwrap();
+    store_on(&root, disk).restore(&Which::Latest(None), &WriteOptions::of("restore")).unwrap();
     let mode = |name: &str| fs::metadata(root.file("config").join(name)).unwrap().mode() & 0o7777;
     assert_eq!((mode("given"), mode("denied"), mode("plain")), (0o600, 0o600, 0o644));
     assert!(!acl(&root.file("config/given")).contains("1001"));
@@ -108,8 +108,9 @@ fn an_unreadable_list_stops_a_checkpoint_and_a_failing_one_a_restore() {
             true => Fate::Fails(Errno::IO),
             false => Fate::Proceeds,
         })));
-        let failed =
-            store_on(&root, disk).restore(&Which::Latest(None), &Order::of("restore")).unwrap_err();
+        let failed = store_on(&root, disk)
+            .restore(&Which::Latest(None), &WriteOptions::of("restore"))
+            .unwrap_err();
         assert!(failed.message.contains("access control list"), "{}", failed.message);
         assert_eq!(fs::read_to_string(root.file("config/f")).unwrap(), "f");
         root.run("state set a=b").expect(0);

@@ -15,7 +15,7 @@ use pipeline_state::fs::Disk;
 use pipeline_state::store::Store;
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::heal::{Recovered, Wanted};
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use serde_json::{Value, json};
 
 use crate::effort::is_exhaustive;
@@ -103,7 +103,7 @@ fn meets(plan: &Plan, damaged: &[u8]) -> Met {
             assert_eq!((error.kind, error.code() as u8), (Kind::ForeignEdit, 3), "{error}");
             assert_eq!(fs::read(root.state()).unwrap(), damaged, "a refusal changed the file");
             assert_eq!(root.shelf("corrupt-").len(), 0, "a refusal changed something");
-            let recovered = store.recover(&Wanted::Newest, &Order::of("recover")).unwrap();
+            let recovered = store.recover(&Wanted::Newest, &WriteOptions::of("recover")).unwrap();
             assert!(matches!(recovered, Recovered::From { .. }), "{recovered:?}");
             Met::Refused
         }
@@ -290,7 +290,7 @@ fn survives(plan: &Plan, damages: &Damages) {
     match (damages[0], left) {
         (None, _) => {
             assert_eq!(read.unwrap().bytes, plan.live());
-            let set = store.change(&Order::of("set"), &mut |base| {
+            let set = store.change(&WriteOptions::of("set"), &mut |base| {
                 let mut value = base.draft();
                 value["z"] = json!(1);
                 Ok(value.into())
@@ -312,7 +312,7 @@ fn survives(plan: &Plan, damages: &Damages) {
             };
             assert_eq!((error.kind, error.code() as u8), (kind, code), "{error}");
             assert_eq!(fs::read(root.state()).ok(), before);
-            let recovered = store.recover(&Wanted::Newest, &Order::of("recover"));
+            let recovered = store.recover(&Wanted::Newest, &WriteOptions::of("recover"));
             match left {
                 Some(left) => {
                     recovered.unwrap();

@@ -17,7 +17,7 @@ use pipeline_state::lock::record::{Mode, Purpose};
 use pipeline_state::lock::request::{Deadline, Deadlocks, Request};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{Settings, Store};
 use serde_json::json;
 
@@ -44,7 +44,7 @@ fn flipped(
 }
 
 fn set(store: &Store) -> pipeline_state::error::Result<()> {
-    let outcome = store.change(&Order::of("set"), &mut |base| {
+    let outcome = store.change(&WriteOptions::of("set"), &mut |base| {
         let mut value = base.draft();
         value["z"] = json!(1);
         Ok(value.into())
@@ -84,7 +84,8 @@ fn refuses_checkpoint(
             (Kind::Corrupt, 3),
             "bit {bit} of {file:?}: {error}"
         );
-        let error = store.restore(&Which::Id(id.to_owned()), &Order::of("restore")).unwrap_err();
+        let error =
+            store.restore(&Which::Id(id.to_owned()), &WriteOptions::of("restore")).unwrap_err();
         assert_eq!(
             (error.kind, error.code() as u8),
             (Kind::Corrupt, 3),
@@ -252,7 +253,7 @@ fn with_decided_restore() -> Sandbox {
         _ => Fate::Proceeds,
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
-    let error = store(&root, disk).restore(&which, &Order::of("restore")).unwrap_err();
+    let error = store(&root, disk).restore(&which, &WriteOptions::of("restore")).unwrap_err();
     assert!(error.message.contains("is decided, and the next command finishes it"), "{error}");
     root
 }
@@ -295,7 +296,7 @@ fn no_bit_of_a_restores_intent_can_flip_and_be_carried_out() {
             store
                 .restore(
                     &Which::Latest(Some(Name::parse("operation", "good").unwrap())),
-                    &Order::of("restore"),
+                    &WriteOptions::of("restore"),
                 )
                 .unwrap();
         }

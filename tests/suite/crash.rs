@@ -19,10 +19,10 @@ use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::fresh::Beginning;
+use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::guard::{Settlement, Standing};
 use pipeline_state::store::heal::Wanted;
-use pipeline_state::store::order::{Mode, Order};
+use pipeline_state::store::options::{Mode, WriteOptions};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ use crate::sandbox::Sandbox;
 use crate::snapshots::with_small_checkpoint;
 
 fn set(store: &Store, field: &str, value: Value) -> Result<()> {
-    let change = store.change(&Order::of("set"), &mut |base| {
+    let change = store.change(&WriteOptions::of("set"), &mut |base| {
         let mut document = base.draft();
         document[field] = value.clone();
         Ok(document.into())
@@ -44,7 +44,7 @@ fn set(store: &Store, field: &str, value: Value) -> Result<()> {
 }
 
 fn init(store: &Store) -> Result<()> {
-    store.init(Beginning::Continue, &Order::of("init")).map(|_| ())
+    store.init(InitMode::Continue, &WriteOptions::of("init")).map(|_| ())
 }
 
 fn read(store: &Store) -> Result<()> {
@@ -52,11 +52,11 @@ fn read(store: &Store) -> Result<()> {
 }
 
 fn adopt(store: &Store) -> Result<()> {
-    store.adopt(&Order::of("adopt")).map(|_| ())
+    store.adopt(&WriteOptions::of("adopt")).map(|_| ())
 }
 
 fn recover(store: &Store, wanted: &Wanted) -> Result<()> {
-    store.recover(wanted, &Order::of("recover")).map(|_| ())
+    store.recover(wanted, &WriteOptions::of("recover")).map(|_| ())
 }
 
 fn newest(store: &Store) -> Result<()> {
@@ -74,7 +74,10 @@ fn checkpoint(store: &Store) -> Result<()> {
 
 fn restore(store: &Store) -> Result<()> {
     store
-        .restore(&Which::Latest(Some(Name::parse("operation", "good")?)), &Order::of("restore"))
+        .restore(
+            &Which::Latest(Some(Name::parse("operation", "good")?)),
+            &WriteOptions::of("restore"),
+        )
         .map(|_| ())
 }
 
@@ -135,7 +138,7 @@ fn no_power_cut_leaves_half_a_beginning() {
 
 /// A new lineage; its archive holds the previous backups.
 fn with_new_lineage() -> Job {
-    let fresh: Step = |store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
+    let fresh: Step = |store| store.init(InitMode::Fresh, &WriteOptions::of("init")).map(|_| ());
     let mut job = job("init --fresh, then a change", full(), &[fresh, write_z]);
     job.facts = |root, _| {
         let on_shelf = root.shelf("state-").into_iter();
@@ -275,7 +278,7 @@ fn begin_guard(store: &Store) -> Result<()> {
 
 fn settle_guard(store: &Store) -> Result<()> {
     let id = store.guards()?.pop().map(|guard| guard.id).unwrap_or_default();
-    let settled = store.settle_failed_guard(&id, &Order::of("restore"))?;
+    let settled = store.settle_failed_guard(&id, &WriteOptions::of("restore"))?;
     assert!(matches!(settled, Settlement::Restored { .. }), "{settled:?}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use pipeline_state::fs::observed::{Call, Fate, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{Settings, Store};
 use rustix::io::Errno;
 use serde_json::json;
@@ -148,7 +148,7 @@ impl Unsynced {
 /// A disk that checks the order of syncs of a restore, and records the steps.
 fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
     let at = |name: &str| root.file(name);
-    let (workshop, top, shelf) =
+    let (staging, top, shelf) =
         (at(".checkpoints/.in-progress"), root.path().to_owned(), at(".checkpoints"));
     let steps: Rc<RefCell<Vec<&str>>> = Rc::default();
     let (seen, mut unsynced) = (steps.clone(), Unsynced::default());
@@ -177,7 +177,7 @@ fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
             }
             "exchange" => {
                 assert!(
-                    !unsynced.directories.contains(&workshop),
+                    !unsynced.directories.contains(&staging),
                     "swapped before the intent is on the disk"
                 );
                 "swap"
@@ -189,7 +189,7 @@ fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
             }
             "unlink" | "remove_dir" if is_staged(&call.path) && is_done => {
                 assert!(
-                    !unsynced.directories.contains(&workshop),
+                    !unsynced.directories.contains(&staging),
                     "the old goes before the intent is gone for good"
                 );
                 "cleared"
@@ -211,7 +211,7 @@ const GOOD: Which = Which::Latest(None);
 fn a_restore_syncs_all_before_its_intent_and_any_exchange() {
     let root = crate::snapshots::with_small_checkpoint();
     let (disk, steps) = checked(&root);
-    store_on(&root, disk).restore(&GOOD, &Order::of("restore")).unwrap();
+    store_on(&root, disk).restore(&GOOD, &WriteOptions::of("restore")).unwrap();
     assert_eq!(*steps.borrow(), ["checkpoint", "intent", "swap", "state", "done", "cleared"]);
 }
 
@@ -225,7 +225,7 @@ fn it_is_so_where_the_configuration_lies_elsewhere() {
     let snapshot = Snapshot { operation, phase: None, metadata: json!({}) };
     Store::new(Disk::real(), settings.clone(), audit()).checkpoint(&snapshot).unwrap();
     let (disk, steps) = checked(&root);
-    Store::new(disk, settings, audit()).restore(&GOOD, &Order::of("restore")).unwrap();
+    Store::new(disk, settings, audit()).restore(&GOOD, &WriteOptions::of("restore")).unwrap();
     assert_eq!(*steps.borrow(), ["checkpoint", "intent", "swap", "state", "done", "cleared"]);
 }
 
@@ -241,7 +241,7 @@ fn an_undo_is_as_durable_as_the_restore() {
             Fate::Proceeds
         }
     })));
-    store_on(&root, dying).restore(&GOOD, &Order::of("restore")).unwrap_err();
+    store_on(&root, dying).restore(&GOOD, &WriteOptions::of("restore")).unwrap_err();
     std::fs::remove_dir_all(root.file(".pipeline-state-restore-1-signals")).unwrap();
     let (disk, steps) = checked(&root);
     assert_eq!(store_on(&root, disk).read().unwrap().value["n"], 7);

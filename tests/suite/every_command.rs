@@ -21,7 +21,7 @@ use pipeline_state::fs::stage::is_temporary;
 use pipeline_state::lock::record::Mode;
 use pipeline_state::lock::report::Entry;
 use pipeline_state::store::change::Outcome;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use serde_json::{Value, json};
 
 use crate::effort::sampled;
@@ -509,7 +509,7 @@ impl Job {
         if root.run("state read").code == 1 {
             root.ok("state init"); // a lock in a root without a state
         }
-        let next = real.change(&Order::of("set"), &mut |base| {
+        let next = real.change(&WriteOptions::of("set"), &mut |base| {
             let mut value = base.draft();
             value["z"] = json!(1);
             Ok(value.into())

@@ -21,10 +21,10 @@ use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::change::{Outcome, Proposal};
-use pipeline_state::store::fresh::Beginning;
+use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::heal::{Recovered, Wanted};
 use pipeline_state::store::layout::STATE_FILE;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile, Signals, Store};
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -153,7 +153,7 @@ fn committed(outcome: Result<Outcome>) -> Result<()> {
 
 /// A change of one field.
 fn set(store: &Store, field: &str, make: impl Fn(&Value) -> Value) -> Result<()> {
-    committed(store.change(&Order::of("set"), &mut |base| {
+    committed(store.change(&WriteOptions::of("set"), &mut |base| {
         let mut value = base.draft();
         value[field] = make(&base.value);
         Ok(value.into())
@@ -302,7 +302,7 @@ impl Job {
         assert!(is_new || (result.is_err() && confirmed) || unknown, "a change is lost: {place}");
 
         if fs::metadata(root.state()).unwrap().nlink() > 1 {
-            real.change(&Order::of("update"), &mut |base| Ok(base.draft().into())).unwrap();
+            real.change(&WriteOptions::of("update"), &mut |base| Ok(base.draft().into())).unwrap();
             assert_eq!(
                 fs::metadata(root.state()).unwrap().nlink(),
                 1,
@@ -357,15 +357,15 @@ fn increment(store: &Store) -> Result<()> {
 }
 
 fn begin(store: &Store) -> Result<()> {
-    store.init(Beginning::Continue, &Order::of("init")).map(|_| ())
+    store.init(InitMode::Continue, &WriteOptions::of("init")).map(|_| ())
 }
 
 fn adopt(store: &Store) -> Result<()> {
-    committed(store.adopt(&Order::of("adopt")))
+    committed(store.adopt(&WriteOptions::of("adopt")))
 }
 
 fn recover(store: &Store, wanted: &Wanted) -> Result<()> {
-    let recovered = store.recover(wanted, &Order::of("recover"));
+    let recovered = store.recover(wanted, &WriteOptions::of("recover"));
     recovered.map(|recovered| assert!(matches!(recovered, Recovered::From { .. }), "{recovered:?}"))
 }
 
@@ -394,7 +394,7 @@ fn a_change_that_prunes_backups_while_calls_fail_is_old_or_new() {
 /// Gives or clears a signal.
 pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
     let name = Name::parse("signal", name)?;
-    committed(store.change(&Order::of("signal"), &mut |base| {
+    committed(store.change(&WriteOptions::of("signal"), &mut |base| {
         let mut value = base.draft();
         if gives {
             let file = SignalFile::give(&mut value, &name, &Value::Null, SystemTime::now())?;
@@ -437,7 +437,7 @@ fn a_fresh_beginning_whose_calls_fail_loses_no_revision_of_the_old_one() {
     let start = Sandbox::with_history();
     start.ok("state phase late");
     let mut job = Job::new("init --fresh", start, ("/phase", json!("pre-init")), |store| {
-        store.init(Beginning::Fresh, &Order::of("init")).map(|_| ())
+        store.init(InitMode::Fresh, &WriteOptions::of("init")).map(|_| ())
     });
     job.revisions = (5, 6);
     job.failing_at_every_call();
@@ -483,7 +483,10 @@ fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
     const LEGACY: &str = r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then","n":1}"#;
     let (start, runs) = (Sandbox::holding(LEGACY), AtomicUsize::new(0));
     let migrate = |store: &Store| {
-        committed(store.change(&Order::of("migrate"), &mut |base| Ok((*base.value).clone().into())))
+        committed(
+            store
+                .change(&WriteOptions::of("migrate"), &mut |base| Ok((*base.value).clone().into())),
+        )
     };
     let users = |bytes: &[u8]| {
         let mut document = without_seal(&serde_json::from_slice(bytes).unwrap());

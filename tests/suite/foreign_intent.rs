@@ -10,7 +10,7 @@ use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Fate, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use rustix::io::Errno;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ fn decided() -> Sandbox {
         _ => Fate::Proceeds,
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
-    store(&root, disk).restore(&which, &Order::of("restore")).unwrap_err();
+    store(&root, disk).restore(&which, &WriteOptions::of("restore")).unwrap_err();
     root
 }
 

@@ -14,7 +14,7 @@ use pipeline_state::fs::observed::{Call, Fate, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::guard::Settlement;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use serde_json::json;
 
 use crate::faults::store;
@@ -459,7 +459,7 @@ fn the_verdict_and_its_rollback_share_one_lock() {
             let set = |document: &mut serde_json::Value| document[field] = value.into();
             // a recovery is never the guard's change
             let command = if others && field == "theirs" { "recover" } else { "set" };
-            let change = real.change(&Order::of(command), &mut |base| {
+            let change = real.change(&WriteOptions::of(command), &mut |base| {
                 let mut document = base.draft();
                 set(&mut document);
                 Ok(document.into())
@@ -488,7 +488,8 @@ fn the_verdict_and_its_rollback_share_one_lock() {
             }
             Fate::Proceeds
         })));
-        let settled = store(&root, disk).settle_failed_guard(&id, &Order::of("restore")).unwrap();
+        let settled =
+            store(&root, disk).settle_failed_guard(&id, &WriteOptions::of("restore")).unwrap();
         let is_put_back = matches!(settled, Settlement::PutBack { .. });
         assert_eq!(
             (is_put_back, is_settled.get(), released.get()),

@@ -351,7 +351,7 @@ const POISONS: [Poison; 22] = [
     }),
     ("linked checkpoints", |world| link(world, ".checkpoints", "")),
     ("linked signals", |world| link(world, ".signals", ".signals")),
-    ("linked workshop", |world| link(world, ".checkpoints/.in-progress", "")),
+    ("linked staging directory", |world| link(world, ".checkpoints/.in-progress", "")),
     ("linked config", |world| link(world, "config", "config")),
     ("a linked state", |world| link(world, ".workflow-state.json", "other/.workflow-state.json")),
     ("a state that is a hard link", |world| {

@@ -16,8 +16,8 @@ use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::fresh::Beginning;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::fresh::InitMode;
+use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
 use serde_json::Value;
 
@@ -75,13 +75,15 @@ fn reads_twice(root: &Path, disk: Disk) -> Told {
 }
 
 fn restores(root: &Path, disk: Disk) -> Told {
-    let restored = store(root, disk)
-        .restore(&Which::Latest(None), &Order { group: "recover", ..Order::of("restore") });
+    let restored = store(root, disk).restore(
+        &Which::Latest(None),
+        &WriteOptions { group: "recover", ..WriteOptions::of("restore") },
+    );
     Told { committed: Some(restored.unwrap().revision), ..Told::default() }
 }
 
 fn begins(root: &Path, disk: Disk) -> Told {
-    store(root, disk).init(Beginning::Continue, &Order::of("init")).unwrap();
+    store(root, disk).init(InitMode::Continue, &WriteOptions::of("init")).unwrap();
     Told::default()
 }
 
@@ -279,7 +281,7 @@ fn two_that_begin_at_once_begin_one_history() {
 fn adds_ten_to_what_it_read_before(root: &Path, disk: Disk) -> Told {
     let store = store(root, disk);
     let read = store.read().unwrap().value.into_value();
-    committed(store.change(&Order::of("update"), &mut |_| {
+    committed(store.change(&WriteOptions::of("update"), &mut |_| {
         let mut value = read.clone();
         value["n"] = (value["n"].as_u64().unwrap() + 10).into();
         Ok(value.into())

@@ -11,8 +11,8 @@ use pipeline_state::document::seal::{verified, with_digest};
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::fresh::Beginning;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::fresh::InitMode;
+use pipeline_state::store::options::WriteOptions;
 use serde_json::json;
 
 use crate::races::store_on;
@@ -73,7 +73,7 @@ fn a_new_directory_that_becomes_a_link_has_no_mode_set() {
     for name in [".locks", ".signals", ".state-backups", ".checkpoints"] {
         let (root, victim) = (Sandbox::empty(), Victim::new());
         let (disk, is_done) = swapped("pin", name, root.file(name), victim.0.path().to_owned());
-        assert!(store_on(&root, disk).init(Beginning::Continue, &Order::of("init")).is_err());
+        assert!(store_on(&root, disk).init(InitMode::Continue, &WriteOptions::of("init")).is_err());
         assert!(is_done.get(), "{name}");
         victim.is_unharmed(name);
     }
@@ -85,7 +85,7 @@ fn a_loose_directory_that_becomes_a_link_has_no_mode_set() {
     set_mode(&root.file(".state-backups"), 0o755);
     let path = root.file(".state-backups");
     let (disk, is_done) = swapped("pin", ".state-backups", path, victim.0.path().to_owned());
-    let _ = store_on(&root, disk).init(Beginning::Continue, &Order::of("init"));
+    let _ = store_on(&root, disk).init(InitMode::Continue, &WriteOptions::of("init"));
     assert!(is_done.get());
     victim.is_unharmed("tightened by init");
 }
@@ -101,7 +101,8 @@ fn a_staged_tree_that_becomes_a_link_has_neither_mode_nor_time_set() {
             root.ok("recover checkpoint good");
             let staged = root.file(".pipeline-state-restore-1-config");
             let (disk, is_done) = swapped(call, "", staged, victim.0.file(target));
-            let _ = store_on(&root, disk).restore(&Which::Latest(None), &Order::of("restore"));
+            let _ =
+                store_on(&root, disk).restore(&Which::Latest(None), &WriteOptions::of("restore"));
             assert!(is_done.get(), "{call}");
             victim.is_unharmed(call);
         }

@@ -10,7 +10,7 @@ use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
 use pipeline_state::store::change::Outcome;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
 use rustix::io::Errno;
 use serde_json::Value;
@@ -49,7 +49,7 @@ fn interrupted(name: &'static str, interfere: impl Fn() + 'static) -> Disk {
 }
 
 pub fn increment(store: &Store) -> pipeline_state::error::Result<Outcome> {
-    store.change(&Order::of("update"), &mut |base| {
+    store.change(&WriteOptions::of("update"), &mut |base| {
         let mut value = base.draft();
         let n = value["n"].as_u64().unwrap_or(0);
         value["n"] = (n + 1).into();

@@ -10,8 +10,8 @@ use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::fresh::Beginning;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::fresh::InitMode;
+use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::restore::Aborted;
 use rustix::io::Errno;
 use serde_json::json;
@@ -73,7 +73,9 @@ fn next_writer(root: &Sandbox, place: &str) {
 
 fn restore(store: &Store) -> Result<()> {
     let which = Which::Latest(Some(Name::parse("operation", "good")?));
-    store.restore(&which, &Order { group: "recover", ..Order::of("restore") }).map(|_| ())
+    store
+        .restore(&which, &WriteOptions { group: "recover", ..WriteOptions::of("restore") })
+        .map(|_| ())
 }
 
 /// A failure has the code of the disk's error, unless its effect is unknown.
@@ -130,7 +132,7 @@ fn with_decided_restore() -> (Sandbox, Whole) {
 fn a_failing_writer_finishes_the_restore_or_writes_nothing() {
     let (start, new) = with_decided_restore();
     let write = |store: &Store| {
-        let outcome = store.change(&Order::of("set"), &mut |base| {
+        let outcome = store.change(&WriteOptions::of("set"), &mut |base| {
             assert_eq!(base.value["n"], 3, "it is made to what is restored");
             let mut value = (*base.value).clone();
             value["y"] = json!(1);
@@ -334,7 +336,7 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
 fn a_failed_init_fresh_keeps_the_state_or_begins() {
     let start = with_small_checkpoint();
     start.ok("state signal GO");
-    let begin = |store: &Store| store.init(Beginning::Fresh, &Order::of("init")).map(|_| ());
+    let begin = |store: &Store| store.init(InitMode::Fresh, &WriteOptions::of("init")).map(|_| ());
     failing_at_every_call(&start, begin, |root, fault, result, place| {
         assert_right_code(fault, result, place);
         let real = store(root, Disk::real());

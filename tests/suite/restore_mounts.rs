@@ -9,7 +9,7 @@ use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Fate, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use rustix::io::Errno;
 
 use crate::faults::store;
@@ -250,7 +250,7 @@ fn interrupted_at(nth: usize) -> Sandbox {
         }
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
-    store(&root, disk).restore(&which, &Order::of("restore")).unwrap_err();
+    store(&root, disk).restore(&which, &WriteOptions::of("restore")).unwrap_err();
     root
 }
 
@@ -295,8 +295,8 @@ fn a_file_system_without_modes_is_refused_and_nothing_is_left_on_it() {
             "create" | "make_dir" => Fate::HappensAndFails(answer),
             _ => Fate::Proceeds,
         })));
-        let begin = pipeline_state::store::fresh::Beginning::Continue;
-        let error = store(&root, disk).init(begin, &Order::of("init")).unwrap_err();
+        let begin = pipeline_state::store::fresh::InitMode::Continue;
+        let error = store(&root, disk).init(begin, &WriteOptions::of("init")).unwrap_err();
         let is_named = error.message.contains("file system without permissions");
         assert_eq!((error.code() as u8, is_named), (6, true), "{answer:?}: {error}");
         assert_eq!(root.names("."), [] as [&str; 0]);

@@ -17,7 +17,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     let report = if fix { mend(store) } else { examine(store) };
     if !report.fixed.is_empty() {
         let subjects: BTreeSet<&str> = report.fixed.iter().map(|finding| finding.subject).collect();
-        store.record_mending(&subjects.into_iter().collect::<Vec<_>>(), report.findings.len());
+        store.record_repairs(&subjects.into_iter().collect::<Vec<_>>(), report.findings.len());
     }
     if output.is_json() {
         let show = |finding: &Finding| {

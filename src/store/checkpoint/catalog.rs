@@ -79,11 +79,11 @@ impl Checkpoint {
 
     /// Refuses a checkpoint of which a part belongs to another user than `.checkpoints/` does.
     fn check_owners(&self, disk: &Disk) -> Result<()> {
-        let Some(shelf) = disk.stat(&self.dir, "..")? else { return Ok(()) };
-        let Some((path, uid)) = tree::foreign_owner(disk, &self.dir, shelf.uid)? else {
+        let Some(checkpoints) = disk.stat(&self.dir, "..")? else { return Ok(()) };
+        let Some((path, uid)) = tree::foreign_owner(disk, &self.dir, checkpoints.uid)? else {
             return Ok(());
         };
-        let owner = shelf.uid;
+        let owner = checkpoints.uid;
         let why = format!("belongs to user {uid}, and the checkpoint {} to user {owner}", self.id);
         Err(side::unsafe_path(&path, &why).detail("checkpoint", self.id.as_str()))
     }
@@ -131,12 +131,13 @@ const OLD: &str = "fromBefore";
 impl Store {
     /// The names of all checkpoints, oldest first.
     pub fn checkpoint_ids(&self) -> Result<Vec<String>> {
-        let Some(shelf) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
-        let names = self.disk.list(&shelf)?.into_iter().filter_map(|name| name.into_string().ok());
+        let Some(checkpoints) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
+        let names =
+            self.disk.list(&checkpoints)?.into_iter().filter_map(|name| name.into_string().ok());
         let mut ids: Vec<String> = names.filter(|name| is_id(name) || name == WORKSHOP).collect();
         if let Some(at) = ids.iter().position(|name| name == WORKSHOP) {
             ids.swap_remove(at);
-            let doomed = self.doomed_checkpoints(&shelf)?;
+            let doomed = self.doomed_checkpoints(&checkpoints)?;
             ids.retain(|id| !doomed.contains(id));
         }
         ids.sort_by_key(|id| (time_of(id), number_of(id), id.clone()));
@@ -148,9 +149,9 @@ impl Store {
         let ids = self.checkpoint_ids().ok()?;
         let latest = ids.iter().rev().find(|id| !is_of(id, PRE_RESTORE));
         // Checkpoints made by restores hold a state that was given up: they come last.
-        let (displaced, made): (Vec<&String>, Vec<&String>) =
+        let (replaced, made): (Vec<&String>, Vec<&String>) =
             ids.iter().rev().partition(|id| is_of(id, PRE_RESTORE));
-        let mut others = made.into_iter().chain(displaced).filter(|id| Some(id.as_str()) != spoilt);
+        let mut others = made.into_iter().chain(replaced).filter(|id| Some(id.as_str()) != spoilt);
         let sound = others.find(|id| self.is_sound(id).unwrap_or(false))?;
         Some(match latest == Some(sound) {
             true => "recover restore --latest".to_owned(),
@@ -185,13 +186,13 @@ impl Store {
     }
 
     /// Opens a checkpoint and reads its manifest. Refuses a manifest with any defect.
-    pub fn open_checkpoint(&self, shelf: &Dir, id: &str) -> Result<Checkpoint> {
+    pub fn open_checkpoint(&self, checkpoints: &Dir, id: &str) -> Result<Checkpoint> {
         if !is_id(id) {
             let message = format!("{id:?} is not the name of a checkpoint");
             return Err(Error::new(Kind::InvalidName, message)
                 .try_command("recover list", "see which ones there are"));
         }
-        let dir = match side::open_to_read(&self.disk, shelf, id)? {
+        let dir = match side::open_to_read(&self.disk, checkpoints, id)? {
             Some(dir) => dir,
             None => return Err(not_found(&format!("there is no checkpoint {id}"))),
         };
@@ -253,17 +254,17 @@ impl Store {
     /// Finds the chosen checkpoint.
     pub fn find_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
         let nowhere = |what: &str| not_found(&format!("there is no checkpoint {what}"));
-        let shelf = self.checkpoints_to_read()?;
+        let checkpoints = self.checkpoints_to_read()?;
         match which {
             Which::Id(word) => {
                 let id = self.resolve_id(word)?;
-                self.open_checkpoint(&shelf.ok_or_else(|| nowhere(&id))?, &id)
+                self.open_checkpoint(&checkpoints.ok_or_else(|| nowhere(&id))?, &id)
             }
             Which::Latest(operation) => {
                 let what = operation
                     .as_ref()
                     .map_or_else(|| "yet".to_owned(), |operation| format!("of {operation}"));
-                let shelf = shelf.ok_or_else(|| nowhere(&what));
+                let checkpoints = checkpoints.ok_or_else(|| nowhere(&what));
                 let wanted = |id: &String| match operation {
                     Some(operation) => is_of(id, operation.as_str()),
                     None => !is_of(id, PRE_RESTORE),
@@ -273,7 +274,7 @@ impl Store {
                 if let (None, Some(operation)) = (&newest, operation) {
                     Name::parse_operation(operation.as_str())?;
                 }
-                self.open_checkpoint(&shelf?, &newest.ok_or_else(|| nowhere(&what))?)
+                self.open_checkpoint(&checkpoints?, &newest.ok_or_else(|| nowhere(&what))?)
             }
         }
     }
@@ -297,8 +298,8 @@ impl Store {
 
     /// All checkpoints, newest first. Their files are not read; see [`Store::verify_checkpoint`].
     pub fn checkpoints(&self) -> Result<Vec<Listed>> {
-        let Some(shelf) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
-        let describe = |id: String| match self.open_checkpoint(&shelf, &id) {
+        let Some(checkpoints) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
+        let describe = |id: String| match self.open_checkpoint(&checkpoints, &id) {
             Ok(Checkpoint { metadata, listing, .. }) => Listed {
                 id,
                 time: Some(metadata.timestamp),
@@ -331,11 +332,11 @@ impl Store {
     }
 
     /// The checkpoints that are being removed: they count as removed, whatever is left of them.
-    pub(in super::super) fn doomed_checkpoints(&self, shelf: &Dir) -> Result<Vec<String>> {
-        let Some(workshop) = side::open_to_read(&self.disk, shelf, WORKSHOP)? else {
+    pub(in super::super) fn doomed_checkpoints(&self, checkpoints: &Dir) -> Result<Vec<String>> {
+        let Some(staging) = side::open_to_read(&self.disk, checkpoints, WORKSHOP)? else {
             return Ok(Vec::new());
         };
-        let names = self.disk.list(&workshop)?.into_iter();
+        let names = self.disk.list(&staging)?.into_iter();
         let doomed =
             names.filter_map(|name| Some(name.to_str()?.strip_prefix(DOOMED_PREFIX)?.to_owned()));
         Ok(doomed.filter(|id| is_id(id)).collect())

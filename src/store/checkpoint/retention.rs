@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::super::Store;
-use super::super::ground::Held;
 use super::super::layout::{CHECKPOINTS, DOOMED_PREFIX};
-use super::super::order::{Mode, Purpose};
+use super::super::observe::StateLock;
+use super::super::options::{LockPurpose, Mode};
 use super::catalog::time_of;
 use super::manifest::{METADATA, METADATA_LIMIT, Metadata};
 use crate::audit::Level;
@@ -35,7 +35,8 @@ impl Store {
     /// Returns whether a record refers to a checkpoint, so that it must stay: a guard's, or that of
     /// an interrupted restore.
     pub fn is_referenced(&self, id: &str) -> Result<bool> {
-        Ok(self.shelf_to_read()?.guards.iter().any(|guard| guard == id) || self.intent_names(id)?)
+        Ok(self.backup_dir_to_read()?.guards.iter().any(|guard| guard == id)
+            || self.intent_names(id)?)
     }
 
     /// Removes the checkpoints that are older than this, except the newest `kept` (at least one),
@@ -50,9 +51,13 @@ impl Store {
         if mode == Mode::DryRun {
             return self.old_checkpoints(older_than, kept);
         }
-        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
+        let lock = self.lock_state(
+            self.precheck(LockPurpose::Write)?,
+            LockPurpose::Write,
+            self.deadline(),
+        )?;
         let doomed = self.old_checkpoints(older_than, kept)?;
-        self.take_checkpoints_away(&held, &doomed, "cleanup")?;
+        self.take_checkpoints_away(&lock, &doomed, "cleanup")?;
         Ok(doomed)
     }
 
@@ -88,7 +93,11 @@ impl Store {
     /// Removes the checkpoints that are named, by id or by an unambiguous prefix of one. Returns
     /// their ids.
     pub fn remove_checkpoints(&self, words: &[String]) -> Result<Vec<String>> {
-        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
+        let lock = self.lock_state(
+            self.precheck(LockPurpose::Write)?,
+            LockPurpose::Write,
+            self.deadline(),
+        )?;
         let mut doomed: Vec<String> = Vec::new();
         for word in words {
             let id = self.resolve_id(word)?;
@@ -104,22 +113,22 @@ impl Store {
                 doomed.push(id);
             }
         }
-        self.take_checkpoints_away(&held, &doomed, "remove")?;
+        self.take_checkpoints_away(&lock, &doomed, "remove")?;
         Ok(doomed)
     }
 
     /// Removes automatic checkpoints over the limits of number and age. Never removes the newest
     /// checkpoint, one that a record refers to, or `used`, which the caller just made or restored.
     /// The caller's own work is done, so a failure is a warning.
-    pub(in super::super) fn retire_checkpoints(&self, held: &Held, used: &str) {
+    pub(in super::super) fn retire_checkpoints(&self, lock: &StateLock, used: &str) {
         let retire = || -> Result<()> {
             let ids = self.checkpoint_ids()?;
-            let Some(shelf) = self.checkpoints_to_read()? else { return Ok(()) };
+            let Some(checkpoints) = self.checkpoints_to_read()? else { return Ok(()) };
             let now = self.disk.now();
             let limit = Duration::from_secs(AUTOMATIC_DAYS * 86_400);
             let (mut newer, mut doomed) = (0, Vec::new());
             for (place, id) in ids.iter().rev().enumerate() {
-                if self.metadata_of(&shelf, id)?.is_none_or(|metadata| !metadata.automatic) {
+                if self.metadata_of(&checkpoints, id)?.is_none_or(|metadata| !metadata.automatic) {
                     continue;
                 }
                 newer += 1;
@@ -133,7 +142,7 @@ impl Store {
                     doomed.push(id.clone());
                 }
             }
-            self.take_checkpoints_away(held, &doomed, "retire")
+            self.take_checkpoints_away(lock, &doomed, "retire")
         };
         if let Err(error) = retire() {
             self.warn(format!("old checkpoints could not be removed: {error}"));
@@ -142,20 +151,25 @@ impl Store {
 
     /// Removes checkpoints all at once: each is marked, durably, before any is taken apart. They
     /// are not renamed, because a directory from the lower layer of an overlay cannot be.
-    fn take_checkpoints_away(&self, held: &Held, doomed: &[String], action: &str) -> Result<()> {
+    fn take_checkpoints_away(
+        &self,
+        lock: &StateLock,
+        doomed: &[String],
+        action: &str,
+    ) -> Result<()> {
         if doomed.is_empty() {
             return Ok(());
         }
-        let workshop = self.workshop(held)?;
+        let staging = self.staging(lock)?;
         for id in doomed {
             self.disk
-                .stage(&workshop.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?
+                .stage(&staging.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?
                 .keep();
         }
         // No file of theirs may be removed before their removal is certain.
-        self.disk.sync_dir(&workshop.dir)?;
-        self.disk.sync_dir(&workshop.shelf)?;
-        workshop.clear()?;
+        self.disk.sync_dir(&staging.dir)?;
+        self.disk.sync_dir(&staging.checkpoints)?;
+        staging.clear()?;
         let entry = self.recovery_entry(Level::Info, action, "removed").with("ids", json!(doomed));
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
         Ok(())
@@ -170,15 +184,17 @@ impl Store {
             return Ok(Some(age));
         }
         let noted = match self.checkpoints_to_read()? {
-            Some(shelf) => self.metadata_of(&shelf, id)?.and_then(|metadata| metadata.time()),
+            Some(checkpoints) => {
+                self.metadata_of(&checkpoints, id)?.and_then(|metadata| metadata.time())
+            }
             None => None,
         };
         Ok(Some(noted.and_then(|noted| now.duration_since(noted).ok()).unwrap_or_default()))
     }
 
     /// A checkpoint's metadata, if it has any.
-    fn metadata_of(&self, shelf: &Dir, id: &str) -> Result<Option<Metadata>> {
-        let found = self.disk.read(shelf, format!("{id}/{METADATA}"), METADATA_LIMIT);
+    fn metadata_of(&self, checkpoints: &Dir, id: &str) -> Result<Option<Metadata>> {
+        let found = self.disk.read(checkpoints, format!("{id}/{METADATA}"), METADATA_LIMIT);
         Ok(found.ok().flatten().and_then(|found| Metadata::read(&found.bytes)))
     }
 

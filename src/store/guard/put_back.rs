@@ -5,15 +5,15 @@ use serde_json::Value;
 use super::super::Store;
 use super::super::checkpoint::catalog::{Checkpoint, Which};
 use super::super::checkpoint::manifest;
-use super::super::commit::{Plan, Published, Room};
-use super::super::ground::{Ground, Held};
-use super::super::hold::Hands;
-use super::super::judge::Health;
+use super::super::commit::{OnDiskFull, Plan, Published};
+use super::super::diagnosis::Health;
 use super::super::layout::{CONFIG, pinned};
-use super::super::order::{Order, Purpose, give_up_after};
+use super::super::observe::{Observation, StateLock};
+use super::super::options::{LockPurpose, WriteOptions, check_deadline};
+use super::super::preserve::Replaced;
 use super::super::restore::Proposed;
-use super::super::retain::Displaced;
 use super::super::signal::Signals;
+use super::super::state_lock::RestoreLocks;
 use super::Settlement;
 use super::record::{Base, Record, Status};
 use super::verdict::Verdict;
@@ -25,8 +25,8 @@ impl Store {
     /// Puts back the changes of a guard's command, or returns the reason why it does not. The
     /// verdict is reached and carried out under one lock. On failure the guard is recorded as
     /// unrestored.
-    pub fn settle_failed_guard(&self, id: &str, order: &Order) -> Result<Settlement> {
-        match self.put_back(id, order) {
+    pub fn settle_failed_guard(&self, id: &str, options: &WriteOptions) -> Result<Settlement> {
+        match self.put_back(id, options) {
             Ok(Settlement::Unrestored(why)) => {
                 self.mark_unrestored(id, &why)?;
                 Ok(Settlement::Unrestored(why))
@@ -48,47 +48,48 @@ impl Store {
     fn mark_unrestored(&self, id: &str, why: &str) -> Result<()> {
         let unrestored = |record| Record { status: Status::Unrestored(why.to_owned()), ..record };
         let now = std::time::Instant::now();
-        let held =
-            self.precheck(Purpose::Restore).and_then(|root| self.hold(root, Purpose::Restore, now));
-        if let Ok(held) = held {
-            let shelf = self.shelf_of(&held.root)?;
-            let Some(record) = self.read_record(&shelf, id) else { return Ok(()) };
-            self.put_record(&held, &shelf, &unrestored(record))?;
-            self.journal_guard(&held, &shelf, id, "unrestored");
+        let lock = self
+            .precheck(LockPurpose::Restore)
+            .and_then(|root| self.lock_state(root, LockPurpose::Restore, now));
+        if let Ok(lock) = lock {
+            let backup_dir = self.backup_dir_of(&lock.root)?;
+            let Some(record) = self.read_record(&backup_dir, id) else { return Ok(()) };
+            self.put_record(&lock, &backup_dir, &unrestored(record))?;
+            self.journal_guard(&lock, &backup_dir, id, "unrestored");
             return Ok(());
         }
-        let shelf = self.shelf_of(&self.open_root()?)?;
-        let Some(record) = self.read_record(&shelf, id) else { return Ok(()) };
-        self.put_record_unlocked(&shelf, &unrestored(record))
+        let backup_dir = self.backup_dir_of(&self.open_root()?)?;
+        let Some(record) = self.read_record(&backup_dir, id) else { return Ok(()) };
+        self.put_record_unlocked(&backup_dir, &unrestored(record))
     }
 
-    fn put_back(&self, id: &str, order: &Order) -> Result<Settlement> {
+    fn put_back(&self, id: &str, options: &WriteOptions) -> Result<Settlement> {
         let deadline = self.deadline();
         loop {
-            let hands = self.hold_all(Purpose::Restore, deadline)?;
-            let (held, checkpoint) =
-                (&hands.held, self.find_checkpoint(&Which::Id(id.to_owned()))?);
+            let locks = self.lock_all(LockPurpose::Restore, deadline)?;
+            let (lock, checkpoint) =
+                (&locks.state, self.find_checkpoint(&Which::Id(id.to_owned()))?);
             checkpoint.verify(&self.disk)?;
-            let ground = self.survey(held)?;
-            let Some(record) = self.read_record(&ground.shelf, id) else {
+            let seen = self.observe(lock)?;
+            let Some(record) = self.read_record(&seen.backup_dir, id) else {
                 return Ok(Settlement::Unrestored("its record is gone or damaged".to_owned()));
             };
             let whole = self.whole(&checkpoint)?;
-            let verdict = self.verdict(&ground, &record, &whole.value)?;
-            let order = Order { guard: Some(id.to_owned()), ..order.clone() };
+            let verdict = self.verdict(&seen, &record, &whole.value)?;
+            let options = WriteOptions { guard: Some(id.to_owned()), ..options.clone() };
             let done = match verdict {
                 Verdict::Refused(why) => return Ok(Settlement::Unrestored(why)),
                 Verdict::OnlyTheGuard => {
-                    let left = self.restore_held((held, &ground), &whole, (&order, deadline))?.left;
+                    let left = self.restore_held((lock, &seen), &whole, (&options, deadline))?.left;
                     Some(Settlement::Restored { left })
                 }
                 Verdict::Others { document, config, unclear } => {
                     let part = Part { document, config, unclear };
                     self.put_part_back(
-                        (&hands, &ground),
+                        (&locks, &seen),
                         (&checkpoint, whole),
                         part,
-                        (&order, deadline),
+                        (&options, deadline),
                     )?
                 }
             };
@@ -96,10 +97,10 @@ impl Store {
                 Some(Settlement::Unrestored(why)) => return Ok(Settlement::Unrestored(why)),
                 Some(settled) => {
                     // A restore of the whole settled it already.
-                    self.settle_record(held, &ground.shelf, id)?;
+                    self.settle_record(lock, &seen.backup_dir, id)?;
                     return Ok(settled);
                 }
-                None => give_up_after(deadline)?, // another process changed the file; check again
+                None => check_deadline(deadline)?, // another process changed the file; check again
             }
         }
     }
@@ -108,15 +109,15 @@ impl Store {
     /// in the meantime.
     fn put_part_back(
         &self,
-        (hands, ground): (&Hands<'_>, &Ground),
+        (locks, seen): (&RestoreLocks<'_>, &Observation),
         (checkpoint, whole): (&Checkpoint, Proposed<'_>),
         part: Part,
-        (order, deadline): (&Order, std::time::Instant),
+        (options, deadline): (&WriteOptions, std::time::Instant),
     ) -> Result<Option<Settlement>> {
-        let held = &hands.held;
+        let lock = &locks.state;
         let is_changed = self.is_config_changed(checkpoint)?;
         if is_changed && part.config.is_none() {
-            let live = match (&part.document, &ground.health) {
+            let live = match (&part.document, &seen.health) {
                 (None, Health::Healthy(document)) => Some(Value::clone(&document.value)),
                 _ => None,
             };
@@ -126,7 +127,7 @@ impl Store {
             // The signal files follow the state.
             let proposed = Proposed { value, signals: None, ..whole };
             let revision =
-                self.restore_held((held, ground), &proposed, (order, deadline))?.revision;
+                self.restore_held((lock, seen), &proposed, (options, deadline))?.revision;
             return Ok(Some(Settlement::PutBack { revision: Some(revision) }));
         }
         let unrestored = part.config.filter(|_| is_changed);
@@ -135,7 +136,7 @@ impl Store {
             .or(part.unclear);
         let revision = match part.document {
             Some(document) => {
-                match self.commit_part((held, ground), document, unrestored.as_ref(), order)? {
+                match self.commit_part((lock, seen), document, unrestored.as_ref(), options)? {
                     Some(revision) => Some(revision.get()),
                     None => return Ok(None),
                 }
@@ -150,32 +151,38 @@ impl Store {
     /// look like one that put nothing back.
     fn commit_part(
         &self,
-        (held, ground): (&Held, &Ground),
+        (lock, seen): (&StateLock, &Observation),
         document: Value,
         unrestored: Option<&String>,
-        order: &Order,
+        options: &WriteOptions,
     ) -> Result<Option<Revision>> {
-        let Health::Healthy(live) = &ground.health else { return Ok(None) };
+        let Health::Healthy(live) = &seen.health else { return Ok(None) };
         let created = live.value.pointer("/metadata/created").cloned();
-        let sealed = self.seal(document, ground, &live.seal.lineage, created.as_ref())?;
+        let sealed = self.seal(document, seen, &live.seal.lineage, created.as_ref())?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
-        self.keep_mirror(held, ground);
+        self.keep_mirror(lock, seen);
         if let Some(record) =
-            order.guard.as_ref().and_then(|id| self.read_record(&ground.shelf, id))
+            options.guard.as_ref().and_then(|id| self.read_record(&seen.backup_dir, id))
         {
             let commit = Base { revision, lineage, digest };
             let status = Status::PuttingBack { commit, unrestored: unrestored.cloned() };
-            self.put_record(held, &ground.shelf, &Record { status, ..record })?;
+            self.put_record(lock, &seen.backup_dir, &Record { status, ..record })?;
         }
-        let displaced =
-            Displaced::backup(self.disk.now(), Some(live.seal.revision), pinned::PRE_RESTORE);
-        let (signals, room) = (&Signals::Follow, Room::MayBeMade);
-        let plan =
-            Plan { sealed: &sealed, source: None, displaced, signals, fences: &order.fences, room };
-        if self.publish(held, ground, &plan)? == Published::Overtaken {
+        let replaced =
+            Replaced::backup(self.disk.now(), Some(live.seal.revision), pinned::PRE_RESTORE);
+        let (signals, room) = (&Signals::Follow, OnDiskFull::PruneBackups);
+        let plan = Plan {
+            sealed: &sealed,
+            source: None,
+            replaced,
+            signals,
+            fences: &options.fences,
+            room,
+        };
+        if self.publish(lock, seen, &plan)? == Published::Overtaken {
             return Ok(None);
         }
-        self.record_commit((held, ground), order, &sealed, &[]);
+        self.record_commit((lock, seen), options, &sealed, &[]);
         Ok(Some(revision))
     }
 

@@ -5,11 +5,11 @@
 //! the work, its intent shows it.
 
 use super::super::Store;
-use super::super::ground::Held;
-use super::super::live::Found;
-use super::super::order::Order;
+use super::super::backup_dir::BackupDir;
+use super::super::observe::StateLock;
+use super::super::options::WriteOptions;
 use super::super::restore::intent::{Action, Intent};
-use super::super::shelf::Shelf;
+use super::super::state_file::StateFile;
 use super::Standing;
 use super::record::{Base, Record, Status};
 use crate::document::Reading;
@@ -36,44 +36,56 @@ impl Store {
     /// removed, in whichever command finishes the restore.
     pub(in super::super) fn settle_guard_in(
         &self,
-        held: &Held,
+        lock: &StateLock,
         intent: &Intent,
-        order: &Order,
+        options: &WriteOptions,
     ) -> Result<()> {
         let id = &intent.checkpoint;
         if intent.action == Action::Undo {
             return Ok(());
         }
-        let shelf = self.shelf_of(&held.root)?;
+        let backup_dir = self.backup_dir_of(&lock.root)?;
         let is_whole =
             intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
-        let is_by_guard = order.guard.as_ref() == Some(id);
+        let is_by_guard = options.guard.as_ref() == Some(id);
         // Only a guard restores a part: its command's changes.
         if is_by_guard || !is_whole {
-            return self.settle_record(held, &shelf, id);
+            return self.settle_record(lock, &backup_dir, id);
         }
-        self.settle_guard_of(held, &shelf, id);
+        self.settle_guard_of(lock, &backup_dir, id);
         Ok(())
     }
 
     /// Removes the guard's record: everything was put back.
-    pub(super) fn settle_record(&self, held: &Held, shelf: &Shelf, id: &str) -> Result<()> {
-        if let Some(dir) = shelf.dir().filter(|_| self.read_record(shelf, id).is_some()) {
+    pub(super) fn settle_record(
+        &self,
+        lock: &StateLock,
+        backup_dir: &BackupDir,
+        id: &str,
+    ) -> Result<()> {
+        if let Some(dir) = backup_dir.dir().filter(|_| self.read_record(backup_dir, id).is_some()) {
             self.drop_record(dir, id)?;
-            self.journal_guard(held, shelf, id, "restored");
+            self.journal_guard(lock, backup_dir, id, "restored");
         }
         Ok(())
     }
 
     /// Settles a guard that is not running after a restore of its checkpoint.
-    pub(in super::super) fn settle_guard_of(&self, held: &Held, shelf: &Shelf, id: &str) {
-        let Some(dir) = shelf.dir().filter(|_| shelf.guards.iter().any(|guard| guard == id)) else {
+    pub(in super::super) fn settle_guard_of(
+        &self,
+        lock: &StateLock,
+        backup_dir: &BackupDir,
+        id: &str,
+    ) {
+        let Some(dir) =
+            backup_dir.dir().filter(|_| backup_dir.guards.iter().any(|guard| guard == id))
+        else {
             return;
         };
         let settle = || -> Result<()> {
-            if self.standing_of(&held.root, shelf, id)? != Some(Standing::Running) {
+            if self.standing_of(&lock.root, backup_dir, id)? != Some(Standing::Running) {
                 self.drop_record(dir, id)?;
-                self.journal_guard(held, shelf, id, "restored");
+                self.journal_guard(lock, backup_dir, id, "restored");
             }
             Ok(())
         };
@@ -86,26 +98,26 @@ impl Store {
     /// nothing was committed since.
     pub(in super::super) fn settle_guards(
         &self,
-        held: &Held,
-        shelf: &mut Shelf,
-        live: Option<&Found>,
+        lock: &StateLock,
+        backup_dir: &mut BackupDir,
+        live: Option<&StateFile>,
     ) {
         let mut settled = Vec::new();
-        for id in &shelf.guards {
-            let Some(record) = self.read_record(shelf, id) else { continue };
+        for id in &backup_dir.guards {
+            let Some(record) = self.read_record(backup_dir, id) else { continue };
             if !matches!(record.status, Status::PuttingBack { .. }) {
                 continue;
             }
             let settle = || -> Result<bool> {
-                if !self.is_gone(&held.root, &record)? {
+                if !self.is_gone(&lock.root, &record)? {
                     return Ok(false);
                 }
-                match self.put_back_by((&held.root, shelf), live, &record)? {
-                    Aftermath::PutBack => self.settle_record(held, shelf, id).map(|()| true),
+                match self.put_back_by((&lock.root, backup_dir), live, &record)? {
+                    Aftermath::PutBack => self.settle_record(lock, backup_dir, id).map(|()| true),
                     Aftermath::Unrestored(why) => {
                         let status = Status::Unrestored(why);
-                        self.put_record(held, shelf, &Record { status, ..record.clone() })?;
-                        self.journal_guard(held, shelf, id, "unrestored");
+                        self.put_record(lock, backup_dir, &Record { status, ..record.clone() })?;
+                        self.journal_guard(lock, backup_dir, id, "unrestored");
                         Ok(false)
                     }
                     Aftermath::Nothing | Aftermath::Decided => Ok(false),
@@ -117,18 +129,18 @@ impl Store {
                 Err(error) => self.warn(format!("the guard {id} stays on record: {error}")),
             }
         }
-        shelf.guards.retain(|id| !settled.contains(id));
+        backup_dir.guards.retain(|id| !settled.contains(id));
     }
 
     /// The changes that a dead guard had put back.
     pub(super) fn put_back_by(
         &self,
-        (root, shelf): (&Dir, &Shelf),
-        live: Option<&Found>,
+        (root, backup_dir): (&Dir, &BackupDir),
+        live: Option<&StateFile>,
         record: &Record,
     ) -> Result<Aftermath> {
         if let Status::PuttingBack { commit, unrestored } = &record.status
-            && self.was_committed(shelf, live, commit)?
+            && self.was_committed(backup_dir, live, commit)?
         {
             return Ok(unrestored.clone().map_or(Aftermath::PutBack, Aftermath::Unrestored));
         }
@@ -141,22 +153,28 @@ impl Store {
     }
 
     /// Returns whether this is or was the live document, according to the journal or a backup.
-    fn was_committed(&self, shelf: &Shelf, live: Option<&Found>, commit: &Base) -> Result<bool> {
+    fn was_committed(
+        &self,
+        backup_dir: &BackupDir,
+        live: Option<&StateFile>,
+        commit: &Base,
+    ) -> Result<bool> {
         let is_it = |seal: &Seal| seal.digest == commit.digest && seal.lineage == commit.lineage;
         if let Some(Reading::Sealed(document)) = live.map(|found| &found.reading)
             && is_it(&document.seal)
         {
             return Ok(true);
         }
-        if shelf
+        if backup_dir
             .events()
             .commits()
             .any(|line| line.revision == commit.revision && line.digest == commit.digest)
         {
             return Ok(true);
         }
-        for name in shelf.backups.iter().filter(|name| name.revision == Some(commit.revision)) {
-            if shelf.read(name.as_str())?.seal().is_some_and(is_it) {
+        for name in backup_dir.backups.iter().filter(|name| name.revision == Some(commit.revision))
+        {
+            if backup_dir.read(name.as_str())?.seal().is_some_and(is_it) {
                 return Ok(true);
             }
         }

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::super::Store;
-use super::super::ground::Ground;
-use super::super::judge::Health;
-use super::super::shelf::Copy;
+use super::super::backup_dir::BackupCopy;
+use super::super::diagnosis::Health;
+use super::super::observe::Observation;
 use super::record::Record;
 use crate::document::put_back::{Touched, put_back};
 use crate::document::rules;
@@ -55,15 +55,15 @@ impl Store {
     /// Judges the commits since `record` was made. `base` is the document of its checkpoint.
     pub(in super::super) fn verdict(
         &self,
-        ground: &Ground,
+        seen: &Observation,
         record: &Record,
         base: &Value,
     ) -> Result<Verdict> {
-        let events = ground.shelf.events();
+        let events = seen.backup_dir.events();
         let begin = record.base.as_ref().map_or(0, |base| base.revision.get());
-        let current = match &ground.health {
+        let current = match &seen.health {
             Health::Healthy(document) => document.seal.revision.get(),
-            _ => self.highest_remembered(ground)?.map_or(begin, Revision::get),
+            _ => self.highest_remembered(seen)?.map_or(begin, Revision::get),
         };
         let mut lines: BTreeMap<u64, Vec<&Commit>> = BTreeMap::new();
         for commit in events.commits().filter(|commit| commit.revision.get() > begin) {
@@ -73,7 +73,7 @@ impl Store {
             commit.guards.contains(&record.id)
                 && !NEVER_THE_GUARDS.contains(&commit.command.as_str())
         };
-        let is_live = |commit: &&Commit| match &ground.health {
+        let is_live = |commit: &&Commit| match &seen.health {
             Health::Healthy(document) => commit.digest == document.seal.digest,
             _ => true,
         };
@@ -90,8 +90,8 @@ impl Store {
         if current >= begin && revisions.all(|revision| party(revision) == Party::Guard) {
             return Ok(Verdict::OnlyTheGuard);
         }
-        let Health::Healthy(live) = &ground.health else {
-            let health = ground.health.name();
+        let Health::Healthy(live) = &seen.health else {
+            let health = seen.health.name();
             return Ok(Verdict::Refused(format!(
                 "others committed since it began, and the state is {health} now"
             )));
@@ -103,7 +103,7 @@ impl Store {
         let unclear = whole_range.clone().find(|revision| known(*revision).is_none()).map(|revision| {
             format!("the journal has no line of revision {revision}, which its command may have committed")
         });
-        let documents = documents(ground, &whole_range)?;
+        let documents = documents(seen, &whole_range)?;
         let (mut guards, mut others) = (Touched::default(), Touched::default());
         let (base, live_value) = (without_seal(base), without_seal(&live.value));
         let (mut before, mut since) = (&base, None);
@@ -184,17 +184,17 @@ fn others_at_config(
 
 /// The kept documents of these revisions, in the current form.
 fn documents(
-    ground: &Ground,
+    seen: &Observation,
     range: &std::ops::RangeInclusive<u64>,
 ) -> Result<BTreeMap<u64, Value>> {
     let mut documents = BTreeMap::new();
-    let Health::Healthy(live) = &ground.health else { return Ok(documents) };
-    for name in &ground.shelf.backups {
+    let Health::Healthy(live) = &seen.health else { return Ok(documents) };
+    for name in &seen.backup_dir.backups {
         let is_wanted = name.revision.is_some_and(|revision| range.contains(&revision.get()));
         if !is_wanted {
             continue;
         }
-        if let Some(document) = Copy::sealed(&ground.shelf.read(name.as_str())?)
+        if let Some(document) = BackupCopy::sealed(&seen.backup_dir.read(name.as_str())?)
             && document.seal.lineage == live.seal.lineage
         {
             documents.insert(document.seal.revision.get(), without_seal(&document.value));

@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use super::super::Store;
 use super::super::checkpoint::manifest;
-use super::super::ground::Held;
-use super::super::judge::Health;
+use super::super::diagnosis::Health;
 use super::super::layout::{BACKUPS, CONFIG, INTENT, SERVED_PREFIX, SIGNALS};
-use super::super::order::{Order, Purpose};
-use super::super::workshop::Workshop;
+use super::super::observe::StateLock;
+use super::super::options::{LockPurpose, WriteOptions};
+use super::super::staging::StagingDir;
 use super::Tree;
 use super::intent::{Action, Intent, Manner, Swap};
-use super::swap::{Print, Progress, is_in_place};
+use super::roll_forward::{Progress, TreeDigest, is_in_place};
 use crate::audit::Level;
 use crate::document::seal::Revision;
 use crate::error::{Error, ExitCode, Kind, Result};
@@ -50,51 +50,52 @@ impl Store {
     pub fn abort_restore(&self) -> Result<Aborted> {
         let deadline = self.deadline();
         loop {
-            let held = self.hold(self.precheck(Purpose::Abort)?, Purpose::Abort, deadline)?;
-            if !self.has_workshop(&held.root)? {
+            let lock =
+                self.lock_state(self.precheck(LockPurpose::Abort)?, LockPurpose::Abort, deadline)?;
+            if !self.has_staging(&lock.root)? {
                 return Ok(Aborted::Nothing);
             }
-            let intent = match self.read_intent(&held.root) {
+            let intent = match self.read_intent(&lock.root) {
                 Ok(Some((_, intent))) => intent,
                 Ok(None) => {
-                    if !self.settle_fresh(&held)? {
-                        self.clear_workshop(&held.root)?;
+                    if !self.settle_fresh(&lock)? {
+                        self.clear_staging(&lock.root)?;
                     }
                     return Ok(Aborted::Nothing);
                 }
                 Err(error) if error.kind == Kind::Corrupt => {
-                    self.drop_intent(self.workshop(&held)?)?;
+                    self.drop_intent(self.staging(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
                 Err(error) => return Err(error),
             };
             let checkpoint = intent.checkpoint.clone();
-            if self.foreign(&held.root, &intent)?.is_some() {
-                self.drop_intent(self.workshop(&held)?)?;
+            if self.foreign(&lock.root, &intent)?.is_some() {
+                self.drop_intent(self.staging(&lock)?)?;
                 self.record_abort(&checkpoint, "dropped");
                 return Ok(Aborted::Dropped { checkpoint: Some(checkpoint) });
             }
             let Some(_along) = self.take_along()? else {
-                drop(held);
+                drop(lock);
                 self.await_along(deadline)?;
                 continue;
             };
-            let workshop = self.workshop(&held)?;
+            let staging = self.staging(&lock)?;
             let is_carried_out =
-                intent.state.as_ref().map(|wanted| Ok(is_in_place(&self.survey(&held)?, wanted)));
+                intent.state.as_ref().map(|wanted| Ok(is_in_place(&self.observe(&lock)?, wanted)));
             if intent.action == Action::Undo || is_carried_out.unwrap_or(Ok::<_, Error>(false))? {
                 self.roll_forward(
-                    &held,
-                    workshop,
+                    &lock,
+                    staging,
                     &intent,
-                    &Order { group: "recover", ..Order::of("restore") },
+                    &WriteOptions { group: "recover", ..WriteOptions::of("restore") },
                 )?;
                 return Ok(match intent.action {
                     Action::Undo => Aborted::Undone { checkpoint },
                     Action::Restore => Aborted::Nothing,
                 });
             }
-            return Ok(match self.undo(&held, workshop, &intent)? {
+            return Ok(match self.undo(&lock, staging, &intent)? {
                 Undone::Trees => Aborted::Undone { checkpoint },
                 Undone::Nothing => Aborted::Dropped { checkpoint: Some(checkpoint) },
             });
@@ -107,20 +108,20 @@ impl Store {
     /// nothing was replaced, the record is dropped.
     pub(super) fn undo(
         &self,
-        held: &Held,
-        mut workshop: Workshop<'_>,
+        lock: &StateLock,
+        mut staging: StagingDir<'_>,
         intent: &Intent,
     ) -> Result<Undone> {
-        let places = self.places(held)?;
+        let places = self.places(lock)?;
         let mut replaced = Vec::new();
         for (name, swap) in intent.swaps() {
-            if !self.is_untouched(&workshop, places.of(name), (name, intent.number), swap)? {
+            if !self.is_untouched(&staging, places.of(name), (name, intent.number), swap)? {
                 replaced.push(name);
             }
         }
         if replaced.is_empty() {
-            self.keep_number(held, intent);
-            self.drop_intent(workshop)?;
+            self.keep_number(lock, intent);
+            self.drop_intent(staging)?;
             self.record_abort(&intent.checkpoint, "dropped");
             return Ok(Undone::Nothing);
         }
@@ -128,39 +129,39 @@ impl Store {
             let is_lost = error.code() == ExitCode::StateCorruption || error.kind == Kind::NotFound;
             if is_lost { lost(intent, &error) } else { error }
         };
-        let before = self.open_checkpoint(&workshop.shelf, &intent.pre_restore).map_err(fatal)?;
+        let before =
+            self.open_checkpoint(&staging.checkpoints, &intent.pre_restore).map_err(fatal)?;
         before.verify(&self.disk).map_err(fatal)?;
-        let plan = self.probe(held)?;
+        let plan = self.probe(lock)?;
         let tree = |place: &str, name: &'static str| {
             let listing = before.listing.below(name);
             replaced.contains(&place).then_some(Tree { dir: &before.dir, name, listing })
         };
         let (config, signals) = (tree(CONFIG, manifest::CONFIG), tree(SIGNALS, manifest::SIGNALS));
-        let undo = self.stage_trees(
-            &workshop,
-            (held, plan),
-            (config.as_ref(), signals.as_ref()),
-            &before,
-        )?;
+        let undo =
+            self.stage_trees(&staging, (lock, plan), (config.as_ref(), signals.as_ref()), &before)?;
         let undo = Intent { action: Action::Undo, checkpoint: intent.checkpoint.clone(), ..undo };
-        let ground = self.survey(held)?;
-        let undo = match (&ground.health, &intent.state) {
+        let seen = self.observe(lock)?;
+        let undo = match (&seen.health, &intent.state) {
             (Health::Healthy(document), Some(restored)) => {
-                let highest = self.highest_revision(&ground)?.max(Some(restored.revision));
+                let highest = self.highest_revision(&seen)?.max(Some(restored.revision));
                 let next = Revision::after(highest).ok_or_else(|| {
                     Error::new(Kind::Internal, "the last possible revision is reached")
                 })?;
                 let created = document.value.outline().pointer("/metadata/created").cloned();
                 let live = document.clone().into_value();
                 let sealed = self.seal_as(live, next, &document.seal.lineage, created.as_ref())?;
-                self.stage_state(&workshop, undo, &sealed)?
+                self.stage_state(&staging, undo, &sealed)?
             }
             _ => undo,
         };
-        self.decide(&mut workshop, held, &undo, (&[], Instant::now()))?;
-        let order =
-            Order { group: "recover", reason: Some("abort".to_owned()), ..Order::of("restore") };
-        self.roll_forward(held, workshop, &undo, &order)?;
+        self.decide(&mut staging, lock, &undo, (&[], Instant::now()))?;
+        let options = WriteOptions {
+            group: "recover",
+            reason: Some("abort".to_owned()),
+            ..WriteOptions::of("restore")
+        };
+        self.roll_forward(lock, staging, &undo, &options)?;
         self.record_abort(&intent.checkpoint, "undone");
         Ok(Undone::Trees)
     }
@@ -168,7 +169,7 @@ impl Store {
     /// Returns whether nothing of a tree was replaced yet.
     fn is_untouched(
         &self,
-        workshop: &Workshop<'_>,
+        staging: &StagingDir<'_>,
         parent: &Dir,
         (name, number): (&str, u64),
         swap: &Swap,
@@ -177,26 +178,26 @@ impl Store {
             let found = self.contents_of(parent, name)?.map(|found| found.fingerprint());
             return Ok(found == swap.old);
         }
-        if self.progress((&workshop.dir, parent), (name, number), swap)? == Progress::Ready {
+        if self.progress((&staging.dir, parent), (name, number), swap)? == Progress::Ready {
             return Ok(true);
         }
-        Ok(match (self.print_of(parent, name)?, &swap.old) {
-            (Print::Absent, None) => true,
-            (Print::Of(found), Some(old)) => found == *old,
+        Ok(match (self.digest_of_tree(parent, name)?, &swap.old) {
+            (TreeDigest::Absent, None) => true,
+            (TreeDigest::Of(found), Some(old)) => found == *old,
             _ => false,
         })
     }
 
     /// Keeps the number of the abandoned state from being reused: readers may have been served it.
-    fn keep_number(&self, held: &Held, intent: &Intent) {
+    fn keep_number(&self, lock: &StateLock, intent: &Intent) {
         let Some(staged) = &intent.state else { return };
         let keep = || -> Result<()> {
-            let shelf = self.side_directory(&held.root, BACKUPS)?;
+            let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
             let name = format!("{SERVED_PREFIX}{}", staged.revision);
-            if self.disk.stat(&shelf, &name)?.is_none() {
-                drop(self.disk.create(&shelf, &name)?);
+            if self.disk.stat(&backup_dir, &name)?.is_none() {
+                drop(self.disk.create(&backup_dir, &name)?);
             }
-            Ok(self.disk.sync_dir(&shelf)?)
+            Ok(self.disk.sync_dir(&backup_dir)?)
         };
         if let Err(error) = keep() {
             let number = staged.revision;
@@ -207,10 +208,10 @@ impl Store {
     }
 
     /// Removes the record, durably, and then what was staged for it.
-    fn drop_intent(&self, workshop: Workshop<'_>) -> Result<()> {
-        self.disk.unlink(&workshop.dir, INTENT)?;
-        self.disk.sync_dir(&workshop.dir)?;
-        if let Err(error) = workshop.clear() {
+    fn drop_intent(&self, staging: StagingDir<'_>) -> Result<()> {
+        self.disk.unlink(&staging.dir, INTENT)?;
+        self.disk.sync_dir(&staging.dir)?;
+        if let Err(error) = staging.clear() {
             self.warn(format!(
                 "what was staged could not be removed, and the next writer tries again: {error}"
             ));

@@ -12,9 +12,9 @@ use std::ffi::OsStr;
 use super::super::Store;
 use super::super::checkpoint::manifest;
 use super::super::layout::{STAGED_PREFIX, staged};
-use super::super::workshop::Workshop;
+use super::super::staging::StagingDir;
 use super::intent::{Intent, Swap};
-use super::swap::Progress;
+use super::roll_forward::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::Sync;
 use crate::fs::{Dir, FileKind};
@@ -24,7 +24,7 @@ use crate::tree::{self, Attributes, Listing, What};
 /// The largest listing of a staged tree that is read, in bytes.
 const LIMIT: u64 = 64 << 20;
 
-/// The name of a staged tree's listing, in the workshop.
+/// The name of a staged tree's listing, in the staging directory.
 fn listing_name(name: &str, number: u64) -> String {
     format!("{}-{number}.json", name.trim_start_matches('.'))
 }
@@ -39,7 +39,7 @@ impl Store {
     /// place, the staged tree alone no longer shows what the target is to hold.
     pub(super) fn keep_listing(
         &self,
-        workshop: &Workshop<'_>,
+        staging: &StagingDir<'_>,
         (name, number): (&str, u64),
         listing: &Listing,
     ) -> Result<()> {
@@ -47,18 +47,18 @@ impl Store {
             &Listing::new(listing.clone().under(in_manifest(name))),
             manifest::LIMIT,
         )?;
-        self.disk.stage(&workshop.dir, &listing_name(name, number), &text, Sync::Now)?.keep();
+        self.disk.stage(&staging.dir, &listing_name(name, number), &text, Sync::Now)?.keep();
         Ok(())
     }
 
     fn kept_listing(
         &self,
-        workshop: &Dir,
+        staging: &Dir,
         (name, number): (&str, u64),
         swap: &Swap,
     ) -> Result<Option<Listing>> {
         let Some(print) = &swap.new else { return Ok(Some(Listing::default())) };
-        let found = self.disk.read(workshop, listing_name(name, number), LIMIT)?;
+        let found = self.disk.read(staging, listing_name(name, number), LIMIT)?;
         let listing =
             found.and_then(|found| manifest::read(&found.bytes).ok()?.below(in_manifest(name)));
         Ok(listing.filter(|listing| listing.fingerprint() == *print))
@@ -67,11 +67,11 @@ impl Store {
     /// The progress of replacing a tree's contents.
     pub(super) fn progress_into(
         &self,
-        (workshop, parent): (&Dir, &Dir),
+        (staging, parent): (&Dir, &Dir),
         (name, number): (&str, u64),
         swap: &Swap,
     ) -> Result<Progress> {
-        let Some(new) = self.kept_listing(workshop, (name, number), swap)? else {
+        let Some(new) = self.kept_listing(staging, (name, number), swap)? else {
             return Ok(Progress::Broken);
         };
         let Some(target) = self.target(parent, name)? else { return Ok(Progress::Broken) };
@@ -139,7 +139,7 @@ impl Store {
     /// Replaces the contents of a tree by what is staged in it. Can be repeated from any point.
     pub(super) fn copy_into(
         &self,
-        (workshop, parent): (&Workshop<'_>, &Dir),
+        (staging, parent): (&StagingDir<'_>, &Dir),
         (name, swap): (&str, &Swap),
         intent: &Intent,
     ) -> Result<()> {
@@ -148,10 +148,10 @@ impl Store {
             Error::new(Kind::Corrupt, format!("what was staged of {what} is gone or damaged"))
         };
         let new =
-            self.kept_listing(&workshop.dir, (name, number), swap)?.ok_or_else(|| gone(name))?;
+            self.kept_listing(&staging.dir, (name, number), swap)?.ok_or_else(|| gone(name))?;
         let target = self.target(parent, name)?.ok_or_else(|| gone(name))?;
         let place = staged(name, number);
-        self.keep_edited((parent, name), (&target, &new), (workshop, intent))?;
+        self.keep_edited((parent, name), (&target, &new), (staging, intent))?;
         let waits = match self.disk.stat(&target, &place)? {
             Some(_) => Some(self.writable(&target, OsStr::new(&place))?),
             None => None,
@@ -179,9 +179,9 @@ impl Store {
         &self,
         (parent, name): (&Dir, &str),
         (target, new): (&Dir, &Listing),
-        (workshop, intent): (&Workshop<'_>, &Intent),
+        (staging, intent): (&StagingDir<'_>, &Intent),
     ) -> Result<()> {
-        let before = self.open_checkpoint(&workshop.shelf, &intent.pre_restore).ok();
+        let before = self.open_checkpoint(&staging.checkpoints, &intent.pre_restore).ok();
         let before =
             before.and_then(|before| before.listing.below(in_manifest(name))).unwrap_or_default();
         let Some(found) = self.contents(target)? else {

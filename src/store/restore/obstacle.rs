@@ -12,7 +12,7 @@ use super::super::Store;
 use super::super::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
 use super::super::writable::{directory_obstacle, immutable, is_immutable};
 use super::intent::Manner;
-use super::swap::Progress;
+use super::roll_forward::Progress;
 use crate::error::{Error, Result};
 use crate::fs::{Dir, FileKind, FsError};
 use crate::tree;
@@ -35,7 +35,7 @@ impl Store {
     /// it can be finished.
     pub fn obstacle_of_interrupted(&self) -> Result<Option<Error>> {
         let root = self.open_root()?;
-        let Some((workshop, intent)) = self.read_intent(&root)? else { return Ok(None) };
+        let Some((staging, intent)) = self.read_intent(&root)? else { return Ok(None) };
         if let Some(obstacle) = self.write_obstacle()? {
             return Ok(Some(obstacle.or_abort()));
         }
@@ -44,7 +44,7 @@ impl Store {
         };
         for (name, swap) in intent.swaps() {
             let parent = if name == CONFIG { &config_root } else { &root };
-            if self.progress((&workshop, parent), (name, intent.number), swap)? != Progress::Ready {
+            if self.progress((&staging, parent), (name, intent.number), swap)? != Progress::Ready {
                 continue;
             }
             let found = match swap.manner {

@@ -9,9 +9,9 @@ use std::ffi::{OsStr, OsString};
 use rustix::io::Errno;
 
 use super::super::Store;
-use super::super::ground::Held;
 use super::super::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
-use super::super::order::Purpose;
+use super::super::observe::StateLock;
+use super::super::options::LockPurpose;
 use super::super::writable::{immutable, is_immutable};
 use super::intent::Manner;
 use crate::error::{Error, Kind, Result, quote_path};
@@ -39,27 +39,31 @@ impl Store {
     /// error is the one that a restore would be refused with. Takes the state lock, and changes no
     /// live name.
     pub fn restore_plan(&self) -> Result<RestorePlan> {
-        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
-        self.plan_held(&held)
+        let lock = self.lock_state(
+            self.precheck(LockPurpose::Write)?,
+            LockPurpose::Write,
+            self.deadline(),
+        )?;
+        self.plan_held(&lock)
     }
 
-    /// The same under a lock that is held. The workshop shows the next writer that there may be
-    /// something to remove.
-    pub(super) fn plan_held(&self, held: &Held) -> Result<RestorePlan> {
-        let workshop = self.workshop(held)?;
-        // A file made for the probe must never exist without the workshop.
-        self.disk.sync_dir(&workshop.shelf)?;
-        let plan = self.probe(held).map_err(|error| self.past_its_place(error))?;
-        workshop.done()?;
+    /// The same under a lock that is held. The staging directory shows the next writer that there
+    /// may be something to remove.
+    pub(super) fn plan_held(&self, lock: &StateLock) -> Result<RestorePlan> {
+        let staging = self.staging(lock)?;
+        // A file made for the probe must never exist without the staging directory.
+        self.disk.sync_dir(&staging.checkpoints)?;
+        let plan = self.probe(lock).map_err(|error| self.without_staged_path(error))?;
+        staging.done()?;
         Ok(plan)
     }
 
-    pub(super) fn probe(&self, held: &Held) -> Result<RestorePlan> {
+    pub(super) fn probe(&self, lock: &StateLock) -> Result<RestorePlan> {
         let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
-        self.probe_state(&held.root)?;
+        self.probe_state(&lock.root)?;
         Ok(RestorePlan {
             config: self.probe_tree(&config_root, CONFIG)?,
-            signals: self.probe_tree(&held.root, SIGNALS)?,
+            signals: self.probe_tree(&lock.root, SIGNALS)?,
         })
     }
 
@@ -230,7 +234,7 @@ impl Drop for Scratch<'_> {
         // The next writer tries again.
         if remove(self.disk, self.parent).is_ok() {
             let _ = self.disk.set_mtime_of(self.parent.at(), self.parent.path(), self.mtime);
-            let _ = self.disk.sync_dir(self.parent); // durable before the workshop is removed
+            let _ = self.disk.sync_dir(self.parent); // durable before the staging directory is removed
         }
     }
 }

@@ -8,9 +8,9 @@
 use serde_json::{Map, Value, json};
 
 use super::super::Store;
-use super::super::ground::Held;
+use super::super::backup_dir::BackupDir;
 use super::super::layout::{CHECKPOINTS, SIGNALS};
-use super::super::shelf::Shelf;
+use super::super::observe::StateLock;
 use super::{SignalFile, named};
 use crate::document::{READ_LIMIT, json as text, seal};
 use crate::error::Result;
@@ -58,23 +58,27 @@ impl Store {
     /// The files that a commit of `state` writes and removes. Those that follow stop no commit.
     pub(in super::super) fn files_of(
         &self,
-        (held, shelf): (&Held, &Shelf),
+        (lock, backup_dir): (&StateLock, &BackupDir),
         signals: &Signals,
         state: &Value,
     ) -> Vec<SignalFile> {
         match signals {
             Signals::These(files) => files.clone(),
-            Signals::Follow => self.following((held, shelf), state).unwrap_or_else(|error| {
+            Signals::Follow => self.following((lock, backup_dir), state).unwrap_or_else(|error| {
                 self.warn(format!("the files of {SIGNALS} may differ from the state: {error}"));
                 Vec::new()
             }),
         }
     }
 
-    fn following(&self, (held, shelf): (&Held, &Shelf), state: &Value) -> Result<Vec<SignalFile>> {
+    fn following(
+        &self,
+        (lock, backup_dir): (&StateLock, &BackupDir),
+        state: &Value,
+    ) -> Result<Vec<SignalFile>> {
         let none = Map::new();
         let wanted = state.get("signals").and_then(Value::as_object).unwrap_or(&none);
-        let dir = side::open_to_read(&self.disk, &held.root, SIGNALS)?;
+        let dir = side::open_to_read(&self.disk, &lock.root, SIGNALS)?;
         let mut files = Vec::new();
         for name in dir.as_ref().map(|dir| self.disk.list(dir)).transpose()?.unwrap_or_default() {
             let signal = name.to_str().and_then(|name| name.strip_suffix(".json"));
@@ -91,7 +95,7 @@ impl Store {
             if self.signal_in(dir.as_ref(), &name)?.is_some_and(|file| file.time == *time) {
                 continue;
             }
-            let kept = self.kept_signal((&held.root, shelf), &name, time)?;
+            let kept = self.kept_signal((&lock.root, backup_dir), &name, time)?;
             let content = kept.or_else(|| seal::to_bytes(&blank(&name, time)));
             files.extend(content.is_some().then_some(SignalFile { name, content }));
         }
@@ -112,7 +116,7 @@ impl Store {
     /// The newest copy of a signal's file with this time.
     fn kept_signal(
         &self,
-        (root, shelf): (&Dir, &Shelf),
+        (root, backup_dir): (&Dir, &BackupDir),
         name: &Name,
         time: &Value,
     ) -> Result<Option<Vec<u8>>> {
@@ -121,10 +125,10 @@ impl Store {
             checkpoints.as_ref().map(|_| self.checkpoint_ids()).transpose()?.unwrap_or_default();
         let in_checkpoints =
             checkpoints.iter().flat_map(|dir| ids.iter().rev().map(move |id| (dir, id, "signals")));
-        let in_archives = shelf
+        let in_archives = backup_dir
             .dir()
             .into_iter()
-            .flat_map(|dir| shelf.archives.iter().rev().map(move |a| (dir, a, SIGNALS)));
+            .flat_map(|dir| backup_dir.archives.iter().rev().map(move |a| (dir, a, SIGNALS)));
         for (dir, inner, signals) in in_checkpoints.chain(in_archives) {
             let found = self
                 .disk

@@ -13,9 +13,9 @@ use pipeline_state::audit::Audit;
 use pipeline_state::document::{Reading, inspect};
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::fs::Disk;
-use pipeline_state::store::fresh::Beginning;
+use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::layout::STATE_FILE;
-use pipeline_state::store::order::Order;
+use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
 use pipeline_state::tree::Listing;
 use serde_json::json;
@@ -127,7 +127,7 @@ pub fn store(root: &Sandbox, disk: &Disk) -> Store {
 }
 
 pub fn write_z(store: &Store) -> Result<()> {
-    let change = store.change(&Order::of("set"), &mut |base| {
+    let change = store.change(&WriteOptions::of("set"), &mut |base| {
         let mut value = base.draft();
         value["z"] = json!(base.value["z"].as_u64().unwrap_or(0) + 1);
         Ok(value.into())
@@ -136,7 +136,7 @@ pub fn write_z(store: &Store) -> Result<()> {
 }
 
 fn begin(store: &Store) -> Result<()> {
-    store.init(Beginning::Continue, &Order::of("init")).map(|_| ())
+    store.init(InitMode::Continue, &WriteOptions::of("init")).map(|_| ())
 }
 
 impl Job {
@@ -462,7 +462,7 @@ impl Search<'_> {
         check(matches!(inspect(&live), Reading::Sealed(_)), "the live file's seal is wrong")?;
         check(fs::read(root.mirror()).ok().as_ref() == Some(&live), "the mirror differs")?;
         check(fs::metadata(root.state()).unwrap().nlink() == 1, "something shares the live inode")?;
-        check(!root.file(".checkpoints/.in-progress").exists(), "the workshop is left")?;
+        check(!root.file(".checkpoints/.in-progress").exists(), "the staging directory is left")?;
         // the next change of a lock reuses the temporary name of an interrupted one
         let debris: Vec<_> = root
             .debris()

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::Store;
-use super::ground::Held;
-use super::judge::{Health, Look};
+use super::diagnosis::{Depth, Health};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
-use super::live::Found;
-use super::order::{Purpose, give_up_after};
+use super::observe::StateLock;
+use super::options::{LockPurpose, check_deadline};
 use super::restore::Settled;
+use super::state_file::StateFile;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::temporary;
 use crate::fs::{Dir, FileKind, FsError};
@@ -27,28 +27,29 @@ const ALONG: [&str; 2] = ["config", "signals"];
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The locks that a checkpoint or a restore needs.
-pub(super) struct Hands<'a> {
-    pub held: Held<'a>,
+pub(super) struct RestoreLocks<'a> {
+    pub state: StateLock<'a>,
     _along: Along<'a>, // released after the flock
 }
 
 impl Store {
     /// Refuses what no writer may touch, before anything is created: a root that was never
     /// initialized, a state file that is not a regular file or belongs to another user.
-    pub(super) fn precheck(&self, purpose: Purpose) -> Result<Dir> {
+    pub(super) fn precheck(&self, purpose: LockPurpose) -> Result<Dir> {
         let root = self.open_root()?;
-        if matches!(purpose, Purpose::Initialize | Purpose::Restore) {
-            self.shelf_of(&root)?;
+        if matches!(purpose, LockPurpose::Initialize | LockPurpose::Restore) {
+            self.backup_dir_of(&root)?;
         }
         match self.disk.stat(&root, &self.settings.file_name)? {
             Some(stat) => {
                 if stat.kind != FileKind::Regular {
                     // Reports an unsuitable file.
-                    Found::read(&self.disk, &root, &self.settings.file_name)?;
+                    StateFile::read(&self.disk, &root, &self.settings.file_name)?;
                     return Err(unsafe_path(&self.path(), "is not a regular file"));
                 }
                 // A later commit fails when it replaces the file; `init` must leave nothing.
-                if purpose == Purpose::Initialize && is_mount_point(&root, &self.settings.file_name)
+                if purpose == LockPurpose::Initialize
+                    && is_mount_point(&root, &self.settings.file_name)
                 {
                     let (operation, path) = ("replace", self.path());
                     return Err(FsError { operation, path, source: Errno::BUSY.into() }.into());
@@ -57,10 +58,10 @@ impl Store {
                     return Err(foreign_owner(&self.path(), stat.uid));
                 }
             }
-            None if matches!(purpose, Purpose::Write | Purpose::Abort) => {
-                let shelf = self.shelf_of(&root)?;
-                if !self.has_history(&shelf) && !self.is_restore_decided()? {
-                    return Err(self.refusal(&Health::NotInitialized, &shelf));
+            None if matches!(purpose, LockPurpose::Write | LockPurpose::Abort) => {
+                let backup_dir = self.backup_dir_of(&root)?;
+                if !self.has_history(&backup_dir) && !self.is_restore_decided()? {
+                    return Err(self.refusal(&Health::NotInitialized, &backup_dir));
                 }
             }
             None => {}
@@ -70,11 +71,11 @@ impl Store {
 
     /// Refuses a document that no command works with while the root has no files of this program,
     /// and creates none.
-    pub(super) fn refuse_strangers(&self, root: &Dir) -> Result<()> {
-        let shelf = self.shelf_of(root)?;
-        match self.judge(&self.live()?, &shelf, Look::Quick)? {
+    pub(super) fn refuse_other_tools_file(&self, root: &Dir) -> Result<()> {
+        let backup_dir = self.backup_dir_of(root)?;
+        match self.diagnose(&self.live()?, &backup_dir, Depth::DigestOnly)? {
             health @ (Health::NotAState | Health::Invalid(_) | Health::TooNew(_)) => {
-                Err(self.refusal(&health, &shelf))
+                Err(self.refusal(&health, &backup_dir))
             }
             _ => Ok(()),
         }
@@ -82,50 +83,53 @@ impl Store {
 
     /// Takes the lock, creates missing directories, and settles what an earlier command left
     /// unfinished.
-    pub(super) fn hold(
+    pub(super) fn lock_state(
         &self,
         mut root: Dir,
-        purpose: Purpose,
+        purpose: LockPurpose,
         deadline: Instant,
-    ) -> Result<Held<'_>> {
+    ) -> Result<StateLock<'_>> {
         let started = Instant::now();
-        if purpose == Purpose::Initialize && self.disk.stat(&root, BACKUPS)?.is_none() {
+        if purpose == LockPurpose::Initialize && self.disk.stat(&root, BACKUPS)?.is_none() {
             self.check_modes(&root)?;
         }
-        if matches!(purpose, Purpose::Initialize | Purpose::Restore) {
+        if matches!(purpose, LockPurpose::Initialize | LockPurpose::Restore) {
             for name in SIDE_DIRECTORIES {
                 let dir = self.side_directory(&root, name)?;
-                if purpose == Purpose::Initialize {
+                if purpose == LockPurpose::Initialize {
                     self.tighten(&root, name, &dir)?;
                 }
             }
         }
         loop {
-            let locks =
-                side::open_unless(&self.disk, &root, LOCKS, || self.refuse_strangers(&root))?;
-            if let Some((lock, place)) = self.locks.turn((&root, &locks), deadline)? {
-                let held = Held { root, lock, waited: started.elapsed(), place };
-                if purpose == Purpose::Abort {
-                    return Ok(held);
+            let locks = side::open_unless(&self.disk, &root, LOCKS, || {
+                self.refuse_other_tools_file(&root)
+            })?;
+            if let Some((flock, place)) = self.locks.turn((&root, &locks), deadline)? {
+                let lock = StateLock { root, flock, waited: started.elapsed(), place };
+                if purpose == LockPurpose::Abort {
+                    return Ok(lock);
                 }
-                if !self.has_workshop(&held.root)? {
-                    return Ok(held);
+                if !self.has_staging(&lock.root)? {
+                    return Ok(lock);
                 }
-                match self.settle(&held) {
-                    Ok(Settled::Yes) => return Ok(held),
+                match self.settle(&lock) {
+                    Ok(Settled::Yes) => return Ok(lock),
                     Ok(Settled::Busy) => {}
                     // A new restore replaces one that can be neither finished nor undone.
-                    Err(error) if purpose == Purpose::Restore && error.kind == Kind::Corrupt => {
-                        return Ok(held);
+                    Err(error)
+                        if purpose == LockPurpose::Restore && error.kind == Kind::Corrupt =>
+                    {
+                        return Ok(lock);
                     }
                     Err(error) => return Err(error),
                 }
-                let Held { root: same, lock, place, .. } = held;
-                drop((lock, place)); // the holder of the flock must not wait for another lock
+                let StateLock { root: same, flock, place, .. } = lock;
+                drop((flock, place)); // the holder of the flock must not wait for another lock
                 root = same;
                 self.await_along(deadline)?;
             }
-            give_up_after(deadline)?;
+            check_deadline(deadline)?;
         }
     }
 
@@ -167,20 +171,24 @@ impl Store {
     /// Where many commands want all of them, each keeps the locks that it was granted in queue
     /// order while it tries to get the state lock. If it released them first, the holder of the
     /// state lock would find others in the queue, and hardly any command would get all three.
-    pub(super) fn hold_all(&self, purpose: Purpose, deadline: Instant) -> Result<Hands<'_>> {
+    pub(super) fn lock_all(
+        &self,
+        purpose: LockPurpose,
+        deadline: Instant,
+    ) -> Result<RestoreLocks<'_>> {
         loop {
-            let held = self.hold(self.precheck(purpose)?, purpose, deadline)?;
+            let lock = self.lock_state(self.precheck(purpose)?, purpose, deadline)?;
             if let Some(along) = self.locks.take_along(&ALONG)? {
-                return Ok(Hands { held, _along: along });
+                return Ok(RestoreLocks { state: lock, _along: along });
             }
-            drop(held);
+            drop(lock);
             let along = self.locks.wait_along(&ALONG, deadline)?;
-            match self.hold(
+            match self.lock_state(
                 self.precheck(purpose)?,
                 purpose,
                 deadline.min(Instant::now() + PATIENCE),
             ) {
-                Ok(held) => return Ok(Hands { held, _along: along }),
+                Ok(lock) => return Ok(RestoreLocks { state: lock, _along: along }),
                 // The holder of the state lock may be waiting for a lock held here.
                 Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => {
                     drop(along)

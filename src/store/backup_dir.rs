@@ -1,6 +1,6 @@
 //! The backup directory `.state-backups/`: the mirror, the backups and the evidence.
 //!
-//! [`Shelf`] is a listing, read once a command; copies are read only when they are needed. Only
+//! [`BackupDir`] is a listing, read once a command; copies are read only when they are needed. Only
 //! [`best`] decides which of them heals a damaged document.
 
 use std::cell::OnceCell;
@@ -24,10 +24,10 @@ use crate::journal::{Events, JOURNAL, Journal, OLD_JOURNAL};
 
 /// The contents of `.state-backups/`.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct BackupDir {
     disk: Disk,
     dir: Option<Dir>,
-    copies: OnceCell<Vec<Copy>>,
+    copies: OnceCell<Vec<BackupCopy>>,
     mirror: OnceCell<Option<Stat>>,
     /// Backups, oldest first: by revision, then by the time in the name.
     pub backups: Vec<BackupName>,
@@ -51,16 +51,16 @@ pub struct Shelf {
 
 /// A copy of the document in the backup directory.
 #[derive(Debug)]
-pub struct Copy {
+pub struct BackupCopy {
     /// The file's name.
     pub name: String,
     /// Its condition.
-    pub worth: Worth,
+    pub state: CopyState,
 }
 
 /// The condition of a copy.
 #[derive(Debug)]
-pub enum Worth {
+pub enum CopyState {
     /// It can be restored. In the current form.
     Sealed(Document),
     /// It can be restored, but has no digest to verify: it predates seals. In the current form.
@@ -68,33 +68,33 @@ pub enum Worth {
     /// A newer program wrote it; this one must not ignore it.
     TooNew(TooNew, Seal),
     /// It cannot be restored; the reason.
-    Bad(String),
+    Invalid(String),
 }
 
-impl Copy {
+impl BackupCopy {
     /// The copy as a sealed document.
     pub fn sealed(&self) -> Option<&Document> {
-        match &self.worth {
-            Worth::Sealed(sealed) => Some(sealed),
+        match &self.state {
+            CopyState::Sealed(sealed) => Some(sealed),
             _ => None,
         }
     }
 
     /// The document that restoring the copy would bring back, in the current form.
     pub fn value(&self) -> Option<&serde_json::Value> {
-        match &self.worth {
-            Worth::Sealed(sealed) => Some(&sealed.value),
-            Worth::Legacy(value) => Some(value),
-            Worth::TooNew(..) | Worth::Bad(_) => None,
+        match &self.state {
+            CopyState::Sealed(sealed) => Some(&sealed.value),
+            CopyState::Legacy(value) => Some(value),
+            CopyState::TooNew(..) | CopyState::Invalid(_) => None,
         }
     }
 
     /// The copy's verified seal, whatever its schema.
     pub fn seal(&self) -> Option<&Seal> {
-        match &self.worth {
-            Worth::Sealed(sealed) => Some(&sealed.seal),
-            Worth::TooNew(_, seal) => Some(seal),
-            Worth::Legacy(_) | Worth::Bad(_) => None,
+        match &self.state {
+            CopyState::Sealed(sealed) => Some(&sealed.seal),
+            CopyState::TooNew(_, seal) => Some(seal),
+            CopyState::Legacy(_) | CopyState::Invalid(_) => None,
         }
     }
 
@@ -103,7 +103,7 @@ impl Copy {
     }
 }
 
-impl Shelf {
+impl BackupDir {
     /// Opens and lists the backup directory of a root; an empty one where there is none.
     pub fn open(disk: &Disk, root: &Dir) -> FsResult<Self> {
         match disk.open_dir(root, BACKUPS) {
@@ -133,34 +133,35 @@ impl Shelf {
 
     /// Lists an open backup directory.
     pub fn list(disk: &Disk, dir: Dir) -> FsResult<Self> {
-        let mut shelf = Self::empty(disk);
+        let mut backup_dir = Self::empty(disk);
         for name in disk.list(&dir)? {
             let Some(text) = name.to_str().filter(|_| !is_clutter(&name)) else { continue };
             if let Some(backup) = BackupName::parse(text) {
-                shelf.backups.push(backup);
+                backup_dir.backups.push(backup);
             } else if text == MIRROR {
-                shelf.has_mirror = true;
+                backup_dir.has_mirror = true;
             } else if text == OWNER {
-                shelf.has_owner = true;
+                backup_dir.has_owner = true;
             } else if let Some(guard) = id_in(text) {
-                shelf.guards.push(guard.to_owned());
+                backup_dir.guards.push(guard.to_owned());
             } else if text == JOURNAL || text == OLD_JOURNAL {
-                shelf.has_journal = true;
+                backup_dir.has_journal = true;
             } else if let Some(number) = text.strip_prefix(SERVED_PREFIX) {
-                shelf.served = shelf.served.max(number.parse().ok().and_then(Revision::new));
+                backup_dir.served =
+                    backup_dir.served.max(number.parse().ok().and_then(Revision::new));
             } else if text.starts_with(EVIDENCE_PREFIX) {
-                shelf.evidence.push(text.to_owned());
+                backup_dir.evidence.push(text.to_owned());
             } else if text.starts_with(ARCHIVE_PREFIX) {
-                shelf.archives.push(text.to_owned());
+                backup_dir.archives.push(text.to_owned());
             } else if is_temporary(text) {
-                shelf.temporaries.push(name);
+                backup_dir.temporaries.push(name);
             }
         }
-        shelf.backups.sort_by(|a, b| {
+        backup_dir.backups.sort_by(|a, b| {
             (a.revision, a.time, a.as_str()).cmp(&(b.revision, b.time, b.as_str()))
         });
-        shelf.dir = Some(dir);
-        Ok(shelf)
+        backup_dir.dir = Some(dir);
+        Ok(backup_dir)
     }
 
     /// The directory, if it exists.
@@ -198,8 +199,10 @@ impl Shelf {
 
     /// Reads one copy whole. A copy that cannot be read is an error and not an invalid copy: the
     /// next attempt may succeed, and until then an older copy must not be used as the newest.
-    pub fn read(&self, name: &str) -> FsResult<Copy> {
-        let bad = |why: &str| Ok(Copy { name: name.to_owned(), worth: Worth::Bad(why.to_owned()) });
+    pub fn read(&self, name: &str) -> FsResult<BackupCopy> {
+        let bad = |why: &str| {
+            Ok(BackupCopy { name: name.to_owned(), state: CopyState::Invalid(why.to_owned()) })
+        };
         let Some(dir) = &self.dir else {
             return bad("it is gone");
         };
@@ -215,17 +218,17 @@ impl Shelf {
         if content.size == Extent::OverLimit {
             return bad("it is over 64 MiB");
         }
-        Ok(Copy { name: name.to_owned(), worth: appraise(content.bytes.into()) })
+        Ok(BackupCopy { name: name.to_owned(), state: classify(content.bytes.into()) })
     }
 
     /// All copies, read once: the mirror first, then the backups, newest first.
-    pub fn copies(&self) -> FsResult<&[Copy]> {
+    pub fn copies(&self) -> FsResult<&[BackupCopy]> {
         if let Some(copies) = self.copies.get() {
             return Ok(copies);
         }
         let mirror = self.has_mirror.then_some(MIRROR);
         let names = mirror.into_iter().chain(self.backups.iter().rev().map(BackupName::as_str));
-        let copies = names.map(|name| self.read(name)).collect::<FsResult<Vec<Copy>>>()?;
+        let copies = names.map(|name| self.read(name)).collect::<FsResult<Vec<BackupCopy>>>()?;
         Ok(self.copies.get_or_init(|| copies))
     }
 
@@ -261,27 +264,27 @@ impl Shelf {
     }
 }
 
-fn appraise(text: Bytes) -> Worth {
+fn classify(text: Bytes) -> CopyState {
     let unfit = |findings: Vec<Finding>| {
-        Worth::Bad(findings.first().map_or_else(String::new, ToString::to_string))
+        CopyState::Invalid(findings.first().map_or_else(String::new, ToString::to_string))
     };
     match inspect_text(text) {
-        Reading::Damaged(why) => Worth::Bad(why),
-        Reading::Conflicted(_) => Worth::Bad("it has git's conflict markers".to_owned()),
-        Reading::Broken(_) => Worth::Bad("its digest is wrong".to_owned()),
+        Reading::Damaged(why) => CopyState::Invalid(why),
+        Reading::Conflicted(_) => CopyState::Invalid("it has git's conflict markers".to_owned()),
+        Reading::Broken(_) => CopyState::Invalid("its digest is wrong".to_owned()),
         Reading::Sealed(sealed) => {
             let seal = sealed.seal.clone();
             match migrate::usable_sealed(sealed) {
-                Ok(sealed) => Worth::Sealed(sealed),
-                Err(Unfit::TooNew(too_new)) => Worth::TooNew(too_new, seal),
+                Ok(sealed) => CopyState::Sealed(sealed),
+                Err(Unfit::TooNew(too_new)) => CopyState::TooNew(too_new, seal),
                 Err(Unfit::Invalid(findings)) => unfit(findings),
             }
         }
         Reading::Unsealed(value) => match migrate::usable(&value) {
-            Ok(migrated) => Worth::Legacy(migrated.value),
+            Ok(migrated) => CopyState::Legacy(migrated.value),
             // Without a seal its contents are unknown.
             Err(Unfit::TooNew(too_new)) => {
-                Worth::Bad(format!("its schema {} is unknown", too_new.version))
+                CopyState::Invalid(format!("its schema {} is unknown", too_new.version))
             }
             Err(Unfit::Invalid(findings)) => unfit(findings),
         },
@@ -290,10 +293,10 @@ fn appraise(text: Bytes) -> Worth {
 
 /// The lineage of a root: the mirror's; without a valid mirror that of the highest revision in the
 /// backup directory.
-pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
-    let mirror = copies.iter().filter(|copy| copy.name == MIRROR).find_map(Copy::sealed);
+pub fn lineage_of(copies: &[BackupCopy]) -> Option<Lineage> {
+    let mirror = copies.iter().filter(|copy| copy.name == MIRROR).find_map(BackupCopy::sealed);
     let highest =
-        || copies.iter().filter_map(Copy::sealed).max_by_key(|sealed| sealed.seal.revision);
+        || copies.iter().filter_map(BackupCopy::sealed).max_by_key(|sealed| sealed.seal.revision);
     mirror.or_else(highest).map(|sealed| sealed.seal.lineage.clone())
 }
 
@@ -301,24 +304,24 @@ pub fn lineage_of(copies: &[Copy]) -> Option<Lineage> {
 /// root's lineage, from the mirror or any backup. Copies from before seals come after every sealed
 /// one, newest name first. A copy by a newer program stops the search: no older copy may replace
 /// it.
-pub fn best(copies: &[Copy]) -> Result<Option<&Copy>, &Copy> {
-    if let Some(newer) = copies.iter().find(|copy| matches!(copy.worth, Worth::TooNew(..))) {
+pub fn newest_valid(copies: &[BackupCopy]) -> Result<Option<&BackupCopy>, &BackupCopy> {
+    if let Some(newer) = copies.iter().find(|copy| matches!(copy.state, CopyState::TooNew(..))) {
         return Err(newer);
     }
     let lineage = lineage_of(copies);
-    let of_lineage = |copy: &&Copy| {
+    let of_lineage = |copy: &&BackupCopy| {
         copy.sealed().is_some_and(|sealed| Some(&sealed.seal.lineage) == lineage.as_ref())
     };
     // Of equal copies `max_by_key` returns the last; the mirror is listed first and is preferred.
     let sealed = copies.iter().rev().filter(of_lineage).max_by_key(|copy| copy.revision());
     let legacy = || {
-        let unsealed = copies.iter().filter(|copy| matches!(copy.worth, Worth::Legacy(_)));
+        let unsealed = copies.iter().filter(|copy| matches!(copy.state, CopyState::Legacy(_)));
         unsealed.max_by(|a, b| a.name.cmp(&b.name))
     };
     Ok(sealed.or_else(legacy))
 }
 
 /// The highest revision in the directory, of any lineage.
-pub fn highest_revision(copies: &[Copy]) -> Option<Revision> {
-    copies.iter().filter_map(Copy::revision).max()
+pub fn highest_revision(copies: &[BackupCopy]) -> Option<Revision> {
+    copies.iter().filter_map(BackupCopy::revision).max()
 }

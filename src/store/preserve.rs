@@ -5,13 +5,13 @@ use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::Store;
-use super::ground::{Ground, Held};
-use super::judge::{Foreign, Health};
+use super::backup_dir::CopyState;
+use super::diagnosis::{ForeignEdit, Health};
 use super::layout::{self, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR};
-use super::live::Found;
-use super::order::Purpose;
-use super::shelf::Worth;
+use super::observe::{Observation, StateLock};
+use super::options::LockPurpose;
 use super::signal;
+use super::state_file::StateFile;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
 use crate::fs::free_name::first_free;
@@ -29,7 +29,7 @@ const SPARED_COPIES: usize = 2;
 
 /// Treatment of the file that a commit replaces.
 #[derive(Debug)]
-pub(super) enum Displaced {
+pub(super) enum Replaced {
     /// It becomes a backup, as a second name of the same inode.
     Backup(BackupName),
     /// It is kept as evidence of what was wrong.
@@ -40,7 +40,7 @@ pub(super) enum Displaced {
     Nothing,
 }
 
-impl Displaced {
+impl Replaced {
     pub(super) fn backup(now: SystemTime, revision: Option<Revision>, reason: &str) -> Self {
         Self::Backup(BackupName::new(now, revision, reason))
     }
@@ -53,7 +53,7 @@ impl Displaced {
 
     /// The copy that a commit keeps when it seals a foreign edit: the revision before the edit;
     /// where no copy of that is left, the edit as it was found.
-    pub(super) fn by_edit(now: SystemTime, edit: &Foreign) -> Self {
+    pub(super) fn by_edit(now: SystemTime, edit: &ForeignEdit) -> Self {
         match &edit.reference {
             Some(reference) => Self::reference(now, reference, layout::pinned::PRE_ADOPT),
             None => Self::Evidence,
@@ -70,7 +70,7 @@ impl Displaced {
 }
 
 /// The kept copy of a replaced file.
-pub(super) enum Aside<'a> {
+pub(super) enum Preserved<'a> {
     /// Nothing: there was none, or its backup could not be made.
     Nothing,
     /// The same bytes were already kept under this name.
@@ -79,7 +79,7 @@ pub(super) enum Aside<'a> {
     New(Staged<'a>, String),
 }
 
-impl Aside<'_> {
+impl Preserved<'_> {
     /// Makes it permanent after the commit; returns its name.
     pub(super) fn keep(self) -> Option<String> {
         match self {
@@ -94,7 +94,7 @@ impl Aside<'_> {
 }
 
 /// Returns whether other users may access the live file: then it is copied, not linked.
-fn is_loose(found: &Found) -> bool {
+fn is_loose(found: &StateFile) -> bool {
     found.stat.mode & 0o077 != 0
 }
 
@@ -115,18 +115,18 @@ impl Store {
     /// stops the commit only if the disk is full; evidence that cannot be kept always does. Pinned
     /// copies are synced before the original is replaced; an automatic backup is not worth a sync:
     /// a power cut that loses it leaves a newer revision.
-    pub(super) fn set_aside<'a>(
+    pub(super) fn preserve_replaced<'a>(
         &'a self,
-        held: &Held,
-        ground: &'a Ground,
-        displaced: &Displaced,
-    ) -> Result<Aside<'a>> {
-        let aside = self.put_aside(held, ground, displaced)?;
-        if displaced.is_kept_for_good()
-            && let (Some(shelf), Aside::New(..)) = (ground.shelf.dir(), &aside)
-            && let Err(error) = self.disk.sync_dir(shelf)
+        lock: &StateLock,
+        seen: &'a Observation,
+        replaced: &Replaced,
+    ) -> Result<Preserved<'a>> {
+        let aside = self.preserve(lock, seen, replaced)?;
+        if replaced.is_kept_for_good()
+            && let (Some(backup_dir), Preserved::New(..)) = (seen.backup_dir.dir(), &aside)
+            && let Err(error) = self.disk.sync_dir(backup_dir)
         {
-            if matches!(displaced, Displaced::Evidence) {
+            if matches!(replaced, Replaced::Evidence) {
                 return Err(error.into());
             }
             self.warn(format!(
@@ -136,30 +136,35 @@ impl Store {
         Ok(aside)
     }
 
-    fn put_aside<'a>(
+    fn preserve<'a>(
         &'a self,
-        held: &Held,
-        ground: &'a Ground,
-        displaced: &Displaced,
-    ) -> Result<Aside<'a>> {
-        let Some(shelf) = ground.shelf.dir() else {
-            return Ok(Aside::Nothing);
+        lock: &StateLock,
+        seen: &'a Observation,
+        replaced: &Replaced,
+    ) -> Result<Preserved<'a>> {
+        let Some(backup_dir) = seen.backup_dir.dir() else {
+            return Ok(Preserved::Nothing);
         };
-        let new = |name: String| Aside::New(Staged::of(&self.disk, shelf, name.clone()), name);
-        match displaced {
-            Displaced::Nothing => Ok(Aside::Nothing),
-            Displaced::Reference(name, bytes) => {
-                Ok(new(self.copy_to_backup(held, shelf, name.clone(), bytes)?.as_str().to_owned()))
-            }
-            Displaced::Evidence => match self.evidence_kept(ground) {
-                Some(name) => Ok(Aside::Before(name)),
-                None => Ok(self.keep_evidence(held, ground, shelf)?.map_or(Aside::Nothing, new)),
+        let new =
+            |name: String| Preserved::New(Staged::of(&self.disk, backup_dir, name.clone()), name);
+        match replaced {
+            Replaced::Nothing => Ok(Preserved::Nothing),
+            Replaced::Reference(name, bytes) => Ok(new(self
+                .copy_to_backup(lock, backup_dir, name.clone(), bytes)?
+                .as_str()
+                .to_owned())),
+            Replaced::Evidence => match self.evidence_kept(seen) {
+                Some(name) => Ok(Preserved::Before(name)),
+                None => {
+                    Ok(self.keep_evidence(lock, seen, backup_dir)?.map_or(Preserved::Nothing, new))
+                }
             },
-            Displaced::Backup(name) => {
-                let copy =
-                    |found: &Found| self.copy_to_backup(held, shelf, name.clone(), &found.bytes);
-                let link = || self.link_live(held, shelf, name.clone());
-                let made = match &ground.live {
+            Replaced::Backup(name) => {
+                let copy = |found: &StateFile| {
+                    self.copy_to_backup(lock, backup_dir, name.clone(), &found.bytes)
+                };
+                let link = || self.link_live(lock, backup_dir, name.clone());
+                let made = match &seen.live {
                     // A second name of it would have the same mode; that is better than no copy at
                     // all.
                     Some(found) if is_loose(found) => match copy(found) {
@@ -179,80 +184,91 @@ impl Store {
                         self.warn(format!(
                             "the revision that is replaced could not be backed up: {error}"
                         ));
-                        Ok(Aside::Nothing)
+                        Ok(Preserved::Nothing)
                     }
                 }
             }
         }
     }
 
-    fn link_live(&self, held: &Held, shelf: &Dir, name: BackupName) -> FsResult<BackupName> {
-        let live = (&held.root, self.settings.file_name.as_os_str());
-        free_backup(name, |name| self.disk.link(live, (shelf, OsStr::new(name))))
+    fn link_live(
+        &self,
+        lock: &StateLock,
+        backup_dir: &Dir,
+        name: BackupName,
+    ) -> FsResult<BackupName> {
+        let live = (&lock.root, self.settings.file_name.as_os_str());
+        free_backup(name, |name| self.disk.link(live, (backup_dir, OsStr::new(name))))
     }
 
     /// Makes a durable copy under a backup's name, complete or absent.
     pub(super) fn copy_to_backup(
         &self,
-        held: &Held,
-        shelf: &Dir,
+        lock: &StateLock,
+        backup_dir: &Dir,
         name: BackupName,
         bytes: &[u8],
     ) -> FsResult<BackupName> {
-        let temporary = temporary(held.lock.inode(), "backup");
-        let staged = self.disk.stage(shelf, &temporary, bytes, Sync::Now)?;
+        let temporary = temporary(lock.flock.inode(), "backup");
+        let staged = self.disk.stage(backup_dir, &temporary, bytes, Sync::Now)?;
         // rename() would replace a backup of the same name; under the lock no other writer makes
         // one.
         let made = free_backup(name, |name| {
-            self.disk.rename_to_free((shelf, OsStr::new(&temporary)), (shelf, name))
+            self.disk.rename_to_free((backup_dir, OsStr::new(&temporary)), (backup_dir, name))
         })?;
         staged.keep();
         Ok(made)
     }
 
     /// The evidence file that holds the same bytes as the live file, if there is one.
-    fn evidence_kept(&self, ground: &Ground) -> Option<String> {
-        let found = ground.live.as_ref().filter(|found| found.is_whole())?;
+    fn evidence_kept(&self, seen: &Observation) -> Option<String> {
+        let found = seen.live.as_ref().filter(|found| found.is_whole())?;
         let tag = tag(&found.bytes);
         let same = |name: &&String| {
             name.contains(&tag)
-                && ground.shelf.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
+                && seen.backup_dir.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
         };
-        ground.shelf.evidence.iter().find(same).cloned()
+        seen.backup_dir.evidence.iter().find(same).cloned()
     }
 
     /// Keeps the live file as `corrupt-TIME-DIGEST.json`.
-    fn keep_evidence(&self, held: &Held, ground: &Ground, shelf: &Dir) -> Result<Option<String>> {
-        let Some(found) = &ground.live else { return Ok(None) };
+    fn keep_evidence(
+        &self,
+        lock: &StateLock,
+        seen: &Observation,
+        backup_dir: &Dir,
+    ) -> Result<Option<String>> {
+        let Some(found) = &seen.live else { return Ok(None) };
         let tag = if found.is_whole() { tag(&found.bytes) } else { "oversized".to_owned() };
         let stem = format!("{EVIDENCE_PREFIX}{}-{tag}", compact(self.disk.now()));
-        let live = (&held.root, self.settings.file_name.as_os_str());
+        let live = (&lock.root, self.settings.file_name.as_os_str());
         if !is_loose(found) || !found.is_whole() {
             // A link needs no space, works for a file of any size, and has the same mode.
-            match first_free(&stem, ".json", |name| self.disk.link(live, (shelf, OsStr::new(name))))
-            {
+            match first_free(&stem, ".json", |name| {
+                self.disk.link(live, (backup_dir, OsStr::new(name)))
+            }) {
                 Ok(name) => return Ok(Some(name)),
                 Err(error) if !found.is_whole() => return Err(error.into()),
                 Err(_) => {} // no hard links here
             }
         }
-        let temporary = temporary(held.lock.inode(), "backup");
-        let staged = self.disk.stage(shelf, &temporary, &found.bytes, Sync::Now)?;
-        let from = (shelf, OsStr::new(&temporary));
+        let temporary = temporary(lock.flock.inode(), "backup");
+        let staged = self.disk.stage(backup_dir, &temporary, &found.bytes, Sync::Now)?;
+        let from = (backup_dir, OsStr::new(&temporary));
         let name =
-            first_free(&stem, ".json", |name| self.disk.rename_to_free(from, (shelf, name)))?;
+            first_free(&stem, ".json", |name| self.disk.rename_to_free(from, (backup_dir, name)))?;
         staged.keep();
         Ok(Some(name))
     }
 
     /// Removes backups over the limits of number and age, after a commit. The backup just made is
     /// valid, since it was the live file, and is never removed. If none was made, none is removed.
-    pub(super) fn retire_backups(&self, held: &Held, ground: &Ground, displaced: &Displaced) {
-        let Some(shelf) = ground.shelf.dir() else {
+    pub(super) fn prune_backups(&self, lock: &StateLock, seen: &Observation, replaced: &Replaced) {
+        let Some(backup_dir) = seen.backup_dir.dir() else {
             return;
         };
-        let listing = &ground.shelf;
-        let guarded = self.first_guarded_revision(&held.root, listing);
+        let listing = &seen.backup_dir;
+        let guarded = self.first_guarded_revision(&lock.root, listing);
         let is_guarded = |backup: &BackupName| {
             guarded.is_some_and(|first| {
                 backup.revision.is_some_and(|revision| revision.get() >= first)
@@ -261,8 +277,8 @@ impl Store {
         let names = |pinned: bool| {
             listing.backups.iter().filter(move |backup| backup.is_pinned() == pinned)
         };
-        match displaced {
-            Displaced::Backup(made) if !made.is_pinned() => {
+        match replaced {
+            Replaced::Backup(made) if !made.is_pinned() => {
                 let kept = self.settings.max_backups.max(1) - 1; // besides the one just made
                 let now = self.disk.now();
                 let oldest = Duration::from_secs(self.settings.backup_days.saturating_mul(86_400));
@@ -273,13 +289,13 @@ impl Store {
                 for (place, name) in automatic.into_iter().enumerate() {
                     let is_needed = is_guarded(name) && place + GUARDED_BACKUPS >= surplus;
                     if !is_needed && (place < surplus || outlived(name)) {
-                        self.discard(shelf, name.as_str());
+                        self.discard(backup_dir, name.as_str());
                     }
                 }
             }
-            Displaced::Backup(made) | Displaced::Reference(made, _) => {
+            Replaced::Backup(made) | Replaced::Reference(made, _) => {
                 self.discard_oldest(
-                    shelf,
+                    backup_dir,
                     names(true)
                         .filter(|name| !is_guarded(name))
                         .map(BackupName::as_str)
@@ -288,19 +304,19 @@ impl Store {
                     PINNED_KEPT,
                 );
             }
-            Displaced::Evidence => {
-                let new = usize::from(self.evidence_kept(ground).is_none());
+            Replaced::Evidence => {
+                let new = usize::from(self.evidence_kept(seen).is_none());
                 let kept = listing.evidence.iter().map(String::as_str).collect();
-                self.discard_oldest(shelf, kept, PINNED_KEPT - new);
+                self.discard_oldest(backup_dir, kept, PINNED_KEPT - new);
             }
-            Displaced::Nothing => {}
+            Replaced::Nothing => {}
         }
     }
 
-    fn discard_oldest(&self, shelf: &Dir, names: Vec<&str>, kept: usize) {
+    fn discard_oldest(&self, backup_dir: &Dir, names: Vec<&str>, kept: usize) {
         let surplus = names.len().saturating_sub(kept);
         for name in names.into_iter().take(surplus) {
-            self.discard(shelf, name);
+            self.discard(backup_dir, name);
             if BackupName::parse(name)
                 .is_some_and(|name| name.reason.starts_with(layout::pinned::MANUAL))
             {
@@ -309,70 +325,79 @@ impl Store {
         }
     }
 
-    fn discard(&self, shelf: &Dir, name: &str) {
-        if let Err(error) = self.disk.unlink(shelf, name) {
+    fn discard(&self, backup_dir: &Dir, name: &str) {
+        if let Err(error) = self.disk.unlink(backup_dir, name) {
             self.warn(format!("an old backup could not be removed: {error}"));
         }
     }
 
     /// Frees space before a command fails for lack of it; returns how many backups were removed.
-    pub fn make_room_now(&self) -> Result<usize> {
-        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
-        let ground = self.survey(&held)?;
-        if let Health::TooNew(_) = ground.health {
-            return Err(self.refusal(&ground.health, &ground.shelf));
+    pub fn free_space_now(&self) -> Result<usize> {
+        let lock = self.lock_state(
+            self.precheck(LockPurpose::Write)?,
+            LockPurpose::Write,
+            self.deadline(),
+        )?;
+        let seen = self.observe(&lock)?;
+        if let Health::TooNew(_) = seen.health {
+            return Err(self.refusal(&seen.health, &seen.backup_dir));
         }
-        self.make_room(&held, &ground)
+        self.free_space(&lock, &seen)
     }
 
     /// Checks that a commit would have room: writes as much as a commit and its mirror need under
     /// temporary names, syncs it, and removes it.
-    pub fn test_room(&self) -> Result<()> {
+    pub fn test_space(&self) -> Result<()> {
         const SPARE: u64 = 4 << 10; // growth that a change may cause
-        let held = self.hold(self.precheck(Purpose::Write)?, Purpose::Write, self.deadline())?;
-        let live = self.disk.stat(&held.root, &self.settings.file_name)?;
+        let lock = self.lock_state(
+            self.precheck(LockPurpose::Write)?,
+            LockPurpose::Write,
+            self.deadline(),
+        )?;
+        let live = self.disk.stat(&lock.root, &self.settings.file_name)?;
         let size = live.map_or(0, |stat| stat.size).saturating_add(SPARE);
         let zeros = vec![0; usize::try_from(size).unwrap_or(0)];
         // Uses a commit's temporary names, which the next writer removes if this process is killed.
-        let shelf = self.side_directory(&held.root, BACKUPS)?;
-        let name = |purpose| temporary(held.lock.inode(), purpose);
-        let _document = self.disk.stage(&held.root, &name("state"), &zeros, Sync::Now)?;
-        let _mirror = self.disk.stage(&shelf, &name("mirror"), &zeros, Sync::Now)?;
+        let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
+        let name = |purpose| temporary(lock.flock.inode(), purpose);
+        let _document = self.disk.stage(&lock.root, &name("state"), &zeros, Sync::Now)?;
+        let _mirror = self.disk.stage(&backup_dir, &name("mirror"), &zeros, Sync::Now)?;
         Ok(())
     }
 
     /// Frees space on a full disk: removes temporary files, then automatic backups except the
     /// newest two valid ones. Never removes the mirror, pinned backups or evidence.
-    pub(super) fn make_room(&self, held: &Held, ground: &Ground) -> Result<usize> {
-        let Some(shelf) = ground.shelf.dir() else {
+    pub(super) fn free_space(&self, lock: &StateLock, seen: &Observation) -> Result<usize> {
+        let Some(backup_dir) = seen.backup_dir.dir() else {
             return Ok(0);
         };
         // A staged signal file is left only where its outcome is not known yet.
         let is_spare = |name: &str| is_temporary(name) && !signal::is_staged(name);
-        for name in self.disk.list(shelf)?.iter().filter(|name| name.to_str().is_some_and(is_spare))
+        for name in
+            self.disk.list(backup_dir)?.iter().filter(|name| name.to_str().is_some_and(is_spare))
         {
-            self.disk.unlink(shelf, name)?;
+            self.disk.unlink(backup_dir, name)?;
         }
         for name in self
             .disk
-            .list(&held.root)?
+            .list(&lock.root)?
             .iter()
             .filter(|name| name.to_str().is_some_and(is_temporary))
         {
-            self.disk.unlink(&held.root, name)?;
+            self.disk.unlink(&lock.root, name)?;
         }
         let mut spared = 0;
         let mut removed = 0;
-        for copy in ground.shelf.copies()?.iter().filter(|copy| copy.name != MIRROR) {
+        for copy in seen.backup_dir.copies()?.iter().filter(|copy| copy.name != MIRROR) {
             if BackupName::parse(&copy.name).is_none_or(|name| name.is_pinned()) {
                 continue;
             }
-            if matches!(copy.worth, Worth::TooNew(..)) {
+            if matches!(copy.state, CopyState::TooNew(..)) {
                 // Unreadable for this program, which therefore must not remove it.
             } else if copy.value().is_some() && spared < SPARED_COPIES {
                 spared += 1;
             } else if spared == SPARED_COPIES {
-                self.disk.unlink(shelf, &copy.name)?;
+                self.disk.unlink(backup_dir, &copy.name)?;
                 removed += 1;
             }
         }

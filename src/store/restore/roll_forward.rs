@@ -9,13 +9,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::super::commit::{Plan, Published, Room};
-use super::super::ground::{Ground, Held};
-use super::super::judge::{Health, newer_schema};
+use super::super::commit::{OnDiskFull, Plan, Published};
+use super::super::diagnosis::{Health, newer_schema};
 use super::super::layout::{CHECKPOINTS, CONFIG, INTENT, WORKSHOP, pinned, staged};
-use super::super::order::{Order, Purpose};
-use super::super::retain::Displaced;
-use super::super::workshop::Workshop;
+use super::super::observe::{Observation, StateLock};
+use super::super::options::{LockPurpose, WriteOptions};
+use super::super::preserve::Replaced;
+use super::super::staging::StagingDir;
 use super::super::{Served, Signals, Store, new_lineage, written};
 use super::intent::{self, Action, Intent, Manner, Staged, Swap};
 use super::origin::Interrupted;
@@ -55,7 +55,7 @@ pub(super) enum Progress {
 
 /// The identity of a tree, by its fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Print {
+pub(super) enum TreeDigest {
     Absent,
     Of(Digest),
     Unknown,
@@ -134,10 +134,12 @@ impl Store {
 
     /// Reads the intent, without creating anything; `None` also for the intent of a new lineage.
     pub(in super::super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
-        let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else {
+        let Some(checkpoints) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else {
             return Ok(None);
         };
-        let Some(dir) = side::open_to_read(&self.disk, &shelf, WORKSHOP)? else { return Ok(None) };
+        let Some(dir) = side::open_to_read(&self.disk, &checkpoints, WORKSHOP)? else {
+            return Ok(None);
+        };
         match self.disk.read(&dir, INTENT, intent::LIMIT)? {
             Some(found) if new_lineage::Intent::read(&found.bytes).is_some() => Ok(None),
             Some(found) => Ok(Some((dir, Intent::read(&found.bytes)?))),
@@ -145,25 +147,25 @@ impl Store {
         }
     }
 
-    /// Finishes or undoes what a dead command left in the workshop. The caller holds the state
-    /// lock.
-    pub(in super::super) fn settle(&self, held: &Held) -> Result<Settled> {
-        let Some((_, intent)) = self.read_intent(&held.root)? else {
-            if self.settle_fresh(held)? {
+    /// Finishes or undoes what a dead command left in the staging directory. The caller holds the
+    /// state lock.
+    pub(in super::super) fn settle(&self, lock: &StateLock) -> Result<Settled> {
+        let Some((_, intent)) = self.read_intent(&lock.root)? else {
+            if self.settle_fresh(lock)? {
                 return Ok(Settled::Yes);
             }
-            if let Err(error) = self.clear_workshop(&held.root) {
+            if let Err(error) = self.clear_staging(&lock.root) {
                 // It blocks nothing, and an immutable file in it must not keep writers from
                 // writing.
                 self.warn(format!("what a killed command left cannot be removed: {error}"));
             }
             return Ok(Settled::Yes);
         };
-        if let Some(refusal) = self.foreign(&held.root, &intent)? {
+        if let Some(refusal) = self.foreign(&lock.root, &intent)? {
             return Err(refusal);
         }
         let Some(_along) = self.take_along()? else { return Ok(Settled::Busy) };
-        self.finish_or_undo(held, &intent).map_err(|error| {
+        self.finish_or_undo(lock, &intent).map_err(|error| {
             let message = format!(
                 "an interrupted restore of {} cannot be finished: {}",
                 intent.checkpoint, error.message
@@ -173,24 +175,24 @@ impl Store {
         Ok(Settled::Yes)
     }
 
-    fn finish_or_undo(&self, held: &Held, intent: &Intent) -> Result<()> {
+    fn finish_or_undo(&self, lock: &StateLock, intent: &Intent) -> Result<()> {
         let id = &intent.checkpoint;
-        let workshop = self.workshop(held)?;
-        if self.can_be_carried_out(held, &workshop, intent)? {
-            let order = Order { group: "recover", ..Order::of("restore") };
-            self.roll_forward(held, workshop, intent, &order)?;
+        let staging = self.staging(lock)?;
+        if self.can_be_carried_out(lock, &staging, intent)? {
+            let options = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
+            self.roll_forward(lock, staging, intent, &options)?;
             let done = if intent.action == Action::Restore { "finished" } else { "undone" };
-            self.tell_of_recovery(&format!("an interrupted restore of {id} was {done}"));
+            self.report_recovery(&format!("an interrupted restore of {id} was {done}"));
         } else {
-            self.undo(held, workshop, intent)?;
-            self.tell_of_recovery(&format!(
+            self.undo(lock, staging, intent)?;
+            self.report_recovery(&format!(
                 "an interrupted restore of {id} could not be finished, since what was staged is gone or damaged: it was undone"
             ));
         }
         Ok(())
     }
 
-    fn tell_of_recovery(&self, story: &str) {
+    fn report_recovery(&self, story: &str) {
         self.errors.record(Level::Warn, "restore", story, ExitCode::General);
         self.warn(story);
     }
@@ -199,63 +201,63 @@ impl Store {
     /// nothing.
     fn can_be_carried_out(
         &self,
-        held: &Held,
-        workshop: &Workshop<'_>,
+        lock: &StateLock,
+        staging: &StagingDir<'_>,
         intent: &Intent,
     ) -> Result<bool> {
-        let places = self.places(held)?;
+        let places = self.places(lock)?;
         for (name, swap) in intent.swaps() {
-            if self.progress((&workshop.dir, places.of(name)), (name, intent.number), swap)?
+            if self.progress((&staging.dir, places.of(name)), (name, intent.number), swap)?
                 == Progress::Broken
             {
                 return Ok(false);
             }
         }
         let Some(wanted) = &intent.state else { return Ok(true) };
-        Ok(self.staged_state(&workshop.dir, intent.number, wanted)?.is_some()
-            || is_in_place(&self.survey(held)?, wanted))
+        Ok(self.staged_state(&staging.dir, intent.number, wanted)?.is_some()
+            || is_in_place(&self.observe(lock)?, wanted))
     }
 
     /// The parent directories of the trees.
-    pub(super) fn places<'a>(&self, held: &'a Held) -> Result<Places<'a>> {
+    pub(super) fn places<'a>(&self, lock: &'a StateLock) -> Result<Places<'a>> {
         let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
-        Ok(Places { root: &held.root, config_root })
+        Ok(Places { root: &lock.root, config_root })
     }
 
     pub(super) fn progress(
         &self,
-        (workshop, parent): (&Dir, &Dir),
+        (staging, parent): (&Dir, &Dir),
         (name, number): (&str, u64),
         swap: &Swap,
     ) -> Result<Progress> {
         if swap.manner == Manner::CopyInto {
-            return self.progress_into((workshop, parent), (name, number), swap);
+            return self.progress_into((staging, parent), (name, number), swap);
         }
-        let waits = self.print_of(parent, &staged(name, number))?;
+        let waits = self.digest_of_tree(parent, &staged(name, number))?;
         let is_there = || Ok::<_, Error>(self.disk.stat(parent, name)?.is_some());
         let Some(new) = &swap.new else {
             // It is removed by renaming it to the staged name.
-            return Ok(if waits != Print::Absent || !is_there()? {
+            return Ok(if waits != TreeDigest::Absent || !is_there()? {
                 Progress::Done
             } else {
                 Progress::Ready
             });
         };
-        let is_new = |print: &Print| matches!(print, Print::Of(print) if print == new);
+        let is_new = |print: &TreeDigest| matches!(print, TreeDigest::Of(print) if print == new);
         if is_new(&waits) {
             return Ok(Progress::Ready);
         }
         // Where the new tree is in place already, it may have been edited since.
         let is_done = match (&waits, &swap.old) {
-            (Print::Of(print), Some(old)) if print == old => true,
-            (Print::Unknown, _) => true, // staged trees are listable: this is a replaced one
-            (Print::Absent, None) if is_there()? => true,
-            _ => is_new(&self.print_of(parent, name)?),
+            (TreeDigest::Of(print), Some(old)) if print == old => true,
+            (TreeDigest::Unknown, _) => true, // staged trees are listable: this is a replaced one
+            (TreeDigest::Absent, None) if is_there()? => true,
+            _ => is_new(&self.digest_of_tree(parent, name)?),
         };
         Ok(if is_done { Progress::Done } else { Progress::Broken })
     }
 
-    pub(super) fn print_of(&self, parent: &Dir, name: &str) -> Result<Print> {
+    pub(super) fn digest_of_tree(&self, parent: &Dir, name: &str) -> Result<TreeDigest> {
         // A tree is unreadable only if listing it fails twice: the first error may be transient.
         let list = || tree::list(&self.disk, parent, name);
         let listed = match list() {
@@ -263,11 +265,11 @@ impl Store {
             listed => listed,
         };
         match listed {
-            Ok(None) => Ok(Print::Absent),
-            Ok(Some(listing)) => Ok(Print::Of(listing.fingerprint())),
+            Ok(None) => Ok(TreeDigest::Absent),
+            Ok(Some(listing)) => Ok(TreeDigest::Of(listing.fingerprint())),
             // The tree holds an entry that no checkpoint can hold, added since.
             Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => {
-                Ok(Print::Unknown)
+                Ok(TreeDigest::Unknown)
             }
             Err(error) => Err(error),
         }
@@ -276,30 +278,30 @@ impl Store {
     /// Carries out a decided restore; returns the resulting revision of the state.
     pub(super) fn roll_forward(
         &self,
-        held: &Held,
-        workshop: Workshop<'_>,
+        lock: &StateLock,
+        staging: StagingDir<'_>,
         intent: &Intent,
-        order: &Order,
+        options: &WriteOptions,
     ) -> Result<u64> {
-        let places = self.places(held)?;
+        let places = self.places(lock)?;
         for (name, swap) in intent.swaps() {
             let parent = places.of(name);
-            match self.progress((&workshop.dir, parent), (name, intent.number), swap)? {
+            match self.progress((&staging.dir, parent), (name, intent.number), swap)? {
                 Progress::Done => {}
                 Progress::Ready if swap.manner == Manner::CopyInto => {
-                    self.copy_into((&workshop, parent), (name, swap), intent)?;
+                    self.copy_into((&staging, parent), (name, swap), intent)?;
                 }
-                Progress::Ready => self.put_in_place(parent, (name, intent.number), swap)?,
+                Progress::Ready => self.exchange_trees(parent, (name, intent.number), swap)?,
                 Progress::Broken => return Err(broken(intent, name)),
             }
             self.disk.sync_dir(parent)?;
         }
         let revision = match &intent.state {
-            Some(wanted) => self.publish_staged(held, &workshop, wanted, (intent, order))?,
+            Some(wanted) => self.publish_staged(lock, &staging, wanted, (intent, options))?,
             None => 0,
         };
-        self.settle_guard_in(held, intent, order)?;
-        self.finish(&places, workshop, intent)?;
+        self.settle_guard_in(lock, intent, options)?;
+        self.finish(&places, staging, intent)?;
         let text = if intent.action == Action::Undo { "undone" } else { "restored" };
         let entry =
             self.recovery_entry(Level::Info, "restore", text).with("id", &intent.checkpoint);
@@ -309,7 +311,7 @@ impl Store {
     }
 
     /// Exchanges the staged tree and the one in place; the name exists at every instant.
-    fn put_in_place(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
+    fn exchange_trees(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
         let place = staged(name, number);
         let (waits, live) = ((parent, OsStr::new(&place)), (parent, OsStr::new(name)));
         if swap.new.is_none() {
@@ -332,41 +334,41 @@ impl Store {
 
     fn publish_staged(
         &self,
-        held: &Held,
-        workshop: &Workshop<'_>,
+        lock: &StateLock,
+        staging: &StagingDir<'_>,
         wanted: &Staged,
-        (intent, order): (&Intent, &Order),
+        (intent, options): (&Intent, &WriteOptions),
     ) -> Result<u64> {
         loop {
-            let ground = self.survey(held)?;
-            if is_in_place(&ground, wanted) {
+            let seen = self.observe(lock)?;
+            if is_in_place(&seen, wanted) {
                 // Its writer died after the commit: the steps after a commit are done before the
                 // intent is removed.
-                self.renew_mirror(held, &ground)?;
-                if order.guard.is_none() {
-                    self.settle_guard_in(held, intent, order)?;
+                self.renew_mirror(lock, &seen)?;
+                if options.guard.is_none() {
+                    self.settle_guard_in(lock, intent, options)?;
                 }
-                self.record_unrecorded((held, &ground), order, &intent.checkpoint);
-                return Ok(ground.revision());
+                self.record_unrecorded((lock, &seen), options, &intent.checkpoint);
+                return Ok(seen.revision());
             }
-            if let Health::TooNew(_) = ground.health {
-                return Err(self.refusal(&ground.health, &ground.shelf));
+            if let Health::TooNew(_) = seen.health {
+                return Err(self.refusal(&seen.health, &seen.backup_dir));
             }
-            let Some(sealed) = self.staged_state(&workshop.dir, intent.number, wanted)? else {
+            let Some(sealed) = self.staged_state(&staging.dir, intent.number, wanted)? else {
                 return Err(broken(intent, "the state"));
             };
             let staged = staged_state(intent.number);
-            let highest = self.highest_revision(&ground)?;
+            let highest = self.highest_revision(&seen)?;
             let is_next = highest.is_none_or(|highest| highest < wanted.revision);
             // It was in place and destroyed again: its number is used.
             let (sealed, source) = if is_next {
-                (sealed, Some((&workshop.dir, OsStr::new(&staged))))
+                (sealed, Some((&staging.dir, OsStr::new(&staged))))
             } else {
                 let created = sealed.document.value.pointer("/metadata/created").cloned();
                 (
                     self.seal(
                         sealed.document.into_value(),
-                        &ground,
+                        &seen,
                         &wanted.lineage,
                         created.as_ref(),
                     )?,
@@ -374,13 +376,13 @@ impl Store {
                 )
             };
             let now = self.disk.now();
-            let displaced = match &ground.health {
+            let replaced = match &seen.health {
                 Health::Healthy(document) => {
-                    Displaced::backup(now, Some(document.seal.revision), pinned::PRE_RESTORE)
+                    Replaced::backup(now, Some(document.seal.revision), pinned::PRE_RESTORE)
                 }
-                Health::Legacy(_) => Displaced::backup(now, None, pinned::PRE_RESTORE),
-                Health::NotInitialized | Health::Missing => Displaced::Nothing,
-                _ => Displaced::Evidence,
+                Health::Legacy(_) => Replaced::backup(now, None, pinned::PRE_RESTORE),
+                Health::NotInitialized | Health::Missing => Replaced::Nothing,
+                _ => Replaced::Evidence,
             };
             // Signal files that are not replaced follow the state.
             let follows = intent.action == Action::Restore && intent.signals.is_none();
@@ -389,24 +391,24 @@ impl Store {
             let plan = Plan {
                 sealed: &sealed,
                 source,
-                displaced,
+                replaced,
                 signals,
                 fences: &[],
-                room: Room::IsWhatItIs,
+                room: OnDiskFull::Fail,
             };
-            if let Published::Done { .. } = self.publish(held, &ground, &plan)? {
-                if order.guard.is_none() {
-                    self.settle_guard_in(held, intent, order)?;
+            if let Published::Done { .. } = self.publish(lock, &seen, &plan)? {
+                if options.guard.is_none() {
+                    self.settle_guard_in(lock, intent, options)?;
                 }
                 self.record_commit(
-                    (held, &ground),
-                    order,
+                    (lock, &seen),
+                    options,
                     &sealed,
                     &[("from", &intent.checkpoint)],
                 );
                 return Ok(sealed.document.seal.revision.get());
             }
-            if !held.lock.is_ours(&self.disk, &held.root)? {
+            if !lock.flock.is_ours(&self.disk, &lock.root)? {
                 return Err(lock_lost());
             }
         }
@@ -440,15 +442,15 @@ impl Store {
     }
 
     /// Everything is in place: removes the record, durably, then the replaced trees.
-    fn finish(&self, places: &Places<'_>, workshop: Workshop<'_>, intent: &Intent) -> Result<()> {
+    fn finish(&self, places: &Places<'_>, staging: StagingDir<'_>, intent: &Intent) -> Result<()> {
         if intent.action == Action::Restore {
             for (name, swap) in intent.swaps().filter(|(_, swap)| swap.manner == Manner::Move) {
                 self.keep_if_edited(places.of(name), (name, intent.number), swap)?;
             }
         }
-        self.disk.unlink(&workshop.dir, INTENT)?;
-        self.disk.sync_dir(&workshop.dir)?;
-        if let Err(error) = workshop.clear() {
+        self.disk.unlink(&staging.dir, INTENT)?;
+        self.disk.sync_dir(&staging.dir)?;
+        if let Err(error) = staging.clear() {
             self.warn(format!(
                 "what was displaced could not be removed, and the next writer tries again: {error}"
             ));
@@ -460,10 +462,10 @@ impl Store {
     /// made before has it.
     fn keep_if_edited(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
         let place = staged(name, number);
-        let is_known = match self.print_of(parent, &place)? {
-            Print::Absent => true,
-            Print::Unknown => false,
-            Print::Of(print) => {
+        let is_known = match self.digest_of_tree(parent, &place)? {
+            TreeDigest::Absent => true,
+            TreeDigest::Unknown => false,
+            TreeDigest::Of(print) => {
                 Some(&print) == swap.old.as_ref() || Some(&print) == swap.new.as_ref()
             }
         };
@@ -490,8 +492,8 @@ impl Store {
         }
         let deadline = Instant::now() + self.readers_patience();
         let settled = self
-            .precheck(Purpose::Write)
-            .and_then(|root| self.hold(root, Purpose::Write, deadline))
+            .precheck(LockPurpose::Write)
+            .and_then(|root| self.lock_state(root, LockPurpose::Write, deadline))
             .map(drop);
         let error = match settled {
             Ok(()) => return Ok(None),
@@ -521,8 +523,8 @@ impl Store {
 }
 
 /// Returns whether the live file holds the restored state, or a later revision.
-pub(super) fn is_in_place(ground: &Ground, wanted: &Staged) -> bool {
-    matches!(&ground.health, Health::Healthy(document) if is_it(document, wanted))
+pub(super) fn is_in_place(seen: &Observation, wanted: &Staged) -> bool {
+    matches!(&seen.health, Health::Healthy(document) if is_it(document, wanted))
 }
 
 fn is_it(document: &Document, wanted: &Staged) -> bool {

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::Store;
-use super::judge::{Health, Look};
+use super::backup_dir::BackupDir;
+use super::diagnosis::{Depth, Health};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
-use super::live::Found;
-use super::shelf::Shelf;
 use super::signal;
+use super::state_file::StateFile;
 use crate::error::Result;
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin, Stat};
@@ -19,9 +19,9 @@ use crate::side;
 /// The resources of a writer: the lock, its place in the queue if it had to wait, and the root
 /// directory, opened once.
 #[derive(Debug)]
-pub(super) struct Held<'a> {
+pub(super) struct StateLock<'a> {
     pub root: Dir,
-    pub lock: FileLock,
+    pub flock: FileLock,
     /// The time it waited for the lock.
     pub waited: Duration,
     pub place: Option<Place<'a>>, // dropped last: the next in the queue then finds the lock free
@@ -29,13 +29,13 @@ pub(super) struct Held<'a> {
 
 /// The files that a writer found under the lock.
 #[derive(Debug)]
-pub(super) struct Ground {
-    pub shelf: Shelf,
-    pub live: Option<Found>,
+pub(super) struct Observation {
+    pub backup_dir: BackupDir,
+    pub live: Option<StateFile>,
     pub health: Health,
 }
 
-impl Ground {
+impl Observation {
     /// Returns whether the next write commits even without a change: the file has an older form, or
     /// was converted.
     pub(super) fn is_rewritten(&self) -> bool {
@@ -87,22 +87,22 @@ impl Store {
     }
 
     /// Reads all files under the lock, after removing what dead writers left.
-    pub(super) fn survey(&self, held: &Held) -> Result<Ground> {
-        let dir = side::open_unless(&self.disk, &held.root, BACKUPS, || {
-            self.refuse_strangers(&held.root)
+    pub(super) fn observe(&self, lock: &StateLock) -> Result<Observation> {
+        let dir = side::open_unless(&self.disk, &lock.root, BACKUPS, || {
+            self.refuse_other_tools_file(&lock.root)
         })?;
-        let mut shelf = Shelf::list(&self.disk, dir)?;
-        let record = self.check_owner(&shelf)?;
-        self.record_owner(held, &shelf, record)?;
-        let live = Found::read(&self.disk, &held.root, &self.settings.file_name)?;
-        let cleared = self.clear_leftovers(held, &shelf, &live)?;
+        let mut backup_dir = BackupDir::list(&self.disk, dir)?;
+        let record = self.check_owner(&backup_dir)?;
+        self.record_owner(lock, &backup_dir, record)?;
+        let live = StateFile::read(&self.disk, &lock.root, &self.settings.file_name)?;
+        let cleared = self.clear_leftovers(lock, &backup_dir, &live)?;
         if cleared {
-            shelf = Shelf::list(&self.disk, self.side_directory(&held.root, BACKUPS)?)?;
+            backup_dir = BackupDir::list(&self.disk, self.side_directory(&lock.root, BACKUPS)?)?;
         }
-        let health = self.judge(&live, &shelf, Look::Thorough)?;
-        self.settle_signals(held, &shelf, &health);
-        self.settle_guards(held, &mut shelf, live.as_ref());
-        Ok(Ground { shelf, live, health })
+        let health = self.diagnose(&live, &backup_dir, Depth::WithMirror)?;
+        self.settle_signals(lock, &backup_dir, &health);
+        self.settle_guards(lock, &mut backup_dir, live.as_ref());
+        Ok(Observation { backup_dir, live, health })
     }
 
     /// Removes temporary files of dead writers, and backups that are still the live inode because
@@ -110,28 +110,28 @@ impl Store {
     /// changed.
     pub(super) fn clear_leftovers(
         &self,
-        held: &Held,
-        shelf: &Shelf,
-        live: &Option<Found>,
+        lock: &StateLock,
+        backup_dir: &BackupDir,
+        live: &Option<StateFile>,
     ) -> Result<bool> {
-        let Some(dir) = shelf.dir() else {
+        let Some(dir) = backup_dir.dir() else {
             return Ok(false);
         };
         // A staged signal file may belong to a commit that happened, which only the state shows.
         let is_signal = |name: &&OsString| name.to_str().is_some_and(signal::is_staged);
-        for name in shelf.temporaries.iter().filter(|name| !is_signal(name)) {
+        for name in backup_dir.temporaries.iter().filter(|name| !is_signal(name)) {
             self.disk.unlink(dir, name)?;
         }
-        if held.lock.origin() == Origin::Made {
-            for name in self.disk.list(&held.root)? {
+        if lock.flock.origin() == Origin::Made {
+            for name in self.disk.list(&lock.root)? {
                 if name.to_str().is_some_and(is_temporary) {
-                    self.disk.unlink(&held.root, name)?;
+                    self.disk.unlink(&lock.root, name)?;
                 }
             }
         }
         let mut cleared = false;
         if let Some(found) = live.as_ref().filter(|found| found.stat.nlink > 1) {
-            for name in shelf.links_to(&found.stat)? {
+            for name in backup_dir.links_to(&found.stat)? {
                 self.disk.unlink(dir, name)?;
                 cleared = true;
             }

@@ -13,7 +13,7 @@ use crate::side::{foreign_owner, unsafe_path};
 
 /// The live file at the time it was read.
 #[derive(Debug)]
-pub struct Found {
+pub struct StateFile {
     /// Its metadata, from the descriptor it was read by.
     pub stat: Stat,
     /// Its bytes; empty if it is over the limit. Where another program converted the text, the
@@ -25,7 +25,7 @@ pub struct Found {
     pub conversion: Option<Conversion>,
 }
 
-impl Found {
+impl StateFile {
     /// Reads the file `name` in `dir`, if there is one. A link, a special file or another user's
     /// file is refused (6); only root may read other users' files.
     pub fn read(disk: &Disk, dir: &Dir, name: &OsStr) -> Result<Option<Self>> {

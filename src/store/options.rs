@@ -8,7 +8,7 @@ use crate::lock::token::Fence;
 
 /// The purpose of a writer, which decides what must exist beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum LockPurpose {
     /// Create a state where there may be none.
     Initialize,
     /// Change or restore an existing state.
@@ -41,7 +41,7 @@ pub enum Author {
 
 /// The options that all writers share.
 #[derive(Clone, Debug, Default)]
-pub struct Order {
+pub struct WriteOptions {
     /// The command group, for the audit log.
     pub group: &'static str,
     /// The command, for the audit log and the backup's name.
@@ -63,18 +63,18 @@ pub struct Order {
 impl Store {
     /// Refuses to continue unless the current revision is the required one and the fences hold. The
     /// fences are checked again at the moment of the commit.
-    pub(super) fn check_conditions(&self, order: &Order, current: u64) -> Result<()> {
-        if let Some(wanted) = order.if_revision.filter(|wanted| *wanted != current) {
+    pub(super) fn check_conditions(&self, options: &WriteOptions, current: u64) -> Result<()> {
+        if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
             return Err(conflict(
                 &format!("the state is at revision {current}, not {wanted}"),
                 current,
             ));
         }
-        self.locks.check_fences(&order.fences)
+        self.locks.check_fences(&options.fences)
     }
 }
 
-impl Order {
+impl WriteOptions {
     /// The command as it is logged: `state set`.
     pub fn command(&self) -> String {
         format!("{} {}", self.group, self.action)
@@ -94,7 +94,7 @@ pub fn conflict(message: &str, revision: u64) -> Error {
 }
 
 /// Fails once `deadline` has passed. Ends a retry loop that only other writers can prolong.
-pub(super) fn give_up_after(deadline: Instant) -> Result<()> {
+pub(super) fn check_deadline(deadline: Instant) -> Result<()> {
     if Instant::now() < deadline {
         return Ok(());
     }

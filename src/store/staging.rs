@@ -1,4 +1,5 @@
-//! The workshop: `.checkpoints/.in-progress/`, where a checkpoint or a restore is prepared.
+//! The staging directory: `.checkpoints/.in-progress/`, where a checkpoint or a restore is
+//! prepared.
 //!
 //! It exists only while a command under the state lock uses it, or after such a command died. So
 //! one lookup shows every later command whether there is something to finish or remove, and costs
@@ -9,22 +10,22 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::Store;
-use super::ground::Held;
 use super::layout::{
     BACKUPS, CHECKPOINTS, CONFIG, INTENT, SIGNALS, STAGED_PREFIX, WORKSHOP, staged_number,
 };
+use super::observe::StateLock;
 use super::restore::probe;
 use crate::error::Result;
 use crate::fs::{Dir, FileKind};
 use crate::{side, tree};
 
-/// The open workshop; cleared on drop, unless its contents are to stay.
+/// The open staging directory; cleared on drop, unless its contents are to stay.
 #[derive(Debug)]
-pub(super) struct Workshop<'a> {
+pub(super) struct StagingDir<'a> {
     store: &'a Store,
     root: &'a Dir,
     /// `.checkpoints`.
-    pub shelf: Dir,
+    pub checkpoints: Dir,
     /// `.checkpoints/.in-progress`.
     pub dir: Dir,
     stays: Stays,
@@ -36,13 +37,13 @@ enum Stays {
     No,
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> StagingDir<'a> {
     /// Keeps its contents from now on: the next command continues from there.
     pub(super) fn keep(&mut self) {
         self.stays = Stays::Yes;
     }
 
-    /// Ends the work: the workshop is cleared, unless it holds a decided restore.
+    /// Ends the work: the staging directory is cleared, unless it holds a decided restore.
     pub(super) fn done(self) -> Result<()> {
         if self.stays == Stays::Yes { Ok(()) } else { self.clear() }
     }
@@ -50,30 +51,30 @@ impl<'a> Workshop<'a> {
     /// Removes it with its contents, and what is staged beside its targets.
     pub(super) fn clear(mut self) -> Result<()> {
         self.stays = Stays::Yes;
-        self.store.clear_workshop(self.root)
+        self.store.clear_staging(self.root)
     }
 }
 
-impl Drop for Workshop<'_> {
+impl Drop for StagingDir<'_> {
     fn drop(&mut self) {
         if self.stays == Stays::No {
             // The next writer tries again.
-            let _ = self.store.clear_workshop(self.root);
+            let _ = self.store.clear_staging(self.root);
         }
     }
 }
 
 impl Store {
-    /// Opens the workshop, which is empty unless it holds an interrupted restore.
-    pub(super) fn workshop<'a>(&'a self, held: &'a Held) -> Result<Workshop<'a>> {
-        let shelf = self.side_directory(&held.root, CHECKPOINTS)?;
-        let dir = side::open(&self.disk, &shelf, WORKSHOP)?;
+    /// Opens the staging directory, which is empty unless it holds an interrupted restore.
+    pub(super) fn staging<'a>(&'a self, lock: &'a StateLock) -> Result<StagingDir<'a>> {
+        let checkpoints = self.side_directory(&lock.root, CHECKPOINTS)?;
+        let dir = side::open(&self.disk, &checkpoints, WORKSHOP)?;
         let stays = if self.disk.stat(&dir, INTENT)?.is_some() { Stays::Yes } else { Stays::No };
-        Ok(Workshop { store: self, root: &held.root, shelf, dir, stays })
+        Ok(StagingDir { store: self, root: &lock.root, checkpoints, dir, stays })
     }
 
-    /// Returns whether a command uses the workshop or died in it.
-    pub(super) fn has_workshop(&self, root: &Dir) -> Result<bool> {
+    /// Returns whether a command uses the staging directory or died in it.
+    pub(super) fn has_staging(&self, root: &Dir) -> Result<bool> {
         let found = self.disk.stat(root, format!("{CHECKPOINTS}/{WORKSHOP}"));
         match found {
             // Reported by the command that opens it.
@@ -82,21 +83,22 @@ impl Store {
         }
     }
 
-    /// Removes the workshop, the checkpoints that are marked in it, and the trees that are staged
-    /// beside or inside their targets. The workshop is removed last: it is the record of the rest.
-    pub(super) fn clear_workshop(&self, root: &Dir) -> Result<()> {
+    /// Removes the staging directory, the checkpoints that are marked in it, and the trees that are
+    /// staged beside or inside their targets. The staging directory is removed last: it is the
+    /// record of the rest.
+    pub(super) fn clear_staging(&self, root: &Dir) -> Result<()> {
         for dir in self.staging_places(root)? {
             self.clear_staged(&dir)?;
         }
-        if let Some(shelf) = side::open_to_read(&self.disk, root, CHECKPOINTS)? {
-            let doomed = self.doomed_checkpoints(&shelf)?;
+        if let Some(checkpoints) = side::open_to_read(&self.disk, root, CHECKPOINTS)? {
+            let doomed = self.doomed_checkpoints(&checkpoints)?;
             for id in &doomed {
-                tree::remove(&self.disk, &shelf, id)?;
+                tree::remove(&self.disk, &checkpoints, id)?;
             }
             if !doomed.is_empty() {
-                self.disk.sync_dir(&shelf)?; // durable before the marks are removed
+                self.disk.sync_dir(&checkpoints)?; // durable before the marks are removed
             }
-            tree::remove(&self.disk, &shelf, WORKSHOP)?;
+            tree::remove(&self.disk, &checkpoints, WORKSHOP)?;
         }
         Ok(())
     }
@@ -121,8 +123,8 @@ impl Store {
         Ok(places)
     }
 
-    /// Removes what is staged in a directory, durably: without the workshop no command looks for
-    /// it.
+    /// Removes what is staged in a directory, durably: without the staging directory no command
+    /// looks for it.
     fn clear_staged(&self, dir: &Dir) -> Result<()> {
         let mut staged = self.disk.list(dir)?;
         staged.retain(|name| name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)));

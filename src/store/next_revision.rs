@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::Store;
-use super::ground::Ground;
-use super::judge::{Health, Mirror, claimed_lineage, mirror_state};
-use super::order::Author;
-use super::shelf::{highest_revision, lineage_of};
+use super::backup_dir::{highest_revision, lineage_of};
+use super::diagnosis::{Health, Mirror, claimed_lineage, mirror_state};
+use super::observe::Observation;
+use super::options::Author;
 use crate::document::draft::Draft;
 use crate::document::seal::{Lineage, Revision, Sealed, full_size, seal};
 use crate::document::{OWN_ROOM, WRITE_LIMIT};
@@ -22,11 +22,11 @@ impl Store {
     pub(super) fn seal(
         &self,
         draft: impl Into<Draft>,
-        ground: &Ground,
+        seen: &Observation,
         lineage: &Lineage,
         created: Option<&Value>,
     ) -> Result<Sealed> {
-        let highest = self.highest_revision(ground)?;
+        let highest = self.highest_revision(seen)?;
         let revision = Revision::after(highest)
             .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
         self.seal_as(draft, revision, lineage, created)
@@ -34,8 +34,8 @@ impl Store {
 
     /// The lineage of the next revision: the one that the root holds or has on record; otherwise a
     /// new one.
-    pub(super) fn lineage_to_continue(&self, ground: &Ground) -> Result<Lineage> {
-        match self.known_lineage(ground)? {
+    pub(super) fn lineage_to_continue(&self, seen: &Observation) -> Result<Lineage> {
+        match self.known_lineage(seen)? {
             Some(lineage) => Ok(lineage),
             None => new_lineage(),
         }
@@ -43,15 +43,15 @@ impl Store {
 
     /// The lineage of the live document, of the copies, or of the last commit in the journal; else
     /// the one that a foreign edit claims.
-    pub(super) fn known_lineage(&self, ground: &Ground) -> Result<Option<Lineage>> {
-        if let Health::Healthy(document) = &ground.health {
+    pub(super) fn known_lineage(&self, seen: &Observation) -> Result<Option<Lineage>> {
+        if let Health::Healthy(document) = &seen.health {
             return Ok(Some(document.seal.lineage.clone()));
         }
-        if let Some(lineage) = lineage_of(ground.shelf.copies()?) {
+        if let Some(lineage) = lineage_of(seen.backup_dir.copies()?) {
             return Ok(Some(lineage));
         }
-        let remembered = ground.shelf.trace().and_then(|trace| trace.lineage);
-        Ok(remembered.or_else(|| match &ground.health {
+        let remembered = seen.backup_dir.trace().and_then(|trace| trace.lineage);
+        Ok(remembered.or_else(|| match &seen.health {
             Health::Foreign(edit) => claimed_lineage(&edit.value),
             _ => None,
         }))
@@ -75,44 +75,45 @@ impl Store {
 
     /// The highest revision in the live file, the mirror and the backups. A backup's name alone
     /// proves nothing: if the name claims more than the others hold, the backup is read.
-    pub(super) fn highest_revision(&self, ground: &Ground) -> Result<Option<Revision>> {
-        let live = match &ground.health {
+    pub(super) fn highest_revision(&self, seen: &Observation) -> Result<Option<Revision>> {
+        let live = match &seen.health {
             Health::Healthy(document) => {
                 let live = Some(document.seal.revision);
                 // The live file may be an older copy with the contents of the latest.
-                match ground
+                match seen
                     .live
                     .as_ref()
-                    .map(|found| mirror_state(found, &ground.shelf))
+                    .map(|found| mirror_state(found, &seen.backup_dir))
                     .transpose()?
                 {
                     None | Some(Mirror::Same) => live,
-                    Some(_) => live.max(highest_revision(ground.shelf.copies()?)),
+                    Some(_) => live.max(highest_revision(seen.backup_dir.copies()?)),
                 }
             }
             // A document from before seals has no history; with history it would be a foreign edit.
             Health::Legacy(_) => None,
-            _ => return self.highest_remembered(ground),
+            _ => return self.highest_remembered(seen),
         };
-        let mut claims = ground.shelf.backups.iter().rev().filter(|backup| backup.revision > live);
+        let mut claims =
+            seen.backup_dir.backups.iter().rev().filter(|backup| backup.revision > live);
         let proven = claims.try_fold(None, |highest: Option<Revision>, backup| {
             if highest.is_some() {
                 return Ok(highest);
             }
-            let copy = ground.shelf.read(backup.as_str())?;
+            let copy = seen.backup_dir.read(backup.as_str())?;
             FsResult::Ok(copy.seal().map(|seal| seal.revision))
         })?;
         let known = proven.max(live);
-        Ok(known.max(served(ground, known)))
+        Ok(known.max(served(seen, known)))
     }
 
     /// The highest revision where the live file is unusable: that of any copy, or a higher one that
     /// was acknowledged and of which no copy is left. A revision must not be reused, or
     /// `--if-revision` would confuse the two.
-    pub(super) fn highest_remembered(&self, ground: &Ground) -> Result<Option<Revision>> {
-        let copies = ground.shelf.copies()?;
+    pub(super) fn highest_remembered(&self, seen: &Observation) -> Result<Option<Revision>> {
+        let copies = seen.backup_dir.copies()?;
         let found = highest_revision(copies);
-        let edited = match &ground.health {
+        let edited = match &seen.health {
             Health::Foreign(edit) => Some(&edit.value),
             _ => None,
         };
@@ -121,16 +122,16 @@ impl Store {
         let lineage = lineage_of(copies).or_else(|| claimed_lineage(edited?));
         // `init --fresh` also needs it: its new lineage must not reuse a number of the old one.
         let logged = lineage
-            .and_then(|lineage| self.last_commit(&ground.shelf, &lineage))
+            .and_then(|lineage| self.last_commit(&seen.backup_dir, &lineage))
             .map(|commit| commit.revision);
-        let trace = ground.shelf.trace();
+        let trace = seen.backup_dir.trace();
         let logged = logged.max(trace.as_ref().and_then(|trace| trace.journaled));
         let named =
             trace.and_then(|trace| trace.named).filter(|_| found.is_none() && logged.is_none());
         // None of these is proven. A number that is far off is an error, not a record.
         let near = |revision: &Revision| is_near(*revision, found);
         let remembered = claimed.filter(near).max(logged.or(named).filter(near));
-        Ok(found.max(remembered).max(served(ground, found)))
+        Ok(found.max(remembered).max(served(seen, found)))
     }
 }
 
@@ -140,8 +141,8 @@ fn is_near(revision: Revision, known: Option<Revision>) -> bool {
 }
 
 /// The revision that readers may have been served although it was never committed.
-fn served(ground: &Ground, known: Option<Revision>) -> Option<Revision> {
-    ground.shelf.served.filter(|served| is_near(*served, known))
+fn served(seen: &Observation, known: Option<Revision>) -> Option<Revision> {
+    seen.backup_dir.served.filter(|served| is_near(*served, known))
 }
 
 /// Refuses a document of `size` bytes, counted by [`full_size`], that is larger than `limit`.

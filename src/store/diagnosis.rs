@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::live::Found;
-use super::shelf::{Copy, Shelf, Worth, best, lineage_of};
+use super::backup_dir::{BackupCopy, BackupDir, CopyState, lineage_of, newest_valid};
+use super::state_file::StateFile;
 use super::trace::Trace;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate::{self, Migrated, TooNew, Unfit};
@@ -35,14 +35,14 @@ pub enum Health {
     /// It is the last acknowledged revision; its value is in the current form.
     Healthy(Document),
     /// Another program changed it.
-    Foreign(Foreign),
+    Foreign(ForeignEdit),
     /// It predates this program; in the current form.
     Legacy(Migrated),
 }
 
 /// A live file that this program did not write, or did not write last.
 #[derive(Clone, Debug)]
-pub struct Foreign {
+pub struct ForeignEdit {
     /// The reason why it is not accepted as this program's work.
     pub reason: String,
     /// The parsed document; null where the file is not one.
@@ -53,7 +53,7 @@ pub struct Foreign {
     pub trace: Option<Trace>,
 }
 
-impl Foreign {
+impl ForeignEdit {
     /// Returns whether it is a document at all.
     pub fn is_document(&self) -> bool {
         !self.value.is_null()
@@ -88,31 +88,36 @@ pub enum Mirror {
 
 /// The depth of a diagnosis. A file with a valid seal may still be an old copy that was put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Depth {
     /// Compare with the mirror: writers, `validate`, `status`.
-    Thorough,
+    WithMirror,
     /// Trust the digest: plain reads.
-    Quick,
+    DigestOnly,
 }
 
 /// Diagnoses the live file.
-pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> {
+pub fn diagnose(live: &Option<StateFile>, backup_dir: &BackupDir, look: Depth) -> Result<Health> {
     let Some(found) = live.as_ref() else {
-        return Ok(if shelf.has_history() { Health::Missing } else { Health::NotInitialized });
+        return Ok(if backup_dir.has_history() { Health::Missing } else { Health::NotInitialized });
     };
     match &found.reading {
         Reading::Damaged(why) => Ok(Health::Damaged(why.clone())),
         Reading::Sealed(document) => {
-            if look == Look::Thorough && mirror_state(found, shelf)? != Mirror::Same {
-                let copies = shelf.copies()?;
+            if look == Depth::WithMirror && mirror_state(found, backup_dir)? != Mirror::Same {
+                let copies = backup_dir.copies()?;
                 if let Some(too_new) = newer_copy(copies, Some(&document.seal)) {
                     return Ok(Health::TooNew(too_new.version.clone()));
                 }
-                if let Some(reason) = not_the_latest(document, shelf)? {
+                if let Some(reason) = not_the_latest(document, backup_dir)? {
                     let reference =
-                        best(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
+                        newest_valid(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
                     let value = Value::clone(&document.value);
-                    return Ok(Health::Foreign(Foreign { reason, value, reference, trace: None }));
+                    return Ok(Health::Foreign(ForeignEdit {
+                        reason,
+                        value,
+                        reference,
+                        trace: None,
+                    }));
                 }
             }
             Ok(migrate::usable_sealed(document.clone())
@@ -120,13 +125,14 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
         }
         Reading::Conflicted(line) => {
             let reason = format!("it has git's conflict markers, from line {line} on");
-            judge_edit(&reason, &Value::Null, shelf)
+            diagnose_edit(&reason, &Value::Null, backup_dir)
         }
-        Reading::Broken(value) => judge_edit("its digest is wrong", value, shelf),
-        Reading::Unsealed(value) => match judge_edit("it carries no digest", value, shelf)? {
-            Health::Foreign(Foreign { reference: None, trace: None, .. }) => {
+        Reading::Broken(value) => diagnose_edit("its digest is wrong", value, backup_dir),
+        Reading::Unsealed(value) => match diagnose_edit("it carries no digest", value, backup_dir)?
+        {
+            Health::Foreign(ForeignEdit { reference: None, trace: None, .. }) => {
                 // Other tools use the same file name.
-                if value.get("phase").is_none() && !shelf.has_history() {
+                if value.get("phase").is_none() && !backup_dir.has_history() {
                     return Ok(Health::NotAState);
                 }
                 Ok(migrate::usable(value).map_or_else(Health::of_unfit, Health::Legacy))
@@ -137,27 +143,31 @@ pub fn judge(live: &Option<Found>, shelf: &Shelf, look: Look) -> Result<Health> 
 }
 
 /// Diagnoses a document without a valid seal.
-fn judge_edit(reason: &str, value: &Value, shelf: &Shelf) -> Result<Health> {
-    match newer_copy(shelf.copies()?, None) {
+fn diagnose_edit(reason: &str, value: &Value, backup_dir: &BackupDir) -> Result<Health> {
+    match newer_copy(backup_dir.copies()?, None) {
         Some(too_new) => Ok(Health::TooNew(too_new.version.clone())),
-        None => Ok(Health::Foreign(foreign(reason, value, shelf)?)),
+        None => Ok(Health::Foreign(foreign(reason, value, backup_dir)?)),
     }
 }
 
-fn foreign(reason: &str, value: &Value, shelf: &Shelf) -> Result<Foreign> {
-    let copies = shelf.copies()?;
-    let best =
-        copies.iter().any(|copy| copy.sealed().is_some()).then(|| best(copies).ok().flatten());
+fn foreign(reason: &str, value: &Value, backup_dir: &BackupDir) -> Result<ForeignEdit> {
+    let copies = backup_dir.copies()?;
+    let best = copies
+        .iter()
+        .any(|copy| copy.sealed().is_some())
+        .then(|| newest_valid(copies).ok().flatten());
     let reference = best.flatten().and_then(|copy| copy.sealed().cloned());
-    let trace = if reference.is_none() { shelf.trace() } else { None };
-    Ok(Foreign { reason: reason.to_owned(), value: value.clone(), reference, trace })
+    let trace = if reference.is_none() { backup_dir.trace() } else { None };
+    Ok(ForeignEdit { reason: reason.to_owned(), value: value.clone(), reference, trace })
 }
 
 /// The schema of a copy that a newer program wrote after this revision; no older document may
 /// replace it.
-fn newer_copy<'a>(copies: &'a [Copy], live: Option<&Seal>) -> Option<&'a TooNew> {
-    copies.iter().find_map(|copy| match &copy.worth {
-        Worth::TooNew(too_new, seal) if live.is_none_or(|live| seal.revision > live.revision) => {
+fn newer_copy<'a>(copies: &'a [BackupCopy], live: Option<&Seal>) -> Option<&'a TooNew> {
+    copies.iter().find_map(|copy| match &copy.state {
+        CopyState::TooNew(too_new, seal)
+            if live.is_none_or(|live| seal.revision > live.revision) =>
+        {
             Some(too_new)
         }
         _ => None,
@@ -165,8 +175,8 @@ fn newer_copy<'a>(copies: &'a [Copy], live: Option<&Seal>) -> Option<&'a TooNew>
 }
 
 /// The reason why a sealed document is not the last acknowledged revision; `None` if it is.
-fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> {
-    let copies = shelf.copies()?;
+fn not_the_latest(document: &Document, backup_dir: &BackupDir) -> Result<Option<String>> {
+    let copies = backup_dir.copies()?;
     let Some(lineage) = lineage_of(copies) else {
         return Ok(None);
     };
@@ -178,7 +188,7 @@ fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> 
         )));
     }
     let of_lineage =
-        copies.iter().filter_map(Copy::sealed).filter(|copy| copy.seal.lineage == lineage);
+        copies.iter().filter_map(BackupCopy::sealed).filter(|copy| copy.seal.lineage == lineage);
     let latest = of_lineage.max_by_key(|copy| copy.seal.revision);
     // A copy with the same contents undoes nothing: `git checkout` and the like put such a copy
     // there.
@@ -195,9 +205,9 @@ fn not_the_latest(document: &Document, shelf: &Shelf) -> Result<Option<String>> 
 }
 
 /// Compares the mirror with the live file, byte for byte.
-pub fn mirror_state(found: &Found, shelf: &Shelf) -> Result<Mirror> {
-    Ok(match shelf.mirror_like(&found.bytes)? {
-        _ if !shelf.has_mirror => Mirror::Absent,
+pub fn mirror_state(found: &StateFile, backup_dir: &BackupDir) -> Result<Mirror> {
+    Ok(match backup_dir.mirror_like(&found.bytes)? {
+        _ if !backup_dir.has_mirror => Mirror::Absent,
         Some(mirror) if !mirror.same_file(&found.stat) => Mirror::Same,
         _ => Mirror::Differs,
     })
@@ -280,18 +290,23 @@ impl Health {
     /// The error of a command that cannot work with this state; `None` where it can. `shown` is the
     /// state file's path. `restoring` is the command that restores a checkpoint, if one can be
     /// restored.
-    pub fn refusal(&self, shown: &str, shelf: &Shelf, restoring: Option<&str>) -> Option<Error> {
+    pub fn refusal(
+        &self,
+        shown: &str,
+        backup_dir: &BackupDir,
+        restoring: Option<&str>,
+    ) -> Option<Error> {
         let error = match self {
             Self::Healthy(_) | Self::Legacy(_) => return None,
             Self::NotInitialized => {
                 Error::new(Kind::NotInitialized, format!("there is no state at {shown}"))
                     .try_command("state init", "make one")
-                    .and_archives(shelf)
+                    .and_archives(backup_dir)
             }
             Self::Missing => {
                 let error =
                     Error::new(Kind::Missing, format!("{shown} is gone, but its history is here"));
-                let error = match best_name(shelf) {
+                let error = match newest_valid_name(backup_dir) {
                     Some(name) => {
                         error.try_command("state recover", format!("bring it back from {name}"))
                     }
@@ -302,12 +317,12 @@ impl Health {
             }
             Self::Damaged(why) => {
                 let error = Error::new(Kind::Corrupt, format!("{shown} is damaged: {why}"));
-                if restoring.is_some() && best_name(shelf).is_none() {
+                if restoring.is_some() && newest_valid_name(backup_dir).is_none() {
                     error.try_restoring(restoring).try_command(
                         "state init --fresh",
                         "or begin anew; the damaged file is archived",
                     )
-                } else if shelf.has_history() {
+                } else if backup_dir.has_history() {
                     error
                         .try_command(
                             "state recover",
@@ -353,7 +368,7 @@ impl Health {
                     Kind::Schema,
                     format!("{shown} breaks the schema's rules: {first}{more}"),
                 );
-                let error = match best_name(shelf) {
+                let error = match newest_valid_name(backup_dir) {
                     Some(name) => error.try_command("state recover", format!("bring back {name}")),
                     None => error,
                 };
@@ -377,9 +392,9 @@ impl Health {
 }
 
 /// The copy that healing would restore, if one is left.
-fn best_name(shelf: &Shelf) -> Option<&str> {
-    let copies = shelf.copies().ok()?;
-    best(copies).ok().flatten().map(|copy| copy.name.as_str())
+fn newest_valid_name(backup_dir: &BackupDir) -> Option<&str> {
+    let copies = backup_dir.copies().ok()?;
+    newest_valid(copies).ok().flatten().map(|copy| copy.name.as_str())
 }
 
 impl Error {
@@ -394,8 +409,8 @@ impl Error {
     }
 
     /// Suggests the archived histories where nothing else is left.
-    pub(super) fn and_archives(self, shelf: &Shelf) -> Self {
-        match shelf.archives.last().zip(shelf.dir()) {
+    pub(super) fn and_archives(self, backup_dir: &BackupDir) -> Self {
+        match backup_dir.archives.last().zip(backup_dir.dir()) {
             Some((newest, dir)) => {
                 let directory = quote_path(&dir.path_of(newest));
                 self.try_shell(
@@ -408,7 +423,7 @@ impl Error {
     }
 }
 
-impl Foreign {
+impl ForeignEdit {
     const SHOWN: usize = 5;
 
     fn refusal(&self, shown: &str, restoring: Option<&str>) -> Error {
@@ -496,7 +511,7 @@ pub fn newer_schema(what: &str, too_new: &TooNew) -> Error {
 
 /// The document as far as it is readable: in the current form where commands can work with it, else
 /// unchanged.
-pub fn known<'a>(health: &'a Health, live: Option<&'a Found>) -> Option<&'a Value> {
+pub fn known<'a>(health: &'a Health, live: Option<&'a StateFile>) -> Option<&'a Value> {
     let as_it_stands = || match &live?.reading {
         Reading::Sealed(document) => Some(&*document.value),
         Reading::Broken(value) | Reading::Unsealed(value) => Some(value),
