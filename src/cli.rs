@@ -39,7 +39,7 @@ use crate::config::{self, Config, Format, Given, Look, Marks, ProcessEnvironment
 use crate::document::query::bounds;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
-use crate::lock::launch::{LAUNCH, become_command};
+use crate::lock::{LAUNCH, become_command};
 use crate::name::nearest;
 
 /// Runs the program with these arguments, the first of which is its own name; its exit code.

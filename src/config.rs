@@ -12,8 +12,7 @@ use self::nearest::nearest_root;
 pub use self::nearest::{Marked, foreign_root};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Disk;
-use crate::lock::launch::{LOCK_TOKEN, OWNER_PID};
-use crate::lock::owner::Claim;
+use crate::lock::{LOCK_TOKEN, LockEnv, OWNER_PID};
 use crate::placement::{side_directory_of, unfit_for_output};
 use crate::store::guard::GUARD_TOKEN;
 use crate::store::layout::{CONFIG, STATE_FILE};
@@ -244,15 +243,15 @@ impl Config {
                     _ => Err(format!("{text:?} is neither accept nor refuse")),
                 })?
                 .unwrap_or(ForeignEdits::Refuse),
-                claim: Claim {
+                lock_env: LockEnv {
                     owner: typed(env, OWNER_PID, parse_number)?,
-                    shown: env
+                    tokens: env
                         .get(LOCK_TOKEN)
-                        .map(|text| Claim::shown_by(&text.to_string_lossy()))
+                        .map(|text| LockEnv::parse_tokens(&text.to_string_lossy()))
                         .unwrap_or_default(),
                     guards: env
                         .get(GUARD_TOKEN)
-                        .map(|text| Claim::guards_shown_by(&text.to_string_lossy()))
+                        .map(|text| LockEnv::parse_guards(&text.to_string_lossy()))
                         .unwrap_or_default(),
                 },
             },

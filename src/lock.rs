@@ -37,7 +37,7 @@ pub mod along;
 pub mod break_up;
 pub mod commit;
 pub mod deadlock;
-pub mod draft;
+pub mod edit;
 pub mod flock;
 pub mod gate;
 pub mod hierarchy;
@@ -64,13 +64,31 @@ pub mod token;
 pub mod wait;
 pub mod words;
 
+pub use self::acquire::Acquired;
+pub use self::along::ImplicitLocks;
+pub use self::break_up::{BreakTarget, BrokenWait};
+pub use self::commit::CommitTurn;
+pub use self::flock::FileLock;
+pub use self::gate::GATE;
+pub use self::holder::{FlockHolder, flock_holder};
+pub use self::launch::{LAUNCH, LOCK_TOKEN, OWNER_PID, become_command};
+pub use self::lifeline::Lifeline;
+pub use self::line::QueueSlot;
+pub use self::owner::LockEnv;
+pub use self::process::{Identity, Namespace, ancestry, command_of, process_name, watch_process};
+pub use self::queue::{Reentrancy, RequestSpec};
+pub use self::record::{Grant, Mode, Purpose, Record, Token, Waiter};
+pub use self::report::{LockEntry, LockSummary, Standing};
+pub use self::request::{Deadline, Deadlocks, MAX_LOCKS, Request};
+pub use self::run::RunSpec;
+pub use self::token::{COUNTER, Fence};
+pub use self::words::{describe_process, shorten};
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use self::owner::Claim;
-use self::process::Identity;
 use serde_json::Value;
 
 use crate::audit::{Audit, Entry, Level};
@@ -82,7 +100,7 @@ pub const LOCKS: &str = ".locks";
 /// The lock file in [`LOCKS`] that every commit takes.
 pub const STATE_LOCK: &str = "state.lock";
 /// The files of `.locks` that have a fixed name.
-pub const FILES: [&str; 6] =
+pub const LOCK_FILES: [&str; 6] =
     [STATE_LOCK, gate::GATE, gate::PENDING, token::COUNTER, token::RESERVED, token::RESERVING];
 /// The name of the lock that protects the state.
 pub const STATE: &str = "state";
@@ -92,17 +110,17 @@ pub const STATE: &str = "state";
 pub struct Locks {
     disk: Disk,
     directory: PathBuf,
-    claim: Claim,
+    env: LockEnv,
     audit: Rc<Audit>,
     warnings: RefCell<Vec<String>>,
-    teller: RefCell<Option<Teller>>,
+    callback: RefCell<Option<WaitCallback>>,
 }
 
 /// The callback that reports, once, what blocks a request that waits long.
 #[derive(Clone)]
-struct Teller(Rc<dyn Fn(&str)>);
+struct WaitCallback(Rc<dyn Fn(&str)>);
 
-impl std::fmt::Debug for Teller {
+impl std::fmt::Debug for WaitCallback {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Teller")
     }
@@ -111,20 +129,20 @@ impl std::fmt::Debug for Teller {
 impl Locks {
     /// The locks beside the state file in `directory`; `claim` holds the owner and tokens that the
     /// environment names.
-    pub fn new(disk: Disk, directory: &Path, claim: Claim, audit: Rc<Audit>) -> Self {
+    pub fn new(disk: Disk, directory: &Path, env: LockEnv, audit: Rc<Audit>) -> Self {
         Self {
             disk,
             directory: directory.to_owned(),
-            claim,
+            env,
             audit,
             warnings: RefCell::default(),
-            teller: RefCell::default(),
+            callback: RefCell::default(),
         }
     }
 
     /// The owner and tokens that the environment names.
-    pub fn claim(&self) -> &Claim {
-        &self.claim
+    pub fn env(&self) -> &LockEnv {
+        &self.env
     }
 
     /// Warnings for the user that do not stop the command; the call empties the list.
@@ -133,13 +151,13 @@ impl Locks {
     }
 
     /// Sets the callback that reports what blocks a request that waits long.
-    pub fn tell_by(&self, teller: impl Fn(&str) + 'static) {
-        *self.teller.borrow_mut() = Some(Teller(Rc::new(teller)));
+    pub fn on_wait(&self, callback: impl Fn(&str) + 'static) {
+        *self.callback.borrow_mut() = Some(WaitCallback(Rc::new(callback)));
     }
 
     fn tell(&self, who: &str) {
-        let teller = self.teller.borrow().clone();
-        if let Some(Teller(tell)) = teller {
+        let callback = self.callback.borrow().clone();
+        if let Some(WaitCallback(tell)) = callback {
             tell(who);
         }
     }
@@ -204,7 +222,7 @@ impl Locks {
 
 /// Ends a loop that starts over, once the deadline has passed; only repeated removal of `.locks`
 /// keeps such a loop going.
-fn give_up_after(deadline: Instant) -> Result<()> {
+fn check_deadline(deadline: Instant) -> Result<()> {
     if Instant::now() < deadline {
         return Ok(());
     }

@@ -5,8 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::audit::ErrorLog;
-use crate::lock::LOCKS;
-use crate::lock::gate::GATE;
+use crate::lock::{GATE, LOCKS};
 use crate::store::layout::{BACKUPS, CONFIG, SIDE_DIRECTORIES, STATE_FILE};
 
 /// The prefix of this program's files beside a state file, except for those of [`FILES`].

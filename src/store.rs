@@ -58,8 +58,7 @@ use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind};
-use crate::lock::Locks;
-use crate::lock::owner::Claim;
+use crate::lock::{LockEnv, Locks};
 use crate::side;
 
 /// Whether the command that meets damage heals it.
@@ -100,7 +99,7 @@ pub struct Settings {
     /// Treatment of foreign edits.
     pub foreign_edits: ForeignEdits,
     /// Lock ownership as the environment describes it.
-    pub claim: Claim,
+    pub lock_env: LockEnv,
 }
 
 /// The state of one root.
@@ -138,7 +137,7 @@ impl Store {
     pub fn new(disk: Disk, settings: Settings, audit: Audit) -> Self {
         let audit = Rc::new(audit);
         let locks =
-            Locks::new(disk.clone(), &settings.directory, settings.claim.clone(), audit.clone());
+            Locks::new(disk.clone(), &settings.directory, settings.lock_env.clone(), audit.clone());
         let errors = ErrorLog::new(disk.clone(), &settings.directory);
         Self {
             disk,

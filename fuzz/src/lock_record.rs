@@ -1,6 +1,6 @@
 //! What is on record for a lock: it reads back as it was written, or it is torn.
 
-use pipeline_state::lock::record::Record;
+use pipeline_state::lock::Record;
 
 pub fn check(bytes: &[u8]) {
     reads_back(bytes);
@@ -20,6 +20,6 @@ fn reads_back(bytes: &[u8]) {
         assert_eq!(found.token, grant.token);
     }
     for waiter in &record.waiters {
-        assert!(record.place_of(&waiter.process).is_some(), "who waits has a place");
+        assert!(record.position_of(&waiter.process).is_some(), "who waits has a place");
     }
 }

@@ -12,9 +12,7 @@ use super::width::{self, cut};
 use crate::error::{Error, one_line};
 use crate::fs::watch::Audience;
 use crate::fs::watch::places::{Place, Places};
-use crate::lock::process::watch_process;
-use crate::lock::report::{Entry, Summary};
-use crate::lock::words::{brief, person};
+use crate::lock::{LockEntry, LockSummary, describe_process, shorten, watch_process};
 use crate::time::rfc3339;
 
 /// The most locks that are named.
@@ -160,8 +158,8 @@ pub fn lines(lines: &[(&str, String)]) -> String {
 }
 
 /// A line for each lock with its holders; locks with waiters come first.
-pub fn holders(output: &Output<'_>, locks: &Summary, now: &str) -> String {
-    let mut by_lock: Vec<(&str, Vec<&Entry>)> = Vec::new();
+pub fn holders(output: &Output<'_>, locks: &LockSummary, now: &str) -> String {
+    let mut by_lock: Vec<(&str, Vec<&LockEntry>)> = Vec::new();
     for entry in &locks.entries {
         match by_lock.last_mut().filter(|(lock, _)| *lock == entry.lock) {
             Some((_, entries)) => entries.push(entry),
@@ -180,17 +178,17 @@ pub fn holders(output: &Output<'_>, locks: &Summary, now: &str) -> String {
     text
 }
 
-fn waiters<'e>(entries: &'e [&'e Entry]) -> impl Iterator<Item = &'e &'e Entry> {
+fn waiters<'e>(entries: &'e [&'e LockEntry]) -> impl Iterator<Item = &'e &'e LockEntry> {
     entries
         .iter()
         .filter(|entry| entry.token.is_none() && ["waiting", "passed-over"].contains(&entry.status))
 }
 
-fn waiting(entries: &[&Entry]) -> usize {
+fn waiting(entries: &[&LockEntry]) -> usize {
     waiters(entries).count()
 }
 
-fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> String {
+fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: &str) -> String {
     let mut holding =
         entries.iter().filter(|entry| entry.token.is_some() || entry.status == "damaged");
     let more = holding.clone().count().saturating_sub(1);
@@ -198,7 +196,8 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
     let status = first.map_or("held", |first| first.status);
     let words = |command: &str| {
         let Some(first) = first else { return "nobody holds it".to_owned() };
-        let who = first.pid.map_or_else(|| command.to_owned(), |pid| person(pid, command));
+        let who =
+            first.pid.map_or_else(|| command.to_owned(), |pid| describe_process(pid, command));
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let since = if first.since.is_empty() {
             String::new()
@@ -231,7 +230,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
         + width::of(&waiting)
         + if alarm.is_empty() { 0 } else { status.len() + 1 };
     // Only the command is cut, since text follows it.
-    let command = first.map_or_else(String::new, |first| one_line(&brief(&first.command)));
+    let command = first.map_or_else(String::new, |first| one_line(&shorten(&first.command)));
     let excess = (used + width::of(&words(&command))).saturating_sub(room);
     let words = words(&cut(&command, width::of(&command).saturating_sub(excess)));
     let painted =
@@ -240,7 +239,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&Entry], now: &str) -> Str
 }
 
 /// The processes of locks in this pid namespace.
-pub fn processes(locks: &Summary) -> Vec<u32> {
+pub fn processes(locks: &LockSummary) -> Vec<u32> {
     let here =
         locks.entries.iter().filter(|entry| entry.place.is_none() && entry.status != "stale");
     let mut pids: Vec<u32> = here.filter_map(|entry| entry.pid).collect();

@@ -19,18 +19,11 @@ use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line, work_as};
 use crate::fs::Disk;
 use crate::fs::watch::places::Place;
-use crate::lock::acquire::Acquired;
-use crate::lock::break_up::{BrokenWait, Victim};
-use crate::lock::lifeline::Lifeline;
-use crate::lock::owner;
-use crate::lock::process::command_of;
-use crate::lock::queue::{Again, Ask};
-use crate::lock::record::{Mode, Purpose};
-use crate::lock::report::Entry;
-use crate::lock::request::{Deadline, Deadlocks, MOST_AT_ONCE, Request};
-use crate::lock::run::Job;
-use crate::lock::words::brief;
-use crate::lock::{LOCKS, Locks};
+use crate::lock::{
+    Acquired, BreakTarget, BrokenWait, Deadline, Deadlocks, LOCKS, Lifeline, LockEntry, Locks,
+    MAX_LOCKS, Mode, Purpose, Reentrancy, Request, RequestSpec, RunSpec, command_of, owner,
+    shorten,
+};
 use crate::name::{Name, nearest};
 use crate::side;
 use crate::store::Store;
@@ -50,8 +43,12 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
         Store::new(disk.clone(), config.settings.clone(), audit).check_belongs()?;
     }
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
-    let locks =
-        Locks::new(disk, &config.settings.directory, config.settings.claim.clone(), audit.clone());
+    let locks = Locks::new(
+        disk,
+        &config.settings.directory,
+        config.settings.lock_env.clone(),
+        audit.clone(),
+    );
     output.tell_of_waits(&locks);
     let result =
         dispatch(command, &locks, config, output).map_err(|error| meant(command, &locks, error));
@@ -194,8 +191,8 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
         }
         Lock::Break(args::Break { name, token, .. }) => {
             let name = name.as_deref().unwrap_or_default();
-            let victim = token.map_or(Victim::Everybody, Victim::Token);
-            for grant in locks.break_lock(&Name::parse("lock", name)?, victim, soon)? {
+            let target = token.map_or(BreakTarget::All, BreakTarget::Token);
+            for grant in locks.break_lock(&Name::parse("lock", name)?, target, soon)? {
                 let owner = grant.owner.as_ref().map(|owner| owner.pid);
                 let shown = owner.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
                 let facts = json!({"lock": name, "token": grant.token.get(), "owner": owner});
@@ -207,8 +204,8 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             Ok(ExitCode::Success as u8)
         }
         Lock::Renew(args::Renew { name, ttl, token, owner_pid }) => {
-            let asker = owner::anybody(*owner_pid, locks.claim())?;
-            let until = locks.renew(&Name::parse("lock", name)?, *ttl, *token, &asker, soon)?;
+            let requester = owner::self_and_ancestors(*owner_pid, locks.env())?;
+            let until = locks.renew(&Name::parse("lock", name)?, *ttl, *token, &requester, soon)?;
             let time = Duration::try_from_secs_f64(until).map_or_else(
                 |_| "for ever".to_owned(),
                 |since| {
@@ -299,9 +296,9 @@ fn names(text: &str) -> Result<Vec<Name>> {
             return Err(Error::new(Kind::Usage, format!("{name} is named twice")));
         }
     }
-    if names.len() > MOST_AT_ONCE {
+    if names.len() > MAX_LOCKS {
         let message =
-            format!("{} locks are named, and {MOST_AT_ONCE} at once is the limit", names.len());
+            format!("{} locks are named, and {MAX_LOCKS} at once is the limit", names.len());
         return Err(Error::new(Kind::TooLarge, message));
     }
     Ok(names)
@@ -319,26 +316,26 @@ fn acquire(
 ) -> anyhow::Result<()> {
     let names = names(&arguments.names)?;
     let terms = Terms::of(arguments)?;
-    let (asker, warning) = owner::owner(arguments.owner_pid, &names, locks.claim())?;
-    if asker.owner.is(&asker.process) {
-        return Err(own_owner(asker.owner.pid, &arguments.names).into());
+    let (requester, warning) = owner::owner(arguments.owner_pid, &names, locks.env())?;
+    if requester.owner.is(&requester.process) {
+        return Err(own_owner(requester.owner.pid, &arguments.names).into());
     }
     if let Some(warning) = warning {
         output.warning(&warning);
     }
     let request = Request {
         names,
-        ask: Ask {
+        spec: RequestSpec {
             mode: terms.mode,
             purpose: Purpose::Hold,
-            again: match (arguments.reentrant, arguments.borrow) {
-                (true, _) => Again::Counted,
-                (_, true) => Again::OwnCounted,
-                _ => Again::Refused,
+            reentrancy: match (arguments.reentrant, arguments.borrow) {
+                (true, _) => Reentrancy::Counted,
+                (_, true) => Reentrancy::OwnCounted,
+                _ => Reentrancy::Refused,
             },
         },
-        command: command_of(asker.owner.pid),
-        asker,
+        command: command_of(requester.owner.pid),
+        requester,
         deadline: Deadline::after(terms.timeout.unwrap_or(config.settings.lock_timeout)),
         deadlocks: deadlocks(arguments.no_deadlock_check),
         metadata: terms.metadata,
@@ -396,7 +393,7 @@ fn acquire(
 fn is_borrowed(error: &Error, request: &Request) -> bool {
     let mode = error.details.get("mode").and_then(Value::as_str);
     let covers =
-        [Mode::Exclusive, request.ask.mode].iter().any(|enough| mode == Some(enough.name()));
+        [Mode::Exclusive, request.spec.mode].iter().any(|enough| mode == Some(enough.name()));
     error.kind == Kind::AlreadyHeld && request.names.len() == 1 && covers
 }
 
@@ -425,8 +422,8 @@ fn release(
         let error = Error::new(Kind::Usage, "a token is of one lock, and several are named");
         return Err(error.try_command("lock release --help", "").into());
     }
-    let asker = owner::anybody(arguments.owner_pid, locks.claim())?;
-    for released in locks.release(&names, arguments.token, &asker, deadline)? {
+    let requester = owner::self_and_ancestors(arguments.owner_pid, locks.env())?;
+    for released in locks.release(&names, arguments.token, &requester, deadline)? {
         let (name, left) = (&released.name, released.left);
         let more = if left == 0 { String::new() } else { format!(" (held {left} more)") };
         let facts =
@@ -437,7 +434,7 @@ fn release(
 }
 
 fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {
-    let job = Job {
+    let spec = RunSpec {
         names: names(&arguments.names)?,
         mode: if arguments.shared { Mode::Shared } else { Mode::Exclusive },
         deadline: Deadline::after(arguments.timeout.unwrap_or(config.settings.lock_timeout)),
@@ -445,7 +442,7 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
         command: arguments.command.clone(),
         format: config.look.word(),
     };
-    match locks.run(&job) {
+    match locks.run(&spec) {
         Ok(status) => Ok(code_of(status)),
         Err(error) => {
             match arguments.conflict_code.filter(|_| error.code() == ExitCode::LockTimeout) {
@@ -461,7 +458,7 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
 
 // ---- looking ----
 
-fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
+fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
     if as_json {
         return output.json(&json!(entries));
     }
@@ -490,7 +487,7 @@ fn list(entries: &[Entry], as_json: bool, output: &Output<'_>) -> anyhow::Result
             text(Some(entry.lock.clone())),
             entry.r#type.into(),
             text(entry.pid.map(|pid| format!("{pid}{place}"))),
-            text(Some(brief(&entry.command)).filter(|command| !command.is_empty())),
+            text(Some(shorten(&entry.command)).filter(|command| !command.is_empty())),
             dash(entry.token).into(),
             text(entry.waiter.clone()),
             if entry.since.is_empty() {

@@ -120,7 +120,7 @@ impl<'a> Output<'a> {
     /// Reports a long wait for a lock, with its holders, on standard error.
     pub fn tell_of_waits(&self, locks: &Locks) {
         let look = self.config.look;
-        locks.tell_by(move |who| match look.format {
+        locks.on_wait(move |who| match look.format {
             Format::Json => {
                 to_stderr(&json_text(format!("{}\n", json!({"waiting": {"for": who}}))))
             }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::output::{Output, Paint, Verdict};
 use super::table::{Cell, Column, Table, dash};
 use crate::error::{ExitCode, one_line};
-use crate::lock::report::Summary;
+use crate::lock::LockSummary;
 use crate::store::Store;
 use crate::store::report::Validation;
 use crate::time::rfc3339;
@@ -104,7 +104,7 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
 }
 
 /// Warning about a file system that other machines may share.
-pub(super) fn shared_file_system(locks: &Summary) -> String {
+pub(super) fn shared_file_system(locks: &LockSummary) -> String {
     format!(
         "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there, and an owner on \
          another machine is never taken for dead",

@@ -2,13 +2,13 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::draft::Draft;
-use super::line::Place;
-use super::liveness::epoch;
-use super::queue::{Again, Answer, Eyes, answer, leave};
+use super::edit::RecordEdit;
+use super::line::QueueSlot;
+use super::liveness::unix_seconds;
+use super::queue::{Answer, LivenessOracle, Reentrancy, answer, dequeue};
 use super::record::{Grant, Token};
-use super::request::{LEAVING, Request};
-use super::words::held_all_the_same;
+use super::request::{CLEANUP_TIMEOUT, Request};
+use super::words::with_late_drain;
 use super::{Locks, STATE};
 use crate::error::{Kind, Result};
 use crate::name::Name;
@@ -29,32 +29,32 @@ impl Locks {
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
         let started = Instant::now();
-        let mut place = Place::none(self, request);
+        let mut slot = QueueSlot::none(self, request);
         let wants_state = request.names.iter().any(|name| name.as_str() == STATE);
         let acquired = loop {
-            let (gate, mut drafts) = match self.when_free(request, &mut place) {
+            let (gate, mut edits) = match self.wait_until_grantable(request, &mut slot) {
                 // The existing grant may be that of a command that was killed before it drained the
                 // commits.
                 Err(error) if error.kind == Kind::AlreadyHeld && wants_state => {
                     return Err(match self.drain_commits(request.deadline.at) {
                         Ok(()) => error,
-                        Err(late) => held_all_the_same(late, error),
+                        Err(late) => with_late_drain(late, error),
                     });
                 }
                 result => result?,
             };
-            let Some(tokens) = gate.take_tokens(drafts.len())? else {
+            let Some(tokens) = gate.take_tokens(edits.len())? else {
                 drop(gate);
                 self.reserve(request.deadline.at)?;
                 continue;
             };
             let (judge, now) = (gate.judge()?, self.disk.now());
-            let grants = drafts.iter_mut().zip(tokens);
+            let grants = edits.iter_mut().zip(tokens);
             let acquired: Vec<Acquired> =
-                grants.map(|(draft, token)| grant(draft, request, (token, now), &judge)).collect();
-            gate.store(&drafts)?;
-            place.leave_to_others();
-            gate.keep_spares();
+                grants.map(|(edit, token)| grant(edit, request, (token, now), &judge)).collect();
+            gate.store(&edits)?;
+            slot.disarm();
+            gate.reserve_space();
             break acquired;
         };
         if wants_state && let Err(error) = self.drain_commits(request.deadline.at) {
@@ -79,12 +79,12 @@ impl Locks {
     pub(super) fn give_back_as(&self, acquired: &[Acquired], (action, words): (&str, &str)) {
         let names: Vec<Name> = acquired.iter().map(|acquired| acquired.name.clone()).collect();
         let undo = || -> Result<()> {
-            let gate = self.gate(Instant::now() + LEAVING)?;
-            let mut drafts = gate.load_all(&names)?;
-            for (draft, acquired) in drafts.iter_mut().zip(acquired) {
-                take_back(draft, acquired);
+            let gate = self.gate(Instant::now() + CLEANUP_TIMEOUT)?;
+            let mut edits = gate.load_all(&names)?;
+            for (edit, acquired) in edits.iter_mut().zip(acquired) {
+                take_back(edit, acquired);
             }
-            gate.store(&drafts)?;
+            gate.store(&edits)?;
             drop(gate);
             for Acquired { name, grant, .. } in acquired {
                 self.audit_grant(action, words, name, grant);
@@ -101,42 +101,42 @@ impl Locks {
 
 /// Writes a grant with this token, given now, into a record that does not block the request.
 pub fn grant(
-    draft: &mut Draft,
+    edit: &mut RecordEdit,
     request: &Request,
     (token, now): (Token, SystemTime),
-    eyes: &dyn Eyes,
+    oracle: &dyn LivenessOracle,
 ) -> Acquired {
-    let name = draft.name.clone();
-    let record = &mut draft.record;
-    leave(record, &request.asker.process);
+    let name = edit.name.clone();
+    let record = &mut edit.record;
+    dequeue(record, &request.requester.process);
     let ttl = request.ttl.map(|ttl| ttl.as_secs_f64());
     let mut new = Grant {
         token,
-        mode: request.ask.mode,
-        owner: Some(request.asker.owner.clone()),
+        mode: request.spec.mode,
+        owner: Some(request.requester.owner.clone()),
         command: request.command.clone(),
         since: rfc3339(now),
         count: 1,
         metadata: request.metadata.clone(),
         ttl,
-        expires: ttl.map(|ttl| epoch(now) + ttl),
+        expires: ttl.map(|ttl| unix_seconds(now) + ttl),
         live_file: request.live_file.clone(),
         quarantined: None,
     };
-    let answered = match answer(&name, record, &request.asker, request.ask, eyes) {
-        Answer::Count(own) => Some((own.token, Again::Counted)),
-        Answer::Change(own) => Some((own.token, Again::Refused)),
+    let answered = match answer(&name, record, &request.requester, request.spec, oracle) {
+        Answer::Count(own) => Some((own.token, Reentrancy::Counted)),
+        Answer::Change(own) => Some((own.token, Reentrancy::Refused)),
         _ => None,
     };
     let own = answered
         .and_then(|(token, _)| record.holders.iter_mut().find(|grant| grant.token == token));
     let before = own.as_deref().cloned();
     let grant = match (own, answered) {
-        (Some(own), Some((_, Again::Counted))) => {
+        (Some(own), Some((_, Reentrancy::Counted))) => {
             own.count = own.count.saturating_add(1);
             own.clone()
         }
-        (Some(own), Some((_, Again::Refused))) => {
+        (Some(own), Some((_, Reentrancy::Refused))) => {
             new.count = own.count;
             new.metadata = new.metadata.or_else(|| own.metadata.clone());
             new.ttl = new.ttl.or(own.ttl);
@@ -154,8 +154,8 @@ pub fn grant(
 }
 
 /// Removes a grant from the record; the grant that it replaced is restored.
-pub fn take_back(draft: &mut Draft, Acquired { grant, before, .. }: &Acquired) {
-    if let Some(place) = draft.record.holders.iter().position(|held| held.token == grant.token) {
-        draft.record.holders.splice(place..=place, before.clone());
+pub fn take_back(edit: &mut RecordEdit, Acquired { grant, before, .. }: &Acquired) {
+    if let Some(position) = edit.record.holders.iter().position(|held| held.token == grant.token) {
+        edit.record.holders.splice(position..=position, before.clone());
     }
 }

@@ -2,8 +2,8 @@
 //! of its ancestors are used as they are; a grant made here is given back.
 //!
 //! A command that holds the flock of the state must not wait for a lock, since that lock's holder
-//! may be about to commit. So the first attempt does not wait ([`Locks::take_along`]); if it fails,
-//! the caller releases everything and waits ([`Locks::wait_along`]) while it holds nothing else and
+//! may be about to commit. So the first attempt does not wait ([`Locks::try_acquire_implicit`]); if it fails,
+//! the caller releases everything and waits ([`Locks::acquire_implicit`]) while it holds nothing else and
 //! thus blocks no other command.
 
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::Locks;
 use super::acquire::Acquired;
 use super::owner;
-use super::process::{command_of, is_same_line};
-use super::queue::{Again, Ask};
+use super::process::{command_of, same_ancestry};
+use super::queue::{Reentrancy, RequestSpec};
 use super::record::{Mode, Purpose};
 use super::request::{Deadline, Deadlocks, Request};
 use crate::error::{Kind, Result};
@@ -20,14 +20,14 @@ use crate::name::Name;
 
 /// Implicit locks, held until this is dropped.
 #[derive(Debug)]
-pub struct Along<'a> {
+pub struct ImplicitLocks<'a> {
     locks: &'a Locks,
     acquired: Vec<Acquired>,
 }
 
 impl Locks {
     /// Acquires these locks if nothing blocks them; `None` if something does.
-    pub fn take_along(&self, names: &[&str]) -> Result<Option<Along<'_>>> {
+    pub fn try_acquire_implicit(&self, names: &[&str]) -> Result<Option<ImplicitLocks<'_>>> {
         match self.along(names, Deadline::after(Duration::ZERO)) {
             Ok(along) => Ok(Some(along)),
             Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => Ok(None),
@@ -36,24 +36,28 @@ impl Locks {
     }
 
     /// Acquires these locks, waiting until nothing blocks them. The caller must hold nothing.
-    pub fn wait_along(&self, names: &[&str], deadline: Instant) -> Result<Along<'_>> {
-        let patience = deadline.saturating_duration_since(Instant::now());
-        self.along(names, Deadline { at: deadline, patience })
+    pub fn acquire_implicit(&self, names: &[&str], deadline: Instant) -> Result<ImplicitLocks<'_>> {
+        let waiter_state = deadline.saturating_duration_since(Instant::now());
+        self.along(names, Deadline { at: deadline, waiter_state })
     }
 
-    fn along(&self, names: &[&str], deadline: Deadline) -> Result<Along<'_>> {
+    fn along(&self, names: &[&str], deadline: Deadline) -> Result<ImplicitLocks<'_>> {
         let mut names =
             names.iter().map(|name| Name::parse("lock", name)).collect::<Result<Vec<_>>>()?;
-        let mut asker = owner::anybody(None, &self.claim)?;
+        let mut requester = owner::self_and_ancestors(None, &self.env)?;
         loop {
             if names.is_empty() {
-                return Ok(Along { locks: self, acquired: Vec::new() });
+                return Ok(ImplicitLocks { locks: self, acquired: Vec::new() });
             }
             let request = Request {
                 names: names.clone(),
-                ask: Ask { mode: Mode::Exclusive, purpose: Purpose::Hold, again: Again::Refused },
-                command: command_of(asker.process.pid),
-                asker: asker.clone(),
+                spec: RequestSpec {
+                    mode: Mode::Exclusive,
+                    purpose: Purpose::Hold,
+                    reentrancy: Reentrancy::Refused,
+                },
+                command: command_of(requester.process.pid),
+                requester: requester.clone(),
                 deadline,
                 deadlocks: Deadlocks::Refused,
                 metadata: None,
@@ -61,11 +65,14 @@ impl Locks {
                 live_file: None,
             };
             match self.acquire(&request) {
-                Ok(acquired) => return Ok(Along { locks: self, acquired }),
+                Ok(acquired) => return Ok(ImplicitLocks { locks: self, acquired }),
                 Err(error) if error.kind == Kind::AlreadyHeld => {
                     // If the script in between was killed, the holder is no longer an ancestor.
-                    let before = std::mem::replace(&mut asker, owner::anybody(None, &self.claim)?);
-                    if !is_same_line(&before.lineage, &asker.lineage) {
+                    let before = std::mem::replace(
+                        &mut requester,
+                        owner::self_and_ancestors(None, &self.env)?,
+                    );
+                    if !same_ancestry(&before.ancestry, &requester.ancestry) {
                         continue;
                     }
                     let held = error.details.get("lock").and_then(|name| name.as_str());
@@ -81,7 +88,7 @@ impl Locks {
     }
 }
 
-impl Drop for Along<'_> {
+impl Drop for ImplicitLocks<'_> {
     /// Gives back all locks at once: giving back one and not the other could let the next request
     /// for both wait for itself.
     fn drop(&mut self) {

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::Locks;
-use super::draft::Draft;
+use super::edit::RecordEdit;
 use super::flock::FileLock;
-use super::gate::Seen;
+use super::gate::StoredRecord;
 use super::lifeline::Lifeline;
-use super::liveness::{Judge, Liveness};
-use super::queue::{leave, prune};
+use super::liveness::{Liveness, LivenessProbe};
+use super::queue::{dequeue, drop_dead};
 use super::record::{Grant, Record, Token, Waiter};
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
@@ -19,11 +19,11 @@ use crate::name::Name;
 
 /// Selects the grants to remove.
 #[derive(Clone, Copy, Debug)]
-pub enum Victim {
+pub enum BreakTarget {
     /// The grant with this token.
     Token(Token),
     /// All grants, regardless of their holders.
-    Everybody,
+    All,
 }
 
 /// A wait that was ended.
@@ -37,11 +37,16 @@ pub struct BrokenWait {
 
 impl Locks {
     /// Takes a lock away from its holders, alive or not. Waiters keep their places in the queue.
-    pub fn break_lock(&self, name: &Name, victim: Victim, deadline: Instant) -> Result<Vec<Grant>> {
+    pub fn break_lock(
+        &self,
+        name: &Name,
+        target: BreakTarget,
+        deadline: Instant,
+    ) -> Result<Vec<Grant>> {
         let not_held = || {
-            let what = match victim {
-                Victim::Token(token) => format!("by token {token}"),
-                Victim::Everybody => "by anybody".to_owned(),
+            let what = match target {
+                BreakTarget::Token(token) => format!("by token {token}"),
+                BreakTarget::All => "by anybody".to_owned(),
             };
             Error::new(Kind::NotFound, format!("{name} is not held {what}; nothing was broken"))
                 .try_command(
@@ -53,12 +58,12 @@ impl Locks {
         let Some(dir) = self.dir()? else { return Err(not_held()) };
         self.reserve_ahead(&dir, deadline); // while this record still shows which tokens were given
         let gate = self.gate(deadline)?;
-        let mut draft = gate.load(name)?;
-        let broken = take_away(&mut draft, victim);
+        let mut edit = gate.load(name)?;
+        let broken = remove_grants(&mut edit, target);
         if broken.is_empty() {
             return Err(not_held());
         }
-        gate.store(std::slice::from_ref(&draft))?;
+        gate.store(std::slice::from_ref(&edit))?;
         drop(gate);
         for grant in &broken {
             self.audit_grant("break", "broken", name, grant);
@@ -79,34 +84,34 @@ impl Locks {
         let is_it = |waiter: &Waiter| waiter.lifeline.as_ref() == Some(lifeline);
         let mut names = Vec::new();
         for name in self.names(&dir)? {
-            if let Seen::Record(record) = self.peek(&dir, &name)?
+            if let StoredRecord::Record(record) = self.read_record(&dir, &name)?
                 && record.waiters.iter().any(is_it)
             {
                 names.push(name);
             }
         }
         let gate = self.gate(deadline)?;
-        let (mut drafts, judge) = (gate.load_all(&names)?, gate.judge()?);
+        let (mut edits, judge) = (gate.load_all(&names)?, gate.judge()?);
         let mut found: Option<Waiter> = None;
-        for draft in &mut drafts {
-            let Some(waiter) = draft.record.waiters.iter_mut().find(|waiter| is_it(waiter)) else {
+        for edit in &mut edits {
+            let Some(waiter) = edit.record.waiters.iter_mut().find(|waiter| is_it(waiter)) else {
                 continue;
             };
             waiter.broken = true;
             let (waiter, is_dead) = (waiter.clone(), judge.is_dead_waiter(waiter));
             if is_dead {
-                leave(&mut draft.record, &waiter.process);
+                dequeue(&mut edit.record, &waiter.process);
             }
             found = Some(waiter);
         }
-        drafts.retain(|draft| draft.original().waiters.iter().any(is_it));
+        edits.retain(|edit| edit.original().waiters.iter().any(is_it));
         let Some(waiter) = found else { return Err(not_found()) };
-        gate.store(&drafts)?;
+        gate.store(&edits)?;
         if judge.process(&waiter.process) == Liveness::Alive {
             gate.wake_later(waiter.process.clone());
         }
         drop(gate);
-        let names: Vec<Name> = drafts.into_iter().map(|draft| draft.name).collect();
+        let names: Vec<Name> = edits.into_iter().map(|edit| edit.name).collect();
         for name in &names {
             let entry = self.entry(Level::Info, "break", "a wait was ended").with("lock", name);
             let entry = entry.with("waiter", lifeline.id()).with("owner", waiter.owner.pid);
@@ -125,11 +130,11 @@ impl Locks {
         for name in self.names(&dir)? {
             // The gate is taken only where there is work, and released in between, since other
             // commands wait for it.
-            let is_stale = match self.peek(&dir, &name)? {
-                Seen::Damaged(_) => true,
-                Seen::Record(record) => {
+            let is_stale = match self.read_record(&dir, &name)? {
+                StoredRecord::Damaged(_) => true,
+                StoredRecord::Record(record) => {
                     let mut pruned = record.clone();
-                    prune(&mut pruned, &Judge::new(&self.disk, &dir)?);
+                    drop_dead(&mut pruned, &LivenessProbe::new(&self.disk, &dir)?);
                     (pruned.holders.len(), pruned.waiters.len())
                         != (record.holders.len(), record.waiters.len())
                         || record.is_empty()
@@ -144,7 +149,7 @@ impl Locks {
                 }
             }
         }
-        let reservation = self.no_reservation();
+        let reservation = self.block_reservations();
         let gate = self.gate(deadline)?;
         self.clear_leftovers(gate.dir(), reservation.as_ref())?;
         Ok(cleaned)
@@ -152,11 +157,11 @@ impl Locks {
 
     fn clean_one(&self, name: &Name, deadline: Instant) -> Result<usize> {
         let gate = self.gate(deadline)?;
-        let mut draft: Draft = gate.load(name)?;
-        let waiters = draft.record.waiters.len();
-        let dead = prune(&mut draft.record, &gate.judge()?);
-        let gone = waiters - draft.record.waiters.len();
-        gate.store(std::slice::from_ref(&draft))?;
+        let mut edit: RecordEdit = gate.load(name)?;
+        let waiters = edit.record.waiters.len();
+        let dead = drop_dead(&mut edit.record, &gate.judge()?);
+        let gone = waiters - edit.record.waiters.len();
+        gate.store(std::slice::from_ref(&edit))?;
         drop(gate);
         for grant in &dead {
             self.audit_grant("clean", "dropped", name, grant);
@@ -172,7 +177,9 @@ impl Locks {
     fn named_lifelines(&self, dir: &Dir) -> Result<Vec<Lifeline>> {
         let mut named = Vec::new();
         for name in self.names(dir)? {
-            if let Seen::Record(Record { holders, waiters, .. }) = self.peek(dir, &name)? {
+            if let StoredRecord::Record(Record { holders, waiters, .. }) =
+                self.read_record(dir, &name)?
+            {
                 named.extend(holders.into_iter().filter_map(|grant| grant.live_file));
                 named.extend(waiters.into_iter().filter_map(|waiter| waiter.lifeline));
             }
@@ -204,12 +211,12 @@ impl Locks {
 }
 
 /// Removes grants from the record; returns those removed.
-pub fn take_away(draft: &mut Draft, victim: Victim) -> Vec<Grant> {
-    let hit = |grant: &Grant| match victim {
-        Victim::Token(token) => grant.token == token,
-        Victim::Everybody => true,
+pub fn remove_grants(edit: &mut RecordEdit, target: BreakTarget) -> Vec<Grant> {
+    let hit = |grant: &Grant| match target {
+        BreakTarget::Token(token) => grant.token == token,
+        BreakTarget::All => true,
     };
-    let (broken, kept) = std::mem::take(&mut draft.record.holders).into_iter().partition(hit);
-    draft.record.holders = kept;
+    let (broken, kept) = std::mem::take(&mut edit.record.holders).into_iter().partition(hit);
+    edit.record.holders = kept;
     broken
 }

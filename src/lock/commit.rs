@@ -9,16 +9,16 @@
 use std::time::{Duration, Instant};
 
 use super::flock::FileLock;
-use super::gate::{Gate, Seen};
-use super::line::Place;
-use super::liveness::Judge;
+use super::gate::{Gate, StoredRecord};
+use super::line::QueueSlot;
+use super::liveness::LivenessProbe;
 use super::owner;
 use super::process::command_of;
-use super::queue::{Again, Ask, blockers};
+use super::queue::{Reentrancy, RequestSpec, blockers};
 use super::record::{Mode, Purpose};
 use super::request::{Deadline, Deadlocks, Request};
 use super::token::Fence;
-use super::{LOCKS, Locks, STATE, STATE_LOCK, give_up_after};
+use super::{LOCKS, Locks, STATE, STATE_LOCK, check_deadline};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::name::Name;
@@ -26,51 +26,70 @@ use crate::side;
 
 const WHAT: &str = "the state";
 
+/// A commit's turn: nothing else commits, and no script holds `state`, until it is dropped.
+#[derive(Debug)]
+pub struct CommitTurn<'a> {
+    /// The flock of the state.
+    pub lock: FileLock,
+    /// The place in the queue of `state`, if the commit had to wait. It is given up after the
+    /// flock, so that the next waiter finds the flock free.
+    pub slot: Option<QueueSlot<'a>>,
+}
+
 impl Locks {
     /// Waits for a commit's turn: the flock, and the place in the queue if one was needed. `None`
     /// if the flock's file was removed during the wait.
-    pub fn turn(
+    pub fn commit_turn(
         &self,
         (root, dir): (&Dir, &Dir),
         deadline: Instant,
-    ) -> Result<Option<(FileLock, Option<Place<'_>>)>> {
+    ) -> Result<Option<CommitTurn<'_>>> {
         let name = Name::parse("lock", STATE)?;
-        let mut place = None;
+        let mut slot = None;
         loop {
             let Some(lock) = self.flock((root, dir), STATE_LOCK, deadline, WHAT)? else {
                 return Ok(None);
             };
             // The usual case needs nothing else: `state` has no holder and no waiter.
-            let record = match self.peek(dir, &name)? {
-                Seen::Record(record) if record.is_empty() => return Ok(Some((lock, place))),
-                Seen::Record(record) => Some(record),
-                Seen::Damaged(_) => None, // handled while holding the gate
+            let record = match self.read_record(dir, &name)? {
+                StoredRecord::Record(record) if record.is_empty() => {
+                    return Ok(Some(CommitTurn { lock, slot }));
+                }
+                StoredRecord::Record(record) => Some(record),
+                StoredRecord::Damaged(_) => None, // handled while holding the gate
             };
             let request = self.commit_request(&name, deadline)?;
             if let Some(record) = &record {
-                let judge = Judge::new(&self.disk, dir)?;
-                if blockers(&name, record, &request.asker, request.ask, &judge).next().is_none() {
-                    return Ok(Some((lock, place)));
+                let judge = LivenessProbe::new(&self.disk, dir)?;
+                if blockers(&name, record, &request.requester, request.spec, &judge)
+                    .next()
+                    .is_none()
+                {
+                    return Ok(Some(CommitTurn { lock, slot }));
                 }
             }
             drop(lock);
-            let place = place.get_or_insert_with(|| Place::none(self, &request));
-            let (gate, drafts) = self.when_free(&request, place)?;
+            let slot = slot.get_or_insert_with(|| QueueSlot::none(self, &request));
+            let (gate, edits) = self.wait_until_grantable(&request, slot)?;
             // Its passed-over mark is cleared before it waits for the flock, so no later waiter
             // goes first.
-            gate.store(&drafts)?;
+            gate.store(&edits)?;
         }
     }
 
     fn commit_request(&self, name: &Name, at: Instant) -> Result<Request> {
-        let asker = owner::anybody(None, &self.claim)?;
-        let command = command_of(asker.process.pid);
+        let requester = owner::self_and_ancestors(None, &self.env)?;
+        let command = command_of(requester.process.pid);
         Ok(Request {
             names: vec![name.clone()],
-            ask: Ask { mode: Mode::Exclusive, purpose: Purpose::Commit, again: Again::Refused },
-            asker,
+            spec: RequestSpec {
+                mode: Mode::Exclusive,
+                purpose: Purpose::Commit,
+                reentrancy: Reentrancy::Refused,
+            },
+            requester,
             command,
-            deadline: Deadline { at, patience: Duration::ZERO },
+            deadline: Deadline { at, waiter_state: Duration::ZERO },
             deadlocks: Deadlocks::Refused,
             metadata: None,
             ttl: None,
@@ -86,7 +105,7 @@ impl Locks {
             if self.flock((&root, &dir), STATE_LOCK, deadline, WHAT)?.is_some() {
                 return Ok(());
             }
-            give_up_after(deadline)?;
+            check_deadline(deadline)?;
         }
     }
 
@@ -94,10 +113,11 @@ impl Locks {
     pub fn check_fences(&self, fences: &[Fence]) -> Result<()> {
         for fence in fences {
             let seen = match self.dir()? {
-                Some(dir) => self.peek(&dir, &fence.name)?,
-                None => Seen::Record(Default::default()),
+                Some(dir) => self.read_record(&dir, &fence.name)?,
+                None => StoredRecord::Record(Default::default()),
             };
-            if !matches!(&seen, Seen::Record(record) if record.grant(fence.token).is_some()) {
+            if !matches!(&seen, StoredRecord::Record(record) if record.grant(fence.token).is_some())
+            {
                 return Err(fenced(fence));
             }
         }

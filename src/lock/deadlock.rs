@@ -8,11 +8,11 @@
 
 use serde_json::{Value, json};
 
-use super::liveness::Patience;
-use super::process::{Family, Identity};
-use super::queue::{Blocker, Eyes, blockers_of_waiter, patience};
+use super::liveness::WaiterState;
+use super::process::{Identity, ProcessTree};
+use super::queue::{Blocker, LivenessOracle, blockers_of_waiter, waiter_state};
 use super::record::{Mode, Purpose, Record, Waiter};
-use super::words::person;
+use super::words::describe_process;
 use crate::error::{Error, Kind};
 use crate::name::Name;
 
@@ -21,13 +21,13 @@ use crate::name::Name;
 struct Wait<'a> {
     lock: &'a Name,
     waiter: &'a Waiter,
-    stands_for: Vec<Identity>,
-    blocked_by: Vec<Obstacle<'a>>,
+    represented: Vec<Identity>,
+    blocked_by: Vec<Blocking<'a>>,
 }
 
 /// A process that blocks a waiter: a holder of the lock, or an earlier waiter.
 #[derive(Clone, Debug)]
-struct Obstacle<'a> {
+struct Blocking<'a> {
     process: &'a Identity,
     owner: &'a Identity,
     command: &'a str,
@@ -48,19 +48,19 @@ struct Link {
 
 /// All waits in a root.
 #[derive(Debug)]
-struct Waits<'a> {
+struct WaitGraph<'a> {
     waits: Vec<Wait<'a>>,
 }
 
 /// The ancestors of processes. A trait, so that tests can search for cycles without processes.
 pub trait Ancestry {
     /// A process and its ancestors; empty if they are unknown.
-    fn line_of(&mut self, process: &Identity) -> Vec<Identity>;
+    fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity>;
 }
 
-impl Ancestry for Family {
-    fn line_of(&mut self, process: &Identity) -> Vec<Identity> {
-        let line = self.lineage(process.pid).unwrap_or_default();
+impl Ancestry for ProcessTree {
+    fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity> {
+        let line = self.ancestry(process.pid).unwrap_or_default();
         // In another namespace, or if the pid was reused, this is the ancestry of another process.
         if line.first().is_some_and(|seen| seen.is(process)) { line } else { Vec::new() }
     }
@@ -70,56 +70,62 @@ impl Ancestry for Family {
 pub fn circle(
     process: &Identity,
     records: &[(Name, Record)],
-    eyes: &dyn Eyes,
-    family: &mut dyn Ancestry,
+    oracle: &dyn LivenessOracle,
+    tree: &mut dyn Ancestry,
 ) -> Option<Error> {
-    let is_waited_for = is_waited_for(process, records, family);
-    is_waited_for.then(|| Waits::new(records, eyes, family).circle_of(process)).flatten()
+    let may_close_cycle = may_close_cycle(process, records, tree);
+    may_close_cycle.then(|| WaitGraph::new(records, oracle, tree).cycle_of(process)).flatten()
 }
 
 /// Whether anything may wait for what this waiter stands for: only then can it close a cycle. The
 /// check is cheap, and mostly negative for a script that holds nothing and is last in the queue;
 /// then only its own ancestors are looked up.
-fn is_waited_for(
+fn may_close_cycle(
     process: &Identity,
     records: &[(Name, Record)],
-    family: &mut dyn Ancestry,
+    tree: &mut dyn Ancestry,
 ) -> bool {
     let mut waiters = records.iter().flat_map(|(_, record)| &record.waiters);
     let Some(waiter) = waiters.find(|waiter| waiter.process.is(process)) else {
         return false;
     };
-    let own = stands_for(waiter, family);
+    let own = represented(waiter, tree);
     let is_own = |process: &Identity| own.iter().any(|one| one.is(process));
     records.iter().any(|(_, record)| {
         let holds = record.holders.iter().filter_map(|grant| grant.owner.as_ref()).any(is_own);
         let first = record.waiters.iter().position(|waiter| is_own(&waiter.process));
-        let is_followed = first.is_some_and(|place| place + 1 < record.waiters.len());
+        let is_followed = first.is_some_and(|position| position + 1 < record.waiters.len());
         holds && !record.waiters.is_empty() || is_followed
     })
 }
 
-impl<'a> Waits<'a> {
+impl<'a> WaitGraph<'a> {
     /// Collects the waits of all records, each with what blocks it.
-    fn new(records: &'a [(Name, Record)], eyes: &'a dyn Eyes, family: &mut dyn Ancestry) -> Self {
+    fn new(
+        records: &'a [(Name, Record)],
+        oracle: &'a dyn LivenessOracle,
+        tree: &mut dyn Ancestry,
+    ) -> Self {
         let mut waits = Vec::new();
         for (lock, record) in records {
             let queue = record.waiters.iter().enumerate();
-            for (place, waiter) in
-                queue.filter(|(_, waiter)| patience(waiter, eyes) != Patience::Gone)
+            for (position, waiter) in
+                queue.filter(|(_, waiter)| waiter_state(waiter, oracle) != WaiterState::Dead)
             {
                 waits.push(Wait {
                     lock,
                     waiter,
-                    stands_for: stands_for(waiter, family),
-                    blocked_by: obstacles(blockers_of_waiter(record, place, waiter, eyes)),
+                    represented: represented(waiter, tree),
+                    blocked_by: nearest_blocking(blockers_of_waiter(
+                        record, position, waiter, oracle,
+                    )),
                 });
             }
         }
         Self { waits }
     }
 
-    fn circle_of(&self, process: &Identity) -> Option<Error> {
+    fn cycle_of(&self, process: &Identity) -> Option<Error> {
         let mut seen = Vec::new();
         self.path(process, process, &mut seen).map(|links| deadlock(&links))
     }
@@ -127,8 +133,8 @@ impl<'a> Waits<'a> {
     fn path(&self, from: &Identity, to: &Identity, seen: &mut Vec<Identity>) -> Option<Vec<Link>> {
         seen.push(from.clone());
         for wait in self.waits.iter().filter(|wait| wait.waiter.process.is(from)) {
-            for obstacle in &wait.blocked_by {
-                for next in self.behind(obstacle) {
+            for blocking in &wait.blocked_by {
+                for next in self.behind(blocking) {
                     let rest = if next.is(to) {
                         Some(Vec::new())
                     } else if seen.iter().any(|one| one.is(next)) {
@@ -137,7 +143,7 @@ impl<'a> Waits<'a> {
                         self.path(next, to, seen)
                     };
                     if let Some(rest) = rest {
-                        let mut links = vec![Link::new(wait, obstacle)];
+                        let mut links = vec![Link::new(wait, blocking)];
                         links.extend(rest);
                         return Some(links);
                     }
@@ -149,25 +155,25 @@ impl<'a> Waits<'a> {
 
     /// The waiting processes that keep an obstacle from moving: an earlier waiter itself, or all
     /// that stand for a holder.
-    fn behind(&self, obstacle: &Obstacle<'a>) -> impl Iterator<Item = &Identity> {
-        let process = obstacle.process.clone();
+    fn behind(&self, blocking: &Blocking<'a>) -> impl Iterator<Item = &Identity> {
+        let process = blocking.process.clone();
         self.waits
             .iter()
-            .filter(move |wait| wait.stands_for.iter().any(|one| one.is(&process)))
+            .filter(move |wait| wait.represented.iter().any(|one| one.is(&process)))
             .map(|wait| &wait.waiter.process)
     }
 }
 
 impl Link {
-    fn new(wait: &Wait<'_>, obstacle: &Obstacle<'_>) -> Self {
+    fn new(wait: &Wait<'_>, blocking: &Blocking<'_>) -> Self {
         Self {
             pid: wait.waiter.owner.pid,
             command: wait.waiter.command.clone(),
             lock: wait.lock.clone(),
             purpose: wait.waiter.purpose,
-            how: obstacle.how,
-            blocker: obstacle.owner.pid,
-            blocker_command: obstacle.command.to_owned(),
+            how: blocking.how,
+            blocker: blocking.owner.pid,
+            blocker_command: blocking.command.to_owned(),
         }
     }
 
@@ -179,33 +185,33 @@ impl Link {
     }
 }
 
-fn stands_for(waiter: &Waiter, family: &mut dyn Ancestry) -> Vec<Identity> {
+fn represented(waiter: &Waiter, tree: &mut dyn Ancestry) -> Vec<Identity> {
     let mut all = vec![waiter.process.clone(), waiter.owner.clone()];
-    all.extend(family.line_of(&waiter.process));
-    all.extend(family.line_of(&waiter.owner));
+    all.extend(tree.ancestry_of(&waiter.process));
+    all.extend(tree.ancestry_of(&waiter.owner));
     all
 }
 
 /// The obstacles up to the first that itself waits for everything before it: what blocks those also
 /// blocks that one. Otherwise each waiter of a long queue would be linked to all before it.
-fn obstacles<'a>(blockers: impl Iterator<Item = Blocker<'a>>) -> Vec<Obstacle<'a>> {
-    let mut obstacles = Vec::new();
+fn nearest_blocking<'a>(blockers: impl Iterator<Item = Blocker<'a>>) -> Vec<Blocking<'a>> {
+    let mut nearest_blocking = Vec::new();
     for blocker in blockers {
-        obstacles.extend(obstacle(blocker));
+        nearest_blocking.extend(blocking(blocker));
         if matches!(blocker, Blocker::Waiter(Waiter { mode: Mode::Exclusive, own: None, .. })) {
             break;
         }
     }
-    obstacles
+    nearest_blocking
 }
 
-fn obstacle(blocker: Blocker<'_>) -> Option<Obstacle<'_>> {
+fn blocking(blocker: Blocker<'_>) -> Option<Blocking<'_>> {
     Some(match blocker {
         Blocker::Holder(grant) => {
             let owner = grant.owner.as_ref()?;
-            Obstacle { process: owner, owner, command: &grant.command, how: "held by" }
+            Blocking { process: owner, owner, command: &grant.command, how: "held by" }
         }
-        Blocker::Waiter(earlier) => Obstacle {
+        Blocker::Waiter(earlier) => Blocking {
             process: &earlier.process,
             owner: &earlier.owner,
             command: &earlier.command,
@@ -220,8 +226,10 @@ fn deadlock(links: &[Link]) -> Error {
             Purpose::Hold => format!("waits for {}", link.lock),
             Purpose::Commit => format!("waits to commit ({})", link.lock),
         };
-        let (who, blocker) =
-            (person(link.pid, &link.command), person(link.blocker, &link.blocker_command));
+        let (who, blocker) = (
+            describe_process(link.pid, &link.command),
+            describe_process(link.blocker, &link.blocker_command),
+        );
         format!("{who} {what}, {} {blocker}", link.how)
     });
     let circle = lines.collect::<Vec<_>>().join("; ");
@@ -248,12 +256,12 @@ fn deadlock(links: &[Link]) -> Error {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::lock::queue::tests::AllAreWell;
+    use crate::lock::queue::tests::AllAlive;
     use crate::lock::record::{Grant, Token};
 
     fn process(pid: u32) -> Identity {
         // No process has such a pid, so the only ancestors are those that a test gives.
-        Identity { pid: pid + 2_000_000_000, start: 1, place: Default::default() }
+        Identity { pid: pid + 2_000_000_000, start: 1, namespace: Default::default() }
     }
 
     fn record(holder: u32, waiters: &[u32]) -> Record {
@@ -297,7 +305,7 @@ mod tests {
             .iter()
             .map(|(name, record)| (Name::parse("lock", name).unwrap(), record.clone()))
             .collect();
-        circle(&process(owner + 100), &records, &AllAreWell, &mut Family::default())
+        circle(&process(owner + 100), &records, &AllAlive, &mut ProcessTree::default())
             .map(|error| error.message)
     }
 

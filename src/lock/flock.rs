@@ -1,7 +1,7 @@
 //! flock(2) on a file in `.locks`: the short locks that guard commits and records.
 //!
 //! The kernel drops an flock when its process ends, however it ends. This program never removes the
-//! file itself; where another program does (`rm -rf .locks`), [`FileLock::is_ours`] detects it
+//! file itself; where another program does (`rm -rf .locks`), [`FileLock::is_current`] detects it
 //! before anything is replaced.
 
 use std::ffi::OsStr;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use serde_json::json;
 
-use super::holder::{self, Holder};
-use super::request::SILENCE;
+use super::holder::{self, FlockHolder};
+use super::request::NOTICE_AFTER;
 use super::{LOCKS, Locks};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind, Locked, Origin, Stat};
@@ -42,7 +42,7 @@ impl Locks {
         let started = Instant::now();
         let path = dir.path_of(name);
         let left = || deadline.saturating_duration_since(Instant::now());
-        let (mut silence, mut was_made, mut is_first_try) = (SILENCE, false, true);
+        let (mut silence, mut was_made, mut is_first_try) = (NOTICE_AFTER, false, true);
         loop {
             let (file, origin) = match self.disk.open_to_lock(dir, name) {
                 Err(error) if error.is(Errno::NOENT) => return Ok(None),
@@ -58,7 +58,7 @@ impl Locks {
             if let Locked::Yes(file) = locked {
                 holder::note(&self.disk, &file, &path);
                 let lock = FileLock { _file: file, name, stat, origin };
-                return Ok(if lock.is_ours(&self.disk, root)? { Some(lock) } else { None });
+                return Ok(if lock.is_current(&self.disk, root)? { Some(lock) } else { None });
             }
             if left().is_zero() {
                 // The flock may have been another command's probe, which lasts an instant
@@ -79,7 +79,7 @@ impl Locks {
 
 impl FileLock {
     /// Whether the lock's path still names the locked file.
-    pub fn is_ours(&self, disk: &Disk, root: &Dir) -> Result<bool> {
+    pub fn is_current(&self, disk: &Disk, root: &Dir) -> Result<bool> {
         let path: PathBuf = [OsStr::new(LOCKS), OsStr::new(self.name)].iter().collect();
         Ok(disk.stat(root, path)?.is_some_and(|stat| stat.same_file(&self.stat)))
     }
@@ -96,7 +96,7 @@ impl FileLock {
     }
 }
 
-fn timed_out(what: &str, holder: &Holder, path: PathBuf, waited: Duration) -> Error {
+fn timed_out(what: &str, holder: &FlockHolder, path: PathBuf, waited: Duration) -> Error {
     let message = format!(
         "{what} is locked by another command: waited {:.1} s; {holder}",
         waited.as_secs_f64()
@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::audit::Audit;
-    use crate::lock::owner::Claim;
+    use crate::lock::owner::LockEnv;
 
     const ROUNDS: usize = 64;
 
@@ -140,7 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::real();
         let audit = Audit::new(disk.clone(), dir.path().join("audit.log"), dir.path());
-        let locks = Locks::new(disk, dir.path(), Claim::default(), Rc::new(audit));
+        let locks = Locks::new(disk, dir.path(), LockEnv::default(), Rc::new(audit));
         let soon = || Instant::now() + Duration::from_secs(60);
         drop(locks.gate(soon()).unwrap());
         let open = || File::options().append(true).open(dir.path().join(".locks/.gate")).unwrap();
@@ -156,7 +156,7 @@ mod tests {
                 }
                 mine.unlock().unwrap();
             });
-            locks.tell_by(move |_| told.send(()).unwrap());
+            locks.on_wait(move |_| told.send(()).unwrap());
             let gate = locks.gate(soon()).unwrap();
             for _ in 0..1000 {
                 assert!(theirs.try_lock().is_err(), "somebody else gets what is held");

@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::draft::{Draft, Write, completion, writes};
+use super::edit::{RecordEdit, Write, completion_ops, writes};
 use super::flock::FileLock;
-use super::journal::Pending;
+use super::journal::PendingChange;
 use super::lifeline::Lifeline;
 use super::limits;
-use super::liveness::Judge;
-use super::process::{Identity, Place};
-use super::queue::next_in_line;
+use super::liveness::LivenessProbe;
+use super::process::{Identity, Namespace};
+use super::queue::waiters_to_wake;
 use super::record::{Grant, Mode, Record, Unreadable};
 use super::wait::wake;
-use super::{LOCKS, Locks, give_up_after};
+use super::{LOCKS, Locks, check_deadline};
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
@@ -38,11 +38,11 @@ pub(super) const PENDING: &str = ".pending";
 pub(super) const QUARANTINE: &str = ".torn-";
 /// Space and inodes reserved for releasing locks on a full disk: a journal, a record, and one to
 /// undo them.
-const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
-const SPARE_SIZE: usize = 16 << 10;
+const RESERVED_FILES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
+const RESERVED_SIZE: usize = 16 << 10;
 /// The least time that a request with no time left waits for the gate, which each process holds
 /// only briefly.
-pub(super) const PASSING: Duration = Duration::from_secs(1);
+pub(super) const MIN_GATE_WAIT: Duration = Duration::from_secs(1);
 
 /// The gate, held: the locks of a root while no other process changes them.
 #[derive(Debug)]
@@ -50,14 +50,14 @@ pub struct Gate<'a> {
     locks: &'a Locks,
     dir: Dir,
     lock: FileLock,
-    to_wake: ToWake, // dropped after the lock, so that the gate is free for them
+    wakeups: PendingWakeups, // dropped after the lock, so that the gate is free for them
 }
 
 /// Waiters that may be next; woken once the gate is released.
 #[derive(Debug, Default)]
-struct ToWake(RefCell<Vec<Identity>>);
+struct PendingWakeups(RefCell<Vec<Identity>>);
 
-impl Drop for ToWake {
+impl Drop for PendingWakeups {
     fn drop(&mut self) {
         self.0.borrow().iter().for_each(wake);
     }
@@ -65,7 +65,7 @@ impl Drop for ToWake {
 
 /// A record as read without the gate.
 #[derive(Debug)]
-pub enum Seen {
+pub enum StoredRecord {
     /// The record; empty if there is none.
     Record(Record),
     /// The record is unusable, for this reason. The holder of the gate decides what to do about it.
@@ -74,7 +74,7 @@ pub enum Seen {
 
 /// The raw bytes of a lock's record and the journal; while they are the same, nothing has changed.
 #[derive(Debug, PartialEq)]
-pub(super) struct Glimpse {
+pub(super) struct RawRecord {
     pending: Option<Vec<u8>>,
     stored: Stored,
 }
@@ -82,17 +82,17 @@ pub(super) struct Glimpse {
 impl Locks {
     /// Takes the gate, creating the directory if it is missing; waits until `deadline`.
     pub(super) fn gate(&self, deadline: Instant) -> Result<Gate<'_>> {
-        let patience = deadline.max(Instant::now() + PASSING);
+        let waiter_state = deadline.max(Instant::now() + MIN_GATE_WAIT);
         loop {
             let root = side::open_root(&self.disk, &self.directory)?;
             let dir = side::open(&self.disk, &root, LOCKS)?;
             let what = "the table of locks";
-            if let Some(lock) = self.flock((&root, &dir), GATE, patience, what)? {
-                let gate = Gate { locks: self, dir, lock, to_wake: ToWake::default() };
+            if let Some(lock) = self.flock((&root, &dir), GATE, waiter_state, what)? {
+                let gate = Gate { locks: self, dir, lock, wakeups: PendingWakeups::default() };
                 gate.complete_pending()?;
                 return Ok(gate);
             }
-            give_up_after(patience)?;
+            check_deadline(waiter_state)?;
         }
     }
 
@@ -102,35 +102,46 @@ impl Locks {
     }
 
     /// The record of a lock, read without the gate: a rename makes every read whole.
-    pub(super) fn peek(&self, dir: &Dir, name: &Name) -> Result<Seen> {
-        self.made_out(dir, name, &self.glimpse(dir, name)?)
+    pub(super) fn read_record(&self, dir: &Dir, name: &Name) -> Result<StoredRecord> {
+        self.decode(dir, name, &self.raw_record(dir, name)?)
     }
 
     /// The raw bytes of a lock's record and the journal, read without the gate.
-    pub(super) fn glimpse(&self, dir: &Dir, name: &Name) -> Result<Glimpse> {
+    pub(super) fn raw_record(&self, dir: &Dir, name: &Name) -> Result<RawRecord> {
         let pending = self.disk.read(dir, PENDING, limits::FILE)?.map(|content| content.bytes);
-        Ok(Glimpse { pending, stored: read(self, dir, name)? })
+        Ok(RawRecord { pending, stored: read(self, dir, name)? })
     }
 
     /// Decodes those bytes.
-    pub(super) fn made_out(&self, dir: &Dir, name: &Name, glimpse: &Glimpse) -> Result<Seen> {
-        let Glimpse { pending, stored } = glimpse;
+    pub(super) fn decode(
+        &self,
+        dir: &Dir,
+        name: &Name,
+        raw_record: &RawRecord,
+    ) -> Result<StoredRecord> {
+        let RawRecord { pending, stored } = raw_record;
         // Of several locks that change together some may be changed already, and the writer dead.
-        if let Some(record) =
-            pending.as_deref().and_then(Pending::parse).and_then(|pending| pending.record(name))
+        if let Some(record) = pending
+            .as_deref()
+            .and_then(PendingChange::parse)
+            .and_then(|pending| pending.record(name))
         {
-            return Ok(Seen::Record(record));
+            return Ok(StoredRecord::Record(record));
         }
         Ok(match stored {
-            Stored::Nothing => Seen::Record(Record::default()),
-            Stored::Other(what) => Seen::Damaged(format!("damaged record: {what}")),
+            Stored::Nothing => StoredRecord::Record(Record::default()),
+            Stored::Other(what) => StoredRecord::Damaged(format!("damaged record: {what}")),
             Stored::Bytes(bytes) => match Record::parse(bytes) {
-                Ok(record) => Seen::Record(record),
-                Err(Unreadable::Torn(_)) if self.is_from_before(dir)? => {
-                    Seen::Record(Record::default())
+                Ok(record) => StoredRecord::Record(record),
+                Err(Unreadable::Torn(_)) if self.is_of_previous_boot(dir)? => {
+                    StoredRecord::Record(Record::default())
                 }
-                Err(Unreadable::Torn(why)) => Seen::Damaged(format!("damaged record: {why}")),
-                Err(Unreadable::Newer(version)) => Seen::Damaged(newer(dir, name, version).message),
+                Err(Unreadable::Torn(why)) => {
+                    StoredRecord::Damaged(format!("damaged record: {why}"))
+                }
+                Err(Unreadable::Newer(version)) => {
+                    StoredRecord::Damaged(newer(dir, name, version).message)
+                }
             },
         })
     }
@@ -141,7 +152,7 @@ impl Locks {
         let names = files.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
         let mut names: Vec<Name> =
             names.filter_map(|name| Name::parse("lock", name).ok()).collect();
-        for name in self.pending(dir)?.iter().flat_map(Pending::names) {
+        for name in self.pending(dir)?.iter().flat_map(PendingChange::names) {
             if let Err(place) = names.binary_search_by(|other| other.as_str().cmp(name.as_str())) {
                 names.insert(place, name);
             }
@@ -151,24 +162,24 @@ impl Locks {
 
     /// The multi-record change that is under way, or that a dead writer left; an invalid journal
     /// counts as none.
-    fn pending(&self, dir: &Dir) -> Result<Option<Pending>> {
+    fn pending(&self, dir: &Dir) -> Result<Option<PendingChange>> {
         let content = self.disk.read(dir, PENDING, limits::FILE)?;
-        Ok(content.and_then(|content| Pending::parse(&content.bytes)))
+        Ok(content.and_then(|content| PendingChange::parse(&content.bytes)))
     }
 }
 
 impl Gate<'_> {
     /// Releases the gate; the directory stays open.
     pub(super) fn leave(self) -> Dir {
-        let Self { dir, lock, to_wake, .. } = self;
+        let Self { dir, lock, wakeups, .. } = self;
         drop(lock);
-        drop(to_wake);
+        drop(wakeups);
         dir
     }
 
     /// Wakes a process once the gate is released.
     pub(super) fn wake_later(&self, process: Identity) {
-        self.to_wake.0.borrow_mut().push(process);
+        self.wakeups.0.borrow_mut().push(process);
     }
 
     /// The directory of the locks.
@@ -177,32 +188,32 @@ impl Gate<'_> {
     }
 
     /// Judges the liveness of owners and waiters from this process.
-    pub fn judge(&self) -> Result<Judge<'_>> {
-        Judge::new(&self.locks.disk, &self.dir)
+    pub fn judge(&self) -> Result<LivenessProbe<'_>> {
+        LivenessProbe::new(&self.locks.disk, &self.dir)
     }
 
     /// Loads a lock's record. A damaged record is put aside and replaced by one with an unknown
     /// holder, since the lock may well be held. A record torn by a power cut is removed: its holder
     /// is dead.
-    pub fn load(&self, name: &Name) -> Result<Draft> {
+    pub fn load(&self, name: &Name) -> Result<RecordEdit> {
         let record = match read(self.locks, &self.dir, name)? {
             Stored::Nothing => Record::default(),
             Stored::Other(what) => self.quarantine(name, None, what)?,
             Stored::Bytes(bytes) => match Record::parse(&bytes) {
                 Ok(record) => record,
                 Err(Unreadable::Newer(version)) => return Err(newer(&self.dir, name, version)),
-                Err(Unreadable::Torn(_)) if self.locks.is_from_before(&self.dir)? => {
+                Err(Unreadable::Torn(_)) if self.locks.is_of_previous_boot(&self.dir)? => {
                     self.forget(name)?;
                     Record::default()
                 }
                 Err(Unreadable::Torn(why)) => self.quarantine(name, Some(&bytes), &why)?,
             },
         };
-        Ok(Draft::new(name, record))
+        Ok(RecordEdit::new(name, record))
     }
 
     /// Removes the records that a power cut tore.
-    pub(super) fn forget_the_torn(&self) -> Result<()> {
+    pub(super) fn remove_torn(&self) -> Result<()> {
         for name in self.locks.names(&self.dir)? {
             if let Stored::Bytes(bytes) = read(self.locks, &self.dir, &name)?
                 && matches!(Record::parse(&bytes), Err(Unreadable::Torn(_)))
@@ -270,13 +281,13 @@ impl Gate<'_> {
     }
 
     /// Puts the changed ones of these records in place, all or none.
-    pub fn store(&self, drafts: &[Draft]) -> Result<()> {
-        let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
-        changed.iter().try_for_each(|draft| limits::check(draft))?;
+    pub fn store(&self, edits: &[RecordEdit]) -> Result<()> {
+        let changed: Vec<&RecordEdit> = edits.iter().filter(|edit| edit.is_changed()).collect();
+        changed.iter().try_for_each(|edit| limits::check(edit))?;
         // Before the write: a waiter that is about to leave the record and has lost its lifeline is
         // dead for all readers, and a death in between leaves no file that no record names.
         let gone: BTreeSet<&Lifeline> =
-            changed.iter().flat_map(|draft| draft.lost_waiters()).collect();
+            changed.iter().flat_map(|edit| edit.dropped_waiter_lifelines()).collect();
         for lifeline in gone {
             let _ = self.locks.disk.unlink(&self.dir, lifeline.as_str()); // `lock clean` finds it
         }
@@ -289,12 +300,12 @@ impl Gate<'_> {
         {
             return Err(error);
         }
-        for draft in changed.iter().filter(|draft| draft.frees()) {
-            let next = next_in_line(&draft.record, &self.judge()?);
+        for edit in changed.iter().filter(|edit| edit.unblocks_someone()) {
+            let next = waiters_to_wake(&edit.record, &self.judge()?);
             let others = next.into_iter().filter(|process| process.pid != std::process::id());
-            self.to_wake.0.borrow_mut().extend(others);
+            self.wakeups.0.borrow_mut().extend(others);
         }
-        for gone in changed.iter().flat_map(|draft| draft.lost_commands()) {
+        for gone in changed.iter().flat_map(|edit| edit.dropped_command_lifelines()) {
             let _ = self.locks.disk.unlink(&self.dir, gone.as_str()); // `lock clean` finds it
         }
         Ok(())
@@ -306,8 +317,10 @@ impl Gate<'_> {
         let Some(content) = disk.read(&self.dir, PENDING, limits::FILE)? else {
             return Ok(());
         };
-        match Pending::parse(&content.bytes) {
-            Some(pending) => completion(&pending)?.iter().try_for_each(|write| self.make(write)),
+        match PendingChange::parse(&content.bytes) {
+            Some(pending) => {
+                completion_ops(&pending)?.iter().try_for_each(|write| self.make(write))
+            }
             // A rename puts the journal in place whole, so a power cut damaged it, and ended its
             // writer too.
             None => Ok(disk.unlink(&self.dir, PENDING)?),
@@ -316,11 +329,11 @@ impl Gate<'_> {
 
     /// Reverts a change that could not be completed, so that no later process completes what was
     /// reported as failed. The journal goes last: a death before that reports nothing.
-    fn undo(&self, changed: &[&Draft]) -> Result<()> {
-        for draft in changed {
-            let original = draft.original();
+    fn undo(&self, changed: &[&RecordEdit]) -> Result<()> {
+        for edit in changed {
+            let original = edit.original();
             let original = (!original.is_empty()).then(|| original.clone());
-            self.make(&Write::Record(draft.name.clone(), original))?;
+            self.make(&Write::Record(edit.name.clone(), original))?;
         }
         Ok(self.locks.disk.unlink(&self.dir, PENDING)?)
     }
@@ -338,7 +351,7 @@ impl Gate<'_> {
     /// files make room: a lock must be releasable even then.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut result = self.try_to_replace(name, bytes);
-        let mut spares = SPARES.iter();
+        let mut spares = RESERVED_FILES.iter();
         while result.as_ref().is_err_and(Error::is_out_of_space)
             && let Some(spare) = spares.next()
         {
@@ -352,13 +365,13 @@ impl Gate<'_> {
 
     /// Creates the spare files if they are missing. Failure is ignored: they only matter once the
     /// disk is full.
-    pub(super) fn keep_spares(&self) {
+    pub(super) fn reserve_space(&self) {
         let disk = &self.locks.disk;
         let is_missing = |spare: &str| disk.stat(&self.dir, spare).is_ok_and(|stat| stat.is_none());
         // The first is the first to be used.
-        if SPARES.first().is_some_and(|first| is_missing(first)) {
-            for spare in SPARES.iter().filter(|spare| is_missing(spare)) {
-                let _ = self.try_to_replace(spare, &[b'\n'; SPARE_SIZE]);
+        if RESERVED_FILES.first().is_some_and(|first| is_missing(first)) {
+            for spare in RESERVED_FILES.iter().filter(|spare| is_missing(spare)) {
+                let _ = self.try_to_replace(spare, &[b'\n'; RESERVED_SIZE]);
             }
         }
     }
@@ -374,8 +387,8 @@ impl Gate<'_> {
     }
 
     /// The boot and namespaces of this process.
-    pub(super) fn here(&self) -> Result<&'static Place> {
-        Place::here()
+    pub(super) fn here(&self) -> Result<&'static Namespace> {
+        Namespace::here()
     }
 
     pub(super) fn locks(&self) -> &Locks {
@@ -384,7 +397,7 @@ impl Gate<'_> {
 }
 
 /// A journal's bytes. Only records that an earlier version let grow too large make it too large.
-fn journal_of(pending: &Pending) -> Result<Vec<u8>> {
+fn journal_of(pending: &PendingChange) -> Result<Vec<u8>> {
     let bytes = pending.to_bytes()?;
     if bytes.len() as u64 <= limits::FILE {
         return Ok(bytes);

@@ -1,8 +1,8 @@
 //! The order in which the six locks of the hierarchy are acquired. Other names have no rank and are
 //! left to deadlock detection.
 
-use super::draft::Draft;
-use super::queue::Asker;
+use super::edit::RecordEdit;
+use super::queue::Requester;
 use super::record::{Record, Token};
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
@@ -32,20 +32,21 @@ fn below(names: &[Name]) -> Vec<&'static str> {
 /// itself are exempt: their order follows from the locks of its caller. `held` returns the record
 /// of a lock.
 pub fn check(
-    drafts: &[Draft],
-    asker: &Asker,
+    edits: &[RecordEdit],
+    requester: &Requester,
     held: impl Fn(&Name) -> Result<Record>,
 ) -> Result<()> {
-    if asker.owner.is(&asker.process) {
+    if requester.owner.is(&requester.process) {
         return Ok(());
     }
-    let is_new = |draft: &&Draft| asker.own_grant(&draft.name, &draft.record).is_none();
-    let names: Vec<Name> = drafts.iter().filter(is_new).map(|draft| draft.name.clone()).collect();
+    let is_new = |edit: &&RecordEdit| requester.own_grant(&edit.name, &edit.record).is_none();
+    let names: Vec<Name> = edits.iter().filter(is_new).map(|edit| edit.name.clone()).collect();
     let mut later: Vec<(Name, Token)> = Vec::new();
     for lower in below(&names) {
         let lower = Name::parse("lock", lower)?;
         let record = held(&lower)?;
-        later.extend(asker.own_grant(&lower, &record).map(|grant| (lower.clone(), grant.token)));
+        later
+            .extend(requester.own_grant(&lower, &record).map(|grant| (lower.clone(), grant.token)));
     }
     let Some((first, token)) = later.first() else { return Ok(()) };
     let first_rank = rank(first.as_str()).unwrap_or_default();

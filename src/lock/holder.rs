@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::process::{has_open, name_of};
+use super::process::{has_open, process_name};
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Disk, FsResult, Stat};
 
@@ -20,7 +20,7 @@ const LIMIT: u64 = 64;
 
 /// A process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Holder {
+pub struct FlockHolder {
     /// Its process id; `None` if it cannot be named from here.
     pub pid: Option<u32>,
     /// Its name, as the kernel has it.
@@ -41,7 +41,7 @@ pub enum KnownBy {
     Nothing,
 }
 
-impl std::fmt::Display for Holder {
+impl std::fmt::Display for FlockHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Some(pid) = self.pid else {
             return write!(f, "held by a process that cannot be named from here");
@@ -62,8 +62,8 @@ pub(super) fn note(disk: &Disk, file: &File, path: &Path) {
 }
 
 /// The holder of the flock on `name`, which the caller found locked.
-pub(super) fn of_locked(disk: &Disk, dir: &Dir, name: &str, stat: &Stat) -> Holder {
-    let unnamed = Holder { pid: None, command: String::new(), known_by: KnownBy::Nothing };
+pub(super) fn of_locked(disk: &Disk, dir: &Dir, name: &str, stat: &Stat) -> FlockHolder {
+    let unnamed = FlockHolder { pid: None, command: String::new(), known_by: KnownBy::Nothing };
     listed(stat.ino)
         .or_else(|| {
             noted(disk, dir, name)
@@ -76,7 +76,7 @@ pub(super) fn of_locked(disk: &Disk, dir: &Dir, name: &str, stat: &Stat) -> Hold
 }
 
 /// The holder of the flock on `name`, if a process holds it.
-pub fn of(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<Holder>> {
+pub fn flock_holder(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<FlockHolder>> {
     let Some(stat) = disk.stat(dir, name)? else { return Ok(None) };
     Ok(match listed(stat.ino) {
         Some(holder) => Some(holder),
@@ -86,8 +86,8 @@ pub fn of(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<Holder>> {
     })
 }
 
-fn last(pid: u32) -> Holder {
-    Holder { pid: Some(pid), command: name_of(pid), known_by: KnownBy::LockFile }
+fn last(pid: u32) -> FlockHolder {
+    FlockHolder { pid: Some(pid), command: process_name(pid), known_by: KnownBy::LockFile }
 }
 
 /// The pid that the last holder wrote: the first line, since a shorter pid leaves the rest of a
@@ -102,11 +102,11 @@ fn noted(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<u32>> {
 /// file systems may coincide. The kernel shows that file a page at a time, and while other
 /// processes lock and unlock, a line may fall between two pages, so it is read again if nothing is
 /// found.
-fn listed(inode: u64) -> Option<Holder> {
+fn listed(inode: u64) -> Option<FlockHolder> {
     (0..5).find_map(|_| look_for_holder(inode))
 }
 
-fn look_for_holder(inode: u64) -> Option<Holder> {
+fn look_for_holder(inode: u64) -> Option<FlockHolder> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let pid = locks.lines().filter(|line| !line.contains("->")).find_map(|line| {
         let mut words = line.split_whitespace();
@@ -116,7 +116,7 @@ fn look_for_holder(inode: u64) -> Option<Holder> {
         (is_flock && number == inode).then_some(pid)
     })?;
     let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(Holder {
+    Some(FlockHolder {
         pid: Some(pid),
         command: command.trim_end().to_owned(),
         known_by: KnownBy::Kernel,

@@ -12,9 +12,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::liveness::Patience;
+use super::liveness::WaiterState;
 use super::process::Identity;
-use super::queue::{Eyes, blockers_of_waiter, patience};
+use super::queue::{LivenessOracle, blockers_of_waiter, waiter_state};
 use super::record::{Record, Waiter};
 use crate::name::Name;
 
@@ -26,7 +26,7 @@ const LONGEST_GAP: Duration = Duration::from_secs(5);
 
 /// A waiter that was next when last seen, and since when.
 #[derive(Clone, Debug)]
-pub struct Idle {
+pub struct IdleWaiter {
     /// The lock.
     pub lock: Name,
     /// The waiter's process.
@@ -37,39 +37,50 @@ pub struct Idle {
 
 /// The waiter before `place` that could acquire the lock now: the first waiter in its place, if
 /// nothing blocks it.
-pub fn next_up<'a>(record: &'a Record, place: usize, eyes: &'a dyn Eyes) -> Option<&'a Waiter> {
-    let mut earlier = record.waiters.iter().take(place).enumerate();
-    let (at, first) = earlier.find(|(_, waiter)| patience(waiter, eyes) == Patience::Waiting)?;
-    blockers_of_waiter(record, at, first, eyes).next().is_none().then_some(first)
+pub fn next_waiter<'a>(
+    record: &'a Record,
+    position: usize,
+    oracle: &'a dyn LivenessOracle,
+) -> Option<&'a Waiter> {
+    let mut earlier = record.waiters.iter().take(position).enumerate();
+    let (at, first) =
+        earlier.find(|(_, waiter)| waiter_state(waiter, oracle) == WaiterState::Waiting)?;
+    blockers_of_waiter(record, at, first, oracle).next().is_none().then_some(first)
 }
 
 /// Whether a waiter for several locks could acquire all of them now. `records`: all that it is
 /// queued in.
-pub fn is_next_everywhere<'a>(
+pub fn is_next_for_all<'a>(
     process: &Identity,
     records: impl IntoIterator<Item = &'a Record>,
-    eyes: &'a dyn Eyes,
+    oracle: &'a dyn LivenessOracle,
 ) -> bool {
     let blocked = |record: &'a Record| {
-        let place = record.place_of(process);
-        let waiter = place.and_then(|place| Some((place, record.waiters.get(place)?)));
-        waiter.is_some_and(|(place, waiter)| {
-            blockers_of_waiter(record, place, waiter, eyes).next().is_some()
+        let position = record.position_of(process);
+        let waiter = position.and_then(|position| Some((position, record.waiters.get(position)?)));
+        waiter.is_some_and(|(position, waiter)| {
+            blockers_of_waiter(record, position, waiter, oracle).next().is_some()
         })
     };
     !records.into_iter().any(blocked)
 }
 
 /// Marks a waiter as passed over, if it is still next before `place`; returns whether it was.
-pub fn mark(record: &mut Record, place: usize, process: &Identity, eyes: &dyn Eyes) -> bool {
-    let is_next = next_up(record, place, eyes).is_some_and(|next| next.process.is(process));
+pub fn mark(
+    record: &mut Record,
+    position: usize,
+    process: &Identity,
+    oracle: &dyn LivenessOracle,
+) -> bool {
+    let is_next =
+        next_waiter(record, position, oracle).is_some_and(|next| next.process.is(process));
     if let Some(waiter) = record.waiter_mut(process).filter(|_| is_next) {
         waiter.passed_over = true;
     }
     is_next
 }
 
-impl Idle {
+impl IdleWaiter {
     /// The state after one more check, at `now`, which found `next`; `None` if no waiter is next.
     pub fn seen(
         before: Option<Self>,
@@ -95,7 +106,7 @@ impl Idle {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::lock::queue::tests::{AllAreWell, waiter};
+    use crate::lock::queue::tests::{AllAlive, waiter};
     use crate::lock::record::Mode;
 
     fn queue(pids: &[u32]) -> Record {
@@ -106,12 +117,13 @@ mod tests {
     #[test]
     fn the_first_unmarked_waiter_is_next() {
         let mut record = queue(&[2, 3, 4]);
-        let next =
-            |record: &Record, place| next_up(record, place, &AllAreWell).map(|next| next.owner.pid);
+        let next = |record: &Record, position| {
+            next_waiter(record, position, &AllAlive).map(|next| next.owner.pid)
+        };
         assert_eq!((next(&record, 2), next(&record, 0)), (Some(2), None));
         let first = record.waiters[0].process.clone();
-        assert!(mark(&mut record, 2, &first, &AllAreWell));
-        assert!(!mark(&mut record, 2, &first, &AllAreWell), "once is enough");
+        assert!(mark(&mut record, 2, &first, &AllAlive));
+        assert!(!mark(&mut record, 2, &first, &AllAlive), "once is enough");
         assert_eq!(next(&record, 2), Some(3));
     }
 
@@ -120,8 +132,8 @@ mod tests {
         let (record, name, start) =
             (queue(&[2, 3]), Name::parse("lock", "n").unwrap(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
-        let look = |before, place: usize, millis| {
-            Idle::seen(before, Some((&name, &record.waiters[place])), at(millis))
+        let look = |before, position: usize, millis| {
+            IdleWaiter::seen(before, Some((&name, &record.waiters[position])), at(millis))
         };
         let idle = look(None, 0, 0);
         let idle = look(idle, 0, 900);
@@ -132,6 +144,6 @@ mod tests {
             at(7000),
             "this process was stopped"
         );
-        assert!(Idle::seen(idle, None, at(1000)).is_none());
+        assert!(IdleWaiter::seen(idle, None, at(1000)).is_none());
     }
 }

@@ -12,21 +12,21 @@ use crate::name::Name;
 
 /// The content of a journal: the new records, `None` for those that are removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Pending(pub(super) BTreeMap<String, Option<Record>>);
+pub struct PendingChange(pub(super) BTreeMap<String, Option<Record>>);
 
 /// The journal as it is written, and as it is read.
 #[derive(Serialize)]
 struct Written<'a> {
-    records: &'a Pending,
+    records: &'a PendingChange,
     digest: &'static str,
 }
 
 #[derive(Deserialize)]
 struct Read {
-    records: Pending,
+    records: PendingChange,
 }
 
-impl Pending {
+impl PendingChange {
     /// The journal's bytes, ending in its digest.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let bytes = end_in_digest(&Written { records: self, digest: NO_DIGEST });
@@ -59,13 +59,13 @@ mod tests {
     #[test]
     fn a_journal_round_trips_and_detects_bit_flips() {
         let records = [("a".to_owned(), Some(Record::default())), ("b".to_owned(), None)];
-        let journal = Pending(records.into());
+        let journal = PendingChange(records.into());
         let bytes = journal.to_bytes().unwrap();
-        assert_eq!(format!("{:?}", Pending::parse(&bytes).unwrap()), format!("{journal:?}"));
+        assert_eq!(format!("{:?}", PendingChange::parse(&bytes).unwrap()), format!("{journal:?}"));
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(Pending::parse(&flipped).is_none(), "bit {bit}");
+            assert!(PendingChange::parse(&flipped).is_none(), "bit {bit}");
         }
     }
 }

@@ -6,16 +6,16 @@
 //! waiter, the counts and times to live of each holder. An accepted request is never refused later.
 //! A record that an earlier version let grow beyond the limit is read, and may only shrink.
 
-use super::draft::Draft;
+use super::edit::RecordEdit;
 use super::record::Record;
-use super::request::MOST_AT_ONCE;
+use super::request::MAX_LOCKS;
 use crate::error::{Error, Kind, Result};
 
 /// The bytes that one record may need.
 pub const RECORD: usize = 1 << 20;
 /// The largest file in `.locks` that is read, in bytes: a journal of as many full records as can
 /// change together. Its names and framing fit into the space of one more record.
-pub const FILE: u64 = (MOST_AT_ONCE as u64 + 1) * RECORD as u64;
+pub const FILE: u64 = (MAX_LOCKS as u64 + 1) * RECORD as u64;
 /// The growth of a waiter until it is a holder, in bytes: marks, token, count, time to live,
 /// lifeline.
 const ROOM_OF_A_WAITER: usize = 512;
@@ -31,10 +31,11 @@ pub fn extent(record: &Record) -> usize {
 
 /// Refuses a change that adds a waiter or a grant to a record without room for it. Any other change
 /// fits into the room that was set aside.
-pub fn check(draft: &Draft) -> Result<()> {
-    let (before, now) = (draft.original(), &draft.record);
+pub fn check(edit: &RecordEdit) -> Result<()> {
+    let (before, now) = (edit.original(), &edit.record);
     let adds_grant = now.holders.iter().any(|grant| before.grant(grant.token).is_none());
-    let adds_waiter = now.waiters.iter().any(|waiter| before.place_of(&waiter.process).is_none());
+    let adds_waiter =
+        now.waiters.iter().any(|waiter| before.position_of(&waiter.process).is_none());
     if !adds_grant && !adds_waiter {
         return Ok(());
     }
@@ -42,7 +43,7 @@ pub fn check(draft: &Draft) -> Result<()> {
     if extent_now <= RECORD || extent_now <= extent(before) {
         return Ok(());
     }
-    let (name, holders, waiters) = (&draft.name, before.holders.len(), before.waiters.len());
+    let (name, holders, waiters) = (&edit.name, before.holders.len(), before.waiters.len());
     let message = format!(
         "the record of the lock {name} has no room for this request: it may have {} KiB, and {holders} holders and {waiters} waiters are in it",
         RECORD >> 10
@@ -69,16 +70,16 @@ mod tests {
 
     use super::*;
     use crate::lock::acquire::grant;
-    use crate::lock::draft::Write;
-    use crate::lock::draft::writes;
-    use crate::lock::journal::Pending;
+    use crate::lock::edit::Write;
+    use crate::lock::edit::writes;
+    use crate::lock::journal::PendingChange;
     use crate::lock::lifeline::Lifeline;
-    use crate::lock::look::{Line, Verdict, ask};
-    use crate::lock::process::{Identity, Place};
-    use crate::lock::queue::tests::AllAreWell;
-    use crate::lock::queue::{Again, Ask, Asker, leave};
+    use crate::lock::look::{Admission, Queued, admit};
+    use crate::lock::process::{Identity, Namespace};
+    use crate::lock::queue::tests::AllAlive;
+    use crate::lock::queue::{Reentrancy, RequestSpec, Requester, dequeue};
     use crate::lock::record::{Mode, Purpose, Token};
-    use crate::lock::release::give_up;
+    use crate::lock::release::release_one;
     use crate::lock::request::{Deadline, Deadlocks, Request};
     use crate::name::Name;
 
@@ -86,11 +87,11 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Ask {
+        Request {
             script: u32,
             names: usize,
             shared: bool,
-            again: bool,
+            reentrancy: bool,
             metadata: usize,
             ttl: Option<f64>,
         },
@@ -114,31 +115,31 @@ mod tests {
             prop::option::of(0.0..4e9_f64),
         );
         prop_oneof![
-            8 => ask.prop_map(|(script, names, shared, again, metadata, ttl)|
-                Step::Ask { script, names, shared, again, metadata, ttl }),
+            8 => ask.prop_map(|(script, names, shared, reentrancy, metadata, ttl)|
+                Step::Request { script, names, shared, reentrancy, metadata, ttl }),
             2 => (2..20_u32, 0..3_usize).prop_map(|(script, name)| Step::Release { script, name }),
             1 => (2..20_u32).prop_map(|script| Step::GiveUp { script }),
         ]
     }
 
     fn process(pid: u32) -> Identity {
-        let place = Place {
+        let namespace = Namespace {
             boot: "b".repeat(36),
             machine: "m".repeat(32),
             host: "h".repeat(64),
-            ..Place::default()
+            ..Namespace::default()
         };
-        Identity { pid, start: u64::MAX, place }
+        Identity { pid, start: u64::MAX, namespace }
     }
 
-    fn asker(script: u32) -> Asker {
+    fn requester(script: u32) -> Requester {
         let owner = process(u32::MAX - script);
-        Asker {
-            lineage: vec![owner.clone()],
+        Requester {
+            ancestry: vec![owner.clone()],
             owner,
-            is_named: false,
+            explicit: false,
             process: process(script),
-            shown: Vec::new(),
+            env_tokens: Vec::new(),
         }
     }
 
@@ -150,18 +151,21 @@ mod tests {
     }
 
     impl Root {
-        fn drafts(&self, names: &[usize]) -> Vec<Draft> {
-            let draft = |name: &usize| {
-                Draft::new(&Name::parse("lock", NAMES[*name]).unwrap(), self.records[*name].clone())
+        fn edits(&self, names: &[usize]) -> Vec<RecordEdit> {
+            let edit = |name: &usize| {
+                RecordEdit::new(
+                    &Name::parse("lock", NAMES[*name]).unwrap(),
+                    self.records[*name].clone(),
+                )
             };
-            names.iter().map(draft).collect()
+            names.iter().map(edit).collect()
         }
 
         /// Stores as the gate does: all or nothing. Checks that every written file can be read
         /// back.
-        fn store(&mut self, drafts: &[Draft]) -> Result<()> {
-            let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
-            changed.iter().try_for_each(|draft| check(draft))?;
+        fn store(&mut self, edits: &[RecordEdit]) -> Result<()> {
+            let changed: Vec<&RecordEdit> = edits.iter().filter(|edit| edit.is_changed()).collect();
+            changed.iter().try_for_each(|edit| check(edit))?;
             for write in writes(&changed).unwrap() {
                 let (bytes, back) = match &write {
                     Write::Record(_, Some(record)) => {
@@ -171,7 +175,7 @@ mod tests {
                     }
                     Write::Journal(pending) => {
                         let bytes = pending.to_bytes().unwrap();
-                        let back = Pending::parse(&bytes).is_some();
+                        let back = PendingChange::parse(&bytes).is_some();
                         (bytes, back)
                     }
                     Write::Record(_, None) | Write::NoJournal => continue,
@@ -182,36 +186,36 @@ mod tests {
                     bytes.len()
                 );
             }
-            for draft in drafts {
-                let place = NAMES.iter().position(|name| *name == draft.name.as_str()).unwrap();
-                self.records[place] = draft.record.clone();
+            for edit in edits {
+                let place = NAMES.iter().position(|name| *name == edit.name.as_str()).unwrap();
+                self.records[place] = edit.record.clone();
             }
             Ok(())
         }
 
-        fn ask(&mut self, request: &Request, names: &[usize]) -> Option<Result<()>> {
-            let mut drafts = self.drafts(names);
+        fn admit(&mut self, request: &Request, names: &[usize]) -> Option<Result<()>> {
+            let mut edits = self.edits(names);
             let now = (SystemTime::UNIX_EPOCH, Duration::from_secs(4_000_000_000));
-            let is_free = match ask(&mut drafts, request, now, &AllAreWell) {
-                Verdict::Free => true,
-                Verdict::Waits(Line::Joined) => false,
+            let is_free = match admit(&mut edits, request, now, &AllAlive) {
+                Admission::Grantable => true,
+                Admission::WaitGraph(Queued::Newly) => false,
                 _ => return None,
             };
             if is_free {
-                for draft in &mut drafts {
+                for edit in &mut edits {
                     self.token += 1;
                     let token = Token::new(u64::MAX - 100_000 + self.token).unwrap();
-                    grant(draft, request, (token, SystemTime::UNIX_EPOCH), &AllAreWell);
+                    grant(edit, request, (token, SystemTime::UNIX_EPOCH), &AllAlive);
                 }
             } else {
-                for waiter in drafts
+                for waiter in edits
                     .iter_mut()
-                    .filter_map(|draft| draft.record.waiter_mut(&request.asker.process))
+                    .filter_map(|edit| edit.record.waiter_mut(&request.requester.process))
                 {
                     waiter.lifeline = Some(Lifeline::random().unwrap());
                 }
             }
-            let stored = self.store(&drafts);
+            let stored = self.store(&edits);
             if stored.is_ok() && !is_free {
                 self.waiting.push((request.clone(), names.to_vec()));
             }
@@ -223,7 +227,7 @@ mod tests {
             let mut place = 0;
             while let Some((request, names)) = self.waiting.get(place).cloned() {
                 let is_granted = self
-                    .ask(&request, &names)
+                    .admit(&request, &names)
                     .map(|stored| stored.expect("what was accepted is refused"));
                 if is_granted.is_some() {
                     self.waiting.remove(place);
@@ -245,12 +249,12 @@ mod tests {
         let note = |length| json!({"m": "\\".repeat(length)});
         Request {
             names: names.iter().map(|name| Name::parse("lock", NAMES[*name]).unwrap()).collect(),
-            ask: Ask {
+            spec: RequestSpec {
                 mode: if shared { Mode::Shared } else { Mode::Exclusive },
                 purpose: Purpose::Hold,
-                again: if again { Again::Counted } else { Again::Refused },
+                reentrancy: if again { Reentrancy::Counted } else { Reentrancy::Refused },
             },
-            asker: asker(script),
+            requester: requester(script),
             command: "c".repeat(200),
             deadline: Deadline::after(Duration::ZERO),
             deadlocks: Deadlocks::Risked,
@@ -267,24 +271,24 @@ mod tests {
             let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
             for step in steps {
                 match step {
-                    Step::Ask { script, names, shared, again, metadata, ttl } => {
+                    Step::Request { script, names, shared, reentrancy, metadata, ttl } => {
                         let names: Vec<usize> = (0..3).filter(|name| names >> name & 1 == 1).collect();
-                        if root.waiting.iter().all(|(request, _)| !request.asker.process.is(&process(script))) {
-                            let request = request(script, &names, (shared, again), metadata, ttl);
-                            root.ask(&request, &names);
+                        if root.waiting.iter().all(|(request, _)| !request.requester.process.is(&process(script))) {
+                            let request = request(script, &names, (shared, reentrancy), metadata, ttl);
+                            root.admit(&request, &names);
                         }
                     }
                     Step::Release { script, name } => {
-                        let mut drafts = root.drafts(&[name]);
-                        if give_up(&mut drafts[0], None, &asker(script), &AllAreWell).is_ok() {
-                            root.store(&drafts).expect("giving back makes a record smaller");
+                        let mut edits = root.edits(&[name]);
+                        if release_one(&mut edits[0], None, &requester(script), &AllAlive).is_ok() {
+                            root.store(&edits).expect("giving back makes a record smaller");
                         }
                     }
                     Step::GiveUp { script } => {
-                        let mut drafts = root.drafts(&[0, 1, 2]);
-                        drafts.iter_mut().for_each(|draft| leave(&mut draft.record, &process(script)));
-                        root.store(&drafts).expect("leaving makes a record smaller");
-                        root.waiting.retain(|(request, _)| !request.asker.process.is(&process(script)));
+                        let mut edits = root.edits(&[0, 1, 2]);
+                        edits.iter_mut().for_each(|edit| dequeue(&mut edit.record, &process(script)));
+                        root.store(&edits).expect("leaving makes a record smaller");
+                        root.waiting.retain(|(request, _)| !request.requester.process.is(&process(script)));
                     }
                 }
                 root.settle();
@@ -294,9 +298,9 @@ mod tests {
                 let Some((name, owner)) = (0..3).find_map(|name| {
                     root.records[name].holders.first().and_then(|grant| Some((name, grant.owner.clone()?)))
                 }) else { break };
-                let mut drafts = root.drafts(&[name]);
-                give_up(&mut drafts[0], None, &asker(u32::MAX - owner.pid), &AllAreWell).unwrap();
-                root.store(&drafts).unwrap();
+                let mut edits = root.edits(&[name]);
+                release_one(&mut edits[0], None, &requester(u32::MAX - owner.pid), &AllAlive).unwrap();
+                root.store(&edits).unwrap();
                 root.settle();
             }
         }
@@ -305,13 +309,15 @@ mod tests {
     /// A request of a process with a short record: no machine ID, a short host name.
     fn plain_request(script: u32, shared: bool, metadata: usize) -> Request {
         let identity = |pid| {
-            let place = Place { boot: "b".repeat(36), host: "h".to_owned(), ..Place::default() };
-            Identity { pid, start: 1, place }
+            let namespace =
+                Namespace { boot: "b".repeat(36), host: "h".to_owned(), ..Namespace::default() };
+            Identity { pid, start: 1, namespace }
         };
         let (owner, process) = (identity(u32::MAX - script), identity(script));
-        let asker = Asker { lineage: vec![owner.clone()], owner, process, ..asker(script) };
+        let requester =
+            Requester { ancestry: vec![owner.clone()], owner, process, ..requester(script) };
         let ttl = Some(4e9 + 0.123_456);
-        let request = Request { asker, ..request(script, &[0], (shared, false), 0, ttl) };
+        let request = Request { requester, ..request(script, &[0], (shared, false), 0, ttl) };
         Request {
             command: "c".to_owned(),
             metadata: (metadata > 0).then(|| json!({"m": "x".repeat(metadata)})),
@@ -323,9 +329,9 @@ mod tests {
     fn fill_up(root: &mut Root, script: u32) {
         let mut trial =
             Root { records: root.records.clone(), waiting: Vec::new(), token: root.token };
-        trial.ask(&plain_request(script, true, 1), &[0]).unwrap().unwrap();
+        trial.admit(&plain_request(script, true, 1), &[0]).unwrap().unwrap();
         let left = RECORD - extent(&trial.records[0]);
-        root.ask(&plain_request(script, true, 1 + left), &[0]).unwrap().unwrap();
+        root.admit(&plain_request(script, true, 1 + left), &[0]).unwrap().unwrap();
         assert_eq!(extent(&root.records[0]), RECORD);
     }
 
@@ -336,31 +342,31 @@ mod tests {
     #[test]
     fn a_full_record_marks_and_grants_every_waiter() {
         let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
-        root.ask(&plain_request(2, false, 0), &[0]).unwrap().unwrap();
+        root.admit(&plain_request(2, false, 0), &[0]).unwrap().unwrap();
         for script in 3..11 {
-            root.ask(&plain_request(script, true, 0), &[0]).unwrap().unwrap();
+            root.admit(&plain_request(script, true, 0), &[0]).unwrap().unwrap();
         }
         fill_up(&mut root, 11);
-        let refused = root.ask(&plain_request(12, true, 0), &[0]).unwrap().unwrap_err();
+        let refused = root.admit(&plain_request(12, true, 0), &[0]).unwrap().unwrap_err();
         assert_eq!(refused.kind, Kind::TooLarge);
-        let mut drafts = root.drafts(&[0]);
-        drafts[0]
+        let mut edits = root.edits(&[0]);
+        edits[0]
             .record
             .waiters
             .iter_mut()
             .for_each(|waiter| (waiter.passed_over, waiter.broken) = (true, true));
-        root.store(&drafts).unwrap();
+        root.store(&edits).unwrap();
         assert!(length(&root.records[0]) <= RECORD, "its marks have room");
-        drafts[0]
+        edits[0]
             .record
             .waiters
             .iter_mut()
             .for_each(|waiter| (waiter.passed_over, waiter.broken) = (false, false));
-        root.store(&drafts).unwrap();
+        root.store(&edits).unwrap();
 
-        let mut drafts = root.drafts(&[0]);
-        give_up(&mut drafts[0], None, &plain_request(2, false, 0).asker, &AllAreWell).unwrap();
-        root.store(&drafts).unwrap();
+        let mut edits = root.edits(&[0]);
+        release_one(&mut edits[0], None, &plain_request(2, false, 0).requester, &AllAlive).unwrap();
+        root.store(&edits).unwrap();
         root.settle();
         assert_eq!((root.records[0].holders.len(), root.waiting.len()), (9, 0), "all were granted");
     }
@@ -370,15 +376,15 @@ mod tests {
         let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
         for script in 3..11 {
             let request = Request { ttl: None, ..plain_request(script, true, 0) };
-            root.ask(&request, &[0]).unwrap().unwrap();
+            root.admit(&request, &[0]).unwrap().unwrap();
         }
         fill_up(&mut root, 11);
-        let mut drafts = root.drafts(&[0]);
-        for grant in &mut drafts[0].record.holders {
+        let mut edits = root.edits(&[0]);
+        for grant in &mut edits[0].record.holders {
             (grant.count, grant.ttl, grant.expires) =
                 (u32::MAX, Some(4e9 + 0.123_456), Some(1.6e10 + 0.123_456));
         }
-        root.store(&drafts).unwrap();
+        root.store(&edits).unwrap();
         assert!(length(&root.records[0]) <= RECORD);
     }
 
@@ -387,29 +393,29 @@ mod tests {
         let held = |count: u32| {
             let mut root =
                 Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
-            let mut drafts = root.drafts(&[0]);
+            let mut edits = root.edits(&[0]);
             for script in 2..2 + count {
                 let request = request(script, &[0], (true, false), 32_000, None);
                 root.token += 1;
                 grant(
-                    &mut drafts[0],
+                    &mut edits[0],
                     &request,
                     (Token::new(root.token).unwrap(), SystemTime::UNIX_EPOCH),
-                    &AllAreWell,
+                    &AllAlive,
                 );
             }
-            root.records[0] = drafts[0].record.clone();
+            root.records[0] = edits[0].record.clone();
             root
         };
         let mut root = held(20);
         assert!(extent(&root.records[0]) > 2 * RECORD);
         assert!(Record::parse(&root.records[0].to_bytes()).is_ok());
-        let more = root.ask(&request(500, &[0], (true, false), 0, None), &[0]).unwrap();
+        let more = root.admit(&request(500, &[0], (true, false), 0, None), &[0]).unwrap();
         assert_eq!(more.unwrap_err().kind, Kind::TooLarge);
         for script in 2..22 {
-            let mut drafts = root.drafts(&[0]);
-            give_up(&mut drafts[0], None, &asker(script), &AllAreWell).unwrap();
-            root.store(&drafts).unwrap();
+            let mut edits = root.edits(&[0]);
+            release_one(&mut edits[0], None, &requester(script), &AllAlive).unwrap();
+            root.store(&edits).unwrap();
         }
         assert!(root.records[0].is_empty());
     }

@@ -7,7 +7,7 @@
 //! | unknown | another machine; another pid namespace of this boot, or another boot and a shared file system |
 //!
 //! Where a pid proves nothing, an flocked file does: the one that a command of `lock run` passes on
-//! to its descendants ([`Judge::grant`]), and the one that a waiter holds ([`Judge::waiter`]). That
+//! to its descendants ([`LivenessProbe::grant`]), and the one that a waiter holds ([`LivenessProbe::waiter`]). That
 //! works on a local file system and within one boot. Age is never a reason.
 
 use std::cell::{OnceCell, RefCell};
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::lifeline::Lifeline;
-use super::process::{Identity, Place, Process, watch_process};
+use super::process::{Identity, Namespace, Process, watch_process};
 use super::record::{Grant, Waiter};
 use crate::error::Result;
 use crate::fs::probe::Probe;
@@ -38,42 +38,42 @@ pub enum Liveness {
 
 /// Whether a waiter blocks others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum WaiterState {
     /// It is in its place.
     Waiting,
     /// It is stopped or out of time; later waiters may go first, but it keeps its place.
-    PassedOver,
+    Skipped,
     /// It, or the owner it waits for, is dead.
-    Gone,
+    Dead,
 }
 
 /// Judges owners and waiters of the locks in one directory, as seen from this process. It looks
 /// each process up once, since in a long queue each waiter blocks many; so a judge serves one check
 /// of the records and no longer.
 #[derive(Debug)]
-pub struct Judge<'a> {
+pub struct LivenessProbe<'a> {
     disk: &'a Disk,
     locks: &'a Dir,
-    here: &'static Place,
+    here: &'static Namespace,
     local: OnceCell<bool>,
-    seen: RefCell<HashMap<(u32, u64), Bearing>>,
+    seen: RefCell<HashMap<(u32, u64), ProcessStatus>>,
     probed: RefCell<HashMap<Lifeline, Option<Probe>>>,
 }
 
 /// The state of a process of this boot and namespace.
 #[derive(Clone, Copy, Debug)]
-struct Bearing {
+struct ProcessStatus {
     liveness: Liveness,
     is_stopped: bool,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> LivenessProbe<'a> {
     /// A judge for the locks in the directory `locks`.
     pub fn new(disk: &'a Disk, locks: &'a Dir) -> Result<Self> {
         Ok(Self {
             disk,
             locks,
-            here: Place::here()?,
+            here: Namespace::here()?,
             local: OnceCell::new(),
             seen: RefCell::default(),
             probed: RefCell::default(),
@@ -85,13 +85,13 @@ impl<'a> Judge<'a> {
     }
 
     /// The boot or namespace of a process that cannot be judged from here, in words.
-    pub fn whereabouts(&self, identity: &Identity) -> String {
-        identity.place.seen_from(self.here)
+    pub fn describe_namespace(&self, identity: &Identity) -> String {
+        identity.namespace.describe_from(self.here)
     }
 
     /// Whether a process lives.
     pub fn process(&self, identity: &Identity) -> Liveness {
-        let (there, here) = (&identity.place, self.here);
+        let (there, here) = (&identity.namespace, self.here);
         if there.boot != here.boot {
             let same_machine = !here.machine.is_empty() && there.machine == here.machine;
             return if same_machine && self.is_local() {
@@ -104,32 +104,32 @@ impl<'a> Judge<'a> {
             return Liveness::Unknown;
         }
         if there.time_namespace != here.time_namespace
-            && matches!(look(identity.pid), Sight::Process(_))
+            && matches!(look(identity.pid), Lookup::Process(_))
         {
             return Liveness::Unknown; // its start time cannot be compared with this process's
         }
-        self.bearing(identity).liveness
+        self.status(identity).liveness
     }
 
-    fn bearing(&self, identity: &Identity) -> Bearing {
+    fn status(&self, identity: &Identity) -> ProcessStatus {
         let key = (identity.pid, identity.start);
         if let Some(seen) = self.seen.borrow().get(&key) {
             return *seen;
         }
         let (liveness, is_stopped) = match look(identity.pid) {
-            Sight::Nothing => (Liveness::Dead, false),
-            Sight::Hidden => (Liveness::Alive, false),
-            Sight::Process(process) if process.start != identity.start => (Liveness::Dead, false),
-            Sight::Process(process)
+            Lookup::Nothing => (Liveness::Dead, false),
+            Lookup::Hidden => (Liveness::Alive, false),
+            Lookup::Process(process) if process.start != identity.start => (Liveness::Dead, false),
+            Lookup::Process(process)
                 if matches!(process.state, 'Z' | 'X') && has_ended(identity.pid) =>
             {
                 (Liveness::Dead, false)
             }
-            Sight::Process(process) => (Liveness::Alive, matches!(process.state, 'T' | 't')),
+            Lookup::Process(process) => (Liveness::Alive, matches!(process.state, 'T' | 't')),
         };
-        let bearing = Bearing { liveness, is_stopped };
-        self.seen.borrow_mut().insert(key, bearing);
-        bearing
+        let status = ProcessStatus { liveness, is_stopped };
+        self.seen.borrow_mut().insert(key, status);
+        status
     }
 
     /// Whether the owner of a grant lives. If its pid proves nothing, the file that its command
@@ -150,14 +150,14 @@ impl<'a> Judge<'a> {
             }
         }
         match grant.expires {
-            Some(expires) if expires <= epoch(self.disk.now()) => Liveness::Dead,
+            Some(expires) if expires <= unix_seconds(self.disk.now()) => Liveness::Dead,
             _ => Liveness::Unknown,
         }
     }
 
     /// The state of a process's lifeline; `None` where an flock proves nothing.
     fn probe(&self, file: &Lifeline, process: &Identity) -> Option<Probe> {
-        if process.place.boot != self.here.boot || !self.is_local() {
+        if process.namespace.boot != self.here.boot || !self.is_local() {
             return None;
         }
         let probe = || self.disk.probe(self.locks, file.as_str()).ok();
@@ -184,27 +184,27 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether a waiter blocks later waiters.
-    pub fn waiter(&self, waiter: &Waiter) -> Patience {
+    pub fn waiter(&self, waiter: &Waiter) -> WaiterState {
         if self.is_dead_waiter(waiter) {
-            return Patience::Gone;
+            return WaiterState::Dead;
         }
-        if waiter.until <= epoch(self.disk.now()) {
+        if waiter.until <= unix_seconds(self.disk.now()) {
             // A living waiter removes itself; one that cannot be judged never shows another sign.
             let is_unknown = self.waiting_process(waiter) == Liveness::Unknown;
-            return if is_unknown { Patience::Gone } else { Patience::PassedOver };
+            return if is_unknown { WaiterState::Dead } else { WaiterState::Skipped };
         }
         let is_here = self.process(&waiter.process) == Liveness::Alive;
-        let is_stopped = is_here && self.bearing(&waiter.process).is_stopped;
-        if is_stopped { Patience::PassedOver } else { Patience::Waiting }
+        let is_stopped = is_here && self.status(&waiter.process).is_stopped;
+        if is_stopped { WaiterState::Skipped } else { WaiterState::Waiting }
     }
 }
 
 /// Seconds since 1970.
-pub fn epoch(time: SystemTime) -> f64 {
+pub fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-enum Sight {
+enum Lookup {
     Process(Process),
     Hidden,
     Nothing,
@@ -212,25 +212,25 @@ enum Sight {
 
 /// Looks a process up in `/proc`; where `/proc` hides it (`hidepid`), kill(2) still shows whether
 /// it exists.
-fn look(pid: u32) -> Sight {
+fn look(pid: u32) -> Lookup {
     if let Ok(process) = Process::of(pid) {
-        return Sight::Process(process);
+        return Lookup::Process(process);
     }
     let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        return Sight::Nothing;
+        return Lookup::Nothing;
     };
     match test_kill_process(number) {
-        Err(Errno::SRCH) => Sight::Nothing,
+        Err(Errno::SRCH) => Lookup::Nothing,
         _ => match Process::of(pid) {
-            Ok(process) => Sight::Process(process),
-            Err(_) => Sight::Hidden,
+            Ok(process) => Lookup::Process(process),
+            Err(_) => Lookup::Hidden,
         },
     }
 }
 
 /// Whether a process exists that `/proc` hides from this user.
 pub fn is_hidden(pid: u32) -> bool {
-    matches!(look(pid), Sight::Hidden)
+    matches!(look(pid), Lookup::Hidden)
 }
 
 /// Whether all threads of a zombie have ended: its first thread has, and only a pidfd shows the
@@ -308,7 +308,7 @@ mod tests {
         let locks = disk.open_root(dir.path()).unwrap();
         let mut me = Identity::of(std::process::id()).unwrap().unwrap();
         change(&mut me);
-        Judge::new(&disk, &locks).unwrap().process(&me)
+        LivenessProbe::new(&disk, &locks).unwrap().process(&me)
     }
 
     #[test]
@@ -316,25 +316,25 @@ mod tests {
         assert_eq!(judged(|_| {}), Liveness::Alive);
         assert_eq!(judged(|me| me.start += 1), Liveness::Dead, "the pid is used again");
         assert_eq!(judged(|me| me.pid = i32::MAX as u32), Liveness::Dead, "no such process");
-        assert_eq!(judged(|me| me.place.pid_namespace += 1), Liveness::Unknown);
+        assert_eq!(judged(|me| me.namespace.pid_namespace += 1), Liveness::Unknown);
         assert_eq!(
-            judged(|me| me.place.time_namespace += 1),
+            judged(|me| me.namespace.time_namespace += 1),
             Liveness::Unknown,
             "start times cannot be compared"
         );
         let elsewhere = |me: &mut Identity| {
-            me.place.boot = "another".to_owned();
-            me.place.machine = "another".to_owned();
+            me.namespace.boot = "another".to_owned();
+            me.namespace.machine = "another".to_owned();
         };
         assert_eq!(judged(elsewhere), Liveness::Unknown, "another machine");
     }
 
     #[test]
     fn an_earlier_boot_on_a_local_disk_is_dead() {
-        if Place::here().unwrap().machine.is_empty() {
-            assert_eq!(judged(|me| me.place.boot = "earlier".to_owned()), Liveness::Unknown);
+        if Namespace::here().unwrap().machine.is_empty() {
+            assert_eq!(judged(|me| me.namespace.boot = "earlier".to_owned()), Liveness::Unknown);
         } else {
-            assert_eq!(judged(|me| me.place.boot = "earlier".to_owned()), Liveness::Dead);
+            assert_eq!(judged(|me| me.namespace.boot = "earlier".to_owned()), Liveness::Dead);
         }
     }
 

@@ -2,7 +2,7 @@
 //! first.
 //!
 //! The program's own functions decide: `look::ask`, `look::look`, `queue`, `deadlock::circle`,
-//! `acquire::grant`, `release::give_up`, `break_up::take_away` and `draft::writes`, on records like
+//! `acquire::grant`, `release::release_one`, `break_up::remove_grants` and `edit::writes`, on records like
 //! those on the disk. The model repeats only the order in which their callers proceed ([`steps`]):
 //! what they hold meanwhile, and between which of their steps other scripts may come, die, stop or
 //! time out.
@@ -15,7 +15,7 @@
 
 mod before;
 mod behind;
-mod fates;
+mod faults;
 mod mutants;
 mod promises;
 mod scenario;
@@ -26,19 +26,19 @@ mod world;
 use self::scenario::Command::{Acquire, AcquireAgain, Break, Commit, Release};
 use self::scenario::{Command, Mistake, Scenario};
 use self::search::{Found, search};
-use self::world::Fates;
+use self::world::Faults;
 use super::record::Mode::{Exclusive, Shared};
 
 const ONE: &[usize] = &[0];
 const OTHER: &[usize] = &[1];
 const BOTH: &[usize] = &[0, 1];
 
-const NOTHING: Fates = Fates { kills: 0, deaths: 0, stops: 0, expiries: 0, freezes: 0 };
-const KILL: Fates = Fates { kills: 1, ..NOTHING };
-const DEATH: Fates = Fates { deaths: 1, ..NOTHING };
-const STOP: Fates = Fates { stops: 1, ..NOTHING };
-const EXPIRY: Fates = Fates { expiries: 1, ..NOTHING };
-const FREEZE: Fates = Fates { freezes: 1, ..NOTHING };
+const NOTHING: Faults = Faults { kills: 0, deaths: 0, stops: 0, expiries: 0, freezes: 0 };
+const KILL: Faults = Faults { kills: 1, ..NOTHING };
+const DEATH: Faults = Faults { deaths: 1, ..NOTHING };
+const STOP: Faults = Faults { stops: 1, ..NOTHING };
+const EXPIRY: Faults = Faults { expiries: 1, ..NOTHING };
+const FREEZE: Faults = Faults { freezes: 1, ..NOTHING };
 
 type Scripts<'a> = [&'a [Command]; 3];
 
@@ -47,9 +47,9 @@ const SHARED: &[Command] = &[Acquire(ONE, Shared)];
 const COMMIT: &[Command] = &[Commit];
 
 #[track_caller]
-fn holds(what: &str, names: &[&str], scripts: Scripts<'_>, fates: &[Fates]) {
-    for fates in fates {
-        tells(&format!("{what}, {fates}"), search(&Scenario::new(names, scripts, *fates)));
+fn holds(what: &str, names: &[&str], scripts: Scripts<'_>, faults: &[Faults]) {
+    for faults in faults {
+        tells(&format!("{what}, {faults}"), search(&Scenario::new(names, scripts, *faults)));
     }
 }
 
@@ -132,11 +132,11 @@ fn ordered_requests_need_no_cycle_search() {
 /// as all the rest.
 #[test]
 fn faults_come_together() {
-    let each = Fates { kills: 1, deaths: 1, stops: 1, expiries: 1, freezes: 0 };
+    let each = Faults { kills: 1, deaths: 1, stops: 1, expiries: 1, freezes: 0 };
     holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[each]);
     holds("alone and commit", &["state"], [ALONE, COMMIT, &[]], &[each]);
     let is_all = std::env::var("PROOFS").is_ok_and(|value| value == "all");
-    let some = if is_all { each } else { Fates { kills: 1, deaths: 1, ..NOTHING } };
+    let some = if is_all { each } else { Faults { kills: 1, deaths: 1, ..NOTHING } };
     let up = &[Acquire(ONE, Shared), Acquire(ONE, Exclusive)];
     holds("two upgrades", &["deploy"], [up, up, &[]], &[some]);
     let both = &[Acquire(BOTH, Exclusive)];
@@ -149,8 +149,8 @@ fn a_frozen_waiter_is_passed_over_and_keeps_its_place() {
     holds("shared", &["deploy"], [SHARED, ALONE, SHARED], &[FREEZE]);
     holds("commits", &["state"], [ALONE, COMMIT, COMMIT], &[FREEZE]);
     let both = &[Acquire(BOTH, Exclusive)];
-    holds("both", &["one", "other"], [both, both, &[]], &[FREEZE, Fates { kills: 1, ..FREEZE }]);
-    holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[Fates { kills: 1, deaths: 1, ..FREEZE }]);
+    holds("both", &["one", "other"], [both, both, &[]], &[FREEZE, Faults { kills: 1, ..FREEZE }]);
+    holds("alone", &["deploy"], [ALONE, ALONE, &[]], &[Faults { kills: 1, deaths: 1, ..FREEZE }]);
 }
 
 #[test]
@@ -162,9 +162,9 @@ fn an_flock_proves_waiters_across_pid_namespaces() {
         (&["one", "other"], [both, both, &[]]),
     ];
     for (names, scripts) in roots {
-        for fates in [KILL, FREEZE] {
-            let scenario = Scenario::new(names, scripts, fates).apart();
-            tells(&format!("apart, {names:?}, {fates}"), search(&scenario));
+        for faults in [KILL, FREEZE] {
+            let scenario = Scenario::new(names, scripts, faults).apart();
+            tells(&format!("apart, {names:?}, {faults}"), search(&scenario));
         }
     }
 }

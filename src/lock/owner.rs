@@ -3,8 +3,8 @@
 use rustix::process::{getpid, getppid};
 
 use super::liveness::is_hidden;
-use super::process::{Family, Identity, name_of};
-use super::queue::Asker;
+use super::process::{Identity, ProcessTree, process_name};
+use super::queue::Requester;
 use super::record::Token;
 use super::words::listed;
 use crate::error::{Error, Kind, Result};
@@ -12,25 +12,25 @@ use crate::name::Name;
 
 /// The owner and tokens that the environment names.
 #[derive(Clone, Debug, Default)]
-pub struct Claim {
+pub struct LockEnv {
     /// `PIPELINE_OWNER_PID`: the owner of the locks.
     pub owner: Option<u32>,
     /// `PIPELINE_LOCK_TOKEN`: the grants of the `lock run`s this command runs under.
-    pub shown: Vec<(Name, Token)>,
+    pub tokens: Vec<(Name, Token)>,
     /// `PIPELINE_GUARD_TOKEN`: the guards this command runs under, each with its token.
     pub guards: Vec<(String, String)>,
 }
 
-impl Claim {
+impl LockEnv {
     /// Reads `ID:TOKEN[,ID:TOKEN]`.
-    pub fn guards_shown_by(text: &str) -> Vec<(String, String)> {
+    pub fn parse_guards(text: &str) -> Vec<(String, String)> {
         let one =
             |pair: &str| pair.rsplit_once(':').map(|(id, token)| (id.to_owned(), token.to_owned()));
         text.split(',').filter_map(one).collect()
     }
 
     /// Reads `NAME:T[,NAME:T]`; malformed entries are ignored.
-    pub fn shown_by(text: &str) -> Vec<(Name, Token)> {
+    pub fn parse_tokens(text: &str) -> Vec<(Name, Token)> {
         let one = |pair: &str| {
             let (name, token) = pair.rsplit_once(':')?;
             Some((Name::parse("lock", name).ok()?, token.parse().ok()?))
@@ -41,63 +41,72 @@ impl Claim {
 
 /// The owner of the locks `names` that a command acquires: `given` (`--owner-pid`), else the
 /// environment's, else the parent process.
-pub fn owner(given: Option<u32>, names: &[Name], claim: &Claim) -> Result<(Asker, Option<String>)> {
-    let explicit = given.or(claim.owner);
-    let mut family = Family::default();
+pub fn owner(
+    given: Option<u32>,
+    names: &[Name],
+    env: &LockEnv,
+) -> Result<(Requester, Option<String>)> {
+    let explicit = given.or(env.owner);
+    let mut tree = ProcessTree::default();
     let (pid, warning) = match explicit {
         Some(pid) => (pid, None),
         None => {
             let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
-            (parent, warning_of(parent, &mut family))
+            (parent, warning_of(parent, &mut tree))
         }
     };
     let identity = match (pid, explicit) {
         (0, _) => None,
         (1, None) => None,
-        (pid, _) => family.identity(pid)?,
+        (pid, _) => tree.identity(pid)?,
     };
     let Some(owner) = identity else {
         return Err(no_owner(pid, explicit, names));
     };
-    let (lineage, process) = (family.lineage(owner.pid)?, own_identity(&mut family)?);
+    let (ancestry, process) = (tree.ancestry(owner.pid)?, own_identity(&mut tree)?);
     Ok((
-        Asker { lineage, owner, is_named: explicit.is_some(), process, shown: claim.shown.clone() },
+        Requester {
+            ancestry,
+            owner,
+            explicit: explicit.is_some(),
+            process,
+            env_tokens: env.tokens.clone(),
+        },
         warning,
     ))
 }
 
 /// The requester for locks that a command acquires implicitly or gives back: the command itself,
 /// its ancestors, and the owner that was named.
-pub fn anybody(given: Option<u32>, claim: &Claim) -> Result<Asker> {
-    let mut family = Family::default();
-    let process = own_identity(&mut family)?;
-    let mut line = family.lineage(process.pid)?;
-    let named = given.or(claim.owner).filter(|pid| *pid != 0);
+pub fn self_and_ancestors(given: Option<u32>, env: &LockEnv) -> Result<Requester> {
+    let mut tree = ProcessTree::default();
+    let process = own_identity(&mut tree)?;
+    let mut line = tree.ancestry(process.pid)?;
+    let named = given.or(env.owner).filter(|pid| *pid != 0);
     if let Some(named) = named {
-        line.extend(family.lineage(named)?);
+        line.extend(tree.ancestry(named)?);
     }
-    Ok(Asker {
+    Ok(Requester {
         owner: process.clone(),
-        lineage: line,
-        is_named: named.is_some(),
+        ancestry: line,
+        explicit: named.is_some(),
         process,
-        shown: claim.shown.clone(),
+        env_tokens: env.tokens.clone(),
     })
 }
 
-fn own_identity(family: &mut Family) -> Result<Identity> {
+fn own_identity(tree: &mut ProcessTree) -> Result<Identity> {
     let pid = getpid().as_raw_nonzero().get().unsigned_abs();
-    family
-        .identity(pid)?
+    tree.identity(pid)?
         .ok_or_else(|| Error::new(Kind::DependencyMissing, "/proc does not show this process"))
 }
 
 /// A parent that is a forked copy of its own parent, or `timeout`, ends before the script goes on.
-fn warning_of(parent: u32, family: &mut Family) -> Option<String> {
-    let process = family.process(parent)?.clone();
+fn warning_of(parent: u32, tree: &mut ProcessTree) -> Option<String> {
+    let process = tree.process(parent)?.clone();
     let mut is_copy =
-        || family.process(process.parent).is_some_and(|above| process.is_forked_copy_of(above));
-    (name_of(parent) == "timeout" || is_copy())
+        || tree.process(process.parent).is_some_and(|above| process.is_forked_copy_of(above));
+    (process_name(parent) == "timeout" || is_copy())
         .then(|| format!("owner {parent} ends with this subshell; pass --owner-pid $$"))
 }
 
@@ -142,7 +151,7 @@ mod tests {
 
     #[test]
     fn malformed_tokens_are_ignored() {
-        let shown: Vec<_> = Claim::shown_by("a:1,b-c:22,,x,d:0,../e:3,f:-1")
+        let shown: Vec<_> = LockEnv::parse_tokens("a:1,b-c:22,,x,d:0,../e:3,f:-1")
             .iter()
             .map(|(name, token)| format!("{name}:{token}"))
             .collect();
@@ -152,10 +161,10 @@ mod tests {
     #[test]
     fn a_missing_process_cannot_own_a_lock() {
         for pid in [0, i32::MAX as u32] {
-            assert_eq!(owner(Some(pid), &[], &Claim::default()).unwrap_err().code() as u8, 64);
+            assert_eq!(owner(Some(pid), &[], &LockEnv::default()).unwrap_err().code() as u8, 64);
         }
         assert!(
-            owner(Some(1), &[], &Claim::default()).is_ok(),
+            owner(Some(1), &[], &LockEnv::default()).is_ok(),
             "in a container the script may be the first process"
         );
     }

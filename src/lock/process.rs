@@ -77,7 +77,7 @@ impl Process {
 
     /// Its identity, permanent and valid for other processes of this machine.
     pub fn identity(&self) -> Result<Identity> {
-        Ok(Identity { pid: self.pid, start: self.start, place: Place::here()?.clone() })
+        Ok(Identity { pid: self.pid, start: self.start, namespace: Namespace::here()?.clone() })
     }
 }
 
@@ -97,7 +97,7 @@ pub fn command_of(pid: u32) -> String {
     let line = read(&format!("/proc/{number}/cmdline")).unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let line = abridged(words.join(" ").trim());
-    if line.is_empty() { name_of(pid) } else { line }
+    if line.is_empty() { process_name(pid) } else { line }
 }
 
 /// A command line as it is kept in a record.
@@ -106,7 +106,7 @@ pub fn abridged(line: &str) -> String {
 }
 
 /// A process's short name, as the kernel has it.
-pub fn name_of(pid: u32) -> String {
+pub fn process_name(pid: u32) -> String {
     number_in_proc(pid)
         .and_then(|number| text_of(&format!("/proc/{number}/comm")))
         .unwrap_or_default()
@@ -177,7 +177,7 @@ fn number_here(number: u32) -> u32 {
 
 /// The scope in which process ids are valid: one boot of one machine, and a pid namespace in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct Namespace {
     /// The kernel's random id of this boot: `/proc/sys/kernel/random/boot_id`.
     pub boot: String,
     /// The pid namespace's inode: pid_namespaces(7).
@@ -193,7 +193,7 @@ pub struct Place {
     pub host: String,
 }
 
-impl Place {
+impl Namespace {
     /// The name of this machine.
     pub fn host_name() -> String {
         rustix::system::uname().nodename().to_string_lossy().into_owned()
@@ -201,7 +201,7 @@ impl Place {
 
     /// The scope of this process; an error (exit code 5) if `/proc` does not show it.
     pub fn here() -> Result<&'static Self> {
-        static HERE: OnceLock<Place> = OnceLock::new();
+        static HERE: OnceLock<Namespace> = OnceLock::new();
         if let Some(here) = HERE.get() {
             return Ok(here);
         }
@@ -222,9 +222,9 @@ impl Place {
     }
 }
 
-impl Place {
+impl Namespace {
     /// This scope in words, as seen from another.
-    pub fn seen_from(&self, other: &Self) -> String {
+    pub fn describe_from(&self, other: &Self) -> String {
         if self.boot != other.boot {
             let what = if self.machine == other.machine { "boot of" } else { "machine," };
             return format!("another {what} {}", self.host);
@@ -251,7 +251,8 @@ pub struct Identity {
     /// When it started, in clock ticks since boot.
     pub start: u64,
     /// The scope in which its id is valid.
-    pub place: Place,
+    #[serde(rename = "place")]
+    pub namespace: Namespace,
 }
 
 impl Identity {
@@ -272,19 +273,19 @@ impl Identity {
 
     /// Whether both are the same process.
     pub fn is(&self, other: &Self) -> bool {
-        (self.pid, self.start, self.place.pid_namespace)
-            == (other.pid, other.start, other.place.pid_namespace)
-            && self.place.boot == other.place.boot
+        (self.pid, self.start, self.namespace.pid_namespace)
+            == (other.pid, other.start, other.namespace.pid_namespace)
+            && self.namespace.boot == other.namespace.boot
     }
 }
 
 /// A cache of process lookups: waiters have many ancestors in common.
 #[derive(Debug, Default)]
-pub struct Family {
+pub struct ProcessTree {
     known: HashMap<u32, Option<Process>>,
 }
 
-impl Family {
+impl ProcessTree {
     /// A process, if it is visible.
     pub fn process(&mut self, pid: u32) -> Option<&Process> {
         self.known.entry(pid).or_insert_with(|| Process::of(pid).ok()).as_ref()
@@ -300,7 +301,7 @@ impl Family {
 
     /// A process and its ancestors, nearest first, as far as they are visible. A reused pid is not
     /// an ancestor: a parent is never younger than its child.
-    pub fn lineage(&mut self, pid: u32) -> Result<Vec<Identity>> {
+    pub fn ancestry(&mut self, pid: u32) -> Result<Vec<Identity>> {
         let mut line: Vec<Identity> = Vec::new();
         let mut next = pid;
         while next != 0
@@ -315,14 +316,14 @@ impl Family {
     }
 }
 
-/// A process and its ancestors: see [`Family::lineage`].
-pub fn lineage(pid: u32) -> Result<Vec<Identity>> {
-    Family::default().lineage(pid)
+/// A process and its ancestors: see [`ProcessTree::ancestry`].
+pub fn ancestry(pid: u32) -> Result<Vec<Identity>> {
+    ProcessTree::default().ancestry(pid)
 }
 
 /// Whether both are the same processes, in the same order: an ancestry changes when a process in it
 /// dies.
-pub fn is_same_line(one: &[Identity], other: &[Identity]) -> bool {
+pub fn same_ancestry(one: &[Identity], other: &[Identity]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is(other))
 }
 
@@ -336,7 +337,7 @@ mod tests {
         let me = Process::of(std::process::id()).unwrap();
         assert_eq!(me.parent, std::os::unix::process::parent_id());
         assert!(me.is_forked_copy_of(&me));
-        let line = lineage(me.pid).unwrap();
+        let line = ancestry(me.pid).unwrap();
         assert!(line[0].is(&me.identity().unwrap()));
         assert_eq!(line[1].pid, me.parent);
         assert!(!line[0].is(&line[1]));

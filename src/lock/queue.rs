@@ -6,49 +6,49 @@
 //! that is stopped, out of time, marked as passed over or broken blocks nothing, and keeps its
 //! place. Nothing here touches the disk.
 
-use super::liveness::{Judge, Liveness, Patience};
+use super::liveness::{Liveness, LivenessProbe, WaiterState};
 use super::process::Identity;
 use super::record::{Grant, Mode, Purpose, Record, Token, Waiter};
 use crate::name::Name;
 
 /// The requester: the owner that a grant will name, and its kin: their grants count as its own.
 #[derive(Clone, Debug)]
-pub struct Asker {
+pub struct Requester {
     /// The owner that will hold the lock.
     pub owner: Identity,
     /// The owner and its ancestors, nearest first.
-    pub lineage: Vec<Identity>,
+    pub ancestry: Vec<Identity>,
     /// Whether the owner was named; then it and its ancestors follow those of the requesting
     /// process.
-    pub is_named: bool,
+    pub explicit: bool,
     /// The process that requests the lock, and waits if it has to.
     pub process: Identity,
     /// Grants that the environment shows: they prove descent where pids cannot.
-    pub shown: Vec<(Name, Token)>,
+    pub env_tokens: Vec<(Name, Token)>,
 }
 
-impl Asker {
+impl Requester {
     /// Whether a grant is held by the owner or one of its ancestors.
-    pub fn is_kin_of(&self, name: &Name, grant: &Grant) -> bool {
-        let descends = |owner: &Identity| self.lineage.iter().any(|ancestor| ancestor.is(owner));
+    pub fn covers(&self, name: &Name, grant: &Grant) -> bool {
+        let descends = |owner: &Identity| self.ancestry.iter().any(|ancestor| ancestor.is(owner));
         grant.owner.as_ref().is_some_and(descends)
-            || self.shown.contains(&(name.clone(), grant.token))
+            || self.env_tokens.contains(&(name.clone(), grant.token))
     }
 
     /// The grant of the owner or its nearest ancestor.
     pub fn own_grant<'a>(&self, name: &Name, record: &'a Record) -> Option<&'a Grant> {
-        let kin = record.holders.iter().filter(|grant| self.is_kin_of(name, grant));
+        let kin = record.holders.iter().filter(|grant| self.covers(name, grant));
         kin.min_by_key(|grant| {
-            let place =
-                |owner: &Identity| self.lineage.iter().position(|ancestor| ancestor.is(owner));
-            grant.owner.as_ref().and_then(place).unwrap_or(usize::MAX)
+            let position =
+                |owner: &Identity| self.ancestry.iter().position(|ancestor| ancestor.is(owner));
+            grant.owner.as_ref().and_then(position).unwrap_or(usize::MAX)
         })
     }
 }
 
 /// Whether a lock that is held already may be acquired again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum Reentrancy {
     /// The grant is counted up, and takes as many releases.
     Counted,
     /// The owner's own grant is counted up; an ancestor's is refused.
@@ -59,13 +59,13 @@ pub enum Again {
 
 /// The terms on which a lock is requested.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask {
+pub struct RequestSpec {
     /// How it is to be held.
     pub mode: Mode,
     /// The purpose of the request.
     pub purpose: Purpose,
     /// Whether the lock may be held already.
-    pub again: Again,
+    pub reentrancy: Reentrancy,
 }
 
 /// The answer for one lock.
@@ -93,28 +93,28 @@ pub enum Blocker<'a> {
 }
 
 /// The liveness of other processes. A trait, so that tests can decide without processes.
-pub trait Eyes {
+pub trait LivenessOracle {
     /// Whether a process lives.
     fn process(&self, process: &Identity) -> Liveness;
     /// Whether a grant's owner is dead.
     fn is_dead(&self, grant: &Grant) -> bool;
     /// Whether a waiter blocks later ones, as far as its process shows.
-    fn patience(&self, waiter: &Waiter) -> Patience;
+    fn waiter_state(&self, waiter: &Waiter) -> WaiterState;
     /// Whether a waiter, or the owner it waits for, is proven dead.
     fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
-        self.patience(waiter) == Patience::Gone
+        self.waiter_state(waiter) == WaiterState::Dead
     }
 }
 
 /// Whether a waiter blocks later ones: by the state of its process, and by the record.
-pub fn patience(waiter: &Waiter, eyes: &dyn Eyes) -> Patience {
-    match eyes.patience(waiter) {
-        Patience::Waiting if waiter.is_aside() => Patience::PassedOver,
-        patience => patience,
+pub fn waiter_state(waiter: &Waiter, oracle: &dyn LivenessOracle) -> WaiterState {
+    match oracle.waiter_state(waiter) {
+        WaiterState::Waiting if waiter.lets_others_pass() => WaiterState::Skipped,
+        waiter_state => waiter_state,
     }
 }
 
-impl Eyes for Judge<'_> {
+impl LivenessOracle for LivenessProbe<'_> {
     fn process(&self, process: &Identity) -> Liveness {
         self.process(process)
     }
@@ -123,38 +123,38 @@ impl Eyes for Judge<'_> {
         self.grant(grant) == Liveness::Dead
     }
 
-    fn patience(&self, waiter: &Waiter) -> Patience {
+    fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
         self.waiter(waiter)
     }
 
     fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
-        Judge::is_dead_waiter(self, waiter)
+        LivenessProbe::is_dead_waiter(self, waiter)
     }
 }
 
 /// Removes the proven dead from a record, holders and waiters; returns the grants of the dead.
-pub fn prune(record: &mut Record, eyes: &dyn Eyes) -> Vec<Grant> {
-    record.waiters.retain(|waiter| !eyes.is_dead_waiter(waiter));
-    bury_holders(record, eyes)
+pub fn drop_dead(record: &mut Record, oracle: &dyn LivenessOracle) -> Vec<Grant> {
+    record.waiters.retain(|waiter| !oracle.is_dead_waiter(waiter));
+    drop_dead_holders(record, oracle)
 }
 
 /// Removes the dead holders, and the dead waiters before the first one that is in its place. Later
 /// ones block nothing, so a waiter in a long queue need not examine all of it. The waiter at
 /// `place`, and those after it, stay in any case.
-pub fn prune_front(record: &mut Record, place: usize, eyes: &dyn Eyes) {
-    bury_holders(record, eyes);
-    let (mut places, mut is_front) = (0..place, true);
+pub fn drop_dead_at_front(record: &mut Record, position: usize, oracle: &dyn LivenessOracle) {
+    drop_dead_holders(record, oracle);
+    let (mut positions, mut is_front) = (0..position, true);
     record.waiters.retain(|waiter| {
-        is_front = is_front && places.next().is_some();
-        let patience = is_front.then(|| patience(waiter, eyes));
-        is_front = is_front && patience != Some(Patience::Waiting);
-        patience != Some(Patience::Gone)
+        is_front = is_front && positions.next().is_some();
+        let waiter_state = is_front.then(|| waiter_state(waiter, oracle));
+        is_front = is_front && waiter_state != Some(WaiterState::Waiting);
+        waiter_state != Some(WaiterState::Dead)
     });
 }
 
-fn bury_holders(record: &mut Record, eyes: &dyn Eyes) -> Vec<Grant> {
+fn drop_dead_holders(record: &mut Record, oracle: &dyn LivenessOracle) -> Vec<Grant> {
     let (dead, kept) =
-        std::mem::take(&mut record.holders).into_iter().partition(|grant| eyes.is_dead(grant));
+        std::mem::take(&mut record.holders).into_iter().partition(|grant| oracle.is_dead(grant));
     record.holders = kept;
     dead
 }
@@ -163,26 +163,27 @@ fn bury_holders(record: &mut Record, eyes: &dyn Eyes) -> Vec<Grant> {
 pub fn answer<'a>(
     name: &Name,
     record: &'a Record,
-    asker: &Asker,
-    ask: Ask,
-    eyes: &dyn Eyes,
+    requester: &Requester,
+    spec: RequestSpec,
+    oracle: &dyn LivenessOracle,
 ) -> Answer<'a> {
-    if ask.purpose == Purpose::Hold
-        && let Some(own) = asker.own_grant(name, record)
+    if spec.purpose == Purpose::Hold
+        && let Some(own) = requester.own_grant(name, record)
     {
-        let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&asker.owner));
-        let covers = own.mode == ask.mode || own.mode == Mode::Exclusive;
-        let counted = ask.again == Again::Counted || ask.again == Again::OwnCounted && is_owners;
+        let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&requester.owner));
+        let covers = own.mode == spec.mode || own.mode == Mode::Exclusive;
+        let counted = spec.reentrancy == Reentrancy::Counted
+            || spec.reentrancy == Reentrancy::OwnCounted && is_owners;
         if counted && covers {
             return Answer::Count(own);
         }
-        if own.mode == ask.mode || !is_owners {
+        if own.mode == spec.mode || !is_owners {
             return Answer::AlreadyHeld(own);
         }
-        let alone = blockers(name, record, asker, ask, eyes).next().is_none();
+        let alone = blockers(name, record, requester, spec, oracle).next().is_none();
         return if alone { Answer::Change(own) } else { Answer::Blocked };
     }
-    if blockers(name, record, asker, ask, eyes).next().is_none() {
+    if blockers(name, record, requester, spec, oracle).next().is_none() {
         Answer::Free
     } else {
         Answer::Blocked
@@ -194,45 +195,48 @@ pub fn answer<'a>(
 pub fn blockers<'a>(
     name: &Name,
     record: &'a Record,
-    asker: &Asker,
-    ask: Ask,
-    eyes: &'a dyn Eyes,
+    requester: &Requester,
+    spec: RequestSpec,
+    oracle: &'a dyn LivenessOracle,
 ) -> impl Iterator<Item = Blocker<'a>> + use<'a> {
-    let own = asker.own_grant(name, record).map(|own| own.token);
-    let is_own = |grant: &Grant| match ask.purpose {
-        Purpose::Commit => asker.is_kin_of(name, grant),
+    let own = requester.own_grant(name, record).map(|own| own.token);
+    let is_own = |grant: &Grant| match spec.purpose {
+        Purpose::Commit => requester.covers(name, grant),
         Purpose::Hold => own == Some(grant.token),
     };
     let others: Vec<&Grant> = record.holders.iter().filter(|grant| !is_own(grant)).collect();
-    let place = record.place_of(&asker.process).unwrap_or(record.waiters.len());
+    let position = record.position_of(&requester.process).unwrap_or(record.waiters.len());
     // A downgrade takes nothing from other holders, and a holder does not queue for its own lock.
-    let others = if own.is_some() && ask.mode == Mode::Shared { Vec::new() } else { others };
-    let queue = if own.is_some() { &[] } else { record.waiters.get(..place).unwrap_or_default() };
-    in_the_way(ask.mode, others.into_iter(), queue, eyes)
+    let others = if own.is_some() && spec.mode == Mode::Shared { Vec::new() } else { others };
+    let queue =
+        if own.is_some() { &[] } else { record.waiters.get(..position).unwrap_or_default() };
+    in_the_way(spec.mode, others.into_iter(), queue, oracle)
 }
 
 /// All that blocks the waiter at this place of the queue, in the same order.
 pub fn blockers_of_waiter<'a>(
     record: &'a Record,
-    place: usize,
+    position: usize,
     waiter: &Waiter,
-    eyes: &'a dyn Eyes,
+    oracle: &'a dyn LivenessOracle,
 ) -> impl Iterator<Item = Blocker<'a>> + use<'a> {
     let own = waiter.own;
     let others = record.holders.iter().filter(move |grant| Some(grant.token) != own);
-    let queue = if own.is_some() { &[] } else { record.waiters.get(..place).unwrap_or_default() };
-    in_the_way(waiter.mode, others, queue, eyes)
+    let queue =
+        if own.is_some() { &[] } else { record.waiters.get(..position).unwrap_or_default() };
+    in_the_way(waiter.mode, others, queue, oracle)
 }
 
 fn in_the_way<'a>(
     mode: Mode,
     others: impl Iterator<Item = &'a Grant>,
     queue: &'a [Waiter],
-    eyes: &'a dyn Eyes,
+    oracle: &'a dyn LivenessOracle,
 ) -> impl Iterator<Item = Blocker<'a>> {
-    let holders = others.filter(move |grant| mode.conflicts(grant.mode) && !eyes.is_dead(grant));
+    let holders = others.filter(move |grant| mode.conflicts(grant.mode) && !oracle.is_dead(grant));
     let conflicting = queue.iter().rev().filter(move |earlier| mode.conflicts(earlier.mode));
-    let earlier = conflicting.filter(|earlier| patience(earlier, eyes) == Patience::Waiting);
+    let earlier =
+        conflicting.filter(|earlier| waiter_state(earlier, oracle) == WaiterState::Waiting);
     earlier.map(Blocker::Waiter).chain(holders.map(Blocker::Holder))
 }
 
@@ -240,25 +244,28 @@ fn in_the_way<'a>(
 /// has one.
 pub fn enqueue(record: &mut Record, waiter: Waiter) {
     let first = record.waiters.iter().take_while(|earlier| earlier.own.is_some()).count();
-    let place = if waiter.own.is_some() { first } else { record.waiters.len() };
-    record.waiters.insert(place, waiter);
+    let position = if waiter.own.is_some() { first } else { record.waiters.len() };
+    record.waiters.insert(position, waiter);
 }
 
 /// Removes a waiter from the queue.
-pub fn leave(record: &mut Record, process: &Identity) {
+pub fn dequeue(record: &mut Record, process: &Identity) {
     record.waiters.retain(|waiter| !waiter.process.is(process));
 }
 
 /// The waiters that may be next once a blocker is gone: all living ones, up to the first exclusive
 /// one that is in its place.
-pub fn next_in_line(record: &Record, eyes: &dyn Eyes) -> Vec<Identity> {
+pub fn waiters_to_wake(record: &Record, oracle: &dyn LivenessOracle) -> Vec<Identity> {
     let is_last = |waiter: &Waiter| {
-        waiter.mode == Mode::Exclusive && patience(waiter, eyes) == Patience::Waiting
+        waiter.mode == Mode::Exclusive && waiter_state(waiter, oracle) == WaiterState::Waiting
     };
-    let count =
-        record.waiters.iter().position(is_last).map_or(record.waiters.len(), |place| place + 1);
+    let count = record
+        .waiters
+        .iter()
+        .position(is_last)
+        .map_or(record.waiters.len(), |position| position + 1);
     let processes = record.waiters.iter().take(count).map(|waiter| &waiter.process);
-    processes.filter(|process| eyes.process(process) == Liveness::Alive).cloned().collect()
+    processes.filter(|process| oracle.process(process) == Liveness::Alive).cloned().collect()
 }
 
 #[cfg(test)]
@@ -271,16 +278,16 @@ pub(super) mod tests {
     }
 
     fn process(pid: u32) -> Identity {
-        Identity { pid, start: u64::from(pid), place: Default::default() }
+        Identity { pid, start: u64::from(pid), namespace: Default::default() }
     }
 
-    fn asker(owner: u32) -> Asker {
-        Asker {
+    fn requester(owner: u32) -> Requester {
+        Requester {
             owner: process(owner),
-            lineage: vec![process(owner), process(1)],
-            is_named: false,
+            ancestry: vec![process(owner), process(1)],
+            explicit: false,
             process: process(owner + 1000),
-            shown: Vec::new(),
+            env_tokens: Vec::new(),
         }
     }
 
@@ -322,14 +329,14 @@ pub(super) mod tests {
         Record { holders, waiters, ..Record::default() }
     }
 
-    fn ask(mode: Mode) -> Ask {
-        Ask { mode, purpose: Purpose::Hold, again: Again::Refused }
+    fn spec(mode: Mode) -> RequestSpec {
+        RequestSpec { mode, purpose: Purpose::Hold, reentrancy: Reentrancy::Refused }
     }
 
     /// All processes live and wait.
-    pub struct AllAreWell;
+    pub struct AllAlive;
 
-    impl Eyes for AllAreWell {
+    impl LivenessOracle for AllAlive {
         fn process(&self, _: &Identity) -> Liveness {
             Liveness::Alive
         }
@@ -338,15 +345,15 @@ pub(super) mod tests {
             false
         }
 
-        fn patience(&self, _: &Waiter) -> Patience {
-            Patience::Waiting
+        fn waiter_state(&self, _: &Waiter) -> WaiterState {
+            WaiterState::Waiting
         }
     }
 
     /// All waiters are stopped, all holders are dead.
-    struct NobodyIs;
+    struct AllDead;
 
-    impl Eyes for NobodyIs {
+    impl LivenessOracle for AllDead {
         fn process(&self, _: &Identity) -> Liveness {
             Liveness::Dead
         }
@@ -355,20 +362,20 @@ pub(super) mod tests {
             true
         }
 
-        fn patience(&self, _: &Waiter) -> Patience {
-            Patience::PassedOver
+        fn waiter_state(&self, _: &Waiter) -> WaiterState {
+            WaiterState::Skipped
         }
     }
 
-    fn told(record: &Record, owner: u32, ask: Ask) -> String {
-        match answer(&name(), record, &asker(owner), ask, &AllAreWell) {
+    fn told(record: &Record, owner: u32, spec: RequestSpec) -> String {
+        match answer(&name(), record, &requester(owner), spec, &AllAlive) {
             Answer::Free => "free".to_owned(),
             Answer::Change(grant) => format!("change {}", grant.token),
             Answer::Count(grant) => format!("count {}", grant.token),
             Answer::AlreadyHeld(grant) => format!("held {}", grant.token),
             Answer::Blocked => {
                 let names =
-                    blockers(&name(), record, &asker(owner), ask, &AllAreWell).map(|blocker| {
+                    blockers(&name(), record, &requester(owner), spec, &AllAlive).map(|blocker| {
                         match blocker {
                             Blocker::Holder(grant) => {
                                 format!("holder {}", grant.owner.as_ref().unwrap().pid)
@@ -385,46 +392,48 @@ pub(super) mod tests {
 
     #[test]
     fn only_shared_grants_are_held_together() {
-        assert_eq!(told(&record(vec![], vec![]), 2, ask(Exclusive)), "free");
+        assert_eq!(told(&record(vec![], vec![]), 2, spec(Exclusive)), "free");
         let held = record(vec![grant(1, Exclusive, 2)], vec![]);
-        assert_eq!(told(&held, 3, ask(Exclusive)), "holder 2");
-        assert_eq!(told(&held, 3, ask(Shared)), "holder 2");
+        assert_eq!(told(&held, 3, spec(Exclusive)), "holder 2");
+        assert_eq!(told(&held, 3, spec(Shared)), "holder 2");
         let shared = record(vec![grant(1, Shared, 2), grant(2, Shared, 3)], vec![]);
-        assert_eq!(told(&shared, 4, ask(Shared)), "free");
-        assert_eq!(told(&shared, 4, ask(Exclusive)), "holder 2, holder 3");
+        assert_eq!(told(&shared, 4, spec(Shared)), "free");
+        assert_eq!(told(&shared, 4, spec(Exclusive)), "holder 2, holder 3");
     }
 
     #[test]
     fn shared_requests_do_not_overtake_an_exclusive_one() {
         let queued =
             record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3), waiter(Shared, 4)]);
-        assert_eq!(told(&queued, 5, ask(Shared)), "waiter 3");
-        assert_eq!(told(&queued, 4, ask(Shared)), "waiter 3");
-        assert_eq!(told(&queued, 3, ask(Exclusive)), "holder 2");
+        assert_eq!(told(&queued, 5, spec(Shared)), "waiter 3");
+        assert_eq!(told(&queued, 4, spec(Shared)), "waiter 3");
+        assert_eq!(told(&queued, 3, spec(Exclusive)), "holder 2");
         let only_shared = record(vec![], vec![waiter(Shared, 3)]);
-        assert_eq!(told(&only_shared, 4, ask(Shared)), "free");
-        assert_eq!(told(&only_shared, 4, ask(Exclusive)), "waiter 3");
+        assert_eq!(told(&only_shared, 4, spec(Shared)), "free");
+        assert_eq!(told(&only_shared, 4, spec(Exclusive)), "waiter 3");
     }
 
     #[test]
     fn dead_and_stopped_processes_block_nothing() {
         let queued = record(vec![grant(1, Exclusive, 2)], vec![waiter(Exclusive, 3)]);
-        assert!(blockers(&name(), &queued, &asker(4), ask(Exclusive), &NobodyIs).next().is_none());
+        assert!(
+            blockers(&name(), &queued, &requester(4), spec(Exclusive), &AllDead).next().is_none()
+        );
     }
 
     #[test]
     fn an_ancestors_grant_is_already_held_or_counted() {
-        let again = Ask { again: Again::Counted, ..ask(Shared) };
+        let again = RequestSpec { reentrancy: Reentrancy::Counted, ..spec(Shared) };
         let held = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
-        assert_eq!(told(&held, 2, ask(Shared)), "held 1");
+        assert_eq!(told(&held, 2, spec(Shared)), "held 1");
         assert_eq!(told(&held, 2, again), "count 1", "and passes a queued exclusive one");
         let ancestors = record(vec![grant(7, Exclusive, 1)], vec![]);
-        assert_eq!(told(&ancestors, 2, ask(Exclusive)), "held 7");
+        assert_eq!(told(&ancestors, 2, spec(Exclusive)), "held 7");
         assert_eq!(told(&ancestors, 2, again), "count 7");
-        let only_own = Ask { again: Again::OwnCounted, ..ask(Exclusive) };
+        let only_own = RequestSpec { reentrancy: Reentrancy::OwnCounted, ..spec(Exclusive) };
         assert_eq!(told(&ancestors, 2, only_own), "held 7");
         assert_eq!(told(&ancestors, 1, only_own), "count 7");
-        let exclusive = Ask { again: Again::Counted, ..ask(Exclusive) };
+        let exclusive = RequestSpec { reentrancy: Reentrancy::Counted, ..spec(Exclusive) };
         assert_eq!(
             told(&record(vec![grant(7, Shared, 1)], vec![]), 2, exclusive),
             "held 7",
@@ -435,12 +444,12 @@ pub(super) mod tests {
     #[test]
     fn an_upgrade_waits_for_other_holders_only() {
         let alone = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
-        assert_eq!(told(&alone, 2, ask(Exclusive)), "change 1");
+        assert_eq!(told(&alone, 2, spec(Exclusive)), "change 1");
         let two =
             record(vec![grant(1, Shared, 2), grant(2, Shared, 4)], vec![waiter(Exclusive, 3)]);
-        assert_eq!(told(&two, 2, ask(Exclusive)), "holder 4");
+        assert_eq!(told(&two, 2, spec(Exclusive)), "holder 4");
         let exclusive = record(vec![grant(1, Exclusive, 2)], vec![waiter(Exclusive, 3)]);
-        assert_eq!(told(&exclusive, 2, ask(Shared)), "change 1");
+        assert_eq!(told(&exclusive, 2, spec(Shared)), "change 1");
         let mut queue = record(vec![], vec![waiter(Exclusive, 3)]);
         for pid in [5, 6] {
             enqueue(&mut queue, Waiter { own: Token::new(1), ..waiter(Exclusive, pid) });
@@ -454,7 +463,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_commit_passes_only_grants_of_its_ancestors() {
-        let commit = Ask { purpose: Purpose::Commit, ..ask(Exclusive) };
+        let commit = RequestSpec { purpose: Purpose::Commit, ..spec(Exclusive) };
         assert_eq!(
             told(&record(vec![grant(1, Exclusive, 1)], vec![waiter(Exclusive, 3)]), 2, commit),
             "free"
@@ -469,14 +478,16 @@ pub(super) mod tests {
     #[test]
     fn a_shown_token_proves_descent() {
         let held = record(vec![grant(9, Exclusive, 5)], vec![]);
-        let shown = Asker { shown: vec![(name(), Token::new(9).unwrap())], ..asker(2) };
+        let shown =
+            Requester { env_tokens: vec![(name(), Token::new(9).unwrap())], ..requester(2) };
         assert!(matches!(
-            answer(&name(), &held, &shown, ask(Exclusive), &AllAreWell),
+            answer(&name(), &held, &shown, spec(Exclusive), &AllAlive),
             Answer::AlreadyHeld(grant) if grant.token.get() == 9
         ));
-        let other = Asker { shown: vec![(name(), Token::new(8).unwrap())], ..asker(2) };
+        let other =
+            Requester { env_tokens: vec![(name(), Token::new(8).unwrap())], ..requester(2) };
         assert!(matches!(
-            answer(&name(), &held, &other, ask(Exclusive), &AllAreWell),
+            answer(&name(), &held, &other, spec(Exclusive), &AllAlive),
             Answer::Blocked
         ));
     }
@@ -484,7 +495,7 @@ pub(super) mod tests {
     /// Waiters with an odd pid are dead, and those with a pid divisible by four are stopped.
     struct SomeAreDead;
 
-    impl Eyes for SomeAreDead {
+    impl LivenessOracle for SomeAreDead {
         fn process(&self, _: &Identity) -> Liveness {
             Liveness::Alive
         }
@@ -493,11 +504,11 @@ pub(super) mod tests {
             grant.owner.as_ref().unwrap().pid % 2 == 1
         }
 
-        fn patience(&self, waiter: &Waiter) -> Patience {
+        fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
             match waiter.owner.pid % 4 {
-                1 | 3 => Patience::Gone,
-                0 => Patience::PassedOver,
-                _ => Patience::Waiting,
+                1 | 3 => WaiterState::Dead,
+                0 => WaiterState::Skipped,
+                _ => WaiterState::Waiting,
             }
         }
     }
@@ -512,14 +523,14 @@ pub(super) mod tests {
         let holders = || vec![grant(1, Shared, 2), grant(2, Shared, 3)];
         let queued = record(holders(), waiting(&[1, 4, 3, 2, 5, 6]));
         let mut pruned = queued.clone();
-        prune_front(&mut pruned, usize::MAX, &SomeAreDead);
+        drop_dead_at_front(&mut pruned, usize::MAX, &SomeAreDead);
         assert_eq!(left(&pruned), [4, 2, 5, 6]);
         assert_eq!(pruned.holders.len(), 1);
         let mut pruned = queued.clone();
-        prune_front(&mut pruned, 2, &SomeAreDead);
+        drop_dead_at_front(&mut pruned, 2, &SomeAreDead);
         assert_eq!(left(&pruned), [4, 3, 2, 5, 6]);
         let mut pruned = queued.clone();
-        assert_eq!(prune(&mut pruned, &SomeAreDead).len(), 1, "of the holders");
+        assert_eq!(drop_dead(&mut pruned, &SomeAreDead).len(), 1, "of the holders");
         assert_eq!(left(&pruned), [4, 2, 6]);
     }
 
@@ -527,20 +538,20 @@ pub(super) mod tests {
     #[derive(Default)]
     struct Counted(std::cell::Cell<usize>);
 
-    impl Eyes for Counted {
+    impl LivenessOracle for Counted {
         fn process(&self, process: &Identity) -> Liveness {
             self.0.set(self.0.get() + 1);
-            AllAreWell.process(process)
+            AllAlive.process(process)
         }
 
         fn is_dead(&self, grant: &Grant) -> bool {
             self.0.set(self.0.get() + 1);
-            AllAreWell.is_dead(grant)
+            AllAlive.is_dead(grant)
         }
 
-        fn patience(&self, waiter: &Waiter) -> Patience {
+        fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
             self.0.set(self.0.get() + 1);
-            AllAreWell.patience(waiter)
+            AllAlive.waiter_state(waiter)
         }
     }
 
@@ -548,13 +559,13 @@ pub(super) mod tests {
     fn a_long_queue_is_examined_at_its_ends_only() {
         let waiters = (10..1010).map(|pid| waiter(Exclusive, pid)).collect();
         let mut queued = record(vec![grant(1, Exclusive, 2)], waiters);
-        let eyes = Counted::default();
-        prune_front(&mut queued, usize::MAX, &eyes);
+        let oracle = Counted::default();
+        drop_dead_at_front(&mut queued, usize::MAX, &oracle);
         assert!(matches!(
-            answer(&name(), &queued, &asker(5), ask(Exclusive), &eyes),
+            answer(&name(), &queued, &requester(5), spec(Exclusive), &oracle),
             Answer::Blocked
         ));
-        assert_eq!(next_in_line(&queued, &eyes).len(), 1);
-        assert!(eyes.0.get() <= 6, "{} were looked at", eyes.0.get());
+        assert_eq!(waiters_to_wake(&queued, &oracle).len(), 1);
+        assert!(oracle.0.get() <= 6, "{} were looked at", oracle.0.get());
     }
 }

@@ -203,7 +203,7 @@ mod json_text {
 
 impl Waiter {
     /// Whether later waiters may go first, by what the record says.
-    pub fn is_aside(&self) -> bool {
+    pub fn lets_others_pass(&self) -> bool {
         self.passed_over || self.broken
     }
 }
@@ -277,7 +277,7 @@ impl Record {
     }
 
     /// The position of a process in the queue.
-    pub fn place_of(&self, process: &Identity) -> Option<usize> {
+    pub fn position_of(&self, process: &Identity) -> Option<usize> {
         self.waiters.iter().position(|waiter| waiter.process.is(process))
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::draft::Draft;
-use super::liveness::epoch;
-use super::process::{is_same_line, lineage};
-use super::queue::{Asker, Eyes, prune_front};
+use super::edit::RecordEdit;
+use super::liveness::unix_seconds;
+use super::process::{ancestry, same_ancestry};
+use super::queue::{LivenessOracle, Requester, drop_dead_at_front};
 use super::record::{Grant, Token};
 use super::words::holder;
 use super::{LOCKS, Locks};
@@ -31,19 +31,19 @@ impl Locks {
         &self,
         names: &[Name],
         token: Option<Token>,
-        asker: &Asker,
+        requester: &Requester,
         deadline: Instant,
     ) -> Result<Vec<Released>> {
-        self.refuse_where_there_are_none(names, Deed::Release)?;
+        self.require_locks(names, Operation::Release)?;
         let gate = self.gate(deadline)?;
-        let mut drafts = gate.load_all(names)?;
+        let mut edits = gate.load_all(names)?;
         let judge = gate.judge()?;
-        let released: Vec<Released> = drafts
+        let released: Vec<Released> = edits
             .iter_mut()
-            .map(|draft| give_up(draft, token, asker, &judge))
+            .map(|edit| release_one(edit, token, requester, &judge))
             .collect::<Result<_>>()?;
         for Released { name, grant, .. } in &released {
-            if token.is_none() && is_left_behind(asker, grant)? {
+            if token.is_none() && has_new_ancestry(requester, grant)? {
                 let message = format!(
                     "{name} is held by {}, and the script that this was to release it for has ended; nothing was released",
                     holder(grant)
@@ -53,7 +53,7 @@ impl Locks {
                     .detail("lock", name.as_str()));
             }
         }
-        gate.store(&drafts)?;
+        gate.store(&edits)?;
         let dir = gate.leave();
         for Released { name, grant, left } in &released {
             self.audit_grant(
@@ -73,13 +73,13 @@ impl Locks {
         name: &Name,
         ttl: Option<Duration>,
         token: Option<Token>,
-        asker: &Asker,
+        requester: &Requester,
         deadline: Instant,
     ) -> Result<f64> {
-        self.refuse_where_there_are_none(std::slice::from_ref(name), Deed::Renew)?;
+        self.require_locks(std::slice::from_ref(name), Operation::Renew)?;
         let gate = self.gate(deadline)?;
-        let mut draft = gate.load(name)?;
-        let grant = own_grant(&draft, token, asker, Deed::Renew, &|_| false)?;
+        let mut edit = gate.load(name)?;
+        let grant = own_grant(&edit, token, requester, Operation::Renew, &|_| false)?;
         let Some(ttl) = ttl.map(|ttl| ttl.as_secs_f64()).or(grant.ttl) else {
             return Err(Error::new(
                 Kind::Usage,
@@ -87,19 +87,19 @@ impl Locks {
             )
             .try_command(format!("lock renew {name} --ttl 10m"), "give it one"));
         };
-        let expires = epoch(self.disk.now()) + ttl;
-        for held in draft.record.holders.iter_mut().filter(|held| held.token == grant.token) {
+        let expires = unix_seconds(self.disk.now()) + ttl;
+        for held in edit.record.holders.iter_mut().filter(|held| held.token == grant.token) {
             held.ttl = Some(ttl);
             held.expires = Some(expires);
         }
-        gate.store(std::slice::from_ref(&draft))?;
+        gate.store(std::slice::from_ref(&edit))?;
         drop(gate);
         self.audit_grant("renew", "renewed", name, &grant);
         Ok(expires)
     }
 
     /// Refuses if there are no locks at all, without creating the directory of locks.
-    fn refuse_where_there_are_none(&self, names: &[Name], deed: Deed) -> Result<()> {
+    fn require_locks(&self, names: &[Name], operation: Operation) -> Result<()> {
         if self
             .disk
             .stat(&Dir::working(), self.directory.join(LOCKS))
@@ -108,7 +108,7 @@ impl Locks {
             return Ok(()); // the gate will check what it is
         }
         match (self.dir()?, names.first()) {
-            (None, Some(name)) => Err(not_found(name, deed)),
+            (None, Some(name)) => Err(not_found(name, operation)),
             _ => Ok(()),
         }
     }
@@ -117,29 +117,31 @@ impl Locks {
 /// Whether the requesting process no longer descends from the owner that it is to release for. Then
 /// a script between the two was killed, and its lock was taken since by the ancestor, which
 /// requested no release.
-fn is_left_behind(asker: &Asker, grant: &Grant) -> Result<bool> {
+fn has_new_ancestry(requester: &Requester, grant: &Grant) -> Result<bool> {
     let place = grant
         .owner
         .as_ref()
-        .and_then(|owner| asker.lineage.iter().position(|ancestor| ancestor.is(owner)));
+        .and_then(|owner| requester.ancestry.iter().position(|ancestor| ancestor.is(owner)));
     // No process is between a script and its own command; and a requester that names the owner does
     // not act for its ancestors.
-    let Some(place) = place.filter(|place| *place > 1 && !asker.is_named) else { return Ok(false) };
-    let now = lineage(asker.process.pid)?;
-    let (Some(then), Some(now)) = (asker.lineage.get(..=place), now.get(..=place)) else {
+    let Some(place) = place.filter(|place| *place > 1 && !requester.explicit) else {
+        return Ok(false);
+    };
+    let now = ancestry(requester.process.pid)?;
+    let (Some(then), Some(now)) = (requester.ancestry.get(..=place), now.get(..=place)) else {
         return Ok(true);
     };
-    Ok(!is_same_line(then, now))
+    Ok(!same_ancestry(then, now))
 }
 
 /// An operation on a grant.
 #[derive(Clone, Copy)]
-enum Deed {
+enum Operation {
     Release,
     Renew,
 }
 
-impl Deed {
+impl Operation {
     fn done(self) -> &'static str {
         match self {
             Self::Release => "released",
@@ -155,52 +157,53 @@ impl Deed {
     }
 }
 
-fn not_found(name: &Name, deed: Deed) -> Error {
+fn not_found(name: &Name, operation: Operation) -> Error {
     Error::new(
         Kind::NotFound,
-        format!("{name} is not held by anybody; nothing was {}", deed.done()),
+        format!("{name} is not held by anybody; nothing was {}", operation.done()),
     )
     .try_command("lock list", "see which locks are held")
     .detail("lock", name.as_str())
 }
 
 /// Takes one release off a grant's count, and removes the dead from the record.
-pub fn give_up(
-    draft: &mut Draft,
+pub fn release_one(
+    edit: &mut RecordEdit,
     token: Option<Token>,
-    asker: &Asker,
-    eyes: &dyn Eyes,
+    requester: &Requester,
+    oracle: &dyn LivenessOracle,
 ) -> Result<Released> {
-    let grant = own_grant(draft, token, asker, Deed::Release, &|grant| eyes.is_dead(grant))?;
+    let grant =
+        own_grant(edit, token, requester, Operation::Release, &|grant| oracle.is_dead(grant))?;
     let left = grant.count.saturating_sub(1);
-    for held in draft.record.holders.iter_mut().filter(|held| held.token == grant.token) {
+    for held in edit.record.holders.iter_mut().filter(|held| held.token == grant.token) {
         held.count = left;
     }
-    draft.record.holders.retain(|held| held.count > 0);
-    prune_front(&mut draft.record, usize::MAX, eyes);
-    Ok(Released { name: draft.name.clone(), grant, left })
+    edit.record.holders.retain(|held| held.count > 0);
+    drop_dead_at_front(&mut edit.record, usize::MAX, oracle);
+    Ok(Released { name: edit.name.clone(), grant, left })
 }
 
 /// The grant that the operation applies to, or the reason why there is none.
 fn own_grant(
-    draft: &Draft,
+    edit: &RecordEdit,
     token: Option<Token>,
-    asker: &Asker,
-    deed: Deed,
+    requester: &Requester,
+    operation: Operation,
     is_dead: &dyn Fn(&Grant) -> bool,
 ) -> Result<Grant> {
-    let Draft { name, record, .. } = draft;
+    let RecordEdit { name, record, .. } = edit;
     let found = match token {
         Some(token) => record.grant(token),
-        None => asker.own_grant(name, record),
+        None => requester.own_grant(name, record),
     };
     if let Some(grant) = found {
         return Ok(grant.clone());
     }
     let holders: Vec<&Grant> = record.holders.iter().filter(|grant| !is_dead(grant)).collect();
-    let Some(first) = holders.first() else { return Err(not_found(name, deed)) };
+    let Some(first) = holders.first() else { return Err(not_found(name, operation)) };
     let who = holders.iter().map(|grant| holder(grant)).collect::<Vec<_>>().join(", ");
-    let done = deed.done();
+    let done = operation.done();
     let message = match token {
         Some(token) => {
             format!("{name} is not held by token {token} but by {who}; nothing was {done}")
@@ -211,7 +214,7 @@ fn own_grant(
     };
     Err(Error::new(Kind::NotOwner, message)
         .try_command(
-            format!("lock {} {name} --token {}", deed.command(), first.token),
+            format!("lock {} {name} --token {}", operation.command(), first.token),
             "if it is yours",
         )
         .try_command(

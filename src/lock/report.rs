@@ -4,8 +4,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::gate::Seen;
-use super::liveness::{FileSystem, Judge, Liveness, Patience, file_system};
+use super::gate::StoredRecord;
+use super::liveness::{FileSystem, Liveness, LivenessProbe, WaiterState, file_system};
 use super::queue::{Blocker, blockers_of_waiter};
 use super::record::{Grant, Mode, Purpose, Record, Waiter};
 use super::words::holder;
@@ -49,7 +49,7 @@ impl std::fmt::Display for Standing {
 
 /// A holder or a waiter of a lock.
 #[derive(Clone, Debug, Serialize)]
-pub struct Entry {
+pub struct LockEntry {
     /// The lock.
     pub lock: String,
     /// `exclusive` or `shared`.
@@ -87,7 +87,7 @@ pub struct Entry {
 
 /// The number of entries of each kind, and the file system of the locks.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
+pub struct LockSummary {
     /// The directory of the locks.
     pub directory: String,
     /// Grants of living owners.
@@ -103,23 +103,23 @@ pub struct Summary {
     /// Whether other machines may have it mounted: then flock and inotify may be unreliable.
     pub shared_file_system: bool,
     /// All holders and waiters.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LockEntry>,
 }
 
 impl Locks {
     /// Whether a lock is held.
     pub fn check(&self, name: &Name) -> Result<Standing> {
         let Some(dir) = self.dir()? else { return Ok(Standing::Unlocked) };
-        let record = match self.peek(&dir, name)? {
-            Seen::Record(record) => record,
-            Seen::Damaged(why) => return Ok(Standing::Unknown(why)),
+        let record = match self.read_record(&dir, name)? {
+            StoredRecord::Record(record) => record,
+            StoredRecord::Damaged(why) => return Ok(Standing::Unknown(why)),
         };
-        let judge = Judge::new(&self.disk, &dir)?;
+        let judge = LivenessProbe::new(&self.disk, &dir)?;
         let (mut pids, mut unknown) = (Vec::new(), None);
         for grant in &record.holders {
             match (judge.grant(grant), &grant.owner) {
                 (Liveness::Alive, Some(owner)) if judge.process(owner) == Liveness::Unknown => {
-                    pids.push(format!("{} in {}", owner.pid, judge.whereabouts(owner)));
+                    pids.push(format!("{} in {}", owner.pid, judge.describe_namespace(owner)));
                 }
                 (Liveness::Alive, Some(owner)) => pids.push(owner.pid.to_string()),
                 (Liveness::Dead, _) => {}
@@ -128,7 +128,7 @@ impl Locks {
                         "{}:{} in {}",
                         grant.mode,
                         owner.pid,
-                        judge.whereabouts(owner)
+                        judge.describe_namespace(owner)
                     ));
                 }
                 (_, None) => unknown = Some("damaged record".to_owned()),
@@ -148,20 +148,23 @@ impl Locks {
     }
 
     /// All holders and waiters, by lock; holders first, waiters in their order.
-    pub fn list(&self) -> Result<Vec<Entry>> {
+    pub fn list(&self) -> Result<Vec<LockEntry>> {
         let Some(dir) = self.dir()? else { return Ok(Vec::new()) };
-        let judge = Judge::new(&self.disk, &dir)?;
+        let judge = LivenessProbe::new(&self.disk, &dir)?;
         let mut entries = Vec::new();
         for name in self.names(&dir)? {
-            match self.peek(&dir, &name)? {
-                Seen::Damaged(why) => entries.push(Entry::damaged(&name, &why)),
-                Seen::Record(record) => {
+            match self.read_record(&dir, &name)? {
+                StoredRecord::Damaged(why) => entries.push(LockEntry::damaged(&name, &why)),
+                StoredRecord::Record(record) => {
                     entries.extend(
-                        record.holders.iter().map(|grant| Entry::of_grant(&name, grant, &judge)),
+                        record
+                            .holders
+                            .iter()
+                            .map(|grant| LockEntry::of_grant(&name, grant, &judge)),
                     );
                     let waiters = record.waiters.iter().enumerate();
                     entries.extend(waiters.map(|(place, waiter)| {
-                        Entry::of_waiter(&name, &record, place, waiter, &judge)
+                        LockEntry::of_waiter(&name, &record, place, waiter, &judge)
                     }));
                 }
             }
@@ -170,12 +173,12 @@ impl Locks {
     }
 
     /// The number of entries of each kind.
-    pub fn summary(&self) -> Result<Summary> {
+    pub fn summary(&self) -> Result<LockSummary> {
         let entries = self.list()?;
         let count =
             |wanted: &[&str]| entries.iter().filter(|entry| wanted.contains(&entry.status)).count();
         let file_system = self.file_system()?;
-        Ok(Summary {
+        Ok(LockSummary {
             directory: self.directory.join(LOCKS).display().to_string(),
             held: count(&["held"]),
             waiting: count(&["waiting", "stopped", "passed-over"]),
@@ -193,8 +196,8 @@ impl Locks {
     }
 }
 
-impl Entry {
-    fn of_grant(name: &Name, grant: &Grant, judge: &Judge<'_>) -> Self {
+impl LockEntry {
+    fn of_grant(name: &Name, grant: &Grant, judge: &LivenessProbe<'_>) -> Self {
         let liveness = judge.grant(grant);
         // Its pid may be another process's here, even if its live file proves that it lives.
         let elsewhere =
@@ -218,7 +221,7 @@ impl Entry {
             until: grant.expires,
             waiting_for: Vec::new(),
             count: Some(grant.count),
-            place: elsewhere.map(|owner| judge.whereabouts(owner)),
+            place: elsewhere.map(|owner| judge.describe_namespace(owner)),
             metadata: grant.metadata.clone().or(quarantined),
         }
     }
@@ -228,7 +231,7 @@ impl Entry {
         record: &Record,
         place: usize,
         waiter: &Waiter,
-        judge: &Judge<'_>,
+        judge: &LivenessProbe<'_>,
     ) -> Self {
         let in_the_way =
             blockers_of_waiter(record, place, waiter, judge).filter_map(|blocker| match blocker {
@@ -244,12 +247,12 @@ impl Entry {
             lock: name.to_string(),
             r#type: waiter.mode.name(),
             status: match judge.waiter(waiter) {
-                Patience::Gone if judge.is_dead_waiter(waiter) => "stale",
-                Patience::Gone => "unknown",
+                WaiterState::Dead if judge.is_dead_waiter(waiter) => "stale",
+                WaiterState::Dead => "unknown",
                 _ if waiter.broken => "broken",
                 _ if waiter.passed_over => "passed-over",
-                Patience::Waiting => "waiting",
-                Patience::PassedOver => "stopped",
+                WaiterState::Waiting => "waiting",
+                WaiterState::Skipped => "stopped",
             },
             pid: Some(waiter.owner.pid),
             command: what,
@@ -260,7 +263,7 @@ impl Entry {
             until: Some(waiter.until),
             waiting_for: in_the_way.collect(),
             count: None,
-            place: elsewhere.then(|| judge.whereabouts(&waiter.process)),
+            place: elsewhere.then(|| judge.describe_namespace(&waiter.process)),
             metadata: waiter.metadata.clone(),
         }
     }

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::lifeline::Lifeline;
-use super::queue::{Ask, Asker};
+use super::queue::{RequestSpec, Requester};
 use crate::name::Name;
 
 /// The wait after which a waiter reports what blocks it.
-pub(super) const SILENCE: Duration = Duration::from_millis(400);
+pub(super) const NOTICE_AFTER: Duration = Duration::from_millis(400);
 /// How long giving back an unused place or grant may take.
-pub(super) const LEAVING: Duration = Duration::from_secs(1);
+pub(super) const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most locks that one request may name.
-pub const MOST_AT_ONCE: usize = 64;
+pub const MAX_LOCKS: usize = 64;
 
 /// The end of a wait, and its length.
 #[derive(Clone, Copy, Debug)]
@@ -21,16 +21,16 @@ pub struct Deadline {
     /// The moment.
     pub at: Instant,
     /// The requested length of the wait.
-    pub patience: Duration,
+    pub waiter_state: Duration,
 }
 
 impl Deadline {
     /// A deadline this far away.
-    pub fn after(patience: Duration) -> Self {
+    pub fn after(waiter_state: Duration) -> Self {
         let now = Instant::now();
         Self {
-            at: now.checked_add(patience).unwrap_or(now + Duration::from_secs(86400 * 365)),
-            patience,
+            at: now.checked_add(waiter_state).unwrap_or(now + Duration::from_secs(86400 * 365)),
+            waiter_state,
         }
     }
 
@@ -54,9 +54,9 @@ pub struct Request {
     /// The locks; all are granted or none.
     pub names: Vec<Name>,
     /// The terms on which they are requested.
-    pub ask: Ask,
+    pub spec: RequestSpec,
     /// The requester.
-    pub asker: Asker,
+    pub requester: Requester,
     /// The command line of the owner.
     pub command: String,
     /// The end of the wait.

@@ -20,8 +20,8 @@ use super::acquire::Acquired;
 use super::launch::LAUNCH;
 use super::lifeline::{self, Lifeline};
 use super::owner;
-use super::process::{Identity, abridged, lineage, no_proc};
-use super::queue::{Again, Ask, Asker};
+use super::process::{Identity, abridged, ancestry, no_proc};
+use super::queue::{Reentrancy, RequestSpec, Requester};
 use super::record::{Mode, Purpose};
 use super::request::{Deadline, Deadlocks, Request};
 use crate::child::Forwarder;
@@ -30,13 +30,13 @@ use crate::fs::Locked;
 use crate::name::Name;
 
 /// The live file's descriptor gets this number or the next free one, if the limit allows.
-const OUT_OF_THE_WAY: i32 = 100;
+const MIN_LIFELINE_FD: i32 = 100;
 /// How long giving the locks back may take.
-const GIVING_BACK: Duration = Duration::from_secs(5);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A command to run, and the locks to run it under.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct RunSpec {
     /// The locks.
     pub names: Vec<Name>,
     /// The mode in which they are held.
@@ -53,7 +53,7 @@ pub struct Job {
 
 /// A child that waits for the message to become the command. Without it, because this process died
 /// or gave up, the child ends.
-struct Candidate {
+struct WaitingChild {
     child: Child,
     word: PipeWriter,
     /// The child reopens this end through /proc; it must exist until then.
@@ -65,14 +65,14 @@ struct Candidate {
 
 impl Locks {
     /// Runs a command while its locks are held; returns its exit status.
-    pub fn run(&self, job: &Job) -> Result<ExitStatus> {
-        let (name, live_file) = self.live_file(job.deadline.at)?;
-        let result = self.start(job, live_file).and_then(|mut candidate| {
-            match self.acquire_for(job, &candidate.child, &name) {
-                Ok(acquired) => self.oversee(candidate, &acquired),
+    pub fn run(&self, spec: &RunSpec) -> Result<ExitStatus> {
+        let (name, live_file) = self.live_file(spec.deadline.at)?;
+        let result = self.start(spec, live_file).and_then(|mut waiting| {
+            match self.acquire_for(spec, &waiting.child, &name) {
+                Ok(acquired) => self.supervise(waiting, &acquired),
                 Err(error) => {
-                    let _ = candidate.child.kill();
-                    let _ = candidate.child.wait();
+                    let _ = waiting.child.kill();
+                    let _ = waiting.child.wait();
                     Err(error)
                 }
             }
@@ -87,22 +87,22 @@ impl Locks {
 
     /// Lets the child become the command, passes signals on, and releases the locks when it has
     /// ended, even if a child of the command lives on.
-    fn oversee(&self, mut candidate: Candidate, acquired: &[Acquired]) -> Result<ExitStatus> {
+    fn supervise(&self, mut waiting: WaitingChild, acquired: &[Acquired]) -> Result<ExitStatus> {
         let signals = Forwarder::new();
-        signals.begin(candidate.child.id());
+        signals.begin(waiting.child.id());
         let tokens =
             acquired.iter().map(|Acquired { name, grant, .. }| format!("{name}:{}", grant.token));
         let word = tokens.collect::<Vec<_>>().join(",") + "\n";
         // A child that was killed before it could read this is waited for all the same.
-        let _ = candidate.word.write_all(word.as_bytes());
-        let ended = candidate.child.wait();
+        let _ = waiting.word.write_all(word.as_bytes());
+        let ended = waiting.child.wait();
         drop(signals);
         for Acquired { name, grant, .. } in acquired {
             // The record is stale by now; if it cannot be removed, the next reader finds that out.
-            let asker = owner::anybody(None, &self.claim);
-            let deadline = Instant::now() + GIVING_BACK;
-            let released = asker.and_then(|asker| {
-                self.release(std::slice::from_ref(name), Some(grant.token), &asker, deadline)
+            let requester = owner::self_and_ancestors(None, &self.env);
+            let deadline = Instant::now() + RELEASE_TIMEOUT;
+            let released = requester.and_then(|requester| {
+                self.release(std::slice::from_ref(name), Some(grant.token), &requester, deadline)
             });
             if let Err(error) = released {
                 tracing::debug!(%error, "the lock was not there to be released");
@@ -116,15 +116,15 @@ impl Locks {
     /// A file that stays locked while any descriptor of it is open: the command and its children
     /// inherit one.
     fn live_file(&self, deadline: Instant) -> Result<(Lifeline, File)> {
-        let me = owner::anybody(None, &self.claim)?.process;
+        let me = owner::self_and_ancestors(None, &self.env)?.process;
         // Containers that start together may give their processes the same ids at the same time.
-        let boot = me.place.boot.split('-').next().unwrap_or_default();
+        let boot = me.namespace.boot.split('-').next().unwrap_or_default();
         let name = format!(
             "{}{}-{}-{}-{boot}",
             lifeline::COMMAND,
             me.pid,
             me.start,
-            me.place.pid_namespace
+            me.namespace.pid_namespace
         );
         let lifeline = Lifeline::parse(&name)
             .ok_or_else(|| Error::new(Kind::Internal, format!("{name} names no lifeline")))?;
@@ -146,14 +146,14 @@ impl Locks {
             ));
         };
         // Scripts use the low numbers freely (`exec 3>log`) and would close it.
-        let out_of_the_way = fcntl_dupfd_cloexec(&file, OUT_OF_THE_WAY).map_or(file, File::from);
+        let out_of_the_way = fcntl_dupfd_cloexec(&file, MIN_LIFELINE_FD).map_or(file, File::from);
         fcntl_setfd(out_of_the_way.as_fd(), FdFlags::empty())
             .map_err(|errno| not_started(&errno.into()))?;
         Ok((lifeline, out_of_the_way))
     }
 
     /// Starts the child, which inherits the live file.
-    fn start(&self, job: &Job, live_file: File) -> Result<Candidate> {
+    fn start(&self, spec: &RunSpec, live_file: File) -> Result<WaitingChild> {
         let (reader, writer) = std::io::pipe().map_err(|error| not_started(&error))?;
         // The number of this process in /proc, which may differ from its pid: see super::process.
         let own = std::fs::read_link("/proc/self").map_err(no_proc)?;
@@ -162,34 +162,43 @@ impl Locks {
             .arg0("pipeline-state")
             .arg(LAUNCH)
             .arg(format!("/proc/{}/fd/{descriptor}", own.display()))
-            .arg(job.format)
+            .arg(spec.format)
             .arg("--")
-            .args(&job.command)
+            .args(&spec.command)
             .spawn()
             .map_err(|error| not_started(&error))?;
-        Ok(Candidate { child, word: writer, _other_end: reader, _live_file: live_file })
+        Ok(WaitingChild { child, word: writer, _other_end: reader, _live_file: live_file })
     }
 
-    fn acquire_for(&self, job: &Job, child: &Child, live_file: &Lifeline) -> Result<Vec<Acquired>> {
-        let process = owner::anybody(None, &self.claim)?.process;
+    fn acquire_for(
+        &self,
+        spec: &RunSpec,
+        child: &Child,
+        live_file: &Lifeline,
+    ) -> Result<Vec<Acquired>> {
+        let process = owner::self_and_ancestors(None, &self.env)?.process;
         let command = Identity::of(child.id())?;
         let Some(command) = command else {
             return Err(Error::new(Kind::CommandFailed, "the command was killed before it began"));
         };
-        let words: Vec<_> = job.command.iter().map(|word| word.to_string_lossy()).collect();
+        let words: Vec<_> = spec.command.iter().map(|word| word.to_string_lossy()).collect();
         let request = Request {
-            names: job.names.clone(),
-            ask: Ask { mode: job.mode, purpose: Purpose::Hold, again: Again::Refused },
-            asker: Asker {
-                lineage: lineage(command.pid)?,
+            names: spec.names.clone(),
+            spec: RequestSpec {
+                mode: spec.mode,
+                purpose: Purpose::Hold,
+                reentrancy: Reentrancy::Refused,
+            },
+            requester: Requester {
+                ancestry: ancestry(command.pid)?,
                 owner: command,
-                is_named: false,
+                explicit: false,
                 process,
-                shown: self.claim.shown.clone(),
+                env_tokens: self.env.tokens.clone(),
             },
             command: abridged(&words.join(" ")),
-            deadline: job.deadline,
-            deadlocks: job.deadlocks,
+            deadline: spec.deadline,
+            deadlocks: spec.deadlocks,
             metadata: None,
             ttl: None,
             live_file: Some(live_file.clone()),

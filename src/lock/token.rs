@@ -10,7 +10,7 @@
 //! reserve the next one.
 //!
 //! Since each boot reserves tokens before it grants a lock, `.reserved` also distinguishes a record
-//! torn by a power cut from one damaged while its lock may be held: see [`Locks::is_from_before`].
+//! torn by a power cut from one damaged while its lock may be held: see [`Locks::is_of_previous_boot`].
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -20,11 +20,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::flock::FileLock;
-use super::gate::{Gate, PASSING, Seen};
+use super::gate::{Gate, MIN_GATE_WAIT, StoredRecord};
 use super::liveness::file_system;
-use super::process::Place;
+use super::process::Namespace;
 use super::record::Token;
-use super::{LOCKS, Locks, give_up_after};
+use super::{LOCKS, Locks, check_deadline};
 use crate::document::seal::{verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
@@ -74,7 +74,7 @@ impl Counter {
     }
 
     fn of_this_boot(locks: &Locks, dir: &Dir) -> Result<Option<Self>> {
-        let here = Place::here()?;
+        let here = Namespace::here()?;
         Ok(Self::read(locks, dir)?.filter(|counter| counter.boot == here.boot))
     }
 
@@ -164,8 +164,8 @@ impl Gate<'_> {
 impl Locks {
     /// Whether all records were written before this boot of this machine, so that their holders are
     /// dead. Records are not synced: a power cut may leave nothing of one but its name.
-    pub(super) fn is_from_before(&self, dir: &Dir) -> Result<bool> {
-        let here = Place::here()?;
+    pub(super) fn is_of_previous_boot(&self, dir: &Dir) -> Result<bool> {
+        let here = Namespace::here()?;
         let Some(reservation) = Reservation::read(self, dir)? else { return Ok(false) };
         let same_machine = !here.machine.is_empty() && reservation.machine == here.machine;
         let another_boot = !reservation.boot.is_empty() && reservation.boot != here.boot;
@@ -184,27 +184,27 @@ impl Locks {
     /// Reserves a block durably. Even a request with no time left waits for other reservations:
     /// they hold no lock that it requested.
     pub(super) fn reserve(&self, deadline: Instant) -> Result<()> {
-        let deadline = deadline.max(Instant::now() + PASSING);
+        let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
         loop {
             let root = side::open_root(&self.disk, &self.directory)?;
             let dir = side::open(&self.disk, &root, LOCKS)?;
             let what = "the counter of tokens";
             if let Some(lock) = self.flock((&root, &dir), RESERVING, deadline, what)? {
-                return self.reserve_alone(&root, &dir, &lock, deadline);
+                return self.reserve_exclusively(&root, &dir, &lock, deadline);
             }
-            give_up_after(deadline)?;
+            check_deadline(deadline)?;
         }
     }
 
     /// Prevents reservations while the result is held; `None` if one is under way.
-    pub(super) fn no_reservation(&self) -> Option<FileLock> {
+    pub(super) fn block_reservations(&self) -> Option<FileLock> {
         let root = side::open_root(&self.disk, &self.directory).ok()?;
         let dir = side::open_to_read(&self.disk, &root, LOCKS).ok()??;
         side::check(&self.disk, &root, LOCKS, &dir).ok()?; // root would create its file there
         self.flock((&root, &dir), RESERVING, Instant::now(), "the tokens are").ok()?
     }
 
-    fn reserve_alone(
+    fn reserve_exclusively(
         &self,
         root: &Dir,
         dir: &Dir,
@@ -215,15 +215,15 @@ impl Locks {
         if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
             return Ok(()); // another process did it during the wait
         }
-        if self.is_from_before(dir)? {
-            self.gate(deadline)?.forget_the_torn()?; // while torn can be distinguished from damaged
+        if self.is_of_previous_boot(dir)? {
+            self.gate(deadline)?.remove_torn()?; // while torn can be distinguished from damaged
         }
         let used = highest_known(self, dir)?;
         let end = used
             .checked_add(BLOCK)
             .ok_or_else(|| Error::new(Kind::Internal, "all tokens are used up"))?;
         let name = temporary(lock.inode(), "reserved");
-        let here = Place::here()?;
+        let here = Namespace::here()?;
         let reservation =
             Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
         let staged = self.disk.stage(dir, &name, &sealed(&reservation)?, Sync::Now)?;
@@ -256,7 +256,7 @@ fn highest_known(locks: &Locks, dir: &Dir) -> Result<u64> {
     // One of the files is gone or damaged. Either may hold the higher number, so the records are
     // checked too.
     for name in locks.names(dir)? {
-        if let Seen::Record(record) = locks.peek(dir, &name)? {
+        if let StoredRecord::Record(record) = locks.read_record(dir, &name)? {
             let tokens = record.holders.iter().map(|grant| grant.token.get() + 1);
             highest = tokens.fold(highest, u64::max);
         }

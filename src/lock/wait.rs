@@ -31,7 +31,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How closely to poll besides waiting for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watchfulness {
+pub enum PollMode {
     /// Most changes cause an event.
     Heartbeat,
     /// No change does.
@@ -54,7 +54,7 @@ pub fn wake(waiter: &Identity) {
 }
 
 /// The pipe that the signal arrives through; `None` if descriptors have run out.
-fn bell() -> Option<&'static UnixStream> {
+fn wakeup_pipe() -> Option<&'static UnixStream> {
     static BELL: OnceLock<Option<UnixStream>> = OnceLock::new();
     let hang = || -> std::io::Result<UnixStream> {
         let (inside, outside) = UnixStream::pair()?;
@@ -67,11 +67,11 @@ fn bell() -> Option<&'static UnixStream> {
 
 /// Sleeps, with growing intervals if no event can wake it.
 #[derive(Debug)]
-pub struct Sleeper {
+pub struct Parker {
     interval: Duration,
 }
 
-impl Sleeper {
+impl Parker {
     /// A sleeper that has not slept yet.
     pub fn awake() -> Self {
         Self { interval: FIRST_INTERVAL }
@@ -79,22 +79,21 @@ impl Sleeper {
 
     /// Registers for wakeups: to be called before the place in the queue is taken. A request that
     /// need not wait does without.
-    pub fn attend(&self) {
-        bell();
+    pub fn register(&self) {
+        wakeup_pipe();
     }
 
     /// Drains pending wakeups. To be called before the records are read, so that a later signal
     /// counts.
-    pub fn listen_anew(&self) {
-        if let Some(mut bell) = bell() {
-            while bell.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+    pub fn drain(&self) {
+        if let Some(mut wakeup_pipe) = wakeup_pipe() {
+            while wakeup_pipe.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
         }
     }
 
     /// Sleeps until it is woken, one of these processes ends, or `until`.
-    pub fn sleep(&mut self, processes: &[&Identity], watchfulness: Watchfulness, until: Instant) {
-        let mut watchfulness =
-            if bell().is_some() { watchfulness } else { Watchfulness::Intervals };
+    pub fn sleep(&mut self, processes: &[&Identity], poll_mode: PollMode, until: Instant) {
+        let mut poll_mode = if wakeup_pipe().is_some() { poll_mode } else { PollMode::Intervals };
         let mut fds = Vec::new();
         for identity in processes {
             match watch_process(identity.pid) {
@@ -107,13 +106,13 @@ impl Sleeper {
                     return;
                 }
                 Some(fd) => fds.push(fd),
-                None => watchfulness = Watchfulness::Intervals, // it ended, or pidfds are lacking
+                None => poll_mode = PollMode::Intervals, // it ended, or pidfds are lacking
             }
         }
         let now = Instant::now();
-        let until = match watchfulness {
-            Watchfulness::Heartbeat => until.min(now + HEARTBEAT),
-            Watchfulness::Intervals => {
+        let until = match poll_mode {
+            PollMode::Heartbeat => until.min(now + HEARTBEAT),
+            PollMode::Intervals => {
                 let next = until.min(now + self.interval);
                 self.interval = self.interval.saturating_mul(2).min(LONGEST_INTERVAL);
                 next
@@ -121,7 +120,10 @@ impl Sleeper {
         };
         // A time too large for the kernel's clock counts as none.
         let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
-        let sources = fds.iter().map(|fd| fd.as_fd()).chain(bell().map(|bell| bell.as_fd()));
+        let sources = fds
+            .iter()
+            .map(|fd| fd.as_fd())
+            .chain(wakeup_pipe().map(|wakeup_pipe| wakeup_pipe.as_fd()));
         let mut sources: Vec<PollFd<'_>> =
             sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         // However it ends, the caller re-checks.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::LOCKS;
-use super::liveness::{Judge, Liveness};
+use super::liveness::{Liveness, LivenessProbe};
 use super::process::Identity;
 use super::queue::Blocker;
 use super::record::{Grant, Mode, Purpose};
@@ -15,7 +15,7 @@ use crate::name::Name;
 
 /// A blocker of a request, for messages.
 #[derive(Clone, Debug)]
-pub struct InTheWay {
+pub struct BlockerInfo {
     /// The lock that it blocks.
     pub lock: Name,
     /// Its process id, if it is known.
@@ -28,9 +28,9 @@ pub struct InTheWay {
     pub waiter: Option<String>,
 }
 
-impl InTheWay {
+impl BlockerInfo {
     /// Describes a blocker of this lock.
-    pub fn new(lock: &Name, blocker: &Blocker<'_>, judge: &Judge<'_>) -> Self {
+    pub fn new(lock: &Name, blocker: &Blocker<'_>, judge: &LivenessProbe<'_>) -> Self {
         let liveness;
         let mut id = None;
         let (pid, words) = match blocker {
@@ -41,17 +41,17 @@ impl InTheWay {
                 let place =
                     grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
                 let place = place.map_or_else(String::new, |owner| {
-                    format!(", in {},", judge.whereabouts(owner))
+                    format!(", in {},", judge.describe_namespace(owner))
                 });
                 (pid, format!("held by {}{place}{shared} since {}", holder(grant), grant.since))
             }
             Blocker::Waiter(waiter) => {
-                let who = person(waiter.owner.pid, &waiter.command);
+                let who = describe_process(waiter.owner.pid, &waiter.command);
                 liveness = judge.waiting_process(waiter);
                 id = waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned());
                 let is_elsewhere = judge.process(&waiter.process) == Liveness::Unknown;
-                let place =
-                    is_elsewhere.then(|| format!(", in {},", judge.whereabouts(&waiter.process)));
+                let place = is_elsewhere
+                    .then(|| format!(", in {},", judge.describe_namespace(&waiter.process)));
                 let place = place.unwrap_or_default();
                 (
                     Some(waiter.owner.pid),
@@ -64,12 +64,12 @@ impl InTheWay {
 }
 
 /// Describes a process: `123 (bash deploy.sh)`, its command cut to fit a line.
-pub fn person(pid: u32, command: &str) -> String {
-    format!("{pid} ({})", brief(command))
+pub fn describe_process(pid: u32, command: &str) -> String {
+    format!("{pid} ({})", shorten(command))
 }
 
 /// A command line, cut to fit a line of text.
-pub fn brief(command: &str) -> String {
+pub fn shorten(command: &str) -> String {
     const LONGEST: usize = 48;
     if command.chars().count() <= LONGEST {
         return command.to_owned();
@@ -80,7 +80,7 @@ pub fn brief(command: &str) -> String {
 /// Describes a holder.
 pub fn holder(grant: &Grant) -> String {
     match (&grant.owner, &grant.quarantined) {
-        (Some(owner), _) => person(owner.pid, &grant.command),
+        (Some(owner), _) => describe_process(owner.pid, &grant.command),
         (None, Some(kept)) => {
             format!("nobody knows whom (its record was damaged and is {LOCKS}/{kept})")
         }
@@ -89,7 +89,7 @@ pub fn holder(grant: &Grant) -> String {
 }
 
 /// Lists what blocks a request: `deploy: held by 123 (bash deploy.sh) since …`.
-pub fn sentence(in_the_way: &[InTheWay]) -> String {
+pub fn describe_blockers(in_the_way: &[BlockerInfo]) -> String {
     let mut shown: Vec<String> =
         in_the_way.iter().take(3).map(|one| format!("{}: {}", one.lock, one.words)).collect();
     if in_the_way.len() > 3 {
@@ -99,11 +99,14 @@ pub fn sentence(in_the_way: &[InTheWay]) -> String {
 }
 
 /// The error of a wait that took too long.
-pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -> Error {
-    let why = sentence(in_the_way);
-    let message = match request.ask.purpose {
+pub fn timed_out(request: &Request, in_the_way: &[BlockerInfo], waited: Duration) -> Error {
+    let why = describe_blockers(in_the_way);
+    let message = match request.spec.purpose {
         Purpose::Hold => {
-            format!("not acquired within {:.1} s: {why}", request.deadline.patience.as_secs_f64())
+            format!(
+                "not acquired within {:.1} s: {why}",
+                request.deadline.waiter_state.as_secs_f64()
+            )
         }
         Purpose::Commit => {
             format!("the state is locked: waited {:.1} s for {why}", waited.as_secs_f64())
@@ -117,7 +120,7 @@ pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -
         .detail("blockedBy", blockers.collect::<Vec<_>>())
         .detail("waited", waited.as_secs_f64());
     match in_the_way.iter().find(|one| one.liveness == Liveness::Unknown) {
-        Some(InTheWay { waiter: Some(id), .. }) => error.try_command(
+        Some(BlockerInfo { waiter: Some(id), .. }) => error.try_command(
             format!("lock break --waiter {id}"),
             "it cannot be told from here whether that waiter lives; once you are sure that it does not",
         ),
@@ -131,7 +134,7 @@ pub fn timed_out(request: &Request, in_the_way: &[InTheWay], waited: Duration) -
 
 /// The error of a request for a lock that its owner, or an ancestor, holds.
 pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
-    let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&request.asker.owner));
+    let is_owners = own.owner.as_ref().is_some_and(|owner| owner.is(&request.requester.owner));
     let by =
         if is_owners { "this owner".to_owned() } else { format!("an ancestor, {}", holder(own)) };
     let Grant { token, mode, since, .. } = own;
@@ -160,7 +163,7 @@ pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
 
 /// The error of a request that times out on a commit under way, with the grant that it holds
 /// already.
-pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
+pub fn with_late_drain(mut late: Error, already_held: Error) -> Error {
     late.message = format!("{}; {}", late.message, already_held.message);
     late.hints.extend(already_held.hints);
     late.detail("held", *already_held.details)
@@ -169,7 +172,7 @@ pub fn held_all_the_same(mut late: Error, already_held: Error) -> Error {
 /// The error of a wait that an operator ended.
 pub fn broken(request: &Request) -> Error {
     let names = listed(&request.names);
-    let message = match request.ask.purpose {
+    let message = match request.spec.purpose {
         Purpose::Hold => format!(
             "an operator ended the wait for {names} (lock break --waiter); nothing was acquired"
         ),

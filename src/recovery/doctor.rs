@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ExitCode, Hint, Result, work_as};
 use crate::fs::{Dir, FileKind};
-use crate::lock::request::Deadline;
+use crate::lock::Deadline;
 use crate::side;
 use crate::store::Store;
 

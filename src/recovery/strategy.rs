@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::audit::Level;
 use crate::error::{Error, ExitCode, Hint, Kind, Result};
-use crate::lock::request::Deadline;
+use crate::lock::Deadline;
 use crate::name::Name;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;

@@ -217,7 +217,7 @@ impl Store {
         self.disk.stage(&dir, manifest::MANIFEST, &text, Sync::Now)?.keep();
         self.disk.sync_dir(&dir)?;
 
-        if !lock.flock.is_ours(&self.disk, &lock.root)? {
+        if !lock.flock.is_current(&self.disk, &lock.root)? {
             return Err(lock_lost());
         }
         self.disk

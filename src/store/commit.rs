@@ -20,7 +20,7 @@ use crate::document::seal::{Seal, Sealed};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Staged, Sync, temporary};
 use crate::fs::{Access, Dir, FsResult};
-use crate::lock::token::Fence;
+use crate::lock::Fence;
 
 /// The input of [`Store::publish`].
 #[derive(Debug)]
@@ -142,7 +142,7 @@ impl Store {
         // 5. Check that the lock is still held and the live file is still the one that was read.
         //    The check uses the path that the user gave: a document written into a directory that
         //    was moved away would be acknowledged, but not found at that path.
-        if !lock.flock.is_ours(disk, &lock.root)? || !self.is_still(seen.live.as_ref())? {
+        if !lock.flock.is_current(disk, &lock.root)? || !self.is_still(seen.live.as_ref())? {
             return Ok(Published::Overtaken);
         }
 
@@ -154,7 +154,9 @@ impl Store {
         if let Err(error) = disk.rename((&lock.root, OsStr::new(&name)), (&lock.root, live)) {
             match self.holds(lock, text) {
                 Ok(true) => {} // the rename happened despite its error
-                Ok(false) if error.is(Errno::NOENT) && !lock.flock.is_ours(disk, &lock.root)? => {
+                Ok(false)
+                    if error.is(Errno::NOENT) && !lock.flock.is_current(disk, &lock.root)? =>
+                {
                     // Another writer took this writer's file for a leftover.
                     return Ok(Published::Overtaken);
                 }

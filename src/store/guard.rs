@@ -29,7 +29,7 @@ use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::{Sync, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::journal::{Event, GuardEvent, Journal};
-use crate::lock::process::{Identity, Place, lineage};
+use crate::lock::{Identity, Namespace, ancestry};
 use crate::name::Name;
 use crate::time::rfc3339_millis;
 
@@ -350,7 +350,7 @@ impl Store {
     /// Returns whether a record was made in another root or on another machine.
     fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
         let Some(stat) = self.disk.stat(root, ".")? else { return Ok(true) };
-        let (here, there) = (Place::here()?, &record.process.place);
+        let (here, there) = (Namespace::here()?, &record.process.namespace);
         let is_other_machine =
             there.boot != here.boot && (here.machine.is_empty() || there.machine != here.machine);
         Ok(!record.is_of(&stat) || is_other_machine)
@@ -361,7 +361,7 @@ impl Store {
         if self.is_foreign(root, record)? {
             return Ok(false);
         }
-        let (here, there) = (Place::here()?, &record.process.place);
+        let (here, there) = (Namespace::here()?, &record.process.namespace);
         Ok(match there.boot == here.boot {
             false => true,
             // The process is not visible from another namespace, and a running guard must not be
@@ -398,8 +398,8 @@ impl Store {
             return Vec::new();
         }
         let running = self.running(&lock.root, backup_dir).unwrap_or_default();
-        let ancestors = lineage(std::process::id()).unwrap_or_default();
-        let shown = &self.settings.claim.guards;
+        let ancestors = ancestry(std::process::id()).unwrap_or_default();
+        let shown = &self.settings.lock_env.guards;
         let is_under = |record: &Record| {
             let token = shown.iter().find(|(id, _)| *id == record.id);
             token.is_some_and(|(_, token)| record.is_shown(token))

@@ -233,7 +233,7 @@ impl Store {
     ) -> Result<()> {
         const DRAFT: &str = "fresh.draft";
         self.disk.stage(&staging.dir, DRAFT, &intent.write()?, Sync::Now)?.keep();
-        if !lock.flock.is_ours(&self.disk, &lock.root)? {
+        if !lock.flock.is_current(&self.disk, &lock.root)? {
             return Err(lock_lost());
         }
         self.disk.rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)))?;

@@ -12,8 +12,7 @@ use super::state_file::StateFile;
 use crate::error::Result;
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin, Stat};
-use crate::lock::flock::FileLock;
-use crate::lock::line::Place;
+use crate::lock::{FileLock, QueueSlot};
 use crate::side;
 
 /// The resources of a writer: the lock, its place in the queue if it had to wait, and the root
@@ -24,7 +23,7 @@ pub(super) struct StateLock<'a> {
     pub flock: FileLock,
     /// The time it waited for the lock.
     pub waited: Duration,
-    pub place: Option<Place<'a>>, // dropped last: the next in the queue then finds the lock free
+    pub place: Option<QueueSlot<'a>>, // dropped last: the next in the queue then finds the lock free
 }
 
 /// The files that a writer found under the lock.

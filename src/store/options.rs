@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Store;
 use crate::error::{Error, Kind, Result};
-use crate::lock::token::Fence;
+use crate::lock::Fence;
 
 /// The purpose of a writer, which decides what must exist beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

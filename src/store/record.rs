@@ -12,7 +12,7 @@ use crate::audit::{Committed, Level, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
 use crate::journal::{Changes, Commit, Event, Events, Journal, Owner};
-use crate::lock::process::{Place, name_of};
+use crate::lock::{Namespace, process_name};
 use crate::time::rfc3339_millis;
 
 impl Store {
@@ -108,12 +108,12 @@ impl Store {
         let parent = || {
             rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
         };
-        let pid = self.settings.claim.owner.unwrap_or_else(parent);
+        let pid = self.settings.lock_env.owner.unwrap_or_else(parent);
         Owner {
             pid,
             uid: crate::side::user(),
-            host: Place::host_name(),
-            program: if pid == 0 { String::new() } else { name_of(pid) },
+            host: Namespace::host_name(),
+            program: if pid == 0 { String::new() } else { process_name(pid) },
         }
     }
 

@@ -21,9 +21,7 @@ use crate::document::seal::{size_when_sealed, without_seal};
 use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
-use crate::lock::holder::{self, Holder};
-use crate::lock::report::Summary;
-use crate::lock::{LOCKS, STATE_LOCK};
+use crate::lock::{FlockHolder, LOCKS, LockSummary, STATE_LOCK, flock_holder};
 use crate::side;
 use crate::time::rfc3339;
 
@@ -64,9 +62,9 @@ pub struct Status {
     /// The copies in the backup directory.
     pub backups: BackupCount,
     /// The holder of the commit's lock at this moment.
-    pub state_lock: Option<Holder>,
+    pub state_lock: Option<FlockHolder>,
     /// A summary of the named locks.
-    pub locks: Summary,
+    pub locks: LockSummary,
     /// The number of checkpoints.
     pub checkpoints: usize,
     /// The checkpoint of an interrupted restore; the next command that reads or writes finishes it.
@@ -300,9 +298,9 @@ impl Store {
         Ok((status, error))
     }
 
-    fn lock_holder(&self, root: &Dir) -> Result<Option<Holder>> {
+    fn lock_holder(&self, root: &Dir) -> Result<Option<FlockHolder>> {
         match side::open_to_read(&self.disk, root, LOCKS)? {
-            Some(locks) => Ok(holder::of(&self.disk, &locks, STATE_LOCK)?),
+            Some(locks) => Ok(flock_holder(&self.disk, &locks, STATE_LOCK)?),
             None => Ok(None),
         }
     }

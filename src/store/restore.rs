@@ -50,7 +50,7 @@ use crate::document::{READ_LIMIT, Reading, inspect};
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::Sync;
 use crate::fs::{Dir, FsError, FsResult};
-use crate::lock::token::Fence;
+use crate::lock::Fence;
 use crate::name::Name;
 use crate::tree::{self, Attributes, Entry, Listing, What};
 
@@ -401,7 +401,7 @@ impl Store {
         const DRAFT: &str = "intent.draft";
         let bytes = intent.write()?;
         self.disk.stage(&staging.dir, DRAFT, &bytes, Sync::Now)?.keep();
-        if !lock.flock.is_ours(&self.disk, &lock.root)? {
+        if !lock.flock.is_current(&self.disk, &lock.root)? {
             return Err(lock_lost());
         }
         let gate = self.locks.pass_fences(fences, deadline)?;

@@ -15,8 +15,7 @@ use super::state_file::StateFile;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::temporary;
 use crate::fs::{Dir, FileKind, FsError};
-use crate::lock::LOCKS;
-use crate::lock::along::Along;
+use crate::lock::{CommitTurn, ImplicitLocks, LOCKS};
 use crate::side::{self, foreign_owner, unsafe_path};
 use crate::tree::is_mount_point;
 
@@ -29,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The locks that a checkpoint or a restore needs.
 pub(super) struct RestoreLocks<'a> {
     pub state: StateLock<'a>,
-    _along: Along<'a>, // released after the flock
+    _along: ImplicitLocks<'a>, // released after the flock
 }
 
 impl Store {
@@ -105,7 +104,9 @@ impl Store {
             let locks = side::open_unless(&self.disk, &root, LOCKS, || {
                 self.refuse_other_tools_file(&root)
             })?;
-            if let Some((flock, place)) = self.locks.turn((&root, &locks), deadline)? {
+            if let Some(CommitTurn { lock: flock, slot: place }) =
+                self.locks.commit_turn((&root, &locks), deadline)?
+            {
                 let lock = StateLock { root, flock, waited: started.elapsed(), place };
                 if purpose == LockPurpose::Abort {
                     return Ok(lock);
@@ -178,11 +179,11 @@ impl Store {
     ) -> Result<RestoreLocks<'_>> {
         loop {
             let lock = self.lock_state(self.precheck(purpose)?, purpose, deadline)?;
-            if let Some(along) = self.locks.take_along(&ALONG)? {
+            if let Some(along) = self.locks.try_acquire_implicit(&ALONG)? {
                 return Ok(RestoreLocks { state: lock, _along: along });
             }
             drop(lock);
-            let along = self.locks.wait_along(&ALONG, deadline)?;
+            let along = self.locks.acquire_implicit(&ALONG, deadline)?;
             match self.lock_state(
                 self.precheck(purpose)?,
                 purpose,
@@ -199,13 +200,13 @@ impl Store {
     }
 
     /// Takes the locks of `config/` and `.signals/`, if they are free.
-    pub(super) fn take_along(&self) -> Result<Option<Along<'_>>> {
-        self.locks.take_along(&ALONG)
+    pub(super) fn take_along(&self) -> Result<Option<ImplicitLocks<'_>>> {
+        self.locks.try_acquire_implicit(&ALONG)
     }
 
     /// Waits until the locks of `config/` and `.signals/` are free.
     pub(super) fn await_along(&self, deadline: Instant) -> Result<()> {
-        self.locks.wait_along(&ALONG, deadline).map(drop)
+        self.locks.acquire_implicit(&ALONG, deadline).map(drop)
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -11,10 +11,9 @@ use pipeline_state::audit::Audit;
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Fate, Observed};
-use pipeline_state::lock::owner::owner;
-use pipeline_state::lock::queue::{Again, Ask};
-use pipeline_state::lock::record::{Mode, Purpose};
-use pipeline_state::lock::request::{Deadline, Deadlocks, Request};
+use pipeline_state::lock::{
+    Deadline, Deadlocks, Mode, Purpose, Reentrancy, Request, RequestSpec, owner,
+};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
@@ -123,11 +122,15 @@ fn no_bit_of_a_checkpoint_can_flip_and_be_restored() {
 
 /// Requests a lock without waiting, as a process unrelated to the holder.
 fn asks(name: &str) -> Request {
-    let (asker, _) = owner(None, &[], &Default::default()).unwrap();
+    let (requester, _) = owner::owner(None, &[], &Default::default()).unwrap();
     Request {
         names: vec![Name::parse("lock", name).unwrap()],
-        ask: Ask { mode: Mode::Shared, purpose: Purpose::Hold, again: Again::Refused },
-        asker,
+        spec: RequestSpec {
+            mode: Mode::Shared,
+            purpose: Purpose::Hold,
+            reentrancy: Reentrancy::Refused,
+        },
+        requester,
         command: "somebody else".to_owned(),
         deadline: Deadline::after(Duration::ZERO),
         deadlocks: Deadlocks::Refused,

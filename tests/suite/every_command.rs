@@ -18,8 +18,7 @@ use std::time::Instant;
 use pipeline_state::error::ExitCode;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::stage::is_temporary;
-use pipeline_state::lock::record::Mode;
-use pipeline_state::lock::report::Entry;
+use pipeline_state::lock::{LockEntry, Mode};
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::options::WriteOptions;
 use serde_json::{Value, json};
@@ -502,7 +501,7 @@ impl Job {
 
     /// The next writer and the next lock succeed, and leave the root in order.
     fn next_commands(&self, root: &Sandbox, spared: usize, place: &str) {
-        for Entry { lock, .. } in locks_on(root, Disk::real()).list().unwrap() {
+        for LockEntry { lock, .. } in locks_on(root, Disk::real()).list().unwrap() {
             root.ok(&format!("lock break {lock} --force")); // its owner lives
         }
         let real = store(root, Disk::real());

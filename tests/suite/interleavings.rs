@@ -44,7 +44,7 @@ fn store(root: &Path, disk: Disk) -> Store {
         backup_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
-        claim: Default::default(),
+        lock_env: Default::default(),
     };
     let audit = Audit::new(disk.clone(), root.join("audit.log"), root);
     Store::new(disk, settings, audit).reporting_absence()

@@ -10,13 +10,10 @@ use pipeline_state::document::seal::with_digest;
 use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
-use pipeline_state::lock::Locks;
-use pipeline_state::lock::acquire::Acquired;
-use pipeline_state::lock::owner::{self, Claim};
-use pipeline_state::lock::queue::{Again, Ask};
-use pipeline_state::lock::record::{Mode, Purpose};
-use pipeline_state::lock::report::Standing;
-use pipeline_state::lock::request::{Deadline, Deadlocks, Request};
+use pipeline_state::lock::{
+    Acquired, Deadline, Deadlocks, LockEnv, Locks, Mode, Purpose, Reentrancy, Request, RequestSpec,
+    Standing, owner,
+};
 use pipeline_state::name::Name;
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -25,7 +22,7 @@ use crate::sandbox::Sandbox;
 
 pub fn locks_on(sandbox: &Sandbox, disk: Disk) -> Locks {
     let audit = Rc::new(Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path()));
-    Locks::new(disk, sandbox.path(), Claim::default(), audit)
+    Locks::new(disk, sandbox.path(), LockEnv::default(), audit)
 }
 
 fn names(names: &str) -> Vec<Name> {
@@ -34,11 +31,11 @@ fn names(names: &str) -> Vec<Name> {
 
 /// This process is the requester, and does not wait.
 pub fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
-    let (asker, _) = owner::owner(Some(std::process::id()), &[], &Claim::default())?;
+    let (requester, _) = owner::owner(Some(std::process::id()), &[], &LockEnv::default())?;
     locks.acquire(&Request {
         names: names(wanted),
-        ask: Ask { mode, purpose: Purpose::Hold, again: Again::Refused },
-        asker,
+        spec: RequestSpec { mode, purpose: Purpose::Hold, reentrancy: Reentrancy::Refused },
+        requester,
         command: "a test".to_owned(),
         deadline: Deadline::after(std::time::Duration::ZERO),
         deadlocks: Deadlocks::Refused,
@@ -49,8 +46,8 @@ pub fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>>
 }
 
 pub fn release(locks: &Locks, wanted: &str) -> Result<()> {
-    let asker = owner::anybody(None, &Claim::default())?;
-    locks.release(&names(wanted), None, &asker, Instant::now()).map(|_| ())
+    let requester = owner::self_and_ancestors(None, &LockEnv::default())?;
+    locks.release(&names(wanted), None, &requester, Instant::now()).map(|_| ())
 }
 
 /// The status of each of these locks, after a pass of the gate completed interrupted changes.

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use pipeline_state::document::seal::{Digest, Lineage, Revision};
 use pipeline_state::fs::identity::DirId;
-use pipeline_state::lock::lifeline::Lifeline;
-use pipeline_state::lock::process::{Identity, Place};
-use pipeline_state::lock::record::{Grant, Mode, Purpose, Record, Token, Waiter};
+use pipeline_state::lock::{
+    Grant, Identity, Lifeline, Mode, Namespace, Purpose, Record, Token, Waiter,
+};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::manifest;
 use pipeline_state::store::restore::intent::{Action, Intent, Manner, Origin, Staged, Swap};
@@ -34,7 +34,7 @@ fn identity() -> impl Strategy<Value = Identity> {
             Identity {
                 pid,
                 start,
-                place: Place { boot, pid_namespace, time_namespace, machine, host },
+                namespace: Namespace { boot, pid_namespace, time_namespace, machine, host },
             }
         })
 }

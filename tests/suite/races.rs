@@ -33,7 +33,7 @@ pub fn settings_of(sandbox: &Sandbox) -> Settings {
         backup_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
-        claim: Default::default(),
+        lock_env: Default::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Watched;
-use crate::lock::record::Token;
+use crate::lock::Token;
 use crate::time::parse_duration;
 
 #[derive(Debug, Subcommand)]

@@ -9,74 +9,76 @@ use super::world::{
     identity, script_of,
 };
 use crate::lock::acquire::{Acquired, grant, take_back};
-use crate::lock::break_up::{Victim, take_away};
+use crate::lock::break_up::{BreakTarget, remove_grants};
 use crate::lock::deadlock::circle;
-use crate::lock::draft::{Draft, writes};
+use crate::lock::edit::{RecordEdit, writes};
 use crate::lock::hierarchy;
 use crate::lock::idle;
-use crate::lock::look::{Line, Verdict, ask};
+use crate::lock::look::{Admission, Queued, admit};
 use crate::lock::process::Identity;
-use crate::lock::queue::{Eyes, leave, next_in_line};
+use crate::lock::queue::{LivenessOracle, dequeue, waiters_to_wake};
 use crate::lock::record::{Mode, Purpose, Record, Token};
-use crate::lock::release::give_up;
+use crate::lock::release::release_one;
 use crate::lock::request::Request;
 use crate::name::Name;
 
 impl Actor<'_> {
-    pub fn draft(&self, lock: usize, record: u16) -> Draft {
+    pub fn edit(&self, lock: usize, record: u16) -> RecordEdit {
         let records = &self.scenario.libraries.records;
-        Draft::new(&self.scenario.names[lock], records.get(record).as_ref().clone())
+        RecordEdit::new(&self.scenario.names[lock], records.get(record).as_ref().clone())
     }
 
     pub fn decide(&mut self, errand: Errand) {
         let locks = self.scenario.locks(&self.world, self.me);
-        let mut drafts: Vec<Draft> =
-            locks.iter().map(|lock| self.draft(*lock, self.world.records[*lock])).collect();
-        let process = &self.request().asker.process;
+        let mut edits: Vec<RecordEdit> =
+            locks.iter().map(|lock| self.edit(*lock, self.world.records[*lock])).collect();
+        let process = &self.request().requester.process;
         match errand {
-            Errand::Ask => self.ask(drafts),
+            Errand::Request => self.admit(edits),
             Errand::Leave(outcome) => {
-                drafts.iter_mut().for_each(|draft| leave(&mut draft.record, process));
-                self.store(&drafts, Then::End(outcome));
+                edits.iter_mut().for_each(|edit| dequeue(&mut edit.record, process));
+                self.store(&edits, Then::End(outcome));
             }
-            Errand::PassOver(lock, code) => self.pass_over(usize::from(lock), code, drafts),
+            Errand::PassOver(lock, code) => self.pass_over(usize::from(lock), code, edits),
             Errand::GiveBack(granted) => {
                 let acquired = self.scenario.libraries.grants.get(granted);
-                drafts
+                edits
                     .iter_mut()
                     .zip(acquired.iter())
-                    .for_each(|(draft, acquired)| take_back(draft, acquired));
-                self.store(&drafts, Then::End(Outcome::Failed));
+                    .for_each(|(edit, acquired)| take_back(edit, acquired));
+                self.store(&edits, Then::End(Outcome::Failed));
             }
         }
     }
 
-    pub fn ask(&mut self, mut drafts: Vec<Draft>) {
+    pub fn admit(&mut self, mut edits: Vec<RecordEdit>) {
         let before = self.world;
-        let eyes = self.scenario.eyes(&before, self.me);
-        let asker = &self.request().asker;
+        let oracle = self.scenario.oracle(&before, self.me);
+        let requester = &self.request().requester;
         match self.scenario.command(&self.world, self.me) {
             Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit => {
-                self.ask_for(drafts)
+                self.answer_and_excuse(edits)
             }
             Command::Release(_) | Command::GiveAllBack => {
-                let released: Result<Vec<_>, _> =
-                    drafts.iter_mut().map(|draft| give_up(draft, None, asker, &eyes)).collect();
+                let released: Result<Vec<_>, _> = edits
+                    .iter_mut()
+                    .map(|edit| release_one(edit, None, requester, &oracle))
+                    .collect();
                 match released {
-                    Ok(_) => self.store(&drafts, Then::End(Outcome::Done)),
+                    Ok(_) => self.store(&edits, Then::End(Outcome::Done)),
                     Err(_) => self.nothing_to_store(Then::End(Outcome::Failed)),
                 }
             }
             Command::Break(_) => {
-                for draft in &mut drafts {
-                    let broken = take_away(draft, Victim::Everybody);
+                for edit in &mut edits {
+                    let broken = remove_grants(edit, BreakTarget::All);
                     for owner in broken.iter().filter_map(|grant| grant.owner.as_ref()) {
                         let script = script_of(code_of(owner));
                         self.world.scripts[script].holds = Default::default();
                         self.world.scripts[script].is_broken = self.world.is_running(script);
                     }
                 }
-                self.store(&drafts, Then::End(Outcome::Done));
+                self.store(&edits, Then::End(Outcome::Done));
             }
         }
     }
@@ -84,10 +86,10 @@ impl Actor<'_> {
     /// Ends the excuse of a waiter that runs, from the write that clears its mark. A commit that
     /// comes before its mark is excused until it has the flock, because its grace was over before
     /// it ran.
-    pub fn ask_for(&mut self, drafts: Vec<Draft>) {
-        let process = &self.request().asker.process;
-        let was_marked = drafts.iter().any(|draft| is_marked(draft, process));
-        self.answer(drafts);
+    pub fn answer_and_excuse(&mut self, edits: Vec<RecordEdit>) {
+        let process = &self.request().requester.process;
+        let was_marked = edits.iter().any(|edit| is_marked(edit, process));
+        self.answer(edits);
         let script = &mut self.world.scripts[self.me];
         let (writes, commits) = match script.step {
             Step::Write(plan) => (true, plan.then == Then::Turn),
@@ -96,87 +98,88 @@ impl Actor<'_> {
         script.is_excused &= if was_marked { writes } else { commits };
     }
 
-    fn answer(&mut self, mut drafts: Vec<Draft>) {
+    fn answer(&mut self, mut edits: Vec<RecordEdit>) {
         let before = self.world;
-        let eyes = self.scenario.eyes(&before, self.me);
+        let oracle = self.scenario.oracle(&before, self.me);
         let request = self.request();
         let wants_state = self.scenario.wants_state(request);
-        let verdict = ask(&mut drafts, request, (SystemTime::UNIX_EPOCH, Duration::ZERO), &eyes);
+        let admission =
+            admit(&mut edits, request, (SystemTime::UNIX_EPOCH, Duration::ZERO), &oracle);
         if self.scenario.mistake == Mistake::MarkKept {
-            for draft in &mut drafts {
-                let process = &request.asker.process;
-                let was_marked = is_marked(draft, process);
-                draft
-                    .record
+            for edit in &mut edits {
+                let process = &request.requester.process;
+                let was_marked = is_marked(edit, process);
+                edit.record
                     .waiter_mut(process)
                     .into_iter()
                     .for_each(|own| own.passed_over = was_marked);
             }
         }
-        if matches!(verdict, Verdict::Free | Verdict::Waits(_))
-            && self.is_out_of_order(request, &drafts)
+        if matches!(admission, Admission::Grantable | Admission::WaitGraph(_))
+            && self.is_out_of_order(request, &edits)
         {
             return self.refuse();
         }
-        match verdict {
-            Verdict::OwnerEnded | Verdict::Broken => self.refuse(),
-            Verdict::AlreadyHeld(..) => {
+        match admission {
+            Admission::OwnerEnded | Admission::Broken => self.refuse(),
+            Admission::AlreadyHeld(..) => {
                 self.nothing_to_store(if wants_state {
                     Then::DrainAgain
                 } else {
                     Then::AlreadyHeld
                 });
             }
-            Verdict::Free if request.ask.purpose == Purpose::Commit => {
-                self.store(&drafts, Then::Turn)
+            Admission::Grantable if request.spec.purpose == Purpose::Commit => {
+                self.store(&edits, Then::Turn)
             }
-            Verdict::Free => {
-                self.look_for_overtaken(&drafts, before.excused());
+            Admission::Grantable => {
+                self.look_for_overtaken(&edits, before.excused());
                 let first = u64::from(self.world.token);
                 let tokens = (first..).filter_map(Token::new);
                 let now = SystemTime::UNIX_EPOCH;
-                let acquired: Vec<_> = drafts
+                let acquired: Vec<_> = edits
                     .iter_mut()
                     .zip(tokens)
-                    .map(|(draft, token)| grant(draft, request, (token, now), &eyes))
+                    .map(|(edit, token)| grant(edit, request, (token, now), &oracle))
                     .collect();
                 if self.scenario.mistake != Mistake::TokenGivenTwice {
                     self.world.token += u8::try_from(acquired.len()).unwrap();
                 }
                 let granted = self.scenario.libraries.grants.number(acquired);
-                self.store(&drafts, Then::Granted(granted));
+                self.store(&edits, Then::Granted(granted));
             }
-            Verdict::Waits(_) if self.world.scripts[self.me].is_late => self.refuse(),
-            Verdict::Waits(Line::Kept) => self.nothing_to_store(Then::Wait),
-            Verdict::Waits(Line::Resumed) => self.store(&drafts, Then::WaitOn),
-            Verdict::Waits(Line::Joined) => {
-                if self.scenario.mistake == Mistake::SharedAhead && request.ask.mode == Mode::Shared
+            Admission::WaitGraph(_) if self.world.scripts[self.me].is_late => self.refuse(),
+            Admission::WaitGraph(Queued::Already) => self.nothing_to_store(Then::Wait),
+            Admission::WaitGraph(Queued::Resumed) => self.store(&edits, Then::WaitOn),
+            Admission::WaitGraph(Queued::Newly) => {
+                if self.scenario.mistake == Mistake::SharedAhead
+                    && request.spec.mode == Mode::Shared
                 {
-                    drafts.iter_mut().for_each(|draft| draft.record.waiters.rotate_right(1));
+                    edits.iter_mut().for_each(|edit| edit.record.waiters.rotate_right(1));
                 }
                 if self.scenario.mistake != Mistake::DeadlocksNotLookedFor
-                    && self.closes_circle(request, &drafts)
+                    && self.closes_circle(request, &edits)
                 {
                     return self.refuse();
                 }
-                self.store(&drafts, Then::Wait);
+                self.store(&edits, Then::Wait);
             }
         }
     }
 
-    pub fn is_out_of_order(&self, request: &Request, drafts: &[Draft]) -> bool {
+    pub fn is_out_of_order(&self, request: &Request, edits: &[RecordEdit]) -> bool {
         let held = |name: &Name| match self.scenario.names.iter().position(|other| other == name) {
             Some(lock) => {
                 Ok(self.world.effective(&self.scenario.libraries, lock, name).as_ref().clone())
             }
             None => Ok(Record::default()),
         };
-        hierarchy::check(drafts, &request.asker, held).is_err()
+        hierarchy::check(edits, &request.requester, held).is_err()
     }
 
-    pub fn closes_circle(&self, request: &Request, drafts: &[Draft]) -> bool {
+    pub fn closes_circle(&self, request: &Request, edits: &[RecordEdit]) -> bool {
         let mut records: Vec<(Name, Record)> =
-            drafts.iter().map(|draft| (draft.name.clone(), draft.record.clone())).collect();
+            edits.iter().map(|edit| (edit.name.clone(), edit.record.clone())).collect();
         for (lock, name) in self.scenario.names.iter().enumerate() {
             if !request.names.contains(name) {
                 let record = self.world.effective(&self.scenario.libraries, lock, name);
@@ -184,9 +187,9 @@ impl Actor<'_> {
             }
         }
         circle(
-            &request.asker.process,
+            &request.requester.process,
             &records,
-            &self.scenario.eyes(&self.world, self.me),
+            &self.scenario.oracle(&self.world, self.me),
             &mut Parents,
         )
         .is_some()
@@ -206,24 +209,24 @@ impl Actor<'_> {
         self.go_on(then);
     }
 
-    pub fn store(&mut self, drafts: &[Draft], then: Then) {
-        self.look_for_removed(drafts);
-        let changed: Vec<&Draft> = drafts.iter().filter(|draft| draft.is_changed()).collect();
+    pub fn store(&mut self, edits: &[RecordEdit], then: Then) {
+        self.look_for_removed(edits);
+        let changed: Vec<&RecordEdit> = edits.iter().filter(|edit| edit.is_changed()).collect();
         let writes = match self.scenario.mistake {
             Mistake::NoJournal => {
-                changed.iter().flat_map(|draft| writes(&[*draft]).unwrap()).collect()
+                changed.iter().flat_map(|edit| writes(&[*edit]).unwrap()).collect()
             }
             _ => writes(&changed).unwrap(),
         };
-        let mut frees = [false; LOCKS];
-        for draft in changed.iter().filter(|draft| draft.frees()) {
-            frees[self.scenario.place_of(&draft.name)] = true;
+        let mut unblocks_someone = [false; LOCKS];
+        for edit in changed.iter().filter(|edit| edit.unblocks_someone()) {
+            unblocks_someone[self.scenario.position_of(&edit.name)] = true;
         }
         let ops = self.ops(&writes);
         if ops.next().is_none() {
             return self.nothing_to_store(then);
         }
-        let plan = Plan { ops, frees, wake: [0; SCRIPTS], then };
+        let plan = Plan { ops, unblocks_someone, wake: [0; SCRIPTS], then };
         match (self.scenario.mistake, then) {
             (Mistake::RecordAfterDrain, Then::Granted(_)) => {
                 self.set(Step::Flock(Turn::TooEarly(plan)))
@@ -256,7 +259,7 @@ impl Actor<'_> {
     }
 
     fn written(&mut self, plan: Plan) {
-        if plan.frees.contains(&true) {
+        if plan.unblocks_someone.contains(&true) {
             return self.set(Step::Note(plan));
         }
         self.leave_gate();
@@ -264,30 +267,30 @@ impl Actor<'_> {
     }
 
     /// Marks a waiter that is next and does not take its lock.
-    fn pass_over(&mut self, lock: usize, code: u8, mut drafts: Vec<Draft>) {
+    fn pass_over(&mut self, lock: usize, code: u8, mut edits: Vec<RecordEdit>) {
         let before = self.world;
-        let eyes = self.scenario.eyes(&before, self.me);
+        let oracle = self.scenario.oracle(&before, self.me);
         let name = &self.scenario.names[lock];
         let process = identity(code);
-        let own = self.request().asker.process.clone();
-        let Some(draft) = drafts.iter_mut().find(|draft| draft.name == *name) else {
+        let own = self.request().requester.process.clone();
+        let Some(edit) = edits.iter_mut().find(|edit| edit.name == *name) else {
             return self.nothing_to_store(Then::WaitOn);
         };
-        let is_marked = match (draft.record.place_of(&own), self.scenario.mistake) {
+        let is_marked = match (edit.record.position_of(&own), self.scenario.mistake) {
             (None, _) => false,
-            (Some(_), Mistake::AnyPassedOver) => draft
+            (Some(_), Mistake::AnyPassedOver) => edit
                 .record
                 .waiter_mut(&process)
                 .is_some_and(|waiter| !std::mem::replace(&mut waiter.passed_over, true)),
             (Some(place), _) => {
-                self.scenario.is_next(&self.world, code, &eyes)
-                    && idle::mark(&mut draft.record, place, &process, &eyes)
+                self.scenario.is_next(&self.world, code, &oracle)
+                    && idle::mark(&mut edit.record, place, &process, &oracle)
             }
         };
         if !is_marked {
             return self.nothing_to_store(Then::WaitOn);
         }
-        self.store(&drafts, Then::AskAgain);
+        self.store(&edits, Then::AskAgain);
     }
 
     pub fn note_who_is_next(&mut self, mut plan: Plan) {
@@ -300,10 +303,10 @@ impl Actor<'_> {
     /// The first write is the change.
     pub fn note(&mut self, plan: &Plan) {
         if plan.then != Then::AskAgain {
-            let process = &self.request().asker.process;
+            let process = &self.request().requester.process;
             let records = self.scenario.locks(&self.world, self.me);
-            let drafts = records.into_iter().map(|lock| self.draft(lock, self.world.records[lock]));
-            let was_marked = drafts.into_iter().any(|draft| is_marked(&draft, process));
+            let edits = records.into_iter().map(|lock| self.edit(lock, self.world.records[lock]));
+            let was_marked = edits.into_iter().any(|edit| is_marked(&edit, process));
             self.world.scripts[self.me].is_excused &= !was_marked;
         }
         match plan.then {
@@ -315,7 +318,7 @@ impl Actor<'_> {
                         before.as_ref().is_some_and(|before| before.token == grant.token);
                     let (new, old) = (u8::try_from(grant.token.get()).unwrap(), self.world.highest);
                     if new <= old && !is_counted {
-                        self.complaint = Some(format!("token {new} is granted after {old}"));
+                        self.violation = Some(format!("token {new} is granted after {old}"));
                     }
                     self.world.highest = old.max(new);
                 }
@@ -334,14 +337,14 @@ impl Actor<'_> {
 }
 
 /// Whether the original record marks this waiter as passed over.
-pub fn is_marked(draft: &Draft, process: &Identity) -> bool {
-    draft.original().waiters.iter().any(|waiter| waiter.passed_over && waiter.process.is(process))
+pub fn is_marked(edit: &RecordEdit, process: &Identity) -> bool {
+    edit.original().waiters.iter().any(|waiter| waiter.passed_over && waiter.process.is(process))
 }
 
 impl Scenario {
     /// Whether a waiter could acquire all locks that it waits for. The state is not free for a
     /// commit while another process has its flock.
-    pub fn is_next(&self, world: &World, code: u8, eyes: &dyn Eyes) -> bool {
+    pub fn is_next(&self, world: &World, code: u8, oracle: &dyn LivenessOracle) -> bool {
         let commits = matches!(self.command(world, script_of(code)), Command::Commit);
         if commits && world.flock.is_some() {
             return false;
@@ -349,39 +352,39 @@ impl Scenario {
         let records: Vec<Record> = (0..self.names.len())
             .map(|lock| world.effective(&self.libraries, lock, &self.names[lock]).as_ref().clone())
             .collect();
-        idle::is_next_everywhere(&identity(code), &records, eyes)
+        idle::is_next_for_all(&identity(code), &records, oracle)
     }
 
     /// A frozen waiter that a sleeper sees to be next, for longer than a running one would be: the
     /// lock and the process.
     pub fn idle_before(&self, world: &World, me: usize) -> Option<(u8, u8)> {
-        let eyes = self.eyes(world, me);
-        let own = &self.request(world, me).asker.process;
+        let oracle = self.oracle(world, me);
+        let own = &self.request(world, me).requester.process;
         self.locks(world, me).into_iter().find_map(|lock| {
             let record = world.effective(&self.libraries, lock, &self.names[lock]);
-            let place = record.place_of(own)?;
+            let place = record.position_of(own)?;
             let code = match self.mistake {
                 Mistake::FrozenBlocks => return None,
                 Mistake::AnyPassedOver => code_of(
                     &record.waiters[..place].iter().find(|waiter| !waiter.passed_over)?.process,
                 ),
                 _ => {
-                    let code = code_of(&idle::next_up(&record, place, &eyes)?.process);
+                    let code = code_of(&idle::next_waiter(&record, place, &oracle)?.process);
                     world.scripts[script_of(code)].is_frozen.then_some(code)?
                 }
             };
             let is_next =
-                self.mistake == Mistake::AnyPassedOver || self.is_next(world, code, &eyes);
+                self.mistake == Mistake::AnyPassedOver || self.is_next(world, code, &oracle);
             is_next.then_some((u8::try_from(lock).unwrap(), code))
         })
     }
 
     /// The processes that may be next once this is written.
     fn next(&self, world: &World, script: usize, plan: &Plan) -> Vec<u8> {
-        let eyes = self.eyes(world, script);
-        let freed = self.names.iter().enumerate().filter(|(lock, _)| plan.frees[*lock]);
+        let oracle = self.oracle(world, script);
+        let freed = self.names.iter().enumerate().filter(|(lock, _)| plan.unblocks_someone[*lock]);
         let records = freed.map(|(lock, name)| world.effective(&self.libraries, lock, name));
-        let next = records.flat_map(|record| next_in_line(&record, &eyes));
+        let next = records.flat_map(|record| waiters_to_wake(&record, &oracle));
         let mut next: Vec<u8> =
             next.map(|it| code_of(&it)).filter(|code| *code != world.code(script)).collect();
         next.sort_unstable();
@@ -395,7 +398,7 @@ impl Scenario {
     }
 
     /// The processes that a command has yet to wake for a change that it has made.
-    pub fn to_wake(&self, world: &World, script: usize) -> Vec<u8> {
+    pub fn wakeups(&self, world: &World, script: usize) -> Vec<u8> {
         match world.scripts[script].step {
             Step::Write(plan) if plan.ops.made > 0 => self.next(world, script, &plan),
             Step::Note(plan) => self.next(world, script, &plan),

@@ -3,13 +3,13 @@
 
 use super::scenario::{Command, Mistake, Scenario};
 use super::search::search;
-use super::world::Fates;
+use super::world::Faults;
 use super::{ALONE, BOTH, COMMIT, DEATH, FREEZE, KILL, NOTHING, ONE, OTHER, SHARED, Scripts};
 use crate::lock::record::Mode::{Exclusive, Shared};
 
 #[track_caller]
-fn breaks(mistake: Mistake, promise: &str, names: &[&str], scripts: Scripts<'_>, fates: Fates) {
-    is_refuted(Scenario::new(names, scripts, fates), mistake, promise);
+fn breaks(mistake: Mistake, promise: &str, names: &[&str], scripts: Scripts<'_>, faults: Faults) {
+    is_refuted(Scenario::new(names, scripts, faults), mistake, promise);
 }
 
 #[track_caller]
@@ -18,9 +18,9 @@ fn is_refuted(scenario: Scenario, mistake: Mistake, promise: &str) {
     let broken = found
         .broken
         .unwrap_or_else(|| panic!("{mistake:?} breaks nothing in {} states", found.states));
-    let complaint = broken.lines().next().unwrap_or_default();
-    println!("{mistake:?}: {complaint}, after {} states", found.states);
-    assert!(complaint.contains(promise), "{mistake:?} breaks another promise: {broken}");
+    let violation = broken.lines().next().unwrap_or_default();
+    println!("{mistake:?}: {violation}, after {} states", found.states);
+    assert!(violation.contains(promise), "{mistake:?} breaks another promise: {broken}");
 }
 
 const D: &[&str] = &["deploy"];

@@ -6,9 +6,9 @@ use super::scenario::{Command, Scenario};
 use super::search::{Move, What};
 use super::steps::Actor;
 use super::world::{Held, LOCKS, SCRIPTS, Step, World, code_of, identity, script_code, script_of};
-use crate::lock::draft::Draft;
-use crate::lock::look::look;
-use crate::lock::queue::Eyes as _;
+use crate::lock::edit::RecordEdit;
+use crate::lock::look::first_blocker;
+use crate::lock::queue::LivenessOracle as _;
 use crate::lock::record::{Mode, Record, Waiter};
 use crate::name::Name;
 
@@ -18,7 +18,7 @@ impl Scenario {
     }
 
     /// The first promise that is broken.
-    pub fn complaint(&self, world: &World, moves: &[(Move, World)]) -> Option<String> {
+    pub fn violation(&self, world: &World, moves: &[(Move, World)]) -> Option<String> {
         self.two_at_once(world)
             .or_else(|| self.two_on_record(world))
             .or_else(|| self.one_of_several(world))
@@ -107,7 +107,7 @@ impl Scenario {
         for (number, script) in world.scripts.iter().enumerate().filter(|_| !self.is_apart) {
             let Step::Sleep(ends) = script.step else { continue };
             let is_ended = ends.iter().any(|code| *code != 0 && !world.lives(*code));
-            if script.bell
+            if script.wakeup_pipe
                 || script.looks_soon
                 || script.is_late
                 || is_ended
@@ -129,20 +129,20 @@ impl Scenario {
                     )
                 })
                 .collect();
-            if look(&records, request, world).is_none() {
+            if first_blocker(&records, request, world).is_none() {
                 return Some(format!("{number} sleeps, and nobody is in its way or will wake it"));
             }
         }
         None
     }
 
-    fn is_to_be_woken(&self, world: &World, sleeper: usize) -> bool {
-        let code = world.code(sleeper);
+    fn is_to_be_woken(&self, world: &World, parker: usize) -> bool {
+        let code = world.code(parker);
         world.scripts.iter().enumerate().any(|(number, script)| {
             // A late waiter is about to leave the queue, and wakes the next one.
             let leaves =
-                number != sleeper && script.is_late && script.in_line && world.is_running(number);
-            leaves || self.to_wake(world, number).contains(&code)
+                number != parker && script.is_late && script.in_line && world.is_running(number);
+            leaves || self.wakeups(world, number).contains(&code)
         })
     }
 
@@ -181,10 +181,10 @@ impl Scenario {
 impl Actor<'_> {
     /// Complains if this grant or commit goes before an earlier waiter that is in its place. A
     /// holder does not queue for its own lock. `excused`: when the records were read.
-    pub fn look_for_overtaken(&mut self, drafts: &[Draft], excused: [bool; SCRIPTS]) {
+    pub fn look_for_overtaken(&mut self, edits: &[RecordEdit], excused: [bool; SCRIPTS]) {
         let (world, scenario) = (&self.world, self.scenario);
         let request = scenario.request(world, self.me);
-        if drafts.iter().any(|draft| request.asker.own_grant(&draft.name, &draft.record).is_some())
+        if edits.iter().any(|edit| request.requester.own_grant(&edit.name, &edit.record).is_some())
         {
             return;
         }
@@ -198,38 +198,37 @@ impl Actor<'_> {
         let overtaken = earlier.into_iter().find(|earlier| {
             let it = &world.scripts[*earlier];
             // A script that came after the record was read came later.
-            let process = &scenario.request(world, *earlier).asker.process;
-            let is_seen = drafts.iter().any(|draft| draft.original().place_of(process).is_some());
-            let is_excused =
-                excused[*earlier] && drafts.iter().any(|draft| is_marked(draft, process));
-            let is_aside = it.is_stopped || it.is_late || is_excused;
-            let waits = is_seen && it.is_alive && world.is_running(*earlier) && !is_aside;
+            let process = &scenario.request(world, *earlier).requester.process;
+            let is_seen = edits.iter().any(|edit| edit.original().position_of(process).is_some());
+            let is_excused = excused[*earlier] && edits.iter().any(|edit| is_marked(edit, process));
+            let lets_others_pass = it.is_stopped || it.is_late || is_excused;
+            let waits = is_seen && it.is_alive && world.is_running(*earlier) && !lets_others_pass;
             let shares_lock =
                 scenario.locks(world, *earlier).iter().any(|lock| mine.contains(lock));
             waits
                 && shares_lock
-                && scenario.request(world, *earlier).ask.mode.conflicts(request.ask.mode)
+                && scenario.request(world, *earlier).spec.mode.conflicts(request.spec.mode)
         });
         if let Some(overtaken) = overtaken {
-            self.complaint = Some(format!("{} overtakes {overtaken}", self.me));
+            self.violation = Some(format!("{} overtakes {overtaken}", self.me));
         }
     }
 }
 
 impl Actor<'_> {
     /// Complains if a living waiter that still waits is removed from a record.
-    pub fn look_for_removed(&mut self, drafts: &[Draft]) {
+    pub fn look_for_removed(&mut self, edits: &[RecordEdit]) {
         let (world, me) = (&self.world, self.me);
-        let gone = drafts.iter().flat_map(|draft| {
-            let is_gone = |waiter: &&Waiter| draft.record.place_of(&waiter.process).is_none();
-            draft.original().waiters.iter().filter(is_gone)
+        let gone = edits.iter().flat_map(|edit| {
+            let is_gone = |waiter: &&Waiter| edit.record.position_of(&waiter.process).is_none();
+            edit.original().waiters.iter().filter(is_gone)
         });
         let removed = gone.map(|waiter| code_of(&waiter.process)).find(|code| {
             let script = script_of(*code);
             script != me && world.lives(*code) && world.scripts[script].is_alive
         });
         if let Some(code) = removed {
-            self.complaint =
+            self.violation =
                 Some(format!("{me} takes a living waiter off the record: {}", script_of(code)));
         }
     }

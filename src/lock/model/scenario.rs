@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use super::world::{
-    Fates, LOCKS, Libraries, SCRIPTS, Script, Step, World, code_of, identity, process_code,
+    Faults, LOCKS, Libraries, SCRIPTS, Script, Step, World, code_of, identity, process_code,
     script_code, script_of,
 };
 use crate::lock::STATE;
-use crate::lock::liveness::{Liveness, Patience};
+use crate::lock::liveness::{Liveness, WaiterState};
 use crate::lock::process::Identity;
-use crate::lock::queue::{Again, Ask, Asker, Eyes};
+use crate::lock::queue::{LivenessOracle, Reentrancy, RequestSpec, Requester};
 use crate::lock::record::{Grant, Mode, Purpose, Waiter};
 use crate::lock::request::{Deadline, Deadlocks, Request};
 use crate::name::Name;
@@ -81,7 +81,7 @@ pub enum Mistake {
 pub struct Scenario {
     pub names: Vec<Name>,
     pub scripts: [Vec<Command>; SCRIPTS],
-    pub fates: Fates,
+    pub faults: Faults,
     pub mistake: Mistake,
     /// Each run of a command is in a pid namespace of its own.
     pub is_apart: bool,
@@ -90,7 +90,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    pub fn new(names: &[&str], scripts: [&[Command]; SCRIPTS], fates: Fates) -> Self {
+    pub fn new(names: &[&str], scripts: [&[Command]; SCRIPTS], faults: Faults) -> Self {
         let names: Vec<Name> =
             names.iter().map(|name| Name::parse("lock", name).unwrap()).collect();
         assert!(names.len() <= LOCKS);
@@ -107,7 +107,7 @@ impl Scenario {
         Self {
             names,
             scripts,
-            fates,
+            faults,
             mistake: Mistake::None,
             is_apart: false,
             libraries: Libraries::new(),
@@ -133,7 +133,7 @@ impl Scenario {
             step: Step::Begin,
             holds: [None; LOCKS],
             in_line: false,
-            bell: false,
+            wakeup_pipe: false,
             is_stopped: false,
             is_frozen: false,
             has_lifeline: false,
@@ -150,7 +150,7 @@ impl Scenario {
             token: 1,
             highest: 0,
             line: [None; SCRIPTS],
-            fates: self.fates,
+            faults: self.faults,
             scripts: [script; SCRIPTS],
         };
         for (script, commands) in world.scripts.iter_mut().zip(&self.scripts) {
@@ -189,8 +189,8 @@ impl Scenario {
         request.names.iter().any(|name| name.as_str() == STATE)
     }
 
-    pub fn eyes<'a>(&self, world: &'a World, me: usize) -> Sight<'a> {
-        Sight {
+    pub fn oracle<'a>(&self, world: &'a World, me: usize) -> Lookup<'a> {
+        Lookup {
             world,
             mistake: self.mistake,
             apart: self.is_apart.then(|| [world.code(me), script_code(me)]),
@@ -199,20 +199,20 @@ impl Scenario {
 }
 
 /// A view of the world that a mistake may distort.
-pub struct Sight<'a> {
+pub struct Lookup<'a> {
     world: &'a World,
     mistake: Mistake,
     /// The processes that it can judge by their pids: itself and its script. `None`: all.
     apart: Option<[u8; 2]>,
 }
 
-impl Sight<'_> {
+impl Lookup<'_> {
     fn is_elsewhere(&self, code: u8) -> bool {
         self.apart.is_some_and(|here| !here.contains(&code))
     }
 }
 
-impl Eyes for Sight<'_> {
+impl LivenessOracle for Lookup<'_> {
     fn process(&self, process: &Identity) -> Liveness {
         match self.mistake {
             Mistake::DeadTakenForLiving => Liveness::Alive,
@@ -232,57 +232,60 @@ impl Eyes for Sight<'_> {
         }
     }
 
-    fn patience(&self, waiter: &Waiter) -> Patience {
+    fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
         let code = code_of(&waiter.process);
         if self.is_elsewhere(code) {
             // Only the flock of its lifeline is visible.
             let is_held =
                 self.world.lives(code) && self.world.scripts[script_of(code)].has_lifeline;
-            let is_waited_for = is_held || self.mistake == Mistake::DeadLifelineBlocks;
-            return if is_waited_for { Patience::Waiting } else { Patience::Gone };
+            let may_close_cycle = is_held || self.mistake == Mistake::DeadLifelineBlocks;
+            return if may_close_cycle { WaiterState::Waiting } else { WaiterState::Dead };
         }
-        match (self.mistake, self.world.patience(waiter)) {
-            (Mistake::WaitingTakenForStopped, Patience::Waiting) => Patience::PassedOver,
-            (Mistake::DeadTakenForLiving, Patience::Gone) => Patience::Waiting,
-            (_, patience) => patience,
+        match (self.mistake, self.world.waiter_state(waiter)) {
+            (Mistake::WaitingTakenForStopped, WaiterState::Waiting) => WaiterState::Skipped,
+            (Mistake::DeadTakenForLiving, WaiterState::Dead) => WaiterState::Waiting,
+            (_, waiter_state) => waiter_state,
         }
     }
 }
 
 fn request(names: &[Name], script: usize, code: u8, command: Command) -> Request {
     let (script, process) = (identity(script_code(script)), identity(code));
-    let of_script = Asker {
+    let of_script = Requester {
         owner: script.clone(),
-        lineage: vec![script.clone()],
-        is_named: false,
+        ancestry: vec![script.clone()],
+        explicit: false,
         process: process.clone(),
-        shown: Vec::new(),
+        env_tokens: Vec::new(),
     };
-    // A commit or a release acts for the process and its ancestors: see `owner::anybody`.
-    let of_process = Asker {
+    // A commit or a release acts for the process and its ancestors: see `owner::self_and_ancestors`.
+    let of_process = Requester {
         owner: process.clone(),
-        lineage: vec![process.clone(), script],
-        is_named: false,
+        ancestry: vec![process.clone(), script],
+        explicit: false,
         process,
-        shown: Vec::new(),
+        env_tokens: Vec::new(),
     };
-    let hold = |mode, again| Ask { mode, purpose: Purpose::Hold, again };
-    let (locks, ask, asker) = match command {
-        Command::Acquire(locks, mode) => (locks, hold(mode, Again::Refused), of_script),
-        Command::AcquireAgain(locks, mode) => (locks, hold(mode, Again::Counted), of_script),
+    let hold = |mode, reentrancy| RequestSpec { mode, purpose: Purpose::Hold, reentrancy };
+    let (locks, spec, requester) = match command {
+        Command::Acquire(locks, mode) => (locks, hold(mode, Reentrancy::Refused), of_script),
+        Command::AcquireAgain(locks, mode) => (locks, hold(mode, Reentrancy::Counted), of_script),
         Command::Commit => {
-            let ask =
-                Ask { mode: Mode::Exclusive, purpose: Purpose::Commit, again: Again::Refused };
-            ([0].as_slice(), ask, of_process)
+            let spec = RequestSpec {
+                mode: Mode::Exclusive,
+                purpose: Purpose::Commit,
+                reentrancy: Reentrancy::Refused,
+            };
+            ([0].as_slice(), spec, of_process)
         }
         Command::Release(_) | Command::Break(_) | Command::GiveAllBack => {
-            ([].as_slice(), hold(Mode::Exclusive, Again::Refused), of_process)
+            ([].as_slice(), hold(Mode::Exclusive, Reentrancy::Refused), of_process)
         }
     };
     Request {
         names: locks.iter().map(|lock| names[*lock].clone()).collect(),
-        ask,
-        asker,
+        spec,
+        requester,
         command: String::new(),
         deadline: Deadline::after(Duration::ZERO),
         deadlocks: Deadlocks::Refused,

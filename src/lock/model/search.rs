@@ -52,13 +52,13 @@ pub fn search(scenario: &Scenario) -> Found {
     let (mut moves, mut ends, mut here) = (0, Vec::new(), 0);
     let mut ways = Vec::new();
     while let Some(world) = reached.get(here).map(|reached| reached.world) {
-        let (next, mut complaint) = scenario.moves(&world);
+        let (next, mut violation) = scenario.moves(&world);
         if scenario.is_over(&world) {
             ends.push(here);
         }
-        complaint = complaint.or_else(|| scenario.complaint(&world, &next));
-        if let Some(complaint) = complaint {
-            let broken = Some(format!("{complaint}\n{}", way_to(&reached, here)));
+        violation = violation.or_else(|| scenario.violation(&world, &next));
+        if let Some(violation) = violation {
+            let broken = Some(format!("{violation}\n{}", way_to(&reached, here)));
             return Found { states: reached.len(), moves, ends: ends.len(), broken };
         }
         for (by, world) in next {

@@ -6,8 +6,8 @@ use super::search::{Move, What};
 use super::world::{
     Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code, script_of,
 };
-use crate::lock::draft::{Write, completion};
-use crate::lock::look::look;
+use crate::lock::edit::{Write, completion_ops};
+use crate::lock::look::first_blocker;
 use crate::lock::request::Request;
 use crate::name::Name;
 
@@ -16,26 +16,26 @@ pub struct Actor<'a> {
     pub scenario: &'a Scenario,
     pub world: World,
     pub me: usize,
-    pub complaint: Option<String>,
+    pub violation: Option<String>,
 }
 
 impl Scenario {
     /// Every world that may be next, and the complaint about a step that breaks a promise.
     pub fn moves(&self, world: &World) -> (Vec<(Move, World)>, Option<String>) {
         let mut moves = Vec::new();
-        let mut complaint = None;
+        let mut violation = None;
         for script in 0..SCRIPTS {
-            let mut actor = Actor { scenario: self, world: *world, me: script, complaint: None };
+            let mut actor = Actor { scenario: self, world: *world, me: script, violation: None };
             if actor.step().is_some() {
                 moves.push((Move { what: What::Steps, script }, actor.world));
             }
-            complaint = complaint.or(actor.complaint);
-            self.fates_of(world, script, &mut moves);
+            violation = violation.or(actor.violation);
+            self.faults_of(world, script, &mut moves);
         }
-        (moves, complaint)
+        (moves, violation)
     }
 
-    pub fn place_of(&self, name: &Name) -> usize {
+    pub fn position_of(&self, name: &Name) -> usize {
         self.names.iter().position(|other| other == name).unwrap()
     }
 }
@@ -50,10 +50,10 @@ impl<'a> Actor<'a> {
             Step::End => return None,
             Step::Begin => match self.scenario.command(&self.world, self.me) {
                 Command::Commit if self.scenario.mistake == Mistake::CommitReadsBeforeFlock => {
-                    self.peek(Peek::default())
+                    self.read_record(Peek::default())
                 }
                 Command::Commit => self.take_flock(Turn::ToCommit)?,
-                _ => self.pass(Errand::Ask)?,
+                _ => self.pass(Errand::Request)?,
             },
             Step::Pass(errand) => self.pass(errand)?,
             Step::Complete(ops, errand) => {
@@ -67,27 +67,29 @@ impl<'a> Actor<'a> {
             Step::Note(plan) => self.note_who_is_next(plan),
             Step::Anchor(plan) => self.anchor(plan),
             Step::Wake(plan) => {
-                plan.wake.into_iter().for_each(|code| self.tell(code, |script| script.bell = true));
+                plan.wake
+                    .into_iter()
+                    .for_each(|code| self.tell(code, |script| script.wakeup_pipe = true));
                 self.go_on(plan.then);
             }
             Step::Listen => {
-                self.listen_anew();
+                self.drain();
                 match self.scenario.mistake {
                     Mistake::SleepWithoutLook => {
                         self.set(Step::Sleep([script_code(self.me), 0, 0]))
                     }
-                    _ => self.look(),
+                    _ => self.recheck(),
                 }
             }
-            Step::PeekJournal(peek) => {
-                self.set(Step::PeekRecord(Peek { journal: self.world.journal, ..peek }))
+            Step::PeekJournal(read_record) => {
+                self.set(Step::PeekRecord(Peek { journal: self.world.journal, ..read_record }))
             }
-            Step::PeekRecord(peek) => self.peek_record(peek),
-            Step::Judge(peek) => self.judge(&peek),
+            Step::PeekRecord(read_record) => self.peek_record(read_record),
+            Step::LivenessProbe(read_record) => self.judge(&read_record),
             Step::Sleep(ends) => {
                 let is_over = ends.iter().any(|code| *code != 0 && !self.world.lives(*code));
                 if !(is_over
-                    || script.bell
+                    || script.wakeup_pipe
                     || script.looks_soon
                     || script.is_late
                     || self.sees_by_heartbeat())
@@ -100,8 +102,8 @@ impl<'a> Actor<'a> {
                     }
                     return None;
                 }
-                self.listen_anew();
-                self.look();
+                self.drain();
+                self.recheck();
             }
             Step::Flock(turn) => self.take_flock(turn)?,
             Step::Commit => {
@@ -122,7 +124,8 @@ impl<'a> Actor<'a> {
         let records =
             || scenario.locks(&self.world, self.me).iter().map(record).collect::<Vec<_>>();
         scenario.is_apart
-            && look(&records(), self.request(), &scenario.eyes(&self.world, self.me)).is_none()
+            && first_blocker(&records(), self.request(), &scenario.oracle(&self.world, self.me))
+                .is_none()
     }
 
     pub fn set(&mut self, step: Step) {
@@ -133,11 +136,11 @@ impl<'a> Actor<'a> {
         self.scenario.request(&self.world, self.me)
     }
 
-    pub fn listen_anew(&mut self) {
+    pub fn drain(&mut self) {
         let script = &mut self.world.scripts[self.me];
         script.looks_soon = false;
         if self.scenario.mistake != Mistake::BellForgottenAfterLook {
-            script.bell = false;
+            script.wakeup_pipe = false;
         }
     }
 
@@ -151,7 +154,7 @@ impl<'a> Actor<'a> {
         self.set(Step::Pass(errand)); // it runs, for all readers
         match self.scenario.libraries.journals.get(self.world.journal).as_ref() {
             Some(pending) => {
-                let ops = self.ops(&completion(pending).unwrap());
+                let ops = self.ops(&completion_ops(pending).unwrap());
                 self.set(Step::Complete(ops, errand));
             }
             None => self.decide(errand),
@@ -172,7 +175,7 @@ impl<'a> Actor<'a> {
             *op = Some(match write {
                 Write::Record(name, record) => {
                     let number = libraries.records.number(record.clone().unwrap_or_default());
-                    Op::Record(u8::try_from(self.scenario.place_of(name)).unwrap(), number)
+                    Op::Record(u8::try_from(self.scenario.position_of(name)).unwrap(), number)
                 }
                 Write::Journal(pending) => {
                     Op::Journal(libraries.journals.number(Some(pending.clone())))
@@ -200,7 +203,7 @@ impl<'a> Actor<'a> {
             Then::End(outcome) => self.end(outcome),
             Then::Leave(outcome) => self.set(Step::Pass(Errand::Leave(outcome))),
             Then::Wait | Then::WaitOn => self.set(Step::Listen),
-            Then::AskAgain => self.set(Step::Pass(Errand::Ask)),
+            Then::AskAgain => self.set(Step::Pass(Errand::Request)),
             Then::Turn => self.set(Step::Flock(Turn::ToCommit)),
             Then::AlreadyHeld => self.holds(),
             Then::DrainAgain => self.set(Step::Flock(Turn::ToDrainAgain)),
@@ -220,7 +223,7 @@ impl<'a> Actor<'a> {
 
     /// Records that the script has what it requested.
     pub fn holds(&mut self) {
-        let held = Held::of(self.request().ask.mode);
+        let held = Held::of(self.request().spec.mode);
         for lock in self.scenario.locks(&self.world, self.me) {
             let script = &mut self.world.scripts[self.me];
             let is_counted = matches!(
@@ -251,7 +254,7 @@ impl<'a> Actor<'a> {
         let ended = self.scenario.command(&self.world, self.me);
         let freed = self.scenario.locks(&self.world, self.me);
         let script = &mut self.world.scripts[self.me];
-        (script.bell, script.looks_soon, script.is_stopped, script.is_late) =
+        (script.wakeup_pipe, script.looks_soon, script.is_stopped, script.is_late) =
             (false, false, false, false);
         (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
         let is_release = matches!(ended, Command::Release(_) | Command::GiveAllBack);
@@ -264,7 +267,7 @@ impl<'a> Actor<'a> {
                     lock,
                     &self.scenario.names[lock],
                 );
-                let own = request.asker.own_grant(&self.scenario.names[lock], &record);
+                let own = request.requester.own_grant(&self.scenario.names[lock], &record);
                 if own.is_none() {
                     self.world.scripts[self.me].holds[lock] = None;
                 }
@@ -311,7 +314,7 @@ impl<'a> Actor<'a> {
         match turn {
             Turn::ToCommit => {
                 self.world.flock = Some(u8::try_from(self.me).unwrap());
-                self.peek(Peek::default());
+                self.read_record(Peek::default());
             }
             Turn::AlreadySeen => {
                 self.world.flock = Some(u8::try_from(self.me).unwrap());

@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use crate::lock::acquire::Acquired;
 use crate::lock::deadlock::Ancestry;
-use crate::lock::journal::Pending;
-use crate::lock::liveness::{Liveness, Patience};
+use crate::lock::journal::PendingChange;
+use crate::lock::liveness::{Liveness, WaiterState};
 use crate::lock::process::Identity;
-use crate::lock::queue::Eyes;
+use crate::lock::queue::LivenessOracle;
 use crate::lock::record::{Grant, Mode, Record, Waiter};
 
 pub const SCRIPTS: usize = 3;
@@ -19,12 +19,12 @@ pub const LOCKS: usize = 2;
 
 /// Items stored once and numbered, since worlds are compared and copied a million times.
 pub struct Library<T> {
-    kept: RefCell<Kept<T>>,
+    kept: RefCell<Already<T>>,
     spell: fn(&T) -> Vec<u8>,
 }
 
 /// The items, and their numbers by their bytes.
-type Kept<T> = (Vec<Rc<T>>, HashMap<Vec<u8>, u16, BuildHasherDefault<Quick>>);
+type Already<T> = (Vec<Rc<T>>, HashMap<Vec<u8>, u16, BuildHasherDefault<Quick>>);
 
 /// A hash that is good enough for trusted input; the standard one takes half the time of a search.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl<T> Library<T> {
 
 pub struct Libraries {
     pub records: Library<Record>,
-    pub journals: Library<Option<Pending>>,
+    pub journals: Library<Option<PendingChange>>,
     pub grants: Library<Vec<Acquired>>,
 }
 
@@ -119,13 +119,13 @@ pub struct World {
     /// The queued scripts in order of arrival, for the promise of order.
     pub line: [Option<u8>; SCRIPTS],
     /// The faults that may still happen.
-    pub fates: Fates,
+    pub faults: Faults,
     pub scripts: [Script; SCRIPTS],
 }
 
 /// How many faults of each kind may happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Fates {
+pub struct Faults {
     /// A command is killed; its script starts it once more.
     pub kills: u8,
     /// A script is killed; its command goes on.
@@ -138,7 +138,7 @@ pub struct Fates {
     pub freezes: u8,
 }
 
-impl std::fmt::Display for Fates {
+impl std::fmt::Display for Faults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let all = [
             (self.kills, "kill"),
@@ -170,7 +170,7 @@ pub struct Script {
     /// Its command has a place in the queues.
     pub in_line: bool,
     /// A wakeup is pending that its command has not drained.
-    pub bell: bool,
+    pub wakeup_pipe: bool,
     pub is_stopped: bool,
     pub is_frozen: bool,
     /// Its command holds the flock of its lifeline.
@@ -224,7 +224,7 @@ pub enum Step {
     PeekJournal(Peek),
     PeekRecord(Peek),
     /// It judges what it has read.
-    Judge(Peek),
+    LivenessProbe(Peek),
     /// It sleeps until one of these processes ends, or it is woken.
     Sleep([u8; 3]),
     /// It needs the flock of the state, to commit or to drain.
@@ -239,7 +239,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Errand {
     /// The command's own request.
-    Ask,
+    Request,
     /// Give up the place in the queues.
     Leave(Outcome),
     /// Give back the grants of this number.
@@ -303,7 +303,7 @@ pub enum Op {
 pub struct Plan {
     pub ops: Ops,
     /// The locks that may be free for a waiter.
-    pub frees: [bool; LOCKS],
+    pub unblocks_someone: [bool; LOCKS],
     /// The processes to wake.
     pub wake: [u8; SCRIPTS],
     pub then: Then,
@@ -344,7 +344,7 @@ pub fn script_code(script: usize) -> u8 {
 const FIRST_PID: u32 = 2_000_000_000;
 
 pub fn identity(code: u8) -> Identity {
-    Identity { pid: FIRST_PID + u32::from(code), start: 1, place: Default::default() }
+    Identity { pid: FIRST_PID + u32::from(code), start: 1, namespace: Default::default() }
 }
 
 pub fn code_of(identity: &Identity) -> u8 {
@@ -388,7 +388,7 @@ impl World {
 }
 
 /// The world as the decision functions see it.
-impl Eyes for World {
+impl LivenessOracle for World {
     fn process(&self, process: &Identity) -> Liveness {
         if self.lives(code_of(process)) { Liveness::Alive } else { Liveness::Dead }
     }
@@ -397,18 +397,18 @@ impl Eyes for World {
         grant.owner.as_ref().is_some_and(|owner| self.process(owner) == Liveness::Dead)
     }
 
-    fn patience(&self, waiter: &Waiter) -> Patience {
+    fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
         let script = self.scripts[script_of(code_of(&waiter.process))];
         // A frozen process looks like one that is about to run.
         if [&waiter.process, &waiter.owner]
             .iter()
             .any(|process| self.process(process) == Liveness::Dead)
         {
-            Patience::Gone
+            WaiterState::Dead
         } else if script.is_stopped || script.is_late {
-            Patience::PassedOver
+            WaiterState::Skipped
         } else {
-            Patience::Waiting
+            WaiterState::Waiting
         }
     }
 }
@@ -417,7 +417,7 @@ impl Eyes for World {
 pub struct Parents;
 
 impl Ancestry for Parents {
-    fn line_of(&mut self, process: &Identity) -> Vec<Identity> {
+    fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity> {
         let code = code_of(process);
         let script = identity(script_code(script_of(code)));
         if code >= 200 { vec![script] } else { vec![process.clone(), script] }

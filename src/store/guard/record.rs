@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::document::seal::{Digest, Lineage, Revision, hex, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Stat;
-use crate::lock::process::Identity;
+use crate::lock::Identity;
 
 const VERSION: u64 = 1;
 /// The largest record, in bytes; for reading and writing.

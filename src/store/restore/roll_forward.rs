@@ -408,7 +408,7 @@ impl Store {
                 );
                 return Ok(sealed.document.seal.revision.get());
             }
-            if !lock.flock.is_ours(&self.disk, &lock.root)? {
+            if !lock.flock.is_current(&self.disk, &lock.root)? {
                 return Err(lock_lost());
             }
         }

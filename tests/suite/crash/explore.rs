@@ -116,7 +116,7 @@ pub fn store(root: &Sandbox, disk: &Disk) -> Store {
         backup_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
-        claim: Default::default(),
+        lock_env: Default::default(),
     };
     Store::new(
         disk.clone(),

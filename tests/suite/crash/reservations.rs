@@ -5,8 +5,7 @@ use std::collections::HashSet;
 
 use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
-use pipeline_state::lock::Locks;
-use pipeline_state::lock::record::Mode;
+use pipeline_state::lock::{Locks, Mode};
 
 use super::image::Image;
 use super::power_cut::{Cut, moments};

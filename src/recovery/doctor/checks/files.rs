@@ -6,9 +6,7 @@ use crate::error::{ExitCode, Result, quote_path};
 use crate::fs::probe::Probe;
 use crate::fs::stage::is_temporary;
 use crate::fs::{FileKind, Stat};
-use crate::lock::lifeline::Lifeline;
-use crate::lock::token::COUNTER;
-use crate::lock::{FILES, LOCKS};
+use crate::lock::{COUNTER, LOCK_FILES, LOCKS, Lifeline};
 use crate::recovery::doctor::Finding;
 use crate::side;
 use crate::store::layout::{BACKUPS, BackupName, MIRROR, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX};
@@ -32,7 +30,7 @@ impl Examination<'_> {
         for side in [LOCKS, BACKUPS, SIGNALS] {
             let Some((_, names)) = self.side(side)? else { continue };
             let is_place = |name: &str| match side {
-                LOCKS => FILES.contains(&name),
+                LOCKS => LOCK_FILES.contains(&name),
                 BACKUPS => name == MIRROR,
                 _ => name.ends_with(".json"),
             };

@@ -6,53 +6,53 @@ use super::steps::Actor;
 use super::world::{Outcome, Step, World};
 
 impl Scenario {
-    pub fn fates_of(&self, world: &World, me: usize, moves: &mut Vec<(Move, World)>) {
+    pub fn faults_of(&self, world: &World, me: usize, moves: &mut Vec<(Move, World)>) {
         let is_running = world.is_running(me);
         let script = &world.scripts[me];
-        let mut befalls = |what, change: &dyn Fn(&mut Actor<'_>)| {
-            let mut actor = Actor { scenario: self, world: *world, me, complaint: None };
+        let mut inject = |what, change: &dyn Fn(&mut Actor<'_>)| {
+            let mut actor = Actor { scenario: self, world: *world, me, violation: None };
             change(&mut actor);
             moves.push((Move { what, script: me }, actor.world));
         };
-        if is_running && world.fates.kills > 0 {
-            befalls(What::CommandIsKilled, &|actor| actor.is_killed());
+        if is_running && world.faults.kills > 0 {
+            inject(What::CommandIsKilled, &|actor| actor.is_killed());
         }
-        if script.is_alive && script.step != Step::End && world.fates.deaths > 0 {
-            befalls(What::ScriptDies, &|actor| actor.script_dies());
+        if script.is_alive && script.step != Step::End && world.faults.deaths > 0 {
+            inject(What::ScriptDies, &|actor| actor.script_dies());
         }
-        if is_running && !script.is_stopped && world.fates.stops > 0 {
-            befalls(What::Stops, &|actor| {
-                actor.world.fates.stops -= 1;
+        if is_running && !script.is_stopped && world.faults.stops > 0 {
+            inject(What::Stops, &|actor| {
+                actor.world.faults.stops -= 1;
                 actor.world.scripts[me].is_stopped = true;
                 actor.others_look_soon();
             });
         }
         if script.is_stopped {
-            befalls(What::Continues, &|actor| {
+            inject(What::Continues, &|actor| {
                 actor.world.scripts[me].is_stopped = false;
                 actor.others_look_soon();
             });
         }
-        if is_running && !script.is_frozen && !script.is_stopped && world.fates.freezes > 0 {
-            befalls(What::Freezes, &|actor| {
-                actor.world.fates.freezes -= 1;
+        if is_running && !script.is_frozen && !script.is_stopped && world.faults.freezes > 0 {
+            inject(What::Freezes, &|actor| {
+                actor.world.faults.freezes -= 1;
                 // The waiters that it was about to wake re-check by themselves.
-                for code in self.to_wake(&actor.world, me) {
+                for code in self.wakeups(&actor.world, me) {
                     actor.tell(code, |script| script.looks_soon = true);
                 }
                 actor.world.scripts[me].is_frozen = true;
             });
         }
         if script.is_frozen {
-            befalls(What::Continues, &|actor| actor.world.scripts[me].is_frozen = false);
+            inject(What::Continues, &|actor| actor.world.scripts[me].is_frozen = false);
         }
         let waits = matches!(
             self.command(world, me),
             Command::Acquire(..) | Command::AcquireAgain(..) | Command::Commit
         );
-        if is_running && waits && !script.is_late && world.fates.expiries > 0 {
-            befalls(What::TimeIsUp, &|actor| {
-                actor.world.fates.expiries -= 1;
+        if is_running && waits && !script.is_late && world.faults.expiries > 0 {
+            inject(What::TimeIsUp, &|actor| {
+                actor.world.faults.expiries -= 1;
                 actor.world.scripts[me].is_late = true;
             });
         }
@@ -62,18 +62,18 @@ impl Scenario {
 impl Actor<'_> {
     pub fn is_killed(&mut self) {
         let me = Some(u8::try_from(self.me).unwrap());
-        self.world.fates.kills -= 1;
+        self.world.faults.kills -= 1;
         self.world.gate = self.world.gate.filter(|_| self.world.gate != me);
         self.world.flock = self.world.flock.filter(|_| self.world.flock != me);
         // It was killed before it could wake these waiters.
-        for code in self.scenario.to_wake(&self.world, self.me) {
+        for code in self.scenario.wakeups(&self.world, self.me) {
             self.tell(code, |script| script.looks_soon = true);
         }
         let script = self.world.scripts[self.me];
         if script.is_alive && script.attempt == 0 {
             self.world.leave_line(self.me);
             let script = &mut self.world.scripts[self.me];
-            (script.bell, script.looks_soon, script.is_stopped, script.is_late) =
+            (script.wakeup_pipe, script.looks_soon, script.is_stopped, script.is_late) =
                 (false, false, false, false);
             (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
             script.is_broken = false;
@@ -85,7 +85,7 @@ impl Actor<'_> {
     }
 
     pub fn script_dies(&mut self) {
-        self.world.fates.deaths -= 1;
+        self.world.faults.deaths -= 1;
         let script = &mut self.world.scripts[self.me];
         script.is_alive = false;
         script.holds = Default::default();
@@ -98,7 +98,9 @@ impl Actor<'_> {
     pub fn others_look_soon(&mut self) {
         for (number, script) in self.world.scripts.iter_mut().enumerate() {
             let has_judged = match script.step {
-                Step::PeekJournal(peek) | Step::PeekRecord(peek) => peek.judged.is_some(),
+                Step::PeekJournal(read_record) | Step::PeekRecord(read_record) => {
+                    read_record.judged.is_some()
+                }
                 step => matches!(step, Step::Sleep(_)),
             };
             script.looks_soon |= number != self.me && has_judged;

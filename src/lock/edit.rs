@@ -1,7 +1,7 @@
 //! Records under change: the original, the new content, and the writes that lead from one to the
 //! other. Nothing here touches the disk.
 
-use super::journal::Pending;
+use super::journal::PendingChange;
 use super::lifeline::Lifeline;
 use super::record::{Record, Waiter};
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::name::Name;
 
 /// A record that is being changed.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct RecordEdit {
     /// The lock's name.
     pub name: Name,
     /// The new content.
@@ -23,12 +23,12 @@ pub enum Write {
     /// Writes a record; `None` removes it.
     Record(Name, Option<Record>),
     /// Puts the journal in place.
-    Journal(Pending),
+    Journal(PendingChange),
     /// Removes the journal of a completed change.
     NoJournal,
 }
 
-impl Draft {
+impl RecordEdit {
     /// A change of `record`, as it was read.
     pub fn new(name: &Name, record: Record) -> Self {
         Self { name: name.clone(), original: record.clone(), record }
@@ -45,16 +45,16 @@ impl Draft {
 
     /// Whether the change may unblock a waiter: a grant or a waiter goes, or a waiter lets others
     /// pass from now on.
-    pub fn frees(&self) -> bool {
+    pub fn unblocks_someone(&self) -> bool {
         let Record { holders, waiters, .. } = &self.original;
         let grants_gone = holders.iter().any(|grant| self.record.grant(grant.token).is_none());
-        let steps_aside = |before: &Waiter| match self.record.place_of(&before.process) {
+        let steps_aside = |before: &Waiter| match self.record.position_of(&before.process) {
             None => true,
-            Some(place) => self
+            Some(position) => self
                 .record
                 .waiters
-                .get(place)
-                .is_some_and(|now| now.is_aside() && !before.is_aside()),
+                .get(position)
+                .is_some_and(|now| now.lets_others_pass() && !before.lets_others_pass()),
         };
         grants_gone || waiters.iter().any(steps_aside)
     }
@@ -65,14 +65,14 @@ impl Draft {
     }
 
     /// The lifelines of commands that no grant names any more.
-    pub fn lost_commands(&self) -> impl Iterator<Item = &Lifeline> {
+    pub fn dropped_command_lifelines(&self) -> impl Iterator<Item = &Lifeline> {
         lost(&self.original, &self.record, |record| {
             record.holders.iter().filter_map(|grant| grant.live_file.as_ref())
         })
     }
 
     /// The lifelines of waiters that are gone from the queue.
-    pub fn lost_waiters(&self) -> impl Iterator<Item = &Lifeline> {
+    pub fn dropped_waiter_lifelines(&self) -> impl Iterator<Item = &Lifeline> {
         lost(&self.original, &self.record, |record| {
             record.waiters.iter().filter_map(|one| one.lifeline.as_ref())
         })
@@ -90,21 +90,21 @@ fn lost<'a, I: Iterator<Item = &'a Lifeline>>(
 
 /// The writes that put changed records in place, all or none: the first write is the change, for
 /// every reader, and the others only complete it.
-pub fn writes(changed: &[&Draft]) -> Result<Vec<Write>> {
-    let [draft] = changed else {
+pub fn writes(changed: &[&RecordEdit]) -> Result<Vec<Write>> {
+    let [edit] = changed else {
         if changed.is_empty() {
             return Ok(Vec::new());
         }
-        let records = changed.iter().map(|draft| (draft.name.to_string(), draft.content()));
-        let pending = Pending(records.collect());
-        let completion = completion(&pending)?;
-        return Ok([Write::Journal(pending)].into_iter().chain(completion).collect());
+        let records = changed.iter().map(|edit| (edit.name.to_string(), edit.content()));
+        let pending = PendingChange(records.collect());
+        let completion_ops = completion_ops(&pending)?;
+        return Ok([Write::Journal(pending)].into_iter().chain(completion_ops).collect());
     };
-    Ok(vec![Write::Record(draft.name.clone(), draft.content())])
+    Ok(vec![Write::Record(edit.name.clone(), edit.content())])
 }
 
 /// The writes that complete a change once its journal is in place.
-pub fn completion(pending: &Pending) -> Result<Vec<Write>> {
+pub fn completion_ops(pending: &PendingChange) -> Result<Vec<Write>> {
     let record = |(name, record): (&String, &Option<Record>)| {
         Ok(Write::Record(Name::parse("lock", name)?, record.clone()))
     };
