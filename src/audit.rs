@@ -142,7 +142,7 @@ impl Audit {
     /// Returns whether the default log belongs to another user.
     fn is_replaced(&self) -> bool {
         let stat = || self.disk.stat(&Dir::working(), OsStr::new(&self.path)).ok().flatten();
-        self.is_default && stat().is_some_and(|stat| stat.uid != crate::side::user())
+        self.is_default && stat().is_some_and(|stat| stat.uid != crate::user::current())
     }
 
     /// The first problem with writing the log in this run.
@@ -188,7 +188,7 @@ impl Audit {
             return;
         };
         let root = self.fallback.parent().unwrap_or(Path::new("."));
-        let is_ours = matches!(self.disk.stat(&Dir::working(), root), Ok(Some(stat)) if stat.uid == crate::side::user());
+        let is_ours = matches!(self.disk.stat(&Dir::working(), root), Ok(Some(stat)) if stat.uid == crate::user::current());
         let outcome = match is_ours.then(|| append(&self.disk, &self.fallback, &line)) {
             Some(Ok(())) if self.is_replaced() => return,
             Some(Ok(())) => format!("{} is used instead", self.fallback.display()),
@@ -272,7 +272,7 @@ fn append_to(disk: &Disk, file: &File, path: &Path, line: &str) -> Result<(), St
 fn distrust(stat: &Stat) -> Option<&'static str> {
     if stat.kind != FileKind::Regular {
         Some("is not a regular file")
-    } else if stat.uid != crate::side::user() {
+    } else if stat.uid != crate::user::current() {
         Some("belongs to another user")
     } else if stat.nlink != 1 {
         Some("has more than one name")

@@ -35,6 +35,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Cli, Group};
 use self::output::{Output, PipeClosed, has_colour, show_error, to_stderr, write_out};
+use self::recover::RemediesShown;
 use crate::config::{self, Config, Format, Given, Look, Marks, ProcessEnvironment};
 use crate::document::query::bounds;
 use crate::error::{Error, ExitCode, Kind, quote};
@@ -187,9 +188,7 @@ fn finish(
 fn with_help(error: Error, arguments: &[OsString]) -> Error {
     let is_of_input =
         matches!(error.code(), ExitCode::ValidationFailed | ExitCode::Timeout | ExitCode::Usage);
-    // The remedies of doctor's findings are on standard output.
-    let is_doctors = error.details.get("findings").is_some_and(serde_json::Value::is_number);
-    let has_remedies = !error.hints.is_empty() || is_doctors;
+    let has_remedies = !error.hints.is_empty() || error.cause::<RemediesShown>().is_some();
     if !is_of_input || has_remedies {
         return error;
     }
@@ -334,7 +333,7 @@ mod tests {
     fn an_error_about_input_names_the_help_of_the_command_that_was_typed() {
         let line = words("pipeline-state --root /x state get .a|foo -e");
         for kind in [Kind::Usage, Kind::WaitTimeout, Kind::InvalidName, Kind::Filter] {
-            let text = with_help(Error::new(kind, "no"), &line).to_text("p");
+            let text = with_help(Error::new(kind, "no"), &line).to_text("error:", "p");
             assert!(text.contains("\nhint: p state get --help "), "{text}");
         }
         let hinted = Error::new(Kind::Path, "no").try_command("state read", "");

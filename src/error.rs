@@ -4,19 +4,15 @@
 //! meets a failure names its [`Kind`]; the exit code follows from it.
 
 mod code;
-mod denied;
 mod kind;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use rustix::io::Errno;
 use serde_json::{Value, json};
 
 pub use self::code::ExitCode;
-pub use self::denied::{use_as, work_as};
 pub use self::kind::Kind;
-use crate::fs::FsError;
 pub use crate::printable::one_line;
 use crate::printable::{is_steering, json_text};
 
@@ -27,6 +23,8 @@ pub enum Hint {
     Run(String, String),
     /// Another program's command line.
     Shell(String, String),
+    /// The doctor's list of what belongs to root here.
+    FilesOfRoot,
     /// A correction of the user's input.
     Meant(String),
 }
@@ -41,9 +39,14 @@ pub struct Error {
     pub message: String,
     /// The next steps, best first.
     pub hints: Vec<Hint>,
-    /// The same facts for a program: a JSON object.
+    /// The same facts for other programs: a JSON object. This program never reads them back.
     pub details: Box<Value>,
+    /// The typed error that caused it, where callers act on more than the kind.
+    pub source: Option<Source>,
 }
+
+/// The typed error that caused an [`Error`].
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// A result that fails with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -51,7 +54,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failure of `kind`, described in one sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hints: Vec::new(), details: Box::new(json!({})) }
+        Self {
+            kind,
+            message: message.into(),
+            hints: Vec::new(),
+            details: Box::new(json!({})),
+            source: None,
+        }
     }
 
     /// Adds a command of this program as the next step: its arguments, and its effect here.
@@ -91,18 +100,35 @@ impl Error {
         self
     }
 
-    /// Returns whether removing files may help: space or quota ran out, and not a limit on one
-    /// file's size.
-    pub fn is_out_of_space(&self) -> bool {
-        let too_large = Value::from(Errno::FBIG.raw_os_error());
-        self.kind == Kind::DiskFull && self.details.get("errno") != Some(&too_large)
+    /// Adds the typed error that caused it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The error that caused it, if it has this type.
+    pub fn cause<T: std::error::Error + 'static>(&self) -> Option<&T> {
+        self.source.as_ref()?.downcast_ref()
     }
 
     /// Returns whether it means that this process cannot write here now, which need not stop it
     /// from reading.
     pub fn keeps_from_writing(&self) -> bool {
-        use Kind::{Deadlock, DiskFull, LockTimeout, PermissionDenied, UnsafePath};
-        matches!(self.kind, PermissionDenied | UnsafePath | DiskFull | LockTimeout | Deadlock)
+        use Kind::{
+            Deadlock, DiskFull, FileSizeLimit, ForeignOwner, LockTimeout, PermissionDenied,
+            UnsafePath,
+        };
+        matches!(
+            self.kind,
+            PermissionDenied
+                | UnsafePath
+                | ForeignOwner
+                | DiskFull
+                | FileSizeLimit
+                | LockTimeout
+                | Deadlock
+        )
     }
 
     /// The exit code this failure ends the program with.
@@ -111,9 +137,10 @@ impl Error {
     }
 
     /// The failure as text. `program` is the command line that invoked the program, with the
-    /// options that chose the root, so that a hint can be typed as it is.
-    pub fn to_text(&self, program: &str) -> String {
-        let mut text = format!("error: {} [{}]\n", one_line(&self.message), self.code().name());
+    /// options that chose the root, so that a hint can be typed as it is. `label` is the first word,
+    /// `error:`, in colour or not.
+    pub fn to_text(&self, label: &str, program: &str) -> String {
+        let mut text = format!("{label} {} [{}]\n", one_line(&self.message), self.code().name());
         for hint in &self.hints {
             let _ = writeln!(text, "hint: {}", hint.to_line(program));
         }
@@ -146,70 +173,13 @@ impl Hint {
         let line = match self {
             Self::Run(arguments, why) => with(format!("{program} {arguments}"), why),
             Self::Shell(command, why) => with(command.clone(), why),
+            Self::FilesOfRoot => with(
+                format!("{program} recover doctor"),
+                "lists what belongs to root here, and the command that gives it back",
+            ),
             Self::Meant(words) => words.clone(),
         };
         one_line(&line) // also where a part of it was not escaped
-    }
-}
-
-impl From<FsError> for Error {
-    fn from(error: FsError) -> Self {
-        let kind = Kind::of_io(&error.source);
-        let path = error.path.display().to_string();
-        let denied = match error.source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::ACCESS) => denied::explain(&error.path),
-            _ => None,
-        };
-        let message = match &denied {
-            Some(denied) => format!("{error}: {}", denied.why),
-            None if error.is(Errno::BUSY) => {
-                format!("cannot {} {path}: it is a mount point", error.operation)
-            }
-            None => error.to_string(),
-        };
-        let failure = Self::new(kind, message)
-            .detail("path", path.clone())
-            .detail("operation", error.operation)
-            .detail("errno", error.source.raw_os_error());
-        // A temporary file no longer exists when the error is read; its directory does.
-        let directory = error.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let near = quote_path(if path.ends_with(".tmp") {
-            directory.unwrap_or(&error.path)
-        } else {
-            &error.path
-        });
-        let around = quote_path(directory.unwrap_or(Path::new(".")));
-        if let Some(denied) = denied {
-            return Self { hints: vec![denied.hint], ..failure };
-        }
-        match error.source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::FBIG) => {
-                failure.try_shell("ulimit -f", "the largest file this shell permits, in KiB")
-            }
-            _ if kind == Kind::DiskFull => failure.try_shell(
-                format!("df -h {around}; df -i {around}"),
-                "see what is left of space and inodes",
-            ),
-            Some(Errno::BUSY) => failure.try_shell(
-                format!("findmnt {near}"),
-                "see what is mounted there; mount the directory that it lies in instead",
-            ),
-            Some(Errno::PERM) => failure
-                .try_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only"),
-            Some(Errno::ROFS) => {
-                let place = if error.path.is_dir() { near } else { around };
-                failure.try_shell(format!("findmnt -T {place}"), "it is mounted read-only")
-            }
-            _ if kind == Kind::ResourceExhausted => {
-                failure.try_shell("ulimit -a", "see which limit was reached")
-            }
-            _ if around == near => {
-                failure.try_shell(format!("ls -ld {near}"), "see what is there, and whose")
-            }
-            _ => {
-                failure.try_shell(format!("ls -ld {around} {near}"), "see what is there, and whose")
-            }
-        }
     }
 }
 
@@ -250,12 +220,14 @@ pub fn quote_for_sh(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
     fn a_hint_can_be_pasted_into_a_shell_as_it_stands() {
         let error = Error::new(Kind::Missing, "gone").try_command("state recover", "bring it back");
-        let text = error.to_text("pipeline-state --root '/a b'");
+        let text = error.to_text("error:", "pipeline-state --root '/a b'");
         assert_eq!(
             text,
             "error: gone [STATE_CORRUPTION]\nhint: pipeline-state --root '/a b' state recover   # bring it back\n"
@@ -264,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_file_name_cannot_break_an_errors_line() {
-        let text = Error::new(Kind::Io, "a\n\u{1b}[31mb").to_text("x");
+        let text = Error::new(Kind::Io, "a\n\u{1b}[31mb").to_text("error:", "x");
         assert_eq!(text, "error: a\\n\\u{1b}[31mb [GENERAL_ERROR]\n");
     }
 
@@ -278,7 +250,7 @@ mod tests {
         ];
         for hint in hints {
             let error = Error { hints: vec![hint], ..Error::new(Kind::Io, raw) };
-            for text in [error.to_text(raw), error.to_json(raw)] {
+            for text in [error.to_text("error:", raw), error.to_json(raw)] {
                 assert!(!text.contains(|c| c != '\n' && is_steering(c)), "{text:?}");
             }
         }

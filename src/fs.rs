@@ -8,6 +8,8 @@
 //! because a second call after a failure reports success for data that is lost (PostgreSQL's
 //! "fsyncgate", 2018).
 
+mod denied;
+mod error;
 pub mod free_name;
 pub mod identity;
 pub mod observed;
@@ -26,6 +28,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
+pub use self::error::{FsError, FsResult};
 use crate::acl::{Acl, AclKind};
 
 /// The mode of a new directory.
@@ -168,49 +171,6 @@ pub trait Ops {
     fn now(&self) -> SystemTime;
 }
 
-/// A failed system call and its path.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {}", path.display(), describe(source))]
-pub struct FsError {
-    /// The operation: a verb.
-    pub operation: &'static str,
-    /// Its path.
-    pub path: PathBuf,
-    /// The original error.
-    pub source: io::Error,
-}
-
-/// The operating system's message without Rust's "(os error 28)".
-fn describe(error: &io::Error) -> String {
-    if Errno::from_io_error(error) == Some(Errno::MLINK) {
-        return "it has a second name (a hard link), which may lie anywhere".to_owned();
-    }
-    let text = error.to_string();
-    let plain = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = plain.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
-}
-
-impl FsError {
-    /// Returns whether the error has this number.
-    pub fn is(&self, errno: Errno) -> bool {
-        Errno::from_io_error(&self.source) == Some(errno)
-    }
-
-    /// Returns whether the kernel or the file system lacks the operation.
-    pub fn is_unsupported(&self) -> bool {
-        is_unsupported(&self.source)
-    }
-
-    /// Returns whether space, quota or permitted file size ran out.
-    pub fn is_full(&self) -> bool {
-        [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].into_iter().any(|errno| self.is(errno))
-    }
-}
-
-/// A result that fails with [`FsError`].
-pub type FsResult<T> = std::result::Result<T, FsError>;
-
 /// A file's bytes, read whole, with its metadata at that time.
 #[derive(Debug)]
 pub struct Content {
@@ -292,7 +252,7 @@ impl Disk {
         // new directory by a link, which is not followed, or by another file.
         let made = named("open", &path, again(|| self.ops.pin(dir, name.as_ref())))?;
         let stat = self.fstat(&made, &path)?;
-        if stat.kind != FileKind::Directory || stat.uid != crate::side::user() {
+        if stat.kind != FileKind::Directory || stat.uid != crate::user::current() {
             return named("make", &path, Err(Errno::LOOP.into()));
         }
         // A setgid bit is inherited from the parent.
@@ -620,14 +580,7 @@ pub enum Locked {
 
 /// Returns whether a file has no access control list, or cannot have one.
 fn has_no_acl(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::NODATA) || is_unsupported(error)
-}
-
-/// Returns whether the kernel or the file system lacks the operation. ENOTSUP and EOPNOTSUPP are
-/// one number on Linux and two on a Mac, where file systems answer with either.
-fn is_unsupported(error: &io::Error) -> bool {
-    let answers = [Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
-    Errno::from_io_error(error).is_some_and(|errno| answers.contains(&errno))
+    Errno::from_io_error(error) == Some(Errno::NODATA) || error::is_unsupported(error)
 }
 
 fn named<T>(operation: &'static str, path: &Path, result: io::Result<T>) -> FsResult<T> {

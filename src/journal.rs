@@ -203,7 +203,7 @@ impl<'a> Journal<'a> {
 fn distrust(stat: &Stat) -> Option<&'static str> {
     if stat.kind != FileKind::Regular {
         Some("is not a regular file")
-    } else if stat.uid != crate::side::user() {
+    } else if stat.uid != crate::user::current() {
         Some("belongs to another user")
     } else if stat.nlink != 1 {
         Some("has more than one name")

@@ -2,20 +2,13 @@
 //! or are refused (6).
 
 use std::path::Path;
-use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
-use crate::error::{Error, Kind, Result, quote_path, use_as};
+use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FsError};
 use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
 use crate::user;
-
-/// The effective user: files of other users are not trusted. It never changes in this process.
-pub fn user() -> u32 {
-    static USER: OnceLock<u32> = OnceLock::new();
-    *USER.get_or_init(|| rustix::process::geteuid().as_raw())
-}
 
 /// Opens a side directory of this user, and creates it (0700) where it is missing.
 pub fn open(disk: &Disk, root: &Dir, name: &str) -> Result<Dir> {
@@ -47,7 +40,7 @@ pub fn open_unless(
 /// Refuses (6) a side directory of another user, or one that others may write.
 pub fn check(disk: &Disk, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
     match disk.stat(root, name)? {
-        Some(stat) if stat.uid != user() => Err(foreign_owner(dir.path(), stat.uid)),
+        Some(stat) if stat.uid != user::current() => Err(foreign_owner(dir.path(), stat.uid)),
         Some(stat) if stat.mode & 0o022 != 0 => {
             let word = quote_path(dir.path());
             let why = format!("may be written by others (mode {:04o})", stat.mode);
@@ -61,7 +54,9 @@ pub fn check(disk: &Disk, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
 /// Refuses to create a side directory where another user keeps a state: root could.
 fn check_owner(disk: &Disk, root: &Dir) -> Result<()> {
     match disk.stat(root, BACKUPS)? {
-        Some(stat) if stat.uid != user() => Err(foreign_owner(&root.path_of(BACKUPS), stat.uid)),
+        Some(stat) if stat.uid != user::current() => {
+            Err(foreign_owner(&root.path_of(BACKUPS), stat.uid))
+        }
         _ => Ok(()),
     }
 }
@@ -69,7 +64,7 @@ fn check_owner(disk: &Disk, root: &Dir) -> Result<()> {
 /// The warning for root before it creates the first files of a root in another user's directory:
 /// these would be root's. `None` where that is not about to happen.
 pub fn warning_for_root(disk: &Disk, root: &Path) -> Option<String> {
-    if user() != 0 {
+    if user::current() != 0 {
         return None;
     }
     let look = |path: &Path| disk.stat(&Dir::working(), path);
@@ -174,11 +169,11 @@ pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
 /// The refusal (6) of a file or directory of another user.
 pub fn foreign_owner(path: &Path, owner: u32) -> Error {
     let shown = path.display().to_string();
-    let (owner_name, own_name) = (user::describe(owner), user::describe(user()));
+    let (owner_name, own_name) = (user::describe(owner), user::describe(user::current()));
     let message = format!("{shown} belongs to {owner_name}, not to you, {own_name}");
     let mut error =
-        Error::new(Kind::UnsafePath, message).detail("path", shown).detail("owner", owner);
-    error.hints.push(use_as(owner));
+        Error::new(Kind::ForeignOwner, message).detail("path", shown).detail("owner", owner);
+    error.hints.push(user::use_as(owner));
     error
 }
 

@@ -59,7 +59,7 @@ use crate::document::{Reading, rules};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind};
 use crate::lock::{LockEnv, Locks};
-use crate::side;
+use crate::{side, user};
 
 /// Whether the command that meets damage heals it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,7 +403,7 @@ impl Store {
     /// Adds an entry to the error log with an exit code that need not be this program's, if this
     /// user owns the root.
     pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
-        if self.root_owner() == Some(side::user()) {
+        if self.root_owner() == Some(user::current()) {
             self.errors.note(level, component, message, code);
         }
     }
@@ -432,7 +432,7 @@ impl Store {
 
     /// Creates an empty error log where it is missing and this user owns the root.
     pub fn make_error_log(&self) {
-        if self.root_owner() == Some(side::user()) {
+        if self.root_owner() == Some(user::current()) {
             self.errors.make();
         }
     }

@@ -14,7 +14,8 @@ use crate::clutter::{is_below_clutter, is_clutter};
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Access, Dir, Disk, FileKind, FsError, FsResult, Stat};
-use crate::side::{self, unsafe_path};
+use crate::side::unsafe_path;
+use crate::user;
 
 /// The deepest nesting of directories in a tree that is kept; each level costs two descriptors
 /// while it is copied.
@@ -567,7 +568,7 @@ fn make_new(disk: &Disk, dir: &Dir, name: &OsStr) -> Result<Dir> {
     let shown = dir.path_of(name);
     disk.make_dir(dir, name)?;
     let made = disk.open_dir(dir, name).map_err(|error| moved(&shown, error))?;
-    let is_ours = |stat: &Stat| stat.uid == side::user() && stat.mode & 0o077 == 0;
+    let is_ours = |stat: &Stat| stat.uid == user::current() && stat.mode & 0o077 == 0;
     match disk.stat(&made, ".")?.filter(is_ours) {
         Some(_) => Ok(made),
         None => Err(unsafe_path(&shown, "was replaced by another user as it was made")),

@@ -1,6 +1,16 @@
-//! Names of users, for sentences and command lines.
+//! Users: this process's own, their names, and the next step where a file is another user's.
+
+use std::sync::OnceLock;
 
 use nix::unistd::{Uid, User};
+
+use crate::error::Hint;
+
+/// The effective user: files of other users are not trusted. It never changes in this process.
+pub fn current() -> u32 {
+    static USER: OnceLock<u32> = OnceLock::new();
+    *USER.get_or_init(|| rustix::process::geteuid().as_raw())
+}
 
 /// The login name of a user id, if the user database has one.
 pub fn name(uid: u32) -> Option<String> {
@@ -16,6 +26,20 @@ pub fn describe(uid: u32) -> String {
 /// for a name.
 pub fn as_operand(uid: u32) -> String {
     name(uid).unwrap_or_else(|| format!("+{uid}"))
+}
+
+/// The next step where a file of another user denies access. A file that root left in a user's
+/// directory is given back.
+pub fn use_as(uid: u32) -> Hint {
+    if uid == 0 { Hint::FilesOfRoot } else { work_as(uid) }
+}
+
+/// The next step where everything belongs to another user.
+pub fn work_as(uid: u32) -> Hint {
+    let name = as_operand(uid);
+    let name = name.strip_prefix('+').map_or(name.clone(), |number| format!("'#{number}'"));
+    let why = "work as the owner";
+    Hint::Shell(format!("sudo -u {name} -s"), why.to_owned())
 }
 
 #[cfg(test)]

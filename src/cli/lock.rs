@@ -16,7 +16,7 @@ use crate::audit::Audit;
 use crate::child::code_of;
 use crate::config::{Config, Marked, Marks, Origin, foreign_root};
 use crate::document::rules::type_of;
-use crate::error::{Error, ExitCode, Kind, Result, one_line, work_as};
+use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::fs::watch::places::Place;
 use crate::lock::{
@@ -93,7 +93,7 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
             user::describe(owner)
         );
         error = error.detail("owner", owner);
-        error.hints.push(work_as(owner));
+        error.hints.push(user::work_as(owner));
     }
     error.message = message;
     Err(match is_writable(here) {

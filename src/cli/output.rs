@@ -139,9 +139,7 @@ impl<'a> Output<'a> {
 
     /// An error, as part of a result.
     pub fn told(&self, error: &Error) -> String {
-        let text = error.to_text(&self.config.program);
-        let rest = text.strip_prefix("error:").unwrap_or(&text);
-        format!("{}{rest}", self.paint("error:", Paint::Red))
+        error.to_text(&self.paint("error:", Paint::Red), &self.config.program)
     }
 
     /// Shows an error.
@@ -212,12 +210,8 @@ pub fn show_error(error: &Error, program: &str, look: Look) {
     match look.format {
         Format::Json => to_stderr(&error.to_json(program)),
         Format::Text => {
-            let text = error.to_text(program);
-            let rest = text.strip_prefix("error:").unwrap_or(&text);
-            to_stderr(&format!(
-                "{}{rest}",
-                paint("error:", Paint::Red, has_colour(look.color, &io::stderr()))
-            ));
+            let label = paint("error:", Paint::Red, has_colour(look.color, &io::stderr()));
+            to_stderr(&error.to_text(&label, program));
         }
     }
 }

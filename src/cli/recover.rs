@@ -4,6 +4,7 @@ mod attempt;
 mod care;
 mod figures;
 
+pub(super) use self::care::RemediesShown;
 use serde_json::{Value, json};
 
 use super::args::lock::Layout;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::Marks;
 use crate::fs::{Dir, Disk, FileKind};
 use crate::lock::LOCKS;
-use crate::side;
 use crate::store::layout::{BACKUPS, STATE_FILE};
+use crate::user;
 
 /// A root that was found. One of another user is never used, but errors name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +22,13 @@ pub struct Marked {
 /// The nearest directory from here up, or its `.claude`, with a mark owned by this user. The search
 /// ends at the boundary of the file system.
 pub(super) fn nearest_root(disk: &Disk, here: &Path, marks: Marks) -> Option<PathBuf> {
-    let user = side::user();
+    let user = user::current();
     search(disk, here, marks, |owner| owner == user).map(|found| found.root)
 }
 
 /// The nearest root of another user, from here up.
 pub fn foreign_root(disk: &Disk, here: &Path, marks: Marks) -> Option<Marked> {
-    let user = side::user();
+    let user = user::current();
     search(disk, here, marks, |owner| owner != user)
 }
 

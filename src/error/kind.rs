@@ -49,6 +49,8 @@ pub enum Kind {
     Broken,
     /// The state cannot be read as a document.
     Corrupt,
+    /// A checkpoint of the old libraries, which has no digests to verify.
+    Unverifiable,
     /// The state was changed by something other than this program.
     ForeignEdit,
     /// The record of an interrupted restore was written for another root.
@@ -81,10 +83,14 @@ pub enum Kind {
     DependencyMissing,
     /// The operating system forbids it.
     PermissionDenied,
-    /// A link, a special file or another user's file has the name of a file of this program.
+    /// A link or a special file has the name of a file of this program.
     UnsafePath,
-    /// No space is left.
+    /// A file of this program belongs to another user.
+    ForeignOwner,
+    /// No space or quota is left.
     DiskFull,
+    /// The limit on the size of one file is reached; removing other files does not help.
+    FileSizeLimit,
     /// A wait that is not for a lock ran out.
     WaitTimeout,
     /// Descriptors, memory or processes ran out.
@@ -132,6 +138,7 @@ impl Kind {
             | Self::Fenced => ExitCode::General,
             Self::LockTimeout | Self::Deadlock | Self::Broken => ExitCode::LockTimeout,
             Self::Corrupt
+            | Self::Unverifiable
             | Self::ForeignEdit
             | Self::ForeignIntent
             | Self::Missing
@@ -147,8 +154,10 @@ impl Kind {
             | Self::TooLarge
             | Self::OtherStateFile => ExitCode::ValidationFailed,
             Self::DependencyMissing => ExitCode::DependencyMissing,
-            Self::PermissionDenied | Self::UnsafePath => ExitCode::PermissionDenied,
-            Self::DiskFull => ExitCode::DiskFull,
+            Self::PermissionDenied | Self::UnsafePath | Self::ForeignOwner => {
+                ExitCode::PermissionDenied
+            }
+            Self::DiskFull | Self::FileSizeLimit => ExitCode::DiskFull,
             Self::WaitTimeout => ExitCode::Timeout,
             Self::ResourceExhausted => ExitCode::ResourceExhausted,
             Self::NotExecutable => ExitCode::NotExecutable,
@@ -178,7 +187,7 @@ impl Kind {
             Self::Deadlock => "deadlock",
             Self::Broken => "broken",
             Self::LockTimeout | Self::WaitTimeout => "timeout",
-            Self::Corrupt => "corrupt",
+            Self::Corrupt | Self::Unverifiable => "corrupt",
             Self::ForeignEdit => "foreign_edit",
             Self::ForeignIntent => "foreign_intent",
             Self::Missing => "missing",
@@ -195,8 +204,8 @@ impl Kind {
             Self::OtherStateFile => "other_state_file",
             Self::DependencyMissing => "dependency_missing",
             Self::PermissionDenied => "permission_denied",
-            Self::UnsafePath => "unsafe_path",
-            Self::DiskFull => "disk_full",
+            Self::UnsafePath | Self::ForeignOwner => "unsafe_path",
+            Self::DiskFull | Self::FileSizeLimit => "disk_full",
             Self::ResourceExhausted => "resource_exhausted",
             Self::NotExecutable => "not_executable",
             Self::CommandNotFound => "command_not_found",
@@ -223,7 +232,8 @@ impl Kind {
             Errno::LOOP | Errno::ISDIR | Errno::BUSY | Errno::XDEV | Errno::MLINK => {
                 Self::UnsafePath
             }
-            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Self::DiskFull,
+            Errno::NOSPC | Errno::DQUOT => Self::DiskFull,
+            Errno::FBIG => Self::FileSizeLimit,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => Self::ResourceExhausted,
             _ => Self::Io,
         }

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::fs::stage::is_temporary;
 use crate::store::layout::{BACKUPS, CONFIG};
-use crate::{side, tree};
+use crate::{side, tree, user};
 
 /// Rules for a pipeline of six phases.
 pub const STARTER: &str = include_str!("starter.json");
@@ -25,9 +25,10 @@ const TIMEOUT: u32 = 10;
 /// access for others.
 pub fn write_rules(disk: &Disk, root: &Path) -> Result<PathBuf> {
     // Root's files in another user's root would prevent that user's checkpoints.
-    let owner =
-        disk.stat(&side::open_root(disk, root)?, BACKUPS)?.map_or_else(side::user, |stat| stat.uid);
-    if owner != side::user() {
+    let owner = disk
+        .stat(&side::open_root(disk, root)?, BACKUPS)?
+        .map_or_else(user::current, |stat| stat.uid);
+    if owner != user::current() {
         return Err(side::foreign_owner(root, owner));
     }
     // Through a link they would land where no checkpoint keeps them.

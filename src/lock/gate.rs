@@ -352,7 +352,7 @@ impl Gate<'_> {
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut result = self.try_to_replace(name, bytes);
         let mut spares = RESERVED_FILES.iter();
-        while result.as_ref().is_err_and(Error::is_out_of_space)
+        while result.as_ref().is_err_and(|error| error.kind == Kind::DiskFull)
             && let Some(spare) = spares.next()
         {
             if self.locks.disk.stat(&self.dir, spare)?.is_some() {

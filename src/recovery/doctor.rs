@@ -10,11 +10,11 @@ mod checks;
 
 use serde::Serialize;
 
-use crate::error::{Error, ExitCode, Hint, Result, work_as};
+use crate::error::{Error, ExitCode, Hint, Result};
 use crate::fs::{Dir, FileKind};
 use crate::lock::Deadline;
-use crate::side;
 use crate::store::Store;
+use crate::{side, user};
 
 /// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,12 +130,13 @@ impl Finding {
         }
     }
 
-    /// The finding for an error that a command would end with, or that stopped the check. A hint of
-    /// this very command means that root left the files; the remedy is to work as root.
+    /// The finding for an error that a command would end with, or that stopped the check. A hint
+    /// that leads here means that root left the files; the remedy is to work as root.
     fn of(subject: &'static str, error: Error) -> Self {
-        let is_this =
-            |hint: &Hint| matches!(hint, Hint::Run(arguments, _) if arguments == "recover doctor");
-        let remedy = |hint: &Hint| if is_this(hint) { work_as(0) } else { hint.clone() };
+        let remedy = |hint: &Hint| match hint {
+            Hint::FilesOfRoot => user::work_as(0),
+            hint => hint.clone(),
+        };
         let remedies = error.hints.iter().map(remedy).collect();
         Self { remedies, ..Self::new(subject, error.code(), error.message) }
     }

@@ -23,8 +23,8 @@ use crate::acl::Acls;
 use crate::audit::{Entry as Line, Level};
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::Dir;
 use crate::fs::stage::Sync;
+use crate::fs::{Dir, FsError};
 use crate::name::Name;
 use crate::time::{compact, rfc3339};
 use crate::tree::{self, Attributes, Entry, Listing, What};
@@ -262,14 +262,13 @@ impl Store {
     /// An error about a staged file, which no longer exists when the error is read: its hints refer
     /// to the original.
     pub(super) fn without_staged_path(&self, error: Error) -> Error {
-        let path = error.details.get("path").and_then(Value::as_str).unwrap_or_default();
-        if !path.contains(layout::WORKSHOP) && !path.contains(layout::STAGED_PREFIX) {
+        if !error.cause::<FsError>().is_some_and(|error| layout::is_staging(&error.path)) {
             return error;
         }
         let root = quote_path(&self.settings.directory);
         let error = Error { hints: Vec::new(), ..error };
         match error.kind {
-            Kind::DiskFull => error
+            Kind::DiskFull | Kind::FileSizeLimit => error
                 .try_shell(
                     format!("df -h {root}; df -i {root}"),
                     "see what is left of space and inodes",

@@ -66,7 +66,7 @@ impl Store {
         plan: &Plan<'_>,
     ) -> Result<Published> {
         let result = match self.attempt(lock, seen, plan) {
-            Err(error) if error.is_out_of_space() && plan.room == OnDiskFull::PruneBackups => {
+            Err(error) if error.kind == Kind::DiskFull && plan.room == OnDiskFull::PruneBackups => {
                 let removed = self.free_space(lock, seen)?;
                 if removed > 0 {
                     self.warn(format!(

@@ -1,5 +1,6 @@
 //! The names of the files.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use crate::document::seal::Revision;
@@ -40,6 +41,13 @@ pub const STAGED_PREFIX: &str = ".pipeline-state-restore-";
 /// has another number, so that the staged files of the two cannot be confused.
 pub fn staged(name: &str, number: u64) -> String {
     format!("{STAGED_PREFIX}{number}-{}", name.trim_start_matches('.'))
+}
+
+/// Returns whether a path leads to a staged file or tree, which is gone when its command ends.
+pub fn is_staging(path: &Path) -> bool {
+    path.iter().any(|part| {
+        part == WORKSHOP || part.as_encoded_bytes().starts_with(STAGED_PREFIX.as_bytes())
+    })
 }
 
 /// The number in such a name.

@@ -143,7 +143,7 @@ impl Store {
         if let Some(why) = side::open_to_others(&self.disk, root)? {
             self.warn(format!("the root {} {why}", root.path().display()));
         }
-        let user = crate::side::user();
+        let user = crate::user::current();
         for name in SIDE_DIRECTORIES {
             let path = root.path_of(name);
             match self.disk.stat(root, name)? {

@@ -111,7 +111,7 @@ impl Store {
         let pid = self.settings.lock_env.owner.unwrap_or_else(parent);
         Owner {
             pid,
-            uid: crate::side::user(),
+            uid: crate::user::current(),
             host: Namespace::host_name(),
             program: if pid == 0 { String::new() } else { process_name(pid) },
         }

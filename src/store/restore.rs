@@ -33,7 +33,7 @@ pub use self::origin::Interrupted;
 pub use self::probe::RestorePlan;
 pub(super) use self::roll_forward::Settled;
 use super::Store;
-use super::checkpoint::catalog::{Checkpoint, Which};
+use super::checkpoint::catalog::{Checkpoint, Unrestorable, Which};
 pub(super) use super::checkpoint::lock_lost;
 use super::checkpoint::retention::Retention;
 use super::checkpoint::{Made, Snapshot, Unkept, manifest};
@@ -197,6 +197,7 @@ impl Store {
             Error::new(Kind::Corrupt, format!("the checkpoint {id} cannot be restored: {why}"))
                 .try_command("recover list", "see which others there are")
                 .detail("checkpoint", id.as_str())
+                .caused_by(Unrestorable { id: id.clone() })
         };
         let Some(entry) = checkpoint.listing.get(manifest::STATE) else {
             return Err(unfit("there was no state when it was made".to_owned()));
@@ -243,8 +244,8 @@ impl Store {
             Ok(checkpoint)
         });
         found.map_err(|mut error| {
-            let spoilt = error.details.get("checkpoint").and_then(Value::as_str);
-            if let Some(other) = spoilt.and_then(|spoilt| self.restoring_other_than(Some(spoilt))) {
+            let bad = error.cause::<Unrestorable>();
+            if let Some(other) = bad.and_then(|bad| self.restoring_other_than(Some(&bad.id))) {
                 error.hints.insert(
                     0,
                     Hint::Run(other, "bring back the newest checkpoint that is sound".to_owned()),

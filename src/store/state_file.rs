@@ -44,7 +44,7 @@ impl StateFile {
         if let Some(kind) = kind {
             return Err(unsafe_path(path, &format!("is {kind}, not a regular file")));
         }
-        let user = crate::side::user();
+        let user = crate::user::current();
         if content.stat.uid != user && user != 0 {
             return Err(foreign_owner(path, content.stat.uid));
         }

@@ -53,7 +53,7 @@ impl Store {
                     let (operation, path) = ("replace", self.path());
                     return Err(FsError { operation, path, source: Errno::BUSY.into() }.into());
                 }
-                if stat.uid != crate::side::user() {
+                if stat.uid != crate::user::current() {
                     return Err(foreign_owner(&self.path(), stat.uid));
                 }
             }

@@ -15,7 +15,7 @@ use super::Store;
 use super::layout::SIDE_DIRECTORIES;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FsError};
-use crate::{side, tree};
+use crate::{side, tree, user};
 
 /// Space for a commit besides the document and its mirror: directory blocks, logs, lock records.
 const COMMIT_OVERHEAD: u64 = 32 << 10;
@@ -29,7 +29,7 @@ impl Store {
         let root = self.open_root()?;
         let name = &self.settings.file_name;
         let state = self.disk.stat(&root, name)?;
-        if let Some(found) = state.filter(|found| found.uid != side::user()) {
+        if let Some(found) = state.filter(|found| found.uid != user::current()) {
             return Ok(Some(side::foreign_owner(&self.path(), found.uid)));
         }
         if let Some(error) = directory_obstacle(&root) {
@@ -87,7 +87,7 @@ impl Store {
 
 /// The bytes and inodes available to this user.
 fn available(disk: &StatVfs) -> (u64, u64) {
-    let is_root = side::user() == 0;
+    let is_root = user::current() == 0;
     let (blocks, inodes) =
         if is_root { (disk.f_bfree, disk.f_ffree) } else { (disk.f_bavail, disk.f_favail) };
     (blocks.saturating_mul(disk.f_frsize), inodes)

@@ -67,8 +67,14 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
         error = error
             .try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}"));
     }
-    Err(error.detail("findings", count).detail("safe", safe).into())
+    let error = error.detail("findings", count).detail("safe", safe);
+    Err(error.caused_by(RemediesShown).into())
 }
+
+/// Findings whose remedies are on standard output.
+#[derive(Debug, thiserror::Error)]
+#[error("there are findings")]
+pub(in crate::cli) struct RemediesShown;
 
 fn describe(finding: &Finding) -> String {
     let Finding { subject, message, .. } = finding;

@@ -18,7 +18,7 @@ use crate::hook::rules::Scope;
 use crate::lock::{LOCKS, STATE_LOCK};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
-use crate::store::checkpoint::catalog::{is_of_old_libraries, time_of};
+use crate::store::checkpoint::catalog::time_of;
 use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, WORKSHOP};
 use crate::store::report::Status;
 use crate::store::restore::Interrupted;
@@ -89,8 +89,7 @@ pub fn all(store: &Store) -> Found {
             // A problem that stops several checks is reported once, and an owner that locks this
             // user out is named.
             let is_owned = all.found.findings.iter().any(|finding| finding.subject == "owners");
-            let shuts_out =
-                error.kind == Kind::PermissionDenied || error.details.get("owner").is_some();
+            let shuts_out = [Kind::PermissionDenied, Kind::ForeignOwner].contains(&error.kind);
             if is_owned && shuts_out {
                 continue;
             }
@@ -262,7 +261,7 @@ impl Examination<'_> {
         let mut newest_from_before = None;
         for id in &ids {
             if let Err(error) = self.store.verify_checkpoint(id) {
-                if is_of_old_libraries(&error) {
+                if error.kind == Kind::Unverifiable {
                     newest_from_before = Some(error);
                     continue;
                 }

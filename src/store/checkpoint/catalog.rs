@@ -85,8 +85,17 @@ impl Checkpoint {
         };
         let owner = checkpoints.uid;
         let why = format!("belongs to user {uid}, and the checkpoint {} to user {owner}", self.id);
-        Err(side::unsafe_path(&path, &why).detail("checkpoint", self.id.as_str()))
+        let error = side::unsafe_path(&path, &why).detail("checkpoint", self.id.as_str());
+        Err(error.caused_by(Unrestorable { id: self.id.clone() }))
     }
+}
+
+/// A checkpoint that cannot be restored, where another one may.
+#[derive(Debug, thiserror::Error)]
+#[error("the checkpoint {id} cannot be restored")]
+pub(in super::super) struct Unrestorable {
+    /// Its ID.
+    pub(in super::super) id: String,
 }
 
 fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
@@ -96,6 +105,7 @@ fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
             "it cannot be restored; make another",
         )
         .detail("checkpoint", id)
+        .caused_by(Unrestorable { id: id.to_owned() })
 }
 
 /// The error about a checkpoint that shows no damage, but has no digests to verify.
@@ -103,7 +113,10 @@ fn of_old_libraries(id: &str) -> Error {
     let message = format!(
         "the checkpoint {id} was made by the old libraries: it has no manifest, and nothing vouches for it"
     );
-    Error::new(Kind::Corrupt, message).detail("checkpoint", id).detail(OLD, true)
+    Error::new(Kind::Unverifiable, message)
+        .detail("checkpoint", id)
+        .detail("fromBefore", true)
+        .caused_by(Unrestorable { id: id.to_owned() })
 }
 
 /// The command that adopts the state of a checkpoint, if it can be adopted.
@@ -119,14 +132,6 @@ fn taking(dir: &Dir, state: &Value) -> Option<String> {
     let force = if state.pointer("/metadata/revision").is_some() { " --force" } else { "" };
     Some(format!("state write {file}{migrate}{force}"))
 }
-
-/// Returns whether an error is about a checkpoint of the shell libraries that this program
-/// replaces.
-pub fn is_of_old_libraries(error: &Error) -> bool {
-    error.details.get(OLD).is_some()
-}
-
-const OLD: &str = "fromBefore";
 
 impl Store {
     /// The names of all checkpoints, oldest first.

@@ -24,7 +24,7 @@ use crate::audit::Level;
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Document, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
-use crate::error::{Error, ExitCode, Hint, Kind, Result, use_as};
+use crate::error::{Error, ExitCode, Hint, Kind, Result};
 use crate::fs::Dir;
 use crate::time::compact;
 use crate::{side, tree, user};
@@ -119,14 +119,14 @@ impl Store {
     fn warn_of_foreign_checkpoints(&self) -> Result<bool> {
         let path = self.settings.directory.join(CHECKPOINTS);
         let found = self.disk.stat(&Dir::working(), &path)?;
-        let Some(owner) = found.map(|stat| stat.uid).filter(|owner| *owner != side::user()) else {
+        let Some(owner) = found.map(|stat| stat.uid).filter(|owner| *owner != user::current())
+        else {
             return Ok(false);
         };
         let (shown, name) = (path.display(), user::describe(owner));
-        let next = match use_as(owner) {
-            Hint::Run(command, _) => format!("`{command}` says how to give it back"),
+        let next = match user::use_as(owner) {
             Hint::Shell(command, why) => format!("{why}: {command}"),
-            Hint::Meant(words) => words,
+            _ => "`recover doctor` says how to give it back".to_owned(),
         };
         self.warn(format!("{shown} belongs to {name} and cannot be read; {next}"));
         Ok(true)

@@ -8,9 +8,9 @@ use crate::fs::stage::is_temporary;
 use crate::fs::{FileKind, Stat};
 use crate::lock::{COUNTER, LOCK_FILES, LOCKS, Lifeline};
 use crate::recovery::doctor::Finding;
-use crate::side;
 use crate::store::layout::{BACKUPS, BackupName, MIRROR, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX};
 use crate::store::signal;
+use crate::{side, user};
 
 impl Examination<'_> {
     /// Returns whether a file of this program can be created at its place: no entry there that
@@ -100,7 +100,7 @@ impl Examination<'_> {
                     "move it away; no errors are logged",
                 ));
             }
-        } else if stat.uid != side::user() {
+        } else if stat.uid != user::current() {
             // One finding about owners covers all files.
         } else if is_directory && stat.mode & 0o022 != 0 {
             let message = format!(

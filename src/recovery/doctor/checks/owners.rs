@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{Examination, Finding};
 use crate::audit::ErrorLog;
-use crate::error::{ExitCode, Kind, Result, quote_path, work_as};
+use crate::error::{ExitCode, Kind, Result, quote_path};
 use crate::fs::FileKind;
 use crate::store::layout::SIDE_DIRECTORIES;
-use crate::{side, user};
+use crate::user;
 
 /// An entry of the root and its owner.
 struct Owned {
@@ -22,7 +22,7 @@ impl Examination<'_> {
         let owned = self.owned()?;
         let Some(rightful) = self.rightful_owner(&owned)? else { return Ok(()) };
         let strays: Vec<&Owned> = owned.iter().filter(|owned| owned.uid != rightful).collect();
-        let own = side::user();
+        let own = user::current();
         if strays.is_empty() {
             if rightful != own {
                 // Only root is served a state of another user.
@@ -31,7 +31,7 @@ impl Examination<'_> {
                 let (owner, own) = (user::describe(rightful), user::describe(own));
                 let message = format!("the state belongs to {owner}; {own} {may}");
                 let mut finding = Finding::new("owners", ExitCode::PermissionDenied, message);
-                finding.remedies.push(work_as(rightful));
+                finding.remedies.push(user::work_as(rightful));
                 self.add(finding);
             }
             return Ok(());
@@ -97,7 +97,7 @@ impl Examination<'_> {
             strays.iter().map(|stray| stray.place.split('/').next().unwrap_or_default()).collect();
         let paths: Vec<String> =
             tops.into_iter().map(|top| quote_path(&self.root.path_of(top))).collect();
-        let sudo = if side::user() == 0 { "" } else { "sudo " };
+        let sudo = if user::current() == 0 { "" } else { "sudo " };
         format!("{sudo}chown -hR {} {}", user::as_operand(owner), paths.join(" "))
     }
 
@@ -106,7 +106,8 @@ impl Examination<'_> {
         let Some(error) = self.store.write_obstacle()? else { return Ok(()) };
         // An owner, mode or link that keeps writers out has a finding of its own, with its remedy.
         let explains = |finding: &Finding| ["owners", "modes", "files"].contains(&finding.subject);
-        if error.kind == Kind::UnsafePath && self.found.findings.iter().any(explains) {
+        let is_unsafe = [Kind::UnsafePath, Kind::ForeignOwner].contains(&error.kind);
+        if is_unsafe && self.found.findings.iter().any(explains) {
             return Ok(());
         }
         if !self.found.findings.iter().any(|finding| finding.message == error.message) {

@@ -5,8 +5,8 @@ use std::fs::{Metadata, symlink_metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Hint, quote_path};
-use crate::{side, user};
+use crate::error::{Hint, quote_path};
+use crate::user;
 
 /// The cause of a denied access, as far as this user can see it.
 pub(super) struct Denied {
@@ -22,7 +22,7 @@ pub(super) fn explain(path: &Path) -> Option<Denied> {
     let (place, found) = nearest_visible(path)?;
     let mode = found.mode() & 0o7777;
     let shown = if place == path { "it".to_owned() } else { place.display().to_string() };
-    if found.uid() == side::user() {
+    if found.uid() == user::current() {
         let (wanted, bits) = if found.is_dir() { ("u+rwx", 0o700) } else { ("u+rw", 0o600) };
         if mode & bits == bits {
             return None;
@@ -39,26 +39,8 @@ pub(super) fn explain(path: &Path) -> Option<Denied> {
     let owner = user::describe(found.uid());
     Some(Denied {
         why: format!("{shown} belongs to {owner} and has mode {mode:04o}"),
-        hint: use_as(found.uid()),
+        hint: user::use_as(found.uid()),
     })
-}
-
-/// The next step where a file of another user denies access. A file that root left in a user's
-/// directory is given back.
-pub fn use_as(uid: u32) -> Hint {
-    if uid != 0 {
-        return work_as(uid);
-    }
-    let why = "lists what belongs to root here, and the command that gives it back";
-    Hint::Run("recover doctor".to_owned(), why.to_owned())
-}
-
-/// The next step where everything belongs to another user.
-pub fn work_as(uid: u32) -> Hint {
-    let name = user::as_operand(uid);
-    let name = name.strip_prefix('+').map_or(name.clone(), |number| format!("'#{number}'"));
-    let why = "work as the owner";
-    Hint::Shell(format!("sudo -u {name} -s"), why.to_owned())
 }
 
 /// The deepest component of `path` with metadata visible to this user, and that metadata.
