@@ -12,6 +12,7 @@ mod input;
 mod lock;
 mod log;
 mod manual;
+mod moment;
 mod outcome;
 mod output;
 mod parse;

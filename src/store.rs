@@ -351,7 +351,7 @@ impl Store {
         let fallback = || {
             Error::new(
                 Kind::Internal,
-                format!("{} cannot be used: {}", self.shown(), health.name()),
+                format!("{} cannot be used: {}", self.shown(), health.kind()),
             )
         };
         self.refusal_of(health, backup_dir).unwrap_or_else(fallback)

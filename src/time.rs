@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use serde::{Serialize as _, Serializer};
 
 /// The longest duration of options and variables: 100 years. A longer one is reduced to it, and
 /// adding it to any time of a clock does not overflow.
@@ -38,6 +39,24 @@ pub fn rfc3339_millis(time: SystemTime) -> String {
 /// `20231101-103000`
 pub fn compact(time: SystemTime) -> String {
     date(time).format("%Y%m%d-%H%M%S").to_string()
+}
+
+/// Reads a time of RFC 3339.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    DateTime::parse_from_rfc3339(text).ok().map(SystemTime::from)
+}
+
+/// Serializes a time as RFC 3339.
+pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*time))
+}
+
+/// Serializes a time as RFC 3339, or as null.
+pub fn serialize_some<S: Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(rfc3339).serialize(serializer)
 }
 
 /// Reads `20231101-103000`.

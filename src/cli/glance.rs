@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::moment::Moment;
 use super::output::{Output, Paint, PipeClosed};
-use super::reports::age;
 use super::table::{terminal_size, terminal_width};
 use super::width::{self, cut};
 use crate::error::{Error, one_line};
@@ -158,7 +158,7 @@ pub fn lines(lines: &[(&str, String)]) -> String {
 }
 
 /// A line for each lock with its holders; locks with waiters come first.
-pub fn holders(output: &Output<'_>, locks: &LockSummary, now: &str) -> String {
+pub fn holders(output: &Output<'_>, locks: &LockSummary, now: SystemTime) -> String {
     let mut by_lock: Vec<(&str, Vec<&LockEntry>)> = Vec::new();
     for entry in &locks.entries {
         match by_lock.last_mut().filter(|(lock, _)| *lock == entry.lock) {
@@ -188,7 +188,7 @@ fn waiting(entries: &[&LockEntry]) -> usize {
     waiters(entries).count()
 }
 
-fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: &str) -> String {
+fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTime) -> String {
     let mut holding =
         entries.iter().filter(|entry| entry.token.is_some() || entry.status == "damaged");
     let more = holding.clone().count().saturating_sub(1);
@@ -202,7 +202,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: &str) ->
         let since = if first.since.is_empty() {
             String::new()
         } else {
-            format!("for {} ", age(&first.since, now))
+            format!("for {} ", Moment::from(first.since.as_str()).age(now))
         };
         let share = if first.r#type == "shared" { "shared" } else { "held" };
         format!("{share} {since}by {who}{more}")

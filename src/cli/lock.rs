@@ -1,7 +1,7 @@
 //! The `lock` commands: each parses its arguments, makes one call and shows the result.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -9,8 +9,9 @@ use super::args::Watched;
 use super::args::lock::{self as args, Layout, Lock};
 use super::glance::{self, Glance};
 use super::input::inline_json;
+use super::moment::Moment;
 use super::output::{Output, Paint, PipeClosed};
-use super::reports::{age, ago, shared_file_system};
+use super::reports::shared_file_system;
 use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
@@ -208,11 +209,7 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             let until = locks.renew(&Name::parse("lock", name)?, *ttl, *token, &requester, soon)?;
             let time = Duration::try_from_secs_f64(until).map_or_else(
                 |_| "for ever".to_owned(),
-                |since| {
-                    std::time::SystemTime::UNIX_EPOCH
-                        .checked_add(since)
-                        .map_or_else(String::new, rfc3339)
-                },
+                |since| SystemTime::UNIX_EPOCH.checked_add(since).map_or_else(String::new, rfc3339),
             );
             output.confirm(
                 &format!("Lock renewed: {name} (until {time})"),
@@ -465,7 +462,7 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
     if entries.is_empty() {
         return output.line("no locks");
     }
-    let now = rfc3339(std::time::SystemTime::now());
+    let now = SystemTime::now();
     let mut table = Table::new(&[
         Column::new("LOCK"),
         Column::new("TYPE").whole().light(1),
@@ -482,7 +479,8 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
         let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
         let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
         let text = |text: Option<String>| Cell::from(dash(text));
-        let since = format!("{}{}", entry.since, ago(&entry.since, &now));
+        let began = Moment::from(entry.since.as_str());
+        let since = format!("{}{}", entry.since, began.ago(now));
         table.row([
             text(Some(entry.lock.clone())),
             entry.r#type.into(),
@@ -490,11 +488,7 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
             text(Some(shorten(&entry.command)).filter(|command| !command.is_empty())),
             dash(entry.token).into(),
             text(entry.waiter.clone()),
-            if entry.since.is_empty() {
-                "-".into()
-            } else {
-                Cell::or(since, age(&entry.since, &now))
-            },
+            if entry.since.is_empty() { "-".into() } else { Cell::or(since, began.age(now)) },
             text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
             entry.status.into(),
             text(entry.metadata.as_ref().map(Value::to_string)),
@@ -540,7 +534,7 @@ fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<Glance> {
         ("Unknown", count(summary.unknown, Paint::Red, "see `lock list`; `lock break` frees them")),
         ("In", one_line(&format!("{} ({})", summary.directory, summary.file_system))),
     ]);
-    let holders = glance::holders(output, &summary, &rfc3339(std::time::SystemTime::now()));
+    let holders = glance::holders(output, &summary, SystemTime::now());
     if !holders.is_empty() {
         text.push_str(&format!("\n{holders}"));
     }

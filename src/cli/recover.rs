@@ -11,9 +11,10 @@ use super::args::lock::Layout;
 use super::args::recover::{self as args, Recover};
 use super::ask;
 use super::input::inline_json;
+use super::moment::Moment;
 use super::outcome::{change, order, show_changes, with_store};
 use super::output::Output;
-use super::reports::{ago, past, size};
+use super::reports::size;
 use super::table::{Cell, Column, Table, dash};
 use crate::config::Config;
 use crate::document::rules::type_of;
@@ -227,7 +228,7 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
     } else if checkpoints.is_empty() {
         output.line("no checkpoints")?;
     } else {
-        let now = rfc3339(store.disk().now());
+        let now = store.disk().now();
         let mut table = Table::new(&[
             Column::new("ID").whole(),
             Column::new("TIME").whole().light(1),
@@ -246,7 +247,10 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
                 text(Some(row.id)),
                 row.time.map_or_else(
                     || "-".into(),
-                    |time| Cell::or(format!("{time}{}", ago(&time, &now)), past(&time, &now)),
+                    |time| {
+                        let made = Moment::from(time.as_str());
+                        Cell::or(format!("{time}{}", made.ago(now)), made.past(now))
+                    },
                 ),
                 text(row.operation),
                 text(row.phase),

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::moment::Moment;
 use super::output::{Output, Paint, Verdict};
 use super::table::{Cell, Column, Table, dash};
 use crate::error::{ExitCode, one_line};
@@ -46,7 +47,7 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
         output.line("no backups")?;
         return Ok(ExitCode::Success);
     }
-    let now = rfc3339(store.disk().now());
+    let now = store.disk().now();
     let mut table = Table::new(&[
         Column::new("NAME").whole(),
         Column::number("REVISION").light(2),
@@ -62,7 +63,7 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
         table.row([
             name.into(),
             dash(backup.revision).into(),
-            Cell::or(backup.time.clone(), past(&backup.time, &now)),
+            Cell::or(rfc3339(backup.time), Moment::from(backup.time).past(now)),
             backup.bytes.to_string().into(),
             dash(backup.pinned.then_some("pinned")).into(),
             if backup.problem.is_none() { "valid" } else { "INVALID" }.into(),
@@ -79,7 +80,7 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
         output.json(&json!(revisions))?;
         return Ok(ExitCode::Success);
     }
-    let now = rfc3339(store.disk().now());
+    let now = store.disk().now();
     let mut table = Table::new(&[
         Column::number("REVISION"),
         Column::new("TIME").whole(),
@@ -92,7 +93,10 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
         let text = |text: Option<String>| Cell::from(dash(text));
         table.row([
             row.revision.to_string().into(),
-            row.time.map_or_else(|| "-".into(), |time| Cell::or(time.clone(), past(&time, &now))),
+            row.time.map_or_else(
+                || "-".into(),
+                |time| Cell::or(time.clone(), Moment::from(time.as_str()).past(now)),
+            ),
             dash(row.pid).into(),
             text(row.command),
             dash(row.file.map(|_| "kept")).into(),
@@ -125,37 +129,4 @@ pub(super) fn size(bytes: u64) -> String {
         unit += 1;
     }
     format!("{amount:.1} {}", UNITS.get(unit).copied().unwrap_or("TiB"))
-}
-
-/// A time followed by its age in parentheses; nothing if it is invalid.
-pub(super) fn ago(time: &str, now: &str) -> String {
-    match seconds_since(time, now) {
-        None => String::new(),
-        Some(..0) => " (in the future: a clock is wrong)".to_owned(),
-        Some(_) => format!(" ({} ago)", age(time, now)),
-    }
-}
-
-/// The age alone; the time itself if it has no age.
-pub(super) fn past(time: &str, now: &str) -> String {
-    match seconds_since(time, now) {
-        Some(0..) => format!("{} ago", age(time, now)),
-        _ => one_line(time),
-    }
-}
-
-/// The age of a time; the time itself if it has none.
-pub(super) fn age(time: &str, now: &str) -> String {
-    match seconds_since(time, now) {
-        None | Some(..0) => one_line(time),
-        Some(seconds @ 0..120) => format!("{seconds} s"),
-        Some(seconds @ 120..7200) => format!("{} min", seconds / 60),
-        Some(seconds @ 7200..172_800) => format!("{} h", seconds / 3600),
-        Some(seconds) => format!("{} days", seconds / 86_400),
-    }
-}
-
-fn seconds_since(time: &str, now: &str) -> Option<i64> {
-    let parse = |text| chrono::DateTime::parse_from_rfc3339(text).ok();
-    parse(time).zip(parse(now)).map(|(time, now)| (now - time).num_seconds())
 }

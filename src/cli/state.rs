@@ -398,8 +398,7 @@ fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
 fn migrate(store: &Store, output: &Output<'_>, order: &WriteOptions) -> Run {
     match store.seal_as_it_is(order)? {
         Outcome::Committed { revision, migrated_from: Some(from) } => {
-            let facts =
-                json!({"from": from, "to": schema::current().version, "revision": revision.get()});
+            let facts = json!({"from": from.to_string(), "to": schema::current().version, "revision": revision.get()});
             output.confirm(
                 &format!("State migrated: {from} -> {}", schema::current().version),
                 &facts,
@@ -414,7 +413,7 @@ fn migrate(store: &Store, output: &Output<'_>, order: &WriteOptions) -> Run {
             );
         }
         Outcome::Planned(_) => {
-            let from = store.pending_migration()?;
+            let from = store.pending_migration()?.map(|from| from.to_string());
             let text = match &from {
                 Some(from) => {
                     format!("State would be migrated: {from} -> {}", schema::current().version)

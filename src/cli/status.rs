@@ -1,16 +1,19 @@
 //! `state status`: health, phase and blocking locks; below that, all paths.
 
+use std::time::SystemTime;
+
 use super::args::Watched;
 use super::glance::{self, Glance, lines};
+use super::moment::Moment;
 use super::output::{Output, Paint, Verdict};
-use super::reports::{ago, past, shared_file_system, size};
+use super::reports::{shared_file_system, size};
 use crate::audit::ErrorLog;
 use crate::error::{Error, ExitCode, one_line};
 use crate::fs::watch::places::Place;
 use crate::store::Store;
+use crate::store::diagnosis::Mirror;
 use crate::store::layout::SIDE_DIRECTORIES;
 use crate::store::report::Status;
-use crate::time::rfc3339;
 
 /// The most findings that are named.
 const MOST_FINDINGS: usize = 10;
@@ -37,12 +40,12 @@ fn places(store: &Store) -> Vec<Place> {
 
 fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<Glance> {
     let (status, error) = store.status()?;
-    let now = rfc3339(store.disk().now());
+    let now = store.disk().now();
     let text = [
-        lines(&at_a_glance(&status, error.as_ref(), &now, output)),
-        glance::holders(output, &status.locks, &now),
+        lines(&at_a_glance(&status, error.as_ref(), now, output)),
+        glance::holders(output, &status.locks, now),
         "\n".to_owned(),
-        lines(&where_things_are(&status, error.as_ref(), &now)),
+        lines(&where_things_are(&status, error.as_ref(), now)),
     ];
     let mut warnings = store.take_warnings();
     warnings.extend(status.locks.shared_file_system.then(|| shared_file_system(&status.locks)));
@@ -66,11 +69,16 @@ pub(super) fn what_follows(obstacle: Option<&str>) -> String {
 
 type Lines = Vec<(&'static str, String)>;
 
-fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Output<'_>) -> Lines {
+fn at_a_glance(
+    status: &Status,
+    error: Option<&Error>,
+    now: SystemTime,
+    output: &Output<'_>,
+) -> Lines {
     let verdict = if error.is_none() { Verdict::Good } else { Verdict::Bad };
     let revision =
         status.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
-    let mut lines = vec![("State", output.verdict(status.health, verdict) + &revision)];
+    let mut lines = vec![("State", output.verdict(status.health.name(), verdict) + &revision)];
     for finding in status.findings.iter().take(MOST_FINDINGS) {
         // The document's own error is reported already.
         let text = if finding.path == "." { finding.problem.clone() } else { finding.to_string() };
@@ -102,7 +110,10 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
         lines.push(("Signals", format!("{}{}", status.signals.unwrap_or(0), one_line(&last))));
     }
     if let Some(time) = &status.last_modified {
-        lines.push(("Changed", one_line(&format!("{time}{}", ago(time, now)))));
+        lines.push((
+            "Changed",
+            one_line(&format!("{time}{}", Moment::from(time.as_str()).ago(now))),
+        ));
     }
     let locks = &status.locks;
     let mut counts = format!("{} held, {} waited for", locks.held, locks.waiting);
@@ -117,21 +128,22 @@ fn at_a_glance(status: &Status, error: Option<&Error>, now: &str, output: &Outpu
     lines
 }
 
-fn where_things_are(status: &Status, error: Option<&Error>, now: &str) -> Lines {
+fn where_things_are(status: &Status, error: Option<&Error>, now: SystemTime) -> Lines {
     let bytes = status.bytes.map_or_else(String::new, |bytes| {
         format!(" ({}, mode {})", size(bytes), status.mode.as_deref().unwrap_or("-"))
     });
     let mirror = match status.mirror {
-        "same" => "up to date".to_owned(),
-        "absent" if error.is_some() => "none".to_owned(),
+        Mirror::Same => "up to date".to_owned(),
+        Mirror::Absent if error.is_some() => "none".to_owned(),
         _ if error.is_some() => "kept as it is, for recovery".to_owned(),
-        other => format!("{other}; the next write makes it anew"),
+        Mirror::Absent => "absent; the next write creates it".to_owned(),
+        Mirror::Differs => "differs; the next write replaces it".to_owned(),
     };
     let backups = &status.backups;
     let newest = backups
         .newest
         .as_ref()
-        .map_or_else(String::new, |newest| format!("; newest {}", past(newest, now)));
+        .map_or_else(String::new, |newest| format!("; newest {}", Moment::from(*newest).past(now)));
     let mut lines = vec![
         ("File", one_line(&format!("{}{bytes}", status.path))),
         ("Mirror", mirror),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::Body;
 use super::rules::{self, Finding};
-use super::schema::{self, Version};
+use super::schema::{self, OldForm, Version};
 use super::seal::{Document, Older};
 
 /// A document in the current form.
@@ -16,8 +16,8 @@ use super::seal::{Document, Older};
 pub struct Migrated {
     /// The document.
     pub value: Value,
-    /// Its previous form, if that was another: "legacy" or a version.
-    pub from: Option<String>,
+    /// Its previous form, if that was another.
+    pub from: Option<OldForm>,
 }
 
 /// A document that a newer program wrote.
@@ -70,8 +70,8 @@ pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
         return Ok(Migrated { value: document.clone(), from: None });
     }
     let from = match declared(document) {
-        Some(version) if !is_present(document) => version,
-        _ => "legacy".to_owned(),
+        Some(version) if !is_present(document) => OldForm::Schema(version),
+        _ => OldForm::Legacy,
     };
     let mut value = document.clone();
     let Some(fields) = value.as_object_mut() else {
@@ -83,7 +83,7 @@ pub fn to_current(document: &Value) -> Result<Migrated, TooNew> {
     let metadata = fields.map(|fields| fields.entry("metadata").or_insert_with(|| json!({})));
     if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
         metadata.insert("migrated".into(), true.into());
-        metadata.insert("migratedFrom".into(), from.as_str().into());
+        metadata.insert("migratedFrom".into(), from.to_string().into());
     }
     Ok(Migrated { value, from: Some(from) })
 }
@@ -197,7 +197,7 @@ mod tests {
         let smallest =
             json!({"phase": "pre-init", "completedTasks": [], "signals": {}, "lastActivation": ""});
         let Migrated { value, from } = migrated(smallest);
-        assert_eq!(from.as_deref(), Some("legacy"));
+        assert_eq!(from, Some(OldForm::Legacy));
         assert_eq!(value["schemaVersion"], "1.0");
         assert_eq!(value["metadata"], json!({"migrated": true, "migratedFrom": "legacy"}));
         assert_eq!(value.as_object().unwrap().keys().next().unwrap(), "schemaVersion");
@@ -227,7 +227,7 @@ mod tests {
         )
         .unwrap();
         let Migrated { value, from } = migrated(old);
-        assert_eq!(from.as_deref(), Some("legacy"));
+        assert_eq!(from, Some(OldForm::Legacy));
         assert_eq!((&value["phase"], &value["lastActivation"]), (&json!("1.50"), &json!("7")));
         assert_eq!(value["signals"].to_string(), r#"{"A":1635789123,"B":true}"#);
         assert_eq!(migrated(json!({"phase": "1.5"})).value["phase"], "1.5");
@@ -251,8 +251,8 @@ mod tests {
     #[test]
     fn an_older_version_migrates_a_newer_is_refused() {
         assert_eq!(
-            migrated(json!({"schemaVersion": "0.9", "phase": "x"})).from.as_deref(),
-            Some("0.9")
+            migrated(json!({"schemaVersion": "0.9", "phase": "x"})).from,
+            Some(OldForm::Schema("0.9".to_owned()))
         );
         for version in [json!("1.1"), json!("2.0"), json!("10.0"), json!(2)] {
             assert!(

@@ -3,6 +3,7 @@
 //! A new schema is a new [`Schema`] value: another version, its fields, and one more [`Step`].
 //! Nothing else changes.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
@@ -102,5 +103,23 @@ impl Version {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
         Some(Self(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
+/// A form of the document that is not the current one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OldForm {
+    /// It has fields that an older rule allowed, or declares no version.
+    Legacy,
+    /// It declares this older version.
+    Schema(String),
+}
+
+impl fmt::Display for OldForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Legacy => f.write_str("legacy"),
+            Self::Schema(version) => f.write_str(version),
+        }
     }
 }

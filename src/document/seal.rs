@@ -17,6 +17,7 @@ use super::body::Body;
 use super::draft::Draft;
 use super::parts::Parts;
 use super::pretty::Printer;
+use super::schema::OldForm;
 
 /// The names of the seal's fields inside `metadata`; a writer's own values for them are ignored.
 pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
@@ -202,8 +203,8 @@ pub struct Document {
 /// A document in the form of an older schema, or with fields that an older rule allowed.
 #[derive(Clone, Debug)]
 pub struct Older {
-    /// Its version, or "legacy".
-    pub from: String,
+    /// Its form.
+    pub from: OldForm,
     /// The whole value.
     pub value: Body,
 }

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::degraded::Degraded;
 use crate::audit::Noted;
 use crate::error::{Error, Hint};
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;
+use crate::store::diagnosis::HealthKind;
 use crate::store::guard::OnRecord;
 use crate::store::restore::Interrupted;
 
@@ -21,8 +22,9 @@ const LAST: usize = 10;
 pub struct Overview {
     /// The state file.
     pub path: String,
-    /// The diagnosis in a word or two.
-    pub health: String,
+    /// The diagnosis; `None` where it could not be made.
+    #[serde(serialize_with = "health_or_unknown")]
+    pub health: Option<HealthKind>,
     /// The current revision.
     pub revision: Option<u64>,
     /// The checkpoint of an interrupted restore.
@@ -48,13 +50,25 @@ pub struct Overview {
     pub next: Vec<Hint>,
 }
 
+/// The diagnosis in a word or two.
+pub fn health_name(health: Option<HealthKind>) -> &'static str {
+    health.map_or("unknown", HealthKind::name)
+}
+
+fn health_or_unknown<S: Serializer>(
+    health: &Option<HealthKind>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(health_name(*health))
+}
+
 impl Overview {
     /// Examines everything and changes nothing. What cannot be examined is reported as part of the
     /// overview.
     pub fn of(store: &Store) -> Self {
         let (health, revision, refusal) = match store.status() {
-            Ok((status, refusal)) => (status.health.to_owned(), status.revision, refusal),
-            Err(error) => ("unknown".to_owned(), None, Some(error)),
+            Ok((status, refusal)) => (Some(status.health), status.revision, refusal),
+            Err(error) => (None, None, Some(error)),
         };
         let document = store.read_as_it_is().ok().flatten();
         let mut errors = BTreeMap::new();

@@ -10,6 +10,7 @@ use crate::lock::Deadline;
 use crate::name::Name;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;
+use crate::store::diagnosis::HealthKind;
 use crate::store::heal::{Recovered, Wanted};
 use crate::store::options::WriteOptions;
 
@@ -147,7 +148,7 @@ fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
     match (status.health, error) {
         (_, None) => handled.did(format!("nothing: the state is {}", status.health)),
         // Whether an edit is wanted is the user's decision.
-        ("foreign edit", Some(error)) => handled.refused(error),
+        (HealthKind::Foreign, Some(error)) => handled.refused(error),
         (health, Some(_)) => match store.recover(&Wanted::Newest, &WriteOptions::of("recover")) {
             Ok(Recovered::From { file, revision }) => {
                 handled.did(format!(
@@ -181,9 +182,13 @@ fn restore_if_invalid(
             ));
             handled.next("state validate -", "check a document before it is written");
         }
-        ("invalid", Some(error)) => restore(store, operation, ("invalid", error), handled),
+        (HealthKind::Invalid, Some(error)) => {
+            restore(store, operation, (HealthKind::Invalid, error), handled);
+        }
         // A state with a valid copy is healed from that.
-        (health @ ("damaged" | "missing"), Some(error)) if !store.has_valid_copy() => {
+        (health @ (HealthKind::Damaged | HealthKind::Missing), Some(error))
+            if !store.has_valid_copy() =>
+        {
             restore(store, operation, (health, error), handled);
         }
         (_, Some(error)) => handled.refused(error),
@@ -196,7 +201,7 @@ fn restore_if_invalid(
 fn restore(
     store: &Store,
     operation: Option<&Name>,
-    (health, refusal): (&str, Error),
+    (health, refusal): (HealthKind, Error),
     handled: &mut Handled,
 ) {
     let order = WriteOptions { group: "recover", ..WriteOptions::of("restore") };

@@ -1,6 +1,7 @@
 //! Backups: `state backups` lists them, `state backup` makes one.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::audit::Level;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
-use crate::time::rfc3339;
+use crate::time;
 
 /// A copy in the backup directory, as `state backups` lists it.
 #[derive(Debug, Serialize)]
@@ -27,8 +28,9 @@ pub struct Listed {
     pub reason: Option<String>,
     /// The reason why the copy was kept, from the file's name.
     pub kept: String,
-    /// The time it was made, RFC 3339.
-    pub time: String,
+    /// The time it was made.
+    #[serde(serialize_with = "time::serialize")]
+    pub time: SystemTime,
     /// Its size.
     pub bytes: u64,
     /// Whether `state backup` or a similar command made it, rather than a commit.
@@ -71,7 +73,7 @@ impl Store {
                 revision,
                 reason: revision.and_then(|revision| reasons.get(&revision).cloned().flatten()),
                 kept: name.reason.clone(),
-                time: rfc3339(name.time),
+                time: name.time,
                 bytes: self.disk.stat(dir, name.as_str())?.map_or(0, |stat| stat.size),
                 pinned: name.is_pinned(),
                 valid: problem.is_none(),

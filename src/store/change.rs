@@ -14,6 +14,7 @@ use crate::document::body::Body;
 use crate::document::diff::{self, diff};
 use crate::document::draft::Draft;
 use crate::document::parts::Parts;
+use crate::document::schema::OldForm;
 use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without_seal};
 use crate::document::{json as text, rules};
 use crate::error::{Error, Kind, Result};
@@ -72,7 +73,7 @@ pub struct Base {
     pub seal: Option<Seal>,
     /// The revision and digest that a reader was shown.
     pub claim: Claim,
-    migrated_from: Option<String>,
+    migrated_from: Option<OldForm>,
     /// The foreign edit, if the document is one.
     edit: Option<ForeignEdit>,
 }
@@ -137,7 +138,7 @@ pub enum Outcome {
         /// The new revision.
         revision: Revision,
         /// The schema from which the commit migrated the document.
-        migrated_from: Option<String>,
+        migrated_from: Option<OldForm>,
     },
     /// The change had no effect, so nothing was written.
     Unchanged {

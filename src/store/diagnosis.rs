@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::backup_dir::{BackupCopy, BackupDir, CopyState, lineage_of, newest_valid};
@@ -12,7 +13,7 @@ use super::trace::Trace;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate::{self, Migrated, TooNew, Unfit};
 use crate::document::rules::Finding;
-use crate::document::schema;
+use crate::document::schema::{self, OldForm};
 use crate::document::seal::{Document, Revision, Seal, are_same_without_seal, without_seal};
 use crate::document::{Reading, seal};
 use crate::error::{Error, Kind, Result, quote_path};
@@ -38,6 +39,58 @@ pub enum Health {
     Foreign(ForeignEdit),
     /// It predates this program; in the current form.
     Legacy(Migrated),
+}
+
+/// A diagnosis without its particulars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthKind {
+    /// There is no state here and never was.
+    NotInitialized,
+    /// The file is missing, but its history is here.
+    Missing,
+    /// The file is not a document that this program can keep.
+    Damaged,
+    /// A newer program wrote it.
+    TooNew,
+    /// It is another tool's file.
+    NotAState,
+    /// It breaks the schema's rules.
+    Invalid,
+    /// It is the last acknowledged revision.
+    Healthy,
+    /// Another program changed it.
+    Foreign,
+    /// It predates this program.
+    Legacy,
+}
+
+impl HealthKind {
+    /// The diagnosis in a word or two.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotInitialized => "not initialized",
+            Self::Missing => "missing",
+            Self::Damaged => "damaged",
+            Self::TooNew => "newer schema",
+            Self::NotAState => "not a state",
+            Self::Invalid => "invalid",
+            Self::Healthy => "healthy",
+            Self::Foreign => "foreign edit",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+impl std::fmt::Display for HealthKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for HealthKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// A live file that this program did not write, or did not write last.
@@ -76,7 +129,8 @@ impl ForeignEdit {
 }
 
 /// The comparison of the mirror with the live file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mirror {
     /// It holds the same bytes in an inode of its own.
     Same,
@@ -231,27 +285,27 @@ impl Health {
         }
     }
 
-    /// The form that the next write migrates the document from: "legacy" or a version.
-    pub fn migrates_from(&self) -> Option<&str> {
+    /// The form that the next write migrates the document from.
+    pub fn migrates_from(&self) -> Option<&OldForm> {
         match self {
-            Self::Healthy(document) => document.older.as_ref().map(|older| older.from.as_str()),
-            Self::Legacy(migrated) => migrated.from.as_deref(),
+            Self::Healthy(document) => document.older.as_ref().map(|older| &older.from),
+            Self::Legacy(migrated) => migrated.from.as_ref(),
             _ => None,
         }
     }
 
-    /// The diagnosis in a word or two, as `status` shows it.
-    pub fn name(&self) -> &'static str {
+    /// The diagnosis without its particulars, as `status` shows it.
+    pub fn kind(&self) -> HealthKind {
         match self {
-            Self::NotInitialized => "not initialized",
-            Self::Missing => "missing",
-            Self::Damaged(_) => "damaged",
-            Self::TooNew(_) => "newer schema",
-            Self::NotAState => "not a state",
-            Self::Invalid(_) => "invalid",
-            Self::Healthy(_) => "healthy",
-            Self::Foreign(_) => "foreign edit",
-            Self::Legacy(_) => "legacy",
+            Self::NotInitialized => HealthKind::NotInitialized,
+            Self::Missing => HealthKind::Missing,
+            Self::Damaged(_) => HealthKind::Damaged,
+            Self::TooNew(_) => HealthKind::TooNew,
+            Self::NotAState => HealthKind::NotAState,
+            Self::Invalid(_) => HealthKind::Invalid,
+            Self::Healthy(_) => HealthKind::Healthy,
+            Self::Foreign(_) => HealthKind::Foreign,
+            Self::Legacy(_) => HealthKind::Legacy,
         }
     }
 

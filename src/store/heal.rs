@@ -271,7 +271,7 @@ impl Store {
     ) -> String {
         let why = match &seen.health {
             Health::Damaged(why) => why.clone(),
-            health => health.name().to_owned(),
+            health => health.kind().to_string(),
         };
         let what = document
             .revision()
@@ -312,7 +312,7 @@ impl Store {
                 self.warn(format!(
                     "{} is {}, and healing it was not possible: {error}; {name} is served",
                     self.shown(),
-                    health.name()
+                    health.kind()
                 ));
                 let value = document.value().clone();
                 let bytes = to_bytes(&value).unwrap_or_default();

@@ -1,13 +1,14 @@
 //! Reports of the store that change nothing: `validate`, `status`, `history`, `diff`.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Store;
 use super::backup_dir::{BackupCopy, BackupDir, lineage_of};
-use super::diagnosis::{Depth, Health, Mirror, known, mirror_state, newer_schema};
+use super::diagnosis::{Depth, Health, HealthKind, Mirror, known, mirror_state, newer_schema};
 use super::guard::OnRecord;
 use super::layout::{BACKUPS, BackupName, MIRROR, matches};
 use super::restore::Interrupted;
@@ -16,23 +17,22 @@ use crate::document::body::Body;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate::{self, Unfit};
 use crate::document::rules::{self, Finding};
-use crate::document::schema;
+use crate::document::schema::{self, OldForm};
 use crate::document::seal::{size_when_sealed, without_seal};
 use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::lock::{FlockHolder, LOCKS, LockSummary, STATE_LOCK, flock_holder};
 use crate::side;
-use crate::time::rfc3339;
+use crate::time;
 
 /// The state's condition, for people and programs.
 #[derive(Debug, Serialize)]
 pub struct Status {
     /// The state file.
     pub path: String,
-    /// The diagnosis in a word or two: healthy, legacy, damaged, missing, foreign edit, invalid,
-    /// newer schema, not initialized.
-    pub health: &'static str,
+    /// The diagnosis.
+    pub health: HealthKind,
     /// The problems.
     pub findings: Vec<Finding>,
     /// The document's revision; none without a valid seal.
@@ -57,8 +57,8 @@ pub struct Status {
     pub bytes: Option<u64>,
     /// Permission bits of the state file, in octal.
     pub mode: Option<String>,
-    /// same, differs, absent.
-    pub mirror: &'static str,
+    /// The mirror, compared with the state file.
+    pub mirror: Mirror,
     /// The copies in the backup directory.
     pub backups: BackupCount,
     /// The holder of the commit's lock at this moment.
@@ -94,8 +94,9 @@ pub struct BackupCount {
     pub evidence: usize,
     /// Histories that `init --fresh` archived.
     pub archives: usize,
-    /// The newest backup's time, RFC 3339.
-    pub newest: Option<String>,
+    /// The newest backup's time.
+    #[serde(serialize_with = "time::serialize_some")]
+    pub newest: Option<SystemTime>,
 }
 
 /// One revision, from backups and logs.
@@ -188,7 +189,7 @@ impl Store {
             (Health::Healthy(_), Some(found))
                 if mirror_state(found, &backup_dir)? != Mirror::Same =>
             {
-                Some("the mirror is not up to date; the next write makes it anew".to_owned())
+                Some("the mirror is not up to date; the next write replaces it".to_owned())
             }
             _ => None,
         };
@@ -212,8 +213,8 @@ impl Store {
     }
 
     /// The form that the document would be migrated from; `None` if it has the current form.
-    pub fn pending_migration(&self) -> Result<Option<String>> {
-        Ok(self.examine()?.health.migrates_from().map(str::to_owned))
+    pub fn pending_migration(&self) -> Result<Option<OldForm>> {
+        Ok(self.examine()?.health.migrates_from().cloned())
     }
 
     /// The state's condition, and the error that other commands would end with.
@@ -236,7 +237,7 @@ impl Store {
         let pinned = backup_dir.backups.iter().filter(|backup| backup.is_pinned()).count();
         let status = Status {
             path: self.shown(),
-            health: health.name(),
+            health: health.kind(),
             findings: health.findings(),
             revision: seal.map(|seal| seal.revision.get()),
             lineage: seal.map(|seal| seal.lineage.to_string()),
@@ -254,18 +255,16 @@ impl Store {
             bytes: found.map(|found| found.stat.size),
             mode: found.map(|found| format!("{:04o}", found.stat.mode)),
             mirror: match found.map(|found| mirror_state(found, &backup_dir)).transpose()? {
-                Some(Mirror::Same) => "same",
-                Some(Mirror::Differs) => "differs",
-                Some(Mirror::Absent) => "absent",
-                None if backup_dir.has_mirror => "differs",
-                None => "absent",
+                Some(mirror) => mirror,
+                None if backup_dir.has_mirror => Mirror::Differs,
+                None => Mirror::Absent,
             },
             backups: BackupCount {
                 automatic: backup_dir.backups.len() - pinned,
                 pinned,
                 evidence: backup_dir.evidence.len(),
                 archives: backup_dir.archives.len(),
-                newest: backup_dir.backups.iter().map(|backup| backup.time).max().map(rfc3339),
+                newest: backup_dir.backups.iter().map(|backup| backup.time).max(),
             },
             state_lock: self.lock_holder(&root)?,
             locks: self.locks.summary()?,
@@ -475,7 +474,7 @@ pub fn validate_input(bytes: &[u8]) -> Validation {
     }
     match migrate::usable(&value) {
         Ok(migrated) => {
-            let notes = [broken, migrated.from.as_deref().map(note_of_migration)];
+            let notes = [broken, migrated.from.as_ref().map(note_of_migration)];
             let notes: Vec<String> = notes.into_iter().flatten().collect();
             let findings = too_large(&migrated.value, WRITE_LIMIT).into_iter().collect();
             Validation::of_input(findings, Some(notes.join("; ")).filter(|note| !note.is_empty()))
@@ -503,13 +502,15 @@ impl Validation {
     }
 }
 
-fn note_of_migration(from: &str) -> String {
+fn note_of_migration(from: &OldForm) -> String {
     let version = schema::current().version;
     match from {
-        "legacy" => {
+        OldForm::Legacy => {
             format!("fields have an older form; the next write brings them to schema {version}")
         }
-        from => format!("it has schema {from}; the next write migrates it to {version}"),
+        OldForm::Schema(from) => {
+            format!("it has schema {from}; the next write migrates it to {version}")
+        }
     }
 }
 

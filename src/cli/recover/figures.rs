@@ -14,8 +14,9 @@ use crate::audit::ErrorLog;
 use crate::error::{ExitCode, one_line};
 use crate::fs::watch::places::Place;
 use crate::recovery::metrics::{Metrics, Waits, prometheus};
-use crate::recovery::overview::Overview;
+use crate::recovery::overview::{Overview, health_name};
 use crate::store::Store;
+use crate::store::diagnosis::HealthKind;
 use crate::store::guard::OnRecord;
 use crate::store::layout::{BACKUPS, CHECKPOINTS};
 
@@ -43,15 +44,14 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
         "disabledFeatures": degraded.features,
     });
     let facts = glance::with(&overview, &[("degraded", mode), ("next", json!(next))]);
-    let verdict = if ["healthy", "legacy"].contains(&overview.health.as_str()) {
-        Verdict::Good
-    } else {
-        Verdict::Bad
+    let verdict = match overview.health {
+        Some(HealthKind::Healthy | HealthKind::Legacy) => Verdict::Good,
+        _ => Verdict::Bad,
     };
+    let health = output.verdict(health_name(overview.health), verdict);
     let revision =
         overview.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
-    let mut told =
-        vec![("State", format!("{}{revision}", output.verdict(&overview.health, verdict)))];
+    let mut told = vec![("State", health + &revision)];
     if let Some(id) = &overview.interrupted_restore {
         let follows = what_follows(overview.restore_obstacle.as_deref());
         told.push(("Restore", one_line(&format!("of {id} was interrupted; {follows}"))));

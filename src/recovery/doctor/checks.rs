@@ -19,10 +19,11 @@ use crate::lock::{LOCKS, STATE_LOCK};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::time_of;
+use crate::store::diagnosis::{HealthKind, Mirror};
 use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, WORKSHOP};
 use crate::store::report::Status;
 use crate::store::restore::Interrupted;
-use crate::time::rfc3339;
+use crate::time::{parse_rfc3339, rfc3339};
 use crate::{side, tree};
 
 /// If less than this is left on the disk, beyond the size of the state, the next commits may fail.
@@ -129,10 +130,10 @@ impl Examination<'_> {
         self.store.take_warnings(); // each of them is a finding of its own
         let Status { health, mirror, degraded, .. } = &status;
         if let Some(error) = refusal {
-            let heals = *health == "damaged" && self.store.heals_by_itself();
+            let heals = *health == HealthKind::Damaged && self.store.heals_by_itself();
             let finding = Finding::of("state", error);
             self.add(if heals { finding.safe() } else { finding });
-        } else if *health == "legacy" {
+        } else if *health == HealthKind::Legacy {
             let finding = Finding::new(
                 "state",
                 ExitCode::General,
@@ -142,14 +143,12 @@ impl Examination<'_> {
                 "state migrate",
                 "seal it; the file as it is becomes a pinned backup",
             ));
-        } else if *mirror != "same" && self.is_place_free(BACKUPS, MIRROR)? {
+        } else if *mirror != Mirror::Same && self.is_place_free(BACKUPS, MIRROR)? {
+            let how = if *mirror == Mirror::Absent { "is missing" } else { "differs" };
             let message = format!(
-                "the mirror {mirror}: if the state file is destroyed, its newest revision is lost"
+                "the mirror {how}: if the state file is destroyed, its newest revision is lost"
             );
-            self.add(
-                Finding::new("mirror", ExitCode::General, message.replace("absent", "is missing"))
-                    .safe(),
-            );
+            self.add(Finding::new("mirror", ExitCode::General, message).safe());
         }
         if *degraded {
             let value = self.store.read_as_it_is()?;
@@ -451,10 +450,8 @@ impl Examination<'_> {
         let state = self.store.read_as_it_is()?;
         let modified =
             state.as_ref().and_then(|state| state.pointer("/metadata/lastModified")?.as_str());
-        if let Some(time) =
-            modified.and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok())
-        {
-            future.push(("the last commit".to_owned(), time.into()));
+        if let Some(time) = modified.and_then(parse_rfc3339) {
+            future.push(("the last commit".to_owned(), time));
         }
         if let Some((_, names)) = self.side(BACKUPS)? {
             future.extend(names.into_iter().filter_map(|name| {

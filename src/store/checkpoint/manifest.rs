@@ -12,6 +12,7 @@ use crate::acl::{Acl, Acls};
 use crate::document::json::{MAX_DEPTH, is_nested_too_deep, parse};
 use crate::document::seal::{Digest, to_bytes, verified, with_digest};
 use crate::error::{Error, Kind, Result};
+use crate::time::parse_rfc3339;
 use crate::tree::{Entry, Listing, MODE_BITS, What};
 
 /// The state, in a checkpoint.
@@ -104,7 +105,7 @@ impl Metadata {
 
     /// The time it was made, if the field is a valid time.
     pub fn time(&self) -> Option<SystemTime> {
-        chrono::DateTime::parse_from_rfc3339(&self.timestamp).ok().map(SystemTime::from)
+        parse_rfc3339(&self.timestamp)
     }
 
     /// Parses the output of [`Metadata::write`].

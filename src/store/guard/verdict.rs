@@ -91,7 +91,7 @@ impl Store {
             return Ok(Verdict::OnlyTheGuard);
         }
         let Health::Healthy(live) = &seen.health else {
-            let health = seen.health.name();
+            let health = seen.health.kind();
             return Ok(Verdict::Refused(format!(
                 "others committed since it began, and the state is {health} now"
             )));
