@@ -19,31 +19,104 @@ use crate::{side, user};
 /// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Its subject: state, mirror, backups, locks …
-    pub subject: &'static str,
+    /// Its subject.
+    pub subject: Subject,
     /// The problem in a sentence.
     pub message: String,
     /// The exit code that commands end with because of it, or would.
     pub code: ExitCode,
     /// The remedies, best first.
     pub remedies: Vec<Hint>,
+    /// The message of the error behind it: one error is one finding, whichever checks meet it.
+    cause: Option<String>,
     /// Whether the program can repair it.
-    pub mending: Mending,
+    pub fix: Fix,
+}
+
+/// The subject of a finding; `recover doctor` shows it by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// Copies in the backup directory.
+    Backups,
+    /// Checkpoints.
+    Checkpoints,
+    /// Times in the future.
+    Clock,
+    /// The directory `config/`.
+    Config,
+    /// Degraded mode.
+    Degraded,
+    /// Free space and inodes.
+    Disk,
+    /// Places that other files take.
+    Files,
+    /// Guards on record.
+    Guards,
+    /// Files of killed commands.
+    Leftovers,
+    /// Lock records.
+    Locks,
+    /// The audit log and the error log.
+    Logs,
+    /// The mirror.
+    Mirror,
+    /// Permissions.
+    Modes,
+    /// Owners of files.
+    Owners,
+    /// Interrupted or impossible restores.
+    Restore,
+    /// The hooks' rules.
+    Rules,
+    /// Signals and their files.
+    Signals,
+    /// The state file.
+    State,
+    /// What keeps writers out.
+    Writing,
+}
+
+impl Subject {
+    /// Its name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backups => "backups",
+            Self::Checkpoints => "checkpoints",
+            Self::Clock => "clock",
+            Self::Config => "config",
+            Self::Degraded => "degraded",
+            Self::Disk => "disk",
+            Self::Files => "files",
+            Self::Guards => "guards",
+            Self::Leftovers => "leftovers",
+            Self::Locks => "locks",
+            Self::Logs => "logs",
+            Self::Mirror => "mirror",
+            Self::Modes => "modes",
+            Self::Owners => "owners",
+            Self::Restore => "restore",
+            Self::Rules => "rules",
+            Self::Signals => "signals",
+            Self::State => "state",
+            Self::Writing => "writing",
+        }
+    }
 }
 
 /// Whether the program or an operator repairs a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mending {
+pub enum Fix {
     /// `recover doctor --fix`: it cannot lose data.
-    Safe,
+    #[serde(rename = "safe")]
+    Automatic,
     /// An operator, since the program cannot know what was intended.
-    Person,
+    #[serde(rename = "person")]
+    Manual,
 }
 
 /// A file or directory of this program that other users may access.
 #[derive(Debug)]
-struct Loose {
+struct LoosePermissions {
     path: String,
     mode: u32,
 }
@@ -60,45 +133,45 @@ pub struct Report {
 /// Checks everything and changes nothing.
 pub fn examine(store: &Store) -> Report {
     let mut findings = checks::all(store).findings;
-    findings.sort_by_key(|finding| badness(finding.code));
+    findings.sort_by_key(|finding| severity(finding.code));
     Report { findings, fixed: Vec::new() }
 }
 
 /// Checks everything, makes the safe repairs, and checks again. Failed repairs are among the
 /// findings.
-pub fn mend(store: &Store) -> Report {
+pub fn repair(store: &Store) -> Report {
     let before = checks::all(store);
     let mut failed = Vec::new();
-    let mut attempt = |what: &'static str, result: Result<()>| {
+    let mut attempt = |what: Subject, result: Result<()>| {
         failed.extend(result.err().map(|error| Finding::of(what, error)));
     };
-    let wanted = |subject: &[&str]| {
+    let wanted = |subject: &[Subject]| {
         before
             .findings
             .iter()
-            .any(|finding| finding.mending == Mending::Safe && subject.contains(&finding.subject))
+            .any(|finding| finding.fix == Fix::Automatic && subject.contains(&finding.subject))
     };
-    for Loose { path, mode } in &before.loose {
-        attempt("modes", tighten(store, path, *mode));
+    for LoosePermissions { path, mode } in &before.loose {
+        attempt(Subject::Modes, tighten(store, path, *mode));
     }
-    if wanted(&["state", "mirror", "leftovers", "restore"]) {
-        attempt("state", store.run_housekeeping());
+    if wanted(&[Subject::State, Subject::Mirror, Subject::Leftovers, Subject::Restore]) {
+        attempt(Subject::State, store.run_housekeeping());
     }
-    if wanted(&["locks"]) {
+    if wanted(&[Subject::Locks]) {
         let deadline = Deadline::after(store.settings().lock_timeout).at;
-        attempt("locks", store.locks().clean(deadline).map(|_| ()));
+        attempt(Subject::Locks, store.locks().clean(deadline).map(|_| ()));
     }
     let after = examine(store);
     let is_fixed =
-        |finding: &&Finding| finding.mending == Mending::Safe && !after.findings.contains(finding);
+        |finding: &&Finding| finding.fix == Fix::Automatic && !after.findings.contains(finding);
     let fixed = before.findings.iter().filter(is_fixed).cloned().collect();
     let mut findings = after.findings;
     for finding in failed {
-        if !findings.iter().any(|found| found.message == finding.message) {
+        if !findings.iter().any(|found| found.cause == finding.cause) {
             findings.push(finding);
         }
     }
-    findings.sort_by_key(|finding| badness(finding.code));
+    findings.sort_by_key(|finding| severity(finding.code));
     Report { findings, fixed }
 }
 
@@ -120,25 +193,37 @@ fn tighten(store: &Store, path: &str, mode: u32) -> Result<()> {
 }
 
 impl Finding {
-    fn new(subject: &'static str, code: ExitCode, message: impl Into<String>) -> Self {
+    fn new(subject: Subject, code: ExitCode, message: impl Into<String>) -> Self {
         Self {
             subject,
             message: message.into(),
             code,
             remedies: Vec::new(),
-            mending: Mending::Person,
+            cause: None,
+            fix: Fix::Manual,
         }
     }
 
     /// The finding for an error that a command would end with, or that stopped the check. A hint
     /// that leads here means that root left the files; the remedy is to work as root.
-    fn of(subject: &'static str, error: Error) -> Self {
+    fn of(subject: Subject, error: Error) -> Self {
         let remedy = |hint: &Hint| match hint {
             Hint::FilesOfRoot => user::work_as(0),
             hint => hint.clone(),
         };
         let remedies = error.hints.iter().map(remedy).collect();
-        Self { remedies, ..Self::new(subject, error.code(), error.message) }
+        let cause = Some(error.message.clone());
+        Self { remedies, cause, ..Self::new(subject, error.code(), error.message) }
+    }
+
+    /// Returns whether it reports this error.
+    fn is_of(&self, error: &Error) -> bool {
+        self.cause.as_ref() == Some(&error.message)
+    }
+
+    /// Puts the error's effect here before its message.
+    fn saying(self, message: String) -> Self {
+        Self { message, ..self }
     }
 
     fn try_command(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
@@ -152,8 +237,8 @@ impl Finding {
     }
 
     /// Marks it as safe to repair; the remedy is this program's.
-    fn safe(mut self) -> Self {
-        self.mending = Mending::Safe;
+    fn automatic(mut self) -> Self {
+        self.fix = Fix::Automatic;
         self.remedies.insert(0, Hint::Run("recover doctor --fix".to_owned(), String::new()));
         self
     }
@@ -166,14 +251,14 @@ impl Report {
     }
 
     /// The number of findings that are safe to repair.
-    pub fn safe(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.mending == Mending::Safe).count()
+    pub fn automatic(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.fix == Fix::Automatic).count()
     }
 }
 
 /// The severity of a code: loss of data first, then codes that stop all work, then those that stop
 /// some, then the rest.
-fn badness(code: ExitCode) -> usize {
+fn severity(code: ExitCode) -> usize {
     use ExitCode::{
         DependencyMissing, DiskFull, LockTimeout, PermissionDenied, ResourceExhausted,
         StateCorruption, Timeout, ValidationFailed,

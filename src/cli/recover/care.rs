@@ -9,14 +9,15 @@ use super::super::output::{Output, Verdict};
 use super::Run;
 use crate::error::{Error, ExitCode, Hint, Kind, one_line};
 use crate::name::Name;
-use crate::recovery::doctor::{Finding, Mending, examine, mend};
+use crate::recovery::doctor::{Finding, Fix, examine, repair};
 use crate::recovery::strategy::{self, Outlook};
 use crate::store::Store;
 
 pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
-    let report = if fix { mend(store) } else { examine(store) };
+    let report = if fix { repair(store) } else { examine(store) };
     if !report.fixed.is_empty() {
-        let subjects: BTreeSet<&str> = report.fixed.iter().map(|finding| finding.subject).collect();
+        let subjects: BTreeSet<&str> =
+            report.fixed.iter().map(|finding| finding.subject.name()).collect();
         store.record_repairs(&subjects.into_iter().collect::<Vec<_>>(), report.findings.len());
     }
     if output.is_json() {
@@ -24,8 +25,8 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
             let remedies: Vec<String> =
                 finding.remedies.iter().map(|remedy| output.command(remedy)).collect();
             json!({
-                "code": finding.code as u8, "name": finding.code.name(), "subject": finding.subject,
-                "message": finding.message, "remedy": remedies.first(), "remedies": remedies, "mending": finding.mending,
+                "code": finding.code as u8, "name": finding.code.name(), "subject": finding.subject.name(),
+                "message": finding.message, "remedy": remedies.first(), "remedies": remedies, "mending": finding.fix,
             })
         };
         let all = |findings: &[Finding]| findings.iter().map(show).collect::<Vec<Value>>();
@@ -44,7 +45,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
             let remedy = one_line(&remedies.next().unwrap_or_default());
             output.bytes(format!("{name} {}{remedy}\n", describe(finding)).as_bytes())?;
             // A finding that needs a decision has more than one remedy.
-            for remedy in remedies.filter(|_| finding.mending == Mending::Person) {
+            for remedy in remedies.filter(|_| finding.fix == Fix::Manual) {
                 output.line(&format!("   {remedy}"))?;
             }
         }
@@ -54,7 +55,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
         }
     }
     let Some(worst) = report.findings.first() else { return Ok(ExitCode::Success as u8) };
-    let (count, safe) = (report.findings.len(), report.safe());
+    let (count, safe) = (report.findings.len(), report.automatic());
     let message = match count {
         1 => "1 thing is not as it should be".to_owned(),
         _ => format!("{count} things are not as they should be"),
@@ -63,7 +64,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     if output.is_json() {
         error.hints.extend(worst.remedies.first().cloned()); // already shown after the finding
     }
-    if !fix && safe > 0 && worst.mending == Mending::Person {
+    if !fix && safe > 0 && worst.fix == Fix::Manual {
         error = error
             .try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}"));
     }
@@ -77,8 +78,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
 pub(in crate::cli) struct RemediesShown;
 
 fn describe(finding: &Finding) -> String {
-    let Finding { subject, message, .. } = finding;
-    one_line(&format!("{subject}: {message}"))
+    one_line(&format!("{}: {}", finding.subject.name(), finding.message))
 }
 
 pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> Run {

@@ -8,9 +8,9 @@ mod signals;
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
-use super::{Finding, Loose};
+use super::{Finding, LoosePermissions, Subject};
 use crate::clutter::is_clutter;
-use crate::error::{Error, ExitCode, Kind, Result, one_line, quote_path};
+use crate::error::{ExitCode, Kind, Result, one_line, quote_path};
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Stat};
 use crate::hook::load::load;
@@ -44,7 +44,7 @@ pub struct Found {
     /// The problems.
     pub findings: Vec<Finding>,
     /// Files of this program that other users may access.
-    pub(super) loose: Vec<Loose>,
+    pub(super) loose: Vec<LoosePermissions>,
 }
 
 type Check<'a> = fn(&mut Examination<'a>) -> Result<()>;
@@ -60,41 +60,42 @@ pub fn all(store: &Store) -> Found {
     let root = match side::open_root(store.disk(), &store.settings().directory) {
         Ok(root) => root,
         Err(error) => {
-            return Found { findings: vec![Finding::of("state", error)], loose: Vec::new() };
+            return Found { findings: vec![Finding::of(Subject::State, error)], loose: Vec::new() };
         }
     };
     let mut all = Examination { store, root, found: Found::default() };
     // A damaged state is reported by its own check, and other problems by theirs.
-    let checks: [(&'static str, Check<'_>); 18] = [
-        ("owners", Examination::owners),
-        ("state", Examination::state),
-        ("restore", Examination::restore),
-        ("guards", Examination::guards),
-        ("backups", Examination::backups),
-        ("checkpoints", Examination::checkpoints),
-        ("locks", Examination::locks),
-        ("signals", Examination::signals),
-        ("config", Examination::config),
-        ("rules", Examination::rules),
-        ("files", Examination::places),
-        ("modes", Examination::modes),
-        ("writing", Examination::writability),
-        ("restore", Examination::replacing),
-        ("leftovers", Examination::leftovers),
-        ("logs", Examination::logs),
-        ("disk", Examination::disk),
-        ("clock", Examination::clock),
+    let checks: [(Subject, Check<'_>); 18] = [
+        (Subject::Owners, Examination::owners),
+        (Subject::State, Examination::state),
+        (Subject::Restore, Examination::restore),
+        (Subject::Guards, Examination::guards),
+        (Subject::Backups, Examination::backups),
+        (Subject::Checkpoints, Examination::checkpoints),
+        (Subject::Locks, Examination::locks),
+        (Subject::Signals, Examination::signals),
+        (Subject::Config, Examination::config),
+        (Subject::Rules, Examination::rules),
+        (Subject::Files, Examination::places),
+        (Subject::Modes, Examination::modes),
+        (Subject::Writing, Examination::writability),
+        (Subject::Restore, Examination::replacing),
+        (Subject::Leftovers, Examination::leftovers),
+        (Subject::Logs, Examination::logs),
+        (Subject::Disk, Examination::disk),
+        (Subject::Clock, Examination::clock),
     ];
     for (subject, check) in checks {
         if let Err(error) = check(&mut all) {
             // A problem that stops several checks is reported once, and an owner that locks this
             // user out is named.
-            let is_owned = all.found.findings.iter().any(|finding| finding.subject == "owners");
+            let is_owned =
+                all.found.findings.iter().any(|finding| finding.subject == Subject::Owners);
             let shuts_out = [Kind::PermissionDenied, Kind::ForeignOwner].contains(&error.kind);
             if is_owned && shuts_out {
                 continue;
             }
-            if !all.found.findings.iter().any(|finding| finding.message == error.message) {
+            if !all.found.findings.iter().any(|finding| finding.is_of(&error)) {
                 all.found.findings.push(Finding::of(subject, error));
             }
         }
@@ -131,11 +132,11 @@ impl Examination<'_> {
         let Status { health, mirror, degraded, .. } = &status;
         if let Some(error) = refusal {
             let heals = *health == HealthKind::Damaged && self.store.heals_by_itself();
-            let finding = Finding::of("state", error);
-            self.add(if heals { finding.safe() } else { finding });
+            let finding = Finding::of(Subject::State, error);
+            self.add(if heals { finding.automatic() } else { finding });
         } else if *health == HealthKind::Legacy {
             let finding = Finding::new(
-                "state",
+                Subject::State,
                 ExitCode::General,
                 "the state is from before seals: nobody can tell whether it was changed",
             );
@@ -148,14 +149,14 @@ impl Examination<'_> {
             let message = format!(
                 "the mirror {how}: if the state file is destroyed, its newest revision is lost"
             );
-            self.add(Finding::new("mirror", ExitCode::General, message).safe());
+            self.add(Finding::new(Subject::Mirror, ExitCode::General, message).automatic());
         }
         if *degraded {
             let value = self.store.read_as_it_is()?;
             let mode = value.map(|value| Degraded::of(&value)).unwrap_or_default();
             let message = one_line(&format!("degraded since {}: {}", mode.since, mode.reason));
             self.add(
-                Finding::new("degraded", ExitCode::General, message)
+                Finding::new(Subject::Degraded, ExitCode::General, message)
                     .try_command("recover recover-mode", "back to normal"),
             );
         }
@@ -164,7 +165,7 @@ impl Examination<'_> {
                 "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there",
                 status.locks.directory, status.locks.file_system
             );
-            let finding = Finding::new("locks", ExitCode::General, message);
+            let finding = Finding::new(Subject::Locks, ExitCode::General, message);
             self.add(finding.try_command("--help", "--state-file names one on a local disk"));
         }
         Ok(())
@@ -180,24 +181,24 @@ impl Examination<'_> {
                         Some(obstacle) => {
                             let message =
                                 format!("{what} and cannot be finished: {}", obstacle.message);
-                            Finding::of("restore", Error { message, ..obstacle })
+                            Finding::of(Subject::Restore, obstacle).saying(message)
                         }
                         None => {
                             let message = format!(
                                 "{what}; the next command that reads or writes finishes it"
                             );
-                            Finding::new("restore", ExitCode::General, message).safe()
+                            Finding::new(Subject::Restore, ExitCode::General, message).automatic()
                         }
                     });
                 }
                 Interrupted::Foreign(refusal) => {
-                    let finding = Finding::new("restore", refusal.code(), refusal.message);
+                    let finding = Finding::new(Subject::Restore, refusal.code(), refusal.message);
                     self.add(finding.try_command("recover restore --abort", "drop it"));
                 }
             }
         } else if in_progress && !self.is_busy()? {
             let message = format!("{CHECKPOINTS}/{WORKSHOP} was left by a command that was killed");
-            self.add(Finding::new("leftovers", ExitCode::General, message).safe());
+            self.add(Finding::new(Subject::Leftovers, ExitCode::General, message).automatic());
         }
         Ok(())
     }
@@ -205,13 +206,15 @@ impl Examination<'_> {
     /// Reports what would refuse a restore, and so a guard.
     fn replacing(&mut self) -> Result<()> {
         let Some(obstacle) = self.store.restore_obstacle()? else { return Ok(()) };
-        let is_told = |finding: &Finding| finding.message.contains(&obstacle.message);
+        let is_reported = |finding: &Finding| finding.is_of(&obstacle);
         // An owner or mode that keeps writers out has a finding of its own.
-        let explains = |finding: &Finding| ["owners", "modes", "files"].contains(&finding.subject);
-        if !self.found.findings.iter().any(|finding| is_told(finding) || explains(finding)) {
+        let explains = |finding: &Finding| {
+            [Subject::Owners, Subject::Modes, Subject::Files].contains(&finding.subject)
+        };
+        if !self.found.findings.iter().any(|finding| is_reported(finding) || explains(finding)) {
             let message =
                 format!("a restore, and so a guard, would be refused: {}", obstacle.message);
-            self.add(Finding::of("restore", Error { message, ..obstacle }));
+            self.add(Finding::of(Subject::Restore, obstacle).saying(message));
         }
         Ok(())
     }
@@ -219,7 +222,7 @@ impl Examination<'_> {
     fn guards(&mut self) -> Result<()> {
         for guard in self.store.guards()? {
             let Some(problem) = guard.problem() else { continue };
-            let finding = Finding::new("guards", ExitCode::StateCorruption, problem);
+            let finding = Finding::new(Subject::Guards, ExitCode::StateCorruption, problem);
             self.add(Finding { remedies: guard.hints(), ..finding });
         }
         Ok(())
@@ -239,7 +242,7 @@ impl Examination<'_> {
             let path = self.shown(&format!("{BACKUPS}/{}", backup.name));
             let message = format!("the backup {} cannot be restored: {problem}", backup.name);
             if backup.is_newer {
-                let finding = Finding::new("backups", ExitCode::ValidationFailed, message);
+                let finding = Finding::new(Subject::Backups, ExitCode::ValidationFailed, message);
                 self.add(finding.try_command("--version", "a newer one is needed"));
                 continue;
             }
@@ -248,7 +251,7 @@ impl Examination<'_> {
                 false => format!("mv {path} {path}.old"),
             };
             self.add(
-                Finding::new("backups", ExitCode::StateCorruption, message)
+                Finding::new(Subject::Backups, ExitCode::StateCorruption, message)
                     .try_shell(away, "if nobody can make use of it"),
             );
         }
@@ -264,12 +267,15 @@ impl Examination<'_> {
                     newest_from_before = Some(error);
                     continue;
                 }
-                self.add(Finding::of("checkpoints", error));
+                self.add(Finding::of(Subject::Checkpoints, error));
             }
         }
         // They are all of one kind, and not damaged.
         if let Some(error) = newest_from_before {
-            self.add(Finding { code: ExitCode::General, ..Finding::of("checkpoints", error) });
+            self.add(Finding {
+                code: ExitCode::General,
+                ..Finding::of(Subject::Checkpoints, error)
+            });
         }
         let now = self.store.disk().now();
         let is_old = |id: &&String| {
@@ -279,7 +285,7 @@ impl Examination<'_> {
         if ids.len() > MANY_CHECKPOINTS || old > 0 {
             let message =
                 format!("{} checkpoints are kept, {old} of them older than 30 days", ids.len());
-            let finding = Finding::new("checkpoints", ExitCode::General, message);
+            let finding = Finding::new(Subject::Checkpoints, ExitCode::General, message);
             self.add(match old {
                 0 => finding.try_command("recover cleanup 0 --keep 20", "keep only the newest 20"),
                 _ => finding.try_command("recover cleanup", "remove what is older than 7 days"),
@@ -302,12 +308,12 @@ impl Examination<'_> {
                     let what =
                         if entry.token.is_some() { "a grant" } else { "a place in the queue" };
                     let message = format!("the lock {lock} has {what}{who}, which is dead");
-                    self.add(Finding::new("locks", ExitCode::General, message).safe());
+                    self.add(Finding::new(Subject::Locks, ExitCode::General, message).automatic());
                 }
                 "damaged" => {
                     let why = one_line(entry.command.trim_start_matches("damaged record: "));
                     let message = format!("the record of the lock {lock} is damaged: {why}");
-                    let finding = Finding::new("locks", ExitCode::StateCorruption, message);
+                    let finding = Finding::new(Subject::Locks, ExitCode::StateCorruption, message);
                     self.add(finding.try_command(
                         format!("lock break {lock} --force"),
                         "once you know that nobody holds it",
@@ -323,7 +329,7 @@ impl Examination<'_> {
                     let message = format!(
                         "this process cannot see whether the waiter for the lock {lock}{who}{place} is alive"
                     );
-                    let finding = Finding::new("locks", ExitCode::General, message);
+                    let finding = Finding::new(Subject::Locks, ExitCode::General, message);
                     self.add(match &entry.waiter {
                         Some(id) => finding.try_command(
                             format!("lock break --waiter {id}"),
@@ -341,7 +347,7 @@ impl Examination<'_> {
                     let message = format!(
                         "nobody can tell from here whether the holder of the lock {lock}{who}{place} lives"
                     );
-                    let finding = Finding::new("locks", ExitCode::General, message);
+                    let finding = Finding::new(Subject::Locks, ExitCode::General, message);
                     self.add(finding.try_command(
                         format!("lock break {lock} {token}"),
                         "once you know that it does not",
@@ -369,7 +375,7 @@ impl Examination<'_> {
                 if bad == 1 { "a thing is".to_owned() } else { format!("{bad} things are") };
             let message =
                 format!("{things} wrong with {}: hooks do without", quote_path(&loaded.path));
-            let finding = Finding::new("rules", ExitCode::ValidationFailed, message);
+            let finding = Finding::new(Subject::Rules, ExitCode::ValidationFailed, message);
             self.add(finding.try_command("hook check", "see each of them, with its line"));
         }
         Ok(())
@@ -378,14 +384,14 @@ impl Examination<'_> {
     fn logs(&mut self) -> Result<()> {
         let audit = self.store.audit();
         let path = audit.used().display().to_string();
-        if self.found.findings.iter().any(|finding| finding.subject == "owners") {
+        if self.found.findings.iter().any(|finding| finding.subject == Subject::Owners) {
             return Ok(()); // another user cannot use the owner's log, nor anything else here
         }
         if let Some(why) = audit.complaint() {
             let message =
                 format!("the audit log cannot be used: {why}; one in the root takes its place");
             let word = quote_path(audit.path());
-            let finding = Finding::new("logs", ExitCode::PermissionDenied, message);
+            let finding = Finding::new(Subject::Logs, ExitCode::PermissionDenied, message);
             self.add(
                 finding.try_shell(
                     format!("ls -ld {word}"),
@@ -400,7 +406,7 @@ impl Examination<'_> {
         {
             let word = quote_path(audit.used());
             let finding = Finding::new(
-                "logs",
+                Subject::Logs,
                 ExitCode::General,
                 format!("the audit log {path} has over 1 GiB"),
             );
@@ -427,7 +433,7 @@ impl Examination<'_> {
                 if few { format!("{} inodes", disk.f_favail) } else { format!("{free} bytes") };
             let root = quote_path(self.root.path());
             let finding = Finding::new(
-                "disk",
+                Subject::Disk,
                 ExitCode::DiskFull,
                 format!("{what} are left on the disk of the state"),
             );
@@ -473,7 +479,7 @@ impl Examination<'_> {
                 rfc3339(*time)
             );
             self.add(
-                Finding::new("clock", ExitCode::General, message)
+                Finding::new(Subject::Clock, ExitCode::General, message)
                     .try_shell("date -u; timedatectl", "see which one"),
             );
         }

@@ -1,6 +1,6 @@
 //! Checks of files: their place, owner and mode, and files where none should be.
 
-use super::{Examination, Loose};
+use super::{Examination, LoosePermissions, Subject};
 use crate::audit::ErrorLog;
 use crate::error::{ExitCode, Result, quote_path};
 use crate::fs::probe::Probe;
@@ -46,7 +46,7 @@ impl Examination<'_> {
                     }
                     _ => format!("{place} is not a regular file, and nothing else is of use there"),
                 };
-                let finding = Finding::new("files", ExitCode::PermissionDenied, message);
+                let finding = Finding::new(Subject::Files, ExitCode::PermissionDenied, message);
                 self.add(finding.try_shell(format!("mv {word} {word}.old"), "move it away"));
             }
         }
@@ -58,7 +58,7 @@ impl Examination<'_> {
         if let Some(why) = side::open_to_others(self.store.disk(), &self.root)? {
             let word = quote_path(self.root.path());
             let finding =
-                Finding::new("modes", ExitCode::General, format!("the root {word} {why}"));
+                Finding::new(Subject::Modes, ExitCode::General, format!("the root {word} {why}"));
             self.add(finding.try_shell(format!("chmod go-w {word}"), "or set its sticky bit"));
         }
         let file = self.store.settings().file_name.to_string_lossy().into_owned();
@@ -91,7 +91,7 @@ impl Examination<'_> {
             // Other files are reported by the check that opens them.
             if path == ErrorLog::NAME {
                 let finding = Finding::new(
-                    "logs",
+                    Subject::Logs,
                     ExitCode::PermissionDenied,
                     format!("{path} is not a regular file"),
                 );
@@ -107,15 +107,15 @@ impl Examination<'_> {
                 "{path} may be written by others (mode {:04o}); nobody works with it",
                 stat.mode
             );
-            let finding = Finding::new("modes", ExitCode::PermissionDenied, message);
+            let finding = Finding::new(Subject::Modes, ExitCode::PermissionDenied, message);
             self.add(finding.try_shell(
                 format!("chmod 700 {word}"),
                 "once you know that nobody else put something there",
             ));
         } else if stat.mode & 0o077 != 0 {
             let message = format!("{path} has mode {:04o}, looser than {mode:04o}", stat.mode);
-            self.add(Finding::new("modes", ExitCode::General, message).safe());
-            self.found.loose.push(Loose { path: path.to_owned(), mode });
+            self.add(Finding::new(Subject::Modes, ExitCode::General, message).automatic());
+            self.found.loose.push(LoosePermissions { path: path.to_owned(), mode });
         }
     }
 
@@ -158,7 +158,7 @@ impl Examination<'_> {
                 }
             }
         }
-        for (subject, names) in [("leftovers", left), ("locks", left_locks)] {
+        for (subject, names) in [(Subject::Leftovers, left), (Subject::Locks, left_locks)] {
             for name in names {
                 let is_signal = name.rsplit('/').next().is_some_and(signal::is_staged);
                 let message = match is_signal {
@@ -167,7 +167,7 @@ impl Examination<'_> {
                     ),
                     false => format!("{name} was left by a command that was killed"),
                 };
-                self.add(Finding::new(subject, ExitCode::General, message).safe());
+                self.add(Finding::new(subject, ExitCode::General, message).automatic());
             }
         }
         Ok(())

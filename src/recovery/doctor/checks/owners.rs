@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Examination, Finding};
+use super::{Examination, Finding, Subject};
 use crate::audit::ErrorLog;
 use crate::error::{ExitCode, Kind, Result, quote_path};
 use crate::fs::FileKind;
@@ -30,7 +30,8 @@ impl Examination<'_> {
                     if own == 0 { "may read it and not write it" } else { "cannot work with it" };
                 let (owner, own) = (user::describe(rightful), user::describe(own));
                 let message = format!("the state belongs to {owner}; {own} {may}");
-                let mut finding = Finding::new("owners", ExitCode::PermissionDenied, message);
+                let mut finding =
+                    Finding::new(Subject::Owners, ExitCode::PermissionDenied, message);
                 finding.remedies.push(user::work_as(rightful));
                 self.add(finding);
             }
@@ -48,7 +49,7 @@ impl Examination<'_> {
             others.join(", "),
             user::describe(rightful)
         );
-        let finding = Finding::new("owners", ExitCode::PermissionDenied, message);
+        let finding = Finding::new(Subject::Owners, ExitCode::PermissionDenied, message);
         let command = self.chown(&strays, rightful);
         self.add(finding.try_shell(command, "gives all of it to the owner of the state"));
         Ok(())
@@ -105,13 +106,15 @@ impl Examination<'_> {
     pub(super) fn writability(&mut self) -> Result<()> {
         let Some(error) = self.store.write_obstacle()? else { return Ok(()) };
         // An owner, mode or link that keeps writers out has a finding of its own, with its remedy.
-        let explains = |finding: &Finding| ["owners", "modes", "files"].contains(&finding.subject);
+        let explains = |finding: &Finding| {
+            [Subject::Owners, Subject::Modes, Subject::Files].contains(&finding.subject)
+        };
         let is_unsafe = [Kind::UnsafePath, Kind::ForeignOwner].contains(&error.kind);
         if is_unsafe && self.found.findings.iter().any(explains) {
             return Ok(());
         }
-        if !self.found.findings.iter().any(|finding| finding.message == error.message) {
-            self.add(Finding::of("writing", error));
+        if !self.found.findings.iter().any(|finding| finding.is_of(&error)) {
+            self.add(Finding::of(Subject::Writing, error));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Examination, Finding};
+use super::{Examination, Finding, Subject};
 use crate::document::{READ_LIMIT, json as text};
 use crate::error::{ExitCode, Result, quote};
 use crate::name::Name;
@@ -32,19 +32,19 @@ impl Examination<'_> {
             let known = state.get("signals").and_then(|signals| signals.get(signal));
             let finding = match (file.as_ref().and_then(|file| file.get("timestamp")), known) {
                 (None, _) => Finding::new(
-                    "signals",
+                    Subject::Signals,
                     ExitCode::ValidationFailed,
                     format!("{SIGNALS}/{name} is no signal's file"),
                 ),
                 (Some(_), None) => {
                     let message =
                         format!("{SIGNALS}/{name} announces a signal that the state does not have");
-                    Finding::new("signals", ExitCode::General, message)
+                    Finding::new(Subject::Signals, ExitCode::General, message)
                 }
                 (Some(time), Some(known)) if time != known => {
                     let message =
                         format!("{SIGNALS}/{name} says {time}, and the state says {known}");
-                    Finding::new("signals", ExitCode::General, message)
+                    Finding::new(Subject::Signals, ExitCode::General, message)
                 }
                 _ => continue,
             };
@@ -74,7 +74,7 @@ impl Examination<'_> {
             }
             let message =
                 format!("the state has the signal {signal}, and {SIGNALS}/{file} is missing");
-            let finding = Finding::new("signals", ExitCode::General, message);
+            let finding = Finding::new(Subject::Signals, ExitCode::General, message);
             let command = format!("state signal {}", quote(signal));
             self.add(finding.try_command(command, "writes it, and sets the signal to now"));
         }
