@@ -82,7 +82,7 @@ pub use self::report::{LockEntry, LockSummary, Standing};
 pub use self::request::{Deadline, Deadlocks, MAX_LOCKS, Request};
 pub use self::run::RunSpec;
 pub use self::token::{COUNTER, Fence};
-pub use self::words::{describe_process, shorten};
+pub use self::words::{AlreadyHeld, describe_process, shorten};
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

@@ -21,9 +21,9 @@ use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::fs::watch::places::Place;
 use crate::lock::{
-    Acquired, BreakTarget, BrokenWait, Deadline, Deadlocks, LOCKS, Lifeline, LockEntry, Locks,
-    MAX_LOCKS, Mode, Purpose, Reentrancy, Request, RequestSpec, RunSpec, command_of, owner,
-    shorten,
+    Acquired, AlreadyHeld, BreakTarget, BrokenWait, Deadline, Deadlocks, Grant, LOCKS, Lifeline,
+    LockEntry, Locks, MAX_LOCKS, Mode, Purpose, Reentrancy, Request, RequestSpec, RunSpec, Token,
+    command_of, owner, shorten,
 };
 use crate::name::{Name, nearest};
 use crate::side;
@@ -342,23 +342,20 @@ fn acquire(
     let acquired = match locks.acquire(&request) {
         Err(error) if error.kind == Kind::AlreadyHeld && arguments.print_token => {
             // so a retry after a kill can use or release the grant
-            if let Some(token) = error.details.get("token") {
-                output.line(&token.to_string())?;
+            if let Some(AlreadyHeld { grant, .. }) = error.cause() {
+                output.line(&grant.token.to_string())?;
             }
             return Err(error.into());
         }
-        Err(error) if arguments.borrow && is_borrowed(&error, &request) => {
-            let detail = |key| error.details.get(key).cloned().unwrap_or_default();
-            let (token, owner) = (detail("token"), detail("owner"));
-            let facts =
-                json!({"lock": arguments.names, "token": token, "owner": owner, "borrowed": true});
-            output.confirm(
-                &format!("Lock borrowed: {} (token {token}, owner {owner})", arguments.names),
-                &facts,
-            );
-            return Ok(());
-        }
-        result => result?,
+        Err(error) => match error.cause() {
+            Some(AlreadyHeld { grant, .. }) if arguments.borrow && suffices(grant, &request) => {
+                let owner = grant.owner.as_ref().map(|owner| owner.pid);
+                confirm_borrowed(&arguments.names, grant.token, owner, output);
+                return Ok(());
+            }
+            _ => return Err(error.into()),
+        },
+        Ok(acquired) => acquired,
     };
     if arguments.print_token {
         let tokens: String = acquired.iter().map(|one| format!("{}\n", one.grant.token)).collect();
@@ -386,12 +383,15 @@ fn acquire(
     Ok(())
 }
 
-/// True if an ancestor holds the one requested lock in a sufficient mode.
-fn is_borrowed(error: &Error, request: &Request) -> bool {
-    let mode = error.details.get("mode").and_then(Value::as_str);
-    let covers =
-        [Mode::Exclusive, request.spec.mode].iter().any(|enough| mode == Some(enough.name()));
-    error.kind == Kind::AlreadyHeld && request.names.len() == 1 && covers
+fn confirm_borrowed(names: &str, token: Token, owner: Option<u32>, output: &Output<'_>) {
+    let facts = json!({"lock": names, "token": token.get(), "owner": owner, "borrowed": true});
+    let shown = owner.map_or_else(|| "null".to_owned(), |pid| pid.to_string());
+    output.confirm(&format!("Lock borrowed: {names} (token {token}, owner {shown})"), &facts);
+}
+
+/// Returns whether a grant of the one requested lock has a sufficient mode.
+fn suffices(grant: &Grant, request: &Request) -> bool {
+    [Mode::Exclusive, request.spec.mode].contains(&grant.mode) && request.names.len() == 1
 }
 
 /// Covers a shell that becomes its last command:

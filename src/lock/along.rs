@@ -15,6 +15,7 @@ use super::process::{command_of, same_ancestry};
 use super::queue::{Reentrancy, RequestSpec};
 use super::record::{Mode, Purpose};
 use super::request::{Deadline, Deadlocks, Request};
+use super::words::AlreadyHeld;
 use crate::error::{Kind, Result};
 use crate::name::Name;
 
@@ -75,12 +76,8 @@ impl Locks {
                     if !same_ancestry(&before.ancestry, &requester.ancestry) {
                         continue;
                     }
-                    let held = error.details.get("lock").and_then(|name| name.as_str());
-                    let before = names.len();
-                    names.retain(|name| Some(name.as_str()) != held);
-                    if names.len() == before {
-                        return Err(error);
-                    }
+                    let Some(AlreadyHeld { lock, .. }) = error.cause() else { return Err(error) };
+                    names.retain(|name| name != lock);
                 }
                 Err(error) => return Err(error),
             }

@@ -159,6 +159,17 @@ pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
         .detail("token", token.get())
         .detail("mode", mode.name())
         .detail("owner", own.owner.as_ref().map(|owner| owner.pid))
+        .caused_by(AlreadyHeld { lock: name.clone(), grant: own.clone() })
+}
+
+/// The grant that the owner, or an ancestor, holds already.
+#[derive(Debug, thiserror::Error)]
+#[error("{lock} is held already")]
+pub struct AlreadyHeld {
+    /// The lock.
+    pub lock: Name,
+    /// The grant.
+    pub grant: Grant,
 }
 
 /// The error of a request that times out on a commit under way, with the grant that it holds

@@ -4,7 +4,7 @@ mod named;
 
 use regex::{Regex, RegexBuilder};
 
-use super::source::{Node, Source};
+use super::source::{JsonType, Node, Source};
 use super::{
     Finding, Form, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition,
     Weight,
@@ -33,13 +33,13 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Fi
         return Err(Finding {
             line: source.line(&root),
             place: String::new(),
-            message: format!("the rules must be an object, and this is {}", root.kind()),
+            message: format!("the rules must be an object, and this is {}", root.kind().name()),
             weight: Weight::Bad,
         });
     };
     let skills = top.get("skills").unwrap_or(&root);
     let mut rules = Rules::default();
-    if skills.place == "skills" && skills.kind() == "an object" {
+    if skills.place == "skills" && skills.kind() == JsonType::Object {
         rules.form = Form::Object;
         rules.named = reader.named_skills(skills);
         reader.unused_but(&top, &[&PARTS[..], &["version", "notes", "error_recovery"]].concat());
@@ -134,13 +134,16 @@ impl<'a> Reader<'_, 'a> {
         self.find(node, Weight::Bad, message.into());
     }
 
-    fn must_be<T>(&mut self, node: &Node<'a>, what: &str) -> Option<T> {
-        let kind = node.kind();
-        if what == kind {
-            self.bad(node, "it has an escape in it that is half a character");
-        } else {
-            self.bad(node, format!("it must be {what}, and this is {kind}"));
+    fn must_be<T>(&mut self, node: &Node<'a>, wanted: JsonType) -> Option<T> {
+        if node.kind() != wanted {
+            return self.must_be_like(node, wanted.name());
         }
+        self.bad(node, "it has an escape in it that is half a character");
+        None
+    }
+
+    fn must_be_like<T>(&mut self, node: &Node<'a>, wanted: &str) -> Option<T> {
+        self.bad(node, format!("it must be {wanted}, and this is {}", node.kind().name()));
         None
     }
 
@@ -148,7 +151,7 @@ impl<'a> Reader<'_, 'a> {
 
     /// The fields of an object, the first of equal ones; notes misspelt `known` ones.
     fn object(&mut self, node: &Node<'a>, known: &[&str]) -> Option<Fields<'a>> {
-        let Some(fields) = node.fields() else { return self.must_be(node, "an object") };
+        let Some(fields) = node.fields() else { return self.must_be(node, JsonType::Object) };
         let mut kept: Vec<(String, Node<'a>)> = Vec::new();
         for (name, value) in fields {
             if kept.iter().any(|(other, _)| *other == name) {
@@ -177,7 +180,7 @@ impl<'a> Reader<'_, 'a> {
     ) -> Vec<T> {
         let Some(node) = top.get(name) else { return Vec::new() };
         let Some(elements) = node.elements() else {
-            self.must_be::<()>(node, "an array");
+            self.must_be::<()>(node, JsonType::Array);
             return Vec::new();
         };
         elements
@@ -197,7 +200,9 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn text(&mut self, node: &Node<'a>) -> Option<String> {
-        let Some(text) = node.value::<String>() else { return self.must_be(node, "a string") };
+        let Some(text) = node.value::<String>() else {
+            return self.must_be(node, JsonType::String);
+        };
         if text.trim().is_empty() {
             self.bad(node, "it is empty");
             return None;
@@ -244,7 +249,7 @@ impl<'a> Reader<'_, 'a> {
     ) -> Vec<T> {
         let Some(node) = fields.get(name) else { return Vec::new() };
         let Some(elements) = node.elements() else {
-            self.must_be::<()>(node, "an array of strings");
+            self.must_be_like::<()>(node, "an array of strings");
             return Vec::new();
         };
         elements.iter().filter_map(|element| read(self, element)).collect()
@@ -274,7 +279,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn flag(&mut self, node: &Node<'a>) -> Option<bool> {
-        node.value::<bool>().or_else(|| self.must_be(node, "true or false"))
+        node.value::<bool>().or_else(|| self.must_be_like(node, "true or false"))
     }
 
     /// A phase: a text, or the digits of a number.
@@ -371,8 +376,8 @@ impl<'a> Reader<'_, 'a> {
             .any(|name| fields.get(name).is_some_and(|node| node.value::<bool>() == Some(true)));
         let delay = self
             .optional(&fields, "delay_seconds", |reader, node| {
-                if node.kind() != "a number" {
-                    return reader.must_be(node, "a number of seconds, 0 or more");
+                if node.kind() != JsonType::Number {
+                    return reader.must_be_like(node, "a number of seconds, 0 or more");
                 }
                 let seconds =
                     node.value::<f64>().filter(|seconds| (0.0..=DELAY_LIMIT).contains(seconds));

@@ -26,6 +26,31 @@ pub(super) struct Node<'a> {
     pub place: String,
 }
 
+/// The type of a JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonType {
+    Object,
+    Array,
+    String,
+    Boolean,
+    Null,
+    Number,
+}
+
+impl JsonType {
+    /// The type, with its article.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Object => "an object",
+            Self::Array => "an array",
+            Self::String => "a string",
+            Self::Boolean => "a boolean",
+            Self::Null => "null",
+            Self::Number => "a number",
+        }
+    }
+}
+
 impl<'a> Source<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Finding> {
         let fault =
@@ -70,20 +95,20 @@ fn without_place(error: &serde_json::Error) -> String {
 }
 
 impl<'a> Node<'a> {
-    /// The type of the value, in words.
-    pub(super) fn kind(&self) -> &'static str {
+    /// The type of the value.
+    pub(super) fn kind(&self) -> JsonType {
         match self.raw.get().as_bytes().first() {
-            Some(b'{') => "an object",
-            Some(b'[') => "an array",
-            Some(b'"') => "a string",
-            Some(b't' | b'f') => "a boolean",
-            Some(b'n') => "null",
-            _ => "a number",
+            Some(b'{') => JsonType::Object,
+            Some(b'[') => JsonType::Array,
+            Some(b'"') => JsonType::String,
+            Some(b't' | b'f') => JsonType::Boolean,
+            Some(b'n') => JsonType::Null,
+            _ => JsonType::Number,
         }
     }
 
     pub(super) fn is_null(&self) -> bool {
-        self.kind() == "null"
+        self.kind() == JsonType::Null
     }
 
     /// True if it is a negative number, as written.
@@ -93,7 +118,7 @@ impl<'a> Node<'a> {
 
     /// The digits of a number, as written.
     pub(super) fn digits(&self) -> Option<&'a str> {
-        Some(self.raw.get()).filter(|_| self.kind() == "a number")
+        Some(self.raw.get()).filter(|_| self.kind() == JsonType::Number)
     }
 
     /// The value, if it has this type.
@@ -103,7 +128,7 @@ impl<'a> Node<'a> {
 
     /// The fields of an object, in order.
     pub(super) fn fields(&self) -> Option<Vec<(String, Self)>> {
-        let entries: Entries<'a> = self.value().filter(|_| self.kind() == "an object")?;
+        let entries: Entries<'a> = self.value().filter(|_| self.kind() == JsonType::Object)?;
         let node = |(name, raw): (String, &'a RawValue)| {
             let place =
                 if self.place.is_empty() { name.clone() } else { format!("{}.{name}", self.place) };

@@ -6,7 +6,7 @@ use regex::{Regex, RegexBuilder};
 use super::super::named::{
     Changes, Enforcement, FileTriggers, NAME_LIMIT, NamedSkill, Priority, SkipConditions,
 };
-use super::super::source::Node;
+use super::super::source::{JsonType, Node};
 use super::super::{Scope, Weight};
 use super::{Fields, REMARKS, Reader};
 use crate::hook::files::FilePattern;
@@ -15,8 +15,9 @@ impl<'a> Reader<'_, 'a> {
     /// The skills of an object, in the order of the file.
     pub(super) fn named_skills(&mut self, node: &Node<'a>) -> Vec<NamedSkill> {
         let Some(entries) = self.object(node, &[]) else { return Vec::new() };
-        let is_remark =
-            |name: &str, node: &Node<'_>| REMARKS.contains(&name) && node.kind() == "a string";
+        let is_remark = |name: &str, node: &Node<'_>| {
+            REMARKS.contains(&name) && node.kind() == JsonType::String
+        };
         let skills = entries.0.iter().filter(|(name, node)| !is_remark(name, node));
         skills.filter_map(|(name, node)| self.named_skill(name, node)).collect()
     }
