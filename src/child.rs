@@ -244,5 +244,5 @@ pub fn not_run(program: &OsStr, error: &std::io::Error) -> Error {
     };
     let word = quote(&name);
     Error::new(kind, format!("{name:?} cannot be run: {error}"))
-        .try_shell(format!("command -v {word}; ls -l {word}"), "see what is there")
+        .hint_shell(format!("command -v {word}; ls -l {word}"), "see what is there")
 }

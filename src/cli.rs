@@ -65,7 +65,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
         let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         let error =
             Error::new(Kind::Internal, format!("this is a defect of pipeline-state: {words}"))
-                .try_command(
+                .hint_command(
                     "state status",
                     "nothing that was acknowledged is lost; see how the state is",
                 );
@@ -197,7 +197,7 @@ fn with_help(error: Error, arguments: &[OsString]) -> Error {
         Kind::Filter => "see examples; a filter is one argument in quotes",
         _ => "see examples",
     };
-    error.try_command(help_of(arguments), why)
+    error.hint_command(help_of(arguments), why)
 }
 
 /// The command with the help for this line: the leading words that name one.
@@ -241,15 +241,15 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
     let mut failure = Error::new(Kind::Usage, plainly(&sentence.join(" ")));
     let with_group = without_its_group(error);
     for command in &with_group {
-        failure = failure.try_command(command, "");
+        failure = failure.hint_command(command, "");
     }
     if let Some(line) = corrected(error, arguments).filter(|_| with_group.is_empty()) {
-        failure = failure.rather(line);
+        failure = failure.did_you_mean(line);
     }
     if let Some(line) = with_dashes(error, arguments) {
-        failure = failure.try_command(line, "the command to run stands behind --");
+        failure = failure.hint_command(line, "the command to run stands behind --");
     }
-    failure = failure.try_command(help_of(arguments), "");
+    failure = failure.hint_command(help_of(arguments), "");
     show_error(&failure, "pipeline-state", look);
     failure.code() as u8
 }
@@ -337,7 +337,7 @@ mod tests {
             let text = with_help(Error::new(kind, "no"), &line).to_text("error:", "p");
             assert!(text.contains("\nhint: p state get --help "), "{text}");
         }
-        let hinted = Error::new(Kind::Path, "no").try_command("state read", "");
+        let hinted = Error::new(Kind::Path, "no").hint_command("state read", "");
         assert_eq!(with_help(hinted, &line).hints.len(), 1);
         assert_eq!(with_help(Error::new(Kind::Io, "no"), &line).hints, []);
     }

@@ -198,7 +198,7 @@ impl Config {
                     Kind::UnsafePath,
                     format!("{shown} names a directory, not a state file"),
                 )
-                .try_shell(
+                .hint_shell(
                     format!("ls -ld {}", quote_path(&state_file)),
                     "see what it is; --root names a directory",
                 ));
@@ -285,7 +285,7 @@ fn check_places(state_file: &Path, root: &Path) -> Result<()> {
     let message =
         format!("{shown} lies in {side}, which belongs to a state and is replaced with it");
     Err(Error::new(Kind::UnsafePath, message)
-        .try_command("--help", "--state-file and --root name another place")
+        .hint_command("--help", "--state-file and --root name another place")
         .detail("path", shown))
 }
 
@@ -296,7 +296,7 @@ fn check_log(log: &Path, state_file: &Path) -> Result<()> {
     let shown = log.display().to_string();
     let message = format!("the audit log {shown} {why}; nothing was done");
     Err(Error::new(Kind::UnsafePath, message)
-        .try_shell("unset AUDIT_LOG", "take the default; or --audit-log names another")
+        .hint_shell("unset AUDIT_LOG", "take the default; or --audit-log names another")
         .detail("path", shown))
 }
 
@@ -381,7 +381,7 @@ fn typed<T>(
             Kind::Usage,
             format!("the environment variable {name} cannot be understood: {why}"),
         )
-        .try_shell(format!("unset {name}"), "take the default, or correct it")),
+        .hint_shell(format!("unset {name}"), "take the default, or correct it")),
     }
 }
 

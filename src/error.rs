@@ -20,13 +20,13 @@ use crate::printable::{is_steering, json_text};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
     /// Arguments of this program.
-    Run(String, String),
+    Command(String, String),
     /// Another program's command line.
     Shell(String, String),
     /// The doctor's list of what belongs to root here.
     FilesOfRoot,
     /// A correction of the user's input.
-    Meant(String),
+    Text(String),
 }
 
 /// A failure, ready to be shown: its kind, a sentence, and the next steps.
@@ -65,29 +65,29 @@ impl Error {
 
     /// Adds a command of this program as the next step: its arguments, and its effect here.
     #[must_use]
-    pub fn try_command(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
-        self.hints.push(Hint::Run(arguments.into(), why.into()));
+    pub fn hint_command(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
+        self.hints.push(Hint::Command(arguments.into(), why.into()));
         self
     }
 
     /// Adds another program's command line as the next step, and its effect here.
     #[must_use]
-    pub fn try_shell(mut self, command: impl Into<String>, why: impl Into<String>) -> Self {
+    pub fn hint_shell(mut self, command: impl Into<String>, why: impl Into<String>) -> Self {
         self.hints.push(Hint::Shell(command.into(), why.into()));
         self
     }
 
     /// Puts a corrected command in front of all other next steps.
     #[must_use]
-    pub fn rather(mut self, arguments: impl Into<String>) -> Self {
-        self.hints.insert(0, Hint::Run(arguments.into(), "did you mean this one?".to_owned()));
+    pub fn did_you_mean(mut self, arguments: impl Into<String>) -> Self {
+        self.hints.insert(0, Hint::Command(arguments.into(), "did you mean this one?".to_owned()));
         self
     }
 
     /// Adds a correction of the user's input.
     #[must_use]
-    pub fn meaning(mut self, words: impl Into<String>) -> Self {
-        self.hints.push(Hint::Meant(words.into()));
+    pub fn hint_text(mut self, words: impl Into<String>) -> Self {
+        self.hints.push(Hint::Text(words.into()));
         self
     }
 
@@ -114,7 +114,7 @@ impl Error {
 
     /// Returns whether it means that this process cannot write here now, which need not stop it
     /// from reading.
-    pub fn keeps_from_writing(&self) -> bool {
+    pub fn is_write_blocked(&self) -> bool {
         use Kind::{
             Deadlock, DiskFull, FileSizeLimit, ForeignOwner, LockTimeout, PermissionDenied,
             UnsafePath,
@@ -171,13 +171,13 @@ impl Hint {
             if why.is_empty() { command } else { format!("{command}   # {why}") }
         };
         let line = match self {
-            Self::Run(arguments, why) => with(format!("{program} {arguments}"), why),
+            Self::Command(arguments, why) => with(format!("{program} {arguments}"), why),
             Self::Shell(command, why) => with(command.clone(), why),
             Self::FilesOfRoot => with(
                 format!("{program} recover doctor"),
                 "lists what belongs to root here, and the command that gives it back",
             ),
-            Self::Meant(words) => words.clone(),
+            Self::Text(words) => words.clone(),
         };
         one_line(&line) // also where a part of it was not escaped
     }
@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_hint_can_be_pasted_into_a_shell_as_it_stands() {
-        let error = Error::new(Kind::Missing, "gone").try_command("state recover", "bring it back");
+        let error =
+            Error::new(Kind::Missing, "gone").hint_command("state recover", "bring it back");
         let text = error.to_text("error:", "pipeline-state --root '/a b'");
         assert_eq!(
             text,
@@ -244,9 +245,9 @@ mod tests {
     fn a_hint_has_no_steering_character() {
         let raw = "x\u{1b}]0;t\u{7}\u{202e}y\u{2028}";
         let hints = [
-            Hint::Run(raw.into(), raw.into()),
+            Hint::Command(raw.into(), raw.into()),
             Hint::Shell(raw.into(), raw.into()),
-            Hint::Meant(raw.into()),
+            Hint::Text(raw.into()),
         ];
         for hint in hints {
             let error = Error { hints: vec![hint], ..Error::new(Kind::Io, raw) };

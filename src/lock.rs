@@ -227,5 +227,5 @@ fn check_deadline(deadline: Instant) -> Result<()> {
         return Ok(());
     }
     let message = format!("something else keeps removing {LOCKS}; nothing was changed");
-    Err(Error::new(Kind::Conflict, message).try_command("lock status", "see how the locks are"))
+    Err(Error::new(Kind::Conflict, message).hint_command("lock status", "see how the locks are"))
 }

@@ -37,7 +37,7 @@ impl Name {
         let mut meant = Self::reduce(text, what).0;
         meant.truncate(longest);
         Err(Error::new(Kind::InvalidName, message)
-            .meaning(format!("a name that fits: {meant}"))
+            .hint_text(format!("a name that fits: {meant}"))
             .detail("name", text))
     }
 

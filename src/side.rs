@@ -45,7 +45,7 @@ pub fn check(disk: &Disk, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
             let word = quote_path(dir.path());
             let why = format!("may be written by others (mode {:04o})", stat.mode);
             let hint = "once you know that no other user put something there";
-            Err(unsafe_path(dir.path(), &why).try_shell(format!("chmod 700 {word}"), hint))
+            Err(unsafe_path(dir.path(), &why).hint_shell(format!("chmod 700 {word}"), hint))
         }
         _ => Ok(()),
     }
@@ -103,9 +103,9 @@ pub fn open_root(disk: &Disk, path: &Path) -> Result<Dir> {
         };
         let failure = if error.is(Errno::NOENT) {
             let why = "make it, or name another with --root or --state-file";
-            failure("does not exist").try_shell(format!("mkdir -p {word}"), why)
+            failure("does not exist").hint_shell(format!("mkdir -p {word}"), why)
         } else if error.is(Errno::NOTDIR) {
-            failure("is not a directory").try_shell(format!("ls -ld {word}"), "see what it is")
+            failure("is not a directory").hint_shell(format!("ls -ld {word}"), "see what it is")
         } else {
             return error.into();
         };
@@ -181,6 +181,6 @@ pub fn foreign_owner(path: &Path, owner: u32) -> Error {
 pub fn unsafe_path(path: &Path, why: &str) -> Error {
     let shown = path.display().to_string();
     Error::new(Kind::UnsafePath, format!("{shown} {why}"))
-        .try_shell(format!("ls -ld {}", quote_path(path)), "see what it is")
+        .hint_shell(format!("ls -ld {}", quote_path(path)), "see what it is")
         .detail("path", shown)
 }

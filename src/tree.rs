@@ -225,7 +225,7 @@ fn check_directory((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
     let why = "is not a directory of its own (a symbolic link or a file stands there)";
     let word = quote_path(&dir.path_of(name));
     Err(unsafe_path(&dir.path_of(name), why)
-        .try_shell(format!("mv {word} {word}.old"), "move it away"))
+        .hint_shell(format!("mv {word} {word}.old"), "move it away"))
 }
 
 fn check_own((dir, name): (&Dir, &OsStr), stat: Stat) -> Result<()> {
@@ -340,7 +340,7 @@ impl Walk<'_> {
             let message = format!("{} lies deeper than {DEPTH} directories", shown.display());
             let word = quote_path(&shown);
             return Err(Error::new(Kind::TooLarge, message)
-                .try_shell(format!("ls -ld {word}"), "see what it is"));
+                .hint_shell(format!("ls -ld {word}"), "see what it is"));
         }
         let from = self.disk.open_dir(dir, name).map_err(|error| moved(&shown, error))?;
         let to = copy.map(|(to, its, _)| make_new(self.disk, to, its)).transpose()?;
@@ -414,7 +414,7 @@ impl Walk<'_> {
             let message = format!("the name {} is not UTF-8", from.path_of(entry).display());
             let word = quote_path(&from.path_of(entry));
             return Err(Error::new(Kind::InvalidName, message)
-                .try_shell(format!("ls -ld {word}"), "rename it"));
+                .hint_shell(format!("ls -ld {word}"), "rename it"));
         };
         let below = joined(path, word);
         let Some(stat) = self.disk.stat(from, entry)? else {
@@ -486,7 +486,7 @@ impl Walk<'_> {
                 format!("{} leads to a name that is not UTF-8", dir.path_of(name).display());
             let word = quote_path(&dir.path_of(name));
             return Err(Error::new(Kind::InvalidName, message)
-                .try_shell(format!("ls -ld {word}"), "see what it is"));
+                .hint_shell(format!("ls -ld {word}"), "see what it is"));
         };
         if let Some((to, its, how)) = copy {
             self.disk.symlink(&target, to, its)?;
@@ -587,7 +587,7 @@ fn moved(path: &Path, error: FsError) -> Error {
 fn changed(path: &Path) -> Error {
     let message = format!("{} changed while it was read; nothing was done", path.display());
     Error::new(Kind::Conflict, message)
-        .try_shell(format!("ls -ld {}", quote_path(path)), "see who changes it, and try again")
+        .hint_shell(format!("ls -ld {}", quote_path(path)), "see who changes it, and try again")
         .detail("path", path.display().to_string())
 }
 

@@ -29,7 +29,7 @@ pub fn run(store: &Store, output: &Output<'_>, order: &WriteOptions) -> anyhow::
             "the editor left no file to read at {}: {error}; nothing was committed",
             path.display()
         );
-        Error::new(Kind::CommandFailed, message).try_command("state edit", "begin again")
+        Error::new(Kind::CommandFailed, message).hint_command("state edit", "begin again")
     })?;
     let committed = edited.map_err(anyhow::Error::from).and_then(|()| {
         let value = parse_document(&bytes)?;
@@ -45,11 +45,11 @@ pub fn run(store: &Store, output: &Output<'_>, order: &WriteOptions) -> anyhow::
             let error = error.downcast::<Error>()?;
             let shown = quote_path(&kept);
             Err(error
-                .try_shell(
+                .hint_shell(
                     format!("${{VISUAL:-${{EDITOR:-vi}}}} {shown}"),
                     "your edit is kept there; mend it, then",
                 )
-                .try_command(
+                .hint_command(
                     format!("state write {shown}"),
                     "commit it; --force if that undoes nobody's work",
                 )
@@ -72,7 +72,7 @@ fn edit(path: &Path) -> Result<()> {
         Some(0) => Ok(()),
         Some(126 | 127) => {
             Err(Error::new(Kind::DependencyMissing, format!("there is no editor {editor:?}"))
-                .try_shell("export EDITOR=nano", "name an editor that is installed"))
+                .hint_shell("export EDITOR=nano", "name an editor that is installed"))
         }
         _ => Err(Error::new(
             Kind::CommandFailed,

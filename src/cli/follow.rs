@@ -106,7 +106,7 @@ pub fn wait(
             let waited = timeout.unwrap_or_default().as_secs_f64();
             let message = format!("{filter:?} did not become true within {waited} s");
             return Err(Error::new(Kind::WaitTimeout, message)
-                .try_command("state watch", "see what happens meanwhile")
+                .hint_command("state watch", "see what happens meanwhile")
                 .into());
         }
         follower.places.wait(None, &[], left());

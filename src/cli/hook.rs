@@ -80,7 +80,7 @@ fn as_text(word: &OsStr) -> Result<String> {
         let path = Path::new(word);
         let message = format!("the name {} is not UTF-8, and settings are text", path.display());
         let what = format!("ls -ld {}", quote_path(path));
-        Error::new(Kind::InvalidName, message).try_shell(what, "rename it, or use another")
+        Error::new(Kind::InvalidName, message).hint_shell(what, "rename it, or use another")
     })
 }
 
@@ -92,7 +92,7 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
             Kind::DependencyMissing,
             format!("{path} does not exist, nor {}", other.display()),
         )
-        .try_command("hook init-rules", "write one to begin with")
+        .hint_command("hook init-rules", "write one to begin with")
         .detail("path", path)
         .into());
     };
@@ -114,7 +114,7 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
                 if bad == 1 { "1 thing is".to_owned() } else { format!("{bad} things are") };
             Err(Error::new(Kind::Schema, format!("{things} wrong with {path}"))
                 .detail("path", path)
-                .try_shell(
+                .hint_shell(
                     format!("${{EDITOR:-vi}} {}", quote_path(&loaded.path)),
                     "mend what the lines above name; then check again",
                 )

@@ -45,14 +45,14 @@ pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
             _ => Kind::of_io(&error),
         };
         Error::new(kind, format!("cannot read {shown}: {error}"))
-            .try_shell(format!("ls -ld {}", quote_path(file)), "see what is there")
+            .hint_shell(format!("ls -ld {}", quote_path(file)), "see what is there")
     })?;
     if bytes.len() as u64 > READ_LIMIT {
         return Err(Error::new(
             Kind::TooLarge,
             format!("{shown} has over 64 MiB, the limit of a document"),
         )
-        .try_command(
+        .hint_command(
             "state write --help",
             "a document may have 16 MiB; keep large data in files of their own",
         ));
@@ -67,7 +67,7 @@ pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
             Kind::InvalidJson,
             format!("the input is no JSON document: {error}; nothing was written"),
         )
-        .try_command("state validate FILE", "see what is wrong with it; `jq . FILE` shows where")
+        .hint_command("state validate FILE", "see what is wrong with it; `jq . FILE` shows where")
     })?;
     migrate::refuse_newer(&value).map_err(|too_new| newer_schema("the input", &too_new))?;
     Ok(value)
@@ -77,10 +77,10 @@ pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
     if json.len() > ARGUMENT_LIMIT {
         let message =
             format!("the JSON of {what} has {} bytes, and 64 KiB is the limit", json.len());
-        return Err(Error::new(Kind::TooLarge, message).meaning(FROM_A_FILE));
+        return Err(Error::new(Kind::TooLarge, message).hint_text(FROM_A_FILE));
     }
     text::parse(json.as_bytes()).map_err(|error| {
-        Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}")).meaning(
+        Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}")).hint_text(
             "text is in double quotes inside the shell's: '\"text\"'; objects are '{\"key\": 1}'",
         )
     })
@@ -95,7 +95,7 @@ fn variables(program: &Program) -> Result<Vec<(String, Value)>> {
                     "the text of ${name} has {} bytes, and 64 KiB is the limit",
                     text.len()
                 );
-                return Err(Error::new(Kind::TooLarge, message).meaning(FROM_A_FILE));
+                return Err(Error::new(Kind::TooLarge, message).hint_text(FROM_A_FILE));
             }
             variables.push((name.clone(), text.as_str().into()));
         }
@@ -114,7 +114,7 @@ fn variables(program: &Program) -> Result<Vec<(String, Value)>> {
                 Kind::InvalidName,
                 format!("{name:?} cannot be a variable's name in jq"),
             )
-            .meaning("a name has letters, digits and _, and begins with no digit"));
+            .hint_text("a name has letters, digits and _, and begins with no digit"));
         }
     }
     Ok(variables)
@@ -171,7 +171,7 @@ pub(super) fn filter_error(error: FilterError) -> Error {
     let kind = if error.excess == Some(Excess::Time) { Kind::WaitTimeout } else { Kind::Filter };
     let failure = Error::new(kind, format!("the filter fails: {}", error.message));
     match error.hint {
-        Some(hint) => failure.meaning(hint),
+        Some(hint) => failure.hint_text(hint),
         None => failure, // the help of the typed command follows
     }
 }
@@ -193,33 +193,38 @@ pub(super) fn path_error(argument: &str, error: PathError) -> Error {
         PathError::Syntax(..) => {
             let key = argument.split(['=', ':']).next().unwrap_or_default().trim_start_matches('.');
             failure
-                .try_command(
+                .hint_command(
                     set(&format!(".{}", Value::from(cut(key))), "=TEXT"),
                     "a key that is odd is quoted",
                 )
-                .try_command("state set --help", "see what a path is")
+                .hint_command("state set --help", "see what a path is")
         }
-        PathError::Root => failure.try_command("state write -", "replaces the whole document"),
+        PathError::Root => failure.hint_command("state write -", "replaces the whole document"),
         PathError::Owned(_) => failure
-            .try_command("state set PATH=TEXT --if-revision N", "commits only on top of a revision")
-            .try_command("state history", "see the revisions"),
+            .hint_command(
+                "state set PATH=TEXT --if-revision N",
+                "commits only on top of a revision",
+            )
+            .hint_command("state history", "see the revisions"),
         PathError::WrongParent(parent, "object", child)
             if child.ends_with(']') && !child.ends_with("[+]") =>
         {
             let digits = child.rsplit('[').next().unwrap_or_default().trim_end_matches(']');
-            failure.try_command(
+            failure.hint_command(
                 set(parent, &format!(".\"{digits}\"=TEXT")),
                 "a key of digits is quoted",
             )
         }
-        PathError::WrongParent(parent, "array", _) => failure
-            .try_command(set(parent, "[0]=TEXT"), "elements of an array have numbers; [+] appends"),
+        PathError::WrongParent(parent, "array", _) => failure.hint_command(
+            set(parent, "[0]=TEXT"),
+            "elements of an array have numbers; [+] appends",
+        ),
         PathError::WrongParent(parent, _, _) if parent != "." => failure
-            .try_command(set(parent, ":={}"), "makes it an object first; what it is now is lost"),
+            .hint_command(set(parent, ":={}"), "makes it an object first; what it is now is lost"),
         PathError::OutOfRange(path, ..) => {
-            failure.try_command(set(path, "[+]=TEXT"), "appends to it")
+            failure.hint_command(set(path, "[+]=TEXT"), "appends to it")
         }
-        _ => failure.try_command("state read", "see what is there"),
+        _ => failure.hint_command("state read", "see what is there"),
     }
 }
 
@@ -244,5 +249,5 @@ pub(super) fn only_object(filter: &Filter, document: &Body) -> Result<Draft> {
         Kind::Filter,
         format!("the filter must yield exactly one object, the new document; {problem}"),
     )
-    .try_command("state update '.phase = \"build\"'", "for instance: assign to a part of it"))
+    .hint_command("state update '.phase = \"build\"'", "for instance: assign to a part of it"))
 }

@@ -98,11 +98,11 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
     }
     error.message = message;
     Err(match is_writable(here) {
-        true => error.try_command("state init", "make a state here").try_command(
+        true => error.hint_command("state init", "make a state here").hint_command(
             format!("--root . {again}"),
             "or use locks without a state in this directory",
         ),
-        false => error.try_command(
+        false => error.hint_command(
             format!("--root DIR {again}"),
             format!("name the root; nothing can be made in {shown}"),
         ),
@@ -135,17 +135,18 @@ fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
     let held =
         entries.iter().filter(|entry| entry.token.is_some()).map(|entry| entry.lock.as_str());
     match (nearest(name, held), error.downcast::<Error>()) {
-        (Some(meant), Ok(error)) => error.rather(format!("{again} {meant}")).into(),
+        (Some(meant), Ok(error)) => error.did_you_mean(format!("{again} {meant}")).into(),
         (_, error) => error.map_or_else(|error| error, Into::into),
     }
 }
 
 /// Refuses exit code 0 for a lock timeout: the caller could not detect it.
 fn success_for_failure() -> Error {
-    Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here").try_shell(
-        "unset PIPELINE_LOCK_EXIT",
-        "take the default, or choose another with --lock-exit",
-    )
+    Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here")
+        .hint_shell(
+            "unset PIPELINE_LOCK_EXIT",
+            "take the default, or choose another with --lock-exit",
+        )
 }
 
 fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {
@@ -278,11 +279,11 @@ impl Terms {
 fn no_id(id: &str) -> Error {
     let message =
         format!("{id:?} is not the ID of a waiter: that has 16 digits and letters from a to f");
-    Error::new(Kind::Usage, message).try_command("lock list", "see who waits, and the IDs")
+    Error::new(Kind::Usage, message).hint_command("lock list", "see who waits, and the IDs")
 }
 
 fn usage(message: &str) -> Error {
-    Error::new(Kind::Usage, message).try_command("lock acquire --help", "")
+    Error::new(Kind::Usage, message).hint_command("lock acquire --help", "")
 }
 
 fn names(text: &str) -> Result<Vec<Name>> {
@@ -400,8 +401,8 @@ fn own_owner(pid: u32, names: &str) -> Error {
     let message =
         format!("process {pid} is this command itself, which ends at once, and the lock with it");
     Error::new(Kind::Usage, message)
-        .try_command(format!("lock run {names} -- COMMAND"), "hold it while a command runs")
-        .try_command(
+        .hint_command(format!("lock run {names} -- COMMAND"), "hold it while a command runs")
+        .hint_command(
             format!("lock acquire {names} --owner-pid $$; true"),
             "or put something behind it, so that the shell stays",
         )
@@ -417,7 +418,7 @@ fn release(
     let names = names(&arguments.names)?;
     if names.len() > 1 && arguments.token.is_some() {
         let error = Error::new(Kind::Usage, "a token is of one lock, and several are named");
-        return Err(error.try_command("lock release --help", "").into());
+        return Err(error.hint_command("lock release --help", "").into());
     }
     let requester = owner::self_and_ancestors(arguments.owner_pid, locks.env())?;
     for released in locks.release(&names, arguments.token, &requester, deadline)? {

@@ -23,7 +23,7 @@ pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
         Some(dir) if placement::side_directory_of(dir).is_some() => {
             let message = format!("{} belongs to a state; no page was written", dir.display());
             let error = Error::new(Kind::UnsafePath, message);
-            return Err(error.try_command("man --help", "name another directory").into());
+            return Err(error.hint_command("man --help", "name another directory").into());
         }
         Some(dir) if dir.is_dir() => write_pages(&command, dir)?,
         Some(dir) => {
@@ -33,7 +33,7 @@ pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
                 format!("{} {there}; no page was written", dir.display()),
             );
             return Err(error
-                .try_shell(format!("mkdir -p {}", quote_path(dir)), "make it first")
+                .hint_shell(format!("mkdir -p {}", quote_path(dir)), "make it first")
                 .into());
         }
     }

@@ -50,7 +50,7 @@ fn reason(text: String) -> Result<String> {
         text.len()
     );
     Err(Error::new(Kind::TooLarge, message)
-        .meaning("say it shorter, and name where the rest is to be found"))
+        .hint_text("say it shorter, and name where the rest is to be found"))
 }
 
 /// Options of a writer from its command line.

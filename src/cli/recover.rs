@@ -130,7 +130,7 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
                 let message =
                     format!("METADATA must be a JSON object, and this is {}", type_of(&value));
                 return Err(Error::new(Kind::InvalidJson, message)
-                    .try_command("recover checkpoint --help", ""));
+                    .hint_command("recover checkpoint --help", ""));
             }
             if metadata.replace(value).is_some() {
                 return Err(Error::new(Kind::Usage, "METADATA is given twice"));
@@ -140,7 +140,7 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
                 Kind::Usage,
                 format!("PHASE is given twice, or METADATA is no JSON object: {shape}"),
             )
-            .try_command("recover checkpoint --help", ""));
+            .hint_command("recover checkpoint --help", ""));
         }
     }
     Ok((phase.filter(|phase| !phase.is_empty()), metadata.unwrap_or_else(|| json!({}))))
@@ -218,7 +218,7 @@ fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which>
         return Ok(Which::Id(id));
     }
     Err(Error::new(Kind::Cancelled, "the answer was no; nothing was changed")
-        .try_command(format!("recover restore {id} --dry-run"), "see what it would change"))
+        .hint_command(format!("recover restore {id} --dry-run"), "see what it would change"))
 }
 
 fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {

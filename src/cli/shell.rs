@@ -54,5 +54,5 @@ pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow:
 
 fn usage(message: &str) -> Error {
     Error::new(Kind::Usage, format!("retry_with_backoff: {message}"))
-        .try_command("shell --help", "")
+        .hint_command("shell --help", "")
 }

@@ -245,9 +245,9 @@ impl Assignment {
         if let Some(json) = rest.strip_prefix(":=") {
             let value = inline_json(&path.to_string(), json).map_err(|error| match error.kind {
                 Kind::TooLarge => {
-                    error.try_command("state write -", "takes a document of any size up to 16 MiB")
+                    error.hint_command("state write -", "takes a document of any size up to 16 MiB")
                 }
-                _ => error.try_command(
+                _ => error.hint_command(
                     "state set --help",
                     "PATH=TEXT needs no quotes, PATH:=JSON does: '\"text\"'",
                 ),
@@ -263,7 +263,7 @@ impl Assignment {
             Kind::Path,
             format!("{shown:?} is no assignment: behind the path {path} comes {what}"),
         )
-        .try_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
+        .hint_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
     }
 }
 
@@ -308,9 +308,10 @@ fn put(value: &mut Value, field: &str, new: Value) {
 
 fn one_word<'a>(what: &str, word: &'a str) -> Result<&'a str> {
     if word.trim().is_empty() {
-        return Err(Error::new(Kind::InvalidName, format!("an empty text is no {what}")).meaning(
-            format!("a name in its place; an unset variable is an empty text: \"${{{what}:?}}\""),
-        ));
+        return Err(Error::new(Kind::InvalidName, format!("an empty text is no {what}"))
+            .hint_text(format!(
+                "a name in its place; an unset variable is an empty text: \"${{{what}:?}}\""
+            )));
     }
     Ok(word)
 }
@@ -352,14 +353,14 @@ fn check_fresh(store: &Store, yes: bool) -> Result<()> {
         format!("{} is {served}, and --fresh archives it with its history", store.path().display());
     if !ask::is_possible() {
         return Err(Error::new(Kind::Usage, format!("{what}; nothing was changed"))
-            .try_command("state init --fresh --yes", "archive it and start a new one")
-            .try_command("state init", "keep it; heals and migrates where that is needed"));
+            .hint_command("state init --fresh --yes", "archive it and start a new one")
+            .hint_command("state init", "keep it; heals and migrates where that is needed"));
     }
     if ask::ask(&format!("{what}. Start a new one?")) {
         return Ok(());
     }
     Err(Error::new(Kind::Cancelled, "the answer was no; nothing was changed")
-        .try_command("state init", "keep it; heals and migrates where that is needed"))
+        .hint_command("state init", "keep it; heals and migrates where that is needed"))
 }
 
 fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
@@ -385,7 +386,7 @@ fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
         let (kept, place) = (quote_path(&state), quote_path(&store.path()));
         let is_a_state = input(&state).is_ok_and(|bytes| validate_input(&bytes).error.is_none());
         let way_back = match is_a_state {
-            true => Hint::Run(format!("state write --force {kept}"), String::new()),
+            true => Hint::Command(format!("state write --force {kept}"), String::new()),
             // it was damaged, or of another program
             false => Hint::Shell(format!("cp {kept} {place}"), String::new()),
         };

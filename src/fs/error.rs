@@ -92,31 +92,30 @@ impl From<FsError> for Error {
         }
         let failure = match error.source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::FBIG) => {
-                failure.try_shell("ulimit -f", "the largest file this shell permits, in KiB")
+                failure.hint_shell("ulimit -f", "the largest file this shell permits, in KiB")
             }
-            _ if kind == Kind::DiskFull => failure.try_shell(
+            _ if kind == Kind::DiskFull => failure.hint_shell(
                 format!("df -h {around}; df -i {around}"),
                 "see what is left of space and inodes",
             ),
-            Some(Errno::BUSY) => failure.try_shell(
+            Some(Errno::BUSY) => failure.hint_shell(
                 format!("findmnt {near}"),
                 "see what is mounted there; mount the directory that it lies in instead",
             ),
             Some(Errno::PERM) => failure
-                .try_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only"),
+                .hint_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only"),
             Some(Errno::ROFS) => {
                 let place = if error.path.is_dir() { near } else { around };
-                failure.try_shell(format!("findmnt -T {place}"), "it is mounted read-only")
+                failure.hint_shell(format!("findmnt -T {place}"), "it is mounted read-only")
             }
             _ if kind == Kind::ResourceExhausted => {
-                failure.try_shell("ulimit -a", "see which limit was reached")
+                failure.hint_shell("ulimit -a", "see which limit was reached")
             }
             _ if around == near => {
-                failure.try_shell(format!("ls -ld {near}"), "see what is there, and whose")
+                failure.hint_shell(format!("ls -ld {near}"), "see what is there, and whose")
             }
-            _ => {
-                failure.try_shell(format!("ls -ld {around} {near}"), "see what is there, and whose")
-            }
+            _ => failure
+                .hint_shell(format!("ls -ld {around} {near}"), "see what is there, and whose"),
         };
         failure.caused_by(error)
     }

@@ -73,12 +73,12 @@ fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<V
                 return Ok(None);
             }
             Err(Error::new(Kind::of_io(&error), format!("cannot read {}: {error}", path.display()))
-                .try_shell(format!("ls -lL {}", quote_path(path)), "see what it is, and whose"))
+                .hint_shell(format!("ls -lL {}", quote_path(path)), "see what it is, and whose"))
         }
         Ok(_) if bytes.len() as u64 > LIMIT => {
             let message =
                 format!("{} has over {} MiB, the limit of rules", path.display(), LIMIT >> 20);
-            Err(Error::new(Kind::TooLarge, message).try_shell(
+            Err(Error::new(Kind::TooLarge, message).hint_shell(
                 format!("ls -l {}", quote_path(path)),
                 "see what is in it that are no rules",
             ))
@@ -117,8 +117,8 @@ fn is_wrong(path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str) -> Optio
     };
     Some(
         unsafe_path(path, &format!("is {what}, not {wanted}"))
-            .try_shell(away, "make room")
-            .try_command("hook init-rules", "then write rules to begin with"),
+            .hint_shell(away, "make room")
+            .hint_command("hook init-rules", "then write rules to begin with"),
     )
 }
 

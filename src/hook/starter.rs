@@ -79,20 +79,24 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::AlreadyExists => {
             Error::new(Kind::Exists, format!("{shown} is there already; nothing was written"))
-                .try_command("hook check", "see whether it is right")
-                .try_shell(format!("mv {word} {word}.old"), "or move it away first")
+                .hint_command("hook check", "see whether it is right")
+                .hint_shell(format!("mv {word} {word}.old"), "or move it away first")
         }
         _ => {
             let directory = quote_path(path.parent().unwrap_or(path));
             let error = Error::new(Kind::of_io(error), format!("cannot write {shown}: {error}"));
             match error.kind {
-                Kind::DiskFull => error
-                    .try_shell(format!("df -h {directory}; df -i {directory}"), "see what is left"),
-                Kind::PermissionDenied => error.try_shell(
+                Kind::DiskFull => error.hint_shell(
+                    format!("df -h {directory}; df -i {directory}"),
+                    "see what is left",
+                ),
+                Kind::PermissionDenied => error.hint_shell(
                     format!("ls -ld {directory}; findmnt -T {directory}"),
                     "whose it is, and where it lies",
                 ),
-                _ => error.try_shell(format!("ls -ld {directory}"), "see what is there, and whose"),
+                _ => {
+                    error.hint_shell(format!("ls -ld {directory}"), "see what is there, and whose")
+                }
             }
         }
     }

@@ -49,7 +49,7 @@ impl Locks {
                 BreakTarget::All => "by anybody".to_owned(),
             };
             Error::new(Kind::NotFound, format!("{name} is not held {what}; nothing was broken"))
-                .try_command(
+                .hint_command(
                     "lock list",
                     "see the tokens of grants and the IDs of waiters (lock break --waiter ID)",
                 )
@@ -77,7 +77,7 @@ impl Locks {
         let not_found = || {
             let message = format!("no waiter has the ID {}; nothing was broken", lifeline.id());
             Error::new(Kind::NotFound, message)
-                .try_command("lock list", "see who waits, and the IDs")
+                .hint_command("lock list", "see who waits, and the IDs")
                 .detail("waiter", lifeline.id())
         };
         let Some(dir) = self.dir()? else { return Err(not_found()) };

@@ -146,7 +146,7 @@ fn fenced(fence: &Fence) -> Error {
         Kind::Fenced,
         format!("the grant {fence} is no longer on record, so nothing was written"),
     )
-    .try_command(
+    .hint_command(
         "lock list",
         format!("see who has {name} now; take it again, read the state again and redo the change"),
     )

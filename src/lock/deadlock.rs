@@ -238,13 +238,13 @@ fn deadlock(links: &[Link]) -> Error {
     names.sort_unstable();
     names.dedup();
     let error = Error::new(Kind::Deadlock, format!("waiting for {own} would never end: {circle}"));
-    let error = error.try_command(
+    let error = error.hint_command(
         "lock list",
         "see who holds what; release what this script holds and try again",
     );
     let error = match names.len() {
         1 => error, // two upgrades of one lock
-        _ => error.try_command(
+        _ => error.hint_command(
             format!("lock acquire {}", names.join(",")),
             "another time, take all of them at once",
         ),

@@ -107,9 +107,9 @@ fn timed_out(what: &str, holder: &FlockHolder, path: PathBuf, waited: Duration) 
         .detail("holder", json!(holder));
     match holder.pid {
         Some(pid) => {
-            error.try_shell(format!("ps -fp {pid}"), "see what it does; or wait longer next time")
+            error.hint_shell(format!("ps -fp {pid}"), "see what it does; or wait longer next time")
         }
-        None => error.try_command("state status", "see how it is; or wait longer next time"),
+        None => error.hint_command("state status", "see how it is; or wait longer next time"),
     }
 }
 

@@ -410,7 +410,7 @@ fn journal_of(pending: &PendingChange) -> Result<Vec<u8>> {
     let error = Error::new(Kind::TooLarge, message);
     Err(match names.first() {
         Some(first) => {
-            error.try_command(format!("lock release {first}"), "name one lock at a time")
+            error.hint_command(format!("lock release {first}"), "name one lock at a time")
         }
         None => error,
     })
@@ -449,5 +449,5 @@ fn read(locks: &Locks, dir: &Dir, name: &Name) -> Result<Stored> {
 fn newer(dir: &Dir, name: &Name, version: u64) -> Error {
     let path = dir.path_of(file_of(name)).display().to_string();
     Error::new(Kind::NewerSchema, format!("{path} has version {version}: a newer program wrote it"))
-        .try_command("--version", "a newer one is needed")
+        .hint_command("--version", "a newer one is needed")
 }

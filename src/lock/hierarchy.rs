@@ -64,7 +64,7 @@ pub fn check(
         "{asked} comes before {first} in the order of locks, and {first} is held already (token {token}); take them at once or {asked} first"
     );
     Err(Error::new(Kind::LockOrder, message)
-        .try_command(format!("lock release {to_release}"), format!("then: lock acquire {all}"))
+        .hint_command(format!("lock release {to_release}"), format!("then: lock acquire {all}"))
         .detail("lock", asked.as_str())
         .detail("held", first.as_str())
         .detail("token", token.get()))

@@ -51,12 +51,12 @@ pub fn check(edit: &RecordEdit) -> Result<()> {
     let notes = now.holders.iter().filter(|grant| grant.metadata.is_some()).count();
     let error = Error::new(Kind::TooLarge, message).detail("lock", name.as_str());
     Err(match notes {
-        0 => error.try_command(
+        0 => error.hint_command(
             "lock list",
             "see who holds it and who waits; try again when there are fewer",
         ),
         _ => error
-            .try_command("lock list", "see the metadata of the others; note less with the lock"),
+            .hint_command("lock list", "see the metadata of the others; note less with the lock"),
     })
 }
 

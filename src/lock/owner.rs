@@ -120,8 +120,8 @@ fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
         (pid, Some(_)) if is_hidden(pid) => {
             return Error::new(Kind::Usage, format!("process {pid} cannot be seen: {HIDDEN}"))
                 .detail("pid", pid)
-                .try_command(run, "the command that runs owns it")
-                .try_shell(
+                .hint_command(run, "the command that runs owns it")
+                .hint_shell(
                     "findmnt -o OPTIONS /proc",
                     "hidepid=2 hides the processes of other users",
                 );
@@ -137,11 +137,11 @@ fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
     };
     Error::new(Kind::Usage, message)
         .detail("pid", pid)
-        .try_command(
+        .hint_command(
             format!("lock acquire {names} --owner-pid $$"),
             "name the process that is to own it",
         )
-        .try_command(run, "or hold it while a command runs")
+        .hint_command(run, "or hold it while a command runs")
 }
 
 #[cfg(test)]

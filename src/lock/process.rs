@@ -240,7 +240,7 @@ pub fn no_proc(error: io::Error) -> Error {
         Kind::DependencyMissing,
         format!("who owns a lock cannot be told without /proc: {error}"),
     )
-    .try_shell("ls -d /proc/self; findmnt /proc", "is it mounted?")
+    .hint_shell("ls -d /proc/self; findmnt /proc", "is it mounted?")
 }
 
 /// The identity of a process among all machines and for all time: its id alone is reused.

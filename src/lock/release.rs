@@ -49,7 +49,7 @@ impl Locks {
                     holder(grant)
                 );
                 return Err(Error::new(Kind::NotOwner, message)
-                    .try_command("lock list", "see which locks are held")
+                    .hint_command("lock list", "see which locks are held")
                     .detail("lock", name.as_str()));
             }
         }
@@ -85,7 +85,7 @@ impl Locks {
                 Kind::Usage,
                 format!("{name} was acquired without --ttl; say for how long"),
             )
-            .try_command(format!("lock renew {name} --ttl 10m"), "give it one"));
+            .hint_command(format!("lock renew {name} --ttl 10m"), "give it one"));
         };
         let expires = unix_seconds(self.disk.now()) + ttl;
         for held in edit.record.holders.iter_mut().filter(|held| held.token == grant.token) {
@@ -162,7 +162,7 @@ fn not_found(name: &Name, operation: Operation) -> Error {
         Kind::NotFound,
         format!("{name} is not held by anybody; nothing was {}", operation.done()),
     )
-    .try_command("lock list", "see which locks are held")
+    .hint_command("lock list", "see which locks are held")
     .detail("lock", name.as_str())
 }
 
@@ -213,11 +213,11 @@ fn own_grant(
         ),
     };
     Err(Error::new(Kind::NotOwner, message)
-        .try_command(
+        .hint_command(
             format!("lock {} {name} --token {}", operation.command(), first.token),
             "if it is yours",
         )
-        .try_command(
+        .hint_command(
             format!("lock break {name} --token {}", first.token),
             "or take it away from its holder",
         )

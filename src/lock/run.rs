@@ -209,5 +209,5 @@ impl Locks {
 
 fn not_started(error: &std::io::Error) -> Error {
     Error::new(Kind::of_io(error), format!("the command cannot be started: {error}"))
-        .try_shell("ulimit -a", "see which limit was reached")
+        .hint_shell("ulimit -a", "see which limit was reached")
 }

@@ -120,15 +120,15 @@ pub fn timed_out(request: &Request, in_the_way: &[BlockerInfo], waited: Duration
         .detail("blockedBy", blockers.collect::<Vec<_>>())
         .detail("waited", waited.as_secs_f64());
     match in_the_way.iter().find(|one| one.liveness == Liveness::Unknown) {
-        Some(BlockerInfo { waiter: Some(id), .. }) => error.try_command(
+        Some(BlockerInfo { waiter: Some(id), .. }) => error.hint_command(
             format!("lock break --waiter {id}"),
             "it cannot be told from here whether that waiter lives; once you are sure that it does not",
         ),
         Some(unknown) => {
             let why = "it cannot be told from here whether the holder lives; once you are sure that it does not";
-            error.try_command(format!("lock break {} --force", unknown.lock), why)
+            error.hint_command(format!("lock break {} --force", unknown.lock), why)
         }
-        None => error.try_command("lock list", "see who holds what and who waits; or wait longer next time"),
+        None => error.hint_command("lock list", "see who holds what and who waits; or wait longer next time"),
     }
 }
 
@@ -143,13 +143,13 @@ pub fn already_held(name: &Name, own: &Grant, request: &Request) -> Error {
     let error = match (is_owners, &request.live_file) {
         // A command of `lock run` is a new owner, so the grant is the script's.
         (_, Some(_)) => {
-            error.try_command("lock list", "what it holds already need not be taken again")
+            error.hint_command("lock list", "what it holds already need not be taken again")
         }
-        (true, None) => error.try_command(
+        (true, None) => error.hint_command(
             format!("lock release {name} --token {token}"),
             "give it back; or take it once more with --reentrant",
         ),
-        (false, None) => error.try_command(
+        (false, None) => error.hint_command(
             format!("lock acquire {name} --reentrant"),
             "take it once more, and release it as often",
         ),
@@ -194,7 +194,7 @@ pub fn broken(request: &Request) -> Error {
         }
     };
     Error::new(Kind::Broken, message)
-        .try_command("lock list", "see who holds what and who waits")
+        .hint_command("lock list", "see who holds what and who waits")
         .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
 }
 
@@ -202,7 +202,7 @@ pub fn broken(request: &Request) -> Error {
 pub fn owner_ended(owner: &Identity, names: &[Name]) -> Error {
     let message = format!("process {}, which was to own the lock, has ended", owner.pid);
     let command = format!("lock acquire {} --owner-pid $$", listed(names));
-    Error::new(Kind::NotOwner, message).try_command(command, "name a process that lives on")
+    Error::new(Kind::NotOwner, message).hint_command(command, "name a process that lives on")
 }
 
 /// Names as they are typed.

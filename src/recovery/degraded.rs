@@ -67,7 +67,7 @@ pub fn features(words: &str) -> Result<Vec<String>> {
     let bad = |why: &str| {
         let message = format!("{words:?} names no features: {why}");
         Error::new(Kind::InvalidJson, message)
-            .try_command("recover degrade --help", "a JSON array of strings, or a,b,c")
+            .hint_command("recover degrade --help", "a JSON array of strings, or a,b,c")
     };
     let names: Vec<String> = if words.trim_start().starts_with(['[', '{', '"']) {
         let array = text::parse(words.as_bytes()).map_err(|error| bad(&error.to_string()))?;

@@ -226,12 +226,12 @@ impl Finding {
         Self { message, ..self }
     }
 
-    fn try_command(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
-        self.remedies.push(Hint::Run(arguments.into(), why.into()));
+    fn hint_command(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
+        self.remedies.push(Hint::Command(arguments.into(), why.into()));
         self
     }
 
-    fn try_shell(mut self, command: impl Into<String>, why: impl Into<String>) -> Self {
+    fn hint_shell(mut self, command: impl Into<String>, why: impl Into<String>) -> Self {
         self.remedies.push(Hint::Shell(command.into(), why.into()));
         self
     }
@@ -239,7 +239,7 @@ impl Finding {
     /// Marks it as safe to repair; the remedy is this program's.
     fn automatic(mut self) -> Self {
         self.fix = Fix::Automatic;
-        self.remedies.insert(0, Hint::Run("recover doctor --fix".to_owned(), String::new()));
+        self.remedies.insert(0, Hint::Command("recover doctor --fix".to_owned(), String::new()));
         self
     }
 }

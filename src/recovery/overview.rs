@@ -86,7 +86,7 @@ impl Overview {
                 next.extend(obstacle.iter().flat_map(|error| error.hints.clone()));
                 let finishes = "finishes the interrupted restore, like every command";
                 if obstacle.is_none() {
-                    next.push(Hint::Run("state read".to_owned(), finishes.to_owned()));
+                    next.push(Hint::Command("state read".to_owned(), finishes.to_owned()));
                 }
                 Some(id)
             }
@@ -100,10 +100,13 @@ impl Overview {
         next.extend(guards.iter().flat_map(OnRecord::hints));
         let degraded = document.map(|document| Degraded::of(&document)).unwrap_or_default();
         if degraded.is_on {
-            next.push(Hint::Run("recover recover-mode".to_owned(), "back to normal".to_owned()));
+            next.push(Hint::Command(
+                "recover recover-mode".to_owned(),
+                "back to normal".to_owned(),
+            ));
         }
         if last_errors.iter().any(Noted::is_ours) {
-            next.push(Hint::Run("recover doctor".to_owned(), "check everything".to_owned()));
+            next.push(Hint::Command("recover doctor".to_owned(), "check everything".to_owned()));
         }
         Self {
             path: store.path().display().to_string(),

@@ -114,7 +114,7 @@ impl Handled {
     }
 
     fn next(&mut self, arguments: &str, why: &str) {
-        self.next.push(Hint::Run(arguments.to_owned(), why.to_owned()));
+        self.next.push(Hint::Command(arguments.to_owned(), why.to_owned()));
     }
 
     fn needs_a_person(&mut self, what: impl Into<String>) {

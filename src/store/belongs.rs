@@ -93,15 +93,17 @@ impl Store {
             self.settings.file_name.display()
         );
         let (name, record) = (quote_path(self.settings.file_name.as_ref()), quote_path(&record));
-        let error = Error::new(Kind::OtherStateFile, message)
-            .try_shell(format!("printf '%s\\n' {name} >{record}"), "if the backups are this one's");
+        let error = Error::new(Kind::OtherStateFile, message).hint_shell(
+            format!("printf '%s\\n' {name} >{record}"),
+            "if the backups are this one's",
+        );
         self.own_directory(error)
     }
 
     fn own_directory(&self, error: Error) -> Error {
         let own = quote_path(&self.settings.directory.join("another"));
         let name = quote_path(self.settings.file_name.as_ref());
-        error.try_shell(
+        error.hint_shell(
             format!("mkdir {own} && pipeline-state --state-file {own}/{name} state init"),
             "give it a directory of its own",
         )

@@ -361,7 +361,7 @@ fn check_document(draft: &Draft) -> Result<()> {
                 "the new document is nested deeper than {} levels; nothing was written",
                 text::MAX_DEPTH
             );
-            Err(Error::new(Kind::Schema, message).try_command(
+            Err(Error::new(Kind::Schema, message).hint_command(
                 "state validate FILE",
                 "see what is wrong with a document before it is written",
             ))
@@ -374,7 +374,7 @@ fn check_document(draft: &Draft) -> Result<()> {
     let message =
         format!("the new document breaks the schema's rules: {first}{more}; nothing was written");
     Err(Error::new(Kind::Schema, message)
-        .try_command(
+        .hint_command(
             "state read",
             "see what the document is now; these rules are on its top fields",
         )

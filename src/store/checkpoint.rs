@@ -227,7 +227,7 @@ impl Store {
                 "the checkpoint {id} is in place, but the disk did not confirm it: {error}"
             );
             return Err(Error::new(Kind::DurabilityUnknown, message)
-                .try_command(format!("recover verify {id}"), "see what is there"));
+                .hint_command(format!("recover verify {id}"), "see what is there"));
         }
         if let Err(error) = staging.done() {
             self.warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
@@ -269,15 +269,15 @@ impl Store {
         let error = Error { hints: Vec::new(), ..error };
         match error.kind {
             Kind::DiskFull | Kind::FileSizeLimit => error
-                .try_shell(
+                .hint_shell(
                     format!("df -h {root}; df -i {root}"),
                     "see what is left of space and inodes",
                 )
-                .try_command(
+                .hint_command(
                     "recover cleanup 1",
                     "or remove checkpoints older than a day, but for the newest",
                 ),
-            _ => error.try_command("recover doctor", "check everything"),
+            _ => error.hint_command("recover doctor", "check everything"),
         }
     }
 
@@ -292,7 +292,7 @@ pub(super) fn lock_lost() -> Error {
         Kind::Conflict,
         "somebody removed the lock's file meanwhile, and another may have begun; nothing was done",
     )
-    .try_command("state status", "see what state it is in, and do it again")
+    .hint_command("state status", "see what state it is in, and do it again")
 }
 
 fn listed(path: &str, bytes: &[u8], mode: u32, mtime: (i64, i64)) -> Entry {

@@ -266,6 +266,6 @@ fn durability_unknown(sealed: &Sealed, is: &str, error: &crate::fs::FsError) -> 
     let message =
         format!("revision {revision} {is} in place, but the disk did not confirm it: {error}");
     Error::new(Kind::DurabilityUnknown, message)
-        .try_command("state read", "see what is there; do not repeat the change blindly")
+        .hint_command("state read", "see what is there; do not repeat the change blindly")
         .detail("revision", revision.get())
 }

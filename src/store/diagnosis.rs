@@ -354,7 +354,7 @@ impl Health {
             Self::Healthy(_) | Self::Legacy(_) => return None,
             Self::NotInitialized => {
                 Error::new(Kind::NotInitialized, format!("there is no state at {shown}"))
-                    .try_command("state init", "make one")
+                    .hint_command("state init", "make one")
                     .and_archives(backup_dir)
             }
             Self::Missing => {
@@ -362,34 +362,34 @@ impl Health {
                     Error::new(Kind::Missing, format!("{shown} is gone, but its history is here"));
                 let error = match newest_valid_name(backup_dir) {
                     Some(name) => {
-                        error.try_command("state recover", format!("bring it back from {name}"))
+                        error.hint_command("state recover", format!("bring it back from {name}"))
                     }
                     None if restoring.is_some() => error.try_restoring(restoring),
-                    None => error.try_command("state recover", "bring back what is left of it"),
+                    None => error.hint_command("state recover", "bring back what is left of it"),
                 };
-                error.try_command("state init --fresh", "or begin anew; the history is archived")
+                error.hint_command("state init --fresh", "or begin anew; the history is archived")
             }
             Self::Damaged(why) => {
                 let error = Error::new(Kind::Corrupt, format!("{shown} is damaged: {why}"));
                 if restoring.is_some() && newest_valid_name(backup_dir).is_none() {
-                    error.try_restoring(restoring).try_command(
+                    error.try_restoring(restoring).hint_command(
                         "state init --fresh",
                         "or begin anew; the damaged file is archived",
                     )
                 } else if backup_dir.has_history() {
                     error
-                        .try_command(
+                        .hint_command(
                             "state recover",
                             "bring back the newest valid copy; the damaged file is kept",
                         )
-                        .try_command("state init --fresh", "or begin anew; everything is archived")
+                        .hint_command("state init --fresh", "or begin anew; everything is archived")
                 } else {
                     error
-                        .try_shell(
+                        .hint_shell(
                             format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
                             "there is no copy to restore; mend it by hand",
                         )
-                        .try_command(
+                        .hint_command(
                             "state init --fresh",
                             "or begin anew; the damaged file is archived",
                         )
@@ -405,11 +405,11 @@ impl Health {
                     "{shown} is not a state document: it has no .phase; another tool may own it"
                 );
                 Error::new(Kind::NotAState, message)
-                    .try_shell(
+                    .hint_shell(
                         format!("mkdir {own} && pipeline-state --state-file {file} state init"),
                         "leave it to its owner, and keep the state in another directory",
                     )
-                    .try_command(
+                    .hint_command(
                         "state init --fresh",
                         "or make a state in its place; the file is archived",
                     )
@@ -423,17 +423,17 @@ impl Health {
                     format!("{shown} breaks the schema's rules: {first}{more}"),
                 );
                 let error = match newest_valid_name(backup_dir) {
-                    Some(name) => error.try_command("state recover", format!("bring back {name}")),
+                    Some(name) => error.hint_command("state recover", format!("bring back {name}")),
                     None => error,
                 };
                 let error = match restoring {
                     Some(_) => {
-                        error.try_command("recover handle 4", "restore the newest checkpoint")
+                        error.hint_command("recover handle 4", "restore the newest checkpoint")
                     }
                     None => error,
                 };
                 error
-                    .try_shell(
+                    .hint_shell(
                         format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
                         "mend it by hand; if it had a digest, `state adopt` accepts it then",
                     )
@@ -456,7 +456,7 @@ impl Error {
     pub(super) fn try_restoring(self, restoring: Option<&str>) -> Self {
         match restoring {
             Some(restoring) => {
-                self.try_command(restoring, "bring back the newest checkpoint that is sound")
+                self.hint_command(restoring, "bring back the newest checkpoint that is sound")
             }
             None => self,
         }
@@ -467,7 +467,7 @@ impl Error {
         match backup_dir.archives.last().zip(backup_dir.dir()) {
             Some((newest, dir)) => {
                 let directory = quote_path(&dir.path_of(newest));
-                self.try_shell(
+                self.hint_shell(
                     format!("ls {directory}"),
                     "an archived history; `state write --force FILE` brings a copy back",
                 )
@@ -493,14 +493,14 @@ impl ForeignEdit {
         let (error, or) = match unfit {
             _ if !self.is_document() || (unfit.is_some() && self.reference.is_none()) => {
                 let edit = format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown)));
-                (error.try_shell(edit, "mend it, then `state adopt` accepts it"), "or ")
+                (error.hint_shell(edit, "mend it, then `state adopt` accepts it"), "or ")
             }
-            None => (error.try_command("state adopt", "accept it as the next revision"), "or "),
+            None => (error.hint_command("state adopt", "accept it as the next revision"), "or "),
             Some(_) => (error, ""),
         };
         match &self.reference {
             Some(reference) => error
-                .try_command(
+                .hint_command(
                     "state recover",
                     format!("{or}discard it and bring revision {} back", reference.seal.revision),
                 )
@@ -508,7 +508,7 @@ impl ForeignEdit {
             None => {
                 let error = error.try_restoring(restoring);
                 let error = error
-                    .try_command("state init --fresh", "or begin again; everything is archived");
+                    .hint_command("state init --fresh", "or begin again; everything is archived");
                 match self.revision() {
                     0 => error,
                     last => error.detail("revision", last),
@@ -559,7 +559,7 @@ pub fn newer_schema(what: &str, too_new: &TooNew) -> Error {
         Kind::NewerSchema,
         format!("{what} has schema {version}, and this program knows {known}"),
     )
-    .try_command("--version", "a newer one is needed; nothing was changed")
+    .hint_command("--version", "a newer one is needed; nothing was changed")
     .detail("schemaVersion", version.as_str())
 }
 

@@ -93,8 +93,9 @@ impl OnRecord {
 
     /// The commands that resolve the problem.
     pub fn hints(&self) -> Vec<Hint> {
-        let run =
-            |command: &str, why: &str| Hint::Run(format!("{command} {}", self.id), why.to_owned());
+        let run = |command: &str, why: &str| {
+            Hint::Command(format!("{command} {}", self.id), why.to_owned())
+        };
         let forget = run("recover guard --forget", "keep everything as it is");
         match self.standing {
             Standing::Running => Vec::new(),
@@ -233,7 +234,7 @@ impl Store {
         written.map_err(|why| {
             let message =
                 format!("without a journal a guard cannot tell whose commits are whose: {why}; nothing was run");
-            Error::new(Kind::DependencyMissing, message).try_command("state init", "makes it")
+            Error::new(Kind::DependencyMissing, message).hint_command("state init", "makes it")
         })
     }
 
@@ -280,14 +281,14 @@ impl Store {
                 Kind::NotFound,
                 format!("no guard {id} is on record; nothing was changed"),
             )
-            .try_command("recover status", "see which ones are"));
+            .hint_command("recover status", "see which ones are"));
         }
         if self.standing_of(&lock.root, &backup_dir, id)? == Some(Standing::Running) {
             return Err(Error::new(
                 Kind::NotOwner,
                 format!("the guard {id} runs; it ends with its command"),
             )
-            .try_command("recover status", "see how things are"));
+            .hint_command("recover status", "see how things are"));
         }
         if let Some(dir) = backup_dir.dir() {
             self.drop_record(dir, id)?;
@@ -428,7 +429,7 @@ impl Store {
         for guard in self.guards_in(root, backup_dir).unwrap_or_default() {
             if let Some(problem) = guard.problem() {
                 let next = guard.hints().into_iter().find_map(|hint| match hint {
-                    Hint::Run(command, _) => Some(command),
+                    Hint::Command(command, _) => Some(command),
                     _ => None,
                 });
                 self.warn_last(format!("{problem}; next: {}", next.unwrap_or_default()));

@@ -175,10 +175,10 @@ impl Store {
             Error::new(Kind::NothingToRestore, message).try_restoring(self.restoring().as_deref());
         let error = match backup_dir.backups.is_empty() {
             true => error,
-            false => error.try_command("state backups", "see what is wrong with each copy"),
+            false => error.hint_command("state backups", "see what is wrong with each copy"),
         };
         Err(error
-            .try_command("state init --fresh", "begin anew; everything is archived")
+            .hint_command("state init --fresh", "begin anew; everything is archived")
             .and_archives(backup_dir))
     }
 
@@ -307,7 +307,7 @@ impl Store {
         match self.try_to_heal() {
             Ok(served) => Ok(served),
             // Any other error stops the reader.
-            Err(error) if error.keeps_from_writing() => {
+            Err(error) if error.is_write_blocked() => {
                 let (document, name) = self.newest_copy(backup_dir, health)?;
                 self.warn(format!(
                     "{} is {}, and healing it was not possible: {error}; {name} is served",
@@ -467,17 +467,17 @@ impl Store {
             };
             let message = format!("no backup {what} is valid: {}: {why}", bad.name);
             return Err(Error::new(Kind::NothingToRestore, message)
-                .try_command("state backups", "see which ones are"));
+                .hint_command("state backups", "see which ones are"));
         }
         let error =
             Error::new(Kind::NotFound, format!("there is no backup {what}; nothing was changed"))
-                .try_command("state backups", "see which ones there are");
+                .hint_command("state backups", "see which ones there are");
         let Wanted::Matching(pattern) = wanted else { return Err(error) };
         let names =
             seen.backup_dir.copies()?.iter().filter_map(|copy| BackupName::parse(&copy.name));
         let given: Vec<String> = names.map(|name| name.given().to_owned()).collect();
         Err(match nearest(pattern, given.iter().map(String::as_str)) {
-            Some(meant) => error.rather(format!("state recover {meant}")),
+            Some(meant) => error.did_you_mean(format!("state recover {meant}")),
             None => error,
         })
     }
@@ -495,6 +495,6 @@ pub(super) fn written_by_a_newer_program(copy: &BackupCopy) -> Error {
         schema::current().version
     );
     Error::new(Kind::NewerSchema, message)
-        .try_command("--version", "a newer one is needed; nothing was changed")
+        .hint_command("--version", "a newer one is needed; nothing was changed")
         .detail("schemaVersion", version)
 }

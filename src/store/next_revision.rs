@@ -155,7 +155,7 @@ pub(super) fn check_size(size: usize, limit: usize) -> Result<()> {
         WRITE_LIMIT >> 20
     );
     Err(Error::new(Kind::TooLarge, message)
-        .try_command("state update 'del(.large)'", "for instance: remove what is large from it")
+        .hint_command("state update 'del(.large)'", "for instance: remove what is large from it")
         .detail("bytes", size))
 }
 

@@ -89,7 +89,7 @@ impl WriteOptions {
 /// The error of a writer that lost a race.
 pub fn conflict(message: &str, revision: u64) -> Error {
     Error::new(Kind::Conflict, message)
-        .try_command("state read", "read it again, redo the change and write that")
+        .hint_command("state read", "read it again, redo the change and write that")
         .detail("revision", revision)
 }
 
@@ -99,5 +99,5 @@ pub(super) fn check_deadline(deadline: Instant) -> Result<()> {
         return Ok(());
     }
     let message = "something else keeps changing the state file or its lock; nothing was written";
-    Err(Error::new(Kind::Conflict, message).try_command("state status", "see what state it is in"))
+    Err(Error::new(Kind::Conflict, message).hint_command("state status", "see what state it is in"))
 }

@@ -203,7 +203,7 @@ impl Store {
                 Kind::TooLarge,
                 format!("{} cannot be written: it {}", self.shown(), finding.problem),
             )
-            .try_command(
+            .hint_command(
                 "state read",
                 "take what is large out of it, and write the rest with `state write`",
             );
@@ -407,7 +407,7 @@ impl Store {
         };
         found.cloned().ok_or_else(|| {
             Error::new(Kind::NotFound, format!("no valid copy of {word:?} is left"))
-                .try_command("state backups", "see which ones there are")
+                .hint_command("state backups", "see which ones there are")
         })
     }
 
@@ -428,7 +428,7 @@ impl Store {
             .map(|document| Value::clone(&document.value));
         newest.ok_or_else(|| {
             Error::new(Kind::NotFound, "there is no earlier revision to compare with")
-                .try_command("state history", "see what is remembered")
+                .hint_command("state history", "see what is remembered")
         })
     }
 
@@ -495,7 +495,7 @@ impl Validation {
     fn of_input(findings: Vec<Finding>, note: Option<String>) -> Self {
         let error = findings.first().map(|first| {
             Error::new(Kind::Schema, format!("the document breaks the rules: {first}"))
-                .try_command("state write --help", "what a document must be")
+                .hint_command("state write --help", "what a document must be")
                 .detail("findings", serde_json::json!(findings))
         });
         Self { findings, error, note }

@@ -195,7 +195,7 @@ impl Store {
         let id = &checkpoint.id;
         let unfit = |why: String| {
             Error::new(Kind::Corrupt, format!("the checkpoint {id} cannot be restored: {why}"))
-                .try_command("recover list", "see which others there are")
+                .hint_command("recover list", "see which others there are")
                 .detail("checkpoint", id.as_str())
                 .caused_by(Unrestorable { id: id.clone() })
         };
@@ -248,7 +248,10 @@ impl Store {
             if let Some(other) = bad.and_then(|bad| self.restoring_other_than(Some(&bad.id))) {
                 error.hints.insert(
                     0,
-                    Hint::Run(other, "bring back the newest checkpoint that is sound".to_owned()),
+                    Hint::Command(
+                        other,
+                        "bring back the newest checkpoint that is sound".to_owned(),
+                    ),
                 );
             }
             error
@@ -306,7 +309,7 @@ impl Store {
             Kind::DependencyMissing,
             format!("the root {root}, which config/ lies in, does not exist"),
         )
-        .try_command("--help", "--root names another")
+        .hint_command("--help", "--root names another")
     }
 
     /// Stages trees beside or inside the current ones, which the checkpoint `before` holds. The
@@ -385,7 +388,7 @@ impl Store {
                     Kind::Corrupt,
                     format!("{} changed while it was copied: {difference}", shown.display()),
                 )
-                .try_command("recover verify", "see which checkpoints are sound"))
+                .hint_command("recover verify", "see which checkpoints are sound"))
             }
         }
     }
@@ -415,7 +418,7 @@ impl Store {
                 intent.checkpoint
             );
             Error::new(Kind::DurabilityUnknown, message)
-                .try_command("recover status", "see what is there")
+                .hint_command("recover status", "see what is there")
         };
         if let Err(error) = renamed {
             let holds = || -> FsResult<bool> {
@@ -439,7 +442,7 @@ impl Store {
 impl Error {
     /// Suggests aborting a restore that is decided and cannot continue.
     pub(super) fn or_abort(self) -> Self {
-        self.try_command("recover restore --abort", "or put back what it replaced, and give it up")
+        self.hint_command("recover restore --abort", "or put back what it replaced, and give it up")
     }
 }
 

@@ -68,7 +68,7 @@ impl SignalFile {
                 "the signal's metadata is nested deeper than {} levels",
                 text::MAX_DEPTH - 1
             );
-            return Err(Error::new(Kind::InvalidJson, message).try_command(
+            return Err(Error::new(Kind::InvalidJson, message).hint_command(
                 "state signal --help",
                 "keep what is nested in the document, or in a file",
             ));

@@ -92,7 +92,7 @@ fn explain(disk: &Disk, (dir, name): (&Dir, &OsStr), error: FsError) -> Error {
             Kind::DependencyMissing,
             format!("{} does not lie in a directory", path.display()),
         )
-        .try_shell(
+        .hint_shell(
             format!("ls -ld {}", quote_path(dir.path_of(name).parent().unwrap_or(path))),
             "see what it is",
         ),

@@ -159,7 +159,7 @@ impl Store {
             could read and change what is kept"
         );
         Err(Error::new(Kind::UnsafePath, message)
-            .try_shell(
+            .hint_shell(
                 format!("findmnt -T {}", quote_path(root.path())),
                 "see which; --root names a directory elsewhere",
             )

@@ -55,7 +55,7 @@ impl Store {
             let message = format!("{} is a mount point and cannot be replaced", self.shown());
             let why = "mount its directory instead, so that the file can be replaced";
             let error = Error::new(Kind::UnsafePath, message).detail("path", self.shown());
-            return Ok(Some(error.try_shell(format!("findmnt -T {word}"), why)));
+            return Ok(Some(error.hint_shell(format!("findmnt -T {word}"), why)));
         }
         if state.is_some() && is_immutable(&root, name.as_ref()) {
             return Ok(Some(immutable(&self.path())));
@@ -81,7 +81,7 @@ impl Store {
         let why = "make room; `recover cleanup` removes old checkpoints";
         let error =
             Error::new(Kind::DiskFull, message).detail("path", root.path().display().to_string());
-        Some(error.try_shell(format!("df -h {word}; df -i {word}"), why))
+        Some(error.hint_shell(format!("df -h {word}; df -i {word}"), why))
     }
 }
 
@@ -138,5 +138,5 @@ pub(super) fn immutable(path: &Path) -> Error {
     let message = format!("{} is marked immutable or append-only", path.display());
     Error::new(Kind::PermissionDenied, message)
         .detail("path", path.display().to_string())
-        .try_shell(format!("lsattr -d {word}; sudo chattr -ia {word}"), "remove the mark")
+        .hint_shell(format!("lsattr -d {word}; sudo chattr -ia {word}"), "remove the mark")
 }

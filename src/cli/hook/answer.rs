@@ -106,7 +106,7 @@ fn check(event: Answers, told: &Event) -> Result<()> {
         if too_early { "comes too early".to_owned() } else { "has no `tool_name`".to_owned() };
     let message = format!("this hook is for {}, and the event{name} {why}", event.event());
     Err(Error::new(Kind::InvalidJson, message)
-        .try_command("hook settings", "print the settings that have it called right"))
+        .hint_command("hook settings", "print the settings that have it called right"))
 }
 
 struct Hook<'a> {
@@ -163,7 +163,7 @@ impl Hook<'_> {
                 let message = format!("{}:{fault}", path.display());
                 self.note(std::slice::from_ref(&message));
                 Err(Error::new(Kind::InvalidJson, message)
-                    .try_command("hook check", "see all of it once it is mended")
+                    .hint_command("hook check", "see all of it once it is mended")
                     .detail("line", line))
             }
         }

@@ -92,7 +92,7 @@ fn end(stage: &Stage, look: Look) -> ExitCode {
     };
     let error = Error::new(Kind::WaitTimeout, message).detail("exit", code as u8);
     show_error(
-        &error.try_command("recover doctor", "see what is the matter"),
+        &error.hint_command("recover doctor", "see what is the matter"),
         "pipeline-state",
         look,
     );

@@ -20,7 +20,7 @@ pub fn read(hook: Answers, until: Instant) -> Result<Event> {
             Kind::Usage,
             "a hook is called by an editor, with an event as JSON on standard input",
         )
-        .try_command("hook settings", "print the settings that have it called"));
+        .hint_command("hook settings", "print the settings that have it called"));
     }
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
     loop {
@@ -46,7 +46,7 @@ pub fn read(hook: Answers, until: Instant) -> Result<Event> {
         }
         if bytes.len() > LIMIT {
             return Err(Error::new(Kind::TooLarge, "the event has over 64 MiB, the limit of one")
-                .try_command("hook settings", "print the settings that have an editor send one"));
+                .hint_command("hook settings", "print the settings that have an editor send one"));
         }
         // Some never close their end. What ends like an object and is followed by nothing may be whole.
         if bytes.trim_ascii_end().last() == Some(&b'}')
@@ -58,11 +58,11 @@ pub fn read(hook: Answers, until: Instant) -> Result<Event> {
     }
     if without_mark(&bytes).trim_ascii().is_empty() {
         return Err(Error::new(Kind::InvalidJson, "no event came on standard input: it is empty")
-            .try_command("hook settings", "print the settings that have an editor send one"));
+            .hint_command("hook settings", "print the settings that have an editor send one"));
     }
     Event::parse(&bytes).map_err(|error| {
         Error::new(Kind::InvalidJson, format!("what came on standard input is no event: {error}"))
-            .try_command(format!("hook {} --help", hook.command()), "has an example of one")
+            .hint_command(format!("hook {} --help", hook.command()), "has an example of one")
     })
 }
 

@@ -55,7 +55,7 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
             ended.attempts, ended.code
         );
         let error = Error::new(Kind::WaitTimeout, message)
-            .try_command(
+            .hint_command(
                 "recover retry --help",
                 "--timeout T is how long all attempts may take together",
             )

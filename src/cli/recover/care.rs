@@ -66,7 +66,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     }
     if !fix && safe > 0 && worst.fix == Fix::Manual {
         error = error
-            .try_command("recover doctor --fix", format!("does what is safe: {safe} of {count}"));
+            .hint_command("recover doctor --fix", format!("does what is safe: {safe} of {count}"));
     }
     let error = error.detail("findings", count).detail("safe", safe);
     Err(error.caused_by(RemediesShown).into())

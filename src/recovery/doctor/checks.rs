@@ -140,7 +140,7 @@ impl Examination<'_> {
                 ExitCode::General,
                 "the state is from before seals: nobody can tell whether it was changed",
             );
-            self.add(finding.try_command(
+            self.add(finding.hint_command(
                 "state migrate",
                 "seal it; the file as it is becomes a pinned backup",
             ));
@@ -157,7 +157,7 @@ impl Examination<'_> {
             let message = one_line(&format!("degraded since {}: {}", mode.since, mode.reason));
             self.add(
                 Finding::new(Subject::Degraded, ExitCode::General, message)
-                    .try_command("recover recover-mode", "back to normal"),
+                    .hint_command("recover recover-mode", "back to normal"),
             );
         }
         if status.locks.shared_file_system {
@@ -166,7 +166,7 @@ impl Examination<'_> {
                 status.locks.directory, status.locks.file_system
             );
             let finding = Finding::new(Subject::Locks, ExitCode::General, message);
-            self.add(finding.try_command("--help", "--state-file names one on a local disk"));
+            self.add(finding.hint_command("--help", "--state-file names one on a local disk"));
         }
         Ok(())
     }
@@ -193,7 +193,7 @@ impl Examination<'_> {
                 }
                 Interrupted::Foreign(refusal) => {
                     let finding = Finding::new(Subject::Restore, refusal.code(), refusal.message);
-                    self.add(finding.try_command("recover restore --abort", "drop it"));
+                    self.add(finding.hint_command("recover restore --abort", "drop it"));
                 }
             }
         } else if in_progress && !self.is_busy()? {
@@ -243,7 +243,7 @@ impl Examination<'_> {
             let message = format!("the backup {} cannot be restored: {problem}", backup.name);
             if backup.is_newer {
                 let finding = Finding::new(Subject::Backups, ExitCode::ValidationFailed, message);
-                self.add(finding.try_command("--version", "a newer one is needed"));
+                self.add(finding.hint_command("--version", "a newer one is needed"));
                 continue;
             }
             let away = match self.is_place_free(BACKUPS, &backup.name)? {
@@ -252,7 +252,7 @@ impl Examination<'_> {
             };
             self.add(
                 Finding::new(Subject::Backups, ExitCode::StateCorruption, message)
-                    .try_shell(away, "if nobody can make use of it"),
+                    .hint_shell(away, "if nobody can make use of it"),
             );
         }
         Ok(())
@@ -287,8 +287,8 @@ impl Examination<'_> {
                 format!("{} checkpoints are kept, {old} of them older than 30 days", ids.len());
             let finding = Finding::new(Subject::Checkpoints, ExitCode::General, message);
             self.add(match old {
-                0 => finding.try_command("recover cleanup 0 --keep 20", "keep only the newest 20"),
-                _ => finding.try_command("recover cleanup", "remove what is older than 7 days"),
+                0 => finding.hint_command("recover cleanup 0 --keep 20", "keep only the newest 20"),
+                _ => finding.hint_command("recover cleanup", "remove what is older than 7 days"),
             });
         }
         Ok(())
@@ -314,7 +314,7 @@ impl Examination<'_> {
                     let why = one_line(entry.command.trim_start_matches("damaged record: "));
                     let message = format!("the record of the lock {lock} is damaged: {why}");
                     let finding = Finding::new(Subject::Locks, ExitCode::StateCorruption, message);
-                    self.add(finding.try_command(
+                    self.add(finding.hint_command(
                         format!("lock break {lock} --force"),
                         "once you know that nobody holds it",
                     ));
@@ -331,12 +331,14 @@ impl Examination<'_> {
                     );
                     let finding = Finding::new(Subject::Locks, ExitCode::General, message);
                     self.add(match &entry.waiter {
-                        Some(id) => finding.try_command(
+                        Some(id) => finding.hint_command(
                             format!("lock break --waiter {id}"),
                             "once you know that it does not",
                         ),
-                        None => finding
-                            .try_command("lock list", "see it; the queue drops it at its deadline"),
+                        None => finding.hint_command(
+                            "lock list",
+                            "see it; the queue drops it at its deadline",
+                        ),
                     });
                 }
                 "unknown" => {
@@ -348,7 +350,7 @@ impl Examination<'_> {
                         "nobody can tell from here whether the holder of the lock {lock}{who}{place} lives"
                     );
                     let finding = Finding::new(Subject::Locks, ExitCode::General, message);
-                    self.add(finding.try_command(
+                    self.add(finding.hint_command(
                         format!("lock break {lock} {token}"),
                         "once you know that it does not",
                     ));
@@ -376,7 +378,7 @@ impl Examination<'_> {
             let message =
                 format!("{things} wrong with {}: hooks do without", quote_path(&loaded.path));
             let finding = Finding::new(Subject::Rules, ExitCode::ValidationFailed, message);
-            self.add(finding.try_command("hook check", "see each of them, with its line"));
+            self.add(finding.hint_command("hook check", "see each of them, with its line"));
         }
         Ok(())
     }
@@ -393,7 +395,7 @@ impl Examination<'_> {
             let word = quote_path(audit.path());
             let finding = Finding::new(Subject::Logs, ExitCode::PermissionDenied, message);
             self.add(
-                finding.try_shell(
+                finding.hint_shell(
                     format!("ls -ld {word}"),
                     "see what it is; --audit-log names another",
                 ),
@@ -410,7 +412,7 @@ impl Examination<'_> {
                 ExitCode::General,
                 format!("the audit log {path} has over 1 GiB"),
             );
-            self.add(finding.try_shell(
+            self.add(finding.hint_shell(
                 format!("mv {word} {word}.old"),
                 "history and metrics forget what is in it",
             ));
@@ -437,7 +439,7 @@ impl Examination<'_> {
                 ExitCode::DiskFull,
                 format!("{what} are left on the disk of the state"),
             );
-            self.add(finding.try_shell(
+            self.add(finding.hint_shell(
                 format!("df -h {root}; df -i {root}"),
                 "make room; `recover cleanup` removes old checkpoints",
             ));
@@ -480,7 +482,7 @@ impl Examination<'_> {
             );
             self.add(
                 Finding::new(Subject::Clock, ExitCode::General, message)
-                    .try_shell("date -u; timedatectl", "see which one"),
+                    .hint_shell("date -u; timedatectl", "see which one"),
             );
         }
         Ok(())

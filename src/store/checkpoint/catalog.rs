@@ -100,7 +100,7 @@ pub(in super::super) struct Unrestorable {
 
 fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
     Error::new(Kind::Corrupt, format!("the checkpoint {id} is damaged: {why}"))
-        .try_shell(
+        .hint_shell(
             format!("rm -rI {}", quote_path(dir.path())),
             "it cannot be restored; make another",
         )
@@ -195,7 +195,7 @@ impl Store {
         if !is_id(id) {
             let message = format!("{id:?} is not the name of a checkpoint");
             return Err(Error::new(Kind::InvalidName, message)
-                .try_command("recover list", "see which ones there are"));
+                .hint_command("recover list", "see which ones there are"));
         }
         let dir = match side::open_to_read(&self.disk, checkpoints, id)? {
             Some(dir) => dir,
@@ -223,7 +223,7 @@ impl Store {
             if let Some(command) = command {
                 error.hints.insert(
                     0,
-                    Hint::Run(
+                    Hint::Command(
                         command,
                         "takes the state in it, once you have looked at that".to_owned(),
                     ),
@@ -245,7 +245,7 @@ impl Store {
                 let message =
                     format!("the checkpoint {id} was made by a newer program (its manifest has version {version})");
                 Error::new(Kind::NewerSchema, message)
-                    .try_command("--version", "a newer one is needed; nothing was changed")
+                    .hint_command("--version", "a newer one is needed; nothing was changed")
             }
         })?;
         let bytes = read(METADATA, METADATA_LIMIT)?
@@ -290,13 +290,13 @@ impl Store {
         if !is_plain(word) {
             let message = format!("{word:?} is no name of a checkpoint");
             return Error::new(Kind::InvalidName, message)
-                .try_command("recover list", "see which ones there are")
+                .hint_command("recover list", "see which ones there are")
                 .detail("name", word);
         }
         let error = not_found(&format!("there is no checkpoint {word}"));
         let of_operation = || ids.iter().rev().find(|id| is_of(id, word)).map(String::as_str);
         match nearest(word, ids.iter().map(String::as_str)).or_else(of_operation) {
-            Some(id) => error.rather(format!("recover show {id}")),
+            Some(id) => error.did_you_mean(format!("recover show {id}")),
             None => error,
         }
     }
@@ -350,7 +350,7 @@ impl Store {
 
 fn not_found(message: &str) -> Error {
     Error::new(Kind::NotFound, format!("{message}; nothing was changed"))
-        .try_command("recover list", "see which ones there are")
+        .hint_command("recover list", "see which ones there are")
 }
 
 /// Returns whether this is the name of a checkpoint's directory and nothing else. A name in

@@ -75,7 +75,7 @@ impl Metadata {
     pub fn write(&self) -> Result<Vec<u8>> {
         let refuse = |kind, why: String| {
             let error = Error::new(kind, format!("the metadata {why}"));
-            Err(error.try_command(
+            Err(error.hint_command(
                 "recover checkpoint --help",
                 "note less, or keep it in a file of config/",
             ))
@@ -133,7 +133,7 @@ pub fn write(listing: &Listing, limit: u64) -> Result<Vec<u8>> {
             (bytes.len() >> 20) + 1,
             LIMIT >> 20
         );
-        return Err(Error::new(Kind::TooLarge, message).try_shell(
+        return Err(Error::new(Kind::TooLarge, message).hint_shell(
             "find config .signals | wc -l",
             "see how many there are; keep what is made elsewhere",
         ));

@@ -106,7 +106,7 @@ impl Store {
                     "the checkpoint {id} is needed by what is on record; nothing was removed"
                 );
                 return Err(Error::new(Kind::InUse, message)
-                    .try_command("recover status", "see what needs it")
+                    .hint_command("recover status", "see what needs it")
                     .detail("checkpoint", id));
             }
             if !doomed.contains(&id) {
@@ -218,11 +218,11 @@ impl Store {
                 let message =
                     format!("{} checkpoints begin with {word:?}; nothing was changed", found.len());
                 Err(Error::new(Kind::NotFound, message)
-                    .try_command(
+                    .hint_command(
                         format!("recover show {first}"),
                         "name one of them; this is the oldest",
                     )
-                    .try_command("recover list", "see all of them"))
+                    .hint_command("recover list", "see all of them"))
             }
         }
     }

@@ -233,7 +233,7 @@ fn lost(intent: &Intent, error: &Error) -> Error {
         error.message
     );
     Error::new(Kind::Corrupt, message)
-        .try_command(
+        .hint_command(
             format!("recover restore {id}"),
             "begin it again; or another one: recover list",
         )

@@ -152,7 +152,7 @@ impl Intent {
                 bytes.len()
             );
             return Err(Error::new(Kind::TooLarge, message)
-                .try_command("--help", "--root names a shorter path"));
+                .hint_command("--help", "--root names a shorter path"));
         }
         Ok(bytes)
     }
@@ -161,11 +161,11 @@ impl Intent {
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let damaged = || {
             Error::new(Kind::Corrupt, "the record of an interrupted restore is damaged")
-                .try_command(
+                .hint_command(
                     "recover list",
                     "choose a checkpoint; restoring that replaces the interrupted restore",
                 )
-                .try_command(
+                .hint_command(
                     "recover restore --abort",
                     "or drop the record; nothing else is changed",
                 )
@@ -177,7 +177,7 @@ impl Intent {
                 "a newer program (version {version} of its record) was restoring a checkpoint"
             );
             return Err(Error::new(Kind::NewerSchema, message)
-                .try_command("--version", "a newer one is needed"));
+                .hint_command("--version", "a newer one is needed"));
         }
         Self::parse(&value, version).ok_or_else(damaged)
     }

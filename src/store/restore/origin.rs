@@ -37,7 +37,7 @@ impl Store {
             );
             let abort = "drop the record and what it staged; the state, config/ and .signals/ stay as they are";
             Error::new(Kind::ForeignIntent, message)
-                .try_command("recover restore --abort", abort)
+                .hint_command("recover restore --abort", abort)
                 .detail("checkpoint", intent.checkpoint.as_str())
         };
         let Some(origin) = &intent.origin else {
@@ -62,7 +62,7 @@ impl Store {
             origin.config_path,
             self.settings.root.display()
         ));
-        Ok(Some(refusal.try_shell(
+        Ok(Some(refusal.hint_shell(
             format!("ls -ld {}", quote_path(origin.config_path.as_ref())),
             "with --root and --state-file as they were then, the next command finishes it",
         )))

@@ -130,7 +130,7 @@ pub(in super::super) fn remove(disk: &Disk, parent: &Dir) -> Result<()> {
         "{} is not what a restore left there; it may be a file that was displaced",
         path.display()
     );
-    Err(Error::new(Kind::UnsafePath, message).try_shell(
+    Err(Error::new(Kind::UnsafePath, message).hint_shell(
         format!("ls -la {}", quote_path(&path)),
         "see what it is, and move it to its place",
     ))

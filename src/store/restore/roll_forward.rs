@@ -536,5 +536,5 @@ fn broken(intent: &Intent, what: &str) -> Error {
         "what was staged of {what} for the restore of {} is gone or damaged",
         intent.checkpoint
     );
-    Error::new(Kind::Corrupt, message).try_command("recover status", "see how things are")
+    Error::new(Kind::Corrupt, message).hint_command("recover status", "see how things are")
 }

@@ -47,7 +47,7 @@ impl Examination<'_> {
                     _ => format!("{place} is not a regular file, and nothing else is of use there"),
                 };
                 let finding = Finding::new(Subject::Files, ExitCode::PermissionDenied, message);
-                self.add(finding.try_shell(format!("mv {word} {word}.old"), "move it away"));
+                self.add(finding.hint_shell(format!("mv {word} {word}.old"), "move it away"));
             }
         }
         Ok(())
@@ -59,7 +59,7 @@ impl Examination<'_> {
             let word = quote_path(self.root.path());
             let finding =
                 Finding::new(Subject::Modes, ExitCode::General, format!("the root {word} {why}"));
-            self.add(finding.try_shell(format!("chmod go-w {word}"), "or set its sticky bit"));
+            self.add(finding.hint_shell(format!("chmod go-w {word}"), "or set its sticky bit"));
         }
         let file = self.store.settings().file_name.to_string_lossy().into_owned();
         for name in [file.as_str(), ErrorLog::NAME] {
@@ -95,7 +95,7 @@ impl Examination<'_> {
                     ExitCode::PermissionDenied,
                     format!("{path} is not a regular file"),
                 );
-                self.add(finding.try_shell(
+                self.add(finding.hint_shell(
                     format!("mv {word} {word}.old"),
                     "move it away; no errors are logged",
                 ));
@@ -108,7 +108,7 @@ impl Examination<'_> {
                 stat.mode
             );
             let finding = Finding::new(Subject::Modes, ExitCode::PermissionDenied, message);
-            self.add(finding.try_shell(
+            self.add(finding.hint_shell(
                 format!("chmod 700 {word}"),
                 "once you know that nobody else put something there",
             ));

@@ -51,7 +51,7 @@ impl Examination<'_> {
         );
         let finding = Finding::new(Subject::Owners, ExitCode::PermissionDenied, message);
         let command = self.chown(&strays, rightful);
-        self.add(finding.try_shell(command, "gives all of it to the owner of the state"));
+        self.add(finding.hint_shell(command, "gives all of it to the owner of the state"));
         Ok(())
     }
 

@@ -51,12 +51,12 @@ impl Examination<'_> {
             self.add(match known {
                 Some(_) => {
                     let word = quote(signal);
-                    finding.try_command(
+                    finding.hint_command(
                         format!("state signal {word}"),
                         "writes the file, and sets the signal to now",
                     )
                 }
-                None => finding.try_shell(format!("rm -i {path}"), "the state is the truth"),
+                None => finding.hint_shell(format!("rm -i {path}"), "the state is the truth"),
             });
         }
         Ok(())
@@ -76,7 +76,7 @@ impl Examination<'_> {
                 format!("the state has the signal {signal}, and {SIGNALS}/{file} is missing");
             let finding = Finding::new(Subject::Signals, ExitCode::General, message);
             let command = format!("state signal {}", quote(signal));
-            self.add(finding.try_command(command, "writes it, and sets the signal to now"));
+            self.add(finding.hint_command(command, "writes it, and sets the signal to now"));
         }
     }
 }
