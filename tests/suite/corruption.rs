@@ -48,7 +48,7 @@ impl Plan {
 
     /// A root with these files, each changed by `change`; `None` omits the file.
     fn laid_out(&self, change: impl Fn(&PathBuf, &[u8]) -> Option<Vec<u8>>) -> Sandbox {
-        let root = Sandbox::in_memory();
+        let root = Sandbox::empty();
         fs::DirBuilder::new().mode(0o700).create(root.file(".state-backups")).unwrap();
         for (name, bytes) in &self.0 {
             if let Some(bytes) = change(name, bytes) {

@@ -159,7 +159,7 @@ fn no_bit_flip_in_a_record_frees_a_held_lock() {
     let waiter = holding.waiter("n");
     let records = ["n", "state"].map(|name| (name, fs::read(holding.record_of(name)).unwrap()));
     in_lanes("every bit of two lock records", |lane| {
-        let root = Sandbox::in_memory();
+        let root = Sandbox::empty();
         root.ok("state init");
         let (store, before) = (impatient(&root), fs::read(root.state()).unwrap());
         let mut count = 0;
@@ -212,7 +212,7 @@ fn put_aside(root: &Sandbox) -> Vec<Vec<u8>> {
 #[test]
 fn whatever_bit_flips_no_token_comes_again() {
     in_lanes("every bit of the counter of tokens and of their reservation", |lane| {
-        let root = Sandbox::in_memory();
+        let root = Sandbox::empty();
         let locks = || locks_on(&root, Disk::real());
         let (counter, reserved) = (root.file(".locks/.tokens"), root.file(".locks/.reserved"));
         let (mut last, mut count) = (0, 0);

@@ -29,7 +29,6 @@ use crate::kill::{assert_settled, content, damaged, precious};
 use crate::lock_faults::{acquire, locks_on, release};
 use crate::lock_kill::leftovers;
 use crate::owners::Owner;
-use crate::restore_kill::CHANGES;
 use crate::sandbox::{Ran, Sandbox, installed};
 use crate::snapshots::{assert_tidy, twin, with_small_checkpoint};
 use crate::strace::{Call, calls_in, in_parallel, injection, strace};
@@ -578,11 +577,9 @@ fn killed_at_any_changing_call_a_command_leaves_before_or_after() {
     let began = Instant::now();
     let rows = commands().into_iter().filter(|row| row.kills == Kills::Here);
     let jobs: Vec<Job> = rows.map(Job::new).collect();
-    let changes =
-        |call: &Call| CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT");
     let cases: Vec<(&Job, &Call)> = jobs
         .iter()
-        .flat_map(|job| job.calls.iter().filter(|call| changes(call)).map(move |call| (job, call)))
+        .flat_map(|job| job.calls.iter().filter(|call| call.changes()).map(move |call| (job, call)))
         .collect();
     let sampled: Vec<_> = cases.iter().step_by(sampled(DEATHS, 1)).collect();
     in_parallel(&sampled, |(job, call)| job.killed_before(call));

@@ -88,9 +88,16 @@ impl Series {
                     all.push(Self { errors, lasting, manner });
                 }
             }
+            // no call takes effect and is interrupted ever after: each repetition would make a name
+            all.retain(|series| !series.interrupts_for_ever());
             all.push(Self { errors: KINDS[0], lasting, manner: Manner::Shortened });
         }
         all
+    }
+
+    fn interrupts_for_ever(&self) -> bool {
+        self.errors[0].0 == Errno::INTR
+            && (self.lasting, self.manner) == (Lasting::EverAfter, Manner::HappensAndFails)
     }
 
     /// The fault of the `nth` call.
@@ -152,7 +159,7 @@ fn committed(outcome: Result<Outcome>) -> Result<()> {
 }
 
 /// A change of one field.
-fn set(store: &Store, field: &str, make: impl Fn(&Value) -> Value) -> Result<()> {
+pub fn set(store: &Store, field: &str, make: impl Fn(&Value) -> Value) -> Result<()> {
     committed(store.change(&WriteOptions::of("set"), &mut |base| {
         let mut value = base.draft();
         value[field] = make(&base.value);

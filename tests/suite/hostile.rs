@@ -87,7 +87,7 @@ struct World(Sandbox);
 
 impl World {
     fn new() -> Self {
-        let world = Self(Sandbox::in_memory());
+        let world = Self(Sandbox::empty());
         let victim = world.outside("victim");
         for name in [
             "config",

@@ -1,9 +1,10 @@
-//! The real program under strace(1): killed before each of its file-system calls, and with each of them failing.
+//! The real program under strace(1): killed before each of its changing calls, and with each of its
+//! calls failing.
 //!
 //! Every command runs once undisturbed to list its calls, from the first that names the root to the
-//! last; then once for each of them in a fresh copy of the same root. Nothing is sampled; only mmap
-//! and fcntl (`F_GETFD`, in debug builds) are left out: they change no file, and a death before
-//! them equals a death before the next call.
+//! last; then once for each of them in a fresh copy of the same root. A death before a call that
+//! changes nothing equals a death before the next one that does, so these are only tried with
+//! `PROOFS=all`. Then the library, which is what the next command runs, reads and writes.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -11,8 +12,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use pipeline_state::document::{Reading, inspect};
+use pipeline_state::fs::Disk;
+use pipeline_state::store::options::WriteOptions;
 use serde_json::{Value, json};
 
+use crate::effort::is_exhaustive;
+use crate::faults::{set, store};
 use crate::sandbox::{Ran, Sandbox, installed};
 use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
@@ -143,15 +148,22 @@ const FAILING: [&str; 11] = [
     "flock",
 ];
 /// Errors, their exit code, and `+` if the call fails from then on.
-const ERRORS: [(&str, i32, &str); 7] = [
-    ("EIO", 1, ""),
-    ("ENOSPC", 7, ""),
-    ("ENOSPC", 7, "+"),
-    ("EROFS", 6, ""),
-    ("EACCES", 6, ""),
-    ("EMFILE", 10, ""),
-    ("EINTR", 0, ""),
+type Error = (&'static str, i32, &'static str);
+
+/// The errors of one kind take turns from call to call, unless an exhaustive run tries all at each.
+const KINDS: [&[Error]; 3] = [
+    &[("EIO", 1, "")],
+    &[("ENOSPC", 7, "+"), ("ENOSPC", 7, "")],
+    &[("EROFS", 6, ""), ("EACCES", 6, ""), ("EMFILE", 10, ""), ("EINTR", 0, "")],
 ];
+
+fn errors_at(place: usize) -> impl Iterator<Item = Error> {
+    KINDS.iter().flat_map(move |errors| {
+        let turn = place % errors.len();
+        let tried = if is_exhaustive() { errors } else { &errors[turn..=turn] };
+        tried.iter().copied()
+    })
+}
 
 struct Job {
     words: &'static [&'static str],
@@ -220,7 +232,8 @@ impl Job {
             return;
         }
         let began = Instant::now();
-        let (calls, old, new) = self.rehearse();
+        let (mut calls, old, new) = self.rehearse();
+        calls.retain(|call| call.changes() || is_exhaustive());
         let precious = precious(&self.start, self.precious);
         in_parallel(&calls, |call| {
             let root = copy_of(&self.start);
@@ -261,9 +274,10 @@ impl Job {
         let precious = precious(&self.start, self.precious);
         let failing = calls.iter().filter(|call| FAILING.contains(&call.name.as_str()));
         let cases: Vec<_> = failing
-            .flat_map(|call| ERRORS.map(|(error, code, times)| (call, error, code, times)))
+            .enumerate()
+            .flat_map(|(place, call)| errors_at(place).map(move |error| (call, error)))
             .collect();
-        in_parallel(&cases, |(call, error, code, times)| {
+        in_parallel(&cases, |(call, (error, code, times))| {
             let root = copy_of(&self.start);
             let Call { name, nth, line } = call;
             let ran = self.inject(&root, name, &format!("error={error}:when={nth}{times}"));
@@ -311,19 +325,20 @@ impl Job {
     /// Reads the document, which must be the one of before or after; returns true for the one of
     /// after.
     fn old_or_new(&self, root: &Sandbox, old: Option<&Value>, new: &Value, place: &str) -> bool {
-        let (mut read, mut is_new) = (root.run("state read"), true);
-        if let Some((_, remedy)) = self.refused.filter(|(code, _)| *code == read.code) {
+        let real = store(root, Disk::real());
+        let (mut read, mut is_new) = (real.read(), true);
+        if let (Err(error), Some((code, remedy))) = (&read, self.refused)
+            && i32::from(error.code() as u8) == code
+        {
             let mended = root.run(remedy);
             assert_eq!(mended.code, 0, "{remedy}: {place}\n{}", mended.stderr);
-            (read, is_new) = (root.run("state read"), false);
+            (read, is_new) = (real.read(), false);
         }
-        assert_eq!(read.code, 0, "a bad read: {place}\n{}", read.stderr);
-        let (found, revision) = content(read.stdout.as_bytes());
+        let read = read.unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
+        let (found, revision) = content(&read.bytes);
         // revision 0 is an unsealed document, served in today's form
-        assert!(
-            revision == 0 || read.stdout.as_bytes() == fs::read(root.state()).unwrap(),
-            "not the file: {place}"
-        );
+        let live = fs::read(root.state()).unwrap();
+        assert!(revision == 0 || *read.bytes == live, "not the file: {place}");
         if found == *new && revision == self.revisions.1 {
             return is_new;
         }
@@ -337,17 +352,19 @@ impl Job {
 
     /// The next writer succeeds, takes the next revision and leaves the root in order.
     fn next_writer(&self, root: &Sandbox, precious: &[Vec<u8>], place: &str) {
+        let real = store(root, Disk::real());
         if fs::metadata(root.state()).unwrap().nlink() > 1 {
-            root.ok("state update ."); // it changes nothing, but it is a writer
+            // it changes nothing, but it is a writer
+            real.change(&WriteOptions::of("update"), &mut |base| Ok(base.draft().into())).unwrap();
             assert_eq!(
                 fs::metadata(root.state()).unwrap().nlink(),
                 1,
                 "a dead commit's link is left: {place}"
             );
         }
-        let (mut expected, revision) = content(root.ok("state read").as_bytes());
-        let ran = root.run("state set z:=1");
-        assert_eq!(ran.code, 0, "the next writer fails: {place}\n{}", ran.stderr);
+        let (mut expected, revision) = content(&real.read().unwrap().bytes);
+        set(&real, "z", |_| json!(1))
+            .unwrap_or_else(|error| panic!("the next writer fails: {error}: {place}"));
         expected["z"] = json!(1);
         assert_eq!(content(&fs::read(root.state()).unwrap()), (expected, revision + 1), "{place}");
         assert_settled(root, precious, place);

@@ -10,28 +10,6 @@ use crate::snapshots::{
 };
 use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
-/// Calls that change the disk or end the process. A death before another call equals a death before
-/// the next of these.
-pub const CHANGES: [&str; 17] = [
-    "write",
-    "fsync",
-    "rename",
-    "renameat",
-    "renameat2",
-    "linkat",
-    "symlinkat",
-    "unlink",
-    "unlinkat",
-    "mkdir",
-    "mkdirat",
-    "fchmod",
-    "fchmodat",
-    "fchmodat2",
-    "chmod",
-    "utimensat",
-    "exit_group",
-];
-
 /// The calls by which a command changes this root.
 fn calls(start: &Sandbox, words: &str) -> Vec<Call> {
     let root = twin(start);
@@ -41,7 +19,7 @@ fn calls(start: &Sandbox, words: &str) -> Vec<Call> {
         Ran::of(strace(&root, &["-f", "-y", "-o", &path], words.split(' ')).output().unwrap());
     let text = fs::read_to_string(trace).unwrap();
     let mut calls = calls_in(&text, root.path().to_str().unwrap());
-    calls.retain(|call| CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT"));
+    calls.retain(Call::changes);
     assert!(ran.code == 0, "{words}: {ran:?}");
     calls
 }

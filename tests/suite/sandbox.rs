@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::StatVfsMountFlags;
 use serde_json::Value;
 
 /// The program under test.
@@ -21,6 +23,18 @@ pub struct Sandbox {
     is_named: bool,
 }
 
+/// A file system in memory with room for large documents, on which scripts can be run; none if
+/// `TMPDIR` asks for another place.
+fn memory() -> Option<&'static str> {
+    static PLACE: OnceLock<Option<&str>> = OnceLock::new();
+    *PLACE.get_or_init(|| {
+        let stat = rustix::fs::statvfs("/dev/shm").ok()?;
+        let fits = stat.f_bavail * stat.f_frsize >= 2 << 30
+            && !stat.f_flag.contains(StatVfsMountFlags::NOEXEC);
+        (fits && std::env::var_os("TMPDIR").is_none()).then_some("/dev/shm")
+    })
+}
+
 /// The result of a run.
 #[derive(Debug)]
 pub struct Ran {
@@ -30,12 +44,15 @@ pub struct Ran {
 }
 
 impl Sandbox {
-    /// An empty directory.
+    /// An empty directory: in `TMPDIR`, or in memory if that is not set.
     pub fn empty() -> Self {
-        Self {
-            dir: tempfile::Builder::new().prefix("pipeline-state-test-").tempdir().unwrap(),
-            is_named: false,
-        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("pipeline-state-test-");
+        let dir = match memory() {
+            Some(memory) => builder.tempdir_in(memory),
+            None => builder.tempdir(),
+        };
+        Self { dir: dir.unwrap(), is_named: false }
     }
 
     /// An empty directory that `PIPELINE_ROOT` names.
@@ -54,13 +71,6 @@ impl Sandbox {
         let sandbox = Self::empty();
         std::fs::DirBuilder::new().mode(0o700).create(sandbox.file(".locks")).unwrap();
         sandbox
-    }
-
-    /// An empty directory on a file system in memory, if there is one: for tests that create very
-    /// many.
-    pub fn in_memory() -> Self {
-        let dir = tempfile::Builder::new().prefix("pipeline-state-test-").tempdir_in("/dev/shm");
-        dir.map_or_else(|_| Self::empty(), |dir| Self { dir, is_named: false })
     }
 
     /// A directory with a state in it.

@@ -46,7 +46,7 @@ impl Whole {
 
 /// A root with the same files, modes and times; the state file is some seconds old.
 pub fn twin(root: &Sandbox) -> Sandbox {
-    let twin = Sandbox::in_memory();
+    let twin = Sandbox::empty();
     Image::read(root.path()).0.write(twin.path());
     twin
 }

@@ -14,6 +14,39 @@ pub struct Call {
     pub line: String,
 }
 
+/// Calls that change the disk or end the process. A death before another call equals a death before
+/// the next of these.
+const CHANGES: [&str; 22] = [
+    "write",
+    "ftruncate",
+    "fallocate",
+    "fsync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "linkat",
+    "symlinkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "chmod",
+    "utimensat",
+    "fsetxattr",
+    "fremovexattr",
+    "fchown",
+    "exit_group",
+];
+
+impl Call {
+    pub fn changes(&self) -> bool {
+        CHANGES.contains(&self.name.as_str()) || self.line.contains("O_CREAT")
+    }
+}
+
 /// The program under strace in this root.
 pub fn strace<'a>(
     root: &Sandbox,

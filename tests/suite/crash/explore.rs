@@ -150,7 +150,7 @@ impl Job {
             facts: |_, _| Facts::new(),
             trees: Trees::Pass,
             directories: Directories::Movable,
-            limit: sampled(20, 60),
+            limit: sampled(12, 60),
             shapes: sampled(2, 6),
         }
     }
@@ -173,7 +173,7 @@ impl Job {
     /// Runs the steps once, and records them and the view before the first and after each.
     pub fn record(&self) -> (Recording, Vec<View>) {
         let start = Image::read(self.start.path()).0;
-        let (root, twin) = (Sandbox::in_memory(), Sandbox::in_memory());
+        let (root, twin) = (Sandbox::empty(), Sandbox::empty());
         start.write(root.path());
         start.write(twin.path()); // a read may heal
         let recorder = Recorder::of(root.path()).with(self.directories);
@@ -243,7 +243,7 @@ impl Job {
         for (done, destroy) in
             (1..=self.steps.len()).flat_map(|done| manners.map(|manner| (done, manner)))
         {
-            let root = Sandbox::in_memory();
+            let root = Sandbox::empty();
             Image::read(self.start.path()).0.write(root.path());
             let recorder = Recorder::of(root.path()).blind_to(mutant.blind_to);
             let disk = recorder.disk();
@@ -307,11 +307,10 @@ impl Search<'_> {
         if !found.are_all {
             self.report.lock().unwrap().sampled += 1;
         }
-        for image in found.images {
+        for (digest, image) in found.images {
             if self.until == Until::TheFirst && !self.report.lock().unwrap().violations.is_empty() {
                 return;
             }
-            let digest = image.digest();
             let known = self.known.lock().unwrap().get(&digest).cloned();
             let outcome = known.unwrap_or_else(|| {
                 let (outcome, recovery) = self.recover(&image);
@@ -338,7 +337,7 @@ impl Search<'_> {
     /// Reads the tree with the next command, and writes with the one after it; returns the view and
     /// their calls.
     fn recover(&self, image: &Image) -> (Seen, Option<Recovery>) {
-        let root = Sandbox::in_memory();
+        let root = Sandbox::empty();
         image.clone().left_to_the_next_boot().write(root.path());
         let recorder =
             Recorder::of(root.path()).blind_to(self.mutant.blind_to).with(self.job.directories);
@@ -387,7 +386,7 @@ impl Search<'_> {
             let is_open = done == 0 || seen.is_none();
             let mut allowed: Vec<View> = if is_open { acceptable.to_vec() } else { Vec::new() };
             allowed.extend_from_slice(&views[done.saturating_sub(1)..views.len().min(done + 1)]);
-            for image in Cut::new(recovery, at).images(SECOND, at as u64).images {
+            for (_, image) in Cut::new(recovery, at).images(SECOND, at as u64).images {
                 let (outcome, _) = self.recover(&image);
                 let mut report = self.report.lock().unwrap();
                 report.second += 1;

@@ -13,6 +13,9 @@ use super::image::{Attributes, Body, Image, Node, TOP};
 use super::recorder::{Event, Recording};
 use crate::effort::is_exhaustive;
 
+/// Trees with some operations missing of which a moment has all.
+const FEW: usize = 24;
+
 /// Surviving part of a file's unsynced bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -86,7 +89,8 @@ impl File<'_> {
 
 /// Possible trees.
 pub struct Images {
-    pub images: Vec<Image>,
+    /// Each with its digest.
+    pub images: Vec<(u64, Image)>,
     /// True if the list is complete.
     pub are_all: bool,
 }
@@ -94,7 +98,7 @@ pub struct Images {
 /// Distinct trees.
 struct Found {
     seen: HashSet<u64>,
-    images: Vec<Image>,
+    images: Vec<(u64, Image)>,
     are_all: bool,
 }
 
@@ -107,8 +111,11 @@ impl Default for Found {
 impl Found {
     fn keep(&mut self, image: Image) {
         // no file system lets a directory have two names
-        if image.is_a_tree() && self.seen.insert(image.digest()) {
-            self.images.push(image);
+        if image.is_a_tree() {
+            let digest = image.digest();
+            if self.seen.insert(digest) {
+                self.images.push((digest, image));
+            }
         }
     }
 
@@ -189,7 +196,8 @@ impl<'a> Cut<'a> {
 
     /// Every possible tree, if those are few. Otherwise the trees with all, nothing, all but one
     /// operation, one operation, or all from some operation on missing, alternating between whole
-    /// files and nothing in unsynced ones, and `limit` random trees.
+    /// files and nothing in unsynced ones, and `limit` random trees. Of many such trees the two
+    /// halves take turns from moment to moment.
     pub fn images(&self, limit: usize, seed: u64) -> Images {
         let mut chance = Chance(seed);
         let mut found = Found::default();
@@ -212,7 +220,13 @@ impl<'a> Cut<'a> {
         if found.are_all {
             return found.finish();
         }
-        for (number, lost) in self.extremes().into_iter().enumerate() {
+        let extremes = self.extremes();
+        let are_few = extremes.len() <= FEW || is_exhaustive();
+        for (number, lost) in extremes.into_iter().enumerate() {
+            let has_turn = (number as u64 / 2 + seed).is_multiple_of(2);
+            if !are_few && !has_turn && !lost.is_empty() && lost.len() < count {
+                continue;
+            }
             let bare = self.without(&lost);
             let is_whole = (number as u64 + seed).is_multiple_of(2);
             if is_whole || is_exhaustive() {
