@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
@@ -14,7 +15,7 @@ use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fate, Observed};
 use rustix::io::Errno;
 
-use crate::sandbox::until;
+use crate::sandbox::Ran;
 
 /// An actor's work with its own disk, in a root shared by all.
 pub type Job<T> = fn(&Path, Disk) -> T;
@@ -50,6 +51,24 @@ enum Report<T> {
     At(String),
     Blocked(PathBuf),
     Ended(Option<T>),
+}
+
+/// True in a process that runs only the calling test; in any other it runs that process, and
+/// expects success. Children of other tests inherit the descriptors of this process, and with them
+/// the locks, until exec (fork(2)): beside them, who can continue would be a matter of chance.
+pub fn is_alone() -> bool {
+    const ALONE: &str = "INTERLEAVINGS_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let thread = std::thread::current();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", thread.name().unwrap(), "--nocapture"]).env(ALONE, "1");
+    let ran = Ran::of(command.output().unwrap());
+    let has_passed = ran.code == 0 && ran.stdout.contains("1 passed");
+    assert!(has_passed, "{}\n{}", ran.stdout, ran.stderr);
+    println!("{}", ran.stdout);
+    false
 }
 
 /// Runs all jobs in the order of the chooser.
@@ -135,13 +154,9 @@ fn conduct<T>(
         let look =
             || (0..actors.len()).filter(|number| is_able(&actors[*number])).collect::<Vec<usize>>();
         let mut able = look();
-        if able.is_empty() && !actors.iter().all(|actor| matches!(actor, Actor::Ended)) {
-            until(&format!("no actor can continue: {steps:?}"), || {
-                able = look();
-                !able.is_empty()
-            });
-        }
         if able.is_empty() {
+            let have_ended = actors.iter().all(|actor| matches!(actor, Actor::Ended));
+            assert!(have_ended, "no actor can continue: {steps:?}");
             let told = told.into_iter().map(|told| told.unwrap()).collect();
             return Run { told, steps };
         }
@@ -173,13 +188,7 @@ fn conduct<T>(
 fn is_able(actor: &Actor) -> bool {
     match actor {
         Actor::Ready => true,
-        // until exec, children of other tests inherit the descriptors and so the locks: fork(2)
-        Actor::Blocked(path) => (0..20).any(|look| {
-            if look > 0 {
-                std::thread::yield_now();
-            }
-            File::open(path).is_ok_and(|file| file.try_lock().is_ok())
-        }),
+        Actor::Blocked(path) => File::open(path).is_ok_and(|file| file.try_lock().is_ok()),
         Actor::Ended => false,
     }
 }
