@@ -177,14 +177,14 @@ pub struct Content {
     /// All of it, or its first part if it is over the limit.
     pub bytes: Vec<u8>,
     /// Whether the file was read to its end.
-    pub size: Extent,
+    pub size: Completeness,
     /// The file's metadata, taken from the open descriptor.
     pub stat: Stat,
 }
 
 /// Whether a file was read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum Completeness {
     /// The whole file.
     Whole,
     /// The file is over the limit; only a part was read.
@@ -230,30 +230,31 @@ impl Disk {
 
     /// Opens a directory by path, following links: the user named it.
     pub fn open_root(&self, path: &Path) -> FsResult<Dir> {
-        let fd = named("open", path, again(|| self.ops.open_root(path)))?;
+        let fd = with_context("open", path, retry_eintr(|| self.ops.open_root(path)))?;
         Ok(Dir::new(fd, path.to_owned()))
     }
 
     /// Opens a directory inside `dir`; a symbolic link is an error (`ELOOP` or `ENOTDIR`).
     pub fn open_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<Dir> {
         let path = dir.path_of(&name);
-        let fd = named("open", &path, again(|| self.ops.open_dir(dir, name.as_ref())))?;
+        let fd =
+            with_context("open", &path, retry_eintr(|| self.ops.open_dir(dir, name.as_ref())))?;
         Ok(Dir::new(fd, path))
     }
 
     /// Creates a directory (0700, whatever the umask); succeeds if it exists.
     pub fn make_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
         let path = dir.path_of(&name);
-        match again(|| self.ops.make_dir(dir, name.as_ref())) {
+        match retry_eintr(|| self.ops.make_dir(dir, name.as_ref())) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            result => named("make", &path, result)?,
+            result => with_context("make", &path, result)?,
         }
         // The umask may have removed bits. Where others may write `dir`, they may have replaced the
         // new directory by a link, which is not followed, or by another file.
-        let made = named("open", &path, again(|| self.ops.pin(dir, name.as_ref())))?;
+        let made = with_context("open", &path, retry_eintr(|| self.ops.pin(dir, name.as_ref())))?;
         let stat = self.fstat(&made, &path)?;
         if stat.kind != FileKind::Directory || stat.uid != crate::user::current() {
-            return named("make", &path, Err(Errno::LOOP.into()));
+            return with_context("make", &path, Err(Errno::LOOP.into()));
         }
         // A setgid bit is inherited from the parent.
         match stat.mode & 0o777 == DIR_MODE {
@@ -264,19 +265,23 @@ impl Disk {
 
     /// The names in a directory, sorted, without `.` and `..`.
     pub fn list(&self, dir: &Dir) -> FsResult<Vec<OsString>> {
-        let mut names = named("list", dir.path(), again(|| self.ops.list(dir)))?;
+        let mut names = with_context("list", dir.path(), retry_eintr(|| self.ops.list(dir)))?;
         names.sort();
         Ok(names)
     }
 
     /// The metadata of `name`, if it exists; links are not followed.
     pub fn stat(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<Option<Stat>> {
-        found(named("look at", &dir.path_of(&name), again(|| self.ops.stat(dir, name.as_ref()))))
+        ok_if_missing(with_context(
+            "look at",
+            &dir.path_of(&name),
+            retry_eintr(|| self.ops.stat(dir, name.as_ref())),
+        ))
     }
 
     /// The metadata of an open file.
     pub fn fstat(&self, file: &File, path: &Path) -> FsResult<Stat> {
-        named("look at", path, again(|| self.ops.fstat(file)))
+        with_context("look at", path, retry_eintr(|| self.ops.fstat(file)))
     }
 
     /// Opens a file, if it exists. A file with a second name (a hard link) is not opened for
@@ -291,13 +296,13 @@ impl Disk {
         if matches!(access, Access::Append | Access::Overwrite) {
             let Some(stat) = self.stat(dir, &name)? else { return Ok(None) };
             if stat.kind == FileKind::Regular && stat.nlink > 1 {
-                return named("open", &dir.path_of(&name), Err(Errno::MLINK.into()));
+                return with_context("open", &dir.path_of(&name), Err(Errno::MLINK.into()));
             }
         }
-        found(named(
+        ok_if_missing(with_context(
             "open",
             &dir.path_of(&name),
-            again(|| self.ops.open(dir, name.as_ref(), access)),
+            retry_eintr(|| self.ops.open(dir, name.as_ref(), access)),
         ))
     }
 
@@ -333,7 +338,11 @@ impl Disk {
     /// Creates a new file for writing; `EEXIST` if the name is taken.
     pub fn create(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<File> {
         let path = dir.path_of(&name);
-        named("create", &path, again(|| self.ops.open(dir, name.as_ref(), Access::CreateNew)))
+        with_context(
+            "create",
+            &path,
+            retry_eintr(|| self.ops.open(dir, name.as_ref(), Access::CreateNew)),
+        )
     }
 
     /// Reads a whole file if it exists, up to `limit` bytes.
@@ -349,14 +358,14 @@ impl Disk {
         };
         let stat = self.fstat(&file, &path)?;
         if stat.kind != FileKind::Regular || stat.size > limit {
-            return Ok(Some(Content { bytes: Vec::new(), size: Extent::OverLimit, stat }));
+            return Ok(Some(Content { bytes: Vec::new(), size: Completeness::OverLimit, stat }));
         }
         // One byte more than the size: a file that ends there needs no second read.
         let expected = usize::try_from(stat.size).unwrap_or(usize::MAX);
-        let mut bytes = named("read", &path, zeroed(expected.saturating_add(1)))?;
+        let mut bytes = with_context("read", &path, zeroed(expected.saturating_add(1)))?;
         let mut length = 0;
         while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
-            let count = named("read", &path, again(|| self.ops.read(&file, rest)))?;
+            let count = with_context("read", &path, retry_eintr(|| self.ops.read(&file, rest)))?;
             if count == 0 {
                 break;
             }
@@ -367,13 +376,13 @@ impl Disk {
             if length == bytes.len() {
                 // It grew while it was read: another program is writing it.
                 if length as u64 > limit {
-                    return Ok(Some(Content { bytes, size: Extent::OverLimit, stat }));
+                    return Ok(Some(Content { bytes, size: Completeness::OverLimit, stat }));
                 }
                 bytes.resize(length.saturating_mul(2), 0);
             }
         }
         bytes.truncate(length);
-        Ok(Some(Content { bytes, size: Extent::Whole, stat }))
+        Ok(Some(Content { bytes, size: Completeness::Whole, stat }))
     }
 
     /// The metadata of a regular file that holds exactly these bytes, else `None`. It is never in
@@ -407,16 +416,16 @@ impl Disk {
 
     /// Reads the next bytes of an open file into `buffer`; returns their number, 0 at the end.
     pub fn read_some(&self, file: &File, path: &Path, buffer: &mut [u8]) -> FsResult<usize> {
-        named("read", path, again(|| self.ops.read(file, buffer)))
+        with_context("read", path, retry_eintr(|| self.ops.read(file, buffer)))
     }
 
     /// Writes all of `bytes`.
     pub fn write(&self, file: &File, path: &Path, bytes: &[u8]) -> FsResult<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let count = named("write", path, again(|| self.ops.write(file, rest)))?;
+            let count = with_context("write", path, retry_eintr(|| self.ops.write(file, rest)))?;
             if count == 0 {
-                return named("write", path, Err(io::ErrorKind::WriteZero.into()));
+                return with_context("write", path, Err(io::ErrorKind::WriteZero.into()));
             }
             rest = rest.get(count..).unwrap_or_default();
         }
@@ -425,53 +434,69 @@ impl Disk {
 
     /// Syncs a file's data. Called once a file: never again after a failure.
     pub fn sync(&self, file: &File, path: &Path) -> FsResult<()> {
-        named("sync", path, self.ops.sync(file))
+        with_context("sync", path, self.ops.sync(file))
     }
 
     /// Syncs a directory's entries.
     pub fn sync_dir(&self, dir: &Dir) -> FsResult<()> {
-        named("sync", dir.path(), self.ops.sync_dir(dir))
+        with_context("sync", dir.path(), self.ops.sync_dir(dir))
     }
 
     /// Gives a file a second name.
     pub fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> FsResult<()> {
-        named("link", &to.0.path_of(to.1), again(|| self.ops.link(from, to)))
+        with_context("link", &to.0.path_of(to.1), retry_eintr(|| self.ops.link(from, to)))
     }
 
     /// Renames a file, replacing the destination.
     pub fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> FsResult<()> {
-        named("replace", &to.0.path_of(to.1), again(|| self.ops.rename(from, to)))
+        with_context("replace", &to.0.path_of(to.1), retry_eintr(|| self.ops.rename(from, to)))
     }
 
     /// Removes a name; succeeds if it is missing.
     pub fn unlink(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
-        found(named("remove", &dir.path_of(&name), again(|| self.ops.unlink(dir, name.as_ref()))))
-            .map(|_| ())
+        ok_if_missing(with_context(
+            "remove",
+            &dir.path_of(&name),
+            retry_eintr(|| self.ops.unlink(dir, name.as_ref())),
+        ))
+        .map(|_| ())
     }
 
     /// Removes an empty directory; succeeds if it is missing.
     pub fn remove_dir(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
-        found(named(
+        ok_if_missing(with_context(
             "remove",
             &dir.path_of(&name),
-            again(|| self.ops.remove_dir(dir, name.as_ref())),
+            retry_eintr(|| self.ops.remove_dir(dir, name.as_ref())),
         ))
         .map(|_| ())
     }
 
     /// Exchanges two names atomically.
     pub fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> FsResult<()> {
-        named("replace", &other.0.path_of(other.1), again(|| self.ops.exchange(one, other)))
+        with_context(
+            "replace",
+            &other.0.path_of(other.1),
+            retry_eintr(|| self.ops.exchange(one, other)),
+        )
     }
 
     /// Makes a symbolic link.
     pub fn symlink(&self, target: &OsStr, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<()> {
-        named("make", &dir.path_of(&name), again(|| self.ops.symlink(target, dir, name.as_ref())))
+        with_context(
+            "make",
+            &dir.path_of(&name),
+            retry_eintr(|| self.ops.symlink(target, dir, name.as_ref())),
+        )
     }
 
     /// The target of a symbolic link.
     pub fn read_link(&self, dir: &Dir, name: impl AsRef<OsStr>) -> FsResult<OsString> {
-        named("read", &dir.path_of(&name), again(|| self.ops.read_link(dir, name.as_ref())))
+        with_context(
+            "read",
+            &dir.path_of(&name),
+            retry_eintr(|| self.ops.read_link(dir, name.as_ref())),
+        )
     }
 
     /// Sets the permission bits of the file or directory that `was` describes, through a
@@ -488,22 +513,22 @@ impl Disk {
     ) -> FsResult<()> {
         const SET: &str = "set the mode of";
         let path = dir.path_of(&name);
-        let file = named("open", &path, again(|| self.ops.pin(dir, name.as_ref())))?;
+        let file = with_context("open", &path, retry_eintr(|| self.ops.pin(dir, name.as_ref())))?;
         let stat = self.fstat(&file, &path)?;
         match stat.kind {
             FileKind::Regular if stat.nlink > 1 => {
-                return named(SET, &path, Err(Errno::MLINK.into()));
+                return with_context(SET, &path, Err(Errno::MLINK.into()));
             }
             FileKind::Regular | FileKind::Directory if stat.same_file(was) => {}
-            FileKind::Symlink => return named(SET, &path, Err(Errno::LOOP.into())),
-            _ => return named(SET, &path, Err(Errno::STALE.into())),
+            FileKind::Symlink => return with_context(SET, &path, Err(Errno::LOOP.into())),
+            _ => return with_context(SET, &path, Err(Errno::STALE.into())),
         }
         self.set_mode_of(file.as_fd(), &path, mode)
     }
 
     /// Sets the permission bits of an open file or directory.
     pub fn set_mode_of(&self, file: BorrowedFd<'_>, path: &Path, mode: u32) -> FsResult<()> {
-        named("set the mode of", path, again(|| self.ops.set_mode(file, mode)))
+        with_context("set the mode of", path, retry_eintr(|| self.ops.set_mode(file, mode)))
     }
 
     /// Sets the modification time of an open file or directory.
@@ -513,7 +538,7 @@ impl Disk {
         path: &Path,
         mtime: (i64, i64),
     ) -> FsResult<()> {
-        named("set the time of", path, again(|| self.ops.set_mtime(file, mtime)))
+        with_context("set the time of", path, retry_eintr(|| self.ops.set_mtime(file, mtime)))
     }
 
     /// Sets the modification time of a symbolic link itself.
@@ -524,17 +549,19 @@ impl Disk {
         mtime: (i64, i64),
     ) -> FsResult<()> {
         let set = || self.ops.set_link_mtime(dir, name.as_ref(), mtime);
-        named("set the time of", &dir.path_of(&name), again(set))
+        with_context("set the time of", &dir.path_of(&name), retry_eintr(set))
     }
 
     /// The access control list of an open file or directory; `None` where it has none, or the file
     /// system does not support them.
     pub fn acl(&self, file: BorrowedFd<'_>, path: &Path, kind: AclKind) -> FsResult<Option<Acl>> {
-        match again(|| self.ops.acl(file, kind)) {
+        match retry_eintr(|| self.ops.acl(file, kind)) {
             Err(error) if has_no_acl(&error) => Ok(None),
-            bytes => {
-                Ok(Acl::from_attribute(&named("read the access control list of", path, bytes)?))
-            }
+            bytes => Ok(Acl::from_attribute(&with_context(
+                "read the access control list of",
+                path,
+                bytes,
+            )?)),
         }
     }
 
@@ -551,9 +578,9 @@ impl Disk {
             Some(acl) => self.ops.set_acl(file, kind, &acl.to_attribute()),
             None => self.ops.remove_acl(file, kind),
         };
-        match again(set) {
+        match retry_eintr(set) {
             Err(error) if has_no_acl(&error) => Ok(acl.is_none()),
-            result => named("set the access control list of", path, result).map(|()| true),
+            result => with_context("set the access control list of", path, result).map(|()| true),
         }
     }
 
@@ -561,10 +588,10 @@ impl Disk {
     /// the lock: an abandoned wait may still get the lock later, and then drops it, even one that
     /// another wait on the same file has got.
     pub fn lock(&self, file: File, path: &Path, patience: Duration) -> FsResult<Locked> {
-        match again(|| self.ops.lock(&file, patience)) {
+        match retry_eintr(|| self.ops.lock(&file, patience)) {
             Ok(()) => Ok(Locked::Yes(file)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Locked::TimedOut),
-            Err(error) => named("lock", path, Err(error)),
+            Err(error) => with_context("lock", path, Err(error)),
         }
     }
 }
@@ -583,7 +610,7 @@ fn has_no_acl(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::NODATA) || error::is_unsupported(error)
 }
 
-fn named<T>(operation: &'static str, path: &Path, result: io::Result<T>) -> FsResult<T> {
+fn with_context<T>(operation: &'static str, path: &Path, result: io::Result<T>) -> FsResult<T> {
     match &result {
         Ok(_) => tracing::debug!(operation, path = %path.display()),
         Err(error) => tracing::debug!(operation, path = %path.display(), %error),
@@ -591,7 +618,7 @@ fn named<T>(operation: &'static str, path: &Path, result: io::Result<T>) -> FsRe
     result.map_err(|source| FsError { operation, path: path.to_owned(), source })
 }
 
-fn found<T>(result: FsResult<T>) -> FsResult<Option<T>> {
+fn ok_if_missing<T>(result: FsResult<T>) -> FsResult<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is(Errno::NOENT) => Ok(None),
@@ -610,7 +637,7 @@ fn zeroed(count: usize) -> io::Result<Vec<u8>> {
 
 /// Repeats a call that a signal interrupted; not without limit, since a broken file system may
 /// report it each time.
-fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn retry_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..100 {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

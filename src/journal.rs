@@ -15,7 +15,7 @@ use std::fs::File;
 pub use self::changes::Changes;
 pub use self::event::{Commit, Event, GuardEvent, Owner, Skipped};
 pub use self::totals::Totals;
-use crate::fs::stage::{Sync, temporary};
+use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
 
 /// The file, in `.state-backups/`.
@@ -134,7 +134,7 @@ impl<'a> Journal<'a> {
         let totals = self.read().totals();
         let totals = (totals.count() > 0).then(|| Event::Totals(totals).to_line()).flatten();
         let text = totals.unwrap_or_default() + line;
-        let staged = self.disk.stage(self.dir, &name, text.as_bytes(), Sync::Never)?;
+        let staged = self.disk.stage(self.dir, &name, text.as_bytes(), Durability::None)?;
         let (journal, old) = ((self.dir, OsStr::new(JOURNAL)), (self.dir, OsStr::new(OLD_JOURNAL)));
         self.disk.rename(journal, old)?;
         self.disk.rename((self.dir, OsStr::new(&name)), journal)?;

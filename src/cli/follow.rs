@@ -13,15 +13,15 @@ use super::input::Query;
 use super::output::{Output, PipeClosed};
 use crate::document::body::Body;
 use crate::error::{Error, ExitCode, Kind, Result};
-use crate::fs::watch::Audience;
-use crate::fs::watch::places::{Place, Places};
+use crate::fs::watch::OutputReader;
+use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::store::Store;
 
 /// Reads the document each time it may have changed.
 struct Follower<'a> {
     store: &'a Store,
     output: &'a Output<'a>,
-    places: Places,
+    places: DirWatch,
     /// Set after the first successful read; until then an error ends the command.
     was_read: bool,
     /// The reported error that it waits out.
@@ -34,11 +34,11 @@ impl<'a> Follower<'a> {
     fn new(store: &'a Store, output: &'a Output<'a>) -> Self {
         let settings = store.settings();
         let place =
-            Place { dir: settings.directory.clone(), names: vec![settings.file_name.clone()] };
+            WatchedDir { dir: settings.directory.clone(), names: vec![settings.file_name.clone()] };
         Self {
             store,
             output,
-            places: Places::new(vec![place]),
+            places: DirWatch::new(vec![place]),
             was_read: false,
             outlasted: None,
             warned: Vec::new(),
@@ -146,7 +146,7 @@ pub fn watch(
                 seen = Some(revision);
             }
         }
-        if follower.places.wait(Some(std::io::stdout().as_fd()), &[], None) == Audience::Gone {
+        if follower.places.wait(Some(std::io::stdout().as_fd()), &[], None) == OutputReader::Gone {
             return Err(PipeClosed.into());
         }
     }

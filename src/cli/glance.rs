@@ -10,8 +10,8 @@ use super::output::{Output, Paint, PipeClosed};
 use super::table::{terminal_size, terminal_width};
 use super::width::{self, cut};
 use crate::error::{Error, one_line};
-use crate::fs::watch::Audience;
-use crate::fs::watch::places::{Place, Places};
+use crate::fs::watch::OutputReader;
+use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::lock::{LockEntry, LockSummary, describe_process, shorten, watch_process};
 use crate::time::rfc3339;
 
@@ -48,11 +48,11 @@ pub struct Glance {
 /// Shows the view once, or, given places to watch, at each change until the output has no reader.
 pub fn show(
     output: &Output<'_>,
-    places: Option<Vec<Place>>,
+    places: Option<Vec<WatchedDir>>,
     look: &mut dyn FnMut() -> anyhow::Result<Glance>,
 ) -> anyhow::Result<()> {
     if let Some(places) = places {
-        return follow(output, Places::new(places), look);
+        return follow(output, DirWatch::new(places), look);
     }
     let glance = look()?;
     if output.is_json() {
@@ -68,7 +68,7 @@ pub fn show(
 
 fn follow(
     output: &Output<'_>,
-    mut places: Places,
+    mut places: DirWatch,
     look: &mut dyn FnMut() -> anyhow::Result<Glance>,
 ) -> anyhow::Result<()> {
     let mut shown: Option<(Value, String)> = None;
@@ -93,7 +93,7 @@ fn follow(
         let at_most = glance.is_passing.then_some(SOON).or((!are_watched).then_some(LATER));
         let at_most = at_most.or(ticks(output).then_some(tick));
         shown = Some((glance.facts, glance.text));
-        if places.wait(Some(std::io::stdout().as_fd()), &ends, at_most) == Audience::Gone {
+        if places.wait(Some(std::io::stdout().as_fd()), &ends, at_most) == OutputReader::Gone {
             return Err(PipeClosed.into());
         }
     }

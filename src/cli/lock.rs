@@ -19,7 +19,7 @@ use crate::config::{Config, Marked, Marks, Origin, foreign_root};
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
-use crate::fs::watch::places::Place;
+use crate::fs::watch::places::WatchedDir;
 use crate::lock::{
     Acquired, AlreadyHeld, BreakTarget, BrokenWait, Deadline, Deadlocks, Grant, LOCKS, Lifeline,
     LockEntry, Locks, MAX_LOCKS, Mode, Purpose, Reentrancy, Request, RequestSpec, RunSpec, Token,
@@ -515,8 +515,8 @@ fn status(
 ) -> anyhow::Result<()> {
     let root = config.settings.directory.clone();
     let places = || {
-        let locks = Place { dir: root.join(LOCKS), names: Vec::new() };
-        vec![Place { dir: root.clone(), names: vec![LOCKS.into()] }, locks]
+        let locks = WatchedDir { dir: root.join(LOCKS), names: Vec::new() };
+        vec![WatchedDir { dir: root.clone(), names: vec![LOCKS.into()] }, locks]
     };
     glance::show(output, watched.watch.then(places), &mut || look(locks, output))
 }

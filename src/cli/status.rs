@@ -9,7 +9,7 @@ use super::output::{Output, Paint, Verdict};
 use super::reports::{shared_file_system, size};
 use crate::audit::ErrorLog;
 use crate::error::{Error, ExitCode, one_line};
-use crate::fs::watch::places::Place;
+use crate::fs::watch::places::WatchedDir;
 use crate::store::Store;
 use crate::store::diagnosis::Mirror;
 use crate::store::layout::SIDE_DIRECTORIES;
@@ -27,15 +27,15 @@ pub(super) fn status(
     Ok(ExitCode::Success)
 }
 
-/// Places to watch for changes.
-fn places(store: &Store) -> Vec<Place> {
+/// DirWatch to watch for changes.
+fn places(store: &Store) -> Vec<WatchedDir> {
     let settings = store.settings();
     let dir = settings.directory.clone();
-    let inside = SIDE_DIRECTORIES.map(|name| Place { dir: dir.join(name), names: Vec::new() });
+    let inside = SIDE_DIRECTORIES.map(|name| WatchedDir { dir: dir.join(name), names: Vec::new() });
     let mut names: Vec<_> =
         SIDE_DIRECTORIES.into_iter().chain([ErrorLog::NAME]).map(Into::into).collect();
     names.push(settings.file_name.clone());
-    std::iter::once(Place { dir, names }).chain(inside).collect()
+    std::iter::once(WatchedDir { dir, names }).chain(inside).collect()
 }
 
 fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<Glance> {

@@ -1,4 +1,4 @@
-//! A seam for tests: every call is announced to a [`Hook`] before it is made, and the hook decides
+//! A seam for tests: every call is announced to a [`FaultHook`] before it is made, and the hook decides
 //! whether it is made, fails, writes only a part, or never happens because the process "died".
 
 use std::cell::RefCell;
@@ -51,43 +51,43 @@ impl Call {
     }
 }
 
-/// The fate of a call.
+/// The fault that a test injects into a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Fault {
     /// It is made.
-    Proceeds,
+    None,
     /// It fails with this error and changes nothing.
     Fails(Errno),
     /// It is made, but the error is reported all the same.
-    HappensAndFails(Errno),
+    FailsAfter(Errno),
     /// A write takes only its first byte; any other call is made.
-    Shortened,
+    ShortWrite,
     /// A lock is only tried, and while another open file has it the hook is called again, with the
     /// call `blocked`; any other call is made. So a test can choose the next holder without a wait
     /// in the kernel.
-    Tried,
+    TryLock,
 }
 
-/// Decides the fate of each call.
-pub type Hook = Box<dyn FnMut(&Call) -> Fate>;
+/// Decides the fault of each call.
+pub type FaultHook = Box<dyn FnMut(&Call) -> Fault>;
 
 /// [`Real`], with a hook before every call.
 pub struct Observed {
-    hook: RefCell<Hook>,
+    hook: RefCell<FaultHook>,
 }
 
 impl Observed {
     /// Calls `hook` before each call.
-    pub fn new(hook: impl FnMut(&Call) -> Fate + 'static) -> Self {
+    pub fn new(hook: impl FnMut(&Call) -> Fault + 'static) -> Self {
         Self { hook: RefCell::new(Box::new(hook)) }
     }
 
     fn call<T>(&self, call: &Call, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let fate = (self.hook.borrow_mut())(call);
         match fate {
-            Fate::Proceeds | Fate::Shortened | Fate::Tried => make(),
-            Fate::Fails(errno) => Err(errno.into()),
-            Fate::HappensAndFails(errno) => make().and(Err(errno.into())),
+            Fault::None | Fault::ShortWrite | Fault::TryLock => make(),
+            Fault::Fails(errno) => Err(errno.into()),
+            Fault::FailsAfter(errno) => make().and(Err(errno.into())),
         }
     }
 
@@ -154,10 +154,10 @@ impl Ops for Observed {
             (self.hook.borrow_mut())(&Call { name: "write", path: PathBuf::new(), from: None });
         let part = bytes.get(..1).unwrap_or(bytes);
         match fate {
-            Fate::Proceeds | Fate::Tried => Real.write(file, bytes),
-            Fate::Shortened => Real.write(file, part),
-            Fate::Fails(errno) => Err(errno.into()),
-            Fate::HappensAndFails(errno) => Real.write(file, part).and(Err(errno.into())),
+            Fault::None | Fault::TryLock => Real.write(file, bytes),
+            Fault::ShortWrite => Real.write(file, part),
+            Fault::Fails(errno) => Err(errno.into()),
+            Fault::FailsAfter(errno) => Real.write(file, part).and(Err(errno.into())),
         }
     }
 
@@ -239,10 +239,10 @@ impl Ops for Observed {
         loop {
             let fate = (self.hook.borrow_mut())(&call);
             let result = match fate {
-                Fate::Proceeds | Fate::Shortened => return Real.lock(file, patience),
-                Fate::Tried => Real.lock(file, Duration::ZERO),
-                Fate::Fails(errno) => return Err(errno.into()),
-                Fate::HappensAndFails(errno) => {
+                Fault::None | Fault::ShortWrite => return Real.lock(file, patience),
+                Fault::TryLock => Real.lock(file, Duration::ZERO),
+                Fault::Fails(errno) => return Err(errno.into()),
+                Fault::FailsAfter(errno) => {
                     return Real.lock(file, patience).and(Err(errno.into()));
                 }
             };

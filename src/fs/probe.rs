@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 
-use super::{Access, Dir, Disk, FileKind, FsResult, again, named};
+use super::{Access, Dir, Disk, FileKind, FsResult, retry_eintr, with_context};
 
 /// The result of testing a file's flock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,10 @@ impl Disk {
             Some(_) => {}
         }
         let Some(file) = self.open(dir, &name, Access::Read)? else { return Ok(Probe::Missing) };
-        match again(|| self.ops.try_lock_shared(&file)) {
+        match retry_eintr(|| self.ops.try_lock_shared(&file)) {
             Ok(()) => Ok(Probe::Free),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Probe::Locked),
-            Err(error) => named("lock", &dir.path_of(&name), Err(error)),
+            Err(error) => with_context("lock", &dir.path_of(&name), Err(error)),
         }
     }
 }

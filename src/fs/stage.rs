@@ -18,16 +18,16 @@ pub fn is_temporary(name: &str) -> bool {
 
 /// Whether a file must survive a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
+pub enum Durability {
     /// It is synced before it is put in place.
-    Now,
+    Fsync,
     /// The page cache is enough.
-    Never,
+    None,
 }
 
 /// A file under a temporary name, or one that is not needed yet; removed unless it is kept.
 #[derive(Debug)]
-pub struct Staged<'a> {
+pub struct StagedFile<'a> {
     disk: &'a Disk,
     dir: &'a Dir,
     name: String,
@@ -40,7 +40,7 @@ enum Discard {
     Never,
 }
 
-impl<'a> Staged<'a> {
+impl<'a> StagedFile<'a> {
     /// Takes ownership of an existing file.
     pub fn of(disk: &'a Disk, dir: &'a Dir, name: String) -> Self {
         Self { disk, dir, name, discard: Discard::OnDrop }
@@ -52,7 +52,7 @@ impl<'a> Staged<'a> {
     }
 }
 
-impl Drop for Staged<'_> {
+impl Drop for StagedFile<'_> {
     fn drop(&mut self) {
         if self.discard == Discard::OnDrop {
             // The next writer tries again.
@@ -69,8 +69,8 @@ impl Disk {
         dir: &'a Dir,
         name: &str,
         bytes: &[u8],
-        sync: Sync,
-    ) -> FsResult<Staged<'a>> {
+        sync: Durability,
+    ) -> FsResult<StagedFile<'a>> {
         self.stage_parts(dir, name, [bytes], sync)
     }
 
@@ -80,8 +80,8 @@ impl Disk {
         dir: &'a Dir,
         name: &str,
         parts: impl IntoIterator<Item = &'b [u8]>,
-        sync: Sync,
-    ) -> FsResult<Staged<'a>> {
+        sync: Durability,
+    ) -> FsResult<StagedFile<'a>> {
         let file = match self.create(dir, name) {
             Err(error) if error.is(Errno::EXIST) => {
                 self.unlink(dir, name)?;
@@ -89,12 +89,12 @@ impl Disk {
             }
             result => result?,
         };
-        let staged = Staged::of(self, dir, name.to_owned());
+        let staged = StagedFile::of(self, dir, name.to_owned());
         let path = dir.path_of(name);
         for part in parts {
             self.write(&file, &path, part)?;
         }
-        if sync == Sync::Now {
+        if sync == Durability::Fsync {
             self.sync(&file, &path)?;
         }
         Ok(staged)

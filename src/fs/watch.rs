@@ -96,9 +96,9 @@ fn reader_is_gone(revents: PollFlags) -> bool {
 
 /// Whether an output still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
+pub enum OutputReader {
     /// As far as can be determined.
-    There,
+    Present,
     /// It has none.
     Gone,
 }
@@ -165,14 +165,14 @@ mod tests {
         // poll(2) reports POLLNVAL for it, as other systems do for terminals.
         let path_only = rustix::fs::OFlags::PATH;
         let output = rustix::fs::open(dir.path(), path_only, rustix::fs::Mode::empty()).unwrap();
-        let place = places::Place { dir: dir.path().to_owned(), names: vec!["file".into()] };
-        let mut watch = places::Places::new(vec![place]);
+        let place = places::WatchedDir { dir: dir.path().to_owned(), names: vec!["file".into()] };
+        let mut watch = places::DirWatch::new(vec![place]);
         watch.renew();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| watch.wait(Some(output.as_fd()), &[], None));
             std::fs::write(dir.path().join("temporary"), "new").unwrap();
             std::fs::rename(dir.path().join("temporary"), dir.path().join("file")).unwrap();
-            assert_eq!(waiting.join().unwrap(), Audience::There);
+            assert_eq!(waiting.join().unwrap(), OutputReader::Present);
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use crate::fs::{Disk, Extent};
+use crate::fs::{Completeness, Disk};
 
 /// The largest file that is read, in bytes.
 pub const LIMIT: u64 = 1 << 20;
@@ -17,7 +17,7 @@ pub fn read_below(disk: &Disk, directory: &Path, relative: &Path) -> Option<Stri
         let Component::Normal(name) = part else { return None };
         if parts.peek().is_none() {
             let content = disk.read(&at, name, LIMIT).ok()??;
-            return (content.size == Extent::Whole)
+            return (content.size == Completeness::Whole)
                 .then(|| String::from_utf8_lossy(&content.bytes).into_owned());
         }
         at = disk.open_dir(&at, name).ok()?;

@@ -26,8 +26,8 @@ use super::wait::wake;
 use super::{LOCKS, Locks, check_deadline};
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::{Sync, temporary};
-use crate::fs::{Dir, Extent, FileKind};
+use crate::fs::stage::{Durability, temporary};
+use crate::fs::{Completeness, Dir, FileKind};
 use crate::name::Name;
 use crate::side;
 use crate::time::{compact, rfc3339};
@@ -378,7 +378,7 @@ impl Gate<'_> {
 
     fn try_to_replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let temporary = temporary(self.lock.inode(), "lock");
-        let staged = self.locks.disk.stage(&self.dir, &temporary, bytes, Sync::Never)?;
+        let staged = self.locks.disk.stage(&self.dir, &temporary, bytes, Durability::None)?;
         self.locks
             .disk
             .rename((&self.dir, OsStr::new(&temporary)), (&self.dir, OsStr::new(name)))?;
@@ -439,7 +439,7 @@ fn read(locks: &Locks, dir: &Dir, name: &Name) -> Result<Stored> {
         Some(content) if content.stat.kind != FileKind::Regular => {
             Stored::Other("it is not a regular file")
         }
-        Some(content) if content.size == Extent::OverLimit => {
+        Some(content) if content.size == Completeness::OverLimit => {
             Stored::Other("it is far too large for a record")
         }
         Some(content) => Stored::Bytes(content.bytes),

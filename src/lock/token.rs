@@ -27,7 +27,7 @@ use super::record::Token;
 use super::{LOCKS, Locks, check_deadline};
 use crate::document::seal::{verified, with_digest};
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::{Sync, temporary};
+use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
 use crate::name::Name;
 use crate::side;
@@ -226,7 +226,7 @@ impl Locks {
         let here = Namespace::here()?;
         let reservation =
             Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
-        let staged = self.disk.stage(dir, &name, &sealed(&reservation)?, Sync::Now)?;
+        let staged = self.disk.stage(dir, &name, &sealed(&reservation)?, Durability::Fsync)?;
         self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(RESERVED)))?;
         staged.keep();
         self.disk.sync_dir(dir)?;

@@ -19,7 +19,7 @@ use crate::document::rules::Finding;
 use crate::document::seal::{Document, Lineage, Revision, Seal};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::fs::stage::is_temporary;
-use crate::fs::{Dir, Disk, Extent, FileKind, FsResult, Stat};
+use crate::fs::{Completeness, Dir, Disk, FileKind, FsResult, Stat};
 use crate::journal::{Events, JOURNAL, Journal, OLD_JOURNAL};
 
 /// The contents of `.state-backups/`.
@@ -215,7 +215,7 @@ impl BackupDir {
         if content.stat.kind != FileKind::Regular {
             return bad("it is not a regular file");
         }
-        if content.size == Extent::OverLimit {
+        if content.size == Completeness::OverLimit {
             return bad("it is over 64 MiB");
         }
         Ok(BackupCopy { name: name.to_owned(), state: classify(content.bytes.into()) })
@@ -241,7 +241,7 @@ impl BackupDir {
     /// The bytes of an evidence file, for comparison.
     pub fn evidence_bytes(&self, name: &str) -> Option<Vec<u8>> {
         let content = self.disk.read(self.dir.as_ref()?, name, READ_LIMIT).ok()??;
-        (content.size == Extent::Whole).then_some(content.bytes)
+        (content.size == Completeness::Whole).then_some(content.bytes)
     }
 
     /// The names and inodes of everything in the directory that could be a link to another file.

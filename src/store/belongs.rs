@@ -9,7 +9,7 @@ use super::layout::{BACKUPS, OWNER, STATE_FILE};
 use super::observe::StateLock;
 use crate::document::Reading;
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::stage::{Sync, temporary};
+use crate::fs::stage::{Durability, temporary};
 
 /// The recorded owner of a backup directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Store {
         let name = temporary(lock.flock.inode(), "owner");
         let mut line = self.settings.file_name.as_encoded_bytes().to_vec();
         line.push(b'\n');
-        let staged = self.disk.stage(dir, &name, &line, Sync::Now)?;
+        let staged = self.disk.stage(dir, &name, &line, Durability::Fsync)?;
         self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(OWNER)))?;
         staged.keep();
         Ok(())

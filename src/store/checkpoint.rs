@@ -23,7 +23,7 @@ use crate::acl::Acls;
 use crate::audit::{Entry as Line, Level};
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::stage::Sync;
+use crate::fs::stage::Durability;
 use crate::fs::{Dir, FsError};
 use crate::name::Name;
 use crate::time::{compact, rfc3339};
@@ -164,7 +164,7 @@ impl Store {
         let mut entries = Vec::new();
         // A file over the size limit was not read; a restore keeps it as evidence.
         if let Some(found) = seen.live.as_ref().filter(|found| found.is_whole()) {
-            self.disk.stage(&dir, manifest::STATE, &found.bytes, Sync::Now)?.keep();
+            self.disk.stage(&dir, manifest::STATE, &found.bytes, Durability::Fsync)?.keep();
             entries.push(listed(
                 manifest::STATE,
                 &found.bytes,
@@ -205,7 +205,7 @@ impl Store {
             metadata: snapshot.metadata.clone(),
         };
         let text = metadata.write()?;
-        self.disk.stage(&dir, manifest::METADATA, &text, Sync::Now)?.keep();
+        self.disk.stage(&dir, manifest::METADATA, &text, Durability::Fsync)?.keep();
         entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
         // A restore replaces the tree of a checkpoint, and its own checkpoint's metadata may be
         // longer.
@@ -214,7 +214,7 @@ impl Store {
             _ => manifest::LIMIT - manifest::ROOM,
         };
         let text = manifest::write(&Listing::new(entries), limit)?;
-        self.disk.stage(&dir, manifest::MANIFEST, &text, Sync::Now)?.keep();
+        self.disk.stage(&dir, manifest::MANIFEST, &text, Durability::Fsync)?.keep();
         self.disk.sync_dir(&dir)?;
 
         if !lock.flock.is_current(&self.disk, &lock.root)? {

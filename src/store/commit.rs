@@ -18,7 +18,7 @@ use crate::document::READ_LIMIT;
 use crate::document::parts::Parts;
 use crate::document::seal::{Seal, Sealed};
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::{Staged, Sync, temporary};
+use crate::fs::stage::{Durability, StagedFile, temporary};
 use crate::fs::{Access, Dir, FsResult};
 use crate::lock::Fence;
 
@@ -105,7 +105,7 @@ impl Store {
         let name = temporary(lock.flock.inode(), "state");
         let state = match plan.source.map(|source| self.link_staged(lock, source, &name)) {
             Some(Ok(linked)) => linked,
-            _ => self.disk.stage_parts(&lock.root, &name, text.iter(), Sync::Now)?,
+            _ => self.disk.stage_parts(&lock.root, &name, text.iter(), Durability::Fsync)?,
         };
 
         // 2. Write the mirror's bytes, not synced: until the next writer checks it, the mirror only
@@ -113,16 +113,16 @@ impl Store {
         //    power cut the live file itself was synced above. It is written now so that a full disk
         //    shows before the commit.
         let mirror_name = temporary(lock.flock.inode(), "mirror");
-        let mirror = match self.disk.stage_parts(backup_dir, &mirror_name, text.iter(), Sync::Never)
-        {
-            Ok(staged) => Some(staged),
-            // A staged document needs no space, and is not given up for lack of it.
-            Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
-            Err(error) => {
-                self.warn_of_mirror(&error);
-                None
-            }
-        };
+        let mirror =
+            match self.disk.stage_parts(backup_dir, &mirror_name, text.iter(), Durability::None) {
+                Ok(staged) => Some(staged),
+                // A staged document needs no space, and is not given up for lack of it.
+                Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
+                Err(error) => {
+                    self.warn_of_mirror(&error);
+                    None
+                }
+            };
 
         // 3. Stage the signal files.
         let files = self.files_of(
@@ -164,7 +164,7 @@ impl Store {
                 // It may have happened: it must not be retried, and what it replaced must be kept.
                 Err(_) => {
                     aside.keep();
-                    signals.into_iter().for_each(Staged::keep);
+                    signals.into_iter().for_each(StagedFile::keep);
                     return Err(durability_unknown(plan.sealed, "may be", &error));
                 }
             }
@@ -173,7 +173,7 @@ impl Store {
         drop(gate);
         state.keep();
         let kept = aside.keep();
-        signals.into_iter().for_each(Staged::keep);
+        signals.into_iter().for_each(StagedFile::keep);
 
         // 8. Sync the directory. Only now may the commit be acknowledged.
         if let Err(error) = disk.sync_dir(&lock.root) {
@@ -200,10 +200,10 @@ impl Store {
         lock: &'a StateLock,
         from: (&Dir, &OsStr),
         name: &str,
-    ) -> FsResult<Staged<'a>> {
+    ) -> FsResult<StagedFile<'a>> {
         self.disk.unlink(&lock.root, name)?;
         self.disk.link(from, (&lock.root, OsStr::new(name)))?;
-        Ok(Staged::of(&self.disk, &lock.root, name.to_owned()))
+        Ok(StagedFile::of(&self.disk, &lock.root, name.to_owned()))
     }
 
     /// Returns whether the live file holds exactly this text: a rename that reported an error may
@@ -247,7 +247,7 @@ impl Store {
             self.disk.sync(&live, &self.path())?;
         }
         self.disk.sync_dir(&lock.root)?;
-        let staged = self.disk.stage(backup_dir, &name, &found.bytes, Sync::Now)?;
+        let staged = self.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
         self.disk.rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
         staged.keep();
         self.disk.sync_dir(backup_dir)

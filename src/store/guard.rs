@@ -26,7 +26,7 @@ use super::options::LockPurpose;
 use super::state_lock::RestoreLocks;
 use crate::document::seal::Digest;
 use crate::error::{Error, Hint, Kind, Result};
-use crate::fs::stage::{Sync, temporary};
+use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::journal::{Event, GuardEvent, Journal};
 use crate::lock::{Identity, Namespace, ancestry};
@@ -215,7 +215,7 @@ impl Store {
             .ok_or_else(|| Error::new(Kind::Internal, "a guard without its directory"))?;
         let bytes = record.write()?;
         let put = || {
-            let staged = self.disk.stage(dir, name, &bytes, Sync::Now)?;
+            let staged = self.disk.stage(dir, name, &bytes, Durability::Fsync)?;
             self.disk.rename((dir, OsStr::new(name)), (dir, OsStr::new(&file_name(&record.id))))?;
             staged.keep();
             self.disk.sync_dir(dir)

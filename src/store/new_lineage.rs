@@ -24,7 +24,7 @@ use super::layout::{
 use super::observe::{Observation, StateLock};
 use super::options::WriteOptions;
 use super::preserve::Replaced;
-use super::restore::intent::Staged;
+use super::restore::intent::StagedState;
 use super::restore::{lock_lost, staged_state};
 use super::staging::StagingDir;
 use super::state_file::StateFile;
@@ -35,7 +35,7 @@ use crate::document::seal::{
 };
 use crate::document::{READ_LIMIT, Reading};
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::{Sync, temporary};
+use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
 use crate::side;
 use crate::tree::{self, Attributes};
@@ -55,12 +55,12 @@ pub(super) struct Intent {
     /// The final name of the archive.
     archive: String,
     /// The first document of the lineage.
-    state: Staged,
+    state: StagedState,
 }
 
 impl Intent {
     fn write(&self) -> Result<Vec<u8>> {
-        let Staged { revision, lineage, digest } = &self.state;
+        let StagedState { revision, lineage, digest } = &self.state;
         let state = json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
         with_digest(
             json!({"version": VERSION, "action": FRESH, "archive": self.archive, "state": state}),
@@ -79,7 +79,7 @@ impl Intent {
         let state = value.get("state")?;
         Some(Self {
             archive: (!archive.contains(['/', '\0'])).then(|| archive.to_owned())?,
-            state: Staged {
+            state: StagedState {
                 revision: Revision::from_value(state.get("revision")?)?,
                 lineage: Lineage::from_value(state.get("lineage")?)?,
                 digest: Digest::from_value(state.get("digest")?)?,
@@ -116,9 +116,9 @@ impl Store {
             .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
         let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
         let archive = self.free_archive_name(backup_dir, &lineage)?;
-        let intent = Intent { archive, state: Staged { revision, lineage: new, digest } };
+        let intent = Intent { archive, state: StagedState { revision, lineage: new, digest } };
         self.disk
-            .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Sync::Now)?
+            .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
             .keep();
         self.decide_fresh(&mut staging, lock, &intent)?;
         match self.commit_fresh(lock, seen, (&staging, sealed), options) {
@@ -178,7 +178,7 @@ impl Store {
             };
             let name = BackupName::new(self.disk.now(), live, super::fresh::LIVE);
             if found.is_whole() {
-                self.disk.stage(&archive, name.as_str(), &found.bytes, Sync::Now)?.keep();
+                self.disk.stage(&archive, name.as_str(), &found.bytes, Durability::Fsync)?.keep();
             } else {
                 self.disk.link(
                     (&lock.root, &self.settings.file_name),
@@ -203,7 +203,7 @@ impl Store {
             // Some file systems have no hard links.
             Err(_) => {
                 if let Some(found) = self.disk.read(from, name, READ_LIMIT)? {
-                    self.disk.stage(to, name, &found.bytes, Sync::Now)?.keep();
+                    self.disk.stage(to, name, &found.bytes, Durability::Fsync)?.keep();
                 }
                 Ok(())
             }
@@ -232,7 +232,7 @@ impl Store {
         intent: &Intent,
     ) -> Result<()> {
         const DRAFT: &str = "fresh.draft";
-        self.disk.stage(&staging.dir, DRAFT, &intent.write()?, Sync::Now)?.keep();
+        self.disk.stage(&staging.dir, DRAFT, &intent.write()?, Durability::Fsync)?.keep();
         if !lock.flock.is_current(&self.disk, &lock.root)? {
             return Err(lock_lost());
         }
@@ -353,7 +353,7 @@ impl Store {
             .filter(|mirror| !mirror.same_file(&found.stat));
         if same.is_none() {
             self.disk.sync_dir(&lock.root)?;
-            let staged = self.disk.stage(backup_dir, &name, &found.bytes, Sync::Now)?;
+            let staged = self.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
             self.disk.rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
             staged.keep();
         } else if let Some(mirror) = self.disk.open(backup_dir, MIRROR, Access::Read)? {

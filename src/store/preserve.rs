@@ -15,7 +15,7 @@ use super::state_file::StateFile;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
 use crate::fs::free_name::first_free;
-use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
+use crate::fs::stage::{Durability, StagedFile, is_temporary, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::time::compact;
 
@@ -76,7 +76,7 @@ pub(super) enum Preserved<'a> {
     /// The same bytes were already kept under this name.
     Before(String),
     /// A new file of this name, which is removed unless the commit happens.
-    New(Staged<'a>, String),
+    New(StagedFile<'a>, String),
 }
 
 impl Preserved<'_> {
@@ -145,8 +145,9 @@ impl Store {
         let Some(backup_dir) = seen.backup_dir.dir() else {
             return Ok(Preserved::Nothing);
         };
-        let new =
-            |name: String| Preserved::New(Staged::of(&self.disk, backup_dir, name.clone()), name);
+        let new = |name: String| {
+            Preserved::New(StagedFile::of(&self.disk, backup_dir, name.clone()), name)
+        };
         match replaced {
             Replaced::Nothing => Ok(Preserved::Nothing),
             Replaced::Reference(name, bytes) => Ok(new(self
@@ -210,7 +211,7 @@ impl Store {
         bytes: &[u8],
     ) -> FsResult<BackupName> {
         let temporary = temporary(lock.flock.inode(), "backup");
-        let staged = self.disk.stage(backup_dir, &temporary, bytes, Sync::Now)?;
+        let staged = self.disk.stage(backup_dir, &temporary, bytes, Durability::Fsync)?;
         // rename() would replace a backup of the same name; under the lock no other writer makes
         // one.
         let made = free_backup(name, |name| {
@@ -253,7 +254,7 @@ impl Store {
             }
         }
         let temporary = temporary(lock.flock.inode(), "backup");
-        let staged = self.disk.stage(backup_dir, &temporary, &found.bytes, Sync::Now)?;
+        let staged = self.disk.stage(backup_dir, &temporary, &found.bytes, Durability::Fsync)?;
         let from = (backup_dir, OsStr::new(&temporary));
         let name =
             first_free(&stem, ".json", |name| self.disk.rename_to_free(from, (backup_dir, name)))?;
@@ -360,8 +361,8 @@ impl Store {
         // Uses a commit's temporary names, which the next writer removes if this process is killed.
         let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
         let name = |purpose| temporary(lock.flock.inode(), purpose);
-        let _document = self.disk.stage(&lock.root, &name("state"), &zeros, Sync::Now)?;
-        let _mirror = self.disk.stage(&backup_dir, &name("mirror"), &zeros, Sync::Now)?;
+        let _document = self.disk.stage(&lock.root, &name("state"), &zeros, Durability::Fsync)?;
+        let _mirror = self.disk.stage(&backup_dir, &name("mirror"), &zeros, Durability::Fsync)?;
         Ok(())
     }
 

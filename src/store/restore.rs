@@ -28,7 +28,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 pub use self::abort::Aborted;
-use self::intent::{Action, Intent, Manner, Staged, Swap};
+use self::intent::{Action, Intent, Manner, StagedState, Swap};
 pub use self::origin::Interrupted;
 pub use self::probe::RestorePlan;
 pub(super) use self::roll_forward::Settled;
@@ -48,7 +48,7 @@ use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed, without_seal};
 use crate::document::{READ_LIMIT, Reading, inspect};
 use crate::error::{Error, Hint, Kind, Result};
-use crate::fs::stage::Sync;
+use crate::fs::stage::Durability;
 use crate::fs::{Dir, FsError, FsResult};
 use crate::lock::Fence;
 use crate::name::Name;
@@ -183,11 +183,16 @@ impl Store {
         sealed: &Sealed,
     ) -> Result<Intent> {
         self.disk
-            .stage(&staging.dir, &staged_state(intent.number), &sealed.text.whole(), Sync::Now)?
+            .stage(
+                &staging.dir,
+                &staged_state(intent.number),
+                &sealed.text.whole(),
+                Durability::Fsync,
+            )?
             .keep();
         self.disk.sync_dir(&staging.dir)?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
-        Ok(Intent { state: Some(Staged { revision, lineage, digest }), ..intent })
+        Ok(Intent { state: Some(StagedState { revision, lineage, digest }), ..intent })
     }
 
     /// The state in a checkpoint, in the current form, and its own lineage.
@@ -404,7 +409,7 @@ impl Store {
     ) -> Result<()> {
         const DRAFT: &str = "intent.draft";
         let bytes = intent.write()?;
-        self.disk.stage(&staging.dir, DRAFT, &bytes, Sync::Now)?.keep();
+        self.disk.stage(&staging.dir, DRAFT, &bytes, Durability::Fsync)?.keep();
         if !lock.flock.is_current(&self.disk, &lock.root)? {
             return Err(lock_lost());
         }

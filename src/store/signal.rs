@@ -26,7 +26,7 @@ use super::observe::StateLock;
 use super::{ForeignEdits, Store};
 use crate::document::{READ_LIMIT, json as text, seal};
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::{Staged, Sync, is_temporary, temporary};
+use crate::fs::stage::{Durability, StagedFile, is_temporary, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::name::Name;
 use crate::time::epoch_seconds;
@@ -81,12 +81,12 @@ impl SignalFile {
     }
 
     /// The staged content. The removal of a signal needs no sync: a power cut cannot tear it.
-    fn draft(&self) -> Option<(Vec<u8>, Sync)> {
+    fn draft(&self) -> Option<(Vec<u8>, Durability)> {
         match &self.content {
-            Some(content) => Some((content.clone(), Sync::Now)),
+            Some(content) => Some((content.clone(), Durability::Fsync)),
             None => Some((
                 seal::to_bytes(&json!({"signal": self.name.as_str(), "timestamp": null}))?,
-                Sync::Never,
+                Durability::None,
             )),
         }
     }
@@ -123,7 +123,7 @@ impl Store {
         lock: &StateLock,
         backup_dir: &'a Dir,
         signals: &[SignalFile],
-    ) -> Result<Vec<Staged<'a>>> {
+    ) -> Result<Vec<StagedFile<'a>>> {
         let stage = |(index, signal): (usize, &SignalFile)| {
             let (bytes, sync) = signal
                 .draft()
@@ -174,7 +174,7 @@ impl Store {
             // `.signals/` is on another mount: the file is staged there once more.
             Err(error) if error.is(Errno::XDEV) => {
                 let again = staged.to_string_lossy();
-                let copy = self.disk.stage(dir, &again, content, Sync::Now)?;
+                let copy = self.disk.stage(dir, &again, content, Durability::Fsync)?;
                 self.disk.rename((dir, OsStr::new(&*again)), (dir, OsStr::new(&file)))?;
                 copy.keep();
                 self.disk.unlink(backup_dir, staged)
@@ -190,7 +190,7 @@ impl Store {
         }
         let place = || -> Result<()> {
             let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
-            self.stage_signals(lock, &backup_dir, signals)?.into_iter().for_each(Staged::keep);
+            self.stage_signals(lock, &backup_dir, signals)?.into_iter().for_each(StagedFile::keep);
             self.finish_signals(lock, &backup_dir, signals);
             Ok(())
         };

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::document::text::{Conversion, unconverted};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::{Dir, Disk, Extent, FileKind, FsError, Stat};
+use crate::fs::{Completeness, Dir, Disk, FileKind, FsError, Stat};
 use crate::side::{foreign_owner, unsafe_path};
 
 /// The live file at the time it was read.
@@ -50,8 +50,8 @@ impl StateFile {
         }
         let bytes = Bytes::from(content.bytes);
         let reading = match content.size {
-            Extent::Whole => inspect_text(bytes.clone()),
-            Extent::OverLimit => Reading::Damaged(format!(
+            Completeness::Whole => inspect_text(bytes.clone()),
+            Completeness::OverLimit => Reading::Damaged(format!(
                 "it has {} bytes, and 64 MiB is the limit",
                 content.stat.size
             )),

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::store::Store;
 
 use crate::races::{increment, store_on};
@@ -25,7 +25,7 @@ fn returning(root: &Sandbox) -> Disk {
                 fs::rename(&away, &state).unwrap();
             }
         }
-        Fate::Proceeds
+        Fault::None
     })))
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::rc::Rc;
 
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fate, Observed};
+use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
 use rustix::io::Errno;
@@ -87,8 +87,8 @@ fn without_acl_support_no_user_gains_access() {
     let Some(root) = with_lists() else { return };
     root.ok("recover checkpoint good");
     let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
-        "set_acl" => Fate::Fails(Errno::OPNOTSUPP),
-        _ => Fate::Proceeds,
+        "set_acl" => Fault::Fails(Errno::OPNOTSUPP),
+        _ => Fault::None,
     })));
     store_on(&root, disk).restore(&Which::Latest(None), &WriteOptions::of("restore")).unwrap();
     let mode = |name: &str| fs::metadata(root.file("config").join(name)).unwrap().mode() & 0o7777;
@@ -105,8 +105,8 @@ fn an_unreadable_list_stops_a_checkpoint_and_a_failing_one_a_restore() {
     root.ok("recover checkpoint good");
     for call in ["acl", "remove_acl"] {
         let disk = Disk::new(Rc::new(Observed::new(move |made| match made.name == call {
-            true => Fate::Fails(Errno::IO),
-            false => Fate::Proceeds,
+            true => Fault::Fails(Errno::IO),
+            false => Fault::None,
         })));
         let failed = store_on(&root, disk)
             .restore(&Which::Latest(None), &WriteOptions::of("restore"))

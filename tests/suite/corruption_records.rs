@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pipeline_state::audit::Audit;
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fate, Observed};
+use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::lock::{
     Deadline, Deadlocks, Mode, Purpose, Reentrancy, Request, RequestSpec, owner,
 };
@@ -252,8 +252,8 @@ fn whatever_bit_flips_no_token_comes_again() {
 fn with_decided_restore() -> Sandbox {
     let root = with_small_checkpoint();
     let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
-        "exchange" => Fate::Fails(rustix::io::Errno::IO),
-        _ => Fate::Proceeds,
+        "exchange" => Fault::Fails(rustix::io::Errno::IO),
+        _ => Fault::None,
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
     let error = store(&root, disk).restore(&which, &WriteOptions::of("restore")).unwrap_err();

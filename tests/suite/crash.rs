@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fate, Observed};
+use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
@@ -244,11 +244,7 @@ fn half_restored() -> Sandbox {
     let mut exchanges = 0;
     let disk = Disk::new(Rc::new(Observed::new(move |call| {
         exchanges += usize::from(call.name == "exchange");
-        if call.name == "exchange" && exchanges > 1 {
-            Fate::Fails(Errno::IO)
-        } else {
-            Fate::Proceeds
-        }
+        if call.name == "exchange" && exchanges > 1 { Fault::Fails(Errno::IO) } else { Fault::None }
     })));
     restore(&crate::faults::store(&root, disk)).unwrap_err();
     root

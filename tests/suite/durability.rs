@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
@@ -36,7 +36,7 @@ fn calls_of_a_commit(sandbox: &Sandbox) -> Vec<String> {
                 .unwrap_or(&name);
             seen.borrow_mut().push(format!("{} {what}", call.name).trim().to_owned());
         }
-        Fate::Proceeds
+        Fault::None
     })));
     increment(&store_on(sandbox, disk)).unwrap();
     calls.take()
@@ -77,10 +77,10 @@ fn a_sync_that_fails_is_never_repeated_and_never_acknowledged() {
             if call.name == "sync" || call.name == "sync_dir" {
                 *counted.borrow_mut() += 1;
                 if *counted.borrow() == failed {
-                    return Fate::Fails(Errno::IO);
+                    return Fault::Fails(Errno::IO);
                 }
             }
-            Fate::Proceeds
+            Fault::None
         })));
         let error = increment(&store_on(&sandbox, disk)).unwrap_err();
         assert_eq!((error.kind.name(), error.code() as u8), (kind, 1));
@@ -200,7 +200,7 @@ fn checked(root: &Sandbox) -> (Disk, Rc<RefCell<Vec<&'static str>>>) {
             seen.borrow_mut().push(step);
         }
         unsynced.note(call);
-        Fate::Proceeds
+        Fault::None
     })));
     (disk, steps)
 }
@@ -235,11 +235,7 @@ fn an_undo_is_as_durable_as_the_restore() {
     let mut exchanges = 0;
     let dying = Disk::new(Rc::new(Observed::new(move |call: &Call| {
         exchanges += usize::from(call.name == "exchange");
-        if call.name == "exchange" && exchanges > 1 {
-            Fate::Fails(Errno::IO)
-        } else {
-            Fate::Proceeds
-        }
+        if call.name == "exchange" && exchanges > 1 { Fault::Fails(Errno::IO) } else { Fault::None }
     })));
     store_on(&root, dying).restore(&GOOD, &WriteOptions::of("restore")).unwrap_err();
     std::fs::remove_dir_all(root.file(".pipeline-state-restore-1-signals")).unwrap();

@@ -18,7 +18,7 @@ use pipeline_state::document::seal::without_seal;
 use pipeline_state::document::{Reading, inspect};
 use pipeline_state::error::{Error, Kind, Result};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::change::{Outcome, Proposal};
 use pipeline_state::store::fresh::InitMode;
@@ -59,7 +59,7 @@ pub enum Manner {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Fault {
+pub struct InjectedFault {
     pub errno: Errno,
     pub code: u8,
     pub lasting: Lasting,
@@ -101,13 +101,13 @@ impl Series {
     }
 
     /// The fault of the `nth` call.
-    fn at(self, nth: usize) -> Fault {
+    fn at(self, nth: usize) -> InjectedFault {
         let (errno, code) = self.errors[nth % self.errors.len()];
-        Fault { errno, code, lasting: self.lasting, manner: self.manner }
+        InjectedFault { errno, code, lasting: self.lasting, manner: self.manner }
     }
 }
 
-impl Fault {
+impl InjectedFault {
     /// A disk that fails its `nth` call of those that can fail this way; the second value is that
     /// call.
     pub fn disk(self, nth: usize) -> (Disk, Rc<RefCell<Option<Call>>>) {
@@ -124,14 +124,14 @@ impl Fault {
             count.set(count.get() + usize::from(counts));
             if !broken {
                 if !counts || count.get() != nth {
-                    return Fate::Proceeds;
+                    return Fault::None;
                 }
                 *seen.borrow_mut() = Some(call.clone());
             }
             match self.manner {
-                Manner::Shortened => Fate::Shortened,
-                Manner::HappensAndFails if doubtful => Fate::HappensAndFails(self.errno),
-                _ => Fate::Fails(self.errno),
+                Manner::Shortened => Fault::ShortWrite,
+                Manner::HappensAndFails if doubtful => Fault::FailsAfter(self.errno),
+                _ => Fault::Fails(self.errno),
             }
         });
         (Disk::new(Rc::new(observed)), hit)
@@ -247,7 +247,7 @@ impl Job {
     /// such call.
     fn meets(
         &self,
-        fault: Fault,
+        fault: InjectedFault,
         nth: usize,
         old: Option<&(Value, u64)>,
         new: &(Value, u64),
@@ -261,7 +261,7 @@ impl Job {
             result.unwrap();
             return false;
         };
-        let Fault { errno, lasting, manner, .. } = fault;
+        let InjectedFault { errno, lasting, manner, .. } = fault;
         let what = format!(
             "{} of {:?} {:?}",
             call.name,
@@ -334,7 +334,7 @@ impl Job {
     /// An error has the exit code of the disk's error; only a change in place may be of unknown
     /// durability.
     fn assert_right_code(
-        fault: Fault,
+        fault: InjectedFault,
         root: &Sandbox,
         call: &Call,
         result: &Result<()>,
@@ -569,13 +569,13 @@ fn a_rename_of_unknown_outcome_is_never_repeated() {
         let disk = Disk::new(Rc::new(Observed::new(move |call| {
             if call.name == "rename" && call.path == live && !renamed {
                 (renamed, blind) = (true, 1);
-                return Fate::HappensAndFails(errno);
+                return Fault::FailsAfter(errno);
             }
             if call.name == "open" && call.path == live && blind > 0 {
                 blind -= 1;
-                return Fate::Fails(Errno::MFILE);
+                return Fault::Fails(Errno::MFILE);
             }
-            Fate::Proceeds
+            Fault::None
         })));
         let result = increment(&store(&root, disk));
         assert_eq!(root.document()["n"], json!(4), "{errno:?} {result:?}");

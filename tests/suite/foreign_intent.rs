@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use pipeline_state::document::seal::{verified, with_digest};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fate, Observed};
+use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
@@ -24,8 +24,8 @@ const INTENT: &str = ".checkpoints/.in-progress/intent.json";
 fn decided() -> Sandbox {
     let root = with_small_checkpoint();
     let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
-        "exchange" => Fate::Fails(Errno::IO),
-        _ => Fate::Proceeds,
+        "exchange" => Fault::Fails(Errno::IO),
+        _ => Fault::None,
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
     store(&root, disk).restore(&which, &WriteOptions::of("restore")).unwrap_err();

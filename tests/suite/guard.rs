@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::guard::Settlement;
@@ -486,7 +486,7 @@ fn the_verdict_and_its_rollback_share_one_lock() {
                 judged.set(false);
                 seen.set(true);
             }
-            Fate::Proceeds
+            Fault::None
         })));
         let settled =
             store(&root, disk).settle_failed_guard(&id, &WriteOptions::of("restore")).unwrap();

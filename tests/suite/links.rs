@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use pipeline_state::document::seal::{verified, with_digest};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::options::WriteOptions;
@@ -63,7 +63,7 @@ fn swapped(
             fs::rename(&path, path.with_extension("moved")).unwrap();
             symlink(&target, &path).unwrap();
         }
-        Fate::Proceeds
+        Fault::None
     });
     (Disk::new(Rc::new(observed)), is_done)
 }

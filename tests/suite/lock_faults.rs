@@ -9,7 +9,7 @@ use pipeline_state::audit::Audit;
 use pipeline_state::document::seal::with_digest;
 use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::lock::{
     Acquired, Deadline, Deadlocks, LockEnv, Locks, Mode, Purpose, Reentrancy, Request, RequestSpec,
     Standing, owner,
@@ -73,9 +73,9 @@ fn failing(nth: usize, errno: Errno) -> (Disk, Rc<Cell<bool>>) {
         count.set(count.get() + 1);
         if count.get() == nth {
             seen.set(true);
-            return Fate::Fails(errno);
+            return Fault::Fails(errno);
         }
-        Fate::Proceeds
+        Fault::None
     })));
     (disk, failed)
 }
@@ -181,8 +181,8 @@ fn on_a_full_disk_a_lock_can_still_be_given_back() {
         assert!(std::fs::metadata(&spare).unwrap().len() >= 16 << 10, "space was set aside");
         // full until a second spare file is removed
         let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| match call.name {
-            "create" if spare.exists() => Fate::Fails(Errno::NOSPC),
-            _ => Fate::Proceeds,
+            "create" if spare.exists() => Fault::Fails(Errno::NOSPC),
+            _ => Fault::None,
         })));
         release(&locks_on(&sandbox, disk), wanted).unwrap();
         let left = if wanted == "a" { "b,c,other" } else { "other" };
@@ -235,8 +235,8 @@ fn a_change_that_can_be_neither_completed_nor_taken_back_is_made() {
     // once the journal exists, nothing can be created any more
     let pending = sandbox.file(".locks/.pending");
     let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| match call.name {
-        "create" if pending.exists() => Fate::Fails(Errno::NOSPC),
-        _ => Fate::Proceeds,
+        "create" if pending.exists() => Fault::Fails(Errno::NOSPC),
+        _ => Fault::None,
     })));
     acquire(&locks_on(&sandbox, disk), "a,b", Mode::Exclusive).unwrap();
     for name in names("a,b") {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fate, Observed};
+use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::store::{Settings, Store};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -67,12 +67,12 @@ fn a_note_that_cannot_be_written_is_no_failure() {
     let root = Sandbox::initialized();
     let was_locked = Rc::new(Cell::new(false));
     let disk = Disk::new(Rc::new(Observed::new(move |call| match call.name {
-        "write" if was_locked.take() => Fate::Fails(Errno::NOSPC),
+        "write" if was_locked.take() => Fault::Fails(Errno::NOSPC),
         "lock" => {
             was_locked.set(true);
-            Fate::Proceeds
+            Fault::None
         }
-        _ => Fate::Proceeds,
+        _ => Fault::None,
     })));
     let note = first_line(&root.file(STATE_LOCK));
     increment(&store(&root, disk)).unwrap();
@@ -147,7 +147,7 @@ fn a_test_of_the_lock_by_another_command_fails_no_command_that_does_not_wait() {
             let now = if tries == 1 { FlockOperation::LockShared } else { FlockOperation::Unlock };
             flock(&lock, now).unwrap();
         }
-        Fate::Proceeds
+        Fault::None
     })));
     increment(&impatient(&root, disk)).unwrap();
     assert_eq!(root.document()["n"], 1);

@@ -9,7 +9,7 @@ use pipeline_state::lock::{
 };
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::manifest;
-use pipeline_state::store::restore::intent::{Action, Intent, Manner, Origin, Staged, Swap};
+use pipeline_state::store::restore::intent::{Action, Intent, Manner, Origin, StagedState, Swap};
 use pipeline_state::time::{compact, parse_compact, parse_duration};
 use pipeline_state::tree::{Entry, Listing, What};
 use proptest::collection::vec;
@@ -146,7 +146,7 @@ fn origin() -> impl Strategy<Value = Origin> {
 fn intent() -> impl Strategy<Value = Intent> {
     let staged =
         (1..=Revision::MAX, any::<[u8; 16]>(), digest()).prop_map(|(revision, lineage, digest)| {
-            Staged {
+            StagedState {
                 revision: Revision::new(revision).unwrap(),
                 lineage: Lineage::from_bytes(lineage),
                 digest,

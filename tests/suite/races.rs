@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
@@ -44,7 +44,7 @@ fn interrupted(name: &'static str, interfere: impl Fn() + 'static) -> Disk {
         if call.name == name && !done.replace(true) {
             interfere();
         }
-        Fate::Proceeds
+        Fault::None
     })))
 }
 
@@ -82,7 +82,7 @@ fn on_a_full_disk_a_reader_serves_the_copy_and_removes_nothing() {
     sandbox.overwrite("garbage");
     let before = sandbox.snapshot();
     let disk = Disk::new(Rc::new(Observed::new(|call: &Call| {
-        if call.name == "create" { Fate::Fails(Errno::NOSPC) } else { Fate::Proceeds }
+        if call.name == "create" { Fault::Fails(Errno::NOSPC) } else { Fault::None }
     })));
     let store = store_on(&sandbox, disk);
     assert_eq!(store.read().unwrap().value["n"], 3);
@@ -135,9 +135,9 @@ fn an_unreadable_copy_stops_healing_from_an_older_one() {
         let before = sandbox.snapshot();
         let disk = Disk::new(Rc::new(Observed::new(move |call: &Call| {
             if call.name == "open" && call.path.ends_with("mirror.json") {
-                Fate::Fails(errno)
+                Fault::Fails(errno)
             } else {
-                Fate::Proceeds
+                Fault::None
             }
         })));
         let store = store_on(&sandbox, disk);

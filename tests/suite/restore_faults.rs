@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fate, Observed};
+use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use crate::crash::explore::write_z;
-use crate::faults::{Fault, Lasting, Manner, store};
+use crate::faults::{InjectedFault, Lasting, Manner, store};
 use crate::sandbox::Sandbox;
 use crate::snapshots::{Whole, assert_tidy, restored, twin, with_small_checkpoint};
 use crate::strace::in_parallel;
@@ -35,13 +35,13 @@ const FAULTS: [(Errno, u8, Lasting, Manner); 5] = [
 fn failing_at_every_call(
     start: &Sandbox,
     run: fn(&Store) -> Result<()>,
-    check: impl Fn(&Sandbox, Fault, &Result<()>, &str) + Sync,
+    check: impl Fn(&Sandbox, InjectedFault, &Result<()>, &str) + Sync,
 ) {
     let faults =
-        FAULTS.map(|(errno, code, lasting, manner)| Fault { errno, code, lasting, manner });
+        FAULTS.map(|(errno, code, lasting, manner)| InjectedFault { errno, code, lasting, manner });
     let count = AtomicUsize::new(0);
     // every fault at one call in eight: together they cover each call
-    let cases: Vec<(usize, Fault)> =
+    let cases: Vec<(usize, InjectedFault)> =
         (0..8).flat_map(|lane| faults.map(|fault| (lane, fault))).collect();
     in_parallel(&cases, |(lane, fault)| {
         for nth in (1 + lane..).step_by(8) {
@@ -79,7 +79,7 @@ fn restore(store: &Store) -> Result<()> {
 }
 
 /// A failure has the code of the disk's error, unless its effect is unknown.
-fn assert_right_code(fault: Fault, result: &Result<()>, place: &str) {
+fn assert_right_code(fault: InjectedFault, result: &Result<()>, place: &str) {
     if let Err(error) = result {
         let unknown = error.kind == Kind::DurabilityUnknown;
         assert!(
@@ -119,8 +119,8 @@ fn with_decided_restore() -> (Sandbox, Whole) {
     let start = with_small_checkpoint();
     let new = restored(&start);
     let disk = Disk::new(Rc::new(Observed::new(|call| match call.name {
-        "exchange" => Fate::Fails(Errno::IO),
-        _ => Fate::Proceeds,
+        "exchange" => Fault::Fails(Errno::IO),
+        _ => Fault::None,
     })));
     let error = restore(&store(&start, disk)).unwrap_err();
     assert!(error.message.contains("is decided, and the next command finishes it"), "{error}");
@@ -177,9 +177,9 @@ fn three_renames_replace_an_exchange_and_survive_any_kill() {
             exchanged |= call.name == "exchange";
             renames += usize::from(exchanged && call.name == "rename");
             match call.name {
-                "exchange" => Fate::Fails(Errno::INVAL),
-                _ if dies_at > 0 && renames >= dies_at => Fate::Fails(Errno::IO),
-                _ => Fate::Proceeds,
+                "exchange" => Fault::Fails(Errno::INVAL),
+                _ if dies_at > 0 && renames >= dies_at => Fault::Fails(Errno::IO),
+                _ => Fault::None,
             }
         })));
         let result = restore(&store(&root, disk));
@@ -206,9 +206,9 @@ fn files_added_to_config_during_a_restore_are_kept() {
                 std::fs::write(config.join("late"), "late").unwrap();
                 drop(std::os::unix::net::UnixListener::bind(config.join("socket")).unwrap());
             }
-            return if exchanges == 2 { Fate::Fails(Errno::IO) } else { Fate::Proceeds };
+            return if exchanges == 2 { Fault::Fails(Errno::IO) } else { Fault::None };
         }
-        Fate::Proceeds
+        Fault::None
     })));
     restore(&store(&root, disk)).unwrap_err();
     root.run("state read").expect(0).saying("was edited while it was being replaced");
@@ -232,11 +232,11 @@ fn merged(nth: usize) -> Disk {
             |path: &std::path::Path| path.ends_with("config") || path.ends_with(".signals");
         let renames_tree = call.from.as_deref().is_some_and(is_tree) || call.name == "exchange";
         if renames_tree && ["rename", "exchange"].contains(&call.name) {
-            return Fate::Fails(Errno::XDEV);
+            return Fault::Fails(Errno::XDEV);
         }
         changes += usize::from(decided && call.changes());
         decided |= call.name == "rename" && call.path.ends_with("intent.json");
-        if nth > 0 && changes == nth { Fate::Fails(Errno::IO) } else { Fate::Proceeds }
+        if nth > 0 && changes == nth { Fault::Fails(Errno::IO) } else { Fault::None }
     })))
 }
 
@@ -286,8 +286,8 @@ fn edits_during_a_restore_file_by_file_are_kept() {
             std::fs::write(config.join("rules.json"), "edited").unwrap();
         }
         match call.name {
-            "rename" if call.from.as_deref().is_some_and(is_tree) => Fate::Fails(Errno::XDEV),
-            _ => Fate::Proceeds,
+            "rename" if call.from.as_deref().is_some_and(is_tree) => Fault::Fails(Errno::XDEV),
+            _ => Fault::None,
         }
     })));
     let restoring = store(&root, disk);

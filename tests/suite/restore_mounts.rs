@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fate, Observed};
+use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
@@ -214,7 +214,7 @@ fn a_probe_whose_directory_is_removed_displaces_nothing() {
                 fs::remove_dir_all(scratch).unwrap();
             }
         }
-        Fate::Proceeds
+        Fault::None
     })));
     let error = store(&start, disk).restore_plan().unwrap_err();
     assert_eq!(error.kind, Kind::Conflict, "{error}");
@@ -244,9 +244,9 @@ fn interrupted_at(nth: usize) -> Sandbox {
     let disk = Disk::new(Rc::new(Observed::new(move |call| {
         exchanges += usize::from(call.name == "exchange");
         if call.name == "exchange" && exchanges >= nth {
-            Fate::Fails(Errno::IO)
+            Fault::Fails(Errno::IO)
         } else {
-            Fate::Proceeds
+            Fault::None
         }
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
@@ -292,8 +292,8 @@ fn a_file_system_without_modes_is_refused_and_nothing_is_left_on_it() {
     let root = Sandbox::empty();
     for answer in [Errno::PERM, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS] {
         let disk = Disk::new(Rc::new(Observed::new(move |call| match call.name {
-            "create" | "make_dir" => Fate::HappensAndFails(answer),
-            _ => Fate::Proceeds,
+            "create" | "make_dir" => Fault::FailsAfter(answer),
+            _ => Fault::None,
         })));
         let begin = pipeline_state::store::fresh::InitMode::Continue;
         let error = store(&root, disk).init(begin, &WriteOptions::of("init")).unwrap_err();

@@ -12,7 +12,7 @@ use super::super::reports::size;
 use super::super::status::what_follows;
 use crate::audit::ErrorLog;
 use crate::error::{ExitCode, one_line};
-use crate::fs::watch::places::Place;
+use crate::fs::watch::places::WatchedDir;
 use crate::recovery::metrics::{Metrics, Waits, prometheus};
 use crate::recovery::overview::{Overview, health_name};
 use crate::store::Store;
@@ -24,14 +24,18 @@ pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> an
     glance::show(output, watched.watch.then(|| places(store)), &mut || Ok(look(store, output)))
 }
 
-/// Places to watch for changes to `status`.
-fn places(store: &Store) -> Vec<Place> {
+/// DirWatch to watch for changes to `status`.
+fn places(store: &Store) -> Vec<WatchedDir> {
     let settings = store.settings();
     let mut names: Vec<OsString> =
         [ErrorLog::NAME, CHECKPOINTS, BACKUPS].map(OsString::from).into();
     names.push(settings.file_name.clone());
-    let inside = |name| Place { dir: settings.directory.join(name), names: Vec::new() };
-    vec![Place { dir: settings.directory.clone(), names }, inside(CHECKPOINTS), inside(BACKUPS)]
+    let inside = |name| WatchedDir { dir: settings.directory.join(name), names: Vec::new() };
+    vec![
+        WatchedDir { dir: settings.directory.clone(), names },
+        inside(CHECKPOINTS),
+        inside(BACKUPS),
+    ]
 }
 
 fn look(store: &Store, output: &Output<'_>) -> Glance {

@@ -14,38 +14,38 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, WatchFlags as On};
 
-use super::{Audience, LONGEST_INTERVAL, READER_GONE, reader_is_gone};
+use super::{LONGEST_INTERVAL, OutputReader, READER_GONE, reader_is_gone};
 use crate::fs::stage::is_temporary;
 
 /// A directory and the names in it to watch.
 #[derive(Debug)]
-pub struct Place {
+pub struct WatchedDir {
     /// The directory.
     pub dir: PathBuf,
     /// The names to watch; all but temporary ones if empty.
     pub names: Vec<OsString>,
 }
 
-impl Place {
-    fn cares_for(&self, name: &[u8]) -> bool {
+impl WatchedDir {
+    fn matches(&self, name: &[u8]) -> bool {
         let temporary = std::str::from_utf8(name).is_ok_and(is_temporary);
         !temporary
             && (self.names.is_empty() || self.names.iter().any(|known| known.as_bytes() == name))
     }
 }
 
-/// A watch on several places. Call [`Places::renew`], check, then [`Places::wait`]: no change in
+/// A watch on several places. Call [`DirWatch::renew`], check, then [`DirWatch::wait`]: no change in
 /// between is missed.
 #[derive(Debug)]
-pub struct Places {
-    places: Vec<Place>,
+pub struct DirWatch {
+    places: Vec<WatchedDir>,
     watched: Vec<Option<i32>>,
     events: Option<OwnedFd>,
 }
 
-impl Places {
+impl DirWatch {
     /// A watch on these.
-    pub fn new(places: Vec<Place>) -> Self {
+    pub fn new(places: Vec<WatchedDir>) -> Self {
         let events =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
         Self { watched: vec![None; places.len()], places, events }
@@ -81,7 +81,7 @@ impl Places {
         output: Option<BorrowedFd<'_>>,
         ends: &[OwnedFd],
         at_most: Option<Duration>,
-    ) -> Audience {
+    ) -> OutputReader {
         let is_told = self.watched.first().is_some_and(Option::is_some);
         let at_most = if is_told {
             at_most
@@ -104,14 +104,14 @@ impl Places {
             let ended = children.any(|child| !child.revents().is_empty());
             let about_output = sources.iter().take(outputs).map(PollFd::revents).next();
             match about_output {
-                Some(revents) if reader_is_gone(revents) => return Audience::Gone,
+                Some(revents) if reader_is_gone(revents) => return OutputReader::Gone,
                 // Polled again it would return at once, forever.
                 Some(revents) if !revents.is_empty() => output = None,
                 _ => {}
             }
             let time_is_up = ready == Ok(0);
             if ended || time_is_up || self.happened() {
-                return Audience::There;
+                return OutputReader::Present;
             }
         }
     }
@@ -129,7 +129,7 @@ impl Places {
             let place = place.and_then(|place| self.places.get(place));
             let name = event.file_name().map(std::ffi::CStr::to_bytes);
             mattered |= event.events().intersects(lost)
-                || place.zip(name).is_some_and(|(place, name)| place.cares_for(name));
+                || place.zip(name).is_some_and(|(place, name)| place.matches(name));
         }
         mattered
     }

@@ -15,7 +15,7 @@ use super::manifest::{METADATA, METADATA_LIMIT, Metadata};
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
-use crate::fs::stage::Sync;
+use crate::fs::stage::Durability;
 
 /// The number of automatic checkpoints that are kept.
 pub const AUTOMATIC_KEPT: usize = 20;
@@ -163,7 +163,7 @@ impl Store {
         let staging = self.staging(lock)?;
         for id in doomed {
             self.disk
-                .stage(&staging.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Sync::Never)?
+                .stage(&staging.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Durability::None)?
                 .keep();
         }
         // No file of theirs may be removed before their removal is certain.

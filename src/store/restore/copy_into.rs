@@ -16,7 +16,7 @@ use super::super::staging::StagingDir;
 use super::intent::{Intent, Swap};
 use super::roll_forward::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::Sync;
+use crate::fs::stage::Durability;
 use crate::fs::{Dir, FileKind};
 use crate::time::compact;
 use crate::tree::{self, Attributes, Listing, What};
@@ -47,7 +47,9 @@ impl Store {
             &Listing::new(listing.clone().under(in_manifest(name))),
             manifest::LIMIT,
         )?;
-        self.disk.stage(&staging.dir, &listing_name(name, number), &text, Sync::Now)?.keep();
+        self.disk
+            .stage(&staging.dir, &listing_name(name, number), &text, Durability::Fsync)?
+            .keep();
         Ok(())
     }
 

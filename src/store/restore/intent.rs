@@ -63,7 +63,7 @@ pub struct Swap {
 
 /// The sealed state that is to replace the live file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Staged {
+pub struct StagedState {
     /// Its revision.
     pub revision: Revision,
     /// Its lineage.
@@ -101,7 +101,7 @@ pub struct Intent {
     /// `.signals/`; `None` leaves it as it is.
     pub signals: Option<Swap>,
     /// The state; an undo may leave it as it is, since it is committed last.
-    pub state: Option<Staged>,
+    pub state: Option<StagedState>,
 }
 
 impl Intent {
@@ -123,7 +123,7 @@ impl Intent {
             )
         };
         let state = self.state.as_ref().map(|state| {
-            let Staged { revision, lineage, digest } = state;
+            let StagedState { revision, lineage, digest } = state;
             json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()})
         });
         let identity = |identity: &DirId| {
@@ -205,7 +205,7 @@ impl Intent {
         };
         let state = match value.get("state")? {
             Value::Null => None,
-            state => Some(Staged {
+            state => Some(StagedState {
                 revision: Revision::from_value(state.get("revision")?)?,
                 lineage: Lineage::from_value(state.get("lineage")?)?,
                 digest: Digest::from_value(state.get("digest")?)?,
@@ -267,7 +267,7 @@ mod tests {
                 manner: Manner::CopyInto,
             }),
             signals: Some(Swap { new: None, old: Some(Digest::of(b"old")), manner: Manner::Move }),
-            state: Some(Staged {
+            state: Some(StagedState {
                 revision: Revision::new(7).unwrap(),
                 lineage: Lineage::from_bytes([3; 16]),
                 digest: Digest::of(b"state"),

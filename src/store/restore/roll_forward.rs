@@ -17,7 +17,7 @@ use super::super::options::{LockPurpose, WriteOptions};
 use super::super::preserve::Replaced;
 use super::super::staging::StagingDir;
 use super::super::{Served, Signals, Store, new_lineage, written};
-use super::intent::{self, Action, Intent, Manner, Staged, Swap};
+use super::intent::{self, Action, Intent, Manner, StagedState, Swap};
 use super::origin::Interrupted;
 use super::{lock_lost, staged_state};
 use crate::audit::Level;
@@ -336,7 +336,7 @@ impl Store {
         &self,
         lock: &StateLock,
         staging: &StagingDir<'_>,
-        wanted: &Staged,
+        wanted: &StagedState,
         (intent, options): (&Intent, &WriteOptions),
     ) -> Result<u64> {
         loop {
@@ -420,7 +420,7 @@ impl Store {
         &self,
         dir: &Dir,
         number: u64,
-        wanted: &Staged,
+        wanted: &StagedState,
     ) -> Result<Option<Sealed>> {
         let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else {
             return Ok(None);
@@ -523,11 +523,11 @@ impl Store {
 }
 
 /// Returns whether the live file holds the restored state, or a later revision.
-pub(super) fn is_in_place(seen: &Observation, wanted: &Staged) -> bool {
+pub(super) fn is_in_place(seen: &Observation, wanted: &StagedState) -> bool {
     matches!(&seen.health, Health::Healthy(document) if is_it(document, wanted))
 }
 
-fn is_it(document: &Document, wanted: &Staged) -> bool {
+fn is_it(document: &Document, wanted: &StagedState) -> bool {
     document.seal.lineage == wanted.lineage && document.seal.revision >= wanted.revision
 }
 

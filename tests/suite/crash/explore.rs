@@ -80,7 +80,7 @@ impl Mutant {
 /// Trees examined per moment of a recovery.
 const SECOND: usize = 4;
 
-/// Extent of the search for violations.
+/// Completeness of the search for violations.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// All trees, with second power cuts.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fate, Observed};
+use pipeline_state::fs::observed::{Call, Fault, Observed};
 use rustix::io::Errno;
 
 use crate::sandbox::Ran;
@@ -97,21 +97,21 @@ fn stopping<T: 'static>(
     number: usize,
     report: Sender<(usize, Report<T>)>,
     go: Receiver<()>,
-) -> impl FnMut(&Call) -> Fate {
+) -> impl FnMut(&Call) -> Fault {
     let mut opened = PathBuf::new();
     move |call| {
         if matches!(call.name, "open_append" | "open_overwrite" | "create") {
             opened = call.path.clone();
         }
         if is_private(call) {
-            return Fate::Proceeds;
+            return Fault::None;
         }
         let stopped = match call.name {
             "blocked" => Report::Blocked(opened.clone()),
             _ => Report::At(format!("{} {}", call.name, call.path.display())),
         };
         let goes_on = report.send((number, stopped)).is_ok() && go.recv().is_ok();
-        if goes_on { Fate::Tried } else { Fate::Fails(Errno::IO) }
+        if goes_on { Fault::TryLock } else { Fault::Fails(Errno::IO) }
     }
 }
 
