@@ -160,7 +160,7 @@ fn a_waiter_sleeps_until_the_owner_ends_and_does_not_look_again_and_again() {
     let holder = sandbox.holder("n");
     // the owner keeps running, and strace does not
     let text = "$B lock acquire other -q; echo ready
-                strace -f -qq -e trace=poll,ppoll,/nanosleep,pidfd_open -o calls $B lock acquire n 20 --owner-pid $$ 2>&1";
+                strace -f -qq -e trace=poll,ppoll,/nanosleep,pidfd_open -o calls $B lock acquire n 300 --owner-pid $$ 2>&1";
     let mut waiter = sandbox.script("bash", text);
     waiter.until("ready");
     sandbox.await_row("waiting", waiter.pid());
@@ -171,7 +171,7 @@ fn a_waiter_sleeps_until_the_owner_ends_and_does_not_look_again_and_again() {
     let started = Instant::now();
     holder.kill();
     assert!(waiter.line().starts_with("Lock acquired: n "));
-    assert!(started.elapsed() < Duration::from_secs(10), "it woke at its deadline only");
+    assert!(started.elapsed() < Duration::from_secs(60), "it woke at its deadline only");
     assert_eq!(waiter.end().code, 0);
     let calls = calls();
     assert!(!calls.contains("nanosleep"), "{calls}");
