@@ -17,7 +17,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-pub use self::error_log::{ErrorLog, Noted};
+pub use self::error_log::{ErrorLog, ErrorLogEntry};
 use crate::document::seal::{Lineage, Revision};
 use crate::error::one_line;
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
@@ -68,13 +68,13 @@ impl Level {
 
 /// One line: component, text, and facts as `key=value`.
 #[derive(Debug)]
-pub struct Entry {
+pub struct AuditEntry {
     level: Level,
     component: String,
     text: String,
 }
 
-impl Entry {
+impl AuditEntry {
     /// A line of `component` (`state-manager/update`) that says `text`.
     pub fn new(level: Level, component: &str, text: &str) -> Self {
         Self { level, component: component.to_owned(), text: one_line(text) }
@@ -136,7 +136,7 @@ impl Audit {
     /// The log in use: the one in the root where the configured one is unusable, as far as its
     /// metadata shows.
     pub fn used(&self) -> &Path {
-        if self.is_replaced() || self.complaint().is_some() { &self.fallback } else { &self.path }
+        if self.is_replaced() || self.check().is_some() { &self.fallback } else { &self.path }
     }
 
     /// Returns whether the default log belongs to another user.
@@ -151,7 +151,7 @@ impl Audit {
     }
 
     /// The reason why the log cannot be used, as far as its metadata shows; a missing log can.
-    pub fn complaint(&self) -> Option<String> {
+    pub fn check(&self) -> Option<String> {
         let stat = self.disk.stat(&Dir::working(), OsStr::new(&self.path));
         match stat {
             _ if self.path == Path::new("/dev/null") || self.is_replaced() => None,
@@ -164,13 +164,15 @@ impl Audit {
                 Some(format!("{} is not in a directory", self.path.display()))
             }
             Ok(None) => None,
-            Ok(Some(stat)) => distrust(&stat).map(|why| format!("{} {why}", self.path.display())),
+            Ok(Some(stat)) => {
+                untrusted_reason(&stat).map(|why| format!("{} {why}", self.path.display()))
+            }
             Err(error) => Some(error.to_string()),
         }
     }
 
     /// Appends a line. It never fails: see [`Audit::warning`].
-    pub fn record(&self, entry: &Entry) {
+    pub fn record(&self, entry: &AuditEntry) {
         let text = fitted(entry.text.clone());
         let line = format!(
             "{} [{}] {}: {text}\n",
@@ -232,7 +234,7 @@ fn open_to_read(disk: &Disk, path: &Path) -> FsResult<Option<File>> {
         return Ok(None);
     };
     let stat = disk.fstat(&file, path)?;
-    Ok(distrust(&stat).is_none().then_some(file))
+    Ok(untrusted_reason(&stat).is_none().then_some(file))
 }
 
 /// Opens a log by its path for appending, if it can be trusted, and creates it where it is missing.
@@ -246,7 +248,7 @@ pub fn open(disk: &Disk, path: &Path) -> Result<File, String> {
 fn open_own(disk: &Disk, path: &Path) -> Result<File, String> {
     let (file, _) = disk.open_or_make(&Dir::working(), path).map_err(|error| error.to_string())?;
     let stat = disk.fstat(&file, path).map_err(|error| error.to_string())?;
-    distrust(&stat).map_or(Ok(file), |why| Err(format!("{} {why}", path.display())))
+    untrusted_reason(&stat).map_or(Ok(file), |why| Err(format!("{} {why}", path.display())))
 }
 
 /// Refuses a file that a root keeps: a link in the log's path may lead there.
@@ -269,7 +271,7 @@ fn append_to(disk: &Disk, file: &File, path: &Path, line: &str) -> Result<(), St
 }
 
 /// The reason why a file must not be used as a log, if there is one.
-fn distrust(stat: &Stat) -> Option<&'static str> {
+fn untrusted_reason(stat: &Stat) -> Option<&'static str> {
     if stat.kind != FileKind::Regular {
         Some("is not a regular file")
     } else if stat.uid != crate::user::current() {
@@ -285,7 +287,7 @@ fn distrust(stat: &Stat) -> Option<&'static str> {
 
 /// A parsed line of the log.
 #[derive(Clone, Copy, Debug)]
-pub struct Logged<'a> {
+pub struct AuditLine<'a> {
     /// Its time, RFC 3339.
     pub time: &'a str,
     /// Its component: `state-manager/update`.
@@ -294,7 +296,7 @@ pub struct Logged<'a> {
     pub text: &'a str,
 }
 
-impl<'a> Logged<'a> {
+impl<'a> AuditLine<'a> {
     /// Parses a line; `None` if this program did not write it.
     pub fn parse(line: &'a str) -> Option<Self> {
         let (time, rest) = line.split_once(" [")?;
@@ -315,7 +317,7 @@ impl<'a> Logged<'a> {
 
 /// Parses a line about a commit.
 fn parse_commit(line: &str) -> Option<Committed> {
-    let line = Logged::parse(line).filter(|line| line.text.starts_with("committed "))?;
+    let line = AuditLine::parse(line).filter(|line| line.text.starts_with("committed "))?;
     Some(Committed {
         time: line.time.to_owned(),
         revision: Revision::new(line.fact("revision")?.parse().ok()?)?,
@@ -335,8 +337,8 @@ mod tests {
         Audit::new(Disk::real(), dir.join(name), dir)
     }
 
-    fn entry() -> Entry {
-        Entry::new(Level::Info, "state-manager/update", "committed")
+    fn entry() -> AuditEntry {
+        AuditEntry::new(Level::Info, "state-manager/update", "committed")
             .with("revision", 3)
             .with("reason", "a b")
             .with("lineage", Lineage::from_bytes([1; 16]))
@@ -351,7 +353,7 @@ mod tests {
         let log = log_in(dir.path(), "audit.log");
         log.record(&entry());
         log.record(
-            &Entry::new(Level::Info, "state-manager/update", "refused")
+            &AuditEntry::new(Level::Info, "state-manager/update", "refused")
                 .with("note", "x\nforged line"),
         );
         let text = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
@@ -376,7 +378,7 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
         let log = Audit { is_default: true, ..log_in(dir.path(), "audit.log") };
         log.record(&entry());
-        assert_eq!((log.warning(), log.complaint()), (None, None));
+        assert_eq!((log.warning(), log.check()), (None, None));
         assert_eq!(log.used(), dir.path().join(FALLBACK));
         assert_eq!(log.commits(&Lineage::from_bytes([1; 16]), "/p/state.json").len(), 1);
         let named = log_in(dir.path(), "audit.log");

@@ -37,7 +37,7 @@ use clap::{CommandFactory as _, Parser as _};
 use self::args::{Cli, Group};
 use self::output::{Output, PipeClosed, has_colour, show_error, to_stderr, write_out};
 use self::recover::RemediesShown;
-use crate::config::{self, Config, Format, Given, Look, Marks, ProcessEnvironment};
+use crate::config::{self, CliOverrides, Config, Format, Marks, OutputStyle, ProcessEnvironment};
 use crate::document::query::bounds;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
@@ -50,15 +50,15 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     let _ =
         signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
     end_with_resources_exhausted();
-    let look = config::look(&arguments, &ProcessEnvironment);
+    let style = config::early_style(&arguments, &ProcessEnvironment);
     std::panic::set_hook(Box::new(|_| {}));
-    if let [_, launch, pipe, look, _, command @ ..] = arguments.as_slice()
+    if let [_, launch, pipe, style, _, command @ ..] = arguments.as_slice()
         && launch == LAUNCH
     {
-        return become_command_or_fail(pipe, Look::of(look), command);
+        return become_command_or_fail(pipe, OutputStyle::from_arg(style), command);
     }
     catch_unwind(AssertUnwindSafe(|| {
-        complete::answer(&arguments).unwrap_or_else(|| run(&arguments, look))
+        complete::answer(&arguments).unwrap_or_else(|| run(&arguments, style))
     }))
     .unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -69,7 +69,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
                     "state status",
                     "nothing that was acknowledged is lost; see how the state is",
                 );
-        show_error(&error, "pipeline-state", look);
+        show_error(&error, "pipeline-state", style);
         error.code() as u8
     })
 }
@@ -86,25 +86,25 @@ fn end_with_resources_exhausted() {
     );
 }
 
-fn run(arguments: &[OsString], look: Look) -> u8 {
+fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
     let cli = match Cli::parse_line(arguments) {
         Ok(cli) => cli,
-        Err(error) => return not_parsed(&error, arguments, look),
+        Err(error) => return not_parsed(&error, arguments, style),
     };
-    if let Some(code) = without_state(&cli, arguments, look) {
+    if let Some(code) = without_state(&cli, arguments, style) {
         return code;
     }
-    let given = Given::from(&cli.global);
+    let overrides = CliOverrides::from(&cli.global);
     if let Some(event) = hook::event(&cli.group) {
-        return hook::answer(event, &given, look);
+        return hook::answer(event, &overrides, style);
     }
     let disk = Disk::real();
     let marks =
         if matches!(cli.group, Group::Lock(_)) { Marks::StateOrLocks } else { Marks::State };
-    let config = match Config::resolve_by(marks, &given, &ProcessEnvironment, &disk) {
+    let config = match Config::resolve_by(marks, &overrides, &ProcessEnvironment, &disk) {
         Ok(config) => config,
         Err(error) => {
-            show_error(&error, &config::program(&given, &ProcessEnvironment), look);
+            show_error(&error, &config::program(&overrides, &ProcessEnvironment), style);
             return error.code() as u8;
         }
     };
@@ -116,7 +116,7 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
         }
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
-        Group::Hook(command) => hook::run(command, &given, &config, &output),
+        Group::Hook(command) => hook::run(command, &overrides, &config, &output),
         Group::Pause(command) => shell::pause(command, &config, &output),
         Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
@@ -135,7 +135,7 @@ fn run(arguments: &[OsString], look: Look) -> u8 {
 }
 
 /// Runs what needs neither a state nor a configuration; `None` if it does.
-fn without_state(cli: &Cli, arguments: &[OsString], look: Look) -> Option<u8> {
+fn without_state(cli: &Cli, arguments: &[OsString], style: OutputStyle) -> Option<u8> {
     let called = arguments.first().map_or(OsStr::new("pipeline-state"), OsString::as_os_str);
     let result = match &cli.group {
         Group::Shell(command) => shell::print(command, &cli.global, called),
@@ -146,18 +146,18 @@ fn without_state(cli: &Cli, arguments: &[OsString], look: Look) -> Option<u8> {
     Some(result.unwrap_or_else(|error| {
         let Some(error) = told(error) else { return ExitCode::Success as u8 };
         let error = with_help(error, arguments);
-        show_error(&error, "pipeline-state", look);
+        show_error(&error, "pipeline-state", style);
         error.code() as u8
     }))
 }
 
 /// The child of `lock run`: it ends here only if it cannot become the command.
-fn become_command_or_fail(pipe: &OsStr, look: Look, command: &[OsString]) -> u8 {
+fn become_command_or_fail(pipe: &OsStr, style: OutputStyle, command: &[OsString]) -> u8 {
     match become_command(pipe, command) {
         Ok(never) => match never {},
         Err(None) => ExitCode::General as u8, // the parent is gone
         Err(Some(error)) => {
-            show_error(&error, "pipeline-state", look);
+            show_error(&error, "pipeline-state", style);
             error.code() as u8
         }
     }
@@ -219,14 +219,14 @@ fn told(error: anyhow::Error) -> Option<Error> {
 }
 
 /// Prints help and version as they are; reports anything else as a usage error.
-fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
+fn not_parsed(error: &clap::Error, arguments: &[OsString], style: OutputStyle) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = write_out(rendered(error, has_colour(look.color, &io::stdout())).as_bytes());
+            let _ = write_out(rendered(error, has_colour(style.color, &io::stdout())).as_bytes());
             return ExitCode::Success as u8;
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if look.format == Format::Text => {
-            to_stderr(&rendered(error, has_colour(look.color, &io::stderr())));
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if style.format == Format::Text => {
+            to_stderr(&rendered(error, has_colour(style.color, &io::stderr())));
             return ExitCode::Usage as u8;
         }
         _ => {}
@@ -250,7 +250,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], look: Look) -> u8 {
         failure = failure.hint_command(line, "the command to run stands behind --");
     }
     failure = failure.hint_command(help_of(arguments), "");
-    show_error(&failure, "pipeline-state", look);
+    show_error(&failure, "pipeline-state", style);
     failure.code() as u8
 }
 

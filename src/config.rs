@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::nearest::nearest_root;
-pub use self::nearest::{Marked, foreign_root};
+pub use self::nearest::{FoundRoot, foreign_root};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::lock::{LOCK_TOKEN, LockEnv, OWNER_PID};
@@ -42,16 +42,16 @@ pub enum Color {
 
 /// The style of results and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct OutputStyle {
     /// Their format.
     pub format: Format,
     /// Their use of colours.
     pub color: Color,
 }
 
-impl Look {
+impl OutputStyle {
     /// The look of errors in a word, to be handed to another process.
-    pub fn word(self) -> &'static str {
+    pub fn as_arg(self) -> &'static str {
         match (self.format, self.color) {
             (Format::Json, _) => "json",
             (Format::Text, Color::Auto) => "auto",
@@ -61,7 +61,7 @@ impl Look {
     }
 
     /// The look with this name.
-    pub fn of(word: &OsStr) -> Self {
+    pub fn from_arg(word: &OsStr) -> Self {
         let format = if word == "json" { Format::Json } else { Format::Text };
         Self { format, color: color_named(word.to_str()).unwrap_or(Color::Auto) }
     }
@@ -82,7 +82,7 @@ pub enum Verbosity {
 
 /// The options that were given; `None` for the others.
 #[derive(Clone, Debug, Default)]
-pub struct Given {
+pub struct CliOverrides {
     /// `--root`
     pub root: Option<PathBuf>,
     /// `--state-file`
@@ -111,7 +111,7 @@ pub struct Config {
     /// The exit code where a lock times out.
     pub lock_exit: u8,
     /// The style of results and errors.
-    pub look: Look,
+    pub style: OutputStyle,
     /// The amount of output.
     pub verbosity: Verbosity,
     /// The root, if none was named and it was found above the working directory.
@@ -161,19 +161,19 @@ impl Environment for ProcessEnvironment {
 
 impl Config {
     /// Resolves options, environment and defaults. Reads the file system only to find the root.
-    pub fn resolve(given: &Given, env: &dyn Environment, disk: &Disk) -> Result<Self> {
-        Self::resolve_by(Marks::State, given, env, disk)
+    pub fn resolve(overrides: &CliOverrides, env: &dyn Environment, disk: &Disk) -> Result<Self> {
+        Self::resolve_by(Marks::State, overrides, env, disk)
     }
 
     /// The same, with the root found by these marks.
     pub fn resolve_by(
         marks: Marks,
-        given: &Given,
+        overrides: &CliOverrides,
         env: &dyn Environment,
         disk: &Disk,
     ) -> Result<Self> {
-        let program = program(given, env);
-        let (root, named) = chosen(given, env);
+        let program = program(overrides, env);
+        let (root, named) = explicit_root(overrides, env);
         let mut found_above = None;
         let mut origin = Origin::Named;
         let (root, state_file) = match (root, named) {
@@ -210,11 +210,12 @@ impl Config {
         if origin == Origin::Named {
             check_places(&state_file, &root)?;
         }
-        let audit_log = given.audit_log.clone().or_else(|| env.get("AUDIT_LOG").map(PathBuf::from));
+        let audit_log =
+            overrides.audit_log.clone().or_else(|| env.get("AUDIT_LOG").map(PathBuf::from));
         if let Some(log) = &audit_log {
             check_log(log, &state_file)?;
         }
-        let verbosity = match given.verbosity {
+        let verbosity = match overrides.verbosity {
             Some(verbosity) => verbosity,
             None if env.get("DEBUG").is_some_and(|value| value == "1" || value == "true") => {
                 Verbosity::Debug
@@ -226,7 +227,7 @@ impl Config {
                 directory: directory_of(&state_file).to_owned(),
                 file_name,
                 root,
-                lock_timeout: match given.lock_timeout {
+                lock_timeout: match overrides.lock_timeout {
                     Some(timeout) => timeout,
                     None => typed(env, "LOCK_TIMEOUT", parse_duration)?
                         .unwrap_or(Duration::from_secs(30)),
@@ -256,16 +257,16 @@ impl Config {
                 },
             },
             audit_log: audit_log.unwrap_or_else(|| PathBuf::from(crate::audit::DEFAULT)),
-            lock_exit: match given.lock_exit {
+            lock_exit: match overrides.lock_exit {
                 Some(code) => code,
                 None => typed(env, "PIPELINE_LOCK_EXIT", parse_number)?.unwrap_or(2),
             },
-            look: Look {
-                format: match given.format {
+            style: OutputStyle {
+                format: match overrides.format {
                     Some(format) => format,
                     None => typed(env, "PIPELINE_FORMAT", parse_format)?.unwrap_or_default(),
                 },
-                color: color(given.color, env),
+                color: color(overrides.color, env),
             },
             verbosity,
             found_above,
@@ -301,17 +302,21 @@ fn check_log(log: &Path, state_file: &Path) -> Result<()> {
 }
 
 /// The root and the state file named by option or environment.
-pub fn chosen(given: &Given, env: &dyn Environment) -> (Option<PathBuf>, Option<PathBuf>) {
-    let root = given.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
-    let state_file = given.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
+pub fn explicit_root(
+    overrides: &CliOverrides,
+    env: &dyn Environment,
+) -> (Option<PathBuf>, Option<PathBuf>) {
+    let root = overrides.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
+    let state_file =
+        overrides.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
     (root, state_file)
 }
 
 /// The beginning of a hint: the program, and the options that chose the state, so that it can be
 /// typed in another shell, too.
-pub fn program(given: &Given, env: &dyn Environment) -> String {
+pub fn program(overrides: &CliOverrides, env: &dyn Environment) -> String {
     let mut program = "pipeline-state".to_owned();
-    let (root, state_file) = chosen(given, env);
+    let (root, state_file) = explicit_root(overrides, env);
     for (option, value) in [("--root", root), ("--state-file", state_file)] {
         if let Some(value) = value {
             let word = quote_path(&value);
@@ -341,8 +346,8 @@ fn color_named(word: Option<&str>) -> Option<Color> {
 
 /// The use of colours: as requested; by default on a terminal, unless it is a dumb one or
 /// `NO_COLOR` is set.
-fn color(given: Option<Color>, env: &dyn Environment) -> Color {
-    match given.unwrap_or(Color::Auto) {
+fn color(wanted: Option<Color>, env: &dyn Environment) -> Color {
+    match wanted.unwrap_or(Color::Auto) {
         Color::Auto
             if env.get("NO_COLOR").is_some()
                 || env.get("TERM").is_some_and(|term| term == "dumb") =>
@@ -402,14 +407,14 @@ fn working_directory() -> Result<PathBuf> {
 /// The options of an editor's hook where neither option nor environment sets them: the nearest root
 /// from the project's directory up, or else from the editor's working directory; and the lock
 /// timeout.
-pub fn given_to_hook(
-    given: &Given,
+pub fn for_hook(
+    overrides: &CliOverrides,
     env: &dyn Environment,
     disk: &Disk,
     (cwd, lock_timeout): (Option<&Path>, Duration),
-) -> Result<Given> {
-    let mut given = given.clone();
-    if chosen(&given, env) == (None, None) {
+) -> Result<CliOverrides> {
+    let mut overrides = overrides.clone();
+    if explicit_root(&overrides, env) == (None, None) {
         let project = env.get("CLAUDE_PROJECT_DIR").map(PathBuf::from);
         let start = match project.as_deref().or(cwd) {
             Some(start) => {
@@ -417,17 +422,17 @@ pub fn given_to_hook(
             }
             None => working_directory()?,
         };
-        given.root = Some(nearest_root(disk, &start, Marks::State).unwrap_or(start));
+        overrides.root = Some(nearest_root(disk, &start, Marks::State).unwrap_or(start));
     }
-    if given.lock_timeout.is_none() && env.get("LOCK_TIMEOUT").is_none() {
-        given.lock_timeout = Some(lock_timeout);
+    if overrides.lock_timeout.is_none() && env.get("LOCK_TIMEOUT").is_none() {
+        overrides.lock_timeout = Some(lock_timeout);
     }
-    Ok(given)
+    Ok(overrides)
 }
 
 /// The style of errors and help, determined before the options are parsed: for errors of parsing
 /// them.
-pub fn look(arguments: &[OsString], env: &dyn Environment) -> Look {
+pub fn early_style(arguments: &[OsString], env: &dyn Environment) -> OutputStyle {
     let mut format = match env.get("PIPELINE_FORMAT") {
         Some(value) if value == "json" => Format::Json,
         _ => Format::Text,
@@ -452,7 +457,7 @@ pub fn look(arguments: &[OsString], env: &dyn Environment) -> Look {
             _ => {}
         }
     }
-    Look { format, color: color(wanted, env) }
+    OutputStyle { format, color: color(wanted, env) }
 }
 
 #[cfg(test)]
@@ -467,22 +472,26 @@ mod tests {
         }
     }
 
-    fn resolve(given: &Given, env: &[(&'static str, &'static str)]) -> Result<Config> {
-        Config::resolve(given, &env.iter().copied().collect::<HashMap<_, _>>(), &Disk::real())
+    fn resolve(overrides: &CliOverrides, env: &[(&'static str, &'static str)]) -> Result<Config> {
+        Config::resolve(overrides, &env.iter().copied().collect::<HashMap<_, _>>(), &Disk::real())
     }
 
     #[test]
     fn options_over_environment_over_defaults() {
-        let given = Given { lock_timeout: Some(Duration::from_secs(1)), ..Given::default() };
-        let timeout = |given: &Given, env: &[(&'static str, &'static str)]| {
-            resolve(given, env).unwrap().settings.lock_timeout
+        let overrides =
+            CliOverrides { lock_timeout: Some(Duration::from_secs(1)), ..CliOverrides::default() };
+        let timeout = |overrides: &CliOverrides, env: &[(&'static str, &'static str)]| {
+            resolve(overrides, env).unwrap().settings.lock_timeout
         };
-        assert_eq!(timeout(&given, &[("LOCK_TIMEOUT", "2")]), Duration::from_secs(1));
+        assert_eq!(timeout(&overrides, &[("LOCK_TIMEOUT", "2")]), Duration::from_secs(1));
         assert_eq!(
-            timeout(&Given::default(), &[("LOCK_TIMEOUT", "0.5")]),
+            timeout(&CliOverrides::default(), &[("LOCK_TIMEOUT", "0.5")]),
             Duration::from_millis(500)
         );
-        assert_eq!(timeout(&Given::default(), &[("LOCK_TIMEOUT", "")]), Duration::from_secs(30));
+        assert_eq!(
+            timeout(&CliOverrides::default(), &[("LOCK_TIMEOUT", "")]),
+            Duration::from_secs(30)
+        );
     }
 
     #[test]
@@ -496,7 +505,7 @@ mod tests {
             ("PIPELINE_FORMAT", "xml"),
             ("PIPELINE_LOCK_EXIT", "256"),
         ] {
-            let error = resolve(&Given::default(), &[(name, value)]).unwrap_err();
+            let error = resolve(&CliOverrides::default(), &[(name, value)]).unwrap_err();
             assert_eq!(error.code() as u8, 64, "{name}");
             assert!(error.message.contains(name));
         }
@@ -504,28 +513,32 @@ mod tests {
 
     #[test]
     fn a_state_file_brings_its_directory_along() {
-        let config = resolve(&Given::default(), &[("STATE_FILE", "/some/where/my.json")]).unwrap();
+        let config =
+            resolve(&CliOverrides::default(), &[("STATE_FILE", "/some/where/my.json")]).unwrap();
         assert_eq!(
             (config.settings.root.as_path(), config.settings.directory.as_path()),
             (Path::new("/some/where"), Path::new("/some/where"))
         );
-        let config =
-            resolve(&Given::default(), &[("STATE_FILE", "my.json"), ("PIPELINE_ROOT", "/r")])
-                .unwrap();
+        let config = resolve(
+            &CliOverrides::default(),
+            &[("STATE_FILE", "my.json"), ("PIPELINE_ROOT", "/r")],
+        )
+        .unwrap();
         assert_eq!(
             (config.settings.root.as_path(), config.settings.directory.as_path()),
             (Path::new("/r"), std::env::current_dir().unwrap().as_path())
         );
         for bad in ["/", "/tmp/", "..", "a/.."] {
-            let given = Given { state_file: Some(bad.into()), ..Given::default() };
-            assert_eq!(resolve(&given, &[]).unwrap_err().code() as u8, 6, "{bad}");
+            let overrides =
+                CliOverrides { state_file: Some(bad.into()), ..CliOverrides::default() };
+            assert_eq!(resolve(&overrides, &[]).unwrap_err().code() as u8, 6, "{bad}");
         }
     }
 
     #[test]
     fn a_hint_names_the_state_that_was_chosen() {
-        let given = Given { root: Some("/a b".into()), ..Given::default() };
+        let overrides = CliOverrides { root: Some("/a b".into()), ..CliOverrides::default() };
         let env = HashMap::from([("STATE_FILE", "x.json")]);
-        assert_eq!(program(&given, &env), "pipeline-state --root '/a b' --state-file x.json");
+        assert_eq!(program(&overrides, &env), "pipeline-state --root '/a b' --state-file x.json");
     }
 }

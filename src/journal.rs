@@ -104,7 +104,7 @@ impl<'a> Journal<'a> {
             return Err("it is gone".to_owned());
         };
         let path = self.dir.path_of(JOURNAL);
-        if let Some(why) = distrust(&stat) {
+        if let Some(why) = untrusted_reason(&stat) {
             return Err(format!("{} {why}", path.display()));
         }
         let line = event.to_line().ok_or("the line is too long")?;
@@ -200,7 +200,7 @@ impl<'a> Journal<'a> {
 }
 
 /// The reason why a file must not be written as a journal, if there is one.
-fn distrust(stat: &Stat) -> Option<&'static str> {
+fn untrusted_reason(stat: &Stat) -> Option<&'static str> {
     if stat.kind != FileKind::Regular {
         Some("is not a regular file")
     } else if stat.uid != crate::user::current() {

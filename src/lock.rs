@@ -91,7 +91,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::audit::{Audit, Entry, Level};
+use crate::audit::{Audit, AuditEntry, Level};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 
@@ -170,8 +170,8 @@ impl Locks {
         }
     }
 
-    fn entry(&self, level: Level, action: &str, text: &str) -> Entry {
-        Entry::new(level, &format!("lock-manager/{action}"), text)
+    fn entry(&self, level: Level, action: &str, text: &str) -> AuditEntry {
+        AuditEntry::new(level, &format!("lock-manager/{action}"), text)
     }
 
     /// Logs in the audit log that a command was refused.
@@ -207,7 +207,7 @@ impl Locks {
         text: &str,
         name: &crate::name::Name,
         grant: &record::Grant,
-    ) -> Entry {
+    ) -> AuditEntry {
         let owner = grant
             .owner
             .as_ref()

@@ -52,7 +52,7 @@ use self::diagnosis::{Depth, Health};
 use self::layout::BACKUPS;
 pub use self::signal::{SignalFile, Signals};
 use self::state_file::StateFile;
-use crate::audit::{Audit, Entry, ErrorLog, Level, Noted};
+use crate::audit::{Audit, AuditEntry, ErrorLog, ErrorLogEntry, Level};
 use crate::document::body::Body;
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
@@ -396,8 +396,8 @@ impl Store {
         }
     }
 
-    fn entry(&self, level: Level, action: &str, text: &str) -> Entry {
-        Entry::new(level, &format!("state-manager/{action}"), text)
+    fn entry(&self, level: Level, action: &str, text: &str) -> AuditEntry {
+        AuditEntry::new(level, &format!("state-manager/{action}"), text)
     }
 
     /// Adds an entry to the error log with an exit code that need not be this program's, if this
@@ -415,7 +415,7 @@ impl Store {
     }
 
     /// The last entries of the error log, oldest first.
-    pub fn noted_errors(&self) -> Vec<Noted> {
+    pub fn logged_errors(&self) -> Vec<ErrorLogEntry> {
         self.errors.last()
     }
 

@@ -50,7 +50,7 @@ impl ErrorLog {
     }
 
     /// The lines at its end, oldest first; invalid ones are skipped.
-    pub fn last(&self) -> Vec<Noted> {
+    pub fn last(&self) -> Vec<ErrorLogEntry> {
         let Ok(Some(mut file)) = open_to_read(&self.disk, &self.path) else { return Vec::new() };
         let length = file.metadata().map_or(0, |metadata| metadata.len());
         let start = length.saturating_sub(TAIL);
@@ -64,13 +64,13 @@ impl ErrorLog {
         }
         let text = String::from_utf8_lossy(&bytes);
         let whole = text.lines().skip(usize::from(start > 0));
-        whole.filter_map(Noted::parse).collect()
+        whole.filter_map(ErrorLogEntry::parse).collect()
     }
 }
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Noted {
+pub struct ErrorLogEntry {
     /// Its time, RFC 3339.
     pub time: String,
     /// INFO, WARN or ERROR.
@@ -83,7 +83,7 @@ pub struct Noted {
     pub code: u8,
 }
 
-impl Noted {
+impl ErrorLogEntry {
     /// Returns whether a command of this program failed. The line of a wrapped command's failure
     /// has code 0.
     pub fn is_ours(&self) -> bool {
@@ -91,7 +91,7 @@ impl Noted {
     }
 
     /// Returns whether the line reports a problem.
-    pub fn is_trouble(&self) -> bool {
+    pub fn is_error(&self) -> bool {
         self.is_ours() || self.level != Level::Info.name()
     }
 

@@ -3,27 +3,27 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::config::Given;
+use crate::config::CliOverrides;
 
 /// These options, for a later call. Paths are absolute: the caller's directory may be another one then.
-pub fn options(given: &Given) -> Vec<OsString> {
+pub fn options(overrides: &CliOverrides) -> Vec<OsString> {
     let mut options = Vec::new();
     let mut give =
         |option: &str, value: &OsStr| options.extend([OsString::from(option), value.to_owned()]);
     let paths = [
-        ("--root", &given.root),
-        ("--state-file", &given.state_file),
-        ("--audit-log", &given.audit_log),
+        ("--root", &overrides.root),
+        ("--state-file", &overrides.state_file),
+        ("--audit-log", &overrides.audit_log),
     ];
     for (option, path) in paths {
         if let Some(path) = path {
             give(option, std::path::absolute(path).unwrap_or_else(|_| path.clone()).as_os_str());
         }
     }
-    if let Some(timeout) = given.lock_timeout {
+    if let Some(timeout) = overrides.lock_timeout {
         give("--lock-timeout", OsStr::new(&timeout.as_secs_f64().to_string()));
     }
-    if let Some(code) = given.lock_exit {
+    if let Some(code) = overrides.lock_exit {
         give("--lock-exit", OsStr::new(&code.to_string()));
     }
     options

@@ -15,7 +15,7 @@ pub use self::hook::Hook;
 pub use self::lock::Lock;
 pub use self::recover::Recover;
 pub use self::state::State;
-use crate::config::{Color, Format, Given, Verbosity};
+use crate::config::{CliOverrides, Color, Format, Verbosity};
 use crate::time::parse_duration;
 
 /// Keeps the state of a development pipeline: a JSON document that loses nothing
@@ -103,7 +103,7 @@ pub enum ColorArg {
     Never,
 }
 
-impl From<&Global> for Given {
+impl From<&Global> for CliOverrides {
     fn from(global: &Global) -> Self {
         Self {
             root: global.root.clone(),
@@ -208,7 +208,7 @@ enable_degraded_mode REASON [FEATURES], disable_degraded_mode, is_degraded_mode
 [FEATURE]; retry_with_backoff COMMAND [ATTEMPTS [BASE_DELAY [ARGUMENT…]]]. They
 return the exit codes of this program, and what they lock belongs to the shell
 or subshell that called. They call the program by the path it was printed from,
-with the options given here, or what PIPELINE_STATE_BIN names.
+with the options overrides here, or what PIPELINE_STATE_BIN names.
 
 Examples:
   eval \"$(pipeline-state shell bash)\"

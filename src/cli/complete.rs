@@ -15,7 +15,7 @@ use super::args::Cli;
 use super::args::shell::{CompletionShell, Completions};
 use super::output::write_out;
 use crate::audit::Audit;
-use crate::config::{Config, Given, ProcessEnvironment};
+use crate::config::{CliOverrides, Config, ProcessEnvironment};
 use crate::error::ExitCode;
 use crate::fs::Disk;
 use crate::store::Store;
@@ -81,7 +81,7 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     };
     let asked = asked_place(words);
     let words = joined(words, asked);
-    let mut command = with_names(Cli::command(), &chosen(&words));
+    let mut command = with_names(Cli::command(), &explicit_root(&words));
     command.build(); // its own options, too
     if !words.get(asked).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
         command = without_options(command);
@@ -136,8 +136,8 @@ fn without_files(command: Command) -> Command {
 }
 
 /// The options of the line that choose the state.
-fn chosen(words: &[OsString]) -> Given {
-    let mut given = Given::default();
+fn explicit_root(words: &[OsString]) -> CliOverrides {
+    let mut overrides = CliOverrides::default();
     let mut words =
         words.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
@@ -146,14 +146,14 @@ fn chosen(words: &[OsString]) -> Given {
             None => (word.into_owned(), None),
         };
         let place = match option.as_str() {
-            "--root" => &mut given.root,
-            "--state-file" => &mut given.state_file,
+            "--root" => &mut overrides.root,
+            "--state-file" => &mut overrides.state_file,
             _ => continue,
         };
         *place =
             value.or_else(|| words.next().map(String::from)).map(|path| at_home(&unquoted(&path)));
     }
-    given
+    overrides
 }
 
 /// A word without its quotes: bash passes it as typed.
@@ -205,11 +205,11 @@ const NAMED: [(&str, &str, &str, Names); 13] = [
     ("state", "diff", "old", Names::Backups),
 ];
 
-fn with_names(command: Command, given: &Given) -> Command {
+fn with_names(command: Command, overrides: &CliOverrides) -> Command {
     NAMED.iter().fold(command, |command, (group, subcommand, named, names)| {
         let completer = || {
-            let (given, names) = (given.clone(), *names);
-            ArgValueCompleter::new(move |current: &OsStr| candidates(names, &given, current))
+            let (overrides, names) = (overrides.clone(), *names);
+            ArgValueCompleter::new(move |current: &OsStr| candidates(names, &overrides, current))
         };
         // mutate all: one changed alone would move to the end
         let complete = |arg: Arg| if arg.get_id() == named { arg.add(completer()) } else { arg };
@@ -221,13 +221,13 @@ fn with_names(command: Command, given: &Given) -> Command {
 
 /// The names that start with the current word, or with its part after the last comma where several
 /// can be given.
-fn candidates(names: Names, given: &Given, current: &OsStr) -> Vec<CompletionCandidate> {
+fn candidates(names: Names, overrides: &CliOverrides, current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let (before, begun) = match (names, current.rfind(',')) {
         (Names::Locks, Some(comma)) => current.split_at(comma + 1),
         _ => ("", current),
     };
-    let mut found = look_up(names, given).unwrap_or_default();
+    let mut found = look_up(names, overrides).unwrap_or_default();
     found.retain(|name| needs_no_quotes(name));
     found.sort();
     found.dedup();
@@ -244,9 +244,9 @@ fn needs_no_quotes(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
-fn look_up(names: Names, given: &Given) -> crate::error::Result<Vec<String>> {
+fn look_up(names: Names, overrides: &CliOverrides) -> crate::error::Result<Vec<String>> {
     let disk = Disk::real();
-    let config = Config::resolve(given, &ProcessEnvironment, &disk)?;
+    let config = Config::resolve(overrides, &ProcessEnvironment, &disk)?;
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
     let store = Store::new(disk, config.settings, audit);
     Ok(match names {

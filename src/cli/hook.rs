@@ -13,8 +13,8 @@ pub use self::answer::answer;
 use super::again::options;
 use super::args::{Group, Hook};
 use super::output::{Output, Verdict};
-use crate::audit::{Audit, Entry, Level};
-use crate::config::{Config, Given, ProcessEnvironment, chosen};
+use crate::audit::{Audit, AuditEntry, Level};
+use crate::config::{CliOverrides, Config, ProcessEnvironment, explicit_root};
 use crate::error::{Error, ExitCode, Kind, Result, one_line, quote_for_sh, quote_path};
 use crate::fs::Disk;
 use crate::hook::announce::Answers;
@@ -35,17 +35,17 @@ pub fn event(group: &Group) -> Option<Answers> {
 }
 
 /// Runs one of the commands that set hooks up.
-pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) -> Run {
+pub fn run(command: &Hook, overrides: &CliOverrides, config: &Config, output: &Output<'_>) -> Run {
     match command {
         Hook::Prompt | Hook::Tool => {
             Err(Error::new(Kind::Internal, "an event is answered before there is a configuration")
                 .into())
         }
-        Hook::Settings => print_settings(given, output),
+        Hook::Settings => print_settings(overrides, output),
         Hook::InitRules => {
             let path = write_rules(&Disk::real(), &config.settings.root)?.display().to_string();
             let audit = Audit::new(Disk::real(), config.audit_log.clone(), &config.settings.root);
-            let entry = Entry::new(Level::Info, "hook/init-rules", "written")
+            let entry = AuditEntry::new(Level::Info, "hook/init-rules", "written")
                 .with("pid", std::process::id());
             audit.record(&entry.with("path", &path));
             if let Some(warning) = audit.warning() {
@@ -60,13 +60,13 @@ pub fn run(command: &Hook, given: &Given, config: &Config, output: &Output<'_>) 
 
 /// The settings are JSON in every format. They name this binary by its path, since an editor may
 /// have another search path and working directory.
-fn print_settings(given: &Given, output: &Output<'_>) -> Run {
+fn print_settings(overrides: &CliOverrides, output: &Output<'_>) -> Run {
     let binary = std::env::current_exe().map_err(|error| {
         Error::new(Kind::of_io(&error), format!("cannot tell where this program is: {error}"))
     })?;
     // Names the root if one was chosen. Hooks fix their own exit codes for lock timeouts.
-    let (root, state_file) = chosen(given, &ProcessEnvironment);
-    let options = options(&Given { root, state_file, lock_exit: None, ..given.clone() });
+    let (root, state_file) = explicit_root(overrides, &ProcessEnvironment);
+    let options = options(&CliOverrides { root, state_file, lock_exit: None, ..overrides.clone() });
     let words = std::iter::once(binary.into_os_string()).chain(options);
     let program = words.map(|word| as_text(&word)).collect::<Result<Vec<_>>>()?.join(" ");
     // JSON leaves some terminal control characters unescaped.

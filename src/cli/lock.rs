@@ -15,7 +15,7 @@ use super::reports::shared_file_system;
 use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
-use crate::config::{Config, Marked, Marks, Origin, foreign_root};
+use crate::config::{Config, FoundRoot, Marks, Origin, foreign_root};
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
@@ -87,7 +87,7 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
     let shown = here.display().to_string();
     let mut message = format!("neither a state nor locks are found in {shown} or above it");
     let mut error = Error::new(Kind::NotInitialized, "").detail("path", shown.as_str());
-    if let Some(Marked { mark, owner, .. }) = foreign {
+    if let Some(FoundRoot { mark, owner, .. }) = foreign {
         message = format!(
             "{message} that are yours: {} belongs to {}",
             mark.display(),
@@ -438,7 +438,7 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
         deadline: Deadline::after(arguments.timeout.unwrap_or(config.settings.lock_timeout)),
         deadlocks: deadlocks(arguments.no_deadlock_check),
         command: arguments.command.clone(),
-        format: config.look.word(),
+        format: config.style.as_arg(),
     };
     match locks.run(&spec) {
         Ok(status) => Ok(code_of(status)),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::progress::Progress;
 use super::table::Table;
-use crate::config::{Color, Config, Format, Look, Verbosity};
+use crate::config::{Color, Config, Format, OutputStyle, Verbosity};
 use crate::error::{Error, Hint, Kind, one_line};
 use crate::lock::Locks;
 use crate::printable::json_text;
@@ -42,7 +42,7 @@ impl<'a> Output<'a> {
 
     /// True if results are written as JSON.
     pub fn is_json(&self) -> bool {
-        self.config.look.format == Format::Json
+        self.config.style.format == Format::Json
     }
 
     /// Writes a result as it is.
@@ -87,8 +87,11 @@ impl<'a> Output<'a> {
         if self.is_json() {
             to_stderr(&json_text(format!("{}\n", json!({"warning": {"message": text}}))));
         } else {
-            let head =
-                paint("warning:", Paint::Yellow, has_colour(self.config.look.color, &io::stderr()));
+            let head = paint(
+                "warning:",
+                Paint::Yellow,
+                has_colour(self.config.style.color, &io::stderr()),
+            );
             to_stderr(&format!("{head} {}\n", one_line(text)));
         }
     }
@@ -103,7 +106,7 @@ impl<'a> Output<'a> {
         if self.config.verbosity == Verbosity::Quiet {
             return;
         }
-        match self.config.look.format {
+        match self.config.style.format {
             Format::Json => {
                 to_stderr(&json_text(format!("{}\n", json!({"progress": {"message": text}}))))
             }
@@ -119,14 +122,14 @@ impl<'a> Output<'a> {
 
     /// Reports a long wait for a lock, with its holders, on standard error.
     pub fn tell_of_waits(&self, locks: &Locks) {
-        let look = self.config.look;
-        locks.on_wait(move |who| match look.format {
+        let style = self.config.style;
+        locks.on_wait(move |who| match style.format {
             Format::Json => {
                 to_stderr(&json_text(format!("{}\n", json!({"waiting": {"for": who}}))))
             }
             Format::Text => {
                 let head =
-                    paint("waiting for", Paint::Yellow, has_colour(look.color, &io::stderr()));
+                    paint("waiting for", Paint::Yellow, has_colour(style.color, &io::stderr()));
                 to_stderr(&format!("{head} {}\n", one_line(who)));
             }
         });
@@ -144,7 +147,7 @@ impl<'a> Output<'a> {
 
     /// Shows an error.
     pub fn error(&self, error: &Error) {
-        show_error(error, &self.config.program, self.config.look);
+        show_error(error, &self.config.program, self.config.style);
     }
 
     /// Writes a table.
@@ -163,7 +166,7 @@ impl<'a> Output<'a> {
 
     /// A word of a result in colour, where that is wanted.
     pub fn paint(&self, word: &str, colour: Paint) -> String {
-        paint(word, colour, has_colour(self.config.look.color, &io::stdout()))
+        paint(word, colour, has_colour(self.config.style.color, &io::stdout()))
     }
 }
 
@@ -206,11 +209,11 @@ fn paint(text: &str, paint: Paint, is_wanted: bool) -> String {
 }
 
 /// Shows an error on standard error.
-pub fn show_error(error: &Error, program: &str, look: Look) {
-    match look.format {
+pub fn show_error(error: &Error, program: &str, style: OutputStyle) {
+    match style.format {
         Format::Json => to_stderr(&error.to_json(program)),
         Format::Text => {
-            let label = paint("error:", Paint::Red, has_colour(look.color, &io::stderr()));
+            let label = paint("error:", Paint::Red, has_colour(style.color, &io::stderr()));
             to_stderr(&error.to_text(&label, program));
         }
     }

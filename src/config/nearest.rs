@@ -10,7 +10,7 @@ use crate::user;
 
 /// A root that was found. One of another user is never used, but errors name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marked {
+pub struct FoundRoot {
     /// The root directory.
     pub root: PathBuf,
     /// The file or directory in it that marks it.
@@ -27,7 +27,7 @@ pub(super) fn nearest_root(disk: &Disk, here: &Path, marks: Marks) -> Option<Pat
 }
 
 /// The nearest root of another user, from here up.
-pub fn foreign_root(disk: &Disk, here: &Path, marks: Marks) -> Option<Marked> {
+pub fn foreign_root(disk: &Disk, here: &Path, marks: Marks) -> Option<FoundRoot> {
     let user = user::current();
     search(disk, here, marks, |owner| owner != user)
 }
@@ -37,12 +37,12 @@ fn search(
     here: &Path,
     marks: Marks,
     is_wanted: impl Fn(u32) -> bool,
-) -> Option<Marked> {
+) -> Option<FoundRoot> {
     let look = |path: &Path| disk.stat(&Dir::working(), path).ok().flatten();
     let mark = |root: &Path, name: &str, kind: FileKind| {
         let stat = look(&root.join(name))?;
         let is_mark = is_wanted(stat.uid) && (stat.kind == kind || stat.kind == FileKind::Symlink);
-        is_mark.then(|| Marked { root: root.to_owned(), mark: root.join(name), owner: stat.uid })
+        is_mark.then(|| FoundRoot { root: root.to_owned(), mark: root.join(name), owner: stat.uid })
     };
     let marked = |root: &Path| {
         mark(root, STATE_FILE, FileKind::Regular)

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::degraded::Degraded;
-use crate::audit::{Logged, fact};
+use crate::audit::{AuditLine, fact};
 use crate::journal::Totals;
 use crate::journal::totals::BOUNDS;
 use crate::store::Store;
@@ -129,7 +129,7 @@ impl Metrics {
             metrics.recoveries.insert(kind, 0);
         }
         metrics.read_logs(store);
-        for noted in store.noted_errors().iter().filter(|noted| noted.is_ours()) {
+        for noted in store.logged_errors().iter().filter(|noted| noted.is_ours()) {
             *metrics.errors.entry(noted.code).or_default() += 1;
         }
         metrics.look(store);
@@ -151,7 +151,7 @@ impl Metrics {
             journaled.insert((commit.lineage.to_string(), commit.revision.get()));
         }
         self.commit_waits.before = waits_before(&journal.totals(), &self.commit_waits);
-        let is_journaled = |line: &Logged<'_>| {
+        let is_journaled = |line: &AuditLine<'_>| {
             let revision = line.fact("revision").and_then(|revision| revision.parse().ok());
             let key = line.fact("lineage").map(str::to_owned).zip(revision);
             line.text.starts_with("committed ")
@@ -164,7 +164,7 @@ impl Metrics {
             // The fact must match as a whole: another root's path may have this one as a prefix.
             let is_ours =
                 |fact: &String| text.ends_with(fact) || text.contains(&format!("{fact} "));
-            let line = Logged::parse(text).filter(|_| ours.iter().any(is_ours));
+            let line = AuditLine::parse(text).filter(|_| ours.iter().any(is_ours));
             if let Some(line) = line.filter(|line| !is_journaled(line)) {
                 self.count(&line, &yesterday);
             }
@@ -192,7 +192,7 @@ impl Metrics {
         }
     }
 
-    fn count(&mut self, line: &Logged<'_>, yesterday: &str) {
+    fn count(&mut self, line: &AuditLine<'_>, yesterday: &str) {
         self.count_since(line.time);
         let waited = || {
             line.fact("waited")

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use super::degraded::Degraded;
-use crate::audit::Noted;
+use crate::audit::ErrorLogEntry;
 use crate::error::{Error, Hint};
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;
@@ -44,7 +44,7 @@ pub struct Overview {
     /// Errors at the end of the error log, by exit code.
     pub errors: BTreeMap<u8, usize>,
     /// The last lines of the error log.
-    pub last_errors: Vec<Noted>,
+    pub last_errors: Vec<ErrorLogEntry>,
     /// The commands to type next, where there is a problem.
     #[serde(skip)]
     pub next: Vec<Hint>,
@@ -72,9 +72,9 @@ impl Overview {
         };
         let document = store.read_as_it_is().ok().flatten();
         let mut errors = BTreeMap::new();
-        let mut noted = store.noted_errors();
-        noted.retain(Noted::is_trouble);
-        for Noted { code, .. } in noted.iter().filter(|noted| noted.is_ours()) {
+        let mut noted = store.logged_errors();
+        noted.retain(ErrorLogEntry::is_error);
+        for ErrorLogEntry { code, .. } in noted.iter().filter(|noted| noted.is_ours()) {
             *errors.entry(*code).or_default() += 1;
         }
         let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
@@ -105,7 +105,7 @@ impl Overview {
                 "back to normal".to_owned(),
             ));
         }
-        if last_errors.iter().any(Noted::is_ours) {
+        if last_errors.iter().any(ErrorLogEntry::is_ours) {
             next.push(Hint::Command("recover doctor".to_owned(), "check everything".to_owned()));
         }
         Self {

@@ -20,7 +20,7 @@ use super::options::{LockPurpose, WriteOptions, check_deadline};
 use super::state_lock::RestoreLocks;
 use super::{ForeignEdits, Store};
 use crate::acl::Acls;
-use crate::audit::{Entry as Line, Level};
+use crate::audit::{AuditEntry as Line, Level};
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::Durability;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pipeline_state::audit::{Audit, Entry, ErrorLog, LINE_LIMIT, Level};
+use pipeline_state::audit::{Audit, AuditEntry, ErrorLog, LINE_LIMIT, Level};
 use pipeline_state::document::json::{self as text, MAX_DEPTH};
 use pipeline_state::document::seal::{Digest, Revision};
 use pipeline_state::document::{OWN_ROOM, WRITE_LIMIT};
@@ -118,7 +118,7 @@ proptest! {
         let audit = Audit::new(Disk::real(), dir.path().join("audit.log"), dir.path());
         for code in 1..=3 {
             log.note(Level::Error, "restore", &message, code);
-            audit.record(&Entry::new(Level::Error, "x", &message));
+            audit.record(&AuditEntry::new(Level::Error, "x", &message));
         }
         prop_assert_eq!(log.last().iter().map(|noted| noted.code).collect::<Vec<_>>(), [1, 2, 3]);
         for name in [ErrorLog::NAME, "audit.log"] {

@@ -9,7 +9,7 @@ use super::super::output::{Output, PipeClosed, show_error};
 use super::bound::Bound;
 use super::input;
 use crate::audit::{Audit, Level};
-use crate::config::{Config, Given, Look, ProcessEnvironment, given_to_hook};
+use crate::config::{CliOverrides, Config, OutputStyle, ProcessEnvironment, for_hook};
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::hook::announce::{Answers, answer as answer_to};
@@ -27,15 +27,15 @@ use crate::store::{ForeignEdits, Served, Store};
 /// Answers the event on standard input and returns 0 or 1, or 64 for a wrong command line or
 /// variable. Never 2, which editors read as "block", even after a lock timeout or with
 /// `--lock-exit`.
-pub fn answer(event: Answers, given: &Given, look: Look) -> u8 {
-    let bound = Bound::begin(look);
+pub fn answer(event: Answers, overrides: &CliOverrides, style: OutputStyle) -> u8 {
+    let bound = Bound::begin(style);
     let disk = Disk::real();
-    let (told, config) = match listen(event, given, &disk, &bound) {
+    let (told, config) = match listen(event, overrides, &disk, &bound) {
         Ok(Some(heard)) => heard,
         Ok(None) => return ExitCode::Success as u8,
         Err(error) => {
             let code = code_of(&error);
-            show_error(&error.detail("exit", code), "pipeline-state", look);
+            show_error(&error.detail("exit", code), "pipeline-state", style);
             return code;
         }
     };
@@ -69,7 +69,7 @@ fn code_of(error: &Error) -> u8 {
 /// nothing.
 fn listen(
     event: Answers,
-    given: &Given,
+    overrides: &CliOverrides,
     disk: &Disk,
     bound: &Bound,
 ) -> Result<Option<(Event, Config)>> {
@@ -83,8 +83,9 @@ fn listen(
         Answers::Prompt => PROMPT_PATIENCE,
         Answers::Tool => Duration::MAX, // a timeout loses the signal, so wait as long as the hook may run
     };
-    let given = given_to_hook(given, &ProcessEnvironment, disk, (told.cwd.as_deref(), patience))?;
-    let mut config = Config::resolve(&given, &ProcessEnvironment, disk)?;
+    let overrides =
+        for_hook(overrides, &ProcessEnvironment, disk, (told.cwd.as_deref(), patience))?;
+    let mut config = Config::resolve(&overrides, &ProcessEnvironment, disk)?;
     config.settings.lock_timeout = bound.patience(config.settings.lock_timeout);
     config.settings.foreign_edits = ForeignEdits::Refuse; // a person must decide
     Ok(Some((told, config)))
@@ -183,7 +184,7 @@ impl Hook<'_> {
         if messages.is_empty() {
             return;
         }
-        let noted = self.store.noted_errors();
+        let noted = self.store.logged_errors();
         for message in messages {
             if !noted.iter().any(|noted| noted.message == one_line(message)) {
                 self.store.note_error(

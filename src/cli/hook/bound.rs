@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::output::show_error;
-use crate::config::Look;
+use crate::config::OutputStyle;
 use crate::error::{Error, ExitCode, Kind};
 
 /// Ends the hook in any case. The promise is 5 s; a busy machine needs some margin.
@@ -39,13 +39,13 @@ enum Stage {
 
 impl Bound {
     /// Starts the clock.
-    pub fn begin(look: Look) -> Self {
+    pub fn begin(style: OutputStyle) -> Self {
         let (alive, watched) = channel::<()>();
         let stage = Arc::new(Mutex::new(Stage::default()));
         let seen = Arc::clone(&stage);
         let watch = move || {
             if watched.recv_timeout(WHOLE) == Err(RecvTimeoutError::Timeout) {
-                let code = end(&seen.lock().unwrap_or_else(PoisonError::into_inner), look);
+                let code = end(&seen.lock().unwrap_or_else(PoisonError::into_inner), style);
                 std::process::exit(code as i32);
             }
         };
@@ -79,7 +79,7 @@ impl Bound {
     }
 }
 
-fn end(stage: &Stage, look: Look) -> ExitCode {
+fn end(stage: &Stage, style: OutputStyle) -> ExitCode {
     let took = format!("the hook was ended after {} s", WHOLE.as_secs_f64());
     let (message, code) = match stage {
         Stage::Reading => (took, ExitCode::General),
@@ -94,7 +94,7 @@ fn end(stage: &Stage, look: Look) -> ExitCode {
     show_error(
         &error.hint_command("recover doctor", "see what is the matter"),
         "pipeline-state",
-        look,
+        style,
     );
     code
 }

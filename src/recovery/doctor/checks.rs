@@ -389,7 +389,7 @@ impl Examination<'_> {
         if self.found.findings.iter().any(|finding| finding.subject == Subject::Owners) {
             return Ok(()); // another user cannot use the owner's log, nor anything else here
         }
-        if let Some(why) = audit.complaint() {
+        if let Some(why) = audit.check() {
             let message =
                 format!("the audit log cannot be used: {why}; one in the root takes its place");
             let word = quote_path(audit.path());
