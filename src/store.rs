@@ -11,9 +11,11 @@
 //!   changes.
 
 pub mod absence;
+mod adopt;
 pub mod backup_dir;
 pub mod backups;
 mod belongs;
+mod candidate;
 pub mod change;
 pub mod checkpoint;
 mod commit;
@@ -27,6 +29,7 @@ mod next_revision;
 mod observe;
 pub mod options;
 mod preserve;
+mod read;
 mod record;
 pub mod report;
 pub mod restore;
@@ -35,27 +38,27 @@ mod staging;
 pub mod state_file;
 mod state_lock;
 pub mod trace;
+mod transaction;
 pub mod writable;
 
 use std::cell::RefCell;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::Value;
-
 use self::absence::Absence;
 use self::backup_dir::BackupDir;
+pub use self::candidate::Wanted;
 use self::diagnosis::{Depth, Health};
 use self::layout::BACKUPS;
+use self::observe::Observation;
+pub use self::read::Served;
+use self::read::{READER_PATIENCE, written};
 pub use self::signal::{SignalFile, Signals};
 use self::state_file::StateFile;
 use crate::audit::{Audit, AuditEntry, ErrorLog, ErrorLogEntry, Level};
-use crate::document::body::Body;
-use crate::document::seal::to_bytes;
-use crate::document::{Reading, rules};
+use crate::document::Reading;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind};
 use crate::lock::{LockEnv, Locks};
@@ -114,23 +117,6 @@ pub struct Store {
     last_warnings: RefCell<Vec<String>>,
     absence: Absence,
 }
-
-/// A document as a reader receives it.
-#[derive(Debug)]
-pub struct Served {
-    /// The document, in today's form.
-    pub value: Body,
-    /// The output of `state read`: the file's own bytes where they have the current form.
-    pub bytes: Bytes,
-}
-
-/// A file changed more recently than this may still be being written by an editor.
-const QUIET: Duration = Duration::from_secs(1);
-/// The time that a reader waits for the lock before it serves the copy that healing would restore.
-const READER_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Attempts of a reader, if its file is replaced each time before it has read the backup directory.
-const LOOKS: u32 = 100;
 
 impl Store {
     /// The store that `settings` describe, on `disk`.
@@ -210,47 +196,6 @@ impl Store {
         self.path().display().to_string()
     }
 
-    /// Reads the document. Damage is healed first; where that is impossible, the copy that healing
-    /// would restore is served with a warning and nothing is changed.
-    pub fn read(&self) -> Result<Served> {
-        let decided = self.is_restore_decided();
-        if decided.is_err() {
-            self.live()?; // damage to the state itself is the better error
-        }
-        if decided? && let Some(served) = self.finish_for_reader()? {
-            return Ok(served);
-        }
-        let mut looks = 0;
-        loop {
-            looks += 1;
-            let live = self.live()?;
-            self.warn_of_file(&live);
-            let live = match self.plainly_healthy(live)? {
-                Ok(served) => return Ok(served),
-                Err(live) => live,
-            };
-            let backup_dir = self.backup_dir_to_read()?;
-            // A commit between the two reads leaves a backup directory that does not match this
-            // file.
-            if looks < LOOKS && !self.is_still(live.as_ref())? {
-                continue;
-            }
-            let health = self.diagnose(&live, &backup_dir, Depth::DigestOnly)?;
-            if matches!(health, Health::Missing) && self.returns()? && looks < LOOKS {
-                continue;
-            }
-            return match health {
-                Health::Damaged(_)
-                    if self.settings.auto_recover == AutoRecover::Yes
-                        && self.has_copies(&backup_dir) =>
-                {
-                    self.read_healing(&backup_dir, &health)
-                }
-                health => self.serve(health, live, &backup_dir),
-            };
-        }
-    }
-
     /// Returns whether the live file is still the one that was found. Checks the path that the user
     /// gave, not the opened directory, which may have been moved.
     fn is_still(&self, found: Option<&StateFile>) -> Result<bool> {
@@ -261,72 +206,20 @@ impl Store {
         })
     }
 
-    /// Serves a healthy file after reading nothing but the file itself; otherwise returns the file.
-    fn plainly_healthy(
-        &self,
-        live: Option<StateFile>,
-    ) -> Result<std::result::Result<Served, Option<StateFile>>> {
-        // A file with an unusual name may be the second state file of its directory.
-        if self.settings.file_name != OsStr::new(layout::STATE_FILE) {
-            self.backup_dir_to_read()?;
-        }
-        Ok(match live {
-            Some(StateFile { reading: Reading::Sealed(document), bytes, .. })
-                if rules::check(document.value.outline()).is_empty() =>
-            {
-                Ok(Served { value: document.value, bytes })
-            }
-            live => Err(live),
-        })
-    }
-
-    fn serve(
-        &self,
-        health: Health,
-        live: Option<StateFile>,
-        backup_dir: &BackupDir,
-    ) -> Result<Served> {
-        match health {
-            Health::Healthy(document) => {
-                let bytes = match live {
-                    Some(found) if document.older.is_none() => found.bytes,
-                    _ => written(&document.value)?,
-                };
-                Ok(Served { value: document.value, bytes })
-            }
-            Health::Legacy(migrated) => serve_unsealed(migrated.value),
-            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                let Ok(migrated) = edit.acceptable() else {
-                    return Err(self.refusal(&Health::Foreign(edit), backup_dir));
-                };
-                self.warn(format!(
-                    "{} was changed by something else and is served as it is: {}",
-                    self.shown(),
-                    edit.summary()
-                ));
-                Ok(Served {
-                    bytes: to_bytes(&migrated.value).unwrap_or_default().into(),
-                    value: migrated.value.into(),
-                })
-            }
-            health => Err(self.refusal(&health, backup_dir)),
-        }
-    }
-
     /// Returns whether the root has a history: a copy of the document, or a checkpoint.
     fn has_history(&self, backup_dir: &BackupDir) -> bool {
         backup_dir.has_history() || self.checkpoint_ids().is_ok_and(|ids| !ids.is_empty())
     }
 
-    /// Diagnoses the live file. Checkpoints are examined only where nothing else is left.
+    /// Diagnoses a live file. Checkpoints are examined only where nothing else is left.
     fn diagnose(
         &self,
-        live: &Option<StateFile>,
-        backup_dir: &BackupDir,
-        look: Depth,
-    ) -> Result<Health> {
-        Ok(match diagnosis::diagnose(live, backup_dir, look)? {
-            Health::NotInitialized if self.has_history(backup_dir) => Health::Missing,
+        live: Option<StateFile>,
+        backup_dir: BackupDir,
+        depth: Depth,
+    ) -> Result<Observation<'_>> {
+        let health = match diagnosis::diagnose(&live, &backup_dir, depth)? {
+            Health::NotInitialized if self.has_history(&backup_dir) => Health::Missing,
             Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
                 Some(Reading::Sealed(document)) if self.is_fresh(document) => {
                     Health::Healthy(document.clone())
@@ -334,27 +227,18 @@ impl Store {
                 _ => Health::Foreign(edit),
             },
             health => health,
-        })
+        };
+        Ok(Observation { store: self, live, backup_dir, health })
     }
 
-    /// The error of a command that cannot work with this state; `None` where it can.
-    fn refusal_of(&self, health: &Health, backup_dir: &BackupDir) -> Option<Error> {
-        let restoring = match health {
-            Health::Missing | Health::Damaged(_) | Health::Invalid(_) => self.restoring(),
-            Health::Foreign(edit) if edit.reference.is_none() => self.restoring(),
-            _ => None,
-        };
-        health.refusal(&self.shown(), backup_dir, restoring.as_deref())
+    /// Observes the root without a lock and without changing anything.
+    fn observe(&self, depth: Depth) -> Result<Observation<'_>> {
+        self.diagnose(self.live()?, self.backup_dir_to_read()?, depth)
     }
 
-    fn refusal(&self, health: &Health, backup_dir: &BackupDir) -> Error {
-        let fallback = || {
-            Error::new(
-                Kind::Internal,
-                format!("{} cannot be used: {}", self.shown(), health.kind()),
-            )
-        };
-        self.refusal_of(health, backup_dir).unwrap_or_else(fallback)
+    /// Observes and compares with the mirror.
+    fn examine(&self) -> Result<Observation<'_>> {
+        self.observe(Depth::WithMirror)
     }
 
     /// Opens the backup directory without changing anything, and checks that it belongs to this
@@ -501,21 +385,4 @@ impl Store {
             self.note_error(Level::Error, action, &error.message, code as u8);
         }
     }
-}
-
-/// A document without a seal, for readers. Revision 0 lets a later write notice that the document
-/// was sealed in between.
-fn serve_unsealed(mut value: Value) -> Result<Served> {
-    let fields = value.as_object_mut();
-    let metadata =
-        fields.map(|fields| fields.entry("metadata").or_insert_with(|| serde_json::json!({})));
-    if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
-        metadata.insert("revision".into(), 0.into());
-    }
-    Ok(Served { bytes: written(&value)?, value: value.into() })
-}
-
-fn written(value: &Value) -> Result<Bytes> {
-    let unwritable = || Error::new(Kind::Internal, "the document cannot be written as JSON");
-    to_bytes(value).map(Bytes::from).ok_or_else(unwritable)
 }

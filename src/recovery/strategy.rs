@@ -9,9 +9,10 @@ use crate::error::{Error, ExitCode, Hint, Kind, Result};
 use crate::lock::Deadline;
 use crate::name::Name;
 use crate::store::Store;
+use crate::store::Wanted;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::diagnosis::HealthKind;
-use crate::store::heal::{Recovered, Wanted};
+use crate::store::heal::Recovered;
 use crate::store::options::WriteOptions;
 
 /// The pauses while waiting for resources.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Store;
 use super::diagnosis::Health;
-use super::observe::{Observation, StateLock};
 use super::options::LockPurpose;
+use super::transaction::Transaction;
 use crate::error::Result;
 use crate::fs::Dir;
 use crate::fs::watch::Watch;
@@ -69,19 +69,17 @@ impl Store {
         Ok(MOMENT.checked_sub(age).filter(|left| !left.is_zero()))
     }
 
-    /// [`Store::lock_undamaged`] for writers, which wait for a file that is missing briefly.
-    pub(super) fn lock_for_writer(
-        &self,
-        deadline: Instant,
-    ) -> Result<(StateLock<'_>, Observation)> {
-        let (lock, seen) = self.lock_undamaged(LockPurpose::Write, deadline)?;
-        if !matches!(seen.health, Health::Missing) {
-            return Ok((lock, seen));
+    /// [`Store::begin_undamaged`] for writers, which wait for a file that is missing briefly.
+    pub(super) fn begin_write(&self, deadline: Instant) -> Result<Transaction<'_>> {
+        let tx = self.begin_undamaged(LockPurpose::Write, deadline)?;
+        if !matches!(tx.seen.health, Health::Missing) {
+            return Ok(tx);
         }
+        let Transaction { seen, lock, .. } = tx;
         drop(lock);
         match self.returns()? {
-            true => self.lock_undamaged(LockPurpose::Write, deadline),
-            false => Err(self.refusal(&seen.health, &seen.backup_dir)),
+            true => self.begin_undamaged(LockPurpose::Write, deadline),
+            false => Err(seen.refusal()),
         }
     }
 }

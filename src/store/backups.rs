@@ -86,25 +86,25 @@ impl Store {
 
     /// Makes a pinned copy of the current document and returns its path.
     pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
-        let (lock, seen) = self.lock_for_writer(self.deadline())?;
-        let revision = match &seen.health {
+        let tx = self.begin_write(self.deadline())?;
+        let revision = match &tx.seen.health {
             Health::Healthy(document) => Some(document.seal.revision),
             Health::Legacy(_) => None,
             Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                drop(lock);
+                drop(tx);
                 self.seal_as_it_is(&WriteOptions::of("backup"))?;
                 return self.backup(name);
             }
-            health => return Err(self.refusal(health, &seen.backup_dir)),
+            _ => return Err(tx.seen.refusal()),
         };
-        let (Some(found), Some(backup_dir)) = (&seen.live, seen.backup_dir.dir()) else {
+        let (Some(found), Some(backup_dir)) = (&tx.seen.live, tx.seen.backup_dir.dir()) else {
             return Err(Error::new(Kind::Internal, "a healthy state without its files"));
         };
-        self.keep_mirror(&lock, &seen);
+        tx.keep_mirror();
         let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
-        let made = self.copy_to_backup(&lock, backup_dir, wanted, &found.bytes)?;
+        let made = tx.lock.copy_to_backup(backup_dir, wanted, &found.bytes)?;
         self.disk.sync_dir(backup_dir)?;
-        self.prune_backups(&lock, &seen, &Replaced::Backup(made.clone()));
+        tx.prune_backups(&Replaced::Backup(made.clone()));
         let entry = self.entry(Level::Info, "backup", "made").with("file", made.as_str());
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
         Ok(backup_dir.path_of(made.as_str()))

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use super::Store;
 use super::backup_dir::{BackupCopy, BackupDir};
 use super::layout::{BACKUPS, OWNER, STATE_FILE};
-use super::observe::StateLock;
+use super::state_lock::StateLock;
 use crate::document::Reading;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Durability, temporary};
@@ -108,26 +108,23 @@ impl Store {
             "give it a directory of its own",
         )
     }
+}
 
+impl StateLock<'_> {
     /// Records which state file the side directories belong to, if it has an unusual name or the
     /// record is damaged.
-    pub(super) fn record_owner(
-        &self,
-        lock: &StateLock,
-        backup_dir: &BackupDir,
-        record: Record,
-    ) -> Result<()> {
+    pub(super) fn record_owner(&self, backup_dir: &BackupDir, record: Record) -> Result<()> {
         let is_due = match record {
             Record::Whole => false,
-            Record::Absent => !self.is_usual(),
+            Record::Absent => !self.store.is_usual(),
             Record::Damaged => true,
         };
         let Some(dir) = backup_dir.dir().filter(|_| is_due) else { return Ok(()) };
-        let name = temporary(lock.flock.inode(), "owner");
-        let mut line = self.settings.file_name.as_encoded_bytes().to_vec();
+        let name = temporary(self.flock.inode(), "owner");
+        let mut line = self.store.settings.file_name.as_encoded_bytes().to_vec();
         line.push(b'\n');
-        let staged = self.disk.stage(dir, &name, &line, Durability::Fsync)?;
-        self.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(OWNER)))?;
+        let staged = self.store.disk.stage(dir, &name, &line, Durability::Fsync)?;
+        self.store.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(OWNER)))?;
         staged.keep();
         Ok(())
     }

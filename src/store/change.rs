@@ -2,17 +2,20 @@
 
 use serde_json::{Value, json};
 
-use super::commit::{OnDiskFull, Plan, Published};
+use super::candidate::Restorable;
+use super::commit::Plan;
 use super::diagnosis::{ForeignEdit, Health};
 use super::layout::{SIGNALS, automatic_reason, pinned};
 use super::next_revision::check_growth;
 use super::observe::Observation;
-use super::options::{Mode, WriteOptions, check_deadline};
+use super::options::{Mode, WriteOptions};
 use super::preserve::Replaced;
-use super::{AutoRecover, ForeignEdits, Signals, Store};
+use super::transaction::Transaction;
+use super::{ForeignEdits, Signals, Store};
 use crate::document::body::Body;
 use crate::document::diff::{self, diff};
 use crate::document::draft::Draft;
+use crate::document::migrate::Migrated;
 use crate::document::parts::Parts;
 use crate::document::schema::OldForm;
 use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without_seal};
@@ -155,105 +158,27 @@ impl Store {
         if options.mode == Mode::DryRun {
             return self.plan(options, make);
         }
-        let deadline = self.deadline();
-        loop {
-            let (lock, mut seen) = self.lock_for_writer(deadline)?;
-            let mut base = self.base(&seen)?;
-            self.warn_of_objects(&base);
-            self.keep_mirror(&lock, &seen);
-            let mut proposal = self.make_checked(options, &base, make)?;
-            // A guard undoes what its command changed. The edit is not the command's work, so it
-            // gets a revision of its own.
-            if let Some(edit) = &base.edit
-                && !self.guards_of_commit(&lock, &seen.backup_dir).is_empty()
-            {
-                check_document(&proposal.draft)?; // refused before the edit is sealed
-                let adoption =
-                    WriteOptions { fences: options.fences.clone(), ..WriteOptions::of("adopt") };
-                if self.adopt_edit((&lock, &seen), edit, &adoption)?.is_none() {
-                    check_deadline(deadline)?;
-                    continue;
-                }
-                seen = self.observe(&lock)?;
-                base = self.base(&seen)?;
-                proposal = make(&base)?;
-            }
-            if proposal.signals.are_needed() {
-                self.side_directory(&lock.root, SIGNALS)?; // refused before the commit
-            }
-            // A foreign edit may be an older revision.
-            let signals = match proposal.signals {
-                given if given.are_needed() || base.edit.is_none() => given,
-                _ => Signals::Follow,
-            };
-            let mut draft = proposal.draft;
-            draft.say_schema();
-            let is_same = !seen.is_rewritten() && draft.is_same_as(&base.value);
-            if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
-                let state = base.value.outline();
-                self.place_signals(
-                    &lock,
-                    &self.files_of((&lock, &seen.backup_dir), &signals, state),
-                );
-                return Ok(Outcome::Unchanged { revision: seal.revision });
-            }
-            check_document(&draft)?;
-            let lineage = self.lineage_to_continue(&seen)?;
-            let sealed = self.seal(
-                draft,
-                &seen,
-                &lineage,
-                base.value.outline().pointer("/metadata/created"),
-            )?;
-            let size = full_size(&sealed.text, sealed.document.seal.revision);
-            check_growth(size, base.full_size(&seen), options.author)?;
-            let replaced = self.replaced(options, &base, &seen);
-            let plan = Plan {
-                sealed: &sealed,
-                source: None,
-                replaced,
-                signals: &signals,
-                fences: &options.fences,
-                room: OnDiskFull::PruneBackups,
-            };
-            if let Published::Done { .. } = self.publish(&lock, &seen, &plan)? {
-                self.record_commit((&lock, &seen), options, &sealed, &[]);
-                let revision = sealed.document.seal.revision;
-                return Ok(Outcome::Committed { revision, migrated_from: base.migrated_from });
-            }
-            check_deadline(deadline)?;
-        }
+        self.retry(|deadline| self.begin_write(deadline)?.change(options, make))
     }
 
     /// Computes what a change would do, without a lock and without changing anything.
     fn plan(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
-        let (mut live, mut backup_dir) = (self.live()?, self.backup_dir_to_read()?);
-        let mut health = self.diagnose(&live, &backup_dir, super::Depth::WithMirror)?;
-        if matches!(health, Health::Missing) && self.returns()? {
-            (live, backup_dir) = (self.live()?, self.backup_dir_to_read()?);
-            health = self.diagnose(&live, &backup_dir, super::Depth::WithMirror)?;
+        let mut seen = self.examine()?;
+        if matches!(seen.health, Health::Missing) && self.returns()? {
+            seen = self.examine()?;
         }
-        let health = match health {
-            Health::Damaged(_)
-                if self.settings.auto_recover == AutoRecover::Yes
-                    && self.has_copies(&backup_dir) =>
-            {
-                let (document, _) = self.newest_copy(&backup_dir, &health)?;
-                self.warn(format!(
-                    "{} is damaged; this is against the copy it would be healed from",
-                    self.shown()
-                ));
-                match document {
-                    super::heal::Restorable::Sealed(document) => Health::Healthy(document),
-                    super::heal::Restorable::Legacy(value) => {
-                        Health::Legacy(crate::document::migrate::Migrated { value, from: None })
-                    }
-                }
-            }
-            health => health,
-        };
-        let seen = Observation { backup_dir, live, health };
-        let base = self.base(&seen)?;
+        if matches!(seen.health, Health::Damaged(_)) && seen.is_healed_by_commands() {
+            let document = seen.newest_copy()?.document;
+            self.warn(format!(
+                "{} is damaged; this is against the copy it would be healed from",
+                self.shown()
+            ));
+            seen.health = match document {
+                Restorable::Sealed(document) => Health::Healthy(document),
+                Restorable::Legacy(value) => Health::Legacy(Migrated { value, from: None }),
+            };
+        }
+        let base = seen.base()?;
         let mut draft = self.make_checked(options, &base, make)?.draft;
         draft.say_schema();
         check_document(&draft)?;
@@ -276,43 +201,6 @@ impl Store {
         make(base)
     }
 
-    /// The document to start from, or the error that there is none.
-    fn base(&self, seen: &Observation) -> Result<Base> {
-        match &seen.health {
-            Health::Healthy(document) => Ok(Base {
-                value: document.value.clone(),
-                seal: Some(document.seal.clone()),
-                claim: Claim::of(document.value.outline()),
-                migrated_from: document.older.as_ref().map(|older| older.from.clone()),
-                edit: None,
-            }),
-            Health::Legacy(migrated) => Ok(Base {
-                value: migrated.value.clone().into(),
-                seal: None,
-                claim: Claim { revision: Some(0.into()), digest: None },
-                migrated_from: migrated.from.clone(),
-                edit: None,
-            }),
-            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                let migrated =
-                    edit.acceptable().map_err(|_| self.refusal(&seen.health, &seen.backup_dir))?;
-                self.warn(format!(
-                    "{} was changed by something else; the next commit seals it: {}",
-                    self.shown(),
-                    edit.summary()
-                ));
-                Ok(Base {
-                    claim: Claim::of(&migrated.value),
-                    value: migrated.value.into(),
-                    seal: None,
-                    migrated_from: migrated.from,
-                    edit: Some(edit.clone()),
-                })
-            }
-            health => Err(self.refusal(health, &seen.backup_dir)),
-        }
-    }
-
     /// Warns of objects where old documents should have a signal's time.
     fn warn_of_objects(&self, base: &Base) {
         if base.seal.is_some() && base.migrated_from.is_none() {
@@ -332,13 +220,51 @@ impl Store {
             ));
         }
     }
+}
 
-    fn replaced(&self, options: &WriteOptions, base: &Base, seen: &Observation) -> Replaced {
-        let now = self.disk.now();
+impl Observation<'_> {
+    /// The document to start from, or the error that there is none.
+    fn base(&self) -> Result<Base> {
+        match &self.health {
+            Health::Healthy(document) => Ok(Base {
+                value: document.value.clone(),
+                seal: Some(document.seal.clone()),
+                claim: Claim::of(document.value.outline()),
+                migrated_from: document.older.as_ref().map(|older| older.from.clone()),
+                edit: None,
+            }),
+            Health::Legacy(migrated) => Ok(Base {
+                value: migrated.value.clone().into(),
+                seal: None,
+                claim: Claim { revision: Some(0.into()), digest: None },
+                migrated_from: migrated.from.clone(),
+                edit: None,
+            }),
+            Health::Foreign(edit) if self.store.settings.foreign_edits == ForeignEdits::Accept => {
+                let migrated = edit.acceptable().map_err(|_| self.refusal())?;
+                self.store.warn(format!(
+                    "{} was changed by something else; the next commit seals it: {}",
+                    self.store.shown(),
+                    edit.summary()
+                ));
+                Ok(Base {
+                    claim: Claim::of(&migrated.value),
+                    value: migrated.value.into(),
+                    seal: None,
+                    migrated_from: migrated.from,
+                    edit: Some(edit.clone()),
+                })
+            }
+            _ => Err(self.refusal()),
+        }
+    }
+
+    fn replaced(&self, options: &WriteOptions, base: &Base) -> Replaced {
+        let now = self.store.disk.now();
         if let Some(edit) = &base.edit {
             return Replaced::by_edit(now, edit);
         }
-        if seen.live.as_ref().is_none() {
+        if self.live.as_ref().is_none() {
             return Replaced::Nothing;
         }
         let reason = match (&base.seal, &base.migrated_from) {
@@ -349,6 +275,60 @@ impl Store {
             _ => pinned::PRE_MIGRATION.to_owned(),
         };
         Replaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
+    }
+}
+
+impl Transaction<'_> {
+    /// One attempt of a change; `None` if another writer was faster.
+    fn change(mut self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Option<Outcome>> {
+        let mut base = self.seen.base()?;
+        self.store.warn_of_objects(&base);
+        self.keep_mirror();
+        let mut proposal = self.store.make_checked(options, &base, make)?;
+        // A guard undoes what its command changed. The edit is not the command's work, so it gets a
+        // revision of its own.
+        if let Some(edit) = &base.edit
+            && !self.lock.guards_of_commit(&self.seen.backup_dir).is_empty()
+        {
+            check_document(&proposal.draft)?; // refused before the edit is sealed
+            let fences = options.fences.clone();
+            let adoption = WriteOptions { fences, ..WriteOptions::of("adopt") };
+            if self.adopt_edit(edit, &adoption)?.is_none() {
+                return Ok(None);
+            }
+            self.seen = self.lock.observe()?;
+            base = self.seen.base()?;
+            proposal = make(&base)?;
+        }
+        if proposal.signals.are_needed() {
+            self.store.side_directory(&self.lock.root, SIGNALS)?; // refused before the commit
+        }
+        // A foreign edit may be an older revision.
+        let signals = match proposal.signals {
+            given if given.are_needed() || base.edit.is_none() => given,
+            _ => Signals::Follow,
+        };
+        let mut draft = proposal.draft;
+        draft.say_schema();
+        let is_same = !self.seen.is_rewritten() && draft.is_same_as(&base.value);
+        if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
+            let state = base.value.outline();
+            let files = self.lock.files_of(&self.seen.backup_dir, &signals, state);
+            self.lock.place_signals(&files);
+            return Ok(Some(Outcome::Unchanged { revision: seal.revision }));
+        }
+        check_document(&draft)?;
+        let lineage = self.seen.lineage_to_continue()?;
+        let created = base.value.outline().pointer("/metadata/created");
+        let sealed = self.seen.seal(draft, &lineage, created)?;
+        let revision = sealed.document.seal.revision;
+        let size = full_size(&sealed.text, revision);
+        check_growth(size, base.full_size(&self.seen), options.author)?;
+        let replaced = self.seen.replaced(options, &base);
+        let plan = Plan { replaced, signals: &signals, ..Plan::of(&sealed, options) };
+        Ok(self
+            .commit(&plan, options, &[])?
+            .map(|_| Outcome::Committed { revision, migrated_from: base.migrated_from }))
     }
 }
 

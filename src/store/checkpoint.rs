@@ -15,9 +15,9 @@ use self::manifest::Metadata;
 use self::retention::Retention;
 use super::diagnosis::{Health, known};
 use super::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
-use super::observe::{Observation, StateLock};
-use super::options::{LockPurpose, WriteOptions, check_deadline};
-use super::state_lock::RestoreLocks;
+use super::observe::Observation;
+use super::options::{LockPurpose, WriteOptions};
+use super::transaction::Transaction;
 use super::{ForeignEdits, Store};
 use crate::acl::Acls;
 use crate::audit::{AuditEntry as Line, Level};
@@ -66,12 +66,12 @@ pub(super) enum Unkept {
 }
 
 /// An action under the locks of a checkpoint that was just made.
-pub(super) type Then<'a> = dyn FnMut(&RestoreLocks<'_>, &Observation, &Made) -> Result<()> + 'a;
+pub(super) type Then<'a> = dyn FnMut(&Transaction<'_>, &Made) -> Result<()> + 'a;
 
 impl Store {
     /// Makes a checkpoint of the state and both trees. A damaged state is healed first.
     pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
-        self.checkpoint_then(snapshot, Retention::Manual, &mut |_, _, _| Ok(()))
+        self.checkpoint_then(snapshot, Retention::Manual, &mut |_, _| Ok(()))
     }
 
     /// As [`Self::checkpoint`], retained as `retention` says; then runs `then` under the same
@@ -82,157 +82,32 @@ impl Store {
         retention: Retention,
         then: &mut Then<'_>,
     ) -> Result<Made> {
-        let deadline = self.deadline();
-        loop {
-            let (lock, seen) = self.lock_for_writer(deadline)?;
-            if let Health::TooNew(_) = seen.health {
-                return Err(self.refusal(&seen.health, &seen.backup_dir));
+        self.retry(|deadline| {
+            // Damage is healed while only the state lock is held.
+            let tx = self.begin_write(deadline)?;
+            if let Health::TooNew(_) = tx.seen.health {
+                return Err(tx.seen.refusal());
             }
-            drop(lock);
-            let locks = self.lock_all(LockPurpose::Write, deadline)?;
-            let seen = self.observe(&locks.state)?;
-            match &seen.health {
+            drop(tx);
+            let tx = self.lock_all(LockPurpose::Write, deadline)?.begin()?;
+            match &tx.seen.health {
                 Health::Healthy(_) | Health::Legacy(_) => {}
-                Health::Damaged(_) => {
-                    drop(locks);
-                    check_deadline(deadline)?;
-                    continue;
-                }
+                Health::Damaged(_) => return Ok(None),
                 Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                    drop(locks);
+                    drop(tx);
                     self.seal_as_it_is(&WriteOptions::of("checkpoint"))?;
-                    continue;
+                    return Ok(None);
                 }
-                health => return Err(self.refusal(health, &seen.backup_dir)),
+                _ => return Err(tx.seen.refusal()),
             }
-            self.keep_mirror(&locks.state, &seen);
-            let made =
-                self.take_snapshot((&locks.state, &seen), snapshot, retention, Unkept::Refused)?;
-            then(&locks, &seen, &made)?;
+            tx.keep_mirror();
+            let made = tx.take_snapshot(snapshot, retention, Unkept::Refused)?;
+            then(&tx, &made)?;
             if retention == Retention::Automatic {
-                self.retire_checkpoints(&locks.state, &made.id);
+                self.retire_checkpoints(&tx.lock, &made.id);
             }
-            return Ok(made);
-        }
-    }
-
-    /// Makes a checkpoint of what is there now, in whatever condition it is.
-    pub(super) fn take_snapshot(
-        &self,
-        (lock, seen): (&StateLock, &Observation),
-        snapshot: &Snapshot,
-        retention: Retention,
-        unkept: Unkept,
-    ) -> Result<Made> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.build((lock, seen), snapshot, retention, unkept) {
-                Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
-                Err(error) => {
-                    let why = format!("no checkpoint was made: {}", error.message);
-                    return Err(self.without_staged_path(Error { message: why, ..error }));
-                }
-                Ok(made) => {
-                    let entry = self
-                        .recovery_entry(Level::Info, "checkpoint", "created")
-                        .with("id", &made.id);
-                    let entry = entry.with("files", made.files).with("bytes", made.bytes);
-                    self.audit
-                        .record(&entry.with("pid", std::process::id()).with("path", self.shown()));
-                    return Ok(made);
-                }
-            }
-        }
-    }
-
-    fn build(
-        &self,
-        (lock, seen): (&StateLock, &Observation),
-        snapshot: &Snapshot,
-        retention: Retention,
-        unkept: Unkept,
-    ) -> Result<Made> {
-        let staging = self.staging(lock)?;
-        let now = self.disk.now();
-        let id = self.free_id(now, &snapshot.operation)?;
-        let tmp = "checkpoint";
-        tree::remove(&self.disk, &staging.dir, tmp)?;
-        self.disk.make_dir(&staging.dir, tmp)?;
-        let dir = self.disk.open_dir(&staging.dir, tmp)?;
-
-        let mut entries = Vec::new();
-        // A file over the size limit was not read; a restore keeps it as evidence.
-        if let Some(found) = seen.live.as_ref().filter(|found| found.is_whole()) {
-            self.disk.stage(&dir, manifest::STATE, &found.bytes, Durability::Fsync)?.keep();
-            entries.push(listed(
-                manifest::STATE,
-                &found.bytes,
-                found.stat.mode & 0o777,
-                found.stat.mtime,
-            ));
-        }
-        let mut left = Vec::new();
-        if let Some(root) = self.config_root()? {
-            let (from, to) = ((&root, layout::CONFIG), (&dir, manifest::CONFIG));
-            let copied = match unkept {
-                Unkept::Refused => self.copy_in(from, to)?,
-                Unkept::Left => {
-                    let copied =
-                        tree::copy_what_can_be_kept(&self.disk, from, to, Attributes::Ours)?;
-                    copied.map_or_else(Vec::new, |(listing, without)| {
-                        left = without;
-                        listing.under(to.1)
-                    })
-                }
-            };
-            entries.extend(copied);
-        }
-        entries.extend(self.copy_in((&lock.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?);
-        let (files, bytes) = {
-            let listing = Listing::new(entries.clone());
-            (listing.files(), listing.bytes())
-        };
-        let metadata = Metadata {
-            id: id.clone(),
-            operation: snapshot.operation.to_string(),
-            phase: snapshot.phase.clone().or_else(|| phase_of(seen)),
-            timestamp: rfc3339(now),
-            pid: std::process::id(),
-            hostname: hostname(),
-            revision: Some(seen.revision()).filter(|revision| *revision > 0),
-            automatic: retention == Retention::Automatic,
-            metadata: snapshot.metadata.clone(),
-        };
-        let text = metadata.write()?;
-        self.disk.stage(&dir, manifest::METADATA, &text, Durability::Fsync)?.keep();
-        entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
-        // A restore replaces the tree of a checkpoint, and its own checkpoint's metadata may be
-        // longer.
-        let limit = match snapshot.operation.as_str() {
-            layout::pinned::PRE_RESTORE => manifest::LIMIT,
-            _ => manifest::LIMIT - manifest::ROOM,
-        };
-        let text = manifest::write(&Listing::new(entries), limit)?;
-        self.disk.stage(&dir, manifest::MANIFEST, &text, Durability::Fsync)?.keep();
-        self.disk.sync_dir(&dir)?;
-
-        if !lock.flock.is_current(&self.disk, &lock.root)? {
-            return Err(lock_lost());
-        }
-        self.disk
-            .rename((&staging.dir, OsStr::new(tmp)), (&staging.checkpoints, OsStr::new(&id)))?;
-        if let Err(error) = self.disk.sync_dir(&staging.checkpoints) {
-            let message = format!(
-                "the checkpoint {id} is in place, but the disk did not confirm it: {error}"
-            );
-            return Err(Error::new(Kind::DurabilityUnknown, message)
-                .hint_command(format!("recover verify {id}"), "see what is there"));
-        }
-        if let Err(error) = staging.done() {
-            self.warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
-        }
-        Ok(Made { id, files, bytes, left })
+            Ok(Some(made))
+        })
     }
 
     fn copy_in(&self, (from, name): (&Dir, &str), to: (&Dir, &str)) -> Result<Vec<Entry>> {
@@ -283,6 +158,126 @@ impl Store {
 
     pub(super) fn recovery_entry(&self, level: Level, action: &str, text: &str) -> Line {
         Line::new(level, &format!("error-recovery/{action}"), text)
+    }
+}
+
+impl Transaction<'_> {
+    /// Makes a checkpoint of what is there now, in whatever condition it is.
+    pub(super) fn take_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        retention: Retention,
+        unkept: Unkept,
+    ) -> Result<Made> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.build(snapshot, retention, unkept) {
+                Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
+                Err(error) => {
+                    let why = format!("no checkpoint was made: {}", error.message);
+                    return Err(self.store.without_staged_path(Error { message: why, ..error }));
+                }
+                Ok(made) => {
+                    let entry = self
+                        .store
+                        .recovery_entry(Level::Info, "checkpoint", "created")
+                        .with("id", &made.id);
+                    let entry = entry.with("files", made.files).with("bytes", made.bytes);
+                    self.store.audit.record(
+                        &entry.with("pid", std::process::id()).with("path", self.store.shown()),
+                    );
+                    return Ok(made);
+                }
+            }
+        }
+    }
+
+    fn build(&self, snapshot: &Snapshot, retention: Retention, unkept: Unkept) -> Result<Made> {
+        let staging = self.store.staging(&self.lock)?;
+        let now = self.store.disk.now();
+        let id = self.store.free_id(now, &snapshot.operation)?;
+        let tmp = "checkpoint";
+        tree::remove(&self.store.disk, &staging.dir, tmp)?;
+        self.store.disk.make_dir(&staging.dir, tmp)?;
+        let dir = self.store.disk.open_dir(&staging.dir, tmp)?;
+
+        let mut entries = Vec::new();
+        // A file over the size limit was not read; a restore keeps it as evidence.
+        if let Some(found) = self.seen.live.as_ref().filter(|found| found.is_whole()) {
+            self.store.disk.stage(&dir, manifest::STATE, &found.bytes, Durability::Fsync)?.keep();
+            entries.push(listed(
+                manifest::STATE,
+                &found.bytes,
+                found.stat.mode & 0o777,
+                found.stat.mtime,
+            ));
+        }
+        let mut left = Vec::new();
+        if let Some(root) = self.store.config_root()? {
+            let (from, to) = ((&root, layout::CONFIG), (&dir, manifest::CONFIG));
+            let copied = match unkept {
+                Unkept::Refused => self.store.copy_in(from, to)?,
+                Unkept::Left => {
+                    let copied =
+                        tree::copy_what_can_be_kept(&self.store.disk, from, to, Attributes::Ours)?;
+                    copied.map_or_else(Vec::new, |(listing, without)| {
+                        left = without;
+                        listing.under(to.1)
+                    })
+                }
+            };
+            entries.extend(copied);
+        }
+        entries.extend(
+            self.store.copy_in((&self.lock.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?,
+        );
+        let (files, bytes) = {
+            let listing = Listing::new(entries.clone());
+            (listing.files(), listing.bytes())
+        };
+        let metadata = Metadata {
+            id: id.clone(),
+            operation: snapshot.operation.to_string(),
+            phase: snapshot.phase.clone().or_else(|| phase_of(&self.seen)),
+            timestamp: rfc3339(now),
+            pid: std::process::id(),
+            hostname: hostname(),
+            revision: Some(self.seen.revision()).filter(|revision| *revision > 0),
+            automatic: retention == Retention::Automatic,
+            metadata: snapshot.metadata.clone(),
+        };
+        let text = metadata.write()?;
+        self.store.disk.stage(&dir, manifest::METADATA, &text, Durability::Fsync)?.keep();
+        entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
+        // A restore replaces the tree of a checkpoint, and its own checkpoint's metadata may be
+        // longer.
+        let limit = match snapshot.operation.as_str() {
+            layout::pinned::PRE_RESTORE => manifest::LIMIT,
+            _ => manifest::LIMIT - manifest::ROOM,
+        };
+        let text = manifest::write(&Listing::new(entries), limit)?;
+        self.store.disk.stage(&dir, manifest::MANIFEST, &text, Durability::Fsync)?.keep();
+        self.store.disk.sync_dir(&dir)?;
+
+        if !self.lock.flock.is_current(&self.store.disk, &self.lock.root)? {
+            return Err(lock_lost());
+        }
+        self.store
+            .disk
+            .rename((&staging.dir, OsStr::new(tmp)), (&staging.checkpoints, OsStr::new(&id)))?;
+        if let Err(error) = self.store.disk.sync_dir(&staging.checkpoints) {
+            let message = format!(
+                "the checkpoint {id} is in place, but the disk did not confirm it: {error}"
+            );
+            return Err(Error::new(Kind::DurabilityUnknown, message)
+                .hint_command(format!("recover verify {id}"), "see what is there"));
+        }
+        if let Err(error) = staging.done() {
+            self.store
+                .warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
+        }
+        Ok(Made { id, files, bytes, left })
     }
 }
 

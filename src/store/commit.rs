@@ -11,8 +11,10 @@ use rustix::io::Errno;
 
 use super::diagnosis::{Health, Mirror, mirror_state};
 use super::layout::{MIRROR, SERVED_PREFIX};
-use super::observe::{Observation, StateLock};
+use super::options::WriteOptions;
 use super::preserve::Replaced;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
 use super::{Signals, Store};
 use crate::document::READ_LIMIT;
 use crate::document::parts::Parts;
@@ -35,6 +37,22 @@ pub(super) struct Plan<'a> {
     pub room: OnDiskFull,
 }
 
+const STAY: &Signals = &Signals::STAY;
+
+impl<'a> Plan<'a> {
+    /// The plan of an ordinary writer that replaces nothing that must be kept.
+    pub(super) fn of(sealed: &'a Sealed, options: &'a WriteOptions) -> Self {
+        Self {
+            sealed,
+            source: None,
+            replaced: Replaced::Nothing,
+            signals: STAY,
+            fences: &options.fences,
+            room: OnDiskFull::PruneBackups,
+        }
+    }
+}
+
 /// Whether old backups may be removed to free space on a full disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnDiskFull {
@@ -42,6 +60,13 @@ pub(super) enum OnDiskFull {
     PruneBackups,
     /// A reader changes nothing but what it heals.
     Fail,
+}
+
+/// A commit that is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    /// The name under which the replaced file is kept.
+    pub kept: Option<String>,
 }
 
 /// The result of publishing.
@@ -57,23 +82,44 @@ pub(super) enum Published {
 }
 
 impl Store {
+    fn warn_of_mirror(&self, error: &crate::fs::FsError) {
+        self.warn(format!(
+            "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} is destroyed",
+            self.shown()
+        ));
+    }
+}
+
+impl Transaction<'_> {
+    /// Publishes a sealed document and records the commit with `facts`; `None` if another writer
+    /// was faster. Otherwise returns the name under which the replaced file is kept, if it is.
+    pub(super) fn commit(
+        &self,
+        plan: &Plan<'_>,
+        options: &WriteOptions,
+        facts: &[(&str, &str)],
+    ) -> Result<Option<Committed>> {
+        match self.publish(plan)? {
+            Published::Overtaken => Ok(None),
+            Published::Done { kept } => {
+                self.record_commit(options, plan.sealed, facts);
+                Ok(Some(Committed { kept }))
+            }
+        }
+    }
+
     /// Replaces the live file by a sealed document. On a full disk it removes what can be spared
     /// and tries once more; nothing has been replaced at that point.
-    pub(super) fn publish(
-        &self,
-        lock: &StateLock,
-        seen: &Observation,
-        plan: &Plan<'_>,
-    ) -> Result<Published> {
-        let result = match self.attempt(lock, seen, plan) {
+    pub(super) fn publish(&self, plan: &Plan<'_>) -> Result<Published> {
+        let result = match self.attempt(plan) {
             Err(error) if error.kind == Kind::DiskFull && plan.room == OnDiskFull::PruneBackups => {
-                let removed = self.free_space(lock, seen)?;
+                let removed = self.free_space()?;
                 if removed > 0 {
-                    self.warn(format!(
+                    self.store.warn(format!(
                         "the disk is full; {removed} old backups were removed to make room"
                     ));
                 }
-                self.attempt(lock, seen, plan)
+                self.attempt(plan)
             }
             result => result,
         };
@@ -81,81 +127,95 @@ impl Store {
         if let Ok(Published::Done { kept }) = &result
             && (kept.is_some() || !matches!(plan.replaced, Replaced::Backup(_)))
         {
-            self.prune_backups(lock, seen, &plan.replaced);
+            self.prune_backups(&plan.replaced);
         }
         if let (Ok(Published::Done { .. }), Some(served), Some(backup_dir)) =
-            (&result, seen.backup_dir.served, seen.backup_dir.dir())
+            (&result, self.seen.backup_dir.served, self.seen.backup_dir.dir())
             && served <= plan.sealed.document.seal.revision
         {
             // The next commit tries again to remove it.
-            let _ = self.disk.unlink(backup_dir, format!("{SERVED_PREFIX}{served}"));
+            let _ = self.store.disk.unlink(backup_dir, format!("{SERVED_PREFIX}{served}"));
         }
         result
     }
 
-    fn attempt(&self, lock: &StateLock, seen: &Observation, plan: &Plan<'_>) -> Result<Published> {
-        let Some(backup_dir) = seen.backup_dir.dir() else {
+    fn attempt(&self, plan: &Plan<'_>) -> Result<Published> {
+        let Some(backup_dir) = self.seen.backup_dir.dir() else {
             return Err(Error::new(Kind::Internal, "a commit without its backup directory"));
         };
-        let disk = &self.disk;
+        let disk = &self.store.disk;
         let text = &plan.sealed.text;
-        let live = self.settings.file_name.as_os_str();
+        let live = self.store.settings.file_name.as_os_str();
 
         // 1. Write and sync the new document under a temporary name.
-        let name = temporary(lock.flock.inode(), "state");
-        let state = match plan.source.map(|source| self.link_staged(lock, source, &name)) {
+        let name = temporary(self.lock.flock.inode(), "state");
+        let state = match plan.source.map(|source| self.lock.link_staged(source, &name)) {
             Some(Ok(linked)) => linked,
-            _ => self.disk.stage_parts(&lock.root, &name, text.iter(), Durability::Fsync)?,
+            _ => self.store.disk.stage_parts(
+                &self.lock.root,
+                &name,
+                text.iter(),
+                Durability::Fsync,
+            )?,
         };
 
         // 2. Write the mirror's bytes, not synced: until the next writer checks it, the mirror only
         //    has to outlive the destruction of the live file, which the page cache does. Against a
         //    power cut the live file itself was synced above. It is written now so that a full disk
         //    shows before the commit.
-        let mirror_name = temporary(lock.flock.inode(), "mirror");
-        let mirror =
-            match self.disk.stage_parts(backup_dir, &mirror_name, text.iter(), Durability::None) {
-                Ok(staged) => Some(staged),
-                // A staged document needs no space, and is not given up for lack of it.
-                Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
-                Err(error) => {
-                    self.warn_of_mirror(&error);
-                    None
-                }
-            };
+        let mirror_name = temporary(self.lock.flock.inode(), "mirror");
+        let mirror = match self.store.disk.stage_parts(
+            backup_dir,
+            &mirror_name,
+            text.iter(),
+            Durability::None,
+        ) {
+            Ok(staged) => Some(staged),
+            // A staged document needs no space, and is not given up for lack of it.
+            Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
+            Err(error) => {
+                self.store.warn_of_mirror(&error);
+                None
+            }
+        };
 
         // 3. Stage the signal files.
-        let files = self.files_of(
-            (lock, &seen.backup_dir),
+        let files = self.lock.files_of(
+            &self.seen.backup_dir,
             plan.signals,
             plan.sealed.document.value.outline(),
         );
-        let signals = match self.stage_signals(lock, backup_dir, &files) {
+        let signals = match self.lock.stage_signals(backup_dir, &files) {
             // Reported when they are to be put in place.
             Err(_) if !plan.signals.are_needed() => Vec::new(),
             staged => staged?,
         };
 
         // 4. Keep the old document under its backup's name.
-        let aside = self.preserve_replaced(lock, seen, &plan.replaced)?;
+        let aside = self.preserve_replaced(&plan.replaced)?;
 
         // 5. Check that the lock is still held and the live file is still the one that was read.
         //    The check uses the path that the user gave: a document written into a directory that
         //    was moved away would be acknowledged, but not found at that path.
-        if !lock.flock.is_current(disk, &lock.root)? || !self.is_still(seen.live.as_ref())? {
+        if !self.lock.flock.is_current(disk, &self.lock.root)?
+            || !self.store.is_still(self.seen.live.as_ref())?
+        {
             return Ok(Published::Overtaken);
         }
 
         // 6. Check the grants that the caller requires (fences). From here to the rename no process
         //    can revoke them.
-        let gate = self.locks.pass_fences(plan.fences, self.deadline())?;
+        let gate = self.store.locks.pass_fences(plan.fences, self.store.deadline())?;
 
         // 7. Commit.
-        if let Err(error) = disk.rename((&lock.root, OsStr::new(&name)), (&lock.root, live)) {
-            match self.holds(lock, text) {
+        if let Err(error) =
+            disk.rename((&self.lock.root, OsStr::new(&name)), (&self.lock.root, live))
+        {
+            match self.lock.holds(text) {
                 Ok(true) => {} // the rename happened despite its error
                 Ok(false)
-                    if error.is(Errno::NOENT) && !lock.flock.is_current(disk, &lock.root)? =>
+                    if error.is(Errno::NOENT)
+                        && !self.lock.flock.is_current(disk, &self.lock.root)? =>
                 {
                     // Another writer took this writer's file for a leftover.
                     return Ok(Published::Overtaken);
@@ -176,7 +236,7 @@ impl Store {
         signals.into_iter().for_each(StagedFile::keep);
 
         // 8. Sync the directory. Only now may the commit be acknowledged.
-        if let Err(error) = disk.sync_dir(&lock.root) {
+        if let Err(error) = disk.sync_dir(&self.lock.root) {
             return Err(durability_unknown(plan.sealed, "is", &error));
         }
 
@@ -187,77 +247,73 @@ impl Store {
                 .rename((backup_dir, OsStr::new(&mirror_name)), (backup_dir, OsStr::new(MIRROR)))
             {
                 Ok(()) => mirror.keep(),
-                Err(error) => self.warn_of_mirror(&error),
+                Err(error) => self.store.warn_of_mirror(&error),
             }
         }
-        self.finish_signals(lock, backup_dir, &files);
+        self.lock.finish_signals(backup_dir, &files);
         Ok(Published::Done { kept })
-    }
-
-    /// Links a staged document to a temporary name beside the live file.
-    fn link_staged<'a>(
-        &'a self,
-        lock: &'a StateLock,
-        from: (&Dir, &OsStr),
-        name: &str,
-    ) -> FsResult<StagedFile<'a>> {
-        self.disk.unlink(&lock.root, name)?;
-        self.disk.link(from, (&lock.root, OsStr::new(name)))?;
-        Ok(StagedFile::of(&self.disk, &lock.root, name.to_owned()))
-    }
-
-    /// Returns whether the live file holds exactly this text: a rename that reported an error may
-    /// have happened.
-    fn holds(&self, lock: &StateLock, text: &Parts) -> FsResult<bool> {
-        let live = self.disk.read(&lock.root, &self.settings.file_name, READ_LIMIT)?;
-        Ok(live.is_some_and(|content| text.are(&content.bytes)))
     }
 
     /// Rewrites a mirror that differs from the healthy live file. The live file's own name is
     /// synced first: its writer may have died before that, and after a power cut a mirror must
     /// never be ahead of the live file.
-    pub(super) fn keep_mirror(&self, lock: &StateLock, seen: &Observation) {
-        if let Err(error) = self.renew_mirror(lock, seen) {
-            self.warn_of_mirror(&error);
+    pub(super) fn keep_mirror(&self) {
+        if let Err(error) = self.renew_mirror() {
+            self.store.warn_of_mirror(&error);
         }
     }
 
     /// As [`Self::keep_mirror`], for a caller that needs the mirror.
-    pub(super) fn renew_mirror(&self, lock: &StateLock, seen: &Observation) -> FsResult<()> {
-        let (Health::Healthy(document), Some(found)) = (&seen.health, seen.live.as_ref()) else {
+    pub(super) fn renew_mirror(&self) -> FsResult<()> {
+        let (Health::Healthy(document), Some(found)) = (&self.seen.health, self.seen.live.as_ref())
+        else {
             return Ok(());
         };
-        let Some(backup_dir) = seen.backup_dir.dir() else {
+        let Some(backup_dir) = self.seen.backup_dir.dir() else {
             return Ok(());
         };
-        if mirror_state(found, &seen.backup_dir).is_ok_and(|mirror| mirror == Mirror::Same) {
+        if mirror_state(found, &self.seen.backup_dir).is_ok_and(|mirror| mirror == Mirror::Same) {
             return Ok(());
         }
-        let name = temporary(lock.flock.inode(), "mirror");
+        let name = temporary(self.lock.flock.inode(), "mirror");
         // The live file may be an older copy with the contents of the latest; the revision of that
         // one must stay known.
         let seal = &document.seal;
         let is_later =
             |mirror: &Seal| mirror.lineage == seal.lineage && mirror.revision > seal.revision;
-        let mirror = seen.backup_dir.read(MIRROR).ok().filter(|_| seen.backup_dir.has_mirror);
+        let mirror =
+            self.seen.backup_dir.read(MIRROR).ok().filter(|_| self.seen.backup_dir.has_mirror);
         if mirror.is_some_and(|mirror| mirror.seal().is_some_and(is_later)) {
             return Ok(());
         }
-        if let Some(live) = self.disk.open(&lock.root, &self.settings.file_name, Access::Read)? {
-            self.disk.sync(&live, &self.path())?;
+        if let Some(live) =
+            self.store.disk.open(&self.lock.root, &self.store.settings.file_name, Access::Read)?
+        {
+            self.store.disk.sync(&live, &self.store.path())?;
         }
-        self.disk.sync_dir(&lock.root)?;
-        let staged = self.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
-        self.disk.rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
+        self.store.disk.sync_dir(&self.lock.root)?;
+        let staged = self.store.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
+        self.store
+            .disk
+            .rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
         staged.keep();
-        self.disk.sync_dir(backup_dir)
+        self.store.disk.sync_dir(backup_dir)
+    }
+}
+
+impl StateLock<'_> {
+    /// Links a staged document to a temporary name beside the live file.
+    fn link_staged(&self, from: (&Dir, &OsStr), name: &str) -> FsResult<StagedFile<'_>> {
+        self.store.disk.unlink(&self.root, name)?;
+        self.store.disk.link(from, (&self.root, OsStr::new(name)))?;
+        Ok(StagedFile::of(&self.store.disk, &self.root, name.to_owned()))
     }
 
-    fn warn_of_mirror(&self, error: &crate::fs::FsError) {
-        self.warn(format!(
-            "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} is destroyed",
-            self.shown()
-        ));
+    /// Returns whether the live file holds exactly this text: a rename that reported an error may
+    /// have happened.
+    fn holds(&self, text: &Parts) -> FsResult<bool> {
+        let live = self.store.disk.read(&self.root, &self.store.settings.file_name, READ_LIMIT)?;
+        Ok(live.is_some_and(|content| text.are(&content.bytes)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `state init`, `state init --fresh`, and `state adopt`.
+//! `state init` and `state init --fresh`.
 
 use std::path::PathBuf;
 
@@ -6,24 +6,23 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::backup_dir::{BackupDir, newest_valid};
+use super::candidate::written_by_a_newer_program;
 use super::change::Outcome;
-use super::commit::{OnDiskFull, Plan, Published};
-use super::diagnosis::{Depth, ForeignEdit, Health};
-use super::heal::written_by_a_newer_program;
-use super::layout::{ARCHIVE_PREFIX, GITIGNORE, MIRROR, SIDE_DIRECTORIES};
+use super::commit::{Plan, Published};
+use super::diagnosis::{Depth, Health};
+use super::layout::{GITIGNORE, MIRROR, SIDE_DIRECTORIES};
 use super::next_revision::new_lineage;
-use super::observe::{Observation, StateLock};
-use super::options::{Author, LockPurpose, Mode, WriteOptions, check_deadline};
-use super::preserve::Replaced;
-use super::{AutoRecover, ForeignEdits, Signals, Store};
+use super::observe::Observation;
+use super::options::{Author, LockPurpose, WriteOptions};
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
+use super::{AutoRecover, ForeignEdits, Store};
 use crate::document::first;
-use crate::document::seal::Revision;
+use crate::document::seal::{Revision, Sealed};
 use crate::error::{Error, Kind, Result};
-use crate::fs::free_name::first_free;
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, FsResult};
 use crate::side;
-use crate::time::compact;
 
 /// The reason in the name of a state's copy in an archive: it was the live file.
 pub(super) const LIVE: &str = "live";
@@ -109,52 +108,29 @@ impl Store {
 
     fn init_state(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
         self.refuse_before_making(mode)?;
-        let deadline = self.deadline();
         let was_damaged =
             self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
-        let mut done = if was_damaged { Done::Healed } else { Done::AlreadyThere };
-        loop {
-            let (lock, mut seen) = match mode {
-                InitMode::Continue => self.lock_undamaged(LockPurpose::Initialize, deadline)?,
-                InitMode::Fresh => {
-                    let lock = self.lock_state(
-                        self.precheck(LockPurpose::Initialize)?,
-                        LockPurpose::Initialize,
-                        deadline,
-                    )?;
-                    let seen = self.observe(&lock)?;
-                    (lock, seen)
-                }
+        let found = if was_damaged { Done::Healed } else { Done::AlreadyThere };
+        let mut was_sealed = false;
+        self.retry(|deadline| {
+            let tx = match mode {
+                InitMode::Continue => self.begin_undamaged(LockPurpose::Initialize, deadline)?,
+                InitMode::Fresh => self.begin(LockPurpose::Initialize, deadline)?,
             };
-            self.remove_leftovers(&lock)?;
-            if self.is_to_be_initialized(mode, &seen.health) {
-                self.make_journal(&mut seen.backup_dir);
-            }
-            let first = match &seen.health {
-                _ if mode == InitMode::Fresh => self.init_fresh(&lock, seen, options)?,
-                Health::NotInitialized => {
-                    let highest = self
-                        .highest_remembered(&seen)?
-                        .max(self.archived_revision(&seen.backup_dir)?);
-                    self.write_first(&lock, &seen, options, highest)?
+            match tx.init(mode, options)? {
+                Init::Created(revision) => Ok(Some(Initialized { revision, done: Done::Created })),
+                Init::Ready(revision) => {
+                    let done = if was_sealed { Done::Migrated } else { found };
+                    Ok(Some(Initialized { revision, done }))
                 }
-                Health::Healthy(document) if !seen.is_rewritten() => {
-                    self.keep_mirror(&lock, &seen);
-                    return Ok(Initialized { revision: document.seal.revision, done });
-                }
-                Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
-                    drop(lock);
-                    done = Done::Migrated;
+                Init::Overtaken => Ok(None),
+                Init::Unsealed => {
+                    was_sealed = true;
                     self.seal_as_it_is(options)?; // refuses a foreign edit unless those are accepted
-                    None
+                    Ok(None)
                 }
-                health => return Err(self.refusal(health, &seen.backup_dir)),
-            };
-            if let Some(revision) = first {
-                return Ok(Initialized { revision, done: Done::Created });
             }
-            check_deadline(deadline)?;
-        }
+        })
     }
 
     /// Returns whether `init` accepts what it found.
@@ -169,15 +145,15 @@ impl Store {
 
     /// The document that `state read` would serve, in words; `None` if there is none.
     pub fn served(&self) -> Option<String> {
-        let (health, backup_dir) = self.look().ok()?;
-        let document = match &health {
+        let seen = self.examine().ok()?;
+        let document = match &seen.health {
             Health::Healthy(document) => Value::clone(document.value.outline()),
             Health::Legacy(migrated) => migrated.value.clone(),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
                 edit.acceptable().ok()?.value
             }
             Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes => {
-                self.newest_copy(&backup_dir, &health).ok()?.0.into_value()
+                seen.newest_copy().ok()?.document.into_value()
             }
             _ => return None,
         };
@@ -216,12 +192,8 @@ impl Store {
         for name in SIDE_DIRECTORIES {
             side::open_to_read(&self.disk, &root, name)?;
         }
-        let health = self.diagnose(&self.live()?, &backup_dir, Depth::WithMirror)?;
-        if self.is_to_be_initialized(mode, &health) {
-            Ok(())
-        } else {
-            Err(self.refusal(&health, &backup_dir))
-        }
+        let seen = self.diagnose(self.live()?, backup_dir, Depth::WithMirror)?;
+        if self.is_to_be_initialized(mode, &seen.health) { Ok(()) } else { Err(seen.refusal()) }
     }
 
     /// Commits the document without changes: seals a legacy one, persists a migration.
@@ -233,109 +205,113 @@ impl Store {
     /// Does the housekeeping of a writer where a state exists or existed: finishes what was
     /// interrupted, heals damage, renews the mirror, removes what dead writers left.
     pub fn run_housekeeping(&self) -> Result<()> {
-        let (lock, seen) = self.lock_undamaged(LockPurpose::Write, self.deadline())?;
-        self.remove_leftovers(&lock)?;
-        self.keep_mirror(&lock, &seen);
+        let tx = self.begin_undamaged(LockPurpose::Write, self.deadline())?;
+        tx.lock.remove_leftovers()?;
+        tx.keep_mirror();
         Ok(())
     }
+}
 
-    /// Removes what dead writers left in any directory. No restore is in progress: taking the lock
-    /// settled it.
-    fn remove_leftovers(&self, lock: &StateLock) -> Result<()> {
-        self.clear_staging(&lock.root)?;
-        for name in self.disk.list(&lock.root)? {
-            if name.to_str().is_some_and(is_temporary) {
-                self.disk.unlink(&lock.root, name)?;
-            }
+/// The result of one attempt of `state init`.
+enum Init {
+    /// The first document of a lineage was committed.
+    Created(Revision),
+    /// The state is sealed and healthy.
+    Ready(Revision),
+    /// The document has to be sealed first.
+    Unsealed,
+    /// Another writer was faster.
+    Overtaken,
+}
+
+impl Transaction<'_> {
+    /// One attempt of `state init`.
+    fn init(mut self, mode: InitMode, options: &WriteOptions) -> Result<Init> {
+        self.lock.remove_leftovers()?;
+        if self.store.is_to_be_initialized(mode, &self.seen.health) {
+            self.make_journal();
         }
-        Ok(())
+        let created = match &self.seen.health {
+            _ if mode == InitMode::Fresh => self.init_fresh(options)?,
+            Health::NotInitialized => self.write_first(options)?,
+            Health::Healthy(document) if !self.seen.is_rewritten() => {
+                self.keep_mirror();
+                return Ok(Init::Ready(document.seal.revision));
+            }
+            Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
+                return Ok(Init::Unsealed);
+            }
+            _ => return Err(self.seen.refusal()),
+        };
+        Ok(created.map_or(Init::Overtaken, Init::Created))
     }
 
     /// Writes the first document; `None` if another writer was faster.
-    fn write_first(
-        &self,
-        lock: &StateLock,
-        seen: &Observation,
-        options: &WriteOptions,
-        highest: Option<Revision>,
-    ) -> Result<Option<Revision>> {
-        let revision = Revision::after(highest)
-            .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
-        let sealed = self.seal_as(first(), revision, &new_lineage()?, None)?;
-        let plan = Plan {
-            sealed: &sealed,
-            source: None,
-            replaced: Replaced::Nothing,
-            signals: &Signals::STAY,
-            fences: &options.fences,
-            room: OnDiskFull::PruneBackups,
-        };
-        if self.publish(lock, seen, &plan)? == Published::Overtaken {
+    fn write_first(&self, options: &WriteOptions) -> Result<Option<Revision>> {
+        let archived = self.seen.archived_revision()?;
+        let highest = self.seen.highest_remembered()?.max(archived);
+        let sealed = self.seen.seal_first(highest)?;
+        let plan = Plan::of(&sealed, options);
+        if self.publish(&plan)? == Published::Overtaken {
             return Ok(None);
         }
-        let mirrored =
-            seen.backup_dir.dir().map_or(Ok(()), |backup_dir| self.mirror_live(lock, backup_dir));
+        let mirrored = match self.seen.backup_dir.dir() {
+            Some(dir) => self.lock.mirror_live(dir),
+            None => Ok(()),
+        };
         if let Err(error) = mirrored {
-            self.warn(format!("the mirror may not survive a power cut: {error}"));
+            self.store.warn(format!("the mirror may not survive a power cut: {error}"));
         }
-        self.record_commit((lock, seen), options, &sealed, &[]);
-        Ok(Some(revision))
+        self.record_commit(options, &sealed, &[]);
+        Ok(Some(sealed.document.seal.revision))
     }
 
-    /// Archives the whole history and starts a new lineage.
-    fn init_fresh(
-        &self,
-        lock: &StateLock,
-        seen: Observation,
-        options: &WriteOptions,
-    ) -> Result<Option<Revision>> {
-        let found = seen.live.as_ref();
-        if found.is_none() && !seen.backup_dir.has_history() && seen.backup_dir.evidence.is_empty()
-        {
-            let highest =
-                self.highest_remembered(&seen)?.max(self.archived_revision(&seen.backup_dir)?);
-            return self.write_first(lock, &seen, options, highest);
+    /// Archives the whole history and starts a new lineage; `None` if another writer was faster.
+    fn init_fresh(&self, options: &WriteOptions) -> Result<Option<Revision>> {
+        let (seen, backup_dir) = (&self.seen, &self.seen.backup_dir);
+        if seen.live.is_none() && !backup_dir.has_history() && backup_dir.evidence.is_empty() {
+            return self.write_first(options);
         }
-        let copies = seen.backup_dir.copies()?;
+        let copies = backup_dir.copies()?;
         if let Health::TooNew(_) = seen.health {
-            return Err(self.refusal(&seen.health, &seen.backup_dir));
+            return Err(seen.refusal());
         }
         newest_valid(copies).map_err(written_by_a_newer_program)?;
         let live = match &seen.health {
             Health::Healthy(document) => Some(document.seal.revision),
             _ => None,
         };
-        let named = seen.backup_dir.backups.iter().filter_map(|backup| backup.revision).max();
-        let highest = live
-            .max(self.highest_remembered(&seen)?)
-            .max(self.archived_revision(&seen.backup_dir)?);
         // A backup that is no longer readable may have held the revision in its name.
-        let highest = highest.max(named);
+        let named = backup_dir.backups.iter().filter_map(|backup| backup.revision).max();
+        let archived = seen.archived_revision()?;
+        let highest = live.max(seen.highest_remembered()?).max(archived).max(named);
+        self.start_new_lineage(&seen.seal_first(highest)?, options)
+    }
+}
+
+impl Observation<'_> {
+    /// Seals the first document of a new lineage.
+    fn seal_first(&self, highest: Option<Revision>) -> Result<Sealed> {
         let revision = Revision::after(highest)
             .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
-        let sealed = self.seal_as(first(), revision, &new_lineage()?, None)?;
-        self.start_new_lineage(lock, &seen, (&sealed, options))
-    }
-
-    pub(super) fn free_archive_name(&self, backup_dir: &Dir, lineage: &str) -> Result<String> {
-        let name = format!("{ARCHIVE_PREFIX}{lineage}-{}", compact(self.disk.now()));
-        Ok(first_free(&name, "", |name| self.disk.check_free(backup_dir, name))?)
+        self.store.seal_as(first(), revision, &new_lineage()?, None)
     }
 
     /// The highest revision in the names of archives: after an interrupted `init --fresh` nothing
     /// else may be left.
-    fn archived_revision(&self, backup_dir: &BackupDir) -> Result<Option<Revision>> {
-        let Some(dir) = backup_dir.dir() else {
+    fn archived_revision(&self) -> Result<Option<Revision>> {
+        let Some(dir) = self.backup_dir.dir() else {
             return Ok(None);
         };
+        let disk = &self.store.disk;
         let mut highest = None;
-        for name in &backup_dir.archives {
-            let archive = match self.disk.open_dir(dir, name) {
+        for name in &self.backup_dir.archives {
+            let archive = match disk.open_dir(dir, name) {
                 // This program did not make it.
                 Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::LOOP) => continue,
                 archive => archive?,
             };
-            let archive = BackupDir::list(&self.disk, archive)?;
+            let archive = BackupDir::list(disk, archive)?;
             let named = archive.backups.iter().filter_map(|backup| backup.revision).max();
             let mirrored = if archive.has_mirror {
                 archive.read(MIRROR)?.sealed().map(|document| document.seal.revision)
@@ -346,85 +322,18 @@ impl Store {
         }
         Ok(highest)
     }
+}
 
-    /// Accepts a foreign edit: validates, seals and commits it. The last acknowledged revision
-    /// becomes a pinned backup.
-    pub fn adopt(&self, options: &WriteOptions) -> Result<Outcome> {
-        if options.mode == Mode::DryRun {
-            let (health, backup_dir) = self.look()?;
-            return match &health {
-                Health::Foreign(edit) => {
-                    let adopted = edit
-                        .acceptable()
-                        .map_err(|health| self.refusal(&health, &backup_dir))?
-                        .value;
-                    Ok(Outcome::Planned(ForeignEdit { value: adopted, ..edit.clone() }.changes()))
-                }
-                Health::Healthy(_) | Health::Legacy(_) => Ok(Outcome::Planned(Vec::new())),
-                health => Err(self.refusal(health, &backup_dir)),
-            };
-        }
-        let deadline = self.deadline();
-        loop {
-            let lock =
-                self.lock_state(self.precheck(LockPurpose::Write)?, LockPurpose::Write, deadline)?;
-            let seen = self.observe(&lock)?;
-            let edit = match &seen.health {
-                Health::Foreign(edit) => edit,
-                Health::Healthy(document) => {
-                    self.check_conditions(options, document.seal.revision.get())?;
-                    return Ok(Outcome::Unchanged { revision: document.seal.revision });
-                }
-                Health::Legacy(_) => {
-                    drop(lock);
-                    return self.seal_as_it_is(options);
-                }
-                health => return Err(self.refusal(health, &seen.backup_dir)),
-            };
-            self.check_conditions(options, edit.revision())?;
-            if let Some(outcome) = self.adopt_edit((&lock, &seen), edit, options)? {
-                return Ok(outcome);
+impl StateLock<'_> {
+    /// Removes what dead writers left in any directory. No restore is in progress: taking the lock
+    /// settled it.
+    fn remove_leftovers(&self) -> Result<()> {
+        self.store.clear_staging(&self.root)?;
+        for name in self.store.disk.list(&self.root)? {
+            if name.to_str().is_some_and(is_temporary) {
+                self.store.disk.unlink(&self.root, name)?;
             }
-            check_deadline(deadline)?;
         }
-    }
-
-    /// Commits a foreign edit unchanged; `None` if the live file was changed in the meantime.
-    pub(super) fn adopt_edit(
-        &self,
-        (lock, seen): (&StateLock, &Observation),
-        edit: &ForeignEdit,
-        options: &WriteOptions,
-    ) -> Result<Option<Outcome>> {
-        let migrated =
-            edit.acceptable().map_err(|health| self.refusal(&health, &seen.backup_dir))?;
-        let lineage = self.lineage_to_continue(seen)?;
-        let created = migrated.value.pointer("/metadata/created").cloned();
-        let sealed = self.seal(migrated.value, seen, &lineage, created.as_ref())?;
-        let plan = Plan {
-            sealed: &sealed,
-            source: None,
-            replaced: Replaced::by_edit(self.disk.now(), edit),
-            signals: &Signals::Follow, // it may be an older revision
-            fences: &options.fences,
-            room: OnDiskFull::PruneBackups,
-        };
-        let lost = match &edit.reference {
-            Some(reference) => self.lost_after(
-                &seen.backup_dir,
-                &reference.seal.lineage,
-                Some(reference.seal.revision),
-            ),
-            None => self.lost_after(&seen.backup_dir, &lineage, None),
-        };
-        if self.publish(lock, seen, &plan)? == Published::Overtaken {
-            return Ok(None);
-        }
-        if let Some(lost) = lost {
-            self.warn(lost);
-        }
-        self.record_commit((lock, seen), options, &sealed, &[]);
-        let revision = sealed.document.seal.revision;
-        Ok(Some(Outcome::Committed { revision, migrated_from: migrated.from }))
+        Ok(())
     }
 }

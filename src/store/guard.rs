@@ -21,9 +21,9 @@ use super::backup_dir::BackupDir;
 use super::checkpoint::Snapshot;
 use super::checkpoint::retention::Retention;
 use super::diagnosis::Health;
-use super::observe::{Observation, StateLock};
 use super::options::LockPurpose;
-use super::state_lock::RestoreLocks;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
 use crate::document::seal::Digest;
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::{Durability, temporary};
@@ -134,13 +134,13 @@ impl Store {
     pub fn begin_guard(&self, snapshot: &Snapshot) -> Result<Begun> {
         let token = new_token()?;
         let id = self
-            .checkpoint_then(snapshot, Retention::Automatic, &mut |locks, seen, made| {
-                let record =
-                    self.new_record(locks, seen, (&made.id, &snapshot.operation), &token)?;
-                self.put_record(&locks.state, &seen.backup_dir, &record)?;
-                let begun = self.announce(&locks.state, &seen.backup_dir, &record.id);
+            .checkpoint_then(snapshot, Retention::Automatic, &mut |tx, made| {
+                let record = self.new_record(tx, (&made.id, &snapshot.operation), &token)?;
+                let backup_dir = &tx.seen.backup_dir;
+                tx.lock.put_record(backup_dir, &record)?;
+                let begun = tx.lock.announce(backup_dir, &record.id);
                 if begun.is_err()
-                    && let Some(dir) = seen.backup_dir.dir()
+                    && let Some(dir) = backup_dir.dir()
                 {
                     self.drop_record(dir, &record.id)?;
                 }
@@ -152,26 +152,25 @@ impl Store {
 
     fn new_record(
         &self,
-        locks: &RestoreLocks<'_>,
-        seen: &Observation,
+        tx: &Transaction<'_>,
         named: (&str, &Name),
         token: &str,
     ) -> Result<Record> {
         let process = Identity::of(std::process::id())?.ok_or_else(|| {
             Error::new(Kind::DependencyMissing, "/proc does not show this process")
         })?;
-        let root = self.disk.stat(&locks.state.root, ".")?;
+        let root = self.disk.stat(&tx.lock.root, ".")?;
         let root =
             root.ok_or_else(|| Error::new(Kind::Conflict, "the root was removed meanwhile"))?;
-        let base = match &seen.health {
+        let base = match &tx.seen.health {
             Health::Healthy(document) => {
                 let seal = document.seal.clone();
                 Some(Base { revision: seal.revision, lineage: seal.lineage, digest: seal.digest })
             }
             _ => None,
         };
-        let running = self.running(&locks.state.root, &seen.backup_dir)?;
-        let around = self.guards_of_commit(&locks.state, &seen.backup_dir);
+        let running = self.running(&tx.lock.root, &tx.seen.backup_dir)?;
+        let around = tx.lock.guards_of_commit(&tx.seen.backup_dir);
         Ok(Record {
             id: named.0.to_owned(),
             operation: named.1.to_string(),
@@ -183,11 +182,6 @@ impl Store {
             beside: running.into_iter().map(|other| other.id).find(|other| !around.contains(other)),
             status: Status::Running,
         })
-    }
-
-    /// Puts a record in place, durably.
-    fn put_record(&self, lock: &StateLock, backup_dir: &BackupDir, record: &Record) -> Result<()> {
-        Ok(self.put_record_as(&temporary(lock.flock.inode(), "guard"), backup_dir, record)??)
     }
 
     /// As [`Self::put_record`], without the state lock. A holder of that lock may remove the
@@ -223,38 +217,6 @@ impl Store {
         Ok(put())
     }
 
-    /// Records the beginning of a guard in the journal. Without a journal commits could not be
-    /// attributed.
-    fn announce(&self, lock: &StateLock, backup_dir: &BackupDir, id: &str) -> Result<()> {
-        let written = match backup_dir.dir().filter(|_| backup_dir.has_journal) {
-            Some(dir) => Journal::new(&self.disk, dir)
-                .append(&self.guard_event(lock, backup_dir, id, "began"), lock.flock.inode()),
-            None => Err("there is none".to_owned()),
-        };
-        written.map_err(|why| {
-            let message =
-                format!("without a journal a guard cannot tell whose commits are whose: {why}; nothing was run");
-            Error::new(Kind::DependencyMissing, message).hint_command("state init", "makes it")
-        })
-    }
-
-    fn guard_event(&self, lock: &StateLock, backup_dir: &BackupDir, id: &str, step: &str) -> Event {
-        let mut guards = self.guards_of_commit(lock, backup_dir);
-        guards.retain(|guard| guard != id);
-        Event::Guard(GuardEvent {
-            time: rfc3339_millis(self.disk.now()),
-            id: id.to_owned(),
-            step: step.to_owned(),
-            guards,
-        })
-    }
-
-    fn journal_guard(&self, lock: &StateLock, backup_dir: &BackupDir, id: &str, step: &str) {
-        if let Some(dir) = backup_dir.dir().filter(|_| backup_dir.has_journal) {
-            self.append_to_journal(dir, lock, &self.guard_event(lock, backup_dir, id, step));
-        }
-    }
-
     fn drop_record(&self, backup_dir: &Dir, id: &str) -> FsResult<()> {
         self.disk.unlink(backup_dir, file_name(id))?;
         self.disk.sync_dir(backup_dir)
@@ -270,11 +232,7 @@ impl Store {
 
     /// Removes a guard's record in whatever condition it is; 1 `not_found` where there is none.
     pub fn forget_guard(&self, id: &str) -> Result<()> {
-        let lock = self.lock_state(
-            self.precheck(LockPurpose::Write)?,
-            LockPurpose::Write,
-            self.deadline(),
-        )?;
+        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
         let backup_dir = self.backup_dir_of(&lock.root)?;
         if !backup_dir.guards.iter().any(|guard| guard == id) {
             return Err(Error::new(
@@ -293,7 +251,7 @@ impl Store {
         if let Some(dir) = backup_dir.dir() {
             self.drop_record(dir, id)?;
         }
-        self.journal_guard(&lock, &backup_dir, id, "forgotten");
+        lock.journal_guard(&backup_dir, id, "forgotten");
         Ok(())
     }
 
@@ -392,23 +350,6 @@ impl Store {
         Ok(running)
     }
 
-    /// The running guards that this process commits under: it descends from the guard, or shows its
-    /// token.
-    pub(super) fn guards_of_commit(&self, lock: &StateLock, backup_dir: &BackupDir) -> Vec<String> {
-        if backup_dir.guards.is_empty() {
-            return Vec::new();
-        }
-        let running = self.running(&lock.root, backup_dir).unwrap_or_default();
-        let ancestors = ancestry(std::process::id()).unwrap_or_default();
-        let shown = &self.settings.lock_env.guards;
-        let is_under = |record: &Record| {
-            let token = shown.iter().find(|(id, _)| *id == record.id);
-            token.is_some_and(|(_, token)| record.is_shown(token))
-                || ancestors.iter().any(|ancestor| ancestor.is(&record.process))
-        };
-        running.into_iter().filter(is_under).map(|record| record.id).collect()
-    }
-
     /// The first revision that a running guard needs to attribute changes; none if no guard runs.
     pub(super) fn first_guarded_revision(&self, root: &Dir, backup_dir: &BackupDir) -> Option<u64> {
         if backup_dir.guards.is_empty() {
@@ -435,5 +376,65 @@ impl Store {
                 self.warn_last(format!("{problem}; next: {}", next.unwrap_or_default()));
             }
         }
+    }
+}
+
+impl StateLock<'_> {
+    /// Puts a record in place, durably.
+    fn put_record(&self, backup_dir: &BackupDir, record: &Record) -> Result<()> {
+        Ok(self.store.put_record_as(
+            &temporary(self.flock.inode(), "guard"),
+            backup_dir,
+            record,
+        )??)
+    }
+
+    /// Records the beginning of a guard in the journal. Without a journal commits could not be
+    /// attributed.
+    fn announce(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
+        let written = match backup_dir.dir().filter(|_| backup_dir.has_journal) {
+            Some(dir) => Journal::new(&self.store.disk, dir)
+                .append(&self.guard_event(backup_dir, id, "began"), self.flock.inode()),
+            None => Err("there is none".to_owned()),
+        };
+        written.map_err(|why| {
+            let message =
+                format!("without a journal a guard cannot tell whose commits are whose: {why}; nothing was run");
+            Error::new(Kind::DependencyMissing, message).hint_command("state init", "makes it")
+        })
+    }
+
+    fn guard_event(&self, backup_dir: &BackupDir, id: &str, step: &str) -> Event {
+        let mut guards = self.guards_of_commit(backup_dir);
+        guards.retain(|guard| guard != id);
+        Event::Guard(GuardEvent {
+            time: rfc3339_millis(self.store.disk.now()),
+            id: id.to_owned(),
+            step: step.to_owned(),
+            guards,
+        })
+    }
+
+    fn journal_guard(&self, backup_dir: &BackupDir, id: &str, step: &str) {
+        if let Some(dir) = backup_dir.dir().filter(|_| backup_dir.has_journal) {
+            self.append_to_journal(dir, &self.guard_event(backup_dir, id, step));
+        }
+    }
+
+    /// The running guards that this process commits under: it descends from the guard, or shows its
+    /// token.
+    pub(super) fn guards_of_commit(&self, backup_dir: &BackupDir) -> Vec<String> {
+        if backup_dir.guards.is_empty() {
+            return Vec::new();
+        }
+        let running = self.store.running(&self.root, backup_dir).unwrap_or_default();
+        let ancestors = ancestry(std::process::id()).unwrap_or_default();
+        let shown = &self.store.settings.lock_env.guards;
+        let is_under = |record: &Record| {
+            let token = shown.iter().find(|(id, _)| *id == record.id);
+            token.is_some_and(|(_, token)| record.is_shown(token))
+                || ancestors.iter().any(|ancestor| ancestor.is(&record.process))
+        };
+        running.into_iter().filter(is_under).map(|record| record.id).collect()
     }
 }

@@ -11,9 +11,11 @@
 //! 5. The intent is removed.
 
 use std::ffi::OsStr;
+use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::Store;
 use super::backup_dir::lineage_of;
 use super::commit::{OnDiskFull, Plan, Published};
 use super::diagnosis::Health;
@@ -21,23 +23,24 @@ use super::layout::{
     ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS,
     STAGED_PREFIX, WORKSHOP,
 };
-use super::observe::{Observation, StateLock};
 use super::options::WriteOptions;
-use super::preserve::Replaced;
 use super::restore::intent::StagedState;
 use super::restore::{lock_lost, staged_state};
 use super::staging::StagingDir;
 use super::state_file::StateFile;
-use super::{Signals, Store};
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
 use crate::audit::Level;
 use crate::document::seal::{
     Digest, Document, Lineage, Revision, Seal, Sealed, verified, with_digest,
 };
 use crate::document::{READ_LIMIT, Reading};
 use crate::error::{Error, Kind, Result};
+use crate::fs::free_name::first_free;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
 use crate::side;
+use crate::time::compact;
 use crate::tree::{self, Attributes};
 
 /// The record's action. The record uses the file of a restore's intent, so that one lookup finds
@@ -93,108 +96,21 @@ fn archive_in_progress() -> String {
     format!("{STAGED_PREFIX}{NUMBER}-archive")
 }
 
+fn free_archive_name(store: &Store, backup_dir: &Dir, lineage: &str) -> Result<String> {
+    let name = format!("{ARCHIVE_PREFIX}{lineage}-{}", compact(store.disk.now()));
+    Ok(first_free(&name, "", |name| store.disk.check_free(backup_dir, name))?)
+}
+
 /// Returns whether a file of the backup directory belongs in an archive.
 fn is_archived(name: &str) -> bool {
     BackupName::parse(name).is_some() || name.starts_with(EVIDENCE_PREFIX)
 }
 
 impl Store {
-    /// Archives everything and commits the first document of a new lineage; `None` if another
-    /// writer was faster.
-    pub(super) fn start_new_lineage(
-        &self,
-        lock: &StateLock,
-        seen: &Observation,
-        (sealed, options): (&Sealed, &WriteOptions),
-    ) -> Result<Option<Revision>> {
-        let Some(backup_dir) = seen.backup_dir.dir() else { return Ok(None) };
-        let mut staging = self.staging(lock)?;
-        // A file made in the backup directory must never exist without the staging directory.
-        self.disk.sync_dir(&staging.checkpoints)?;
-        self.make_archive(lock, seen, backup_dir)?;
-        let lineage = lineage_of(seen.backup_dir.copies()?)
-            .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
-        let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
-        let archive = self.free_archive_name(backup_dir, &lineage)?;
-        let intent = Intent { archive, state: StagedState { revision, lineage: new, digest } };
-        self.disk
-            .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
-            .keep();
-        self.decide_fresh(&mut staging, lock, &intent)?;
-        match self.commit_fresh(lock, seen, (&staging, sealed), options) {
-            Ok(Published::Done { .. }) => {}
-            Ok(Published::Overtaken) => {
-                self.drop_fresh(staging)?;
-                return Ok(None);
-            }
-            // The commit may have happened; the next writer finds out.
-            Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
-            Err(error) => {
-                self.drop_fresh(staging)?;
-                return Err(error);
-            }
-        }
-        self.record_archive(&intent, options);
-        self.record_commit((lock, seen), options, sealed, &[]);
-        self.finish_fresh(lock, staging, &intent);
-        Ok(Some(revision))
-    }
-
     fn record_archive(&self, intent: &Intent, options: &WriteOptions) {
         let entry =
             self.entry(Level::Info, options.action, "archived").with("archive", &intent.archive);
         self.audit.record(&entry.with("path", self.shown()));
-    }
-
-    fn commit_fresh(
-        &self,
-        lock: &StateLock,
-        seen: &Observation,
-        (staging, sealed): (&StagingDir<'_>, &Sealed),
-        options: &WriteOptions,
-    ) -> Result<Published> {
-        let staged = staged_state(NUMBER);
-        let plan = Plan {
-            sealed,
-            source: Some((&staging.dir, OsStr::new(&staged))),
-            replaced: Replaced::Nothing, // it is in the archive
-            signals: &Signals::STAY,
-            fences: &options.fences,
-            room: OnDiskFull::Fail,
-        };
-        self.publish(lock, seen, &plan)
-    }
-
-    /// Links or copies everything into the archive, and syncs it.
-    fn make_archive(&self, lock: &StateLock, seen: &Observation, backup_dir: &Dir) -> Result<()> {
-        let place = archive_in_progress();
-        tree::remove(&self.disk, backup_dir, &place)?;
-        self.disk.make_dir(backup_dir, &place)?;
-        let archive = self.disk.open_dir(backup_dir, &place)?;
-        if let Some(found) = &seen.live {
-            let live = match &seen.health {
-                Health::Healthy(document) => Some(document.seal.revision),
-                _ => None,
-            };
-            let name = BackupName::new(self.disk.now(), live, super::fresh::LIVE);
-            if found.is_whole() {
-                self.disk.stage(&archive, name.as_str(), &found.bytes, Durability::Fsync)?.keep();
-            } else {
-                self.disk.link(
-                    (&lock.root, &self.settings.file_name),
-                    (&archive, OsStr::new(name.as_str())),
-                )?;
-            }
-        }
-        let backups = seen.backup_dir.backups.iter().map(BackupName::as_str);
-        let evidence = seen.backup_dir.evidence.iter().map(String::as_str);
-        let mirror = seen.backup_dir.has_mirror.then_some(MIRROR);
-        for name in backups.chain(evidence).chain(mirror) {
-            self.link_or_copy((backup_dir, &archive), name)?;
-        }
-        self.archive_signals(lock, &archive)?;
-        self.disk.sync_dir(&archive)?;
-        Ok(self.disk.sync_dir(backup_dir)?)
     }
 
     fn link_or_copy(&self, (from, to): (&Dir, &Dir), name: &str) -> Result<()> {
@@ -209,19 +125,6 @@ impl Store {
             }
             Ok(()) => Ok(()),
         }
-    }
-
-    fn archive_signals(&self, lock: &StateLock, archive: &Dir) -> Result<()> {
-        let listed = match tree::list(&self.disk, &lock.root, SIGNALS) {
-            Err(error) if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName) => {
-                self.warn(format!("{SIGNALS} stays as it is: {error}"));
-                return Ok(());
-            }
-            listed => listed?,
-        };
-        let Some(listed) = listed else { return Ok(()) };
-        let attributes = Attributes::Listed(&listed);
-        tree::copy(&self.disk, (&lock.root, SIGNALS), (archive, SIGNALS), attributes).map(drop)
     }
 
     /// Puts the intent in place: from here on the next writer continues.
@@ -263,7 +166,7 @@ impl Store {
 
     /// Continues an interrupted start of a lineage. Where it cannot be committed, it is dropped,
     /// and the old state is unchanged. Returns whether there was one.
-    pub(super) fn settle_fresh(&self, lock: &StateLock) -> Result<bool> {
+    pub(super) fn settle_fresh(&self, lock: &Rc<StateLock<'_>>) -> Result<bool> {
         let Some(intent) = self.read_fresh(&lock.root)? else { return Ok(false) };
         let mut staging = self.staging(lock)?;
         staging.keep();
@@ -272,31 +175,30 @@ impl Store {
             |found| matches!(&found.reading, Reading::Sealed(live) if live.seal.lineage == intent.state.lineage),
         );
         let options = WriteOptions::of("init");
-        if !is_committed {
-            let sealed = self.staged_state(&staging.dir, NUMBER, &intent.state)?;
-            let committed = sealed.map(|sealed| {
-                let seen = self.observe(lock)?;
-                let published = self.commit_fresh(lock, &seen, (&staging, &sealed), &options)?;
-                Ok::<_, Error>((published != Published::Overtaken).then_some((sealed, seen)))
-            });
-            match committed {
-                Some(Ok(Some((sealed, seen)))) => {
-                    self.record_commit((lock, &seen), &options, &sealed, &[])
-                }
-                Some(Err(error)) if error.kind == Kind::DurabilityUnknown => return Err(error),
-                other => {
-                    let why = other
-                        .and_then(Result::err)
-                        .map_or_else(String::new, |error| format!(": {error}"));
-                    self.warn(format!(
-                        "a killed `init --fresh` could not be finished, and is given up{why}"
-                    ));
-                    return self.drop_fresh(staging).map(|()| true);
-                }
-            }
-        }
         if is_committed {
-            self.record_unrecorded((lock, &self.observe(lock)?), &options, &intent.archive);
+            lock.begin()?.record_unrecorded(&options, &intent.archive);
+        } else {
+            let sealed = self.staged_state(&staging.dir, NUMBER, &intent.state)?;
+            let commit = |sealed: Sealed| {
+                let tx = lock.begin()?;
+                let published = tx.commit_fresh(&staging, &sealed, &options)?;
+                if published != Published::Overtaken {
+                    tx.record_commit(&options, &sealed, &[]);
+                }
+                Ok::<_, Error>(published)
+            };
+            let why = match sealed.map(commit) {
+                Some(Ok(Published::Done { .. })) => None,
+                Some(Err(error)) if error.kind == Kind::DurabilityUnknown => return Err(error),
+                Some(Err(error)) => Some(format!(": {error}")),
+                Some(Ok(Published::Overtaken)) | None => Some(String::new()),
+            };
+            if let Some(why) = why {
+                self.warn(format!(
+                    "a killed `init --fresh` could not be finished, and is given up{why}"
+                ));
+                return self.drop_fresh(staging).map(|()| true);
+            }
         }
         self.warn("a killed `init --fresh` was finished");
         self.record_archive(&intent, &options);
@@ -317,7 +219,7 @@ impl Store {
                 )?;
                 self.disk.sync_dir(&backup_dir)?;
             }
-            self.mirror_live(lock, &backup_dir)?;
+            lock.mirror_live(&backup_dir)?;
             let archive = self.disk.open_dir(&backup_dir, &intent.archive)?;
             for name in self
                 .disk
@@ -328,7 +230,7 @@ impl Store {
                 self.disk.unlink(&backup_dir, name)?;
             }
             self.disk.sync_dir(&backup_dir)?;
-            self.remove_archived_signals(lock, &archive)?;
+            lock.remove_archived_signals(&archive)?;
             self.disk.unlink(&staging.dir, INTENT)?;
             self.disk.sync_dir(&staging.dir)?;
             staging.clear()
@@ -339,45 +241,160 @@ impl Store {
             ));
         }
     }
+}
+
+impl Transaction<'_> {
+    /// Archives everything and commits the first document of a new lineage; `None` if another
+    /// writer was faster.
+    pub(super) fn start_new_lineage(
+        &self,
+        sealed: &Sealed,
+        options: &WriteOptions,
+    ) -> Result<Option<Revision>> {
+        let Some(backup_dir) = self.seen.backup_dir.dir() else { return Ok(None) };
+        let mut staging = self.store.staging(&self.lock)?;
+        // A file made in the backup directory must never exist without the staging directory.
+        self.store.disk.sync_dir(&staging.checkpoints)?;
+        self.make_archive(backup_dir)?;
+        let lineage = lineage_of(self.seen.backup_dir.copies()?)
+            .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
+        let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
+        let archive = free_archive_name(self.store, backup_dir, &lineage)?;
+        let intent = Intent { archive, state: StagedState { revision, lineage: new, digest } };
+        self.store
+            .disk
+            .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
+            .keep();
+        self.store.decide_fresh(&mut staging, &self.lock, &intent)?;
+        match self.commit_fresh(&staging, sealed, options) {
+            Ok(Published::Done { .. }) => {}
+            Ok(Published::Overtaken) => {
+                self.store.drop_fresh(staging)?;
+                return Ok(None);
+            }
+            // The commit may have happened; the next writer finds out.
+            Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
+            Err(error) => {
+                self.store.drop_fresh(staging)?;
+                return Err(error);
+            }
+        }
+        self.store.record_archive(&intent, options);
+        self.record_commit(options, sealed, &[]);
+        self.store.finish_fresh(&self.lock, staging, &intent);
+        Ok(Some(revision))
+    }
+
+    fn commit_fresh(
+        &self,
+        staging: &StagingDir<'_>,
+        sealed: &Sealed,
+        options: &WriteOptions,
+    ) -> Result<Published> {
+        let staged = staged_state(NUMBER);
+        let plan = Plan {
+            source: Some((&staging.dir, OsStr::new(&staged))),
+            room: OnDiskFull::Fail,
+            ..Plan::of(sealed, options) // what it replaces is in the archive
+        };
+        self.publish(&plan)
+    }
+
+    /// Links or copies everything into the archive, and syncs it.
+    fn make_archive(&self, backup_dir: &Dir) -> Result<()> {
+        let place = archive_in_progress();
+        tree::remove(&self.store.disk, backup_dir, &place)?;
+        self.store.disk.make_dir(backup_dir, &place)?;
+        let archive = self.store.disk.open_dir(backup_dir, &place)?;
+        if let Some(found) = &self.seen.live {
+            let live = match &self.seen.health {
+                Health::Healthy(document) => Some(document.seal.revision),
+                _ => None,
+            };
+            let name = BackupName::new(self.store.disk.now(), live, super::fresh::LIVE);
+            if found.is_whole() {
+                self.store
+                    .disk
+                    .stage(&archive, name.as_str(), &found.bytes, Durability::Fsync)?
+                    .keep();
+            } else {
+                self.store.disk.link(
+                    (&self.lock.root, &self.store.settings.file_name),
+                    (&archive, OsStr::new(name.as_str())),
+                )?;
+            }
+        }
+        let backups = self.seen.backup_dir.backups.iter().map(BackupName::as_str);
+        let evidence = self.seen.backup_dir.evidence.iter().map(String::as_str);
+        let mirror = self.seen.backup_dir.has_mirror.then_some(MIRROR);
+        for name in backups.chain(evidence).chain(mirror) {
+            self.store.link_or_copy((backup_dir, &archive), name)?;
+        }
+        self.lock.archive_signals(&archive)?;
+        self.store.disk.sync_dir(&archive)?;
+        Ok(self.store.disk.sync_dir(backup_dir)?)
+    }
+}
+
+impl StateLock<'_> {
+    fn archive_signals(&self, archive: &Dir) -> Result<()> {
+        let listed = match tree::list(&self.store.disk, &self.root, SIGNALS) {
+            Err(error) if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName) => {
+                self.store.warn(format!("{SIGNALS} stays as it is: {error}"));
+                return Ok(());
+            }
+            listed => listed?,
+        };
+        let Some(listed) = listed else { return Ok(()) };
+        let attributes = Attributes::Listed(&listed);
+        tree::copy(&self.store.disk, (&self.root, SIGNALS), (archive, SIGNALS), attributes)
+            .map(drop)
+    }
 
     /// Copies the live file to the mirror, durably: with no earlier revision to fall back to, the
     /// mirror must survive a power cut from the start.
-    pub(super) fn mirror_live(&self, lock: &StateLock, backup_dir: &Dir) -> Result<()> {
-        let Some(found) = StateFile::read(&self.disk, &lock.root, &self.settings.file_name)? else {
+    pub(super) fn mirror_live(&self, backup_dir: &Dir) -> Result<()> {
+        let Some(found) =
+            StateFile::read(&self.store.disk, &self.root, &self.store.settings.file_name)?
+        else {
             return Ok(());
         };
-        let name = temporary(lock.flock.inode(), "mirror");
+        let name = temporary(self.flock.inode(), "mirror");
         let same = self
+            .store
             .disk
             .stat_if_same(backup_dir, MIRROR, &found.bytes)?
             .filter(|mirror| !mirror.same_file(&found.stat));
         if same.is_none() {
-            self.disk.sync_dir(&lock.root)?;
-            let staged = self.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
-            self.disk.rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
+            self.store.disk.sync_dir(&self.root)?;
+            let staged =
+                self.store.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
+            self.store
+                .disk
+                .rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
             staged.keep();
-        } else if let Some(mirror) = self.disk.open(backup_dir, MIRROR, Access::Read)? {
-            self.disk.sync(&mirror, &backup_dir.path_of(MIRROR))?;
+        } else if let Some(mirror) = self.store.disk.open(backup_dir, MIRROR, Access::Read)? {
+            self.store.disk.sync(&mirror, &backup_dir.path_of(MIRROR))?;
         }
-        Ok(self.disk.sync_dir(backup_dir)?)
+        Ok(self.store.disk.sync_dir(backup_dir)?)
     }
 
     /// Removes the signal files that are in the archive unchanged. The directory stays: it may be a
     /// mount point.
-    fn remove_archived_signals(&self, lock: &StateLock, archive: &Dir) -> Result<()> {
-        let Some(archived) = tree::list(&self.disk, archive, SIGNALS)? else { return Ok(()) };
-        let Some(signals) = side::open_to_read(&self.disk, &lock.root, SIGNALS)? else {
+    fn remove_archived_signals(&self, archive: &Dir) -> Result<()> {
+        let Some(archived) = tree::list(&self.store.disk, archive, SIGNALS)? else { return Ok(()) };
+        let Some(signals) = side::open_to_read(&self.store.disk, &self.root, SIGNALS)? else {
             return Ok(());
         };
-        let Some(found) = tree::list(&self.disk, &lock.root, SIGNALS)? else { return Ok(()) };
+        let Some(found) = tree::list(&self.store.disk, &self.root, SIGNALS)? else { return Ok(()) };
         for entry in archived.children("") {
             let print = |listing: &tree::Listing| {
                 listing.below(&entry.path).map(|below| below.fingerprint())
             };
             if print(&found) == print(&archived) {
-                tree::remove(&self.disk, &signals, &entry.path)?;
+                tree::remove(&self.store.disk, &signals, &entry.path)?;
             }
         }
-        Ok(self.disk.sync_dir(&signals)?)
+        Ok(self.store.disk.sync_dir(&signals)?)
     }
 }

@@ -18,45 +18,6 @@ use crate::time::rfc3339;
 const PLAUSIBLE_LEAP: u64 = 1_000_000;
 
 impl Store {
-    /// Seals `draft` as the next revision: one more than the highest found anywhere.
-    pub(super) fn seal(
-        &self,
-        draft: impl Into<Draft>,
-        seen: &Observation,
-        lineage: &Lineage,
-        created: Option<&Value>,
-    ) -> Result<Sealed> {
-        let highest = self.highest_revision(seen)?;
-        let revision = Revision::after(highest)
-            .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
-        self.seal_as(draft, revision, lineage, created)
-    }
-
-    /// The lineage of the next revision: the one that the root holds or has on record; otherwise a
-    /// new one.
-    pub(super) fn lineage_to_continue(&self, seen: &Observation) -> Result<Lineage> {
-        match self.known_lineage(seen)? {
-            Some(lineage) => Ok(lineage),
-            None => new_lineage(),
-        }
-    }
-
-    /// The lineage of the live document, of the copies, or of the last commit in the journal; else
-    /// the one that a foreign edit claims.
-    pub(super) fn known_lineage(&self, seen: &Observation) -> Result<Option<Lineage>> {
-        if let Health::Healthy(document) = &seen.health {
-            return Ok(Some(document.seal.lineage.clone()));
-        }
-        if let Some(lineage) = lineage_of(seen.backup_dir.copies()?) {
-            return Ok(Some(lineage));
-        }
-        let remembered = seen.backup_dir.trace().and_then(|trace| trace.lineage);
-        Ok(remembered.or_else(|| match &seen.health {
-            Health::Foreign(edit) => claimed_lineage(&edit.value),
-            _ => None,
-        }))
-    }
-
     pub(super) fn seal_as(
         &self,
         draft: impl Into<Draft>,
@@ -72,48 +33,88 @@ impl Store {
         check_size(full_size(&sealed.text, revision), WRITE_LIMIT + OWN_ROOM)?;
         Ok(sealed)
     }
+}
+
+impl Observation<'_> {
+    /// Seals `draft` as the next revision: one more than the highest found anywhere.
+    pub(super) fn seal(
+        &self,
+        draft: impl Into<Draft>,
+        lineage: &Lineage,
+        created: Option<&Value>,
+    ) -> Result<Sealed> {
+        let highest = self.highest_revision()?;
+        let revision = Revision::after(highest)
+            .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
+        self.store.seal_as(draft, revision, lineage, created)
+    }
+
+    /// The lineage of the next revision: the one that the root holds or has on record; otherwise a
+    /// new one.
+    pub(super) fn lineage_to_continue(&self) -> Result<Lineage> {
+        match self.known_lineage()? {
+            Some(lineage) => Ok(lineage),
+            None => new_lineage(),
+        }
+    }
+
+    /// The lineage of the live document, of the copies, or of the last commit in the journal; else
+    /// the one that a foreign edit claims.
+    pub(super) fn known_lineage(&self) -> Result<Option<Lineage>> {
+        if let Health::Healthy(document) = &self.health {
+            return Ok(Some(document.seal.lineage.clone()));
+        }
+        if let Some(lineage) = lineage_of(self.backup_dir.copies()?) {
+            return Ok(Some(lineage));
+        }
+        let remembered = self.backup_dir.trace().and_then(|trace| trace.lineage);
+        Ok(remembered.or_else(|| match &self.health {
+            Health::Foreign(edit) => claimed_lineage(&edit.value),
+            _ => None,
+        }))
+    }
 
     /// The highest revision in the live file, the mirror and the backups. A backup's name alone
     /// proves nothing: if the name claims more than the others hold, the backup is read.
-    pub(super) fn highest_revision(&self, seen: &Observation) -> Result<Option<Revision>> {
-        let live = match &seen.health {
+    pub(super) fn highest_revision(&self) -> Result<Option<Revision>> {
+        let live = match &self.health {
             Health::Healthy(document) => {
                 let live = Some(document.seal.revision);
                 // The live file may be an older copy with the contents of the latest.
-                match seen
+                match self
                     .live
                     .as_ref()
-                    .map(|found| mirror_state(found, &seen.backup_dir))
+                    .map(|found| mirror_state(found, &self.backup_dir))
                     .transpose()?
                 {
                     None | Some(Mirror::Same) => live,
-                    Some(_) => live.max(highest_revision(seen.backup_dir.copies()?)),
+                    Some(_) => live.max(highest_revision(self.backup_dir.copies()?)),
                 }
             }
             // A document from before seals has no history; with history it would be a foreign edit.
             Health::Legacy(_) => None,
-            _ => return self.highest_remembered(seen),
+            _ => return self.highest_remembered(),
         };
         let mut claims =
-            seen.backup_dir.backups.iter().rev().filter(|backup| backup.revision > live);
+            self.backup_dir.backups.iter().rev().filter(|backup| backup.revision > live);
         let proven = claims.try_fold(None, |highest: Option<Revision>, backup| {
             if highest.is_some() {
                 return Ok(highest);
             }
-            let copy = seen.backup_dir.read(backup.as_str())?;
+            let copy = self.backup_dir.read(backup.as_str())?;
             FsResult::Ok(copy.seal().map(|seal| seal.revision))
         })?;
         let known = proven.max(live);
-        Ok(known.max(served(seen, known)))
+        Ok(known.max(served(self, known)))
     }
 
     /// The highest revision where the live file is unusable: that of any copy, or a higher one that
     /// was acknowledged and of which no copy is left. A revision must not be reused, or
     /// `--if-revision` would confuse the two.
-    pub(super) fn highest_remembered(&self, seen: &Observation) -> Result<Option<Revision>> {
-        let copies = seen.backup_dir.copies()?;
+    pub(super) fn highest_remembered(&self) -> Result<Option<Revision>> {
+        let copies = self.backup_dir.copies()?;
         let found = highest_revision(copies);
-        let edited = match &seen.health {
+        let edited = match &self.health {
             Health::Foreign(edit) => Some(&edit.value),
             _ => None,
         };
@@ -121,17 +122,16 @@ impl Store {
             edited.and_then(|value| Revision::from_value(value.pointer("/metadata/revision")?));
         let lineage = lineage_of(copies).or_else(|| claimed_lineage(edited?));
         // `init --fresh` also needs it: its new lineage must not reuse a number of the old one.
-        let logged = lineage
-            .and_then(|lineage| self.last_commit(&seen.backup_dir, &lineage))
-            .map(|commit| commit.revision);
-        let trace = seen.backup_dir.trace();
+        let logged =
+            lineage.and_then(|lineage| self.last_commit(&lineage)).map(|commit| commit.revision);
+        let trace = self.backup_dir.trace();
         let logged = logged.max(trace.as_ref().and_then(|trace| trace.journaled));
         let named =
             trace.and_then(|trace| trace.named).filter(|_| found.is_none() && logged.is_none());
         // None of these is proven. A number that is far off is an error, not a record.
         let near = |revision: &Revision| is_near(*revision, found);
         let remembered = claimed.filter(near).max(logged.or(named).filter(near));
-        Ok(found.max(remembered).max(served(seen, found)))
+        Ok(found.max(remembered).max(served(self, found)))
     }
 }
 

@@ -1,7 +1,6 @@
-//! The view of a writer: the lock, the open directories, and what it found under the lock.
+//! The files of a root as one command observed them, and their diagnosis.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use super::Store;
 use super::backup_dir::BackupDir;
@@ -9,32 +8,23 @@ use super::diagnosis::{Depth, Health};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
 use super::signal;
 use super::state_file::StateFile;
-use crate::error::Result;
+use super::state_lock::StateLock;
+use crate::error::{Error, Kind, Result};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin, Stat};
-use crate::lock::{FileLock, QueueSlot};
 use crate::side;
 
-/// The resources of a writer: the lock, its place in the queue if it had to wait, and the root
-/// directory, opened once.
+/// The state file and the backup directory as they were read, and their diagnosis. Under the state
+/// lock no other writer changes them; without it they are a report.
 #[derive(Debug)]
-pub(super) struct StateLock<'a> {
-    pub root: Dir,
-    pub flock: FileLock,
-    /// The time it waited for the lock.
-    pub waited: Duration,
-    pub place: Option<QueueSlot<'a>>, // dropped last: the next in the queue then finds the lock free
-}
-
-/// The files that a writer found under the lock.
-#[derive(Debug)]
-pub(super) struct Observation {
+pub(super) struct Observation<'s> {
+    pub store: &'s Store,
     pub backup_dir: BackupDir,
     pub live: Option<StateFile>,
     pub health: Health,
 }
 
-impl Observation {
+impl Observation<'_> {
     /// Returns whether the next write commits even without a change: the file has an older form, or
     /// was converted.
     pub(super) fn is_rewritten(&self) -> bool {
@@ -49,6 +39,35 @@ impl Observation {
             Health::Foreign(edit) => edit.revision(),
             _ => 0,
         }
+    }
+}
+
+impl Observation<'_> {
+    /// The error of a command that cannot work with this state; `None` where it can.
+    pub(super) fn refusal_if_unusable(&self) -> Option<Error> {
+        self.refusal_for(&self.health)
+    }
+
+    /// The error of a command that cannot work with this state.
+    pub(super) fn refusal(&self) -> Error {
+        self.refusal_of(&self.health)
+    }
+
+    /// The error about a document that was found to be unusable.
+    pub(super) fn refusal_of(&self, health: &Health) -> Error {
+        self.refusal_for(health).unwrap_or_else(|| {
+            let (shown, name) = (self.store.shown(), health.kind());
+            Error::new(Kind::Internal, format!("{shown} cannot be used: {name}"))
+        })
+    }
+
+    fn refusal_for(&self, health: &Health) -> Option<Error> {
+        let restoring = match health {
+            Health::Missing | Health::Damaged(_) | Health::Invalid(_) => self.store.restoring(),
+            Health::Foreign(edit) if edit.reference.is_none() => self.store.restoring(),
+            _ => None,
+        };
+        health.refusal(&self.store.shown(), &self.backup_dir, restoring.as_deref())
     }
 }
 
@@ -85,59 +104,6 @@ impl Store {
         Ok(())
     }
 
-    /// Reads all files under the lock, after removing what dead writers left.
-    pub(super) fn observe(&self, lock: &StateLock) -> Result<Observation> {
-        let dir = side::open_unless(&self.disk, &lock.root, BACKUPS, || {
-            self.refuse_other_tools_file(&lock.root)
-        })?;
-        let mut backup_dir = BackupDir::list(&self.disk, dir)?;
-        let record = self.check_owner(&backup_dir)?;
-        self.record_owner(lock, &backup_dir, record)?;
-        let live = StateFile::read(&self.disk, &lock.root, &self.settings.file_name)?;
-        let cleared = self.clear_leftovers(lock, &backup_dir, &live)?;
-        if cleared {
-            backup_dir = BackupDir::list(&self.disk, self.side_directory(&lock.root, BACKUPS)?)?;
-        }
-        let health = self.diagnose(&live, &backup_dir, Depth::WithMirror)?;
-        self.settle_signals(lock, &backup_dir, &health);
-        self.settle_guards(lock, &mut backup_dir, live.as_ref());
-        Ok(Observation { backup_dir, live, health })
-    }
-
-    /// Removes temporary files of dead writers, and backups that are still the live inode because
-    /// their commit died between its link and its rename. Returns true if the backup directory
-    /// changed.
-    pub(super) fn clear_leftovers(
-        &self,
-        lock: &StateLock,
-        backup_dir: &BackupDir,
-        live: &Option<StateFile>,
-    ) -> Result<bool> {
-        let Some(dir) = backup_dir.dir() else {
-            return Ok(false);
-        };
-        // A staged signal file may belong to a commit that happened, which only the state shows.
-        let is_signal = |name: &&OsString| name.to_str().is_some_and(signal::is_staged);
-        for name in backup_dir.temporaries.iter().filter(|name| !is_signal(name)) {
-            self.disk.unlink(dir, name)?;
-        }
-        if lock.flock.origin() == Origin::Made {
-            for name in self.disk.list(&lock.root)? {
-                if name.to_str().is_some_and(is_temporary) {
-                    self.disk.unlink(&lock.root, name)?;
-                }
-            }
-        }
-        let mut cleared = false;
-        if let Some(found) = live.as_ref().filter(|found| found.stat.nlink > 1) {
-            for name in backup_dir.links_to(&found.stat)? {
-                self.disk.unlink(dir, name)?;
-                cleared = true;
-            }
-        }
-        Ok(cleared)
-    }
-
     /// Warns of anything in the side directories that stops the next writer.
     pub(super) fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
         if let Some(why) = side::open_to_others(&self.disk, root)? {
@@ -164,5 +130,60 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+impl<'s> StateLock<'s> {
+    /// Reads all files under the lock, after removing what dead writers left.
+    pub(super) fn observe(&self) -> Result<Observation<'s>> {
+        let dir = side::open_unless(&self.store.disk, &self.root, BACKUPS, || {
+            self.store.refuse_other_tools_file(&self.root)
+        })?;
+        let mut backup_dir = BackupDir::list(&self.store.disk, dir)?;
+        let record = self.store.check_owner(&backup_dir)?;
+        self.record_owner(&backup_dir, record)?;
+        let live = StateFile::read(&self.store.disk, &self.root, &self.store.settings.file_name)?;
+        let cleared = self.clear_leftovers(&backup_dir, &live)?;
+        if cleared {
+            backup_dir =
+                BackupDir::list(&self.store.disk, self.store.side_directory(&self.root, BACKUPS)?)?;
+        }
+        let mut seen = self.store.diagnose(live, backup_dir, Depth::WithMirror)?;
+        self.settle_signals(&seen.backup_dir, &seen.health);
+        self.settle_guards(&mut seen.backup_dir, seen.live.as_ref());
+        Ok(seen)
+    }
+
+    /// Removes temporary files of dead writers, and backups that are still the live inode because
+    /// their commit died between its link and its rename. Returns true if the backup directory
+    /// changed.
+    pub(super) fn clear_leftovers(
+        &self,
+        backup_dir: &BackupDir,
+        live: &Option<StateFile>,
+    ) -> Result<bool> {
+        let Some(dir) = backup_dir.dir() else {
+            return Ok(false);
+        };
+        // A staged signal file may belong to a commit that happened, which only the state shows.
+        let is_signal = |name: &&OsString| name.to_str().is_some_and(signal::is_staged);
+        for name in backup_dir.temporaries.iter().filter(|name| !is_signal(name)) {
+            self.store.disk.unlink(dir, name)?;
+        }
+        if self.flock.origin() == Origin::Made {
+            for name in self.store.disk.list(&self.root)? {
+                if name.to_str().is_some_and(is_temporary) {
+                    self.store.disk.unlink(&self.root, name)?;
+                }
+            }
+        }
+        let mut cleared = false;
+        if let Some(found) = live.as_ref().filter(|found| found.stat.nlink > 1) {
+            for name in backup_dir.links_to(&found.stat)? {
+                self.store.disk.unlink(dir, name)?;
+                cleared = true;
+            }
+        }
+        Ok(cleared)
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::Store;
-use super::backup_dir::BackupDir;
 use super::diagnosis::Health;
 use super::layout::automatic_reason;
-use super::observe::{Observation, StateLock};
+use super::observe::Observation;
 use super::options::WriteOptions;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
 use crate::audit::{Committed, Level, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
@@ -16,93 +17,6 @@ use crate::lock::{Namespace, process_name};
 use crate::time::rfc3339_millis;
 
 impl Store {
-    /// Records a commit that has happened. The caller still holds the state lock.
-    pub(super) fn record_commit(
-        &self,
-        (lock, seen): (&StateLock, &Observation),
-        options: &WriteOptions,
-        sealed: &Sealed,
-        facts: &[(&str, &str)],
-    ) {
-        let pid = std::process::id();
-        self.journal_commit(lock, seen, (options, pid), sealed);
-        // A restore may have settled a guard since the files were observed.
-        if !seen.backup_dir.guards.is_empty()
-            && let Ok(backup_dir) = self.backup_dir_of(&lock.root)
-        {
-            self.warn_of_guards(&lock.root, &backup_dir);
-        }
-        let seal = &sealed.document.seal;
-        let reason = options.reason.as_deref().unwrap_or(options.action);
-        let entry = self.entry(Level::Info, options.action, "committed");
-        let entry = entry
-            .with("revision", seal.revision)
-            .with("reason", automatic_reason(reason, options.action))
-            .with("pid", pid)
-            .with("command", options.command())
-            .with("lineage", &seal.lineage)
-            .with("bytes", sealed.text.size())
-            .with("waited", format!("{:.6}", lock.waited.as_secs_f64()));
-        let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
-        self.audit.record(&entry.with("path", self.shown()));
-    }
-
-    /// Records the live revision if the journal has no line of it: its writer died before that.
-    pub(super) fn record_unrecorded(
-        &self,
-        (lock, seen): (&StateLock, &Observation),
-        options: &WriteOptions,
-        from: &str,
-    ) {
-        let (Health::Healthy(document), Some(found)) = (&seen.health, seen.live.as_ref()) else {
-            return;
-        };
-        let seal = &document.seal;
-        let is_recorded = seen
-            .backup_dir
-            .events()
-            .commits()
-            .any(|commit| commit.revision == seal.revision && commit.digest == seal.digest);
-        if !is_recorded {
-            let sealed = Sealed { document: document.clone(), text: found.bytes.clone().into() };
-            self.record_commit((lock, seen), options, &sealed, &[("from", from)]);
-        }
-    }
-
-    fn journal_commit(
-        &self,
-        lock: &StateLock,
-        seen: &Observation,
-        (options, pid): (&WriteOptions, u32),
-        sealed: &Sealed,
-    ) {
-        let Some(dir) = seen.backup_dir.dir().filter(|_| seen.backup_dir.has_journal) else {
-            return;
-        };
-        let seal = &sealed.document.seal;
-        let commit = Commit {
-            time: rfc3339_millis(self.disk.now()),
-            lineage: seal.lineage.clone(),
-            revision: seal.revision,
-            digest: seal.digest.clone(),
-            command: options.command(),
-            reason: options.reason.clone(),
-            pid,
-            owner: self.owner_of_command(),
-            waited: lock.waited.as_secs_f64(),
-            bytes: sealed.text.size() as u64,
-            changes: changes(seen, sealed),
-            guards: self.guards_of_commit(lock, &seen.backup_dir),
-        };
-        self.append_to_journal(dir, lock, &Event::Commit(commit));
-    }
-
-    pub(super) fn append_to_journal(&self, dir: &crate::fs::Dir, lock: &StateLock, event: &Event) {
-        if let Err(why) = Journal::new(&self.disk, dir).append(event, lock.flock.inode()) {
-            self.warn(format!("the journal has no line of this: {why}"));
-        }
-    }
-
     /// The script that this command acts for: the named owner of locks, else the parent process.
     fn owner_of_command(&self) -> Owner {
         let parent = || {
@@ -117,31 +31,21 @@ impl Store {
         }
     }
 
-    /// Makes the journal where it is missing.
-    pub(super) fn make_journal(&self, backup_dir: &mut BackupDir) {
-        let Some(dir) = backup_dir.dir() else { return };
-        match Journal::new(&self.disk, dir).make() {
-            Ok(()) => backup_dir.has_journal = true,
-            Err(error) => self.warn(format!("there is no journal of this state: {error}")),
-        }
-    }
-
     /// The events in this root's journal; empty where it cannot be read.
     pub fn journal(&self) -> Events {
         self.backup_dir_to_read().map(|backup_dir| backup_dir.events()).unwrap_or_default()
     }
+}
 
+impl Observation<'_> {
     /// The recorded commits of a lineage in this root, by revision: those in the journal; for
     /// revisions without a line there, those in the audit log with this lineage and this path.
-    pub(super) fn commits(
-        &self,
-        backup_dir: &BackupDir,
-        lineage: &Lineage,
-    ) -> BTreeMap<Revision, Committed> {
-        let logged = self.audit.commits(lineage, &self.shown());
+    pub(super) fn commits(&self, lineage: &Lineage) -> BTreeMap<Revision, Committed> {
+        let logged = self.store.audit.commits(lineage, &self.store.shown());
         let mut commits: BTreeMap<_, _> =
             logged.into_iter().map(|commit| (commit.revision, commit)).collect();
-        for commit in backup_dir.events().commits().filter(|commit| commit.lineage == *lineage) {
+        for commit in self.backup_dir.events().commits().filter(|commit| commit.lineage == *lineage)
+        {
             let committed = Committed {
                 time: commit.time.clone(),
                 revision: commit.revision,
@@ -156,12 +60,12 @@ impl Store {
 
     /// The lineage of the last recorded commit of this root, from the journal or else the audit
     /// log.
-    pub(super) fn last_lineage(&self, backup_dir: &BackupDir) -> Option<Lineage> {
-        if let Some(commit) = backup_dir.events().commits().last() {
+    pub(super) fn last_lineage(&self) -> Option<Lineage> {
+        if let Some(commit) = self.backup_dir.events().commits().last() {
             return Some(commit.lineage.clone());
         }
-        let (path, mut last) = (fact("path", self.shown()), None);
-        self.audit.each_line(std::slice::from_ref(&path), &mut |line| {
+        let (path, mut last) = (fact("path", self.store.shown()), None);
+        self.store.audit.each_line(std::slice::from_ref(&path), &mut |line| {
             let mut words = line.split(' ');
             if line.trim_end().ends_with(&path)
                 && let Some(lineage) = words.find_map(|word| word.strip_prefix("lineage="))
@@ -173,12 +77,101 @@ impl Store {
     }
 
     /// The last recorded commit of a lineage in this root.
-    pub(super) fn last_commit(
+    pub(super) fn last_commit(&self, lineage: &Lineage) -> Option<Committed> {
+        self.commits(lineage).pop_last().map(|(_, commit)| commit)
+    }
+}
+
+impl Transaction<'_> {
+    /// Makes the journal where it is missing.
+    pub(super) fn make_journal(&mut self) {
+        let Some(dir) = self.seen.backup_dir.dir() else { return };
+        match Journal::new(&self.store.disk, dir).make() {
+            Ok(()) => self.seen.backup_dir.has_journal = true,
+            Err(error) => {
+                self.store.warn(format!("there is no journal of this state: {error}"));
+            }
+        }
+    }
+
+    /// Records a commit that has happened. The caller still holds the state lock.
+    pub(super) fn record_commit(
         &self,
-        backup_dir: &BackupDir,
-        lineage: &Lineage,
-    ) -> Option<Committed> {
-        self.commits(backup_dir, lineage).pop_last().map(|(_, commit)| commit)
+        options: &WriteOptions,
+        sealed: &Sealed,
+        facts: &[(&str, &str)],
+    ) {
+        let pid = std::process::id();
+        self.journal_commit((options, pid), sealed);
+        // A restore may have settled a guard since the files were observed.
+        if !self.seen.backup_dir.guards.is_empty()
+            && let Ok(backup_dir) = self.store.backup_dir_of(&self.lock.root)
+        {
+            self.store.warn_of_guards(&self.lock.root, &backup_dir);
+        }
+        let seal = &sealed.document.seal;
+        let reason = options.reason.as_deref().unwrap_or(options.action);
+        let entry = self.store.entry(Level::Info, options.action, "committed");
+        let entry = entry
+            .with("revision", seal.revision)
+            .with("reason", automatic_reason(reason, options.action))
+            .with("pid", pid)
+            .with("command", options.command())
+            .with("lineage", &seal.lineage)
+            .with("bytes", sealed.text.size())
+            .with("waited", format!("{:.6}", self.lock.waited.as_secs_f64()));
+        let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
+        self.store.audit.record(&entry.with("path", self.store.shown()));
+    }
+
+    /// Records the live revision if the journal has no line of it: its writer died before that.
+    pub(super) fn record_unrecorded(&self, options: &WriteOptions, from: &str) {
+        let (Health::Healthy(document), Some(found)) = (&self.seen.health, self.seen.live.as_ref())
+        else {
+            return;
+        };
+        let seal = &document.seal;
+        let is_recorded = self
+            .seen
+            .backup_dir
+            .events()
+            .commits()
+            .any(|commit| commit.revision == seal.revision && commit.digest == seal.digest);
+        if !is_recorded {
+            let sealed = Sealed { document: document.clone(), text: found.bytes.clone().into() };
+            self.record_commit(options, &sealed, &[("from", from)]);
+        }
+    }
+
+    fn journal_commit(&self, (options, pid): (&WriteOptions, u32), sealed: &Sealed) {
+        let Some(dir) = self.seen.backup_dir.dir().filter(|_| self.seen.backup_dir.has_journal)
+        else {
+            return;
+        };
+        let seal = &sealed.document.seal;
+        let commit = Commit {
+            time: rfc3339_millis(self.store.disk.now()),
+            lineage: seal.lineage.clone(),
+            revision: seal.revision,
+            digest: seal.digest.clone(),
+            command: options.command(),
+            reason: options.reason.clone(),
+            pid,
+            owner: self.store.owner_of_command(),
+            waited: self.lock.waited.as_secs_f64(),
+            bytes: sealed.text.size() as u64,
+            changes: changes(&self.seen, sealed),
+            guards: self.lock.guards_of_commit(&self.seen.backup_dir),
+        };
+        self.lock.append_to_journal(dir, &Event::Commit(commit));
+    }
+}
+
+impl StateLock<'_> {
+    pub(super) fn append_to_journal(&self, dir: &crate::fs::Dir, event: &Event) {
+        if let Err(why) = Journal::new(&self.store.disk, dir).append(event, self.flock.inode()) {
+            self.store.warn(format!("the journal has no line of this: {why}"));
+        }
     }
 }
 

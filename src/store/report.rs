@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Store;
-use super::backup_dir::{BackupCopy, BackupDir, lineage_of};
+use super::backup_dir::{BackupCopy, lineage_of};
 use super::diagnosis::{Depth, Health, HealthKind, Mirror, known, mirror_state, newer_schema};
 use super::guard::OnRecord;
 use super::layout::{BACKUPS, BackupName, MIRROR, matches};
+use super::observe::Observation;
 use super::restore::Interrupted;
 use super::state_file::StateFile;
 use crate::document::body::Body;
@@ -127,27 +128,18 @@ pub struct Validation {
     pub note: Option<String>,
 }
 
-struct Examined {
-    live: Option<StateFile>,
-    backup_dir: BackupDir,
-    health: Health,
-}
-
 impl Store {
-    fn examine(&self) -> Result<Examined> {
-        let live = self.live()?;
-        let backup_dir = self.backup_dir_to_read()?;
-        let health = self.diagnose(&live, &backup_dir, Depth::WithMirror)?;
-        Ok(Examined { live, backup_dir, health })
-    }
-
     /// The document in the live file, if there is one, as [`known`] returns it; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
         let live = self.live()?;
-        let health = self
-            .backup_dir_to_read()
-            .and_then(|backup_dir| self.diagnose(&live, &backup_dir, Depth::DigestOnly));
-        Ok(known(&health.unwrap_or(Health::NotInitialized), live.as_ref()).cloned())
+        let value = |live: Option<&StateFile>, health| known(health, live).cloned();
+        Ok(match self.backup_dir_to_read() {
+            Ok(backup_dir) => match self.diagnose(live, backup_dir, Depth::DigestOnly) {
+                Ok(seen) => value(seen.live.as_ref(), &seen.health),
+                Err(_) => value(self.live()?.as_ref(), &Health::NotInitialized),
+            },
+            Err(_) => value(live.as_ref(), &Health::NotInitialized),
+        })
     }
 
     /// Returns whether the next command would heal a damaged state.
@@ -157,20 +149,14 @@ impl Store {
 
     /// Returns whether there is a copy that `state recover` would restore.
     pub fn has_valid_copy(&self) -> bool {
-        self.look().is_ok_and(|(health, backup_dir)| self.newest_copy(&backup_dir, &health).is_ok())
-    }
-
-    /// Diagnoses the live file and returns the backup directory it was compared with. Changes
-    /// nothing.
-    pub(super) fn look(&self) -> Result<(Health, BackupDir)> {
-        let examined = self.examine()?;
-        Ok((examined.health, examined.backup_dir))
+        self.examine().is_ok_and(|seen| seen.newest_copy().is_ok())
     }
 
     /// Checks the live file as every command would.
     pub fn validate(&self) -> Result<Validation> {
-        let Examined { live, backup_dir, health } = self.examine()?;
-        let error = self.refusal_of(&health, &backup_dir);
+        let seen = self.examine()?;
+        let error = seen.refusal_if_unusable();
+        let Observation { live, backup_dir, health, .. } = seen;
         let note = match (&health, live.as_ref()) {
             _ if self.is_restore_decided()? => match self.interrupted_restore() {
                 Ok(Some(Interrupted::Foreign(refusal))) => Some(refusal.message),
@@ -219,7 +205,9 @@ impl Store {
 
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
-        let Examined { live, backup_dir, health } = self.examine()?;
+        let seen = self.examine()?;
+        let error = seen.refusal_if_unusable();
+        let Observation { live, backup_dir, health, .. } = seen;
         let found = live.as_ref();
         let value = known(&health, found);
         let text = |pointer: &str| {
@@ -293,7 +281,6 @@ impl Store {
         self.warn_of_file(&live);
         self.warn_of_side_directories(&root)?;
         self.warn_of_guards(&root, &backup_dir);
-        let error = self.refusal_of(&health, &backup_dir);
         Ok((status, error))
     }
 
@@ -306,16 +293,16 @@ impl Store {
 
     /// The revisions of this lineage in backups and the audit log, newest first.
     pub fn history(&self) -> Result<Vec<Remembered>> {
-        let Examined { live, backup_dir, health } = self.examine()?;
-        if matches!(health, Health::NotInitialized) {
-            return Err(self.refusal(&health, &backup_dir));
+        let seen = self.examine()?;
+        if matches!(seen.health, Health::NotInitialized) {
+            return Err(seen.refusal());
         }
-        let sealed = match live.as_ref().map(|found| &found.reading) {
+        let sealed = match seen.live.as_ref().map(|found| &found.reading) {
             Some(Reading::Sealed(document)) => Some(document),
             _ => None,
         };
-        let copies = backup_dir.copies()?;
-        let lineage = match &health {
+        let copies = seen.backup_dir.copies()?;
+        let lineage = match &seen.health {
             Health::Healthy(document) => Some(document.seal.lineage.clone()),
             _ => {
                 lineage_of(copies).or_else(|| sealed.map(|document| document.seal.lineage.clone()))
@@ -340,18 +327,18 @@ impl Store {
                 entry.file = Some(file);
             }
         }
-        for backup in backup_dir.backups.iter().filter(|backup| !backup.is_pinned()) {
+        for backup in seen.backup_dir.backups.iter().filter(|backup| !backup.is_pinned()) {
             // A backup's reason is that of the commit that replaced it.
             let next = backup.revision.map(|revision| revision.get() + 1);
             if let Some(entry) = next.and_then(|next| revisions.get_mut(&next)) {
                 entry.reason = Some(backup.reason.clone());
             }
         }
-        let damaged = backup_dir.events().damaged;
+        let damaged = seen.backup_dir.events().damaged;
         if damaged > 0 {
             self.warn(format!("{damaged} lines of the journal are damaged; they were skipped"));
         }
-        for commit in self.commits(&backup_dir, &lineage).into_values() {
+        for commit in seen.commits(&lineage).into_values() {
             let revision = commit.revision.get();
             let entry = revisions.entry(revision).or_default();
             entry.revision = revision;
@@ -377,12 +364,10 @@ impl Store {
 
     /// The document that `word` names: a revision's number, a backup's name or a part of it; `None`
     /// is the live file.
-    fn resolve(&self, examined: &Examined, word: Option<&str>) -> Result<Value> {
+    fn resolve(&self, examined: &Observation<'_>, word: Option<&str>) -> Result<Value> {
         let live = known(&examined.health, examined.live.as_ref());
         let Some(word) = word else {
-            return live
-                .cloned()
-                .ok_or_else(|| self.refusal(&examined.health, &examined.backup_dir));
+            return live.cloned().ok_or_else(|| examined.refusal());
         };
         let copies = examined.backup_dir.copies()?;
         let found = match word.parse::<u64>() {
@@ -411,7 +396,7 @@ impl Store {
         })
     }
 
-    fn previous(&self, examined: &Examined) -> Result<Value> {
+    fn previous(&self, examined: &Observation<'_>) -> Result<Value> {
         let current = match &examined.health {
             Health::Healthy(document) => Some(document.seal.revision),
             // Against a foreign edit the last acknowledged revision is the previous one.

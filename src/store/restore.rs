@@ -37,12 +37,14 @@ use super::checkpoint::catalog::{Checkpoint, Unrestorable, Which};
 pub(super) use super::checkpoint::lock_lost;
 use super::checkpoint::retention::Retention;
 use super::checkpoint::{Made, Snapshot, Unkept, manifest};
-use super::diagnosis::{Depth, Health, known, newer_schema};
+use super::diagnosis::{Health, known, newer_schema};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
 use super::next_revision::new_lineage;
-use super::observe::{Observation, StateLock};
+use super::observe::Observation;
 use super::options::{LockPurpose, WriteOptions};
 use super::staging::StagingDir;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
 use crate::document::diff::{Change, diff};
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed, without_seal};
@@ -103,14 +105,14 @@ impl Store {
         // Everything that can be refused is refused before anything is created or awaited. Copies
         // are compared once more.
         let checkpoint = self.sound_checkpoint(which)?;
-        if let (health @ Health::TooNew(_), backup_dir) = self.look()? {
-            return Err(self.refusal(&health, &backup_dir));
+        let seen = self.examine()?;
+        if let Health::TooNew(_) = seen.health {
+            return Err(seen.refusal());
         }
-        let locks = self.lock_all(LockPurpose::Restore, deadline)?;
+        let lock = self.lock_all(LockPurpose::Restore, deadline)?;
         let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
-        let seen = self.observe(&locks.state)?;
         let proposed = self.whole(&checkpoint)?;
-        self.restore_held((&locks.state, &seen), &proposed, (options, deadline))
+        lock.begin()?.restore(&proposed, options, deadline)
     }
 
     /// The whole contents of a checkpoint.
@@ -121,58 +123,6 @@ impl Store {
         };
         let (config, signals) = (tree(manifest::CONFIG), tree(manifest::SIGNALS));
         Ok(Proposed { id: checkpoint.id.clone(), value, lineage, config, signals })
-    }
-
-    /// Carries out what is proposed, or nothing. The caller holds the state lock and the locks of
-    /// both trees, and observed the files under them.
-    pub(super) fn restore_held(
-        &self,
-        (lock, seen): (&StateLock, &Observation),
-        proposed: &Proposed<'_>,
-        (options, deadline): (&WriteOptions, Instant),
-    ) -> Result<Restored> {
-        if let Health::TooNew(_) = seen.health {
-            return Err(self.refusal(&seen.health, &seen.backup_dir));
-        }
-        self.check_conditions(options, seen.revision())?;
-        let sealed = self.seal_proposed(lock, proposed, seen)?;
-        // A target that cannot be replaced refuses the restore before anything is created.
-        let plan = self.plan_held(lock)?;
-        self.keep_mirror(lock, seen);
-
-        let id = proposed.id.clone();
-        let metadata = json!({"restored": id});
-        let snapshot = Snapshot {
-            operation: Name::parse("operation", pinned::PRE_RESTORE)?,
-            phase: None,
-            metadata,
-        };
-        let unkept = if options.guard.is_some() { Unkept::Left } else { Unkept::Refused };
-        let made = self.take_snapshot((lock, seen), &snapshot, Retention::Automatic, unkept)?;
-        let Made { id: pre_restore, left, .. } = made;
-
-        let mut staging = self.staging(lock)?;
-        let before = self.open_checkpoint(&staging.checkpoints, &pre_restore)?;
-        let intent = self.stage_trees(
-            &staging,
-            (lock, plan),
-            (proposed.config.as_ref(), proposed.signals.as_ref()),
-            &before,
-        );
-        let intent = intent.and_then(|intent| {
-            self.stage_state(&staging, Intent { checkpoint: id.clone(), ..intent }, &sealed)
-        });
-        let intent = intent.map_err(|error| self.without_staged_path(error))?;
-        self.decide(&mut staging, lock, &intent, (&options.fences, deadline))?;
-        let revision = self.roll_forward(lock, staging, &intent, options).map_err(|error| {
-            let message = format!(
-                "{}; the restore of {id} is decided, and the next command finishes it",
-                error.message
-            );
-            Error { message, ..error }.or_abort()
-        })?;
-        self.retire_checkpoints(lock, &id);
-        Ok(Restored { id, pre_restore, revision, left })
     }
 
     /// Stages the sealed state.
@@ -267,45 +217,6 @@ impl Store {
     pub(super) fn check_restorable(&self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.verify(&self.disk)?;
         self.state_of(checkpoint).map(|_| ())
-    }
-
-    /// The proposed state as the next revision of this root. It is also above that of an
-    /// interrupted restore, which a reader may have been served.
-    fn seal_proposed(
-        &self,
-        lock: &StateLock,
-        proposed: &Proposed<'_>,
-        seen: &Observation,
-    ) -> Result<Sealed> {
-        let interrupted = match self.read_intent(&lock.root) {
-            Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
-            // A damaged record has no revision, and is reported when the intent is replaced.
-            _ => None,
-        };
-        self.sealed_from((&proposed.value, proposed.lineage.as_ref()), seen, interrupted)
-    }
-
-    fn sealed_from(
-        &self,
-        (value, own_lineage): (&Value, Option<&Lineage>),
-        seen: &Observation,
-        interrupted: Option<Revision>,
-    ) -> Result<Sealed> {
-        let lineage = match self.known_lineage(seen)?.or_else(|| own_lineage.cloned()) {
-            Some(lineage) => lineage,
-            None => new_lineage()?,
-        };
-        let created = value.pointer("/metadata/created").cloned();
-        // Where no copy is left, the number must still be above those that this lineage used.
-        let given_out = || {
-            let logged = self.last_commit(&seen.backup_dir, &lineage).map(|commit| commit.revision);
-            logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
-        };
-        let highest = self.highest_revision(seen)?.or_else(given_out).max(interrupted);
-        match highest.and_then(|highest| Revision::after(Some(highest))) {
-            Some(revision) => self.seal_as(value.clone(), revision, &lineage, created.as_ref()),
-            None => self.seal(value.clone(), seen, &lineage, created.as_ref()),
-        }
     }
 
     pub(super) fn no_config_root(&self) -> Error {
@@ -444,6 +355,99 @@ impl Store {
     }
 }
 
+impl Transaction<'_> {
+    /// Carries out what is proposed, or nothing. The caller holds the state lock and the locks of
+    /// both trees, and observed the files under them.
+    pub(super) fn restore(
+        &self,
+        proposed: &Proposed<'_>,
+        options: &WriteOptions,
+        deadline: Instant,
+    ) -> Result<Restored> {
+        if let Health::TooNew(_) = self.seen.health {
+            return Err(self.seen.refusal());
+        }
+        self.store.check_conditions(options, self.seen.revision())?;
+        let sealed = self.seal_proposed(proposed)?;
+        // A target that cannot be replaced refuses the restore before anything is created.
+        let plan = self.store.plan_held(&self.lock)?;
+        self.keep_mirror();
+
+        let id = proposed.id.clone();
+        let metadata = json!({"restored": id});
+        let snapshot = Snapshot {
+            operation: Name::parse("operation", pinned::PRE_RESTORE)?,
+            phase: None,
+            metadata,
+        };
+        let unkept = if options.guard.is_some() { Unkept::Left } else { Unkept::Refused };
+        let made = self.take_snapshot(&snapshot, Retention::Automatic, unkept)?;
+        let Made { id: pre_restore, left, .. } = made;
+
+        let mut staging = self.store.staging(&self.lock)?;
+        let before = self.store.open_checkpoint(&staging.checkpoints, &pre_restore)?;
+        let intent = self.store.stage_trees(
+            &staging,
+            (&self.lock, plan),
+            (proposed.config.as_ref(), proposed.signals.as_ref()),
+            &before,
+        );
+        let intent = intent.and_then(|intent| {
+            self.store.stage_state(&staging, Intent { checkpoint: id.clone(), ..intent }, &sealed)
+        });
+        let intent = intent.map_err(|error| self.store.without_staged_path(error))?;
+        self.store.decide(&mut staging, &self.lock, &intent, (&options.fences, deadline))?;
+        let revision =
+            self.store.roll_forward(&self.lock, staging, &intent, options).map_err(|error| {
+                let message = format!(
+                    "{}; the restore of {id} is decided, and the next command finishes it",
+                    error.message
+                );
+                Error { message, ..error }.or_abort()
+            })?;
+        self.store.retire_checkpoints(&self.lock, &id);
+        Ok(Restored { id, pre_restore, revision, left })
+    }
+
+    /// The proposed state as the next revision of this root. It is also above that of an
+    /// interrupted restore, which a reader may have been served.
+    fn seal_proposed(&self, proposed: &Proposed<'_>) -> Result<Sealed> {
+        let interrupted = match self.store.read_intent(&self.lock.root) {
+            Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
+            // A damaged record has no revision, and is reported when the intent is replaced.
+            _ => None,
+        };
+        self.seen.sealed_from(&proposed.value, proposed.lineage.as_ref(), interrupted)
+    }
+}
+
+impl Observation<'_> {
+    fn sealed_from(
+        &self,
+        value: &Value,
+        own_lineage: Option<&Lineage>,
+        interrupted: Option<Revision>,
+    ) -> Result<Sealed> {
+        let lineage = match self.known_lineage()?.or_else(|| own_lineage.cloned()) {
+            Some(lineage) => lineage,
+            None => new_lineage()?,
+        };
+        let created = value.pointer("/metadata/created").cloned();
+        // Where no copy is left, the number must still be above those that this lineage used.
+        let given_out = || {
+            let logged = self.last_commit(&lineage).map(|commit| commit.revision);
+            logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
+        };
+        let highest = self.highest_revision()?.or_else(given_out).max(interrupted);
+        match highest.and_then(|highest| Revision::after(Some(highest))) {
+            Some(revision) => {
+                self.store.seal_as(value.clone(), revision, &lineage, created.as_ref())
+            }
+            None => self.seal(value.clone(), &lineage, created.as_ref()),
+        }
+    }
+}
+
 impl Error {
     /// Suggests aborting a restore that is decided and cannot continue.
     pub(super) fn or_abort(self) -> Self {
@@ -464,16 +468,10 @@ impl Store {
     /// Verifies a checkpoint and returns the changes that restoring it would make. Changes nothing.
     pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
         let checkpoint = self.sound_checkpoint(which)?;
-        let live = self.live()?;
-        let backup_dir = self.backup_dir_to_read()?;
-        let health = self.diagnose(&live, &backup_dir, Depth::WithMirror)?;
-        let current = known(&health, live.as_ref()).cloned().unwrap_or_default();
+        let seen = self.examine()?;
+        let current = known(&seen.health, seen.live.as_ref()).cloned().unwrap_or_default();
         let (value, lineage) = self.state_of(&checkpoint)?;
-        let sealed = self.sealed_from(
-            (&value, lineage.as_ref()),
-            &Observation { backup_dir, live, health },
-            None,
-        )?;
+        let sealed = seen.sealed_from(&value, lineage.as_ref(), None)?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
         let root = self.open_root()?;
         let config_root = self.config_root()?;

@@ -22,7 +22,7 @@ pub use self::follow::Signals;
 use super::backup_dir::BackupDir;
 use super::diagnosis::Health;
 use super::layout::{BACKUPS, SIGNALS};
-use super::observe::StateLock;
+use super::state_lock::StateLock;
 use super::{ForeignEdits, Store};
 use crate::document::{READ_LIMIT, json as text, seal};
 use crate::error::{Error, Kind, Result};
@@ -117,48 +117,6 @@ pub fn is_staged(name: &str) -> bool {
 const STAGED: &str = "-signal-";
 
 impl Store {
-    /// Stages the files under temporary names, and a note for each that is to be removed.
-    pub(super) fn stage_signals<'a>(
-        &'a self,
-        lock: &StateLock,
-        backup_dir: &'a Dir,
-        signals: &[SignalFile],
-    ) -> Result<Vec<StagedFile<'a>>> {
-        let stage = |(index, signal): (usize, &SignalFile)| {
-            let (bytes, sync) = signal
-                .draft()
-                .ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
-            Ok(self.disk.stage(backup_dir, &staged_name(lock, index), &bytes, sync)?)
-        };
-        signals.iter().enumerate().map(stage).collect()
-    }
-
-    /// Puts the staged files in place. The state is committed by now, so a failure is a warning,
-    /// and the staged file stays for the next writer.
-    pub(super) fn finish_signals(
-        &self,
-        lock: &StateLock,
-        backup_dir: &Dir,
-        signals: &[SignalFile],
-    ) {
-        if signals.is_empty() {
-            return;
-        }
-        let finish = || -> Result<()> {
-            let dir = self.side_directory(&lock.root, SIGNALS)?;
-            for (index, signal) in signals.iter().enumerate() {
-                self.carry_out((backup_dir, OsStr::new(&staged_name(lock, index))), &dir, signal)?;
-            }
-            Ok(self.disk.sync_dir(&dir)?)
-        };
-        if let Err(error) = finish() {
-            self.warn(format!(
-                "the state is committed, but {} may not be up to date: {error}",
-                files(signals)
-            ));
-        }
-    }
-
     fn carry_out(
         &self,
         (backup_dir, staged): (&Dir, &OsStr),
@@ -183,22 +141,6 @@ impl Store {
         }
     }
 
-    /// Writes or removes signal files when the state itself does not change.
-    pub(super) fn place_signals(&self, lock: &StateLock, signals: &[SignalFile]) {
-        if signals.is_empty() {
-            return;
-        }
-        let place = || -> Result<()> {
-            let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
-            self.stage_signals(lock, &backup_dir, signals)?.into_iter().for_each(StagedFile::keep);
-            self.finish_signals(lock, &backup_dir, signals);
-            Ok(())
-        };
-        if let Err(error) = place() {
-            self.warn(format!("{} may not be up to date: {error}", files(signals)));
-        }
-    }
-
     /// The signals that have a staged file.
     pub fn staged_signals(&self) -> Result<Vec<Name>> {
         let backup_dir = self.backup_dir_to_read()?;
@@ -212,15 +154,74 @@ impl Store {
         }
         Ok(names)
     }
+}
+
+impl StateLock<'_> {
+    /// Stages the files under temporary names, and a note for each that is to be removed.
+    pub(super) fn stage_signals<'a>(
+        &'a self,
+        backup_dir: &'a Dir,
+        signals: &[SignalFile],
+    ) -> Result<Vec<StagedFile<'a>>> {
+        let stage = |(index, signal): (usize, &SignalFile)| {
+            let (bytes, sync) = signal
+                .draft()
+                .ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
+            Ok(self.store.disk.stage(backup_dir, &staged_name(self, index), &bytes, sync)?)
+        };
+        signals.iter().enumerate().map(stage).collect()
+    }
+
+    /// Puts the staged files in place. The state is committed by now, so a failure is a warning,
+    /// and the staged file stays for the next writer.
+    pub(super) fn finish_signals(&self, backup_dir: &Dir, signals: &[SignalFile]) {
+        if signals.is_empty() {
+            return;
+        }
+        let finish = || -> Result<()> {
+            let dir = self.store.side_directory(&self.root, SIGNALS)?;
+            for (index, signal) in signals.iter().enumerate() {
+                self.store.carry_out(
+                    (backup_dir, OsStr::new(&staged_name(self, index))),
+                    &dir,
+                    signal,
+                )?;
+            }
+            Ok(self.store.disk.sync_dir(&dir)?)
+        };
+        if let Err(error) = finish() {
+            self.store.warn(format!(
+                "the state is committed, but {} may not be up to date: {error}",
+                files(signals)
+            ));
+        }
+    }
+
+    /// Writes or removes signal files when the state itself does not change.
+    pub(super) fn place_signals(&self, signals: &[SignalFile]) {
+        if signals.is_empty() {
+            return;
+        }
+        let place = || -> Result<()> {
+            let backup_dir = self.store.side_directory(&self.root, BACKUPS)?;
+            self.stage_signals(&backup_dir, signals)?.into_iter().for_each(StagedFile::keep);
+            self.finish_signals(&backup_dir, signals);
+            Ok(())
+        };
+        if let Err(error) = place() {
+            self.store.warn(format!("{} may not be up to date: {error}", files(signals)));
+        }
+    }
 
     /// Settles what a dead writer staged: puts it in place after the writer's commit, removes it if
     /// there was none. It stays where the state, or the outcome of a restore, is not known yet.
-    pub(super) fn settle_signals(&self, lock: &StateLock, backup_dir: &BackupDir, health: &Health) {
+    pub(super) fn settle_signals(&self, backup_dir: &BackupDir, health: &Health) {
         let state = match health {
             Health::Healthy(document) => document.value.outline(),
             Health::Legacy(migrated) => &migrated.value,
             Health::Foreign(edit)
-                if self.settings.foreign_edits == ForeignEdits::Accept && edit.is_document() =>
+                if self.store.settings.foreign_edits == ForeignEdits::Accept
+                    && edit.is_document() =>
             {
                 &edit.value
             }
@@ -232,24 +233,24 @@ impl Store {
             .iter()
             .filter(|name| name.to_str().is_some_and(is_staged))
             .peekable();
-        if staged.peek().is_none() || self.has_staging(&lock.root).unwrap_or(true) {
+        if staged.peek().is_none() || self.store.has_staging(&self.root).unwrap_or(true) {
             return;
         }
         let settle = |staged: &OsStr| -> Result<()> {
-            let found = self.disk.read(dir, staged, READ_LIMIT)?;
+            let found = self.store.disk.read(dir, staged, READ_LIMIT)?;
             match found.and_then(|found| SignalFile::due(found.bytes, state)) {
                 Some(due) => {
-                    let place = self.side_directory(&lock.root, SIGNALS)?;
-                    self.carry_out((dir, staged), &place, &due)?;
+                    let place = self.store.side_directory(&self.root, SIGNALS)?;
+                    self.store.carry_out((dir, staged), &place, &due)?;
                     // It may be visible to other processes from here on.
-                    Ok(self.disk.sync_dir(&place)?)
+                    Ok(self.store.disk.sync_dir(&place)?)
                 }
-                None => Ok(self.disk.unlink(dir, staged)?),
+                None => Ok(self.store.disk.unlink(dir, staged)?),
             }
         };
         for staged in staged {
             if let Err(error) = settle(staged) {
-                self.warn(format!(
+                self.store.warn(format!(
                     "what a killed command left of a signal stays for the next writer: {error}"
                 ));
             }

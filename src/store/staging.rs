@@ -13,8 +13,8 @@ use super::Store;
 use super::layout::{
     BACKUPS, CHECKPOINTS, CONFIG, INTENT, SIGNALS, STAGED_PREFIX, WORKSHOP, staged_number,
 };
-use super::observe::StateLock;
 use super::restore::probe;
+use super::state_lock::StateLock;
 use crate::error::Result;
 use crate::fs::{Dir, FileKind};
 use crate::{side, tree};

@@ -1,6 +1,8 @@
 //! Acquiring the state lock and the other locks of a command. Before the command proceeds, work
 //! that an earlier command left unfinished is finished or removed.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -8,27 +10,44 @@ use rustix::io::Errno;
 use super::Store;
 use super::diagnosis::{Depth, Health};
 use super::layout::{BACKUPS, SIDE_DIRECTORIES};
-use super::observe::StateLock;
+use super::observe::Observation;
 use super::options::{LockPurpose, check_deadline};
 use super::restore::Settled;
 use super::state_file::StateFile;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::temporary;
 use crate::fs::{Dir, FileKind, FsError};
-use crate::lock::{CommitTurn, ImplicitLocks, LOCKS};
+use crate::lock::{CommitTurn, FileLock, ImplicitLocks, LOCKS, QueueSlot};
 use crate::side::{self, foreign_owner, unsafe_path};
 use crate::tree::is_mount_point;
 
 /// The locks that a checkpoint holds besides the state lock.
-const ALONG: [&str; 2] = ["config", "signals"];
+const TREE_LOCKS: [&str; 2] = ["config", "signals"];
 
 /// The longest time for which locks on other resources are held without the state lock.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The locks that a checkpoint or a restore needs.
-pub(super) struct RestoreLocks<'a> {
-    pub state: StateLock<'a>,
-    _along: ImplicitLocks<'a>, // released after the flock
+/// The state lock, held, with what a writer opened under it.
+#[derive(Debug)]
+pub(super) struct StateLock<'s> {
+    pub store: &'s Store,
+    /// The root directory, opened once.
+    pub root: Dir,
+    pub flock: FileLock,
+    /// The time it waited for the lock.
+    pub waited: Duration,
+    /// Its place in the queue, if it had to wait. Dropped after the flock, so that the next in the
+    /// queue finds the lock free.
+    _slot: Option<QueueSlot<'s>>,
+    /// The locks of `config/` and `.signals/`, where they are needed. Released last.
+    trees: OnceCell<ImplicitLocks<'s>>,
+}
+
+impl<'s> StateLock<'s> {
+    fn with(self: Rc<Self>, trees: ImplicitLocks<'s>) -> Rc<Self> {
+        let _ = self.trees.set(trees);
+        self
+    }
 }
 
 impl Store {
@@ -60,7 +79,9 @@ impl Store {
             None if matches!(purpose, LockPurpose::Write | LockPurpose::Abort) => {
                 let backup_dir = self.backup_dir_of(&root)?;
                 if !self.has_history(&backup_dir) && !self.is_restore_decided()? {
-                    return Err(self.refusal(&Health::NotInitialized, &backup_dir));
+                    let health = Health::NotInitialized;
+                    let seen = Observation { store: self, live: None, backup_dir, health };
+                    return Err(seen.refusal());
                 }
             }
             None => {}
@@ -72,10 +93,9 @@ impl Store {
     /// and creates none.
     pub(super) fn refuse_other_tools_file(&self, root: &Dir) -> Result<()> {
         let backup_dir = self.backup_dir_of(root)?;
-        match self.diagnose(&self.live()?, &backup_dir, Depth::DigestOnly)? {
-            health @ (Health::NotAState | Health::Invalid(_) | Health::TooNew(_)) => {
-                Err(self.refusal(&health, &backup_dir))
-            }
+        let seen = self.diagnose(self.live()?, backup_dir, Depth::DigestOnly)?;
+        match &seen.health {
+            Health::NotAState | Health::Invalid(_) | Health::TooNew(_) => Err(seen.refusal()),
             _ => Ok(()),
         }
     }
@@ -84,10 +104,10 @@ impl Store {
     /// unfinished.
     pub(super) fn lock_state(
         &self,
-        mut root: Dir,
         purpose: LockPurpose,
         deadline: Instant,
-    ) -> Result<StateLock<'_>> {
+    ) -> Result<Rc<StateLock<'_>>> {
+        let mut root = self.precheck(purpose)?;
         let started = Instant::now();
         if purpose == LockPurpose::Initialize && self.disk.stat(&root, BACKUPS)?.is_none() {
             self.check_modes(&root)?;
@@ -104,10 +124,17 @@ impl Store {
             let locks = side::open_unless(&self.disk, &root, LOCKS, || {
                 self.refuse_other_tools_file(&root)
             })?;
-            if let Some(CommitTurn { lock: flock, slot: place }) =
+            if let Some(CommitTurn { lock: flock, slot }) =
                 self.locks.commit_turn((&root, &locks), deadline)?
             {
-                let lock = StateLock { root, flock, waited: started.elapsed(), place };
+                let lock = Rc::new(StateLock {
+                    store: self,
+                    root,
+                    flock,
+                    waited: started.elapsed(),
+                    _slot: slot,
+                    trees: OnceCell::new(),
+                });
                 if purpose == LockPurpose::Abort {
                     return Ok(lock);
                 }
@@ -125,10 +152,9 @@ impl Store {
                     }
                     Err(error) => return Err(error),
                 }
-                let StateLock { root: same, flock, place, .. } = lock;
-                drop((flock, place)); // the holder of the flock must not wait for another lock
-                root = same;
-                self.await_along(deadline)?;
+                drop(lock); // the holder of the flock must not wait for another lock
+                root = self.precheck(purpose)?;
+                self.await_trees(deadline)?;
             }
             check_deadline(deadline)?;
         }
@@ -176,23 +202,19 @@ impl Store {
         &self,
         purpose: LockPurpose,
         deadline: Instant,
-    ) -> Result<RestoreLocks<'_>> {
+    ) -> Result<Rc<StateLock<'_>>> {
         loop {
-            let lock = self.lock_state(self.precheck(purpose)?, purpose, deadline)?;
-            if let Some(along) = self.locks.try_acquire_implicit(&ALONG)? {
-                return Ok(RestoreLocks { state: lock, _along: along });
+            let lock = self.lock_state(purpose, deadline)?;
+            if let Some(trees) = self.locks.try_acquire_implicit(&TREE_LOCKS)? {
+                return Ok(lock.with(trees));
             }
             drop(lock);
-            let along = self.locks.acquire_implicit(&ALONG, deadline)?;
-            match self.lock_state(
-                self.precheck(purpose)?,
-                purpose,
-                deadline.min(Instant::now() + PATIENCE),
-            ) {
-                Ok(lock) => return Ok(RestoreLocks { state: lock, _along: along }),
+            let trees = self.locks.acquire_implicit(&TREE_LOCKS, deadline)?;
+            match self.lock_state(purpose, deadline.min(Instant::now() + PATIENCE)) {
+                Ok(lock) => return Ok(lock.with(trees)),
                 // The holder of the state lock may be waiting for a lock held here.
                 Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => {
-                    drop(along)
+                    drop(trees)
                 }
                 Err(error) => return Err(error),
             }
@@ -200,13 +222,13 @@ impl Store {
     }
 
     /// Takes the locks of `config/` and `.signals/`, if they are free.
-    pub(super) fn take_along(&self) -> Result<Option<ImplicitLocks<'_>>> {
-        self.locks.try_acquire_implicit(&ALONG)
+    pub(super) fn try_lock_trees(&self) -> Result<Option<ImplicitLocks<'_>>> {
+        self.locks.try_acquire_implicit(&TREE_LOCKS)
     }
 
     /// Waits until the locks of `config/` and `.signals/` are free.
-    pub(super) fn await_along(&self, deadline: Instant) -> Result<()> {
-        self.locks.acquire_implicit(&ALONG, deadline).map(drop)
+    pub(super) fn await_trees(&self, deadline: Instant) -> Result<()> {
+        self.locks.acquire_implicit(&TREE_LOCKS, deadline).map(drop)
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -13,8 +13,9 @@ use std::time::Instant;
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
 use pipeline_state::store::Store;
+use pipeline_state::store::Wanted;
 use pipeline_state::store::change::Outcome;
-use pipeline_state::store::heal::{Recovered, Wanted};
+use pipeline_state::store::heal::Recovered;
 use pipeline_state::store::options::WriteOptions;
 use serde_json::{Value, json};
 

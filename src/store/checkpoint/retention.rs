@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::super::Store;
 use super::super::layout::{CHECKPOINTS, DOOMED_PREFIX};
-use super::super::observe::StateLock;
 use super::super::options::{LockPurpose, Mode};
+use super::super::state_lock::StateLock;
 use super::catalog::time_of;
 use super::manifest::{METADATA, METADATA_LIMIT, Metadata};
 use crate::audit::Level;
@@ -51,11 +51,7 @@ impl Store {
         if mode == Mode::DryRun {
             return self.old_checkpoints(older_than, kept);
         }
-        let lock = self.lock_state(
-            self.precheck(LockPurpose::Write)?,
-            LockPurpose::Write,
-            self.deadline(),
-        )?;
+        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
         let doomed = self.old_checkpoints(older_than, kept)?;
         self.take_checkpoints_away(&lock, &doomed, "cleanup")?;
         Ok(doomed)
@@ -93,11 +89,7 @@ impl Store {
     /// Removes the checkpoints that are named, by id or by an unambiguous prefix of one. Returns
     /// their ids.
     pub fn remove_checkpoints(&self, words: &[String]) -> Result<Vec<String>> {
-        let lock = self.lock_state(
-            self.precheck(LockPurpose::Write)?,
-            LockPurpose::Write,
-            self.deadline(),
-        )?;
+        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
         let mut doomed: Vec<String> = Vec::new();
         for word in words {
             let id = self.resolve_id(word)?;

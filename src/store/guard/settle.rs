@@ -6,10 +6,10 @@
 
 use super::super::Store;
 use super::super::backup_dir::BackupDir;
-use super::super::observe::StateLock;
 use super::super::options::WriteOptions;
 use super::super::restore::intent::{Action, Intent};
 use super::super::state_file::StateFile;
+use super::super::state_lock::StateLock;
 use super::Standing;
 use super::record::{Base, Record, Status};
 use crate::document::Reading;
@@ -32,106 +32,6 @@ pub(super) enum Aftermath {
 }
 
 impl Store {
-    /// Settles the guard of the checkpoint that a restore restores, before the restore's intent is
-    /// removed, in whichever command finishes the restore.
-    pub(in super::super) fn settle_guard_in(
-        &self,
-        lock: &StateLock,
-        intent: &Intent,
-        options: &WriteOptions,
-    ) -> Result<()> {
-        let id = &intent.checkpoint;
-        if intent.action == Action::Undo {
-            return Ok(());
-        }
-        let backup_dir = self.backup_dir_of(&lock.root)?;
-        let is_whole =
-            intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
-        let is_by_guard = options.guard.as_ref() == Some(id);
-        // Only a guard restores a part: its command's changes.
-        if is_by_guard || !is_whole {
-            return self.settle_record(lock, &backup_dir, id);
-        }
-        self.settle_guard_of(lock, &backup_dir, id);
-        Ok(())
-    }
-
-    /// Removes the guard's record: everything was put back.
-    pub(super) fn settle_record(
-        &self,
-        lock: &StateLock,
-        backup_dir: &BackupDir,
-        id: &str,
-    ) -> Result<()> {
-        if let Some(dir) = backup_dir.dir().filter(|_| self.read_record(backup_dir, id).is_some()) {
-            self.drop_record(dir, id)?;
-            self.journal_guard(lock, backup_dir, id, "restored");
-        }
-        Ok(())
-    }
-
-    /// Settles a guard that is not running after a restore of its checkpoint.
-    pub(in super::super) fn settle_guard_of(
-        &self,
-        lock: &StateLock,
-        backup_dir: &BackupDir,
-        id: &str,
-    ) {
-        let Some(dir) =
-            backup_dir.dir().filter(|_| backup_dir.guards.iter().any(|guard| guard == id))
-        else {
-            return;
-        };
-        let settle = || -> Result<()> {
-            if self.standing_of(&lock.root, backup_dir, id)? != Some(Standing::Running) {
-                self.drop_record(dir, id)?;
-                self.journal_guard(lock, backup_dir, id, "restored");
-            }
-            Ok(())
-        };
-        if let Err(error) = settle() {
-            self.warn(format!("the guard {id} stays on record: {error}"));
-        }
-    }
-
-    /// Settles the guards that were killed after their commit. The caller holds the state lock, and
-    /// nothing was committed since.
-    pub(in super::super) fn settle_guards(
-        &self,
-        lock: &StateLock,
-        backup_dir: &mut BackupDir,
-        live: Option<&StateFile>,
-    ) {
-        let mut settled = Vec::new();
-        for id in &backup_dir.guards {
-            let Some(record) = self.read_record(backup_dir, id) else { continue };
-            if !matches!(record.status, Status::PuttingBack { .. }) {
-                continue;
-            }
-            let settle = || -> Result<bool> {
-                if !self.is_gone(&lock.root, &record)? {
-                    return Ok(false);
-                }
-                match self.put_back_by((&lock.root, backup_dir), live, &record)? {
-                    Aftermath::PutBack => self.settle_record(lock, backup_dir, id).map(|()| true),
-                    Aftermath::Unrestored(why) => {
-                        let status = Status::Unrestored(why);
-                        self.put_record(lock, backup_dir, &Record { status, ..record.clone() })?;
-                        self.journal_guard(lock, backup_dir, id, "unrestored");
-                        Ok(false)
-                    }
-                    Aftermath::Nothing | Aftermath::Decided => Ok(false),
-                }
-            };
-            match settle() {
-                Ok(true) => settled.push(id.clone()),
-                Ok(false) => {}
-                Err(error) => self.warn(format!("the guard {id} stays on record: {error}")),
-            }
-        }
-        backup_dir.guards.retain(|id| !settled.contains(id));
-    }
-
     /// The changes that a dead guard had put back.
     pub(super) fn put_back_by(
         &self,
@@ -179,5 +79,97 @@ impl Store {
             }
         }
         Ok(false)
+    }
+}
+
+impl StateLock<'_> {
+    /// Settles the guard of the checkpoint that a restore restores, before the restore's intent is
+    /// removed, in whichever command finishes the restore.
+    pub(in super::super) fn settle_guard_in(
+        &self,
+        intent: &Intent,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        let id = &intent.checkpoint;
+        if intent.action == Action::Undo {
+            return Ok(());
+        }
+        let backup_dir = self.store.backup_dir_of(&self.root)?;
+        let is_whole =
+            intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
+        let is_by_guard = options.guard.as_ref() == Some(id);
+        // Only a guard restores a part: its command's changes.
+        if is_by_guard || !is_whole {
+            return self.settle_record(&backup_dir, id);
+        }
+        self.settle_guard_of(&backup_dir, id);
+        Ok(())
+    }
+
+    /// Removes the guard's record: everything was put back.
+    pub(super) fn settle_record(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
+        if let Some(dir) =
+            backup_dir.dir().filter(|_| self.store.read_record(backup_dir, id).is_some())
+        {
+            self.store.drop_record(dir, id)?;
+            self.journal_guard(backup_dir, id, "restored");
+        }
+        Ok(())
+    }
+
+    /// Settles a guard that is not running after a restore of its checkpoint.
+    pub(in super::super) fn settle_guard_of(&self, backup_dir: &BackupDir, id: &str) {
+        let Some(dir) =
+            backup_dir.dir().filter(|_| backup_dir.guards.iter().any(|guard| guard == id))
+        else {
+            return;
+        };
+        let settle = || -> Result<()> {
+            if self.store.standing_of(&self.root, backup_dir, id)? != Some(Standing::Running) {
+                self.store.drop_record(dir, id)?;
+                self.journal_guard(backup_dir, id, "restored");
+            }
+            Ok(())
+        };
+        if let Err(error) = settle() {
+            self.store.warn(format!("the guard {id} stays on record: {error}"));
+        }
+    }
+
+    /// Settles the guards that were killed after their commit. The caller holds the state lock, and
+    /// nothing was committed since.
+    pub(in super::super) fn settle_guards(
+        &self,
+        backup_dir: &mut BackupDir,
+        live: Option<&StateFile>,
+    ) {
+        let mut settled = Vec::new();
+        for id in &backup_dir.guards {
+            let Some(record) = self.store.read_record(backup_dir, id) else { continue };
+            if !matches!(record.status, Status::PuttingBack { .. }) {
+                continue;
+            }
+            let settle = || -> Result<bool> {
+                if !self.store.is_gone(&self.root, &record)? {
+                    return Ok(false);
+                }
+                match self.store.put_back_by((&self.root, backup_dir), live, &record)? {
+                    Aftermath::PutBack => self.settle_record(backup_dir, id).map(|()| true),
+                    Aftermath::Unrestored(why) => {
+                        let status = Status::Unrestored(why);
+                        self.put_record(backup_dir, &Record { status, ..record.clone() })?;
+                        self.journal_guard(backup_dir, id, "unrestored");
+                        Ok(false)
+                    }
+                    Aftermath::Nothing | Aftermath::Decided => Ok(false),
+                }
+            };
+            match settle() {
+                Ok(true) => settled.push(id.clone()),
+                Ok(false) => {}
+                Err(error) => self.store.warn(format!("the guard {id} stays on record: {error}")),
+            }
+        }
+        backup_dir.guards.retain(|id| !settled.contains(id));
     }
 }

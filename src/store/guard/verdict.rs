@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::super::Store;
 use super::super::backup_dir::BackupCopy;
 use super::super::diagnosis::Health;
 use super::super::observe::Observation;
@@ -51,19 +50,14 @@ enum Party {
     Others,
 }
 
-impl Store {
+impl Observation<'_> {
     /// Judges the commits since `record` was made. `base` is the document of its checkpoint.
-    pub(in super::super) fn verdict(
-        &self,
-        seen: &Observation,
-        record: &Record,
-        base: &Value,
-    ) -> Result<Verdict> {
-        let events = seen.backup_dir.events();
+    pub(in super::super) fn verdict(&self, record: &Record, base: &Value) -> Result<Verdict> {
+        let events = self.backup_dir.events();
         let begin = record.base.as_ref().map_or(0, |base| base.revision.get());
-        let current = match &seen.health {
+        let current = match &self.health {
             Health::Healthy(document) => document.seal.revision.get(),
-            _ => self.highest_remembered(seen)?.map_or(begin, Revision::get),
+            _ => self.highest_remembered()?.map_or(begin, Revision::get),
         };
         let mut lines: BTreeMap<u64, Vec<&Commit>> = BTreeMap::new();
         for commit in events.commits().filter(|commit| commit.revision.get() > begin) {
@@ -73,7 +67,7 @@ impl Store {
             commit.guards.contains(&record.id)
                 && !NEVER_THE_GUARDS.contains(&commit.command.as_str())
         };
-        let is_live = |commit: &&Commit| match &seen.health {
+        let is_live = |commit: &&Commit| match &self.health {
             Health::Healthy(document) => commit.digest == document.seal.digest,
             _ => true,
         };
@@ -90,8 +84,8 @@ impl Store {
         if current >= begin && revisions.all(|revision| party(revision) == Party::Guard) {
             return Ok(Verdict::OnlyTheGuard);
         }
-        let Health::Healthy(live) = &seen.health else {
-            let health = seen.health.kind();
+        let Health::Healthy(live) = &self.health else {
+            let health = self.health.kind();
             return Ok(Verdict::Refused(format!(
                 "others committed since it began, and the state is {health} now"
             )));
@@ -103,7 +97,7 @@ impl Store {
         let unclear = whole_range.clone().find(|revision| known(*revision).is_none()).map(|revision| {
             format!("the journal has no line of revision {revision}, which its command may have committed")
         });
-        let documents = documents(seen, &whole_range)?;
+        let documents = documents(self, &whole_range)?;
         let (mut guards, mut others) = (Touched::default(), Touched::default());
         let (base, live_value) = (without_seal(base), without_seal(&live.value));
         let (mut before, mut since) = (&base, None);

@@ -1,14 +1,15 @@
 //! `recover restore --abort`: an interrupted restore is undone or dropped, never finished.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::super::Store;
 use super::super::checkpoint::manifest;
 use super::super::diagnosis::Health;
 use super::super::layout::{BACKUPS, CONFIG, INTENT, SERVED_PREFIX, SIGNALS};
-use super::super::observe::StateLock;
 use super::super::options::{LockPurpose, WriteOptions};
 use super::super::staging::StagingDir;
+use super::super::state_lock::StateLock;
 use super::Tree;
 use super::intent::{Action, Intent, Manner, Swap};
 use super::roll_forward::{Progress, TreeDigest, is_in_place};
@@ -50,8 +51,7 @@ impl Store {
     pub fn abort_restore(&self) -> Result<Aborted> {
         let deadline = self.deadline();
         loop {
-            let lock =
-                self.lock_state(self.precheck(LockPurpose::Abort)?, LockPurpose::Abort, deadline)?;
+            let lock = self.lock_state(LockPurpose::Abort, deadline)?;
             if !self.has_staging(&lock.root)? {
                 return Ok(Aborted::Nothing);
             }
@@ -75,14 +75,14 @@ impl Store {
                 self.record_abort(&checkpoint, "dropped");
                 return Ok(Aborted::Dropped { checkpoint: Some(checkpoint) });
             }
-            let Some(_along) = self.take_along()? else {
+            let Some(_trees) = self.try_lock_trees()? else {
                 drop(lock);
-                self.await_along(deadline)?;
+                self.await_trees(deadline)?;
                 continue;
             };
             let staging = self.staging(&lock)?;
             let is_carried_out =
-                intent.state.as_ref().map(|wanted| Ok(is_in_place(&self.observe(&lock)?, wanted)));
+                intent.state.as_ref().map(|wanted| Ok(is_in_place(&lock.observe()?, wanted)));
             if intent.action == Action::Undo || is_carried_out.unwrap_or(Ok::<_, Error>(false))? {
                 self.roll_forward(
                     &lock,
@@ -108,7 +108,7 @@ impl Store {
     /// nothing was replaced, the record is dropped.
     pub(super) fn undo(
         &self,
-        lock: &StateLock,
+        lock: &Rc<StateLock<'_>>,
         mut staging: StagingDir<'_>,
         intent: &Intent,
     ) -> Result<Undone> {
@@ -120,7 +120,7 @@ impl Store {
             }
         }
         if replaced.is_empty() {
-            self.keep_number(lock, intent);
+            lock.keep_number(intent);
             self.drop_intent(staging)?;
             self.record_abort(&intent.checkpoint, "dropped");
             return Ok(Undone::Nothing);
@@ -141,10 +141,10 @@ impl Store {
         let undo =
             self.stage_trees(&staging, (lock, plan), (config.as_ref(), signals.as_ref()), &before)?;
         let undo = Intent { action: Action::Undo, checkpoint: intent.checkpoint.clone(), ..undo };
-        let seen = self.observe(lock)?;
+        let seen = lock.observe()?;
         let undo = match (&seen.health, &intent.state) {
             (Health::Healthy(document), Some(restored)) => {
-                let highest = self.highest_revision(&seen)?.max(Some(restored.revision));
+                let highest = seen.highest_revision()?.max(Some(restored.revision));
                 let next = Revision::after(highest).ok_or_else(|| {
                     Error::new(Kind::Internal, "the last possible revision is reached")
                 })?;
@@ -188,25 +188,6 @@ impl Store {
         })
     }
 
-    /// Keeps the number of the abandoned state from being reused: readers may have been served it.
-    fn keep_number(&self, lock: &StateLock, intent: &Intent) {
-        let Some(staged) = &intent.state else { return };
-        let keep = || -> Result<()> {
-            let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
-            let name = format!("{SERVED_PREFIX}{}", staged.revision);
-            if self.disk.stat(&backup_dir, &name)?.is_none() {
-                drop(self.disk.create(&backup_dir, &name)?);
-            }
-            Ok(self.disk.sync_dir(&backup_dir)?)
-        };
-        if let Err(error) = keep() {
-            let number = staged.revision;
-            self.warn(format!(
-                "the number {number} of the revision that is given up may be used again: {error}"
-            ));
-        }
-    }
-
     /// Removes the record, durably, and then what was staged for it.
     fn drop_intent(&self, staging: StagingDir<'_>) -> Result<()> {
         self.disk.unlink(&staging.dir, INTENT)?;
@@ -222,6 +203,27 @@ impl Store {
     fn record_abort(&self, checkpoint: &str, text: &str) {
         let entry = self.recovery_entry(Level::Info, "abort", text).with("id", checkpoint);
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+    }
+}
+
+impl StateLock<'_> {
+    /// Keeps the number of the abandoned state from being reused: readers may have been served it.
+    fn keep_number(&self, intent: &Intent) {
+        let Some(staged) = &intent.state else { return };
+        let keep = || -> Result<()> {
+            let backup_dir = self.store.side_directory(&self.root, BACKUPS)?;
+            let name = format!("{SERVED_PREFIX}{}", staged.revision);
+            if self.store.disk.stat(&backup_dir, &name)?.is_none() {
+                drop(self.store.disk.create(&backup_dir, &name)?);
+            }
+            Ok(self.store.disk.sync_dir(&backup_dir)?)
+        };
+        if let Err(error) = keep() {
+            let number = staged.revision;
+            self.store.warn(format!(
+                "the number {number} of the revision that is given up may be used again: {error}"
+            ));
+        }
     }
 }
 

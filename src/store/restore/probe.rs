@@ -10,8 +10,8 @@ use rustix::io::Errno;
 
 use super::super::Store;
 use super::super::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
-use super::super::observe::StateLock;
 use super::super::options::LockPurpose;
+use super::super::state_lock::StateLock;
 use super::super::writable::{immutable, is_immutable};
 use super::intent::Manner;
 use crate::error::{Error, Kind, Result, quote_path};
@@ -39,11 +39,7 @@ impl Store {
     /// error is the one that a restore would be refused with. Takes the state lock, and changes no
     /// live name.
     pub fn restore_plan(&self) -> Result<RestorePlan> {
-        let lock = self.lock_state(
-            self.precheck(LockPurpose::Write)?,
-            LockPurpose::Write,
-            self.deadline(),
-        )?;
+        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
         self.plan_held(&lock)
     }
 

@@ -4,6 +4,7 @@
 //! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
 
 use std::ffi::OsStr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,10 +13,10 @@ use rustix::io::Errno;
 use super::super::commit::{OnDiskFull, Plan, Published};
 use super::super::diagnosis::{Health, newer_schema};
 use super::super::layout::{CHECKPOINTS, CONFIG, INTENT, WORKSHOP, pinned, staged};
-use super::super::observe::{Observation, StateLock};
+use super::super::observe::Observation;
 use super::super::options::{LockPurpose, WriteOptions};
-use super::super::preserve::Replaced;
 use super::super::staging::StagingDir;
+use super::super::state_lock::StateLock;
 use super::super::{Served, Signals, Store, new_lineage, written};
 use super::intent::{self, Action, Intent, Manner, StagedState, Swap};
 use super::origin::Interrupted;
@@ -149,7 +150,7 @@ impl Store {
 
     /// Finishes or undoes what a dead command left in the staging directory. The caller holds the
     /// state lock.
-    pub(in super::super) fn settle(&self, lock: &StateLock) -> Result<Settled> {
+    pub(in super::super) fn settle(&self, lock: &Rc<StateLock<'_>>) -> Result<Settled> {
         let Some((_, intent)) = self.read_intent(&lock.root)? else {
             if self.settle_fresh(lock)? {
                 return Ok(Settled::Yes);
@@ -164,7 +165,7 @@ impl Store {
         if let Some(refusal) = self.foreign(&lock.root, &intent)? {
             return Err(refusal);
         }
-        let Some(_along) = self.take_along()? else { return Ok(Settled::Busy) };
+        let Some(_trees) = self.try_lock_trees()? else { return Ok(Settled::Busy) };
         self.finish_or_undo(lock, &intent).map_err(|error| {
             let message = format!(
                 "an interrupted restore of {} cannot be finished: {}",
@@ -175,7 +176,7 @@ impl Store {
         Ok(Settled::Yes)
     }
 
-    fn finish_or_undo(&self, lock: &StateLock, intent: &Intent) -> Result<()> {
+    fn finish_or_undo(&self, lock: &Rc<StateLock<'_>>, intent: &Intent) -> Result<()> {
         let id = &intent.checkpoint;
         let staging = self.staging(lock)?;
         if self.can_be_carried_out(lock, &staging, intent)? {
@@ -201,7 +202,7 @@ impl Store {
     /// nothing.
     fn can_be_carried_out(
         &self,
-        lock: &StateLock,
+        lock: &Rc<StateLock<'_>>,
         staging: &StagingDir<'_>,
         intent: &Intent,
     ) -> Result<bool> {
@@ -215,7 +216,7 @@ impl Store {
         }
         let Some(wanted) = &intent.state else { return Ok(true) };
         Ok(self.staged_state(&staging.dir, intent.number, wanted)?.is_some()
-            || is_in_place(&self.observe(lock)?, wanted))
+            || is_in_place(&lock.observe()?, wanted))
     }
 
     /// The parent directories of the trees.
@@ -278,7 +279,7 @@ impl Store {
     /// Carries out a decided restore; returns the resulting revision of the state.
     pub(super) fn roll_forward(
         &self,
-        lock: &StateLock,
+        lock: &Rc<StateLock<'_>>,
         staging: StagingDir<'_>,
         intent: &Intent,
         options: &WriteOptions,
@@ -297,10 +298,10 @@ impl Store {
             self.disk.sync_dir(parent)?;
         }
         let revision = match &intent.state {
-            Some(wanted) => self.publish_staged(lock, &staging, wanted, (intent, options))?,
+            Some(wanted) => self.publish_staged(lock, &staging, wanted, intent, options)?,
             None => 0,
         };
-        self.settle_guard_in(lock, intent, options)?;
+        lock.settle_guard_in(intent, options)?;
         self.finish(&places, staging, intent)?;
         let text = if intent.action == Action::Undo { "undone" } else { "restored" };
         let entry =
@@ -334,78 +335,56 @@ impl Store {
 
     fn publish_staged(
         &self,
-        lock: &StateLock,
+        lock: &Rc<StateLock<'_>>,
         staging: &StagingDir<'_>,
         wanted: &StagedState,
-        (intent, options): (&Intent, &WriteOptions),
+        intent: &Intent,
+        options: &WriteOptions,
     ) -> Result<u64> {
         loop {
-            let seen = self.observe(lock)?;
-            if is_in_place(&seen, wanted) {
+            let tx = lock.begin()?;
+            let seen = &tx.seen;
+            if is_in_place(seen, wanted) {
                 // Its writer died after the commit: the steps after a commit are done before the
                 // intent is removed.
-                self.renew_mirror(lock, &seen)?;
+                tx.renew_mirror()?;
                 if options.guard.is_none() {
-                    self.settle_guard_in(lock, intent, options)?;
+                    lock.settle_guard_in(intent, options)?;
                 }
-                self.record_unrecorded((lock, &seen), options, &intent.checkpoint);
+                tx.record_unrecorded(options, &intent.checkpoint);
                 return Ok(seen.revision());
             }
             if let Health::TooNew(_) = seen.health {
-                return Err(self.refusal(&seen.health, &seen.backup_dir));
+                return Err(seen.refusal());
             }
             let Some(sealed) = self.staged_state(&staging.dir, intent.number, wanted)? else {
                 return Err(broken(intent, "the state"));
             };
             let staged = staged_state(intent.number);
-            let highest = self.highest_revision(&seen)?;
+            let highest = seen.highest_revision()?;
             let is_next = highest.is_none_or(|highest| highest < wanted.revision);
             // It was in place and destroyed again: its number is used.
             let (sealed, source) = if is_next {
                 (sealed, Some((&staging.dir, OsStr::new(&staged))))
             } else {
                 let created = sealed.document.value.pointer("/metadata/created").cloned();
-                (
-                    self.seal(
-                        sealed.document.into_value(),
-                        &seen,
-                        &wanted.lineage,
-                        created.as_ref(),
-                    )?,
-                    None,
-                )
-            };
-            let now = self.disk.now();
-            let replaced = match &seen.health {
-                Health::Healthy(document) => {
-                    Replaced::backup(now, Some(document.seal.revision), pinned::PRE_RESTORE)
-                }
-                Health::Legacy(_) => Replaced::backup(now, None, pinned::PRE_RESTORE),
-                Health::NotInitialized | Health::Missing => Replaced::Nothing,
-                _ => Replaced::Evidence,
+                (seen.seal(sealed.document.into_value(), &wanted.lineage, created.as_ref())?, None)
             };
             // Signal files that are not replaced follow the state.
             let follows = intent.action == Action::Restore && intent.signals.is_none();
-            let signals = &if follows { Signals::Follow } else { Signals::STAY };
-            // Staged files must not be removed to free space.
             let plan = Plan {
-                sealed: &sealed,
                 source,
-                replaced,
-                signals,
-                fences: &[],
-                room: OnDiskFull::Fail,
+                replaced: seen.replaced_for(pinned::PRE_RESTORE),
+                signals: if follows { &Signals::Follow } else { &Signals::STAY },
+                fences: &[],            // they held when the restore was decided
+                room: OnDiskFull::Fail, // staged files must not be removed to free space
+                ..Plan::of(&sealed, options)
             };
-            if let Published::Done { .. } = self.publish(lock, &seen, &plan)? {
+            if let Published::Done { .. } = tx.publish(&plan)? {
                 if options.guard.is_none() {
-                    self.settle_guard_in(lock, intent, options)?;
+                    lock.settle_guard_in(intent, options)?;
                 }
-                self.record_commit(
-                    (lock, &seen),
-                    options,
-                    &sealed,
-                    &[("from", &intent.checkpoint)],
-                );
+                tx.record_commit(options, &sealed, &[("from", &intent.checkpoint)]);
                 return Ok(sealed.document.seal.revision.get());
             }
             if !lock.flock.is_current(&self.disk, &lock.root)? {
@@ -491,11 +470,7 @@ impl Store {
             return Ok(None);
         }
         let deadline = Instant::now() + self.readers_patience();
-        let settled = self
-            .precheck(LockPurpose::Write)
-            .and_then(|root| self.lock_state(root, LockPurpose::Write, deadline))
-            .map(drop);
-        let error = match settled {
+        let error = match self.lock_state(LockPurpose::Write, deadline).map(drop) {
             Ok(()) => return Ok(None),
             Err(error) if error.kind == Kind::NewerSchema => return Err(error),
             Err(error) => error,
