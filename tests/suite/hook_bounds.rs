@@ -109,12 +109,11 @@ fn a_hook_without_the_lock_gives_up_and_blocks_no_prompt() {
     sandbox.run_args(&["lock", "acquire", "state", "--owner-pid", &pid]).expect(0);
     let (prompt, tool) = (prompted(&sandbox, "activate 0"), ran_command(&sandbox, "emit 0"));
     let before = sandbox.snapshot();
-    let environments = [
+    for environment in [
         &[][..],
         &[("LOCK_TIMEOUT", "0"), ("PIPELINE_LOCK_EXIT", "2")],
         &[("LOCK_TIMEOUT", "5m"), ("PIPELINE_FORMAT", "json")],
-    ];
-    in_parallel(&environments, |environment| {
+    ] {
         let began = Instant::now();
         let ran = fire_with(&sandbox, PROMPT, &prompt, environment);
         assert_eq!(context(&ran, "UserPromptSubmit"), "[ACTIVATE:A0]");
@@ -133,7 +132,7 @@ fn a_hook_without_the_lock_gives_up_and_blocks_no_prompt() {
                 (&json!(1), &json!(["S0"]))
             );
         }
-    });
+    }
     let documents = |files: Vec<(std::path::PathBuf, Vec<u8>)>| {
         files
             .into_iter()
