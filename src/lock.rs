@@ -32,111 +32,114 @@
 //! machine (the same boot id and pids twice on one network disk) is mistaken for the original. On a
 //! network file system flock and inotify may be unreliable.
 
-pub mod acquire;
-pub mod along;
-pub mod break_up;
-pub mod commit;
+pub mod admission;
 pub mod deadlock;
+mod describe;
 pub mod edit;
-pub mod flock;
-pub mod gate;
+mod fence;
+pub mod files;
 pub mod hierarchy;
-pub mod holder;
+mod identity;
 pub mod idle;
-pub mod journal;
-pub mod launch;
-pub mod lifeline;
-pub mod limits;
-pub mod line;
+mod lifeline;
+mod limits;
 pub mod liveness;
-pub mod look;
-#[cfg(test)]
-mod model;
-pub mod owner;
-pub mod process;
+mod log;
+mod process;
 pub mod queue;
-pub mod record;
+mod record;
+mod refusal;
 pub mod release;
-pub mod report;
-pub mod request;
-pub mod run;
-pub mod token;
-pub mod wait;
-pub mod words;
-
-pub use self::acquire::Acquired;
-pub use self::along::ImplicitLocks;
-pub use self::break_up::{BreakTarget, BrokenWait};
-pub use self::commit::CommitTurn;
-pub use self::flock::FileLock;
-pub use self::gate::GATE;
-pub use self::holder::{FlockHolder, flock_holder};
-pub use self::launch::{LAUNCH, LOCK_TOKEN, OWNER_PID, become_command};
-pub use self::lifeline::Lifeline;
-pub use self::line::QueueSlot;
-pub use self::owner::LockEnv;
-pub use self::process::{Identity, Namespace, ancestry, command_of, process_name, watch_process};
-pub use self::queue::{Reentrancy, RequestSpec};
-pub use self::record::{Grant, Mode, Purpose, Record, Token, Waiter};
-pub use self::report::{LockEntry, LockSummary, Standing};
-pub use self::request::{Deadline, Deadlocks, MAX_LOCKS, Request};
-pub use self::run::RunSpec;
-pub use self::token::{COUNTER, Fence};
-pub use self::words::{AlreadyHeld, describe_process, shorten};
+mod report;
+mod request;
 
 use std::cell::RefCell;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use crate::audit::{Audit, AuditEntry, Level};
-use crate::error::{Error, ExitCode, Kind, Result};
-use crate::fs::Disk;
+pub use self::describe::{describe_process, shorten};
+pub use self::edit::{Acquired, BreakTarget};
+pub use self::fence::Fence;
+pub use self::files::break_lock::BrokenWait;
+pub use self::files::commit::CommitTurn;
+pub use self::files::flock::{FileLock, GATE};
+pub use self::files::flock_holder::{FlockHolder, flock_holder};
+pub use self::files::gate::Gate;
+pub use self::files::implicit::ImplicitLocks;
+pub use self::files::run::RunSpec;
+pub use self::files::slot::QueueSlot;
+pub use self::files::tokens::COUNTER;
+use self::files::{
+    acquire, break_lock, clean, commit, records, release as giving_back, report as reading, run,
+};
+pub use self::identity::{Identity, Namespace};
+pub use self::lifeline::Lifeline;
+pub use self::liveness::Liveness;
+use self::log::LockLog;
+pub use self::process::launch::{LAUNCH, LOCK_TOKEN, OWNER_PID, become_command};
+pub use self::process::owner::{self, LockEnv};
+pub use self::process::{ancestry, command_of, process_name, watch_process};
+pub use self::record::{Grant, Mode, Purpose, Record, Token, Waiter};
+pub use self::refusal::AlreadyHeld;
+use self::release::Released;
+pub use self::report::{EntryStatus, LockEntry, LockSummary, Standing};
+pub use self::request::{
+    Deadline, Deadlocks, MAX_LOCKS, Reentrancy, Request, RequestSpec, Requester,
+};
+use crate::audit::Audit;
+use crate::error::{Error, ExitCode, Result};
+use crate::fs::{Dir, Disk};
+use crate::name::Name;
 
 /// The directory of locks, beside the state file.
 pub const LOCKS: &str = ".locks";
 /// The lock file in [`LOCKS`] that every commit takes.
 pub const STATE_LOCK: &str = "state.lock";
 /// The files of `.locks` that have a fixed name.
-pub const LOCK_FILES: [&str; 6] =
-    [STATE_LOCK, gate::GATE, gate::PENDING, token::COUNTER, token::RESERVED, token::RESERVING];
+pub const LOCK_FILES: [&str; 6] = [
+    STATE_LOCK,
+    GATE,
+    files::records::PENDING,
+    COUNTER,
+    files::tokens::RESERVED,
+    files::flock::RESERVING,
+];
 /// The name of the lock that protects the state.
 pub const STATE: &str = "state";
 
+/// The callback that reports what blocks a request that waits long.
+type WaitCallback = Rc<dyn Fn(&str)>;
+
 /// The locks of one root.
-#[derive(Debug)]
 pub struct Locks {
     disk: Disk,
     directory: PathBuf,
     env: LockEnv,
-    audit: Rc<Audit>,
+    log: LockLog,
     warnings: RefCell<Vec<String>>,
-    callback: RefCell<Option<WaitCallback>>,
+    on_wait: RefCell<Option<WaitCallback>>,
 }
 
-/// The callback that reports, once, what blocks a request that waits long.
-#[derive(Clone)]
-struct WaitCallback(Rc<dyn Fn(&str)>);
-
-impl std::fmt::Debug for WaitCallback {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Teller")
+impl fmt::Debug for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locks").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 
 impl Locks {
-    /// The locks beside the state file in `directory`; `claim` holds the owner and tokens that the
+    /// The locks beside the state file in `directory`; `env` holds the owner and tokens that the
     /// environment names.
     pub fn new(disk: Disk, directory: &Path, env: LockEnv, audit: Rc<Audit>) -> Self {
         Self {
             disk,
             directory: directory.to_owned(),
             env,
-            audit,
+            log: LockLog { audit, root: directory.to_owned() },
             warnings: RefCell::default(),
-            callback: RefCell::default(),
+            on_wait: RefCell::default(),
         }
     }
 
@@ -147,18 +150,140 @@ impl Locks {
 
     /// Warnings for the user that do not stop the command; the call empties the list.
     pub fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.borrow_mut())
+        self.warnings.take()
     }
 
-    /// Sets the callback that reports what blocks a request that waits long.
+    /// Sets the callback that reports, once, what blocks a request that waits long.
     pub fn on_wait(&self, callback: impl Fn(&str) + 'static) {
-        *self.callback.borrow_mut() = Some(WaitCallback(Rc::new(callback)));
+        *self.on_wait.borrow_mut() = Some(Rc::new(callback));
     }
 
-    fn tell(&self, who: &str) {
-        let callback = self.callback.borrow().clone();
-        if let Some(WaitCallback(tell)) = callback {
-            tell(who);
+    /// Logs in the audit log that a command was refused.
+    pub fn audit_refusal(&self, action: &str, error: &Error) {
+        let is_initialized = records::open(self).is_ok_and(|dir| dir.is_some());
+        if is_initialized && error.code() != ExitCode::Usage {
+            self.log.refused(action, error);
+        }
+    }
+
+    /// Acquires all of the requested locks, waiting until the deadline.
+    pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
+        acquire::acquire(self, request)
+    }
+
+    /// Gives back grants that were made a moment ago and cannot be used.
+    pub fn give_back(&self, acquired: &[Acquired]) {
+        acquire::give_back(self, acquired, acquire::GiveBack::Unused);
+    }
+
+    /// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the
+    /// one with this token.
+    pub fn release(
+        &self,
+        names: &[Name],
+        token: Option<Token>,
+        requester: &Requester,
+        deadline: Instant,
+    ) -> Result<Vec<Released>> {
+        giving_back::release(self, names, token, requester, deadline)
+    }
+
+    /// Renews a grant's time to live, counted from now; returns its end, in seconds since 1970.
+    pub fn renew(
+        &self,
+        name: &Name,
+        ttl: Option<Duration>,
+        token: Option<Token>,
+        requester: &Requester,
+        deadline: Instant,
+    ) -> Result<f64> {
+        giving_back::renew(self, name, ttl, token, requester, deadline)
+    }
+
+    /// Takes a lock away from its holders, alive or not. Waiters keep their places in the queue.
+    pub fn break_lock(
+        &self,
+        name: &Name,
+        target: BreakTarget,
+        deadline: Instant,
+    ) -> Result<Vec<Grant>> {
+        break_lock::break_lock(self, name, target, deadline)
+    }
+
+    /// Ends the wait of the waiter with this lifeline, in all its queues.
+    pub fn break_waiter(&self, lifeline: &Lifeline, deadline: Instant) -> Result<BrokenWait> {
+        break_lock::break_waiter(self, lifeline, deadline)
+    }
+
+    /// Drops the records of dead owners and waiters, and the files they left; returns how many.
+    pub fn clean(&self, deadline: Instant) -> Result<usize> {
+        clean::clean(self, deadline)
+    }
+
+    /// Runs a command while its locks are held; returns its exit status.
+    pub fn run(&self, spec: &RunSpec) -> Result<ExitStatus> {
+        run::run(self, spec)
+    }
+
+    /// The state of a lock.
+    pub fn check(&self, name: &Name) -> Result<Standing> {
+        reading::check(self, name)
+    }
+
+    /// All holders and waiters, by lock; holders first, waiters in their order.
+    pub fn list(&self) -> Result<Vec<LockEntry>> {
+        reading::list(self)
+    }
+
+    /// The number of entries of each kind.
+    pub fn summary(&self) -> Result<LockSummary> {
+        reading::summary(self)
+    }
+
+    /// The lifelines that records name.
+    pub fn lifelines(&self) -> Result<Vec<Lifeline>> {
+        let dir = records::open(self)?;
+        dir.map_or(Ok(Vec::new()), |dir| records::Records { locks: self, dir: &dir }.lifelines())
+    }
+
+    /// Acquires these locks for the command itself if nothing blocks them; `None` if something does.
+    pub fn try_acquire_implicit(&self, names: &[&str]) -> Result<Option<ImplicitLocks<'_>>> {
+        ImplicitLocks::try_acquire(self, names)
+    }
+
+    /// Acquires these locks for the command itself, waiting until nothing blocks them. The caller
+    /// must hold nothing.
+    pub fn acquire_implicit(&self, names: &[&str], deadline: Instant) -> Result<ImplicitLocks<'_>> {
+        ImplicitLocks::acquire(self, names, Deadline::at(deadline))
+    }
+
+    /// Waits for a commit's turn, in `dir` (`.locks` in `root`): the flock, and a place in the queue
+    /// if one is needed. `None` if the flock's file was removed during the wait.
+    pub fn commit_turn(
+        &self,
+        root: &Dir,
+        dir: &Dir,
+        deadline: Instant,
+    ) -> Result<Option<CommitTurn<'_>>> {
+        commit::commit_turn(self, root, dir, deadline)
+    }
+
+    /// Refuses a writer unless all of these grants are on record.
+    pub fn check_fences(&self, fences: &[Fence]) -> Result<()> {
+        commit::check_fences(self, fences)
+    }
+
+    /// Checks the same while holding the gate; none of these grants can be removed until it is
+    /// released.
+    pub fn pass_fences(&self, fences: &[Fence], deadline: Instant) -> Result<Option<Gate<'_>>> {
+        commit::pass_fences(self, fences, deadline)
+    }
+
+    /// Reports what a request waits for.
+    fn notify(&self, blockers: &str) {
+        let callback = self.on_wait.borrow().clone();
+        if let Some(notify) = callback {
+            notify(blockers);
         }
     }
 
@@ -169,63 +294,4 @@ impl Locks {
             warnings.push(warning);
         }
     }
-
-    fn entry(&self, level: Level, action: &str, text: &str) -> AuditEntry {
-        AuditEntry::new(level, &format!("lock-manager/{action}"), text)
-    }
-
-    /// Logs in the audit log that a command was refused.
-    pub fn audit_refusal(&self, action: &str, error: &Error) {
-        let is_initialized = self.dir().is_ok_and(|dir| dir.is_some());
-        if is_initialized && error.code() != ExitCode::Usage {
-            let entry = self.entry(Level::Warn, action, "refused").with("code", error.code() as u8);
-            let entry = entry.with("kind", error.kind.name()).with("pid", std::process::id());
-            let locks = error.details.get("lock").or_else(|| error.details.get("locks"));
-            let entry = match locks {
-                Some(Value::String(name)) => entry.with("lock", name),
-                Some(names) => entry.with("lock", names),
-                None => entry,
-            };
-            self.audit.record(&entry.with("root", self.directory.display()));
-        }
-    }
-
-    /// Writes a line about one grant to the audit log.
-    fn audit_grant(
-        &self,
-        action: &str,
-        text: &str,
-        name: &crate::name::Name,
-        grant: &record::Grant,
-    ) {
-        self.audit.record(&self.grant_entry(action, text, name, grant));
-    }
-
-    fn grant_entry(
-        &self,
-        action: &str,
-        text: &str,
-        name: &crate::name::Name,
-        grant: &record::Grant,
-    ) -> AuditEntry {
-        let owner = grant
-            .owner
-            .as_ref()
-            .map_or_else(|| "unknown".to_owned(), |owner: &Identity| owner.pid.to_string());
-        let entry =
-            self.entry(Level::Info, action, text).with("lock", name).with("token", grant.token);
-        let entry =
-            entry.with("mode", grant.mode).with("owner", owner).with("pid", std::process::id());
-        entry.with("root", self.directory.display())
-    }
-}
-
-/// Ends a loop that starts over, once the deadline has passed; only repeated removal of `.locks`
-/// keeps such a loop going.
-fn check_deadline(deadline: Instant) -> Result<()> {
-    if Instant::now() < deadline {
-        return Ok(());
-    }
-    let message = format!("something else keeps removing {LOCKS}; nothing was changed");
-    Err(Error::new(Kind::Conflict, message).hint_command("lock status", "see how the locks are"))
 }

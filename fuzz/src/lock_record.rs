@@ -1,6 +1,6 @@
 //! What is on record for a lock: it reads back as it was written, or it is torn.
 
-use pipeline_state::lock::Record;
+use pipeline_state::lock::files::encoding::{decode, encode};
 
 pub fn check(bytes: &[u8]) {
     reads_back(bytes);
@@ -10,11 +10,11 @@ pub fn check(bytes: &[u8]) {
 }
 
 fn reads_back(bytes: &[u8]) {
-    let Ok(record) = Record::parse(bytes) else { return };
-    let written = record.to_bytes();
-    let again = Record::parse(&written).expect("what was written can be read");
+    let Ok(record) = decode(bytes) else { return };
+    let written = encode(&record);
+    let again = decode(&written).expect("what was written can be read");
     assert_eq!(format!("{again:?}"), format!("{record:?}"));
-    assert_eq!(again.to_bytes(), written);
+    assert_eq!(encode(&again), written);
     for grant in &record.holders {
         let found = record.grant(grant.token).expect("who is on record is found");
         assert_eq!(found.token, grant.token);

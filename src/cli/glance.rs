@@ -12,7 +12,9 @@ use super::width::{self, cut};
 use crate::error::{Error, one_line};
 use crate::fs::watch::OutputReader;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
-use crate::lock::{LockEntry, LockSummary, describe_process, shorten, watch_process};
+use crate::lock::{
+    EntryStatus, LockEntry, LockSummary, Mode, describe_process, shorten, watch_process,
+};
 use crate::time::rfc3339;
 
 /// The most locks that are named.
@@ -178,10 +180,11 @@ pub fn holders(output: &Output<'_>, locks: &LockSummary, now: SystemTime) -> Str
     text
 }
 
+/// The statuses of an entry that waits.
+const WAITS: [EntryStatus; 2] = [EntryStatus::Waiting, EntryStatus::PassedOver];
+
 fn waiters<'e>(entries: &'e [&'e LockEntry]) -> impl Iterator<Item = &'e &'e LockEntry> {
-    entries
-        .iter()
-        .filter(|entry| entry.token.is_none() && ["waiting", "passed-over"].contains(&entry.status))
+    entries.iter().filter(|entry| entry.token.is_none() && WAITS.contains(&entry.status))
 }
 
 fn waiting(entries: &[&LockEntry]) -> usize {
@@ -189,11 +192,12 @@ fn waiting(entries: &[&LockEntry]) -> usize {
 }
 
 fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTime) -> String {
-    let mut holding =
-        entries.iter().filter(|entry| entry.token.is_some() || entry.status == "damaged");
+    let mut holding = entries
+        .iter()
+        .filter(|entry| entry.token.is_some() || entry.status == EntryStatus::Damaged);
     let more = holding.clone().count().saturating_sub(1);
     let first = holding.next();
-    let status = first.map_or("held", |first| first.status);
+    let status = first.map_or(EntryStatus::Held, |first| first.status);
     let words = |command: &str| {
         let Some(first) = first else { return "nobody holds it".to_owned() };
         let who =
@@ -204,7 +208,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTi
         } else {
             format!("for {} ", Moment::from(first.since.as_str()).age(now))
         };
-        let share = if first.r#type == "shared" { "shared" } else { "held" };
+        let share = if first.mode == Mode::Shared { "shared" } else { "held" };
         format!("{share} {since}by {who}{more}")
     };
     let room = terminal_width().unwrap_or(usize::MAX);
@@ -219,16 +223,16 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTi
         (count, Some(id)) => format!("; {count} wait (the first has ID {id})"),
     };
     // The status comes first, so that a narrow terminal does not cut it off.
-    let alarm = if status == "held" {
+    let alarm = if status == EntryStatus::Held {
         String::new()
     } else {
-        format!("{} ", output.paint(status, Paint::Red))
+        format!("{} ", output.paint(status.name(), Paint::Red))
     };
     let lock = cut(lock, (room / 3).max(16));
     let used = 4
         + width::of(&lock)
         + width::of(&waiting)
-        + if alarm.is_empty() { 0 } else { status.len() + 1 };
+        + if alarm.is_empty() { 0 } else { status.name().len() + 1 };
     // Only the command is cut, since text follows it.
     let command = first.map_or_else(String::new, |first| one_line(&shorten(&first.command)));
     let excess = (used + width::of(&words(&command))).saturating_sub(room);
@@ -240,8 +244,10 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTi
 
 /// The processes of locks in this pid namespace.
 pub fn processes(locks: &LockSummary) -> Vec<u32> {
-    let here =
-        locks.entries.iter().filter(|entry| entry.place.is_none() && entry.status != "stale");
+    let here = locks
+        .entries
+        .iter()
+        .filter(|entry| entry.namespace.is_none() && entry.status != EntryStatus::Stale);
     let mut pids: Vec<u32> = here.filter_map(|entry| entry.pid).collect();
     pids.sort_unstable();
     pids.dedup();

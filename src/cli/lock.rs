@@ -20,9 +20,10 @@ use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::fs::watch::places::WatchedDir;
+use crate::lock::owner::Resolved;
 use crate::lock::{
     Acquired, AlreadyHeld, BreakTarget, BrokenWait, Deadline, Deadlocks, Grant, LOCKS, Lifeline,
-    LockEntry, Locks, MAX_LOCKS, Mode, Purpose, Reentrancy, Request, RequestSpec, RunSpec, Token,
+    LockEntry, Locks, MAX_LOCKS, Mode, Reentrancy, Request, RequestSpec, RunSpec, Token,
     command_of, owner, shorten,
 };
 use crate::name::{Name, nearest};
@@ -314,31 +315,29 @@ fn acquire(
 ) -> anyhow::Result<()> {
     let names = names(&arguments.names)?;
     let terms = Terms::of(arguments)?;
-    let (requester, warning) = owner::owner(arguments.owner_pid, &names, locks.env())?;
+    let Resolved { requester, warning } = owner::resolve(arguments.owner_pid, &names, locks.env())?;
     if requester.owner.is(&requester.process) {
         return Err(own_owner(requester.owner.pid, &arguments.names).into());
     }
     if let Some(warning) = warning {
         output.warning(&warning);
     }
-    let request = Request {
-        names,
-        spec: RequestSpec {
-            mode: terms.mode,
-            purpose: Purpose::Hold,
-            reentrancy: match (arguments.reentrant, arguments.borrow) {
-                (true, _) => Reentrancy::Counted,
-                (_, true) => Reentrancy::OwnCounted,
-                _ => Reentrancy::Refused,
-            },
+    let spec = RequestSpec {
+        reentrancy: match (arguments.reentrant, arguments.borrow) {
+            (true, _) => Reentrancy::Counted,
+            (_, true) => Reentrancy::OwnCounted,
+            _ => Reentrancy::Refused,
         },
-        command: command_of(requester.owner.pid),
-        requester,
-        deadline: Deadline::after(terms.timeout.unwrap_or(config.settings.lock_timeout)),
+        ..RequestSpec::hold(terms.mode)
+    };
+    let command = command_of(requester.owner.pid);
+    let deadline = Deadline::after(terms.timeout.unwrap_or(config.settings.lock_timeout));
+    let request = Request {
+        command,
         deadlocks: deadlocks(arguments.no_deadlock_check),
         metadata: terms.metadata,
         ttl: arguments.ttl,
-        live_file: None,
+        ..Request::new(names, spec, requester, deadline)
     };
     let acquired = match locks.acquire(&request) {
         Err(error) if error.kind == Kind::AlreadyHeld && arguments.print_token => {
@@ -478,20 +477,21 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
     ]);
     for entry in entries {
         let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
-        let place = entry.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
+        let place =
+            entry.namespace.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
         let text = |text: Option<String>| Cell::from(dash(text));
         let began = Moment::from(entry.since.as_str());
         let since = format!("{}{}", entry.since, began.ago(now));
         table.row([
             text(Some(entry.lock.clone())),
-            entry.r#type.into(),
+            entry.mode.name().into(),
             text(entry.pid.map(|pid| format!("{pid}{place}"))),
             text(Some(shorten(&entry.command)).filter(|command| !command.is_empty())),
             dash(entry.token).into(),
             text(entry.waiter.clone()),
             if entry.since.is_empty() { "-".into() } else { Cell::or(since, began.age(now)) },
             text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
-            entry.status.into(),
+            entry.status.name().into(),
             text(entry.metadata.as_ref().map(Value::to_string)),
         ]);
     }

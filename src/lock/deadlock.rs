@@ -8,17 +8,17 @@
 
 use serde_json::{Value, json};
 
-use super::liveness::WaiterState;
-use super::process::{Identity, ProcessTree};
-use super::queue::{Blocker, LivenessOracle, blockers_of_waiter, waiter_state};
+use super::describe::describe_process;
+use super::identity::Identity;
+use super::liveness::{LivenessOracle, WaiterState};
+use super::queue::{Blocker, blockers_of_waiter, waiter_state};
 use super::record::{Mode, Purpose, Record, Waiter};
-use super::words::describe_process;
 use crate::error::{Error, Kind};
 use crate::name::Name;
 
 /// A waiter in one lock's queue, with the processes that block it there.
 #[derive(Debug)]
-struct Wait<'a> {
+struct WaitNode<'a> {
     lock: &'a Name,
     waiter: &'a Waiter,
     represented: Vec<Identity>,
@@ -36,7 +36,7 @@ struct Blocking<'a> {
 
 /// One edge of a cycle.
 #[derive(Clone, Debug)]
-struct Link {
+struct CycleEdge {
     pid: u32,
     command: String,
     lock: Name,
@@ -49,7 +49,7 @@ struct Link {
 /// All waits in a root.
 #[derive(Debug)]
 struct WaitGraph<'a> {
-    waits: Vec<Wait<'a>>,
+    waits: Vec<WaitNode<'a>>,
 }
 
 /// The ancestors of processes. A trait, so that tests can search for cycles without processes.
@@ -58,16 +58,8 @@ pub trait Ancestry {
     fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity>;
 }
 
-impl Ancestry for ProcessTree {
-    fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity> {
-        let line = self.ancestry(process.pid).unwrap_or_default();
-        // In another namespace, or if the pid was reused, this is the ancestry of another process.
-        if line.first().is_some_and(|seen| seen.is(process)) { line } else { Vec::new() }
-    }
-}
-
 /// The cycle in which this process would wait for itself, as an error; `None` if there is none.
-pub fn circle(
+pub fn find_cycle(
     process: &Identity,
     records: &[(Name, Record)],
     oracle: &dyn LivenessOracle,
@@ -112,7 +104,7 @@ impl<'a> WaitGraph<'a> {
             for (position, waiter) in
                 queue.filter(|(_, waiter)| waiter_state(waiter, oracle) != WaiterState::Dead)
             {
-                waits.push(Wait {
+                waits.push(WaitNode {
                     lock,
                     waiter,
                     represented: represented(waiter, tree),
@@ -127,14 +119,19 @@ impl<'a> WaitGraph<'a> {
 
     fn cycle_of(&self, process: &Identity) -> Option<Error> {
         let mut seen = Vec::new();
-        self.path(process, process, &mut seen).map(|links| deadlock(&links))
+        self.path(process, process, &mut seen).map(|edges| deadlock(&edges))
     }
 
-    fn path(&self, from: &Identity, to: &Identity, seen: &mut Vec<Identity>) -> Option<Vec<Link>> {
+    fn path(
+        &self,
+        from: &Identity,
+        to: &Identity,
+        seen: &mut Vec<Identity>,
+    ) -> Option<Vec<CycleEdge>> {
         seen.push(from.clone());
         for wait in self.waits.iter().filter(|wait| wait.waiter.process.is(from)) {
             for blocking in &wait.blocked_by {
-                for next in self.behind(blocking) {
+                for next in self.waits_keeping(blocking) {
                     let rest = if next.is(to) {
                         Some(Vec::new())
                     } else if seen.iter().any(|one| one.is(next)) {
@@ -143,9 +140,9 @@ impl<'a> WaitGraph<'a> {
                         self.path(next, to, seen)
                     };
                     if let Some(rest) = rest {
-                        let mut links = vec![Link::new(wait, blocking)];
-                        links.extend(rest);
-                        return Some(links);
+                        let mut edges = vec![CycleEdge::new(wait, blocking)];
+                        edges.extend(rest);
+                        return Some(edges);
                     }
                 }
             }
@@ -155,7 +152,7 @@ impl<'a> WaitGraph<'a> {
 
     /// The waiting processes that keep an obstacle from moving: an earlier waiter itself, or all
     /// that stand for a holder.
-    fn behind(&self, blocking: &Blocking<'a>) -> impl Iterator<Item = &Identity> {
+    fn waits_keeping(&self, blocking: &Blocking<'a>) -> impl Iterator<Item = &Identity> {
         let process = blocking.process.clone();
         self.waits
             .iter()
@@ -164,8 +161,8 @@ impl<'a> WaitGraph<'a> {
     }
 }
 
-impl Link {
-    fn new(wait: &Wait<'_>, blocking: &Blocking<'_>) -> Self {
+impl CycleEdge {
+    fn new(wait: &WaitNode<'_>, blocking: &Blocking<'_>) -> Self {
         Self {
             pid: wait.waiter.owner.pid,
             command: wait.waiter.command.clone(),
@@ -220,24 +217,24 @@ fn blocking(blocker: Blocker<'_>) -> Option<Blocking<'_>> {
     })
 }
 
-fn deadlock(links: &[Link]) -> Error {
-    let lines = links.iter().map(|link| {
-        let what = match link.purpose {
-            Purpose::Hold => format!("waits for {}", link.lock),
-            Purpose::Commit => format!("waits to commit ({})", link.lock),
+fn deadlock(edges: &[CycleEdge]) -> Error {
+    let lines = edges.iter().map(|edge| {
+        let what = match edge.purpose {
+            Purpose::Hold => format!("waits for {}", edge.lock),
+            Purpose::Commit => format!("waits to commit ({})", edge.lock),
         };
         let (who, blocker) = (
-            describe_process(link.pid, &link.command),
-            describe_process(link.blocker, &link.blocker_command),
+            describe_process(edge.pid, &edge.command),
+            describe_process(edge.blocker, &edge.blocker_command),
         );
-        format!("{who} {what}, {} {blocker}", link.how)
+        format!("{who} {what}, {} {blocker}", edge.how)
     });
-    let circle = lines.collect::<Vec<_>>().join("; ");
-    let own = links.first().map_or_else(String::new, |link| link.lock.to_string());
-    let mut names: Vec<&str> = links.iter().map(|link| link.lock.as_str()).collect();
+    let cycle = lines.collect::<Vec<_>>().join("; ");
+    let own = edges.first().map_or_else(String::new, |edge| edge.lock.to_string());
+    let mut names: Vec<&str> = edges.iter().map(|edge| edge.lock.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let error = Error::new(Kind::Deadlock, format!("waiting for {own} would never end: {circle}"));
+    let error = Error::new(Kind::Deadlock, format!("waiting for {own} would never end: {cycle}"));
     let error = error.hint_command(
         "lock list",
         "see who holds what; release what this script holds and try again",
@@ -249,13 +246,16 @@ fn deadlock(links: &[Link]) -> Error {
             "another time, take all of them at once",
         ),
     };
-    error.detail("lock", own).detail("circle", links.iter().map(Link::to_json).collect::<Vec<_>>())
+    error
+        .detail("lock", own)
+        .detail("circle", edges.iter().map(CycleEdge::to_json).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::lock::process::ProcessTree;
     use crate::lock::queue::tests::AllAlive;
     use crate::lock::record::{Grant, Token};
 
@@ -300,12 +300,12 @@ mod tests {
         }
     }
 
-    fn circle_closed_by(owner: u32, records: &[(&str, Record)]) -> Option<String> {
+    fn cycle_closed_by(owner: u32, records: &[(&str, Record)]) -> Option<String> {
         let records: Vec<_> = records
             .iter()
             .map(|(name, record)| (Name::parse("lock", name).unwrap(), record.clone()))
             .collect();
-        circle(&process(owner + 100), &records, &AllAlive, &mut ProcessTree::default())
+        find_cycle(&process(owner + 100), &records, &AllAlive, &mut ProcessTree::default())
             .map(|error| error.message)
     }
 
@@ -313,7 +313,7 @@ mod tests {
     fn two_waiters_on_each_other_form_a_cycle() {
         let records = [("a", record(1, &[2])), ("b", record(2, &[1]))];
         for owner in [1, 2] {
-            let message = circle_closed_by(owner, &records).unwrap();
+            let message = cycle_closed_by(owner, &records).unwrap();
             assert!(message.contains("script 1") && message.contains("script 2"), "{message}");
         }
     }
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_cycle_of_three_names_all_three() {
         let records = [("a", record(1, &[3])), ("b", record(2, &[1])), ("c", record(3, &[2]))];
-        let message = circle_closed_by(3, &records).unwrap();
+        let message = cycle_closed_by(3, &records).unwrap();
         assert!(
             ["script 1", "script 2", "script 3"].iter().all(|name| message.contains(name)),
             "{message}"
@@ -330,15 +330,15 @@ mod tests {
 
     #[test]
     fn a_chain_of_waiters_is_not_a_cycle() {
-        assert_eq!(circle_closed_by(2, &[("a", record(1, &[2])), ("b", record(3, &[1]))]), None);
-        assert_eq!(circle_closed_by(4, &[("a", record(1, &[2, 3, 4]))]), None);
+        assert_eq!(cycle_closed_by(2, &[("a", record(1, &[2])), ("b", record(3, &[1]))]), None);
+        assert_eq!(cycle_closed_by(4, &[("a", record(1, &[2, 3, 4]))]), None);
     }
 
     #[test]
     fn an_earlier_waiter_can_close_a_cycle() {
         // 3 waits for b after 1; 1 waits for a, which 3's owner holds.
         let records = [("a", record(3, &[1])), ("b", record(4, &[1, 3]))];
-        assert!(circle_closed_by(3, &records).is_some());
+        assert!(cycle_closed_by(3, &records).is_some());
     }
 
     #[test]
@@ -346,18 +346,18 @@ mod tests {
         // 9 waits for b last of all; the first in that queue waits for a too, which 9's owner
         // holds.
         let records = [("a", record(9, &[1])), ("b", record(4, &[1, 5, 6, 7, 9]))];
-        assert!(circle_closed_by(9, &records).is_some());
+        assert!(cycle_closed_by(9, &records).is_some());
         // Shared waiters block nothing there, and hide no waiter that does.
         let mut shared = records.clone();
         for waiter in shared[1].1.waiters.iter_mut().skip(1).take(3) {
             waiter.mode = Mode::Shared;
         }
-        assert!(circle_closed_by(9, &shared).is_some());
+        assert!(cycle_closed_by(9, &shared).is_some());
         shared[1].1.waiters[4].mode = Mode::Shared;
-        assert!(circle_closed_by(9, &shared).is_some(), "the first is exclusive");
+        assert!(cycle_closed_by(9, &shared).is_some(), "the first is exclusive");
         // Through the holder that the queue waits for.
         assert!(
-            circle_closed_by(9, &[("a", record(9, &[4])), ("b", record(4, &[5, 6, 9]))]).is_some()
+            cycle_closed_by(9, &[("a", record(9, &[4])), ("b", record(4, &[5, 6, 9]))]).is_some()
         );
     }
 }

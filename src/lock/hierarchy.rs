@@ -2,8 +2,8 @@
 //! left to deadlock detection.
 
 use super::edit::RecordEdit;
-use super::queue::Requester;
 use super::record::{Record, Token};
+use super::request::Requester;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 

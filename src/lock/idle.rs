@@ -12,9 +12,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::liveness::WaiterState;
-use super::process::Identity;
-use super::queue::{LivenessOracle, blockers_of_waiter, waiter_state};
+use super::identity::Identity;
+use super::liveness::{LivenessOracle, WaiterState};
+use super::queue::{blockers_of_waiter, waiter_state};
 use super::record::{Record, Waiter};
 use crate::name::Name;
 

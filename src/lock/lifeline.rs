@@ -1,4 +1,4 @@
-//! Lifelines: files in `.locks` that prove, by their flock, that a process lives.
+//! The names of lifelines: files in `.locks` that prove, by their flock, that a process lives.
 //!
 //! A process keeps an exclusive flock on its lifeline for as long as a record names the file. The
 //! kernel drops the flock when the process ends, however it ends, and any process on the same
@@ -13,13 +13,11 @@
 //! ever opened.
 
 use std::fmt;
-use std::fs::File;
-use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::identity::Identity;
 use crate::error::{Error, Kind, Result};
-use crate::fs::{Dir, Disk, Locked};
 
 /// The prefix of the lifelines of commands that `lock run` started.
 pub const COMMAND: &str = ".live-";
@@ -55,6 +53,17 @@ impl Lifeline {
         Ok(Self(format!("{WAITER}{digits}")))
     }
 
+    /// The lifeline of the command that this process of `lock run` starts. Containers that start
+    /// together may give their processes the same ids at the same time.
+    pub fn of_command(process: &Identity) -> Result<Self> {
+        let Identity { pid, start, namespace } = process;
+        let boot = namespace.boot.split('-').next().unwrap_or_default();
+        let name = format!("{COMMAND}{pid}-{start}-{}-{boot}", namespace.pid_namespace);
+        Self::parse(&name).ok_or_else(|| {
+            Error::new(Kind::Internal, format!("{name} is not the name of a lifeline"))
+        })
+    }
+
     /// The lifeline of the waiter with this ID; `None` if `id` is malformed.
     pub fn of_waiter(id: &str) -> Option<Self> {
         let is_id = id.len() == 2 * RANDOM
@@ -70,19 +79,6 @@ impl Lifeline {
     /// The file's name in `.locks`.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// Creates the file and locks it. The gate must be held.
-    pub(super) fn create(&self, disk: &Disk, dir: &Dir) -> Result<File> {
-        let file = disk.create(dir, &self.0)?;
-        let path = dir.path_of(&self.0);
-        match disk.lock(file, &path, Duration::ZERO)? {
-            Locked::Yes(file) => Ok(file),
-            Locked::TimedOut => Err(Error::new(
-                Kind::Internal,
-                format!("another process has locked {}", path.display()),
-            )),
-        }
     }
 }
 

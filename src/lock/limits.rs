@@ -66,21 +66,19 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-    use crate::lock::acquire::grant;
-    use crate::lock::edit::Write;
-    use crate::lock::edit::writes;
-    use crate::lock::journal::PendingChange;
+    use crate::lock::admission::{Admission, Now, Queued, admit};
+    use crate::lock::files::encoding::{decode, encode};
+    use crate::lock::files::journal::{PendingChange, WriteOp, write_ops};
+    use crate::lock::identity::{Identity, Namespace};
     use crate::lock::lifeline::Lifeline;
-    use crate::lock::look::{Admission, Queued, admit};
-    use crate::lock::process::{Identity, Namespace};
+    use crate::lock::queue::dequeue;
     use crate::lock::queue::tests::AllAlive;
-    use crate::lock::queue::{Reentrancy, RequestSpec, Requester, dequeue};
-    use crate::lock::record::{Mode, Purpose, Token};
+    use crate::lock::record::{Mode, Token};
     use crate::lock::release::release_one;
-    use crate::lock::request::{Deadline, Deadlocks, Request};
+    use crate::lock::request::{Deadline, Deadlocks, Reentrancy, Request, RequestSpec, Requester};
     use crate::name::Name;
 
     const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -166,19 +164,19 @@ mod tests {
         fn store(&mut self, edits: &[RecordEdit]) -> Result<()> {
             let changed: Vec<&RecordEdit> = edits.iter().filter(|edit| edit.is_changed()).collect();
             changed.iter().try_for_each(|edit| check(edit))?;
-            for write in writes(&changed).unwrap() {
+            for write in write_ops(&changed).unwrap() {
                 let (bytes, back) = match &write {
-                    Write::Record(_, Some(record)) => {
-                        let bytes = record.to_bytes();
-                        let back = Record::parse(&bytes).is_ok_and(|back| back == *record);
+                    WriteOp::Record(_, Some(record)) => {
+                        let bytes = encode(record);
+                        let back = decode(&bytes).is_ok_and(|back| back == *record);
                         (bytes, back)
                     }
-                    Write::Journal(pending) => {
+                    WriteOp::Journal(pending) => {
                         let bytes = pending.to_bytes().unwrap();
                         let back = PendingChange::parse(&bytes).is_some();
                         (bytes, back)
                     }
-                    Write::Record(_, None) | Write::NoJournal => continue,
+                    WriteOp::Record(_, None) | WriteOp::NoJournal => continue,
                 };
                 assert!(
                     back && bytes.len() as u64 <= FILE,
@@ -195,17 +193,18 @@ mod tests {
 
         fn admit(&mut self, request: &Request, names: &[usize]) -> Option<Result<()>> {
             let mut edits = self.edits(names);
-            let now = (SystemTime::UNIX_EPOCH, Duration::from_secs(4_000_000_000));
+            let now =
+                Now { time: SystemTime::UNIX_EPOCH, left: Duration::from_secs(4_000_000_000) };
             let is_free = match admit(&mut edits, request, now, &AllAlive) {
                 Admission::Grantable => true,
-                Admission::WaitGraph(Queued::Newly) => false,
+                Admission::Queued(Queued::Newly) => false,
                 _ => return None,
             };
             if is_free {
                 for edit in &mut edits {
                     self.token += 1;
                     let token = Token::new(u64::MAX - 100_000 + self.token).unwrap();
-                    grant(edit, request, (token, SystemTime::UNIX_EPOCH), &AllAlive);
+                    edit.grant(request, token, SystemTime::UNIX_EPOCH, &AllAlive);
                 }
             } else {
                 for waiter in edits
@@ -246,21 +245,19 @@ mod tests {
         metadata: usize,
         ttl: Option<f64>,
     ) -> Request {
-        let note = |length| json!({"m": "\\".repeat(length)});
+        let spec = RequestSpec {
+            reentrancy: if again { Reentrancy::Counted } else { Reentrancy::Refused },
+            ..RequestSpec::hold(if shared { Mode::Shared } else { Mode::Exclusive })
+        };
+        let names = names.iter().map(|name| Name::parse("lock", NAMES[*name]).unwrap()).collect();
+        let deadline = Deadline::after(Duration::ZERO);
         Request {
-            names: names.iter().map(|name| Name::parse("lock", NAMES[*name]).unwrap()).collect(),
-            spec: RequestSpec {
-                mode: if shared { Mode::Shared } else { Mode::Exclusive },
-                purpose: Purpose::Hold,
-                reentrancy: if again { Reentrancy::Counted } else { Reentrancy::Refused },
-            },
-            requester: requester(script),
             command: "c".repeat(200),
-            deadline: Deadline::after(Duration::ZERO),
             deadlocks: Deadlocks::Risked,
-            metadata: (metadata > 0).then(|| -> Value { note(metadata) }),
+            metadata: (metadata > 0).then(|| json!({"m": "\\".repeat(metadata)})),
             ttl: ttl.map(Duration::from_secs_f64),
             live_file: Lifeline::parse(".live-4294967295-18446744073709551615-4026531836-0123abcd"),
+            ..Request::new(names, spec, requester(script), deadline)
         }
     }
 
@@ -397,10 +394,10 @@ mod tests {
             for script in 2..2 + count {
                 let request = request(script, &[0], (true, false), 32_000, None);
                 root.token += 1;
-                grant(
-                    &mut edits[0],
+                edits[0].grant(
                     &request,
-                    (Token::new(root.token).unwrap(), SystemTime::UNIX_EPOCH),
+                    Token::new(root.token).unwrap(),
+                    SystemTime::UNIX_EPOCH,
                     &AllAlive,
                 );
             }
@@ -409,7 +406,7 @@ mod tests {
         };
         let mut root = held(20);
         assert!(extent(&root.records[0]) > 2 * RECORD);
-        assert!(Record::parse(&root.records[0].to_bytes()).is_ok());
+        assert!(decode(&encode(&root.records[0])).is_ok());
         let more = root.admit(&request(500, &[0], (true, false), 0, None), &[0]).unwrap();
         assert_eq!(more.unwrap_err().kind, Kind::TooLarge);
         for script in 2..22 {

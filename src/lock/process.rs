@@ -1,5 +1,7 @@
-//! Processes as the kernel shows them in `/proc` (proc_pid_stat(5)), and their permanent
-//! identities.
+//! Processes as the kernel shows them in `/proc` (proc_pid_stat(5)).
+
+pub mod launch;
+pub mod owner;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,10 +10,14 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use serde::{Deserialize, Serialize};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
+use super::deadlock::Ancestry;
+use super::identity::{Identity, Namespace};
 use crate::error::{Error, Kind, Result};
+use crate::fs::Stat;
 
 /// A process at the moment of its lookup.
 #[derive(Clone, Debug)]
@@ -35,7 +41,7 @@ impl Process {
         let number = number_in_proc(pid)?;
         let text = match read(&format!("/proc/{number}/stat")) {
             // A process that ends while its file is read: proc(5).
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {
                 return Err(io::ErrorKind::NotFound.into());
             }
             result => result?,
@@ -88,6 +94,30 @@ pub fn watch_process(pid: u32) -> Option<OwnedFd> {
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
+/// Whether a process of this id exists, visible or not: where `/proc` hides it (`hidepid`), kill(2)
+/// still shows that.
+pub fn exists(pid: u32) -> bool {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    number.is_some_and(|number| test_kill_process(number) != Err(Errno::SRCH))
+}
+
+/// Whether a process exists that `/proc` hides from this user.
+pub fn is_hidden(pid: u32) -> bool {
+    let is_invisible = || Process::of(pid).is_err();
+    is_invisible() && exists(pid) && is_invisible()
+}
+
+/// Whether all threads of a zombie have ended: its first thread has, and only a pidfd shows the
+/// others.
+pub fn has_ended(pid: u32) -> bool {
+    let Some(fd) = watch_process(pid) else {
+        return true;
+    };
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    !matches!(poll(&mut fds, Some(&at_once)), Ok(0))
+}
+
 /// A process's command line on one line, at most 200 characters; its name for a kernel thread or a
 /// zombie.
 pub fn command_of(pid: u32) -> String {
@@ -112,8 +142,8 @@ pub fn process_name(pid: u32) -> String {
         .unwrap_or_default()
 }
 
-/// Whether a process has the file of this device and inode open, as far as this user may see.
-pub fn has_open(pid: u32, (dev, ino): (u64, u64)) -> bool {
+/// Whether a process has this file open, as far as this user may see.
+pub fn has_open(pid: u32, file: &Stat) -> bool {
     const MOST: usize = 4096;
     let Ok(files) =
         number_in_proc(pid).and_then(|number| std::fs::read_dir(format!("/proc/{number}/fd")))
@@ -121,7 +151,7 @@ pub fn has_open(pid: u32, (dev, ino): (u64, u64)) -> bool {
         return false;
     };
     let files = files.take(MOST).flatten().filter_map(|file| std::fs::metadata(file.path()).ok());
-    files.into_iter().any(|stat| (stat.dev(), stat.ino()) == (dev, ino))
+    files.into_iter().any(|stat| (stat.dev(), stat.ino()) == (file.dev, file.ino))
 }
 
 /// The beginning of one of the kernel's small files, in one read: their size is not known ahead, so
@@ -175,24 +205,6 @@ fn number_here(number: u32) -> u32 {
     innermost.filter(|_| is_in_ours).unwrap_or(0)
 }
 
-/// The scope in which process ids are valid: one boot of one machine, and a pid namespace in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Namespace {
-    /// The kernel's random id of this boot: `/proc/sys/kernel/random/boot_id`.
-    pub boot: String,
-    /// The pid namespace's inode: pid_namespaces(7).
-    pub pid_namespace: u64,
-    /// The time namespace's inode, since start times differ between them: time_namespaces(7). 0 on older kernels.
-    #[serde(default)]
-    pub time_namespace: u64,
-    /// `/etc/machine-id`, empty where there is none: machine-id(5).
-    #[serde(default)]
-    pub machine: String,
-    /// The host's name, for people.
-    #[serde(default)]
-    pub host: String,
-}
-
 impl Namespace {
     /// The name of this machine.
     pub fn host_name() -> String {
@@ -222,37 +234,13 @@ impl Namespace {
     }
 }
 
-impl Namespace {
-    /// This scope in words, as seen from another.
-    pub fn describe_from(&self, other: &Self) -> String {
-        if self.boot != other.boot {
-            let what = if self.machine == other.machine { "boot of" } else { "machine," };
-            return format!("another {what} {}", self.host);
-        }
-        let kind = if self.pid_namespace == other.pid_namespace { "time" } else { "pid" };
-        format!("another {kind} namespace")
-    }
-}
-
 /// The error for a `/proc` that is missing or unreadable.
 pub fn no_proc(error: io::Error) -> Error {
     Error::new(
         Kind::DependencyMissing,
-        format!("who owns a lock cannot be told without /proc: {error}"),
+        format!("the owner of a lock cannot be found without /proc: {error}"),
     )
     .hint_shell("ls -d /proc/self; findmnt /proc", "is it mounted?")
-}
-
-/// The identity of a process among all machines and for all time: its id alone is reused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Its id in its own pid namespace.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot.
-    pub start: u64,
-    /// The scope in which its id is valid.
-    #[serde(rename = "place")]
-    pub namespace: Namespace,
 }
 
 impl Identity {
@@ -269,13 +257,6 @@ impl Identity {
             }
             Err(error) => Err(no_proc(error)),
         }
-    }
-
-    /// Whether both are the same process.
-    pub fn is(&self, other: &Self) -> bool {
-        (self.pid, self.start, self.namespace.pid_namespace)
-            == (other.pid, other.start, other.namespace.pid_namespace)
-            && self.namespace.boot == other.namespace.boot
     }
 }
 
@@ -316,15 +297,17 @@ impl ProcessTree {
     }
 }
 
+impl Ancestry for ProcessTree {
+    fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity> {
+        let line = self.ancestry(process.pid).unwrap_or_default();
+        // In another namespace, or if the pid was reused, this is the ancestry of another process.
+        if line.first().is_some_and(|seen| seen.is(process)) { line } else { Vec::new() }
+    }
+}
+
 /// A process and its ancestors: see [`ProcessTree::ancestry`].
 pub fn ancestry(pid: u32) -> Result<Vec<Identity>> {
     ProcessTree::default().ancestry(pid)
-}
-
-/// Whether both are the same processes, in the same order: an ancestry changes when a process in it
-/// dies.
-pub fn same_ancestry(one: &[Identity], other: &[Identity]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is(other))
 }
 
 #[cfg(test)]

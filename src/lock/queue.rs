@@ -6,67 +6,11 @@
 //! that is stopped, out of time, marked as passed over or broken blocks nothing, and keeps its
 //! place. Nothing here touches the disk.
 
-use super::liveness::{Liveness, LivenessProbe, WaiterState};
-use super::process::Identity;
-use super::record::{Grant, Mode, Purpose, Record, Token, Waiter};
+use super::identity::Identity;
+use super::liveness::{Liveness, LivenessOracle, WaiterState};
+use super::record::{Grant, Mode, Purpose, Record, Waiter};
+use super::request::{Reentrancy, RequestSpec, Requester};
 use crate::name::Name;
-
-/// The requester: the owner that a grant will name, and its kin: their grants count as its own.
-#[derive(Clone, Debug)]
-pub struct Requester {
-    /// The owner that will hold the lock.
-    pub owner: Identity,
-    /// The owner and its ancestors, nearest first.
-    pub ancestry: Vec<Identity>,
-    /// Whether the owner was named; then it and its ancestors follow those of the requesting
-    /// process.
-    pub explicit: bool,
-    /// The process that requests the lock, and waits if it has to.
-    pub process: Identity,
-    /// Grants that the environment shows: they prove descent where pids cannot.
-    pub env_tokens: Vec<(Name, Token)>,
-}
-
-impl Requester {
-    /// Whether a grant is held by the owner or one of its ancestors.
-    pub fn covers(&self, name: &Name, grant: &Grant) -> bool {
-        let descends = |owner: &Identity| self.ancestry.iter().any(|ancestor| ancestor.is(owner));
-        grant.owner.as_ref().is_some_and(descends)
-            || self.env_tokens.contains(&(name.clone(), grant.token))
-    }
-
-    /// The grant of the owner or its nearest ancestor.
-    pub fn own_grant<'a>(&self, name: &Name, record: &'a Record) -> Option<&'a Grant> {
-        let kin = record.holders.iter().filter(|grant| self.covers(name, grant));
-        kin.min_by_key(|grant| {
-            let position =
-                |owner: &Identity| self.ancestry.iter().position(|ancestor| ancestor.is(owner));
-            grant.owner.as_ref().and_then(position).unwrap_or(usize::MAX)
-        })
-    }
-}
-
-/// Whether a lock that is held already may be acquired again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reentrancy {
-    /// The grant is counted up, and takes as many releases.
-    Counted,
-    /// The owner's own grant is counted up; an ancestor's is refused.
-    OwnCounted,
-    /// The request is refused.
-    Refused,
-}
-
-/// The terms on which a lock is requested.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestSpec {
-    /// How it is to be held.
-    pub mode: Mode,
-    /// The purpose of the request.
-    pub purpose: Purpose,
-    /// Whether the lock may be held already.
-    pub reentrancy: Reentrancy,
-}
 
 /// The answer for one lock.
 #[derive(Clone, Copy, Debug)]
@@ -92,43 +36,11 @@ pub enum Blocker<'a> {
     Waiter(&'a Waiter),
 }
 
-/// The liveness of other processes. A trait, so that tests can decide without processes.
-pub trait LivenessOracle {
-    /// Whether a process lives.
-    fn process(&self, process: &Identity) -> Liveness;
-    /// Whether a grant's owner is dead.
-    fn is_dead(&self, grant: &Grant) -> bool;
-    /// Whether a waiter blocks later ones, as far as its process shows.
-    fn waiter_state(&self, waiter: &Waiter) -> WaiterState;
-    /// Whether a waiter, or the owner it waits for, is proven dead.
-    fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
-        self.waiter_state(waiter) == WaiterState::Dead
-    }
-}
-
 /// Whether a waiter blocks later ones: by the state of its process, and by the record.
 pub fn waiter_state(waiter: &Waiter, oracle: &dyn LivenessOracle) -> WaiterState {
-    match oracle.waiter_state(waiter) {
+    match oracle.waiter(waiter) {
         WaiterState::Waiting if waiter.lets_others_pass() => WaiterState::Skipped,
-        waiter_state => waiter_state,
-    }
-}
-
-impl LivenessOracle for LivenessProbe<'_> {
-    fn process(&self, process: &Identity) -> Liveness {
-        self.process(process)
-    }
-
-    fn is_dead(&self, grant: &Grant) -> bool {
-        self.grant(grant) == Liveness::Dead
-    }
-
-    fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
-        self.waiter(waiter)
-    }
-
-    fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
-        LivenessProbe::is_dead_waiter(self, waiter)
+        state => state,
     }
 }
 
@@ -272,6 +184,7 @@ pub fn waiters_to_wake(record: &Record, oracle: &dyn LivenessOracle) -> Vec<Iden
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use super::*;
+    use crate::lock::record::Token;
 
     fn name() -> Name {
         Name::parse("lock", "deploy").unwrap()
@@ -341,11 +254,11 @@ pub(super) mod tests {
             Liveness::Alive
         }
 
-        fn is_dead(&self, _: &Grant) -> bool {
-            false
+        fn grant(&self, _: &Grant) -> Liveness {
+            Liveness::Alive
         }
 
-        fn waiter_state(&self, _: &Waiter) -> WaiterState {
+        fn waiter(&self, _: &Waiter) -> WaiterState {
             WaiterState::Waiting
         }
     }
@@ -358,16 +271,16 @@ pub(super) mod tests {
             Liveness::Dead
         }
 
-        fn is_dead(&self, _: &Grant) -> bool {
-            true
+        fn grant(&self, _: &Grant) -> Liveness {
+            Liveness::Dead
         }
 
-        fn waiter_state(&self, _: &Waiter) -> WaiterState {
+        fn waiter(&self, _: &Waiter) -> WaiterState {
             WaiterState::Skipped
         }
     }
 
-    fn told(record: &Record, owner: u32, spec: RequestSpec) -> String {
+    fn answered(record: &Record, owner: u32, spec: RequestSpec) -> String {
         match answer(&name(), record, &requester(owner), spec, &AllAlive) {
             Answer::Free => "free".to_owned(),
             Answer::Change(grant) => format!("change {}", grant.token),
@@ -392,25 +305,25 @@ pub(super) mod tests {
 
     #[test]
     fn only_shared_grants_are_held_together() {
-        assert_eq!(told(&record(vec![], vec![]), 2, spec(Exclusive)), "free");
+        assert_eq!(answered(&record(vec![], vec![]), 2, spec(Exclusive)), "free");
         let held = record(vec![grant(1, Exclusive, 2)], vec![]);
-        assert_eq!(told(&held, 3, spec(Exclusive)), "holder 2");
-        assert_eq!(told(&held, 3, spec(Shared)), "holder 2");
+        assert_eq!(answered(&held, 3, spec(Exclusive)), "holder 2");
+        assert_eq!(answered(&held, 3, spec(Shared)), "holder 2");
         let shared = record(vec![grant(1, Shared, 2), grant(2, Shared, 3)], vec![]);
-        assert_eq!(told(&shared, 4, spec(Shared)), "free");
-        assert_eq!(told(&shared, 4, spec(Exclusive)), "holder 2, holder 3");
+        assert_eq!(answered(&shared, 4, spec(Shared)), "free");
+        assert_eq!(answered(&shared, 4, spec(Exclusive)), "holder 2, holder 3");
     }
 
     #[test]
     fn shared_requests_do_not_overtake_an_exclusive_one() {
         let queued =
             record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3), waiter(Shared, 4)]);
-        assert_eq!(told(&queued, 5, spec(Shared)), "waiter 3");
-        assert_eq!(told(&queued, 4, spec(Shared)), "waiter 3");
-        assert_eq!(told(&queued, 3, spec(Exclusive)), "holder 2");
+        assert_eq!(answered(&queued, 5, spec(Shared)), "waiter 3");
+        assert_eq!(answered(&queued, 4, spec(Shared)), "waiter 3");
+        assert_eq!(answered(&queued, 3, spec(Exclusive)), "holder 2");
         let only_shared = record(vec![], vec![waiter(Shared, 3)]);
-        assert_eq!(told(&only_shared, 4, spec(Shared)), "free");
-        assert_eq!(told(&only_shared, 4, spec(Exclusive)), "waiter 3");
+        assert_eq!(answered(&only_shared, 4, spec(Shared)), "free");
+        assert_eq!(answered(&only_shared, 4, spec(Exclusive)), "waiter 3");
     }
 
     #[test]
@@ -425,17 +338,17 @@ pub(super) mod tests {
     fn an_ancestors_grant_is_already_held_or_counted() {
         let again = RequestSpec { reentrancy: Reentrancy::Counted, ..spec(Shared) };
         let held = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
-        assert_eq!(told(&held, 2, spec(Shared)), "held 1");
-        assert_eq!(told(&held, 2, again), "count 1", "and passes a queued exclusive one");
+        assert_eq!(answered(&held, 2, spec(Shared)), "held 1");
+        assert_eq!(answered(&held, 2, again), "count 1", "and passes a queued exclusive one");
         let ancestors = record(vec![grant(7, Exclusive, 1)], vec![]);
-        assert_eq!(told(&ancestors, 2, spec(Exclusive)), "held 7");
-        assert_eq!(told(&ancestors, 2, again), "count 7");
+        assert_eq!(answered(&ancestors, 2, spec(Exclusive)), "held 7");
+        assert_eq!(answered(&ancestors, 2, again), "count 7");
         let only_own = RequestSpec { reentrancy: Reentrancy::OwnCounted, ..spec(Exclusive) };
-        assert_eq!(told(&ancestors, 2, only_own), "held 7");
-        assert_eq!(told(&ancestors, 1, only_own), "count 7");
+        assert_eq!(answered(&ancestors, 2, only_own), "held 7");
+        assert_eq!(answered(&ancestors, 1, only_own), "count 7");
         let exclusive = RequestSpec { reentrancy: Reentrancy::Counted, ..spec(Exclusive) };
         assert_eq!(
-            told(&record(vec![grant(7, Shared, 1)], vec![]), 2, exclusive),
+            answered(&record(vec![grant(7, Shared, 1)], vec![]), 2, exclusive),
             "held 7",
             "it is too weak"
         );
@@ -444,12 +357,12 @@ pub(super) mod tests {
     #[test]
     fn an_upgrade_waits_for_other_holders_only() {
         let alone = record(vec![grant(1, Shared, 2)], vec![waiter(Exclusive, 3)]);
-        assert_eq!(told(&alone, 2, spec(Exclusive)), "change 1");
+        assert_eq!(answered(&alone, 2, spec(Exclusive)), "change 1");
         let two =
             record(vec![grant(1, Shared, 2), grant(2, Shared, 4)], vec![waiter(Exclusive, 3)]);
-        assert_eq!(told(&two, 2, spec(Exclusive)), "holder 4");
+        assert_eq!(answered(&two, 2, spec(Exclusive)), "holder 4");
         let exclusive = record(vec![grant(1, Exclusive, 2)], vec![waiter(Exclusive, 3)]);
-        assert_eq!(told(&exclusive, 2, spec(Shared)), "change 1");
+        assert_eq!(answered(&exclusive, 2, spec(Shared)), "change 1");
         let mut queue = record(vec![], vec![waiter(Exclusive, 3)]);
         for pid in [5, 6] {
             enqueue(&mut queue, Waiter { own: Token::new(1), ..waiter(Exclusive, pid) });
@@ -465,14 +378,14 @@ pub(super) mod tests {
     fn a_commit_passes_only_grants_of_its_ancestors() {
         let commit = RequestSpec { purpose: Purpose::Commit, ..spec(Exclusive) };
         assert_eq!(
-            told(&record(vec![grant(1, Exclusive, 1)], vec![waiter(Exclusive, 3)]), 2, commit),
+            answered(&record(vec![grant(1, Exclusive, 1)], vec![waiter(Exclusive, 3)]), 2, commit),
             "free"
         );
         assert_eq!(
-            told(&record(vec![grant(1, Shared, 1), grant(2, Shared, 4)], vec![]), 2, commit),
+            answered(&record(vec![grant(1, Shared, 1), grant(2, Shared, 4)], vec![]), 2, commit),
             "holder 4"
         );
-        assert_eq!(told(&record(vec![], vec![waiter(Shared, 3)]), 2, commit), "waiter 3");
+        assert_eq!(answered(&record(vec![], vec![waiter(Shared, 3)]), 2, commit), "waiter 3");
     }
 
     #[test]
@@ -500,11 +413,14 @@ pub(super) mod tests {
             Liveness::Alive
         }
 
-        fn is_dead(&self, grant: &Grant) -> bool {
-            grant.owner.as_ref().unwrap().pid % 2 == 1
+        fn grant(&self, grant: &Grant) -> Liveness {
+            match grant.owner.as_ref().unwrap().pid % 2 {
+                1 => Liveness::Dead,
+                _ => Liveness::Alive,
+            }
         }
 
-        fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
+        fn waiter(&self, waiter: &Waiter) -> WaiterState {
             match waiter.owner.pid % 4 {
                 1 | 3 => WaiterState::Dead,
                 0 => WaiterState::Skipped,
@@ -544,14 +460,14 @@ pub(super) mod tests {
             AllAlive.process(process)
         }
 
-        fn is_dead(&self, grant: &Grant) -> bool {
+        fn grant(&self, grant: &Grant) -> Liveness {
             self.0.set(self.0.get() + 1);
-            AllAlive.is_dead(grant)
+            AllAlive.grant(grant)
         }
 
-        fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
+        fn waiter(&self, waiter: &Waiter) -> WaiterState {
             self.0.set(self.0.get() + 1);
-            AllAlive.waiter_state(waiter)
+            AllAlive.waiter(waiter)
         }
     }
 

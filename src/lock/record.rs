@@ -1,19 +1,16 @@
-//! The record of a lock: its holders and its waiters. One JSON file per lock, replaced by rename.
+//! The record of a lock: its holders and its waiters.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::gate::QUARANTINE;
+use super::identity::Identity;
 use super::lifeline::Lifeline;
-use super::process::Identity;
 use crate::document::json;
-use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
-use crate::name::is_plain;
 
 /// The version of the records that this program writes.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// How a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,11 +112,21 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The quarantine file that the grant names, if its name is not a plain one in `.locks`: that
-    /// file is opened, and removed with the grant.
-    fn leads_away(&self) -> Option<&str> {
-        let is_file = |name: &str| name.strip_prefix(QUARANTINE).is_some_and(is_plain);
-        self.quarantined.as_deref().filter(|name| !is_file(name))
+    /// The grant that stands for a damaged record, whose bytes the file `kept` has.
+    pub fn of_unknown_owner(token: Token, since: String, kept: String) -> Self {
+        Self {
+            token,
+            mode: Mode::Exclusive,
+            owner: None,
+            command: String::new(),
+            since,
+            count: 1,
+            metadata: None,
+            ttl: None,
+            expires: None,
+            live_file: None,
+            quarantined: Some(kept),
+        }
     }
 }
 
@@ -228,15 +235,6 @@ pub struct Record {
     pub waiters: Vec<Waiter>,
 }
 
-/// Why a record cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// It is not a valid record, for this reason.
-    Torn(String),
-    /// A newer program wrote it.
-    Newer(u64),
-}
-
 impl Default for Record {
     fn default() -> Self {
         Self { version: VERSION, holders: Vec::new(), waiters: Vec::new() }
@@ -244,28 +242,6 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Parses a record. Without the digest a flipped bit could name another owner, one that is
-    /// dead.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
-        if is_intact(bytes)
-            && let Ok(record) = serde_json::from_slice::<Self>(bytes)
-            && record.version <= VERSION
-        {
-            return match record.holders.iter().find_map(Grant::leads_away) {
-                Some(name) => Err(Unreadable::Torn(format!("it names the file {name:?}"))),
-                None => Ok(record),
-            };
-        }
-        Err(why_unreadable(bytes))
-    }
-
-    /// The record's bytes: JSON with its digest as the last field, made like a document's; later
-    /// versions must keep that.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        // strings and numbers: cannot fail
-        end_in_digest(&Written { record: self, digest: NO_DIGEST }).unwrap_or_default()
-    }
-
     /// Whether nothing is on record.
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty() && self.waiters.is_empty()
@@ -284,66 +260,5 @@ impl Record {
     /// The queue entry of a process.
     pub fn waiter_mut(&mut self, process: &Identity) -> Option<&mut Waiter> {
         self.waiters.iter_mut().find(|waiter| waiter.process.is(process))
-    }
-}
-
-/// A record as it is written.
-#[derive(Serialize)]
-struct Written<'a> {
-    #[serde(flatten)]
-    record: &'a Record,
-    digest: &'static str,
-}
-
-fn why_unreadable(bytes: &[u8]) -> Unreadable {
-    let torn = |why: &str| Unreadable::Torn(why.to_owned());
-    let value = match (json::parse(bytes), is_intact(bytes)) {
-        (Err(error), _) => return torn(&error.to_string()),
-        (Ok(_), false) => return torn("its digest is wrong"),
-        (Ok(value), true) => value,
-    };
-    match value.get("version").and_then(Value::as_u64) {
-        Some(version) if version > u64::from(VERSION) => Unreadable::Newer(version),
-        Some(_) => torn(
-            &Record::deserialize(value).err().map_or_else(String::new, |error| error.to_string()),
-        ),
-        None => torn("it has no version"),
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::document::seal::with_digest;
-
-    #[test]
-    fn a_record_round_trips_and_a_part_of_it_is_torn() {
-        let me = Identity::of(std::process::id()).unwrap().unwrap();
-        let grant = Grant {
-            token: Token::new(u64::MAX).unwrap(),
-            mode: Mode::Shared,
-            owner: Some(me.clone()),
-            command: "a b".to_owned(),
-            since: "2026-01-01T00:00:00Z".to_owned(),
-            count: 2,
-            metadata: Some(serde_json::json!({"n": 1.5})),
-            ttl: Some(0.5),
-            expires: Some(1e10),
-            live_file: None,
-            quarantined: None,
-        };
-        let record = Record { holders: vec![grant], ..Record::default() };
-        let bytes = record.to_bytes();
-        let back = Record::parse(&bytes).unwrap();
-        assert_eq!(format!("{back:?}"), format!("{record:?}"));
-        for length in 0..bytes.len() {
-            assert!(
-                matches!(Record::parse(&bytes[..length]), Err(Unreadable::Torn(_))),
-                "{length}"
-            );
-        }
-        let newer = with_digest(serde_json::json!({"version": 2})).unwrap();
-        assert_eq!(Record::parse(&newer).unwrap_err(), Unreadable::Newer(2));
     }
 }

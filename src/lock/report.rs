@@ -1,20 +1,17 @@
-//! Reports on locks, made without the gate: `check`, `list`, `status`. Nothing here changes
-//! anything.
+//! Reports on locks: the state of one, and all their holders and waiters.
+
+use std::fmt;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::gate::StoredRecord;
-use super::liveness::{FileSystem, Liveness, LivenessProbe, WaiterState, file_system};
+use super::describe::describe_holder;
+use super::liveness::{Liveness, LivenessOracle, WaiterState};
 use super::queue::{Blocker, blockers_of_waiter};
 use super::record::{Grant, Mode, Purpose, Record, Waiter};
-use super::words::holder;
-use super::{LOCKS, Locks};
-use crate::error::Result;
-use crate::fs::Dir;
 use crate::name::Name;
 
-/// Whether a lock is held.
+/// The state of a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It has no holder.
@@ -28,14 +25,41 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// The state that a record shows.
+    pub(super) fn of(record: &Record, oracle: &dyn LivenessOracle) -> Self {
+        let (mut pids, mut unknown) = (Vec::new(), None);
+        for grant in &record.holders {
+            match (oracle.grant(grant), &grant.owner) {
+                (Liveness::Alive, Some(owner)) if oracle.process(owner) == Liveness::Unknown => {
+                    pids.push(format!("{} in {}", owner.pid, oracle.describe_namespace(owner)));
+                }
+                (Liveness::Alive, Some(owner)) => pids.push(owner.pid.to_string()),
+                (Liveness::Dead, _) => {}
+                (_, Some(owner)) => {
+                    let place = oracle.describe_namespace(owner);
+                    unknown = Some(format!("{}:{} in {place}", grant.mode, owner.pid));
+                }
+                (_, None) => unknown = Some("damaged record".to_owned()),
+            }
+        }
+        let is_exclusive = record.holders.iter().any(|grant| grant.mode == Mode::Exclusive);
+        let mode = if is_exclusive { Mode::Exclusive } else { Mode::Shared };
+        match unknown {
+            Some(what) => Self::Unknown(what),
+            None if !pids.is_empty() => Self::Locked(mode, pids),
+            None if record.holders.is_empty() => Self::Unlocked,
+            None => Self::Stale,
+        }
+    }
+
     /// Whether the lock must be treated as held.
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Locked(..) | Self::Unknown(_))
     }
 }
 
-impl std::fmt::Display for Standing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unlocked => f.write_str("unlocked"),
             Self::Locked(mode, pids) => {
@@ -47,27 +71,66 @@ impl std::fmt::Display for Standing {
     }
 }
 
+/// The status of a holder or a waiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryStatus {
+    /// Its owner lives and holds the lock.
+    Held,
+    /// It waits.
+    Waiting,
+    /// It waits, and is stopped or out of time.
+    Stopped,
+    /// It waits, and later waiters may go first.
+    PassedOver,
+    /// An operator ended its wait.
+    Broken,
+    /// It is dead.
+    Stale,
+    /// Its liveness is unknown.
+    Unknown,
+    /// The lock's record is damaged.
+    Damaged,
+}
+
+impl EntryStatus {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Waiting => "waiting",
+            Self::Stopped => "stopped",
+            Self::PassedOver => "passed-over",
+            Self::Broken => "broken",
+            Self::Stale => "stale",
+            Self::Unknown => "unknown",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
 /// A holder or a waiter of a lock.
 #[derive(Clone, Debug, Serialize)]
 pub struct LockEntry {
     /// The lock.
     pub lock: String,
-    /// `exclusive` or `shared`.
-    pub r#type: &'static str,
-    /// held, waiting, stopped, passed-over, broken, stale, unknown or damaged.
-    pub status: &'static str,
+    /// How it is held or requested.
+    #[serde(rename = "type")]
+    pub mode: Mode,
+    /// Its status.
+    pub status: EntryStatus,
     /// The owner.
     pub pid: Option<u32>,
-    /// Its command line.
+    /// Its command line, or what is wrong with a damaged record.
     pub command: String,
     /// The grant's number; `None` for a waiter.
     pub token: Option<u64>,
     /// A waiter's ID, which `break --waiter` takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiter: Option<String>,
-    /// Whether this process can judge it: it lives, or it is dead.
+    /// Its liveness, as far as this process can find out.
     #[serde(skip)]
-    pub is_judged: bool,
+    pub liveness: Liveness,
     /// The start of the hold or of the wait, RFC 3339.
     pub since: String,
     /// The end of a wait or of a time to live: seconds since 1970.
@@ -79,8 +142,8 @@ pub struct LockEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
     /// The boot or namespace of an owner, if its pid is not valid here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    #[serde(rename = "place", skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The owner's notes, or the name of the file that keeps a damaged record.
     pub metadata: Option<Value>,
 }
@@ -106,184 +169,107 @@ pub struct LockSummary {
     pub entries: Vec<LockEntry>,
 }
 
-impl Locks {
-    /// Whether a lock is held.
-    pub fn check(&self, name: &Name) -> Result<Standing> {
-        let Some(dir) = self.dir()? else { return Ok(Standing::Unlocked) };
-        let record = match self.read_record(&dir, name)? {
-            StoredRecord::Record(record) => record,
-            StoredRecord::Damaged(why) => return Ok(Standing::Unknown(why)),
-        };
-        let judge = LivenessProbe::new(&self.disk, &dir)?;
-        let (mut pids, mut unknown) = (Vec::new(), None);
-        for grant in &record.holders {
-            match (judge.grant(grant), &grant.owner) {
-                (Liveness::Alive, Some(owner)) if judge.process(owner) == Liveness::Unknown => {
-                    pids.push(format!("{} in {}", owner.pid, judge.describe_namespace(owner)));
-                }
-                (Liveness::Alive, Some(owner)) => pids.push(owner.pid.to_string()),
-                (Liveness::Dead, _) => {}
-                (_, Some(owner)) => {
-                    unknown = Some(format!(
-                        "{}:{} in {}",
-                        grant.mode,
-                        owner.pid,
-                        judge.describe_namespace(owner)
-                    ));
-                }
-                (_, None) => unknown = Some("damaged record".to_owned()),
-            }
-        }
-        let mode = if record.holders.iter().any(|grant| grant.mode == Mode::Exclusive) {
-            Mode::Exclusive
-        } else {
-            Mode::Shared
-        };
-        Ok(match (unknown, pids.is_empty(), record.holders.is_empty()) {
-            (Some(what), ..) => Standing::Unknown(what),
-            (None, false, _) => Standing::Locked(mode, pids),
-            (None, true, false) => Standing::Stale,
-            (None, true, true) => Standing::Unlocked,
-        })
-    }
-
-    /// All holders and waiters, by lock; holders first, waiters in their order.
-    pub fn list(&self) -> Result<Vec<LockEntry>> {
-        let Some(dir) = self.dir()? else { return Ok(Vec::new()) };
-        let judge = LivenessProbe::new(&self.disk, &dir)?;
-        let mut entries = Vec::new();
-        for name in self.names(&dir)? {
-            match self.read_record(&dir, &name)? {
-                StoredRecord::Damaged(why) => entries.push(LockEntry::damaged(&name, &why)),
-                StoredRecord::Record(record) => {
-                    entries.extend(
-                        record
-                            .holders
-                            .iter()
-                            .map(|grant| LockEntry::of_grant(&name, grant, &judge)),
-                    );
-                    let waiters = record.waiters.iter().enumerate();
-                    entries.extend(waiters.map(|(place, waiter)| {
-                        LockEntry::of_waiter(&name, &record, place, waiter, &judge)
-                    }));
-                }
-            }
-        }
-        Ok(entries)
-    }
-
-    /// The number of entries of each kind.
-    pub fn summary(&self) -> Result<LockSummary> {
-        let entries = self.list()?;
-        let count =
-            |wanted: &[&str]| entries.iter().filter(|entry| wanted.contains(&entry.status)).count();
-        let file_system = self.file_system()?;
-        Ok(LockSummary {
-            directory: self.directory.join(LOCKS).display().to_string(),
-            held: count(&["held"]),
-            waiting: count(&["waiting", "stopped", "passed-over"]),
-            stale: count(&["stale"]),
-            unknown: count(&["unknown", "damaged"]),
-            file_system: file_system.name(),
-            shared_file_system: !file_system.is_local(),
-            entries,
-        })
-    }
-
-    fn file_system(&self) -> Result<FileSystem> {
-        let root = crate::side::open_root(&self.disk, &self.directory)?;
-        Ok(self.dir()?.map_or_else(|| file_system(&root), |dir: Dir| file_system(&dir)))
-    }
-}
-
 impl LockEntry {
-    fn of_grant(name: &Name, grant: &Grant, judge: &LivenessProbe<'_>) -> Self {
-        let liveness = judge.grant(grant);
+    /// The holders of a record, then its waiters in their order.
+    pub(super) fn all(name: &Name, record: &Record, oracle: &dyn LivenessOracle) -> Vec<Self> {
+        let holders = record.holders.iter().map(|grant| Self::of_grant(name, grant, oracle));
+        let waiters = record.waiters.iter().enumerate().map(|(position, waiter)| Self {
+            waiting_for: blocking_pids(record, position, waiter, oracle),
+            ..Self::of_waiter(name, waiter, oracle)
+        });
+        holders.chain(waiters).collect()
+    }
+
+    fn of_grant(name: &Name, grant: &Grant, oracle: &dyn LivenessOracle) -> Self {
+        let liveness = oracle.grant(grant);
         // Its pid may be another process's here, even if its live file proves that it lives.
         let elsewhere =
-            grant.owner.as_ref().filter(|owner| judge.process(owner) == Liveness::Unknown);
-        let quarantined =
-            grant.quarantined.as_ref().map(|kept| serde_json::json!({"quarantined": kept}));
+            grant.owner.as_ref().filter(|owner| oracle.process(owner) == Liveness::Unknown);
+        let quarantined = grant.quarantined.as_ref().map(|kept| json!({"quarantined": kept}));
         Self {
             lock: name.to_string(),
-            r#type: grant.mode.name(),
+            mode: grant.mode,
             status: match liveness {
-                Liveness::Alive => "held",
-                Liveness::Dead => "stale",
-                Liveness::Unknown => "unknown",
+                Liveness::Alive => EntryStatus::Held,
+                Liveness::Dead => EntryStatus::Stale,
+                Liveness::Unknown => EntryStatus::Unknown,
             },
             pid: grant.owner.as_ref().map(|owner| owner.pid),
-            command: if grant.owner.is_some() { grant.command.clone() } else { holder(grant) },
+            command: match grant.owner {
+                Some(_) => grant.command.clone(),
+                None => describe_holder(grant),
+            },
             token: Some(grant.token.get()),
             waiter: None,
-            is_judged: liveness != Liveness::Unknown,
+            liveness,
             since: grant.since.clone(),
             until: grant.expires,
             waiting_for: Vec::new(),
             count: Some(grant.count),
-            place: elsewhere.map(|owner| judge.describe_namespace(owner)),
+            namespace: elsewhere.map(|owner| oracle.describe_namespace(owner)),
             metadata: grant.metadata.clone().or(quarantined),
         }
     }
 
-    fn of_waiter(
-        name: &Name,
-        record: &Record,
-        place: usize,
-        waiter: &Waiter,
-        judge: &LivenessProbe<'_>,
-    ) -> Self {
-        let in_the_way =
-            blockers_of_waiter(record, place, waiter, judge).filter_map(|blocker| match blocker {
-                Blocker::Holder(grant) => grant.owner.as_ref().map(|owner| owner.pid),
-                Blocker::Waiter(waiter) => Some(waiter.owner.pid),
-            });
-        let elsewhere = judge.process(&waiter.process) == Liveness::Unknown;
-        let what = match waiter.purpose {
-            Purpose::Hold => waiter.command.clone(),
-            Purpose::Commit => format!("{} (a commit)", waiter.command),
-        };
+    fn of_waiter(name: &Name, waiter: &Waiter, oracle: &dyn LivenessOracle) -> Self {
+        let is_elsewhere = oracle.process(&waiter.process) == Liveness::Unknown;
         Self {
             lock: name.to_string(),
-            r#type: waiter.mode.name(),
-            status: match judge.waiter(waiter) {
-                WaiterState::Dead if judge.is_dead_waiter(waiter) => "stale",
-                WaiterState::Dead => "unknown",
-                _ if waiter.broken => "broken",
-                _ if waiter.passed_over => "passed-over",
-                WaiterState::Waiting => "waiting",
-                WaiterState::Skipped => "stopped",
+            mode: waiter.mode,
+            status: match oracle.waiter(waiter) {
+                WaiterState::Dead if oracle.is_dead_waiter(waiter) => EntryStatus::Stale,
+                WaiterState::Dead => EntryStatus::Unknown,
+                _ if waiter.broken => EntryStatus::Broken,
+                _ if waiter.passed_over => EntryStatus::PassedOver,
+                WaiterState::Waiting => EntryStatus::Waiting,
+                WaiterState::Skipped => EntryStatus::Stopped,
             },
             pid: Some(waiter.owner.pid),
-            command: what,
+            command: match waiter.purpose {
+                Purpose::Hold => waiter.command.clone(),
+                Purpose::Commit => format!("{} (a commit)", waiter.command),
+            },
             token: None,
             waiter: waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned()),
-            is_judged: judge.waiting_process(waiter) != Liveness::Unknown,
+            liveness: oracle.waiting_process(waiter),
             since: waiter.since.clone(),
             until: Some(waiter.until),
-            waiting_for: in_the_way.collect(),
+            waiting_for: Vec::new(),
             count: None,
-            place: elsewhere.then(|| judge.describe_namespace(&waiter.process)),
+            namespace: is_elsewhere.then(|| oracle.describe_namespace(&waiter.process)),
             metadata: waiter.metadata.clone(),
         }
     }
 
-    fn damaged(name: &Name, why: &str) -> Self {
+    pub(super) fn damaged(name: &Name, why: String) -> Self {
         Self {
             lock: name.to_string(),
-            r#type: Mode::Exclusive.name(),
-            status: "damaged",
+            mode: Mode::Exclusive,
+            status: EntryStatus::Damaged,
             pid: None,
-            command: why.to_owned(),
+            command: why,
             token: None,
             waiter: None,
-            is_judged: false,
+            liveness: Liveness::Unknown,
             since: String::new(),
             until: None,
             waiting_for: Vec::new(),
             count: None,
-            place: None,
+            namespace: None,
             metadata: None,
         }
     }
+}
+
+fn blocking_pids(
+    record: &Record,
+    position: usize,
+    waiter: &Waiter,
+    oracle: &dyn LivenessOracle,
+) -> Vec<u32> {
+    let pid = |blocker| match blocker {
+        Blocker::Holder(grant) => grant.owner.as_ref().map(|owner| owner.pid),
+        Blocker::Waiter(waiter) => Some(waiter.owner.pid),
+    };
+    blockers_of_waiter(record, position, waiter, oracle).filter_map(pid).collect()
 }

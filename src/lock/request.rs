@@ -1,11 +1,13 @@
-//! A request for locks, as the functions of this module pass it on.
+//! A request for locks: which, how, for which owner, and until when.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::STATE;
+use super::identity::Identity;
 use super::lifeline::Lifeline;
-use super::queue::{RequestSpec, Requester};
+use super::record::{Grant, Mode, Purpose, Record, Token};
 use crate::name::Name;
 
 /// The wait after which a waiter reports what blocks it.
@@ -21,21 +23,29 @@ pub struct Deadline {
     /// The moment.
     pub at: Instant,
     /// The requested length of the wait.
-    pub waiter_state: Duration,
+    pub timeout: Duration,
 }
 
 impl Deadline {
     /// A deadline this far away.
-    pub fn after(waiter_state: Duration) -> Self {
+    pub fn after(timeout: Duration) -> Self {
         let now = Instant::now();
-        Self {
-            at: now.checked_add(waiter_state).unwrap_or(now + Duration::from_secs(86400 * 365)),
-            waiter_state,
-        }
+        let longest = now + Duration::from_secs(86400 * 365);
+        Self { at: now.checked_add(timeout).unwrap_or(longest), timeout }
+    }
+
+    /// The deadline at this moment.
+    pub fn at(at: Instant) -> Self {
+        Self { at, timeout: at.saturating_duration_since(Instant::now()) }
+    }
+
+    /// How much time is left.
+    pub fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
     }
 
     pub(super) fn is_over(&self) -> bool {
-        Instant::now() >= self.at
+        self.left().is_zero()
     }
 }
 
@@ -46,6 +56,75 @@ pub enum Deadlocks {
     Refused,
     /// It waits, deadlock or not.
     Risked,
+}
+
+/// The requester: the owner that a grant will name, and its kin: their grants count as its own.
+#[derive(Clone, Debug)]
+pub struct Requester {
+    /// The owner that will hold the lock.
+    pub owner: Identity,
+    /// The owner and its ancestors, nearest first.
+    pub ancestry: Vec<Identity>,
+    /// Whether the owner was named; then it and its ancestors follow those of the requesting
+    /// process.
+    pub explicit: bool,
+    /// The process that requests the lock, and waits if it has to.
+    pub process: Identity,
+    /// Grants that the environment shows: they prove descent where pids cannot.
+    pub env_tokens: Vec<(Name, Token)>,
+}
+
+impl Requester {
+    /// Returns whether a grant is held by the owner or one of its ancestors.
+    pub fn covers(&self, name: &Name, grant: &Grant) -> bool {
+        let descends = |owner: &Identity| self.ancestry.iter().any(|ancestor| ancestor.is(owner));
+        grant.owner.as_ref().is_some_and(descends)
+            || self.env_tokens.contains(&(name.clone(), grant.token))
+    }
+
+    /// The grant of the owner or its nearest ancestor.
+    pub fn own_grant<'a>(&self, name: &Name, record: &'a Record) -> Option<&'a Grant> {
+        let kin = record.holders.iter().filter(|grant| self.covers(name, grant));
+        kin.min_by_key(|grant| {
+            let position =
+                |owner: &Identity| self.ancestry.iter().position(|ancestor| ancestor.is(owner));
+            grant.owner.as_ref().and_then(position).unwrap_or(usize::MAX)
+        })
+    }
+}
+
+/// Whether a lock that is held already may be acquired again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reentrancy {
+    /// The grant is counted up, and takes as many releases.
+    Counted,
+    /// The owner's own grant is counted up; an ancestor's is refused.
+    OwnCounted,
+    /// The request is refused.
+    Refused,
+}
+
+/// The terms on which a lock is requested.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestSpec {
+    /// How it is to be held.
+    pub mode: Mode,
+    /// The purpose of the request.
+    pub purpose: Purpose,
+    /// Whether the lock may be held already.
+    pub reentrancy: Reentrancy,
+}
+
+impl RequestSpec {
+    /// To hold a lock that the owner does not hold yet.
+    pub fn hold(mode: Mode) -> Self {
+        Self { mode, purpose: Purpose::Hold, reentrancy: Reentrancy::Refused }
+    }
+
+    /// To commit the state once.
+    pub fn commit() -> Self {
+        Self { purpose: Purpose::Commit, ..Self::hold(Mode::Exclusive) }
+    }
 }
 
 /// A request for locks.
@@ -69,4 +148,31 @@ pub struct Request {
     pub ttl: Option<Duration>,
     /// The file that the owner holds locked while it lives.
     pub live_file: Option<Lifeline>,
+}
+
+impl Request {
+    /// A request without notes and without a time to live, which deadlock detection may refuse.
+    pub fn new(
+        names: Vec<Name>,
+        spec: RequestSpec,
+        requester: Requester,
+        deadline: Deadline,
+    ) -> Self {
+        Self {
+            names,
+            spec,
+            requester,
+            command: String::new(),
+            deadline,
+            deadlocks: Deadlocks::Refused,
+            metadata: None,
+            ttl: None,
+            live_file: None,
+        }
+    }
+
+    /// Whether it is for the lock of the state, among others.
+    pub fn wants_state(&self) -> bool {
+        self.names.iter().any(|name| name.as_str() == STATE)
+    }
 }

@@ -125,7 +125,7 @@ impl Store {
                 self.refuse_other_tools_file(&root)
             })?;
             if let Some(CommitTurn { lock: flock, slot }) =
-                self.locks.commit_turn((&root, &locks), deadline)?
+                self.locks.commit_turn(&root, &locks, deadline)?
             {
                 let lock = Rc::new(StateLock {
                     store: self,

@@ -11,9 +11,7 @@ use pipeline_state::audit::Audit;
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Fault, Observed};
-use pipeline_state::lock::{
-    Deadline, Deadlocks, Mode, Purpose, Reentrancy, Request, RequestSpec, owner,
-};
+use pipeline_state::lock::{Deadline, Mode, Request, RequestSpec, owner};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
@@ -122,22 +120,10 @@ fn no_bit_of_a_checkpoint_can_flip_and_be_restored() {
 
 /// Requests a lock without waiting, as a process unrelated to the holder.
 fn asks(name: &str) -> Request {
-    let (requester, _) = owner::owner(None, &[], &Default::default()).unwrap();
-    Request {
-        names: vec![Name::parse("lock", name).unwrap()],
-        spec: RequestSpec {
-            mode: Mode::Shared,
-            purpose: Purpose::Hold,
-            reentrancy: Reentrancy::Refused,
-        },
-        requester,
-        command: "somebody else".to_owned(),
-        deadline: Deadline::after(Duration::ZERO),
-        deadlocks: Deadlocks::Refused,
-        metadata: None,
-        ttl: None,
-        live_file: None,
-    }
+    let requester = owner::resolve(None, &[], &Default::default()).unwrap().requester;
+    let names = vec![Name::parse("lock", name).unwrap()];
+    let deadline = Deadline::after(Duration::ZERO);
+    Request::new(names, RequestSpec::hold(Mode::Shared), requester, deadline)
 }
 
 fn impatient(root: &Sandbox) -> Store {

@@ -293,7 +293,7 @@ impl View {
             signals: root.names(".signals"),
             checkpoints,
             locks: entries
-                .map(|entry| (entry.lock, entry.r#type, entry.pid, entry.count))
+                .map(|entry| (entry.lock, entry.mode.name(), entry.pid, entry.count))
                 .collect(),
         }
     }

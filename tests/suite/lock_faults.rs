@@ -11,8 +11,7 @@ use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
 use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::lock::{
-    Acquired, Deadline, Deadlocks, LockEnv, Locks, Mode, Purpose, Reentrancy, Request, RequestSpec,
-    Standing, owner,
+    Acquired, Deadline, LockEnv, Locks, Mode, Request, RequestSpec, Standing, owner,
 };
 use pipeline_state::name::Name;
 use rustix::io::Errno;
@@ -31,18 +30,10 @@ fn names(names: &str) -> Vec<Name> {
 
 /// This process is the requester, and does not wait.
 pub fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
-    let (requester, _) = owner::owner(Some(std::process::id()), &[], &LockEnv::default())?;
-    locks.acquire(&Request {
-        names: names(wanted),
-        spec: RequestSpec { mode, purpose: Purpose::Hold, reentrancy: Reentrancy::Refused },
-        requester,
-        command: "a test".to_owned(),
-        deadline: Deadline::after(std::time::Duration::ZERO),
-        deadlocks: Deadlocks::Refused,
-        metadata: None,
-        ttl: None,
-        live_file: None,
-    })
+    let requester = owner::resolve(Some(std::process::id()), &[], &LockEnv::default())?.requester;
+    let deadline = Deadline::after(std::time::Duration::ZERO);
+    let request = Request::new(names(wanted), RequestSpec::hold(mode), requester, deadline);
+    locks.acquire(&request)
 }
 
 pub fn release(locks: &Locks, wanted: &str) -> Result<()> {

@@ -164,7 +164,7 @@ fn a_record_torn_by_a_power_cut_is_free_after_the_reboot() {
     }
     let sandbox = torn("this");
     for words in ["state set a=b --lock-timeout 0", "lock acquire n 0", "lock acquire m 0"] {
-        sandbox.bash(&format!("$PIPELINE_BINARY {words}")).expect(2).saying("nobody knows whom");
+        sandbox.bash(&format!("$PIPELINE_BINARY {words}")).expect(2).saying("an unknown owner");
     }
 }
 

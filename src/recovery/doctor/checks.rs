@@ -15,7 +15,7 @@ use crate::fs::probe::Probe;
 use crate::fs::{Dir, Stat};
 use crate::hook::load::load;
 use crate::hook::rules::Scope;
-use crate::lock::{LOCKS, STATE_LOCK};
+use crate::lock::{EntryStatus, LOCKS, Liveness, STATE_LOCK};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::time_of;
@@ -304,13 +304,13 @@ impl Examination<'_> {
                 .token
                 .map_or_else(|| "--force".to_owned(), |token| format!("--token {token}"));
             match entry.status {
-                "stale" => {
+                EntryStatus::Stale => {
                     let what =
                         if entry.token.is_some() { "a grant" } else { "a place in the queue" };
                     let message = format!("the lock {lock} has {what}{who}, which is dead");
                     self.add(Finding::new(Subject::Locks, ExitCode::General, message).automatic());
                 }
-                "damaged" => {
+                EntryStatus::Damaged => {
                     let why = one_line(entry.command.trim_start_matches("damaged record: "));
                     let message = format!("the record of the lock {lock} is damaged: {why}");
                     let finding = Finding::new(Subject::Locks, ExitCode::StateCorruption, message);
@@ -320,10 +320,10 @@ impl Examination<'_> {
                     ));
                 }
                 // A waiter past its deadline: the next request drops it.
-                "unknown" if entry.token.is_none() => {}
-                "waiting" if !entry.is_judged => {
+                EntryStatus::Unknown if entry.token.is_none() => {}
+                EntryStatus::Waiting if entry.liveness == Liveness::Unknown => {
                     let place = entry
-                        .place
+                        .namespace
                         .as_ref()
                         .map_or_else(String::new, |place| format!(" in {place}"));
                     let message = format!(
@@ -341,9 +341,9 @@ impl Examination<'_> {
                         ),
                     });
                 }
-                "unknown" => {
+                EntryStatus::Unknown => {
                     let place = entry
-                        .place
+                        .namespace
                         .as_ref()
                         .map_or_else(String::new, |place| format!(" in {place}"));
                     let message = format!(

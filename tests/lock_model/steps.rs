@@ -6,10 +6,10 @@ use super::search::{Move, What};
 use super::world::{
     Errand, Held, Op, Ops, Outcome, Peek, SCRIPTS, Step, Then, Turn, World, script_code, script_of,
 };
-use crate::lock::edit::{Write, completion_ops};
-use crate::lock::look::first_blocker;
-use crate::lock::request::Request;
-use crate::name::Name;
+use pipeline_state::lock::Request;
+use pipeline_state::lock::admission::first_blocker;
+use pipeline_state::lock::files::journal::{WriteOp, completion_ops};
+use pipeline_state::name::Name;
 
 /// One script's next step in a world that it changes, and the complaint about it, if any.
 pub struct Actor<'a> {
@@ -168,19 +168,19 @@ impl<'a> Actor<'a> {
         }
     }
 
-    pub fn ops(&self, writes: &[Write]) -> Ops {
+    pub fn ops(&self, writes: &[WriteOp]) -> Ops {
         let libraries = &self.scenario.libraries;
         let mut ops = Ops::default();
         for (op, write) in ops.all.iter_mut().zip(writes) {
             *op = Some(match write {
-                Write::Record(name, record) => {
+                WriteOp::Record(name, record) => {
                     let number = libraries.records.number(record.clone().unwrap_or_default());
                     Op::Record(u8::try_from(self.scenario.position_of(name)).unwrap(), number)
                 }
-                Write::Journal(pending) => {
+                WriteOp::Journal(pending) => {
                     Op::Journal(libraries.journals.number(Some(pending.clone())))
                 }
-                Write::NoJournal => Op::Journal(0),
+                WriteOp::NoJournal => Op::Journal(0),
             });
         }
         assert!(writes.len() <= ops.all.len());

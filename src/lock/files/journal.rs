@@ -5,38 +5,39 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::Record;
 use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
 use crate::error::{Error, Kind, Result};
+use crate::lock::edit::RecordEdit;
+use crate::lock::record::Record;
 use crate::name::Name;
 
 /// The content of a journal: the new records, `None` for those that are removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PendingChange(pub(super) BTreeMap<String, Option<Record>>);
+pub struct PendingChange(BTreeMap<String, Option<Record>>);
 
-/// The journal as it is written, and as it is read.
+/// A journal with its digest, as it is written.
 #[derive(Serialize)]
-struct Written<'a> {
+struct Sealed<'a> {
     records: &'a PendingChange,
     digest: &'static str,
 }
 
 #[derive(Deserialize)]
-struct Read {
+struct Journal {
     records: PendingChange,
 }
 
 impl PendingChange {
     /// The journal's bytes, ending in its digest.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let bytes = end_in_digest(&Written { records: self, digest: NO_DIGEST });
+        let bytes = end_in_digest(&Sealed { records: self, digest: NO_DIGEST });
         bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
     }
 
     /// Parses a journal; `None` if the bytes are not intact.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         is_intact(bytes)
-            .then(|| serde_json::from_slice(bytes).ok().map(|Read { records }| records))
+            .then(|| serde_json::from_slice(bytes).ok().map(|Journal { records }| records))
             .flatten()
     }
 
@@ -49,6 +50,51 @@ impl PendingChange {
     pub fn names(&self) -> impl Iterator<Item = Name> {
         self.0.keys().filter_map(|name| Name::parse("lock", name).ok())
     }
+}
+
+/// The replacement of one whole file.
+#[derive(Clone, Debug)]
+pub enum WriteOp {
+    /// Writes a record; `None` removes it.
+    Record(Name, Option<Record>),
+    /// Puts the journal in place.
+    Journal(PendingChange),
+    /// Removes the journal of a completed change.
+    NoJournal,
+}
+
+impl WriteOp {
+    /// Writes this record; an empty one has no file.
+    pub fn record(name: &Name, record: &Record) -> Self {
+        Self::Record(name.clone(), content(record))
+    }
+}
+
+fn content(record: &Record) -> Option<Record> {
+    (!record.is_empty()).then(|| record.clone())
+}
+
+/// The operations that put changed records in place, all or none: the first one is the change, for
+/// every reader, and the others only complete it.
+pub fn write_ops(changed: &[&RecordEdit]) -> Result<Vec<WriteOp>> {
+    match changed {
+        [] => Ok(Vec::new()),
+        [edit] => Ok(vec![WriteOp::record(&edit.name, &edit.record)]),
+        _ => {
+            let records = changed.iter().map(|edit| (edit.name.to_string(), content(&edit.record)));
+            let pending = PendingChange(records.collect());
+            let completion = completion_ops(&pending)?;
+            Ok([WriteOp::Journal(pending)].into_iter().chain(completion).collect())
+        }
+    }
+}
+
+/// The operations that complete a change once its journal is in place.
+pub fn completion_ops(pending: &PendingChange) -> Result<Vec<WriteOp>> {
+    let record = |(name, record): (&String, &Option<Record>)| {
+        Ok(WriteOp::Record(Name::parse("lock", name)?, record.clone()))
+    };
+    pending.0.iter().map(record).chain([Ok(WriteOp::NoJournal)]).collect()
 }
 
 #[cfg(test)]

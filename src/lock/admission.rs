@@ -1,19 +1,25 @@
-//! The two checks of a requester: one while it holds the gate, where it acquires the locks or
-//! enqueues itself, and one without the gate, where it sleeps or goes on. Nothing here touches the
-//! disk.
+//! The two checks of a request: one while holding the gate, where it acquires the locks or enqueues
+//! itself, and one without the gate, where it sleeps or goes on.
 
 use std::time::{Duration, SystemTime};
 
 use super::edit::RecordEdit;
-use super::liveness::{Liveness, unix_seconds};
-use super::process::Identity;
-use super::queue::{
-    Answer, Blocker, LivenessOracle, answer, blockers, dequeue, drop_dead_at_front, enqueue,
-};
+use super::identity::Identity;
+use super::liveness::{Liveness, LivenessOracle, unix_seconds};
+use super::queue::{Answer, Blocker, answer, blockers, dequeue, drop_dead_at_front, enqueue};
 use super::record::{Grant, Purpose, Record, Waiter};
 use super::request::Request;
 use crate::name::Name;
 use crate::time::rfc3339;
+
+/// The time of a check.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The time of day.
+    pub time: SystemTime,
+    /// How much of the request's time is left.
+    pub left: Duration,
+}
 
 /// The outcome of a request that was checked while holding the gate.
 #[derive(Clone, Debug)]
@@ -25,7 +31,7 @@ pub enum Admission {
     /// Nothing blocks the request.
     Grantable,
     /// Something blocks it.
-    WaitGraph(Queued),
+    Queued(Queued),
     /// An operator ended this wait.
     Broken,
 }
@@ -42,11 +48,11 @@ pub enum Queued {
 }
 
 /// Checks a request while holding the gate: drops the dead from the records, then answers the
-/// request or enqueues it. `now`: the time, and how much of the request's time is left.
+/// request or enqueues it.
 pub fn admit(
     edits: &mut [RecordEdit],
     request: &Request,
-    now: (SystemTime, Duration),
+    now: Now,
     oracle: &dyn LivenessOracle,
 ) -> Admission {
     let Request { requester, spec, .. } = request;
@@ -57,16 +63,10 @@ pub fn admit(
     if spec.purpose == Purpose::Hold && oracle.process(&requester.owner) == Liveness::Dead {
         return Admission::OwnerEnded;
     }
-    let own = |record: &Record| {
-        record
-            .position_of(&requester.process)
-            .and_then(|position| record.waiters.get(position).cloned())
-    };
-    if edits.iter().any(|edit| own(&edit.record).is_some_and(|waiter| waiter.broken)) {
+    if own_waiters(edits, request).any(|waiter| waiter.broken) {
         return Admission::Broken;
     }
-    let was_passed_over =
-        edits.iter().any(|edit| own(&edit.record).is_some_and(|waiter| waiter.passed_over));
+    let was_passed_over = own_waiters(edits, request).any(|waiter| waiter.passed_over);
     for waiter in edits.iter_mut().filter_map(|edit| edit.record.waiter_mut(&requester.process)) {
         waiter.passed_over = false;
     }
@@ -82,33 +82,37 @@ pub fn admit(
     if !is_blocked {
         return Admission::Grantable;
     }
-    if edits.iter().all(|edit| edit.record.position_of(&requester.process).is_some()) {
-        return Admission::WaitGraph(if was_passed_over {
-            Queued::Resumed
-        } else {
-            Queued::Already
-        });
+    if own_waiters(edits, request).count() == edits.len() {
+        return Admission::Queued(if was_passed_over { Queued::Resumed } else { Queued::Already });
     }
     for edit in edits {
         dequeue(&mut edit.record, &requester.process);
-        let waiter = waiter(request, edit, now);
+        let waiter = new_waiter(request, edit, now);
         enqueue(&mut edit.record, waiter);
     }
-    Admission::WaitGraph(Queued::Newly)
+    Admission::Queued(Queued::Newly)
 }
 
-fn waiter(request: &Request, edit: &RecordEdit, (now, left): (SystemTime, Duration)) -> Waiter {
+fn own_waiters<'a>(
+    edits: &'a [RecordEdit],
+    request: &'a Request,
+) -> impl Iterator<Item = &'a Waiter> {
+    edits.iter().filter_map(|edit| edit.waiter(&request.requester.process))
+}
+
+fn new_waiter(request: &Request, edit: &RecordEdit, now: Now) -> Waiter {
+    let Request { requester, spec, .. } = request;
     Waiter {
-        mode: request.spec.mode,
-        owner: request.requester.owner.clone(),
-        process: request.requester.process.clone(),
+        mode: spec.mode,
+        owner: requester.owner.clone(),
+        process: requester.process.clone(),
         command: request.command.clone(),
-        since: rfc3339(now),
-        until: unix_seconds(now) + left.as_secs_f64(),
-        own: request.requester.own_grant(&edit.name, &edit.record).map(|grant| grant.token),
-        purpose: request.spec.purpose,
+        since: rfc3339(now.time),
+        until: unix_seconds(now.time) + now.left.as_secs_f64(),
+        own: requester.own_grant(&edit.name, &edit.record).map(|grant| grant.token),
+        purpose: spec.purpose,
         metadata: request.metadata.clone(),
-        lifeline: None, // set when the position is taken
+        lifeline: None, // set when the place is taken
         locks: u32::try_from(request.names.len()).unwrap_or(u32::MAX),
         passed_over: false,
         broken: false,
@@ -124,19 +128,17 @@ pub fn first_blocker<'a>(
     request: &Request,
     oracle: &'a dyn LivenessOracle,
 ) -> Option<Blocker<'a>> {
-    let is_in_line = |(_, record): &(Name, Record)| {
-        let position = record.position_of(&request.requester.process);
-        position
-            .and_then(|position| record.waiters.get(position))
-            .is_some_and(|own| !own.lets_others_pass())
+    let Request { requester, spec, .. } = request;
+    let is_queued = |(_, record): &(Name, Record)| {
+        let own = record.waiters.iter().find(|waiter| waiter.process.is(&requester.process));
+        own.is_some_and(|own| !own.lets_others_pass())
     };
-    if oracle.process(&request.requester.owner) == Liveness::Dead || !records.iter().all(is_in_line)
-    {
+    if oracle.process(&requester.owner) == Liveness::Dead || !records.iter().all(is_queued) {
         return None;
     }
     let mut holder = None;
     for (name, record) in records {
-        match blockers(name, record, &request.requester, request.spec, oracle).next() {
+        match blockers(name, record, requester, *spec, oracle).next() {
             Some(waiter @ Blocker::Waiter(_)) => return Some(waiter),
             other => holder = holder.or(other),
         }

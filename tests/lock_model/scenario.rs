@@ -1,19 +1,18 @@
 //! Scenarios: the commands of the scripts, their possible faults, and deliberate mistakes in the
 //! protocol.
 
+use pipeline_state::lock::liveness::{LivenessOracle, WaiterState};
+use pipeline_state::lock::{
+    Deadline, Deadlocks, Grant, Identity, Liveness, Mode, Purpose, Reentrancy, Request,
+    RequestSpec, Requester, STATE, Waiter,
+};
 use std::time::Duration;
 
 use super::world::{
     Faults, LOCKS, Libraries, SCRIPTS, Script, Step, World, code_of, identity, process_code,
     script_code, script_of,
 };
-use crate::lock::STATE;
-use crate::lock::liveness::{Liveness, WaiterState};
-use crate::lock::process::Identity;
-use crate::lock::queue::{LivenessOracle, Reentrancy, RequestSpec, Requester};
-use crate::lock::record::{Grant, Mode, Purpose, Waiter};
-use crate::lock::request::{Deadline, Deadlocks, Request};
-use crate::name::Name;
+use pipeline_state::name::Name;
 
 /// A command of a script.
 #[derive(Clone, Copy, Debug)]
@@ -189,8 +188,8 @@ impl Scenario {
         request.names.iter().any(|name| name.as_str() == STATE)
     }
 
-    pub fn oracle<'a>(&self, world: &'a World, me: usize) -> Lookup<'a> {
-        Lookup {
+    pub fn oracle<'a>(&self, world: &'a World, me: usize) -> View<'a> {
+        View {
             world,
             mistake: self.mistake,
             apart: self.is_apart.then(|| [world.code(me), script_code(me)]),
@@ -199,20 +198,20 @@ impl Scenario {
 }
 
 /// A view of the world that a mistake may distort.
-pub struct Lookup<'a> {
+pub struct View<'a> {
     world: &'a World,
     mistake: Mistake,
     /// The processes that it can judge by their pids: itself and its script. `None`: all.
     apart: Option<[u8; 2]>,
 }
 
-impl Lookup<'_> {
+impl View<'_> {
     fn is_elsewhere(&self, code: u8) -> bool {
         self.apart.is_some_and(|here| !here.contains(&code))
     }
 }
 
-impl LivenessOracle for Lookup<'_> {
+impl LivenessOracle for View<'_> {
     fn process(&self, process: &Identity) -> Liveness {
         match self.mistake {
             Mistake::DeadTakenForLiving => Liveness::Alive,
@@ -221,30 +220,26 @@ impl LivenessOracle for Lookup<'_> {
         }
     }
 
-    fn is_dead(&self, grant: &Grant) -> bool {
+    fn grant(&self, grant: &Grant) -> Liveness {
         match self.mistake {
-            Mistake::DeadTakenForLiving => false,
-            Mistake::LivingTakenForDead => true,
-            _ if self.apart.is_some() => {
-                grant.owner.as_ref().is_some_and(|owner| self.process(owner) == Liveness::Dead)
-            }
-            _ => self.world.is_dead(grant),
+            Mistake::LivingTakenForDead => Liveness::Dead,
+            _ => grant.owner.as_ref().map_or(Liveness::Unknown, |owner| self.process(owner)),
         }
     }
 
-    fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
+    fn waiter(&self, waiter: &Waiter) -> WaiterState {
         let code = code_of(&waiter.process);
         if self.is_elsewhere(code) {
             // Only the flock of its lifeline is visible.
             let is_held =
                 self.world.lives(code) && self.world.scripts[script_of(code)].has_lifeline;
-            let may_close_cycle = is_held || self.mistake == Mistake::DeadLifelineBlocks;
-            return if may_close_cycle { WaiterState::Waiting } else { WaiterState::Dead };
+            let is_waited_for = is_held || self.mistake == Mistake::DeadLifelineBlocks;
+            return if is_waited_for { WaiterState::Waiting } else { WaiterState::Dead };
         }
-        match (self.mistake, self.world.waiter_state(waiter)) {
+        match (self.mistake, self.world.waiter(waiter)) {
             (Mistake::WaitingTakenForStopped, WaiterState::Waiting) => WaiterState::Skipped,
             (Mistake::DeadTakenForLiving, WaiterState::Dead) => WaiterState::Waiting,
-            (_, waiter_state) => waiter_state,
+            (_, state) => state,
         }
     }
 }

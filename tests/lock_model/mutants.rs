@@ -5,7 +5,8 @@ use super::scenario::{Command, Mistake, Scenario};
 use super::search::search;
 use super::world::Faults;
 use super::{ALONE, BOTH, COMMIT, DEATH, FREEZE, KILL, NOTHING, ONE, OTHER, SHARED, Scripts};
-use crate::lock::record::Mode::{Exclusive, Shared};
+use pipeline_state::lock::Mode::Exclusive;
+use pipeline_state::lock::Mode::Shared;
 
 #[track_caller]
 fn breaks(mistake: Mistake, promise: &str, names: &[&str], scripts: Scripts<'_>, faults: Faults) {

@@ -1,18 +1,16 @@
 //! A root and three scripts at one instant: the records, the holders of the gate and of the flock
 //! of the state, and the step that each script's command has reached.
 
+use pipeline_state::lock::deadlock::Ancestry;
+use pipeline_state::lock::files::encoding::encode;
+use pipeline_state::lock::files::journal::PendingChange;
+use pipeline_state::lock::liveness::{LivenessOracle, WaiterState};
+use pipeline_state::lock::{Acquired, Grant, Identity, Liveness, Mode, Record, Waiter};
+use pipeline_state::name::Name;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
-
-use crate::lock::acquire::Acquired;
-use crate::lock::deadlock::Ancestry;
-use crate::lock::journal::PendingChange;
-use crate::lock::liveness::{Liveness, WaiterState};
-use crate::lock::process::Identity;
-use crate::lock::queue::LivenessOracle;
-use crate::lock::record::{Grant, Mode, Record, Waiter};
 
 pub const SCRIPTS: usize = 3;
 pub const LOCKS: usize = 2;
@@ -95,7 +93,7 @@ pub struct Libraries {
 impl Libraries {
     pub fn new() -> Self {
         Self {
-            records: Library::new(Record::default(), Record::to_bytes),
+            records: Library::new(Record::default(), encode),
             journals: Library::new(None, |journal| serde_json::to_vec(journal).unwrap()),
             grants: Library::new(Vec::new(), |grants| format!("{grants:?}").into_bytes()),
         }
@@ -375,12 +373,7 @@ impl World {
     }
 
     /// The record that every reader sees.
-    pub fn effective(
-        &self,
-        libraries: &Libraries,
-        lock: usize,
-        name: &crate::name::Name,
-    ) -> Rc<Record> {
+    pub fn effective(&self, libraries: &Libraries, lock: usize, name: &Name) -> Rc<Record> {
         let journal = libraries.journals.get(self.journal);
         let pending = journal.as_ref().as_ref().and_then(|pending| pending.record(name));
         pending.map_or_else(|| libraries.records.get(self.records[lock]), Rc::new)
@@ -393,11 +386,11 @@ impl LivenessOracle for World {
         if self.lives(code_of(process)) { Liveness::Alive } else { Liveness::Dead }
     }
 
-    fn is_dead(&self, grant: &Grant) -> bool {
-        grant.owner.as_ref().is_some_and(|owner| self.process(owner) == Liveness::Dead)
+    fn grant(&self, grant: &Grant) -> Liveness {
+        grant.owner.as_ref().map_or(Liveness::Unknown, |owner| self.process(owner))
     }
 
-    fn waiter_state(&self, waiter: &Waiter) -> WaiterState {
+    fn waiter(&self, waiter: &Waiter) -> WaiterState {
         let script = self.scripts[script_of(code_of(&waiter.process))];
         // A frozen process looks like one that is about to run.
         if [&waiter.process, &waiter.owner]

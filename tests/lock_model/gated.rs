@@ -1,5 +1,15 @@
 //! The steps of a command that holds the gate, and the wakeups that it sends once it has left it.
 
+use pipeline_state::lock::admission::{Admission, Now, Queued, admit};
+use pipeline_state::lock::deadlock::find_cycle;
+use pipeline_state::lock::edit::RecordEdit;
+use pipeline_state::lock::files::journal::write_ops;
+use pipeline_state::lock::liveness::LivenessOracle;
+use pipeline_state::lock::queue::{dequeue, waiters_to_wake};
+use pipeline_state::lock::release::release_one;
+use pipeline_state::lock::{
+    Acquired, BreakTarget, Identity, Mode, Purpose, Record, Request, Token, hierarchy, idle,
+};
 use std::time::{Duration, SystemTime};
 
 use super::scenario::{Command, Mistake, Scenario};
@@ -8,19 +18,7 @@ use super::world::{
     Errand, LOCKS, Outcome, Parents, Plan, SCRIPTS, Script, Step, Then, Turn, World, code_of,
     identity, script_of,
 };
-use crate::lock::acquire::{Acquired, grant, take_back};
-use crate::lock::break_up::{BreakTarget, remove_grants};
-use crate::lock::deadlock::circle;
-use crate::lock::edit::{RecordEdit, writes};
-use crate::lock::hierarchy;
-use crate::lock::idle;
-use crate::lock::look::{Admission, Queued, admit};
-use crate::lock::process::Identity;
-use crate::lock::queue::{LivenessOracle, dequeue, waiters_to_wake};
-use crate::lock::record::{Mode, Purpose, Record, Token};
-use crate::lock::release::release_one;
-use crate::lock::request::Request;
-use crate::name::Name;
+use pipeline_state::name::Name;
 
 impl Actor<'_> {
     pub fn edit(&self, lock: usize, record: u16) -> RecordEdit {
@@ -45,7 +43,7 @@ impl Actor<'_> {
                 edits
                     .iter_mut()
                     .zip(acquired.iter())
-                    .for_each(|(edit, acquired)| take_back(edit, acquired));
+                    .for_each(|(edit, acquired)| edit.take_back(acquired));
                 self.store(&edits, Then::End(Outcome::Failed));
             }
         }
@@ -71,7 +69,7 @@ impl Actor<'_> {
             }
             Command::Break(_) => {
                 for edit in &mut edits {
-                    let broken = remove_grants(edit, BreakTarget::All);
+                    let broken = edit.remove_grants(BreakTarget::All);
                     for owner in broken.iter().filter_map(|grant| grant.owner.as_ref()) {
                         let script = script_of(code_of(owner));
                         self.world.scripts[script].holds = Default::default();
@@ -103,8 +101,8 @@ impl Actor<'_> {
         let oracle = self.scenario.oracle(&before, self.me);
         let request = self.request();
         let wants_state = self.scenario.wants_state(request);
-        let admission =
-            admit(&mut edits, request, (SystemTime::UNIX_EPOCH, Duration::ZERO), &oracle);
+        let now = Now { time: SystemTime::UNIX_EPOCH, left: Duration::ZERO };
+        let admission = admit(&mut edits, request, now, &oracle);
         if self.scenario.mistake == Mistake::MarkKept {
             for edit in &mut edits {
                 let process = &request.requester.process;
@@ -115,7 +113,7 @@ impl Actor<'_> {
                     .for_each(|own| own.passed_over = was_marked);
             }
         }
-        if matches!(admission, Admission::Grantable | Admission::WaitGraph(_))
+        if matches!(admission, Admission::Grantable | Admission::Queued(_))
             && self.is_out_of_order(request, &edits)
         {
             return self.refuse();
@@ -136,11 +134,10 @@ impl Actor<'_> {
                 self.look_for_overtaken(&edits, before.excused());
                 let first = u64::from(self.world.token);
                 let tokens = (first..).filter_map(Token::new);
-                let now = SystemTime::UNIX_EPOCH;
                 let acquired: Vec<_> = edits
                     .iter_mut()
                     .zip(tokens)
-                    .map(|(edit, token)| grant(edit, request, (token, now), &oracle))
+                    .map(|(edit, token)| edit.grant(request, token, now.time, &oracle))
                     .collect();
                 if self.scenario.mistake != Mistake::TokenGivenTwice {
                     self.world.token += u8::try_from(acquired.len()).unwrap();
@@ -148,10 +145,10 @@ impl Actor<'_> {
                 let granted = self.scenario.libraries.grants.number(acquired);
                 self.store(&edits, Then::Granted(granted));
             }
-            Admission::WaitGraph(_) if self.world.scripts[self.me].is_late => self.refuse(),
-            Admission::WaitGraph(Queued::Already) => self.nothing_to_store(Then::Wait),
-            Admission::WaitGraph(Queued::Resumed) => self.store(&edits, Then::WaitOn),
-            Admission::WaitGraph(Queued::Newly) => {
+            Admission::Queued(_) if self.world.scripts[self.me].is_late => self.refuse(),
+            Admission::Queued(Queued::Already) => self.nothing_to_store(Then::Wait),
+            Admission::Queued(Queued::Resumed) => self.store(&edits, Then::WaitOn),
+            Admission::Queued(Queued::Newly) => {
                 if self.scenario.mistake == Mistake::SharedAhead
                     && request.spec.mode == Mode::Shared
                 {
@@ -186,7 +183,7 @@ impl Actor<'_> {
                 records.push((name.clone(), record.as_ref().clone()));
             }
         }
-        circle(
+        find_cycle(
             &request.requester.process,
             &records,
             &self.scenario.oracle(&self.world, self.me),
@@ -214,9 +211,9 @@ impl Actor<'_> {
         let changed: Vec<&RecordEdit> = edits.iter().filter(|edit| edit.is_changed()).collect();
         let writes = match self.scenario.mistake {
             Mistake::NoJournal => {
-                changed.iter().flat_map(|edit| writes(&[*edit]).unwrap()).collect()
+                changed.iter().flat_map(|edit| write_ops(&[*edit]).unwrap()).collect()
             }
-            _ => writes(&changed).unwrap(),
+            _ => write_ops(&changed).unwrap(),
         };
         let mut unblocks_someone = [false; LOCKS];
         for edit in changed.iter().filter(|edit| edit.unblocks_someone()) {

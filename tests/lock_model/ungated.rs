@@ -3,12 +3,11 @@
 use super::scenario::{Mistake, Scenario};
 use super::steps::Actor;
 use super::world::{Errand, Peek, Step, Turn, code_of, script_code};
-use crate::lock::edit::RecordEdit;
-use crate::lock::look::{first_blocker, processes_to_watch};
-use crate::lock::queue::{Blocker, blockers};
-use crate::lock::record::{Purpose, Record};
-use crate::lock::request::Request;
-use crate::name::Name;
+use pipeline_state::lock::admission::{first_blocker, processes_to_watch};
+use pipeline_state::lock::edit::RecordEdit;
+use pipeline_state::lock::queue::{Blocker, blockers};
+use pipeline_state::lock::{Purpose, Record, Request};
+use pipeline_state::name::Name;
 
 impl Actor<'_> {
     pub fn read_record(&mut self, read_record: Peek) {

@@ -8,26 +8,26 @@
 //! time out.
 //!
 //! Not modelled: times (an expired time is an event like others), the once-a-second check, except
-//! after changes that give no sign (see [`super::wait`]) and in other pid namespaces, flock's queue
+//! after changes that give no sign (see `lock::files::wait`) and in other pid namespaces, flock's queue
 //! (any process may take it when it is free), damaged records.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod before;
-mod behind;
 mod faults;
+mod gated;
+mod invariants;
 mod mutants;
-mod promises;
 mod scenario;
 mod search;
 mod steps;
+mod ungated;
 mod world;
 
 use self::scenario::Command::{Acquire, AcquireAgain, Break, Commit, Release};
 use self::scenario::{Command, Mistake, Scenario};
 use self::search::{Found, search};
 use self::world::Faults;
-use super::record::Mode::{Exclusive, Shared};
+use pipeline_state::lock::Mode::{Exclusive, Shared};
 
 const ONE: &[usize] = &[0];
 const OTHER: &[usize] = &[1];

@@ -2,12 +2,12 @@
 
 use rustix::process::{getpid, getppid};
 
-use super::liveness::is_hidden;
-use super::process::{Identity, ProcessTree, process_name};
-use super::queue::Requester;
-use super::record::Token;
-use super::words::listed;
+use super::{ProcessTree, is_hidden, process_name};
 use crate::error::{Error, Kind, Result};
+use crate::lock::describe::join;
+use crate::lock::identity::Identity;
+use crate::lock::record::Token;
+use crate::lock::request::Requester;
 use crate::name::Name;
 
 /// The owner and tokens that the environment names.
@@ -39,41 +39,36 @@ impl LockEnv {
     }
 }
 
+/// The requester for a named or assumed owner.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The requester.
+    pub requester: Requester,
+    /// Why the assumed owner may be the wrong one.
+    pub warning: Option<String>,
+}
+
 /// The owner of the locks `names` that a command acquires: `given` (`--owner-pid`), else the
 /// environment's, else the parent process.
-pub fn owner(
-    given: Option<u32>,
-    names: &[Name],
-    env: &LockEnv,
-) -> Result<(Requester, Option<String>)> {
+pub fn resolve(given: Option<u32>, names: &[Name], env: &LockEnv) -> Result<Resolved> {
     let explicit = given.or(env.owner);
     let mut tree = ProcessTree::default();
-    let (pid, warning) = match explicit {
-        Some(pid) => (pid, None),
-        None => {
-            let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
-            (parent, warning_of(parent, &mut tree))
-        }
-    };
+    let pid = explicit
+        .unwrap_or_else(|| getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs()));
+    let warning = if explicit.is_none() { warning_of(pid, &mut tree) } else { None };
     let identity = match (pid, explicit) {
-        (0, _) => None,
-        (1, None) => None,
+        (0, _) | (1, None) => None,
         (pid, _) => tree.identity(pid)?,
     };
-    let Some(owner) = identity else {
-        return Err(no_owner(pid, explicit, names));
+    let owner = identity.ok_or_else(|| no_owner(pid, explicit, names))?;
+    let requester = Requester {
+        ancestry: tree.ancestry(owner.pid)?,
+        owner,
+        explicit: explicit.is_some(),
+        process: own_identity(&mut tree)?,
+        env_tokens: env.tokens.clone(),
     };
-    let (ancestry, process) = (tree.ancestry(owner.pid)?, own_identity(&mut tree)?);
-    Ok((
-        Requester {
-            ancestry,
-            owner,
-            explicit: explicit.is_some(),
-            process,
-            env_tokens: env.tokens.clone(),
-        },
-        warning,
-    ))
+    Ok(Resolved { requester, warning })
 }
 
 /// The requester for locks that a command acquires implicitly or gives back: the command itself,
@@ -81,14 +76,14 @@ pub fn owner(
 pub fn self_and_ancestors(given: Option<u32>, env: &LockEnv) -> Result<Requester> {
     let mut tree = ProcessTree::default();
     let process = own_identity(&mut tree)?;
-    let mut line = tree.ancestry(process.pid)?;
+    let mut ancestry = tree.ancestry(process.pid)?;
     let named = given.or(env.owner).filter(|pid| *pid != 0);
     if let Some(named) = named {
-        line.extend(tree.ancestry(named)?);
+        ancestry.extend(tree.ancestry(named)?);
     }
     Ok(Requester {
         owner: process.clone(),
-        ancestry: line,
+        ancestry,
         explicit: named.is_some(),
         process,
         env_tokens: env.tokens.clone(),
@@ -113,7 +108,7 @@ fn warning_of(parent: u32, tree: &mut ProcessTree) -> Option<String> {
 fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
     const HIDDEN: &str =
         "it exists, and /proc hides when it began, so it cannot own a lock of this user";
-    let names = listed(names);
+    let names = join(names);
     let run = format!("lock run {names} -- COMMAND");
     let message = match (pid, explicit) {
         (0, Some(_)) => "0 is no process that could own a lock".to_owned(),
@@ -161,10 +156,10 @@ mod tests {
     #[test]
     fn a_missing_process_cannot_own_a_lock() {
         for pid in [0, i32::MAX as u32] {
-            assert_eq!(owner(Some(pid), &[], &LockEnv::default()).unwrap_err().code() as u8, 64);
+            assert_eq!(resolve(Some(pid), &[], &LockEnv::default()).unwrap_err().code() as u8, 64);
         }
         assert!(
-            owner(Some(1), &[], &LockEnv::default()).is_ok(),
+            resolve(Some(1), &[], &LockEnv::default()).is_ok(),
             "in a container the script may be the first process"
         );
     }

@@ -23,7 +23,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 use signal_hook::consts::SIGURG;
 
-use super::process::{Identity, Process, watch_process};
+use crate::lock::identity::Identity;
+use crate::lock::process::{Process, watch_process};
 
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
@@ -31,7 +32,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How closely to poll besides waiting for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollMode {
+pub(super) enum PollMode {
     /// Most changes cause an event.
     Heartbeat,
     /// No change does.
@@ -39,7 +40,7 @@ pub enum PollMode {
 }
 
 /// Wakes a process that may be next in the queue, but not another that has reused its pid.
-pub fn wake(waiter: &Identity) {
+pub(super) fn wake(waiter: &Identity) {
     let number = || i32::try_from(waiter.pid).ok().and_then(Pid::from_raw);
     let descriptor = watch_process(waiter.pid);
     if !Process::of(waiter.pid).is_ok_and(|process| process.start == waiter.start) {
@@ -55,25 +56,25 @@ pub fn wake(waiter: &Identity) {
 
 /// The pipe that the signal arrives through; `None` if descriptors have run out.
 fn wakeup_pipe() -> Option<&'static UnixStream> {
-    static BELL: OnceLock<Option<UnixStream>> = OnceLock::new();
-    let hang = || -> std::io::Result<UnixStream> {
+    static PIPE: OnceLock<Option<UnixStream>> = OnceLock::new();
+    let open = || -> std::io::Result<UnixStream> {
         let (inside, outside) = UnixStream::pair()?;
         inside.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(SIGURG, outside)?;
         Ok(inside)
     };
-    BELL.get_or_init(|| hang().ok()).as_ref()
+    PIPE.get_or_init(|| open().ok()).as_ref()
 }
 
 /// Sleeps, with growing intervals if no event can wake it.
 #[derive(Debug)]
-pub struct Parker {
+pub(super) struct Parker {
     interval: Duration,
 }
 
 impl Parker {
     /// A sleeper that has not slept yet.
-    pub fn awake() -> Self {
+    pub fn new() -> Self {
         Self { interval: FIRST_INTERVAL }
     }
 
@@ -86,14 +87,14 @@ impl Parker {
     /// Drains pending wakeups. To be called before the records are read, so that a later signal
     /// counts.
     pub fn drain(&self) {
-        if let Some(mut wakeup_pipe) = wakeup_pipe() {
-            while wakeup_pipe.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+        if let Some(mut pipe) = wakeup_pipe() {
+            while pipe.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
         }
     }
 
     /// Sleeps until it is woken, one of these processes ends, or `until`.
-    pub fn sleep(&mut self, processes: &[&Identity], poll_mode: PollMode, until: Instant) {
-        let mut poll_mode = if wakeup_pipe().is_some() { poll_mode } else { PollMode::Intervals };
+    pub fn park(&mut self, processes: &[&Identity], mode: PollMode, until: Instant) {
+        let mut mode = if wakeup_pipe().is_some() { mode } else { PollMode::Intervals };
         let mut fds = Vec::new();
         for identity in processes {
             match watch_process(identity.pid) {
@@ -106,11 +107,11 @@ impl Parker {
                     return;
                 }
                 Some(fd) => fds.push(fd),
-                None => poll_mode = PollMode::Intervals, // it ended, or pidfds are lacking
+                None => mode = PollMode::Intervals, // it ended, or pidfds are lacking
             }
         }
         let now = Instant::now();
-        let until = match poll_mode {
+        let until = match mode {
             PollMode::Heartbeat => until.min(now + HEARTBEAT),
             PollMode::Intervals => {
                 let next = until.min(now + self.interval);
@@ -120,10 +121,8 @@ impl Parker {
         };
         // A time too large for the kernel's clock counts as none.
         let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
-        let sources = fds
-            .iter()
-            .map(|fd| fd.as_fd())
-            .chain(wakeup_pipe().map(|wakeup_pipe| wakeup_pipe.as_fd()));
+        let pipe = wakeup_pipe().map(|pipe| pipe.as_fd());
+        let sources = fds.iter().map(|fd| fd.as_fd()).chain(pipe);
         let mut sources: Vec<PollFd<'_>> =
             sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         // However it ends, the caller re-checks.

@@ -1,16 +1,16 @@
 //! The promises that must hold in every reachable world, checked against what the scripts were
 //! granted and when they came, not against the program's own conclusions.
 
-use super::behind::is_marked;
+use super::gated::is_marked;
 use super::scenario::{Command, Scenario};
 use super::search::{Move, What};
 use super::steps::Actor;
 use super::world::{Held, LOCKS, SCRIPTS, Step, World, code_of, identity, script_code, script_of};
-use crate::lock::edit::RecordEdit;
-use crate::lock::look::first_blocker;
-use crate::lock::queue::LivenessOracle as _;
-use crate::lock::record::{Mode, Record, Waiter};
-use crate::name::Name;
+use pipeline_state::lock::admission::first_blocker;
+use pipeline_state::lock::edit::RecordEdit;
+use pipeline_state::lock::liveness::LivenessOracle as _;
+use pipeline_state::lock::{Mode, Record, Waiter};
+use pipeline_state::name::Name;
 
 impl Scenario {
     pub fn is_over(&self, world: &World) -> bool {

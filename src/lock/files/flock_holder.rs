@@ -11,9 +11,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::process::{has_open, process_name};
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Disk, FsResult, Stat};
+use crate::lock::process::{has_open, process_name};
 
 /// The bytes read from a lock file for its note: a pid has at most ten digits.
 const LIMIT: u64 = 64;
@@ -66,11 +66,7 @@ pub(super) fn of_locked(disk: &Disk, dir: &Dir, name: &str, stat: &Stat) -> Floc
     let unnamed = FlockHolder { pid: None, command: String::new(), known_by: KnownBy::Nothing };
     listed(stat.ino)
         .or_else(|| {
-            noted(disk, dir, name)
-                .ok()
-                .flatten()
-                .filter(|pid| has_open(*pid, (stat.dev, stat.ino)))
-                .map(last)
+            noted(disk, dir, name).ok().flatten().filter(|pid| has_open(*pid, stat)).map(last)
         })
         .unwrap_or(unnamed)
 }

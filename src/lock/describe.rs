@@ -1,0 +1,110 @@
+//! Descriptions of processes, holders and blockers in messages.
+
+use super::LOCKS;
+use super::liveness::{Liveness, LivenessOracle};
+use super::queue::{Blocker, blockers};
+use super::record::{Grant, Mode, Record};
+use super::request::Request;
+use crate::name::Name;
+
+/// A blocker of a request.
+#[derive(Clone, Debug)]
+pub struct BlockerInfo {
+    /// The lock that it blocks.
+    pub lock: Name,
+    /// The pid of its owner, if it is known.
+    pub pid: Option<u32>,
+    /// Its liveness, as far as this process can find out.
+    pub liveness: Liveness,
+    /// Its description: `held by 123 (bash deploy.sh) since …`.
+    pub text: String,
+    /// Its ID, if it is a waiter.
+    pub waiter: Option<String>,
+}
+
+impl BlockerInfo {
+    /// Describes a blocker of this lock.
+    pub fn new(lock: &Name, blocker: &Blocker<'_>, oracle: &dyn LivenessOracle) -> Self {
+        let (owner, process) = match blocker {
+            Blocker::Holder(grant) => (grant.owner.as_ref(), grant.owner.as_ref()),
+            Blocker::Waiter(waiter) => (Some(&waiter.owner), Some(&waiter.process)),
+        };
+        let elsewhere = process.filter(|process| oracle.process(process) == Liveness::Unknown);
+        let place = elsewhere.map_or_else(String::new, |process| {
+            format!(", in {},", oracle.describe_namespace(process))
+        });
+        let (liveness, text, waiter) = match blocker {
+            Blocker::Holder(grant) => {
+                let shared = if grant.mode == Mode::Shared { ", shared," } else { "" };
+                let holder = describe_holder(grant);
+                let text = format!("held by {holder}{place}{shared} since {}", grant.since);
+                (oracle.grant(grant), text, None)
+            }
+            Blocker::Waiter(waiter) => {
+                let owner = describe_process(waiter.owner.pid, &waiter.command);
+                let text = format!("wanted earlier by {owner}{place} since {}", waiter.since);
+                let id = waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned());
+                (oracle.waiting_process(waiter), text, id)
+            }
+        };
+        Self { lock: lock.clone(), pid: owner.map(|owner| owner.pid), liveness, text, waiter }
+    }
+
+    /// Describes all that blocks a request: for each lock the holders, then the earlier waiters.
+    pub fn all<'a>(
+        records: impl Iterator<Item = (&'a Name, &'a Record)>,
+        request: &Request,
+        oracle: &dyn LivenessOracle,
+    ) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (name, record) in records {
+            let blockers = blockers(name, record, &request.requester, request.spec, oracle);
+            let (holders, waiters): (Vec<_>, Vec<_>) =
+                blockers.partition(|blocker| matches!(blocker, Blocker::Holder(_)));
+            let blockers = holders.iter().chain(&waiters);
+            all.extend(blockers.map(|blocker| Self::new(name, blocker, oracle)));
+        }
+        all
+    }
+}
+
+/// Lists what blocks a request: `deploy: held by 123 (bash deploy.sh) since …`.
+pub fn describe_blockers(blockers: &[BlockerInfo]) -> String {
+    const MOST: usize = 3;
+    let mut parts: Vec<String> =
+        blockers.iter().take(MOST).map(|one| format!("{}: {}", one.lock, one.text)).collect();
+    if blockers.len() > MOST {
+        parts.push(format!("and {} more", blockers.len() - MOST));
+    }
+    parts.join("; ")
+}
+
+/// Describes a process: `123 (bash deploy.sh)`, its command cut to fit a line.
+pub fn describe_process(pid: u32, command: &str) -> String {
+    format!("{pid} ({})", shorten(command))
+}
+
+/// Describes a holder.
+pub fn describe_holder(grant: &Grant) -> String {
+    match (&grant.owner, &grant.quarantined) {
+        (Some(owner), _) => describe_process(owner.pid, &grant.command),
+        (None, Some(kept)) => {
+            format!("an unknown owner (its record was damaged and is {LOCKS}/{kept})")
+        }
+        (None, None) => "an unknown owner".to_owned(),
+    }
+}
+
+/// A command line, cut to fit a line of text.
+pub fn shorten(command: &str) -> String {
+    const LONGEST: usize = 48;
+    if command.chars().count() <= LONGEST {
+        return command.to_owned();
+    }
+    command.chars().take(LONGEST - 1).chain(['…']).collect()
+}
+
+/// Names as they are typed.
+pub(super) fn join(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,107 @@
+//! Operator actions: breaking a lock, and ending a wait.
+
+use std::time::Instant;
+
+use super::gate::Gate;
+use super::records::{self, Records};
+use super::tokens;
+use crate::audit::Level;
+use crate::error::{Error, Kind, Result};
+use crate::lock::Locks;
+use crate::lock::edit::BreakTarget;
+use crate::lock::lifeline::Lifeline;
+use crate::lock::liveness::{Liveness, LivenessOracle as _};
+use crate::lock::queue::dequeue;
+use crate::lock::record::{Grant, Waiter};
+use crate::name::Name;
+
+/// A wait that was ended.
+#[derive(Clone, Debug)]
+pub struct BrokenWait {
+    /// The locks that the wait was for.
+    pub names: Vec<Name>,
+    /// The pid of the owner that the locks were for.
+    pub owner: u32,
+}
+
+/// Takes a lock away from its holders, alive or not. Waiters keep their places in the queue.
+pub(in crate::lock) fn break_lock(
+    locks: &Locks,
+    name: &Name,
+    target: BreakTarget,
+    deadline: Instant,
+) -> Result<Vec<Grant>> {
+    let not_held = || {
+        let what = match target {
+            BreakTarget::Token(token) => format!("held by token {token}"),
+            BreakTarget::All => "held".to_owned(),
+        };
+        let why = "list the tokens of grants and the IDs of waiters (lock break --waiter ID)";
+        Error::new(Kind::NotFound, format!("{name} is not {what}; nothing was broken"))
+            .hint_command("lock list", why)
+            .detail("lock", name.as_str())
+    };
+    let Some(dir) = records::open(locks)? else { return Err(not_held()) };
+    // While this record still shows which tokens were given.
+    tokens::reserve_ahead(Records { locks, dir: &dir }, deadline);
+    let gate = Gate::enter(locks, deadline)?;
+    let mut edit = gate.load(name)?;
+    let broken = edit.remove_grants(target);
+    if broken.is_empty() {
+        return Err(not_held());
+    }
+    gate.store(std::slice::from_ref(&edit))?;
+    drop(gate);
+    for grant in &broken {
+        locks.log.record(locks.log.grant("break", "broken", name, grant));
+    }
+    Ok(broken)
+}
+
+/// Ends the wait of the waiter with this lifeline, in all its queues: its command ends with
+/// [`Kind::Broken`]. A waiter that is proven dead is removed.
+pub(in crate::lock) fn break_waiter(
+    locks: &Locks,
+    lifeline: &Lifeline,
+    deadline: Instant,
+) -> Result<BrokenWait> {
+    let not_found = || {
+        let message = format!("no waiter has the ID {}; nothing was broken", lifeline.id());
+        Error::new(Kind::NotFound, message)
+            .hint_command("lock list", "list the waiters with their IDs")
+            .detail("waiter", lifeline.id())
+    };
+    let Some(dir) = records::open(locks)? else { return Err(not_found()) };
+    let is_it = |waiter: &Waiter| waiter.lifeline.as_ref() == Some(lifeline);
+    let records = Records { locks, dir: &dir }.valid()?;
+    let queued = records.into_iter().filter(|(_, record)| record.waiters.iter().any(is_it));
+    let names: Vec<Name> = queued.map(|(name, _)| name).collect();
+    let gate = Gate::enter(locks, deadline)?;
+    let (mut edits, probe) = (gate.load_all(&names)?, gate.records().probe()?);
+    let mut found: Option<Waiter> = None;
+    for edit in &mut edits {
+        let Some(waiter) = edit.record.waiters.iter_mut().find(|waiter| is_it(waiter)) else {
+            continue;
+        };
+        waiter.broken = true;
+        let waiter = waiter.clone();
+        if probe.is_dead_waiter(&waiter) {
+            dequeue(&mut edit.record, &waiter.process);
+        }
+        found = Some(waiter);
+    }
+    edits.retain(|edit| edit.original().waiters.iter().any(is_it));
+    let Some(waiter) = found else { return Err(not_found()) };
+    gate.store(&edits)?;
+    if probe.process(&waiter.process) == Liveness::Alive {
+        gate.wake_later(waiter.process.clone());
+    }
+    drop(gate);
+    let names: Vec<Name> = edits.into_iter().map(|edit| edit.name).collect();
+    for name in &names {
+        let entry = locks.log.entry(Level::Info, "break", "a wait was ended").with("lock", name);
+        let entry = entry.with("waiter", lifeline.id()).with("owner", waiter.owner.pid);
+        locks.log.record(entry.with("pid", std::process::id()));
+    }
+    Ok(BrokenWait { names, owner: waiter.owner.pid })
+}

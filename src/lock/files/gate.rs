@@ -1,0 +1,290 @@
+//! The gate: one short flock for the whole root, held while records change. Each record is replaced
+//! by rename.
+//!
+//! Nothing under the gate waits or syncs. What locks protect does not outlive a power cut, so
+//! records need not either; tokens must, and are synced elsewhere ([`super::tokens`]). A change of
+//! several records goes through a journal, `.pending`: the rename that puts it in place is the
+//! change, and the next process to take the gate completes it.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::encoding::{QUARANTINE, Unreadable, decode, encode};
+use super::flock::{FileLock, LockedDir, ShortLock, lock_dir};
+use super::journal::{PendingChange, WriteOp, completion_ops, write_ops};
+use super::park::wake;
+use super::records::{PENDING, RecordFile, Records, file_of};
+use super::tokens;
+use crate::audit::Level;
+use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
+use crate::fs::stage::{Durability, temporary};
+use crate::lock::edit::RecordEdit;
+use crate::lock::identity::Identity;
+use crate::lock::lifeline::Lifeline;
+use crate::lock::queue::waiters_to_wake;
+use crate::lock::record::{Grant, Record};
+use crate::lock::{LOCKS, Locks, limits};
+use crate::name::Name;
+use crate::time::{compact, rfc3339};
+
+/// Space and inodes for releasing locks on a full disk: a journal, a record, and one to undo them.
+const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
+const SPARE_SIZE: usize = 16 << 10;
+/// The least time that a request with no time left waits for the gate, which each process holds
+/// only briefly.
+pub(super) const MIN_GATE_WAIT: Duration = Duration::from_secs(1);
+
+/// The gate, held: the locks of a root while no other process changes them.
+pub struct Gate<'a> {
+    locks: &'a Locks,
+    dir: Dir,
+    lock: FileLock,
+    wakeups: PendingWakeups, // dropped after the lock, so that the gate is free for them
+}
+
+impl fmt::Debug for Gate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
+/// Waiters that may be next; woken once the gate is released.
+#[derive(Default)]
+struct PendingWakeups(RefCell<Vec<Identity>>);
+
+impl Drop for PendingWakeups {
+    fn drop(&mut self) {
+        self.0.borrow().iter().for_each(wake);
+    }
+}
+
+impl<'a> Gate<'a> {
+    /// Takes the gate, creating the directory if it is missing; waits until `deadline`.
+    pub(super) fn enter(locks: &'a Locks, deadline: Instant) -> Result<Self> {
+        let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
+        let LockedDir { dir, lock, .. } = lock_dir(locks, ShortLock::Gate, deadline)?;
+        let gate = Self { locks, dir, lock, wakeups: PendingWakeups::default() };
+        gate.complete_pending()?;
+        Ok(gate)
+    }
+
+    /// Releases the gate; the directory stays open.
+    pub(super) fn leave(self) -> Dir {
+        let Self { dir, lock, wakeups, .. } = self;
+        drop(lock);
+        drop(wakeups);
+        dir
+    }
+
+    /// Wakes a process once the gate is released.
+    pub(super) fn wake_later(&self, process: Identity) {
+        self.wakeups.0.borrow_mut().push(process);
+    }
+
+    /// The records, to read more of them.
+    pub(super) fn records(&self) -> Records<'_> {
+        Records { locks: self.locks, dir: &self.dir }
+    }
+
+    /// Loads records to change: see [`Self::load`].
+    pub(super) fn load_all(&self, names: &[Name]) -> Result<Vec<RecordEdit>> {
+        names.iter().map(|name| self.load(name)).collect()
+    }
+
+    /// Loads a lock's record. A damaged record is put aside and replaced by one with an unknown
+    /// holder, since the lock may well be held. A record torn by a power cut is removed: its holder
+    /// is dead.
+    pub(super) fn load(&self, name: &Name) -> Result<RecordEdit> {
+        let records = self.records();
+        let record = match records.file(name)? {
+            RecordFile::Missing => Record::default(),
+            RecordFile::Other(what) => self.quarantine(name, None, what)?,
+            RecordFile::Bytes(bytes) => match decode(&bytes) {
+                Ok(record) => record,
+                Err(Unreadable::Newer(version)) => return Err(records.newer(name, version)),
+                Err(Unreadable::Torn(_)) if tokens::is_of_previous_boot(records)? => {
+                    self.remove_torn(name)?;
+                    Record::default()
+                }
+                Err(Unreadable::Torn(why)) => self.quarantine(name, Some(&bytes), &why)?,
+            },
+        };
+        Ok(RecordEdit::new(name, record))
+    }
+
+    /// Removes the records that a power cut tore.
+    pub(super) fn remove_all_torn(&self) -> Result<()> {
+        for name in self.records().names()? {
+            if let RecordFile::Bytes(bytes) = self.records().file(&name)?
+                && matches!(decode(&bytes), Err(Unreadable::Torn(_)))
+            {
+                self.remove_torn(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_torn(&self, name: &Name) -> Result<()> {
+        self.unlink(&file_of(name))?;
+        let text = "a record was torn by the end of an earlier boot";
+        let entry = self.locks.log.entry(Level::Warn, "forget", text).with("lock", name);
+        self.locks.log.record(entry);
+        Ok(())
+    }
+
+    /// Puts a damaged record aside: `bytes` are those of a file; anything else is linked as it is.
+    fn quarantine(&self, name: &Name, bytes: Option<&[u8]>, why: &str) -> Result<Record> {
+        let disk = &self.locks.disk;
+        let time = disk.now();
+        let token = tokens::take_or_overdraw(self)?;
+        let kept = format!("{QUARANTINE}{name}-{}-{token}", compact(time));
+        match bytes {
+            Some(bytes) => self.replace(&kept, bytes)?,
+            None => {
+                let (from, to) = (file_of(name), OsStr::new(&kept));
+                let from = (&self.dir, OsStr::new(&from));
+                // The damaged one keeps its place until the stand-in takes it. Only a directory
+                // cannot have two names.
+                disk.link(from, (&self.dir, to)).or_else(|_| disk.rename(from, (&self.dir, to)))?;
+            }
+        }
+        let unknown = Grant::of_unknown_owner(token, rfc3339(time), kept.clone());
+        let record = Record { holders: vec![unknown], ..Record::default() };
+        self.replace(&file_of(name), &encode(&record))?;
+        let entry =
+            self.locks.log.entry(Level::Warn, "quarantine", "a damaged record was put aside");
+        self.locks.log.record(entry.with("lock", name).with("kept", &kept).with("why", why));
+        self.locks.warn(format!(
+            "the record of the lock {name} is damaged ({why}) and was put aside as {LOCKS}/{kept}; \
+             its holder is unknown"
+        ));
+        Ok(record)
+    }
+
+    /// Puts the changed ones of these records in place, all or none.
+    pub(super) fn store(&self, edits: &[RecordEdit]) -> Result<()> {
+        let changed: Vec<&RecordEdit> = edits.iter().filter(|edit| edit.is_changed()).collect();
+        changed.iter().try_for_each(|edit| limits::check(edit))?;
+        // Before the write: a waiter that is about to leave the record and has lost its lifeline is
+        // dead for all readers, and a death in between leaves no file that no record names.
+        let gone: BTreeSet<&Lifeline> =
+            changed.iter().flat_map(|edit| edit.dropped_waiter_lifelines()).collect();
+        for lifeline in gone {
+            let _ = self.unlink(lifeline.as_str()); // `lock clean` finds it
+        }
+        let mut ops = write_ops(&changed)?.into_iter();
+        if let Some(change) = ops.next() {
+            self.apply(&change)?;
+        }
+        if let Err(error) = ops.try_for_each(|op| self.apply(&op))
+            && self.undo(&changed).is_ok()
+        {
+            return Err(error);
+        }
+        for edit in changed.iter().filter(|edit| edit.unblocks_someone()) {
+            let next = waiters_to_wake(&edit.record, &self.records().probe()?);
+            let others = next.into_iter().filter(|process| process.pid != std::process::id());
+            self.wakeups.0.borrow_mut().extend(others);
+        }
+        for gone in changed.iter().flat_map(|edit| edit.dropped_command_lifelines()) {
+            let _ = self.unlink(gone.as_str()); // `lock clean` finds it
+        }
+        Ok(())
+    }
+
+    /// Completes the change of a writer that died halfway.
+    fn complete_pending(&self) -> Result<()> {
+        let Some(bytes) = self.records().pending()? else { return Ok(()) };
+        match PendingChange::parse(&bytes) {
+            Some(pending) => completion_ops(&pending)?.iter().try_for_each(|op| self.apply(op)),
+            // A rename puts the journal in place whole, so a power cut damaged it, and ended its
+            // writer too.
+            None => self.unlink(PENDING),
+        }
+    }
+
+    /// Reverts a change that could not be completed, so that no later process completes what was
+    /// reported as failed. The journal goes last: a death before that reports nothing.
+    fn undo(&self, changed: &[&RecordEdit]) -> Result<()> {
+        for edit in changed {
+            self.apply(&WriteOp::record(&edit.name, edit.original()))?;
+        }
+        self.unlink(PENDING)
+    }
+
+    fn apply(&self, op: &WriteOp) -> Result<()> {
+        match op {
+            WriteOp::Record(name, Some(record)) => self.replace(&file_of(name), &encode(record)),
+            WriteOp::Record(name, None) => self.unlink(&file_of(name)),
+            WriteOp::Journal(pending) => self.replace(PENDING, &journal_of(pending)?),
+            WriteOp::NoJournal => self.unlink(PENDING),
+        }
+    }
+
+    /// Removes a file in the locks' directory, if it is there.
+    pub(super) fn unlink(&self, name: &str) -> Result<()> {
+        Ok(self.locks.disk.unlink(&self.dir, name)?)
+    }
+
+    /// Replaces a file in the locks' directory, whole, without syncing it. On a full disk the spare
+    /// files make room: a lock must be releasable even then.
+    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut result = self.try_to_replace(name, bytes);
+        let mut spares = SPARES.iter();
+        while result.as_ref().is_err_and(|error| error.kind == Kind::DiskFull)
+            && let Some(spare) = spares.next()
+        {
+            if self.locks.disk.stat(&self.dir, spare)?.is_some() {
+                self.unlink(spare)?;
+                result = self.try_to_replace(name, bytes);
+            }
+        }
+        result
+    }
+
+    /// Creates the spare files if they are missing. Failure is ignored: they only matter once the
+    /// disk is full.
+    pub(super) fn reserve_space(&self) {
+        let disk = &self.locks.disk;
+        let is_missing = |spare: &str| disk.stat(&self.dir, spare).is_ok_and(|stat| stat.is_none());
+        // The first is the first to be used.
+        if SPARES.first().is_some_and(|first| is_missing(first)) {
+            for spare in SPARES.iter().filter(|spare| is_missing(spare)) {
+                let _ = self.try_to_replace(spare, &[b'\n'; SPARE_SIZE]);
+            }
+        }
+    }
+
+    fn try_to_replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let temporary = temporary(self.lock.inode(), "lock");
+        let disk = &self.locks.disk;
+        let staged = disk.stage(&self.dir, &temporary, bytes, Durability::None)?;
+        disk.rename((&self.dir, OsStr::new(&temporary)), (&self.dir, OsStr::new(name)))?;
+        staged.keep();
+        Ok(())
+    }
+}
+
+/// A journal's bytes. Only records that an earlier version let grow too large make it too large.
+fn journal_of(pending: &PendingChange) -> Result<Vec<u8>> {
+    let bytes = pending.to_bytes()?;
+    if bytes.len() as u64 <= limits::FILE {
+        return Ok(bytes);
+    }
+    let names: Vec<Name> = pending.names().collect();
+    let message = format!(
+        "the records of {} locks are too large to be changed together; nothing was changed",
+        names.len()
+    );
+    let error = Error::new(Kind::TooLarge, message);
+    Err(match names.first() {
+        Some(first) => {
+            error.hint_command(format!("lock release {first}"), "name one lock at a time")
+        }
+        None => error,
+    })
+}

@@ -1,0 +1,159 @@
+//! Looks up processes and lifelines for [`crate::lock::liveness`], and the file system of the locks.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use crate::error::Result;
+use crate::fs::probe::Probe;
+use crate::fs::{Dir, Disk};
+use crate::lock::identity::Namespace;
+use crate::lock::lifeline::Lifeline;
+use crate::lock::liveness::{Host, LifelineState, Lookup, RunState};
+use crate::lock::process::{Process, exists, has_ended};
+
+/// This host, as the oracle of one check of the records. It looks each process up once, since in a
+/// long queue each waiter blocks many; so it serves one check and no longer.
+#[derive(Debug)]
+pub struct LivenessProbe<'a> {
+    disk: &'a Disk,
+    locks: &'a Dir,
+    here: &'static Namespace,
+    local: OnceCell<bool>,
+    processes: RefCell<HashMap<u32, Lookup>>,
+    lifelines: RefCell<HashMap<Lifeline, LifelineState>>,
+}
+
+impl<'a> LivenessProbe<'a> {
+    /// A probe for the locks in the directory `locks`.
+    pub fn new(disk: &'a Disk, locks: &'a Dir) -> Result<Self> {
+        Ok(Self {
+            disk,
+            locks,
+            here: Namespace::here()?,
+            local: OnceCell::new(),
+            processes: RefCell::default(),
+            lifelines: RefCell::default(),
+        })
+    }
+}
+
+impl Host for LivenessProbe<'_> {
+    fn namespace(&self) -> &Namespace {
+        self.here
+    }
+
+    fn is_local(&self) -> bool {
+        *self.local.get_or_init(|| file_system(self.locks).is_local())
+    }
+
+    fn lookup(&self, pid: u32) -> Lookup {
+        *self.processes.borrow_mut().entry(pid).or_insert_with(|| lookup(pid))
+    }
+
+    fn lifeline(&self, file: &Lifeline) -> LifelineState {
+        let probe = || match self.disk.probe(self.locks, file.as_str()) {
+            Ok(Probe::Locked) => LifelineState::Locked,
+            Ok(Probe::Free) => LifelineState::Free,
+            Ok(Probe::Missing) => LifelineState::Missing,
+            Ok(Probe::NotRegular) | Err(_) => LifelineState::Unknown,
+        };
+        *self.lifelines.borrow_mut().entry(file.clone()).or_insert_with(probe)
+    }
+
+    fn now(&self) -> SystemTime {
+        self.disk.now()
+    }
+}
+
+/// Looks a process up in `/proc`.
+fn lookup(pid: u32) -> Lookup {
+    let process = match Process::of(pid) {
+        Ok(process) => process,
+        Err(_) if !exists(pid) => return Lookup::Missing,
+        Err(_) => match Process::of(pid) {
+            Ok(process) => process,
+            Err(_) => return Lookup::Hidden,
+        },
+    };
+    let state = match process.state {
+        'Z' | 'X' if has_ended(pid) => RunState::Ended,
+        'T' | 't' => RunState::Stopped,
+        _ => RunState::Running,
+    };
+    Lookup::Visible { start: process.start, state }
+}
+
+/// The kind of file system that a root lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// No other kernel can have it mounted.
+    Local(&'static str),
+    /// Another kernel may have it mounted, or the type is unknown.
+    Shared(&'static str),
+}
+
+impl FileSystem {
+    /// Whether records of another boot of this machine are certainly dead here.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
+    /// Its name, as statfs(2) lists it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local(name) | Self::Shared(name) => name,
+        }
+    }
+}
+
+/// The file system of a directory, by the magic numbers of statfs(2).
+#[allow(clippy::unnecessary_cast)] // its width differs between architectures
+pub fn file_system(dir: &Dir) -> FileSystem {
+    let Ok(facts) = rustix::fs::fstatfs(dir.at()) else {
+        return FileSystem::Shared("unknown");
+    };
+    match facts.f_type as u64 & 0xffff_ffff {
+        0xef53 => FileSystem::Local("ext4"),
+        0x5846_5342 => FileSystem::Local("xfs"),
+        0x9123_683e => FileSystem::Local("btrfs"),
+        0x0102_1994 => FileSystem::Local("tmpfs"),
+        0x8584_58f6 => FileSystem::Local("ramfs"),
+        0xf2f5_2010 => FileSystem::Local("f2fs"),
+        0x2fc1_2fc1 => FileSystem::Local("zfs"),
+        0xca45_1a4e => FileSystem::Local("bcachefs"),
+        0x794c_7630 => FileSystem::Local("overlayfs"),
+        0x4d44 => FileSystem::Local("vfat"),
+        0x2011_bab0 => FileSystem::Local("exfat"),
+        0x3153_464a => FileSystem::Local("jfs"),
+        0x6969 => FileSystem::Shared("nfs"),
+        0x0102_1997 => FileSystem::Shared("9p"),
+        0x6573_5546 => FileSystem::Shared("fuse"),
+        0xff53_4d42 | 0xfe53_4d42 | 0x517b => FileSystem::Shared("smb"),
+        0x00c3_6400 => FileSystem::Shared("ceph"),
+        0x0116_1970 => FileSystem::Shared("gfs2"),
+        0x7461_636f => FileSystem::Shared("ocfs2"),
+        _ => FileSystem::Shared("unknown"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::lock::identity::Identity;
+    use crate::lock::liveness::{Liveness, LivenessOracle as _};
+
+    #[test]
+    fn this_and_the_first_process_are_alive() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::real();
+        let locks = disk.open_root(dir.path()).unwrap();
+        let host = LivenessProbe::new(&disk, &locks).unwrap();
+        let me = Identity::of(std::process::id()).unwrap().unwrap();
+        assert_eq!(host.process(&me), Liveness::Alive);
+        // The first process is root's, and may not be signalled by other users.
+        let first = Identity { pid: 1, start: Process::of(1).unwrap().start, ..me };
+        assert_eq!(host.process(&first), Liveness::Alive);
+    }
+}

@@ -1,0 +1,121 @@
+//! Gives locks back, and renews those that have a time to live.
+
+use std::time::{Duration, Instant};
+
+use super::gate::Gate;
+use super::records::{self, Records};
+use super::tokens;
+use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
+use crate::lock::describe::describe_holder;
+use crate::lock::identity::same_ancestry;
+use crate::lock::liveness::unix_seconds;
+use crate::lock::process::ancestry;
+use crate::lock::record::{Grant, Token};
+use crate::lock::release::{Operation, Released, Selection, release_one};
+use crate::lock::request::Requester;
+use crate::lock::{LOCKS, Locks};
+use crate::name::Name;
+
+/// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the one
+/// with this token.
+pub(in crate::lock) fn release(
+    locks: &Locks,
+    names: &[Name],
+    token: Option<Token>,
+    requester: &Requester,
+    deadline: Instant,
+) -> Result<Vec<Released>> {
+    let selection = Selection { operation: Operation::Release, token, requester };
+    require_locks(locks, names, selection)?;
+    let gate = Gate::enter(locks, deadline)?;
+    let mut edits = gate.load_all(names)?;
+    let probe = gate.records().probe()?;
+    let released: Vec<Released> = edits
+        .iter_mut()
+        .map(|edit| release_one(edit, token, requester, &probe))
+        .collect::<Result<_>>()?;
+    for Released { name, grant, .. } in &released {
+        if token.is_none() && has_new_ancestry(requester, grant)? {
+            let holder = describe_holder(grant);
+            let message = format!(
+                "{name} is held by {holder}, and the script that this was to release it for has \
+                 ended; nothing was released"
+            );
+            return Err(Error::new(Kind::NotOwner, message)
+                .hint_command("lock list", "list the locks that are held")
+                .detail("lock", name.as_str()));
+        }
+    }
+    gate.store(&edits)?;
+    let dir = gate.leave();
+    for Released { name, grant, left } in &released {
+        let text = if *left == 0 { "released" } else { "counted down" };
+        locks.log.record(locks.log.grant("release", text, name, grant));
+    }
+    tokens::reserve_ahead(Records { locks, dir: &dir }, deadline); // no waiter waits for this command
+    Ok(released)
+}
+
+/// Renews a grant's time to live, counted from now; returns its end, in seconds since 1970.
+pub(in crate::lock) fn renew(
+    locks: &Locks,
+    name: &Name,
+    ttl: Option<Duration>,
+    token: Option<Token>,
+    requester: &Requester,
+    deadline: Instant,
+) -> Result<f64> {
+    let selection = Selection { operation: Operation::Renew, token, requester };
+    require_locks(locks, std::slice::from_ref(name), selection)?;
+    let gate = Gate::enter(locks, deadline)?;
+    let mut edit = gate.load(name)?;
+    let grant = selection.grant(&edit, &gate.records().probe()?)?;
+    let Some(ttl) = ttl.map(|ttl| ttl.as_secs_f64()).or(grant.ttl) else {
+        let message = format!("{name} was acquired without --ttl; say for how long");
+        return Err(Error::new(Kind::Usage, message)
+            .hint_command(format!("lock renew {name} --ttl 10m"), "give it one"));
+    };
+    let expires = unix_seconds(locks.disk.now()) + ttl;
+    for held in edit.record.holders.iter_mut().filter(|held| held.token == grant.token) {
+        held.ttl = Some(ttl);
+        held.expires = Some(expires);
+    }
+    gate.store(std::slice::from_ref(&edit))?;
+    drop(gate);
+    locks.log.record(locks.log.grant("renew", "renewed", name, &grant));
+    Ok(expires)
+}
+
+/// Refuses if there are no locks at all, without creating the directory of locks.
+fn require_locks(locks: &Locks, names: &[Name], selection: Selection<'_>) -> Result<()> {
+    let path = locks.directory.join(LOCKS);
+    if locks.disk.stat(&Dir::working(), path).is_ok_and(|found| found.is_some()) {
+        return Ok(()); // the gate will check what it is
+    }
+    match (records::open(locks)?, names.first()) {
+        (None, Some(name)) => Err(selection.not_held(name)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the requesting process no longer descends from the owner that it is to release for. Then
+/// a script between the two was killed, and its lock was taken since by the ancestor, which
+/// requested no release.
+fn has_new_ancestry(requester: &Requester, grant: &Grant) -> Result<bool> {
+    let position = grant
+        .owner
+        .as_ref()
+        .and_then(|owner| requester.ancestry.iter().position(|ancestor| ancestor.is(owner)));
+    // No process is between a script and its own command; and a requester that names the owner does
+    // not act for its ancestors.
+    let Some(position) = position.filter(|position| *position > 1 && !requester.explicit) else {
+        return Ok(false);
+    };
+    let now = ancestry(requester.process.pid)?;
+    let (Some(then), Some(now)) = (requester.ancestry.get(..=position), now.get(..=position))
+    else {
+        return Ok(true);
+    };
+    Ok(!same_ancestry(then, now))
+}

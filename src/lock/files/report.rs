@@ -1,0 +1,57 @@
+//! Reads the records for reports, without the gate and without a change.
+
+use super::probe::file_system;
+use super::records::{self, Records, StoredRecord};
+use crate::error::Result;
+use crate::lock::report::{EntryStatus, LockEntry, LockSummary, Standing};
+use crate::lock::{LOCKS, Locks};
+use crate::name::Name;
+use crate::side;
+
+/// The state of a lock.
+pub(in crate::lock) fn check(locks: &Locks, name: &Name) -> Result<Standing> {
+    let Some(dir) = records::open(locks)? else { return Ok(Standing::Unlocked) };
+    let records = Records { locks, dir: &dir };
+    Ok(match records.read(name)? {
+        StoredRecord::Valid(record) => Standing::of(&record, &records.probe()?),
+        StoredRecord::Damaged(damage) => Standing::Unknown(damage.to_string()),
+    })
+}
+
+/// All holders and waiters, by lock; holders first, waiters in their order.
+pub(in crate::lock) fn list(locks: &Locks) -> Result<Vec<LockEntry>> {
+    let Some(dir) = records::open(locks)? else { return Ok(Vec::new()) };
+    let records = Records { locks, dir: &dir };
+    let probe = records.probe()?;
+    let mut entries = Vec::new();
+    for name in records.names()? {
+        match records.read(&name)? {
+            StoredRecord::Valid(record) => entries.extend(LockEntry::all(&name, &record, &probe)),
+            StoredRecord::Damaged(damage) => {
+                entries.push(LockEntry::damaged(&name, damage.to_string()));
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// The number of entries of each kind.
+pub(in crate::lock) fn summary(locks: &Locks) -> Result<LockSummary> {
+    use EntryStatus::{Damaged, Held, PassedOver, Stale, Stopped, Unknown, Waiting};
+    let entries = list(locks)?;
+    let count = |wanted: &[EntryStatus]| {
+        entries.iter().filter(|entry| wanted.contains(&entry.status)).count()
+    };
+    let root = side::open_root(&locks.disk, &locks.directory)?;
+    let file_system = file_system(records::open(locks)?.as_ref().unwrap_or(&root));
+    Ok(LockSummary {
+        directory: locks.directory.join(LOCKS).display().to_string(),
+        held: count(&[Held]),
+        waiting: count(&[Waiting, Stopped, PassedOver]),
+        stale: count(&[Stale]),
+        unknown: count(&[Unknown, Damaged]),
+        file_system: file_system.name(),
+        shared_file_system: !file_system.is_local(),
+        entries,
+    })
+}

@@ -1,0 +1,98 @@
+//! A place in the queues of some locks.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use super::gate::Gate;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Dir, Disk, Locked};
+use crate::lock::Locks;
+use crate::lock::edit::RecordEdit;
+use crate::lock::identity::Identity;
+use crate::lock::lifeline::Lifeline;
+use crate::lock::queue::dequeue;
+use crate::lock::request::{CLEANUP_TIMEOUT, Request};
+use crate::name::Name;
+
+/// A place in the queues of some locks; left when dropped.
+#[derive(Debug)]
+pub struct QueueSlot<'a> {
+    locks: &'a Locks,
+    /// Empty once the place is given up by other means.
+    names: Vec<Name>,
+    process: Identity,
+    /// Locked while this process waits; closing it ends the last trace of the wait.
+    _lifeline: Option<File>,
+}
+
+impl<'a> QueueSlot<'a> {
+    /// Stores the records in which the requester is queued, then creates its lifeline. In this order
+    /// a process killed in between leaves no file that no record names. Without the file, if
+    /// descriptors or inodes have run out, other pid namespaces wait for this process until its
+    /// deadline.
+    ///
+    /// `slot` is set as soon as the place is on record, and must outlive the gate.
+    pub(super) fn take(
+        slot: &mut Option<Self>,
+        locks: &'a Locks,
+        request: &Request,
+        gate: &Gate<'_>,
+        edits: &mut [RecordEdit],
+    ) -> Result<()> {
+        let process = &request.requester.process;
+        let name = |edits: &mut [RecordEdit], lifeline: Option<&Lifeline>| {
+            for waiter in edits.iter_mut().filter_map(|edit| edit.record.waiter_mut(process)) {
+                waiter.lifeline = lifeline.cloned();
+            }
+        };
+        let lifeline = Lifeline::random()?;
+        name(edits, Some(&lifeline));
+        gate.store(edits)?;
+        let file = create(&lifeline, &locks.disk, gate.records().dir);
+        let is_missing = file.is_err();
+        let names = request.names.clone();
+        let taken = Self { locks, names, process: process.clone(), _lifeline: file.ok() };
+        if let Some(lost) = slot.replace(taken) {
+            lost.disarm();
+        }
+        if is_missing {
+            name(edits, None);
+            gate.store(edits)?;
+            let _ = gate.unlink(lifeline.as_str());
+        }
+        Ok(())
+    }
+
+    /// Disarms the drop: the place was given up by other means.
+    pub(super) fn disarm(mut self) {
+        self.names.clear();
+    }
+
+    fn leave(&self) -> Result<()> {
+        let gate = Gate::enter(self.locks, Instant::now() + CLEANUP_TIMEOUT)?;
+        let mut edits = gate.load_all(&self.names)?;
+        edits.iter_mut().for_each(|edit| dequeue(&mut edit.record, &self.process));
+        gate.store(&edits)
+    }
+}
+
+impl Drop for QueueSlot<'_> {
+    fn drop(&mut self) {
+        if !self.names.is_empty() {
+            let _ = self.leave(); // on failure this process's death ends its place
+        }
+    }
+}
+
+/// Creates a waiter's lifeline and locks it, while holding the gate.
+fn create(lifeline: &Lifeline, disk: &Disk, dir: &Dir) -> Result<File> {
+    let file = disk.create(dir, lifeline.as_str())?;
+    let path = dir.path_of(lifeline.as_str());
+    match disk.lock(file, &path, Duration::ZERO)? {
+        Locked::Yes(file) => Ok(file),
+        Locked::TimedOut => Err(Error::new(
+            Kind::Internal,
+            format!("another process has locked {}", path.display()),
+        )),
+    }
+}

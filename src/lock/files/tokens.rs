@@ -1,0 +1,297 @@
+//! Tokens: the numbers of grants, strictly increasing in one root across release, break, crash and reboot.
+//!
+//! `.reserved` holds, durably, the number below which tokens may have been handed out, and the
+//! boot. `.tokens` holds, for this boot only, the next token and the end of the reservation. It is
+//! written under the gate; for a grant it is overwritten in place, by one write, and never synced:
+//! a replacement by rename would make ext4 allocate and flush it each time (auto_da_alloc). Both
+//! end in a digest, since one flipped bit of a number would repeat tokens. After a reboot, or when
+//! `.tokens` is gone, torn or damaged, counting goes on from the reservation's end. So no grant
+//! waits for a sync unless a block of [`BLOCK`] was used up faster than releases and waiters
+//! reserve the next one.
+//!
+//! Since each boot reserves tokens before it grants a lock, `.reserved` also distinguishes a record
+//! torn by a power cut from one damaged while its lock may be held: see [`is_of_previous_boot`].
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::flock::{FileLock, LockedDir, ShortLock, flock, lock_dir};
+use super::gate::{Gate, MIN_GATE_WAIT};
+use super::probe::file_system;
+use super::records::{self, Records};
+use crate::document::seal::{verified, with_digest};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Access;
+use crate::fs::stage::{Durability, temporary};
+use crate::lock::identity::Namespace;
+use crate::lock::record::Token;
+use crate::lock::{LOCKS, Locks};
+use crate::side;
+
+/// The counter of this boot's tokens.
+pub const COUNTER: &str = ".tokens";
+/// The durable reservation.
+pub const RESERVED: &str = ".reserved";
+/// Larger than either file.
+const LIMIT: u64 = 1024;
+/// Tokens reserved at a time.
+const BLOCK: u64 = 1024;
+/// The next block is reserved when fewer than this many are left.
+const LOW: u64 = 256;
+
+/// The content of `.tokens`. Its numbers are written with all their digits, so that within one boot
+/// it always has the same length, and overwriting leaves nothing of the old content.
+#[derive(Debug, Serialize, Deserialize)]
+struct Counter {
+    boot: String,
+    #[serde(with = "digits")]
+    next: u64,
+    /// The first token that is not reserved durably.
+    #[serde(with = "digits")]
+    end: u64,
+}
+
+mod digits {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{number:020}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Counter {
+    fn read(records: Records<'_>) -> Result<Option<Self>> {
+        let content = records.locks.disk.read(records.dir, COUNTER, LIMIT)?;
+        Ok(content.and_then(|content| parse_sealed(&content.bytes)))
+    }
+
+    fn of_this_boot(records: Records<'_>) -> Result<Option<Self>> {
+        let here = Namespace::here()?;
+        Ok(Self::read(records)?.filter(|counter| counter.boot == here.boot))
+    }
+
+    fn left(&self) -> u64 {
+        self.end.saturating_sub(self.next)
+    }
+}
+
+/// The content of `.reserved`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Reservation {
+    /// The first token that is not reserved.
+    end: u64,
+    boot: String,
+    machine: String,
+}
+
+impl Reservation {
+    fn read(records: Records<'_>) -> Result<Option<Self>> {
+        let content = records.locks.disk.read(records.dir, RESERVED, LIMIT)?;
+        Ok(content.and_then(|content| Self::parse(&content.bytes)))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        parse_sealed(bytes).or_else(|| Self::from_line(std::str::from_utf8(bytes).ok()?))
+    }
+
+    /// Parses the line of an earlier version: these words, or only the first, without a digest.
+    fn from_line(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let end = words.next()?.parse().ok()?;
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        Some(Self { end, boot: word(), machine: word() })
+    }
+}
+
+/// Parses what [`sealed`] made; `None` if any byte of it differs.
+fn parse_sealed<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    verified(bytes).and_then(|value| T::deserialize(value).ok())
+}
+
+fn sealed(record: &impl Serialize) -> Result<Vec<u8>> {
+    let bytes = serde_json::to_value(record).ok().and_then(with_digest);
+    bytes.ok_or_else(|| Error::new(Kind::Internal, "a counter could not be encoded"))
+}
+
+/// Takes the next `count` tokens; `None` if fewer are reserved. The caller then leaves the gate,
+/// under which nothing may sync, calls [`reserve`], and starts over.
+pub(super) fn take(gate: &Gate<'_>, count: usize) -> Result<Option<Vec<Token>>> {
+    let Some(mut counter) = Counter::of_this_boot(gate.records())? else {
+        return Ok(None);
+    };
+    if counter.left() < count as u64 {
+        return Ok(None);
+    }
+    let tokens = (counter.next..).take(count).filter_map(Token::new).collect();
+    counter.next += count as u64;
+    overwrite(gate, &counter)?;
+    Ok(Some(tokens))
+}
+
+/// Takes a token for a caller that cannot wait for a reservation. A power cut may lose the fact that
+/// an unreserved one was taken.
+pub(super) fn take_or_overdraw(gate: &Gate<'_>) -> Result<Token> {
+    if let Some(token) = take(gate, 1)?.and_then(|tokens| tokens.first().copied()) {
+        return Ok(token);
+    }
+    let next = highest_known(gate.records())?;
+    let boot = Namespace::here()?.boot.clone();
+    gate.replace(COUNTER, &sealed(&Counter { boot, next: next + 1, end: next + 1 })?)?;
+    Token::new(next).ok_or_else(|| Error::new(Kind::Internal, "tokens begin at 1"))
+}
+
+/// Overwrites a valid counter of this boot.
+fn overwrite(gate: &Gate<'_>, counter: &Counter) -> Result<()> {
+    let Records { locks, dir } = gate.records();
+    let bytes = sealed(counter)?;
+    match locks.disk.open(dir, COUNTER, Access::Overwrite) {
+        Ok(Some(file)) => Ok(locks.disk.write(&file, &dir.path_of(COUNTER), &bytes)?),
+        // A copy made of hard links must not count for its original.
+        Ok(None) => gate.replace(COUNTER, &bytes),
+        Err(error) if error.is(Errno::MLINK) => gate.replace(COUNTER, &bytes),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether all records were written before this boot of this machine, so that their holders are
+/// dead. Records are not synced: a power cut may leave nothing of one but its name.
+pub(super) fn is_of_previous_boot(records: Records<'_>) -> Result<bool> {
+    let here = Namespace::here()?;
+    let Some(reservation) = Reservation::read(records)? else { return Ok(false) };
+    let same_machine = !here.machine.is_empty() && reservation.machine == here.machine;
+    let another_boot = !reservation.boot.is_empty() && reservation.boot != here.boot;
+    Ok(another_boot && same_machine && file_system(records.dir).is_local())
+}
+
+/// Reserves the next block if few tokens are left; called where no process waits for the result.
+pub(super) fn reserve_ahead(records: Records<'_>, deadline: Instant) {
+    let counter = Counter::of_this_boot(records);
+    if counter.is_ok_and(|counter| counter.is_none_or(|counter| counter.left() < LOW)) {
+        let _ = reserve(records.locks, deadline); // the next request for a token reports the error
+    }
+}
+
+/// Reserves a block durably. Even a request with no time left waits for other reservations: they
+/// hold no lock that it requested.
+pub(super) fn reserve(locks: &Locks, deadline: Instant) -> Result<()> {
+    let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
+    let LockedDir { root, dir, lock } = lock_dir(locks, ShortLock::Reservation, deadline)?;
+    let records = Records { locks, dir: &dir };
+    let counter = Counter::of_this_boot(records)?;
+    if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
+        return Ok(()); // another process did it during the wait
+    }
+    if is_of_previous_boot(records)? {
+        // While torn can be distinguished from damaged.
+        Gate::enter(locks, deadline)?.remove_all_torn()?;
+    }
+    let used = highest_known(records)?;
+    let end = used
+        .checked_add(BLOCK)
+        .ok_or_else(|| Error::new(Kind::Internal, "all tokens are used up"))?;
+    let (name, here) = (temporary(lock.inode(), "reserved"), Namespace::here()?);
+    let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
+    let staged = locks.disk.stage(&dir, &name, &sealed(&reservation)?, Durability::Fsync)?;
+    locks.disk.rename((&dir, OsStr::new(&name)), (&dir, OsStr::new(RESERVED)))?;
+    staged.keep();
+    locks.disk.sync_dir(&dir)?;
+    locks.disk.sync_dir(&root)?; // `.locks` itself may be new
+    let gate = Gate::enter(locks, deadline)?;
+    let counter = Counter::of_this_boot(gate.records())?;
+    let next = counter.map_or(used, |counter| counter.next).max(1);
+    gate.replace(COUNTER, &sealed(&Counter { boot: here.boot.clone(), next, end })?)
+}
+
+/// Prevents reservations while the result is held; `None` if one is under way.
+pub(super) fn block_reservations(locks: &Locks) -> Option<FileLock> {
+    let root = side::open_root(&locks.disk, &locks.directory).ok()?;
+    let dir = records::open(locks).ok()??;
+    side::check(&locks.disk, &root, LOCKS, &dir).ok()?; // root would create its file there
+    flock(locks, &root, &dir, ShortLock::Reservation, Instant::now()).ok()?
+}
+
+/// A number above every token handed out so far, from all that is known.
+fn highest_known(records: Records<'_>) -> Result<u64> {
+    let Records { locks, dir } = records;
+    let reserved = Reservation::read(records)?.map(|reservation| reservation.end);
+    let counted = Counter::read(records)?.map(|counter| counter.end);
+    let highest = reserved.max(counted).unwrap_or(0);
+    if reserved.is_some() && counted.is_some() {
+        return Ok(highest.max(1));
+    }
+    if reserved.is_none() && locks.disk.stat(dir, RESERVED)?.is_some() {
+        let path = dir.path_of(RESERVED);
+        locks.warn(format!(
+            "{} is damaged; tokens go on from the highest that is known",
+            path.display()
+        ));
+    }
+    // One of the files is gone or damaged. Either may hold the higher number, so the records are
+    // checked too.
+    let records = records.valid()?;
+    let grants = records.iter().flat_map(|(_, record)| &record.holders);
+    Ok(grants.map(|grant| grant.token.get() + 1).fold(highest, u64::max).max(1))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const BOOT: &str = "11111111-2222-3333-4444-555555555555";
+
+    #[test]
+    fn any_bit_flip_in_either_file_is_detected() {
+        let counter = sealed(&Counter { boot: BOOT.to_owned(), next: 99, end: 1025 }).unwrap();
+        let reservation = Reservation { end: 1025, boot: BOOT.to_owned(), machine: "m".to_owned() };
+        let reserved = sealed(&reservation).unwrap();
+        assert_eq!(parse_sealed::<Counter>(&counter).unwrap().next, 99);
+        assert_eq!(Reservation::parse(&reserved), Some(reservation));
+        let flipped = |bytes: &[u8], bit: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        };
+        for bit in 0..counter.len() * 8 {
+            assert!(parse_sealed::<Counter>(&flipped(&counter, bit)).is_none(), "bit {bit}");
+        }
+        for bit in 0..reserved.len() * 8 {
+            assert_eq!(Reservation::parse(&flipped(&reserved, bit)), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_partly_written_counter_is_old_new_or_invalid() {
+        let bytes = |next| sealed(&Counter { boot: BOOT.to_owned(), next, end: u64::MAX }).unwrap();
+        for (old, new) in [(99, 100), (1, u64::MAX), (9, 11)] {
+            let (before, after) = (bytes(old), bytes(new));
+            assert_eq!(before.len(), after.len());
+            for cut in 0..=after.len() {
+                let mixed = [&after[..cut], &before[cut..]].concat();
+                let next = parse_sealed::<Counter>(&mixed).map(|counter| counter.next);
+                assert!(
+                    next.is_none_or(|next| [old, new].contains(&next)),
+                    "{old} and {new} became {next:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn reservations_of_earlier_versions_are_read() {
+        let reservation = |end, boot: &str, machine: &str| {
+            Some(Reservation { end, boot: boot.into(), machine: machine.into() })
+        };
+        assert_eq!(Reservation::parse(b"1025\n"), reservation(1025, "", ""));
+        assert_eq!(Reservation::parse(b"2049 b m\n"), reservation(2049, "b", "m"));
+        assert_eq!(Reservation::parse(b"torn"), None);
+    }
+}

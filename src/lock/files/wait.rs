@@ -1,0 +1,286 @@
+//! A request that waits: it is checked while holding the gate, queued, and sleeps until nothing
+//! seems to block it.
+
+use std::time::{Duration, Instant};
+
+use super::gate::Gate;
+use super::park::{Parker, PollMode};
+use super::records::{self, RawRecord, Records, StoredRecord};
+use super::slot::QueueSlot;
+use crate::audit::Level;
+use crate::error::Result;
+use crate::fs::probe::Probe;
+use crate::lock::admission::{Admission, Now, Queued, admit, first_blocker, processes_to_watch};
+use crate::lock::deadlock::find_cycle;
+use crate::lock::describe::{BlockerInfo, describe_blockers};
+use crate::lock::edit::RecordEdit;
+use crate::lock::hierarchy;
+use crate::lock::identity::Identity;
+use crate::lock::idle::{self, IdleWaiter, is_next_for_all, next_waiter};
+use crate::lock::lifeline::Lifeline;
+use crate::lock::liveness::{LivenessOracle, unix_seconds};
+use crate::lock::process::ProcessTree;
+use crate::lock::queue::Blocker;
+use crate::lock::record::{Grant, Purpose, Record, Waiter};
+use crate::lock::refusal::{already_held, broken, owner_ended, timed_out};
+use crate::lock::request::{Deadlocks, NOTICE_AFTER, Request};
+use crate::lock::{Locks, STATE_LOCK};
+use crate::name::Name;
+
+/// The gate, and the records of a request that nothing blocks, without their dead. They need not be
+/// stored.
+pub(super) struct Grantable<'a> {
+    pub gate: Gate<'a>,
+    pub edits: Vec<RecordEdit>,
+}
+
+/// A request until it is granted or refused.
+pub(super) struct Wait<'a, 'r> {
+    locks: &'a Locks,
+    request: &'r Request,
+    started: Instant,
+    notice: Notice,
+    parker: Parker,
+    /// The waiter that was next at the last check.
+    watched: Option<IdleWaiter>,
+}
+
+/// The notice of what blocks a long wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Notice {
+    Due,
+    Given,
+}
+
+/// The reason why a sleeper woke.
+enum Woken {
+    /// Nothing seems to block it, or the gate must be taken for another reason.
+    Recheck,
+    /// Its time to sleep is up; what blocks it.
+    Blocked(Vec<BlockerInfo>),
+    /// An earlier waiter left its free lock untaken for too long.
+    Idle(IdleWaiter),
+}
+
+impl<'a, 'r> Wait<'a, 'r> {
+    pub(super) fn new(locks: &'a Locks, request: &'r Request) -> Self {
+        Self {
+            locks,
+            request,
+            started: Instant::now(),
+            notice: Notice::Due,
+            parker: Parker::new(),
+            watched: None,
+        }
+    }
+
+    /// Waits in the queues until nothing blocks the request.
+    pub(super) fn until_grantable(
+        mut self,
+        slot: &mut Option<QueueSlot<'a>>,
+    ) -> Result<Grantable<'a>> {
+        let deadline = self.request.deadline;
+        let mut idle = None;
+        loop {
+            let gate = Gate::enter(self.locks, deadline.at)?;
+            if let Some(idle) = idle.take() {
+                self.pass_over(&gate, &idle)?;
+            }
+            let mut edits = gate.load_all(&self.request.names)?;
+            let queued = match self.admit(&gate, &mut edits)? {
+                None => return Ok(Grantable { gate, edits }),
+                Some(queued) => queued,
+            };
+            match queued {
+                Queued::Newly => {
+                    self.parker.register();
+                    QueueSlot::take(slot, self.locks, self.request, &gate, &mut edits)?;
+                }
+                Queued::Resumed => gate.store(&edits)?,
+                Queued::Already => {}
+            }
+            let dir = gate.leave();
+            if queued == Queued::Newly {
+                // While there is time.
+                let records = Records { locks: self.locks, dir: &dir };
+                super::tokens::reserve_ahead(records, deadline.at);
+            }
+            let until = match self.notice {
+                Notice::Due => (self.started + NOTICE_AFTER).min(deadline.at),
+                Notice::Given => deadline.at,
+            };
+            match self.sleep(until)? {
+                Woken::Blocked(by) if self.notice == Notice::Due && !deadline.is_over() => {
+                    self.notice = Notice::Given;
+                    self.locks.notify(&describe_blockers(&by));
+                }
+                Woken::Idle(waiter) => idle = Some(waiter),
+                Woken::Recheck | Woken::Blocked(_) => {}
+            }
+        }
+    }
+
+    /// Checks the request while holding the gate; `None` if it may be granted.
+    fn admit(&self, gate: &Gate<'_>, edits: &mut [RecordEdit]) -> Result<Option<Queued>> {
+        let (request, probe) = (self.request, gate.records().probe()?);
+        let now = Now { time: self.locks.disk.now(), left: request.deadline.left() };
+        let admission = admit(edits, request, now, &probe);
+        match &admission {
+            Admission::OwnerEnded => return Err(owner_ended(request)),
+            Admission::AlreadyHeld(name, own) => return Err(already_held(name, own, request)),
+            Admission::Broken => return Err(broken(request)),
+            Admission::Grantable | Admission::Queued(_) => {
+                hierarchy::check(edits, &request.requester, |name| self.held(gate, name))?;
+            }
+        }
+        let Admission::Queued(queued) = admission else { return Ok(None) };
+        if request.deadline.is_over() {
+            let records = edits.iter().map(|edit| (&edit.name, &edit.record));
+            let blockers = BlockerInfo::all(records, request, &probe);
+            return Err(timed_out(request, &blockers, self.started.elapsed()));
+        }
+        // Checked again when the wait turns out to be long: the other waiters may have closed a
+        // cycle since.
+        if queued == Queued::Newly || self.notice == Notice::Given {
+            self.refuse_deadlock(gate, edits, &probe)?;
+        }
+        Ok(Some(queued))
+    }
+
+    /// The record of another lock, for the order of locks.
+    fn held(&self, gate: &Gate<'_>, name: &Name) -> Result<Record> {
+        Ok(match gate.records().read(name)? {
+            StoredRecord::Valid(record) => record,
+            StoredRecord::Damaged(_) => Record::default(),
+        })
+    }
+
+    fn refuse_deadlock(
+        &self,
+        gate: &Gate<'_>,
+        edits: &[RecordEdit],
+        oracle: &dyn LivenessOracle,
+    ) -> Result<()> {
+        if self.request.deadlocks == Deadlocks::Risked {
+            return Ok(());
+        }
+        let mut records: Vec<(Name, Record)> =
+            edits.iter().map(|edit| (edit.name.clone(), edit.record.clone())).collect();
+        let others = gate.records().valid_except(&self.request.names)?;
+        records.extend(others.into_iter().filter(|(_, record)| !record.waiters.is_empty()));
+        let process = &self.request.requester.process;
+        find_cycle(process, &records, oracle, &mut ProcessTree::default()).map_or(Ok(()), Err)
+    }
+
+    /// Marks a waiter as passed over that left its free lock untaken for too long, if that is still
+    /// so.
+    fn pass_over(&self, gate: &Gate<'_>, idle: &IdleWaiter) -> Result<()> {
+        let (mut edit, probe) = (gate.load(&idle.lock)?, gate.records().probe()?);
+        let position = edit.record.position_of(&self.request.requester.process);
+        let waiter = edit.waiter(&idle.process).cloned();
+        let (Some(position), Some(waiter)) = (position, waiter) else { return Ok(()) };
+        if !is_next(gate.records(), &waiter, &probe)?
+            || !idle::mark(&mut edit.record, position, &idle.process, &probe)
+        {
+            return Ok(());
+        }
+        gate.store(std::slice::from_ref(&edit))?;
+        let text = "a waiter that did not take its lock was passed over";
+        let entry = self.locks.log.entry(Level::Info, "acquire", text).with("lock", &idle.lock);
+        let id = waiter.lifeline.as_ref().map_or("-", Lifeline::id);
+        self.locks.log.record(entry.with("waiter", id).with("pid", std::process::id()));
+        Ok(())
+    }
+
+    /// Sleeps until nothing seems to block the request, the gate must be taken, or `until`.
+    fn sleep(&mut self, until: Instant) -> Result<Woken> {
+        let (request, disk) = (self.request, &self.locks.disk);
+        let (mut judged, mut decoded): (Vec<RawRecord>, Vec<(Name, Record)>) = Default::default();
+        loop {
+            self.parker.drain();
+            let Some(dir) = records::open(self.locks)? else { return Ok(Woken::Recheck) };
+            let records = Records { locks: self.locks, dir: &dir };
+            let probe = records.probe()?;
+            let seen = records.raw_all(&request.names)?;
+            if seen != judged {
+                let Some(valid) = records.decode_all(&request.names, &seen)? else {
+                    return Ok(Woken::Recheck);
+                };
+                (judged, decoded) = (seen, valid);
+            }
+            let Some(blocker) = first_blocker(&decoded, request, &probe) else {
+                return Ok(Woken::Recheck);
+            };
+            let now = Instant::now();
+            let next = match blocker {
+                Blocker::Waiter(_) => next_before(records, &decoded, request, &probe)?,
+                Blocker::Holder(_) => None,
+            };
+            self.watched = IdleWaiter::seen(self.watched.take(), next, now);
+            if let Some(idle) = self.watched.take_if(|idle| idle.until() <= now) {
+                return Ok(Woken::Idle(idle));
+            }
+            if now >= until {
+                let records = decoded.iter().map(|(name, record)| (name, record));
+                return Ok(Woken::Blocked(BlockerInfo::all(records, request, &probe)));
+            }
+            let known = processes_to_watch(&blocker, &probe);
+            let grace = self.watched.as_ref().map_or(until, IdleWaiter::until);
+            let (mut wake, mut mode) = (until.min(grace), PollMode::Heartbeat);
+            if let Blocker::Holder(grant) = blocker
+                && known.is_empty()
+            {
+                mode = PollMode::Intervals;
+                wake = wake.min(expiry(grant, unix_seconds(disk.now())).unwrap_or(wake));
+            }
+            // A process that frees a lock wakes the waiters that it judges to be next. If one of
+            // them then dies, and this process saw its death but not yet the change, no wakeup
+            // would come: the judged records must still be in place.
+            if records.raw_all(&request.names)? != judged {
+                continue;
+            }
+            let awaited: Vec<&Identity> =
+                known.into_iter().chain([&request.requester.owner]).collect();
+            self.parker.park(&awaited, mode, wake);
+        }
+    }
+}
+
+/// Whether a waiter that is next for one lock could acquire all locks it waits for. The state is not
+/// free for a commit while a process holds its flock: that may be the commit of this waiter, or one
+/// that needed no place.
+fn is_next(records: Records<'_>, waiter: &Waiter, oracle: &dyn LivenessOracle) -> Result<bool> {
+    if waiter.purpose == Purpose::Commit
+        && matches!(records.locks.disk.probe(records.dir, STATE_LOCK), Ok(Probe::Locked))
+    {
+        return Ok(false);
+    }
+    if waiter.locks <= 1 {
+        return Ok(true);
+    }
+    let records = records.valid()?;
+    Ok(is_next_for_all(&waiter.process, records.iter().map(|(_, record)| record), oracle))
+}
+
+/// The waiter before this request that could acquire its lock now.
+fn next_before<'a>(
+    records: Records<'_>,
+    decoded: &'a [(Name, Record)],
+    request: &Request,
+    oracle: &'a dyn LivenessOracle,
+) -> Result<Option<(&'a Name, &'a Waiter)>> {
+    for (name, record) in decoded {
+        let position = record.position_of(&request.requester.process).unwrap_or_default();
+        if let Some(waiter) = next_waiter(record, position, oracle)
+            && is_next(records, waiter, oracle)?
+        {
+            return Ok(Some((name, waiter)));
+        }
+    }
+    Ok(None)
+}
+
+fn expiry(grant: &Grant, now: f64) -> Option<Instant> {
+    let left = Duration::try_from_secs_f64((grant.expires? - now).max(0.0)).ok()?;
+    Instant::now().checked_add(left)
+}
