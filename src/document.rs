@@ -3,12 +3,12 @@
 //! Nothing here touches a file. [`inspect`] classifies the bytes of one file on their own;
 //! [`crate::store::diagnosis`] compares them with the other copies of the document.
 
-pub mod body;
+pub mod chunks;
 pub mod diff;
-pub mod draft;
 pub mod json;
+pub mod lazy;
 pub mod migrate;
-pub mod parts;
+pub mod new_document;
 pub mod path;
 mod pretty;
 pub mod put_back;
@@ -23,7 +23,7 @@ use std::thread;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use self::body::Body;
+use self::lazy::LazyDocument;
 use self::seal::{Digest, Document, Seal};
 
 /// The largest document that is read, in bytes; a larger file counts as damaged.
@@ -72,7 +72,7 @@ pub fn inspect_text(text: Bytes) -> Reading {
 fn inspect_as_it_is(text: Bytes) -> Reading {
     let (value, digest) = beside(
         &text,
-        || Body::of_text(text.clone()),
+        || LazyDocument::of_text(text.clone()),
         || Digest::claimed(&text).filter(|digest| digest.seals(&text)),
     );
     let value = match value {
@@ -82,10 +82,10 @@ fn inspect_as_it_is(text: Bytes) -> Reading {
             return text::conflict_markers(&text).map_or_else(damaged, Reading::Conflicted);
         }
     };
-    if let Some(seal) = Seal::verify(value.outline(), &text, digest.flatten().as_ref()) {
+    if let Some(seal) = Seal::verify(value.skeleton(), &text, digest.flatten().as_ref()) {
         return Reading::Sealed(Document { value, seal, older: None });
     }
-    match value.outline().pointer("/metadata/digest") {
+    match value.skeleton().pointer("/metadata/digest") {
         Some(_) => Reading::Broken(value.into_value()),
         None => Reading::Unsealed(value.into_value()),
     }

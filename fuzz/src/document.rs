@@ -1,6 +1,6 @@
 //! A document: nothing in it is lost on the way from text to tree to text, and its seal tells what it should.
 
-use pipeline_state::document::body::OUTLINED;
+use pipeline_state::document::lazy::SKELETON_FIELDS;
 use pipeline_state::document::seal::{Lineage, Revision, seal, to_bytes, without_seal};
 use pipeline_state::document::text::without_mark;
 use pipeline_state::document::{Reading, diff, inspect, json, migrate, rules};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub fn check(bytes: &[u8]) {
-    assert_eq!(json::outline(bytes, &OUTLINED).err(), json::parse(bytes).err());
+    assert_eq!(json::skeleton(bytes, &SKELETON_FIELDS).err(), json::parse(bytes).err());
     let value = match inspect(bytes) {
         Reading::Damaged(why) => return assert!(!why.is_empty()),
         Reading::Conflicted(line) => return assert!(line > 0),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::args::state::{Print, Program};
 use super::input::Query;
 use super::output::{Output, PipeClosed};
-use crate::document::body::Body;
+use crate::document::lazy::LazyDocument;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::watch::OutputReader;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
@@ -46,7 +46,7 @@ impl<'a> Follower<'a> {
     }
 
     /// The document; `None` while an error is waited out.
-    fn read(&mut self) -> Result<Option<Body>> {
+    fn read(&mut self) -> Result<Option<LazyDocument>> {
         self.places.renew();
         let served = self.store.read();
         let warnings = self.store.take_warnings();
@@ -127,7 +127,7 @@ pub fn watch(
     loop {
         if let Some(document) = follower.read()? {
             let revision = document
-                .outline()
+                .skeleton()
                 .pointer("/metadata/revision")
                 .and_then(Value::as_u64)
                 .unwrap_or(0);

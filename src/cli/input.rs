@@ -8,9 +8,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::args::state::Program;
-use crate::document::body::Body;
-use crate::document::draft::Draft;
-use crate::document::path::{Path as DocumentPath, PathError};
+use crate::document::lazy::LazyDocument;
+use crate::document::new_document::NewDocument;
+use crate::document::path::{DocPath, PathError};
 use crate::document::query::bounds::Excess;
 use crate::document::query::{Filter, FilterError};
 use crate::document::{READ_LIMIT, json as text, migrate, rules};
@@ -122,13 +122,13 @@ fn variables(program: &Program) -> Result<Vec<(String, Value)>> {
 
 /// A parsed filter: a plain path, which needs no jq, or a program.
 pub(super) enum Query {
-    Path(DocumentPath),
+    Path(DocPath),
     Program(Box<Filter>),
 }
 
 impl Query {
     pub(super) fn parse(source: &str, program: &Program) -> Result<Self> {
-        match DocumentPath::parse_filter(source) {
+        match DocPath::parse_filter(source) {
             Some(path) => {
                 variables(program)?; // unused here, but they may be wrong
                 Ok(Self::Path(path))
@@ -138,7 +138,7 @@ impl Query {
     }
 
     /// All results, in order.
-    pub(super) fn run(&self, document: &Body) -> Result<Vec<Value>> {
+    pub(super) fn run(&self, document: &LazyDocument) -> Result<Vec<Value>> {
         match self {
             Self::Path(path) => {
                 let found = path
@@ -229,8 +229,8 @@ pub(super) fn path_error(argument: &str, error: PathError) -> Error {
 }
 
 /// The one object that a program makes of the document.
-pub(super) fn only_object(filter: &Filter, document: &Body) -> Result<Draft> {
-    let results: RefCell<Vec<Draft>> = RefCell::default();
+pub(super) fn only_object(filter: &Filter, document: &LazyDocument) -> Result<NewDocument> {
+    let results: RefCell<Vec<NewDocument>> = RefCell::default();
     filter
         .make_each(document, |result| {
             let mut results = results.borrow_mut();
@@ -240,8 +240,8 @@ pub(super) fn only_object(filter: &Filter, document: &Body) -> Result<Draft> {
         .map_err(filter_error)?;
     let mut results = results.into_inner();
     let problem = match (results.pop(), results.is_empty()) {
-        (Some(object), true) if object.outline().is_object() => return Ok(object),
-        (Some(other), true) => format!("it yields {}", rules::type_of(other.outline())),
+        (Some(object), true) if object.skeleton().is_object() => return Ok(object),
+        (Some(other), true) => format!("it yields {}", rules::type_of(other.skeleton())),
         (Some(_), false) => "it yields more than one result".to_owned(),
         (None, _) => "it yields nothing".to_owned(),
     };

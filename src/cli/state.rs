@@ -13,8 +13,8 @@ use super::outcome::{change, check_claim, order, show_changes, show_outcome, wit
 use super::output::Output;
 use super::{ask, edit, follow, reports, status};
 use crate::config::Config;
-use crate::document::draft::Draft;
-use crate::document::path::Path as DocumentPath;
+use crate::document::new_document::NewDocument;
+use crate::document::path::DocPath;
 use crate::document::query::is_heavy;
 use crate::document::{json as text, migrate, rules, schema};
 use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
@@ -98,7 +98,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 .map(|text| Assignment::parse(text))
                 .collect::<Result<Vec<_>>>()?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut draft = Draft::again(
+                let mut draft = NewDocument::edit(
                     &base.value,
                     assignments.iter().filter_map(|assignment| assignment.path.field()),
                 );
@@ -133,7 +133,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Phase(args::Phase { name: Some(name), writer }) => {
             let name = one_word("phase", name)?;
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut draft = Draft::again(&base.value, []);
+                let mut draft = NewDocument::edit(&base.value, []);
                 put(draft.root_mut(), "phase", name.into());
                 Ok(draft.into())
             })
@@ -143,7 +143,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
                 one_word("task", task)?;
             }
             change(store, output, &order(writer)?, "State updated", &mut |base| {
-                let mut draft = Draft::again(&base.value, ["completedTasks"]);
+                let mut draft = NewDocument::edit(&base.value, ["completedTasks"]);
                 if let Some(Value::Array(completed)) = draft.root_mut().get_mut("completedTasks") {
                     let mut done: HashSet<&str> =
                         completed.iter().filter_map(Value::as_str).collect();
@@ -164,7 +164,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             change(store, output, &order(writer)?, "State updated", &mut |base| {
                 let phase = phase.as_deref().map(|phase| one_word("phase", phase)).transpose()?;
                 let signal = Signal { name: &name, phase, metadata: metadata.as_ref() };
-                let draft = Draft::again(&base.value, []);
+                let draft = NewDocument::edit(&base.value, []);
                 if *clear { Ok(signal.clear(draft)) } else { signal.set(draft, store.disk()) }
             })
         }
@@ -234,14 +234,14 @@ fn in_todays_form(value: Value, is_meant: bool, output: &Output<'_>) -> Result<V
 
 struct Assignment {
     argument: String,
-    path: DocumentPath,
+    path: DocPath,
     value: Value,
 }
 
 impl Assignment {
     fn parse(assignment: &str) -> Result<Self> {
         let unfit = |error| path_error(assignment, error);
-        let (path, rest) = DocumentPath::parse_target(assignment).map_err(unfit)?;
+        let (path, rest) = DocPath::parse_target(assignment).map_err(unfit)?;
         path.check_settable().map_err(unfit)?;
         if let Some(json) = rest.strip_prefix(":=") {
             let value = inline_json(&path.to_string(), json).map_err(|error| match error.kind {
@@ -275,7 +275,7 @@ struct Signal<'a> {
 }
 
 impl Signal<'_> {
-    fn set(&self, mut draft: Draft, disk: &Disk) -> Result<Proposal> {
+    fn set(&self, mut draft: NewDocument, disk: &Disk) -> Result<Proposal> {
         let value = draft.root_mut();
         if let Some(phase) = self.phase {
             put(value, "phase", phase.into());
@@ -285,7 +285,7 @@ impl Signal<'_> {
         Ok(Proposal { draft, signals: Signals::These(signals) })
     }
 
-    fn clear(&self, mut draft: Draft) -> Proposal {
+    fn clear(&self, mut draft: NewDocument) -> Proposal {
         let value = draft.root_mut();
         if let Some(signals) = value.get_mut("signals").and_then(Value::as_object_mut) {
             signals.shift_remove(self.name.as_str());

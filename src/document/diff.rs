@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::path::{Path, Step};
+use super::path::{DocPath, PathStep};
 use crate::printable::is_steering;
 
 /// The most characters of a value that a rendered line shows.
@@ -33,11 +33,11 @@ pub struct Change {
 /// by index, so that an insertion in the middle appears as changes of every element after it.
 pub fn diff(old: &Value, new: &Value) -> Vec<Change> {
     let mut changes = Vec::new();
-    descend(&mut Path::default(), Some(old), Some(new), &mut changes);
+    descend(&mut DocPath::default(), Some(old), Some(new), &mut changes);
     changes
 }
 
-fn descend(at: &mut Path, old: Option<&Value>, new: Option<&Value>, changes: &mut Vec<Change>) {
+fn descend(at: &mut DocPath, old: Option<&Value>, new: Option<&Value>, changes: &mut Vec<Change>) {
     let mut child = |step, old, new| {
         at.0.push(step);
         descend(at, old, new, changes);
@@ -46,15 +46,15 @@ fn descend(at: &mut Path, old: Option<&Value>, new: Option<&Value>, changes: &mu
     match (old, new) {
         (Some(Value::Object(old)), Some(Value::Object(new))) => {
             for (key, value) in old {
-                child(Step::Key(key.clone()), Some(value), new.get(key));
+                child(PathStep::Key(key.clone()), Some(value), new.get(key));
             }
             for (key, value) in new.iter().filter(|(key, _)| !old.contains_key(*key)) {
-                child(Step::Key(key.clone()), None, Some(value));
+                child(PathStep::Key(key.clone()), None, Some(value));
             }
         }
         (Some(Value::Array(old)), Some(Value::Array(new))) => {
             for (index, at) in (0..).zip(0..old.len().max(new.len())) {
-                child(Step::Index(index), old.get(at), new.get(at));
+                child(PathStep::Index(index), old.get(at), new.get(at));
             }
         }
         // With `arbitrary_precision` this compares the text of numbers.
@@ -127,19 +127,19 @@ mod tests {
         let (gone, kept): (Vec<_>, Vec<_>) =
             changes.iter().partition(|change| change.new.is_none());
         for change in kept {
-            let mut path = Path::parse_filter(&change.path).unwrap();
-            if let (None, Some(last @ Step::Index(_))) = (&change.old, path.0.last_mut()) {
-                *last = Step::Append;
+            let mut path = DocPath::parse_filter(&change.path).unwrap();
+            if let (None, Some(last @ PathStep::Index(_))) = (&change.old, path.0.last_mut()) {
+                *last = PathStep::Append;
             }
             path.set(doc, change.new.clone().unwrap()).unwrap();
         }
         for change in gone.iter().rev() {
-            let mut path = Path::parse_filter(&change.path).unwrap();
+            let mut path = DocPath::parse_filter(&change.path).unwrap();
             let last = path.0.pop().unwrap();
             let mut parent = path.get(doc).unwrap().unwrap().clone();
             match (&mut parent, last) {
-                (Value::Object(map), Step::Key(key)) => drop(map.shift_remove(&key).unwrap()),
-                (Value::Array(list), Step::Index(_)) => drop(list.pop().unwrap()),
+                (Value::Object(map), PathStep::Key(key)) => drop(map.shift_remove(&key).unwrap()),
+                (Value::Array(list), PathStep::Index(_)) => drop(list.pop().unwrap()),
                 other => panic!("{other:?}"),
             }
             path.set(doc, parent).unwrap();

@@ -49,7 +49,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
 
 /// Checks a text as [`parse`] does, and builds only the fields of `whole` at its top. Of the others
 /// only the type is right: their arrays, objects and strings are empty.
-pub fn outline(bytes: &[u8], whole: &'static [&'static str]) -> Result<Value, JsonError> {
+pub fn skeleton(bytes: &[u8], whole: &'static [&'static str]) -> Result<Value, JsonError> {
     make(bytes, tree::Plain::Top(whole))
 }
 
@@ -264,9 +264,9 @@ mod tests {
     fn error(text: &str) -> String {
         let error = parse(text.as_bytes()).unwrap_err();
         assert_eq!(
-            outline(text.as_bytes(), &["phase"]).unwrap_err(),
+            skeleton(text.as_bytes(), &["phase"]).unwrap_err(),
             error,
-            "the outline hides it"
+            "the skeleton hides it"
         );
         error.to_string()
     }
@@ -276,7 +276,7 @@ mod tests {
         let text = r#"{"a":[1,{"b":"x"}],"phase":{"b":["x",1E5]},"s":"x","n":1E5,"o":{"b":1},"z":null,"t":true}"#;
         let expected =
             r#"{"a":[],"phase":{"b":["x",1E5]},"s":"","n":1E5,"o":{},"z":null,"t":true}"#;
-        assert_eq!(outline(text.as_bytes(), &["phase"]).unwrap().to_string(), expected);
+        assert_eq!(skeleton(text.as_bytes(), &["phase"]).unwrap().to_string(), expected);
     }
 
     #[test]

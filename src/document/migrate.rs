@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::body::Body;
+use super::lazy::LazyDocument;
 use super::rules::{self, Finding};
 use super::schema::{self, OldForm, Version};
 use super::seal::{Document, Older};
@@ -57,7 +57,7 @@ fn is_present(document: &Value) -> bool {
     text.is_some_and(|text| Version::parse(text) == Version::parse(schema::current().version))
 }
 
-/// Returns whether a document has the current form and satisfies the rules; its outline is enough.
+/// Returns whether a document has the current form and satisfies the rules; its skeleton is enough.
 pub fn is_current(document: &Value) -> bool {
     is_present(document) && rules::check(document).is_empty()
 }
@@ -99,13 +99,13 @@ pub fn usable(document: &Value) -> Result<Migrated, Unfit> {
 
 /// A sealed document with its value in the current form, if it satisfies the rules there.
 pub fn usable_sealed(document: Document) -> Result<Document, Unfit> {
-    if is_current(document.value.outline()) {
+    if is_current(document.value.skeleton()) {
         return Ok(document);
     }
     let Migrated { value, from } = usable(&document.value)?;
     let Some(from) = from else { return Ok(document) };
     let older = Some(Older { from, value: document.value });
-    Ok(Document { value: Body::from(value), seal: document.seal, older })
+    Ok(Document { value: LazyDocument::from(value), seal: document.seal, older })
 }
 
 /// Applies the steps from the version that a document declares; from an unknown version, all of

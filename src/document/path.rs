@@ -1,8 +1,8 @@
 //! Plain paths such as `.phase`, `.a.b[0]` or `."odd key"[-1]`: places in a document, without a jq
 //! program.
 //!
-//! Invariants: a path read by [`Path::parse_filter`] means the same as in jq; the output of
-//! [`Display`](fmt::Display) parses back to the same path; and [`Path::set`] either makes its one
+//! Invariants: a path read by [`DocPath::parse_filter`] means the same as in jq; the output of
+//! [`Display`](fmt::Display) parses back to the same path; and [`DocPath::set`] either makes its one
 //! change or leaves the document unchanged.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use super::seal::OWN_FIELDS;
 
 /// One step down into a document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum PathStep {
     /// The value under a key of an object.
     Key(String),
     /// The element at an index of an array; a negative index counts from the end.
@@ -25,7 +25,7 @@ pub enum Step {
 
 /// Steps from the root of a document; no steps at all is the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Path(pub Vec<Step>);
+pub struct DocPath(pub Vec<PathStep>);
 
 /// The reason why a path could not be read or followed; the paths in it are written out.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -60,7 +60,7 @@ enum Form {
     Target,
 }
 
-impl Path {
+impl DocPath {
     /// Parses a whole text as a plain path with jq's meaning.
     ///
     /// `None` does not mean an error, only that jq has to interpret the text.
@@ -91,7 +91,7 @@ impl Path {
     /// [`PathError::Owned`] for the fields of `metadata` that sealing writes.
     pub fn check_settable(&self) -> Result<(), PathError> {
         match self.0.as_slice() {
-            [Step::Key(metadata), Step::Key(field), ..]
+            [PathStep::Key(metadata), PathStep::Key(field), ..]
                 if metadata == "metadata" && OWN_FIELDS.contains(&field.as_str()) =>
             {
                 Err(PathError::Owned(self.upto(2)))
@@ -103,7 +103,7 @@ impl Path {
     /// The field of the root that the path leads to or through.
     pub fn field(&self) -> Option<&str> {
         match self.0.first() {
-            Some(Step::Key(key)) => Some(key),
+            Some(PathStep::Key(key)) => Some(key),
             _ => None,
         }
     }
@@ -113,7 +113,7 @@ impl Path {
     /// # Errors
     /// [`PathError::CannotIndex`] where jq would fail too, [`PathError::AppendRead`] for `[+]`.
     pub fn get<'a>(&self, root: &'a Value) -> Result<Option<&'a Value>, PathError> {
-        if self.0.contains(&Step::Append) {
+        if self.0.contains(&PathStep::Append) {
             return Err(PathError::AppendRead);
         }
         let unfit = |value, by| Err(PathError::CannotIndex(kind(value), by));
@@ -121,11 +121,11 @@ impl Path {
         for step in &self.0 {
             here = match (step, here) {
                 (_, None | Some(Value::Null)) => return Ok(None),
-                (Step::Key(key), Some(Value::Object(map))) => map.get(key),
-                (Step::Index(at), Some(Value::Array(list))) => {
+                (PathStep::Key(key), Some(Value::Object(map))) => map.get(key),
+                (PathStep::Index(at), Some(Value::Array(list))) => {
                     position(*at, list.len()).and_then(|at| list.get(at))
                 }
-                (Step::Key(key), Some(other)) => return unfit(other, quoted(key)),
+                (PathStep::Key(key), Some(other)) => return unfit(other, quoted(key)),
                 (_, Some(other)) => return unfit(other, "number".to_owned()),
             };
         }
@@ -148,20 +148,20 @@ impl Path {
                     *absent = self.made(done, new)?;
                     return Ok(());
                 }
-                (Step::Key(key), Value::Object(map)) => {
+                (PathStep::Key(key), Value::Object(map)) => {
                     if !map.contains_key(key) {
                         map.insert(key.clone(), self.made(done + 1, new)?);
                         return Ok(());
                     }
                     &mut map[key.as_str()]
                 }
-                (Step::Append | Step::Index(0), Value::Array(list))
-                    if *step == Step::Append || list.is_empty() =>
+                (PathStep::Append | PathStep::Index(0), Value::Array(list))
+                    if *step == PathStep::Append || list.is_empty() =>
                 {
                     list.push(self.made(done + 1, new)?);
                     return Ok(());
                 }
-                (Step::Index(index), Value::Array(list)) => {
+                (PathStep::Index(index), Value::Array(list)) => {
                     let at = position(*index, list.len());
                     let at = at.ok_or_else(|| {
                         PathError::OutOfRange(self.upto(done), list.len(), *index)
@@ -183,9 +183,9 @@ impl Path {
         let mut value = new;
         for (done, step) in self.0.iter().enumerate().skip(from).rev() {
             value = match step {
-                Step::Key(key) => Value::Object(Map::from_iter([(key.clone(), value)])),
-                Step::Append | Step::Index(0) => Value::Array(vec![value]),
-                Step::Index(index) => {
+                PathStep::Key(key) => Value::Object(Map::from_iter([(key.clone(), value)])),
+                PathStep::Append | PathStep::Index(0) => Value::Array(vec![value]),
+                PathStep::Index(index) => {
                     return Err(PathError::OutOfRange(self.upto(done), 0, *index));
                 }
             };
@@ -198,16 +198,16 @@ impl Path {
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for DocPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !matches!(self.0.first(), Some(Step::Key(_))) {
+        if !matches!(self.0.first(), Some(PathStep::Key(_))) {
             f.write_str(".")?;
         }
         self.0.iter().try_for_each(|step| match step {
-            Step::Key(key) if is_identifier(key) => write!(f, ".{key}"),
-            Step::Key(key) => write!(f, ".{}", quoted(key)),
-            Step::Index(index) => write!(f, "[{index}]"),
-            Step::Append => f.write_str("[+]"),
+            PathStep::Key(key) if is_identifier(key) => write!(f, ".{key}"),
+            PathStep::Key(key) => write!(f, ".{}", quoted(key)),
+            PathStep::Index(index) => write!(f, "[{index}]"),
+            PathStep::Append => f.write_str("[+]"),
         })
     }
 }
@@ -225,21 +225,21 @@ impl<'a> Cursor<'a> {
         Self { text, rest, form }
     }
 
-    fn path(mut self) -> Result<(Path, &'a str), PathError> {
+    fn path(mut self) -> Result<(DocPath, &'a str), PathError> {
         let mut steps = Vec::new();
         if self.form == Form::Target
             && let Some(index) = self.dotted_index()
         {
-            return self.rest_of(vec![Step::Index(index)]);
+            return self.rest_of(vec![PathStep::Index(index)]);
         }
         let dot = self.eat(".");
         if dot.is_none() && self.form == Form::Filter {
             return Err(self.expected("a dot"));
         }
         match self.key()? {
-            Some(key) => steps.push(Step::Key(key)),
+            Some(key) => steps.push(PathStep::Key(key)),
             None if self.rest.starts_with('[') => {}
-            None if dot.is_some() => return Ok((Path(steps), self.rest)),
+            None if dot.is_some() => return Ok((DocPath(steps), self.rest)),
             None => return Err(self.expected(KEY)),
         }
         self.rest_of(steps)
@@ -259,28 +259,28 @@ impl<'a> Cursor<'a> {
         Some(index)
     }
 
-    fn rest_of(mut self, mut steps: Vec<Step>) -> Result<(Path, &'a str), PathError> {
+    fn rest_of(mut self, mut steps: Vec<PathStep>) -> Result<(DocPath, &'a str), PathError> {
         loop {
             if let Some(index) = self.dotted_index() {
-                steps.push(Step::Index(index));
+                steps.push(PathStep::Index(index));
             } else if self.eat(".").is_some() {
                 let key = self.key()?.ok_or_else(|| self.expected(KEY))?;
-                steps.push(Step::Key(key));
+                steps.push(PathStep::Key(key));
             } else if self.eat("[").is_some() {
                 steps.push(self.bracket()?);
                 self.eat("]").ok_or_else(|| self.expected("`]`"))?;
             } else {
-                return Ok((Path(steps), self.rest));
+                return Ok((DocPath(steps), self.rest));
             }
         }
     }
 
-    fn bracket(&mut self) -> Result<Step, PathError> {
+    fn bracket(&mut self) -> Result<PathStep, PathError> {
         if self.form == Form::Target && self.eat("+").is_some() {
-            return Ok(Step::Append);
+            return Ok(PathStep::Append);
         }
         if self.rest.starts_with('"') {
-            return self.string().map(Step::Key);
+            return self.string().map(PathStep::Key);
         }
         let digits = self.rest.split(']').next().unwrap_or_default();
         // Only the canonical form counts: jq interprets `01` and `-0`.
@@ -288,7 +288,7 @@ impl<'a> Cursor<'a> {
         let index = index.filter(|index| index.to_string() == digits);
         let index = index.ok_or_else(|| self.expected("an index, a quoted key or `+`"))?;
         self.rest = &self.rest[digits.len()..];
-        Ok(Step::Index(index))
+        Ok(PathStep::Index(index))
     }
 
     fn key(&mut self) -> Result<Option<String>, PathError> {
@@ -367,21 +367,21 @@ mod tests {
 
     use super::*;
 
-    fn target(text: &str) -> Path {
-        Path::parse_target(text).unwrap().0
+    fn target(text: &str) -> DocPath {
+        DocPath::parse_target(text).unwrap().0
     }
 
     #[test]
     fn only_plain_paths_are_not_left_to_jq() {
         let plain = r#".|.phase|.a.b[0]|.a[-1]|."odd key".x|.[0].a|."é\n""#;
         for text in plain.split('|') {
-            assert_eq!(Path::parse_filter(text).unwrap().to_string(), text);
+            assert_eq!(DocPath::parse_filter(text).unwrap().to_string(), text);
         }
-        let read = Path::parse_filter(" .a[\"x\"][2].\"\\u0079\"[\"z \"]\n").unwrap();
+        let read = DocPath::parse_filter(" .a[\"x\"][2].\"\\u0079\"[\"z \"]\n").unwrap();
         assert_eq!(read.to_string(), r#".a.x[2].y."z ""#);
         let jq = r#"/p/../.a-b/.a./.a | .b/.a?/.[]/.[+]/.[0/.[01]/.[-0]/.[1:2]/."\(.x)"/."a/.ä/.2"#;
         for text in jq.split('/').chain([".[99999999999999999999]"]) {
-            assert_eq!(Path::parse_filter(text), None, "{text}");
+            assert_eq!(DocPath::parse_filter(text), None, "{text}");
         }
     }
 
@@ -392,13 +392,13 @@ mod tests {
             let (path, rest) = line.split_once(' ').unwrap();
             let text = format!("{path}{rest}");
             for text in [text.as_str(), text.trim_start_matches('.')] {
-                assert_eq!(Path::parse_target(text), Ok((target(path), rest)));
+                assert_eq!(DocPath::parse_target(text), Ok((target(path), rest)));
             }
         }
         assert_eq!(target("s.PHASE-1=").to_string(), r#".s."PHASE-1""#);
-        assert_eq!(Path::parse_target(".=1"), Err(PathError::Root));
-        assert_eq!(Path::parse_target("é=1"), Err(PathError::Syntax(1, KEY)));
-        assert_eq!(Path::parse_target("a.=1"), Err(PathError::Syntax(3, KEY)));
+        assert_eq!(DocPath::parse_target(".=1"), Err(PathError::Root));
+        assert_eq!(DocPath::parse_target("é=1"), Err(PathError::Syntax(1, KEY)));
+        assert_eq!(DocPath::parse_target("a.=1"), Err(PathError::Syntax(3, KEY)));
     }
 
     #[test]
@@ -438,18 +438,18 @@ mod tests {
         }
     }
 
-    fn step() -> impl Strategy<Value = Step> {
-        let key = r#"\PC{0,6}|[a-z_\-"\\\n]{0,6}"#.prop_map(Step::Key);
-        prop_oneof![key, any::<i64>().prop_map(Step::Index), Just(Step::Append)]
+    fn step() -> impl Strategy<Value = PathStep> {
+        let key = r#"\PC{0,6}|[a-z_\-"\\\n]{0,6}"#.prop_map(PathStep::Key);
+        prop_oneof![key, any::<i64>().prop_map(PathStep::Index), Just(PathStep::Append)]
     }
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(path in prop::collection::vec(step(), 1..6).prop_map(Path)) {
+        fn what_is_written_reads_back(path in prop::collection::vec(step(), 1..6).prop_map(DocPath)) {
             let text = format!("{path}=x");
-            prop_assert_eq!(Path::parse_target(&text), Ok((path.clone(), "=x")));
-            let readable = (!path.0.contains(&Step::Append)).then_some(path.clone());
-            prop_assert_eq!(Path::parse_filter(&path.to_string()), readable);
+            prop_assert_eq!(DocPath::parse_target(&text), Ok((path.clone(), "=x")));
+            let readable = (!path.0.contains(&PathStep::Append)).then_some(path.clone());
+            prop_assert_eq!(DocPath::parse_filter(&path.to_string()), readable);
         }
     }
 }

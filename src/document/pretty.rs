@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::parts::Parts;
+use super::chunks::Chunks;
 
 /// The least number of contiguous bytes that are shared with the older text.
 const SHARED: usize = 64 << 10;
@@ -33,7 +33,7 @@ impl Printer {
     }
 
     /// The finished text of a file, with a newline at the end.
-    pub(super) fn finish(mut self) -> Parts {
+    pub(super) fn finish(mut self) -> Chunks {
         self.put(b"\n");
         self.end_run();
         self.end_part();

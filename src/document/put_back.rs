@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::path::{Path, Step};
+use super::path::{DocPath, PathStep};
 
 const TASKS: &str = "completedTasks";
 const METADATA: &str = "metadata";
@@ -243,7 +243,7 @@ fn overlap(one: &[String], other: &[String]) -> bool {
 fn shown(unit: &[String]) -> String {
     match unit {
         [field, task] if field == TASKS => format!(".{TASKS}: {task}"),
-        unit => Path(unit.iter().cloned().map(Step::Key).collect()).to_string(),
+        unit => DocPath(unit.iter().cloned().map(PathStep::Key).collect()).to_string(),
     }
 }
 

@@ -14,7 +14,7 @@ pub mod bounds;
 mod dates;
 mod definitions;
 mod formats;
-mod made;
+mod jq_output;
 mod math;
 mod natives;
 mod number;
@@ -45,14 +45,14 @@ use thiserror::Error;
 
 use self::bounds::{Excess, Run, Time};
 use self::definitions::{definitions, natives};
-pub use self::made::Made;
+pub use self::jq_output::JqOutput;
 use self::natives::Data;
 use self::syntax::Problem;
 use self::value::Jq;
-use super::body::Body;
 use super::diff::cut;
-use super::draft::Draft;
-use super::path::Path;
+use super::lazy::LazyDocument;
+use super::new_document::NewDocument;
+use super::path::DocPath;
 
 /// The deepest nesting of arrays and objects that a filter may read or produce.
 pub const MAX_DEPTH: usize = 128;
@@ -156,10 +156,10 @@ impl Filter {
     /// The first error of the program, or the first output that is not a JSON value.
     pub fn run_each(
         &self,
-        document: &Body,
+        document: &LazyDocument,
         mut each: impl FnMut(Value) -> ControlFlow<()>,
     ) -> Result<(), FilterError> {
-        self.run(made::input(document)?, |val| Ok(each(to_output(val)?)))
+        self.run(jq_output::input(document)?, |val| Ok(each(to_output(val)?)))
     }
 
     /// Runs the program on a document and passes its outputs to `each` in jq's representation.
@@ -168,12 +168,12 @@ impl Filter {
     /// As with [`Self::run_each`].
     pub fn make_each(
         &self,
-        document: &Body,
-        mut each: impl FnMut(Draft) -> ControlFlow<()>,
+        document: &LazyDocument,
+        mut each: impl FnMut(NewDocument) -> ControlFlow<()>,
     ) -> Result<(), FilterError> {
-        let old = made::input(document)?;
+        let old = jq_output::input(document)?;
         let old_text = document.text().unwrap_or_default();
-        self.run(old.clone(), |val| Ok(each(Made::of((&old, &old_text), val)?.into())))
+        self.run(old.clone(), |val| Ok(each(JqOutput::of((&old, &old_text), val)?.into())))
     }
 
     fn run(
@@ -365,7 +365,7 @@ fn undefined(source: &str, errors: &compile::Errors<&str, ()>) -> FilterError {
     let compile::Undefined::Filter(arity) = kind else {
         return format!("undefined {} {name} at {at}", kind.as_str()).into();
     };
-    let path = Path::parse_filter(&format!(".{}", source.trim())).filter(|_| *arity == 0);
+    let path = DocPath::parse_filter(&format!(".{}", source.trim())).filter(|_| *arity == 0);
     FilterError {
         message: format!("undefined function \"{name}\"/{arity} at {at}"),
         hint: path.map(|path| format!("did you mean `{path}`?")),

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::path::{Path, Step};
+use super::path::{DocPath, PathStep};
 use super::schema::{self, Need};
 
 /// One broken rule.
@@ -50,7 +50,8 @@ pub fn check(document: &Value) -> Vec<Finding> {
             let problem =
                 "must be a number, string, boolean, object or null, and is an array".to_owned();
             findings.push(finding(
-                &Path(vec![Step::Key("signals".to_owned()), Step::Key(name.clone())]).to_string(),
+                &DocPath(vec![PathStep::Key("signals".to_owned()), PathStep::Key(name.clone())])
+                    .to_string(),
                 problem,
             ));
         }

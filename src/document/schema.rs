@@ -1,6 +1,6 @@
 //! The schema: its version, the fields it knows, and the migration steps to it.
 //!
-//! A new schema is a new [`Schema`] value: another version, its fields, and one more [`Step`].
+//! A new schema is a new [`Schema`] value: another version, its fields, and one more [`Migration`].
 //! Nothing else changes.
 
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct Schema {
     /// The fields that have a rule, in the order in which findings list them.
     pub fields: &'static [Field],
     /// The steps from older versions, oldest first; the last one leads to `version`.
-    pub steps: &'static [Step],
+    pub steps: &'static [Migration],
 }
 
 /// The rule of a field at the top of the document.
@@ -43,7 +43,7 @@ pub enum Need {
 
 /// The migration step from one version to the next.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct Migration {
     /// The version before the step.
     pub from: &'static str,
     /// Changes the fields of the document. It adds only what can be derived, and drops nothing.

@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::body::Body;
-use super::draft::Draft;
-use super::parts::Parts;
+use super::chunks::Chunks;
+use super::lazy::LazyDocument;
+use super::new_document::NewDocument;
 use super::pretty::Printer;
 use super::schema::OldForm;
 
@@ -193,7 +193,7 @@ impl Seal {
 #[derive(Clone, Debug)]
 pub struct Document {
     /// The whole value; shared, since it may be large.
-    pub value: Body,
+    pub value: LazyDocument,
     /// Its seal.
     pub seal: Seal,
     /// The form in which it was sealed, if `value` is in a newer one.
@@ -206,12 +206,12 @@ pub struct Older {
     /// Its form.
     pub from: OldForm,
     /// The whole value.
-    pub value: Body,
+    pub value: LazyDocument,
 }
 
 impl Document {
     /// The document as it was sealed: its digest covers these bytes.
-    pub fn as_sealed(&self) -> &Body {
+    pub fn as_sealed(&self) -> &LazyDocument {
         self.older.as_ref().map_or(&self.value, |older| &older.value)
     }
 
@@ -227,7 +227,7 @@ pub struct Sealed {
     /// The document.
     pub document: Document,
     /// The file's exact content: two-space indentation, a newline at the end.
-    pub text: Parts,
+    pub text: Chunks,
 }
 
 /// Seals `draft` as `revision` of `lineage`. `created` is kept from the document's past, `marker`
@@ -235,7 +235,7 @@ pub struct Sealed {
 /// if `metadata` is not an object, which the rules exclude, or the marker happens to occur in the
 /// document.
 pub fn seal(
-    draft: impl Into<Draft>,
+    draft: impl Into<NewDocument>,
     (revision, lineage): (Revision, &Lineage),
     (created, now): (&str, &str),
     marker: [u8; 32],
@@ -259,19 +259,19 @@ pub fn seal(
     if let Some(Value::Object(metadata)) = draft.fields_mut()?.get_mut("metadata") {
         metadata.insert("digest".into(), digest.as_str().into());
     }
-    let value = draft.into_body(&text);
+    let value = draft.into_document(&text);
     let seal = Seal { revision, lineage: lineage.clone(), digest };
     Some(Sealed { document: Document { value, seal, older: None }, text })
 }
 
 /// The size of a sealed document if its revision had the most digits: no later revision of the same
 /// contents is larger.
-pub fn full_size(text: &Parts, revision: Revision) -> usize {
+pub fn full_size(text: &Chunks, revision: Revision) -> usize {
     text.size() + digits(Revision::MAX) - digits(revision.get())
 }
 
 /// The same for a document that is not sealed yet. `None` if it cannot be.
-pub fn size_when_sealed(draft: impl Into<Draft>, created: Option<&str>) -> Option<usize> {
+pub fn size_when_sealed(draft: impl Into<NewDocument>, created: Option<&str>) -> Option<usize> {
     const TIME: &str = "2023-11-01T10:30:00Z";
     let (last, lineage) = (Revision(Revision::MAX), Lineage::from_bytes([0; 16]));
     let sealed = seal(draft, (last, &lineage), (created.unwrap_or(TIME), TIME), [0x5a; 32])?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::event::cut;
 use crate::document::json;
-use crate::document::path::{Path, Step};
+use crate::document::path::{DocPath, PathStep};
 use crate::document::seal::OWN_FIELDS;
 
 /// The most changes that are listed.
@@ -103,7 +103,7 @@ impl Changes {
     }
 
     fn add_field(&mut self, key: &str, old: Option<Known>, new: Option<Known>) {
-        let path = Path(vec![Step::Key(key.to_owned())]);
+        let path = DocPath(vec![PathStep::Key(key.to_owned())]);
         let values = match (old, new) {
             (Some(Known::TooLarge), _) | (_, Some(Known::TooLarge)) => return self.add_path(&path),
             (old, new) => (old.and_then(Known::into_value), new.and_then(Known::into_value)),
@@ -148,17 +148,18 @@ impl Changes {
         }
     }
 
-    fn add_below(&mut self, path: Path, old: Option<&Value>, new: Option<&Value>) {
+    fn add_below(&mut self, path: DocPath, old: Option<&Value>, new: Option<&Value>) {
         let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) else {
             return self.add_path(&path);
         };
         if path.0.len() == LEVELS {
             return self.add_path(&path);
         }
-        let is_metadata = matches!(&path.0[..], [Step::Key(key)] if key == "metadata");
+        let is_metadata = matches!(&path.0[..], [PathStep::Key(key)] if key == "metadata");
         let is_users = |key: &str| !is_metadata || !OWN_FIELDS.contains(&key);
-        let below =
-            |key: &str| Path(path.0.iter().cloned().chain([Step::Key(key.to_owned())]).collect());
+        let below = |key: &str| {
+            DocPath(path.0.iter().cloned().chain([PathStep::Key(key.to_owned())]).collect())
+        };
         for (key, value) in
             new.iter().filter(|(key, value)| is_users(key) && old.get(*key) != Some(value))
         {
@@ -169,7 +170,7 @@ impl Changes {
         }
     }
 
-    fn add_path(&mut self, path: &Path) {
+    fn add_path(&mut self, path: &DocPath) {
         self.add(Change::Path(cut(&path.to_string(), TEXT_LIMIT).to_owned()));
     }
 

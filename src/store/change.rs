@@ -12,11 +12,11 @@ use super::options::{Mode, WriteOptions};
 use super::preserve::Replaced;
 use super::transaction::Transaction;
 use super::{ForeignEdits, Signals, Store};
-use crate::document::body::Body;
+use crate::document::chunks::Chunks;
 use crate::document::diff::{self, diff};
-use crate::document::draft::Draft;
+use crate::document::lazy::LazyDocument;
 use crate::document::migrate::Migrated;
-use crate::document::parts::Parts;
+use crate::document::new_document::NewDocument;
 use crate::document::schema::OldForm;
 use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without_seal};
 use crate::document::{json as text, rules};
@@ -71,7 +71,7 @@ impl Claim {
 #[derive(Debug)]
 pub struct Base {
     /// The document, in today's form.
-    pub value: Body,
+    pub value: LazyDocument,
     /// Its seal; none if it was never sealed or the seal is broken.
     pub seal: Option<Seal>,
     /// The revision and digest that a reader was shown.
@@ -92,7 +92,7 @@ impl Base {
     fn full_size(&self, seen: &Observation) -> usize {
         match (&self.seal, &seen.live) {
             (Some(seal), Some(found)) => {
-                full_size(&Parts::from(found.bytes.clone()), seal.revision)
+                full_size(&Chunks::from(found.bytes.clone()), seal.revision)
             }
             _ => 0,
         }
@@ -112,7 +112,7 @@ impl Base {
 #[derive(Debug)]
 pub struct Proposal {
     /// The document.
-    pub draft: Draft,
+    pub draft: NewDocument,
     /// Signal files to write or remove after the commit.
     pub signals: Signals,
 }
@@ -123,8 +123,8 @@ impl From<Value> for Proposal {
     }
 }
 
-impl From<Draft> for Proposal {
-    fn from(draft: Draft) -> Self {
+impl From<NewDocument> for Proposal {
+    fn from(draft: NewDocument) -> Self {
         Self { draft, signals: Signals::STAY }
     }
 }
@@ -180,11 +180,12 @@ impl Store {
         }
         let base = seen.base()?;
         let mut draft = self.make_checked(options, &base, make)?.draft;
-        draft.say_schema();
+        draft.set_schema();
         check_document(&draft)?;
         let changes = diff(&without_seal(&base.value), &without_seal(&draft.to_value()));
         if !changes.is_empty() {
-            let created = base.value.outline().pointer("/metadata/created").and_then(Value::as_str);
+            let created =
+                base.value.skeleton().pointer("/metadata/created").and_then(Value::as_str);
             let size = size_when_sealed(draft, created).unwrap_or_default();
             check_growth(size, base.full_size(&seen), options.author)?;
         }
@@ -206,7 +207,7 @@ impl Store {
         if base.seal.is_some() && base.migrated_from.is_none() {
             return;
         }
-        let signals = base.value.outline().get("signals").and_then(Value::as_object);
+        let signals = base.value.skeleton().get("signals").and_then(Value::as_object);
         let objects: Vec<&str> = signals
             .into_iter()
             .flatten()
@@ -229,7 +230,7 @@ impl Observation<'_> {
             Health::Healthy(document) => Ok(Base {
                 value: document.value.clone(),
                 seal: Some(document.seal.clone()),
-                claim: Claim::of(document.value.outline()),
+                claim: Claim::of(document.value.skeleton()),
                 migrated_from: document.older.as_ref().map(|older| older.from.clone()),
                 edit: None,
             }),
@@ -309,17 +310,17 @@ impl Transaction<'_> {
             _ => Signals::Follow,
         };
         let mut draft = proposal.draft;
-        draft.say_schema();
+        draft.set_schema();
         let is_same = !self.seen.is_rewritten() && draft.is_same_as(&base.value);
         if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
-            let state = base.value.outline();
+            let state = base.value.skeleton();
             let files = self.lock.files_of(&self.seen.backup_dir, &signals, state);
             self.lock.place_signals(&files);
             return Ok(Some(Outcome::Unchanged { revision: seal.revision }));
         }
         check_document(&draft)?;
         let lineage = self.seen.lineage_to_continue()?;
-        let created = base.value.outline().pointer("/metadata/created");
+        let created = base.value.skeleton().pointer("/metadata/created");
         let sealed = self.seen.seal(draft, &lineage, created)?;
         let revision = sealed.document.seal.revision;
         let size = full_size(&sealed.text, revision);
@@ -333,8 +334,8 @@ impl Transaction<'_> {
 }
 
 /// Refuses a document that breaks the rules.
-fn check_document(draft: &Draft) -> Result<()> {
-    let findings = rules::check(draft.outline());
+fn check_document(draft: &NewDocument) -> Result<()> {
+    let findings = rules::check(draft.skeleton());
     let Some(first) = findings.first() else {
         return if draft.is_nested_too_deep() {
             let message = format!(

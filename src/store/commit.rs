@@ -17,7 +17,7 @@ use super::state_lock::StateLock;
 use super::transaction::Transaction;
 use super::{Signals, Store};
 use crate::document::READ_LIMIT;
-use crate::document::parts::Parts;
+use crate::document::chunks::Chunks;
 use crate::document::seal::{Seal, Sealed};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Durability, StagedFile, temporary};
@@ -183,7 +183,7 @@ impl Transaction<'_> {
         let files = self.lock.files_of(
             &self.seen.backup_dir,
             plan.signals,
-            plan.sealed.document.value.outline(),
+            plan.sealed.document.value.skeleton(),
         );
         let signals = match self.lock.stage_signals(backup_dir, &files) {
             // Reported when they are to be put in place.
@@ -311,7 +311,7 @@ impl StateLock<'_> {
 
     /// Returns whether the live file holds exactly this text: a rename that reported an error may
     /// have happened.
-    fn holds(&self, text: &Parts) -> FsResult<bool> {
+    fn holds(&self, text: &Chunks) -> FsResult<bool> {
         let live = self.store.disk.read(&self.root, &self.store.settings.file_name, READ_LIMIT)?;
         Ok(live.is_some_and(|content| text.are(&content.bytes)))
     }

@@ -147,7 +147,7 @@ impl Store {
     pub fn served(&self) -> Option<String> {
         let seen = self.examine().ok()?;
         let document = match &seen.health {
-            Health::Healthy(document) => Value::clone(document.value.outline()),
+            Health::Healthy(document) => Value::clone(document.value.skeleton()),
             Health::Legacy(migrated) => migrated.value.clone(),
             Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
                 edit.acceptable().ok()?.value

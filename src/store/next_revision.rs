@@ -7,7 +7,7 @@ use super::backup_dir::{highest_revision, lineage_of};
 use super::diagnosis::{Health, Mirror, claimed_lineage, mirror_state};
 use super::observe::Observation;
 use super::options::Author;
-use crate::document::draft::Draft;
+use crate::document::new_document::NewDocument;
 use crate::document::seal::{Lineage, Revision, Sealed, full_size, seal};
 use crate::document::{OWN_ROOM, WRITE_LIMIT};
 use crate::error::{Error, Kind, Result};
@@ -20,7 +20,7 @@ const PLAUSIBLE_LEAP: u64 = 1_000_000;
 impl Store {
     pub(super) fn seal_as(
         &self,
-        draft: impl Into<Draft>,
+        draft: impl Into<NewDocument>,
         revision: Revision,
         lineage: &Lineage,
         created: Option<&Value>,
@@ -39,7 +39,7 @@ impl Observation<'_> {
     /// Seals `draft` as the next revision: one more than the highest found anywhere.
     pub(super) fn seal(
         &self,
-        draft: impl Into<Draft>,
+        draft: impl Into<NewDocument>,
         lineage: &Lineage,
         created: Option<&Value>,
     ) -> Result<Sealed> {

@@ -15,7 +15,7 @@ use super::options::LockPurpose;
 use super::state_file::StateFile;
 use super::transaction::Transaction;
 use super::{ForeignEdits, Store};
-use crate::document::body::Body;
+use crate::document::lazy::LazyDocument;
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
 use crate::error::{Error, Kind, Result};
@@ -26,7 +26,7 @@ use crate::fs::watch::Watch;
 #[derive(Debug)]
 pub struct Served {
     /// The document, in today's form.
-    pub value: Body,
+    pub value: LazyDocument,
     /// The output of `state read`: the file's own bytes where they have the current form.
     pub bytes: Bytes,
 }
@@ -86,7 +86,7 @@ impl Store {
             self.backup_dir_to_read()?;
         }
         Ok(matches!(live, Some(StateFile { reading: Reading::Sealed(document), .. })
-            if rules::check(document.value.outline()).is_empty()))
+            if rules::check(document.value.skeleton()).is_empty()))
     }
 
     fn try_to_heal(&self) -> Result<Served> {

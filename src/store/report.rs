@@ -14,8 +14,8 @@ use super::layout::{BACKUPS, BackupName, MIRROR, matches};
 use super::observe::Observation;
 use super::restore::Interrupted;
 use super::state_file::StateFile;
-use crate::document::body::Body;
 use crate::document::diff::{Change, diff};
+use crate::document::lazy::LazyDocument;
 use crate::document::migrate::{self, Unfit};
 use crate::document::rules::{self, Finding};
 use crate::document::schema::{self, OldForm};
@@ -418,13 +418,13 @@ impl Store {
     }
 
     /// The remaining copies of the revisions between two that a watcher saw, oldest first.
-    pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, Body)> {
+    pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, LazyDocument)> {
         let Ok(backup_dir) = self.backup_dir_to_read() else {
             return Vec::new();
         };
         let between =
             |name: &&BackupName| name.revision.is_some_and(|r| r.get() > seen && r.get() < current);
-        let mut found: Vec<(u64, Body)> = Vec::new();
+        let mut found: Vec<(u64, LazyDocument)> = Vec::new();
         for name in backup_dir.backups.iter().filter(between) {
             if let Some(document) =
                 backup_dir.read(name.as_str()).ok().as_ref().and_then(BackupCopy::sealed)

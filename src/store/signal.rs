@@ -217,7 +217,7 @@ impl StateLock<'_> {
     /// there was none. It stays where the state, or the outcome of a restore, is not known yet.
     pub(super) fn settle_signals(&self, backup_dir: &BackupDir, health: &Health) {
         let state = match health {
-            Health::Healthy(document) => document.value.outline(),
+            Health::Healthy(document) => document.value.skeleton(),
             Health::Legacy(migrated) => &migrated.value,
             Health::Foreign(edit)
                 if self.store.settings.foreign_edits == ForeignEdits::Accept

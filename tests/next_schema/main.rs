@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::{Arguments, Trial};
-use pipeline_state::document::schema::{Field, Need, Schema, Step, V1_0, take_up};
+use pipeline_state::document::schema::{Field, Migration, Need, Schema, V1_0, take_up};
 use serde_json::{Map, Value};
 
 use crate::sandbox::{Ran, Sandbox};
@@ -39,7 +39,7 @@ static FIELDS: [Field; 9] = {
 static V1_1: Schema = Schema {
     version: "1.1",
     fields: &FIELDS,
-    steps: &[Step { from: "1.0", apply: name_pipeline }],
+    steps: &[Migration { from: "1.0", apply: name_pipeline }],
 };
 
 /// The pipeline gets a name field of its own; it was part of the metadata.

@@ -354,13 +354,13 @@ impl Job {
             row.words
         );
         // an adopted edit continues unchanged, and the revision under it must stay
-        let besides: &[&str] = match row.words {
+        let extra_fields: &[&str] = match row.words {
             "state adopt" => &[".state-backups/mirror.json"],
             _ if start.state().exists() => &[".workflow-state.json"],
             _ => &[],
         };
-        let precious = precious(&start, besides);
-        let spared_at_most = (precious.len() - besides.len()).saturating_sub(2);
+        let precious = precious(&start, extra_fields);
+        let spared_at_most = (precious.len() - extra_fields.len()).saturating_sub(2);
         let mut job = Self {
             row,
             owner,

@@ -62,11 +62,12 @@ pub fn content(bytes: &[u8]) -> (Value, u64) {
 
 /// The bytes that every kill and failure must leave: the newest three backups, and the live file or
 /// the mirror.
-pub fn precious(start: &Sandbox, besides: &[&str]) -> Vec<Vec<u8>> {
+pub fn precious(start: &Sandbox, extra_fields: &[&str]) -> Vec<Vec<u8>> {
     let backups =
         start.shelf("state-").into_iter().map(|name| start.file(".state-backups").join(name));
-    let mut files: Vec<_> = backups.chain(besides.iter().map(|name| start.file(name))).collect();
-    let older = files.len().saturating_sub(3 + besides.len());
+    let mut files: Vec<_> =
+        backups.chain(extra_fields.iter().map(|name| start.file(name))).collect();
+    let older = files.len().saturating_sub(3 + extra_fields.len());
     files.drain(..older).for_each(drop);
     files.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }

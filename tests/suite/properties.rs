@@ -1,9 +1,9 @@
 //! Properties of every generated document and path.
 
-use pipeline_state::document::body::Body;
 use pipeline_state::document::diff::diff;
-use pipeline_state::document::draft::Draft;
-use pipeline_state::document::path::{Path, Step};
+use pipeline_state::document::lazy::LazyDocument;
+use pipeline_state::document::new_document::NewDocument;
+use pipeline_state::document::path::{DocPath, PathStep};
 use pipeline_state::document::query::{Filter, FilterError};
 use pipeline_state::document::seal::{Lineage, Revision, are_same_without_seal, seal, to_bytes};
 use pipeline_state::document::{Reading, inspect, json as text, migrate, rules};
@@ -93,10 +93,10 @@ fn document() -> impl Strategy<Value = Value> {
 }
 
 /// The draft that a program makes of a document; the program can use `$new`.
-fn made(old: &Value, program: &str, new: &Value) -> Result<Draft, FilterError> {
+fn made(old: &Value, program: &str, new: &Value) -> Result<NewDocument, FilterError> {
     let filter = Filter::compile(program, &[("new".to_owned(), new.clone())])?;
     let mut drafts = Vec::new();
-    let text = Body::of_text(old.to_string().into()).unwrap();
+    let text = LazyDocument::of_text(old.to_string().into()).unwrap();
     filter.make_each(&text, |draft| {
         drafts.push(draft);
         std::ops::ControlFlow::Continue(())
@@ -162,8 +162,8 @@ fn shared_text_of_a_large_document_changes_no_output() {
         let expected = result(&old, program, &Value::Null);
         for text in [pretty(&old), compact.clone()] {
             let filter = Filter::compile(program, &[]).unwrap();
-            let body = Body::of_text(text.into()).unwrap();
-            let each = |draft: Draft| {
+            let body = LazyDocument::of_text(text.into()).unwrap();
+            let each = |draft: NewDocument| {
                 let text = draft.to_text().unwrap();
                 let value = parsed(std::str::from_utf8(&text.whole()).unwrap());
                 assert_eq!(value, expected, "{program}");
@@ -176,9 +176,9 @@ fn shared_text_of_a_large_document_changes_no_output() {
             filter.make_each(&body, each).unwrap();
         }
     }
-    let body = Body::of_text(pretty(&old).into()).unwrap();
+    let body = LazyDocument::of_text(pretty(&old).into()).unwrap();
     for field in ["phase", "n", "last", "new"] {
-        let mut draft = Draft::again(&body, [field]);
+        let mut draft = NewDocument::edit(&body, [field]);
         assert!(draft.is_same_as(&body) && draft.to_text().unwrap().are(pretty(&old).as_bytes()));
         draft.root_mut()[field] = "y".into();
         let mut changed = old.clone();
@@ -189,7 +189,7 @@ fn shared_text_of_a_large_document_changes_no_output() {
         );
         assert!(draft.to_text().unwrap().iter().count() > 1, "nothing was shared");
     }
-    let mut draft = Draft::again(&body, ["rows"]);
+    let mut draft = NewDocument::edit(&body, ["rows"]);
     assert!(draft.is_same_as(&body) && draft.to_text().unwrap().are(pretty(&old).as_bytes()));
     draft.root_mut()["rows"][1] = "y".into();
     assert!(!draft.is_same_as(&body));
@@ -257,10 +257,10 @@ proptest! {
             let whole = serde_json::to_string_pretty(&draft.to_value()).unwrap() + "\n";
             prop_assert_eq!(draft.to_text().unwrap().whole(), whole.as_bytes());
             prop_assert_eq!(to_bytes(&draft.to_value()).unwrap(), whole.as_bytes());
-            let text = Body::of_text(old.to_string().into()).unwrap();
+            let text = LazyDocument::of_text(old.to_string().into()).unwrap();
             prop_assert_eq!(draft.is_same_as(&text), are_same_without_seal(&draft.to_value(), &old), "{} {}", program, old);
-            prop_assert_eq!(rules::check(draft.outline()), rules::check(&draft.to_value()));
-            prop_assert_eq!(rules::check(text.outline()), rules::check(&old));
+            prop_assert_eq!(rules::check(draft.skeleton()), rules::check(&draft.to_value()));
+            prop_assert_eq!(rules::check(text.skeleton()), rules::check(&old));
         }
     }
 
@@ -279,14 +279,14 @@ proptest! {
 // ---- paths ----
 
 /// A path that probably exists in the generated documents.
-fn path() -> impl Strategy<Value = Path> {
-    let key = prop_oneof![4 => "[a-d]", 1 => "\\PC{0,3}"].prop_map(Step::Key);
-    let index = prop_oneof![4 => -3_i64..4, 1 => any::<i64>()].prop_map(Step::Index);
-    vec(prop_oneof![3 => key, 2 => index], 1..4).prop_map(Path)
+fn path() -> impl Strategy<Value = DocPath> {
+    let key = prop_oneof![4 => "[a-d]", 1 => "\\PC{0,3}"].prop_map(PathStep::Key);
+    let index = prop_oneof![4 => -3_i64..4, 1 => any::<i64>()].prop_map(PathStep::Index);
+    vec(prop_oneof![3 => key, 2 => index], 1..4).prop_map(DocPath)
 }
 
 /// True if one of two paths leads to or through the place of the other.
-fn meet(one: &Path, other: &Path) -> bool {
+fn meet(one: &DocPath, other: &DocPath) -> bool {
     one.0.iter().zip(&other.0).all(|(one, other)| one == other)
 }
 
@@ -299,9 +299,9 @@ proptest! {
         match path.set(&mut changed, new.clone()) {
             Ok(()) => {
                 prop_assert_eq!(path.get(&changed).unwrap(), Some(&new));
-                let from_the_end = path.0.iter().any(|step| matches!(step, Step::Index(index) if *index < 0));
+                let from_the_end = path.0.iter().any(|step| matches!(step, PathStep::Index(index) if *index < 0));
                 for change in diff(&document, &changed).iter().filter(|_| !from_the_end) {
-                    let place = Path::parse_filter(&change.path).unwrap();
+                    let place = DocPath::parse_filter(&change.path).unwrap();
                     prop_assert!(meet(&place, &path), "{} is not on the way to {}", place, path);
                 }
                 let mut again = changed.clone();

@@ -148,7 +148,7 @@ impl Store {
                 let next = Revision::after(highest).ok_or_else(|| {
                     Error::new(Kind::Internal, "the last possible revision is reached")
                 })?;
-                let created = document.value.outline().pointer("/metadata/created").cloned();
+                let created = document.value.skeleton().pointer("/metadata/created").cloned();
                 let live = document.clone().into_value();
                 let sealed = self.seal_as(live, next, &document.seal.lineage, created.as_ref())?;
                 self.stage_state(&staging, undo, &sealed)?

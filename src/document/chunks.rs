@@ -7,9 +7,9 @@ use bytes::{Bytes, BytesMut};
 
 /// A text that is written part by part.
 #[derive(Clone, Debug, Default)]
-pub struct Parts(Vec<Bytes>);
+pub struct Chunks(Vec<Bytes>);
 
-impl Parts {
+impl Chunks {
     /// The parts, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|part| &**part)
@@ -47,13 +47,13 @@ impl Parts {
     }
 }
 
-impl From<Vec<Bytes>> for Parts {
+impl From<Vec<Bytes>> for Chunks {
     fn from(parts: Vec<Bytes>) -> Self {
         Self(parts)
     }
 }
 
-impl From<Bytes> for Parts {
+impl From<Bytes> for Chunks {
     fn from(text: Bytes) -> Self {
         Self(vec![text])
     }

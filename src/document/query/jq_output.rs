@@ -9,20 +9,20 @@ use serde_json::Value;
 
 use super::number::of_digits;
 use super::{FilterError, MAX_DEPTH, is_deeper_than, to_number, to_val, to_value, too_deep, unfit};
-use crate::document::body::{Body, OUTLINED};
 use crate::document::json::{self, Make};
+use crate::document::lazy::{LazyDocument, SKELETON_FIELDS};
 use crate::document::pretty::Printer;
 
 /// The output of a program for a document: JSON, with the keys in the order of that document. Its
 /// strings may share the document's text.
 #[derive(Debug)]
-pub struct Made {
+pub struct JqOutput {
     val: Val,
     kept_the_rest: bool,
     old_text: Bytes,
 }
 
-impl Made {
+impl JqOutput {
     /// Takes the output of a program for `old`; the strings of `old` are parts of `old_text`.
     pub(super) fn of((old, old_text): (&Val, &Bytes), mut val: Val) -> Result<Self, FilterError> {
         if is_deeper_than(&val, MAX_DEPTH) {
@@ -31,7 +31,7 @@ impl Made {
             mem::forget(val);
             return Err(too_deep("produced").into());
         }
-        let kept_the_rest = settle(Some(old), &mut val, &OUTLINED)?;
+        let kept_the_rest = settle(Some(old), &mut val, &SKELETON_FIELDS)?;
         Ok(Self { val, kept_the_rest, old_text: old_text.clone() })
     }
 
@@ -40,19 +40,19 @@ impl Made {
         self.old_text.clone()
     }
 
-    /// An existing document of which at most the outline is changed.
-    pub(in crate::document) fn again(text: &Bytes) -> Option<Self> {
+    /// An existing document of which at most the skeleton is changed.
+    pub(in crate::document) fn of_text(text: &Bytes) -> Option<Self> {
         let val = json::make(text, Vals { text, numbers: Numbers::AsWritten }).ok()?;
         Some(Self { val, kept_the_rest: true, old_text: text.clone() })
     }
 
-    /// Returns whether all fields outside of the outline are unchanged.
+    /// Returns whether all fields outside of the skeleton are unchanged.
     pub(in crate::document) fn kept_the_rest(&self) -> bool {
         self.kept_the_rest
     }
 
     /// The object with these fields whole, and only the type of others.
-    pub(in crate::document) fn outline(&self, whole: &[&str]) -> Option<Value> {
+    pub(in crate::document) fn skeleton(&self, whole: &[&str]) -> Option<Value> {
         let Val::Obj(map) = &self.val else { return None };
         let fields = map.iter().filter_map(|(key, val)| {
             let key = text_of(key)?;
@@ -203,7 +203,7 @@ impl Shown<'_> {
 }
 
 /// The document in jq's representation.
-pub(super) fn input(document: &Body) -> Result<Val, FilterError> {
+pub(super) fn input(document: &LazyDocument) -> Result<Val, FilterError> {
     match document.text() {
         Some(text) => json::make(&text, Vals { text: &text, numbers: Numbers::ForJq })
             .map_err(|error| error.to_string().into()),

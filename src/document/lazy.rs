@@ -10,48 +10,48 @@ use std::rc::Rc;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::chunks::Chunks;
 use super::json::{self, JsonError};
-use super::parts::Parts;
-use super::path::Path;
+use super::path::DocPath;
 
 /// The fields that the rules, the seal and the migration read; of all others they need only the
 /// type.
-pub const OUTLINED: [&str; 6] =
+pub const SKELETON_FIELDS: [&str; 6] =
     ["schemaVersion", "phase", "signals", "lastActivation", "lastSignal", "metadata"];
 
-/// A document. It can be used like a [`Value`], and is parsed at the first such use; its outline is
+/// A document. It can be used like a [`Value`], and is parsed at the first such use; its skeleton is
 /// available without that.
 #[derive(Clone, Debug)]
-pub struct Body(Rc<Inner>);
+pub struct LazyDocument(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    text: Parts,
-    outline: Option<Value>,
+    text: Chunks,
+    skeleton: Option<Value>,
     value: OnceCell<Value>,
 }
 
-impl Body {
+impl LazyDocument {
     /// The document of a text.
     pub fn of_text(text: Bytes) -> Result<Self, JsonError> {
-        let outline = json::outline(&text, &OUTLINED)?;
-        Ok(Self::outlined(outline, text.into()))
+        let skeleton = json::skeleton(&text, &SKELETON_FIELDS)?;
+        Ok(Self::with_skeleton(skeleton, text.into()))
     }
 
-    /// The document of a text, with its outline.
-    pub(super) fn outlined(outline: Value, text: Parts) -> Self {
-        Self(Rc::new(Inner { text, outline: Some(outline), value: OnceCell::new() }))
+    /// The document of a text, with its skeleton.
+    pub(super) fn with_skeleton(skeleton: Value, text: Chunks) -> Self {
+        Self(Rc::new(Inner { text, skeleton: Some(skeleton), value: OnceCell::new() }))
     }
 
-    /// The document with the [`OUTLINED`] fields whole. Of the others only the type need be right.
-    pub fn outline(&self) -> &Value {
-        self.0.outline.as_ref().unwrap_or_else(|| self)
+    /// The document with the [`SKELETON_FIELDS`] fields whole. Of the others only the type need be right.
+    pub fn skeleton(&self) -> &Value {
+        self.0.skeleton.as_ref().unwrap_or_else(|| self)
     }
 
     /// The part of the document needed to follow `path`.
-    pub fn at(&self, path: &Path) -> &Value {
-        if path.field().is_some_and(|field| OUTLINED.contains(&field)) {
-            self.outline()
+    pub fn at(&self, path: &DocPath) -> &Value {
+        if path.field().is_some_and(|field| SKELETON_FIELDS.contains(&field)) {
+            self.skeleton()
         } else {
             self
         }
@@ -59,7 +59,7 @@ impl Body {
 
     /// The text it was made from, if any.
     pub fn text(&self) -> Option<Bytes> {
-        self.0.outline.as_ref().map(|_| self.0.text.whole())
+        self.0.skeleton.as_ref().map(|_| self.0.text.whole())
     }
 
     /// The document's value.
@@ -72,7 +72,7 @@ impl Body {
     }
 }
 
-impl Deref for Body {
+impl Deref for LazyDocument {
     type Target = Value;
 
     fn deref(&self) -> &Value {
@@ -80,8 +80,8 @@ impl Deref for Body {
     }
 }
 
-impl From<Value> for Body {
+impl From<Value> for LazyDocument {
     fn from(value: Value) -> Self {
-        Self(Rc::new(Inner { text: Parts::default(), outline: None, value: value.into() }))
+        Self(Rc::new(Inner { text: Chunks::default(), skeleton: None, value: value.into() }))
     }
 }
