@@ -17,19 +17,19 @@ use crate::audit::{Audit, AuditEntry, Level};
 use crate::config::{CliOverrides, Config, ProcessEnvironment, explicit_root};
 use crate::error::{Error, ExitCode, Kind, Result, one_line, quote_for_sh, quote_path};
 use crate::fs::Disk;
-use crate::hook::announce::Answers;
+use crate::hook::announce::EventKind;
 use crate::hook::load::{editors_path, load, path};
-use crate::hook::rules::{Finding, Form, Reading, Rules, Scope, Weight};
+use crate::hook::rules::{Form, ParsedRules, RuleFinding, Rules, Scope, Weight};
 use crate::hook::starter::{settings, write_rules};
 use crate::printable::json_text;
 
 type Run = anyhow::Result<u8>;
 
 /// The event that a command answers, if it is one for editors.
-pub fn event(group: &Group) -> Option<Answers> {
+pub fn event(group: &Group) -> Option<EventKind> {
     match group {
-        Group::Hook(Hook::Prompt) => Some(Answers::Prompt),
-        Group::Hook(Hook::Tool) => Some(Answers::Tool),
+        Group::Hook(Hook::Prompt) => Some(EventKind::Prompt),
+        Group::Hook(Hook::Tool) => Some(EventKind::Tool),
         _ => None,
     }
 }
@@ -125,10 +125,10 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
 }
 
 /// Warns about skills by name in `config/`: hooks read them there, other programs do not.
-fn misplaced(root: &Path, path: &Path, reading: &Reading) -> Option<Finding> {
+fn misplaced(root: &Path, path: &Path, reading: &ParsedRules) -> Option<RuleFinding> {
     let editors = editors_path(root);
     let is_misplaced = reading.rules.form == Form::Object && path != editors;
-    is_misplaced.then(|| Finding {
+    is_misplaced.then(|| RuleFinding {
         line: reading.line,
         place: "skills".to_owned(),
         message: format!(
@@ -145,7 +145,7 @@ struct Checked<'a> {
     unread: Option<String>,
     /// The usable rules, if the file can be read at all.
     rules: Option<Rules>,
-    findings: &'a [Finding],
+    findings: &'a [RuleFinding],
 }
 
 fn show(output: &Output<'_>, checked: &Checked<'_>, bad: usize) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use super::args::Writer;
 use super::output::Output;
 use crate::audit::Audit;
 use crate::config::Config;
-use crate::document::diff::Change;
+use crate::document::diff::Difference;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 use crate::journal::event::REASON_LIMIT;
@@ -96,7 +96,7 @@ pub(super) fn show_outcome(output: &Output<'_>, outcome: Outcome, done: &str) ->
     Ok(ExitCode::Success)
 }
 
-pub(super) fn show_changes(output: &Output<'_>, changes: &[Change]) -> anyhow::Result<()> {
+pub(super) fn show_changes(output: &Output<'_>, changes: &[Difference]) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(&json!(changes));
     }

@@ -16,7 +16,7 @@ const SHOWN: usize = 60;
 
 /// One place at which two documents differ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Change {
+pub struct Difference {
     /// The canonical path of the place, `.` for the root.
     pub path: String,
     /// The old value; `None` if the place did not exist, which is not the same as a `null`.
@@ -31,13 +31,18 @@ pub struct Change {
 ///
 /// Objects are listed in the old order of their keys, followed by the new keys; arrays are compared
 /// by index, so that an insertion in the middle appears as changes of every element after it.
-pub fn diff(old: &Value, new: &Value) -> Vec<Change> {
+pub fn diff(old: &Value, new: &Value) -> Vec<Difference> {
     let mut changes = Vec::new();
     descend(&mut DocPath::default(), Some(old), Some(new), &mut changes);
     changes
 }
 
-fn descend(at: &mut DocPath, old: Option<&Value>, new: Option<&Value>, changes: &mut Vec<Change>) {
+fn descend(
+    at: &mut DocPath,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    changes: &mut Vec<Difference>,
+) {
     let mut child = |step, old, new| {
         at.0.push(step);
         descend(at, old, new, changes);
@@ -60,12 +65,12 @@ fn descend(at: &mut DocPath, old: Option<&Value>, new: Option<&Value>, changes: 
         // With `arbitrary_precision` this compares the text of numbers.
         (old, new) if old == new => {}
         (old, new) => {
-            changes.push(Change { path: at.to_string(), old: old.cloned(), new: new.cloned() })
+            changes.push(Difference { path: at.to_string(), old: old.cloned(), new: new.cloned() })
         }
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for Difference {
     /// One line for people, such as `.n: 1 -> 2`; long values are cut, and control characters
     /// escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,11 +122,11 @@ mod tests {
     }
 
     fn lines(old: &Value, new: &Value) -> Vec<String> {
-        diff(old, new).iter().map(Change::to_string).collect()
+        diff(old, new).iter().map(Difference::to_string).collect()
     }
 
     /// Applies the changes, as the invariant at the top of the file states.
-    fn apply(doc: &mut Value, changes: &[Change]) {
+    fn apply(doc: &mut Value, changes: &[Difference]) {
         // Elements are removed from the end of an array, so that the indices before them stay
         // valid.
         let (gone, kept): (Vec<_>, Vec<_>) =

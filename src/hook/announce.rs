@@ -65,14 +65,14 @@ impl fmt::Display for Announcement {
 
 /// The events that hooks answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
+pub enum EventKind {
     /// A prompt was submitted.
     Prompt,
     /// A tool was used.
     Tool,
 }
 
-impl Answers {
+impl EventKind {
     /// The event's name.
     pub fn event(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ impl Answers {
 }
 
 /// The output for standard output; `None` without announcements.
-pub fn answer(event: Answers, announcements: &[Announcement]) -> Option<Value> {
+pub fn answer(event: EventKind, announcements: &[Announcement]) -> Option<Value> {
     let lines: Vec<String> = announcements.iter().map(ToString::to_string).collect();
     let output = json!({"hookEventName": event.event(), "additionalContext": lines.join("\n")});
     (!lines.is_empty()).then(|| json!({ "hookSpecificOutput": output }))

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::announce::Announcement;
-use super::event::{Outcome, ToolUse};
+use super::event::{ToolOutcome, ToolUse};
 use super::files::FilePattern;
 use super::rules::{Object, Rules, Start, ToolRule};
 use crate::name::Name;
@@ -86,8 +86,8 @@ pub fn concerned<'r>(
             }
     };
     match used.outcome {
-        Outcome::Done => rules.tool_rules.iter().filter(fits).collect(),
-        Outcome::Failed => Vec::new(),
+        ToolOutcome::Done => rules.tool_rules.iter().filter(fits).collect(),
+        ToolOutcome::Failed => Vec::new(),
     }
 }
 

@@ -18,7 +18,7 @@ pub const LIMIT: usize = 64 << 20;
 
 /// An event of any kind.
 #[derive(Debug, Default)]
-pub struct Event {
+pub struct HookEvent {
     /// The event's own name, if any.
     pub name: Option<String>,
     /// The editor's working directory.
@@ -39,14 +39,14 @@ pub struct ToolUse {
     /// The command it ran.
     pub command: Option<String>,
     /// The result.
-    pub outcome: Outcome,
+    pub outcome: ToolOutcome,
     /// True if the tool created the file.
     pub created: bool,
 }
 
 /// The result of a tool's use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ToolOutcome {
     /// It completed, or reported no failure.
     #[default]
     Done,
@@ -54,7 +54,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Event {
+impl HookEvent {
     /// Reads an event without its byte order mark. A character cut in the middle becomes U+FFFD.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let bytes = without_mark(bytes);
@@ -73,7 +73,7 @@ impl Event {
             name: tool,
             path: raw.tool_input.path().or(raw.input.path()).map(PathBuf::from),
             command: raw.tool_input.command().or(raw.input.command()),
-            outcome: if failed { Outcome::Failed } else { Outcome::Done },
+            outcome: if failed { ToolOutcome::Failed } else { ToolOutcome::Done },
             created: raw.tool_response.is_creation(),
         });
         Ok(Self {
@@ -115,18 +115,18 @@ mod tests {
     use super::*;
 
     fn tool(json: &str) -> ToolUse {
-        Event::parse(json.as_bytes()).unwrap().tool.unwrap()
+        HookEvent::parse(json.as_bytes()).unwrap().tool.unwrap()
     }
 
     #[test]
     fn the_documented_fields_and_the_older_ones_say_the_same() {
         let now = r#"{"session_id":"x","cwd":"/p","hook_event_name":"UserPromptSubmit","prompt":"go on"}"#;
-        let event = Event::parse(now.as_bytes()).unwrap();
+        let event = HookEvent::parse(now.as_bytes()).unwrap();
         assert_eq!(
             (event.prompt.as_deref(), event.cwd.as_deref()),
             (Some("go on"), Some(Path::new("/p")))
         );
-        let then = Event::parse(br#"{"message":"go on"}"#).unwrap();
+        let then = HookEvent::parse(br#"{"message":"go on"}"#).unwrap();
         assert_eq!((then.prompt.as_deref(), then.name), (Some("go on"), None));
 
         let write = r#"{"tool_name":"Write","tool_input":{"file_path":"/p/a","content":"x"},"tool_response":{"success":true,"filePath":"/p/a"}}"#;
@@ -151,7 +151,7 @@ mod tests {
             r#"{"exit_code":1}"#,
         ] {
             let event = format!(r#"{{"tool_name":"Bash","tool_response":{response}}}"#);
-            assert_eq!(tool(&event).outcome, Outcome::Failed, "{response}");
+            assert_eq!(tool(&event).outcome, ToolOutcome::Failed, "{response}");
         }
         for response in [
             "null",
@@ -163,10 +163,10 @@ mod tests {
             r#"{"code":404}"#,
         ] {
             let event = format!(r#"{{"tool_name":"Bash","tool_response":{response}}}"#);
-            assert_eq!(tool(&event).outcome, Outcome::Done, "{response}");
+            assert_eq!(tool(&event).outcome, ToolOutcome::Done, "{response}");
         }
         let failed = r#"{"hook_event_name":"PostToolUseFailure","tool_name":"Bash"}"#;
-        assert_eq!(tool(failed).outcome, Outcome::Failed);
+        assert_eq!(tool(failed).outcome, ToolOutcome::Failed);
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         let event = format!(
             r#"{{"x":{deep},"tool_response":{{"structured":{deep},"n":1.5}},"tool_input":{{"edits":{deep},"command":"c"}},"tool_name":"T","prompt":{deep},"cwd":7,"message":"m","half":"\ud83d","input":{{"content":"\ud83d"}}}}"#
         );
-        let event = Event::parse(event.as_bytes()).unwrap();
+        let event = HookEvent::parse(event.as_bytes()).unwrap();
         assert_eq!((event.prompt.as_deref(), event.cwd), (Some("m"), None));
         assert_eq!(event.tool.unwrap().command.as_deref(), Some("c"));
     }
@@ -192,7 +192,7 @@ mod tests {
             (b"{\"prompt\":\"go\xff\\n\\udc00\"}", "go\u{fffd}\n\u{fffd}"),
         ] {
             assert_eq!(
-                Event::parse(cut).unwrap().prompt.as_deref(),
+                HookEvent::parse(cut).unwrap().prompt.as_deref(),
                 Some(whole),
                 "{}",
                 cut.escape_ascii()
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_in_front_is_skipped() {
-        let event = Event::parse("\u{feff}{\"prompt\":\"go on\"}".as_bytes()).unwrap();
+        let event = HookEvent::parse("\u{feff}{\"prompt\":\"go on\"}".as_bytes()).unwrap();
         assert_eq!(event.prompt.as_deref(), Some("go on"));
     }
 
@@ -229,7 +229,7 @@ mod tests {
             "\u{feff}",
             "\u{feff}\u{feff}{}",
         ] {
-            assert!(Event::parse(garbage.as_bytes()).is_err(), "{garbage}");
+            assert!(HookEvent::parse(garbage.as_bytes()).is_err(), "{garbage}");
         }
     }
 }

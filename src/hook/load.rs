@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::rules::{FILE, Finding, LIMIT, Reading, Scope, parse};
+use super::rules::{FILE, LIMIT, ParsedRules, RuleFinding, Scope, parse};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::side::unsafe_path;
 use crate::store::layout::CONFIG;
@@ -35,7 +35,7 @@ pub struct Loaded {
     /// The file that was read.
     pub path: PathBuf,
     /// Its rules; the error is that of an unusable file.
-    pub read: std::result::Result<Reading, Finding>,
+    pub read: std::result::Result<ParsedRules, RuleFinding>,
     /// Another file of rules, which is ignored: rules are never merged.
     pub unread: Option<PathBuf>,
 }

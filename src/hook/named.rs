@@ -2,9 +2,9 @@
 
 use super::announce::Announcement;
 use super::decide::Effects;
-use super::event::{Outcome, ToolUse};
+use super::event::{ToolOutcome, ToolUse};
 use super::files::Project;
-use super::rules::named::{Changes, FileTriggers, NamedSkill};
+use super::rules::named::{ChangeScope, FileTriggers, NamedSkill};
 
 /// Tools that take a file and do not change it.
 const READERS: [&str; 5] = ["Read", "Grep", "Glob", "LS", "NotebookRead"];
@@ -40,12 +40,12 @@ pub fn on_change(
     project: &Project,
     around: &dyn Surroundings,
 ) -> Vec<Announcement> {
-    if used.outcome == Outcome::Failed || READERS.contains(&used.name.as_str()) {
+    if used.outcome == ToolOutcome::Failed || READERS.contains(&used.name.as_str()) {
         return Vec::new();
     }
     let is_meant = |triggers: &FileTriggers| {
         let matches = |pattern| project.is_meant(pattern, path);
-        (triggers.changes == Changes::All || used.created)
+        (triggers.changes == ChangeScope::All || used.created)
             && triggers.paths.iter().any(matches)
             && !triggers.exclusions.iter().any(matches)
     };

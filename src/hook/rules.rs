@@ -163,18 +163,18 @@ pub enum Scope<'a> {
 
 /// A file of rules after reading.
 #[derive(Debug, Default)]
-pub struct Reading {
+pub struct ParsedRules {
     /// The usable rules.
     pub rules: Rules,
     /// Findings about the rest, in the order of the file.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<RuleFinding>,
     /// The line of `skills`, or of the file's beginning.
     pub line: usize,
 }
 
 /// A problem in the rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct RuleFinding {
     /// The line in the file, from 1.
     pub line: usize,
     /// The place in the document, as in `tool_rules[2].command_regex`; empty for the document
@@ -196,7 +196,7 @@ pub enum Weight {
     Odd,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for RuleFinding {
     /// Prints the finding as it follows the file's name and a colon.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let note = if self.weight == Weight::Odd { "note: " } else { "" };
@@ -205,9 +205,9 @@ impl fmt::Display for Finding {
     }
 }
 
-impl Reading {
+impl ParsedRules {
     /// The findings that make rules unusable.
-    pub fn bad(&self) -> impl Iterator<Item = &Finding> {
+    pub fn bad(&self) -> impl Iterator<Item = &RuleFinding> {
         self.findings.iter().filter(|finding| finding.weight == Weight::Bad)
     }
 }
@@ -215,7 +215,7 @@ impl Reading {
 /// Reads a file of rules. Fails on a text that is not a JSON object, which has no usable rule.
 ///
 /// It never panics, whatever the bytes are.
-pub fn parse(bytes: &[u8], scope: Scope<'_>) -> Result<Reading, Finding> {
+pub fn parse(bytes: &[u8], scope: Scope<'_>) -> Result<ParsedRules, RuleFinding> {
     read::rules(&source::Source::new(bytes)?, scope)
 }
 

@@ -12,7 +12,7 @@ use crate::store::options::WriteOptions;
 
 /// A progress event, for people.
 #[derive(Clone, Debug)]
-pub enum Step<'a> {
+pub enum GuardStep<'a> {
     /// The checkpoint of this name was made.
     Created(&'a str),
     /// An attempt failed; the text includes the next step.
@@ -50,21 +50,21 @@ pub fn guard(
     store: &Store,
     snapshot: &Snapshot,
     (policy, command): (&Policy, &[OsString]),
-    tell: &dyn Fn(Step<'_>),
+    tell: &dyn Fn(GuardStep<'_>),
 ) -> Result<Guarded> {
     // A root where changes could not be put back refuses the command now.
     store.restore_plan()?;
     let Begun { id, shown } = store.begin_guard(snapshot)?;
-    tell(Step::Created(&id));
+    tell(GuardStep::Created(&id));
     // From here on a signal ends the command or the wait, but not putting the changes back.
     let signals = Forwarder::new();
     let around = std::env::var(GUARD_TOKEN).ok().filter(|around| !around.is_empty());
     let shown = around.map_or_else(|| shown.clone(), |around| format!("{around},{shown}"));
     let policy = Policy { environment: vec![(GUARD_TOKEN, shown)], ..policy.clone() };
-    let ended = policy.run(command, &signals, &|what| tell(Step::Failed(what)));
+    let ended = policy.run(command, &signals, &|what| tell(GuardStep::Failed(what)));
     if ended.code == 0 || ended.attempts == 0 {
         if let Err(error) = store.end_guard(&id) {
-            tell(Step::StaysOnRecord(&error));
+            tell(GuardStep::StaysOnRecord(&error));
         }
         return Ok(Guarded { ended, unrestored: None });
     }
@@ -77,11 +77,11 @@ pub fn guard(
     };
     let unrestored = match store.settle_failed_guard(&id, &order) {
         Ok(Settlement::Restored { left }) => {
-            tell(Step::Restored { id: &id, left: &left });
+            tell(GuardStep::Restored { id: &id, left: &left });
             None
         }
         Ok(Settlement::PutBack { revision }) => {
-            tell(Step::PutBack { id: &id, revision });
+            tell(GuardStep::PutBack { id: &id, revision });
             None
         }
         Ok(Settlement::Unrestored(why)) => Some(unrestored(id, why)),

@@ -29,16 +29,16 @@ pub struct Handled {
     /// The commands to type next.
     pub next: Vec<Hint>,
     /// Whether the failed command should be retried.
-    pub outlook: Outlook,
+    pub next_step: NextStep,
 }
 
 /// Whether the failed command should be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outlook {
+pub enum NextStep {
     /// The obstacle is gone, or may be.
-    TryAgain,
+    Retry,
     /// An operator has to decide.
-    NeedsAPerson,
+    AskOperator,
 }
 
 /// Runs the strategy of `code`, with which `operation` ended with this `message`, and records it in
@@ -56,7 +56,7 @@ pub fn handle(
     store.note_error(level, component, said, code);
     let name = known.map_or("UNKNOWN", ExitCode::name);
     let mut handled =
-        Handled { name, done: Vec::new(), next: Vec::new(), outlook: Outlook::TryAgain };
+        Handled { name, done: Vec::new(), next: Vec::new(), next_step: NextStep::Retry };
     match known {
         Some(ExitCode::Success) => handled.did("nothing: it succeeded"),
         Some(ExitCode::LockTimeout) => clean_locks(store, &mut handled)?,
@@ -82,29 +82,29 @@ pub fn handle(
         }
         Some(ExitCode::ResourceExhausted) => await_resources(&mut handled),
         Some(ExitCode::PermissionDenied) => {
-            handled.needs_a_person("nothing: what is forbidden takes somebody who may allow it");
+            handled.ask_operator("nothing: what is forbidden takes somebody who may allow it");
             handled.next("recover doctor", "see which files have the wrong mode or owner");
         }
         Some(ExitCode::DependencyMissing | ExitCode::CommandNotFound | ExitCode::NotExecutable) => {
-            handled.needs_a_person("nothing: something that is needed is not there");
+            handled.ask_operator("nothing: something that is needed is not there");
             handled.next(
                 "recover doctor",
                 "see what is missing of the state; the command's own message says the rest",
             );
         }
         Some(ExitCode::Usage) => {
-            handled.needs_a_person("nothing: the command line was not understood");
+            handled.ask_operator("nothing: the command line was not understood");
             handled.next("--help", "see what can be said");
         }
         Some(ExitCode::General) | None => {
-            handled.needs_a_person("nothing: this code says too little to act on");
+            handled.ask_operator("nothing: this code says too little to act on");
             handled.next("recover status", "see the last errors");
             handled.next("recover doctor", "check everything");
         }
     }
     store.record_handling(
         code,
-        if handled.outlook == Outlook::TryAgain { "try-again" } else { "needs-a-person" },
+        if handled.next_step == NextStep::Retry { "try-again" } else { "needs-a-person" },
     );
     Ok(handled)
 }
@@ -118,14 +118,14 @@ impl Handled {
         self.next.push(Hint::Command(arguments.to_owned(), why.to_owned()));
     }
 
-    fn needs_a_person(&mut self, what: impl Into<String>) {
+    fn ask_operator(&mut self, what: impl Into<String>) {
         self.did(what);
-        self.outlook = Outlook::NeedsAPerson;
+        self.next_step = NextStep::AskOperator;
     }
 
     /// Reports a refusal: its message is the result, and its hints are the next steps.
     fn refused(&mut self, error: Error) {
-        self.needs_a_person(format!("nothing: {}", error.message));
+        self.ask_operator(format!("nothing: {}", error.message));
         self.next.extend(error.hints);
     }
 }
@@ -178,7 +178,7 @@ fn restore_if_invalid(
     let (status, error) = store.status()?;
     match (status.health, error) {
         (health, None) => {
-            handled.needs_a_person(format!(
+            handled.ask_operator(format!(
                 "nothing: the state itself is {health}, so it was the input that broke the rules"
             ));
             handled.next("state validate -", "check a document before it is written");
@@ -228,7 +228,7 @@ fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
                 "temporary files were cleared away, and {removed} old backups removed"
             ));
             if let Err(error) = store.test_space() {
-                handled.needs_a_person(format!("there is still no room: {}", error.message));
+                handled.ask_operator(format!("there is still no room: {}", error.message));
             }
         }
         Err(error) => handled.refused(error),
@@ -262,7 +262,7 @@ fn await_resources(handled: &mut Handled) {
             return;
         }
     }
-    handled.needs_a_person(format!(
+    handled.ask_operator(format!(
         "waited {} s, and there are still too few descriptors or threads",
         waited.as_secs_f64()
     ));

@@ -149,7 +149,7 @@ pub enum Outcome {
         revision: Revision,
     },
     /// The differences that the change would make (dry run).
-    Planned(Vec<diff::Change>),
+    Planned(Vec<diff::Difference>),
 }
 
 impl Store {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::backup_dir::{BackupCopy, BackupDir, CopyState, lineage_of, newest_valid};
 use super::state_file::StateFile;
 use super::trace::Trace;
-use crate::document::diff::{Change, diff};
+use crate::document::diff::{Difference, diff};
 use crate::document::migrate::{self, Migrated, TooNew, Unfit};
 use crate::document::rules::Finding;
 use crate::document::schema::{self, OldForm};
@@ -120,7 +120,7 @@ impl ForeignEdit {
     }
 
     /// The differences from the last acknowledged revision, without the fields of the seal.
-    pub fn changes(&self) -> Vec<Change> {
+    pub fn changes(&self) -> Vec<Difference> {
         let Some(reference) = self.reference.as_ref().filter(|_| self.is_document()) else {
             return Vec::new();
         };

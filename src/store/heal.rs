@@ -15,7 +15,7 @@ use super::preserve::Replaced;
 use super::signal::Signals;
 use super::transaction::Transaction;
 use crate::audit::Level;
-use crate::document::diff::{Change, diff};
+use crate::document::diff::{Difference, diff};
 use crate::document::seal::{Lineage, Revision, without_seal};
 use crate::error::{ExitCode, Result};
 
@@ -47,7 +47,7 @@ impl Store {
 
     /// The copy that a recovery would restore, and the differences it would make; `None` if there
     /// is nothing to recover. Changes nothing.
-    pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Change>)>> {
+    pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Difference>)>> {
         let seen = self.examine()?;
         let copy = match (&seen.health, wanted) {
             (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),

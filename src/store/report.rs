@@ -14,7 +14,7 @@ use super::layout::{BACKUPS, BackupName, MIRROR, matches};
 use super::observe::Observation;
 use super::restore::Interrupted;
 use super::state_file::StateFile;
-use crate::document::diff::{Change, diff};
+use crate::document::diff::{Difference, diff};
 use crate::document::lazy::LazyDocument;
 use crate::document::migrate::{self, Unfit};
 use crate::document::rules::{self, Finding};
@@ -352,7 +352,7 @@ impl Store {
 
     /// The differences between two revisions or backups; by default between the previous revision
     /// and the live file.
-    pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Change>> {
+    pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Difference>> {
         let examined = self.examine()?;
         let new = self.resolve(&examined, new)?;
         let old = match old {

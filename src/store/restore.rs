@@ -45,7 +45,7 @@ use super::options::{LockPurpose, WriteOptions};
 use super::staging::StagingDir;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
-use crate::document::diff::{Change, diff};
+use crate::document::diff::{Difference, diff};
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed, without_seal};
 use crate::document::{READ_LIMIT, Reading, inspect};
@@ -461,7 +461,7 @@ pub struct Planned {
     /// The checkpoint.
     pub id: String,
     /// The differences in the state, and the files that differ.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Difference>,
 }
 
 impl Store {
@@ -492,7 +492,7 @@ impl Store {
 }
 
 /// The files of a tree that would change, each with its kind and digest.
-fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Change> {
+fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Difference> {
     let show = |entry: Option<&Entry>| {
         entry.map(|entry| {
             Value::from(match &entry.what {
@@ -509,5 +509,7 @@ fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Change> {
         old.entries().iter().chain(new.entries()).map(|entry| entry.path.as_str()).collect();
     let both = paths.into_iter().map(|path| (path, show(old.get(path)), show(new.get(path))));
     let changed = both.filter(|(_, old, new)| old != new);
-    changed.map(|(path, old, new)| Change { path: format!("{name}/{path}"), old, new }).collect()
+    changed
+        .map(|(path, old, new)| Difference { path: format!("{name}/{path}"), old, new })
+        .collect()
 }

@@ -12,22 +12,22 @@ use crate::audit::{Audit, Level};
 use crate::config::{CliOverrides, Config, OutputStyle, ProcessEnvironment, for_hook};
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
-use crate::hook::announce::{Answers, answer as answer_to};
+use crate::hook::announce::{EventKind, answer as answer_to};
 use crate::hook::content::read_below;
 use crate::hook::decide::{Effects, concerned, on_prompt, on_tool};
-use crate::hook::event::{Event, ToolUse};
+use crate::hook::event::{HookEvent, ToolUse};
 use crate::hook::files::Project;
 use crate::hook::load::{Loaded, load};
 use crate::hook::named::{self, Surroundings};
 use crate::hook::record::record;
-use crate::hook::rules::{Finding, Form, Rules, Scope, ToolRule};
+use crate::hook::rules::{Form, RuleFinding, Rules, Scope, ToolRule};
 use crate::name::Name;
 use crate::store::{ForeignEdits, Served, Store};
 
 /// Answers the event on standard input and returns 0 or 1, or 64 for a wrong command line or
 /// variable. Never 2, which editors read as "block", even after a lock timeout or with
 /// `--lock-exit`.
-pub fn answer(event: Answers, overrides: &CliOverrides, style: OutputStyle) -> u8 {
+pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) -> u8 {
     let bound = Bound::begin(style);
     let disk = Disk::real();
     let (told, config) = match listen(event, overrides, &disk, &bound) {
@@ -68,20 +68,20 @@ fn code_of(error: &Error) -> u8 {
 /// Reads the event, which may name the root. A prompt without text, such as a picture, means
 /// nothing.
 fn listen(
-    event: Answers,
+    event: EventKind,
     overrides: &CliOverrides,
     disk: &Disk,
     bound: &Bound,
-) -> Result<Option<(Event, Config)>> {
+) -> Result<Option<(HookEvent, Config)>> {
     let told = input::read(event, bound.input())?;
     match event {
-        Answers::Prompt if told.prompt.as_ref().is_none_or(String::is_empty) => return Ok(None),
-        Answers::Prompt => {}
-        Answers::Tool => check(event, &told)?,
+        EventKind::Prompt if told.prompt.as_ref().is_none_or(String::is_empty) => return Ok(None),
+        EventKind::Prompt => {}
+        EventKind::Tool => check(event, &told)?,
     }
     let patience = match event {
-        Answers::Prompt => PROMPT_PATIENCE,
-        Answers::Tool => Duration::MAX, // a timeout loses the signal, so wait as long as the hook may run
+        EventKind::Prompt => PROMPT_PATIENCE,
+        EventKind::Tool => Duration::MAX, // a timeout loses the signal, so wait as long as the hook may run
     };
     let overrides =
         for_hook(overrides, &ProcessEnvironment, disk, (told.cwd.as_deref(), patience))?;
@@ -95,7 +95,7 @@ fn listen(
 const PROMPT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Refuses an event other than the use of a tool.
-fn check(event: Answers, told: &Event) -> Result<()> {
+fn check(event: EventKind, told: &HookEvent) -> Result<()> {
     let is_there = told.tool.is_some();
     // A tool that is about to be used has done nothing yet.
     let too_early = matches!(told.name.as_deref(), Some("PreToolUse" | "PermissionRequest"));
@@ -111,14 +111,14 @@ fn check(event: Answers, told: &Event) -> Result<()> {
 }
 
 struct Hook<'a> {
-    event: Answers,
+    event: EventKind,
     store: &'a Store,
     output: &'a Output<'a>,
     bound: &'a Bound,
 }
 
 impl Hook<'_> {
-    fn respond(&self, told: &Event) -> anyhow::Result<()> {
+    fn respond(&self, told: &HookEvent) -> anyhow::Result<()> {
         let settings = self.store.settings();
         if !settings.directory.is_dir() {
             return Ok(());
@@ -131,14 +131,14 @@ impl Hook<'_> {
             state => state,
         };
         let scope = match (self.event, &told.tool) {
-            (Answers::Tool, Some(used)) => Scope::Tool(&used.name),
+            (EventKind::Tool, Some(used)) => Scope::Tool(&used.name),
             _ => Scope::Prompts,
         };
         let Some(rules) = self.rules(&settings.root, scope)? else { return Ok(()) };
         let project = Project::of_root(&settings.root);
         match (self.event, &told.prompt, &told.tool) {
-            (Answers::Prompt, Some(prompt), _) => self.prompt(prompt, &rules, &project, state),
-            (Answers::Tool, _, Some(used)) => {
+            (EventKind::Prompt, Some(prompt), _) => self.prompt(prompt, &rules, &project, state),
+            (EventKind::Tool, _, Some(used)) => {
                 self.tool(used, told.cwd.as_deref(), &rules, &project, state)
             }
             _ => Ok(()),
@@ -160,7 +160,7 @@ impl Hook<'_> {
                 Ok(Some(reading.rules))
             }
             Err(fault) => {
-                let Finding { line, .. } = fault;
+                let RuleFinding { line, .. } = fault;
                 let message = format!("{}:{fault}", path.display());
                 self.note(std::slice::from_ref(&message));
                 Err(Error::new(Kind::InvalidJson, message)

@@ -30,7 +30,7 @@ pub struct Bound {
 enum Stage {
     /// The event is not known yet.
     #[default]
-    Reading,
+    ParsedRules,
     /// These effects may be lost.
     Recording(String),
     /// The editor has its answer.
@@ -82,7 +82,7 @@ impl Bound {
 fn end(stage: &Stage, style: OutputStyle) -> ExitCode {
     let took = format!("the hook was ended after {} s", WHOLE.as_secs_f64());
     let (message, code) = match stage {
-        Stage::Reading => (took, ExitCode::General),
+        Stage::ParsedRules => (took, ExitCode::General),
         Stage::Recording(what) => {
             (format!("{took}; {what} may not be recorded"), ExitCode::General)
         }

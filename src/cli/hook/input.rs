@@ -9,11 +9,11 @@ use rustix::io::Errno;
 
 use crate::document::text::without_mark;
 use crate::error::{Error, Kind, Result};
-use crate::hook::announce::Answers;
-use crate::hook::event::{Event, LIMIT};
+use crate::hook::announce::EventKind;
+use crate::hook::event::{HookEvent, LIMIT};
 
 /// Reads an event until its writer closes the pipe, or, if that stays open, until it is whole.
-pub fn read(hook: Answers, until: Instant) -> Result<Event> {
+pub fn read(hook: EventKind, until: Instant) -> Result<HookEvent> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         return Err(Error::new(
@@ -51,7 +51,7 @@ pub fn read(hook: Answers, until: Instant) -> Result<Event> {
         // Some never close their end. What ends like an object and is followed by nothing may be whole.
         if bytes.trim_ascii_end().last() == Some(&b'}')
             && !is_ready(stdin.as_fd(), Duration::ZERO)?
-            && let Ok(event) = Event::parse(&bytes)
+            && let Ok(event) = HookEvent::parse(&bytes)
         {
             return Ok(event);
         }
@@ -60,7 +60,7 @@ pub fn read(hook: Answers, until: Instant) -> Result<Event> {
         return Err(Error::new(Kind::InvalidJson, "no event came on standard input: it is empty")
             .hint_command("hook settings", "print the settings that have an editor send one"));
     }
-    Event::parse(&bytes).map_err(|error| {
+    HookEvent::parse(&bytes).map_err(|error| {
         Error::new(Kind::InvalidJson, format!("what came on standard input is no event: {error}"))
             .hint_command(format!("hook {} --help", hook.command()), "has an example of one")
     })

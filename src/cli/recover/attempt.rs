@@ -12,7 +12,7 @@ use crate::audit::Level;
 use crate::child::Forwarder;
 use crate::error::{Error, ExitCode, Kind};
 use crate::name::Name;
-use crate::recovery::guard::{Step, guard as run_guarded};
+use crate::recovery::guard::{GuardStep, guard as run_guarded};
 use crate::recovery::retry::{Ended, Policy, Schedule};
 use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
@@ -80,23 +80,23 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
     let command: Vec<_> = arguments.command.iter().map(|word| word.to_string_lossy()).collect();
     let snapshot =
         Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
-    let tell = |step: Step<'_>| {
+    let tell = |step: GuardStep<'_>| {
         match step {
-        Step::Created(id) => output.tell(&format!("Checkpoint created: {id}")),
-        Step::Failed(what) => output.tell(what),
-        Step::Restored { id, left } => {
+        GuardStep::Created(id) => output.tell(&format!("Checkpoint created: {id}")),
+        GuardStep::Failed(what) => output.tell(what),
+        GuardStep::Restored { id, left } => {
             output.tell(&format!("Checkpoint restored: {id}"));
             for what in left {
                 output.warning(&format!("{what}; it was moved aside with the config/ of before"));
             }
         }
-        Step::PutBack { id, revision: Some(revision) } => output.tell(&format!(
+        GuardStep::PutBack { id, revision: Some(revision) } => output.tell(&format!(
             "others committed since {id}; what the command changed was put back as revision {revision}"
         )),
-        Step::PutBack { id, revision: None } => {
+        GuardStep::PutBack { id, revision: None } => {
             output.tell(&format!("others committed since {id}, and the command changed nothing that is left"));
         }
-        Step::StaysOnRecord(error) => output.warning(&format!("the guard stays on record: {}", error.message)),
+        GuardStep::StaysOnRecord(error) => output.warning(&format!("the guard stays on record: {}", error.message)),
     }
     };
     let policy = policy(arguments.retries, &arguments.pauses);

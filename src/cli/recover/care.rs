@@ -10,7 +10,7 @@ use super::Run;
 use crate::error::{Error, ExitCode, Hint, Kind, one_line};
 use crate::name::Name;
 use crate::recovery::doctor::{Finding, Fix, examine, repair};
-use crate::recovery::strategy::{self, Outlook};
+use crate::recovery::strategy::{self, NextStep};
 use crate::store::Store;
 
 pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
@@ -90,7 +90,7 @@ pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> 
     if output.is_json() {
         output.json(&json!({
             "code": arguments.code, "name": handled.name, "done": handled.done, "next": next,
-            "tryAgain": handled.outlook == Outlook::TryAgain,
+            "tryAgain": handled.next_step == NextStep::Retry,
         }))?;
     } else {
         for done in &handled.done {
@@ -101,6 +101,6 @@ pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> 
         }
     }
     let code =
-        if handled.outlook == Outlook::TryAgain { ExitCode::Success } else { ExitCode::General };
+        if handled.next_step == NextStep::Retry { ExitCode::Success } else { ExitCode::General };
     Ok(code as u8)
 }

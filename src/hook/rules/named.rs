@@ -66,12 +66,12 @@ pub struct FileTriggers {
     /// One of these must match the contents, if there are any.
     pub contents: Vec<Regex>,
     /// The kinds of changes that count.
-    pub changes: Changes,
+    pub changes: ChangeScope,
 }
 
 /// Kinds of changes to a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Changes {
+pub enum ChangeScope {
     /// All.
     #[default]
     All,

@@ -6,8 +6,8 @@ use regex::{Regex, RegexBuilder};
 
 use super::source::{JsonType, Node, Source};
 use super::{
-    Finding, Form, Object, Reading, Rules, Scope, Skill, Start, ToolPattern, ToolRule, Transition,
-    Weight,
+    Form, Object, ParsedRules, RuleFinding, Rules, Scope, Skill, Start, ToolPattern, ToolRule,
+    Transition, Weight,
 };
 use crate::hook::files::FilePattern;
 use crate::name::{Name, nearest};
@@ -26,11 +26,11 @@ const CONFIRMATIONS: [&str; 3] =
 const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
 
 /// Reads all rules that `scope` needs.
-pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Finding> {
+pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<ParsedRules, RuleFinding> {
     let mut reader = Reader { source, scope, findings: Vec::new(), unused: Vec::new() };
     let root = source.root();
     let Some(top) = reader.object(&root, &PARTS) else {
-        return Err(Finding {
+        return Err(RuleFinding {
             line: source.line(&root),
             place: String::new(),
             message: format!("the rules must be an object, and this is {}", root.kind().name()),
@@ -68,7 +68,7 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<Reading, Fi
     let mut findings = reader.findings;
     findings.extend(reader.unused.into_iter().map(Unused::finding));
     findings.sort_by_key(|finding| finding.line);
-    Ok(Reading { rules, findings, line: source.line(skills) })
+    Ok(ParsedRules { rules, findings, line: source.line(skills) })
 }
 
 /// An object's fields, `null` ones left out.
@@ -83,7 +83,7 @@ impl<'a> Fields<'a> {
 struct Reader<'s, 'a> {
     source: &'s Source<'a>,
     scope: Scope<'s>,
-    findings: Vec<Finding>,
+    findings: Vec<RuleFinding>,
     unused: Vec<Unused>,
 }
 
@@ -91,22 +91,22 @@ struct Reader<'s, 'a> {
 struct Unused {
     name: String,
     why: &'static str,
-    first: Finding,
+    first: RuleFinding,
     count: usize,
 }
 
 impl Unused {
-    fn finding(self) -> Finding {
+    fn finding(self) -> RuleFinding {
         let Self { name, why, first, count } = self;
         let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
-        Finding { message: format!("`{name}` is not used{times}: {why}"), ..first }
+        RuleFinding { message: format!("`{name}` is not used{times}: {why}"), ..first }
     }
 }
 
 impl<'a> Reader<'_, 'a> {
     fn find(&mut self, node: &Node<'a>, weight: Weight, message: String) {
         let line = self.source.line(node);
-        self.findings.push(Finding { line, place: node.place.clone(), message, weight });
+        self.findings.push(RuleFinding { line, place: node.place.clone(), message, weight });
     }
 
     /// Notes a field that is there and that hooks do not use.
@@ -116,7 +116,8 @@ impl<'a> Reader<'_, 'a> {
             Some(unused) => unused.count += 1,
             None => {
                 let (line, place) = (self.source.line(node), node.place.clone());
-                let first = Finding { line, place, message: String::new(), weight: Weight::Odd };
+                let first =
+                    RuleFinding { line, place, message: String::new(), weight: Weight::Odd };
                 self.unused.push(Unused { name: name.to_owned(), why, first, count: 1 });
             }
         }

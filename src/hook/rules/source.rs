@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Finding, Weight};
+use super::{RuleFinding, Weight};
 use crate::document::text::without_mark;
 
 /// A JSON text.
@@ -52,9 +52,13 @@ impl JsonType {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Finding> {
-        let fault =
-            |line, message| Finding { line, place: String::new(), message, weight: Weight::Bad };
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, RuleFinding> {
+        let fault = |line, message| RuleFinding {
+            line,
+            place: String::new(),
+            message,
+            weight: Weight::Bad,
+        };
         let bytes = without_mark(bytes);
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();

@@ -4,7 +4,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::super::named::{
-    Changes, Enforcement, FileTriggers, NAME_LIMIT, NamedSkill, Priority, SkipConditions,
+    ChangeScope, Enforcement, FileTriggers, NAME_LIMIT, NamedSkill, Priority, SkipConditions,
 };
 use super::super::source::{JsonType, Node};
 use super::super::{Scope, Weight};
@@ -108,7 +108,7 @@ impl<'a> Reader<'_, 'a> {
                 paths: reader.list(&fields, "pathPatterns", glob),
                 exclusions: reader.list(&fields, "pathExclusions", glob),
                 contents,
-                changes: if create_only { Changes::Creation } else { Changes::All },
+                changes: if create_only { ChangeScope::Creation } else { ChangeScope::All },
             })
         })
     }
