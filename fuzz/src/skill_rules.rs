@@ -1,12 +1,12 @@
 //! What hooks read: the rules in `config/`, and the event an editor tells of. Whatever the bytes are, each is read or refused.
 
-use pipeline_state::hook::event::Event;
+use pipeline_state::hook::event::HookEvent;
 use pipeline_state::hook::rules::{Scope, parse};
 
 pub fn check(bytes: &[u8]) {
     explains_rules(bytes);
-    if let Ok(event) = Event::parse(bytes) {
-        let again = Event::parse(bytes).expect("it was read just now");
+    if let Ok(event) = HookEvent::parse(bytes) {
+        let again = HookEvent::parse(bytes).expect("it was read just now");
         assert_eq!(format!("{again:?}"), format!("{event:?}"));
     }
 }
