@@ -21,7 +21,7 @@ use signal_hook::iterator::{Handle, Signals};
 use crate::error::{Error, Kind, quote};
 
 /// The forwarded signals: those that may be sent on purpose and can be caught. (SIGURG wakes this
-/// process: see [`crate::lock::wait`].)
+/// process: see [`crate::lock::files::park`].)
 const PASSED_ON: [i32; 12] = [
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO,
     SIGWINCH, SIGCONT,

@@ -17,23 +17,15 @@
 //! | [`clutter`] | files that other programs leave anywhere, recognized by name |
 //! | [`child`] | wrapped programs: signals forwarded, exit codes passed on |
 //! | [`document`] | parsing without loss; seal, rules, migration, paths, filters, differences |
-//! | [`lock`] | named locks of scripts: the protocol, its order, its limits |
-//! | `lock::liveness` | liveness of owners |
-//! | `lock::process`, `lock::owner` | the identity of a process; the owner of a command |
-//! | `lock::record`, `lock::draft` | a lock's record; the writes of a change |
-//! | `lock::journal`, `lock::gate` | the journal of a change to several records; their writer |
+//! | [`lock`] | named locks of scripts: the protocol, and its one door, `Locks` |
+//! | `lock::request`, `lock::admission` | a request, and the two checks of it |
 //! | `lock::queue` | the decision: granted, or the holders and waiters that block the request |
-//! | `lock::look`, `lock::line`, `lock::wait` | a requester's view; its queue place; waking it |
-//! | `lock::idle` | a waiter that leaves its free lock to others |
-//! | `lock::lifeline` | files with a flock that proves a living process in any pid namespace |
-//! | `lock::limits` | limits of a record, so that an accepted request can be read and granted |
-//! | `lock::request`, `lock::acquire` | acquiring |
-//! | `lock::release`, `lock::break_up` | releasing, breaking |
-//! | `lock::deadlock`, `lock::hierarchy` | detection of cycles; the order of locks |
-//! | `lock::token` | fencing tokens: numbers of grants that are never reused |
-//! | `lock::commit`, `lock::flock` | the state lock of a commit, queued with those of scripts |
-//! | `lock::along` | locks that a command acquires implicitly |
-//! | `lock::run`, `lock::launch` | a command that holds locks while it runs |
+//! | `lock::record`, `lock::edit`, `lock::limits` | a lock's record, a change of it, its room |
+//! | `lock::liveness`, `lock::idle` | liveness of owners; waiters that leave a free lock |
+//! | `lock::deadlock`, `lock::hierarchy`, `lock::fence` | cycles, the order of locks, fences |
+//! | `lock::release`, `lock::refusal`, `lock::report` | releases, refusals, reports |
+//! | `lock::process` | processes, the owner of a command, the start of `lock run`'s command |
+//! | `lock::files` | all that touches files: records, gate, flocks, tokens, waiting, commits |
 //! | [`store`] | the document on the disk |
 //! | `store::change` | the read-modify-write of ordinary writers |
 //! | `store::commit` | the commit protocol, top to bottom |

@@ -246,7 +246,8 @@ impl Locks {
         dir.map_or(Ok(Vec::new()), |dir| records::Records { locks: self, dir: &dir }.lifelines())
     }
 
-    /// Acquires these locks for the command itself if nothing blocks them; `None` if something does.
+    /// Acquires these locks for the command itself if nothing blocks them; `None` if something
+    /// does.
     pub fn try_acquire_implicit(&self, names: &[&str]) -> Result<Option<ImplicitLocks<'_>>> {
         ImplicitLocks::try_acquire(self, names)
     }
@@ -257,8 +258,8 @@ impl Locks {
         ImplicitLocks::acquire(self, names, Deadline::at(deadline))
     }
 
-    /// Waits for a commit's turn, in `dir` (`.locks` in `root`): the flock, and a place in the queue
-    /// if one is needed. `None` if the flock's file was removed during the wait.
+    /// Waits for a commit's turn, in `dir` (`.locks` in `root`): the flock, and a place in the
+    /// queue if one is needed. `None` if the flock's file was removed during the wait.
     pub fn commit_turn(
         &self,
         root: &Dir,

@@ -280,7 +280,7 @@ impl Terms {
 fn no_id(id: &str) -> Error {
     let message =
         format!("{id:?} is not the ID of a waiter: that has 16 digits and letters from a to f");
-    Error::new(Kind::Usage, message).hint_command("lock list", "see who waits, and the IDs")
+    Error::new(Kind::Usage, message).hint_command("lock list", "list the waiters with their IDs")
 }
 
 fn usage(message: &str) -> Error {
@@ -403,7 +403,7 @@ fn own_owner(pid: u32, names: &str) -> Error {
         .hint_command(format!("lock run {names} -- COMMAND"), "hold it while a command runs")
         .hint_command(
             format!("lock acquire {names} --owner-pid $$; true"),
-            "or put something behind it, so that the shell stays",
+            "or add a command after it, so that the shell stays",
         )
         .detail("pid", pid)
 }

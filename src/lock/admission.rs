@@ -17,7 +17,7 @@ use crate::time::rfc3339;
 pub struct Now {
     /// The time of day.
     pub time: SystemTime,
-    /// How much of the request's time is left.
+    /// The rest of the request's time.
     pub left: Duration,
 }
 
@@ -36,7 +36,7 @@ pub enum Admission {
     Broken,
 }
 
-/// How a request came to be queued.
+/// The way in which a request came to be queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queued {
     /// It was queued already.

@@ -69,9 +69,9 @@ pub fn find_cycle(
     may_close_cycle.then(|| WaitGraph::new(records, oracle, tree).cycle_of(process)).flatten()
 }
 
-/// Whether anything may wait for what this waiter stands for: only then can it close a cycle. The
-/// check is cheap, and mostly negative for a script that holds nothing and is last in the queue;
-/// then only its own ancestors are looked up.
+/// Returns whether anything may wait for what this waiter stands for: only then can it close a
+/// cycle. The check is cheap, and mostly negative for a script that holds nothing and is last in
+/// the queue; then only its own ancestors are looked up.
 fn may_close_cycle(
     process: &Identity,
     records: &[(Name, Record)],
@@ -223,11 +223,11 @@ fn deadlock(edges: &[CycleEdge]) -> Error {
             Purpose::Hold => format!("waits for {}", edge.lock),
             Purpose::Commit => format!("waits to commit ({})", edge.lock),
         };
-        let (who, blocker) = (
+        let (waiter, blocker) = (
             describe_process(edge.pid, &edge.command),
             describe_process(edge.blocker, &edge.blocker_command),
         );
-        format!("{who} {what}, {} {blocker}", edge.how)
+        format!("{waiter} {what}, {} {blocker}", edge.how)
     });
     let cycle = lines.collect::<Vec<_>>().join("; ");
     let own = edges.first().map_or_else(String::new, |edge| edge.lock.to_string());
@@ -237,13 +237,13 @@ fn deadlock(edges: &[CycleEdge]) -> Error {
     let error = Error::new(Kind::Deadlock, format!("waiting for {own} would never end: {cycle}"));
     let error = error.hint_command(
         "lock list",
-        "see who holds what; release what this script holds and try again",
+        "list holders and waiters; release what this script holds and try again",
     );
     let error = match names.len() {
         1 => error, // two upgrades of one lock
         _ => error.hint_command(
             format!("lock acquire {}", names.join(",")),
-            "another time, take all of them at once",
+            "another time, acquire all of them at once",
         ),
     };
     error

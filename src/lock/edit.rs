@@ -52,7 +52,7 @@ impl RecordEdit {
         &self.original
     }
 
-    /// Whether it differs from the record as it was read.
+    /// Returns whether it differs from the record as it was read.
     pub fn is_changed(&self) -> bool {
         self.record != self.original
     }
@@ -109,8 +109,8 @@ impl RecordEdit {
         self.record.holders.extract_if(.., is_hit).collect()
     }
 
-    /// Whether the change may unblock a waiter: a grant or a waiter goes, or a waiter lets others
-    /// pass from now on.
+    /// Returns whether the change may unblock a waiter: a grant or a waiter goes, or a waiter lets
+    /// others pass from now on.
     pub fn unblocks_someone(&self) -> bool {
         let Record { holders, waiters, .. } = &self.original;
         let grants_gone = holders.iter().any(|grant| self.record.grant(grant.token).is_none());

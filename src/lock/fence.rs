@@ -18,7 +18,7 @@ impl std::str::FromStr for Fence {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::new(Kind::Usage, format!("{text:?} is no fence: {why}; write LOCK:TOKEN"))
+            Error::new(Kind::Usage, format!("{text:?} is not a fence: {why}; write LOCK:TOKEN"))
         };
         let (name, token) = text.rsplit_once(':').ok_or_else(|| wrong("there is no colon"))?;
         Ok(Self {

@@ -61,7 +61,8 @@ pub fn check(
     let to_release = list(&mut later.iter().map(|(name, _)| name));
     let all = list(&mut names.iter().chain(later.iter().map(|(name, _)| name)));
     let message = format!(
-        "{asked} comes before {first} in the order of locks, and {first} is held already (token {token}); take them at once or {asked} first"
+        "{asked} comes before {first} in the order of locks, and {first} is held already (token \
+         {token}); take them at once or {asked} first"
     );
     Err(Error::new(Kind::LockOrder, message)
         .hint_command(format!("lock release {to_release}"), format!("then: lock acquire {all}"))

@@ -15,7 +15,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether both are the same process.
+    /// Returns whether both are the same process.
     pub fn is(&self, other: &Self) -> bool {
         (self.pid, self.start, self.namespace.pid_namespace)
             == (other.pid, other.start, other.namespace.pid_namespace)
@@ -23,8 +23,8 @@ impl Identity {
     }
 }
 
-/// Whether both are the same processes, in the same order: an ancestry changes when a process in it
-/// dies.
+/// Returns whether both are the same processes, in the same order: an ancestry changes when a
+/// process in it dies.
 pub fn same_ancestry(one: &[Identity], other: &[Identity]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is(other))
 }
@@ -36,7 +36,8 @@ pub struct Namespace {
     pub boot: String,
     /// The pid namespace's inode: pid_namespaces(7).
     pub pid_namespace: u64,
-    /// The time namespace's inode, since start times differ between them: time_namespaces(7). 0 on older kernels.
+    /// The time namespace's inode, since start times differ between them: time_namespaces(7). 0 on
+    /// older kernels.
     #[serde(default)]
     pub time_namespace: u64,
     /// `/etc/machine-id`, empty where there is none: machine-id(5).

@@ -18,7 +18,7 @@ use super::queue::{blockers_of_waiter, waiter_state};
 use super::record::{Record, Waiter};
 use crate::name::Name;
 
-/// How long a waiter may leave a free lock before others go first.
+/// The time that a waiter may leave a free lock before others go first.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// Checks further apart than this do not add up: the watching process was itself stopped in
 /// between.
@@ -48,8 +48,8 @@ pub fn next_waiter<'a>(
     blockers_of_waiter(record, at, first, oracle).next().is_none().then_some(first)
 }
 
-/// Whether a waiter for several locks could acquire all of them now. `records`: all that it is
-/// queued in.
+/// Returns whether a waiter for several locks could acquire all of them now. `records`: all that it
+/// is queued in.
 pub fn is_next_for_all<'a>(
     process: &Identity,
     records: impl IntoIterator<Item = &'a Record>,

@@ -45,16 +45,15 @@ pub fn check(edit: &RecordEdit) -> Result<()> {
     }
     let (name, holders, waiters) = (&edit.name, before.holders.len(), before.waiters.len());
     let message = format!(
-        "the record of the lock {name} has no room for this request: it may have {} KiB, and {holders} holders and {waiters} waiters are in it",
+        "the record of the lock {name} has no room for this request: it may have {} KiB, and \
+         {holders} holders and {waiters} waiters are in it",
         RECORD >> 10
     );
     let notes = now.holders.iter().filter(|grant| grant.metadata.is_some()).count();
     let error = Error::new(Kind::TooLarge, message).detail("lock", name.as_str());
     Err(match notes {
-        0 => error.hint_command(
-            "lock list",
-            "see who holds it and who waits; try again when there are fewer",
-        ),
+        0 => error
+            .hint_command("lock list", "list holders and waiters; try again when there are fewer"),
         _ => error
             .hint_command("lock list", "see the metadata of the others; note less with the lock"),
     })

@@ -1,10 +1,10 @@
 //! The liveness of owners and waiters. Only this module decides.
 //!
-//! | verdict | when |
-//! |---|---|
-//! | alive | it exists and started when the record says; or it is hidden (`EPERM`, `hidepid`) |
-//! | dead | no such process, or one that started at another time, or a zombie; or another boot of this machine, and the root lies on a file system that no other kernel shares |
-//! | unknown | another machine; another pid namespace of this boot, or another boot and a shared file system |
+//! - alive: it exists and started when the record says; or it is hidden (`EPERM`, `hidepid`);
+//! - dead: no such process, or one that started at another time, or a zombie; or another boot of
+//!   this machine, and the root lies on a file system that no other kernel shares;
+//! - unknown: another machine; another pid namespace of this boot, or another boot and a shared
+//!   file system.
 //!
 //! Where a pid proves nothing, an flocked file does: the one that a command of `lock run` passes on
 //! to its descendants, and the one that a waiter holds. That works on a local file system and
@@ -78,11 +78,11 @@ pub enum LifelineState {
     Unknown,
 }
 
-/// What this host shows of processes and of the root: facts, without conclusions.
+/// The facts that this host shows of processes and of the root.
 pub trait Host {
     /// The namespace of this process.
     fn namespace(&self) -> &Namespace;
-    /// Whether no other kernel can have the root's file system mounted.
+    /// Returns whether no other kernel can have the root's file system mounted.
     fn is_local(&self) -> bool;
     /// Looks up a process of this pid namespace.
     fn lookup(&self, pid: u32) -> Lookup;
@@ -106,12 +106,12 @@ pub trait LivenessOracle {
         self.process(&waiter.process)
     }
 
-    /// Whether a grant's owner is dead.
+    /// Returns whether a grant's owner is dead.
     fn is_dead(&self, grant: &Grant) -> bool {
         self.grant(grant) == Liveness::Dead
     }
 
-    /// Whether a waiter, or the owner it waits for, is proven dead.
+    /// Returns whether a waiter, or the owner it waits for, is proven dead.
     fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
         self.waiter(waiter) == WaiterState::Dead
     }

@@ -71,9 +71,9 @@ impl Process {
         })
     }
 
-    /// Whether this is a forked copy of `parent` that did not exec: a subshell. Its stack and
-    /// arguments lie where the parent's do, and an exec would have moved them. (The kernel shows
-    /// zeros for processes that this user may not trace.)
+    /// Returns whether this is a forked copy of `parent` that did not exec: a subshell. Its stack
+    /// and arguments lie where the parent's do, and an exec would have moved them. (The kernel
+    /// shows zeros for processes that this user may not trace.)
     pub fn is_forked_copy_of(&self, parent: &Self) -> bool {
         self.start_stack != 0
             && self.start_stack == parent.start_stack
@@ -94,21 +94,21 @@ pub fn watch_process(pid: u32) -> Option<OwnedFd> {
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
-/// Whether a process of this id exists, visible or not: where `/proc` hides it (`hidepid`), kill(2)
-/// still shows that.
+/// Returns whether a process of this id exists, visible or not: where `/proc` hides it (`hidepid`),
+/// kill(2) still shows that.
 pub fn exists(pid: u32) -> bool {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
     number.is_some_and(|number| test_kill_process(number) != Err(Errno::SRCH))
 }
 
-/// Whether a process exists that `/proc` hides from this user.
+/// Returns whether a process exists that `/proc` hides from this user.
 pub fn is_hidden(pid: u32) -> bool {
     let is_invisible = || Process::of(pid).is_err();
     is_invisible() && exists(pid) && is_invisible()
 }
 
-/// Whether all threads of a zombie have ended: its first thread has, and only a pidfd shows the
-/// others.
+/// Returns whether all threads of a zombie have ended: its first thread has, and only a pidfd shows
+/// the others.
 pub fn has_ended(pid: u32) -> bool {
     let Some(fd) = watch_process(pid) else {
         return true;
@@ -142,7 +142,7 @@ pub fn process_name(pid: u32) -> String {
         .unwrap_or_default()
 }
 
-/// Whether a process has this file open, as far as this user may see.
+/// Returns whether a process has this file open, as far as this user may see.
 pub fn has_open(pid: u32, file: &Stat) -> bool {
     const MOST: usize = 4096;
     let Ok(files) =
@@ -166,8 +166,8 @@ fn text_of(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&read(path)?).trim_end().to_owned())
 }
 
-/// Whether `/proc` belongs to this process's pid namespace. After `unshare --fork --pid` without
-/// `--mount-proc` it does not, and its numbers are those of another namespace.
+/// Returns whether `/proc` belongs to this process's pid namespace. After `unshare --fork --pid`
+/// without `--mount-proc` it does not, and its numbers are those of another namespace.
 fn proc_is_ours() -> bool {
     static OURS: OnceLock<bool> = OnceLock::new();
     *OURS.get_or_init(|| {
@@ -195,7 +195,7 @@ fn number_here(number: u32) -> u32 {
         return number;
     }
     let namespace =
-        |who: &str| std::fs::metadata(format!("/proc/{who}/ns/pid")).map(|stat| stat.ino()).ok();
+        |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/pid")).map(|stat| stat.ino()).ok();
     let is_in_ours =
         namespace("self").is_some() && namespace("self") == namespace(&number.to_string());
     let facts = std::fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();

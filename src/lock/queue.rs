@@ -36,7 +36,7 @@ pub enum Blocker<'a> {
     Waiter(&'a Waiter),
 }
 
-/// Whether a waiter blocks later ones: by the state of its process, and by the record.
+/// Returns whether a waiter blocks later ones: by the state of its process, and by the record.
 pub fn waiter_state(waiter: &Waiter, oracle: &dyn LivenessOracle) -> WaiterState {
     match oracle.waiter(waiter) {
         WaiterState::Waiting if waiter.lets_others_pass() => WaiterState::Skipped,

@@ -12,7 +12,7 @@ use crate::document::json;
 /// The version of the records that this program writes.
 pub(super) const VERSION: u32 = 1;
 
-/// How a lock is held.
+/// The mode of a grant or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -31,7 +31,7 @@ impl Mode {
         }
     }
 
-    /// Whether two owners cannot hold a lock in these modes together.
+    /// Returns whether two owners cannot hold a lock in these modes together.
     #[must_use]
     pub fn conflicts(self, other: Self) -> bool {
         self == Self::Exclusive || other == Self::Exclusive
@@ -69,7 +69,7 @@ impl std::str::FromStr for Token {
         text.parse()
             .ok()
             .and_then(Self::new)
-            .ok_or_else(|| format!("{text:?} is no token: that is a number from 1 up"))
+            .ok_or_else(|| format!("{text:?} is not a token: that is a number from 1 up"))
     }
 }
 
@@ -92,12 +92,12 @@ pub struct Grant {
     pub command: String,
     /// The time of the grant, RFC 3339.
     pub since: String,
-    /// How many releases it takes: `--reentrant`.
+    /// The number of releases it takes: `--reentrant`.
     pub count: u32,
     /// The owner's notes.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "json_text")]
     pub metadata: Option<Value>,
-    /// How many seconds the grant lasts if the liveness of its owner is unknown.
+    /// The seconds that the grant lasts if the liveness of its owner is unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ttl: Option<f64>,
     /// The end of that time: seconds since 1970.
@@ -159,7 +159,7 @@ pub struct Waiter {
     /// created.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lifeline: Option<Lifeline>,
-    /// How many locks the request is for.
+    /// The number of locks in the request.
     #[serde(skip_serializing_if = "is_one", default = "one")]
     pub locks: u32,
     /// Later waiters may go first, since this one did not take a free lock in time. It clears this
@@ -209,7 +209,7 @@ mod json_text {
 }
 
 impl Waiter {
-    /// Whether later waiters may go first, by what the record says.
+    /// Returns whether later waiters may go first, by what the record says.
     pub fn lets_others_pass(&self) -> bool {
         self.passed_over || self.broken
     }
@@ -242,7 +242,7 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Whether nothing is on record.
+    /// Returns whether nothing is on record.
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty() && self.waiters.is_empty()
     }

@@ -16,7 +16,7 @@ pub struct Released {
     pub name: Name,
     /// The grant, as it was.
     pub grant: Grant,
-    /// How many more releases the grant takes.
+    /// The number of releases it still takes.
     pub left: u32,
 }
 

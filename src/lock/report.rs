@@ -52,7 +52,7 @@ impl Standing {
         }
     }
 
-    /// Whether the lock must be treated as held.
+    /// Returns whether the lock must be treated as held.
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Locked(..) | Self::Unknown(_))
     }
@@ -114,7 +114,7 @@ impl EntryStatus {
 pub struct LockEntry {
     /// The lock.
     pub lock: String,
-    /// How it is held or requested.
+    /// The mode in which it is held or requested.
     #[serde(rename = "type")]
     pub mode: Mode,
     /// Its status.
@@ -138,7 +138,7 @@ pub struct LockEntry {
     pub until: Option<f64>,
     /// The pids of the owners that block a waiter.
     pub waiting_for: Vec<u32>,
-    /// How many releases it takes.
+    /// The number of releases it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
     /// The boot or namespace of an owner, if its pid is not valid here.
@@ -163,7 +163,7 @@ pub struct LockSummary {
     pub unknown: usize,
     /// The file system's name.
     pub file_system: &'static str,
-    /// Whether other machines may have it mounted: then flock and inotify may be unreliable.
+    /// True if other machines may have it mounted: then flock and inotify may be unreliable.
     pub shared_file_system: bool,
     /// All holders and waiters.
     pub entries: Vec<LockEntry>,

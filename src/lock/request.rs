@@ -12,7 +12,7 @@ use crate::name::Name;
 
 /// The wait after which a waiter reports what blocks it.
 pub(super) const NOTICE_AFTER: Duration = Duration::from_millis(400);
-/// How long giving back an unused place or grant may take.
+/// The time that giving back an unused place or grant may take.
 pub(super) const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most locks that one request may name.
 pub const MAX_LOCKS: usize = 64;
@@ -39,7 +39,7 @@ impl Deadline {
         Self { at, timeout: at.saturating_duration_since(Instant::now()) }
     }
 
-    /// How much time is left.
+    /// The time that is left.
     pub fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
@@ -49,7 +49,7 @@ impl Deadline {
     }
 }
 
-/// Whether a request that would close a cycle of waiters is refused.
+/// True if a request that would close a cycle of waiters is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadlocks {
     /// It is.
@@ -65,7 +65,7 @@ pub struct Requester {
     pub owner: Identity,
     /// The owner and its ancestors, nearest first.
     pub ancestry: Vec<Identity>,
-    /// Whether the owner was named; then it and its ancestors follow those of the requesting
+    /// True if the owner was named; then it and its ancestors follow those of the requesting
     /// process.
     pub explicit: bool,
     /// The process that requests the lock, and waits if it has to.
@@ -93,7 +93,7 @@ impl Requester {
     }
 }
 
-/// Whether a lock that is held already may be acquired again.
+/// True if a lock that is held already may be acquired again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reentrancy {
     /// The grant is counted up, and takes as many releases.
@@ -107,11 +107,11 @@ pub enum Reentrancy {
 /// The terms on which a lock is requested.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestSpec {
-    /// How it is to be held.
+    /// The mode in which it is to be held.
     pub mode: Mode,
     /// The purpose of the request.
     pub purpose: Purpose,
-    /// Whether the lock may be held already.
+    /// True if the lock may be held already.
     pub reentrancy: Reentrancy,
 }
 
@@ -144,7 +144,7 @@ pub struct Request {
     pub deadlocks: Deadlocks,
     /// The owner's notes.
     pub metadata: Option<Value>,
-    /// How long the grant lasts if the liveness of its owner is unknown.
+    /// The time that the grant lasts if the liveness of its owner is unknown.
     pub ttl: Option<Duration>,
     /// The file that the owner holds locked while it lives.
     pub live_file: Option<Lifeline>,
@@ -171,7 +171,7 @@ impl Request {
         }
     }
 
-    /// Whether it is for the lock of the state, among others.
+    /// Returns whether it is for the lock of the state, among others.
     pub fn wants_state(&self) -> bool {
         self.names.iter().any(|name| name.as_str() == STATE)
     }

@@ -24,13 +24,13 @@ impl Scenario {
             inject(What::Stops, &|actor| {
                 actor.world.faults.stops -= 1;
                 actor.world.scripts[me].is_stopped = true;
-                actor.others_look_soon();
+                actor.others_recheck_soon();
             });
         }
         if script.is_stopped {
             inject(What::Continues, &|actor| {
                 actor.world.scripts[me].is_stopped = false;
-                actor.others_look_soon();
+                actor.others_recheck_soon();
             });
         }
         if is_running && !script.is_frozen && !script.is_stopped && world.faults.freezes > 0 {
@@ -38,7 +38,7 @@ impl Scenario {
                 actor.world.faults.freezes -= 1;
                 // The waiters that it was about to wake re-check by themselves.
                 for code in self.wakeups(&actor.world, me) {
-                    actor.tell(code, |script| script.looks_soon = true);
+                    actor.notify(code, |script| script.rechecks_soon = true);
                 }
                 actor.world.scripts[me].is_frozen = true;
             });
@@ -67,13 +67,13 @@ impl Actor<'_> {
         self.world.flock = self.world.flock.filter(|_| self.world.flock != me);
         // It was killed before it could wake these waiters.
         for code in self.scenario.wakeups(&self.world, self.me) {
-            self.tell(code, |script| script.looks_soon = true);
+            self.notify(code, |script| script.rechecks_soon = true);
         }
         let script = self.world.scripts[self.me];
         if script.is_alive && script.attempt == 0 {
-            self.world.leave_line(self.me);
+            self.world.leave_queue(self.me);
             let script = &mut self.world.scripts[self.me];
-            (script.wakeup_pipe, script.looks_soon, script.is_stopped, script.is_late) =
+            (script.wakeup, script.rechecks_soon, script.is_stopped, script.is_late) =
                 (false, false, false, false);
             (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
             script.is_broken = false;
@@ -95,7 +95,7 @@ impl Actor<'_> {
     }
 
     /// A waiter that is stopped, or continues, gives no sign.
-    pub fn others_look_soon(&mut self) {
+    pub fn others_recheck_soon(&mut self) {
         for (number, script) in self.world.scripts.iter_mut().enumerate() {
             let has_judged = match script.step {
                 Step::PeekJournal(read_record) | Step::PeekRecord(read_record) => {
@@ -103,7 +103,7 @@ impl Actor<'_> {
                 }
                 step => matches!(step, Step::Sleep(_)),
             };
-            script.looks_soon |= number != self.me && has_judged;
+            script.rechecks_soon |= number != self.me && has_judged;
         }
     }
 }

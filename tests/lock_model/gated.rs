@@ -131,7 +131,7 @@ impl Actor<'_> {
                 self.store(&edits, Then::Turn)
             }
             Admission::Grantable => {
-                self.look_for_overtaken(&edits, before.excused());
+                self.check_overtaken(&edits, before.excused());
                 let first = u64::from(self.world.token);
                 let tokens = (first..).filter_map(Token::new);
                 let acquired: Vec<_> = edits
@@ -154,8 +154,8 @@ impl Actor<'_> {
                 {
                     edits.iter_mut().for_each(|edit| edit.record.waiters.rotate_right(1));
                 }
-                if self.scenario.mistake != Mistake::DeadlocksNotLookedFor
-                    && self.closes_circle(request, &edits)
+                if self.scenario.mistake != Mistake::NoDeadlockSearch
+                    && self.closes_cycle(request, &edits)
                 {
                     return self.refuse();
                 }
@@ -174,7 +174,7 @@ impl Actor<'_> {
         hierarchy::check(edits, &request.requester, held).is_err()
     }
 
-    pub fn closes_circle(&self, request: &Request, edits: &[RecordEdit]) -> bool {
+    pub fn closes_cycle(&self, request: &Request, edits: &[RecordEdit]) -> bool {
         let mut records: Vec<(Name, Record)> =
             edits.iter().map(|edit| (edit.name.clone(), edit.record.clone())).collect();
         for (lock, name) in self.scenario.names.iter().enumerate() {
@@ -193,8 +193,8 @@ impl Actor<'_> {
     }
 
     pub fn refuse(&mut self) {
-        let is_in_line = self.world.scripts[self.me].in_line;
-        self.nothing_to_store(if is_in_line {
+        let is_is_queued = self.world.scripts[self.me].is_queued;
+        self.nothing_to_store(if is_is_queued {
             Then::Leave(Outcome::Failed)
         } else {
             Then::End(Outcome::Failed)
@@ -207,7 +207,7 @@ impl Actor<'_> {
     }
 
     pub fn store(&mut self, edits: &[RecordEdit], then: Then) {
-        self.look_for_removed(edits);
+        self.check_removed(edits);
         let changed: Vec<&RecordEdit> = edits.iter().filter(|edit| edit.is_changed()).collect();
         let writes = match self.scenario.mistake {
             Mistake::NoJournal => {
@@ -319,28 +319,28 @@ impl Actor<'_> {
                     }
                     self.world.highest = old.max(new);
                 }
-                self.world.leave_line(self.me);
+                self.world.leave_queue(self.me);
             }
-            Then::Wait => self.world.join_line(self.me),
+            Then::Wait => self.world.jois_queued(self.me),
             _ => {}
         }
     }
 
-    pub fn tell(&mut self, code: u8, what: impl Fn(&mut Script)) {
+    pub fn notify(&mut self, code: u8, what: impl Fn(&mut Script)) {
         if code != 0 && self.world.lives(code) {
             what(&mut self.world.scripts[script_of(code)]);
         }
     }
 }
 
-/// Whether the original record marks this waiter as passed over.
+/// Returns whether the original record marks this waiter as passed over.
 pub fn is_marked(edit: &RecordEdit, process: &Identity) -> bool {
     edit.original().waiters.iter().any(|waiter| waiter.passed_over && waiter.process.is(process))
 }
 
 impl Scenario {
-    /// Whether a waiter could acquire all locks that it waits for. The state is not free for a
-    /// commit while another process has its flock.
+    /// Returns whether a waiter could acquire all locks that it waits for. The state is not free
+    /// for a commit while another process has its flock.
     pub fn is_next(&self, world: &World, code: u8, oracle: &dyn LivenessOracle) -> bool {
         let commits = matches!(self.command(world, script_of(code)), Command::Commit);
         if commits && world.flock.is_some() {

@@ -23,7 +23,7 @@ impl Scenario {
             .or_else(|| self.two_on_record(world))
             .or_else(|| self.one_of_several(world))
             .or_else(|| self.never_woken(world))
-            .or_else(|| self.nobody_moves(world, moves))
+            .or_else(|| self.stuck(world, moves))
     }
 
     /// The lock that a script relies on: from the grant until it begins to give it back.
@@ -107,8 +107,8 @@ impl Scenario {
         for (number, script) in world.scripts.iter().enumerate().filter(|_| !self.is_apart) {
             let Step::Sleep(ends) = script.step else { continue };
             let is_ended = ends.iter().any(|code| *code != 0 && !world.lives(*code));
-            if script.wakeup_pipe
-                || script.looks_soon
+            if script.wakeup
+                || script.rechecks_soon
                 || script.is_late
                 || is_ended
                 || self.is_to_be_woken(world, number)
@@ -130,7 +130,9 @@ impl Scenario {
                 })
                 .collect();
             if first_blocker(&records, request, world).is_none() {
-                return Some(format!("{number} sleeps, and nobody is in its way or will wake it"));
+                return Some(format!(
+                    "{number} sleeps, and nothing blocks it and no event will wake it"
+                ));
             }
         }
         None
@@ -141,12 +143,12 @@ impl Scenario {
         world.scripts.iter().enumerate().any(|(number, script)| {
             // A late waiter is about to leave the queue, and wakes the next one.
             let leaves =
-                number != parker && script.is_late && script.in_line && world.is_running(number);
+                number != parker && script.is_late && script.is_queued && world.is_running(number);
             leaves || self.wakeups(world, number).contains(&code)
         })
     }
 
-    fn nobody_moves(&self, world: &World, moves: &[(Move, World)]) -> Option<String> {
+    fn stuck(&self, world: &World, moves: &[(Move, World)]) -> Option<String> {
         let is_stuck = !moves.iter().any(|(by, _)| by.what == What::Steps);
         let is_anybody_stopped = world.scripts.iter().any(|script| script.is_stopped);
         if !is_stuck || is_anybody_stopped || self.is_over(world) {
@@ -154,7 +156,7 @@ impl Scenario {
         }
         let mut frozen = (0..SCRIPTS).filter(|script| world.scripts[*script].is_frozen).peekable();
         if frozen.peek().is_none() {
-            return Some("all wait, and nobody can move".to_owned());
+            return Some("all wait, and none can move".to_owned());
         }
         if (0..SCRIPTS).all(|script| {
             world.scripts[script].is_frozen || world.scripts[script].step == Step::End
@@ -181,7 +183,7 @@ impl Scenario {
 impl Actor<'_> {
     /// Complains if this grant or commit goes before an earlier waiter that is in its place. A
     /// holder does not queue for its own lock. `excused`: when the records were read.
-    pub fn look_for_overtaken(&mut self, edits: &[RecordEdit], excused: [bool; SCRIPTS]) {
+    pub fn check_overtaken(&mut self, edits: &[RecordEdit], excused: [bool; SCRIPTS]) {
         let (world, scenario) = (&self.world, self.scenario);
         let request = scenario.request(world, self.me);
         if edits.iter().any(|edit| request.requester.own_grant(&edit.name, &edit.record).is_some())
@@ -190,7 +192,7 @@ impl Actor<'_> {
         }
         let mine = scenario.locks(world, self.me);
         let earlier = world
-            .line
+            .queue
             .iter()
             .flatten()
             .map(|script| usize::from(*script))
@@ -217,7 +219,7 @@ impl Actor<'_> {
 
 impl Actor<'_> {
     /// Complains if a living waiter that still waits is removed from a record.
-    pub fn look_for_removed(&mut self, edits: &[RecordEdit]) {
+    pub fn check_removed(&mut self, edits: &[RecordEdit]) {
         let (world, me) = (&self.world, self.me);
         let gone = edits.iter().flat_map(|edit| {
             let is_gone = |waiter: &&Waiter| edit.record.position_of(&waiter.process).is_none();
@@ -239,18 +241,18 @@ impl World {
         self.scripts.map(|script| script.is_excused)
     }
 
-    pub fn join_line(&mut self, script: usize) {
-        self.leave_line(script);
-        self.scripts[script].in_line = true;
-        if let Some(place) = self.line.iter_mut().find(|place| place.is_none()) {
+    pub fn jois_queued(&mut self, script: usize) {
+        self.leave_queue(script);
+        self.scripts[script].is_queued = true;
+        if let Some(place) = self.queue.iter_mut().find(|place| place.is_none()) {
             *place = u8::try_from(script).ok();
         }
     }
 
-    pub fn leave_line(&mut self, script: usize) {
-        self.scripts[script].in_line = false;
+    pub fn leave_queue(&mut self, script: usize) {
+        self.scripts[script].is_queued = false;
         let script = u8::try_from(script).ok();
-        let mut others = self.line.into_iter().filter(|place| *place != script && place.is_some());
-        self.line = std::array::from_fn(|_| others.next().flatten());
+        let mut others = self.queue.into_iter().filter(|place| *place != script && place.is_some());
+        self.queue = std::array::from_fn(|_| others.next().flatten());
     }
 }

@@ -1,15 +1,14 @@
 //! A model of the lock protocol: every ordering of its steps for three scripts, searched breadth
 //! first.
 //!
-//! The program's own functions decide: `look::ask`, `look::look`, `queue`, `deadlock::circle`,
-//! `acquire::grant`, `release::release_one`, `break_up::remove_grants` and `edit::writes`, on records like
-//! those on the disk. The model repeats only the order in which their callers proceed ([`steps`]):
-//! what they hold meanwhile, and between which of their steps other scripts may come, die, stop or
-//! time out.
+//! The program's own functions decide: `admission`, `queue`, `deadlock`, `hierarchy`, `idle`,
+//! `RecordEdit`, `release_one` and `files::journal::write_ops`, on records like those on the disk.
+//! The model repeats only the order in which their callers proceed ([`steps`]): what they hold
+//! meanwhile, and between which of their steps other scripts may come, die, stop or time out.
 //!
 //! Not modelled: times (an expired time is an event like others), the once-a-second check, except
-//! after changes that give no sign (see `lock::files::wait`) and in other pid namespaces, flock's queue
-//! (any process may take it when it is free), damaged records.
+//! after changes that give no sign (see `lock::files::park`) and in other pid namespaces, flock's
+//! queue (any process may take it when it is free), damaged records.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -49,18 +48,18 @@ const COMMIT: &[Command] = &[Commit];
 #[track_caller]
 fn holds(what: &str, names: &[&str], scripts: Scripts<'_>, faults: &[Faults]) {
     for faults in faults {
-        tells(&format!("{what}, {faults}"), search(&Scenario::new(names, scripts, *faults)));
+        assert_holds(&format!("{what}, {faults}"), search(&Scenario::new(names, scripts, *faults)));
     }
 }
 
 #[track_caller]
-fn tells(what: &str, found: Found) {
+fn assert_holds(what: &str, found: Found) {
     let Found { states, moves, ends, broken } = found;
     println!("{what}: {states} states, {moves} moves, {ends} ends");
     if let Some(broken) = broken {
         panic!("{broken}");
     }
-    assert!(ends > 0, "nobody comes to an end");
+    assert!(ends > 0, "no script comes to an end");
 }
 
 #[test]
@@ -114,10 +113,10 @@ fn several_locks_are_granted_all_or_none() {
 fn a_request_that_closes_a_cycle_is_refused() {
     let one_first = &[Acquire(ONE, Exclusive), Acquire(OTHER, Exclusive)];
     let other_first = &[Acquire(OTHER, Exclusive), Acquire(ONE, Exclusive)];
-    holds("circle", &["one", "other"], [one_first, other_first, ALONE], &[NOTHING]);
-    holds("circle", &["one", "other"], [one_first, other_first, &[]], &[KILL, DEATH]);
+    holds("cycle", &["one", "other"], [one_first, other_first, ALONE], &[NOTHING]);
+    holds("cycle", &["one", "other"], [one_first, other_first, &[]], &[KILL, DEATH]);
     let commits = &[Acquire(OTHER, Exclusive), Commit];
-    holds("circle with a commit", &["state", "other"], [one_first, commits, &[]], &[KILL]);
+    holds("cycle with a commit", &["state", "other"], [one_first, commits, &[]], &[KILL]);
 }
 
 #[test]
@@ -125,7 +124,7 @@ fn ordered_requests_need_no_cycle_search() {
     let state_first = &[Acquire(ONE, Exclusive), Acquire(OTHER, Exclusive)];
     let config_first = &[Acquire(OTHER, Exclusive), Acquire(ONE, Exclusive)];
     let scenario = Scenario::new(&["state", "config"], [state_first, config_first, ALONE], NOTHING);
-    tells("in order", search(&scenario.with(Mistake::DeadlocksNotLookedFor)));
+    assert_holds("in order", search(&scenario.with(Mistake::NoDeadlockSearch)));
 }
 
 /// With `PROOFS=all` the last two run with one fault of each kind, too: half as many states again
@@ -164,7 +163,7 @@ fn an_flock_proves_waiters_across_pid_namespaces() {
     for (names, scripts) in roots {
         for faults in [KILL, FREEZE] {
             let scenario = Scenario::new(names, scripts, faults).apart();
-            tells(&format!("apart, {names:?}, {faults}"), search(&scenario));
+            assert_holds(&format!("apart, {names:?}, {faults}"), search(&scenario));
         }
     }
 }

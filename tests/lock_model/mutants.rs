@@ -29,7 +29,7 @@ const S: &[&str] = &["state"];
 const TWO: &[&str] = &["one", "other"];
 
 const AT_ONCE: &str = "at once";
-const NOT_WOKEN: &str = "nobody is in its way or will wake it";
+const NOT_WOKEN: &str = "nothing blocks it and no event will wake it";
 
 #[test]
 fn two_holders_of_one_lock_are_found() {
@@ -46,10 +46,10 @@ fn two_holders_of_one_lock_are_found() {
 #[test]
 fn a_lost_wakeup_is_found() {
     // It overwrites the queue entry of a waiter that came meanwhile.
-    breaks(Mistake::GrantWithoutSecondLook, NOT_WOKEN, D, [ALONE, ALONE, SHARED], NOTHING);
+    breaks(Mistake::GrantWithoutSecondCheck, NOT_WOKEN, D, [ALONE, ALONE, SHARED], NOTHING);
     breaks(Mistake::SilentRelease, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
-    breaks(Mistake::SleepWithoutLook, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
-    breaks(Mistake::BellForgottenAfterLook, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
+    breaks(Mistake::SleepWithoutCheck, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
+    breaks(Mistake::WakeupDrainedAfterCheck, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
     breaks(Mistake::OnlyFirstWoken, NOT_WOKEN, D, [ALONE, SHARED, SHARED], NOTHING);
     breaks(Mistake::BlockerNotWatched, NOT_WOKEN, D, [ALONE, ALONE, ALONE], DEATH);
     breaks(Mistake::JudgedOnce, NOT_WOKEN, D, [ALONE, ALONE, ALONE], KILL);
@@ -61,15 +61,9 @@ fn an_overtaken_or_endless_wait_is_found() {
     breaks(Mistake::WaitingTakenForStopped, "overtakes", D, [SHARED, ALONE, SHARED], NOTHING);
     let one_first = &[Command::Acquire(ONE, Exclusive), Command::Acquire(OTHER, Exclusive)];
     let other_first = &[Command::Acquire(OTHER, Exclusive), Command::Acquire(ONE, Exclusive)];
-    breaks(
-        Mistake::DeadlocksNotLookedFor,
-        "nobody can move",
-        TWO,
-        [one_first, other_first, &[]],
-        NOTHING,
-    );
+    breaks(Mistake::NoDeadlockSearch, "none can move", TWO, [one_first, other_first, &[]], NOTHING);
     let upgrade = &[Command::Acquire(ONE, Shared), Command::Acquire(ONE, Exclusive)];
-    breaks(Mistake::DeadlocksNotLookedFor, "nobody can move", D, [upgrade, upgrade, &[]], NOTHING);
+    breaks(Mistake::NoDeadlockSearch, "none can move", D, [upgrade, upgrade, &[]], NOTHING);
     breaks(Mistake::DeadTakenForLiving, "never comes to an end", D, [ALONE, ALONE, &[]], DEATH);
 }
 
@@ -86,9 +80,5 @@ fn a_wrongly_passed_over_waiter_is_found() {
     breaks(Mistake::MarkKept, "overtakes", D, [twice, ALONE, ALONE], FREEZE);
     breaks(Mistake::MarkKept, "overtakes", S, [ALONE, COMMIT, COMMIT], FREEZE);
     is_refuted(Scenario::new(D, alone, NOTHING).apart(), Mistake::LifelineNotHeld, "living waiter");
-    is_refuted(
-        Scenario::new(D, alone, KILL).apart(),
-        Mistake::DeadLifelineBlocks,
-        "nobody can move",
-    );
+    is_refuted(Scenario::new(D, alone, KILL).apart(), Mistake::DeadLifelineBlocks, "none can move");
 }

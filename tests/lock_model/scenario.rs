@@ -34,18 +34,18 @@ pub enum Command {
 pub enum Mistake {
     None,
     /// Grants what was seen without the gate, without a check under it.
-    GrantWithoutSecondLook,
+    GrantWithoutSecondCheck,
     /// Drains commits first, and writes the record afterwards.
     RecordAfterDrain,
     DrainSkipped,
     /// Reads the record first, and takes the flock of the state afterwards.
     CommitReadsBeforeFlock,
     /// Sleeps without a check once it is queued.
-    SleepWithoutLook,
+    SleepWithoutCheck,
     /// Does not check before sleeping that the judged records are still in place.
     JudgedOnce,
     /// Drains the wakeup after the check, not before it.
-    BellForgottenAfterLook,
+    WakeupDrainedAfterCheck,
     /// Frees a lock without waking a waiter.
     SilentRelease,
     /// Wakes only the first waiter, although others may share.
@@ -62,7 +62,7 @@ pub enum Mistake {
     WaitingTakenForStopped,
     /// Judges a dead owner as alive.
     DeadTakenForLiving,
-    DeadlocksNotLookedFor,
+    NoDeadlockSearch,
     /// Hands out a token without counting it.
     TokenGivenTwice,
     /// Waits for a frozen waiter.
@@ -131,15 +131,15 @@ impl Scenario {
             attempt: 0,
             step: Step::Begin,
             holds: [None; LOCKS],
-            in_line: false,
-            wakeup_pipe: false,
+            is_queued: false,
+            wakeup: false,
             is_stopped: false,
             is_frozen: false,
             has_lifeline: false,
             is_excused: false,
             is_late: false,
             is_broken: false,
-            looks_soon: false,
+            rechecks_soon: false,
         };
         let mut world = World {
             records: [0; LOCKS],
@@ -148,7 +148,7 @@ impl Scenario {
             flock: None,
             token: 1,
             highest: 0,
-            line: [None; SCRIPTS],
+            queue: [None; SCRIPTS],
             faults: self.faults,
             scripts: [script; SCRIPTS],
         };
@@ -253,7 +253,8 @@ fn request(names: &[Name], script: usize, code: u8, command: Command) -> Request
         process: process.clone(),
         env_tokens: Vec::new(),
     };
-    // A commit or a release acts for the process and its ancestors: see `owner::self_and_ancestors`.
+    // A commit or a release acts for the process and its ancestors: see
+    // `owner::self_and_ancestors`.
     let of_process = Requester {
         owner: process.clone(),
         ancestry: vec![process.clone(), script],

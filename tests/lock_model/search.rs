@@ -79,7 +79,7 @@ pub fn search(scenario: &Scenario) -> Found {
     }
     let lost = without_way_to(&ends, ways, reached.len());
     let broken =
-        lost.map(|place| format!("somebody never comes to an end\n{}", way_to(&reached, place)));
+        lost.map(|place| format!("a script never comes to an end\n{}", way_to(&reached, place)));
     Found { states: reached.len(), moves, ends: ends.len(), broken }
 }
 

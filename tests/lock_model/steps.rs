@@ -69,13 +69,13 @@ impl<'a> Actor<'a> {
             Step::Wake(plan) => {
                 plan.wake
                     .into_iter()
-                    .for_each(|code| self.tell(code, |script| script.wakeup_pipe = true));
+                    .for_each(|code| self.notify(code, |script| script.wakeup = true));
                 self.go_on(plan.then);
             }
             Step::Listen => {
                 self.drain();
                 match self.scenario.mistake {
-                    Mistake::SleepWithoutLook => {
+                    Mistake::SleepWithoutCheck => {
                         self.set(Step::Sleep([script_code(self.me), 0, 0]))
                     }
                     _ => self.recheck(),
@@ -89,8 +89,8 @@ impl<'a> Actor<'a> {
             Step::Sleep(ends) => {
                 let is_over = ends.iter().any(|code| *code != 0 && !self.world.lives(*code));
                 if !(is_over
-                    || script.wakeup_pipe
-                    || script.looks_soon
+                    || script.wakeup
+                    || script.rechecks_soon
                     || script.is_late
                     || self.sees_by_heartbeat())
                 {
@@ -138,9 +138,9 @@ impl<'a> Actor<'a> {
 
     pub fn drain(&mut self) {
         let script = &mut self.world.scripts[self.me];
-        script.looks_soon = false;
-        if self.scenario.mistake != Mistake::BellForgottenAfterLook {
-            script.wakeup_pipe = false;
+        script.rechecks_soon = false;
+        if self.scenario.mistake != Mistake::WakeupDrainedAfterCheck {
+            script.wakeup = false;
         }
     }
 
@@ -239,7 +239,7 @@ impl<'a> Actor<'a> {
     }
 
     pub fn end_or_leave(&mut self, outcome: Outcome) {
-        if self.world.scripts[self.me].in_line {
+        if self.world.scripts[self.me].is_queued {
             self.set(Step::Pass(Errand::Leave(outcome)));
         } else {
             self.end(outcome);
@@ -248,13 +248,13 @@ impl<'a> Actor<'a> {
 
     /// Ends the command; the script goes on to its next, or gives back its locks.
     pub fn end(&mut self, outcome: Outcome) {
-        self.world.leave_line(self.me);
+        self.world.leave_queue(self.me);
         let commands = &self.scenario.scripts[self.me];
         let last = u8::try_from(commands.len() - 1).unwrap();
         let ended = self.scenario.command(&self.world, self.me);
         let freed = self.scenario.locks(&self.world, self.me);
         let script = &mut self.world.scripts[self.me];
-        (script.wakeup_pipe, script.looks_soon, script.is_stopped, script.is_late) =
+        (script.wakeup, script.rechecks_soon, script.is_stopped, script.is_late) =
             (false, false, false, false);
         (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
         let is_release = matches!(ended, Command::Release(_) | Command::GiveAllBack);

@@ -61,14 +61,14 @@ impl Actor<'_> {
         let records = self.scenario.named(request, &read_record.seen);
         let has_flock = self.world.flock.map(usize::from) == Some(self.me);
         let reads_early = self.scenario.mistake == Mistake::CommitReadsBeforeFlock
-            && !self.world.scripts[self.me].in_line;
+            && !self.world.scripts[self.me].is_queued;
         if request.spec.purpose == Purpose::Commit && (has_flock || reads_early) {
             let (name, record) = &records[0];
             let is_turn =
                 blockers(name, record, &request.requester, request.spec, &oracle).next().is_none();
             match (is_turn, has_flock) {
                 (true, true) => {
-                    self.look_for_overtaken(
+                    self.check_overtaken(
                         &[RecordEdit::new(name, record.clone())],
                         read_record.excused,
                     );
@@ -86,7 +86,7 @@ impl Actor<'_> {
             Some(blocker) if !self.world.scripts[self.me].is_late => {
                 self.sleep(&blocker, read_record)
             }
-            None if self.scenario.mistake == Mistake::GrantWithoutSecondLook => {
+            None if self.scenario.mistake == Mistake::GrantWithoutSecondCheck => {
                 let locks = self.scenario.locks(&self.world, self.me);
                 let edits = locks
                     .iter()
@@ -106,11 +106,11 @@ impl Actor<'_> {
             ends.iter_mut().skip(1).zip(&known).for_each(|(end, process)| *end = code_of(process));
         }
         let script = &mut self.world.scripts[self.me];
-        script.looks_soon |= known.is_empty() && matches!(blocker, Blocker::Holder(_));
+        script.rechecks_soon |= known.is_empty() && matches!(blocker, Blocker::Holder(_));
         match self.scenario.mistake {
             Mistake::JudgedOnce => self.set(Step::Sleep(ends)),
-            Mistake::BellForgottenAfterLook => {
-                self.world.scripts[self.me].wakeup_pipe = false;
+            Mistake::WakeupDrainedAfterCheck => {
+                self.world.scripts[self.me].wakeup = false;
                 self.set(Step::Sleep(ends));
             }
             _ => {

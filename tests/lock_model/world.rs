@@ -115,13 +115,13 @@ pub struct World {
     pub token: u8,
     pub highest: u8,
     /// The queued scripts in order of arrival, for the promise of order.
-    pub line: [Option<u8>; SCRIPTS],
+    pub queue: [Option<u8>; SCRIPTS],
     /// The faults that may still happen.
     pub faults: Faults,
     pub scripts: [Script; SCRIPTS],
 }
 
-/// How many faults of each kind may happen.
+/// The number of faults of each kind that may happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Faults {
     /// A command is killed; its script starts it once more.
@@ -166,9 +166,9 @@ pub struct Script {
     /// The locks that it may rely on.
     pub holds: [Option<Held>; LOCKS],
     /// Its command has a place in the queues.
-    pub in_line: bool,
+    pub is_queued: bool,
     /// A wakeup is pending that its command has not drained.
-    pub wakeup_pipe: bool,
+    pub wakeup: bool,
     pub is_stopped: bool,
     pub is_frozen: bool,
     /// Its command holds the flock of its lifeline.
@@ -181,7 +181,7 @@ pub struct Script {
     /// Its lock was taken away from it.
     pub is_broken: bool,
     /// A change without a sign has happened: it re-checks within a second.
-    pub looks_soon: bool,
+    pub rechecks_soon: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

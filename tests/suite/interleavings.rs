@@ -3,7 +3,7 @@
 //!
 //! All orders with one preemption are tried, and a fixed sample with two; `PROOFS=all` tries all of
 //! those, too. Locks with a record are not contended here, since all actors are one process and so
-//! one owner: see `lock::model`.
+//! one owner: see `tests/lock_model`.
 
 mod schedule;
 

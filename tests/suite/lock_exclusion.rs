@@ -186,7 +186,7 @@ fn own_locks_until_killed(seed: usize) -> ! {
         match witnessed {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                say(&format!("{lock} is held by somebody else, too: {mode} {token}"))
+                say(&format!("{lock} is held by another owner, too: {mode} {token}"))
             }
             Err(TryLockError::Error(error)) => panic!("{error}"),
         }

@@ -228,12 +228,12 @@ impl Aftermath<'_> {
                 self.entries.iter().filter(|entry| entry.lock == *name && entry.holds()).collect();
             let pids =
                 holders.iter().map(|entry| entry.pid.to_string()).collect::<Vec<_>>().join(",");
-            let (code, told) = match holders.first() {
+            let (code, shown) = match holders.first() {
                 Some(first) => (0, format!("locked:{}:{pids}", first.mode)),
                 None => (1, "unlocked".to_owned()),
             };
             let ran = root.run(&format!("lock check {name}"));
-            assert_eq!((ran.code, ran.stdout.trim()), (code, told.as_str()), "{}", self.place);
+            assert_eq!((ran.code, ran.stdout.trim()), (code, shown.as_str()), "{}", self.place);
         }
     }
 

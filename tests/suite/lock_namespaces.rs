@@ -216,8 +216,8 @@ fn waits_for_several_locks_and_of_commits_can_be_ended() {
     let Some(mut container) = inside(&sandbox, text) else { return };
     await_waiters(&sandbox, &["waiting", "waiting"]);
     let id = waiters(&sandbox)[0]["waiter"].as_str().unwrap().to_owned();
-    let told = sandbox.run(&format!("--json lock break --waiter {id}")).expect(0).json();
-    assert_eq!(told["locks"], json!(["one", "two"]));
+    let shown = sandbox.run(&format!("--json lock break --waiter {id}")).expect(0).json();
+    assert_eq!(shown["locks"], json!(["one", "two"]));
     let lines: Vec<String> =
         std::iter::repeat_with(|| container.line()).take_while(|line| line != "ended").collect();
     assert!(

@@ -1,4 +1,4 @@
-//! Who holds an flock, where the kernel does not say: by the note in the lock file.
+//! The holder of an flock, where the kernel does not name it: by the note in the lock file.
 
 use std::cell::Cell;
 use std::fs::{self, File};

@@ -104,8 +104,8 @@ fn sh_c_owns_its_lock_unless_it_execs_the_command() {
     let sandbox = Sandbox::initialized();
     let mut script = sandbox.script("sh", "$B lock acquire n; $B lock check n; echo $$; :");
     script.line();
-    let told = script.line();
-    assert_eq!(told, format!("locked:exclusive:{}", script.line()));
+    let shown = script.line();
+    assert_eq!(shown, format!("locked:exclusive:{}", script.line()));
     // bash execs the last command of -c, so the program's parent is the caller of bash
     let mut script =
         sandbox.script("bash", "bash -c '$B lock acquire m'; $B lock check m; read -r _; :");
@@ -284,9 +284,9 @@ fn an_owner_of_unknown_status_keeps_its_lock_until_a_break() {
         let (sandbox, script) = forged(forgery);
         let pid = script.pid();
         drop(script);
-        let (told, code) = sandbox.check("n");
+        let (shown, code) = sandbox.check("n");
         let place = sandbox.rows()[0]["place"].as_str().unwrap().to_owned();
-        assert_eq!((told, code), (format!("unknown:exclusive:{pid} in {place}"), 0), "{what}");
+        assert_eq!((shown, code), (format!("unknown:exclusive:{pid} in {place}"), 0), "{what}");
         assert_eq!(sandbox.rows()[0]["status"], "unknown", "{what}");
         assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks", "{what}");
         sandbox
@@ -501,8 +501,8 @@ fn an_owner_in_another_pid_namespace_is_unknown() {
     inside.line();
     assert_eq!(inside.line(), "locked:exclusive:1", "by name it may");
     inside.until("held");
-    let (told, code) = sandbox.check("n");
-    assert!(told == "unknown:exclusive:1 in another pid namespace" && code == 0, "{told}");
+    let (shown, code) = sandbox.check("n");
+    assert!(shown == "unknown:exclusive:1 in another pid namespace" && code == 0, "{shown}");
     assert!(!sandbox.is_free("n"));
     assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks");
     let mut waiter = sandbox.waiter("n");

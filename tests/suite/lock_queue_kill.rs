@@ -24,7 +24,7 @@ struct Queue {
     names: &'static str,
     holder: Owner,
     killed: Owner,
-    behind: [Owner; 2],
+    later: [Owner; 2],
 }
 
 /// The calls to be killed at.
@@ -52,13 +52,13 @@ impl Queue {
             killed.has_ended() || sleeps(root, self.names, self.killed.pid())
         };
         until("the killed one sleeps or is dead", || settled(&mut killed));
-        let behind = self.behind.each_ref().map(|owner| {
+        let later = self.later.each_ref().map(|owner| {
             let waiting = Waiting::in_queue(root, self.names, owner);
             until("the killed one sleeps again or is dead", || settled(&mut killed));
             waiting
         });
         root.ok(&format!("lock release {} --owner-pid {}", self.names, self.holder.pid()));
-        (killed, behind)
+        (killed, later)
     }
 
     fn killed_at_every_call(names: &'static str) {
@@ -71,7 +71,7 @@ impl Queue {
             names,
             holder: Owner::new(),
             killed: Owner::new(),
-            behind: [Owner::new(), Owner::new()],
+            later: [Owner::new(), Owner::new()],
         };
         let held = start
             .run(&format!("lock acquire {names} 0 --json --owner-pid {}", queue.holder.pid()))
@@ -93,7 +93,7 @@ impl Queue {
             let root = copy_of(&start);
             let place =
                 format!("{words:?}, killed before {} #{}: {}", call.name, call.nth, call.line);
-            let (killed, behind) = queue.form(&root, killing(call, &root, "-f", &words));
+            let (killed, later) = queue.form(&root, killing(call, &root, "-f", &words));
             let mut highest = tokens_in(&held.stdout).into_iter().max().unwrap();
             let mut served = |owner: &Owner| {
                 let holders = living(&root).into_iter().filter(Entry::holds);
@@ -114,14 +114,14 @@ impl Queue {
             // strace stops it again and again, and a stopped waiter is passed over: it may be
             // served late
             let mut killed = Some(killed);
-            let mut behind: VecDeque<_> = behind.into_iter().zip(&queue.behind).collect();
-            while killed.is_some() || !behind.is_empty() {
+            let mut later: VecDeque<_> = later.into_iter().zip(&queue.later).collect();
+            while killed.is_some() || !later.is_empty() {
                 until("a waiter is served or dead", || {
                     killed.as_mut().is_some_and(Waiting::has_ended)
-                        || behind.front_mut().is_some_and(|(first, _)| first.has_ended())
+                        || later.front_mut().is_some_and(|(first, _)| first.has_ended())
                 });
                 let Some(dead) = killed.take_if(|killed| killed.has_ended()) else {
-                    let (first, owner) = behind.pop_front().unwrap();
+                    let (first, owner) = later.pop_front().unwrap();
                     first.ended().expect(0);
                     served(owner);
                     continue;

@@ -12,10 +12,10 @@ use crate::script::forged;
 /// Expects the lock to be held by an unknown holder until it is broken; its waiters get it then.
 #[track_caller]
 fn expect_kept_until_broken(sandbox: &Sandbox, what: &str) {
-    let (told, code) = sandbox.check("n");
-    assert!(told.starts_with("unknown:") && code == 0, "{what}: {told} {code}");
+    let (shown, code) = sandbox.check("n");
+    assert!(shown.starts_with("unknown:") && code == 0, "{what}: {shown} {code}");
     assert_eq!(sandbox.rows()[0]["status"], "damaged", "{what}");
-    assert_eq!(sandbox.check("n"), (told, code), "{what}: a check changes nothing");
+    assert_eq!(sandbox.check("n"), (shown, code), "{what}: a check changes nothing");
     let put_aside = sandbox
         .bash("$PIPELINE_BINARY lock acquire n 0")
         .expect(2)
@@ -24,8 +24,8 @@ fn expect_kept_until_broken(sandbox: &Sandbox, what: &str) {
         put_aside.stderr.contains("hint: pipeline-state lock break n --force"),
         "{what}: {put_aside:?}"
     );
-    let (told, code) = sandbox.check("n");
-    assert!(told.starts_with("unknown:") && code == 0, "{what}: {told} {code}");
+    let (shown, code) = sandbox.check("n");
+    assert!(shown.starts_with("unknown:") && code == 0, "{what}: {shown} {code}");
     assert_eq!(sandbox.ok("lock clean"), "Cleaned 0 stale locks", "{what}");
     let mut waiter = sandbox.waiter("n");
     sandbox.ok("lock break n --force");
@@ -40,8 +40,8 @@ fn a_record_cut_short_anywhere_is_kept_until_it_is_broken() {
     assert!(record.ends_with(b"}\n"));
     for length in 0..record.len() {
         sandbox.put_record("n", &record[..length]);
-        let (told, code) = sandbox.check("n");
-        assert!(told.starts_with("unknown:") && code == 0, "{length}: {told} {code}");
+        let (shown, code) = sandbox.check("n");
+        assert!(shown.starts_with("unknown:") && code == 0, "{length}: {shown} {code}");
         assert!(!sandbox.is_free("n"), "{length}");
     }
     let kept = sandbox.names(".locks").into_iter().filter(|name| name.starts_with(".torn-n-"));
@@ -237,10 +237,10 @@ fn a_newer_programs_record_is_refused_and_left_alone() {
         let ran = sandbox.run(&format!("lock {words}")).expect(4);
         assert!(ran.stderr.contains("version 2: a newer program wrote it"), "{words}: {ran:?}");
     }
-    let (told, code) = sandbox.check("n");
+    let (shown, code) = sandbox.check("n");
     assert!(
-        told.starts_with("unknown:") && told.ends_with("a newer program wrote it") && code == 0,
-        "{told}"
+        shown.starts_with("unknown:") && shown.ends_with("a newer program wrote it") && code == 0,
+        "{shown}"
     );
     assert_eq!(sandbox.rows()[0]["status"], "damaged");
     sandbox.run("lock clean").expect(0).saying("n was left as it is");

@@ -108,11 +108,11 @@ fn a_kill_after_the_grant_leaves_the_state_held() {
     script.until("killed");
     let token = token(&sandbox, "state");
     let again = format!("lock acquire state 0 --owner-pid {}", script.pid());
-    let told = sandbox
+    let shown = sandbox
         .run(&again)
         .expect(2)
         .saying(&format!("state is held already by this owner: exclusive, token {token}, "));
-    told.saying(&format!("hint: pipeline-state lock release state --token {token} "));
+    shown.saying(&format!("hint: pipeline-state lock release state --token {token} "));
     let error = sandbox.run(&format!("{again} --json")).expect_json_error("timeout");
     assert_eq!(error["details"]["held"]["token"], token);
     commit.unlock().unwrap();

@@ -12,9 +12,9 @@ use crate::time::parse_duration;
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum Lock {
-    /// Take locks for the script that calls this; they are held until it gives them back or ends
+    /// Acquire locks for the calling script; it holds them until it releases them or ends
     #[command(
-        after_help = "TIMEOUT, MODE and METADATA are told apart by their shape and may come in any
+        after_help = "TIMEOUT, MODE and METADATA are recognized by their shape and may come in any
 order.
 
 Examples:
@@ -29,7 +29,7 @@ JSON:
     line for each lock"
     )]
     Acquire(Acquire),
-    /// Give locks back
+    /// Release locks
     #[command(after_help = "Examples:
   pipeline-state lock release deploy
   pipeline-state lock release deploy --token 17  # from anywhere
@@ -37,7 +37,7 @@ JSON:
 JSON:
   {lock: string, token: number, left: number}, a line for each lock")]
     Release(Release),
-    /// Say whether a lock is held; exit 1 if it is not
+    /// Check whether a lock is held; exit 1 if it is not
     #[command(after_help = "Prints locked:exclusive:PID, locked:shared:PID,PID, unlocked, stale or
 unknown:WHAT.
 
@@ -47,7 +47,7 @@ Examples:
 JSON:
   {lock: string, held: boolean, standing: string}")]
     Check(Check),
-    /// Show who holds what, and who waits for whom
+    /// List holders and waiters, and what blocks each waiter
     #[command(
         after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
 of them. The status is held, waiting, stopped, passed-over (it did not take its
@@ -70,7 +70,7 @@ JSON:
     },
     /// Drop the records of dead owners and waiters
     #[command(
-        after_help = "Nothing depends on this: whoever asks for a lock sees that its owner is dead.
+        after_help = "Nothing depends on this: each request for a lock finds its dead owners.
 
 Examples:
   pipeline-state lock clean
@@ -81,9 +81,9 @@ JSON:
     Clean,
     /// Take a lock away from its holder, or end one wait: an operator's last resort
     #[command(
-        after_help = "What the holder does under the lock goes on; a writer that was told --fence is
-refused from now on. A wait that is ended ends its command with exit 2 and the
-kind broken.
+        after_help = "What the holder does under the lock goes on; a writer with --fence is refused
+from now on. The command of a wait that is ended ends with exit 2 and the kind
+broken.
 
 Examples:
   pipeline-state lock list                  # shows the token
@@ -96,14 +96,14 @@ JSON:
   with --waiter: {waiter: string, locks: [string], owner: number}"
     )]
     Break(Break),
-    /// Prolong the time to live of a lock
+    /// Renew the time to live of a lock
     #[command(after_help = "Examples:
   pipeline-state lock renew deploy --ttl 10m
 
 JSON:
   {lock: string, until: number}")]
     Renew(Renew),
-    /// Say how many locks are held, waited for, stale
+    /// Count the locks that are held, waited for and stale
     #[command(after_help = "Examples:
   pipeline-state lock status
   pipeline-state lock status --watch  # until Ctrl-C
@@ -133,7 +133,7 @@ JSON:
 
 #[derive(Args, Debug)]
 pub struct Acquire {
-    /// The locks, all or none of which are taken
+    /// The locks: all are acquired or none
     #[arg(value_name = "NAME[,NAME…]")]
     pub names: String,
     /// How long to wait (30, 5s, 2m; 0 tries once), exclusive or shared, and a JSON object
@@ -145,10 +145,10 @@ pub struct Acquire {
     /// Together with others that share it
     #[arg(long)]
     pub shared: bool,
-    /// What to note in the record: a JSON object
+    /// Notes for the record: a JSON object
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     pub metadata: Option<String>,
-    /// Who is to own it: in a script, $$ [env: PIPELINE_OWNER_PID] [default: the parent process]
+    /// The owner: in a script, $$ [env: PIPELINE_OWNER_PID] [default: the parent process]
     #[arg(long, value_name = "PID")]
     pub owner_pid: Option<u32>,
     /// If it is held already, count; it takes as many releases
@@ -157,7 +157,7 @@ pub struct Acquire {
     /// Of what is held already, count the owner's own, and leave an ancestor's as it is: it is held here, too
     #[arg(long, hide = true, conflicts_with = "reentrant")]
     pub borrow: bool,
-    /// How long to hold it where nobody can tell whether the owner lives: in containers, on network disks
+    /// Time to live where the owner cannot be judged: in containers, on network disks
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     pub ttl: Option<Duration>,
     /// Print the token alone
@@ -170,13 +170,13 @@ pub struct Acquire {
 
 #[derive(Args, Debug)]
 pub struct Release {
-    /// The locks, all or none of which are given back
+    /// The locks: all are released or none
     #[arg(value_name = "NAME[,NAME…]")]
     pub names: String,
-    /// The grant to give back, whoever holds it
+    /// The grant to release, regardless of its holder
     #[arg(long, value_name = "T")]
     pub token: Option<Token>,
-    /// Whose lock it is, if not this script's [env: PIPELINE_OWNER_PID]
+    /// The owner, if it is not this script [env: PIPELINE_OWNER_PID]
     #[arg(long, value_name = "PID")]
     pub owner_pid: Option<u32>,
 }
@@ -197,19 +197,19 @@ pub enum Layout {
 }
 
 #[derive(Args, Debug)]
-#[command(group(clap::ArgGroup::new("whose").required(true)))]
+#[command(group(clap::ArgGroup::new("target").required(true)))]
 pub struct Break {
     /// The lock
     #[arg(required_unless_present = "waiter")]
     pub name: Option<String>,
     /// The grant to take away
-    #[arg(long, value_name = "T", group = "whose")]
+    #[arg(long, value_name = "T", group = "target")]
     pub token: Option<Token>,
     /// All its holders
-    #[arg(long, group = "whose")]
+    #[arg(long, group = "target")]
     pub force: bool,
     /// The waiter whose wait is to end; it has no NAME
-    #[arg(long, value_name = "ID", group = "whose", conflicts_with = "name")]
+    #[arg(long, value_name = "ID", group = "target", conflicts_with = "name")]
     pub waiter: Option<String>,
 }
 
@@ -220,17 +220,17 @@ pub struct Renew {
     /// For how long from now [default: as it was acquired with]
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     pub ttl: Option<Duration>,
-    /// The grant to prolong, whoever holds it
+    /// The grant to renew, regardless of its holder
     #[arg(long, value_name = "T")]
     pub token: Option<Token>,
-    /// Whose lock it is, if not this script's [env: PIPELINE_OWNER_PID]
+    /// The owner, if it is not this script [env: PIPELINE_OWNER_PID]
     #[arg(long, value_name = "PID")]
     pub owner_pid: Option<u32>,
 }
 
 #[derive(Args, Debug)]
 pub struct Run {
-    /// The locks, all or none of which are taken
+    /// The locks: all are acquired or none
     #[arg(value_name = "NAME[,NAME…]")]
     pub names: String,
     /// How long to wait [default: --lock-timeout]

@@ -44,7 +44,7 @@ impl ShortLock {
         }
     }
 
-    /// What it protects, in messages.
+    /// Its protected thing, in messages.
     fn subject(self) -> &'static str {
         match self {
             Self::State => "the state",
@@ -137,7 +137,7 @@ pub(in crate::lock) fn flock(
 }
 
 impl FileLock {
-    /// Whether the lock's path still names the locked file.
+    /// Returns whether the lock's path still names the locked file.
     pub fn is_current(&self, disk: &Disk, root: &Dir) -> Result<bool> {
         let path: PathBuf = [OsStr::new(LOCKS), OsStr::new(self.name)].iter().collect();
         Ok(disk.stat(root, path)?.is_some_and(|stat| stat.same_file(&self.stat)))
@@ -148,8 +148,8 @@ impl FileLock {
         self.stat.ino
     }
 
-    /// Whether the lock's file had to be created: then temporary files of holders of an earlier
-    /// file may be left.
+    /// Returns whether the lock's file had to be created: then temporary files of holders of an
+    /// earlier file may be left.
     pub fn origin(&self) -> Origin {
         self.origin
     }
@@ -204,15 +204,15 @@ mod tests {
         mine.lock().unwrap();
         let inode = std::os::unix::fs::MetadataExt::ino(&mine.metadata().unwrap());
         std::thread::scope(|scope| {
-            let (told, until_told) = mpsc::channel();
+            let (notify, notified) = mpsc::channel();
             scope.spawn(move || {
-                until_told.recv().unwrap();
+                notified.recv().unwrap();
                 while waits_for(inode) < 2 {
                     std::thread::yield_now(); // for the wait that was given up, and the next one
                 }
                 mine.unlock().unwrap();
             });
-            locks.on_wait(move |_| told.send(()).unwrap());
+            locks.on_wait(move |_| notify.send(()).unwrap());
             let gate = Gate::enter(&locks, soon()).unwrap();
             for _ in 0..1000 {
                 assert!(theirs.try_lock().is_err(), "another process takes a held lock");

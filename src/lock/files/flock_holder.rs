@@ -25,11 +25,11 @@ pub struct FlockHolder {
     pub pid: Option<u32>,
     /// Its name, as the kernel has it.
     pub command: String,
-    /// How it is known.
+    /// The source of this knowledge.
     pub known_by: KnownBy,
 }
 
-/// How a holder is known.
+/// The source from which a holder is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KnownBy {
@@ -49,14 +49,14 @@ impl std::fmt::Display for FlockHolder {
         let how = if self.known_by == KnownBy::Kernel { "held by" } else { "held; last taken by" };
         match self.command.as_str() {
             // A lock lives as long as its open file, which a child may have inherited.
-            "" => write!(f, "{how} process {pid} or a child it left behind"),
+            "" => write!(f, "{how} process {pid} or a child that outlived it"),
             command => write!(f, "{how} process {pid} ({command})"),
         }
     }
 }
 
-/// Writes this process's pid over the beginning of the file it just locked: one write at the descriptor's offset,
-/// which is 0, without a sync. Only messages need it, so a failure is none.
+/// Writes this process's pid over the beginning of the file it just locked: one write at the
+/// descriptor's offset, which is 0, without a sync. Only messages need it, so a failure is none.
 pub(super) fn note(disk: &Disk, file: &File, path: &Path) {
     let _ = disk.write(file, path, format!("{}\n", std::process::id()).as_bytes());
 }

@@ -30,7 +30,7 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How closely to poll besides waiting for events.
+/// The interval of polls besides waiting for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PollMode {
     /// Most changes cause an event.

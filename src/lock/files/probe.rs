@@ -1,4 +1,5 @@
-//! Looks up processes and lifelines for [`crate::lock::liveness`], and the file system of the locks.
+//! Looks up processes and lifelines for [`crate::lock::liveness`], and the file system of the
+//! locks.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -94,7 +95,7 @@ pub enum FileSystem {
 }
 
 impl FileSystem {
-    /// Whether records of another boot of this machine are certainly dead here.
+    /// Returns whether records of another boot of this machine are certainly dead here.
     pub fn is_local(self) -> bool {
         matches!(self, Self::Local(_))
     }

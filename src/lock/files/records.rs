@@ -147,7 +147,8 @@ impl<'a> Records<'a> {
         names.iter().map(|name| self.raw(name)).collect()
     }
 
-    /// Decodes those of several locks; `None` if one of them must be handled while holding the gate.
+    /// Decodes those of several locks; `None` if one of them must be handled while holding the
+    /// gate.
     pub(super) fn decode_all(
         &self,
         names: &[Name],

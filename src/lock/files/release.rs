@@ -53,7 +53,8 @@ pub(in crate::lock) fn release(
         let text = if *left == 0 { "released" } else { "counted down" };
         locks.log.record(locks.log.grant("release", text, name, grant));
     }
-    tokens::reserve_ahead(Records { locks, dir: &dir }, deadline); // no waiter waits for this command
+    // No waiter waits for this command any more.
+    tokens::reserve_ahead(Records { locks, dir: &dir }, deadline);
     Ok(released)
 }
 
@@ -99,9 +100,9 @@ fn require_locks(locks: &Locks, names: &[Name], selection: Selection<'_>) -> Res
     }
 }
 
-/// Whether the requesting process no longer descends from the owner that it is to release for. Then
-/// a script between the two was killed, and its lock was taken since by the ancestor, which
-/// requested no release.
+/// Returns whether the requesting process no longer descends from the owner that it is to release
+/// for. Then a script between the two was killed, and its lock was taken since by the ancestor,
+/// which requested no release.
 fn has_new_ancestry(requester: &Requester, grant: &Grant) -> Result<bool> {
     let position = grant
         .owner

@@ -35,7 +35,7 @@ use crate::name::Name;
 
 /// The live file's descriptor gets this number or the next free one, if the limit allows.
 const MIN_LIFELINE_FD: i32 = 100;
-/// How long giving the locks back may take.
+/// The time that giving the locks back may take.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A command to run, and the locks to run it under.
@@ -67,8 +67,8 @@ struct WaitingChild {
     _live_file: File,
 }
 
-/// A file that stays locked while any descriptor of it is open: the command and its children inherit
-/// one.
+/// A file that stays locked while any descriptor of it is open: the command and its children
+/// inherit one.
 struct CommandLifeline {
     name: Lifeline,
     file: File,

@@ -26,8 +26,8 @@ pub struct QueueSlot<'a> {
 }
 
 impl<'a> QueueSlot<'a> {
-    /// Stores the records in which the requester is queued, then creates its lifeline. In this order
-    /// a process killed in between leaves no file that no record names. Without the file, if
+    /// Stores the records in which the requester is queued, then creates its lifeline. In this
+    /// order a process killed in between leaves no file that no record names. Without the file, if
     /// descriptors or inodes have run out, other pid namespaces wait for this process until its
     /// deadline.
     ///

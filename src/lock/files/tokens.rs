@@ -1,4 +1,5 @@
-//! Tokens: the numbers of grants, strictly increasing in one root across release, break, crash and reboot.
+//! Tokens: the numbers of grants, strictly increasing in one root across release, break, crash and
+//! reboot.
 //!
 //! `.reserved` holds, durably, the number below which tokens may have been handed out, and the
 //! boot. `.tokens` holds, for this boot only, the next token and the end of the reservation. It is
@@ -136,8 +137,8 @@ pub(super) fn take(gate: &Gate<'_>, count: usize) -> Result<Option<Vec<Token>>> 
     Ok(Some(tokens))
 }
 
-/// Takes a token for a caller that cannot wait for a reservation. A power cut may lose the fact that
-/// an unreserved one was taken.
+/// Takes a token for a caller that cannot wait for a reservation. A power cut may lose the fact
+/// that an unreserved one was taken.
 pub(super) fn take_or_overdraw(gate: &Gate<'_>) -> Result<Token> {
     if let Some(token) = take(gate, 1)?.and_then(|tokens| tokens.first().copied()) {
         return Ok(token);
@@ -161,8 +162,8 @@ fn overwrite(gate: &Gate<'_>, counter: &Counter) -> Result<()> {
     }
 }
 
-/// Whether all records were written before this boot of this machine, so that their holders are
-/// dead. Records are not synced: a power cut may leave nothing of one but its name.
+/// Returns whether all records were written before this boot of this machine, so that their holders
+/// are dead. Records are not synced: a power cut may leave nothing of one but its name.
 pub(super) fn is_of_previous_boot(records: Records<'_>) -> Result<bool> {
     let here = Namespace::here()?;
     let Some(reservation) = Reservation::read(records)? else { return Ok(false) };

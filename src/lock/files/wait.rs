@@ -246,9 +246,9 @@ impl<'a, 'r> Wait<'a, 'r> {
     }
 }
 
-/// Whether a waiter that is next for one lock could acquire all locks it waits for. The state is not
-/// free for a commit while a process holds its flock: that may be the commit of this waiter, or one
-/// that needed no place.
+/// Returns whether a waiter that is next for one lock could acquire all locks it waits for. The
+/// state is not free for a commit while a process holds its flock: that may be the commit of this
+/// waiter, or one that needed no place.
 fn is_next(records: Records<'_>, waiter: &Waiter, oracle: &dyn LivenessOracle) -> Result<bool> {
     if waiter.purpose == Purpose::Commit
         && matches!(records.locks.disk.probe(records.dir, STATE_LOCK), Ok(Probe::Locked))

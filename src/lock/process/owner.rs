@@ -111,7 +111,7 @@ fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
     let names = join(names);
     let run = format!("lock run {names} -- COMMAND");
     let message = match (pid, explicit) {
-        (0, Some(_)) => "0 is no process that could own a lock".to_owned(),
+        (0, Some(_)) => "0 is not a process that could own a lock".to_owned(),
         (pid, Some(_)) if is_hidden(pid) => {
             return Error::new(Kind::Usage, format!("process {pid} cannot be seen: {HIDDEN}"))
                 .detail("pid", pid)
