@@ -1,6 +1,7 @@
 //! The identity of a directory: it lasts as long as the directory, and a copy has another.
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
+use serde_json::{Value, json};
 
 use super::{Dir, Disk, FsResult};
 
@@ -23,6 +24,22 @@ impl DirId {
         let created = created.filter(|found| found.stx_mask & StatxFlags::BTIME.bits() != 0);
         let created = created.map(|found| (found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
         Ok(Some(Self { device: stat.dev, inode: stat.ino, created }))
+    }
+
+    /// Its form in records.
+    pub fn to_value(&self) -> Value {
+        let created = self.created.map(|(seconds, nanos)| json!([seconds, nanos]));
+        json!({"device": self.device, "inode": self.inode, "created": created})
+    }
+
+    /// Parses [`Self::to_value`].
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let created = match value.get("created")? {
+            Value::Null => None,
+            time => Some((time.get(0)?.as_i64()?, time.get(1)?.as_u64()?.try_into().ok()?)),
+        };
+        let number = |field: &str| value.get(field)?.as_u64();
+        Some(Self { device: number("device")?, inode: number("inode")?, created })
     }
 
     /// Returns whether both are the same directory. The creation time decides where both have it:

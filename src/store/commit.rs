@@ -149,14 +149,15 @@ impl Transaction<'_> {
 
         // 1. Write and sync the new document under a temporary name.
         let name = temporary(self.lock.flock.inode(), "state");
-        let state = match plan.source.map(|source| self.lock.link_staged(source, &name)) {
-            Some(Ok(linked)) => linked,
-            _ => self.store.disk.stage_parts(
-                &self.lock.root,
-                &name,
-                text.iter(),
-                Durability::Fsync,
-            )?,
+        //    A staged document is copied, so that damage to the live file leaves it whole; on a full
+        //    disk it is linked.
+        let staged =
+            self.store.disk.stage_parts(&self.lock.root, &name, text.iter(), Durability::Fsync);
+        let state = match (staged, plan.source) {
+            (Err(error), Some(source)) if error.is_full() => {
+                self.lock.link_staged(source, &name)?
+            }
+            (staged, _) => staged?,
         };
 
         // 2. Write the mirror's bytes, not synced: until the next writer checks it, the mirror only

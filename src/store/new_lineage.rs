@@ -13,7 +13,7 @@
 use std::ffi::OsStr;
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Store;
 use super::backup_dir::lineage_of;
@@ -24,6 +24,7 @@ use super::layout::{
     STAGED_PREFIX, WORKSHOP,
 };
 use super::options::WriteOptions;
+use super::preserve::Replaced;
 use super::restore::intent::StagedState;
 use super::restore::{lock_lost, staged_state};
 use super::staging::StagingDir;
@@ -37,6 +38,7 @@ use crate::document::seal::{
 use crate::document::{READ_LIMIT, Reading};
 use crate::error::{Error, Kind, Result};
 use crate::fs::free_name::first_free;
+use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
 use crate::side;
@@ -46,7 +48,9 @@ use crate::tree::{self, Attributes};
 /// The record's action. The record uses the file of a restore's intent, so that one lookup finds
 /// either.
 const FRESH: &str = "fresh";
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
+/// The version without a root, as earlier releases write it.
+const WITHOUT_ROOT: u64 = 2;
 /// The largest record that is read, in bytes.
 const LIMIT: u64 = 1 << 16;
 /// The number under which the new document is staged.
@@ -55,6 +59,8 @@ const NUMBER: u64 = 0;
 /// The record of a decided new lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Intent {
+    /// The state's directory, for which it was written; an earlier release does not record it.
+    root: Option<DirId>,
     /// The final name of the archive.
     archive: String,
     /// The first document of the lineage.
@@ -65,22 +71,32 @@ impl Intent {
     fn write(&self) -> Result<Vec<u8>> {
         let StagedState { revision, lineage, digest } = &self.state;
         let state = json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
-        with_digest(
-            json!({"version": VERSION, "action": FRESH, "archive": self.archive, "state": state}),
-        )
+        let root = self.root.as_ref().map(DirId::to_value);
+        with_digest(json!({
+            "version": VERSION,
+            "action": FRESH,
+            "root": root,
+            "archive": self.archive,
+            "state": state,
+        }))
         .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))
     }
 
     /// Reads a record; `None` if it is damaged, of a newer program, or names anything but an
     /// archive.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let value = verified(bytes)
-            .filter(|value| value.get("version").and_then(Value::as_u64) == Some(VERSION))?;
+        let value = verified(bytes)?;
+        let root = match value.get("version")?.as_u64()? {
+            WITHOUT_ROOT => None,
+            VERSION => Some(DirId::from_value(value.get("root")?)?),
+            _ => return None,
+        };
         value.get("action").filter(|action| **action == FRESH)?;
         let archive =
             value.get("archive")?.as_str().filter(|name| name.starts_with(ARCHIVE_PREFIX))?;
         let state = value.get("state")?;
         Some(Self {
+            root,
             archive: (!archive.contains(['/', '\0'])).then(|| archive.to_owned())?,
             state: StagedState {
                 revision: Revision::from_value(state.get("revision")?)?,
@@ -146,7 +162,7 @@ impl Store {
     }
 
     /// Removes the intent and then the files made for it. Nothing has been replaced yet.
-    fn drop_fresh(&self, staging: StagingDir<'_>) -> Result<()> {
+    pub(super) fn drop_fresh(&self, staging: StagingDir<'_>) -> Result<()> {
         self.disk.unlink(&staging.dir, INTENT)?;
         self.disk.sync_dir(&staging.dir)?;
         staging.clear()
@@ -157,17 +173,46 @@ impl Store {
         Ok(found.and_then(|found| Intent::read(&found.bytes)))
     }
 
+    /// The refusal of an interrupted start of a lineage in another root; `None` where there is none
+    /// or it is this root's. In a copy or clone nothing of it is carried out.
+    pub(super) fn foreign_start(&self, root: &Dir) -> Result<Option<Error>> {
+        let Some(intent) = self.read_fresh(root)? else { return Ok(None) };
+        if let (Some(there), Some(here)) = (&intent.root, DirId::of(&self.disk, root)?)
+            && here.is_same(there)
+        {
+            return Ok(None);
+        }
+        let message = format!(
+            "{} holds the record of an interrupted `init --fresh` of another root; nothing of it is \
+             carried out",
+            root.path().display()
+        );
+        let abort =
+            "drop the record and what it staged; the state and its history stay as they are";
+        let error = Error::new(Kind::ForeignIntent, message);
+        Ok(Some(error.hint_command("recover restore --abort", abort)))
+    }
+
     /// Returns whether a document is the first of a lineage with an unfinished start: beside the
     /// old lineage's copies it is not a foreign edit.
     pub(super) fn is_fresh(&self, document: &Document) -> bool {
         let intent = self.open_root().and_then(|root| self.read_fresh(&root)).ok().flatten();
-        intent.is_some_and(|intent| intent.state.digest == document.seal.digest)
+        let is_own = |root: &DirId| {
+            let here = self.open_root().and_then(|dir| Ok(DirId::of(&self.disk, &dir)?));
+            here.ok().flatten().is_some_and(|here| here.is_same(root))
+        };
+        intent.is_some_and(|intent| {
+            intent.state.digest == document.seal.digest && intent.root.as_ref().is_some_and(is_own)
+        })
     }
 
     /// Continues an interrupted start of a lineage. Where it cannot be committed, it is dropped,
     /// and the old state is unchanged. Returns whether there was one.
     pub(super) fn settle_fresh(&self, lock: &Rc<StateLock<'_>>) -> Result<bool> {
         let Some(intent) = self.read_fresh(&lock.root)? else { return Ok(false) };
+        if let Some(refusal) = self.foreign_start(&lock.root)? {
+            return Err(refusal);
+        }
         let mut staging = self.staging(lock)?;
         staging.keep();
         let live = StateFile::read(&self.disk, &lock.root, &self.settings.file_name)?;
@@ -178,10 +223,19 @@ impl Store {
         if is_committed {
             lock.begin()?.record_unrecorded(&options, &intent.archive);
         } else {
-            let sealed = self.staged_state(&staging.dir, NUMBER, &intent.state)?;
+            let sealed = match self.has_archive(lock, &intent)? {
+                true => self.staged_state(&staging.dir, NUMBER, &intent.state)?,
+                false => None,
+            };
             let commit = |sealed: Sealed| {
                 let tx = lock.begin()?;
-                let published = tx.commit_fresh(&staging, &sealed, &options)?;
+                // The archive holds the live file as it was, but not what damaged or edited it
+                // since.
+                let replaced = match tx.seen.health {
+                    Health::Healthy(_) | Health::Legacy(_) | Health::Missing => Replaced::Nothing,
+                    _ => Replaced::Evidence,
+                };
+                let published = tx.commit_fresh(&staging, &sealed, replaced, &options)?;
                 if published != Published::Overtaken {
                     tx.record_commit(&options, &sealed, &[]);
                 }
@@ -204,6 +258,13 @@ impl Store {
         self.record_archive(&intent, &options);
         self.finish_fresh(lock, staging, &intent);
         Ok(true)
+    }
+
+    /// Returns whether the archive is there, finished or in progress.
+    fn has_archive(&self, lock: &StateLock, intent: &Intent) -> Result<bool> {
+        let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
+        let is_there = |name: &str| Ok::<_, Error>(self.disk.stat(&backup_dir, name)?.is_some());
+        Ok(is_there(&archive_in_progress())? || is_there(&intent.archive)?)
     }
 
     /// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
@@ -260,13 +321,15 @@ impl Transaction<'_> {
             .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
         let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
         let archive = free_archive_name(self.store, backup_dir, &lineage)?;
-        let intent = Intent { archive, state: StagedState { revision, lineage: new, digest } };
+        let root = DirId::of(&self.store.disk, &self.lock.root)?;
+        let state = StagedState { revision, lineage: new, digest };
+        let intent = Intent { root, archive, state };
         self.store
             .disk
             .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
             .keep();
         self.store.decide_fresh(&mut staging, &self.lock, &intent)?;
-        match self.commit_fresh(&staging, sealed, options) {
+        match self.commit_fresh(&staging, sealed, Replaced::Nothing, options) {
             Ok(Published::Done { .. }) => {}
             Ok(Published::Overtaken) => {
                 self.store.drop_fresh(staging)?;
@@ -289,13 +352,15 @@ impl Transaction<'_> {
         &self,
         staging: &StagingDir<'_>,
         sealed: &Sealed,
+        replaced: Replaced,
         options: &WriteOptions,
     ) -> Result<Published> {
         let staged = staged_state(NUMBER);
         let plan = Plan {
+            replaced,
             source: Some((&staging.dir, OsStr::new(&staged))),
             room: OnDiskFull::Fail,
-            ..Plan::of(sealed, options) // what it replaces is in the archive
+            ..Plan::of(sealed, options)
         };
         self.publish(&plan)
     }

@@ -33,7 +33,7 @@ fn decided() -> Sandbox {
 }
 
 /// A copy as `cp -a` makes it, without regard to intents.
-fn copy(root: &Sandbox) -> Sandbox {
+pub fn copy(root: &Sandbox) -> Sandbox {
     let copy = Sandbox::empty();
     let from = format!("{}/.", root.path().display());
     assert!(Command::new("cp").args(["-a", &from]).arg(copy.path()).status().unwrap().success());

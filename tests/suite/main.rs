@@ -7,6 +7,7 @@ mod owners;
 mod real_shells;
 mod sandbox;
 mod script;
+mod second_faults;
 mod shell;
 mod snapshots;
 mod strace;

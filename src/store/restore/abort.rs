@@ -57,6 +57,10 @@ impl Store {
             }
             let intent = match self.read_intent(&lock.root) {
                 Ok(Some((_, intent))) => intent,
+                Ok(None) if self.foreign_start(&lock.root)?.is_some() => {
+                    self.drop_fresh(self.staging(&lock)?)?;
+                    return Ok(Aborted::Dropped { checkpoint: None });
+                }
                 Ok(None) => {
                     if !self.settle_fresh(&lock)? {
                         self.clear_staging(&lock.root)?;
@@ -140,7 +144,20 @@ impl Store {
         let (config, signals) = (tree(CONFIG, manifest::CONFIG), tree(SIGNALS, manifest::SIGNALS));
         let undo =
             self.stage_trees(&staging, (lock, plan), (config.as_ref(), signals.as_ref()), &before)?;
-        let undo = Intent { action: Action::Undo, checkpoint: intent.checkpoint.clone(), ..undo };
+        // What the undo replaces is what the restore put in place, unless it was edited since.
+        let put_in_place = |undone: Option<Swap>, swap: &Option<Swap>| {
+            undone.map(|undone| Swap {
+                old: swap.as_ref().and_then(|swap| swap.new.clone()),
+                ..undone
+            })
+        };
+        let undo = Intent {
+            action: Action::Undo,
+            checkpoint: intent.checkpoint.clone(),
+            config: put_in_place(undo.config, &intent.config),
+            signals: put_in_place(undo.signals, &intent.signals),
+            ..undo
+        };
         let seen = lock.observe()?;
         let undo = match (&seen.health, &intent.state) {
             (Health::Healthy(document), Some(restored)) => {

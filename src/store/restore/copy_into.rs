@@ -13,7 +13,7 @@ use super::super::Store;
 use super::super::checkpoint::manifest;
 use super::super::layout::{STAGED_PREFIX, staged};
 use super::super::staging::StagingDir;
-use super::intent::{Intent, Swap};
+use super::intent::{Action, Intent, Swap};
 use super::roll_forward::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::Durability;
@@ -183,9 +183,14 @@ impl Store {
         (target, new): (&Dir, &Listing),
         (staging, intent): (&StagingDir<'_>, &Intent),
     ) -> Result<()> {
-        let before = self.open_checkpoint(&staging.checkpoints, &intent.pre_restore).ok();
-        let before =
-            before.and_then(|before| before.listing.below(in_manifest(name))).unwrap_or_default();
+        let listing_in = |id: &str| {
+            let checkpoint = self.open_checkpoint(&staging.checkpoints, id).ok()?;
+            checkpoint.listing.below(in_manifest(name))
+        };
+        let before = listing_in(&intent.pre_restore).unwrap_or_default();
+        // An undo finds what the restore put in place.
+        let restored = Some(&intent.checkpoint).filter(|_| intent.action == Action::Undo);
+        let restored = restored.and_then(|id| listing_in(id)).unwrap_or_default();
         let Some(found) = self.contents(target)? else {
             self.warn(format!("{name} holds what no checkpoint can hold; that stays there"));
             return Ok(());
@@ -194,7 +199,7 @@ impl Store {
             let is_it = |listing: &Listing| {
                 listing.get(&entry.path).is_some_and(|known| known.what == entry.what)
             };
-            entry.what == What::Directory || is_it(&before) || is_it(new)
+            entry.what == What::Directory || [&before, &restored, new].into_iter().any(is_it)
         };
         if found.entries().iter().all(is_known) {
             return Ok(());

@@ -126,10 +126,6 @@ impl Intent {
             let StagedState { revision, lineage, digest } = state;
             json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()})
         });
-        let identity = |identity: &DirId| {
-            let created = identity.created.map(|(seconds, nanos)| json!([seconds, nanos]));
-            json!({"device": identity.device, "inode": identity.inode, "created": created})
-        };
         let origin = self.origin.as_ref();
         let record = json!({
             "version": if origin.is_some() { VERSION } else { WITHOUT_ORIGIN },
@@ -137,8 +133,8 @@ impl Intent {
             "number": self.number,
             "checkpoint": self.checkpoint,
             "preRestore": self.pre_restore,
-            "root": origin.map(|origin| identity(&origin.root)),
-            "configRoot": origin.map(|origin| identity(&origin.config_root)),
+            "root": origin.map(|origin| origin.root.to_value()),
+            "configRoot": origin.map(|origin| origin.config_root.to_value()),
             "configPath": origin.map(|origin| origin.config_path.as_str()),
             "config": swap(&self.config),
             "signals": swap(&self.signals),
@@ -214,8 +210,8 @@ impl Intent {
         let origin = match version {
             WITHOUT_ORIGIN => None,
             _ => Some(Origin {
-                root: identity(value.get("root")?)?,
-                config_root: identity(value.get("configRoot")?)?,
+                root: DirId::from_value(value.get("root")?)?,
+                config_root: DirId::from_value(value.get("configRoot")?)?,
                 config_path: text("configPath")?,
             }),
         };
@@ -230,18 +226,6 @@ impl Intent {
             state,
         })
     }
-}
-
-fn identity(value: &Value) -> Option<DirId> {
-    let created = match value.get("created")? {
-        Value::Null => None,
-        time => Some((time.get(0)?.as_i64()?, time.get(1)?.as_u64()?.try_into().ok()?)),
-    };
-    Some(DirId {
-        device: value.get("device")?.as_u64()?,
-        inode: value.get("inode")?.as_u64()?,
-        created,
-    })
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl Store {
         let root = self.open_root()?;
         let intent = match self.read_intent(&root) {
             Ok(Some((_, intent))) => intent,
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(self.foreign_start(&root)?.map(Interrupted::Foreign)),
             Err(error) if error.kind == Kind::Corrupt => {
                 return Ok(Some(Interrupted::Ours("a checkpoint that cannot be told".to_owned())));
             }
@@ -422,10 +422,8 @@ impl Store {
 
     /// Everything is in place: removes the record, durably, then the replaced trees.
     fn finish(&self, places: &Places<'_>, staging: StagingDir<'_>, intent: &Intent) -> Result<()> {
-        if intent.action == Action::Restore {
-            for (name, swap) in intent.swaps().filter(|(_, swap)| swap.manner == Manner::Move) {
-                self.keep_if_edited(places.of(name), (name, intent.number), swap)?;
-            }
+        for (name, swap) in intent.swaps().filter(|(_, swap)| swap.manner == Manner::Move) {
+            self.keep_if_edited(places.of(name), (name, intent.number), swap)?;
         }
         self.disk.unlink(&staging.dir, INTENT)?;
         self.disk.sync_dir(&staging.dir)?;
@@ -463,9 +461,12 @@ impl Store {
     /// returns the document as it is going to be.
     pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
         let root = self.open_root()?;
-        if let Ok(Some((_, intent))) = self.read_intent(&root)
-            && let Some(refusal) = self.foreign(&root, &intent)?
-        {
+        let refusal = match self.read_intent(&root) {
+            Ok(Some((_, intent))) => self.foreign(&root, &intent)?,
+            Ok(None) => self.foreign_start(&root)?,
+            Err(_) => None,
+        };
+        if let Some(refusal) = refusal {
             self.warn(format!("{refusal}; the live state is served"));
             return Ok(None);
         }
