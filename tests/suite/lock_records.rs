@@ -283,3 +283,16 @@ fn an_owner_may_note_any_json_with_a_lock() {
         sandbox.ok(&format!("lock release n --owner-pid {pid}"));
     }
 }
+
+#[test]
+fn the_last_token_is_an_error_with_a_way_on() {
+    let sandbox = Sandbox::initialized();
+    let _holder = sandbox.holder("n");
+    sandbox.forge("n", |record| record["holders"][0]["token"] = json!(u64::MAX));
+    for name in [".tokens", ".reserved"] {
+        fs::remove_file(sandbox.file(".locks").join(name)).unwrap();
+    }
+    let ran = sandbox.bash("$PIPELINE_BINARY lock acquire other 0").expect(1).saying("used up");
+    let hint = ran.stderr.lines().find_map(|line| line.strip_prefix("hint: mv")).unwrap();
+    sandbox.bash(&format!("mv{hint} && exec $PIPELINE_BINARY lock acquire other 0")).expect(0);
+}

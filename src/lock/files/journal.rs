@@ -34,11 +34,12 @@ impl PendingChange {
         bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
     }
 
-    /// Parses a journal; `None` if the bytes are not intact.
+    /// Parses a journal; `None` if the bytes are not intact, or a name in it is not a lock's: the
+    /// file may come with a clone.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        is_intact(bytes)
-            .then(|| serde_json::from_slice(bytes).ok().map(|Journal { records }| records))
-            .flatten()
+        let Journal { records } =
+            is_intact(bytes).then(|| serde_json::from_slice(bytes).ok())??;
+        (records.names().count() == records.0.len()).then_some(records)
     }
 
     /// The new record of a lock that the change covers; `None` for others.
@@ -101,6 +102,15 @@ pub fn completion_ops(pending: &PendingChange) -> Result<Vec<WriteOp>> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_journal_that_names_no_lock_is_damaged() {
+        for name in ["../evil", "", "a/b", ".gate"] {
+            let records = [("a".to_owned(), None), (name.to_owned(), Some(Record::default()))];
+            let bytes = PendingChange(records.into()).to_bytes().unwrap();
+            assert!(PendingChange::parse(&bytes).is_none(), "{name}");
+        }
+    }
 
     #[test]
     fn a_journal_round_trips_and_detects_bit_flips() {

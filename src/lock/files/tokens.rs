@@ -25,9 +25,9 @@ use super::gate::{Gate, MIN_GATE_WAIT};
 use super::probe::file_system;
 use super::records::{self, Records};
 use crate::document::seal::{verified, with_digest};
-use crate::error::{Error, Kind, Result};
-use crate::fs::Access;
+use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Durability, temporary};
+use crate::fs::{Access, Dir};
 use crate::lock::identity::Namespace;
 use crate::lock::record::Token;
 use crate::lock::{LOCKS, Locks};
@@ -144,8 +144,9 @@ pub(super) fn take_or_overdraw(gate: &Gate<'_>) -> Result<Token> {
         return Ok(token);
     }
     let next = highest_known(gate.records())?;
+    let end = next.checked_add(1).ok_or_else(|| used_up(gate.records().dir))?;
     let boot = Namespace::here()?.boot.clone();
-    gate.replace(COUNTER, &sealed(&Counter { boot, next: next + 1, end: next + 1 })?)?;
+    gate.replace(COUNTER, &sealed(&Counter { boot, next: end, end })?)?;
     Token::new(next).ok_or_else(|| Error::new(Kind::Internal, "tokens begin at 1"))
 }
 
@@ -195,9 +196,7 @@ pub(super) fn reserve(locks: &Locks, deadline: Instant) -> Result<()> {
         Gate::enter(locks, deadline)?.remove_all_torn()?;
     }
     let used = highest_known(records)?;
-    let end = used
-        .checked_add(BLOCK)
-        .ok_or_else(|| Error::new(Kind::Internal, "all tokens are used up"))?;
+    let end = used.checked_add(BLOCK).ok_or_else(|| used_up(&dir))?;
     let (name, here) = (temporary(lock.inode(), "reserved"), Namespace::here()?);
     let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
     let staged = locks.disk.stage(&dir, &name, &sealed(&reservation)?, Durability::Fsync)?;
@@ -217,6 +216,18 @@ pub(super) fn block_reservations(locks: &Locks) -> Option<FileLock> {
     let dir = records::open(locks).ok()??;
     side::check(&locks.disk, &root, LOCKS, &dir).ok()?; // root would create its file there
     flock(locks, &root, &dir, ShortLock::Reservation, Instant::now()).ok()?
+}
+
+/// The error of a root in which no higher token exists. No root gets there by counting: a file with
+/// such a number came with a clone, or is wrong.
+fn used_up(dir: &Dir) -> Error {
+    let path = quote_path(dir.path());
+    Error::new(Kind::Internal, format!("all tokens are used up, as {path} has it"))
+        .hint_command("lock list", "see which locks are held")
+        .hint_shell(
+            format!("mv -T {path} {path}.used-up"),
+            "once none is held: tokens begin at 1 again",
+        )
 }
 
 /// A number above every token handed out so far, from all that is known.
@@ -239,7 +250,7 @@ fn highest_known(records: Records<'_>) -> Result<u64> {
     // checked too.
     let records = records.valid()?;
     let grants = records.iter().flat_map(|(_, record)| &record.holders);
-    Ok(grants.map(|grant| grant.token.get() + 1).fold(highest, u64::max).max(1))
+    Ok(grants.map(|grant| grant.token.get().saturating_add(1)).fold(highest, u64::max).max(1))
 }
 
 #[cfg(test)]
