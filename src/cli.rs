@@ -259,7 +259,7 @@ fn plainly(sentence: &str) -> String {
     ["invalid digit found in string", "cannot parse integer from empty string"]
         .iter()
         .fold(sentence.to_owned(), |sentence, words| {
-            sentence.replace(words, "it is no whole number")
+            sentence.replace(words, "it is not a whole number")
         })
 }
 

@@ -367,7 +367,7 @@ fn parse_switch(text: &str) -> std::result::Result<bool, String> {
 }
 
 fn parse_number<T: std::str::FromStr>(text: &str) -> std::result::Result<T, String> {
-    text.parse().map_err(|_| format!("{text:?} is no number in range"))
+    text.parse().map_err(|_| format!("{text:?} is not a number in range"))
 }
 
 /// A variable parsed as a type; a wrong value is a usage error, like on the command line.

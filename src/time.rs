@@ -80,14 +80,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err(format!("{text:?} is no duration: write 30, 0.5, 5s or 2m")),
+        _ => return Err(format!("{text:?} is not a duration: write 30, 0.5, 5s or 2m")),
     };
     let plain = number.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     let seconds = number.parse::<f64>().ok().filter(|_| plain);
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds * unit).ok())
         .map(|duration| duration.min(LONGEST))
-        .ok_or_else(|| format!("{text:?} is no duration: write 30, 0.5, 5s or 2m"))
+        .ok_or_else(|| format!("{text:?} is not a duration: write 30, 0.5, 5s or 2m"))
 }
 
 #[cfg(test)]

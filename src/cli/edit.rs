@@ -51,7 +51,7 @@ pub fn run(store: &Store, output: &Output<'_>, order: &WriteOptions) -> anyhow::
                 )
                 .hint_command(
                     format!("state write {shown}"),
-                    "commit it; --force if that undoes nobody's work",
+                    "commit it; --force if that undoes no other change",
                 )
                 .into())
         }
@@ -71,7 +71,7 @@ fn edit(path: &Path) -> Result<()> {
     match status.code() {
         Some(0) => Ok(()),
         Some(126 | 127) => {
-            Err(Error::new(Kind::DependencyMissing, format!("there is no editor {editor:?}"))
+            Err(Error::new(Kind::DependencyMissing, format!("cannot find the editor {editor:?}"))
                 .hint_shell("export EDITOR=nano", "name an editor that is installed"))
         }
         _ => Err(Error::new(

@@ -62,7 +62,7 @@ impl<'a> Follower<'a> {
             }
             Err(error) if self.was_read && is_outlasted(error.kind) => {
                 if self.outlasted.replace(error.kind) != Some(error.kind) {
-                    self.output.warning(&format!("{}; it is waited for", error.message));
+                    self.output.warning(&format!("{}; waiting for it", error.message));
                 }
                 Ok(None)
             }

@@ -199,7 +199,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTi
     let first = holding.next();
     let status = first.map_or(EntryStatus::Held, |first| first.status);
     let words = |command: &str| {
-        let Some(first) = first else { return "nobody holds it".to_owned() };
+        let Some(first) = first else { return "it has no holder".to_owned() };
         let who =
             first.pid.map_or_else(|| command.to_owned(), |pid| describe_process(pid, command));
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };

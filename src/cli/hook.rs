@@ -62,7 +62,7 @@ pub fn run(command: &Hook, overrides: &CliOverrides, config: &Config, output: &O
 /// have another search path and working directory.
 fn print_settings(overrides: &CliOverrides, output: &Output<'_>) -> Run {
     let binary = std::env::current_exe().map_err(|error| {
-        Error::new(Kind::of_io(&error), format!("cannot tell where this program is: {error}"))
+        Error::new(Kind::of_io(&error), format!("cannot find the path of this program: {error}"))
     })?;
     // Names the root if one was chosen. Hooks fix their own exit codes for lock timeouts.
     let (root, state_file) = explicit_root(overrides, &ProcessEnvironment);

@@ -65,7 +65,7 @@ pub(super) fn parse_document(bytes: &[u8]) -> Result<Value> {
     let value = text::parse(bytes).map_err(|error| {
         Error::new(
             Kind::InvalidJson,
-            format!("the input is no JSON document: {error}; nothing was written"),
+            format!("the input is not a valid JSON document: {error}; nothing was written"),
         )
         .hint_command("state validate FILE", "see what is wrong with it; `jq . FILE` shows where")
     })?;
@@ -80,7 +80,7 @@ pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
         return Err(Error::new(Kind::TooLarge, message).hint_text(FROM_A_FILE));
     }
     text::parse(json.as_bytes()).map_err(|error| {
-        Error::new(Kind::InvalidJson, format!("the value of {what} is no JSON: {error}")).hint_text(
+        Error::new(Kind::InvalidJson, format!("the value of {what} is not valid JSON: {error}")).hint_text(
             "text is in double quotes inside the shell's: '\"text\"'; objects are '{\"key\": 1}'",
         )
     })

@@ -143,11 +143,10 @@ fn meant(command: &Lock, locks: &Locks, error: anyhow::Error) -> anyhow::Error {
 
 /// Refuses exit code 0 for a lock timeout: the caller could not detect it.
 fn success_for_failure() -> Error {
-    Error::new(Kind::Usage, "the exit code for a lock that was not had cannot be 0 here")
-        .hint_shell(
-            "unset PIPELINE_LOCK_EXIT",
-            "take the default, or choose another with --lock-exit",
-        )
+    Error::new(Kind::Usage, "the exit code for a lock that timed out cannot be 0 here").hint_shell(
+        "unset PIPELINE_LOCK_EXIT",
+        "take the default, or choose another with --lock-exit",
+    )
 }
 
 fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>) -> Run {
@@ -245,14 +244,14 @@ impl Terms {
                     Ok(duration) => timeout.replace(duration).is_some(),
                     Err(_) => {
                         let message = format!(
-                            "{other:?} is no duration, no mode (exclusive, shared) and no {{…}} metadata"
+                            "{other:?} is neither a duration, nor a mode (exclusive, shared), nor {{…}} metadata"
                         );
                         return Err(usage(&message));
                     }
                 },
             };
             if repeated {
-                return Err(usage(&format!("{word:?} says again what was said before it")));
+                return Err(usage(&format!("duplicate argument {word:?}")));
             }
         }
         let twice = [

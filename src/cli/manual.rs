@@ -27,7 +27,7 @@ pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
         }
         Some(dir) if dir.is_dir() => write_pages(&command, dir)?,
         Some(dir) => {
-            let there = if dir.exists() { "is no directory" } else { "is not there" };
+            let there = if dir.exists() { "is not a directory" } else { "is not there" };
             let error = Error::new(
                 Kind::DependencyMissing,
                 format!("{} {there}; no page was written", dir.display()),

@@ -49,8 +49,7 @@ fn reason(text: String) -> Result<String> {
         "the reason has {} bytes, and {REASON_LIMIT} is the limit; nothing was written",
         text.len()
     );
-    Err(Error::new(Kind::TooLarge, message)
-        .hint_text("say it shorter, and name where the rest is to be found"))
+    Err(Error::new(Kind::TooLarge, message).hint_text("shorten it, and name where the rest is"))
 }
 
 /// Options of a writer from its command line.

@@ -138,7 +138,7 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
         } else if phase.replace(shape.clone()).filter(|phase| !phase.is_empty()).is_some() {
             return Err(Error::new(
                 Kind::Usage,
-                format!("PHASE is given twice, or METADATA is no JSON object: {shape}"),
+                format!("PHASE is given twice, or METADATA is not a JSON object: {shape}"),
             )
             .hint_command("recover checkpoint --help", ""));
         }

@@ -37,7 +37,7 @@ pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow:
     let is_number = words.bytes().all(|byte| byte.is_ascii_digit());
     let attempts = words.parse().ok().filter(|attempts| is_number && *attempts > 0);
     let attempts: u32 = attempts.ok_or_else(|| {
-        usage(&format!("{words:?} is no number of attempts: write one from 1 to {}", u32::MAX))
+        usage(&format!("{words:?} is not a number of attempts: write one from 1 to {}", u32::MAX))
     })?;
     let base = parse_duration(base_delay).map_err(|message| usage(&message))?;
     if *attempt > 0 {

@@ -262,7 +262,7 @@ impl Assignment {
         let shown = cut(assignment);
         Err(Error::new(
             Kind::Path,
-            format!("{shown:?} is no assignment: behind the path {path} comes {what}"),
+            format!("{shown:?} is not an assignment: {what} follows the path {path}"),
         )
         .hint_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
     }
@@ -309,7 +309,7 @@ fn put(value: &mut Value, field: &str, new: Value) {
 
 fn one_word<'a>(what: &str, word: &'a str) -> Result<&'a str> {
     if word.trim().is_empty() {
-        return Err(Error::new(Kind::InvalidName, format!("an empty text is no {what}"))
+        return Err(Error::new(Kind::InvalidName, format!("an empty text is not a valid {what}"))
             .hint_text(format!(
                 "a name in its place; an unset variable is an empty text: \"${{{what}:?}}\""
             )));

@@ -116,7 +116,7 @@ fn at_a_glance(
         ));
     }
     let locks = &status.locks;
-    let mut counts = format!("{} held, {} waited for", locks.held, locks.waiting);
+    let mut counts = format!("{} held, {} waiting", locks.held, locks.waiting);
     for (count, what) in [(locks.stale, "stale"), (locks.unknown, "unknown")] {
         if count > 0 {
             counts.push_str(&format!(", {count} {}", output.paint(what, Paint::Red)));

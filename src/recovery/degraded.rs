@@ -71,9 +71,9 @@ pub fn features(words: &str) -> Result<Vec<String>> {
     };
     let names: Vec<String> = if words.trim_start().starts_with(['[', '{', '"']) {
         let array = text::parse(words.as_bytes()).map_err(|error| bad(&error.to_string()))?;
-        let names = array.as_array().ok_or_else(|| bad("it is no array"))?.iter();
+        let names = array.as_array().ok_or_else(|| bad("it is not an array"))?.iter();
         let names = names.map(|name| name.as_str().map(str::to_owned));
-        names.collect::<Option<_>>().ok_or_else(|| bad("one of them is no string"))?
+        names.collect::<Option<_>>().ok_or_else(|| bad("one of them is not a string"))?
     } else {
         words.split(',').map(|name| name.trim().to_owned()).collect()
     };

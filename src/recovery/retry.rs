@@ -124,7 +124,7 @@ impl Policy {
                     attempts += 1;
                     if cause == Cause::Deadline {
                         tell(&format!(
-                            "{program} was told to end: the time of {limit} was up in attempt {attempts}"
+                            "{program} was terminated: the time limit of {limit} was reached in attempt {attempts}"
                         ));
                         timed_out = true;
                         break;

@@ -76,25 +76,25 @@ pub fn handle(
             );
         }
         Some(ExitCode::NetworkError) => {
-            handled.did("nothing: the network is not ours to mend");
+            handled.did("nothing: this program cannot repair the network");
             handled.next("recover retry -n 5 -- COMMAND", "try it again, waiting longer each time");
             handled.next("recover degrade network-unavailable", "or work without it meanwhile");
         }
         Some(ExitCode::ResourceExhausted) => await_resources(&mut handled),
         Some(ExitCode::PermissionDenied) => {
-            handled.ask_operator("nothing: what is forbidden takes somebody who may allow it");
+            handled.ask_operator("nothing: only a user with the permission can do it");
             handled.next("recover doctor", "see which files have the wrong mode or owner");
         }
         Some(ExitCode::DependencyMissing | ExitCode::CommandNotFound | ExitCode::NotExecutable) => {
-            handled.ask_operator("nothing: something that is needed is not there");
+            handled.ask_operator("nothing: a required program or file is missing");
             handled.next(
                 "recover doctor",
                 "see what is missing of the state; the command's own message says the rest",
             );
         }
         Some(ExitCode::Usage) => {
-            handled.ask_operator("nothing: the command line was not understood");
-            handled.next("--help", "see what can be said");
+            handled.ask_operator("nothing: the command line is invalid");
+            handled.next("--help", "see the commands and options");
         }
         Some(ExitCode::General) | None => {
             handled.ask_operator("nothing: this code says too little to act on");
@@ -139,7 +139,7 @@ fn clean_locks(store: &Store, handled: &mut Handled) -> Result<()> {
         held.held, held.unknown
     ));
     if held.held + held.unknown > 0 {
-        handled.next("lock list", "see who holds what, and who waits for whom");
+        handled.next("lock list", "see the holders and the waiters");
     }
     Ok(())
 }

@@ -367,14 +367,14 @@ impl Health {
                     None if restoring.is_some() => error.try_restoring(restoring),
                     None => error.hint_command("state recover", "bring back what is left of it"),
                 };
-                error.hint_command("state init --fresh", "or begin anew; the history is archived")
+                error.hint_command("state init --fresh", "or start again; the history is archived")
             }
             Self::Damaged(why) => {
                 let error = Error::new(Kind::Corrupt, format!("{shown} is damaged: {why}"));
                 if restoring.is_some() && newest_valid_name(backup_dir).is_none() {
                     error.try_restoring(restoring).hint_command(
                         "state init --fresh",
-                        "or begin anew; the damaged file is archived",
+                        "or start again; the damaged file is archived",
                     )
                 } else if backup_dir.has_history() {
                     error
@@ -382,7 +382,10 @@ impl Health {
                             "state recover",
                             "bring back the newest valid copy; the damaged file is kept",
                         )
-                        .hint_command("state init --fresh", "or begin anew; everything is archived")
+                        .hint_command(
+                            "state init --fresh",
+                            "or start again; everything is archived",
+                        )
                 } else {
                     error
                         .hint_shell(
@@ -391,7 +394,7 @@ impl Health {
                         )
                         .hint_command(
                             "state init --fresh",
-                            "or begin anew; the damaged file is archived",
+                            "or start again; the damaged file is archived",
                         )
                 }
             }

@@ -100,7 +100,7 @@ fn readers_get_the_migrated_form_and_change_nothing(next: &Next) {
     );
     let changes = next.run(&root, "state diff --json").expect(0).json();
     assert_eq!(changes, json!([{"path": ".n", "old": 2, "new": 3}]));
-    assert_eq!(next.ok(&root, "recover doctor"), "all is well");
+    assert_eq!(next.ok(&root, "recover doctor"), "No problems found");
     let backups = next.run(&root, "state backups --json").expect(0).json();
     assert!(backups.as_array().unwrap().iter().all(|backup| backup["valid"] == true), "{backups}");
     assert_untouched(&root, &before, "a reader");

@@ -177,7 +177,7 @@ fn init_has_git_ignore_the_side_directories() {
     root.ok("state signal GO");
     root.ok("recover checkpoint good");
     root.ok("recover restore --latest");
-    assert_eq!(root.ok("recover doctor"), "all is well");
+    assert_eq!(root.ok("recover doctor"), "No problems found");
     assert_eq!(root.names(".checkpoints").len(), 2);
     for side in sides {
         assert!(root.file(side).join(".gitignore").exists(), "{side}");

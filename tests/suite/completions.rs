@@ -379,7 +379,7 @@ fn every_command_has_a_page_that_is_set_without_a_warning() {
     assert!(!pages.iter().any(|name| name.contains("pause")));
     let main = std::fs::read_to_string(sandbox.file("pages/pipeline-state.1")).unwrap();
     assert_eq!(sandbox.run("man").expect(0).stdout, main);
-    sandbox.run("man pages/pipeline-state.1").expect(5).saying("is no directory");
+    sandbox.run("man pages/pipeline-state.1").expect(5).saying("is not a directory");
     if !installed("groff") {
         return;
     }

@@ -167,7 +167,7 @@ const FAULTS: [Fault; 19] = [
             chmod(root.file(".signals/BAD.json"), 0o600);
         },
         subject: "signals",
-        saying: "BAD.json is no signal's file",
+        saying: "BAD.json is not the file of a signal",
         code: 4,
         remedy: "rm -i ",
         safe: false,
@@ -253,12 +253,12 @@ fn tells_of(findings: &[Value], fault: &Fault) -> bool {
 #[test]
 fn a_root_in_order_is_found_in_order() {
     let root = in_order();
-    assert_eq!(root.ok("recover doctor"), "all is well");
-    assert_eq!(root.ok("recover doctor --fix"), "all is well");
+    assert_eq!(root.ok("recover doctor"), "No problems found");
+    assert_eq!(root.ok("recover doctor --fix"), "No problems found");
     // a fresh one, too, and one that was restored and rolled back
-    assert_eq!(Sandbox::initialized().ok("recover doctor"), "all is well");
+    assert_eq!(Sandbox::initialized().ok("recover doctor"), "No problems found");
     root.ok("recover restore --latest");
-    assert_eq!(root.ok("recover doctor"), "all is well");
+    assert_eq!(root.ok("recover doctor"), "No problems found");
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn each_fault_is_found_alone_and_no_other_with_it() {
         let name = told.stdout.split(' ').next().unwrap();
         assert_eq!(
             told.stderr,
-            format!("error: 1 thing is not as it should be [{name}]\n"),
+            format!("error: 1 problem found [{name}]\n"),
             "what it is stands above it"
         );
     }
@@ -300,7 +300,7 @@ fn doctor_finds_all_faults_and_fixes_only_safe_ones() {
     assert!(told.stdout.lines().all(|line| line.contains(" => ")), "{}", told.stdout);
     let safe = FAULTS.iter().filter(|fault| fault.safe).count();
     let summary = format!(
-        "error: {0} things are not as they should be [STATE_CORRUPTION]\nhint: {SAFE}   # does what is safe: {safe} of {0}\n",
+        "error: {0} problems found [STATE_CORRUPTION]\nhint: {SAFE}   # does what is safe: {safe} of {0}\n",
         FAULTS.len()
     );
     assert_eq!(told.stderr, summary, "and nothing is reported twice");
@@ -444,7 +444,7 @@ fn too_many_checkpoints_are_found_and_the_remedy_removes_them() {
         "{month_ago:?}"
     );
     root.ok("recover cleanup");
-    assert_eq!(root.ok("recover doctor"), "all is well");
+    assert_eq!(root.ok("recover doctor"), "No problems found");
 }
 
 // ---- strategies ----

@@ -50,7 +50,7 @@ fn an_entry_in_a_files_place_is_found_and_its_remedy_works() {
             root.run("state set n=1").expect(0);
             root.run("lock run x -- true").expect(0);
             root.run("recover doctor --fix");
-            assert_eq!(root.ok("recover doctor"), "all is well", "{place}");
+            assert_eq!(root.ok("recover doctor"), "No problems found", "{place}");
         }
     }
     for make in ["mkdir", "mkfifo"] {
@@ -74,6 +74,6 @@ fn an_entry_in_a_files_place_is_found_and_its_remedy_works() {
             .filter(|remedy| !remedy.starts_with("ls "));
         let remedy = away.next().unwrap().replace("rm -i", "rm");
         root.bash(&remedy).expect(0);
-        assert_eq!(root.ok("recover doctor"), "all is well", "{make}: {remedy}");
+        assert_eq!(root.ok("recover doctor"), "No problems found", "{make}: {remedy}");
     }
 }

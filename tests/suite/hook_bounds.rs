@@ -385,16 +385,20 @@ fn unreadable_rules_are_an_error_that_does_not_block() {
             .saying(&format!("error: {rules}:2: "))
             .saying("hook check");
         assert_eq!(
-            ran.stderr.matches("it is no JSON").count(),
+            ran.stderr.matches("it is not valid JSON").count(),
             1,
             "once is enough: {}",
             ran.stderr
         );
     }
     assert!(
-        sandbox.run("hook check").expect(4).stdout.contains(&format!("{rules}:2: it is no JSON"))
+        sandbox
+            .run("hook check")
+            .expect(4)
+            .stdout
+            .contains(&format!("{rules}:2: it is not valid JSON"))
     );
     let log = fs::read_to_string(sandbox.file(".error-recovery.log")).unwrap();
-    assert_eq!(log.matches("it is no JSON").count(), 1, "{log}");
+    assert_eq!(log.matches("it is not valid JSON").count(), 1, "{log}");
     assert_eq!(sandbox.revision(), 1);
 }

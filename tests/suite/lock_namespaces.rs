@@ -390,9 +390,9 @@ fn the_doctor_names_a_waiter_of_another_machine_and_how_to_end_it() {
     let id = waiters(&sandbox)[0]["waiter"].as_str().unwrap().to_owned();
     let ran = sandbox.run("recover doctor").expect(1);
     let line = ran.stderr.clone() + &ran.stdout;
-    let named = format!("whether the waiter for the lock n of {pid} (");
+    let named = format!("the liveness of the waiter for the lock n of {pid} (");
     assert!(
-        line.contains(&named) && line.contains("in another machine, far.example is alive"),
+        line.contains(&named) && line.contains("in another machine, far.example is unknown here"),
         "{line}"
     );
     assert!(line.contains(&format!("lock break --waiter {id}")), "{line}");

@@ -178,8 +178,8 @@ fn a_refusal_lists_the_valid_choices() {
     sandbox
         .run_args(&["recover", "checkpoint", "a b"])
         .expect(4)
-        .saying("is no name for an operation");
-    sandbox.run_args(&["lock", "check", "a b"]).expect(4).saying("is no name for a lock");
+        .saying("is not a valid name for an operation");
+    sandbox.run_args(&["lock", "check", "a b"]).expect(4).saying("is not a valid name for a lock");
     sandbox.run("lock break aa").expect(64).saying("<--token <T>|--force|--waiter <ID>>");
     sandbox.run("lock break aa --token 1 --force").expect(64).saying("cannot be used with");
     let told = sandbox.run("shell fish").expect(64).saying("bash, zsh, sh").stderr;

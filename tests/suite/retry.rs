@@ -149,7 +149,7 @@ fn an_end_by_the_time_limit_is_reported_with_its_length_and_9_for_a_retry() {
     let root = Sandbox::initialized();
     for (words, code) in [("retry", 9), ("guard op", 143)] {
         let ran = root.run(&format!("recover {words} --timeout 0.2 -n 5 -- sleep 3600"));
-        let told = "sleep was told to end: the time of 0.2 s was up in attempt 1\n";
+        let told = "sleep was terminated: the time limit of 0.2 s was reached in attempt 1\n";
         assert_eq!((ran.code, ran.stderr.matches(told).count()), (code, 1), "{}", ran.stderr);
     }
     let ran =

@@ -336,10 +336,10 @@ fn an_argument_is_never_an_option() {
                 code lock_state "$word" 2>said; is "$code" 64
                 for function in acquire_lock release_lock check_lock create_checkpoint restore_checkpoint; do
                     code "$function" "$word" 2>said; is "$function $word: $code" "$function $word: 4"
-                    grep -qe "\"$word\" is no " said
+                    grep -qe "\"$word\" is not a valid name" said
                 done
                 is "$CHECKPOINT_ID" ""
-                returns 64 acquire_lock deploy "$word" 2>said; grep -qe "\"$word\" is no duration" said
+                returns 64 acquire_lock deploy "$word" 2>said; grep -qe "\"$word\" is neither a duration" said
                 returns 64 retry_with_backoff true "$word" 0 2>said
                 returns 5 validate_state "$word" 2>said
                 returns 1 recover_state "$word" 2>said

@@ -187,7 +187,7 @@ JSON:
     disabledFeatures: [string], feature: string|null, disabled: boolean|null}")]
     Degraded(Degraded),
     /// Do what helps against an exit code, and say what was done and what to type next
-    #[command(after_help = "Exit 0 if it is worth trying again, 1 if somebody has to look.
+    #[command(after_help = "Exit 0 if it is worth trying again, 1 if an operator has to decide.
 
 Examples:
   ./step.sh || { pipeline-state recover handle $? && ./step.sh; }
@@ -198,7 +198,7 @@ JSON:
     Handle(Handle),
     /// Check everything and say what to do about what is found
     #[command(
-        after_help = "Changes nothing without --fix. Exit 0 if all is well, else the code of the worst
+        after_help = "Changes nothing without --fix. Exit 0 if there is no problem, else the code of the worst
 finding.
 
 Examples:

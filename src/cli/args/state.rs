@@ -262,7 +262,7 @@ JSON:
         #[command(flatten)]
         print: Print,
     },
-    /// Say how the state is
+    /// Show the state's health
     #[command(after_help = "Examples:
   pipeline-state state status
   pipeline-state state status --watch  # until Ctrl-C
@@ -354,7 +354,7 @@ pub struct Write {
     /// The file; - is standard input
     #[arg(default_value = "-")]
     pub file: PathBuf,
-    /// Even if somebody committed meanwhile
+    /// Even if another commit came first
     #[arg(long)]
     pub force: bool,
     /// Without a warning where the document has an older form, which is brought to the present one

@@ -61,7 +61,7 @@ pub fn read(hook: EventKind, until: Instant) -> Result<HookEvent> {
             .hint_command("hook settings", "print the settings that have an editor send one"));
     }
     HookEvent::parse(&bytes).map_err(|error| {
-        Error::new(Kind::InvalidJson, format!("what came on standard input is no event: {error}"))
+        Error::new(Kind::InvalidJson, format!("standard input is not a valid event: {error}"))
             .hint_command(format!("hook {} --help", hook.command()), "has an example of one")
     })
 }

@@ -50,15 +50,16 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
             }
         }
         if report.findings.is_empty() {
-            output
-                .bytes(format!("{}\n", output.verdict("all is well", Verdict::Good)).as_bytes())?;
+            output.bytes(
+                format!("{}\n", output.verdict("No problems found", Verdict::Good)).as_bytes(),
+            )?;
         }
     }
     let Some(worst) = report.findings.first() else { return Ok(ExitCode::Success as u8) };
     let (count, safe) = (report.findings.len(), report.automatic());
     let message = match count {
-        1 => "1 thing is not as it should be".to_owned(),
-        _ => format!("{count} things are not as they should be"),
+        1 => "1 problem found".to_owned(),
+        _ => format!("{count} problems found"),
     };
     let mut error = Error::new(Kind::of_code(worst.code), message);
     if output.is_json() {

@@ -265,7 +265,7 @@ impl<'a> Reader<'_, 'a> {
         let built = build(&text).size_limit(PATTERN_LIMIT).build();
         built
             .map_err(|error| {
-                self.bad(node, format!("{text:?} is no regular expression: {}", reason(&error)))
+                self.bad(node, format!("{text:?} is not a regular expression: {}", reason(&error)))
             })
             .ok()
     }
@@ -276,7 +276,7 @@ impl<'a> Reader<'_, 'a> {
         parse: impl FnOnce(&str) -> Result<FilePattern, String>,
     ) -> Option<FilePattern> {
         let text = self.text(node)?;
-        parse(&text).map_err(|why| self.bad(node, format!("{text:?} is no glob: {why}"))).ok()
+        parse(&text).map_err(|why| self.bad(node, format!("{text:?} is not a glob: {why}"))).ok()
     }
 
     fn flag(&mut self, node: &Node<'a>) -> Option<bool> {

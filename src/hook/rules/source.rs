@@ -68,7 +68,7 @@ impl<'a> Source<'a> {
             return Err(fault(1, "it is empty; `{}` is a file without rules".to_owned()));
         }
         let root = serde_json::from_str(text).map_err(|error: serde_json::Error| {
-            fault(error.line().max(1), format!("it is no JSON: {}", without_place(&error)))
+            fault(error.line().max(1), format!("it is not valid JSON: {}", without_place(&error)))
         })?;
         Ok(Self { text, root })
     }

@@ -138,7 +138,7 @@ impl Examination<'_> {
             let finding = Finding::new(
                 Subject::State,
                 ExitCode::General,
-                "the state is from before seals: nobody can tell whether it was changed",
+                "the state has no seal, so a change by another program cannot be detected",
             );
             self.add(finding.hint_command(
                 "state migrate",
@@ -252,7 +252,7 @@ impl Examination<'_> {
             };
             self.add(
                 Finding::new(Subject::Backups, ExitCode::StateCorruption, message)
-                    .hint_shell(away, "if nobody can make use of it"),
+                    .hint_shell(away, "if it is of no use"),
             );
         }
         Ok(())
@@ -316,7 +316,7 @@ impl Examination<'_> {
                     let finding = Finding::new(Subject::Locks, ExitCode::StateCorruption, message);
                     self.add(finding.hint_command(
                         format!("lock break {lock} --force"),
-                        "once you know that nobody holds it",
+                        "once you know that it has no holder",
                     ));
                 }
                 // A waiter past its deadline: the next request drops it.
@@ -327,13 +327,13 @@ impl Examination<'_> {
                         .as_ref()
                         .map_or_else(String::new, |place| format!(" in {place}"));
                     let message = format!(
-                        "this process cannot see whether the waiter for the lock {lock}{who}{place} is alive"
+                        "the liveness of the waiter for the lock {lock}{who}{place} is unknown here"
                     );
                     let finding = Finding::new(Subject::Locks, ExitCode::General, message);
                     self.add(match &entry.waiter {
                         Some(id) => finding.hint_command(
                             format!("lock break --waiter {id}"),
-                            "once you know that it does not",
+                            "once you know that it is dead",
                         ),
                         None => finding.hint_command(
                             "lock list",
@@ -347,12 +347,12 @@ impl Examination<'_> {
                         .as_ref()
                         .map_or_else(String::new, |place| format!(" in {place}"));
                     let message = format!(
-                        "nobody can tell from here whether the holder of the lock {lock}{who}{place} lives"
+                        "the liveness of the holder of the lock {lock}{who}{place} is unknown here"
                     );
                     let finding = Finding::new(Subject::Locks, ExitCode::General, message);
                     self.add(finding.hint_command(
                         format!("lock break {lock} {token}"),
-                        "once you know that it does not",
+                        "once you know that it is dead",
                     ));
                 }
                 _ => {}

@@ -55,7 +55,7 @@ pub fn page(metrics: &Metrics) -> String {
     page.family(
         name,
         "histogram",
-        "How long locks were waited for: named locks, and the turn of commits.",
+        "Time spent waiting for locks: named locks, and the turn of commits.",
     );
     for (kind, waits) in [("lock", &metrics.lock_waits), ("commit", &metrics.commit_waits)] {
         for bound in BOUNDS {

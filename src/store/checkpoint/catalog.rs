@@ -288,7 +288,7 @@ impl Store {
     /// name, or the newest of that operation.
     pub(super) fn no_such_checkpoint(&self, word: &str, ids: &[String]) -> Error {
         if !is_plain(word) {
-            let message = format!("{word:?} is no name of a checkpoint");
+            let message = format!("{word:?} is not a valid name of a checkpoint");
             return Error::new(Kind::InvalidName, message)
                 .hint_command("recover list", "see which ones there are")
                 .detail("name", word);

@@ -139,8 +139,7 @@ impl<'a> Reader<'_, 'a> {
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let message =
-                format!("it is none of {}; it counts as if it were missing", known.join(", "));
+            let message = format!("it must be one of {}; it is ignored", known.join(", "));
             self.find(node, Weight::Odd, message);
         }
         found.unwrap_or_default()

@@ -103,14 +103,12 @@ impl Examination<'_> {
         } else if stat.uid != user::current() {
             // One finding about owners covers all files.
         } else if is_directory && stat.mode & 0o022 != 0 {
-            let message = format!(
-                "{path} may be written by others (mode {:04o}); nobody works with it",
-                stat.mode
-            );
+            let message =
+                format!("{path} may be written by others (mode {:04o}); it is not used", stat.mode);
             let finding = Finding::new(Subject::Modes, ExitCode::PermissionDenied, message);
             self.add(finding.hint_shell(
                 format!("chmod 700 {word}"),
-                "once you know that nobody else put something there",
+                "once you know that no other user put files there",
             ));
         } else if stat.mode & 0o077 != 0 {
             let message = format!("{path} has mode {:04o}, looser than {mode:04o}", stat.mode);

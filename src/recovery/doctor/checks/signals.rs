@@ -34,7 +34,7 @@ impl Examination<'_> {
                 (None, _) => Finding::new(
                     Subject::Signals,
                     ExitCode::ValidationFailed,
-                    format!("{SIGNALS}/{name} is no signal's file"),
+                    format!("{SIGNALS}/{name} is not the file of a signal"),
                 ),
                 (Some(_), None) => {
                     let message =
