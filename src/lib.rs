@@ -17,6 +17,7 @@
 //! | [`clutter`] | files that other programs leave anywhere, recognized by name |
 //! | [`child`] | wrapped programs: signals forwarded, exit codes passed on |
 //! | [`document`] | parsing without loss; seal, rules, migration, paths, filters, differences |
+//! | [`digest`] | digests, and records that end in theirs |
 //! | [`lock`] | named locks of scripts: the protocol, and its one door, `Locks` |
 //! | `lock::request`, `lock::admission` | a request, and the two checks of it |
 //! | `lock::queue` | the decision: granted, or the holders and waiters that block the request |
@@ -86,6 +87,7 @@ pub mod child;
 pub mod cli;
 pub mod clutter;
 pub mod config;
+pub mod digest;
 pub mod document;
 pub mod error;
 pub mod fs;

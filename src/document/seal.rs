@@ -8,10 +8,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use memchr::memmem;
-use serde::Serialize;
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 
 use super::chunks::Chunks;
 use super::lazy::LazyDocument;
@@ -19,13 +16,11 @@ use super::new_document::NewDocument;
 use super::pretty::Printer;
 use super::schema::OldForm;
 
+use crate::digest::{self, NO_DIGEST, digest_around, is_hex, only_place};
+pub use crate::digest::{Digest, hex};
+
 /// The names of the seal's fields inside `metadata`; a writer's own values for them are ignored.
 pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
-
-const HEX_LENGTH: usize = 64;
-
-/// The placeholder for a digest that is not known yet.
-pub const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The number of a document's commits: 1, 2, 3 …, at most 2^53 − 1, which every JSON reader holds
 /// exactly.
@@ -91,77 +86,6 @@ impl fmt::Display for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// A SHA-256 in 64 lower-case hex digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Digest(String);
-
-impl Digest {
-    /// The digest of these bytes as they are.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(hex(&Sha256::digest(bytes)))
-    }
-
-    /// The digest of the data that `hash` received.
-    pub fn finish(hash: Sha256) -> Self {
-        Self(hex(&hash.finalize()))
-    }
-
-    /// The likely digest of a document that was not parsed yet, from its usual position.
-    pub fn claimed(bytes: &[u8]) -> Option<Self> {
-        const BEFORE: &[u8] = b"\",\n    \"digest\": \"";
-        let start = memmem::find(bytes, BEFORE)? + BEFORE.len();
-        let text = std::str::from_utf8(bytes.get(start..start + HEX_LENGTH)?).ok()?;
-        is_hex(text).then(|| Self(text.to_owned()))
-    }
-
-    /// Parses a digest in a document.
-    pub fn from_value(value: &Value) -> Option<Self> {
-        let text = value.as_str()?;
-        (text.len() == HEX_LENGTH && is_hex(text)).then(|| Self(text.to_owned()))
-    }
-
-    /// The hex digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns whether `bytes`, a document that claims this digest, has it. The digits must occur
-    /// in it exactly once: no sealed document can hold its own digest a second time.
-    pub fn seals(&self, bytes: &[u8]) -> bool {
-        let digest = only_place([bytes], &self.0).and_then(|place| digest_around([bytes], place));
-        digest.as_ref() == Some(self)
-    }
-}
-
-/// The part and the place in it where these digits occur, if they occur in the text exactly once.
-fn only_place<'a>(
-    parts: impl IntoIterator<Item = &'a [u8]>,
-    digits: &str,
-) -> Option<(usize, usize)> {
-    let finder = memmem::Finder::new(digits);
-    let in_part = |(at, part)| finder.find_iter(part).map(move |place| (at, place));
-    let mut places = parts.into_iter().enumerate().flat_map(in_part);
-    places.next().filter(|_| places.next().is_none())
-}
-
-/// The digest of a text with the 64 digits at a place in one of its parts taken as zeros.
-fn digest_around<'a>(
-    parts: impl IntoIterator<Item = &'a [u8]>,
-    (at, place): (usize, usize),
-) -> Option<Digest> {
-    let mut hash = Sha256::new();
-    for (index, part) in parts.into_iter().enumerate() {
-        if index == at {
-            hash.update(part.get(..place)?);
-            hash.update([b'0'; HEX_LENGTH]);
-            hash.update(part.get(place + HEX_LENGTH..)?);
-        } else {
-            hash.update(part);
-        }
-    }
-    Some(Digest::finish(hash))
 }
 
 /// A sealed document's verified fields.
@@ -255,7 +179,7 @@ pub fn seal(
     let mut text = draft.to_text()?;
     let place = only_place(text.iter(), &marker)?;
     let digest = digest_around(text.iter(), place)?;
-    text.overwrite(place, digest.0.as_bytes())?;
+    text.overwrite(place, digest.as_str().as_bytes())?;
     if let Some(Value::Object(metadata)) = draft.fields_mut()?.get_mut("metadata") {
         metadata.insert("digest".into(), digest.as_str().into());
     }
@@ -289,38 +213,16 @@ pub fn to_bytes(value: &Value) -> Option<Vec<u8>> {
     Some(printer.finish().whole().into())
 }
 
-/// The end of a record of this program, after the digits of its digest.
-const RECORD_END: &[u8] = b"\"\n}\n";
-
 /// The content of a record's file, with its digest as its last field, computed like a document's.
 /// `None` if `value` is not an object.
 pub fn with_digest(mut value: Value) -> Option<Vec<u8>> {
     value.as_object_mut()?.insert("digest".into(), NO_DIGEST.into());
-    end_in_digest(&value)
-}
-
-/// The same for any value that is serialized as an object with, as its last field, a `digest` of
-/// [`NO_DIGEST`].
-pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(value).ok()?;
-    bytes.push(b'\n');
-    let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len())?;
-    let digest = digest_around([&*bytes], (0, place))?;
-    bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
-    Some(bytes)
-}
-
-/// Returns whether these are the exact bytes that [`with_digest`] made.
-pub fn is_intact(bytes: &[u8]) -> bool {
-    let digits = bytes.strip_suffix(RECORD_END).and_then(|rest| rest.last_chunk::<HEX_LENGTH>());
-    let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len());
-    let digest = place.and_then(|place| digest_around([bytes], (0, place)));
-    matches!((digits, digest), (Some(digits), Some(digest)) if digest.0.as_bytes() == digits)
+    digest::end_in_digest(&value)
 }
 
 /// Parses the output of [`with_digest`]; `None` if a byte differs.
 pub fn verified(bytes: &[u8]) -> Option<Value> {
-    is_intact(bytes).then(|| super::json::parse(bytes).ok()).flatten()
+    digest::is_intact(bytes).then(|| super::json::parse(bytes).ok()).flatten()
 }
 
 /// The document without the seal's fields: the contents that its users put into it.
@@ -363,20 +265,6 @@ pub fn are_same_without_seal(one: &Value, other: &Value) -> bool {
     are_same_metadata
         && count(these) == count(those)
         && these.iter().all(|(key, value)| key == "metadata" || those.get(key) == Some(value))
-}
-
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-}
-
-/// Bytes as lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    bytes
-        .iter()
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Lock records as bytes: JSON with its digest as the last field, made like a document's.
 
-use serde::{Deserialize as _, Serialize};
+use serde::Deserialize as _;
 use serde_json::Value;
 
+use crate::digest::{self, is_intact};
 use crate::document::json;
-use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
 use crate::lock::record::{Grant, Record, VERSION};
 use crate::name::is_plain;
 
@@ -22,22 +22,18 @@ pub enum Unreadable {
 
 /// Decodes a record. Without the digest a flipped bit could name another owner, one that is dead.
 pub fn decode(bytes: &[u8]) -> Result<Record, Unreadable> {
-    if is_intact(bytes)
-        && let Ok(record) = serde_json::from_slice::<Record>(bytes)
-        && record.version <= VERSION
-    {
-        return match record.holders.iter().find_map(foreign_file) {
-            Some(name) => Err(Unreadable::Torn(format!("it names the file {name:?}"))),
-            None => Ok(record),
-        };
+    let record = digest::decode::<Record>(bytes).filter(|record| record.version <= VERSION);
+    let record = record.ok_or_else(|| why_unreadable(bytes))?;
+    match record.holders.iter().find_map(foreign_file) {
+        Some(name) => Err(Unreadable::Torn(format!("it names the file {name:?}"))),
+        None => Ok(record),
     }
-    Err(why_unreadable(bytes))
 }
 
 /// Encodes a record; later versions must keep the digest as the last field.
 pub fn encode(record: &Record) -> Vec<u8> {
     // strings and numbers: cannot fail
-    end_in_digest(&Sealed { record, digest: NO_DIGEST }).unwrap_or_default()
+    digest::encode(record).unwrap_or_default()
 }
 
 /// The quarantine file that a grant names, if its name is not a plain one in `.locks`: that file is
@@ -45,14 +41,6 @@ pub fn encode(record: &Record) -> Vec<u8> {
 fn foreign_file(grant: &Grant) -> Option<&str> {
     let is_file = |name: &str| name.strip_prefix(QUARANTINE).is_some_and(is_plain);
     grant.quarantined.as_deref().filter(|name| !is_file(name))
-}
-
-/// A record with its digest.
-#[derive(Serialize)]
-struct Sealed<'a> {
-    #[serde(flatten)]
-    record: &'a Record,
-    digest: &'static str,
 }
 
 fn why_unreadable(bytes: &[u8]) -> Unreadable {

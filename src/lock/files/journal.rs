@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::seal::{NO_DIGEST, end_in_digest, is_intact};
+use crate::digest;
 use crate::error::{Error, Kind, Result};
 use crate::lock::edit::RecordEdit;
 use crate::lock::record::Record;
@@ -13,43 +13,32 @@ use crate::name::Name;
 
 /// The content of a journal: the new records, `None` for those that are removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PendingChange(BTreeMap<String, Option<Record>>);
-
-/// A journal with its digest, as it is written.
-#[derive(Serialize)]
-struct Sealed<'a> {
-    records: &'a PendingChange,
-    digest: &'static str,
-}
-
-#[derive(Deserialize)]
-struct Journal {
-    records: PendingChange,
+pub struct PendingChange {
+    records: BTreeMap<String, Option<Record>>,
 }
 
 impl PendingChange {
     /// The journal's bytes, ending in its digest.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let bytes = end_in_digest(&Sealed { records: self, digest: NO_DIGEST });
-        bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be written"))
+        let bytes = digest::encode(self);
+        bytes.ok_or_else(|| Error::new(Kind::Internal, "the journal could not be encoded"))
     }
 
     /// Parses a journal; `None` if the bytes are not intact, or a name in it is not a lock's: the
     /// file may come with a clone.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let Journal { records } =
-            is_intact(bytes).then(|| serde_json::from_slice(bytes).ok())??;
-        (records.names().count() == records.0.len()).then_some(records)
+        let pending: Self = digest::decode(bytes)?;
+        (pending.names().count() == pending.records.len()).then_some(pending)
     }
 
     /// The new record of a lock that the change covers; `None` for others.
     pub fn record(&self, name: &Name) -> Option<Record> {
-        self.0.get(name.as_str()).map(|record| record.clone().unwrap_or_default())
+        self.records.get(name.as_str()).map(|record| record.clone().unwrap_or_default())
     }
 
     /// The locks that the change covers, sorted.
     pub fn names(&self) -> impl Iterator<Item = Name> {
-        self.0.keys().filter_map(|name| Name::parse("lock", name).ok())
+        self.records.keys().filter_map(|name| Name::parse("lock", name).ok())
     }
 }
 
@@ -83,7 +72,7 @@ pub fn write_ops(changed: &[&RecordEdit]) -> Result<Vec<WriteOp>> {
         [edit] => Ok(vec![WriteOp::record(&edit.name, &edit.record)]),
         _ => {
             let records = changed.iter().map(|edit| (edit.name.to_string(), content(&edit.record)));
-            let pending = PendingChange(records.collect());
+            let pending = PendingChange { records: records.collect() };
             let completion = completion_ops(&pending)?;
             Ok([WriteOp::Journal(pending)].into_iter().chain(completion).collect())
         }
@@ -95,7 +84,7 @@ pub fn completion_ops(pending: &PendingChange) -> Result<Vec<WriteOp>> {
     let record = |(name, record): (&String, &Option<Record>)| {
         Ok(WriteOp::Record(Name::parse("lock", name)?, record.clone()))
     };
-    pending.0.iter().map(record).chain([Ok(WriteOp::NoJournal)]).collect()
+    pending.records.iter().map(record).chain([Ok(WriteOp::NoJournal)]).collect()
 }
 
 #[cfg(test)]
@@ -107,7 +96,7 @@ mod tests {
     fn a_journal_that_names_no_lock_is_damaged() {
         for name in ["../evil", "", "a/b", ".gate"] {
             let records = [("a".to_owned(), None), (name.to_owned(), Some(Record::default()))];
-            let bytes = PendingChange(records.into()).to_bytes().unwrap();
+            let bytes = PendingChange { records: records.into() }.to_bytes().unwrap();
             assert!(PendingChange::parse(&bytes).is_none(), "{name}");
         }
     }
@@ -115,7 +104,7 @@ mod tests {
     #[test]
     fn a_journal_round_trips_and_detects_bit_flips() {
         let records = [("a".to_owned(), Some(Record::default())), ("b".to_owned(), None)];
-        let journal = PendingChange(records.into());
+        let journal = PendingChange { records: records.into() };
         let bytes = journal.to_bytes().unwrap();
         assert_eq!(format!("{:?}", PendingChange::parse(&bytes).unwrap()), format!("{journal:?}"));
         for bit in 0..bytes.len() * 8 {

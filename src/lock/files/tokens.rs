@@ -17,14 +17,13 @@ use std::ffi::OsStr;
 use std::time::Instant;
 
 use rustix::io::Errno;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::flock::{FileLock, LockedDir, ShortLock, flock, lock_dir};
 use super::gate::{Gate, MIN_GATE_WAIT};
 use super::probe::file_system;
 use super::records::{self, Records};
-use crate::document::seal::{verified, with_digest};
+use crate::digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
@@ -71,7 +70,7 @@ mod digits {
 impl Counter {
     fn read(records: Records<'_>) -> Result<Option<Self>> {
         let content = records.locks.disk.read(records.dir, COUNTER, LIMIT)?;
-        Ok(content.and_then(|content| parse_sealed(&content.bytes)))
+        Ok(content.and_then(|content| digest::decode(&content.bytes)))
     }
 
     fn of_this_boot(records: Records<'_>) -> Result<Option<Self>> {
@@ -100,7 +99,7 @@ impl Reservation {
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        parse_sealed(bytes).or_else(|| Self::from_line(std::str::from_utf8(bytes).ok()?))
+        digest::decode(bytes).or_else(|| Self::from_line(std::str::from_utf8(bytes).ok()?))
     }
 
     /// Parses the line of an earlier version: these words, or only the first, without a digest.
@@ -112,13 +111,8 @@ impl Reservation {
     }
 }
 
-/// Parses what [`sealed`] made; `None` if any byte of it differs.
-fn parse_sealed<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    verified(bytes).and_then(|value| T::deserialize(value).ok())
-}
-
 fn sealed(record: &impl Serialize) -> Result<Vec<u8>> {
-    let bytes = serde_json::to_value(record).ok().and_then(with_digest);
+    let bytes = digest::encode(record);
     bytes.ok_or_else(|| Error::new(Kind::Internal, "a counter could not be encoded"))
 }
 
@@ -265,7 +259,7 @@ mod tests {
         let counter = sealed(&Counter { boot: BOOT.to_owned(), next: 99, end: 1025 }).unwrap();
         let reservation = Reservation { end: 1025, boot: BOOT.to_owned(), machine: "m".to_owned() };
         let reserved = sealed(&reservation).unwrap();
-        assert_eq!(parse_sealed::<Counter>(&counter).unwrap().next, 99);
+        assert_eq!(digest::decode::<Counter>(&counter).unwrap().next, 99);
         assert_eq!(Reservation::parse(&reserved), Some(reservation));
         let flipped = |bytes: &[u8], bit: usize| {
             let mut bytes = bytes.to_vec();
@@ -273,7 +267,7 @@ mod tests {
             bytes
         };
         for bit in 0..counter.len() * 8 {
-            assert!(parse_sealed::<Counter>(&flipped(&counter, bit)).is_none(), "bit {bit}");
+            assert!(digest::decode::<Counter>(&flipped(&counter, bit)).is_none(), "bit {bit}");
         }
         for bit in 0..reserved.len() * 8 {
             assert_eq!(Reservation::parse(&flipped(&reserved, bit)), None, "bit {bit}");
@@ -288,7 +282,7 @@ mod tests {
             assert_eq!(before.len(), after.len());
             for cut in 0..=after.len() {
                 let mixed = [&after[..cut], &before[cut..]].concat();
-                let next = parse_sealed::<Counter>(&mixed).map(|counter| counter.next);
+                let next = digest::decode::<Counter>(&mixed).map(|counter| counter.next);
                 assert!(
                     next.is_none_or(|next| [old, new].contains(&next)),
                     "{old} and {new} became {next:?}"
