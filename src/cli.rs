@@ -1,29 +1,30 @@
 //! The command line: arguments in, one call into the library, text or JSON out, one exit code.
 
-mod again;
 mod args;
 mod ask;
 mod complete;
 mod edit;
 mod follow;
-mod glance;
 mod hook;
 mod input;
 mod lock;
 mod log;
 mod manual;
 mod moment;
-mod outcome;
 mod output;
 mod parse;
 mod progress;
 mod recover;
+mod reinvoke;
 mod reports;
 mod shell;
 mod state;
 mod status;
+mod status_view;
+mod style;
 mod table;
 mod width;
+mod write_command;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -35,8 +36,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Cli, Group};
-use self::output::{Output, PipeClosed, has_colour, show_error, to_stderr, write_out};
+use self::output::{Output, PipeClosed, show_error, to_stderr, write_out};
 use self::recover::RemediesShown;
+use self::style::Palette;
 use crate::config::{self, CliOverrides, Config, Format, Marks, OutputStyle, ProcessEnvironment};
 use crate::document::query::bounds;
 use crate::error::{Error, ExitCode, Kind, quote};
@@ -222,11 +224,11 @@ fn told(error: anyhow::Error) -> Option<Error> {
 fn not_parsed(error: &clap::Error, arguments: &[OsString], style: OutputStyle) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = write_out(rendered(error, has_colour(style.color, &io::stdout())).as_bytes());
+            let _ = write_out(rendered(error, Palette::of(style.color, &io::stdout())).as_bytes());
             return ExitCode::Success as u8;
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if style.format == Format::Text => {
-            to_stderr(&rendered(error, has_colour(style.color, &io::stderr())));
+            to_stderr(&rendered(error, Palette::of(style.color, &io::stderr())));
             return ExitCode::Usage as u8;
         }
         _ => {}
@@ -234,7 +236,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], style: OutputStyle) -
     // `help lock nope` is about `lock`.
     let asked = parse::help_asked(arguments);
     let arguments = asked.as_deref().unwrap_or(arguments);
-    let text = rendered(error, false);
+    let text = rendered(error, Palette::Plain);
     let body = text.strip_prefix("error: ").unwrap_or(&text);
     let sentence: Vec<&str> =
         body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
@@ -287,9 +289,12 @@ fn corrected(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
 }
 
 /// The message of a clap error.
-fn rendered(error: &clap::Error, in_colour: bool) -> String {
+fn rendered(error: &clap::Error, palette: Palette) -> String {
     let text = error.render();
-    if in_colour { text.ansi().to_string() } else { text.to_string() }
+    match palette {
+        Palette::Coloured => text.ansi().to_string(),
+        Palette::Plain => text.to_string(),
+    }
 }
 
 /// The command line with the missing `--` before a command to run: `lock run deploy -- make`.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::input::parse_document;
-use super::outcome::{change, check_claim};
 use super::output::Output;
+use super::write_command::{change, check_claim};
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::store::Store;
 use crate::store::change::Claim;

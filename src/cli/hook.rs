@@ -10,9 +10,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 pub use self::answer::answer;
-use super::again::options;
 use super::args::{Group, Hook};
-use super::output::{Output, Verdict};
+use super::output::Output;
+use super::reinvoke::options;
+use super::style::Paint;
 use crate::audit::{Audit, AuditEntry, Level};
 use crate::config::{CliOverrides, Config, ProcessEnvironment, explicit_root};
 use crate::error::{Error, ExitCode, Kind, Result, one_line, quote_for_sh, quote_path};
@@ -166,9 +167,9 @@ fn show(output: &Output<'_>, checked: &Checked<'_>, bad: usize) -> anyhow::Resul
         }));
     }
     let verdict = if bad == 0 {
-        output.verdict("PASSED", Verdict::Good)
+        output.paint("PASSED", Paint::Green)
     } else {
-        output.verdict("FAILED", Verdict::Bad)
+        output.paint("FAILED", Paint::Red)
     };
     let usable: Vec<String> =
         counts.iter().map(|(name, count)| format!("{count} {name}")).collect();

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::args::Watched;
 use super::args::lock::{self as args, Layout, Lock};
-use super::glance::{self, Glance};
 use super::input::inline_json;
 use super::moment::Moment;
-use super::output::{Output, Paint, PipeClosed};
+use super::output::{Output, PipeClosed};
 use super::reports::shared_file_system;
+use super::status_view::{self, StatusView};
+use super::style::Paint;
 use super::table::{Cell, Column, Table, dash};
 use crate::audit::Audit;
 use crate::child::code_of;
@@ -22,8 +23,8 @@ use crate::fs::Disk;
 use crate::fs::watch::places::WatchedDir;
 use crate::lock::owner::Resolved;
 use crate::lock::{
-    Acquired, AlreadyHeld, BreakTarget, BrokenWait, Deadline, Deadlocks, Grant, LOCKS, Lifeline,
-    LockEntry, Locks, MAX_LOCKS, Mode, Reentrancy, Request, RequestSpec, RunSpec, Token,
+    Acquired, AlreadyHeld, BreakTarget, BrokenWait, Deadline, Deadlocks, EntryStatus, Grant, LOCKS,
+    Lifeline, LockEntry, Locks, MAX_LOCKS, Mode, Reentrancy, Request, RequestSpec, RunSpec, Token,
     command_of, owner, shorten,
 };
 use crate::name::{Name, nearest};
@@ -51,7 +52,7 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
         config.settings.lock_env.clone(),
         audit.clone(),
     );
-    output.tell_of_waits(&locks);
+    output.report_waits(&locks);
     let result =
         dispatch(command, &locks, config, output).map_err(|error| meant(command, &locks, error));
     if let (Some(action), Err(error)) = (action_of(command), &result)
@@ -471,7 +472,7 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
         Column::new("WAITER").whole().light(1),
         Column::new("SINCE").whole().light(1),
         Column::new("WAITING FOR"),
-        Column::new("STATUS").whole().painted(colour),
+        Column::new("STATUS").whole(),
         Column::new("METADATA").spare(),
     ]);
     for entry in entries {
@@ -490,7 +491,7 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
             text(entry.waiter.clone()),
             if entry.since.is_empty() { "-".into() } else { Cell::or(since, began.age(now)) },
             text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
-            entry.status.name().into(),
+            Cell::painted(entry.status.name(), colour(entry.status)),
             text(entry.metadata.as_ref().map(Value::to_string)),
         ]);
     }
@@ -498,10 +499,10 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
 }
 
 /// The status of a lock, in colour where it needs attention.
-fn colour(status: &str) -> Option<Paint> {
+fn colour(status: EntryStatus) -> Option<Paint> {
     match status {
-        "held" => None,
-        "waiting" => Some(Paint::Yellow),
+        EntryStatus::Held => None,
+        EntryStatus::Waiting => Some(Paint::Yellow),
         _ => Some(Paint::Red),
     }
 }
@@ -517,34 +518,34 @@ fn status(
         let locks = WatchedDir { dir: root.join(LOCKS), names: Vec::new() };
         vec![WatchedDir { dir: root.clone(), names: vec![LOCKS.into()] }, locks]
     };
-    glance::show(output, watched.watch.then(places), &mut || look(locks, output))
+    status_view::show(output, watched.watch.then(places), &mut || look(locks, output))
 }
 
-fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<Glance> {
+fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<StatusView> {
     let summary = locks.summary()?;
     let count = |count: usize, colour, hint: &str| match count {
         0 => "0".to_owned(),
         _ if hint.is_empty() => output.paint(&count.to_string(), colour),
         _ => format!("{}   ({hint})", output.paint(&count.to_string(), colour)),
     };
-    let mut text = glance::lines(&[
+    let mut text = status_view::lines(&[
         ("Held", summary.held.to_string()),
         ("Waiting", count(summary.waiting, Paint::Yellow, "")),
         ("Stale", count(summary.stale, Paint::Red, "the next request or `lock clean` drops them")),
         ("Unknown", count(summary.unknown, Paint::Red, "see `lock list`; `lock break` frees them")),
         ("In", one_line(&format!("{} ({})", summary.directory, summary.file_system))),
     ]);
-    let holders = glance::holders(output, &summary, SystemTime::now());
+    let holders = status_view::holders(output, &summary, SystemTime::now());
     if !holders.is_empty() {
         text.push_str(&format!("\n{holders}"));
     }
     let mut warnings = locks.take_warnings();
     warnings.extend(summary.shared_file_system.then(|| shared_file_system(&summary)));
-    Ok(Glance {
+    Ok(StatusView {
         text,
         facts: json!(summary),
         warnings,
-        processes: glance::processes(&summary),
-        ..Glance::default()
+        processes: status_view::processes(&summary),
+        ..StatusView::default()
     })
 }

@@ -1,12 +1,13 @@
 //! Writing to the terminal: results, confirmations, warnings, errors, tables.
 
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, Write as _};
 
 use serde_json::{Value, json};
 
 use super::progress::Progress;
+use super::style::{Paint, Palette};
 use super::table::Table;
-use crate::config::{Color, Config, Format, OutputStyle, Verbosity};
+use crate::config::{Config, Format, OutputStyle, Verbosity};
 use crate::error::{Error, Hint, Kind, one_line};
 use crate::lock::Locks;
 use crate::printable::json_text;
@@ -87,11 +88,8 @@ impl<'a> Output<'a> {
         if self.is_json() {
             to_stderr(&json_text(format!("{}\n", json!({"warning": {"message": text}}))));
         } else {
-            let head = paint(
-                "warning:",
-                Paint::Yellow,
-                has_colour(self.config.style.color, &io::stderr()),
-            );
+            let head = Palette::of(self.config.style.color, &io::stderr())
+                .paint("warning:", Paint::Yellow);
             to_stderr(&format!("{head} {}\n", one_line(text)));
         }
     }
@@ -102,7 +100,7 @@ impl<'a> Output<'a> {
     }
 
     /// Reports progress on standard error, unless `--quiet` is given.
-    pub fn tell(&self, text: &str) {
+    pub fn progress_line(&self, text: &str) {
         if self.config.verbosity == Verbosity::Quiet {
             return;
         }
@@ -121,7 +119,7 @@ impl<'a> Output<'a> {
     }
 
     /// Reports a long wait for a lock, with its holders, on standard error.
-    pub fn tell_of_waits(&self, locks: &Locks) {
+    pub fn report_waits(&self, locks: &Locks) {
         let style = self.config.style;
         locks.on_wait(move |who| match style.format {
             Format::Json => {
@@ -129,7 +127,7 @@ impl<'a> Output<'a> {
             }
             Format::Text => {
                 let head =
-                    paint("waiting for", Paint::Yellow, has_colour(style.color, &io::stderr()));
+                    Palette::of(style.color, &io::stderr()).paint("waiting for", Paint::Yellow);
                 to_stderr(&format!("{head} {}\n", one_line(who)));
             }
         });
@@ -141,7 +139,7 @@ impl<'a> Output<'a> {
     }
 
     /// An error, as part of a result.
-    pub fn told(&self, error: &Error) -> String {
+    pub fn error_text(&self, error: &Error) -> String {
         error.to_text(&self.paint("error:", Paint::Red), &self.config.program)
     }
 
@@ -152,60 +150,18 @@ impl<'a> Output<'a> {
 
     /// Writes a table.
     pub fn table(&self, table: Table) -> anyhow::Result<()> {
-        self.bytes(table.render(self).as_bytes())
+        self.bytes(table.render(self.palette()).as_bytes())
     }
 
-    /// A status word, coloured by its verdict.
-    pub fn verdict(&self, word: &str, verdict: Verdict) -> String {
-        let colour = match verdict {
-            Verdict::Good => Paint::Green,
-            Verdict::Bad => Paint::Red,
-        };
-        self.paint(word, colour)
+    /// The palette of results.
+    pub fn palette(&self) -> Palette {
+        Palette::of(self.config.style.color, &io::stdout())
     }
 
     /// A word of a result in colour, where that is wanted.
     pub fn paint(&self, word: &str, colour: Paint) -> String {
-        paint(word, colour, has_colour(self.config.style.color, &io::stdout()))
+        self.palette().paint(word, colour)
     }
-}
-
-/// True if a verdict is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Good.
-    Good,
-    /// Not good.
-    Bad,
-}
-
-/// A colour that means something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
-    /// Something is wrong.
-    Red,
-    /// All is well.
-    Green,
-    /// Something is worth knowing.
-    Yellow,
-}
-
-/// True if output to this stream is in colour.
-pub fn has_colour(color: Color, stream: &impl IsTerminal) -> bool {
-    match color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => stream.is_terminal(),
-    }
-}
-
-fn paint(text: &str, paint: Paint, is_wanted: bool) -> String {
-    let code = match paint {
-        Paint::Red => "31",
-        Paint::Green => "32",
-        Paint::Yellow => "33",
-    };
-    if is_wanted { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 /// Shows an error on standard error.
@@ -213,7 +169,7 @@ pub fn show_error(error: &Error, program: &str, style: OutputStyle) {
     match style.format {
         Format::Json => to_stderr(&error.to_json(program)),
         Format::Text => {
-            let label = paint("error:", Paint::Red, has_colour(style.color, &io::stderr()));
+            let label = Palette::of(style.color, &io::stderr()).paint("error:", Paint::Red);
             to_stderr(&error.to_text(&label, program));
         }
     }

@@ -1,10 +1,10 @@
 //! The `recover` commands: each parses its arguments, makes one call and shows the result.
 
-mod attempt;
-mod care;
-mod figures;
+mod doctor;
+mod retry;
+mod status;
 
-pub(super) use self::care::RemediesShown;
+pub(super) use self::doctor::RemediesShown;
 use serde_json::{Value, json};
 
 use super::args::lock::Layout;
@@ -12,10 +12,10 @@ use super::args::recover::{self as args, Recover};
 use super::ask;
 use super::input::inline_json;
 use super::moment::Moment;
-use super::outcome::{change, order, show_changes, with_store};
 use super::output::Output;
 use super::reports::size;
 use super::table::{Cell, Column, Table, dash};
+use super::write_command::{change, order, show_changes, with_store};
 use crate::config::Config;
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
@@ -94,12 +94,12 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
             let answer = degraded(feature.as_deref(), store, output)?;
             Ok(if answer || *exit_zero { ExitCode::Success as u8 } else { ExitCode::General as u8 })
         }
-        Recover::Guard(arguments) => attempt::guard(arguments, store, output),
-        Recover::Retry(arguments) => attempt::retry(arguments, store, output),
-        Recover::Handle(arguments) => care::handle(arguments, store, output),
-        Recover::Doctor { fix } => care::doctor(*fix, store, output),
-        Recover::Status(watched) => figures::status(store, *watched, output).map(done),
-        Recover::Metrics { form } => figures::metrics(*form, store, output).map(done),
+        Recover::Guard(arguments) => retry::guard(arguments, store, output),
+        Recover::Retry(arguments) => retry::retry(arguments, store, output),
+        Recover::Handle(arguments) => doctor::handle(arguments, store, output),
+        Recover::Doctor { fix } => doctor::doctor(*fix, store, output),
+        Recover::Status(watched) => status::status(store, *watched, output).map(done),
+        Recover::Metrics { form } => status::metrics(*form, store, output).map(done),
     }
 }
 

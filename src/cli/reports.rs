@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::moment::Moment;
-use super::output::{Output, Paint, Verdict};
+use super::output::Output;
+use super::style::Paint;
 use super::table::{Cell, Column, Table, dash};
 use crate::error::{ExitCode, one_line};
 use crate::lock::LockSummary;
@@ -21,9 +22,9 @@ pub(super) fn validate(output: &Output<'_>, validation: Validation) -> Run {
         )?;
     } else {
         let verdict = if passed {
-            output.verdict("PASSED", Verdict::Good)
+            output.paint("PASSED", Paint::Green)
         } else {
-            output.verdict("FAILED", Verdict::Bad)
+            output.paint("FAILED", Paint::Red)
         };
         let mut text = format!("State validation: {verdict}\n");
         for finding in &validation.findings {
@@ -54,7 +55,7 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
         Column::new("TIME").light(2),
         Column::number("BYTES").spare(),
         Column::new("PINNED").whole().light(1),
-        Column::new("VALID").whole().painted(|word| (word == "INVALID").then_some(Paint::Red)),
+        Column::new("VALID").whole(),
         Column::new("REASON").light(3),
     ]);
     for backup in listed {
@@ -66,7 +67,10 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
             Cell::or(rfc3339(backup.time), Moment::from(backup.time).past(now)),
             backup.bytes.to_string().into(),
             dash(backup.pinned.then_some("pinned")).into(),
-            if backup.problem.is_none() { "valid" } else { "INVALID" }.into(),
+            match backup.problem {
+                None => "valid".into(),
+                Some(_) => Cell::painted("INVALID", Some(Paint::Red)),
+            },
             dash(backup.reason).into(),
         ]);
     }

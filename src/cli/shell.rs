@@ -3,11 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use super::again::options;
 use super::args::Global;
 use super::args::shell::{FunctionShell, Functions, Pause};
-use super::outcome::with_store;
 use super::output::{Output, write_out};
+use super::reinvoke::options;
+use super::write_command::with_store;
 use crate::config::Config;
 use crate::error::{Error, ExitCode, Kind};
 use crate::fs::Disk;
@@ -42,7 +42,7 @@ pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow:
     let base = parse_duration(base_delay).map_err(|message| usage(&message))?;
     if *attempt > 0 {
         let pause = Schedule { base, max: Duration::from_secs(60) }.draw(*attempt);
-        output.tell(&told(*attempt, attempts, *code, pause));
+        output.progress_line(&told(*attempt, attempts, *code, pause));
         with_store(config, Disk::real(), output, None, |store| {
             store.record_retries("retry_with_backoff", 1, *code);
             Ok(())

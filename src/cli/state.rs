@@ -9,8 +9,8 @@ use super::args::state::{self as args, State};
 use super::input::{
     Query, compile, cut, inline_json, input, only_object, parse_document, path_error,
 };
-use super::outcome::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::output::Output;
+use super::write_command::{change, check_claim, order, show_changes, show_outcome, with_store};
 use super::{ask, edit, follow, reports, status};
 use crate::config::Config;
 use crate::document::new_document::NewDocument;

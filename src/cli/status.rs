@@ -3,10 +3,11 @@
 use std::time::SystemTime;
 
 use super::args::Watched;
-use super::glance::{self, Glance, lines};
 use super::moment::Moment;
-use super::output::{Output, Paint, Verdict};
+use super::output::Output;
 use super::reports::{shared_file_system, size};
+use super::status_view::{self, StatusView, lines};
+use super::style::Paint;
 use crate::audit::ErrorLog;
 use crate::error::{Error, ExitCode, one_line};
 use crate::fs::watch::places::WatchedDir;
@@ -23,7 +24,7 @@ pub(super) fn status(
     watched: Watched,
     output: &Output<'_>,
 ) -> anyhow::Result<ExitCode> {
-    glance::show(output, watched.watch.then(|| places(store)), &mut || look(store, output))?;
+    status_view::show(output, watched.watch.then(|| places(store)), &mut || look(store, output))?;
     Ok(ExitCode::Success)
 }
 
@@ -38,23 +39,23 @@ fn places(store: &Store) -> Vec<WatchedDir> {
     std::iter::once(WatchedDir { dir, names }).chain(inside).collect()
 }
 
-fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<Glance> {
+fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
     let (status, error) = store.status()?;
     let now = store.disk().now();
     let text = [
         lines(&at_a_glance(&status, error.as_ref(), now, output)),
-        glance::holders(output, &status.locks, now),
+        status_view::holders(output, &status.locks, now),
         "\n".to_owned(),
         lines(&where_things_are(&status, error.as_ref(), now)),
     ];
     let mut warnings = store.take_warnings();
     warnings.extend(status.locks.shared_file_system.then(|| shared_file_system(&status.locks)));
-    Ok(Glance {
+    Ok(StatusView {
         text: text.concat(),
         facts: serde_json::json!(status),
         warnings,
         error,
-        processes: glance::processes(&status.locks),
+        processes: status_view::processes(&status.locks),
         is_passing: status.state_lock.is_some(),
     })
 }
@@ -75,10 +76,10 @@ fn at_a_glance(
     now: SystemTime,
     output: &Output<'_>,
 ) -> Lines {
-    let verdict = if error.is_none() { Verdict::Good } else { Verdict::Bad };
+    let verdict = if error.is_none() { Paint::Green } else { Paint::Red };
     let revision =
         status.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
-    let mut lines = vec![("State", output.verdict(status.health.name(), verdict) + &revision)];
+    let mut lines = vec![("State", output.paint(status.health.name(), verdict) + &revision)];
     for finding in status.findings.iter().take(MOST_FINDINGS) {
         // The document's own error is reported already.
         let text = if finding.path == "." { finding.problem.clone() } else { finding.to_string() };

@@ -8,7 +8,7 @@ use std::io;
 
 use rustix::termios::{isatty, tcgetwinsize};
 
-use super::output::{Output, Paint};
+use super::style::{Paint, Palette};
 use super::width::{self, cut};
 use crate::error::one_line;
 
@@ -34,7 +34,6 @@ pub struct Column {
     need: Need,
     /// Order of removal where cutting words is not enough: the highest first, 0 never.
     lightness: u8,
-    paint: fn(&str) -> Option<Paint>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +58,7 @@ enum Need {
 pub struct Cell {
     whole: String,
     short: Option<String>,
+    paint: Option<Paint>,
 }
 
 impl Cell {
@@ -66,11 +66,16 @@ impl Cell {
     pub fn or(whole: impl Into<String>, short: impl Into<String>) -> Self {
         Self { short: Some(one_line(&short.into())), ..whole.into().into() }
     }
+
+    /// A cell in a colour.
+    pub fn painted(text: impl Into<String>, paint: Option<Paint>) -> Self {
+        Self { paint, ..text.into().into() }
+    }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { whole: one_line(&text.into()), short: None }
+        Self { whole: one_line(&text.into()), short: None, paint: None }
     }
 }
 
@@ -82,7 +87,7 @@ pub fn dash<T: ToString>(thing: Option<T>) -> String {
 impl Column {
     /// A column of words.
     pub const fn new(head: &'static str) -> Self {
-        Self { head, side: Side::Left, need: Need::Words, lightness: 0, paint: |_| None }
+        Self { head, side: Side::Left, need: Need::Words, lightness: 0 }
     }
 
     /// A column of numbers.
@@ -104,11 +109,6 @@ impl Column {
     pub const fn light(self, lightness: u8) -> Self {
         Self { lightness, ..self }
     }
-
-    /// Colours its cells by this function.
-    pub const fn painted(self, paint: fn(&str) -> Option<Paint>) -> Self {
-        Self { paint, ..self }
-    }
 }
 
 impl Table {
@@ -123,26 +123,25 @@ impl Table {
     }
 
     /// The table as text.
-    pub fn render(mut self, output: &Output<'_>) -> String {
+    pub fn render(mut self, palette: Palette) -> String {
         if let Some(width) = terminal_width() {
             self.fit(width);
         }
         let widths = self.widths();
         let mut text = String::new();
         let heads: Vec<Cell> = self.columns.iter().map(|column| column.head.into()).collect();
-        for (number, row) in std::iter::once(&heads).chain(&self.rows).enumerate() {
+        for row in std::iter::once(&heads).chain(&self.rows) {
             let mut line = String::new();
             let mut blank = 0; // written only before more text
             for ((column, cell), width) in self.columns.iter().zip(row).zip(&widths) {
                 let space = width.saturating_sub(width::of(&cell.whole));
                 let (before, after) =
                     if column.side == Side::Right { (space, 0) } else { (0, space) };
-                let paint = (column.paint)(&cell.whole).filter(|_| number > 0);
                 line.push_str(&" ".repeat(blank + before));
                 line.push_str(
-                    &paint.map_or_else(
+                    &cell.paint.map_or_else(
                         || cell.whole.clone(),
-                        |paint| output.paint(&cell.whole, paint),
+                        |paint| palette.paint(&cell.whole, paint),
                     ),
                 );
                 blank = after + GAP;

@@ -39,7 +39,7 @@ fn code(ended: &Ended, output: &Output<'_>) -> u8 {
 pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Run {
     let signals = Forwarder::new();
     let policy = policy(arguments.retries, &arguments.pauses);
-    let ended = policy.run(&arguments.command, &signals, &|what| output.tell(what));
+    let ended = policy.run(&arguments.command, &signals, &|what| output.progress_line(what));
     record_retries(store, &arguments.command, &ended);
     if let Some(error) = &ended.error {
         store.note_error(Level::Error, "retry", &error.message, ended.code);
@@ -82,19 +82,19 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
         Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
     let tell = |step: GuardStep<'_>| {
         match step {
-        GuardStep::Created(id) => output.tell(&format!("Checkpoint created: {id}")),
-        GuardStep::Failed(what) => output.tell(what),
+        GuardStep::Created(id) => output.progress_line(&format!("Checkpoint created: {id}")),
+        GuardStep::Failed(what) => output.progress_line(what),
         GuardStep::Restored { id, left } => {
-            output.tell(&format!("Checkpoint restored: {id}"));
+            output.progress_line(&format!("Checkpoint restored: {id}"));
             for what in left {
                 output.warning(&format!("{what}; it was moved aside with the config/ of before"));
             }
         }
-        GuardStep::PutBack { id, revision: Some(revision) } => output.tell(&format!(
+        GuardStep::PutBack { id, revision: Some(revision) } => output.progress_line(&format!(
             "others committed since {id}; what the command changed was put back as revision {revision}"
         )),
         GuardStep::PutBack { id, revision: None } => {
-            output.tell(&format!("others committed since {id}, and the command changed nothing that is left"));
+            output.progress_line(&format!("others committed since {id}, and the command changed nothing that is left"));
         }
         GuardStep::StaysOnRecord(error) => output.warning(&format!("the guard stays on record: {}", error.message)),
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::args::recover::Handle;
-use super::super::output::{Output, Verdict};
+use super::super::output::Output;
+use super::super::style::Paint;
 use super::Run;
 use crate::error::{Error, ExitCode, Hint, Kind, one_line};
 use crate::name::Name;
@@ -34,14 +35,14 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     } else {
         for finding in &report.fixed {
             output.bytes(
-                format!("{} {}\n", output.verdict("fixed:", Verdict::Good), describe(finding))
+                format!("{} {}\n", output.paint("fixed:", Paint::Green), describe(finding))
                     .as_bytes(),
             )?;
         }
         for finding in &report.findings {
             let mut remedies =
                 finding.remedies.iter().map(|remedy| format!(" => {}", output.command(remedy)));
-            let name = output.verdict(finding.code.name(), Verdict::Bad);
+            let name = output.paint(finding.code.name(), Paint::Red);
             let remedy = one_line(&remedies.next().unwrap_or_default());
             output.bytes(format!("{name} {}{remedy}\n", describe(finding)).as_bytes())?;
             // A finding that needs a decision has more than one remedy.
@@ -51,7 +52,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
         }
         if report.findings.is_empty() {
             output.bytes(
-                format!("{}\n", output.verdict("No problems found", Verdict::Good)).as_bytes(),
+                format!("{}\n", output.paint("No problems found", Paint::Green)).as_bytes(),
             )?;
         }
     }

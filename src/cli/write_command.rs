@@ -27,7 +27,7 @@ pub(super) fn with_store<T>(
 ) -> anyhow::Result<T> {
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
     let store = Store::new(disk, config.settings.clone(), audit);
-    output.tell_of_waits(store.locks());
+    output.report_waits(store.locks());
     let result = work(&store);
     if let (Some(action), Err(error)) = (action, &result)
         && let Some(error) = error.downcast_ref::<Error>()

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::moment::Moment;
-use super::output::{Output, Paint, PipeClosed};
+use super::output::{Output, PipeClosed};
+use super::style::Paint;
 use super::table::{terminal_size, terminal_width};
 use super::width::{self, cut};
 use crate::error::{Error, one_line};
@@ -32,7 +33,7 @@ const LAST_TICK: Duration = Duration::from_secs(30);
 
 /// The view at one moment.
 #[derive(Debug, Default)]
-pub struct Glance {
+pub struct StatusView {
     /// Text for people.
     pub text: String,
     /// JSON for programs.
@@ -51,50 +52,50 @@ pub struct Glance {
 pub fn show(
     output: &Output<'_>,
     places: Option<Vec<WatchedDir>>,
-    look: &mut dyn FnMut() -> anyhow::Result<Glance>,
+    look: &mut dyn FnMut() -> anyhow::Result<StatusView>,
 ) -> anyhow::Result<()> {
     if let Some(places) = places {
         return follow(output, DirWatch::new(places), look);
     }
-    let glance = look()?;
+    let status_view = look()?;
     if output.is_json() {
-        output.json(&glance.facts)?;
+        output.json(&status_view.facts)?;
     } else {
-        output.bytes(glance.text.as_bytes())?;
+        output.bytes(status_view.text.as_bytes())?;
     }
-    for warning in &glance.warnings {
+    for warning in &status_view.warnings {
         output.warning(warning);
     }
-    glance.error.map_or(Ok(()), |error| Err(error.into()))
+    status_view.error.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn follow(
     output: &Output<'_>,
     mut places: DirWatch,
-    look: &mut dyn FnMut() -> anyhow::Result<Glance>,
+    look: &mut dyn FnMut() -> anyhow::Result<StatusView>,
 ) -> anyhow::Result<()> {
     let mut shown: Option<(Value, String)> = None;
     let mut tick = FIRST_TICK;
     loop {
         places.renew();
-        let glance = look()?;
+        let status_view = look()?;
         let is_same = |(facts, text): &(Value, String)| match ticks(output) {
-            true => *facts == glance.facts && *text == glance.text,
-            false => *facts == glance.facts,
+            true => *facts == status_view.facts && *text == status_view.text,
+            false => *facts == status_view.facts,
         };
         if shown.as_ref().is_some_and(is_same) {
             tick = tick.saturating_mul(2).min(LAST_TICK);
         } else {
-            draw(output, &glance, shown.is_none())?;
+            draw(output, &status_view, shown.is_none())?;
             tick = FIRST_TICK;
         }
-        let processes = glance.processes.iter().take(MOST_PROCESSES);
+        let processes = status_view.processes.iter().take(MOST_PROCESSES);
         let ends: Vec<OwnedFd> = processes.filter_map(|pid| watch_process(*pid)).collect();
         // A process that ended in the meantime cannot be watched either.
-        let are_watched = ends.len() == glance.processes.len();
-        let at_most = glance.is_passing.then_some(SOON).or((!are_watched).then_some(LATER));
+        let are_watched = ends.len() == status_view.processes.len();
+        let at_most = status_view.is_passing.then_some(SOON).or((!are_watched).then_some(LATER));
         let at_most = at_most.or(ticks(output).then_some(tick));
-        shown = Some((glance.facts, glance.text));
+        shown = Some((status_view.facts, status_view.text));
         if places.wait(Some(std::io::stdout().as_fd()), &ends, at_most) == OutputReader::Gone {
             return Err(PipeClosed.into());
         }
@@ -107,22 +108,22 @@ fn ticks(output: &Output<'_>) -> bool {
 }
 
 /// Replaces the view on a terminal; elsewhere appends it.
-fn draw(output: &Output<'_>, glance: &Glance, is_first: bool) -> anyhow::Result<()> {
+fn draw(output: &Output<'_>, status_view: &StatusView, is_first: bool) -> anyhow::Result<()> {
     if output.is_json() {
-        return output.json(&glance.facts);
+        return output.json(&status_view.facts);
     }
     let head =
         format!("{}   shown again at each change; Ctrl-C ends it\n\n", rfc3339(SystemTime::now()));
-    let mut text = glance.text.clone();
-    for warning in &glance.warnings {
+    let mut text = status_view.text.clone();
+    for warning in &status_view.warnings {
         text.push_str(&format!(
             "{} {}\n",
             output.paint("warning:", Paint::Yellow),
             one_line(warning)
         ));
     }
-    if let Some(error) = &glance.error {
-        text.push_str(&output.told(error));
+    if let Some(error) = &status_view.error {
+        text.push_str(&output.error_text(error));
     }
     let Some(size) = terminal_size() else {
         return output.bytes(format!("{head}{text}\n").as_bytes());

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::super::args::Watched;
 use super::super::args::recover::Form;
-use super::super::glance::{self, Glance, lines};
-use super::super::output::{Output, Verdict};
+use super::super::output::Output;
 use super::super::reports::size;
 use super::super::status::what_follows;
+use super::super::status_view::{self, StatusView, lines};
+use super::super::style::Paint;
 use crate::audit::ErrorLog;
 use crate::error::{ExitCode, one_line};
 use crate::fs::watch::places::WatchedDir;
@@ -21,7 +22,7 @@ use crate::store::guard::OnRecord;
 use crate::store::layout::{BACKUPS, CHECKPOINTS};
 
 pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> anyhow::Result<()> {
-    glance::show(output, watched.watch.then(|| places(store)), &mut || Ok(look(store, output)))
+    status_view::show(output, watched.watch.then(|| places(store)), &mut || Ok(look(store, output)))
 }
 
 /// DirWatch to watch for changes to `status`.
@@ -38,7 +39,7 @@ fn places(store: &Store) -> Vec<WatchedDir> {
     ]
 }
 
-fn look(store: &Store, output: &Output<'_>) -> Glance {
+fn look(store: &Store, output: &Output<'_>) -> StatusView {
     let overview = Overview::of(store);
     store.take_warnings(); // `doctor` reports them
     let next: Vec<String> = overview.next.iter().map(|hint| output.command(hint)).collect();
@@ -47,12 +48,12 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
         "enabled": degraded.is_on, "reason": degraded.reason, "since": degraded.since,
         "disabledFeatures": degraded.features,
     });
-    let facts = glance::with(&overview, &[("degraded", mode), ("next", json!(next))]);
+    let facts = status_view::with(&overview, &[("degraded", mode), ("next", json!(next))]);
     let verdict = match overview.health {
-        Some(HealthKind::Healthy | HealthKind::Legacy) => Verdict::Good,
-        _ => Verdict::Bad,
+        Some(HealthKind::Healthy | HealthKind::Legacy) => Paint::Green,
+        _ => Paint::Red,
     };
-    let health = output.verdict(health_name(overview.health), verdict);
+    let health = output.paint(health_name(overview.health), verdict);
     let revision =
         overview.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
     let mut told = vec![("State", health + &revision)];
@@ -95,7 +96,7 @@ fn look(store: &Store, output: &Output<'_>) -> Glance {
         text.push_str(&format!("{}\n", one_line(&told)));
     }
     text.extend(next.iter().map(|next| format!("next: {next}\n")));
-    Glance { text, facts, ..Glance::default() }
+    StatusView { text, facts, ..StatusView::default() }
 }
 
 pub(super) fn metrics(
