@@ -24,6 +24,7 @@ pub mod fresh;
 pub mod guard;
 pub mod heal;
 pub mod layout;
+pub mod logs;
 mod new_lineage;
 mod next_revision;
 mod observe;
@@ -49,20 +50,25 @@ use std::time::Duration;
 
 use self::absence::Absence;
 use self::backup_dir::BackupDir;
+use self::belongs::Ownership;
 pub use self::candidate::Wanted;
+use self::checkpoint::catalog::Checkpoints;
 use self::diagnosis::{Depth, Health};
 use self::layout::BACKUPS;
+use self::logs::Logs;
 use self::observe::Observation;
 pub use self::read::Served;
 use self::read::{READER_PATIENCE, written};
+use self::report::Report;
 pub use self::signal::{SignalFile, Signals};
 use self::state_file::StateFile;
-use crate::audit::{Audit, AuditEntry, ErrorLog, ErrorLogEntry, Level};
+use self::writable::Obstacles;
+use crate::audit::{Audit, ErrorLog, ErrorLogEntry};
 use crate::document::Reading;
-use crate::error::{Error, ExitCode, Kind, Result};
-use crate::fs::{Dir, Disk, FileKind};
+use crate::error::Result;
+use crate::fs::{Dir, Disk};
 use crate::lock::{LockEnv, Locks};
-use crate::{side, user};
+use crate::side;
 
 /// Whether the command that meets damage heals it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +168,31 @@ impl Store {
         &self.disk
     }
 
+    /// The checkpoints of this root.
+    pub fn checkpoints(&self) -> Checkpoints<'_> {
+        Checkpoints { store: self }
+    }
+
+    /// The logs of this root.
+    pub fn logs(&self) -> Logs<'_> {
+        Logs { store: self }
+    }
+
+    /// Reports of this root.
+    pub fn report(&self) -> Report<'_> {
+        Report { store: self }
+    }
+
+    /// The state file that this root's side directories belong to.
+    pub fn ownership(&self) -> Ownership<'_> {
+        Ownership { store: self }
+    }
+
+    /// What the next command would meet.
+    pub fn obstacles(&self) -> Obstacles<'_> {
+        Obstacles { store: self }
+    }
+
     /// Takes the warnings of this command: conditions that need attention but do not stop it.
     pub fn take_warnings(&self) -> Vec<String> {
         let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
@@ -208,7 +239,7 @@ impl Store {
 
     /// Returns whether the root has a history: a copy of the document, or a checkpoint.
     fn has_history(&self, backup_dir: &BackupDir) -> bool {
-        backup_dir.has_history() || self.checkpoint_ids().is_ok_and(|ids| !ids.is_empty())
+        backup_dir.has_history() || self.checkpoints().ids().is_ok_and(|ids| !ids.is_empty())
     }
 
     /// Diagnoses a live file. Checkpoints are examined only where nothing else is left.
@@ -250,7 +281,7 @@ impl Store {
     fn backup_dir_of(&self, root: &Dir) -> Result<BackupDir> {
         let backup_dir = BackupDir::open(&self.disk, root)
             .map_err(|error| side::refusal(root, BACKUPS, error))?;
-        self.check_owner(&backup_dir)?;
+        self.ownership().check_dir(&backup_dir)?;
         Ok(backup_dir)
     }
 
@@ -280,109 +311,8 @@ impl Store {
         }
     }
 
-    fn entry(&self, level: Level, action: &str, text: &str) -> AuditEntry {
-        AuditEntry::new(level, &format!("state-manager/{action}"), text)
-    }
-
-    /// Adds an entry to the error log with an exit code that need not be this program's, if this
-    /// user owns the root.
-    pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
-        if self.root_owner() == Some(user::current()) {
-            self.errors.note(level, component, message, code);
-        }
-    }
-
-    /// Records in the error log how a wrapped command ended. The exit code is the command's own,
-    /// not an error of this program.
-    pub fn note_command(&self, component: &str, message: &str) {
-        self.note_error(Level::Warn, component, message, ExitCode::Success as u8);
-    }
-
     /// The last entries of the error log, oldest first.
     pub fn logged_errors(&self) -> Vec<ErrorLogEntry> {
         self.errors.last()
-    }
-
-    /// Records in the audit log that a recovery strategy was run.
-    pub fn record_handling(&self, code: u8, outlook: &str) {
-        if self.is_initialized() {
-            let entry = self
-                .recovery_entry(Level::Info, "handle", "handled")
-                .with("code", code)
-                .with("outlook", outlook);
-            self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
-        }
-    }
-
-    /// Creates an empty error log where it is missing and this user owns the root.
-    pub fn make_error_log(&self) {
-        if self.root_owner() == Some(user::current()) {
-            self.errors.make();
-        }
-    }
-
-    /// Records in the audit log how often a command was retried, and its last exit code.
-    pub fn record_retries(&self, program: &str, times: u32, code: u8) {
-        if times > 0 && self.is_initialized() {
-            let entry = self
-                .recovery_entry(Level::Info, "retry", "retried")
-                .with("times", times)
-                .with("code", code);
-            let entry = entry.with("program", program).with("pid", std::process::id());
-            self.audit.record(&entry.with("path", self.shown()));
-        }
-    }
-
-    /// Records in the audit log that a command was guarded, and its exit code.
-    pub fn record_guard(&self, operation: &str, code: u8) {
-        let entry =
-            self.recovery_entry(Level::Info, "guard", "guarded").with("operation", operation);
-        let entry = entry.with("code", code).with("pid", std::process::id());
-        self.audit.record(&entry.with("path", self.shown()));
-    }
-
-    /// Records in the audit log what the doctor repaired, by the subjects of its findings.
-    pub fn record_repairs(&self, subjects: &[&str], left: usize) {
-        if self.is_initialized() {
-            let entry = self
-                .recovery_entry(Level::Info, "doctor", "mended")
-                .with("fixed", subjects.join(","));
-            let entry = entry.with("left", left).with("pid", std::process::id());
-            self.audit.record(&entry.with("path", self.shown()));
-        }
-    }
-
-    fn is_initialized(&self) -> bool {
-        self.root_owner().is_some()
-    }
-
-    /// The owner of the root, if it is one. Files that root leaves in another user's root lock that
-    /// user out.
-    fn root_owner(&self) -> Option<u32> {
-        let root = self.disk.open_root(&self.settings.directory).ok()?;
-        let stat = self.disk.stat(&root, BACKUPS).ok()??;
-        (stat.kind == FileKind::Directory).then_some(stat.uid)
-    }
-
-    /// Records a writer's failure in the logs, if this user owns the root. Invalid input is not
-    /// recorded in the error log.
-    pub fn record_refusal(&self, action: &str, error: &Error) {
-        if !self.is_initialized() {
-            return;
-        }
-        let code = error.code();
-        let of_input = match code {
-            ExitCode::General => {
-                !matches!(error.kind, Kind::Io | Kind::DurabilityUnknown | Kind::Internal)
-            }
-            code => matches!(code, ExitCode::ValidationFailed | ExitCode::Conflict),
-        };
-        let level = if of_input { Level::Warn } else { Level::Error };
-        let entry = self.entry(level, action, "refused").with("code", code as u8);
-        let entry = entry.with("kind", error.kind.name()).with("pid", std::process::id());
-        self.audit.record(&entry.with("path", self.shown()));
-        if !of_input {
-            self.note_error(Level::Error, action, &error.message, code as u8);
-        }
     }
 }

@@ -251,10 +251,10 @@ fn look_up(names: Names, overrides: &CliOverrides) -> crate::error::Result<Vec<S
     let store = Store::new(disk, config.settings, audit);
     Ok(match names {
         Names::Locks => store.locks().list()?.into_iter().map(|entry| entry.lock).collect(),
-        Names::Checkpoints => store.checkpoint_ids()?,
+        Names::Checkpoints => store.checkpoints().ids()?,
         Names::Operations => {
-            store.checkpoints()?.into_iter().filter_map(|row| row.operation).collect()
+            store.checkpoints().list()?.into_iter().filter_map(|row| row.operation).collect()
         }
-        Names::Backups => store.backups()?.into_iter().map(|backup| backup.name).collect(),
+        Names::Backups => store.report().backups()?.into_iter().map(|backup| backup.name).collect(),
     })
 }

@@ -134,7 +134,8 @@ pub fn watch(
             if seen != Some(revision) {
                 // Backups still hold revisions that were committed between two reads, up to their
                 // limit.
-                let missed = seen.map_or_else(Vec::new, |seen| store.between(seen, revision));
+                let missed =
+                    seen.map_or_else(Vec::new, |seen| store.report().between(seen, revision));
                 for document in missed.into_iter().map(|(_, document)| document).chain([document]) {
                     for result in query.run(&document)? {
                         match result {

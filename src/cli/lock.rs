@@ -43,7 +43,7 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
     if config.settings.file_name != STATE_FILE {
         // locks belong to one state file
         let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-        Store::new(disk.clone(), config.settings.clone(), audit).check_belongs()?;
+        Store::new(disk.clone(), config.settings.clone(), audit).ownership().check()?;
     }
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
     let locks = Locks::new(

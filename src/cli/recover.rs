@@ -66,7 +66,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
         Recover::Cleanup { days, keep, dry_run } => {
             let age = std::time::Duration::from_secs(days.saturating_mul(86_400));
             let mode = if *dry_run { Mode::DryRun } else { Mode::Commit };
-            let removed = store.clean_checkpoints(age, *keep, mode)?;
+            let removed = store.checkpoints().clean(age, *keep, mode)?;
             if mode == Mode::DryRun {
                 return would_remove(&removed, output).map(done);
             }
@@ -77,7 +77,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
             Ok(done(()))
         }
         Recover::Remove { ids } => {
-            let removed = store.remove_checkpoints(ids)?;
+            let removed = store.checkpoints().remove(ids)?;
             let lines: Vec<String> =
                 removed.iter().map(|id| format!("Checkpoint removed: {id}")).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -195,10 +195,10 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
 /// Lists the revisions that restoring a checkpoint undoes, and asks for confirmation.
 fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which> {
     const SHOWN: usize = 20;
-    let checkpoint = store.find_checkpoint(which)?;
+    let checkpoint = store.checkpoints().find(which)?;
     let id = checkpoint.id;
     let since = checkpoint.metadata.revision.unwrap_or_default();
-    let mut undone = store.history().unwrap_or_default();
+    let mut undone = store.report().history().unwrap_or_default();
     undone.retain(|revision| revision.revision > since);
     for revision in undone.iter().take(SHOWN) {
         let [time, command, reason] = [&revision.time, &revision.command, &revision.reason]
@@ -222,7 +222,7 @@ fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which>
 }
 
 fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
-    let checkpoints = store.checkpoints()?;
+    let checkpoints = store.checkpoints().list()?;
     if as_json {
         output.json(&json!(checkpoints))?;
     } else if checkpoints.is_empty() {
@@ -276,7 +276,7 @@ fn would_remove(ids: &[String], output: &Output<'_>) -> anyhow::Result<()> {
 }
 
 fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
-    let checkpoint = store.find_checkpoint(&Which::Id(id.to_owned()))?;
+    let checkpoint = store.checkpoints().find(&Which::Id(id.to_owned()))?;
     let metadata = json!(checkpoint.metadata);
     let entries = checkpoint.listing.entries();
     if output.is_json() {
@@ -321,17 +321,17 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
 fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
     if let Some(id) = id {
         let progress = output.progress(format!("reading {id}"));
-        store.verify_checkpoint(id)?;
+        store.checkpoints().verify(id)?;
         drop(progress);
         output.confirm(&format!("{id}: OK"), &json!([{"id": id, "valid": true, "problem": null}]));
         return Ok(ExitCode::Success as u8);
     }
     let mut verdicts = Vec::new();
     let mut worst = None;
-    let ids = store.checkpoint_ids()?;
+    let ids = store.checkpoints().ids()?;
     for (place, id) in ids.iter().rev().enumerate() {
         let progress = output.progress(format!("reading {id} ({} of {})", place + 1, ids.len()));
-        let problem = store.verify_checkpoint(id).err();
+        let problem = store.checkpoints().verify(id).err();
         drop(progress);
         if !output.is_json() {
             let why = problem.as_ref().map(|error| format!("FAILED: {}", error.message));

@@ -39,7 +39,7 @@ pub(super) fn validate(output: &Output<'_>, validation: Validation) -> Run {
 }
 
 pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
-    let listed = store.backups()?;
+    let listed = store.report().backups()?;
     if output.is_json() {
         output.json(&json!(listed))?;
         return Ok(ExitCode::Success);
@@ -79,7 +79,7 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
 }
 
 pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
-    let revisions = store.history()?;
+    let revisions = store.report().history()?;
     if output.is_json() {
         output.json(&json!(revisions))?;
         return Ok(ExitCode::Success);

@@ -44,7 +44,7 @@ pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow:
         let pause = Schedule { base, max: Duration::from_secs(60) }.draw(*attempt);
         output.progress_line(&told(*attempt, attempts, *code, pause));
         with_store(config, Disk::real(), output, None, |store| {
-            store.record_retries("retry_with_backoff", 1, *code);
+            store.logs().record_retries("retry_with_backoff", 1, *code);
             Ok(())
         })?;
         std::thread::sleep(pause);

@@ -171,7 +171,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Validate { file } => {
             let validation = match file {
                 Some(file) => validate_input(&input(file)?),
-                None => store.validate()?,
+                None => store.report().validate()?,
             };
             reports::validate(output, validation)
         }
@@ -197,7 +197,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Migrate { writer } => migrate(store, output, &order(writer)?),
         State::History => reports::history(store, output),
         State::Diff { old, new } => {
-            show_changes(output, &store.differences(old.as_deref(), new.as_deref())?)?;
+            show_changes(output, &store.report().differences(old.as_deref(), new.as_deref())?)?;
             Ok(ExitCode::Success)
         }
         State::Edit { writer } => edit::run(store, output, &order(writer)?),
@@ -367,7 +367,7 @@ fn check_fresh(store: &Store, yes: bool) -> Result<()> {
 fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
     let archives = if beginning == InitMode::Fresh { store.archives() } else { Vec::new() };
     let initialized = store.init(beginning, &WriteOptions::of("init"))?;
-    store.make_error_log();
+    store.logs().make_error_log();
     let archive =
         (beginning == InitMode::Fresh).then(|| store.newest_archive_except(&archives)).flatten();
     let (archive, archived_state) =
@@ -415,7 +415,7 @@ fn migrate(store: &Store, output: &Output<'_>, order: &WriteOptions) -> Run {
             );
         }
         Outcome::Planned(_) => {
-            let from = store.pending_migration()?.map(|from| from.to_string());
+            let from = store.report().pending_migration()?.map(|from| from.to_string());
             let text = match &from {
                 Some(from) => {
                     format!("State would be migrated: {from} -> {}", schema::current().version)

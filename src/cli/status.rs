@@ -40,7 +40,7 @@ fn places(store: &Store) -> Vec<WatchedDir> {
 }
 
 fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
-    let (status, error) = store.status()?;
+    let (status, error) = store.report().status()?;
     let now = store.disk().now();
     let text = [
         lines(&at_a_glance(&status, error.as_ref(), now, output)),

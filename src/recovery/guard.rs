@@ -69,7 +69,7 @@ pub fn guard(
         return Ok(Guarded { ended, unrestored: None });
     }
     let why = format!("the command {}; what it changed is put back to {id}", ended.told());
-    store.note_command(snapshot.operation.as_str(), &why);
+    store.logs().note_command(snapshot.operation.as_str(), &why);
     let order = WriteOptions {
         group: "recover",
         reason: Some(format!("guard {}", snapshot.operation)),
@@ -86,7 +86,7 @@ pub fn guard(
         }
         Ok(Settlement::Unrestored(why)) => Some(unrestored(id, why)),
         Err(error) => {
-            store.record_refusal("restore", &error);
+            store.logs().record_refusal("restore", &error);
             // The obstacle to the restore comes first: until it is removed, no other restore can
             // succeed.
             let Error { message, mut hints, .. } = error;

@@ -256,7 +256,7 @@ impl Metrics {
     }
 
     fn look(&mut self, store: &Store) {
-        if let Ok((status, refusal)) = store.status() {
+        if let Ok((status, refusal)) = store.report().status() {
             self.is_writable = status.writable;
             self.is_healthy = refusal.is_none() && status.writable;
             self.revision = status.revision;
@@ -273,13 +273,13 @@ impl Metrics {
             ];
             self.locks.extend(standings);
         }
-        if let Ok(ids) = store.checkpoint_ids() {
+        if let Ok(ids) = store.checkpoints().ids() {
             self.checkpoints = ids.len();
             let age =
                 ids.last().and_then(|id| store.disk().now().duration_since(time_of(id)?).ok());
             self.newest_checkpoint_age = age.map(|age| age.as_secs());
         }
-        let document = store.read_as_it_is().ok().flatten();
+        let document = store.report().read_as_it_is().ok().flatten();
         self.is_degraded = document.is_some_and(|document| Degraded::of(&document).is_on);
     }
 

@@ -66,11 +66,11 @@ impl Overview {
     /// Examines everything and changes nothing. What cannot be examined is reported as part of the
     /// overview.
     pub fn of(store: &Store) -> Self {
-        let (health, revision, refusal) = match store.status() {
+        let (health, revision, refusal) = match store.report().status() {
             Ok((status, refusal)) => (Some(status.health), status.revision, refusal),
             Err(error) => (None, None, Some(error)),
         };
-        let document = store.read_as_it_is().ok().flatten();
+        let document = store.report().read_as_it_is().ok().flatten();
         let mut errors = BTreeMap::new();
         let mut noted = store.logged_errors();
         noted.retain(ErrorLogEntry::is_error);
@@ -78,7 +78,7 @@ impl Overview {
             *errors.entry(*code).or_default() += 1;
         }
         let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
-        let obstacle = store.obstacle_of_interrupted().ok().flatten();
+        let obstacle = store.obstacles().interrupted_restore().ok().flatten();
         let interrupted = store.interrupted_restore().ok().flatten();
         let mut next = refusal.map_or_else(Vec::new, |Error { hints, .. }| hints);
         let interrupted_restore = match interrupted {
@@ -116,9 +116,10 @@ impl Overview {
             restore_obstacle: obstacle.map(|error| error.message),
             guards,
             degraded,
-            checkpoints: store.checkpoint_ids().map_or(0, |ids| ids.len()),
+            checkpoints: store.checkpoints().ids().map_or(0, |ids| ids.len()),
             newest_checkpoint: store
-                .find_checkpoint(&Which::Latest(None))
+                .checkpoints()
+                .find(&Which::Latest(None))
                 .ok()
                 .map(|checkpoint| checkpoint.id),
             errors,

@@ -53,7 +53,7 @@ pub fn handle(
     let component = operation.map_or("handle", Name::as_str);
     let said = message.unwrap_or("no message was given");
     let level = if known == Some(ExitCode::Success) { Level::Info } else { Level::Error };
-    store.note_error(level, component, said, code);
+    store.logs().note_error(level, component, said, code);
     let name = known.map_or("UNKNOWN", ExitCode::name);
     let mut handled =
         Handled { name, done: Vec::new(), next: Vec::new(), next_step: NextStep::Retry };
@@ -102,7 +102,7 @@ pub fn handle(
             handled.next("recover doctor", "check everything");
         }
     }
-    store.record_handling(
+    store.logs().record_handling(
         code,
         if handled.next_step == NextStep::Retry { "try-again" } else { "needs-a-person" },
     );
@@ -145,7 +145,7 @@ fn clean_locks(store: &Store, handled: &mut Handled) -> Result<()> {
 }
 
 fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
-    let (status, error) = store.status()?;
+    let (status, error) = store.report().status()?;
     match (status.health, error) {
         (_, None) => handled.did(format!("nothing: the state is {}", status.health)),
         // Whether an edit is wanted is the user's decision.
@@ -175,7 +175,7 @@ fn restore_if_invalid(
     operation: Option<&Name>,
     handled: &mut Handled,
 ) -> Result<()> {
-    let (status, error) = store.status()?;
+    let (status, error) = store.report().status()?;
     match (status.health, error) {
         (health, None) => {
             handled.ask_operator(format!(
@@ -188,7 +188,7 @@ fn restore_if_invalid(
         }
         // A state with a valid copy is healed from that.
         (health @ (HealthKind::Damaged | HealthKind::Missing), Some(error))
-            if !store.has_valid_copy() =>
+            if !store.report().has_valid_copy() =>
         {
             restore(store, operation, (health, error), handled);
         }

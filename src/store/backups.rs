@@ -1,5 +1,6 @@
 //! Backups: `state backups` lists them, `state backup` makes one.
 
+use super::report::Report;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -46,9 +47,37 @@ pub struct Listed {
 }
 
 impl Store {
+    /// Makes a pinned copy of the current document and returns its path.
+    pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
+        let tx = self.begin_write(self.deadline())?;
+        let revision = match &tx.seen.health {
+            Health::Healthy(document) => Some(document.seal.revision),
+            Health::Legacy(_) => None,
+            Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
+                drop(tx);
+                self.seal_as_it_is(&WriteOptions::of("backup"))?;
+                return self.backup(name);
+            }
+            _ => return Err(tx.seen.refusal()),
+        };
+        let (Some(found), Some(backup_dir)) = (&tx.seen.live, tx.seen.backup_dir.dir()) else {
+            return Err(Error::new(Kind::Internal, "a healthy state without its files"));
+        };
+        tx.keep_mirror();
+        let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
+        let made = tx.lock.copy_to_backup(backup_dir, wanted, &found.bytes)?;
+        self.disk.sync_dir(backup_dir)?;
+        tx.prune_backups(&Replaced::Backup(made.clone()));
+        let entry = self.logs().entry(Level::Info, "backup", "made").with("file", made.as_str());
+        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+        Ok(backup_dir.path_of(made.as_str()))
+    }
+}
+
+impl Report<'_> {
     /// The backups, newest first.
     pub fn backups(&self) -> Result<Vec<Listed>> {
-        let backup_dir = self.backup_dir_to_read()?;
+        let backup_dir = self.store.backup_dir_to_read()?;
         let Some(dir) = backup_dir.dir() else {
             return Ok(Vec::new());
         };
@@ -74,7 +103,7 @@ impl Store {
                 reason: revision.and_then(|revision| reasons.get(&revision).cloned().flatten()),
                 kept: name.reason.clone(),
                 time: name.time,
-                bytes: self.disk.stat(dir, name.as_str())?.map_or(0, |stat| stat.size),
+                bytes: self.store.disk.stat(dir, name.as_str())?.map_or(0, |stat| stat.size),
                 pinned: name.is_pinned(),
                 valid: problem.is_none(),
                 problem,
@@ -82,31 +111,5 @@ impl Store {
             });
         }
         Ok(listed)
-    }
-
-    /// Makes a pinned copy of the current document and returns its path.
-    pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
-        let tx = self.begin_write(self.deadline())?;
-        let revision = match &tx.seen.health {
-            Health::Healthy(document) => Some(document.seal.revision),
-            Health::Legacy(_) => None,
-            Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
-                drop(tx);
-                self.seal_as_it_is(&WriteOptions::of("backup"))?;
-                return self.backup(name);
-            }
-            _ => return Err(tx.seen.refusal()),
-        };
-        let (Some(found), Some(backup_dir)) = (&tx.seen.live, tx.seen.backup_dir.dir()) else {
-            return Err(Error::new(Kind::Internal, "a healthy state without its files"));
-        };
-        tx.keep_mirror();
-        let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
-        let made = tx.lock.copy_to_backup(backup_dir, wanted, &found.bytes)?;
-        self.disk.sync_dir(backup_dir)?;
-        tx.prune_backups(&Replaced::Backup(made.clone()));
-        let entry = self.entry(Level::Info, "backup", "made").with("file", made.as_str());
-        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
-        Ok(backup_dir.path_of(made.as_str()))
     }
 }

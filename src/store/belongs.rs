@@ -32,16 +32,22 @@ fn named(record: &[u8]) -> Option<&[u8]> {
     is_name.then_some(name)
 }
 
-impl Store {
+/// The state file that the side directories belong to.
+#[derive(Clone, Copy, Debug)]
+pub struct Ownership<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Ownership<'_> {
     /// Refuses (4) a state file in a directory that keeps another.
-    pub fn check_belongs(&self) -> Result<()> {
-        self.backup_dir_to_read().map(|_| ())
+    pub fn check(&self) -> Result<()> {
+        self.store.backup_dir_to_read().map(|_| ())
     }
 
     /// Refuses (4) a state file that the backup directory does not belong to.
-    pub(super) fn check_owner(&self, backup_dir: &BackupDir) -> Result<Record> {
+    pub(super) fn check_dir(&self, backup_dir: &BackupDir) -> Result<Record> {
         let content = match backup_dir.dir().filter(|_| backup_dir.has_owner) {
-            Some(dir) => self.disk.read(dir, OWNER, 4096)?,
+            Some(dir) => self.store.disk.read(dir, OWNER, 4096)?,
             None => None,
         };
         let (owner, record) = match &content {
@@ -56,26 +62,26 @@ impl Store {
             None if backup_dir.has_sealed_history() => (STATE_FILE.as_bytes(), Record::Absent),
             None => return Ok(Record::Absent),
         };
-        if owner == self.settings.file_name.as_encoded_bytes() {
+        if owner == self.store.settings.file_name.as_encoded_bytes() {
             return Ok(record);
         }
         let owner = String::from_utf8_lossy(owner).into_owned();
-        let directory = self.settings.directory.display();
+        let directory = self.store.settings.directory.display();
         let message = format!(
             "{directory} keeps the state file {owner}; a second one, {}, would share its backups and locks",
-            self.settings.file_name.display()
+            self.store.settings.file_name.display()
         );
         Err(self.own_directory(Error::new(Kind::OtherStateFile, message)).detail("owner", owner))
     }
 
     fn is_usual(&self) -> bool {
-        self.settings.file_name == OsStr::new(STATE_FILE)
+        self.store.settings.file_name == OsStr::new(STATE_FILE)
     }
 
     /// Returns whether the live file is a revision of a document that the backup directory or the
     /// journal knows.
     fn has_lineage_of(&self, backup_dir: &BackupDir) -> bool {
-        let Ok(Some(live)) = self.live() else { return false };
+        let Ok(Some(live)) = self.store.live() else { return false };
         let Reading::Sealed(document) = &live.reading else { return false };
         let lineage = &document.seal.lineage;
         let is_kept = |copies: &[BackupCopy]| {
@@ -86,13 +92,14 @@ impl Store {
     }
 
     fn unknown_owner(&self) -> Error {
-        let record = self.settings.directory.join(BACKUPS).join(OWNER);
+        let record = self.store.settings.directory.join(BACKUPS).join(OWNER);
         let message = format!(
             "{} is damaged, and nothing shows that the backups beside it are those of {}",
             record.display(),
-            self.settings.file_name.display()
+            self.store.settings.file_name.display()
         );
-        let (name, record) = (quote_path(self.settings.file_name.as_ref()), quote_path(&record));
+        let (name, record) =
+            (quote_path(self.store.settings.file_name.as_ref()), quote_path(&record));
         let error = Error::new(Kind::OtherStateFile, message).hint_shell(
             format!("printf '%s\\n' {name} >{record}"),
             "if the backups are this one's",
@@ -101,8 +108,8 @@ impl Store {
     }
 
     fn own_directory(&self, error: Error) -> Error {
-        let own = quote_path(&self.settings.directory.join("another"));
-        let name = quote_path(self.settings.file_name.as_ref());
+        let own = quote_path(&self.store.settings.directory.join("another"));
+        let name = quote_path(self.store.settings.file_name.as_ref());
         error.hint_shell(
             format!("mkdir {own} && pipeline-state --state-file {own}/{name} state init"),
             "give it a directory of its own",
@@ -116,7 +123,7 @@ impl StateLock<'_> {
     pub(super) fn record_owner(&self, backup_dir: &BackupDir, record: Record) -> Result<()> {
         let is_due = match record {
             Record::Whole => false,
-            Record::Absent => !self.store.is_usual(),
+            Record::Absent => !self.store.ownership().is_usual(),
             Record::Damaged => true,
         };
         let Some(dir) = backup_dir.dir().filter(|_| is_due) else { return Ok(()) };

@@ -93,7 +93,7 @@ impl Observation<'_> {
             .refusal(&self.store.shown(), backup_dir, None)
             .map_or_else(String::new, |error| format!("{error}; "));
         let message = format!("{what}no valid copy is left in {BACKUPS}");
-        let restoring = self.store.restoring();
+        let restoring = self.store.checkpoints().restoring();
         let error = Error::new(Kind::NothingToRestore, message).try_restoring(restoring.as_deref());
         let error = match backup_dir.backups.is_empty() {
             true => error,

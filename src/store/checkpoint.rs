@@ -20,7 +20,7 @@ use super::options::{LockPurpose, WriteOptions};
 use super::transaction::Transaction;
 use super::{ForeignEdits, Store};
 use crate::acl::Acls;
-use crate::audit::{AuditEntry as Line, Level};
+use crate::audit::Level;
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::Durability;
@@ -104,7 +104,7 @@ impl Store {
             let made = tx.take_snapshot(snapshot, retention, Unkept::Refused)?;
             then(&tx, &made)?;
             if retention == Retention::Automatic {
-                self.retire_checkpoints(&tx.lock, &made.id);
+                self.checkpoints().retire(&tx.lock, &made.id);
             }
             Ok(Some(made))
         })
@@ -119,7 +119,7 @@ impl Store {
     /// the order of creation, even where a checkpoint was removed or the clock was set back; then
     /// the new id repeats the time of the last one.
     fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
-        let ids = self.checkpoint_ids()?;
+        let ids = self.checkpoints().ids()?;
         let newest = ids.iter().filter_map(|id| catalog::time_of(id)).max();
         let stem =
             format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
@@ -155,10 +155,6 @@ impl Store {
             _ => error.hint_command("recover doctor", "check everything"),
         }
     }
-
-    pub(super) fn recovery_entry(&self, level: Level, action: &str, text: &str) -> Line {
-        Line::new(level, &format!("error-recovery/{action}"), text)
-    }
 }
 
 impl Transaction<'_> {
@@ -181,6 +177,7 @@ impl Transaction<'_> {
                 Ok(made) => {
                     let entry = self
                         .store
+                        .logs()
                         .recovery_entry(Level::Info, "checkpoint", "created")
                         .with("id", &made.id);
                     let entry = entry.with("files", made.files).with("bytes", made.bytes);

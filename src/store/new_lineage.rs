@@ -124,8 +124,10 @@ fn is_archived(name: &str) -> bool {
 
 impl Store {
     fn record_archive(&self, intent: &Intent, options: &WriteOptions) {
-        let entry =
-            self.entry(Level::Info, options.action, "archived").with("archive", &intent.archive);
+        let entry = self
+            .logs()
+            .entry(Level::Info, options.action, "archived")
+            .with("archive", &intent.archive);
         self.audit.record(&entry.with("path", self.shown()));
     }
 

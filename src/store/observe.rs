@@ -63,8 +63,12 @@ impl Observation<'_> {
 
     fn refusal_for(&self, health: &Health) -> Option<Error> {
         let restoring = match health {
-            Health::Missing | Health::Damaged(_) | Health::Invalid(_) => self.store.restoring(),
-            Health::Foreign(edit) if edit.reference.is_none() => self.store.restoring(),
+            Health::Missing | Health::Damaged(_) | Health::Invalid(_) => {
+                self.store.checkpoints().restoring()
+            }
+            Health::Foreign(edit) if edit.reference.is_none() => {
+                self.store.checkpoints().restoring()
+            }
             _ => None,
         };
         health.refusal(&self.store.shown(), &self.backup_dir, restoring.as_deref())
@@ -140,7 +144,7 @@ impl<'s> StateLock<'s> {
             self.store.refuse_other_tools_file(&self.root)
         })?;
         let mut backup_dir = BackupDir::list(&self.store.disk, dir)?;
-        let record = self.store.check_owner(&backup_dir)?;
+        let record = self.store.ownership().check_dir(&backup_dir)?;
         self.record_owner(&backup_dir, record)?;
         let live = StateFile::read(&self.store.disk, &self.root, &self.store.settings.file_name)?;
         let cleared = self.clear_leftovers(&backup_dir, &live)?;

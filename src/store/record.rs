@@ -111,7 +111,7 @@ impl Transaction<'_> {
         }
         let seal = &sealed.document.seal;
         let reason = options.reason.as_deref().unwrap_or(options.action);
-        let entry = self.store.entry(Level::Info, options.action, "committed");
+        let entry = self.store.logs().entry(Level::Info, options.action, "committed");
         let entry = entry
             .with("revision", seal.revision)
             .with("reason", automatic_reason(reason, options.action))

@@ -128,15 +128,21 @@ pub struct Validation {
     pub note: Option<String>,
 }
 
-impl Store {
+/// Reports of a root: they change nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Report<'_> {
     /// The document in the live file, if there is one, as [`known`] returns it; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
-        let live = self.live()?;
+        let live = self.store.live()?;
         let value = |live: Option<&StateFile>, health| known(health, live).cloned();
-        Ok(match self.backup_dir_to_read() {
-            Ok(backup_dir) => match self.diagnose(live, backup_dir, Depth::DigestOnly) {
+        Ok(match self.store.backup_dir_to_read() {
+            Ok(backup_dir) => match self.store.diagnose(live, backup_dir, Depth::DigestOnly) {
                 Ok(seen) => value(seen.live.as_ref(), &seen.health),
-                Err(_) => value(self.live()?.as_ref(), &Health::NotInitialized),
+                Err(_) => value(self.store.live()?.as_ref(), &Health::NotInitialized),
             },
             Err(_) => value(live.as_ref(), &Health::NotInitialized),
         })
@@ -144,21 +150,21 @@ impl Store {
 
     /// Returns whether the next command would heal a damaged state.
     pub fn heals_by_itself(&self) -> bool {
-        self.settings.auto_recover == super::AutoRecover::Yes && self.has_valid_copy()
+        self.store.settings.auto_recover == super::AutoRecover::Yes && self.has_valid_copy()
     }
 
     /// Returns whether there is a copy that `state recover` would restore.
     pub fn has_valid_copy(&self) -> bool {
-        self.examine().is_ok_and(|seen| seen.newest_copy().is_ok())
+        self.store.examine().is_ok_and(|seen| seen.newest_copy().is_ok())
     }
 
     /// Checks the live file as every command would.
     pub fn validate(&self) -> Result<Validation> {
-        let seen = self.examine()?;
+        let seen = self.store.examine()?;
         let error = seen.refusal_if_unusable();
         let Observation { live, backup_dir, health, .. } = seen;
         let note = match (&health, live.as_ref()) {
-            _ if self.is_restore_decided()? => match self.interrupted_restore() {
+            _ if self.store.is_restore_decided()? => match self.store.interrupted_restore() {
                 Ok(Some(Interrupted::Foreign(refusal))) => Some(refusal.message),
                 Ok(None) => None,
                 _ => Some(
@@ -179,15 +185,15 @@ impl Store {
             }
             _ => None,
         };
-        self.warn_of_file(&live);
-        self.warn_of_side_directories(&self.open_root()?)?;
+        self.store.warn_of_file(&live);
+        self.store.warn_of_side_directories(&self.store.open_root()?)?;
         // Readers accept documents that are too large for a writer to seal.
         if let Health::Legacy(migrated) = &health
             && let Some(finding) = too_large(&migrated.value, WRITE_LIMIT + OWN_ROOM)
         {
             let error = Error::new(
                 Kind::TooLarge,
-                format!("{} cannot be written: it {}", self.shown(), finding.problem),
+                format!("{} cannot be written: it {}", self.store.shown(), finding.problem),
             )
             .hint_command(
                 "state read",
@@ -200,12 +206,12 @@ impl Store {
 
     /// The form that the document would be migrated from; `None` if it has the current form.
     pub fn pending_migration(&self) -> Result<Option<OldForm>> {
-        Ok(self.examine()?.health.migrates_from().cloned())
+        Ok(self.store.examine()?.health.migrates_from().cloned())
     }
 
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
-        let seen = self.examine()?;
+        let seen = self.store.examine()?;
         let error = seen.refusal_if_unusable();
         let Observation { live, backup_dir, health, .. } = seen;
         let found = live.as_ref();
@@ -220,11 +226,11 @@ impl Store {
             Some(Reading::Sealed(document)) => Some(&document.seal),
             _ => None,
         };
-        let root = self.open_root()?;
-        let obstacle = self.write_obstacle()?;
+        let root = self.store.open_root()?;
+        let obstacle = self.store.obstacles().write()?;
         let pinned = backup_dir.backups.iter().filter(|backup| backup.is_pinned()).count();
         let status = Status {
-            path: self.shown(),
+            path: self.store.shown(),
             health: health.kind(),
             findings: health.findings(),
             revision: seal.map(|seal| seal.revision.get()),
@@ -255,45 +261,47 @@ impl Store {
                 newest: backup_dir.backups.iter().map(|backup| backup.time).max(),
             },
             state_lock: self.lock_holder(&root)?,
-            locks: self.locks.summary()?,
-            checkpoints: self.checkpoint_ids().map_or(0, |ids| ids.len()),
-            interrupted_restore: match self.interrupted_restore()? {
+            locks: self.store.locks.summary()?,
+            checkpoints: self.store.checkpoints().ids().map_or(0, |ids| ids.len()),
+            interrupted_restore: match self.store.interrupted_restore()? {
                 Some(Interrupted::Ours(id)) => Some(id),
                 Some(Interrupted::Foreign(refusal)) => {
-                    self.warn(refusal.message);
+                    self.store.warn(refusal.message);
                     None
                 }
                 None => None,
             },
             restore_obstacle: self
-                .obstacle_of_interrupted()
+                .store
+                .obstacles()
+                .interrupted_restore()
                 .ok()
                 .flatten()
                 .map(|error| error.message),
-            guards: self.guards()?,
+            guards: self.store.guards()?,
             disk_free: rustix::fs::fstatvfs(root.at())
                 .ok()
                 .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
-            audit_log: self.audit.used().display().to_string(),
+            audit_log: self.store.audit.used().display().to_string(),
             writable: obstacle.is_none(),
             write_obstacle: obstacle.map(|error| error.message),
         };
-        self.warn_of_file(&live);
-        self.warn_of_side_directories(&root)?;
-        self.warn_of_guards(&root, &backup_dir);
+        self.store.warn_of_file(&live);
+        self.store.warn_of_side_directories(&root)?;
+        self.store.warn_of_guards(&root, &backup_dir);
         Ok((status, error))
     }
 
     fn lock_holder(&self, root: &Dir) -> Result<Option<FlockHolder>> {
-        match side::open_to_read(&self.disk, root, LOCKS)? {
-            Some(locks) => Ok(flock_holder(&self.disk, &locks, STATE_LOCK)?),
+        match side::open_to_read(&self.store.disk, root, LOCKS)? {
+            Some(locks) => Ok(flock_holder(&self.store.disk, &locks, STATE_LOCK)?),
             None => Ok(None),
         }
     }
 
     /// The revisions of this lineage in backups and the audit log, newest first.
     pub fn history(&self) -> Result<Vec<Remembered>> {
-        let seen = self.examine()?;
+        let seen = self.store.examine()?;
         if matches!(seen.health, Health::NotInitialized) {
             return Err(seen.refusal());
         }
@@ -313,8 +321,9 @@ impl Store {
         };
         let mut revisions: BTreeMap<u64, Remembered> = BTreeMap::new();
         let documents = copies.iter().filter_map(|copy| Some((copy.name.clone(), copy.sealed()?)));
-        let live = sealed
-            .map(|document| (self.settings.file_name.to_string_lossy().into_owned(), document));
+        let live = sealed.map(|document| {
+            (self.store.settings.file_name.to_string_lossy().into_owned(), document)
+        });
         for (file, document) in
             documents.chain(live).filter(|(_, document)| document.seal.lineage == lineage)
         {
@@ -336,7 +345,8 @@ impl Store {
         }
         let damaged = seen.backup_dir.events().damaged;
         if damaged > 0 {
-            self.warn(format!("{damaged} lines of the journal are damaged; they were skipped"));
+            self.store
+                .warn(format!("{damaged} lines of the journal are damaged; they were skipped"));
         }
         for commit in seen.commits(&lineage).into_values() {
             let revision = commit.revision.get();
@@ -353,7 +363,7 @@ impl Store {
     /// The differences between two revisions or backups; by default between the previous revision
     /// and the live file.
     pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Difference>> {
-        let examined = self.examine()?;
+        let examined = self.store.examine()?;
         let new = self.resolve(&examined, new)?;
         let old = match old {
             Some(old) => self.resolve(&examined, Some(old))?,
@@ -386,7 +396,7 @@ impl Store {
                 live.or(copy.map(|document| &*document.value))
             }
             Err(_) => {
-                let word = side::name_in(&self.settings.directory, BACKUPS, word);
+                let word = side::name_in(&self.store.settings.directory, BACKUPS, word);
                 copies.iter().filter(|copy| matches(word, &copy.name)).find_map(BackupCopy::value)
             }
         };
@@ -419,7 +429,7 @@ impl Store {
 
     /// The remaining copies of the revisions between two that a watcher saw, oldest first.
     pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, LazyDocument)> {
-        let Ok(backup_dir) = self.backup_dir_to_read() else {
+        let Ok(backup_dir) = self.store.backup_dir_to_read() else {
             return Vec::new();
         };
         let between =

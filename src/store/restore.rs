@@ -110,7 +110,7 @@ impl Store {
             return Err(seen.refusal());
         }
         let lock = self.lock_all(LockPurpose::Restore, deadline)?;
-        let checkpoint = self.find_checkpoint(&Which::Id(checkpoint.id))?;
+        let checkpoint = self.checkpoints().find(&Which::Id(checkpoint.id))?;
         let proposed = self.whole(&checkpoint)?;
         lock.begin()?.restore(&proposed, options, deadline)
     }
@@ -194,13 +194,15 @@ impl Store {
     /// The chosen checkpoint, if it can be restored; the error names the newest other one that can
     /// be.
     fn sound_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
-        let found = self.find_checkpoint(which).and_then(|checkpoint| {
+        let found = self.checkpoints().find(which).and_then(|checkpoint| {
             self.check_restorable(&checkpoint)?;
             Ok(checkpoint)
         });
         found.map_err(|mut error| {
             let bad = error.cause::<Unrestorable>();
-            if let Some(other) = bad.and_then(|bad| self.restoring_other_than(Some(&bad.id))) {
+            if let Some(other) =
+                bad.and_then(|bad| self.checkpoints().restoring_other_than(Some(&bad.id)))
+            {
                 error.hints.insert(
                     0,
                     Hint::Command(
@@ -385,7 +387,7 @@ impl Transaction<'_> {
         let Made { id: pre_restore, left, .. } = made;
 
         let mut staging = self.store.staging(&self.lock)?;
-        let before = self.store.open_checkpoint(&staging.checkpoints, &pre_restore)?;
+        let before = self.store.checkpoints().open(&staging.checkpoints, &pre_restore)?;
         let intent = self.store.stage_trees(
             &staging,
             (&self.lock, plan),
@@ -405,7 +407,7 @@ impl Transaction<'_> {
                 );
                 Error { message, ..error }.or_abort()
             })?;
-        self.store.retire_checkpoints(&self.lock, &id);
+        self.store.checkpoints().retire(&self.lock, &id);
         Ok(Restored { id, pre_restore, revision, left })
     }
 

@@ -91,7 +91,7 @@ impl Store {
             self.clear_staged(&dir)?;
         }
         if let Some(checkpoints) = side::open_to_read(&self.disk, root, CHECKPOINTS)? {
-            let doomed = self.doomed_checkpoints(&checkpoints)?;
+            let doomed = self.checkpoints().doomed(&checkpoints)?;
             for id in &doomed {
                 tree::remove(&self.disk, &checkpoints, id)?;
             }

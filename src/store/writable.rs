@@ -22,26 +22,32 @@ const COMMIT_OVERHEAD: u64 = 32 << 10;
 /// Inodes of a commit: the document, its mirror and a directory block.
 const COMMIT_INODES: u64 = 3;
 
-impl Store {
+/// Obstacles that the next command would meet, found without changing anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Obstacles<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Obstacles<'_> {
     /// The error that the next writer would meet; `None` where it can write. The document itself is
     /// not examined.
-    pub fn write_obstacle(&self) -> Result<Option<Error>> {
-        let root = self.open_root()?;
-        let name = &self.settings.file_name;
-        let state = self.disk.stat(&root, name)?;
+    pub fn write(&self) -> Result<Option<Error>> {
+        let root = self.store.open_root()?;
+        let name = &self.store.settings.file_name;
+        let state = self.store.disk.stat(&root, name)?;
         if let Some(found) = state.filter(|found| found.uid != user::current()) {
-            return Ok(Some(side::foreign_owner(&self.path(), found.uid)));
+            return Ok(Some(side::foreign_owner(&self.store.path(), found.uid)));
         }
         if let Some(error) = directory_obstacle(&root) {
             return Ok(Some(error));
         }
         for side in SIDE_DIRECTORIES {
-            let found = match self.disk.open_dir(&root, side) {
+            let found = match self.store.disk.open_dir(&root, side) {
                 Err(error) if error.is(Errno::NOENT) => continue,
                 found => found.map_err(|error| side::refusal(&root, side, error)),
             };
             let refused = match found {
-                Ok(dir) => side::check(&self.disk, &root, side, &dir)
+                Ok(dir) => side::check(&self.store.disk, &root, side, &dir)
                     .err()
                     .or_else(|| directory_obstacle(&dir)),
                 Err(error) => Some(error),
@@ -51,20 +57,20 @@ impl Store {
             }
         }
         if state.is_some() && tree::is_mount_point(&root, name) {
-            let word = quote_path(&self.path());
-            let message = format!("{} is a mount point and cannot be replaced", self.shown());
+            let word = quote_path(&self.store.path());
+            let message = format!("{} is a mount point and cannot be replaced", self.store.shown());
             let why = "mount its directory instead, so that the file can be replaced";
-            let error = Error::new(Kind::UnsafePath, message).detail("path", self.shown());
+            let error = Error::new(Kind::UnsafePath, message).detail("path", self.store.shown());
             return Ok(Some(error.hint_shell(format!("findmnt -T {word}"), why)));
         }
         if state.is_some() && is_immutable(&root, name.as_ref()) {
-            return Ok(Some(immutable(&self.path())));
+            return Ok(Some(immutable(&self.store.path())));
         }
-        Ok(self.space_obstacle(&root, state.map_or(0, |found| found.size)))
+        Ok(self.of_space(&root, state.map_or(0, |found| found.size)))
     }
 
     /// Refuses where there is no space for a commit of a document of `size` bytes.
-    fn space_obstacle(&self, root: &Dir, size: u64) -> Option<Error> {
+    fn of_space(&self, root: &Dir, size: u64) -> Option<Error> {
         let disk = fstatvfs(root.at()).ok()?;
         let needed = 2 * size + COMMIT_OVERHEAD;
         let (blocks, inodes) = available(&disk);

@@ -75,7 +75,7 @@ fn refuses_checkpoint(
     let mut count = 0;
     for (bit, damaged) in flipped(&bytes, bits) {
         fs::write(&path, &damaged).unwrap();
-        let error = store.verify_checkpoint(id).expect_err(&format!("bit {bit} of {file:?}"));
+        let error = store.checkpoints().verify(id).expect_err(&format!("bit {bit} of {file:?}"));
         assert_eq!(
             (error.kind, error.code() as u8),
             (Kind::Corrupt, 3),
@@ -92,7 +92,7 @@ fn refuses_checkpoint(
     }
     fs::write(&path, &bytes).unwrap();
     assert!(root.snapshot() == before, "a refusal changed something: {file:?}");
-    store.verify_checkpoint(id).unwrap();
+    store.checkpoints().verify(id).unwrap();
     count
 }
 

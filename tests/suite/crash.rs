@@ -83,14 +83,18 @@ fn restore(store: &Store) -> Result<()> {
 
 /// Files besides the state that must survive: pinned backups, evidence, checkpoints.
 fn kept(root: &Sandbox, store: &Store) -> Facts {
-    let backups =
-        store.backups().unwrap().into_iter().filter(|backup| backup.pinned && backup.valid);
+    let backups = store
+        .report()
+        .backups()
+        .unwrap()
+        .into_iter()
+        .filter(|backup| backup.pinned && backup.valid);
     let mut facts: Facts = backups.map(|backup| format!("the backup {}", backup.kept)).collect();
     for name in root.shelf("corrupt-") {
         let bytes = fs::read(root.file(".state-backups").join(name)).unwrap();
         facts.insert(format!("evidence: {}", String::from_utf8_lossy(&bytes)));
     }
-    for id in store.checkpoint_ids().unwrap() {
+    for id in store.checkpoints().ids().unwrap() {
         let operation = id.rsplit('-').next().unwrap();
         facts.insert(format!("the checkpoint {operation}"));
     }
@@ -211,7 +215,7 @@ fn no_power_cut_leaves_a_part_of_a_checkpoint_that_was_removed() {
     let root = with_small_checkpoint();
     root.ok("recover checkpoint newer");
     let cleanup: Step =
-        |store| store.clean_checkpoints(std::time::Duration::ZERO, 1, Mode::Commit).map(|_| ());
+        |store| store.checkpoints().clean(std::time::Duration::ZERO, 1, Mode::Commit).map(|_| ());
     let mut job = Job::new("recover cleanup, then a change", root, vec![cleanup, write_z]);
     (job.limit, job.shapes) = (sampled(10, 60), 1);
     job.holds();
@@ -281,7 +285,7 @@ fn settle_guard(store: &Store) -> Result<()> {
 
 /// Readable records that have their checkpoint.
 fn guarded(_: &Sandbox, store: &Store) -> Facts {
-    let ids = store.checkpoint_ids().unwrap();
+    let ids = store.checkpoints().ids().unwrap();
     let records = store.guards().unwrap().into_iter();
     let sound =
         records.filter(|guard| guard.standing != Standing::Damaged && ids.contains(&guard.id));

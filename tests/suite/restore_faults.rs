@@ -326,7 +326,11 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
             "{place}"
         );
         let real = store(root, Disk::real());
-        real.checkpoint_ids().unwrap().iter().for_each(|id| real.verify_checkpoint(id).unwrap());
+        real.checkpoints()
+            .ids()
+            .unwrap()
+            .iter()
+            .for_each(|id| real.checkpoints().verify(id).unwrap());
         next_writer(root, place);
         assert!(Whole::of(root) == old, "{place}");
     });

@@ -187,7 +187,7 @@ impl Hook<'_> {
         let noted = self.store.logged_errors();
         for message in messages {
             if !noted.iter().any(|noted| noted.message == one_line(message)) {
-                self.store.note_error(
+                self.store.logs().note_error(
                     Level::Warn,
                     "hook",
                     message,
@@ -226,7 +226,7 @@ impl Hook<'_> {
             false => Ok(()),
         });
         if let (Err(error), true) = (recorded, effects != Effects::default()) {
-            self.store.record_refusal(self.event.command(), &error);
+            self.store.logs().record_refusal(self.event.command(), &error);
             self.output.warning(&lost(&effects, error).message);
         }
         told
@@ -256,7 +256,7 @@ impl Hook<'_> {
         }
         let decide = |state: &Value| on_tool(&concerned, rules, state);
         let refuse = |effects: &Effects, error: Error| {
-            self.store.record_refusal(self.event.command(), &error);
+            self.store.logs().record_refusal(self.event.command(), &error);
             lost(effects, error)
         };
         let state = state.map_err(|error| refuse(&at_most(&concerned), error))?.value;

@@ -19,7 +19,9 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
     if !report.fixed.is_empty() {
         let subjects: BTreeSet<&str> =
             report.fixed.iter().map(|finding| finding.subject.name()).collect();
-        store.record_repairs(&subjects.into_iter().collect::<Vec<_>>(), report.findings.len());
+        store
+            .logs()
+            .record_repairs(&subjects.into_iter().collect::<Vec<_>>(), report.findings.len());
     }
     if output.is_json() {
         let show = |finding: &Finding| {

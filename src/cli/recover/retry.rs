@@ -42,11 +42,11 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
     let ended = policy.run(&arguments.command, &signals, &|what| output.progress_line(what));
     record_retries(store, &arguments.command, &ended);
     if let Some(error) = &ended.error {
-        store.note_error(Level::Error, "retry", &error.message, ended.code);
+        store.logs().note_error(Level::Error, "retry", &error.message, ended.code);
     } else if ended.code != 0 {
         let what =
             arguments.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-        store.note_command("retry", &format!("{what} {}", ended.told()));
+        store.logs().note_command("retry", &format!("{what} {}", ended.told()));
     }
     if ended.timed_out {
         let attempts = if ended.attempts == 1 { "attempt" } else { "attempts" };
@@ -67,7 +67,7 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
 
 fn record_retries(store: &Store, command: &[OsString], ended: &Ended) {
     let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-    store.record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
+    store.logs().record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
 }
 
 pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
@@ -102,7 +102,7 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
     let policy = policy(arguments.retries, &arguments.pauses);
     let guarded = run_guarded(store, &snapshot, (&policy, &arguments.command), &tell)?;
     record_retries(store, &arguments.command, &guarded.ended);
-    store.record_guard(snapshot.operation.as_str(), guarded.ended.code);
+    store.logs().record_guard(snapshot.operation.as_str(), guarded.ended.code);
     let code = code(&guarded.ended, output);
     let Some(error) = guarded.unrestored else { return Ok(code) };
     // this comes last

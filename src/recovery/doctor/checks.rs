@@ -127,11 +127,11 @@ impl Examination<'_> {
     }
 
     fn state(&mut self) -> Result<()> {
-        let (status, refusal) = self.store.status()?;
+        let (status, refusal) = self.store.report().status()?;
         self.store.take_warnings(); // each of them is a finding of its own
         let Status { health, mirror, degraded, .. } = &status;
         if let Some(error) = refusal {
-            let heals = *health == HealthKind::Damaged && self.store.heals_by_itself();
+            let heals = *health == HealthKind::Damaged && self.store.report().heals_by_itself();
             let finding = Finding::of(Subject::State, error);
             self.add(if heals { finding.automatic() } else { finding });
         } else if *health == HealthKind::Legacy {
@@ -152,7 +152,7 @@ impl Examination<'_> {
             self.add(Finding::new(Subject::Mirror, ExitCode::General, message).automatic());
         }
         if *degraded {
-            let value = self.store.read_as_it_is()?;
+            let value = self.store.report().read_as_it_is()?;
             let mode = value.map(|value| Degraded::of(&value)).unwrap_or_default();
             let message = one_line(&format!("degraded since {}: {}", mode.since, mode.reason));
             self.add(
@@ -177,7 +177,7 @@ impl Examination<'_> {
             match interrupted {
                 Interrupted::Ours(id) => {
                     let what = format!("a restore of {id} was interrupted");
-                    self.add(match self.store.obstacle_of_interrupted()? {
+                    self.add(match self.store.obstacles().interrupted_restore()? {
                         Some(obstacle) => {
                             let message =
                                 format!("{what} and cannot be finished: {}", obstacle.message);
@@ -205,7 +205,7 @@ impl Examination<'_> {
 
     /// Reports what would refuse a restore, and so a guard.
     fn replacing(&mut self) -> Result<()> {
-        let Some(obstacle) = self.store.restore_obstacle()? else { return Ok(()) };
+        let Some(obstacle) = self.store.obstacles().restore()? else { return Ok(()) };
         let is_reported = |finding: &Finding| finding.is_of(&obstacle);
         // An owner or mode that keeps writers out has a finding of its own.
         let explains = |finding: &Finding| {
@@ -237,7 +237,7 @@ impl Examination<'_> {
     }
 
     fn backups(&mut self) -> Result<()> {
-        for backup in self.store.backups()? {
+        for backup in self.store.report().backups()? {
             let Some(problem) = backup.problem else { continue };
             let path = self.shown(&format!("{BACKUPS}/{}", backup.name));
             let message = format!("the backup {} cannot be restored: {problem}", backup.name);
@@ -259,10 +259,10 @@ impl Examination<'_> {
     }
 
     fn checkpoints(&mut self) -> Result<()> {
-        let ids = self.store.checkpoint_ids()?;
+        let ids = self.store.checkpoints().ids()?;
         let mut newest_from_before = None;
         for id in &ids {
-            if let Err(error) = self.store.verify_checkpoint(id) {
+            if let Err(error) = self.store.checkpoints().verify(id) {
                 if error.kind == Kind::Unverifiable {
                     newest_from_before = Some(error);
                     continue;
@@ -455,7 +455,7 @@ impl Examination<'_> {
             let since = Duration::from_secs(u64::try_from(stat.mtime.0).unwrap_or(0));
             future.push(("the state file".to_owned(), SystemTime::UNIX_EPOCH + since));
         }
-        let state = self.store.read_as_it_is()?;
+        let state = self.store.report().read_as_it_is()?;
         let modified =
             state.as_ref().and_then(|state| state.pointer("/metadata/lastModified")?.as_str());
         if let Some(time) = modified.and_then(parse_rfc3339) {
@@ -468,7 +468,8 @@ impl Examination<'_> {
         }
         future.extend(
             self.store
-                .checkpoint_ids()?
+                .checkpoints()
+                .ids()?
                 .into_iter()
                 .filter_map(|id| time_of(&id).map(|time| (id, time))),
         );

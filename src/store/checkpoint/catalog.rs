@@ -133,16 +133,26 @@ fn taking(dir: &Dir, state: &Value) -> Option<String> {
     Some(format!("state write {file}{migrate}{force}"))
 }
 
-impl Store {
+/// The checkpoints of a root.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoints<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Checkpoints<'_> {
     /// The names of all checkpoints, oldest first.
-    pub fn checkpoint_ids(&self) -> Result<Vec<String>> {
-        let Some(checkpoints) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
-        let names =
-            self.disk.list(&checkpoints)?.into_iter().filter_map(|name| name.into_string().ok());
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let Some(checkpoints) = self.dir()? else { return Ok(Vec::new()) };
+        let names = self
+            .store
+            .disk
+            .list(&checkpoints)?
+            .into_iter()
+            .filter_map(|name| name.into_string().ok());
         let mut ids: Vec<String> = names.filter(|name| is_id(name) || name == WORKSHOP).collect();
         if let Some(at) = ids.iter().position(|name| name == WORKSHOP) {
             ids.swap_remove(at);
-            let doomed = self.doomed_checkpoints(&checkpoints)?;
+            let doomed = self.doomed(&checkpoints)?;
             ids.retain(|id| !doomed.contains(id));
         }
         ids.sort_by_key(|id| (time_of(id), number_of(id), id.clone()));
@@ -151,7 +161,7 @@ impl Store {
 
     /// The command that restores the newest restorable checkpoint other than `spoilt`.
     pub(in super::super) fn restoring_other_than(&self, spoilt: Option<&str>) -> Option<String> {
-        let ids = self.checkpoint_ids().ok()?;
+        let ids = self.ids().ok()?;
         let latest = ids.iter().rev().find(|id| !is_of(id, PRE_RESTORE));
         // Checkpoints made by restores hold a state that was given up: they come last.
         let (replaced, made): (Vec<&String>, Vec<&String>) =
@@ -166,8 +176,8 @@ impl Store {
 
     /// Returns whether a checkpoint can be restored. An unreadable one is not known to be damaged.
     pub(super) fn is_sound(&self, id: &str) -> Result<bool> {
-        let checkpoint = self.find_checkpoint(&Which::Id(id.to_owned()));
-        match checkpoint.and_then(|checkpoint| self.check_restorable(&checkpoint)) {
+        let checkpoint = self.find(&Which::Id(id.to_owned()));
+        match checkpoint.and_then(|checkpoint| self.store.check_restorable(&checkpoint)) {
             Ok(()) => Ok(true),
             Err(error)
                 if matches!(
@@ -186,22 +196,22 @@ impl Store {
         self.restoring_other_than(None)
     }
 
-    pub(super) fn checkpoints_to_read(&self) -> Result<Option<Dir>> {
-        side::open_to_read(&self.disk, &self.open_root()?, CHECKPOINTS)
+    pub(super) fn dir(&self) -> Result<Option<Dir>> {
+        side::open_to_read(&self.store.disk, &self.store.open_root()?, CHECKPOINTS)
     }
 
     /// Opens a checkpoint and reads its manifest. Refuses a manifest with any defect.
-    pub fn open_checkpoint(&self, checkpoints: &Dir, id: &str) -> Result<Checkpoint> {
+    pub fn open(&self, checkpoints: &Dir, id: &str) -> Result<Checkpoint> {
         if !is_id(id) {
             let message = format!("{id:?} is not the name of a checkpoint");
             return Err(Error::new(Kind::InvalidName, message)
                 .hint_command("recover list", "see which ones there are"));
         }
-        let dir = match side::open_to_read(&self.disk, checkpoints, id)? {
+        let dir = match side::open_to_read(&self.store.disk, checkpoints, id)? {
             Some(dir) => dir,
             None => return Err(not_found(&format!("there is no checkpoint {id}"))),
         };
-        let read = |name: &str, limit: u64| match self.disk.read(&dir, name, limit) {
+        let read = |name: &str, limit: u64| match self.store.disk.read(&dir, name, limit) {
             Err(error) if error.is(rustix::io::Errno::LOOP) => Ok(None),
             content => Ok::<_, Error>(
                 content?.filter(|content| content.stat.kind == crate::fs::FileKind::Regular),
@@ -257,13 +267,13 @@ impl Store {
     }
 
     /// Finds the chosen checkpoint.
-    pub fn find_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
+    pub fn find(&self, which: &Which) -> Result<Checkpoint> {
         let nowhere = |what: &str| not_found(&format!("there is no checkpoint {what}"));
-        let checkpoints = self.checkpoints_to_read()?;
+        let checkpoints = self.dir()?;
         match which {
             Which::Id(word) => {
                 let id = self.resolve_id(word)?;
-                self.open_checkpoint(&checkpoints.ok_or_else(|| nowhere(&id))?, &id)
+                self.open(&checkpoints.ok_or_else(|| nowhere(&id))?, &id)
             }
             Which::Latest(operation) => {
                 let what = operation
@@ -274,19 +284,19 @@ impl Store {
                     Some(operation) => is_of(id, operation.as_str()),
                     None => !is_of(id, PRE_RESTORE),
                 };
-                let newest = self.checkpoint_ids()?.into_iter().rev().find(wanted);
+                let newest = self.ids()?.into_iter().rev().find(wanted);
                 // Operations of older checkpoints may be longer than those of new ones.
                 if let (None, Some(operation)) = (&newest, operation) {
                     Name::parse_operation(operation.as_str())?;
                 }
-                self.open_checkpoint(&checkpoints?, &newest.ok_or_else(|| nowhere(&what))?)
+                self.open(&checkpoints?, &newest.ok_or_else(|| nowhere(&what))?)
             }
         }
     }
 
     /// The error about a word that names no checkpoint. Suggests the one with the most similar
     /// name, or the newest of that operation.
-    pub(super) fn no_such_checkpoint(&self, word: &str, ids: &[String]) -> Error {
+    pub(super) fn not_found(&self, word: &str, ids: &[String]) -> Error {
         if !is_plain(word) {
             let message = format!("{word:?} is not a valid name of a checkpoint");
             return Error::new(Kind::InvalidName, message)
@@ -302,9 +312,9 @@ impl Store {
     }
 
     /// All checkpoints, newest first. Their files are not read; see [`Store::verify_checkpoint`].
-    pub fn checkpoints(&self) -> Result<Vec<Listed>> {
-        let Some(checkpoints) = self.checkpoints_to_read()? else { return Ok(Vec::new()) };
-        let describe = |id: String| match self.open_checkpoint(&checkpoints, &id) {
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let Some(checkpoints) = self.dir()? else { return Ok(Vec::new()) };
+        let describe = |id: String| match self.open(&checkpoints, &id) {
             Ok(Checkpoint { metadata, listing, .. }) => Listed {
                 id,
                 time: Some(metadata.timestamp),
@@ -328,20 +338,20 @@ impl Store {
                 problem: Some(error.message),
             },
         };
-        Ok(self.checkpoint_ids()?.into_iter().rev().map(describe).collect())
+        Ok(self.ids()?.into_iter().rev().map(describe).collect())
     }
 
     /// Reads a checkpoint whole and reports its defects.
-    pub fn verify_checkpoint(&self, id: &str) -> Result<()> {
-        self.find_checkpoint(&Which::Id(id.to_owned()))?.verify(&self.disk)
+    pub fn verify(&self, id: &str) -> Result<()> {
+        self.find(&Which::Id(id.to_owned()))?.verify(&self.store.disk)
     }
 
     /// The checkpoints that are being removed: they count as removed, whatever is left of them.
-    pub(in super::super) fn doomed_checkpoints(&self, checkpoints: &Dir) -> Result<Vec<String>> {
-        let Some(staging) = side::open_to_read(&self.disk, checkpoints, WORKSHOP)? else {
+    pub(in super::super) fn doomed(&self, checkpoints: &Dir) -> Result<Vec<String>> {
+        let Some(staging) = side::open_to_read(&self.store.disk, checkpoints, WORKSHOP)? else {
             return Ok(Vec::new());
         };
-        let names = self.disk.list(&staging)?.into_iter();
+        let names = self.store.disk.list(&staging)?.into_iter();
         let doomed =
             names.filter_map(|name| Some(name.to_str()?.strip_prefix(DOOMED_PREFIX)?.to_owned()));
         Ok(doomed.filter(|id| is_id(id)).collect())

@@ -2,11 +2,11 @@
 //! commands made on their own account, of which the newest [`AUTOMATIC_KEPT`] stay, for
 //! [`AUTOMATIC_DAYS`].
 
+use super::catalog::Checkpoints;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use super::super::Store;
 use super::super::layout::{CHECKPOINTS, DOOMED_PREFIX};
 use super::super::options::{LockPurpose, Mode};
 use super::super::state_lock::StateLock;
@@ -31,35 +31,30 @@ pub enum Retention {
     Automatic,
 }
 
-impl Store {
+impl Checkpoints<'_> {
     /// Returns whether a record refers to a checkpoint, so that it must stay: a guard's, or that of
     /// an interrupted restore.
     pub fn is_referenced(&self, id: &str) -> Result<bool> {
-        Ok(self.backup_dir_to_read()?.guards.iter().any(|guard| guard == id)
-            || self.intent_names(id)?)
+        Ok(self.store.backup_dir_to_read()?.guards.iter().any(|guard| guard == id)
+            || self.store.intent_names(id)?)
     }
 
     /// Removes the checkpoints that are older than this, except the newest `kept` (at least one),
     /// the newest that can be restored, and those that a record refers to. Returns their ids,
     /// oldest first; a dry run only returns them.
-    pub fn clean_checkpoints(
-        &self,
-        older_than: Duration,
-        kept: usize,
-        mode: Mode,
-    ) -> Result<Vec<String>> {
+    pub fn clean(&self, older_than: Duration, kept: usize, mode: Mode) -> Result<Vec<String>> {
         if mode == Mode::DryRun {
-            return self.old_checkpoints(older_than, kept);
+            return self.old(older_than, kept);
         }
-        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
-        let doomed = self.old_checkpoints(older_than, kept)?;
-        self.take_checkpoints_away(&lock, &doomed, "cleanup")?;
+        let lock = self.store.lock_state(LockPurpose::Write, self.store.deadline())?;
+        let doomed = self.old(older_than, kept)?;
+        self.take_away(&lock, &doomed, "cleanup")?;
         Ok(doomed)
     }
 
-    fn old_checkpoints(&self, older_than: Duration, kept: usize) -> Result<Vec<String>> {
-        let ids = self.checkpoint_ids()?;
-        let now = self.disk.now();
+    fn old(&self, older_than: Duration, kept: usize) -> Result<Vec<String>> {
+        let ids = self.ids()?;
+        let now = self.store.disk.now();
         let surplus = ids.len().saturating_sub(kept.max(1));
         let mut doomed = Vec::new();
         for id in ids.iter().take(surplus) {
@@ -88,8 +83,8 @@ impl Store {
 
     /// Removes the checkpoints that are named, by id or by an unambiguous prefix of one. Returns
     /// their ids.
-    pub fn remove_checkpoints(&self, words: &[String]) -> Result<Vec<String>> {
-        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
+    pub fn remove(&self, words: &[String]) -> Result<Vec<String>> {
+        let lock = self.store.lock_state(LockPurpose::Write, self.store.deadline())?;
         let mut doomed: Vec<String> = Vec::new();
         for word in words {
             let id = self.resolve_id(word)?;
@@ -105,18 +100,18 @@ impl Store {
                 doomed.push(id);
             }
         }
-        self.take_checkpoints_away(&lock, &doomed, "remove")?;
+        self.take_away(&lock, &doomed, "remove")?;
         Ok(doomed)
     }
 
     /// Removes automatic checkpoints over the limits of number and age. Never removes the newest
     /// checkpoint, one that a record refers to, or `used`, which the caller just made or restored.
     /// The caller's own work is done, so a failure is a warning.
-    pub(in super::super) fn retire_checkpoints(&self, lock: &StateLock, used: &str) {
+    pub(in super::super) fn retire(&self, lock: &StateLock, used: &str) {
         let retire = || -> Result<()> {
-            let ids = self.checkpoint_ids()?;
-            let Some(checkpoints) = self.checkpoints_to_read()? else { return Ok(()) };
-            let now = self.disk.now();
+            let ids = self.ids()?;
+            let Some(checkpoints) = self.dir()? else { return Ok(()) };
+            let now = self.store.disk.now();
             let limit = Duration::from_secs(AUTOMATIC_DAYS * 86_400);
             let (mut newer, mut doomed) = (0, Vec::new());
             for (place, id) in ids.iter().rev().enumerate() {
@@ -134,36 +129,38 @@ impl Store {
                     doomed.push(id.clone());
                 }
             }
-            self.take_checkpoints_away(lock, &doomed, "retire")
+            self.take_away(lock, &doomed, "retire")
         };
         if let Err(error) = retire() {
-            self.warn(format!("old checkpoints could not be removed: {error}"));
+            self.store.warn(format!("old checkpoints could not be removed: {error}"));
         }
     }
 
     /// Removes checkpoints all at once: each is marked, durably, before any is taken apart. They
     /// are not renamed, because a directory from the lower layer of an overlay cannot be.
-    fn take_checkpoints_away(
-        &self,
-        lock: &StateLock,
-        doomed: &[String],
-        action: &str,
-    ) -> Result<()> {
+    fn take_away(&self, lock: &StateLock, doomed: &[String], action: &str) -> Result<()> {
         if doomed.is_empty() {
             return Ok(());
         }
-        let staging = self.staging(lock)?;
+        let staging = self.store.staging(lock)?;
         for id in doomed {
-            self.disk
+            self.store
+                .disk
                 .stage(&staging.dir, &format!("{DOOMED_PREFIX}{id}"), b"", Durability::None)?
                 .keep();
         }
         // No file of theirs may be removed before their removal is certain.
-        self.disk.sync_dir(&staging.dir)?;
-        self.disk.sync_dir(&staging.checkpoints)?;
+        self.store.disk.sync_dir(&staging.dir)?;
+        self.store.disk.sync_dir(&staging.checkpoints)?;
         staging.clear()?;
-        let entry = self.recovery_entry(Level::Info, action, "removed").with("ids", json!(doomed));
-        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+        let entry = self
+            .store
+            .logs()
+            .recovery_entry(Level::Info, action, "removed")
+            .with("ids", json!(doomed));
+        self.store
+            .audit
+            .record(&entry.with("pid", std::process::id()).with("path", self.store.shown()));
         Ok(())
     }
 
@@ -175,7 +172,7 @@ impl Store {
         if let Ok(age) = now.duration_since(named) {
             return Ok(Some(age));
         }
-        let noted = match self.checkpoints_to_read()? {
+        let noted = match self.dir()? {
             Some(checkpoints) => {
                 self.metadata_of(&checkpoints, id)?.and_then(|metadata| metadata.time())
             }
@@ -186,14 +183,14 @@ impl Store {
 
     /// A checkpoint's metadata, if it has any.
     fn metadata_of(&self, checkpoints: &Dir, id: &str) -> Result<Option<Metadata>> {
-        let found = self.disk.read(checkpoints, format!("{id}/{METADATA}"), METADATA_LIMIT);
+        let found = self.store.disk.read(checkpoints, format!("{id}/{METADATA}"), METADATA_LIMIT);
         Ok(found.ok().flatten().and_then(|found| Metadata::read(&found.bytes)))
     }
 
     /// The id that a word names: the id itself, or a prefix of one, with or without `checkpoint-`.
     pub(in super::super) fn resolve_id(&self, word: &str) -> Result<String> {
-        let word = crate::side::name_in(&self.settings.directory, CHECKPOINTS, word);
-        let ids = self.checkpoint_ids()?;
+        let word = crate::side::name_in(&self.store.settings.directory, CHECKPOINTS, word);
+        let ids = self.ids()?;
         if let Some(id) = ids.iter().find(|id| *id == word) {
             return Ok(id.clone());
         }
@@ -205,7 +202,7 @@ impl Store {
         let found: Vec<&String> = ids.iter().filter(begins).collect();
         match found.as_slice() {
             [only] => Ok((*only).clone()),
-            [] => Err(self.no_such_checkpoint(word, &ids)),
+            [] => Err(self.not_found(word, &ids)),
             [first, ..] => {
                 let message =
                     format!("{} checkpoints begin with {word:?}; nothing was changed", found.len());

@@ -118,7 +118,7 @@ impl Transaction<'_> {
         deadline: Instant,
     ) -> Result<Option<Settlement>> {
         let (store, seen) = (self.store, &self.seen);
-        let checkpoint = store.find_checkpoint(&Which::Id(id.to_owned()))?;
+        let checkpoint = store.checkpoints().find(&Which::Id(id.to_owned()))?;
         checkpoint.verify(&store.disk)?;
         let Some(record) = store.read_record(&seen.backup_dir, id) else {
             let why = "its record is gone or damaged".to_owned();

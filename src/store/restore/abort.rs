@@ -134,7 +134,7 @@ impl Store {
             if is_lost { lost(intent, &error) } else { error }
         };
         let before =
-            self.open_checkpoint(&staging.checkpoints, &intent.pre_restore).map_err(fatal)?;
+            self.checkpoints().open(&staging.checkpoints, &intent.pre_restore).map_err(fatal)?;
         before.verify(&self.disk).map_err(fatal)?;
         let plan = self.probe(lock)?;
         let tree = |place: &str, name: &'static str| {
@@ -218,7 +218,7 @@ impl Store {
     }
 
     fn record_abort(&self, checkpoint: &str, text: &str) {
-        let entry = self.recovery_entry(Level::Info, "abort", text).with("id", checkpoint);
+        let entry = self.logs().recovery_entry(Level::Info, "abort", text).with("id", checkpoint);
         self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
     }
 }

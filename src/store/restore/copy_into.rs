@@ -184,7 +184,7 @@ impl Store {
         (staging, intent): (&StagingDir<'_>, &Intent),
     ) -> Result<()> {
         let listing_in = |id: &str| {
-            let checkpoint = self.open_checkpoint(&staging.checkpoints, id).ok()?;
+            let checkpoint = self.checkpoints().open(&staging.checkpoints, id).ok()?;
             checkpoint.listing.below(in_manifest(name))
         };
         let before = listing_in(&intent.pre_restore).unwrap_or_default();

@@ -4,11 +4,11 @@
 //! A restore itself tries the replacement ([`super::probe`]). This module queries the kernel for
 //! what blocks those renames: flags, mounts, permissions.
 
+use super::super::writable::Obstacles;
 use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::super::Store;
 use super::super::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
 use super::super::writable::{directory_obstacle, immutable, is_immutable};
 use super::intent::Manner;
@@ -17,13 +17,13 @@ use crate::error::{Error, Result};
 use crate::fs::{Dir, FileKind, FsError};
 use crate::tree;
 
-impl Store {
+impl Obstacles<'_> {
     /// The error that a restore, and so a guard, would be refused with; `None` where no obstacle is
     /// found. Does not examine the state file: see [`Store::write_obstacle`].
-    pub fn restore_obstacle(&self) -> Result<Option<Error>> {
-        let (root, config_root) = (self.open_root()?, self.config_root()?);
+    pub fn restore(&self) -> Result<Option<Error>> {
+        let (root, config_root) = (self.store.open_root()?, self.store.config_root()?);
         for (parent, name) in [(config_root.as_ref(), CONFIG), (Some(&root), SIGNALS)] {
-            let found = parent.map(|parent| self.target_obstacle(parent, name)).transpose()?;
+            let found = parent.map(|parent| self.of_target(parent, name)).transpose()?;
             if let Some(obstacle) = found.flatten() {
                 return Ok(Some(obstacle));
             }
@@ -33,23 +33,25 @@ impl Store {
 
     /// The error that the next writer would end with where a restore was interrupted; `None` where
     /// it can be finished.
-    pub fn obstacle_of_interrupted(&self) -> Result<Option<Error>> {
-        let root = self.open_root()?;
-        let Some((staging, intent)) = self.read_intent(&root)? else { return Ok(None) };
-        if let Some(obstacle) = self.write_obstacle()? {
+    pub fn interrupted_restore(&self) -> Result<Option<Error>> {
+        let root = self.store.open_root()?;
+        let Some((staging, intent)) = self.store.read_intent(&root)? else { return Ok(None) };
+        if let Some(obstacle) = self.write()? {
             return Ok(Some(obstacle.or_abort()));
         }
-        let Some(config_root) = self.config_root()? else {
-            return Ok(Some(self.no_config_root().or_abort()));
+        let Some(config_root) = self.store.config_root()? else {
+            return Ok(Some(self.store.no_config_root().or_abort()));
         };
         for (name, swap) in intent.swaps() {
             let parent = if name == CONFIG { &config_root } else { &root };
-            if self.progress((&staging, parent), (name, intent.number), swap)? != Progress::Ready {
+            if self.store.progress((&staging, parent), (name, intent.number), swap)?
+                != Progress::Ready
+            {
                 continue;
             }
             let found = match swap.manner {
-                Manner::Move => self.move_obstacle(parent, name)?,
-                Manner::CopyInto => self.target_obstacle(parent, name)?,
+                Manner::Move => self.of_move(parent, name)?,
+                Manner::CopyInto => self.of_target(parent, name)?,
             };
             if let Some(obstacle) = found {
                 return Ok(Some(obstacle.or_abort()));
@@ -59,40 +61,40 @@ impl Store {
     }
 
     /// The obstacle to exchanging a directory with one beside it.
-    fn move_obstacle(&self, parent: &Dir, name: &str) -> Result<Option<Error>> {
+    fn of_move(&self, parent: &Dir, name: &str) -> Result<Option<Error>> {
         if let Some(obstacle) = directory_obstacle(parent) {
             return Ok(Some(obstacle));
         }
-        Ok(match self.disk.stat(parent, name)? {
+        Ok(match self.store.disk.stat(parent, name)? {
             Some(_) => entry_obstacle(parent, name.as_ref()),
             None => None,
         })
     }
 
-    fn target_obstacle(&self, parent: &Dir, name: &str) -> Result<Option<Error>> {
-        match self.disk.stat(parent, name)? {
+    fn of_target(&self, parent: &Dir, name: &str) -> Result<Option<Error>> {
+        match self.store.disk.stat(parent, name)? {
             None => Ok(directory_obstacle(parent)),
             Some(stat) if stat.kind != FileKind::Directory => {
-                Ok(tree::check(&self.disk, parent, name).err())
+                Ok(tree::check(&self.store.disk, parent, name).err())
             }
             // It may itself be a mount: then its contents are replaced.
-            Some(_) => self.contents_obstacle(&self.disk.open_dir(parent, name)?, 0),
+            Some(_) => self.of_contents(&self.store.disk.open_dir(parent, name)?, 0),
         }
     }
 
-    fn contents_obstacle(&self, dir: &Dir, depth: usize) -> Result<Option<Error>> {
+    fn of_contents(&self, dir: &Dir, depth: usize) -> Result<Option<Error>> {
         if let Some(obstacle) = directory_obstacle(dir) {
             return Ok(Some(obstacle));
         }
-        for name in self.disk.list(dir)? {
+        for name in self.store.disk.list(dir)? {
             if name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)) {
                 continue;
             }
-            let Some(stat) = self.disk.stat(dir, &name)? else { continue };
+            let Some(stat) = self.store.disk.stat(dir, &name)? else { continue };
             let mut found = entry_obstacle(dir, &name);
             // Deeper entries are in no checkpoint, which another check reports.
             if found.is_none() && stat.kind == FileKind::Directory && depth < tree::DEPTH {
-                found = self.contents_obstacle(&self.disk.open_dir(dir, &name)?, depth + 1)?;
+                found = self.of_contents(&self.store.disk.open_dir(dir, &name)?, depth + 1)?;
             }
             if found.is_some() {
                 return Ok(found);

@@ -305,7 +305,7 @@ impl Store {
         self.finish(&places, staging, intent)?;
         let text = if intent.action == Action::Undo { "undone" } else { "restored" };
         let entry =
-            self.recovery_entry(Level::Info, "restore", text).with("id", &intent.checkpoint);
+            self.logs().recovery_entry(Level::Info, "restore", text).with("id", &intent.checkpoint);
         let entry = entry.with("before", &intent.pre_restore).with("pid", std::process::id());
         self.audit.record(&entry.with("path", self.shown()));
         Ok(revision)

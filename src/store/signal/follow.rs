@@ -75,7 +75,7 @@ impl Store {
     ) -> Result<Option<Vec<u8>>> {
         let checkpoints = side::open_to_read(&self.disk, root, CHECKPOINTS)?;
         let ids =
-            checkpoints.as_ref().map(|_| self.checkpoint_ids()).transpose()?.unwrap_or_default();
+            checkpoints.as_ref().map(|_| self.checkpoints().ids()).transpose()?.unwrap_or_default();
         let in_checkpoints =
             checkpoints.iter().flat_map(|dir| ids.iter().rev().map(move |id| (dir, id, "signals")));
         let in_archives = backup_dir

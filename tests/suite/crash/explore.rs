@@ -472,8 +472,9 @@ impl Search<'_> {
         let staged = root.names(".").into_iter().any(|name| name.starts_with(".pipeline-state-"));
         check(!staged, "something staged is left")?;
         let real = store(root, &Disk::real());
-        for id in real.checkpoint_ids().map_err(|error| error.to_string())? {
-            real.verify_checkpoint(&id)
+        for id in real.checkpoints().ids().map_err(|error| error.to_string())? {
+            real.checkpoints()
+                .verify(&id)
                 .map_err(|error| format!("a checkpoint is not whole: {error}"))?;
         }
         self.job.view(root, &real)

@@ -104,7 +104,7 @@ impl Examination<'_> {
 
     /// Reports what keeps the next writer from writing, unless another finding covers it.
     pub(super) fn writability(&mut self) -> Result<()> {
-        let Some(error) = self.store.write_obstacle()? else { return Ok(()) };
+        let Some(error) = self.store.obstacles().write()? else { return Ok(()) };
         // An owner, mode or link that keeps writers out has a finding of its own, with its remedy.
         let explains = |finding: &Finding| {
             [Subject::Owners, Subject::Modes, Subject::Files].contains(&finding.subject)

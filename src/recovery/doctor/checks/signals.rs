@@ -12,7 +12,8 @@ impl Examination<'_> {
     /// Reports files of signals that the state does not have, as a rollback leaves them, or with
     /// another time, and signals without a file.
     pub(super) fn signals(&mut self) -> Result<()> {
-        let (found, Some(state)) = (self.side(SIGNALS)?, self.store.read_as_it_is()?) else {
+        let (found, Some(state)) = (self.side(SIGNALS)?, self.store.report().read_as_it_is()?)
+        else {
             return Ok(());
         };
         // The next writer puts the staged files in place, or removes them.
