@@ -54,13 +54,16 @@ use self::belongs::Ownership;
 pub use self::candidate::Wanted;
 use self::checkpoint::catalog::Checkpoints;
 use self::diagnosis::{Depth, Health};
+use self::fresh::Lineages;
 use self::layout::BACKUPS;
 use self::logs::Logs;
 use self::observe::Observation;
 pub use self::read::Served;
 use self::read::{READER_PATIENCE, written};
 use self::report::Report;
+use self::restore::{Intents, Probe, Restores, Trees};
 pub use self::signal::{SignalFile, Signals};
+use self::staging::Staging;
 use self::state_file::StateFile;
 use self::writable::Obstacles;
 use crate::audit::{Audit, ErrorLog, ErrorLogEntry};
@@ -193,6 +196,32 @@ impl Store {
         Obstacles { store: self }
     }
 
+    /// The record of an interrupted restore.
+    pub fn intents(&self) -> Intents<'_> {
+        Intents { store: self }
+    }
+
+    fn trees(&self) -> Trees<'_> {
+        Trees { store: self }
+    }
+
+    fn staging_area(&self) -> Staging<'_> {
+        Staging { store: self }
+    }
+
+    fn restores(&self) -> Restores<'_> {
+        Restores { store: self }
+    }
+
+    fn probe(&self) -> Probe<'_> {
+        Probe { store: self }
+    }
+
+    /// Lineages of this root.
+    pub fn lineages(&self) -> Lineages<'_> {
+        Lineages { store: self }
+    }
+
     /// Takes the warnings of this command: conditions that need attention but do not stop it.
     pub fn take_warnings(&self) -> Vec<String> {
         let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
@@ -252,7 +281,7 @@ impl Store {
         let health = match diagnosis::diagnose(&live, &backup_dir, depth)? {
             Health::NotInitialized if self.has_history(&backup_dir) => Health::Missing,
             Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
-                Some(Reading::Sealed(document)) if self.is_fresh(document) => {
+                Some(Reading::Sealed(document)) if self.intents().is_fresh(document) => {
                     Health::Healthy(document.clone())
                 }
                 _ => Health::Foreign(edit),

@@ -350,7 +350,7 @@ fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
 
 /// Read-only commands announce the restore that the next writer will finish.
 fn tell_of_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
-    match store.interrupted_restore()? {
+    match store.intents().interrupted()? {
         Some(Interrupted::Ours(id)) => output.warning(&format!(
             "a restore of {id} was interrupted; the next command that reads or writes the state finishes it"
         )),

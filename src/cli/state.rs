@@ -349,7 +349,7 @@ fn get(store: &Store, output: &Output<'_>, args: &args::Get) -> Run {
 
 /// Asks before it archives a readable state; without a terminal it requires `--yes`.
 fn check_fresh(store: &Store, yes: bool) -> Result<()> {
-    let Some(served) = store.served().filter(|_| !yes) else { return Ok(()) };
+    let Some(served) = store.lineages().served().filter(|_| !yes) else { return Ok(()) };
     let what =
         format!("{} is {served}, and --fresh archives it with its history", store.path().display());
     if !ask::is_possible() {
@@ -365,11 +365,13 @@ fn check_fresh(store: &Store, yes: bool) -> Result<()> {
 }
 
 fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
-    let archives = if beginning == InitMode::Fresh { store.archives() } else { Vec::new() };
+    let archives =
+        if beginning == InitMode::Fresh { store.lineages().archives() } else { Vec::new() };
     let initialized = store.init(beginning, &WriteOptions::of("init"))?;
     store.logs().make_error_log();
-    let archive =
-        (beginning == InitMode::Fresh).then(|| store.newest_archive_except(&archives)).flatten();
+    let archive = (beginning == InitMode::Fresh)
+        .then(|| store.lineages().newest_archive_except(&archives))
+        .flatten();
     let (archive, archived_state) =
         archive.map_or((None, None), |(archive, state)| (Some(archive), state));
     let (path, done) = (store.path().display().to_string(), initialized.done);

@@ -79,7 +79,7 @@ impl Overview {
         }
         let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
         let obstacle = store.obstacles().interrupted_restore().ok().flatten();
-        let interrupted = store.interrupted_restore().ok().flatten();
+        let interrupted = store.intents().interrupted().ok().flatten();
         let mut next = refusal.map_or_else(Vec::new, |Error { hints, .. }| hints);
         let interrupted_restore = match interrupted {
             Some(Interrupted::Ours(id)) => {

@@ -191,7 +191,7 @@ impl Transaction<'_> {
     }
 
     fn build(&self, snapshot: &Snapshot, retention: Retention, unkept: Unkept) -> Result<Made> {
-        let staging = self.store.staging(&self.lock)?;
+        let staging = self.store.staging_area().open(&self.lock)?;
         let now = self.store.disk.now();
         let id = self.store.free_id(now, &snapshot.operation)?;
         let tmp = "checkpoint";

@@ -80,7 +80,7 @@ impl Store {
         for name in SIDE_DIRECTORIES {
             let made = self.open_root().and_then(|root| {
                 let dir = self.side_directory(&root, name)?;
-                Ok(self.keep_out_of_git(&dir)?)
+                Ok(self.lineages().keep_out_of_git(&dir)?)
             });
             if let Err(error) = made {
                 self.warn(format!(
@@ -92,22 +92,8 @@ impl Store {
         Ok(initialized)
     }
 
-    /// Makes git ignore a side directory: its contents apply to this root on this machine only. An
-    /// empty `.gitignore` was left by a writer that was killed.
-    fn keep_out_of_git(&self, dir: &Dir) -> FsResult<()> {
-        match self.disk.stat(dir, GITIGNORE)? {
-            Some(stat) if stat.kind == FileKind::Regular && stat.size == 0 => {
-                self.disk.unlink(dir, GITIGNORE)?;
-            }
-            Some(_) => return Ok(()),
-            None => {}
-        }
-        let file = self.disk.create(dir, GITIGNORE)?;
-        self.disk.write(&file, &dir.path_of(GITIGNORE), b"*\n")
-    }
-
     fn init_state(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
-        self.refuse_before_making(mode)?;
+        self.lineages().refuse_before_making(mode)?;
         let was_damaged =
             self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
         let found = if was_damaged { Done::Healed } else { Done::AlreadyThere };
@@ -133,26 +119,63 @@ impl Store {
         })
     }
 
+    /// Commits the document without changes: seals a legacy one, persists a migration.
+    pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
+        let options = WriteOptions { author: Author::Program, ..options.clone() };
+        self.change(&options, &mut |base| Ok(base.draft().into()))
+    }
+
+    /// Does the housekeeping of a writer where a state exists or existed: finishes what was
+    /// interrupted, heals damage, renews the mirror, removes what dead writers left.
+    pub fn run_housekeeping(&self) -> Result<()> {
+        let tx = self.begin_undamaged(LockPurpose::Write, self.deadline())?;
+        tx.lock.remove_leftovers()?;
+        tx.keep_mirror();
+        Ok(())
+    }
+}
+
+/// Lineages: the first one, new ones and archived ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Lineages<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Lineages<'_> {
+    /// Makes git ignore a side directory: its contents apply to this root on this machine only. An
+    /// empty `.gitignore` was left by a writer that was killed.
+    fn keep_out_of_git(&self, dir: &Dir) -> FsResult<()> {
+        match self.store.disk.stat(dir, GITIGNORE)? {
+            Some(stat) if stat.kind == FileKind::Regular && stat.size == 0 => {
+                self.store.disk.unlink(dir, GITIGNORE)?;
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let file = self.store.disk.create(dir, GITIGNORE)?;
+        self.store.disk.write(&file, &dir.path_of(GITIGNORE), b"*\n")
+    }
+
     /// Returns whether `init` accepts what it found.
     fn is_to_be_initialized(&self, mode: InitMode, health: &Health) -> bool {
         match health {
             Health::TooNew(_) => false,
             Health::NotInitialized | Health::Healthy(_) | Health::Legacy(_) => true,
-            Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => true,
+            Health::Foreign(_) if self.store.settings.foreign_edits == ForeignEdits::Accept => true,
             _ => mode == InitMode::Fresh,
         }
     }
 
     /// The document that `state read` would serve, in words; `None` if there is none.
     pub fn served(&self) -> Option<String> {
-        let seen = self.examine().ok()?;
+        let seen = self.store.examine().ok()?;
         let document = match &seen.health {
             Health::Healthy(document) => Value::clone(document.value.skeleton()),
             Health::Legacy(migrated) => migrated.value.clone(),
-            Health::Foreign(edit) if self.settings.foreign_edits == ForeignEdits::Accept => {
+            Health::Foreign(edit) if self.store.settings.foreign_edits == ForeignEdits::Accept => {
                 edit.acceptable().ok()?.value
             }
-            Health::Damaged(_) if self.settings.auto_recover == AutoRecover::Yes => {
+            Health::Damaged(_) if self.store.settings.auto_recover == AutoRecover::Yes => {
                 seen.newest_copy().ok()?.document.into_value()
             }
             _ => return None,
@@ -167,10 +190,13 @@ impl Store {
     /// The newest archive of `init --fresh` that is not among `known`, and the replaced state in
     /// it.
     pub fn newest_archive_except(&self, known: &[String]) -> Option<(PathBuf, Option<PathBuf>)> {
-        let backup_dir = self.backup_dir_to_read().ok()?;
+        let backup_dir = self.store.backup_dir_to_read().ok()?;
         let name = backup_dir.archives.iter().rev().find(|name| !known.contains(name))?;
-        let archive =
-            BackupDir::list(&self.disk, self.disk.open_dir(backup_dir.dir()?, name).ok()?).ok()?;
+        let archive = BackupDir::list(
+            &self.store.disk,
+            self.store.disk.open_dir(backup_dir.dir()?, name).ok()?,
+        )
+        .ok()?;
         let dir = archive.dir()?;
         let live = archive.backups.iter().rev().find(|backup| backup.reason == LIVE);
         Some((dir.path().to_owned(), live.map(|backup| dir.path_of(backup.as_str()))))
@@ -178,37 +204,24 @@ impl Store {
 
     /// The archives of `init --fresh`.
     pub fn archives(&self) -> Vec<String> {
-        self.backup_dir_to_read().map_or_else(|_| Vec::new(), |backup_dir| backup_dir.archives)
+        self.store
+            .backup_dir_to_read()
+            .map_or_else(|_| Vec::new(), |backup_dir| backup_dir.archives)
     }
 
     /// Makes the checks that need no lock before the first file is created: a refused init leaves
     /// nothing.
     fn refuse_before_making(&self, mode: InitMode) -> Result<()> {
-        let root = self.open_root()?;
-        let backup_dir = self.backup_dir_of(&root)?;
-        if backup_dir.dir().is_some() || self.is_restore_decided()? {
+        let root = self.store.open_root()?;
+        let backup_dir = self.store.backup_dir_of(&root)?;
+        if backup_dir.dir().is_some() || self.store.intents().is_decided()? {
             return Ok(());
         }
         for name in SIDE_DIRECTORIES {
-            side::open_to_read(&self.disk, &root, name)?;
+            side::open_to_read(&self.store.disk, &root, name)?;
         }
-        let seen = self.diagnose(self.live()?, backup_dir, Depth::WithMirror)?;
+        let seen = self.store.diagnose(self.store.live()?, backup_dir, Depth::WithMirror)?;
         if self.is_to_be_initialized(mode, &seen.health) { Ok(()) } else { Err(seen.refusal()) }
-    }
-
-    /// Commits the document without changes: seals a legacy one, persists a migration.
-    pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
-        let options = WriteOptions { author: Author::Program, ..options.clone() };
-        self.change(&options, &mut |base| Ok(base.draft().into()))
-    }
-
-    /// Does the housekeeping of a writer where a state exists or existed: finishes what was
-    /// interrupted, heals damage, renews the mirror, removes what dead writers left.
-    pub fn run_housekeeping(&self) -> Result<()> {
-        let tx = self.begin_undamaged(LockPurpose::Write, self.deadline())?;
-        tx.lock.remove_leftovers()?;
-        tx.keep_mirror();
-        Ok(())
     }
 }
 
@@ -228,7 +241,7 @@ impl Transaction<'_> {
     /// One attempt of `state init`.
     fn init(mut self, mode: InitMode, options: &WriteOptions) -> Result<Init> {
         self.lock.remove_leftovers()?;
-        if self.store.is_to_be_initialized(mode, &self.seen.health) {
+        if self.store.lineages().is_to_be_initialized(mode, &self.seen.health) {
             self.make_journal();
         }
         let created = match &self.seen.health {
@@ -328,7 +341,7 @@ impl StateLock<'_> {
     /// Removes what dead writers left in any directory. No restore is in progress: taking the lock
     /// settled it.
     fn remove_leftovers(&self) -> Result<()> {
-        self.store.clear_staging(&self.root)?;
+        self.store.staging_area().clear(&self.root)?;
         for name in self.store.disk.list(&self.root)? {
             if name.to_str().is_some_and(is_temporary) {
                 self.store.disk.unlink(&self.root, name)?;

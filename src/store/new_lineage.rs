@@ -10,6 +10,8 @@
 //!    from the backup directory.
 //! 5. The intent is removed.
 
+use super::fresh::Lineages;
+use super::restore::Intents;
 use std::ffi::OsStr;
 use std::rc::Rc;
 
@@ -122,22 +124,23 @@ fn is_archived(name: &str) -> bool {
     BackupName::parse(name).is_some() || name.starts_with(EVIDENCE_PREFIX)
 }
 
-impl Store {
+impl Lineages<'_> {
     fn record_archive(&self, intent: &Intent, options: &WriteOptions) {
         let entry = self
+            .store
             .logs()
             .entry(Level::Info, options.action, "archived")
             .with("archive", &intent.archive);
-        self.audit.record(&entry.with("path", self.shown()));
+        self.store.audit.record(&entry.with("path", self.store.shown()));
     }
 
     fn link_or_copy(&self, (from, to): (&Dir, &Dir), name: &str) -> Result<()> {
-        match self.disk.link((from, OsStr::new(name)), (to, OsStr::new(name))) {
+        match self.store.disk.link((from, OsStr::new(name)), (to, OsStr::new(name))) {
             Err(error) if error.is_full() => Err(error.into()),
             // Some file systems have no hard links.
             Err(_) => {
-                if let Some(found) = self.disk.read(from, name, READ_LIMIT)? {
-                    self.disk.stage(to, name, &found.bytes, Durability::Fsync)?.keep();
+                if let Some(found) = self.store.disk.read(from, name, READ_LIMIT)? {
+                    self.store.disk.stage(to, name, &found.bytes, Durability::Fsync)?.keep();
                 }
                 Ok(())
             }
@@ -146,78 +149,42 @@ impl Store {
     }
 
     /// Puts the intent in place: from here on the next writer continues.
-    fn decide_fresh(
+    fn decide(
         &self,
         staging: &mut StagingDir<'_>,
         lock: &StateLock,
         intent: &Intent,
     ) -> Result<()> {
         const DRAFT: &str = "fresh.draft";
-        self.disk.stage(&staging.dir, DRAFT, &intent.write()?, Durability::Fsync)?.keep();
-        if !lock.flock.is_current(&self.disk, &lock.root)? {
+        self.store.disk.stage(&staging.dir, DRAFT, &intent.write()?, Durability::Fsync)?.keep();
+        if !lock.flock.is_current(&self.store.disk, &lock.root)? {
             return Err(lock_lost());
         }
-        self.disk.rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)))?;
-        self.disk.sync_dir(&staging.dir)?;
+        self.store
+            .disk
+            .rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)))?;
+        self.store.disk.sync_dir(&staging.dir)?;
         staging.keep();
         Ok(())
     }
 
     /// Removes the intent and then the files made for it. Nothing has been replaced yet.
-    pub(super) fn drop_fresh(&self, staging: StagingDir<'_>) -> Result<()> {
-        self.disk.unlink(&staging.dir, INTENT)?;
-        self.disk.sync_dir(&staging.dir)?;
+    pub(super) fn drop_start(&self, staging: StagingDir<'_>) -> Result<()> {
+        self.store.disk.unlink(&staging.dir, INTENT)?;
+        self.store.disk.sync_dir(&staging.dir)?;
         staging.clear()
-    }
-
-    fn read_fresh(&self, root: &Dir) -> Result<Option<Intent>> {
-        let found = self.disk.read(root, format!("{CHECKPOINTS}/{WORKSHOP}/{INTENT}"), LIMIT)?;
-        Ok(found.and_then(|found| Intent::read(&found.bytes)))
-    }
-
-    /// The refusal of an interrupted start of a lineage in another root; `None` where there is none
-    /// or it is this root's. In a copy or clone nothing of it is carried out.
-    pub(super) fn foreign_start(&self, root: &Dir) -> Result<Option<Error>> {
-        let Some(intent) = self.read_fresh(root)? else { return Ok(None) };
-        if let (Some(there), Some(here)) = (&intent.root, DirId::of(&self.disk, root)?)
-            && here.is_same(there)
-        {
-            return Ok(None);
-        }
-        let message = format!(
-            "{} holds the record of an interrupted `init --fresh` of another root; nothing of it is \
-             carried out",
-            root.path().display()
-        );
-        let abort =
-            "drop the record and what it staged; the state and its history stay as they are";
-        let error = Error::new(Kind::ForeignIntent, message);
-        Ok(Some(error.hint_command("recover restore --abort", abort)))
-    }
-
-    /// Returns whether a document is the first of a lineage with an unfinished start: beside the
-    /// old lineage's copies it is not a foreign edit.
-    pub(super) fn is_fresh(&self, document: &Document) -> bool {
-        let intent = self.open_root().and_then(|root| self.read_fresh(&root)).ok().flatten();
-        let is_own = |root: &DirId| {
-            let here = self.open_root().and_then(|dir| Ok(DirId::of(&self.disk, &dir)?));
-            here.ok().flatten().is_some_and(|here| here.is_same(root))
-        };
-        intent.is_some_and(|intent| {
-            intent.state.digest == document.seal.digest && intent.root.as_ref().is_some_and(is_own)
-        })
     }
 
     /// Continues an interrupted start of a lineage. Where it cannot be committed, it is dropped,
     /// and the old state is unchanged. Returns whether there was one.
-    pub(super) fn settle_fresh(&self, lock: &Rc<StateLock<'_>>) -> Result<bool> {
-        let Some(intent) = self.read_fresh(&lock.root)? else { return Ok(false) };
-        if let Some(refusal) = self.foreign_start(&lock.root)? {
+    pub(super) fn settle(&self, lock: &Rc<StateLock<'_>>) -> Result<bool> {
+        let Some(intent) = self.store.intents().read_fresh(&lock.root)? else { return Ok(false) };
+        if let Some(refusal) = self.store.intents().foreign_start(&lock.root)? {
             return Err(refusal);
         }
-        let mut staging = self.staging(lock)?;
+        let mut staging = self.store.staging_area().open(lock)?;
         staging.keep();
-        let live = StateFile::read(&self.disk, &lock.root, &self.settings.file_name)?;
+        let live = StateFile::read(&self.store.disk, &lock.root, &self.store.settings.file_name)?;
         let is_committed = live.is_some_and(
             |found| matches!(&found.reading, Reading::Sealed(live) if live.seal.lineage == intent.state.lineage),
         );
@@ -226,7 +193,7 @@ impl Store {
             lock.begin()?.record_unrecorded(&options, &intent.archive);
         } else {
             let sealed = match self.has_archive(lock, &intent)? {
-                true => self.staged_state(&staging.dir, NUMBER, &intent.state)?,
+                true => self.store.restores().staged_state(&staging.dir, NUMBER, &intent.state)?,
                 false => None,
             };
             let commit = |sealed: Sealed| {
@@ -250,59 +217,103 @@ impl Store {
                 Some(Ok(Published::Overtaken)) | None => Some(String::new()),
             };
             if let Some(why) = why {
-                self.warn(format!(
+                self.store.warn(format!(
                     "a killed `init --fresh` could not be finished, and is given up{why}"
                 ));
-                return self.drop_fresh(staging).map(|()| true);
+                return self.drop_start(staging).map(|()| true);
             }
         }
-        self.warn("a killed `init --fresh` was finished");
+        self.store.warn("a killed `init --fresh` was finished");
         self.record_archive(&intent, &options);
-        self.finish_fresh(lock, staging, &intent);
+        self.finish(lock, staging, &intent);
         Ok(true)
     }
 
     /// Returns whether the archive is there, finished or in progress.
     fn has_archive(&self, lock: &StateLock, intent: &Intent) -> Result<bool> {
-        let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
-        let is_there = |name: &str| Ok::<_, Error>(self.disk.stat(&backup_dir, name)?.is_some());
+        let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
+        let is_there =
+            |name: &str| Ok::<_, Error>(self.store.disk.stat(&backup_dir, name)?.is_some());
         Ok(is_there(&archive_in_progress())? || is_there(&intent.archive)?)
     }
 
     /// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
     /// archived files are removed.
-    fn finish_fresh(&self, lock: &StateLock, staging: StagingDir<'_>, intent: &Intent) {
+    fn finish(&self, lock: &StateLock, staging: StagingDir<'_>, intent: &Intent) {
         let finish = || -> Result<()> {
-            let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
+            let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
             let place = archive_in_progress();
-            if self.disk.stat(&backup_dir, &place)?.is_some() {
-                self.disk.rename(
+            if self.store.disk.stat(&backup_dir, &place)?.is_some() {
+                self.store.disk.rename(
                     (&backup_dir, OsStr::new(&place)),
                     (&backup_dir, OsStr::new(&intent.archive)),
                 )?;
-                self.disk.sync_dir(&backup_dir)?;
+                self.store.disk.sync_dir(&backup_dir)?;
             }
             lock.mirror_live(&backup_dir)?;
-            let archive = self.disk.open_dir(&backup_dir, &intent.archive)?;
+            let archive = self.store.disk.open_dir(&backup_dir, &intent.archive)?;
             for name in self
+                .store
                 .disk
                 .list(&archive)?
                 .iter()
                 .filter(|name| name.to_str().is_some_and(is_archived))
             {
-                self.disk.unlink(&backup_dir, name)?;
+                self.store.disk.unlink(&backup_dir, name)?;
             }
-            self.disk.sync_dir(&backup_dir)?;
+            self.store.disk.sync_dir(&backup_dir)?;
             lock.remove_archived_signals(&archive)?;
-            self.disk.unlink(&staging.dir, INTENT)?;
-            self.disk.sync_dir(&staging.dir)?;
+            self.store.disk.unlink(&staging.dir, INTENT)?;
+            self.store.disk.sync_dir(&staging.dir)?;
             staging.clear()
         };
         if let Err(error) = finish() {
-            self.warn(format!(
+            self.store.warn(format!(
                 "the new lineage has begun; what is archived could not be removed yet: {error}"
             ));
         }
+    }
+}
+
+impl Intents<'_> {
+    fn read_fresh(&self, root: &Dir) -> Result<Option<Intent>> {
+        let found =
+            self.store.disk.read(root, format!("{CHECKPOINTS}/{WORKSHOP}/{INTENT}"), LIMIT)?;
+        Ok(found.and_then(|found| Intent::read(&found.bytes)))
+    }
+
+    /// The refusal of an interrupted start of a lineage in another root; `None` where there is none
+    /// or it is this root's. In a copy or clone nothing of it is carried out.
+    pub(super) fn foreign_start(&self, root: &Dir) -> Result<Option<Error>> {
+        let Some(intent) = self.read_fresh(root)? else { return Ok(None) };
+        if let (Some(there), Some(here)) = (&intent.root, DirId::of(&self.store.disk, root)?)
+            && here.is_same(there)
+        {
+            return Ok(None);
+        }
+        let message = format!(
+            "{} holds the record of an interrupted `init --fresh` of another root; nothing of it is \
+             carried out",
+            root.path().display()
+        );
+        let abort =
+            "drop the record and what it staged; the state and its history stay as they are";
+        let error = Error::new(Kind::ForeignIntent, message);
+        Ok(Some(error.hint_command("recover restore --abort", abort)))
+    }
+
+    /// Returns whether a document is the first of a lineage with an unfinished start: beside the
+    /// old lineage's copies it is not a foreign edit.
+    pub(super) fn is_fresh(&self, document: &Document) -> bool {
+        let intent = self.store.open_root().and_then(|root| self.read_fresh(&root)).ok().flatten();
+        let is_own = |root: &DirId| {
+            let here =
+                self.store.open_root().and_then(|dir| Ok(DirId::of(&self.store.disk, &dir)?));
+            here.ok().flatten().is_some_and(|here| here.is_same(root))
+        };
+        intent.is_some_and(|intent| {
+            intent.state.digest == document.seal.digest && intent.root.as_ref().is_some_and(is_own)
+        })
     }
 }
 
@@ -315,7 +326,7 @@ impl Transaction<'_> {
         options: &WriteOptions,
     ) -> Result<Option<Revision>> {
         let Some(backup_dir) = self.seen.backup_dir.dir() else { return Ok(None) };
-        let mut staging = self.store.staging(&self.lock)?;
+        let mut staging = self.store.staging_area().open(&self.lock)?;
         // A file made in the backup directory must never exist without the staging directory.
         self.store.disk.sync_dir(&staging.checkpoints)?;
         self.make_archive(backup_dir)?;
@@ -330,23 +341,23 @@ impl Transaction<'_> {
             .disk
             .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
             .keep();
-        self.store.decide_fresh(&mut staging, &self.lock, &intent)?;
+        self.store.lineages().decide(&mut staging, &self.lock, &intent)?;
         match self.commit_fresh(&staging, sealed, Replaced::Nothing, options) {
             Ok(Published::Done { .. }) => {}
             Ok(Published::Overtaken) => {
-                self.store.drop_fresh(staging)?;
+                self.store.lineages().drop_start(staging)?;
                 return Ok(None);
             }
             // The commit may have happened; the next writer finds out.
             Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
             Err(error) => {
-                self.store.drop_fresh(staging)?;
+                self.store.lineages().drop_start(staging)?;
                 return Err(error);
             }
         }
-        self.store.record_archive(&intent, options);
+        self.store.lineages().record_archive(&intent, options);
         self.record_commit(options, sealed, &[]);
-        self.store.finish_fresh(&self.lock, staging, &intent);
+        self.store.lineages().finish(&self.lock, staging, &intent);
         Ok(Some(revision))
     }
 
@@ -395,7 +406,7 @@ impl Transaction<'_> {
         let evidence = self.seen.backup_dir.evidence.iter().map(String::as_str);
         let mirror = self.seen.backup_dir.has_mirror.then_some(MIRROR);
         for name in backups.chain(evidence).chain(mirror) {
-            self.store.link_or_copy((backup_dir, &archive), name)?;
+            self.store.lineages().link_or_copy((backup_dir, &archive), name)?;
         }
         self.lock.archive_signals(&archive)?;
         self.store.disk.sync_dir(&archive)?;

@@ -43,7 +43,7 @@ impl Store {
     /// Reads the document. Damage is healed first; where that is impossible, the copy that healing
     /// would restore is served with a warning and nothing is changed.
     pub fn read(&self) -> Result<Served> {
-        let decided = self.is_restore_decided();
+        let decided = self.intents().is_decided();
         if decided.is_err() {
             self.live()?; // damage to the state itself is the better error
         }

@@ -164,7 +164,7 @@ impl Report<'_> {
         let error = seen.refusal_if_unusable();
         let Observation { live, backup_dir, health, .. } = seen;
         let note = match (&health, live.as_ref()) {
-            _ if self.store.is_restore_decided()? => match self.store.interrupted_restore() {
+            _ if self.store.intents().is_decided()? => match self.store.intents().interrupted() {
                 Ok(Some(Interrupted::Foreign(refusal))) => Some(refusal.message),
                 Ok(None) => None,
                 _ => Some(
@@ -263,7 +263,7 @@ impl Report<'_> {
             state_lock: self.lock_holder(&root)?,
             locks: self.store.locks.summary()?,
             checkpoints: self.store.checkpoints().ids().map_or(0, |ids| ids.len()),
-            interrupted_restore: match self.store.interrupted_restore()? {
+            interrupted_restore: match self.store.intents().interrupted()? {
                 Some(Interrupted::Ours(id)) => Some(id),
                 Some(Interrupted::Foreign(refusal)) => {
                     self.store.warn(refusal.message);

@@ -28,9 +28,12 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 pub use self::abort::Aborted;
+pub(super) use self::copy_into::Trees;
 use self::intent::{Action, Intent, Manner, StagedState, Swap};
 pub use self::origin::Interrupted;
+pub(super) use self::probe::Probe;
 pub use self::probe::RestorePlan;
+pub use self::roll_forward::Intents;
 pub(super) use self::roll_forward::Settled;
 use super::Store;
 use super::checkpoint::catalog::{Checkpoint, Unrestorable, Which};
@@ -104,17 +107,34 @@ impl Store {
         let deadline = self.deadline();
         // Everything that can be refused is refused before anything is created or awaited. Copies
         // are compared once more.
-        let checkpoint = self.sound_checkpoint(which)?;
+        let checkpoint = self.restores().sound_checkpoint(which)?;
         let seen = self.examine()?;
         if let Health::TooNew(_) = seen.health {
             return Err(seen.refusal());
         }
         let lock = self.lock_all(LockPurpose::Restore, deadline)?;
         let checkpoint = self.checkpoints().find(&Which::Id(checkpoint.id))?;
-        let proposed = self.whole(&checkpoint)?;
+        let proposed = self.restores().whole(&checkpoint)?;
         lock.begin()?.restore(&proposed, options, deadline)
     }
 
+    pub(super) fn no_config_root(&self) -> Error {
+        let root = self.settings.root.display();
+        Error::new(
+            Kind::DependencyMissing,
+            format!("the root {root}, which config/ lies in, does not exist"),
+        )
+        .hint_command("--help", "--root names another")
+    }
+}
+
+/// Restores, from the decision to the end.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Restores<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Restores<'_> {
     /// The whole contents of a checkpoint.
     pub(super) fn whole<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Proposed<'a>> {
         let (value, lineage) = self.state_of(checkpoint)?;
@@ -132,7 +152,8 @@ impl Store {
         intent: Intent,
         sealed: &Sealed,
     ) -> Result<Intent> {
-        self.disk
+        self.store
+            .disk
             .stage(
                 &staging.dir,
                 &staged_state(intent.number),
@@ -140,7 +161,7 @@ impl Store {
                 Durability::Fsync,
             )?
             .keep();
-        self.disk.sync_dir(&staging.dir)?;
+        self.store.disk.sync_dir(&staging.dir)?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
         Ok(Intent { state: Some(StagedState { revision, lineage, digest }), ..intent })
     }
@@ -157,8 +178,11 @@ impl Store {
         let Some(entry) = checkpoint.listing.get(manifest::STATE) else {
             return Err(unfit("there was no state when it was made".to_owned()));
         };
-        let found =
-            self.disk.read(&checkpoint.dir, manifest::STATE, READ_LIMIT)?.map(|found| found.bytes);
+        let found = self
+            .store
+            .disk
+            .read(&checkpoint.dir, manifest::STATE, READ_LIMIT)?
+            .map(|found| found.bytes);
         let is_listed = |bytes: &Vec<u8>| matches!(&entry.what, What::File { sha256, .. } if *sha256 == Digest::of(bytes));
         let bytes = found
             .filter(is_listed)
@@ -194,14 +218,14 @@ impl Store {
     /// The chosen checkpoint, if it can be restored; the error names the newest other one that can
     /// be.
     fn sound_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
-        let found = self.checkpoints().find(which).and_then(|checkpoint| {
+        let found = self.store.checkpoints().find(which).and_then(|checkpoint| {
             self.check_restorable(&checkpoint)?;
             Ok(checkpoint)
         });
         found.map_err(|mut error| {
             let bad = error.cause::<Unrestorable>();
             if let Some(other) =
-                bad.and_then(|bad| self.checkpoints().restoring_other_than(Some(&bad.id)))
+                bad.and_then(|bad| self.store.checkpoints().restoring_other_than(Some(&bad.id)))
             {
                 error.hints.insert(
                     0,
@@ -217,17 +241,8 @@ impl Store {
 
     /// Refuses a checkpoint that cannot be restored.
     pub(super) fn check_restorable(&self, checkpoint: &Checkpoint) -> Result<()> {
-        checkpoint.verify(&self.disk)?;
+        checkpoint.verify(&self.store.disk)?;
         self.state_of(checkpoint).map(|_| ())
-    }
-
-    pub(super) fn no_config_root(&self) -> Error {
-        let root = self.settings.root.display();
-        Error::new(
-            Kind::DependencyMissing,
-            format!("the root {root}, which config/ lies in, does not exist"),
-        )
-        .hint_command("--help", "--root names another")
     }
 
     /// Stages trees beside or inside the current ones, which the checkpoint `before` holds. The
@@ -242,9 +257,9 @@ impl Store {
     ) -> Result<Intent> {
         // Staged files are removed by the command that finds the staging directory, so the staging
         // directory must be durable first.
-        self.disk.sync_dir(&staging.checkpoints)?;
+        self.store.disk.sync_dir(&staging.checkpoints)?;
         let places = self.places(lock)?;
-        let number = self.free_number(&lock.root)?;
+        let number = self.store.staging_area().free_number(&lock.root)?;
         let stage = |tree: Option<&Tree<'_>>, name: &str| -> Result<Option<Swap>> {
             let Some(tree) = tree else { return Ok(None) };
             let parent = places.of(name);
@@ -256,33 +271,33 @@ impl Store {
             let target = match manner {
                 Manner::Move => None,
                 Manner::CopyInto => {
-                    self.keep_listing(staging, (name, number), listing)?;
-                    Some(self.disk.open_dir(parent, name)?)
+                    self.store.trees().keep_listing(staging, (name, number), listing)?;
+                    Some(self.store.disk.open_dir(parent, name)?)
                 }
             };
             let beside = target.as_ref().unwrap_or(parent);
-            let modified = self.disk.stat(beside, ".")?.map(|stat| stat.mtime);
+            let modified = self.store.disk.stat(beside, ".")?.map(|stat| stat.mtime);
             let new =
                 self.stage_tree((tree.dir, tree.name), (beside, &staged(name, number)), listing)?;
             if let Some(modified) = modified.filter(|_| target.is_some()) {
-                self.disk.set_mtime_of(beside.at(), beside.path(), modified)?;
+                self.store.disk.set_mtime_of(beside.at(), beside.path(), modified)?;
             }
-            self.disk.sync_dir(beside)?;
+            self.store.disk.sync_dir(beside)?;
             Ok(Some(Swap { new: Some(new), old, manner }))
         };
         let config = stage(config, CONFIG)?;
         let signals = stage(signals, SIGNALS)?;
         // Their names must be durable before the record that refers to them.
-        self.disk.sync_dir(places.of(CONFIG))?;
-        self.disk.sync_dir(&lock.root)?;
-        self.disk.sync_dir(&staging.dir)?;
-        self.disk.sync_dir(&staging.checkpoints)?;
+        self.store.disk.sync_dir(places.of(CONFIG))?;
+        self.store.disk.sync_dir(&lock.root)?;
+        self.store.disk.sync_dir(&staging.dir)?;
+        self.store.disk.sync_dir(&staging.checkpoints)?;
         Ok(Intent {
             action: Action::Restore,
             number,
             checkpoint: before.id.clone(),
             pre_restore: before.id.clone(),
-            origin: Some(self.origin(&lock.root, places.of(CONFIG))?),
+            origin: Some(self.store.intents().origin(&lock.root, places.of(CONFIG))?),
             config,
             signals,
             state: None,
@@ -295,8 +310,8 @@ impl Store {
         to: (&Dir, &str),
         listing: &Listing,
     ) -> Result<Digest> {
-        let copied =
-            tree::copy(&self.disk, from, to, Attributes::Listed(listing))?.unwrap_or_default();
+        let copied = tree::copy(&self.store.disk, from, to, Attributes::Listed(listing))?
+            .unwrap_or_default();
         let listing = listing.without_lost_clutter(&copied);
         match listing.first_difference(&copied) {
             None => Ok(copied.fingerprint()),
@@ -322,13 +337,15 @@ impl Store {
     ) -> Result<()> {
         const DRAFT: &str = "intent.draft";
         let bytes = intent.write()?;
-        self.disk.stage(&staging.dir, DRAFT, &bytes, Durability::Fsync)?.keep();
-        if !lock.flock.is_current(&self.disk, &lock.root)? {
+        self.store.disk.stage(&staging.dir, DRAFT, &bytes, Durability::Fsync)?.keep();
+        if !lock.flock.is_current(&self.store.disk, &lock.root)? {
             return Err(lock_lost());
         }
-        let gate = self.locks.pass_fences(fences, deadline)?;
-        let renamed =
-            self.disk.rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)));
+        let gate = self.store.locks.pass_fences(fences, deadline)?;
+        let renamed = self
+            .store
+            .disk
+            .rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)));
         drop(gate);
         let unknown = |is: &str, error: &FsError| {
             let message = format!(
@@ -340,7 +357,7 @@ impl Store {
         };
         if let Err(error) = renamed {
             let holds = || -> FsResult<bool> {
-                let found = self.disk.read(&staging.dir, INTENT, intent::LIMIT)?;
+                let found = self.store.disk.read(&staging.dir, INTENT, intent::LIMIT)?;
                 Ok(found.is_some_and(|found| found.bytes == bytes))
             };
             match holds() {
@@ -353,7 +370,7 @@ impl Store {
             }
         }
         staging.keep();
-        self.disk.sync_dir(&staging.dir).map_err(|error| unknown("is", &error))
+        self.store.disk.sync_dir(&staging.dir).map_err(|error| unknown("is", &error))
     }
 }
 
@@ -372,7 +389,7 @@ impl Transaction<'_> {
         self.store.check_conditions(options, self.seen.revision())?;
         let sealed = self.seal_proposed(proposed)?;
         // A target that cannot be replaced refuses the restore before anything is created.
-        let plan = self.store.plan_held(&self.lock)?;
+        let plan = self.store.probe().under(&self.lock)?;
         self.keep_mirror();
 
         let id = proposed.id.clone();
@@ -386,27 +403,38 @@ impl Transaction<'_> {
         let made = self.take_snapshot(&snapshot, Retention::Automatic, unkept)?;
         let Made { id: pre_restore, left, .. } = made;
 
-        let mut staging = self.store.staging(&self.lock)?;
+        let mut staging = self.store.staging_area().open(&self.lock)?;
         let before = self.store.checkpoints().open(&staging.checkpoints, &pre_restore)?;
-        let intent = self.store.stage_trees(
+        let intent = self.store.restores().stage_trees(
             &staging,
             (&self.lock, plan),
             (proposed.config.as_ref(), proposed.signals.as_ref()),
             &before,
         );
         let intent = intent.and_then(|intent| {
-            self.store.stage_state(&staging, Intent { checkpoint: id.clone(), ..intent }, &sealed)
+            self.store.restores().stage_state(
+                &staging,
+                Intent { checkpoint: id.clone(), ..intent },
+                &sealed,
+            )
         });
         let intent = intent.map_err(|error| self.store.without_staged_path(error))?;
-        self.store.decide(&mut staging, &self.lock, &intent, (&options.fences, deadline))?;
+        self.store.restores().decide(
+            &mut staging,
+            &self.lock,
+            &intent,
+            (&options.fences, deadline),
+        )?;
         let revision =
-            self.store.roll_forward(&self.lock, staging, &intent, options).map_err(|error| {
-                let message = format!(
-                    "{}; the restore of {id} is decided, and the next command finishes it",
-                    error.message
-                );
-                Error { message, ..error }.or_abort()
-            })?;
+            self.store.restores().roll_forward(&self.lock, staging, &intent, options).map_err(
+                |error| {
+                    let message = format!(
+                        "{}; the restore of {id} is decided, and the next command finishes it",
+                        error.message
+                    );
+                    Error { message, ..error }.or_abort()
+                },
+            )?;
         self.store.checkpoints().retire(&self.lock, &id);
         Ok(Restored { id, pre_restore, revision, left })
     }
@@ -414,7 +442,7 @@ impl Transaction<'_> {
     /// The proposed state as the next revision of this root. It is also above that of an
     /// interrupted restore, which a reader may have been served.
     fn seal_proposed(&self, proposed: &Proposed<'_>) -> Result<Sealed> {
-        let interrupted = match self.store.read_intent(&self.lock.root) {
+        let interrupted = match self.store.intents().read(&self.lock.root) {
             Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
             // A damaged record has no revision, and is reported when the intent is replaced.
             _ => None,
@@ -469,10 +497,10 @@ pub struct Planned {
 impl Store {
     /// Verifies a checkpoint and returns the changes that restoring it would make. Changes nothing.
     pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
-        let checkpoint = self.sound_checkpoint(which)?;
+        let checkpoint = self.restores().sound_checkpoint(which)?;
         let seen = self.examine()?;
         let current = known(&seen.health, seen.live.as_ref()).cloned().unwrap_or_default();
-        let (value, lineage) = self.state_of(&checkpoint)?;
+        let (value, lineage) = self.restores().state_of(&checkpoint)?;
         let sealed = seen.sealed_from(&value, lineage.as_ref(), None)?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
         let root = self.open_root()?;

@@ -233,7 +233,7 @@ impl StateLock<'_> {
             .iter()
             .filter(|name| name.to_str().is_some_and(is_staged))
             .peekable();
-        if staged.peek().is_none() || self.store.has_staging(&self.root).unwrap_or(true) {
+        if staged.peek().is_none() || self.store.staging_area().exists(&self.root).unwrap_or(true) {
             return;
         }
         let settle = |staged: &OsStr| -> Result<()> {

@@ -78,7 +78,7 @@ impl Store {
             }
             None if matches!(purpose, LockPurpose::Write | LockPurpose::Abort) => {
                 let backup_dir = self.backup_dir_of(&root)?;
-                if !self.has_history(&backup_dir) && !self.is_restore_decided()? {
+                if !self.has_history(&backup_dir) && !self.intents().is_decided()? {
                     let health = Health::NotInitialized;
                     let seen = Observation { store: self, live: None, backup_dir, health };
                     return Err(seen.refusal());
@@ -138,10 +138,10 @@ impl Store {
                 if purpose == LockPurpose::Abort {
                     return Ok(lock);
                 }
-                if !self.has_staging(&lock.root)? {
+                if !self.staging_area().exists(&lock.root)? {
                     return Ok(lock);
                 }
-                match self.settle(&lock) {
+                match self.restores().settle(&lock) {
                     Ok(Settled::Yes) => return Ok(lock),
                     Ok(Settled::Busy) => {}
                     // A new restore replaces one that can be neither finished nor undone.

@@ -173,7 +173,7 @@ impl Examination<'_> {
 
     fn restore(&mut self) -> Result<()> {
         let in_progress = self.stat(format!("{CHECKPOINTS}/{WORKSHOP}"))?.is_some();
-        if let Some(interrupted) = self.store.interrupted_restore()? {
+        if let Some(interrupted) = self.store.intents().interrupted()? {
             match interrupted {
                 Interrupted::Ours(id) => {
                     let what = format!("a restore of {id} was interrupted");

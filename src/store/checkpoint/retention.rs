@@ -36,7 +36,7 @@ impl Checkpoints<'_> {
     /// an interrupted restore.
     pub fn is_referenced(&self, id: &str) -> Result<bool> {
         Ok(self.store.backup_dir_to_read()?.guards.iter().any(|guard| guard == id)
-            || self.store.intent_names(id)?)
+            || self.store.intents().names(id)?)
     }
 
     /// Removes the checkpoints that are older than this, except the newest `kept` (at least one),
@@ -142,7 +142,7 @@ impl Checkpoints<'_> {
         if doomed.is_empty() {
             return Ok(());
         }
-        let staging = self.store.staging(lock)?;
+        let staging = self.store.staging_area().open(lock)?;
         for id in doomed {
             self.store
                 .disk

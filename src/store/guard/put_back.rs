@@ -124,7 +124,7 @@ impl Transaction<'_> {
             let why = "its record is gone or damaged".to_owned();
             return Ok(Some(Settlement::Unrestored(why)));
         };
-        let whole = store.whole(&checkpoint)?;
+        let whole = store.restores().whole(&checkpoint)?;
         let done = match seen.verdict(&record, &whole.value)? {
             Verdict::Refused(why) => Some(Settlement::Unrestored(why)),
             Verdict::OnlyTheGuard => {

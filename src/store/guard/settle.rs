@@ -45,7 +45,7 @@ impl Store {
             return Ok(unrestored.clone().map_or(Aftermath::PutBack, Aftermath::Unrestored));
         }
         // A damaged intent is reported by the command that follows it.
-        let intent = self.read_intent(root).ok().flatten().map(|(_, intent)| intent);
+        let intent = self.intents().read(root).ok().flatten().map(|(_, intent)| intent);
         let is_its = intent.is_some_and(|intent| {
             intent.action == Action::Restore && intent.checkpoint == record.id
         });

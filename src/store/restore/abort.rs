@@ -1,5 +1,6 @@
 //! `recover restore --abort`: an interrupted restore is undone or dropped, never finished.
 
+use super::{Restores, Trees};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -52,31 +53,31 @@ impl Store {
         let deadline = self.deadline();
         loop {
             let lock = self.lock_state(LockPurpose::Abort, deadline)?;
-            if !self.has_staging(&lock.root)? {
+            if !self.staging_area().exists(&lock.root)? {
                 return Ok(Aborted::Nothing);
             }
-            let intent = match self.read_intent(&lock.root) {
+            let intent = match self.intents().read(&lock.root) {
                 Ok(Some((_, intent))) => intent,
-                Ok(None) if self.foreign_start(&lock.root)?.is_some() => {
-                    self.drop_fresh(self.staging(&lock)?)?;
+                Ok(None) if self.intents().foreign_start(&lock.root)?.is_some() => {
+                    self.lineages().drop_start(self.staging_area().open(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
                 Ok(None) => {
-                    if !self.settle_fresh(&lock)? {
-                        self.clear_staging(&lock.root)?;
+                    if !self.lineages().settle(&lock)? {
+                        self.staging_area().clear(&lock.root)?;
                     }
                     return Ok(Aborted::Nothing);
                 }
                 Err(error) if error.kind == Kind::Corrupt => {
-                    self.drop_intent(self.staging(&lock)?)?;
+                    self.restores().drop_intent(self.staging_area().open(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
                 Err(error) => return Err(error),
             };
             let checkpoint = intent.checkpoint.clone();
-            if self.foreign(&lock.root, &intent)?.is_some() {
-                self.drop_intent(self.staging(&lock)?)?;
-                self.record_abort(&checkpoint, "dropped");
+            if self.intents().foreign(&lock.root, &intent)?.is_some() {
+                self.restores().drop_intent(self.staging_area().open(&lock)?)?;
+                self.restores().record_abort(&checkpoint, "dropped");
                 return Ok(Aborted::Dropped { checkpoint: Some(checkpoint) });
             }
             let Some(_trees) = self.try_lock_trees()? else {
@@ -84,11 +85,11 @@ impl Store {
                 self.await_trees(deadline)?;
                 continue;
             };
-            let staging = self.staging(&lock)?;
+            let staging = self.staging_area().open(&lock)?;
             let is_carried_out =
                 intent.state.as_ref().map(|wanted| Ok(is_in_place(&lock.observe()?, wanted)));
             if intent.action == Action::Undo || is_carried_out.unwrap_or(Ok::<_, Error>(false))? {
-                self.roll_forward(
+                self.restores().roll_forward(
                     &lock,
                     staging,
                     &intent,
@@ -99,13 +100,15 @@ impl Store {
                     Action::Restore => Aborted::Nothing,
                 });
             }
-            return Ok(match self.undo(&lock, staging, &intent)? {
+            return Ok(match self.restores().undo(&lock, staging, &intent)? {
                 Undone::Trees => Aborted::Undone { checkpoint },
                 Undone::Nothing => Aborted::Dropped { checkpoint: Some(checkpoint) },
             });
         }
     }
+}
 
+impl Restores<'_> {
     /// Puts back what an abandoned restore replaced. This is itself a restore: of the trees in the
     /// checkpoint that was made before, and of the live state as the next revision, above that of
     /// the restore, which a reader may have been served. Its intent replaces the other. Where
@@ -119,7 +122,12 @@ impl Store {
         let places = self.places(lock)?;
         let mut replaced = Vec::new();
         for (name, swap) in intent.swaps() {
-            if !self.is_untouched(&staging, places.of(name), (name, intent.number), swap)? {
+            if !self.store.trees().is_untouched(
+                &staging,
+                places.of(name),
+                (name, intent.number),
+                swap,
+            )? {
                 replaced.push(name);
             }
         }
@@ -133,10 +141,13 @@ impl Store {
             let is_lost = error.code() == ExitCode::StateCorruption || error.kind == Kind::NotFound;
             if is_lost { lost(intent, &error) } else { error }
         };
-        let before =
-            self.checkpoints().open(&staging.checkpoints, &intent.pre_restore).map_err(fatal)?;
-        before.verify(&self.disk).map_err(fatal)?;
-        let plan = self.probe(lock)?;
+        let before = self
+            .store
+            .checkpoints()
+            .open(&staging.checkpoints, &intent.pre_restore)
+            .map_err(fatal)?;
+        before.verify(&self.store.disk).map_err(fatal)?;
+        let plan = self.store.probe().run(lock)?;
         let tree = |place: &str, name: &'static str| {
             let listing = before.listing.below(name);
             replaced.contains(&place).then_some(Tree { dir: &before.dir, name, listing })
@@ -167,7 +178,8 @@ impl Store {
                 })?;
                 let created = document.value.skeleton().pointer("/metadata/created").cloned();
                 let live = document.clone().into_value();
-                let sealed = self.seal_as(live, next, &document.seal.lineage, created.as_ref())?;
+                let sealed =
+                    self.store.seal_as(live, next, &document.seal.lineage, created.as_ref())?;
                 self.stage_state(&staging, undo, &sealed)?
             }
             _ => undo,
@@ -183,6 +195,28 @@ impl Store {
         Ok(Undone::Trees)
     }
 
+    /// Removes the record, durably, and then what was staged for it.
+    fn drop_intent(&self, staging: StagingDir<'_>) -> Result<()> {
+        self.store.disk.unlink(&staging.dir, INTENT)?;
+        self.store.disk.sync_dir(&staging.dir)?;
+        if let Err(error) = staging.clear() {
+            self.store.warn(format!(
+                "what was staged could not be removed, and the next writer tries again: {error}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn record_abort(&self, checkpoint: &str, text: &str) {
+        let entry =
+            self.store.logs().recovery_entry(Level::Info, "abort", text).with("id", checkpoint);
+        self.store
+            .audit
+            .record(&entry.with("pid", std::process::id()).with("path", self.store.shown()));
+    }
+}
+
+impl Trees<'_> {
     /// Returns whether nothing of a tree was replaced yet.
     fn is_untouched(
         &self,
@@ -198,28 +232,11 @@ impl Store {
         if self.progress((&staging.dir, parent), (name, number), swap)? == Progress::Ready {
             return Ok(true);
         }
-        Ok(match (self.digest_of_tree(parent, name)?, &swap.old) {
+        Ok(match (self.digest(parent, name)?, &swap.old) {
             (TreeDigest::Absent, None) => true,
             (TreeDigest::Of(found), Some(old)) => found == *old,
             _ => false,
         })
-    }
-
-    /// Removes the record, durably, and then what was staged for it.
-    fn drop_intent(&self, staging: StagingDir<'_>) -> Result<()> {
-        self.disk.unlink(&staging.dir, INTENT)?;
-        self.disk.sync_dir(&staging.dir)?;
-        if let Err(error) = staging.clear() {
-            self.warn(format!(
-                "what was staged could not be removed, and the next writer tries again: {error}"
-            ));
-        }
-        Ok(())
-    }
-
-    fn record_abort(&self, checkpoint: &str, text: &str) {
-        let entry = self.logs().recovery_entry(Level::Info, "abort", text).with("id", checkpoint);
-        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
     }
 }
 

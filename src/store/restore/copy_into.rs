@@ -34,7 +34,13 @@ fn in_manifest(name: &str) -> &str {
     name.trim_start_matches('.')
 }
 
-impl Store {
+/// Replacing `config/` and `.signals/`.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Trees<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Trees<'_> {
     /// Keeps the listing of a tree that is staged inside its target: once its first file is in
     /// place, the staged tree alone no longer shows what the target is to hold.
     pub(super) fn keep_listing(
@@ -47,7 +53,8 @@ impl Store {
             &Listing::new(listing.clone().under(in_manifest(name))),
             manifest::LIMIT,
         )?;
-        self.disk
+        self.store
+            .disk
             .stage(&staging.dir, &listing_name(name, number), &text, Durability::Fsync)?
             .keep();
         Ok(())
@@ -60,7 +67,7 @@ impl Store {
         swap: &Swap,
     ) -> Result<Option<Listing>> {
         let Some(print) = &swap.new else { return Ok(Some(Listing::default())) };
-        let found = self.disk.read(staging, listing_name(name, number), LIMIT)?;
+        let found = self.store.disk.read(staging, listing_name(name, number), LIMIT)?;
         let listing =
             found.and_then(|found| manifest::read(&found.bytes).ok()?.below(in_manifest(name)));
         Ok(listing.filter(|listing| listing.fingerprint() == *print))
@@ -80,7 +87,7 @@ impl Store {
         if swap.new.is_none() {
             return Ok(Progress::Ready); // removing everything can always be repeated
         }
-        let Some(waits) = tree::list(&self.disk, &target, &staged(name, number))? else {
+        let Some(waits) = tree::list(&self.store.disk, &target, &staged(name, number))? else {
             // All is in place, but the directory itself may lack its mode and time.
             let inside = |listing: &Listing| {
                 Listing::new(
@@ -101,7 +108,7 @@ impl Store {
             let is_fine = match waits.get(&entry.path) {
                 Some(staged) => staged.what == entry.what,
                 // It is in place, where it may have been edited since.
-                None => self.disk.stat(&target, &entry.path)?.is_some(),
+                None => self.store.disk.stat(&target, &entry.path)?.is_some(),
             };
             if !is_fine {
                 return Ok(Progress::Broken);
@@ -112,9 +119,9 @@ impl Store {
 
     /// The directory with the contents to replace, if it still exists.
     fn target(&self, parent: &Dir, name: &str) -> Result<Option<Dir>> {
-        match self.disk.stat(parent, name)? {
+        match self.store.disk.stat(parent, name)? {
             Some(stat) if stat.kind == FileKind::Directory => {
-                Ok(Some(self.disk.open_dir(parent, name)?))
+                Ok(Some(self.store.disk.open_dir(parent, name)?))
             }
             _ => Ok(None),
         }
@@ -127,7 +134,7 @@ impl Store {
 
     /// The contents of the target without the staged tree; `None` if no checkpoint could hold them.
     fn contents(&self, target: &Dir) -> Result<Option<Listing>> {
-        match tree::list(&self.disk, target, ".") {
+        match tree::list(&self.store.disk, target, ".") {
             Ok(listing) => Ok(listing.map(|listing| {
                 let is_own = |path: &str| !path.starts_with(STAGED_PREFIX);
                 let own = listing.entries().iter().filter(|entry| is_own(&entry.path)).cloned();
@@ -154,7 +161,7 @@ impl Store {
         let target = self.target(parent, name)?.ok_or_else(|| gone(name))?;
         let place = staged(name, number);
         self.keep_edited((parent, name), (&target, &new), (staging, intent))?;
-        let waits = match self.disk.stat(&target, &place)? {
+        let waits = match self.store.disk.stat(&target, &place)? {
             Some(_) => Some(self.writable(&target, OsStr::new(&place))?),
             None => None,
         };
@@ -162,17 +169,17 @@ impl Store {
         // Only directories are left of the staged tree. It is removed before the intent, so it
         // never looks lost.
         if waits.is_some() {
-            tree::remove(&self.disk, &target, &place)?;
+            tree::remove(&self.store.disk, &target, &place)?;
         }
         if swap.new.is_none() {
-            match self.disk.remove_dir(parent, name) {
+            match self.store.disk.remove_dir(parent, name) {
                 // A mount point stays, empty.
                 Err(error) if error.is(rustix::io::Errno::BUSY) => {}
                 result => return Ok(result?),
             }
         }
         self.dress((parent, OsStr::new(name)), "", &new)?;
-        Ok(self.disk.sync_dir(&target)?)
+        Ok(self.store.disk.sync_dir(&target)?)
     }
 
     /// Keeps a copy of the tree beside it where a file differs both from the one present when the
@@ -184,7 +191,7 @@ impl Store {
         (staging, intent): (&StagingDir<'_>, &Intent),
     ) -> Result<()> {
         let listing_in = |id: &str| {
-            let checkpoint = self.checkpoints().open(&staging.checkpoints, id).ok()?;
+            let checkpoint = self.store.checkpoints().open(&staging.checkpoints, id).ok()?;
             checkpoint.listing.below(in_manifest(name))
         };
         let before = listing_in(&intent.pre_restore).unwrap_or_default();
@@ -192,7 +199,7 @@ impl Store {
         let restored = Some(&intent.checkpoint).filter(|_| intent.action == Action::Undo);
         let restored = restored.and_then(|id| listing_in(id)).unwrap_or_default();
         let Some(found) = self.contents(target)? else {
-            self.warn(format!("{name} holds what no checkpoint can hold; that stays there"));
+            self.store.warn(format!("{name} holds what no checkpoint can hold; that stays there"));
             return Ok(());
         };
         let is_known = |entry: &tree::Entry| {
@@ -204,18 +211,22 @@ impl Store {
         if found.entries().iter().all(is_known) {
             return Ok(());
         }
-        let kept = format!("{name}.before-restore-{}", compact(self.disk.now()));
-        if self.disk.stat(parent, &kept)?.is_none() {
-            let copied =
-                tree::copy(&self.disk, (parent, name), (parent, &kept), Attributes::Listed(&found));
-            copied.inspect_err(|_| drop(tree::remove(&self.disk, parent, &kept)))?;
+        let kept = format!("{name}.before-restore-{}", compact(self.store.disk.now()));
+        if self.store.disk.stat(parent, &kept)?.is_none() {
+            let copied = tree::copy(
+                &self.store.disk,
+                (parent, name),
+                (parent, &kept),
+                Attributes::Listed(&found),
+            );
+            copied.inspect_err(|_| drop(tree::remove(&self.store.disk, parent, &kept)))?;
             tree::remove(
-                &self.disk,
-                &self.disk.open_dir(parent, &kept)?,
+                &self.store.disk,
+                &self.store.disk.open_dir(parent, &kept)?,
                 staged(name, intent.number),
             )?;
         }
-        self.warn(format!(
+        self.store.warn(format!(
             "{name} was edited while it was being replaced; what it held is kept in {kept}"
         ));
         Ok(())
@@ -231,8 +242,8 @@ impl Store {
     ) -> Result<()> {
         let below =
             |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-        for name in self.disk.list(target)? {
-            let Some(stat) = self.disk.stat(target, &name)? else { continue };
+        for name in self.store.disk.list(target)? {
+            let Some(stat) = self.store.disk.stat(target, &name)? else { continue };
             let wanted = name.to_str().and_then(|name| new.get(&below(name)));
             let fits = wanted.is_some_and(|entry| {
                 (entry.what == What::Directory) == (stat.kind == FileKind::Directory)
@@ -240,37 +251,39 @@ impl Store {
             let is_staging = path.is_empty()
                 && name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX));
             if !fits && !is_staging && stat.kind != FileKind::Special {
-                tree::remove(&self.disk, target, &name)?;
+                tree::remove(&self.store.disk, target, &name)?;
             }
         }
         for entry in new.children(path) {
             let name = OsStr::new(entry.path.rsplit('/').next().unwrap_or_default());
             if entry.what == What::Directory {
-                self.disk.make_dir(target, name)?;
+                self.store.disk.make_dir(target, name)?;
                 let inner = self.writable(target, name)?;
                 let waiting = match waits {
-                    Some(waits) if self.disk.stat(waits, name)?.is_some() => {
+                    Some(waits) if self.store.disk.stat(waits, name)?.is_some() => {
                         Some(self.writable(waits, name)?)
                     }
                     _ => None,
                 };
                 self.replace_in(&inner, waiting.as_ref(), &entry.path, new)?;
                 self.dress((target, name), &entry.path, new)?;
-                self.disk.sync_dir(&inner)?;
+                self.store.disk.sync_dir(&inner)?;
             } else if let Some(waits) = waits
-                && self.disk.stat(waits, name)?.is_some()
+                && self.store.disk.stat(waits, name)?.is_some()
             {
-                self.disk.rename((waits, name), (target, name))?;
+                self.store.disk.rename((waits, name), (target, name))?;
             }
         }
-        Ok(self.disk.sync_dir(target)?)
+        Ok(self.store.disk.sync_dir(target)?)
     }
 
     /// Opens a directory to add or remove files.
     fn writable(&self, parent: &Dir, name: &OsStr) -> Result<Dir> {
-        let dir = self.disk.open_dir(parent, name)?;
-        if let Some(stat) = self.disk.stat(&dir, ".")?.filter(|stat| stat.mode & 0o700 != 0o700) {
-            self.disk.set_mode(parent, name, &stat, 0o700)?;
+        let dir = self.store.disk.open_dir(parent, name)?;
+        if let Some(stat) =
+            self.store.disk.stat(&dir, ".")?.filter(|stat| stat.mode & 0o700 != 0o700)
+        {
+            self.store.disk.set_mode(parent, name, &stat, 0o700)?;
         }
         Ok(dir)
     }
@@ -278,8 +291,8 @@ impl Store {
     /// Sets a directory's mode and time once its contents are complete.
     fn dress(&self, (parent, name): (&Dir, &OsStr), path: &str, new: &Listing) -> Result<()> {
         if let Some(entry) = new.get(path) {
-            let dir = self.disk.open_dir(parent, name)?;
-            tree::dress(&self.disk, (dir.at(), dir.path()), entry)?;
+            let dir = self.store.disk.open_dir(parent, name)?;
+            tree::dress(&self.store.disk, (dir.at(), dir.path()), entry)?;
         }
         Ok(())
     }

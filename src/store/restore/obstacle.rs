@@ -35,7 +35,7 @@ impl Obstacles<'_> {
     /// it can be finished.
     pub fn interrupted_restore(&self) -> Result<Option<Error>> {
         let root = self.store.open_root()?;
-        let Some((staging, intent)) = self.store.read_intent(&root)? else { return Ok(None) };
+        let Some((staging, intent)) = self.store.intents().read(&root)? else { return Ok(None) };
         if let Some(obstacle) = self.write()? {
             return Ok(Some(obstacle.or_abort()));
         }
@@ -44,7 +44,7 @@ impl Obstacles<'_> {
         };
         for (name, swap) in intent.swaps() {
             let parent = if name == CONFIG { &config_root } else { &root };
-            if self.store.progress((&staging, parent), (name, intent.number), swap)?
+            if self.store.trees().progress((&staging, parent), (name, intent.number), swap)?
                 != Progress::Ready
             {
                 continue;

@@ -1,7 +1,7 @@
 //! Checks whether the record of an interrupted restore belongs to the directories that this command
 //! resolved.
 
-use super::super::Store;
+use super::Intents;
 use super::intent::{Intent, Origin};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::identity::DirId;
@@ -16,13 +16,13 @@ pub enum Interrupted {
     Foreign(Error),
 }
 
-impl Store {
+impl Intents<'_> {
     /// The directories that this command writes into an intent.
     pub(super) fn origin(&self, root: &Dir, config_root: &Dir) -> Result<Origin> {
         Ok(Origin {
-            root: identity(&self.disk, root)?,
-            config_root: identity(&self.disk, config_root)?,
-            config_path: self.settings.root.to_string_lossy().into_owned(),
+            root: identity(&self.store.disk, root)?,
+            config_root: identity(&self.store.disk, config_root)?,
+            config_path: self.store.settings.root.to_string_lossy().into_owned(),
         })
     }
 
@@ -45,13 +45,13 @@ impl Store {
                 "does not say which root it was written for: an earlier release wrote it".into(),
             )));
         };
-        if !identity(&self.disk, root)?.is_same(&origin.root) {
+        if !identity(&self.store.disk, root)?.is_same(&origin.root) {
             return Ok(Some(refuse(
                 "was written for another root: this one is a copy of that".into(),
             )));
         }
-        let config_root = match self.config_root()? {
-            Some(config_root) => Some(identity(&self.disk, &config_root)?),
+        let config_root = match self.store.config_root()? {
+            Some(config_root) => Some(identity(&self.store.disk, &config_root)?),
             None => None,
         };
         if config_root.is_some_and(|found| found.is_same(&origin.config_root)) {
@@ -60,7 +60,7 @@ impl Store {
         let refusal = refuse(format!(
             "was written for the config/ of {}, and this command works with that of {}",
             origin.config_path,
-            self.settings.root.display()
+            self.store.settings.root.display()
         ));
         Ok(Some(refusal.hint_shell(
             format!("ls -ld {}", quote_path(origin.config_path.as_ref())),

@@ -40,22 +40,30 @@ impl Store {
     /// live name.
     pub fn restore_plan(&self) -> Result<RestorePlan> {
         let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
-        self.plan_held(&lock)
+        self.probe().under(&lock)
     }
+}
 
+/// Trying how the targets of a restore can be replaced.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Probe<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Probe<'_> {
     /// The same under a lock that is held. The staging directory shows the next writer that there
     /// may be something to remove.
-    pub(super) fn plan_held(&self, lock: &StateLock) -> Result<RestorePlan> {
-        let staging = self.staging(lock)?;
+    pub(super) fn under(&self, lock: &StateLock) -> Result<RestorePlan> {
+        let staging = self.store.staging_area().open(lock)?;
         // A file made for the probe must never exist without the staging directory.
-        self.disk.sync_dir(&staging.checkpoints)?;
-        let plan = self.probe(lock).map_err(|error| self.without_staged_path(error))?;
+        self.store.disk.sync_dir(&staging.checkpoints)?;
+        let plan = self.run(lock).map_err(|error| self.store.without_staged_path(error))?;
         staging.done()?;
         Ok(plan)
     }
 
-    pub(super) fn probe(&self, lock: &StateLock) -> Result<RestorePlan> {
-        let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
+    pub(super) fn run(&self, lock: &StateLock) -> Result<RestorePlan> {
+        let config_root = self.store.config_root()?.ok_or_else(|| self.store.no_config_root())?;
         self.probe_state(&lock.root)?;
         Ok(RestorePlan {
             config: self.probe_tree(&config_root, CONFIG)?,
@@ -66,8 +74,8 @@ impl Store {
     /// Checks the live file without renaming it, not even onto a directory: that might be removed
     /// by then.
     fn probe_state(&self, root: &Dir) -> Result<()> {
-        let name = self.settings.file_name.as_os_str();
-        let _scratch = Scratch::make(&self.disk, root)?;
+        let name = self.store.settings.file_name.as_os_str();
+        let _scratch = Scratch::make(&self.store.disk, root)?;
         if is_immutable(root, name) {
             return Err(immutable(&root.path_of(name)));
         }
@@ -75,28 +83,28 @@ impl Store {
     }
 
     fn probe_tree(&self, parent: &Dir, name: &str) -> Result<Manner> {
-        let Some(stat) = self.disk.stat(parent, name)? else {
-            return Scratch::make(&self.disk, parent).map(|_| Manner::Move);
+        let Some(stat) = self.store.disk.stat(parent, name)? else {
+            return Scratch::make(&self.store.disk, parent).map(|_| Manner::Move);
         };
         if stat.kind != FileKind::Directory {
-            tree::check(&self.disk, parent, name)?;
+            tree::check(&self.store.disk, parent, name)?;
         }
-        let target = self.disk.open_dir(parent, name)?;
+        let target = self.store.disk.open_dir(parent, name)?;
         // A directory beside it must be on the same mount, and writable; otherwise only the
         // contents can be replaced.
-        let beside = Scratch::make(&self.disk, parent).and_then(|scratch| {
+        let beside = Scratch::make(&self.store.disk, parent).and_then(|scratch| {
             let blocked = scratch.blocks_move(parent, OsStr::new(name))?;
             Ok((scratch, blocked))
         });
         let (scratch, manner) = match beside {
             Ok((scratch, None)) => (scratch, Manner::Move),
             // An obstacle to both methods is reported as that of the first.
-            Ok((_, Some(blocked))) => match Scratch::make(&self.disk, &target) {
+            Ok((_, Some(blocked))) => match Scratch::make(&self.store.disk, &target) {
                 Err(error) if error.kind == Kind::PermissionDenied => return Err(blocked.into()),
                 inside => (inside?, Manner::CopyInto),
             },
             Err(error) if error.kind == Kind::PermissionDenied => {
-                (Scratch::make(&self.disk, &target)?, Manner::CopyInto)
+                (Scratch::make(&self.store.disk, &target)?, Manner::CopyInto)
             }
             Err(error) => return Err(error),
         };

@@ -3,6 +3,7 @@
 //! The trees themselves show the progress, not notes: what is staged, what is in place, and the
 //! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
 
+use super::{Restores, Trees};
 use std::ffi::OsStr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -72,13 +73,61 @@ pub(in super::super) enum Settled {
 }
 
 impl Store {
-    /// The checkpoint of a restore that is decided and not carried out yet. Changes nothing.
-    pub fn interrupted_restore(&self) -> Result<Option<Interrupted>> {
-        if !self.is_restore_decided()? {
+    /// For readers: finishes an interrupted restore; where that is impossible, for whatever reason,
+    /// returns the document as it is going to be.
+    pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
+        let root = self.open_root()?;
+        let refusal = match self.intents().read(&root) {
+            Ok(Some((_, intent))) => self.intents().foreign(&root, &intent)?,
+            Ok(None) => self.intents().foreign_start(&root)?,
+            Err(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.warn(format!("{refusal}; the live state is served"));
             return Ok(None);
         }
-        let root = self.open_root()?;
-        let intent = match self.read_intent(&root) {
+        let deadline = Instant::now() + self.readers_patience();
+        let error = match self.lock_state(LockPurpose::Write, deadline).map(drop) {
+            Ok(()) => return Ok(None),
+            Err(error) if error.kind == Kind::NewerSchema => return Err(error),
+            Err(error) => error,
+        };
+        let Some((dir, intent)) = self.intents().read(&root)? else { return Ok(None) };
+        let Some(wanted) = &intent.state else { return Ok(None) };
+        if let Some(Reading::Sealed(live)) = self.live()?.map(|found| found.reading)
+            && is_it(&live, wanted)
+        {
+            return Ok(None);
+        }
+        let Some(sealed) = self.restores().staged_state(&dir, intent.number, wanted)? else {
+            return Err(error);
+        };
+        self.warn(format!(
+            "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
+            intent.checkpoint
+        ));
+        let bytes = match &sealed.document.older {
+            None => sealed.text.whole(),
+            Some(_) => written(&sealed.document.value)?,
+        };
+        Ok(Some(Served { value: sealed.document.value, bytes }))
+    }
+}
+
+/// The record of an interrupted restore or `init --fresh`.
+#[derive(Clone, Copy, Debug)]
+pub struct Intents<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Intents<'_> {
+    /// The checkpoint of a restore that is decided and not carried out yet. Changes nothing.
+    pub fn interrupted(&self) -> Result<Option<Interrupted>> {
+        if !self.is_decided()? {
+            return Ok(None);
+        }
+        let root = self.store.open_root()?;
+        let intent = match self.read(&root) {
             Ok(Some((_, intent))) => intent,
             Ok(None) => return Ok(self.foreign_start(&root)?.map(Interrupted::Foreign)),
             Err(error) if error.kind == Kind::Corrupt => {
@@ -94,19 +143,19 @@ impl Store {
 
     /// Returns whether a restore that is decided and not carried out yet restores a checkpoint, or
     /// would be undone by it.
-    pub(in super::super) fn intent_names(&self, id: &str) -> Result<bool> {
-        if !self.is_restore_decided()? {
+    pub(in super::super) fn names(&self, id: &str) -> Result<bool> {
+        if !self.is_decided()? {
             return Ok(false);
         }
-        let intent = self.read_intent(&self.open_root()?)?;
+        let intent = self.read(&self.store.open_root()?)?;
         Ok(intent.is_some_and(|(_, intent)| intent.checkpoint == id || intent.pre_restore == id))
     }
 
     /// Returns whether a restore is decided and not carried out yet, with one lookup, for readers.
     /// An intent in a directory of another user would not be followed, so it may be missed.
-    pub(in super::super) fn is_restore_decided(&self) -> Result<bool> {
-        let path = self.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
-        match self.disk.stat(&Dir::working(), &path) {
+    pub(in super::super) fn is_decided(&self) -> Result<bool> {
+        let path = self.store.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
+        match self.store.disk.stat(&Dir::working(), &path) {
             // Reported by the command that opens it.
             Err(error) if error.is(Errno::NOTDIR) => Ok(false),
             Err(error) if error.is(Errno::ACCESS) && self.warn_of_foreign_checkpoints()? => {
@@ -118,8 +167,8 @@ impl Store {
 
     /// Warns where another user owns the checkpoints; returns false where none does.
     fn warn_of_foreign_checkpoints(&self) -> Result<bool> {
-        let path = self.settings.directory.join(CHECKPOINTS);
-        let found = self.disk.stat(&Dir::working(), &path)?;
+        let path = self.store.settings.directory.join(CHECKPOINTS);
+        let found = self.store.disk.stat(&Dir::working(), &path)?;
         let Some(owner) = found.map(|stat| stat.uid).filter(|owner| *owner != user::current())
         else {
             return Ok(false);
@@ -129,43 +178,45 @@ impl Store {
             Hint::Shell(command, why) => format!("{why}: {command}"),
             _ => "`recover doctor` says how to give it back".to_owned(),
         };
-        self.warn(format!("{shown} belongs to {name} and cannot be read; {next}"));
+        self.store.warn(format!("{shown} belongs to {name} and cannot be read; {next}"));
         Ok(true)
     }
 
     /// Reads the intent, without creating anything; `None` also for the intent of a new lineage.
-    pub(in super::super) fn read_intent(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
-        let Some(checkpoints) = side::open_to_read(&self.disk, root, CHECKPOINTS)? else {
+    pub(in super::super) fn read(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
+        let Some(checkpoints) = side::open_to_read(&self.store.disk, root, CHECKPOINTS)? else {
             return Ok(None);
         };
-        let Some(dir) = side::open_to_read(&self.disk, &checkpoints, WORKSHOP)? else {
+        let Some(dir) = side::open_to_read(&self.store.disk, &checkpoints, WORKSHOP)? else {
             return Ok(None);
         };
-        match self.disk.read(&dir, INTENT, intent::LIMIT)? {
+        match self.store.disk.read(&dir, INTENT, intent::LIMIT)? {
             Some(found) if new_lineage::Intent::read(&found.bytes).is_some() => Ok(None),
             Some(found) => Ok(Some((dir, Intent::read(&found.bytes)?))),
             None => Ok(None),
         }
     }
+}
 
+impl Restores<'_> {
     /// Finishes or undoes what a dead command left in the staging directory. The caller holds the
     /// state lock.
     pub(in super::super) fn settle(&self, lock: &Rc<StateLock<'_>>) -> Result<Settled> {
-        let Some((_, intent)) = self.read_intent(&lock.root)? else {
-            if self.settle_fresh(lock)? {
+        let Some((_, intent)) = self.store.intents().read(&lock.root)? else {
+            if self.store.lineages().settle(lock)? {
                 return Ok(Settled::Yes);
             }
-            if let Err(error) = self.clear_staging(&lock.root) {
+            if let Err(error) = self.store.staging_area().clear(&lock.root) {
                 // It blocks nothing, and an immutable file in it must not keep writers from
                 // writing.
-                self.warn(format!("what a killed command left cannot be removed: {error}"));
+                self.store.warn(format!("what a killed command left cannot be removed: {error}"));
             }
             return Ok(Settled::Yes);
         };
-        if let Some(refusal) = self.foreign(&lock.root, &intent)? {
+        if let Some(refusal) = self.store.intents().foreign(&lock.root, &intent)? {
             return Err(refusal);
         }
-        let Some(_trees) = self.try_lock_trees()? else { return Ok(Settled::Busy) };
+        let Some(_trees) = self.store.try_lock_trees()? else { return Ok(Settled::Busy) };
         self.finish_or_undo(lock, &intent).map_err(|error| {
             let message = format!(
                 "an interrupted restore of {} cannot be finished: {}",
@@ -178,7 +229,7 @@ impl Store {
 
     fn finish_or_undo(&self, lock: &Rc<StateLock<'_>>, intent: &Intent) -> Result<()> {
         let id = &intent.checkpoint;
-        let staging = self.staging(lock)?;
+        let staging = self.store.staging_area().open(lock)?;
         if self.can_be_carried_out(lock, &staging, intent)? {
             let options = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
             self.roll_forward(lock, staging, intent, &options)?;
@@ -194,8 +245,8 @@ impl Store {
     }
 
     fn report_recovery(&self, story: &str) {
-        self.errors.record(Level::Warn, "restore", story, ExitCode::General);
-        self.warn(story);
+        self.store.errors.record(Level::Warn, "restore", story, ExitCode::General);
+        self.store.warn(story);
     }
 
     /// Returns whether everything is either in place or staged as the intent states. Changes
@@ -208,8 +259,11 @@ impl Store {
     ) -> Result<bool> {
         let places = self.places(lock)?;
         for (name, swap) in intent.swaps() {
-            if self.progress((&staging.dir, places.of(name)), (name, intent.number), swap)?
-                == Progress::Broken
+            if self.store.trees().progress(
+                (&staging.dir, places.of(name)),
+                (name, intent.number),
+                swap,
+            )? == Progress::Broken
             {
                 return Ok(false);
             }
@@ -221,59 +275,8 @@ impl Store {
 
     /// The parent directories of the trees.
     pub(super) fn places<'a>(&self, lock: &'a StateLock) -> Result<Places<'a>> {
-        let config_root = self.config_root()?.ok_or_else(|| self.no_config_root())?;
+        let config_root = self.store.config_root()?.ok_or_else(|| self.store.no_config_root())?;
         Ok(Places { root: &lock.root, config_root })
-    }
-
-    pub(super) fn progress(
-        &self,
-        (staging, parent): (&Dir, &Dir),
-        (name, number): (&str, u64),
-        swap: &Swap,
-    ) -> Result<Progress> {
-        if swap.manner == Manner::CopyInto {
-            return self.progress_into((staging, parent), (name, number), swap);
-        }
-        let waits = self.digest_of_tree(parent, &staged(name, number))?;
-        let is_there = || Ok::<_, Error>(self.disk.stat(parent, name)?.is_some());
-        let Some(new) = &swap.new else {
-            // It is removed by renaming it to the staged name.
-            return Ok(if waits != TreeDigest::Absent || !is_there()? {
-                Progress::Done
-            } else {
-                Progress::Ready
-            });
-        };
-        let is_new = |print: &TreeDigest| matches!(print, TreeDigest::Of(print) if print == new);
-        if is_new(&waits) {
-            return Ok(Progress::Ready);
-        }
-        // Where the new tree is in place already, it may have been edited since.
-        let is_done = match (&waits, &swap.old) {
-            (TreeDigest::Of(print), Some(old)) if print == old => true,
-            (TreeDigest::Unknown, _) => true, // staged trees are listable: this is a replaced one
-            (TreeDigest::Absent, None) if is_there()? => true,
-            _ => is_new(&self.digest_of_tree(parent, name)?),
-        };
-        Ok(if is_done { Progress::Done } else { Progress::Broken })
-    }
-
-    pub(super) fn digest_of_tree(&self, parent: &Dir, name: &str) -> Result<TreeDigest> {
-        // A tree is unreadable only if listing it fails twice: the first error may be transient.
-        let list = || tree::list(&self.disk, parent, name);
-        let listed = match list() {
-            Err(error) if error.kind == Kind::PermissionDenied => list(),
-            listed => listed,
-        };
-        match listed {
-            Ok(None) => Ok(TreeDigest::Absent),
-            Ok(Some(listing)) => Ok(TreeDigest::Of(listing.fingerprint())),
-            // The tree holds an entry that no checkpoint can hold, added since.
-            Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => {
-                Ok(TreeDigest::Unknown)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Carries out a decided restore; returns the resulting revision of the state.
@@ -287,15 +290,21 @@ impl Store {
         let places = self.places(lock)?;
         for (name, swap) in intent.swaps() {
             let parent = places.of(name);
-            match self.progress((&staging.dir, parent), (name, intent.number), swap)? {
+            match self.store.trees().progress(
+                (&staging.dir, parent),
+                (name, intent.number),
+                swap,
+            )? {
                 Progress::Done => {}
                 Progress::Ready if swap.manner == Manner::CopyInto => {
-                    self.copy_into((&staging, parent), (name, swap), intent)?;
+                    self.store.trees().copy_into((&staging, parent), (name, swap), intent)?;
                 }
-                Progress::Ready => self.exchange_trees(parent, (name, intent.number), swap)?,
+                Progress::Ready => {
+                    self.store.trees().exchange(parent, (name, intent.number), swap)?
+                }
                 Progress::Broken => return Err(broken(intent, name)),
             }
-            self.disk.sync_dir(parent)?;
+            self.store.disk.sync_dir(parent)?;
         }
         let revision = match &intent.state {
             Some(wanted) => self.publish_staged(lock, &staging, wanted, intent, options)?,
@@ -304,33 +313,14 @@ impl Store {
         lock.settle_guard_in(intent, options)?;
         self.finish(&places, staging, intent)?;
         let text = if intent.action == Action::Undo { "undone" } else { "restored" };
-        let entry =
-            self.logs().recovery_entry(Level::Info, "restore", text).with("id", &intent.checkpoint);
+        let entry = self
+            .store
+            .logs()
+            .recovery_entry(Level::Info, "restore", text)
+            .with("id", &intent.checkpoint);
         let entry = entry.with("before", &intent.pre_restore).with("pid", std::process::id());
-        self.audit.record(&entry.with("path", self.shown()));
+        self.store.audit.record(&entry.with("path", self.store.shown()));
         Ok(revision)
-    }
-
-    /// Exchanges the staged tree and the one in place; the name exists at every instant.
-    fn exchange_trees(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
-        let place = staged(name, number);
-        let (waits, live) = ((parent, OsStr::new(&place)), (parent, OsStr::new(name)));
-        if swap.new.is_none() {
-            return Ok(self.disk.rename(live, waits)?);
-        }
-        if self.disk.stat(parent, name)?.is_none() {
-            return Ok(self.disk.rename(waits, live)?);
-        }
-        match self.disk.exchange(waits, live) {
-            // Not every file system can do that. Then the name is missing for an instant.
-            Err(error) if error.is_unsupported() || error.is(Errno::INVAL) => {
-                let aside = format!("{place}-aside");
-                self.disk.rename(live, (parent, OsStr::new(&aside)))?;
-                self.disk.rename(waits, live)?;
-                Ok(self.disk.rename((parent, OsStr::new(&aside)), waits)?)
-            }
-            result => Ok(result?),
-        }
     }
 
     fn publish_staged(
@@ -387,7 +377,7 @@ impl Store {
                 tx.record_commit(options, &sealed, &[("from", &intent.checkpoint)]);
                 return Ok(sealed.document.seal.revision.get());
             }
-            if !lock.flock.is_current(&self.disk, &lock.root)? {
+            if !lock.flock.is_current(&self.store.disk, &lock.root)? {
                 return Err(lock_lost());
             }
         }
@@ -401,7 +391,7 @@ impl Store {
         number: u64,
         wanted: &StagedState,
     ) -> Result<Option<Sealed>> {
-        let Some(found) = self.disk.read(dir, staged_state(number), READ_LIMIT)? else {
+        let Some(found) = self.store.disk.read(dir, staged_state(number), READ_LIMIT)? else {
             return Ok(None);
         };
         let bytes = Bytes::from(found.bytes);
@@ -423,23 +413,98 @@ impl Store {
     /// Everything is in place: removes the record, durably, then the replaced trees.
     fn finish(&self, places: &Places<'_>, staging: StagingDir<'_>, intent: &Intent) -> Result<()> {
         for (name, swap) in intent.swaps().filter(|(_, swap)| swap.manner == Manner::Move) {
-            self.keep_if_edited(places.of(name), (name, intent.number), swap)?;
+            self.store.trees().keep_if_edited(places.of(name), (name, intent.number), swap)?;
         }
-        self.disk.unlink(&staging.dir, INTENT)?;
-        self.disk.sync_dir(&staging.dir)?;
+        self.store.disk.unlink(&staging.dir, INTENT)?;
+        self.store.disk.sync_dir(&staging.dir)?;
         if let Err(error) = staging.clear() {
-            self.warn(format!(
+            self.store.warn(format!(
                 "what was displaced could not be removed, and the next writer tries again: {error}"
             ));
         }
         Ok(())
+    }
+}
+
+impl Trees<'_> {
+    pub(super) fn progress(
+        &self,
+        (staging, parent): (&Dir, &Dir),
+        (name, number): (&str, u64),
+        swap: &Swap,
+    ) -> Result<Progress> {
+        if swap.manner == Manner::CopyInto {
+            return self.progress_into((staging, parent), (name, number), swap);
+        }
+        let waits = self.digest(parent, &staged(name, number))?;
+        let is_there = || Ok::<_, Error>(self.store.disk.stat(parent, name)?.is_some());
+        let Some(new) = &swap.new else {
+            // It is removed by renaming it to the staged name.
+            return Ok(if waits != TreeDigest::Absent || !is_there()? {
+                Progress::Done
+            } else {
+                Progress::Ready
+            });
+        };
+        let is_new = |print: &TreeDigest| matches!(print, TreeDigest::Of(print) if print == new);
+        if is_new(&waits) {
+            return Ok(Progress::Ready);
+        }
+        // Where the new tree is in place already, it may have been edited since.
+        let is_done = match (&waits, &swap.old) {
+            (TreeDigest::Of(print), Some(old)) if print == old => true,
+            (TreeDigest::Unknown, _) => true, // staged trees are listable: this is a replaced one
+            (TreeDigest::Absent, None) if is_there()? => true,
+            _ => is_new(&self.digest(parent, name)?),
+        };
+        Ok(if is_done { Progress::Done } else { Progress::Broken })
+    }
+
+    pub(super) fn digest(&self, parent: &Dir, name: &str) -> Result<TreeDigest> {
+        // A tree is unreadable only if listing it fails twice: the first error may be transient.
+        let list = || tree::list(&self.store.disk, parent, name);
+        let listed = match list() {
+            Err(error) if error.kind == Kind::PermissionDenied => list(),
+            listed => listed,
+        };
+        match listed {
+            Ok(None) => Ok(TreeDigest::Absent),
+            Ok(Some(listing)) => Ok(TreeDigest::Of(listing.fingerprint())),
+            // The tree holds an entry that no checkpoint can hold, added since.
+            Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => {
+                Ok(TreeDigest::Unknown)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Exchanges the staged tree and the one in place; the name exists at every instant.
+    fn exchange(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
+        let place = staged(name, number);
+        let (waits, live) = ((parent, OsStr::new(&place)), (parent, OsStr::new(name)));
+        if swap.new.is_none() {
+            return Ok(self.store.disk.rename(live, waits)?);
+        }
+        if self.store.disk.stat(parent, name)?.is_none() {
+            return Ok(self.store.disk.rename(waits, live)?);
+        }
+        match self.store.disk.exchange(waits, live) {
+            // Not every file system can do that. Then the name is missing for an instant.
+            Err(error) if error.is_unsupported() || error.is(Errno::INVAL) => {
+                let aside = format!("{place}-aside");
+                self.store.disk.rename(live, (parent, OsStr::new(&aside)))?;
+                self.store.disk.rename(waits, live)?;
+                Ok(self.store.disk.rename((parent, OsStr::new(&aside)), waits)?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Keeps a replaced tree that a program without locks edited since; otherwise the checkpoint
     /// made before has it.
     fn keep_if_edited(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
         let place = staged(name, number);
-        let is_known = match self.digest_of_tree(parent, &place)? {
+        let is_known = match self.digest(parent, &place)? {
             TreeDigest::Absent => true,
             TreeDigest::Unknown => false,
             TreeDigest::Of(print) => {
@@ -449,52 +514,12 @@ impl Store {
         if is_known {
             return Ok(());
         }
-        let kept = format!("{name}.before-restore-{}", compact(self.disk.now()));
-        self.disk.rename((parent, OsStr::new(&place)), (parent, OsStr::new(&kept)))?;
-        self.warn(format!(
+        let kept = format!("{name}.before-restore-{}", compact(self.store.disk.now()));
+        self.store.disk.rename((parent, OsStr::new(&place)), (parent, OsStr::new(&kept)))?;
+        self.store.warn(format!(
             "{name} was edited while it was being replaced; what it held is kept in {kept}"
         ));
         Ok(())
-    }
-
-    /// For readers: finishes an interrupted restore; where that is impossible, for whatever reason,
-    /// returns the document as it is going to be.
-    pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
-        let root = self.open_root()?;
-        let refusal = match self.read_intent(&root) {
-            Ok(Some((_, intent))) => self.foreign(&root, &intent)?,
-            Ok(None) => self.foreign_start(&root)?,
-            Err(_) => None,
-        };
-        if let Some(refusal) = refusal {
-            self.warn(format!("{refusal}; the live state is served"));
-            return Ok(None);
-        }
-        let deadline = Instant::now() + self.readers_patience();
-        let error = match self.lock_state(LockPurpose::Write, deadline).map(drop) {
-            Ok(()) => return Ok(None),
-            Err(error) if error.kind == Kind::NewerSchema => return Err(error),
-            Err(error) => error,
-        };
-        let Some((dir, intent)) = self.read_intent(&root)? else { return Ok(None) };
-        let Some(wanted) = &intent.state else { return Ok(None) };
-        if let Some(Reading::Sealed(live)) = self.live()?.map(|found| found.reading)
-            && is_it(&live, wanted)
-        {
-            return Ok(None);
-        }
-        let Some(sealed) = self.staged_state(&dir, intent.number, wanted)? else {
-            return Err(error);
-        };
-        self.warn(format!(
-            "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
-            intent.checkpoint
-        ));
-        let bytes = match &sealed.document.older {
-            None => sealed.text.whole(),
-            Some(_) => written(&sealed.document.value)?,
-        };
-        Ok(Some(Served { value: sealed.document.value, bytes }))
     }
 }
 

@@ -125,7 +125,7 @@ impl Examination<'_> {
         let mut left: Vec<String> = Vec::new();
         for name in self.store.disk().list(&self.root)?.iter().filter_map(|name| name.to_str()) {
             let is_staged = name.starts_with(STAGED_PREFIX);
-            if is_temporary(name) || (is_staged && self.store.interrupted_restore()?.is_none()) {
+            if is_temporary(name) || (is_staged && self.store.intents().interrupted()?.is_none()) {
                 left.push(name.to_owned());
             }
         }
