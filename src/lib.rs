@@ -1,62 +1,13 @@
 //! **pipeline-state** keeps the state of a development pipeline: one JSON document that
 //! loses nothing.
 //!
-//! # The map
+//! `docs/architecture.md` has the layers, the modules, and the way of one write and one lock
+//! through them; `docs/glossary.md` has the terms.
 //!
-//! | module | its one idea |
-//! |---|---|
-//! | [`error`] | the error table: kind, exit code, sentence, next step |
-//! | [`config`] | options over environment over defaults, resolved once |
-//! | [`fs`] | the seam of all side effects: real calls, or observed and failing ones |
-//! | [`side`] | side directories: owned by this user, or refused |
-//! | [`placement`] | paths that the user names and that lead into a root's own directories |
-//! | [`printable`] | text without terminal control characters |
-//! | [`acl`] | POSIX access control lists |
-//! | [`tree`] | directory trees: listed with digests, copied, removed |
-//! | [`user`] | user names |
-//! | [`clutter`] | files that other programs leave anywhere, recognized by name |
-//! | [`child`] | wrapped programs: signals forwarded, exit codes passed on |
-//! | [`document`] | parsing without loss; seal, rules, migration, paths, filters, differences |
-//! | [`digest`] | digests, and records that end in theirs |
-//! | [`lock`] | named locks of scripts: the protocol, and its one door, `Locks` |
-//! | `lock::request`, `lock::admission` | a request, and the two checks of it |
-//! | `lock::queue` | the decision: granted, or the holders and waiters that block the request |
-//! | `lock::record`, `lock::edit`, `lock::limits` | a lock's record, a change of it, its room |
-//! | `lock::liveness`, `lock::idle` | liveness of owners; waiters that leave a free lock |
-//! | `lock::deadlock`, `lock::hierarchy`, `lock::fence` | cycles, the order of locks, fences |
-//! | `lock::release`, `lock::refusal`, `lock::report` | releases, refusals, reports |
-//! | `lock::process` | processes, the owner of a command, the start of `lock run`'s command |
-//! | `lock::files` | all that touches files: records, gate, flocks, tokens, waiting, commits |
-//! | [`store`] | the document on the disk |
-//! | `store::change` | the read-modify-write of ordinary writers |
-//! | `store::commit` | the commit protocol, top to bottom |
-//! | `store::options` | the options that all writers share |
-//! | `store::state_lock` | acquiring the state lock and settling unfinished work |
-//! | `store::observe` | a writer's locks and directories, and the files found under the lock |
-//! | `store::next_revision` | the next revision: number, lineage, seal |
-//! | `store::absence` | a state file that is missing briefly |
-//! | `store::diagnosis` | the diagnosis of the live file: healthy, damaged, foreign, legacy, missing |
-//! | `store::heal` | restoring the newest valid copy |
-//! | `store::backup_dir` | the backup directory: mirror and backups, and the best of them |
-//! | `store::preserve` | retention of replaced files |
-//! | `store::backups` | backups: listing, and explicit ones |
-//! | `store::fresh` | init, a new lineage, adoption |
-//! | `store::new_lineage` | `init --fresh`: the archive, the intent, the commit, then the removal |
-//! | `store::staging` | the directory where a checkpoint or a restore is prepared |
-//! | `store::checkpoint` | state, `config/` and `.signals/` as they were at one moment |
-//! | `store::restore` | restoring a checkpoint: the plan, the intent, the swap, the abort |
-//! | `store::layout` | the names of the files |
-//! | [`recovery`] | retries, guards, degraded mode, strategies, the doctor, metrics |
-//! | [`hook`] | an editor's events and their effects, by the rules of `config/` |
-//! | [`shell`] | shell functions for scripts, as text |
-//! | [`journal`] | the events of one root, one a line |
-//! | [`audit`] | the audit log and the error log |
-//! | [`cli`] | the command line: options in, text or JSON out |
-//!
-//! Dependencies go one way: `cli` → `recovery`, `hook`, `config` → `store` → `lock`, `tree`,
-//! `document`, and everything may use `fs`, `side`, `error`, `name`, `printable`, `time`, `audit`,
-//! `child`. The library below `cli` parses no command line and knows no colours and no process
-//! exit; the hints of its errors are command lines.
+//! Dependencies go one way: [`cli`] → [`recovery`], [`hook`], [`config`] → [`store`] → [`lock`],
+//! [`tree`], [`document`], and everything may use [`fs`], [`side`], [`error`], [`name`],
+//! [`printable`], [`time`], [`audit`], [`child`]. The library below [`cli`] parses no command line
+//! and knows no colours and no process exit; the hints of its errors are command lines.
 //!
 //! # What holds at every instant
 //!

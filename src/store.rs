@@ -61,7 +61,7 @@ use self::observe::Observation;
 pub use self::read::Served;
 use self::read::{READER_PATIENCE, written};
 use self::report::Report;
-use self::restore::{Intents, Probe, Restores, Trees};
+use self::restore::{Intents, Probe, Restores};
 pub use self::signal::{SignalFile, Signals};
 use self::staging::Staging;
 use self::state_file::StateFile;
@@ -199,10 +199,6 @@ impl Store {
     /// The record of an interrupted restore.
     pub fn intents(&self) -> Intents<'_> {
         Intents { store: self }
-    }
-
-    fn trees(&self) -> Trees<'_> {
-        Trees { store: self }
     }
 
     fn staging_area(&self) -> Staging<'_> {

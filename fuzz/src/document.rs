@@ -1,4 +1,5 @@
-//! A document: nothing in it is lost on the way from text to tree to text, and its seal tells what it should.
+//! A document: nothing in it is lost from text to tree to text, and its seal names its revision,
+//! lineage and digest.
 
 use pipeline_state::document::lazy::SKELETON_FIELDS;
 use pipeline_state::document::seal::{Lineage, Revision, seal, to_bytes, without_seal};
@@ -58,8 +59,8 @@ fn migrates_once(value: &Value) {
     }
 }
 
-/// Every document whose `metadata` is an object can be sealed; its digest is the one that anybody can work out, its own
-/// fields stay, and no byte of it can become another unseen.
+/// Every document whose `metadata` is an object can be sealed; its digest can be computed from its
+/// bytes alone, its own fields stay, and no byte of it can change unnoticed.
 fn is_sealed_rightly(value: &Value, bytes: &[u8]) {
     let lineage = Lineage::from_bytes([7; 16]);
     let revision = Revision::new(bytes.len() as u64 + 1).expect("it is not that long");

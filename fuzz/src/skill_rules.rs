@@ -1,4 +1,5 @@
-//! What hooks read: the rules in `config/`, and the event an editor tells of. Whatever the bytes are, each is read or refused.
+//! The input of hooks: the rules in `config/`, and the event that an editor sends. Any bytes are
+//! read or refused.
 
 use pipeline_state::hook::event::HookEvent;
 use pipeline_state::hook::rules::{Scope, parse};
@@ -11,7 +12,7 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Every finding names a line that is there and says something; who asks for less is told no more.
+/// Every finding names an existing line and a problem; a narrower scope has no more findings.
 fn explains_rules(bytes: &[u8]) {
     let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
     let reading = match parse(bytes, Scope::All) {

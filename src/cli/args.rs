@@ -20,8 +20,8 @@ use crate::time::parse_duration;
 
 /// Keeps the state of a development pipeline: a JSON document that loses nothing
 ///
-/// For shell scripts, for hooks that run in parallel and get killed half-way, and for the person who has to find out
-/// what happened.
+/// For shell scripts, for hooks that run in parallel and get killed half-way, and for the operator
+/// at a bad moment.
 #[derive(Debug, Parser)]
 #[command(name = "pipeline-state", version, after_help = EXAMPLES)]
 #[command(

@@ -19,6 +19,7 @@ pub mod intent;
 mod obstacle;
 mod origin;
 pub(super) mod probe;
+mod replacement;
 mod roll_forward;
 
 use std::collections::BTreeSet;
@@ -28,7 +29,6 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 pub use self::abort::Aborted;
-pub(super) use self::copy_into::Trees;
 use self::intent::{Action, Intent, Manner, StagedState, Swap};
 pub use self::origin::Interrupted;
 pub(super) use self::probe::Probe;
@@ -271,7 +271,7 @@ impl Restores<'_> {
             let target = match manner {
                 Manner::Move => None,
                 Manner::CopyInto => {
-                    self.store.trees().keep_listing(staging, (name, number), listing)?;
+                    copy_into::keep_listing(&self.store.disk, &staging.dir, name, number, listing)?;
                     Some(self.store.disk.open_dir(parent, name)?)
                 }
             };

@@ -1,6 +1,7 @@
 //! `recover restore --abort`: an interrupted restore is undone or dropped, never finished.
 
-use super::{Restores, Trees};
+use super::Restores;
+use super::replacement::Replacement;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -12,12 +13,11 @@ use super::super::options::{LockPurpose, WriteOptions};
 use super::super::staging::StagingDir;
 use super::super::state_lock::StateLock;
 use super::Tree;
-use super::intent::{Action, Intent, Manner, Swap};
-use super::roll_forward::{Progress, TreeDigest, is_in_place};
+use super::intent::{Action, Intent, Swap};
+use super::roll_forward::is_in_place;
 use crate::audit::Level;
 use crate::document::seal::Revision;
 use crate::error::{Error, ExitCode, Kind, Result};
-use crate::fs::Dir;
 
 /// The result of an undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,14 +121,9 @@ impl Restores<'_> {
     ) -> Result<Undone> {
         let places = self.places(lock)?;
         let mut replaced = Vec::new();
-        for (name, swap) in intent.swaps() {
-            if !self.store.trees().is_untouched(
-                &staging,
-                places.of(name),
-                (name, intent.number),
-                swap,
-            )? {
-                replaced.push(name);
+        for replacement in Replacement::all(self.store, &staging.dir, &places, intent) {
+            if !replacement.is_untouched()? {
+                replaced.push(replacement.name);
             }
         }
         if replaced.is_empty() {
@@ -213,30 +208,6 @@ impl Restores<'_> {
         self.store
             .audit
             .record(&entry.with("pid", std::process::id()).with("path", self.store.shown()));
-    }
-}
-
-impl Trees<'_> {
-    /// Returns whether nothing of a tree was replaced yet.
-    fn is_untouched(
-        &self,
-        staging: &StagingDir<'_>,
-        parent: &Dir,
-        (name, number): (&str, u64),
-        swap: &Swap,
-    ) -> Result<bool> {
-        if swap.manner == Manner::CopyInto {
-            let found = self.contents_of(parent, name)?.map(|found| found.fingerprint());
-            return Ok(found == swap.old);
-        }
-        if self.progress((&staging.dir, parent), (name, number), swap)? == Progress::Ready {
-            return Ok(true);
-        }
-        Ok(match (self.digest(parent, name)?, &swap.old) {
-            (TreeDigest::Absent, None) => true,
-            (TreeDigest::Of(found), Some(old)) => found == *old,
-            _ => false,
-        })
     }
 }
 

@@ -9,16 +9,13 @@
 
 use std::ffi::OsStr;
 
-use super::super::Store;
 use super::super::checkpoint::manifest;
-use super::super::layout::{STAGED_PREFIX, staged};
-use super::super::staging::StagingDir;
-use super::intent::{Action, Intent, Swap};
-use super::roll_forward::Progress;
+use super::super::layout::STAGED_PREFIX;
+use super::intent::{Action, Intent};
+use super::replacement::{Progress, Replacement};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::Durability;
-use crate::fs::{Dir, FileKind};
-use crate::time::compact;
+use crate::fs::{Dir, Disk, FileKind};
 use crate::tree::{self, Attributes, Listing, What};
 
 /// The largest listing of a staged tree that is read, in bytes.
@@ -34,60 +31,39 @@ fn in_manifest(name: &str) -> &str {
     name.trim_start_matches('.')
 }
 
-/// Replacing `config/` and `.signals/`.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Trees<'s> {
-    pub(in crate::store) store: &'s Store,
+/// Keeps the listing of a tree that is staged inside its target: once its first file is in place,
+/// the staged tree alone no longer shows what the target is to hold.
+pub(super) fn keep_listing(
+    disk: &Disk,
+    staging: &Dir,
+    name: &str,
+    number: u64,
+    listing: &Listing,
+) -> Result<()> {
+    let listing = Listing::new(listing.clone().under(in_manifest(name)));
+    let text = manifest::write(&listing, manifest::LIMIT)?;
+    disk.stage(staging, &listing_name(name, number), &text, Durability::Fsync)?.keep();
+    Ok(())
 }
 
-impl Trees<'_> {
-    /// Keeps the listing of a tree that is staged inside its target: once its first file is in
-    /// place, the staged tree alone no longer shows what the target is to hold.
-    pub(super) fn keep_listing(
-        &self,
-        staging: &StagingDir<'_>,
-        (name, number): (&str, u64),
-        listing: &Listing,
-    ) -> Result<()> {
-        let text = manifest::write(
-            &Listing::new(listing.clone().under(in_manifest(name))),
-            manifest::LIMIT,
-        )?;
-        self.store
-            .disk
-            .stage(&staging.dir, &listing_name(name, number), &text, Durability::Fsync)?
-            .keep();
-        Ok(())
-    }
-
-    fn kept_listing(
-        &self,
-        staging: &Dir,
-        (name, number): (&str, u64),
-        swap: &Swap,
-    ) -> Result<Option<Listing>> {
-        let Some(print) = &swap.new else { return Ok(Some(Listing::default())) };
-        let found = self.store.disk.read(staging, listing_name(name, number), LIMIT)?;
-        let listing =
-            found.and_then(|found| manifest::read(&found.bytes).ok()?.below(in_manifest(name)));
-        Ok(listing.filter(|listing| listing.fingerprint() == *print))
+impl Replacement<'_> {
+    fn kept_listing(&self) -> Result<Option<Listing>> {
+        let Some(digest) = &self.swap.new else { return Ok(Some(Listing::default())) };
+        let name = listing_name(self.name, self.number);
+        let found = self.store.disk.read(self.staging, name, LIMIT)?;
+        let listing = found
+            .and_then(|found| manifest::read(&found.bytes).ok()?.below(in_manifest(self.name)));
+        Ok(listing.filter(|listing| listing.fingerprint() == *digest))
     }
 
     /// The progress of replacing a tree's contents.
-    pub(super) fn progress_into(
-        &self,
-        (staging, parent): (&Dir, &Dir),
-        (name, number): (&str, u64),
-        swap: &Swap,
-    ) -> Result<Progress> {
-        let Some(new) = self.kept_listing(staging, (name, number), swap)? else {
-            return Ok(Progress::Broken);
-        };
-        let Some(target) = self.target(parent, name)? else { return Ok(Progress::Broken) };
-        if swap.new.is_none() {
+    pub(super) fn progress_into(&self) -> Result<Progress> {
+        let Some(new) = self.kept_listing()? else { return Ok(Progress::Broken) };
+        let Some(target) = self.target()? else { return Ok(Progress::Broken) };
+        if self.swap.new.is_none() {
             return Ok(Progress::Ready); // removing everything can always be repeated
         }
-        let Some(waits) = tree::list(&self.store.disk, &target, &staged(name, number))? else {
+        let Some(waits) = tree::list(&self.store.disk, &target, &self.place())? else {
             // All is in place, but the directory itself may lack its mode and time.
             let inside = |listing: &Listing| {
                 Listing::new(
@@ -118,18 +94,18 @@ impl Trees<'_> {
     }
 
     /// The directory with the contents to replace, if it still exists.
-    fn target(&self, parent: &Dir, name: &str) -> Result<Option<Dir>> {
-        match self.store.disk.stat(parent, name)? {
+    fn target(&self) -> Result<Option<Dir>> {
+        match self.store.disk.stat(self.parent, self.name)? {
             Some(stat) if stat.kind == FileKind::Directory => {
-                Ok(Some(self.store.disk.open_dir(parent, name)?))
+                Ok(Some(self.store.disk.open_dir(self.parent, self.name)?))
             }
             _ => Ok(None),
         }
     }
 
-    /// The same by its name; `None` also where it is missing.
-    pub(super) fn contents_of(&self, parent: &Dir, name: &str) -> Result<Option<Listing>> {
-        self.target(parent, name)?.map_or(Ok(None), |target| self.contents(&target))
+    /// The current contents; `None` also where the directory is missing.
+    pub(super) fn current_contents(&self) -> Result<Option<Listing>> {
+        self.target()?.map_or(Ok(None), |target| self.contents(&target))
     }
 
     /// The contents of the target without the staged tree; `None` if no checkpoint could hold them.
@@ -146,21 +122,15 @@ impl Trees<'_> {
     }
 
     /// Replaces the contents of a tree by what is staged in it. Can be repeated from any point.
-    pub(super) fn copy_into(
-        &self,
-        (staging, parent): (&StagingDir<'_>, &Dir),
-        (name, swap): (&str, &Swap),
-        intent: &Intent,
-    ) -> Result<()> {
-        let number = intent.number;
-        let gone = |what: &str| {
-            Error::new(Kind::Corrupt, format!("what was staged of {what} is gone or damaged"))
+    pub(super) fn copy_into(&self, checkpoints: &Dir, intent: &Intent) -> Result<()> {
+        let gone = || {
+            let message = format!("what was staged of {} is gone or damaged", self.name);
+            Error::new(Kind::Corrupt, message)
         };
-        let new =
-            self.kept_listing(&staging.dir, (name, number), swap)?.ok_or_else(|| gone(name))?;
-        let target = self.target(parent, name)?.ok_or_else(|| gone(name))?;
-        let place = staged(name, number);
-        self.keep_edited((parent, name), (&target, &new), (staging, intent))?;
+        let new = self.kept_listing()?.ok_or_else(gone)?;
+        let target = self.target()?.ok_or_else(gone)?;
+        let place = self.place();
+        self.keep_edits(&target, &new, checkpoints, intent)?;
         let waits = match self.store.disk.stat(&target, &place)? {
             Some(_) => Some(self.writable(&target, OsStr::new(&place))?),
             None => None,
@@ -171,27 +141,29 @@ impl Trees<'_> {
         if waits.is_some() {
             tree::remove(&self.store.disk, &target, &place)?;
         }
-        if swap.new.is_none() {
-            match self.store.disk.remove_dir(parent, name) {
+        if self.swap.new.is_none() {
+            match self.store.disk.remove_dir(self.parent, self.name) {
                 // A mount point stays, empty.
                 Err(error) if error.is(rustix::io::Errno::BUSY) => {}
                 result => return Ok(result?),
             }
         }
-        self.dress((parent, OsStr::new(name)), "", &new)?;
+        self.dress(self.parent, OsStr::new(self.name), "", &new)?;
         Ok(self.store.disk.sync_dir(&target)?)
     }
 
     /// Keeps a copy of the tree beside it where a file differs both from the one present when the
     /// restore was decided and from the new one: a program that takes no locks edited it since.
-    fn keep_edited(
+    fn keep_edits(
         &self,
-        (parent, name): (&Dir, &str),
-        (target, new): (&Dir, &Listing),
-        (staging, intent): (&StagingDir<'_>, &Intent),
+        target: &Dir,
+        new: &Listing,
+        checkpoints: &Dir,
+        intent: &Intent,
     ) -> Result<()> {
+        let (disk, parent, name) = (&self.store.disk, self.parent, self.name);
         let listing_in = |id: &str| {
-            let checkpoint = self.store.checkpoints().open(&staging.checkpoints, id).ok()?;
+            let checkpoint = self.store.checkpoints().open(checkpoints, id).ok()?;
             checkpoint.listing.below(in_manifest(name))
         };
         let before = listing_in(&intent.pre_restore).unwrap_or_default();
@@ -211,24 +183,14 @@ impl Trees<'_> {
         if found.entries().iter().all(is_known) {
             return Ok(());
         }
-        let kept = format!("{name}.before-restore-{}", compact(self.store.disk.now()));
-        if self.store.disk.stat(parent, &kept)?.is_none() {
-            let copied = tree::copy(
-                &self.store.disk,
-                (parent, name),
-                (parent, &kept),
-                Attributes::Listed(&found),
-            );
-            copied.inspect_err(|_| drop(tree::remove(&self.store.disk, parent, &kept)))?;
-            tree::remove(
-                &self.store.disk,
-                &self.store.disk.open_dir(parent, &kept)?,
-                staged(name, intent.number),
-            )?;
+        let kept = self.name_of_edited();
+        if disk.stat(parent, &kept)?.is_none() {
+            let copied =
+                tree::copy(disk, (parent, name), (parent, &kept), Attributes::Listed(&found));
+            copied.inspect_err(|_| drop(tree::remove(disk, parent, &kept)))?;
+            tree::remove(disk, &disk.open_dir(parent, &kept)?, self.place())?;
         }
-        self.store.warn(format!(
-            "{name} was edited while it was being replaced; what it held is kept in {kept}"
-        ));
+        self.warn_of_edits(&kept);
         Ok(())
     }
 
@@ -266,7 +228,7 @@ impl Trees<'_> {
                     _ => None,
                 };
                 self.replace_in(&inner, waiting.as_ref(), &entry.path, new)?;
-                self.dress((target, name), &entry.path, new)?;
+                self.dress(target, name, &entry.path, new)?;
                 self.store.disk.sync_dir(&inner)?;
             } else if let Some(waits) = waits
                 && self.store.disk.stat(waits, name)?.is_some()
@@ -289,7 +251,7 @@ impl Trees<'_> {
     }
 
     /// Sets a directory's mode and time once its contents are complete.
-    fn dress(&self, (parent, name): (&Dir, &OsStr), path: &str, new: &Listing) -> Result<()> {
+    fn dress(&self, parent: &Dir, name: &OsStr, path: &str, new: &Listing) -> Result<()> {
         if let Some(entry) = new.get(path) {
             let dir = self.store.disk.open_dir(parent, name)?;
             tree::dress(&self.store.disk, (dir.at(), dir.path()), entry)?;

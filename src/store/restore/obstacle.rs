@@ -5,6 +5,7 @@
 //! what blocks those renames: flags, mounts, permissions.
 
 use super::super::writable::Obstacles;
+use super::replacement::{Places, Progress, Replacement};
 use std::ffi::OsStr;
 
 use rustix::io::Errno;
@@ -12,7 +13,6 @@ use rustix::io::Errno;
 use super::super::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
 use super::super::writable::{directory_obstacle, immutable, is_immutable};
 use super::intent::Manner;
-use super::roll_forward::Progress;
 use crate::error::{Error, Result};
 use crate::fs::{Dir, FileKind, FsError};
 use crate::tree;
@@ -42,16 +42,14 @@ impl Obstacles<'_> {
         let Some(config_root) = self.store.config_root()? else {
             return Ok(Some(self.store.no_config_root().or_abort()));
         };
-        for (name, swap) in intent.swaps() {
-            let parent = if name == CONFIG { &config_root } else { &root };
-            if self.store.trees().progress((&staging, parent), (name, intent.number), swap)?
-                != Progress::Ready
-            {
+        let places = Places { root: &root, config_root };
+        for replacement in Replacement::all(self.store, &staging, &places, &intent) {
+            if replacement.progress()? != Progress::Ready {
                 continue;
             }
-            let found = match swap.manner {
-                Manner::Move => self.of_move(parent, name)?,
-                Manner::CopyInto => self.of_target(parent, name)?,
+            let found = match replacement.swap.manner {
+                Manner::Move => self.of_move(replacement.parent, replacement.name)?,
+                Manner::CopyInto => self.of_target(replacement.parent, replacement.name)?,
             };
             if let Some(obstacle) = found {
                 return Ok(Some(obstacle.or_abort()));

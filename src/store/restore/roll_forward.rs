@@ -3,7 +3,8 @@
 //! The trees themselves show the progress, not notes: what is staged, what is in place, and the
 //! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
 
-use super::{Restores, Trees};
+use super::Restores;
+use super::replacement::{Places, Progress, Replacement};
 use std::ffi::OsStr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,55 +14,22 @@ use rustix::io::Errno;
 
 use super::super::commit::{OnDiskFull, Plan, Published};
 use super::super::diagnosis::{Health, newer_schema};
-use super::super::layout::{CHECKPOINTS, CONFIG, INTENT, WORKSHOP, pinned, staged};
+use super::super::layout::{CHECKPOINTS, INTENT, WORKSHOP, pinned};
 use super::super::observe::Observation;
 use super::super::options::{LockPurpose, WriteOptions};
 use super::super::staging::StagingDir;
 use super::super::state_lock::StateLock;
 use super::super::{Served, Signals, Store, new_lineage, written};
-use super::intent::{self, Action, Intent, Manner, StagedState, Swap};
+use super::intent::{self, Action, Intent, Manner, StagedState};
 use super::origin::Interrupted;
 use super::{lock_lost, staged_state};
 use crate::audit::Level;
 use crate::document::migrate::{self, Unfit};
-use crate::document::seal::{Digest, Document, Sealed};
+use crate::document::seal::{Document, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, ExitCode, Hint, Kind, Result};
 use crate::fs::Dir;
-use crate::time::compact;
-use crate::{side, tree, user};
-
-/// The parent directories of the trees: those that this command resolved, never those that a record
-/// names.
-pub(super) struct Places<'a> {
-    root: &'a Dir,
-    config_root: Dir,
-}
-
-impl Places<'_> {
-    pub(super) fn of(&self, name: &str) -> &Dir {
-        if name == CONFIG { &self.config_root } else { self.root }
-    }
-}
-
-/// The progress of one replacement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// The new file or tree is in place.
-    Done,
-    /// It is staged.
-    Ready,
-    /// It cannot be found; the reason.
-    Broken,
-}
-
-/// The identity of a tree, by its fingerprint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TreeDigest {
-    Absent,
-    Of(Digest),
-    Unknown,
-}
+use crate::{side, user};
 
 /// Whether an interrupted restore is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,13 +226,8 @@ impl Restores<'_> {
         intent: &Intent,
     ) -> Result<bool> {
         let places = self.places(lock)?;
-        for (name, swap) in intent.swaps() {
-            if self.store.trees().progress(
-                (&staging.dir, places.of(name)),
-                (name, intent.number),
-                swap,
-            )? == Progress::Broken
-            {
+        for replacement in Replacement::all(self.store, &staging.dir, &places, intent) {
+            if replacement.progress()? == Progress::Broken {
                 return Ok(false);
             }
         }
@@ -288,23 +251,16 @@ impl Restores<'_> {
         options: &WriteOptions,
     ) -> Result<u64> {
         let places = self.places(lock)?;
-        for (name, swap) in intent.swaps() {
-            let parent = places.of(name);
-            match self.store.trees().progress(
-                (&staging.dir, parent),
-                (name, intent.number),
-                swap,
-            )? {
+        for replacement in Replacement::all(self.store, &staging.dir, &places, intent) {
+            match replacement.progress()? {
                 Progress::Done => {}
-                Progress::Ready if swap.manner == Manner::CopyInto => {
-                    self.store.trees().copy_into((&staging, parent), (name, swap), intent)?;
+                Progress::Ready if replacement.swap.manner == Manner::CopyInto => {
+                    replacement.copy_into(&staging.checkpoints, intent)?;
                 }
-                Progress::Ready => {
-                    self.store.trees().exchange(parent, (name, intent.number), swap)?
-                }
-                Progress::Broken => return Err(broken(intent, name)),
+                Progress::Ready => replacement.exchange()?,
+                Progress::Broken => return Err(broken(intent, replacement.name)),
             }
-            self.store.disk.sync_dir(parent)?;
+            self.store.disk.sync_dir(replacement.parent)?;
         }
         let revision = match &intent.state {
             Some(wanted) => self.publish_staged(lock, &staging, wanted, intent, options)?,
@@ -412,8 +368,10 @@ impl Restores<'_> {
 
     /// Everything is in place: removes the record, durably, then the replaced trees.
     fn finish(&self, places: &Places<'_>, staging: StagingDir<'_>, intent: &Intent) -> Result<()> {
-        for (name, swap) in intent.swaps().filter(|(_, swap)| swap.manner == Manner::Move) {
-            self.store.trees().keep_if_edited(places.of(name), (name, intent.number), swap)?;
+        for replacement in Replacement::all(self.store, &staging.dir, places, intent) {
+            if replacement.swap.manner == Manner::Move {
+                replacement.keep_if_edited()?;
+            }
         }
         self.store.disk.unlink(&staging.dir, INTENT)?;
         self.store.disk.sync_dir(&staging.dir)?;
@@ -422,103 +380,6 @@ impl Restores<'_> {
                 "what was displaced could not be removed, and the next writer tries again: {error}"
             ));
         }
-        Ok(())
-    }
-}
-
-impl Trees<'_> {
-    pub(super) fn progress(
-        &self,
-        (staging, parent): (&Dir, &Dir),
-        (name, number): (&str, u64),
-        swap: &Swap,
-    ) -> Result<Progress> {
-        if swap.manner == Manner::CopyInto {
-            return self.progress_into((staging, parent), (name, number), swap);
-        }
-        let waits = self.digest(parent, &staged(name, number))?;
-        let is_there = || Ok::<_, Error>(self.store.disk.stat(parent, name)?.is_some());
-        let Some(new) = &swap.new else {
-            // It is removed by renaming it to the staged name.
-            return Ok(if waits != TreeDigest::Absent || !is_there()? {
-                Progress::Done
-            } else {
-                Progress::Ready
-            });
-        };
-        let is_new = |print: &TreeDigest| matches!(print, TreeDigest::Of(print) if print == new);
-        if is_new(&waits) {
-            return Ok(Progress::Ready);
-        }
-        // Where the new tree is in place already, it may have been edited since.
-        let is_done = match (&waits, &swap.old) {
-            (TreeDigest::Of(print), Some(old)) if print == old => true,
-            (TreeDigest::Unknown, _) => true, // staged trees are listable: this is a replaced one
-            (TreeDigest::Absent, None) if is_there()? => true,
-            _ => is_new(&self.digest(parent, name)?),
-        };
-        Ok(if is_done { Progress::Done } else { Progress::Broken })
-    }
-
-    pub(super) fn digest(&self, parent: &Dir, name: &str) -> Result<TreeDigest> {
-        // A tree is unreadable only if listing it fails twice: the first error may be transient.
-        let list = || tree::list(&self.store.disk, parent, name);
-        let listed = match list() {
-            Err(error) if error.kind == Kind::PermissionDenied => list(),
-            listed => listed,
-        };
-        match listed {
-            Ok(None) => Ok(TreeDigest::Absent),
-            Ok(Some(listing)) => Ok(TreeDigest::Of(listing.fingerprint())),
-            // The tree holds an entry that no checkpoint can hold, added since.
-            Err(error) if error.kind == Kind::Conflict || tree::cannot_be_kept(&error) => {
-                Ok(TreeDigest::Unknown)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Exchanges the staged tree and the one in place; the name exists at every instant.
-    fn exchange(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
-        let place = staged(name, number);
-        let (waits, live) = ((parent, OsStr::new(&place)), (parent, OsStr::new(name)));
-        if swap.new.is_none() {
-            return Ok(self.store.disk.rename(live, waits)?);
-        }
-        if self.store.disk.stat(parent, name)?.is_none() {
-            return Ok(self.store.disk.rename(waits, live)?);
-        }
-        match self.store.disk.exchange(waits, live) {
-            // Not every file system can do that. Then the name is missing for an instant.
-            Err(error) if error.is_unsupported() || error.is(Errno::INVAL) => {
-                let aside = format!("{place}-aside");
-                self.store.disk.rename(live, (parent, OsStr::new(&aside)))?;
-                self.store.disk.rename(waits, live)?;
-                Ok(self.store.disk.rename((parent, OsStr::new(&aside)), waits)?)
-            }
-            result => Ok(result?),
-        }
-    }
-
-    /// Keeps a replaced tree that a program without locks edited since; otherwise the checkpoint
-    /// made before has it.
-    fn keep_if_edited(&self, parent: &Dir, (name, number): (&str, u64), swap: &Swap) -> Result<()> {
-        let place = staged(name, number);
-        let is_known = match self.digest(parent, &place)? {
-            TreeDigest::Absent => true,
-            TreeDigest::Unknown => false,
-            TreeDigest::Of(print) => {
-                Some(&print) == swap.old.as_ref() || Some(&print) == swap.new.as_ref()
-            }
-        };
-        if is_known {
-            return Ok(());
-        }
-        let kept = format!("{name}.before-restore-{}", compact(self.store.disk.now()));
-        self.store.disk.rename((parent, OsStr::new(&place)), (parent, OsStr::new(&kept)))?;
-        self.store.warn(format!(
-            "{name} was edited while it was being replaced; what it held is kept in {kept}"
-        ));
         Ok(())
     }
 }

@@ -55,7 +55,7 @@ enum Report<T> {
 
 /// True in a process that runs only the calling test; in any other it runs that process, and
 /// expects success. Children of other tests inherit the descriptors of this process, and with them
-/// the locks, until exec (fork(2)): beside them, who can continue would be a matter of chance.
+/// the locks, until exec (fork(2)): beside them it would be chance which thread can continue.
 pub fn is_alone() -> bool {
     const ALONE: &str = "INTERLEAVINGS_ALONE";
     if std::env::var_os(ALONE).is_some() {
