@@ -54,8 +54,7 @@ mod report;
 mod request;
 
 use std::cell::RefCell;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -65,13 +64,14 @@ pub use self::edit::{Acquired, BreakTarget};
 pub use self::fence::Fence;
 pub use self::files::break_lock::BrokenWait;
 pub use self::files::commit::CommitTurn;
-pub use self::files::flock::{FileLock, GATE};
+pub use self::files::flock::FileLock;
 pub use self::files::flock_holder::{FlockHolder, flock_holder};
 pub use self::files::gate::Gate;
 pub use self::files::implicit::ImplicitLocks;
+pub use self::files::layout::{COUNTER, GATE, LOCK_FILES, LOCKS, STATE_LOCK};
+use self::files::root::LockRoot;
 pub use self::files::run::RunSpec;
 pub use self::files::slot::QueueSlot;
-pub use self::files::tokens::COUNTER;
 use self::files::{
     acquire, break_lock, clean, commit, records, release as giving_back, report as reading, run,
 };
@@ -87,93 +87,65 @@ pub use self::refusal::AlreadyHeld;
 use self::release::Released;
 pub use self::report::{EntryStatus, LockEntry, LockSummary, Standing};
 pub use self::request::{
-    Deadline, Deadlocks, MAX_LOCKS, Reentrancy, Request, RequestSpec, Requester,
+    Deadline, Deadlocks, MAX_LOCKS, Reentrancy, Request, RequestSpec, Requester, STATE,
 };
 use crate::audit::Audit;
 use crate::error::{Error, ExitCode, Result};
 use crate::fs::{Dir, Disk};
 use crate::name::Name;
 
-/// The directory of locks, beside the state file.
-pub const LOCKS: &str = ".locks";
-/// The lock file in [`LOCKS`] that every commit takes.
-pub const STATE_LOCK: &str = "state.lock";
-/// The files of `.locks` that have a fixed name.
-pub const LOCK_FILES: [&str; 6] = [
-    STATE_LOCK,
-    GATE,
-    files::records::PENDING,
-    COUNTER,
-    files::tokens::RESERVED,
-    files::flock::RESERVING,
-];
-/// The name of the lock that protects the state.
-pub const STATE: &str = "state";
-
-/// The callback that reports what blocks a request that waits long.
-type WaitCallback = Rc<dyn Fn(&str)>;
-
-/// The locks of one root.
+/// The locks of one root. A second arm, for locks that are not files, would stand beside the root.
+#[derive(Debug)]
 pub struct Locks {
-    disk: Disk,
-    directory: PathBuf,
-    env: LockEnv,
-    log: LockLog,
-    warnings: RefCell<Vec<String>>,
-    on_wait: RefCell<Option<WaitCallback>>,
-}
-
-impl fmt::Debug for Locks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Locks").field("directory", &self.directory).finish_non_exhaustive()
-    }
+    root: LockRoot,
 }
 
 impl Locks {
     /// The locks beside the state file in `directory`; `env` holds the owner and tokens that the
     /// environment names.
     pub fn new(disk: Disk, directory: &Path, env: LockEnv, audit: Rc<Audit>) -> Self {
-        Self {
+        let root = LockRoot {
             disk,
             directory: directory.to_owned(),
             env,
             log: LockLog { audit, root: directory.to_owned() },
             warnings: RefCell::default(),
             on_wait: RefCell::default(),
-        }
+        };
+        Self { root }
     }
 
     /// The owner and tokens that the environment names.
     pub fn env(&self) -> &LockEnv {
-        &self.env
+        &self.root.env
     }
 
     /// Warnings for the user that do not stop the command; the call empties the list.
     pub fn take_warnings(&self) -> Vec<String> {
-        self.warnings.take()
+        self.root.warnings.take()
     }
 
     /// Sets the callback that reports, once, what blocks a request that waits long.
     pub fn on_wait(&self, callback: impl Fn(&str) + 'static) {
-        *self.on_wait.borrow_mut() = Some(Rc::new(callback));
+        *self.root.on_wait.borrow_mut() = Some(Rc::new(callback));
     }
 
     /// Logs in the audit log that a command was refused.
     pub fn audit_refusal(&self, action: &str, error: &Error) {
-        let is_initialized = records::open(self).is_ok_and(|dir| dir.is_some());
+        let is_initialized = records::open(&self.root).is_ok_and(|dir| dir.is_some());
         if is_initialized && error.code() != ExitCode::Usage {
-            self.log.refused(action, error);
+            self.root.log.refused(action, error);
         }
     }
 
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
-        acquire::acquire(self, request)
+        acquire::acquire(&self.root, request)
     }
 
     /// Gives back grants that were made a moment ago and cannot be used.
     pub fn give_back(&self, acquired: &[Acquired]) {
-        acquire::give_back(self, acquired, acquire::GiveBack::Unused);
+        acquire::give_back(&self.root, acquired, acquire::GiveBack::Unused);
     }
 
     /// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the
@@ -185,7 +157,7 @@ impl Locks {
         requester: &Requester,
         deadline: Instant,
     ) -> Result<Vec<Released>> {
-        giving_back::release(self, names, token, requester, deadline)
+        giving_back::release(&self.root, names, token, requester, deadline)
     }
 
     /// Renews a grant's time to live, counted from now; returns its end, in seconds since 1970.
@@ -197,7 +169,7 @@ impl Locks {
         requester: &Requester,
         deadline: Instant,
     ) -> Result<f64> {
-        giving_back::renew(self, name, ttl, token, requester, deadline)
+        giving_back::renew(&self.root, name, ttl, token, requester, deadline)
     }
 
     /// Takes a lock away from its holders, alive or not. Waiters keep their places in the queue.
@@ -207,55 +179,57 @@ impl Locks {
         target: BreakTarget,
         deadline: Instant,
     ) -> Result<Vec<Grant>> {
-        break_lock::break_lock(self, name, target, deadline)
+        break_lock::break_lock(&self.root, name, target, deadline)
     }
 
     /// Ends the wait of the waiter with this lifeline, in all its queues.
     pub fn break_waiter(&self, lifeline: &Lifeline, deadline: Instant) -> Result<BrokenWait> {
-        break_lock::break_waiter(self, lifeline, deadline)
+        break_lock::break_waiter(&self.root, lifeline, deadline)
     }
 
     /// Drops the records of dead owners and waiters, and the files they left; returns how many.
     pub fn clean(&self, deadline: Instant) -> Result<usize> {
-        clean::clean(self, deadline)
+        clean::clean(&self.root, deadline)
     }
 
     /// Runs a command while its locks are held; returns its exit status.
     pub fn run(&self, spec: &RunSpec) -> Result<ExitStatus> {
-        run::run(self, spec)
+        run::run(&self.root, spec)
     }
 
     /// The state of a lock.
     pub fn check(&self, name: &Name) -> Result<Standing> {
-        reading::check(self, name)
+        reading::check(&self.root, name)
     }
 
     /// All holders and waiters, by lock; holders first, waiters in their order.
     pub fn list(&self) -> Result<Vec<LockEntry>> {
-        reading::list(self)
+        reading::list(&self.root)
     }
 
     /// The number of entries of each kind.
     pub fn summary(&self) -> Result<LockSummary> {
-        reading::summary(self)
+        reading::summary(&self.root)
     }
 
     /// The lifelines that records name.
     pub fn lifelines(&self) -> Result<Vec<Lifeline>> {
-        let dir = records::open(self)?;
-        dir.map_or(Ok(Vec::new()), |dir| records::Records { locks: self, dir: &dir }.lifelines())
+        let dir = records::open(&self.root)?;
+        dir.map_or(Ok(Vec::new()), |dir| {
+            records::Records { locks: &self.root, dir: &dir }.lifelines()
+        })
     }
 
     /// Acquires these locks for the command itself if nothing blocks them; `None` if something
     /// does.
     pub fn try_acquire_implicit(&self, names: &[&str]) -> Result<Option<ImplicitLocks<'_>>> {
-        ImplicitLocks::try_acquire(self, names)
+        ImplicitLocks::try_acquire(&self.root, names)
     }
 
     /// Acquires these locks for the command itself, waiting until nothing blocks them. The caller
     /// must hold nothing.
     pub fn acquire_implicit(&self, names: &[&str], deadline: Instant) -> Result<ImplicitLocks<'_>> {
-        ImplicitLocks::acquire(self, names, Deadline::at(deadline))
+        ImplicitLocks::acquire(&self.root, names, Deadline::at(deadline))
     }
 
     /// Waits for a commit's turn, in `dir` (`.locks` in `root`): the flock, and a place in the
@@ -266,33 +240,17 @@ impl Locks {
         dir: &Dir,
         deadline: Instant,
     ) -> Result<Option<CommitTurn<'_>>> {
-        commit::commit_turn(self, root, dir, deadline)
+        commit::commit_turn(&self.root, root, dir, deadline)
     }
 
     /// Refuses a writer unless all of these grants are on record.
     pub fn check_fences(&self, fences: &[Fence]) -> Result<()> {
-        commit::check_fences(self, fences)
+        commit::check_fences(&self.root, fences)
     }
 
     /// Checks the same while holding the gate; none of these grants can be removed until it is
     /// released.
     pub fn pass_fences(&self, fences: &[Fence], deadline: Instant) -> Result<Option<Gate<'_>>> {
-        commit::pass_fences(self, fences, deadline)
-    }
-
-    /// Reports what a request waits for.
-    fn notify(&self, blockers: &str) {
-        let callback = self.on_wait.borrow().clone();
-        if let Some(notify) = callback {
-            notify(blockers);
-        }
-    }
-
-    fn warn(&self, warning: impl Into<String>) {
-        let warning = warning.into();
-        let mut warnings = self.warnings.borrow_mut();
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
+        commit::pass_fences(&self.root, fences, deadline)
     }
 }

@@ -1,6 +1,6 @@
 //! Descriptions of processes, holders and blockers in messages.
 
-use super::LOCKS;
+use super::files::layout::LOCKS;
 use super::liveness::{Liveness, LivenessOracle};
 use super::queue::{Blocker, blockers};
 use super::record::{Grant, Mode, Record};

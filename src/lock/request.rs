@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::STATE;
 use super::identity::Identity;
 use super::lifeline::Lifeline;
 use super::record::{Grant, Mode, Purpose, Record, Token};
@@ -14,6 +13,8 @@ use crate::name::Name;
 pub(super) const NOTICE_AFTER: Duration = Duration::from_millis(400);
 /// The time that giving back an unused place or grant may take.
 pub(super) const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The name of the lock that protects the state.
+pub const STATE: &str = "state";
 /// The most locks that one request may name.
 pub const MAX_LOCKS: usize = 64;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::document::seal::Revision;
-use crate::lock::LOCKS;
+use crate::lock::files::layout::LOCKS;
 use crate::name::Name;
 use crate::time::{compact, parse_compact};
 

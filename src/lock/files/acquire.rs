@@ -4,17 +4,18 @@ use std::time::Instant;
 
 use super::flock::{ShortLock, lock_dir};
 use super::gate::Gate;
+use super::load::load_all;
+use super::root::LockRoot;
 use super::tokens;
 use super::wait::{Grantable, Wait};
 use crate::error::{Error, Kind, Result};
-use crate::lock::Locks;
 use crate::lock::edit::Acquired;
 use crate::lock::refusal::undrained;
 use crate::lock::request::{CLEANUP_TIMEOUT, Request};
 use crate::name::Name;
 
 /// Acquires all of the requested locks, waiting until the deadline.
-pub(in crate::lock) fn acquire(locks: &Locks, request: &Request) -> Result<Vec<Acquired>> {
+pub(in crate::lock) fn acquire(locks: &LockRoot, request: &Request) -> Result<Vec<Acquired>> {
     let (started, deadline) = (Instant::now(), request.deadline.at);
     let mut slot = None;
     let acquired = loop {
@@ -61,7 +62,7 @@ pub(in crate::lock) fn acquire(locks: &Locks, request: &Request) -> Result<Vec<A
 }
 
 /// Waits for commits that read the record before `state` was granted.
-fn drain_commits(locks: &Locks, deadline: Instant) -> Result<()> {
+fn drain_commits(locks: &LockRoot, deadline: Instant) -> Result<()> {
     lock_dir(locks, ShortLock::State, deadline).map(drop)
 }
 
@@ -75,11 +76,11 @@ pub(in crate::lock) enum GiveBack {
 }
 
 /// Gives grants back, all at once or none.
-pub(in crate::lock) fn give_back(locks: &Locks, acquired: &[Acquired], occasion: GiveBack) {
+pub(in crate::lock) fn give_back(locks: &LockRoot, acquired: &[Acquired], occasion: GiveBack) {
     let names: Vec<Name> = acquired.iter().map(|acquired| acquired.name.clone()).collect();
     let undo = || -> Result<()> {
         let gate = Gate::enter(locks, Instant::now() + CLEANUP_TIMEOUT)?;
-        let mut edits = gate.load_all(&names)?;
+        let mut edits = load_all(&gate, &names)?;
         for (edit, acquired) in edits.iter_mut().zip(acquired) {
             edit.take_back(acquired);
         }
@@ -99,6 +100,6 @@ pub(in crate::lock) fn give_back(locks: &Locks, acquired: &[Acquired], occasion:
     }
 }
 
-fn warn(locks: &Locks, error: &Error) {
+fn warn(locks: &LockRoot, error: &Error) {
     locks.warn(format!("what was granted could not be given back: {error}; see `lock list`"));
 }

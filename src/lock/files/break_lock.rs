@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use super::gate::Gate;
+use super::load::{load, load_all};
 use super::records::{self, Records};
+use super::root::LockRoot;
 use super::tokens;
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
-use crate::lock::Locks;
 use crate::lock::edit::BreakTarget;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{Liveness, LivenessOracle as _};
@@ -26,7 +27,7 @@ pub struct BrokenWait {
 
 /// Takes a lock away from its holders, alive or not. Waiters keep their places in the queue.
 pub(in crate::lock) fn break_lock(
-    locks: &Locks,
+    locks: &LockRoot,
     name: &Name,
     target: BreakTarget,
     deadline: Instant,
@@ -45,7 +46,7 @@ pub(in crate::lock) fn break_lock(
     // While this record still shows which tokens were given.
     tokens::reserve_ahead(Records { locks, dir: &dir }, deadline);
     let gate = Gate::enter(locks, deadline)?;
-    let mut edit = gate.load(name)?;
+    let mut edit = load(&gate, name)?;
     let broken = edit.remove_grants(target);
     if broken.is_empty() {
         return Err(not_held());
@@ -61,7 +62,7 @@ pub(in crate::lock) fn break_lock(
 /// Ends the wait of the waiter with this lifeline, in all its queues: its command ends with
 /// [`Kind::Broken`]. A waiter that is proven dead is removed.
 pub(in crate::lock) fn break_waiter(
-    locks: &Locks,
+    locks: &LockRoot,
     lifeline: &Lifeline,
     deadline: Instant,
 ) -> Result<BrokenWait> {
@@ -77,7 +78,7 @@ pub(in crate::lock) fn break_waiter(
     let queued = records.into_iter().filter(|(_, record)| record.waiters.iter().any(is_it));
     let names: Vec<Name> = queued.map(|(name, _)| name).collect();
     let gate = Gate::enter(locks, deadline)?;
-    let (mut edits, probe) = (gate.load_all(&names)?, gate.records().probe()?);
+    let (mut edits, probe) = (load_all(&gate, &names)?, gate.records().probe()?);
     let mut found: Option<Waiter> = None;
     for edit in &mut edits {
         let Some(waiter) = edit.record.waiters.iter_mut().find(|waiter| is_it(waiter)) else {

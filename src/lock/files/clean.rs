@@ -4,19 +4,20 @@ use std::time::Instant;
 
 use super::flock::FileLock;
 use super::gate::Gate;
+use super::load::load;
 use super::records::{self, Records, StoredRecord};
+use super::root::LockRoot;
 use super::tokens;
 use crate::error::{Kind, Result};
 use crate::fs::probe::Probe;
 use crate::fs::stage::is_temporary;
-use crate::lock::Locks;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::queue::drop_dead;
 use crate::name::Name;
 
 /// Drops the records of dead owners and waiters, and the files they left; living and unknown ones
 /// stay. Returns how many were dropped.
-pub(in crate::lock) fn clean(locks: &Locks, deadline: Instant) -> Result<usize> {
+pub(in crate::lock) fn clean(locks: &LockRoot, deadline: Instant) -> Result<usize> {
     let Some(dir) = records::open(locks)? else { return Ok(0) };
     let records = Records { locks, dir: &dir };
     let mut cleaned = 0;
@@ -46,9 +47,9 @@ pub(in crate::lock) fn clean(locks: &Locks, deadline: Instant) -> Result<usize> 
     Ok(cleaned)
 }
 
-fn clean_one(locks: &Locks, name: &Name, deadline: Instant) -> Result<usize> {
+fn clean_one(locks: &LockRoot, name: &Name, deadline: Instant) -> Result<usize> {
     let gate = Gate::enter(locks, deadline)?;
-    let mut edit = gate.load(name)?;
+    let mut edit = load(&gate, name)?;
     let waiters = edit.record.waiters.len();
     let dead = drop_dead(&mut edit.record, &gate.records().probe()?);
     let gone = waiters - edit.record.waiters.len();

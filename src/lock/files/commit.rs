@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use super::flock::{FileLock, ShortLock, flock};
 use super::gate::Gate;
+use super::load::load;
 use super::records::{self, Records, StoredRecord};
+use super::root::LockRoot;
 use super::slot::QueueSlot;
 use super::wait::{Grantable, Wait};
 use crate::error::Result;
@@ -18,8 +20,8 @@ use crate::fs::Dir;
 use crate::lock::fence::Fence;
 use crate::lock::process::{command_of, owner};
 use crate::lock::queue::blockers;
-use crate::lock::request::{Deadline, Request, RequestSpec};
-use crate::lock::{Locks, STATE};
+use crate::lock::request::{Deadline, Request, RequestSpec, STATE};
+
 use crate::name::Name;
 
 /// A commit's turn: nothing else commits, and no script holds `state`, until it is dropped.
@@ -35,7 +37,7 @@ pub struct CommitTurn<'a> {
 /// Waits for a commit's turn, in `dir` (`.locks` in `root`). `None` if the flock's file was removed
 /// during the wait.
 pub(in crate::lock) fn commit_turn<'a>(
-    locks: &'a Locks,
+    locks: &'a LockRoot,
     root: &Dir,
     dir: &Dir,
     deadline: Instant,
@@ -70,7 +72,7 @@ pub(in crate::lock) fn commit_turn<'a>(
     }
 }
 
-fn request(locks: &Locks, name: &Name, at: Instant) -> Result<Request> {
+fn request(locks: &LockRoot, name: &Name, at: Instant) -> Result<Request> {
     let requester = owner::self_and_ancestors(None, &locks.env)?;
     let deadline = Deadline::at(at);
     let command = command_of(requester.process.pid);
@@ -79,7 +81,7 @@ fn request(locks: &Locks, name: &Name, at: Instant) -> Result<Request> {
 }
 
 /// Refuses a writer unless all of these grants are on record.
-pub(in crate::lock) fn check_fences(locks: &Locks, fences: &[Fence]) -> Result<()> {
+pub(in crate::lock) fn check_fences(locks: &LockRoot, fences: &[Fence]) -> Result<()> {
     for fence in fences {
         let record = match records::open(locks)? {
             Some(dir) => Some(Records { locks, dir: &dir }.read(&fence.name)?),
@@ -96,7 +98,7 @@ pub(in crate::lock) fn check_fences(locks: &Locks, fences: &[Fence]) -> Result<(
 /// Checks the same while holding the gate; none of these grants can be removed until it is
 /// released.
 pub(in crate::lock) fn pass_fences<'a>(
-    locks: &'a Locks,
+    locks: &'a LockRoot,
     fences: &[Fence],
     deadline: Instant,
 ) -> Result<Option<Gate<'a>>> {
@@ -105,7 +107,7 @@ pub(in crate::lock) fn pass_fences<'a>(
     }
     let gate = Gate::enter(locks, deadline)?;
     for fence in fences {
-        fence.check(Some(&gate.load(&fence.name)?.record))?;
+        fence.check(Some(&load(&gate, &fence.name)?.record))?;
     }
     Ok(Some(gate))
 }

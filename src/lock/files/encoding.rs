@@ -3,13 +3,11 @@
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::layout::QUARANTINE;
 use crate::digest::{self, is_intact};
 use crate::document::json;
 use crate::lock::record::{Grant, Record, VERSION};
 use crate::name::is_plain;
-
-/// The prefix of the files that keep damaged records.
-pub const QUARANTINE: &str = ".torn-";
 
 /// Why a record cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,16 +13,12 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use super::flock_holder::{self, FlockHolder};
+use super::layout::{GATE, LOCKS, RESERVING, STATE_LOCK};
+use super::root::LockRoot;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind, Locked, Origin, Stat};
 use crate::lock::request::NOTICE_AFTER;
-use crate::lock::{LOCKS, Locks, STATE_LOCK};
 use crate::side::{self, unsafe_path};
-
-/// The file with the flock that guards all records.
-pub const GATE: &str = ".gate";
-/// The file with the flock that guards the reservation of tokens.
-pub const RESERVING: &str = ".reserving";
 
 /// A short lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +69,7 @@ pub(in crate::lock) struct LockedDir {
 /// Takes a short lock, and creates the directory of locks if it is missing. Starts over where
 /// another program removes the file meanwhile.
 pub(in crate::lock) fn lock_dir(
-    locks: &Locks,
+    locks: &LockRoot,
     which: ShortLock,
     deadline: Instant,
 ) -> Result<LockedDir> {
@@ -95,7 +91,7 @@ pub(in crate::lock) fn lock_dir(
 /// was removed during the wait: another process may hold the lock on a new file, so the caller
 /// opens the directory again.
 pub(in crate::lock) fn flock(
-    locks: &Locks,
+    locks: &LockRoot,
     root: &Dir,
     dir: &Dir,
     which: ShortLock,
@@ -176,8 +172,9 @@ mod tests {
 
     use super::*;
     use crate::audit::Audit;
-    use crate::lock::LockEnv;
+    use crate::lock::Locks;
     use crate::lock::files::gate::Gate;
+    use crate::lock::process::owner::LockEnv;
 
     const ROUNDS: usize = 64;
 
@@ -198,7 +195,7 @@ mod tests {
         let audit = Audit::new(disk.clone(), dir.path().join("audit.log"), dir.path());
         let locks = Locks::new(disk, dir.path(), LockEnv::default(), Rc::new(audit));
         let soon = || Instant::now() + Duration::from_secs(60);
-        drop(Gate::enter(&locks, soon()).unwrap());
+        drop(Gate::enter(&locks.root, soon()).unwrap());
         let open = || File::options().append(true).open(dir.path().join(".locks/.gate")).unwrap();
         let (mine, theirs) = (open(), open());
         mine.lock().unwrap();
@@ -213,7 +210,7 @@ mod tests {
                 mine.unlock().unwrap();
             });
             locks.on_wait(move |_| notify.send(()).unwrap());
-            let gate = Gate::enter(&locks, soon()).unwrap();
+            let gate = Gate::enter(&locks.root, soon()).unwrap();
             for _ in 0..1000 {
                 assert!(theirs.try_lock().is_err(), "another process takes a held lock");
                 std::thread::yield_now();

@@ -12,12 +12,13 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::encoding::{QUARANTINE, Unreadable, decode, encode};
+use super::encoding::{Unreadable, decode, encode};
 use super::flock::{FileLock, LockedDir, ShortLock, lock_dir};
 use super::journal::{PendingChange, WriteOp, completion_ops, write_ops};
+use super::layout::PENDING;
 use super::park::wake;
-use super::records::{PENDING, RecordFile, Records, file_of};
-use super::tokens;
+use super::records::{RecordFile, Records, file_of};
+use super::root::LockRoot;
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
@@ -25,11 +26,9 @@ use crate::fs::stage::{Durability, temporary};
 use crate::lock::edit::RecordEdit;
 use crate::lock::identity::Identity;
 use crate::lock::lifeline::Lifeline;
+use crate::lock::limits;
 use crate::lock::queue::waiters_to_wake;
-use crate::lock::record::{Grant, Record};
-use crate::lock::{LOCKS, Locks, limits};
 use crate::name::Name;
-use crate::time::{compact, rfc3339};
 
 /// Space and inodes for releasing locks on a full disk: a journal, a record, and one to undo them.
 const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
@@ -40,7 +39,7 @@ pub(super) const MIN_GATE_WAIT: Duration = Duration::from_secs(1);
 
 /// The gate, held: the locks of a root while no other process changes them.
 pub struct Gate<'a> {
-    locks: &'a Locks,
+    locks: &'a LockRoot,
     dir: Dir,
     lock: FileLock,
     wakeups: PendingWakeups, // dropped after the lock, so that the gate is free for them
@@ -64,7 +63,7 @@ impl Drop for PendingWakeups {
 
 impl<'a> Gate<'a> {
     /// Takes the gate, creating the directory if it is missing; waits until `deadline`.
-    pub(super) fn enter(locks: &'a Locks, deadline: Instant) -> Result<Self> {
+    pub(super) fn enter(locks: &'a LockRoot, deadline: Instant) -> Result<Self> {
         let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
         let LockedDir { dir, lock, .. } = lock_dir(locks, ShortLock::Gate, deadline)?;
         let gate = Self { locks, dir, lock, wakeups: PendingWakeups::default() };
@@ -90,32 +89,6 @@ impl<'a> Gate<'a> {
         Records { locks: self.locks, dir: &self.dir }
     }
 
-    /// Loads records to change: see [`Self::load`].
-    pub(super) fn load_all(&self, names: &[Name]) -> Result<Vec<RecordEdit>> {
-        names.iter().map(|name| self.load(name)).collect()
-    }
-
-    /// Loads a lock's record. A damaged record is put aside and replaced by one with an unknown
-    /// holder, since the lock may well be held. A record torn by a power cut is removed: its holder
-    /// is dead.
-    pub(super) fn load(&self, name: &Name) -> Result<RecordEdit> {
-        let records = self.records();
-        let record = match records.file(name)? {
-            RecordFile::Missing => Record::default(),
-            RecordFile::Other(what) => self.quarantine(name, None, what)?,
-            RecordFile::Bytes(bytes) => match decode(&bytes) {
-                Ok(record) => record,
-                Err(Unreadable::Newer(version)) => return Err(records.newer(name, version)),
-                Err(Unreadable::Torn(_)) if tokens::is_of_previous_boot(records)? => {
-                    self.remove_torn(name)?;
-                    Record::default()
-                }
-                Err(Unreadable::Torn(why)) => self.quarantine(name, Some(&bytes), &why)?,
-            },
-        };
-        Ok(RecordEdit::new(name, record))
-    }
-
     /// Removes the records that a power cut tore.
     pub(super) fn remove_all_torn(&self) -> Result<()> {
         for name in self.records().names()? {
@@ -128,41 +101,12 @@ impl<'a> Gate<'a> {
         Ok(())
     }
 
-    fn remove_torn(&self, name: &Name) -> Result<()> {
+    pub(super) fn remove_torn(&self, name: &Name) -> Result<()> {
         self.unlink(&file_of(name))?;
         let text = "a record was torn by the end of an earlier boot";
         let entry = self.locks.log.entry(Level::Warn, "forget", text).with("lock", name);
         self.locks.log.record(entry);
         Ok(())
-    }
-
-    /// Puts a damaged record aside: `bytes` are those of a file; anything else is linked as it is.
-    fn quarantine(&self, name: &Name, bytes: Option<&[u8]>, why: &str) -> Result<Record> {
-        let disk = &self.locks.disk;
-        let time = disk.now();
-        let token = tokens::take_or_overdraw(self)?;
-        let kept = format!("{QUARANTINE}{name}-{}-{token}", compact(time));
-        match bytes {
-            Some(bytes) => self.replace(&kept, bytes)?,
-            None => {
-                let (from, to) = (file_of(name), OsStr::new(&kept));
-                let from = (&self.dir, OsStr::new(&from));
-                // The damaged one keeps its place until the stand-in takes it. Only a directory
-                // cannot have two names.
-                disk.link(from, (&self.dir, to)).or_else(|_| disk.rename(from, (&self.dir, to)))?;
-            }
-        }
-        let unknown = Grant::of_unknown_owner(token, rfc3339(time), kept.clone());
-        let record = Record { holders: vec![unknown], ..Record::default() };
-        self.replace(&file_of(name), &encode(&record))?;
-        let entry =
-            self.locks.log.entry(Level::Warn, "quarantine", "a damaged record was put aside");
-        self.locks.log.record(entry.with("lock", name).with("kept", &kept).with("why", why));
-        self.locks.warn(format!(
-            "the record of the lock {name} is damaged ({why}) and was put aside as {LOCKS}/{kept}; \
-             its holder is unknown"
-        ));
-        Ok(record)
     }
 
     /// Puts the changed ones of these records in place, all or none.

@@ -1,4 +1,4 @@
-//! Locks that a command acquires implicitly while it works, besides its turn at the state. Grants
+//! LockRoot that a command acquires implicitly while it works, besides its turn at the state. Grants
 //! of its ancestors are used as they are; a grant made here is given back.
 //!
 //! A command that holds the flock of the state must not wait for a lock, since that lock's holder
@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use super::acquire::{GiveBack, acquire, give_back};
+use super::root::LockRoot;
 use crate::error::{Kind, Result};
-use crate::lock::Locks;
 use crate::lock::edit::Acquired;
 use crate::lock::identity::same_ancestry;
 use crate::lock::process::{command_of, owner};
@@ -22,13 +22,16 @@ use crate::name::Name;
 /// Implicit locks, held until this is dropped.
 #[derive(Debug)]
 pub struct ImplicitLocks<'a> {
-    locks: &'a Locks,
+    locks: &'a LockRoot,
     acquired: Vec<Acquired>,
 }
 
 impl<'a> ImplicitLocks<'a> {
     /// Acquires these locks if nothing blocks them; `None` if something does.
-    pub(in crate::lock) fn try_acquire(locks: &'a Locks, names: &[&str]) -> Result<Option<Self>> {
+    pub(in crate::lock) fn try_acquire(
+        locks: &'a LockRoot,
+        names: &[&str],
+    ) -> Result<Option<Self>> {
         match Self::acquire(locks, names, Deadline::after(Duration::ZERO)) {
             Ok(implicit) => Ok(Some(implicit)),
             Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => Ok(None),
@@ -38,7 +41,7 @@ impl<'a> ImplicitLocks<'a> {
 
     /// Acquires these locks, waiting until nothing blocks them. The caller must hold nothing.
     pub(in crate::lock) fn acquire(
-        locks: &'a Locks,
+        locks: &'a LockRoot,
         names: &[&str],
         deadline: Deadline,
     ) -> Result<Self> {

@@ -6,23 +6,22 @@ use rustix::io::Errno;
 
 use super::encoding::{Unreadable, decode};
 use super::journal::PendingChange;
+use super::layout::{LOCKS, PENDING};
 use super::probe::LivenessProbe;
-use super::tokens;
+use super::reservation::is_of_previous_boot;
+use super::root::LockRoot;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Completeness, Dir, FileKind};
 use crate::lock::lifeline::Lifeline;
+use crate::lock::limits;
 use crate::lock::record::Record;
-use crate::lock::{LOCKS, Locks, limits};
 use crate::name::Name;
 use crate::side;
-
-/// The journal of a change of several records.
-pub const PENDING: &str = ".pending";
 
 /// The records of an open directory of locks.
 #[derive(Clone, Copy)]
 pub(in crate::lock) struct Records<'a> {
-    pub locks: &'a Locks,
+    pub locks: &'a LockRoot,
     pub dir: &'a Dir,
 }
 
@@ -70,7 +69,7 @@ pub(super) enum RecordFile {
 }
 
 /// Opens the directory of the locks, if there is one.
-pub(in crate::lock) fn open(locks: &Locks) -> Result<Option<Dir>> {
+pub(in crate::lock) fn open(locks: &LockRoot) -> Result<Option<Dir>> {
     side::open_to_read(&locks.disk, &side::open_root(&locks.disk, &locks.directory)?, LOCKS)
 }
 
@@ -179,7 +178,7 @@ impl<'a> Records<'a> {
                 Err(Unreadable::Newer(version)) => {
                     StoredRecord::Damaged(Damage::Newer(self.newer(name, version)))
                 }
-                Err(Unreadable::Torn(_)) if tokens::is_of_previous_boot(*self)? => {
+                Err(Unreadable::Torn(_)) if is_of_previous_boot(&self.locks.disk, self.dir)? => {
                     StoredRecord::Valid(Record::default())
                 }
                 Err(Unreadable::Torn(why)) => StoredRecord::Damaged(Damage::Torn(why)),

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
+use super::layout::LOCKS;
+use super::load::{load, load_all};
 use super::records::{self, Records};
+use super::root::LockRoot;
 use super::tokens;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
@@ -14,13 +17,12 @@ use crate::lock::process::ancestry;
 use crate::lock::record::{Grant, Token};
 use crate::lock::release::{Operation, Released, Selection, release_one};
 use crate::lock::request::Requester;
-use crate::lock::{LOCKS, Locks};
 use crate::name::Name;
 
 /// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the one
 /// with this token.
 pub(in crate::lock) fn release(
-    locks: &Locks,
+    locks: &LockRoot,
     names: &[Name],
     token: Option<Token>,
     requester: &Requester,
@@ -29,7 +31,7 @@ pub(in crate::lock) fn release(
     let selection = Selection { operation: Operation::Release, token, requester };
     require_locks(locks, names, selection)?;
     let gate = Gate::enter(locks, deadline)?;
-    let mut edits = gate.load_all(names)?;
+    let mut edits = load_all(&gate, names)?;
     let probe = gate.records().probe()?;
     let released: Vec<Released> = edits
         .iter_mut()
@@ -60,7 +62,7 @@ pub(in crate::lock) fn release(
 
 /// Renews a grant's time to live, counted from now; returns its end, in seconds since 1970.
 pub(in crate::lock) fn renew(
-    locks: &Locks,
+    locks: &LockRoot,
     name: &Name,
     ttl: Option<Duration>,
     token: Option<Token>,
@@ -70,7 +72,7 @@ pub(in crate::lock) fn renew(
     let selection = Selection { operation: Operation::Renew, token, requester };
     require_locks(locks, std::slice::from_ref(name), selection)?;
     let gate = Gate::enter(locks, deadline)?;
-    let mut edit = gate.load(name)?;
+    let mut edit = load(&gate, name)?;
     let grant = selection.grant(&edit, &gate.records().probe()?)?;
     let Some(ttl) = ttl.map(|ttl| ttl.as_secs_f64()).or(grant.ttl) else {
         let message = format!("{name} was acquired without --ttl; say for how long");
@@ -89,7 +91,7 @@ pub(in crate::lock) fn renew(
 }
 
 /// Refuses if there are no locks at all, without creating the directory of locks.
-fn require_locks(locks: &Locks, names: &[Name], selection: Selection<'_>) -> Result<()> {
+fn require_locks(locks: &LockRoot, names: &[Name], selection: Selection<'_>) -> Result<()> {
     let path = locks.directory.join(LOCKS);
     if locks.disk.stat(&Dir::working(), path).is_ok_and(|found| found.is_some()) {
         return Ok(()); // the gate will check what it is

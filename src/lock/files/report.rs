@@ -1,15 +1,16 @@
 //! Reads the records for reports, without the gate and without a change.
 
+use super::layout::LOCKS;
 use super::probe::file_system;
 use super::records::{self, Records, StoredRecord};
+use super::root::LockRoot;
 use crate::error::Result;
 use crate::lock::report::{EntryStatus, LockEntry, LockSummary, Standing};
-use crate::lock::{LOCKS, Locks};
 use crate::name::Name;
 use crate::side;
 
 /// The state of a lock.
-pub(in crate::lock) fn check(locks: &Locks, name: &Name) -> Result<Standing> {
+pub(in crate::lock) fn check(locks: &LockRoot, name: &Name) -> Result<Standing> {
     let Some(dir) = records::open(locks)? else { return Ok(Standing::Unlocked) };
     let records = Records { locks, dir: &dir };
     Ok(match records.read(name)? {
@@ -19,7 +20,7 @@ pub(in crate::lock) fn check(locks: &Locks, name: &Name) -> Result<Standing> {
 }
 
 /// All holders and waiters, by lock; holders first, waiters in their order.
-pub(in crate::lock) fn list(locks: &Locks) -> Result<Vec<LockEntry>> {
+pub(in crate::lock) fn list(locks: &LockRoot) -> Result<Vec<LockEntry>> {
     let Some(dir) = records::open(locks)? else { return Ok(Vec::new()) };
     let records = Records { locks, dir: &dir };
     let probe = records.probe()?;
@@ -36,7 +37,7 @@ pub(in crate::lock) fn list(locks: &Locks) -> Result<Vec<LockEntry>> {
 }
 
 /// The number of entries of each kind.
-pub(in crate::lock) fn summary(locks: &Locks) -> Result<LockSummary> {
+pub(in crate::lock) fn summary(locks: &LockRoot) -> Result<LockSummary> {
     use EntryStatus::{Damaged, Held, PassedOver, Stale, Stopped, Unknown, Waiting};
     let entries = list(locks)?;
     let count = |wanted: &[EntryStatus]| {

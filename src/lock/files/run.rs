@@ -20,10 +20,10 @@ use super::clean::remove_leftovers;
 use super::gate::Gate;
 use super::records;
 use super::release::release;
+use super::root::LockRoot;
 use crate::child::Forwarder;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Locked;
-use crate::lock::Locks;
 use crate::lock::edit::Acquired;
 use crate::lock::identity::Identity;
 use crate::lock::lifeline::{self, Lifeline};
@@ -75,7 +75,7 @@ struct CommandLifeline {
 }
 
 /// Runs a command while its locks are held; returns its exit status.
-pub(in crate::lock) fn run(locks: &Locks, spec: &RunSpec) -> Result<ExitStatus> {
+pub(in crate::lock) fn run(locks: &LockRoot, spec: &RunSpec) -> Result<ExitStatus> {
     let CommandLifeline { name, file } = CommandLifeline::create(locks, spec.deadline.at)?;
     let result = WaitingChild::start(spec, file).and_then(|mut waiting| {
         match acquire_for(locks, spec, &waiting.child, &name) {
@@ -96,7 +96,7 @@ pub(in crate::lock) fn run(locks: &Locks, spec: &RunSpec) -> Result<ExitStatus> 
 }
 
 impl CommandLifeline {
-    fn create(locks: &Locks, deadline: Instant) -> Result<Self> {
+    fn create(locks: &LockRoot, deadline: Instant) -> Result<Self> {
         let me = owner::self_and_ancestors(None, &locks.env)?.process;
         let name = Lifeline::of_command(&me)?;
         let gate = Gate::enter(locks, deadline)?; // so that no clean-up finds it unlocked
@@ -140,7 +140,7 @@ impl WaitingChild {
 
     /// Lets the child become the command, passes signals on, and releases the locks when it has
     /// ended, even if a child of the command lives on.
-    fn supervise(mut self, locks: &Locks, acquired: &[Acquired]) -> Result<ExitStatus> {
+    fn supervise(mut self, locks: &LockRoot, acquired: &[Acquired]) -> Result<ExitStatus> {
         let signals = Forwarder::new();
         signals.begin(self.child.id());
         let tokens =
@@ -168,7 +168,7 @@ impl WaitingChild {
 }
 
 fn acquire_for(
-    locks: &Locks,
+    locks: &LockRoot,
     spec: &RunSpec,
     child: &Child,
     live_file: &Lifeline,

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
+use super::load::load_all;
+use super::root::LockRoot;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, Locked};
-use crate::lock::Locks;
 use crate::lock::edit::RecordEdit;
 use crate::lock::identity::Identity;
 use crate::lock::lifeline::Lifeline;
@@ -17,7 +18,7 @@ use crate::name::Name;
 /// A place in the queues of some locks; left when dropped.
 #[derive(Debug)]
 pub struct QueueSlot<'a> {
-    locks: &'a Locks,
+    locks: &'a LockRoot,
     /// Empty once the place is given up by other means.
     names: Vec<Name>,
     process: Identity,
@@ -34,7 +35,7 @@ impl<'a> QueueSlot<'a> {
     /// `slot` is set as soon as the place is on record, and must outlive the gate.
     pub(super) fn take(
         slot: &mut Option<Self>,
-        locks: &'a Locks,
+        locks: &'a LockRoot,
         request: &Request,
         gate: &Gate<'_>,
         edits: &mut [RecordEdit],
@@ -70,7 +71,7 @@ impl<'a> QueueSlot<'a> {
 
     fn leave(&self) -> Result<()> {
         let gate = Gate::enter(self.locks, Instant::now() + CLEANUP_TIMEOUT)?;
-        let mut edits = gate.load_all(&self.names)?;
+        let mut edits = load_all(&gate, &self.names)?;
         edits.iter_mut().for_each(|edit| dequeue(&mut edit.record, &self.process));
         gate.store(&edits)
     }

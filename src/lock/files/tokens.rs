@@ -9,9 +9,6 @@
 //! `.tokens` is gone, torn or damaged, counting goes on from the reservation's end. So no grant
 //! waits for a sync unless a block of [`BLOCK`] was used up faster than releases and waiters
 //! reserve the next one.
-//!
-//! Since each boot reserves tokens before it grants a lock, `.reserved` also distinguishes a record
-//! torn by a power cut from one damaged while its lock may be held: see [`is_of_previous_boot`].
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -21,21 +18,18 @@ use serde::{Deserialize, Serialize};
 
 use super::flock::{FileLock, LockedDir, ShortLock, flock, lock_dir};
 use super::gate::{Gate, MIN_GATE_WAIT};
-use super::probe::file_system;
+use super::layout::{COUNTER, LOCKS, RESERVED};
 use super::records::{self, Records};
+use super::reservation::{Reservation, is_of_previous_boot};
+use super::root::LockRoot;
 use crate::digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
 use crate::lock::identity::Namespace;
 use crate::lock::record::Token;
-use crate::lock::{LOCKS, Locks};
 use crate::side;
 
-/// The counter of this boot's tokens.
-pub const COUNTER: &str = ".tokens";
-/// The durable reservation.
-pub const RESERVED: &str = ".reserved";
 /// Larger than either file.
 const LIMIT: u64 = 1024;
 /// Tokens reserved at a time.
@@ -80,34 +74,6 @@ impl Counter {
 
     fn left(&self) -> u64 {
         self.end.saturating_sub(self.next)
-    }
-}
-
-/// The content of `.reserved`.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Reservation {
-    /// The first token that is not reserved.
-    end: u64,
-    boot: String,
-    machine: String,
-}
-
-impl Reservation {
-    fn read(records: Records<'_>) -> Result<Option<Self>> {
-        let content = records.locks.disk.read(records.dir, RESERVED, LIMIT)?;
-        Ok(content.and_then(|content| Self::parse(&content.bytes)))
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        digest::decode(bytes).or_else(|| Self::from_line(std::str::from_utf8(bytes).ok()?))
-    }
-
-    /// Parses the line of an earlier version: these words, or only the first, without a digest.
-    fn from_line(line: &str) -> Option<Self> {
-        let mut words = line.split_whitespace();
-        let end = words.next()?.parse().ok()?;
-        let mut word = || words.next().unwrap_or_default().to_owned();
-        Some(Self { end, boot: word(), machine: word() })
     }
 }
 
@@ -157,16 +123,6 @@ fn overwrite(gate: &Gate<'_>, counter: &Counter) -> Result<()> {
     }
 }
 
-/// Returns whether all records were written before this boot of this machine, so that their holders
-/// are dead. Records are not synced: a power cut may leave nothing of one but its name.
-pub(super) fn is_of_previous_boot(records: Records<'_>) -> Result<bool> {
-    let here = Namespace::here()?;
-    let Some(reservation) = Reservation::read(records)? else { return Ok(false) };
-    let same_machine = !here.machine.is_empty() && reservation.machine == here.machine;
-    let another_boot = !reservation.boot.is_empty() && reservation.boot != here.boot;
-    Ok(another_boot && same_machine && file_system(records.dir).is_local())
-}
-
 /// Reserves the next block if few tokens are left; called where no process waits for the result.
 pub(super) fn reserve_ahead(records: Records<'_>, deadline: Instant) {
     let counter = Counter::of_this_boot(records);
@@ -177,7 +133,7 @@ pub(super) fn reserve_ahead(records: Records<'_>, deadline: Instant) {
 
 /// Reserves a block durably. Even a request with no time left waits for other reservations: they
 /// hold no lock that it requested.
-pub(super) fn reserve(locks: &Locks, deadline: Instant) -> Result<()> {
+pub(super) fn reserve(locks: &LockRoot, deadline: Instant) -> Result<()> {
     let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
     let LockedDir { root, dir, lock } = lock_dir(locks, ShortLock::Reservation, deadline)?;
     let records = Records { locks, dir: &dir };
@@ -185,7 +141,7 @@ pub(super) fn reserve(locks: &Locks, deadline: Instant) -> Result<()> {
     if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
         return Ok(()); // another process did it during the wait
     }
-    if is_of_previous_boot(records)? {
+    if is_of_previous_boot(&locks.disk, &dir)? {
         // While torn can be distinguished from damaged.
         Gate::enter(locks, deadline)?.remove_all_torn()?;
     }
@@ -205,7 +161,7 @@ pub(super) fn reserve(locks: &Locks, deadline: Instant) -> Result<()> {
 }
 
 /// Prevents reservations while the result is held; `None` if one is under way.
-pub(super) fn block_reservations(locks: &Locks) -> Option<FileLock> {
+pub(super) fn block_reservations(locks: &LockRoot) -> Option<FileLock> {
     let root = side::open_root(&locks.disk, &locks.directory).ok()?;
     let dir = records::open(locks).ok()??;
     side::check(&locks.disk, &root, LOCKS, &dir).ok()?; // root would create its file there
@@ -227,7 +183,7 @@ fn used_up(dir: &Dir) -> Error {
 /// A number above every token handed out so far, from all that is known.
 fn highest_known(records: Records<'_>) -> Result<u64> {
     let Records { locks, dir } = records;
-    let reserved = Reservation::read(records)?.map(|reservation| reservation.end);
+    let reserved = Reservation::read(&locks.disk, dir)?.map(|reservation| reservation.end);
     let counted = Counter::read(records)?.map(|counter| counter.end);
     let highest = reserved.max(counted).unwrap_or(0);
     if reserved.is_some() && counted.is_some() {

@@ -4,8 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
+use super::layout::STATE_LOCK;
+use super::load::{load, load_all};
 use super::park::{Parker, PollMode};
 use super::records::{self, RawRecord, Records, StoredRecord};
+use super::root::LockRoot;
 use super::slot::QueueSlot;
 use crate::audit::Level;
 use crate::error::Result;
@@ -24,7 +27,6 @@ use crate::lock::queue::Blocker;
 use crate::lock::record::{Grant, Purpose, Record, Waiter};
 use crate::lock::refusal::{already_held, broken, owner_ended, timed_out};
 use crate::lock::request::{Deadlocks, NOTICE_AFTER, Request};
-use crate::lock::{Locks, STATE_LOCK};
 use crate::name::Name;
 
 /// The gate, and the records of a request that nothing blocks, without their dead. They need not be
@@ -36,7 +38,7 @@ pub(super) struct Grantable<'a> {
 
 /// A request until it is granted or refused.
 pub(super) struct Wait<'a, 'r> {
-    locks: &'a Locks,
+    locks: &'a LockRoot,
     request: &'r Request,
     started: Instant,
     notice: Notice,
@@ -63,7 +65,7 @@ enum Woken {
 }
 
 impl<'a, 'r> Wait<'a, 'r> {
-    pub(super) fn new(locks: &'a Locks, request: &'r Request) -> Self {
+    pub(super) fn new(locks: &'a LockRoot, request: &'r Request) -> Self {
         Self {
             locks,
             request,
@@ -86,7 +88,7 @@ impl<'a, 'r> Wait<'a, 'r> {
             if let Some(idle) = idle.take() {
                 self.pass_over(&gate, &idle)?;
             }
-            let mut edits = gate.load_all(&self.request.names)?;
+            let mut edits = load_all(&gate, &self.request.names)?;
             let queued = match self.admit(&gate, &mut edits)? {
                 None => return Ok(Grantable { gate, edits }),
                 Some(queued) => queued,
@@ -175,7 +177,7 @@ impl<'a, 'r> Wait<'a, 'r> {
     /// Marks a waiter as passed over that left its free lock untaken for too long, if that is still
     /// so.
     fn pass_over(&self, gate: &Gate<'_>, idle: &IdleWaiter) -> Result<()> {
-        let (mut edit, probe) = (gate.load(&idle.lock)?, gate.records().probe()?);
+        let (mut edit, probe) = (load(gate, &idle.lock)?, gate.records().probe()?);
         let position = edit.record.position_of(&self.request.requester.process);
         let waiter = edit.waiter(&idle.process).cloned();
         let (Some(position), Some(waiter)) = (position, waiter) else { return Ok(()) };
