@@ -15,7 +15,7 @@ use super::moment::Moment;
 use super::output::Output;
 use super::reports::size;
 use super::table::{Cell, Column, Table, dash};
-use super::write_command::{change, order, show_changes, with_store};
+use super::write_command::{change, show_changes, with_store, write_options};
 use crate::config::Config;
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
@@ -86,7 +86,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
         }
         Recover::Degrade(arguments) => degrade(arguments, store, output),
         Recover::Normal { writer } => {
-            let order = order("recover", "recover-mode", writer)?;
+            let order = write_options("recover", "recover-mode", writer)?;
             let normal = |document: &mut Value| Degraded::default().put_into(document);
             set_mode(store, output, &order, "Degraded mode disabled", &normal)
         }
@@ -172,7 +172,7 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
         (None, Some("") | None) => Which::Latest(None),
         (None, Some(operation)) => Which::Latest(Some(Name::parse("operation", operation)?)),
     };
-    let order = order("recover", "restore", &arguments.writer)?;
+    let order = write_options("recover", "restore", &arguments.writer)?;
     if order.mode == Mode::DryRun {
         let plan = store.plan_restore(&which)?;
         if !output.is_json() {
@@ -363,7 +363,7 @@ fn tell_of_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Re
 // ---- degraded mode ----
 
 fn degrade(arguments: &args::Degrade, store: &Store, output: &Output<'_>) -> Run {
-    let mut order = order("recover", "degrade", &arguments.writer)?;
+    let mut order = write_options("recover", "degrade", &arguments.writer)?;
     order.reason = order.reason.or_else(|| Some(format!("degraded {}", arguments.cause)));
     let noted = Degraded {
         is_on: true,

@@ -53,7 +53,7 @@ fn reason(text: String) -> Result<String> {
 }
 
 /// Options of a writer from its command line.
-pub(super) fn order(
+pub(super) fn write_options(
     group: &'static str,
     action: &'static str,
     writer: &Writer,

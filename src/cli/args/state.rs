@@ -88,7 +88,7 @@ JSON:
   {revision: number, changed: boolean}
   with --dry-run: [{path: string, old?: any, new?: any}]"
     )]
-    Write(Write),
+    Write(WriteDocument),
     /// Print the phase, or set it
     #[command(after_help = "Examples:
   pipeline-state state phase
@@ -350,7 +350,7 @@ pub struct Update {
 }
 
 #[derive(Args, Debug)]
-pub struct Write {
+pub struct WriteDocument {
     /// The file; - is standard input
     #[arg(default_value = "-")]
     pub file: PathBuf,

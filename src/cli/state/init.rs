@@ -1,0 +1,76 @@
+//! `state init`: begins a state, or continues with the one that is there.
+
+use serde_json::json;
+
+use super::Run;
+use crate::cli::ask;
+use crate::cli::input::input;
+use crate::cli::output::Output;
+use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
+use crate::side::warning_for_root;
+use crate::store::Store;
+use crate::store::fresh::{Done, InitMode};
+use crate::store::options::WriteOptions;
+use crate::store::report::validate_input;
+
+pub(super) fn run(fresh: bool, yes: bool, store: &Store, output: &Output<'_>) -> Run {
+    if fresh {
+        check_fresh(store, yes)?;
+    }
+    if let Some(warning) = warning_for_root(store.disk(), &store.settings().directory) {
+        output.warning(&warning); // before anything is created
+    }
+    init(store, output, if fresh { InitMode::Fresh } else { InitMode::Continue })
+}
+
+/// Asks before it archives a readable state; without a terminal it requires `--yes`.
+fn check_fresh(store: &Store, yes: bool) -> Result<()> {
+    let Some(served) = store.lineages().served().filter(|_| !yes) else { return Ok(()) };
+    let what =
+        format!("{} is {served}, and --fresh archives it with its history", store.path().display());
+    if !ask::is_possible() {
+        return Err(Error::new(Kind::Usage, format!("{what}; nothing was changed"))
+            .hint_command("state init --fresh --yes", "archive it and start a new one")
+            .hint_command("state init", "keep it; heals and migrates where that is needed"));
+    }
+    if ask::ask(&format!("{what}. Start a new one?")) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Cancelled, "the answer was no; nothing was changed")
+        .hint_command("state init", "keep it; heals and migrates where that is needed"))
+}
+
+fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
+    let archives =
+        if beginning == InitMode::Fresh { store.lineages().archives() } else { Vec::new() };
+    let initialized = store.init(beginning, &WriteOptions::of("init"))?;
+    store.logs().make_error_log();
+    let archive = (beginning == InitMode::Fresh)
+        .then(|| store.lineages().newest_archive_except(&archives))
+        .flatten();
+    let (archive, archived_state) =
+        archive.map_or((None, None), |(archive, state)| (Some(archive), state));
+    let (path, done) = (store.path().display().to_string(), initialized.done);
+    let facts = json!({
+        "path": path, "revision": initialized.revision.get(), "created": done == Done::Created,
+        "done": done.words(), "archive": archive.as_ref().map(|path| path.display().to_string()),
+        "archived_state": archived_state.as_ref().map(|path| path.display().to_string()),
+    });
+    let mut lines =
+        vec![format!("State {}: {path} (revision {})", done.words(), initialized.revision)];
+    lines.extend(
+        archive.map(|archive| format!("The history before it is kept in {}", archive.display())),
+    );
+    lines.extend(archived_state.map(|state| {
+        let (kept, place) = (quote_path(&state), quote_path(&store.path()));
+        let is_a_state = input(&state).is_ok_and(|bytes| validate_input(&bytes).error.is_none());
+        let way_back = match is_a_state {
+            true => Hint::Command(format!("state write --force {kept}"), String::new()),
+            // it was damaged, or of another program
+            false => Hint::Shell(format!("cp {kept} {place}"), String::new()),
+        };
+        format!("The way back: {}", output.command(&way_back))
+    }));
+    output.confirm_in_lines(&lines.iter().map(String::as_str).collect::<Vec<_>>(), &facts);
+    Ok(ExitCode::Success)
+}
