@@ -67,13 +67,15 @@ pub use self::files::commit::CommitTurn;
 pub use self::files::flock::FileLock;
 pub use self::files::flock_holder::{FlockHolder, flock_holder};
 pub use self::files::gate::Gate;
+pub use self::files::guard_lifeline::GuardLifeline;
 pub use self::files::implicit::ImplicitLocks;
 pub use self::files::layout::{COUNTER, GATE, LOCK_FILES, LOCKS, STATE_LOCK};
 use self::files::root::LockRoot;
 pub use self::files::run::RunSpec;
 pub use self::files::slot::QueueSlot;
 use self::files::{
-    acquire, break_lock, clean, commit, records, release as giving_back, report as reading, run,
+    acquire, break_lock, clean, commit, guard_lifeline, records, release as giving_back,
+    report as reading, run,
 };
 pub use self::identity::{Identity, Namespace};
 pub use self::lifeline::Lifeline;
@@ -218,6 +220,20 @@ impl Locks {
         dir.map_or(Ok(Vec::new()), |dir| {
             records::Records { locks: &self.root, dir: &dir }.lifelines()
         })
+    }
+
+    /// Takes a lifeline for a guard of this process.
+    pub fn guard_lifeline(&self, deadline: Instant) -> Result<GuardLifeline<'_>> {
+        GuardLifeline::create(self, deadline)
+    }
+
+    /// The liveness of a guard's process; its lifeline proves it where its pid does not.
+    pub fn guard_liveness(
+        &self,
+        process: &Identity,
+        lifeline: Option<&Lifeline>,
+    ) -> Result<Liveness> {
+        guard_lifeline::liveness(self, process, lifeline)
     }
 
     /// Acquires these locks for the command itself if nothing blocks them; `None` if something

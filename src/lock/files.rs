@@ -9,6 +9,7 @@ pub mod encoding;
 pub mod flock;
 pub mod flock_holder;
 pub mod gate;
+pub mod guard_lifeline;
 pub mod implicit;
 pub mod journal;
 pub mod layout;

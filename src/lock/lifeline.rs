@@ -9,7 +9,7 @@
 //! each lock, the same inode can have more names there; the flock stays where it is.
 //!
 //! A root is data: a record may come with a clone or an archive. So a lifeline's name has one of
-//! two forms, and a record with a name of any other form is damaged. Nothing outside `.locks` is
+//! three forms, and a record with a name of any other form is damaged. Nothing outside `.locks` is
 //! ever opened.
 
 use std::fmt;
@@ -23,12 +23,14 @@ use crate::error::{Error, Kind, Result};
 pub const COMMAND: &str = ".live-";
 /// The prefix of the lifelines of waiters; the rest is the waiter's ID.
 pub const WAITER: &str = ".wait-";
+/// The prefix of the lifelines of guards; random digits follow.
+pub const GUARD: &str = ".guard-";
 /// Random bytes in a waiter's ID.
 const RANDOM: usize = 8;
 /// The longest name. A command's lifeline holds three numbers and a part of the boot's ID.
 const LONGEST: usize = 128;
 
-/// The name of a lifeline: one of the two prefixes, then lower-case letters, digits and dashes.
+/// The name of a lifeline: one of the three prefixes, then lower-case letters, digits and dashes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Lifeline(String);
@@ -36,7 +38,7 @@ pub struct Lifeline(String);
 impl Lifeline {
     /// Parses a file name; `None` if it is not the name of a lifeline.
     pub fn parse(name: &str) -> Option<Self> {
-        let rest = [COMMAND, WAITER].iter().find_map(|prefix| name.strip_prefix(prefix))?;
+        let rest = [COMMAND, WAITER, GUARD].iter().find_map(|prefix| name.strip_prefix(prefix))?;
         let is_plain =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let is_name = !rest.is_empty() && name.len() <= LONGEST && rest.bytes().all(is_plain);
@@ -45,12 +47,21 @@ impl Lifeline {
 
     /// A new waiter's lifeline, with a random name.
     pub fn random() -> Result<Self> {
+        Self::with_random(WAITER)
+    }
+
+    /// A new guard's lifeline, with a random name.
+    pub fn of_guard() -> Result<Self> {
+        Self::with_random(GUARD)
+    }
+
+    fn with_random(prefix: &str) -> Result<Self> {
         let mut bytes = [0; RANDOM];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
             |errno| Error::new(Kind::Io, format!("the kernel has no random bytes: {errno}")),
         )?;
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self(format!("{WAITER}{digits}")))
+        Ok(Self(format!("{prefix}{digits}")))
     }
 
     /// The lifeline of the command that this process of `lock run` starts. Containers that start

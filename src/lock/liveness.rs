@@ -192,14 +192,7 @@ impl<H: Host> LivenessOracle for H {
     /// A waiter's lifeline is removed by the change that removes the waiter from the record, so a
     /// waiter without its file is dead.
     fn waiting_process(&self, waiter: &Waiter) -> Liveness {
-        match (self.process(&waiter.process), &waiter.lifeline) {
-            (Liveness::Unknown, Some(file)) => match lifeline_of(self, file, &waiter.process) {
-                LifelineState::Locked => Liveness::Alive,
-                LifelineState::Free | LifelineState::Missing => Liveness::Dead,
-                LifelineState::Unknown => Liveness::Unknown,
-            },
-            (known, _) => known,
-        }
+        process_or_lifeline(self, &waiter.process, waiter.lifeline.as_ref())
     }
 
     fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
@@ -209,6 +202,23 @@ impl<H: Host> LivenessOracle for H {
 
     fn describe_namespace(&self, process: &Identity) -> String {
         process.namespace.describe_from(self.namespace())
+    }
+}
+
+/// The liveness of a process that keeps a lifeline until nothing names it any more: if its pid
+/// proves nothing, the lifeline does.
+pub fn process_or_lifeline<H: Host>(
+    host: &H,
+    process: &Identity,
+    lifeline: Option<&Lifeline>,
+) -> Liveness {
+    match (host.process(process), lifeline) {
+        (Liveness::Unknown, Some(file)) => match lifeline_of(host, file, process) {
+            LifelineState::Locked => Liveness::Alive,
+            LifelineState::Free | LifelineState::Missing => Liveness::Dead,
+            LifelineState::Unknown => Liveness::Unknown,
+        },
+        (known, _) => known,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::child::Forwarder;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
-use crate::store::guard::{Begun, GUARD_TOKEN, OnRecord, Settlement, Standing};
+use crate::store::guard::{GUARD_TOKEN, OnRecord, Settlement};
 use crate::store::options::WriteOptions;
 
 /// A progress event, for people.
@@ -54,8 +54,9 @@ pub fn guard(
 ) -> Result<Guarded> {
     // A root where changes could not be put back refuses the command now.
     store.restore_plan()?;
-    let Begun { id, shown } = store.begin_guard(snapshot)?;
-    tell(GuardStep::Created(&id));
+    let begun = store.begin_guard(snapshot)?;
+    let (id, shown) = (&begun.id, &begun.shown);
+    tell(GuardStep::Created(id));
     // From here on a signal ends the command or the wait, but not putting the changes back.
     let signals = Forwarder::new();
     let around = std::env::var(GUARD_TOKEN).ok().filter(|around| !around.is_empty());
@@ -63,7 +64,7 @@ pub fn guard(
     let policy = Policy { environment: vec![(GUARD_TOKEN, shown)], ..policy.clone() };
     let ended = policy.run(command, &signals, &|what| tell(GuardStep::Failed(what)));
     if ended.code == 0 || ended.attempts == 0 {
-        if let Err(error) = store.end_guard(&id) {
+        if let Err(error) = store.end_guard(id) {
             tell(GuardStep::StaysOnRecord(&error));
         }
         return Ok(Guarded { ended, unrestored: None });
@@ -75,22 +76,23 @@ pub fn guard(
         reason: Some(format!("guard {}", snapshot.operation)),
         ..WriteOptions::of("restore")
     };
-    let unrestored = match store.settle_failed_guard(&id, &order) {
+    let unrestored = match store.settle_failed_guard(&begun.record, &order) {
         Ok(Settlement::Restored { left }) => {
-            tell(GuardStep::Restored { id: &id, left: &left });
+            tell(GuardStep::Restored { id, left: &left });
             None
         }
         Ok(Settlement::PutBack { revision }) => {
-            tell(GuardStep::PutBack { id: &id, revision });
+            tell(GuardStep::PutBack { id, revision });
             None
         }
-        Ok(Settlement::Unrestored(why)) => Some(unrestored(id, why)),
+        Ok(Settlement::Finished) => None, // the store has said so
+        Ok(Settlement::Unrestored(why)) => Some(unrestored(store, id, why)),
         Err(error) => {
             store.logs().record_refusal("restore", &error);
             // The obstacle to the restore comes first: until it is removed, no other restore can
             // succeed.
             let Error { message, mut hints, .. } = error;
-            let unrestored = unrestored(id, message);
+            let unrestored = unrestored(store, id, message);
             hints.extend(unrestored.hints);
             Some(Error { hints, ..unrestored })
         }
@@ -98,8 +100,8 @@ pub fn guard(
     Ok(Guarded { ended, unrestored })
 }
 
-fn unrestored(id: String, why: String) -> Error {
-    let guard = OnRecord { id, standing: Standing::Unrestored(why) };
+fn unrestored(store: &Store, id: &str, why: String) -> Error {
+    let guard: OnRecord = store.unrestored_guard(id.to_owned(), why);
     let error = Error::new(Kind::Unrestored, guard.problem().unwrap_or_default())
         .detail("guard", guard.id.as_str());
     Error { hints: guard.hints(), ..error }

@@ -19,6 +19,7 @@ use self::settle::Aftermath;
 use super::Store;
 use super::backup_dir::BackupDir;
 use super::checkpoint::Snapshot;
+use super::checkpoint::catalog::Which;
 use super::checkpoint::retention::Retention;
 use super::diagnosis::Health;
 use super::options::LockPurpose;
@@ -26,10 +27,11 @@ use super::state_lock::StateLock;
 use super::transaction::Transaction;
 use crate::document::seal::Digest;
 use crate::error::{Error, Hint, Kind, Result};
+use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::journal::{Event, GuardEvent, Journal};
-use crate::lock::{Identity, Namespace, ancestry};
+use crate::lock::{GuardLifeline, Identity, Liveness, Namespace, ancestry};
 use crate::name::Name;
 use crate::time::rfc3339_millis;
 
@@ -38,20 +40,26 @@ use crate::time::rfc3339_millis;
 pub const GUARD_TOKEN: &str = "PIPELINE_GUARD_TOKEN";
 
 /// A guard that has begun.
-#[derive(Clone, Debug)]
-pub struct Begun {
+#[derive(Debug)]
+pub struct Begun<'s> {
     /// Its id, which is that of its checkpoint.
     pub id: String,
     /// The value its command shows: `ID:TOKEN`.
     pub shown: String,
+    /// Its record, in case that the command removes the file.
+    pub record: Record,
+    _lifeline: Option<GuardLifeline<'s>>,
 }
 
 /// The condition of a guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "standing", content = "why")]
 pub enum Standing {
-    /// Its command runs, as far as this process can see.
+    /// Its command runs.
     Running,
+    /// This process cannot find out whether its command runs: it sees neither the guard's process
+    /// nor a lifeline.
+    Unknown,
     /// Its process ended without recording a result; nothing was put back.
     Killed,
     /// Its command failed, and not everything was put back; the reason.
@@ -70,14 +78,20 @@ pub struct OnRecord {
     /// Its condition.
     #[serde(flatten)]
     pub standing: Standing,
+    /// Whether its checkpoint can be restored.
+    #[serde(skip)]
+    pub is_restorable: bool,
 }
 
 impl OnRecord {
     /// The problem with it, if there is one.
     pub fn problem(&self) -> Option<String> {
         let id = &self.id;
-        Some(match &self.standing {
+        let problem = match &self.standing {
             Standing::Running => return None,
+            Standing::Unknown => {
+                format!("whether the guard {id} still runs cannot be determined from here")
+            }
             Standing::Killed => format!(
                 "the guard {id} was killed, and nothing that its command changed was put back"
             ),
@@ -85,9 +99,13 @@ impl OnRecord {
                 format!("the guard {id} did not put everything back: {why}")
             }
             Standing::Foreign => {
-                format!("the record of the guard {id} is of another root or machine")
+                return Some(format!("the record of the guard {id} is of another root or machine"));
             }
-            Standing::Damaged => format!("the record of the guard {id} is damaged"),
+            Standing::Damaged => return Some(format!("the record of the guard {id} is damaged")),
+        };
+        Some(match self.is_restorable {
+            true => problem,
+            false => format!("{problem}; its checkpoint is gone or damaged"),
         })
     }
 
@@ -96,15 +114,18 @@ impl OnRecord {
         let run = |command: &str, why: &str| {
             Hint::Command(format!("{command} {}", self.id), why.to_owned())
         };
+        let restore =
+            run("recover restore", "put everything back, also what others committed since");
         let forget = run("recover guard --forget", "keep everything as it is");
         match self.standing {
             Standing::Running => Vec::new(),
-            Standing::Killed | Standing::Unrestored(_) => {
-                vec![
-                    run("recover restore", "put everything back, also what others committed since"),
-                    forget,
-                ]
+            Standing::Unknown => {
+                vec![run("recover guard --forget", "if its command has ended: remove the record")]
             }
+            Standing::Killed | Standing::Unrestored(_) if self.is_restorable => {
+                vec![restore, forget]
+            }
+            Standing::Killed | Standing::Unrestored(_) => vec![forget],
             Standing::Foreign | Standing::Damaged => {
                 vec![run("recover guard --forget", "remove the record")]
             }
@@ -125,17 +146,25 @@ pub enum Settlement {
         /// The revision that was committed for it, if one was needed.
         revision: Option<u64>,
     },
+    /// It failed after it was decided, and was finished all the same.
+    Finished,
     /// Not everything was put back; the reason.
     Unrestored(String),
 }
 
 impl Store {
     /// Makes a checkpoint and puts a guard on record, both under one lock.
-    pub fn begin_guard(&self, snapshot: &Snapshot) -> Result<Begun> {
+    pub fn begin_guard(&self, snapshot: &Snapshot) -> Result<Begun<'_>> {
         let token = new_token()?;
+        // Without a lifeline it is unknown in other pid namespaces whether the guard runs.
+        let lifeline = self.locks.guard_lifeline(self.deadline()).ok();
+        let mut begun_record = None;
         let id = self
             .checkpoint_then(snapshot, Retention::Automatic, &mut |tx, made| {
-                let record = self.new_record(tx, (&made.id, &snapshot.operation), &token)?;
+                let record = Record {
+                    lifeline: lifeline.as_ref().map(|lifeline| lifeline.name().clone()),
+                    ..self.new_record(tx, (&made.id, &snapshot.operation), &token)?
+                };
                 let backup_dir = &tx.seen.backup_dir;
                 tx.lock.put_record(backup_dir, &record)?;
                 let begun = tx.lock.announce(backup_dir, &record.id);
@@ -144,10 +173,13 @@ impl Store {
                 {
                     self.drop_record(dir, &record.id)?;
                 }
+                begun_record = Some(record);
                 begun
             })?
             .id;
-        Ok(Begun { shown: format!("{id}:{token}"), id })
+        let record =
+            begun_record.ok_or_else(|| Error::new(Kind::Internal, "a guard without a record"))?;
+        Ok(Begun { shown: format!("{id}:{token}"), id, record, _lifeline: lifeline })
     }
 
     fn new_record(
@@ -159,7 +191,7 @@ impl Store {
         let process = Identity::of(std::process::id())?.ok_or_else(|| {
             Error::new(Kind::DependencyMissing, "/proc does not show this process")
         })?;
-        let root = self.disk.stat(&tx.lock.root, ".")?;
+        let root = DirId::of(&self.disk, &tx.lock.root)?;
         let root =
             root.ok_or_else(|| Error::new(Kind::Conflict, "the root was removed meanwhile"))?;
         let base = match &tx.seen.health {
@@ -176,8 +208,9 @@ impl Store {
             operation: named.1.to_string(),
             started: rfc3339_millis(self.disk.now()),
             process,
+            lifeline: None,
             token: Digest::of(token.as_bytes()),
-            root: (root.dev, root.ino),
+            root,
             base,
             beside: running.into_iter().map(|other| other.id).find(|other| !around.contains(other)),
             status: Status::Running,
@@ -261,14 +294,29 @@ impl Store {
     pub fn guards(&self) -> Result<Vec<OnRecord>> {
         let root = self.open_root()?;
         let backup_dir = self.backup_dir_of(&root)?;
-        self.guards_in(&root, &backup_dir)
+        self.guards_in(&root, &backup_dir, |id| self.checkpoints().is_sound(id).unwrap_or(true))
     }
 
-    fn guards_in(&self, root: &Dir, backup_dir: &BackupDir) -> Result<Vec<OnRecord>> {
+    /// A guard that did not put everything back.
+    pub fn unrestored_guard(&self, id: String, why: String) -> OnRecord {
+        let is_restorable = self.checkpoints().is_sound(&id).unwrap_or(true);
+        OnRecord { id, standing: Standing::Unrestored(why), is_restorable }
+    }
+
+    fn guards_in(
+        &self,
+        root: &Dir,
+        backup_dir: &BackupDir,
+        is_restorable: impl Fn(&str) -> bool,
+    ) -> Result<Vec<OnRecord>> {
         let mut guards = Vec::new();
         for id in &backup_dir.guards {
-            let standing = self.standing_of(root, backup_dir, id)?;
-            guards.extend(standing.map(|standing| OnRecord { id: id.clone(), standing }));
+            let Some(standing) = self.standing_of(root, backup_dir, id)? else { continue };
+            let is_restorable = match standing {
+                Standing::Killed | Standing::Unrestored(_) => is_restorable(id),
+                _ => true,
+            };
+            guards.push(OnRecord { id: id.clone(), standing, is_restorable });
         }
         Ok(guards)
     }
@@ -290,8 +338,10 @@ impl Store {
         if let Status::Unrestored(why) = record.status {
             return Ok(Some(Standing::Unrestored(why)));
         }
-        if !self.is_gone(root, &record)? {
-            return Ok(Some(Standing::Running));
+        match self.liveness(&record)? {
+            Liveness::Alive => return Ok(Some(Standing::Running)),
+            Liveness::Unknown => return Ok(Some(Standing::Unknown)),
+            Liveness::Dead => {}
         }
         Ok(match self.put_back_by((root, backup_dir), self.live()?.as_ref(), &record)? {
             Aftermath::Nothing => Some(Standing::Killed),
@@ -308,33 +358,27 @@ impl Store {
 
     /// Returns whether a record was made in another root or on another machine.
     fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
-        let Some(stat) = self.disk.stat(root, ".")? else { return Ok(true) };
+        let Some(found) = DirId::of(&self.disk, root)? else { return Ok(true) };
         let (here, there) = (Namespace::here()?, &record.process.namespace);
         let is_other_machine =
             there.boot != here.boot && (here.machine.is_empty() || there.machine != here.machine);
-        Ok(!record.is_of(&stat) || is_other_machine)
+        Ok(!found.is_same(&record.root) || is_other_machine)
+    }
+
+    /// The liveness of the process of a guard of this root.
+    fn liveness(&self, record: &Record) -> Result<Liveness> {
+        self.locks.guard_liveness(&record.process, record.lifeline.as_ref())
     }
 
     /// Returns whether the process of a guard of this root has ended.
     fn is_gone(&self, root: &Dir, record: &Record) -> Result<bool> {
-        if self.is_foreign(root, record)? {
-            return Ok(false);
-        }
-        let (here, there) = (Namespace::here()?, &record.process.namespace);
-        Ok(match there.boot == here.boot {
-            false => true,
-            // The process is not visible from another namespace, and a running guard must not be
-            // reported as dead.
-            true if there.pid_namespace != here.pid_namespace => false,
-            true => {
-                Identity::of(record.process.pid)?.is_none_or(|found| !found.is(&record.process))
-            }
-        })
+        Ok(!self.is_foreign(root, record)? && self.liveness(record)? == Liveness::Dead)
     }
 
+    /// Returns whether a guard runs, or may run.
     fn is_running(&self, root: &Dir, record: &Record) -> Result<bool> {
         let is_over = matches!(record.status, Status::Unrestored(_));
-        Ok(!is_over && !self.is_foreign(root, record)? && !self.is_gone(root, record)?)
+        Ok(!is_over && !self.is_foreign(root, record)? && self.liveness(record)? != Liveness::Dead)
     }
 
     fn running(&self, root: &Dir, backup_dir: &BackupDir) -> Result<Vec<Record>> {
@@ -367,7 +411,9 @@ impl Store {
         if backup_dir.guards.is_empty() {
             return;
         }
-        for guard in self.guards_in(root, backup_dir).unwrap_or_default() {
+        // A command that only warns does not read the whole checkpoint.
+        let is_there = |id: &str| self.checkpoints().find(&Which::Id(id.to_owned())).is_ok();
+        for guard in self.guards_in(root, backup_dir, is_there).unwrap_or_default() {
             if let Some(problem) = guard.problem() {
                 let next = guard.hints().into_iter().find_map(|hint| match hint {
                     Hint::Command(command, _) => Some(command),

@@ -21,6 +21,7 @@ use pipeline_state::store::Wanted;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::InitMode;
+use pipeline_state::store::guard::record::{Record, file_name};
 use pipeline_state::store::guard::{Settlement, Standing};
 use pipeline_state::store::options::{Mode, WriteOptions};
 use rustix::io::Errno;
@@ -278,7 +279,9 @@ fn begin_guard(store: &Store) -> Result<()> {
 
 fn settle_guard(store: &Store) -> Result<()> {
     let id = store.guards()?.pop().map(|guard| guard.id).unwrap_or_default();
-    let settled = store.settle_failed_guard(&id, &WriteOptions::of("restore"))?;
+    let path = store.settings().root.join(".state-backups").join(file_name(&id));
+    let record = Record::read(&id, &fs::read(path).unwrap_or_default()).expect("a record");
+    let settled = store.settle_failed_guard(&record, &WriteOptions::of("restore"))?;
     assert!(matches!(settled, Settlement::Restored { .. }), "{settled:?}");
     Ok(())
 }

@@ -32,7 +32,7 @@ fn fifo(root: &Sandbox, name: &str) {
 }
 
 /// Starts a guard named `name`; its command runs `script`, waits for a word, and exits with `code`.
-fn start(root: &Sandbox, name: &str, options: &str, script: &str, code: i32) -> Running {
+pub fn start(root: &Sandbox, name: &str, options: &str, script: &str, code: i32) -> Running {
     start_as((root, root.command()), name, options, script, code)
 }
 
@@ -142,7 +142,7 @@ fn conflicting_changes_stay_and_the_guard_stays_on_record() {
 }
 
 impl Ran {
-    fn expect_finding(&self, words: &str) {
+    pub fn expect_finding(&self, words: &str) {
         assert_eq!(self.code, 3, "{self:?}");
         assert!(self.stdout.contains(words), "{words}: {self:?}");
     }
@@ -454,7 +454,7 @@ fn the_verdict_and_its_rollback_share_one_lock() {
             phase: None,
             metadata: json!({}),
         };
-        let id = real.begin_guard(&snapshot).unwrap().id;
+        let begun = real.begin_guard(&snapshot).unwrap();
         for (field, value) in [("n", 99), ("theirs", 1)] {
             let set = |document: &mut serde_json::Value| document[field] = value.into();
             // a recovery is never the guard's change
@@ -488,8 +488,9 @@ fn the_verdict_and_its_rollback_share_one_lock() {
             }
             Fault::None
         })));
-        let settled =
-            store(&root, disk).settle_failed_guard(&id, &WriteOptions::of("restore")).unwrap();
+        let settled = store(&root, disk)
+            .settle_failed_guard(&begun.record, &WriteOptions::of("restore"))
+            .unwrap();
         let is_put_back = matches!(settled, Settlement::PutBack { .. });
         assert_eq!(
             (is_put_back, is_settled.get(), released.get()),

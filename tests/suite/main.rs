@@ -37,6 +37,7 @@ mod faults;
 mod foreign_intent;
 mod guard;
 mod guard_kill;
+mod guard_records;
 mod histories;
 mod history_checker;
 mod hook_bounds;

@@ -86,7 +86,7 @@ impl Drop for QueueSlot<'_> {
 }
 
 /// Creates a waiter's lifeline and locks it, while holding the gate.
-fn create(lifeline: &Lifeline, disk: &Disk, dir: &Dir) -> Result<File> {
+pub(super) fn create(lifeline: &Lifeline, disk: &Disk, dir: &Dir) -> Result<File> {
     let file = disk.create(dir, lifeline.as_str())?;
     let path = dir.path_of(lifeline.as_str());
     match disk.lock(file, &path, Duration::ZERO)? {

@@ -20,6 +20,7 @@ use crate::recovery::degraded::Degraded;
 use crate::store::Store;
 use crate::store::checkpoint::catalog::time_of;
 use crate::store::diagnosis::{HealthKind, Mirror};
+use crate::store::guard::Standing;
 use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, WORKSHOP};
 use crate::store::report::Status;
 use crate::store::restore::Interrupted;
@@ -222,7 +223,11 @@ impl Examination<'_> {
     fn guards(&mut self) -> Result<()> {
         for guard in self.store.guards()? {
             let Some(problem) = guard.problem() else { continue };
-            let finding = Finding::new(Subject::Guards, ExitCode::StateCorruption, problem);
+            let code = match guard.standing {
+                Standing::Unknown => ExitCode::General,
+                _ => ExitCode::StateCorruption,
+            };
+            let finding = Finding::new(Subject::Guards, code, problem);
             self.add(Finding { remedies: guard.hints(), ..finding });
         }
         Ok(())

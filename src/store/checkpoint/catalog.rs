@@ -175,7 +175,7 @@ impl Checkpoints<'_> {
     }
 
     /// Returns whether a checkpoint can be restored. An unreadable one is not known to be damaged.
-    pub(super) fn is_sound(&self, id: &str) -> Result<bool> {
+    pub(in super::super) fn is_sound(&self, id: &str) -> Result<bool> {
         let checkpoint = self.find(&Which::Id(id.to_owned()));
         match checkpoint.and_then(|checkpoint| self.store.restores().check_restorable(&checkpoint))
         {

@@ -1,5 +1,6 @@
 //! Puts back the changes of a guard's command.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -16,27 +17,36 @@ use super::super::signal::Signals;
 use super::super::transaction::Transaction;
 use super::Settlement;
 use super::record::{Base, Record, Status};
+use super::settle::Aftermath;
 use super::verdict::Verdict;
 use crate::document::seal::{Revision, Seal};
 use crate::error::Result;
 use crate::tree;
 
 impl Store {
-    /// Puts back the changes of a guard's command, or returns the reason why it does not. The
-    /// verdict is reached and carried out under one lock. On failure the guard is recorded as
-    /// unrestored.
-    pub fn settle_failed_guard(&self, id: &str, options: &WriteOptions) -> Result<Settlement> {
-        match self.put_back(id, options) {
+    /// Puts back the changes of a guard's command, or returns the reason why it does not; `begun`
+    /// is the record of the guard as it began. The verdict is reached and carried out under one
+    /// lock. On failure the guard is recorded as unrestored.
+    pub fn settle_failed_guard(
+        &self,
+        begun: &Record,
+        options: &WriteOptions,
+    ) -> Result<Settlement> {
+        let is_on_record = Cell::new(false);
+        match self.put_back(begun, options, &is_on_record) {
             Ok(Settlement::Unrestored(why)) => {
-                self.mark_unrestored(id, &why)?;
+                self.mark_unrestored(begun, &why, true)?;
                 Ok(Settlement::Unrestored(why))
             }
             Ok(settled) => Ok(settled),
             Err(error) => {
-                if let Err(second) = self.mark_unrestored(id, &error.message) {
-                    self.warn(format!(
-                        "that the guard {id} put nothing back is not on record: {second}"
-                    ));
+                match self.mark_unrestored(begun, &error.message, is_on_record.get()) {
+                    Ok(Marked::Unrestored) => {}
+                    Ok(Marked::Settled) => return Ok(Settlement::Finished),
+                    Err(second) => self.warn(format!(
+                        "that the guard {} put nothing back is not on record: {second}",
+                        begun.id
+                    )),
                 }
                 Err(error)
             }
@@ -44,26 +54,50 @@ impl Store {
     }
 
     /// Records why not everything was put back, even where the state lock is not available: the
-    /// record is the guard's own, and the guard must not look like one that was killed.
-    fn mark_unrestored(&self, id: &str, why: &str) -> Result<()> {
-        let unrestored = |record| Record { status: Status::Unrestored(why.to_owned()), ..record };
+    /// record is the guard's own, and the guard must not look like one that was killed. What was
+    /// decided before a failure may be done by now: taking the lock finishes it. Then a guard that
+    /// was on record has no record any more.
+    fn mark_unrestored(&self, begun: &Record, why: &str, was_on_record: bool) -> Result<Marked> {
+        let id = &begun.id;
+        let unrestored = |record, why| Record { status: Status::Unrestored(why), ..record };
         if let Ok(lock) = self.lock_state(LockPurpose::Restore, Instant::now()) {
             let backup_dir = self.backup_dir_of(&lock.root)?;
-            let Some(record) = self.read_record(&backup_dir, id) else { return Ok(()) };
-            lock.put_record(&backup_dir, &unrestored(record))?;
+            let record = match self.read_record(&backup_dir, id) {
+                Some(record) => record,
+                None if was_on_record => return Ok(Marked::Settled),
+                None => begun.clone(),
+            };
+            let live = self.live()?;
+            let why = match self.put_back_by((&lock.root, &backup_dir), live.as_ref(), &record)? {
+                Aftermath::PutBack => {
+                    lock.settle_record(&backup_dir, id)?;
+                    return Ok(Marked::Settled);
+                }
+                Aftermath::Unrestored(why) => why,
+                Aftermath::Nothing | Aftermath::Decided => why.to_owned(),
+            };
+            lock.put_record(&backup_dir, &unrestored(record, why))?;
             lock.journal_guard(&backup_dir, id, "unrestored");
-            return Ok(());
+            return Ok(Marked::Unrestored);
         }
         let backup_dir = self.backup_dir_of(&self.open_root()?)?;
-        let Some(record) = self.read_record(&backup_dir, id) else { return Ok(()) };
-        self.put_record_unlocked(&backup_dir, &unrestored(record))
+        let record = self.read_record(&backup_dir, id).unwrap_or_else(|| begun.clone());
+        self.put_record_unlocked(&backup_dir, &unrestored(record, why.to_owned()))?;
+        Ok(Marked::Unrestored)
     }
 
-    fn put_back(&self, id: &str, options: &WriteOptions) -> Result<Settlement> {
-        let options = WriteOptions { guard: Some(id.to_owned()), ..options.clone() };
+    fn put_back(
+        &self,
+        begun: &Record,
+        options: &WriteOptions,
+        is_on_record: &Cell<bool>,
+    ) -> Result<Settlement> {
+        let options = WriteOptions { guard: Some(begun.id.clone()), ..options.clone() };
         self.retry(|deadline| {
             let tx = self.lock_all(LockPurpose::Restore, deadline)?.begin()?;
-            tx.put_back(id, &options, deadline)
+            let record = tx.record_of(begun)?;
+            is_on_record.set(true);
+            tx.put_back(&record, &options, deadline)
         })
     }
 
@@ -81,7 +115,25 @@ impl Store {
     }
 }
 
+/// The end of an attempt to record a guard as unrestored.
+enum Marked {
+    /// It is on record as unrestored.
+    Unrestored,
+    /// Everything was put back after all, and it is not on record any more.
+    Settled,
+}
+
 impl Transaction<'_> {
+    /// The guard's record. The guarded command may have removed or damaged the file; then it is
+    /// written again.
+    fn record_of(&self, begun: &Record) -> Result<Record> {
+        if let Some(record) = self.store.read_record(&self.seen.backup_dir, &begun.id) {
+            return Ok(record);
+        }
+        self.lock.put_record(&self.seen.backup_dir, begun)?;
+        Ok(begun.clone())
+    }
+
     /// Commits the document without the guard's changes. The record states beforehand what is
     /// committed and what remains to be done then, so that a guard killed after its commit does not
     /// look like one that put nothing back.
@@ -113,19 +165,16 @@ impl Transaction<'_> {
     /// One attempt; `None` if another process changed the file.
     fn put_back(
         &self,
-        id: &str,
+        record: &Record,
         options: &WriteOptions,
         deadline: Instant,
     ) -> Result<Option<Settlement>> {
-        let (store, seen) = (self.store, &self.seen);
-        let checkpoint = store.checkpoints().find(&Which::Id(id.to_owned()))?;
+        let (store, seen, id) = (self.store, &self.seen, &record.id);
+        let checkpoint = store.checkpoints().find(&Which::Id(id.clone()))?;
         checkpoint.verify(&store.disk)?;
-        let Some(record) = store.read_record(&seen.backup_dir, id) else {
-            let why = "its record is gone or damaged".to_owned();
-            return Ok(Some(Settlement::Unrestored(why)));
-        };
         let whole = store.restores().whole(&checkpoint)?;
-        let done = match seen.verdict(&record, &whole.value)? {
+        let is_config_changed = || store.is_config_changed(&checkpoint);
+        let done = match seen.verdict(record, &whole.value, is_config_changed)? {
             Verdict::Refused(why) => Some(Settlement::Unrestored(why)),
             Verdict::OnlyTheGuard => {
                 let left = self.restore(&whole, options, deadline)?.left;

@@ -1,16 +1,18 @@
 //! The record of a guard: `.state-backups/guard-ID.json`, durable and sealed, from before the
 //! guarded command starts until all of its changes are kept or put back.
 //!
-//! A record is data of its root. It names the root it was made in by device and inode, and the
-//! process by boot, pid and start time; in a copy of the root, or on another machine, it is
-//! reported and has no other effect.
+//! A record is data of its root. It names the root it was made in as an intent does, and the process
+//! by boot, pid and start time, with its lifeline; in a copy of the root, or on another machine, it
+//! is reported and has no other effect.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::super::checkpoint::catalog::is_id;
 use crate::document::seal::{Digest, Lineage, Revision, hex, verified, with_digest};
 use crate::error::{Error, Kind, Result};
-use crate::fs::Stat;
-use crate::lock::Identity;
+use crate::fs::identity::DirId;
+use crate::lock::{Identity, Lifeline};
 
 const VERSION: u64 = 1;
 /// The largest record, in bytes; for reading and writing.
@@ -58,10 +60,12 @@ pub struct Record {
     pub started: String,
     /// The process of the guard.
     pub process: Identity,
+    /// Its lifeline; `None` where it could not have one, and in records of earlier releases.
+    pub lifeline: Option<Lifeline>,
     /// The digest of the token that the guarded command shows.
     pub token: Digest,
-    /// Device and inode of the root.
-    pub root: (u64, u64),
+    /// The root. Earlier releases do not record the time of its creation.
+    pub root: DirId,
     /// The document that it began with; `None` for one without a seal.
     pub base: Option<Base>,
     /// Another guard that was running when this one began, and does not enclose it.
@@ -77,8 +81,7 @@ pub fn file_name(id: &str) -> String {
 
 /// The guard with a record of this file name.
 pub fn id_in(file_name: &str) -> Option<&str> {
-    let id = file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
-    (!id.is_empty() && id.starts_with(super::super::layout::CHECKPOINT_PREFIX)).then_some(id)
+    file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX).filter(|id| is_id(id))
 }
 
 /// Makes a guard's token: random, and passed to its command alone.
@@ -91,11 +94,6 @@ pub fn new_token() -> Result<String> {
 }
 
 impl Record {
-    /// Returns whether the record was made in this root.
-    pub fn is_of(&self, root: &Stat) -> bool {
-        self.root == (root.dev, root.ino)
-    }
-
     /// Returns whether this token is the guard's.
     pub fn is_shown(&self, token: &str) -> bool {
         Digest::of(token.as_bytes()) == self.token
@@ -121,8 +119,9 @@ impl Record {
             "operation": self.operation,
             "started": self.started,
             "process": self.process,
+            "lifeline": self.lifeline,
             "token_sha256": self.token.as_str(),
-            "root": {"dev": self.root.0, "ino": self.root.1},
+            "root": {"dev": self.root.device, "ino": self.root.inode, "created": self.root.created},
             "base": self.base.as_ref().map(document),
             "beside": self.beside,
             "putting_back": commit.map(document),
@@ -168,13 +167,24 @@ impl Record {
             operation: text("operation")?,
             started: text("started")?,
             process: serde_json::from_value(value.get("process")?.clone()).ok()?,
+            lifeline: optional(value.get("lifeline"))?,
             token: Digest::from_value(value.get("token_sha256")?)?,
-            root: (root.get("dev")?.as_u64()?, root.get("ino")?.as_u64()?),
+            root: DirId {
+                device: root.get("dev")?.as_u64()?,
+                inode: root.get("ino")?.as_u64()?,
+                created: optional(root.get("created"))?,
+            },
             base: document(Some(value.get("base")?))?,
             beside: text("beside"),
             status,
         })
     }
+}
+
+/// A field that may be null, or absent in a record of an earlier release; `None` where it is
+/// invalid.
+fn optional<T: DeserializeOwned>(field: Option<&Value>) -> Option<Option<T>> {
+    serde_json::from_value(field.cloned().unwrap_or_default()).ok()
 }
 
 #[cfg(test)]
@@ -189,7 +199,8 @@ mod tests {
             started: "2023-11-01T10:30:00.000Z".into(),
             process: Identity::of(std::process::id()).unwrap().unwrap(),
             token: Digest::of(b"token"),
-            root: (u64::MAX, u64::MAX),
+            lifeline: Some(Lifeline::of_guard().unwrap()),
+            root: DirId { device: u64::MAX, inode: u64::MAX, created: Some((-5, 999_999_999)) },
             base: Some(Base {
                 revision: Revision::new(7).unwrap(),
                 lineage: Lineage::from_bytes([3; 16]),
@@ -218,6 +229,26 @@ mod tests {
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 assert_eq!(Record::read(&record.id, &flipped), None, "bit {bit}");
             }
+        }
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_release_is_read() {
+        let record = record(Status::Running);
+        let mut value = verified(&record.write().unwrap()).unwrap();
+        value.as_object_mut().unwrap().shift_remove("lifeline").unwrap();
+        value["root"].as_object_mut().unwrap().shift_remove("created").unwrap();
+        let root = DirId { created: None, ..record.root.clone() };
+        let bytes = with_digest(value).unwrap();
+        let read = Record::read(&record.id, &bytes);
+        assert_eq!(read, Some(Record { lifeline: None, root, ..record }));
+    }
+
+    #[test]
+    fn a_file_whose_name_holds_no_checkpoint_is_no_record() {
+        assert_eq!(id_in("guard-checkpoint-1-a.json"), Some("checkpoint-1-a"));
+        for name in ["x;touch pwned", "a b", "$(id)", "..", "a\n", "é"] {
+            assert_eq!(id_in(&file_name(&format!("checkpoint-1-{name}"))), None, "{name}");
         }
     }
 

@@ -27,9 +27,10 @@ const NEVER_THE_GUARDS: [&str; 3] = ["state heal", "state adopt", "state recover
 /// The action for a guarded command that failed.
 #[derive(Debug)]
 pub(in super::super) enum Verdict {
-    /// Only the guard committed: the checkpoint is restored as it is.
+    /// Only the guard committed, and `config/` holds no other guard's changes: the checkpoint is
+    /// restored as it is.
     OnlyTheGuard,
-    /// Others committed, too.
+    /// Others committed, or may have changed `config/`, too.
     Others {
         /// The document with the guard's changes put back; `None` if the guard changed nothing in
         /// it.
@@ -52,7 +53,12 @@ enum Party {
 
 impl Observation<'_> {
     /// Judges the commits since `record` was made. `base` is the document of its checkpoint.
-    pub(in super::super) fn verdict(&self, record: &Record, base: &Value) -> Result<Verdict> {
+    pub(in super::super) fn verdict(
+        &self,
+        record: &Record,
+        base: &Value,
+        is_config_changed: impl FnOnce() -> Result<bool>,
+    ) -> Result<Verdict> {
         let events = self.backup_dir.events();
         let begin = record.base.as_ref().map_or(0, |base| base.revision.get());
         let current = match &self.health {
@@ -81,14 +87,19 @@ impl Observation<'_> {
             _ => Party::Others,
         };
         let mut revisions = begin + 1..=current;
-        if current >= begin && revisions.all(|revision| party(revision) == Party::Guard) {
+        let beside = others_at_config(&events.list, record, &lines);
+        let only_the_guard_committed =
+            current >= begin && revisions.all(|revision| party(revision) == Party::Guard);
+        if only_the_guard_committed && (beside.is_none() || !is_config_changed()?) {
             return Ok(Verdict::OnlyTheGuard);
         }
         let Health::Healthy(live) = &self.health else {
             let health = self.health.kind();
-            return Ok(Verdict::Refused(format!(
-                "others committed since it began, and the state is {health} now"
-            )));
+            let others = match &beside {
+                Some(beside) if only_the_guard_committed => beside,
+                _ => "others committed since it began",
+            };
+            return Ok(Verdict::Refused(format!("{others}, and the state is {health} now")));
         };
         if record.base.as_ref().is_some_and(|base| base.lineage != live.seal.lineage) {
             return Ok(Verdict::Refused("a new lineage was begun since it began".to_owned()));
@@ -118,7 +129,7 @@ impl Observation<'_> {
             touched.add(before, after);
             (before, since) = (after, None);
         }
-        let config = others_at_config(&events.list, record, &lines).or_else(|| unclear.clone());
+        let config = beside.or_else(|| unclear.clone());
         if guards.is_empty() {
             return Ok(Verdict::Others { document: None, config, unclear });
         }

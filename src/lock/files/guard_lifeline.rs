@@ -1,0 +1,57 @@
+//! The lifeline of a guard: it proves in any pid namespace that the guard runs.
+
+use std::fs::File;
+use std::time::Instant;
+
+use super::gate::Gate;
+use super::probe::LivenessProbe;
+use super::{records, slot};
+use crate::error::Result;
+use crate::lock::Locks;
+use crate::lock::identity::Identity;
+use crate::lock::lifeline::Lifeline;
+use crate::lock::liveness::{Liveness, process_or_lifeline};
+use crate::side;
+
+/// A guard's lifeline, held by this process until it is dropped.
+#[derive(Debug)]
+pub struct GuardLifeline<'a> {
+    locks: &'a Locks,
+    name: Lifeline,
+    _file: File,
+}
+
+impl<'a> GuardLifeline<'a> {
+    pub(in crate::lock) fn create(locks: &'a Locks, deadline: Instant) -> Result<Self> {
+        let name = Lifeline::of_guard()?;
+        let gate = Gate::enter(locks, deadline)?; // so that no clean-up finds it unlocked
+        let _file = slot::create(&name, &locks.disk, gate.records().dir)?;
+        Ok(Self { locks, name, _file })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Lifeline {
+        &self.name
+    }
+}
+
+impl Drop for GuardLifeline<'_> {
+    fn drop(&mut self) {
+        if let Ok(Some(dir)) = records::open(self.locks) {
+            let _ = self.locks.disk.unlink(&dir, self.name.as_str()); // `lock clean` finds it
+        }
+    }
+}
+
+pub(in crate::lock) fn liveness(
+    locks: &Locks,
+    process: &Identity,
+    lifeline: Option<&Lifeline>,
+) -> Result<Liveness> {
+    // Without the directory a missing lifeline proves nothing.
+    let (dir, lifeline) = match records::open(locks).ok().flatten() {
+        Some(dir) => (dir, lifeline),
+        None => (side::open_root(&locks.disk, &locks.directory)?, None),
+    };
+    Ok(process_or_lifeline(&LivenessProbe::new(&locks.disk, &dir)?, process, lifeline))
+}
