@@ -1,28 +1,32 @@
 //! Locks that belong to a script, not to the command that acquired them.
 //!
+//! [`Locks`] is the door. The modules beside it decide and touch no file; `process` reads the
+//! kernel's processes; everything that touches files is in [`files`].
+//!
 //! # The protocol
 //!
-//! 1. An owner is a process: pid, start time, boot, pid namespace ([`process`]). By default a
+//! 1. An owner is a process: pid, start time, boot, pid namespace (`identity`). By default a
 //!    command acts for its parent, and the locks of its ancestors count as its own ([`owner`]).
 //! 2. A lock's record lists its holders and waiters in one JSON file, which is replaced by rename
-//!    and never written in place ([`record`]). A record changes only while the gate is held, one
-//!    short flock for the root; a change of several records goes through a journal ([`gate`]).
+//!    and never written in place (`record`). A record changes only while the gate is held, one
+//!    short flock for the root; a change of several records goes through a journal
+//!    ([`files::gate`]).
 //! 3. A requester enqueues itself while it holds the gate, unless nothing blocks it ([`queue`]). No
 //!    process grants a lock to another: a waiter re-checks the records, and once nothing blocks it
-//!    any more it takes the gate, checks again and acquires the lock ([`acquire`]).
+//!    any more it takes the gate, checks again and acquires the lock ([`admission`]).
 //! 4. Between checks a waiter sleeps until a process that removed an entry from the record wakes
-//!    it, or until an owner ends ([`wait`]).
+//!    it, or until an owner ends ([`files::park`]).
 //! 5. A record names its owner; each reader decides for itself whether that owner lives
 //!    ([`liveness`]). So a death needs no clean-up: the next request drops dead owners and waiters
-//!    from the record. Across pid namespaces an flock proves that a waiter lives ([`lifeline`]); a
+//!    from the record. Across pid namespaces an flock proves that a waiter lives (`lifeline`); a
 //!    living waiter that does not take its free lock is passed over ([`idle`]).
 //! 6. Before a waiter sleeps it checks that the wait closes no cycle ([`deadlock`]) and that it
 //!    requests locks in order ([`hierarchy`]).
-//! 7. Every grant has a number that was never used before in this root ([`token`]); a writer may be
-//!    required to commit only while that grant is on record.
-//! 8. The state itself is committed under an flock that needs no record ([`commit`]). A new holder
-//!    of `state` takes that flock once, after its record is in place: commits under way have then
-//!    finished, and later commits read the record.
+//! 7. Every grant has a number that was never used before in this root ([`files::tokens`]); a
+//!    writer may be required to commit only while that grant is on record ([`Fence`]).
+//! 8. The state itself is committed under an flock that needs no record ([`files::commit`]). A new
+//!    holder of `state` takes that flock once, after its record is in place: commits under way have
+//!    then finished, and later commits read the record.
 //! 9. Lock order: the flock of the state, then the gate; the flock of the tokens, then the gate;
 //!    never the reverse.
 //!

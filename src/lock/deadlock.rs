@@ -256,8 +256,8 @@ fn deadlock(edges: &[CycleEdge]) -> Error {
 mod tests {
     use super::*;
     use crate::lock::process::ProcessTree;
-    use crate::lock::queue::tests::AllAlive;
-    use crate::lock::record::{Grant, Token};
+    use crate::lock::queue::tests::{AllAlive, grant, waiter};
+    use crate::lock::record::Grant;
 
     fn process(pid: u32) -> Identity {
         // No process has such a pid, so the only ancestors are those that a test gives.
@@ -265,33 +265,17 @@ mod tests {
     }
 
     fn record(holder: u32, waiters: &[u32]) -> Record {
+        let command = |owner| format!("script {owner}");
         let grant = |owner| Grant {
-            token: Token::new(1).unwrap(),
-            mode: Mode::Exclusive,
             owner: Some(process(owner)),
-            command: format!("script {owner}"),
-            since: String::new(),
-            count: 1,
-            metadata: None,
-            ttl: None,
-            expires: None,
-            live_file: None,
-            quarantined: None,
+            command: command(owner),
+            ..grant(1, Mode::Exclusive, owner)
         };
         let waiter = |owner: &u32| Waiter {
-            mode: Mode::Exclusive,
             owner: process(*owner),
             process: process(owner + 100),
-            command: format!("script {owner}"),
-            since: String::new(),
-            until: 0.0,
-            own: None,
-            purpose: Purpose::Hold,
-            metadata: None,
-            lifeline: None,
-            locks: 1,
-            passed_over: false,
-            broken: false,
+            command: command(*owner),
+            ..waiter(Mode::Exclusive, *owner)
         };
         Record {
             holders: vec![grant(holder)],

@@ -2,7 +2,7 @@
 //! pid namespace.
 //!
 //! Nothing distinguishes these from a waiter that is about to run, so the other waiters watch. A
-//! waiter that sees for [`GRACE`] on its own clock that the same earlier waiter is next and its
+//! waiter that sees for `GRACE` on its own clock that the same earlier waiter is next and its
 //! lock is free takes the gate, checks again and marks that waiter as passed over. The mark is in
 //! the record, so every process sees it. The marked waiter keeps its place; when it runs, it takes
 //! the gate and clears the mark or acquires the lock. A wrong mark, on a waiter that was only slow,

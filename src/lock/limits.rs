@@ -240,7 +240,8 @@ mod tests {
     fn request(
         script: u32,
         names: &[usize],
-        (shared, again): (bool, bool),
+        shared: bool,
+        again: bool,
         metadata: usize,
         ttl: Option<f64>,
     ) -> Request {
@@ -270,7 +271,7 @@ mod tests {
                     Step::Request { script, names, shared, reentrancy, metadata, ttl } => {
                         let names: Vec<usize> = (0..3).filter(|name| names >> name & 1 == 1).collect();
                         if root.waiting.iter().all(|(request, _)| !request.requester.process.is(&process(script))) {
-                            let request = request(script, &names, (shared, reentrancy), metadata, ttl);
+                            let request = request(script, &names, shared, reentrancy, metadata, ttl);
                             root.admit(&request, &names);
                         }
                     }
@@ -313,7 +314,7 @@ mod tests {
         let requester =
             Requester { ancestry: vec![owner.clone()], owner, process, ..requester(script) };
         let ttl = Some(4e9 + 0.123_456);
-        let request = Request { requester, ..request(script, &[0], (shared, false), 0, ttl) };
+        let request = Request { requester, ..request(script, &[0], shared, false, 0, ttl) };
         Request {
             command: "c".to_owned(),
             metadata: (metadata > 0).then(|| json!({"m": "x".repeat(metadata)})),
@@ -391,7 +392,7 @@ mod tests {
                 Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
             let mut edits = root.edits(&[0]);
             for script in 2..2 + count {
-                let request = request(script, &[0], (true, false), 32_000, None);
+                let request = request(script, &[0], true, false, 32_000, None);
                 root.token += 1;
                 edits[0].grant(
                     &request,
@@ -406,7 +407,7 @@ mod tests {
         let mut root = held(20);
         assert!(extent(&root.records[0]) > 2 * RECORD);
         assert!(decode(&encode(&root.records[0])).is_ok());
-        let more = root.admit(&request(500, &[0], (true, false), 0, None), &[0]).unwrap();
+        let more = root.admit(&request(500, &[0], true, false, 0, None), &[0]).unwrap();
         assert_eq!(more.unwrap_err().kind, Kind::TooLarge);
         for script in 2..22 {
             let mut edits = root.edits(&[0]);

@@ -305,7 +305,7 @@ impl Ancestry for ProcessTree {
     }
 }
 
-/// A process and its ancestors: see [`ProcessTree::ancestry`].
+/// A process and its ancestors: see `ProcessTree::ancestry`.
 pub fn ancestry(pid: u32) -> Result<Vec<Identity>> {
     ProcessTree::default().ancestry(pid)
 }

@@ -204,7 +204,7 @@ pub(super) mod tests {
         }
     }
 
-    fn grant(token: u64, mode: Mode, owner: u32) -> Grant {
+    pub fn grant(token: u64, mode: Mode, owner: u32) -> Grant {
         Grant {
             token: Token::new(token).unwrap(),
             mode,

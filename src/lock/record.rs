@@ -32,7 +32,6 @@ impl Mode {
     }
 
     /// Returns whether two owners cannot hold a lock in these modes together.
-    #[must_use]
     pub fn conflicts(self, other: Self) -> bool {
         self == Self::Exclusive || other == Self::Exclusive
     }

@@ -1,9 +1,9 @@
-//! LockRoot that a command acquires implicitly while it works, besides its turn at the state. Grants
+//! Locks that a command acquires implicitly while it works, besides its turn at the state. Grants
 //! of its ancestors are used as they are; a grant made here is given back.
 //!
 //! A command that holds the flock of the state must not wait for a lock, since that lock's holder
-//! may be about to commit. So the first attempt does not wait ([`Locks::try_acquire_implicit`]); if
-//! it fails, the caller releases everything and waits ([`Locks::acquire_implicit`]) while it holds
+//! may be about to commit. So the first attempt does not wait (`ImplicitLocks::try_acquire`); if
+//! it fails, the caller releases everything and waits (`ImplicitLocks::acquire`) while it holds
 //! nothing else and thus blocks no other command.
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `lock run`: hold locks while a command runs.
 //!
 //! The record names the command, not this process, and does so before the command's first
-//! instruction: this process starts a child that waits for a message ([`super::launch`]), records
+//! instruction: this process starts a child that waits for a message (`process::launch`), records
 //! its pid and start time, and only then lets it become the command. So killing this process does
 //! not free a lock while the command works on, but killing the command does.
 

@@ -7,7 +7,7 @@
 //! a replacement by rename would make ext4 allocate and flush it each time (auto_da_alloc). Both
 //! end in a digest, since one flipped bit of a number would repeat tokens. After a reboot, or when
 //! `.tokens` is gone, torn or damaged, counting goes on from the reservation's end. So no grant
-//! waits for a sync unless a block of [`BLOCK`] was used up faster than releases and waiters
+//! waits for a sync unless a block of `BLOCK` was used up faster than releases and waiters
 //! reserve the next one.
 
 use std::ffi::OsStr;
