@@ -228,7 +228,7 @@ impl Locks {
 
     /// Takes a lifeline for a guard of this process.
     pub fn guard_lifeline(&self, deadline: Instant) -> Result<GuardLifeline<'_>> {
-        GuardLifeline::create(self, deadline)
+        GuardLifeline::create(&self.root, deadline)
     }
 
     /// The liveness of a guard's process; its lifeline proves it where its pid does not.
@@ -237,7 +237,7 @@ impl Locks {
         process: &Identity,
         lifeline: Option<&Lifeline>,
     ) -> Result<Liveness> {
-        guard_lifeline::liveness(self, process, lifeline)
+        guard_lifeline::liveness(&self.root, process, lifeline)
     }
 
     /// Acquires these locks for the command itself if nothing blocks them; `None` if something

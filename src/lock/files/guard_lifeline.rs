@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::gate::Gate;
 use super::probe::LivenessProbe;
+use super::root::LockRoot;
 use super::{records, slot};
 use crate::error::Result;
-use crate::lock::Locks;
 use crate::lock::identity::Identity;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{Liveness, process_or_lifeline};
@@ -16,13 +16,13 @@ use crate::side;
 /// A guard's lifeline, held by this process until it is dropped.
 #[derive(Debug)]
 pub struct GuardLifeline<'a> {
-    locks: &'a Locks,
+    locks: &'a LockRoot,
     name: Lifeline,
     _file: File,
 }
 
 impl<'a> GuardLifeline<'a> {
-    pub(in crate::lock) fn create(locks: &'a Locks, deadline: Instant) -> Result<Self> {
+    pub(in crate::lock) fn create(locks: &'a LockRoot, deadline: Instant) -> Result<Self> {
         let name = Lifeline::of_guard()?;
         let gate = Gate::enter(locks, deadline)?; // so that no clean-up finds it unlocked
         let _file = slot::create(&name, &locks.disk, gate.records().dir)?;
@@ -44,7 +44,7 @@ impl Drop for GuardLifeline<'_> {
 }
 
 pub(in crate::lock) fn liveness(
-    locks: &Locks,
+    locks: &LockRoot,
     process: &Identity,
     lifeline: Option<&Lifeline>,
 ) -> Result<Liveness> {
