@@ -21,7 +21,7 @@ pub enum GuardStep<'a> {
     Restored {
         /// The checkpoint.
         id: &'a str,
-        /// Entries of `config/` that no checkpoint holds: they were moved aside.
+        /// Entries that no checkpoint holds: they were moved aside.
         left: &'a [String],
     },
     /// The command's changes were put back, and those of other commits kept.
@@ -30,6 +30,8 @@ pub enum GuardStep<'a> {
         id: &'a str,
         /// The revision that was committed for it, if one was needed.
         revision: Option<u64>,
+        /// Entries that no checkpoint holds: they were moved aside.
+        left: &'a [String],
     },
     /// The guard stays on record although nothing is left to be put back.
     StaysOnRecord(&'a Error),
@@ -81,8 +83,8 @@ pub fn guard(
             tell(GuardStep::Restored { id, left: &left });
             None
         }
-        Ok(Settlement::PutBack { revision }) => {
-            tell(GuardStep::PutBack { id, revision });
+        Ok(Settlement::PutBack { revision, left }) => {
+            tell(GuardStep::PutBack { id, revision, left: &left });
             None
         }
         Ok(Settlement::Finished) => None, // the store has said so

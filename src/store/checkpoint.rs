@@ -56,7 +56,7 @@ pub struct Made {
     pub left: Vec<String>,
 }
 
-/// Treatment of entries in `config/` that no checkpoint can hold.
+/// Treatment of entries in `config/` and `.signals/` that no checkpoint can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unkept {
     /// No checkpoint is made.
@@ -211,24 +211,19 @@ impl Transaction<'_> {
             ));
         }
         let mut left = Vec::new();
+        let mut copy_in = |from: (&Dir, &str), to: (&Dir, &str)| -> Result<Vec<Entry>> {
+            if unkept == Unkept::Refused {
+                return self.store.copy_in(from, to);
+            }
+            let copied = tree::copy_what_can_be_kept(&self.store.disk, from, to, Attributes::Ours)?;
+            let Some((listing, without)) = copied else { return Ok(Vec::new()) };
+            left.extend(without);
+            Ok(listing.under(to.1))
+        };
         if let Some(root) = self.store.config_root()? {
-            let (from, to) = ((&root, layout::CONFIG), (&dir, manifest::CONFIG));
-            let copied = match unkept {
-                Unkept::Refused => self.store.copy_in(from, to)?,
-                Unkept::Left => {
-                    let copied =
-                        tree::copy_what_can_be_kept(&self.store.disk, from, to, Attributes::Ours)?;
-                    copied.map_or_else(Vec::new, |(listing, without)| {
-                        left = without;
-                        listing.under(to.1)
-                    })
-                }
-            };
-            entries.extend(copied);
+            entries.extend(copy_in((&root, layout::CONFIG), (&dir, manifest::CONFIG))?);
         }
-        entries.extend(
-            self.store.copy_in((&self.lock.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?,
-        );
+        entries.extend(copy_in((&self.lock.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?);
         let (files, bytes) = {
             let listing = Listing::new(entries.clone());
             (listing.files(), listing.bytes())

@@ -138,13 +138,15 @@ impl OnRecord {
 pub enum Settlement {
     /// Everything that the command changed was put back.
     Restored {
-        /// Entries of `config/` that no checkpoint holds: they were moved aside.
+        /// Entries that no checkpoint holds: they were moved aside.
         left: Vec<String>,
     },
     /// Other writers committed, and only the changes of the command were put back.
     PutBack {
         /// The revision that was committed for it, if one was needed.
         revision: Option<u64>,
+        /// Entries that no checkpoint holds: they were moved aside.
+        left: Vec<String>,
     },
     /// It failed after it was decided, and was finished all the same.
     Finished,

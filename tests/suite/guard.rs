@@ -337,6 +337,7 @@ fn entries_that_no_checkpoint_holds_do_not_defeat_a_guard() {
     let leftovers = [
         ("a name that is not UTF-8", "touch \"$(printf 'config/caf\\351')\""),
         ("a pipe", "mkfifo config/pipe"),
+        ("a pipe beside the signals", "mkfifo .signals/pipe"),
         ("too many directories", "mkdir -p config/$(yes d | head -70 | tr '\\n' /)"),
     ];
     for (what, leave) in leftovers {
@@ -354,6 +355,7 @@ fn entries_that_no_checkpoint_holds_do_not_defeat_a_guard() {
         );
         assert_eq!(fs::read_to_string(root.file("config/a")).unwrap(), "1", "{what}");
         assert_eq!(root.names("config"), ["a"], "{what}");
+        assert!(root.names(".signals").is_empty(), "{what}");
         assert!(ran.stderr.contains("moved aside"), "{what} is named: {}", ran.stderr);
         assert!(on_record(&root).is_empty());
     }

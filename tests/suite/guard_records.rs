@@ -61,6 +61,17 @@ fn a_guard_keeps_the_config_of_another_one_even_where_it_alone_committed() {
 }
 
 #[test]
+fn a_pipe_that_a_guard_beside_other_commits_moves_aside_is_named() {
+    let root = Sandbox::with_history();
+    fs::create_dir(root.file("config")).unwrap();
+    let guard = start(&root, "deploy", "", &format!("{SET} n:=99\nmkfifo config/p"), 7);
+    root.ok("state set theirs:=1");
+    let (ran, _) = guard.go_on(&root);
+    assert_eq!((ran.code, root.document()["n"].clone()), (7, json!(3)), "{}", ran.stderr);
+    assert!(ran.stderr.contains("config/p "), "{}", ran.stderr);
+}
+
+#[test]
 fn a_file_whose_name_holds_no_checkpoint_is_no_guard() {
     let root = Sandbox::with_history();
     fs::write(root.file(".state-backups/guard-checkpoint-1-x;touch pwned.json"), "{}").unwrap();

@@ -80,24 +80,31 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
     let command: Vec<_> = arguments.command.iter().map(|word| word.to_string_lossy()).collect();
     let snapshot =
         Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
-    let tell = |step: GuardStep<'_>| {
-        match step {
+    let tell = |step: GuardStep<'_>| match step {
         GuardStep::Created(id) => output.progress_line(&format!("Checkpoint created: {id}")),
         GuardStep::Failed(what) => output.progress_line(what),
         GuardStep::Restored { id, left } => {
             output.progress_line(&format!("Checkpoint restored: {id}"));
             for what in left {
-                output.warning(&format!("{what}; it was moved aside with the config/ of before"));
+                output.warning(&format!("{what}; it was moved aside with what was there before"));
             }
         }
-        GuardStep::PutBack { id, revision: Some(revision) } => output.progress_line(&format!(
-            "others committed since {id}; what the command changed was put back as revision {revision}"
-        )),
-        GuardStep::PutBack { id, revision: None } => {
-            output.progress_line(&format!("others committed since {id}, and the command changed nothing that is left"));
+        GuardStep::PutBack { id, revision: Some(revision), left } => {
+            output.progress_line(&format!(
+                "others committed since {id}; what the command changed was put back as revision {revision}"
+            ));
+            for what in left {
+                output.warning(&format!("{what}; no checkpoint holds it"));
+            }
         }
-        GuardStep::StaysOnRecord(error) => output.warning(&format!("the guard stays on record: {}", error.message)),
-    }
+        GuardStep::PutBack { id, revision: None, .. } => {
+            output.progress_line(&format!(
+                "others committed since {id}, and the command changed nothing that is left"
+            ));
+        }
+        GuardStep::StaysOnRecord(error) => {
+            output.warning(&format!("the guard stays on record: {}", error.message))
+        }
     };
     let policy = policy(arguments.retries, &arguments.pauses);
     let guarded = run_guarded(store, &snapshot, (&policy, &arguments.command), &tell)?;

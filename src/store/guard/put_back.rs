@@ -12,7 +12,7 @@ use super::super::commit::Plan;
 use super::super::diagnosis::Health;
 use super::super::layout::{CONFIG, pinned};
 use super::super::options::{LockPurpose, WriteOptions};
-use super::super::restore::Proposed;
+use super::super::restore::{Proposed, Restored};
 use super::super::signal::Signals;
 use super::super::transaction::Transaction;
 use super::Settlement;
@@ -214,8 +214,8 @@ impl Transaction<'_> {
         };
         // The signal files follow the state.
         let proposed = Proposed { value, signals: None, ..whole };
-        let revision = self.restore(&proposed, options, deadline)?.revision;
-        Ok(Some(Settlement::PutBack { revision: Some(revision) }))
+        let Restored { revision, left, .. } = self.restore(&proposed, options, deadline)?;
+        Ok(Some(Settlement::PutBack { revision: Some(revision), left }))
     }
 
     /// Puts back the document and keeps the changes of others; `config/` stays as it is. `None` if
@@ -238,7 +238,8 @@ impl Transaction<'_> {
             },
             None => None,
         };
-        Ok(Some(unrestored.map_or(Settlement::PutBack { revision }, Settlement::Unrestored)))
+        let put_back = Settlement::PutBack { revision, left: Vec::new() };
+        Ok(Some(unrestored.map_or(put_back, Settlement::Unrestored)))
     }
 }
 
