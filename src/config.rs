@@ -411,7 +411,8 @@ pub fn for_hook(
     overrides: &CliOverrides,
     env: &dyn Environment,
     disk: &Disk,
-    (cwd, lock_timeout): (Option<&Path>, Duration),
+    cwd: Option<&Path>,
+    lock_timeout: Duration,
 ) -> Result<CliOverrides> {
     let mut overrides = overrides.clone();
     if explicit_root(&overrides, env) == (None, None) {

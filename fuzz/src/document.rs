@@ -65,7 +65,7 @@ fn is_sealed_rightly(value: &Value, bytes: &[u8]) {
     let lineage = Lineage::from_bytes([7; 16]);
     let revision = Revision::new(bytes.len() as u64 + 1).expect("it is not that long");
     let marker: [u8; 32] = Sha256::digest(bytes).into();
-    let sealed = seal(value.clone(), (revision, &lineage), ("2023-11-01T10:30:00Z", "now"), marker);
+    let sealed = seal(value.clone(), revision, &lineage, "2023-11-01T10:30:00Z", "now", marker);
     let can_be =
         value.as_object().is_some_and(|fields| fields.get("metadata").is_none_or(Value::is_object));
     assert_eq!(sealed.is_some(), can_be);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::moment::Moment;
 use super::output::{Output, PipeClosed};
 use super::style::Paint;
-use super::table::{terminal_size, terminal_width};
+use super::table::{TerminalSize, terminal_size, terminal_width};
 use super::width::{self, cut};
 use crate::error::{Error, one_line};
 use crate::fs::watch::OutputReader;
@@ -138,14 +138,14 @@ fn draw(output: &Output<'_>, status_view: &StatusView, is_first: bool) -> anyhow
 }
 
 /// The lines that fit a terminal of this size without scrolling.
-fn top(text: &str, (columns, rows): (usize, usize)) -> Vec<String> {
+fn top(text: &str, size: TerminalSize) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let used = lines.iter().scan(0, |used: &mut usize, line| {
-        *used += width::of(line).div_ceil(columns).max(1); // colours are counted, too: rather one line less
+        *used += width::of(line).div_ceil(size.columns).max(1); // colours are counted, too: rather one line less
         Some(*used)
     });
     let used: Vec<usize> = used.collect();
-    let room = rows.saturating_sub(1); // the last one is the cursor's
+    let room = size.rows.saturating_sub(1); // the last one is the cursor's
     let fit = |room: usize| used.iter().take_while(|used| **used <= room).count();
     if fit(room) == lines.len() {
         return lines.into_iter().map(str::to_owned).collect();
@@ -266,16 +266,17 @@ pub fn with(facts: impl serde::Serialize, more: &[(&str, Value)]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::top;
+    use super::{TerminalSize, top};
 
     #[test]
     fn a_low_terminal_keeps_the_top_and_says_how_much_is_below() {
+        let size = |columns, rows| TerminalSize { columns, rows };
         let text = "1\n2 long line\n\n4\n";
-        assert_eq!(top(text, (80, 5)), ["1", "2 long line", "", "4"]);
-        assert_eq!(top(text, (80, 4)), ["1", "2 long line", "… 2 more lines"]);
-        assert_eq!(top(text, (6, 6)), ["1", "2 long line", "", "4"]);
-        assert_eq!(top(text, (6, 5)), ["1", "2 long line", "… 2 more lines"]);
-        assert_eq!(top(text, (6, 4)), ["1", "… 3 more lines"]);
-        assert_eq!(top(text, (6, 1)), ["… 4 more lines"]);
+        assert_eq!(top(text, size(80, 5)), ["1", "2 long line", "", "4"]);
+        assert_eq!(top(text, size(80, 4)), ["1", "2 long line", "… 2 more lines"]);
+        assert_eq!(top(text, size(6, 6)), ["1", "2 long line", "", "4"]);
+        assert_eq!(top(text, size(6, 5)), ["1", "2 long line", "… 2 more lines"]);
+        assert_eq!(top(text, size(6, 4)), ["1", "… 3 more lines"]);
+        assert_eq!(top(text, size(6, 1)), ["… 4 more lines"]);
     }
 }

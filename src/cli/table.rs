@@ -244,15 +244,24 @@ impl Table {
 
 /// The width of the terminal on standard output; `None` if it is no terminal.
 pub fn terminal_width() -> Option<usize> {
-    terminal_size().map(|(columns, _)| columns)
+    terminal_size().map(|size| size.columns)
 }
 
-/// The columns and the lines of that terminal.
-pub fn terminal_size() -> Option<(usize, usize)> {
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug)]
+pub struct TerminalSize {
+    /// Characters in a line.
+    pub columns: usize,
+    /// Lines.
+    pub rows: usize,
+}
+
+/// The size of that terminal.
+pub fn terminal_size() -> Option<TerminalSize> {
     let stdout = io::stdout();
     let size = isatty(&stdout).then(|| tcgetwinsize(&stdout).ok()).flatten()?;
-    let lines = if size.ws_row == 0 { usize::MAX } else { size.ws_row.into() };
-    Some((size.ws_col.into(), lines)).filter(|(columns, _)| *columns > 0)
+    let rows = if size.ws_row == 0 { usize::MAX } else { size.ws_row.into() };
+    Some(TerminalSize { columns: size.ws_col.into(), rows }).filter(|size| size.columns > 0)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Chunks {
     }
 
     /// Overwrites bytes at a place in one part.
-    pub(super) fn overwrite(&mut self, (part, place): (usize, usize), bytes: &[u8]) -> Option<()> {
+    pub(super) fn overwrite(&mut self, part: usize, place: usize, bytes: &[u8]) -> Option<()> {
         let part = self.0.get_mut(part)?;
         let mut changed = match std::mem::take(part).try_into_mut() {
             Ok(own) => own,

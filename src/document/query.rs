@@ -173,7 +173,7 @@ impl Filter {
     ) -> Result<(), FilterError> {
         let old = jq_output::input(document)?;
         let old_text = document.text().unwrap_or_default();
-        self.run(old.clone(), |val| Ok(each(JqOutput::of((&old, &old_text), val)?.into())))
+        self.run(old.clone(), |val| Ok(each(JqOutput::of(&old, &old_text, val)?.into())))
     }
 
     fn run(

@@ -160,8 +160,10 @@ pub struct Sealed {
 /// document.
 pub fn seal(
     draft: impl Into<NewDocument>,
-    (revision, lineage): (Revision, &Lineage),
-    (created, now): (&str, &str),
+    revision: Revision,
+    lineage: &Lineage,
+    created: &str,
+    now: &str,
     marker: [u8; 32],
 ) -> Option<Sealed> {
     let marker = hex(&marker);
@@ -179,7 +181,7 @@ pub fn seal(
     let mut text = draft.to_text()?;
     let place = only_place(text.iter(), &marker)?;
     let digest = digest_around(text.iter(), place)?;
-    text.overwrite(place, digest.as_str().as_bytes())?;
+    text.overwrite(place.0, place.1, digest.as_str().as_bytes())?;
     if let Some(Value::Object(metadata)) = draft.fields_mut()?.get_mut("metadata") {
         metadata.insert("digest".into(), digest.as_str().into());
     }
@@ -198,7 +200,7 @@ pub fn full_size(text: &Chunks, revision: Revision) -> usize {
 pub fn size_when_sealed(draft: impl Into<NewDocument>, created: Option<&str>) -> Option<usize> {
     const TIME: &str = "2023-11-01T10:30:00Z";
     let (last, lineage) = (Revision(Revision::MAX), Lineage::from_bytes([0; 16]));
-    let sealed = seal(draft, (last, &lineage), (created.unwrap_or(TIME), TIME), [0x5a; 32])?;
+    let sealed = seal(draft, last, &lineage, created.unwrap_or(TIME), TIME, [0x5a; 32])?;
     Some(sealed.text.size())
 }
 
@@ -276,8 +278,8 @@ mod tests {
     fn sealed() -> Sealed {
         let value = json!({"phase": "x", "artifacts": {"digest": "0".repeat(64)}, "metadata": {"owner": "me"}});
         let lineage = Lineage::from_bytes([7; 16]);
-        let times = ("2023-11-01T10:30:00Z", "2023-11-01T10:35:00Z");
-        seal(value, (Revision::new(5).unwrap(), &lineage), times, [9; 32]).unwrap()
+        let (created, now) = ("2023-11-01T10:30:00Z", "2023-11-01T10:35:00Z");
+        seal(value, Revision::new(5).unwrap(), &lineage, created, now, [9; 32]).unwrap()
     }
 
     #[test]
@@ -329,8 +331,10 @@ mod tests {
         let lineage = first.document.seal.lineage.clone();
         let again = seal(
             first.document.clone().into_value(),
-            (Revision::new(6).unwrap(), &lineage),
-            ("a", "b"),
+            Revision::new(6).unwrap(),
+            &lineage,
+            "a",
+            "b",
             [1; 32],
         )
         .unwrap();

@@ -36,7 +36,8 @@ pub fn on_prompt(skills: &[NamedSkill], prompt: &str, around: &dyn Surroundings)
 /// Announces all skills that the change of a file triggers, by priority. `path` is absolute.
 pub fn on_change(
     skills: &[NamedSkill],
-    (used, path): (&ToolUse, &std::path::Path),
+    used: &ToolUse,
+    path: &std::path::Path,
     project: &Project,
     around: &dyn Surroundings,
 ) -> Vec<Announcement> {
@@ -158,7 +159,7 @@ mod tests {
             let used = ToolUse { name: tool.into(), created, ..ToolUse::default() };
             let project = Project::of_root(Path::new("/p"));
             let around = Given { variable, contents };
-            announced(&on_change(&skills(), (&used, Path::new(path)), &project, &around))
+            announced(&on_change(&skills(), &used, Path::new(path), &project, &around))
         };
         let sql = |path, contents, variable| change("Edit", false, path, contents, variable);
         assert_eq!(

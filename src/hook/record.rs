@@ -12,7 +12,8 @@ use crate::store::{SignalFile, Signals, Store};
 /// without a change. `reason` goes into the history, `about` into the signals' files.
 pub fn record(
     store: &Store,
-    (action, reason): (&'static str, Option<String>),
+    action: &'static str,
+    reason: Option<String>,
     about: &Value,
     decide: &mut dyn FnMut(&Value) -> Effects,
 ) -> Result<Effects> {

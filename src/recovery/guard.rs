@@ -51,7 +51,8 @@ pub struct Guarded {
 pub fn guard(
     store: &Store,
     snapshot: &Snapshot,
-    (policy, command): (&Policy, &[OsString]),
+    policy: &Policy,
+    command: &[OsString],
     tell: &dyn Fn(GuardStep<'_>),
 ) -> Result<Guarded> {
     // A root where changes could not be put back refuses the command now.

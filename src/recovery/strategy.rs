@@ -158,7 +158,7 @@ fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
                 handled.next("state read", "see what it is now");
             }
             Ok(Recovered::NothingToDo { .. }) => handled.did("nothing: the state is valid by now"),
-            Err(error) if is_without_copy(&error) => restore(store, None, (health, error), handled),
+            Err(error) if is_without_copy(&error) => restore(store, None, health, error, handled),
             Err(error) => handled.refused(error),
         },
     }
@@ -184,13 +184,13 @@ fn restore_if_invalid(
             handled.next("state validate -", "check a document before it is written");
         }
         (HealthKind::Invalid, Some(error)) => {
-            restore(store, operation, (HealthKind::Invalid, error), handled);
+            restore(store, operation, HealthKind::Invalid, error, handled);
         }
         // A state with a valid copy is healed from that.
         (health @ (HealthKind::Damaged | HealthKind::Missing), Some(error))
             if !store.report().has_valid_copy() =>
         {
-            restore(store, operation, (health, error), handled);
+            restore(store, operation, health, error, handled);
         }
         (_, Some(error)) => handled.refused(error),
     }
@@ -202,7 +202,8 @@ fn restore_if_invalid(
 fn restore(
     store: &Store,
     operation: Option<&Name>,
-    (health, refusal): (HealthKind, Error),
+    health: HealthKind,
+    refusal: Error,
     handled: &mut Handled,
 ) {
     let order = WriteOptions { group: "recover", ..WriteOptions::of("restore") };

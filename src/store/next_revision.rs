@@ -28,7 +28,7 @@ impl Store {
         let now = rfc3339(self.disk.now());
         let created = created.and_then(Value::as_str).unwrap_or(&now).to_owned();
         let marker = random()?;
-        let sealed = seal(draft, (revision, lineage), (&created, &now), marker)
+        let sealed = seal(draft, revision, lineage, &created, &now, marker)
             .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
         check_size(full_size(&sealed.text, revision), WRITE_LIMIT + OWN_ROOM)?;
         Ok(sealed)

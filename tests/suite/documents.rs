@@ -391,7 +391,7 @@ fn sealed_under_an_older_rule() -> Sandbox {
             "lastActivation": 7, "degradedMode": null, "n": revision});
         let revision = Revision::new(revision).unwrap();
         let sealed =
-            seal(old, (revision, &lineage), ("2023", "2024"), [revision.get() as u8; 32]).unwrap();
+            seal(old, revision, &lineage, "2023", "2024", [revision.get() as u8; 32]).unwrap();
         let text = sealed.text.whole();
         let backup = format!(".state-backups/state-20231101-103000-r{revision}-set.json");
         for file in [root.state(), root.mirror(), root.file(backup)] {

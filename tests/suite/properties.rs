@@ -210,7 +210,7 @@ proptest! {
     ) {
         let document = Value::Object(Map::from_iter([("of its user".to_owned(), parsed(&json))]));
         let (revision, lineage) = (Revision::new(3).unwrap(), Lineage::from_bytes([1; 16]));
-        let sealed = seal(document, (revision, &lineage), ("then", "now"), marker).unwrap();
+        let sealed = seal(document, revision, &lineage, "then", "now", marker).unwrap();
         prop_assert!(matches!(inspect(&sealed.text.whole()), Reading::Sealed(_)));
         let mut changed = sealed.text.whole().to_vec();
         let place = place.index(changed.len());

@@ -83,8 +83,7 @@ fn listen(
         EventKind::Prompt => PROMPT_PATIENCE,
         EventKind::Tool => Duration::MAX, // a timeout loses the signal, so wait as long as the hook may run
     };
-    let overrides =
-        for_hook(overrides, &ProcessEnvironment, disk, (told.cwd.as_deref(), patience))?;
+    let overrides = for_hook(overrides, &ProcessEnvironment, disk, told.cwd.as_deref(), patience)?;
     let mut config = Config::resolve(&overrides, &ProcessEnvironment, disk)?;
     config.settings.lock_timeout = bound.patience(config.settings.lock_timeout);
     config.settings.foreign_edits = ForeignEdits::Refuse; // a person must decide
@@ -218,7 +217,8 @@ impl Hook<'_> {
         let recorded = state.and_then(|state| match effects.change(&state.value) {
             true => record(
                 self.store,
-                (self.event.command(), reason(&effects)),
+                self.event.command(),
+                reason(&effects),
                 &Value::Null,
                 &mut |_| effects.clone(),
             )
@@ -248,7 +248,7 @@ impl Hook<'_> {
         });
         let around = Around { disk: self.store.disk(), project, file: file.as_deref() };
         let triggered = file.as_deref().map_or_else(Vec::new, |file| {
-            named::on_change(&rules.named, (used, file), project, &around)
+            named::on_change(&rules.named, used, file, project, &around)
         });
         if concerned.is_empty() {
             self.bound.answered();
@@ -264,13 +264,11 @@ impl Hook<'_> {
         if effects.change(&state) {
             self.bound.records(&effects.in_words());
             let about = json!({"tool": used.name});
-            effects = record(
-                self.store,
-                (self.event.command(), reason(&effects)),
-                &about,
-                &mut |state| decide(state),
-            )
-            .map_err(|error| refuse(&effects, error))?;
+            effects =
+                record(self.store, self.event.command(), reason(&effects), &about, &mut |state| {
+                    decide(state)
+                })
+                .map_err(|error| refuse(&effects, error))?;
         }
         self.bound.answered();
         effects.announcements.extend(triggered);

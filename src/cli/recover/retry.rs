@@ -107,7 +107,7 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
         }
     };
     let policy = policy(arguments.retries, &arguments.pauses);
-    let guarded = run_guarded(store, &snapshot, (&policy, &arguments.command), &tell)?;
+    let guarded = run_guarded(store, &snapshot, &policy, &arguments.command, &tell)?;
     record_retries(store, &arguments.command, &guarded.ended);
     store.logs().record_guard(snapshot.operation.as_str(), guarded.ended.code);
     let code = code(&guarded.ended, output);

@@ -24,7 +24,7 @@ pub struct JqOutput {
 
 impl JqOutput {
     /// Takes the output of a program for `old`; the strings of `old` are parts of `old_text`.
-    pub(super) fn of((old, old_text): (&Val, &Bytes), mut val: Val) -> Result<Self, FilterError> {
+    pub(super) fn of(old: &Val, old_text: &Bytes, mut val: Val) -> Result<Self, FilterError> {
         if is_deeper_than(&val, MAX_DEPTH) {
             // Dropping it recurses, and may overflow the stack. Leaked, its reference count keeps
             // other owners from dropping it too.

@@ -222,7 +222,8 @@ impl<'a> Reader<'_, 'a> {
 
     fn required<T>(
         &mut self,
-        (rule, fields): (&Node<'a>, &Fields<'a>),
+        rule: &Node<'a>,
+        fields: &Fields<'a>,
         name: &str,
         read: impl FnOnce(&mut Self, &Node<'a>) -> Option<T>,
     ) -> Option<T> {
@@ -302,14 +303,14 @@ impl<'a> Reader<'_, 'a> {
     fn skill(&mut self, node: &Node<'a>) -> Option<Skill> {
         let fields =
             self.object(node, &["skill", "activation_code", "phase", "trigger_conditions"])?;
-        let skill = self.required((node, &fields), "skill", Self::text);
-        let code = self.required((node, &fields), "activation_code", |reader, node| {
+        let skill = self.required(node, &fields, "skill", Self::text);
+        let code = self.required(node, &fields, "activation_code", |reader, node| {
             reader.name(node, "activation")
         });
         let phase = self.optional(&fields, "phase", Self::phase);
         self.unused(&fields, "priority", "the first skill whose conditions hold is activated");
         self.unused(&fields, "outputs", "`tool_rules` say which signals are given");
-        let conditions = self.required((node, &fields), "trigger_conditions", |reader, node| {
+        let conditions = self.required(node, &fields, "trigger_conditions", |reader, node| {
             let fields = reader.object(node, &["user_patterns", "file_patterns", "file_exists"])?;
             reader.unused(
                 &fields,
@@ -368,7 +369,7 @@ impl<'a> Reader<'_, 'a> {
         if node.fields().is_some_and(|fields| fields.iter().any(is_null)) {
             return None; // the rule itself says that nothing follows
         }
-        let next = self.required((node, &fields), "next_activation", |reader, node| {
+        let next = self.required(node, &fields, "next_activation", |reader, node| {
             reader.name(node, "activation")
         });
         let automatic = self.optional(&fields, "auto_trigger", Self::flag).unwrap_or(false);
@@ -418,7 +419,7 @@ impl<'a> Reader<'_, 'a> {
             "message",
         ];
         let fields = self.object(node, &known)?;
-        let tool = self.required((node, &fields), "tool", Self::tool_pattern);
+        let tool = self.required(node, &fields, "tool", Self::tool_pattern);
         if let (Some(tool), Scope::Tool(used)) = (&tool, self.scope)
             && !tool.matches(used)
         {

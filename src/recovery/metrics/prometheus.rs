@@ -32,7 +32,8 @@ impl Page<'_> {
     fn single(
         &mut self,
         name: &str,
-        (kind, help): (&str, &str),
+        kind: &str,
+        help: &str,
         value: Option<impl std::fmt::Display>,
     ) {
         if let Some(value) = value {
@@ -69,19 +70,20 @@ pub fn page(metrics: &Metrics) -> String {
         page.sample("lock_wait_seconds_sum", &[("kind", kind)], waits.sum());
         page.sample("lock_wait_seconds_count", &[("kind", kind)], waits.count());
     }
-    page.single("document_bytes", ("gauge", "Size of the state file."), metrics.state_bytes);
+    page.single("document_bytes", "gauge", "Size of the state file.", metrics.state_bytes);
     let help = "By how much the state file has grown since the first commit on record.";
-    page.single("document_growth_bytes", ("gauge", help), metrics.growth());
+    page.single("document_growth_bytes", "gauge", help, metrics.growth());
     page.single(
         "commits_total",
-        ("counter", "Commits on record, and those before."),
+        "counter",
+        "Commits on record, and those before.",
         Some(metrics.commits),
     );
     page.family("backups_total", "counter", "Backups made, by the audit log.");
     for (kind, count) in &metrics.backups {
         page.sample("backups_total", &[("kind", kind)], count);
     }
-    page.single("backups_kept", ("gauge", "Backups that are kept."), Some(metrics.backups_kept));
+    page.single("backups_kept", "gauge", "Backups that are kept.", Some(metrics.backups_kept));
     page.family("recoveries_total", "counter", "Recoveries, by the audit log.");
     for (kind, count) in &metrics.recoveries {
         page.sample("recoveries_total", &[("kind", kind)], count);
@@ -91,29 +93,32 @@ pub fn page(metrics: &Metrics) -> String {
         let name = ExitCode::of(*code).map_or("UNKNOWN", ExitCode::name);
         page.sample("errors_total", &[("code", &code.to_string()), ("name", name)], count);
     }
-    page.single("revision", ("gauge", "The current revision."), metrics.revision);
+    page.single("revision", "gauge", "The current revision.", metrics.revision);
     page.family("locks", "gauge", "Locks on record, by how they stand.");
     for (standing, count) in &metrics.locks {
         page.sample("locks", &[("status", standing)], count);
     }
-    page.single("checkpoints", ("gauge", "Checkpoints that are kept."), Some(metrics.checkpoints));
+    page.single("checkpoints", "gauge", "Checkpoints that are kept.", Some(metrics.checkpoints));
     let help = "Seconds since the newest checkpoint was made.";
-    page.single("newest_checkpoint_age_seconds", ("gauge", help), metrics.newest_checkpoint_age);
+    page.single("newest_checkpoint_age_seconds", "gauge", help, metrics.newest_checkpoint_age);
     page.single(
         "degraded",
-        ("gauge", "Whether the state is degraded."),
+        "gauge",
+        "Whether the state is degraded.",
         Some(u8::from(metrics.is_degraded)),
     );
     page.single(
         "healthy",
-        ("gauge", "Whether commands can work with the state."),
+        "gauge",
+        "Whether commands can work with the state.",
         Some(u8::from(metrics.is_healthy)),
     );
     let help = "Whether writers can write: permissions, mounts, space.";
-    page.single("writable", ("gauge", help), Some(u8::from(metrics.is_writable)));
+    page.single("writable", "gauge", help, Some(u8::from(metrics.is_writable)));
     page.single(
         "disk_free_bytes",
-        ("gauge", "Bytes left on the disk of the state."),
+        "gauge",
+        "Bytes left on the disk of the state.",
         metrics.disk_free,
     );
     page.text
