@@ -183,8 +183,8 @@ fn unusable_patterns_of_skills_by_name_are_skipped() {
         "`type` is not used (2 times)",
         "`sessionSkillUsed` is not used",
         "`alwaysActivate` is not used",
-        "none of suggest",
-        "none of critical",
+        "one of suggest",
+        "one of critical",
         "skills.idle",
     ] {
         assert!(
