@@ -124,7 +124,7 @@ pub fn open_to_others(disk: &Disk, root: &Dir) -> Result<Option<String>> {
     }
     let whom = if mode & 0o002 != 0 { "others" } else { "its group" };
     Ok(Some(format!(
-        "may be written by {whom} (mode {mode:04o}), who can replace the state's files"
+        "may be written by {whom} (mode {mode:04o}), and with that the state's files can be replaced"
     )))
 }
 

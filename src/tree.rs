@@ -587,7 +587,7 @@ fn moved(path: &Path, error: FsError) -> Error {
 fn changed(path: &Path) -> Error {
     let message = format!("{} changed while it was read; nothing was done", path.display());
     Error::new(Kind::Conflict, message)
-        .hint_shell(format!("ls -ld {}", quote_path(path)), "see who changes it, and try again")
+        .hint_shell(format!("ls -ld {}", quote_path(path)), "see what changes it, and try again")
         .detail("path", path.display().to_string())
 }
 

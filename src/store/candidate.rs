@@ -100,7 +100,7 @@ impl Observation<'_> {
             false => error.hint_command("state backups", "see what is wrong with each copy"),
         };
         Err(error
-            .hint_command("state init --fresh", "begin anew; everything is archived")
+            .hint_command("state init --fresh", "begin again; everything is archived")
             .and_archives(backup_dir))
     }
 

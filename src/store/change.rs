@@ -55,7 +55,7 @@ impl Claim {
         if self.revision != current.revision {
             let (theirs, ours) = (number(self), number(current));
             return format!(
-                "somebody committed since this document was read: it is from revision {theirs}, and the state is at {ours}"
+                "another writer committed since this document was read: it is from revision {theirs}, and the state is at {ours}"
             );
         }
         format!(

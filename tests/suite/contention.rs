@@ -49,7 +49,7 @@ fn in_read_modify_write_every_lost_race_is_a_conflict() {
                         match ran.code {
                             0 => successes.fetch_add(1, Ordering::Relaxed),
                             _ => {
-                                ran.expect(75).saying("somebody committed since");
+                                ran.expect(75).saying("another writer committed since");
                                 conflicts.fetch_add(1, Ordering::Relaxed)
                             }
                         };

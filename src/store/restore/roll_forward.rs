@@ -99,7 +99,7 @@ impl Intents<'_> {
             Ok(Some((_, intent))) => intent,
             Ok(None) => return Ok(self.foreign_start(&root)?.map(Interrupted::Foreign)),
             Err(error) if error.kind == Kind::Corrupt => {
-                return Ok(Some(Interrupted::Ours("a checkpoint that cannot be told".to_owned())));
+                return Ok(Some(Interrupted::Ours("an unknown checkpoint".to_owned())));
             }
             Err(error) => return Err(error),
         };
