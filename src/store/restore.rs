@@ -18,11 +18,11 @@ mod copy_into;
 pub mod intent;
 mod obstacle;
 mod origin;
+mod plan;
 pub(super) mod probe;
 mod replacement;
 mod roll_forward;
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::time::Instant;
 
@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 pub use self::abort::Aborted;
 use self::intent::{Action, Intent, Manner, StagedState, Swap};
 pub use self::origin::Interrupted;
+pub use self::plan::Planned;
 pub(super) use self::probe::Probe;
 pub use self::probe::RestorePlan;
 pub use self::roll_forward::Intents;
@@ -40,7 +41,7 @@ use super::checkpoint::catalog::{Checkpoint, Unrestorable, Which};
 pub(super) use super::checkpoint::lock_lost;
 use super::checkpoint::retention::Retention;
 use super::checkpoint::{Made, Snapshot, Unkept, manifest};
-use super::diagnosis::{Health, known, newer_schema};
+use super::diagnosis::{Health, newer_schema};
 use super::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
 use super::next_revision::new_lineage;
 use super::observe::Observation;
@@ -48,16 +49,15 @@ use super::options::{LockPurpose, WriteOptions};
 use super::staging::StagingDir;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
-use crate::document::diff::{Difference, diff};
 use crate::document::migrate::{self, Unfit};
-use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed, without_seal};
+use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect};
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::Durability;
 use crate::fs::{Dir, FsError, FsResult};
 use crate::lock::Fence;
 use crate::name::Name;
-use crate::tree::{self, Attributes, Entry, Listing, What};
+use crate::tree::{self, Attributes, Listing, What};
 
 /// The state, staged in the staging directory.
 pub(super) fn staged_state(number: u64) -> String {
@@ -483,63 +483,4 @@ impl Error {
     pub(super) fn or_abort(self) -> Self {
         self.hint_command("recover restore --abort", "or put back what it replaced, and give it up")
     }
-}
-
-/// The effect that a restore would have.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    /// The checkpoint.
-    pub id: String,
-    /// The differences in the state, and the files that differ.
-    pub changes: Vec<Difference>,
-}
-
-impl Store {
-    /// Verifies a checkpoint and returns the changes that restoring it would make. Changes nothing.
-    pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
-        let checkpoint = self.restores().sound_checkpoint(which)?;
-        let seen = self.examine()?;
-        let current = known(&seen.health, seen.live.as_ref()).cloned().unwrap_or_default();
-        let (value, lineage) = self.restores().state_of(&checkpoint)?;
-        let sealed = seen.sealed_from(&value, lineage.as_ref(), None)?;
-        let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
-        let root = self.open_root()?;
-        let config_root = self.config_root()?;
-        for (from, parent, name) in [
-            (manifest::CONFIG, config_root.as_ref(), CONFIG),
-            (manifest::SIGNALS, Some(&root), SIGNALS),
-        ] {
-            let old = parent
-                .map(|parent| tree::list(&self.disk, parent, name))
-                .transpose()?
-                .flatten()
-                .unwrap_or_default();
-            let new = checkpoint.listing.below(from).unwrap_or_default();
-            changes.extend(differences(name, &old, &new));
-        }
-        Ok(Planned { id: checkpoint.id, changes })
-    }
-}
-
-/// The files of a tree that would change, each with its kind and digest.
-fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Difference> {
-    let show = |entry: Option<&Entry>| {
-        entry.map(|entry| {
-            Value::from(match &entry.what {
-                What::File { bytes, sha256 } => {
-                    let digest: String = sha256.as_str().chars().take(12).collect();
-                    format!("{bytes} bytes, sha256 {digest}…, mode {:04o}", entry.mode)
-                }
-                What::Directory => format!("a directory, mode {:04o}", entry.mode),
-                What::Link { target } => format!("a link to {target}"),
-            })
-        })
-    };
-    let paths: BTreeSet<&str> =
-        old.entries().iter().chain(new.entries()).map(|entry| entry.path.as_str()).collect();
-    let both = paths.into_iter().map(|path| (path, show(old.get(path)), show(new.get(path))));
-    let changed = both.filter(|(_, old, new)| old != new);
-    changed
-        .map(|(path, old, new)| Difference { path: format!("{name}/{path}"), old, new })
-        .collect()
 }
