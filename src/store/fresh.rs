@@ -19,7 +19,7 @@ use super::transaction::Transaction;
 use super::{AutoRecover, ForeignEdits, Store};
 use crate::document::first;
 use crate::document::seal::{Revision, Sealed};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, FsResult};
 use crate::side;
@@ -305,8 +305,7 @@ impl Transaction<'_> {
 impl Observation<'_> {
     /// Seals the first document of a new lineage.
     fn seal_first(&self, highest: Option<Revision>) -> Result<Sealed> {
-        let revision = Revision::after(highest)
-            .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
+        let revision = self.store.revision_after(highest)?;
         self.store.seal_as(first(), revision, &new_lineage()?, None)
     }
 

@@ -5,12 +5,13 @@ use serde_json::Value;
 use super::Store;
 use super::backup_dir::{highest_revision, lineage_of};
 use super::diagnosis::{Health, Mirror, claimed_lineage, mirror_state};
+use super::layout::BACKUPS;
 use super::observe::Observation;
 use super::options::Author;
 use crate::document::new_document::NewDocument;
 use crate::document::seal::{Lineage, Revision, Sealed, full_size, seal};
 use crate::document::{OWN_ROOM, WRITE_LIMIT};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::FsResult;
 use crate::time::rfc3339;
 
@@ -18,6 +19,22 @@ use crate::time::rfc3339;
 const PLAUSIBLE_LEAP: u64 = 1_000_000;
 
 impl Store {
+    /// The revision after the highest known one. Only a forged document uses the last one up.
+    pub(super) fn revision_after(&self, highest: Option<Revision>) -> Result<Revision> {
+        Revision::after(highest).ok_or_else(|| {
+            let root = &self.settings.directory;
+            let moved = quote_path(&root.join("used-up"));
+            let (state, backups) = (quote_path(&self.path()), quote_path(&root.join(BACKUPS)));
+            let message = "the last possible revision is reached; no commit can follow it";
+            Error::new(Kind::Internal, message)
+                .hint_shell(
+                    format!("mkdir {moved} && mv -- {state} {backups} {moved}"),
+                    "set the state and its history aside",
+                )
+                .hint_command("state init", "then begin again")
+        })
+    }
+
     pub(super) fn seal_as(
         &self,
         draft: impl Into<NewDocument>,
@@ -44,8 +61,7 @@ impl Observation<'_> {
         created: Option<&Value>,
     ) -> Result<Sealed> {
         let highest = self.highest_revision()?;
-        let revision = Revision::after(highest)
-            .ok_or_else(|| Error::new(Kind::Internal, "the last possible revision is reached"))?;
+        let revision = self.store.revision_after(highest)?;
         self.store.seal_as(draft, revision, lineage, created)
     }
 

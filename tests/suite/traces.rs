@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::sandbox::Sandbox;
+use pipeline_state::document::seal::{Lineage, Revision, seal};
 
 /// Revision 4, then an edit that dropped the seal; every copy of the document is damaged.
 fn edited_without_copies() -> Sandbox {
@@ -111,4 +112,20 @@ fn a_damaged_record_of_the_state_files_name_is_written_again() {
         let third = format!("--state-file {} state init", root.file("third.json").display());
         root.run(&third).expect(4).saying(".state-backups/owner is damaged");
     }
+}
+
+#[test]
+fn at_the_last_revision_the_way_out_works_as_it_is_typed() {
+    let root = Sandbox::initialized();
+    let lineage = Lineage::from_value(&root.document()["metadata"]["lineage"]).unwrap();
+    let last = (1..=64).rev().find_map(|bits| Revision::new((1 << bits.min(63)) - 1)).unwrap();
+    let (now, value) = ("2026-01-01T00:00:00Z", root.document());
+    let sealed = seal(value, last, &lineage, now, now, [7; 32]).unwrap();
+    root.overwrite(&sealed.text.whole()[..]);
+    let refused = root.run("state set a:=1").expect(1).saying("the last possible revision");
+    let hint = refused.stderr.lines().find_map(|line| line.split_once("mkdir ")).unwrap().1;
+    let command = format!("mkdir {}", hint.split("  ").next().unwrap());
+    root.bash(&command).expect(0);
+    root.ok("state init");
+    root.ok("state set a:=1");
 }

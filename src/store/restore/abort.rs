@@ -16,7 +16,6 @@ use super::Tree;
 use super::intent::{Action, Intent, Swap};
 use super::roll_forward::is_in_place;
 use crate::audit::Level;
-use crate::document::seal::Revision;
 use crate::error::{Error, ExitCode, Kind, Result};
 
 /// The result of an undo.
@@ -168,9 +167,7 @@ impl Restores<'_> {
         let undo = match (&seen.health, &intent.state) {
             (Health::Healthy(document), Some(restored)) => {
                 let highest = seen.highest_revision()?.max(Some(restored.revision));
-                let next = Revision::after(highest).ok_or_else(|| {
-                    Error::new(Kind::Internal, "the last possible revision is reached")
-                })?;
+                let next = self.store.revision_after(highest)?;
                 let created = document.value.skeleton().pointer("/metadata/created").cloned();
                 let live = document.clone().into_value();
                 let sealed =
