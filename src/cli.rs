@@ -48,7 +48,8 @@ use crate::name::nearest;
 
 /// Runs the program with these arguments, the first of which is its own name; its exit code.
 pub fn main(arguments: Vec<OsString>) -> u8 {
-    // Without a handler RLIMIT_FSIZE kills; with one, write(2) fails with EFBIG, which has an exit code.
+    // Without a handler RLIMIT_FSIZE kills; with one, write(2) fails with EFBIG, which has an exit
+    // code.
     let _ =
         signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
     end_with_resources_exhausted();
@@ -76,8 +77,9 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     })
 }
 
-/// Has an abort end the process with the code of exhausted resources. Where memory or a stack is used up, the standard library
-/// says so in one line of its own and calls abort(3); a handler of that signal is the last thing that runs.
+/// Has an abort end the process with the code of exhausted resources. Where memory or a stack is
+/// used up, the standard library says so in one line of its own and calls abort(3); a handler of
+/// that signal is the last thing that runs.
 fn end_with_resources_exhausted() {
     let code = i32::from(ExitCode::ResourceExhausted as u8);
     let always = Arc::new(AtomicBool::new(true));
@@ -146,7 +148,7 @@ fn without_state(cli: &Cli, arguments: &[OsString], style: OutputStyle) -> Optio
         _ => return None,
     };
     Some(result.unwrap_or_else(|error| {
-        let Some(error) = told(error) else { return ExitCode::Success as u8 };
+        let Some(error) = as_error(error) else { return ExitCode::Success as u8 };
         let error = with_help(error, arguments);
         show_error(&error, "pipeline-state", style);
         error.code() as u8
@@ -174,7 +176,7 @@ fn finish(
 ) -> u8 {
     let error = match result {
         Ok(code) => return code,
-        Err(error) => match told(error) {
+        Err(error) => match as_error(error) {
             Some(error) => with_help(error, arguments),
             None => return ExitCode::Success as u8,
         },
@@ -209,7 +211,7 @@ fn help_of(arguments: &[OsString]) -> String {
 }
 
 /// The error to report; `None` if the output has no reader left.
-fn told(error: anyhow::Error) -> Option<Error> {
+fn as_error(error: anyhow::Error) -> Option<Error> {
     if error.is::<PipeClosed>() {
         return None;
     }

@@ -137,8 +137,8 @@ impl Error {
     }
 
     /// The failure as text. `program` is the command line that invoked the program, with the
-    /// options that chose the root, so that a hint can be typed as it is. `label` is the first word,
-    /// `error:`, in colour or not.
+    /// options that chose the root, so that a hint can be typed as it is. `label` is the first
+    /// word, `error:`, in colour or not.
     pub fn to_text(&self, label: &str, program: &str) -> String {
         let mut text = format!("{label} {} [{}]\n", one_line(&self.message), self.code().name());
         for hint in &self.hints {

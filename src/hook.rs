@@ -8,7 +8,8 @@
 //!
 //! # Invariants of every hook
 //!
-//! 1. It ends with 0 or 1 (64 if its command line is wrong), never with 2, which editors read as "block".
+//! 1. It ends with 0 or 1 (64 if its command line is wrong), never with 2, which editors read as
+//!    "block".
 //! 2. A bad rule is skipped and logged; the others work.
 //! 3. It never seals a foreign edit of the state.
 //! 4. It commits at most once an event, and only a change.

@@ -20,8 +20,9 @@ use crate::user;
 /// The deepest nesting of directories in a tree that is kept; each level costs two descriptors
 /// while it is copied.
 pub const DEPTH: usize = 64;
-/// The bits of a mode that a copy keeps. A copy belongs to its maker, and setuid or setgid would lend
-/// that user's rights to others; a setgid bit of a directory is inherited from its parent instead.
+/// The bits of a mode that a copy keeps. A copy belongs to its maker, and setuid or setgid would
+/// lend that user's rights to others; a setgid bit of a directory is inherited from its parent
+/// instead.
 pub const MODE_BITS: u32 = 0o777;
 const SETGID: u32 = 0o2000;
 

@@ -29,7 +29,8 @@ pub fn check(bytes: &[u8]) {
     is_sealed_rightly(&value, bytes);
 }
 
-/// Text to tree to text: the same digits, the same order, and nothing else but white space (and escapes) differs.
+/// Text to tree to text: the same digits, the same order, and nothing else but white space (and
+/// escapes) differs.
 fn keeps_everything(bytes: &[u8], value: &Value) {
     let text = std::str::from_utf8(without_mark(bytes)).expect("what is not UTF-8 is damaged");
     if !text.contains('\\') {

@@ -1,8 +1,10 @@
-//! What must hold of any bytes at all that are read from a file of ours: a module for each fuzz target, whose `check`
-//! panics where it does not. `cargo test` runs the same checks over the committed corpora (tests/suite/corpus.rs).
+//! What must hold of any bytes at all that are read from a file of ours: a module for each fuzz
+//! target, whose `check` panics where it does not. `cargo test` runs the same checks over the
+//! committed corpora (tests/suite/corpus.rs).
 //!
-//! A new target is a module here, a row in [`TARGETS`], three lines in `targets/`, a `[[bin]]` in `Cargo.toml` and a
-//! directory in `corpus/`. To run one, and to keep of what it found only what adds to it:
+//! A new target is a module here, a row in [`TARGETS`], three lines in `targets/`, a `[[bin]]` in
+//! `Cargo.toml` and a directory in `corpus/`. To run one, and to keep of what it found only what
+//! adds to it:
 //!
 //! ```sh
 //! cargo +nightly fuzz run document -- -max_total_time=300
@@ -30,7 +32,8 @@ pub const TARGETS: [(&str, Check); 5] = [
     ("skill_rules", skill_rules::check),
 ];
 
-/// The same record with the digest that its bytes have, if it is an object: no fuzzer finds a digest by itself.
+/// The same record with the digest that its bytes have, if it is an object: no fuzzer finds a
+/// digest by itself.
 fn resealed(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut value = json::parse(bytes).ok()?;
     value.as_object_mut()?.shift_remove("digest");

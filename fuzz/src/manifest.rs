@@ -1,5 +1,5 @@
-//! A checkpoint's manifest: it reads back as it was written and names nothing outside the checkpoint, or it is refused.
-//! And its metadata.
+//! A checkpoint's manifest: it reads back as it was written and names nothing outside the
+//! checkpoint, or it is refused. And its metadata.
 
 use std::path::{Component, Path};
 

@@ -58,13 +58,15 @@ standard error then.";
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Directory of the state [env: PIPELINE_ROOT] [default: the nearest one upwards that has a state]
+    /// Directory of the state [env: PIPELINE_ROOT] [default: the nearest one upwards that has a
+    /// state]
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// The state file itself [env: STATE_FILE] [default: ROOT/.workflow-state.json]
     #[arg(long, global = true, value_name = "PATH")]
     pub state_file: Option<PathBuf>,
-    /// Where commits and refusals are logged [env: AUDIT_LOG] [default: /tmp/claude-pipeline-audit.log]
+    /// Where commits and refusals are logged [env: AUDIT_LOG] [default:
+    /// /tmp/claude-pipeline-audit.log]
     #[arg(long, global = true, value_name = "PATH")]
     pub audit_log: Option<PathBuf>,
     /// How long to wait for a lock: 30, 0.5, 5s, 2m; 0 tries once [env: LOCK_TIMEOUT] [default: 30]
@@ -175,10 +177,12 @@ pub enum Group {
   echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt"
     )]
     Hook(Hook),
-    /// Print shell functions for scripts: lock_state, read_state, write_state, retry_with_backoff and others
+    /// Print shell functions for scripts: lock_state, read_state, write_state, retry_with_backoff
+    /// and others
     #[command(after_help = SHELL_EXAMPLES)]
     Shell(shell::Functions),
-    /// Print the completions for a shell: commands, options, and the locks, checkpoints and backups that are there
+    /// Print the completions for a shell: commands, options, and the locks, checkpoints and backups
+    /// that are there
     #[command(
         after_help = "Put the line that is right for your shell into its start-up file, behind
 compinit in zsh.

@@ -20,7 +20,8 @@ use crate::error::ExitCode;
 use crate::fs::Disk;
 use crate::store::Store;
 
-/// Set to the shell's name by the scripts for it, which then have `--` and the words of the line as arguments.
+/// Set to the shell's name by the scripts for it, which then have `--` and the words of the line as
+/// arguments.
 const ASKED_BY: &str = "PIPELINE_STATE_COMPLETE";
 
 const NAME: &str = "pipeline-state";

@@ -24,7 +24,8 @@ const ARGUMENT_LIMIT: usize = 64 << 10;
 const FROM_A_FILE: &str =
     "data of that size goes into the document by `state write FILE`, or stays in a file of its own";
 
-/// A file, or standard input for `-`, up to the size of a document. It may be a link or a pipe: `<(jq …)` is both.
+/// A file, or standard input for `-`, up to the size of a document. It may be a link or a pipe:
+/// `<(jq …)` is both.
 pub(super) fn input(file: &Path) -> Result<Vec<u8>> {
     let shown = if file == Path::new("-") {
         "standard input".to_owned()

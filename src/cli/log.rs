@@ -11,8 +11,8 @@ use crate::config::{Config, Verbosity};
 use crate::error::one_line;
 use crate::fs::Disk;
 
-/// Starts the log. Debug lines also go to the audit log, if it is not the default one, which users share; its own lines
-/// are there already.
+/// Starts the log. Debug lines also go to the audit log, if it is not the default one, which users
+/// share; its own lines are there already.
 pub(super) fn start(config: &Config) {
     let level = match config.verbosity {
         Verbosity::Quiet | Verbosity::Normal => return,
@@ -53,7 +53,8 @@ impl Write for Line<'_> {
         let text = String::from_utf8_lossy(line);
         let text = format!("{}\n", one_line(text.trim_end_matches('\n'))); // paths in it are not escaped
         if let Some(mut log) = self.audit_log {
-            // The level stands in brackets in an audit log. One write, so that lines of several processes never mix.
+            // The level stands in brackets in an audit log. One write, so that lines of several
+            // processes never mix.
             let text = text.replacen(" DEBUG ", " [DEBUG] ", 1);
             let _ = log.write(text.as_bytes());
         }

@@ -1,4 +1,5 @@
-//! The manual: a page of the program to standard output, or a page of each command into a directory.
+//! The manual: a page of the program to standard output, or a page of each command into a
+//! directory.
 
 use std::fs::Permissions;
 use std::io::Write as _;

@@ -1,4 +1,5 @@
-//! A line on a terminal for what takes longer than a second, gone when it is done. Elsewhere there is none.
+//! A line on a terminal for what takes longer than a second, gone when it is done. Elsewhere there
+//! is none.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};

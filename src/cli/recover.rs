@@ -262,7 +262,7 @@ fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()>
         }
         output.table(table)?;
     }
-    tell_of_interrupted_restore(store, output)
+    report_interrupted_restore(store, output)
 }
 
 fn would_remove(ids: &[String], output: &Output<'_>) -> anyhow::Result<()> {
@@ -344,12 +344,12 @@ fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
     if output.is_json() {
         output.json(&json!(verdicts))?;
     }
-    tell_of_interrupted_restore(store, output)?;
+    report_interrupted_restore(store, output)?;
     worst.map_or(Ok(ExitCode::Success as u8), |error| Err(error.into()))
 }
 
 /// Read-only commands announce the restore that the next writer will finish.
-fn tell_of_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+fn report_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     match store.intents().interrupted()? {
         Some(Interrupted::Ours(id)) => output.warning(&format!(
             "a restore of {id} was interrupted; the next command that reads or writes the state finishes it"

@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 
 use crate::config::CliOverrides;
 
-/// These options, for a later call. Paths are absolute: the caller's directory may be another one then.
+/// These options, for a later call. Paths are absolute: the caller's directory may be another one
+/// then.
 pub fn options(overrides: &CliOverrides) -> Vec<OsString> {
     let mut options = Vec::new();
     let mut give =

@@ -11,7 +11,7 @@ use super::write_command::with_store;
 use crate::config::Config;
 use crate::error::{Error, ExitCode, Kind};
 use crate::fs::Disk;
-use crate::recovery::retry::{Schedule, told};
+use crate::recovery::retry::{Schedule, describe_retry};
 use crate::shell::{Shell, functions};
 use crate::time::parse_duration;
 
@@ -42,7 +42,7 @@ pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow:
     let base = parse_duration(base_delay).map_err(|message| usage(&message))?;
     if *attempt > 0 {
         let pause = Schedule { base, max: Duration::from_secs(60) }.draw(*attempt);
-        output.progress_line(&told(*attempt, attempts, *code, pause));
+        output.progress_line(&describe_retry(*attempt, attempts, *code, pause));
         with_store(config, Disk::real(), output, None, |store| {
             store.logs().record_retries("retry_with_backoff", 1, *code);
             Ok(())

@@ -131,7 +131,8 @@ fn draw(output: &Output<'_>, status_view: &StatusView, is_first: bool) -> anyhow
     // Where not all fits, the head goes first.
     let whole = head + &text;
     let text = if top(&whole, size).len() == whole.lines().count() { whole } else { text };
-    // Home, each line to its end, and what is left below: without a blank screen in between, which would flicker.
+    // Home, each line to its end, and what is left below: without a blank screen in between, which
+    // would flicker.
     let lines: String = top(&text, size).iter().map(|line| format!("{line}\u{1b}[K\n")).collect();
     let clear = if is_first { "\u{1b}[2J" } else { "" };
     output.bytes(format!("\u{1b}[H{clear}{lines}\u{1b}[J").as_bytes())

@@ -19,8 +19,8 @@ use super::path::DocPath;
 pub const SKELETON_FIELDS: [&str; 6] =
     ["schemaVersion", "phase", "signals", "lastActivation", "lastSignal", "metadata"];
 
-/// A document. It can be used like a [`Value`], and is parsed at the first such use; its skeleton is
-/// available without that.
+/// A document. It can be used like a [`Value`], and is parsed at the first such use; its skeleton
+/// is available without that.
 #[derive(Clone, Debug)]
 pub struct LazyDocument(Rc<Inner>);
 
@@ -43,7 +43,8 @@ impl LazyDocument {
         Self(Rc::new(Inner { text, skeleton: Some(skeleton), value: OnceCell::new() }))
     }
 
-    /// The document with the [`SKELETON_FIELDS`] fields whole. Of the others only the type need be right.
+    /// The document with the [`SKELETON_FIELDS`] fields whole. Of the others only the type need be
+    /// right.
     pub fn skeleton(&self) -> &Value {
         self.0.skeleton.as_ref().unwrap_or_else(|| self)
     }

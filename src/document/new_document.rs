@@ -61,12 +61,14 @@ impl NewDocument {
         &mut self.skeleton
     }
 
-    /// The document with the [`SKELETON_FIELDS`] fields whole. Of the others only the type need be right.
+    /// The document with the [`SKELETON_FIELDS`] fields whole. Of the others only the type need be
+    /// right.
     pub fn skeleton(&self) -> &Value {
         &self.skeleton
     }
 
-    /// The fields of the skeleton, if it is an object. Only those of [`SKELETON_FIELDS`] may be changed.
+    /// The fields of the skeleton, if it is an object. Only those of [`SKELETON_FIELDS`] may be
+    /// changed.
     pub(super) fn fields_mut(&mut self) -> Option<&mut Map<String, Value>> {
         self.skeleton.as_object_mut()
     }

@@ -2,8 +2,8 @@
 //! program.
 //!
 //! Invariants: a path read by [`DocPath::parse_filter`] means the same as in jq; the output of
-//! [`Display`](fmt::Display) parses back to the same path; and [`DocPath::set`] either makes its one
-//! change or leaves the document unchanged.
+//! [`Display`](fmt::Display) parses back to the same path; and [`DocPath::set`] either makes its
+//! one change or leaves the document unchanged.
 
 use std::fmt;
 

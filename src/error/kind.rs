@@ -227,8 +227,8 @@ impl Kind {
         };
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::PermissionDenied,
-            // A mount point cannot be replaced, nothing is renamed from one file system to another, and a
-            // hard link may lie anywhere.
+            // A mount point cannot be replaced, nothing is renamed from one file system to another,
+            // and a hard link may lie anywhere.
             Errno::LOOP | Errno::ISDIR | Errno::BUSY | Errno::XDEV | Errno::MLINK => {
                 Self::UnsafePath
             }

@@ -1,5 +1,6 @@
-//! A seam for tests: every call is announced to a [`FaultHook`] before it is made, and the hook decides
-//! whether it is made, fails, writes only a part, or never happens because the process "died".
+//! A seam for tests: every call is announced to a [`FaultHook`] before it is made, and the hook
+//! decides whether it is made, fails, writes only a part, or never happens because the process
+//! "died".
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};

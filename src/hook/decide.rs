@@ -207,10 +207,17 @@ mod tests {
     fn all_rules_that_match_take_effect_together() {
         let effects = after("Write", None, json!({"ONE": 1.5}));
         assert_eq!((signals(&effects), effects.phase.as_deref()), (vec!["ONE", "TWO"], Some("p4")));
-        let told: Vec<String> = effects.announcements.iter().map(ToString::to_string).collect();
-        assert_eq!(told[0], "well done");
-        assert!(told[1].starts_with("[ACTIVATE:SPEC]") && told[1].contains("2 s"), "{told:?}");
-        assert!(told[2].contains("DEPLOY") && !told[2].contains("[ACTIVATE:"), "{told:?}");
+        let announced: Vec<String> =
+            effects.announcements.iter().map(ToString::to_string).collect();
+        assert_eq!(announced[0], "well done");
+        assert!(
+            announced[1].starts_with("[ACTIVATE:SPEC]") && announced[1].contains("2 s"),
+            "{announced:?}"
+        );
+        assert!(
+            announced[2].contains("DEPLOY") && !announced[2].contains("[ACTIVATE:"),
+            "{announced:?}"
+        );
         assert_eq!(effects.activation.as_deref(), Some("SPEC"));
     }
 

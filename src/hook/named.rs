@@ -17,7 +17,8 @@ pub trait Surroundings {
     fn contents(&self) -> Option<String>;
 }
 
-/// Announces all skills that a prompt triggers, by priority; the first is the activation that the state keeps.
+/// Announces all skills that a prompt triggers, by priority; the first is the activation that the
+/// state keeps.
 pub fn on_prompt(skills: &[NamedSkill], prompt: &str, around: &dyn Surroundings) -> Effects {
     let lower = prompt.to_lowercase();
     let triggered = |skill: &&NamedSkill| {

@@ -1,6 +1,7 @@
 //! `skill-rules.json`: the meaning of prompts and tools in this pipeline.
 //!
-//! It has one of two forms: `skills` is an array of [`Skill`]s, or an object of skills by name ([`named`]).
+//! It has one of two forms: `skills` is an array of [`Skill`]s, or an object of skills by name
+//! ([`named`]).
 //!
 //! Every rule stands alone: a bad one is skipped and reported with its line, the others are read.
 //! Unknown fields are allowed.

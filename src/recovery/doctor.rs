@@ -27,7 +27,8 @@ pub struct Finding {
     pub code: ExitCode,
     /// The remedies, best first.
     pub remedies: Vec<Hint>,
-    /// The message of the error that it reports: one error is one finding, whichever checks meet it.
+    /// The message of the error that it reports: one error is one finding, whichever checks meet
+    /// it.
     cause: Option<String>,
     /// Whether the program can repair it.
     pub fix: Fix,

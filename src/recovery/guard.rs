@@ -53,26 +53,26 @@ pub fn guard(
     snapshot: &Snapshot,
     policy: &Policy,
     command: &[OsString],
-    tell: &dyn Fn(GuardStep<'_>),
+    notify: &dyn Fn(GuardStep<'_>),
 ) -> Result<Guarded> {
     // A root where changes could not be put back refuses the command now.
     store.restore_plan()?;
     let begun = store.begin_guard(snapshot)?;
     let (id, shown) = (&begun.id, &begun.shown);
-    tell(GuardStep::Created(id));
+    notify(GuardStep::Created(id));
     // From here on a signal ends the command or the wait, but not putting the changes back.
     let signals = Forwarder::new();
     let around = std::env::var(GUARD_TOKEN).ok().filter(|around| !around.is_empty());
     let shown = around.map_or_else(|| shown.clone(), |around| format!("{around},{shown}"));
     let policy = Policy { environment: vec![(GUARD_TOKEN, shown)], ..policy.clone() };
-    let ended = policy.run(command, &signals, &|what| tell(GuardStep::Failed(what)));
+    let ended = policy.run(command, &signals, &|what| notify(GuardStep::Failed(what)));
     if ended.code == 0 || ended.attempts == 0 {
         if let Err(error) = store.end_guard(id) {
-            tell(GuardStep::StaysOnRecord(&error));
+            notify(GuardStep::StaysOnRecord(&error));
         }
         return Ok(Guarded { ended, unrestored: None });
     }
-    let why = format!("the command {}; what it changed is put back to {id}", ended.told());
+    let why = format!("the command {}; what it changed is put back to {id}", ended.outcome());
     store.logs().note_command(snapshot.operation.as_str(), &why);
     let order = WriteOptions {
         group: "recover",
@@ -81,11 +81,11 @@ pub fn guard(
     };
     let unrestored = match store.settle_failed_guard(&begun.record, &order) {
         Ok(Settlement::Restored { left }) => {
-            tell(GuardStep::Restored { id, left: &left });
+            notify(GuardStep::Restored { id, left: &left });
             None
         }
         Ok(Settlement::PutBack { revision, left }) => {
-            tell(GuardStep::PutBack { id, revision, left: &left });
+            notify(GuardStep::PutBack { id, revision, left: &left });
             None
         }
         Ok(Settlement::Finished) => None, // the store has said so

@@ -42,7 +42,7 @@ impl Schedule {
 }
 
 /// The result of an attempt and the pause until the next, in words.
-pub fn told(attempt: u32, attempts: u32, code: u8, pause: Duration) -> String {
+pub fn describe_retry(attempt: u32, attempts: u32, code: u8, pause: Duration) -> String {
     format!(
         "attempt {attempt} of {attempts} ended with {code}; the next begins in {}",
         seconds(pause)
@@ -76,7 +76,7 @@ pub struct Policy {
 
 impl Ended {
     /// The failure in words, for the error log.
-    pub fn told(&self) -> String {
+    pub fn outcome(&self) -> String {
         let attempts = if self.attempts == 1 { "attempt" } else { "attempts" };
         format!(
             "failed for good after {} {attempts} with its exit code {}",
@@ -102,7 +102,7 @@ pub struct Ended {
 impl Policy {
     /// Runs a command until it succeeds or a retry is pointless. The callback receives a message
     /// before each pause, and when the time is up.
-    pub fn run(&self, command: &[OsString], signals: &Forwarder, tell: &dyn Fn(&str)) -> Ended {
+    pub fn run(&self, command: &[OsString], signals: &Forwarder, notify: &dyn Fn(&str)) -> Ended {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let limit = seconds(self.timeout.unwrap_or_default());
         let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
@@ -123,7 +123,7 @@ impl Policy {
                     code = its;
                     attempts += 1;
                     if cause == Cause::Deadline {
-                        tell(&format!(
+                        notify(&format!(
                             "{program} was terminated: the time limit of {limit} was reached in attempt {attempts}"
                         ));
                         timed_out = true;
@@ -145,13 +145,13 @@ impl Policy {
             let pause = self.schedule.draw(attempts);
             if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
                 let of = self.attempts;
-                tell(&format!(
+                notify(&format!(
                     "attempt {attempts} of {of} ended with {code}; the time of {limit} leaves none for another"
                 ));
                 timed_out = true;
                 break;
             }
-            tell(&told(attempts, self.attempts, code, pause));
+            notify(&describe_retry(attempts, self.attempts, code, pause));
             signals.pause(pause);
         }
         Ended { code, attempts, error: None, timed_out }

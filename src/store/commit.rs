@@ -149,8 +149,8 @@ impl Transaction<'_> {
 
         // 1. Write and sync the new document under a temporary name.
         let name = temporary(self.lock.flock.inode(), "state");
-        //    A staged document is copied, so that damage to the live file leaves it whole; on a full
-        //    disk it is linked.
+        //    A staged document is copied, so that damage to the live file leaves it whole; on a
+        //    full disk it is linked.
         let staged =
             self.store.disk.stage_parts(&self.lock.root, &name, text.iter(), Durability::Fsync);
         let state = match (staged, plan.source) {

@@ -446,8 +446,9 @@ impl StateLock<'_> {
             None => Err("there is none".to_owned()),
         };
         written.map_err(|why| {
-            let message =
-                format!("without a journal a guard cannot tell whose commits are whose: {why}; nothing was run");
+            let message = format!(
+                "without a journal a guard cannot attribute commits: {why}; nothing was run"
+            );
             Error::new(Kind::DependencyMissing, message).hint_command("state init", "makes it")
         })
     }

@@ -111,7 +111,8 @@ fn a_commit_makes_the_calls_of_the_protocol_and_few_others() {
     for words in ["state set phase=x", "state update .n=7"] {
         let asked = Asked::by(&root, words);
         // The line in the journal takes nine: its author (4), and the file (5). The link count is
-        // read before each of three files is opened for writing. The pid in the lock file takes two.
+        // read before each of three files is opened for writing. The pid in the lock file takes
+        // two.
         asked.at_most(69);
         assert_eq!(asked.count("fsync"), 2, "the new file's and its directory's");
         assert_eq!(asked.count("renameat"), 2, "of the live file and of the mirror");
@@ -160,7 +161,8 @@ fn a_wait_costs_a_lifeline_and_few_other_calls() {
     // wait.
     let asked =
         Asked::ending(2, &root, &format!("lock acquire a 0.2 --owner-pid {}", std::process::id()));
-    // The gate is opened three times, each time after its link count is read, and our pid is written.
+    // The gate is opened three times, each time after its link count is read, and our pid is
+    // written.
     asked.at_most(140);
     let on_lifeline =
         |line: &&String| ["openat(", "unlinkat("].iter().any(|call| line.starts_with(call));

@@ -1,4 +1,5 @@
-//! Guards that are killed while they put things back beside the commits of others, and one that cannot.
+//! Guards that are killed while they put things back beside the commits of others, and one that
+//! cannot.
 
 use std::fs;
 

@@ -5,14 +5,15 @@
 //! their commands killed. Two checks run, neither of which asks the program under test:
 //!
 //! - The log. An owner writes a line after it gets the lock and one before it releases it, to one
-//!   shared pipe. Lines this short are written atomically (pipe(7)), so their order in the pipe is the
-//!   order of writing, and between the two lines the owner certainly held the lock: no conflicting
-//!   owner's first line may be there. Of two conflicting grants the later must have the higher token.
-//! - The witness. Between the two lines an owner holds flock(2) on a file, tried without waiting. No
-//!   other owner may have it. This covers killed owners, too: the kernel drops the flock of a dying
-//!   process before it shows the process as dead. So no child may inherit the witness, which would
-//!   hold it a little longer; it is opened close-on-exec and closed before the next child is started.
-//!   A shell cannot do that, which is why the owners are not scripts.
+//!   shared pipe. Lines this short are written atomically (pipe(7)), so their order in the pipe is
+//!   the order of writing, and between the two lines the owner certainly held the lock: no
+//!   conflicting owner's first line may be there. Of two conflicting grants the later must have the
+//!   higher token.
+//! - The witness. Between the two lines an owner holds flock(2) on a file, tried without waiting.
+//!   No other owner may have it. This covers killed owners, too: the kernel drops the flock of a
+//!   dying process before it shows the process as dead. So no child may inherit the witness, which
+//!   would hold it a little longer; it is opened close-on-exec and closed before the next child is
+//!   started. A shell cannot do that, which is why the owners are not scripts.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};

@@ -1,11 +1,11 @@
-//! Every lock command killed before each of its changing calls on the root: no lock is lost, none is
-//! stuck, and queues keep their order.
+//! Every lock command killed before each of its changing calls on the root: no lock is lost, none
+//! is stuck, and queues keep their order.
 //!
 //! A death before a call on anything else (`/proc`, `/etc`) equals a death before the next call on
 //! the root, and so does one before a `read`: the number of reads varies with the digits in
 //! `/proc`. One before a call that changes nothing equals one before the next that does; these are
-//! tried with `PROOFS=all`. After each death different first commands run in copies of the root, since the next one
-//! to pass the gate completes interrupted changes.
+//! tried with `PROOFS=all`. After each death different first commands run in copies of the root,
+//! since the next one to pass the gate completes interrupted changes.
 
 use std::fs;
 use std::time::Instant;

@@ -101,7 +101,8 @@ fn a_stopped_waiter_in_another_namespace_is_passed_over() {
     is_passed_over(&sandbox, holder, &mut container);
 }
 
-/// The first waiter does not run. The one after it gets the lock; then the first runs again, and it is next.
+/// The first waiter does not run. The one after it gets the lock; then the first runs again, and it
+/// is next.
 fn is_passed_over(sandbox: &Sandbox, holder: Script, first: &mut Script) {
     let mut second = patient(sandbox, "n");
     holder.end();

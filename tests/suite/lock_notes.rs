@@ -32,7 +32,8 @@ fn held(root: &Sandbox, note: &str) -> File {
     file
 }
 
-/// Runs a script of bash, `$B` is the program, in namespaces of its own; `None` where that is not permitted.
+/// Runs a script of bash, `$B` is the program, in namespaces of its own; `None` where that is not
+/// permitted.
 fn apart(root: &Sandbox, flags: &[&str], script: &str) -> Option<Ran> {
     if !is_permitted("unshare", &[flags, &["mount", "--bind", "/dev/null", "/proc/locks"]].concat())
     {

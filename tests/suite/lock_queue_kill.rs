@@ -1,6 +1,6 @@
 //! Waiters killed before each of their calls, and the wrappers of `lock run`: all others are
-//! served, in order, and no lock outlives its owner. `lock_kill` defines the calls that count. Kills
-//! before those that change something or wait are all tried, and every third other one
+//! served, in order, and no lock outlives its owner. `lock_kill` defines the calls that count.
+//! Kills before those that change something or wait are all tried, and every third other one
 //! (`PROOFS=all`: all).
 
 use std::collections::VecDeque;

@@ -270,8 +270,8 @@ fn a_file_size_limit_is_a_full_disk_and_not_a_death() {
 #[test]
 fn on_a_full_disk_backups_are_pruned_once_then_it_fails() {
     let sandbox = Sandbox::empty();
-    // 140 KiB hold eight copies of a 16 KiB document beside the small files; the live file, the mirror,
-    // the next of each and five backups would be nine.
+    // 140 KiB hold eight copies of a 16 KiB document beside the small files; the live file, the
+    // mirror, the next of each and five backups would be nine.
     let script = r#"
         mount -t tmpfs -o size=140k,mode=700 none . && cd "$PWD" || exit 99
         b=$PIPELINE_BINARY; export AUDIT_LOG=/dev/null

@@ -108,7 +108,8 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether this process was started with a signal ignored, as by nohup(1): its children inherit that.
+/// Whether this process was started with a signal ignored, as by nohup(1): its children inherit
+/// that.
 pub fn is_ignored(signal: Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();

@@ -1,4 +1,5 @@
-//! The scripts of "Programming Interface", in real shells: as they were printed, alone and in a crowd.
+//! The scripts of "Programming Interface", in real shells: as they were printed, alone and in a
+//! crowd.
 
 use std::process::{Child, Command};
 

@@ -64,7 +64,8 @@ pub fn injection(call: &str, fault: &str) -> [String; 6] {
         .map(str::to_owned)
 }
 
-/// The calls in a trace, from the first that names the root on. Of the first thread only: each counts its own.
+/// The calls in a trace, from the first that names the root on. Of the first thread only: each
+/// counts its own.
 pub fn calls_in(trace: &str, root: &str) -> Vec<Call> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut calls = Vec::new();

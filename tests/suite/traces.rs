@@ -1,4 +1,5 @@
-//! A live file without a seal is from before seals only where nothing in the root remembers a sealed document.
+//! A live file without a seal is from before seals only where nothing in the root remembers a
+//! sealed document.
 
 use std::fs;
 

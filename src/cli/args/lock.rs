@@ -154,7 +154,8 @@ pub struct Acquire {
     /// If it is held already, count; it takes as many releases
     #[arg(long)]
     pub reentrant: bool,
-    /// Of what is held already, count the owner's own, and leave an ancestor's as it is: it is held here, too
+    /// Of what is held already, count the owner's own, and leave an ancestor's as it is: it is held
+    /// here, too
     #[arg(long, hide = true, conflicts_with = "reentrant")]
     pub borrow: bool,
     /// Time to live where the owner cannot be judged: in containers, on network disks

@@ -36,7 +36,8 @@ pub struct Man {
     pub dir: Option<PathBuf>,
 }
 
-/// The pause of the shell function `retry_with_backoff`, whose caller's words come here as they are.
+/// The pause of the shell function `retry_with_backoff`, whose caller's words come here as they
+/// are.
 #[derive(Args, Debug)]
 pub struct Pause {
     /// Which attempt failed; 0 before the first

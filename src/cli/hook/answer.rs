@@ -30,7 +30,7 @@ use crate::store::{ForeignEdits, Served, Store};
 pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) -> u8 {
     let bound = Bound::begin(style);
     let disk = Disk::real();
-    let (told, config) = match listen(event, overrides, &disk, &bound) {
+    let (received, config) = match listen(event, overrides, &disk, &bound) {
         Ok(Some(heard)) => heard,
         Ok(None) => return ExitCode::Success as u8,
         Err(error) => {
@@ -44,7 +44,7 @@ pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) ->
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
     let store = Store::new(disk, config.settings.clone(), audit).reporting_absence();
     let hook = Hook { event, store: &store, output: &output, bound: &bound };
-    let result = hook.respond(&told);
+    let result = hook.respond(&received);
     for warning in store.take_warnings() {
         output.warning(&warning);
     }
@@ -73,35 +73,38 @@ fn listen(
     disk: &Disk,
     bound: &Bound,
 ) -> Result<Option<(HookEvent, Config)>> {
-    let told = input::read(event, bound.input())?;
+    let received = input::read(event, bound.input())?;
     match event {
-        EventKind::Prompt if told.prompt.as_ref().is_none_or(String::is_empty) => return Ok(None),
+        EventKind::Prompt if received.prompt.as_ref().is_none_or(String::is_empty) => {
+            return Ok(None);
+        }
         EventKind::Prompt => {}
-        EventKind::Tool => check(event, &told)?,
+        EventKind::Tool => check(event, &received)?,
     }
     let patience = match event {
         EventKind::Prompt => PROMPT_PATIENCE,
         EventKind::Tool => Duration::MAX, // a timeout loses the signal, so wait as long as the hook may run
     };
-    let overrides = for_hook(overrides, &ProcessEnvironment, disk, told.cwd.as_deref(), patience)?;
+    let overrides =
+        for_hook(overrides, &ProcessEnvironment, disk, received.cwd.as_deref(), patience)?;
     let mut config = Config::resolve(&overrides, &ProcessEnvironment, disk)?;
     config.settings.lock_timeout = bound.patience(config.settings.lock_timeout);
     config.settings.foreign_edits = ForeignEdits::Refuse; // a person must decide
-    Ok(Some((told, config)))
+    Ok(Some((received, config)))
 }
 
 /// Lock timeout of the prompt's hook, since a person waits for it.
 const PROMPT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Refuses an event other than the use of a tool.
-fn check(event: EventKind, told: &HookEvent) -> Result<()> {
-    let is_there = told.tool.is_some();
+fn check(event: EventKind, received: &HookEvent) -> Result<()> {
+    let is_there = received.tool.is_some();
     // A tool that is about to be used has done nothing yet.
-    let too_early = matches!(told.name.as_deref(), Some("PreToolUse" | "PermissionRequest"));
+    let too_early = matches!(received.name.as_deref(), Some("PreToolUse" | "PermissionRequest"));
     if is_there && !too_early {
         return Ok(());
     }
-    let name = told.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+    let name = received.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
     let why =
         if too_early { "comes too early".to_owned() } else { "has no `tool_name`".to_owned() };
     let message = format!("this hook is for {}, and the event{name} {why}", event.event());
@@ -117,7 +120,7 @@ struct Hook<'a> {
 }
 
 impl Hook<'_> {
-    fn respond(&self, told: &HookEvent) -> anyhow::Result<()> {
+    fn respond(&self, received: &HookEvent) -> anyhow::Result<()> {
         let settings = self.store.settings();
         if !settings.directory.is_dir() {
             return Ok(());
@@ -129,16 +132,16 @@ impl Hook<'_> {
             }
             state => state,
         };
-        let scope = match (self.event, &told.tool) {
+        let scope = match (self.event, &received.tool) {
             (EventKind::Tool, Some(used)) => Scope::Tool(&used.name),
             _ => Scope::Prompts,
         };
         let Some(rules) = self.rules(&settings.root, scope)? else { return Ok(()) };
         let project = Project::of_root(&settings.root);
-        match (self.event, &told.prompt, &told.tool) {
+        match (self.event, &received.prompt, &received.tool) {
             (EventKind::Prompt, Some(prompt), _) => self.prompt(prompt, &rules, &project, state),
             (EventKind::Tool, _, Some(used)) => {
-                self.tool(used, told.cwd.as_deref(), &rules, &project, state)
+                self.tool(used, received.cwd.as_deref(), &rules, &project, state)
             }
             _ => Ok(()),
         }
@@ -212,7 +215,7 @@ impl Hook<'_> {
             Form::Object => named::on_prompt(&rules.named, prompt, &around),
         };
         self.log(project.take_complaints().into_iter());
-        let told = self.tell(&effects);
+        let received = self.announce(&effects);
         self.bound.answered();
         let recorded = state.and_then(|state| match effects.change(&state.value) {
             true => record(
@@ -229,7 +232,7 @@ impl Hook<'_> {
             self.store.logs().record_refusal(self.event.command(), &error);
             self.output.warning(&lost(&effects, error).message);
         }
-        told
+        received
     }
 
     /// Announces the next step once it is committed; an error names the lost effects.
@@ -252,7 +255,7 @@ impl Hook<'_> {
         });
         if concerned.is_empty() {
             self.bound.answered();
-            return self.tell(&Effects { announcements: triggered, ..Effects::default() });
+            return self.announce(&Effects { announcements: triggered, ..Effects::default() });
         }
         let decide = |state: &Value| on_tool(&concerned, rules, state);
         let refuse = |effects: &Effects, error: Error| {
@@ -272,10 +275,10 @@ impl Hook<'_> {
         }
         self.bound.answered();
         effects.announcements.extend(triggered);
-        self.tell(&effects)
+        self.announce(&effects)
     }
 
-    fn tell(&self, effects: &Effects) -> anyhow::Result<()> {
+    fn announce(&self, effects: &Effects) -> anyhow::Result<()> {
         answer_to(self.event, &effects.announcements)
             .map_or(Ok(()), |answer| self.output.json(&answer))
     }

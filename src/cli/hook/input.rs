@@ -48,7 +48,8 @@ pub fn read(hook: EventKind, until: Instant) -> Result<HookEvent> {
             return Err(Error::new(Kind::TooLarge, "the event has over 64 MiB, the limit of one")
                 .hint_command("hook settings", "print the settings that have an editor send one"));
         }
-        // Some never close their end. What ends like an object and is followed by nothing may be whole.
+        // Some never close their end. What ends like an object and is followed by nothing may be
+        // whole.
         if bytes.trim_ascii_end().last() == Some(&b'}')
             && !is_ready(stdin.as_fd(), Duration::ZERO)?
             && let Ok(event) = HookEvent::parse(&bytes)

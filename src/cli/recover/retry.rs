@@ -46,7 +46,7 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
     } else if ended.code != 0 {
         let what =
             arguments.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-        store.logs().note_command("retry", &format!("{what} {}", ended.told()));
+        store.logs().note_command("retry", &format!("{what} {}", ended.outcome()));
     }
     if ended.timed_out {
         let attempts = if ended.attempts == 1 { "attempt" } else { "attempts" };
@@ -80,7 +80,7 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
     let command: Vec<_> = arguments.command.iter().map(|word| word.to_string_lossy()).collect();
     let snapshot =
         Snapshot { operation, phase: None, metadata: json!({"command": command.join(" ")}) };
-    let tell = |step: GuardStep<'_>| match step {
+    let report = |step: GuardStep<'_>| match step {
         GuardStep::Created(id) => output.progress_line(&format!("Checkpoint created: {id}")),
         GuardStep::Failed(what) => output.progress_line(what),
         GuardStep::Restored { id, left } => {
@@ -107,7 +107,7 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
         }
     };
     let policy = policy(arguments.retries, &arguments.pauses);
-    let guarded = run_guarded(store, &snapshot, &policy, &arguments.command, &tell)?;
+    let guarded = run_guarded(store, &snapshot, &policy, &arguments.command, &report)?;
     record_retries(store, &arguments.command, &guarded.ended);
     store.logs().record_guard(snapshot.operation.as_str(), guarded.ended.code);
     let code = code(&guarded.ended, output);

@@ -56,14 +56,14 @@ fn look(store: &Store, output: &Output<'_>) -> StatusView {
     let health = output.paint(health_name(overview.health), verdict);
     let revision =
         overview.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
-    let mut told = vec![("State", health + &revision)];
+    let mut rows = vec![("State", health + &revision)];
     if let Some(id) = &overview.interrupted_restore {
         let follows = what_follows(overview.restore_obstacle.as_deref());
-        told.push(("Restore", one_line(&format!("of {id} was interrupted; {follows}"))));
+        rows.push(("Restore", one_line(&format!("of {id} was interrupted; {follows}"))));
     }
     let problems = overview.guards.iter().filter_map(OnRecord::problem);
-    told.extend(problems.map(|problem| ("Guard", one_line(&problem))));
-    told.push((
+    rows.extend(problems.map(|problem| ("Guard", one_line(&problem))));
+    rows.push((
         "Degraded",
         match degraded.is_on {
             true => one_line(&format!(
@@ -79,21 +79,21 @@ fn look(store: &Store, output: &Output<'_>) -> StatusView {
         .newest_checkpoint
         .as_ref()
         .map_or_else(String::new, |id| format!("; newest {}", one_line(id)));
-    told.push(("Checkpoints", format!("{}{newest}", overview.checkpoints)));
+    rows.push(("Checkpoints", format!("{}{newest}", overview.checkpoints)));
     let counts = overview.errors.iter().map(|(code, count)| {
         let name = ExitCode::of(*code).map_or("UNKNOWN", ExitCode::name);
         format!("{count} x {code} {name}")
     });
     let counts: Vec<String> = counts.collect();
-    told.push((
+    rows.push((
         "Errors",
         if counts.is_empty() { "none on record".to_owned() } else { counts.join(", ") },
     ));
-    let mut text = lines(&told);
+    let mut text = lines(&rows);
     for noted in &overview.last_errors {
         let code = if noted.is_ours() { format!(" (code: {})", noted.code) } else { String::new() };
-        let told = format!("  {} {}: {}{code}", noted.time, noted.component, noted.message);
-        text.push_str(&format!("{}\n", one_line(&told)));
+        let rows = format!("  {} {}: {}{code}", noted.time, noted.component, noted.message);
+        text.push_str(&format!("{}\n", one_line(&rows)));
     }
     text.extend(next.iter().map(|next| format!("next: {next}\n")));
     StatusView { text, facts, ..StatusView::default() }

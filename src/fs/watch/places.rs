@@ -34,8 +34,8 @@ impl WatchedDir {
     }
 }
 
-/// A watch on several places. Call [`DirWatch::renew`], check, then [`DirWatch::wait`]: no change in
-/// between is missed.
+/// A watch on several places. Call [`DirWatch::renew`], check, then [`DirWatch::wait`]: no change
+/// in between is missed.
 #[derive(Debug)]
 pub struct DirWatch {
     places: Vec<WatchedDir>,

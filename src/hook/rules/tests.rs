@@ -257,7 +257,7 @@ fn a_pattern_that_would_take_all_memory_is_refused() {
 
 #[test]
 fn an_invalid_delay_is_reported_with_its_reason() {
-    let told = |delay: &str| {
+    let problems_of = |delay: &str| {
         findings(&format!(r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "delay_seconds": {delay}}}}}}}"#))
             .concat()
     };
@@ -268,15 +268,15 @@ fn an_invalid_delay_is_reported_with_its_reason() {
         ("1e400", "and it is over 1000000000"),
         ("\"5\"", "and this is a string"),
     ] {
-        let told = told(delay);
+        let problems = problems_of(delay);
         assert!(
-            told.contains("delay_seconds: it must be a number of seconds, 0 or more, ")
-                && told.contains(wrong),
-            "{told}"
+            problems.contains("delay_seconds: it must be a number of seconds, 0 or more, ")
+                && problems.contains(wrong),
+            "{problems}"
         );
     }
     for fine in ["0", "-0", "0.5", "1e9"] {
-        assert!(!told(fine).contains("delay_seconds"), "{}", told(fine));
+        assert!(!problems_of(fine).contains("delay_seconds"), "{}", problems_of(fine));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The durable reservation of tokens, `.reserved`: see [`super::tokens`].
 //!
-//! Since each boot reserves tokens before it grants a lock, it also distinguishes a record torn by a
-//! power cut from one damaged while its lock may be held: see `is_of_previous_boot`.
+//! Since each boot reserves tokens before it grants a lock, it also distinguishes a record torn by
+//! a power cut from one damaged while its lock may be held: see `is_of_previous_boot`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,9 @@
 //! The record of a guard: `.state-backups/guard-ID.json`, durable and sealed, from before the
 //! guarded command starts until all of its changes are kept or put back.
 //!
-//! A record is data of its root. It names the root it was made in as an intent does, and the process
-//! by boot, pid and start time, with its lifeline; in a copy of the root, or on another machine, it
-//! is reported and has no other effect.
+//! A record is data of its root. It names the root it was made in as an intent does, and the
+//! process by boot, pid and start time, with its lifeline; in a copy of the root, or on another
+//! machine, it is reported and has no other effect.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

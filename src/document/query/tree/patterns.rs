@@ -73,7 +73,8 @@ impl<'s> Rewriter<'s> {
             if name == "reduce" {
                 args[1] = Term::Call(LAST, vec![body]);
             } else {
-                // `[state, outputs]`: `[.[0] | body] as $= | [($= | if . == [] then state else last), $=]`
+                // `[state, outputs]`: `[.[0] | body] as $= | [($= | if . == [] then state else
+                // last), $=]`
                 let element =
                     |of: Tree<'s>, at: Tree<'s>| steps(of, vec![(Part::Index(at), Opt::Essential)]);
                 let (zero, one) = (Term::Num("0"), Term::Num("1"));
