@@ -309,8 +309,16 @@ fn a_root_that_others_may_write_is_reported() {
     for (bits, is_told) in [(0o755, false), (0o777, true), (0o757, true), (0o1777, false)] {
         set_mode(root.path(), bits);
         let status = root.run("state status");
-        assert_eq!(status.stderr.contains("can replace the state's files"), is_told, "{bits:o}");
+        assert_eq!(
+            status.stderr.contains("the state's files can be replaced"),
+            is_told,
+            "{bits:o}"
+        );
         let doctor = root.run("recover doctor");
-        assert_eq!(doctor.stdout.contains("can replace the state's files"), is_told, "{bits:o}");
+        assert_eq!(
+            doctor.stdout.contains("the state's files can be replaced"),
+            is_told,
+            "{bits:o}"
+        );
     }
 }

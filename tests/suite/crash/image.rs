@@ -17,7 +17,6 @@ use pipeline_state::fs::identity::DirId;
 use pipeline_state::fs::real::Real;
 use pipeline_state::fs::{Dir, Disk, Ops as _};
 use pipeline_state::store::layout::{CHECKPOINTS, INTENT, STATE_FILE, WORKSHOP};
-use pipeline_state::store::restore::intent::Intent;
 
 /// A file, directory or link, independent of its names.
 pub type Node = usize;
@@ -148,21 +147,19 @@ impl Image {
     }
 }
 
-/// Rewrites the intent of an interrupted restore for this directory: the tree represents the
-/// original root, not a copy of it.
+/// Rewrites the intent of an interrupted restore or `init --fresh` for this directory: the tree
+/// represents the original root, not a copy of it.
 pub fn own_intent(top: &Path) {
     let path = top.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
-    let Ok(mut intent) =
-        fs::read(&path).map_err(drop).and_then(|bytes| Intent::read(&bytes).map_err(drop))
-    else {
-        return;
-    };
-    if let Some(origin) = &mut intent.origin {
-        let disk = Disk::real();
-        let root = DirId::of(&disk, &disk.open_root(top).unwrap()).unwrap().unwrap();
-        (origin.root, origin.config_root) = (root.clone(), root);
-        fs::write(path, intent.write().unwrap()).unwrap();
+    let Some(mut intent) = fs::read(&path).ok().and_then(|bytes| verified(&bytes)) else { return };
+    let disk = Disk::real();
+    let root = DirId::of(&disk, &disk.open_root(top).unwrap()).unwrap().unwrap().to_value();
+    for field in ["root", "configRoot"] {
+        if let Some(recorded) = intent.get_mut(field).filter(|recorded| !recorded.is_null()) {
+            *recorded = root.clone();
+        }
     }
+    fs::write(path, with_digest(intent).unwrap()).unwrap();
 }
 
 struct Writer<'a> {

@@ -133,8 +133,12 @@ fn a_fresh_beginning_that_removes_a_backup_before_its_intent_is_caught() {
 #[test]
 fn a_fresh_beginning_that_commits_before_its_intent_is_caught() {
     with_new_lineage().is_caught(rewritten(|recording| {
-        let commit = renaming(recording, "state");
-        move_before(recording, &commit, "rename \"fresh.draft\"");
+        let is_staging =
+            |words: &String| words.starts_with("create") && words.contains("-state.tmp");
+        let staged = recording.words.iter().position(is_staging).unwrap();
+        let mut commit = recording.words[staged..staged + 3].to_vec(); // created, written, synced
+        commit.push(renaming(recording, "state"));
+        commit.iter().for_each(|words| move_before(recording, words, "rename \"fresh.draft\""));
     }));
 }
 
