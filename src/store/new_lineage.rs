@@ -237,6 +237,29 @@ impl Lineages<'_> {
         Ok(is_there(&archive_in_progress())? || is_there(&intent.archive)?)
     }
 
+    /// Before the record of another root is dropped: where its new document is in place, the
+    /// archive in progress has the only copies of the old lineage, and gets its name.
+    pub(super) fn keep_archive(&self, lock: &StateLock) -> Result<()> {
+        let disk = &self.store.disk;
+        let Some(intent) = self.store.intents().read_fresh(&lock.root)? else { return Ok(()) };
+        let live = StateFile::read(disk, &lock.root, &self.store.settings.file_name)?;
+        let is_begun = live.is_none_or(|found| match &found.reading {
+            Reading::Sealed(live) => live.seal.lineage == intent.state.lineage,
+            _ => true,
+        });
+        let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
+        let place = archive_in_progress();
+        if !is_begun || disk.stat(&backup_dir, &place)?.is_none() {
+            return Ok(());
+        }
+        let (from, to) = ((&backup_dir, OsStr::new(&place)), OsStr::new(&intent.archive));
+        if disk.stat(&backup_dir, to)?.is_none() {
+            disk.rename(from, (&backup_dir, to))?;
+            disk.sync_dir(&backup_dir)?;
+        }
+        Ok(())
+    }
+
     /// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
     /// archived files are removed.
     fn finish(&self, lock: &StateLock, staging: StagingDir<'_>, intent: &Intent) {

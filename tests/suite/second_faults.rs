@@ -113,3 +113,29 @@ fn an_abort_keeps_what_was_written_into_config_after_the_exchange() {
     assert_eq!(fs::read_to_string(kept).unwrap(), "precious");
     assert_eq!(fs::read_to_string(root.file("config/rules.json")).unwrap(), "{\"a\": 2}\n");
 }
+
+#[test]
+fn an_abort_after_damage_finishes_a_restore_whose_state_was_committed() {
+    for damage in ["", "{\"phase\": \"edited\", \"n\": 1}\n"] {
+        let root =
+            restore_that_died(|call| call.name == "unlink" && call.path.ends_with("intent.json"));
+        root.overwrite(damage);
+        root.ok("recover restore --abort");
+        root.run("state recover");
+        assert_eq!(root.ok("state get .n"), "3");
+        assert_eq!(fs::read_to_string(root.file("config/rules.json")).unwrap(), "{\"a\": 1}\n");
+    }
+}
+
+#[test]
+fn an_abort_in_a_moved_root_keeps_the_archive_of_the_old_lineage() {
+    let moved = copy(&fresh_that_died(is_archives_rename));
+    moved.ok("recover restore --abort");
+    moved.ok("state set later:=1");
+    let archive = moved.shelf("archive-").remove(0);
+    let kept = moved.names(&format!(".state-backups/{archive}")).into_iter().any(|name| {
+        let path = moved.file(".state-backups").join(&archive).join(name);
+        fs::read_to_string(path).is_ok_and(|text| text.contains("newest"))
+    });
+    assert!(kept);
+}

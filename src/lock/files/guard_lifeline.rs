@@ -48,10 +48,13 @@ pub(in crate::lock) fn liveness(
     process: &Identity,
     lifeline: Option<&Lifeline>,
 ) -> Result<Liveness> {
-    // Without the directory a missing lifeline proves nothing.
-    let (dir, lifeline) = match records::open(locks).ok().flatten() {
-        Some(dir) => (dir, lifeline),
-        None => (side::open_root(&locks.disk, &locks.directory)?, None),
+    let dir = match records::open(locks).ok().flatten() {
+        Some(dir) => dir,
+        None => side::open_root(&locks.disk, &locks.directory)?,
     };
+    // A lifeline that is missing proves nothing: the guard's command may have cleaned `.locks/`.
+    let is_there =
+        |name: &&Lifeline| locks.disk.stat(&dir, name.as_str()).is_ok_and(|f| f.is_some());
+    let lifeline = lifeline.filter(is_there);
     Ok(process_or_lifeline(&LivenessProbe::new(&locks.disk, &dir)?, process, lifeline))
 }

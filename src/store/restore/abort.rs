@@ -6,14 +6,16 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::super::Store;
+use super::super::backup_dir::BackupCopy;
 use super::super::checkpoint::manifest;
 use super::super::diagnosis::Health;
 use super::super::layout::{BACKUPS, CONFIG, INTENT, SERVED_PREFIX, SIGNALS};
+use super::super::observe::Observation;
 use super::super::options::{LockPurpose, WriteOptions};
 use super::super::staging::StagingDir;
 use super::super::state_lock::StateLock;
 use super::Tree;
-use super::intent::{Action, Intent, Swap};
+use super::intent::{Action, Intent, StagedState, Swap};
 use super::roll_forward::is_in_place;
 use crate::audit::Level;
 use crate::error::{Error, ExitCode, Kind, Result};
@@ -58,6 +60,7 @@ impl Store {
             let intent = match self.intents().read(&lock.root) {
                 Ok(Some((_, intent))) => intent,
                 Ok(None) if self.intents().foreign_start(&lock.root)?.is_some() => {
+                    self.lineages().keep_archive(&lock)?;
                     self.lineages().drop_start(self.staging_area().open(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
@@ -85,9 +88,11 @@ impl Store {
                 continue;
             };
             let staging = self.staging_area().open(&lock)?;
-            let is_carried_out =
-                intent.state.as_ref().map(|wanted| Ok(is_in_place(&lock.observe()?, wanted)));
-            if intent.action == Action::Undo || is_carried_out.unwrap_or(Ok::<_, Error>(false))? {
+            let is_carried_out = match &intent.state {
+                Some(wanted) => was_committed(&lock.observe()?, wanted)?,
+                None => false,
+            };
+            if intent.action == Action::Undo || is_carried_out {
                 self.restores().roll_forward(
                     &lock,
                     staging,
@@ -105,6 +110,16 @@ impl Store {
             });
         }
     }
+}
+
+/// Returns whether the restored state was committed, even if the live file was damaged or edited
+/// since: no other commit uses its number.
+fn was_committed(seen: &Observation<'_>, wanted: &StagedState) -> Result<bool> {
+    let is_it = |copy: &BackupCopy| {
+        copy.seal()
+            .is_some_and(|seal| seal.lineage == wanted.lineage && seal.revision >= wanted.revision)
+    };
+    Ok(is_in_place(seen, wanted) || seen.backup_dir.copies()?.iter().any(is_it))
 }
 
 impl Restores<'_> {
