@@ -19,7 +19,6 @@ use self::settle::Aftermath;
 use super::Store;
 use super::backup_dir::BackupDir;
 use super::checkpoint::Snapshot;
-use super::checkpoint::catalog::Which;
 use super::checkpoint::retention::Retention;
 use super::diagnosis::Health;
 use super::options::LockPurpose;
@@ -413,15 +412,10 @@ impl Store {
         if backup_dir.guards.is_empty() {
             return;
         }
-        // A command that only warns does not read the whole checkpoint.
-        let is_there = |id: &str| self.checkpoints().find(&Which::Id(id.to_owned())).is_ok();
-        for guard in self.guards_in(root, backup_dir, is_there).unwrap_or_default() {
+        for guard in self.guards_in(root, backup_dir, |_| true).unwrap_or_default() {
             if let Some(problem) = guard.problem() {
-                let next = guard.hints().into_iter().find_map(|hint| match hint {
-                    Hint::Command(command, _) => Some(command),
-                    _ => None,
-                });
-                self.warn_last(format!("{problem}; next: {}", next.unwrap_or_default()));
+                // The doctor reads the whole checkpoint, and knows whether it can be restored.
+                self.warn_last(format!("{problem}; next: recover doctor"));
             }
         }
     }

@@ -189,6 +189,12 @@ impl Lineages<'_> {
             |found| matches!(&found.reading, Reading::Sealed(live) if live.seal.lineage == intent.state.lineage),
         );
         let options = WriteOptions::of("init");
+        if is_committed && !self.has_archive(lock, &intent)? {
+            // The mirror or the backups may be the last copies of the old lineage: beside them the
+            // new document is a foreign edit, to be adopted or discarded.
+            self.store.warn("the archive of a killed `init --fresh` is gone; it is given up");
+            return self.drop_start(staging).map(|()| true);
+        }
         if is_committed {
             lock.begin()?.record_unrecorded(&options, &intent.archive);
         } else {
@@ -237,27 +243,27 @@ impl Lineages<'_> {
         Ok(is_there(&archive_in_progress())? || is_there(&intent.archive)?)
     }
 
-    /// Before the record of another root is dropped: where its new document is in place, the
-    /// archive in progress has the only copies of the old lineage, and gets its name.
+    /// Before a foreign or damaged record is dropped: where the new document is in place, or may
+    /// be, the archive in progress has the only copies of the old lineage, and gets a name.
     pub(super) fn keep_archive(&self, lock: &StateLock) -> Result<()> {
         let disk = &self.store.disk;
-        let Some(intent) = self.store.intents().read_fresh(&lock.root)? else { return Ok(()) };
+        let intent = self.store.intents().read_fresh(&lock.root)?;
         let live = StateFile::read(disk, &lock.root, &self.store.settings.file_name)?;
-        let is_begun = live.is_none_or(|found| match &found.reading {
-            Reading::Sealed(live) => live.seal.lineage == intent.state.lineage,
-            _ => true,
-        });
+        let is_old = match (&intent, live.as_ref().map(|found| &found.reading)) {
+            (Some(intent), Some(Reading::Sealed(live))) => {
+                live.seal.lineage != intent.state.lineage
+            }
+            _ => false,
+        };
         let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
         let place = archive_in_progress();
-        if !is_begun || disk.stat(&backup_dir, &place)?.is_none() {
+        if is_old || disk.stat(&backup_dir, &place)?.is_none() {
             return Ok(());
         }
-        let (from, to) = ((&backup_dir, OsStr::new(&place)), OsStr::new(&intent.archive));
-        if disk.stat(&backup_dir, to)?.is_none() {
-            disk.rename(from, (&backup_dir, to))?;
-            disk.sync_dir(&backup_dir)?;
-        }
-        Ok(())
+        let name = free_archive_name(self.store, &backup_dir, "kept")?;
+        disk.rename((&backup_dir, OsStr::new(&place)), (&backup_dir, OsStr::new(&name)))?;
+        self.store.warn(format!("what an `init --fresh` archived is kept in {BACKUPS}/{name}"));
+        Ok(disk.sync_dir(&backup_dir)?)
     }
 
     /// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
@@ -273,8 +279,9 @@ impl Lineages<'_> {
                 )?;
                 self.store.disk.sync_dir(&backup_dir)?;
             }
-            lock.mirror_live(&backup_dir)?;
+            // Without the archive the mirror may be the last copy of the old lineage.
             let archive = self.store.disk.open_dir(&backup_dir, &intent.archive)?;
+            lock.mirror_live(&backup_dir)?;
             for name in self
                 .store
                 .disk

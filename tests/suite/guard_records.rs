@@ -123,3 +123,14 @@ fn a_guard_in_another_pid_namespace_shows_by_its_lifeline_whether_it_runs() {
     root.ok("lock clean");
     root.run("recover doctor").expect(0);
 }
+
+#[test]
+fn a_restore_of_an_older_checkpoint_settles_the_guards_that_were_killed_since() {
+    let root = Sandbox::initialized();
+    root.ok("recover checkpoint before");
+    let guard = "\"$PIPELINE_BINARY\" state set a:=1 -q; kill -9 $PPID";
+    root.bash(&format!("\"$PIPELINE_BINARY\" recover guard -q one -- sh -c '{guard}'; :"));
+    assert_eq!(root.shelf("guard-checkpoint-").len(), 1);
+    root.ok("recover restore --latest before");
+    assert_eq!(root.shelf("guard-checkpoint-"), [] as [String; 0]);
+}

@@ -139,3 +139,24 @@ fn an_abort_in_a_moved_root_keeps_the_archive_of_the_old_lineage() {
     });
     assert!(kept);
 }
+
+#[test]
+fn a_new_lineage_without_its_archive_leaves_the_mirror_of_the_old_one() {
+    let root = fresh_that_died(is_archives_rename);
+    let staged = root.shelf(".pipeline-state-restore-").remove(0);
+    fs::remove_dir_all(root.file(".state-backups").join(staged)).unwrap();
+    let mirror = fs::read(root.mirror()).unwrap();
+    root.run("state set later:=1");
+    let is_kept = |name: String| {
+        fs::read(root.file(".state-backups").join(name)).is_ok_and(|bytes| bytes == mirror)
+    };
+    assert!(root.names(".state-backups").into_iter().any(is_kept));
+}
+
+#[test]
+fn an_abort_of_a_damaged_record_keeps_an_archive_in_progress() {
+    let root = fresh_that_died(is_archives_rename);
+    fs::write(root.file(".checkpoints/.in-progress/intent.json"), "{}").unwrap();
+    root.run("recover restore --abort").expect(0).saying("archive-kept-");
+    assert_eq!(root.shelf("archive-kept-").len(), 1);
+}

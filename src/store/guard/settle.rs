@@ -6,6 +6,7 @@
 
 use super::super::Store;
 use super::super::backup_dir::BackupDir;
+use super::super::checkpoint::catalog::{number_of, time_of};
 use super::super::options::WriteOptions;
 use super::super::restore::intent::{Action, Intent};
 use super::super::state_file::StateFile;
@@ -100,10 +101,26 @@ impl StateLock<'_> {
         let is_by_guard = options.guard.as_ref() == Some(id);
         // Only a guard restores a part: its command's changes.
         if is_by_guard || !is_whole {
-            return self.settle_record(&backup_dir, id);
+            self.settle_record(&backup_dir, id)?;
+        } else {
+            self.settle_guard_of(&backup_dir, id);
         }
-        self.settle_guard_of(&backup_dir, id);
+        if is_whole {
+            self.settle_later_guards(&backup_dir, id);
+        }
         Ok(())
+    }
+
+    /// Settles the ended guards whose checkpoint is later than the restored one: what their
+    /// commands changed was put back with the rest.
+    fn settle_later_guards(&self, backup_dir: &BackupDir, id: &str) {
+        let order = |id: &str| (time_of(id), number_of(id));
+        for later in backup_dir.guards.iter().filter(|guard| order(guard) > order(id)) {
+            let standing = self.store.standing_of(&self.root, backup_dir, later);
+            if let Ok(Some(Standing::Killed | Standing::Unrestored(_))) = standing {
+                self.settle_guard_of(backup_dir, later);
+            }
+        }
     }
 
     /// Removes the guard's record: everything was put back.

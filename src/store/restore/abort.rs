@@ -15,7 +15,7 @@ use super::super::options::{LockPurpose, WriteOptions};
 use super::super::staging::StagingDir;
 use super::super::state_lock::StateLock;
 use super::Tree;
-use super::intent::{Action, Intent, StagedState, Swap};
+use super::intent::{Action, Intent, Swap};
 use super::roll_forward::is_in_place;
 use crate::audit::Level;
 use crate::error::{Error, ExitCode, Kind, Result};
@@ -71,6 +71,7 @@ impl Store {
                     return Ok(Aborted::Nothing);
                 }
                 Err(error) if error.kind == Kind::Corrupt => {
+                    self.lineages().keep_archive(&lock)?;
                     self.restores().drop_intent(self.staging_area().open(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
@@ -88,11 +89,7 @@ impl Store {
                 continue;
             };
             let staging = self.staging_area().open(&lock)?;
-            let is_carried_out = match &intent.state {
-                Some(wanted) => was_committed(&lock.observe()?, wanted)?,
-                None => false,
-            };
-            if intent.action == Action::Undo || is_carried_out {
+            if intent.action == Action::Undo || intent.is_committed(&lock.observe()?)? {
                 self.restores().roll_forward(
                     &lock,
                     staging,
@@ -112,14 +109,18 @@ impl Store {
     }
 }
 
-/// Returns whether the restored state was committed, even if the live file was damaged or edited
-/// since: no other commit uses its number.
-fn was_committed(seen: &Observation<'_>, wanted: &StagedState) -> Result<bool> {
-    let is_it = |copy: &BackupCopy| {
-        copy.seal()
-            .is_some_and(|seal| seal.lineage == wanted.lineage && seal.revision >= wanted.revision)
-    };
-    Ok(is_in_place(seen, wanted) || seen.backup_dir.copies()?.iter().any(is_it))
+impl Intent {
+    /// Returns whether the restored state was committed, even if the live file was damaged or
+    /// edited since: no other commit uses its number.
+    pub(super) fn is_committed(&self, seen: &Observation<'_>) -> Result<bool> {
+        let Some(wanted) = &self.state else { return Ok(false) };
+        let is_it = |copy: &BackupCopy| {
+            copy.seal().is_some_and(|seal| {
+                seal.lineage == wanted.lineage && seal.revision >= wanted.revision
+            })
+        };
+        Ok(is_in_place(seen, wanted) || seen.backup_dir.copies()?.iter().any(is_it))
+    }
 }
 
 impl Restores<'_> {

@@ -227,8 +227,9 @@ impl Restores<'_> {
     ) -> Result<bool> {
         let places = self.places(lock)?;
         for replacement in Replacement::all(self.store, &staging.dir, &places, intent) {
+            // The state comes last: once it is committed, a tree that differs was edited since.
             if replacement.progress()? == Progress::Broken {
-                return Ok(false);
+                return intent.is_committed(&lock.observe()?);
             }
         }
         let Some(wanted) = &intent.state else { return Ok(true) };
@@ -258,6 +259,7 @@ impl Restores<'_> {
                     replacement.copy_into(&staging.checkpoints, intent)?;
                 }
                 Progress::Ready => replacement.exchange()?,
+                Progress::Broken if intent.is_committed(&lock.observe()?)? => {}
                 Progress::Broken => return Err(broken(intent, replacement.name)),
             }
             self.store.disk.sync_dir(replacement.parent)?;
