@@ -1,7 +1,7 @@
 //! The structural difference of two documents, as a list of changed places.
 //!
-//! Invariant: setting every [`Change`] in an old document makes it equal to the new one, where the
-//! order of keys does not count, and numbers are equal when their digits are.
+//! Invariant: setting every [`Difference`] in an old document makes it equal to the new one, where
+//! the order of keys does not count, and numbers are equal when their digits are.
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 //! serde_json keeps the order of keys and the digits of numbers, but accepts duplicate keys in one
 //! object silently, and its method of keeping digits misreads an object with its private token as
 //! the only key. This parser builds the tree itself to detect both. Every document is parsed here,
-//! into a [`Value`] or whatever a [`Make`] builds. A few other texts are not: jq's `fromjson`, the
+//! into a [`Value`] or whatever a `Make` builds. A few other texts are not: jq's `fromjson`, the
 //! quoted keys of a path, and the sealed records of locks.
 
 mod tree;

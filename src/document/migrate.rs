@@ -1,7 +1,7 @@
 //! Migration: pure steps from an older form of the document to the current one.
 //!
 //! A document is old for one of two reasons. It declares an older version: the steps of the
-//! [`schema`] convert it. Or it has fields that an older rule allowed: [`from_legacy`] corrects
+//! [`schema`] convert it. Or it has fields that an older rule allowed: `from_legacy` corrects
 //! them, whatever version the document declares.
 
 use serde_json::{Map, Value, json};

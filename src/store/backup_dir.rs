@@ -1,7 +1,7 @@
 //! The backup directory `.state-backups/`: the mirror, the backups and the evidence.
 //!
 //! [`BackupDir`] is a listing, read once a command; copies are read only when they are needed. Only
-//! [`best`] decides which of them heals a damaged document.
+//! [`newest_valid`] decides which of them heals a damaged document.
 
 use std::cell::OnceCell;
 use std::ffi::OsString;

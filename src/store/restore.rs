@@ -2,14 +2,14 @@
 //!
 //! 1. The checkpoint is verified byte by byte, and the current state and trees become a checkpoint
 //!    themselves (`pre-restore`).
-//! 2. The probe finds out how each target can be replaced ([`probe`]); one that cannot be replaced
+//! 2. The probe finds out how each target can be replaced (`probe`); one that cannot be replaced
 //!    refuses the restore. Everything new, including the sealed state, is staged on the file system
 //!    of its target and synced.
 //! 3. The intent is put in place and synced: that is the commit. A crash before it leaves only
 //!    files that the next writer removes; after it the next command carries the restore out
-//!    ([`swap`]).
+//!    (`roll_forward`).
 //! 4. `config/` and `.signals/` are exchanged with the staged trees, or their contents are replaced
-//!    file by file ([`copy_into`]); then the state is committed. The state comes last: where it is
+//!    file by file (`copy_into`); then the state is committed. The state comes last: where it is
 //!    in place everything is, and an undo only has to put the trees back.
 //! 5. The intent is removed, durably; then the replaced trees are removed.
 

@@ -312,7 +312,7 @@ impl Checkpoints<'_> {
         }
     }
 
-    /// All checkpoints, newest first. Their files are not read; see [`Store::verify_checkpoint`].
+    /// All checkpoints, newest first. Their files are not read; see [`Checkpoints::verify`].
     pub fn list(&self) -> Result<Vec<Listed>> {
         let Some(checkpoints) = self.dir()? else { return Ok(Vec::new()) };
         let describe = |id: String| match self.open(&checkpoints, &id) {

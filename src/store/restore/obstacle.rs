@@ -19,7 +19,7 @@ use crate::tree;
 
 impl Obstacles<'_> {
     /// The error that a restore, and so a guard, would be refused with; `None` where no obstacle is
-    /// found. Does not examine the state file: see [`Store::write_obstacle`].
+    /// found. Does not examine the state file: see [`Obstacles::write`].
     pub fn restore(&self) -> Result<Option<Error>> {
         let (root, config_root) = (self.store.open_root()?, self.store.config_root()?);
         for (parent, name) in [(config_root.as_ref(), CONFIG), (Some(&root), SIGNALS)] {
