@@ -66,7 +66,7 @@ seen() {
       if "$binary" recover list json | jq -e 'any(.operation == "again")' >/dev/null; then echo new; else echo old; fi
       ;;
     acquire | release)
-      # After a reboot it has no holder. Whoever holds it before is this script.
+      # After a reboot it has no holder. Its holder before that is this script.
       found=$("$binary" lock check deploy 2>"$answers/get")
       code=$?
       case $code:$found in

@@ -160,3 +160,30 @@ fn an_abort_of_a_damaged_record_keeps_an_archive_in_progress() {
     root.run("recover restore --abort").expect(0).saying("archive-kept-");
     assert_eq!(root.shelf("archive-kept-").len(), 1);
 }
+
+#[test]
+fn an_edit_of_a_tree_that_was_copied_into_undoes_no_half_of_a_killed_restore() {
+    for next in ["state get .n", "recover restore --abort"] {
+        let root = with_small_checkpoint();
+        let is_tree =
+            |path: &std::path::Path| path.ends_with("config") || path.ends_with(".signals");
+        let mut is_dead = false;
+        let disk = Disk::new(Rc::new(Observed::new(move |call| {
+            is_dead |= call.name == "unlink" && call.path.ends_with("intent.json");
+            match call.name {
+                _ if is_dead => Fault::Fails(Errno::IO),
+                "exchange" => Fault::Fails(Errno::XDEV),
+                "rename" if call.from.as_deref().is_some_and(is_tree) => Fault::Fails(Errno::XDEV),
+                _ => Fault::None,
+            }
+        })));
+        let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
+        let _ = store(&root, disk).restore(&which, &WriteOptions::of("restore"));
+        assert!(root.file(".checkpoints/.in-progress/intent.json").exists());
+        fs::write(root.file("config/rules.json"), "edited").unwrap();
+        root.ok(next);
+        assert_eq!(root.ok("state get .n"), "3");
+        assert_eq!(fs::read_to_string(root.file("config/rules.json")).unwrap(), "edited");
+        assert!(!root.file("config/new").exists(), "{next}");
+    }
+}
