@@ -110,6 +110,13 @@ fn a_guard_in_another_pid_namespace_shows_by_its_lifeline_whether_it_runs() {
     let mut guard = start_as((&root, command), "deploy", "", &format!("{SET} n:=99"), 7);
     let standing = || root.run("state status --json").json()["guards"][0]["standing"].clone();
     assert_eq!(standing(), "running");
+    let names = root.names(".locks");
+    let lifeline = names.iter().find(|name| name.starts_with(".guard-")).unwrap();
+    let lifeline = root.file(".locks").join(lifeline);
+    let aside = root.file("aside");
+    fs::rename(&lifeline, &aside).unwrap();
+    assert_eq!(standing(), "unknown", "a lifeline that is missing proves nothing");
+    fs::rename(&aside, &lifeline).unwrap();
     guard.child.kill().unwrap();
     guard.child.wait().unwrap();
     until("the namespace has ended", || standing() == "killed");
